@@ -1,0 +1,1 @@
+"""Flow-policy algorithms with the Stable-Baselines3 interface."""

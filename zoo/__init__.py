@@ -1,0 +1,1 @@
+"""The programs of the zoo and what they share."""

@@ -1,0 +1,85 @@
+"""What every program shares: dispatch, exit codes, error text and the last line of JSON."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 3
+
+PROGRAMS = {
+    "train": "train an algorithm on an environment's dataset, then online",
+    "dataset": "list, generate, download and check datasets",
+}
+
+
+class UsageError(Exception):
+    """Bad arguments, settings or data, found before any work starts; the program exits with code 2."""
+
+
+class Interrupted(Exception):
+    """The run was stopped by a signal after its checkpoint was written; the program exits with code 3."""
+
+
+def print_result(result: dict[str, Any]) -> None:
+    """Print a program's result as the one JSON object that ends its standard output.
+
+    :param result: JSON-serialisable values.
+    """
+    print(json.dumps(result), flush=True)
+
+
+def run_program(body: Callable[[], dict[str, Any]], verbose: int = 1) -> int:
+    """Run a program's body, print its result, and turn its failures into exit codes.
+
+    :param body: does the work and returns the result to print.
+    :param verbose: 2 or more prints the traceback of an unexpected failure.
+    :return: 0 done, 2 bad input, 3 stopped by a signal, 1 anything else.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        print_result(body())
+    except UsageError as error:
+        print(str(error), file=sys.stderr)
+        return BAD_INPUT
+    except (KeyboardInterrupt, Interrupted) as error:
+        print(str(error) or "stopped by a signal", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        return FAILED
+    except Exception as error:
+        if verbose >= 2:
+            traceback.print_exc()
+        else:
+            print(f"{type(error).__name__}: {error} (run with --verbose 2 for the traceback)", file=sys.stderr)
+        return FAILED
+    return DONE
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``zoo PROGRAM ...``.
+
+    :param arguments: the words after ``zoo``; None takes them from the command line.
+    :return: the program's exit code.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print("usage: zoo PROGRAM [arguments]; programs:")
+        for name, purpose in PROGRAMS.items():
+            print(f"  {name:<10} {purpose}")
+        return DONE if words else BAD_INPUT
+    if words[0] not in PROGRAMS:
+        print(f"unknown program `{words[0]}`; programs: {', '.join(PROGRAMS)}", file=sys.stderr)
+        return BAD_INPUT
+    program = importlib.import_module(f"zoo.{words[0]}")
+    return int(program.main(words[1:]))
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    """Treat a polite request to stop like Ctrl-C."""
+    raise KeyboardInterrupt(f"stopped by signal {signum}")

@@ -1,0 +1,1 @@
+"""Reading, downloading, generating and checking OGBench datasets."""
