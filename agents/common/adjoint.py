@@ -1,0 +1,125 @@
+r"""Adjoint matching: memoryless schedule, SDE rollout and lean adjoint, as pure functions of velocity fields.
+
+With K flow steps, h = 1/K and t_i = i h, a flow and the stochastic process with
+
+.. math:: dX = (2 v(X, t) - X/t)\,dt + \sigma_t\,dW, \qquad \sigma_t^2 = 2(1-t)/t
+
+have the same marginals, and X_1 is independent of X_0 (memoryless). Times in X/t and in sigma are shifted by h to avoid
+dividing by zero. Source: Domingo-Enrich et al., Adjoint Matching, arXiv 2409.08861, memoryless noise schedule and lean
+adjoint; the discretisation is that of Q-learning with Adjoint Matching, arXiv 2601.14234, as its authors' code has it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from agents.common.networks import Velocity
+
+
+def memoryless_sigma(step: int, flow_steps: int) -> float:
+    r"""Return the noise scale of one step, :math:`\sigma_i = \sqrt{2(1 - t_i + h)/(t_i + h)}`.
+
+    :param step: i in 0..K-1.
+    :param flow_steps: K.
+    :return: sigma_i.
+    """
+    return math.sqrt(2.0 * (flow_steps - step + 1) / (step + 1))
+
+
+def memoryless_sigmas(flow_steps: int, like: Tensor) -> Tensor:
+    """Return the noise scales of all steps, shaped to broadcast over (S, K, B, D).
+
+    :param flow_steps: K.
+    :param like: tensor that gives dtype and device.
+    :return: (K, 1, 1).
+    """
+    return like.new_tensor([memoryless_sigma(i, flow_steps) for i in range(flow_steps)]).view(-1, 1, 1)
+
+
+def step_times(flow_steps: int, like: Tensor) -> Tensor:
+    """Return the left end points t_i, shaped to broadcast over (S, K, B, 1).
+
+    :param flow_steps: K.
+    :param like: tensor that gives dtype and device.
+    :return: (K, 1, 1).
+    """
+    return torch.arange(flow_steps, dtype=like.dtype, device=like.device).view(-1, 1, 1) / flow_steps
+
+
+def memoryless_rollout(fine_tuned: Velocity, base: Velocity, x_0: Tensor, noise: Tensor) -> Tensor:
+    r"""Simulate the fine-tuned flow's memoryless SDE; the last step follows the base flow without noise.
+
+    :math:`x_{i+1} = x_i + h(2 v_f(x_i, t_i) - x_i/(t_i + h)) + \sqrt{h}\,\sigma_i\epsilon_i` for i < K-1.
+
+    :param fine_tuned: v_f.
+    :param base: v_beta.
+    :param x_0: standard normal start, (S, B, D).
+    :param noise: standard normal step noise, (S, K, B, D); the last step's is not used.
+    :return: states x_0..x_K, (S, K+1, B, D).
+    """
+    flow_steps = noise.shape[1]
+    h = 1.0 / flow_steps
+    states = [x_0]
+    for i in range(flow_steps - 1):
+        x, t = states[-1], i * h
+        drift = 2 * fine_tuned(x, t) - x / (t + h)
+        states.append(x + h * drift + math.sqrt(h) * memoryless_sigma(i, flow_steps) * noise[:, i])
+    last = states[-1]
+    states.append(last + h * base(last, (flow_steps - 1) * h))
+    return torch.stack(states, dim=1)
+
+
+def terminal_adjoint(value: Callable[[Tensor], Tensor], x: Tensor, clip: bool = True) -> Tensor:
+    r"""Return :math:`a_K = -\nabla_y\,Q(\mathrm{clip}(y))` at y = x.
+
+    :param value: function of actions (S, B, D) that returns values (S, B).
+    :param x: end states, (S, B, D).
+    :param clip: whether actions are clipped to [-1, 1] inside the gradient, which makes it zero outside the box.
+    :return: (S, B, D).
+    """
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        total = value(x.clamp(-1, 1) if clip else x).sum()
+        return -torch.autograd.grad(total, x)[0]
+
+
+def lean_adjoint(base: Velocity, states: Tensor, terminal: Tensor) -> Tensor:
+    r"""Carry the terminal adjoint back along a rollout, using the base flow only.
+
+    :math:`a_i = a_{i+1} + h\,\nabla_x[2 v_\beta(x, t_i + h) - x/(t_i + h)]^\top a_{i+1}` at x = x_i.
+
+    :param base: v_beta.
+    :param states: x_0..x_{K-1}, (S, K, B, D).
+    :param terminal: a_K, (S, B, D).
+    :return: a_0..a_{K-1}, (S, K, B, D).
+    """
+    flow_steps = states.shape[1]
+    h = 1.0 / flow_steps
+    adjoints, adjoint = [], terminal
+    for i in reversed(range(flow_steps)):
+        t = (i + 1) * h
+        with torch.enable_grad():
+            x = states[:, i].detach().requires_grad_()
+            pulled_back = torch.autograd.grad(base(x, t), x, adjoint)[0]
+        adjoint = adjoint + h * (2 * pulled_back - adjoint / t)
+        adjoints.append(adjoint)
+    return torch.stack(adjoints[::-1], dim=1)
+
+
+def adjoint_matching_loss(fine_tuned: Tensor, base: Tensor, adjoints: Tensor, sigmas: Tensor) -> Tensor:
+    r"""Return the adjoint-matching loss of every replica, summed over steps and dimensions.
+
+    :math:`L = \frac1B\sum_b\sum_{i,d}[\frac{2}{\sigma_i}(v_f - v_\beta) + \sigma_i a_i]^2`
+
+    :param fine_tuned: v_f at the rollout's states, (S, K, B, D); the only input with gradient.
+    :param base: v_beta there, (S, K, B, D).
+    :param adjoints: lean adjoints, (S, K, B, D).
+    :param sigmas: noise scales, broadcastable to (S, K, B, D).
+    :return: (S,).
+    """
+    residual = (2 / sigmas) * (fine_tuned - base) + sigmas * adjoints
+    return residual.square().sum((1, 3)).mean(-1)

@@ -1,0 +1,672 @@
+"""The one training loop of all algorithms, offline and online, on Stable-Baselines3's off-policy base class."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self, TypedDict
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.utils import get_device
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
+
+from agents.common.batch import Batch
+from agents.common.buffer import Arrays, SequenceReplayBuffer
+from agents.common.critic import pick_best
+from agents.common.noise import Draw, Noise, normal
+from agents.common.policy import FlowPolicy, Networks, NetworkSpec
+from agents.common.update import Update
+from agents.common.validation import boolean, integer, number, one_of
+
+Info = dict[str, Tensor]
+Losses = dict[str, Tensor]
+Targets = dict[str, Tensor]
+
+
+class UnsupportedSpaceError(NotImplementedError):
+    """An observation or action space that flow policies are not built for."""
+
+
+class CommonSettings(TypedDict, total=False):
+    """Settings that every algorithm has; documented at :class:`FlowQLearning`."""
+
+    learning_rate: float | Schedule
+    buffer_size: int
+    learning_starts: int
+    batch_size: int
+    tau: float
+    gamma: float
+    train_freq: int | tuple[int, str]
+    gradient_steps: int
+    horizon_length: int
+    action_chunking: bool
+    ensemble_size: int
+    rho: float
+    flow_steps: int
+    best_of_n: int
+    max_grad_norm: float | None
+    net_arch: list[int] | dict[str, list[int]]
+    actor_layer_norm: bool
+    critic_layer_norm: bool
+    observation_scale: float | None
+    sparse: bool
+    precision: Literal["fp32", "tf32", "bf16"]
+    compile: Literal["auto", "on", "off"]
+
+
+class CommonArguments(CommonSettings, total=False):
+    """Constructor arguments that are no settings of the method: SB3's own, and where things run."""
+
+    action_noise: ActionNoise | None
+    replay_buffer_class: type[SequenceReplayBuffer] | None
+    replay_buffer_kwargs: dict[str, Any] | None
+    optimize_memory_usage: bool
+    policy_kwargs: dict[str, Any] | None
+    stats_window_size: int
+    tensorboard_log: str | None
+    verbose: int
+    seed: int | None
+    seeds: Sequence[int] | None
+    device: torch.device | str
+    _init_setup_model: bool
+
+
+class FlowQLearning(OffPolicyAlgorithm):
+    """Off-policy learning of flow policies from a dataset, from an environment, or from both in turn.
+
+    A subclass names its networks and noise and writes its sampler (:meth:`act`), targets and losses; everything else is
+    here. Shapes: S stacked seeds, B rows, O observation size, D flattened chunk. Defaults are those of the reference
+    implementation of Q-learning with Adjoint Matching (arXiv 2601.14234).
+
+    :param policy: ``"MlpPolicy"`` or a subclass of ``FlowPolicy``.
+    :param env: environment, its Gymnasium id, or None when loading. Flat Box observations and bounded Box actions.
+    :param learning_rate: Adam's step size, or a schedule of the remaining progress, > 0.
+    :param buffer_size: online transitions to keep, >= 1.
+    :param learning_starts: online environment steps before the first online update, >= 0. Without an offline phase the
+        actions before it are uniform, as in SB3; after one the policy acts from the start.
+    :param batch_size: sequences per update and seed, >= 1.
+    :param tau: Polyak weight of the target networks, in (0, 1]. Targets follow the weights from before the step.
+    :param gamma: discount per environment step, in [0, 1].
+    :param train_freq: environment steps (or ``(n, "episode")``) between rounds of updates.
+    :param gradient_steps: updates per round (the update-to-data ratio); -1 for one per environment step.
+    :param horizon_length: H, actions per chunk and steps of the n-step return, >= 1.
+    :param action_chunking: whether the policy plans all H actions; if not, H is only the length of the return.
+    :param ensemble_size: E, critics, >= 1.
+    :param rho: pessimism: standard deviations over the ensemble subtracted from its mean, >= 0.
+    :param flow_steps: K, Euler steps of a flow (or diffusion steps), >= 1.
+    :param best_of_n: candidates per state of which the one with the highest mean Q is played, >= 1.
+    :param max_grad_norm: bound on the norm of each replica's whole gradient, all networks together; None: no bound.
+    :param net_arch: hidden widths of all networks, or ``{"pi": [...], "qf": [...]}``.
+    :param actor_layer_norm: whether velocity fields have LayerNorm behind each hidden activation.
+    :param critic_layer_norm: whether critics and values have it.
+    :param observation_scale: centre observations by the dataset's mean and scale each coordinate to this standard
+        deviation, > 0; None: raw observations. The statistics are stored with the model.
+    :param sparse: whether online rewards become -1 where they are not zero (the dataset's are changed on loading).
+    :param precision: ``fp32``; ``tf32`` (CUDA's fast float32 products); ``bf16`` (hidden layers' products in bfloat16).
+    :param compile: whether the update is compiled; ``auto`` decides by device.
+    :param action_noise: SB3's, added to the executed actions.
+    :param replay_buffer_class: a subclass of ``SequenceReplayBuffer``, or None for itself.
+    :param replay_buffer_kwargs: further arguments of the buffer.
+    :param optimize_memory_usage: accepted for SB3; next observations are never stored twice.
+    :param policy_kwargs: arguments of the policy; they override ``net_arch`` and the like.
+    :param stats_window_size: episodes over which rollout statistics are averaged.
+    :param tensorboard_log: folder of TensorBoard events, or None.
+    :param verbose: 0 silent, 1 info, 2 debug.
+    :param seed: seed of everything random, or None.
+    :param seeds: one seed per stacked replica; None trains one replica with ``seed``.
+    :param device: ``"auto"``, ``"cpu"``, ``"cuda"``...
+    :raises UnsupportedSpaceError: for image, Dict and other observations, or actions that are no bounded Box.
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": FlowPolicy}
+    policy: FlowPolicy
+    replay_buffer: SequenceReplayBuffer | None  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        policy: str | type[FlowPolicy],
+        env: GymEnv | str | None,
+        learning_rate: float | Schedule = 3e-4,
+        buffer_size: int = 1_000_000,
+        learning_starts: int = 5_000,
+        batch_size: int = 256,
+        tau: float = 0.005,
+        gamma: float = 0.99,
+        train_freq: int | tuple[int, str] = 1,
+        gradient_steps: int = 1,
+        *,
+        horizon_length: int = 5,
+        action_chunking: bool = True,
+        ensemble_size: int = 10,
+        rho: float = 0.5,
+        flow_steps: int = 10,
+        best_of_n: int = 1,
+        max_grad_norm: float | None = None,
+        net_arch: list[int] | dict[str, list[int]] | None = None,
+        actor_layer_norm: bool = False,
+        critic_layer_norm: bool = True,
+        observation_scale: float | None = None,
+        sparse: bool = False,
+        precision: Literal["fp32", "tf32", "bf16"] = "fp32",
+        compile: Literal["auto", "on", "off"] = "auto",
+        action_noise: ActionNoise | None = None,
+        replay_buffer_class: type[SequenceReplayBuffer] | None = None,
+        replay_buffer_kwargs: dict[str, Any] | None = None,
+        optimize_memory_usage: bool = False,
+        policy_kwargs: dict[str, Any] | None = None,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        seeds: Sequence[int] | None = None,
+        device: torch.device | str = "auto",
+        _init_setup_model: bool = True,
+    ) -> None:
+        if not callable(learning_rate):
+            number("learning_rate", learning_rate, above=0)
+        integer("learning_starts", learning_starts, at_least=0)
+        if gradient_steps != -1:
+            integer("gradient_steps", gradient_steps, at_least=0)
+        super().__init__(
+            policy,
+            env,  # type: ignore[arg-type]
+            learning_rate,
+            buffer_size=integer("buffer_size", buffer_size, at_least=1),
+            learning_starts=learning_starts,
+            batch_size=integer("batch_size", batch_size, at_least=1),
+            tau=number("tau", tau, above=0, at_most=1),
+            gamma=number("gamma", gamma, at_least=0, at_most=1),
+            train_freq=train_freq,
+            gradient_steps=gradient_steps,
+            action_noise=action_noise,
+            replay_buffer_class=replay_buffer_class,
+            replay_buffer_kwargs=replay_buffer_kwargs,
+            optimize_memory_usage=optimize_memory_usage,
+            policy_kwargs=policy_kwargs,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            verbose=verbose,
+            device=_available_device(device),
+            support_multi_env=True,
+            seed=seed if seeds is None else seeds[0],
+            sde_support=False,
+        )
+        self.seeds = None if seeds is None else [integer("seeds", value) for value in seeds]
+        self.horizon_length = integer("horizon_length", horizon_length, at_least=1)
+        self.action_chunking = boolean("action_chunking", action_chunking)
+        self.ensemble_size = integer("ensemble_size", ensemble_size, at_least=1)
+        self.rho = number("rho", rho, at_least=0)
+        self.flow_steps = integer("flow_steps", flow_steps, at_least=1)
+        self.best_of_n = integer("best_of_n", best_of_n, at_least=1)
+        self.max_grad_norm = None if max_grad_norm is None else number("max_grad_norm", max_grad_norm, above=0)
+        self.net_arch = _checked_net_arch(net_arch)
+        self.actor_layer_norm = boolean("actor_layer_norm", actor_layer_norm)
+        self.critic_layer_norm = boolean("critic_layer_norm", critic_layer_norm)
+        self.observation_scale = (
+            None if observation_scale is None else number("observation_scale", observation_scale, above=0)
+        )
+        self.sparse = boolean("sparse", sparse)
+        self.precision = one_of("precision", precision, ("fp32", "tf32", "bf16"))
+        self.compile = one_of("compile", compile, ("auto", "on", "off"))
+        self.offline_steps = 0  # gradient steps taken in learn_offline
+        if _init_setup_model:
+            self._setup_model()
+
+    # -- what an algorithm defines ------------------------------------------------------------------------------------
+
+    def networks(self) -> dict[str, NetworkSpec]:
+        """Return the algorithm's networks by name, in the order in which they are initialised."""
+        raise NotImplementedError
+
+    def noise(self) -> dict[str, Draw]:
+        """Return every random draw of an update by name, besides those of the next action."""
+        raise NotImplementedError
+
+    def action_noise_table(self) -> dict[str, Draw]:
+        """Return the random draws of one call of :meth:`act` by name."""
+        return {"action": normal()}
+
+    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
+        """Sample chunks: the one sampler for TD targets, collection and evaluation.
+
+        :param observations: as the networks see them, (S, N, O).
+        :param noise: the draws of :meth:`action_noise_table`.
+        :param nets: the networks.
+        :return: actions in [-1, 1], (S, N, D).
+        """
+        raise NotImplementedError
+
+    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
+        """Compute what the losses regress to; no gradient is recorded here.
+
+        :param batch: the batch.
+        :param noise: all draws of the update.
+        :param nets: the networks.
+        :param info: to add diagnostics to, each (S,).
+        :return: tensors by name.
+        """
+        raise NotImplementedError
+
+    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+        """Compute the losses, unscaled; each is a mean over everything but seeds.
+
+        :param batch: the batch.
+        :param targets: from :meth:`targets`.
+        :param noise: all draws of the update.
+        :param nets: the networks.
+        :param info: to add diagnostics to, each (S,).
+        :return: name -> (S,).
+        """
+        raise NotImplementedError
+
+    def loss_weights(self) -> dict[str, float]:
+        """Return the weights of the losses; those not named weigh 1."""
+        return {}
+
+    def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
+        """Rate candidate actions for best-of-n: the online critics' plain mean.
+
+        :param observations: (S, N, O).
+        :param actions: (S, N, D).
+        :param nets: the networks.
+        :return: (S, N).
+        """
+        return nets.critic(observations, actions).mean(1)
+
+    def after_update(self, info: Info) -> None:
+        """Update state that is not trained by gradient, e.g. a multiplier.
+
+        :param info: the update's losses and diagnostics.
+        """
+
+    # -- one update ---------------------------------------------------------------------------------------------------
+
+    def candidate_noise(self) -> dict[str, Draw]:
+        """Return the draws of one action choice, with an axis N when several candidates compete."""
+        table = self.action_noise_table()
+        return table if self.best_of_n == 1 else {name: draw.with_candidates() for name, draw in table.items()}
+
+    def update_noise(self) -> dict[str, Draw]:
+        """Return every draw of one update: the next action's, prefixed ``td_``, and the algorithm's own."""
+        return {**{f"td_{name}": draw for name, draw in self.candidate_noise().items()}, **self.noise()}
+
+    def noise_sizes(self, replicas: int, rows: int, chunk_size: int) -> dict[str, int]:
+        """Return the sizes of the noise table's axes.
+
+        :param replicas: S.
+        :param rows: B.
+        :param chunk_size: D.
+        :return: letter -> size.
+        """
+        return {"S": replicas, "B": rows, "N": self.best_of_n, "K": self.flow_steps, "D": chunk_size}
+
+    def sample_actions(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
+        """Sample chunks, choosing the best of n candidates by :meth:`score` when ``best_of_n`` > 1.
+
+        :param observations: (S, N, O).
+        :param noise: the draws of :meth:`candidate_noise`.
+        :param nets: the networks.
+        :return: (S, N, D).
+        """
+        n = self.best_of_n
+        if n == 1:
+            return self.act(observations, noise, nets)
+        table = self.candidate_noise()
+        merged = {name: draw.flatten(i := 1 + table[name].axes.index("B"), i + 1) for name, draw in noise.items()}
+        repeated = observations.repeat_interleave(n, dim=1)
+        candidates = self.act(repeated, merged, nets)
+        scores = self.score(repeated, candidates, nets)
+        return pick_best(candidates.unflatten(1, (-1, n)), scores.unflatten(1, (-1, n)))
+
+    def next_actions(self, batch: Batch, noise: Noise, nets: Networks) -> Tensor:
+        """Sample the next state's action of the TD target.
+
+        :param batch: the batch.
+        :param noise: all draws of the update.
+        :param nets: the networks.
+        :return: (S, B, D).
+        """
+        own = {name: noise[f"td_{name}"] for name in self.action_noise_table()}
+        return self.sample_actions(batch.next_observations, own, nets)
+
+    def compute_losses(self, batch: Batch, noise: Noise) -> tuple[Tensor, Info]:
+        """Evaluate targets and losses.
+
+        :param batch: the batch, observations as the networks see them.
+        :param noise: all draws of the update.
+        :return: the weighted total of every replica with its graph, (S,), and losses and diagnostics without.
+        """
+        info: Info = {}
+        with torch.no_grad():
+            targets = self.targets(batch, noise, self.policy.nets, info)
+        losses = self.losses(batch, targets, noise, self.policy.nets, info)
+        weights = self.loss_weights()
+        total = torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum(0)
+        info |= {f"{name}_loss": loss for name, loss in losses.items()} | {"total_loss": total}
+        return total, {name: value.detach() for name, value in info.items()}
+
+    def update(self, batch: Batch, noise: Noise) -> Info:
+        """Take one gradient step on all networks.
+
+        :param batch: the batch, observations as the networks see them.
+        :param noise: all draws of the update.
+        :return: losses and diagnostics, each (S,), on the device.
+        """
+        info = self._update(batch, noise)
+        self.after_update(info)
+        self._n_updates += 1
+        return info
+
+    def sample_and_update(self, batch_size: int) -> Info:
+        """Sample a batch and the noise, and take one gradient step.
+
+        :param batch_size: B.
+        :return: losses and diagnostics, each (S,), on the device.
+        """
+        assert self.replay_buffer is not None
+        batch = self.replay_buffer.sample(batch_size, self._vec_normalize_env, self._generator)
+        preprocess = self.policy.preprocess
+        seen = {name: preprocess(getattr(batch, name)) for name in ("observations", "next_observations")}
+        batch = Batch(**{**vars(batch), **seen})
+        sizes = self.noise_sizes(self.policy.num_replicas, batch_size, self.policy.chunk_size)
+        noise = {name: draw(sizes, self._generator, self.device) for name, draw in self.update_noise().items()}
+        return self.update(batch, noise)
+
+    # -- set-up -------------------------------------------------------------------------------------------------------
+
+    def settings(self) -> dict[str, Any]:
+        """Return the values of all settings, as they are recorded with a run."""
+        from agents.registry import settings_of
+
+        return {name: getattr(self, name) for name in settings_of(type(self))}
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+        """Return an instance that has settings and nothing else: enough for networks, noise tables and :meth:`act`.
+
+        A policy holds one, so that a saved policy acts without its algorithm.
+
+        :param settings: values by name.
+        :return: the bare instance.
+        """
+        bare = cls.__new__(cls)
+        bare.__dict__.update(settings)
+        return bare
+
+    def _setup_model(self) -> None:
+        """Build buffer and policy; runs without an environment too when a model is loaded."""
+        _check_spaces(self.observation_space, self.action_space)
+        self._setup_lr_schedule()
+        self.set_random_seed(self.seed)
+        replicas = 1 if self.seeds is None else len(self.seeds)
+        if self.replay_buffer is None:
+            self.replay_buffer = self._make_buffer(replicas)
+        if self.precision == "tf32":
+            torch.set_float32_matmul_precision("high")
+        settings = {k: v for k, v in self.settings().items() if k not in ("learning_rate", "net_arch")}
+        arguments = {
+            "net_arch": self.net_arch,
+            "actor_layer_norm": self.actor_layer_norm,
+            "critic_layer_norm": self.critic_layer_norm,
+            "seeds": self.seeds or ([self.seed] if self.seed is not None else None),
+            **self.policy_kwargs,
+        }
+        self.policy = self.policy_class(  # type: ignore[assignment]
+            self.observation_space, self.action_space, self.lr_schedule, type(self), settings, **arguments
+        )
+        self.policy = self.policy.to(self.device)
+        self._convert_train_freq()
+        self._update = Update(self)
+        self._chunk_state: tuple[NDArray[Any], ...] | None = None
+        self._last_info: Info = {}
+
+    def _make_buffer(self, replicas: int) -> SequenceReplayBuffer:
+        """Return the empty buffer."""
+        buffer_class = self.replay_buffer_class or SequenceReplayBuffer
+        if not issubclass(buffer_class, SequenceReplayBuffer):
+            raise TypeError(
+                f"`replay_buffer_class` must be a subclass of SequenceReplayBuffer, got {buffer_class.__name__}: "
+                "chunks need sequences of transitions"
+            )
+        return buffer_class(
+            self.buffer_size,
+            self.observation_space,
+            self.action_space,
+            device=self.device,
+            n_envs=self.n_envs,
+            optimize_memory_usage=self.optimize_memory_usage,
+            horizon_length=self.horizon_length,
+            gamma=self.gamma,
+            action_chunking=self.action_chunking,
+            replicas=replicas,
+            sparse=self.sparse,
+            **self.replay_buffer_kwargs,
+        )
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """Seed Python, NumPy, PyTorch, the spaces, and the generators of batches and noise.
+
+        :param seed: any int; None draws one.
+        """
+        super().set_random_seed(seed)
+        own = int(torch.randint(2**31, ())) if seed is None else seed
+        self._generator = torch.Generator(self.device).manual_seed(own)
+        if hasattr(self, "policy"):
+            self.policy.set_random_seed(own)
+
+    @classmethod
+    def _wrap_env(cls, env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:  # type: ignore[override]
+        """Refuse spaces by name before SB3 wraps the environment."""
+        _check_spaces(env.observation_space, env.action_space)
+        return OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
+
+    # -- training -----------------------------------------------------------------------------------------------------
+
+    def load_dataset(self, dataset: Arrays) -> None:
+        """Put a dataset into the replay buffer, and take the observation statistics from it where they are wanted.
+
+        :param dataset: arrays as OGBench's loader returns them, in the regular or the compact layout; actions in the
+            environment's units.
+        :raises ValueError: if an array is missing or has the wrong shape.
+        """
+        assert self.replay_buffer is not None
+        self.replay_buffer.load_dataset({**dataset, "actions": self._scaled(dataset["actions"])})
+        if self.observation_scale is not None:
+            rows = self.replay_buffer.observations[: self.replay_buffer.dataset_size]
+            self.policy.set_observation_statistics(rows, self.observation_scale)
+
+    def _scaled(self, actions: NDArray[Any]) -> NDArray[Any]:
+        """Return actions scaled to [-1, 1], without a copy where the action space is that box already."""
+        low, high = self.action_space.low, self.action_space.high  # type: ignore[attr-defined]
+        return actions if (low == -1).all() and (high == 1).all() else self.policy.scale_action(actions)
+
+    def learn_offline(
+        self,
+        gradient_steps: int,
+        callback: MaybeCallback = None,
+        dataset: Arrays | None = None,
+        log_interval: int = 5_000,
+        tb_log_name: str = "run",
+        reset_num_timesteps: bool = False,
+        progress_bar: bool = False,
+    ) -> Self:
+        """Train on a dataset. Callbacks see one step, and ``num_timesteps`` advances by one, per gradient step.
+
+        :param gradient_steps: number of updates.
+        :param callback: SB3 callback, list of them, or function.
+        :param dataset: loaded first; None goes on with what the buffer holds.
+        :param log_interval: gradient steps between log entries.
+        :param tb_log_name: name of the TensorBoard run.
+        :param reset_num_timesteps: whether to count from zero.
+        :param progress_bar: whether to show SB3's progress bar.
+        :return: the model.
+        :raises ValueError: if there is nothing to train on.
+        """
+        integer("gradient_steps", gradient_steps, at_least=0)
+        if dataset is not None:
+            self.load_dataset(dataset)
+        assert self.replay_buffer is not None
+        if not self.replay_buffer.dataset_size:
+            raise ValueError("offline training needs a dataset, the buffer holds none; pass `dataset=...`")
+        total, callback = self._setup_learn(gradient_steps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        total_timesteps = total  # SB3's progress bar reads this name from the locals
+        callback.on_training_start(locals(), globals())
+        self.policy.set_training_mode(True)
+        while self.num_timesteps < total_timesteps:
+            self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
+            self._update_learning_rate(self.policy.optimizer)
+            self._last_info = self.sample_and_update(self.batch_size)
+            self.num_timesteps += 1
+            self.offline_steps += 1
+            if self.num_timesteps % log_interval == 0:
+                self._dump_offline_logs()
+            callback.update_locals(locals())
+            if not callback.on_step():
+                break
+        callback.on_training_end()
+        return self
+
+    def train(self, gradient_steps: int, batch_size: int) -> None:
+        """Update after environment steps, once there are enough of them.
+
+        :param gradient_steps: number of updates.
+        :param batch_size: B.
+        """
+        assert self.replay_buffer is not None
+        online = self.num_timesteps - self.offline_steps
+        if online <= self.learning_starts or not self.replay_buffer.count_starts():
+            return
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        for _ in range(gradient_steps):
+            self._last_info = self.sample_and_update(batch_size)
+
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self:
+        """Train online. After :meth:`learn_offline`, go on with ``reset_num_timesteps=False``.
+
+        :param total_timesteps: environment steps.
+        :param callback: SB3 callback, list of them, or function.
+        :param log_interval: episodes between log entries.
+        :param tb_log_name: name of the TensorBoard run; None takes the class name.
+        :param reset_num_timesteps: whether to count from zero.
+        :param progress_bar: whether to show SB3's progress bar.
+        :return: the model.
+        """
+        if reset_num_timesteps:
+            self.offline_steps = 0
+        name = type(self).__name__ if tb_log_name is None else tb_log_name
+        return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Play each environment's chunk on, or uniform actions while a model without an offline phase warms up."""
+        assert self._last_obs is not None
+        if self._n_updates == 0 and self.num_timesteps < learning_starts:
+            actions, self._chunk_state = np.array([self.action_space.sample() for _ in range(n_envs)]), None
+        else:
+            actions, self._chunk_state = self.predict(
+                self._last_obs, self._chunk_state, self._last_episode_starts, deterministic=False
+            )
+        scaled = self.policy.scale_action(actions)
+        if action_noise is not None:
+            scaled = np.clip(scaled + action_noise(), -1, 1)
+        return self.policy.unscale_action(scaled), scaled
+
+    def _store_transition(
+        self,
+        replay_buffer: Any,
+        buffer_action: NDArray[Any],
+        new_obs: Any,
+        reward: NDArray[Any],
+        dones: NDArray[Any],
+        infos: list[dict[str, Any]],
+    ) -> None:
+        """Store the transition, and remember which chunks end with their episode."""
+        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+        self._last_episode_starts = np.array(dones, dtype=bool)
+
+    # -- logging and saving -------------------------------------------------------------------------------------------
+
+    def _record_info(self) -> None:
+        """Hand the last update's losses and diagnostics to the logger; the only place that waits for the device."""
+        for name, value in self._last_info.items():
+            self.logger.record(f"train/{name}", float(value.mean()))
+        self.logger.record("train/learning_rate", self.policy.optimizer.param_groups[0]["lr"])
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+
+    def _dump_offline_logs(self) -> None:
+        self._record_info()
+        elapsed = max((time.time_ns() - self.start_time) / 1e9, 1e-9)
+        speed = (self.num_timesteps - self._num_timesteps_at_start) / elapsed
+        self.logger.record("time/updates_per_s", speed)
+        self.logger.record("time/time_elapsed", int(elapsed), exclude="tensorboard")
+        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+        self.logger.dump(self.num_timesteps)
+
+    def dump_logs(self) -> None:
+        """Write the log of the online phase."""
+        self._record_info()
+        super().dump_logs()
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_generator", "_update", "_chunk_state", "_last_info"]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["policy", "policy.optimizer"], []
+
+
+def _available_device(device: torch.device | str) -> torch.device:
+    """Return the device, refusing one that is not there."""
+    chosen = get_device(device)
+    wanted = torch.device(device) if device != "auto" else chosen
+    if wanted.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"`device` is {device!r}, but PyTorch finds no CUDA device here; use `device='cpu'` or 'auto'")
+    return chosen
+
+
+def _checked_net_arch(net_arch: list[int] | dict[str, list[int]] | None) -> list[int] | dict[str, list[int]]:
+    """Return hidden widths, the default where there are none."""
+    if net_arch is None:
+        return [512] * 4
+    parts = net_arch if isinstance(net_arch, dict) else {"pi": net_arch, "qf": net_arch}
+    if set(parts) != {"pi", "qf"} or not all(isinstance(widths, list) and widths for widths in parts.values()):
+        raise ValueError(
+            f"`net_arch` must be a list of hidden widths or {{'pi': [...], 'qf': [...]}}, got {net_arch!r}"
+        )
+    for widths in parts.values():
+        for width in widths:
+            integer("net_arch", width, at_least=1)
+    return net_arch
+
+
+def _check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) -> None:
+    """Refuse spaces that flow policies are not built for, by name."""
+    if not isinstance(observations, spaces.Box) or is_image_space(observations):
+        kind = "an image" if isinstance(observations, spaces.Box) else f"a {type(observations).__name__}"
+        raise UnsupportedSpaceError(
+            f"flow policies support flat Box observations, got {kind} space {observations}; "
+            "flatten it with gymnasium.wrappers.FlattenObservation or use a state-based version of the environment"
+        )
+    if not isinstance(actions, spaces.Box):
+        raise UnsupportedSpaceError(
+            f"flow policies support Box actions, got a {type(actions).__name__} space {actions}; "
+            "use an environment with continuous actions"
+        )

@@ -1,0 +1,27 @@
+"""What an update is given: one dataclass of tensors with the leading seed axis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch of H-step transitions; S replicas, B rows, O observation size, D flattened chunk.
+
+    :param observations: s, (S, B, O).
+    :param actions: the flattened chunk, or the first action without chunking, (S, B, D).
+    :param rewards: discounted sum over H steps, up to the first trajectory end, (S, B).
+    :param discounts: gamma^H times the mask: what the next value is multiplied with, (S, B).
+    :param next_observations: last state inside the trajectory, (S, B, O).
+    :param valid: 1 where the sequence does not cross a trajectory end, else 0, (S, B).
+    """
+
+    observations: Tensor
+    actions: Tensor
+    rewards: Tensor
+    discounts: Tensor
+    next_observations: Tensor
+    valid: Tensor

@@ -1,0 +1,383 @@
+"""The one place that knows trajectories and chunks.
+
+Rows are transitions in the order they happened. A dataset lies in front; behind it every environment has its own ring
+of online transitions. The next observation of a row is not stored again: ``next_row`` points at the row that holds it,
+which is the following transition or, at a trajectory's end, an extra observation kept in a tail behind the rings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
+from stable_baselines3.common.vec_env import VecNormalize
+from torch import Tensor
+
+from agents.common.batch import Batch
+
+Arrays = Mapping[str, NDArray[Any]]
+REQUIRED_ARRAYS = ("observations", "actions", "rewards", "masks", "terminals")
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """H-step sequences; N of them, before anything is reduced to the last position.
+
+    :param rows: row of every position, (N, H).
+    :param rewards: discounted sums up to each position, (N, H).
+    :param masks: 0 from the position on where bootstrapping stops, (N, H).
+    :param terminals: 1 from the first trajectory end on, (N, H).
+    :param valid: 1 while the position belongs to the first row's trajectory, (N, H).
+    :param next_rows: row that holds each position's next observation, stopping at the trajectory's end, (N, H).
+    """
+
+    rows: Tensor
+    rewards: Tensor
+    masks: Tensor
+    terminals: Tensor
+    valid: Tensor
+    next_rows: Tensor
+
+
+class SequenceReplayBuffer(ReplayBuffer):
+    """Replay buffer that samples H-step sequences from a dataset and from online transitions, on the training device.
+
+    :param buffer_size: online transitions to keep, over all environments.
+    :param observation_space: flat Box.
+    :param action_space: Box; actions are stored scaled to [-1, 1].
+    :param device: where the data lives.
+    :param n_envs: environments that add transitions; with S replicas, environment e feeds replica e // (n_envs / S).
+    :param optimize_memory_usage: accepted for compatibility; next observations are never stored twice anyway.
+    :param handle_timeout_termination: whether a time limit keeps the bootstrap (``TimeLimit.truncated`` in the info).
+    :param horizon_length: H.
+    :param gamma: discount per environment step.
+    :param action_chunking: whether a batch holds the H actions (flattened) or the first one only.
+    :param replicas: S, the leading axis of sampled batches.
+    :param sparse: whether online rewards become -1 where they are not zero.
+    """
+
+    def __init__(
+        self,
+        buffer_size: int,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        device: torch.device | str = "auto",
+        n_envs: int = 1,
+        optimize_memory_usage: bool = False,
+        handle_timeout_termination: bool = True,
+        horizon_length: int = 1,
+        gamma: float = 0.99,
+        action_chunking: bool = True,
+        replicas: int = 1,
+        sparse: bool = False,
+    ) -> None:
+        per_env = max(buffer_size // n_envs, 1)
+        BaseBuffer.__init__(self, per_env, observation_space, action_space, device, n_envs)
+        if n_envs % replicas:
+            raise ValueError(
+                f"`n_envs` must be a multiple of the number of stacked seeds, got {n_envs} environments for "
+                f"{replicas} seeds; give each seed the same number of environments"
+            )
+        self.optimize_memory_usage = optimize_memory_usage
+        self.handle_timeout_termination = handle_timeout_termination
+        self.horizon_length, self.gamma, self.action_chunking = horizon_length, gamma, action_chunking
+        self.replicas, self.sparse = replicas, sparse
+        self.dataset_size = 0
+        self._allocate(0, 0)
+
+    # -- storage ------------------------------------------------------------------------------------------------------
+
+    def _allocate(self, dataset_rows: int, dataset_ends: int) -> None:
+        """Make empty storage: dataset rows, one ring per environment, then the tail of extra observations."""
+        self.dataset_size = dataset_rows
+        self.capacity = dataset_rows + self.n_envs * self.buffer_size
+        tail = dataset_ends + 2 * self.n_envs
+        flat = int(np.prod(self.obs_shape))
+        # zeros are mapped lazily by the operating system: rings that are never filled take no memory on a CPU
+        self._observations = torch.zeros(self.capacity + tail, flat, device=self.device)
+        self._actions = torch.zeros(self.capacity, self.action_dim, device=self.device)
+        self._rewards = torch.zeros(self.capacity, device=self.device)
+        self._masks = torch.zeros(self.capacity, dtype=torch.bool, device=self.device)
+        self._terminals = torch.zeros(self.capacity, dtype=torch.bool, device=self.device)
+        self._next_row = torch.zeros(self.capacity, dtype=torch.int32, device=self.device)
+        self._pending = [self.capacity + dataset_ends + e for e in range(self.n_envs)]
+        self._free_tail = list(range(self.capacity + tail - 1, self.capacity + dataset_ends + self.n_envs - 1, -1))
+        self.pos, self.full = 0, False
+
+    def load_dataset(self, dataset: Arrays) -> None:
+        """Put a dataset in front of the (still empty) rings.
+
+        :param dataset: arrays ``observations``, ``actions``, ``rewards``, ``masks``, ``terminals`` of all transitions
+            in order, with ``next_observations`` (OGBench's regular layout) or ``valids`` (its compact layout).
+        :raises ValueError: if an array is missing or has the wrong shape, or online transitions were already added.
+        """
+        if self.pos or self.full:
+            raise ValueError("a dataset must be loaded before online transitions are added; make a new buffer")
+        valid, final = _layout(dataset, self.obs_shape, self.action_dim)
+        count, ends = int(valid.sum()), int(len(final))
+        self._allocate(count, ends)
+        self._fill(self._observations[:count], dataset["observations"], valid)
+        self._fill(self._actions[:count], dataset["actions"], valid)
+        self._fill(self._rewards[:count], dataset["rewards"], valid)
+        self._fill(self._masks[:count], dataset["masks"], valid)
+        terminals = np.asarray(dataset["terminals"])[valid] > 0
+        terminals[-1] = True  # online transitions that follow are another trajectory
+        self._terminals[:count] = torch.from_numpy(terminals).to(self.device)
+        self._observations[self.capacity : self.capacity + ends] = torch.from_numpy(final).to(self.device)
+        next_row = np.arange(1, count + 1, dtype=np.int32)
+        next_row[terminals] = self.capacity + np.arange(ends, dtype=np.int32)
+        self._next_row[:count] = torch.from_numpy(next_row).to(self.device)
+
+    @staticmethod
+    def _fill(target: Tensor, source: NDArray[Any], valid: NDArray[np.bool_], chunk: int = 1 << 16) -> None:
+        """Copy the valid rows piece by piece, so that no second full copy ever exists."""
+        done = 0
+        for begin in range(0, len(source), chunk):
+            piece = source[begin : begin + chunk][valid[begin : begin + chunk]]
+            target[done : done + len(piece)] = torch.from_numpy(piece.reshape(len(piece), *target.shape[1:]))
+            done += len(piece)
+
+    def add(
+        self,
+        obs: NDArray[Any],
+        next_obs: NDArray[Any],
+        action: NDArray[Any],
+        reward: NDArray[Any],
+        done: NDArray[Any],
+        infos: list[dict[str, Any]],
+    ) -> None:
+        """Append one transition of every environment.
+
+        :param obs: (n_envs, O).
+        :param next_obs: (n_envs, O), the final observation where an episode ended.
+        :param action: scaled to [-1, 1], (n_envs, A).
+        :param reward: (n_envs,).
+        :param done: whether the episode ended for any reason, (n_envs,).
+        :param infos: one dict per environment.
+        :raises ValueError: with ``sparse``, if a reward is positive.
+        """
+        rewards = np.asarray(reward, dtype=np.float32)
+        if self.sparse:
+            if (rewards > 0).any():
+                raise ValueError(f"`sparse` expects rewards <= 0, got {rewards.max()}; switch `sparse` off")
+            rewards = -(rewards != 0).astype(np.float32)
+        for e in range(self.n_envs):
+            row = self.dataset_size + e * self.buffer_size + self.pos
+            self._forget(row)
+            self._link_previous(e, row)
+            truncated = self.handle_timeout_termination and infos[e].get("TimeLimit.truncated", False)
+            self._observations[row] = torch.as_tensor(np.asarray(obs[e], dtype=np.float32).reshape(-1))
+            self._actions[row] = torch.as_tensor(np.asarray(action[e], dtype=np.float32).reshape(-1))
+            self._rewards[row] = float(rewards[e])
+            self._masks[row] = not (bool(done[e]) and not truncated)
+            self._terminals[row] = bool(done[e])
+            holder = self._take_tail() if done[e] else self._pending[e]
+            self._observations[holder] = torch.as_tensor(np.asarray(next_obs[e], dtype=np.float32).reshape(-1))
+            self._next_row[row] = holder
+        self.pos += 1
+        if self.pos == self.buffer_size:
+            self.full, self.pos = True, 0
+
+    def _forget(self, row: int) -> None:
+        """Give back the extra observation of a transition that is about to be overwritten."""
+        if self.full and bool(self._terminals[row]):
+            self._free_tail.append(int(self._next_row[row]))
+
+    def _link_previous(self, env: int, row: int) -> None:
+        """Let the environment's last transition, if its episode goes on, share the new row's observation."""
+        if self.pos == 0 and not self.full:
+            return
+        first = self.dataset_size + env * self.buffer_size
+        previous = first + (self.pos - 1) % self.buffer_size
+        if int(self._next_row[previous]) == self._pending[env]:
+            self._next_row[previous] = row
+
+    def _take_tail(self) -> int:
+        """Return a free row behind the rings, doubling their number when there is none."""
+        if not self._free_tail:
+            rows = len(self._observations)
+            extra = max(rows - self.capacity, 16)
+            self._observations = torch.cat([self._observations, self._observations.new_zeros(extra, self._observations.shape[1])])
+            self._free_tail = list(range(rows + extra - 1, rows - 1, -1))
+        return self._free_tail.pop()
+
+    # -- sampling -----------------------------------------------------------------------------------------------------
+
+    def count_starts(self) -> int:
+        """Return from how many rows each replica may start a sequence.
+
+        :return: number of start positions; 0 while there are fewer than H transitions.
+        """
+        return sum(count for _, count in self._segments())
+
+    def _segments(self) -> list[tuple[int, int]]:
+        """Return (first environment's ring or -1, number of starts) of each stretch that one replica samples from."""
+        h, online, per_replica = self.horizon_length, self.size(), self.n_envs // self.replicas
+        joined = online if not self.full and self.replicas == 1 else 0  # ring 0 directly continues the dataset
+        segments = [(-1, max(self.dataset_size + joined - h + 1, 0))]
+        for ring in range(per_replica):
+            if not (ring == 0 and joined):
+                segments.append((ring, max(online - h + 1, 0)))
+        return segments
+
+    def draw_rows(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+        """Draw start positions uniformly, and return the rows of the sequences that begin there.
+
+        :param shape: (S, B).
+        :param generator: on the buffer's device; None uses PyTorch's global one.
+        :return: rows, (S, B, H).
+        :raises ValueError: if there are fewer than H transitions.
+        """
+        total = self.count_starts()
+        if total == 0:
+            raise ValueError(
+                f"the buffer holds {self.dataset_size + self.size()} transitions in a row, sampling needs at least "
+                f"`horizon_length` = {self.horizon_length}; load a dataset or collect more steps first"
+            )
+        # float64: a float32 draw has 2^24 values, too coarse for large datasets
+        draw = torch.rand(shape, dtype=torch.float64, device=self.device, generator=generator)
+        return self._rows_of((draw * total).long())
+
+    def _rows_of(self, index: Tensor) -> Tensor:
+        """Turn start positions (S, B), counted through the segments, into rows (S, B, H)."""
+        steps = torch.arange(self.horizon_length, device=self.device)
+        replica = torch.arange(self.replicas, device=self.device).view(-1, 1, 1)
+        (_, in_front), *rings = self._segments()
+        offset = index.unsqueeze(-1)
+        rows = offset + steps
+        begin = in_front
+        oldest = self.pos if self.full else 0
+        for ring, count in rings:
+            first = self.dataset_size + (replica * (self.n_envs // self.replicas) + ring) * self.buffer_size
+            inside = first + (oldest + offset - begin + steps) % self.buffer_size
+            rows = torch.where(offset >= begin, inside, rows)
+            begin += count
+        return rows
+
+    def sequences(self, rows: Tensor, env: VecNormalize | None = None) -> Sequences:
+        r"""Follow sequences along their rows until the first trajectory ends.
+
+        :math:`R_k = \sum_{j \le k} \gamma^j r_j\,valid_j`; masks and next observations stop with the trajectory.
+
+        :param rows: (N, H), or with more leading axes.
+        :param env: normalises the rewards of single steps, if given.
+        :return: every position's values.
+        """
+        horizon = rows.shape[-1]
+        ends = self._terminals[rows].float()
+        alive = torch.cumprod(1 - ends, -1)
+        valid = torch.cat([torch.ones_like(alive[..., :1]), alive[..., :-1]], -1)
+        powers = self.gamma ** torch.arange(horizon, device=self.device, dtype=torch.float32)
+        step_rewards = self._rewards[rows]
+        if env is not None:
+            step_rewards = _as_tensor(env.normalize_reward(step_rewards.cpu().numpy()), step_rewards)
+        rewards = torch.cumsum(powers * step_rewards * valid, -1)
+        masks = torch.cummin(torch.where(valid > 0, self._masks[rows].float(), 1.0), -1).values
+        last_valid = (valid.cumsum(-1) - 1).long()
+        next_rows = self._next_row[torch.gather(rows, -1, last_valid)].long()
+        return Sequences(rows, rewards, masks, 1 - alive, valid, next_rows)
+
+    def batch_of(self, rows: Tensor, env: VecNormalize | None = None) -> Batch:
+        """Reduce sequences to what an update needs.
+
+        :param rows: (S, B, H).
+        :param env: normalises observations and rewards, if given.
+        :return: the batch.
+        """
+        found = self.sequences(rows, env)
+        taken = rows if self.action_chunking else rows[..., :1]
+        return Batch(
+            observations=self._normalised(self._observations[rows[..., 0]], env),
+            actions=self._actions[taken].flatten(-2),
+            rewards=found.rewards[..., -1],
+            discounts=self.gamma**self.horizon_length * found.masks[..., -1],
+            next_observations=self._normalised(self._observations[found.next_rows[..., -1]], env),
+            valid=found.valid[..., -1],
+        )
+
+    def sample(  # type: ignore[override]  # a Batch, where SB3 returns a NamedTuple
+        self, batch_size: int, env: VecNormalize | None = None, generator: torch.Generator | None = None
+    ) -> Batch:
+        """Sample a batch of sequences.
+
+        :param batch_size: B, per replica.
+        :param env: normalises observations and rewards, if given.
+        :param generator: on the buffer's device; None uses PyTorch's global one.
+        :return: the batch, leading axes (S, B).
+        :raises ValueError: if there are fewer than H transitions.
+        """
+        return self.batch_of(self.draw_rows((self.replicas, batch_size), generator), env)
+
+    @staticmethod
+    def _normalised(observations: Tensor, env: VecNormalize | None) -> Tensor:
+        if env is None:
+            return observations
+        return _as_tensor(env.normalize_obs(observations.cpu().numpy()), observations)
+
+    # -- SB3's names --------------------------------------------------------------------------------------------------
+
+    @property
+    def observations(self) -> Tensor:
+        """Observations of all rows: dataset, rings, extra observations."""
+        return self._observations
+
+    @property
+    def actions(self) -> Tensor:
+        """Scaled actions of the dataset and the rings."""
+        return self._actions
+
+    @property
+    def rewards(self) -> Tensor:
+        """Rewards of the dataset and the rings."""
+        return self._rewards
+
+    @property
+    def dones(self) -> Tensor:
+        """Where trajectories end, in the dataset and the rings."""
+        return self._terminals
+
+    @property
+    def timeouts(self) -> Tensor:
+        """Where trajectories end although bootstrapping goes on."""
+        return self._terminals & self._masks
+
+
+def _as_tensor(array: NDArray[Any], like: Tensor) -> Tensor:
+    return torch.as_tensor(array, dtype=torch.float32).to(like.device)
+
+
+def _layout(
+    dataset: Arrays, obs_shape: tuple[int, ...], action_dim: int
+) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+    """Check a dataset and return which rows are transitions, and the final observation of every trajectory."""
+    missing = [name for name in REQUIRED_ARRAYS if name not in dataset]
+    if missing:
+        raise ValueError(f"a dataset needs the arrays {', '.join(REQUIRED_ARRAYS)}; missing: {', '.join(missing)}")
+    rows = len(dataset["observations"])
+    expected = {"observations": (rows, *obs_shape), "actions": (rows, action_dim)}
+    for name in REQUIRED_ARRAYS:
+        shape = expected.get(name, (rows,))
+        if dataset[name].shape != shape or rows == 0:
+            raise ValueError(f"dataset array `{name}` must have shape {shape} with at least one row, got {dataset[name].shape}")
+    terminals = np.asarray(dataset["terminals"]) > 0
+    if "valids" in dataset:
+        valid = np.asarray(dataset["valids"]) > 0
+        followed_by_end = np.append(~valid[1:], False)
+        if not valid[0] or valid[-1] or not np.array_equal(valid & terminals, followed_by_end):
+            raise ValueError(
+                "in a compact dataset every trajectory ends with one row whose `valids` is 0, behind a transition whose "
+                "`terminals` is 1; this one does not, load it with `compact_dataset=True`"
+            )
+        return valid, np.asarray(dataset["observations"][~valid], dtype=np.float32).reshape(int((~valid).sum()), -1)
+    if "next_observations" not in dataset:
+        raise ValueError("a dataset needs `next_observations` (regular layout) or `valids` (compact layout)")
+    ends = terminals.copy()
+    ends[-1] = True
+    final = np.asarray(dataset["next_observations"][ends], dtype=np.float32)
+    return np.ones(rows, dtype=bool), final.reshape(len(final), -1)

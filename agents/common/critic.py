@@ -1,0 +1,53 @@
+"""Pessimistic values, TD target and loss, best-of-n. Shapes: S replicas, E members, B rows, N candidates."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from agents.common.batch import Batch
+
+
+def pessimistic_value(q: Tensor, rho: float) -> Tensor:
+    r"""Return mean minus ``rho`` standard deviations over the ensemble.
+
+    :math:`\bar Q - \rho\,\mathrm{std}_j Q_j` with the population standard deviation.
+
+    :param q: (S, E, ...).
+    :param rho: pessimism, >= 0.
+    :return: (S, ...).
+    """
+    return q.mean(1) - rho * q.std(1, correction=0)
+
+
+def td_target(batch: Batch, next_q: Tensor, rho: float) -> Tensor:
+    r"""Return :math:`y = R + \gamma^H M\,Q_{pess}(s', a')`.
+
+    :param batch: gives R (``rewards``) and gamma^H M (``discounts``), each (S, B).
+    :param next_q: target critic at the next actions, (S, E, B).
+    :param rho: pessimism.
+    :return: (S, B).
+    """
+    return batch.rewards + batch.discounts * pessimistic_value(next_q, rho)
+
+
+def td_loss(q: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Return the squared error to a shared target, averaged over members and rows; the divisor counts every row.
+
+    :param q: predictions, (S, E, B).
+    :param target: (S, B).
+    :param valid: 1 where the sequence stays inside its trajectory, else 0, (S, B).
+    :return: (S,).
+    """
+    return (valid.unsqueeze(1) * (q - target.unsqueeze(1)).square()).mean((1, 2))
+
+
+def pick_best(actions: Tensor, scores: Tensor) -> Tensor:
+    """Return each row's candidate with the highest score.
+
+    :param actions: (S, B, N, D).
+    :param scores: (S, B, N).
+    :return: (S, B, D).
+    """
+    best = scores.argmax(-1)[..., None, None].expand(*actions.shape[:2], 1, actions.shape[-1])
+    return torch.gather(actions, 2, best).squeeze(2)

@@ -1,0 +1,401 @@
+"""Networks as stacks: S independent replicas (seeds) of every network live in one set of tensors.
+
+Shapes use S replicas, E ensemble members, N rows, K flow steps, O observation size, D flattened chunk. Parameters carry
+the leading axes (S,) or (S, E); fans for initialisation are per member.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Time = Tensor | float
+Velocity = Callable[[Tensor, Time], Tensor]
+
+LAYER_NORM_EPS = 1e-6  # Flax's default; PyTorch's 1e-5 is another network
+LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
+
+
+class StackedMLP(nn.Module):
+    """Independent MLPs with stacked parameters: dense, GELU (tanh form), then LayerNorm where it is enabled.
+
+    :param stack: leading axes of the parameters, (S,) or (S, E).
+    :param widths: layer sizes from the input to the output.
+    :param layer_norm: whether every hidden activation is normalised.
+    :param activate_final: whether the last layer is activated (and normalised) too.
+    :param activation: elementwise function applied after the dense layers.
+    """
+
+    def __init__(
+        self,
+        stack: Sequence[int],
+        widths: Sequence[int],
+        layer_norm: bool = False,
+        activate_final: bool = False,
+        activation: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.stack = tuple(stack)
+        self.layer_norm = layer_norm
+        self.matmul_dtype: torch.dtype | None = None  # None: that of the parameters
+        self.activated = len(widths) - 1 if activate_final else len(widths) - 2
+        self.activation = activation or gelu
+        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        self.weights = nn.ParameterList(nn.Parameter(torch.zeros(*self.stack, i, o)) for i, o in pairs)
+        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(*self.stack, o)) for _, o in pairs)
+        normed = widths[1 : self.activated + 1] if layer_norm else []
+        self.norm_scales = nn.ParameterList(nn.Parameter(torch.ones(*self.stack, w)) for w in normed)
+        self.norm_biases = nn.ParameterList(nn.Parameter(torch.zeros(*self.stack, w)) for w in normed)
+
+    def initialise(self, replica: int, generator: torch.Generator) -> None:
+        """Draw one replica's weights, Xavier-uniform with the fans of a single member; biases stay zero.
+
+        :param replica: which replica.
+        :param generator: CPU generator that the draws come from.
+        """
+        for weight in self.weights:
+            fill_uniform(weight, replica, math.sqrt(6.0 / (weight.shape[-2] + weight.shape[-1])), generator)
+
+    def forward(self, x: Tensor, frozen: bool = False) -> Tensor:
+        """Evaluate every member on its replica's rows.
+
+        :param x: (S, ..., in) for stack (S,); (S, N, in), shared by all members, for stack (S, E).
+        :param frozen: whether the parameters are constants, so that gradient goes through ``x`` only.
+        :return: (S, ..., out), or (S, E, N, out).
+        """
+        first = self._dense(0, x if len(self.stack) == 1 else x.unsqueeze(1), frozen)
+        return self.rest(first, frozen)
+
+    def rest(self, first: Tensor, frozen: bool = False) -> Tensor:
+        """Evaluate everything after the first dense layer.
+
+        :param first: output of the first dense layer with its bias, (*stack, ..., width).
+        :param frozen: whether the parameters are constants.
+        :return: (*stack, ..., out).
+        """
+        x = self._activate(0, first, frozen) if self.activated > 0 else first
+        for layer in range(1, len(self.weights)):
+            x = self._dense(layer, x, frozen)
+            if layer < self.activated:
+                x = self._activate(layer, x, frozen)
+        return x
+
+    def _dense(self, layer: int, x: Tensor, frozen: bool) -> Tensor:
+        # the output layer keeps full precision: Q values and velocities are sums of many steps
+        dtype = self.matmul_dtype if layer < len(self.weights) - 1 else None
+        weight, bias = _maybe_detach(self.weights[layer], frozen), _maybe_detach(self.biases[layer], frozen)
+        return dense(x, weight, bias, dtype)
+
+    def _activate(self, layer: int, x: Tensor, frozen: bool) -> Tensor:
+        x = self.activation(x)
+        if not self.layer_norm:
+            return x
+        scale = over_rows(_maybe_detach(self.norm_scales[layer], frozen), x)
+        bias = over_rows(_maybe_detach(self.norm_biases[layer], frozen), x)
+        return torch.addcmul(bias, F.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPS), scale)
+
+
+class CriticEnsemble(nn.Module):
+    """Q_j(s, a), or Q_j(s, x, t) with ``time``: E members per replica.
+
+    :param replicas: S.
+    :param observation_size: O.
+    :param action_size: D.
+    :param ensemble_size: E.
+    :param hidden: hidden widths.
+    :param layer_norm: whether hidden activations are normalised.
+    :param time: whether the flow time is appended to the input.
+    """
+
+    def __init__(
+        self,
+        replicas: int,
+        observation_size: int,
+        action_size: int,
+        ensemble_size: int,
+        hidden: Sequence[int],
+        layer_norm: bool = True,
+        time: bool = False,
+    ) -> None:
+        super().__init__()
+        widths = [observation_size + action_size + int(time), *hidden, 1]
+        self.mlp = StackedMLP((replicas, ensemble_size), widths, layer_norm)
+
+    def initialise(self, replica: int, generator: torch.Generator) -> None:
+        """Draw one replica's weights.
+
+        :param replica: which replica.
+        :param generator: CPU generator that the draws come from.
+        """
+        self.mlp.initialise(replica, generator)
+
+    def forward(self, observations: Tensor, actions: Tensor, t: Time | None = None, frozen: bool = False) -> Tensor:
+        """Evaluate all members on the same inputs.
+
+        :param observations: (S, N, O).
+        :param actions: (S, N, D).
+        :param t: times in [0, 1], a number or (S, N, 1); only for a critic with a time input.
+        :param frozen: whether the parameters are constants.
+        :return: Q values, (S, E, N).
+        """
+        parts = [observations, actions] if t is None else [observations, actions, _as_column(t, actions)]
+        return self.mlp(torch.cat(parts, -1), frozen).squeeze(-1)
+
+
+class StateValue(nn.Module):
+    """V(s), one member per replica.
+
+    :param replicas: S.
+    :param observation_size: O.
+    :param hidden: hidden widths.
+    :param layer_norm: whether hidden activations are normalised.
+    """
+
+    def __init__(self, replicas: int, observation_size: int, hidden: Sequence[int], layer_norm: bool = True) -> None:
+        super().__init__()
+        self.mlp = StackedMLP((replicas,), [observation_size, *hidden, 1], layer_norm)
+
+    def initialise(self, replica: int, generator: torch.Generator) -> None:
+        """Draw one replica's weights.
+
+        :param replica: which replica.
+        :param generator: CPU generator that the draws come from.
+        """
+        self.mlp.initialise(replica, generator)
+
+    def forward(self, observations: Tensor, frozen: bool = False) -> Tensor:
+        """Evaluate the value.
+
+        :param observations: (S, N, O).
+        :param frozen: whether the parameters are constants.
+        :return: values, (S, N).
+        """
+        return self.mlp(observations, frozen).squeeze(-1)
+
+
+class VelocityField(nn.Module):
+    """v(s, x, t), or a one-step map mu(s, z) without ``time``: t is one raw scalar beside s and x.
+
+    :param replicas: S.
+    :param observation_size: O.
+    :param action_size: D.
+    :param hidden: hidden widths.
+    :param layer_norm: whether hidden activations are normalised.
+    :param time: whether the flow time is an input.
+    """
+
+    def __init__(
+        self,
+        replicas: int,
+        observation_size: int,
+        action_size: int,
+        hidden: Sequence[int],
+        layer_norm: bool = False,
+        time: bool = True,
+    ) -> None:
+        super().__init__()
+        self.observation_size, self.action_size, self.time = observation_size, action_size, time
+        widths = [observation_size + action_size + int(time), *hidden, action_size]
+        self.mlp = StackedMLP((replicas,), widths, layer_norm)
+
+    def initialise(self, replica: int, generator: torch.Generator) -> None:
+        """Draw one replica's weights.
+
+        :param replica: which replica.
+        :param generator: CPU generator that the draws come from.
+        """
+        self.mlp.initialise(replica, generator)
+
+    def forward(self, observations: Tensor, x: Tensor, t: Time | None = None, frozen: bool = False) -> Tensor:
+        """Evaluate the field once.
+
+        :param observations: (S, N, O).
+        :param x: (S, N, D), or (S, K, N, D) for K states of every row.
+        :param t: times, a number or broadcastable to (..., 1); None for a one-step map.
+        :param frozen: whether the parameters are constants.
+        :return: velocities (or actions), shaped like ``x``.
+        """
+        return self.at(observations, frozen)(x, t)
+
+    def at(self, observations: Tensor, frozen: bool = False) -> Callable[..., Tensor]:
+        """Fix the observations: their share of the first layer is computed once for a whole chain of evaluations.
+
+        :param observations: (S, N, O).
+        :param frozen: whether the parameters are constants.
+        :return: function (x, t) -> velocity, as in :meth:`forward`.
+        """
+        weight = _maybe_detach(self.mlp.weights[0], frozen)
+        split = [self.observation_size, self.action_size] + ([1] if self.time else [])
+        of_observation, of_x, *of_time = weight.split(split, dim=-2)
+        dtype = self.mlp.matmul_dtype
+        shared = dense(observations, of_observation, _maybe_detach(self.mlp.biases[0], frozen), dtype)
+
+        def velocity(x: Tensor, t: Time | None = None) -> Tensor:
+            steps = x.ndim == 4
+            first = dense(x, of_x, None, dtype) + (shared.unsqueeze(1) if steps else shared)
+            if t is not None:
+                first = first + t * (of_time[0].unsqueeze(1) if steps else of_time[0])
+            return self.mlp.rest(first, frozen)
+
+        return velocity
+
+
+class TanhGaussian(nn.Module):
+    """Squashed Gaussian: trunk with activated last layer, heads for the mean and the clipped log standard deviation.
+
+    :param replicas: S.
+    :param input_size: size of the concatenated inputs.
+    :param action_size: D.
+    :param hidden: trunk widths.
+    """
+
+    def __init__(self, replicas: int, input_size: int, action_size: int, hidden: Sequence[int]) -> None:
+        super().__init__()
+        self.trunk = StackedMLP((replicas,), [input_size, *hidden], activate_final=True)
+        self.mean = StackedMLP((replicas,), [hidden[-1], action_size])
+        self.log_std = StackedMLP((replicas,), [hidden[-1], action_size])
+
+    def initialise(self, replica: int, generator: torch.Generator) -> None:
+        """Draw one replica's weights.
+
+        :param replica: which replica.
+        :param generator: CPU generator that the draws come from.
+        """
+        for part in (self.trunk, self.mean, self.log_std):
+            part.initialise(replica, generator)
+
+    def forward(self, *inputs: Tensor, frozen: bool = False) -> tuple[Tensor, Tensor]:
+        """Return the Gaussian before the squash.
+
+        :param inputs: tensors (S, N, ...) that are concatenated in the given order.
+        :param frozen: whether the parameters are constants.
+        :return: mean and log standard deviation in [-20, 2], each (S, N, D).
+        """
+        hidden = self.trunk(torch.cat(inputs, -1), frozen)
+        return self.mean(hidden, frozen), self.log_std(hidden, frozen).clamp(LOG_STD_MIN, LOG_STD_MAX)
+
+
+class Temperature(nn.Module):
+    """A learnt positive scalar per replica, exp(l).
+
+    :param replicas: S.
+    :param initial: starting value, > 0.
+    """
+
+    def __init__(self, replicas: int, initial: float = 1.0) -> None:
+        super().__init__()
+        self.log_value = nn.Parameter(torch.full((replicas,), math.log(initial)))
+
+    def initialise(self, replica: int, generator: torch.Generator) -> None:
+        """Nothing is random here.
+
+        :param replica: which replica.
+        :param generator: unused.
+        """
+
+    def forward(self, frozen: bool = False) -> Tensor:
+        """Return the temperature.
+
+        :param frozen: whether it is a constant.
+        :return: (S,).
+        """
+        return _maybe_detach(self.log_value, frozen).exp()
+
+
+def gelu(x: Tensor) -> Tensor:
+    """Return the tanh approximation of GELU, elementwise (the default of ``jax.nn.gelu``).
+
+    :param x: any shape.
+    :return: same shape.
+    """
+    return F.gelu(x, approximate="tanh")
+
+
+def tanh_gaussian_sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Return a squashed sample and its log density.
+
+    :math:`y = \tanh u,\; \log\pi(y) = \sum_d \log N(u_d) - 2(\log 2 - u_d - \mathrm{softplus}(-2u_d))`
+
+    The density comes from the pre-tanh value, so that saturated samples stay finite.
+
+    :param mean: (..., D).
+    :param log_std: (..., D).
+    :param noise: standard normal, (..., D).
+    :return: y (..., D) in [-1, 1] and log pi (...,).
+    """
+    pre_tanh = mean + log_std.exp() * noise
+    return pre_tanh.tanh(), tanh_gaussian_log_prob(mean, log_std, pre_tanh)
+
+
+def tanh_gaussian_log_prob(mean: Tensor, log_std: Tensor, pre_tanh: Tensor) -> Tensor:
+    """Return the log density of tanh(u) at a pre-tanh value u.
+
+    :param mean: (..., D).
+    :param log_std: (..., D).
+    :param pre_tanh: u, (..., D).
+    :return: log density, (...,).
+    """
+    normal = -0.5 * ((pre_tanh - mean) / log_std.exp()).square() - log_std - 0.5 * math.log(2 * math.pi)
+    squash = 2 * (math.log(2) - pre_tanh - F.softplus(-2 * pre_tanh))
+    return (normal - squash).sum(-1)
+
+
+def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dtype | None = None) -> Tensor:
+    """Multiply rows by stacked matrices: the one place where the networks' matrix products happen.
+
+    :param x: (*stack, ..., in); stack axes of size 1 broadcast.
+    :param weight: (*stack, in, out).
+    :param bias: (*stack, out), or None.
+    :param dtype: lower precision for the factors, e.g. bfloat16; None keeps theirs.
+    :return: (*stack, ..., out), in the precision of ``x``.
+    """
+    lead = weight.ndim - 2
+    if x.ndim > weight.ndim:  # several row axes: fold them into one
+        return dense(x.flatten(lead, -2), weight, bias, dtype).unflatten(lead, x.shape[lead:-1])
+    if dtype is not None:
+        product = torch.matmul(x.to(dtype), weight.to(dtype)).to(x.dtype)
+        return product if bias is None else product + bias.unsqueeze(-2)
+    if lead == 1 and weight.shape[0] == 1:  # an ordinary single network: skip the batched form
+        return F.linear(x[0], weight[0].t(), None if bias is None else bias[0]).unsqueeze(0)
+    product = torch.matmul(x, weight)
+    return product if bias is None else product + bias.unsqueeze(-2)
+
+
+def over_rows(parameter: Tensor, rows: Tensor) -> Tensor:
+    """Insert axes so that a per-feature parameter broadcasts over the rows.
+
+    :param parameter: (*stack, width).
+    :param rows: (*stack, ..., width).
+    :return: (*stack, 1, ..., width).
+    """
+    for _ in range(rows.ndim - parameter.ndim):
+        parameter = parameter.unsqueeze(-2)
+    return parameter
+
+
+def fill_uniform(parameter: Tensor, replica: int, bound: float, generator: torch.Generator) -> None:
+    """Fill one replica of a parameter with uniform draws in [-bound, bound], the same on every device.
+
+    :param parameter: (S, ...).
+    :param replica: which replica.
+    :param bound: half width.
+    :param generator: CPU generator.
+    """
+    with torch.no_grad():
+        draw = torch.rand(parameter.shape[1:], generator=generator)
+        parameter[replica].copy_((2 * draw - 1) * bound)
+
+
+def _maybe_detach(parameter: Tensor, frozen: bool) -> Tensor:
+    return parameter.detach() if frozen else parameter
+
+
+def _as_column(t: Time, like: Tensor) -> Tensor:
+    """Return times as one feature column beside ``like``."""
+    if not isinstance(t, Tensor):
+        return torch.full_like(like[..., :1], t)
+    return t.expand(*like.shape[:-1], 1)

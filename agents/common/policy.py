@@ -1,0 +1,436 @@
+"""The policy: all networks of an algorithm, and actions planned in chunks."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.torch_layers import FlattenExtractor, get_actor_critic_arch
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from torch import Tensor, nn
+
+from agents.common.networks import CriticEnsemble, StackedMLP, StateValue, TanhGaussian, Temperature, VelocityField
+from agents.common.noise import Noise
+
+if TYPE_CHECKING:
+    from agents.common.base import FlowQLearning
+
+ChunkState = tuple[NDArray[Any], NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What networks are built from.
+
+    :param replicas: S.
+    :param observations: O.
+    :param actions: D, the flattened chunk.
+    :param ensemble: E.
+    :param flow_steps: K.
+    :param actor_arch: hidden widths of policies and velocity fields.
+    :param critic_arch: hidden widths of critics and values.
+    :param actor_layer_norm: whether velocity fields are normalised.
+    :param critic_layer_norm: whether critics and values are normalised.
+    """
+
+    replicas: int
+    observations: int
+    actions: int
+    ensemble: int
+    flow_steps: int
+    actor_arch: list[int]
+    critic_arch: list[int]
+    actor_layer_norm: bool
+    critic_layer_norm: bool
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """One network of an algorithm.
+
+    :param build: makes it from the sizes.
+    :param target: whether it has an exponential moving average beside it, named with ``_target``.
+    """
+
+    build: Callable[[Sizes], nn.Module]
+    target: bool = False
+
+
+def critic(target: bool = True, time: bool = False) -> NetworkSpec:
+    """Return the spec of a critic ensemble.
+
+    :param target: whether it has a target copy.
+    :param time: whether the flow time is an input.
+    :return: the spec.
+    """
+
+    def build(n: Sizes) -> nn.Module:
+        return CriticEnsemble(
+            n.replicas, n.observations, n.actions, n.ensemble, n.critic_arch, n.critic_layer_norm, time
+        )
+
+    return NetworkSpec(build, target)
+
+
+def state_value(target: bool = False) -> NetworkSpec:
+    """Return the spec of a state value.
+
+    :param target: whether it has a target copy.
+    :return: the spec.
+    """
+    return NetworkSpec(lambda n: StateValue(n.replicas, n.observations, n.critic_arch, n.critic_layer_norm), target)
+
+
+def velocity_field(target: bool = False, time: bool = True) -> NetworkSpec:
+    """Return the spec of a velocity field, or of a one-step map without ``time``.
+
+    :param target: whether it has a target copy.
+    :param time: whether the flow time is an input.
+    :return: the spec.
+    """
+
+    def build(n: Sizes) -> nn.Module:
+        return VelocityField(n.replicas, n.observations, n.actions, n.actor_arch, n.actor_layer_norm, time)
+
+    return NetworkSpec(build, target)
+
+
+def tanh_gaussian(given_action: bool = False) -> NetworkSpec:
+    """Return the spec of a squashed Gaussian policy.
+
+    :param given_action: whether an action is an input beside the observation (edit policies).
+    :return: the spec.
+    """
+
+    def build(n: Sizes) -> nn.Module:
+        inputs = n.observations + (n.actions if given_action else 0)
+        return TanhGaussian(n.replicas, inputs, n.actions, n.actor_arch)
+
+    return NetworkSpec(build)
+
+
+def temperature(initial: float = 1.0) -> NetworkSpec:
+    """Return the spec of a learnt temperature.
+
+    :param initial: starting value.
+    :return: the spec.
+    """
+    return NetworkSpec(lambda n: Temperature(n.replicas, initial))
+
+
+class Networks(nn.ModuleDict):
+    """An algorithm's networks by name: ``nets.critic``, ``nets.critic_target``, ``nets.frozen.critic``."""
+
+    @property
+    def frozen(self) -> Any:
+        """The same networks with constant weights: gradient goes through their inputs only."""
+        return _Frozen(self)
+
+    def targets(self) -> list[tuple[nn.Module, nn.Module]]:
+        """Return every target network behind the network that it follows.
+
+        :return: (online, target) pairs.
+        """
+        return [(self[name.removesuffix("_target")], net) for name, net in self.items() if name.endswith("_target")]
+
+
+class _Frozen:
+    """View of networks that calls them with constant weights."""
+
+    def __init__(self, nets: Networks) -> None:
+        self._nets = nets
+
+    def __getattr__(self, name: str) -> _FrozenNetwork:
+        return _FrozenNetwork(self._nets[name])
+
+
+class _FrozenNetwork:
+    def __init__(self, network: Any) -> None:
+        self._network = network
+
+    def __call__(self, *inputs: Any) -> Any:
+        return self._network(*inputs, frozen=True)
+
+    def at(self, observations: Tensor) -> Any:
+        return self._network.at(observations, frozen=True)
+
+
+class FlowPolicy(BasePolicy):
+    """Plans a chunk of H actions at once and plays it open loop.
+
+    With H > 1 the rest of the chunk is the recurrent ``state`` of :meth:`predict`; a caller that drops the state plans
+    anew at every step. ``deterministic=True`` plans from zero noise; published scores use sampled noise.
+
+    :param observation_space: flat Box.
+    :param action_space: bounded Box.
+    :param lr_schedule: learning rate as a function of the remaining progress.
+    :param algorithm: the algorithm's class, which knows the networks and the sampler.
+    :param settings: the algorithm's settings by name.
+    :param seeds: one seed per stacked replica; None draws one from PyTorch's global generator.
+    :param net_arch: hidden widths, a list or ``{"pi": [...], "qf": [...]}``.
+    :param actor_layer_norm: whether velocity fields are normalised.
+    :param critic_layer_norm: whether critics and values are normalised.
+    :param n_critics: SB3's name of the ensemble size; overrides the setting.
+    :param normalize_images: accepted for SB3; images are not supported.
+    :param optimizer_class: the one optimiser over all networks.
+    :param optimizer_kwargs: its arguments besides the learning rate.
+    """
+
+    optimizer: torch.optim.Optimizer
+
+    def __init__(
+        self,
+        observation_space: spaces.Box,
+        action_space: spaces.Box,
+        lr_schedule: Schedule,
+        algorithm: type[FlowQLearning],
+        settings: Mapping[str, Any],
+        seeds: Sequence[int] | None = None,
+        net_arch: list[int] | dict[str, list[int]] | None = None,
+        actor_layer_norm: bool = False,
+        critic_layer_norm: bool = True,
+        n_critics: int | None = None,
+        normalize_images: bool = True,
+        optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
+        optimizer_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(
+            observation_space,
+            action_space,
+            features_extractor_class=FlattenExtractor,
+            normalize_images=normalize_images,
+            optimizer_class=optimizer_class,
+            optimizer_kwargs=optimizer_kwargs,
+            squash_output=True,
+        )
+        self.settings = {**settings, **({} if n_critics is None else {"ensemble_size": n_critics})}
+        self.algorithm = algorithm.from_settings(self.settings)
+        self.seeds = [int(torch.randint(2**31, ()))] if seeds is None else list(seeds)
+        self.net_arch = [512] * 4 if net_arch is None else net_arch
+        self.actor_layer_norm, self.critic_layer_norm = actor_layer_norm, critic_layer_norm
+        self.features_extractor = self.make_features_extractor()
+        self.action_size = int(np.prod(action_space.shape))
+        self.chunk_size = self.action_size * self.horizon_length
+        size = self.features_extractor.features_dim
+        self.register_buffer("observation_mean", torch.zeros(size))
+        self.register_buffer("observation_factor", torch.ones(size))
+        self.nets = self._build_networks()
+        self.generator = torch.Generator()  # acting noise, drawn on the CPU whatever the device
+        self.set_random_seed(self.seeds[0])
+        trained = [p for p in self.nets.parameters() if p.requires_grad]
+        self.optimizer = optimizer_class(trained, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
+
+    @property
+    def num_replicas(self) -> int:
+        """S, the number of stacked seeds."""
+        return len(self.seeds)
+
+    @property
+    def horizon_length(self) -> int:
+        """Number of actions that one plan holds: H, or 1 without action chunking."""
+        return self.algorithm.horizon_length if self.algorithm.action_chunking else 1
+
+    @property
+    def actor(self) -> FlowPolicy:
+        """The policy itself: acting may need any of its networks."""
+        return self
+
+    def _build_networks(self) -> Networks:
+        """Make all networks; replica k starts as a single run with its seed would."""
+        actor_arch, critic_arch = get_actor_critic_arch(self.net_arch)
+        sizes = Sizes(
+            replicas=self.num_replicas,
+            observations=self.features_extractor.features_dim,
+            actions=self.chunk_size,
+            ensemble=self.algorithm.ensemble_size,
+            flow_steps=self.algorithm.flow_steps,
+            actor_arch=actor_arch,
+            critic_arch=critic_arch,
+            actor_layer_norm=self.actor_layer_norm,
+            critic_layer_norm=self.critic_layer_norm,
+        )
+        specs = self.algorithm.networks()
+        nets = Networks({name: spec.build(sizes) for name, spec in specs.items()})
+        for replica, seed in enumerate(self.seeds):
+            generator = torch.Generator().manual_seed(seed)
+            for network in nets.values():
+                network.initialise(replica, generator)
+        for name, spec in specs.items():
+            if spec.target:
+                nets[f"{name}_target"] = copy.deepcopy(nets[name]).requires_grad_(False)
+        for module in nets.modules():
+            if isinstance(module, StackedMLP):
+                module.matmul_dtype = torch.bfloat16 if self.settings.get("precision") == "bf16" else None
+        return nets
+
+    def set_random_seed(self, seed: int) -> None:
+        """Seed the noise of :meth:`predict`.
+
+        :param seed: any int.
+        """
+        self.generator.manual_seed(seed)
+
+    def set_observation_statistics(self, observations: Tensor, scale: float) -> None:
+        """Centre observations and scale each coordinate to a given standard deviation from now on.
+
+        :param observations: the dataset's, (N, O).
+        :param scale: standard deviation after scaling.
+        """
+        std, mean = torch.std_mean(observations, dim=0, correction=0)
+        self.observation_mean.copy_(mean)
+        # a coordinate that never changes is centred and left alone
+        self.observation_factor.copy_(torch.where(std > 1e-6, scale / std.clamp(min=1e-6), 1.0))
+
+    def preprocess(self, observations: Tensor) -> Tensor:
+        """Return observations as the networks see them.
+
+        :param observations: (..., O).
+        :return: (..., O).
+        """
+        if self.algorithm.observation_scale is None:
+            return observations
+        return (observations - self.observation_mean) * self.observation_factor
+
+    # -- acting -------------------------------------------------------------------------------------------------------
+
+    def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Draw the noise of some plans of one replica, rows first.
+
+        :param rows: number of plans.
+        :param generator: CPU generator.
+        :return: name -> (rows, ...).
+        """
+        sizes = self.algorithm.noise_sizes(1, rows, self.chunk_size)
+        draws = self.algorithm.candidate_noise()
+        return {name: draw(sizes, generator, "cpu")[0].movedim(draw.axes.index("B"), 0) for name, draw in draws.items()}
+
+    def plan(self, observations: NDArray[Any], noise: Noise) -> NDArray[Any]:
+        """Plan one chunk for every observation.
+
+        :param observations: raw, of every replica, (S, N, O).
+        :param noise: name -> (S, N, ...), as :meth:`draw_action_noise` gives it for one replica.
+        :return: actions in the environment's units, (S, N, H, A).
+        """
+        draws = self.algorithm.candidate_noise()
+        placed = {k: v.to(self.device).movedim(1, 1 + draws[k].axes.index("B")) for k, v in noise.items()}
+        rows = torch.as_tensor(observations, dtype=torch.float32, device=self.device)
+        with torch.no_grad():
+            actions = self.algorithm.sample_actions(self.preprocess(rows), placed, self.nets).clamp(-1, 1)
+        shape = (*rows.shape[:2], self.horizon_length, *self.action_space.shape)  # type: ignore[misc]
+        return np.asarray(self.unscale_action(actions.cpu().numpy().reshape(shape)), dtype=self.action_space.dtype)
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
+        """Plan and return the first action, scaled to [-1, 1]."""
+        chunks = self._plan_rows(observation, deterministic)
+        return torch.as_tensor(self.scale_action(chunks[:, 0]), dtype=torch.float32, device=self.device)
+
+    def forward(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
+        """Return the first planned action, scaled to [-1, 1].
+
+        :param observation: (N, O).
+        :param deterministic: whether to plan from zero noise.
+        :return: (N, A).
+        """
+        return self._predict(observation, deterministic)
+
+    def _plan_rows(self, observation: PyTorchObs, deterministic: bool) -> NDArray[Any]:
+        """Plan chunks (N, H, A) for rows that are grouped by replica."""
+        assert isinstance(observation, Tensor)
+        rows, replicas = len(observation), self.num_replicas
+        if rows % replicas:
+            raise ValueError(
+                f"{replicas} stacked seeds expect a multiple of {replicas} observations, got {rows}; use "
+                "`model.replica(k)` to act with one of them"
+            )
+        noise = self.draw_action_noise(rows, self.generator)
+        if deterministic:
+            noise = {name: torch.zeros_like(draw) for name, draw in noise.items()}
+        grouped = {name: draw.unflatten(0, (replicas, -1)) for name, draw in noise.items()}
+        flat = observation.detach().cpu().numpy().reshape(replicas, rows // replicas, -1)
+        return self.plan(flat, grouped).reshape(rows, self.horizon_length, *self.action_space.shape)  # type: ignore[misc]
+
+    def predict(
+        self,
+        observation: NDArray[Any] | dict[str, NDArray[Any]],
+        state: tuple[NDArray[Any], ...] | None = None,
+        episode_start: NDArray[Any] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...] | None]:
+        """Return the next action of each observation's chunk, planning a new chunk where there is none.
+
+        :param observation: one observation, or a batch (N, O).
+        :param state: what the previous call returned; None plans anew.
+        :param episode_start: where an episode has just begun, (N,): the old chunk is dropped there.
+        :param deterministic: whether to plan from zero noise.
+        :return: actions in the environment's units, and the state to hand back (None when H is 1).
+        :raises ValueError: if an observation has the wrong shape or is a (observation, info) pair.
+        """
+        if self.horizon_length == 1:
+            return super().predict(observation, state, episode_start, deterministic)
+        self.set_training_mode(False)
+        _refuse_reset_pair(observation)
+        rows, vectorised = self.obs_to_tensor(observation)
+        assert isinstance(rows, Tensor)
+        chunks, used = self._continued(len(rows), state, episode_start)
+        due = used >= self.horizon_length
+        if due.any():
+            fresh = self._plan_due(rows, due, deterministic)
+            chunks[due], used[due] = fresh, 0
+        actions = chunks[np.arange(len(rows)), used]
+        return (actions if vectorised else actions[0]), (chunks, used + 1)
+
+    def _plan_due(self, rows: Tensor, due: NDArray[np.bool_], deterministic: bool) -> NDArray[Any]:
+        """Plan where a chunk is used up; stacked replicas plan all rows, since each needs the same number."""
+        if self.num_replicas > 1:
+            return self._plan_rows(rows, deterministic)[due]
+        return self._plan_rows(rows[torch.as_tensor(due)], deterministic)
+
+    def _continued(
+        self, rows: int, state: tuple[NDArray[Any], ...] | None, episode_start: NDArray[Any] | None
+    ) -> ChunkState:
+        """Return copies of the chunks in flight and how much of each is used; used up where a plan is due."""
+        if state is None:
+            shape = (rows, self.horizon_length, *self.action_space.shape)  # type: ignore[misc]
+            return np.zeros(shape, dtype=self.action_space.dtype), np.full(rows, self.horizon_length)
+        chunks, used = state[0].copy(), state[1].copy()
+        if len(chunks) != rows:
+            raise ValueError(
+                f"`state` holds {len(chunks)} chunks for {rows} observations; hand back the state of the same batch"
+            )
+        if episode_start is not None:
+            used[np.asarray(episode_start, dtype=bool)] = self.horizon_length
+        return chunks, used
+
+    # -- saving -------------------------------------------------------------------------------------------------------
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        """Return what :meth:`load` needs to build the policy again."""
+        return dict(
+            observation_space=self.observation_space,
+            action_space=self.action_space,
+            lr_schedule=self._dummy_schedule,
+            algorithm=type(self.algorithm),
+            settings=self.settings,
+            seeds=self.seeds,
+            net_arch=self.net_arch,
+            actor_layer_norm=self.actor_layer_norm,
+            critic_layer_norm=self.critic_layer_norm,
+            optimizer_class=self.optimizer_class,
+            optimizer_kwargs=self.optimizer_kwargs,
+        )
+
+
+def _refuse_reset_pair(observation: Any) -> None:
+    """Refuse what Gymnasium's reset returns in place of an observation."""
+    if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
+        raise ValueError(
+            "expected an observation, got a tuple: Gymnasium's `env.reset()` returns (observation, info); "
+            "pass the first element. You are probably mixing Gym API with SB3 VecEnv API"
+        )

@@ -1,0 +1,72 @@
+"""One update in one piece: gradient, joint clip, target networks, optimiser. Nothing algorithmic is here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from agents.common.batch import Batch
+from agents.common.noise import Noise
+
+if TYPE_CHECKING:
+    from agents.common.base import FlowQLearning, Info
+
+
+class Update:
+    """Takes gradient steps for an algorithm; calling it neither synchronises with the host nor branches on values.
+
+    :param algorithm: gives losses, networks and settings.
+    """
+
+    def __init__(self, algorithm: FlowQLearning) -> None:
+        self.algorithm = algorithm
+        policy = algorithm.policy
+        self.optimizer = policy.optimizer
+        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        pairs = [(p, q) for online, target in policy.nets.targets() for p, q in zip(online.parameters(), target.parameters(), strict=True)]
+        self.online, self.target = [p for p, _ in pairs], [q for _, q in pairs]
+        self.losses = algorithm.compute_losses
+        if algorithm.compile == "on":
+            self.losses = torch.compile(self.losses, dynamic=False)  # type: ignore[assignment]
+
+    def __call__(self, batch: Batch, noise: Noise) -> Info:
+        """Take one gradient step.
+
+        :param batch: the batch.
+        :param noise: all draws of the update.
+        :return: losses and diagnostics, each (S,).
+        """
+        total, info = self.losses(batch, noise)
+        grads = torch.autograd.grad(total.sum(), self.parameters, allow_unused=True)
+        grads = [torch.zeros_like(p) if g is None else g for p, g in zip(self.parameters, grads, strict=True)]
+        self.apply(grads, info)
+        return info
+
+    def apply(self, grads: list[Tensor], info: Info) -> None:
+        """Clip the gradient, move the targets towards the weights from before the step, and take the step.
+
+        :param grads: one tensor per parameter, (S, ...).
+        :param info: gets ``grad_norm``, each replica's norm before clipping, (S,).
+        """
+        algorithm = self.algorithm
+        info["grad_norm"] = norm = joint_norm(grads)
+        if algorithm.max_grad_norm is not None:
+            factor = (algorithm.max_grad_norm / norm).clamp(max=1.0)
+            grads = [g * factor.view(-1, *[1] * (g.ndim - 1)) for g in grads]
+        with torch.no_grad():
+            if self.online:
+                torch._foreach_lerp_(self.target, self.online, algorithm.tau)
+        for parameter, grad in zip(self.parameters, grads, strict=True):
+            parameter.grad = grad
+        self.optimizer.step()
+
+
+def joint_norm(grads: list[Tensor]) -> Tensor:
+    """Return the L2 norm of each replica's whole gradient.
+
+    :param grads: tensors (S, ...).
+    :return: (S,).
+    """
+    return torch.stack([g.flatten(1).square().sum(1) if g.ndim > 1 else g.square() for g in grads]).sum(0).sqrt()

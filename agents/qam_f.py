@@ -1,0 +1,77 @@
+"""QAM-F: QAM with a one-step policy distilled from its flow."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+from torch import Tensor
+
+from agents.common.base import CommonArguments, GymEnv, Info, Losses, Targets
+from agents.common.batch import Batch
+from agents.common.flow import distillation_losses
+from agents.common.noise import Draw, Noise, normal
+from agents.common.policy import FlowPolicy, Networks, NetworkSpec, velocity_field
+from agents.common.validation import number
+from agents.qam import QAM, QAMSettings
+from agents.registry import register
+
+
+class QAMFArguments(CommonArguments, QAMSettings, total=False):
+    """Everything that the class hands on to QAM."""
+
+
+@register(
+    "qam_f",
+    paper="Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234)",
+    published_name="QAM-F",
+)
+class QAMF(QAM):
+    r"""QAM whose flow teaches a one-step policy that also climbs the critic, as in Flow Q-learning.
+
+    .. math:: L = L_{QAM} + w\,\mathbb{E}\lVert \mathrm{ODE}(s, z; v_f) - \mu(s, z)\rVert^2 / D
+        - \mathbb{E}\,\bar Q(s, \mathrm{clip}\,\mu(s, z))
+
+    Source: Li and Levine, Q-learning with Adjoint Matching, arXiv 2601.14234. Differs in: nothing.
+
+    :param policy: see :class:`FlowQLearning`.
+    :param env: see :class:`FlowQLearning`.
+    :param distill_weight: weight w of the distillation, ``fql_alpha`` in the authors' code, > 0.
+    :param settings: the settings of :class:`QAM`.
+    """
+
+    def __init__(
+        self,
+        policy: str | type[FlowPolicy],
+        env: GymEnv | str | None,
+        *,
+        distill_weight: float = 30.0,
+        **settings: Unpack[QAMFArguments],
+    ) -> None:
+        self.distill_weight = number("distill_weight", distill_weight, above=0)
+        super().__init__(policy, env, **settings)
+
+    def networks(self) -> dict[str, NetworkSpec]:
+        """Return QAM's networks and the one-step policy."""
+        return {**super().networks(), "one_step": velocity_field(time=False)}
+
+    def noise(self) -> dict[str, Draw]:
+        """Return QAM's draws and the noise that teacher and student share."""
+        return {**super().noise(), "distill_z": normal()}
+
+    def loss_weights(self) -> dict[str, float]:
+        """Return the weight of the distillation."""
+        return {"distill": self.distill_weight}
+
+    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
+        """Map noise to actions in one step; the flow is only a teacher."""
+        return nets.one_step(observations, noise["action"]).clamp(-1, 1)
+
+    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
+        """Return QAM's targets and the teacher's actions."""
+        targets = super().targets(batch, noise, nets, info)
+        return {**targets, "teacher": self.sample_flow(batch.observations, noise["distill_z"], nets)}
+
+    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+        """Return QAM's losses, the distillation and the Q term."""
+        losses = super().losses(batch, targets, noise, nets, info)
+        return losses | distillation_losses(batch, targets["teacher"], noise["distill_z"], nets)

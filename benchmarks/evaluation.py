@@ -1,0 +1,200 @@
+"""Speed of evaluation against bare simulation: how much the batched policy, the pipes and the bookkeeping cost.
+
+The policy is an untrained network, so episodes last to their time limit. Bare simulation is the environments as Gymnasium
+makes them, stepped with fixed actions by as many processes as the evaluation uses; nothing passes between them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import multiprocessing
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if __package__ in (None, ""):  # run as a file: let `import zoo` find the package
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from zoo.cli import print_result, run_program
+
+if TYPE_CHECKING:
+    from multiprocessing.queues import SimpleQueue
+    from multiprocessing.synchronize import Barrier
+
+    import gymnasium
+    import numpy as np
+    import torch
+
+FIXED_ACTIONS = 1000
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark.
+
+    :param arguments: command-line words; None takes the process's own.
+    :return: exit code.
+    """
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--env", default="cube-double-singletask-task2-v0", help="Gymnasium id")
+    parser.add_argument("--n-envs", type=int, default=8, help="environments of the evaluation")
+    parser.add_argument("--episodes", type=int, default=16, help="episodes of each replica")
+    parser.add_argument("--replicas", type=int, default=1, help="stacked replicas of the policy")
+    parser.add_argument("--horizon-length", type=int, default=5, help="actions in a plan")
+    parser.add_argument("--hidden", type=int, nargs="+", default=[256, 256], help="widths of the policy's network")
+    parser.add_argument("--json", type=Path, help="also write the result to this file")
+    parser.add_argument("--verbose", type=int, default=1, help="2 prints tracebacks")
+    options = parser.parse_args(arguments)
+    return run_program(lambda: measure(options), options.verbose)
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Time one evaluation and the bare simulation of as many episodes.
+
+    :param options: the parsed command line.
+    :return: speeds in environment steps a second, times in seconds.
+    """
+    from zoo.evaluation.evaluate import Evaluator
+
+    began = time.perf_counter()
+    with Evaluator(options.env, episodes=options.episodes, n_envs=options.n_envs, seed=0) as evaluator:
+        observation_space, action_space = evaluator.spaces
+        start_s = time.perf_counter() - began
+        policy = UntrainedPolicy(observation_space.shape[0], action_space, options)
+        evaluator.evaluate(policy)  # warms caches and thread pools
+        policy.calls, policy.seconds = 0, 0.0
+        began = time.perf_counter()
+        results = evaluator.evaluate(policy)
+        evaluation_s = time.perf_counter() - began
+        processes = evaluator.n_processes
+    bare = simulate(options.env, options.replicas * options.episodes, processes)
+    speed = int(results.lengths.sum()) / evaluation_s
+    result = {
+        "env": options.env,
+        "episodes": options.episodes,
+        "replicas": options.replicas,
+        "n_envs": options.n_envs,
+        "processes": processes,
+        "horizon_length": options.horizon_length,
+        "hidden": options.hidden,
+        "start_s": start_s,
+        "steps": int(results.lengths.sum()),
+        "evaluation_s": evaluation_s,
+        "policy_s": policy.seconds,
+        "policy_calls": policy.calls,
+        "steps_per_s": speed,
+        "simulation_steps_per_s": bare,
+        "fraction_of_simulation": speed / bare,
+    }
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=2) + "\n")
+    return result
+
+
+class UntrainedPolicy:
+    """Uniform noise, shifted a little by an untrained network, so that the work of a real policy is done.
+
+    :param observation_size: O.
+    :param action_space: where actions are clipped.
+    :param options: ``horizon_length``, ``replicas`` and ``hidden``.
+    """
+
+    def __init__(self, observation_size: int, action_space: gymnasium.spaces.Box, options: argparse.Namespace) -> None:
+        import torch
+
+        self.horizon_length, self.num_replicas = options.horizon_length, options.replicas
+        self.calls, self.seconds = 0, 0.0
+        self._low, self._high = torch.as_tensor(action_space.low), torch.as_tensor(action_space.high)
+        size = self.horizon_length * len(action_space.low)
+        widths = [observation_size + size, *options.hidden, size]
+        generator = torch.Generator().manual_seed(0)
+        self._weights = [
+            torch.randn(self.num_replicas, fan_in, fan_out, generator=generator) / fan_in**0.5
+            for fan_in, fan_out in itertools.pairwise(widths)
+        ]
+
+    def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        """Return uniform noise for some plans.
+
+        :param rows: how many.
+        :param generator: where it comes from.
+        :return: ``x_0``, in [-1, 1], shape (rows, H * A).
+        """
+        import torch
+
+        return {"x_0": 2 * torch.rand(rows, self.horizon_length * len(self._low), generator=generator) - 1}
+
+    def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
+        """Return chunks of actions.
+
+        :param observations: shape (S, N, O).
+        :param noise: ``x_0``, shape (S, N, H * A).
+        :return: shape (S, N, H, A).
+        """
+        import torch
+
+        began = time.perf_counter()
+        with torch.no_grad():
+            x = torch.cat([torch.as_tensor(observations, dtype=torch.float32), noise["x_0"]], dim=-1)
+            for weight in self._weights:
+                x = torch.tanh(torch.bmm(x, weight))
+            chunks = (noise["x_0"] + 0.1 * x).unflatten(-1, (self.horizon_length, -1))
+            actions = torch.clamp(chunks, self._low, self._high).numpy()
+        self.calls += 1
+        self.seconds += time.perf_counter() - began
+        return actions
+
+
+def simulate(env_id: str, episodes: int, processes: int) -> float:
+    """Return the steps a second of bare simulation.
+
+    :param env_id: Gymnasium id.
+    :param episodes: how many to play in all.
+    :param processes: how many play them.
+    :return: environment steps a second of all together, resets included.
+    """
+    context = multiprocessing.get_context("spawn")
+    barrier, queue = context.Barrier(processes), context.SimpleQueue()
+    shares = [len(range(process, episodes, processes)) for process in range(processes)]
+    players = [context.Process(target=play, args=(env_id, share, barrier, queue), daemon=True) for share in shares]
+    for player in players:
+        player.start()
+    spans = [queue.get() for _ in players]
+    for player in players:
+        player.join()
+    began, ended, steps = zip(*spans, strict=True)
+    return sum(steps) / (max(ended) - min(began))
+
+
+def play(env_id: str, episodes: int, barrier: Barrier, queue: SimpleQueue[tuple[float, float, int]]) -> None:
+    """Play episodes with fixed actions and report when they began and ended, and how many steps they had.
+
+    :param env_id: Gymnasium id.
+    :param episodes: how many.
+    :param barrier: where all processes wait for each other.
+    :param queue: takes the report.
+    """
+    import gymnasium
+    import ogbench  # noqa: F401  registers its environments
+
+    env = gymnasium.make(env_id, disable_env_checker=True)
+    env.action_space.seed(0)
+    actions = itertools.cycle([env.action_space.sample() for _ in range(FIXED_ACTIONS)])
+    env.reset(seed=0)
+    barrier.wait()
+    began, steps = time.perf_counter(), 0
+    for _ in range(episodes):
+        env.reset()
+        ended = False
+        while not ended:
+            _, _, terminated, truncated, _ = env.step(next(actions))
+            ended = terminated or truncated
+            steps += 1
+    queue.put((began, time.perf_counter(), steps))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

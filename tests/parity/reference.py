@@ -1,0 +1,179 @@
+"""Reading the recorded numbers of the reference implementations, and translating its names into ours."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import agents
+from agents.common.base import FlowQLearning
+from agents.common.batch import Batch
+from tests.envs import SpacesEnv
+
+OWN_FIXTURES = Path(__file__).parent / "fixtures"
+
+# the reference's settings -> ours; a dict maps values too, None says that the setting is not one of the algorithm's
+COMMON_SETTINGS = {
+    "discount": "gamma",
+    "tau": "tau",
+    "rho": "rho",
+    "lr": "learning_rate",
+    "num_qs": "ensemble_size",
+    "flow_steps": "flow_steps",
+    "best_of_n": "best_of_n",
+    "horizon_length": "horizon_length",
+    "action_chunking": "action_chunking",
+    "batch_size": "batch_size",
+    "actor_layer_norm": "actor_layer_norm",
+    "value_layer_norm": "critic_layer_norm",
+    "agent_name": None,
+    "ob_dims": None,
+    "action_dim": None,
+    "actor_hidden_dims": None,  # together they are `net_arch`
+    "value_hidden_dims": None,
+}
+QAM_SETTINGS = {
+    "inv_temp": "inverse_temperature",
+    "target_actor": "target_behaviour",
+    "use_target_grad": "target_gradient",
+    "clip_adj": "clip_adjoint",
+    "residual": "residual",
+    "clip_grad": None,  # `max_grad_norm`, from the fixture's meta
+    "fql_alpha": None,
+    "edit_scale": None,
+    "edit_target_entropy": None,
+    "edit_target_entropy_multiplier": None,
+}
+SETTINGS: dict[str, dict[str, str | None]] = {
+    "qam": QAM_SETTINGS,
+    "qam_f": {**QAM_SETTINGS, "fql_alpha": "distill_weight"},
+    "qam_e": {**QAM_SETTINGS, "edit_scale": "edit_scale", "edit_target_entropy": "target_entropy"},
+}
+# the reference's modules -> ours
+QAM_MODULES = {"critic": "critic", "actor_slow": "behaviour", "actor_fast": "fine_tuned"}
+MODULES: dict[str, dict[str, str]] = {
+    "qam": QAM_MODULES,
+    "qam_f": {**QAM_MODULES, "one_step_actor": "one_step"},
+    "qam_e": {**QAM_MODULES, "edit_actor": "edit", "edit_alpha": "temperature"},
+}
+LOSSES = {"alpha": "temperature"}  # the reference's loss names -> ours, where they differ
+# recorded intermediates -> entries of our `targets`
+INTERMEDIATES = {
+    "td_next_action": "next_actions",
+    "td_target": "td",
+    "am_xs": "states",
+    "am_adjs": "adjoints",
+    "am_v_base": "prior",
+}
+TIME_MAJOR = {"am_eps", "td_denoise", "denoise", "bridge_eps"}
+
+
+class Fixture:
+    """One recorded run of a reference algorithm."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.arrays = np.load(path)
+        self.meta = json.loads(str(self.arrays["meta"]))
+        self.id = self.meta["id"]
+        self.name = self.meta["algo"]
+        self.sizes = self.meta["sizes"]
+
+    def __getitem__(self, key: str) -> Tensor:
+        return torch.from_numpy(np.asarray(self.arrays[key]))
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return the keys below a prefix, without it."""
+        return [key.removeprefix(prefix) for key in self.arrays.files if key.startswith(prefix)]
+
+    def settings(self) -> dict[str, Any]:
+        """Return the recorded settings under our names; a setting without a translation is an error."""
+        config, names = self.meta["config"], {**COMMON_SETTINGS, **SETTINGS[self.id]}
+        translated = {names[key]: value for key, value in config.items() if names[key] is not None}
+        translated["net_arch"] = {"pi": config["actor_hidden_dims"], "qf": config["value_hidden_dims"]}
+        translated["max_grad_norm"] = self.meta["max_grad_norm"]
+        return translated
+
+    def model(self) -> FlowQLearning:
+        """Return the algorithm with the recorded settings and starting parameters."""
+        env = SpacesEnv(self.sizes["obs"], self.sizes["A"])
+        model = agents.get(self.id).algorithm(
+            "MlpPolicy", env, **self.settings(), buffer_size=10, device="cpu", compile="off", seed=0
+        )
+        with torch.no_grad():
+            for _, parameter, value in self.parameters(model, "params_before"):
+                parameter.copy_(value)
+        return model
+
+    def parameters(self, model: FlowQLearning, group: str) -> Iterator[tuple[str, nn.Parameter, Tensor]]:
+        """Yield (reference path, our parameter, recorded value with the seed axis) of one group of arrays."""
+        for path in self.keys(f"{group}/"):
+            module, _, below = path.partition("/")
+            is_target = module.startswith("target_")
+            name = MODULES[self.id][module.removeprefix("target_")] + ("_target" if is_target else "")
+            yield path, find_parameter(model.policy.nets[name], below), self[f"{group}/{path}"].unsqueeze(0)
+
+    def batch(self) -> Batch:
+        """Return the recorded batch, reduced to what an update sees."""
+        config, chunk = self.meta["config"], self["batch/actions"]
+        actions = chunk.flatten(1) if config["action_chunking"] else chunk[:, 0]
+        fields = {
+            "observations": self["batch/observations"],
+            "actions": actions,
+            "rewards": self["batch/rewards"][:, -1],
+            "discounts": config["discount"] ** config["horizon_length"] * self["batch/masks"][:, -1],
+            "next_observations": self["batch/next_observations"][:, -1],
+            "valid": self["batch/valid"][:, -1],
+        }
+        return Batch(**{name: value.float().unsqueeze(0) for name, value in fields.items()})
+
+    def noise(self, step: int) -> dict[str, Tensor]:
+        """Return the recorded draws of one update, with the seed axis."""
+        prefix = f"noise/step_{step}/"
+        return {role: self[prefix + role].unsqueeze(0) for role in self.keys(prefix)}
+
+    def action_noise(self) -> dict[str, Tensor]:
+        """Return the recorded draws of action sampling, with the seed axis."""
+        return {role: self[f"sample/noise/{role}"].unsqueeze(0) for role in self.keys("sample/noise/")}
+
+
+def find_parameter(module: nn.Module, path: str) -> nn.Parameter:
+    """Return our parameter for a path below a reference module."""
+    parts = path.split("/")
+    owner, layer = {
+        "value_net": ("mlp", None),
+        "mlp": ("mlp", None),
+        "MLP_0": ("trunk", None),
+        "OutputDenseMean": ("mean", 0),
+        "OutputDenseLogStd": ("log_std", 0),
+        "log_value": (None, None),
+    }[parts[0]]
+    if owner is None:
+        return module.get_parameter("log_value")
+    stack = module.get_submodule(owner)
+    if layer is None:
+        kind, number = parts[1].split("_")
+        layer = int(number)
+        names = {"kernel": "weights", "bias": "biases"} if kind == "Dense" else {"scale": "norm_scales", "bias": "norm_biases"}
+    else:
+        names = {"kernel": "weights", "bias": "biases"}
+    return getattr(stack, names[parts[-1]])[layer]
+
+
+def fixture_paths() -> list[Path]:
+    """Return every algorithm fixture: in the folder that PARITY_FIXTURES names, and the project's own common ones."""
+    folder = Path(os.environ.get("PARITY_FIXTURES", OWN_FIXTURES))
+    paths = set(folder.rglob("*.npz")) | set((OWN_FIXTURES / "common").glob("*.npz"))
+    with_id = []
+    for path in sorted(paths):
+        with np.load(path) as arrays:
+            if "meta" in arrays and '"id"' in str(arrays["meta"]):
+                with_id.append(path)
+    return with_id

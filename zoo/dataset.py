@@ -1,0 +1,209 @@
+"""List, describe, generate, download and check datasets: ``python zoo/dataset.py COMMAND ...``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if __package__ in (None, ""):  # run as a file: let `import agents` find the package, not zoo/agents.py
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from zoo.cli import BAD_INPUT, run_program
+
+if TYPE_CHECKING:
+    from zoo.datasets.check import Finding
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program.
+
+    :param arguments: the command line's words; None takes them from it.
+    :return: exit code: 0 done, 2 bad arguments or data, 3 stopped by a signal, 1 anything else.
+    """
+    args = _parser().parse_args(arguments)
+    return run_program(lambda: args.command(args), args.verbose) or int(getattr(args, "exit_code", 0))
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="zoo dataset", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for word, function, purpose in (
+        ("list", _list, "every dataset of OGBench: size, where it comes from, whether it is here"),
+        ("info", _info, "one dataset: its sizes, tasks, files and arrays"),
+        ("generate", _generate, "make a dataset with OGBench's scripted oracles"),
+        ("download", _download, "fetch a dataset from OGBench's host or its mirror"),
+        ("check", _check, "test a dataset's files: arrays, values, trajectories, tasks"),
+    ):
+        command = commands.add_parser(
+            word, help=purpose, description=purpose, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        )
+        command.set_defaults(command=function)
+        _add_arguments(command, word)
+    return parser
+
+
+def _add_arguments(command: argparse.ArgumentParser, word: str) -> None:
+    """Add the arguments of one command."""
+    if word != "list":
+        command.add_argument("name", metavar="NAME", help="dataset name, e.g. cube-double-play-v0")
+    command.add_argument("--dataset-dir", metavar="DIR", default="~/.ogbench/data", help="folder of datasets")
+    command.add_argument("--verbose", type=int, default=1, help="2 shows the traceback of an unexpected failure")
+    if word in ("generate", "download"):
+        command.add_argument("--force", action="store_true", help="replace files that are there")
+    if word == "generate":
+        command.add_argument("--episodes", type=int, metavar="N", help="training episodes (None: OGBench's number)")
+        command.add_argument("--dataset-size", type=int, metavar="N", help="training transitions, instead of episodes")
+        command.add_argument("--seed", type=int, default=0, help="seed of the dataset")
+        command.add_argument("--num-workers", type=int, metavar="N", help="processes (None: one for each core)")
+
+
+def _list(args: argparse.Namespace) -> dict[str, Any]:
+    """Show every dataset."""
+    from zoo.datasets.files import dataset_files
+    from zoo.datasets.names import DATASETS
+
+    rows = []
+    for spec in DATASETS.values():
+        here = dataset_files(spec.name, args.dataset_dir)[0].exists()
+        rows.append(
+            {
+                "name": spec.name,
+                "files": spec.files,
+                "episodes": spec.files * spec.episodes,
+                "transitions": spec.transitions,
+                "download": spec.hosted,
+                "generate": spec.is_generatable,
+                "here": here,
+            }
+        )
+    _print_table("Datasets", rows)
+    return {"datasets": rows}
+
+
+def _info(args: argparse.Namespace) -> dict[str, Any]:
+    """Show what is known about one dataset and what its files hold."""
+    from zoo.datasets.check import check_structure, read_headers, require_sound
+    from zoo.datasets.files import dataset_files, file_sha256
+    from zoo.datasets.names import parse_name, single_task_names
+
+    spec = parse_name(args.name).spec
+    files = {}
+    for path in dataset_files(spec.name, args.dataset_dir):
+        if path.exists():
+            require_sound(check_structure(path, spec), spec, path)
+            headers = read_headers(path)
+            arrays = {name: {"shape": list(shape), "dtype": str(dtype)} for name, (shape, dtype) in headers.items()}
+            files[str(path)] = {"bytes": path.stat().st_size, "sha256": file_sha256(path), "arrays": arrays}
+            _print_table(str(path), [{"array": name, **values} for name, values in arrays.items()])
+    return {
+        "name": spec.name,
+        "episodes": spec.files * spec.episodes,
+        "transitions": spec.transitions,
+        "download": spec.hosted,
+        "generate": spec.is_generatable,
+        "environments": single_task_names(spec.name),
+        "files": files,
+    }
+
+
+def _generate(args: argparse.Namespace) -> dict[str, Any]:
+    """Generate a dataset."""
+    from zoo.datasets.generate import generate_dataset
+
+    files = generate_dataset(
+        args.name,
+        args.dataset_dir,
+        num_episodes=args.episodes,
+        dataset_size=args.dataset_size,
+        seed=args.seed,
+        num_workers=args.num_workers,
+        force=args.force,
+    )
+    return _describe_files(args.name, files)
+
+
+def _download(args: argparse.Namespace) -> dict[str, Any]:
+    """Download a dataset."""
+    from zoo.datasets.download import download_dataset
+    from zoo.datasets.files import dataset_files
+    from zoo.datasets.generate import refuse_overwrite
+    from zoo.datasets.names import parse_name
+
+    files = dataset_files(parse_name(args.name).dataset, args.dataset_dir)
+    if all(file.exists() for file in files):  # one of two is what a stopped download leaves: go on
+        refuse_overwrite(files, args.force)
+    return _describe_files(args.name, download_dataset(args.name, args.dataset_dir, force=args.force))
+
+
+def _check(args: argparse.Namespace) -> dict[str, Any]:
+    """Check a dataset's files; what is broken is reported, not raised, so that all of it is seen."""
+    from zoo.datasets.check import check_dataset
+    from zoo.datasets.files import dataset_files
+    from zoo.datasets.names import parse_name
+
+    spec = parse_name(args.name).spec
+    findings = []
+    train, val = dataset_files(spec.name, args.dataset_dir)
+    for path in (train, val) if val.exists() else (train,):
+        findings += [_finding_row(path, finding) for finding in check_dataset(path, spec)]
+    _print_table(f"Findings in {spec.name}", findings)
+    is_sound = all(row["severity"] != "error" for row in findings)
+    args.exit_code = 0 if is_sound else BAD_INPUT
+    return {"name": spec.name, "sound": is_sound, "findings": findings}
+
+
+def _finding_row(path: Path, finding: Finding) -> dict[str, str]:
+    """Return a finding as a row of the table."""
+    return {
+        "file": path.name,
+        "severity": finding.severity,
+        "array": finding.array,
+        "message": finding.message,
+    }
+
+
+def _describe_files(name: str, files: tuple[Path, Path]) -> dict[str, Any]:
+    """Return the result of a command that made files."""
+    from zoo.datasets.check import read_headers
+    from zoo.datasets.files import recorded_sha256
+    from zoo.datasets.names import parse_name
+
+    train, val = files
+    rows = read_headers(train)["observations"][0][0]
+    return {
+        "name": parse_name(name).dataset,
+        "train": str(train),
+        "val": str(val),
+        "rows": rows,
+        "sha256": recorded_sha256(train),
+    }
+
+
+def _print_table(title: str, rows: list[dict[str, Any]]) -> None:
+    """Print rows as a table, on standard error: standard output is for the result."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for column in rows[0] if rows else ("nothing to show",):
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    Console(stderr=True).print(table)
+
+
+def _cell(value: Any) -> str:
+    """Return a table cell's text."""
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

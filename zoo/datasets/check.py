@@ -1,0 +1,365 @@
+"""Check dataset files: structure from headers alone, then the values, then what they say about the tasks."""
+
+from __future__ import annotations
+
+import math
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+
+from zoo.cli import UsageError
+from zoo.datasets.environment import env_spaces, global_numpy_seed, make_env, without_startup_noise
+from zoo.datasets.files import file_sha256, recorded_sha256
+from zoo.datasets.names import NUM_TASKS, DatasetSpec
+
+Header = tuple[tuple[int, ...], np.dtype[Any]]
+
+_CHUNK_BYTES = 1 << 20
+_CHUNK_ROWS = 1_000_000  # bounds the memory of temporary arrays
+_HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong with a dataset.
+
+    :param severity: ``"error"`` when it cannot be trained on, ``"warning"`` when it can.
+    :param array: the array concerned, or ``"file"``.
+    :param message: what was expected and what was got.
+    """
+
+    severity: Literal["error", "warning"]
+    array: str
+    message: str
+
+
+def required_arrays(spec: DatasetSpec) -> tuple[str, ...]:
+    """Return the names of the arrays that OGBench's files of this dataset have.
+
+    :param spec: the dataset.
+    :return: array names.
+    """
+    buttons = ("button_states",) if spec.environment.startswith(("scene", "puzzle")) else ()
+    return ("observations", "actions", "terminals", "qpos", "qvel", *buttons)
+
+
+def remedy(spec: DatasetSpec) -> str:
+    """Return the commands that make a broken or missing file anew.
+
+    :param spec: the dataset.
+    :return: part of a sentence.
+    """
+    ways = []
+    if spec.hosted and spec.files == 1:
+        ways.append(f"`zoo dataset download {spec.name} --force`")
+    if spec.is_generatable:
+        ways.append(f"`zoo dataset generate {spec.name} --force`")
+    return "make it anew with " + " or ".join(ways) if ways else "put it there again"
+
+
+def require_sound(findings: list[Finding], spec: DatasetSpec, path: Path) -> None:
+    """Stop when a dataset cannot be trained on.
+
+    :param findings: what the checks found.
+    :param spec: the dataset.
+    :param path: its file.
+    :raises UsageError: if one of the findings is an error; the text says which array, what was expected and got, and
+        what to do.
+    """
+    errors = [finding.message for finding in findings if finding.severity == "error"]
+    if errors:
+        raise UsageError(f"{path} cannot be used: {'; '.join(errors)}; {remedy(spec)}")
+
+
+def check_structure(path: Path, spec: DatasetSpec) -> list[Finding]:
+    """Check what a file's headers say: that it is whole, and that arrays, dtypes and lengths fit together.
+
+    Reads a few kilobytes, whatever the size of the file.
+
+    :param path: the dataset file.
+    :param spec: the dataset it should be.
+    :return: findings; none when all is well.
+    """
+    if not path.is_file():
+        return [Finding("error", "file", f"expected a file, got {'a folder' if path.is_dir() else 'nothing'}")]
+    if path.stat().st_size == 0:
+        return [Finding("error", "file", "expected an npz file, got an empty file")]
+    try:
+        headers = read_headers(path)
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError, zlib.error) as error:
+        return [_describe_damage(path, error)]
+    return _check_headers(headers, spec)
+
+
+def read_headers(path: Path) -> dict[str, Header]:
+    """Return shape and dtype of every array of an npz file without reading the arrays.
+
+    :param path: the npz file.
+    :return: shape and dtype by array name.
+    :raises zipfile.BadZipFile: if it is not a whole zip archive.
+    :raises ValueError: if a member is not an array.
+    """
+    with zipfile.ZipFile(path) as archive:
+        headers = {}
+        for member in archive.namelist():
+            with archive.open(member) as file:
+                headers[member.removesuffix(".npy")] = _read_header(file)
+        return headers
+
+
+def check_shapes(path: Path, env: Any) -> list[Finding]:
+    """Check the sizes of observations and actions against the environment.
+
+    :param path: the dataset file.
+    :param env: an environment of the dataset.
+    :return: findings; none when all is well.
+    """
+    headers = read_headers(path)
+    findings = []
+    for array, space in zip(("observations", "actions"), env_spaces(env), strict=True):
+        got = headers[array][0][1:]
+        if got != space.shape:
+            message = f"`{array}` must have rows of shape {space.shape} as in the environment, got {got}"
+            findings.append(Finding("error", array, message))
+    return findings
+
+
+def check_values(arrays: Mapping[str, np.ndarray], ends: np.ndarray) -> list[Finding]:
+    """Check the values: finite, actions in range, every trajectory ended and with a transition.
+
+    :param arrays: arrays of the dataset, each of shape (rows, ...).
+    :param ends: 1 at the last row of each trajectory, else 0, shape (rows,).
+    :return: findings; none when all is well.
+    """
+    findings = [finding for name, array in arrays.items() if (finding := _check_finite(name, array))]
+    actions = arrays["actions"]
+    low, high = float(np.min(actions)), float(np.max(actions))
+    if low < -1.0 or high > 1.0:
+        findings.append(Finding("error", "actions", f"`actions` must lie in [-1, 1], got [{low:g}, {high:g}]"))
+    return findings + _check_ends(ends)
+
+
+def find_damaged_array(path: Path) -> Finding:
+    """Return which array of a file cannot be read; for a file whose reading failed.
+
+    :param path: the dataset file.
+    :return: the finding.
+    """
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.namelist():
+            try:
+                with archive.open(member) as file:
+                    while file.read(_CHUNK_BYTES):
+                        pass
+            except (zipfile.BadZipFile, zlib.error, OSError, EOFError) as error:
+                name = member.removesuffix(".npy")
+                return Finding("error", name, f"`{name}` must match its checksum, got damaged data ({error})")
+    return Finding("error", "file", "expected arrays that can be read, got a file that changed while it was read")
+
+
+def check_dataset(path: Path, spec: DatasetSpec) -> list[Finding]:
+    """Check everything about a dataset file.
+
+    :param path: the dataset file.
+    :param spec: the dataset it should be.
+    :return: findings; none when all is well.
+    """
+    findings = check_structure(path, spec)
+    if any(finding.severity == "error" for finding in findings):
+        return findings
+    env = make_env(spec.env_id)
+    findings += check_shapes(path, env)
+    env.close()
+    findings += _check_checksum(path)
+    if any(finding.severity == "error" for finding in findings):
+        return findings
+    try:
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError):
+        return [*findings, find_damaged_array(path)]
+    findings += check_values({k: v for k, v in arrays.items() if k != "terminals"}, arrays["terminals"])
+    if not any(finding.severity == "error" for finding in findings):
+        findings += _check_tasks(arrays, spec)
+    return findings
+
+
+def relabel(env_id: str, arrays: Mapping[str, np.ndarray], env: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rewards and masks of a task, by OGBench's relabeller.
+
+    :param env_id: gymnasium id of the single-task environment.
+    :param arrays: ``qpos`` and, where the dataset has them, ``button_states``, each of shape (rows, ...).
+    :param env: the single-task environment.
+    :return: float32 rewards (sparse -1/0 in mazes, else minus the number of unsatisfied sub-goals) and masks (0 where
+        the task is achieved, else 1) of the state before each action, each of shape (rows,).
+    """
+    from ogbench.relabel_utils import relabel_dataset
+
+    sources = {name: arrays[name] for name in ("qpos", "button_states") if name in arrays}
+    rows = len(sources["qpos"])
+    rewards, masks = np.empty(rows, np.float32), np.empty(rows, np.float32)
+    for start in range(0, rows, _CHUNK_ROWS):
+        part = slice(start, start + _CHUNK_ROWS)
+        labels = {name: array[part] for name, array in sources.items()}
+        with without_startup_noise(), global_numpy_seed(0):  # mazes draw a start position from it
+            relabel_dataset(env_id, env, labels)
+        rewards[part], masks[part] = labels["rewards"], labels["masks"]
+    return rewards, masks
+
+
+def _check_headers(headers: Mapping[str, Header], spec: DatasetSpec) -> list[Finding]:
+    """Check that arrays, dtypes and lengths fit together."""
+    findings = []
+    for name in required_arrays(spec):
+        if name not in headers:
+            severity: Literal["error", "warning"] = "warning" if name == "qvel" else "error"  # qvel is never used
+            got = ", ".join(headers) or "none"
+            findings.append(Finding(severity, name, f"expected an array `{name}`, got only {got}"))
+        elif headers[name][1].kind not in "fiub":
+            findings.append(Finding("error", name, f"`{name}` must be numbers, got dtype {headers[name][1]}"))
+        elif headers[name][0] and len(headers[name][0]) != (1 if name == "terminals" else 2):
+            wanted = "(rows,)" if name == "terminals" else "(rows, size)"
+            findings.append(Finding("error", name, f"`{name}` must have shape {wanted}, got {headers[name][0]}"))
+    if "observations" not in headers or not headers["observations"][0]:
+        return findings
+    rows = headers["observations"][0][0]
+    if rows < 2:
+        findings.append(Finding("error", "observations", f"`observations` must have at least 2 rows, got {rows}"))
+    for name, (shape, _) in headers.items():
+        if shape[:1] != (rows,):
+            got = str(shape[0]) if shape else "a single number"
+            findings.append(Finding("error", name, f"`{name}` must have {rows} rows like `observations`, got {got}"))
+    return findings
+
+
+def _check_finite(name: str, array: np.ndarray) -> Finding | None:
+    """Find NaN and infinity; minimum and maximum carry both, so no temporary array is needed."""
+    if array.dtype.kind != "f" or (math.isfinite(np.min(array)) and math.isfinite(np.max(array))):
+        return None
+    bad = np.flatnonzero(~np.isfinite(array).all(axis=tuple(range(1, array.ndim))))
+    got = f"NaN or infinity in {len(bad)} of {len(array)} rows, first in row {bad[0]}"
+    return Finding("error", name, f"`{name}` must be finite, got {got}")
+
+
+def _check_ends(ends: np.ndarray) -> list[Finding]:
+    """Check that the trajectories are what `terminals` says."""
+    findings = []
+    values = np.unique(ends)
+    if not np.isin(values, (0, 1)).all():
+        got = ", ".join(f"{value:g}" for value in values[:5])
+        return [Finding("error", "terminals", f"`terminals` must be 0 or 1, got {got}")]
+    if not ends[-1]:
+        findings.append(Finding("error", "terminals", "`terminals` must end with 1, got 0 in the last row"))
+    lengths = np.diff(np.flatnonzero(ends), prepend=-1)
+    if (lengths < 2).any():
+        row = int(np.flatnonzero(ends)[np.argmax(lengths < 2)])
+        message = f"`terminals` must leave at least 2 rows to each trajectory, got 1 at row {row}"
+        findings.append(Finding("error", "terminals", message))
+    return findings
+
+
+def _check_checksum(path: Path) -> list[Finding]:
+    """Compare a file with the checksum written beside it."""
+    expected = recorded_sha256(path)
+    if expected is None or (got := file_sha256(path)) == expected:
+        return []
+    return [Finding("error", "file", f"expected the recorded sha256 {expected}, got {got}")]
+
+
+def _check_tasks(arrays: Mapping[str, np.ndarray], spec: DatasetSpec) -> list[Finding]:
+    """Find tasks that no state of the dataset achieves."""
+    findings = []
+    for task in range(1, NUM_TASKS + 1):
+        env_id = f"{spec.environment}-singletask-task{task}-v0"
+        env = make_env(env_id)
+        _, masks = relabel(env_id, arrays, env)
+        env.close()
+        if masks.all():
+            message = f"expected a state that achieves task {task}, got none in {len(masks)} rows"
+            findings.append(Finding("warning", "qpos", message))
+    return findings
+
+
+def _describe_damage(path: Path, error: Exception) -> Finding:
+    """Say which array of a damaged file is cut off and how many of its rows are left."""
+    for name, header, got_rows in _surviving_arrays(path):
+        expected_rows = header[0][0] if header[0] else 1
+        if got_rows < expected_rows:
+            message = f"`{name}` is cut off: expected {expected_rows} rows, got {got_rows}"
+            return Finding("error", name, message)
+    return Finding("error", "file", f"expected a whole npz file, got a damaged one ({error})")
+
+
+def _surviving_arrays(path: Path) -> Iterator[tuple[str, Header, int]]:
+    """Walk a zip archive from its beginning, for one whose directory at the end is gone.
+
+    Gives each array's name, header and number of rows that can be read.
+    """
+    with path.open("rb") as file:
+        while len(entry := file.read(30)) == 30:
+            signature, _, _, method, *_, name_length, extra_length = struct.unpack("<4s5H3L2H", entry)
+            if signature != b"PK\x03\x04" or method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                return
+            name = file.read(name_length).decode(errors="replace").removesuffix(".npy")
+            file.seek(extra_length, 1)
+            member = _Inflater(file, method)
+            try:
+                header = _read_header(member)
+            except (ValueError, EOFError, zlib.error):
+                return
+            shape, dtype = header
+            row_bytes = max(1, math.prod(shape[1:]) * dtype.itemsize)
+            yield name, header, member.skip(shape[0] * row_bytes if shape else dtype.itemsize) // row_bytes
+            member.finish()
+
+
+class _Inflater:
+    """Reads one member of a zip archive straight from the archive's bytes, as far as they go."""
+
+    def __init__(self, file: IO[bytes], method: int) -> None:
+        self.file = file
+        self.inflate = zlib.decompressobj(-15) if method == zipfile.ZIP_DEFLATED else None
+
+    def read(self, size: int) -> bytes:
+        """Return up to ``size`` bytes of content, fewer only where the archive ends."""
+        if self.inflate is None:
+            return self.file.read(size)
+        content = b""
+        while len(content) < size and not self.inflate.eof:
+            data = self.inflate.unconsumed_tail or self.file.read(_CHUNK_BYTES)
+            if not data:
+                break
+            content += self.inflate.decompress(data, size - len(content))
+        return content
+
+    def skip(self, size: int) -> int:
+        """Read over ``size`` bytes; return how many there were. Damage ends them like the end of the file."""
+        done = 0
+        try:
+            while done < size and (content := self.read(min(_CHUNK_BYTES, size - done))):
+                done += len(content)
+        except zlib.error:
+            pass
+        return done
+
+    def finish(self) -> None:
+        """Put the file where the member's data end."""
+        if self.inflate is not None and not self.inflate.eof:
+            self.read(1)  # the end mark may follow the last byte of content
+        if self.inflate is not None:
+            self.file.seek(-len(self.inflate.unused_data), 1)
+
+
+def _read_header(file: Any) -> Header:
+    """Return shape and dtype from the beginning of an npy file."""
+    version = np.lib.format.read_magic(file)
+    if version not in _HEADER_READERS:
+        raise ValueError(f"npy version {version} is not supported")
+    shape, _, dtype = _HEADER_READERS[version](file)
+    return shape, dtype

@@ -1,0 +1,249 @@
+"""Download datasets: from OGBench's host, else from a mirror; resumable, checked, and in place only when complete."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo.cli import UsageError
+from zoo.datasets.check import check_structure
+from zoo.datasets.files import atomic_path, dataset_files, lock_file, make_folder, publish
+from zoo.datasets.names import DATASETS, DatasetSpec, parse_name
+
+if TYPE_CHECKING:
+    import requests
+
+MIRROR_URL = "https://huggingface.co/datasets/zhouzypaul/ogbench_datasets/resolve/main"
+CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 60.0  # seconds; the second is the longest silence, not the whole transfer
+MAX_STALLS = 5  # attempts in a row that bring nothing new before the next source is tried
+_CHUNK_BYTES = 1 << 20
+
+
+class DownloadError(UsageError):
+    """No source could give the file."""
+
+
+class _SourceError(Exception):
+    """One source cannot give the file; trying it again does not help."""
+
+
+@dataclass
+class _Part:
+    """A partly downloaded file and what is known about its origin.
+
+    :param path: the bytes so far.
+    """
+
+    path: Path
+
+    @property
+    def origin_path(self) -> Path:
+        """Where url and validator are kept."""
+        return self.path.with_name(f"{self.path.name}.json")
+
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def validator(self, url: str) -> str | None:
+        """Return what must still hold at the source for the bytes to be continued; None to start anew."""
+        try:
+            origin = json.loads(self.origin_path.read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+        return origin["validator"] if origin["url"] == url and self.size else None
+
+    def remember(self, url: str, response: requests.Response) -> None:
+        """Note where the bytes come from. A weak ETag does not promise equal bytes, so it is not used."""
+        etag = response.headers.get("ETag", "")
+        validator = etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified")
+        with atomic_path(self.origin_path) as temporary:
+            temporary.write_text(json.dumps({"url": url, "validator": validator}))
+
+    def discard(self) -> None:
+        """Remove the bytes and the note."""
+        self.path.unlink(missing_ok=True)
+        self.origin_path.unlink(missing_ok=True)
+
+
+def download_dataset(
+    name: str,
+    dataset_dir: str | Path | None = None,
+    *,
+    sources: Sequence[str] | None = None,
+    force: bool = False,
+) -> tuple[Path, Path]:
+    """Download a dataset's training and validation file; a file that is there is kept.
+
+    :param name: dataset name, e.g. ``"cube-double-play-v0"``.
+    :param dataset_dir: folder of datasets; None takes ``~/.ogbench/data``.
+    :param sources: addresses of folders to try in this order; None takes OGBench's host, then its public mirror.
+    :param force: download even if the files exist, and replace them.
+    :return: the training file and the validation file.
+    :raises UsageError: if OGBench does not offer the dataset as one file.
+    :raises DownloadError: if no source could give a whole, readable file.
+    """
+    spec = DATASETS[parse_name(name).dataset]
+    if not spec.hosted or spec.files > 1:
+        raise UsageError(_not_offered_message(spec))
+    files = dataset_files(spec.name, dataset_dir)
+    if sources is None:
+        from ogbench.utils import DATASET_URL
+
+        sources = (DATASET_URL, MIRROR_URL)
+    make_folder(files[0].parent)
+    for file in reversed(files):  # the training file comes last: where it is, the dataset is complete
+        with lock_file(file):
+            if force or not file.exists():
+                _download_file(file, spec, sources)
+    return files
+
+
+def _not_offered_message(spec: DatasetSpec) -> str:
+    """Return why a dataset cannot be downloaded as one file and what to do."""
+    if not spec.hosted:
+        return (
+            f"{spec.name} cannot be downloaded: OGBench hosts no file of it; "
+            f"generate it with `zoo dataset generate {spec.name}`"
+        )
+    return (
+        f"{spec.name} cannot be downloaded as one file: it is a folder of {spec.files} files of about "
+        f"{spec.transitions // spec.files:,} transitions each; fetch the folder {spec.name}/ from OGBench's host and "
+        "give one of its files with `--dataset PATH`"
+    )
+
+
+def _download_file(file: Path, spec: DatasetSpec, sources: Sequence[str]) -> None:
+    """Download one file from the first source that can give it."""
+    import requests
+
+    part = _Part(file.with_name(f"{file.name}.part"))
+    problems = []
+    for source in sources:
+        url = f"{source.rstrip('/')}/{file.name}"
+        try:
+            _fetch(url, part)
+            _check_content(part, spec)
+        except (_SourceError, requests.RequestException) as error:
+            problems.append(f"{url}: {error}")
+            continue
+        publish(part.path, file)
+        part.discard()
+        return
+    raise DownloadError(
+        f"expected {file.name} from one of {len(sources)} sources, got: {'; '.join(problems)}; try again (it goes on "
+        f"where it was), or put the file at {file}"
+    )
+
+
+def _fetch(url: str, part: _Part) -> None:
+    """Bring a part file to its full size, going on after interruptions as long as they bring progress."""
+    import requests
+
+    stalls = 0
+    while True:
+        before = part.size
+        try:
+            _transfer(url, part)
+            return
+        except (requests.ConnectTimeout, requests.exceptions.InvalidURL, requests.exceptions.MissingSchema):
+            raise
+        except requests.RequestException as error:
+            # Nothing has ever come from here: no network, or no such host. Waiting does not help.
+            if part.size == 0 and isinstance(error, requests.ConnectionError):
+                raise
+            stalls = 0 if part.size > before else stalls + 1
+            if stalls >= MAX_STALLS:
+                raise
+            time.sleep(min(2.0**stalls / 4, 8.0))
+
+
+def _transfer(url: str, part: _Part) -> None:
+    """Make one request and write what it brings."""
+    import requests
+    from tqdm import tqdm
+
+    # No compression on the way: the file is compressed, and ranges must count its own bytes.
+    headers = {"Accept-Encoding": "identity"}
+    validator = part.validator(url)
+    if validator is not None:
+        headers |= {"Range": f"bytes={part.size}-", "If-Range": validator}
+    with requests.get(url, headers=headers, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)) as response:
+        total = _expected_size(url, response, part)
+        if response.status_code == 206:
+            mode = "ab"
+        else:
+            mode = "wb"  # first request, no ranges at this server, or another file than before: from the beginning
+            part.discard()
+            part.remember(url, response)
+        with (
+            part.path.open(mode) as target,
+            tqdm(
+                desc=url.rsplit("/", 1)[-1],
+                total=total,
+                initial=target.tell(),
+                unit="B",
+                unit_scale=True,
+                mininterval=0.1 if sys.stderr.isatty() else 60.0,
+            ) as bar,
+        ):
+            for chunk in response.iter_content(_CHUNK_BYTES):
+                target.write(chunk)
+                bar.update(len(chunk))
+            target.flush()
+            os.fsync(target.fileno())
+    if total is not None and part.size != total:
+        raise requests.ConnectionError(f"expected {total} bytes, got {part.size}")
+
+
+def _expected_size(url: str, response: requests.Response, part: _Part) -> int | None:
+    """Return the size of the whole file; raise if the response does not carry it."""
+    status = response.status_code
+    if status == 416:  # nothing after our bytes: they are all, or too many
+        part.discard()
+        import requests
+
+        raise requests.ConnectionError("the part file is not the beginning of this file; starting again")
+    if status >= 500 or status == 429:
+        response.raise_for_status()
+    if status not in (200, 206):
+        raise _SourceError(f"expected the file, got HTTP status {status} ({response.reason})")
+    if status == 206:
+        start, total = _parse_content_range(response.headers.get("Content-Range", ""))
+        if start != part.size:
+            part.discard()
+            raise _SourceError(f"expected bytes from {part.size} on, got bytes from {start} on")
+        return total
+    length = response.headers.get("Content-Length")
+    return int(length) if length is not None else None
+
+
+def _parse_content_range(text: str) -> tuple[int | None, int | None]:
+    """Return first byte and total size of ``bytes FIRST-LAST/TOTAL``; None for what is not told."""
+    span, _, total = text.removeprefix("bytes ").partition("/")
+    first = span.partition("-")[0]
+    return int(first) if first.isdigit() else None, int(total) if total.isdigit() else None
+
+
+def _check_content(part: _Part, spec: DatasetSpec) -> None:
+    """Test the archive's checksums and the arrays' headers; bytes that fail are not kept."""
+    problems = [finding.message for finding in check_structure(part.path, spec) if finding.severity == "error"]
+    if not problems:
+        try:
+            with zipfile.ZipFile(part.path) as archive:
+                damaged = archive.testzip()
+        except (zipfile.BadZipFile, zlib.error, OSError) as error:
+            damaged = str(error)
+        problems = [f"damaged data in {damaged}"] if damaged else []
+    if problems:
+        part.discard()
+        raise _SourceError(f"expected a dataset, got a file with {'; '.join(problems)}")

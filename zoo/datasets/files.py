@@ -1,0 +1,125 @@
+"""Where dataset files live, and how a finished file gets its place and its checksum."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock
+
+from zoo.cli import UsageError
+
+DEFAULT_DATASET_DIR = "~/.ogbench/data"  # OGBench's own default, so that both find each other's files
+SPLITS = ("train", "val")
+
+
+def dataset_files(name: str, dataset_dir: str | Path | None = None) -> tuple[Path, Path]:
+    """Return the paths of a dataset's two files.
+
+    :param name: dataset name, e.g. ``"cube-double-play-v0"``.
+    :param dataset_dir: folder of datasets; None takes OGBench's default, ``~/.ogbench/data``.
+    :return: the training file and the validation file, whether they exist or not.
+    """
+    folder = Path(DEFAULT_DATASET_DIR if dataset_dir is None else dataset_dir).expanduser()
+    return folder / f"{name}.npz", folder / f"{name}-val.npz"
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and its parents.
+
+    :param folder: the folder.
+    :raises UsageError: if it cannot be created or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"`--dataset-dir` must be a folder that can be written to, got {folder}: {error}") from error
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"`--dataset-dir` must be a folder that can be written to, got {folder}; choose another")
+
+
+def lock_file(path: Path) -> FileLock:
+    """Return the lock that one process at a time holds while it makes a file.
+
+    The operating system frees it when its holder dies, so a killed process blocks nobody.
+
+    :param path: the file that is made.
+    :return: a lock, used as ``with lock_file(path): ...``.
+    """
+    return FileLock(f"{path}.lock")
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary path in the same folder; on success it becomes the file, on failure it is removed.
+
+    :param path: the file to write.
+    :return: where to write it.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def publish(temporary: Path, path: Path) -> str:
+    """Move a finished dataset file to its place and write its checksum beside it.
+
+    The old checksum goes first and the new one comes last, so a crash leaves a file without checksum, never a wrong
+    one.
+
+    :param temporary: the finished file, on the same file system.
+    :param path: its final place.
+    :return: sha256 of its content.
+    """
+    digest = file_sha256(temporary)
+    _sync(temporary)
+    checksum_file(path).unlink(missing_ok=True)
+    os.replace(temporary, path)
+    with atomic_path(checksum_file(path)) as target:
+        target.write_text(f"{digest}  {path.name}\n")
+    return digest
+
+
+def checksum_file(path: Path) -> Path:
+    """Return the path of a file's checksum, in the format of ``sha256sum -c``.
+
+    :param path: the dataset file.
+    :return: ``NAME.npz.sha256``.
+    """
+    return path.with_name(f"{path.name}.sha256")
+
+
+def recorded_sha256(path: Path) -> str | None:
+    """Return the checksum that was written beside a file.
+
+    :param path: the dataset file.
+    :return: sha256 in hexadecimal, or None when none was written.
+    """
+    try:
+        words = checksum_file(path).read_text().split()
+    except FileNotFoundError:
+        return None
+    return words[0] if words else None
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file's content.
+
+    :param path: the file.
+    :return: 64 hexadecimal digits.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """Make sure a file's content is on the disk before its name is."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,242 @@
+"""Generate datasets with OGBench's oracles: in parallel, resumable, the same bytes whatever the number of processes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from agents.common.validation import integer
+from zoo.cli import UsageError
+from zoo.datasets.files import SPLITS, dataset_files, lock_file, make_folder, publish
+from zoo.datasets.names import DATASETS, DatasetSpec, parse_name
+
+Jobs = list[tuple[str, int, str]]
+
+
+def generate_dataset(
+    name: str,
+    dataset_dir: str | Path | None = None,
+    *,
+    num_episodes: int | None = None,
+    dataset_size: int | None = None,
+    seed: int = 0,
+    num_workers: int | None = None,
+    force: bool = False,
+) -> tuple[Path, Path]:
+    """Generate a dataset's training and validation file with OGBench's scripted oracles and settings.
+
+    Finished episodes are kept beside the file until it is complete, so a stopped generation goes on where it was. A
+    dataset of fewer episodes is the beginning of one of more.
+
+    :param name: dataset name, e.g. ``"cube-double-play-v0"``.
+    :param dataset_dir: folder of datasets; None takes ``~/.ogbench/data``.
+    :param num_episodes: training episodes; the validation file gets a tenth of them, at least one.
+    :param dataset_size: training transitions instead of episodes, rounded up to whole episodes; None for both takes
+        OGBench's size.
+    :param seed: seed of the dataset, >= 0.
+    :param num_workers: processes; None takes one for each core.
+    :param force: replace files that exist.
+    :return: the training file and the validation file.
+    :raises UsageError: if there is no oracle for the dataset, a file exists and ``force`` is False, or a number is out
+        of range.
+    """
+    spec = DATASETS[parse_name(name).dataset]
+    if not spec.is_generatable:
+        raise UsageError(_no_oracle_message(spec))
+    episodes = _count_episodes(spec, num_episodes, dataset_size)
+    try:
+        seed = integer("seed", seed, at_least=0)
+        workers = integer("num_workers", _count_cores() if num_workers is None else num_workers, at_least=1)
+    except (TypeError, ValueError) as error:
+        raise UsageError(str(error)) from error
+    files = dataset_files(spec.name, dataset_dir)
+    make_folder(files[0].parent)
+    with lock_file(files[0]):
+        if files[0].exists() or not _parts_root(files[1]).exists():  # else: stopped between the two files
+            refuse_overwrite(files, force)
+        counts = {"train": episodes, "val": max(1, episodes // 10)}
+        parts = {split: _parts_folder(file, spec, seed) for split, file in zip(SPLITS, files, strict=True)}
+        jobs = [
+            (split, episode, str(_part_file(parts[split], episode)))
+            for split in SPLITS
+            for episode in range(counts[split])
+        ]
+        _collect(spec, seed, jobs, workers)
+        # The training file comes last: where it is, the dataset is complete.
+        for split, file in reversed(list(zip(SPLITS, files, strict=True))):
+            _join([Path(job[2]) for job in jobs if job[0] == split], file)
+        for folder in parts.values():
+            shutil.rmtree(folder.parent)
+    return files
+
+
+def refuse_overwrite(files: tuple[Path, ...], force: bool) -> None:
+    """Stop before work that would replace a dataset.
+
+    :param files: the files to write.
+    :param force: whether replacing is allowed.
+    :raises UsageError: if it is not and one of the files exists.
+    """
+    existing = [str(file) for file in files if file.exists()]
+    if existing and not force:
+        raise UsageError(f"expected no dataset yet, got {' and '.join(existing)}; add `--force` to replace it")
+
+
+def _count_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _no_oracle_message(spec: DatasetSpec) -> str:
+    """Return why a dataset cannot be generated and what to do."""
+    if spec.files > 1:
+        reason = f"{spec.name} is a folder of {spec.files} files"
+    else:
+        reason = "OGBench collected it with trained expert policies, not with a scripted oracle"
+    return (
+        f"{spec.name} cannot be generated: {reason}; download it with `zoo dataset download {spec.name}` "
+        "(pointmaze, cube, scene and puzzle datasets of standard size can be generated)"
+    )
+
+
+def _count_episodes(spec: DatasetSpec, num_episodes: int | None, dataset_size: int | None) -> int:
+    """Return the number of training episodes asked for."""
+    if num_episodes is not None and dataset_size is not None:
+        raise UsageError(
+            f"expected `--episodes` or `--dataset-size`, got both ({num_episodes} and {dataset_size}); leave one out"
+        )
+    try:
+        if dataset_size is not None:
+            return math.ceil(integer("dataset_size", dataset_size, at_least=1) / spec.steps)
+        return spec.episodes if num_episodes is None else integer("num_episodes", num_episodes, at_least=1)
+    except (TypeError, ValueError) as error:
+        raise UsageError(str(error)) from error
+
+
+def _parts_folder(file: Path, spec: DatasetSpec, seed: int) -> Path:
+    """Return the folder of finished episodes; its name carries the settings, so that others do not mix in."""
+    from zoo.datasets.collect import oracle_settings
+
+    settings = {
+        "dataset": spec.name,
+        "rows": spec.steps + 1,
+        "seed": seed,
+        "oracle": oracle_settings(spec),
+        "versions": {package: version(package) for package in ("ogbench", "mujoco", "numpy", "gymnasium")},
+    }
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    folder = _parts_root(file) / digest
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _parts_root(file: Path) -> Path:
+    """Return the folder beside a file that holds its finished episodes until it is complete."""
+    return file.with_name(f"{file.name}.parts")
+
+
+def _part_file(folder: Path, episode: int) -> Path:
+    """Return the file of one finished episode."""
+    return folder / f"{episode:06d}.npz"
+
+
+def _collect(spec: DatasetSpec, seed: int, jobs: Jobs, num_workers: int) -> None:
+    """Collect the episodes that are not there yet."""
+    from tqdm import tqdm
+
+    from zoo.datasets.collect import run_jobs
+
+    missing = [job for job in jobs if not Path(job[2]).exists()]
+    num_workers = min(num_workers, len(missing))
+    interactive = sys.stderr.isatty()
+    with tqdm(
+        total=len(jobs),
+        initial=len(jobs) - len(missing),
+        desc=spec.name,
+        unit=" episodes",
+        mininterval=0.1 if interactive else 60.0,  # without a terminal: one line a minute
+        maxinterval=10.0 if interactive else 60.0,
+    ) as bar:
+        if num_workers > 1:
+            finished = _run_workers(spec, seed, missing, num_workers)
+        else:
+            finished = run_jobs(spec.name, seed, missing)
+        for _ in finished:
+            bar.update()
+
+
+def _run_workers(spec: DatasetSpec, seed: int, jobs: Jobs, num_workers: int) -> Iterator[str]:
+    """Share the episodes among processes; give each finished file.
+
+    Plain child processes, not ``multiprocessing``: they need nothing of the caller's ``__main__``, and they end when
+    this process dies, because the pipe they report to is gone.
+    """
+    log_folder = Path(jobs[0][2]).parent
+    read_end, write_end = os.pipe()  # one pipe for all: short lines arrive whole
+    workers: list[tuple[subprocess.Popen[bytes], Path]] = []
+    try:
+        for k in range(num_workers):
+            log = log_folder / f"worker-{k}.log"
+            work = {"dataset": spec.name, "seed": seed, "jobs": jobs[k::num_workers]}
+            workers.append((_start_worker(work, write_end, log), log))
+        os.close(write_end)
+        with os.fdopen(read_end) as lines:
+            yield from (line.strip() for line in lines)
+        for worker, log in workers:
+            if worker.wait() != 0:
+                last_lines = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+                raise RuntimeError(f"a process that generates {spec.name} failed:\n{last_lines}")
+    finally:
+        for worker, _ in workers:
+            if worker.poll() is None:
+                worker.terminate()
+                worker.wait()
+
+
+def _start_worker(work: dict[str, Any], output: int, log: Path) -> subprocess.Popen[bytes]:
+    """Start a process that collects some of the episodes."""
+    root = str(Path(__file__).resolve().parents[2])
+    search_path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    with log.open("wb") as errors:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "zoo.datasets.collect"],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=errors,
+            env={**os.environ, "PYTHONPATH": search_path, "OMP_NUM_THREADS": "1"},
+        )
+    assert worker.stdin is not None
+    with worker.stdin:
+        worker.stdin.write(json.dumps(work).encode())
+    return worker
+
+
+def _join(parts: list[Path], file: Path) -> None:
+    """Write the episodes as one npz; memory stays that of one episode, and equal data become equal bytes."""
+    import numpy as np
+
+    temporary = file.with_name(f"{file.name}.tmp")  # its lock is held, so a left-over one is nobody's
+    with np.load(parts[0]) as first:
+        arrays = {key: first[key] for key in first.files}
+    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for key, example in arrays.items():
+            member = zipfile.ZipInfo(f"{key}.npy")  # dated 1980, so the bytes do not depend on the clock
+            member.compress_type = zipfile.ZIP_DEFLATED
+            shape = (len(parts) * len(example), *example.shape[1:])
+            header = {"descr": example.dtype.str, "fortran_order": False, "shape": shape}
+            with archive.open(member, "w", force_zip64=True) as target:
+                np.lib.format.write_array_header_1_0(target, header)
+                for part in parts:
+                    with np.load(part) as episode:
+                        target.write(np.ascontiguousarray(episode[key]).tobytes())
+    publish(temporary, file)

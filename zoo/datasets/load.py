@@ -1,0 +1,224 @@
+"""Load a dataset for training: find or make its file, check it, read it by OGBench's loader, relabel it for a task."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import warnings
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.common.validation import integer, one_of
+from zoo.cli import UsageError
+from zoo.datasets.check import (
+    check_shapes,
+    check_structure,
+    check_values,
+    find_damaged_array,
+    relabel,
+    remedy,
+    require_sound,
+)
+from zoo.datasets.download import DownloadError, download_dataset
+from zoo.datasets.environment import make_env
+from zoo.datasets.files import SPLITS, dataset_files, file_sha256, recorded_sha256
+from zoo.datasets.generate import generate_dataset
+from zoo.datasets.names import DatasetName, parse_env_name
+
+Float32Array = NDArray[np.float32]
+
+SOURCES = ("auto", "download", "generate")
+ACTION_MARGIN = 1e-5  # actions are kept this far inside [-1, 1], so that atanh of them is finite
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Transitions of one task in OGBench's compact layout.
+
+    A trajectory s0, a0, ..., sT takes T + 1 rows; the next observation of row i is row i + 1. The last row of a
+    trajectory has no transition: ``valids`` is 0 there. ``terminals`` is 1 in the last two rows of each trajectory,
+    that is, in the row of its last transition and in the row after it.
+
+    :param name: environment name, e.g. ``"cube-double-play-singletask-task2-v0"``.
+    :param path: the file it came from.
+    :param observations: shape (rows, observation size).
+    :param actions: in [-1 + 1e-5, 1 - 1e-5], shape (rows, action size).
+    :param rewards: reward of the state before the action, shape (rows,).
+    :param masks: 0 where the task is achieved before the action, else 1, shape (rows,).
+    :param terminals: 1 where the trajectory ends after this transition, shape (rows,).
+    :param valids: 1 where the row is a transition, shape (rows,).
+    :param fingerprint: sha256 of the file's content and of the settings above.
+    """
+
+    name: str
+    path: Path
+    observations: Float32Array
+    actions: Float32Array
+    rewards: Float32Array
+    masks: Float32Array
+    terminals: Float32Array
+    valids: Float32Array
+    fingerprint: str
+
+    @property
+    def num_transitions(self) -> int:
+        """Number of rows that are transitions."""
+        return int(np.count_nonzero(self.valids))
+
+
+def load_dataset(
+    env_name: str,
+    *,
+    dataset_dir: str | Path | None = None,
+    dataset: str | Path = "auto",
+    dataset_size: int | None = None,
+    sparse: bool = False,
+    split: str = "train",
+) -> Dataset:
+    """Load the dataset of a single-task environment, making its file first when it is not there.
+
+    :param env_name: e.g. ``"cube-double-play-singletask-task2-v0"``.
+    :param dataset_dir: folder of datasets; None takes ``~/.ogbench/data``.
+    :param dataset: where a missing file comes from: ``"download"``, ``"generate"``, ``"auto"`` for the first of these
+        that works; or the path of a file to use instead.
+    :param dataset_size: use the first whole trajectories that have this many transitions; None uses all.
+    :param sparse: reward -1 until the task is achieved and 0 then, instead of OGBench's count of sub-goals.
+    :param split: ``"train"`` or ``"val"``.
+    :return: the dataset.
+    :raises UsageError: if a name or setting is wrong, there is no file and no way to get one, or the file is broken.
+    """
+    name = parse_env_name(env_name)
+    try:
+        one_of("split", split, SPLITS)
+        size = None if dataset_size is None else integer("dataset_size", dataset_size, at_least=1)
+    except (TypeError, ValueError) as error:
+        raise UsageError(str(error)) from error
+    path = _find_file(name, dataset_dir, dataset, size, split)
+    require_sound(check_structure(path, name.spec), name.spec, path)
+    env = make_env(name.env_id)
+    try:
+        require_sound(check_shapes(path, env), name.spec, path)
+        digest = _verified_sha256(path, name)
+        arrays = _read_arrays(path, name, size)
+        rewards, masks = relabel(name.env_id, arrays, env)
+    finally:
+        env.close()
+    if masks.all():
+        warnings.warn(f"no state in {path} achieves the task of {env_name}; every reward is negative", stacklevel=2)
+    if sparse:
+        rewards = np.where(rewards != 0.0, np.float32(-1.0), np.float32(0.0))
+    settings = {"file": digest, "environment": name.env_id, "dataset_size": size, "sparse": sparse, "split": split}
+    return Dataset(
+        name=env_name,
+        path=path,
+        observations=arrays["observations"],
+        actions=arrays["actions"],
+        rewards=rewards,
+        masks=masks,
+        terminals=arrays["terminals"],
+        valids=arrays["valids"],
+        fingerprint=hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
+    )
+
+
+def _find_file(
+    name: DatasetName, dataset_dir: str | Path | None, dataset: str | Path, size: int | None, split: str
+) -> Path:
+    """Return the path of the file to read, after making it if needed."""
+    if dataset not in SOURCES:
+        return _explicit_file(dataset, split)
+    files = dataset_files(name.dataset, dataset_dir)
+    path = files[SPLITS.index(split)]
+    if path.exists():
+        return path
+    spec = name.spec
+    if spec.files > 1:
+        raise UsageError(
+            f"{spec.name} is a folder of {spec.files} files, which cannot be loaded as one yet; give one of them with "
+            f"`--dataset PATH`"
+        )
+    problems = []
+    if dataset == "download" or (dataset == "auto" and spec.hosted):
+        try:
+            return download_dataset(name.dataset, dataset_dir)[SPLITS.index(split)]
+        except DownloadError as error:
+            problems.append(f"download failed: {error}")
+    if dataset == "generate" or (dataset == "auto" and spec.is_generatable):
+        return generate_dataset(name.dataset, dataset_dir, dataset_size=size)[SPLITS.index(split)]
+    raise UsageError(_no_file_message(name, path, problems))
+
+
+def _explicit_file(dataset: str | Path, split: str) -> Path:
+    """Return the file that the user named."""
+    path = Path(dataset).expanduser()
+    if path.suffix != ".npz":
+        raise UsageError(f"`--dataset` must be {', '.join(SOURCES)} or the path of an .npz file, got {str(dataset)!r}")
+    if split == "val":
+        path = path.with_name(f"{path.stem}-val.npz")
+    if not path.is_file():
+        raise UsageError(f"`--dataset` must be the path of an .npz file that exists, got {path}")
+    return path
+
+
+def _no_file_message(name: DatasetName, path: Path, problems: list[str]) -> str:
+    """Return what can be done when there is no file."""
+    generate = f"generate it with `zoo dataset generate {name.dataset}`"
+    if not name.spec.is_generatable:
+        generate = "generate it elsewhere (OGBench needs its expert policies for it)"
+    return (
+        f"there is no dataset {name.dataset}: expected {path}. Three ways to get it: download it with "
+        f"`zoo dataset download {name.dataset}`; {generate}; or put the file at {path}, or give its folder with "
+        f"`--dataset-dir`. {' '.join(problems)}"
+    ).strip()
+
+
+def _verified_sha256(path: Path, name: DatasetName) -> str:
+    """Return the sha256 of a file after comparing it with the one that was recorded.
+
+    This brings the file into the page cache, from where it is read right after: the disk is read once.
+    """
+    digest = file_sha256(path)
+    expected = recorded_sha256(path)
+    if expected not in (None, digest):
+        raise UsageError(
+            f"{path} cannot be used: expected the sha256 recorded beside it, {expected}, got {digest}; "
+            f"{remedy(name.spec)}"
+        )
+    return digest
+
+
+def _read_arrays(path: Path, name: DatasetName, size: int | None) -> dict[str, np.ndarray]:
+    """Return the arrays needed for training and relabelling, checked, cut to size, with actions clipped."""
+    from ogbench.utils import load_dataset as read_dataset
+
+    try:
+        arrays: dict[str, np.ndarray] = read_dataset(os.fspath(path), compact_dataset=True, add_info=True)
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError) as error:
+        raise UsageError(f"{path} cannot be used: {find_damaged_array(path).message}; {remedy(name.spec)}") from error
+    arrays.pop("qvel", None)
+    checked = {key: arrays[key] for key in ("observations", "actions", "qpos")}
+    require_sound(check_values(checked, 1.0 - arrays["valids"]), name.spec, path)
+    if size is not None:
+        rows = _rows_of_first_trajectories(arrays["valids"], size, path)
+        arrays = {key: array[:rows].copy() for key, array in arrays.items()}
+    np.clip(arrays["actions"], -1.0 + ACTION_MARGIN, 1.0 - ACTION_MARGIN, out=arrays["actions"])
+    return arrays
+
+
+def _rows_of_first_trajectories(valids: Float32Array, size: int, path: Path) -> int:
+    """Return how many rows the first whole trajectories with at least ``size`` transitions have."""
+    ends = np.flatnonzero(valids == 0.0)
+    transitions = ends - np.arange(len(ends))  # up to and with each trajectory: one row of each is no transition
+    last = int(np.searchsorted(transitions, size))
+    if last == len(ends):
+        raise UsageError(
+            f"`--dataset-size` must be at most {transitions[-1]}, the transitions in {path}, got {size}; "
+            "use fewer, or make a larger dataset"
+        )
+    return int(ends[last]) + 1

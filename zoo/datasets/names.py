@@ -1,0 +1,173 @@
+"""Names and sizes of OGBench's state-based datasets: the one table, and the parsing of names.
+
+Source: OGBench (Park et al., arXiv 2410.20092), `data_gen_scripts/commands.sh` and README, version 1.2.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from agents.common.validation import unknown_name_message
+from zoo.cli import UsageError
+
+NUM_TASKS = 5  # every OGBench environment below has tasks 1 to 5
+
+# Families whose data OGBench collects with a scripted oracle; the others need trained expert policies.
+_ORACLE_FAMILIES = ("pointmaze", "cube", "scene", "puzzle")
+
+# (environments, kind, training episodes, transitions an episode)
+_STANDARD = (
+    ("pointmaze-medium pointmaze-large pointmaze-teleport", "navigate", 1000, 1000),
+    ("pointmaze-giant", "navigate", 500, 2000),
+    ("pointmaze-medium pointmaze-large pointmaze-giant pointmaze-teleport", "stitch", 5000, 200),
+    ("antmaze-medium antmaze-large antmaze-teleport", "navigate", 1000, 1000),
+    ("antmaze-giant", "navigate", 500, 2000),
+    ("antmaze-medium antmaze-large antmaze-giant antmaze-teleport", "stitch", 5000, 200),
+    ("antmaze-medium antmaze-large antmaze-teleport", "explore", 10000, 500),
+    ("humanoidmaze-medium humanoidmaze-large", "navigate", 1000, 2000),
+    ("humanoidmaze-giant", "navigate", 1000, 4000),
+    ("humanoidmaze-medium humanoidmaze-large", "stitch", 5000, 400),
+    ("humanoidmaze-giant", "stitch", 10000, 400),
+    ("antsoccer-arena", "navigate", 1000, 1000),
+    ("antsoccer-medium", "navigate", 4000, 1000),
+    ("antsoccer-arena", "stitch", 5000, 200),
+    ("antsoccer-medium", "stitch", 8000, 500),
+    ("cube-single cube-double scene puzzle-3x3 puzzle-4x4", "play noisy", 1000, 1000),
+    ("cube-triple puzzle-4x5", "play noisy", 3000, 1000),
+    ("cube-quadruple puzzle-4x6", "play noisy", 5000, 1000),
+)
+
+# OGBench has the environment and the oracle but hosts no file of the standard size; one shard of its large set has
+# 1000 episodes.
+_GENERATED_ONLY = (("cube-octuple", "play noisy", 1000, 1000),)
+
+# 100M transitions in files of 1000 episodes: (environments, kind, files, transitions an episode)
+_LARGE = (
+    ("cube-double cube-triple cube-quadruple cube-octuple scene", "play", 100, 1000),
+    ("puzzle-3x3 puzzle-4x4 puzzle-4x5 puzzle-4x6", "play", 100, 1000),
+    ("cube-quadruple", "noisy", 100, 1000),
+    ("humanoidmaze-giant", "navigate", 25, 4000),
+)
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """What OGBench says about one dataset.
+
+    :param name: file name without ending, e.g. ``"cube-double-play-v0"``.
+    :param environment: environment without version, e.g. ``"cube-double"``.
+    :param kind: how it was collected: ``"play"``, ``"noisy"``, ``"navigate"``, ``"stitch"`` or ``"explore"``.
+    :param episodes: training episodes a file; the ``-val`` file has a tenth of them.
+    :param steps: transitions an episode; an episode has one row more.
+    :param files: training files; above 1 the dataset is a folder of shards.
+    :param hosted: True when OGBench offers it for download.
+    """
+
+    name: str
+    environment: str
+    kind: str
+    episodes: int
+    steps: int
+    files: int = 1
+    hosted: bool = True
+
+    @property
+    def env_id(self) -> str:
+        """Gymnasium id of the goal-conditioned environment, in which data is collected."""
+        return f"{self.environment}-v0"
+
+    @property
+    def transitions(self) -> int:
+        """Training transitions in all files."""
+        return self.files * self.episodes * self.steps
+
+    @property
+    def is_generatable(self) -> bool:
+        """Whether OGBench has a scripted oracle for it and it is one file."""
+        return self.files == 1 and self.environment.split("-")[0] in _ORACLE_FAMILIES
+
+
+@dataclass(frozen=True)
+class DatasetName:
+    """A parsed name.
+
+    :param dataset: the dataset, e.g. ``"cube-double-play-v0"``.
+    :param domain: environment and kind, the key of hyperparameter files, e.g. ``"cube-double-play"``.
+    :param env_id: gymnasium id of the environment, e.g. ``"cube-double-singletask-task2-v0"``.
+    :param task: the task, 1 to 5; None in a plain dataset name and for OGBench's default task.
+    """
+
+    dataset: str
+    domain: str
+    env_id: str
+    task: int | None
+
+    @property
+    def spec(self) -> DatasetSpec:
+        """The table's row for this dataset."""
+        return DATASETS[self.dataset]
+
+
+def _build_table() -> dict[str, DatasetSpec]:
+    """Return every dataset by name."""
+    specs = []
+    for rows, suffix, hosted in ((_STANDARD, "", True), (_GENERATED_ONLY, "", False), (_LARGE, "-100m", True)):
+        for environments, kinds, size, steps in rows:
+            episodes, files = (1000, size) if suffix else (size, 1)
+            specs += [
+                DatasetSpec(f"{environment}-{kind}{suffix}-v0", environment, kind, episodes, steps, files, hosted)
+                for environment in environments.split()
+                for kind in kinds.split()
+            ]
+    return {spec.name: spec for spec in specs}
+
+
+DATASETS = _build_table()
+
+
+def single_task_names(dataset: str) -> list[str]:
+    """Return the environment names that train on a dataset, the default task first.
+
+    :param dataset: dataset name, e.g. ``"cube-double-play-v0"``.
+    :return: ``"cube-double-play-singletask-v0"`` and the names of tasks 1 to 5.
+    """
+    stem = dataset.removesuffix("-v0")
+    return [f"{stem}-singletask{task}-v0" for task in ("", *(f"-task{k}" for k in range(1, NUM_TASKS + 1)))]
+
+
+def parse_name(name: str) -> DatasetName:
+    """Parse a dataset name or a single-task environment name.
+
+    :param name: e.g. ``"cube-double-play-v0"`` or ``"cube-double-play-singletask-task2-v0"``.
+    :return: its parts; ``env_id`` of a plain dataset name is the goal-conditioned environment.
+    :raises UsageError: if the name is unknown; the text names the three closest names.
+    """
+    match = re.fullmatch(r"(?P<stem>.+?)(?P<single>-singletask(?:-task(?P<task>\d+))?)?-v0", name)
+    spec = DATASETS.get(f"{match['stem']}-v0") if match else None
+    task = int(match["task"]) if match and match["task"] else None
+    if match is None or spec is None or (task is not None and not 1 <= task <= NUM_TASKS):
+        names = [n for dataset in DATASETS for n in single_task_names(dataset)]
+        raise UsageError(unknown_name_message("dataset", name, names if "singletask" in name else DATASETS))
+    env_id = f"{spec.environment}{match['single'] or ''}-v0"
+    return DatasetName(spec.name, f"{spec.environment}-{spec.kind}", env_id, task)
+
+
+def parse_env_name(name: str) -> DatasetName:
+    """Parse a single-task environment name, the kind that has rewards.
+
+    :param name: e.g. ``"cube-double-play-singletask-task2-v0"``.
+    :return: its parts.
+    :raises UsageError: if the name is unknown, or is a plain dataset name.
+    """
+    names = [n for dataset in DATASETS for n in single_task_names(dataset)]
+    if name not in names:
+        message = unknown_name_message("environment", name, names)
+        if name in DATASETS:
+            alias, first, *_, last = single_task_names(name)
+            message = (
+                f"`{name}` is a dataset without a task; name one of its tasks: "
+                f"{first} to {last}, or {alias} for OGBench's default task"
+            )
+        raise UsageError(message)
+    return parse_name(name)

@@ -1,0 +1,213 @@
+"""Environments with a repeatable reset: OGBench's single tasks and any other flat Gymnasium environment."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.envs.registration import EnvSpec
+
+from zoo.cli import UsageError
+
+OGBENCH_ROBOTS = ("ogbench.locomaze", "ogbench.manipspace")
+
+
+def make_env(env_id: str | EnvSpec, **env_kwargs: Any) -> gymnasium.Env[np.ndarray, np.ndarray]:
+    """Return an environment whose every random number follows from the seed given to ``reset``.
+
+    ``info`` has ``success`` (0 or 1) and SB3's ``is_success`` wherever the environment knows success; of OGBench's own
+    entries nothing else is kept, since they are a hundred times the size of the observation.
+
+    :param env_id: Gymnasium id (``cube-double-singletask-task2-v0``, ``Pendulum-v1``, ``my_package:Mine-v0``) or spec.
+    :param env_kwargs: passed to the environment's constructor.
+    :return: the environment, with its own observation dtype and a time limit if its id has one.
+    :raises UsageError: if the id is unknown, an argument is, the task has no reward of its own, or a space is not flat.
+    """
+    spec = find_spec(env_id, **env_kwargs)
+    with warnings.catch_warnings():
+        # OGBench imports MuJoCo's viewer, which complains where there is no display, and rounds its action bounds.
+        warnings.filterwarnings("ignore", message=".*DISPLAY environment variable is missing")
+        warnings.filterwarnings("ignore", message=".*precision lowered by casting")
+        env = RepeatableEnv(_construct(spec, env_kwargs), keep_info=not is_ogbench(spec))
+    refuse_other_than_flat(spec.id, env)
+    return env
+
+
+def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
+    """Return the registered description of an environment; nothing is built.
+
+    :param env_id: Gymnasium id or spec.
+    :param env_kwargs: the constructor arguments that go with it.
+    :return: the spec.
+    :raises UsageError: if the id is unknown, or an OGBench environment with these arguments is not a single task with
+        state observations.
+    """
+    import ogbench  # noqa: F401  registers its environments
+
+    if isinstance(env_id, EnvSpec):
+        spec = env_id
+    else:
+        try:
+            spec = gymnasium.spec(env_id)
+        except (gymnasium.error.Error, ModuleNotFoundError) as error:
+            from agents.common.validation import unknown_name_message
+
+            raise UsageError(f"{unknown_name_message('environment', env_id, gymnasium.registry)} ({error})") from error
+    if is_ogbench(spec):
+        _refuse_other_than_single_task(spec, {**spec.kwargs, **env_kwargs})
+    return spec
+
+
+def is_ogbench(spec: EnvSpec) -> bool:
+    """Return whether an environment is one of OGBench's mazes or manipulation scenes.
+
+    :param spec: its spec.
+    :return: True if so.
+    """
+    return isinstance(spec.entry_point, str) and spec.entry_point.startswith(OGBENCH_ROBOTS)
+
+
+def refuse_other_than_flat(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
+    """Check that observations and actions are vectors.
+
+    :param env_id: the name for the message.
+    :param env: the environment.
+    :raises UsageError: if the observation or the action space is anything but a one-dimensional Box.
+    """
+    for role, space in (("observation", env.observation_space), ("action", env.action_space)):
+        if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
+            raise UsageError(
+                f"`{env_id}` has the {role} space {_describe(space)}, expected a one-dimensional Box; "
+                "choose an environment with vector observations and continuous actions"
+            )
+
+
+class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarray]):
+    """Environment whose ``reset(seed=s)`` decides everything that follows, and that keeps off the global generator.
+
+    OGBench draws start positions and teleports from NumPy's global generator, and steps with actions of an unseeded
+    action space while it resets. Here both follow the seed; without a seed they follow the environment's own
+    ``np_random``, so a seeded sequence of resets is repeatable too. The global generator is left as it was found.
+
+    :param env: the environment.
+    :param keep_info: whether to keep all of the environment's ``info`` or only the success.
+    """
+
+    def __init__(self, env: gymnasium.Env[np.ndarray, np.ndarray], *, keep_info: bool) -> None:
+        super().__init__(env)
+        raw = env.unwrapped
+        # OGBench's manipulation scenes build both spaces anew at each look, and draw actions from them while they reset.
+        self.observation_space = env.observation_space
+        self._reset_actions = env.action_space
+        self.action_space = copy.deepcopy(env.action_space)
+        if isinstance(getattr(type(raw), "action_space", None), property):
+            raw.__class__ = type(type(raw).__name__, (type(raw),), {"action_space": self._reset_actions})
+        self._unwrapped = _WithoutComputeReward(raw) if hasattr(raw, "compute_reward") else raw
+        self._keep_info = keep_info
+        self._draws_while_stepping = getattr(raw, "_teleport_info", None) is not None
+        self._global_state = np.random.RandomState(0).get_state()
+
+    @property
+    def unwrapped(self) -> gymnasium.Env[np.ndarray, np.ndarray]:
+        """The innermost environment, without what SB3 takes for the mark of a goal environment."""
+        return self._unwrapped
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Start an episode.
+
+        :param seed: decides the start and, with the actions, the whole episode; None goes on from the last seed.
+        :param options: passed on.
+        :return: first observation, shape (O,), and info.
+        """
+        entropy = int(self.env.np_random.integers(2**63)) if seed is None else seed
+        action_seed, global_seed = np.random.SeedSequence(entropy).generate_state(2)
+        self._reset_actions.seed(int(action_seed))
+        self._global_state = np.random.RandomState(global_seed).get_state()
+        with self._own_global_generator():
+            observation, info = self.env.reset(seed=seed, options=options)
+        return observation, self._select(info)
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Take one step.
+
+        :param action: shape (A,), in the environment's own units.
+        :return: observation (O,), reward, terminated, truncated, info.
+        """
+        with self._own_global_generator() if self._draws_while_stepping else contextlib.nullcontext():
+            observation, reward, terminated, truncated, info = self.env.step(action)
+        return observation, float(reward), terminated, truncated, self._select(info)
+
+    def _select(self, info: dict[str, Any]) -> dict[str, Any]:
+        """Return the part of an info that is kept, with success under both names."""
+        success = info.get("success", info.get("is_success"))
+        kept = info if self._keep_info else {}
+        return kept if success is None else {**kept, "success": int(success), "is_success": bool(success)}
+
+    @contextlib.contextmanager
+    def _own_global_generator(self) -> Iterator[None]:
+        """Let this environment's stream stand in for NumPy's global generator."""
+        outside = np.random.get_state()
+        np.random.set_state(self._global_state)
+        try:
+            yield
+        finally:
+            self._global_state = np.random.get_state()
+            np.random.set_state(outside)
+
+
+class _WithoutComputeReward:
+    """Everything an environment has but ``compute_reward``, by which SB3 recognises goal environments."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+        object.__setattr__(self, "_env", env)
+
+    @property
+    def __class__(self) -> type:  # isinstance() sees the environment's own class
+        return type(object.__getattribute__(self, "_env"))
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "compute_reward":
+            raise AttributeError("`compute_reward` is hidden: this is no goal environment; use `env.env.unwrapped`")
+        return getattr(object.__getattribute__(self, "_env"), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(object.__getattribute__(self, "_env"), name, value)
+
+
+def _construct(spec: EnvSpec, env_kwargs: dict[str, Any]) -> gymnasium.Env[np.ndarray, np.ndarray]:
+    """Build the environment; what the user can mend becomes a UsageError."""
+    try:
+        return gymnasium.make(spec, disable_env_checker=True, **env_kwargs)
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise UsageError(f"`{spec.id}` needs a package that is not installed: {error}") from error
+    except TypeError as error:
+        if not env_kwargs or "unexpected keyword argument" not in str(error):
+            raise
+        raise UsageError(f"`{spec.id}` does not take these arguments, got {env_kwargs}: {error}") from error
+
+
+def _refuse_other_than_single_task(spec: EnvSpec, kwargs: dict[str, Any]) -> None:
+    """Refuse OGBench's image and goal-conditioned environments by name, before anything is built."""
+    if kwargs.get("ob_type") == "pixels":
+        raise UsageError(
+            f"`{spec.id}` has image observations, expected vectors; use the same task without `visual-` in its name"
+        )
+    if kwargs.get("reward_task_id") is None and kwargs.get("mode") != "data_collection":
+        prefix = spec.id.rpartition("-v")[0] + "-singletask"
+        tasks = sorted(name for name in gymnasium.registry if name.startswith(prefix))
+        raise UsageError(
+            f"`{spec.id}` is a goal-conditioned task without a reward of its own; "
+            f"use one of its single tasks: {', '.join(tasks)}"
+        )
+
+
+def _describe(space: gymnasium.Space[Any]) -> str:
+    """Return a space's kind and shape in a few characters."""
+    return f"{type(space).__name__}{space.shape}" if space.shape is not None else type(space).__name__

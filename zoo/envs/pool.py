@@ -1,0 +1,329 @@
+"""Environments spread over processes; one message plays whole action chunks and begins the next episodes.
+
+Gymnasium's and SB3's vector environments send one message per environment and step, and cannot begin a chosen episode
+in one environment while the others play on. Workers here import no torch, and a whole process is served by one message.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import gymnasium
+import numpy as np
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector.utils import CloudpickleWrapper
+
+from zoo.cli import UsageError
+from zoo.envs.make import make_env
+
+CLOSE_SECONDS = 2.0  # a worker in the middle of a chunk gets this long to end by itself
+
+Spaces = tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]
+
+
+class WorkerError(RuntimeError):
+    """An environment process failed; the message says how."""
+
+
+class Ending(NamedTuple):
+    """What a finished episode came to; ``success`` is that of its last step, None where there is no such thing."""
+
+    episode_return: float
+    length: int
+    success: int | None
+
+
+@dataclass
+class Progress:
+    """What one advance came to.
+
+    :param running: numbers of the environments that are in the middle of an episode now.
+    :param observations: what they see, shape (len(running), O).
+    :param endings: environment to the episode that it finished; it may have begun the next one already.
+    :param started: environment to the position, in the seeds offered, of the episode that it began.
+    """
+
+    running: list[int]
+    observations: np.ndarray
+    endings: dict[int, Ending]
+    started: dict[int, int]
+
+
+class EnvGroup:
+    """The environments of one process, played one after the other.
+
+    :param spec: the environment's spec.
+    :param env_kwargs: its constructor arguments.
+    :param count: how many to build.
+    """
+
+    def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], count: int) -> None:
+        self._envs = [make_env(spec, **env_kwargs) for _ in range(count)]
+        self._totals = [(0.0, 0)] * count  # return and length of the running episode
+        self._idle = list(range(count))
+        self.spaces: Spaces = (self._envs[0].observation_space, self._envs[0].action_space)  # type: ignore[assignment]
+
+    def advance(self, numbers: Sequence[int], chunks: np.ndarray, seeds: Sequence[int]) -> Progress:
+        """Play a chunk in each environment named, then let idle environments begin episodes.
+
+        :param numbers: environments to play.
+        :param chunks: their actions, shape (len(numbers), H, A); what an episode's end leaves of a chunk is dropped.
+        :param seeds: reset seeds of episodes that idle environments may begin, in this order.
+        :return: what happened.
+        """
+        observations: dict[int, np.ndarray] = {}
+        endings: dict[int, Ending] = {}
+        started: dict[int, int] = {}
+        for number, chunk in zip(numbers, chunks, strict=True):
+            observation, ending = self._play(number, chunk)
+            if ending is None:
+                observations[number] = observation
+            else:
+                endings[number] = ending
+                self._idle.append(number)
+        for position, seed in enumerate(seeds[: len(self._idle)]):
+            number = self._idle.pop(0)
+            observations[number], _ = self._envs[number].reset(seed=seed)
+            self._totals[number] = (0.0, 0)
+            started[number] = position
+        return Progress(list(observations), np.array(list(observations.values())), endings, started)
+
+    def close(self) -> None:
+        """Close the environments."""
+        for env in self._envs:
+            env.close()
+
+    def _play(self, number: int, chunk: np.ndarray) -> tuple[np.ndarray, Ending | None]:
+        """Execute one chunk open loop and return the last observation and, if the episode ended, what it came to."""
+        env = self._envs[number]
+        total, length = self._totals[number]
+        ending = None
+        for action in chunk:
+            observation, reward, terminated, truncated, info = env.step(action)
+            total, length = total + float(reward), length + 1
+            if terminated or truncated:
+                ending = Ending(total, length, info.get("success"))
+                break
+        self._totals[number] = (total, length)
+        return observation, ending
+
+
+class EnvPool:
+    """Environments in at most one process per processor core; a single environment stays in this process.
+
+    Building begins at once and in the background; ``spaces`` and ``advance`` wait for it. Workers leave Ctrl-C to
+    this process and end with it, however it ends.
+
+    :param spec: the environment's spec.
+    :param env_kwargs: its constructor arguments.
+    :param n_envs: how many environments.
+    """
+
+    def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], n_envs: int) -> None:
+        self.n_envs = n_envs
+        n_workers = min(n_envs, _available_cores())
+        counts = [len(range(worker, n_envs, n_workers)) for worker in range(n_workers)]
+        builders = [functools.partial(EnvGroup, spec, env_kwargs, count) for count in counts]
+        self._workers: list[_Worker] = (
+            [_InProcess(builders[0])] if n_envs == 1 else [_Process(build, spec) for build in builders]
+        )
+        self._spaces: Spaces | None = None
+
+    @property
+    def n_processes(self) -> int:
+        """How many processes play."""
+        return len(self._workers)
+
+    @property
+    def spaces(self) -> Spaces:
+        """Observation and action space, as soon as every process has built its environments."""
+        if self._spaces is None:
+            self._spaces = [worker.receive() for worker in self._workers][-1]
+        return self._spaces
+
+    def advance(self, numbers: Sequence[int], chunks: np.ndarray, seeds: Sequence[int]) -> Progress:
+        """Play a chunk in each environment named, then let idle environments begin episodes; all processes at once.
+
+        :param numbers: environments to play, each from 0 to ``n_envs`` - 1 and in the middle of an episode.
+        :param chunks: their actions, shape (len(numbers), H, A).
+        :param seeds: reset seeds of episodes that may be begun; those not listed in ``started`` were not.
+        :return: what happened.
+        :raises WorkerError: if an environment raised or a process died.
+        """
+        n_workers = len(self._workers)
+        playing = set(numbers)
+        openings = sorted(range(self.n_envs), key=lambda number: number in playing)  # idle environments come first
+        offers: list[list[int]] = [[] for _ in self._workers]
+        for position, number in zip(range(len(seeds)), openings, strict=False):
+            offers[number % n_workers].append(position)
+        rows = [[row for row, number in enumerate(numbers) if number % n_workers == w] for w in range(n_workers)]
+        busy = [worker for worker in range(n_workers) if rows[worker] or offers[worker]]
+        _ = self.spaces
+        for worker in busy:
+            own_numbers = [numbers[row] // n_workers for row in rows[worker]]
+            self._workers[worker].send(own_numbers, chunks[rows[worker]], [seeds[p] for p in offers[worker]])
+        total = Progress([], np.empty(0), {}, {})
+        observations = []
+        for worker in busy:
+            part: Progress = self._workers[worker].receive()
+            total.running += [number * n_workers + worker for number in part.running]
+            total.endings |= {number * n_workers + worker: ending for number, ending in part.endings.items()}
+            total.started |= {n * n_workers + worker: offers[worker][p] for n, p in part.started.items()}
+            observations += list(part.observations)
+        total.observations = np.array(observations)
+        return total
+
+    def close(self) -> None:
+        """End the processes; harmless when repeated."""
+        for worker in self._workers:
+            worker.hang_up()
+        for worker in self._workers:
+            worker.close()
+        self._workers = []
+
+
+class _Worker(Protocol):
+    """Who plays an ``EnvGroup``; the first ``receive`` returns its spaces, each later one answers a ``send``."""
+
+    def send(self, *arguments: Any) -> None: ...
+    def receive(self) -> Any: ...
+    def hang_up(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class _InProcess:
+    """Plays the group here."""
+
+    def __init__(self, build: functools.partial[EnvGroup]) -> None:
+        self._group = build()
+        self._answer: Any = self._group.spaces
+
+    def send(self, *arguments: Any) -> None:
+        """Do the work."""
+        self._answer = self._group.advance(*arguments)
+
+    def receive(self) -> Any:
+        """Return the answer."""
+        return self._answer
+
+    def hang_up(self) -> None:
+        """Nothing to tell."""
+
+    def close(self) -> None:
+        """Close the environments."""
+        self._group.close()
+
+
+class _Process:
+    """Plays the group in a process of its own."""
+
+    def __init__(self, build: functools.partial[EnvGroup], spec: EnvSpec) -> None:
+        context = _context(spec)
+        self._name = spec.id
+        self._connection, theirs = context.Pipe()
+        # Arguments of a daemon: it ends when this interpreter exits without having closed it.
+        self._process = context.Process(target=_serve, args=(theirs, CloudpickleWrapper(build)), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def send(self, *arguments: Any) -> None:
+        """Ask for an advance."""
+        try:
+            self._connection.send(arguments)
+        except OSError as error:
+            raise self._explain_death() from error
+
+    def receive(self) -> Any:
+        """Return the next answer, or raise what the process raised."""
+        try:
+            kind, answer = self._connection.recv()
+        except (EOFError, OSError) as error:
+            raise self._explain_death() from error
+        if kind == "refused":
+            raise UsageError(answer)
+        if kind == "failed":
+            raise WorkerError(f"an environment of `{self._name}` failed in its process:\n{answer}")
+        return answer
+
+    def hang_up(self) -> None:
+        """Tell the process to end."""
+        self._connection.close()
+
+    def close(self) -> None:
+        """Wait for the end, and enforce it."""
+        self._process.join(CLOSE_SECONDS)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        self._process.close()
+
+    def _explain_death(self) -> BaseException:
+        """Return the exception for a process that is gone."""
+        self._process.join(CLOSE_SECONDS)
+        code = self._process.exitcode
+        if code == -signal.SIGTERM:  # a job scheduler stops every process of a job; this one's own signal may be late
+            return KeyboardInterrupt("an environment process was asked to stop")
+        how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
+        return WorkerError(
+            f"an environment process of `{self._name}` {how} while it was needed; "
+            "if memory ran out, use fewer environments"
+        )
+
+
+def _serve(connection: multiprocessing.connection.Connection, build: CloudpickleWrapper) -> None:
+    """Run a worker process: build the group, then answer until the other side hangs up."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    kind, group = _attempt(build)
+    answer = (kind, group.spaces if kind == "done" else group)
+    while True:
+        try:
+            connection.send(answer)
+            arguments = connection.recv()
+        except (EOFError, OSError):
+            break
+        answer = _attempt(group.advance, *arguments)
+    if kind == "done":
+        group.close()
+
+
+def _attempt(function: Callable[..., Any], *arguments: Any) -> tuple[str, Any]:
+    """Return ("done", result), or why there is none, in words that survive the pipe."""
+    try:
+        return "done", function(*arguments)
+    except UsageError as error:
+        return "refused", str(error)
+    except Exception:
+        return "failed", traceback.format_exc()
+
+
+def _end_with_parent() -> None:
+    """End this process, also in the middle of a chunk, when the one that started it is gone, however it ended."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
+
+
+def _context(spec: EnvSpec) -> multiprocessing.context.BaseContext:
+    """Return how processes start: forked from a server that has the imports, never from this process's threads."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    simulator = [spec.entry_point.partition(":")[0]] if isinstance(spec.entry_point, str) else []
+    context.set_forkserver_preload(["zoo.envs.pool", "ogbench", *simulator])
+    return context
+
+
+def _available_cores() -> int:
+    """Return how many processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,248 @@
+"""Play episodes with a policy: batched, open loop within a chunk, the same numbers however many environments play."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from agents.common.validation import integer
+
+if TYPE_CHECKING:
+    import gymnasium
+    import torch
+
+    from zoo.envs.pool import Ending, EnvPool
+
+NOISE_PLANS = 16  # plans whose noise is drawn at a time; part of the result, like the seed
+
+
+class ChunkPolicy(Protocol):
+    """A policy that plans chunks of actions for S stacked replicas (seeds of one algorithm).
+
+    ``horizon_length`` is H, the actions in a plan; ``num_replicas`` is S.
+    """
+
+    horizon_length: int
+    num_replicas: int
+
+    def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        """Return the noise of some plans of one replica, drawn on the CPU.
+
+        :param rows: how many plans.
+        :param generator: where the randomness comes from.
+        :return: name to noise, each of shape (rows, ...).
+        """
+        ...
+
+    def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
+        """Return the next H actions in every row; a row's actions depend on that row alone.
+
+        :param observations: shape (S, N, O).
+        :param noise: name to noise, each of shape (S, N, ...).
+        :return: actions in the environment's units, clipped to its action space, shape (S, N, H, A).
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class EpisodeResults:
+    """What S replicas did in the same episodes.
+
+    :param successes: success (0 or 1) of each episode's last step, shape (S, episodes); None without such a thing.
+    :param returns: undiscounted sums of rewards, shape (S, episodes).
+    :param lengths: environment steps, shape (S, episodes).
+    :param seeds: reset seeds, shape (episodes,).
+    """
+
+    successes: np.ndarray | None
+    returns: np.ndarray
+    lengths: np.ndarray
+    seeds: np.ndarray
+
+
+class Evaluator:
+    """Plays the same episodes with any policy, in a pool of environments that stays alive between evaluations.
+
+    Episode e starts from the same state for every policy and replica. Its noise depends only on the seed, the replica
+    and e, and it always is row e of a batch of ``episodes`` rows, because a matrix product rounds differently at
+    another batch size. So the number of environments changes the time taken and nothing else.
+
+    :param env_id: Gymnasium id.
+    :param episodes: episodes of each replica.
+    :param n_envs: environments; they share out the processor cores, one alone stays in this process.
+    :param seed: decides the starts and the noise.
+    :param env_kwargs: passed to the environment's constructor.
+    :raises UsageError: if the environment is unknown or its spaces are not flat boxes.
+    """
+
+    def __init__(
+        self, env_id: str, *, episodes: int, n_envs: int, seed: int, env_kwargs: dict[str, Any] | None = None
+    ) -> None:
+        from zoo.envs.make import find_spec, is_ogbench
+
+        self.episodes = integer("episodes", episodes, at_least=1)
+        self.n_envs = integer("n_envs", n_envs, at_least=1)
+        self.seed = integer("seed", seed, at_least=0)
+        self.episode_seeds = np.random.SeedSequence(self.seed).generate_state(self.episodes)
+        self._env_kwargs = dict(env_kwargs or {})
+        self._spec = find_spec(env_id, **self._env_kwargs)
+        self._pool: EnvPool | None = None
+        self._open_pool()
+        if self._env_kwargs or not is_ogbench(self._spec):
+            _ = self.spaces  # wait: the environment may yet be refused
+
+    def __enter__(self) -> Evaluator:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    @property
+    def spaces(self) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]:
+        """Observation and action space; waits until the environments are built."""
+        return self._open_pool().spaces
+
+    @property
+    def n_processes(self) -> int:
+        """How many processes play."""
+        return self._open_pool().n_processes
+
+    def close(self) -> None:
+        """End the environments' processes; a later evaluation starts new ones."""
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+
+    def evaluate(self, policy: ChunkPolicy, replicas: Sequence[int] | None = None) -> EpisodeResults:
+        """Play every episode with every replica.
+
+        Python's, NumPy's and PyTorch's global generators are left as they were.
+
+        :param policy: plans the actions; asked only when a chunk is used up, and always for all S * episodes rows.
+        :param replicas: the number that stands for each replica in its noise seeds, length S; None is 0 to S - 1. The
+            policy of replica k alone, with ``replicas=[k]``, plays the same episodes as in the stack.
+        :return: what happened.
+        :raises ValueError: if ``replicas`` has another length, or planned actions have another shape or are not finite.
+        :raises zoo.envs.pool.WorkerError: if an environment fails.
+        """
+        names = list(range(policy.num_replicas)) if replicas is None else list(replicas)
+        if len(names) != policy.num_replicas:
+            raise ValueError(
+                f"`replicas` must name {policy.num_replicas} replicas, got {len(names)}; give one number each"
+            )
+        try:
+            endings = self._play(policy, names)
+        except BaseException:
+            self.close()  # its episodes are left in the middle
+            raise
+        grid = [[endings[replica, episode] for episode in range(self.episodes)] for replica in range(len(names))]
+        return _tabulate(grid, self.episode_seeds)
+
+    def _play(self, policy: ChunkPolicy, names: Sequence[int]) -> dict[tuple[int, int], Ending]:
+        """Play all (replica, episode) jobs; any environment takes the next one when it is free."""
+        pool = self._open_pool()
+        observation_space, action_space = self.spaces
+        jobs = list(itertools.product(range(len(names)), range(self.episodes)))
+        observations = np.zeros((len(names), self.episodes, *observation_space.shape), observation_space.dtype)
+        noise = _NoiseStock(policy, self.seed, names, self.episodes)
+        job_of: dict[int, tuple[int, int]] = {}
+        endings: dict[tuple[int, int], Ending] = {}
+        running: list[int] = []
+        chunks = np.empty((0, policy.horizon_length, *action_space.shape), action_space.dtype)
+        while jobs or job_of:
+            offered = jobs[: pool.n_envs]
+            progress = pool.advance(running, chunks, [int(self.episode_seeds[episode]) for _, episode in offered])
+            endings |= {job_of.pop(number): ending for number, ending in progress.endings.items()}
+            job_of |= {number: offered[position] for number, position in progress.started.items()}
+            for position in sorted(progress.started.values(), reverse=True):
+                del jobs[position]
+            running = progress.running
+            if running:
+                rows = tuple(np.array([job_of[number] for number in running]).T)
+                observations[rows] = progress.observations
+                chunks = _plan(policy, observations, noise.take(rows), rows, action_space)
+        return endings
+
+    def _open_pool(self) -> EnvPool:
+        """Return the environments, which begin to be built at the first call."""
+        from zoo.envs.pool import EnvPool
+
+        if self._pool is None:
+            self._pool = EnvPool(self._spec, self._env_kwargs, self.n_envs)
+        return self._pool
+
+
+class _NoiseStock:
+    """The noise of every episode, drawn a few plans ahead from a generator of its own.
+
+    :param policy: draws it.
+    :param seed: the evaluation's seed.
+    :param names: the number that stands for each replica.
+    :param episodes: episodes of each replica.
+    """
+
+    def __init__(self, policy: ChunkPolicy, seed: int, names: Sequence[int], episodes: int) -> None:
+        import torch
+
+        self._draw = policy.draw_action_noise
+        self._generators = np.empty((len(names), episodes), object)
+        for (replica, name), episode in itertools.product(enumerate(names), range(episodes)):
+            words = np.random.SeedSequence(seed, spawn_key=(name, episode)).generate_state(1, np.uint64)
+            self._generators[replica, episode] = torch.Generator().manual_seed(int(words[0]))
+        drawn = [[self._draw(NOISE_PLANS, generator) for generator in row] for row in self._generators]
+        self._stock = {  # each (S, episodes, NOISE_PLANS, ...)
+            key: torch.stack([torch.stack([noise[key] for noise in row]) for row in drawn]) for key in drawn[0][0]
+        }
+        self._used = np.zeros((len(names), episodes), np.int64)
+
+    def take(self, rows: tuple[np.ndarray, ...]) -> dict[str, torch.Tensor]:
+        """Return noise for all rows, of which the named ones use theirs up.
+
+        :param rows: replica and episode of each plan, two arrays of the same length.
+        :return: name to noise, each (S, episodes, ...).
+        """
+        for replica, episode in zip(*rows, strict=True):
+            if self._used[replica, episode] == NOISE_PLANS:
+                for key, noise in self._draw(NOISE_PLANS, self._generators[replica, episode]).items():
+                    self._stock[key][replica, episode] = noise
+                self._used[replica, episode] = 0
+        replicas, episodes = np.indices(self._used.shape)
+        plans = np.minimum(self._used, NOISE_PLANS - 1)
+        self._used[rows] += 1
+        return {key: stock[replicas, episodes, plans] for key, stock in self._stock.items()}
+
+
+def _plan(
+    policy: ChunkPolicy,
+    observations: np.ndarray,
+    noise: dict[str, torch.Tensor],
+    rows: tuple[np.ndarray, ...],
+    action_space: gymnasium.spaces.Box,
+) -> np.ndarray:
+    """Return the planned actions of some rows, shape (len(rows), H, A), after a look at their shape and values."""
+    actions = np.asarray(policy.plan(observations, noise))
+    expected = (*observations.shape[:2], policy.horizon_length, *action_space.shape)
+    if actions.shape != expected:
+        raise ValueError(f"planned actions must have the shape (S, N, H, A) = {expected}, got {actions.shape}")
+    chunks = actions[rows].astype(action_space.dtype, copy=False)
+    if not np.isfinite(chunks).all():
+        replicas = sorted({int(replica) for replica in rows[0][~np.isfinite(chunks).all(axis=(1, 2))]})
+        raise ValueError(
+            f"planned actions must be finite, got NaN or infinity from replicas {replicas}; training diverged"
+        )
+    return chunks
+
+
+def _tabulate(grid: list[list[Ending]], seeds: np.ndarray) -> EpisodeResults:
+    """Return the endings of all episodes, by replica and episode, as arrays."""
+    successes = [[ending.success for ending in row] for row in grid]
+    return EpisodeResults(
+        successes=None if any(None in row for row in successes) else np.array(successes, np.int64),
+        returns=np.array([[ending.episode_return for ending in row] for row in grid]),
+        lengths=np.array([[ending.length for ending in row] for row in grid]),
+        seeds=seeds,
+    )

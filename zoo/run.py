@@ -1,0 +1,406 @@
+"""Finished and unfinished runs, read back as tables.
+
+A run folder is what ``train.py`` writes: ``status.json``, ``config.yml`` and ``evaluations.npz``. `read_runs` finds
+them below any folder and returns one table of runs and one of evaluations. A run that cannot be counted stays in the
+table with the reason: it is unfinished, unreadable, or a second run of the same seed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from zoo.cli import UsageError
+from zoo.datasets.names import parse_env_name
+
+STATES = ("running", "done", "failed", "interrupted")
+PHASES = ("offline", "online")
+"""Names of the values 0 and 1 of ``phase`` in ``evaluations.npz``."""
+
+PROTOCOL = (
+    "offline_steps",
+    "online_steps",
+    "eval_episodes",
+    "sparse",
+    "dataset_size",
+    "dataset_fingerprint",
+    "net_arch",
+    "pretrain_steps",
+)
+"""What must agree before two runs of an algorithm may share a row."""
+
+_SAME_ON_ALL_TASKS = ("offline_steps", "online_steps", "eval_episodes")
+_NOT_SETTINGS = ("seed", "seeds", "device", "verbose", "num_threads", "tensorboard_log", "net_arch")
+_RUN_FILES = ("status.json", "evaluations.npz")
+_ARRAYS = ("timesteps", "results", "ep_lengths", "successes", "phase")
+
+EVALUATION_COLUMNS = (
+    "method",
+    "algorithm",
+    "source",
+    "environment",
+    "domain",
+    "task",
+    "seed",
+    "phase",
+    "step",
+    "successes",
+    "episodes",
+    "score",
+    "return",
+    "length",
+    "run",
+)
+
+
+class UnreadableRun(Exception):
+    """A run folder that lacks something or holds nonsense; the message says what."""
+
+
+@dataclass(frozen=True)
+class RunTables:
+    """The runs below some folders.
+
+    :param runs: one row a run: ``run`` (its path), ``state``, ``method``, ``algorithm``, ``label``, ``environment``,
+        ``domain``, ``task``, ``seed``, ``offline_step``, ``online_step``, ``updated``, the fields of `PROTOCOL`,
+        ``settings`` (flat, as a mapping) and ``problem`` (why the run does not count, or None).
+    :param evaluations: one row an evaluation of a readable run, columns `EVALUATION_COLUMNS`.
+    """
+
+    runs: pd.DataFrame
+    evaluations: pd.DataFrame
+
+    def counted(self) -> pd.DataFrame:
+        """Return the evaluations of the runs that count.
+
+        :return: rows of `evaluations`.
+        """
+        good = self.runs.loc[self.runs["problem"].isna(), "run"]
+        return self.evaluations[self.evaluations["run"].isin(good)]
+
+    def skipped(self) -> list[dict[str, str]]:
+        """Return the runs that do not count, and why.
+
+        :return: ``{"path": ..., "reason": ...}``, in the order of the paths.
+        """
+        bad = self.runs[self.runs["problem"].notna()]
+        return [{"path": str(row["run"]), "reason": str(row["problem"])} for _, row in bad.iterrows()]
+
+
+def split_environment(name: str) -> tuple[str, str, str]:
+    """Return an environment's full name, domain and task.
+
+    One task has several names in OGBench: the number may be left out for the default task
+    (``scene-play-singletask-v0`` is ``scene-play-singletask-task2-v0``), and a larger dataset adds its size
+    (``scene-play-100m-...``). All of them meet in one row; the size of the data is part of the protocol.
+
+    :param name: e.g. ``cube-double-play-singletask-task2-v0``; a name that OGBench does not know is its own domain.
+    :return: full name, domain (``cube-double-play``), task (``task2``, or an empty string).
+    """
+    try:
+        parsed = parse_env_name(name)
+    except UsageError:
+        return name, name, ""
+    task = f"task{parsed.task or _default_task(parsed.domain)}"
+    return f"{parsed.domain}-singletask-{task}-v0", parsed.domain, task
+
+
+def find_runs(paths: Iterable[Path]) -> list[Path]:
+    """Return every run folder at or below some paths.
+
+    :param paths: folders to search, or run folders themselves.
+    :return: the run folders, sorted, each once.
+    :raises FileNotFoundError: if a path is not a folder.
+    """
+    found: set[Path] = set()
+    for path in paths:
+        if not path.is_dir():
+            raise FileNotFoundError(f"expected a folder of runs, got `{path}`, which is not one; check the path")
+        for folder, folders, files in os.walk(path):
+            if any(name in files for name in _RUN_FILES):
+                found.add(Path(folder))
+                folders.clear()  # checkpoints and the like below a run are not runs
+    return sorted(found)
+
+
+def read_runs(paths: Iterable[Path], merge_protocols: bool = False) -> RunTables:
+    """Read all runs below some paths.
+
+    Runs of one label on one environment that differ in a field of `PROTOCOL`, or in a setting, become different
+    methods, named after what differs; so do runs whose numbers of steps or episodes differ between environments. The
+    other fields may differ between environments, as they do in the papers: sparse rewards belong to some domains.
+
+    :param paths: folders to search.
+    :param merge_protocols: put runs of a label in one row, whatever their protocol.
+    :return: the tables; both empty if there are no runs.
+    :raises FileNotFoundError: if a path is not a folder.
+    """
+    rows: list[dict[str, Any]] = []
+    evaluations: list[pd.DataFrame] = []
+    for folder in find_runs(paths):
+        row, table = _read_run(folder)
+        rows.append(row)
+        if table is not None:
+            evaluations.append(table)
+    runs = pd.DataFrame(rows, columns=_run_columns())
+    runs["method"] = runs["label"] if merge_protocols else _split_by_protocol(runs)
+    _mark_duplicates(runs)
+    if not evaluations:
+        return RunTables(runs, pd.DataFrame(columns=list(EVALUATION_COLUMNS)))
+    columns = ["run", "method", "algorithm", "environment", "domain", "task", "seed"]
+    joined = pd.concat(evaluations, ignore_index=True).merge(runs[columns], on="run").assign(source="own")
+    return RunTables(runs, joined[list(EVALUATION_COLUMNS)])
+
+
+def protocol_differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """Return where two protocols differ, in words. A field that one of them does not state is not compared.
+
+    :param ours: values of fields of `PROTOCOL`.
+    :param theirs: the same for the other side.
+    :return: one phrase a field, e.g. ``"offline_steps 10,000 against 1,000,000"``.
+    """
+    result = []
+    for field in PROTOCOL:
+        a, b = ours.get(field), theirs.get(field)
+        if a is None or b is None or a == b:
+            continue
+        if field == "dataset_size" and abs(a - b) <= 0.01 * b:  # the last state of each trajectory is counted or not
+            continue
+        result.append(f"{field} {show(a)} against {show(b)}")
+    return result
+
+
+def describe_layers(value: Any) -> str | None:
+    """Return layer widths in short, e.g. ``512x4``.
+
+    :param value: a list of widths, a mapping of such lists, or None.
+    :return: the short form, or None where nothing is stated.
+    """
+    if value is None:
+        return None
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {describe_layers(widths)}" for name, widths in sorted(value.items()))
+    if isinstance(value, list | tuple) and value:
+        same = len(set(map(str, value))) == 1
+        return f"{value[0]}x{len(value)}" if same else "-".join(map(str, value))
+    return str(value)
+
+
+def show(value: Any) -> str:
+    """Return a value of a protocol or setting as text.
+
+    :param value: a number, string, bool, list or None.
+    :return: the text, with thousands separated.
+    """
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _default_task(domain: str) -> int:
+    """Return the task that OGBench 1.2 means where a name gives none."""
+    if domain.startswith(("puzzle-3x3", "puzzle-4x4", "antsoccer")):
+        return 4
+    return 2 if domain.startswith(("puzzle", "cube", "scene")) else 1
+
+
+def _run_columns() -> list[str]:
+    """Return the columns of the table of runs."""
+    about = ["run", "state", "method", "algorithm", "label", "environment", "domain", "task", "seed"]
+    return [*about, "offline_step", "online_step", "updated", *PROTOCOL, "settings", "problem"]
+
+
+def _read_run(folder: Path) -> tuple[dict[str, Any], pd.DataFrame | None]:
+    """Return a run's row, and its evaluations if they can be read."""
+    row: dict[str, Any] = {"run": str(folder), "state": "unknown"}
+    try:
+        row |= _read_status(folder)
+        row |= _read_config(folder, row)
+        unfinished = row["state"] != "done"
+        if unfinished and not (folder / "evaluations.npz").exists():
+            table = None
+        else:
+            table = _read_evaluations(folder)
+            if not unfinished:
+                _check_complete(row, table)
+    except UnreadableRun as error:
+        return row | {"problem": str(error)}, None
+    if unfinished:
+        row["problem"] = (
+            f"{row['state']}: at offline step {row['offline_step']:,} of {show(row['offline_steps'])}"
+            f" and online step {row['online_step']:,} of {show(row['online_steps'])}"
+        )
+    return row, table
+
+
+def _read_status(folder: Path) -> dict[str, Any]:
+    """Return what ``status.json`` says."""
+    path = folder / "status.json"
+    try:
+        status = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise UnreadableRun("status.json is missing") from error
+    except (OSError, ValueError) as error:
+        raise UnreadableRun(f"status.json cannot be read: {error}") from error
+    if not isinstance(status, dict) or status.get("state") not in STATES:
+        raise UnreadableRun(f"status.json has no state out of {', '.join(STATES)}")
+    updated = pd.to_datetime(status.get("updated"), utc=True, errors="coerce")
+    if updated is pd.NaT:
+        updated = pd.Timestamp(path.stat().st_mtime, unit="s", tz="UTC")
+    return {
+        "state": status["state"],
+        "seed": status.get("seed"),
+        "offline_step": int(status.get("offline_step") or 0),
+        "online_step": int(status.get("online_step") or 0),
+        "updated": updated,
+    }
+
+
+def _read_config(folder: Path, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``config.yml`` says about the run."""
+    try:
+        config = yaml.safe_load((folder / "config.yml").read_text())
+    except FileNotFoundError as error:
+        raise UnreadableRun("config.yml is missing") from error
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UnreadableRun(f"config.yml cannot be read: {' '.join(str(error).split())}") from error
+    config = config if isinstance(config, dict) else {}
+    missing = [key for key in ("algo", "env", "offline_steps") if config.get(key) is None]
+    seed = row["seed"] if row["seed"] is not None else config.get("seed")
+    if seed is None:
+        missing.append("seed")
+    if missing:
+        raise UnreadableRun(f"config.yml lacks {', '.join(missing)}")
+    environment, domain, task = split_environment(str(config["env"]))
+    settings = config.get("settings") if isinstance(config.get("settings"), dict) else {}
+    dataset = config.get("dataset") if isinstance(config.get("dataset"), dict) else {}
+    return {
+        "algorithm": str(config["algo"]),
+        "label": str(config.get("label") or config["algo"]),
+        "environment": environment,
+        "domain": domain,
+        "task": task,
+        "seed": seed,
+        "offline_steps": int(config["offline_steps"]),
+        "online_steps": int(config.get("online_steps") or 0),
+        "eval_episodes": config.get("eval_episodes"),
+        "sparse": bool(config.get("sparse")),
+        "dataset_size": dataset.get("size"),
+        "dataset_fingerprint": str(dataset["fingerprint"])[:8] if dataset.get("fingerprint") else None,
+        "net_arch": describe_layers(settings.get("net_arch")),
+        "pretrain_steps": int(config.get("pretrain_steps") or 0),
+        "settings": dict(_flatten(settings)),
+    }
+
+
+def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield nested settings as (dotted name, text)."""
+    for name, value in sorted(settings.items(), key=lambda item: str(item[0])):
+        if prefix + str(name) in _NOT_SETTINGS:
+            continue
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", show(value)
+
+
+def _read_evaluations(folder: Path) -> pd.DataFrame:
+    """Return the evaluations of a run, one row each."""
+    try:
+        with np.load(folder / "evaluations.npz", allow_pickle=False) as file:
+            missing = [name for name in _ARRAYS if name not in file.files]
+            if missing:
+                raise UnreadableRun(f"evaluations.npz lacks {', '.join(missing)}")
+            steps, returns, lengths, successes, phase = (file[name] for name in _ARRAYS)
+    except FileNotFoundError as error:
+        raise UnreadableRun("evaluations.npz is missing") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UnreadableRun(f"evaluations.npz cannot be read: {error}") from error
+    _check_arrays(steps, returns, lengths, successes, phase)
+    episodes = successes.shape[1]
+    total = successes.sum(axis=1).astype(int)
+    return pd.DataFrame(
+        {
+            "run": str(folder),
+            "phase": np.asarray(PHASES)[phase.astype(int)],
+            "step": steps.astype(int),
+            "successes": total,
+            "episodes": episodes,
+            "score": total / episodes,
+            "return": returns.mean(axis=1),
+            "length": lengths.mean(axis=1),
+        }
+    )
+
+
+def _check_arrays(
+    steps: np.ndarray, returns: np.ndarray, lengths: np.ndarray, successes: np.ndarray, phase: np.ndarray
+) -> None:
+    """Raise if the arrays of an evaluations file do not fit together."""
+    shape = successes.shape
+    wrong = None
+    if len(shape) != 2 or 0 in shape:
+        wrong = f"successes have shape {shape} instead of (evaluations, episodes)"
+    elif returns.shape != shape or lengths.shape != shape or steps.shape != shape[:1] or phase.shape != shape[:1]:
+        shapes = f"{steps.shape}, {returns.shape}, {lengths.shape}, {phase.shape}"
+        wrong = f"timesteps, results, ep_lengths and phase have shapes {shapes} beside successes {shape}"
+    elif not np.isin(successes, (0, 1)).all():
+        wrong = "successes are not all 0 or 1"
+    elif not np.isin(phase, (0, 1)).all() or (np.diff(phase.astype(int)) < 0).any():
+        wrong = "phase is not 0 and then 1"
+    elif (np.diff(steps.astype(int)) < 0).any():
+        wrong = "timesteps decrease"
+    if wrong:
+        raise UnreadableRun(f"evaluations.npz does not fit together: {wrong}")
+
+
+def _check_complete(row: Mapping[str, Any], evaluations: pd.DataFrame) -> None:
+    """Raise if a finished run was not evaluated at the end of a phase."""
+    last = evaluations.groupby("phase")["step"].max()
+    ends = {"offline": row["offline_steps"], "online": row["offline_steps"] + row["online_steps"]}
+    for phase, wanted in ends.items():
+        if not row[f"{phase}_steps"]:
+            continue
+        if phase not in last or last[phase] < wanted:
+            got = f"{last[phase]:,}" if phase in last else "none"
+            raise UnreadableRun(f"its last {phase} evaluation is at step {got}, expected {wanted:,}")
+
+
+def _split_by_protocol(runs: pd.DataFrame) -> pd.Series:
+    """Return the method of each run: its label, and what sets it apart from others of that label."""
+    methods = runs["label"].copy()
+    for label, group in runs[runs["label"].notna()].groupby("label"):
+        table = group[list(PROTOCOL)].join(pd.DataFrame(list(group["settings"]), index=group.index), rsuffix="_")
+        text = table.astype(object).where(table.notna(), None).map(_as_text)
+        apart = [
+            field
+            for field in text.columns
+            if (text.groupby(group["environment"])[field].nunique() > 1).any()
+            or (field in _SAME_ON_ALL_TASKS and text[field].nunique() > 1)
+        ]
+        for index in group.index if apart else ():
+            methods[index] = f"{label} ({', '.join(f'{field}={text.at[index, field]}' for field in apart)})"
+    return methods
+
+
+def _as_text(value: Any) -> str:
+    """Return a table's value as text; numbers that pandas made floats are whole again."""
+    whole = isinstance(value, float) and value.is_integer()
+    return show(int(value)) if whole else show(value)
+
+
+def _mark_duplicates(runs: pd.DataFrame) -> None:
+    """Let only the newest run of a method, environment and seed count."""
+    good = runs[runs["problem"].isna()].sort_values(["updated", "run"], ascending=False)
+    for _, group in good.groupby(["method", "environment", "seed"]):
+        newest = group.iloc[0]["run"]
+        for index in group.index[1:]:
+            runs.loc[index, "problem"] = f"duplicate: {newest} is a newer run of the same method, environment and seed"
