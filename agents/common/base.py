@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self, TypedDict
@@ -468,6 +469,19 @@ class FlowQLearning(OffPolicyAlgorithm):
         """Refuse spaces by name before SB3 wraps the environment."""
         _check_spaces(env.observation_space, env.action_space)
         return OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
+
+    def replica(self, index: int) -> Self:
+        """Return one stacked replica as an ordinary model of its own, without a replay buffer.
+
+        :param index: which replica, 0..S-1.
+        :return: a model with the replica's networks, targets and optimiser state.
+        """
+        single = copy.copy(self)
+        single.policy = self.policy.replica(index)
+        single.seeds, single.seed = list(single.policy.seeds), single.policy.seeds[0]
+        single.replay_buffer = None
+        single._update = Update(single)
+        return single
 
     # -- training -----------------------------------------------------------------------------------------------------
 

@@ -79,7 +79,7 @@ class SequenceReplayBuffer(ReplayBuffer):
     ) -> None:
         per_env = max(buffer_size // n_envs, 1)
         BaseBuffer.__init__(self, per_env, observation_space, action_space, device, n_envs)
-        if n_envs % replicas:
+        if n_envs > 1 and n_envs % replicas:
             raise ValueError(
                 f"`n_envs` must be a multiple of the number of stacked seeds, got {n_envs} environments for "
                 f"{replicas} seeds; give each seed the same number of environments"

@@ -298,6 +298,24 @@ class FlowPolicy(BasePolicy):
             return observations
         return (observations - self.observation_mean) * self.observation_factor
 
+    def replica(self, index: int) -> FlowPolicy:
+        """Return one stacked replica as a policy of its own.
+
+        :param index: which replica, 0..S-1.
+        :return: a policy with the replica's parameters and optimiser state.
+        """
+        parameters = self._get_constructor_parameters() | {"seeds": [self.seeds[index]]}
+        single = type(self)(**parameters)
+        stacked = dict(self.nets.named_parameters()) | dict(self.nets.named_buffers())
+        slices = {f"nets.{name}": value[index : index + 1] for name, value in stacked.items()}
+        single.load_state_dict({**self.state_dict(), **slices})
+        single.to(self.device)
+        state = self.optimizer.state_dict()
+        for values in state["state"].values():
+            values.update({k: v[index : index + 1].clone() for k, v in values.items() if k != "step" and v.ndim})
+        single.optimizer.load_state_dict(state)
+        return single
+
     # -- acting -------------------------------------------------------------------------------------------------------
 
     def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, Tensor]:

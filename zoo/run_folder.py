@@ -1,0 +1,161 @@
+"""A run's folder: created at once for one owner, every file in it written whole or not at all."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from zoo.cli import UsageError
+
+RECORDED_PACKAGES = (
+    "flow-rl-zoo", "torch", "stable-baselines3", "sb3-contrib", "gymnasium", "ogbench", "mujoco", "numpy", "rliable",
+)  # fmt: skip
+STATES = ("running", "done", "failed", "interrupted")
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file so that it is there whole or not at all.
+
+    :param path: the file.
+    :param write: writes its argument, a temporary path in the same folder with the same ending.
+    """
+    handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class RunFolder:
+    """One run of one seed: ``{log}/{algo}/{env}_{k}/``.
+
+    :param path: the folder, which exists.
+    :param env: environment name; names the final model.
+    """
+
+    def __init__(self, path: Path, env: str) -> None:
+        self.path, self.env = path, env
+
+    @classmethod
+    def create(cls, log_folder: Path, algo: str, env: str) -> RunFolder:
+        """Make the folder with the next free number; runs that start together never share one.
+
+        :param log_folder: where all runs are.
+        :param algo: algorithm id.
+        :param env: environment name.
+        :return: the run folder.
+        :raises UsageError: if the folder cannot be made or written to.
+        """
+        parent = log_folder / algo
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            taken = [p.name.removeprefix(f"{env}_") for p in parent.glob(f"{env}_*")]
+            number = 1 + max((int(text) for text in taken if text.isdigit()), default=0)
+            while True:
+                try:
+                    (parent / f"{env}_{number}").mkdir()
+                    break
+                except FileExistsError:
+                    number += 1
+            folder = cls(parent / f"{env}_{number}", env)
+            write_atomically(folder.path / ".writable", lambda path: path.write_bytes(b"\0" * 65536))
+            (folder.path / ".writable").unlink()
+        except OSError as error:
+            raise UsageError(
+                f"the log folder must be writable with free space, got {error.strerror} for {parent}; "
+                "choose another with -f/--log-folder"
+            ) from error
+        return folder
+
+    @property
+    def model_path(self) -> Path:
+        """The final model, for ``agents.X.load``."""
+        return self.path / f"{self.env}.zip"
+
+    def write_yaml(self, name: str, values: Mapping[str, Any]) -> None:
+        """Write a mapping as YAML.
+
+        :param name: file name.
+        :param values: plain values.
+        """
+        self.write_text(name, yaml.safe_dump(dict(values), sort_keys=False))
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a text file.
+
+        :param name: file name.
+        :param text: its content.
+        """
+        write_atomically(self.path / name, lambda path: path.write_text(text))
+
+    def write_status(self, state: str, seed: int, offline_step: int, online_step: int, **more: Any) -> None:
+        """Say how far the run is.
+
+        :param state: one of ``running``, ``done``, ``failed``, ``interrupted``.
+        :param seed: the run's seed.
+        :param offline_step: gradient steps taken offline.
+        :param online_step: environment steps taken online.
+        :param more: further entries, e.g. an error.
+        """
+        assert state in STATES
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        status = {"state": state, "seed": seed, "offline_step": offline_step, "online_step": online_step}
+        self.write_text("status.json", json.dumps({**status, "updated": now, **more}) + "\n")
+
+
+def describe_versions(device: str, dataset_fingerprint: str | None) -> dict[str, Any]:
+    """Return what software and data a run used.
+
+    :param device: name of the device.
+    :param dataset_fingerprint: the dataset's, or None.
+    :return: plain values for ``versions.json``.
+    """
+    packages = {}
+    for name in RECORDED_PACKAGES:
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = None
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": packages,
+        "git_commit": git_commit(),
+        "device": device,
+        "dataset_fingerprint": dataset_fingerprint,
+    }
+
+
+def git_commit() -> str | None:
+    """Return the commit that the zoo runs from, with ``-dirty`` behind it if files differ; None outside a checkout."""
+    root = Path(__file__).resolve().parent
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()
+
+
+def command_line() -> str:
+    """Return the command that started the program, quoted for a shell."""
+    import shlex
+
+    return shlex.join(sys.orig_argv)

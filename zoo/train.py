@@ -1,0 +1,153 @@
+"""Train an algorithm on an environment's dataset, then online: one run folder per seed."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import secrets
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if __package__ in (None, ""):  # run as a file: let `import agents` find the package, not zoo/agents.py
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from zoo.cli import UsageError, run_program
+
+if TYPE_CHECKING:
+    from zoo.config import Config
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program.
+
+    :param arguments: the words after the program's name; None takes them from the command line.
+    :return: exit code: 0 done, 2 bad input, 3 stopped by a signal, 1 anything else.
+    """
+    args = make_parser().parse_args(arguments)
+    return run_program(lambda: train(args), args.verbose)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="train.py", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    what = parser.add_argument_group("what to train")
+    what.add_argument("--algo", required=True, help="algorithm id, e.g. qam")
+    what.add_argument("--env", required=True, help="e.g. cube-double-play-singletask-task2-v0")
+    what.add_argument("--seed", type=int, default=-1, help="seed of everything random; -1 draws one")
+    what.add_argument("--seeds", nargs="+", help="stacked seeds in one process, e.g. 0-11 or 3 7 9")
+    what.add_argument("--offline-steps", type=int, help="gradient steps on the dataset (default: from YAML)")
+    what.add_argument("--online-steps", type=int, help="environment steps after it (default: from YAML)")
+    what.add_argument("--quick", action="store_true", help="the algorithm's small settings, for a laptop")
+    what.add_argument("-params", "--hyperparams", nargs="+", action="extend", default=[], help="key=value, repeatable")
+    what.add_argument("-conf", "--conf-file", help="YAML file that overrides the shipped settings")
+    what.add_argument("-i", "--trained-agent", default="", help="model (.zip) to start from")
+    data = parser.add_argument_group("data")
+    data.add_argument("--dataset", default="auto", help="auto, download, generate or the path of a file")
+    data.add_argument("--dataset-dir", help="where datasets live (default: ~/.ogbench/data)")
+    data.add_argument("--dataset-size", type=int, help="transitions to use, or to generate (default: all)")
+    envs = parser.add_argument_group("environments")
+    envs.add_argument("--n-envs", type=int, help="training environments (default: one per seed)")
+    envs.add_argument("--vec-env", choices=("dummy", "subproc"), default="dummy", help="how training ones are stepped")
+    envs.add_argument("--env-kwargs", nargs="+", action="extend", default=[], help="key=value for the environment")
+    envs.add_argument("--eval-env-kwargs", nargs="+", action="extend", default=[], help="the same for evaluation")
+    envs.add_argument("--gym-packages", nargs="+", default=[], help="packages to import, for their environments")
+    protocol = parser.add_argument_group("evaluation and saving")
+    protocol.add_argument("--eval-freq", type=int, help="steps between evaluations (default: from YAML)")
+    protocol.add_argument("--eval-episodes", type=int, help="episodes per evaluation (default: from YAML)")
+    protocol.add_argument("--n-eval-envs", type=int, help="evaluation environments (default: two per core)")
+    protocol.add_argument("--eval-seed", type=int, default=0, help="decides the evaluation's starts and noise")
+    protocol.add_argument("--save-freq", type=int, help="steps between checkpoints (default: from YAML)")
+    protocol.add_argument("--save-replay-buffer", action="store_true", help="save the replay buffer at the end")
+    speed = parser.add_argument_group("speed")
+    speed.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    speed.add_argument("--precision", choices=("fp32", "tf32", "bf16"), help="matrix products (default: tf32 on CUDA)")
+    speed.add_argument("--compile", choices=("auto", "on", "off"), help="compile the update (default: auto)")
+    speed.add_argument("--num-threads", type=int, default=-1, help="CPU threads of PyTorch; -1 leaves its choice")
+    output = parser.add_argument_group("output")
+    output.add_argument("-f", "--log-folder", type=Path, default=Path("logs"), help="where run folders are made")
+    output.add_argument("-tb", "--tensorboard-log", help="folder of TensorBoard events (default: the run folder)")
+    output.add_argument("--log-interval", type=int, help="gradient steps between log entries (default: from YAML)")
+    output.add_argument("-P", "--progress", action="store_true", default=None, help="progress bar, terminal or not")
+    output.add_argument("--label", help="name of this run's row in a comparison (default: the algorithm)")
+    output.add_argument("--verbose", type=int, default=1, help="0 silent, 1 info, 2 with tracebacks")
+    output.add_argument("--track", action="store_true", help="log to Weights & Biases (needs wandb)")
+    output.add_argument("--wandb-project-name", default="flow-rl-zoo", help="its project")
+    output.add_argument("--wandb-entity", help="its entity")
+    output.add_argument("--wandb-group", help="its group")
+    output.add_argument("-tags", "--wandb-tags", nargs="+", default=[], help="its tags")
+    return parser
+
+
+def train(args: argparse.Namespace) -> dict[str, Any]:
+    """Do what the command line asks for.
+
+    :param args: parsed arguments.
+    :return: the result to print.
+    :raises UsageError: for bad input, before any training.
+    :raises Interrupted: when a signal stopped the run, after its checkpoint was written.
+    """
+    begin = time.perf_counter()
+    for package in args.gym_packages:
+        importlib.import_module(package)
+    from zoo.config import parse_overrides
+    from zoo.training import Training, load_data, make_evaluator, make_folders, make_logger, make_model
+
+    config, env_id = read_config(args)
+    seeds = read_seeds(args)
+    env_kwargs = parse_overrides(args.env_kwargs, "--env-kwargs")
+    eval_env_kwargs = parse_overrides(args.eval_env_kwargs, "--eval-env-kwargs") or env_kwargs
+    with make_evaluator(config, env_id, args.n_eval_envs, args.eval_seed, eval_env_kwargs) as evaluator:
+        data = load_data(config, args.dataset, args.dataset_dir)
+        model = make_model(config, env_id, seeds, data, args, env_kwargs)
+        folders = make_folders(config, model, data, args)
+        make_logger(config, model, folders, args)
+        result = Training(config, model, evaluator, folders, progress_bar=args.progress).run()
+    if args.save_replay_buffer:
+        model.save_replay_buffer(folders[0].path / "replay_buffer.pkl")
+    return {**result, "wall_s": round(time.perf_counter() - begin, 1)}
+
+
+def read_config(args: argparse.Namespace) -> tuple[Config, str]:
+    """Return the checked configuration, and the Gymnasium id of the environment."""
+    import gymnasium
+
+    from zoo.config import load_config
+    from zoo.datasets.names import parse_env_name
+
+    names = ("offline_steps", "online_steps", "eval_freq", "eval_episodes", "save_freq", "log_interval")
+    names += ("dataset_size", "precision", "compile")
+    flags = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    has_dataset = args.env not in gymnasium.registry
+    domain, env_id = None, args.env
+    if has_dataset:
+        name = parse_env_name(args.env)
+        domain, env_id = name.domain, name.env_id
+    elif not flags.setdefault("offline_steps", 0) == 0:
+        raise UsageError(f"`{args.env}` has no dataset to train on offline; leave --offline-steps at 0")
+    conf, params = args.conf_file, args.hyperparams
+    return load_config(args.algo, args.env, domain, quick=args.quick, conf=conf, params=params, flags=flags), env_id
+
+
+def read_seeds(args: argparse.Namespace) -> list[int]:
+    """Return the seeds of the replicas: of ``--seeds``, else the one of ``--seed``."""
+    if args.seeds is None:
+        return [secrets.randbelow(2**31) if args.seed < 0 else args.seed]
+    seeds: list[int] = []
+    for word in args.seeds:
+        first, dash, last = word.partition("-")
+        try:
+            seeds += range(int(first), int(last) + 1) if dash else [int(first)]
+        except ValueError:
+            raise UsageError(f"`--seeds` expects numbers or ranges such as 0-11, got {word!r}") from None
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise UsageError(f"`--seeds` expects different seeds, got {' '.join(args.seeds)}")
+    return seeds
+
+
+if __name__ == "__main__":
+    sys.exit(main())

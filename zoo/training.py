@@ -1,0 +1,261 @@
+"""One training run from configuration to result: data, model, run folders, the two phases, the final files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
+
+from agents import registry
+from agents.common.base import FlowQLearning
+from agents.common.buffer import REQUIRED_ARRAYS
+from zoo.callbacks import (
+    EvaluationCallback,
+    ProgressCallback,
+    SaveCallback,
+    StopCallback,
+    StopSignal,
+    save_model,
+)
+from zoo.cli import Interrupted, UsageError
+from zoo.config import Config
+from zoo.datasets.load import Dataset, load_dataset
+from zoo.envs.make import make_env
+from zoo.evaluation.curve import plot_learning_curve
+from zoo.evaluation.evaluate import Evaluator
+from zoo.evaluation.history import ONLINE
+from zoo.run_folder import RunFolder, command_line, describe_versions
+
+
+class Training:
+    """The run itself: offline phase, online phase, evaluations, checkpoints, and how it ended.
+
+    :param config: what to do.
+    :param model: the algorithm, its data loaded.
+    :param evaluator: plays the evaluation's episodes.
+    :param folders: one run folder per replica.
+    :param progress_bar: True draws a bar, False prints lines, None decides by the terminal.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        model: FlowQLearning,
+        evaluator: Evaluator,
+        folders: Sequence[RunFolder],
+        progress_bar: bool | None = None,
+    ) -> None:
+        self.config, self.model, self.folders = config, model, folders
+        self.seeds = model.policy.seeds
+        self.evaluation = EvaluationCallback(evaluator, folders, self.seeds, config.run.eval_freq)
+        self.saving = SaveCallback(folders, self.seeds, config.run.save_freq)
+        self.progress = ProgressCallback(self.evaluation, progress_bar)
+        self.updates_per_second: float | None = None
+
+    def run(self) -> dict[str, Any]:
+        """Train to the end; whatever happens, the run folders say how it ended.
+
+        :return: what to print.
+        :raises Interrupted: when a signal stopped the run, after its checkpoint was written.
+        """
+        self.saving.init_callback(self.model)
+        try:
+            with StopSignal() as stop:
+                self._learn(stop)
+                self.saving.save("interrupted" if stop.requested else "running")
+            if stop.requested:
+                raise Interrupted(f"stopped by a signal; checkpoint in {self.folders[0].path / 'checkpoint'}")
+            return self._finish()
+        except BaseException as error:
+            stopped = isinstance(error, (KeyboardInterrupt, Interrupted))
+            self.saving.write_status("interrupted" if stopped else "failed", reason=f"{type(error).__name__}: {error}")
+            raise
+
+    def _learn(self, stop: StopSignal) -> None:
+        """Run the phases, each with an evaluation at its end."""
+        run, model = self.config.run, self.model
+        callbacks = [self.evaluation, self.saving, self.progress, StopCallback(stop)]
+        if run.offline_steps:
+            model.learn_offline(run.offline_steps, callbacks, log_interval=run.log_interval)
+            self.updates_per_second = self.progress.steps_per_second
+            if not stop.requested:
+                self.evaluation.finish_phase()
+        if run.online_steps and not stop.requested:
+            self.evaluation.phase = ONLINE
+            model.learn(run.online_steps, callbacks, reset_num_timesteps=False)
+            if not stop.requested:
+                self.evaluation.finish_phase()
+
+    def _finish(self) -> dict[str, Any]:
+        """Write the final files and return one result, or one per seed."""
+        results = []
+        for replica, (folder, history) in enumerate(zip(self.folders, self.evaluation.histories, strict=True)):
+            save_model(self.model.replica(replica), folder.model_path)
+            curve = folder.path / "learning_curve.png"
+            plot_learning_curve(history, curve, f"{self.config.algo} on {self.config.env}")
+            rates = history.success_rates()
+            results.append(
+                {
+                    "run": str(folder.path),
+                    "seed": self.seeds[replica],
+                    "success": None if rates is None else float(rates[-1]),
+                    "episodes": self.config.run.eval_episodes,
+                    "steps": self.model.num_timesteps,
+                    "learning_curve": str(curve),
+                }
+            )
+        self.saving.write_status("done")
+        speed = None if self.updates_per_second is None else round(self.updates_per_second, 2)
+        head = {"algo": self.config.algo, "env": self.config.env, "updates_per_s": speed}
+        return head | (results[0] if len(results) == 1 else {"runs": results})
+
+
+def make_evaluator(
+    config: Config, env_id: str, n_envs: int | None, seed: int, env_kwargs: dict[str, Any]
+) -> Evaluator:
+    """Start the environments of the evaluation; they are built while data is read.
+
+    :param config: gives the number of episodes.
+    :param env_id: Gymnasium id.
+    :param n_envs: environments; None takes two per processor core.
+    :param seed: decides starts and noise.
+    :param env_kwargs: passed to the environments.
+    :return: the evaluator.
+    """
+    count = n_envs or min(2 * len(os.sched_getaffinity(0)), config.run.eval_episodes)
+    return Evaluator(env_id, episodes=config.run.eval_episodes, n_envs=count, seed=seed, env_kwargs=env_kwargs)
+
+
+def load_data(config: Config, dataset: str, dataset_dir: str | None) -> Dataset | None:
+    """Return the dataset, made first if need be; None for a purely online run.
+
+    :param config: gives environment, size and rewards.
+    :param dataset: ``auto``, ``download``, ``generate`` or a path.
+    :param dataset_dir: where datasets live.
+    :return: the dataset.
+    """
+    if not config.run.offline_steps:
+        return None
+    size, sparse = config.run.dataset_size, config.settings["sparse"]
+    return load_dataset(config.env, dataset_dir=dataset_dir, dataset=dataset, dataset_size=size, sparse=sparse)
+
+
+def make_model(
+    config: Config,
+    env_id: str,
+    seeds: list[int],
+    data: Dataset | None,
+    args: argparse.Namespace,
+    env_kwargs: dict[str, Any],
+) -> FlowQLearning:
+    """Return the algorithm with its environments and its data loaded.
+
+    :param config: algorithm and settings.
+    :param env_id: Gymnasium id.
+    :param seeds: one per replica.
+    :param data: the dataset, or None.
+    :param args: device, threads, environments, model to start from.
+    :param env_kwargs: passed to the environments.
+    :return: the model.
+    :raises UsageError: if settings, spaces or device do not fit.
+    """
+    if args.num_threads > 0:
+        torch.set_num_threads(args.num_threads)
+    settings = dict(config.settings)
+    if args.precision is None and args.device != "cpu" and torch.cuda.is_available():
+        settings["precision"] = "tf32"
+    env = make_vec_env(
+        lambda: make_env(env_id, **env_kwargs),
+        n_envs=args.n_envs or (len(seeds) if config.run.online_steps else 1),
+        seed=seeds[0],
+        vec_env_cls=SubprocVecEnv if args.vec_env == "subproc" else DummyVecEnv,
+    )
+    try:
+        algorithm = registry.get(config.algo).algorithm
+        model = algorithm("MlpPolicy", env, **settings, seeds=seeds, device=args.device, verbose=max(args.verbose - 1, 0))
+        if args.trained_agent:
+            model.set_parameters(args.trained_agent, device=args.device)
+        if data is not None:
+            model.load_dataset({name: getattr(data, name) for name in (*REQUIRED_ARRAYS, "valids")})
+    except (NotImplementedError, TypeError, ValueError, OSError) as error:
+        raise UsageError(str(error)) from error
+    return model
+
+
+def make_folders(
+    config: Config, model: FlowQLearning, data: Dataset | None, args: argparse.Namespace
+) -> list[RunFolder]:
+    """Make one run folder per replica and write what is known before training.
+
+    :param config: the configuration to record.
+    :param model: gives seeds, device and the settings as they are used.
+    :param data: the dataset, or None.
+    :param args: arguments to record.
+    :return: the folders.
+    """
+    record = config.record() | {"eval_seed": args.eval_seed}
+    record["settings"]["precision"] = model.precision
+    if args.label:
+        record["label"] = args.label
+    if data is not None:
+        record["dataset"] = {"name": data.path.stem, "size": data.num_transitions, "fingerprint": data.fingerprint}
+    device = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else model.device.type
+    versions = describe_versions(device, None if data is None else data.fingerprint)
+    folders = []
+    for seed in model.policy.seeds:
+        folder = RunFolder.create(args.log_folder, config.algo, config.env)
+        folder.write_yaml("config.yml", record | {"seed": seed})
+        folder.write_yaml("args.yml", {name: _printable(value) for name, value in vars(args).items()})
+        folder.write_text("command.txt", command_line() + "\n")
+        folder.write_text("versions.json", json.dumps(versions, indent=1) + "\n")
+        folder.write_status("running", seed, 0, 0)
+        folders.append(folder)
+    if args.verbose:
+        print(yaml.safe_dump(record, sort_keys=False), end="", file=sys.stderr)
+        print(f"run folder: {', '.join(str(folder.path) for folder in folders)}", file=sys.stderr, flush=True)
+    return folders
+
+
+def make_logger(config: Config, model: FlowQLearning, folders: Sequence[RunFolder], args: argparse.Namespace) -> None:
+    """Let the model log to its first run folder: CSV and TensorBoard, and Weights & Biases on demand.
+
+    :param config: recorded by Weights & Biases.
+    :param model: the model.
+    :param folders: run folders.
+    :param args: where to log.
+    :raises UsageError: if Weights & Biases is asked for and not installed.
+    """
+    logger = configure(str(folders[0].path), ["csv", "tensorboard"])
+    if args.tensorboard_log:
+        elsewhere = Path(args.tensorboard_log) / f"{config.algo}_{folders[0].path.name}"
+        logger.output_formats[1:] = configure(str(elsewhere), ["tensorboard"]).output_formats
+    model.set_logger(logger)
+    if args.track:
+        try:
+            import wandb
+        except ImportError as error:
+            raise UsageError("`--track` needs Weights & Biases; install it with `pip install wandb`") from error
+        wandb.init(
+            project=args.wandb_project_name,
+            entity=args.wandb_entity,
+            group=args.wandb_group,
+            tags=args.wandb_tags,
+            name=folders[0].path.name,
+            config=config.record(),
+            sync_tensorboard=True,
+        )
+
+
+def _printable(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
