@@ -311,9 +311,11 @@ class FlowPolicy(BasePolicy):
         single.load_state_dict({**self.state_dict(), **slices})
         single.to(self.device)
         state = self.optimizer.state_dict()
-        for values in state["state"].values():
-            values.update({k: v[index : index + 1].clone() for k, v in values.items() if k != "step" and v.ndim})
-        single.optimizer.load_state_dict(state)
+        moments = {
+            key: {k: v if k == "step" else v[index : index + 1].clone() for k, v in values.items()}
+            for key, values in state["state"].items()
+        }
+        single.optimizer.load_state_dict({**state, "state": moments})
         return single
 
     # -- acting -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,42 @@
+# `make demo` and `make test` work on a fresh machine: they make their own virtual environment first.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test test-slow lint type format doc-check commit-checks clean
+
+demo: $(INSTALLED)
+	$(BIN)/python zoo/train.py --algo qam --env pointmaze-medium-navigate-singletask-task1-v0 --quick --seed 0 \
+		--dataset generate --dataset-size 100000 --dataset-dir demo/data --log-folder demo/logs
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell agents zoo hyperparams benchmarks tests docs README.md CHANGELOG.md
+
+type: $(INSTALLED)
+	$(BIN)/mypy
+
+doc-check: $(INSTALLED)
+	$(BIN)/pydoclint agents
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+commit-checks: lint type doc-check test
+
+clean:
+	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache *.egg-info
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@

@@ -1,0 +1,207 @@
+"""Measure training speed: updates a second, floating-point operations a second, share of the machine's matmul peak."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if __package__ in (None, ""):  # run as a file from anywhere
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from zoo.cli import UsageError, run_program
+
+if TYPE_CHECKING:
+    import torch
+
+    from agents.common.base import FlowQLearning
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program.
+
+    :param arguments: the words after the program's name; None takes them from the command line.
+    :return: exit code.
+    """
+    args = make_parser().parse_args(arguments)
+    return run_program(lambda: measure(args), verbose=2)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--algo", default="qam", help="algorithm id")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, ...")
+    parser.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default="fp32", help="matrix products")
+    parser.add_argument("--compile", choices=("auto", "on", "off"), default="auto", help="compile the update")
+    parser.add_argument("--seeds", type=int, default=1, help="S, stacked seeds")
+    parser.add_argument("--batch", type=int, default=256, help="B, sequences per seed")
+    parser.add_argument("--observations", type=int, default=37, help="O; the default sizes are cube-double's")
+    parser.add_argument("--actions", type=int, default=5, help="A")
+    parser.add_argument("-params", nargs="+", action="extend", default=[], help="settings, key=value")
+    parser.add_argument("--seconds", type=float, default=10.0, help="how long to measure")
+    parser.add_argument("--num-threads", type=int, default=-1, help="CPU threads; -1 leaves PyTorch's choice")
+    parser.add_argument("--json", action="store_true", help="accepted for scripts: the last line is JSON anyway")
+    return parser
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Build the algorithm on random data and time its updates.
+
+    :param args: parsed arguments.
+    :return: the result to print.
+    """
+    import torch
+
+    if args.num_threads > 0:
+        torch.set_num_threads(args.num_threads)
+    model = make_model(args)
+    flop = count_flop(model, args.batch)
+    speeds = time_updates(model, args.batch, args.seconds)
+    peak = matmul_peak(model.device, args.precision)
+    speed = statistics.median(speeds)
+    cuda = model.device.type == "cuda"
+    return {
+        "algo": args.algo,
+        "device": model.device.type,
+        "device_name": torch.cuda.get_device_name(model.device) if cuda else cpu_name(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "precision": args.precision,
+        "compile": args.compile,
+        "seeds": args.seeds,
+        "batch_size": args.batch,
+        "updates_per_s": speed,
+        "updates_per_s_range": [min(speeds), max(speeds)],
+        "seed_updates_per_s": speed * args.seeds,
+        "flop_per_update": flop,
+        "flop_per_s": speed * flop,
+        "matmul_peak_flop_per_s": peak,
+        "fraction_of_peak": speed * flop / peak,
+        "peak_memory_bytes": torch.cuda.max_memory_allocated(model.device) if cuda else None,
+        "kernels_per_update": count_kernels(model, args.batch) if cuda else None,
+    }
+
+
+def make_model(args: argparse.Namespace) -> FlowQLearning:
+    """Return the algorithm with a random dataset of trajectories of 200 steps."""
+    import gymnasium
+    import numpy as np
+
+    from zoo.config import load_config, parse_overrides
+
+    class Spaces(gymnasium.Env[Any, Any]):
+        observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (args.observations,), np.float32)
+        action_space = gymnasium.spaces.Box(-1, 1, (args.actions,), np.float32)
+
+    config = load_config(args.algo, "", params=args.params, flags={"precision": args.precision, "compile": args.compile})
+    from agents import registry
+
+    settings = {**config.settings, "batch_size": args.batch}
+    algorithm = registry.get(config.algo).algorithm
+    try:
+        model = algorithm("MlpPolicy", Spaces(), **settings, seeds=list(range(args.seeds)), device=args.device)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    rng, rows = np.random.default_rng(0), 100_000
+    normal = rng.standard_normal((rows, args.observations), dtype=np.float32)
+    model.load_dataset(
+        {
+            "observations": normal,
+            "next_observations": np.roll(normal, -1, axis=0),
+            "actions": rng.uniform(-1, 1, (rows, args.actions)).astype(np.float32),
+            "rewards": np.full(rows, -1, np.float32),
+            "masks": np.ones(rows, np.float32),
+            "terminals": (np.arange(rows) % 200 == 199).astype(np.float32),
+        }
+    )
+    return model
+
+
+def count_flop(model: FlowQLearning, batch: int) -> int:
+    """Return the matrix products' floating-point operations of one update, counted while it runs once.
+
+    What an update skips or evaluates once for two uses is not counted twice: this is the work that is done. It follows
+    from the networks' sizes.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        model.sample_and_update(batch)
+    return int(counter.get_total_flops())
+
+
+def time_updates(model: FlowQLearning, batch: int, seconds: float) -> list[float]:
+    """Return updates per second of several rounds, after a warm-up."""
+    import torch
+
+    def wait() -> None:
+        if model.device.type == "cuda":
+            torch.cuda.synchronize(model.device)
+
+    for _ in range(3):
+        model.sample_and_update(batch)
+    wait()
+    begin = time.perf_counter()
+    model.sample_and_update(batch)
+    wait()
+    per_round = max(1, int(seconds / 5 / (time.perf_counter() - begin)))
+    speeds = []
+    for _ in range(5):
+        begin = time.perf_counter()
+        for _ in range(per_round):
+            model.sample_and_update(batch)
+        wait()
+        speeds.append(per_round / (time.perf_counter() - begin))
+    return speeds
+
+
+def matmul_peak(device: torch.device, precision: str) -> float:
+    """Return the highest rate of a large matrix product that PyTorch reaches on the device by any backend."""
+    import torch
+
+    size = 8192 if device.type == "cuda" else 1024
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    products = [lambda: a @ b]
+    if device.type == "cpu" and torch.backends.mkldnn.is_available():
+        products.append(lambda: torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], ""))
+    best = 0.0
+    for product in products:
+        product()
+        for _ in range(10):
+            begin = time.perf_counter()
+            product()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            best = max(best, 2 * size**3 / (time.perf_counter() - begin))
+    return best
+
+
+def count_kernels(model: FlowQLearning, batch: int) -> int:
+    """Return how many CUDA kernels one update launches."""
+    from torch.autograd import DeviceType
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CUDA]) as found:
+        model.sample_and_update(batch)
+    return sum(event.count for event in found.key_averages() if event.device_type == DeviceType.CUDA)
+
+
+def cpu_name() -> str:
+    """Return the processor's name as the system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
