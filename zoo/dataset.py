@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 if __package__ in (None, ""):  # run as a file: let `import agents` find the package, not zoo/agents.py
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import BAD_INPUT, run_program
+from zoo.cli import BAD_INPUT, Interrupted, run_program
+from zoo.datasets.files import DEFAULT_DATASET_DIR
 
 if TYPE_CHECKING:
     from zoo.datasets.check import Finding
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
-        prog="zoo dataset", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        prog="zoo dataset", description="List, describe, generate, download, check datasets."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for word, function, purpose in (
@@ -40,9 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         ("download", _download, "fetch a dataset from OGBench's host or its mirror"),
         ("check", _check, "test a dataset's files: arrays, values, trajectories, tasks"),
     ):
-        command = commands.add_parser(
-            word, help=purpose, description=purpose, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-        )
+        command = commands.add_parser(word, help=purpose, description=purpose)
         command.set_defaults(command=function)
         _add_arguments(command, word)
     return parser
@@ -52,15 +51,18 @@ def _add_arguments(command: argparse.ArgumentParser, word: str) -> None:
     """Add the arguments of one command."""
     if word != "list":
         command.add_argument("name", metavar="NAME", help="dataset name, e.g. cube-double-play-v0")
-    command.add_argument("--dataset-dir", metavar="DIR", default="~/.ogbench/data", help="folder of datasets")
+    command.add_argument(
+        "--dataset-dir", metavar="DIR", default=DEFAULT_DATASET_DIR, help="folder of datasets (default: %(default)s)"
+    )
     command.add_argument("--verbose", type=int, default=1, help="2 shows the traceback of an unexpected failure")
     if word in ("generate", "download"):
-        command.add_argument("--force", action="store_true", help="replace files that are there")
+        command.add_argument("--force", action="store_true", help="replace a dataset that is there")
     if word == "generate":
-        command.add_argument("--episodes", type=int, metavar="N", help="training episodes (None: OGBench's number)")
-        command.add_argument("--dataset-size", type=int, metavar="N", help="training transitions, instead of episodes")
-        command.add_argument("--seed", type=int, default=0, help="seed of the dataset")
-        command.add_argument("--num-workers", type=int, metavar="N", help="processes (None: one for each core)")
+        size = command.add_mutually_exclusive_group()
+        size.add_argument("--episodes", type=int, metavar="N", help="training episodes (default: as many as OGBench)")
+        size.add_argument("--dataset-size", type=int, metavar="N", help="training transitions instead of episodes")
+        command.add_argument("--seed", type=int, default=0, help="seed of the dataset (default: %(default)s)")
+        command.add_argument("--num-workers", type=int, metavar="N", help="processes (default: one for each core)")
 
 
 def _list(args: argparse.Namespace) -> dict[str, Any]:
@@ -82,7 +84,8 @@ def _list(args: argparse.Namespace) -> dict[str, Any]:
                 "here": here,
             }
         )
-    _print_table("Datasets", rows)
+    shown = ("name", "transitions", "download", "generate", "here")  # these fit into 80 columns
+    _print_table("Datasets", [{key: row[key] for key in shown} for row in rows])
     return {"datasets": rows}
 
 
@@ -116,29 +119,27 @@ def _generate(args: argparse.Namespace) -> dict[str, Any]:
     """Generate a dataset."""
     from zoo.datasets.generate import generate_dataset
 
-    files = generate_dataset(
-        args.name,
-        args.dataset_dir,
-        num_episodes=args.episodes,
-        dataset_size=args.dataset_size,
-        seed=args.seed,
-        num_workers=args.num_workers,
-        force=args.force,
-    )
+    try:
+        files = generate_dataset(
+            args.name,
+            args.dataset_dir,
+            num_episodes=args.episodes,
+            dataset_size=args.dataset_size,
+            seed=args.seed,
+            num_workers=args.num_workers,
+            existing="replace" if args.force else "refuse",
+        )
+    except KeyboardInterrupt as error:
+        raise Interrupted("stopped; finished episodes are kept, and the same command goes on from there") from error
     return _describe_files(args.name, files)
 
 
 def _download(args: argparse.Namespace) -> dict[str, Any]:
     """Download a dataset."""
     from zoo.datasets.download import download_dataset
-    from zoo.datasets.files import dataset_files
-    from zoo.datasets.generate import refuse_overwrite
-    from zoo.datasets.names import parse_name
 
-    files = dataset_files(parse_name(args.name).dataset, args.dataset_dir)
-    if all(file.exists() for file in files):  # one of two is what a stopped download leaves: go on
-        refuse_overwrite(files, args.force)
-    return _describe_files(args.name, download_dataset(args.name, args.dataset_dir, force=args.force))
+    files = download_dataset(args.name, args.dataset_dir, existing="replace" if args.force else "refuse")
+    return _describe_files(args.name, files)
 
 
 def _check(args: argparse.Namespace) -> dict[str, Any]:
@@ -187,12 +188,15 @@ def _describe_files(name: str, files: tuple[Path, Path]) -> dict[str, Any]:
 
 def _print_table(title: str, rows: list[dict[str, Any]]) -> None:
     """Print rows as a table, on standard error: standard output is for the result."""
+    from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
-    for column in rows[0] if rows else ("nothing to show",):
-        table.add_column(column)
+    table = Table(
+        title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, min_width=len(title)
+    )
+    for column in rows[0] if rows else ("none",):
+        table.add_column(column, no_wrap=column == "name")
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
     Console(stderr=True).print(table)

@@ -15,13 +15,14 @@ import numpy as np
 
 from zoo.cli import UsageError
 from zoo.datasets.environment import env_spaces, global_numpy_seed, make_env, without_startup_noise
-from zoo.datasets.files import file_sha256, recorded_sha256
+from zoo.datasets.files import dataset_files, file_sha256, folder_option, recorded_sha256
 from zoo.datasets.names import NUM_TASKS, DatasetSpec
 
 Header = tuple[tuple[int, ...], np.dtype[Any]]
 
+READ_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError)  # what reading a broken npz raises
 _CHUNK_BYTES = 1 << 20
-_CHUNK_ROWS = 1_000_000  # bounds the memory of temporary arrays
+_CHUNK_ROWS = 250_000  # bounds the memory of temporary arrays
 _HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -49,18 +50,21 @@ def required_arrays(spec: DatasetSpec) -> tuple[str, ...]:
     return ("observations", "actions", "terminals", "qpos", "qvel", *buttons)
 
 
-def remedy(spec: DatasetSpec) -> str:
-    """Return the commands that make a broken or missing file anew.
+def remedy(spec: DatasetSpec, path: Path) -> str:
+    """Return the commands that make a broken file anew.
 
     :param spec: the dataset.
+    :param path: its file.
     :return: part of a sentence.
     """
     ways = []
-    if spec.hosted and spec.files == 1:
-        ways.append(f"`zoo dataset download {spec.name} --force`")
-    if spec.is_generatable:
-        ways.append(f"`zoo dataset generate {spec.name} --force`")
-    return "make it anew with " + " or ".join(ways) if ways else "put it there again"
+    option = folder_option(path.parent)
+    if path.name in (file.name for file in dataset_files(spec.name)):  # else: a file that the user named
+        if spec.hosted and spec.files == 1:
+            ways.append(f"`zoo dataset download {spec.name} --force{option}`")
+        if spec.is_generatable:
+            ways.append(f"`zoo dataset generate {spec.name} --force{option}`")
+    return f"make it anew with {' or '.join(ways)}" if ways else "give another file"
 
 
 def require_sound(findings: list[Finding], spec: DatasetSpec, path: Path) -> None:
@@ -74,7 +78,7 @@ def require_sound(findings: list[Finding], spec: DatasetSpec, path: Path) -> Non
     """
     errors = [finding.message for finding in findings if finding.severity == "error"]
     if errors:
-        raise UsageError(f"{path} cannot be used: {'; '.join(errors)}; {remedy(spec)}")
+        raise UsageError(f"{path} cannot be used: {'; '.join(errors)}; {remedy(spec, path)}")
 
 
 def check_structure(path: Path, spec: DatasetSpec) -> list[Finding]:
@@ -92,8 +96,8 @@ def check_structure(path: Path, spec: DatasetSpec) -> list[Finding]:
         return [Finding("error", "file", "expected an npz file, got an empty file")]
     try:
         headers = read_headers(path)
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError, zlib.error) as error:
-        return [_describe_damage(path, error)]
+    except READ_ERRORS as error:
+        return [describe_damage(path, error)]
     return _check_headers(headers, spec)
 
 
@@ -145,22 +149,22 @@ def check_values(arrays: Mapping[str, np.ndarray], ends: np.ndarray) -> list[Fin
     return findings + _check_ends(ends)
 
 
-def find_damaged_array(path: Path) -> Finding:
-    """Return which array of a file cannot be read; for a file whose reading failed.
+def describe_damage(path: Path, error: Exception) -> Finding:
+    """Say which array of a file is damaged or cut off; for a file whose reading failed.
 
     :param path: the dataset file.
-    :return: the finding.
+    :param error: what reading it raised.
+    :return: the finding; about the file as a whole when no array can be blamed.
     """
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.namelist():
-            try:
-                with archive.open(member) as file:
-                    while file.read(_CHUNK_BYTES):
-                        pass
-            except (zipfile.BadZipFile, zlib.error, OSError, EOFError) as error:
-                name = member.removesuffix(".npy")
-                return Finding("error", name, f"`{name}` must match its checksum, got damaged data ({error})")
-    return Finding("error", "file", "expected arrays that can be read, got a file that changed while it was read")
+    if zipfile.is_zipfile(path):  # its directory at the end is there, so nothing is cut off
+        name = _find_damaged_array(path)
+        if name is not None:
+            return Finding("error", name, f"`{name}` must match its checksum, got damaged data")
+    else:
+        for name, (shape, _), got_rows in _surviving_arrays(path):
+            if shape and got_rows < shape[0]:
+                return Finding("error", name, f"`{name}` is cut off: expected {shape[0]} rows, got {got_rows}")
+    return Finding("error", "file", f"expected a whole npz file, got a damaged one ({error})")
 
 
 def check_dataset(path: Path, spec: DatasetSpec) -> list[Finding]:
@@ -182,8 +186,8 @@ def check_dataset(path: Path, spec: DatasetSpec) -> list[Finding]:
     try:
         with np.load(path) as file:
             arrays = {name: file[name] for name in file.files}
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError):
-        return [*findings, find_damaged_array(path)]
+    except READ_ERRORS as error:
+        return [*findings, describe_damage(path, error)]
     findings += check_values({k: v for k, v in arrays.items() if k != "terminals"}, arrays["terminals"])
     if not any(finding.severity == "error" for finding in findings):
         findings += _check_tasks(arrays, spec)
@@ -274,26 +278,32 @@ def _check_checksum(path: Path) -> list[Finding]:
 
 def _check_tasks(arrays: Mapping[str, np.ndarray], spec: DatasetSpec) -> list[Finding]:
     """Find tasks that no state of the dataset achieves."""
-    findings = []
+    unsolved = []
     for task in range(1, NUM_TASKS + 1):
         env_id = f"{spec.environment}-singletask-task{task}-v0"
         env = make_env(env_id)
         _, masks = relabel(env_id, arrays, env)
         env.close()
         if masks.all():
-            message = f"expected a state that achieves task {task}, got none in {len(masks)} rows"
-            findings.append(Finding("warning", "qpos", message))
-    return findings
+            unsolved.append(str(task))
+    if not unsolved:
+        return []
+    tasks = f"task {unsolved[0]}" if len(unsolved) == 1 else f"tasks {', '.join(unsolved)}"
+    message = f"expected a state that achieves each task, got none for {tasks} in {len(arrays['qpos'])} rows"
+    return [Finding("warning", "qpos", message)]
 
 
-def _describe_damage(path: Path, error: Exception) -> Finding:
-    """Say which array of a damaged file is cut off and how many of its rows are left."""
-    for name, header, got_rows in _surviving_arrays(path):
-        expected_rows = header[0][0] if header[0] else 1
-        if got_rows < expected_rows:
-            message = f"`{name}` is cut off: expected {expected_rows} rows, got {got_rows}"
-            return Finding("error", name, message)
-    return Finding("error", "file", f"expected a whole npz file, got a damaged one ({error})")
+def _find_damaged_array(path: Path) -> str | None:
+    """Return the first array of a zip archive that does not match its checksum."""
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.namelist():
+            try:
+                with archive.open(member) as file:
+                    while file.read(_CHUNK_BYTES):
+                        pass
+            except (zipfile.BadZipFile, zlib.error, OSError, EOFError):
+                return member.removesuffix(".npy")
+    return None
 
 
 def _surviving_arrays(path: Path) -> Iterator[tuple[str, Header, int]]:

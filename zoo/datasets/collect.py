@@ -1,7 +1,7 @@
 """Collect episodes with OGBench's scripted oracles: one seed, one episode, bit for bit.
 
-Run as ``python -m zoo.datasets.collect`` it is a worker of :mod:`zoo.datasets.generate`: it reads its work as JSON from
-standard input, writes each finished episode to a file, and prints one line for it.
+Run as ``python -m zoo.datasets.collect WORK.json`` it is a worker of :mod:`zoo.datasets.generate`: it writes each
+finished episode to a file and prints one line for it.
 
 Source of the settings: OGBench (Park et al., arXiv 2410.20092), `data_gen_scripts/commands.sh`, version 1.2.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -254,7 +254,7 @@ def _to_arrays(rows: list[dict[str, Any]]) -> Episode:
     return {key: np.array([row[key] for row in rows], dtype=_DTYPES.get(key, np.dtype(np.float32))) for key in rows[0]}
 
 
-def run_jobs(dataset: str, seed: int, jobs: list[tuple[str, int, str]]) -> Iterator[str]:
+def run_jobs(dataset: str, seed: int, jobs: list[tuple[str, int, str]]) -> Generator[str, None, None]:
     """Collect episodes, each into its file.
 
     :param dataset: dataset name.
@@ -270,9 +270,14 @@ def run_jobs(dataset: str, seed: int, jobs: list[tuple[str, int, str]]) -> Itera
         yield file
 
 
-def main() -> int:
-    """Collect the episodes that standard input asks for; a line on standard output tells of each."""
-    work = json.load(sys.stdin)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Collect the episodes that a file asks for; a line on standard output tells of each.
+
+    :param arguments: the path of the file; None takes it from the command line.
+    :return: exit code.
+    """
+    (work_file,) = sys.argv[1:] if arguments is None else arguments
+    work = json.loads(Path(work_file).read_text())
     for file in run_jobs(work["dataset"], work["seed"], work["jobs"]):
         print(file, flush=True)
     return 0

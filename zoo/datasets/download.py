@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from zoo.cli import UsageError
 from zoo.datasets.check import check_structure
-from zoo.datasets.files import atomic_path, dataset_files, lock_file, make_folder, publish
+from zoo.datasets.files import atomic_path, dataset_files, is_settled, make_folder, making, publish
 from zoo.datasets.names import DATASETS, DatasetSpec, parse_name
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MIRROR_URL = "https://huggingface.co/datasets/zhouzypaul/ogbench_datasets/resolve/main"
 CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 60.0  # seconds; the second is the longest silence, not the whole transfer
 MAX_STALLS = 5  # attempts in a row that bring nothing new before the next source is tried
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 16  # what a dropped connection can lose
 
 
 class DownloadError(UsageError):
@@ -80,16 +80,17 @@ def download_dataset(
     dataset_dir: str | Path | None = None,
     *,
     sources: Sequence[str] | None = None,
-    force: bool = False,
+    existing: str = "refuse",
 ) -> tuple[Path, Path]:
-    """Download a dataset's training and validation file; a file that is there is kept.
+    """Download a dataset's training and validation file.
 
     :param name: dataset name, e.g. ``"cube-double-play-v0"``.
     :param dataset_dir: folder of datasets; None takes ``~/.ogbench/data``.
     :param sources: addresses of folders to try in this order; None takes OGBench's host, then its public mirror.
-    :param force: download even if the files exist, and replace them.
+    :param existing: what happens to a dataset that is there: ``"refuse"``, ``"keep"`` or ``"replace"``.
     :return: the training file and the validation file.
-    :raises UsageError: if OGBench does not offer the dataset as one file.
+    :raises UsageError: if OGBench does not offer the dataset as one file, or it exists and ``existing`` is
+        ``"refuse"``.
     :raises DownloadError: if no source could give a whole, readable file.
     """
     spec = DATASETS[parse_name(name).dataset]
@@ -101,9 +102,11 @@ def download_dataset(
 
         sources = (DATASET_URL, MIRROR_URL)
     make_folder(files[0].parent)
-    for file in reversed(files):  # the training file comes last: where it is, the dataset is complete
-        with lock_file(file):
-            if force or not file.exists():
+    with making(files[0]):
+        if is_settled(files[0], existing):
+            return files
+        for file in reversed(files):  # the training file comes last: where it is, the dataset is complete
+            if existing == "replace" or not file.exists():
                 _download_file(file, spec, sources)
     return files
 
@@ -134,7 +137,7 @@ def _download_file(file: Path, spec: DatasetSpec, sources: Sequence[str]) -> Non
             _fetch(url, part)
             _check_content(part, spec)
         except (_SourceError, requests.RequestException) as error:
-            problems.append(f"{url}: {error}")
+            problems.append(f"{url}: {_root_cause(error)}")
             continue
         publish(part.path, file)
         part.discard()
@@ -143,6 +146,12 @@ def _download_file(file: Path, spec: DatasetSpec, sources: Sequence[str]) -> Non
         f"expected {file.name} from one of {len(sources)} sources, got: {'; '.join(problems)}; try again (it goes on "
         f"where it was), or put the file at {file}"
     )
+
+
+def _root_cause(error: Exception) -> str:
+    """Return what went wrong without the layers of `requests` around it."""
+    reason = getattr(error.args[0], "reason", None) if error.args else None
+    return str(reason or error)
 
 
 def _fetch(url: str, part: _Part) -> None:
@@ -178,19 +187,18 @@ def _transfer(url: str, part: _Part) -> None:
     if validator is not None:
         headers |= {"Range": f"bytes={part.size}-", "If-Range": validator}
     with requests.get(url, headers=headers, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)) as response:
-        total = _expected_size(url, response, part)
-        if response.status_code == 206:
-            mode = "ab"
-        else:
-            mode = "wb"  # first request, no ranges at this server, or another file than before: from the beginning
+        start, total = _read_range(response, part)
+        if start == total:
+            return  # an earlier run had all of it
+        if start == 0:  # first request, no ranges at this server, or another file than before
             part.discard()
             part.remember(url, response)
         with (
-            part.path.open(mode) as target,
+            part.path.open("ab") as target,
             tqdm(
                 desc=url.rsplit("/", 1)[-1],
                 total=total,
-                initial=target.tell(),
+                initial=start,
                 unit="B",
                 unit_scale=True,
                 mininterval=0.1 if sys.stderr.isatty() else 60.0,
@@ -205,26 +213,24 @@ def _transfer(url: str, part: _Part) -> None:
         raise requests.ConnectionError(f"expected {total} bytes, got {part.size}")
 
 
-def _expected_size(url: str, response: requests.Response, part: _Part) -> int | None:
-    """Return the size of the whole file; raise if the response does not carry it."""
+def _read_range(response: requests.Response, part: _Part) -> tuple[int, int | None]:
+    """Return from which byte on the response has the file, and the size of the whole file if it is told."""
     status = response.status_code
-    if status == 416:  # nothing after our bytes: they are all, or too many
-        part.discard()
-        import requests
-
-        raise requests.ConnectionError("the part file is not the beginning of this file; starting again")
     if status >= 500 or status == 429:
-        response.raise_for_status()
-    if status not in (200, 206):
+        response.raise_for_status()  # busy or broken for now: tried again
+    if status == 200:
+        length = response.headers.get("Content-Length")
+        return 0, int(length) if length is not None else None
+    if status not in (206, 416):
         raise _SourceError(f"expected the file, got HTTP status {status} ({response.reason})")
-    if status == 206:
-        start, total = _parse_content_range(response.headers.get("Content-Range", ""))
-        if start != part.size:
-            part.discard()
-            raise _SourceError(f"expected bytes from {part.size} on, got bytes from {start} on")
-        return total
-    length = response.headers.get("Content-Length")
-    return int(length) if length is not None else None
+    start, total = _parse_content_range(response.headers.get("Content-Range", ""))
+    if status == 416:  # nothing after our bytes: they are all, or too many
+        start = total
+    if start != part.size:
+        got = part.size
+        part.discard()
+        raise _SourceError(f"expected bytes from {got} on, got bytes from {start} on")
+    return start, total
 
 
 def _parse_content_range(text: str) -> tuple[int | None, int | None]:
@@ -246,4 +252,4 @@ def _check_content(part: _Part, spec: DatasetSpec) -> None:
         problems = [f"damaged data in {damaged}"] if damaged else []
     if problems:
         part.discard()
-        raise _SourceError(f"expected a dataset, got a file with {'; '.join(problems)}")
+        raise _SourceError(f"what arrived is no sound dataset: {'; '.join(problems)}")

@@ -15,7 +15,7 @@ def make_env(env_id: str, **settings: Any) -> Any:
     """Make an OGBench environment without a rendering context.
 
     :param env_id: gymnasium id, e.g. ``"cube-double-v0"``.
-    :param settings: passed to the environment.
+    :param **settings: passed to the environment.
     :return: the environment, with gymnasium's time limit.
     """
     with without_startup_noise():

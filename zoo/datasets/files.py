@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
+from agents.common.validation import one_of
 from zoo.cli import UsageError
 
 DEFAULT_DATASET_DIR = "~/.ogbench/data"  # OGBench's own default, so that both find each other's files
@@ -27,6 +30,15 @@ def dataset_files(name: str, dataset_dir: str | Path | None = None) -> tuple[Pat
     return folder / f"{name}.npz", folder / f"{name}-val.npz"
 
 
+def folder_option(folder: Path) -> str:
+    """Return what a command needs to use a folder of datasets, for messages that name commands.
+
+    :param folder: the folder.
+    :return: nothing for the default folder, else the option with a space in front.
+    """
+    return "" if folder == Path(DEFAULT_DATASET_DIR).expanduser() else f" --dataset-dir {shlex.quote(str(folder))}"
+
+
 def make_folder(folder: Path) -> None:
     """Create a folder and its parents.
 
@@ -41,15 +53,40 @@ def make_folder(folder: Path) -> None:
         raise UsageError(f"`--dataset-dir` must be a folder that can be written to, got {folder}; choose another")
 
 
-def lock_file(path: Path) -> FileLock:
-    """Return the lock that one process at a time holds while it makes a file.
+@contextlib.contextmanager
+def making(path: Path) -> Iterator[None]:
+    """Let one process at a time make a file.
 
-    The operating system frees it when its holder dies, so a killed process blocks nobody.
+    The operating system frees the lock when its holder dies, so a killed process blocks nobody.
 
     :param path: the file that is made.
-    :return: a lock, used as ``with lock_file(path): ...``.
     """
-    return FileLock(f"{path}.lock")
+    lock = FileLock(f"{path}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"waiting for another process that makes {path}", file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_settled(train: Path, existing: str) -> bool:
+    """Decide about a dataset that may be there; its training file is made last, so that file says whether it is whole.
+
+    :param train: its training file.
+    :param existing: ``"refuse"``, ``"keep"`` or ``"replace"``.
+    :return: True when the dataset is there and stays; False when it is to be made.
+    :raises UsageError: if it is there and ``existing`` is ``"refuse"``.
+    """
+    one_of("existing", existing, ("refuse", "keep", "replace"))
+    if existing == "replace" or not train.exists():
+        return False
+    if existing == "refuse":
+        raise UsageError(f"expected no dataset yet, got {train}; add `--force` to replace it")
+    return True
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -10,15 +11,18 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import IO, TYPE_CHECKING
 
 from agents.common.validation import integer
 from zoo.cli import UsageError
-from zoo.datasets.files import SPLITS, dataset_files, lock_file, make_folder, publish
+from zoo.datasets.files import SPLITS, dataset_files, is_settled, make_folder, making, publish
 from zoo.datasets.names import DATASETS, DatasetSpec, parse_name
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 Jobs = list[tuple[str, int, str]]
 
@@ -31,7 +35,7 @@ def generate_dataset(
     dataset_size: int | None = None,
     seed: int = 0,
     num_workers: int | None = None,
-    force: bool = False,
+    existing: str = "refuse",
 ) -> tuple[Path, Path]:
     """Generate a dataset's training and validation file with OGBench's scripted oracles and settings.
 
@@ -45,10 +49,10 @@ def generate_dataset(
         OGBench's size.
     :param seed: seed of the dataset, >= 0.
     :param num_workers: processes; None takes one for each core.
-    :param force: replace files that exist.
+    :param existing: what happens to a dataset that is there: ``"refuse"``, ``"keep"`` or ``"replace"``.
     :return: the training file and the validation file.
-    :raises UsageError: if there is no oracle for the dataset, a file exists and ``force`` is False, or a number is out
-        of range.
+    :raises UsageError: if there is no oracle for the dataset, it exists and ``existing`` is ``"refuse"``, or a number
+        is out of range.
     """
     spec = DATASETS[parse_name(name).dataset]
     if not spec.is_generatable:
@@ -61,9 +65,9 @@ def generate_dataset(
         raise UsageError(str(error)) from error
     files = dataset_files(spec.name, dataset_dir)
     make_folder(files[0].parent)
-    with lock_file(files[0]):
-        if files[0].exists() or not _parts_root(files[1]).exists():  # else: stopped between the two files
-            refuse_overwrite(files, force)
+    with making(files[0]):
+        if is_settled(files[0], existing):
+            return files
         counts = {"train": episodes, "val": max(1, episodes // 10)}
         parts = {split: _parts_folder(file, spec, seed) for split, file in zip(SPLITS, files, strict=True)}
         jobs = [
@@ -78,18 +82,6 @@ def generate_dataset(
         for folder in parts.values():
             shutil.rmtree(folder.parent)
     return files
-
-
-def refuse_overwrite(files: tuple[Path, ...], force: bool) -> None:
-    """Stop before work that would replace a dataset.
-
-    :param files: the files to write.
-    :param force: whether replacing is allowed.
-    :raises UsageError: if it is not and one of the files exists.
-    """
-    existing = [str(file) for file in files if file.exists()]
-    if existing and not force:
-        raise UsageError(f"expected no dataset yet, got {' and '.join(existing)}; add `--force` to replace it")
 
 
 def _count_cores() -> int:
@@ -135,14 +127,9 @@ def _parts_folder(file: Path, spec: DatasetSpec, seed: int) -> Path:
         "versions": {package: version(package) for package in ("ogbench", "mujoco", "numpy", "gymnasium")},
     }
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-    folder = _parts_root(file) / digest
+    folder = file.with_name(f"{file.name}.parts") / digest
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def _parts_root(file: Path) -> Path:
-    """Return the folder beside a file that holds its finished episodes until it is complete."""
-    return file.with_name(f"{file.name}.parts")
 
 
 def _part_file(folder: Path, episode: int) -> Path:
@@ -152,45 +139,46 @@ def _part_file(folder: Path, episode: int) -> Path:
 
 def _collect(spec: DatasetSpec, seed: int, jobs: Jobs, num_workers: int) -> None:
     """Collect the episodes that are not there yet."""
-    from tqdm import tqdm
-
     from zoo.datasets.collect import run_jobs
 
     missing = [job for job in jobs if not Path(job[2]).exists()]
     num_workers = min(num_workers, len(missing))
-    interactive = sys.stderr.isatty()
-    with tqdm(
-        total=len(jobs),
-        initial=len(jobs) - len(missing),
-        desc=spec.name,
-        unit=" episodes",
-        mininterval=0.1 if interactive else 60.0,  # without a terminal: one line a minute
-        maxinterval=10.0 if interactive else 60.0,
-    ) as bar:
+    with _progress(spec.name, "episode", total=len(jobs), done=len(jobs) - len(missing)) as bar:
         if num_workers > 1:
             finished = _run_workers(spec, seed, missing, num_workers)
         else:
             finished = run_jobs(spec.name, seed, missing)
-        for _ in finished:
-            bar.update()
+        with contextlib.closing(finished):
+            for _ in finished:
+                bar.update()
 
 
-def _run_workers(spec: DatasetSpec, seed: int, jobs: Jobs, num_workers: int) -> Iterator[str]:
+def _progress(what: str, unit: str, *, total: int, done: int = 0) -> tqdm:
+    """Return a progress bar on standard error; without a terminal it says something once a minute."""
+    from tqdm import tqdm
+
+    interval = 0.1 if sys.stderr.isatty() else 60.0
+    return tqdm(desc=what, unit=f" {unit}s", total=total, initial=done, mininterval=interval, maxinterval=interval)
+
+
+def _run_workers(spec: DatasetSpec, seed: int, jobs: Jobs, num_workers: int) -> Generator[str, None, None]:
     """Share the episodes among processes; give each finished file.
 
     Plain child processes, not ``multiprocessing``: they need nothing of the caller's ``__main__``, and they end when
     this process dies, because the pipe they report to is gone.
     """
-    log_folder = Path(jobs[0][2]).parent
+    folder = Path(jobs[0][2]).parent
     read_end, write_end = os.pipe()  # one pipe for all: short lines arrive whole
     workers: list[tuple[subprocess.Popen[bytes], Path]] = []
     try:
-        for k in range(num_workers):
-            log = log_folder / f"worker-{k}.log"
-            work = {"dataset": spec.name, "seed": seed, "jobs": jobs[k::num_workers]}
-            workers.append((_start_worker(work, write_end, log), log))
-        os.close(write_end)
         with os.fdopen(read_end) as lines:
+            with os.fdopen(
+                write_end, "wb"
+            ) as output:  # closed here once the workers have it, so that it ends with them
+                for k in range(num_workers):
+                    work, log = folder / f"worker-{k}.json", folder / f"worker-{k}.log"
+                    work.write_text(json.dumps({"dataset": spec.name, "seed": seed, "jobs": jobs[k::num_workers]}))
+                    workers.append((_start_worker(work, output, log), log))
             yield from (line.strip() for line in lines)
         for worker, log in workers:
             if worker.wait() != 0:
@@ -203,22 +191,18 @@ def _run_workers(spec: DatasetSpec, seed: int, jobs: Jobs, num_workers: int) -> 
                 worker.wait()
 
 
-def _start_worker(work: dict[str, Any], output: int, log: Path) -> subprocess.Popen[bytes]:
+def _start_worker(work: Path, output: IO[bytes], log: Path) -> subprocess.Popen[bytes]:
     """Start a process that collects some of the episodes."""
     root = str(Path(__file__).resolve().parents[2])
     search_path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     with log.open("wb") as errors:
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "zoo.datasets.collect"],
-            stdin=subprocess.PIPE,
+        return subprocess.Popen(
+            [sys.executable, "-m", "zoo.datasets.collect", str(work)],
+            stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=errors,
             env={**os.environ, "PYTHONPATH": search_path, "OMP_NUM_THREADS": "1"},
         )
-    assert worker.stdin is not None
-    with worker.stdin:
-        worker.stdin.write(json.dumps(work).encode())
-    return worker
 
 
 def _join(parts: list[Path], file: Path) -> None:
@@ -228,7 +212,10 @@ def _join(parts: list[Path], file: Path) -> None:
     temporary = file.with_name(f"{file.name}.tmp")  # its lock is held, so a left-over one is nobody's
     with np.load(parts[0]) as first:
         arrays = {key: first[key] for key in first.files}
-    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+    with (
+        zipfile.ZipFile(temporary, "w") as archive,
+        _progress(f"writing {file.name}", "part", total=len(arrays) * len(parts)) as bar,
+    ):
         for key, example in arrays.items():
             member = zipfile.ZipInfo(f"{key}.npy")  # dated 1980, so the bytes do not depend on the clock
             member.compress_type = zipfile.ZIP_DEFLATED
@@ -239,4 +226,5 @@ def _join(parts: list[Path], file: Path) -> None:
                 for part in parts:
                     with np.load(part) as episode:
                         target.write(np.ascontiguousarray(episode[key]).tobytes())
+                    bar.update()
     publish(temporary, file)

@@ -6,8 +6,6 @@ import hashlib
 import json
 import os
 import warnings
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,17 +15,18 @@ from numpy.typing import NDArray
 from agents.common.validation import integer, one_of
 from zoo.cli import UsageError
 from zoo.datasets.check import (
+    READ_ERRORS,
     check_shapes,
     check_structure,
     check_values,
-    find_damaged_array,
+    describe_damage,
     relabel,
     remedy,
     require_sound,
 )
 from zoo.datasets.download import DownloadError, download_dataset
 from zoo.datasets.environment import make_env
-from zoo.datasets.files import SPLITS, dataset_files, file_sha256, recorded_sha256
+from zoo.datasets.files import SPLITS, dataset_files, file_sha256, folder_option, recorded_sha256
 from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import DatasetName, parse_env_name
 
@@ -143,15 +142,19 @@ def _find_file(
             f"{spec.name} is a folder of {spec.files} files, which cannot be loaded as one yet; give one of them with "
             f"`--dataset PATH`"
         )
-    problems = []
+    problem = ""
     if dataset == "download" or (dataset == "auto" and spec.hosted):
         try:
-            return download_dataset(name.dataset, dataset_dir)[SPLITS.index(split)]
+            download_dataset(name.dataset, dataset_dir, existing="keep")
         except DownloadError as error:
-            problems.append(f"download failed: {error}")
-    if dataset == "generate" or (dataset == "auto" and spec.is_generatable):
-        return generate_dataset(name.dataset, dataset_dir, dataset_size=size)[SPLITS.index(split)]
-    raise UsageError(_no_file_message(name, path, problems))
+            problem = f"the download failed: {error}"
+    if dataset == "generate" or (dataset == "auto" and spec.is_generatable and not path.exists()):
+        if problem:
+            warnings.warn(f"{problem}; generating {spec.name} with OGBench's oracle instead", stacklevel=3)
+        generate_dataset(name.dataset, dataset_dir, dataset_size=size, existing="keep")
+    if not path.exists():
+        raise UsageError(_no_file_message(name, path, problem))
+    return path
 
 
 def _explicit_file(dataset: str | Path, split: str) -> Path:
@@ -166,16 +169,17 @@ def _explicit_file(dataset: str | Path, split: str) -> Path:
     return path
 
 
-def _no_file_message(name: DatasetName, path: Path, problems: list[str]) -> str:
+def _no_file_message(name: DatasetName, path: Path, problem: str) -> str:
     """Return what can be done when there is no file."""
-    generate = f"generate it with `zoo dataset generate {name.dataset}`"
+    option = folder_option(path.parent)
+    generate = f"generate it with `zoo dataset generate {name.dataset}{option}`"
     if not name.spec.is_generatable:
         generate = "generate it elsewhere (OGBench needs its expert policies for it)"
     return (
         f"there is no dataset {name.dataset}: expected {path}. Three ways to get it: download it with "
-        f"`zoo dataset download {name.dataset}`; {generate}; or put the file at {path}, or give its folder with "
-        f"`--dataset-dir`. {' '.join(problems)}"
-    ).strip()
+        f"`zoo dataset download {name.dataset}{option}`; {generate}; or put the file at {path}, or give its folder "
+        f"with `--dataset-dir`{f'; {problem}' if problem else ''}"
+    )
 
 
 def _verified_sha256(path: Path, name: DatasetName) -> str:
@@ -188,7 +192,7 @@ def _verified_sha256(path: Path, name: DatasetName) -> str:
     if expected not in (None, digest):
         raise UsageError(
             f"{path} cannot be used: expected the sha256 recorded beside it, {expected}, got {digest}; "
-            f"{remedy(name.spec)}"
+            f"{remedy(name.spec, path)}"
         )
     return digest
 
@@ -199,8 +203,9 @@ def _read_arrays(path: Path, name: DatasetName, size: int | None) -> dict[str, n
 
     try:
         arrays: dict[str, np.ndarray] = read_dataset(os.fspath(path), compact_dataset=True, add_info=True)
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError) as error:
-        raise UsageError(f"{path} cannot be used: {find_damaged_array(path).message}; {remedy(name.spec)}") from error
+    except READ_ERRORS as error:
+        require_sound([describe_damage(path, error)], name.spec, path)
+        raise
     arrays.pop("qvel", None)
     checked = {key: arrays[key] for key in ("observations", "actions", "qpos")}
     require_sound(check_values(checked, 1.0 - arrays["valids"]), name.spec, path)

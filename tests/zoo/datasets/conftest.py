@@ -1,0 +1,45 @@
+"""Small datasets of the point maze, whose rewards are easy to compute by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+NAME = "pointmaze-medium-navigate-v0"
+TASK_1 = "pointmaze-medium-navigate-singletask-task1-v0"  # goal (20, 20), reached within 1.0
+
+Arrays = dict[str, np.ndarray]
+
+
+def small_arrays(episodes: int = 3, steps: int = 10) -> Arrays:
+    """Trajectories of steps + 1 rows; the first starts at task 1's goal, the others never come near it."""
+    generator = np.random.default_rng(0)
+    rows = episodes * (steps + 1)
+    qpos = generator.uniform(0.0, 8.0, (rows, 2)).astype(np.float32)
+    qpos[:3] = (20.0, 20.5)
+    terminals = np.zeros(rows, dtype=bool)
+    terminals[steps :: steps + 1] = True
+    return {
+        "observations": qpos.copy(),
+        "actions": generator.uniform(-1.0, 1.0, (rows, 2)).astype(np.float32),
+        "terminals": terminals,
+        "qpos": qpos,
+        "qvel": np.zeros((rows, 2), np.float32),
+    }
+
+
+@pytest.fixture
+def write_dataset(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes a small dataset, changed as wanted, and returns its path."""
+
+    def write(split: str = "", compressed: bool = True, episodes: int = 3, steps: int = 10, **changes: object) -> Path:
+        arrays: dict[str, object] = {**small_arrays(episodes, steps), **changes}
+        path = tmp_path / f"{NAME}{split}.npz"
+        save = np.savez_compressed if compressed else np.savez
+        save(path, **{name: array for name, array in arrays.items() if array is not None})
+        return path
+
+    return write

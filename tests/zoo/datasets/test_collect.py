@@ -1,0 +1,236 @@
+"""Episodes of the scripted oracles: OGBench's format, settings and statistics; only the seed decides them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from typing import Any
+
+import numpy as np
+import pytest
+
+from zoo.datasets import collect
+from zoo.datasets.collect import make_collector, oracle_settings
+from zoo.datasets.names import DATASETS, DatasetSpec
+
+FLOATS = {"observations": 4, "actions": 4, "qpos": 4, "qvel": 4}
+
+MANIPULATION = [
+    pytest.param("cube-single-noisy-v0", marks=pytest.mark.slow),
+    pytest.param("cube-double-play-v0", marks=pytest.mark.slow),
+    pytest.param("cube-octuple-play-v0", marks=pytest.mark.slow),
+    pytest.param("scene-play-v0", marks=pytest.mark.slow),
+    pytest.param("scene-noisy-v0", marks=pytest.mark.slow),
+    pytest.param("puzzle-3x3-play-v0", marks=pytest.mark.slow),
+    pytest.param("puzzle-4x6-noisy-v0", marks=pytest.mark.slow),
+]
+
+
+def short(name: str, steps: int) -> DatasetSpec:
+    return dataclasses.replace(DATASETS[name], steps=steps)
+
+
+def assert_equal(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> None:
+    assert list(first) == list(second)
+    for key, array in first.items():
+        np.testing.assert_array_equal(array, second[key], err_msg=key)
+
+
+@pytest.mark.parametrize("name", ["pointmaze-giant-stitch-v0", *MANIPULATION])
+def test_episode_depends_on_its_number_only(name: str) -> None:
+    spec = short(name, 60)
+    after_others = make_collector(spec)
+    for episode in range(2):
+        after_others(5, "train", episode)
+    assert_equal(after_others(5, "train", 2), make_collector(spec)(5, "train", 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "has_buttons"),
+    [
+        ("pointmaze-medium-navigate-v0", {"observations": 2, "actions": 2, "qpos": 2, "qvel": 2}, False),
+        pytest.param(
+            "cube-single-play-v0",
+            {"observations": 28, "actions": 5, "qpos": 21, "qvel": 20},
+            False,
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "scene-play-v0",
+            {"observations": 40, "actions": 5, "qpos": 25, "qvel": 24},
+            True,
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_arrays_are_those_of_ogbenchs_files(name: str, sizes: dict[str, int], has_buttons: bool) -> None:
+    episode = make_collector(short(name, 20))(0, "train", 0)
+    assert list(episode) == ["observations", "actions", "terminals", "qpos", "qvel"] + ["button_states"] * has_buttons
+    for key, size in sizes.items():
+        assert (episode[key].shape, episode[key].dtype) == ((21, size), np.float32)
+    np.testing.assert_array_equal(episode["terminals"], [False] * 20 + [True])
+    assert episode["terminals"].dtype == bool
+    if has_buttons:
+        assert (episode["button_states"].shape, episode["button_states"].dtype) == ((21, 2), np.int64)
+
+
+def test_observation_is_the_state_before_the_action() -> None:
+    episode = make_collector(short("pointmaze-medium-navigate-v0", 50))(0, "train", 0)
+    np.testing.assert_array_equal(episode["observations"], episode["qpos"])
+    moved = np.diff(episode["qpos"], axis=0)
+    free = np.abs(moved - 0.2 * episode["actions"][:-1]).max(axis=1) < 0.02  # the point moves by 0.2 a; walls stop it
+    assert free.mean() > 0.9
+
+
+@pytest.mark.parametrize("other", [(1, "train", 0), (0, "val", 0), (0, "train", 1)])
+def test_seed_split_and_number_each_give_another_episode(other: tuple[int, str, int]) -> None:
+    collect_episode = make_collector(short("pointmaze-medium-navigate-v0", 5))
+    assert not np.array_equal(collect_episode(0, "train", 0)["actions"], collect_episode(*other)["actions"])
+
+
+def test_global_generator_is_left_alone() -> None:
+    collect_episode = make_collector(short("pointmaze-medium-navigate-v0", 5))
+    np.random.seed(1)
+    expected = np.random.uniform()
+    np.random.seed(1)
+    collect_episode(0, "train", 0)
+    assert np.random.uniform() == expected
+
+
+def test_point_maze_moves_like_ogbenchs_own_data() -> None:
+    # Reference: 100 episodes of OGBench 1.2.2's generator. Tolerances: four standard errors of a mean over 6 episodes.
+    collect_episode = make_collector(DATASETS["pointmaze-medium-navigate-v0"])
+    episodes = [collect_episode(0, "train", k) for k in range(6)]
+    actions = np.concatenate([episode["actions"] for episode in episodes])
+    assert (np.abs(actions) >= 1.0).mean() == pytest.approx(0.2743, abs=0.015)
+    np.testing.assert_allclose(actions.std(axis=0), [0.706, 0.699], atol=0.038)
+    moves = np.concatenate([np.diff(episode["qpos"], axis=0) for episode in episodes])
+    assert np.abs(moves).mean() == pytest.approx(0.1231, abs=0.0025)
+    cells = [np.floor((episode["qpos"] + 6.0) / 4.0) for episode in episodes]
+    changes = [np.any(np.diff(cell, axis=0) != 0, axis=1).sum() for cell in cells]
+    assert np.mean(changes) == pytest.approx(54.4, abs=16.0)
+
+
+@pytest.mark.slow
+def test_cube_play_moves_like_ogbenchs_own_data() -> None:
+    # Reference: 10 episodes of OGBench 1.2.2's generator. Tolerances are four standard errors of the difference between
+    # two means over 10 episodes.
+    collect_episode = make_collector(DATASETS["cube-single-play-v0"])
+    actions = np.stack([collect_episode(0, "train", k)["actions"] for k in range(10)])
+    mean_error = actions.mean(axis=(0, 1)) - [0.0211, -0.0087, 0.0553, 0.0044, 0.1745]
+    np.testing.assert_array_less(np.abs(mean_error), [0.010, 0.024, 0.0095, 0.066, 0.012])
+    std_error = actions.std(axis=(0, 1)) - [0.3121, 0.4281, 0.6478, 0.3940, 0.2547]
+    np.testing.assert_array_less(np.abs(std_error), [0.033, 0.114, 0.026, 0.089, 0.0053])
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("pointmaze-giant-stitch-v0", {"action_noise": 0.5}),
+        ("scene-play-v0", {"plan_noise": 0.1, "plan_noise_smoothing": 0.5}),
+        ("cube-triple-noisy-v0", {"max_action_noise": 0.1, "min_norm": 0.4, "random_action_probability": 0.1}),
+        ("puzzle-3x3-noisy-v0", {"max_action_noise": 0.1, "min_norm": 0.4, "random_action_probability": 0.2}),
+    ],
+)
+def test_noise_is_ogbenchs(name: str, settings: dict[str, float]) -> None:
+    assert oracle_settings(DATASETS[name]) == settings
+
+
+@pytest.mark.parametrize(
+    ("environment", "low", "high"),
+    [
+        ("cube-single", 0.0, 0.0),
+        ("cube-double", 0.0, 0.25),
+        ("cube-triple", 0.05, 0.35),
+        ("cube-quadruple", 0.1, 0.5),
+        ("cube-octuple", 0.0, 0.35),
+        ("scene", 0.5, 0.5),
+    ],
+)
+def test_stacking_probability_covers_ogbenchs_range(environment: str, low: float, high: float) -> None:
+    np.random.seed(0)
+    draws = [collect._stacking_probability(environment) for _ in range(500)]
+    assert min(draws) == pytest.approx(low, abs=0.01)
+    assert max(draws) == pytest.approx(high, abs=0.01)
+    assert all(low <= draw <= high for draw in draws)
+
+
+def test_corridors_are_open_cells_but_not_goals() -> None:
+    maze = np.array(
+        [
+            [1, 1, 1, 1, 1, 1],
+            [1, 0, 0, 0, 0, 1],
+            [1, 1, 0, 1, 0, 1],
+            [1, 1, 0, 1, 0, 1],
+            [1, 1, 1, 1, 1, 1],
+        ]
+    )
+    cells, goals = collect._maze_cells(maze)
+    assert cells == [(1, 1), (1, 2), (1, 3), (1, 4), (2, 2), (2, 4), (3, 2), (3, 4)]
+    assert goals == [(1, 1), (1, 2), (1, 4), (3, 2), (3, 4)]  # ends, the junction and the corner
+
+
+def test_nearby_goal_is_four_cells_away() -> None:
+    collector = collect._MazeCollector(DATASETS["pointmaze-large-stitch-v0"])
+    is_open = collector.env.unwrapped.maze_map == 0
+    np.random.seed(0)
+    for start in collector.cells[::5]:
+        goal = collector.sample_nearby(start)
+        assert _distance(is_open, start, goal) == 4
+
+
+def _distance(is_open: np.ndarray, start: tuple[int, int], goal: tuple[int, int]) -> int:
+    steps = {start: 0}
+    queue = deque([start])
+    while goal not in steps:
+        i, j = queue.popleft()
+        for cell in ((i + 1, j), (i - 1, j), (i, j + 1), (i, j - 1)):
+            if is_open[cell] and cell not in steps:
+                steps[cell] = steps[i, j] + 1
+                queue.append(cell)
+    return steps[goal]
+
+
+def test_remembered_directions_are_the_oracles() -> None:
+    collector = collect._MazeCollector(DATASETS["pointmaze-medium-navigate-v0"])
+    maze = collector.env.unwrapped
+    generator = np.random.default_rng(0)
+    for goal in collector.junctions[:6]:
+        maze.set_goal(goal)
+        for cell in collector.cells[::3]:
+            maze.set_xy(np.array(maze.ij_to_xy(cell)) + generator.uniform(-1.5, 1.5, 2))
+            offset = maze.get_oracle_subgoal(maze.get_xy(), maze.cur_goal_xy)[0] - maze.get_xy()
+            for _ in range(2):  # computed, then remembered
+                np.testing.assert_allclose(collector.direction(), offset / np.linalg.norm(offset), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("y", "z", "is_healthy"),
+    [(0.0, 0.02, True), (0.29, 0.02, False), (-0.3, 0.02, False), (-0.3, 0.07, True), (-0.35, 0.09, False)],
+)
+def test_scene_cube_must_stay_in_sight_or_in_the_drawer(y: float, z: float, is_healthy: bool) -> None:
+    qpos = np.zeros((5, 25), np.float32)
+    qpos[2, 15:17] = (y, z)
+    assert collect._is_healthy(qpos) is is_healthy
+
+
+@pytest.mark.slow
+def test_unhealthy_episode_is_replaced_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    collect_episode = make_collector(short("scene-play-v0", 5))
+    first = collect_episode(0, "train", 0)
+    verdicts = iter([False, True])
+    monkeypatch.setattr(collect, "_is_healthy", lambda qpos: next(verdicts))
+    assert not np.array_equal(collect_episode(0, "train", 0)["qpos"], first["qpos"])
+
+
+def test_episodes_that_are_never_healthy_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Collector:
+        def __init__(self, spec: DatasetSpec) -> None:
+            pass
+
+        def collect(self, reset_seed: int, action_seed: int) -> list[dict[str, Any]]:
+            return [{"qpos": np.full(25, 9.0)}]
+
+    monkeypatch.setattr(collect, "_ManipulationCollector", Collector)
+    with pytest.raises(RuntimeError, match="scene-play-v0: 100 episodes in a row were unhealthy"):
+        make_collector(DATASETS["scene-play-v0"])(0, "train", 0)

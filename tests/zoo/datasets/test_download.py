@@ -1,0 +1,330 @@
+"""Downloads from a server on this machine that misbehaves in every way we know."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.zoo.datasets.conftest import NAME, small_arrays
+from zoo.cli import UsageError
+from zoo.datasets import download
+from zoo.datasets.download import DownloadError, download_dataset
+from zoo.datasets.files import file_sha256, recorded_sha256
+
+FILES = (f"{NAME}-val.npz", f"{NAME}.npz")  # in the order in which they are fetched
+
+
+@dataclass
+class Behaviour:
+    """What the server serves and how it misbehaves.
+
+    :param files: content by name.
+    :param drop_after: the connection ends after this many bytes of a response, one entry a request.
+    :param ranges: whether it knows `Range`.
+    :param lies_about_start: answers a range request with bytes from another place.
+    :param silence: seconds before the content.
+    :param status: answers with this status instead.
+    :param sends_length: whether `Content-Length` is sent.
+    :param weak_etag: whether its ETag is a weak one.
+    """
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    drop_after: list[int | None] = field(default_factory=list)
+    ranges: bool = True
+    lies_about_start: bool = False
+    silence: float = 0.0
+    status: list[int] = field(default_factory=list)
+    sends_length: bool = True
+    weak_etag: bool = False
+    requests: list[tuple[str, str | None]] = field(default_factory=list)  # path and Range of each
+
+    def etag(self, content: bytes) -> str:
+        tag = f'"{hashlib.sha256(content).hexdigest()[:8]}"'
+        return f"W/{tag}" if self.weak_etag else tag
+
+
+@dataclass
+class Server:
+    behaviour: Behaviour
+    url: str
+
+    @property
+    def sources(self) -> tuple[str]:
+        return (self.url,)
+
+    def requests_for(self, name: str) -> list[str | None]:
+        return [wanted for path, wanted in self.behaviour.requests if path == f"/{name}"]
+
+
+def make_handler(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            wanted = self.headers.get("Range")
+            behaviour.requests.append((self.path, wanted))
+            content = behaviour.files.get(self.path[1:])
+            status = behaviour.status.pop(0) if behaviour.status else 200
+            if content is None or status >= 400:
+                self.send_error(404 if content is None else status)
+                return
+            start = 0
+            if wanted and behaviour.ranges and self.headers.get("If-Range") == behaviour.etag(content):
+                start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+                if start >= len(content):
+                    self.send_response(416)
+                    self.send_header("Content-Range", f"bytes */{len(content)}")
+                    self.end_headers()
+                    return
+                told = 0 if behaviour.lies_about_start else start
+                self.send_response(206)
+                self.send_header("Content-Range", f"bytes {told}-{len(content) - 1}/{len(content)}")
+            else:
+                self.send_response(200)
+            if behaviour.sends_length:
+                self.send_header("Content-Length", str(len(content) - start))
+            self.send_header("ETag", behaviour.etag(content))
+            self.end_headers()
+            time.sleep(behaviour.silence)
+            drop = behaviour.drop_after.pop(0) if behaviour.drop_after else None
+            self.wfile.write(content[start:] if drop is None else content[start : start + drop])
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    return Handler
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A server that offers the dataset."""
+    behaviour = Behaviour()
+    for name, episodes in zip(FILES, (1, 100), strict=True):
+        np.savez_compressed(tmp_path / name, **small_arrays(episodes))
+        behaviour.files[name] = (tmp_path / name).read_bytes()
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), make_handler(behaviour))
+    thread = threading.Thread(target=lambda: httpd.serve_forever(poll_interval=0.01))
+    thread.start()
+    yield Server(behaviour, f"http://127.0.0.1:{httpd.server_address[1]}")
+    httpd.shutdown()
+    thread.join()
+    httpd.server_close()
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(download, "_CHUNK_BYTES", 512)
+
+
+def assert_complete(server: Server, folder: Path) -> None:
+    for name in FILES:
+        path = folder / name
+        assert path.read_bytes() == server.behaviour.files[name]
+        assert recorded_sha256(path) == hashlib.sha256(server.behaviour.files[name]).hexdigest()
+    left = {path.name for path in folder.iterdir() if path.suffix != ".lock"}
+    assert left == {*FILES, *(f"{name}.sha256" for name in FILES)}
+
+
+def test_both_files_arrive_with_their_checksums(server: Server, tmp_path: Path) -> None:
+    files = download_dataset(NAME, tmp_path / "data", sources=server.sources)
+    assert [file.name for file in files] == [f"{NAME}.npz", f"{NAME}-val.npz"]
+    assert_complete(server, tmp_path / "data")
+
+
+def test_dropped_connection_goes_on_where_it_was(server: Server, tmp_path: Path) -> None:
+    server.behaviour.drop_after = [None, 3072, 2048]
+    download_dataset(NAME, tmp_path / "data", sources=server.sources)
+    assert server.requests_for(FILES[1]) == [None, "bytes=3072-", "bytes=5120-"]
+    assert_complete(server, tmp_path / "data")
+
+
+def test_interrupted_program_goes_on_where_it_was(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.behaviour.drop_after = [None] + [1024] * 2 + [0] * download.MAX_STALLS
+    with pytest.raises(DownloadError):
+        download_dataset(NAME, tmp_path / "data", sources=server.sources)
+    assert not (tmp_path / "data" / FILES[1]).exists()
+    download_dataset(NAME, tmp_path / "data", sources=server.sources)
+    assert server.requests_for(FILES[1])[-1] == "bytes=2048-"
+    assert_complete(server, tmp_path / "data")
+
+
+def test_server_without_ranges_sends_it_all_again(server: Server, tmp_path: Path) -> None:
+    server.behaviour.drop_after = [None, 3072]
+    server.behaviour.ranges = False
+    download_dataset(NAME, tmp_path / "data", sources=server.sources)
+    assert_complete(server, tmp_path / "data")
+
+
+def test_file_that_changed_meanwhile_is_not_spliced(server: Server, tmp_path: Path) -> None:
+    stop_halfway(server, tmp_path / "data")
+    np.savez_compressed(tmp_path / "new.npz", **small_arrays(50))
+    server.behaviour.files[FILES[1]] = (tmp_path / "new.npz").read_bytes()
+    download_dataset(NAME, tmp_path / "data", sources=server.sources)
+    assert server.requests_for(FILES[1])[-1] == "bytes=3072-"  # asked for the rest, got the new file
+    assert_complete(server, tmp_path / "data")
+
+
+def test_weak_validator_is_not_trusted_for_continuing(server: Server, tmp_path: Path) -> None:
+    server.behaviour.weak_etag = True
+    server.behaviour.drop_after = [None, 3072]
+    download_dataset(NAME, tmp_path / "data", sources=server.sources)
+    assert server.requests_for(FILES[1]) == [None, None]
+    assert_complete(server, tmp_path / "data")
+
+
+def test_bytes_from_the_wrong_place_are_refused(server: Server, tmp_path: Path) -> None:
+    server.behaviour.drop_after = [None, 3072]
+    server.behaviour.lies_about_start = True
+    with pytest.raises(DownloadError, match="expected bytes from 3072 on, got bytes from 0 on"):
+        download_dataset(NAME, tmp_path / "data", sources=server.sources)
+    assert not (tmp_path / "data" / FILES[1]).exists()
+
+
+def stop_halfway(server: Server, folder: Path) -> Path:
+    """Download the beginning of the training file only; return the part file."""
+    server.behaviour.drop_after = [None, 3072] + [0] * download.MAX_STALLS
+    with pytest.raises(DownloadError):
+        download_dataset(NAME, folder, sources=server.sources)
+    return folder / f"{FILES[1]}.part"
+
+
+def test_part_file_that_is_too_long_is_dropped(server: Server, tmp_path: Path) -> None:
+    part = stop_halfway(server, tmp_path / "data")
+    part.write_bytes(bytes(10**6))
+    with pytest.raises(DownloadError, match="expected bytes from 1000000 on, got bytes from "):
+        download_dataset(NAME, tmp_path / "data", sources=server.sources)
+    assert not part.exists()
+    download_dataset(NAME, tmp_path / "data", sources=server.sources)
+    assert_complete(server, tmp_path / "data")
+
+
+def test_part_file_that_is_whole_is_not_fetched_again(server: Server, tmp_path: Path) -> None:
+    content = server.behaviour.files[FILES[1]]
+    stop_halfway(server, tmp_path / "data").write_bytes(content)
+    download_dataset(NAME, tmp_path / "data", sources=server.sources)
+    assert server.requests_for(FILES[1])[-1] == f"bytes={len(content)}-"  # answered by "nothing more"
+    assert_complete(server, tmp_path / "data")
+
+
+def test_next_source_is_tried_and_starts_anew(server: Server, tmp_path: Path) -> None:
+    server.behaviour.files[f"first/{FILES[0]}"] = b"x" * 5000
+    server.behaviour.drop_after = [1024] + [0] * download.MAX_STALLS
+    download_dataset(NAME, tmp_path / "data", sources=(f"{server.url}/first", server.url))
+    assert server.requests_for(f"first/{FILES[0]}")[:2] == [None, "bytes=1024-"]
+    assert server.requests_for(FILES[0]) == [None]
+    assert_complete(server, tmp_path / "data")
+
+
+def test_missing_file_is_told_with_every_address(server: Server, tmp_path: Path) -> None:
+    del server.behaviour.files[FILES[0]]
+    with pytest.raises(DownloadError) as caught:
+        download_dataset(NAME, tmp_path / "data", sources=(server.url, f"{server.url}/mirror/"))
+    problem = "expected the file, got HTTP status 404 (Not Found)"
+    assert str(caught.value) == (
+        f"expected {FILES[0]} from one of 2 sources, got: {server.url}/{FILES[0]}: {problem}; "
+        f"{server.url}/mirror/{FILES[0]}: {problem}; try again (it goes on where it was), or put the file at "
+        f"{tmp_path / 'data' / FILES[0]}"
+    )
+
+
+def test_server_that_is_busy_is_asked_again(server: Server, tmp_path: Path) -> None:
+    server.behaviour.status = [503, 429]
+    download_dataset(NAME, tmp_path / "data", sources=server.sources)
+    assert_complete(server, tmp_path / "data")
+
+
+def test_server_that_falls_silent_is_given_up(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "READ_TIMEOUT", 0.02)
+    monkeypatch.setattr(download, "MAX_STALLS", 2)
+    server.behaviour.silence = 0.3
+    # The handler sleeps by the same module that the fixture above silences, hence an event of its own.
+    monkeypatch.setattr(download.time, "sleep", threading.Event().wait)
+    with pytest.raises(DownloadError, match="Read timed out"):
+        download_dataset(NAME, tmp_path / "data", sources=server.sources)
+
+
+def test_no_server_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(DownloadError, match="Connection refused"):
+        download_dataset(NAME, tmp_path / "data", sources=("http://127.0.0.1:1",))
+
+
+def test_content_that_is_no_dataset_is_refused_and_not_kept(server: Server, tmp_path: Path) -> None:
+    server.behaviour.files[FILES[0]] = b"<html>maintenance</html>"
+    with pytest.raises(DownloadError, match="what arrived is no sound dataset: expected a whole npz file, got "):
+        download_dataset(NAME, tmp_path / "data", sources=server.sources)
+    assert not [path for path in (tmp_path / "data").iterdir() if path.suffix != ".lock"]
+
+
+def test_damaged_content_is_refused(server: Server, tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **small_arrays(1000))
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    server.behaviour.files[FILES[1]] = bytes(content)
+    with pytest.raises(DownloadError, match="damaged data in"):
+        download_dataset(NAME, tmp_path / "data", sources=server.sources)
+
+
+def test_truncated_content_without_a_length_is_refused(server: Server, tmp_path: Path) -> None:
+    server.behaviour.sends_length = False
+    server.behaviour.drop_after = [None, 5000]
+    with pytest.raises(DownloadError, match="is cut off: expected 1100 rows, got "):
+        download_dataset(NAME, tmp_path / "data", sources=server.sources)
+
+
+def test_existing_dataset_is_refused_kept_or_replaced(server: Server, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / FILES[1]).write_bytes(b"mine")
+    with pytest.raises(UsageError, match="expected no dataset yet, got "):
+        download_dataset(NAME, folder, sources=server.sources)
+    download_dataset(NAME, folder, sources=server.sources, existing="keep")
+    assert (folder / FILES[1]).read_bytes() == b"mine"
+    download_dataset(NAME, folder, sources=server.sources, existing="replace")
+    assert_complete(server, folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("cube-octuple-play-v0", "OGBench hosts no file of it; generate it with `zoo dataset generate"),
+        ("scene-play-100m-v0", "it is a folder of 100 files of about 1,000,000 transitions each"),
+    ],
+)
+def test_dataset_that_is_not_offered_as_a_file_is_refused(tmp_path: Path, name: str, text: str) -> None:
+    with pytest.raises(UsageError, match=text):
+        download_dataset(name, tmp_path)
+
+
+def test_sources_are_ogbenchs_host_then_the_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ogbench.utils.DATASET_URL", "http://127.0.0.1:1/official")
+    monkeypatch.setattr(download, "MIRROR_URL", "http://127.0.0.1:1/mirror")
+    with pytest.raises(DownloadError, match=f"official/{FILES[0]}: .*mirror/{FILES[0]}: "):
+        download_dataset(NAME, tmp_path)
+
+
+def _download_in_process(folder: Path, url: str) -> None:
+    download_dataset(NAME, folder, sources=(url,), existing="keep")
+
+
+@pytest.mark.slow
+def test_processes_that_download_the_same_file_share_it(server: Server, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_download_in_process, args=(tmp_path / "data", server.url)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    assert_complete(server, tmp_path / "data")
+    assert server.requests_for(FILES[1]) == [None]  # one of them fetched it, the others waited
+    assert file_sha256(tmp_path / "data" / FILES[1]) == recorded_sha256(tmp_path / "data" / FILES[1])

@@ -1,0 +1,99 @@
+"""Places of files, checksums, and files that appear only when whole."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from pathlib import Path
+
+import pytest
+
+from zoo.cli import UsageError
+from zoo.datasets.files import (
+    atomic_path,
+    checksum_file,
+    dataset_files,
+    is_settled,
+    make_folder,
+    making,
+    publish,
+    recorded_sha256,
+)
+
+
+def test_default_folder_is_ogbenchs() -> None:
+    from ogbench.utils import DEFAULT_DATASET_DIR
+
+    train, val = dataset_files("scene-play-v0")
+    folder = Path(DEFAULT_DATASET_DIR).expanduser()
+    assert (train, val) == (folder / "scene-play-v0.npz", folder / "scene-play-v0-val.npz")
+
+
+def test_published_file_has_its_checksum_beside_it(tmp_path: Path) -> None:
+    temporary, final = tmp_path / "a.tmp", tmp_path / "a.npz"
+    temporary.write_bytes(b"content")
+    digest = publish(temporary, final)
+    assert digest == hashlib.sha256(b"content").hexdigest()
+    assert checksum_file(final).read_text() == f"{digest}  a.npz\n"  # the format of `sha256sum -c`
+    assert recorded_sha256(final) == digest
+    assert not temporary.exists()
+
+
+def test_file_without_checksum_has_none(tmp_path: Path) -> None:
+    assert recorded_sha256(tmp_path / "a.npz") is None
+
+
+def test_failed_write_leaves_the_old_file_and_no_temporary_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def fail() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="`--dataset-dir` must be a folder that can be written to, got "):
+        make_folder(tmp_path / "file" / "folder")
+
+
+def test_second_maker_waits_for_the_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    order = []
+    started = threading.Event()
+
+    def second() -> None:
+        started.set()
+        with making(tmp_path / "a.npz"):
+            order.append("second")
+
+    with making(tmp_path / "a.npz"):
+        thread = threading.Thread(target=second)
+        thread.start()
+        started.wait()
+        thread.join(timeout=0.2)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+    assert "waiting for another process that makes" in capsys.readouterr().err
+
+
+def test_dataset_is_whole_when_its_training_file_is_there(tmp_path: Path) -> None:
+    train = tmp_path / "a.npz"
+    assert not is_settled(train, "refuse")
+    train.write_text("")
+    assert is_settled(train, "keep")
+    assert not is_settled(train, "replace")
+    with pytest.raises(UsageError, match=r"expected no dataset yet, got .*a\.npz; add `--force` to replace it"):
+        is_settled(train, "refuse")
+
+
+def test_unknown_choice_for_an_existing_dataset_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="`existing` must be one of refuse, keep, replace, got 'yes'"):
+        is_settled(tmp_path / "a.npz", "yes")

@@ -1,0 +1,200 @@
+"""Generation: the same bytes however it runs, and it goes on where it stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from zoo.cli import UsageError
+from zoo.datasets import collect
+from zoo.datasets.files import file_sha256, recorded_sha256
+from zoo.datasets.generate import generate_dataset
+
+NAME = "pointmaze-medium-stitch-v0"  # 200 transitions an episode
+
+
+def digests(files: tuple[Path, Path]) -> list[str]:
+    return [file_sha256(file) for file in files]
+
+
+def folder_content(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.suffix != ".lock"}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Five episodes, generated in one go by this process."""
+    return generate_dataset(NAME, tmp_path_factory.mktemp("whole"), num_episodes=5, num_workers=1)
+
+
+def test_files_are_complete_and_nothing_else_is_left(whole: tuple[Path, Path]) -> None:
+    assert folder_content(whole[0].parent) == {
+        f"{NAME}.npz",
+        f"{NAME}.npz.sha256",
+        f"{NAME}-val.npz",
+        f"{NAME}-val.npz.sha256",
+    }
+    assert [recorded_sha256(file) for file in whole] == digests(whole)
+
+
+def test_file_holds_the_episodes_in_order(whole: tuple[Path, Path]) -> None:
+    from zoo.datasets.names import DATASETS
+
+    collect_episode = collect.make_collector(DATASETS[NAME])
+    for file, split, episodes in ((whole[0], "train", 5), (whole[1], "val", 1)):
+        with np.load(file) as arrays:
+            for key in arrays.files:
+                expected = np.concatenate([collect_episode(0, split, k)[key] for k in range(episodes)])
+                np.testing.assert_array_equal(arrays[key], expected, err_msg=key)
+                assert arrays[key].dtype == expected.dtype
+
+
+def test_validation_file_has_a_tenth_of_the_episodes(tmp_path: Path) -> None:
+    _, val = generate_dataset(NAME, tmp_path, num_episodes=20, num_workers=2)
+    with np.load(val) as arrays:
+        assert arrays["terminals"].sum() == 2
+
+
+def test_number_of_processes_does_not_change_a_byte(whole: tuple[Path, Path], tmp_path: Path) -> None:
+    assert digests(generate_dataset(NAME, tmp_path, num_episodes=5, num_workers=3)) == digests(whole)
+
+
+def test_fewer_episodes_are_the_beginning_of_more(whole: tuple[Path, Path], tmp_path: Path) -> None:
+    train, _ = generate_dataset(NAME, tmp_path, num_episodes=2, num_workers=1)
+    with np.load(train) as fewer, np.load(whole[0]) as more:
+        np.testing.assert_array_equal(fewer["actions"], more["actions"][:402])
+
+
+def test_dataset_size_is_rounded_up_to_whole_episodes(tmp_path: Path) -> None:
+    train, _ = generate_dataset(NAME, tmp_path, dataset_size=201, num_workers=1)
+    with np.load(train) as arrays:
+        assert arrays["terminals"].sum() == 2
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, episodes: int) -> None:
+    run_jobs = collect.run_jobs
+
+    def stopping(*arguments: object) -> Iterator[str]:
+        for k, file in enumerate(run_jobs(*arguments)):  # type: ignore[arg-type]
+            if k == episodes:
+                raise KeyboardInterrupt
+            yield file
+
+    monkeypatch.setattr(collect, "run_jobs", stopping)
+
+
+def test_stopped_generation_goes_on_where_it_was(
+    whole: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            generate_dataset(NAME, tmp_path, num_episodes=5, num_workers=1)
+    assert folder_content(tmp_path) == {f"{NAME}.npz.parts", f"{NAME}-val.npz.parts"}
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npz") if path.is_file()}
+    assert len(written) == 4
+    made_later = []
+    run_jobs = collect.run_jobs
+    monkeypatch.setattr(collect, "run_jobs", lambda *a: (made_later.append(f) or f for f in run_jobs(*a)))
+    files = generate_dataset(NAME, tmp_path, num_episodes=5, num_workers=1)
+    assert len(made_later) == 2
+    assert digests(files) == digests(whole)
+
+
+def test_episodes_of_other_settings_do_not_mix_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            generate_dataset(NAME, tmp_path / "a", num_episodes=2, seed=1, num_workers=1)
+    continued = generate_dataset(NAME, tmp_path / "a", num_episodes=2, seed=2, num_workers=1)
+    fresh = generate_dataset(NAME, tmp_path / "b", num_episodes=2, seed=2, num_workers=1)
+    assert digests(continued) == digests(fresh)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_killed_program_leaves_no_process_and_goes_on_later(tmp_path: Path, kill: signal.Signals) -> None:
+    command = [sys.executable, "zoo/dataset.py", "generate", NAME, "--dataset-dir", str(tmp_path), "--episodes", "60"]
+    root = Path(__file__).resolve().parents[3]
+    program = subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    while len(list(tmp_path.rglob("0*.npz"))) < 5:
+        assert program.poll() is None
+        time.sleep(0.01)
+    os.kill(program.pid, kill)
+    assert program.wait(timeout=10) == (-signal.SIGKILL if kill == signal.SIGKILL else 3)
+    assert program.stderr is not None
+    if kill != signal.SIGKILL:
+        assert b"finished episodes are kept, and the same command goes on from there" in program.stderr.read()
+    program.stderr.close()
+    time.sleep(1.0)  # an episode takes 0.02 s; a worker that lived on would finish many
+    count = len(list(tmp_path.rglob("0*.npz")))
+    time.sleep(0.5)
+    assert len(list(tmp_path.rglob("0*.npz"))) == count < 60
+    subprocess.run(command, cwd=root, check=True, capture_output=True)
+    fresh = generate_dataset(NAME, tmp_path / "fresh", num_episodes=60)
+    assert file_sha256(tmp_path / f"{NAME}.npz") == file_sha256(fresh[0])
+
+
+def test_failure_of_a_process_is_told_with_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "python").write_text("#!/bin/sh\necho 'no physics today' >&2\nexit 1\n")
+    (tmp_path / "python").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(RuntimeError, match=r"a process that generates .* failed:\nno physics today"):
+        generate_dataset(NAME, tmp_path / "data", num_episodes=5, num_workers=2)
+
+
+def test_existing_dataset_is_refused_kept_or_replaced(tmp_path: Path) -> None:
+    files = generate_dataset(NAME, tmp_path, num_episodes=1, num_workers=1)
+    before = digests(files)
+    with pytest.raises(UsageError, match=r"expected no dataset yet, got .*; add `--force` to replace it"):
+        generate_dataset(NAME, tmp_path, num_episodes=2, num_workers=1)
+    generate_dataset(NAME, tmp_path, num_episodes=2, num_workers=1, existing="keep")
+    assert digests(files) == before
+    generate_dataset(NAME, tmp_path, num_episodes=2, num_workers=1, existing="replace")
+    assert digests(files)[0] != before[0]
+    assert recorded_sha256(files[0]) == digests(files)[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("antmaze-large-navigate-v0", "OGBench collected it with trained expert policies"),
+        ("cube-quadruple-play-100m-v0", "cube-quadruple-play-100m-v0 is a folder of 100 files"),
+    ],
+)
+def test_dataset_without_oracle_is_refused(tmp_path: Path, name: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=f"{name} cannot be generated: {reason}"):
+        generate_dataset(name, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"num_episodes": 0}, "`num_episodes` must be an int >= 1, got 0"),
+        ({"dataset_size": -5}, "`dataset_size` must be an int >= 1, got -5"),
+        ({"seed": -1}, "`seed` must be an int >= 0, got -1"),
+        ({"num_workers": 0}, "`num_workers` must be an int >= 1, got 0"),
+        ({"num_episodes": 2, "dataset_size": 5}, "expected `--episodes` or `--dataset-size`, got both \\(2 and 5\\)"),
+    ],
+)
+def test_number_out_of_range_is_refused(tmp_path: Path, settings: dict[str, int], text: str) -> None:
+    with pytest.raises(UsageError, match=text):
+        generate_dataset(NAME, tmp_path, **settings)  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_callers_global_generator_is_left_alone(tmp_path: Path) -> None:
+    np.random.seed(1)
+    expected = np.random.uniform()
+    np.random.seed(1)
+    generate_dataset(NAME, tmp_path, num_episodes=1, num_workers=1)
+    assert np.random.uniform() == expected

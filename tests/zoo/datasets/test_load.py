@@ -1,0 +1,276 @@
+"""Loading: OGBench's layout and rewards, exactly; and refusal of what cannot be trained on."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.zoo.datasets.conftest import NAME, TASK_1, small_arrays
+from zoo.cli import UsageError
+from zoo.datasets import load
+from zoo.datasets.download import DownloadError
+from zoo.datasets.files import checksum_file
+from zoo.datasets.generate import generate_dataset
+from zoo.datasets.load import Dataset, load_dataset
+
+Write = Callable[..., Path]
+
+TASK_2 = TASK_1.replace("task1", "task2")
+
+
+def load_small(write_dataset: Write, name: str = TASK_1, **settings: object) -> Dataset:
+    return load_dataset(name, dataset=write_dataset(), **settings)  # type: ignore[arg-type]
+
+
+def test_rows_are_ogbenchs_compact_layout(write_dataset: Write) -> None:
+    terminals = np.array([0, 0, 0, 1, 0, 0, 1], dtype=bool)
+    path = write_dataset(**{key: array[:7] for key, array in small_arrays().items()} | {"terminals": terminals})
+    dataset = load_dataset(TASK_1, dataset=path)
+    np.testing.assert_array_equal(dataset.observations, small_arrays()["observations"][:7])
+    np.testing.assert_array_equal(dataset.valids, [1, 1, 1, 0, 1, 1, 0])
+    np.testing.assert_array_equal(dataset.terminals, [0, 0, 1, 1, 0, 1, 1])
+    assert dataset.num_transitions == 5
+
+
+def test_reward_and_mask_are_those_of_the_state_before_the_action(write_dataset: Write) -> None:
+    dataset = load_small(write_dataset)
+    np.testing.assert_array_equal(dataset.rewards, [0.0] * 3 + [-1.0] * 30)
+    np.testing.assert_array_equal(dataset.masks, [0.0] * 3 + [1.0] * 30)
+
+
+def test_arrays_are_contiguous_float32(write_dataset: Write) -> None:
+    dataset = load_small(write_dataset, sparse=True, dataset_size=10)
+    arrays = [value for value in vars(dataset).values() if isinstance(value, np.ndarray)]
+    assert len(arrays) == 6
+    for array in arrays:
+        assert array.dtype == np.float32
+        assert array.flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [
+        ("pointmaze-teleport-navigate-singletask-task3-v0", 15),
+        pytest.param("cube-single-play-singletask-task2-v0", 15, marks=pytest.mark.slow),
+        pytest.param("scene-play-singletask-task4-v0", 15, marks=pytest.mark.slow),
+        pytest.param("puzzle-3x3-noisy-singletask-v0", 15, marks=pytest.mark.slow),
+    ],
+)
+def test_every_family_equals_ogbenchs_own_loader(
+    name: str, steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ogbench import make_env_and_datasets
+
+    from zoo.datasets.names import DATASETS, parse_name
+
+    spec = dataclasses.replace(parse_name(name).spec, steps=steps)
+    monkeypatch.setitem(DATASETS, spec.name, spec)
+    generate_dataset(spec.name, tmp_path, num_episodes=2, num_workers=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ours = load_dataset(name, dataset_dir=tmp_path)
+        _, expected, expected_val = make_env_and_datasets(name, dataset_dir=tmp_path, compact_dataset=True)
+        val = load_dataset(name, dataset_dir=tmp_path, split="val")
+    for key in ("observations", "rewards", "masks", "terminals", "valids"):
+        np.testing.assert_array_equal(getattr(ours, key), expected[key], err_msg=key)
+        np.testing.assert_array_equal(getattr(val, key), expected_val[key], err_msg=key)
+    np.testing.assert_array_equal(ours.actions, np.clip(expected["actions"], -1 + 1e-5, 1 - 1e-5))
+
+
+def test_actions_stay_a_little_inside_their_range(write_dataset: Write) -> None:
+    actions = np.array([[-1.0, 1.0]] * 33, np.float32)
+    dataset = load_dataset(TASK_1, dataset=write_dataset(actions=actions))
+    np.testing.assert_allclose(dataset.actions[0], [-0.99999, 0.99999], rtol=1e-7)
+    assert np.isfinite(np.arctanh(dataset.actions)).all()
+
+
+def test_sparse_reward_is_minus_one_until_the_task_is_achieved(
+    write_dataset: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = np.array([-3.0, -1.0, 0.0] * 11, np.float32)  # minus the number of sub-goals not reached yet
+    monkeypatch.setattr(load, "relabel", lambda *_: (counts, np.float32(counts != 0.0)))
+    np.testing.assert_array_equal(load_small(write_dataset).rewards, counts)
+    np.testing.assert_array_equal(load_small(write_dataset, sparse=True).rewards, [-1.0, -1.0, 0.0] * 11)
+
+
+@pytest.mark.parametrize(("size", "rows"), [(1, 11), (10, 11), (11, 22), (20, 22), (30, 33)])
+def test_dataset_size_keeps_the_first_whole_trajectories(write_dataset: Write, size: int, rows: int) -> None:
+    dataset = load_small(write_dataset, dataset_size=size)
+    np.testing.assert_array_equal(dataset.observations, small_arrays()["observations"][:rows])
+    assert dataset.terminals[-1] == 1.0
+    assert len(dataset.rewards) == rows
+    assert dataset.observations.base is None  # a view would keep all of the file in memory
+
+
+def test_dataset_size_beyond_the_file_is_refused(write_dataset: Write) -> None:
+    with pytest.raises(UsageError, match=r"`--dataset-size` must be at most 30, the transitions in .*, got 31"):
+        load_small(write_dataset, dataset_size=31)
+
+
+def test_same_file_and_settings_have_the_same_fingerprint(write_dataset: Write) -> None:
+    assert load_small(write_dataset).fingerprint == load_small(write_dataset).fingerprint
+
+
+def test_each_setting_and_the_content_change_the_fingerprint(write_dataset: Write) -> None:
+    actions = small_arrays()["actions"]
+    actions[0, 0] += 0.01
+    fingerprints = {
+        load_small(write_dataset).fingerprint,
+        load_small(write_dataset, dataset_size=10).fingerprint,
+        load_small(write_dataset, sparse=True).fingerprint,
+        load_dataset(TASK_1.replace("-task1", ""), dataset=write_dataset()).fingerprint,
+        load_dataset(TASK_1, dataset=write_dataset(actions=actions)).fingerprint,
+    }
+    assert len(fingerprints) == 5
+
+
+def test_dataset_without_success_warns(write_dataset: Write) -> None:
+    with pytest.warns(UserWarning, match=f"no state in .*{NAME}.npz achieves the task of {TASK_2}"):
+        load_small(write_dataset, TASK_2)
+
+
+def test_dataset_with_success_does_not_warn(write_dataset: Write) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_small(write_dataset)
+
+
+def test_file_in_the_dataset_folder_is_found(write_dataset: Write) -> None:
+    path = write_dataset()
+    assert load_dataset(TASK_1, dataset_dir=path.parent).path == path
+
+
+def test_validation_split_reads_the_other_file(write_dataset: Write) -> None:
+    path, val = write_dataset(), write_dataset("-val", episodes=2)
+    for settings in ({"dataset": path}, {"dataset_dir": path.parent}):
+        dataset = load_dataset(TASK_1, split="val", **settings)  # type: ignore[arg-type]
+        assert dataset.path == val
+        assert len(dataset.observations) == 22
+
+
+def test_missing_file_is_generated(tmp_path: Path) -> None:
+    name = "pointmaze-medium-stitch-singletask-task1-v0"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one episode need not reach the goal
+        dataset = load_dataset(name, dataset_dir=tmp_path, dataset="generate", dataset_size=200)
+    assert dataset.num_transitions == 200
+    assert (tmp_path / "pointmaze-medium-stitch-v0-val.npz").exists()
+
+
+def refuse_download(*arguments: object, **settings: object) -> None:
+    raise DownloadError("no network")
+
+
+def test_auto_generates_when_the_download_fails_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "download_dataset", refuse_download)
+    text = "the download failed: no network; generating pointmaze-medium-stitch-v0 with OGBench's oracle instead"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load_dataset("pointmaze-medium-stitch-singletask-v0", dataset_dir=tmp_path, dataset_size=200)
+    assert text in [str(warning.message) for warning in caught]
+
+
+@pytest.mark.parametrize(
+    ("name", "second_way"),
+    [
+        ("antmaze-large-navigate", "generate it elsewhere"),
+        ("cube-single-play", "generate it with `zoo dataset generate cube-single-play-v0 --dataset-dir "),
+    ],
+)
+def test_no_file_and_no_way_to_get_one_names_three_ways(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, second_way: str
+) -> None:
+    monkeypatch.setattr(load, "download_dataset", refuse_download)
+    with pytest.raises(UsageError) as caught:
+        load_dataset(f"{name}-singletask-v0", dataset_dir=tmp_path, dataset="download")
+    text = str(caught.value)
+    assert text.startswith(f"there is no dataset {name}-v0: expected {tmp_path / name}-v0.npz. Three ways to get it: ")
+    assert f"`zoo dataset download {name}-v0 --dataset-dir {tmp_path}`" in text
+    assert second_way in text
+    assert "`--dataset-dir`" in text
+    assert text.endswith("the download failed: no network")
+
+
+def test_large_dataset_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"is a folder of 100 files, .*give one of them with `--dataset PATH`"):
+        load_dataset("puzzle-4x4-play-100m-singletask-v0", dataset_dir=tmp_path)
+
+
+def test_one_file_of_a_large_dataset_can_be_given(write_dataset: Write) -> None:
+    # The name decides the environment; the file may be any that fits it.
+    assert load_small(write_dataset, TASK_1.replace("navigate", "stitch")).num_transitions == 30
+
+
+@pytest.mark.parametrize(
+    ("dataset", "text"),
+    [
+        ("somewhere", "`--dataset` must be auto, download, generate or the path of an .npz file, got 'somewhere'"),
+        ("none.npz", "`--dataset` must be the path of an .npz file that exists, got none.npz"),
+    ],
+)
+def test_dataset_that_is_no_file_is_refused(dataset: str, text: str) -> None:
+    with pytest.raises(UsageError, match=text):
+        load_dataset(TASK_1, dataset=dataset)
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"dataset_size": 0}, "`dataset_size` must be an int >= 1, got 0"),
+        ({"split": "test"}, "`split` must be one of train, val, got 'test'"),
+    ],
+)
+def test_wrong_setting_is_refused(settings: dict[str, object], text: str) -> None:
+    with pytest.raises(UsageError, match=text):
+        load_dataset(TASK_1, **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"actions": None}, "expected an array `actions`"),
+        ({"observations": np.full((33, 2), np.nan, np.float32)}, "`observations` must be finite, got NaN"),
+        ({"observations": np.zeros((33, 5), np.float32)}, "`observations` must have rows of shape (2,) as in the"),
+        ({"qpos": np.zeros((30, 2), np.float32)}, "`qpos` must have 33 rows like `observations`, got 30"),
+        ({"actions": np.full((33, 2), 2.0, np.float32)}, "`actions` must lie in [-1, 1], got [2, 2]"),
+        ({"terminals": np.zeros(33, bool)}, "`terminals` must end with 1, got 0 in the last row"),
+    ],
+)
+def test_broken_file_is_refused_with_problem_and_remedy(
+    write_dataset: Write, changes: dict[str, object], text: str
+) -> None:
+    path = write_dataset(**changes)
+    with pytest.raises(UsageError) as caught:
+        load_dataset(TASK_1, dataset=path)
+    assert str(caught.value).startswith(f"{path} cannot be used: ")
+    assert text in str(caught.value)
+    assert f"`zoo dataset download {NAME} --force --dataset-dir {path.parent}`" in str(caught.value)
+
+
+def test_file_that_differs_from_its_checksum_is_refused(write_dataset: Write) -> None:
+    path = write_dataset()
+    checksum_file(path).write_text(f"{'0' * 64}  {path.name}\n")
+    with pytest.raises(UsageError, match=f"expected the sha256 recorded beside it, {'0' * 64}, got "):
+        load_dataset(TASK_1, dataset=path)
+
+
+def test_damaged_array_is_named(write_dataset: Write) -> None:
+    path = write_dataset(compressed=False, episodes=3000)
+    content = bytearray(path.read_bytes())
+    content[200_000] ^= 0xFF  # in the middle of the first array, far from the headers
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match="`observations` must match its checksum, got damaged data; make it anew with"):
+        load_dataset(TASK_1, dataset=path)
+
+
+def test_callers_global_generator_is_left_alone(write_dataset: Write) -> None:
+    np.random.seed(1)
+    expected = np.random.uniform()
+    np.random.seed(1)
+    load_small(write_dataset)
+    assert np.random.uniform() == expected

@@ -1,0 +1,116 @@
+"""The table of datasets and the parsing of names."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from zoo.cli import UsageError
+from zoo.datasets.environment import make_env
+from zoo.datasets.names import DATASETS, NUM_TASKS, parse_env_name, parse_name, single_task_names
+
+
+def test_single_task_name_has_dataset_domain_environment_and_task() -> None:
+    name = parse_name("cube-double-play-singletask-task2-v0")
+    assert name.dataset == "cube-double-play-v0"
+    assert name.domain == "cube-double-play"
+    assert name.env_id == "cube-double-singletask-task2-v0"
+    assert name.task == 2
+
+
+def test_name_without_task_number_is_the_default_task() -> None:
+    name = parse_env_name("antmaze-giant-navigate-singletask-v0")
+    assert (name.env_id, name.task) == ("antmaze-giant-singletask-v0", None)
+
+
+def test_plain_dataset_name_gives_the_goal_conditioned_environment() -> None:
+    name = parse_name("puzzle-4x4-noisy-v0")
+    assert (name.dataset, name.env_id, name.task) == ("puzzle-4x4-noisy-v0", "puzzle-4x4-v0", None)
+
+
+def test_large_dataset_shares_domain_and_environment_with_the_standard_one() -> None:
+    name = parse_env_name("cube-quadruple-play-100m-singletask-task3-v0")
+    assert name.dataset == "cube-quadruple-play-100m-v0"
+    assert name.domain == "cube-quadruple-play"
+    assert name.env_id == "cube-quadruple-singletask-task3-v0"
+
+
+@pytest.mark.parametrize("parse", [parse_name, parse_env_name])
+def test_unknown_name_names_the_three_closest(parse: object) -> None:
+    with pytest.raises(UsageError, match="cube-dobule-play-singletask-task2-v0") as caught:
+        parse("cube-dobule-play-singletask-task2-v0")  # type: ignore[operator]
+    closest = str(caught.value).split("closest: ")[1].split(", ")
+    assert len(closest) == 3
+    assert "cube-double-play-singletask-task2-v0" in closest
+
+
+@pytest.mark.parametrize("name", ["cube-double-play-singletask-task6-v0", "cube-double-play", "", "-v0", "scene-v0"])
+def test_near_miss_is_unknown(name: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(f"unknown dataset `{name}`; closest: ")):
+        parse_name(name)
+
+
+def test_dataset_without_task_is_refused_as_environment() -> None:
+    with pytest.raises(UsageError, match="`scene-play-v0` is a dataset without a task; name one of its tasks"):
+        parse_env_name("scene-play-v0")
+
+
+def test_every_environment_of_the_table_is_registered_with_its_tasks() -> None:
+    import gymnasium
+    import ogbench  # noqa: F401
+
+    wanted = {parse_name(name).env_id for dataset in DATASETS for name in (dataset, *single_task_names(dataset))}
+    assert wanted <= set(gymnasium.registry)
+
+
+def test_every_state_based_task_of_ogbench_is_in_the_table() -> None:
+    import gymnasium
+    import ogbench  # noqa: F401
+
+    offered = {
+        key
+        for key in gymnasium.registry
+        if "singletask" in key and not key.startswith(("visual", "humanoidmaze-teleport"))  # the latter has no dataset
+    }
+    assert offered == {parse_env_name(name).env_id for dataset in DATASETS for name in single_task_names(dataset)}
+
+
+@pytest.mark.parametrize("env_id", ["pointmaze-medium-v0", "cube-single-v0"])
+def test_environments_have_the_number_of_tasks_assumed(env_id: str) -> None:
+    env = make_env(env_id)
+    assert env.unwrapped.num_tasks == NUM_TASKS
+    env.close()
+
+
+def test_ogbench_offers_47_state_based_datasets_and_11_large_ones() -> None:
+    assert sum(spec.hosted and spec.files == 1 for spec in DATASETS.values()) == 47
+    assert sum(spec.files > 1 for spec in DATASETS.values()) == 11
+
+
+@pytest.mark.parametrize(
+    ("name", "transitions"),
+    [
+        ("cube-triple-play-v0", 3_000_000),
+        ("humanoidmaze-giant-navigate-v0", 4_000_000),
+        ("humanoidmaze-giant-navigate-100m-v0", 100_000_000),
+        ("antmaze-medium-explore-v0", 5_000_000),
+        ("pointmaze-giant-navigate-v0", 1_000_000),
+    ],
+)
+def test_sizes_are_those_of_the_paper(name: str, transitions: int) -> None:
+    assert DATASETS[name].transitions == transitions
+
+
+@pytest.mark.parametrize(
+    ("name", "is_generatable"),
+    [
+        ("pointmaze-teleport-stitch-v0", True),
+        ("cube-octuple-play-v0", True),
+        ("puzzle-4x6-noisy-v0", True),
+        ("antmaze-large-navigate-v0", False),
+        ("cube-quadruple-play-100m-v0", False),
+    ],
+)
+def test_datasets_with_a_scripted_oracle_can_be_generated(name: str, is_generatable: bool) -> None:
+    assert DATASETS[name].is_generatable is is_generatable

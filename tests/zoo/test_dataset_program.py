@@ -1,0 +1,191 @@
+"""The dataset program: its commands, its last line of JSON and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.zoo.datasets.conftest import NAME, small_arrays
+from zoo.cli import main as zoo
+from zoo.dataset import main
+from zoo.datasets.download import MIRROR_URL
+from zoo.datasets.files import file_sha256
+
+STITCH = "pointmaze-medium-stitch-v0"
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, dict[str, Any], str]:
+    """Run a command; return exit code, the result on the last line of standard output, and what was said."""
+    code = main([str(word) for word in words])
+    output = capsys.readouterr()
+    lines = output.out.splitlines()
+    return code, json.loads(lines[-1]) if lines else {}, output.err
+
+
+@pytest.mark.parametrize("arguments", [["-h"], ["generate", "-h"]])
+def test_help_of_the_file_answers_within_a_second(arguments: list[str]) -> None:
+    start = time.monotonic()
+    done = subprocess.run([sys.executable, "zoo/dataset.py", *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "usage: zoo dataset" in done.stdout
+    assert time.monotonic() - start < 1.0
+
+
+def test_zoo_and_the_file_are_the_same_program(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert zoo(["dataset", "list", "--dataset-dir", str(tmp_path)]) == 0
+    by_zoo = capsys.readouterr().out
+    by_file = subprocess.run(
+        [sys.executable, "zoo/dataset.py", "list", "--dataset-dir", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert by_file.stdout == by_zoo
+
+
+def test_list_tells_size_source_and_presence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / f"{NAME}.npz").touch()
+    code, result, _ = run(capsys, "list", "--dataset-dir", tmp_path)
+    rows = {row["name"]: row for row in result["datasets"]}
+    assert code == 0
+    assert rows[NAME]["here"]
+    assert not rows[STITCH]["here"]
+    assert rows["antmaze-giant-navigate-v0"] == {
+        "name": "antmaze-giant-navigate-v0",
+        "files": 1,
+        "episodes": 500,
+        "transitions": 1_000_000,
+        "download": True,
+        "generate": False,
+        "here": False,
+    }
+
+
+def test_generate_then_info_then_check(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, result, _ = run(
+        capsys, "generate", STITCH, "--dataset-dir", tmp_path, "--dataset-size", 4000, "--num-workers", 1
+    )
+    train = tmp_path / f"{STITCH}.npz"
+    assert code == 0
+    assert result == {
+        "name": STITCH,
+        "train": str(train),
+        "val": str(tmp_path / f"{STITCH}-val.npz"),
+        "rows": 20 * 201,
+        "sha256": file_sha256(train),
+    }
+    code, result, _ = run(capsys, "info", STITCH, "--dataset-dir", tmp_path)
+    assert code == 0
+    assert result["files"][str(train)]["arrays"]["qpos"] == {"shape": [4020, 2], "dtype": "float32"}
+    assert result["files"][str(train)]["sha256"] == file_sha256(train)
+    code, result, _ = run(capsys, "check", STITCH, "--dataset-dir", tmp_path)
+    assert code == 0
+    assert result["sound"]
+
+
+def test_seed_changes_the_data(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    results = [
+        run(
+            capsys,
+            "generate",
+            STITCH,
+            "--dataset-dir",
+            tmp_path / str(seed),
+            "--episodes",
+            1,
+            "--seed",
+            seed,
+            "--num-workers",
+            1,
+        )[1]
+        for seed in (0, 1)
+    ]
+    assert results[0]["sha256"] != results[1]["sha256"]
+
+
+def test_existing_dataset_needs_force(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ("generate", STITCH, "--dataset-dir", tmp_path, "--num-workers", 1, "--episodes")
+    assert run(capsys, *words, 1)[0] == 0
+    code, _, said = run(capsys, *words, 2)
+    assert code == 2
+    assert "add `--force` to replace it" in said
+    code, result, _ = run(capsys, *words, 2, "--force")
+    assert code == 0
+    assert result["rows"] == 402
+
+
+def test_episodes_and_size_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["generate", STITCH, "--episodes", "1", "--dataset-size", "200"])
+    assert caught.value.code == 2
+
+
+def test_info_without_files_describes_the_dataset(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, result, _ = run(capsys, "info", "cube-triple-play-singletask-task2-v0", "--dataset-dir", tmp_path)
+    assert code == 0
+    assert (result["name"], result["transitions"], result["files"]) == ("cube-triple-play-v0", 3_000_000, {})
+    assert result["environments"][2] == "cube-triple-play-singletask-task2-v0"
+
+
+def test_check_reports_what_is_broken(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    arrays = small_arrays()
+    np.savez(tmp_path / f"{NAME}.npz", **{**arrays, "actions": 3.0 * np.sign(arrays["actions"])})
+    np.savez(tmp_path / f"{NAME}-val.npz", **{**arrays, "qpos": np.full((33, 2), np.nan)})
+    code, result, said = run(capsys, "check", NAME, "--dataset-dir", tmp_path)
+    assert code == 2
+    assert not result["sound"]
+    assert result["findings"] == [
+        {
+            "file": f"{NAME}.npz",
+            "severity": "error",
+            "array": "actions",
+            "message": "`actions` must lie in [-1, 1], got [-3, 3]",
+        },
+        {
+            "file": f"{NAME}-val.npz",
+            "severity": "error",
+            "array": "qpos",
+            "message": "`qpos` must be finite, got NaN or infinity in 33 of 33 rows, first in row 0",
+        },
+    ]
+    assert "Findings in" in said
+
+
+def test_check_of_a_missing_dataset_fails(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, result, _ = run(capsys, "check", NAME, "--dataset-dir", tmp_path)
+    assert code == 2
+    assert [finding["message"] for finding in result["findings"]] == ["expected a file, got nothing"]
+
+
+def test_info_of_a_broken_file_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / f"{NAME}.npz").touch()
+    code, _, said = run(capsys, "info", NAME, "--dataset-dir", tmp_path)
+    assert code == 2
+    assert "got an empty file; make it anew with" in said
+
+
+def test_download_that_fails_tells_the_sources(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for proxy in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(proxy, "http://127.0.0.1:1")  # whatever the network, nothing leaves this machine
+    code, _, said = run(capsys, "download", NAME, "--dataset-dir", tmp_path)
+    assert code == 2
+    assert "https://rail.eecs.berkeley.edu/datasets/ogbench/" in said
+    assert MIRROR_URL in said
+
+
+@pytest.mark.parametrize("command", ["info", "generate", "download", "check"])
+def test_unknown_name_is_refused_with_the_closest(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    code, _, said = run(capsys, command, "cube-dobule-play-v0")
+    assert code == 2
+    assert "unknown dataset `cube-dobule-play-v0`; closest: cube-double-play-v0" in said
