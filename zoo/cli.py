@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -43,7 +44,9 @@ def run_program(body: Callable[[], dict[str, Any]], verbose: int = 1) -> int:
     """
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        print_result(body())
+        with warnings.catch_warnings():
+            warnings.showwarning = _print_warning
+            print_result(body())
     except UsageError as error:
         print(str(error), file=sys.stderr)
         return BAD_INPUT
@@ -83,3 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _interrupt(signum: int, frame: object) -> None:
     """Treat a polite request to stop like Ctrl-C."""
     raise KeyboardInterrupt(f"stopped by signal {signum}")
+
+
+def _print_warning(message: Warning | str, *where: object) -> None:
+    """Print a warning without the line of code that raised it."""
+    print(f"warning: {message}", file=sys.stderr, flush=True)

@@ -1,0 +1,200 @@
+"""The training program, end to end on a small generated maze dataset."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+import agents
+from zoo.datasets.generate import generate_dataset
+from zoo.train import main
+
+ENV = "pointmaze-medium-navigate-singletask-task1-v0"
+TINY = ["net_arch=[16,16]", "ensemble_size=2", "flow_steps=2", "batch_size=16", "horizon_length=2", "buffer_size=1000"]
+ROOT = Path(__file__).parents[2]
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")  # two episodes need not reach the goal
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    generate_dataset("pointmaze-medium-navigate-v0", folder, num_episodes=2, num_workers=1)
+    return folder
+
+
+def arguments(data: Path, logs: Path, *more: str, steps: int = 20) -> list[str]:
+    words = ["--algo", "qam", "--env", ENV, "--dataset-dir", str(data), "-f", str(logs), "--seed", "3", "--verbose", "0"]
+    words += ["--offline-steps", str(steps), "--eval-freq", "10", "--eval-episodes", "2", "--n-eval-envs", "1"]
+    return [*words, "--env-kwargs", "max_episode_steps=30", "--log-interval", "5", "-params", *TINY, *more]
+
+
+def train(capsys: pytest.CaptureFixture[str], words: list[str]) -> tuple[int, dict[str, Any], str]:
+    code = main(words)
+    output = capsys.readouterr()
+    last = output.out.strip().splitlines()[-1:] or ["{}"]
+    return code, json.loads(last[0]), output.err
+
+
+@pytest.fixture(scope="module")
+def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    logs = tmp_path_factory.mktemp("logs")
+    assert main(arguments(data, logs, "--label", "mine")) == 0
+    return logs / "qam" / f"{ENV}_1"
+
+
+def test_a_run_leaves_everything_in_its_folder(finished: Path) -> None:
+    names = {path.name.partition(".tfevents")[0] for path in finished.iterdir()}
+    assert names == {
+        "config.yml", "args.yml", "command.txt", "versions.json", "status.json", "progress.csv", "events.out",
+        "evaluations.npz", "checkpoint", f"{ENV}.zip", "best_model.zip", "learning_curve.png",
+    }  # fmt: skip
+
+
+def test_the_status_says_that_the_run_is_done(finished: Path) -> None:
+    status = json.loads((finished / "status.json").read_text())
+    assert {k: status[k] for k in ("state", "seed", "offline_step", "online_step")} == {
+        "state": "done",
+        "seed": 3,
+        "offline_step": 20,
+        "online_step": 0,
+    }
+
+
+def test_the_configuration_is_recorded_in_full(finished: Path) -> None:
+    config = yaml.safe_load((finished / "config.yml").read_text())
+    assert (config["algo"], config["env"], config["seed"], config["label"]) == ("qam", ENV, 3, "mine")
+    assert config["settings"]["horizon_length"] == 2
+    assert config["settings"]["tau"] == 0.005
+    assert config["dataset"]["size"] == 2000
+    assert set(config["settings"]) == set(agents.registry.settings_of(agents.QAM))
+
+
+def test_evaluations_are_in_sb3s_format(finished: Path) -> None:
+    with np.load(finished / "evaluations.npz") as found:
+        assert found["timesteps"].tolist() == [10, 20]
+        assert found["phase"].tolist() == [0, 0]
+        assert found["results"].shape == found["ep_lengths"].shape == found["successes"].shape == (2, 2)
+        assert found["successes"].dtype.kind in "iu"
+
+
+def test_the_final_model_loads_and_acts(finished: Path) -> None:
+    model = agents.QAM.load(finished / f"{ENV}.zip", device="cpu")
+    action, _ = model.predict(np.zeros(2, np.float32))
+    assert model.action_space.contains(action)
+
+
+def test_the_result_is_one_line_of_json(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, result, _ = train(capsys, arguments(data, tmp_path, steps=10))
+    assert code == 0
+    assert result["episodes"] == 2
+    assert 0 <= result["success"] <= 1
+    assert result["updates_per_s"] > 0
+    assert Path(result["run"]).is_dir()
+
+
+def test_two_runs_with_one_seed_are_identical(data: Path, tmp_path: Path, finished: Path) -> None:
+    assert main(arguments(data, tmp_path)) == 0
+    again = tmp_path / "qam" / f"{ENV}_1"
+    assert (again / "evaluations.npz").read_bytes() == (finished / "evaluations.npz").read_bytes()
+    first, second = (agents.QAM.load(folder / f"{ENV}.zip", device="cpu") for folder in (finished, again))
+    for name, value in first.policy.state_dict().items():
+        assert (value == second.policy.state_dict()[name]).all(), name
+
+
+def test_stacked_seeds_leave_one_run_folder_each(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, result, _ = train(capsys, [*arguments(data, tmp_path, steps=10), "--seeds", "4-5", "9"])
+    assert code == 0
+    assert [run["seed"] for run in result["runs"]] == [4, 5, 9]
+    for run in result["runs"]:
+        config = yaml.safe_load((Path(run["run"]) / "config.yml").read_text())
+        model = agents.QAM.load(Path(run["run"]) / f"{ENV}.zip", device="cpu")
+        assert config["seed"] == run["seed"] == model.seed
+        assert model.policy.num_replicas == 1
+
+
+def test_offline_and_online_share_one_axis(data: Path, tmp_path: Path) -> None:
+    words = [*arguments(data, tmp_path, "learning_starts=2"), "--online-steps", "20"]
+    assert main(words) == 0
+    with np.load(tmp_path / "qam" / f"{ENV}_1" / "evaluations.npz") as found:
+        assert found["timesteps"].tolist() == [10, 20, 30, 40]
+        assert found["phase"].tolist() == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--env", "scene-play-singletask-task9-v0"], "closest: scene-play-singletask-task"),
+        (["--algo", "qamm"], "unknown algorithm `qamm`; closest: qam"),
+        (["--algo", "qam", "--seeds", "1-x"], "`--seeds` expects numbers or ranges such as 0-11, got '1-x'"),
+        (["--algo", "qam", "--seeds", "1", "0-3"], "`--seeds` expects different seeds"),
+        (["--env", "Pendulum-v1", "--offline-steps", "5"], "has no dataset to train on offline"),
+        (["--env", "CartPole-v1", "--online-steps", "5"], "Discrete"),
+        (["-params", "rho"], "expects key=value"),
+        (["--log-folder", "/proc/nowhere"], "the log folder must be writable"),
+    ],
+)
+def test_bad_input_is_refused_before_any_work(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    base = ["--algo", "qam", "--env", ENV, "--dataset-dir", str(data), "-f", str(tmp_path / "logs"), "--verbose", "0"]
+    assert main([*base, *words]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.rglob("config.yml"))
+
+
+def test_a_full_disk_while_training_is_reported(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("zoo.evaluation.history.np.savez", full)
+    assert main(arguments(data, tmp_path)) == 1
+    assert "No space left on device" in capsys.readouterr().err
+    status = json.loads((tmp_path / "qam" / f"{ENV}_1" / "status.json").read_text())
+    assert status["state"] == "failed"
+
+
+def test_ctrl_c_writes_a_checkpoint_and_exits_with_3(data: Path, tmp_path: Path) -> None:
+    words = arguments(data, tmp_path, steps=1_000_000)
+    words[words.index("--eval-freq") + 1] = "1000000"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [sys.executable, "zoo/train.py", *words], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        log = tmp_path / "qam" / f"{ENV}_1" / "progress.csv"
+        deadline = time.monotonic() + 120
+        while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 3, errors
+    assert "checkpoint in" in errors
+    assert json.loads((log.parent / "status.json").read_text())["state"] == "interrupted"
+    (checkpoint,) = (log.parent / "checkpoint").iterdir()
+    assert agents.QAM.load(checkpoint / "model.zip", device="cpu").num_timesteps > 0
+
+
+def test_warnings_are_one_plain_line(data: Path, tmp_path: Path) -> None:
+    words = arguments(data, tmp_path, steps=1)
+    found = subprocess.run([sys.executable, "zoo/train.py", *words], capture_output=True, text=True, check=True, cwd=ROOT)
+    (line,) = [line for line in found.stderr.splitlines() if "no state in" in line]
+    assert line.startswith("warning: ")
+
+
+def test_help_answers_without_importing_torch() -> None:
+    code = "import sys; import zoo.train as t\ntry: t.main(['-h'])\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert found.stdout.strip().splitlines()[-1] == "False"
