@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import importlib
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -30,9 +31,7 @@ def make_env(env_id: str | EnvSpec, **env_kwargs: Any) -> gymnasium.Env[np.ndarr
     """
     spec = find_spec(env_id, **env_kwargs)
     with warnings.catch_warnings():
-        # OGBench imports MuJoCo's viewer, which complains where there is no display, and rounds its action bounds.
-        warnings.filterwarnings("ignore", message=".*DISPLAY environment variable is missing")
-        warnings.filterwarnings("ignore", message=".*precision lowered by casting")
+        ignore_startup_warnings()
         env = RepeatableEnv(_construct(spec, env_kwargs), keep_info=not is_ogbench(spec))
     refuse_other_than_flat(spec.id, env)
     return env
@@ -52,8 +51,11 @@ def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
     if isinstance(env_id, EnvSpec):
         spec = env_id
     else:
+        module, _, name = env_id.rpartition(":")
         try:
-            spec = gymnasium.spec(env_id)
+            if module:
+                importlib.import_module(module)
+            spec = gymnasium.spec(name)
         except (gymnasium.error.Error, ModuleNotFoundError) as error:
             from agents.common.validation import unknown_name_message
 
@@ -87,6 +89,12 @@ def refuse_other_than_flat(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
             )
 
 
+def ignore_startup_warnings() -> None:
+    """Filter the warnings that OGBench sets off whatever the user does, until the warning filters are restored."""
+    warnings.filterwarnings("ignore", module="glfw")  # MuJoCo's viewer is imported, and there may be no display
+    warnings.filterwarnings("ignore", message=".*precision lowered by casting")  # OGBench's own action bounds
+
+
 class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarray]):
     """Environment whose ``reset(seed=s)`` decides everything that follows, and that keeps off the global generator.
 
@@ -101,19 +109,19 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
     def __init__(self, env: gymnasium.Env[np.ndarray, np.ndarray], *, keep_info: bool) -> None:
         super().__init__(env)
         raw = env.unwrapped
-        # OGBench's manipulation scenes build both spaces anew at each look, and draw actions from them while they reset.
+        # OGBench's manipulation scenes build both spaces anew at each look, and draw actions from them in a reset.
         self.observation_space = env.observation_space
         self._reset_actions = env.action_space
         self.action_space = copy.deepcopy(env.action_space)
         if isinstance(getattr(type(raw), "action_space", None), property):
             raw.__class__ = type(type(raw).__name__, (type(raw),), {"action_space": self._reset_actions})
-        self._unwrapped = _WithoutComputeReward(raw) if hasattr(raw, "compute_reward") else raw
+        self._unwrapped: Any = _WithoutComputeReward(raw) if hasattr(raw, "compute_reward") else raw
         self._keep_info = keep_info
         self._draws_while_stepping = getattr(raw, "_teleport_info", None) is not None
         self._global_state = np.random.RandomState(0).get_state()
 
     @property
-    def unwrapped(self) -> gymnasium.Env[np.ndarray, np.ndarray]:
+    def unwrapped(self) -> Any:
         """The innermost environment, without what SB3 takes for the mark of a goal environment."""
         return self._unwrapped
 
@@ -168,7 +176,7 @@ class _WithoutComputeReward:
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
         object.__setattr__(self, "_env", env)
 
-    @property
+    @property  # type: ignore[misc]
     def __class__(self) -> type:  # isinstance() sees the environment's own class
         return type(object.__getattribute__(self, "_env"))
 

@@ -6,6 +6,7 @@ in one environment while the others play on. Workers here import no torch, and a
 
 from __future__ import annotations
 
+import atexit
 import functools
 import multiprocessing
 import multiprocessing.connection
@@ -13,6 +14,7 @@ import os
 import signal
 import threading
 import traceback
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -120,8 +122,8 @@ class EnvGroup:
 class EnvPool:
     """Environments in at most one process per processor core; a single environment stays in this process.
 
-    Building begins at once and in the background; ``spaces`` and ``advance`` wait for it. Workers leave Ctrl-C to
-    this process and end with it, however it ends.
+    Building begins at once and in the background; ``spaces`` and ``advance`` wait for it. Worker processes leave Ctrl-C
+    and a scheduler's polite kill to this process, and end with it, however it ends.
 
     :param spec: the environment's spec.
     :param env_kwargs: its constructor arguments.
@@ -137,6 +139,9 @@ class EnvPool:
             [_InProcess(builders[0])] if n_envs == 1 else [_Process(build, spec) for build in builders]
         )
         self._spaces: Spaces | None = None
+        # Before multiprocessing's own exit handler, which asks in the way that workers ignore, and then waits.
+        self._at_exit = functools.partial(_close_if_open, weakref.ref(self))
+        atexit.register(self._at_exit)
 
     @property
     def n_processes(self) -> int:
@@ -159,15 +164,17 @@ class EnvPool:
         :return: what happened.
         :raises WorkerError: if an environment raised or a process died.
         """
+        _ = self.spaces
         n_workers = len(self._workers)
-        playing = set(numbers)
-        openings = sorted(range(self.n_envs), key=lambda number: number in playing)  # idle environments come first
+        rows: list[list[int]] = [[] for _ in self._workers]
+        for row, number in enumerate(numbers):
+            rows[number % n_workers].append(row)
         offers: list[list[int]] = [[] for _ in self._workers]
+        playing = set(numbers)
+        openings = sorted(range(self.n_envs), key=playing.__contains__)  # idle environments come first
         for position, number in zip(range(len(seeds)), openings, strict=False):
             offers[number % n_workers].append(position)
-        rows = [[row for row, number in enumerate(numbers) if number % n_workers == w] for w in range(n_workers)]
         busy = [worker for worker in range(n_workers) if rows[worker] or offers[worker]]
-        _ = self.spaces
         for worker in busy:
             own_numbers = [numbers[row] // n_workers for row in rows[worker]]
             self._workers[worker].send(own_numbers, chunks[rows[worker]], [seeds[p] for p in offers[worker]])
@@ -189,6 +196,14 @@ class EnvPool:
         for worker in self._workers:
             worker.close()
         self._workers = []
+        atexit.unregister(self._at_exit)
+
+
+def _close_if_open(reference: weakref.ref[EnvPool]) -> None:
+    """Close a pool that somebody still holds."""
+    pool = reference()
+    if pool is not None:
+        pool.close()
 
 
 class _Worker(Protocol):
@@ -230,8 +245,7 @@ class _Process:
         context = _context(spec)
         self._name = spec.id
         self._connection, theirs = context.Pipe()
-        # Arguments of a daemon: it ends when this interpreter exits without having closed it.
-        self._process = context.Process(target=_serve, args=(theirs, CloudpickleWrapper(build)), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, CloudpickleWrapper(build)), daemon=True)  # type: ignore[attr-defined, type-var]
         self._process.start()
         theirs.close()
 
@@ -266,12 +280,10 @@ class _Process:
             self._process.join()
         self._process.close()
 
-    def _explain_death(self) -> BaseException:
+    def _explain_death(self) -> WorkerError:
         """Return the exception for a process that is gone."""
         self._process.join(CLOSE_SECONDS)
         code = self._process.exitcode
-        if code == -signal.SIGTERM:  # a job scheduler stops every process of a job; this one's own signal may be late
-            return KeyboardInterrupt("an environment process was asked to stop")
         how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
         return WorkerError(
             f"an environment process of `{self._name}` {how} while it was needed; "
@@ -282,6 +294,7 @@ class _Process:
 def _serve(connection: multiprocessing.connection.Connection, build: CloudpickleWrapper) -> None:
     """Run a worker process: build the group, then answer until the other side hangs up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     kind, group = _attempt(build)
     answer = (kind, group.spaces if kind == "done" else group)
@@ -320,7 +333,7 @@ def _context(spec: EnvSpec) -> multiprocessing.context.BaseContext:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     simulator = [spec.entry_point.partition(":")[0]] if isinstance(spec.entry_point, str) else []
-    context.set_forkserver_preload(["zoo.envs.pool", "ogbench", *simulator])
+    context.set_forkserver_preload(["zoo.envs.preload", *simulator])
     return context
 
 

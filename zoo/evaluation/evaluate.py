@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,13 +23,17 @@ NOISE_PLANS = 16  # plans whose noise is drawn at a time; part of the result, li
 
 
 class ChunkPolicy(Protocol):
-    """A policy that plans chunks of actions for S stacked replicas (seeds of one algorithm).
+    """A policy that plans chunks of actions for S stacked replicas (seeds of one algorithm)."""
 
-    ``horizon_length`` is H, the actions in a plan; ``num_replicas`` is S.
-    """
+    @property
+    def horizon_length(self) -> int:
+        """H, the actions in a plan."""
+        ...
 
-    horizon_length: int
-    num_replicas: int
+    @property
+    def num_replicas(self) -> int:
+        """S."""
+        ...
 
     def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
         """Return the noise of some plans of one replica, drawn on the CPU.
@@ -104,7 +110,11 @@ class Evaluator:
     @property
     def spaces(self) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]:
         """Observation and action space; waits until the environments are built."""
-        return self._open_pool().spaces
+        try:
+            return self._open_pool().spaces
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def n_processes(self) -> int:
@@ -127,7 +137,7 @@ class Evaluator:
             policy of replica k alone, with ``replicas=[k]``, plays the same episodes as in the stack.
         :return: what happened.
         :raises ValueError: if ``replicas`` has another length, or planned actions have another shape or are not finite.
-        :raises zoo.envs.pool.WorkerError: if an environment fails.
+        :raises zoo.envs.pool.WorkerError: if an environment fails in its process, or the process dies.
         """
         names = list(range(policy.num_replicas)) if replicas is None else list(replicas)
         if len(names) != policy.num_replicas:
@@ -135,7 +145,8 @@ class Evaluator:
                 f"`replicas` must name {policy.num_replicas} replicas, got {len(names)}; give one number each"
             )
         try:
-            endings = self._play(policy, names)
+            with _global_generators_kept():
+                endings = self._play(policy, names)
         except BaseException:
             self.close()  # its episodes are left in the middle
             raise
@@ -144,8 +155,8 @@ class Evaluator:
 
     def _play(self, policy: ChunkPolicy, names: Sequence[int]) -> dict[tuple[int, int], Ending]:
         """Play all (replica, episode) jobs; any environment takes the next one when it is free."""
-        pool = self._open_pool()
         observation_space, action_space = self.spaces
+        pool = self._open_pool()
         jobs = list(itertools.product(range(len(names)), range(self.episodes)))
         observations = np.zeros((len(names), self.episodes, *observation_space.shape), observation_space.dtype)
         noise = _NoiseStock(policy, self.seed, names, self.episodes)
@@ -174,6 +185,20 @@ class Evaluator:
         if self._pool is None:
             self._pool = EnvPool(self._spec, self._env_kwargs, self.n_envs)
         return self._pool
+
+
+@contextlib.contextmanager
+def _global_generators_kept() -> Iterator[None]:
+    """Put the global generators back, whatever an environment in this process or the policy draws from them."""
+    import torch
+
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
 
 
 class _NoiseStock:
@@ -224,11 +249,11 @@ def _plan(
     action_space: gymnasium.spaces.Box,
 ) -> np.ndarray:
     """Return the planned actions of some rows, shape (len(rows), H, A), after a look at their shape and values."""
-    actions = np.asarray(policy.plan(observations, noise))
+    actions: np.ndarray = np.asarray(policy.plan(observations, noise))
     expected = (*observations.shape[:2], policy.horizon_length, *action_space.shape)
     if actions.shape != expected:
         raise ValueError(f"planned actions must have the shape (S, N, H, A) = {expected}, got {actions.shape}")
-    chunks = actions[rows].astype(action_space.dtype, copy=False)
+    chunks: np.ndarray = actions[rows].astype(action_space.dtype, copy=False)
     if not np.isfinite(chunks).all():
         replicas = sorted({int(replica) for replica in rows[0][~np.isfinite(chunks).all(axis=(1, 2))]})
         raise ValueError(

@@ -1,0 +1,216 @@
+import warnings
+
+import gymnasium
+import numpy as np
+import pytest
+from stable_baselines3.common.env_checker import check_env
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from tests.zoo.envs import toys
+from zoo.cli import UsageError
+from zoo.envs.make import make_env
+
+POINTMAZE = "pointmaze-medium-singletask-task1-v0"
+CUBE = "cube-single-singletask-task1-v0"
+FAMILIES = [
+    POINTMAZE,
+    "antmaze-medium-singletask-task1-v0",
+    "humanoidmaze-medium-singletask-task1-v0",
+    "antsoccer-arena-singletask-task4-v0",
+    "pointmaze-teleport-singletask-task1-v0",
+    pytest.param(CUBE, marks=pytest.mark.slow),
+    pytest.param("cube-double-singletask-task2-v0", marks=pytest.mark.slow),
+    pytest.param("scene-singletask-task4-v0", marks=pytest.mark.slow),
+    pytest.param("puzzle-3x3-singletask-task1-v0", marks=pytest.mark.slow),
+]
+
+
+def episode(env: gymnasium.Env, seed: int | None, steps: int = 40) -> np.ndarray:
+    """Play fixed random actions and return everything the simulator knows after each step."""
+    actions = np.random.default_rng(0).uniform(-1, 1, (steps, *env.action_space.shape)).astype(np.float32)
+    observation, _ = env.reset(seed=seed)
+    data = env.unwrapped.data
+    rows = [np.concatenate([observation, data.qpos, data.qvel, data.ctrl, data.qacc_warmstart])]
+    for action in actions:
+        observation, reward, *_ = env.step(action)
+        rows.append(np.concatenate([observation, data.qpos, data.qvel, data.ctrl, data.qacc_warmstart + reward]))
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("env_id", FAMILIES)
+def test_the_same_seed_gives_the_same_bits_again_and_in_a_new_instance(env_id: str) -> None:
+    env = make_env(env_id)
+    first, other, again = episode(env, 5), episode(env, 6), episode(env, 5)
+    np.random.random(3)
+    elsewhere = episode(make_env(env_id), 5)
+    np.testing.assert_array_equal(again, first)
+    np.testing.assert_array_equal(elsewhere, first)
+    assert (other != first).any()
+
+
+@pytest.mark.parametrize("env_id", FAMILIES)
+def test_resets_without_a_seed_follow_from_the_last_seed(env_id: str) -> None:
+    env = make_env(env_id)
+    env.reset(seed=5)
+    first = [episode(env, None, 3), episode(env, None, 3)]
+    np.random.random(3)
+    env.reset(seed=5)
+    np.testing.assert_array_equal([episode(env, None, 3), episode(env, None, 3)], first)
+    assert (first[0] != first[1]).any()
+
+
+def test_a_seeded_sb3_vector_environment_repeats_its_sequence_of_episodes() -> None:
+    def observations() -> np.ndarray:
+        venv = DummyVecEnv([lambda: make_env(POINTMAZE, max_episode_steps=4)] * 2)
+        venv.seed(3)  # SB3 seeds the first reset only
+        return np.array([venv.reset(), *(venv.step(np.full((2, 2), 0.5, np.float32))[0] for _ in range(13))])
+
+    np.testing.assert_array_equal(observations(), observations())
+
+
+def test_an_environment_never_seeded_starts_differently_in_each_instance() -> None:
+    starts = [make_env(POINTMAZE).reset()[0] for _ in range(2)]
+    assert (starts[0] != starts[1]).any()
+
+
+def test_teleport_exits_follow_the_seed() -> None:
+    env = make_env("pointmaze-teleport-singletask-task1-v0")
+
+    def exits(seed: int) -> list[float]:
+        env.reset(seed=seed)
+        places = []
+        for _ in range(12):
+            env.unwrapped.set_xy(np.array(env.unwrapped._teleport_info["teleport_in_xys"][0]))
+            env.step(np.zeros(2, np.float32))
+            np.random.random()  # somebody else draws from the global generator in between
+            places.append(float(env.unwrapped.get_xy()[0]))
+        return places
+
+    assert exits(1) == exits(1)
+    assert len(set(exits(1))) > 1
+    assert exits(1) != exits(2)
+
+
+@pytest.mark.parametrize("env_id", [POINTMAZE, "pointmaze-teleport-singletask-task1-v0"])
+def test_the_global_generator_is_left_as_it_was(env_id: str) -> None:
+    env = make_env(env_id)
+    np.random.seed(3)
+    np.random.standard_normal()  # leaves a second normal number cached, which is part of the state
+    expected = np.random.RandomState(3)
+    expected.standard_normal()
+    env.reset(seed=1)
+    env.reset()
+    env.step(env.action_space.sample())
+    assert np.random.standard_normal() == expected.standard_normal()
+    assert np.random.standard_normal() == expected.standard_normal()
+
+
+def test_a_reset_leaves_the_users_action_samples_alone() -> None:
+    env = make_env(POINTMAZE)
+    env.action_space.seed(4)
+    expected = gymnasium.spaces.Box(env.action_space.low, env.action_space.high, dtype=np.float32, seed=4)
+    env.reset(seed=1)
+    np.testing.assert_array_equal(env.action_space.sample(), expected.sample())
+
+
+def test_info_is_success_under_both_names_and_nothing_else() -> None:
+    env = make_env(POINTMAZE)
+    assert env.reset(seed=0)[1] == {}
+    env.unwrapped.set_xy(np.array(env.unwrapped.cur_goal_xy))
+    _, reward, terminated, _, info = env.step(np.zeros(2, np.float32))
+    assert info == {"success": 1, "is_success": True}
+    assert (reward, terminated) == (0.0, True)
+
+
+def test_success_reaches_sb3_through_monitor_and_vector_environment() -> None:
+    venv = DummyVecEnv([lambda: Monitor(make_env(POINTMAZE))])
+    venv.reset()
+    raw = venv.envs[0].unwrapped
+    raw.set_xy(np.array(raw.cur_goal_xy))
+    _, _, dones, infos = venv.step(np.zeros((1, 2), np.float32))
+    assert dones[0]
+    assert infos[0]["is_success"] is True
+    assert infos[0]["episode"]["l"] == 1
+
+
+def test_an_environment_without_success_keeps_its_own_info() -> None:
+    env = make_env("Pendulum-v1")
+    env.reset(seed=0)
+    assert "success" not in env.step(np.zeros(1, np.float32))[4]
+    assert env.spec.max_episode_steps == 200
+
+
+@pytest.mark.parametrize("env_id", [POINTMAZE, pytest.param(CUBE, marks=pytest.mark.slow), "Pendulum-v1"])
+def test_sb3_check_env_passes(env_id: str) -> None:
+    env = make_env(env_id)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # advice about action ranges
+        check_env(env)
+
+
+@pytest.mark.slow
+def test_a_manipulation_scene_hides_only_the_mark_of_a_goal_environment() -> None:
+    env = make_env(CUBE)
+    assert not hasattr(env.unwrapped, "compute_reward")
+    assert isinstance(env.unwrapped, type(env.env.unwrapped))
+    env.unwrapped._success = True  # the wrapped environment is what changes
+    assert env.env.unwrapped._success is True
+    assert env.env.unwrapped.compute_reward() <= 0
+    assert env.observation_space is env.observation_space
+
+
+@pytest.mark.slow
+def test_building_a_manipulation_scene_warns_of_nothing() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make_env(CUBE).reset(seed=0)
+
+
+def test_constructor_arguments_are_passed_on() -> None:
+    assert make_env(POINTMAZE, maze_unit=2.0).unwrapped._maze_unit == 2.0
+
+
+def test_a_module_prefix_registers_the_environment() -> None:
+    assert make_env(toys.TOY).reset(seed=0)[0].shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "message"),
+    [
+        ("cube-double-play-singletask-task2-v0", "unknown environment .*closest: cube-double-singletask-task2-v0"),
+        ("Pendulum-v7", "unknown environment `Pendulum-v7`; closest: Pendulum-v1"),
+        ("no_such_package:Toy-v0", "unknown environment `no_such_package:Toy-v0`"),
+        ("cube-double-v0", "goal-conditioned.*cube-double-singletask-task1-v0"),
+        ("visual-cube-double-singletask-task1-v0", "image observations, expected vectors"),
+        ("CartPole-v1", r"`CartPole-v1` has the action space Discrete"),
+        ("DictToy-v0", "`DictToy-v0` has the observation space Dict, expected a one-dimensional Box"),
+        ("ImageToy-v0", r"`ImageToy-v0` has the observation space Box\(8, 8, 3\)"),
+    ],
+)
+def test_an_environment_that_cannot_be_used_is_refused_by_name(env_id: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        make_env(env_id)
+
+
+def test_an_unknown_constructor_argument_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"`Toy-v0` does not take these arguments, got \{'speed': 2\}"):
+        make_env("Toy-v0", speed=2)
+
+
+def test_a_missing_package_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(self: object) -> None:
+        raise gymnasium.error.DependencyNotInstalled("pip install box")
+
+    monkeypatch.setattr(toys.ToyEnv, "__init__", build)
+    with pytest.raises(UsageError, match="`Toy-v0` needs a package that is not installed: pip install box"):
+        make_env("Toy-v0")
+
+
+def test_other_type_errors_of_a_constructor_are_not_blamed_on_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(self: object, success: str) -> None:
+        raise TypeError("a bug")
+
+    monkeypatch.setattr(toys.ToyEnv, "__init__", build)
+    with pytest.raises(TypeError, match="a bug"):
+        make_env("Toy-v0", success="sign")

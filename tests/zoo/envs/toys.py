@@ -1,0 +1,76 @@
+"""Environments that are cheap, chaotic and fail on demand; importable in worker processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+TOY = "tests.zoo.envs.toys:Toy-v0"
+
+
+class ToyEnv(gymnasium.Env[np.ndarray, np.ndarray]):
+    """Chaotic in its actions, so that one wrong bit of one action shows; episodes of 5 to 29 steps, drawn at reset.
+
+    :param success: ``"sign"`` of the last state, ``"torch"`` is imported in this process, or None for no such entry.
+    :param failure: what ``step`` does while the file exists: ``"raise"``, or send itself the signal of that name.
+    :param failure_file: the file.
+    """
+
+    observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float64)
+    action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+
+    def __init__(
+        self, success: str | None = "sign", failure: str | None = None, failure_file: str = os.devnull
+    ) -> None:
+        self.success, self.failure, self.failure_file = success, failure, Path(failure_file)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.state = self.np_random.standard_normal(3)
+        self.remaining = int(self.np_random.integers(5, 30))
+        return self.state.copy(), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        if self.failure is not None and self.failure_file.exists():
+            self._fail()
+        assert self.remaining > 0, "stepped after the end"
+        assert action.shape == (2,)
+        assert action.dtype == np.float32
+        x, y, z = self.state
+        self.state = np.array([np.sin(27 * y + float(action[0])), np.cos(35 * z + float(action[1])), np.sin(29 * x)])
+        self.remaining -= 1
+        return self.state.copy(), float(self.state.sum()), self.remaining == 0, False, self._info()
+
+    def _info(self) -> dict[str, Any]:
+        if self.success is None:
+            return {}
+        return {"success": float(self.state[0] > 0) if self.success == "sign" else "torch" in sys.modules}
+
+    def _fail(self) -> None:
+        if self.failure == "raise":
+            raise ArithmeticError("the toy broke")
+        os.kill(os.getpid(), getattr(signal, str(self.failure)))
+
+
+class DictToyEnv(ToyEnv):
+    """Has a Dict observation space."""
+
+    observation_space = spaces.Dict({"position": spaces.Box(-1.0, 1.0, (3,))})
+
+
+class ImageToyEnv(ToyEnv):
+    """Has image observations."""
+
+    observation_space = spaces.Box(0, 255, (8, 8, 3), np.uint8)
+
+
+gymnasium.register("Toy-v0", entry_point="tests.zoo.envs.toys:ToyEnv")
+gymnasium.register("DictToy-v0", entry_point="tests.zoo.envs.toys:DictToyEnv")
+gymnasium.register("ImageToy-v0", entry_point="tests.zoo.envs.toys:ImageToyEnv")
