@@ -14,7 +14,7 @@ from typing import IO, Any, Literal
 import numpy as np
 
 from zoo.cli import UsageError
-from zoo.datasets.environment import env_spaces, global_numpy_seed, make_env, without_startup_noise
+from zoo.datasets.environment import env_spaces, global_numpy_seed, make_raw_env, without_startup_noise
 from zoo.datasets.files import dataset_files, file_sha256, folder_option, recorded_sha256
 from zoo.datasets.names import NUM_TASKS, DatasetSpec
 
@@ -177,7 +177,7 @@ def check_dataset(path: Path, spec: DatasetSpec) -> list[Finding]:
     findings = check_structure(path, spec)
     if any(finding.severity == "error" for finding in findings):
         return findings
-    env = make_env(spec.env_id)
+    env = make_raw_env(spec.env_id)
     findings += check_shapes(path, env)
     env.close()
     findings += _check_checksum(path)
@@ -281,7 +281,7 @@ def _check_tasks(arrays: Mapping[str, np.ndarray], spec: DatasetSpec) -> list[Fi
     unsolved = []
     for task in range(1, NUM_TASKS + 1):
         env_id = f"{spec.environment}-singletask-task{task}-v0"
-        env = make_env(env_id)
+        env = make_raw_env(env_id)
         _, masks = relabel(env_id, arrays, env)
         env.close()
         if masks.all():

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.datasets.environment import env_spaces, global_numpy_seed, make_env
+from zoo.datasets.environment import env_spaces, global_numpy_seed, make_raw_env
 from zoo.datasets.files import SPLITS, atomic_path
 from zoo.datasets.names import DATASETS, DatasetSpec
 
@@ -66,7 +66,7 @@ class _MazeCollector:
     """Point mass that follows the shortest path, with noise."""
 
     def __init__(self, spec: DatasetSpec) -> None:
-        self.env = make_env(spec.env_id, terminate_at_goal=False, max_episode_steps=spec.steps + 1)
+        self.env = make_raw_env(spec.env_id, terminate_at_goal=False, max_episode_steps=spec.steps + 1)
         self.kind = spec.kind
         self.noise = oracle_settings(spec)["action_noise"]
         self.cells, self.junctions = _maze_cells(self.env.unwrapped.maze_map)
@@ -121,7 +121,7 @@ class _ManipulationCollector:
     """Robot arm that follows one scripted oracle after the other."""
 
     def __init__(self, spec: DatasetSpec) -> None:
-        self.env = make_env(
+        self.env = make_raw_env(
             spec.env_id, terminate_at_goal=False, mode="data_collection", max_episode_steps=spec.steps + 1
         )
         self.spec = spec

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 
-def make_env(env_id: str, **settings: Any) -> Any:
+def make_raw_env(env_id: str, **settings: Any) -> Any:
     """Make an OGBench environment without a rendering context.
 
     :param env_id: gymnasium id, e.g. ``"cube-double-v0"``.
@@ -39,9 +39,10 @@ def env_spaces(env: Any) -> tuple[Any, Any]:
 @contextlib.contextmanager
 def without_startup_noise() -> Iterator[None]:
     """Hide warnings that say nothing about the user's work."""
+    from zoo.envs.make import ignore_startup_warnings
+
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="glfw")  # looks for a display when MuJoCo's viewer is imported
-        warnings.filterwarnings("ignore", message=".*precision lowered by casting")  # OGBench's own action bounds
+        ignore_startup_warnings()
         yield
 
 

@@ -25,7 +25,7 @@ from zoo.datasets.check import (
     require_sound,
 )
 from zoo.datasets.download import DownloadError, download_dataset
-from zoo.datasets.environment import make_env
+from zoo.datasets.environment import make_raw_env
 from zoo.datasets.files import SPLITS, dataset_files, file_sha256, folder_option, recorded_sha256
 from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import DatasetName, parse_env_name
@@ -100,7 +100,7 @@ def load_dataset(
         raise UsageError(str(error)) from error
     path = _find_file(name, dataset_dir, dataset, size, split)
     require_sound(check_structure(path, name.spec), name.spec, path)
-    env = make_env(name.env_id)
+    env = make_raw_env(name.env_id)
     try:
         require_sound(check_shapes(path, env), name.spec, path)
         digest = _verified_sha256(path, name)

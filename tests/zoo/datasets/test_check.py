@@ -20,7 +20,7 @@ from zoo.datasets.check import (
     remedy,
     require_sound,
 )
-from zoo.datasets.environment import make_env
+from zoo.datasets.environment import make_raw_env
 from zoo.datasets.files import checksum_file, dataset_files
 from zoo.datasets.names import DATASETS
 
@@ -142,7 +142,7 @@ def test_single_number_in_place_of_an_array_is_found(write_dataset: Write) -> No
 
 def test_sizes_of_another_environment_are_found(write_dataset: Write) -> None:
     path = write_dataset(observations=np.zeros((ROWS, 29), np.float32), actions=np.zeros((ROWS, 8), np.float32))
-    env = make_env("pointmaze-medium-v0")
+    env = make_raw_env("pointmaze-medium-v0")
     assert [finding.message for finding in check_shapes(path, env)] == [
         "`observations` must have rows of shape (2,) as in the environment, got (29,)",
         "`actions` must have rows of shape (2,) as in the environment, got (8,)",
@@ -259,7 +259,7 @@ def test_relabelling_in_parts_equals_distance_to_the_goal(monkeypatch: pytest.Mo
     monkeypatch.setattr("zoo.datasets.check._CHUNK_ROWS", 7)
     env_id = TASK_1.replace("navigate-", "")
     qpos = small_arrays()["qpos"]
-    rewards, masks = relabel(env_id, {"qpos": qpos}, make_env(env_id))
+    rewards, masks = relabel(env_id, {"qpos": qpos}, make_raw_env(env_id))
     is_success = np.linalg.norm(qpos - np.array([20.0, 20.0]), axis=1) <= 1.0
     np.testing.assert_array_equal(rewards, np.where(is_success, 0.0, -1.0))
     np.testing.assert_array_equal(masks, np.where(is_success, 0.0, 1.0))
@@ -267,7 +267,7 @@ def test_relabelling_in_parts_equals_distance_to_the_goal(monkeypatch: pytest.Mo
 
 def test_relabelling_leaves_the_global_generator_alone() -> None:
     env_id = TASK_1.replace("navigate-", "")
-    env = make_env(env_id)
+    env = make_raw_env(env_id)
     np.random.seed(3)
     expected = np.random.uniform()
     np.random.seed(3)

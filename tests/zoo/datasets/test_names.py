@@ -7,7 +7,7 @@ import re
 import pytest
 
 from zoo.cli import UsageError
-from zoo.datasets.environment import make_env
+from zoo.datasets.environment import make_raw_env
 from zoo.datasets.names import DATASETS, NUM_TASKS, parse_env_name, parse_name, single_task_names
 
 
@@ -78,7 +78,7 @@ def test_every_state_based_task_of_ogbench_is_in_the_table() -> None:
 
 @pytest.mark.parametrize("env_id", ["pointmaze-medium-v0", "cube-single-v0"])
 def test_environments_have_the_number_of_tasks_assumed(env_id: str) -> None:
-    env = make_env(env_id)
+    env = make_raw_env(env_id)
     assert env.unwrapped.num_tasks == NUM_TASKS
     env.close()
 
