@@ -37,6 +37,7 @@ class PublishedSet:
     :param proposed: the method that the authors propose.
     :param protocol: fields of `zoo.run.PROTOCOL` on most domains.
     :param domains: domain -> the fields that differ there.
+    :param methods: method -> the fields that differ for it.
     :param raw: where the data of single runs are, or None.
     """
 
@@ -45,17 +46,19 @@ class PublishedSet:
     proposed: str
     protocol: dict[str, Any]
     domains: dict[str, dict[str, Any]]
+    methods: dict[str, dict[str, Any]]
     raw: dict[str, Any] | None
 
-    def protocol_of(self, domain: str) -> dict[str, Any]:
-        """Return the protocol on one domain.
+    def protocol_of(self, method: str, domain: str) -> dict[str, Any]:
+        """Return the protocol of one method on one domain.
 
+        :param method: its published name.
         :param domain: e.g. ``"scene-play"``.
         :return: fields of `zoo.run.PROTOCOL`; None where the source does not say.
         """
         from zoo.run import describe_layers
 
-        protocol = {**self.protocol, **self.domains.get(domain, {})}
+        protocol = {**self.protocol, **self.domains.get(domain, {}), **self.methods.get(method, {})}
         return {**protocol, "net_arch": describe_layers(protocol["net_arch"])}
 
 
@@ -90,9 +93,17 @@ def load_set(name: str) -> PublishedSet:
     if name not in sets:
         raise UsageError(unknown_name_message("set of published scores", name, sets))
     entry = sets[name]
-    about = {key: str(entry[key]) for key in ("title", "authors", "reference", "date", "source")}
+    about: dict[str, Any] = {key: str(entry[key]) for key in ("title", "authors", "reference", "date", "source")}
     about["notes"] = list(entry["notes"])
-    return PublishedSet(name, about, entry["proposed"], entry["protocol"], entry["domains"], entry.get("raw"))
+    return PublishedSet(
+        name,
+        about,
+        entry["proposed"],
+        entry["protocol"],
+        entry["domains"],
+        entry.get("methods", {}),
+        entry.get("raw"),
+    )
 
 
 def load_means(published: PublishedSet) -> pd.DataFrame:
@@ -113,7 +124,7 @@ def load_runs(published: PublishedSet) -> pd.DataFrame | None:
     The seed is the number of a column. It pairs nothing: the columns of two tasks, or methods, are in other orders.
 
     :param published: the set.
-    :return: columns `zoo.run.EVALUATION_COLUMNS`, or None if nothing was imported.
+    :return: columns `zoo.run.EVALUATION_COLUMNS` without returns and lengths, or None if nothing was imported.
     :raises UsageError: if the imported file is damaged.
     """
     import zipfile
@@ -121,7 +132,7 @@ def load_runs(published: PublishedSet) -> pd.DataFrame | None:
     import numpy as np
     import pandas as pd
 
-    from zoo.run import EVALUATION_COLUMNS, split_environment
+    from zoo.run import split_environment
 
     path = imported_path(published.name)
     if not path.exists():
@@ -134,7 +145,8 @@ def load_runs(published: PublishedSet) -> pd.DataFrame | None:
         raise UsageError(f"`{path}` cannot be read ({error}); run `zoo published import {published.name}`") from error
     where = np.nonzero(successes != _NOT_EVALUATED)
     method, environment, step, seed = where
-    parts = np.array([split_environment(str(name)) for name in environments])
+    methods = methods.astype(object)  # shares one string between all rows
+    parts = np.array([split_environment(str(name)) for name in environments], dtype=object)
     count = successes[where].astype(int)
     columns = {
         "method": methods[method],
@@ -147,11 +159,9 @@ def load_runs(published: PublishedSet) -> pd.DataFrame | None:
         "successes": count,
         "episodes": int(episodes),
         "score": count / int(episodes),
-        "return": np.nan,
-        "length": np.nan,
         "run": published.name,
     }
-    return pd.DataFrame(columns, columns=list(EVALUATION_COLUMNS))
+    return pd.DataFrame(columns)
 
 
 def published_name(algorithm: str) -> str | None:
@@ -196,8 +206,6 @@ def read_pickle_of_arrays(data: bytes) -> dict[tuple[str, ...], np.ndarray]:
     import io
     import pickle
 
-    import numpy as np
-
     class Reader(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> Any:
             """Return the stand-in for one of numpy's names."""
@@ -216,7 +224,7 @@ def read_pickle_of_arrays(data: bytes) -> dict[tuple[str, ...], np.ndarray]:
                 raise ValueError(f"it has the key {key!r}")
             if not isinstance(parts, _ArrayParts):
                 raise ValueError(f"`{', '.join(key)}` is a {type(parts).__name__}")
-            result[key] = np.frombuffer(parts.data, dtype=parts.dtype).reshape(parts.shape, order=parts.order)
+            result[key] = parts.array
     except Exception as error:  # a damaged pickle may raise anything
         raise ValueError(
             f"expected a pickle of arrays under tuples of strings and nothing else, refused this one: {error}"
@@ -240,21 +248,21 @@ class _DtypeParts:
 class _ArrayParts:
     """Stands in for an array while a pickle is read."""
 
-    __slots__ = ("data", "dtype", "order", "shape")
+    __slots__ = ("array",)
 
     def __init__(self, kind: str, shape: tuple[int, ...], code: bytes) -> None:
         if kind != "ndarray":
             raise ValueError("it builds something that is not an array")
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        """Take shape, type and bytes: (version, shape, dtype, is Fortran order, bytes)."""
+        """Build the array: (version, shape, dtype, is Fortran order, bytes)."""
         import numpy as np
 
-        _, self.shape, dtype, fortran, self.data = state
-        self.dtype = np.dtype(dtype.code if isinstance(dtype, _DtypeParts) else None)
-        self.order = "F" if fortran else "C"
-        if self.dtype.kind not in _NUMBER_KINDS or not isinstance(self.data, bytes):
+        _, shape, parts, is_fortran, data = state
+        dtype = np.dtype(parts.code if isinstance(parts, _DtypeParts) else None)
+        if dtype.kind not in _NUMBER_KINDS or not isinstance(data, bytes):
             raise ValueError("it holds an array of something else than numbers")
+        self.array = np.frombuffer(data, dtype).reshape(shape, order="F" if is_fortran else "C")
 
 
 def _metadata() -> dict[str, Any]:
@@ -359,11 +367,10 @@ def _save(arrays: dict[str, np.ndarray], path: Path) -> None:
     """Write the arrays, whole or not at all."""
     import numpy as np
 
-    from zoo.datasets.files import atomic_path
+    from zoo.run_folder import write_atomically
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+    write_atomically(path, lambda temporary: np.savez_compressed(temporary, **arrays))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ import yaml
 
 from zoo.cli import UsageError
 from zoo.datasets.names import parse_env_name
+from zoo.run_folder import STATES
 
-STATES = ("running", "done", "failed", "interrupted")
 PHASES = ("offline", "online")
 """Names of the values 0 and 1 of ``phase`` in ``evaluations.npz``."""
 
@@ -40,7 +41,9 @@ PROTOCOL = (
 """What must agree before two runs of an algorithm may share a row."""
 
 _SAME_ON_ALL_TASKS = ("offline_steps", "online_steps", "eval_episodes")
-_NOT_SETTINGS = ("seed", "seeds", "device", "verbose", "num_threads", "tensorboard_log", "net_arch")
+# Settings that change no score, and those that `PROTOCOL` names already.
+_NOT_SETTINGS = {"seed", "seeds", "device", "verbose", "tensorboard_log", "precision", "compile"}
+_NOT_SETTINGS |= {"net_arch", "sparse", "pretrain_steps"}
 _RUN_FILES = ("status.json", "evaluations.npz")
 _ARRAYS = ("timesteps", "results", "ep_lengths", "successes", "phase")
 
@@ -97,6 +100,7 @@ class RunTables:
         return [{"path": str(row["run"]), "reason": str(row["problem"])} for _, row in bad.iterrows()]
 
 
+@cache
 def split_environment(name: str) -> tuple[str, str, str]:
     """Return an environment's full name, domain and task.
 
@@ -152,7 +156,7 @@ def read_runs(paths: Iterable[Path], merge_protocols: bool = False) -> RunTables
         rows.append(row)
         if table is not None:
             evaluations.append(table)
-    runs = pd.DataFrame(rows, columns=_run_columns())
+    runs = pd.DataFrame(rows, columns=_run_columns()).astype({"problem": object})
     runs["method"] = runs["label"] if merge_protocols else _split_by_protocol(runs)
     _mark_duplicates(runs)
     if not evaluations:
@@ -162,9 +166,10 @@ def read_runs(paths: Iterable[Path], merge_protocols: bool = False) -> RunTables
     return RunTables(runs, joined[list(EVALUATION_COLUMNS)])
 
 
-def protocol_differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+def protocol_differences(phase: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     """Return where two protocols differ, in words. A field that one of them does not state is not compared.
 
+    :param phase: ``"offline"`` scores do not depend on the online steps that follow.
     :param ours: values of fields of `PROTOCOL`.
     :param theirs: the same for the other side.
     :return: one phrase a field, e.g. ``"offline_steps 10,000 against 1,000,000"``.
@@ -172,10 +177,10 @@ def protocol_differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> 
     result = []
     for field in PROTOCOL:
         a, b = ours.get(field), theirs.get(field)
-        if a is None or b is None or a == b:
+        if a is None or b is None or a == b or (phase == "offline" and field == "online_steps"):
             continue
-        if field == "dataset_size" and abs(a - b) <= 0.01 * b:  # the last state of each trajectory is counted or not
-            continue
+        if field == "dataset_size" and isinstance(a, int) and abs(a - b) <= 0.01 * b:
+            continue  # the last state of each trajectory is counted or not
         result.append(f"{field} {show(a)} against {show(b)}")
     return result
 
@@ -203,6 +208,15 @@ def show(value: Any) -> str:
     :return: the text, with thousands separated.
     """
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def short_name(environment: str) -> str:
+    """Return an environment's name without the parts that all of them share.
+
+    :param environment: e.g. ``scene-play-singletask-task1-v0``.
+    :return: e.g. ``scene-play task1``.
+    """
+    return environment.replace("-singletask-", " ").removesuffix("-v0")
 
 
 def _default_task(domain: str) -> int:
@@ -252,8 +266,8 @@ def _read_status(folder: Path) -> dict[str, Any]:
         raise UnreadableRun(f"status.json cannot be read: {error}") from error
     if not isinstance(status, dict) or status.get("state") not in STATES:
         raise UnreadableRun(f"status.json has no state out of {', '.join(STATES)}")
-    updated = pd.to_datetime(status.get("updated"), utc=True, errors="coerce")
-    if updated is pd.NaT:
+    updated = pd.to_datetime(str(status.get("updated")), utc=True, errors="coerce")
+    if pd.isna(updated):
         updated = pd.Timestamp(path.stat().st_mtime, unit="s", tz="UTC")
     return {
         "state": status["state"],
@@ -272,7 +286,7 @@ def _read_config(folder: Path, row: Mapping[str, Any]) -> dict[str, Any]:
         raise UnreadableRun("config.yml is missing") from error
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UnreadableRun(f"config.yml cannot be read: {' '.join(str(error).split())}") from error
-    config = config if isinstance(config, dict) else {}
+    config = _mapping(config)
     missing = [key for key in ("algo", "env", "offline_steps") if config.get(key) is None]
     seed = row["seed"] if row["seed"] is not None else config.get("seed")
     if seed is None:
@@ -280,8 +294,7 @@ def _read_config(folder: Path, row: Mapping[str, Any]) -> dict[str, Any]:
     if missing:
         raise UnreadableRun(f"config.yml lacks {', '.join(missing)}")
     environment, domain, task = split_environment(str(config["env"]))
-    settings = config.get("settings") if isinstance(config.get("settings"), dict) else {}
-    dataset = config.get("dataset") if isinstance(config.get("dataset"), dict) else {}
+    settings, dataset = (_mapping(config.get(key)) for key in ("settings", "dataset"))
     return {
         "algorithm": str(config["algo"]),
         "label": str(config.get("label") or config["algo"]),
@@ -296,9 +309,14 @@ def _read_config(folder: Path, row: Mapping[str, Any]) -> dict[str, Any]:
         "dataset_size": dataset.get("size"),
         "dataset_fingerprint": str(dataset["fingerprint"])[:8] if dataset.get("fingerprint") else None,
         "net_arch": describe_layers(settings.get("net_arch")),
-        "pretrain_steps": int(config.get("pretrain_steps") or 0),
+        "pretrain_steps": int(config.get("pretrain_steps") or settings.get("pretrain_steps") or 0),
         "settings": dict(_flatten(settings)),
     }
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    """Return a mapping, empty where there is none."""
+    return value if isinstance(value, dict) else {}
 
 
 def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -323,7 +341,7 @@ def _read_evaluations(folder: Path) -> pd.DataFrame:
     except FileNotFoundError as error:
         raise UnreadableRun("evaluations.npz is missing") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UnreadableRun(f"evaluations.npz cannot be read: {error}") from error
+        raise UnreadableRun(f"evaluations.npz cannot be read: {error!s}") from error
     _check_arrays(steps, returns, lengths, successes, phase)
     episodes = successes.shape[1]
     total = successes.sum(axis=1).astype(int)
@@ -377,7 +395,9 @@ def _check_complete(row: Mapping[str, Any], evaluations: pd.DataFrame) -> None:
 def _split_by_protocol(runs: pd.DataFrame) -> pd.Series:
     """Return the method of each run: its label, and what sets it apart from others of that label."""
     methods = runs["label"].copy()
-    for label, group in runs[runs["label"].notna()].groupby("label"):
+    for label, everything in runs[runs["label"].notna()].groupby("label"):
+        counted = everything[everything["problem"].isna()]
+        group = everything if counted.empty else counted  # a run that failed renames no other
         table = group[list(PROTOCOL)].join(pd.DataFrame(list(group["settings"]), index=group.index), rsuffix="_")
         text = table.astype(object).where(table.notna(), None).map(_as_text)
         apart = [

@@ -1,0 +1,353 @@
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.zoo.test_run import write_run
+from zoo import compare, published
+
+ROOT = Path(published.__file__).resolve().parents[1]
+SCENE = [f"scene-play-singletask-task{k}-v0" for k in range(1, 6)]
+CUBE = [f"cube-double-play-singletask-task{k}-v0" for k in range(1, 6)]
+SMALL = ["--reps", "200"]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder
+
+
+def write_published_runs(environments, methods=("QAM", "FQL"), seeds=6, evaluations=3):
+    """Write data of single runs as an import leaves them: offline to 1M, then online to 1.5M."""
+    random = np.random.RandomState(0)
+    path = published.imported_path("qam2026")
+    path.parent.mkdir(parents=True)
+    successes = random.randint(0, 51, (len(methods), len(environments), evaluations, seeds)).astype(np.int16)
+    np.savez(
+        path,
+        methods=np.array(methods),
+        environments=np.array(environments),
+        steps=np.linspace(0, 1_500_000, evaluations + 1)[1:].astype(int),
+        successes=successes,
+        episodes=np.array(50),
+        offline_steps=np.array(1_000_000),
+    )
+    return successes / 50
+
+
+def write_runs(folder, environments, *, algo="qam", seeds=6, start=20, **config):
+    for k, env in enumerate(environments):
+        for seed in range(seeds):
+            last = min(start + seed + k, 50)
+            write_run(folder / algo / f"{env}_{seed}", algo=algo, env=env, seed=seed, offline=(5, last), **config)
+
+
+def run(capsys, *words):
+    """Run the program; return its exit code, its result and what it said on stderr."""
+    code = compare.main([str(word) for word in words])
+    captured = capsys.readouterr()
+    lines = captured.out.splitlines()
+    return code, json.loads(lines[-1]) if code == 0 else None, captured.err
+
+
+def test_published_runs_alone_give_every_number_of_the_json_schema(tmp_path, capsys):
+    scores = write_published_runs(SCENE)
+    code, result, _ = run(capsys, "--published", "qam2026", "--json", tmp_path / "out.json", *SMALL)
+    assert code == 0
+    assert result["json"] == str(tmp_path / "out.json")
+    out = json.loads((tmp_path / "out.json").read_text())
+    assert out["offline"]["steps"] == 1_000_000
+    assert out["online"]["steps"] == 1_500_000
+    qam = out["offline"]["aggregates"]["QAM"]
+    assert qam["mean"]["point"] == pytest.approx(scores[0, :, 1].mean())
+    assert qam["mean"]["ci95"][0] < qam["mean"]["point"] < qam["mean"]["ci95"][1]
+    assert (qam["tasks"], qam["seeds"]) == (5, 6)
+    assert set(qam) >= {"mean", "iqm", "median", "optimality_gap"}
+    online = out["online"]["aggregates"]["FQL"]
+    assert online["mean"]["point"] == pytest.approx(scores[1, :, 2].mean())
+    chance = out["offline"]["probability_of_improvement"]
+    x, y = scores[0, :, 1][:, :, None], scores[1, :, 1][:, None, :]
+    assert chance["QAM"]["FQL"]["point"] == pytest.approx(np.mean((x > y) + (x == y) / 2))
+    assert chance["FQL"]["QAM"]["point"] == pytest.approx(1 - chance["QAM"]["FQL"]["point"])
+    assert chance["FQL"]["QAM"]["ci95"] == pytest.approx([1 - bound for bound in chance["QAM"]["FQL"]["ci95"][::-1]])
+    assert chance["QAM"]["FQL"]["difference"]["point"] == pytest.approx((scores[0] - scores[1])[:, 1].mean())
+    assert out["offline"]["domains"]["scene-play"]["QAM"]["mean"]["point"] == pytest.approx(scores[0, :, 1].mean())
+    assert out["offline"]["tasks"][SCENE[2]]["FQL"]["mean"] == pytest.approx(scores[1, 2, 1].mean())
+    assert out["offline"]["tasks"][SCENE[2]]["FQL"]["seeds"] == 6
+    assert out["skipped"] == []
+
+
+def test_published_means_without_runs_have_no_intervals(tmp_path, capsys):
+    code, _, err = run(capsys, "--published", "qam2026", "--json", tmp_path / "out.json", *SMALL)
+    assert code == 0
+    assert "`zoo published import qam2026` fetches its single runs" in err
+    qam = json.loads((tmp_path / "out.json").read_text())["offline"]["aggregates"]["QAM"]
+    assert qam["mean"] == {"point": pytest.approx(0.4439, abs=5e-5), "ci95": None, "interval": "none"}
+    assert qam["iqm"]["point"] is None
+    assert (qam["tasks"], qam["seeds"]) == (50, 12)
+
+
+def test_domain_means_alone_give_their_overall_mean(tmp_path, capsys):
+    run(capsys, "--published", "trqam2026", "--json", tmp_path / "out.json", *SMALL)
+    out = json.loads((tmp_path / "out.json").read_text())
+    assert out["offline"]["aggregates"]["TRQAM"]["mean"]["point"] == pytest.approx(0.678)
+    assert out["offline"]["domains"]["scene-play"]["TRQAM"]["mean"]["point"] == pytest.approx(0.79)
+    assert out["online"] is None
+
+
+def test_a_method_of_two_sets_has_a_row_in_each(tmp_path, capsys):
+    run(capsys, "--published", "qam2026", "trqam2026", "--json", tmp_path / "out.json", *SMALL)
+    aggregates = json.loads((tmp_path / "out.json").read_text())["offline"]["aggregates"]
+    assert aggregates["QAM (qam2026)"]["mean"]["point"] == pytest.approx(0.4439, abs=5e-5)
+    assert aggregates["QAM (trqam2026)"]["mean"]["point"] == pytest.approx(0.347)
+    assert "TRQAM" in aggregates
+
+
+def test_own_runs_stand_beside_published_ones_on_their_own_tasks(tmp_path, capsys):
+    write_published_runs([*SCENE, *CUBE])
+    write_runs(tmp_path / "logs", SCENE, seeds=6)
+    run(capsys, tmp_path / "logs", "--published", "qam2026", "--json", tmp_path / "out.json", *SMALL)
+    out = json.loads((tmp_path / "out.json").read_text())
+    assert out["offline"]["common_tasks"] == SCENE
+    assert set(out["offline"]["aggregates"]) == {"qam", "QAM", "FQL"}
+    assert {cell["tasks"] for cell in out["offline"]["aggregates"].values()} == {5}
+    assert out["online"] is None  # no run of our own went online
+    assert out["offline"]["steps"] is None  # ours are shorter
+    assert out["offline"]["aggregates"]["qam"]["steps"] == 2000
+
+
+def test_label_names_the_row(tmp_path, capsys):
+    write_runs(tmp_path / "logs", SCENE[:1], label="my idea")
+    run(capsys, tmp_path / "logs", "--json", tmp_path / "out.json", *SMALL)
+    assert set(json.loads((tmp_path / "out.json").read_text())["offline"]["aggregates"]) == {"my idea"}
+
+
+def test_unequal_numbers_of_seeds_are_shown_for_each_cell(tmp_path, capsys):
+    write_runs(tmp_path / "logs", SCENE[:1], seeds=6)
+    write_runs(tmp_path / "logs", SCENE[1:2], seeds=8)
+    run(capsys, tmp_path / "logs", "--json", tmp_path / "out.json", *SMALL)
+    out = json.loads((tmp_path / "out.json").read_text())["offline"]
+    assert (out["aggregates"]["qam"]["seeds"], out["aggregates"]["qam"]["most_seeds"]) == (6, 8)
+    assert [out["tasks"][env]["qam"]["seeds"] for env in SCENE[:2]] == [6, 8]
+
+
+@pytest.mark.parametrize(("seeds", "kind"), [(1, "none"), (3, "t"), (5, "bootstrap")])
+def test_interval_follows_the_number_of_seeds(tmp_path, capsys, seeds, kind):
+    write_runs(tmp_path / "logs", SCENE[:2], seeds=seeds)
+    run(capsys, tmp_path / "logs", "--json", tmp_path / "out.json", *SMALL)
+    mean = json.loads((tmp_path / "out.json").read_text())["offline"]["aggregates"]["qam"]["mean"]
+    assert mean["interval"] == kind
+    assert (mean["ci95"] is None) == (kind == "none")
+
+
+def test_tasks_that_a_method_lacks_are_left_out_of_aggregates_and_named(tmp_path, capsys):
+    write_runs(tmp_path / "logs", SCENE[:2])
+    write_runs(tmp_path / "logs", SCENE[:1], algo="fql")
+    run(capsys, tmp_path / "logs", "--json", tmp_path / "out.json", *SMALL)
+    out = json.loads((tmp_path / "out.json").read_text())["offline"]
+    assert out["common_tasks"] == SCENE[:1]
+    assert out["left_out_tasks"] == {SCENE[1]: ["fql"]}
+    assert set(out["tasks"]) == set(SCENE[:2])
+    assert set(out["domains"]["scene-play"]) == {"qam"}  # the other method has not all its tasks
+
+
+def test_methods_without_a_common_environment_are_refused(tmp_path, capsys):
+    write_runs(tmp_path / "logs", SCENE[:1])
+    write_runs(tmp_path / "logs", CUBE[:1], algo="fql")
+    code, _, err = run(capsys, tmp_path / "logs", *SMALL)
+    assert code == 2
+    assert "expected methods with at least one environment in common, got none" in err
+    assert f"fql: {CUBE[0]}; qam: {SCENE[0]}" in err
+
+
+def test_published_set_without_a_common_environment_is_left_out_with_a_word(tmp_path, capsys):
+    write_runs(tmp_path / "logs", ["pointmaze-medium-navigate-singletask-task1-v0"])
+    code, result, err = run(capsys, tmp_path / "logs", "--published", "trqam2026", *SMALL)
+    assert code == 0
+    assert result["methods"] == 1
+    assert "trqam2026: has none of the environments of your runs" in err
+
+
+def test_corrupt_run_is_named_and_counted_and_the_rest_compared(tmp_path, capsys):
+    write_runs(tmp_path / "logs", SCENE[:1])
+    bad = write_run(tmp_path / "logs" / "bad", seed=9)
+    (bad / "evaluations.npz").write_bytes(b"PK\x03\x04")
+    code, result, err = run(capsys, tmp_path / "logs", "--json", tmp_path / "out.json", *SMALL)
+    assert code == 0
+    assert result["skipped"] == 1
+    assert f"skipped {bad}: evaluations.npz cannot be read" in err
+    skipped = json.loads((tmp_path / "out.json").read_text())["skipped"]
+    assert [entry["path"] for entry in skipped] == [str(bad)]
+
+
+def test_strict_fails_on_a_skipped_run(tmp_path, capsys):
+    write_runs(tmp_path / "logs", SCENE[:1])
+    write_run(tmp_path / "logs" / "late", seed=9, state="running")
+    code, _, err = run(capsys, tmp_path / "logs", "--strict", *SMALL)
+    assert code == 2
+    assert "--strict allows no skipped run, got 1" in err
+
+
+def test_protocols_are_separate_rows_unless_merged(tmp_path, capsys):
+    write_runs(tmp_path / "logs", SCENE[:1], seeds=3)
+    for seed in (3, 4):
+        write_run(tmp_path / "logs" / f"dense_{seed}", seed=seed, offline=(5, 9), sparse=False)
+    code, result, _ = run(capsys, tmp_path / "logs", *SMALL)
+    assert (code, result["methods"]) == (0, 2)
+    code, result, _ = run(capsys, tmp_path / "logs", "--merge-protocols", *SMALL)
+    assert (code, result["methods"]) == (0, 1)
+
+
+def test_a_single_evaluation_is_enough(tmp_path, capsys):
+    write_run(tmp_path / "logs" / "run", offline=(25,))
+    code, _, _ = run(capsys, tmp_path / "logs", "--json", tmp_path / "out.json", "-o", tmp_path / "report", *SMALL)
+    assert code == 0
+    mean = json.loads((tmp_path / "out.json").read_text())["offline"]["aggregates"]["qam"]["mean"]
+    assert mean == {"point": 0.5, "ci95": None, "interval": "none"}
+    assert (tmp_path / "report" / "report.html").stat().st_size > 10_000
+
+
+def test_methods_and_environments_can_be_chosen(tmp_path, capsys):
+    write_published_runs([*SCENE, *CUBE])
+    words = ["--published", "qam2026", "--methods", "QAM", "--envs", "cube-*", "--json", tmp_path / "out.json"]
+    run(capsys, *words, *SMALL)
+    out = json.loads((tmp_path / "out.json").read_text())["offline"]
+    assert set(out["aggregates"]) == {"QAM"}
+    assert out["common_tasks"] == CUBE
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "expected folders of runs, or --published SET for published scores alone, got none"),
+        (["--published", "qam2025"], "unknown set of published scores `qam2025`; closest: qam2026"),
+        (["{logs}", "--methods", "qan"], "unknown method `qan`; closest: qam"),
+        (["{logs}", "--baseline", "qan"], "unknown method `qan`; closest: qam"),
+        (["{logs}", "--envs", "ant*"], "expected scores on environments like ant*, got none"),
+        (["{logs}", "--reps", "0"], "`--reps` must be an int >= 1, got 0"),
+        (["{logs}", "--tolerance", "0"], "`--tolerance` must be a finite number > 0 and <= 1, got 0.0"),
+        (["{logs}", "--watch", "0"], "`--watch` must be a finite number > 0, got 0.0"),
+        (["{tmp}/nowhere"], "expected a folder of runs, got `{tmp}/nowhere`"),
+        (["{tmp}/empty"], "expected run folders below {tmp}/empty, got none"),
+        (["{tmp}/unfinished"], "expected finished runs below {tmp}/unfinished, got 1 that cannot be counted"),
+        (["--curve", "--published", "qam2026"], "expected folders of runs"),
+        (["{logs}", "-o", "{tmp}/file"], "`--output` must be a place to write to, got {tmp}/file"),
+        (["{logs}", "--json", "{tmp}/empty"], "`--json` must be a file, got the folder {tmp}/empty"),
+    ],
+)
+def test_bad_input_is_refused_with_exit_code_2(tmp_path, capsys, words, message):
+    write_runs(tmp_path / "logs", SCENE[:1], seeds=1)
+    write_run(tmp_path / "unfinished" / "run", state="interrupted")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    names = {"logs": tmp_path / "logs", "tmp": tmp_path}
+    code, _, err = run(capsys, *(word.format(**names) for word in words))
+    assert code == 2
+    assert message.format(**names) in err
+
+
+def test_tables_are_printed_with_the_result_as_the_last_line(tmp_path, capsys):
+    write_runs(tmp_path / "logs", SCENE[:1])
+    write_runs(tmp_path / "logs", SCENE[:1], algo="fql", start=30)
+    assert compare.main([str(tmp_path / "logs"), "--print", *SMALL]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert json.loads(lines[-1]) == {"methods": 2, "runs": 12, "skipped": 0}
+    assert any(line.split()[:2] == ["fql", "65.0"] for line in lines)
+    assert any("P(method > fql)" in line for line in lines)
+
+
+def test_own_scores_are_set_beside_the_published_ones_of_the_same_algorithm(tmp_path, capsys):
+    write_runs(tmp_path / "logs", SCENE, seeds=6, start=45)
+    compare.main([str(tmp_path / "logs"), "--published", "qam2026", "--print", *SMALL])
+    out = capsys.readouterr().out
+    row = next(line for line in out.splitlines() if line.startswith(" offline") and "scene-play " in line)
+    assert "96.9" in row  # the published mean of QAM on scene
+    assert "agrees" in row or "open" in row or "differs" in row
+
+
+def test_curves_of_all_runs_are_shown_unfinished_ones_included(tmp_path, capsys):
+    write_run(tmp_path / "logs" / "a", offline=(0, 25, 50), online=(50,))
+    write_run(tmp_path / "logs" / "b", seed=1, offline=(0, 10), state="running")
+    assert compare.main([str(tmp_path / "logs"), "--curve"]) == 0
+    out = capsys.readouterr().out
+    assert "▁▅█|█" in out
+    assert "running" in out
+    assert json.loads(out.splitlines()[-1]) == {"runs": 2, "skipped": 1}
+
+
+def test_watch_ends_when_no_run_is_running(tmp_path, capsys):
+    write_run(tmp_path / "logs" / "a")
+    write_run(tmp_path / "logs" / "b", seed=1, state="failed")
+    assert compare.main([str(tmp_path / "logs"), "--watch", "0.01"]) == 0
+    out = capsys.readouterr().out
+    assert "1 done, 1 failed" in out
+    assert json.loads(out.splitlines()[-1]) == {"runs": 2, "done": 1, "failed": 1}
+
+
+def test_watch_refreshes_until_the_last_run_is_done(tmp_path, capsys, monkeypatch):
+    folder = write_run(tmp_path / "logs" / "a", state="running")
+    naps = []
+
+    def sleep(seconds):
+        naps.append(seconds)
+        status = json.loads((folder / "status.json").read_text()) | {"state": "done"}
+        (folder / "status.json").write_text(json.dumps(status))
+
+    monkeypatch.setattr("time.sleep", sleep)
+    assert compare.main([str(tmp_path / "logs"), "--watch", "3"]) == 0
+    assert naps == [3.0]
+    assert "1 done" in capsys.readouterr().out
+
+
+def test_watch_is_ended_by_an_interrupt_without_an_error(tmp_path, capsys, monkeypatch):
+    write_run(tmp_path / "logs" / "a", state="running")
+
+    def interrupt(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", interrupt)
+    assert compare.main([str(tmp_path / "logs"), "--watch"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"runs": 1, "running": 1}
+
+
+def test_baseline_defaults_to_the_method_that_the_published_set_proposes(tmp_path, capsys):
+    write_published_runs(SCENE)
+    compare.main(["--published", "qam2026", "--print", *SMALL])
+    assert "P(method > QAM)" in capsys.readouterr().out
+    compare.main(["--published", "qam2026", "--print", "--baseline", "FQL", *SMALL])
+    assert "P(method > FQL)" in capsys.readouterr().out
+
+
+def test_help_answers_at_once_when_run_as_a_file():
+    found = subprocess.run(
+        [sys.executable, "zoo/compare.py", "-h"], cwd=ROOT, capture_output=True, text=True, timeout=20
+    )
+    assert found.returncode == 0
+    assert "--published" in found.stdout
+
+
+def test_torch_is_not_imported():
+    code = "import sys; from zoo import compare; from zoo.evaluation import report; assert 'torch' not in sys.modules"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert found.returncode == 0, found.stderr
+
+
+@pytest.mark.slow
+def test_everything_about_17_methods_50_tasks_and_12_seeds_takes_a_minute_on_two_cores(tmp_path):
+    domains = ("scene-play", "cube-double-play", "cube-triple-play", "puzzle-3x3-play", "puzzle-4x4-play")
+    domains += ("antmaze-large-navigate", "antmaze-giant-navigate", "humanoidmaze-medium-navigate")
+    domains += ("humanoidmaze-large-navigate", "cube-quadruple-play")
+    environments = [f"{domain}-singletask-task{k}-v0" for domain in domains for k in range(1, 6)]
+    write_published_runs(environments, methods=published.published_names()[:17], seeds=12, evaluations=30)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "zoo/compare.py", "--published", "qam2026", "-o", str(tmp_path / "report")]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=600)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert used < 2 * 60  # seconds of processor time; the wall clock depends on what else runs

@@ -1,0 +1,468 @@
+"""Is my agent better? Tables, intervals, figures and one page from run folders and published scores.
+
+``python zoo/compare.py logs/ --published qam2026 -o report/``
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if __package__ in (None, ""):  # run as a file: let `import agents` find the package, not zoo/agents.py
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from agents.common.validation import integer, number, unknown_name_message
+from zoo.cli import UsageError, run_program
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+
+    from zoo.evaluation import report
+    from zoo.evaluation.comparison import Method
+    from zoo.published import PublishedSet
+    from zoo.run import RunTables
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program.
+
+    :param arguments: the command line's words; None takes them from it.
+    :return: exit code: 0 done, 2 bad arguments or data, 3 stopped by a signal, 1 anything else.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    args = _parser().parse_args(words)
+    args.command_line = shlex.join(["zoo", "compare", *words])
+    # Methods run in threads of their own; more threads inside each matrix product only get in their way.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    return run_program(lambda: _run(args), args.verbose)
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="zoo compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    data = parser.add_argument_group("what to compare")
+    data.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="folders with run folders anywhere below")
+    data.add_argument("--published", nargs="+", default=[], metavar="SET", help="published scores, e.g. qam2026")
+    data.add_argument("--methods", nargs="+", metavar="NAME", help="only these, e.g. qam QAM-E (default: all)")
+    data.add_argument("--envs", nargs="+", metavar="PATTERN", help="only these, e.g. 'scene-*' (default: all)")
+    data.add_argument("--merge-protocols", action="store_true", help="one row a label, even where protocols differ")
+    data.add_argument("--strict", action="store_true", help="fail (exit 2) if any run is skipped")
+    how = parser.add_argument_group("how")
+    how.add_argument("--baseline", metavar="NAME", help="whom to improve on (default: the first set's own method)")
+    how.add_argument("--tolerance", type=float, default=0.05, help="of a reproduction, as a fraction (default: 0.05)")
+    how.add_argument("--reps", type=int, default=50_000, help="bootstrap repetitions (default: 50000)")
+    how.add_argument("--verbose", type=int, default=1, help="2 shows the traceback of an unexpected failure")
+    output = parser.add_argument_group("what to make (default: --print)")
+    output.add_argument("-o", "--output", type=Path, metavar="DIR", help="report.html, tables and figures")
+    output.add_argument("--json", type=Path, metavar="FILE", help="every number, for other programs")
+    output.add_argument("--print", action="store_true", help="the main tables in the terminal")
+    output.add_argument("--curve", action="store_true", help="each run's scores over time, in the terminal")
+    output.add_argument(
+        "--watch", nargs="?", type=float, const=10.0, metavar="SECONDS", help="state of the runs, until they are done"
+    )
+    return parser
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What was found to compare.
+
+    :param methods: name -> method.
+    :param evaluations: one row an evaluation of a run that counts, own or published.
+    :param means: published means of methods without single runs.
+    :param own: the tables of own runs, those that do not count included.
+    :param sets: the published sets.
+    """
+
+    methods: dict[str, Method]
+    evaluations: pd.DataFrame
+    means: pd.DataFrame
+    own: RunTables
+    sets: list[PublishedSet]
+
+
+def collect(args: argparse.Namespace) -> Inputs:
+    """Read runs and published scores.
+
+    :param args: the parsed command line.
+    :return: what was found, each method under a name of its own.
+    :raises UsageError: if there is nothing to compare.
+    """
+    import pandas as pd
+
+    from zoo.published import load_set
+
+    sets = [load_set(name) for name in dict.fromkeys(args.published)]
+    own = _read_own(args)
+    counted = own.counted()
+    if args.paths and counted.empty:
+        raise UsageError(_nothing_counts(own, args.paths))
+    methods = _own_methods(own)
+    evaluations, means = [counted], []
+    wanted = set(counted["environment"]) if args.paths else None
+    for published in sets:
+        runs, table, found = _published(published, wanted)
+        evaluations.append(runs)
+        means.append(table)
+        methods += found
+    names = _unique_names(methods)
+    frames = [_rename(frame, names) for frame in evaluations]
+    tables = [_rename(frame, names) for frame in means]
+    inputs = Inputs(
+        {names[m.source, m.name]: replace(m, name=names[m.source, m.name]) for m in methods},
+        pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True),
+        pd.concat([frame for frame in tables if len(frame)] or [_no_means()], ignore_index=True),
+        own,
+        sets,
+    )
+    return _chosen(inputs, args)
+
+
+def _read_own(args: argparse.Namespace) -> RunTables:
+    """Return the tables of own runs."""
+    from zoo.run import read_runs
+
+    tables = read_runs(args.paths, args.merge_protocols)
+    skipped = tables.skipped()
+    for entry in skipped:
+        print(f"skipped {entry['path']}: {entry['reason']}", file=sys.stderr)
+    if args.strict and skipped:
+        raise UsageError(f"--strict allows no skipped run, got {len(skipped)}; see above")
+    return tables
+
+
+def _nothing_counts(own: RunTables, paths: list[Path]) -> str:
+    """Return the message for paths without a run that counts."""
+    places = ", ".join(str(path) for path in paths)
+    if own.runs.empty:
+        return f"expected run folders below {places}, got none; a run folder has status.json, train.py writes it"
+    return (
+        f"expected finished runs below {places}, got {len(own.runs)} that cannot be counted (see above); "
+        "--watch shows how far they are"
+    )
+
+
+def _own_methods(own: RunTables) -> list[Method]:
+    """Return the methods of own runs, with the protocol on each environment."""
+    from zoo.evaluation.comparison import Method
+    from zoo.published import published_name
+    from zoo.run import PROTOCOL
+
+    result = []
+    good = own.runs[own.runs["problem"].isna()]
+    for name, group in good.groupby("method"):
+        algorithm = str(group["algorithm"].iloc[0])
+        protocols = {
+            str(environment): {field: _common(part[field]) for field in PROTOCOL}
+            for environment, part in group.groupby("environment")
+        }
+        result.append(Method(str(name), published_name(algorithm) or algorithm, "own", protocols))
+    return result
+
+
+def _common(values: pd.Series) -> Any:
+    """Return what runs share, or all their values as text."""
+    from zoo.run import show
+
+    found = [value.item() if hasattr(value, "item") else value for value in values.dropna().unique()]
+    found = [int(value) if isinstance(value, float) and value.is_integer() else value for value in found]
+    return found[0] if len(found) == 1 else ("; ".join(sorted(map(show, found))) or None)
+
+
+def _published(published: PublishedSet, wanted: set[str] | None) -> tuple[pd.DataFrame, pd.DataFrame, list[Method]]:
+    """Return the runs, the means and the methods of a set, on the wanted environments only."""
+    import pandas as pd
+
+    from zoo.evaluation.comparison import Method
+    from zoo.published import load_means, load_runs
+    from zoo.run import EVALUATION_COLUMNS, split_environment
+
+    means = load_means(published).assign(source=published.name)
+    means["domain"] = [split_environment(name)[1] for name in means["environment"]]
+    runs = load_runs(published)
+    if runs is None:
+        runs = pd.DataFrame(columns=list(EVALUATION_COLUMNS))
+        print(f"{published.name}: means without intervals ({_how_to_import(published)})", file=sys.stderr)
+    else:
+        means = means.iloc[:0]
+    if wanted is not None:
+        domains = {split_environment(name)[1] for name in wanted}
+        runs = runs[runs["environment"].isin(wanted)]
+        means = means[means["environment"].isin(wanted | domains)]
+        if runs.empty and means.empty:
+            print(f"{published.name}: has none of the environments of your runs, so it is left out", file=sys.stderr)
+    domains = sorted({*runs["domain"], *means["domain"]})
+    methods = [
+        Method(name, name, published.name, {domain: published.protocol_of(name, domain) for domain in domains})
+        for name in sorted({*runs["method"], *means["method"]})
+    ]
+    return runs, means, methods
+
+
+def _how_to_import(published: PublishedSet) -> str:
+    """Return how to get a set's single runs."""
+    if published.raw is None:
+        return "its authors released no single runs"
+    return f"`zoo published import {published.name}` fetches its single runs"
+
+
+def _no_means() -> pd.DataFrame:
+    """Return an empty table of means."""
+    import pandas as pd
+
+    from zoo.evaluation.comparison import MEAN_COLUMNS
+
+    return pd.DataFrame(columns=[*MEAN_COLUMNS, "source"])
+
+
+def _unique_names(methods: list[Method]) -> dict[tuple[str, str], str]:
+    """Return (source, name) -> the name to show: a published name that occurs twice gets its set's name added."""
+    names = [method.name for method in methods]
+    return {
+        (m.source, m.name): f"{m.name} ({m.source})" if names.count(m.name) > 1 and m.source != "own" else m.name
+        for m in methods
+    }
+
+
+def _rename(table: pd.DataFrame, names: dict[tuple[str, str], str]) -> pd.DataFrame:
+    """Return a table with the names to show."""
+    keys = zip(table["source"], table["method"], strict=True)
+    return table.assign(method=[names[key] for key in keys])
+
+
+def _chosen(inputs: Inputs, args: argparse.Namespace) -> Inputs:
+    """Keep the methods and environments that were asked for."""
+    evaluations, means, methods = inputs.evaluations, inputs.means, inputs.methods
+    for name in [*(args.methods or ()), *([args.baseline] if args.baseline else ())]:
+        if name not in methods:
+            raise UsageError(unknown_name_message("method", name, methods))
+    if args.methods:
+        methods = {name: method for name, method in methods.items() if name in args.methods}
+        evaluations, means = (table[table["method"].isin(args.methods)] for table in (evaluations, means))
+    if args.envs:
+        wanted = [name for name in {*evaluations["environment"], *means["environment"]} if _matches(name, args.envs)]
+        evaluations, means = (table[table["environment"].isin(wanted)] for table in (evaluations, means))
+    if args.paths and "own" in {method.source for method in methods.values()}:
+        # A phase that no run of one's own has reached says nothing about it.
+        phases = set(evaluations.loc[evaluations["source"] == "own", "phase"])
+        evaluations, means = (table[table["phase"].isin(phases)] for table in (evaluations, means))
+    present = {*evaluations["method"], *means["method"]}
+    methods = {name: method for name, method in methods.items() if name in present}
+    if not methods:
+        raise UsageError(f"expected scores on environments like {', '.join(args.envs or ['any'])}, got none")
+    return replace(inputs, methods=methods, evaluations=evaluations, means=means)
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    """Return whether a name fits one of the patterns."""
+    from fnmatch import fnmatchcase
+
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _run(args: argparse.Namespace) -> dict[str, Any]:
+    """Check the arguments, then do what they ask for."""
+    _check(args)
+    if args.watch is not None:
+        return _watch(args)
+    if args.curve:
+        return _show_curves(args)
+    from zoo.evaluation import comparison as comparing
+    from zoo.evaluation.reproduction import reproduce
+
+    inputs = collect(args)
+    baseline = args.baseline or _default_baseline(inputs)
+    found = comparing.compare(inputs.methods, inputs.evaluations, inputs.means, args.reps, curves=bool(args.output))
+    reproduction = reproduce(inputs.methods, inputs.evaluations, inputs.sets, args.tolerance)
+    skipped = inputs.own.skipped()
+    result: dict[str, Any] = {"methods": len(found.methods), "runs": len(inputs.own.runs), "skipped": len(skipped)}
+    if args.json:
+        _write_json(args.json, comparing.to_json(found, skipped))
+        result["json"] = str(args.json)
+    if args.output or args.print or not args.json:
+        from zoo.evaluation import report
+
+        content = report.Input(
+            comparison=found,
+            reproduction=reproduction,
+            own=inputs.own,
+            scores=comparing.last_evaluations(inputs.evaluations),
+            sets=inputs.sets,
+            baseline=baseline,
+            tolerance=args.tolerance,
+            command=args.command_line,
+        )
+        if args.output:
+            result["report"] = str(report.write_report(args.output, content))
+        if args.print or not (args.json or args.output):
+            _print_tables(content)
+    return result
+
+
+def _default_baseline(inputs: Inputs) -> str:
+    """Return the method that the first published set proposes, or else the first method of all."""
+    for published in inputs.sets:
+        for name in (published.proposed, f"{published.proposed} ({published.name})"):
+            if name in inputs.methods and inputs.methods[name].source == published.name:
+                return name
+    return min(inputs.methods)
+
+
+def _print_tables(content: report.Input) -> None:
+    """Print aggregates, improvements and reproduction, each in the columns that fit a terminal."""
+    from rich.console import Console
+
+    from zoo.evaluation import report
+
+    columns = {
+        "aggregates": ("method", "mean", "IQM", "seeds", "step"),
+        "improvement": None,
+        "reproduction": ("phase", "where", "method", "published", "own", "difference", "verdict"),
+    }
+    console = Console()
+    for sentence in report.warnings(content):
+        console.print(f"! {sentence}", markup=False, highlight=False)
+    for table in report.all_tables(content):
+        kind = table.name.split("_")[0]
+        if kind not in columns:
+            continue
+        wanted = [k for k, name in enumerate(table.header) if name in (columns[kind] or table.header)]
+        shown = _terminal_table([table.header[k] for k in wanted], table.title)
+        for row in table.rows:
+            entries = (row[k] for k in wanted)
+            shown.add_row(*(f"[bold]{_plain(e.plain)}[/bold]" if e.is_bold else _plain(e.plain) for e in entries))
+        console.print(shown)
+
+
+def _terminal_table(header: Sequence[str], title: str = "") -> Table:
+    """Return an empty table with as little decoration as possible: terminals are narrow."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=_plain(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in header:
+        table.add_column(_plain(name), overflow="fold", no_wrap=name in ("environment", "where"))
+    return table
+
+
+def _plain(text: str) -> str:
+    """Return text in which rich sees no markup."""
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _show_curves(args: argparse.Namespace) -> dict[str, Any]:
+    """Print each run's scores over time, unfinished runs included."""
+    from rich.console import Console
+
+    from zoo.run import PHASES, short_name
+
+    own = _read_own(args)
+    if own.evaluations.empty:
+        raise UsageError(_nothing_counts(own, args.paths))
+    shown = _terminal_table(["method", "environment", "seed", "curve", "step", "%", "state"])
+    states = own.runs.set_index("run")["state"]
+    for (method, environment, seed, run), part in own.evaluations.groupby(["method", "environment", "seed", "run"]):
+        last = part.iloc[-1]
+        line = "|".join(_sparkline(part.loc[part["phase"] == phase, "score"]) for phase in PHASES)
+        score = f"{100 * last['score']:.1f}"
+        row = (str(method), short_name(environment), str(seed), line, f"{last['step']:,}", score, states[run])
+        shown.add_row(*map(_plain, row))
+    Console().print(shown)
+    return {"runs": len(own.runs), "skipped": len(own.skipped())}
+
+
+def _sparkline(scores: pd.Series) -> str:
+    """Return scores from 0 to 1 as a line of blocks."""
+    blocks = "▁▂▃▄▅▆▇█"
+    return "".join(blocks[min(int(score * len(blocks)), len(blocks) - 1)] for score in scores)
+
+
+def _watch(args: argparse.Namespace) -> dict[str, Any]:
+    """Show the state of all runs again and again until none is running, or until Ctrl-C."""
+    import time
+
+    from rich.live import Live
+
+    from zoo.run import read_runs
+
+    with Live(auto_refresh=False) as live:
+        try:
+            while True:
+                own = read_runs(args.paths, args.merge_protocols)
+                live.update(_state_table(own), refresh=True)
+                if len(own.runs) and not (own.runs["state"] == "running").any():
+                    break
+                time.sleep(args.watch)
+        except KeyboardInterrupt:  # the way to stop watching; the runs go on
+            pass
+    return {"runs": len(own.runs), **{str(k): int(v) for k, v in own.runs["state"].value_counts().items()}}
+
+
+def _state_table(own: RunTables) -> Table:
+    """Return one row for each method and environment: its runs, and their success at the last step they all reached."""
+    from zoo.run import short_name
+    from zoo.run_folder import STATES
+
+    shown = _terminal_table(["method", "environment", "runs", "step", "%"])
+    for (method, environment), runs in own.runs.groupby(["method", "environment"]):
+        counts = runs["state"].value_counts()
+        states = ", ".join(f"{counts[state]} {state}" for state in STATES if state in counts)
+        scores = own.evaluations[own.evaluations["run"].isin(runs["run"])]
+        reached = scores.groupby("step")["run"].nunique()
+        shared = reached.index[reached == len(runs)]
+        step = success = "-"
+        if len(shared):
+            step = f"{shared[-1]:,}"
+            success = f"{100 * scores.loc[scores['step'] == shared[-1], 'score'].mean():.1f}"
+        shown.add_row(*map(_plain, (str(method), short_name(environment), states, step, success)))
+    return shown
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raise if an argument makes no sense."""
+    if not args.paths and (not args.published or args.curve or args.watch is not None):
+        raise UsageError(
+            "expected folders of runs, or --published SET for published scores alone, got none; see --help"
+        )
+    missing = [path for path in args.paths if not path.is_dir()]
+    if missing:
+        raise UsageError(f"expected a folder of runs, got `{missing[0]}`, which is not one; check the path")
+    for flag, folder in (("--output", args.output), ("--json", args.json and args.json.parent)):
+        try:
+            if folder:
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"`{flag}` must be a place to write to, got {folder}: {error.strerror}") from error
+    if args.json and args.json.is_dir():
+        raise UsageError(f"`--json` must be a file, got the folder {args.json}; choose another name")
+    try:
+        integer("--reps", args.reps, at_least=1)
+        number("--tolerance", args.tolerance, above=0, at_most=1)
+        if args.watch is not None:
+            number("--watch", args.watch, above=0)
+    except (TypeError, ValueError) as error:
+        raise UsageError(str(error)) from error
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file, whole or not at all."""
+    import json
+
+    from zoo.run_folder import write_atomically
+
+    write_atomically(path, lambda temporary: temporary.write_text(json.dumps(content, indent=1) + "\n"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
