@@ -18,8 +18,25 @@ BUILT_IN = {
     "qam": "QAM",
     "qam_f": "QAMF",
     "qam_e": "QAME",
+    "trqam": "TRQAM",
+    "sqam": "SQAM",
+    "bam": "BAM",
+    "fbrac": "FBRAC",
+    "fql": "FQL",
+    "fawac": "FAWAC",
+    "ifql": "IFQL",
+    "cgql": "CGQL",
+    "cgql_mse": "CGQLMSE",
+    "cgql_linex": "CGQLLinex",
+    "qsm": "QSM",
+    "dac": "DAC",
+    "dsrl": "DSRL",
+    "fedit": "FEDIT",
+    "rebrac": "ReBRAC",
+    "rlpd": "RLPD",
+    "bc": "BC",
 }
-ALIASES: dict[str, str] = {}
+ALIASES: dict[str, str] = {"bptt": "fbrac", "guidance": "cgql"}
 ENTRY_POINT_GROUP = "flow_rl_zoo.agents"
 
 Algorithm = TypeVar("Algorithm", bound="type[FlowQLearning]")
@@ -75,10 +92,12 @@ def algorithm_ids() -> list[str]:
 def get(id: str) -> Entry:
     """Return the entry of an algorithm, importing it if needed.
 
-    :param id: an id or an alias, e.g. ``"qam"``.
+    :param id: an id, an alias, or ``"package.module:Class"`` for a registered class of one's own.
     :return: its entry.
     :raises KeyError: if there is no such algorithm; the message names the closest.
     """
+    if ":" in id:
+        return _by_path(id)
     id = ALIASES.get(id, id)
     if id not in _entries:
         if id in BUILT_IN:
@@ -88,6 +107,19 @@ def get(id: str) -> Entry:
     if id not in _entries:
         raise KeyError(unknown_name_message("algorithm", id, [*algorithm_ids(), *ALIASES]))
     return _entries[id]
+
+
+def _by_path(path: str) -> Entry:
+    """Import a module and return the entry of one of its classes."""
+    module, _, name = path.partition(":")
+    try:
+        algorithm = getattr(importlib.import_module(module), name, None)
+    except ModuleNotFoundError as error:
+        raise KeyError(f"`{path}`: {error}; put the module on the Python path") from error
+    for entry in _entries.values():
+        if entry.algorithm is algorithm:
+            return entry
+    raise KeyError(f"`{path}` is no registered algorithm; decorate the class with `agents.register(...)`")
 
 
 def settings_of(algorithm: type[FlowQLearning]) -> dict[str, inspect.Parameter]:

@@ -176,6 +176,7 @@ def load_config(
     conf: str | Path | None = None,
     params: Sequence[str] = (),
     flags: Mapping[str, Any] | None = None,
+    device: str = "cpu",
 ) -> Config:
     """Merge the layers of settings and check the result, without an environment.
 
@@ -186,6 +187,7 @@ def load_config(
     :param conf: a YAML file of the same form that overrides the shipped one.
     :param params: ``-params`` words.
     :param flags: settings from command-line flags; they override everything.
+    :param device: where the run is to happen; refused here if it is not there.
     :return: the checked configuration.
     :raises UsageError: for an unknown algorithm or setting, or a value of the wrong type or range.
     """
@@ -215,10 +217,10 @@ def load_config(
         merged = merge(merged, parse_override(text))
         sources.append(f"-params {text}")
     merged = merge(merged, flags or {})
-    return _checked(entry, env, merged, sources)
+    return _checked(entry, env, merged, sources, device)
 
 
-def _checked(entry: Any, env: str, values: Mapping[str, Any], sources: list[str]) -> Config:
+def _checked(entry: Any, env: str, values: Mapping[str, Any], sources: list[str], device: str) -> Config:
     """Return the configuration if every name, type and range is right."""
     from agents.registry import settings_of
 
@@ -230,8 +232,8 @@ def _checked(entry: Any, env: str, values: Mapping[str, Any], sources: list[str]
     try:
         run = RunSettings(**{k: v for k, v in values.items() if k in run_names})
         own = {k: _tuple_if_frequency(k, v) for k, v in values.items() if k not in run_names}
-        bare = entry.algorithm("MlpPolicy", None, **own, device="cpu", _init_setup_model=False)
-    except (TypeError, ValueError) as error:
+        bare = entry.algorithm("MlpPolicy", None, **own, device=device, _init_setup_model=False)
+    except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(str(error)) from error
     extra = {"policy_kwargs": own["policy_kwargs"]} if "policy_kwargs" in own else {}
     return Config(entry.id, env, run, {**bare.settings(), **extra}, sources)

@@ -43,6 +43,25 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def check_log_folder(folder: Path) -> None:
+    """Make a folder for runs if need be, and see that it takes files.
+
+    :param folder: the folder.
+    :raises UsageError: if it cannot be made, or a file of 64 KiB cannot be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder) as file:
+            file.write(b"0" * 65536)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise UsageError(
+            f"the log folder must be writable with free space, got {error.strerror} for {folder}; "
+            "choose another with -f/--log-folder"
+        ) from error
+
+
 class RunFolder:
     """One run of one seed: ``{log}/{algo}/{env}_{k}/``.
 
@@ -64,25 +83,15 @@ class RunFolder:
         :raises UsageError: if the folder cannot be made or written to.
         """
         parent = log_folder / algo
-        try:
-            parent.mkdir(parents=True, exist_ok=True)
-            taken = [p.name.removeprefix(f"{env}_") for p in parent.glob(f"{env}_*")]
-            number = 1 + max((int(text) for text in taken if text.isdigit()), default=0)
-            while True:
-                try:
-                    (parent / f"{env}_{number}").mkdir()
-                    break
-                except FileExistsError:
-                    number += 1
-            folder = cls(parent / f"{env}_{number}", env)
-            write_atomically(folder.path / ".writable", lambda path: path.write_bytes(b"\0" * 65536))
-            (folder.path / ".writable").unlink()
-        except OSError as error:
-            raise UsageError(
-                f"the log folder must be writable with free space, got {error.strerror} for {parent}; "
-                "choose another with -f/--log-folder"
-            ) from error
-        return folder
+        check_log_folder(parent)
+        taken = [p.name.removeprefix(f"{env}_") for p in parent.glob(f"{env}_*")]
+        number = 1 + max((int(text) for text in taken if text.isdigit()), default=0)
+        while True:
+            try:
+                (parent / f"{env}_{number}").mkdir()
+                return cls(parent / f"{env}_{number}", env)
+            except FileExistsError:
+                number += 1
 
     @property
     def model_path(self) -> Path:

@@ -92,13 +92,15 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     :raises Interrupted: when a signal stopped the run, after its checkpoint was written.
     """
     begin = time.perf_counter()
-    for package in args.gym_packages:
-        importlib.import_module(package)
     from zoo.config import parse_overrides
+    from zoo.run_folder import check_log_folder
     from zoo.training import Training, load_data, make_evaluator, make_folders, make_logger, make_model
 
-    config, env_id = read_config(args)
+    for package in args.gym_packages:
+        importlib.import_module(package)
     seeds = read_seeds(args)
+    config, env_id = read_config(args)
+    check_log_folder(args.log_folder)
     env_kwargs = parse_overrides(args.env_kwargs, "--env-kwargs")
     eval_env_kwargs = parse_overrides(args.eval_env_kwargs, "--eval-env-kwargs") or env_kwargs
     with make_evaluator(config, env_id, args.n_eval_envs, args.eval_seed, eval_env_kwargs) as evaluator:
@@ -129,8 +131,17 @@ def read_config(args: argparse.Namespace) -> tuple[Config, str]:
         domain, env_id = name.domain, name.env_id
     elif not flags.setdefault("offline_steps", 0) == 0:
         raise UsageError(f"`{args.env}` has no dataset to train on offline; leave --offline-steps at 0")
-    conf, params = args.conf_file, args.hyperparams
-    return load_config(args.algo, args.env, domain, quick=args.quick, conf=conf, params=params, flags=flags), env_id
+    config = load_config(
+        args.algo,
+        args.env,
+        domain,
+        quick=args.quick,
+        conf=args.conf_file,
+        params=args.hyperparams,
+        flags=flags,
+        device=args.device,
+    )
+    return config, env_id
 
 
 def read_seeds(args: argparse.Namespace) -> list[int]:

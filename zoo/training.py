@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import torch
 import yaml
 from stable_baselines3.common.env_util import make_vec_env
@@ -137,14 +138,15 @@ def make_evaluator(
 
 
 def load_data(config: Config, dataset: str, dataset_dir: str | None) -> Dataset | None:
-    """Return the dataset, made first if need be; None for a purely online run.
+    """Return the dataset, made first if need be; None for a run that needs none, or whose environment has none.
 
     :param config: gives environment, size and rewards.
     :param dataset: ``auto``, ``download``, ``generate`` or a path.
     :param dataset_dir: where datasets live.
     :return: the dataset.
     """
-    if not config.run.offline_steps:
+    needed = config.run.offline_steps or config.settings["balanced_sampling"]
+    if not needed or config.env in gymnasium.registry:
         return None
     size, sparse = config.run.dataset_size, config.settings["sparse"]
     return load_dataset(config.env, dataset_dir=dataset_dir, dataset=dataset, dataset_size=size, sparse=sparse)

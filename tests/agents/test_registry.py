@@ -1,0 +1,84 @@
+"""Finding algorithms, and registering one's own in one file."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import agents
+from agents.registry import ALIASES, BUILT_IN, settings_of
+from tests.common.toys import tiny_model, toy_dataset
+from zoo.config import load_config
+
+PAGE = Path(__file__).parents[2] / "docs" / "register.md"
+
+
+@pytest.fixture
+def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    (tmp_path / "my_agents.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("agents.registry._entries", dict(agents.registry._entries))
+    monkeypatch.delitem(sys.modules, "my_agents", raising=False)
+    return "my_agents:WeightedBC"
+
+
+@pytest.mark.parametrize("id", BUILT_IN)
+def test_every_built_in_id_has_its_class(id: str) -> None:
+    assert agents.get(id).algorithm is getattr(agents, BUILT_IN[id])
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_an_alias_stands_for_its_algorithm(alias: str) -> None:
+    assert agents.get(alias).id == ALIASES[alias]
+
+
+def test_published_names_are_unique() -> None:
+    names = [agents.get(id).published_name for id in BUILT_IN]
+    assert len(set(names)) == len(names)
+
+
+def test_an_unknown_id_names_the_closest() -> None:
+    with pytest.raises(KeyError, match="unknown algorithm `fqll`; closest: fql"):
+        agents.get("fqll")
+
+
+def test_a_taken_id_is_refused() -> None:
+    class Other(agents.QAM):
+        pass
+
+    with pytest.raises(ValueError, match="`qam` is taken by QAM"):
+        agents.register("qam", paper="", published_name="")(Other)
+
+
+def test_the_page_on_registering_is_true(own_module: str) -> None:
+    entry = agents.get(own_module)
+    assert entry.id == "weighted_bc"
+    assert "beta" in settings_of(entry.algorithm)
+    config = load_config(own_module, "any", params=["beta=2", "net_arch=[16]", "offline_steps=1"])
+    assert config.settings["beta"] == 2.0
+
+
+def test_an_agent_of_ones_own_learns_saves_and_loads(own_module: str, tmp_path: Path) -> None:
+    model = tiny_model(own_module)
+    model.learn_offline(3, dataset=toy_dataset())
+    model.save(tmp_path / "model")
+    loaded = type(model).load(tmp_path / "model", device="cpu")
+    observation = model.observation_space.sample()
+    expected, _ = model.predict(observation, deterministic=True)
+    assert (loaded.predict(observation, deterministic=True)[0] == expected).all()
+
+
+def test_a_class_that_is_not_registered_is_refused() -> None:
+    with pytest.raises(KeyError, match="is no registered algorithm"):
+        agents.get("agents.common.base:FlowQLearning")
+
+
+def test_importing_the_package_does_not_import_torch() -> None:
+    code = "import sys, agents; print('torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"
