@@ -11,9 +11,26 @@ from typing import TYPE_CHECKING, Any
 from agents.registry import BUILT_IN, algorithm_ids, get, register
 
 if TYPE_CHECKING:
+    from agents.bam import BAM as BAM
+    from agents.bc import BC as BC
+    from agents.cgql import CGQL as CGQL
+    from agents.cgql_linex import CGQLLinex as CGQLLinex
+    from agents.cgql_mse import CGQLMSE as CGQLMSE
+    from agents.dac import DAC as DAC
+    from agents.dsrl import DSRL as DSRL
+    from agents.fawac import FAWAC as FAWAC
+    from agents.fbrac import FBRAC as FBRAC
+    from agents.fedit import FEDIT as FEDIT
+    from agents.fql import FQL as FQL
+    from agents.ifql import IFQL as IFQL
     from agents.qam import QAM as QAM
     from agents.qam_e import QAME as QAME
     from agents.qam_f import QAMF as QAMF
+    from agents.qsm import QSM as QSM
+    from agents.rebrac import ReBRAC as ReBRAC
+    from agents.rlpd import RLPD as RLPD
+    from agents.sqam import SQAM as SQAM
+    from agents.trqam import TRQAM as TRQAM
 
 __version__ = "0.1.0"
 __all__ = ["algorithm_ids", "get", "register", *BUILT_IN.values()]

@@ -17,6 +17,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from agents.common.critic import action_gradient
 from agents.common.networks import Velocity
 
 
@@ -81,10 +82,7 @@ def terminal_adjoint(value: Callable[[Tensor], Tensor], x: Tensor, clip: bool = 
     :param clip: whether actions are clipped to [-1, 1] inside the gradient, which makes it zero outside the box.
     :return: (S, B, D).
     """
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        total = value(x.clamp(-1, 1) if clip else x).sum()
-        return -torch.autograd.grad(total, x)[0]
+    return -action_gradient((lambda y: value(y.clamp(-1, 1))) if clip else value, x)
 
 
 def lean_adjoint(base: Velocity, states: Tensor, terminal: Tensor) -> Tensor:
@@ -123,3 +121,37 @@ def adjoint_matching_loss(fine_tuned: Tensor, base: Tensor, adjoints: Tensor, si
     """
     residual = (2 / sigmas) * (fine_tuned - base) + sigmas * adjoints
     return residual.square().sum((1, 3)).mean(-1)
+
+
+def path_kl(fine_tuned: Tensor, base: Tensor, sigmas: Tensor) -> Tensor:
+    r"""Return the estimated KL divergence between the memoryless processes of two flows, along a rollout of the first.
+
+    :math:`\frac1B\sum_b\sum_i \frac{2h}{\sigma_i^2}\lVert v_f - v_\beta\rVert^2`, h = 1/K (Girsanov's theorem).
+
+    :param fine_tuned: v_f at the rollout's states, (S, K, B, D).
+    :param base: v_beta there, (S, K, B, D).
+    :param sigmas: noise scales, broadcastable to (S, K, B, D).
+    :return: (S,).
+    """
+    h = 1.0 / fine_tuned.shape[1]
+    return ((2 * h / sigmas.square()) * (fine_tuned - base).square()).sum((1, 3)).mean(-1)
+
+
+def bridge_times(count: int, like: Tensor) -> Tensor:
+    r"""Return :math:`\tau_k = k/N, k = 1..N`, shaped to broadcast over (S, N, B, D).
+
+    :param count: N.
+    :param like: tensor that gives dtype and device.
+    :return: (N, 1, 1).
+    """
+    return torch.arange(1, count + 1, dtype=like.dtype, device=like.device).view(-1, 1, 1) / count
+
+
+def bridge_sigmas(times: Tensor) -> Tensor:
+    r"""Return the memoryless noise scales at bridge times, :math:`\sigma_k = \sqrt{2(1 - \tau_k + h)/(\tau_k + h)}`.
+
+    :param times: tau_1..tau_N, (N, 1, 1).
+    :return: (N, 1, 1).
+    """
+    h = 1.0 / len(times)
+    return (2 * (1 - times + h) / (times + h)).sqrt()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self, TypedDict
 
@@ -15,8 +16,9 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import is_image_space
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
-from stable_baselines3.common.utils import get_device
+from stable_baselines3.common.type_aliases import GymEnv as GymEnv
+from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
+from stable_baselines3.common.utils import FloatSchedule, LinearSchedule, get_device
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
@@ -40,7 +42,7 @@ class UnsupportedSpaceError(NotImplementedError):
 class CommonSettings(TypedDict, total=False):
     """Settings that every algorithm has; documented at :class:`FlowQLearning`."""
 
-    learning_rate: float | Schedule
+    learning_rate: float | str | Schedule
     buffer_size: int
     learning_starts: int
     batch_size: int
@@ -60,6 +62,7 @@ class CommonSettings(TypedDict, total=False):
     critic_layer_norm: bool
     observation_scale: float | None
     sparse: bool
+    balanced_sampling: bool
     precision: Literal["fp32", "tf32", "bf16"]
     compile: Literal["auto", "on", "off"]
 
@@ -90,7 +93,8 @@ class FlowQLearning(OffPolicyAlgorithm):
 
     :param policy: ``"MlpPolicy"`` or a subclass of ``FlowPolicy``.
     :param env: environment, its Gymnasium id, or None when loading. Flat Box observations and bounded Box actions.
-    :param learning_rate: Adam's step size, or a schedule of the remaining progress, > 0.
+    :param learning_rate: Adam's step size, > 0; ``"lin_1e-3"`` falls from there to 0 over a phase; or a schedule, a
+        function of the remaining progress.
     :param buffer_size: online transitions to keep, >= 1.
     :param learning_starts: online environment steps before the first online update, >= 0. Without an offline phase the
         actions before it are uniform, as in SB3; after one the policy acts from the start.
@@ -112,6 +116,8 @@ class FlowQLearning(OffPolicyAlgorithm):
     :param observation_scale: centre observations by the dataset's mean and scale each coordinate to this standard
         deviation, > 0; None: raw observations. The statistics are stored with the model.
     :param sparse: whether online rewards become -1 where they are not zero (the dataset's are changed on loading).
+    :param balanced_sampling: whether half of every batch comes from the dataset and half from online transitions, as
+        long as there are both; if not, batches are uniform over all of them. Needs an even ``batch_size``.
     :param precision: ``fp32``; ``tf32`` (CUDA's fast float32 products); ``bf16`` (hidden layers' products in bfloat16).
     :param compile: whether the update is compiled; ``auto`` decides by device.
     :param action_noise: SB3's, added to the executed actions.
@@ -136,7 +142,7 @@ class FlowQLearning(OffPolicyAlgorithm):
         self,
         policy: str | type[FlowPolicy],
         env: GymEnv | str | None,
-        learning_rate: float | Schedule = 3e-4,
+        learning_rate: float | str | Schedule = 3e-4,
         buffer_size: int = 1_000_000,
         learning_starts: int = 5_000,
         batch_size: int = 256,
@@ -157,6 +163,7 @@ class FlowQLearning(OffPolicyAlgorithm):
         critic_layer_norm: bool = True,
         observation_scale: float | None = None,
         sparse: bool = False,
+        balanced_sampling: bool = False,
         precision: Literal["fp32", "tf32", "bf16"] = "fp32",
         compile: Literal["auto", "on", "off"] = "auto",
         action_noise: ActionNoise | None = None,
@@ -172,15 +179,14 @@ class FlowQLearning(OffPolicyAlgorithm):
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
-        if not callable(learning_rate):
-            number("learning_rate", learning_rate, above=0)
+        _learning_rate_schedule(learning_rate)  # refuses a bad value
         integer("learning_starts", learning_starts, at_least=0)
         if gradient_steps != -1:
             integer("gradient_steps", gradient_steps, at_least=0)
         super().__init__(
             policy,
             env,  # type: ignore[arg-type]
-            learning_rate,
+            learning_rate,  # type: ignore[arg-type]  # words are turned into schedules in _setup_lr_schedule
             buffer_size=integer("buffer_size", buffer_size, at_least=1),
             learning_starts=learning_starts,
             batch_size=integer("batch_size", batch_size, at_least=1),
@@ -196,7 +202,7 @@ class FlowQLearning(OffPolicyAlgorithm):
             stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log,
             verbose=verbose,
-            device=_available_device(device),
+            device=available_device(device),
             support_multi_env=True,
             seed=seed if seeds is None else seeds[0],
             sde_support=False,
@@ -216,6 +222,11 @@ class FlowQLearning(OffPolicyAlgorithm):
             None if observation_scale is None else number("observation_scale", observation_scale, above=0)
         )
         self.sparse = boolean("sparse", sparse)
+        self.balanced_sampling = boolean("balanced_sampling", balanced_sampling)
+        if balanced_sampling and batch_size % 2:
+            raise ValueError(
+                f"`batch_size` must be even with `balanced_sampling`, got {batch_size}; use an even number"
+            )
         self.precision = one_of("precision", precision, ("fp32", "tf32", "bf16"))
         self.compile = one_of("compile", compile, ("auto", "on", "off"))
         self.offline_steps = 0  # gradient steps taken in learn_offline
@@ -282,6 +293,14 @@ class FlowQLearning(OffPolicyAlgorithm):
         :return: (S, N).
         """
         return nets.critic(observations, actions).mean(1)
+
+    def skipped_networks(self) -> frozenset[str]:
+        """Return which networks the coming update leaves as they are; a target copy is named with ``_target``.
+
+        The answer follows from settings and counts such as the number of updates so far, never from tensors. What is
+        skipped takes no part in the gradient's norm, and its optimiser state rests.
+        """
+        return frozenset()
 
     def after_update(self, info: Info) -> None:
         """Update state that is not trained by gradient, e.g. a multiplier.
@@ -430,6 +449,10 @@ class FlowQLearning(OffPolicyAlgorithm):
         self._chunk_state: tuple[NDArray[Any], ...] | None = None
         self._last_info: Info = {}
 
+    def _setup_lr_schedule(self) -> None:
+        """Turn the learning rate into a function of the remaining progress."""
+        self.lr_schedule = _learning_rate_schedule(self.learning_rate)
+
     def _make_buffer(self, replicas: int) -> SequenceReplayBuffer:
         """Return the empty buffer."""
         buffer_class = self.replay_buffer_class or SequenceReplayBuffer
@@ -450,6 +473,7 @@ class FlowQLearning(OffPolicyAlgorithm):
             action_chunking=self.action_chunking,
             replicas=replicas,
             sparse=self.sparse,
+            balanced=self.balanced_sampling,
             **self.replay_buffer_kwargs,
         )
 
@@ -585,6 +609,10 @@ class FlowQLearning(OffPolicyAlgorithm):
         """
         if reset_num_timesteps:
             self.offline_steps = 0
+        if self.balanced_sampling and self.replay_buffer is not None and not self.replay_buffer.dataset_size:
+            warnings.warn(
+                "`balanced_sampling` finds no dataset: batches are all online; call `load_dataset`", stacklevel=2
+            )
         name = type(self).__name__ if tb_log_name is None else tb_log_name
         return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
 
@@ -647,13 +675,31 @@ class FlowQLearning(OffPolicyAlgorithm):
         return ["policy", "policy.optimizer"], []
 
 
-def _available_device(device: torch.device | str) -> torch.device:
-    """Return the device, refusing one that is not there."""
+def available_device(device: torch.device | str) -> torch.device:
+    """Return a device, refusing one that is not there.
+
+    :param device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
+    :return: the device.
+    :raises ValueError: if the name is no device, or CUDA is asked for and PyTorch finds none.
+    """
     chosen = get_device(device)
     wanted = torch.device(device) if device != "auto" else chosen
     if wanted.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"`device` is {device!r}, but PyTorch finds no CUDA device here; use `device='cpu'` or 'auto'")
     return chosen
+
+
+def _learning_rate_schedule(value: float | str | Schedule) -> Schedule:
+    """Return a learning rate as a function of the remaining progress."""
+    if callable(value):
+        return FloatSchedule(value)
+    if isinstance(value, str) and value.startswith("lin_"):
+        try:
+            start = float(value.removeprefix("lin_"))
+        except ValueError:
+            start = float("nan")
+        return LinearSchedule(number("learning_rate", start, above=0), 0.0, 1.0)
+    return FloatSchedule(number("learning_rate", value, above=0))
 
 
 def _checked_net_arch(net_arch: list[int] | dict[str, list[int]] | None) -> list[int] | dict[str, list[int]]:

@@ -2,7 +2,8 @@
 
 Rows are transitions in the order they happened. A dataset lies in front; behind it every environment has its own ring
 of online transitions. The next observation of a row is not stored again: ``next_row`` points at the row that holds it,
-which is the following transition or, at a trajectory's end, an extra observation kept in a tail behind the rings.
+which is the following transition or, where that one starts elsewhere (at a trajectory's end, above all), an extra
+observation kept in a tail behind the rings.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ class SequenceReplayBuffer(ReplayBuffer):
     :param action_chunking: whether a batch holds the H actions (flattened) or the first one only.
     :param replicas: S, the leading axis of sampled batches.
     :param sparse: whether online rewards become -1 where they are not zero.
+    :param balanced: whether half of every batch is drawn from the dataset and half from online transitions. The dataset
+        is then kept apart: no sequence runs from one into the other.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class SequenceReplayBuffer(ReplayBuffer):
         action_chunking: bool = True,
         replicas: int = 1,
         sparse: bool = False,
+        balanced: bool = False,
     ) -> None:
         per_env = max(buffer_size // n_envs, 1)
         BaseBuffer.__init__(self, per_env, observation_space, action_space, device, n_envs)
@@ -87,17 +91,17 @@ class SequenceReplayBuffer(ReplayBuffer):
         self.optimize_memory_usage = optimize_memory_usage
         self.handle_timeout_termination = handle_timeout_termination
         self.horizon_length, self.gamma, self.action_chunking = horizon_length, gamma, action_chunking
-        self.replicas, self.sparse = replicas, sparse
+        self.replicas, self.sparse, self.balanced = replicas, sparse, balanced
         self.dataset_size = 0
         self._allocate(0, 0)
 
     # -- storage ------------------------------------------------------------------------------------------------------
 
-    def _allocate(self, dataset_rows: int, dataset_ends: int) -> None:
+    def _allocate(self, dataset_rows: int, dataset_extra: int) -> None:
         """Make empty storage: dataset rows, one ring per environment, then the tail of extra observations."""
         self.dataset_size = dataset_rows
         self.capacity = dataset_rows + self.n_envs * self.buffer_size
-        tail = dataset_ends + 2 * self.n_envs
+        tail = dataset_extra + 2 * self.n_envs
         flat = int(np.prod(self.obs_shape))
         # zeros are mapped lazily by the operating system: rings that are never filled take no memory on a CPU
         self._observations = torch.zeros(self.capacity + tail, flat, device=self.device)
@@ -106,8 +110,8 @@ class SequenceReplayBuffer(ReplayBuffer):
         self._masks = torch.zeros(self.capacity, dtype=torch.bool, device=self.device)
         self._terminals = torch.zeros(self.capacity, dtype=torch.bool, device=self.device)
         self._next_row = torch.zeros(self.capacity, dtype=torch.int32, device=self.device)
-        self._pending = [self.capacity + dataset_ends + e for e in range(self.n_envs)]
-        self._free_tail = list(range(self.capacity + tail - 1, self.capacity + dataset_ends + self.n_envs - 1, -1))
+        self._pending = [self.capacity + dataset_extra + e for e in range(self.n_envs)]
+        self._free_tail = list(range(self.capacity + tail - 1, self.capacity + dataset_extra + self.n_envs - 1, -1))
         self.pos, self.full = 0, False
 
     def load_dataset(self, dataset: Arrays) -> None:
@@ -119,9 +123,9 @@ class SequenceReplayBuffer(ReplayBuffer):
         """
         if self.pos or self.full:
             raise ValueError("a dataset must be loaded before online transitions are added; make a new buffer")
-        valid, final = _layout(dataset, self.obs_shape, self.action_dim)
-        count, ends = int(valid.sum()), int(len(final))
-        self._allocate(count, ends)
+        valid, own, final = _layout(dataset, self.obs_shape, self.action_dim)
+        count, extra = int(valid.sum()), len(final)
+        self._allocate(count, extra)
         self._fill(self._observations[:count], dataset["observations"], valid)
         self._fill(self._actions[:count], dataset["actions"], valid)
         self._fill(self._rewards[:count], dataset["rewards"], valid)
@@ -129,9 +133,9 @@ class SequenceReplayBuffer(ReplayBuffer):
         terminals = np.asarray(dataset["terminals"])[valid] > 0
         terminals[-1] = True  # online transitions that follow are another trajectory
         self._terminals[:count] = torch.from_numpy(terminals).to(self.device)
-        self._observations[self.capacity : self.capacity + ends] = torch.from_numpy(final).to(self.device)
+        self._observations[self.capacity : self.capacity + extra] = torch.from_numpy(final).to(self.device)
         next_row = np.arange(1, count + 1, dtype=np.int32)
-        next_row[terminals] = self.capacity + np.arange(ends, dtype=np.int32)
+        next_row[own] = self.capacity + np.arange(extra, dtype=np.int32)
         self._next_row[:count] = torch.from_numpy(next_row).to(self.device)
 
     @staticmethod
@@ -219,7 +223,8 @@ class SequenceReplayBuffer(ReplayBuffer):
     def _segments(self) -> list[tuple[int, int]]:
         """Return (first environment's ring or -1, number of starts) of each stretch that one replica samples from."""
         h, online, per_replica = self.horizon_length, self.size(), self.n_envs // self.replicas
-        joined = online if not self.full and self.replicas == 1 else 0  # ring 0 directly continues the dataset
+        # ring 0 directly continues the dataset
+        joined = online if not self.full and self.replicas == 1 and not self.balanced else 0
         segments = [(-1, max(self.dataset_size + joined - h + 1, 0))]
         for ring in range(per_replica):
             if not (ring == 0 and joined):
@@ -227,7 +232,10 @@ class SequenceReplayBuffer(ReplayBuffer):
         return segments
 
     def draw_rows(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
-        """Draw start positions uniformly, and return the rows of the sequences that begin there.
+        """Draw start positions, and return the rows of the sequences that begin there.
+
+        They are uniform; when ``balanced``, uniform over the dataset in the first half of the batch and over the online
+        transitions in the second.
 
         :param shape: (S, B).
         :param generator: on the buffer's device; None uses PyTorch's global one.
@@ -242,7 +250,11 @@ class SequenceReplayBuffer(ReplayBuffer):
             )
         # float64: a float32 draw has 2^24 values, too coarse for large datasets
         draw = torch.rand(shape, dtype=torch.float64, device=self.device, generator=generator)
-        return self._rows_of((draw * total).long())
+        offline = self._segments()[0][1]
+        if not self.balanced or offline in (0, total):
+            return self._rows_of((draw * total).long())
+        first, second = draw.tensor_split([shape[-1] // 2], -1)
+        return self._rows_of(torch.cat([(first * offline).long(), offline + (second * (total - offline)).long()], -1))
 
     def _rows_of(self, index: Tensor) -> Tensor:
         """Turn start positions (S, B), counted through the segments, into rows (S, B, H)."""
@@ -354,8 +366,8 @@ def _as_tensor(array: NDArray[Any], like: Tensor) -> Tensor:
 
 def _layout(
     dataset: Arrays, obs_shape: tuple[int, ...], action_dim: int
-) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-    """Check a dataset and return which rows are transitions, and the final observation of every trajectory."""
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float32]]:
+    """Check a dataset; return which rows are transitions, which of them need an extra next observation, and those."""
     missing = [name for name in REQUIRED_ARRAYS if name not in dataset]
     if missing:
         raise ValueError(f"a dataset needs the arrays {', '.join(REQUIRED_ARRAYS)}; missing: {', '.join(missing)}")
@@ -374,10 +386,12 @@ def _layout(
                 "in a compact dataset every trajectory ends with one row whose `valids` is 0, behind a transition whose "
                 "`terminals` is 1; this one does not, load it with `compact_dataset=True`"
             )
-        return valid, np.asarray(dataset["observations"][~valid], dtype=np.float32).reshape(int((~valid).sum()), -1)
+        final = np.asarray(dataset["observations"][~valid], dtype=np.float32)
+        return valid, terminals[valid], final.reshape(len(final), -1)
     if "next_observations" not in dataset:
         raise ValueError("a dataset needs `next_observations` (regular layout) or `valids` (compact layout)")
-    ends = terminals.copy()
-    ends[-1] = True
-    final = np.asarray(dataset["next_observations"][ends], dtype=np.float32)
-    return np.ones(rows, dtype=bool), final.reshape(len(final), -1)
+    own = terminals.copy()
+    own[-1] = True
+    own[:-1] |= (dataset["next_observations"][:-1] != dataset["observations"][1:]).reshape(rows - 1, -1).any(1)
+    final = np.asarray(dataset["next_observations"][own], dtype=np.float32)
+    return np.ones(rows, dtype=bool), own, final.reshape(len(final), -1)

@@ -1,6 +1,11 @@
-"""Pessimistic values, TD target and loss, best-of-n. Shapes: S replicas, E members, B rows, N candidates."""
+"""Pessimistic values, critic losses, action gradient, best-of-n.
+
+Shapes: S replicas, E members, B rows, N candidates.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -40,6 +45,40 @@ def td_loss(q: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     :return: (S,).
     """
     return (valid.unsqueeze(1) * (q - target.unsqueeze(1)).square()).mean((1, 2))
+
+
+def expectile_loss(error: Tensor, expectile: float) -> Tensor:
+    r"""Return the asymmetric square whose minimiser is an expectile, elementwise.
+
+    :math:`|\kappa - 1[u < 0]|\,u^2`. Source: Kostrikov, Nair and Levine, Implicit Q-Learning, arXiv 2110.06169,
+    expectile regression.
+
+    :param error: u, target minus prediction, any shape.
+    :param expectile: kappa in (0, 1); 0.5 is half the square.
+    :return: same shape.
+    """
+    return torch.where(error < 0, 1 - expectile, expectile) * error.square()
+
+
+def action_gradient(value: Callable[[Tensor], Tensor], actions: Tensor) -> Tensor:
+    """Return the gradient of a value in the action; works where no gradient is being recorded.
+
+    :param value: function of actions (S, B, D) that returns values (S, B), row by row.
+    :param actions: where, (S, B, D).
+    :return: (S, B, D), without a graph.
+    """
+    with torch.enable_grad():
+        actions = actions.detach().requires_grad_()
+        return torch.autograd.grad(value(actions).sum(), actions)[0]
+
+
+def q_statistics(q: Tensor) -> dict[str, Tensor]:
+    """Return the diagnostics of critic predictions.
+
+    :param q: (S, E, B).
+    :return: ``q_mean``, ``q_max`` and ``q_min``, each (S,).
+    """
+    return {"q_mean": q.mean((1, 2)), "q_max": q.amax((1, 2)), "q_min": q.amin((1, 2))}
 
 
 def pick_best(actions: Tensor, scores: Tensor) -> Tensor:

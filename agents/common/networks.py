@@ -17,6 +17,7 @@ Time = Tensor | float
 Velocity = Callable[[Tensor, Time], Tensor]
 
 LAYER_NORM_EPS = 1e-6  # Flax's default; PyTorch's 1e-5 is another network
+GELU_SLOPE = 2 * math.sqrt(2 / math.pi)
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
 
 
@@ -279,6 +280,150 @@ class TanhGaussian(nn.Module):
         return self.mean(hidden, frozen), self.log_std(hidden, frozen).clamp(LOG_STD_MIN, LOG_STD_MAX)
 
 
+class TanhActor(nn.Module):
+    """Deterministic policy: trunk with activated last layer, a head with small initial weights, tanh.
+
+    :param replicas: S.
+    :param observation_size: O.
+    :param action_size: D.
+    :param hidden: trunk widths.
+    :param layer_norm: whether the trunk is normalised.
+    :param head_scale: variance scale of the head's initial weights (uniform, mean of the fans), >= 0.
+    """
+
+    def __init__(
+        self,
+        replicas: int,
+        observation_size: int,
+        action_size: int,
+        hidden: Sequence[int],
+        layer_norm: bool = False,
+        head_scale: float = 0.01,
+    ) -> None:
+        super().__init__()
+        self.trunk = StackedMLP((replicas,), [observation_size, *hidden], layer_norm, activate_final=True)
+        self.mean = StackedMLP((replicas,), [hidden[-1], action_size])
+        self.head_bound = math.sqrt(3 * head_scale / ((hidden[-1] + action_size) / 2))
+
+    def initialise(self, replica: int, generator: torch.Generator) -> None:
+        """Draw one replica's weights.
+
+        :param replica: which replica.
+        :param generator: CPU generator that the draws come from.
+        """
+        self.trunk.initialise(replica, generator)
+        fill_uniform(self.mean.weights[0], replica, self.head_bound, generator)
+
+    def forward(self, observations: Tensor, frozen: bool = False) -> Tensor:
+        """Return the action.
+
+        :param observations: (S, N, O).
+        :param frozen: whether the parameters are constants.
+        :return: (S, N, D) in (-1, 1).
+        """
+        return self.mean(self.trunk(observations, frozen), frozen).tanh()
+
+
+class Multiplier(nn.Module):
+    """State of a trust region: multiplier, running average of the path KL, and the budget it is held against.
+
+    :param replicas: S.
+    :param initial: starting value of the multiplier.
+    :param budget: budget of the path KL.
+    """
+
+    value: Tensor
+    kl_average: Tensor
+    budget: Tensor
+
+    def __init__(self, replicas: int, initial: float, budget: float) -> None:
+        super().__init__()
+        self.register_buffer("value", torch.full((replicas,), float(initial)))
+        self.register_buffer("kl_average", torch.zeros(replicas))
+        self.register_buffer("budget", torch.full((replicas,), float(budget)))
+
+    def initialise(self, replica: int, generator: torch.Generator) -> None:
+        """Nothing is random here.
+
+        :param replica: which replica.
+        :param generator: unused.
+        """
+
+
+class NoisePredictor(nn.Module):
+    """eps(s, x, t) of a diffusion policy, for integer steps t: learnt Fourier features of t pass an MLP of their own.
+
+    The main MLP sees x, s and that MLP's output, in this order; activations are mish.
+
+    :param replicas: S.
+    :param observation_size: O.
+    :param action_size: D.
+    :param hidden: hidden widths; the time MLP ends, without activation, in the last of them.
+    :param layer_norm: whether hidden activations of the main MLP are normalised.
+    :param time_features: number of Fourier features, cosines and sines together.
+    """
+
+    def __init__(
+        self,
+        replicas: int,
+        observation_size: int,
+        action_size: int,
+        hidden: Sequence[int],
+        layer_norm: bool = False,
+        time_features: int = 64,
+    ) -> None:
+        super().__init__()
+        self.split = [action_size, observation_size, hidden[-1]]
+        self.frequencies = nn.Parameter(torch.zeros(replicas, time_features // 2, 1))
+        self.time_mlp = StackedMLP((replicas,), [time_features, *hidden], activation=F.mish)
+        self.mlp = StackedMLP((replicas,), [sum(self.split), *hidden, action_size], layer_norm, activation=F.mish)
+
+    def initialise(self, replica: int, generator: torch.Generator) -> None:
+        """Draw one replica's weights, and its frequencies from N(0, 0.2^2).
+
+        :param replica: which replica.
+        :param generator: CPU generator that the draws come from.
+        """
+        with torch.no_grad():
+            self.frequencies[replica].copy_(0.2 * torch.randn(self.frequencies.shape[1:], generator=generator))
+        self.time_mlp.initialise(replica, generator)
+        self.mlp.initialise(replica, generator)
+
+    def forward(self, observations: Tensor, x: Tensor, t: Time, frozen: bool = False) -> Tensor:
+        """Predict the noise in noisy actions.
+
+        :param observations: (S, N, O).
+        :param x: noisy actions, (S, N, D).
+        :param t: steps, a number or (S, N, 1).
+        :param frozen: whether the parameters are constants.
+        :return: (S, N, D).
+        """
+        return self.at(observations, frozen)(x, t)
+
+    def at(self, observations: Tensor, frozen: bool = False) -> Velocity:
+        """Fix the observations: their share of the first layer is computed once for a whole chain of evaluations.
+
+        :param observations: (S, N, O).
+        :param frozen: whether the parameters are constants.
+        :return: function (x, t) -> noise, as in :meth:`forward`.
+        """
+        dtype = self.mlp.matmul_dtype
+        of_x, of_observation, of_time = _maybe_detach(self.mlp.weights[0], frozen).split(self.split, dim=-2)
+        shared = dense(observations, of_observation, _maybe_detach(self.mlp.biases[0], frozen), dtype)
+
+        def predict(x: Tensor, t: Time) -> Tensor:
+            embedded = self._embed(t, x, frozen)
+            return self.mlp.rest(dense(x, of_x, None, dtype) + dense(embedded, of_time, None, dtype) + shared, frozen)
+
+        return predict
+
+    def _embed(self, t: Time, like: Tensor, frozen: bool) -> Tensor:
+        """Return the time MLP's output; one row when all rows share the step."""
+        column = t if isinstance(t, Tensor) else torch.full_like(like[:, :1, :1], t)
+        angles = 2 * math.pi * column * _maybe_detach(self.frequencies, frozen).transpose(-2, -1)
+        return self.time_mlp(torch.cat([angles.cos(), angles.sin()], -1), frozen)
+
+
 class Temperature(nn.Module):
     """A learnt positive scalar per replica, exp(l).
 
@@ -307,12 +452,17 @@ class Temperature(nn.Module):
 
 
 def gelu(x: Tensor) -> Tensor:
-    """Return the tanh approximation of GELU, elementwise (the default of ``jax.nn.gelu``).
+    r"""Return the tanh approximation of GELU, elementwise (the default of ``jax.nn.gelu``).
+
+    :math:`x\,\sigma(2\sqrt{2/\pi}\,(x + 0.044715x^3))`, which is the same function: PyTorch's sigmoid is several times
+    faster on a CPU than the tanh inside its GELU. Where a gradient is recorded its own fused backward wins.
 
     :param x: any shape.
     :return: same shape.
     """
-    return F.gelu(x, approximate="tanh")
+    if x.device.type != "cpu" or (torch.is_grad_enabled() and x.requires_grad):
+        return F.gelu(x, approximate="tanh")
+    return x.square().mul_(0.044715 * GELU_SLOPE).add_(GELU_SLOPE).mul_(x).sigmoid_().mul_(x)
 
 
 def tanh_gaussian_sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,17 @@ from stable_baselines3.common.torch_layers import FlattenExtractor, get_actor_cr
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
-from agents.common.networks import CriticEnsemble, StackedMLP, StateValue, TanhGaussian, Temperature, VelocityField
+from agents.common.networks import (
+    CriticEnsemble,
+    Multiplier,
+    NoisePredictor,
+    StackedMLP,
+    StateValue,
+    TanhActor,
+    TanhGaussian,
+    Temperature,
+    VelocityField,
+)
 from agents.common.noise import Noise
 
 if TYPE_CHECKING:
@@ -102,6 +112,19 @@ def velocity_field(target: bool = False, time: bool = True) -> NetworkSpec:
     return NetworkSpec(build, target)
 
 
+def noise_predictor(time_features: int = 64) -> NetworkSpec:
+    """Return the spec of a diffusion policy's noise prediction.
+
+    :param time_features: number of Fourier features of the step.
+    :return: the spec.
+    """
+
+    def build(n: Sizes) -> nn.Module:
+        return NoisePredictor(n.replicas, n.observations, n.actions, n.actor_arch, n.actor_layer_norm, time_features)
+
+    return NetworkSpec(build)
+
+
 def tanh_gaussian(given_action: bool = False) -> NetworkSpec:
     """Return the spec of a squashed Gaussian policy.
 
@@ -116,6 +139,30 @@ def tanh_gaussian(given_action: bool = False) -> NetworkSpec:
     return NetworkSpec(build)
 
 
+def tanh_actor(target: bool = False, head_scale: float = 0.01) -> NetworkSpec:
+    """Return the spec of a deterministic tanh policy.
+
+    :param target: whether it has a target copy.
+    :param head_scale: variance scale of the last layer's initial weights.
+    :return: the spec.
+    """
+
+    def build(n: Sizes) -> nn.Module:
+        return TanhActor(n.replicas, n.observations, n.actions, n.actor_arch, n.actor_layer_norm, head_scale)
+
+    return NetworkSpec(build, target)
+
+
+def multiplier(initial: float, budget: float) -> NetworkSpec:
+    """Return the spec of a trust region's multiplier.
+
+    :param initial: starting value.
+    :param budget: bound of the path KL.
+    :return: the spec.
+    """
+    return NetworkSpec(lambda n: Multiplier(n.replicas, initial, budget))
+
+
 def temperature(initial: float = 1.0) -> NetworkSpec:
     """Return the spec of a learnt temperature.
 
@@ -128,10 +175,22 @@ def temperature(initial: float = 1.0) -> NetworkSpec:
 class Networks(nn.ModuleDict):
     """An algorithm's networks by name: ``nets.critic``, ``nets.critic_target``, ``nets.frozen.critic``."""
 
+    if TYPE_CHECKING:  # each network is called in its own way
+
+        def __getattr__(self, name: str) -> Any: ...
+
     @property
     def frozen(self) -> Any:
         """The same networks with constant weights: gradient goes through their inputs only."""
         return _Frozen(self)
+
+    def using(self, **substitutes: str) -> Any:
+        """Return the same networks with some names standing for others, e.g. ``actor="actor_target"``.
+
+        :param substitutes: name -> name of the network that it stands for.
+        :return: a view with the networks as attributes.
+        """
+        return _Renamed(self, substitutes)
 
     def targets(self) -> list[tuple[nn.Module, nn.Module]]:
         """Return every target network behind the network that it follows.
@@ -139,6 +198,16 @@ class Networks(nn.ModuleDict):
         :return: (online, target) pairs.
         """
         return [(self[name.removesuffix("_target")], net) for name, net in self.items() if name.endswith("_target")]
+
+
+class _Renamed:
+    """View of networks in which some names stand for others."""
+
+    def __init__(self, nets: Networks, substitutes: Mapping[str, str]) -> None:
+        self._nets, self._substitutes = nets, substitutes
+
+    def __getattr__(self, name: str) -> nn.Module:
+        return self._nets[self._substitutes.get(name, name)]
 
 
 class _Frozen:

@@ -22,14 +22,34 @@ class Update:
 
     def __init__(self, algorithm: FlowQLearning) -> None:
         self.algorithm = algorithm
-        policy = algorithm.policy
-        self.optimizer = policy.optimizer
-        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        pairs = [(p, q) for online, target in policy.nets.targets() for p, q in zip(online.parameters(), target.parameters(), strict=True)]
-        self.online, self.target = [p for p, _ in pairs], [q for _, q in pairs]
+        self.optimizer = algorithm.policy.optimizer
+        self.skipped: frozenset[str] | None = None
+        self.select(algorithm.skipped_networks())
         self.losses = algorithm.compute_losses
         if algorithm.compile == "on":
             self.losses = torch.compile(self.losses, dynamic=False)  # type: ignore[assignment]
+
+    def select(self, skipped: frozenset[str]) -> None:
+        """Choose what the next step moves.
+
+        :param skipped: names of the networks that stay as they are.
+        """
+        if skipped == self.skipped:
+            return
+        nets = self.algorithm.policy.nets
+        still = {id(p) for name in skipped for p in nets[name].parameters()}
+        every = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.parameters = [p for p in every if id(p) not in still]
+        for parameter in every:
+            parameter.grad = None  # the optimiser leaves a parameter without gradient, and its moments, alone
+        pairs = [
+            (p, q)
+            for online, target in nets.targets()
+            for p, q in zip(online.parameters(), target.parameters(), strict=True)
+            if id(q) not in still
+        ]
+        self.online, self.target = [p for p, _ in pairs], [q for _, q in pairs]
+        self.skipped = skipped
 
     def __call__(self, batch: Batch, noise: Noise) -> Info:
         """Take one gradient step.
@@ -38,6 +58,7 @@ class Update:
         :param noise: all draws of the update.
         :return: losses and diagnostics, each (S,).
         """
+        self.select(self.algorithm.skipped_networks())
         total, info = self.losses(batch, noise)
         grads = torch.autograd.grad(total.sum(), self.parameters, allow_unused=True)
         grads = [torch.zeros_like(p) if g is None else g for p, g in zip(self.parameters, grads, strict=True)]

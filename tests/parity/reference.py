@@ -15,11 +15,13 @@ from torch import Tensor, nn
 import agents
 from agents.common.base import FlowQLearning
 from agents.common.batch import Batch
+from agents.common.networks import NoisePredictor
 from tests.envs import SpacesEnv
 
 OWN_FIXTURES = Path(__file__).parent / "fixtures"
 
-# the reference's settings -> ours; a dict maps values too, None says that the setting is not one of the algorithm's
+# the reference's settings -> ours; a pair maps values too, None says that the setting is not one of the algorithm's
+Translation = str | tuple[str, dict[Any, Any]] | None
 COMMON_SETTINGS = {
     "discount": "gamma",
     "tau": "tau",
@@ -51,19 +53,115 @@ QAM_SETTINGS = {
     "edit_target_entropy": None,
     "edit_target_entropy_multiplier": None,
 }
-SETTINGS: dict[str, dict[str, str | None]] = {
+CGQL_SETTINGS = {
+    "inv_temp": "inverse_temperature",
+    "guidance_coef": "guidance_weight",
+    "target_guidance": "target_behaviour",
+    "mode": None,  # a class of its own each
+    "noisy_coef": None,
+    "isd_clip": None,
+    "separate": None,  # does not run in the reference
+}
+DIFFUSION_SETTINGS: dict[str, Translation] = {
+    "alpha": "bc_weight",
+    "diffusion_steps": "flow_steps",
+    "beta_schedule": "beta_schedule",
+    "time_dim": "time_features",
+    "use_target_critic_grad": "target_gradient",
+    "clip_sampler_before": ("sampler", {True: "ddpm_clipped", False: "jump"}),
+    "clip_sampler_after": "clip_states",
+    "actor_loss_type": None,
+    "clip_grad_norm": None,  # `max_grad_norm`, from the fixture's meta
+    "best_of_n": None,  # not used by the reference
+    "inv_temp": None,
+}
+TRUST_REGION_SETTINGS = {
+    "kl_budget": "kl_budget",
+    "kl_budget_online": "kl_budget_online",
+    "lam_scale": "multiplier_scale",
+    "eta_lambda": "multiplier_learning_rate",
+    "lambda_min": "multiplier_min",
+    "lambda_max": "multiplier_max",
+    "kl_ema_coef": "kl_average_rate",
+    "kl_clip_coef": "kl_clip",
+    "target_actor": "target_behaviour",
+    "clip_grad": None,  # `max_grad_norm`, from the fixture's meta
+    "bc_only": None,  # `pretraining_steps`: a phase of a run, not another agent
+}
+SETTINGS: dict[str, dict[str, Translation]] = {
     "qam": QAM_SETTINGS,
     "qam_f": {**QAM_SETTINGS, "fql_alpha": "distill_weight"},
     "qam_e": {**QAM_SETTINGS, "edit_scale": "edit_scale", "edit_target_entropy": "target_entropy"},
+    "fawac": {"inv_temp": "inverse_temperature", "best_of_n": None, "ac_action_dim": None},
+    "ifql": {"kappa": "expectile", "num_samples": "best_of_n"},
+    "cgql": CGQL_SETTINGS,
+    "cgql_mse": {**CGQL_SETTINGS, "noisy_coef": "noisy_weight"},
+    "cgql_linex": {**CGQL_SETTINGS, "noisy_coef": "noisy_weight", "isd_clip": "linex_clip"},
+    "qsm": {**DIFFUSION_SETTINGS, "inv_temp": "inverse_temperature"},
+    "dac": DIFFUSION_SETTINGS,
+    "dsrl": {
+        "noise_scale": "noise_scale",
+        "target_entropy": "target_entropy",
+        "target_entropy_multiplier": None,
+        "use_target_latent": "target_behaviour",
+    },
+    "fedit": {
+        "edit_scale": "edit_scale",
+        "edit_target_entropy": "target_entropy",
+        "edit_target_entropy_multiplier": None,
+    },
+    "trqam": {**TRUST_REGION_SETTINGS, "use_target_grad": "target_gradient", "clip_adj": "clip_adjoint"},
+    "sqam": {**TRUST_REGION_SETTINGS, "gap_reg_coef": "gap_penalty", "n_bridge": "bridge_states"},
+    "bam": {"inv_temp": "inverse_temperature", "target_actor": "target_behaviour", "residual": "residual"},
+    "fbrac": {"alpha": "bc_weight"},
+    "fql": {"alpha": "distill_weight"},
+    "rebrac": {
+        "alpha_actor": "bc_weight",
+        "actor_noise": "actor_noise",
+        "actor_noise_clip": "actor_noise_clip",
+        "actor_freq": "policy_delay",
+        "actor_fc_scale": "head_scale",
+    },
+    "rlpd": {
+        "bc_alpha": "bc_weight",
+        "target_entropy": "target_entropy",
+        "target_entropy_multiplier": None,
+        "init_temp": "initial_temperature",
+    },
 }
 # the reference's modules -> ours
 QAM_MODULES = {"critic": "critic", "actor_slow": "behaviour", "actor_fast": "fine_tuned"}
+CGQL_MODULES = {"critic": "critic", "actor": "behaviour"}
+DIFFUSION_MODULES = {"critic": "critic", "actor": "denoiser"}
 MODULES: dict[str, dict[str, str]] = {
     "qam": QAM_MODULES,
     "qam_f": {**QAM_MODULES, "one_step_actor": "one_step"},
     "qam_e": {**QAM_MODULES, "edit_actor": "edit", "edit_alpha": "temperature"},
+    "fawac": {"critic": "critic", "value": "value", "actor": "policy"},
+    "ifql": {"critic": "critic", "value": "value", "actor_flow": "behaviour"},
+    "cgql": CGQL_MODULES,
+    "cgql_mse": CGQL_MODULES,
+    "cgql_linex": CGQL_MODULES,
+    "qsm": DIFFUSION_MODULES,
+    "dac": DIFFUSION_MODULES,
+    "dsrl": {
+        "critic": "critic",
+        "z_critic": "latent_critic",
+        "actor_bc_flow": "behaviour",
+        "actor": "latent_policy",
+        "alpha": "temperature",
+    },
+    "fedit": {"critic": "critic", "actor_bc_flow": "behaviour", "edit_actor": "edit", "alpha": "temperature"},
+    "trqam": QAM_MODULES,
+    "sqam": QAM_MODULES,
+    "bam": QAM_MODULES,
+    "fbrac": {"critic": "critic", "actor_flow": "flow"},
+    "fql": {"critic": "critic", "actor_bc_flow": "behaviour", "actor_onestep_flow": "one_step"},
+    "rebrac": {"critic": "critic", "actor": "actor"},
+    "rlpd": {"critic": "critic", "actor": "actor", "alpha": "temperature"},
 }
 LOSSES = {"alpha": "temperature"}  # the reference's loss names -> ours, where they differ
+DIAGNOSTICS = {"path_kl"}  # recorded beside the losses, but in no total: logged without our suffix
 # recorded intermediates -> entries of our `targets`
 INTERMEDIATES = {
     "td_next_action": "next_actions",
@@ -96,7 +194,7 @@ class Fixture:
     def settings(self) -> dict[str, Any]:
         """Return the recorded settings under our names; a setting without a translation is an error."""
         config, names = self.meta["config"], {**COMMON_SETTINGS, **SETTINGS[self.id]}
-        translated = {names[key]: value for key, value in config.items() if names[key] is not None}
+        translated = dict(translate(names[key], value) for key, value in config.items() if names[key] is not None)
         translated["net_arch"] = {"pi": config["actor_hidden_dims"], "qf": config["value_hidden_dims"]}
         translated["max_grad_norm"] = self.meta["max_grad_norm"]
         return translated
@@ -110,7 +208,15 @@ class Fixture:
         with torch.no_grad():
             for _, parameter, value in self.parameters(model, "params_before"):
                 parameter.copy_(value)
+            for name, _, value in self.multiplier(model, "dual_before"):
+                model.policy.nets.multiplier.get_buffer(name).copy_(value)
         return model
+
+    def multiplier(self, model: FlowQLearning, group: str) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """Yield (our name, our value, recorded value with the seed axis) of a trust region's state, if there is one."""
+        for recorded, name in (("lam", "value"), ("kl_ema", "kl_average")):
+            if f"{group}/{recorded}" in self.arrays:
+                yield name, model.policy.nets.multiplier.get_buffer(name), self[f"{group}/{recorded}"].unsqueeze(0)
 
     def parameters(self, model: FlowQLearning, group: str) -> Iterator[tuple[str, nn.Parameter, Tensor]]:
         """Yield (reference path, our parameter, recorded value with the seed axis) of one group of arrays."""
@@ -144,26 +250,35 @@ class Fixture:
         return {role: self[f"sample/noise/{role}"].unsqueeze(0) for role in self.keys("sample/noise/")}
 
 
+def translate(name: str | tuple[str, dict[Any, Any]], value: Any) -> tuple[str, Any]:
+    """Return our name and value of a recorded setting."""
+    return (name, value) if isinstance(name, str) else (name[0], name[1][value])
+
+
 def find_parameter(module: nn.Module, path: str) -> nn.Parameter:
     """Return our parameter for a path below a reference module."""
     parts = path.split("/")
+    single = {"log_value": "log_value", "FourierFeatures_0": "frequencies"}.get(parts[0])
+    if single is not None:
+        return module.get_parameter(single)
     owner, layer = {
         "value_net": ("mlp", None),
         "mlp": ("mlp", None),
-        "MLP_0": ("trunk", None),
+        "MLP_0": ("time_mlp" if isinstance(module, NoisePredictor) else "trunk", None),
+        "MLP_1": ("mlp", None),
+        "actor_net": ("trunk", None),
+        "mean_net": ("mean", 0),
         "OutputDenseMean": ("mean", 0),
         "OutputDenseLogStd": ("log_std", 0),
-        "log_value": (None, None),
     }[parts[0]]
-    if owner is None:
-        return module.get_parameter("log_value")
     stack = module.get_submodule(owner)
     if layer is None:
         kind, number = parts[1].split("_")
         layer = int(number)
-        names = {"kernel": "weights", "bias": "biases"} if kind == "Dense" else {"scale": "norm_scales", "bias": "norm_biases"}
+        norm = kind == "LayerNorm"
     else:
-        names = {"kernel": "weights", "bias": "biases"}
+        norm = False
+    names = {"scale": "norm_scales", "bias": "norm_biases"} if norm else {"kernel": "weights", "bias": "biases"}
     return getattr(stack, names[parts[-1]])[layer]
 
 

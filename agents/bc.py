@@ -1,0 +1,71 @@
+"""BC: behaviour cloning with a flow."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+from torch import Tensor
+
+from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Losses, Targets
+from agents.common.batch import Batch
+from agents.common.flow import flow_matching_loss, integrate_flow
+from agents.common.noise import Draw, Noise, normal, uniform
+from agents.common.policy import FlowPolicy, Networks, NetworkSpec, velocity_field
+from agents.registry import register
+
+
+@register(
+    "bc",
+    paper="Flow Matching for Generative Modeling (Lipman et al., arXiv 2210.02747), on actions",
+    published_name="BC",
+)
+class BC(FlowQLearning):
+    r"""A flow learns the distribution of the dataset's action chunks; rewards are not used.
+
+    .. math:: L = L_{FM}(v) = \mathbb{E}\lVert v(s, (1-t) z + t a, t) - (a - z)\rVert^2 / D
+
+    This is the behaviour flow of Q-learning with Adjoint Matching and of most other algorithms here, trained alone: the
+    yardstick of what cloning reaches. Settings that speak of critics have no effect.
+
+    Source: Lipman et al., Flow Matching for Generative Modeling, arXiv 2210.02747, conditional flow matching with the
+    straight path. Differs in: the condition is the observation; sequences that cross a trajectory end are left out.
+
+    :param policy: see :class:`FlowQLearning`.
+    :param env: see :class:`FlowQLearning`.
+    :param common: the settings of :class:`FlowQLearning`; ``best_of_n`` must be 1.
+    :raises ValueError: if ``best_of_n`` is not 1.
+    """
+
+    def __init__(
+        self, policy: str | type[FlowPolicy], env: GymEnv | str | None, **common: Unpack[CommonArguments]
+    ) -> None:
+        if common.get("best_of_n", 1) != 1:
+            raise ValueError(
+                f"`best_of_n` must be 1, got {common['best_of_n']}: BC has no critic to choose with; use e.g. IFQL"
+            )
+        super().__init__(policy, env, **common)
+
+    def networks(self) -> dict[str, NetworkSpec]:
+        """Return the behaviour flow."""
+        return {"behaviour": velocity_field()}
+
+    def update_noise(self) -> dict[str, Draw]:
+        """Return the draws of flow matching; there is no next action."""
+        return self.noise()
+
+    def noise(self) -> dict[str, Draw]:
+        """Return the draws of flow matching."""
+        return {"bc_x0": normal(), "bc_t": uniform()}
+
+    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
+        """Follow the behaviour flow."""
+        return integrate_flow(nets.behaviour.at(observations), noise["action"], self.flow_steps).clamp(-1, 1)
+
+    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
+        """Return nothing: the loss regresses to data."""
+        return {}
+
+    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+        """Return the flow-matching loss."""
+        behaviour = nets.behaviour.at(batch.observations)
+        return {"bc_flow": flow_matching_loss(behaviour, noise["bc_x0"], batch.actions, noise["bc_t"], batch.valid)}

@@ -1,0 +1,59 @@
+"""CGQL-L: classifier-guided Q-learning whose critic of noisy actions is fitted with the LINEX loss."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+import torch
+from torch import Tensor
+
+from agents.cgql_mse import CGQLMSE, CGQLMSEArguments
+from agents.common.base import GymEnv, Info
+from agents.common.policy import FlowPolicy
+from agents.common.validation import boolean, number
+from agents.registry import register
+
+
+@register(
+    "cgql_linex",
+    paper="Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234), classifier-guidance baseline",
+    published_name="CGQL-L",
+)
+class CGQLLinex(CGQLMSE):
+    r"""CGQL guided by a critic of noisy actions that is fitted with the linear-exponential loss.
+
+    .. math:: \ell = e^{d} + \tau q, \qquad d = \tau\,(Q'(s, a, 1) - q),\quad q = Q(s, x_t, t)
+
+    Its optimum is :math:`\tfrac1\tau \log \mathbb{E}[e^{\tau Q'} \mid x_t]`, so that with w = 1 and without the x term
+    the guided flow ends in :math:`\pi_\beta e^{\tau Q}` as its steps shrink. Beyond a clip d > c the authors' code
+    takes :math:`\ell = d`, whose value and slope both jump. Source: Li and Levine, arXiv 2601.14234,
+    classifier-guidance baselines. Differs in: nothing; ``linear_continuation`` continues the loss at the clip instead.
+
+    :param policy: see :class:`FlowQLearning`.
+    :param env: see :class:`FlowQLearning`.
+    :param linex_clip: largest d of the exponential, c above, ``isd_clip`` in the authors' code, > 0.
+    :param linear_continuation: whether the loss beyond the clip is its tangent there, :math:`e^c (1 + d - c) + \tau q`.
+    :param settings: the settings of :class:`CGQLMSE`.
+    """
+
+    def __init__(
+        self,
+        policy: str | type[FlowPolicy],
+        env: GymEnv | str | None,
+        *,
+        linex_clip: float = 5.0,
+        linear_continuation: bool = False,
+        **settings: Unpack[CGQLMSEArguments],
+    ) -> None:
+        self.linex_clip = number("linex_clip", linex_clip, above=0)
+        self.linear_continuation = boolean("linear_continuation", linear_continuation)
+        super().__init__(policy, env, **settings)
+
+    def noisy_errors(self, q: Tensor, clean_q: Tensor, info: Info) -> Tensor:
+        """Return the linear-exponential losses; see :meth:`CGQLMSE.noisy_errors`."""
+        scaled = self.inverse_temperature * q
+        gap = self.inverse_temperature * clean_q - scaled
+        inside = gap.clamp(max=self.linex_clip)  # keeps the unused branch finite
+        beyond = inside.exp() * (1 + gap - inside) + scaled if self.linear_continuation else gap
+        info |= {"noisy_gap": (clean_q - q).mean((1, 2)), "linex_clipped": (gap > self.linex_clip).float().mean((1, 2))}
+        return torch.where(gap <= self.linex_clip, inside.exp() + scaled, beyond)

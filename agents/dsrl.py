@@ -1,0 +1,126 @@
+"""DSRL: diffusion steering, a soft actor-critic in the noise space of a behaviour flow."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+from torch import Tensor
+
+from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Losses, Targets
+from agents.common.batch import Batch
+from agents.common.critic import q_statistics, td_loss, td_target
+from agents.common.flow import flow_matching_loss, integrate_flow
+from agents.common.networks import tanh_gaussian_sample
+from agents.common.noise import Draw, Noise, normal, uniform
+from agents.common.policy import (
+    FlowPolicy,
+    Networks,
+    NetworkSpec,
+    critic,
+    tanh_gaussian,
+    temperature,
+    velocity_field,
+)
+from agents.common.validation import boolean, number
+from agents.registry import register
+
+
+@register(
+    "dsrl",
+    paper="Steering Your Diffusion Policy with Latent Space RL (Wagenmaker et al., arXiv 2506.15799)",
+    published_name="DSRL",
+)
+class DSRL(FlowQLearning):
+    r"""A soft actor-critic chooses the noise from which a cloned flow starts; the flow turns it into an action.
+
+    The latent critic Z copies the critics along the flow F, at standard normal noise, and the latent policy climbs it:
+
+    .. math:: L = L_{TD} + L_{FM}(v) + \mathbb{E}_z(Z(s, z) - Q(s, F(s, z)))^2
+        + \mathbb{E}_{y\sim\pi}[\alpha\log\pi(y\mid s) - \bar Z(s, c\,y)] + \alpha\,(-\log\pi(y\mid s) - \bar H)
+
+    with stop-gradients as in soft actor-critic. Source: Wagenmaker et al., Steering Your Diffusion Policy with Latent
+    Space Reinforcement Learning, arXiv 2506.15799, the variant with noise aliasing; here as the baseline of Li and
+    Levine, arXiv 2601.14234. Differs in: nothing; like that baseline, the TD target has no entropy bonus, and the
+    entropy is that of y, not of c y.
+
+    :param policy: see :class:`FlowQLearning`.
+    :param env: see :class:`FlowQLearning`.
+    :param noise_scale: bound c of every latent coordinate, > 0.
+    :param target_entropy: entropy that the temperature aims at, of y in (-1, 1)^D; None: -D/2.
+    :param target_behaviour: whether F follows the moving average of the behaviour flow, not the flow itself.
+    :param common: the settings of :class:`FlowQLearning`.
+    """
+
+    def __init__(
+        self,
+        policy: str | type[FlowPolicy],
+        env: GymEnv | str | None,
+        *,
+        noise_scale: float = 1.0,
+        target_entropy: float | None = None,
+        target_behaviour: bool = True,
+        **common: Unpack[CommonArguments],
+    ) -> None:
+        self.noise_scale = number("noise_scale", noise_scale, above=0)
+        self.target_entropy = None if target_entropy is None else number("target_entropy", target_entropy)
+        self.target_behaviour = boolean("target_behaviour", target_behaviour)
+        super().__init__(policy, env, **common)
+
+    def networks(self) -> dict[str, NetworkSpec]:
+        """Return critics of actions and of noise, behaviour flow, latent policy and its temperature."""
+        return {
+            "critic": critic(target=True),
+            "latent_critic": critic(target=False),
+            "behaviour": velocity_field(target=True),
+            "latent_policy": tanh_gaussian(),
+            "temperature": temperature(),
+        }
+
+    def action_noise_table(self) -> dict[str, Draw]:
+        """Return the noise of the latent policy; the flow starts where that policy says."""
+        return {"policy": normal()}
+
+    def noise(self) -> dict[str, Draw]:
+        """Return the draws of latent distillation, flow matching and latent policy."""
+        return {"latent_z": normal(), "bc_x0": normal(), "bc_t": uniform(), "policy_eps": normal()}
+
+    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
+        """Let the latent policy choose where the flow starts."""
+        mean, log_std = nets.latent_policy(observations)
+        latent, _ = tanh_gaussian_sample(mean, log_std, noise["policy"])
+        return self.steer(observations, self.noise_scale * latent, nets)
+
+    def steer(self, observations: Tensor, z: Tensor, nets: Networks) -> Tensor:
+        """Return the end F(s, z) of the behaviour flow, clipped to the action box."""
+        flow = (nets.behaviour_target if self.target_behaviour else nets.behaviour).at(observations)
+        return integrate_flow(flow, z, self.flow_steps).clamp(-1, 1)
+
+    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
+        """Return the TD target and the critics' values of the flow's actions, member by member."""
+        next_actions = self.next_actions(batch, noise, nets)
+        next_q = nets.critic_target(batch.next_observations, next_actions)
+        steered = self.steer(batch.observations, noise["latent_z"], nets)
+        return {
+            "next_actions": next_actions,
+            "td": td_target(batch, next_q, self.rho),
+            "latent_q": nets.critic(batch.observations, steered),
+        }
+
+    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+        """Return the TD, latent distillation and flow-matching losses and those of the latent soft actor-critic."""
+        q = nets.critic(batch.observations, batch.actions)
+        latent_q = nets.latent_critic(batch.observations, noise["latent_z"])
+        mean, log_std = nets.latent_policy(batch.observations)
+        sample, log_prob = tanh_gaussian_sample(mean, log_std, noise["policy_eps"])
+        climbed = nets.frozen.latent_critic(batch.observations, self.noise_scale * sample).mean(1)
+        alpha, entropy = nets.frozen.temperature(), -log_prob.mean(1)
+        wanted = -0.5 * batch.actions.shape[-1] if self.target_entropy is None else self.target_entropy
+        info |= {**q_statistics(q), "entropy": entropy, "temperature": alpha, "latent_std": log_std.exp().mean((1, 2))}
+        velocity = nets.behaviour.at(batch.observations)
+        return {
+            "td": td_loss(q, targets["td"], batch.valid),
+            "latent": (latent_q - targets["latent_q"]).square().mean((1, 2)),
+            "bc_flow": flow_matching_loss(velocity, noise["bc_x0"], batch.actions, noise["bc_t"], batch.valid),
+            "actor": (alpha.unsqueeze(1) * log_prob - climbed).mean(1),
+            "temperature": nets.temperature() * (entropy.detach() - wanted),
+        }

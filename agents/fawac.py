@@ -1,0 +1,91 @@
+"""FAWAC: advantage-weighted actor-critic with a flow policy."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+from torch import Tensor
+
+from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Losses, Targets
+from agents.common.batch import Batch
+from agents.common.critic import q_statistics, td_loss, td_target
+from agents.common.flow import flow_matching_loss, integrate_flow
+from agents.common.noise import Draw, Noise, normal, uniform
+from agents.common.policy import FlowPolicy, Networks, NetworkSpec, critic, state_value, velocity_field
+from agents.common.validation import number
+from agents.registry import register
+
+
+@register(
+    "fawac",
+    paper="baseline of Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234), after AWAC (2006.09359)",
+    published_name="FAWAC",
+)
+class FAWAC(FlowQLearning):
+    r"""A flow policy is cloned from the data with weights that grow with the advantage of the action.
+
+    .. math:: L = L_{TD} + \mathbb{E}\,(Q'(s, a) - V(s))^2
+        + \mathbb{E}\,\min(e^{\tau(\bar Q(s, a) - V(s))}, w_{max})\,\lVert v(s, x_t, t) - (x_1 - x_0)\rVert^2 / D
+
+    with data actions a. The policy's gradient never passes a critic. Source: Nair et al., AWAC, arXiv 2006.09359; its
+    form with a flow is the baseline of Li and Levine, arXiv 2601.14234. Differs in: nothing; like that baseline's, the
+    weights are not normalised, so that the flow's effective learning rate varies with the state and the temperature.
+
+    :param policy: see :class:`FlowQLearning`.
+    :param env: see :class:`FlowQLearning`.
+    :param inverse_temperature: weight tau of the advantage, >= 0; 0 is behaviour cloning.
+    :param max_weight: largest weight of a row, > 0.
+    :param common: the settings of :class:`FlowQLearning`.
+    """
+
+    def __init__(
+        self,
+        policy: str | type[FlowPolicy],
+        env: GymEnv | str | None,
+        *,
+        inverse_temperature: float = 10.0,
+        max_weight: float = 100.0,
+        **common: Unpack[CommonArguments],
+    ) -> None:
+        self.inverse_temperature = number("inverse_temperature", inverse_temperature, at_least=0)
+        self.max_weight = number("max_weight", max_weight, above=0)
+        super().__init__(policy, env, **common)
+
+    def networks(self) -> dict[str, NetworkSpec]:
+        """Return critics, state value and the one flow, which is the policy."""
+        return {"critic": critic(target=True), "value": state_value(), "policy": velocity_field()}
+
+    def noise(self) -> dict[str, Draw]:
+        """Return the draws of flow matching."""
+        return {"bc_x0": normal(), "bc_t": uniform()}
+
+    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
+        """Follow the flow."""
+        return integrate_flow(nets.policy.at(observations), noise["action"], self.flow_steps).clamp(-1, 1)
+
+    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
+        """Return the TD target, the target critics' values of the data actions and the weights of those actions."""
+        next_actions = self.next_actions(batch, noise, nets)
+        next_q = nets.critic_target(batch.next_observations, next_actions)
+        advantage = nets.critic(batch.observations, batch.actions).mean(1) - nets.value(batch.observations)
+        weight = (self.inverse_temperature * advantage).exp().clamp(max=self.max_weight)
+        info |= {"advantage_mean": advantage.mean(1), "weight_mean": weight.mean(1)}
+        info["weight_at_max"] = (weight == self.max_weight).float().mean(1)
+        return {
+            "next_actions": next_actions,
+            "td": td_target(batch, next_q, self.rho),
+            "data_q": nets.critic_target(batch.observations, batch.actions),
+            "weight": weight,
+        }
+
+    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+        """Return the TD loss, the value's regression and the weighted flow-matching loss."""
+        q, value = nets.critic(batch.observations, batch.actions), nets.value(batch.observations)
+        info |= {**q_statistics(q), "v_mean": value.mean(1)}
+        velocity = nets.policy.at(batch.observations)
+        weight = batch.valid * targets["weight"]
+        return {
+            "td": td_loss(q, targets["td"], batch.valid),
+            "value": td_loss(targets["data_q"], value, batch.valid),
+            "actor": flow_matching_loss(velocity, noise["bc_x0"], batch.actions, noise["bc_t"], weight),
+        }

@@ -1,0 +1,86 @@
+"""FBRAC: behaviour-regularised actor-critic with a flow, by backpropagation through its steps."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+from torch import Tensor
+
+from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Losses, Targets
+from agents.common.batch import Batch
+from agents.common.critic import q_statistics, td_loss, td_target
+from agents.common.flow import flow_matching_loss, integrate_flow
+from agents.common.noise import Draw, Noise, normal, uniform
+from agents.common.policy import FlowPolicy, Networks, NetworkSpec, critic, velocity_field
+from agents.common.validation import number
+from agents.registry import register
+
+
+@register(
+    "fbrac",
+    paper="baseline of Flow Q-Learning (Park, Li and Levine, arXiv 2502.02538)",
+    published_name="FBRAC",
+)
+class FBRAC(FlowQLearning):
+    r"""One flow is both the behaviour model and the policy: cloning, and Q's gradient through all its Euler steps.
+
+    .. math:: L = L_{TD} + L_{FM}(v) - \frac1w\,\mathbb{E}\,\bar Q(s, \mathrm{ODE}(s, z; v))
+
+    Source: Park, Li and Levine, Flow Q-Learning, arXiv 2502.02538, flow counterpart of behaviour-regularised
+    actor-critic; this form is the one compared in arXiv 2601.14234. Differs in: nothing from the latter.
+
+    :param policy: see :class:`FlowQLearning`.
+    :param env: see :class:`FlowQLearning`.
+    :param bc_weight: weight w of cloning against Q, alpha in the authors' code, > 0. The Q term weighs 1/w.
+    :param common: the settings of :class:`FlowQLearning`.
+    """
+
+    def __init__(
+        self,
+        policy: str | type[FlowPolicy],
+        env: GymEnv | str | None,
+        *,
+        bc_weight: float = 100.0,
+        **common: Unpack[CommonArguments],
+    ) -> None:
+        self.bc_weight = number("bc_weight", bc_weight, above=0)
+        super().__init__(policy, env, **common)
+
+    def networks(self) -> dict[str, NetworkSpec]:
+        """Return critics and the flow."""
+        return {"critic": critic(target=True), "flow": velocity_field()}
+
+    def noise(self) -> dict[str, Draw]:
+        """Return the draws of flow matching and the start of the policy's actions."""
+        return {"bc_x0": normal(), "bc_t": uniform(), "q_z": normal()}
+
+    def loss_weights(self) -> dict[str, float]:
+        """Return the weight of the Q term."""
+        return {"q": 1 / self.bc_weight}
+
+    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
+        """Follow the flow."""
+        return self.sample_flow(observations, noise["action"], nets)
+
+    def sample_flow(self, observations: Tensor, x_0: Tensor, nets: Networks) -> Tensor:
+        """Return the end of the flow, clipped to the action box, with its graph where gradients are recorded."""
+        return integrate_flow(nets.flow.at(observations), x_0, self.flow_steps).clamp(-1, 1)
+
+    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
+        """Return the TD target."""
+        next_actions = self.next_actions(batch, noise, nets)
+        next_q = nets.critic_target(batch.next_observations, next_actions)
+        return {"next_actions": next_actions, "td": td_target(batch, next_q, self.rho)}
+
+    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+        """Return the TD and flow-matching losses, and the Q term through the whole chain."""
+        q = nets.critic(batch.observations, batch.actions)
+        info |= q_statistics(q)
+        actions = self.sample_flow(batch.observations, noise["q_z"], nets)
+        return {
+            "td": td_loss(q, targets["td"], batch.valid),
+            "bc_flow": flow_matching_loss(
+                nets.flow.at(batch.observations), noise["bc_x0"], batch.actions, noise["bc_t"], batch.valid
+            ),
+            "q": -nets.frozen.critic(batch.observations, actions).mean((1, 2)),
+        }

@@ -1,0 +1,111 @@
+"""FEDIT: a behaviour flow whose actions are refined by a small bounded edit."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+from torch import Tensor
+
+from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Losses, Targets
+from agents.common.batch import Batch
+from agents.common.critic import q_statistics, td_loss, td_target
+from agents.common.edit import edit_losses, edited
+from agents.common.flow import flow_matching_loss, integrate_flow
+from agents.common.noise import Draw, Noise, normal, uniform
+from agents.common.policy import (
+    FlowPolicy,
+    Networks,
+    NetworkSpec,
+    critic,
+    tanh_gaussian,
+    temperature,
+    velocity_field,
+)
+from agents.common.validation import number
+from agents.registry import register
+
+
+@register(
+    "fedit",
+    paper="baseline of Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234), after EXPO (2507.07986)",
+    published_name="FEdit",
+)
+class FEDIT(FlowQLearning):
+    r"""A cloned flow proposes an action and a soft actor-critic edits it within a bound.
+
+    .. math:: a = \mathrm{clip}(\mathrm{ODE}(s, z; v) + c\,e),\quad e\sim\pi_{edit}(\cdot\mid s, a_{flow})\in(-1, 1)^D
+
+    .. math:: L = L_{TD} + L_{FM}(v) - \mathbb{E}\,\bar Q(s, a) + \alpha\,\mathbb{E}\log\pi_{edit}(e) + L_\alpha
+
+    The critic never shapes the flow. Source: Dong et al., EXPO, arXiv 2507.07986, in the form of the baseline of Li and
+    Levine, arXiv 2601.14234. Differs in: nothing; like that baseline it plays one candidate, where EXPO plays the best
+    of several (``best_of_n``).
+
+    :param policy: see :class:`FlowQLearning`.
+    :param env: see :class:`FlowQLearning`.
+    :param edit_scale: bound c of the edit in every coordinate, > 0; the authors' code has no working default.
+    :param target_entropy: entropy that the temperature aims at, in the edit's unscaled space; None: -D/2.
+    :param common: the settings of :class:`FlowQLearning`.
+    """
+
+    def __init__(
+        self,
+        policy: str | type[FlowPolicy],
+        env: GymEnv | str | None,
+        *,
+        edit_scale: float = 0.2,
+        target_entropy: float | None = None,
+        **common: Unpack[CommonArguments],
+    ) -> None:
+        self.edit_scale = number("edit_scale", edit_scale, above=0)
+        self.target_entropy = None if target_entropy is None else number("target_entropy", target_entropy)
+        super().__init__(policy, env, **common)
+
+    def networks(self) -> dict[str, NetworkSpec]:
+        """Return critics, behaviour flow, edit policy and its temperature."""
+        return {
+            "critic": critic(target=True),
+            "behaviour": velocity_field(),
+            "edit": tanh_gaussian(given_action=True),
+            "temperature": temperature(),
+        }
+
+    def action_noise_table(self) -> dict[str, Draw]:
+        """Return the noise of flow and edit."""
+        return {"action": normal(), "edit": normal()}
+
+    def noise(self) -> dict[str, Draw]:
+        """Return the draws of flow matching and of the edit loss."""
+        return {"bc_x0": normal(), "bc_t": uniform(), "edit_z": normal(), "edit_eps": normal()}
+
+    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
+        """Follow the flow, then add the edit."""
+        proposed = self.propose(observations, noise["action"], nets)
+        return edited(nets.edit, observations, proposed, noise["edit"], self.edit_scale)
+
+    def propose(self, observations: Tensor, x_0: Tensor, nets: Networks) -> Tensor:
+        """Return the end of the behaviour flow, clipped to the action box."""
+        return integrate_flow(nets.behaviour.at(observations), x_0, self.flow_steps).clamp(-1, 1)
+
+    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
+        """Return the TD target and the flow's actions, which the edit loss takes as given."""
+        next_actions = self.next_actions(batch, noise, nets)
+        next_q = nets.critic_target(batch.next_observations, next_actions)
+        return {
+            "next_actions": next_actions,
+            "td": td_target(batch, next_q, self.rho),
+            "flow_actions": self.propose(batch.observations, noise["edit_z"], nets),
+        }
+
+    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+        """Return the TD and flow-matching losses and those of the edit policy and its temperature."""
+        q = nets.critic(batch.observations, batch.actions)
+        info |= q_statistics(q)
+        velocity = nets.behaviour.at(batch.observations)
+        return {
+            "td": td_loss(q, targets["td"], batch.valid),
+            "bc_flow": flow_matching_loss(velocity, noise["bc_x0"], batch.actions, noise["bc_t"], batch.valid),
+            **edit_losses(
+                batch, targets["flow_actions"], noise["edit_eps"], nets, self.edit_scale, self.target_entropy, info
+            ),
+        }

@@ -1,0 +1,91 @@
+"""FQL: Flow Q-learning."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+from torch import Tensor
+
+from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Losses, Targets
+from agents.common.batch import Batch
+from agents.common.critic import q_statistics, td_loss, td_target
+from agents.common.flow import distillation_losses, flow_matching_loss, integrate_flow
+from agents.common.noise import Draw, Noise, normal, uniform
+from agents.common.policy import FlowPolicy, Networks, NetworkSpec, critic, velocity_field
+from agents.common.validation import number
+from agents.registry import register
+
+
+@register("fql", paper="Flow Q-Learning (Park, Li and Levine, arXiv 2502.02538)", published_name="FQL")
+class FQL(FlowQLearning):
+    r"""A one-step policy is distilled from the behaviour flow while it climbs the critic.
+
+    .. math:: L = L_{TD} + L_{FM}(v) + w\,\mathbb{E}\lVert \mathrm{ODE}(s, z; v) - \mu(s, z)\rVert^2 / D
+        - \mathbb{E}\,\bar Q(s, \mathrm{clip}\,\mu(s, z))
+
+    Only the one-step policy acts, so no gradient goes through the flow's steps.
+
+    Source: Park, Li and Levine, Flow Q-Learning, arXiv 2502.02538. Differs in, as in the comparison of arXiv
+    2601.14234: action chunks; ten critics with pessimistic targets, not two with a mean; Q is never normalised; a
+    sequence that crosses a trajectory end is left out whole.
+
+    :param policy: see :class:`FlowQLearning`.
+    :param env: see :class:`FlowQLearning`.
+    :param distill_weight: weight w of the distillation, alpha in the paper, > 0. Large values stay close to cloning.
+    :param common: the settings of :class:`FlowQLearning`.
+    """
+
+    def __init__(
+        self,
+        policy: str | type[FlowPolicy],
+        env: GymEnv | str | None,
+        *,
+        distill_weight: float = 100.0,
+        **common: Unpack[CommonArguments],
+    ) -> None:
+        self.distill_weight = number("distill_weight", distill_weight, above=0)
+        super().__init__(policy, env, **common)
+
+    def networks(self) -> dict[str, NetworkSpec]:
+        """Return critics, behaviour flow and one-step policy."""
+        return {
+            "critic": critic(target=True),
+            "behaviour": velocity_field(),
+            "one_step": velocity_field(time=False),
+        }
+
+    def noise(self) -> dict[str, Draw]:
+        """Return the draws of flow matching and the noise that teacher and student share."""
+        return {"bc_x0": normal(), "bc_t": uniform(), "distill_z": normal()}
+
+    def loss_weights(self) -> dict[str, float]:
+        """Return the weight of the distillation."""
+        return {"distill": self.distill_weight}
+
+    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
+        """Map noise to actions in one step."""
+        actions: Tensor = nets.one_step(observations, noise["action"])
+        return actions.clamp(-1, 1)
+
+    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
+        """Return the TD target and the teacher's actions."""
+        next_actions = self.next_actions(batch, noise, nets)
+        next_q = nets.critic_target(batch.next_observations, next_actions)
+        behaviour = nets.behaviour.at(batch.observations)
+        return {
+            "next_actions": next_actions,
+            "td": td_target(batch, next_q, self.rho),
+            "teacher": integrate_flow(behaviour, noise["distill_z"], self.flow_steps).clamp(-1, 1),
+        }
+
+    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+        """Return the TD, flow-matching and distillation losses, and the Q term."""
+        q = nets.critic(batch.observations, batch.actions)
+        info |= q_statistics(q)
+        return {
+            "td": td_loss(q, targets["td"], batch.valid),
+            "bc_flow": flow_matching_loss(
+                nets.behaviour.at(batch.observations), noise["bc_x0"], batch.actions, noise["bc_t"], batch.valid
+            ),
+            **distillation_losses(batch, targets["teacher"], noise["distill_z"], nets),
+        }

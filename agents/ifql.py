@@ -1,0 +1,98 @@
+"""IFQL: implicit Q-learning with a behaviour flow and rejection sampling."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+from torch import Tensor
+
+from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Losses, Targets
+from agents.common.batch import Batch
+from agents.common.critic import expectile_loss, pessimistic_value, q_statistics, td_loss
+from agents.common.flow import flow_matching_loss, integrate_flow
+from agents.common.noise import Draw, Noise, normal, uniform
+from agents.common.policy import FlowPolicy, Networks, NetworkSpec, critic, state_value, velocity_field
+from agents.common.validation import boolean, number
+from agents.registry import register
+
+
+@register(
+    "ifql",
+    paper="Flow Q-Learning (Park, Li and Levine, arXiv 2502.02538), after IDQL (Hansen-Estruch et al., 2304.10573)",
+    published_name="IFQL",
+)
+class IFQL(FlowQLearning):
+    r"""Values are learnt from data actions alone; the policy is the best of N samples of a cloned flow.
+
+    .. math:: L = \mathbb{E}\,|\kappa - 1[u < 0]|\,u^2 + \mathbb{E}\,(Q(s, a) - R - \gamma^H M V(s'))^2 + L_{FM}(v),
+        \qquad u = Q'_{pess}(s, a) - V(s)
+
+    Actions are drawn from the flow ``best_of_n`` times and the one with the highest minimum over the critics is played.
+    Source: Kostrikov, Nair and Levine, Implicit Q-Learning, arXiv 2110.06169; Hansen-Estruch et al., IDQL, arXiv
+    2304.10573; with a flow: Park, Li and Levine, Flow Q-Learning, arXiv 2502.02538; here as the baseline of Li and
+    Levine, arXiv 2601.14234. Differs in: ``q_mean`` and the like are of predictions, where that baseline logs the TD
+    target's; many states are acted on at once.
+
+    :param policy: see :class:`FlowQLearning`.
+    :param env: see :class:`FlowQLearning`.
+    :param expectile: kappa of the value loss, in (0, 1).
+    :param mask_value: whether the value loss drops sequences that cross a trajectory's end, as the other losses do; the
+        authors' code keeps them, with actions of the next trajectory in their chunk.
+    :param best_of_n: N, candidates per state.
+    :param common: the settings of :class:`FlowQLearning`.
+    """
+
+    def __init__(  # type: ignore[misc] # a common setting has a default of its own here
+        self,
+        policy: str | type[FlowPolicy],
+        env: GymEnv | str | None,
+        *,
+        expectile: float = 0.9,
+        mask_value: bool = False,
+        best_of_n: int = 32,
+        **common: Unpack[CommonArguments],
+    ) -> None:
+        self.expectile = number("expectile", expectile, above=0, below=1)
+        self.mask_value = boolean("mask_value", mask_value)
+        super().__init__(policy, env, **{**common, "best_of_n": best_of_n})
+
+    def networks(self) -> dict[str, NetworkSpec]:
+        """Return state value, critics and behaviour flow."""
+        return {"critic": critic(target=True), "value": state_value(), "behaviour": velocity_field()}
+
+    def noise(self) -> dict[str, Draw]:
+        """Return the draws of flow matching."""
+        return {"bc_x0": normal(), "bc_t": uniform()}
+
+    def update_noise(self) -> dict[str, Draw]:
+        """Return the draws of flow matching: an update samples no next action."""
+        return self.noise()
+
+    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
+        """Follow the behaviour flow; the choice among candidates is :meth:`score`'s."""
+        return integrate_flow(nets.behaviour.at(observations), noise["action"], self.flow_steps).clamp(-1, 1)
+
+    def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
+        """Rate candidates by the lowest of the online critics."""
+        q: Tensor = nets.critic(observations, actions)
+        return q.amin(1)
+
+    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
+        """Return the critics' target from V at the next state, and V's from the target critics at the data actions."""
+        data_q = nets.critic_target(batch.observations, batch.actions)
+        return {
+            "td": batch.rewards + batch.discounts * nets.value(batch.next_observations),
+            "value": pessimistic_value(data_q, self.rho),
+        }
+
+    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+        """Return the expectile, TD and flow-matching losses."""
+        q, value = nets.critic(batch.observations, batch.actions), nets.value(batch.observations)
+        info |= {**q_statistics(q), "v_mean": value.mean(1), "v_max": value.amax(1), "v_min": value.amin(1)}
+        value_losses = expectile_loss(targets["value"] - value, self.expectile)
+        velocity = nets.behaviour.at(batch.observations)
+        return {
+            "value": (batch.valid * value_losses if self.mask_value else value_losses).mean(1),
+            "td": td_loss(q, targets["td"], batch.valid),
+            "bc_flow": flow_matching_loss(velocity, noise["bc_x0"], batch.actions, noise["bc_t"], batch.valid),
+        }

@@ -1,0 +1,104 @@
+"""RLPD: soft actor-critic online, with prior data in every batch."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+from torch import Tensor
+
+from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Losses, Targets
+from agents.common.batch import Batch
+from agents.common.critic import pessimistic_value, q_statistics, td_loss, td_target
+from agents.common.networks import tanh_gaussian_log_prob, tanh_gaussian_sample
+from agents.common.noise import Draw, Noise, normal
+from agents.common.policy import FlowPolicy, Networks, NetworkSpec, critic, tanh_gaussian, temperature
+from agents.common.validation import number
+from agents.registry import register
+
+ACTION_MARGIN = 1e-5  # actions on the border of the box have no finite pre-tanh value
+
+
+@register(
+    "rlpd",
+    paper="Efficient Online Reinforcement Learning with Offline Data (Ball et al., arXiv 2302.02948)",
+    published_name="RLPD",
+)
+class RLPD(FlowQLearning):
+    r"""Soft actor-critic from scratch whose batches are half dataset, half online transitions.
+
+    .. math:: L = L_{TD} + \mathbb{E}\left[sg[\alpha]\log\pi(y\mid s) - Q_{pess}(s, y)\right]
+        + \alpha\,sg[-\mathbb{E}\log\pi - \bar H] - w\,\mathbb{E}\log\pi(a\mid s),\quad y\sim\pi
+
+    Source: Ball et al., Efficient Online Reinforcement Learning with Offline Data, arXiv 2302.02948. Differs in, as in
+    the comparison of arXiv 2601.14234: action chunks; mean minus ``rho`` standard deviations of ten critics, not the
+    minimum of two random ones; one update per step; no entropy in the TD target; optional cloning.
+
+    :param policy: see :class:`FlowQLearning`.
+    :param env: see :class:`FlowQLearning`.
+    :param bc_weight: weight w of the log-likelihood of the batch's actions, ``bc_alpha`` in the authors' code, >= 0.
+    :param target_entropy: entropy that the temperature aims at; None: -D/2.
+    :param initial_temperature: alpha at the start, > 0.
+    :param balanced_sampling: see :class:`FlowQLearning`.
+    :param common: the settings of :class:`FlowQLearning`.
+    """
+
+    def __init__(  # type: ignore[misc]  # gives common settings another default
+        self,
+        policy: str | type[FlowPolicy],
+        env: GymEnv | str | None,
+        *,
+        bc_weight: float = 0.0,
+        target_entropy: float | None = None,
+        initial_temperature: float = 1.0,
+        balanced_sampling: bool = True,
+        **common: Unpack[CommonArguments],
+    ) -> None:
+        self.bc_weight = number("bc_weight", bc_weight, at_least=0)
+        self.target_entropy = None if target_entropy is None else number("target_entropy", target_entropy)
+        self.initial_temperature = number("initial_temperature", initial_temperature, above=0)
+        super().__init__(policy, env, **{**common, "balanced_sampling": balanced_sampling})
+
+    def networks(self) -> dict[str, NetworkSpec]:
+        """Return critics, actor and temperature."""
+        return {
+            "critic": critic(target=True),
+            "actor": tanh_gaussian(),
+            "temperature": temperature(self.initial_temperature),
+        }
+
+    def action_noise_table(self) -> dict[str, Draw]:
+        """Return the actor's noise."""
+        return {"policy": normal()}
+
+    def noise(self) -> dict[str, Draw]:
+        """Return the noise of the policy loss."""
+        return {"policy_eps": normal()}
+
+    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
+        """Sample the squashed Gaussian."""
+        mean, log_std = nets.actor(observations)
+        return tanh_gaussian_sample(mean, log_std, noise["policy"])[0]
+
+    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
+        """Return the TD target, without an entropy bonus."""
+        next_actions = self.next_actions(batch, noise, nets)
+        next_q = nets.critic_target(batch.next_observations, next_actions)
+        return {"next_actions": next_actions, "td": td_target(batch, next_q, self.rho)}
+
+    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+        """Return the TD loss, the soft policy loss, the temperature's and the cloning loss."""
+        q = nets.critic(batch.observations, batch.actions)
+        mean, log_std = nets.actor(batch.observations)
+        actions, log_prob = tanh_gaussian_sample(mean, log_std, noise["policy_eps"])
+        value = pessimistic_value(nets.frozen.critic(batch.observations, actions), self.rho)
+        alpha, entropy = nets.frozen.temperature(), -log_prob.mean(-1)
+        wanted = -0.5 * actions.shape[-1] if self.target_entropy is None else self.target_entropy
+        inside = batch.actions.clamp(-1 + ACTION_MARGIN, 1 - ACTION_MARGIN)
+        data_log_prob = tanh_gaussian_log_prob(mean, log_std, inside.atanh())
+        info |= {**q_statistics(q), "entropy": entropy, "temperature": alpha, "policy_q": value.mean(-1)}
+        return {
+            "td": td_loss(q, targets["td"], batch.valid),
+            "actor": (alpha.unsqueeze(-1) * log_prob - value).mean(-1),
+            "temperature": nets.temperature() * (entropy.detach() - wanted),
+            "bc": -self.bc_weight * (batch.valid * data_log_prob).mean(-1),
+        }

@@ -1,0 +1,239 @@
+"""Small models, and behaviours and critics in closed form, with which algorithms are checked against exact results."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import agents
+from agents.common.base import FlowQLearning
+from agents.common.batch import Batch
+from agents.common.networks import Time
+from tests.envs import SpacesEnv
+
+ROWS = 8
+
+
+# -- small models -----------------------------------------------------------------------------------------------------
+
+
+def small_model(id: str, observations: int = 3, actions: int = 2, **settings: Any) -> FlowQLearning:
+    """Return an algorithm with small networks."""
+    small = {"net_arch": [16, 16], "ensemble_size": 3, "flow_steps": 3, "horizon_length": 1, "batch_size": ROWS}
+    fixed = {"buffer_size": 10, "device": "cpu", "compile": "off", "seed": 0}
+    algorithm = agents.get(id).algorithm
+    return algorithm("MlpPolicy", SpacesEnv(observations, actions), **{**small, **fixed, **settings})
+
+
+def bare(id: str, **settings: Any) -> FlowQLearning:
+    """Return an algorithm without networks, to call its sampler and losses with networks in closed form."""
+    algorithm = agents.get(id).algorithm
+    return algorithm("MlpPolicy", None, **{"device": "cpu", **settings}, _init_setup_model=False)
+
+
+def random_batch(model: FlowQLearning, rows: int = ROWS, seed: int = 0) -> Batch:
+    """Return a batch of random numbers in which some rows do not count."""
+    generator = torch.Generator().manual_seed(seed)
+    replicas, size = model.policy.num_replicas, model.observation_space.shape[0]
+    draw = lambda *axes: torch.randn(replicas, rows, *axes, generator=generator)  # noqa: E731
+    return Batch(
+        observations=draw(size),
+        actions=(0.3 * draw(model.policy.chunk_size)).clamp(-1, 1),
+        rewards=draw(),
+        discounts=torch.full((replicas, rows), 0.9),
+        next_observations=draw(size),
+        valid=(draw() > -0.7).float(),
+    )
+
+
+def random_noise(model: FlowQLearning, rows: int = ROWS, seed: int = 1) -> dict[str, Tensor]:
+    """Return all draws of one update."""
+    generator = torch.Generator().manual_seed(seed)
+    sizes = model.noise_sizes(model.policy.num_replicas, rows, model.policy.chunk_size)
+    return {name: draw(sizes, generator, "cpu") for name, draw in model.update_noise().items()}
+
+
+def routes(model: FlowQLearning) -> dict[str, set[str]]:
+    """Return, for every loss alone, the networks to whose parameters it sends gradient."""
+    nets, batch, noise = model.policy.nets, random_batch(model), random_noise(model)
+    with torch.no_grad():
+        targets = model.targets(batch, noise, nets, {})
+    reached = {}
+    for name, loss in model.losses(batch, targets, noise, nets, {}).items():
+        trained = [(net, p) for net, module in nets.items() for p in module.parameters() if p.requires_grad]
+        grads = torch.autograd.grad(loss.sum(), [p for _, p in trained], allow_unused=True, retain_graph=True)
+        reached[name] = {net for (net, _), g in zip(trained, grads, strict=True) if g is not None and bool(g.any())}
+    return reached
+
+
+def assert_stacked_equals_single(id: str, **settings: Any) -> None:
+    """Assert that three stacked replicas learn and act as three models of their own do, given the same noise."""
+    stacked = small_model(id, **settings, seeds=[3, 4, 5], seed=None)
+    singles = [stacked.replica(k) for k in range(3)]
+    for step in (1, 2):
+        batch, noise = random_batch(stacked, seed=step), random_noise(stacked, seed=10 + step)
+        info = stacked.update(batch, noise)
+        for k, single in enumerate(singles):
+            own = Batch(**{name: value[k : k + 1] for name, value in vars(batch).items()})
+            alone = single.update(own, {name: draw[k : k + 1] for name, draw in noise.items()})
+            torch.testing.assert_close(info["total_loss"][k], alone["total_loss"][0], rtol=1e-5, atol=1e-6)
+    sizes = stacked.noise_sizes(3, ROWS, stacked.policy.chunk_size)
+    acting = {n: d(sizes, torch.Generator().manual_seed(9), "cpu") for n, d in stacked.candidate_noise().items()}
+    observations = random_batch(stacked).observations
+    with torch.no_grad():
+        together = stacked.sample_actions(observations, acting, stacked.policy.nets)
+        for k, single in enumerate(singles):
+            own = {name: draw[k : k + 1] for name, draw in acting.items()}
+            apart = single.sample_actions(observations[k : k + 1], own, single.policy.nets)
+            torch.testing.assert_close(together[k], apart[0], rtol=1e-4, atol=1e-5)
+            for name, value in single.policy.nets.state_dict().items():
+                torch.testing.assert_close(stacked.policy.nets.state_dict()[name][k], value[0], rtol=1e-4, atol=1e-6)
+
+
+# -- closed forms -----------------------------------------------------------------------------------------------------
+
+
+class Behaviour:
+    """A mixture of Gaussians with one standard deviation, and its exact velocity, noise prediction and posterior.
+
+    :param std: of every component.
+    :param means: of the components, (M, D).
+    :param weights: of the components, (M,); None weighs them equally.
+    """
+
+    def __init__(self, std: float, means: list[list[float]], weights: list[float] | None = None) -> None:
+        self.std, self.means = std, torch.tensor(means)
+        self.log_weights = torch.tensor(weights or [1.0] * len(means)).log()
+
+    def responsibilities(self, x: Tensor, scale: float, variance: float) -> Tensor:
+        """Return the components' shares at x = scale * action + noise, (..., M)."""
+        distance = (x.unsqueeze(-2) - scale * self.means).square().sum(-1)
+        return (self.log_weights - distance / (2 * variance)).softmax(-1)
+
+    def velocity(self, x: Tensor, t: Time) -> Tensor:
+        """Return the marginal flow's velocity."""
+        t = float(t)
+        variance = t**2 * self.std**2 + (1 - t) ** 2
+        slope = (t * self.std**2 - (1 - t)) / variance
+        return slope * x + (1 - t * slope) * self.responsibilities(x, t, variance) @ self.means
+
+    def noise_prediction(self, x: Tensor, alpha_bar: float) -> Tensor:
+        """Return the expected noise in x = sqrt(alpha_bar) * action + sqrt(1 - alpha_bar) * noise."""
+        scale, variance = alpha_bar**0.5, alpha_bar * self.std**2 + 1 - alpha_bar
+        centre = scale * self.responsibilities(x, scale, variance) @ self.means
+        return (1 - alpha_bar) ** 0.5 * (x - centre) / variance
+
+    def posterior(self, x: Tensor, t: float) -> tuple[Tensor, Tensor, float]:
+        """Return the clean action's distribution given x at time t: shares, means (..., M, D) and variance."""
+        variance = t**2 * self.std**2 + (1 - t) ** 2
+        means = self.means + t * self.std**2 / variance * (x.unsqueeze(-2) - t * self.means)
+        return self.responsibilities(x, t, variance), means, self.std**2 * (1 - t) ** 2 / variance
+
+    def sample(self, rows: int, seed: int = 0) -> Tensor:
+        """Draw actions, (rows, D)."""
+        generator = torch.Generator().manual_seed(seed)
+        component = torch.multinomial(self.log_weights.exp(), rows, replacement=True, generator=generator)
+        return self.means[component] + self.std * torch.randn(rows, self.means.shape[1], generator=generator)
+
+
+FOUR_MODES = Behaviour(0.25, [[0.5, 0.5], [-0.5, 0.5], [-0.5, -0.5], [0.5, -0.5]], [0.1, 0.4, 0.3, 0.2])
+TILT = torch.tensor([1.0, 0.3])  # Q of the mixture: x + 0.3 y
+
+
+def mode_masses(actions: Tensor) -> Tensor:
+    """Return the share of actions nearest to each of the four modes."""
+    nearest = (actions.unsqueeze(-2) - FOUR_MODES.means).square().sum(-1).argmin(-1)
+    return torch.stack([(nearest == mode).float().mean() for mode in range(4)])
+
+
+class Field(nn.Module):
+    """A function (x, t) -> velocity in the place of a network."""
+
+    def __init__(self, function: Callable[[Tensor, Time], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def at(self, observations: Tensor, frozen: bool = False) -> Callable[[Tensor, Time], Tensor]:
+        return self.function
+
+    def forward(self, observations: Tensor, x: Tensor, t: Time, frozen: bool = False) -> Tensor:
+        return self.function(x, t)
+
+
+class Quadratic(nn.Module):
+    """Q(a) = g.a - p |a|^2 / 2 in the place of a critic ensemble; at t < 1, what ``noisy`` makes of it.
+
+    :param slope: g, one number or one per coordinate.
+    :param curvature: p.
+    :param noisy: function (x, t) -> value (S, N) for the critic of noisy actions; None: the same as for clean ones.
+    """
+
+    def __init__(
+        self,
+        slope: float | Tensor,
+        curvature: float = 0.0,
+        noisy: Callable[[Tensor, float], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.slope, self.curvature, self.noisy = slope, curvature, noisy
+
+    def forward(self, observations: Tensor, actions: Tensor, t: Time | None = None, frozen: bool = False) -> Tensor:
+        if self.noisy is not None and t is not None and float(t) < 1:
+            return self.noisy(actions, float(t)).unsqueeze(1)
+        return (self.slope * actions - 0.5 * self.curvature * actions.square()).sum(-1).unsqueeze(1)
+
+
+def networks(**nets: Any) -> Any:
+    """Return networks in closed form as an algorithm sees them: ``nets.critic``, ``nets.frozen.critic``."""
+    return SimpleNamespace(**nets, frozen=SimpleNamespace(**nets))
+
+
+def rows_of(actions: Tensor) -> Batch:
+    """Return a bandit's batch of data actions (B, D): one replica, one state, no reward and nothing after it."""
+    zeros = torch.zeros(1, len(actions))
+    state = torch.zeros(1, len(actions), 1)
+    return Batch(state, actions.unsqueeze(0), zeros, zeros, state, torch.ones_like(zeros))
+
+
+def normal_quantiles(rows: int = 4001) -> Tensor:
+    """Return equally likely standard normal values, (rows,): means over them are integrals."""
+    return torch.special.ndtri((torch.arange(rows, dtype=torch.float64) + 0.5) / rows).float()
+
+
+# -- learning on a bandit ---------------------------------------------------------------------------------------------
+
+
+def bandit_model(id: str, actions: int, **settings: Any) -> FlowQLearning:
+    """Return an algorithm that learns a bandit within seconds; a temperature starts nearer to its goal."""
+    model = small_model(id, 1, actions, flow_steps=10, net_arch=[64, 64], learning_rate=3e-3, **settings)
+    if "temperature" in model.policy.nets:
+        with torch.no_grad():
+            model.policy.nets.temperature.log_value.fill_(math.log(0.3))
+    return model
+
+
+def learn_bandit(model: FlowQLearning, behaviour: Behaviour, steps: int, rows: int = 256, **exact: nn.Module) -> None:
+    """Train on actions of a behaviour with some networks replaced by closed forms; the learning rate falls to 0."""
+    for name, network in exact.items():
+        model.policy.nets[name] = network
+    group, start = model.policy.optimizer.param_groups[0], model.learning_rate
+    for step in range(steps):
+        group["lr"] = start * min(1.0, 2 * (1 - step / steps))
+        batch = rows_of(behaviour.sample(rows, seed=2 * step))  # other numbers than the update's noise
+        reward = Quadratic(0.0) if "critic_target" not in exact else exact["critic_target"]
+        batch = Batch(**{**vars(batch), "rewards": reward(batch.observations, batch.actions, 1.0).mean(1)})
+        model.update(batch, random_noise(model, rows, seed=2 * step + 1))
+
+
+def bandit_actions(model: FlowQLearning, rows: int = 20_000) -> Tensor:
+    """Sample the learnt policy, (rows, D)."""
+    sizes = model.noise_sizes(1, rows, model.policy.chunk_size)
+    generator = torch.Generator().manual_seed(7)
+    noise = {name: draw(sizes, generator, "cpu") for name, draw in model.candidate_noise().items()}
+    with torch.no_grad():
+        return model.sample_actions(torch.zeros(1, rows, 1), noise, model.policy.nets)[0]

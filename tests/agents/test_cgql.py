@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from agents import registry
+from tests.agents.oracles import (
+    FOUR_MODES,
+    TILT,
+    Behaviour,
+    Field,
+    Quadratic,
+    assert_stacked_equals_single,
+    bare,
+    mode_masses,
+    networks,
+    random_batch,
+    random_noise,
+    routes,
+    small_model,
+)
+
+
+def gaussian_end(id: str, behaviour: Behaviour, critic: Quadratic, **settings: object) -> tuple[float, float]:
+    """Return mean and standard deviation of the guided flow's end: with exact networks it is affine in the noise."""
+    model = bare(id, **{"flow_steps": 10, **settings})
+    nets = networks(behaviour_target=Field(behaviour.velocity), critic=critic)
+    noise = torch.tensor([[[0.0], [0.02]]])
+    start, end = model.act(torch.zeros(1, 2, 1), {"action": noise}, nets)[0, :, 0].tolist()
+    return start, abs(end - start) / 0.02
+
+
+BASES = {
+    "a": (Behaviour(0.5, [[0.0]]), 1.0, 0.0),
+    "b": (Behaviour(0.2, [[0.2]]), 3.0, 0.0),
+    "c": (Behaviour(0.5, [[0.0]]), 1.0, 2.0),
+}
+
+
+@pytest.mark.parametrize(
+    ("base", "weight", "x_term", "mean", "std"),
+    [
+        ("a", 0.01, True, 0.0126, 0.4445),
+        ("a", 0.01, False, 0.0124, 0.4308),
+        ("a", 0.1, True, 0.1425, 0.5846),
+        ("a", 0.1, False, 0.1244, 0.4308),
+        ("b", 0.1, True, 0.3799, 0.2130),
+        ("b", 0.1, False, 0.3484, 0.1542),
+        ("c", 0.1, True, 0.1242, 0.3806),
+        ("c", 0.1, False, 0.1085, 0.2709),
+        ("c", 1.0, False, 0.374, 0.007),
+    ],
+)
+def test_guided_flow_has_the_closed_form_of_a_gaussian(
+    base: str, weight: float, x_term: bool, mean: float, std: float
+) -> None:
+    behaviour, tau, curvature = BASES[base]
+    settings = {"inverse_temperature": tau, "guidance_weight": weight, "x_term": x_term}
+    got = gaussian_end("cgql", behaviour, Quadratic(1.0, curvature), **settings)
+    assert got == pytest.approx((mean, std), abs=6e-4 if weight == 1.0 else 6e-5)
+
+
+@pytest.mark.parametrize(
+    ("x_term", "masses"), [(True, [0.171, 0.346, 0.236, 0.247]), (False, [0.153, 0.370, 0.240, 0.238])]
+)
+def test_guidance_moves_the_modes_of_a_mixture(x_term: bool, masses: list[float]) -> None:
+    model = bare("cgql", flow_steps=10, guidance_weight=0.1, x_term=x_term)
+    nets = networks(behaviour_target=Field(FOUR_MODES.velocity), critic=Quadratic(TILT))
+    noise = torch.randn(1, 30_000, 2, generator=torch.Generator().manual_seed(0))
+    actions = model.act(torch.zeros(1, 30_000, 1), {"action": noise}, nets)[0]
+    torch.testing.assert_close(mode_masses(actions), torch.tensor(masses), atol=0.012, rtol=0)
+
+
+@pytest.mark.parametrize("off", [{"inverse_temperature": 0.0}, {"guidance_weight": 0.0}])
+def test_without_guidance_the_behaviour_flow_is_sampled(off: dict[str, float]) -> None:
+    got = gaussian_end("cgql", Behaviour(0.5, [[0.0]]), Quadratic(1.0), **off)
+    assert got == pytest.approx((0.0, 0.4308), abs=6e-5)
+
+
+def acts_with(network: str, **settings: object) -> bool:
+    """Return whether acting depends on a network."""
+    model = small_model("cgql", **settings)
+    observations, noise = torch.zeros(1, 4, 3), {"action": random_noise(model, 4)["td_action"]}
+
+    def actions() -> Tensor:
+        with torch.no_grad():
+            return model.act(observations, noise, model.policy.nets)
+
+    before = actions()
+    with torch.no_grad():
+        for parameter in model.policy.nets[network].parameters():
+            parameter.mul_(1.5)
+    return not torch.equal(before, actions())
+
+
+def test_sampling_follows_the_moving_average_of_the_behaviour() -> None:
+    assert acts_with("behaviour_target")
+    assert not acts_with("behaviour")
+
+
+def test_sampling_can_follow_the_behaviour_itself() -> None:
+    assert acts_with("behaviour", target_behaviour=False)
+    assert not acts_with("behaviour_target", target_behaviour=False)
+
+
+def test_guidance_comes_from_the_online_critics() -> None:
+    assert acts_with("critic")
+    assert not acts_with("critic_target")
+
+
+def test_each_loss_trains_its_own_network() -> None:
+    assert routes(small_model("cgql")) == {"td": {"critic"}, "bc_flow": {"behaviour"}}
+
+
+def test_best_of_n_scores_clean_actions_by_the_mean_critic() -> None:
+    model = small_model("cgql", best_of_n=4)
+    batch, nets = random_batch(model), model.policy.nets
+    with torch.no_grad():
+        expected = nets.critic(batch.observations, batch.actions, 1.0).mean(1)
+        assert torch.equal(model.score(batch.observations, batch.actions, nets), expected)
+
+
+def test_stacked_replicas_equal_single_runs() -> None:
+    assert_stacked_equals_single("cgql", inverse_temperature=10.0, best_of_n=2)
+
+
+def test_guidance_is_an_alias() -> None:
+    assert registry.get("guidance") is registry.get("cgql")
+
+
+@pytest.mark.parametrize("name", ["inverse_temperature", "guidance_weight"])
+def test_weights_below_zero_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"`{name}` must be a finite number >= 0, got -0.1"):
+        small_model("cgql", **{name: -0.1})
+
+
+def test_x_term_must_be_a_bool() -> None:
+    with pytest.raises(TypeError, match="`x_term` must be true or false, got 1 of type int"):
+        small_model("cgql", x_term=1)

@@ -1,0 +1,281 @@
+"""What every registered algorithm must do. An algorithm that joins the registry is tested without another line here."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.evaluation import evaluate_policy
+
+import agents
+from agents.common.base import FlowQLearning, UnsupportedSpaceError
+from agents.common.policy import FlowPolicy
+from agents.registry import settings_of
+from tests.common.toys import assert_same, parameters_of, space_env, tiny_model, toy_batch, toy_dataset, toy_noise
+from tests.envs import SpacesEnv
+
+ONLINE_ONLY: set[str] = set()  # these have no offline phase
+ONE_CANDIDATE: set[str] = {"bc"}  # these have no critic to choose candidates with
+OBSERVATIONS = spaces.Box(-np.inf, np.inf, (4,), np.float32)
+
+
+@pytest.fixture(params=agents.algorithm_ids())
+def id(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def trained(id: str, env: gymnasium.Env[Any, Any] | None = None, **settings: Any) -> FlowQLearning:
+    """Return an algorithm after a few updates offline, where it has that phase, and online; check that it moved."""
+    model = tiny_model(id, env, **settings)
+    start = parameters_of(model)
+    box, shape = model.action_space, model.observation_space.shape
+    dataset = toy_dataset(60, int(np.prod(shape)), box.low.size)
+    for name in ("observations", "next_observations"):
+        dataset[name] = dataset[name].reshape(-1, *shape)
+    dataset["actions"] = box.low.ravel() + (dataset["actions"] + 1) / 2 * (box.high - box.low).ravel()
+    if id not in ONLINE_ONLY:
+        model.learn_offline(3, dataset=dataset)
+    model.learn(16, reset_num_timesteps=False)
+    now = parameters_of(model)
+    assert any(not torch.equal(now[name], start[name]) for name in now)
+    assert all(bool(value.isfinite().all()) for value in now.values())
+    return model
+
+
+@cache
+def example(id: str) -> FlowQLearning:
+    """Return a trained model, for tests that only look at it."""
+    return trained(id)
+
+
+def observations_for(model: FlowQLearning, rows: int = 6) -> NDArray[Any]:
+    shape = (rows, *model.observation_space.shape)
+    return np.random.default_rng(0).standard_normal(shape).astype(model.observation_space.dtype)
+
+
+def assert_acts_within_bounds(model: FlowQLearning) -> None:
+    for deterministic in (True, False):
+        actions, _ = model.predict(observations_for(model), deterministic=deterministic)
+        assert actions.shape == (6, *model.action_space.shape)
+        assert all(model.action_space.contains(action) for action in actions)
+
+
+def assert_same_actions(first: FlowQLearning | FlowPolicy, second: FlowQLearning | FlowPolicy) -> None:
+    """Check that two models (or policies) plan the same, to the last bit."""
+    seen = observations_for(first)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(*(model.predict(seen, deterministic=True)[0] for model in (first, second)))
+
+
+# -- learning ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"horizon_length": 1}, {"horizon_length": 5}, {"horizon_length": 5, "action_chunking": False}],
+    ids=["H=1", "H=5", "H=5 without chunks"],
+)
+def test_algorithm_learns_offline_and_then_online(id: str, settings: dict[str, Any]) -> None:
+    model = trained(id, **settings)
+    offline = 0 if id in ONLINE_ONLY else 3
+    assert model.num_timesteps == offline + 16
+    assert model._n_updates == offline + 6  # ten environment steps come before the first online update
+    assert model.policy.chunk_size == (10 if settings == {"horizon_length": 5} else 2)
+    assert_acts_within_bounds(model)
+
+
+def test_every_update_reports_finite_losses(id: str) -> None:
+    info = example(id)._last_info
+    assert any(name.endswith("_loss") for name in info)
+    assert {"total_loss", "grad_norm"} <= set(info)
+    for name, value in info.items():
+        assert value.shape == (1,), name
+        assert value.isfinite().all(), name
+
+
+def test_one_dimensional_actions_work(id: str) -> None:
+    model = trained(id, SpacesEnv(4, 1), horizon_length=1)
+    assert model.policy.chunk_size == 1
+    assert_acts_within_bounds(model)
+
+
+def test_best_of_several_candidates_works(id: str) -> None:
+    if id in ONE_CANDIDATE:
+        with pytest.raises(ValueError, match="`best_of_n` must be 1, got 4"):
+            tiny_model(id, best_of_n=4)
+        return
+    model = trained(id, best_of_n=4)
+    assert_acts_within_bounds(model)
+
+
+def test_stacked_seeds_learn_offline_and_act(id: str) -> None:
+    if id in ONLINE_ONLY:
+        pytest.skip(f"`{id}` has no offline phase")
+    model = tiny_model(id, seeds=[1, 2])
+    model.learn_offline(3, dataset=toy_dataset())
+    assert all(value.shape == (2,) and bool(value.isfinite().all()) for value in model._last_info.values())
+    single = model.replica(1)
+    seen = observations_for(model)
+    together, _ = model.predict(seen, deterministic=True)
+    alone, _ = single.predict(seen[3:], deterministic=True)
+    np.testing.assert_allclose(together[3:], alone, atol=1e-5)
+
+
+def test_same_seed_gives_identical_parameters(id: str) -> None:
+    first, second = parameters_of(trained(id)), parameters_of(trained(id))
+    assert_same(first, second)
+
+
+def test_another_seed_gives_other_parameters(id: str) -> None:
+    first, second = parameters_of(tiny_model(id, seed=0)), parameters_of(tiny_model(id, seed=1))
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+
+
+def test_callback_sees_every_gradient_step_and_can_stop_training(id: str) -> None:
+    if id in ONLINE_ONLY:
+        pytest.skip(f"`{id}` has no offline phase")
+
+    class Stop(BaseCallback):
+        def _on_step(self) -> bool:
+            steps.append(self.num_timesteps)
+            return len(steps) < 4
+
+    steps: list[int] = []
+    model = tiny_model(id)
+    model.learn_offline(10, callback=Stop(), dataset=toy_dataset())
+    assert steps == [1, 2, 3, 4]
+    assert model._n_updates == 4
+
+
+def test_algorithm_can_be_evaluated(id: str) -> None:
+    model = tiny_model(id)
+    mean, _ = evaluate_policy(model, SpacesEnv(4, 2, episode_length=5), n_eval_episodes=2, warn=False)
+    assert mean == -5
+
+
+# -- saving -----------------------------------------------------------------------------------------------------------
+
+
+def test_loaded_model_equals_the_saved_one(id: str, tmp_path: Path) -> None:
+    model = example(id)
+    model.save(tmp_path / "model")
+    loaded = type(model).load(tmp_path / "model", device="cpu")
+    assert_same(parameters_of(loaded), parameters_of(model))
+    assert loaded.settings() == model.settings()
+    assert_same_actions(loaded, model)
+
+
+def test_loaded_model_goes_on_learning_as_the_saved_one_does(id: str, tmp_path: Path) -> None:
+    if id in ONLINE_ONLY:
+        pytest.skip(f"`{id}` has no offline phase")
+    model = tiny_model(id)
+    model.learn_offline(3, dataset=toy_dataset())
+    model.save(tmp_path / "model")
+    loaded = type(model).load(tmp_path / "model", SpacesEnv(4, 2), device="cpu")
+    loaded.set_logger(model.logger)
+    assert loaded.replay_buffer is not None
+    loaded.replay_buffer.load_dataset(toy_dataset())
+    for each in (model, loaded):
+        each.set_random_seed(7)
+        each.learn_offline(3)
+    assert loaded.num_timesteps == model.num_timesteps == 6
+    assert_same(parameters_of(loaded), parameters_of(model))
+
+
+def test_saved_policy_acts_without_its_algorithm(id: str, tmp_path: Path) -> None:
+    policy = example(id).policy
+    policy.save(str(tmp_path / "policy"))
+    assert_same_actions(type(policy).load(str(tmp_path / "policy"), device="cpu"), policy)
+
+
+def test_observation_statistics_are_saved(id: str, tmp_path: Path) -> None:
+    if id in ONLINE_ONLY:
+        pytest.skip(f"`{id}` has no offline phase")
+    model = tiny_model(id, observation_scale=0.5)
+    dataset = toy_dataset()
+    dataset["observations"] = dataset["observations"] * 3 + 1
+    dataset["next_observations"] = dataset["next_observations"] * 3 + 1
+    model.learn_offline(1, dataset=dataset)
+    mean, std = dataset["observations"].mean(0), dataset["observations"].std(0)
+    model.save(tmp_path / "model")
+    loaded = type(model).load(tmp_path / "model", device="cpu")
+    seen = observations_for(model)
+    expected = (seen - mean) / std * 0.5
+    np.testing.assert_allclose(loaded.policy.preprocess(torch.from_numpy(seen)), expected, rtol=1e-4, atol=1e-5)
+    assert_same_actions(loaded, model)
+
+
+# -- spaces -----------------------------------------------------------------------------------------------------------
+
+
+UNSUPPORTED: dict[str, tuple[spaces.Space[Any], spaces.Space[Any] | None, str]] = {
+    "image": (spaces.Box(0, 255, (36, 36, 3), np.uint8), None, "flat Box observations, got an image space"),
+    "Dict": (spaces.Dict({"state": OBSERVATIONS}), None, "flat Box observations, got a Dict space"),
+    "Discrete observation": (spaces.Discrete(3), None, "flat Box observations, got a Discrete space"),
+    "Discrete action": (OBSERVATIONS, spaces.Discrete(3), "Box actions, got a Discrete space"),
+    "MultiBinary action": (OBSERVATIONS, spaces.MultiBinary(3), "Box actions, got a MultiBinary space"),
+    "unbounded action": (OBSERVATIONS, spaces.Box(-np.inf, np.inf, (2,), np.float32), "bounded Box actions"),
+}
+
+
+@pytest.mark.parametrize("case", UNSUPPORTED)
+def test_unsupported_space_is_refused_by_name(id: str, case: str) -> None:
+    observations, actions, message = UNSUPPORTED[case]
+    with pytest.raises(UnsupportedSpaceError, match=re.escape(message)):
+        tiny_model(id, space_env(observations, actions))
+
+
+def test_double_precision_observations_work(id: str) -> None:
+    model = trained(id, space_env(spaces.Box(-np.inf, np.inf, (4,), np.float64)))
+    assert model.replay_buffer is not None
+    assert model.replay_buffer.observations.dtype == torch.float32
+    assert_acts_within_bounds(model)
+
+
+def test_observations_with_several_axes_are_flattened(id: str) -> None:
+    model = trained(id, space_env(spaces.Box(-np.inf, np.inf, (2, 3), np.float32)))
+    assert_acts_within_bounds(model)
+
+
+def test_action_box_other_than_the_unit_box_works(id: str) -> None:
+    box = spaces.Box(np.array([0.0, -4.0], np.float32), np.array([10.0, 8.0], np.float32))
+    model = trained(id, space_env(OBSERVATIONS, box))
+    assert model.replay_buffer is not None
+    stored = model.replay_buffer.actions[:60]
+    torch.testing.assert_close(stored, torch.from_numpy(toy_dataset()["actions"]), rtol=1e-5, atol=1e-5)
+    assert_acts_within_bounds(model)
+
+
+# -- settings ---------------------------------------------------------------------------------------------------------
+
+
+def test_settings_that_are_read_back_build_the_same_model(id: str) -> None:
+    model = tiny_model(id)
+    settings = model.settings()
+    assert set(settings) == set(settings_of(type(model)))
+    again = type(model)("MlpPolicy", SpacesEnv(4, 2), **settings, seed=0, device="cpu")
+    assert again.settings() == settings
+    assert_same(parameters_of(again), parameters_of(model))
+
+
+def test_default_settings_build_a_model_that_acts(id: str) -> None:
+    model = agents.get(id).algorithm("MlpPolicy", SpacesEnv(4, 2), device="cpu", buffer_size=10, net_arch=[8])
+    assert model.predict(observations_for(model))[0].shape == (6, 2)
+
+
+def test_noise_of_an_update_is_used_completely(id: str) -> None:
+    """A draw that no loss reads would make a run depend on a number without meaning."""
+    model = tiny_model(id)
+    batch, noise = toy_batch(model), toy_noise(model)
+    start, _ = model.compute_losses(batch, noise)
+    for name, draw in noise.items():
+        changed, _ = model.compute_losses(batch, {**noise, name: draw.roll(1, draw.ndim - 1)})
+        assert not torch.equal(changed, start), name

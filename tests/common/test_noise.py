@@ -1,0 +1,70 @@
+"""The noise table: shapes, distributions, generators."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from agents.common.noise import Draw, integers, normal, uniform
+
+SIZES = {"S": 2, "B": 500, "N": 4, "K": 5, "D": 3}
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize(
+    ("draw", "shape"),
+    [
+        (normal(), (2, 500, 3)),
+        (normal("KBD"), (2, 5, 500, 3)),
+        (uniform(), (2, 500)),
+        (integers(), (2, 500)),
+        (normal().with_candidates(), (2, 500, 4, 3)),
+        (normal("KBD").with_candidates(), (2, 5, 500, 4, 3)),
+    ],
+    ids=str,
+)
+def test_draws_have_the_seed_axis_and_the_named_axes(draw: Draw, shape: tuple[int, ...]) -> None:
+    assert draw(SIZES, generator(), "cpu").shape == shape
+
+
+def test_normal_draws_are_standard_normal() -> None:
+    values = normal("KBD")(SIZES, generator(), "cpu")
+    assert abs(float(values.mean())) < 0.03
+    assert float(values.std()) == pytest.approx(1, abs=0.03)
+
+
+def test_uniform_draws_are_times_below_one() -> None:
+    values = uniform()({**SIZES, "B": 5000}, generator(), "cpu")
+    assert float(values.min()) >= 0
+    assert float(values.max()) < 1
+    assert float(values.mean()) == pytest.approx(0.5, abs=0.02)
+
+
+def test_integer_draws_are_the_steps_from_one_to_k_as_floats() -> None:
+    values = integers()(SIZES, generator(), "cpu")
+    assert values.dtype == torch.float32
+    assert values.unique().tolist() == [1, 2, 3, 4, 5]
+
+
+def test_draws_follow_their_generator_and_not_the_global_one() -> None:
+    torch.manual_seed(1)
+    first = normal()(SIZES, generator(), "cpu")
+    torch.manual_seed(2)
+    assert torch.equal(first, normal()(SIZES, generator(), "cpu"))
+    assert not torch.equal(first, normal()(SIZES, generator(1), "cpu"))
+
+
+def test_draws_leave_the_global_generator_alone() -> None:
+    before = torch.get_rng_state()
+    normal()(SIZES, generator(), "cpu")
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_draws_without_a_generator_follow_the_global_one() -> None:
+    torch.manual_seed(3)
+    first = uniform()(SIZES, None, "cpu")
+    torch.manual_seed(3)
+    assert torch.equal(first, uniform()(SIZES, None, "cpu"))

@@ -1,0 +1,268 @@
+"""Action chunks: what `predict` plans, plays, keeps and drops; and how observations and noise reach the networks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from agents.common.policy import FlowPolicy
+from tests.common.toys import space_env, tiny_model
+
+HORIZON = 3
+
+
+def policy_of(**settings: Any) -> FlowPolicy:
+    policy = tiny_model(**settings).policy
+    assert isinstance(policy, FlowPolicy)
+    return policy
+
+
+def observations(rows: int = 4, size: int = 4, seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).standard_normal((rows, size)).astype(np.float32)
+
+
+@pytest.fixture
+def numbered(monkeypatch: pytest.MonkeyPatch) -> tuple[FlowPolicy, list[int]]:
+    """Return a policy whose n-th plan holds the actions n.0, n.1, n.2, and the numbers of rows of its plans."""
+    policy, planned = policy_of(), []
+
+    def plan(rows: NDArray[Any], noise: object) -> NDArray[np.float32]:
+        planned.append(rows.shape[1])
+        steps = len(planned) + np.arange(HORIZON, dtype=np.float32)[:, None] / 10
+        return np.broadcast_to(steps, (*rows.shape[:2], HORIZON, 2)).copy()
+
+    monkeypatch.setattr(policy, "plan", plan)
+    return policy, planned
+
+
+# -- chunks -----------------------------------------------------------------------------------------------------------
+
+
+def test_plan_is_played_open_loop_and_renewed_every_horizon(numbered: tuple[FlowPolicy, list[int]]) -> None:
+    policy, planned = numbered
+    state, played = None, []
+    for step in range(7):
+        actions, state = policy.predict(observations(seed=step), state, np.full(4, step == 0))
+        played.append(round(float(actions[0, 0]), 1))
+    assert played == [1.0, 1.1, 1.2, 2.0, 2.1, 2.2, 3.0]
+    assert planned == [4, 4, 4]
+
+
+def test_start_of_an_episode_drops_the_chunk_of_that_row_only(numbered: tuple[FlowPolicy, list[int]]) -> None:
+    policy, planned = numbered
+    _, state = policy.predict(observations())
+    actions, state = policy.predict(observations(), state, np.array([False, True, False, False]))
+    assert actions[:, 0].round(1).tolist() == pytest.approx([1.1, 2.0, 1.1, 1.1])
+    actions, state = policy.predict(observations(), state, np.zeros(4, bool))
+    assert actions[:, 0].round(1).tolist() == pytest.approx([1.2, 2.1, 1.2, 1.2])
+    actions, _ = policy.predict(observations(), state, np.zeros(4, bool))
+    assert actions[:, 0].round(1).tolist() == pytest.approx([3.0, 2.2, 3.0, 3.0])
+    assert planned == [4, 1, 3]
+
+
+def test_caller_that_drops_the_state_gets_a_new_plan_each_time(numbered: tuple[FlowPolicy, list[int]]) -> None:
+    policy, _ = numbered
+    firsts = [float(policy.predict(observations())[0][0, 0]) for _ in range(3)]
+    assert firsts == [1.0, 2.0, 3.0]
+
+
+def test_number_of_rows_may_change_when_the_state_is_dropped() -> None:
+    policy = policy_of()
+    assert policy.predict(observations(10))[0].shape == (10, 2)
+    assert policy.predict(observations(1))[0].shape == (1, 2)
+
+
+def test_single_observation_gives_a_single_action_and_can_be_continued() -> None:
+    policy = policy_of()
+    action, state = policy.predict(observations()[0])
+    assert action.shape == (2,)
+    assert policy.predict(observations()[1], state)[0].shape == (2,)
+
+
+def test_state_of_another_number_of_rows_is_refused() -> None:
+    policy = policy_of()
+    _, state = policy.predict(observations(3))
+    with pytest.raises(ValueError, match="`state` holds 3 chunks for 4 observations; hand back the state of the same"):
+        policy.predict(observations(4), state)
+
+
+def test_inputs_of_predict_are_not_changed() -> None:
+    policy, seen, starts = policy_of(), observations(), np.array([True, False, False, True])
+    _, state = policy.predict(seen)
+    assert state is not None
+    before = [array.copy() for array in (seen, *state, starts)]
+    policy.predict(seen, state, starts)
+    for array, copy in zip((seen, *state, starts), before, strict=True):
+        np.testing.assert_array_equal(array, copy)
+
+
+def test_single_step_policies_keep_no_state() -> None:
+    for settings in ({"horizon_length": 1}, {"action_chunking": False}):
+        assert policy_of(**settings).predict(observations())[1] is None
+
+
+def test_result_of_reset_is_refused_as_an_observation() -> None:
+    with pytest.raises(ValueError, match=r"returns \(observation, info\); pass the first element"):
+        policy_of().predict((observations()[0], {}))  # type: ignore[arg-type]
+
+
+def test_chunk_is_laid_out_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = policy_of()
+    flat = torch.arange(6.0) / 10  # entry = step * A + coordinate
+    monkeypatch.setattr(policy.algorithm, "sample_actions", lambda obs, noise, nets: flat.expand(*obs.shape[:2], 6))
+    state, played = None, []
+    for _ in range(HORIZON):
+        action, state = policy.predict(observations()[0], state)
+        played.append(action.round(5).tolist())
+    assert played == [pytest.approx([0.0, 0.1]), pytest.approx([0.2, 0.3]), pytest.approx([0.4, 0.5])]
+
+
+# -- randomness -------------------------------------------------------------------------------------------------------
+
+
+def test_deterministic_actions_depend_on_parameters_and_observations_only() -> None:
+    policy = policy_of(best_of_n=3)
+    first, _ = policy.predict(observations(), deterministic=True)
+    policy.set_random_seed(123)
+    torch.manual_seed(123)
+    policy.predict(observations())  # draws from the generator
+    np.testing.assert_array_equal(policy.predict(observations(), deterministic=True)[0], first)
+    np.testing.assert_allclose(policy.predict(observations()[1:2], deterministic=True)[0], first[1:2], atol=1e-6)
+    with torch.no_grad():
+        for parameter in policy.nets.parameters():
+            parameter += 0.1
+    assert not np.allclose(policy.predict(observations(), deterministic=True)[0], first)
+
+
+def test_sampled_actions_follow_the_seed_of_the_policy() -> None:
+    policy = policy_of()
+    policy.set_random_seed(1)
+    first, _ = policy.predict(observations())
+    second, _ = policy.predict(observations())
+    policy.set_random_seed(1)
+    np.testing.assert_array_equal(policy.predict(observations())[0], first)
+    assert not np.allclose(first, second)
+
+
+def test_sampling_actions_leaves_the_global_generators_alone() -> None:
+    policy = policy_of()
+    before = torch.get_rng_state()
+    policy.predict(observations())
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_rows_get_different_noise() -> None:
+    actions, _ = policy_of().predict(np.zeros((5, 4), np.float32))
+    assert len(np.unique(actions[:, 0])) == 5
+
+
+@pytest.mark.parametrize(("id", "best_of_n"), [("qam", 1), ("qam", 4), ("qam_e", 4)])
+def test_acting_noise_has_rows_first(id: str, best_of_n: int) -> None:
+    policy = policy_of(id=id, best_of_n=best_of_n)
+    noise = policy.draw_action_noise(7, torch.Generator().manual_seed(0))
+    candidates = () if best_of_n == 1 else (best_of_n,)
+    assert {name: tuple(draw.shape) for name, draw in noise.items()} == dict.fromkeys(noise, (7, *candidates, 6))
+    assert set(noise) == ({"action", "edit"} if id == "qam_e" else {"action"})
+
+
+def test_candidates_of_a_row_compete_by_the_mean_of_the_critics() -> None:
+    policy = policy_of(best_of_n=4)
+    seen, noise = torch.from_numpy(observations())[None], policy.draw_action_noise(4, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        chosen = policy.algorithm.sample_actions(seen, {"action": noise["action"][None]}, policy.nets)[0]
+        for row in range(4):
+            repeated = seen[:, row : row + 1].expand(1, 4, -1)
+            candidates = policy.algorithm.act(repeated, {"action": noise["action"][None, row]}, policy.nets)
+            scores = policy.nets.critic(repeated, candidates).mean(1)[0]
+            torch.testing.assert_close(chosen[row], candidates[0, scores.argmax()])
+
+
+# -- stacked seeds ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("horizon_length", [1, 3])
+def test_stacked_seeds_act_on_consecutive_groups_of_rows(horizon_length: int) -> None:
+    policy, seen = policy_of(seeds=[5, 6, 7], horizon_length=horizon_length), observations(6)
+    together, _ = policy.predict(seen, deterministic=True)
+    for k in range(3):
+        alone, _ = policy.replica(k).predict(seen[2 * k : 2 * k + 2], deterministic=True)
+        np.testing.assert_allclose(together[2 * k : 2 * k + 2], alone, atol=1e-6)
+
+
+def test_stacked_seeds_plan_anew_only_where_a_chunk_is_used_up() -> None:
+    policy, seen = policy_of(seeds=[5, 6]), observations(4)
+    _, state = policy.predict(seen)
+    assert state is not None
+    chunks = state[0].copy()
+    actions, (after, used) = policy.predict(seen, state, np.array([False, True, False, False]))
+    np.testing.assert_array_equal(after[[0, 2, 3]], chunks[[0, 2, 3]])
+    assert not np.allclose(after[1], chunks[1])
+    assert used.tolist() == [2, 1, 2, 2]
+    np.testing.assert_array_equal(actions[1], after[1, 0])
+
+
+@pytest.mark.parametrize("horizon_length", [1, 3])
+def test_stacked_seeds_refuse_rows_that_do_not_divide(horizon_length: int) -> None:
+    policy = policy_of(seeds=[5, 6], horizon_length=horizon_length)
+    with pytest.raises(ValueError, match=r"2 stacked seeds expect a multiple of 2 observations, got 3; use `model.rep"):
+        policy.predict(observations(3))
+
+
+# -- units ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("horizon_length", [1, 3])
+def test_actions_come_in_the_units_of_the_environment(monkeypatch: pytest.MonkeyPatch, horizon_length: int) -> None:
+    box = spaces.Box(np.array([0.0, -4.0], np.float32), np.array([10.0, 4.0], np.float32))
+    env = space_env(spaces.Box(-np.inf, np.inf, (4,), np.float32), box)
+    policy = policy_of(env=env, horizon_length=horizon_length)
+    ends = torch.tensor([-1.0, 0.5]).repeat(horizon_length)
+    monkeypatch.setattr(policy.algorithm, "sample_actions", lambda obs, noise, nets: ends.expand(*obs.shape[:2], -1))
+    action, _ = policy.predict(observations()[0])
+    assert action.tolist() == pytest.approx([0.0, 2.0])
+    scaled = policy(torch.from_numpy(observations()))
+    assert scaled[0].tolist() == pytest.approx([-1.0, 0.5])
+
+
+@pytest.mark.parametrize("horizon_length", [1, 3])
+def test_actions_at_the_edge_stay_inside_awkward_boxes(monkeypatch: pytest.MonkeyPatch, horizon_length: int) -> None:
+    # low + (high - low) is one unit in the last place above this high
+    box = spaces.Box(np.float32(-1.3812797), np.float32(-0.03466512), (2,), np.float32)
+    env = space_env(spaces.Box(-np.inf, np.inf, (4,), np.float32), box)
+    policy = policy_of(env=env, horizon_length=horizon_length)
+    for edge in (-2.0, 2.0):
+        outside = torch.full((1, 1, 2 * horizon_length), edge)
+        monkeypatch.setattr(policy.algorithm, "sample_actions", lambda *_, outside=outside: outside)
+        assert box.contains(policy.predict(observations()[0])[0])
+
+
+def test_observation_statistics_centre_and_scale_each_coordinate() -> None:
+    policy = policy_of(observation_scale=0.5)
+    rows = torch.tensor([[0.0, 10.0, 3.0, 0.0], [2.0, 30.0, 3.0, 4.0]])
+    policy.set_observation_statistics(rows, 0.5)
+    seen = policy.preprocess(rows)
+    expected = [[-0.5, -0.5, 0.0, -0.5], [0.5, 0.5, 0.0, 0.5]]  # the third coordinate never changes
+    torch.testing.assert_close(seen, torch.tensor(expected))
+
+
+def test_observations_are_left_alone_without_a_scale() -> None:
+    rows = torch.randn(3, 4)
+    assert torch.equal(policy_of().preprocess(rows), rows)
+
+
+def test_networks_see_preprocessed_observations(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy, seen = policy_of(observation_scale=1.0), []
+    policy.set_observation_statistics(torch.tensor([[1.0] * 4, [3.0] * 4]), 1.0)
+
+    def sample_actions(rows: torch.Tensor, noise: object, nets: object) -> torch.Tensor:
+        seen.append(rows)
+        return torch.zeros(*rows.shape[:2], 6)
+
+    monkeypatch.setattr(policy.algorithm, "sample_actions", sample_actions)
+    policy.predict(np.full((1, 4), 4.0, np.float32))
+    torch.testing.assert_close(seen[0], torch.full((1, 1, 4), 2.0))

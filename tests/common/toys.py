@@ -1,0 +1,103 @@
+"""Small models, datasets and batches for tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.logger import configure
+from torch import Tensor
+
+import agents
+from agents.common.base import FlowQLearning
+from agents.common.batch import Batch
+from tests.envs import SpacesEnv
+
+TINY: dict[str, Any] = {
+    "net_arch": [16, 16],
+    "ensemble_size": 3,
+    "flow_steps": 3,
+    "horizon_length": 3,
+    "batch_size": 16,
+    "buffer_size": 200,
+    "learning_starts": 10,
+    "seed": 0,
+    "device": "cpu",
+    "compile": "off",
+}
+
+
+def space_env(observations: spaces.Space[Any], actions: spaces.Space[Any] | None = None) -> SpacesEnv:
+    """Return an environment with the given spaces; actions default to the box [-1, 1]^2."""
+    env = SpacesEnv(1, 2)
+    env.observation_space = observations  # type: ignore[assignment]
+    if actions is not None:
+        env.action_space = actions  # type: ignore[assignment]
+    return env
+
+
+def tiny_model(id: str = "qam", env: gymnasium.Env[Any, Any] | None = None, **settings: Any) -> FlowQLearning:
+    """Return an algorithm with tiny networks, 4 observations and 2 actions, that writes no logs."""
+    model = agents.get(id).algorithm("MlpPolicy", env or SpacesEnv(4, 2), **{**TINY, **settings})
+    model.set_logger(configure(None, []))
+    return model
+
+
+def toy_dataset(
+    rows: int = 60, observations: int = 4, actions: int = 2, seed: int = 0, length: int = 12
+) -> dict[str, NDArray[np.float32]]:
+    """Return random trajectories in OGBench's regular layout; a tenth of the masks is 0."""
+    draw = np.random.default_rng(seed)
+    trajectories = -(-rows // length)
+    states = draw.standard_normal((trajectories, length + 1, observations)).astype(np.float32)
+    ends = np.zeros((trajectories, length), np.float32)
+    ends[:, -1] = 1
+    return {
+        "observations": states[:, :-1].reshape(-1, observations)[:rows],
+        "next_observations": states[:, 1:].reshape(-1, observations)[:rows],
+        "actions": draw.uniform(-1, 1, (rows, actions)).astype(np.float32),
+        "rewards": draw.standard_normal(rows).astype(np.float32),
+        "masks": (draw.random(rows) > 0.1).astype(np.float32),
+        "terminals": ends.reshape(-1)[:rows],
+    }
+
+
+def toy_batch(model: FlowQLearning, rows: int = 16, seed: int = 0) -> Batch:
+    """Return a random batch of the model's sizes, different for every replica; one row in eight is not valid."""
+    generator = torch.Generator().manual_seed(seed)
+    replicas, size = model.policy.num_replicas, int(np.prod(model.observation_space.shape or ()))
+
+    def normals(*shape: int) -> Tensor:
+        return torch.randn(replicas, *shape, generator=generator)
+
+    return Batch(
+        observations=normals(rows, size),
+        actions=normals(rows, model.policy.chunk_size).tanh(),
+        rewards=normals(rows),
+        discounts=0.9 * (normals(rows) > -1).float(),
+        next_observations=normals(rows, size),
+        valid=(torch.arange(rows) % 8 != 3).float().expand(replicas, rows).clone(),
+    )
+
+
+def toy_noise(model: FlowQLearning, rows: int = 16, seed: int = 0) -> dict[str, Tensor]:
+    """Return all draws of one update."""
+    sizes = model.noise_sizes(model.policy.num_replicas, rows, model.policy.chunk_size)
+    generator = torch.Generator().manual_seed(seed)
+    return {name: draw(sizes, generator, "cpu") for name, draw in model.update_noise().items()}
+
+
+def parameters_of(model: FlowQLearning) -> dict[str, Tensor]:
+    """Return copies of all parameters and buffers of the policy."""
+    return {name: value.detach().clone() for name, value in model.policy.state_dict().items()}
+
+
+def assert_same(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
+    """Check that two sets of tensors are equal to the last bit."""
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name

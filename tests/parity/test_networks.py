@@ -1,0 +1,163 @@
+"""Forward passes, input gradients and vector-Jacobian products against recorded numbers of the reference networks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from agents.common.networks import (
+    CriticEnsemble,
+    NoisePredictor,
+    StateValue,
+    TanhActor,
+    TanhGaussian,
+    VelocityField,
+    tanh_gaussian_log_prob,
+    tanh_gaussian_sample,
+)
+from tests.parity.reference import OWN_FIXTURES, find_parameter
+
+OBSERVATIONS, ACTIONS, ENSEMBLE, HIDDEN = 6, 5, 4, [32, 32, 32]
+TOLERANCE = 5e-6  # relative to the largest recorded value, or to 1
+LOG_DENSITY_TOLERANCE = 1e-5  # absolute, for densities that float32 resolves that finely...
+LOG_DENSITY_ROUNDING = 4e-7  # ...and relative, three units in the last place, for those in the hundreds and thousands
+Outputs = dict[str, Tensor]  # recorded name -> what we compute, without the seed axis
+
+
+@cache
+def recorded() -> dict[str, Tensor]:
+    with np.load(OWN_FIXTURES / "common" / "network_forward.npz") as arrays:
+        return {key: torch.from_numpy(arrays[key]) for key in arrays.files if key != "meta"}
+
+
+@cache
+def entries() -> list[str]:
+    with np.load(OWN_FIXTURES / "common" / "network_forward.npz") as arrays:
+        return sorted(json.loads(str(arrays["meta"]))["entries"])
+
+
+class Entry:
+    """What was recorded under one name: inputs with the seed axis, outputs, and parameters for a network."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __getitem__(self, key: str) -> Tensor:
+        return recorded()[f"{self.name}/in/{key}"].unsqueeze(0)
+
+    def outputs(self) -> Outputs:
+        below = {key.removeprefix(f"{self.name}/"): value for key, value in recorded().items() if self.has(key)}
+        return {key: value for key, value in below.items() if not key.startswith(("params/", "in/", "in_batched/"))}
+
+    def has(self, key: str) -> bool:
+        return key.startswith(f"{self.name}/")
+
+    def fill(self, network: nn.Module) -> nn.Module:
+        """Give the network its recorded parameters, and make sure that there are no others."""
+        prefix, filled = f"{self.name}/params/", 0
+        with torch.no_grad():
+            for key, value in recorded().items():
+                if key.startswith(prefix):
+                    find_parameter(network, key.removeprefix(prefix)).copy_(value.unsqueeze(0))
+                    filled += value.numel()
+        assert filled == sum(p.numel() for p in network.parameters())
+        return network
+
+
+def critic(entry: Entry) -> Outputs:
+    network = entry.fill(CriticEnsemble(1, OBSERVATIONS, ACTIONS, ENSEMBLE, HIDDEN))
+    actions = entry["a"].requires_grad_()
+    q = network(entry["s"], actions)
+    outputs = {"out": q[0]}
+    if "d_mean_da" in entry.outputs():
+        outputs["d_mean_da"] = torch.autograd.grad(q.mean(1).sum(), actions)[0][0]
+    if "out_batched" in entry.outputs():
+        s, a = recorded()[f"{entry.name}/in_batched/s"], recorded()[f"{entry.name}/in_batched/a"]
+        flat = network(s.flatten(0, 1).unsqueeze(0), a.flatten(0, 1).unsqueeze(0))
+        outputs["out_batched"] = flat[0].unflatten(-1, s.shape[:2])
+    return outputs
+
+
+def value(entry: Entry) -> Outputs:
+    return {"out": entry.fill(StateValue(1, OBSERVATIONS, HIDDEN))(entry["s"])[0]}
+
+
+def velocity(entry: Entry) -> Outputs:
+    network = entry.fill(VelocityField(1, OBSERVATIONS, ACTIONS, HIDDEN, layer_norm="layernorm" in entry.name))
+    x = entry["x"].requires_grad_()
+    out = network(entry["s"], x, entry["t"])
+    return {"out": out[0], "vjp": torch.autograd.grad(out, x, entry["w"])[0][0]}
+
+
+def one_step(entry: Entry) -> Outputs:
+    return {"out": entry.fill(VelocityField(1, OBSERVATIONS, ACTIONS, HIDDEN, time=False))(entry["s"], entry["z"])[0]}
+
+
+def time_critic(entry: Entry) -> Outputs:
+    network = entry.fill(CriticEnsemble(1, OBSERVATIONS, ACTIONS, ENSEMBLE, HIDDEN, time=True))
+    return {
+        "out": network(entry["s"], entry["x"], entry["t"])[0],
+        "out_t1": network(entry["s"], entry["x"], 1.0)[0],
+    }
+
+
+def tanh_normal(entry: Entry) -> Outputs:
+    mean, log_std = entry.fill(TanhGaussian(1, OBSERVATIONS, ACTIONS, HIDDEN))(entry["s"])
+    outputs = {"mean": mean[0], "log_std": log_std[0]}
+    if "log_prob" in entry.outputs():
+        sample, log_prob = tanh_gaussian_sample(mean, log_std, entry["eps"])
+        outputs |= {"u": (mean + log_std.exp() * entry["eps"])[0], "y": sample[0], "log_prob": log_prob[0]}
+    return outputs
+
+
+def tanh_normal_density(entry: Entry) -> Outputs:
+    mean, log_std = entry["mean"], entry["log_std"]
+    return {
+        "log_prob": tanh_gaussian_log_prob(mean, log_std, entry["u"])[0],
+        "log_prob_of_y": tanh_gaussian_log_prob(mean, log_std, entry["y"].atanh())[0],
+    }
+
+
+def tanh_actor(entry: Entry) -> Outputs:
+    return {"out": entry.fill(TanhActor(1, OBSERVATIONS, ACTIONS, HIDDEN))(entry["s"])[0]}
+
+
+def noise_net(entry: Entry) -> Outputs:
+    return {"out": entry.fill(NoisePredictor(1, OBSERVATIONS, ACTIONS, HIDDEN))(entry["s"], entry["x"], entry["t"])[0]}
+
+
+COMPUTED: dict[str, Callable[[Entry], Outputs]] = {
+    "critic": critic,
+    "critic_small": critic,
+    "value": value,
+    "velocity": velocity,
+    "velocity_layernorm": velocity,
+    "onestep": one_step,
+    "time_critic": time_critic,
+    "tanh_normal": tanh_normal,
+    "tanh_normal_lowclip": tanh_normal,
+    "tanh_normal_density": tanh_normal_density,
+    "tanh_actor": tanh_actor,
+    "noise_net": noise_net,
+}
+
+
+@pytest.mark.parametrize("name", entries())
+def test_network_outputs_equal_the_reference(name: str) -> None:
+    entry = Entry(name)
+    got, expected = COMPUTED[name](entry), entry.outputs()
+    assert set(got) == set(expected)  # every recorded output is compared
+    for key, recorded_value in expected.items():
+        assert got[key].shape == recorded_value.shape, key
+        error = (got[key].detach() - recorded_value).abs()
+        if key.startswith("log_prob"):
+            allowed = (LOG_DENSITY_ROUNDING * recorded_value.abs()).clamp(min=LOG_DENSITY_TOLERANCE)
+            assert bool((error < allowed).all()), key
+        else:
+            assert float(error.max()) < TOLERANCE * max(1.0, float(recorded_value.abs().max())), key
