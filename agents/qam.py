@@ -66,7 +66,7 @@ class QAM(FlowQLearning):
     :param common: the settings of :class:`FlowQLearning`.
     """
 
-    def __init__(
+    def __init__(  # type: ignore[misc]  # `max_grad_norm` is a common setting with another default here
         self,
         policy: str | type[FlowPolicy],
         env: GymEnv | str | None,

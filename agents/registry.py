@@ -135,7 +135,8 @@ def settings_of(algorithm: type[FlowQLearning]) -> dict[str, inspect.Parameter]:
     for cls in algorithm.__mro__:
         if cls is FlowQLearning:
             break
-        own = inspect.signature(cls.__init__).parameters.values() if "__init__" in vars(cls) else ()
+        constructor = vars(cls).get("__init__")
+        own = inspect.signature(constructor).parameters.values() if constructor else ()
         for parameter in own:
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
                 found.setdefault(parameter.name, parameter)

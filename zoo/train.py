@@ -129,7 +129,7 @@ def read_config(args: argparse.Namespace) -> tuple[Config, str]:
     if has_dataset:
         name = parse_env_name(args.env)
         domain, env_id = name.domain, name.env_id
-    elif not flags.setdefault("offline_steps", 0) == 0:
+    elif flags.setdefault("offline_steps", 0) != 0:
         raise UsageError(f"`{args.env}` has no dataset to train on offline; leave --offline-steps at 0")
     config = load_config(
         args.algo,

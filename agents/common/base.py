@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
@@ -131,12 +132,13 @@ class FlowQLearning(OffPolicyAlgorithm):
     :param seed: seed of everything random, or None.
     :param seeds: one seed per stacked replica; None trains one replica with ``seed``.
     :param device: ``"auto"``, ``"cpu"``, ``"cuda"``...
+    :param _init_setup_model: whether networks and buffer are built at once; ``load`` does it later.
     :raises UnsupportedSpaceError: for image, Dict and other observations, or actions that are no bounded Box.
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": FlowPolicy}
     policy: FlowPolicy
-    replay_buffer: SequenceReplayBuffer | None  # type: ignore[assignment]
+    replay_buffer: SequenceReplayBuffer | None
 
     def __init__(
         self,
@@ -489,7 +491,7 @@ class FlowQLearning(OffPolicyAlgorithm):
             self.policy.set_random_seed(own)
 
     @classmethod
-    def _wrap_env(cls, env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:  # type: ignore[override]
+    def _wrap_env(cls, env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
         """Refuse spaces by name before SB3 wraps the environment."""
         _check_spaces(env.observation_space, env.action_space)
         return OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
@@ -615,6 +617,30 @@ class FlowQLearning(OffPolicyAlgorithm):
             )
         name = type(self).__name__ if tb_log_name is None else tb_log_name
         return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
+
+    def _setup_learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        reset_num_timesteps: bool = True,
+        tb_log_name: str = "run",
+        progress_bar: bool = False,
+    ) -> tuple[int, BaseCallback]:
+        """Prepare a phase; where it begins with a reset, the stored trajectories end and no chunk goes on."""
+        if reset_num_timesteps or self._last_obs is None:
+            self._chunk_state = None
+            if self.replay_buffer is not None:
+                self.replay_buffer.end_episodes()
+            return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        noise = copy.deepcopy(self.action_noise)
+        prepared = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        if type(noise) is type(self.action_noise):
+            self.action_noise = noise  # SB3 resets it even in the middle of an episode
+        return prepared
+
+    def generators(self) -> dict[str, torch.Generator]:
+        """Return the generators that training draws from, besides the global ones."""
+        return {"training": self._generator, "acting": self.policy.generator}
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1

@@ -23,6 +23,7 @@ from torch import Tensor
 from agents.common.batch import Batch
 
 Arrays = Mapping[str, NDArray[Any]]
+RING_TENSORS = ("_observations", "_actions", "_rewards", "_masks", "_terminals", "_next_row")
 REQUIRED_ARRAYS = ("observations", "actions", "rewards", "masks", "terminals")
 
 
@@ -211,6 +212,47 @@ class SequenceReplayBuffer(ReplayBuffer):
             self._free_tail = list(range(rows + extra - 1, rows - 1, -1))
         return self._free_tail.pop()
 
+    def end_episodes(self) -> None:
+        """Let the running trajectories end here, without a change to their masks: the environments start anew."""
+        if self.pos == 0 and not self.full:
+            return
+        for e in range(self.n_envs):
+            last = self.dataset_size + e * self.buffer_size + (self.pos - 1) % self.buffer_size
+            if int(self._next_row[last]) == self._pending[e]:
+                self._next_row[last] = holder = self._take_tail()
+                self._observations[holder] = self._observations[self._pending[e]]
+                self._terminals[last] = True
+
+    # -- what a checkpoint holds --------------------------------------------------------------------------------------
+
+    def online_state(self) -> dict[str, Any]:
+        """Return the online transitions; with the same dataset loaded, :meth:`restore_online_state` takes them back.
+
+        :return: tensors on the CPU and plain values.
+        """
+        rings = {name: self._rings(name)[:, : self.size()].cpu().clone() for name in RING_TENSORS}
+        tail = self._observations[self._pending[0] :].cpu().clone()
+        return {"rings": rings, "tail": tail, "free_tail": list(self._free_tail), "pos": self.pos, "full": self.full}
+
+    def restore_online_state(self, state: Mapping[str, Any]) -> None:
+        """Take online transitions back.
+
+        :param state: what :meth:`online_state` returned in a buffer of the same sizes and with the same dataset.
+        """
+        for name, rows in state["rings"].items():
+            self._rings(name)[:, : rows.shape[1]] = rows.to(self.device)
+        begin, tail = self._pending[0], state["tail"].to(self.device)
+        missing = begin + len(tail) - len(self._observations)
+        if missing > 0:
+            self._observations = torch.cat([self._observations, tail.new_zeros(missing, tail.shape[1])])
+        self._observations[begin : begin + len(tail)] = tail
+        self._free_tail, self.pos, self.full = list(state["free_tail"]), state["pos"], state["full"]
+
+    def _rings(self, name: str) -> Tensor:
+        """Return a view of the rings, (n_envs, buffer_size, ...)."""
+        rows: Tensor = getattr(self, name)[self.dataset_size : self.capacity]
+        return rows.unflatten(0, (self.n_envs, self.buffer_size))
+
     # -- sampling -----------------------------------------------------------------------------------------------------
 
     def count_starts(self) -> int:
@@ -330,32 +372,32 @@ class SequenceReplayBuffer(ReplayBuffer):
     def _normalised(observations: Tensor, env: VecNormalize | None) -> Tensor:
         if env is None:
             return observations
-        return _as_tensor(env.normalize_obs(observations.cpu().numpy()), observations)
+        return _as_tensor(np.asarray(env.normalize_obs(observations.cpu().numpy())), observations)
 
     # -- SB3's names --------------------------------------------------------------------------------------------------
 
     @property
-    def observations(self) -> Tensor:
+    def observations(self) -> Tensor:  # type: ignore[override]  # on the device, where SB3 has NumPy
         """Observations of all rows: dataset, rings, extra observations."""
         return self._observations
 
     @property
-    def actions(self) -> Tensor:
+    def actions(self) -> Tensor:  # type: ignore[override]  # on the device, where SB3 has NumPy
         """Scaled actions of the dataset and the rings."""
         return self._actions
 
     @property
-    def rewards(self) -> Tensor:
+    def rewards(self) -> Tensor:  # type: ignore[override]  # on the device, where SB3 has NumPy
         """Rewards of the dataset and the rings."""
         return self._rewards
 
     @property
-    def dones(self) -> Tensor:
+    def dones(self) -> Tensor:  # type: ignore[override]  # on the device, where SB3 has NumPy
         """Where trajectories end, in the dataset and the rings."""
         return self._terminals
 
     @property
-    def timeouts(self) -> Tensor:
+    def timeouts(self) -> Tensor:  # type: ignore[override]  # on the device, where SB3 has NumPy
         """Where trajectories end although bootstrapping goes on."""
         return self._terminals & self._masks
 

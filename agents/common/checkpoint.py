@@ -1,52 +1,109 @@
-"""Checkpoints of a training run: written whole or not at all, the last two kept."""
+"""Checkpoints of a training run: written whole or not at all, the last two kept, training goes on from one bit for bit.
+
+A checkpoint is the model as SB3 saves it, and beside it everything that SB3 leaves out: the online part of the replay
+buffer, all random states, the environments' state in the middle of an episode, the chunk in flight. Loading one unpickles
+what it holds, as loading a model of SB3's does: load your own only.
+"""
 
 from __future__ import annotations
 
 import os
+import pickle
 import random
+import re
 import shutil
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-
-if TYPE_CHECKING:
-    from agents.common.base import FlowQLearning
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.save_util import load_from_zip_file
+from stable_baselines3.common.utils import recursive_setattr
 
 KEPT = 2
+IN_FLIGHT = ("_chunk_state", "_last_info")  # attributes that a saved model leaves out
+OF_THE_PROCESS = {"observation_space", "action_space", "verbose", "tensorboard_log", "n_envs"}  # not taken from a file
 
 
-def save_checkpoint(model: FlowQLearning, folder: Path) -> Path:
-    """Write the model and all random states below a folder, named by the step.
+def save_checkpoint(model: OffPolicyAlgorithm, folder: Path, **more: Any) -> Path:
+    """Write the state of a training run below a folder, named by the step.
+
+    Call it between steps: after an offline update, or at the start of a rollout.
 
     :param model: the model in training.
     :param folder: where the run's checkpoints are.
+    :param more: plain values to keep beside it.
     :return: the new checkpoint's folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    final = folder / f"step_{model.num_timesteps:09d}"
-    temporary = folder / f".{final.name}.{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
+    for stale in folder.glob(".step_*"):  # left by a process that was killed while it wrote
+        shutil.rmtree(stale)
+    name = f"step_{model.num_timesteps:09d}"
+    final = folder / f"{name}.{len(list(folder.glob(f'{name}.*')))}"
+    temporary = folder / f".{final.name}"
     temporary.mkdir()
     try:
-        model.save(temporary / "model.zip")
-        torch.save(random_states(model), temporary / "random.pt")
+        _write(model, temporary, more)
         for file in temporary.iterdir():
             sync(file)
-        if final.exists():
-            shutil.rmtree(final)
+        sync(temporary)
         os.rename(temporary, final)
         sync(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    for old in sorted(folder.glob("step_*"))[:-KEPT]:
+    for old in find_checkpoints(folder)[KEPT:]:
         shutil.rmtree(old)
     return final
 
 
-def random_states(model: FlowQLearning) -> dict[str, Any]:
-    """Return the state of every generator that training draws from.
+def find_checkpoints(folder: Path) -> list[Path]:
+    """Return a run's checkpoints, newest first.
+
+    :param folder: where they are; it need not exist.
+    :return: their folders.
+    """
+    found = [path for path in folder.glob("step_*") if re.fullmatch(r"step_\d{9,}\.\d+", path.name)]
+    return sorted(found, key=lambda path: [int(part) for part in path.name[5:].split(".")], reverse=True)
+
+
+def load_checkpoint(model: OffPolicyAlgorithm, checkpoint: Path) -> dict[str, Any]:
+    """Put a run's state into a model that was made with the same settings, environments and dataset.
+
+    :param model: the model; its dataset is loaded already.
+    :param checkpoint: a folder that :func:`save_checkpoint` returned.
+    :return: what was kept beside it.
+    """
+    data, parameters, variables = load_from_zip_file(checkpoint / "model.zip", device=model.device)
+    model.set_parameters(parameters, device=model.device)
+    for name, value in (variables or {}).items():
+        recursive_setattr(model, f"{name}.data", value.data)
+    vars(model).update({name: value for name, value in (data or {}).items() if name not in OF_THE_PROCESS})
+    tensors = torch.load(checkpoint / "tensors.pt", map_location="cpu", weights_only=True)
+    assert model.replay_buffer is not None
+    model.replay_buffer.restore_online_state(tensors["buffer"])  # type: ignore[attr-defined]
+    state: dict[str, Any] = pickle.loads((checkpoint / "state.pkl").read_bytes())
+    vars(model).update(state["in_flight"])
+    _restore_environments(model, state["environments"])
+    restore_random_states(model, tensors["random"])  # last: making environments draws from the global generators
+    return dict(state["more"])
+
+
+def _write(model: OffPolicyAlgorithm, folder: Path, more: Mapping[str, Any]) -> None:
+    """Write a checkpoint's files."""
+    assert model.replay_buffer is not None
+    model.save(folder / "model.zip")
+    buffer = model.replay_buffer.online_state()  # type: ignore[attr-defined]
+    torch.save({"random": random_states(model), "buffer": buffer}, folder / "tensors.pt")
+    in_flight = {name: getattr(model, name) for name in IN_FLIGHT if hasattr(model, name)}
+    state = {"in_flight": in_flight, "environments": _environment_states(model), "more": more}
+    (folder / "state.pkl").write_bytes(pickle.dumps(state))
+
+
+def random_states(model: OffPolicyAlgorithm) -> dict[str, Any]:
+    """Return the state of every generator that training draws from, besides those inside the environments.
 
     :param model: gives the device and its own generators.
     :return: values that ``torch.load(..., weights_only=True)`` accepts.
@@ -58,9 +115,64 @@ def random_states(model: FlowQLearning) -> dict[str, Any]:
         "numpy": [str(name), torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if model.device.type == "cuda" else [],
-        "training": model._generator.get_state(),
-        "acting": model.policy.generator.get_state(),
+        "actions": model.action_space.np_random.bit_generator.state,
+        "own": {name: generator.get_state() for name, generator in _generators(model).items()},
     }
+
+
+def restore_random_states(model: OffPolicyAlgorithm, states: Mapping[str, Any]) -> None:
+    """Put every generator back.
+
+    :param model: the model.
+    :param states: what :func:`random_states` returned.
+    """
+    version, numbers, gauss = states["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    name, keys, position, has_gauss, cached = states["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] and model.device.type == "cuda":
+        torch.cuda.set_rng_state_all(states["cuda"])
+    model.action_space.np_random.bit_generator.state = states["actions"]
+    for name, generator in _generators(model).items():
+        generator.set_state(states["own"][name])
+
+
+def _generators(model: OffPolicyAlgorithm) -> dict[str, torch.Generator]:
+    """Return a model's own generators; SB3's algorithms have none."""
+    return model.generators() if hasattr(model, "generators") else {}
+
+
+def _environment_states(model: OffPolicyAlgorithm) -> dict[str, Any] | None:
+    """Return the state of the training environments, or None where they cannot be saved within an episode."""
+    env = model.get_env()
+    if env is None or not env.has_attr("snapshot"):
+        return None
+    states = env.env_method("snapshot")
+    if None in states:
+        warnings.warn(f"{env.get_attr('obstacle')[states.index(None)]}; a resumed run begins a new episode", stacklevel=4)
+        return None
+    normalize = model.get_vec_normalize_env()
+    return {"states": states, "normalize": None if normalize is None else (normalize.__getstate__(), normalize.returns)}
+
+
+def _restore_environments(model: OffPolicyAlgorithm, saved: Mapping[str, Any] | None) -> None:
+    """Go on in the middle of the episodes, or, if their state is not known, begin new ones."""
+    env = model.get_env()
+    if env is None:
+        return
+    env.reset()  # uses up the seeds that were set when it was made
+    if saved is None:
+        if model._last_obs is not None:
+            warnings.warn("the environments' state is not known, so new episodes begin: not bit-exact", stacklevel=3)
+        model._last_obs = None  # training resets the environments, and lets the stored trajectories end
+        return
+    for index, state in enumerate(saved["states"]):
+        env.env_method("restore", state, indices=index)
+    normalize = model.get_vec_normalize_env()
+    if normalize is not None:
+        statistics, normalize.returns = saved["normalize"]
+        vars(normalize).update(statistics)
 
 
 def sync(path: Path) -> None:

@@ -21,7 +21,8 @@ def edited(edit: Any, observations: Tensor, flow_actions: Tensor, noise: Tensor,
     :param edit_scale: bound of the edit.
     :return: (S, B, D).
     """
-    sample, _ = tanh_gaussian_sample(*edit(observations, flow_actions), noise)
+    mean, log_std = edit(observations, flow_actions)
+    sample, _ = tanh_gaussian_sample(mean, log_std, noise)
     return (flow_actions + edit_scale * sample).clamp(-1, 1)
 
 
@@ -48,7 +49,8 @@ def edit_losses(
     :param info: gets the entropy and the temperature.
     :return: ``q``, ``entropy`` and ``temperature``, each (S,).
     """
-    sample, log_prob = tanh_gaussian_sample(*nets.edit(batch.observations, flow_actions), noise)
+    mean, log_std = nets.edit(batch.observations, flow_actions)
+    sample, log_prob = tanh_gaussian_sample(mean, log_std, noise)
     actions = (flow_actions + edit_scale * sample).clamp(-1, 1)
     wanted = -0.5 * flow_actions.shape[-1] if target_entropy is None else target_entropy
     entropy = -log_prob.mean(-1)

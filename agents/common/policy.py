@@ -253,6 +253,8 @@ class FlowPolicy(BasePolicy):
     """
 
     optimizer: torch.optim.Optimizer
+    observation_mean: Tensor
+    observation_factor: Tensor
 
     def __init__(
         self,
@@ -329,6 +331,7 @@ class FlowPolicy(BasePolicy):
         nets = Networks({name: spec.build(sizes) for name, spec in specs.items()})
         for replica, seed in enumerate(self.seeds):
             generator = torch.Generator().manual_seed(seed)
+            network: Any
             for network in nets.values():
                 network.initialise(replica, generator)
         for name, spec in specs.items():

@@ -63,7 +63,6 @@ class TrustRegion(FlowQLearning):
     :param gamma: discount per environment step.
     :param max_grad_norm: bound on the joint gradient norm.
     :param common: the settings of :class:`FlowQLearning`.
-    :raises ValueError: if the bounds of the multiplier are in the wrong order.
     """
 
     pretraining: bool = False

@@ -27,7 +27,7 @@ class Update:
         self.select(algorithm.skipped_networks())
         self.losses = algorithm.compute_losses
         if algorithm.compile == "on":
-            self.losses = torch.compile(self.losses, dynamic=False)  # type: ignore[assignment]
+            self.losses = torch.compile(self.losses, dynamic=False)
 
     def select(self, skipped: frozenset[str]) -> None:
         """Choose what the next step moves.
@@ -48,7 +48,8 @@ class Update:
             for p, q in zip(online.parameters(), target.parameters(), strict=True)
             if id(q) not in still
         ]
-        self.online, self.target = [p for p, _ in pairs], [q for _, q in pairs]
+        self.online: list[Tensor] = [p for p, _ in pairs]
+        self.target: list[Tensor] = [q for _, q in pairs]
         self.skipped = skipped
 
     def __call__(self, batch: Batch, noise: Noise) -> Info:
@@ -60,8 +61,8 @@ class Update:
         """
         self.select(self.algorithm.skipped_networks())
         total, info = self.losses(batch, noise)
-        grads = torch.autograd.grad(total.sum(), self.parameters, allow_unused=True)
-        grads = [torch.zeros_like(p) if g is None else g for p, g in zip(self.parameters, grads, strict=True)]
+        found = torch.autograd.grad(total.sum(), self.parameters, allow_unused=True)
+        grads = [torch.zeros_like(p) if g is None else g for p, g in zip(self.parameters, found, strict=True)]
         self.apply(grads, info)
         return info
 
