@@ -17,8 +17,9 @@ from agents.common.adjoint import (
 )
 from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Losses, Targets
 from agents.common.batch import Batch
-from agents.common.critic import td_loss, td_target
+from agents.common.critic import q_statistics, td_loss, td_target
 from agents.common.flow import flow_matching_loss, integrate_flow
+from agents.common.networks import Velocity
 from agents.common.noise import Draw, Noise, normal, uniform
 from agents.common.policy import FlowPolicy, Networks, NetworkSpec, critic, velocity_field
 from agents.common.validation import boolean, number
@@ -35,23 +36,19 @@ class QAMSettings(TypedDict, total=False):
     residual: bool
 
 
-@register(
-    "qam",
-    paper="Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234)",
-    published_name="QAM",
-)
+@register("qam", paper="Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234)", published_name="QAM")
 class QAM(FlowQLearning):
     r"""A multi-step flow policy moves towards :math:`\pi_\beta e^{\tau Q}` using only the critic's action gradient.
 
     The behaviour flow :math:`v_\beta` is cloned from the data. The fine-tuned flow :math:`v_f` is rolled out as a
-    memoryless SDE; the gradient of Q at its end is carried back along the rollout by the lean adjoint of the behaviour
-    flow, and :math:`v_f` regresses to :math:`v_\beta - \frac{\sigma^2}{2} a`:
+    memoryless SDE; the lean adjoint of the behaviour flow carries Q's gradient at the end back along the rollout, and
+    :math:`v_f` regresses to :math:`v_\beta - \frac{\sigma^2}{2} a`:
 
     .. math:: L = L_{TD} + L_{FM}(v_\beta)
         + \mathbb{E}\sum_{i,d}\left[\tfrac{2}{\sigma_i}(v_f - v_\beta) + \sigma_i a_i\right]^2
 
-    Source: Li and Levine, Q-learning with Adjoint Matching, arXiv 2601.14234; adjoint matching: Domingo-Enrich et al.,
-    arXiv 2409.08861. Differs in: nothing; the defaults are the behaviour of the authors' code.
+    Source: Li and Levine, arXiv 2601.14234; adjoint matching: Domingo-Enrich et al., arXiv 2409.08861. Differs in:
+    nothing; the defaults are the behaviour of the authors' code.
 
     :param policy: see :class:`FlowQLearning`.
     :param env: see :class:`FlowQLearning`.
@@ -61,8 +58,7 @@ class QAM(FlowQLearning):
     :param target_behaviour: whether the prior is the moving average of the behaviour flow, not the flow itself.
     :param target_gradient: whether Q's gradient comes from the target critics, not the online ones.
     :param clip_adjoint: whether actions are clipped to [-1, 1] inside Q's gradient, so that it vanishes outside.
-    :param residual: whether the fine-tuned network is added to the behaviour flow. The rollout adds it to the prior and
-        the sampler to the online behaviour flow, as the authors' code does.
+    :param residual: whether the fine-tuned network is added to the behaviour flow; the sampler adds the online one.
     :param common: the settings of :class:`FlowQLearning`.
     """
 
@@ -88,11 +84,8 @@ class QAM(FlowQLearning):
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics, behaviour flow and fine-tuned flow; the two flows start independently."""
-        return {
-            "critic": critic(target=True),
-            "behaviour": velocity_field(target=True),
-            "fine_tuned": velocity_field(),
-        }
+        flows = {"behaviour": velocity_field(target=True), "fine_tuned": velocity_field()}
+        return {"critic": critic(target=True), **flows}
 
     def noise(self) -> dict[str, Draw]:
         """Return the draws of flow matching and of the rollout."""
@@ -105,12 +98,7 @@ class QAM(FlowQLearning):
     def sample_flow(self, observations: Tensor, x_0: Tensor, nets: Networks) -> Tensor:
         """Return the end of the policy's flow, clipped to the action box."""
         behaviour = nets.behaviour.at(observations)
-        velocity = nets.fine_tuned.at(observations)
-        if self.inverse_temperature == 0:
-            velocity = behaviour
-        elif self.residual:
-            residual = velocity
-            velocity = lambda x, t: residual(x, t) + behaviour(x, t)  # noqa: E731
+        velocity = behaviour if self.inverse_temperature == 0 else self._policy(nets, observations, behaviour)
         return integrate_flow(velocity, x_0, self.flow_steps).clamp(-1, 1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
@@ -118,8 +106,7 @@ class QAM(FlowQLearning):
         next_actions = self.next_actions(batch, noise, nets)
         next_q = nets.critic_target(batch.next_observations, next_actions)
         prior = self._prior(nets).at(batch.observations)
-        fine_tuned = nets.fine_tuned.at(batch.observations)
-        policy = (lambda x, t: fine_tuned(x, t) + prior(x, t)) if self.residual else fine_tuned
+        policy = self._policy(nets, batch.observations, prior)
         states = memoryless_rollout(policy, prior, noise["am_x0"], noise["am_eps"])
         end_adjoint = self.inverse_temperature * terminal_adjoint(
             lambda actions: self._guide(nets)(batch.observations, actions).mean(1), states[:, -1], self.clip_adjoint
@@ -138,7 +125,7 @@ class QAM(FlowQLearning):
     def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
         """Return the TD, flow-matching and adjoint-matching losses."""
         q = nets.critic(batch.observations, batch.actions)
-        info |= {"q_mean": q.mean((1, 2)), "q_max": q.amax((1, 2)), "q_min": q.amin((1, 2))}
+        info |= q_statistics(q)
         states = targets["states"]
         fine_tuned = nets.fine_tuned(batch.observations, states, step_times(self.flow_steps, states))
         prior = torch.zeros_like(states) if self.residual else targets["prior"]
@@ -151,6 +138,10 @@ class QAM(FlowQLearning):
                 fine_tuned, prior, targets["adjoints"], memoryless_sigmas(self.flow_steps, states)
             ),
         }
+
+    def _policy(self, nets: Networks, observations: Tensor, behaviour: Velocity) -> Velocity:
+        velocity: Velocity = nets.fine_tuned.at(observations)
+        return (lambda x, t: velocity(x, t) + behaviour(x, t)) if self.residual else velocity
 
     def _prior(self, nets: Networks) -> Any:
         return nets.behaviour_target if self.target_behaviour else nets.frozen.behaviour

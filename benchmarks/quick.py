@@ -60,7 +60,17 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def train(algo: str, args: argparse.Namespace) -> None:
     """Run the training program for all seeds of one algorithm, and keep its last line beside the runs."""
-    command = [sys.executable, str(ROOT / "zoo" / "train.py"), "--algo", algo, "--env", ENV, "--quick", "--verbose", "0"]
+    command = [
+        sys.executable,
+        str(ROOT / "zoo" / "train.py"),
+        "--algo",
+        algo,
+        "--env",
+        ENV,
+        "--quick",
+        "--verbose",
+        "0",
+    ]
     command += ["--seeds", *args.seeds, "-f", str(args.log_folder)]
     command += ["--dataset-dir", args.dataset_dir] if args.dataset_dir else []
     found = subprocess.run(command, stdout=subprocess.PIPE, text=True)

@@ -93,13 +93,15 @@ def make_model(args: argparse.Namespace) -> FlowQLearning:
     import gymnasium
     import numpy as np
 
-    from zoo.config import load_config, parse_overrides
+    from zoo.config import load_config
 
     class Spaces(gymnasium.Env[Any, Any]):
         observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (args.observations,), np.float32)
         action_space = gymnasium.spaces.Box(-1, 1, (args.actions,), np.float32)
 
-    config = load_config(args.algo, "", params=args.params, flags={"precision": args.precision, "compile": args.compile})
+    config = load_config(
+        args.algo, "", params=args.params, flags={"precision": args.precision, "compile": args.compile}
+    )
     from agents import registry
 
     settings = {**config.settings, "batch_size": args.batch}

@@ -93,7 +93,7 @@ def load_yaml(text: str, name: str) -> Any:
     :raises UsageError: if it is no valid YAML.
     """
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 # a subclass of SafeLoader
+        return yaml.load(text, Loader=_Loader)  # a subclass of SafeLoader
     except yaml.YAMLError as error:
         raise UsageError(f"{name} must be valid YAML: {error}") from error
 

@@ -121,9 +121,7 @@ class Training:
         return head | (results[0] if len(results) == 1 else {"runs": results})
 
 
-def make_evaluator(
-    config: Config, env_id: str, n_envs: int | None, seed: int, env_kwargs: dict[str, Any]
-) -> Evaluator:
+def make_evaluator(config: Config, env_id: str, n_envs: int | None, seed: int, env_kwargs: dict[str, Any]) -> Evaluator:
     """Start the environments of the evaluation; they are built while data is read.
 
     :param config: gives the number of episodes.
@@ -184,7 +182,9 @@ def make_model(
     )
     try:
         algorithm = registry.get(config.algo).algorithm
-        model = algorithm("MlpPolicy", env, **settings, seeds=seeds, device=args.device, verbose=max(args.verbose - 1, 0))
+        model = algorithm(
+            "MlpPolicy", env, **settings, seeds=seeds, device=args.device, verbose=max(args.verbose - 1, 0)
+        )
         if args.trained_agent:
             model.set_parameters(args.trained_agent, device=args.device)
         if data is not None:
@@ -260,4 +260,3 @@ def make_logger(config: Config, model: FlowQLearning, folders: Sequence[RunFolde
 
 def _printable(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
-

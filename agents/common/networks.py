@@ -6,6 +6,7 @@ the leading axes (S,) or (S, E); fans for initialisation are per member.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -45,7 +46,7 @@ class StackedMLP(nn.Module):
         self.matmul_dtype: torch.dtype | None = None  # None: that of the parameters
         self.activated = len(widths) - 1 if activate_final else len(widths) - 2
         self.activation = activation or gelu
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        pairs = list(itertools.pairwise(widths))
         self.weights = nn.ParameterList(nn.Parameter(torch.zeros(*self.stack, i, o)) for i, o in pairs)
         self.biases = nn.ParameterList(nn.Parameter(torch.zeros(*self.stack, o)) for _, o in pairs)
         normed = widths[1 : self.activated + 1] if layer_norm else []

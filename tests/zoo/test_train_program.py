@@ -35,7 +35,20 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def arguments(data: Path, logs: Path, *more: str, steps: int = 20) -> list[str]:
-    words = ["--algo", "qam", "--env", ENV, "--dataset-dir", str(data), "-f", str(logs), "--seed", "3", "--verbose", "0"]
+    words = [
+        "--algo",
+        "qam",
+        "--env",
+        ENV,
+        "--dataset-dir",
+        str(data),
+        "-f",
+        str(logs),
+        "--seed",
+        "3",
+        "--verbose",
+        "0",
+    ]
     words += ["--offline-steps", str(steps), "--eval-freq", "10", "--eval-episodes", "2", "--n-eval-envs", "1"]
     return [*words, "--env-kwargs", "max_episode_steps=30", "--log-interval", "5", "-params", *TINY, *more]
 
@@ -113,7 +126,9 @@ def test_two_runs_with_one_seed_are_identical(data: Path, tmp_path: Path, finish
         assert (value == second.policy.state_dict()[name]).all(), name
 
 
-def test_stacked_seeds_leave_one_run_folder_each(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stacked_seeds_leave_one_run_folder_each(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, result, _ = train(capsys, [*arguments(data, tmp_path, steps=10), "--seeds", "4-5", "9"])
     assert code == 0
     assert [run["seed"] for run in result["runs"]] == [4, 5, 9]
@@ -189,12 +204,16 @@ def test_ctrl_c_writes_a_checkpoint_and_exits_with_3(data: Path, tmp_path: Path)
 
 def test_warnings_are_one_plain_line(data: Path, tmp_path: Path) -> None:
     words = arguments(data, tmp_path, steps=1)
-    found = subprocess.run([sys.executable, "zoo/train.py", *words], capture_output=True, text=True, check=True, cwd=ROOT)
+    found = subprocess.run(
+        [sys.executable, "zoo/train.py", *words], capture_output=True, text=True, check=True, cwd=ROOT
+    )
     (line,) = [line for line in found.stderr.splitlines() if "no state in" in line]
     assert line.startswith("warning: ")
 
 
 def test_help_answers_without_importing_torch() -> None:
-    code = "import sys; import zoo.train as t\ntry: t.main(['-h'])\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
+    code = (
+        "import sys; import zoo.train as t\ntry: t.main(['-h'])\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
+    )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert found.stdout.strip().splitlines()[-1] == "False"
