@@ -182,6 +182,8 @@ class FlowQLearning(OffPolicyAlgorithm):
         _init_setup_model: bool = True,
     ) -> None:
         _learning_rate_schedule(learning_rate)  # refuses a bad value
+        if seeds is not None and not len(seeds):
+            raise ValueError("`seeds` must hold at least one seed, got none; use None for one run with `seed`")
         integer("learning_starts", learning_starts, at_least=0)
         if gradient_steps != -1:
             integer("gradient_steps", gradient_steps, at_least=0)
@@ -506,6 +508,7 @@ class FlowQLearning(OffPolicyAlgorithm):
         single.policy = self.policy.replica(index)
         single.seeds, single.seed = list(single.policy.seeds), single.policy.seeds[0]
         single.replay_buffer = None
+        single._generator = torch.Generator(single.device).manual_seed(single.seed)
         single._update = Update(single)
         return single
 
@@ -552,6 +555,8 @@ class FlowQLearning(OffPolicyAlgorithm):
         :raises ValueError: if there is nothing to train on.
         """
         integer("gradient_steps", gradient_steps, at_least=0)
+        if reset_num_timesteps:
+            self.offline_steps = 0
         if dataset is not None:
             self.load_dataset(dataset)
         assert self.replay_buffer is not None
@@ -751,8 +756,9 @@ def _check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) -
             f"flow policies support flat Box observations, got {kind} space {observations}; "
             "flatten it with gymnasium.wrappers.FlattenObservation or use a state-based version of the environment"
         )
-    if not isinstance(actions, spaces.Box):
+    if not isinstance(actions, spaces.Box) or not actions.is_bounded():
+        kind = "an unbounded" if isinstance(actions, spaces.Box) else f"a {type(actions).__name__}"
         raise UnsupportedSpaceError(
-            f"flow policies support Box actions, got a {type(actions).__name__} space {actions}; "
-            "use an environment with continuous actions"
+            f"flow policies support bounded Box actions, got {kind} space {actions}; "
+            "use an environment with continuous actions between finite bounds"
         )

@@ -375,7 +375,12 @@ class FlowPolicy(BasePolicy):
 
         :param index: which replica, 0..S-1.
         :return: a policy with the replica's parameters and optimiser state.
+        :raises IndexError: if there is no such replica.
         """
+        if not 0 <= index < self.num_replicas:
+            raise IndexError(
+                f"`index` must be from 0 to {self.num_replicas - 1} with {self.num_replicas} stacked seeds, got {index}"
+            )
         parameters = self._get_constructor_parameters() | {"seeds": [self.seeds[index]]}
         single = type(self)(**parameters)
         stacked = dict(self.nets.named_parameters()) | dict(self.nets.named_buffers())
@@ -384,7 +389,7 @@ class FlowPolicy(BasePolicy):
         single.to(self.device)
         state = self.optimizer.state_dict()
         moments = {
-            key: {k: v if k == "step" else v[index : index + 1].clone() for k, v in values.items()}
+            key: {k: (v if k == "step" else v[index : index + 1]).clone() for k, v in values.items()}
             for key, values in state["state"].items()
         }
         single.optimizer.load_state_dict({**state, "state": moments})
@@ -499,6 +504,15 @@ class FlowPolicy(BasePolicy):
         if episode_start is not None:
             used[np.asarray(episode_start, dtype=bool)] = self.horizon_length
         return chunks, used
+
+    def unscale_action(self, scaled_action: NDArray[Any]) -> NDArray[Any]:
+        """Return actions in the environment's units, inside its box although products round.
+
+        :param scaled_action: in [-1, 1], (..., A).
+        :return: (..., A).
+        """
+        box = self.action_space
+        return np.clip(super().unscale_action(scaled_action), box.low, box.high)  # type: ignore[attr-defined]
 
     # -- saving -------------------------------------------------------------------------------------------------------
 

@@ -222,7 +222,11 @@ UNSUPPORTED: dict[str, tuple[spaces.Space[Any], spaces.Space[Any] | None, str]] 
     "Discrete observation": (spaces.Discrete(3), None, "flat Box observations, got a Discrete space"),
     "Discrete action": (OBSERVATIONS, spaces.Discrete(3), "Box actions, got a Discrete space"),
     "MultiBinary action": (OBSERVATIONS, spaces.MultiBinary(3), "Box actions, got a MultiBinary space"),
-    "unbounded action": (OBSERVATIONS, spaces.Box(-np.inf, np.inf, (2,), np.float32), "bounded Box actions"),
+    "unbounded action": (
+        OBSERVATIONS,
+        spaces.Box(-np.inf, np.inf, (2,), np.float32),
+        "bounded Box actions, got an unbounded space",
+    ),
 }
 
 
@@ -279,3 +283,79 @@ def test_noise_of_an_update_is_used_completely(id: str) -> None:
     for name, draw in noise.items():
         changed, _ = model.compute_losses(batch, {**noise, name: draw.roll(1, draw.ndim - 1)})
         assert not torch.equal(changed, start), name
+
+
+# -- the shared loop, on the example of one algorithm ------------------------------------------------------------------
+
+
+def test_offline_training_that_counts_from_zero_leaves_the_start_of_online_training_alone() -> None:
+    model = tiny_model("qam")
+    model.learn_offline(3, dataset=toy_dataset())
+    model.learn_offline(3, reset_num_timesteps=True)
+    model.learn(16, reset_num_timesteps=False)
+    assert model._n_updates == 6 + 6  # ten environment steps come before the first online update
+
+
+def test_offline_training_goes_on_where_it_stopped() -> None:
+    model = tiny_model("qam")
+    model.learn_offline(2, dataset=toy_dataset())
+    model.learn_offline(3)
+    assert (model.num_timesteps, model.offline_steps, model._n_updates) == (5, 5, 5)
+
+
+def test_one_long_offline_phase_equals_two_short_ones() -> None:
+    whole, parts = tiny_model("qam"), tiny_model("qam")
+    whole.learn_offline(5, dataset=toy_dataset())
+    parts.learn_offline(2, dataset=toy_dataset()).learn_offline(3)
+    assert_same(parameters_of(whole), parameters_of(parts))
+
+
+def test_offline_training_without_a_dataset_is_refused() -> None:
+    with pytest.raises(ValueError, match=re.escape("offline training needs a dataset, the buffer holds none")):
+        tiny_model("qam").learn_offline(3)
+
+
+def test_negative_number_of_gradient_steps_is_refused() -> None:
+    with pytest.raises(ValueError, match=re.escape("`gradient_steps` must be an int >= 0, got -1")):
+        tiny_model("qam").learn_offline(-1, dataset=toy_dataset())
+
+
+def test_online_only_training_plays_uniform_actions_first() -> None:
+    model = tiny_model("qam", learning_starts=50, buffer_size=60)
+    model.learn(50)
+    assert model.replay_buffer is not None
+    expected = SpacesEnv(4, 2).action_space
+    expected.seed(0)
+    drawn = [expected.sample() for _ in range(50)]
+    np.testing.assert_allclose(model.replay_buffer.actions[:50], drawn, atol=1e-6)
+
+
+def test_policy_acts_from_the_first_online_step_after_offline_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model("qam", learning_starts=50)
+    model.learn_offline(1, dataset=toy_dataset())
+    planned = 0
+
+    def plan(rows: NDArray[Any], noise: object) -> NDArray[np.float32]:
+        nonlocal planned
+        planned += 1
+        return np.zeros((*rows.shape[:2], 3, 2), np.float32)
+
+    monkeypatch.setattr(model.policy, "plan", plan)
+    model.learn(9, reset_num_timesteps=False)
+    assert planned == 3
+
+
+def test_chunk_is_dropped_when_the_episode_ends_during_collection(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model("qam", SpacesEnv(4, 2, episode_length=4), learning_starts=0, horizon_length=3)
+    count = 0
+
+    def plan(rows: NDArray[Any], noise: object) -> NDArray[np.float32]:
+        nonlocal count
+        count += 1
+        return np.full((*rows.shape[:2], 3, 2), count / 100, np.float32)
+
+    monkeypatch.setattr(model.policy, "plan", plan)
+    model.learn(8)
+    assert model.replay_buffer is not None
+    played = model.replay_buffer.actions[:8, 0] * 100
+    assert played.round().tolist() == [1, 1, 1, 2, 3, 3, 3, 4]

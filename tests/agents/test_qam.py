@@ -215,9 +215,10 @@ def test_replica_can_be_saved_and_loaded(tmp_path: Any) -> None:
     assert loaded.policy.seeds == [33]
 
 
-def test_replica_of_a_number_that_is_not_there_is_refused() -> None:
-    with pytest.raises(IndexError):
-        tiny_model(seeds=SEEDS).replica(3)
+@pytest.mark.parametrize("index", [3, -1])
+def test_replica_that_is_not_there_is_refused(index: int) -> None:
+    with pytest.raises((IndexError, ValueError), match="3 stacked seeds"):
+        tiny_model(seeds=SEEDS).replica(index)
 
 
 def test_replicas_collect_and_learn_online_together() -> None:

@@ -195,15 +195,18 @@ def test_stacked_seeds_act_on_consecutive_groups_of_rows(horizon_length: int) ->
 
 
 def test_stacked_seeds_plan_anew_only_where_a_chunk_is_used_up() -> None:
-    policy, seen = policy_of(seeds=[5, 6]), observations(4)
-    _, state = policy.predict(seen)
+    policy, before, now = policy_of(seeds=[5, 6]), observations(4), observations(4, seed=1)
+    _, state = policy.predict(before, deterministic=True)
+    _, fresh = policy.predict(now, deterministic=True)
     assert state is not None
-    chunks = state[0].copy()
-    actions, (after, used) = policy.predict(seen, state, np.array([False, True, False, False]))
-    np.testing.assert_array_equal(after[[0, 2, 3]], chunks[[0, 2, 3]])
-    assert not np.allclose(after[1], chunks[1])
-    assert used.tolist() == [2, 1, 2, 2]
-    np.testing.assert_array_equal(actions[1], after[1, 0])
+    assert fresh is not None
+    starts = np.array([False, True, False, False])
+    actions, after = policy.predict(now, state, starts, deterministic=True)
+    assert after is not None
+    expected = np.where(starts[:, None, None], fresh[0], state[0])
+    np.testing.assert_array_equal(after[0], expected)
+    np.testing.assert_array_equal(actions, expected[np.arange(4), [1, 0, 1, 1]])
+    assert after[1].tolist() == [2, 1, 2, 2]
 
 
 @pytest.mark.parametrize("horizon_length", [1, 3])
