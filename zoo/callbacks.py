@@ -5,16 +5,18 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from stable_baselines3.common.callbacks import BaseCallback
 
-from agents.common.checkpoint import save_checkpoint
+from agents.common.checkpoint import load_checkpoint, save_checkpoint
+from zoo.cli import Interrupted
 from zoo.evaluation.history import OFFLINE, ONLINE, EvaluationHistory
+from zoo.logs import log_position
 from zoo.run_folder import RunFolder, write_atomically
 
 if TYPE_CHECKING:
@@ -50,20 +52,6 @@ class StopSignal:
             raise KeyboardInterrupt
         self.requested = True
         print("stopping after this step; once more stops at once", file=sys.stderr, flush=True)
-
-
-class StopCallback(BaseCallback):
-    """Ends training when a stop was requested.
-
-    :param stop: the request.
-    """
-
-    def __init__(self, stop: StopSignal) -> None:
-        super().__init__()
-        self.stop = stop
-
-    def _on_step(self) -> bool:
-        return not self.stop.requested
 
 
 class EvaluationCallback(BaseCallback):
@@ -113,6 +101,23 @@ class EvaluationCallback(BaseCallback):
         self._log(results)
         self.seconds += time.perf_counter() - begin
 
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint holds of the evaluations; their results are in the run folders."""
+        return {"last_step": self._last_step, "best": list(self.best)}
+
+    def restore(self, state: Mapping[str, Any] | None) -> None:
+        """Go on from a checkpoint; evaluations made after it are forgotten, and made again.
+
+        :param state: what :meth:`state` returned then; None: from the beginning.
+        """
+        if state is not None:
+            self._last_step, self.best = state["last_step"], [tuple(score) for score in state["best"]]
+        for replica, folder in enumerate(self.folders):
+            path = folder.path / "evaluations.npz"
+            history = EvaluationHistory.load(path) if path.exists() else EvaluationHistory()
+            history.discard_after(self._last_step)
+            self.histories[replica] = history
+
     def success(self) -> float | None:
         """Return the last evaluation's mean success over replicas, or None."""
         rates = [history.success_rates() for history in self.histories]
@@ -131,21 +136,57 @@ class EvaluationCallback(BaseCallback):
 
 
 class SaveCallback(BaseCallback):
-    """Writes checkpoints and the run's status.
+    """Writes checkpoints and the run's status, and ends the run when a stop was requested.
+
+    Both happen between steps, where nothing is half done: after an offline update, and online before the environments
+    are stepped (within a step, when SB3 calls the callbacks, the transition is not stored yet).
 
     :param folders: one run folder per replica; the first holds the checkpoint of all.
     :param seeds: the replicas' seeds.
     :param frequency: steps between checkpoints.
+    :param evaluation: its state is part of a checkpoint.
+    :param stop: the request to stop.
     """
 
-    def __init__(self, folders: Sequence[RunFolder], seeds: Sequence[int], frequency: int) -> None:
+    def __init__(
+        self,
+        folders: Sequence[RunFolder],
+        seeds: Sequence[int],
+        frequency: int,
+        evaluation: EvaluationCallback,
+        stop: StopSignal,
+    ) -> None:
         super().__init__()
         self.folders, self.seeds, self.frequency = folders, seeds, frequency
+        self.evaluation, self.stop = evaluation, stop
+        self._last_step = 0
+        self._online = False
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the run's checkpoints are."""
+        return self.folders[0].path / "checkpoint"
+
+    def _on_training_start(self) -> None:
+        self._online = False
+
+    def _on_rollout_start(self) -> None:
+        self._online = True
+        self._between_steps()
 
     def _on_step(self) -> bool:
-        if self.n_calls % self.frequency == 0:
-            self.save("running")
+        if not self._online:
+            self._between_steps()
         return True
+
+    def _between_steps(self) -> None:
+        """Save if it is time to, or if the run is to stop."""
+        step = self.model.num_timesteps
+        if self.stop.requested:
+            self.save("interrupted")
+            raise Interrupted(f"stopped by a signal; checkpoint in {self.checkpoints}; go on with --resume")
+        if step // self.frequency > self._last_step // self.frequency:
+            self.save("running")
 
     def save(self, state: str) -> None:
         """Write a checkpoint and the status now.
@@ -153,8 +194,22 @@ class SaveCallback(BaseCallback):
         :param state: the run's state.
         """
         model: FlowQLearning = self.model  # type: ignore[assignment]
-        save_checkpoint(model, self.folders[0].path / "checkpoint")
+        self._last_step = model.num_timesteps
+        kept = {"evaluation": self.evaluation.state(), "log": log_position(model.logger, model.num_timesteps)}
+        save_checkpoint(model, self.checkpoints, **kept)
         self.write_status(state)
+
+    def restore(self, checkpoint: Path) -> dict[str, Any]:
+        """Put the model and the evaluations into the state of a checkpoint.
+
+        :param checkpoint: its folder.
+        :return: the position of the log then.
+        """
+        model: FlowQLearning = self.model  # type: ignore[assignment]
+        kept = load_checkpoint(model, checkpoint)
+        self._last_step = model.num_timesteps
+        self.evaluation.restore(kept["evaluation"])
+        return dict(kept["log"])
 
     def write_status(self, state: str, **more: object) -> None:
         """Write the status of every replica's run.
@@ -180,13 +235,13 @@ class ProgressCallback(BaseCallback):
         self.evaluation = evaluation
         self.bar = sys.stderr.isatty() if bar is None else bar
         self.steps_per_second = 0.0
+        self._progress: Progress | None = None
 
     def _on_training_start(self) -> None:
         self._first = self.model.num_timesteps
         self._total = int(self.locals["total_timesteps"])
         self._begin = self._shown = time.perf_counter()
         self._evaluated = self.evaluation.seconds
-        self._progress: Progress | None = None
         if self.bar:
             from rich.console import Console
 
@@ -204,9 +259,14 @@ class ProgressCallback(BaseCallback):
 
     def _on_training_end(self) -> None:
         text = self._describe(time.perf_counter())
+        self.close()
+        print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Take the bar away, if there is one."""
         if self._progress is not None:
             self._progress.stop()
-        print(text, file=sys.stderr, flush=True)
+            self._progress = None
 
     def _describe(self, now: float) -> str:
         """Return one line about the training so far; time spent on evaluation does not count into the speed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import fcntl
 import json
 import os
 import platform
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -89,9 +91,24 @@ class RunFolder:
         while True:
             try:
                 (parent / f"{env}_{number}").mkdir()
-                return cls(parent / f"{env}_{number}", env)
+                folder = cls(parent / f"{env}_{number}", env)
+                folder.claim()
+                return folder
             except FileExistsError:
                 number += 1
+
+    def claim(self) -> bool:
+        """Claim the run for this process until it ends, however it ends.
+
+        :return: False if another process has claimed it.
+        """
+        self._handle = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._handle)
+            return False
+        return True
 
     @property
     def model_path(self) -> Path:
@@ -127,6 +144,56 @@ class RunFolder:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         status = {"state": state, "seed": seed, "offline_step": offline_step, "online_step": online_step}
         self.write_text("status.json", json.dumps({**status, "updated": now, **more}) + "\n")
+
+
+@dataclass(frozen=True)
+class UnfinishedRun:
+    """A run to go on with.
+
+    :param folders: one run folder per replica, claimed for this process.
+    :param seeds: the replicas' seeds.
+    """
+
+    folders: list[RunFolder]
+    seeds: list[int]
+
+
+def find_unfinished(log_folder: Path, record: Mapping[str, Any], seeds: list[int] | None) -> UnfinishedRun | None:
+    """Return the newest run of the same settings that has not come to its end.
+
+    :param log_folder: where all runs are.
+    :param record: what ``config.yml`` holds of the settings.
+    :param seeds: the replicas' seeds; None takes a run of any.
+    :return: the run, or None; a finished run is named on standard error.
+    :raises UsageError: if another process is at it.
+    """
+    wanted = _settings_in(yaml.safe_load(yaml.safe_dump(dict(record))))
+    parent = log_folder / record["algo"]
+    numbered = {int(p.name.rpartition("_")[2]): p for p in parent.glob(f"{record['env']}_*") if p.name[-1].isdigit()}
+    for _, path in sorted(numbered.items(), reverse=True):
+        try:
+            config = yaml.safe_load((path / "config.yml").read_text())
+            state = json.loads((path / "status.json").read_text())["state"]
+        except (OSError, ValueError, KeyError, yaml.YAMLError):
+            continue  # killed before it began
+        if not isinstance(config, dict) or _settings_in(config) != wanted:
+            continue
+        stack = config.get("seeds", [config["seed"]])
+        if config["seed"] != stack[0] or seeds not in (None, stack):
+            continue
+        if state == "done":
+            print(f"{path} is a finished run of these settings, which --resume leaves alone", file=sys.stderr)
+            continue
+        folders = [RunFolder(parent / name, record["env"]) for name in config.get("folders", [path.name])]
+        if not folders[0].claim():
+            raise UsageError(f"another process is training {path}; wait for its end, or stop it, before --resume")
+        return UnfinishedRun(folders, stack)
+    return None
+
+
+def _settings_in(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of ``config.yml`` that makes two runs the same."""
+    return {name: value for name, value in config.items() if name not in ("sources", "seed", "seeds", "folders")}
 
 
 def describe_versions(device: str, dataset_fingerprint: str | None) -> dict[str, Any]:

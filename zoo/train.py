@@ -45,6 +45,9 @@ def make_parser() -> argparse.ArgumentParser:
     what.add_argument("--quick", action="store_true", help="the algorithm's small settings, for a laptop")
     what.add_argument("-params", "--hyperparams", nargs="+", action="extend", default=[], help="key=value, repeatable")
     what.add_argument("-conf", "--conf-file", help="YAML file that overrides the shipped settings")
+    what.add_argument(
+        "--resume", action="store_true", help="go on with the newest unfinished run of the same settings, else start"
+    )
     what.add_argument("-i", "--trained-agent", default="", help="model (.zip) to start from")
     data = parser.add_argument_group("data")
     data.add_argument("--dataset", default="auto", help="auto, download, generate or the path of a file")
@@ -93,8 +96,16 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     """
     begin = time.perf_counter()
     from zoo.config import parse_overrides
-    from zoo.run_folder import check_log_folder
-    from zoo.training import Training, load_data, make_evaluator, make_folders, make_logger, make_model
+    from zoo.run_folder import check_log_folder, find_unfinished
+    from zoo.training import (
+        Training,
+        describe_run,
+        load_data,
+        make_evaluator,
+        make_folders,
+        make_logger,
+        make_model,
+    )
 
     for package in args.gym_packages:
         importlib.import_module(package)
@@ -105,10 +116,14 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     eval_env_kwargs = parse_overrides(args.eval_env_kwargs, "--eval-env-kwargs") or env_kwargs
     with make_evaluator(config, env_id, args.n_eval_envs, args.eval_seed, eval_env_kwargs) as evaluator:
         data = load_data(config, args.dataset, args.dataset_dir)
+        record = describe_run(config, data, args)
+        found = find_unfinished(args.log_folder, record, seeds) if args.resume else None
+        seeds = seeds or (found.seeds if found else [secrets.randbelow(2**31)])
         model = make_model(config, env_id, seeds, data, args, env_kwargs)
-        folders = make_folders(config, model, data, args)
-        make_logger(config, model, folders, args)
-        result = Training(config, model, evaluator, folders, progress_bar=args.progress).run()
+        folders = found.folders if found else make_folders(record, model, data, args)
+        training = Training(config, model, evaluator, folders, progress_bar=args.progress)
+        make_logger(config, model, folders, args, training.restore() if found else None)
+        result = training.run()
     if args.save_replay_buffer:
         model.save_replay_buffer(folders[0].path / "replay_buffer.pkl")
     return {**result, "wall_s": round(time.perf_counter() - begin, 1)}
@@ -117,6 +132,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
 def read_config(args: argparse.Namespace) -> tuple[Config, str]:
     """Return the checked configuration, and the Gymnasium id of the environment."""
     import gymnasium
+    import torch
 
     from zoo.config import load_config
     from zoo.datasets.names import parse_env_name
@@ -141,13 +157,15 @@ def read_config(args: argparse.Namespace) -> tuple[Config, str]:
         flags=flags,
         device=args.device,
     )
+    if args.precision is None and args.device != "cpu" and torch.cuda.is_available():
+        config.settings["precision"] = "tf32"
     return config, env_id
 
 
-def read_seeds(args: argparse.Namespace) -> list[int]:
-    """Return the seeds of the replicas: of ``--seeds``, else the one of ``--seed``."""
+def read_seeds(args: argparse.Namespace) -> list[int] | None:
+    """Return the seeds of the replicas: of ``--seeds``, else the one of ``--seed``; None where it is to be drawn."""
     if args.seeds is None:
-        return [secrets.randbelow(2**31) if args.seed < 0 else args.seed]
+        return None if args.seed < 0 else [args.seed]
     seeds: list[int] = []
     for word in args.seeds:
         first, dash, last = word.partition("-")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import pickle
 import sys
+import warnings
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,17 +17,17 @@ import gymnasium
 import torch
 import yaml
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from agents import registry
 from agents.common.base import FlowQLearning
 from agents.common.buffer import REQUIRED_ARRAYS
+from agents.common.checkpoint import find_checkpoints
+from zoo import logs
 from zoo.callbacks import (
     EvaluationCallback,
     ProgressCallback,
     SaveCallback,
-    StopCallback,
     StopSignal,
     save_model,
 )
@@ -32,6 +35,7 @@ from zoo.cli import Interrupted, UsageError
 from zoo.config import Config
 from zoo.datasets.load import Dataset, load_dataset
 from zoo.envs.make import make_env
+from zoo.envs.snapshot import ResumableEnv
 from zoo.evaluation.curve import plot_learning_curve
 from zoo.evaluation.evaluate import Evaluator
 from zoo.evaluation.history import ONLINE
@@ -58,10 +62,31 @@ class Training:
     ) -> None:
         self.config, self.model, self.folders = config, model, folders
         self.seeds = model.policy.seeds
+        self.stop = StopSignal()
         self.evaluation = EvaluationCallback(evaluator, folders, self.seeds, config.run.eval_freq)
-        self.saving = SaveCallback(folders, self.seeds, config.run.save_freq)
+        self.saving = SaveCallback(folders, self.seeds, config.run.save_freq, self.evaluation, self.stop)
+        self.saving.init_callback(model)
         self.progress = ProgressCallback(self.evaluation, progress_bar)
         self.updates_per_second: float | None = None
+
+    def restore(self) -> dict[str, Any]:
+        """Go on from the newest checkpoint, or from the beginning if the run was stopped before its first.
+
+        :return: the position of the log.
+        :raises UsageError: if no checkpoint can be read.
+        """
+        checkpoints = find_checkpoints(self.saving.checkpoints)
+        for checkpoint in checkpoints:
+            try:
+                return self.saving.restore(checkpoint)
+            except (OSError, EOFError, ValueError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+                warnings.warn(f"{checkpoint} cannot be read ({error}); trying the one before it", stacklevel=2)
+        if checkpoints:
+            raise UsageError(
+                f"no checkpoint in {self.saving.checkpoints} can be read; leave out --resume to start anew"
+            )
+        self.evaluation.restore(None)
+        return logs.BEGINNING
 
     def run(self) -> dict[str, Any]:
         """Train to the end; whatever happens, the run folders say how it ended.
@@ -69,33 +94,34 @@ class Training:
         :return: what to print.
         :raises Interrupted: when a signal stopped the run, after its checkpoint was written.
         """
-        self.saving.init_callback(self.model)
         try:
-            with StopSignal() as stop:
-                self._learn(stop)
-                self.saving.save("interrupted" if stop.requested else "running")
-            if stop.requested:
-                raise Interrupted(f"stopped by a signal; checkpoint in {self.folders[0].path / 'checkpoint'}")
+            with self.stop:
+                self._learn()
+                self.saving.save("running")
             return self._finish()
         except BaseException as error:
             stopped = isinstance(error, (KeyboardInterrupt, Interrupted))
             self.saving.write_status("interrupted" if stopped else "failed", reason=f"{type(error).__name__}: {error}")
             raise
+        finally:
+            self.progress.close()
 
-    def _learn(self, stop: StopSignal) -> None:
-        """Run the phases, each with an evaluation at its end."""
+    def _learn(self) -> None:
+        """Run what is left of the phases, each with an evaluation at its end."""
         run, model = self.config.run, self.model
-        callbacks = [self.evaluation, self.saving, self.progress, StopCallback(stop)]
-        if run.offline_steps:
-            model.learn_offline(run.offline_steps, callbacks, log_interval=run.log_interval)
+        callbacks = [self.evaluation, self.saving, self.progress]
+        left = run.offline_steps - model.offline_steps
+        if left > 0:
+            model.learn_offline(left, callbacks, log_interval=run.log_interval)
             self.updates_per_second = self.progress.steps_per_second
-            if not stop.requested:
-                self.evaluation.finish_phase()
-        if run.online_steps and not stop.requested:
-            self.evaluation.phase = ONLINE
-            model.learn(run.online_steps, callbacks, reset_num_timesteps=False)
-            if not stop.requested:
-                self.evaluation.finish_phase()
+        if run.offline_steps and model.num_timesteps == run.offline_steps:
+            self.evaluation.finish_phase()
+        left = run.offline_steps + run.online_steps - model.num_timesteps
+        self.evaluation.phase = ONLINE
+        if left > 0:
+            model.learn(left, callbacks, reset_num_timesteps=False)
+        if run.online_steps:
+            self.evaluation.finish_phase()
 
     def _finish(self) -> dict[str, Any]:
         """Write the final files and return one result, or one per seed."""
@@ -171,19 +197,17 @@ def make_model(
     """
     if args.num_threads > 0:
         torch.set_num_threads(args.num_threads)
-    settings = dict(config.settings)
-    if args.precision is None and args.device != "cpu" and torch.cuda.is_available():
-        settings["precision"] = "tf32"
     env = make_vec_env(
         lambda: make_env(env_id, **env_kwargs),
         n_envs=args.n_envs or (len(seeds) if config.run.online_steps else 1),
         seed=seeds[0],
+        wrapper_class=ResumableEnv,
         vec_env_cls=SubprocVecEnv if args.vec_env == "subproc" else DummyVecEnv,
     )
     try:
         algorithm = registry.get(config.algo).algorithm
         model = algorithm(
-            "MlpPolicy", env, **settings, seeds=seeds, device=args.device, verbose=max(args.verbose - 1, 0)
+            "MlpPolicy", env, **config.settings, seeds=seeds, device=args.device, verbose=max(args.verbose - 1, 0)
         )
         if args.trained_agent:
             model.set_parameters(args.trained_agent, device=args.device)
@@ -194,54 +218,71 @@ def make_model(
     return model
 
 
+def describe_run(config: Config, data: Dataset | None, args: argparse.Namespace) -> dict[str, Any]:
+    """Return everything that decides a run's outcome besides its seeds; runs that agree in it are the same run.
+
+    :param config: the configuration.
+    :param data: the dataset, or None.
+    :param args: further arguments that matter.
+    :return: plain values for ``config.yml``.
+    """
+    record = config.record() | {"eval_seed": args.eval_seed}
+    for name in ("label", "n_envs", "env_kwargs", "eval_env_kwargs", "trained_agent"):
+        if getattr(args, name):
+            record[name] = getattr(args, name)
+    if data is not None:
+        record["dataset"] = {"name": data.path.stem, "size": data.num_transitions, "fingerprint": data.fingerprint}
+    return record
+
+
 def make_folders(
-    config: Config, model: FlowQLearning, data: Dataset | None, args: argparse.Namespace
+    record: dict[str, Any], model: FlowQLearning, data: Dataset | None, args: argparse.Namespace
 ) -> list[RunFolder]:
     """Make one run folder per replica and write what is known before training.
 
-    :param config: the configuration to record.
-    :param model: gives seeds, device and the settings as they are used.
+    :param record: from :func:`describe_run`.
+    :param model: gives seeds and device.
     :param data: the dataset, or None.
     :param args: arguments to record.
-    :return: the folders.
+    :return: the folders, claimed for this process.
     """
-    record = config.record() | {"eval_seed": args.eval_seed}
-    record["settings"]["precision"] = model.precision
-    if args.label:
-        record["label"] = args.label
-    if data is not None:
-        record["dataset"] = {"name": data.path.stem, "size": data.num_transitions, "fingerprint": data.fingerprint}
     device = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else model.device.type
     versions = describe_versions(device, None if data is None else data.fingerprint)
-    folders = []
-    for seed in model.policy.seeds:
-        folder = RunFolder.create(args.log_folder, config.algo, config.env)
-        folder.write_yaml("config.yml", record | {"seed": seed})
+    seeds = model.policy.seeds
+    folders = [RunFolder.create(args.log_folder, record["algo"], record["env"]) for _ in seeds]
+    stack = {"seeds": seeds, "folders": [folder.path.name for folder in folders]} if len(seeds) > 1 else {}
+    for seed, folder in zip(seeds, folders, strict=True):
         folder.write_yaml("args.yml", {name: _printable(value) for name, value in vars(args).items()})
         folder.write_text("command.txt", command_line() + "\n")
         folder.write_text("versions.json", json.dumps(versions, indent=1) + "\n")
         folder.write_status("running", seed, 0, 0)
-        folders.append(folder)
+        folder.write_yaml("config.yml", record | {"seed": seed} | stack)
     if args.verbose:
         print(yaml.safe_dump(record, sort_keys=False), end="", file=sys.stderr)
         print(f"run folder: {', '.join(str(folder.path) for folder in folders)}", file=sys.stderr, flush=True)
     return folders
 
 
-def make_logger(config: Config, model: FlowQLearning, folders: Sequence[RunFolder], args: argparse.Namespace) -> None:
+def make_logger(
+    config: Config,
+    model: FlowQLearning,
+    folders: Sequence[RunFolder],
+    args: argparse.Namespace,
+    position: dict[str, Any] | None = None,
+) -> None:
     """Let the model log to its first run folder: CSV and TensorBoard, and Weights & Biases on demand.
 
     :param config: recorded by Weights & Biases.
     :param model: the model.
     :param folders: run folders.
     :param args: where to log.
+    :param position: where the log goes on; None begins a new one.
     :raises UsageError: if Weights & Biases is asked for and not installed.
     """
-    logger = configure(str(folders[0].path), ["csv", "tensorboard"])
+    folder = events = folders[0].path
     if args.tensorboard_log:
-        elsewhere = Path(args.tensorboard_log) / f"{config.algo}_{folders[0].path.name}"
-        logger.output_formats[1:] = configure(str(elsewhere), ["tensorboard"]).output_formats
-    model.set_logger(logger)
+        events = Path(args.tensorboard_log) / f"{config.algo}_{folder.name}"
+    model.set_logger(logs.open_log(folder, events, position))
     if args.track:
         try:
             import wandb

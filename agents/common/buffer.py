@@ -208,7 +208,9 @@ class SequenceReplayBuffer(ReplayBuffer):
         if not self._free_tail:
             rows = len(self._observations)
             extra = max(rows - self.capacity, 16)
-            self._observations = torch.cat([self._observations, self._observations.new_zeros(extra, self._observations.shape[1])])
+            self._observations = torch.cat(
+                [self._observations, self._observations.new_zeros(extra, self._observations.shape[1])]
+            )
             self._free_tail = list(range(rows + extra - 1, rows - 1, -1))
         return self._free_tail.pop()
 
@@ -418,7 +420,9 @@ def _layout(
     for name in REQUIRED_ARRAYS:
         shape = expected.get(name, (rows,))
         if dataset[name].shape != shape or rows == 0:
-            raise ValueError(f"dataset array `{name}` must have shape {shape} with at least one row, got {dataset[name].shape}")
+            raise ValueError(
+                f"dataset array `{name}` must have shape {shape} with at least one row, got {dataset[name].shape}"
+            )
     terminals = np.asarray(dataset["terminals"]) > 0
     if "valids" in dataset:
         valid = np.asarray(dataset["valids"]) > 0

@@ -20,8 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.save_util import load_from_zip_file
-from stable_baselines3.common.utils import recursive_setattr
+from stable_baselines3.common.save_util import load_from_zip_file, recursive_setattr
 
 KEPT = 2
 IN_FLIGHT = ("_chunk_state", "_last_info")  # attributes that a saved model leaves out
@@ -150,7 +149,9 @@ def _environment_states(model: OffPolicyAlgorithm) -> dict[str, Any] | None:
         return None
     states = env.env_method("snapshot")
     if None in states:
-        warnings.warn(f"{env.get_attr('obstacle')[states.index(None)]}; a resumed run begins a new episode", stacklevel=4)
+        if model.replay_buffer is not None and model.replay_buffer.size():
+            obstacle = env.get_attr("obstacle")[states.index(None)]
+            warnings.warn(f"{obstacle}; a run that is resumed here begins a new episode, not bit for bit", stacklevel=4)
         return None
     normalize = model.get_vec_normalize_env()
     return {"states": states, "normalize": None if normalize is None else (normalize.__getstate__(), normalize.returns)}
@@ -161,18 +162,30 @@ def _restore_environments(model: OffPolicyAlgorithm, saved: Mapping[str, Any] | 
     env = model.get_env()
     if env is None:
         return
-    env.reset()  # uses up the seeds that were set when it was made
+    first = env.reset()  # uses up the seeds that were set when it was made
+    normalize = model.get_vec_normalize_env()
     if saved is None:
-        if model._last_obs is not None:
-            warnings.warn("the environments' state is not known, so new episodes begin: not bit-exact", stacklevel=3)
-        model._last_obs = None  # training resets the environments, and lets the stored trajectories end
+        _begin_episodes(model, first)
         return
     for index, state in enumerate(saved["states"]):
         env.env_method("restore", state, indices=index)
-    normalize = model.get_vec_normalize_env()
     if normalize is not None:
         statistics, normalize.returns = saved["normalize"]
         vars(normalize).update(statistics)
+
+
+def _begin_episodes(model: OffPolicyAlgorithm, first: Any) -> None:
+    """Go on with new episodes, which begin with the given observations."""
+    buffer = model.replay_buffer
+    if buffer is not None and buffer.size():
+        warnings.warn("the environments' state is not known: new episodes begin, not bit for bit", stacklevel=4)
+        buffer.end_episodes()  # type: ignore[attr-defined]
+    normalize = model.get_vec_normalize_env()
+    model._last_obs = first
+    model._last_original_obs = None if normalize is None else normalize.get_original_obs()
+    model._last_episode_starts = np.ones(len(first), dtype=bool)
+    if hasattr(model, "_chunk_state"):
+        model._chunk_state = None
 
 
 def sync(path: Path) -> None:

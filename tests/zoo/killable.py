@@ -1,0 +1,76 @@
+"""Runs training programs one after the other in forked processes, and kills them where it is told to.
+
+Reads one JSON object a line, ``{"arguments": [...], "kill": [event, count] or null, "after": seconds or null}``, and
+answers with the exit code; -9 is a kill. Everything is imported once, so a run starts in milliseconds.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import sys
+import warnings
+from typing import Any
+
+import matplotlib.pyplot  # noqa: F401  imported once, for all children
+import torch
+import torch.utils.tensorboard  # noqa: F401
+
+import agents.common.base
+import agents.common.checkpoint
+import zoo.callbacks
+import zoo.envs.snapshot
+import zoo.evaluation.history
+import zoo.evaluation.plots  # noqa: F401
+import zoo.train
+import zoo.training
+
+EVENTS = {
+    "update": (agents.common.base.FlowQLearning, "sample_and_update"),
+    "step": (zoo.envs.snapshot.ResumableEnv, "step"),
+    "write": (agents.common.checkpoint, "sync"),  # several times in each checkpoint
+    "evaluation": (zoo.evaluation.history.EvaluationHistory, "save"),
+    "status": (zoo.callbacks.SaveCallback, "write_status"),
+    "model": (zoo.callbacks, "save_model"),
+}
+
+
+def kill_at(event: str, count: int) -> None:
+    """Let this process be killed right after an event has happened for the count-th time."""
+    owner, name = EVENTS[event]
+    call = getattr(owner, name)
+    happened = 0
+
+    @functools.wraps(call)
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal happened
+        result = call(*args, **kwargs)
+        happened += 1
+        if happened == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(owner, name, counted)
+
+
+def run(job: dict[str, Any]) -> int:
+    """Run a training program in a child and return its exit code."""
+    child = os.fork()
+    if child == 0:
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        if job["kill"] is not None:
+            kill_at(*job["kill"])
+        if job["after"] is not None:
+            signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+            signal.setitimer(signal.ITIMER_REAL, job["after"])
+        os._exit(zoo.train.main(job["arguments"]))
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        print(run(json.loads(line)), flush=True)

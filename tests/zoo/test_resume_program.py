@@ -1,0 +1,206 @@
+"""A run that is killed and resumed ends as one that never was: same parameters, same evaluations, to the last bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import agents
+from agents.common.checkpoint import find_checkpoints
+from zoo.datasets.generate import generate_dataset
+
+ENV = "pointmaze-medium-navigate-singletask-task1-v0"
+ROOT = Path(__file__).parents[2]
+KILLED = -9
+TINY = ["net_arch=[16,16]", "ensemble_size=2", "flow_steps=2", "batch_size=8", "horizon_length=3", "buffer_size=40"]
+OFFLINE, ONLINE = 24, 60
+
+
+class Runner:
+    """Starts training programs that can be killed at a chosen point."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        command = [sys.executable, "-m", "tests.zoo.killable"]
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def __call__(
+        self,
+        logs: Path,
+        *more: str,
+        kill: tuple[str, int] | None = None,
+        after: float | None = None,
+        seeds: tuple[str, ...] = ("--seed", "3"),
+    ) -> int:
+        words = ["--algo", "qam", "--env", ENV, "--dataset-dir", str(self.data), "-f", str(logs), "--verbose", "0"]
+        words += ["--offline-steps", str(OFFLINE), "--online-steps", str(ONLINE), "--resume", *seeds]
+        words += ["--eval-freq", "10", "--eval-episodes", "2", "--n-eval-envs", "1", "--save-freq", "7"]
+        words += ["--env-kwargs", "max_episode_steps=9", "--log-interval", "5", "--device", "cpu"]
+        words += ["-params", *TINY, "learning_starts=4", *more]
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps({"arguments": words, "kill": kill, "after": after}) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
+    folder = tmp_path_factory.mktemp("data")
+    generate_dataset("pointmaze-medium-navigate-v0", folder, num_episodes=2, num_workers=1)
+    runner = Runner(folder)
+    yield runner
+    runner.process.kill()
+    runner.process.wait()
+
+
+@pytest.fixture(scope="module")
+def reference(run: Runner, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    logs = tmp_path_factory.mktemp("reference")
+    assert run(logs) == 0
+    return logs
+
+
+def folder_of(logs: Path, number: int = 1) -> Path:
+    return logs / "qam" / f"{ENV}_{number}"
+
+
+def parameters(path: Path) -> dict[str, torch.Tensor]:
+    return agents.QAM.load(path, device="cpu").policy.state_dict()
+
+
+def assert_same_run(logs: Path, reference: Path, number: int = 1) -> None:
+    """Check final and best parameters, evaluations and the log of two runs."""
+    found, expected = folder_of(logs, number), folder_of(reference, number)
+    assert (found / "evaluations.npz").read_bytes() == (expected / "evaluations.npz").read_bytes()
+    for name in (f"{ENV}.zip", "best_model.zip"):
+        first, second = parameters(found / name), parameters(expected / name)
+        assert all(torch.equal(first[key], second[key]) for key in second), name
+    status = json.loads((found / "status.json").read_text())
+    assert (status["state"], status["offline_step"], status["online_step"]) == ("done", OFFLINE, ONLINE)
+
+
+def log_of(logs: Path) -> pd.DataFrame:
+    """Return the log without what depends on the time of day, columns sorted."""
+    table = pd.read_csv(folder_of(logs) / "progress.csv")
+    clock = [name for name in table if name in ("time/fps", "time/time_elapsed", "time/updates_per_s")]
+    return table.drop(columns=clock).sort_index(axis=1)
+
+
+def test_the_reference_run_has_both_phases_on_one_axis(reference: Path) -> None:
+    with np.load(folder_of(reference) / "evaluations.npz") as found:
+        assert found["timesteps"].tolist() == [10, 20, 24, 30, 40, 50, 60, 70, 80, 84]
+        assert found["phase"].tolist() == [0] * 3 + [1] * 7
+
+
+@pytest.mark.parametrize(
+    "kill",
+    [
+        ("update", 3),  # before the first checkpoint
+        ("update", 18),  # offline
+        ("evaluation", 2),  # between an evaluation's result and its checkpoint
+        ("step", 25),  # online, in the middle of a chunk and of an episode
+        ("write", 12),  # within the third checkpoint, offline
+        ("write", 44),  # within a checkpoint online
+        ("model", 1),  # behind the first best model, before its checkpoint
+    ],
+    ids=str,
+)
+def test_a_killed_run_ends_as_an_uninterrupted_one(
+    run: Runner, reference: Path, tmp_path: Path, kill: tuple[str, int]
+) -> None:
+    assert run(tmp_path, kill=kill) == KILLED
+    assert json.loads((folder_of(tmp_path) / "status.json").read_text())["state"] == "running"
+    assert run(tmp_path) == 0
+    assert_same_run(tmp_path, reference)
+    pd.testing.assert_frame_equal(log_of(tmp_path), log_of(reference))
+
+
+def test_a_run_killed_three_times_ends_as_an_uninterrupted_one(run: Runner, reference: Path, tmp_path: Path) -> None:
+    for kill in (("update", 15), ("step", 14), ("write", 11)):
+        assert run(tmp_path, kill=kill) == KILLED
+    assert run(tmp_path) == 0
+    assert_same_run(tmp_path, reference)
+    assert len(find_checkpoints(folder_of(tmp_path) / "checkpoint")) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attempt", range(20))
+def test_a_run_killed_at_random_ends_as_an_uninterrupted_one(
+    run: Runner, reference: Path, tmp_path: Path, attempt: int
+) -> None:
+    draw = random.Random(attempt)
+    kills = 0
+    for _ in range(3):
+        if draw.random() < 0.5:
+            code = run(tmp_path, after=draw.uniform(0.05, 2.0))
+        else:
+            event, most = draw.choice([("update", 70), ("step", 60), ("write", 60), ("evaluation", 9), ("status", 11)])
+            code = run(tmp_path, kill=(event, draw.randint(1, most)))
+        kills += code == KILLED
+        if code == 0:
+            break
+    if code != 0:
+        assert run(tmp_path) == 0
+    assert kills or code == 0
+    last = max(int(path.name.rpartition("_")[2]) for path in (tmp_path / "qam").iterdir())
+    assert (folder_of(tmp_path, last) / "evaluations.npz").read_bytes() == (
+        folder_of(reference) / "evaluations.npz"
+    ).read_bytes()
+    first, second = parameters(folder_of(tmp_path, last) / f"{ENV}.zip"), parameters(folder_of(reference) / f"{ENV}.zip")
+    assert all(torch.equal(first[key], second[key]) for key in second)
+
+
+@pytest.mark.parametrize("kill", [("update", 12), ("step", 31)], ids=str)
+def test_stacked_seeds_resume_together(run: Runner, tmp_path: Path, kill: tuple[str, int]) -> None:
+    stack = ("--seeds", "4", "9")
+    assert run(tmp_path / "whole", seeds=stack) == 0
+    assert run(tmp_path / "killed", seeds=stack, kill=kill) == KILLED
+    assert run(tmp_path / "killed", seeds=stack) == 0
+    for number in (1, 2):
+        assert_same_run(tmp_path / "killed", tmp_path / "whole", number)
+    assert not folder_of(tmp_path / "killed", 3).exists()
+
+
+def test_a_finished_run_is_not_resumed(run: Runner, tmp_path: Path) -> None:
+    assert run(tmp_path) == 0
+    before = folder_of(tmp_path).stat().st_mtime_ns
+    assert run(tmp_path) == 0
+    assert folder_of(tmp_path).stat().st_mtime_ns == before
+    assert_same_run(tmp_path, tmp_path, 2)
+
+
+def test_a_run_with_other_settings_is_not_resumed(run: Runner, tmp_path: Path) -> None:
+    assert run(tmp_path, kill=("update", 10)) == KILLED
+    assert run(tmp_path, "gamma=0.9") == 0
+    assert json.loads((folder_of(tmp_path, 1) / "status.json").read_text())["state"] == "running"
+    assert json.loads((folder_of(tmp_path, 2) / "status.json").read_text())["state"] == "done"
+
+
+def test_resuming_without_a_seed_takes_the_unfinished_runs(run: Runner, reference: Path, tmp_path: Path) -> None:
+    assert run(tmp_path, kill=("step", 10)) == KILLED
+    assert run(tmp_path, seeds=()) == 0
+    assert_same_run(tmp_path, reference)
+
+
+def test_a_damaged_checkpoint_makes_way_for_the_one_before_it(run: Runner, reference: Path, tmp_path: Path) -> None:
+    assert run(tmp_path, kill=("step", 30)) == KILLED
+    newest, older = find_checkpoints(folder_of(tmp_path) / "checkpoint")
+    assert newest > older
+    content = (newest / "model.zip").read_bytes()
+    (newest / "model.zip").write_bytes(content[: len(content) // 2])
+    assert run(tmp_path) == 0
+    assert_same_run(tmp_path, reference)

@@ -1,0 +1,159 @@
+"""The whole state of an environment in the middle of an episode, to go on from it in another process, bit for bit."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.utils import EzPickle
+
+# Objects of these packages are the same after every construction: models, meshes, cameras, windows.
+AS_BUILT = ("mujoco.", "dm_control.", "gymnasium.envs.mujoco.mujoco_rendering", "pygame", "glfw", "OpenGL")
+NOT_DATA = (gymnasium.Env, types.FunctionType, types.MethodType, types.BuiltinFunctionType, types.ModuleType, type)
+SMALL = 65_536  # bytes; a larger array of a physics model is a mesh or a texture, which no step changes
+
+
+class NotRestorableError(Exception):
+    """An environment holds something that cannot be saved; the message names it."""
+
+
+class ResumableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarray]):
+    """Environment that can save its state and take it back.
+
+    What is saved: of every wrapper and of the environment itself all attributes that are data, random generators
+    included; of spaces their random generator; of MuJoCo's data everything that a step reads, and of its model what
+    tasks change, such as colours, goals and locks. Restore into an environment that was made in the same way.
+    """
+
+    obstacle: str | None = None
+    """Why the last :meth:`snapshot` was not possible."""
+
+    def snapshot(self) -> bytes | None:
+        """Return the state.
+
+        :return: bytes for :meth:`restore`; None if an attribute is neither data nor the same after every construction,
+            or cannot be told to be: ``obstacle`` names it. (An exception would end the process of a worker.)
+        """
+        innermost = self.env
+        while "env" in vars(innermost):
+            innermost = vars(innermost)["env"]
+        try:
+            owners = dict(_owners("env", self.env))
+            return pickle.dumps({path: _state_of(path, owner, innermost) for path, owner in owners.items()})
+        except NotRestorableError as error:
+            self.obstacle = str(error)
+            return None
+
+    def restore(self, state: bytes) -> None:
+        """Take a state back.
+
+        :param state: what :meth:`snapshot` returned in an environment that was made in the same way.
+        """
+        self.env.reset()  # some environments are only complete then; everything that this draws is put back below
+        for path, saved in pickle.loads(state).items():
+            owner: Any = self
+            for name in path.split("."):
+                owner = vars(owner)[name]
+            for name, attributes in saved["spaces"].items():
+                vars(vars(owner)[name]).update(attributes)
+            for name, arrays in saved["models"].items():
+                _fill(vars(owner)[name], arrays)
+            for name, (integration, arrays) in saved["data"].items():
+                _restore_physics(vars(owner)[name], integration, arrays)
+            vars(owner).update(saved["plain"])
+
+
+class _AsBuilt(Exception):
+    """Raised while pickling something that needs no saving."""
+
+
+class _StatePickler(pickle.Pickler):
+    """Pickles data, and stops at what is no data."""
+
+    def persistent_id(self, obj: Any) -> None:
+        if type(obj).__module__.startswith(AS_BUILT) or isinstance(obj, gymnasium.Env):
+            raise _AsBuilt
+        if isinstance(obj, EzPickle):
+            raise NotRestorableError(f"a {type(obj).__name__}, which pickles its constructor's arguments only")
+
+
+def _owners(path: str, owner: Any) -> Iterator[tuple[str, Any]]:
+    """Go through the wrappers, the environment, and the parts of theirs that hold physics."""
+    yield path, owner
+    for name, value in vars(owner).items():
+        if name == "env" or (_kind(f"{path}.{name}", value) == "part" and hasattr(value, "__dict__")):
+            yield from _owners(f"{path}.{name}", value)
+
+
+def _kind(path: str, value: Any) -> str:
+    """Return how an attribute is saved: ``plain``, ``space``, ``physics``, ``part`` (its own attributes), ``as built``."""
+    if isinstance(value, gymnasium.Space):
+        return "space"
+    if type(value).__module__.startswith("mujoco.") and type(value).__name__ in ("MjModel", "MjData"):
+        return "physics"
+    if isinstance(value, NOT_DATA) or type(value).__module__.startswith(AS_BUILT):
+        return "as built"
+    try:
+        _StatePickler(io.BytesIO()).dump(value)
+    except _AsBuilt:
+        return "as built" if isinstance(value, list | tuple | dict | set) else "part"
+    except (NotRestorableError, TypeError, AttributeError, pickle.PicklingError) as error:
+        raise NotRestorableError(f"`{path}` cannot be saved: {error}") from error
+    return "plain"
+
+
+def _state_of(path: str, owner: Any, innermost: Any) -> dict[str, dict[str, Any]]:
+    """Return what is saved of one owner's attributes."""
+    saved: dict[str, dict[str, Any]] = {"plain": {}, "spaces": {}, "models": {}, "data": {}}
+    for name, value in vars(owner).items():
+        if isinstance(value, gymnasium.Env) and name != "env" and value.unwrapped is not innermost:
+            raise NotRestorableError(f"`{path}.{name}` is a second environment")
+        kind = _kind(f"{path}.{name}", value)
+        if kind == "plain":
+            saved["plain"][name] = value
+        elif kind == "space":
+            saved["spaces"][name] = dict(vars(value))
+        elif kind == "physics" and type(value).__name__ == "MjModel":
+            saved["models"][name] = _arrays(value)
+        elif kind == "physics":
+            saved["data"][name] = (_integration_state(value), _arrays(value))
+    return saved
+
+
+def _arrays(physics: Any) -> dict[str, np.ndarray]:
+    """Return copies of the small arrays of a MuJoCo model or its data."""
+    names = [name for name in dir(physics) if not name.startswith("_")]
+    arrays = {name: getattr(physics, name) for name in names}
+    return {name: a.copy() for name, a in arrays.items() if isinstance(a, np.ndarray) and a.nbytes < SMALL}
+
+
+def _integration_state(data: Any) -> np.ndarray:
+    """Return everything that the next physics step depends on."""
+    import mujoco
+
+    state = np.empty(mujoco.mj_stateSize(data.model, mujoco.mjtState.mjSTATE_INTEGRATION))
+    mujoco.mj_getState(data.model, data, state, mujoco.mjtState.mjSTATE_INTEGRATION)
+    return state
+
+
+def _restore_physics(data: Any, integration: np.ndarray, arrays: dict[str, np.ndarray]) -> None:
+    """Put the physics back: the state, and the positions and forces that were derived from an earlier one."""
+    import mujoco
+
+    mujoco.mj_setState(data.model, data, integration, mujoco.mjtState.mjSTATE_INTEGRATION)
+    mujoco.mj_forward(data.model, data)  # finds the contacts again, whose arrays have no fixed size
+    _fill(data, arrays)
+    mujoco.mj_setState(data.model, data, integration, mujoco.mjtState.mjSTATE_INTEGRATION)
+
+
+def _fill(physics: Any, arrays: dict[str, np.ndarray]) -> None:
+    """Copy arrays into those of the same name and shape."""
+    for name, array in arrays.items():
+        target = getattr(physics, name)
+        if target.shape == array.shape:
+            target[...] = array
