@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 demo: $(INSTALLED)
 	$(BIN)/python zoo/train.py --algo qam --env pointmaze-medium-navigate-singletask-task1-v0 --quick --seed 0 \
 		--dataset generate --dataset-size 100000 --dataset-dir demo/data --log-folder demo/logs \
-		-params learning_rate=lin_1e-3
+		--num-threads 1 -params learning_rate=lin_1e-3
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
