@@ -10,12 +10,12 @@ import math
 from typing import Literal, TypedDict, Unpack
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Targets
 from agents.common.batch import Batch
 from agents.common.critic import action_gradient, td_target
-from agents.common.networks import Velocity
+from agents.common.networks import Network, Velocity
 from agents.common.noise import Draw, Noise, integers, normal
 from agents.common.policy import FlowPolicy, Networks, NetworkSpec, critic, noise_predictor
 from agents.common.validation import boolean, integer, number, one_of
@@ -62,7 +62,7 @@ def noise_schedule(kind: str, steps: int) -> Tensor:
     return torch.cat([torch.zeros(1), betas.float()])
 
 
-class NoiseSchedule(nn.Module):
+class NoiseSchedule(Network):
     """A noise schedule as numbers for the denoising chain, and as a table on the device for steps drawn there.
 
     :param replicas: S.
@@ -79,13 +79,6 @@ class NoiseSchedule(nn.Module):
         self.betas: list[float] = betas.tolist()
         self.alpha_bars: list[float] = alpha_bars.tolist()
         self.register_buffer("table", alpha_bars.repeat(replicas, 1))
-
-    def initialise(self, replica: int, generator: torch.Generator) -> None:
-        """Nothing is random here.
-
-        :param replica: which replica.
-        :param generator: unused.
-        """
 
     def alpha_bar(self, t: Tensor) -> Tensor:
         """Return the signal's share of the variance at steps drawn per row.

@@ -101,7 +101,21 @@ class StackedMLP(nn.Module):
         return torch.addcmul(bias, F.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPS), scale)
 
 
-class CriticEnsemble(nn.Module):
+class Network(nn.Module):
+    """A network of an algorithm: every parameter and buffer has the leading axis S of stacked replicas."""
+
+    def initialise(self, replica: int, generator: torch.Generator) -> None:
+        """Draw one replica's weights, part by part.
+
+        :param replica: which replica.
+        :param generator: CPU generator that the draws come from.
+        """
+        for part in self.children():
+            if isinstance(part, StackedMLP):
+                part.initialise(replica, generator)
+
+
+class CriticEnsemble(Network):
     """Q_j(s, a), or Q_j(s, x, t) with ``time``: E members per replica.
 
     :param replicas: S.
@@ -127,14 +141,6 @@ class CriticEnsemble(nn.Module):
         widths = [observation_size + action_size + int(time), *hidden, 1]
         self.mlp = StackedMLP((replicas, ensemble_size), widths, layer_norm)
 
-    def initialise(self, replica: int, generator: torch.Generator) -> None:
-        """Draw one replica's weights.
-
-        :param replica: which replica.
-        :param generator: CPU generator that the draws come from.
-        """
-        self.mlp.initialise(replica, generator)
-
     def forward(self, observations: Tensor, actions: Tensor, t: Time | None = None, frozen: bool = False) -> Tensor:
         """Evaluate all members on the same inputs.
 
@@ -148,7 +154,7 @@ class CriticEnsemble(nn.Module):
         return self.mlp(torch.cat(parts, -1), frozen).squeeze(-1)
 
 
-class StateValue(nn.Module):
+class StateValue(Network):
     """V(s), one member per replica.
 
     :param replicas: S.
@@ -161,14 +167,6 @@ class StateValue(nn.Module):
         super().__init__()
         self.mlp = StackedMLP((replicas,), [observation_size, *hidden, 1], layer_norm)
 
-    def initialise(self, replica: int, generator: torch.Generator) -> None:
-        """Draw one replica's weights.
-
-        :param replica: which replica.
-        :param generator: CPU generator that the draws come from.
-        """
-        self.mlp.initialise(replica, generator)
-
     def forward(self, observations: Tensor, frozen: bool = False) -> Tensor:
         """Evaluate the value.
 
@@ -179,7 +177,7 @@ class StateValue(nn.Module):
         return self.mlp(observations, frozen).squeeze(-1)
 
 
-class VelocityField(nn.Module):
+class VelocityField(Network):
     """v(s, x, t), or a one-step map mu(s, z) without ``time``: t is one raw scalar beside s and x.
 
     :param replicas: S.
@@ -203,14 +201,6 @@ class VelocityField(nn.Module):
         self.observation_size, self.action_size, self.time = observation_size, action_size, time
         widths = [observation_size + action_size + int(time), *hidden, action_size]
         self.mlp = StackedMLP((replicas,), widths, layer_norm)
-
-    def initialise(self, replica: int, generator: torch.Generator) -> None:
-        """Draw one replica's weights.
-
-        :param replica: which replica.
-        :param generator: CPU generator that the draws come from.
-        """
-        self.mlp.initialise(replica, generator)
 
     def forward(self, observations: Tensor, x: Tensor, t: Time | None = None, frozen: bool = False) -> Tensor:
         """Evaluate the field once.
@@ -246,7 +236,7 @@ class VelocityField(nn.Module):
         return velocity
 
 
-class TanhGaussian(nn.Module):
+class TanhGaussian(Network):
     """Squashed Gaussian: trunk with activated last layer, heads for the mean and the clipped log standard deviation.
 
     :param replicas: S.
@@ -261,15 +251,6 @@ class TanhGaussian(nn.Module):
         self.mean = StackedMLP((replicas,), [hidden[-1], action_size])
         self.log_std = StackedMLP((replicas,), [hidden[-1], action_size])
 
-    def initialise(self, replica: int, generator: torch.Generator) -> None:
-        """Draw one replica's weights.
-
-        :param replica: which replica.
-        :param generator: CPU generator that the draws come from.
-        """
-        for part in (self.trunk, self.mean, self.log_std):
-            part.initialise(replica, generator)
-
     def forward(self, *inputs: Tensor, frozen: bool = False) -> tuple[Tensor, Tensor]:
         """Return the Gaussian before the squash.
 
@@ -281,7 +262,7 @@ class TanhGaussian(nn.Module):
         return self.mean(hidden, frozen), self.log_std(hidden, frozen).clamp(LOG_STD_MIN, LOG_STD_MAX)
 
 
-class TanhActor(nn.Module):
+class TanhActor(Network):
     """Deterministic policy: trunk with activated last layer, a head with small initial weights, tanh.
 
     :param replicas: S.
@@ -325,7 +306,7 @@ class TanhActor(nn.Module):
         return self.mean(self.trunk(observations, frozen), frozen).tanh()
 
 
-class Multiplier(nn.Module):
+class Multiplier(Network):
     """State of a trust region: multiplier, running average of the path KL, and the budget it is held against.
 
     :param replicas: S.
@@ -343,15 +324,8 @@ class Multiplier(nn.Module):
         self.register_buffer("kl_average", torch.zeros(replicas))
         self.register_buffer("budget", torch.full((replicas,), float(budget)))
 
-    def initialise(self, replica: int, generator: torch.Generator) -> None:
-        """Nothing is random here.
 
-        :param replica: which replica.
-        :param generator: unused.
-        """
-
-
-class NoisePredictor(nn.Module):
+class NoisePredictor(Network):
     """eps(s, x, t) of a diffusion policy, for integer steps t: learnt Fourier features of t pass an MLP of their own.
 
     The main MLP sees x, s and that MLP's output, in this order; activations are mish.
@@ -387,8 +361,7 @@ class NoisePredictor(nn.Module):
         """
         with torch.no_grad():
             self.frequencies[replica].copy_(0.2 * torch.randn(self.frequencies.shape[1:], generator=generator))
-        self.time_mlp.initialise(replica, generator)
-        self.mlp.initialise(replica, generator)
+        super().initialise(replica, generator)
 
     def forward(self, observations: Tensor, x: Tensor, t: Time, frozen: bool = False) -> Tensor:
         """Predict the noise in noisy actions.
@@ -425,7 +398,7 @@ class NoisePredictor(nn.Module):
         return self.time_mlp(torch.cat([angles.cos(), angles.sin()], -1), frozen)
 
 
-class Temperature(nn.Module):
+class Temperature(Network):
     """A learnt positive scalar per replica, exp(l).
 
     :param replicas: S.
@@ -435,13 +408,6 @@ class Temperature(nn.Module):
     def __init__(self, replicas: int, initial: float = 1.0) -> None:
         super().__init__()
         self.log_value = nn.Parameter(torch.full((replicas,), math.log(initial)))
-
-    def initialise(self, replica: int, generator: torch.Generator) -> None:
-        """Nothing is random here.
-
-        :param replica: which replica.
-        :param generator: unused.
-        """
 
     def forward(self, frozen: bool = False) -> Tensor:
         """Return the temperature.
