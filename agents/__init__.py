@@ -1,7 +1,7 @@
 """Flow-policy algorithms with the Stable-Baselines3 interface.
 
-``import agents; model = agents.QAM("MlpPolicy", env)``. Classes are imported on first use, so that importing the package
-costs nothing.
+``import agents; model = agents.QAM("MlpPolicy", env)``. Classes are imported on first use, so that importing the
+package costs nothing.
 """
 
 from __future__ import annotations

@@ -28,7 +28,8 @@ class QAMEArguments(CommonArguments, QAMSettings, total=False):
 class QAME(QAM):
     r"""QAM and a soft actor-critic edit of its action, bounded by a scale.
 
-    .. math:: a = \mathrm{clip}(\mathrm{ODE}(s, z; v_f) + c\,e),\quad e \sim \pi_{edit}(\cdot\mid s, a_{flow}) \in (-1, 1)^D
+    .. math:: a = \mathrm{clip}(\mathrm{ODE}(s, z; v_f) + c\,e),
+        \quad e \sim \pi_{edit}(\cdot\mid s, a_{flow}) \in (-1, 1)^D
 
     Source: Li and Levine, Q-learning with Adjoint Matching, arXiv 2601.14234. Differs in: nothing.
 

@@ -47,8 +47,8 @@ def run_program(body: Callable[[], dict[str, Any]], verbose: int = 1) -> int:
     :return: 0 done, 2 bad input, 3 stopped by a signal, 1 anything else.
     """
     signal.signal(signal.SIGTERM, _interrupt)
-    # Read when PyTorch loads. By default its threads spin while they wait for each other; where another process wants the
-    # cores, matrix products then take ten times as long.
+    # Read when PyTorch loads. By default its threads spin while they wait for each other; where another process wants
+    # the cores, matrix products then take ten times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         with warnings.catch_warnings():
