@@ -41,7 +41,7 @@ class BC(FlowQLearning):
     ) -> None:
         if common.get("best_of_n", 1) != 1:
             raise ValueError(
-                f"`best_of_n` must be 1, got {common['best_of_n']}: BC has no critic to choose with; use e.g. IFQL"
+                f"`best_of_n` must be 1, got {common['best_of_n']}: BC has no critic to choose with; leave it at 1"
             )
         super().__init__(policy, env, **common)
 

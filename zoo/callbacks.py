@@ -75,23 +75,23 @@ class EvaluationCallback(BaseCallback):
         self._last_step = -1
 
     def _on_step(self) -> bool:
-        if self.num_timesteps // self.frequency > max(self._last_step, 0) // self.frequency:
+        if self.model.num_timesteps // self.frequency > max(self._last_step, 0) // self.frequency:
             self.evaluate()
         return True
 
     def finish_phase(self) -> None:
         """Evaluate where the phase has ended, unless that was just done."""
-        if self._last_step != self.num_timesteps:
+        if self._last_step != self.model.num_timesteps:
             self.evaluate()
 
     def evaluate(self) -> None:
         """Evaluate now."""
         begin = time.perf_counter()
         model: FlowQLearning = self.model  # type: ignore[assignment]
-        results = self.evaluator.evaluate(model.policy, self.seeds)
-        self._last_step = self.num_timesteps
+        results = self.evaluator.evaluate(model.planner, self.seeds)
+        self._last_step = self.model.num_timesteps
         for replica, (folder, history) in enumerate(zip(self.folders, self.histories, strict=True)):
-            history.append(self.num_timesteps, self.phase, results, replica)
+            history.append(self.model.num_timesteps, self.phase, results, replica)
             history.save(folder.path / "evaluations.npz")
             success = 0.0 if results.successes is None else float(results.successes[replica].mean())
             score = (success, float(results.returns[replica].mean()))
@@ -131,8 +131,8 @@ class EvaluationCallback(BaseCallback):
             record("eval/success_rate", float(results.successes.mean()))  # type: ignore[attr-defined]
         record("eval/mean_reward", float(results.returns.mean()))  # type: ignore[attr-defined]
         record("eval/mean_ep_length", float(results.lengths.mean()))  # type: ignore[attr-defined]
-        record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
-        self.logger.dump(self.num_timesteps)
+        record("time/total_timesteps", self.model.num_timesteps, exclude="tensorboard")
+        self.logger.dump(self.model.num_timesteps)
 
 
 class SaveCallback(BaseCallback):

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from agents.common.validation import integer, unknown_name_message
+from agents.common.validation import integer, one_of, unknown_name_message
 from zoo.cli import UsageError
 
 ENTRY_NOTES = ("source", "status")
@@ -29,6 +29,8 @@ class RunSettings:
     :param save_freq: steps between checkpoints.
     :param log_interval: gradient steps between log entries.
     :param dataset_size: transitions to use, in whole trajectories; None uses all.
+    :param offline_data: what online training does with the dataset: ``preload`` the buffer, ``balanced`` batches,
+        ``none``; None leaves it to the algorithm's settings.
     """
 
     offline_steps: int = 1_000_000
@@ -38,6 +40,7 @@ class RunSettings:
     save_freq: int = 50_000
     log_interval: int = 5_000
     dataset_size: int | None = None
+    offline_data: str | None = None
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -47,6 +50,10 @@ class RunSettings:
             integer(name, getattr(self, name), at_least=1)
         if self.dataset_size is not None:
             integer("dataset_size", self.dataset_size, at_least=1)
+        if self.offline_data is not None:
+            one_of("offline_data", self.offline_data, ("preload", "balanced", "none"))
+        if self.offline_data == "none" and self.offline_steps:
+            raise ValueError(f"`offline_data` is none, but `offline_steps` = {self.offline_steps} need data; drop one")
         if self.offline_steps + self.online_steps == 0:
             raise ValueError("`offline_steps` and `online_steps` are both 0; give one of them")
 
@@ -191,10 +198,10 @@ def load_config(
     :return: the checked configuration.
     :raises UsageError: for an unknown algorithm or setting, or a value of the wrong type or range.
     """
-    from agents import registry
+    from zoo.baselines import find_algorithm
 
     try:
-        entry = registry.get(algo)
+        entry = find_algorithm(algo)
     except KeyError as error:
         raise UsageError(str(error.args[0])) from error
     wanted = ["default", domain, env, *(["quick"] if quick else [])]
@@ -222,7 +229,7 @@ def load_config(
 
 def _checked(entry: Any, env: str, values: Mapping[str, Any], sources: list[str], device: str) -> Config:
     """Return the configuration if every name, type and range is right."""
-    from agents.registry import settings_of
+    from zoo.baselines import settings_of
 
     run_names = {f.name for f in fields(RunSettings)}
     known = {*run_names, *settings_of(entry.algorithm), "policy_kwargs"}
@@ -232,6 +239,10 @@ def _checked(entry: Any, env: str, values: Mapping[str, Any], sources: list[str]
     try:
         run = RunSettings(**{k: v for k, v in values.items() if k in run_names})
         own = {k: _tuple_if_frequency(k, v) for k, v in values.items() if k not in run_names}
+        if run.offline_data is not None:
+            own["balanced_sampling"] = run.offline_data == "balanced"
+        if run.offline_steps and not hasattr(entry.algorithm, "learn_offline"):
+            raise ValueError(f"`{entry.id}` trains online only, got `offline_steps` = {run.offline_steps}; set it to 0")
         bare = entry.algorithm("MlpPolicy", None, **own, device=device, _init_setup_model=False)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(str(error)) from error

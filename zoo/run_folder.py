@@ -98,17 +98,22 @@ class RunFolder:
                 number += 1
 
     def claim(self) -> bool:
-        """Claim the run for this process until it ends, however it ends.
+        """Claim the run for this process until it ends, however it ends, or calls :meth:`release`.
 
         :return: False if another process has claimed it.
         """
-        self._handle = os.open(self.path, os.O_RDONLY)
+        handle = os.open(self.path, os.O_RDONLY)
         try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            os.close(self._handle)
+            os.close(handle)
             return False
+        self._handle = handle
         return True
+
+    def release(self) -> None:
+        """Give up the claim."""
+        os.close(self._handle)
 
     @property
     def model_path(self) -> Path:

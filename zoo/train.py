@@ -52,6 +52,12 @@ def make_parser() -> argparse.ArgumentParser:
     data = parser.add_argument_group("data")
     data.add_argument("--dataset", default="auto", help="auto, download, generate or the path of a file")
     data.add_argument("--dataset-dir", help="where datasets live (default: ~/.ogbench/data)")
+    data.add_argument(
+        "--offline-data",
+        choices=("preload", "balanced", "none"),
+        help="what online training does with the dataset: in front of the buffer, half of every batch, nothing "
+        "(default: from YAML)",
+    )
     data.add_argument("--dataset-size", type=int, help="transitions to use, or to generate (default: all)")
     envs = parser.add_argument_group("environments")
     envs.add_argument("--n-envs", type=int, help="training environments (default: one per seed)")
@@ -120,8 +126,8 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         found = find_unfinished(args.log_folder, record, seeds) if args.resume else None
         seeds = seeds or (found.seeds if found else [secrets.randbelow(2**31)])
         model = make_model(config, env_id, seeds, data, args, env_kwargs)
-        folders = found.folders if found else make_folders(record, model, data, args)
-        training = Training(config, model, evaluator, folders, progress_bar=args.progress)
+        folders = found.folders if found else make_folders(record, seeds, model.device, data, args)
+        training = Training(config, model, evaluator, folders, seeds, progress_bar=args.progress)
         make_logger(config, model, folders, args, training.restore() if found else None)
         result = training.run()
     if args.save_replay_buffer:
@@ -138,7 +144,7 @@ def read_config(args: argparse.Namespace) -> tuple[Config, str]:
     from zoo.datasets.names import parse_env_name
 
     names = ("offline_steps", "online_steps", "eval_freq", "eval_episodes", "save_freq", "log_interval")
-    names += ("dataset_size", "precision", "compile")
+    names += ("dataset_size", "offline_data", "precision", "compile")
     flags = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     has_dataset = args.env not in gymnasium.registry
     domain, env_id = None, args.env
@@ -157,7 +163,7 @@ def read_config(args: argparse.Namespace) -> tuple[Config, str]:
         flags=flags,
         device=args.device,
     )
-    if args.precision is None and args.device != "cpu" and torch.cuda.is_available():
+    if "precision" in config.settings and args.precision is None and args.device != "cpu" and torch.cuda.is_available():
         config.settings["precision"] = "tf32"
     return config, env_id
 

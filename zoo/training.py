@@ -19,11 +19,11 @@ import yaml
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
-from agents import registry
 from agents.common.base import FlowQLearning
 from agents.common.buffer import REQUIRED_ARRAYS
 from agents.common.checkpoint import find_checkpoints
 from zoo import logs
+from zoo.baselines import find_algorithm
 from zoo.callbacks import (
     EvaluationCallback,
     ProgressCallback,
@@ -49,6 +49,7 @@ class Training:
     :param model: the algorithm, its data loaded.
     :param evaluator: plays the evaluation's episodes.
     :param folders: one run folder per replica.
+    :param seeds: the replicas' seeds.
     :param progress_bar: True draws a bar, False prints lines, None decides by the terminal.
     """
 
@@ -58,14 +59,15 @@ class Training:
         model: FlowQLearning,
         evaluator: Evaluator,
         folders: Sequence[RunFolder],
+        seeds: Sequence[int],
         progress_bar: bool | None = None,
     ) -> None:
-        self.config, self.model, self.folders = config, model, folders
-        self.seeds = model.policy.seeds
+        self.config, self.model, self.folders, self.seeds = config, model, folders, seeds
         self.stop = StopSignal()
         self.evaluation = EvaluationCallback(evaluator, folders, self.seeds, config.run.eval_freq)
         self.saving = SaveCallback(folders, self.seeds, config.run.save_freq, self.evaluation, self.stop)
-        self.saving.init_callback(model)
+        for callback in (self.evaluation, self.saving):
+            callback.init_callback(model)  # both act outside of `learn` too
         self.progress = ProgressCallback(self.evaluation, progress_bar)
         self.updates_per_second: float | None = None
 
@@ -78,7 +80,9 @@ class Training:
         checkpoints = find_checkpoints(self.saving.checkpoints)
         for checkpoint in checkpoints:
             try:
-                return self.saving.restore(checkpoint)
+                position = self.saving.restore(checkpoint)
+                self.saving.write_status("running")
+                return position
             except (OSError, EOFError, ValueError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
                 warnings.warn(f"{checkpoint} cannot be read ({error}); trying the one before it", stacklevel=2)
         if checkpoints:
@@ -169,7 +173,8 @@ def load_data(config: Config, dataset: str, dataset_dir: str | None) -> Dataset 
     :param dataset_dir: where datasets live.
     :return: the dataset.
     """
-    needed = config.run.offline_steps or config.settings["balanced_sampling"]
+    how = config.run.offline_data
+    needed = config.run.offline_steps or config.settings["balanced_sampling"] if how is None else how != "none"
     if not needed or config.env in gymnasium.registry:
         return None
     size, sparse = config.run.dataset_size, config.settings["sparse"]
@@ -205,7 +210,7 @@ def make_model(
         vec_env_cls=SubprocVecEnv if args.vec_env == "subproc" else DummyVecEnv,
     )
     try:
-        algorithm = registry.get(config.algo).algorithm
+        algorithm = find_algorithm(config.algo).algorithm
         model = algorithm(
             "MlpPolicy", env, **config.settings, seeds=seeds, device=args.device, verbose=max(args.verbose - 1, 0)
         )
@@ -236,19 +241,19 @@ def describe_run(config: Config, data: Dataset | None, args: argparse.Namespace)
 
 
 def make_folders(
-    record: dict[str, Any], model: FlowQLearning, data: Dataset | None, args: argparse.Namespace
+    record: dict[str, Any], seeds: list[int], device: torch.device, data: Dataset | None, args: argparse.Namespace
 ) -> list[RunFolder]:
     """Make one run folder per replica and write what is known before training.
 
     :param record: from :func:`describe_run`.
-    :param model: gives seeds and device.
+    :param seeds: the replicas' seeds.
+    :param device: where the run trains.
     :param data: the dataset, or None.
     :param args: arguments to record.
     :return: the folders, claimed for this process.
     """
-    device = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else model.device.type
-    versions = describe_versions(device, None if data is None else data.fingerprint)
-    seeds = model.policy.seeds
+    device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    versions = describe_versions(device_name, None if data is None else data.fingerprint)
     folders = [RunFolder.create(args.log_folder, record["algo"], record["env"]) for _ in seeds]
     stack = {"seeds": seeds, "folders": [folder.path.name for folder in folders]} if len(seeds) > 1 else {}
     for seed, folder in zip(seeds, folders, strict=True):

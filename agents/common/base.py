@@ -6,6 +6,8 @@ import copy
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from io import BufferedIOBase
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypedDict
 
 import numpy as np
@@ -34,10 +36,11 @@ from agents.common.validation import boolean, integer, number, one_of
 Info = dict[str, Tensor]
 Losses = dict[str, Tensor]
 Targets = dict[str, Tensor]
+DEFAULT_HORIZON = 5
 
 
-class UnsupportedSpaceError(NotImplementedError):
-    """An observation or action space that flow policies are not built for."""
+class UnsupportedSpaceError(NotImplementedError, AssertionError):
+    """An observation or action space that flow policies are not built for; SB3 raises AssertionError there."""
 
 
 class CommonSettings(TypedDict, total=False):
@@ -71,6 +74,7 @@ class CommonSettings(TypedDict, total=False):
 class CommonArguments(CommonSettings, total=False):
     """Constructor arguments that are no settings of the method: SB3's own, and where things run."""
 
+    n_steps: int | None
     action_noise: ActionNoise | None
     replay_buffer_class: type[SequenceReplayBuffer] | None
     replay_buffer_kwargs: dict[str, Any] | None
@@ -121,6 +125,8 @@ class FlowQLearning(OffPolicyAlgorithm):
         long as there are both; if not, batches are uniform over all of them. Needs an even ``batch_size``.
     :param precision: ``fp32``; ``tf32`` (CUDA's fast float32 products); ``bf16`` (hidden layers' products in bfloat16).
     :param compile: whether the update is compiled; ``auto`` decides by device.
+    :param n_steps: SB3's name for n-step returns of single actions: the same as ``horizon_length=n_steps`` with
+        ``action_chunking=False``; None leaves both as they are.
     :param action_noise: SB3's, added to the executed actions.
     :param replay_buffer_class: a subclass of ``SequenceReplayBuffer``, or None for itself.
     :param replay_buffer_kwargs: further arguments of the buffer.
@@ -153,7 +159,7 @@ class FlowQLearning(OffPolicyAlgorithm):
         train_freq: int | tuple[int, str] = 1,
         gradient_steps: int = 1,
         *,
-        horizon_length: int = 5,
+        horizon_length: int = DEFAULT_HORIZON,
         action_chunking: bool = True,
         ensemble_size: int = 10,
         rho: float = 0.5,
@@ -168,6 +174,7 @@ class FlowQLearning(OffPolicyAlgorithm):
         balanced_sampling: bool = False,
         precision: Literal["fp32", "tf32", "bf16"] = "fp32",
         compile: Literal["auto", "on", "off"] = "auto",
+        n_steps: int | None = None,
         action_noise: ActionNoise | None = None,
         replay_buffer_class: type[SequenceReplayBuffer] | None = None,
         replay_buffer_kwargs: dict[str, Any] | None = None,
@@ -187,6 +194,8 @@ class FlowQLearning(OffPolicyAlgorithm):
         integer("learning_starts", learning_starts, at_least=0)
         if gradient_steps != -1:
             integer("gradient_steps", gradient_steps, at_least=0)
+        if n_steps is not None:
+            horizon_length, action_chunking = _horizon_of(n_steps, horizon_length), False
         super().__init__(
             policy,
             env,  # type: ignore[arg-type]
@@ -426,6 +435,15 @@ class FlowQLearning(OffPolicyAlgorithm):
         bare.__dict__.update(settings)
         return bare
 
+    def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
+        """Refuse SB3's policies for other observations by name."""
+        if policy_name in ("CnnPolicy", "MultiInputPolicy"):
+            raise UnsupportedSpaceError(
+                f"flow policies support flat Box observations with `MlpPolicy`, got `{policy_name}`, which is for "
+                "images or Dict observations (and hindsight replay); use `MlpPolicy` and a state-based environment"
+            )
+        return super()._get_policy_from_name(policy_name)
+
     def _setup_model(self) -> None:
         """Build buffer and policy; runs without an environment too when a model is loaded."""
         _check_spaces(self.observation_space, self.action_space)
@@ -491,6 +509,41 @@ class FlowQLearning(OffPolicyAlgorithm):
         self._generator = torch.Generator(self.device).manual_seed(own)
         if hasattr(self, "policy"):
             self.policy.set_random_seed(own)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path | BufferedIOBase,
+        env: GymEnv | None = None,
+        device: torch.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> Self:
+        """Load a model; as in SB3, a device that is not there stands for the CPU.
+
+        :param path: what :meth:`save` wrote.
+        :param env: environment to go on with.
+        :param device: where to.
+        :param custom_objects: stands for saved attributes.
+        :param print_system_info: whether to print versions, of then and now.
+        :param force_reset: whether training begins with a reset.
+        :param kwargs: further attributes to set.
+        :return: the model.
+        """
+        there = get_device(device)
+        return super().load(path, env, there, custom_objects, print_system_info, force_reset, **kwargs)
+
+    def load_replay_buffer(self, path: str | Path | BufferedIOBase, truncate_last_traj: bool = True) -> None:
+        """Load a replay buffer, dataset and online transitions, to the model's device.
+
+        :param path: what :meth:`save_replay_buffer` wrote.
+        :param truncate_last_traj: SB3's, for hindsight replay only.
+        """
+        super().load_replay_buffer(path, truncate_last_traj)
+        assert self.replay_buffer is not None
+        self.replay_buffer.to(self.device)
 
     @classmethod
     def _wrap_env(cls, env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -594,6 +647,7 @@ class FlowQLearning(OffPolicyAlgorithm):
         self._update_learning_rate(self.policy.optimizer)
         for _ in range(gradient_steps):
             self._last_info = self.sample_and_update(batch_size)
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
     def learn(
         self,
@@ -642,6 +696,11 @@ class FlowQLearning(OffPolicyAlgorithm):
         if type(noise) is type(self.action_noise):
             self.action_noise = noise  # SB3 resets it even in the middle of an episode
         return prepared
+
+    @property
+    def planner(self) -> FlowPolicy:
+        """What an evaluation plays: the policy."""
+        return self.policy
 
     def generators(self) -> dict[str, torch.Generator]:
         """Return the generators that training draws from, besides the global ones."""
@@ -731,6 +790,17 @@ def _learning_rate_schedule(value: float | str | Schedule) -> Schedule:
             start = float("nan")
         return LinearSchedule(number("learning_rate", start, above=0), 0.0, 1.0)
     return FloatSchedule(number("learning_rate", value, above=0))
+
+
+def _horizon_of(n_steps: int, horizon_length: int) -> int:
+    """Return the horizon that SB3's ``n_steps`` means, unless another one is asked for too."""
+    integer("n_steps", n_steps, at_least=1)
+    if horizon_length not in (n_steps, DEFAULT_HORIZON):
+        raise ValueError(
+            f"`n_steps` and `horizon_length` both set the length of the return, got {n_steps} and {horizon_length}; "
+            "give one of them"
+        )
+    return n_steps
 
 
 def _checked_net_arch(net_arch: list[int] | dict[str, list[int]] | None) -> list[int] | dict[str, list[int]]:

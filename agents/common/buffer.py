@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
+from stable_baselines3.common.buffers import BaseBuffer, NStepReplayBuffer
+from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
@@ -47,8 +48,10 @@ class Sequences:
     next_rows: Tensor
 
 
-class SequenceReplayBuffer(ReplayBuffer):
+class SequenceReplayBuffer(NStepReplayBuffer):
     """Replay buffer that samples H-step sequences from a dataset and from online transitions, on the training device.
+
+    ``sample`` returns a :class:`~agents.common.batch.Batch`; of SB3's n-step buffer it is a kind, not a user.
 
     :param buffer_size: online transitions to keep, over all environments.
     :param observation_space: flat Box.
@@ -92,6 +95,7 @@ class SequenceReplayBuffer(ReplayBuffer):
         self.optimize_memory_usage = optimize_memory_usage
         self.handle_timeout_termination = handle_timeout_termination
         self.horizon_length, self.gamma, self.action_chunking = horizon_length, gamma, action_chunking
+        self.n_steps = horizon_length  # SB3's name
         self.replicas, self.sparse, self.balanced = replicas, sparse, balanced
         self.dataset_size = 0
         self._allocate(0, 0)
@@ -167,7 +171,12 @@ class SequenceReplayBuffer(ReplayBuffer):
         :param infos: one dict per environment.
         :raises ValueError: with ``sparse``, if a reward is positive.
         """
-        rewards = np.asarray(reward, dtype=np.float32)
+        rewards = np.asarray(reward, dtype=np.float32).reshape(self.n_envs)
+        dones = np.asarray(done, dtype=bool).reshape(self.n_envs)
+        before, after, actions = (
+            torch.from_numpy(np.asarray(array, dtype=np.float32).reshape(self.n_envs, -1))
+            for array in (obs, next_obs, action)
+        )
         if self.sparse:
             if (rewards > 0).any():
                 raise ValueError(f"`sparse` expects rewards <= 0, got {rewards.max()}; switch `sparse` off")
@@ -175,33 +184,60 @@ class SequenceReplayBuffer(ReplayBuffer):
         for e in range(self.n_envs):
             row = self.dataset_size + e * self.buffer_size + self.pos
             self._forget(row)
-            self._link_previous(e, row)
+            self._link_previous(e, row, before[e])
             truncated = self.handle_timeout_termination and infos[e].get("TimeLimit.truncated", False)
-            self._observations[row] = torch.as_tensor(np.asarray(obs[e], dtype=np.float32).reshape(-1))
-            self._actions[row] = torch.as_tensor(np.asarray(action[e], dtype=np.float32).reshape(-1))
+            self._observations[row] = before[e]
+            self._actions[row] = actions[e]
             self._rewards[row] = float(rewards[e])
-            self._masks[row] = not (bool(done[e]) and not truncated)
-            self._terminals[row] = bool(done[e])
-            holder = self._take_tail() if done[e] else self._pending[e]
-            self._observations[holder] = torch.as_tensor(np.asarray(next_obs[e], dtype=np.float32).reshape(-1))
+            self._masks[row] = not (dones[e] and not truncated)
+            self._terminals[row] = bool(dones[e])
+            holder = self._take_tail() if dones[e] else self._pending[e]
+            self._observations[holder] = after[e]
             self._next_row[row] = holder
         self.pos += 1
         if self.pos == self.buffer_size:
             self.full, self.pos = True, 0
 
+    def extend(self, obs: Any, next_obs: Any, action: Any, reward: Any, done: Any, infos: Any) -> None:
+        """Append transitions, one after the other; the arrays of another buffer will do.
+
+        :param obs: (rows, n_envs, O); rows behind the last action are no transitions.
+        :param next_obs: (rows, n_envs, O).
+        :param action: scaled to [-1, 1], (rows, n_envs, A).
+        :param reward: (rows, n_envs).
+        :param done: whether the episode ended for any reason, (rows, n_envs).
+        :param infos: a list of dicts per row.
+        """
+        for transition in zip(obs[: len(action)], next_obs[: len(action)], action, reward, done, infos, strict=True):
+            self.add(*transition)
+
     def _forget(self, row: int) -> None:
         """Give back the extra observation of a transition that is about to be overwritten."""
-        if self.full and bool(self._terminals[row]):
+        if self.full and int(self._next_row[row]) >= self._pending[0] + self.n_envs:
             self._free_tail.append(int(self._next_row[row]))
 
-    def _link_previous(self, env: int, row: int) -> None:
+    def _link_previous(self, env: int, row: int, observation: Tensor) -> None:
         """Let the environment's last transition, if its episode goes on, share the new row's observation."""
-        if self.pos == 0 and not self.full:
+        previous = self._running(env)
+        if previous is None:
             return
-        first = self.dataset_size + env * self.buffer_size
-        previous = first + (self.pos - 1) % self.buffer_size
-        if int(self._next_row[previous]) == self._pending[env]:
+        if torch.equal(self._observations[self._pending[env]].cpu(), observation):
             self._next_row[previous] = row
+        else:  # transitions of another trajectory are added
+            self._end_episode(env, previous)
+
+    def _running(self, env: int) -> int | None:
+        """Return the row of the environment's last transition if its episode goes on."""
+        if self.pos == 0 and not self.full:
+            return None
+        row = self.dataset_size + env * self.buffer_size + (self.pos - 1) % self.buffer_size
+        return row if int(self._next_row[row]) == self._pending[env] else None
+
+    def _end_episode(self, env: int, last: int) -> None:
+        """Let a trajectory end with its last transition, whose next observation gets a row of its own."""
+        self._next_row[last] = holder = self._take_tail()
+        self._observations[holder] = self._observations[self._pending[env]]
+        self._terminals[last] = True
 
     def _take_tail(self) -> int:
         """Return a free row behind the rings, doubling their number when there is none."""
@@ -216,14 +252,28 @@ class SequenceReplayBuffer(ReplayBuffer):
 
     def end_episodes(self) -> None:
         """Let the running trajectories end here, without a change to their masks: the environments start anew."""
-        if self.pos == 0 and not self.full:
-            return
-        for e in range(self.n_envs):
-            last = self.dataset_size + e * self.buffer_size + (self.pos - 1) % self.buffer_size
-            if int(self._next_row[last]) == self._pending[e]:
-                self._next_row[last] = holder = self._take_tail()
-                self._observations[holder] = self._observations[self._pending[e]]
-                self._terminals[last] = True
+        for env in range(self.n_envs):
+            last = self._running(env)
+            if last is not None:
+                self._end_episode(env, last)
+
+    def to(self, device: torch.device | str) -> None:
+        """Move the data to a device; one that is not there stands for the CPU, as in SB3.
+
+        :param device: the device.
+        """
+        there = get_device(device)
+        for name in RING_TENSORS:
+            setattr(self, name, getattr(self, name).to(there))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle tensors from the CPU, so that a buffer can be read on a machine without this device."""
+        return {**vars(self), **{name: getattr(self, name).cpu() for name in RING_TENSORS}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.device = get_device(self.device)
+        self.to(self.device)
 
     # -- what a checkpoint holds --------------------------------------------------------------------------------------
 
@@ -380,7 +430,7 @@ class SequenceReplayBuffer(ReplayBuffer):
 
     @property
     def observations(self) -> Tensor:  # type: ignore[override]  # on the device, where SB3 has NumPy
-        """Observations of all rows: dataset, rings, extra observations."""
+        """Observations of all rows: dataset, rings, and behind them extra ones that begin no transition."""
         return self._observations
 
     @property
@@ -429,8 +479,8 @@ def _layout(
         followed_by_end = np.append(~valid[1:], False)
         if not valid[0] or valid[-1] or not np.array_equal(valid & terminals, followed_by_end):
             raise ValueError(
-                "in a compact dataset every trajectory ends with one row whose `valids` is 0, behind a transition whose "
-                "`terminals` is 1; this one does not, load it with `compact_dataset=True`"
+                "in a compact dataset every trajectory ends with one row whose `valids` is 0, behind a transition "
+                "whose `terminals` is 1; this one does not, load it with `compact_dataset=True`"
             )
         final = np.asarray(dataset["observations"][~valid], dtype=np.float32)
         return valid, terminals[valid], final.reshape(len(final), -1)

@@ -1,8 +1,8 @@
 """Checkpoints of a training run: written whole or not at all, the last two kept, training goes on from one bit for bit.
 
 A checkpoint is the model as SB3 saves it, and beside it everything that SB3 leaves out: the online part of the replay
-buffer, all random states, the environments' state in the middle of an episode, the chunk in flight. Loading one unpickles
-what it holds, as loading a model of SB3's does: load your own only.
+buffer, all random states, the environments' state in the middle of an episode, the chunk in flight. Loading one
+unpickles what it holds, as loading a model of SB3's does: load your own only.
 """
 
 from __future__ import annotations
@@ -107,11 +107,17 @@ def random_states(model: OffPolicyAlgorithm) -> dict[str, Any]:
     :param model: gives the device and its own generators.
     :return: values that ``torch.load(..., weights_only=True)`` accepts.
     """
-    name, keys, position, has_gauss, cached = np.random.get_state()
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     version, numbers, gauss = random.getstate()
     return {
         "python": [version, list(numbers), gauss],
-        "numpy": [str(name), torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],
+        "numpy": [
+            str(name),
+            torch.from_numpy(np.asarray(keys, np.int64)),
+            int(position),
+            int(has_gauss),
+            float(cached),
+        ],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if model.device.type == "cuda" else [],
         "actions": model.action_space.np_random.bit_generator.state,

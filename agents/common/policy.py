@@ -12,13 +12,14 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.torch_layers import FlattenExtractor, get_actor_critic_arch
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor, get_actor_critic_arch
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
 from agents.common.networks import (
     CriticEnsemble,
     Multiplier,
+    Network,
     NoisePredictor,
     StackedMLP,
     StateValue,
@@ -69,7 +70,7 @@ class NetworkSpec:
     :param target: whether it has an exponential moving average beside it, named with ``_target``.
     """
 
-    build: Callable[[Sizes], nn.Module]
+    build: Callable[[Sizes], Network]
     target: bool = False
 
 
@@ -81,7 +82,7 @@ def critic(target: bool = True, time: bool = False) -> NetworkSpec:
     :return: the spec.
     """
 
-    def build(n: Sizes) -> nn.Module:
+    def build(n: Sizes) -> Network:
         return CriticEnsemble(
             n.replicas, n.observations, n.actions, n.ensemble, n.critic_arch, n.critic_layer_norm, time
         )
@@ -106,7 +107,7 @@ def velocity_field(target: bool = False, time: bool = True) -> NetworkSpec:
     :return: the spec.
     """
 
-    def build(n: Sizes) -> nn.Module:
+    def build(n: Sizes) -> Network:
         return VelocityField(n.replicas, n.observations, n.actions, n.actor_arch, n.actor_layer_norm, time)
 
     return NetworkSpec(build, target)
@@ -119,7 +120,7 @@ def noise_predictor(time_features: int = 64) -> NetworkSpec:
     :return: the spec.
     """
 
-    def build(n: Sizes) -> nn.Module:
+    def build(n: Sizes) -> Network:
         return NoisePredictor(n.replicas, n.observations, n.actions, n.actor_arch, n.actor_layer_norm, time_features)
 
     return NetworkSpec(build)
@@ -132,7 +133,7 @@ def tanh_gaussian(given_action: bool = False) -> NetworkSpec:
     :return: the spec.
     """
 
-    def build(n: Sizes) -> nn.Module:
+    def build(n: Sizes) -> Network:
         inputs = n.observations + (n.actions if given_action else 0)
         return TanhGaussian(n.replicas, inputs, n.actions, n.actor_arch)
 
@@ -147,7 +148,7 @@ def tanh_actor(target: bool = False, head_scale: float = 0.01) -> NetworkSpec:
     :return: the spec.
     """
 
-    def build(n: Sizes) -> nn.Module:
+    def build(n: Sizes) -> Network:
         return TanhActor(n.replicas, n.observations, n.actions, n.actor_arch, n.actor_layer_norm, head_scale)
 
     return NetworkSpec(build, target)
@@ -246,8 +247,11 @@ class FlowPolicy(BasePolicy):
     :param net_arch: hidden widths, a list or ``{"pi": [...], "qf": [...]}``.
     :param actor_layer_norm: whether velocity fields are normalised.
     :param critic_layer_norm: whether critics and values are normalised.
+    :param activation_fn: hidden activation of all networks, e.g. ``torch.nn.ReLU``; None: each network's own.
     :param n_critics: SB3's name of the ensemble size; overrides the setting.
     :param normalize_images: accepted for SB3; images are not supported.
+    :param features_extractor_class: accepted for SB3; observations go straight into the networks.
+    :param features_extractor_kwargs: accepted for SB3.
     :param optimizer_class: the one optimiser over all networks.
     :param optimizer_kwargs: its arguments besides the learning rate.
     """
@@ -267,11 +271,23 @@ class FlowPolicy(BasePolicy):
         net_arch: list[int] | dict[str, list[int]] | None = None,
         actor_layer_norm: bool = False,
         critic_layer_norm: bool = True,
+        activation_fn: type[nn.Module] | None = None,
         n_critics: int | None = None,
         normalize_images: bool = True,
+        features_extractor_class: type[BaseFeaturesExtractor] = FlattenExtractor,
+        features_extractor_kwargs: dict[str, Any] | None = None,
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
+        if activation_fn is not None and list(activation_fn().parameters()):
+            raise ValueError(
+                f"`activation_fn` must have no parameters, got {activation_fn.__name__}; use e.g. torch.nn.ReLU"
+            )
+        if features_extractor_class is not FlattenExtractor or features_extractor_kwargs:
+            raise NotImplementedError(
+                f"`features_extractor_class` must be FlattenExtractor without arguments, got "
+                f"{features_extractor_class.__name__}: stacked seeds share no layers; use an observation wrapper"
+            )
         super().__init__(
             observation_space,
             action_space,
@@ -286,6 +302,7 @@ class FlowPolicy(BasePolicy):
         self.seeds = [int(torch.randint(2**31, ()))] if seeds is None else list(seeds)
         self.net_arch = [512] * 4 if net_arch is None else net_arch
         self.actor_layer_norm, self.critic_layer_norm = actor_layer_norm, critic_layer_norm
+        self.activation_fn = activation_fn
         self.features_extractor = self.make_features_extractor()
         self.action_size = int(np.prod(action_space.shape))
         self.chunk_size = self.action_size * self.horizon_length
@@ -340,6 +357,8 @@ class FlowPolicy(BasePolicy):
         for module in nets.modules():
             if isinstance(module, StackedMLP):
                 module.matmul_dtype = torch.bfloat16 if self.settings.get("precision") == "bf16" else None
+                if self.activation_fn is not None:
+                    module.activation = self.activation_fn()
         return nets
 
     def set_random_seed(self, seed: int) -> None:
@@ -528,6 +547,7 @@ class FlowPolicy(BasePolicy):
             net_arch=self.net_arch,
             actor_layer_norm=self.actor_layer_norm,
             critic_layer_norm=self.critic_layer_norm,
+            activation_fn=self.activation_fn,
             optimizer_class=self.optimizer_class,
             optimizer_kwargs=self.optimizer_kwargs,
         )

@@ -115,9 +115,7 @@ def one_of(name: str, value: object, choices: Iterable[str]) -> str:
     return value
 
 
-def _describe_bounds(
-    above: float | None, at_least: float | None, at_most: float | None, below: float | None
-) -> str:
+def _describe_bounds(above: float | None, at_least: float | None, at_most: float | None, below: float | None) -> str:
     """Return the range in words, with a leading space, or nothing."""
     parts = [
         f"{sign} {bound:g}"

@@ -66,7 +66,7 @@ def test_rewards_change_nothing() -> None:
 
 def test_best_of_n_is_refused_for_want_of_a_critic() -> None:
     with pytest.raises(
-        ValueError, match="`best_of_n` must be 1, got 4: BC has no critic to choose with; use e.g. IFQL"
+        ValueError, match="`best_of_n` must be 1, got 4: BC has no critic to choose with; leave it at 1"
     ):
         small_model("bc", best_of_n=4)
 

@@ -1,7 +1,7 @@
 """Runs training programs one after the other in forked processes, and kills them where it is told to.
 
-Reads one JSON object a line, ``{"arguments": [...], "kill": [event, count] or null, "after": seconds or null}``, and
-answers with the exit code; -9 is a kill. Everything is imported once, so a run starts in milliseconds.
+Reads one JSON object a line, ``{"arguments": [...], "kill": [event, count, signal], "after": seconds}``, where the last
+two may be null, and answers with the exit code; -9 is a kill. Everything is imported once, so a run starts at once.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from typing import Any
 
 import matplotlib.pyplot  # noqa: F401  imported once, for all children
 import torch
-import torch.utils.tensorboard  # noqa: F401
+import torch.utils.tensorboard
 
 import agents.common.base
 import agents.common.checkpoint
 import zoo.callbacks
 import zoo.envs.snapshot
 import zoo.evaluation.history
-import zoo.evaluation.plots  # noqa: F401
 import zoo.train
 import zoo.training
 
@@ -37,8 +36,8 @@ EVENTS = {
 }
 
 
-def kill_at(event: str, count: int) -> None:
-    """Let this process be killed right after an event has happened for the count-th time."""
+def kill_at(event: str, count: int, by: str) -> None:
+    """Let this process get a signal right after an event has happened for the count-th time."""
     owner, name = EVENTS[event]
     call = getattr(owner, name)
     happened = 0
@@ -49,7 +48,7 @@ def kill_at(event: str, count: int) -> None:
         result = call(*args, **kwargs)
         happened += 1
         if happened == count:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), getattr(signal, by))
         return result
 
     setattr(owner, name, counted)

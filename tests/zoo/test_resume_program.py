@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,9 @@ import torch
 
 import agents
 from agents.common.checkpoint import find_checkpoints
+from zoo.cli import UsageError
 from zoo.datasets.generate import generate_dataset
+from zoo.run_folder import RunFolder, find_unfinished
 
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"
 ROOT = Path(__file__).parents[2]
@@ -42,6 +45,7 @@ class Runner:
         logs: Path,
         *more: str,
         kill: tuple[str, int] | None = None,
+        by: str = "SIGKILL",
         after: float | None = None,
         seeds: tuple[str, ...] = ("--seed", "3"),
     ) -> int:
@@ -52,7 +56,7 @@ class Runner:
         words += ["-params", *TINY, "learning_starts=4", *more]
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps({"arguments": words, "kill": kill, "after": after}) + "\n")
+        self.process.stdin.write(json.dumps({"arguments": words, "kill": kill and [*kill, by], "after": after}) + "\n")
         self.process.stdin.flush()
         return int(self.process.stdout.readline())
 
@@ -109,13 +113,14 @@ def test_the_reference_run_has_both_phases_on_one_axis(reference: Path) -> None:
 @pytest.mark.parametrize(
     "kill",
     [
-        ("update", 3),  # before the first checkpoint
         ("update", 18),  # offline
-        ("evaluation", 2),  # between an evaluation's result and its checkpoint
         ("step", 25),  # online, in the middle of a chunk and of an episode
-        ("write", 12),  # within the third checkpoint, offline
         ("write", 44),  # within a checkpoint online
-        ("model", 1),  # behind the first best model, before its checkpoint
+        ("status", 12),  # behind the last checkpoint, before the final files
+        pytest.param(("update", 3), marks=pytest.mark.slow),  # before the first checkpoint
+        pytest.param(("evaluation", 2), marks=pytest.mark.slow),  # between an evaluation's result and its checkpoint
+        pytest.param(("write", 12), marks=pytest.mark.slow),  # within the third checkpoint, offline
+        pytest.param(("model", 1), marks=pytest.mark.slow),  # behind the first best model, before its checkpoint
     ],
     ids=str,
 )
@@ -129,6 +134,7 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(
     pd.testing.assert_frame_equal(log_of(tmp_path), log_of(reference))
 
 
+@pytest.mark.slow
 def test_a_run_killed_three_times_ends_as_an_uninterrupted_one(run: Runner, reference: Path, tmp_path: Path) -> None:
     for kill in (("update", 15), ("step", 14), ("write", 11)):
         assert run(tmp_path, kill=kill) == KILLED
@@ -160,10 +166,24 @@ def test_a_run_killed_at_random_ends_as_an_uninterrupted_one(
     assert (folder_of(tmp_path, last) / "evaluations.npz").read_bytes() == (
         folder_of(reference) / "evaluations.npz"
     ).read_bytes()
-    first, second = parameters(folder_of(tmp_path, last) / f"{ENV}.zip"), parameters(folder_of(reference) / f"{ENV}.zip")
+    first, second = (parameters(folder / f"{ENV}.zip") for folder in (folder_of(tmp_path, last), folder_of(reference)))
     assert all(torch.equal(first[key], second[key]) for key in second)
 
 
+@pytest.mark.parametrize(
+    "at", [pytest.param(("update", 12), marks=pytest.mark.slow), ("step", 31)], ids=["offline", "online"]
+)
+def test_a_run_that_was_asked_to_stop_ends_as_an_uninterrupted_one(
+    run: Runner, reference: Path, tmp_path: Path, at: tuple[str, int]
+) -> None:
+    assert run(tmp_path, kill=at, by="SIGTERM") == 3
+    assert json.loads((folder_of(tmp_path) / "status.json").read_text())["state"] == "interrupted"
+    assert run(tmp_path) == 0
+    assert_same_run(tmp_path, reference)
+    pd.testing.assert_frame_equal(log_of(tmp_path), log_of(reference))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kill", [("update", 12), ("step", 31)], ids=str)
 def test_stacked_seeds_resume_together(run: Runner, tmp_path: Path, kill: tuple[str, int]) -> None:
     stack = ("--seeds", "4", "9")
@@ -175,6 +195,7 @@ def test_stacked_seeds_resume_together(run: Runner, tmp_path: Path, kill: tuple[
     assert not folder_of(tmp_path / "killed", 3).exists()
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_resumed(run: Runner, tmp_path: Path) -> None:
     assert run(tmp_path) == 0
     before = folder_of(tmp_path).stat().st_mtime_ns
@@ -183,6 +204,7 @@ def test_a_finished_run_is_not_resumed(run: Runner, tmp_path: Path) -> None:
     assert_same_run(tmp_path, tmp_path, 2)
 
 
+@pytest.mark.slow
 def test_a_run_with_other_settings_is_not_resumed(run: Runner, tmp_path: Path) -> None:
     assert run(tmp_path, kill=("update", 10)) == KILLED
     assert run(tmp_path, "gamma=0.9") == 0
@@ -190,12 +212,14 @@ def test_a_run_with_other_settings_is_not_resumed(run: Runner, tmp_path: Path) -
     assert json.loads((folder_of(tmp_path, 2) / "status.json").read_text())["state"] == "done"
 
 
+@pytest.mark.slow
 def test_resuming_without_a_seed_takes_the_unfinished_runs(run: Runner, reference: Path, tmp_path: Path) -> None:
     assert run(tmp_path, kill=("step", 10)) == KILLED
     assert run(tmp_path, seeds=()) == 0
     assert_same_run(tmp_path, reference)
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_makes_way_for_the_one_before_it(run: Runner, reference: Path, tmp_path: Path) -> None:
     assert run(tmp_path, kill=("step", 30)) == KILLED
     newest, older = find_checkpoints(folder_of(tmp_path) / "checkpoint")
@@ -204,3 +228,81 @@ def test_a_damaged_checkpoint_makes_way_for_the_one_before_it(run: Runner, refer
     (newest / "model.zip").write_bytes(content[: len(content) // 2])
     assert run(tmp_path) == 0
     assert_same_run(tmp_path, reference)
+
+
+@pytest.mark.slow
+def test_a_run_without_a_readable_checkpoint_is_not_begun_anew(run: Runner, tmp_path: Path) -> None:
+    assert run(tmp_path, kill=("step", 30)) == KILLED
+    for checkpoint in find_checkpoints(folder_of(tmp_path) / "checkpoint"):
+        (checkpoint / "model.zip").write_bytes(b"")
+    assert run(tmp_path) == 2
+
+
+# -- which run is resumed ---------------------------------------------------------------------------------------------
+
+
+RECORD = {"algo": "qam", "env": "some-v0", "settings": {"gamma": 0.9}}
+
+
+def written(logs: Path, state: str, seed: int = 3, **more: Any) -> RunFolder:
+    """Write a run folder that no process has claimed."""
+    folder = RunFolder.create(logs, "qam", "some-v0")
+    folder.write_yaml("config.yml", RECORD | {"seed": seed, "sources": ["a flag"]} | more)
+    folder.write_status(state, seed, 0, 0)
+    folder.release()
+    return folder
+
+
+def test_the_newest_unfinished_run_is_found(tmp_path: Path) -> None:
+    for state in ("running", "interrupted", "failed", "done"):
+        written(tmp_path, state)
+    found = find_unfinished(tmp_path, RECORD, [3])
+    assert found is not None
+    assert [folder.path.name for folder in found.folders] == ["some-v0_3"]
+
+
+@pytest.mark.parametrize(
+    ("record", "seeds"), [(RECORD | {"settings": {"gamma": 0.8}}, [3]), (RECORD, [4]), (RECORD, [3, 4])]
+)
+def test_a_run_of_other_settings_or_seeds_is_not_found(
+    tmp_path: Path, record: dict[str, Any], seeds: list[int]
+) -> None:
+    written(tmp_path, "running")
+    assert find_unfinished(tmp_path, record, seeds) is None
+
+
+def test_any_seed_is_found_where_none_is_asked_for(tmp_path: Path) -> None:
+    written(tmp_path, "running", seed=8)
+    found = find_unfinished(tmp_path, RECORD, None)
+    assert found is not None
+    assert found.seeds == [8]
+
+
+def test_stacked_seeds_are_found_together(tmp_path: Path) -> None:
+    stack = {"seeds": [5, 6], "folders": ["some-v0_1", "some-v0_2"]}
+    for seed in (5, 6):
+        written(tmp_path, "running", seed=seed, **stack)
+    found = find_unfinished(tmp_path, RECORD, [5, 6])
+    assert found is not None
+    assert [folder.path.name for folder in found.folders] == stack["folders"]
+
+
+def test_a_finished_run_is_named_and_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = written(tmp_path, "done")
+    assert find_unfinished(tmp_path, RECORD, [3]) is None
+    assert f"{folder.path} is a finished run of these settings" in capsys.readouterr().err
+
+
+def test_a_run_that_another_process_is_at_is_refused(tmp_path: Path) -> None:
+    folder = written(tmp_path, "running")
+    assert folder.claim()
+    with pytest.raises(UsageError, match=r"another process is training .*some-v0_1; wait for its end"):
+        find_unfinished(tmp_path, RECORD, [3])
+
+
+def test_a_folder_whose_run_was_killed_before_it_began_is_passed_over(tmp_path: Path) -> None:
+    expected = written(tmp_path, "running")
+    RunFolder.create(tmp_path, "qam", "some-v0")
+    found = find_unfinished(tmp_path, RECORD, [3])
+    assert found is not None
+    assert found.folders[0].path == expected.path

@@ -91,7 +91,7 @@ def _owners(path: str, owner: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _kind(path: str, value: Any) -> str:
-    """Return how an attribute is saved: ``plain``, ``space``, ``physics``, ``part`` (its own attributes), ``as built``."""
+    """Return how an attribute is saved: ``plain``, ``space``, ``physics``, ``part`` (by its own), or ``as built``."""
     if isinstance(value, gymnasium.Space):
         return "space"
     if type(value).__module__.startswith("mujoco.") and type(value).__name__ in ("MjModel", "MjData"):

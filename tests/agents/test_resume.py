@@ -1,0 +1,283 @@
+"""Checkpoints: training that goes on from one, in a new model and new environments, differs in no bit."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+import warnings
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecNormalize
+
+from agents.common import checkpoint
+from agents.common.base import FlowQLearning
+from agents.common.checkpoint import find_checkpoints, load_checkpoint, save_checkpoint
+from tests.common.toys import assert_same, parameters_of, tiny_model, toy_dataset
+from tests.zoo.envs.toys import ToyEnv
+from zoo.envs.make import make_env
+from zoo.envs.snapshot import ResumableEnv
+
+STEPS = 40
+
+
+class SaveAt(BaseCallback):
+    """Writes one checkpoint between steps, and stops training behind it if asked to."""
+
+    def __init__(self, step: int, folder: Path, stop: bool = False) -> None:
+        super().__init__()
+        self.step, self.folder, self.stop = step, folder, stop
+
+    def _on_rollout_start(self) -> None:
+        if self.model.num_timesteps == self.step:
+            save_checkpoint(self.model, self.folder, note="kept")
+
+    def _on_step(self) -> bool:
+        return not (self.stop and find_checkpoints(self.folder))
+
+
+def environments(count: int = 1, **more: Any) -> VecEnv:
+    return make_vec_env(ToyEnv, n_envs=count, seed=0, wrapper_class=ResumableEnv, **more)
+
+
+def model_on(env: VecEnv, **settings: Any) -> FlowQLearning:
+    settings = {"learning_starts": 6, "buffer_size": 24, "horizon_length": 3, **settings}
+    model = tiny_model(env=env, **settings)  # type: ignore[arg-type]  # a vectorised environment
+    model.load_dataset(toy_dataset(30, 3))
+    return model
+
+
+def finished(folder: Path, *, resume: bool, envs: int = 1, make: Any = environments, **settings: Any) -> FlowQLearning:
+    """Train in both phases, without a break or with a new model that goes on from a checkpoint at the middle."""
+    offline, middle = 4, 4 + STEPS // 2 // envs * envs
+    model = model_on(make(envs), **settings)
+    model.learn_offline(offline)
+    if not resume:
+        return model.learn(STEPS, SaveAt(middle, folder), reset_num_timesteps=False)
+    model.learn(STEPS, SaveAt(middle, folder, stop=True), reset_num_timesteps=False)
+    forget_all_randomness()
+    other = model_on(make(envs), **settings)
+    assert load_checkpoint(other, find_checkpoints(folder)[0]) == {"note": "kept"}
+    return other.learn(offline + STEPS - other.num_timesteps, reset_num_timesteps=False)
+
+
+def forget_all_randomness() -> None:
+    random.seed(11)
+    np.random.seed(12)
+    torch.manual_seed(13)
+
+
+def assert_same_training(first: FlowQLearning, second: FlowQLearning) -> None:
+    assert_same(parameters_of(first), parameters_of(second))
+    assert (first.num_timesteps, first._n_updates) == (second.num_timesteps, second._n_updates)
+    for name in ("observations", "actions", "rewards", "dones"):
+        assert torch.equal(getattr(first.replay_buffer, name), getattr(second.replay_buffer, name)), name
+    np.testing.assert_array_equal(first._last_obs, second._last_obs)
+    assert [dict(info, t=0) for info in first.ep_info_buffer] == [dict(info, t=0) for info in second.ep_info_buffer]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"envs": 2},
+        {"envs": 2, "seeds": [1, 2]},
+        {"train_freq": 4, "gradient_steps": 2},
+        {"balanced_sampling": True, "batch_size": 8},
+        {"best_of_n": 3, "learning_rate": lambda left: 1e-3 * left},
+        {"action_noise": NormalActionNoise(np.zeros(2), np.ones(2))},
+        {"action_noise": OrnsteinUhlenbeckActionNoise(np.zeros(2), np.ones(2))},
+    ],
+    ids=lambda settings: "-".join(settings) or "default",
+)
+def test_resumed_training_is_the_same_to_the_last_bit(tmp_path: Path, settings: dict[str, Any]) -> None:
+    whole = finished(tmp_path / "whole", resume=False, **settings)
+    assert_same_training(finished(tmp_path / "killed", resume=True, **settings), whole)
+
+
+def test_normalisation_statistics_resume(tmp_path: Path) -> None:
+    def make(count: int) -> VecEnv:
+        return VecNormalize(environments(count))
+
+    whole = finished(tmp_path / "whole", resume=False, make=make, envs=2)
+    assert_same_training(finished(tmp_path / "killed", resume=True, make=make, envs=2), whole)
+
+
+@pytest.mark.slow
+def test_environments_in_other_processes_resume(tmp_path: Path) -> None:
+    def make(count: int) -> VecEnv:
+        return environments(count, vec_env_cls=SubprocVecEnv)
+
+    whole = finished(tmp_path / "whole", resume=False, make=make, envs=2)
+    assert_same_training(finished(tmp_path / "killed", resume=True, make=make, envs=2), whole)
+
+
+def test_offline_training_resumes(tmp_path: Path) -> None:
+    whole = model_on(environments())
+    whole.learn_offline(9)
+    first = model_on(environments())
+    first.learn_offline(5)
+    save_checkpoint(first, tmp_path)
+    forget_all_randomness()
+    second = model_on(environments())
+    load_checkpoint(second, find_checkpoints(tmp_path)[0])
+    second.learn_offline(4)
+    assert second.offline_steps == 9
+    assert_same(parameters_of(second), parameters_of(whole))
+
+
+def test_an_environment_that_cannot_be_saved_begins_a_new_episode_and_says_so(tmp_path: Path) -> None:
+    class Opaque(ToyEnv):
+        def __init__(self) -> None:
+            super().__init__()
+            self.generator = (n for n in range(3))
+
+    def make() -> VecEnv:
+        return make_vec_env(Opaque, n_envs=1, seed=0, wrapper_class=ResumableEnv)
+
+    model = model_on(make())
+    with pytest.warns(UserWarning, match=r"`env.env.generator` cannot be saved.*begins a new episode"):
+        model.learn(STEPS, SaveAt(20, tmp_path))
+    other = model_on(make())
+    with pytest.warns(UserWarning, match="the environments' state is not known: new episodes begin"):
+        load_checkpoint(other, find_checkpoints(tmp_path)[0])
+    last = other.replay_buffer.dataset_size + 19
+    assert other.replay_buffer.dones[last]
+    assert other._last_episode_starts.all()
+    other.learn(5, reset_num_timesteps=False)
+
+
+# -- the files --------------------------------------------------------------------------------------------------------
+
+
+def test_the_last_two_checkpoints_are_kept(tmp_path: Path) -> None:
+    model = tiny_model(env=environments())
+    for _ in range(4):
+        model.learn_offline(1, dataset=None if model.num_timesteps else toy_dataset(30, 3))
+        save_checkpoint(model, tmp_path)
+    assert [path.name for path in find_checkpoints(tmp_path)] == ["step_000000004.0", "step_000000003.0"]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_second_checkpoint_of_one_step_is_the_newer(tmp_path: Path) -> None:
+    model = tiny_model(env=environments())
+    names = [save_checkpoint(model, tmp_path).name for _ in range(2)]
+    assert [path.name for path in find_checkpoints(tmp_path)] == names[::-1]
+
+
+def test_a_failed_write_leaves_the_old_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model(env=environments())
+    first = save_checkpoint(model, tmp_path)
+
+    def full(path: Path) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(checkpoint, "sync", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_checkpoint(model, tmp_path)
+    assert list(tmp_path.iterdir()) == [first]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".step_000000000.0").mkdir()
+    (tmp_path / ".step_000000000.0" / "model.zip").write_bytes(b"half")
+    saved = save_checkpoint(tiny_model(env=environments()), tmp_path)
+    assert list(tmp_path.iterdir()) == [saved]
+
+
+def test_a_checkpoint_holds_the_online_part_of_the_buffer_only(tmp_path: Path) -> None:
+    model = tiny_model(env=environments())
+    model.load_dataset(toy_dataset(20_000, 3))
+    model.learn(4)
+    saved = save_checkpoint(model, tmp_path)
+    assert os.path.getsize(saved / "tensors.pt") < 60_000
+
+
+def test_tensors_load_without_executing_anything(tmp_path: Path) -> None:
+    model = tiny_model(env=environments())
+    model.learn(4)
+    saved = save_checkpoint(model, tmp_path)
+    assert set(torch.load(saved / "tensors.pt", weights_only=True)) == {"random", "buffer"}
+
+
+# -- snapshots of environments ----------------------------------------------------------------------------------------
+
+
+def trace(env: gymnasium.Env[Any, Any], actions: np.ndarray) -> list[tuple[Any, ...]]:
+    found = []
+    for action in actions:
+        observation, reward, terminated, truncated, info = env.step(action)
+        found.append((observation.tobytes(), float(reward), terminated, truncated, info.get("success")))
+        if terminated or truncated:
+            found.append((env.reset()[0].tobytes(),))
+    return found
+
+
+@pytest.mark.parametrize(
+    "env_id",
+    [
+        "Pendulum-v1",
+        "Hopper-v5",
+        "pointmaze-medium-singletask-task1-v0",
+        "pointmaze-teleport-singletask-task1-v0",
+        "antmaze-medium-singletask-task1-v0",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in (
+                "humanoidmaze-medium-singletask-task1-v0",
+                "antsoccer-arena-singletask-task1-v0",
+                "cube-double-singletask-task1-v0",
+                "scene-singletask-task4-v0",
+                "puzzle-3x3-singletask-task1-v0",
+            )
+        ),
+    ],
+)
+def test_an_environment_goes_on_in_another_one_to_the_last_bit(env_id: str) -> None:
+    first, second = (ResumableEnv(make_env(env_id, max_episode_steps=40)) for _ in range(2))
+    draw = np.random.default_rng(0)
+    actions = draw.uniform(first.action_space.low, first.action_space.high, (75, *first.action_space.shape))
+    actions = actions.astype(np.float32)
+    first.reset(seed=1)
+    trace(first, actions[:25])
+    state = first.snapshot()
+    expected = trace(first, actions[25:])
+    second.reset(seed=2)
+    trace(second, actions[:3])
+    second.restore(state)
+    assert trace(second, actions[25:]) == expected
+
+
+def test_a_wrapper_around_a_second_environment_is_not_taken_for_restorable() -> None:
+    env = ToyEnv()
+    env.other = ToyEnv()  # type: ignore[attr-defined]
+    wrapped = ResumableEnv(env)
+    assert wrapped.snapshot() is None
+    assert wrapped.obstacle == "`env.other` is a second environment"
+
+
+def test_an_object_that_pickles_its_arguments_only_is_not_taken_for_restorable() -> None:
+    class Lossy(gymnasium.utils.EzPickle):
+        pass
+
+    env = ToyEnv()
+    env.part = Lossy()  # type: ignore[attr-defined]
+    wrapped = ResumableEnv(env)
+    assert wrapped.snapshot() is None
+    assert "pickles its constructor's arguments only" in str(wrapped.obstacle)
+
+
+def test_a_snapshot_is_made_of_plain_bytes() -> None:
+    env = ResumableEnv(ToyEnv())
+    env.reset(seed=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert set(pickle.loads(env.snapshot())) == {"env"}

@@ -1,0 +1,430 @@
+"""A flow policy behaves as users of Stable-Baselines3 expect of an off-policy algorithm; SB3's tools are unmodified."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+import pytest
+import stable_baselines3
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.callbacks import (
+    CallbackList,
+    CheckpointCallback,
+    EvalCallback,
+    EveryNTimesteps,
+    ProgressBarCallback,
+    StopTrainingOnMaxEpisodes,
+    StopTrainingOnRewardThreshold,
+)
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise, VectorizedActionNoise
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize, VecVideoRecorder
+
+import agents
+from agents.common.base import FlowQLearning, UnsupportedSpaceError
+from agents.common.networks import StackedMLP
+from tests.common.toys import TINY, assert_same, parameters_of, space_env, tiny_model, toy_dataset
+from tests.envs import SpacesEnv
+
+ROOT = Path(__file__).parents[2]
+
+
+class RenderedEnv(SpacesEnv):
+    """Draws one grey picture."""
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 30}
+    render_mode = "rgb_array"
+
+    def render(self) -> np.ndarray:
+        return np.full((16, 16, 3), 128, np.uint8)
+
+
+def vector(count: int, episode_length: int = 20) -> DummyVecEnv:
+    return make_vec_env(lambda: SpacesEnv(4, 2, episode_length), n_envs=count)  # type: ignore[return-value]
+
+
+# -- training ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("train_freq", "gradient_steps", "steps", "updates"),
+    [
+        (1, 1, 30, 20),
+        (4, 1, 32, 6),
+        ((4, "step"), 2, 32, 12),
+        ((1, "episode"), 3, 40, 6),
+        (4, -1, 32, 24),
+        (1, 0, 30, 0),
+    ],
+)
+def test_updates_follow_train_freq_and_gradient_steps(
+    train_freq: Any, gradient_steps: int, steps: int, updates: int
+) -> None:
+    model = tiny_model(train_freq=train_freq, gradient_steps=gradient_steps, learning_starts=10)
+    model.learn(steps)
+    assert model.num_timesteps == steps
+    assert model._n_updates == updates
+    assert model.logger.name_to_value["train/n_updates"] == updates or not updates
+
+
+def test_minus_one_gradient_steps_follow_the_number_of_environments() -> None:
+    model = tiny_model(env=vector(2), train_freq=3, gradient_steps=-1, learning_starts=0)
+    model.learn(6)
+    assert model._n_updates == 6
+
+
+@pytest.mark.parametrize("noise", [NormalActionNoise, OrnsteinUhlenbeckActionNoise])
+def test_action_noise_moves_actions_and_is_made_one_per_environment(noise: Any) -> None:
+    silent, noisy = (
+        tiny_model(env=vector(2), action_noise=each, learning_starts=0)
+        for each in (None, noise(np.zeros(2), 0.5 * np.ones(2)))
+    )
+    for model in (silent, noisy):
+        model.learn(2)
+    assert isinstance(noisy.action_noise, VectorizedActionNoise)
+    assert not torch.equal(silent.replay_buffer.actions, noisy.replay_buffer.actions)
+    assert noisy.replay_buffer.actions.abs().max() <= 1
+
+
+def test_n_steps_means_returns_of_single_actions() -> None:
+    settings = {name: value for name, value in TINY.items() if name != "horizon_length"}
+    model = agents.QAM("MlpPolicy", SpacesEnv(4, 2), n_steps=3, **settings)
+    assert (model.horizon_length, model.action_chunking, model.policy.horizon_length) == (3, False, 1)
+    assert isinstance(model.replay_buffer, NStepReplayBuffer)
+    assert model.replay_buffer.n_steps == 3
+
+
+def test_n_steps_and_another_horizon_are_refused() -> None:
+    with pytest.raises(
+        ValueError, match="`n_steps` and `horizon_length` both set the length of the return, got 2 and 3"
+    ):
+        tiny_model(n_steps=2, horizon_length=3)
+
+
+def test_normalised_environments_train_on_original_observations() -> None:
+    env = VecNormalize(vector(2), norm_obs=True, norm_reward=True)
+    model = tiny_model(env=env, learning_starts=4)
+    model.learn(20)
+    raw = env.get_original_obs()
+    assert model.replay_buffer is not None
+    last = model.replay_buffer._observations[model.replay_buffer._pending]
+    np.testing.assert_array_equal(last.numpy(), raw)
+    batch = model.replay_buffer.sample(8, env)
+    assert batch.rewards.abs().max() < 10
+    mean, _ = evaluate_policy(model, model.get_env(), n_eval_episodes=2, warn=False)
+    assert np.isfinite(mean)
+
+
+def test_trajectories_end_where_training_starts_anew() -> None:
+    """SB3 resets the environment at each `learn`; the old episode must not run on into the new one."""
+    model = tiny_model(learning_starts=100)
+    model.learn(7)
+    model.learn(7)
+    assert model.replay_buffer is not None
+    assert model.replay_buffer.dones[:14].tolist() == [False] * 6 + [True] + [False] * 7
+    assert model.replay_buffer.timeouts[6]
+
+
+def test_policy_arguments_reach_networks_and_optimiser(tmp_path: Path) -> None:
+    arguments = {"net_arch": {"pi": [8], "qf": [12]}, "n_critics": 4, "activation_fn": torch.nn.Tanh}
+    arguments |= {"optimizer_class": torch.optim.AdamW, "optimizer_kwargs": {"weight_decay": 0.5}}
+    model = tiny_model(policy_kwargs=arguments)
+    model.learn(12)
+    model.save(tmp_path / "model")
+    for policy in (model.policy, agents.QAM.load(tmp_path / "model", device="cpu").policy):
+        shapes = {tuple(value.shape) for name, value in policy.nets.named_parameters() if "critic.mlp.biases" in name}
+        assert shapes == {(1, 4, 12), (1, 4, 1)}
+        assert isinstance(policy.optimizer, torch.optim.AdamW)
+        assert policy.optimizer.param_groups[0]["weight_decay"] == 0.5
+        stacks = [module for module in policy.nets.modules() if isinstance(module, StackedMLP)]
+        assert {type(module.activation) for module in stacks} == {torch.nn.Tanh}
+
+
+def test_an_activation_with_parameters_is_refused() -> None:
+    with pytest.raises(ValueError, match="`activation_fn` must have no parameters, got PReLU"):
+        tiny_model(policy_kwargs={"activation_fn": torch.nn.PReLU})
+
+
+# -- acting -----------------------------------------------------------------------------------------------------------
+
+
+def test_predict_takes_one_observation_or_any_number_of_them() -> None:
+    model = tiny_model(env=vector(2))
+    assert model.predict(np.zeros(4, np.float32))[0].shape == (2,)
+    for rows in (1, 3, 10):
+        actions, state = model.predict(np.zeros((rows, 4), np.float32))
+        assert actions.shape == (rows, 2)
+        assert state is not None
+        assert len(state[0]) == rows
+
+
+def test_a_chunk_is_played_open_loop_through_the_state() -> None:
+    model = tiny_model(horizon_length=3)
+    _, state = model.predict(np.zeros((2, 4), np.float32), deterministic=True)
+    kept = state[0].copy()
+    second, state = model.predict(np.ones((2, 4), np.float32), state, deterministic=True)
+    np.testing.assert_array_equal(second, kept[:, 1])
+    third, state = model.predict(np.ones((2, 4), np.float32), state, deterministic=True)
+    np.testing.assert_array_equal(third, kept[:, 2])
+    fourth, _ = model.predict(np.ones((2, 4), np.float32), state, deterministic=True)
+    np.testing.assert_array_equal(fourth, model.predict(np.ones((2, 4), np.float32), deterministic=True)[0])
+
+
+def test_an_episode_start_drops_the_chunk_of_that_row_only() -> None:
+    model = tiny_model(horizon_length=3)
+    _, state = model.predict(np.zeros((2, 4), np.float32), deterministic=True)
+    seen = np.ones((2, 4), np.float32)
+    actions, after = model.predict(seen, state, np.array([True, False]), deterministic=True)
+    np.testing.assert_array_equal(actions[1], state[0][1, 1])
+    np.testing.assert_array_equal(actions[0], model.predict(seen[0], deterministic=True)[0])
+    assert after[1].tolist() == [1, 2]
+    assert state[1].tolist() == [1, 1], "the state that was handed in is left as it was"
+
+
+def test_training_plays_chunks_open_loop_until_the_episode_ends() -> None:
+    model = tiny_model(horizon_length=3, learning_starts=0, env=SpacesEnv(4, 2, episode_length=4))
+    plans: list[int] = []
+    plan = model.policy._plan_rows
+
+    def counted(*args: Any) -> Any:
+        plans.append(model.num_timesteps)
+        return plan(*args)
+
+    model.policy._plan_rows = counted  # type: ignore[method-assign]
+    model.learn(8)
+    assert plans == [0, 3, 4, 7]
+
+
+def test_the_actor_is_a_policy_that_acts_and_is_saved(tmp_path: Path) -> None:
+    actor = tiny_model().policy.actor
+    assert isinstance(actor, BasePolicy)
+    actor.save(tmp_path / "actor.pkl")
+    seen = np.ones((3, 4), np.float32)
+    again = type(actor).load(tmp_path / "actor.pkl", device="cpu")
+    np.testing.assert_array_equal(
+        again.predict(seen, deterministic=True)[0], actor.predict(seen, deterministic=True)[0]
+    )
+
+
+# -- saving -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_compiled_policy_is_saved_and_loaded(tmp_path: Path) -> None:
+    model = tiny_model()
+    expected = parameters_of(model)
+    model.policy = torch.compile(model.policy)  # type: ignore[assignment]
+    model.save(tmp_path / "model")
+    assert_same(parameters_of(agents.QAM.load(tmp_path / "model", device="cpu")), expected)
+
+
+def test_parameters_are_got_and_set(tmp_path: Path) -> None:
+    source, target = tiny_model(seed=0), tiny_model(seed=1)
+    assert list(source.get_parameters()) == ["policy", "policy.optimizer"]
+    target.set_parameters(source.get_parameters())
+    assert_same(parameters_of(target), parameters_of(source))
+    with pytest.raises(ValueError, match="nonsense"):
+        target.set_parameters({**source.get_parameters(), "nonsense": {}})
+
+
+def test_replay_buffer_is_saved_loaded_and_extended(tmp_path: Path) -> None:
+    model = tiny_model(env=SpacesEnv(4, 2, episode_length=6))
+    model.learn(20)
+    model.save_replay_buffer(tmp_path / "buffer.pkl")
+    other = tiny_model()
+    other.load_replay_buffer(tmp_path / "buffer.pkl")
+    old, new = model.replay_buffer, other.replay_buffer
+    assert isinstance(new, ReplayBuffer)
+    for name in ("observations", "actions", "rewards", "dones", "timeouts"):
+        assert torch.equal(getattr(old, name), getattr(new, name)), name
+    infos = [[{"TimeLimit.truncated": bool(value)}] for value in old.timeouts]
+    new.extend(old.observations, old.observations, old.actions, old.rewards, old.dones, infos)
+    assert new.full
+
+
+def test_added_transitions_of_another_trajectory_are_not_joined_to_the_last_one() -> None:
+    buffer = tiny_model(horizon_length=2).replay_buffer
+    states, action = np.arange(12, dtype=np.float32).reshape(3, 1, 4), np.zeros((1, 2), np.float32)
+    buffer.add(states[0], states[1], action, np.ones(1), np.zeros(1), [{}])
+    buffer.add(states[2], states[0], action, np.ones(1), np.zeros(1), [{}])
+    batch = buffer.batch_of(torch.tensor([[[0, 1]]]))
+    np.testing.assert_array_equal(batch.next_observations[0, 0], states[1, 0])
+    assert batch.valid.item() == 0
+
+
+def test_loading_for_a_device_that_is_not_there_falls_back_to_the_cpu(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    tiny_model().save(tmp_path / "model")
+    assert agents.QAM.load(tmp_path / "model", device="cuda").device.type == "cpu"
+
+
+# -- SB3's tools ------------------------------------------------------------------------------------------------------
+
+
+def test_sb3s_callbacks_run_in_both_phases(tmp_path: Path) -> None:
+    model = tiny_model(learning_starts=2)
+    evaluation = EvalCallback(
+        make_vec_env(lambda: SpacesEnv(4, 2, 5), n_envs=2), eval_freq=10, n_eval_episodes=2, log_path=str(tmp_path),
+        best_model_save_path=str(tmp_path), verbose=0,
+    )  # fmt: skip
+    saving = CheckpointCallback(save_freq=15, save_path=str(tmp_path / "saved"), save_replay_buffer=True)
+    counting = EvalCallback(SpacesEnv(4, 2, 5), eval_freq=1, n_eval_episodes=1, verbose=0)
+    callbacks = CallbackList([evaluation, saving, EveryNTimesteps(20, counting), ProgressBarCallback()])
+    model.learn_offline(30, callbacks, dataset=toy_dataset())
+    model.learn(20, callbacks, reset_num_timesteps=False)
+    with np.load(tmp_path / "evaluations.npz") as found:
+        assert found["timesteps"].tolist() == [10, 20, 30, 40, 50]
+        assert (found["results"] == -5).all()
+    names = sorted(path.name for path in (tmp_path / "saved").glob("*.zip"))
+    assert names == ["rl_model_15_steps.zip", "rl_model_30_steps.zip", "rl_model_45_steps.zip"]
+    assert counting.n_calls == 2
+    assert agents.QAM.load(tmp_path / "best_model", device="cpu").num_timesteps == 10
+
+
+@pytest.mark.parametrize("offline", [True, False], ids=["offline", "online"])
+def test_a_callback_stops_training_at_a_reward(offline: bool) -> None:
+    stop = StopTrainingOnRewardThreshold(reward_threshold=-6)
+    evaluation = EvalCallback(
+        SpacesEnv(4, 2, 5), callback_on_new_best=stop, eval_freq=6, n_eval_episodes=1, verbose=0, warn=False
+    )
+    model = tiny_model()
+    if offline:
+        model.learn_offline(40, evaluation, dataset=toy_dataset())
+    else:
+        model.learn(40, evaluation)
+    assert model.num_timesteps == 6
+
+
+def test_a_callback_stops_training_after_some_episodes() -> None:
+    model = tiny_model(env=SpacesEnv(4, 2, 5))
+    model.learn(100, StopTrainingOnMaxEpisodes(max_episodes=3))
+    assert model.num_timesteps == 15
+
+
+def test_evaluate_policy_scores_several_environments_at_once() -> None:
+    model = tiny_model(horizon_length=3)
+    returns, lengths = evaluate_policy(model, vector(3, 7), n_eval_episodes=5, return_episode_rewards=True)
+    assert returns == [-7] * 5
+    assert lengths == [7] * 5
+
+
+def test_episodes_are_recorded_as_videos(tmp_path: Path) -> None:
+    pytest.importorskip("moviepy")
+    env = VecVideoRecorder(
+        DummyVecEnv([lambda: RenderedEnv(4, 2)]),
+        str(tmp_path),
+        record_video_trigger=lambda step: step == 0,
+        video_length=6,
+    )
+    model = tiny_model(env=env, learning_starts=0)
+    observations, state = env.reset(), None
+    starts = np.ones(1, bool)
+    for _ in range(8):
+        actions, state = model.predict(observations, state, starts)
+        observations, _, starts, _ = env.step(actions)
+    env.close()
+    (video,) = tmp_path.glob("*.mp4")
+    assert video.stat().st_size > 0
+
+
+# -- what is not supported --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", ["CnnPolicy", "MultiInputPolicy"])
+def test_policies_for_other_observations_are_refused_by_name(policy: str) -> None:
+    with pytest.raises(UnsupportedSpaceError, match=f"flat Box observations with `MlpPolicy`, got `{policy}`"):
+        agents.QAM(policy, SpacesEnv(4, 2))
+
+
+def test_hindsight_replay_is_refused_with_its_dict_observations() -> None:
+    box = spaces.Box(-1, 1, (2,))
+    goals = space_env(spaces.Dict({"observation": box, "achieved_goal": box, "desired_goal": box}))
+    with pytest.raises(NotImplementedError, match="got a Dict space"):
+        agents.QAM("MlpPolicy", goals, replay_buffer_class=stable_baselines3.HerReplayBuffer)
+
+
+def test_a_features_extractor_is_refused() -> None:
+    from stable_baselines3.common.torch_layers import NatureCNN
+
+    with pytest.raises(NotImplementedError, match=re.escape("`features_extractor_class` must be FlattenExtractor")):
+        tiny_model(policy_kwargs={"features_extractor_class": NatureCNN})
+
+
+def test_state_dependent_exploration_is_refused() -> None:
+    with pytest.raises(TypeError, match="use_sde"):
+        tiny_model(use_sde=True)
+
+
+# -- two phases -------------------------------------------------------------------------------------------------------
+
+
+def test_offline_training_without_a_dataset_is_refused() -> None:
+    with pytest.raises(ValueError, match="offline training needs a dataset, the buffer holds none"):
+        tiny_model().learn_offline(1)
+
+
+def test_an_offline_phase_lets_the_policy_act_at_once_and_updates_wait_for_learning_starts() -> None:
+    model = tiny_model(learning_starts=8, horizon_length=3)
+    model.learn_offline(3, dataset=toy_dataset())
+    torch_state = model.policy.generator.get_state()
+    model.learn(20, reset_num_timesteps=False)
+    assert not torch.equal(model.policy.generator.get_state(), torch_state)
+    assert (model.num_timesteps, model.offline_steps, model._n_updates) == (23, 3, 3 + 12)
+
+
+def test_stacked_seeds_train_online_with_an_environment_each() -> None:
+    model = tiny_model(env=vector(2), seeds=[1, 2], learning_starts=4)
+    model.learn_offline(2, dataset=toy_dataset())
+    model.learn(20, reset_num_timesteps=False)
+    assert model._n_updates > 2
+    first, second = (parameters_of(model.replica(k)) for k in range(2))
+    assert all(not torch.equal(first[name], second[name]) for name in first if name.startswith("nets."))
+    rings = model.replay_buffer.actions[60:].unflatten(0, (2, -1))
+    assert not torch.equal(rings[0, :10], rings[1, :10])
+
+
+def test_sparse_rewards_hold_online() -> None:
+    class Rewarded(SpacesEnv):
+        def step(self, action: np.ndarray) -> Any:
+            observation, _, terminated, truncated, info = super().step(action)
+            return observation, -3.0 * (self.elapsed % 2), terminated, truncated, info
+
+    model = tiny_model(env=Rewarded(4, 2), sparse=True)
+    model.learn(4)
+    assert model.replay_buffer.rewards[:4].tolist() == [-1, 0, -1, 0]
+
+
+def test_the_readmes_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a short episode, a toy dataset and few gradient steps in the place of OGBench's download."""
+    import ogbench
+
+    text = (ROOT / "README.md").read_text()
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "learn_offline" in block]
+    env = gymnasium.wrappers.TimeLimit(SpacesEnv(2, 2), 12)
+    monkeypatch.setattr(ogbench, "make_env_and_datasets", lambda *_: (env, toy_dataset(60, 2, 2), None))
+    monkeypatch.setattr(agents.QAM, "learn_offline", few_steps(agents.QAM.learn_offline))
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["model"].num_timesteps == 2
+    assert names["done"]
+    assert len(code.strip().splitlines()) <= 18
+
+
+def few_steps(learn_offline: Any) -> Any:
+    """Return the method with two gradient steps."""
+
+    def learn(model: FlowQLearning, gradient_steps: int, **more: Any) -> FlowQLearning:
+        model.set_logger(configure(None, []))
+        return learn_offline(model, 2, **more)
+
+    return learn

@@ -1,0 +1,255 @@
+"""Algorithms of Stable-Baselines3 and its contrib package through the same door: same data, evaluation and run folder.
+
+They train online, with the dataset in front of their replay buffer (``preload``), in half of every batch (``balanced``)
+or not at all (``none``).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import sb3_contrib
+import stable_baselines3
+import torch
+from numpy.typing import NDArray
+from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
+from stable_baselines3.common.vec_env import VecNormalize
+
+from agents import registry
+from agents.common.base import available_device
+from agents.common.buffer import Arrays, SequenceReplayBuffer
+from agents.common.validation import boolean, integer, number, unknown_name_message
+
+# constructor arguments that are no settings of the method, or that mean another way to store data
+NOT_SETTINGS = {
+    "self", "policy", "env", "replay_buffer_class", "replay_buffer_kwargs", "optimize_memory_usage", "n_steps",
+    "action_noise", "use_sde", "sde_sample_freq", "use_sde_at_warmup", "stats_window_size", "tensorboard_log",
+    "policy_kwargs", "verbose", "seed", "device", "_init_setup_model",
+}  # fmt: skip
+
+
+class TransitionReplayBuffer(SequenceReplayBuffer):
+    """The same storage, sampled as SB3's algorithms expect it: single transitions, no seed axis."""
+
+    def sample(self, batch_size: int, env: VecNormalize | None = None) -> ReplayBufferSamples:  # type: ignore[override]
+        """Sample transitions.
+
+        :param batch_size: B.
+        :param env: normalises observations and rewards, if given.
+        :return: the transitions, (B, ...).
+        """
+        batch = super().sample(batch_size, env)
+        return ReplayBufferSamples(
+            observations=batch.observations[0],
+            actions=batch.actions[0],
+            next_observations=batch.next_observations[0],
+            dones=1 - batch.discounts[0].unsqueeze(1),  # the buffer's own discount is 1, so this is the mask
+            rewards=batch.rewards[0].unsqueeze(1),
+        )
+
+
+class Planner:
+    """Lets an evaluation play a policy's most likely action, one step at a time.
+
+    :param model: whose policy.
+    """
+
+    horizon_length = 1
+    num_replicas = 1
+
+    def __init__(self, model: OffPolicyAlgorithm) -> None:
+        self.model = model
+
+    def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        """Return no noise at all.
+
+        :param rows: number of plans.
+        :param generator: not used.
+        :return: an empty mapping.
+        """
+        return {}
+
+    def plan(self, observations: NDArray[Any], noise: Mapping[str, torch.Tensor]) -> NDArray[Any]:
+        """Return the next action in every row.
+
+        :param observations: (1, N, O).
+        :param noise: empty.
+        :return: (1, N, 1, A).
+        """
+        actions, _ = self.model.policy.predict(observations[0], deterministic=True)
+        return actions[None, :, None]
+
+
+class Baseline(OffPolicyAlgorithm):
+    """What the training program asks of an algorithm, in front of one of SB3's.
+
+    :param policy: ``"MlpPolicy"``.
+    :param env: environment, or None when loading.
+    :param seeds: one seed.
+    :param net_arch: hidden widths; None takes SB3's.
+    :param noise_std: standard deviation of Gaussian noise on executed actions, in [-1, 1] units, >= 0.
+    :param sparse: whether online rewards become -1 where they are not zero (the dataset's are changed on loading).
+    :param balanced_sampling: whether half of every batch comes from the dataset.
+    :param policy_kwargs: arguments of the policy.
+    :param verbose: 0 silent, 1 info, 2 debug.
+    :param device: where the networks and the data live.
+    :param _init_setup_model: whether to build the networks at once.
+    :param settings: SB3's arguments of the algorithm.
+    """
+
+    offline_steps = 0
+
+    def __init__(
+        self,
+        policy: Any,
+        env: Any,
+        *,
+        seeds: Sequence[int] | None = None,
+        net_arch: list[int] | dict[str, list[int]] | None = None,
+        noise_std: float = 0.0,
+        sparse: bool = False,
+        balanced_sampling: bool = False,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        device: torch.device | str = "auto",
+        _init_setup_model: bool = True,
+        **settings: Any,
+    ) -> None:
+        if seeds is not None and len(seeds) > 1:
+            raise ValueError(
+                f"`{type(self).__name__}` trains one seed at a time, got {len(seeds)}; give one with --seed"
+            )
+        own = {"net_arch": net_arch, "noise_std": number("noise_std", noise_std, at_least=0)}
+        own |= {
+            "sparse": boolean("sparse", sparse),
+            "balanced_sampling": boolean("balanced_sampling", balanced_sampling),
+        }
+        _check(settings)
+        self._recorded = {**self.setting_defaults(), **own, **settings}
+        self._last_info: dict[str, torch.Tensor] = {}
+        super().__init__(
+            policy,
+            env,
+            **settings,
+            replay_buffer_class=TransitionReplayBuffer,
+            replay_buffer_kwargs={"gamma": 1.0, "sparse": sparse, "balanced": balanced_sampling},
+            policy_kwargs={**({} if net_arch is None else {"net_arch": net_arch}), **(policy_kwargs or {})},
+            seed=None if seeds is None else seeds[0],
+            verbose=verbose,
+            device=available_device(device),
+            _init_setup_model=_init_setup_model,  # type: ignore[call-arg]  # the algorithm's, not the base class's
+        )
+        if noise_std and env is not None:
+            self.action_noise = NormalActionNoise(*(x * np.ones(self.action_space.shape) for x in (0.0, noise_std)))
+
+    @classmethod
+    def setting_defaults(cls) -> dict[str, Any]:
+        """Return all settings and their defaults: SB3's, and those of this class."""
+        algorithm = cls.__mro__[2]  # behind this class and Baseline
+        own = ("net_arch", "noise_std", "sparse", "balanced_sampling")
+        theirs = inspect.signature(algorithm.__init__).parameters
+        ours = inspect.signature(Baseline.__init__).parameters
+        return {name: p.default for name, p in theirs.items() if name not in NOT_SETTINGS} | {
+            name: ours[name].default for name in own
+        }
+
+    def settings(self) -> dict[str, Any]:
+        """Return the values of all settings, as they are recorded with a run."""
+        return dict(self._recorded)
+
+    @property
+    def planner(self) -> Planner:
+        """What an evaluation plays."""
+        return Planner(self)
+
+    def replica(self, index: int) -> OffPolicyAlgorithm:
+        """Return the model itself.
+
+        :param index: 0.
+        :return: the model.
+        """
+        assert index == 0
+        return self
+
+    def load_dataset(self, dataset: Arrays) -> None:
+        """Put a dataset in front of the replay buffer.
+
+        :param dataset: arrays as OGBench's loader returns them; actions in the environment's units.
+        :raises ValueError: if an array is missing or has the wrong shape.
+        """
+        assert isinstance(self.replay_buffer, TransitionReplayBuffer)
+        self.replay_buffer.load_dataset({**dataset, "actions": self.policy.scale_action(dataset["actions"])})
+
+
+def _check(settings: Mapping[str, Any]) -> None:
+    """Check the ranges of the settings that all these algorithms share; SB3 checks none."""
+    bounds: dict[str, dict[str, float]] = {
+        "learning_rate": {"above": 0},
+        "tau": {"above": 0, "at_most": 1},
+        "gamma": {"at_least": 0, "at_most": 1},
+    }
+    for name, limits in bounds.items():
+        if name in settings:
+            number(name, settings[name], **limits)
+    for name, least in {"buffer_size": 1, "learning_starts": 0, "batch_size": 1, "gradient_steps": -1}.items():
+        if name in settings:
+            integer(name, settings[name], at_least=least)
+
+
+class SAC(Baseline, stable_baselines3.SAC):
+    """Soft actor-critic."""
+
+
+class TD3(Baseline, stable_baselines3.TD3):
+    """Twin delayed deep deterministic policy gradient."""
+
+
+class TQC(Baseline, sb3_contrib.TQC):
+    """Truncated quantile critics."""
+
+
+class CrossQ(Baseline, sb3_contrib.CrossQ):
+    """Batch normalisation in place of target networks."""
+
+
+BASELINES = {
+    "sac": (SAC, "Soft Actor-Critic, Haarnoja et al., arXiv 1801.01290"),
+    "td3": (TD3, "Addressing Function Approximation Error in Actor-Critic Methods, Fujimoto et al., arXiv 1802.09477"),
+    "tqc": (TQC, "Controlling Overestimation Bias with Truncated Mixture of Continuous Distributional Quantile "
+            "Critics, Kuznetsov et al., arXiv 2005.04269"),
+    "crossq": (CrossQ, "CrossQ: Batch Normalization in Deep Reinforcement Learning, Bhatt et al., arXiv 1902.05605"),
+}  # fmt: skip
+
+OfflineData = Literal["preload", "balanced", "none"]
+
+
+def find_algorithm(id: str) -> registry.Entry:
+    """Return the entry of an algorithm of this zoo, or of one of SB3's.
+
+    :param id: an id or an alias, e.g. ``"qam"``, ``"tqc"``.
+    :return: its entry.
+    :raises KeyError: if there is no such algorithm; the message names the closest.
+    """
+    if id in BASELINES:
+        algorithm, paper = BASELINES[id]
+        return registry.Entry(id, algorithm, paper, algorithm.__name__)  # type: ignore[arg-type]
+    known = [*registry.algorithm_ids(), *registry.ALIASES]
+    if id not in known and ":" not in id:
+        raise KeyError(unknown_name_message("algorithm", id, [*known, *BASELINES]))
+    return registry.get(id)
+
+
+def settings_of(algorithm: type[Any]) -> set[str]:
+    """Return the names of an algorithm's settings.
+
+    :param algorithm: the class.
+    :return: names.
+    """
+    if issubclass(algorithm, Baseline):
+        return set(algorithm.setting_defaults())
+    return set(registry.settings_of(algorithm))
