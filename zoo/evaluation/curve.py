@@ -28,11 +28,13 @@ def plot_learning_curve(history: EvaluationHistory, path: Path, title: str) -> N
     axes.plot(steps, values, marker="o", color="#0072B2", clip_on=False, zorder=3)
     if rates is not None:
         axes.set_ylim(0, 1)
-    offline = steps[arrays["phase"] == OFFLINE]
-    if 0 < len(offline) < len(steps):
-        axes.axvspan(offline[-1], steps[-1], color="0.93", zorder=0)
-        axes.text(offline[-1], axes.get_ylim()[1], " online", va="top", color="0.4")
-    axes.set(title=title, xlabel="steps (gradient steps, then environment steps)", xlim=(0, None))
+    offline = arrays["phase"] == OFFLINE
+    if offline.any() and not offline.all():
+        begin = steps[offline][-1]
+        axes.axvspan(begin, steps[-1], color="0.93", zorder=0)
+        axes.text(begin, axes.get_ylim()[1], " online", va="top", color="0.4")
+    units = ["gradient steps"] * bool(offline.any()) + ["environment steps"] * (not offline.all())
+    axes.set(title=title, xlabel=", then ".join(units), xlim=(0, None))
     axes.set_ylabel("mean return" if rates is None else "success rate")
     axes.title.set_fontsize(9)
     axes.grid(alpha=0.3)
