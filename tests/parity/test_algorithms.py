@@ -61,7 +61,7 @@ def test_gradients_equal_the_reference(fixture: Fixture) -> None:
     model = fixture.model()
     total, _ = model.compute_losses(fixture.batch(), fixture.noise(1))
     total.sum().backward()
-    tolerance = 1e-4 if fixture.name == "cgql_linex" else 2.5e-5
+    tolerance = 1e-4 if fixture.id == "cgql_linex" else 2.5e-5
     norm = 0.0
     for path, parameter, expected in fixture.parameters(model, "grad"):
         got = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
@@ -77,7 +77,7 @@ def test_gradients_equal_the_reference(fixture: Fixture) -> None:
 
 def test_updates_equal_the_reference(fixture: Fixture) -> None:
     model = fixture.model()
-    tolerance = 1e-4 if fixture.name == "cgql_linex" else 3e-5
+    tolerance = 1e-4 if fixture.id == "cgql_linex" else 3e-5
     # rows that do not count add a constant where the reference takes a power in place of a product
     masked = "total_masked" in fixture.keys("loss/")
     constant = fixture["loss/total"] - fixture["loss/total_masked"] if masked else 0.0
