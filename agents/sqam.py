@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from agents.common.adjoint import adjoint_matching_loss, bridge_sigmas, bridge_times, path_kl, terminal_adjoint
+from agents.common.adjoint import (
+    adjoint_matching_loss,
+    adjoint_statistics,
+    bridge_sigmas,
+    bridge_times,
+    path_kl,
+    terminal_adjoint,
+)
 from agents.common.base import GymEnv, Info, Losses, Targets
 from agents.common.batch import Batch
 from agents.common.critic import q_statistics, td_loss, td_target
@@ -75,8 +82,7 @@ class SQAM(TrustRegion):
         states = interpolate(noise["bridge_eps"], endpoint.unsqueeze(1), times)  # (S, N, B, D)
         end_adjoint = terminal_adjoint(lambda a: nets.critic_target(batch.observations, a).mean(1), endpoint)
         adjoints = times * end_adjoint.unsqueeze(1)
-        size = adjoints.abs().flatten(1)
-        info |= {"adjoint_mean": size.mean(1), "adjoint_std": size.std(1, correction=0), "adjoint_max": size.amax(1)}
+        info |= adjoint_statistics(adjoints)
         return {
             "next_actions": next_actions,
             "td": td_target(batch, next_q, self.rho),

@@ -6,6 +6,7 @@ from typing import Unpack
 
 from agents.common.adjoint import (
     adjoint_matching_loss,
+    adjoint_statistics,
     lean_adjoint,
     memoryless_rollout,
     memoryless_sigmas,
@@ -75,8 +76,7 @@ class TRQAM(TrustRegion):
         guide = nets.critic_target if self.target_gradient else nets.frozen.critic
         end_adjoint = terminal_adjoint(lambda a: guide(batch.observations, a).mean(1), states[:, -1], self.clip_adjoint)
         states = states[:, :-1]
-        size = end_adjoint.abs().flatten(1)
-        info |= {"adjoint_mean": size.mean(1), "adjoint_std": size.std(1, correction=0), "adjoint_max": size.amax(1)}
+        info |= adjoint_statistics(end_adjoint)
         return {
             "next_actions": next_actions,
             "td": td_target(batch, next_q, self.rho),

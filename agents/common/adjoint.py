@@ -85,6 +85,16 @@ def terminal_adjoint(value: Callable[[Tensor], Tensor], x: Tensor, clip: bool = 
     return -action_gradient((lambda y: value(y.clamp(-1, 1))) if clip else value, x)
 
 
+def adjoint_statistics(adjoints: Tensor) -> dict[str, Tensor]:
+    """Return the diagnostics of adjoints: statistics of their absolute entries.
+
+    :param adjoints: (S, ...).
+    :return: ``adjoint_mean``, ``adjoint_std`` and ``adjoint_max``, each (S,).
+    """
+    size = adjoints.abs().flatten(1)
+    return {"adjoint_mean": size.mean(1), "adjoint_std": size.std(1, correction=0), "adjoint_max": size.amax(1)}
+
+
 def lean_adjoint(base: Velocity, states: Tensor, terminal: Tensor) -> Tensor:
     r"""Carry the terminal adjoint back along a rollout, using the base flow only.
 
