@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from agents.common.critic import action_gradient
-from agents.common.networks import Velocity
+from agents.common.networks import Velocity, VelocityAt
 
 
 def memoryless_sigma(step: int, flow_steps: int) -> float:
@@ -107,15 +107,33 @@ def lean_adjoint(base: Velocity, states: Tensor, terminal: Tensor) -> Tensor:
     """
     flow_steps = states.shape[1]
     h = 1.0 / flow_steps
+    pull_back = velocity_pull_back(base, states, step_times(flow_steps, states) + h)
     adjoints, adjoint = [], terminal
     for i in reversed(range(flow_steps)):
-        t = (i + 1) * h
-        with torch.enable_grad():
-            x = states[:, i].detach().requires_grad_()
-            pulled_back = torch.autograd.grad(base(x, t), x, adjoint)[0]
-        adjoint = adjoint + h * (2 * pulled_back - adjoint / t)
+        adjoint = adjoint + h * (2 * pull_back(i, adjoint) - adjoint / ((i + 1) * h))
         adjoints.append(adjoint)
     return torch.stack(adjoints[::-1], dim=1)
+
+
+def velocity_pull_back(velocity: Velocity, states: Tensor, times: Tensor) -> Callable[[int, Tensor], Tensor]:
+    r"""Return the products :math:`a^\top \nabla_x v(x, t)` at the states of a rollout, one state at a time.
+
+    A network's field is evaluated at all states at once, since its activations do not depend on the adjoint.
+
+    :param velocity: v.
+    :param states: (S, K, B, D).
+    :param times: of the states, (K, 1, 1).
+    :return: function of a state's index and a vector a, (S, B, D), that returns (S, B, D).
+    """
+    if isinstance(velocity, VelocityAt):
+        return velocity.linearise(states, times)
+
+    def pull_back(step: int, vector: Tensor) -> Tensor:
+        with torch.enable_grad():
+            x = states[:, step].detach().requires_grad_()
+            return torch.autograd.grad(velocity(x, times[step].item()), x, vector)[0]
+
+    return pull_back
 
 
 def adjoint_matching_loss(fine_tuned: Tensor, base: Tensor, adjoints: Tensor, sigmas: Tensor) -> Tensor:

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from agents.common.layers import Layer, Linearisation, dense, evaluate, gelu
+
 Time = Tensor | float
 Velocity = Callable[[Tensor, Time], Tensor]
 
-LAYER_NORM_EPS = 1e-6  # Flax's default; PyTorch's 1e-5 is another network
-GELU_SLOPE = 2 * math.sqrt(2 / math.pi)
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
 
 
@@ -69,36 +69,31 @@ class StackedMLP(nn.Module):
         :param frozen: whether the parameters are constants, so that gradient goes through ``x`` only.
         :return: (S, ..., out), or (S, E, N, out).
         """
-        first = self._dense(0, x if len(self.stack) == 1 else x.unsqueeze(1), frozen)
-        return self.rest(first, frozen)
+        return evaluate(self.layers(frozen), x if len(self.stack) == 1 else x.unsqueeze(1))
 
-    def rest(self, first: Tensor, frozen: bool = False) -> Tensor:
-        """Evaluate everything after the first dense layer.
+    def layers(self, frozen: bool = False) -> list[Layer]:
+        """Return the layers as they are now.
 
-        :param first: output of the first dense layer with its bias, (*stack, ..., width).
         :param frozen: whether the parameters are constants.
-        :return: (*stack, ..., out).
+        :return: from the input to the output.
         """
-        x = self._activate(0, first, frozen) if self.activated > 0 else first
-        for layer in range(1, len(self.weights)):
-            x = self._dense(layer, x, frozen)
-            if layer < self.activated:
-                x = self._activate(layer, x, frozen)
-        return x
-
-    def _dense(self, layer: int, x: Tensor, frozen: bool) -> Tensor:
-        # the output layer keeps full precision: Q values and velocities are sums of many steps
-        dtype = self.matmul_dtype if layer < len(self.weights) - 1 else None
-        weight, bias = _maybe_detach(self.weights[layer], frozen), _maybe_detach(self.biases[layer], frozen)
-        return dense(x, weight, bias, dtype)
-
-    def _activate(self, layer: int, x: Tensor, frozen: bool) -> Tensor:
-        x = self.activation(x)
-        if not self.layer_norm:
-            return x
-        scale = over_rows(_maybe_detach(self.norm_scales[layer], frozen), x)
-        bias = over_rows(_maybe_detach(self.norm_biases[layer], frozen), x)
-        return torch.addcmul(bias, F.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPS), scale)
+        last, layers = len(self.weights) - 1, []
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            normed = self.layer_norm and i < self.activated
+            norm = (self.norm_scales[i], self.norm_biases[i]) if normed else (None, None)
+            parameters = [p if p is None else _maybe_detach(p, frozen) for p in (weight, bias, *norm)]
+            # the output layer keeps full precision: Q values and velocities are sums of many steps
+            layers.append(
+                Layer(
+                    weight=parameters[0],  # type: ignore[arg-type]
+                    bias=parameters[1],  # type: ignore[arg-type]
+                    activation=self.activation if i < self.activated else None,
+                    norm_scale=parameters[2],
+                    norm_bias=parameters[3],
+                    dtype=self.matmul_dtype if i < last else None,
+                )
+            )
+        return layers
 
 
 class Network(nn.Module):
@@ -213,27 +208,58 @@ class VelocityField(Network):
         """
         return self.at(observations, frozen)(x, t)
 
-    def at(self, observations: Tensor, frozen: bool = False) -> Callable[..., Tensor]:
+    def at(self, observations: Tensor, frozen: bool = False) -> VelocityAt:
         """Fix the observations: their share of the first layer is computed once for a whole chain of evaluations.
 
         :param observations: (S, N, O).
         :param frozen: whether the parameters are constants.
         :return: function (x, t) -> velocity, as in :meth:`forward`.
         """
-        weight = _maybe_detach(self.mlp.weights[0], frozen)
-        split = [self.observation_size, self.action_size] + ([1] if self.time else [])
-        of_observation, of_x, *of_time = weight.split(split, dim=-2)
-        dtype = self.mlp.matmul_dtype
-        shared = dense(observations, of_observation, _maybe_detach(self.mlp.biases[0], frozen), dtype)
+        return VelocityAt(self, observations, frozen)
 
-        def velocity(x: Tensor, t: Time | None = None) -> Tensor:
-            steps = x.ndim == 4
-            first = dense(x, of_x, None, dtype) + (shared.unsqueeze(1) if steps else shared)
-            if t is not None:
-                first = first + t * (of_time[0].unsqueeze(1) if steps else of_time[0])
-            return self.mlp.rest(first, frozen)
 
-        return velocity
+class VelocityAt:
+    """A velocity field at fixed observations: a function (x, t) -> velocity.
+
+    :param field: the field.
+    :param observations: (S, N, O).
+    :param frozen: whether the parameters are constants.
+    """
+
+    def __init__(self, field: VelocityField, observations: Tensor, frozen: bool) -> None:
+        first, *self._rest = field.mlp.layers(frozen)
+        split = [field.observation_size, field.action_size] + ([1] if field.time else [])
+        of_observation, self._of_x, *self._of_time = first.weight.split(split, dim=-2)
+        self._first = first
+        self._shared = dense(observations, of_observation, first.bias, first.dtype)
+
+    def __call__(self, x: Tensor, t: Time | None = None) -> Tensor:
+        """Evaluate the field.
+
+        :param x: (S, N, D), or (S, K, N, D).
+        :param t: times, a number or broadcastable to (..., 1); None for a one-step map.
+        :return: velocities, shaped like ``x``.
+        """
+        return evaluate(self._rest, self._first.finish(self._product(x, t)))
+
+    def linearise(self, x: Tensor, t: Time) -> Callable[[int, Tensor], Tensor]:
+        """Evaluate the field at K points of every row at once, for vector-Jacobian products in x there.
+
+        :param x: (S, K, N, D).
+        :param t: times, broadcastable to (S, K, N, 1).
+        :return: function of a point's index and a cotangent (S, N, D) that returns the product, (S, N, D).
+        """
+        there = Linearisation([self._first, *self._rest], self._product(x, t))
+        to_x = self._of_x.detach().transpose(-2, -1)
+        return lambda point, cotangent: dense(there.pull_back(point, cotangent), to_x, None, self._first.dtype)
+
+    def _product(self, x: Tensor, t: Time | None) -> Tensor:
+        """Return the first layer's product with its bias."""
+        steps = x.ndim == 4
+        first = dense(x, self._of_x, None, self._first.dtype) + (self._shared.unsqueeze(1) if steps else self._shared)
+        if t is None:
+            return first
+        return first + t * (self._of_time[0].unsqueeze(1) if steps else self._of_time[0])
 
 
 class TanhGaussian(Network):
@@ -381,13 +407,14 @@ class NoisePredictor(Network):
         :param frozen: whether the parameters are constants.
         :return: function (x, t) -> noise, as in :meth:`forward`.
         """
-        dtype = self.mlp.matmul_dtype
-        of_x, of_observation, of_time = _maybe_detach(self.mlp.weights[0], frozen).split(self.split, dim=-2)
-        shared = dense(observations, of_observation, _maybe_detach(self.mlp.biases[0], frozen), dtype)
+        first, *rest = self.mlp.layers(frozen)
+        of_x, of_observation, of_time = first.weight.split(self.split, dim=-2)
+        shared = dense(observations, of_observation, first.bias, first.dtype)
 
         def predict(x: Tensor, t: Time) -> Tensor:
             embedded = self._embed(t, x, frozen)
-            return self.mlp.rest(dense(x, of_x, None, dtype) + dense(embedded, of_time, None, dtype) + shared, frozen)
+            product = dense(x, of_x, None, first.dtype) + dense(embedded, of_time, None, first.dtype) + shared
+            return evaluate(rest, first.finish(product))
 
         return predict
 
@@ -418,20 +445,6 @@ class Temperature(Network):
         return _maybe_detach(self.log_value, frozen).exp()
 
 
-def gelu(x: Tensor) -> Tensor:
-    r"""Return the tanh approximation of GELU, elementwise (the default of ``jax.nn.gelu``).
-
-    :math:`x\,\sigma(2\sqrt{2/\pi}\,(x + 0.044715x^3))`, which is the same function: PyTorch's sigmoid is several times
-    faster on a CPU than the tanh inside its GELU. Where a gradient is recorded its own fused backward wins.
-
-    :param x: any shape.
-    :return: same shape.
-    """
-    if x.device.type != "cpu" or (torch.is_grad_enabled() and x.requires_grad):
-        return F.gelu(x, approximate="tanh")
-    return x.square().mul_(0.044715 * GELU_SLOPE).add_(GELU_SLOPE).mul_(x).sigmoid_().mul_(x)
-
-
 def tanh_gaussian_sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     r"""Return a squashed sample and its log density.
 
@@ -459,39 +472,6 @@ def tanh_gaussian_log_prob(mean: Tensor, log_std: Tensor, pre_tanh: Tensor) -> T
     normal = -0.5 * ((pre_tanh - mean) / log_std.exp()).square() - log_std - 0.5 * math.log(2 * math.pi)
     squash = 2 * (math.log(2) - pre_tanh - F.softplus(-2 * pre_tanh))
     return (normal - squash).sum(-1)
-
-
-def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dtype | None = None) -> Tensor:
-    """Multiply rows by stacked matrices: the one place where the networks' matrix products happen.
-
-    :param x: (*stack, ..., in); stack axes of size 1 broadcast.
-    :param weight: (*stack, in, out).
-    :param bias: (*stack, out), or None.
-    :param dtype: lower precision for the factors, e.g. bfloat16; None keeps theirs.
-    :return: (*stack, ..., out), in the precision of ``x``.
-    """
-    lead = weight.ndim - 2
-    if x.ndim > weight.ndim:  # several row axes: fold them into one
-        return dense(x.flatten(lead, -2), weight, bias, dtype).unflatten(lead, x.shape[lead:-1])
-    if dtype is not None:
-        product = torch.matmul(x.to(dtype), weight.to(dtype)).to(x.dtype)
-        return product if bias is None else product + bias.unsqueeze(-2)
-    if lead == 1 and weight.shape[0] == 1:  # an ordinary single network: skip the batched form
-        return F.linear(x[0], weight[0].t(), None if bias is None else bias[0]).unsqueeze(0)
-    product = torch.matmul(x, weight)
-    return product if bias is None else product + bias.unsqueeze(-2)
-
-
-def over_rows(parameter: Tensor, rows: Tensor) -> Tensor:
-    """Insert axes so that a per-feature parameter broadcasts over the rows.
-
-    :param parameter: (*stack, width).
-    :param rows: (*stack, ..., width).
-    :return: (*stack, 1, ..., width).
-    """
-    for _ in range(rows.ndim - parameter.ndim):
-        parameter = parameter.unsqueeze(-2)
-    return parameter
 
 
 def fill_uniform(parameter: Tensor, replica: int, bound: float, generator: torch.Generator) -> None:

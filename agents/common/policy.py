@@ -313,7 +313,9 @@ class FlowPolicy(BasePolicy):
         self.generator = torch.Generator()  # acting noise, drawn on the CPU whatever the device
         self.set_random_seed(self.seeds[0])
         trained = [p for p in self.nets.parameters() if p.requires_grad]
-        self.optimizer = optimizer_class(trained, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
+        one_pass = {"fused": True} if optimizer_class in (torch.optim.Adam, torch.optim.AdamW) else {}
+        arguments = {**one_pass, **self.optimizer_kwargs}
+        self.optimizer = optimizer_class(trained, lr=lr_schedule(1), **arguments)  # type: ignore[call-arg]
 
     @property
     def num_replicas(self) -> int:

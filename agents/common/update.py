@@ -76,7 +76,7 @@ class Update:
         info["grad_norm"] = norm = joint_norm(grads)
         if algorithm.max_grad_norm is not None:
             factor = (algorithm.max_grad_norm / norm).clamp(max=1.0)
-            grads = [g * factor.view(-1, *[1] * (g.ndim - 1)) for g in grads]
+            grads = list(torch._foreach_mul(grads, [factor.view(-1, *[1] * (g.ndim - 1)) for g in grads]))
         with torch.no_grad():
             if self.online:
                 torch._foreach_lerp_(self.target, self.online, algorithm.tau)
@@ -91,4 +91,4 @@ def joint_norm(grads: list[Tensor]) -> Tensor:
     :param grads: tensors (S, ...).
     :return: (S,).
     """
-    return torch.stack([g.flatten(1).square().sum(1) if g.ndim > 1 else g.square() for g in grads]).sum(0).sqrt()
+    return torch.stack([torch.linalg.vector_norm(g.reshape(len(g), -1), dim=1) for g in grads]).norm(dim=0)

@@ -1,0 +1,306 @@
+"""Dense layers with stacked parameters: the one place where the networks' matrix products happen.
+
+Shapes: ``stack`` stands for the leading axes of the parameters, (S,) or (S, E). On a CPU the products of large layers
+go to oneDNN where that is the faster library, with the bias and GELU in the same pass where no gradient is recorded.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+LAYER_NORM_EPS = 1e-6  # Flax's default; PyTorch's 1e-5 is another network
+GELU_SLOPE = 2 * math.sqrt(2 / math.pi)
+ALIGNMENT = 8  # columns; CUDA's fast kernels want rows of a multiple of 16 bytes
+ONEDNN_ROWS = 32  # fewer rows gain nothing
+ONEDNN_WORK = 1 << 24  # multiplications; smaller products gain less than the call costs
+
+
+class Layer(NamedTuple):
+    """One dense layer, and what is done to its output.
+
+    :param weight: (*stack, in, out).
+    :param bias: (*stack, out).
+    :param activation: elementwise function; None for a plain output.
+    :param norm_scale: of the LayerNorm behind the activation, (*stack, out), or None.
+    :param norm_bias: likewise.
+    :param dtype: lower precision of the product's factors, or None.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    activation: Callable[[Tensor], Tensor] | None
+    norm_scale: Tensor | None
+    norm_bias: Tensor | None
+    dtype: torch.dtype | None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the layer's output.
+
+        :param x: (*stack, ..., in); stack axes of size 1 broadcast.
+        :return: (*stack, ..., out).
+        """
+        fused = self.activation is gelu and not torch.is_grad_enabled() and _is_single(self.weight)
+        if fused and prefers_onednn(x, self.weight):
+            return self.normalise(_by_onednn(x, self.weight, self.bias, self.dtype, activated=True))
+        return self.finish(dense(x, self.weight, self.bias, self.dtype))
+
+    def finish(self, product: Tensor) -> Tensor:
+        """Return the output from the product, bias included.
+
+        :param product: (*stack, ..., out).
+        :return: same shape.
+        """
+        return product if self.activation is None else self.normalise(self.activation(product))
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """Return activations behind their LayerNorm, if there is one.
+
+        :param x: (*stack, ..., out).
+        :return: same shape.
+        """
+        if self.norm_scale is None or self.norm_bias is None:
+            return x
+        scale, bias = over_rows(self.norm_scale, x), over_rows(self.norm_bias, x)
+        return torch.addcmul(bias, F.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPS), scale)
+
+    def members(self) -> list[Layer]:
+        """Return the layer of every member of the stack, without stack axes but one of size 1."""
+        count = self.weight.shape[:-2].numel()
+
+        def split(parameter: Tensor | None) -> Sequence[Tensor | None]:
+            if parameter is None:
+                return [None] * count
+            lead = self.weight.ndim - 2
+            return [p.unsqueeze(0) for p in parameter.flatten(0, lead - 1).unbind(0)]
+
+        rows = zip(split(self.weight), split(self.bias), split(self.norm_scale), split(self.norm_bias), strict=True)
+        return [self._replace(weight=w, bias=b, norm_scale=s, norm_bias=n) for w, b, s, n in rows]  # type: ignore[arg-type]
+
+
+def evaluate(layers: Sequence[Layer], x: Tensor) -> Tensor:
+    """Evaluate layers one after the other.
+
+    Where single products are faster than a batched one, members are evaluated one by one: what lies between two layers
+    then stays in the processor's cache.
+
+    :param layers: of one stack.
+    :param x: (*stack, ..., in); stack axes of size 1 broadcast.
+    :return: (*stack, ..., out).
+    """
+    if layers and _one_by_one(layers[0], x):
+        stack = layers[0].weight.shape[:-2]
+        rows = x.expand(*stack, *x.shape[len(stack) :]).flatten(0, len(stack) - 1)
+        of_members = zip(*(layer.members() for layer in layers), strict=True)
+        outputs = [evaluate(list(own), rows[i : i + 1]) for i, own in enumerate(of_members)]
+        return torch.cat(outputs).unflatten(0, stack)
+    for layer in layers:
+        x = layer(x)
+    return x
+
+
+def _one_by_one(layer: Layer, x: Tensor) -> bool:
+    return not _is_single(layer.weight) and prefers_onednn(x, layer.weight)
+
+
+class Linearisation:
+    """Layers evaluated once at many points, and their vector-Jacobian products there, point by point.
+
+    A chain of such products along the points, as a lean adjoint is, then needs no second forward pass, and the one
+    forward pass there is covers all points at once. Parameters are constants here.
+
+    :param layers: of one stack.
+    :param first: products of the first layer with their bias, (*stack, K, N, width) for K points of every row.
+    """
+
+    def __init__(self, layers: Sequence[Layer], first: Tensor) -> None:
+        self.layers = [layer._replace(weight=layer.weight.detach()) for layer in layers]
+        self.products: list[Tensor] = [first]
+        self.norms: list[tuple[Tensor, Tensor, Tensor] | None] = []
+        for layer, following in zip(self.layers, self.layers[1:], strict=False):
+            x = layer.activation(self.products[-1]) if layer.activation else self.products[-1]
+            self.norms.append(None)
+            if layer.norm_scale is not None:
+                _, mean, rstd = torch.native_layer_norm(x, x.shape[-1:], None, None, LAYER_NORM_EPS)
+                self.norms[-1] = (x, mean, rstd)
+                x = layer.normalise(x)
+            self.products.append(dense(x, following.weight, following.bias, following.dtype))
+
+    @property
+    def output(self) -> Tensor:
+        """The last layer's output at all points, (*stack, K, N, out)."""
+        return self.products[-1]
+
+    def pull_back(self, point: int, cotangent: Tensor) -> Tensor:
+        """Return a cotangent of the output at one point as a cotangent of the first layer's product.
+
+        :param point: index along K.
+        :param cotangent: (*stack, N, out).
+        :return: (*stack, N, width).
+        """
+        for i in range(len(self.layers) - 1, 0, -1):
+            before, dtype = self.layers[i - 1], self.layers[i].dtype
+            cotangent = dense(cotangent, self.layers[i].weight.transpose(-2, -1), None, dtype)
+            norm = self.norms[i - 1]
+            if norm is not None:
+                x, mean, rstd = (saved.select(-3, point) for saved in norm)
+                scaled = cotangent * over_rows(before.norm_scale.detach(), cotangent)  # type: ignore[union-attr]
+                cotangent = torch.ops.aten.native_layer_norm_backward(
+                    scaled, x, x.shape[-1:], mean, rstd, None, None, [True, False, False]
+                )[0]
+            if before.activation is not None:
+                cotangent = _activation_backward(before.activation, self.products[i - 1].select(-3, point), cotangent)
+        return cotangent
+
+
+def _activation_backward(activation: Callable[[Tensor], Tensor], x: Tensor, cotangent: Tensor) -> Tensor:
+    if activation is gelu:
+        return torch.ops.aten.gelu_backward(cotangent, x, approximate="tanh")
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        return torch.autograd.grad(activation(x), x, cotangent)[0]
+
+
+def gelu(x: Tensor) -> Tensor:
+    r"""Return the tanh approximation of GELU, elementwise (the default of ``jax.nn.gelu``).
+
+    :math:`x\,\sigma(2\sqrt{2/\pi}\,(x + 0.044715x^3))`, which is the same function: PyTorch's sigmoid is several times
+    faster on a CPU than the tanh inside its GELU. Where a gradient is recorded its own fused backward wins.
+
+    :param x: any shape.
+    :return: same shape.
+    """
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or (torch.is_grad_enabled() and x.requires_grad):
+        return F.gelu(x, approximate="tanh")
+    return x.square().mul_(0.044715 * GELU_SLOPE).add_(GELU_SLOPE).mul_(x).sigmoid_().mul_(x)
+
+
+def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dtype | None = None) -> Tensor:
+    """Multiply rows by stacked matrices.
+
+    :param x: (*stack, ..., in); stack axes of size 1 broadcast.
+    :param weight: (*stack, in, out).
+    :param bias: (*stack, out), or None.
+    :param dtype: lower precision for the factors, e.g. bfloat16; None keeps theirs.
+    :return: (*stack, ..., out), in the precision of ``x``.
+    """
+    lead = weight.ndim - 2
+    if x.ndim > weight.ndim:  # several row axes: fold them into one
+        return dense(x.flatten(lead, -2), weight, bias, dtype).unflatten(lead, x.shape[lead:-1])
+    if _is_single(weight) and prefers_onednn(x, weight):
+        if not torch.is_grad_enabled():
+            return _by_onednn(x, weight, bias, dtype)
+        product = _OneDNNProduct.apply(x, weight, dtype)
+        return product if bias is None else product + bias.unsqueeze(-2)
+    if dtype is not None:
+        product = _padded_matmul(x.to(dtype), weight.to(dtype)).to(x.dtype)
+        return product if bias is None else product + bias.unsqueeze(-2)
+    if lead == 1 and _is_single(weight):  # one network: skip the batched form
+        if x.device.type == "cpu":
+            return F.linear(x[0], weight[0].t(), None if bias is None else bias[0]).unsqueeze(0)
+        product = _padded_matmul(x[0], weight[0]).unsqueeze(0)
+    else:
+        product = _padded_matmul(x, weight)
+    return product if bias is None else product + bias.unsqueeze(-2)
+
+
+def _padded_matmul(x: Tensor, weight: Tensor) -> Tensor:
+    """Multiply; on CUDA with zero columns added where odd sizes would fall back to slow kernels."""
+    inputs, outputs = weight.shape[-2:]
+    more_inputs, more_outputs = -inputs % ALIGNMENT, -outputs % ALIGNMENT
+    if x.device.type != "cuda" or (more_inputs == 0 and more_outputs == 0) or outputs == 1:
+        return torch.matmul(x, weight)
+    product = torch.matmul(F.pad(x, (0, more_inputs)), F.pad(weight, (0, more_outputs, 0, more_inputs)))
+    return product[..., :outputs]
+
+
+# -- oneDNN -----------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def onednn_is_faster() -> bool:
+    """Return whether oneDNN's products are faster than MKL's: on AMD processors, which MKL treats poorly.
+
+    A fixed rule and no measurement at start, so that a run's numbers do not depend on how busy the machine was.
+    """
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return False
+    try:
+        return "AuthenticAMD" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+
+
+def prefers_onednn(x: Tensor, weight: Tensor) -> bool:
+    """Return whether a product, of each member by itself, should go to oneDNN.
+
+    :param x: (*stack, ..., in).
+    :param weight: (*stack, in, out).
+    :return: True on a CPU where it is the faster library, if there are enough rows and work.
+    """
+    if torch.compiler.is_compiling() or x.device.type != "cpu" or not onednn_is_faster():
+        return False
+    rows = x.shape[weight.ndim - 2 : -1].numel()
+    return x.dtype == torch.float32 and rows >= ONEDNN_ROWS and rows * weight.shape[-2:].numel() >= ONEDNN_WORK
+
+
+def _is_single(weight: Tensor) -> bool:
+    return weight.shape[:-2].numel() == 1
+
+
+def _by_onednn(
+    x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype | None, activated: bool = False
+) -> Tensor:
+    """Return the product with its bias, behind GELU if asked for, in one pass; no gradient is recorded."""
+    rows, matrix = x.flatten(0, -2), weight.flatten(0, -2).t()
+    offset = None if bias is None else bias.flatten()
+    if dtype is not None:
+        rows, matrix, offset = rows.to(dtype), matrix.to(dtype), None if offset is None else offset.to(dtype)
+    how = ("gelu", [], "tanh") if activated else ("none", [], "")
+    product = torch.ops.mkldnn._linear_pointwise(rows, matrix, offset, *how).to(x.dtype)
+    return product.view(*weight.shape[:-2], *x.shape[weight.ndim - 2 : -1], weight.shape[-1])
+
+
+class _OneDNNProduct(torch.autograd.Function):
+    """A product by oneDNN that can be differentiated once; the operator itself records no gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, dtype: torch.dtype | None) -> Tensor:
+        rows, matrix = x.flatten(0, -2), weight.flatten(0, -2)
+        if dtype is not None:
+            rows, matrix = rows.to(dtype), matrix.to(dtype)
+        ctx.save_for_backward(rows, matrix)
+        ctx.shapes = x.shape, weight.shape, x.dtype
+        product = torch.ops.mkldnn._linear_pointwise(rows, matrix.t(), None, "none", [], "")
+        return product.to(x.dtype).view(*x.shape[:-1], weight.shape[-1])
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        rows, matrix = ctx.saved_tensors
+        x_shape, weight_shape, dtype = ctx.shapes
+        g = gradient.flatten(0, -2).to(rows.dtype)
+        multiply = torch.ops.mkldnn._linear_pointwise
+        of_x = multiply(g, matrix, None, "none", [], "").to(dtype).view(x_shape) if ctx.needs_input_grad[0] else None
+        if not ctx.needs_input_grad[1]:
+            return of_x, None, None
+        return of_x, multiply(rows.t(), g.t(), None, "none", [], "").to(dtype).view(weight_shape), None
+
+
+def over_rows(parameter: Tensor, rows: Tensor) -> Tensor:
+    """Insert axes so that a per-feature parameter broadcasts over the rows.
+
+    :param parameter: (*stack, width).
+    :param rows: (*stack, ..., width).
+    :return: (*stack, 1, ..., width).
+    """
+    for _ in range(rows.ndim - parameter.ndim):
+        parameter = parameter.unsqueeze(-2)
+    return parameter
