@@ -38,7 +38,9 @@ def memoryless_sigmas(flow_steps: int, like: Tensor) -> Tensor:
     :param like: tensor that gives dtype and device.
     :return: (K, 1, 1).
     """
-    return like.new_tensor([memoryless_sigma(i, flow_steps) for i in range(flow_steps)]).view(-1, 1, 1)
+    # made on the device: copying numbers from the host would stall it
+    steps = torch.arange(flow_steps, dtype=torch.float64, device=like.device).view(-1, 1, 1)
+    return (2.0 * (flow_steps - steps + 1) / (steps + 1)).sqrt().to(like.dtype)
 
 
 def step_times(flow_steps: int, like: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypedDict
@@ -124,7 +124,8 @@ class FlowQLearning(OffPolicyAlgorithm):
     :param balanced_sampling: whether half of every batch comes from the dataset and half from online transitions, as
         long as there are both; if not, batches are uniform over all of them. Needs an even ``batch_size``.
     :param precision: ``fp32``; ``tf32`` (CUDA's fast float32 products); ``bf16`` (hidden layers' products in bfloat16).
-    :param compile: whether the update is compiled; ``auto`` decides by device.
+    :param compile: whether the losses are compiled and, on CUDA, whole updates recorded and replayed; ``auto`` decides
+        by device and number of updates. What fails falls back to plain execution with a warning that says why.
     :param n_steps: SB3's name for n-step returns of single actions: the same as ``horizon_length=n_steps`` with
         ``action_chunking=False``; None leaves both as they are.
     :param action_noise: SB3's, added to the executed actions.
@@ -143,6 +144,7 @@ class FlowQLearning(OffPolicyAlgorithm):
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": FlowPolicy}
+    pretraining: bool = False  # whether the coming update trains the behaviour flow alone
     policy: FlowPolicy
     replay_buffer: SequenceReplayBuffer | None
 
@@ -394,25 +396,52 @@ class FlowQLearning(OffPolicyAlgorithm):
         :param noise: all draws of the update.
         :return: losses and diagnostics, each (S,), on the device.
         """
-        info = self._update(batch, noise)
-        self.after_update(info)
-        self._n_updates += 1
-        return info
+        return self._updated(self._update(batch, noise))
 
     def sample_and_update(self, batch_size: int) -> Info:
         """Sample a batch and the noise, and take one gradient step.
 
         :param batch_size: B.
-        :return: losses and diagnostics, each (S,), on the device.
+        :return: losses and diagnostics, each (S,), on the device; the next update may write into the same tensors.
+        """
+        return self._updated(self._update.from_buffer(batch_size))
+
+    def _updated(self, info: Info) -> Info:
+        """Finish an update: what is not trained by gradient, and the count."""
+        self.after_update(info)
+        self._n_updates += 1
+        return info
+
+    def draw_batch(self, batch_size: int) -> Batch:
+        """Sample a batch.
+
+        :param batch_size: B.
+        :return: the batch, observations as the networks see them.
         """
         assert self.replay_buffer is not None
         batch = self.replay_buffer.sample(batch_size, self._vec_normalize_env, self._generator)
         preprocess = self.policy.preprocess
         seen = {name: preprocess(getattr(batch, name)) for name in ("observations", "next_observations")}
-        batch = Batch(**{**vars(batch), **seen})
+        return Batch(**{**vars(batch), **seen})
+
+    def draw_noise(self, batch_size: int) -> dict[str, Tensor]:
+        """Draw the noise of one update.
+
+        :param batch_size: B.
+        :return: every draw of :meth:`update_noise` by name.
+        """
         sizes = self.noise_sizes(self.policy.num_replicas, batch_size, self.policy.chunk_size)
-        noise = {name: draw(sizes, self._generator, self.device) for name, draw in self.update_noise().items()}
-        return self.update(batch, noise)
+        return {name: draw(sizes, self._generator, self.device) for name, draw in self.update_noise().items()}
+
+    def batch_source(self) -> Hashable:
+        """Return what drawing a batch reads, where that is on the device and stays as it is between updates.
+
+        :return: a key that changes with it, or None where batches must be drawn by the host's leave: while online
+            transitions come in, or where an environment's statistics normalise them.
+        """
+        if self._vec_normalize_env is not None or self.replay_buffer is None or self.replay_buffer.size():
+            return None
+        return self.replay_buffer.observations.data_ptr(), self.replay_buffer.dataset_size
 
     # -- set-up -------------------------------------------------------------------------------------------------------
 
@@ -544,6 +573,15 @@ class FlowQLearning(OffPolicyAlgorithm):
         super().load_replay_buffer(path, truncate_last_traj)
         assert self.replay_buffer is not None
         self.replay_buffer.to(self.device)
+
+    def set_parameters(self, *args: Any, **kwargs: Any) -> None:
+        """Load parameters and optimiser state; see Stable-Baselines3.
+
+        :param args: as there.
+        :param kwargs: as there.
+        """
+        super().set_parameters(*args, **kwargs)
+        self._update.prepare(float("inf"))  # a recorded update writes to the optimiser's old state
 
     @classmethod
     def _wrap_env(cls, env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -686,6 +724,7 @@ class FlowQLearning(OffPolicyAlgorithm):
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
         """Prepare a phase; where it begins with a reset, the stored trajectories end and no chunk goes on."""
+        self._update.prepare(total_timesteps)
         if reset_num_timesteps or self._last_obs is None:
             self._chunk_state = None
             if self.replay_buffer is not None:

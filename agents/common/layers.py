@@ -150,7 +150,8 @@ class Linearisation:
             cotangent = dense(cotangent, self.layers[i].weight.transpose(-2, -1), None, dtype)
             norm = self.norms[i - 1]
             if norm is not None:
-                x, mean, rstd = (saved.select(-3, point) for saved in norm)
+                # the kernel wants its statistics without gaps
+                x, mean, rstd = (saved.select(-3, point).contiguous() for saved in norm)
                 scaled = cotangent * over_rows(before.norm_scale.detach(), cotangent)  # type: ignore[union-attr]
                 cotangent = torch.ops.aten.native_layer_norm_backward(
                     scaled, x, x.shape[-1:], mean, rstd, None, None, [True, False, False]
@@ -197,7 +198,7 @@ def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dt
     if _is_single(weight) and prefers_onednn(x, weight):
         if not torch.is_grad_enabled():
             return _by_onednn(x, weight, bias, dtype)
-        product = _OneDNNProduct.apply(x, weight, dtype)
+        product: Tensor = _OneDNNProduct.apply(x, weight, dtype)  # type: ignore[no-untyped-call]
         return product if bias is None else product + bias.unsqueeze(-2)
     if dtype is not None:
         product = _padded_matmul(x.to(dtype), weight.to(dtype)).to(x.dtype)
@@ -213,10 +214,14 @@ def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dt
 
 def _padded_matmul(x: Tensor, weight: Tensor) -> Tensor:
     """Multiply; on CUDA with zero columns added where odd sizes would fall back to slow kernels."""
+    aligned = all(size % ALIGNMENT == 0 for size in weight.shape[-2:]) or weight.shape[-1] == 1
+    return torch.matmul(x, weight) if aligned or x.device.type != "cuda" else _zero_padded_matmul(x, weight)
+
+
+def _zero_padded_matmul(x: Tensor, weight: Tensor) -> Tensor:
+    """Multiply with inputs and outputs filled up with zeros to a multiple of the alignment."""
     inputs, outputs = weight.shape[-2:]
     more_inputs, more_outputs = -inputs % ALIGNMENT, -outputs % ALIGNMENT
-    if x.device.type != "cuda" or (more_inputs == 0 and more_outputs == 0) or outputs == 1:
-        return torch.matmul(x, weight)
     product = torch.matmul(F.pad(x, (0, more_inputs)), F.pad(weight, (0, more_outputs, 0, more_inputs)))
     return product[..., :outputs]
 
@@ -263,8 +268,8 @@ def _by_onednn(
     offset = None if bias is None else bias.flatten()
     if dtype is not None:
         rows, matrix, offset = rows.to(dtype), matrix.to(dtype), None if offset is None else offset.to(dtype)
-    how = ("gelu", [], "tanh") if activated else ("none", [], "")
-    product = torch.ops.mkldnn._linear_pointwise(rows, matrix, offset, *how).to(x.dtype)
+    name, form = ("gelu", "tanh") if activated else ("none", "")
+    product = torch.ops.mkldnn._linear_pointwise(rows, matrix, offset, name, [], form).to(x.dtype)
     return product.view(*weight.shape[:-2], *x.shape[weight.ndim - 2 : -1], weight.shape[-1])
 
 
@@ -282,7 +287,7 @@ class _OneDNNProduct(torch.autograd.Function):
         return product.to(x.dtype).view(*x.shape[:-1], weight.shape[-1])
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         rows, matrix = ctx.saved_tensors
         x_shape, weight_shape, dtype = ctx.shapes

@@ -1,21 +1,71 @@
-"""One update in one piece: gradient, joint clip, target networks, optimiser. Nothing algorithmic is here."""
+"""One update in one piece: gradient, joint clip, target networks, optimiser. Nothing algorithmic is here.
+
+On CUDA the whole of it, drawing a batch and its noise included, is recorded into a graph and replayed, so that an
+update is one launch; the losses are compiled where the number of updates repays that.
+"""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from agents.common.batch import Batch
+from agents.common.capture import CapturedStep, CaptureError
 from agents.common.noise import Noise
 
 if TYPE_CHECKING:
     from agents.common.base import FlowQLearning, Info
 
+REPAYING_STEPS = 5_000  # updates from which compiling, which takes about a minute, repays itself on CUDA
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How updates are run.
+
+    :param compiled: whether the losses are compiled.
+    :param captured: whether updates are replayed from a CUDA graph.
+    :param reason: why, for the log.
+    """
+
+    compiled: bool
+    captured: bool
+    reason: str
+
+    def __str__(self) -> str:
+        """Return the mode in words."""
+        words = [word for word, used in (("compiled", self.compiled), ("captured", self.captured)) if used]
+        return f"{' and '.join(words) or 'eager'} ({self.reason})"
+
+
+def choose_mode(wish: str, device: torch.device, steps: float) -> Mode:
+    """Decide how updates are run; by a rule, not by measuring, so that equal runs on one machine are run alike.
+
+    :param wish: the setting ``compile``: ``auto``, ``on`` or ``off``.
+    :param device: where the networks are.
+    :param steps: updates of the phase.
+    :return: the mode.
+    """
+    cuda = device.type == "cuda"
+    if wish == "off":
+        return Mode(False, False, "`compile` is off")
+    if wish == "on":
+        return Mode(True, cuda, "`compile` is on")
+    if not cuda:
+        return Mode(False, False, f"compiling does not repay itself on a {device.type.upper()}")
+    if steps < REPAYING_STEPS:
+        return Mode(False, True, f"compiling repays itself from {REPAYING_STEPS:,} updates on")
+    return Mode(True, True, "CUDA")
+
 
 class Update:
-    """Takes gradient steps for an algorithm; calling it neither synchronises with the host nor branches on values.
+    """Takes gradient steps for an algorithm; none synchronises with the host or branches on values.
 
     :param algorithm: gives losses, networks and settings.
     """
@@ -25,9 +75,10 @@ class Update:
         self.optimizer = algorithm.policy.optimizer
         self.skipped: frozenset[str] | None = None
         self.select(algorithm.skipped_networks())
-        self.losses = algorithm.compute_losses
-        if algorithm.compile == "on":
-            self.losses = torch.compile(self.losses, dynamic=False)
+        self._learning_rate = torch.tensor(0.0, device=algorithm.device)
+        self.prepare(float("inf"))
+
+    # -- one gradient step --------------------------------------------------------------------------------------------
 
     def select(self, skipped: frozenset[str]) -> None:
         """Choose what the next step moves.
@@ -60,7 +111,7 @@ class Update:
         :return: losses and diagnostics, each (S,).
         """
         self.select(self.algorithm.skipped_networks())
-        total, info = self.losses(batch, noise)
+        total, info = self._losses(batch, noise)
         found = torch.autograd.grad(total.sum(), self.parameters, allow_unused=True)
         grads = [torch.zeros_like(p) if g is None else g for p, g in zip(self.parameters, found, strict=True)]
         self.apply(grads, info)
@@ -83,6 +134,92 @@ class Update:
         for parameter, grad in zip(self.parameters, grads, strict=True):
             parameter.grad = grad
         self.optimizer.step()
+
+    # -- how steps are run --------------------------------------------------------------------------------------------
+
+    def prepare(self, steps: float) -> None:
+        """Decide how the coming updates are run; what was compiled or recorded before is dropped.
+
+        :param steps: how many there will be.
+        """
+        self.mode = choose_mode(self.algorithm.compile, self.algorithm.device, steps)
+        self._captured: dict[Hashable, CapturedStep] = {}
+        self._losses: Callable[[Batch, Noise], tuple[Tensor, Info]] = self.algorithm.compute_losses
+        if self.mode.compiled:
+            self._losses = self._try_compiled
+        if self.mode.captured and not all(group.get("fused") for group in self.optimizer.param_groups):
+            name = type(self.optimizer).__name__
+            self._give_up("captured", f"{name} is no fused Adam; its step may need the host")
+
+    def from_buffer(self, batch_size: int) -> Info:
+        """Draw a batch and noise, and take one gradient step.
+
+        :param batch_size: B.
+        :return: losses and diagnostics, each (S,); a replayed step writes into the same tensors every time.
+        """
+        algorithm = self.algorithm
+        if not self.mode.captured:
+            return self(algorithm.draw_batch(batch_size), algorithm.draw_noise(batch_size))
+        inside = algorithm.batch_source()
+        batch = algorithm.draw_batch(batch_size) if inside is None else None
+        key = (batch_size, inside, algorithm.skipped_networks(), algorithm.pretraining)
+        try:
+            step = self._captured.get(key)
+            if step is None:
+                step = self._captured[key] = self._make_step(batch_size, batch)
+            if step.batch is not None and batch is not None:
+                for name, tensor in vars(batch).items():
+                    getattr(step.batch, name).copy_(tensor)
+            self._learning_rate.fill_(self.optimizer.param_groups[0]["lr"])
+            return step()
+        except CaptureError as error:
+            self._give_up("captured", str(error))
+            return self.from_buffer(batch_size)
+
+    def _make_step(self, batch_size: int, batch: Batch | None) -> CapturedStep:
+        """Return a step that is run some times, recorded, and replayed from then on."""
+        algorithm = self.algorithm
+        static = None if batch is None else Batch(**{name: tensor.clone() for name, tensor in vars(batch).items()})
+
+        def take() -> Info:
+            found = algorithm.draw_batch(batch_size) if static is None else static
+            with self._learning_rate_on_device():
+                return self(found, algorithm.draw_noise(batch_size))
+
+        return CapturedStep(take, list(algorithm.generators().values()), static)
+
+    @contextmanager
+    def _learning_rate_on_device(self) -> Iterator[None]:
+        """Let the optimiser read its step size from the device: a number would be recorded as it was."""
+        groups = self.optimizer.param_groups
+        before = [(group["lr"], group["capturable"]) for group in groups]
+        for group in groups:
+            group["lr"], group["capturable"] = self._learning_rate, True
+        try:
+            yield
+        finally:
+            for group, (lr, capturable) in zip(groups, before, strict=True):
+                group["lr"], group["capturable"] = lr, capturable
+
+    def _try_compiled(self, batch: Batch, noise: Noise) -> tuple[Tensor, Info]:
+        """Compile the losses on their first evaluation; where the compiler fails, go on without."""
+        compiled = torch.compile(self.algorithm.compute_losses, dynamic=False)
+        try:
+            result: tuple[Tensor, Info] = compiled(batch, noise)
+        except Exception as error:  # an error of the losses themselves comes again without the compiler
+            self._give_up("compiled", f"{type(error).__name__}: {error}")
+            return self._losses(batch, noise)
+        self._losses = compiled
+        return result
+
+    def _give_up(self, what: str, why: str) -> None:
+        """Go on without compiling or capturing, and say so once."""
+        reason = f"not {what}: {why.strip().splitlines()[0] if why.strip() else 'no reason given'}"
+        warnings.warn(f"updates are {reason}; they go on without", stacklevel=2)
+        self.mode = Mode(self.mode.compiled and what != "compiled", self.mode.captured and what != "captured", reason)
+        if what == "compiled":
+            self._losses = self.algorithm.compute_losses
+        self._captured = {}
 
 
 def joint_norm(grads: list[Tensor]) -> Tensor:

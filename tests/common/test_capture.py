@@ -1,0 +1,241 @@
+"""Updates recorded once and replayed, with a recorder of operations in place of a CUDA graph.
+
+Like a graph, the recorder runs the same operations on the same memory again, whatever Python would do by now: numbers,
+branches and tensors made outside are those of the recording.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from agents.common import capture, update
+from agents.common.base import FlowQLearning, Info
+from agents.common.update import Mode, choose_mode
+from tests.common.toys import tiny_model, toy_dataset
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+class Tape(TorchDispatchMode):
+    """Records operations with their very tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: list[tuple[Any, Any, Any, Any]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.operations.append((func, args, kwargs or {}, result))
+        return result
+
+    def replay(self) -> None:
+        with torch.no_grad():
+            for func, args, kwargs, result in self.operations:
+                inputs = {t.data_ptr() for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
+                again = func(*args, **kwargs)
+                for old, new in zip(tree_leaves(result), tree_leaves(again), strict=True):
+                    if isinstance(old, Tensor) and old.data_ptr() not in inputs and old.data_ptr() != new.data_ptr():
+                        old.copy_(new)
+
+
+class TapeRecorder:
+    """Stands for the recording of a CUDA graph: what recording runs here is undone."""
+
+    model: FlowQLearning
+
+    def __call__(
+        self, step: Callable[[], Info], generators: Sequence[torch.Generator]
+    ) -> tuple[Callable[[], None], Info]:
+        policy, generators = self.model.policy, list(self.model.generators().values())
+        moments = [value for values in policy.optimizer.state.values() for value in values.values()]
+        kept = [*policy.parameters(), *policy.buffers(), *moments]
+        before, random = [tensor.clone() for tensor in kept], [generator.get_state() for generator in generators]
+        with Tape() as tape:
+            info = step()
+        with torch.no_grad():
+            for tensor, value in zip(kept, before, strict=True):
+                tensor.copy_(value)
+        for generator, state in zip(generators, random, strict=True):
+            generator.set_state(state)
+        return tape.replay, info
+
+
+@pytest.fixture
+def captured(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FlowQLearning]:
+    """Return a function that makes a model whose updates are captured by the recorder of operations."""
+    recorder = TapeRecorder()
+    monkeypatch.setattr(capture, "record", recorder)
+    monkeypatch.setattr(capture, "run_aside", lambda step: step())
+    monkeypatch.setattr(update, "choose_mode", lambda *arguments: Mode(False, True, "test"))
+
+    def make(id: str = "qam", **settings: Any) -> FlowQLearning:
+        recorder.model = made(id, **settings)
+        return recorder.model
+
+    return make
+
+
+def made(id: str = "qam", **settings: Any) -> FlowQLearning:
+    model = tiny_model(id, **settings)
+    model.load_dataset(toy_dataset())
+    return model
+
+
+def state_of(model: FlowQLearning) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in model.policy.state_dict().items()}
+
+
+def assert_same(first: FlowQLearning, second: FlowQLearning) -> None:
+    # a step is 3e-4; a learning rate on the device is rounded to float32
+    torch.testing.assert_close(state_of(first), state_of(second), rtol=1e-4, atol=2e-6)
+
+
+@pytest.mark.parametrize("id", ["qam", "trqam", "sqam", "rebrac", "cgql_linex", "dac", "rlpd", "bc"])
+def test_replayed_updates_are_those_that_would_have_been_run(id: str, captured: Any) -> None:
+    replayed, plain = captured(id), made_plain(id)
+    for _ in range(10):
+        replayed.sample_and_update(16)
+        plain.sample_and_update(16)
+    assert_same(replayed, plain)
+
+
+def made_plain(id: str = "qam", **settings: Any) -> FlowQLearning:
+    """Return a model that is not captured, although the fixture captures all."""
+    model = made(id, **settings)
+    model._update.mode = Mode(False, False, "test")
+    model._update.prepare = lambda steps: None  # type: ignore[method-assign]
+    return model
+
+
+def test_a_replayed_update_has_new_noise_and_a_new_batch(captured: Any) -> None:
+    model = captured()
+    losses = {float(model.sample_and_update(16)["td_loss"]) for _ in range(8)}
+    assert len(losses) == 8
+
+
+def test_a_replayed_update_follows_the_learning_rate(captured: Any) -> None:
+    model, plain = captured(), made_plain()
+    for step in range(8):
+        for each in (model, plain):
+            each.policy.optimizer.param_groups[0]["lr"] = 1e-3 / (1 + step)
+            each.sample_and_update(16)
+    assert_same(model, plain)
+    assert model.policy.optimizer.param_groups[0]["lr"] == 1e-3 / 8
+
+
+def test_online_batches_are_drawn_outside_and_handed_in(captured: Any) -> None:
+    model, plain = captured(learning_starts=4), made_plain(learning_starts=4)
+    for each in (model, plain):
+        each.learn(30)
+    assert model._n_updates == plain._n_updates > capture.WARM_UP
+    assert_same(model, plain)
+
+
+def test_a_recording_is_dropped_when_parameters_are_loaded(captured: Any) -> None:
+    model = captured()
+    for _ in range(6):
+        model.sample_and_update(16)
+    assert model._update._captured
+    model.set_parameters(model.get_parameters())
+    assert not model._update._captured
+
+
+def test_a_step_that_cannot_be_recorded_is_taken_plainly_and_the_reason_is_said(
+    captured: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    model, plain = captured(), made_plain()
+    monkeypatch.setattr(capture, "record", fail)
+    for each in (model, plain):
+        for _ in range(capture.WARM_UP):
+            each.sample_and_update(16)
+    with pytest.warns(UserWarning, match="updates are not captured: operation not permitted when stream is capturing;"):
+        model.sample_and_update(16)
+    model.sample_and_update(16)
+    for _ in range(2):
+        plain.sample_and_update(16)
+    assert_same(model, plain)
+    assert not model._update.mode.captured
+
+
+def test_an_error_of_the_update_itself_is_not_taken_for_one_of_recording(
+    captured: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = captured()
+
+    def fail(*arguments: Any) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(model, "draw_noise", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        model.sample_and_update(16)
+    assert model._update.mode.captured
+
+
+def test_only_a_fused_adam_is_recorded(captured: Any) -> None:
+    with pytest.warns(UserWarning, match="SGD is no fused Adam"):
+        model = captured(policy_kwargs={"optimizer_class": torch.optim.SGD})
+    assert not model._update.mode.captured
+
+
+# -- how it is decided ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wish", "device", "steps", "compiled", "captured"),
+    [
+        ("auto", CPU, 1e6, False, False),
+        ("auto", CUDA, 1e6, True, True),
+        ("auto", CUDA, 100, False, True),
+        ("on", CPU, 1, True, False),
+        ("on", CUDA, 1, True, True),
+        ("off", CUDA, 1e6, False, False),
+    ],
+)
+def test_device_and_number_of_updates_decide(
+    wish: str, device: torch.device, steps: float, compiled: bool, captured: bool
+) -> None:
+    mode = choose_mode(wish, device, steps)
+    assert (mode.compiled, mode.captured) == (compiled, captured)
+    assert mode.reason
+
+
+def test_a_failing_compiler_is_named_and_the_updates_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(function: Any, **settings: Any) -> Any:
+        def call(*arguments: Any) -> None:
+            raise OSError("no C++ compiler found")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", broken)
+    model, plain = made(compile="on"), made()
+    with pytest.warns(UserWarning, match="updates are not compiled: OSError: no C.. compiler found; they go on"):
+        model.sample_and_update(16)
+    plain.sample_and_update(16)
+    assert_same(model, plain)
+    assert str(model._update.mode).startswith("eager")
+
+
+# -- on a device ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("id", ["qam", "trqam", "fql", "rebrac"])
+@pytest.mark.parametrize("wish", ["auto", "on"])
+def test_on_cuda_recorded_updates_equal_plain_ones(id: str, wish: str) -> None:
+    models = [made(id, device="cuda", compile=mode) for mode in (wish, "off")]
+    for model in models:
+        for _ in range(10):
+            model.sample_and_update(16)
+    assert models[0]._update.mode.captured
+    first, second = (state_of(model) for model in models)
+    torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-4)

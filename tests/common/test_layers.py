@@ -1,0 +1,150 @@
+"""Dense layers: one result by every way of computing it, and vector-Jacobian products."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from agents.common import layers
+from agents.common.layers import Layer, Linearisation, dense, evaluate, gelu
+
+needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
+
+
+@pytest.fixture
+def onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send every product that can go there to oneDNN, whatever the processor and the size."""
+    monkeypatch.setattr(layers, "onednn_is_faster", lambda: True)
+    monkeypatch.setattr(layers, "ONEDNN_WORK", 0)
+    monkeypatch.setattr(layers, "ONEDNN_ROWS", 0)
+
+
+@pytest.fixture
+def mkl(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send no product to oneDNN."""
+    monkeypatch.setattr(layers, "onednn_is_faster", lambda: False)
+
+
+def normals(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def stacked(
+    stack: tuple[int, ...], widths: list[int], norm: bool = False, dtype: torch.dtype | None = None
+) -> list[Layer]:
+    """Return random layers whose parameters want gradients."""
+    made = []
+    for i, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
+        last = i == len(widths) - 2
+        weight = (normals(*stack, inputs, outputs, seed=i) / math.sqrt(inputs)).requires_grad_()
+        others = [normals(*stack, outputs, seed=10 * j + i).requires_grad_() for j in (1, 2, 3)]
+        scale, shift = others[1:] if norm and not last else (None, None)
+        made.append(Layer(weight, others[0], None if last else gelu, scale, shift, None if last else dtype))
+    return made
+
+
+def by_hand(own: list[Layer], x: Tensor, member: tuple[int, ...]) -> Tensor:
+    """Evaluate one member in float64 with PyTorch's own functions."""
+    x = x.double()
+    for layer in own:
+        x = F.linear(x, layer.weight[member].double().t(), layer.bias[member].double())
+        if layer.activation is not None:
+            x = F.gelu(x, approximate="tanh")
+        if layer.norm_scale is not None and layer.norm_bias is not None:
+            x = F.layer_norm(x, x.shape[-1:], layer.norm_scale[member].double(), layer.norm_bias[member].double(), 1e-6)
+    return x.float()
+
+
+@needs_onednn
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("way", ["onednn", "mkl"])
+@pytest.mark.parametrize("stack", [(1,), (2,), (1, 3), (2, 3)])
+def test_every_member_is_evaluated_on_its_own_rows(
+    stack: tuple[int, ...], way: str, norm: bool, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue(way)
+    own = stacked(stack, [5, 16, 16, 2], norm)
+    x = normals(stack[0], *[1] * (len(stack) - 1), 40, 5, seed=7)
+    for grad in (False, True):
+        with torch.set_grad_enabled(grad):
+            got = evaluate(own, x)
+        assert got.shape == (*stack, 40, 2)
+        for member in torch.cartesian_prod(*map(torch.arange, stack)).reshape(-1, len(stack)).tolist():
+            rows = x[member[0]].reshape(40, 5)
+            torch.testing.assert_close(got[tuple(member)], by_hand(own, rows, tuple(member)), rtol=2e-5, atol=2e-5)
+
+
+@needs_onednn
+@pytest.mark.parametrize("stack", [(1,), (2, 3)])
+def test_gradients_by_onednn_are_those_of_pytorch(
+    stack: tuple[int, ...], monkeypatch: pytest.MonkeyPatch, onednn: None
+) -> None:
+    own = stacked(stack, [5, 16, 2], norm=True)
+    x = normals(stack[0], *[1] * (len(stack) - 1), 40, 5, seed=7).requires_grad_()
+    wanted = [x, *(p for layer in own for p in layer if isinstance(p, Tensor))]
+    found = []
+    for faster in (True, False):
+        monkeypatch.setattr(layers, "onednn_is_faster", lambda faster=faster: faster)
+        found.append(torch.autograd.grad(evaluate(own, x).square().sum(), wanted))
+    assert len(wanted) == 7
+    for first, second in zip(*found, strict=True):
+        torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-4)
+
+
+@needs_onednn
+def test_onednn_is_as_exact_as_pytorchs_product(onednn: None) -> None:
+    x, weight = 4 * normals(1, 256, 512), normals(1, 512, 512, seed=1) / 4
+    exact = (x.double() @ weight.double()).float()
+    with torch.no_grad():
+        assert (dense(x, weight) - exact).abs().max() < 1e-4 * exact.abs().max()
+
+
+@needs_onednn
+def test_low_precision_products_keep_three_digits(onednn: None) -> None:
+    own, x = stacked((1,), [64, 64, 64, 8], dtype=torch.bfloat16), normals(1, 64, 64, seed=3)
+    with torch.no_grad():
+        recorded = by_hand(own, x[0], (0,))
+        error = (evaluate(own, x)[0] - recorded).abs().max() / recorded.abs().max()
+    assert 0 < error < 0.02
+
+
+def test_small_products_do_not_go_to_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers, "onednn_is_faster", lambda: True)
+    assert not layers.prefers_onednn(normals(1, 256, 128), normals(1, 128, 128))
+    assert not layers.prefers_onednn(normals(1, 8, 2048), normals(1, 2048, 2048))
+    assert layers.prefers_onednn(normals(1, 256, 512), normals(1, 512, 512))
+
+
+def test_odd_sizes_are_padded_without_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, weight = normals(2, 6, 25), normals(2, 25, 63, seed=1)
+    torch.testing.assert_close(layers._zero_padded_matmul(x, weight), x @ weight, rtol=1e-5, atol=1e-5)
+
+
+# -- vector-Jacobian products -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["onednn", "mkl"])
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("activation", [gelu, F.relu, F.mish])
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_pull_back_is_the_transposed_jacobian_at_its_point(
+    replicas: int, activation: object, norm: bool, way: str, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue(way)
+    own = [
+        layer if layer.activation is None else layer._replace(activation=activation)
+        for layer in stacked((replicas,), [5, 16, 12, 3], norm)
+    ]
+    first, cotangent = normals(replicas, 4, 40, 16, seed=5), normals(replicas, 40, 3, seed=6)
+    with torch.no_grad():
+        there = Linearisation(own, first)
+        got = there.pull_back(2, cotangent)
+    at = first[:, 2].clone().requires_grad_()
+    output = evaluate(own[1:], own[0].finish(at))
+    torch.testing.assert_close(there.output[:, 2], output, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(got, torch.autograd.grad(output, at, cotangent)[0], rtol=1e-4, atol=1e-5)
