@@ -615,7 +615,7 @@ class FlowQLearning(OffPolicyAlgorithm):
 
         :param gradient_steps: number of updates.
         :param callback: SB3 callback, list of them, or function.
-        :param dataset: loaded first; None goes on with what the buffer holds.
+        :param dataset: loaded first, see :meth:`load_dataset`; None goes on with what the buffer holds.
         :param log_interval: gradient steps between log entries.
         :param tb_log_name: name of the TensorBoard run.
         :param reset_num_timesteps: whether to count from zero.

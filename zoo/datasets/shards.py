@@ -42,6 +42,7 @@ class ConvertedShard:
     :param transitions: rows.
     :param trajectories: trajectories in them.
     :param solved: states that achieve each task, by its number as text.
+    :param sizes: of the arrays' files, bytes.
     :param sha256: of the original file.
     :param bytes: of the original file.
     :param modified: time of its last change, nanoseconds.
@@ -54,6 +55,7 @@ class ConvertedShard:
     transitions: int
     trajectories: int
     solved: Mapping[str, int]
+    sizes: Mapping[str, int]
     sha256: str
     bytes: int
     modified: int
@@ -220,6 +222,8 @@ def find_converted(folder: Path, name: str, spec: DatasetSpec) -> ConvertedShard
         return None
     if (shard.format, shard.environment, shard.ogbench) != (FORMAT, spec.environment, version("ogbench")):
         return None
+    if any(not (target / file).is_file() or (target / file).stat().st_size != n for file, n in shard.sizes.items()):
+        return None
     if source.exists():
         state = source.stat()
         same = (state.st_size, state.st_mtime_ns) == (shard.bytes, shard.modified)
@@ -327,6 +331,7 @@ def _convert(source: Path, target: Path, spec: DatasetSpec, tasks: Tasks) -> Con
         transitions=len(ends),
         trajectories=int(np.count_nonzero(ends)),
         solved=solved,
+        sizes={file.name: file.stat().st_size for file in sorted(temporary.iterdir())},
         sha256=digest,
         bytes=state.st_size,
         modified=state.st_mtime_ns,

@@ -208,6 +208,17 @@ def test_arrays_of_another_making_are_made_anew(folder: Path, record: dict[str, 
     assert find_converted(folder, f"{NAME}-001", SPEC) is not None
 
 
+@pytest.mark.parametrize("array", ["observations", "rewards-task3"])
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-1])])
+def test_arrays_that_are_not_whole_are_made_anew(folder: Path, array: str, damage: Callable[[Path], object]) -> None:
+    before = load_all(folder)
+    path = folder / ARRAYS / f"{NAME}-001" / f"{array}.npy"
+    content = path.read_bytes()
+    damage(path)
+    assert load_all(folder) == before
+    assert path.read_bytes() == content
+
+
 def test_originals_may_go_once_they_are_converted(folder: Path) -> None:
     before = load_all(folder)
     for path in folder.glob("*.npz"):
