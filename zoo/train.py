@@ -49,25 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--resume", action="store_true", help="go on with the newest unfinished run of the same settings, else start"
     )
     what.add_argument("-i", "--trained-agent", default="", help="model (.zip) to start from")
-    data = parser.add_argument_group("data")
-    data.add_argument("--dataset", default="auto", help="auto, download, generate or the path of a file or folder")
-    data.add_argument("--dataset-dir", help="where datasets live (default: ~/.ogbench/data)")
-    data.add_argument(
-        "--offline-data",
-        choices=("preload", "balanced", "none"),
-        help="what online training does with the dataset: in front of the buffer, half of every batch, nothing "
-        "(default: from YAML)",
-    )
-    data.add_argument("--dataset-size", type=int, help="transitions to use, or to generate (default: all)")
-    data.add_argument(
-        "--dataset-replace-interval", type=int, help="updates until a set's next file takes over (default: from YAML)"
-    )
-    data.add_argument(
-        "--storage",
-        choices=("auto", "device", "host"),
-        default="auto",
-        help="where the data live: on the device while they fit, always, never",
-    )
+    _add_data_arguments(parser)
     envs = parser.add_argument_group("environments")
     envs.add_argument("--n-envs", type=int, help="training environments (default: one per seed)")
     envs.add_argument("--vec-env", choices=("dummy", "subproc"), default="dummy", help="how training ones are stepped")
@@ -99,6 +81,29 @@ def make_parser() -> argparse.ArgumentParser:
     output.add_argument("--wandb-group", help="its group")
     output.add_argument("-tags", "--wandb-tags", nargs="+", default=[], help="its tags")
     return parser
+
+
+def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what decides about the dataset and where it lives."""
+    data = parser.add_argument_group("data")
+    data.add_argument("--dataset", default="auto", help="auto, download, generate or the path of a file or folder")
+    data.add_argument("--dataset-dir", help="where datasets live (default: ~/.ogbench/data)")
+    data.add_argument(
+        "--offline-data",
+        choices=("preload", "balanced", "none"),
+        help="what online training does with the dataset: in front of the buffer, half of every batch, nothing "
+        "(default: from YAML)",
+    )
+    data.add_argument("--dataset-size", type=int, help="transitions to use, or to generate (default: all)")
+    data.add_argument(
+        "--dataset-replace-interval", type=int, help="updates until a set's next file takes over (default: from YAML)"
+    )
+    data.add_argument(
+        "--storage",
+        choices=("auto", "device", "host"),
+        default="auto",
+        help="where the data live: on the device while they fit, always, never",
+    )
 
 
 def train(args: argparse.Namespace) -> dict[str, Any]:

@@ -104,6 +104,12 @@ def load_dataset(
     path = _find_files(name, dataset_dir, dataset, size, split)
     if path.is_dir():
         return load_shards(env_name, path, size=size, sparse=sparse, replace_interval=replace_interval)
+    return _load_file(env_name, path, size, sparse, split)
+
+
+def _load_file(env_name: str, path: Path, size: int | None, sparse: bool, split: str) -> Dataset:
+    """Load a dataset that is one file."""
+    name = parse_env_name(env_name)
     require_sound(check_structure(path, name.spec), name.spec, path)
     env = make_raw_env(name.env_id)
     try:
@@ -117,7 +123,7 @@ def load_dataset(
     finally:
         env.close()
     if masks.all():
-        warnings.warn(f"no state in {path} achieves the task of {env_name}; every reward is negative", stacklevel=2)
+        warnings.warn(f"no state in {path} achieves the task of {env_name}; every reward is negative", stacklevel=3)
     if sparse:
         rewards = np.where(rewards != 0.0, np.float32(-1.0), np.float32(0.0))
     settings = {"file": digest, "environment": name.env_id, "dataset_size": size, "sparse": sparse, "split": split}
