@@ -23,6 +23,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from agents import registry
 from agents.common.base import available_device
 from agents.common.buffer import Arrays, SequenceReplayBuffer
+from agents.common.shards import Shards
 from agents.common.validation import boolean, integer, number, unknown_name_message
 
 # constructor arguments that are no settings of the method, or that mean another way to store data
@@ -95,6 +96,7 @@ class Baseline(OffPolicyAlgorithm):
     :param noise_std: standard deviation of Gaussian noise on executed actions, in [-1, 1] units, >= 0.
     :param sparse: whether online rewards become -1 where they are not zero (the dataset's are changed on loading).
     :param balanced_sampling: whether half of every batch comes from the dataset.
+    :param replay_buffer_kwargs: further arguments of the buffer.
     :param policy_kwargs: arguments of the policy.
     :param verbose: 0 silent, 1 info, 2 debug.
     :param device: where the networks and the data live.
@@ -114,6 +116,7 @@ class Baseline(OffPolicyAlgorithm):
         noise_std: float = 0.0,
         sparse: bool = False,
         balanced_sampling: bool = False,
+        replay_buffer_kwargs: dict[str, Any] | None = None,
         policy_kwargs: dict[str, Any] | None = None,
         verbose: int = 0,
         device: torch.device | str = "auto",
@@ -137,7 +140,12 @@ class Baseline(OffPolicyAlgorithm):
             env,
             **settings,
             replay_buffer_class=TransitionReplayBuffer,
-            replay_buffer_kwargs={"gamma": 1.0, "sparse": sparse, "balanced": balanced_sampling},
+            replay_buffer_kwargs={
+                "gamma": 1.0,
+                "sparse": sparse,
+                "balanced": balanced_sampling,
+                **(replay_buffer_kwargs or {}),
+            },
             policy_kwargs={**({} if net_arch is None else {"net_arch": net_arch}), **(policy_kwargs or {})},
             seed=None if seeds is None else seeds[0],
             verbose=verbose,
@@ -176,13 +184,27 @@ class Baseline(OffPolicyAlgorithm):
         assert index == 0
         return self
 
-    def load_dataset(self, dataset: Arrays) -> None:
+    def train(self, gradient_steps: int, batch_size: int = 64) -> None:
+        """Update, on the part of the dataset whose turn it is.
+
+        :param gradient_steps: number of updates.
+        :param batch_size: B.
+        """
+        assert isinstance(self.replay_buffer, TransitionReplayBuffer)
+        self.replay_buffer.rotate_dataset(self._n_updates)
+        super().train(gradient_steps, batch_size)
+
+    def load_dataset(self, dataset: Arrays | Shards) -> None:
         """Put a dataset in front of the replay buffer.
 
-        :param dataset: arrays as OGBench's loader returns them; actions in the environment's units.
+        :param dataset: arrays as OGBench's loader returns them, or shards that take turns; actions in the environment's
+            units.
         :raises ValueError: if an array is missing or has the wrong shape.
         """
         assert isinstance(self.replay_buffer, TransitionReplayBuffer)
+        if isinstance(dataset, Shards):
+            self.replay_buffer.load_dataset(dataset.with_actions_within(self.action_space))
+            return
         self.replay_buffer.load_dataset({**dataset, "actions": self.policy.scale_action(dataset["actions"])})
 
 

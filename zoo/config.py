@@ -29,6 +29,7 @@ class RunSettings:
     :param save_freq: steps between checkpoints.
     :param log_interval: gradient steps between log entries.
     :param dataset_size: transitions to use, in whole trajectories; None uses all.
+    :param dataset_replace_interval: gradient steps until the next file of a dataset of several takes over.
     :param offline_data: what online training does with the dataset: ``preload`` the buffer, ``balanced`` batches,
         ``none``; None leaves it to the algorithm's settings.
     """
@@ -40,13 +41,14 @@ class RunSettings:
     save_freq: int = 50_000
     log_interval: int = 5_000
     dataset_size: int | None = None
+    dataset_replace_interval: int = 1000
     offline_data: str | None = None
 
     def __post_init__(self) -> None:
         """Check every field."""
         for name in ("offline_steps", "online_steps"):
             integer(name, getattr(self, name), at_least=0)
-        for name in ("eval_freq", "eval_episodes", "save_freq", "log_interval"):
+        for name in ("eval_freq", "eval_episodes", "save_freq", "log_interval", "dataset_replace_interval"):
             integer(name, getattr(self, name), at_least=1)
         if self.dataset_size is not None:
             integer("dataset_size", self.dataset_size, at_least=1)

@@ -1,4 +1,4 @@
-"""List, describe, generate, download and check datasets: ``python zoo/dataset.py COMMAND ...``."""
+"""List, describe, generate, download, check and convert datasets: ``python zoo/dataset.py COMMAND ...``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if __package__ in (None, ""):  # run as a file: let `import agents` find the package, not zoo/agents.py
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import BAD_INPUT, Interrupted, run_program
+from zoo.cli import BAD_INPUT, Interrupted, UsageError, run_program
 from zoo.datasets.files import DEFAULT_DATASET_DIR
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
-        prog="zoo dataset", description="List, describe, generate, download, check datasets."
+        prog="zoo dataset", description="List, describe, generate, download, check, convert datasets."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for word, function, purpose in (
@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         ("generate", _generate, "make a dataset with OGBench's scripted oracles"),
         ("download", _download, "fetch a dataset from OGBench's host or its mirror"),
         ("check", _check, "test a dataset's files: arrays, values, trajectories, tasks"),
+        ("convert", _convert, "make the arrays that training maps, of a dataset of several files"),
     ):
         command = commands.add_parser(word, help=purpose, description=purpose)
         command.set_defaults(command=function)
@@ -57,6 +58,13 @@ def _add_arguments(command: argparse.ArgumentParser, word: str) -> None:
     command.add_argument("--verbose", type=int, default=1, help="2 shows the traceback of an unexpected failure")
     if word in ("generate", "download"):
         command.add_argument("--force", action="store_true", help="replace a dataset that is there")
+    if word in ("download", "convert"):
+        command.add_argument(
+            "--dataset-size",
+            type=int,
+            metavar="N",
+            help="of several files, those that hold the first N transitions",
+        )
     if word == "generate":
         size = command.add_mutually_exclusive_group()
         size.add_argument("--episodes", type=int, metavar="N", help="training episodes (default: as many as OGBench)")
@@ -67,12 +75,12 @@ def _add_arguments(command: argparse.ArgumentParser, word: str) -> None:
 
 def _list(args: argparse.Namespace) -> dict[str, Any]:
     """Show every dataset."""
-    from zoo.datasets.files import dataset_files
+    from zoo.datasets.files import training_files
     from zoo.datasets.names import DATASETS
 
     rows = []
     for spec in DATASETS.values():
-        here = dataset_files(spec.name, args.dataset_dir)[0].exists()
+        here = all(path.exists() for path in training_files(spec, args.dataset_dir))
         rows.append(
             {
                 "name": spec.name,
@@ -92,12 +100,13 @@ def _list(args: argparse.Namespace) -> dict[str, Any]:
 def _info(args: argparse.Namespace) -> dict[str, Any]:
     """Show what is known about one dataset and what its files hold."""
     from zoo.datasets.check import check_structure, read_headers, require_sound
-    from zoo.datasets.files import dataset_files, file_sha256
+    from zoo.datasets.files import dataset_files, file_sha256, training_files
     from zoo.datasets.names import parse_name, single_task_names
 
     spec = parse_name(args.name).spec
     files = {}
-    for path in dataset_files(spec.name, args.dataset_dir):
+    several = training_files(spec, args.dataset_dir) if spec.files > 1 else None
+    for path in several or dataset_files(spec.name, args.dataset_dir):
         if path.exists():
             require_sound(check_structure(path, spec), spec, path)
             headers = read_headers(path)
@@ -136,22 +145,56 @@ def _generate(args: argparse.Namespace) -> dict[str, Any]:
 
 def _download(args: argparse.Namespace) -> dict[str, Any]:
     """Download a dataset."""
-    from zoo.datasets.download import download_dataset
+    from zoo.datasets.download import download_dataset, download_shards
+    from zoo.datasets.names import parse_name
 
-    files = download_dataset(args.name, args.dataset_dir, existing="replace" if args.force else "refuse")
-    return _describe_files(args.name, files)
+    spec, existing = parse_name(args.name).spec, "replace" if args.force else "refuse"
+    size = _checked_size(args.dataset_size)
+    if spec.files == 1:
+        if size is not None:
+            raise UsageError(f"`--dataset-size` chooses among several files, and {spec.name} is one file; leave it out")
+        return _describe_files(args.name, download_dataset(args.name, args.dataset_dir, existing=existing))
+    names = spec.shard_names[: spec.files if size is None else spec.files_for(size)]
+    paths = download_shards(spec.name, args.dataset_dir, names=names, existing=existing)
+    return {"name": spec.name, "folder": str(paths[0].parent), "files": len(paths)}
+
+
+def _convert(args: argparse.Namespace) -> dict[str, Any]:
+    """Convert a dataset of several files ahead of training, which would do it too."""
+    from zoo.datasets.files import shard_folder
+    from zoo.datasets.names import parse_name
+    from zoo.datasets.shards import convert_shards
+
+    spec = parse_name(args.name).spec
+    if spec.files == 1:
+        raise UsageError(f"{spec.name} is one file, which is read as it is; only datasets of several are converted")
+    size = _checked_size(args.dataset_size)
+    try:
+        shards = convert_shards(shard_folder(spec.name, args.dataset_dir), spec, size=size)
+    except KeyboardInterrupt as error:
+        raise Interrupted("stopped; converted files are kept, and the same command goes on from there") from error
+    transitions = sum(shard.transitions for shard in shards)
+    return {"name": spec.name, "folder": str(shards[0].folder.parent), "files": len(shards), "transitions": transitions}
+
+
+def _checked_size(size: int | None) -> int | None:
+    """Return a number of transitions that makes sense."""
+    if size is not None and size < 1:
+        raise UsageError(f"`--dataset-size` must be an int >= 1, got {size}")
+    return size
 
 
 def _check(args: argparse.Namespace) -> dict[str, Any]:
     """Check a dataset's files; what is broken is reported, not raised, so that all of it is seen."""
     from zoo.datasets.check import check_dataset
-    from zoo.datasets.files import dataset_files
+    from zoo.datasets.files import dataset_files, training_files
     from zoo.datasets.names import parse_name
 
     spec = parse_name(args.name).spec
     findings = []
-    train, val = dataset_files(spec.name, args.dataset_dir)
-    for path in (train, val) if val.exists() else (train,):
+    paths = training_files(spec, args.dataset_dir)
+    val = dataset_files(spec.name, args.dataset_dir)[1]
+    for path in [*paths, val] if val.exists() else paths:
         findings += [_finding_row(path, finding) for finding in check_dataset(path, spec)]
     _print_table(f"Findings in {spec.name}", findings)
     is_sound = all(row["severity"] != "error" for row in findings)

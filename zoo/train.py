@@ -49,16 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--resume", action="store_true", help="go on with the newest unfinished run of the same settings, else start"
     )
     what.add_argument("-i", "--trained-agent", default="", help="model (.zip) to start from")
-    data = parser.add_argument_group("data")
-    data.add_argument("--dataset", default="auto", help="auto, download, generate or the path of a file")
-    data.add_argument("--dataset-dir", help="where datasets live (default: ~/.ogbench/data)")
-    data.add_argument(
-        "--offline-data",
-        choices=("preload", "balanced", "none"),
-        help="what online training does with the dataset: in front of the buffer, half of every batch, nothing "
-        "(default: from YAML)",
-    )
-    data.add_argument("--dataset-size", type=int, help="transitions to use, or to generate (default: all)")
+    _add_data_arguments(parser)
     envs = parser.add_argument_group("environments")
     envs.add_argument("--n-envs", type=int, help="training environments (default: one per seed)")
     envs.add_argument("--vec-env", choices=("dummy", "subproc"), default="dummy", help="how training ones are stepped")
@@ -90,6 +81,29 @@ def make_parser() -> argparse.ArgumentParser:
     output.add_argument("--wandb-group", help="its group")
     output.add_argument("-tags", "--wandb-tags", nargs="+", default=[], help="its tags")
     return parser
+
+
+def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what decides about the dataset and where it lives."""
+    data = parser.add_argument_group("data")
+    data.add_argument("--dataset", default="auto", help="auto, download, generate or the path of a file or folder")
+    data.add_argument("--dataset-dir", help="where datasets live (default: ~/.ogbench/data)")
+    data.add_argument(
+        "--offline-data",
+        choices=("preload", "balanced", "none"),
+        help="what online training does with the dataset: in front of the buffer, half of every batch, nothing "
+        "(default: from YAML)",
+    )
+    data.add_argument("--dataset-size", type=int, help="transitions to use, or to generate (default: all)")
+    data.add_argument(
+        "--dataset-replace-interval", type=int, help="updates until a set's next file takes over (default: from YAML)"
+    )
+    data.add_argument(
+        "--storage",
+        choices=("auto", "device", "host"),
+        default="auto",
+        help="where the data live: on the device while they fit, always, never",
+    )
 
 
 def train(args: argparse.Namespace) -> dict[str, Any]:
@@ -126,7 +140,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         found = find_unfinished(args.log_folder, record, seeds) if args.resume else None
         seeds = seeds or (found.seeds if found else [secrets.randbelow(2**31)])
         model = make_model(config, env_id, seeds, data, args, env_kwargs)
-        folders = found.folders if found else make_folders(record, seeds, model.device, data, args)
+        folders = found.folders if found else make_folders(record, seeds, model, data, args)
         training = Training(config, model, evaluator, folders, seeds, progress_bar=args.progress)
         make_logger(config, model, folders, args, training.restore() if found else None)
         result = training.run()
@@ -144,7 +158,7 @@ def read_config(args: argparse.Namespace) -> tuple[Config, str]:
     from zoo.datasets.names import parse_env_name
 
     names = ("offline_steps", "online_steps", "eval_freq", "eval_episodes", "save_freq", "log_interval")
-    names += ("dataset_size", "offline_data", "precision", "compile")
+    names += ("dataset_size", "dataset_replace_interval", "offline_data", "precision", "compile")
     flags = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     has_dataset = args.env not in gymnasium.registry
     domain, env_id = None, args.env

@@ -20,7 +20,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from agents.common.base import FlowQLearning
-from agents.common.buffer import REQUIRED_ARRAYS
+from agents.common.buffer import SequenceReplayBuffer
 from agents.common.checkpoint import find_checkpoints
 from zoo import logs
 from zoo.baselines import find_algorithm
@@ -34,6 +34,7 @@ from zoo.callbacks import (
 from zoo.cli import Interrupted, UsageError
 from zoo.config import Config
 from zoo.datasets.load import Dataset, load_dataset
+from zoo.datasets.shards import ShardedDataset
 from zoo.envs.make import make_env
 from zoo.envs.snapshot import ResumableEnv
 from zoo.evaluation.curve import plot_learning_curve
@@ -165,11 +166,11 @@ def make_evaluator(config: Config, env_id: str, n_envs: int | None, seed: int, e
     return Evaluator(env_id, episodes=config.run.eval_episodes, n_envs=count, seed=seed, env_kwargs=env_kwargs)
 
 
-def load_data(config: Config, dataset: str, dataset_dir: str | None) -> Dataset | None:
+def load_data(config: Config, dataset: str, dataset_dir: str | None) -> Dataset | ShardedDataset | None:
     """Return the dataset, made first if need be; None for a run that needs none, or whose environment has none.
 
     :param config: gives environment, size and rewards.
-    :param dataset: ``auto``, ``download``, ``generate`` or a path.
+    :param dataset: ``auto``, ``download``, ``generate`` or the path of a file or folder.
     :param dataset_dir: where datasets live.
     :return: the dataset.
     """
@@ -177,15 +178,21 @@ def load_data(config: Config, dataset: str, dataset_dir: str | None) -> Dataset 
     needed = config.run.offline_steps or config.settings["balanced_sampling"] if how is None else how != "none"
     if not needed or config.env in gymnasium.registry:
         return None
-    size, sparse = config.run.dataset_size, config.settings["sparse"]
-    return load_dataset(config.env, dataset_dir=dataset_dir, dataset=dataset, dataset_size=size, sparse=sparse)
+    return load_dataset(
+        config.env,
+        dataset_dir=dataset_dir,
+        dataset=dataset,
+        dataset_size=config.run.dataset_size,
+        sparse=config.settings["sparse"],
+        replace_interval=config.run.dataset_replace_interval,
+    )
 
 
 def make_model(
     config: Config,
     env_id: str,
     seeds: list[int],
-    data: Dataset | None,
+    data: Dataset | ShardedDataset | None,
     args: argparse.Namespace,
     env_kwargs: dict[str, Any],
 ) -> FlowQLearning:
@@ -212,18 +219,36 @@ def make_model(
     try:
         algorithm = find_algorithm(config.algo).algorithm
         model = algorithm(
-            "MlpPolicy", env, **config.settings, seeds=seeds, device=args.device, verbose=max(args.verbose - 1, 0)
+            "MlpPolicy",
+            env,
+            **config.settings,
+            replay_buffer_kwargs={"storage": args.storage},
+            seeds=seeds,
+            device=args.device,
+            verbose=max(args.verbose - 1, 0),
         )
         if args.trained_agent:
             model.set_parameters(args.trained_agent, device=args.device)
         if data is not None:
-            model.load_dataset({name: getattr(data, name) for name in (*REQUIRED_ARRAYS, "valids")})
+            model.load_dataset(data.content)
     except (NotImplementedError, TypeError, ValueError, OSError) as error:
         raise UsageError(str(error)) from error
+    if args.verbose:
+        print(storage_of(model), file=sys.stderr, flush=True)
     return model
 
 
-def describe_run(config: Config, data: Dataset | None, args: argparse.Namespace) -> dict[str, Any]:
+def storage_of(model: FlowQLearning) -> str:
+    """Return where a model's data live, in words.
+
+    :param model: the model, its data loaded.
+    :return: one line.
+    """
+    assert isinstance(model.replay_buffer, SequenceReplayBuffer)
+    return model.replay_buffer.placement.text
+
+
+def describe_run(config: Config, data: Dataset | ShardedDataset | None, args: argparse.Namespace) -> dict[str, Any]:
     """Return everything that decides a run's outcome besides its seeds; runs that agree in it are the same run.
 
     :param config: the configuration.
@@ -241,19 +266,25 @@ def describe_run(config: Config, data: Dataset | None, args: argparse.Namespace)
 
 
 def make_folders(
-    record: dict[str, Any], seeds: list[int], device: torch.device, data: Dataset | None, args: argparse.Namespace
+    record: dict[str, Any],
+    seeds: list[int],
+    model: FlowQLearning,
+    data: Dataset | ShardedDataset | None,
+    args: argparse.Namespace,
 ) -> list[RunFolder]:
     """Make one run folder per replica and write what is known before training.
 
     :param record: from :func:`describe_run`.
     :param seeds: the replicas' seeds.
-    :param device: where the run trains.
+    :param model: where the run trains, and where its data live.
     :param data: the dataset, or None.
     :param args: arguments to record.
     :return: the folders, claimed for this process.
     """
+    device = model.device
     device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     versions = describe_versions(device_name, None if data is None else data.fingerprint)
+    versions["storage"] = storage_of(model)
     folders = [RunFolder.create(args.log_folder, record["algo"], record["env"]) for _ in seeds]
     stack = {"seeds": seeds, "folders": [folder.path.name for folder in folders]} if len(seeds) > 1 else {}
     for seed, folder in zip(seeds, folders, strict=True):

@@ -30,9 +30,12 @@ from agents.common.buffer import Arrays, SequenceReplayBuffer
 from agents.common.critic import pick_best
 from agents.common.noise import Draw, Noise, normal
 from agents.common.policy import FlowPolicy, Networks, NetworkSpec
+from agents.common.shards import Shards
+from agents.common.storage import Placement
 from agents.common.update import Update
 from agents.common.validation import boolean, integer, number, one_of
 
+UNSAVED = ("_generator", "_host_generator", "_update", "_chunk_state", "_last_info", "_told")
 Info = dict[str, Tensor]
 Losses = dict[str, Tensor]
 Targets = dict[str, Tensor]
@@ -130,7 +133,7 @@ class FlowQLearning(OffPolicyAlgorithm):
         ``action_chunking=False``; None leaves both as they are.
     :param action_noise: SB3's, added to the executed actions.
     :param replay_buffer_class: a subclass of ``SequenceReplayBuffer``, or None for itself.
-    :param replay_buffer_kwargs: further arguments of the buffer.
+    :param replay_buffer_kwargs: further arguments of the buffer; ``{"storage": "host"}`` keeps the data off the GPU.
     :param optimize_memory_usage: accepted for SB3; next observations are never stored twice.
     :param policy_kwargs: arguments of the policy; they override ``net_arch`` and the like.
     :param stats_window_size: episodes over which rollout statistics are averaged.
@@ -404,6 +407,8 @@ class FlowQLearning(OffPolicyAlgorithm):
         :param batch_size: B.
         :return: losses and diagnostics, each (S,), on the device; the next update may write into the same tensors.
         """
+        assert self.replay_buffer is not None
+        self.replay_buffer.rotate_dataset(self._n_updates)
         return self._updated(self._update.from_buffer(batch_size))
 
     def _updated(self, info: Info) -> Info:
@@ -419,7 +424,7 @@ class FlowQLearning(OffPolicyAlgorithm):
         :return: the batch, observations as the networks see them.
         """
         assert self.replay_buffer is not None
-        batch = self.replay_buffer.sample(batch_size, self._vec_normalize_env, self._generator)
+        batch = self.replay_buffer.sample(batch_size, self._vec_normalize_env, self._batch_generator)
         preprocess = self.policy.preprocess
         seen = {name: preprocess(getattr(batch, name)) for name in ("observations", "next_observations")}
         return Batch(**{**vars(batch), **seen})
@@ -436,12 +441,13 @@ class FlowQLearning(OffPolicyAlgorithm):
     def batch_source(self) -> Hashable:
         """Return what drawing a batch reads, where that is on the device and stays as it is between updates.
 
-        :return: a key that changes with it, or None where batches must be drawn by the host's leave: while online
-            transitions come in, or where an environment's statistics normalise them.
+        :return: a key that changes with it, or None where the host takes part: while online transitions come in, where
+            an environment's statistics normalise them, or where the buffer is in the host's memory.
         """
-        if self._vec_normalize_env is not None or self.replay_buffer is None or self.replay_buffer.size():
+        buffer = self.replay_buffer
+        if buffer is None or buffer.size() or not buffer.on_device or self._vec_normalize_env is not None:
             return None
-        return self.replay_buffer.observations.data_ptr(), self.replay_buffer.dataset_size
+        return buffer.observations.data_ptr(), buffer.dataset_size
 
     # -- set-up -------------------------------------------------------------------------------------------------------
 
@@ -499,6 +505,7 @@ class FlowQLearning(OffPolicyAlgorithm):
         self._update = Update(self)
         self._chunk_state: tuple[NDArray[Any], ...] | None = None
         self._last_info: Info = {}
+        self._told: Placement | None = None
 
     def _setup_lr_schedule(self) -> None:
         """Turn the learning rate into a function of the remaining progress."""
@@ -536,8 +543,15 @@ class FlowQLearning(OffPolicyAlgorithm):
         super().set_random_seed(seed)
         own = int(torch.randint(2**31, ())) if seed is None else seed
         self._generator = torch.Generator(self.device).manual_seed(own)
+        self._host_generator = torch.Generator().manual_seed(own)
         if hasattr(self, "policy"):
             self.policy.set_random_seed(own)
+
+    @property
+    def _batch_generator(self) -> torch.Generator:
+        """What batches are drawn from; in host memory nothing else is, so that the next one can be prepared."""
+        assert self.replay_buffer is not None
+        return self._generator if self.replay_buffer.on_device else self._host_generator
 
     @classmethod
     def load(
@@ -600,20 +614,24 @@ class FlowQLearning(OffPolicyAlgorithm):
         single.seeds, single.seed = list(single.policy.seeds), single.policy.seeds[0]
         single.replay_buffer = None
         single._generator = torch.Generator(single.device).manual_seed(single.seed)
+        single._host_generator = torch.Generator().manual_seed(single.seed)
         single._update = Update(single)
         return single
 
     # -- training -----------------------------------------------------------------------------------------------------
 
-    def load_dataset(self, dataset: Arrays) -> None:
+    def load_dataset(self, dataset: Arrays | Shards) -> None:
         """Put a dataset into the replay buffer, and take the observation statistics from it where they are wanted.
 
-        :param dataset: arrays as OGBench's loader returns them, in the regular or the compact layout; actions in the
-            environment's units.
+        :param dataset: arrays as OGBench's loader returns them, in the regular or the compact layout; or shards that
+            take turns, of which the first gives the statistics. Actions in the environment's units.
         :raises ValueError: if an array is missing or has the wrong shape.
         """
         assert self.replay_buffer is not None
-        self.replay_buffer.load_dataset({**dataset, "actions": self._scaled(dataset["actions"])})
+        if isinstance(dataset, Shards):
+            self.replay_buffer.load_dataset(dataset.with_actions_within(self.action_space))  # type: ignore[arg-type]
+        else:
+            self.replay_buffer.load_dataset({**dataset, "actions": self._scaled(dataset["actions"])})
         if self.observation_scale is not None:
             rows = self.replay_buffer.observations[: self.replay_buffer.dataset_size]
             self.policy.set_observation_statistics(rows, self.observation_scale)
@@ -627,7 +645,7 @@ class FlowQLearning(OffPolicyAlgorithm):
         self,
         gradient_steps: int,
         callback: MaybeCallback = None,
-        dataset: Arrays | None = None,
+        dataset: Arrays | Shards | None = None,
         log_interval: int = 5_000,
         tb_log_name: str = "run",
         reset_num_timesteps: bool = False,
@@ -637,7 +655,7 @@ class FlowQLearning(OffPolicyAlgorithm):
 
         :param gradient_steps: number of updates.
         :param callback: SB3 callback, list of them, or function.
-        :param dataset: loaded first; None goes on with what the buffer holds.
+        :param dataset: loaded first, see :meth:`load_dataset`; None goes on with what the buffer holds.
         :param log_interval: gradient steps between log entries.
         :param tb_log_name: name of the TensorBoard run.
         :param reset_num_timesteps: whether to count from zero.
@@ -725,6 +743,9 @@ class FlowQLearning(OffPolicyAlgorithm):
     ) -> tuple[int, BaseCallback]:
         """Prepare a phase; where it begins with a reset, the stored trajectories end and no chunk goes on."""
         self._update.prepare(total_timesteps)
+        if self.verbose >= 1 and self.replay_buffer is not None and self._told != self.replay_buffer.placement:
+            self._told = self.replay_buffer.placement
+            print(self._told.text)
         if reset_num_timesteps or self._last_obs is None:
             self._chunk_state = None
             if self.replay_buffer is not None:
@@ -743,7 +764,7 @@ class FlowQLearning(OffPolicyAlgorithm):
 
     def generators(self) -> dict[str, torch.Generator]:
         """Return the generators that training draws from, besides the global ones."""
-        return {"training": self._generator, "acting": self.policy.generator}
+        return {"training": self._generator, "batches": self._host_generator, "acting": self.policy.generator}
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
@@ -798,7 +819,7 @@ class FlowQLearning(OffPolicyAlgorithm):
         super().dump_logs()
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_generator", "_update", "_chunk_state", "_last_info"]
+        return [*super()._excluded_save_params(), *UNSAVED]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []

@@ -8,6 +8,7 @@ observation kept in a tail behind the rings.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,9 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
 from agents.common.batch import Batch
+from agents.common.prefetch import Prefetcher
+from agents.common.shards import ShardLoader, Shards
+from agents.common.storage import place
 
 Arrays = Mapping[str, NDArray[Any]]
 RING_TENSORS = ("_observations", "_actions", "_rewards", "_masks", "_terminals", "_next_row")
@@ -49,14 +53,14 @@ class Sequences:
 
 
 class SequenceReplayBuffer(NStepReplayBuffer):
-    """Replay buffer that samples H-step sequences from a dataset and from online transitions, on the training device.
+    """Replay buffer that samples H-step sequences from a dataset and from online transitions.
 
     ``sample`` returns a :class:`~agents.common.batch.Batch`; of SB3's n-step buffer it is a kind, not a user.
 
     :param buffer_size: online transitions to keep, over all environments.
     :param observation_space: flat Box.
     :param action_space: Box; actions are stored scaled to [-1, 1].
-    :param device: where the data lives.
+    :param device: where batches go, and where the data live unless they are in host memory.
     :param n_envs: environments that add transitions; with S replicas, environment e feeds replica e // (n_envs / S).
     :param optimize_memory_usage: accepted for compatibility; next observations are never stored twice anyway.
     :param handle_timeout_termination: whether a time limit keeps the bootstrap (``TimeLimit.truncated`` in the info).
@@ -67,7 +71,16 @@ class SequenceReplayBuffer(NStepReplayBuffer):
     :param sparse: whether online rewards become -1 where they are not zero.
     :param balanced: whether half of every batch is drawn from the dataset and half from online transitions. The dataset
         is then kept apart: no sequence runs from one into the other.
+    :param storage: where the data live: ``"device"``, ``"host"`` (the next batch is then prepared while the current one
+        is used), or ``"auto"``: on the device if they fit, decided whenever a dataset is loaded.
     """
+
+    _observations: Tensor
+    _actions: Tensor
+    _rewards: Tensor
+    _masks: Tensor
+    _terminals: Tensor
+    _next_row: Tensor
 
     def __init__(
         self,
@@ -84,6 +97,7 @@ class SequenceReplayBuffer(NStepReplayBuffer):
         replicas: int = 1,
         sparse: bool = False,
         balanced: bool = False,
+        storage: str = "auto",
     ) -> None:
         per_env = max(buffer_size // n_envs, 1)
         BaseBuffer.__init__(self, per_env, observation_space, action_space, device, n_envs)
@@ -97,37 +111,62 @@ class SequenceReplayBuffer(NStepReplayBuffer):
         self.horizon_length, self.gamma, self.action_chunking = horizon_length, gamma, action_chunking
         self.n_steps = horizon_length  # SB3's name
         self.replicas, self.sparse, self.balanced = replicas, sparse, balanced
-        self.dataset_size = 0
+        self.storage = storage
+        self._loader: ShardLoader | None = None
+        self._prefetcher = Prefetcher(self.device)
         self._allocate(0, 0)
 
     # -- storage ------------------------------------------------------------------------------------------------------
 
     def _allocate(self, dataset_rows: int, dataset_extra: int) -> None:
         """Make empty storage: dataset rows, one ring per environment, then the tail of extra observations."""
-        self.dataset_size = dataset_rows
+        self._prefetcher.discard()
+        self.dataset_size = self._rings_begin = dataset_rows
         self.capacity = dataset_rows + self.n_envs * self.buffer_size
         tail = dataset_extra + 2 * self.n_envs
         flat = int(np.prod(self.obs_shape))
-        # zeros are mapped lazily by the operating system: rings that are never filled take no memory on a CPU
-        self._observations = torch.zeros(self.capacity + tail, flat, device=self.device)
-        self._actions = torch.zeros(self.capacity, self.action_dim, device=self.device)
-        self._rewards = torch.zeros(self.capacity, device=self.device)
-        self._masks = torch.zeros(self.capacity, dtype=torch.bool, device=self.device)
-        self._terminals = torch.zeros(self.capacity, dtype=torch.bool, device=self.device)
-        self._next_row = torch.zeros(self.capacity, dtype=torch.int32, device=self.device)
+        kinds = {"_masks": torch.bool, "_terminals": torch.bool, "_next_row": torch.int32}
+        shapes: dict[str, tuple[int, ...]] = {name: (self.capacity,) for name in RING_TENSORS}
+        shapes |= {"_observations": (self.capacity + tail, flat), "_actions": (self.capacity, self.action_dim)}
+        for name in RING_TENSORS:
+            setattr(self, name, torch.empty(0))  # what was there makes room first
+        needed = sum(math.prod(shapes[name]) * kinds.get(name, torch.float32).itemsize for name in RING_TENSORS)
+        self.placement = place(self.storage, self.device, needed)
+        for name in RING_TENSORS:
+            # zeros are mapped lazily by the operating system: rings that are never filled take no memory on a CPU
+            kind = kinds.get(name, torch.float32)
+            setattr(self, name, torch.zeros(shapes[name], dtype=kind, device=self.placement.device))
         self._pending = [self.capacity + dataset_extra + e for e in range(self.n_envs)]
         self._free_tail = list(range(self.capacity + tail - 1, self.capacity + dataset_extra + self.n_envs - 1, -1))
         self.pos, self.full = 0, False
 
-    def load_dataset(self, dataset: Arrays) -> None:
+    @property
+    def on_device(self) -> bool:
+        """Whether the data live on the training device, so that sampling involves no other."""
+        return self.placement.on_device
+
+    @property
+    def _place(self) -> torch.device:
+        """The device of the data."""
+        return self._observations.device
+
+    def load_dataset(self, dataset: Arrays | Shards) -> None:
         """Put a dataset in front of the (still empty) rings.
 
         :param dataset: arrays ``observations``, ``actions``, ``rewards``, ``masks``, ``terminals`` of all transitions
-            in order, with ``next_observations`` (OGBench's regular layout) or ``valids`` (its compact layout).
+            in order, with ``next_observations`` (OGBench's regular layout) or ``valids`` (its compact layout); or a
+            dataset of several parts, see :meth:`rotate_dataset`.
         :raises ValueError: if an array is missing or has the wrong shape, or online transitions were already added.
         """
         if self.pos or self.full:
             raise ValueError("a dataset must be loaded before online transitions are added; make a new buffer")
+        self._loader = None
+        if isinstance(dataset, Shards):
+            dataset.check(self.obs_shape, self.action_dim)
+            self._allocate(dataset.most_transitions, dataset.most_trajectories)
+            self._loader = ShardLoader(dataset, self.capacity, self._place)
+            self.rotate_dataset(0)
+            return
         valid, own, final = _layout(dataset, self.obs_shape, self.action_dim)
         count, extra = int(valid.sum()), len(final)
         self._allocate(count, extra)
@@ -137,11 +176,31 @@ class SequenceReplayBuffer(NStepReplayBuffer):
         self._fill(self._masks[:count], dataset["masks"], valid)
         terminals = np.asarray(dataset["terminals"])[valid] > 0
         terminals[-1] = True  # online transitions that follow are another trajectory
-        self._terminals[:count] = torch.from_numpy(terminals).to(self.device)
-        self._observations[self.capacity : self.capacity + extra] = torch.from_numpy(final).to(self.device)
+        self._terminals[:count] = torch.from_numpy(terminals)
+        self._observations[self.capacity : self.capacity + extra] = torch.from_numpy(final)
         next_row = np.arange(1, count + 1, dtype=np.int32)
         next_row[own] = self.capacity + np.arange(extra, dtype=np.int32)
-        self._next_row[:count] = torch.from_numpy(next_row).to(self.device)
+        self._next_row[:count] = torch.from_numpy(next_row)
+
+    def rotate_dataset(self, updates: int) -> None:
+        """Let the part of the dataset whose turn it is take its place; nothing happens to a dataset of one part.
+
+        The rows of the part before are overwritten where they are. Online transitions stay; so does the room for the
+        largest part, if this one is smaller.
+
+        :param updates: gradient steps so far.
+        """
+        loader = self._loader
+        if loader is None or loader.shards.turn(updates) == loader.active:
+            return
+        self._prefetcher.discard()
+        rows = loader.load(loader.shards.turn(updates))
+        final = rows.pop("final_observations")
+        for name, values in rows.items():
+            getattr(self, f"_{name}")[: len(values)].copy_(values, non_blocking=True)
+        self._observations[self.capacity : self.capacity + len(final)].copy_(final, non_blocking=True)
+        self.dataset_size = len(rows["rewards"])
+        loader.prepare_next()
 
     @staticmethod
     def _fill(target: Tensor, source: NDArray[Any], valid: NDArray[np.bool_], chunk: int = 1 << 16) -> None:
@@ -181,8 +240,9 @@ class SequenceReplayBuffer(NStepReplayBuffer):
             if (rewards > 0).any():
                 raise ValueError(f"`sparse` expects rewards <= 0, got {rewards.max()}; switch `sparse` off")
             rewards = -(rewards != 0).astype(np.float32)
+        self._prefetcher.discard()
         for e in range(self.n_envs):
-            row = self.dataset_size + e * self.buffer_size + self.pos
+            row = self._rings_begin + e * self.buffer_size + self.pos
             self._forget(row)
             self._link_previous(e, row, before[e])
             truncated = self.handle_timeout_termination and infos[e].get("TimeLimit.truncated", False)
@@ -230,7 +290,7 @@ class SequenceReplayBuffer(NStepReplayBuffer):
         """Return the row of the environment's last transition if its episode goes on."""
         if self.pos == 0 and not self.full:
             return None
-        row = self.dataset_size + env * self.buffer_size + (self.pos - 1) % self.buffer_size
+        row = self._rings_begin + env * self.buffer_size + (self.pos - 1) % self.buffer_size
         return row if int(self._next_row[row]) == self._pending[env] else None
 
     def _end_episode(self, env: int, last: int) -> None:
@@ -252,27 +312,43 @@ class SequenceReplayBuffer(NStepReplayBuffer):
 
     def end_episodes(self) -> None:
         """Let the running trajectories end here, without a change to their masks: the environments start anew."""
+        self._prefetcher.discard()
         for env in range(self.n_envs):
             last = self._running(env)
             if last is not None:
                 self._end_episode(env, last)
 
     def to(self, device: torch.device | str) -> None:
-        """Move the data to a device; one that is not there stands for the CPU, as in SB3.
+        """Let another device train; one that is not there stands for the CPU, as in SB3.
 
         :param device: the device.
         """
-        there = get_device(device)
-        for name in RING_TENSORS:
-            setattr(self, name, getattr(self, name).to(there))
+        self._prefetcher.discard()
+        self.device = get_device(device)
+        if self._prefetcher.device == self.device and self._place.type == self.placement.device.type:
+            return
+        tensors = {name: getattr(self, name) for name in RING_TENSORS}
+        self.placement = place(self.storage, self.device, sum(tensor.nbytes for tensor in tensors.values()))
+        for name, tensor in tensors.items():
+            setattr(self, name, tensor.to(self.placement.device))
+        self._prefetcher = Prefetcher(self.device)
+        if self._loader is not None:
+            active, self._loader = self._loader.active, ShardLoader(self._loader.shards, self.capacity, self._place)
+            self._loader.active = active
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle tensors from the CPU, so that a buffer can be read on a machine without this device."""
-        return {**vars(self), **{name: getattr(self, name).cpu() for name in RING_TENSORS}}
+        loader = None if self._loader is None else (self._loader.shards, self._loader.active)
+        threads = {"_prefetcher": None, "_loader": loader}
+        return {**vars(self), **{name: getattr(self, name).cpu() for name in RING_TENSORS}, **threads}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self.device = get_device(self.device)
+        self._prefetcher = Prefetcher(self.device)
+        if self._loader is not None:
+            shards, active = state["_loader"]
+            self._loader = ShardLoader(shards, self.capacity, torch.device("cpu"))
+            self._loader.active = active
         self.to(self.device)
 
     # -- what a checkpoint holds --------------------------------------------------------------------------------------
@@ -291,9 +367,10 @@ class SequenceReplayBuffer(NStepReplayBuffer):
 
         :param state: what :meth:`online_state` returned in a buffer of the same sizes and with the same dataset.
         """
+        self._prefetcher.discard()
         for name, rows in state["rings"].items():
-            self._rings(name)[:, : rows.shape[1]] = rows.to(self.device)
-        begin, tail = self._pending[0], state["tail"].to(self.device)
+            self._rings(name)[:, : rows.shape[1]] = rows.to(self._place)
+        begin, tail = self._pending[0], state["tail"].to(self._place)
         missing = begin + len(tail) - len(self._observations)
         if missing > 0:
             self._observations = torch.cat([self._observations, tail.new_zeros(missing, tail.shape[1])])
@@ -302,7 +379,7 @@ class SequenceReplayBuffer(NStepReplayBuffer):
 
     def _rings(self, name: str) -> Tensor:
         """Return a view of the rings, (n_envs, buffer_size, ...)."""
-        rows: Tensor = getattr(self, name)[self.dataset_size : self.capacity]
+        rows: Tensor = getattr(self, name)[self._rings_begin : self.capacity]
         return rows.unflatten(0, (self.n_envs, self.buffer_size))
 
     # -- sampling -----------------------------------------------------------------------------------------------------
@@ -317,8 +394,9 @@ class SequenceReplayBuffer(NStepReplayBuffer):
     def _segments(self) -> list[tuple[int, int]]:
         """Return (first environment's ring or -1, number of starts) of each stretch that one replica samples from."""
         h, online, per_replica = self.horizon_length, self.size(), self.n_envs // self.replicas
-        # ring 0 directly continues the dataset
-        joined = online if not self.full and self.replicas == 1 and not self.balanced else 0
+        # ring 0 directly continues the dataset, unless a part of it leaves room in between
+        follows = self.dataset_size == self._rings_begin and not self.full
+        joined = online if follows and self.replicas == 1 and not self.balanced else 0
         segments = [(-1, max(self.dataset_size + joined - h + 1, 0))]
         for ring in range(per_replica):
             if not (ring == 0 and joined):
@@ -332,7 +410,7 @@ class SequenceReplayBuffer(NStepReplayBuffer):
         transitions in the second.
 
         :param shape: (S, B).
-        :param generator: on the buffer's device; None uses PyTorch's global one.
+        :param generator: on the device of the data; None uses PyTorch's global one.
         :return: rows, (S, B, H).
         :raises ValueError: if there are fewer than H transitions.
         """
@@ -343,7 +421,7 @@ class SequenceReplayBuffer(NStepReplayBuffer):
                 f"`horizon_length` = {self.horizon_length}; load a dataset or collect more steps first"
             )
         # float64: a float32 draw has 2^24 values, too coarse for large datasets
-        draw = torch.rand(shape, dtype=torch.float64, device=self.device, generator=generator)
+        draw = torch.rand(shape, dtype=torch.float64, device=self._place, generator=generator)
         offline = self._segments()[0][1]
         if not self.balanced or offline in (0, total):
             return self._rows_of((draw * total).long())
@@ -352,15 +430,15 @@ class SequenceReplayBuffer(NStepReplayBuffer):
 
     def _rows_of(self, index: Tensor) -> Tensor:
         """Turn start positions (S, B), counted through the segments, into rows (S, B, H)."""
-        steps = torch.arange(self.horizon_length, device=self.device)
-        replica = torch.arange(self.replicas, device=self.device).view(-1, 1, 1)
+        steps = torch.arange(self.horizon_length, device=index.device)
+        replica = torch.arange(self.replicas, device=index.device).view(-1, 1, 1)
         (_, in_front), *rings = self._segments()
         offset = index.unsqueeze(-1)
         rows = offset + steps
         begin = in_front
         oldest = self.pos if self.full else 0
         for ring, count in rings:
-            first = self.dataset_size + (replica * (self.n_envs // self.replicas) + ring) * self.buffer_size
+            first = self._rings_begin + (replica * (self.n_envs // self.replicas) + ring) * self.buffer_size
             inside = first + (oldest + offset - begin + steps) % self.buffer_size
             rows = torch.where(offset >= begin, inside, rows)
             begin += count
@@ -379,7 +457,7 @@ class SequenceReplayBuffer(NStepReplayBuffer):
         ends = self._terminals[rows].float()
         alive = torch.cumprod(1 - ends, -1)
         valid = torch.cat([torch.ones_like(alive[..., :1]), alive[..., :-1]], -1)
-        powers = self.gamma ** torch.arange(horizon, device=self.device, dtype=torch.float32)
+        powers = self.gamma ** torch.arange(horizon, device=rows.device, dtype=torch.float32)
         step_rewards = self._rewards[rows]
         if env is not None:
             step_rewards = _as_tensor(env.normalize_reward(step_rewards.cpu().numpy()), step_rewards)
@@ -394,7 +472,7 @@ class SequenceReplayBuffer(NStepReplayBuffer):
 
         :param rows: (S, B, H).
         :param env: normalises observations and rewards, if given.
-        :return: the batch.
+        :return: the batch, where the data live.
         """
         found = self.sequences(rows, env)
         taken = rows if self.action_chunking else rows[..., :1]
@@ -414,11 +492,19 @@ class SequenceReplayBuffer(NStepReplayBuffer):
 
         :param batch_size: B, per replica.
         :param env: normalises observations and rewards, if given.
-        :param generator: on the buffer's device; None uses PyTorch's global one.
-        :return: the batch, leading axes (S, B).
+        :param generator: on the device of the data; None uses PyTorch's global one.
+        :return: the batch on the training device, leading axes (S, B).
         :raises ValueError: if there are fewer than H transitions.
         """
-        return self.batch_of(self.draw_rows((self.replicas, batch_size), generator), env)
+        if not self.on_device and env is None:
+            return self._prefetcher.batch(self._batch_in_host_memory, batch_size, generator)
+        batch = self.batch_of(self.draw_rows((self.replicas, batch_size), generator), env)
+        if self.on_device:
+            return batch
+        return Batch(**{name: value.to(self.device) for name, value in vars(batch).items()})
+
+    def _batch_in_host_memory(self, batch_size: int, generator: torch.Generator) -> Batch:
+        return self.batch_of(self.draw_rows((self.replicas, batch_size), generator))
 
     @staticmethod
     def _normalised(observations: Tensor, env: VecNormalize | None) -> Tensor:

@@ -22,6 +22,7 @@ from agents.common.noise import Noise
 if TYPE_CHECKING:
     from agents.common.base import FlowQLearning, Info
 
+RECORDINGS = 4  # kept at most: each holds an update's memory
 REPAYING_STEPS = 5_000  # updates from which compiling, which takes about a minute, repays itself on CUDA
 
 
@@ -166,6 +167,8 @@ class Update:
         try:
             step = self._captured.get(key)
             if step is None:
+                if len(self._captured) == RECORDINGS:
+                    self._captured.pop(next(iter(self._captured)))
                 step = self._captured[key] = self._make_step(batch_size, batch)
             if step.batch is not None and batch is not None:
                 for name, tensor in vars(batch).items():

@@ -92,6 +92,7 @@ def assert_same_training(first: FlowQLearning, second: FlowQLearning) -> None:
         {"envs": 2, "seeds": [1, 2]},
         {"train_freq": 4, "gradient_steps": 2},
         {"balanced_sampling": True, "batch_size": 8},
+        {"replay_buffer_kwargs": {"storage": "host"}, "train_freq": 4, "gradient_steps": 4},
         {"best_of_n": 3, "learning_rate": lambda left: 1e-3 * left},
         {"action_noise": NormalActionNoise(np.zeros(2), np.ones(2))},
         {"action_noise": OrnsteinUhlenbeckActionNoise(np.zeros(2), np.ones(2))},

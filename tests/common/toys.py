@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -15,6 +17,7 @@ from torch import Tensor
 import agents
 from agents.common.base import FlowQLearning
 from agents.common.batch import Batch
+from agents.common.shards import Shard, Shards
 from tests.envs import SpacesEnv
 
 TINY: dict[str, Any] = {
@@ -101,3 +104,21 @@ def assert_same(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
     assert first.keys() == second.keys()
     for name in first:
         assert torch.equal(first[name], second[name]), name
+
+
+def toy_shards(folder: Path, *datasets: Mapping[str, NDArray[Any]], **settings: Any) -> Shards:
+    """Write datasets of whole trajectories in the regular layout as the parts of one, and return it."""
+    parts = []
+    for number, dataset in enumerate(datasets):
+        ends = dataset["terminals"] > 0
+        arrays = {name: dataset[name] for name in ("observations", "actions", "rewards")}
+        arrays |= {
+            "masks": dataset["masks"] > 0,
+            "terminals": ends,
+            "final_observations": dataset["next_observations"][ends],
+        }
+        files = {name: folder / f"{number}-{name}.npy" for name in arrays}
+        for name, array in arrays.items():
+            np.save(files[name], array)
+        parts.append(Shard(files, len(ends), int(ends.sum())))
+    return Shards(parts, **settings)

@@ -11,10 +11,11 @@ import pytest
 import stable_baselines3
 import torch
 import yaml
+from gymnasium.spaces import Box
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
 
-from tests.common.toys import toy_dataset
+from tests.common.toys import space_env, toy_dataset, toy_shards
 from tests.envs import SpacesEnv
 from tests.zoo.envs.toys import ToyEnv
 from zoo import baselines
@@ -67,6 +68,25 @@ def test_a_batch_has_the_shapes_and_the_masks_that_sb3_expects() -> None:
     np.testing.assert_array_equal(batch.dones[:, 0], 1 - dataset["masks"][rows])
     np.testing.assert_array_equal(batch.rewards[:, 0], dataset["rewards"][rows])
     np.testing.assert_array_equal(batch.next_observations, dataset["next_observations"][rows])
+
+
+@pytest.mark.parametrize("id", BASELINES)
+def test_a_baseline_trains_on_one_part_of_a_dataset_after_the_other(id: str, tmp_path: Path) -> None:
+    first, second = toy_dataset(seed=1), toy_dataset(seed=2)
+    model = small(id)
+    model.load_dataset(toy_shards(tmp_path, first, second, replace_interval=4))
+    model.learn(9)  # updates 1 to 4
+    np.testing.assert_array_equal(model.replay_buffer.rewards[:60], first["rewards"])
+    model.learn(1, reset_num_timesteps=False)
+    np.testing.assert_array_equal(model.replay_buffer.rewards[:60], second["rewards"])
+
+
+def test_actions_of_parts_are_scaled_like_those_of_a_dataset_in_memory(tmp_path: Path) -> None:
+    env = space_env(Box(-1, 1, (4,), np.float32), Box(-2, 6, (2,), np.float32))
+    models = [small(env=env) for _ in range(2)]
+    models[0].load_dataset(toy_dataset())
+    models[1].load_dataset(toy_shards(tmp_path, toy_dataset()))
+    assert torch.equal(*(model.replay_buffer.actions[:60] for model in models))
 
 
 def test_balanced_batches_are_half_from_the_dataset() -> None:

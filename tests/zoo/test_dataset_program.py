@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -13,10 +14,13 @@ import numpy as np
 import pytest
 
 from tests.zoo.datasets.conftest import NAME, small_arrays
+from tests.zoo.datasets.test_shards import write_shard
 from zoo.cli import main as zoo
 from zoo.dataset import main
+from zoo.datasets import download, shards
 from zoo.datasets.download import MIRROR_URL
 from zoo.datasets.files import file_sha256
+from zoo.datasets.names import DATASETS
 
 STITCH = "pointmaze-medium-stitch-v0"
 ROOT = Path(__file__).resolve().parents[2]
@@ -184,7 +188,102 @@ def test_download_that_fails_tells_the_sources(
     assert MIRROR_URL in said
 
 
-@pytest.mark.parametrize("command", ["info", "generate", "download", "check"])
+# -- datasets of several files ----------------------------------------------------------------------------------------
+
+LARGE = "humanoidmaze-giant-navigate-100m-v0"
+
+
+@pytest.fixture
+def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of datasets with a point maze that comes in two files."""
+    monkeypatch.setitem(DATASETS, NAME, dataclasses.replace(DATASETS[NAME], files=2))
+    for number in range(2):
+        write_shard(tmp_path / NAME, number, episodes=3 - number)
+    return tmp_path
+
+
+def test_convert_makes_the_arrays_that_training_maps(
+    capsys: pytest.CaptureFixture[str], large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, result, _ = run(capsys, "convert", NAME, "--dataset-dir", large)
+    assert code == 0
+    assert result == {"name": NAME, "folder": str(large / NAME / "arrays"), "files": 2, "transitions": 50}
+    monkeypatch.setattr(shards, "read_arrays", None)
+    assert run(capsys, "convert", NAME, "--dataset-dir", large)[:2] == (0, result)
+
+
+def test_convert_of_a_part_takes_the_first_files(capsys: pytest.CaptureFixture[str], large: Path) -> None:
+    code, result, _ = run(capsys, "convert", NAME, "--dataset-dir", large, "--dataset-size", 30)
+    assert (code, result["files"], result["transitions"]) == (0, 1, 30)
+
+
+def test_convert_of_a_dataset_that_is_one_file_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, _, said = run(capsys, "convert", STITCH, "--dataset-dir", tmp_path)
+    assert code == 2
+    assert f"{STITCH} is one file, which is read as it is" in said
+
+
+def test_stopped_conversion_says_how_to_go_on(
+    capsys: pytest.CaptureFixture[str], large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shards, "read_arrays", stop)
+    code, _, said = run(capsys, "convert", NAME, "--dataset-dir", large)
+    assert code == 3
+    assert "converted files are kept, and the same command goes on from there" in said
+
+
+def test_list_info_and_check_know_every_file(capsys: pytest.CaptureFixture[str], large: Path) -> None:
+    rows = {row["name"]: row for row in run(capsys, "list", "--dataset-dir", large)[1]["datasets"]}
+    assert rows[NAME]["here"]
+    first, second = (large / NAME / f"{NAME}-00{number}.npz" for number in range(2))
+    files = run(capsys, "info", NAME, "--dataset-dir", large)[1]["files"]
+    assert {path: found["arrays"]["qpos"]["shape"] for path, found in files.items()} == {
+        str(first): [33, 2],
+        str(second): [22, 2],
+    }
+    second.unlink()
+    rows = {row["name"]: row for row in run(capsys, "list", "--dataset-dir", large)[1]["datasets"]}
+    assert not rows[NAME]["here"]
+    code, result, _ = run(capsys, "check", NAME, "--dataset-dir", large)
+    assert code == 2
+    assert [row for row in result["findings"] if row["severity"] == "error"] == [
+        {"file": second.name, "severity": "error", "array": "file", "message": "expected a file, got nothing"}
+    ]
+
+
+def test_download_of_a_part_of_a_large_dataset_names_its_files(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def noted(name: str, folder: str, names: list[str], existing: str) -> list[Path]:
+        asked.append((name, names, existing))
+        return [Path(folder) / name / stem for stem in names]
+
+    monkeypatch.setattr(download, "download_shards", noted)
+    code, result, _ = run(capsys, "download", LARGE, "--dataset-dir", tmp_path, "--dataset-size", 4_000_001)
+    assert code == 0
+    assert asked == [(LARGE, [f"humanoidmaze-giant-navigate-v0-00{number}" for number in range(2)], "refuse")]
+    assert result == {"name": LARGE, "folder": str(tmp_path / LARGE), "files": 2}
+
+
+def test_size_of_a_download_that_is_one_file_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, _, said = run(capsys, "download", NAME, "--dataset-dir", tmp_path, "--dataset-size", 10)
+    assert code == 2
+    assert f"`--dataset-size` chooses among several files, and {NAME} is one file; leave it out" in said
+
+
+@pytest.mark.parametrize("command", ["download", "convert"])
+def test_size_below_one_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str) -> None:
+    code, _, said = run(capsys, command, LARGE, "--dataset-dir", tmp_path, "--dataset-size", 0)
+    assert code == 2
+    assert "`--dataset-size` must be an int >= 1, got 0" in said
+
+
+@pytest.mark.parametrize("command", ["info", "generate", "download", "check", "convert"])
 def test_unknown_name_is_refused_with_the_closest(capsys: pytest.CaptureFixture[str], command: str) -> None:
     code, _, said = run(capsys, command, "cube-dobule-play-v0")
     assert code == 2

@@ -64,6 +64,8 @@ def remedy(spec: DatasetSpec, path: Path) -> str:
             ways.append(f"`zoo dataset download {spec.name} --force{option}`")
         if spec.is_generatable:
             ways.append(f"`zoo dataset generate {spec.name} --force{option}`")
+    elif path.stem in spec.shard_names and spec.files > 1 and path.parent.name == spec.name:
+        ways.append(f"`zoo dataset download {spec.name}{folder_option(path.parent.parent)}` after removing it")
     return f"make it anew with {' or '.join(ways)}" if ways else "give another file"
 
 

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING
 
 from zoo.cli import UsageError
 from zoo.datasets.check import check_structure
-from zoo.datasets.files import atomic_path, dataset_files, is_settled, make_folder, making, publish
+from zoo.datasets.files import (
+    atomic_path,
+    dataset_files,
+    is_settled,
+    make_folder,
+    making,
+    publish,
+    shard_folder,
+    training_files,
+)
 from zoo.datasets.names import DATASETS, DatasetSpec, parse_name
 
 if TYPE_CHECKING:
@@ -97,10 +106,7 @@ def download_dataset(
     if not spec.hosted or spec.files > 1:
         raise UsageError(_not_offered_message(spec))
     files = dataset_files(spec.name, dataset_dir)
-    if sources is None:
-        from ogbench.utils import DATASET_URL
-
-        sources = (DATASET_URL, MIRROR_URL)
+    sources = sources or _default_sources()
     make_folder(files[0].parent)
     with making(files[0]):
         if is_settled(files[0], existing):
@@ -109,6 +115,46 @@ def download_dataset(
             if existing == "replace" or not file.exists():
                 _download_file(file, spec, sources)
     return files
+
+
+def download_shards(
+    name: str,
+    dataset_dir: str | Path | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    sources: Sequence[str] | None = None,
+    existing: str = "refuse",
+) -> list[Path]:
+    """Download the training files of a dataset of several; those that are there already stay.
+
+    :param name: dataset name, e.g. ``"cube-quadruple-play-100m-v0"``.
+    :param dataset_dir: folder of datasets; None takes ``~/.ogbench/data``.
+    :param names: which of its files, without ending; None takes all.
+    :param sources: addresses of folders that hold the dataset's folder, tried in this order; None takes OGBench's host,
+        then its public mirror.
+    :param existing: what happens if all of them are there: ``"refuse"``, ``"keep"`` or ``"replace"``.
+    :return: the files, in their order.
+    :raises UsageError: if they all exist and ``existing`` is ``"refuse"``.
+    :raises DownloadError: if no source could give a whole, readable file.
+    """
+    spec = DATASETS[parse_name(name).dataset]
+    folder = shard_folder(spec.name, dataset_dir)
+    paths = [path for path in training_files(spec, dataset_dir) if names is None or path.stem in names]
+    make_folder(folder)
+    with making(folder):
+        missing = [path for path in paths if not path.exists()]
+        if not missing and is_settled(paths[-1], existing):
+            return paths
+        for path in paths if existing == "replace" else missing:
+            _download_file(path, spec, [f"{source}/{spec.name}" for source in sources or _default_sources()])
+    return paths
+
+
+def _default_sources() -> Sequence[str]:
+    """Return the addresses of OGBench's host and its mirror."""
+    from ogbench.utils import DATASET_URL
+
+    return DATASET_URL, MIRROR_URL
 
 
 def _not_offered_message(spec: DatasetSpec) -> str:
@@ -120,8 +166,7 @@ def _not_offered_message(spec: DatasetSpec) -> str:
         )
     return (
         f"{spec.name} cannot be downloaded as one file: it is a folder of {spec.files} files of about "
-        f"{spec.transitions // spec.files:,} transitions each; fetch the folder {spec.name}/ from OGBench's host and "
-        "give one of its files with `--dataset PATH`"
+        f"{spec.transitions // spec.files:,} transitions each; fetch them with `download_shards`"
     )
 
 

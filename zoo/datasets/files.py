@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from agents.common.validation import one_of
 from zoo.cli import UsageError
+from zoo.datasets.names import DatasetSpec
 
 DEFAULT_DATASET_DIR = "~/.ogbench/data"  # OGBench's own default, so that both find each other's files
 SPLITS = ("train", "val")
@@ -28,6 +29,28 @@ def dataset_files(name: str, dataset_dir: str | Path | None = None) -> tuple[Pat
     """
     folder = Path(DEFAULT_DATASET_DIR if dataset_dir is None else dataset_dir).expanduser()
     return folder / f"{name}.npz", folder / f"{name}-val.npz"
+
+
+def shard_folder(name: str, dataset_dir: str | Path | None = None) -> Path:
+    """Return the folder of a dataset of several files.
+
+    :param name: dataset name, e.g. ``"cube-quadruple-play-100m-v0"``.
+    :param dataset_dir: folder of datasets; None takes OGBench's default, ``~/.ogbench/data``.
+    :return: the folder, whether it exists or not.
+    """
+    return dataset_files(name, dataset_dir)[0].with_suffix("")
+
+
+def training_files(spec: DatasetSpec, dataset_dir: str | Path | None = None) -> list[Path]:
+    """Return the paths of a dataset's training files, one or several.
+
+    :param spec: the dataset.
+    :param dataset_dir: folder of datasets; None takes OGBench's default, ``~/.ogbench/data``.
+    :return: the files in their order, whether they exist or not.
+    """
+    if spec.files == 1:
+        return [dataset_files(spec.name, dataset_dir)[0]]
+    return [shard_folder(spec.name, dataset_dir) / f"{name}.npz" for name in spec.shard_names]
 
 
 def folder_option(folder: Path) -> str:

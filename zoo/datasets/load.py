@@ -1,10 +1,9 @@
-"""Load a dataset for training: find or make its file, check it, read it by OGBench's loader, relabel it for a task."""
+"""Load a dataset for training: find or make its files, check and read them, relabel them for a task."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,28 +11,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.common.buffer import REQUIRED_ARRAYS, Arrays
 from agents.common.validation import integer, one_of
 from zoo.cli import UsageError
-from zoo.datasets.check import (
-    READ_ERRORS,
-    check_shapes,
-    check_structure,
-    check_values,
-    describe_damage,
-    relabel,
-    remedy,
-    require_sound,
-)
-from zoo.datasets.download import DownloadError, download_dataset
+from zoo.datasets.check import check_shapes, check_structure, relabel, require_sound
+from zoo.datasets.download import DownloadError, download_dataset, download_shards
 from zoo.datasets.environment import make_raw_env
-from zoo.datasets.files import SPLITS, dataset_files, file_sha256, folder_option, recorded_sha256
+from zoo.datasets.files import SPLITS, dataset_files, folder_option, shard_folder
 from zoo.datasets.generate import generate_dataset
-from zoo.datasets.names import DatasetName, parse_env_name
+from zoo.datasets.names import DatasetName, DatasetSpec, parse_env_name
+from zoo.datasets.read import read_arrays, verified_sha256
+from zoo.datasets.shards import ShardedDataset, load_shards, missing_shards
 
 Float32Array = NDArray[np.float32]
 
 SOURCES = ("auto", "download", "generate")
-ACTION_MARGIN = 1e-5  # actions are kept this far inside [-1, 1], so that atanh of them is finite
 
 
 @dataclass(frozen=True)
@@ -70,6 +62,11 @@ class Dataset:
         """Number of rows that are transitions."""
         return int(np.count_nonzero(self.valids))
 
+    @property
+    def content(self) -> Arrays:
+        """What an algorithm's ``load_dataset`` takes."""
+        return {name: getattr(self, name) for name in (*REQUIRED_ARRAYS, "valids")}
+
 
 def load_dataset(
     env_name: str,
@@ -79,16 +76,21 @@ def load_dataset(
     dataset_size: int | None = None,
     sparse: bool = False,
     split: str = "train",
-) -> Dataset:
-    """Load the dataset of a single-task environment, making its file first when it is not there.
+    replace_interval: int = 1000,
+) -> Dataset | ShardedDataset:
+    """Load the dataset of a single-task environment, making its files first when they are not there.
+
+    A dataset of several files is converted at its first use to arrays that are mapped, see
+    :mod:`zoo.datasets.shards`.
 
     :param env_name: e.g. ``"cube-double-play-singletask-task2-v0"``.
     :param dataset_dir: folder of datasets; None takes ``~/.ogbench/data``.
     :param dataset: where a missing file comes from: ``"download"``, ``"generate"``, ``"auto"`` for the first of these
-        that works; or the path of a file to use instead.
+        that works; or the path of a file to use instead, or of a folder of files.
     :param dataset_size: use the first whole trajectories that have this many transitions; None uses all.
     :param sparse: reward -1 until the task is achieved and 0 then, instead of OGBench's count of sub-goals.
-    :param split: ``"train"`` or ``"val"``.
+    :param split: ``"train"`` or ``"val"``; a dataset of several files has the first only.
+    :param replace_interval: gradient steps until the next of several files takes over.
     :return: the dataset.
     :raises UsageError: if a name or setting is wrong, there is no file and no way to get one, or the file is broken.
     """
@@ -96,20 +98,32 @@ def load_dataset(
     try:
         one_of("split", split, SPLITS)
         size = None if dataset_size is None else integer("dataset_size", dataset_size, at_least=1)
+        integer("replace_interval", replace_interval, at_least=1)
     except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from error
-    path = _find_file(name, dataset_dir, dataset, size, split)
+    path = _find_files(name, dataset_dir, dataset, size, split)
+    if path.is_dir():
+        return load_shards(env_name, path, size=size, sparse=sparse, replace_interval=replace_interval)
+    return _load_file(env_name, path, size, sparse, split)
+
+
+def _load_file(env_name: str, path: Path, size: int | None, sparse: bool, split: str) -> Dataset:
+    """Load a dataset that is one file."""
+    name = parse_env_name(env_name)
     require_sound(check_structure(path, name.spec), name.spec, path)
     env = make_raw_env(name.env_id)
     try:
         require_sound(check_shapes(path, env), name.spec, path)
-        digest = _verified_sha256(path, name)
-        arrays = _read_arrays(path, name, size)
+        digest = verified_sha256(path, name.spec)
+        arrays = read_arrays(path, name.spec)
+        if size is not None:
+            rows = _rows_of_first_trajectories(arrays["valids"], size, path)
+            arrays = {key: array[:rows].copy() for key, array in arrays.items()}
         rewards, masks = relabel(name.env_id, arrays, env)
     finally:
         env.close()
     if masks.all():
-        warnings.warn(f"no state in {path} achieves the task of {env_name}; every reward is negative", stacklevel=2)
+        warnings.warn(f"no state in {path} achieves the task of {env_name}; every reward is negative", stacklevel=3)
     if sparse:
         rewards = np.where(rewards != 0.0, np.float32(-1.0), np.float32(0.0))
     settings = {"file": digest, "environment": name.env_id, "dataset_size": size, "sparse": sparse, "split": split}
@@ -126,22 +140,19 @@ def load_dataset(
     )
 
 
-def _find_file(
+def _find_files(
     name: DatasetName, dataset_dir: str | Path | None, dataset: str | Path, size: int | None, split: str
 ) -> Path:
-    """Return the path of the file to read, after making it if needed."""
+    """Return the path of the file to read, or of the folder of files, after making them if needed."""
     if dataset not in SOURCES:
-        return _explicit_file(dataset, split)
+        return _explicit_path(dataset, split)
+    if name.spec.files > 1:
+        return _find_shards(name.spec, dataset_dir, str(dataset), size, split)
     files = dataset_files(name.dataset, dataset_dir)
     path = files[SPLITS.index(split)]
     if path.exists():
         return path
     spec = name.spec
-    if spec.files > 1:
-        raise UsageError(
-            f"{spec.name} is a folder of {spec.files} files, which cannot be loaded as one yet; give one of them with "
-            f"`--dataset PATH`"
-        )
     problem = ""
     if dataset == "download" or (dataset == "auto" and spec.hosted):
         try:
@@ -157,11 +168,38 @@ def _find_file(
     return path
 
 
-def _explicit_file(dataset: str | Path, split: str) -> Path:
-    """Return the file that the user named."""
+def _find_shards(spec: DatasetSpec, dataset_dir: str | Path | None, dataset: str, size: int | None, split: str) -> Path:
+    """Return the folder of a dataset of several files, after fetching those that are needed."""
+    if split != "train":
+        raise UsageError(f"{spec.name} is a dataset of {spec.files} files, which is read for training only")
+    if dataset == "generate":
+        generate_dataset(spec.name, dataset_dir)  # says why not
+    folder = shard_folder(spec.name, dataset_dir)
+    needed = spec.files if size is None else spec.files_for(size)
+    missing = missing_shards(folder, spec, needed)
+    if missing:
+        try:
+            download_shards(spec.name, dataset_dir, names=missing, existing="keep")
+        except DownloadError as error:
+            option = folder_option(folder.parent)
+            raise UsageError(
+                f"{spec.name} needs {needed} files in {folder}, {len(missing)} are not there, the first is "
+                f"{missing[0]}.npz; download them with `zoo dataset download {spec.name}{option}`, use fewer with "
+                f"`--dataset-size N`, or only what is there with `--dataset {folder}`; the download failed: {error}"
+            ) from error
+    return folder
+
+
+def _explicit_path(dataset: str | Path, split: str) -> Path:
+    """Return the file or folder of files that the user named."""
     path = Path(dataset).expanduser()
+    if path.is_dir() and split == "train":
+        return path
     if path.suffix != ".npz":
-        raise UsageError(f"`--dataset` must be {', '.join(SOURCES)} or the path of an .npz file, got {str(dataset)!r}")
+        raise UsageError(
+            f"`--dataset` must be {', '.join(SOURCES)} or the path of an .npz file or of a folder of them, "
+            f"got {str(dataset)!r}"
+        )
     if split == "val":
         path = path.with_name(f"{path.stem}-val.npz")
     if not path.is_file():
@@ -180,40 +218,6 @@ def _no_file_message(name: DatasetName, path: Path, problem: str) -> str:
         f"`zoo dataset download {name.dataset}{option}`; {generate}; or put the file at {path}, or give its folder "
         f"with `--dataset-dir`{f'; {problem}' if problem else ''}"
     )
-
-
-def _verified_sha256(path: Path, name: DatasetName) -> str:
-    """Return the sha256 of a file after comparing it with the one that was recorded.
-
-    This brings the file into the page cache, from where it is read right after: the disk is read once.
-    """
-    digest = file_sha256(path)
-    expected = recorded_sha256(path)
-    if expected not in (None, digest):
-        raise UsageError(
-            f"{path} cannot be used: expected the sha256 recorded beside it, {expected}, got {digest}; "
-            f"{remedy(name.spec, path)}"
-        )
-    return digest
-
-
-def _read_arrays(path: Path, name: DatasetName, size: int | None) -> dict[str, np.ndarray]:
-    """Return the arrays needed for training and relabelling, checked, cut to size, with actions clipped."""
-    from ogbench.utils import load_dataset as read_dataset
-
-    try:
-        arrays: dict[str, np.ndarray] = read_dataset(os.fspath(path), compact_dataset=True, add_info=True)
-    except READ_ERRORS as error:
-        require_sound([describe_damage(path, error)], name.spec, path)
-        raise
-    arrays.pop("qvel", None)
-    checked = {key: arrays[key] for key in ("observations", "actions", "qpos")}
-    require_sound(check_values(checked, 1.0 - arrays["valids"]), name.spec, path)
-    if size is not None:
-        rows = _rows_of_first_trajectories(arrays["valids"], size, path)
-        arrays = {key: array[:rows].copy() for key, array in arrays.items()}
-    np.clip(arrays["actions"], -1.0 + ACTION_MARGIN, 1.0 - ACTION_MARGIN, out=arrays["actions"])
-    return arrays
 
 
 def _rows_of_first_trajectories(valids: Float32Array, size: int, path: Path) -> int:

@@ -5,6 +5,7 @@ Source: OGBench (Park et al., arXiv 2410.20092), `data_gen_scripts/commands.sh` 
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -81,6 +82,19 @@ class DatasetSpec:
     def transitions(self) -> int:
         """Training transitions in all files."""
         return self.files * self.episodes * self.steps
+
+    def files_for(self, transitions: int) -> int:
+        """Return how many of its training files hold a number of transitions.
+
+        :param transitions: as many or more than there are give all files.
+        :return: at least 1.
+        """
+        return max(1, min(self.files, math.ceil(transitions * self.files / self.transitions)))
+
+    @property
+    def shard_names(self) -> list[str]:
+        """Names of the training files of a dataset of several, without ending, in their order."""
+        return [f"{self.environment}-{self.kind}-v0-{number:03d}" for number in range(self.files)]
 
     @property
     def is_generatable(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import multiprocessing
 import threading
@@ -17,8 +18,9 @@ import pytest
 from tests.zoo.datasets.conftest import NAME, small_arrays
 from zoo.cli import UsageError
 from zoo.datasets import download
-from zoo.datasets.download import DownloadError, download_dataset
+from zoo.datasets.download import DownloadError, download_dataset, download_shards
 from zoo.datasets.files import file_sha256, recorded_sha256
+from zoo.datasets.names import DATASETS
 
 FILES = (f"{NAME}-val.npz", f"{NAME}.npz")  # in the order in which they are fetched
 
@@ -297,12 +299,65 @@ def test_existing_dataset_is_refused_kept_or_replaced(server: Server, tmp_path: 
     ("name", "text"),
     [
         ("cube-octuple-play-v0", "OGBench hosts no file of it; generate it with `zoo dataset generate"),
-        ("scene-play-100m-v0", "it is a folder of 100 files of about 1,000,000 transitions each"),
+        ("scene-play-100m-v0", "it is a folder of 100 files of about 1,000,000 transitions each; fetch them with"),
     ],
 )
 def test_dataset_that_is_not_offered_as_a_file_is_refused(tmp_path: Path, name: str, text: str) -> None:
     with pytest.raises(UsageError, match=text):
         download_dataset(name, tmp_path)
+
+
+# -- datasets of several files ----------------------------------------------------------------------------------------
+
+LARGE = "humanoidmaze-giant-navigate-100m-v0"
+SHARDS = [f"humanoidmaze-giant-navigate-v0-{number:03d}" for number in range(3)]
+
+
+@pytest.fixture
+def large(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """The server, which offers the three training files of a large dataset too."""
+    monkeypatch.setitem(DATASETS, LARGE, dataclasses.replace(DATASETS[LARGE], files=3))
+    for name in SHARDS:
+        server.behaviour.files[f"{LARGE}/{name}.npz"] = server.behaviour.files[FILES[1]]
+    return server
+
+
+def test_files_of_a_large_dataset_arrive_in_a_folder(large: Server, tmp_path: Path) -> None:
+    paths = download_shards(LARGE, tmp_path / "data", sources=large.sources)
+    assert paths == [tmp_path / "data" / LARGE / f"{name}.npz" for name in SHARDS]
+    for path in paths:
+        assert path.read_bytes() == large.behaviour.files[FILES[1]]
+        assert recorded_sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_files_that_are_there_are_not_fetched_again(large: Server, tmp_path: Path) -> None:
+    (path,) = download_shards(LARGE, tmp_path, names=SHARDS[1:2], sources=large.sources)
+    assert path.stem == SHARDS[1]
+    download_shards(LARGE, tmp_path, sources=large.sources)
+    assert [len(large.requests_for(f"{LARGE}/{name}.npz")) for name in SHARDS] == [1, 1, 1]
+
+
+def test_a_large_dataset_that_is_there_is_refused_kept_or_replaced(large: Server, tmp_path: Path) -> None:
+    download_shards(LARGE, tmp_path, sources=large.sources)
+    with pytest.raises(UsageError, match="add `--force` to replace it"):
+        download_shards(LARGE, tmp_path, sources=large.sources)
+    download_shards(LARGE, tmp_path, sources=large.sources, existing="keep")
+    assert [len(large.requests_for(f"{LARGE}/{name}.npz")) for name in SHARDS] == [1, 1, 1]
+    download_shards(LARGE, tmp_path, sources=large.sources, existing="replace")
+    assert [len(large.requests_for(f"{LARGE}/{name}.npz")) for name in SHARDS] == [2, 2, 2]
+
+
+def test_a_dropped_connection_within_a_large_dataset_goes_on_where_it_was(large: Server, tmp_path: Path) -> None:
+    large.behaviour.drop_after = [None, 2048]
+    download_shards(LARGE, tmp_path, sources=large.sources)
+    assert large.requests_for(f"{LARGE}/{SHARDS[1]}.npz") == [None, "bytes=2048-"]
+
+
+def test_a_missing_file_of_a_large_dataset_is_told_and_the_others_stay(large: Server, tmp_path: Path) -> None:
+    del large.behaviour.files[f"{LARGE}/{SHARDS[2]}.npz"]
+    with pytest.raises(DownloadError, match=rf"expected {SHARDS[2]}.npz .*{LARGE}/{SHARDS[2]}.npz"):
+        download_shards(LARGE, tmp_path, sources=large.sources)
+    assert [(tmp_path / LARGE / f"{name}.npz").exists() for name in SHARDS] == [True, True, False]
 
 
 def test_sources_are_ogbenchs_host_then_the_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

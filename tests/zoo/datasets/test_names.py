@@ -114,3 +114,15 @@ def test_sizes_are_those_of_the_paper(name: str, transitions: int) -> None:
 )
 def test_datasets_with_a_scripted_oracle_can_be_generated(name: str, is_generatable: bool) -> None:
     assert DATASETS[name].is_generatable is is_generatable
+
+
+def test_large_dataset_has_ogbenchs_file_names() -> None:
+    names = DATASETS["cube-quadruple-play-100m-v0"].shard_names
+    assert (names[0], names[-1], len(names)) == ("cube-quadruple-play-v0-000", "cube-quadruple-play-v0-099", 100)
+
+
+@pytest.mark.parametrize(
+    ("transitions", "files"), [(1, 1), (1_000_000, 1), (1_000_001, 2), (99_500_000, 100), (10**9, 100)]
+)
+def test_files_that_hold_a_number_of_transitions(transitions: int, files: int) -> None:
+    assert DATASETS["puzzle-4x4-play-100m-v0"].files_for(transitions) == files

@@ -1,0 +1,74 @@
+"""Where a replay buffer's data live: on the training device while they fit, else in host memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from agents.common.validation import one_of
+
+STORAGES = ("auto", "device", "host")
+GIB = 1 << 30
+KEPT_FREE, KEPT_SHARE = 2 * GIB, 0.1  # of a GPU's memory, whichever is more: for networks, activations and graphs
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where data live, and why.
+
+    :param on_device: whether they live on the training device.
+    :param device: the device of the tensors.
+    :param text: one line for the log.
+    """
+
+    on_device: bool
+    device: torch.device
+    text: str
+
+
+def place(storage: str, device: torch.device, needed: int) -> Placement:
+    """Decide where data live.
+
+    On a GPU, ``"auto"`` leaves 2 GiB or a tenth of its memory free, whichever is more. On a CPU there is nothing to
+    choose: ``"auto"`` is ``"device"``, and ``"host"`` prepares batches in the background all the same.
+
+    :param storage: ``"auto"``, ``"device"`` or ``"host"``.
+    :param device: the training device.
+    :param needed: size of the data, bytes.
+    :return: the decision.
+    :raises ValueError: if ``"device"`` is asked for and the data do not fit.
+    """
+    one_of("storage", storage, STORAGES)
+    host, size = torch.device("cpu"), f"replay buffer: {_show(needed)}"
+    if storage == "host":
+        return Placement(False, host, f"{size} in host memory, the next batch prepared in the background")
+    if device.type != "cuda":
+        return Placement(True, device, f"{size} on {device}")
+    free, total = device_memory(device)
+    if storage == "device":
+        if needed > free:
+            raise ValueError(
+                f"`storage` is 'device', but the replay buffer needs {_show(needed)} and {device} has {_show(free)} "
+                "free; use `storage='host'` or 'auto', or a smaller `buffer_size`"
+            )
+        return Placement(True, device, f"{size} on {device}")
+    kept = max(KEPT_FREE, int(KEPT_SHARE * total))
+    why = f"{_show(free)} of {_show(total)} are free on {device}, {_show(kept)} of which are kept for training"
+    if needed <= free - kept:
+        return Placement(True, device, f"{size} on {device} ({why})")
+    return Placement(False, host, f"{size} in host memory, the next batch prepared in the background ({why})")
+
+
+def device_memory(device: torch.device) -> tuple[int, int]:
+    """Return a GPU's free and total memory; what PyTorch holds without using it counts as free.
+
+    :param device: the GPU.
+    :return: bytes.
+    """
+    free, total = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device), total
+
+
+def _show(size: int) -> str:
+    return f"{size / GIB:.2f} GiB"

@@ -1,0 +1,370 @@
+"""Datasets of several files: converted once, whole or not at all, and equal to the files one by one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from agents.common.buffer import SequenceReplayBuffer
+from tests.zoo.datasets.conftest import NAME, TASK_1, small_arrays
+from zoo.cli import UsageError
+from zoo.datasets import load, shards
+from zoo.datasets.download import DownloadError
+from zoo.datasets.files import checksum_file
+from zoo.datasets.load import load_dataset
+from zoo.datasets.names import DATASETS
+from zoo.datasets.shards import ARRAYS, ShardedDataset, convert_shards, find_converted, shard_names
+
+SPEC = DATASETS[NAME]
+LARGE = "humanoidmaze-giant-navigate-100m-v0"
+LARGE_TASK = "humanoidmaze-giant-navigate-100m-singletask-task1-v0"
+
+pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")
+
+
+def write_shard(folder: Path, number: int, episodes: int = 3, steps: int = 10, **changes: Any) -> Path:
+    """Write one file of a dataset; its first state, and no other, is at the goal of task 1."""
+    folder.mkdir(exist_ok=True)
+    arrays: dict[str, Any] = {**small_arrays(episodes, steps), **changes}
+    draw = np.random.default_rng(number)
+    arrays["observations"] = draw.standard_normal(arrays["observations"].shape).astype(np.float32)
+    path = folder / f"{NAME}-{number:03d}.npz"
+    np.savez_compressed(path, **arrays)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A dataset of three files, of different numbers of transitions, with validation files."""
+    for number, episodes in enumerate((3, 5, 2)):
+        write_shard(tmp_path / "set", number, episodes)
+        write_shard(tmp_path / "set", number, 1).rename(tmp_path / "set" / f"{NAME}-{number:03d}-val.npz")
+        write_shard(tmp_path / "set", number, episodes)
+    return tmp_path / "set"
+
+
+def load_all(folder: Path, **settings: Any) -> ShardedDataset:
+    dataset = load_dataset(settings.pop("name", TASK_1), dataset=folder, **settings)
+    assert isinstance(dataset, ShardedDataset)
+    return dataset
+
+
+def buffer_of(content: Any) -> SequenceReplayBuffer:
+    box = spaces.Box(-np.inf, np.inf, (2,), np.float32), spaces.Box(-1, 1, (2,), np.float32)
+    buffer = SequenceReplayBuffer(4, *box, "cpu", horizon_length=3)
+    buffer.load_dataset(content)
+    return buffer
+
+
+def refuse_to_read(*_: object) -> None:
+    raise AssertionError("read again")
+
+
+# -- content ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("settings", [{}, {"sparse": True}, {"name": TASK_1.replace("task1", "task4")}], ids=str)
+def test_each_part_equals_its_file_loaded_alone(folder: Path, settings: dict[str, Any]) -> None:
+    settings = {"name": TASK_1, **settings}
+    together = buffer_of(load_all(folder, replace_interval=1, **settings).content)
+    for number in range(3):
+        together.rotate_dataset(number)
+        name, more = settings["name"], {key: value for key, value in settings.items() if key != "name"}
+        alone = buffer_of(load_dataset(name, dataset=folder / f"{NAME}-{number:03d}.npz", **more).content)
+        rows = torch.arange(alone.count_starts()).view(1, -1, 1) + torch.arange(3)
+        for key, value in vars(alone.batch_of(rows)).items():
+            assert torch.equal(getattr(together.batch_of(rows), key), value), (number, key)
+
+
+def test_files_take_turns_in_sorted_order_without_validation_files(folder: Path) -> None:
+    parts = load_all(folder).shards.parts
+    assert [part.transitions for part in parts] == [30, 50, 20]
+    assert [part.files["actions"].parent.name for part in parts] == [f"{NAME}-{number:03d}" for number in range(3)]
+
+
+def test_actions_are_kept_inside_the_box(tmp_path: Path) -> None:
+    write_shard(tmp_path / "set", 0, actions=np.ones((33, 2), np.float32))
+    (part,) = load_all(tmp_path / "set").shards.parts
+    assert np.load(part.files["actions"]).max() == np.float32(1 - 1e-5)
+
+
+def test_default_task_is_ogbenchs(folder: Path) -> None:
+    default = load_all(folder, name=TASK_1.replace("-task1", ""))
+    assert default.shards.parts[0].files["rewards"].name == "rewards-task1.npy"
+
+
+def test_rewards_are_those_of_the_state_before_the_action(folder: Path) -> None:
+    part = load_all(folder).shards.parts[0]
+    np.testing.assert_array_equal(np.load(part.files["rewards"]), [0.0] * 3 + [-1.0] * 27)
+    np.testing.assert_array_equal(np.load(part.files["masks"]), [False] * 3 + [True] * 27)
+
+
+@pytest.mark.parametrize(
+    ("size", "transitions"),
+    [(1, [10]), (30, [30]), (31, [30, 10]), (55, [30, 30]), (80, [30, 50]), (81, [30, 50, 10]), (100, [30, 50, 20])],
+)
+def test_size_takes_the_first_files_and_cuts_the_last_behind_a_trajectory(
+    folder: Path, size: int, transitions: list[int]
+) -> None:
+    dataset = load_all(folder, dataset_size=size)
+    assert [part.transitions for part in dataset.shards.parts] == transitions
+    assert [part.trajectories for part in dataset.shards.parts] == [count // 10 for count in transitions]
+    assert dataset.num_transitions == sum(transitions)
+    buffer = buffer_of(dataset.content)
+    for updates in range(0, 3000, 1000):
+        buffer.rotate_dataset(updates)
+        assert bool(buffer.dones[buffer.dataset_size - 1])
+
+
+def test_only_the_files_that_a_size_needs_are_converted(folder: Path) -> None:
+    load_all(folder, dataset_size=31)
+    assert sorted(path.name for path in (folder / ARRAYS).iterdir()) == [f"{NAME}-000", f"{NAME}-001"]
+
+
+def test_a_task_that_no_file_solves_is_a_warning(folder: Path) -> None:
+    with pytest.warns(UserWarning, match=r"no state in .*set achieves the task of .*task4"):
+        load_all(folder, name=TASK_1.replace("task1", "task4"))
+
+
+def test_a_task_that_one_file_solves_is_none(folder: Path) -> None:
+    write_shard(folder, 1, qpos=np.zeros((33, 2), np.float32))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_all(folder)
+
+
+# -- fingerprint ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dataset_size": 40},
+        {"sparse": True},
+        {"replace_interval": 500},
+        {"name": TASK_1.replace("task1", "task2")},
+    ],
+    ids=str,
+)
+def test_fingerprint_changes_with_every_setting(folder: Path, change: dict[str, Any]) -> None:
+    assert load_all(folder, **change).fingerprint != load_all(folder).fingerprint
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_fingerprint_covers_every_file(folder: Path, number: int) -> None:
+    before = load_all(folder).fingerprint
+    write_shard(folder, number, episodes=4)
+    assert load_all(folder).fingerprint != before
+
+
+def test_fingerprint_does_not_depend_on_the_place(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "elsewhere")
+    assert load_all(tmp_path / "elsewhere").fingerprint == load_all(folder).fingerprint
+
+
+# -- converting once --------------------------------------------------------------------------------------------------
+
+
+def test_what_is_converted_is_not_read_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = load_all(folder)
+    monkeypatch.setattr(shards, "read_arrays", refuse_to_read)
+    assert load_all(folder) == first
+
+
+def test_a_file_that_was_touched_is_not_converted_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load_all(folder)
+    os.utime(folder / f"{NAME}-001.npz", (1, 1))
+    monkeypatch.setattr(shards, "read_arrays", refuse_to_read)
+    load_all(folder)
+
+
+def test_a_file_that_changed_is_converted_again(folder: Path) -> None:
+    load_all(folder)
+    write_shard(folder, 1, episodes=7)
+    assert [part.transitions for part in load_all(folder).shards.parts] == [30, 70, 20]
+
+
+@pytest.mark.parametrize(
+    "record", [{"format": 0}, {"ogbench": "0.9"}, {"environment": "pointmaze-large"}, {"unknown": 1}], ids=str
+)
+def test_arrays_of_another_making_are_made_anew(folder: Path, record: dict[str, Any]) -> None:
+    load_all(folder)
+    path = folder / ARRAYS / f"{NAME}-001" / "shard.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **record}))
+    assert find_converted(folder, f"{NAME}-001", SPEC) is None
+    load_all(folder)
+    assert find_converted(folder, f"{NAME}-001", SPEC) is not None
+
+
+@pytest.mark.parametrize("array", ["observations", "rewards-task3"])
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-1])])
+def test_arrays_that_are_not_whole_are_made_anew(folder: Path, array: str, damage: Callable[[Path], object]) -> None:
+    before = load_all(folder)
+    path = folder / ARRAYS / f"{NAME}-001" / f"{array}.npy"
+    content = path.read_bytes()
+    damage(path)
+    assert load_all(folder) == before
+    assert path.read_bytes() == content
+
+
+def test_originals_may_go_once_they_are_converted(folder: Path) -> None:
+    before = load_all(folder)
+    for path in folder.glob("*.npz"):
+        path.unlink()
+    assert load_all(folder) == before
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_stopped_conversion_keeps_what_is_done_and_goes_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    read, calls = shards.relabel, []
+
+    def stopped(*given: Any) -> Any:
+        calls.append(given)
+        if len(calls) > 5 * number + 2:  # within a file: it has arrays already
+            raise KeyboardInterrupt
+        return read(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shards, "relabel", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            load_all(folder)
+    converted = [find_converted(folder, name, SPEC) is not None for name in shard_names(folder)]
+    assert converted == [k < number for k in range(3)]
+    monkeypatch.setattr(shards, "relabel", lambda *given: calls.append(given) or read(*given))
+    calls.clear()
+    assert load_all(folder).num_transitions == 100
+    assert len(calls) == 5 * (3 - number)
+    assert sorted(path.name for path in (folder / ARRAYS).iterdir()) == shard_names(folder)
+
+
+def test_convert_shards_gives_what_loading_uses(folder: Path) -> None:
+    converted = convert_shards(folder, SPEC)
+    assert [shard.transitions for shard in converted] == [30, 50, 20]
+    assert converted[1].solved == {"1": 3, "2": 0, "3": 0, "4": 0, "5": 0}
+
+
+# -- refusals ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_without_files_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"expected a folder of .npz files of pointmaze-.*, got none in"):
+        load_all(tmp_path)
+
+
+def test_more_transitions_than_there_are_are_refused(folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"`--dataset-size` must be at most 100, the transitions in .*, got 101"):
+        load_all(folder, dataset_size=101)
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive"])
+def test_a_broken_file_is_refused_before_any_is_converted(folder: Path, content: bytes) -> None:
+    (folder / f"{NAME}-002.npz").write_bytes(content)
+    with pytest.raises(UsageError, match=rf"{NAME}-002.npz cannot be used: expected .* npz file"):
+        load_all(folder)
+    assert not list((folder / ARRAYS).iterdir())
+
+
+def test_a_file_of_another_environment_is_refused(folder: Path) -> None:
+    arrays = small_arrays()
+    np.savez(folder / f"{NAME}-002.npz", **{**arrays, "actions": np.zeros((33, 5), np.float32)})
+    with pytest.raises(UsageError, match=re.escape("`actions` must have rows of shape (2,) as in the environment")):
+        load_all(folder)
+
+
+def test_values_that_cannot_be_trained_on_are_refused(folder: Path) -> None:
+    write_shard(folder, 1, actions=np.full((33, 2), 2.0, np.float32))
+    with pytest.raises(UsageError, match=rf"{NAME}-001.npz cannot be used: `actions` must lie in"):
+        load_all(folder)
+
+
+def test_a_file_that_does_not_match_its_checksum_is_refused(folder: Path) -> None:
+    checksum_file(folder / f"{NAME}-001.npz").write_text("0" * 64)
+    with pytest.raises(UsageError, match="expected the sha256 recorded beside it, 0000"):
+        load_all(folder)
+
+
+def test_a_disk_without_room_is_refused_before_any_file_is_converted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 0))
+    with pytest.raises(UsageError, match=r"the arrays of 3 files take .* GiB, got 0.0 GiB of free space in"):
+        load_all(folder)
+    assert not list((folder / ARRAYS).iterdir())
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(shards, "making", refuse)
+    with pytest.raises(UsageError, match=r"must be converted once, which needs to write there.*`zoo dataset convert`"):
+        load_all(folder)
+
+
+# -- OGBench's large sets ---------------------------------------------------------------------------------------------
+
+
+def refuse_download(*_: object, **__: object) -> None:
+    raise DownloadError("no network")
+
+
+def test_large_set_that_is_not_there_is_refused_with_the_ways_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "download_shards", refuse_download)
+    (tmp_path / LARGE).mkdir()
+    (tmp_path / LARGE / "humanoidmaze-giant-navigate-v0-000.npz").touch()
+    message = (
+        rf"{LARGE} needs 25 files in .*, 24 are not there, the first is humanoidmaze-giant-navigate-v0-001.npz; "
+        r"download them with `zoo dataset download .*; the download failed: no network"
+    )
+    with pytest.raises(UsageError, match=message):
+        load_dataset(LARGE_TASK, dataset_dir=tmp_path)
+
+
+def test_size_of_a_large_set_says_which_files_are_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def noted(*given: Any, **settings: Any) -> None:
+        asked.append(settings["names"])
+        raise DownloadError("enough")
+
+    monkeypatch.setattr(load, "download_shards", noted)
+    with pytest.raises(UsageError):
+        load_dataset(LARGE_TASK, dataset_dir=tmp_path, dataset_size=8_000_001)  # 4,000,000 a file
+    assert asked == [[f"humanoidmaze-giant-navigate-v0-00{number}" for number in range(3)]]
+
+
+def test_large_set_cannot_be_generated(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"{LARGE} cannot be generated: .* folder of 25 files"):
+        load_dataset(LARGE_TASK, dataset_dir=tmp_path, dataset="generate")
+
+
+def test_large_set_has_no_validation_split(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is a dataset of 25 files, which is read for training only"):
+        load_dataset(LARGE_TASK, dataset_dir=tmp_path, split="val")
+
+
+def test_large_set_that_is_there_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_dataset: Callable[..., Path]
+) -> None:
+    small = dataclasses.replace(SPEC, name=NAME, files=2)
+    monkeypatch.setitem(DATASETS, NAME, small)
+    for number in range(2):
+        write_shard(tmp_path / NAME, number)
+    dataset = load_dataset(TASK_1, dataset_dir=tmp_path)
+    assert (dataset.path, dataset.num_transitions) == (tmp_path / NAME, 60)

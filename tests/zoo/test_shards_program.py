@@ -1,0 +1,121 @@
+"""Training on a dataset of several files, end to end: killed across a swap it ends as if it had never been."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.zoo.datasets.test_shards import write_shard
+from tests.zoo.test_resume_program import KILLED, Runner, assert_same_run, folder_of
+from tests.zoo.test_train_program import ENV, train
+from tests.zoo.test_train_program import arguments as plain_arguments
+
+EVERY = 5  # updates a file
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three files of a few trajectories, not all of one size."""
+    made = tmp_path_factory.mktemp("set")
+    for number, episodes in enumerate((4, 3, 4)):
+        write_shard(made, number, episodes)
+    return made
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> Iterator[Any]:
+    runner = Runner(folder)
+    more = ("--dataset", str(folder), "--dataset-replace-interval", str(EVERY))
+    yield lambda logs, *words, **settings: runner(logs, *words, *more, **settings)
+    runner.process.kill()
+    runner.process.wait()
+
+
+@pytest.fixture(scope="module")
+def reference(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    logs = tmp_path_factory.mktemp("reference")
+    assert run(logs) == 0
+    return logs
+
+
+@pytest.mark.parametrize(
+    "kill",
+    [
+        ("update", 17),  # offline, behind the third swap and the second checkpoint
+        ("step", 25),  # online
+        pytest.param(("update", 10), marks=pytest.mark.slow),  # right before a swap
+        pytest.param(("update", 11), marks=pytest.mark.slow),  # right behind it
+        pytest.param(("write", 12), marks=pytest.mark.slow),
+        pytest.param(("step", 44), marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_a_run_killed_among_several_files_ends_as_an_uninterrupted_one(
+    run: Any, reference: Path, tmp_path: Path, kill: tuple[str, int]
+) -> None:
+    assert run(tmp_path, kill=kill) == KILLED
+    assert run(tmp_path) == 0
+    assert_same_run(tmp_path, reference)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kill", [("update", 12), ("step", 31)], ids=str)
+def test_stacked_seeds_resume_among_several_files(run: Any, tmp_path: Path, kill: tuple[str, int]) -> None:
+    stack = ("--seeds", "4", "9")
+    assert run(tmp_path / "whole", seeds=stack) == 0
+    assert run(tmp_path / "killed", seeds=stack, kill=kill) == KILLED
+    assert run(tmp_path / "killed", seeds=stack) == 0
+    for number in (1, 2):
+        assert_same_run(tmp_path / "killed", tmp_path / "whole", number)
+
+
+@pytest.mark.slow
+def test_a_run_in_host_memory_resumes_among_several_files(run: Any, tmp_path: Path) -> None:
+    assert run(tmp_path / "whole", "--storage", "host") == 0
+    assert run(tmp_path / "killed", "--storage", "host", kill=("step", 21)) == KILLED
+    assert run(tmp_path / "killed", "--storage", "host") == 0
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+
+
+def test_the_record_covers_all_files(folder: Path, reference: Path) -> None:
+    config = yaml.safe_load((folder_of(reference) / "config.yml").read_text())
+    assert config["dataset"]["name"] == folder.name
+    assert config["dataset"]["size"] == 110
+    assert config["dataset_replace_interval"] == EVERY
+
+
+@pytest.mark.parametrize(("storage", "place"), [("auto", "on cpu"), ("host", "in host memory")])
+def test_where_the_data_live_is_said_and_recorded(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], storage: str, place: str
+) -> None:
+    words = [*plain_arguments(folder, tmp_path, steps=6), "--dataset", str(folder), "--storage", storage]
+    code, result, said = train(capsys, [*words, "--verbose", "1", "--device", "cpu"])
+    assert code == 0
+    assert said.count("replay buffer: 0.00 GiB") == 1
+    recorded = json.loads((Path(result["run"]) / "versions.json").read_text())["storage"]
+    assert place in recorded
+    assert recorded in said
+
+
+def test_an_interval_below_one_is_refused(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*plain_arguments(folder, tmp_path), "--dataset", str(folder), "--dataset-replace-interval", "0"]
+    code, _, said = train(capsys, words)
+    assert code == 2
+    assert "`dataset_replace_interval` must be an int >= 1, got 0" in said
+    assert not (tmp_path / "qam" / f"{ENV}_1").exists()
+
+
+def test_sb3s_algorithms_train_on_several_files(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--algo", "sac", "--env", ENV, "--dataset", str(folder), "-f", str(tmp_path), "--verbose", "0"]
+    words += ["--online-steps", "12", "--offline-data", "preload", "--dataset-replace-interval", "4", "--device", "cpu"]
+    words += ["--eval-freq", "12", "--eval-episodes", "1", "--n-eval-envs", "1", "--seed", "1"]
+    words += ["--env-kwargs", "max_episode_steps=9", "-params", "learning_starts=1", "batch_size=8", "net_arch=[16]"]
+    code, result, _ = train(capsys, words)
+    assert (code, result["steps"]) == (0, 12)

@@ -1,0 +1,57 @@
+"""Read one dataset file: verified, by OGBench's loader, checked, actions kept inside their range."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from zoo.cli import UsageError
+from zoo.datasets.check import READ_ERRORS, check_values, describe_damage, remedy, require_sound
+from zoo.datasets.files import file_sha256, recorded_sha256
+from zoo.datasets.names import DatasetSpec
+
+ACTION_MARGIN = 1e-5  # actions are kept this far inside [-1, 1], so that atanh of them is finite
+
+
+def verified_sha256(path: Path, spec: DatasetSpec) -> str:
+    """Return the sha256 of a file after comparing it with the one that was recorded.
+
+    This brings the file into the page cache, from where it is read right after: the disk is read once.
+
+    :param path: the dataset file.
+    :param spec: the dataset it should be.
+    :return: sha256 in hexadecimal.
+    :raises UsageError: if the file is not the one whose checksum was recorded.
+    """
+    digest = file_sha256(path)
+    expected = recorded_sha256(path)
+    if expected not in (None, digest):
+        raise UsageError(
+            f"{path} cannot be used: expected the sha256 recorded beside it, {expected}, got {digest}; "
+            f"{remedy(spec, path)}"
+        )
+    return digest
+
+
+def read_arrays(path: Path, spec: DatasetSpec) -> dict[str, np.ndarray]:
+    """Return the arrays needed for training and relabelling, checked, with actions clipped.
+
+    :param path: the dataset file, whose structure was checked.
+    :param spec: the dataset it should be.
+    :return: arrays by name, in OGBench's compact layout, each of shape (rows, ...).
+    :raises UsageError: if the file is damaged, or its values cannot be trained on.
+    """
+    from ogbench.utils import load_dataset as read_dataset
+
+    try:
+        arrays: dict[str, np.ndarray] = read_dataset(os.fspath(path), compact_dataset=True, add_info=True)
+    except READ_ERRORS as error:
+        require_sound([describe_damage(path, error)], spec, path)
+        raise
+    arrays.pop("qvel", None)
+    checked = {key: arrays[key] for key in ("observations", "actions", "qpos")}
+    require_sound(check_values(checked, 1.0 - arrays["valids"]), spec, path)
+    np.clip(arrays["actions"], -1.0 + ACTION_MARGIN, 1.0 - ACTION_MARGIN, out=arrays["actions"])
+    return arrays

@@ -1,0 +1,352 @@
+"""Datasets of several files: each converted once to raw arrays, which training maps, one file after the other."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import shutil
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.common.checkpoint import sync
+from agents.common.shards import Shard, Shards
+from zoo.cli import UsageError
+from zoo.datasets.check import check_shapes, check_structure, read_headers, relabel, require_sound
+from zoo.datasets.environment import make_raw_env
+from zoo.datasets.files import file_sha256, making
+from zoo.datasets.names import NUM_TASKS, DatasetSpec, parse_env_name
+from zoo.datasets.read import read_arrays, verified_sha256
+
+FORMAT = 1  # of the converted files; raise it when they change
+ARRAYS = "arrays"  # folder of the converted files, beside the originals
+RECORD = "shard.json"
+_GIB = 1 << 30
+
+Tasks = dict[int, tuple[str, Any]]
+
+
+@dataclass(frozen=True)
+class ConvertedShard:
+    """One file of a dataset as raw arrays: what is used of it in training, with the rewards of every task.
+
+    :param folder: of the arrays.
+    :param transitions: rows.
+    :param trajectories: trajectories in them.
+    :param solved: states that achieve each task, by its number as text.
+    :param sizes: of the arrays' files, bytes.
+    :param sha256: of the original file.
+    :param bytes: of the original file.
+    :param modified: time of its last change, nanoseconds.
+    :param environment: whose tasks the rewards belong to.
+    :param ogbench: the version that labelled them.
+    :param format: of the arrays.
+    """
+
+    folder: Path
+    transitions: int
+    trajectories: int
+    solved: Mapping[str, int]
+    sizes: Mapping[str, int]
+    sha256: str
+    bytes: int
+    modified: int
+    environment: str
+    ogbench: str
+    format: int = FORMAT
+
+    def file(self, array: str) -> Path:
+        """Return the file of an array.
+
+        :param array: its name, e.g. ``"observations"`` or ``"rewards-task2"``.
+        :return: the path.
+        """
+        return self.folder / f"{array}.npy"
+
+    def shard(self, task: int, least: int | None = None) -> Shard:
+        """Return what training takes of it.
+
+        :param task: whose rewards, 1 to 5.
+        :param least: cut behind the first trajectory with which there are so many transitions; None takes all.
+        :return: the shard.
+        """
+        names = {"rewards": f"rewards-task{task}", "masks": f"masks-task{task}"}
+        plain = ("observations", "actions", "terminals", "final_observations")
+        files = {name: self.file(names.get(name, name)) for name in (*plain, *names)}
+        if least is None or least >= self.transitions:
+            return Shard(files, self.transitions, self.trajectories)
+        ends = np.flatnonzero(np.load(self.file("terminals"), mmap_mode="r")) + 1
+        last = int(np.searchsorted(ends, least))
+        return Shard(files, int(ends[last]), last + 1)
+
+
+Found = Mapping[str, ConvertedShard | None]
+
+
+@dataclass(frozen=True)
+class ShardedDataset:
+    """Transitions of one task in several files, which take turns in training.
+
+    :param name: environment name, e.g. ``"cube-quadruple-play-100m-singletask-task2-v0"``.
+    :param path: the folder they came from.
+    :param shards: what an algorithm trains on.
+    :param fingerprint: sha256 of all files' content and of the settings.
+    """
+
+    name: str
+    path: Path
+    shards: Shards
+    fingerprint: str
+
+    @property
+    def num_transitions(self) -> int:
+        """Number of transitions in all files."""
+        return sum(part.transitions for part in self.shards.parts)
+
+    @property
+    def content(self) -> Shards:
+        """What an algorithm's ``load_dataset`` takes."""
+        return self.shards
+
+
+def load_shards(
+    env_name: str, folder: Path, *, size: int | None, sparse: bool, replace_interval: int
+) -> ShardedDataset:
+    """Return a dataset of several files, converting them first if need be.
+
+    :param env_name: e.g. ``"cube-quadruple-play-100m-singletask-task2-v0"``.
+    :param folder: where the files are.
+    :param size: use the first files, the last one cut behind a whole trajectory, with at least so many transitions;
+        None uses all.
+    :param sparse: reward -1 until the task is achieved and 0 then, instead of OGBench's count of sub-goals.
+    :param replace_interval: gradient steps until the next file takes over.
+    :return: the dataset.
+    :raises UsageError: if there are no files, too few transitions, or a file is broken.
+    """
+    name = parse_env_name(env_name)
+    env = make_raw_env(name.env_id)
+    task = int(env.unwrapped._reward_task_id)  # the number of OGBench's default task where the name has none
+    env.close()
+    converted = convert_shards(folder, name.spec, size=size)
+    total = sum(shard.transitions for shard in converted)
+    if size is not None and size > total:
+        raise UsageError(
+            f"`--dataset-size` must be at most {total}, the transitions in {folder}, got {size}; use fewer, or get "
+            "more of its files"
+        )
+    if not any(shard.solved[str(task)] for shard in converted):
+        warnings.warn(f"no state in {folder} achieves the task of {env_name}; every reward is negative", stacklevel=2)
+    before = sum(shard.transitions for shard in converted[:-1])
+    parts = [shard.shard(task) for shard in converted[:-1]]
+    parts.append(converted[-1].shard(task, None if size is None else size - before))
+    settings = {
+        "files": [shard.sha256 for shard in converted],
+        "environment": name.env_id,
+        "dataset_size": size,
+        "sparse": sparse,
+        "split": "train",
+        "replace_interval": replace_interval,
+    }
+    return ShardedDataset(
+        name=env_name,
+        path=folder,
+        shards=Shards(parts, replace_interval, sparse),
+        fingerprint=hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
+    )
+
+
+def missing_shards(folder: Path, spec: DatasetSpec, count: int) -> list[str]:
+    """Return which of the first files of a dataset are not there, neither as they came nor converted.
+
+    :param folder: where they should be.
+    :param spec: the dataset.
+    :param count: how many are needed.
+    :return: names without ending.
+    """
+    there = set(shard_names(folder))
+    return [name for name in spec.shard_names[:count] if name not in there]
+
+
+def shard_names(folder: Path) -> list[str]:
+    """Return the names of the files of a dataset that are there, as they came or converted, in their order.
+
+    :param folder: where they are.
+    :return: names without ending; validation files are not among them.
+    """
+    originals = {path.stem for path in folder.glob("*.npz") if not path.stem.endswith("-val")}
+    return sorted(originals | {path.parent.name for path in folder.glob(f"{ARRAYS}/*/{RECORD}")})
+
+
+def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None = None) -> list[ConvertedShard]:
+    """Convert the files of a dataset that are not converted yet, one at a time; a file that is done stays done.
+
+    :param folder: where the files are; the arrays go into its folder ``arrays``.
+    :param spec: the dataset they belong to.
+    :param size: convert the first files with at least so many transitions only; None converts all.
+    :return: the converted files, in their order.
+    :raises UsageError: if there are no files, one of them is broken, or the disk has no room.
+    """
+    names = shard_names(folder)
+    if not names:
+        raise UsageError(f"expected a folder of .npz files of {spec.name}, got none in {folder}; give another folder")
+    found = {name: find_converted(folder, name, spec) for name in names}
+    done = list(itertools.takewhile(lambda shard: shard is not None, found.values()))
+    if len(done) == len(names) or (size is not None and sum(shard.transitions for shard in done if shard) >= size):
+        return _first([shard for shard in done if shard is not None], size)
+    with _making(folder), _tasks(spec) as tasks:
+        found = {name: find_converted(folder, name, spec) for name in names}  # another process may have converted some
+        _check_before(folder, found, spec, tasks, size)
+        return _convert_missing(folder, found, spec, tasks, size)
+
+
+def find_converted(folder: Path, name: str, spec: DatasetSpec) -> ConvertedShard | None:
+    """Return a converted file if it is there, whole, and of the original that is there.
+
+    :param folder: where the original files are.
+    :param name: the file's, without ending.
+    :param spec: the dataset it belongs to.
+    :return: the converted file, or None.
+    """
+    target, source = folder / ARRAYS / name, folder / f"{name}.npz"
+    try:
+        shard = ConvertedShard(folder=target, **json.loads((target / RECORD).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+    if (shard.format, shard.environment, shard.ogbench) != (FORMAT, spec.environment, version("ogbench")):
+        return None
+    if any(not (target / file).is_file() or (target / file).stat().st_size != n for file, n in shard.sizes.items()):
+        return None
+    if source.exists():
+        state = source.stat()
+        same = (state.st_size, state.st_mtime_ns) == (shard.bytes, shard.modified)
+        if not same and (state.st_size != shard.bytes or file_sha256(source) != shard.sha256):
+            return None
+    return shard
+
+
+def _first(shards: Sequence[ConvertedShard], size: int | None) -> list[ConvertedShard]:
+    """Return the first files with at least so many transitions."""
+    totals = np.cumsum([shard.transitions for shard in shards])
+    return list(shards if size is None else shards[: int(np.searchsorted(totals, size)) + 1])
+
+
+@contextlib.contextmanager
+def _making(folder: Path) -> Iterator[None]:
+    """Let one process at a time convert a dataset."""
+    try:
+        (folder / ARRAYS).mkdir(exist_ok=True)
+        with making(folder / ARRAYS):
+            yield
+    except PermissionError as error:
+        raise UsageError(
+            f"the files in {folder} must be converted once, which needs to write there, got {error}; convert them with "
+            "`zoo dataset convert` where it is allowed, or copy the folder"
+        ) from error
+
+
+@contextlib.contextmanager
+def _tasks(spec: DatasetSpec) -> Iterator[Tasks]:
+    """Give the id and an environment of each task."""
+    with contextlib.ExitStack() as stack:
+        tasks: Tasks = {}
+        for task in range(1, NUM_TASKS + 1):
+            env_id = f"{spec.environment}-singletask-task{task}-v0"
+            tasks[task] = env_id, stack.enter_context(contextlib.closing(make_raw_env(env_id)))
+        yield tasks
+
+
+def _check_before(folder: Path, found: Found, spec: DatasetSpec, tasks: Tasks, size: int | None) -> None:
+    """Refuse files that cannot be converted, as far as their headers tell, and a disk without room for the result."""
+    needed = files = transitions = 0
+    for name, shard in found.items():
+        if size is not None and transitions >= size:
+            break
+        if shard is not None:
+            transitions += shard.transitions
+            continue
+        source = folder / f"{name}.npz"
+        require_sound(check_structure(source, spec), spec, source)
+        require_sound(check_shapes(source, tasks[1][1]), spec, source)
+        headers = read_headers(source)
+        (rows, observation), (_, action) = headers["observations"][0], headers["actions"][0]
+        needed += rows * (4 * observation + 4 * action + 1 + 5 * NUM_TASKS)
+        files, transitions = files + 1, transitions + rows // 2  # or more: a trajectory has two rows or more
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UsageError(
+            f"the arrays of {files} files take {needed / _GIB:.1f} GiB, got {free / _GIB:.1f} GiB of free space in "
+            f"{folder}; make room, or use the first files with `--dataset-size N`"
+        )
+
+
+def _convert_missing(
+    folder: Path, found: Found, spec: DatasetSpec, tasks: Tasks, size: int | None
+) -> list[ConvertedShard]:
+    """Convert file after file until there are enough transitions."""
+    from tqdm import tqdm
+
+    interval = 0.1 if sys.stderr.isatty() else 60.0
+    done: list[ConvertedShard] = []
+    with tqdm(desc=f"converting {folder.name}", unit=" files", total=len(found), mininterval=interval) as bar:
+        for name, shard in found.items():
+            done.append(shard or _convert(folder / f"{name}.npz", folder / ARRAYS / name, spec, tasks))
+            bar.update()
+            if size is not None and sum(shard.transitions for shard in done) >= size:
+                break
+    return done
+
+
+def _convert(source: Path, target: Path, spec: DatasetSpec, tasks: Tasks) -> ConvertedShard:
+    """Convert one file; its folder appears when it is whole."""
+    state = source.stat()
+    digest = verified_sha256(source, spec)
+    arrays = read_arrays(source, spec)
+    valid = arrays["valids"] > 0
+    temporary = target.with_name(f".{target.name}.tmp")  # the lock is held, so a left-over one is nobody's
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    ends = arrays.pop("terminals")[valid] > 0
+    _save(temporary, "terminals", ends)
+    _save(temporary, "actions", arrays.pop("actions")[valid])
+    observations = arrays.pop("observations")
+    _save(temporary, "final_observations", observations[~valid])
+    _save(temporary, "observations", observations[valid])
+    del observations
+    solved = {}
+    for task, (env_id, env) in tasks.items():
+        rewards, masks = relabel(env_id, arrays, env)
+        _save(temporary, f"rewards-task{task}", rewards[valid])
+        _save(temporary, f"masks-task{task}", masks[valid] > 0)
+        solved[str(task)] = int(np.count_nonzero(masks == 0))
+    shard = ConvertedShard(
+        folder=target,
+        transitions=len(ends),
+        trajectories=int(np.count_nonzero(ends)),
+        solved=solved,
+        sizes={file.name: file.stat().st_size for file in sorted(temporary.iterdir())},
+        sha256=digest,
+        bytes=state.st_size,
+        modified=state.st_mtime_ns,
+        environment=spec.environment,
+        ogbench=version("ogbench"),
+    )
+    record = {key: value for key, value in asdict(shard).items() if key != "folder"}
+    (temporary / RECORD).write_text(json.dumps(record) + "\n")
+    for file in temporary.iterdir():
+        sync(file)
+    shutil.rmtree(target, ignore_errors=True)
+    temporary.rename(target)
+    sync(target.parent)
+    return shard
+
+
+def _save(folder: Path, name: str, array: np.ndarray) -> None:
+    np.save(folder / f"{name}.npy", array)
