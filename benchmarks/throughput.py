@@ -40,6 +40,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default="fp32", help="matrix products")
     parser.add_argument("--compile", choices=("auto", "on", "off"), default="auto", help="compile the update")
     parser.add_argument("--seeds", type=int, default=1, help="S, stacked seeds")
+    parser.add_argument("--sweep-seeds", type=int, nargs="+", metavar="S", help="measure each of these S and plot them")
+    parser.add_argument("-o", "--output", type=Path, default=Path("throughput.png"), help="plot of --sweep-seeds")
     parser.add_argument("--batch", type=int, default=256, help="B, sequences per seed")
     parser.add_argument("--observations", type=int, default=37, help="O; the default sizes are cube-double's")
     parser.add_argument("--actions", type=int, default=5, help="A")
@@ -51,7 +53,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Build the algorithm on random data and time its updates.
+    """Build the algorithm on random data and time its updates, for one number of stacked seeds or for several.
 
     :param args: parsed arguments.
     :return: the result to print.
@@ -60,7 +62,29 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
     if args.num_threads > 0:
         torch.set_num_threads(args.num_threads)
+    if args.sweep_seeds is None:
+        return measure_once(args)
+    if not args.output.parent.is_dir():
+        raise UsageError(f"the folder of the plot must exist, got {args.output}; make {args.output.parent} first")
+    rows = [measure_once(argparse.Namespace(**{**vars(args), "seeds": count})) for count in args.sweep_seeds]
+    plot_sweep(rows, args.output)
+    varying = [name for name in rows[0] if any(row[name] != rows[0][name] for row in rows)]
+    common = {name: value for name, value in rows[0].items() if name not in varying}
+    return {**common, "sweep": [{name: row[name] for name in varying} for row in rows], "plot": str(args.output)}
+
+
+def measure_once(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure one number of stacked seeds.
+
+    :param args: parsed arguments.
+    :return: the result.
+    """
+    import torch
+
+    begin = time.perf_counter()
     model = make_model(args)
+    model.sample_and_update(args.batch)
+    first = time.perf_counter() - begin
     flop = count_flop(model, args.batch)
     speeds = time_updates(model, args.batch, args.seconds)
     peak = matmul_peak(model.device, args.precision)
@@ -74,6 +98,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "torch": torch.__version__,
         "precision": args.precision,
         "compile": args.compile,
+        "mode": str(model._update.mode),
         "seeds": args.seeds,
         "batch_size": args.batch,
         "updates_per_s": speed,
@@ -83,9 +108,29 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "flop_per_s": speed * flop,
         "matmul_peak_flop_per_s": peak,
         "fraction_of_peak": speed * flop / peak,
+        "seconds_to_first_update": first,
         "peak_memory_bytes": torch.cuda.max_memory_allocated(model.device) if cuda else None,
         "kernels_per_update": count_kernels(model, args.batch) if cuda else None,
     }
+
+
+def plot_sweep(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw updates of all seeds together against the number of seeds, beside what one seed alone would scale to."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import pandas as pd
+    import seaborn as sns
+    from matplotlib import pyplot as plt
+
+    table = pd.DataFrame(rows)
+    figure, axes = plt.subplots(figsize=(5, 3.5), layout="constrained")
+    sns.lineplot(table, x="seeds", y="seed_updates_per_s", marker="o", ax=axes)
+    first = rows[0]
+    axes.set(xlabel="stacked seeds", ylabel="updates a second, all seeds", ylim=(0, None))
+    axes.set_title(f"{first['algo']}, {first['device_name']}, {first['precision']}", fontsize=9)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
 
 
 def make_model(args: argparse.Namespace) -> FlowQLearning:
@@ -131,10 +176,15 @@ def count_flop(model: FlowQLearning, batch: int) -> int:
     What an update skips or evaluates once for two uses is not counted twice: this is the work that is done. It follows
     from the networks' sizes.
     """
+    import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    with FlopCounterMode(display=False) as counter:
-        model.sample_and_update(batch)
+    def linear(x: Sequence[int], weight: Sequence[int], *others: Any, out_shape: Any = None, **named: Any) -> int:
+        return 2 * x[0] * weight[0] * weight[1]
+
+    known = {torch.ops.mkldnn._linear_pointwise: linear} if hasattr(torch.ops.mkldnn, "_linear_pointwise") else {}
+    with FlopCounterMode(display=False, custom_mapping=known) as counter:
+        model.update(model.draw_batch(batch), model.draw_noise(batch))
     return int(counter.get_total_flops())
 
 
@@ -146,7 +196,7 @@ def time_updates(model: FlowQLearning, batch: int, seconds: float) -> list[float
         if model.device.type == "cuda":
             torch.cuda.synchronize(model.device)
 
-    for _ in range(3):
+    for _ in range(5):  # on CUDA updates are recorded in the fourth
         model.sample_and_update(batch)
     wait()
     begin = time.perf_counter()

@@ -199,11 +199,11 @@ class Fixture:
         translated["max_grad_norm"] = self.meta["max_grad_norm"]
         return translated
 
-    def model(self) -> FlowQLearning:
+    def model(self, device: str = "cpu", compile: str = "off") -> FlowQLearning:
         """Return the algorithm with the recorded settings and starting parameters."""
         env = SpacesEnv(self.sizes["obs"], self.sizes["A"])
         model = agents.get(self.id).algorithm(
-            "MlpPolicy", env, **self.settings(), buffer_size=10, device="cpu", compile="off", seed=0
+            "MlpPolicy", env, **self.settings(), buffer_size=10, device=device, compile=compile, seed=0
         )
         with torch.no_grad():
             for _, parameter, value in self.parameters(model, "params_before"):

@@ -15,6 +15,7 @@ from torch import Tensor
 
 import agents
 from agents.common.base import FlowQLearning
+from agents.common.batch import Batch
 from tests.parity.reference import DIAGNOSTICS, INTERMEDIATES, LOSSES, Fixture, fixture_paths
 
 
@@ -76,17 +77,40 @@ def test_gradients_equal_the_reference(fixture: Fixture) -> None:
 
 
 def test_updates_equal_the_reference(fixture: Fixture) -> None:
-    model = fixture.model()
+    check_updates(fixture, fixture.model())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("id", agents.algorithm_ids())
+def test_compiled_updates_equal_the_reference(id: str) -> None:
+    path = next((path for path in fixture_paths() if load(path).id == id), None)
+    if path is None:
+        pytest.skip(f"`{id}` has no recorded numbers")
+    model = load(path).model(compile="on")
+    check_updates(load(path), model)
+    assert model._update.mode.compiled  # the compiler did not fail
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("compile", ["off", "on"])
+def test_updates_on_cuda_equal_the_reference(fixture: Fixture, compile: str) -> None:
+    check_updates(fixture, fixture.model("cuda", compile))
+
+
+def check_updates(fixture: Fixture, model: FlowQLearning) -> None:
+    """Take three updates, and compare losses, parameters and optimiser after them."""
     tolerance = 1e-4 if fixture.id == "cgql_linex" else 3e-5
     # rows that do not count add a constant where the reference takes a power in place of a product
     masked = "total_masked" in fixture.keys("loss/")
     constant = fixture["loss/total"] - fixture["loss/total_masked"] if masked else 0.0
     for step in (1, 2, 3):
-        info = model.update(fixture.batch(), fixture.noise(step))
+        batch = Batch(**{name: value.to(model.device) for name, value in vars(fixture.batch()).items()})
+        noise = {name: draw.to(model.device) for name, draw in fixture.noise(step).items()}
+        info = {name: value.cpu() for name, value in model.update(batch, noise).items()}
         expected = fixture[f"loss_total/step_{step}"] - constant
         assert relative_error(info["total_loss"], expected, 0.01) < 5e-5, step
         for name, got, recorded in fixture.multiplier(model, f"dual_after_{step}"):
-            assert float((got - recorded).abs().max()) < 1e-6, (name, step)
+            assert float((got.cpu() - recorded).abs().max()) < 1e-6, (name, step)
         if step in (1, 3):
             check_parameters(fixture, model, step)
             check_optimiser(fixture, model, step, tolerance)
@@ -96,7 +120,7 @@ def check_parameters(fixture: Fixture, model: FlowQLearning, step: int) -> None:
     learning_rate = fixture.meta["adam"]["lr"]
     off = total = 0
     for path, parameter, expected in fixture.parameters(model, f"params_after_{step}"):
-        error = (parameter.detach() - expected).abs()
+        error = (parameter.detach().cpu() - expected).abs()
         if path.startswith("target_"):
             assert float(error.max()) < (5e-7 if step == 1 else 1e-6), path
             continue
