@@ -1,0 +1,66 @@
+"""The throughput benchmark: what it counts and what it prints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from agents.common import layers
+from benchmarks import throughput
+
+SIZES = ["--observations", "4", "--actions", "2", "--batch", "64", "--seconds", "0.1", "--device", "cpu"]
+TINY = ["-params", "net_arch=[32,32]", "horizon_length=3", "flow_steps=2", "ensemble_size=2"]
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, Any], str]:
+    """Run the program on the smallest sizes; return exit code, result and standard error."""
+    threads = torch.get_num_threads()
+    code = throughput.main([*SIZES, *words, *TINY])
+    torch.set_num_threads(threads)
+    out, err = capsys.readouterr()
+    return code, json.loads(out.splitlines()[-1]) if out.strip() else {}, err
+
+
+@pytest.mark.parametrize("onednn", [False, True])
+def test_operations_are_those_of_the_networks_sizes(
+    onednn: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if onednn and not torch.backends.mkldnn.is_available():
+        pytest.skip("needs oneDNN")
+    monkeypatch.setattr(layers, "onednn_is_faster", lambda: onednn)
+    monkeypatch.setattr(layers, "ONEDNN_WORK", 0)
+    _, result, _ = run(capsys, "--algo", "bc")
+    # cloning: one forward pass, the weights' gradients, and those of the inputs of all layers but the first
+    first, others = (4 + 6) * 32, 32 * 32 + 32 * 6
+    assert result["flop_per_update"] == 2 * 64 * (2 * first + 3 * others)
+
+
+def test_rates_follow_from_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    code, result, _ = run(capsys, "--seeds", "2")
+    assert code == 0
+    assert result["seed_updates_per_s"] == 2 * result["updates_per_s"]
+    assert result["flop_per_s"] == result["updates_per_s"] * result["flop_per_update"]
+    assert result["fraction_of_peak"] == pytest.approx(result["flop_per_s"] / result["matmul_peak_flop_per_s"])
+    assert result["mode"].startswith("eager")
+
+
+def test_a_sweep_measures_every_number_of_seeds_and_draws_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, result, _ = run(capsys, "--sweep-seeds", "1", "3", "-o", str(tmp_path / "plot.png"))
+    assert code == 0
+    assert [row["seeds"] for row in result["sweep"]] == [1, 3]
+    assert result["sweep"][1]["flop_per_update"] == 3 * result["sweep"][0]["flop_per_update"]
+    assert (tmp_path / "plot.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_a_sweep_is_refused_where_its_plot_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = run(capsys, "--sweep-seeds", "1", "-o", str(tmp_path / "none" / "plot.png"))
+    assert code == 2
+    assert "the folder of the plot must exist" in err
