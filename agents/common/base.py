@@ -135,8 +135,9 @@ class FlowQLearning(OffPolicyAlgorithm):
     :param sparse: whether online rewards become -1 where they are not zero (the dataset's are changed on loading).
     :param balanced_sampling: whether half of every batch comes from the dataset and half from online transitions, as
         long as there are both; if not, batches are uniform over all of them. Needs an even ``batch_size``.
-    :param pretraining_steps: first updates, >= 0, which clone the behaviour flow alone; networks that begin at it, and
-        moving averages, are its copies then. While :attr:`pretraining` is true nothing else moves.
+    :param pretraining_steps: first updates, >= 0, which clone the behaviour flow and leave the rest alone, but for the
+        networks that begin at it and moving averages: these are its copies meanwhile. ``pretraining`` says whether the
+        coming update is one of them.
     :param precision: ``fp32``; ``tf32`` (CUDA's fast float32 products); ``bf16`` (hidden layers' products in bfloat16).
     :param compile: whether the losses are compiled and, on CUDA, whole updates recorded and replayed; ``auto`` decides
         by device and number of updates. What fails falls back to plain execution with a warning that says why.
