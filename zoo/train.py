@@ -15,6 +15,7 @@ if __package__ in (None, ""):  # run as a file: let `import agents` find the pac
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from zoo.cli import UsageError, run_program
+from zoo.config import DEFAULT_PROFILE
 
 if TYPE_CHECKING:
     from zoo.config import Config
@@ -40,7 +41,9 @@ def make_parser() -> argparse.ArgumentParser:
     what.add_argument("--env", required=True, help="e.g. cube-double-play-singletask-task2-v0")
     what.add_argument("--seed", type=int, default=-1, help="seed of everything random; -1 draws one")
     what.add_argument("--seeds", nargs="+", help="stacked seeds in one process, e.g. 0-11 or 3 7 9")
-    what.add_argument("--profile", default="qam", help="protocol of the settings; `zoo agents show ALGO` lists them")
+    what.add_argument(
+        "--profile", default=DEFAULT_PROFILE, help="protocol of the settings; `zoo agents show ALGO` lists them"
+    )
     what.add_argument(
         "--pretrain-steps", type=int, help="gradient steps before --offline-steps that clone alone (default: from YAML)"
     )
