@@ -197,13 +197,13 @@ def test_a_negative_number_of_steps_is_refused(id: str) -> None:
 def test_pretraining_compiles_once_for_all_of_its_updates() -> None:
     torch._dynamo.reset()
     counter = torch._dynamo.utils.counters["stats"]
-    model = small_model("qam", pretraining_steps=4, compile="on")
+    model = small_model("fql", pretraining_steps=4, compile="on")
     for update in range(3):
         step(model, update)
     pretraining_graphs = counter["unique_graphs"]
     step(model, 3)
     assert counter["unique_graphs"] == pretraining_graphs
-    assert "am_loss" in step(model, 4)
+    assert "distill_loss" in step(model, 4)
     graphs = counter["unique_graphs"]
     step(model, 5)
     assert counter["unique_graphs"] == graphs
