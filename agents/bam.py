@@ -69,8 +69,8 @@ class BAM(FlowQLearning):
         """Return critics, behaviour flow and fine-tuned flow; the two flows start independently."""
         return {
             "critic": critic(target=True),
-            "behaviour": velocity_field(target=True),
-            "fine_tuned": velocity_field(),
+            "behaviour": velocity_field(target=True, role="behaviour"),
+            "fine_tuned": velocity_field(role="residual" if self.residual else "copy"),
         }
 
     def noise(self) -> dict[str, Draw]:

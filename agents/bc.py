@@ -47,7 +47,7 @@ class BC(FlowQLearning):
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return the behaviour flow."""
-        return {"behaviour": velocity_field()}
+        return {"behaviour": velocity_field(role="behaviour")}
 
     def update_noise(self) -> dict[str, Draw]:
         """Return the draws of flow matching; there is no next action."""

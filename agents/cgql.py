@@ -71,7 +71,7 @@ class CGQL(FlowQLearning):
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return time-conditioned critics and behaviour flow."""
-        return {"critic": critic(target=True, time=True), "behaviour": velocity_field(target=True)}
+        return {"critic": critic(target=True, time=True), "behaviour": velocity_field(target=True, role="behaviour")}
 
     def noise(self) -> dict[str, Draw]:
         """Return the draws of flow matching."""

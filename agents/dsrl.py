@@ -71,7 +71,7 @@ class DSRL(FlowQLearning):
         return {
             "critic": critic(target=True),
             "latent_critic": critic(target=False),
-            "behaviour": velocity_field(target=True),
+            "behaviour": velocity_field(target=True, role="behaviour"),
             "latent_policy": tanh_gaussian(),
             "temperature": temperature(),
         }

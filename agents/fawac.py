@@ -53,7 +53,7 @@ class FAWAC(FlowQLearning):
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics, state value and the one flow, which is the policy."""
-        return {"critic": critic(target=True), "value": state_value(), "policy": velocity_field()}
+        return {"critic": critic(target=True), "value": state_value(), "policy": velocity_field(role="behaviour")}
 
     def noise(self) -> dict[str, Draw]:
         """Return the draws of flow matching."""

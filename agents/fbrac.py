@@ -48,7 +48,7 @@ class FBRAC(FlowQLearning):
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics and the flow."""
-        return {"critic": critic(target=True), "flow": velocity_field()}
+        return {"critic": critic(target=True), "flow": velocity_field(role="behaviour")}
 
     def noise(self) -> dict[str, Draw]:
         """Return the draws of flow matching and the start of the policy's actions."""

@@ -65,7 +65,7 @@ class FEDIT(FlowQLearning):
         """Return critics, behaviour flow, edit policy and its temperature."""
         return {
             "critic": critic(target=True),
-            "behaviour": velocity_field(),
+            "behaviour": velocity_field(role="behaviour"),
             "edit": tanh_gaussian(given_action=True),
             "temperature": temperature(),
         }

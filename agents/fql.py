@@ -50,7 +50,7 @@ class FQL(FlowQLearning):
         """Return critics, behaviour flow and one-step policy."""
         return {
             "critic": critic(target=True),
-            "behaviour": velocity_field(),
+            "behaviour": velocity_field(role="behaviour"),
             "one_step": velocity_field(time=False),
         }
 

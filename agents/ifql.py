@@ -58,7 +58,7 @@ class IFQL(FlowQLearning):
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return state value, critics and behaviour flow."""
-        return {"critic": critic(target=True), "value": state_value(), "behaviour": velocity_field()}
+        return {"critic": critic(target=True), "value": state_value(), "behaviour": velocity_field(role="behaviour")}
 
     def noise(self) -> dict[str, Draw]:
         """Return the draws of flow matching."""

@@ -85,7 +85,8 @@ class QAM(FlowQLearning):
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics, behaviour flow and fine-tuned flow; the two flows start independently."""
-        flows = {"behaviour": velocity_field(target=True), "fine_tuned": velocity_field()}
+        fine_tuned = velocity_field(role="residual" if self.residual else "copy")
+        flows = {"behaviour": velocity_field(target=True, role="behaviour"), "fine_tuned": fine_tuned}
         return {"critic": critic(target=True), **flows}
 
     def noise(self) -> dict[str, Draw]:
@@ -126,7 +127,7 @@ class QAM(FlowQLearning):
         """Return the TD, flow-matching and adjoint-matching losses."""
         q = nets.critic(batch.observations, batch.actions)
         info |= q_statistics(q)
-        states = targets["states"]
+        states, sigmas = targets["states"], memoryless_sigmas(self.flow_steps, targets["states"])
         fine_tuned = nets.fine_tuned(batch.observations, states, step_times(self.flow_steps, states))
         prior = torch.zeros_like(states) if self.residual else targets["prior"]
         return {
@@ -134,9 +135,7 @@ class QAM(FlowQLearning):
             "bc_flow": flow_matching_loss(
                 nets.behaviour.at(batch.observations), noise["bc_x0"], batch.actions, noise["bc_t"], batch.valid
             ),
-            "am": adjoint_matching_loss(
-                fine_tuned, prior, targets["adjoints"], memoryless_sigmas(self.flow_steps, states)
-            ),
+            "am": adjoint_matching_loss(fine_tuned, prior, targets["adjoints"], sigmas),
         }
 
     def _policy(self, nets: Networks, observations: Tensor, behaviour: Velocity) -> Velocity:

@@ -73,8 +73,6 @@ class SQAM(TrustRegion):
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target, the policy's end point, the bridge to it, its adjoints and the prior's velocities."""
-        if self.pretraining:
-            return {}
         next_actions = self.next_actions(batch, noise, nets)
         next_q = nets.critic_target(batch.next_observations, next_actions)
         endpoint = integrate_flow(nets.fine_tuned.at(batch.observations), noise["endpoint_z"], self.flow_steps)
@@ -93,11 +91,8 @@ class SQAM(TrustRegion):
         }
 
     def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
-        """Return the TD, flow-matching and adjoint-matching losses and the value gap; or flow matching alone."""
+        """Return the TD, flow-matching and adjoint-matching losses and the value gap."""
         behaviour = nets.behaviour.at(batch.observations)
-        cloning = flow_matching_loss(behaviour, noise["bc_x0"], batch.actions, noise["bc_t"], batch.valid)
-        if self.pretraining:
-            return {"bc_flow": cloning}
         q = nets.critic(batch.observations, batch.actions)
         policy_q = nets.critic(batch.observations, targets["endpoint"])
         states, prior = targets["states"], targets["prior"]
@@ -108,6 +103,6 @@ class SQAM(TrustRegion):
         return {
             "td": td_loss(q, targets["td"], batch.valid),
             "gap": policy_q.mean((1, 2)) - q.mean((1, 2)),
-            "bc_flow": cloning,
+            "bc_flow": flow_matching_loss(behaviour, noise["bc_x0"], batch.actions, noise["bc_t"], batch.valid),
             "am": adjoint_matching_loss(fine_tuned, prior, targets["adjoints"], self.scaled(sigmas, nets)),
         }

@@ -67,8 +67,6 @@ class TRQAM(TrustRegion):
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target, the rollout's states, their adjoints and the prior's velocities there."""
-        if self.pretraining:
-            return {}
         next_actions = self.next_actions(batch, noise, nets)
         next_q = nets.critic_target(batch.next_observations, next_actions)
         prior = self.prior(nets).at(batch.observations)
@@ -86,11 +84,8 @@ class TRQAM(TrustRegion):
         }
 
     def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
-        """Return the TD, flow-matching and adjoint-matching losses; while pretraining, flow matching alone."""
+        """Return the TD, flow-matching and adjoint-matching losses."""
         behaviour = nets.behaviour.at(batch.observations)
-        cloning = flow_matching_loss(behaviour, noise["bc_x0"], batch.actions, noise["bc_t"], batch.valid)
-        if self.pretraining:
-            return {"bc_flow": cloning}
         q = nets.critic(batch.observations, batch.actions)
         states, prior = targets["states"], targets["prior"]
         fine_tuned = nets.fine_tuned(batch.observations, states, step_times(self.flow_steps, states))
@@ -98,6 +93,6 @@ class TRQAM(TrustRegion):
         info |= {**q_statistics(q), "path_kl": self.per_action(path_kl(fine_tuned, prior, sigmas))}
         return {
             "td": td_loss(q, targets["td"], batch.valid),
-            "bc_flow": cloning,
+            "bc_flow": flow_matching_loss(behaviour, noise["bc_x0"], batch.actions, noise["bc_t"], batch.valid),
             "am": adjoint_matching_loss(fine_tuned, prior, targets["adjoints"], self.scaled(sigmas, nets)),
         }

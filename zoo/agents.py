@@ -6,14 +6,17 @@ import argparse
 import inspect
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 if __package__ in (None, ""):  # run as a file: let `import agents` find the package, not this file
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from zoo.cli import UsageError, run_program
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,13 +59,14 @@ def show_algorithm(algo: str) -> dict[str, Any]:
     """Print what an algorithm is and its settings.
 
     :param algo: id or alias.
-    :return: the settings with type, default and meaning.
+    :return: the settings with type, default and meaning, and the profiles with their entries.
     :raises UsageError: if there is no such algorithm.
     """
     from rich.console import Console
     from rich.table import Table
 
     from agents import registry
+    from zoo.config import describe_profiles
 
     try:
         entry = registry.get(algo)
@@ -83,7 +87,24 @@ def show_algorithm(algo: str) -> dict[str, Any]:
     console.print(f"[bold]{entry.published_name}[/bold] ({entry.id}), {entry.paper}")
     console.print(inspect.cleandoc(entry.algorithm.__doc__ or "").partition(":param")[0].strip(), markup=False)
     console.print(table)
-    return {"algo": entry.id, "published_name": entry.published_name, "paper": entry.paper, "settings": settings}
+    profiles = describe_profiles(entry.id)
+    for name, entries in profiles.items():
+        console.print(_profile_table(name, entries))
+    head = {"algo": entry.id, "published_name": entry.published_name, "paper": entry.paper}
+    return {**head, "settings": settings, "profiles": profiles}
+
+
+def _profile_table(name: str, entries: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Return a table of a profile's entries: what each sets, and where that is from."""
+    from rich.table import Table
+
+    from zoo.config import ENTRY_NOTES
+
+    table = Table("entry", "settings", "source", "status", title=f"--profile {name}")
+    for entry, values in entries.items():
+        own = ", ".join(f"{key} {value}" for key, value in values.items() if key not in ENTRY_NOTES)
+        table.add_row(entry, own, *(str(values.get(note, "")) for note in ENTRY_NOTES))
+    return table
 
 
 def _meanings(algorithm: type) -> dict[str, str]:

@@ -104,7 +104,7 @@ class Baseline(OffPolicyAlgorithm):
     :param settings: SB3's arguments of the algorithm.
     """
 
-    offline_steps = 0
+    offline_steps = pretraining_steps = 0  # these train online only
 
     def __init__(
         self,

@@ -74,14 +74,20 @@ class EvaluationCallback(BaseCallback):
         self.seconds = 0.0
         self._last_step = -1
 
+    @property
+    def step(self) -> int:
+        """Position on the curve: steps since the end of pretraining, negative before it."""
+        model: FlowQLearning = self.model  # type: ignore[assignment]
+        return model.num_timesteps - model.pretraining_steps
+
     def _on_step(self) -> bool:
-        if self.model.num_timesteps // self.frequency > max(self._last_step, 0) // self.frequency:
+        if self.step // self.frequency > max(self._last_step, 0) // self.frequency:
             self.evaluate()
         return True
 
     def finish_phase(self) -> None:
         """Evaluate where the phase has ended, unless that was just done."""
-        if self._last_step != self.model.num_timesteps:
+        if self._last_step != self.step:
             self.evaluate()
 
     def evaluate(self) -> None:
@@ -89,9 +95,9 @@ class EvaluationCallback(BaseCallback):
         begin = time.perf_counter()
         model: FlowQLearning = self.model  # type: ignore[assignment]
         results = self.evaluator.evaluate(model.planner, self.seeds)
-        self._last_step = self.model.num_timesteps
+        self._last_step = self.step
         for replica, (folder, history) in enumerate(zip(self.folders, self.histories, strict=True)):
-            history.append(self.model.num_timesteps, self.phase, results, replica)
+            history.append(self.step, self.phase, results, replica)
             history.save(folder.path / "evaluations.npz")
             success = 0.0 if results.successes is None else float(results.successes[replica].mean())
             score = (success, float(results.returns[replica].mean()))
@@ -219,8 +225,9 @@ class SaveCallback(BaseCallback):
         """
         model: FlowQLearning = self.model  # type: ignore[assignment]
         for folder, seed in zip(self.folders, self.seeds, strict=True):
+            pretrained = min(model.offline_steps, model.pretraining_steps)
             online = model.num_timesteps - model.offline_steps
-            folder.write_status(state, seed, model.offline_steps, online, **more)
+            folder.write_status(state, seed, model.offline_steps - pretrained, online, pretrain_step=pretrained, **more)
 
 
 class ProgressCallback(BaseCallback):
@@ -274,7 +281,13 @@ class ProgressCallback(BaseCallback):
         self.steps_per_second = (self.num_timesteps - self._first) / busy
         success = self.evaluation.success()
         phase = "online" if self.evaluation.phase == ONLINE else "offline"
-        parts = [f"{phase} {self.num_timesteps}/{self._total}", f"{self.steps_per_second:.1f} steps/s"]
+        before = self.num_timesteps - self.evaluation.step
+        if self._total <= before:
+            phase, before = "pretraining", 0
+        parts = [
+            f"{phase} {self.num_timesteps - before}/{self._total - before}",
+            f"{self.steps_per_second:.1f} steps/s",
+        ]
         loss = self.model._last_info.get("total_loss")  # type: ignore[attr-defined]
         if loss is not None:
             parts.append(f"loss {float(loss.mean()):.3g}")

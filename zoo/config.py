@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,19 @@ from zoo.cli import UsageError
 
 ENTRY_NOTES = ("source", "status")
 STATUSES = ("published", "tuned here", "untuned")
+DEFAULT_PROFILE = "qam"
+"""The protocol that every algorithm's own entries describe: that of the QAM paper."""
+PROFILES = "profiles"
+"""The one name in a settings file that is no entry: below it are the entries of each other profile."""
+
+Entries = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class RunSettings:
     """What a run does, besides the algorithm's own settings.
 
+    :param pretrain_steps: gradient steps before them that clone the behaviour flow alone.
     :param offline_steps: gradient steps on the dataset.
     :param online_steps: environment steps after it.
     :param eval_freq: steps between evaluations.
@@ -34,6 +41,7 @@ class RunSettings:
         ``none``; None leaves it to the algorithm's settings.
     """
 
+    pretrain_steps: int = 0
     offline_steps: int = 1_000_000
     online_steps: int = 0
     eval_freq: int = 50_000
@@ -46,7 +54,7 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         """Check every field."""
-        for name in ("offline_steps", "online_steps"):
+        for name in ("pretrain_steps", "offline_steps", "online_steps"):
             integer(name, getattr(self, name), at_least=0)
         for name in ("eval_freq", "eval_episodes", "save_freq", "log_interval", "dataset_replace_interval"):
             integer(name, getattr(self, name), at_least=1)
@@ -54,8 +62,9 @@ class RunSettings:
             integer("dataset_size", self.dataset_size, at_least=1)
         if self.offline_data is not None:
             one_of("offline_data", self.offline_data, ("preload", "balanced", "none"))
-        if self.offline_data == "none" and self.offline_steps:
-            raise ValueError(f"`offline_data` is none, but `offline_steps` = {self.offline_steps} need data; drop one")
+        for name in ("pretrain_steps", "offline_steps"):
+            if self.offline_data == "none" and getattr(self, name):
+                raise ValueError(f"`offline_data` is none, but `{name}` = {getattr(self, name)} need data; drop one")
         if self.offline_steps + self.online_steps == 0:
             raise ValueError("`offline_steps` and `online_steps` are both 0; give one of them")
 
@@ -69,6 +78,7 @@ class Config:
     :param run: what the run does.
     :param settings: all settings of the algorithm, defaults included.
     :param sources: where the values are from: one line per layer that was used.
+    :param profile: the protocol whose entries were used.
     """
 
     algo: str
@@ -76,11 +86,13 @@ class Config:
     run: RunSettings
     settings: dict[str, Any]
     sources: list[str] = field(default_factory=list)
+    profile: str = DEFAULT_PROFILE
 
     def record(self) -> dict[str, Any]:
         """Return the configuration as plain values for ``config.yml``."""
         settings = {name: _plain(value) for name, value in self.settings.items()}
-        head = {"algo": self.algo, "env": self.env, **asdict(self.run), "sparse": settings.get("sparse", False)}
+        head = {"algo": self.algo, "env": self.env, "profile": self.profile, **asdict(self.run)}
+        head["sparse"] = settings.get("sparse", False)
         return {**head, "settings": settings, "sources": list(self.sources)}
 
 
@@ -152,14 +164,60 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def read_hyperparameters(algo: str, path: str | Path | None = None) -> dict[str, dict[str, Any]]:
-    """Read an algorithm's YAML file.
+def read_hyperparameters(algo: str, path: str | Path | None = None) -> Entries:
+    """Read the entries of an algorithm's YAML file.
 
     :param algo: algorithm id; names the file in ``hyperparams/`` when there is no path.
     :param path: another file.
     :return: entry name -> settings; empty for an algorithm that ships none.
     :raises UsageError: if the file cannot be read or is not a mapping of mappings.
     """
+    return {name: entry for name, entry in _read_file(algo, path).items() if name != PROFILES}
+
+
+def read_profiles(algo: str, path: str | Path | None = None) -> dict[str, Entries]:
+    """Read what an algorithm's YAML file says about each profile besides the default one.
+
+    :param algo: algorithm id; names the file in ``hyperparams/`` when there is no path.
+    :param path: another file.
+    :return: profile -> entry name -> settings.
+    :raises UsageError: if the file cannot be read, or a profile is not a mapping of mappings or has the default's name.
+    """
+    profiles: dict[str, Entries] = _read_file(algo, path).get(PROFILES, {})
+    origin = str(path or f"hyperparams/{algo}.yml")
+    for name, entries in profiles.items():
+        _require_entries(entries, f"profile `{name}` in {origin}")
+    if DEFAULT_PROFILE in profiles:
+        raise UsageError(
+            f"profile `{DEFAULT_PROFILE}` is what stands outside `{PROFILES}`, got it inside in {origin}; move it out"
+        )
+    return profiles
+
+
+def describe_profiles(algo: str) -> dict[str, Entries]:
+    """Return every profile that an algorithm ships, the default one first.
+
+    :param algo: algorithm id.
+    :return: profile -> entry name -> what lies over the algorithm's own entry of that name; in the default profile,
+        those entries themselves.
+    """
+    own = {name: entry for name, entry in read_hyperparameters(algo).items() if name != "quick"}
+    others = {name: merge(shared_profile(name), entries) for name, entries in read_profiles(algo).items()}
+    return {DEFAULT_PROFILE: own, **others} if own else others
+
+
+def shared_profile(name: str) -> Entries:
+    """Read the part of a profile that its algorithms share.
+
+    :param name: the profile.
+    :return: entry name -> settings; empty where nothing is shared.
+    """
+    resource = files("hyperparams") / PROFILES / f"{name}.yml"
+    return dict(load_yaml(resource.read_text(), f"{name}.yml")) if resource.is_file() else {}
+
+
+def _read_file(algo: str, path: str | Path | None) -> dict[str, Any]:
+    """Return a whole settings file, its ``profiles`` included."""
     if path is not None:
         try:
             text = Path(path).read_text()
@@ -171,8 +229,13 @@ def read_hyperparameters(algo: str, path: str | Path | None = None) -> dict[str,
             return {}
         text = resource.read_text()
     entries = load_yaml(text, str(path or f"hyperparams/{algo}.yml"))
+    return _require_entries(entries, str(path or f"{algo}.yml"))
+
+
+def _require_entries(entries: Any, origin: str) -> Entries:
+    """Refuse what is no mapping of mappings."""
     if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
-        raise UsageError(f"{path or algo + '.yml'} must map entry names to settings, e.g. `default: {{gamma: 0.99}}`")
+        raise UsageError(f"{origin} must map entry names to settings, e.g. `default: {{gamma: 0.99}}`")
     return entries
 
 
@@ -181,6 +244,7 @@ def load_config(
     env: str,
     domain: str | None = None,
     *,
+    profile: str = DEFAULT_PROFILE,
     quick: bool = False,
     conf: str | Path | None = None,
     params: Sequence[str] = (),
@@ -192,13 +256,14 @@ def load_config(
     :param algo: algorithm id or alias.
     :param env: environment name.
     :param domain: the environment's domain, e.g. ``"cube-double-play"``.
+    :param profile: the protocol whose entries lie over the algorithm's own; the default one adds nothing.
     :param quick: whether to take the ``quick`` entry too.
     :param conf: a YAML file of the same form that overrides the shipped one.
     :param params: ``-params`` words.
     :param flags: settings from command-line flags; they override everything.
     :param device: where the run is to happen; refused here if it is not there.
     :return: the checked configuration.
-    :raises UsageError: for an unknown algorithm or setting, or a value of the wrong type or range.
+    :raises UsageError: for an unknown algorithm, profile or setting, or a value of the wrong type or range.
     """
     from zoo.baselines import find_algorithm
 
@@ -209,13 +274,11 @@ def load_config(
     wanted = ["default", domain, env, *(["quick"] if quick else [])]
     merged: dict[str, Any] = {}
     sources: list[str] = []
-    shipped = read_hyperparameters(entry.id)
-    if quick and "quick" not in shipped and conf is None:
+    if quick and profile != DEFAULT_PROFILE:
+        raise UsageError(f"`--quick` has steps and nets of its own, got `--profile {profile}` with it; leave out one")
+    if quick and conf is None and "quick" not in read_hyperparameters(entry.id):
         raise UsageError(f"`{entry.id}` has no `quick` settings; leave out --quick or give them in a file with -conf")
-    layers = [(shipped, f"hyperparams/{entry.id}.yml")]
-    if conf is not None:
-        layers.append((read_hyperparameters(entry.id, conf), str(conf)))
-    for entries, origin in layers:
+    for entries, origin in _layers(entry.id, profile, conf):
         for name in wanted:
             if name in entries:
                 values = dict(entries[name])
@@ -226,7 +289,24 @@ def load_config(
         merged = merge(merged, parse_override(text))
         sources.append(f"-params {text}")
     merged = merge(merged, flags or {})
-    return _checked(entry, env, merged, sources, device)
+    return replace(_checked(entry, env, merged, sources, device), profile=profile)
+
+
+def _layers(algo: str, profile: str, conf: str | Path | None) -> list[tuple[Entries, str]]:
+    """Return the entries to merge and where they are from, lowest precedence first."""
+    layers: list[tuple[Entries, str]] = []
+    found, names = profile == DEFAULT_PROFILE, [DEFAULT_PROFILE]
+    for path, origin in [(None, f"hyperparams/{algo}.yml"), *([(conf, str(conf))] if conf is not None else [])]:
+        layers.append((read_hyperparameters(algo, path), origin))
+        profiles = read_profiles(algo, path)
+        names += [name for name in profiles if name not in names]
+        if profile in profiles:
+            shared = [] if found else [(shared_profile(profile), f"hyperparams/{PROFILES}/{profile}.yml")]
+            layers += [*shared, (profiles[profile], f"{origin} {PROFILES}.{profile}")]
+            found = True
+    if not found:
+        raise UsageError(f"`{algo}` has no profile `{profile}`; it has: {', '.join(names)}")
+    return layers
 
 
 def _checked(entry: Any, env: str, values: Mapping[str, Any], sources: list[str], device: str) -> Config:
@@ -234,7 +314,7 @@ def _checked(entry: Any, env: str, values: Mapping[str, Any], sources: list[str]
     from zoo.baselines import settings_of
 
     run_names = {f.name for f in fields(RunSettings)}
-    known = {*run_names, *settings_of(entry.algorithm), "policy_kwargs"}
+    known = {*run_names, *settings_of(entry.algorithm), "policy_kwargs"} - {"pretraining_steps"}
     for name in values:
         if name not in known:
             raise UsageError(unknown_name_message(f"setting of {entry.id}", name, known))
@@ -243,8 +323,11 @@ def _checked(entry: Any, env: str, values: Mapping[str, Any], sources: list[str]
         own = {k: _tuple_if_frequency(k, v) for k, v in values.items() if k not in run_names}
         if run.offline_data is not None:
             own["balanced_sampling"] = run.offline_data == "balanced"
-        if run.offline_steps and not hasattr(entry.algorithm, "learn_offline"):
-            raise ValueError(f"`{entry.id}` trains online only, got `offline_steps` = {run.offline_steps}; set it to 0")
+        for name in ("pretrain_steps", "offline_steps"):
+            if getattr(run, name) and not hasattr(entry.algorithm, "learn_offline"):
+                raise ValueError(f"`{entry.id}` trains online only, got `{name}` = {getattr(run, name)}; set it to 0")
+        if run.pretrain_steps:
+            own["pretraining_steps"] = run.pretrain_steps
         bare = entry.algorithm("MlpPolicy", None, **own, device=device, _init_setup_model=False)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(str(error)) from error

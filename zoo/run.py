@@ -22,6 +22,7 @@ import pandas as pd
 import yaml
 
 from zoo.cli import UsageError
+from zoo.config import DEFAULT_PROFILE
 from zoo.datasets.names import parse_env_name
 from zoo.run_folder import STATES
 
@@ -29,6 +30,7 @@ PHASES = ("offline", "online")
 """Names of the values 0 and 1 of ``phase`` in ``evaluations.npz``."""
 
 PROTOCOL = (
+    "profile",
     "offline_steps",
     "online_steps",
     "eval_episodes",
@@ -37,13 +39,18 @@ PROTOCOL = (
     "dataset_fingerprint",
     "net_arch",
     "pretrain_steps",
+    "pretrained_actor",
 )
-"""What must agree before two runs of an algorithm may share a row."""
+"""What must agree before two runs of an algorithm may share a row.
 
-_SAME_ON_ALL_TASKS = ("offline_steps", "online_steps", "eval_episodes")
+Runs that began with a saved behaviour flow are set apart from others and by its number of updates, but not by the
+file, since each seed may have its own.
+"""
+
+_SAME_ON_ALL_TASKS = ("profile", "offline_steps", "online_steps", "eval_episodes")
 # Settings that change no score, and those that `PROTOCOL` names already.
 _NOT_SETTINGS = {"seed", "seeds", "device", "verbose", "tensorboard_log", "precision", "compile"}
-_NOT_SETTINGS |= {"net_arch", "sparse", "pretrain_steps"}
+_NOT_SETTINGS |= {"net_arch", "sparse", "pretraining_steps"}
 _RUN_FILES = ("status.json", "evaluations.npz")
 _ARRAYS = ("timesteps", "results", "ep_lengths", "successes", "phase")
 
@@ -248,11 +255,16 @@ def _read_run(folder: Path) -> tuple[dict[str, Any], pd.DataFrame | None]:
     except UnreadableRun as error:
         return row | {"problem": str(error)}, None
     if unfinished:
-        row["problem"] = (
-            f"{row['state']}: at offline step {row['offline_step']:,} of {show(row['offline_steps'])}"
-            f" and online step {row['online_step']:,} of {show(row['online_steps'])}"
-        )
+        row["problem"] = f"{row['state']}: {_progress(row)}"
     return row, table
+
+
+def _progress(row: Mapping[str, Any]) -> str:
+    """Return how far an unfinished run is."""
+    if row["pretrain_step"] < row["pretrain_steps"] and not row["pretrained_actor"]:
+        return f"at pretraining step {row['pretrain_step']:,} of {row['pretrain_steps']:,}"
+    offline = f"at offline step {row['offline_step']:,} of {show(row['offline_steps'])}"
+    return f"{offline} and online step {row['online_step']:,} of {show(row['online_steps'])}"
 
 
 def _read_status(folder: Path) -> dict[str, Any]:
@@ -272,6 +284,7 @@ def _read_status(folder: Path) -> dict[str, Any]:
     return {
         "state": status["state"],
         "seed": status.get("seed"),
+        "pretrain_step": int(status.get("pretrain_step") or 0),
         "offline_step": int(status.get("offline_step") or 0),
         "online_step": int(status.get("online_step") or 0),
         "updated": updated,
@@ -294,7 +307,7 @@ def _read_config(folder: Path, row: Mapping[str, Any]) -> dict[str, Any]:
     if missing:
         raise UnreadableRun(f"config.yml lacks {', '.join(missing)}")
     environment, domain, task = split_environment(str(config["env"]))
-    settings, dataset = (_mapping(config.get(key)) for key in ("settings", "dataset"))
+    settings, dataset, actor = (_mapping(config.get(key)) for key in ("settings", "dataset", "pretrained_actor"))
     return {
         "algorithm": str(config["algo"]),
         "label": str(config.get("label") or config["algo"]),
@@ -302,6 +315,7 @@ def _read_config(folder: Path, row: Mapping[str, Any]) -> dict[str, Any]:
         "domain": domain,
         "task": task,
         "seed": seed,
+        "profile": str(config.get("profile") or DEFAULT_PROFILE),
         "offline_steps": int(config["offline_steps"]),
         "online_steps": int(config.get("online_steps") or 0),
         "eval_episodes": config.get("eval_episodes"),
@@ -309,7 +323,8 @@ def _read_config(folder: Path, row: Mapping[str, Any]) -> dict[str, Any]:
         "dataset_size": dataset.get("size"),
         "dataset_fingerprint": str(dataset["fingerprint"])[:8] if dataset.get("fingerprint") else None,
         "net_arch": describe_layers(settings.get("net_arch")),
-        "pretrain_steps": int(config.get("pretrain_steps") or settings.get("pretrain_steps") or 0),
+        "pretrain_steps": int(config.get("pretrain_steps") or actor.get("updates") or 0),
+        "pretrained_actor": bool(actor),
         "settings": dict(_flatten(settings)),
     }
 

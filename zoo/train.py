@@ -15,6 +15,7 @@ if __package__ in (None, ""):  # run as a file: let `import agents` find the pac
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from zoo.cli import UsageError, run_program
+from zoo.config import DEFAULT_PROFILE
 
 if TYPE_CHECKING:
     from zoo.config import Config
@@ -40,6 +41,12 @@ def make_parser() -> argparse.ArgumentParser:
     what.add_argument("--env", required=True, help="e.g. cube-double-play-singletask-task2-v0")
     what.add_argument("--seed", type=int, default=-1, help="seed of everything random; -1 draws one")
     what.add_argument("--seeds", nargs="+", help="stacked seeds in one process, e.g. 0-11 or 3 7 9")
+    what.add_argument(
+        "--profile", default=DEFAULT_PROFILE, help="protocol of the settings; `zoo agents show ALGO` lists them"
+    )
+    what.add_argument(
+        "--pretrain-steps", type=int, help="gradient steps before --offline-steps that clone alone (default: from YAML)"
+    )
     what.add_argument("--offline-steps", type=int, help="gradient steps on the dataset (default: from YAML)")
     what.add_argument("--online-steps", type=int, help="environment steps after it (default: from YAML)")
     what.add_argument("--quick", action="store_true", help="the algorithm's small settings, for a laptop")
@@ -49,6 +56,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--resume", action="store_true", help="go on with the newest unfinished run of the same settings, else start"
     )
     what.add_argument("-i", "--trained-agent", default="", help="model (.zip) to start from")
+    what.add_argument(
+        "--pretrained-actor", type=Path, help="model (.zip), or folder of a run, whose behaviour flow to start from"
+    )
     _add_data_arguments(parser)
     envs = parser.add_argument_group("environments")
     envs.add_argument("--n-envs", type=int, help="training environments (default: one per seed)")
@@ -157,8 +167,8 @@ def read_config(args: argparse.Namespace) -> tuple[Config, str]:
     from zoo.config import load_config
     from zoo.datasets.names import parse_env_name
 
-    names = ("offline_steps", "online_steps", "eval_freq", "eval_episodes", "save_freq", "log_interval")
-    names += ("dataset_size", "dataset_replace_interval", "offline_data", "precision", "compile")
+    names = ("pretrain_steps", "offline_steps", "online_steps", "eval_freq", "eval_episodes", "save_freq")
+    names += ("log_interval", "dataset_size", "dataset_replace_interval", "offline_data", "precision", "compile")
     flags = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     has_dataset = args.env not in gymnasium.registry
     domain, env_id = None, args.env
@@ -171,15 +181,38 @@ def read_config(args: argparse.Namespace) -> tuple[Config, str]:
         args.algo,
         args.env,
         domain,
+        profile=args.profile,
         quick=args.quick,
         conf=args.conf_file,
         params=args.hyperparams,
         flags=flags,
         device=args.device,
     )
+    if config.run.pretrain_steps and not has_dataset:
+        raise UsageError(f"`{args.env}` has no dataset to pretrain on; leave --pretrain-steps at 0")
+    check_pretrained_actor(args, config)
     if "precision" in config.settings and args.precision is None and args.device != "cpu" and torch.cuda.is_available():
         config.settings["precision"] = "tf32"
     return config, env_id
+
+
+def check_pretrained_actor(args: argparse.Namespace, config: Config) -> None:
+    """Refuse a behaviour flow to start from that is not there, has no place, or stands beside another start."""
+    from zoo.run_folder import find_model
+    from zoo.training import describe_model
+
+    if args.pretrained_actor is None:
+        return
+    if "pretraining_steps" not in config.settings:
+        raise UsageError(f"`{config.algo}` has no behaviour flow to start from; leave out --pretrained-actor")
+    if config.run.pretrain_steps:
+        raise UsageError(
+            f"`--pretrained-actor` takes the place of pretraining, got {config.run.pretrain_steps} steps of it too; "
+            "set --pretrain-steps to 0"
+        )
+    if args.trained_agent:
+        raise UsageError("`--pretrained-actor` and `--trained-agent` both say where to start; give one of them")
+    describe_model(find_model(args.pretrained_actor))
 
 
 def read_seeds(args: argparse.Namespace) -> list[int] | None:

@@ -33,6 +33,7 @@ from zoo.callbacks import (
 )
 from zoo.cli import Interrupted, UsageError
 from zoo.config import Config
+from zoo.datasets.files import file_sha256
 from zoo.datasets.load import Dataset, load_dataset
 from zoo.datasets.shards import ShardedDataset
 from zoo.envs.make import make_env
@@ -40,7 +41,7 @@ from zoo.envs.snapshot import ResumableEnv
 from zoo.evaluation.curve import plot_learning_curve
 from zoo.evaluation.evaluate import Evaluator
 from zoo.evaluation.history import ONLINE
-from zoo.run_folder import RunFolder, command_line, describe_versions
+from zoo.run_folder import RunFolder, command_line, describe_versions, find_model
 
 
 class Training:
@@ -115,18 +116,23 @@ class Training:
         """Run what is left of the phases, each with an evaluation at its end."""
         run, model = self.config.run, self.model
         callbacks = [self.evaluation, self.saving, self.progress]
-        left = run.offline_steps - model.offline_steps
-        if left > 0:
-            model.learn_offline(left, callbacks, log_interval=run.log_interval)
-            self.updates_per_second = self.progress.steps_per_second
-        if run.offline_steps and model.num_timesteps == run.offline_steps:
-            self.evaluation.finish_phase()
-        left = run.offline_steps + run.online_steps - model.num_timesteps
+        for steps, end in ((run.pretrain_steps, run.pretrain_steps), (run.offline_steps, self._gradient_steps)):
+            if end > model.offline_steps:
+                model.learn_offline(end - model.offline_steps, callbacks, log_interval=run.log_interval)
+                self.updates_per_second = self.progress.steps_per_second
+            if steps and model.num_timesteps == end:
+                self.evaluation.finish_phase()
+        left = self._gradient_steps + run.online_steps - model.num_timesteps
         self.evaluation.phase = ONLINE
         if left > 0:
             model.learn(left, callbacks, reset_num_timesteps=False)
         if run.online_steps:
             self.evaluation.finish_phase()
+
+    @property
+    def _gradient_steps(self) -> int:
+        """All steps on the dataset."""
+        return self.config.run.pretrain_steps + self.config.run.offline_steps
 
     def _finish(self) -> dict[str, Any]:
         """Write the final files and return one result, or one per seed."""
@@ -142,7 +148,7 @@ class Training:
                     "seed": self.seeds[replica],
                     "success": None if rates is None else float(rates[-1]),
                     "episodes": self.config.run.eval_episodes,
-                    "steps": self.model.num_timesteps,
+                    "steps": self.evaluation.step,
                     "learning_curve": str(curve),
                 }
             )
@@ -175,7 +181,8 @@ def load_data(config: Config, dataset: str, dataset_dir: str | None) -> Dataset 
     :return: the dataset.
     """
     how = config.run.offline_data
-    needed = config.run.offline_steps or config.settings["balanced_sampling"] if how is None else how != "none"
+    steps = config.run.pretrain_steps + config.run.offline_steps
+    needed = steps or config.settings["balanced_sampling"] if how is None else how != "none"
     if not needed or config.env in gymnasium.registry:
         return None
     return load_dataset(
@@ -202,7 +209,7 @@ def make_model(
     :param env_id: Gymnasium id.
     :param seeds: one per replica.
     :param data: the dataset, or None.
-    :param args: device, threads, environments, model to start from.
+    :param args: device, threads, environments, model or behaviour flow to start from.
     :param env_kwargs: passed to the environments.
     :return: the model.
     :raises UsageError: if settings, spaces or device do not fit.
@@ -231,6 +238,8 @@ def make_model(
             model.set_parameters(args.trained_agent, device=args.device)
         if data is not None:
             model.load_dataset(data.content)
+        if args.pretrained_actor:  # behind the dataset, which gives the observation statistics
+            model.load_pretrained_actor(find_model(args.pretrained_actor))
     except (NotImplementedError, TypeError, ValueError, OSError) as error:
         raise UsageError(str(error)) from error
     if args.verbose:
@@ -260,9 +269,26 @@ def describe_run(config: Config, data: Dataset | ShardedDataset | None, args: ar
     for name in ("label", "n_envs", "env_kwargs", "eval_env_kwargs", "trained_agent"):
         if getattr(args, name):
             record[name] = getattr(args, name)
+    if args.pretrained_actor:
+        record["pretrained_actor"] = describe_model(find_model(args.pretrained_actor))
     if data is not None:
         record["dataset"] = {"name": data.path.stem, "size": data.num_transitions, "fingerprint": data.fingerprint}
     return record
+
+
+def describe_model(path: Path) -> dict[str, Any]:
+    """Return what a run records of a saved model that it begins with.
+
+    :param path: its ``.zip``.
+    :return: path, number of updates and sha256.
+    :raises UsageError: if it is no saved model.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            updates = int(json.loads(archive.read("data"))["_n_updates"])
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise UsageError(f"expected a saved model (.zip), got {path}, which cannot be read as one: {error}") from error
+    return {"path": str(path.resolve()), "updates": updates, "fingerprint": file_sha256(path)}
 
 
 def make_folders(

@@ -30,6 +30,14 @@ from agents.common.buffer import Arrays, SequenceReplayBuffer
 from agents.common.critic import pick_best
 from agents.common.noise import Draw, Noise, normal
 from agents.common.policy import FlowPolicy, Networks, NetworkSpec
+from agents.common.pretraining import (
+    CLONING_NOISE,
+    cloning_losses,
+    find_behaviour,
+    load_behaviour,
+    no_behaviour_message,
+    start_from_behaviour,
+)
 from agents.common.shards import Shards
 from agents.common.storage import Placement
 from agents.common.update import Update
@@ -70,6 +78,7 @@ class CommonSettings(TypedDict, total=False):
     observation_scale: float | None
     sparse: bool
     balanced_sampling: bool
+    pretraining_steps: int
     precision: Literal["fp32", "tf32", "bf16"]
     compile: Literal["auto", "on", "off"]
 
@@ -126,6 +135,9 @@ class FlowQLearning(OffPolicyAlgorithm):
     :param sparse: whether online rewards become -1 where they are not zero (the dataset's are changed on loading).
     :param balanced_sampling: whether half of every batch comes from the dataset and half from online transitions, as
         long as there are both; if not, batches are uniform over all of them. Needs an even ``batch_size``.
+    :param pretraining_steps: first updates, >= 0, which clone the behaviour flow and leave the rest alone, but for the
+        networks that begin at it and moving averages: these are its copies meanwhile. ``pretraining`` says whether the
+        coming update is one of them.
     :param precision: ``fp32``; ``tf32`` (CUDA's fast float32 products); ``bf16`` (hidden layers' products in bfloat16).
     :param compile: whether the losses are compiled and, on CUDA, whole updates recorded and replayed; ``auto`` decides
         by device and number of updates. What fails falls back to plain execution with a warning that says why.
@@ -144,6 +156,7 @@ class FlowQLearning(OffPolicyAlgorithm):
     :param device: ``"auto"``, ``"cpu"``, ``"cuda"``...
     :param _init_setup_model: whether networks and buffer are built at once; ``load`` does it later.
     :raises UnsupportedSpaceError: for image, Dict and other observations, or actions that are no bounded Box.
+    :raises ValueError: for a setting out of range, or pretraining where the algorithm has no behaviour flow.
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": FlowPolicy}
@@ -177,6 +190,7 @@ class FlowQLearning(OffPolicyAlgorithm):
         observation_scale: float | None = None,
         sparse: bool = False,
         balanced_sampling: bool = False,
+        pretraining_steps: int = 0,
         precision: Literal["fp32", "tf32", "bf16"] = "fp32",
         compile: Literal["auto", "on", "off"] = "auto",
         n_steps: int | None = None,
@@ -248,6 +262,11 @@ class FlowQLearning(OffPolicyAlgorithm):
         self.precision = one_of("precision", precision, ("fp32", "tf32", "bf16"))
         self.compile = one_of("compile", compile, ("auto", "on", "off"))
         self.offline_steps = 0  # gradient steps taken in learn_offline
+        self.behaviour_flow = find_behaviour(self.networks())
+        self.pretraining_steps = integer("pretraining_steps", pretraining_steps, at_least=0)
+        if self.pretraining_steps and self.behaviour_flow is None:
+            raise ValueError(no_behaviour_message(type(self).__name__))
+        self.pretraining = self.pretraining_steps > 0
         if _init_setup_model:
             self._setup_model()
 
@@ -316,9 +335,10 @@ class FlowQLearning(OffPolicyAlgorithm):
         """Return which networks the coming update leaves as they are; a target copy is named with ``_target``.
 
         The answer follows from settings and counts such as the number of updates so far, never from tensors. What is
-        skipped takes no part in the gradient's norm, and its optimiser state rests.
+        skipped takes no part in the gradient's norm, and its optimiser state rests. While pretraining that is all but
+        the behaviour flow.
         """
-        return frozenset()
+        return frozenset(self.policy.nets) - {self.behaviour_flow or ""} if self.pretraining else frozenset()
 
     def after_update(self, info: Info) -> None:
         """Update state that is not trained by gradient, e.g. a multiplier.
@@ -384,16 +404,19 @@ class FlowQLearning(OffPolicyAlgorithm):
         :return: the weighted total of every replica with its graph, (S,), and losses and diagnostics without.
         """
         info: Info = {}
-        with torch.no_grad():
-            targets = self.targets(batch, noise, self.policy.nets, info)
-        losses = self.losses(batch, targets, noise, self.policy.nets, info)
+        if self.pretraining:
+            losses = cloning_losses(self.policy.nets[self.behaviour_flow or ""], batch, noise)
+        else:
+            with torch.no_grad():
+                targets = self.targets(batch, noise, self.policy.nets, info)
+            losses = self.losses(batch, targets, noise, self.policy.nets, info)
         weights = self.loss_weights()
         total = torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum(0)
         info |= {f"{name}_loss": loss for name, loss in losses.items()} | {"total_loss": total}
         return total, {name: value.detach() for name, value in info.items()}
 
     def update(self, batch: Batch, noise: Noise) -> Info:
-        """Take one gradient step on all networks.
+        """Take one gradient step on all networks, or while pretraining on the behaviour flow.
 
         :param batch: the batch, observations as the networks see them.
         :param noise: all draws of the update.
@@ -412,9 +435,13 @@ class FlowQLearning(OffPolicyAlgorithm):
         return self._updated(self._update.from_buffer(batch_size))
 
     def _updated(self, info: Info) -> Info:
-        """Finish an update: what is not trained by gradient, and the count."""
-        self.after_update(info)
+        """Finish an update: what is not trained by gradient, copies, and the count."""
+        if self.pretraining:
+            start_from_behaviour(self.policy.nets, self.networks())
+        else:
+            self.after_update(info)
         self._n_updates += 1
+        self.pretraining = self._n_updates < self.pretraining_steps
         return info
 
     def draw_batch(self, batch_size: int) -> Batch:
@@ -433,10 +460,11 @@ class FlowQLearning(OffPolicyAlgorithm):
         """Draw the noise of one update.
 
         :param batch_size: B.
-        :return: every draw of :meth:`update_noise` by name.
+        :return: every draw of :meth:`update_noise` by name; while pretraining, those of cloning.
         """
         sizes = self.noise_sizes(self.policy.num_replicas, batch_size, self.policy.chunk_size)
-        return {name: draw(sizes, self._generator, self.device) for name, draw in self.update_noise().items()}
+        draws = CLONING_NOISE if self.pretraining else self.update_noise()
+        return {name: draw(sizes, self._generator, self.device) for name, draw in draws.items()}
 
     def batch_source(self) -> Hashable:
         """Return what drawing a batch reads, where that is on the device and stays as it is between updates.
@@ -635,6 +663,18 @@ class FlowQLearning(OffPolicyAlgorithm):
         if self.observation_scale is not None:
             rows = self.replay_buffer.observations[: self.replay_buffer.dataset_size]
             self.policy.set_observation_statistics(rows, self.observation_scale)
+
+    def load_pretrained_actor(self, path: str | Path | BufferedIOBase) -> None:
+        """Begin with the behaviour flow of a saved model, of this or another algorithm, in place of pretraining.
+
+        Its online flow becomes this model's; networks that begin at the behaviour flow, and moving averages, become its
+        copies. One seed of the source serves all stacked seeds; of several, each gets its own.
+
+        :param path: what ``save`` wrote. Load the dataset first where observations are scaled.
+        :raises ValueError: if one of the two has no behaviour flow, the model is to be pretrained, or sizes, layers,
+            action box, chunk or observation statistics differ; nothing is changed then.
+        """
+        load_behaviour(self, path)
 
     def _scaled(self, actions: NDArray[Any]) -> NDArray[Any]:
         """Return actions scaled to [-1, 1], without a copy where the action space is that box already."""

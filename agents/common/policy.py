@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from agents.common.base import FlowQLearning
 
 ChunkState = tuple[NDArray[Any], NDArray[np.int64]]
+Role = Literal["behaviour", "copy", "residual"]
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,13 @@ class NetworkSpec:
 
     :param build: makes it from the sizes.
     :param target: whether it has an exponential moving average beside it, named with ``_target``.
+    :param role: its part in pretraining: the ``behaviour`` flow is cloned from the data, a ``copy`` starts equal to it,
+        and a ``residual``, which is added to it, at zero; None has no part.
     """
 
     build: Callable[[Sizes], Network]
     target: bool = False
+    role: Role | None = None
 
 
 def critic(target: bool = True, time: bool = False) -> NetworkSpec:
@@ -99,18 +103,19 @@ def state_value(target: bool = False) -> NetworkSpec:
     return NetworkSpec(lambda n: StateValue(n.replicas, n.observations, n.critic_arch, n.critic_layer_norm), target)
 
 
-def velocity_field(target: bool = False, time: bool = True) -> NetworkSpec:
+def velocity_field(target: bool = False, time: bool = True, role: Role | None = None) -> NetworkSpec:
     """Return the spec of a velocity field, or of a one-step map without ``time``.
 
     :param target: whether it has a target copy.
     :param time: whether the flow time is an input.
+    :param role: its part in pretraining, see :class:`NetworkSpec`.
     :return: the spec.
     """
 
     def build(n: Sizes) -> Network:
         return VelocityField(n.replicas, n.observations, n.actions, n.actor_arch, n.actor_layer_norm, time)
 
-    return NetworkSpec(build, target)
+    return NetworkSpec(build, target, role)
 
 
 def noise_predictor(time_features: int = 64) -> NetworkSpec:

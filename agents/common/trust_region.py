@@ -11,7 +11,7 @@ from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info
 from agents.common.flow import integrate_flow
 from agents.common.noise import Noise
 from agents.common.policy import FlowPolicy, Networks, NetworkSpec, critic, multiplier, velocity_field
-from agents.common.validation import boolean, integer, number
+from agents.common.validation import boolean, number
 
 
 class TrustRegionSettings(TypedDict, total=False):
@@ -27,7 +27,6 @@ class TrustRegionSettings(TypedDict, total=False):
     kl_clip: float
     target_behaviour: bool
     freeze_base: bool
-    pretraining_steps: int
 
 
 class TrustRegionArguments(CommonArguments, TrustRegionSettings, total=False):
@@ -35,7 +34,7 @@ class TrustRegionArguments(CommonArguments, TrustRegionSettings, total=False):
 
 
 class TrustRegion(FlowQLearning):
-    r"""Networks, sampler, multiplier and pretraining of trust-region adjoint matching; a subclass adds the losses.
+    r"""Networks, sampler and multiplier of trust-region adjoint matching; a subclass adds the losses.
 
     After every update the average of the path KL and the multiplier move:
 
@@ -58,14 +57,10 @@ class TrustRegion(FlowQLearning):
     :param target_behaviour: whether the prior is the moving average of the behaviour flow, not the flow itself.
     :param freeze_base: whether the behaviour flow stays as pretraining left it; if not, it goes on cloning the data, as
         in the authors' code.
-    :param pretraining_steps: first updates, which train the behaviour flow alone and copy it to its moving average and
-        to the fine-tuned flow, >= 0.
     :param gamma: discount per environment step.
     :param max_grad_norm: bound on the joint gradient norm.
     :param common: the settings of :class:`FlowQLearning`.
     """
-
-    pretraining: bool = False
 
     def __init__(  # type: ignore[misc]  # gives common settings another default
         self,
@@ -82,7 +77,6 @@ class TrustRegion(FlowQLearning):
         kl_clip: float = 2.0,
         target_behaviour: bool = True,
         freeze_base: bool = False,
-        pretraining_steps: int = 0,
         gamma: float = 0.995,
         max_grad_norm: float | None = 1.0,
         **common: Unpack[CommonArguments],
@@ -99,16 +93,14 @@ class TrustRegion(FlowQLearning):
         self.kl_clip = number("kl_clip", kl_clip, above=0)
         self.target_behaviour = boolean("target_behaviour", target_behaviour)
         self.freeze_base = boolean("freeze_base", freeze_base)
-        self.pretraining_steps = integer("pretraining_steps", pretraining_steps, at_least=0)
-        self.pretraining = self.pretraining_steps > 0
         super().__init__(policy, env, **{**common, "gamma": gamma, "max_grad_norm": max_grad_norm})
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics, behaviour flow, fine-tuned flow and the multiplier."""
         return {
             "critic": critic(target=True),
-            "behaviour": velocity_field(target=True),
-            "fine_tuned": velocity_field(),
+            "behaviour": velocity_field(target=True, role="behaviour"),
+            "fine_tuned": velocity_field(role="copy"),
             "multiplier": multiplier(initial=1.0, budget=self.kl_budget),
         }
 
@@ -154,18 +146,13 @@ class TrustRegion(FlowQLearning):
 
     def skipped_networks(self) -> frozenset[str]:
         """Return what pretraining does not train, and afterwards the base where it is frozen."""
-        if self.pretraining:
-            return frozenset({"critic", "critic_target", "behaviour_target", "fine_tuned"})
-        return frozenset({"behaviour", "behaviour_target"} if self.freeze_base else ())
+        frozen = self.freeze_base and not self.pretraining
+        return frozenset({"behaviour", "behaviour_target"}) if frozen else super().skipped_networks()
 
     def after_update(self, info: Info) -> None:
-        """Move the multiplier; while pretraining, hand the behaviour flow to its average and to the policy."""
+        """Move the multiplier."""
         with torch.no_grad():
-            if self.pretraining:
-                self._copy_behaviour()
-                self.pretraining = self._n_updates + 1 < self.pretraining_steps
-            else:
-                info |= self._move_multiplier(info["path_kl"])
+            info |= self._move_multiplier(info["path_kl"])
 
     def _move_multiplier(self, kl: Tensor) -> Info:
         """Take one dual step and return its diagnostics."""
@@ -180,11 +167,6 @@ class TrustRegion(FlowQLearning):
             "kl_average": state.kl_average.clone(),
             "kl_budget": state.budget.clone(),
         }
-
-    def _copy_behaviour(self) -> None:
-        nets = self.policy.nets
-        for copy in (nets.behaviour_target, nets.fine_tuned):
-            torch._foreach_copy_(list(copy.parameters()), list(nets.behaviour.parameters()))
 
     def learn(self, *args: Any, **kwargs: Any) -> Self:
         """Train online, with the online budget where there is one; see :meth:`FlowQLearning.learn`.

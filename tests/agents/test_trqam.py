@@ -1,4 +1,4 @@
-"""TRQAM: the identity with QAM, the path KL in closed form, the multiplier's dynamics, pretraining and frozen base."""
+"""TRQAM: the identity with QAM, the path KL in closed form, the multiplier's dynamics and the frozen base."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def test_online_phase_brings_its_own_budget() -> None:
     assert torch.equal(model.policy.nets.multiplier.kl_average, average)
 
 
-# -- frozen base and pretraining --------------------------------------------------------------------------------------
+# -- frozen base ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("id", BOTH)
@@ -215,6 +215,19 @@ def test_frozen_base_stays_while_the_rest_learns(id: str) -> None:
     assert moved == {"critic", "critic_target", "fine_tuned"}
 
 
+@pytest.mark.parametrize("id", BOTH)
+def test_frozen_base_stays_as_pretraining_left_it(id: str) -> None:
+    model = small_model(id, freeze_base=True, pretraining_steps=1)
+    before = weights(model.policy.nets.behaviour)
+    step(model)
+    pretrained = weights(model.policy.nets.behaviour)
+    assert not torch.equal(pretrained, before)
+    for update in (1, 2):
+        step(model, seed=update)
+    for name in ("behaviour", "behaviour_target"):
+        assert torch.equal(weights(model.policy.nets[name]), pretrained), name
+
+
 def test_frozen_base_takes_no_part_in_the_gradient_norm() -> None:
     frozen, whole = small_model("trqam", freeze_base=True), small_model("trqam")
     batch, noise = random_batch(whole), random_noise(whole)
@@ -223,58 +236,6 @@ def test_frozen_base_takes_no_part_in_the_gradient_norm() -> None:
     rest = torch.autograd.grad(total.sum(), [*nets.critic.parameters(), *nets.fine_tuned.parameters()])
     expected = torch.cat([g.flatten() for g in rest]).norm()
     torch.testing.assert_close(frozen.update(batch, noise)["grad_norm"][0], expected)
-
-
-@pytest.mark.parametrize("id", BOTH)
-def test_pretraining_clones_and_hands_the_clone_to_prior_and_policy(id: str) -> None:
-    model = small_model(id, pretraining_steps=3)
-    nets = model.policy.nets
-    critic, target = weights(nets.critic), weights(nets.critic_target)
-    clone = small_model("bc", max_grad_norm=1.0)
-    clone.policy.nets.behaviour.load_state_dict(nets.behaviour.state_dict())
-    for update in range(3):
-        batch, noise = random_batch(model, seed=update), random_noise(model, seed=update)
-        info = model.update(batch, noise)
-        clone.update(batch, noise)
-        assert set(info) == {"bc_flow_loss", "total_loss", "grad_norm"}
-        assert torch.equal(weights(nets.fine_tuned), weights(nets.behaviour))
-        assert torch.equal(weights(nets.behaviour_target), weights(nets.behaviour))
-    torch.testing.assert_close(weights(nets.behaviour), weights(clone.policy.nets.behaviour), rtol=0, atol=1e-7)
-    assert torch.equal(weights(nets.critic), critic)
-    assert torch.equal(weights(nets.critic_target), target)
-    assert float(nets.multiplier.value) == 1.0
-    assert not model.pretraining
-
-
-@pytest.mark.parametrize("id", BOTH)
-def test_everything_learns_after_pretraining(id: str) -> None:
-    model = small_model(id, pretraining_steps=1)
-    step(model)
-    before = {name: weights(net) for name, net in model.policy.nets.items() if name != "multiplier"}
-    assert "am_loss" in step(model, seed=1)
-    step(model, seed=2)
-    moved = {name for name in before if not torch.equal(weights(model.policy.nets[name]), before[name])}
-    assert moved == set(before)
-    assert float(model.policy.nets.multiplier.value) != 1.0
-
-
-def test_pretraining_goes_on_after_loading(tmp_path: Path) -> None:
-    model = tiny_model("trqam", pretraining_steps=3)
-    for update in range(2):
-        step(model, seed=update)
-    model.save(tmp_path / "model.zip")
-    loaded = agents.TRQAM.load(tmp_path / "model.zip", device="cpu")
-    assert loaded.pretraining
-    assert "am_loss" not in step(loaded, seed=2)
-    assert "am_loss" in step(loaded, seed=3)
-
-
-def test_pretraining_counts_as_offline_steps() -> None:
-    model = tiny_model("trqam", pretraining_steps=2)
-    model.learn_offline(3, dataset=toy_dataset())
-    assert not model.pretraining
-    assert model.num_timesteps == 3
-    assert "am_loss" in model._last_info
 
 
 # -- the rest ---------------------------------------------------------------------------------------------------------
@@ -306,10 +267,6 @@ def test_stacked_replicas_equal_single_runs() -> None:
     assert_stacked_equals_single("trqam", multiplier_learning_rate=0.5)
 
 
-def test_stacked_replicas_pretrain_like_single_runs() -> None:
-    assert_stacked_equals_single("trqam", pretraining_steps=1)
-
-
 def test_discount_is_that_of_the_authors() -> None:
     assert TINY.get("gamma") is None
     assert tiny_model("trqam").gamma == 0.995
@@ -325,7 +282,6 @@ def test_discount_is_that_of_the_authors() -> None:
         ({"multiplier_min": 2.0, "multiplier_max": 1.0}, "`multiplier_max` must be a finite number >= 2, got 1"),
         ({"kl_average_rate": 1.5}, "`kl_average_rate` must be a finite number > 0 and <= 1, got 1.5"),
         ({"kl_clip": 0}, "`kl_clip` must be a finite number > 0, got 0"),
-        ({"pretraining_steps": -1}, "`pretraining_steps` must be an int >= 0, got -1"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, Any], text: str) -> None:

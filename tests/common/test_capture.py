@@ -130,6 +130,16 @@ def test_a_replayed_update_follows_the_learning_rate(captured: Any) -> None:
     assert model.policy.optimizer.param_groups[0]["lr"] == 1e-3 / 8
 
 
+@pytest.mark.parametrize("id", ["trqam", "cgql"])
+def test_pretraining_and_what_follows_are_recorded_apart(id: str, captured: Any) -> None:
+    replayed, plain = captured(id, pretraining_steps=6), made_plain(id, pretraining_steps=6)
+    for each in (replayed, plain):
+        infos = [set(each.sample_and_update(16)) for _ in range(12)]
+        assert [("td_loss" in info) for info in infos] == [False] * 6 + [True] * 6
+    assert len(replayed._update._captured) == 2
+    assert_same(replayed, plain)
+
+
 def test_online_batches_are_drawn_outside_and_handed_in(captured: Any) -> None:
     model, plain = captured(learning_starts=4), made_plain(learning_starts=4)
     for each in (model, plain):

@@ -9,11 +9,37 @@ import pytest
 
 import agents
 from zoo.cli import UsageError
-from zoo.config import STATUSES, load_config, read_hyperparameters
+from zoo.config import (
+    DEFAULT_PROFILE,
+    ENTRY_NOTES,
+    STATUSES,
+    describe_profiles,
+    load_config,
+    read_hyperparameters,
+    read_profiles,
+    shared_profile,
+)
 from zoo.datasets.names import DATASETS
 
+LARGE = {
+    "cube-triple-play": 10_000_000,
+    "puzzle-4x4-play": 10_000_000,
+    "antmaze-giant-navigate": 10_000_000,
+    "cube-quadruple-play": 100_000_000,
+}
 ENTRIES = [(algo, name) for algo in agents.algorithm_ids() for name in read_hyperparameters(algo)]
 DOMAINS = {f"{spec.environment}-{spec.kind}" for spec in DATASETS.values()}
+PROFILES = [(algo, profile) for algo in agents.algorithm_ids() for profile in read_profiles(algo)]
+PROFILE_ENTRIES = [
+    (f"{algo} {profile}", name, entry)
+    for algo, profile in PROFILES
+    for name, entry in read_profiles(algo)[profile].items()
+]
+PROFILE_ENTRIES += [
+    (profile, name, entry)
+    for profile in sorted({profile for _, profile in PROFILES})
+    for name, entry in shared_profile(profile).items()
+]
 PAPER_DOMAINS = {
     "puzzle-3x3-play",
     "scene-play",
@@ -71,6 +97,77 @@ def test_qam_has_the_ten_domains_of_its_paper() -> None:
 )
 def test_qam_uses_the_published_values(domain: str, expected: dict[str, Any]) -> None:
     settings = load_config("qam", f"{domain}-singletask-task1-v0", domain).settings
+    assert {name: settings[name] for name in expected} == expected
+
+
+# -- profiles ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("origin", "name", "entry"), PROFILE_ENTRIES, ids=[f"{o} {n}" for o, n, _ in PROFILE_ENTRIES])
+def test_every_entry_of_a_profile_is_reachable_and_names_its_source_and_status(
+    origin: str, name: str, entry: dict[str, Any]
+) -> None:
+    assert name in {"default"} | DOMAINS, origin
+    assert entry["source"]
+    assert entry["status"] in STATUSES
+
+
+@pytest.mark.parametrize(("algo", "profile"), PROFILES)
+def test_every_entry_of_a_profile_is_in_effect(algo: str, profile: str) -> None:
+    entries = describe_profiles(algo)[profile]
+    for domain in set(entries) - {"default"}:
+        config = load_config(algo, f"{domain}-singletask-v0", domain, profile=profile)
+        effective: dict[str, Any] = {**vars(config.run), **config.settings}
+        expected = {k: v for k, v in {**entries["default"], **entries[domain]}.items() if k not in ENTRY_NOTES}
+        assert {key: effective[key] for key in expected} == expected
+        assert config.profile == profile
+
+
+def test_the_algorithms_of_trqams_tables_have_its_profile() -> None:
+    tables = {"fql", "dsrl", "ifql", "qam", "qam_e", "trqam", "sqam"}
+    assert {algo for algo, profile in PROFILES if profile == "trqam"} == tables | {"bc"}
+
+
+@pytest.mark.parametrize("algo", [algo for algo, profile in PROFILES if profile == "trqam"])
+def test_trqams_protocol_is_the_same_for_all_of_its_algorithms(algo: str) -> None:
+    steps = {"bc": (0, 300_000)}.get(algo, (300_000, 1_000_000))
+    for domain in sorted(PAPER_DOMAINS):
+        config = load_config(algo, f"{domain}-singletask-task1-v0", domain, profile="trqam")
+        humanoid, large = domain.startswith("humanoid"), domain in LARGE
+        assert (config.run.pretrain_steps, config.run.offline_steps) == steps
+        assert config.run.dataset_size == LARGE.get(domain)
+        expected = {
+            "gamma": 0.999 if humanoid else 0.995,
+            "rho": 0.0 if humanoid else 0.5,
+            "horizon_length": 1 if "maze" in domain else 5,
+            "net_arch": [1024 if large else 512] * 4,
+            "actor_layer_norm": large,
+            "sparse": False,
+        }
+        assert {name: config.settings[name] for name in expected} == expected, domain
+
+
+@pytest.mark.parametrize("algo", ["trqam", "sqam"])
+def test_without_a_profile_trqam_and_sqam_follow_the_qam_papers_protocol(algo: str) -> None:
+    shared = ("gamma", "rho", "horizon_length", "net_arch", "actor_layer_norm", "sparse", "batch_size", "ensemble_size")
+    for domain in PAPER_DOMAINS:
+        ours, qam = (load_config(each, f"{domain}-singletask-task1-v0", domain) for each in (algo, "qam"))
+        assert ours.run == qam.run
+        assert {name: ours.settings[name] for name in shared} == {name: qam.settings[name] for name in shared}
+        assert ours.profile == DEFAULT_PROFILE == "qam"
+
+
+@pytest.mark.parametrize(
+    ("algo", "domain", "expected"),
+    [
+        ("trqam", "cube-triple-play", {"kl_budget": 0.5}),
+        ("trqam", "scene-play", {"kl_budget": 1.0}),
+        ("sqam", "cube-double-play", {"kl_budget": 0.5, "gap_penalty": 0.0}),
+        ("sqam", "cube-triple-play", {"kl_budget": 0.5, "gap_penalty": 0.3}),
+    ],
+)
+def test_trust_region_settings_are_the_authors(algo: str, domain: str, expected: dict[str, float]) -> None:
+    settings = load_config(algo, f"{domain}-singletask-task1-v0", domain, profile="trqam").settings
     assert {name: settings[name] for name in expected} == expected
 
 

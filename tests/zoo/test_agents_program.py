@@ -27,6 +27,18 @@ def test_every_setting_has_a_meaning(algo: str, capsys: pytest.CaptureFixture[st
     assert [name for name, row in settings.items() if not row["meaning"]] == []
 
 
+def test_an_algorithms_profiles_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "trqam"]) == 0
+    output = capsys.readouterr()
+    assert "--profile trqam" in output.err
+    profiles = json.loads(output.out.strip().splitlines()[-1])["profiles"]
+    assert list(profiles) == ["qam", "trqam"]
+    assert profiles["qam"]["default"]["gamma"] == 0.99
+    assert "quick" not in profiles["qam"]
+    shown = profiles["trqam"]["cube-triple-play"]
+    assert (shown["dataset_size"], shown["kl_budget"], shown["status"]) == (10_000_000, 0.5, "published")
+
+
 def test_an_unknown_algorithm_names_the_closest(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "qamm"]) == 2
     assert "closest: qam" in capsys.readouterr().err

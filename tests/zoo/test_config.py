@@ -73,6 +73,88 @@ def test_each_layer_wins_over_the_one_before(tmp_path: Path) -> None:
         assert load_config("qam", env, "scene-play", **arguments).settings["flow_steps"] == expected
 
 
+PROFILE_FILE = """
+default: {rho: 0.1}
+scene-play: {rho: 0.2}
+profiles:
+  mine:
+    default: {rho: 0.3}
+    scene-play: {rho: 0.4}
+"""
+
+
+def test_a_profile_lies_over_default_and_domain_and_under_overrides(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yml"
+    path.write_text(PROFILE_FILE)
+
+    def rho(domain: str | None, profile: str, *params: str) -> float:
+        config = load_config("qam", "x", domain, conf=path, profile=profile, params=params)
+        return float(config.settings["rho"])
+
+    assert [rho(domain, "qam") for domain in (None, "scene-play")] == [0.1, 0.2]
+    assert [rho(domain, "mine") for domain in (None, "scene-play")] == [0.3, 0.4]
+    assert rho("scene-play", "mine", "rho=0.6") == 0.6
+
+
+def test_a_profile_of_a_file_lies_over_the_shipped_one(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yml"
+    path.write_text("profiles: {trqam: {default: {kl_budget: 2.0}}}\n")
+    shipped = load_config("trqam", "x", "scene-play", profile="trqam")
+    ours = load_config("trqam", "x", "scene-play", profile="trqam", conf=path)
+    assert ours.settings == {**shipped.settings, "kl_budget": 2.0}
+    assert ours.run == shipped.run
+
+
+def test_the_profile_and_its_sources_are_recorded() -> None:
+    config = load_config("qam", "x", "cube-double-play", profile="trqam")
+    assert config.record()["profile"] == "trqam"
+    assert [source.partition(" (")[0] for source in config.sources] == [
+        "hyperparams/qam.yml default",
+        "hyperparams/qam.yml cube-double-play",
+        "hyperparams/profiles/trqam.yml default",
+        "hyperparams/profiles/trqam.yml cube-double-play",
+        "hyperparams/qam.yml profiles.trqam default",
+    ]
+    assert load_config("qam", "x").record()["profile"] == "qam"
+
+
+def test_a_profile_that_the_algorithm_does_not_have_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"`qam` has no profile `trqm`; it has: qam, trqam$"):
+        load_config("qam", "x", profile="trqm")
+    with pytest.raises(UsageError, match=r"`fawac` has no profile `trqam`; it has: qam$"):
+        load_config("fawac", "x", profile="trqam")
+    path = tmp_path / "mine.yml"
+    path.write_text(PROFILE_FILE)
+    with pytest.raises(UsageError, match=r"`qam` has no profile `yours`; it has: qam, trqam, mine$"):
+        load_config("qam", "x", profile="yours", conf=path)
+
+
+def test_quick_settings_belong_to_no_profile() -> None:
+    with pytest.raises(UsageError, match="`--quick` has steps and nets of its own, got `--profile trqam` with it"):
+        load_config("trqam", "x", profile="trqam", quick=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("profiles: {mine: 3}", "profile `mine` in .*mine.yml must map entry names to settings"),
+        ("profiles: {mine: {default: 3}}", "profile `mine` in .*mine.yml must map entry names to settings"),
+        ("profiles: {}\nscene-play: 3", "mine.yml must map entry names to settings"),
+        ("profiles: {qam: {default: {}}}", "profile `qam` is what stands outside `profiles`, got it inside in .*mine"),
+    ],
+)
+def test_a_profile_that_is_no_mapping_of_entries_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "mine.yml"
+    path.write_text(text + "\n")
+    with pytest.raises(UsageError, match=message):
+        load_config("qam", "x", conf=path, profile="mine")
+
+
+def test_pretraining_steps_reach_the_algorithm() -> None:
+    config = load_config("fql", "x", params=["pretrain_steps=7"])
+    assert (config.run.pretrain_steps, config.settings["pretraining_steps"]) == (7, 7)
+
+
 def test_an_exact_name_wins_over_its_domain(tmp_path: Path) -> None:
     path = tmp_path / "mine.yml"
     path.write_text("scene-play-singletask-task1-v0: {rho: 0.1}\nscene-play: {rho: 0.2}\n")

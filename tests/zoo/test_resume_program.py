@@ -195,6 +195,28 @@ def test_stacked_seeds_resume_together(run: Runner, tmp_path: Path, kill: tuple[
     assert not folder_of(tmp_path / "killed", 3).exists()
 
 
+@pytest.mark.parametrize(
+    "kill",
+    [
+        ("update", 9),  # while pretraining, behind its first checkpoint
+        pytest.param(("update", 3), marks=pytest.mark.slow),  # before that
+        pytest.param(("evaluation", 1), marks=pytest.mark.slow),  # where pretraining ends
+        pytest.param(("update", 25), marks=pytest.mark.slow),  # offline
+        pytest.param(("step", 25), marks=pytest.mark.slow),  # online
+    ],
+    ids=str,
+)
+def test_a_run_resumes_across_the_end_of_pretraining(run: Runner, tmp_path: Path, kill: tuple[str, int]) -> None:
+    pretrain = "pretrain_steps=11"
+    assert run(tmp_path / "whole", pretrain) == 0
+    assert run(tmp_path / "killed", pretrain, kill=kill) == KILLED
+    assert run(tmp_path / "killed", pretrain) == 0
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+    pd.testing.assert_frame_equal(log_of(tmp_path / "killed"), log_of(tmp_path / "whole"))
+    with np.load(folder_of(tmp_path / "whole") / "evaluations.npz") as found:
+        assert found["timesteps"].tolist() == [0, 10, 20, 24, 30, 40, 50, 60, 70, 80, 84]
+
+
 @pytest.mark.slow
 def test_a_finished_run_is_not_resumed(run: Runner, tmp_path: Path) -> None:
     assert run(tmp_path) == 0

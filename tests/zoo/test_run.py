@@ -194,7 +194,9 @@ def test_newest_of_two_runs_of_a_seed_counts_and_the_other_is_listed(tmp_path):
         ({"sparse": False}, "qam (sparse=False)"),
         ({"dataset": {"size": 500}}, "qam (dataset_size=500, dataset_fingerprint=None)"),
         ({"settings": {"net_arch": [128, 128]}}, "qam (net_arch=128x2)"),
-        ({"pretrain_steps": 300}, "qam (pretrain_steps=300)"),
+        ({"pretrain_steps": 300, "settings": {"pretraining_steps": 300}}, "qam (pretrain_steps=300)"),
+        ({"pretrained_actor": {"updates": 300}}, "qam (pretrain_steps=300, pretrained_actor=True)"),
+        ({"profile": "trqam"}, "qam (profile=trqam)"),
         ({"settings": {"inverse_temperature": 3.0}}, "qam (inverse_temperature=3.0)"),
     ],
 )
@@ -227,6 +229,27 @@ def test_numbers_of_steps_that_differ_between_environments_are_separate_rows(tmp
     write_run(tmp_path / "a")
     write_run(tmp_path / "b", env="cube-double-play-singletask-task1-v0", offline=(1, 2))
     assert methods(read_runs([tmp_path])) == ["qam (offline_steps=2,000)", "qam (offline_steps=3,000)"]
+
+
+def test_profiles_that_differ_between_environments_are_separate_rows(tmp_path):
+    write_run(tmp_path / "a")
+    write_run(tmp_path / "b", env="cube-double-play-singletask-task1-v0", profile="trqam")
+    assert methods(read_runs([tmp_path])) == ["qam (profile=qam)", "qam (profile=trqam)"]
+
+
+def test_seeds_that_began_with_flows_of_their_own_share_a_row(tmp_path):
+    for seed in (0, 1):
+        write_run(
+            tmp_path / str(seed), seed=seed, pretrained_actor={"updates": 300, "fingerprint": f"{seed}", "path": "x"}
+        )
+    assert methods(read_runs([tmp_path])) == ["qam"]
+
+
+def test_unfinished_run_says_how_far_its_pretraining_is(tmp_path):
+    path = write_run(tmp_path / "run", state="running", pretrain_steps=300)
+    status = json.loads((path / "status.json").read_text())
+    (path / "status.json").write_text(json.dumps(status | {"pretrain_step": 20, "offline_step": 0}))
+    assert reasons(read_runs([tmp_path]))["run"] == "running: at pretraining step 20 of 300"
 
 
 def test_failed_run_with_other_settings_renames_no_row(tmp_path):

@@ -33,7 +33,7 @@ class EvaluationHistory:
     def append(self, timesteps: int, phase: int, results: EpisodeResults, replica: int = 0) -> None:
         """Add an evaluation.
 
-        :param timesteps: gradient steps offline, then environment steps on top, when it was made.
+        :param timesteps: when it was made: gradient steps since the end of pretraining, then environment steps on top.
         :param phase: 0 offline, 1 online.
         :param results: what was played.
         :param replica: whose episodes to keep, from 0 to S - 1.

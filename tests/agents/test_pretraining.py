@@ -1,0 +1,312 @@
+"""Pretraining of every algorithm that has a behaviour flow: cloning, copies, counts, and flows of saved models."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3 import SAC
+from torch import Tensor, nn
+
+import agents
+from agents.common.base import FlowQLearning
+from agents.common.batch import Batch
+from agents.common.checkpoint import find_checkpoints, load_checkpoint, save_checkpoint
+from tests.agents.oracles import assert_stacked_equals_single, random_batch, random_noise, small_model
+from tests.common.toys import assert_same, parameters_of, space_env, tiny_model, toy_dataset
+
+# algorithm -> its behaviour flow, the networks that begin as its copies, and those that begin at zero beside it
+QAM_FLOWS = ("behaviour", {"behaviour_target", "fine_tuned"})
+FLOWS: dict[str, tuple[str, set[str]]] = {
+    **dict.fromkeys(("qam", "qam_f", "qam_e", "trqam", "sqam", "bam"), QAM_FLOWS),
+    **dict.fromkeys(("cgql", "cgql_mse", "cgql_linex", "dsrl"), ("behaviour", {"behaviour_target"})),
+    **dict.fromkeys(("fql", "ifql", "fedit", "bc"), ("behaviour", set())),
+    "fbrac": ("flow", set()),
+    "fawac": ("policy", set()),
+}
+WITHOUT = {"qsm", "dac", "rebrac", "rlpd"}
+
+
+@pytest.fixture(params=FLOWS)
+def id(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def step(model: FlowQLearning, seed: int = 0) -> dict[str, Tensor]:
+    """Take one update with a random batch."""
+    return model.update(random_batch(model, seed=seed), random_noise(model, seed=100 + seed))
+
+
+def state_of(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+
+def is_equal(first: nn.Module, second: nn.Module) -> bool:
+    return all(torch.equal(p, q) for p, q in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def cloned_by_hand(flow: Any, model: FlowQLearning, batches: list[Batch], noises: list[dict[str, Tensor]]) -> nn.Module:
+    """Return a flow after steps of behaviour cloning, written out with an optimiser of its own."""
+    flow = copy.deepcopy(flow)
+    optimizer = torch.optim.Adam(flow.parameters(), lr=model.learning_rate)
+    for batch, noise in zip(batches, noises, strict=True):
+        t = noise["bc_t"][..., None]
+        velocity = flow(batch.observations, (1 - t) * noise["bc_x0"] + t * batch.actions, t)
+        errors = (velocity - (batch.actions - noise["bc_x0"])) ** 2
+        optimizer.zero_grad()
+        (errors.mean(2) * batch.valid).mean().backward()
+        if model.max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(flow.parameters(), model.max_grad_norm)
+        optimizer.step()
+    return flow
+
+
+# -- pretraining ------------------------------------------------------------------------------------------------------
+
+
+def test_every_algorithm_is_known_to_have_a_behaviour_flow_or_none() -> None:
+    assert set(FLOWS) | WITHOUT == set(agents.algorithm_ids())
+
+
+def test_pretraining_is_cloning_of_the_behaviour_flow_and_nothing_else(id: str) -> None:
+    flow, copies = FLOWS[id]
+    model = small_model(id, pretraining_steps=3)
+    nets = model.policy.nets
+    before = {name: state_of(net) for name, net in nets.items()}
+    batches = [random_batch(model, seed=k) for k in range(3)]
+    noises = [random_noise(model, seed=k) for k in range(3)]
+    expected = cloned_by_hand(nets[flow], model, batches, noises)
+    for batch, noise in zip(batches, noises, strict=True):
+        assert model.pretraining
+        info = model.update(batch, noise)
+        assert set(info) == {"bc_flow_loss", "total_loss", "grad_norm"}
+    assert not model.pretraining
+    for got, wanted in zip(nets[flow].parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(got, wanted, rtol=0, atol=1e-7)
+    assert not torch.equal(nets[flow].mlp.weights[0], before[flow]["mlp.weights.0"])
+    for name in set(nets) - {flow}:
+        if name in copies:
+            assert is_equal(nets[name], nets[flow]), name
+        else:
+            assert_same(state_of(nets[name]), before[name])
+
+
+def test_everything_that_learns_learns_after_pretraining(id: str) -> None:
+    whole, pretrained = small_model(id), small_model(id, pretraining_steps=1)
+    step(pretrained)
+    for model in (whole, pretrained):
+        before = {name: state_of(net) for name, net in model.policy.nets.items()}
+        infos = [set(step(model, seed=k)) for k in (1, 2)]
+        after = {name: state_of(net) for name, net in model.policy.nets.items()}
+        moved = {n for n in before if any(not torch.equal(before[n][k], after[n][k]) for k in before[n])}
+        if model is whole:
+            expected = infos, moved
+    assert (infos, moved) == expected
+
+
+@pytest.mark.parametrize("id", ["qam", "bam"])
+def test_a_residual_begins_at_zero_so_that_the_policy_is_the_clone(id: str) -> None:
+    model = small_model(id, residual=True, pretraining_steps=1)
+    step(model)
+    clone = small_model("bc")
+    clone.policy.nets.behaviour.load_state_dict(model.policy.nets.behaviour.state_dict())
+    seen = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
+    acted, cloned = (each.predict(seen, deterministic=True)[0] for each in (model, clone))
+    np.testing.assert_allclose(acted, cloned, atol=1e-6)
+    assert "am_loss" in step(model, 1) or id == "bam"
+    assert bool(model.policy.nets.fine_tuned.mlp.weights[-1].any())
+
+
+def test_pretraining_of_a_dataset_is_behaviour_cloning_to_the_last_bit() -> None:
+    pretrained, clone = tiny_model("fql", pretraining_steps=4), tiny_model("bc")
+    clone.policy.nets.behaviour.load_state_dict(pretrained.policy.nets.behaviour.state_dict())
+    for model in (pretrained, clone):
+        model.set_random_seed(5)
+        model.learn_offline(4, dataset=toy_dataset())
+    assert is_equal(pretrained.policy.nets.behaviour, clone.policy.nets.behaviour)
+
+
+@pytest.mark.parametrize("id", ["qam", "trqam", "cgql", "fawac"])
+def test_stacked_replicas_pretrain_like_single_runs(id: str) -> None:
+    assert_stacked_equals_single(id, pretraining_steps=1)
+
+
+def test_what_an_update_skips_is_told_by_settings_and_counts() -> None:
+    model = small_model("qam", pretraining_steps=1)
+    assert model.skipped_networks() == {"critic", "critic_target", "behaviour_target", "fine_tuned"}
+    step(model)
+    assert model.skipped_networks() == frozenset()
+
+
+def test_pretraining_counts_as_gradient_steps() -> None:
+    model = tiny_model("fql", pretraining_steps=2)
+    model.learn_offline(3, dataset=toy_dataset())
+    assert (model.num_timesteps, model.offline_steps, model.pretraining) == (3, 3, False)
+    assert "distill_loss" in model._last_info
+
+
+def test_pretraining_goes_on_after_loading(tmp_path: Path) -> None:
+    model = tiny_model("fql", pretraining_steps=3)
+    for update in range(2):
+        step(model, seed=update)
+    model.save(tmp_path / "model.zip")
+    loaded = agents.FQL.load(tmp_path / "model.zip", device="cpu")
+    assert loaded.pretraining
+    assert "distill_loss" not in step(loaded, seed=2)
+    assert "distill_loss" in step(loaded, seed=3)
+
+
+@pytest.mark.parametrize("saved_at", [2, 3, 4])
+@pytest.mark.parametrize("id", ["qam", "trqam"])
+def test_training_resumes_across_the_end_of_pretraining(id: str, saved_at: int, tmp_path: Path) -> None:
+    def model() -> FlowQLearning:
+        made = tiny_model(id, pretraining_steps=3, seeds=[1, 2])
+        made.load_dataset(toy_dataset())
+        return made
+
+    whole, first, second = model(), model(), model()
+    whole.learn_offline(6)
+    first.learn_offline(saved_at)
+    save_checkpoint(first, tmp_path)
+    second.learn_offline(1)
+    load_checkpoint(second, find_checkpoints(tmp_path)[0])
+    assert second.pretraining == (saved_at < 3)
+    second.learn_offline(6 - saved_at)
+    assert_same(parameters_of(second), parameters_of(whole))
+
+
+@pytest.mark.parametrize("id", sorted(WITHOUT))
+def test_an_algorithm_without_a_behaviour_flow_refuses_to_pretrain(id: str) -> None:
+    with pytest.raises(ValueError, match=f"{agents.get(id).algorithm.__name__} has no behaviour flow to pretrain"):
+        tiny_model(id, pretraining_steps=1)
+    with pytest.raises(ValueError, match="has no behaviour flow to pretrain; leave pretraining out"):
+        tiny_model(id).load_pretrained_actor("never_read.zip")
+
+
+def test_a_negative_number_of_steps_is_refused(id: str) -> None:
+    with pytest.raises(ValueError, match="`pretraining_steps` must be an int >= 0, got -1"):
+        small_model(id, pretraining_steps=-1)
+
+
+@pytest.mark.slow
+def test_pretraining_compiles_once_for_all_of_its_updates() -> None:
+    torch._dynamo.reset()
+    counter = torch._dynamo.utils.counters["stats"]
+    model = small_model("fql", pretraining_steps=4, compile="on")
+    for update in range(3):
+        step(model, update)
+    pretraining_graphs = counter["unique_graphs"]
+    step(model, 3)
+    assert counter["unique_graphs"] == pretraining_graphs
+    assert "distill_loss" in step(model, 4)
+    graphs = counter["unique_graphs"]
+    step(model, 5)
+    assert counter["unique_graphs"] == graphs
+
+
+# -- flows of saved models --------------------------------------------------------------------------------------------
+
+
+def saved(folder: Path, id: str = "bc", updates: int = 2, **settings: Any) -> tuple[FlowQLearning, Path]:
+    """Return a trained model and where it is saved."""
+    model = tiny_model(id, **settings)
+    model.learn_offline(updates, dataset=toy_dataset())
+    model.save(folder / "source.zip")
+    return model, folder / "source.zip"
+
+
+def test_a_clone_is_where_every_algorithm_can_begin(id: str, tmp_path: Path) -> None:
+    source, path = saved(tmp_path)
+    flow, copies = FLOWS[id]
+    model = tiny_model(id, seed=5)
+    before = {name: state_of(net) for name, net in model.policy.nets.items()}
+    model.load_pretrained_actor(path)
+    assert is_equal(model.policy.nets[flow], source.policy.nets.behaviour)
+    assert not torch.equal(model.policy.nets[flow].mlp.weights[0], before[flow]["mlp.weights.0"])
+    for name in set(model.policy.nets) - {flow}:
+        if name in copies:
+            assert is_equal(model.policy.nets[name], source.policy.nets.behaviour), name
+        else:
+            assert_same(state_of(model.policy.nets[name]), before[name])
+    model.learn_offline(1, dataset=toy_dataset())
+
+
+def test_every_algorithms_online_flow_can_be_taken(id: str, tmp_path: Path) -> None:
+    source, path = saved(tmp_path, id)
+    model = tiny_model("bc", seed=5)
+    model.load_pretrained_actor(path)
+    assert is_equal(model.policy.nets.behaviour, source.policy.nets[FLOWS[id][0]])
+
+
+def test_one_seed_serves_all_stacked_ones_and_several_their_own(tmp_path: Path) -> None:
+    one, path = saved(tmp_path)
+    model = tiny_model("qam", seeds=[7, 8])
+    model.load_pretrained_actor(path)
+    for replica in range(2):
+        assert is_equal(model.replica(replica).policy.nets.fine_tuned, one.policy.nets.behaviour)
+    two, path = saved(tmp_path, seeds=[3, 4])
+    model.load_pretrained_actor(path)
+    assert is_equal(model.policy.nets.fine_tuned, two.policy.nets.behaviour)
+    with pytest.raises(ValueError, match="expected 1 or 3 stacked seeds, got 2"):
+        tiny_model("qam", seeds=[1, 2, 3]).load_pretrained_actor(path)
+
+
+MISFITS: list[tuple[dict[str, Any], str]] = [
+    ({"net_arch": [16, 8]}, r"expected layer widths \[11, 16, 16, 6\], got \[11, 16, 8, 6\]"),
+    ({"actor_layer_norm": True}, "expected layer norm False, got True"),
+    ({"horizon_length": 2}, "expected actions in a chunk 3, got 2"),
+    ({"action_chunking": False}, "expected actions in a chunk 3, got 1"),
+    ({"policy_kwargs": {"activation_fn": nn.ReLU}}, "expected activation None, got ReLU"),
+    ({"observation_scale": 2.0}, "expected observation scale None, got 2.0"),
+]
+
+
+@pytest.mark.parametrize(("settings", "text"), MISFITS, ids=[next(iter(settings)) for settings, _ in MISFITS])
+def test_a_flow_that_does_not_fit_is_refused_and_changes_nothing(
+    tmp_path: Path, settings: dict[str, Any], text: str
+) -> None:
+    _, path = saved(tmp_path, **settings)
+    model = tiny_model("qam")
+    before = parameters_of(model)
+    with pytest.raises(ValueError, match=rf"source.zip does not fit: .*{text}.*; give both models the same settings"):
+        model.load_pretrained_actor(path)
+    assert_same(parameters_of(model), before)
+
+
+def test_a_flow_of_another_environment_is_refused(tmp_path: Path) -> None:
+    _, path = saved(tmp_path)
+    box = spaces.Box(-np.inf, np.inf, (5,), np.float32)
+    with pytest.raises(ValueError, match="expected observation size 5, got 4"):
+        tiny_model("qam", space_env(box)).load_pretrained_actor(path)
+    box = spaces.Box(-np.inf, np.inf, (4,), np.float32)
+    with pytest.raises(ValueError, match=r"expected lowest actions \[-2.0, -2.0\], got \[-1.0, -1.0\]"):
+        tiny_model("qam", space_env(box, spaces.Box(-2, 1, (2,), np.float32))).load_pretrained_actor(path)
+
+
+def test_observation_statistics_must_be_those_of_the_source(tmp_path: Path) -> None:
+    _, path = saved(tmp_path, observation_scale=2.0)
+    model = tiny_model("qam", observation_scale=2.0)
+    with pytest.raises(ValueError, match=r"expected the observation statistics of this model's dataset, got others"):
+        model.load_pretrained_actor(path)
+    model.load_dataset(toy_dataset())
+    model.load_pretrained_actor(path)
+
+
+def test_a_model_without_a_behaviour_flow_is_no_source(tmp_path: Path) -> None:
+    _, path = saved(tmp_path, "rebrac")
+    with pytest.raises(ValueError, match=r"must be a saved model with a behaviour flow, got .*source.zip without one"):
+        tiny_model("qam").load_pretrained_actor(path)
+    SAC("MlpPolicy", "Pendulum-v1", device="cpu").save(path)
+    with pytest.raises(ValueError, match=r"must be a saved model with a behaviour flow, got .*source.zip without one"):
+        tiny_model("qam").load_pretrained_actor(path)
+
+
+def test_a_model_that_is_to_be_pretrained_takes_no_pretrained_flow(tmp_path: Path) -> None:
+    _, path = saved(tmp_path)
+    with pytest.raises(ValueError, match="takes the place of `pretraining_steps`, got 3; set them to 0"):
+        tiny_model("qam", pretraining_steps=3).load_pretrained_actor(path)

@@ -1,0 +1,154 @@
+"""Pretraining and pretrained flows through the training program, on a small generated maze dataset."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import agents
+from tests.zoo.test_train_program import ENV, arguments, train
+from zoo.datasets.files import file_sha256
+from zoo.datasets.generate import generate_dataset
+from zoo.train import main
+
+pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")  # two episodes need not reach the goal
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    generate_dataset("pointmaze-medium-navigate-v0", folder, num_episodes=2, num_workers=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clone(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a finished run of behaviour cloning."""
+    logs = tmp_path_factory.mktemp("clone")
+    assert main(arguments(data, logs, "--algo", "bc")) == 0
+    return logs / "bc" / f"{ENV}_1"
+
+
+def load(path: Path) -> Any:
+    return agents.QAM.load(path, device="cpu")
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    return dict(yaml.safe_load((folder / "config.yml").read_text()))
+
+
+def flow_of(path: Path, name: str = "behaviour") -> list[torch.Tensor]:
+    algorithm = agents.BC if path.parts[-3] == "bc" else agents.QAM
+    return list(algorithm.load(path, device="cpu").policy.nets[name].parameters())
+
+
+# -- --pretrain-steps -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pretrained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    logs = tmp_path_factory.mktemp("pretrained")
+    assert main([*arguments(data, logs), "--pretrain-steps", "7", "--online-steps", "10"]) == 0
+    return logs / "qam" / f"{ENV}_1"
+
+
+def test_the_curve_begins_where_pretraining_ends(pretrained: Path) -> None:
+    with np.load(pretrained / "evaluations.npz") as found:
+        assert found["timesteps"].tolist() == [0, 10, 20, 30]
+        assert found["phase"].tolist() == [0, 0, 0, 1]
+
+
+def test_pretraining_comes_on_top_of_the_offline_steps(pretrained: Path) -> None:
+    status = json.loads((pretrained / "status.json").read_text())
+    assert [status[name] for name in ("pretrain_step", "offline_step", "online_step")] == [7, 20, 10]
+    assert load(pretrained / f"{ENV}.zip").num_timesteps == 37
+
+
+def test_the_number_of_steps_is_recorded(pretrained: Path) -> None:
+    config = config_of(pretrained)
+    assert (config["pretrain_steps"], config["offline_steps"]) == (7, 20)
+    assert config["settings"]["pretraining_steps"] == 7
+
+
+def test_the_result_counts_steps_as_the_curve_does(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, result, errors = train(capsys, [*arguments(data, tmp_path, steps=10), "--pretrain-steps", "3"])
+    assert (code, result["steps"]) == (0, 10)
+    assert "pretraining 3/3" in errors
+    assert "offline 10/10" in errors
+
+
+def test_pretraining_can_precede_an_online_phase_alone(data: Path, tmp_path: Path) -> None:
+    assert main([*arguments(data, tmp_path, steps=0), "--pretrain-steps", "3", "--online-steps", "10"]) == 0
+    with np.load(tmp_path / "qam" / f"{ENV}_1" / "evaluations.npz") as found:
+        assert found["timesteps"].tolist() == [0, 10]
+        assert found["phase"].tolist() == [0, 1]
+
+
+# -- --pretrained-actor -----------------------------------------------------------------------------------------------
+
+
+def test_a_run_can_begin_with_the_clone_of_another(data: Path, tmp_path: Path, clone: Path) -> None:
+    assert main([*arguments(data, tmp_path, steps=1), "--pretrained-actor", str(clone), "--seeds", "4", "5"]) == 0
+    final = clone / f"{ENV}.zip"
+    recorded = {"path": str(final), "updates": 20, "fingerprint": file_sha256(final)}
+    for number in (1, 2):
+        folder = tmp_path / "qam" / f"{ENV}_{number}"
+        assert config_of(folder)["pretrained_actor"] == recorded
+        # the moving average follows the weights from before the step, which are the clone's
+        for got, expected in zip(
+            flow_of(folder / f"{ENV}.zip", "behaviour_target"), flow_of(final, "behaviour"), strict=True
+        ):
+            torch.testing.assert_close(got, expected, rtol=0, atol=1e-7)
+
+
+def test_a_run_resumes_with_the_same_flow_only(
+    data: Path, tmp_path: Path, clone: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*arguments(data, tmp_path, steps=10), "--resume", "--pretrained-actor"]
+    assert main([*words, str(clone / f"{ENV}.zip")]) == 0
+    assert main([*words, str(clone)]) == 0  # the same file
+    assert "is a finished run of these settings" in capsys.readouterr().err
+    assert main([*words, str(clone / "best_model.zip")]) == 0
+    assert "is a finished run of these settings" not in capsys.readouterr().err
+
+
+REFUSED: list[tuple[list[str], str]] = [
+    (["--pretrained-actor", "CLONE", "--pretrain-steps", "3"], "got 3 steps of it too; set --pretrain-steps to 0"),
+    (["--pretrained-actor", "CLONE", "-i", "x.zip"], "`--pretrained-actor` and `--trained-agent` both say"),
+    (["--pretrained-actor", "CLONE/none"], "expected a saved model (.zip) or the folder of a run that has saved one"),
+    (["--pretrained-actor", "CLONE/config.yml"], "which cannot be read as one: File is not a zip file"),
+    (["--pretrained-actor", "CLONE", "-params", "net_arch=[16,8]"], "expected layer widths [7, 16, 8, 4], got [7, 16"),
+    (["--pretrained-actor", "CLONE", "--algo", "rebrac"], "ReBRAC has no behaviour flow to pretrain"),
+    (["--pretrained-actor", "CLONE", "--algo", "sac", "--offline-steps", "0"], "`sac` has no behaviour flow to start"),
+    (["--pretrain-steps", "3", "--algo", "rebrac"], "ReBRAC has no behaviour flow to pretrain"),
+    (["--pretrain-steps", "3", "--algo", "sac", "--offline-steps", "0"], "`sac` trains online only, got `pretrain_st"),
+    (["--pretrain-steps", "-1"], "`pretrain_steps` must be an int >= 0, got -1"),
+    (["-params", "pretraining_steps=3"], "unknown setting of qam `pretraining_steps`; closest: pretrain_steps"),
+    (["--profile", "trqam", "--pretrained-actor", "CLONE"], "got 300000 steps of it too"),
+    (["--env", "Pendulum-v1", "--offline-steps", "0", "--online-steps", "5", "--pretrain-steps", "3"], "no dataset to"),
+    (["--pretrain-steps", "3", "--offline-steps", "0"], "`offline_steps` and `online_steps` are both 0"),
+    (
+        ["--pretrain-steps", "3", "--offline-steps", "0", "--online-steps", "5", "--offline-data", "none"],
+        "`offline_data` is none, but `pretrain_steps` = 3 need data",
+    ),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), REFUSED, ids=[" ".join(words) for words, _ in REFUSED])
+def test_what_does_not_go_together_is_refused_before_any_work(
+    data: Path, tmp_path: Path, clone: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    base = arguments(data, tmp_path)
+    if "sac" in words:
+        base = base[: base.index("-params")]
+    assert main([*base, *(word.replace("CLONE", str(clone)) for word in words)]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.rglob("config.yml"))
