@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from agents.common.adjoint import (
+    CarriedRollout,
     adjoint_matching_loss,
     adjoint_statistics,
     lean_adjoint,
-    memoryless_rollout,
     memoryless_sigmas,
     step_times,
     terminal_adjoint,
@@ -20,7 +20,6 @@ from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Los
 from agents.common.batch import Batch
 from agents.common.critic import q_statistics, td_loss, td_target
 from agents.common.flow import flow_matching_loss, integrate_flow
-from agents.common.networks import Velocity
 from agents.common.noise import Draw, Noise, normal, uniform
 from agents.common.policy import FlowPolicy, Networks, NetworkSpec, critic, velocity_field
 from agents.common.validation import boolean, number
@@ -99,19 +98,22 @@ class QAM(FlowQLearning):
 
     def sample_flow(self, observations: Tensor, x_0: Tensor, nets: Networks) -> Tensor:
         """Return the end of the policy's flow, clipped to the action box."""
-        behaviour = nets.behaviour.at(observations)
-        velocity = behaviour if self.inverse_temperature == 0 else self._policy(nets, observations, behaviour)
+        velocity = (nets.behaviour if self.inverse_temperature == 0 else nets.fine_tuned).at(observations)
+        if self.residual and self.inverse_temperature > 0:
+            change, behaviour = velocity, nets.behaviour.at(observations)
+            velocity = lambda x, t: change(x, t) + behaviour(x, t)  # noqa: E731
         return integrate_flow(velocity, x_0, self.flow_steps).clamp(-1, 1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target, the rollout's states, their adjoints and the prior's velocities there."""
-        next_actions = self.next_actions(batch, noise, nets)
+        s, x_0, eps = batch.observations, noise["am_x0"], noise["am_eps"]
+        prior = self._prior(nets).at(s)
+        rollout = CarriedRollout(nets.fine_tuned, s, prior, x_0, eps, self.residual)
+        next_actions = self.next_actions(batch, noise, nets.using(fine_tuned=rollout))
         next_q = nets.critic_target(batch.next_observations, next_actions)
-        prior = self._prior(nets).at(batch.observations)
-        policy = self._policy(nets, batch.observations, prior)
-        states = memoryless_rollout(policy, prior, noise["am_x0"], noise["am_eps"])
+        states = rollout.finish()
         end_adjoint = self.inverse_temperature * terminal_adjoint(
-            lambda actions: self._guide(nets)(batch.observations, actions).mean(1), states[:, -1], self.clip_adjoint
+            lambda actions: self._guide(nets)(s, actions).mean(1), states[:, -1], self.clip_adjoint
         )
         states = states[:, :-1]
         info |= adjoint_statistics(end_adjoint)
@@ -137,10 +139,6 @@ class QAM(FlowQLearning):
             ),
             "am": adjoint_matching_loss(fine_tuned, prior, targets["adjoints"], sigmas),
         }
-
-    def _policy(self, nets: Networks, observations: Tensor, behaviour: Velocity) -> Velocity:
-        velocity: Velocity = nets.fine_tuned.at(observations)
-        return (lambda x, t: velocity(x, t) + behaviour(x, t)) if self.residual else velocity
 
     def _prior(self, nets: Networks) -> Any:
         return nets.behaviour_target if self.target_behaviour else nets.frozen.behaviour

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from agents.common.critic import action_gradient
-from agents.common.networks import Velocity, VelocityAt
+from agents.common.networks import Time, Velocity, VelocityAt, VelocityField
 
 
 def memoryless_sigma(step: int, flow_steps: int) -> float:
@@ -53,10 +53,23 @@ def step_times(flow_steps: int, like: Tensor) -> Tensor:
     return torch.arange(flow_steps, dtype=like.dtype, device=like.device).view(-1, 1, 1) / flow_steps
 
 
+def memoryless_step(x: Tensor, velocity: Tensor, noise: Tensor, step: int, flow_steps: int) -> Tensor:
+    r"""Return :math:`x_{i+1} = x_i + h(2 v(x_i, t_i) - x_i/(t_i + h)) + \sqrt{h}\,\sigma_i\epsilon_i`.
+
+    :param x: x_i, (S, B, D).
+    :param velocity: v(x_i, t_i), (S, B, D).
+    :param noise: standard normal, (S, B, D).
+    :param step: i in 0..K-2.
+    :param flow_steps: K.
+    :return: x_{i+1}, (S, B, D).
+    """
+    h = 1.0 / flow_steps
+    drift = 2 * velocity - x / (step * h + h)
+    return x + h * drift + math.sqrt(h) * memoryless_sigma(step, flow_steps) * noise
+
+
 def memoryless_rollout(fine_tuned: Velocity, base: Velocity, x_0: Tensor, noise: Tensor) -> Tensor:
     r"""Simulate the fine-tuned flow's memoryless SDE; the last step follows the base flow without noise.
-
-    :math:`x_{i+1} = x_i + h(2 v_f(x_i, t_i) - x_i/(t_i + h)) + \sqrt{h}\,\sigma_i\epsilon_i` for i < K-1.
 
     :param fine_tuned: v_f.
     :param base: v_beta.
@@ -68,12 +81,77 @@ def memoryless_rollout(fine_tuned: Velocity, base: Velocity, x_0: Tensor, noise:
     h = 1.0 / flow_steps
     states = [x_0]
     for i in range(flow_steps - 1):
-        x, t = states[-1], i * h
-        drift = 2 * fine_tuned(x, t) - x / (t + h)
-        states.append(x + h * drift + math.sqrt(h) * memoryless_sigma(i, flow_steps) * noise[:, i])
+        states.append(memoryless_step(states[-1], fine_tuned(states[-1], i * h), noise[:, i], i, flow_steps))
     last = states[-1]
     states.append(last + h * base(last, (flow_steps - 1) * h))
     return torch.stack(states, dim=1)
+
+
+class CarriedRollout:
+    """A memoryless rollout whose steps are taken along with another chain of the same network, as further rows.
+
+    It stands for the network while actions are sampled: who asks it for the velocities of a flow, t_0, t_1, ..., gets
+    them, and the rollout moves on by a step each time. Two chains then cost as many products as one. What nobody
+    carried is simulated in the end.
+
+    :param network: gives v_f.
+    :param observations: of the rollout, (S, B, O).
+    :param base: v_beta there.
+    :param x_0: standard normal start, (S, B, D).
+    :param noise: standard normal step noise, (S, K, B, D); the last step's is not used.
+    :param residual: whether the network is what v_f adds to v_beta.
+    """
+
+    def __init__(
+        self,
+        network: VelocityField,
+        observations: Tensor,
+        base: Velocity,
+        x_0: Tensor,
+        noise: Tensor,
+        residual: bool = False,
+    ) -> None:
+        self.network, self.observations, self.base = network, observations, base
+        self.noise, self.flow_steps, self.residual = noise, noise.shape[1], residual
+        self._states = [x_0]
+
+    def at(self, observations: Tensor) -> Velocity:
+        """Fix the observations of the chain that carries the rollout.
+
+        :param observations: (S, N, O).
+        :return: function (x, t) -> velocity at these observations.
+        """
+        rows = observations.shape[1]
+        together = self.network.at(torch.cat([observations, self.observations], 1))
+
+        def velocity(x: Tensor, t: Time) -> Tensor:
+            step = len(self._states) - 1
+            if step >= self.flow_steps - 1 or t != step * (1.0 / self.flow_steps):
+                return self.network.at(observations)(x, t)
+            both = together(torch.cat([x, self._states[-1]], 1), t)
+            self._advance(both[:, rows:])
+            return both[:, :rows]
+
+        return velocity
+
+    def finish(self) -> Tensor:
+        """Take the steps that are left.
+
+        :return: states x_0..x_K, (S, K+1, B, D).
+        """
+        h = 1.0 / self.flow_steps
+        if len(self._states) < self.flow_steps:
+            own = self.network.at(self.observations)
+            while len(self._states) < self.flow_steps:
+                self._advance(own(self._states[-1], (len(self._states) - 1) * h))
+        last = self._states[-1]
+        return torch.stack([*self._states, last + h * self.base(last, (self.flow_steps - 1) * h)], dim=1)
+
+    def _advance(self, output: Tensor) -> None:
+        """Take one step with the network's output at the newest state."""
+        x, i = self._states[-1], len(self._states) - 1
+        velocity = output + self.base(x, i * (1.0 / self.flow_steps)) if self.residual else output
+        self._states.append(memoryless_step(x, velocity, self.noise[:, i], i, self.flow_steps))
 
 
 def terminal_adjoint(value: Callable[[Tensor], Tensor], x: Tensor, clip: bool = True) -> Tensor:

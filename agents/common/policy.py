@@ -190,10 +190,10 @@ class Networks(nn.ModuleDict):
         """The same networks with constant weights: gradient goes through their inputs only."""
         return _Frozen(self)
 
-    def using(self, **substitutes: str) -> Any:
+    def using(self, **substitutes: Any) -> Any:
         """Return the same networks with some names standing for others, e.g. ``actor="actor_target"``.
 
-        :param substitutes: name -> name of the network that it stands for.
+        :param substitutes: name -> name of the network that it stands for, or what is used in the network's place.
         :return: a view with the networks as attributes.
         """
         return _Renamed(self, substitutes)
@@ -209,11 +209,12 @@ class Networks(nn.ModuleDict):
 class _Renamed:
     """View of networks in which some names stand for others."""
 
-    def __init__(self, nets: Networks, substitutes: Mapping[str, str]) -> None:
+    def __init__(self, nets: Networks, substitutes: Mapping[str, Any]) -> None:
         self._nets, self._substitutes = nets, substitutes
 
-    def __getattr__(self, name: str) -> nn.Module:
-        return self._nets[self._substitutes.get(name, name)]
+    def __getattr__(self, name: str) -> Any:
+        found = self._substitutes.get(name, name)
+        return self._nets[found] if isinstance(found, str) else found
 
 
 class _Frozen:

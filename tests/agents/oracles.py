@@ -190,7 +190,11 @@ class Quadratic(nn.Module):
 
 def networks(**nets: Any) -> Any:
     """Return networks in closed form as an algorithm sees them: ``nets.critic``, ``nets.frozen.critic``."""
-    return SimpleNamespace(**nets, frozen=SimpleNamespace(**nets))
+
+    def using(**substitutes: Any) -> Any:
+        return networks(**{**nets, **substitutes})
+
+    return SimpleNamespace(**nets, frozen=SimpleNamespace(**nets), using=using)
 
 
 def rows_of(actions: Tensor) -> Batch:
