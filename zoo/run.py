@@ -237,6 +237,7 @@ def _read_run(folder: Path) -> tuple[dict[str, Any], pd.DataFrame | None]:
     row: dict[str, Any] = {"run": str(folder), "state": "unknown"}
     try:
         row |= _read_status(folder)
+        reason = row.pop("reason")
         row |= _read_config(folder, row)
         unfinished = row["state"] != "done"
         if unfinished and not (folder / "evaluations.npz").exists():
@@ -251,7 +252,7 @@ def _read_run(folder: Path) -> tuple[dict[str, Any], pd.DataFrame | None]:
         row["problem"] = (
             f"{row['state']}: at offline step {row['offline_step']:,} of {show(row['offline_steps'])}"
             f" and online step {row['online_step']:,} of {show(row['online_steps'])}"
-        )
+        ) + (f"; {reason}" if reason else "")
     return row, table
 
 
@@ -275,6 +276,7 @@ def _read_status(folder: Path) -> dict[str, Any]:
         "offline_step": int(status.get("offline_step") or 0),
         "online_step": int(status.get("online_step") or 0),
         "updated": updated,
+        "reason": " ".join(str(status.get("reason") or "").split()),
     }
 
 

@@ -8,32 +8,20 @@ from __future__ import annotations
 
 import atexit
 import functools
-import multiprocessing
-import multiprocessing.connection
 import os
-import signal
-import threading
-import traceback
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.vector.utils import CloudpickleWrapper
 
-from zoo.cli import UsageError
 from zoo.envs.make import make_env
-
-CLOSE_SECONDS = 2.0  # a worker in the middle of a chunk gets this long to end by itself
+from zoo.processes import ServingProcess
 
 Spaces = tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]
-
-
-class WorkerError(RuntimeError):
-    """An environment process failed; the message says how."""
 
 
 class Ending(NamedTuple):
@@ -136,7 +124,7 @@ class EnvPool:
         counts = [len(range(worker, n_envs, n_workers)) for worker in range(n_workers)]
         builders = [functools.partial(EnvGroup, spec, env_kwargs, count) for count in counts]
         self._workers: list[_Worker] = (
-            [_InProcess(builders[0])] if n_envs == 1 else [_Process(build, spec) for build in builders]
+            [_InProcess(builders[0])] if n_envs == 1 else [_in_process_of_its_own(build, spec) for build in builders]
         )
         self._spaces: Spaces | None = None
         # Before multiprocessing's own exit handler, which asks in the way that workers ignore, and then waits.
@@ -162,7 +150,7 @@ class EnvPool:
         :param chunks: their actions, shape (len(numbers), H, A).
         :param seeds: reset seeds of episodes that may be begun; those not listed in ``started`` were not.
         :return: what happened.
-        :raises WorkerError: if an environment raised or a process died.
+        :raises zoo.processes.WorkerError: if an environment raised or a process died.
         """
         _ = self.spaces
         n_workers = len(self._workers)
@@ -215,6 +203,13 @@ class _Worker(Protocol):
     def close(self) -> None: ...
 
 
+def _in_process_of_its_own(build: functools.partial[EnvGroup], spec: EnvSpec) -> ServingProcess:
+    """Start a process that plays a group."""
+    simulator = [spec.entry_point.partition(":")[0]] if isinstance(spec.entry_point, str) else []
+    preload = ["zoo.envs.preload", *simulator]
+    return ServingProcess(build, "advance", what="environment", name=spec.id, preload=preload)
+
+
 class _InProcess:
     """Plays the group here."""
 
@@ -236,105 +231,6 @@ class _InProcess:
     def close(self) -> None:
         """Close the environments."""
         self._group.close()
-
-
-class _Process:
-    """Plays the group in a process of its own."""
-
-    def __init__(self, build: functools.partial[EnvGroup], spec: EnvSpec) -> None:
-        context = _context(spec)
-        self._name = spec.id
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, CloudpickleWrapper(build)), daemon=True)  # type: ignore[attr-defined, type-var]
-        self._process.start()
-        theirs.close()
-
-    def send(self, *arguments: Any) -> None:
-        """Ask for an advance."""
-        try:
-            self._connection.send(arguments)
-        except OSError as error:
-            raise self._explain_death() from error
-
-    def receive(self) -> Any:
-        """Return the next answer, or raise what the process raised."""
-        try:
-            kind, answer = self._connection.recv()
-        except (EOFError, OSError) as error:
-            raise self._explain_death() from error
-        if kind == "refused":
-            raise UsageError(answer)
-        if kind == "failed":
-            raise WorkerError(f"an environment of `{self._name}` failed in its process:\n{answer}")
-        return answer
-
-    def hang_up(self) -> None:
-        """Tell the process to end."""
-        self._connection.close()
-
-    def close(self) -> None:
-        """Wait for the end, and enforce it."""
-        self._process.join(CLOSE_SECONDS)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
-        self._process.close()
-
-    def _explain_death(self) -> WorkerError:
-        """Return the exception for a process that is gone."""
-        self._process.join(CLOSE_SECONDS)
-        code = self._process.exitcode
-        how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
-        return WorkerError(
-            f"an environment process of `{self._name}` {how} while it was needed; "
-            "if memory ran out, use fewer environments"
-        )
-
-
-def _serve(connection: multiprocessing.connection.Connection, build: CloudpickleWrapper) -> None:
-    """Run a worker process: build the group, then answer until the other side hangs up."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    kind, group = _attempt(build)
-    answer = (kind, group.spaces if kind == "done" else group)
-    while True:
-        try:
-            connection.send(answer)
-            arguments = connection.recv()
-        except (EOFError, OSError):
-            break
-        answer = _attempt(group.advance, *arguments)
-    if kind == "done":
-        group.close()
-
-
-def _attempt(function: Callable[..., Any], *arguments: Any) -> tuple[str, Any]:
-    """Return ("done", result), or why there is none, in words that survive the pipe."""
-    try:
-        return "done", function(*arguments)
-    except UsageError as error:
-        return "refused", str(error)
-    except Exception:
-        return "failed", traceback.format_exc()
-
-
-def _end_with_parent() -> None:
-    """End this process, also in the middle of a chunk, when the one that started it is gone, however it ended."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    multiprocessing.connection.wait([parent.sentinel])
-    os._exit(1)
-
-
-def _context(spec: EnvSpec) -> multiprocessing.context.BaseContext:
-    """Return how processes start: forked from a server that has the imports, never from this process's threads."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    simulator = [spec.entry_point.partition(":")[0]] if isinstance(spec.entry_point, str) else []
-    context.set_forkserver_preload(["zoo.envs.preload", *simulator])
-    return context
 
 
 def _available_cores() -> int:

@@ -17,8 +17,8 @@ import torch
 from tests.zoo.envs import toys  # registers the toys
 from zoo.cli import UsageError
 from zoo.envs.make import make_env
-from zoo.envs.pool import WorkerError
 from zoo.evaluation.evaluate import NOISE_PLANS, EpisodeResults, Evaluator
+from zoo.processes import WorkerError
 
 TOY = "Toy-v0"
 POINTMAZE = "pointmaze-medium-singletask-task1-v0"

@@ -1,0 +1,98 @@
+"""The stacked seeds of a run: a folder and a status each, and what happens to one that diverges."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from stable_baselines3.common.callbacks import BaseCallback
+
+from agents.common.replicas import Diverged
+from zoo.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from agents.common.base import FlowQLearning
+
+
+class Replicas:
+    """Who trains where, and who has failed.
+
+    A replica that diverges goes on in the stack, where it touches nobody and nobody listens to it: its run has ended
+    with the state ``failed``, its evaluations stay, and there will be no further ones and no final model.
+
+    :param folders: one run folder per replica; the first holds the checkpoint of all.
+    :param seeds: the replicas' seeds.
+    """
+
+    def __init__(self, folders: Sequence[RunFolder], seeds: Sequence[int]) -> None:
+        self.folders, self.seeds = list(folders), list(seeds)
+        self.failed: dict[int, dict[str, Any]] = {}  # replica -> reason and step
+        self._checked: tuple[int, int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.folders)
+
+    @property
+    def active(self) -> list[int]:
+        """Which replicas have not failed."""
+        return [replica for replica in range(len(self)) if replica not in self.failed]
+
+    def check(self, model: FlowQLearning) -> None:
+        """Look for replicas that have diverged, once a step; waits for the device.
+
+        :param model: the model in training.
+        :raises Diverged: if no replica is left.
+        """
+        progress = model.num_timesteps, model._n_updates
+        if progress != self._checked:
+            self._checked = progress
+            self.fail(model, model.find_divergence())
+
+    def fail(self, model: FlowQLearning, reasons: Mapping[int, str]) -> None:
+        """End the runs of replicas, as far as they have not ended.
+
+        :param model: the model in training.
+        :param reasons: replica -> why.
+        :raises Diverged: if no replica is left.
+        """
+        step = model.num_timesteps
+        for replica in set(reasons) - set(self.failed):
+            reason = f"training diverged: {reasons[replica]} at step {step}"
+            self._write(replica, model, "failed", reason=reason, step=step)
+            self.failed[replica] = {"reason": reason, "step": step}
+            print(f"seed {self.seeds[replica]} failed: {reason}", file=sys.stderr, flush=True)
+        if not self.active:
+            told = "; ".join(f"seed {self.seeds[k]}: {failure['reason']}" for k, failure in self.failed.items())
+            raise Diverged(f"nothing is left to train ({told}); a smaller `learning_rate` may help")
+
+    def write_status(self, model: FlowQLearning, state: str, **more: object) -> None:
+        """Write the status of every run that has not failed.
+
+        :param model: the model in training.
+        :param state: the runs' state.
+        :param more: further entries.
+        """
+        for replica in self.active:
+            self._write(replica, model, state, **more)
+
+    def _write(self, replica: int, model: FlowQLearning, state: str, **more: object) -> None:
+        online = model.num_timesteps - model.offline_steps
+        self.folders[replica].write_status(state, self.seeds[replica], model.offline_steps, online, **more)
+
+
+class DivergenceCallback(BaseCallback):
+    """Looks for diverged replicas every few steps, where the log waits for the device anyway.
+
+    :param replicas: whose failures are noted.
+    :param frequency: steps between looks.
+    """
+
+    def __init__(self, replicas: Replicas, frequency: int) -> None:
+        super().__init__()
+        self.replicas, self.frequency = replicas, frequency
+
+    def _on_step(self) -> bool:
+        if self.model.num_timesteps % self.frequency == 0:
+            self.replicas.check(self.model)  # type: ignore[arg-type]
+        return True
