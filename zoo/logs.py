@@ -75,7 +75,7 @@ class ReplicaLogger(Logger):
         :param step: the training step that it belongs to.
         :param excluded: name -> formats that leave the value out.
         """
-        left_out = {name: ("",) for name in values} | dict(excluded or {})
+        left_out = {name: (excluded or {}).get(name, ("",)) for name in values}
         for replica in self._replicas.active:
             own = {
                 name: float(value.values[replica]) if isinstance(value, PerReplica) else value

@@ -47,18 +47,19 @@ class Replicas:
         progress = model.num_timesteps, model._n_updates
         if progress != self._checked:
             self._checked = progress
-            self.fail(model, model.find_divergence())
+            found = model.find_divergence()
+            self.fail(model, {replica: f"{what} at step {progress[0]}" for replica, what in found.items()})
 
     def fail(self, model: FlowQLearning, reasons: Mapping[int, str]) -> None:
         """End the runs of replicas, as far as they have not ended.
 
         :param model: the model in training.
-        :param reasons: replica -> why.
+        :param reasons: replica -> what was found, and at which step.
         :raises Diverged: if no replica is left.
         """
         step = model.num_timesteps
-        for replica in set(reasons) - set(self.failed):
-            reason = f"training diverged: {reasons[replica]} at step {step}"
+        for replica in sorted(set(reasons) - set(self.failed)):
+            reason = f"training diverged: {reasons[replica]}"
             self._write(replica, model, "failed", reason=reason, step=step)
             self.failed[replica] = {"reason": reason, "step": step}
             print(f"seed {self.seeds[replica]} failed: {reason}", file=sys.stderr, flush=True)
@@ -91,8 +92,13 @@ class DivergenceCallback(BaseCallback):
     def __init__(self, replicas: Replicas, frequency: int) -> None:
         super().__init__()
         self.replicas, self.frequency = replicas, frequency
+        self._last_step = 0
+
+    def _on_training_start(self) -> None:
+        self._last_step = self.model.num_timesteps
 
     def _on_step(self) -> bool:
-        if self.model.num_timesteps % self.frequency == 0:
+        before, self._last_step = self._last_step, self.model.num_timesteps
+        if self._last_step // self.frequency > before // self.frequency:
             self.replicas.check(self.model)  # type: ignore[arg-type]
         return True

@@ -409,15 +409,45 @@ def test_plans_of_the_wrong_shape_are_refused(here: Evaluator) -> None:
         here.evaluate(Wrong())
 
 
-def test_plans_that_are_not_finite_are_refused_and_name_the_replica(here: Evaluator) -> None:
-    class Diverged(ElementwisePolicy):
-        def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
-            actions = super().plan(observations, noise)
-            actions[1] = np.nan
-            return actions
+class Diverging(ElementwisePolicy):
+    """Plans NaN for some replicas from the third plan on."""
 
-    with pytest.raises(ValueError, match=r"must be finite, got NaN or infinity from replicas \[1\]"):
-        here.evaluate(Diverged(num_replicas=2))
+    def __init__(self, num_replicas: int, lost: list[int]) -> None:
+        super().__init__(num_replicas)
+        self.lost = lost
+
+    def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
+        actions = super().plan(observations, noise)
+        if len(self.batches) > 2:
+            actions[self.lost, :, 1] = np.nan
+        return actions
+
+
+@pytest.mark.parametrize("evaluator", ["here", "elsewhere"])
+def test_a_replica_that_plans_nan_is_out_and_the_others_play_as_without_it(
+    evaluator: str, request: pytest.FixtureRequest
+) -> None:
+    chosen: Evaluator = request.getfixturevalue(evaluator)
+    expected = chosen.evaluate(ElementwisePolicy(num_replicas=3))
+    found = chosen.evaluate(Diverging(3, lost=[1]))
+    assert found.played.tolist() == [True, False, True]
+    for name in ("returns", "lengths", "successes"):
+        np.testing.assert_array_equal(getattr(found, name)[[0, 2]], getattr(expected, name)[[0, 2]])
+        assert not getattr(found, name)[1].any()
+
+
+def test_an_evaluation_ends_at_once_when_nobody_is_left(here: Evaluator) -> None:
+    policy = Diverging(1, lost=[0])
+    assert not here.evaluate(policy).played.any()
+    assert len(policy.batches) == 3
+    assert here.evaluate(ElementwisePolicy()).played.all()
+
+
+def test_only_active_replicas_play_and_as_they_would_among_all(elsewhere: Evaluator) -> None:
+    expected = elsewhere.evaluate(ElementwisePolicy(num_replicas=3))
+    found = elsewhere.evaluate(ElementwisePolicy(num_replicas=3), active=[2, 0])
+    assert found.played.tolist() == [True, False, True]
+    np.testing.assert_array_equal(found.returns[[0, 2]], expected.returns[[0, 2]])
 
 
 def test_replicas_must_have_a_number_each(here: Evaluator) -> None:
