@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import pickle
 import sys
 import warnings
@@ -36,6 +35,7 @@ from zoo.config import Config
 from zoo.datasets.load import Dataset, load_dataset
 from zoo.datasets.shards import ShardedDataset
 from zoo.envs.make import make_env
+from zoo.envs.pool import count_environments
 from zoo.envs.snapshot import ResumableEnv
 from zoo.evaluation.background import BackgroundEvaluator
 from zoo.evaluation.curve import plot_learning_curve
@@ -180,10 +180,10 @@ def make_evaluator(
     :param config: gives the number of episodes.
     :param env_id: Gymnasium id.
     :param env_kwargs: passed to the environments.
-    :param args: number of environments (None takes two per processor core), seed, mode and device.
+    :param args: number of environments, seed, mode and device.
     :return: the evaluator: beside training on CUDA, where it leaves the training's CPU core alone, else in its place.
     """
-    count = args.n_eval_envs or min(2 * len(os.sched_getaffinity(0)), config.run.eval_episodes)
+    count = args.n_eval_envs or count_environments(env_id, env_kwargs, config.run.eval_episodes)
     beside = available_device(args.device).type == "cuda" if args.eval_mode == "auto" else args.eval_mode == "async"
     kind = BackgroundEvaluator if beside else Evaluator
     return kind(env_id, episodes=config.run.eval_episodes, n_envs=count, seed=args.eval_seed, env_kwargs=env_kwargs)

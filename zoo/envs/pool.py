@@ -18,8 +18,10 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
-from zoo.envs.make import make_env
+from zoo.envs.make import find_spec, make_env
 from zoo.processes import ServingProcess
+
+MOST_MAZES = 64
 
 Spaces = tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]
 
@@ -159,7 +161,7 @@ class EnvPool:
             rows[number % n_workers].append(row)
         offers: list[list[int]] = [[] for _ in self._workers]
         playing = set(numbers)
-        openings = sorted(range(self.n_envs), key=playing.__contains__)  # idle environments come first
+        openings = sorted(range(self.n_envs), key=playing.__contains__) if seeds else ()  # idle ones come first
         for position, number in zip(range(len(seeds)), openings, strict=False):
             offers[number % n_workers].append(position)
         busy = [worker for worker in range(n_workers) if rows[worker] or offers[worker]]
@@ -231,6 +233,22 @@ class _InProcess:
     def close(self) -> None:
         """Close the environments."""
         self._group.close()
+
+
+def count_environments(env_id: str | EnvSpec, env_kwargs: dict[str, Any], episodes: int) -> int:
+    """Return how many environments play some episodes well.
+
+    A message and a plan cost about as much as several steps of a maze. Mazes are cheap to build, so there are enough of
+    them to share these costs; a manipulation scene takes seconds and 170 MB, and two for a core keep it busy.
+
+    :param env_id: Gymnasium id or spec.
+    :param env_kwargs: its constructor arguments.
+    :param episodes: how many episodes there are.
+    :return: how many environments, at most one an episode.
+    """
+    entry_point = find_spec(env_id, **env_kwargs).entry_point
+    maze = isinstance(entry_point, str) and entry_point.startswith("ogbench.locomaze")
+    return min(MOST_MAZES if maze else 2 * _available_cores(), episodes)
 
 
 def _available_cores() -> int:

@@ -234,9 +234,13 @@ class _NoiseStock:
             words = np.random.SeedSequence(seed, spawn_key=(name, episode)).generate_state(1, np.uint64)
             self._generators[replica, episode] = torch.Generator().manual_seed(int(words[0]))
         drawn = [[self._draw(NOISE_PLANS, generator) for generator in row] for row in self._generators]
-        self._stock = {  # each (S, episodes, NOISE_PLANS, ...)
+        stacked = {
             key: torch.stack([torch.stack([noise[key] for noise in row]) for row in drawn]) for key in drawn[0][0]
         }
+        self._offered = {key: noise[:, :, 0].clone() for key, noise in stacked.items()}  # (S, episodes, ...)
+        # views, since NumPy picks rows several times faster than PyTorch does
+        self._stock = {key: noise.numpy() for key, noise in stacked.items()}  # (S, episodes, NOISE_PLANS, ...)
+        self._next = {key: noise.numpy() for key, noise in self._offered.items()}
         self._used = np.zeros((len(names), episodes), np.int64)
 
     def take(self, rows: tuple[np.ndarray, ...]) -> dict[str, torch.Tensor]:
@@ -245,15 +249,15 @@ class _NoiseStock:
         :param rows: replica and episode of each plan, two arrays of the same length.
         :return: name to noise, each (S, episodes, ...).
         """
-        for replica, episode in zip(*rows, strict=True):
-            if self._used[replica, episode] == NOISE_PLANS:
-                for key, noise in self._draw(NOISE_PLANS, self._generators[replica, episode]).items():
-                    self._stock[key][replica, episode] = noise
-                self._used[replica, episode] = 0
-        replicas, episodes = np.indices(self._used.shape)
-        plans = np.minimum(self._used, NOISE_PLANS - 1)
+        spent = self._used[rows] == NOISE_PLANS
+        for replica, episode in zip(rows[0][spent], rows[1][spent], strict=True):
+            for key, noise in self._draw(NOISE_PLANS, self._generators[replica, episode]).items():
+                self._stock[key][replica, episode] = noise.numpy()
+            self._used[replica, episode] = 0
+        for key, stock in self._stock.items():
+            self._next[key][rows] = stock[(*rows, self._used[rows])]
         self._used[rows] += 1
-        return {key: stock[replicas, episodes, plans] for key, stock in self._stock.items()}
+        return {key: noise.clone() for key, noise in self._offered.items()}
 
 
 def _plan(

@@ -17,6 +17,7 @@ import torch
 from tests.zoo.envs import toys  # registers the toys
 from zoo.cli import UsageError
 from zoo.envs.make import make_env
+from zoo.envs.pool import count_environments
 from zoo.evaluation.evaluate import NOISE_PLANS, EpisodeResults, Evaluator
 from zoo.processes import WorkerError
 
@@ -240,6 +241,17 @@ def test_there_is_at_most_one_process_per_core(monkeypatch: pytest.MonkeyPatch) 
     with Evaluator(TOY, episodes=7, n_envs=7, seed=0) as evaluator:
         evaluator.evaluate(ElementwisePolicy())
         assert evaluator.n_processes == len(children() - before) == 3
+
+
+@pytest.mark.parametrize(
+    ("env_id", "episodes", "expected"),
+    [(POINTMAZE, 50, 50), (POINTMAZE, 200, 64), ("scene-singletask-task1-v0", 50, 6), (TOY, 50, 6), (TOY, 4, 4)],
+)
+def test_mazes_are_many_and_other_environments_two_per_core(
+    monkeypatch: pytest.MonkeyPatch, env_id: str, episodes: int, expected: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    assert count_environments(env_id, {}, episodes) == expected
 
 
 def test_one_environment_needs_no_process() -> None:
