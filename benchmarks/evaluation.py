@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--env", default="cube-double-singletask-task2-v0", help="Gymnasium id")
-    parser.add_argument("--n-envs", type=int, default=8, help="environments of the evaluation")
+    parser.add_argument("--n-envs", type=int, help="environments of the evaluation; as in training if not given")
     parser.add_argument("--episodes", type=int, default=16, help="episodes of each replica")
     parser.add_argument("--replicas", type=int, default=1, help="stacked replicas of the policy")
     parser.add_argument("--horizon-length", type=int, default=5, help="actions in a plan")
@@ -67,12 +67,14 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """
     import torch
 
+    from zoo.envs.pool import count_environments
     from zoo.evaluation.evaluate import Evaluator
 
+    n_envs = options.n_envs or count_environments(options.env, {}, options.episodes)
     if options.num_threads:
         torch.set_num_threads(options.num_threads)
     began = time.perf_counter()
-    with Evaluator(options.env, episodes=options.episodes, n_envs=options.n_envs, seed=0) as evaluator:
+    with Evaluator(options.env, episodes=options.episodes, n_envs=n_envs, seed=0) as evaluator:
         observation_space, action_space = evaluator.spaces
         start_s = time.perf_counter() - began
         policy = TimedPolicy(make_policy(observation_space.shape[0], action_space, options))
@@ -90,7 +92,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "env": options.env,
         "episodes": options.episodes,
         "replicas": options.replicas,
-        "n_envs": options.n_envs,
+        "n_envs": n_envs,
         "processes": processes,
         "horizon_length": options.horizon_length,
         "policy": options.algo or f"untrained network {options.hidden}",

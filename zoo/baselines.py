@@ -17,12 +17,15 @@ import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
 from agents import registry
 from agents.common.base import available_device
 from agents.common.buffer import Arrays, SequenceReplayBuffer
+from agents.common.policy import FlowPolicy
+from agents.common.replicas import find_divergence
 from agents.common.shards import Shards
 from agents.common.validation import boolean, integer, number, unknown_name_message
 
@@ -55,16 +58,16 @@ class TransitionReplayBuffer(SequenceReplayBuffer):
 
 
 class Planner:
-    """Lets an evaluation play a policy's most likely action, one step at a time.
+    """Lets an evaluation play the most likely action of one of SB3's policies, one step at a time.
 
-    :param model: whose policy.
+    :param policy: the policy.
     """
 
     horizon_length = 1
     num_replicas = 1
 
-    def __init__(self, model: OffPolicyAlgorithm) -> None:
-        self.model = model
+    def __init__(self, policy: BasePolicy) -> None:
+        self.policy = policy
 
     def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
         """Return no noise at all.
@@ -82,8 +85,17 @@ class Planner:
         :param noise: empty.
         :return: (1, N, 1, A).
         """
-        actions, _ = self.model.policy.predict(observations[0], deterministic=True)
+        actions, _ = self.policy.predict(observations[0], deterministic=True)
         return actions[None, :, None]
+
+
+def planner_of(policy: BasePolicy) -> FlowPolicy | Planner:
+    """Return what an evaluation plays.
+
+    :param policy: of this zoo, or of SB3.
+    :return: the policy itself where it plans chunks, else one that plans single steps with it.
+    """
+    return policy if isinstance(policy, FlowPolicy) else Planner(policy)
 
 
 class Baseline(OffPolicyAlgorithm):
@@ -170,10 +182,9 @@ class Baseline(OffPolicyAlgorithm):
         """Return the values of all settings, as they are recorded with a run."""
         return dict(self._recorded)
 
-    @property
-    def planner(self) -> Planner:
-        """What an evaluation plays."""
-        return Planner(self)
+    def find_divergence(self) -> dict[int, str]:
+        """Return {0: what is not finite, in words} if a parameter is NaN or infinite; waits for the device."""
+        return find_divergence({"parameters of policy are": [p.unsqueeze(0) for p in self.policy.parameters()]})
 
     def replica(self, index: int) -> OffPolicyAlgorithm:
         """Return the model itself.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -13,17 +14,22 @@ from typing import TYPE_CHECKING, Any, Self
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from stable_baselines3.common.callbacks import BaseCallback
 
-from agents.common.checkpoint import load_checkpoint, save_checkpoint
+from agents.common.checkpoint import copy_model, load_checkpoint, load_pending, save_checkpoint
+from agents.common.replicas import PerReplica
+from zoo.baselines import planner_of
 from zoo.cli import Interrupted
+from zoo.evaluation.background import BackgroundEvaluator
 from zoo.evaluation.history import OFFLINE, ONLINE, EvaluationHistory
-from zoo.logs import log_position
-from zoo.run_folder import RunFolder, write_atomically
+from zoo.logs import ReplicaLogger
+from zoo.replicas import Replicas, curve_step
+from zoo.run_folder import write_atomically
 
 if TYPE_CHECKING:
     from agents.common.base import FlowQLearning
-    from zoo.evaluation.evaluate import Evaluator
+    from zoo.evaluation.evaluate import EpisodeResults, Evaluator
 
 SECONDS_BETWEEN_LINES = 60.0
+SECONDS_BETWEEN_LOOKS = 0.1
 
 
 class StopSignal:
@@ -54,91 +60,159 @@ class StopSignal:
         print("stopping after this step; once more stops at once", file=sys.stderr, flush=True)
 
 
+@dataclass(frozen=True)
+class PendingEvaluation:
+    """An evaluation that is under way.
+
+    :param model: a copy of the model as it was when the evaluation began.
+    :param phase: 0 offline, 1 online.
+    :param active: the replicas that take part.
+    """
+
+    model: FlowQLearning
+    phase: int
+    active: list[int]
+
+
 class EvaluationCallback(BaseCallback):
     """Evaluates every replica, writes its ``evaluations.npz`` and keeps its best model.
 
+    With a :class:`BackgroundEvaluator`, training goes on meanwhile. At most one evaluation is under way; training waits
+    for it where the next one is due and at the end of a phase.
+
     :param evaluator: plays the episodes.
-    :param folders: one run folder per replica.
-    :param seeds: the replicas' seeds.
+    :param replicas: who is evaluated.
     :param frequency: steps between evaluations.
     """
 
-    def __init__(
-        self, evaluator: Evaluator, folders: Sequence[RunFolder], seeds: Sequence[int], frequency: int
-    ) -> None:
+    def __init__(self, evaluator: Evaluator | BackgroundEvaluator, replicas: Replicas, frequency: int) -> None:
         super().__init__()
-        self.evaluator, self.folders, self.seeds, self.frequency = evaluator, folders, seeds, frequency
-        self.histories = [EvaluationHistory() for _ in folders]
-        self.best = [(-1.0, -float("inf"))] * len(folders)
+        self.evaluator, self.replicas, self.frequency = evaluator, replicas, frequency
+        self.histories = [EvaluationHistory() for _ in replicas.folders]
+        self.best = [(-1.0, -float("inf"))] * len(replicas)
         self.phase = OFFLINE
         self.seconds = 0.0
+        self.pending: PendingEvaluation | None = None
+        self._unfinished: PendingEvaluation | None = None  # at the checkpoint that training goes on from
         self._last_step = -1
+        self._next_look = 0.0
 
     @property
     def step(self) -> int:
         """Position on the curve: steps since the end of pretraining, negative before it."""
-        model: FlowQLearning = self.model  # type: ignore[assignment]
-        return model.num_timesteps - model.pretraining_steps
+        return curve_step(self.model)  # type: ignore[arg-type]
 
     def _on_step(self) -> bool:
         if self.step // self.frequency > max(self._last_step, 0) // self.frequency:
             self.evaluate()
+        elif self.pending is not None and time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + SECONDS_BETWEEN_LOOKS
+            if isinstance(self.evaluator, BackgroundEvaluator) and self.evaluator.is_ready():
+                self.collect()
         return True
 
     def finish_phase(self) -> None:
-        """Evaluate where the phase has ended, unless that was just done."""
+        """Evaluate where the phase has ended, unless that was just done, and wait for the result."""
         if self._last_step != self.step:
             self.evaluate()
+        self.collect()
 
     def evaluate(self) -> None:
-        """Evaluate now."""
+        """Evaluate the model as it is now."""
+        self.collect()
         begin = time.perf_counter()
         model: FlowQLearning = self.model  # type: ignore[assignment]
-        results = self.evaluator.evaluate(model.planner, self.seeds)
+        self.replicas.check(model)
         self._last_step = self.step
-        for replica, (folder, history) in enumerate(zip(self.folders, self.histories, strict=True)):
-            history.append(self.step, self.phase, results, replica)
-            history.save(folder.path / "evaluations.npz")
+        copied = copy_model(model) if isinstance(self.evaluator, BackgroundEvaluator) else model
+        self._begin(PendingEvaluation(copied, self.phase, self.replicas.active))
+        self.seconds += time.perf_counter() - begin
+
+    def collect(self) -> None:
+        """Wait for the evaluation that is under way, if there is one, and write down what it came to."""
+        pending = self.pending
+        if pending is None:
+            return
+        begin = time.perf_counter()
+        assert isinstance(self.evaluator, BackgroundEvaluator)
+        results = self.evaluator.finish()
+        self.pending = None
+        self._write(pending, results)
+        self.seconds += time.perf_counter() - begin
+
+    def _begin(self, evaluation: PendingEvaluation) -> None:
+        """Begin an evaluation in the background, or play it here and now."""
+        policy = evaluation.model.policy
+        if isinstance(self.evaluator, BackgroundEvaluator):
+            self.evaluator.begin(policy, self.replicas.seeds, evaluation.active)
+            self.pending = evaluation
+        else:
+            results = self.evaluator.evaluate(planner_of(policy), self.replicas.seeds, evaluation.active)
+            self._write(evaluation, results)
+
+    def _write(self, evaluation: PendingEvaluation, results: EpisodeResults) -> None:
+        """Write the results of each replica, and its model if that is its best; end the runs of diverged replicas."""
+        model, step = evaluation.model, curve_step(evaluation.model)
+        for replica in evaluation.active:
+            if not results.played[replica]:
+                continue
+            folder, history = self.replicas.folders[replica].path, self.histories[replica]
+            history.append(step, evaluation.phase, results, replica)
+            history.save(folder / "evaluations.npz")
             success = 0.0 if results.successes is None else float(results.successes[replica].mean())
             score = (success, float(results.returns[replica].mean()))
             if score > self.best[replica]:
                 self.best[replica] = score
-                save_model(model.replica(replica), folder.path / "best_model.zip")
-        self._log(results)
-        self.seconds += time.perf_counter() - begin
+                save_model(model.replica(replica), folder / "best_model.zip")
+        lost = [replica for replica in evaluation.active if not results.played[replica]]
+        reason = f"planned actions of the evaluation at step {step} are not finite"
+        self.replicas.fail(self.model, dict.fromkeys(lost, reason))  # type: ignore[arg-type]
+        self._log(step, results)
+
+    def _log(self, step: int, results: EpisodeResults) -> None:
+        row: dict[str, Any] = {"time/total_timesteps": step}
+        if results.successes is not None:
+            row["eval/success_rate"] = PerReplica(results.successes.mean(axis=1))
+        row["eval/mean_reward"] = PerReplica(results.returns.mean(axis=1))
+        row["eval/mean_ep_length"] = PerReplica(results.lengths.mean(axis=1))
+        assert isinstance(self.logger, ReplicaLogger)
+        self.logger.write(row, step, {"time/total_timesteps": ("tensorboard",)})
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint holds of the evaluations; their results are in the run folders."""
-        return {"last_step": self._last_step, "best": list(self.best)}
+        pending = None if self.pending is None else {"phase": self.pending.phase, "active": self.pending.active}
+        return {"last_step": self._last_step, "best": list(self.best), "pending": pending}
 
-    def restore(self, state: Mapping[str, Any] | None) -> None:
-        """Go on from a checkpoint; evaluations made after it are forgotten, and made again.
+    def restore(self, state: Mapping[str, Any] | None, load_pending: Callable[[], FlowQLearning] | None = None) -> None:
+        """Go on from a checkpoint; evaluations that were not finished then are forgotten, and made again.
 
         :param state: what :meth:`state` returned then; None: from the beginning.
+        :param load_pending: returns the copy of the model that was being evaluated then.
         """
+        finished = self._last_step
         if state is not None:
             self._last_step, self.best = state["last_step"], [tuple(score) for score in state["best"]]
-        for replica, folder in enumerate(self.folders):
+            finished = self._last_step - (state["pending"] is not None)
+            if state["pending"] is not None:
+                assert load_pending is not None
+                self._unfinished = PendingEvaluation(load_pending(), **state["pending"])
+        for replica, folder in enumerate(self.replicas.folders):
             path = folder.path / "evaluations.npz"
             history = EvaluationHistory.load(path) if path.exists() else EvaluationHistory()
-            history.discard_after(self._last_step)
+            history.discard_after(finished)
             self.histories[replica] = history
 
-    def success(self) -> float | None:
-        """Return the last evaluation's mean success over replicas, or None."""
-        rates = [history.success_rates() for history in self.histories]
-        if any(rate is None or not len(rate) for rate in rates):
-            return None
-        return float(sum(rate[-1] for rate in rates if rate is not None) / len(rates))
+    def repeat_unfinished(self) -> None:
+        """Begin the evaluation again that was under way at the checkpoint."""
+        if self._unfinished is not None:
+            self._begin(self._unfinished)
+            self._unfinished = None
 
-    def _log(self, results: object) -> None:
-        record = self.logger.record
-        if results.successes is not None:  # type: ignore[attr-defined]
-            record("eval/success_rate", float(results.successes.mean()))  # type: ignore[attr-defined]
-        record("eval/mean_reward", float(results.returns.mean()))  # type: ignore[attr-defined]
-        record("eval/mean_ep_length", float(results.lengths.mean()))  # type: ignore[attr-defined]
-        record("time/total_timesteps", self.model.num_timesteps, exclude="tensorboard")
-        self.logger.dump(self.model.num_timesteps)
+    def success(self) -> float | None:
+        """Return the last evaluation's mean success over the replicas that have not failed, or None."""
+        rates = [self.histories[replica].success_rates() for replica in self.replicas.active]
+        last = [rate[-1] for rate in rates if rate is not None and len(rate)]
+        return float(sum(last) / len(last)) if last and len(last) == len(rates) else None
 
 
 class SaveCallback(BaseCallback):
@@ -147,23 +221,15 @@ class SaveCallback(BaseCallback):
     Both happen between steps, where nothing is half done: after an offline update, and online before the environments
     are stepped (within a step, when SB3 calls the callbacks, the transition is not stored yet).
 
-    :param folders: one run folder per replica; the first holds the checkpoint of all.
-    :param seeds: the replicas' seeds.
+    :param replicas: their runs; the first one's folder holds the checkpoint of all.
     :param frequency: steps between checkpoints.
     :param evaluation: its state is part of a checkpoint.
     :param stop: the request to stop.
     """
 
-    def __init__(
-        self,
-        folders: Sequence[RunFolder],
-        seeds: Sequence[int],
-        frequency: int,
-        evaluation: EvaluationCallback,
-        stop: StopSignal,
-    ) -> None:
+    def __init__(self, replicas: Replicas, frequency: int, evaluation: EvaluationCallback, stop: StopSignal) -> None:
         super().__init__()
-        self.folders, self.seeds, self.frequency = folders, seeds, frequency
+        self.replicas, self.frequency = replicas, frequency
         self.evaluation, self.stop = evaluation, stop
         self._last_step = 0
         self._online = False
@@ -171,7 +237,7 @@ class SaveCallback(BaseCallback):
     @property
     def checkpoints(self) -> Path:
         """Where the run's checkpoints are."""
-        return self.folders[0].path / "checkpoint"
+        return self.replicas.folders[0].path / "checkpoint"
 
     def _on_training_start(self) -> None:
         self._online = False
@@ -200,10 +266,14 @@ class SaveCallback(BaseCallback):
         :param state: the run's state.
         """
         model: FlowQLearning = self.model  # type: ignore[assignment]
+        self.replicas.check(model)
         self._last_step = model.num_timesteps
-        kept = {"evaluation": self.evaluation.state(), "log": log_position(model.logger, model.num_timesteps)}
-        save_checkpoint(model, self.checkpoints, **kept)
-        self.write_status(state)
+        assert isinstance(model.logger, ReplicaLogger)
+        kept = {"evaluation": self.evaluation.state(), "log": model.logger.position(model.num_timesteps)}
+        pending = self.evaluation.pending
+        failed = dict(self.replicas.failed)
+        save_checkpoint(model, self.checkpoints, pending and pending.model, failed=failed, **kept)
+        self.replicas.write_status(model, state)
 
     def restore(self, checkpoint: Path) -> dict[str, Any]:
         """Put the model and the evaluations into the state of a checkpoint.
@@ -214,20 +284,9 @@ class SaveCallback(BaseCallback):
         model: FlowQLearning = self.model  # type: ignore[assignment]
         kept = load_checkpoint(model, checkpoint)
         self._last_step = model.num_timesteps
-        self.evaluation.restore(kept["evaluation"])
+        self.replicas.failed = dict(kept["failed"])
+        self.evaluation.restore(kept["evaluation"], lambda: load_pending(model, checkpoint))
         return dict(kept["log"])
-
-    def write_status(self, state: str, **more: object) -> None:
-        """Write the status of every replica's run.
-
-        :param state: the run's state.
-        :param more: further entries.
-        """
-        model: FlowQLearning = self.model  # type: ignore[assignment]
-        for folder, seed in zip(self.folders, self.seeds, strict=True):
-            pretrained = min(model.offline_steps, model.pretraining_steps)
-            online = model.num_timesteps - model.offline_steps
-            folder.write_status(state, seed, model.offline_steps - pretrained, online, pretrain_step=pretrained, **more)
 
 
 class ProgressCallback(BaseCallback):
@@ -290,7 +349,7 @@ class ProgressCallback(BaseCallback):
         ]
         loss = self.model._last_info.get("total_loss")  # type: ignore[attr-defined]
         if loss is not None:
-            parts.append(f"loss {float(loss.mean()):.3g}")
+            parts.append(f"loss {float(loss[self.evaluation.replicas.active].mean()):.3g}")
         if success is not None:
             parts.append(f"success {success:.2f}")
         return ", ".join(parts)

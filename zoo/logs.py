@@ -1,62 +1,115 @@
-"""The log of a run, and how it goes on after an interruption without a row twice."""
+"""The logs of a run, one for each replica, and how they go on after an interruption without a row twice."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from stable_baselines3.common.logger import CSVOutputFormat, Logger, TensorBoardOutputFormat
 
+from agents.common.replicas import PerReplica
+from zoo.replicas import Replicas
+
 CSV_NAME = "progress.csv"
-BEGINNING: dict[str, Any] = {"step": -1, "lines": 0, "pending": {}, "counts": {}, "excluded": {}}
 
 
-def open_log(folder: Path, tensorboard: Path, position: Mapping[str, Any] | None = None) -> Logger:
-    """Return a logger that writes ``progress.csv`` and TensorBoard events.
+class ReplicaLogger(Logger):
+    """Writes ``progress.csv`` and TensorBoard events for each replica, with its own value where one is known.
 
-    :param folder: of ``progress.csv``.
-    :param tensorboard: of the events.
-    :param position: what :func:`log_position` returned at a checkpoint, to go on from there; None starts anew.
-    :return: the logger.
+    A replica that has failed is written no more.
+
+    :param replicas: whose folders get a ``progress.csv``.
+    :param tensorboard: folder of the events of each replica.
+    :param position: what :meth:`position` returned at a checkpoint, to go on from there; None starts anew.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    events = TensorBoardOutputFormat(str(tensorboard))
-    if position is None:
-        return Logger(str(folder), [CSVOutputFormat(str(folder / CSV_NAME)), events])
-    _hide_later_events(events, position["step"])
-    logger = Logger(str(folder), [_reopen_csv(folder / CSV_NAME, position["lines"]), events])
-    logger.name_to_value.update(position["pending"])
-    logger.name_to_count.update(position["counts"])
-    logger.name_to_excluded.update(position["excluded"])
-    return logger
+
+    def __init__(
+        self, replicas: Replicas, tensorboard: Sequence[Path], position: Mapping[str, Any] | None = None
+    ) -> None:
+        self._replicas = replicas
+        files = [folder.path / CSV_NAME for folder in replicas.folders]
+        self._events = [TensorBoardOutputFormat(str(folder)) for folder in tensorboard]
+        if position is None:
+            self._tables = [CSVOutputFormat(str(file)) for file in files]
+        else:
+            lines = position["lines"] or [0] * len(files)
+            self._tables = [_reopen_csv(file, count) for file, count in zip(files, lines, strict=True)]
+            for events in self._events:
+                _hide_later_events(events, position["step"])
+        super().__init__(str(replicas.folders[0].path), [*self._tables, *self._events])
+        if position is not None:
+            self.name_to_value.update(position["pending"])
+            self.name_to_count.update(position["counts"])
+            self.name_to_excluded.update(position["excluded"])
+
+    def record(self, key: str, value: Any, exclude: str | tuple[str, ...] | None = None) -> None:
+        """Note a value; a mean over replicas does not take the place of their own values.
+
+        :param key: its name.
+        :param value: the value.
+        :param exclude: formats that leave it out.
+        """
+        if isinstance(self.name_to_value.get(key), PerReplica) and not isinstance(value, PerReplica):
+            return
+        super().record(key, value, exclude)
+
+    def dump(self, step: int = 0) -> None:
+        """Write what was recorded.
+
+        :param step: the training step.
+        """
+        self.write(self.name_to_value, step, self.name_to_excluded)
+        self.name_to_value.clear()
+        self.name_to_count.clear()
+        self.name_to_excluded.clear()
+
+    def write(
+        self, values: Mapping[str, Any], step: int, excluded: Mapping[str, tuple[str, ...]] | None = None
+    ) -> None:
+        """Write a row of its own, besides what is recorded.
+
+        :param values: name -> value.
+        :param step: the training step that it belongs to.
+        :param excluded: name -> formats that leave the value out.
+        """
+        left_out = {name: (excluded or {}).get(name, ("",)) for name in values}
+        for replica in self._replicas.active:
+            own = {
+                name: float(value.values[replica]) if isinstance(value, PerReplica) else value
+                for name, value in values.items()
+            }
+            for output in (self._tables[replica], self._events[replica]):
+                output.write(own, left_out, step)
+
+    def position(self, step: int) -> dict[str, Any]:
+        """Return how far the logs are: the lines of each ``progress.csv``, and what is recorded but not written yet.
+
+        :param step: the training step.
+        :return: plain values for the constructor.
+        """
+        lines = []
+        for table in self._tables:
+            table.file.seek(0)
+            lines.append(sum(1 for _ in table.file))  # and the file is at its end again
+        plain = (int, float, str, np.generic)
+        pending = {name: value for name, value in self.name_to_value.items() if isinstance(value, plain)}
+        counts = {name: count for name, count in self.name_to_count.items() if name in pending}
+        excluded = {name: self.name_to_excluded[name] for name in pending}
+        return {"step": step, "lines": lines, "pending": pending, "counts": counts, "excluded": excluded}
 
 
-def log_position(logger: Logger, step: int) -> dict[str, Any]:
-    """Return how far a log is: the lines of ``progress.csv``, and what is recorded but not written yet.
-
-    :param logger: the logger.
-    :param step: the training step.
-    :return: plain values for :func:`open_log`.
-    """
-    formats = [output for output in logger.output_formats if isinstance(output, CSVOutputFormat)]
-    lines = 0
-    for output in formats:
-        output.file.seek(0)
-        lines = sum(1 for _ in output.file)  # and the file is at its end again
-    plain = (int, float, str, np.generic)
-    pending = {name: value for name, value in logger.name_to_value.items() if isinstance(value, plain)}
-    counts = {name: count for name, count in logger.name_to_count.items() if name in pending}
-    excluded = {name: logger.name_to_excluded[name] for name in pending}
-    return {"step": step, "lines": lines, "pending": pending, "counts": counts, "excluded": excluded}
+BEGINNING: dict[str, Any] = {"step": -1, "lines": None, "pending": {}, "counts": {}, "excluded": {}}
 
 
 def _reopen_csv(path: Path, lines: int) -> CSVOutputFormat:
     """Return an open ``progress.csv`` that holds the first lines of the old one; a crash leaves one of the two."""
-    with open(path) as file:
-        kept = [line for _, line in zip(range(lines), file, strict=False)]
+    kept = []
+    if path.exists():
+        with open(path) as file:
+            kept = [line for _, line in zip(range(lines), file, strict=False)]
     temporary = path.with_name(f".{path.name}")
     output = CSVOutputFormat(str(temporary))
     output.file.writelines(kept)

@@ -244,6 +244,7 @@ def _read_run(folder: Path) -> tuple[dict[str, Any], pd.DataFrame | None]:
     row: dict[str, Any] = {"run": str(folder), "state": "unknown"}
     try:
         row |= _read_status(folder)
+        reason = row.pop("reason")
         row |= _read_config(folder, row)
         unfinished = row["state"] != "done"
         if unfinished and not (folder / "evaluations.npz").exists():
@@ -255,7 +256,7 @@ def _read_run(folder: Path) -> tuple[dict[str, Any], pd.DataFrame | None]:
     except UnreadableRun as error:
         return row | {"problem": str(error)}, None
     if unfinished:
-        row["problem"] = f"{row['state']}: {_progress(row)}"
+        row["problem"] = f"{row['state']}: {_progress(row)}" + (f"; {reason}" if reason else "")
     return row, table
 
 
@@ -288,6 +289,7 @@ def _read_status(folder: Path) -> dict[str, Any]:
         "offline_step": int(status.get("offline_step") or 0),
         "online_step": int(status.get("online_step") or 0),
         "updated": updated,
+        "reason": " ".join(str(status.get("reason") or "").split()),
     }
 
 

@@ -150,6 +150,13 @@ class RunFolder:
         status = {"state": state, "seed": seed, "offline_step": offline_step, "online_step": online_step}
         self.write_text("status.json", json.dumps({**status, "updated": now, **more}) + "\n")
 
+    def read_state(self) -> str | None:
+        """Return the state that was last written, or None if there is none that can be read."""
+        try:
+            return str(json.loads((self.path / "status.json").read_text())["state"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
 
 def find_model(path: Path) -> Path:
     """Return a saved model: the file itself, or the one that a run folder offers.
@@ -199,18 +206,20 @@ def find_unfinished(log_folder: Path, record: Mapping[str, Any], seeds: list[int
     for _, path in sorted(numbered.items(), reverse=True):
         try:
             config = yaml.safe_load((path / "config.yml").read_text())
-            state = json.loads((path / "status.json").read_text())["state"]
-        except (OSError, ValueError, KeyError, yaml.YAMLError):
+        except (OSError, ValueError, yaml.YAMLError):
             continue  # killed before it began
         if not isinstance(config, dict) or _settings_in(config) != wanted:
             continue
         stack = config.get("seeds", [config["seed"]])
         if config["seed"] != stack[0] or seeds not in (None, stack):
             continue
-        if state == "done":
+        folders = [RunFolder(parent / name, record["env"]) for name in config.get("folders", [path.name])]
+        states = {folder.read_state() for folder in folders}
+        if None in states:
+            continue  # killed before it began
+        if "done" in states and states <= {"done", "failed"}:
             print(f"{path} is a finished run of these settings, which --resume leaves alone", file=sys.stderr)
             continue
-        folders = [RunFolder(parent / name, record["env"]) for name in config.get("folders", [path.name])]
         if not folders[0].claim():
             raise UsageError(f"another process is training {path}; wait for its end, or stop it, before --resume")
         return UnfinishedRun(folders, stack)

@@ -69,7 +69,15 @@ def make_parser() -> argparse.ArgumentParser:
     protocol = parser.add_argument_group("evaluation and saving")
     protocol.add_argument("--eval-freq", type=int, help="steps between evaluations (default: from YAML)")
     protocol.add_argument("--eval-episodes", type=int, help="episodes per evaluation (default: from YAML)")
-    protocol.add_argument("--n-eval-envs", type=int, help="evaluation environments (default: two per core)")
+    protocol.add_argument(
+        "--eval-mode",
+        choices=("auto", "sync", "async"),
+        default="auto",
+        help="training waits for evaluations (sync) or goes on beside them (async); auto: async on CUDA, else sync",
+    )
+    protocol.add_argument(
+        "--n-eval-envs", type=int, help="evaluation environments (default: two per core, mazes one per episode)"
+    )
     protocol.add_argument("--eval-seed", type=int, default=0, help="decides the evaluation's starts and noise")
     protocol.add_argument("--save-freq", type=int, help="steps between checkpoints (default: from YAML)")
     protocol.add_argument("--save-replay-buffer", action="store_true", help="save the replay buffer at the end")
@@ -126,6 +134,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     """
     begin = time.perf_counter()
     from zoo.config import parse_overrides
+    from zoo.replicas import Replicas
     from zoo.run_folder import check_log_folder, find_unfinished
     from zoo.training import (
         Training,
@@ -144,15 +153,16 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     check_log_folder(args.log_folder)
     env_kwargs = parse_overrides(args.env_kwargs, "--env-kwargs")
     eval_env_kwargs = parse_overrides(args.eval_env_kwargs, "--eval-env-kwargs") or env_kwargs
-    with make_evaluator(config, env_id, args.n_eval_envs, args.eval_seed, eval_env_kwargs) as evaluator:
+    with make_evaluator(config, env_id, eval_env_kwargs, args) as evaluator:
         data = load_data(config, args.dataset, args.dataset_dir)
         record = describe_run(config, data, args)
         found = find_unfinished(args.log_folder, record, seeds) if args.resume else None
         seeds = seeds or (found.seeds if found else [secrets.randbelow(2**31)])
         model = make_model(config, env_id, seeds, data, args, env_kwargs)
         folders = found.folders if found else make_folders(record, seeds, model, data, args)
-        training = Training(config, model, evaluator, folders, seeds, progress_bar=args.progress)
-        make_logger(config, model, folders, args, training.restore() if found else None)
+        replicas = Replicas(folders, seeds)
+        training = Training(config, model, evaluator, replicas, progress_bar=args.progress)
+        make_logger(config, model, replicas, args, training.restore() if found else None)
         result = training.run()
     if args.save_replay_buffer:
         model.save_replay_buffer(folders[0].path / "replay_buffer.pkl")

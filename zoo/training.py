@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import pickle
 import sys
 import warnings
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +17,10 @@ import yaml
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
-from agents.common.base import FlowQLearning
+from agents.common.base import FlowQLearning, available_device
 from agents.common.buffer import SequenceReplayBuffer
 from agents.common.checkpoint import find_checkpoints
+from agents.common.replicas import Diverged
 from zoo import logs
 from zoo.baselines import find_algorithm
 from zoo.callbacks import (
@@ -37,10 +36,13 @@ from zoo.datasets.files import file_sha256
 from zoo.datasets.load import Dataset, load_dataset
 from zoo.datasets.shards import ShardedDataset
 from zoo.envs.make import make_env
+from zoo.envs.pool import count_environments
 from zoo.envs.snapshot import ResumableEnv
+from zoo.evaluation.background import BackgroundEvaluator
 from zoo.evaluation.curve import plot_learning_curve
 from zoo.evaluation.evaluate import Evaluator
 from zoo.evaluation.history import ONLINE
+from zoo.replicas import DivergenceCallback, Replicas
 from zoo.run_folder import RunFolder, command_line, describe_versions, find_model
 
 
@@ -50,8 +52,7 @@ class Training:
     :param config: what to do.
     :param model: the algorithm, its data loaded.
     :param evaluator: plays the evaluation's episodes.
-    :param folders: one run folder per replica.
-    :param seeds: the replicas' seeds.
+    :param replicas: the run folders and seeds.
     :param progress_bar: True draws a bar, False prints lines, None decides by the terminal.
     """
 
@@ -59,15 +60,14 @@ class Training:
         self,
         config: Config,
         model: FlowQLearning,
-        evaluator: Evaluator,
-        folders: Sequence[RunFolder],
-        seeds: Sequence[int],
+        evaluator: Evaluator | BackgroundEvaluator,
+        replicas: Replicas,
         progress_bar: bool | None = None,
     ) -> None:
-        self.config, self.model, self.folders, self.seeds = config, model, folders, seeds
+        self.config, self.model, self.replicas = config, model, replicas
         self.stop = StopSignal()
-        self.evaluation = EvaluationCallback(evaluator, folders, self.seeds, config.run.eval_freq)
-        self.saving = SaveCallback(folders, self.seeds, config.run.save_freq, self.evaluation, self.stop)
+        self.evaluation = EvaluationCallback(evaluator, replicas, config.run.eval_freq)
+        self.saving = SaveCallback(replicas, config.run.save_freq, self.evaluation, self.stop)
         for callback in (self.evaluation, self.saving):
             callback.init_callback(model)  # both act outside of `learn` too
         self.progress = ProgressCallback(self.evaluation, progress_bar)
@@ -83,7 +83,7 @@ class Training:
         for checkpoint in checkpoints:
             try:
                 position = self.saving.restore(checkpoint)
-                self.saving.write_status("running")
+                self.replicas.write_status(self.model, "running")
                 return position
             except (OSError, EOFError, ValueError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
                 warnings.warn(f"{checkpoint} cannot be read ({error}); trying the one before it", stacklevel=2)
@@ -107,15 +107,25 @@ class Training:
             return self._finish()
         except BaseException as error:
             stopped = isinstance(error, (KeyboardInterrupt, Interrupted))
-            self.saving.write_status("interrupted" if stopped else "failed", reason=f"{type(error).__name__}: {error}")
+            state = "interrupted" if stopped else "failed"
+            self.replicas.write_status(self.model, state, reason=f"{type(error).__name__}: {error}")
             raise
         finally:
             self.progress.close()
 
     def _learn(self) -> None:
         """Run what is left of the phases, each with an evaluation at its end."""
+        self.evaluation.repeat_unfinished()
+        try:
+            self._learn_in_phases()
+        except Diverged:
+            self.evaluation.collect()  # it began when all was well
+            raise
+
+    def _learn_in_phases(self) -> None:
         run, model = self.config.run, self.model
-        callbacks = [self.evaluation, self.saving, self.progress]
+        divergence = DivergenceCallback(self.replicas, run.log_interval)
+        callbacks = [divergence, self.evaluation, self.saving, self.progress]
         for steps, end in ((run.pretrain_steps, run.pretrain_steps), (run.offline_steps, self._gradient_steps)):
             if end > model.offline_steps:
                 model.learn_offline(end - model.offline_steps, callbacks, log_interval=run.log_interval)
@@ -136,40 +146,53 @@ class Training:
 
     def _finish(self) -> dict[str, Any]:
         """Write the final files and return one result, or one per seed."""
-        results = []
-        for replica, (folder, history) in enumerate(zip(self.folders, self.evaluation.histories, strict=True)):
-            save_model(self.model.replica(replica), folder.model_path)
-            curve = folder.path / "learning_curve.png"
-            plot_learning_curve(history, curve, f"{self.config.algo} on {self.config.env}")
-            rates = history.success_rates()
-            results.append(
-                {
-                    "run": str(folder.path),
-                    "seed": self.seeds[replica],
-                    "success": None if rates is None else float(rates[-1]),
-                    "episodes": self.config.run.eval_episodes,
-                    "steps": self.evaluation.step,
-                    "learning_curve": str(curve),
-                }
-            )
-        self.saving.write_status("done")
+        results = [
+            self._describe_failed(replica) if replica in self.replicas.failed else self._finish_replica(replica)
+            for replica in range(len(self.replicas))
+        ]
+        self.replicas.write_status(self.model, "done")
         speed = None if self.updates_per_second is None else round(self.updates_per_second, 2)
         head = {"algo": self.config.algo, "env": self.config.env, "updates_per_s": speed}
         return head | (results[0] if len(results) == 1 else {"runs": results})
 
+    def _finish_replica(self, replica: int) -> dict[str, Any]:
+        """Write the final model and the learning curve of a replica, and return its result."""
+        folder, history = self.replicas.folders[replica], self.evaluation.histories[replica]
+        save_model(self.model.replica(replica), folder.model_path)
+        curve = folder.path / "learning_curve.png"
+        plot_learning_curve(history, curve, f"{self.config.algo} on {self.config.env}")
+        rates = history.success_rates()
+        return {
+            "run": str(folder.path),
+            "seed": self.replicas.seeds[replica],
+            "success": None if rates is None else float(rates[-1]),
+            "episodes": self.config.run.eval_episodes,
+            "steps": self.evaluation.step,
+            "learning_curve": str(curve),
+        }
 
-def make_evaluator(config: Config, env_id: str, n_envs: int | None, seed: int, env_kwargs: dict[str, Any]) -> Evaluator:
+    def _describe_failed(self, replica: int) -> dict[str, Any]:
+        """Return the result of a replica that has failed."""
+        failure = self.replicas.failed[replica]
+        folder, seed = self.replicas.folders[replica], self.replicas.seeds[replica]
+        return {"run": str(folder.path), "seed": seed, "success": None, "steps": failure["step"], **failure}
+
+
+def make_evaluator(
+    config: Config, env_id: str, env_kwargs: dict[str, Any], args: argparse.Namespace
+) -> Evaluator | BackgroundEvaluator:
     """Start the environments of the evaluation; they are built while data is read.
 
     :param config: gives the number of episodes.
     :param env_id: Gymnasium id.
-    :param n_envs: environments; None takes two per processor core.
-    :param seed: decides starts and noise.
     :param env_kwargs: passed to the environments.
-    :return: the evaluator.
+    :param args: number of environments, seed, mode and device.
+    :return: the evaluator: beside training on CUDA, where it leaves the training's CPU core alone, else in its place.
     """
-    count = n_envs or min(2 * len(os.sched_getaffinity(0)), config.run.eval_episodes)
-    return Evaluator(env_id, episodes=config.run.eval_episodes, n_envs=count, seed=seed, env_kwargs=env_kwargs)
+    count = args.n_eval_envs or count_environments(env_id, env_kwargs, config.run.eval_episodes)
+    beside = available_device(args.device).type == "cuda" if args.eval_mode == "auto" else args.eval_mode == "async"
+    kind = BackgroundEvaluator if beside else Evaluator
+    return kind(env_id, episodes=config.run.eval_episodes, n_envs=count, seed=args.eval_seed, env_kwargs=env_kwargs)
 
 
 def load_data(config: Config, dataset: str, dataset_dir: str | None) -> Dataset | ShardedDataset | None:
@@ -328,23 +351,23 @@ def make_folders(
 def make_logger(
     config: Config,
     model: FlowQLearning,
-    folders: Sequence[RunFolder],
+    replicas: Replicas,
     args: argparse.Namespace,
     position: dict[str, Any] | None = None,
 ) -> None:
-    """Let the model log to its first run folder: CSV and TensorBoard, and Weights & Biases on demand.
+    """Let every replica log to its run folder: CSV and TensorBoard, and Weights & Biases on demand.
 
     :param config: recorded by Weights & Biases.
     :param model: the model.
-    :param folders: run folders.
+    :param replicas: the run folders.
     :param args: where to log.
     :param position: where the log goes on; None begins a new one.
     :raises UsageError: if Weights & Biases is asked for and not installed.
     """
-    folder = events = folders[0].path
-    if args.tensorboard_log:
-        events = Path(args.tensorboard_log) / f"{config.algo}_{folder.name}"
-    model.set_logger(logs.open_log(folder, events, position))
+    paths = [folder.path for folder in replicas.folders]
+    below = Path(args.tensorboard_log) if args.tensorboard_log else None
+    events = [path if below is None else below / f"{config.algo}_{path.name}" for path in paths]
+    model.set_logger(logs.ReplicaLogger(replicas, events, position))
     if args.track:
         try:
             import wandb
@@ -355,7 +378,7 @@ def make_logger(
             entity=args.wandb_entity,
             group=args.wandb_group,
             tags=args.wandb_tags,
-            name=folders[0].path.name,
+            name=paths[0].name,
             config=config.record(),
             sync_tensorboard=True,
         )

@@ -38,6 +38,7 @@ from agents.common.pretraining import (
     no_behaviour_message,
     start_from_behaviour,
 )
+from agents.common.replicas import Diverged, PerReplica, find_divergence, on_host
 from agents.common.shards import Shards
 from agents.common.storage import Placement
 from agents.common.update import Update
@@ -797,14 +798,21 @@ class FlowQLearning(OffPolicyAlgorithm):
             self.action_noise = noise  # SB3 resets it even in the middle of an episode
         return prepared
 
-    @property
-    def planner(self) -> FlowPolicy:
-        """What an evaluation plays: the policy."""
-        return self.policy
-
     def generators(self) -> dict[str, torch.Generator]:
         """Return the generators that training draws from, besides the global ones."""
-        return {"training": self._generator, "batches": self._host_generator, "acting": self.policy.generator}
+        acting = {f"acting {replica}": generator for replica, generator in enumerate(self.policy.generators)}
+        return {"training": self._generator, "batches": self._host_generator, **acting}
+
+    def find_divergence(self) -> dict[int, str]:
+        """Return the replicas whose last loss or whose parameters are NaN or infinite; waits for the device.
+
+        :return: replica -> what is not finite, in words.
+        """
+        groups: dict[str, list[Tensor]] = {
+            "total_loss is": [value for name, value in self._last_info.items() if name == "total_loss"],
+            **{f"parameters of {name} are": list(net.parameters()) for name, net in self.policy.nets.items()},
+        }
+        return find_divergence(groups)
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
@@ -817,10 +825,24 @@ class FlowQLearning(OffPolicyAlgorithm):
             actions, self._chunk_state = self.predict(
                 self._last_obs, self._chunk_state, self._last_episode_starts, deterministic=False
             )
+            actions = self._without_diverged(actions)
         scaled = self.policy.scale_action(actions)
         if action_noise is not None:
             scaled = np.clip(scaled + action_noise(), -1, 1)
         return self.policy.unscale_action(scaled), scaled
+
+    def _without_diverged(self, actions: NDArray[Any]) -> NDArray[Any]:
+        """Let environments of diverged replicas idle in the middle of the action space; no simulator gets a NaN."""
+        finite = np.isfinite(actions).all(axis=tuple(range(1, actions.ndim)))
+        if finite.all():
+            return actions
+        if not finite.any():
+            raise Diverged(
+                f"planned actions must be finite, got NaN or infinity in every environment at step "
+                f"{self.num_timesteps}; training diverged, a smaller `learning_rate` may help"
+            )
+        idle = self.policy.unscale_action(np.zeros_like(actions))
+        return np.where(finite.reshape(-1, *[1] * (actions.ndim - 1)), actions, idle)
 
     def _store_transition(
         self,
@@ -839,8 +861,8 @@ class FlowQLearning(OffPolicyAlgorithm):
 
     def _record_info(self) -> None:
         """Hand the last update's losses and diagnostics to the logger; the only place that waits for the device."""
-        for name, value in self._last_info.items():
-            self.logger.record(f"train/{name}", float(value.mean()))
+        for name, value in on_host(self._last_info).items():
+            self.logger.record(f"train/{name}", value)
         self.logger.record("train/learning_rate", self.policy.optimizer.param_groups[0]["lr"])
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
@@ -856,7 +878,28 @@ class FlowQLearning(OffPolicyAlgorithm):
     def dump_logs(self) -> None:
         """Write the log of the online phase."""
         self._record_info()
+        if self.policy.num_replicas > 1:
+            self._record_episodes()
         super().dump_logs()
+
+    def _record_episodes(self) -> None:
+        """Record how each replica's last episodes went; a logger that knows replicas prefers it to SB3's mean."""
+        for name, key in (("ep_rew_mean", "r"), ("ep_len_mean", "l"), ("success_rate", "success")):
+            values: list[list[float]] = [[] for _ in range(self.policy.num_replicas)]
+            for episode in self.ep_info_buffer or ():
+                if episode.get(key) is not None:
+                    values[episode["replica"]].append(float(episode[key]))
+            if any(values):
+                means = [float(np.mean(own)) if own else float("nan") for own in values]
+                self.logger.record(f"rollout/{name}", PerReplica(means))
+
+    def _update_info_buffer(self, infos: list[dict[str, Any]], dones: NDArray[Any] | None = None) -> None:
+        """Remember finished episodes, and whose they were."""
+        for index, info in enumerate(infos):
+            if "episode" in info:
+                info["episode"]["replica"] = index * self.policy.num_replicas // len(infos)
+                info["episode"]["success"] = info.get("is_success")
+        super()._update_info_buffer(infos, dones)
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), *UNSAVED]

@@ -7,6 +7,7 @@ unpickles what it holds, as loading a model of SB3's does: load your own only.
 
 from __future__ import annotations
 
+import copy
 import os
 import pickle
 import random
@@ -15,7 +16,7 @@ import shutil
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,16 +25,39 @@ from stable_baselines3.common.save_util import load_from_zip_file, recursive_set
 
 KEPT = 2
 IN_FLIGHT = ("_chunk_state", "_last_info")  # attributes that a saved model leaves out
+PENDING = "pending.zip"
+NOT_COPIED = {
+    "env", "replay_buffer", "_vec_normalize_env", "_logger", "_update", "_generator", "_host_generator", "_last_info",
+}  # fmt: skip
 OF_THE_PROCESS = {"observation_space", "action_space", "verbose", "tensorboard_log", "n_envs"}  # not taken from a file
 
+ModelT = TypeVar("ModelT", bound=OffPolicyAlgorithm)
 
-def save_checkpoint(model: OffPolicyAlgorithm, folder: Path, **more: Any) -> Path:
+
+def copy_model(model: ModelT) -> ModelT:
+    """Return a model as it is now, for :meth:`save` and acting; training of the original leaves it alone.
+
+    :param model: the model in training.
+    :return: the copy: own parameters, optimisers and counts, without environments and replay buffer.
+    """
+    copied = copy.copy(model)
+    own = {name: value for name, value in vars(model).items() if name not in NOT_COPIED}
+    shared = {id(generator): generator for generator in _generators(model).values()}
+    vars(copied).update(copy.deepcopy(own, shared))
+    vars(copied).update(env=None, replay_buffer=None, _vec_normalize_env=None)
+    return copied
+
+
+def save_checkpoint(
+    model: OffPolicyAlgorithm, folder: Path, pending: OffPolicyAlgorithm | None = None, **more: Any
+) -> Path:
     """Write the state of a training run below a folder, named by the step.
 
     Call it between steps: after an offline update, or at the start of a rollout.
 
     :param model: the model in training.
     :param folder: where the run's checkpoints are.
+    :param pending: a copy of the model as it was earlier, which something is still being done with.
     :param more: plain values to keep beside it.
     :return: the new checkpoint's folder.
     """
@@ -45,7 +69,7 @@ def save_checkpoint(model: OffPolicyAlgorithm, folder: Path, **more: Any) -> Pat
     temporary = folder / f".{final.name}"
     temporary.mkdir()
     try:
-        _write(model, temporary, more)
+        _write(model, temporary, pending, more)
         for file in temporary.iterdir():
             sync(file)
         sync(temporary)
@@ -75,11 +99,7 @@ def load_checkpoint(model: OffPolicyAlgorithm, checkpoint: Path) -> dict[str, An
     :param checkpoint: a folder that :func:`save_checkpoint` returned.
     :return: what was kept beside it.
     """
-    data, parameters, variables = load_from_zip_file(checkpoint / "model.zip", device=model.device)
-    model.set_parameters(parameters, device=model.device)
-    for name, value in (variables or {}).items():
-        recursive_setattr(model, f"{name}.data", value.data)
-    vars(model).update({name: value for name, value in (data or {}).items() if name not in OF_THE_PROCESS})
+    _restore_model(model, checkpoint / "model.zip")
     tensors = torch.load(checkpoint / "tensors.pt", map_location="cpu", weights_only=True)
     assert model.replay_buffer is not None
     model.replay_buffer.restore_online_state(tensors["buffer"])  # type: ignore[attr-defined]
@@ -90,15 +110,46 @@ def load_checkpoint(model: OffPolicyAlgorithm, checkpoint: Path) -> dict[str, An
     return dict(state["more"])
 
 
-def _write(model: OffPolicyAlgorithm, folder: Path, more: Mapping[str, Any]) -> None:
+def load_pending(model: ModelT, checkpoint: Path) -> ModelT:
+    """Return the copy that was given to :func:`save_checkpoint` as ``pending``.
+
+    :param model: the model, after :func:`load_checkpoint`; it stays as it is.
+    :param checkpoint: the same folder.
+    :return: the copy.
+    """
+    pending = copy_model(model)
+    if (checkpoint / PENDING).exists():
+        _restore_model(pending, checkpoint / PENDING)
+    return pending
+
+
+def _restore_model(model: OffPolicyAlgorithm, path: Path) -> None:
+    """Put the parameters, optimisers and counts of a saved model into a model."""
+    data, parameters, variables = load_from_zip_file(path, device=model.device)
+    model.set_parameters(parameters, device=model.device)
+    for name, value in (variables or {}).items():
+        recursive_setattr(model, f"{name}.data", value.data)
+    vars(model).update({name: value for name, value in (data or {}).items() if name not in OF_THE_PROCESS})
+
+
+def _write(
+    model: OffPolicyAlgorithm, folder: Path, pending: OffPolicyAlgorithm | None, more: Mapping[str, Any]
+) -> None:
     """Write a checkpoint's files."""
     assert model.replay_buffer is not None
     model.save(folder / "model.zip")
+    if pending is not None and _progress(pending) != _progress(model):  # else it is the model itself
+        pending.save(folder / PENDING)
     buffer = model.replay_buffer.online_state()  # type: ignore[attr-defined]
     torch.save({"random": random_states(model), "buffer": buffer}, folder / "tensors.pt")
     in_flight = {name: getattr(model, name) for name in IN_FLIGHT if hasattr(model, name)}
     state = {"in_flight": in_flight, "environments": _environment_states(model), "more": more}
     (folder / "state.pkl").write_bytes(pickle.dumps(state))
+
+
+def _progress(model: OffPolicyAlgorithm) -> tuple[int, int]:
+    """Return the counts that tell whether a model has changed."""
+    return model.num_timesteps, model._n_updates
 
 
 def random_states(model: OffPolicyAlgorithm) -> dict[str, Any]:

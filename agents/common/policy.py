@@ -316,7 +316,8 @@ class FlowPolicy(BasePolicy):
         self.register_buffer("observation_mean", torch.zeros(size))
         self.register_buffer("observation_factor", torch.ones(size))
         self.nets = self._build_networks()
-        self.generator = torch.Generator()  # acting noise, drawn on the CPU whatever the device
+        # acting noise, drawn on the CPU whatever the device; what one replica draws does not depend on the others
+        self.generators = [torch.Generator() for _ in self.seeds]
         self.set_random_seed(self.seeds[0])
         trained = [p for p in self.nets.parameters() if p.requires_grad]
         one_pass = {"fused": True} if optimizer_class in (torch.optim.Adam, torch.optim.AdamW) else {}
@@ -332,6 +333,11 @@ class FlowPolicy(BasePolicy):
     def horizon_length(self) -> int:
         """Number of actions that one plan holds: H, or 1 without action chunking."""
         return self.algorithm.horizon_length if self.algorithm.action_chunking else 1
+
+    @property
+    def generator(self) -> torch.Generator:
+        """Source of the acting noise of the first replica."""
+        return self.generators[0]
 
     @property
     def actor(self) -> FlowPolicy:
@@ -372,9 +378,10 @@ class FlowPolicy(BasePolicy):
     def set_random_seed(self, seed: int) -> None:
         """Seed the noise of :meth:`predict`.
 
-        :param seed: any int.
+        :param seed: any int; further replicas follow from it.
         """
-        self.generator.manual_seed(seed)
+        for replica, generator in enumerate(self.generators):
+            generator.manual_seed(seed + replica)
 
     def set_observation_statistics(self, observations: Tensor, scale: float) -> None:
         """Centre observations and scale each coordinate to a given standard deviation from now on.
@@ -464,8 +471,10 @@ class FlowPolicy(BasePolicy):
         """
         return self._predict(observation, deterministic)
 
-    def _plan_rows(self, observation: PyTorchObs, deterministic: bool) -> NDArray[Any]:
-        """Plan chunks (N, H, A) for rows that are grouped by replica."""
+    def _plan_rows(
+        self, observation: PyTorchObs, deterministic: bool, due: NDArray[np.bool_] | None = None
+    ) -> NDArray[Any]:
+        """Plan chunks (N, H, A) for rows that are grouped by replica; only rows that are due use up noise."""
         assert isinstance(observation, Tensor)
         rows, replicas = len(observation), self.num_replicas
         if rows % replicas:
@@ -473,12 +482,25 @@ class FlowPolicy(BasePolicy):
                 f"{replicas} stacked seeds expect a multiple of {replicas} observations, got {rows}; use "
                 "`model.replica(k)` to act with one of them"
             )
-        noise = self.draw_action_noise(rows, self.generator)
+        grouped = np.ones((replicas, rows // replicas), dtype=bool) if due is None else due.reshape(replicas, -1)
+        noise = self._draw_due(grouped)
         if deterministic:
             noise = {name: torch.zeros_like(draw) for name, draw in noise.items()}
-        grouped = {name: draw.unflatten(0, (replicas, -1)) for name, draw in noise.items()}
         flat = observation.detach().cpu().numpy().reshape(replicas, rows // replicas, -1)
-        return self.plan(flat, grouped).reshape(rows, self.horizon_length, *self.action_space.shape)  # type: ignore[misc]
+        return self.plan(flat, noise).reshape(rows, self.horizon_length, *self.action_space.shape)  # type: ignore[misc]
+
+    def _draw_due(self, due: NDArray[np.bool_]) -> dict[str, Tensor]:
+        """Draw the noise of the rows that are due, (S, N), each replica's from its own generator; zeros elsewhere."""
+        wanted = [torch.as_tensor(row) for row in due]
+        drawn = [
+            self.draw_action_noise(int(row.sum()), generator)
+            for row, generator in zip(wanted, self.generators, strict=True)
+        ]
+        noise = {name: draw.new_zeros(*due.shape, *draw.shape[1:]) for name, draw in drawn[0].items()}
+        for replica, (row, draws) in enumerate(zip(wanted, drawn, strict=True)):
+            for name, draw in draws.items():
+                noise[name][replica, row] = draw
+        return noise
 
     def predict(
         self,
@@ -513,7 +535,7 @@ class FlowPolicy(BasePolicy):
     def _plan_due(self, rows: Tensor, due: NDArray[np.bool_], deterministic: bool) -> NDArray[Any]:
         """Plan where a chunk is used up; stacked replicas plan all rows, since each needs the same number."""
         if self.num_replicas > 1:
-            return self._plan_rows(rows, deterministic)[due]
+            return self._plan_rows(rows, deterministic, due)[due]
         return self._plan_rows(rows[torch.as_tensor(due)], deterministic)
 
     def _continued(

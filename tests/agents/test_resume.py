@@ -282,3 +282,52 @@ def test_a_snapshot_is_made_of_plain_bytes() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert set(pickle.loads(env.snapshot())) == {"env"}
+
+
+# -- a copy of the model ----------------------------------------------------------------------------------------------
+
+
+def saved_state(model: FlowQLearning, folder: Path) -> dict[str, torch.Tensor]:
+    model.save(folder / "saved.zip")
+    loaded = type(model).load(folder / "saved.zip", device="cpu")
+    moments = {f"moment {k}": v["exp_avg"] for k, v in loaded.policy.optimizer.state_dict()["state"].items()}
+    return {**loaded.policy.state_dict(), **moments, "steps": torch.tensor(loaded.num_timesteps)}
+
+
+def test_training_leaves_a_copy_of_the_model_alone(tmp_path: Path) -> None:
+    model = model_on(environments(2), seeds=[1, 2], seed=None)
+    model.learn_offline(3)
+    before = saved_state(model, tmp_path)
+    copied = checkpoint.copy_model(model)
+    model.learn_offline(3)
+    model.learn(20, reset_num_timesteps=False)
+    after = saved_state(copied, tmp_path)
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert not torch.equal(saved_state(model, tmp_path)["moment 0"], before["moment 0"])
+
+
+def test_copying_a_model_and_taking_a_replica_of_it_draws_no_random_number() -> None:
+    model = model_on(environments(2), seeds=[1, 2], seed=None)
+    before = checkpoint.random_states(model)
+    checkpoint.copy_model(model).replica(1)
+    after = checkpoint.random_states(model)
+    assert pickle.dumps(before["python"]) == pickle.dumps(after["python"])
+    assert torch.equal(before["numpy"][1], after["numpy"][1])
+    assert torch.equal(before["torch"], after["torch"])
+    assert all(torch.equal(state, after["own"][name]) for name, state in before["own"].items())
+
+
+@pytest.mark.parametrize("later", [0, 3], ids=["the model itself", "an earlier model"])
+def test_a_checkpoint_keeps_the_model_that_something_is_still_done_with(tmp_path: Path, later: int) -> None:
+    model = model_on(environments())
+    model.learn_offline(2)
+    pending = checkpoint.copy_model(model)
+    expected = saved_state(pending, tmp_path)
+    model.learn_offline(later)
+    written = save_checkpoint(model, tmp_path / "checkpoints", pending)
+    assert (written / "pending.zip").exists() == (later > 0)
+    resumed = model_on(environments())
+    load_checkpoint(resumed, written)
+    found = saved_state(checkpoint.load_pending(resumed, written), tmp_path)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    assert resumed.num_timesteps == 2 + later

@@ -269,3 +269,26 @@ def test_networks_see_preprocessed_observations(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(policy.algorithm, "sample_actions", sample_actions)
     policy.predict(np.full((1, 4), 4.0, np.float32))
     torch.testing.assert_close(seen[0], torch.full((1, 1, 4), 2.0))
+
+
+# -- stacked replicas -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("horizon_length", [1, 3])
+def test_a_replica_acts_the_same_whenever_the_others_plan(horizon_length: int) -> None:
+    def played(interrupted: bool) -> list[NDArray[np.float32]]:
+        policy = policy_of(seeds=[5, 6], horizon_length=horizon_length)
+        state, actions = None, []
+        for step in range(8):
+            starts = np.array([step == 0, step == 0 or (interrupted and step in (1, 5))])
+            action, state = policy.predict(observations(2, seed=step), state, starts)
+            actions.append(action[0])
+        return actions
+
+    np.testing.assert_array_equal(played(interrupted=True), played(interrupted=False))
+
+
+def test_replicas_act_with_noise_of_their_own() -> None:
+    policy = policy_of(seeds=[5, 6])
+    noise = policy._draw_due(np.ones((2, 3), dtype=bool))
+    assert not (noise["action"][0] == noise["action"][1]).any()

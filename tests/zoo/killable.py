@@ -23,6 +23,7 @@ import agents.common.checkpoint
 import zoo.callbacks
 import zoo.envs.snapshot
 import zoo.evaluation.history
+import zoo.replicas
 import zoo.train
 import zoo.training
 
@@ -31,7 +32,7 @@ EVENTS = {
     "step": (zoo.envs.snapshot.ResumableEnv, "step"),
     "write": (agents.common.checkpoint, "sync"),  # several times in each checkpoint
     "evaluation": (zoo.evaluation.history.EvaluationHistory, "save"),
-    "status": (zoo.callbacks.SaveCallback, "write_status"),
+    "status": (zoo.replicas.Replicas, "write_status"),
     "model": (zoo.callbacks, "save_model"),
 }
 

@@ -19,7 +19,7 @@ from tests.common.toys import space_env, toy_dataset, toy_shards
 from tests.envs import SpacesEnv
 from tests.zoo.envs.toys import ToyEnv
 from zoo import baselines
-from zoo.baselines import BASELINES, find_algorithm, settings_of
+from zoo.baselines import BASELINES, find_algorithm, planner_of, settings_of
 from zoo.cli import UsageError
 from zoo.config import load_config, read_hyperparameters
 from zoo.datasets.generate import generate_dataset
@@ -105,7 +105,7 @@ def test_an_evaluation_plays_the_most_likely_action() -> None:
     env_id = "tests.zoo.envs.toys:Toy-v0"
     model = small(env=ToyEnv())
     with Evaluator(env_id, episodes=3, n_envs=1, seed=0) as evaluator:
-        first, second = (evaluator.evaluate(model.planner, [0]) for _ in range(2))
+        first, second = (evaluator.evaluate(planner_of(model.policy), [0]) for _ in range(2))
     np.testing.assert_array_equal(first.returns, second.returns)
     assert first.lengths.shape == (1, 3)
 

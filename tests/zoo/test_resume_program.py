@@ -135,6 +135,39 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kill", "by"),
+    [
+        (("update", 11), "SIGKILL"),  # the first evaluation has just begun
+        (("update", 15), "SIGKILL"),  # behind the checkpoint that met it, at step 14
+        (("write", 14), "SIGKILL"),  # within the checkpoint at step 21, beside the second evaluation
+        (("evaluation", 3), "SIGKILL"),
+        (("step", 25), "SIGKILL"),
+        (("model", 1), "SIGKILL"),
+        (("update", 12), "SIGTERM"),
+        (("step", 8), "SIGTERM"),  # the evaluation at step 30 is under way
+    ],
+    ids=str,
+)
+def test_a_run_that_evaluates_beside_training_ends_as_an_uninterrupted_one(
+    run: Runner, reference: Path, tmp_path: Path, kill: tuple[str, int], by: str
+) -> None:
+    words = ("--seed", "3", "--eval-mode", "async")
+    assert run(tmp_path, kill=kill, by=by, seeds=words) == {"SIGKILL": KILLED, "SIGTERM": 3}[by]
+    assert run(tmp_path, seeds=words) == 0
+    assert_same_run(tmp_path, reference)
+    evaluations = [log_of(logs).filter(like="eval/").dropna() for logs in (tmp_path, reference)]
+    pd.testing.assert_frame_equal(*(table.reset_index(drop=True) for table in evaluations))
+
+
+@pytest.mark.slow
+def test_a_run_that_evaluated_beside_training_goes_on_without(run: Runner, reference: Path, tmp_path: Path) -> None:
+    assert run(tmp_path, kill=("update", 12), by="SIGTERM", seeds=("--seed", "3", "--eval-mode", "async")) == 3
+    assert run(tmp_path) == 0
+    assert_same_run(tmp_path, reference)
+
+
+@pytest.mark.slow
 def test_a_run_killed_three_times_ends_as_an_uninterrupted_one(run: Runner, reference: Path, tmp_path: Path) -> None:
     for kill in (("update", 15), ("step", 14), ("write", 11)):
         assert run(tmp_path, kill=kill) == KILLED
@@ -307,6 +340,17 @@ def test_stacked_seeds_are_found_together(tmp_path: Path) -> None:
     found = find_unfinished(tmp_path, RECORD, [5, 6])
     assert found is not None
     assert [folder.path.name for folder in found.folders] == stack["folders"]
+
+
+def test_a_stack_of_which_some_have_failed_is_finished_when_the_others_are(tmp_path: Path) -> None:
+    stack = {"seeds": [5, 6], "folders": ["some-v0_1", "some-v0_2"]}
+    written(tmp_path, "failed", seed=5, **stack)
+    second = written(tmp_path, "running", seed=6, **stack)
+    found = find_unfinished(tmp_path, RECORD, [5, 6])
+    assert found is not None
+    found.folders[0].release()
+    second.write_status("done", 6, 0, 0)
+    assert find_unfinished(tmp_path, RECORD, [5, 6]) is None
 
 
 def test_a_finished_run_is_named_and_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,6 +107,12 @@ def test_run_that_is_not_done_is_listed_with_its_progress_and_not_counted(tmp_pa
     assert len(tables.evaluations) == 3  # still there to be watched
 
 
+def test_failed_run_is_listed_with_its_reason(tmp_path):
+    status = write_run(tmp_path / "run", state="failed") / "status.json"
+    status.write_text(json.dumps(json.loads(status.read_text()) | {"reason": "training diverged:\nloss"}))
+    assert reasons(read_runs([tmp_path]))["run"].endswith("; training diverged: loss")
+
+
 def test_run_that_has_not_been_evaluated_yet_is_listed(tmp_path):
     run = write_run(tmp_path / "run", state="running")
     (run / "evaluations.npz").unlink()

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 import yaml
 
 import agents
+from tests.zoo.envs import toys  # noqa: F401  registers the toys
 from zoo.datasets.generate import generate_dataset
 from zoo.train import main
 
@@ -137,6 +140,58 @@ def test_stacked_seeds_leave_one_run_folder_each(
         model = agents.QAM.load(Path(run["run"]) / f"{ENV}.zip", device="cpu")
         assert config["seed"] == run["seed"] == model.seed
         assert model.policy.num_replicas == 1
+
+
+def test_evaluations_beside_training_give_the_same_run(data: Path, tmp_path: Path) -> None:
+    words = [*arguments(data, tmp_path, "learning_starts=2"), "--online-steps", "25", "--seeds", "4-5"]
+    for mode in ("sync", "async"):
+        assert main([*words, "--eval-mode", mode]) == 0
+    folders = [tmp_path / "qam" / f"{ENV}_{number}" for number in (1, 2, 3, 4)]
+    for first, second in zip(folders[:2], folders[2:], strict=True):
+        assert (first / "evaluations.npz").read_bytes() == (second / "evaluations.npz").read_bytes()
+        for name in ("best_model.zip", f"{ENV}.zip"):
+            a, b = (agents.QAM.load(folder / name, device="cpu") for folder in (first, second))
+            assert a.num_timesteps == b.num_timesteps
+            assert all(torch.equal(a.policy.state_dict()[key], value) for key, value in b.policy.state_dict().items())
+        logs = [pd.read_csv(folder / "progress.csv").sort_values("time/total_timesteps") for folder in (first, second)]
+        evaluations = [log.filter(like="eval/").dropna().to_numpy() for log in logs]
+        np.testing.assert_array_equal(*evaluations)
+        assert len(evaluations[0]) == 5
+
+
+def test_a_crash_of_the_evaluation_beside_training_ends_the_run_with_its_traceback(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "fail").touch()
+    words = ["--algo", "qam", "--env", "Toy-v0", "--online-steps", "20", "-f", str(tmp_path), "--seed", "1"]
+    words += [
+        "--offline-steps",
+        "0",
+        "--eval-freq",
+        "10",
+        "--eval-episodes",
+        "2",
+        "--n-eval-envs",
+        "1",
+        "-params",
+        *TINY,
+    ]
+    words += ["--eval-mode", "async", "--eval-env-kwargs", "failure=raise", f"failure_file={tmp_path / 'fail'}"]
+    assert main(words) == 1
+    assert "ArithmeticError: the toy broke" in capsys.readouterr().err
+    status = json.loads((tmp_path / "qam" / "Toy-v0_1" / "status.json").read_text())
+    assert status["state"] == "failed"
+    assert "ArithmeticError: the toy broke" in status["reason"]
+
+
+def test_every_stacked_seed_logs_its_own_values(data: Path, tmp_path: Path) -> None:
+    words = [*arguments(data, tmp_path, "learning_starts=2"), "--online-steps", "150", "--seeds", "4-5"]
+    assert main([*words, "--save-freq", "5"]) == 0
+    first, second = (pd.read_csv(tmp_path / "qam" / f"{ENV}_{number}" / "progress.csv") for number in (1, 2))
+    assert len(first) == len(second)
+    assert set(first) == set(second) > {"train/total_loss", "rollout/ep_rew_mean", "eval/mean_reward"}
+    assert (first["train/total_loss"].dropna() != second["train/total_loss"].dropna()).all()
+    np.testing.assert_array_equal(first["time/total_timesteps"], second["time/total_timesteps"])
 
 
 def test_offline_and_online_share_one_axis(data: Path, tmp_path: Path) -> None:

@@ -8,32 +8,22 @@ from __future__ import annotations
 
 import atexit
 import functools
-import multiprocessing
-import multiprocessing.connection
 import os
-import signal
-import threading
-import traceback
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.vector.utils import CloudpickleWrapper
 
-from zoo.cli import UsageError
-from zoo.envs.make import make_env
+from zoo.envs.make import find_spec, make_env
+from zoo.processes import ServingProcess
 
-CLOSE_SECONDS = 2.0  # a worker in the middle of a chunk gets this long to end by itself
+MOST_MAZES = 64
 
 Spaces = tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]
-
-
-class WorkerError(RuntimeError):
-    """An environment process failed; the message says how."""
 
 
 class Ending(NamedTuple):
@@ -136,7 +126,7 @@ class EnvPool:
         counts = [len(range(worker, n_envs, n_workers)) for worker in range(n_workers)]
         builders = [functools.partial(EnvGroup, spec, env_kwargs, count) for count in counts]
         self._workers: list[_Worker] = (
-            [_InProcess(builders[0])] if n_envs == 1 else [_Process(build, spec) for build in builders]
+            [_InProcess(builders[0])] if n_envs == 1 else [_in_process_of_its_own(build, spec) for build in builders]
         )
         self._spaces: Spaces | None = None
         # Before multiprocessing's own exit handler, which asks in the way that workers ignore, and then waits.
@@ -162,7 +152,7 @@ class EnvPool:
         :param chunks: their actions, shape (len(numbers), H, A).
         :param seeds: reset seeds of episodes that may be begun; those not listed in ``started`` were not.
         :return: what happened.
-        :raises WorkerError: if an environment raised or a process died.
+        :raises zoo.processes.WorkerError: if an environment raised or a process died.
         """
         _ = self.spaces
         n_workers = len(self._workers)
@@ -171,7 +161,7 @@ class EnvPool:
             rows[number % n_workers].append(row)
         offers: list[list[int]] = [[] for _ in self._workers]
         playing = set(numbers)
-        openings = sorted(range(self.n_envs), key=playing.__contains__)  # idle environments come first
+        openings = sorted(range(self.n_envs), key=playing.__contains__) if seeds else ()  # idle ones come first
         for position, number in zip(range(len(seeds)), openings, strict=False):
             offers[number % n_workers].append(position)
         busy = [worker for worker in range(n_workers) if rows[worker] or offers[worker]]
@@ -215,6 +205,13 @@ class _Worker(Protocol):
     def close(self) -> None: ...
 
 
+def _in_process_of_its_own(build: functools.partial[EnvGroup], spec: EnvSpec) -> ServingProcess:
+    """Start a process that plays a group."""
+    simulator = [spec.entry_point.partition(":")[0]] if isinstance(spec.entry_point, str) else []
+    preload = ["zoo.envs.preload", *simulator]
+    return ServingProcess(build, "advance", what="environment", name=spec.id, preload=preload)
+
+
 class _InProcess:
     """Plays the group here."""
 
@@ -238,103 +235,20 @@ class _InProcess:
         self._group.close()
 
 
-class _Process:
-    """Plays the group in a process of its own."""
+def count_environments(env_id: str | EnvSpec, env_kwargs: dict[str, Any], episodes: int) -> int:
+    """Return how many environments play some episodes well.
 
-    def __init__(self, build: functools.partial[EnvGroup], spec: EnvSpec) -> None:
-        context = _context(spec)
-        self._name = spec.id
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, CloudpickleWrapper(build)), daemon=True)  # type: ignore[attr-defined, type-var]
-        self._process.start()
-        theirs.close()
+    A message and a plan cost about as much as several steps of a maze. Mazes are cheap to build, so there are enough of
+    them to share these costs; a manipulation scene takes seconds and 170 MB, and two for a core keep it busy.
 
-    def send(self, *arguments: Any) -> None:
-        """Ask for an advance."""
-        try:
-            self._connection.send(arguments)
-        except OSError as error:
-            raise self._explain_death() from error
-
-    def receive(self) -> Any:
-        """Return the next answer, or raise what the process raised."""
-        try:
-            kind, answer = self._connection.recv()
-        except (EOFError, OSError) as error:
-            raise self._explain_death() from error
-        if kind == "refused":
-            raise UsageError(answer)
-        if kind == "failed":
-            raise WorkerError(f"an environment of `{self._name}` failed in its process:\n{answer}")
-        return answer
-
-    def hang_up(self) -> None:
-        """Tell the process to end."""
-        self._connection.close()
-
-    def close(self) -> None:
-        """Wait for the end, and enforce it."""
-        self._process.join(CLOSE_SECONDS)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
-        self._process.close()
-
-    def _explain_death(self) -> WorkerError:
-        """Return the exception for a process that is gone."""
-        self._process.join(CLOSE_SECONDS)
-        code = self._process.exitcode
-        how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
-        return WorkerError(
-            f"an environment process of `{self._name}` {how} while it was needed; "
-            "if memory ran out, use fewer environments"
-        )
-
-
-def _serve(connection: multiprocessing.connection.Connection, build: CloudpickleWrapper) -> None:
-    """Run a worker process: build the group, then answer until the other side hangs up."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    kind, group = _attempt(build)
-    answer = (kind, group.spaces if kind == "done" else group)
-    while True:
-        try:
-            connection.send(answer)
-            arguments = connection.recv()
-        except (EOFError, OSError):
-            break
-        answer = _attempt(group.advance, *arguments)
-    if kind == "done":
-        group.close()
-
-
-def _attempt(function: Callable[..., Any], *arguments: Any) -> tuple[str, Any]:
-    """Return ("done", result), or why there is none, in words that survive the pipe."""
-    try:
-        return "done", function(*arguments)
-    except UsageError as error:
-        return "refused", str(error)
-    except Exception:
-        return "failed", traceback.format_exc()
-
-
-def _end_with_parent() -> None:
-    """End this process, also in the middle of a chunk, when the one that started it is gone, however it ended."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    multiprocessing.connection.wait([parent.sentinel])
-    os._exit(1)
-
-
-def _context(spec: EnvSpec) -> multiprocessing.context.BaseContext:
-    """Return how processes start: forked from a server that has the imports, never from this process's threads."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    simulator = [spec.entry_point.partition(":")[0]] if isinstance(spec.entry_point, str) else []
-    context.set_forkserver_preload(["zoo.envs.preload", *simulator])
-    return context
+    :param env_id: Gymnasium id or spec.
+    :param env_kwargs: its constructor arguments.
+    :param episodes: how many episodes there are.
+    :return: how many environments, at most one an episode.
+    """
+    entry_point = find_spec(env_id, **env_kwargs).entry_point
+    maze = isinstance(entry_point, str) and entry_point.startswith("ogbench.locomaze")
+    return min(MOST_MAZES if maze else 2 * _available_cores(), episodes)
 
 
 def _available_cores() -> int:

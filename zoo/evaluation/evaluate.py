@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,6 +16,7 @@ from agents.common.validation import integer
 if TYPE_CHECKING:
     import gymnasium
     import torch
+    from gymnasium.envs.registration import EnvSpec
 
     from zoo.envs.pool import Ending, EnvPool
 
@@ -62,12 +63,15 @@ class EpisodeResults:
     :param returns: undiscounted sums of rewards, shape (S, episodes).
     :param lengths: environment steps, shape (S, episodes).
     :param seeds: reset seeds, shape (episodes,).
+    :param played: whether a replica played all its episodes, shape (S,). One that did not take part, or that planned
+        NaN or infinity, has zeros in its rows.
     """
 
     successes: np.ndarray | None
     returns: np.ndarray
     lengths: np.ndarray
     seeds: np.ndarray
+    played: np.ndarray
 
 
 class Evaluator:
@@ -77,7 +81,7 @@ class Evaluator:
     and e, and it always is row e of a batch of ``episodes`` rows, because a matrix product rounds differently at
     another batch size. So the number of environments changes the time taken and nothing else.
 
-    :param env_id: Gymnasium id.
+    :param env_id: Gymnasium id, or the environment's spec.
     :param episodes: episodes of each replica.
     :param n_envs: environments; they share out the processor cores, one alone stays in this process.
     :param seed: decides the starts and the noise.
@@ -86,7 +90,7 @@ class Evaluator:
     """
 
     def __init__(
-        self, env_id: str, *, episodes: int, n_envs: int, seed: int, env_kwargs: dict[str, Any] | None = None
+        self, env_id: str | EnvSpec, *, episodes: int, n_envs: int, seed: int, env_kwargs: dict[str, Any] | None = None
     ) -> None:
         from zoo.envs.make import find_spec, is_ogbench
 
@@ -127,41 +131,46 @@ class Evaluator:
             self._pool.close()
             self._pool = None
 
-    def evaluate(self, policy: ChunkPolicy, replicas: Sequence[int] | None = None) -> EpisodeResults:
+    def evaluate(
+        self, policy: ChunkPolicy, replicas: Sequence[int] | None = None, active: Collection[int] | None = None
+    ) -> EpisodeResults:
         """Play every episode with every replica.
 
-        Python's, NumPy's and PyTorch's global generators are left as they were.
+        Python's, NumPy's and PyTorch's global generators are left as they were. A replica that plans NaN or infinity
+        ends its part there; the results of the others are the same as without it.
 
         :param policy: plans the actions; asked only when a chunk is used up, and always for all S * episodes rows.
         :param replicas: the number that stands for each replica in its noise seeds, length S; None is 0 to S - 1. The
             policy of replica k alone, with ``replicas=[k]``, plays the same episodes as in the stack.
-        :return: what happened.
-        :raises ValueError: if ``replicas`` has another length, or planned actions have another shape or are not finite.
-        :raises zoo.envs.pool.WorkerError: if an environment fails in its process, or the process dies.
+        :param active: which of the S replicas take part, by position; None: all.
+        :return: what happened; ``played`` says to whom.
+        :raises ValueError: if ``replicas`` has another length, or planned actions have another shape.
+        :raises zoo.processes.WorkerError: if an environment fails in its process, or the process dies.
         """
         names = list(range(policy.num_replicas)) if replicas is None else list(replicas)
         if len(names) != policy.num_replicas:
             raise ValueError(
                 f"`replicas` must name {policy.num_replicas} replicas, got {len(names)}; give one number each"
             )
+        players = range(len(names)) if active is None else sorted(active)
         try:
             with _global_generators_kept():
-                endings = self._play(policy, names)
+                endings = self._play(policy, names, players)
         except BaseException:
             self.close()  # its episodes are left in the middle
             raise
-        grid = [[endings[replica, episode] for episode in range(self.episodes)] for replica in range(len(names))]
-        return _tabulate(grid, self.episode_seeds)
+        return _tabulate(endings, len(names), self.episode_seeds)
 
-    def _play(self, policy: ChunkPolicy, names: Sequence[int]) -> dict[tuple[int, int], Ending]:
+    def _play(self, policy: ChunkPolicy, names: Sequence[int], players: Sequence[int]) -> dict[tuple[int, int], Ending]:
         """Play all (replica, episode) jobs; any environment takes the next one when it is free."""
         observation_space, action_space = self.spaces
         pool = self._open_pool()
-        jobs = list(itertools.product(range(len(names)), range(self.episodes)))
+        jobs = list(itertools.product(players, range(self.episodes)))
         observations = np.zeros((len(names), self.episodes, *observation_space.shape), observation_space.dtype)
         noise = _NoiseStock(policy, self.seed, names, self.episodes)
         job_of: dict[int, tuple[int, int]] = {}
         endings: dict[tuple[int, int], Ending] = {}
+        diverged: set[int] = set()
         running: list[int] = []
         chunks = np.empty((0, policy.horizon_length, *action_space.shape), action_space.dtype)
         while jobs or job_of:
@@ -176,7 +185,13 @@ class Evaluator:
                 rows = tuple(np.array([job_of[number] for number in running]).T)
                 observations[rows] = progress.observations
                 chunks = _plan(policy, observations, noise.take(rows), rows, action_space)
-        return endings
+                if not np.isfinite(chunks).all():
+                    diverged |= set(_idle_where_not_finite(chunks, rows[0], action_space))
+                    jobs = [job for job in jobs if job[0] not in diverged]
+                    if diverged.issuperset(players):
+                        self.close()  # nobody is left; its episodes are in the middle
+                        return {}
+        return {job: ending for job, ending in endings.items() if job[0] not in diverged}
 
     def _open_pool(self) -> EnvPool:
         """Return the environments, which begin to be built at the first call."""
@@ -219,9 +234,13 @@ class _NoiseStock:
             words = np.random.SeedSequence(seed, spawn_key=(name, episode)).generate_state(1, np.uint64)
             self._generators[replica, episode] = torch.Generator().manual_seed(int(words[0]))
         drawn = [[self._draw(NOISE_PLANS, generator) for generator in row] for row in self._generators]
-        self._stock = {  # each (S, episodes, NOISE_PLANS, ...)
+        stacked = {
             key: torch.stack([torch.stack([noise[key] for noise in row]) for row in drawn]) for key in drawn[0][0]
         }
+        self._offered = {key: noise[:, :, 0].clone() for key, noise in stacked.items()}  # (S, episodes, ...)
+        # views, since NumPy picks rows several times faster than PyTorch does
+        self._stock = {key: noise.numpy() for key, noise in stacked.items()}  # (S, episodes, NOISE_PLANS, ...)
+        self._next = {key: noise.numpy() for key, noise in self._offered.items()}
         self._used = np.zeros((len(names), episodes), np.int64)
 
     def take(self, rows: tuple[np.ndarray, ...]) -> dict[str, torch.Tensor]:
@@ -230,15 +249,15 @@ class _NoiseStock:
         :param rows: replica and episode of each plan, two arrays of the same length.
         :return: name to noise, each (S, episodes, ...).
         """
-        for replica, episode in zip(*rows, strict=True):
-            if self._used[replica, episode] == NOISE_PLANS:
-                for key, noise in self._draw(NOISE_PLANS, self._generators[replica, episode]).items():
-                    self._stock[key][replica, episode] = noise
-                self._used[replica, episode] = 0
-        replicas, episodes = np.indices(self._used.shape)
-        plans = np.minimum(self._used, NOISE_PLANS - 1)
+        spent = self._used[rows] == NOISE_PLANS
+        for replica, episode in zip(rows[0][spent], rows[1][spent], strict=True):
+            for key, noise in self._draw(NOISE_PLANS, self._generators[replica, episode]).items():
+                self._stock[key][replica, episode] = noise.numpy()
+            self._used[replica, episode] = 0
+        for key, stock in self._stock.items():
+            self._next[key][rows] = stock[(*rows, self._used[rows])]
         self._used[rows] += 1
-        return {key: stock[replicas, episodes, plans] for key, stock in self._stock.items()}
+        return {key: noise.clone() for key, noise in self._offered.items()}
 
 
 def _plan(
@@ -248,26 +267,32 @@ def _plan(
     rows: tuple[np.ndarray, ...],
     action_space: gymnasium.spaces.Box,
 ) -> np.ndarray:
-    """Return the planned actions of some rows, shape (len(rows), H, A), after a look at their shape and values."""
+    """Return the planned actions of some rows, shape (len(rows), H, A), after a look at their shape."""
     actions: np.ndarray = np.asarray(policy.plan(observations, noise))
     expected = (*observations.shape[:2], policy.horizon_length, *action_space.shape)
     if actions.shape != expected:
         raise ValueError(f"planned actions must have the shape (S, N, H, A) = {expected}, got {actions.shape}")
     chunks: np.ndarray = actions[rows].astype(action_space.dtype, copy=False)
-    if not np.isfinite(chunks).all():
-        replicas = sorted({int(replica) for replica in rows[0][~np.isfinite(chunks).all(axis=(1, 2))]})
-        raise ValueError(
-            f"planned actions must be finite, got NaN or infinity from replicas {replicas}; training diverged"
-        )
     return chunks
 
 
-def _tabulate(grid: list[list[Ending]], seeds: np.ndarray) -> EpisodeResults:
+def _idle_where_not_finite(chunks: np.ndarray, replicas: np.ndarray, action_space: gymnasium.spaces.Box) -> list[int]:
+    """Let environments that would get NaN or infinity idle to the end of their episode; return whose they are."""
+    bad = ~np.isfinite(chunks).all(axis=(1, 2))
+    chunks[bad] = (action_space.low + action_space.high) / 2
+    return [int(replica) for replica in replicas[bad]]
+
+
+def _tabulate(endings: dict[tuple[int, int], Ending], replicas: int, seeds: np.ndarray) -> EpisodeResults:
     """Return the endings of all episodes, by replica and episode, as arrays."""
-    successes = [[ending.success for ending in row] for row in grid]
+    shape = (replicas, len(seeds))
+    returns, lengths, successes = np.zeros(shape), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    for job, ending in endings.items():
+        returns[job], lengths[job], successes[job] = ending.episode_return, ending.length, ending.success or 0
     return EpisodeResults(
-        successes=None if any(None in row for row in successes) else np.array(successes, np.int64),
-        returns=np.array([[ending.episode_return for ending in row] for row in grid]),
-        lengths=np.array([[ending.length for ending in row] for row in grid]),
+        successes=None if any(ending.success is None for ending in endings.values()) else successes,
+        returns=returns,
+        lengths=lengths,
         seeds=seeds,
+        played=(lengths > 0).all(axis=1),
     )

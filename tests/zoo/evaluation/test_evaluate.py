@@ -17,8 +17,9 @@ import torch
 from tests.zoo.envs import toys  # registers the toys
 from zoo.cli import UsageError
 from zoo.envs.make import make_env
-from zoo.envs.pool import WorkerError
+from zoo.envs.pool import count_environments
 from zoo.evaluation.evaluate import NOISE_PLANS, EpisodeResults, Evaluator
+from zoo.processes import WorkerError
 
 TOY = "Toy-v0"
 POINTMAZE = "pointmaze-medium-singletask-task1-v0"
@@ -242,6 +243,17 @@ def test_there_is_at_most_one_process_per_core(monkeypatch: pytest.MonkeyPatch) 
         assert evaluator.n_processes == len(children() - before) == 3
 
 
+@pytest.mark.parametrize(
+    ("env_id", "episodes", "expected"),
+    [(POINTMAZE, 50, 50), (POINTMAZE, 200, 64), ("scene-singletask-task1-v0", 50, 6), (TOY, 50, 6), (TOY, 4, 4)],
+)
+def test_mazes_are_many_and_other_environments_two_per_core(
+    monkeypatch: pytest.MonkeyPatch, env_id: str, episodes: int, expected: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    assert count_environments(env_id, {}, episodes) == expected
+
+
 def test_one_environment_needs_no_process() -> None:
     before = children()
     with Evaluator(TOY, episodes=2, n_envs=1, seed=0) as evaluator:
@@ -409,15 +421,45 @@ def test_plans_of_the_wrong_shape_are_refused(here: Evaluator) -> None:
         here.evaluate(Wrong())
 
 
-def test_plans_that_are_not_finite_are_refused_and_name_the_replica(here: Evaluator) -> None:
-    class Diverged(ElementwisePolicy):
-        def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
-            actions = super().plan(observations, noise)
-            actions[1] = np.nan
-            return actions
+class Diverging(ElementwisePolicy):
+    """Plans NaN for some replicas from the third plan on."""
 
-    with pytest.raises(ValueError, match=r"must be finite, got NaN or infinity from replicas \[1\]"):
-        here.evaluate(Diverged(num_replicas=2))
+    def __init__(self, num_replicas: int, lost: list[int]) -> None:
+        super().__init__(num_replicas)
+        self.lost = lost
+
+    def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
+        actions = super().plan(observations, noise)
+        if len(self.batches) > 2:
+            actions[self.lost, :, 1] = np.nan
+        return actions
+
+
+@pytest.mark.parametrize("evaluator", ["here", "elsewhere"])
+def test_a_replica_that_plans_nan_is_out_and_the_others_play_as_without_it(
+    evaluator: str, request: pytest.FixtureRequest
+) -> None:
+    chosen: Evaluator = request.getfixturevalue(evaluator)
+    expected = chosen.evaluate(ElementwisePolicy(num_replicas=3))
+    found = chosen.evaluate(Diverging(3, lost=[1]))
+    assert found.played.tolist() == [True, False, True]
+    for name in ("returns", "lengths", "successes"):
+        np.testing.assert_array_equal(getattr(found, name)[[0, 2]], getattr(expected, name)[[0, 2]])
+        assert not getattr(found, name)[1].any()
+
+
+def test_an_evaluation_ends_at_once_when_nobody_is_left(here: Evaluator) -> None:
+    policy = Diverging(1, lost=[0])
+    assert not here.evaluate(policy).played.any()
+    assert len(policy.batches) == 3
+    assert here.evaluate(ElementwisePolicy()).played.all()
+
+
+def test_only_active_replicas_play_and_as_they_would_among_all(elsewhere: Evaluator) -> None:
+    expected = elsewhere.evaluate(ElementwisePolicy(num_replicas=3))
+    found = elsewhere.evaluate(ElementwisePolicy(num_replicas=3), active=[2, 0])
+    assert found.played.tolist() == [True, False, True]
+    np.testing.assert_array_equal(found.returns[[0, 2]], expected.returns[[0, 2]])
 
 
 def test_replicas_must_have_a_number_each(here: Evaluator) -> None:

@@ -17,6 +17,7 @@ def played(offset: int = 0, episodes: int = 4, with_success: bool = True) -> Epi
         returns=-numbers.astype(np.float64) / 3,
         lengths=numbers + 100,
         seeds=np.arange(episodes, dtype=np.uint32) + 7,
+        played=np.ones(2, bool),
     )
 
 

@@ -1,0 +1,64 @@
+"""Stacked replicas one by one: their own values in a log, and which of them have diverged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+
+class Diverged(FloatingPointError):
+    """Nothing is left to train: losses, parameters or planned actions of every replica are NaN or infinite."""
+
+
+class PerReplica(float):
+    """A value of each replica that is their mean to everyone who does not ask: SB3's loggers write it as a number.
+
+    :param values: one number per replica, (S,).
+    """
+
+    values: NDArray[np.float64]
+
+    def __new__(cls, values: ArrayLike) -> PerReplica:
+        """Make the mean, which keeps what it is the mean of."""
+        own = np.asarray(values, dtype=np.float64)
+        mean = super().__new__(cls, own.mean())
+        mean.values = own
+        return mean
+
+    def __getnewargs__(self) -> tuple[Any]:  # pickled by its values
+        return (self.values,)
+
+
+def on_host(values: Mapping[str, Tensor]) -> dict[str, PerReplica]:
+    """Copy values of all replicas from the device, all in one go.
+
+    :param values: name -> (S,).
+    :return: the same as numbers.
+    """
+    if not values:
+        return {}
+    rows = torch.stack([value.detach().float() for value in values.values()]).cpu().numpy()
+    return {name: PerReplica(row) for name, row in zip(values, rows, strict=True)}
+
+
+def find_divergence(tensors: Mapping[str, Sequence[Tensor]]) -> dict[int, str]:
+    """Return which replicas hold a NaN or an infinity, and where; the device is waited for once.
+
+    :param tensors: what they are, in words -> tensors (S, ...), or none of them.
+    :return: replica -> the first description that applies, e.g. ``parameters of critic are not finite``.
+    """
+    groups = {name: [tensor.detach() for tensor in group] for name, group in tensors.items() if group}
+    finite = [torch.stack([_is_finite(tensor) for tensor in group]).all(0) for group in groups.values()]
+    table = torch.stack(finite).cpu().numpy()  # (len(groups), S)
+    names = list(groups)
+    return {int(k): f"{names[int(table[:, k].argmin())]} not finite" for k in np.flatnonzero(~table.all(0))}
+
+
+def _is_finite(tensor: Tensor) -> Tensor:
+    """Return which rows are finite throughout, (S,)."""
+    return tensor.isfinite().flatten(1).all(1) if tensor.ndim > 1 else tensor.isfinite()

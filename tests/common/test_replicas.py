@@ -1,0 +1,72 @@
+"""Values of stacked replicas, and which of them have diverged."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3.common.logger import CSVOutputFormat, Logger
+
+from agents.common.replicas import PerReplica, find_divergence, on_host
+from tests.common.toys import tiny_model, toy_dataset
+
+
+def test_a_value_of_each_replica_is_their_mean_to_a_logger_of_sb3(tmp_path):
+    logger = Logger(str(tmp_path), [CSVOutputFormat(str(tmp_path / "log.csv"))])
+    logger.record("loss", PerReplica([1.0, 2.0, 6.0]))
+    logger.dump()
+    assert (tmp_path / "log.csv").read_text() == "loss\n3.0\n"
+
+
+def test_a_value_of_each_replica_survives_pickling():
+    found = pickle.loads(pickle.dumps(PerReplica([1.0, 4.0])))
+    assert found == 2.5
+    assert found.values.tolist() == [1.0, 4.0]
+
+
+def test_values_come_to_the_host_under_their_names():
+    found = on_host({"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([3.0, 5.0])})
+    assert {name: value.values.tolist() for name, value in found.items()} == {"a": [1.0, 2.0], "b": [3.0, 5.0]}
+
+
+def test_nothing_comes_to_the_host_before_the_first_update():
+    assert on_host({}) == {}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_one_number_that_is_not_finite_marks_its_replica_only(value):
+    weights = torch.zeros(3, 4, 5)
+    weights[1, 3, 2] = value
+    assert find_divergence({"loss is": [torch.zeros(3)], "weights are": [weights]}) == {1: "weights are not finite"}
+
+
+def test_the_first_that_applies_is_named():
+    weights, loss = torch.full((2, 4), torch.nan), torch.tensor([torch.nan, 0.0])
+    found = find_divergence({"nothing is": [], "loss is": [loss], "weights are": [weights]})
+    assert found == {0: "loss is not finite", 1: "weights are not finite"}
+
+
+@pytest.mark.parametrize("id", ["qam", "trqam", "rlpd", "dac"])
+def test_a_model_names_the_network_of_a_diverged_replica(id):
+    model = tiny_model(id, seeds=[1, 2, 3], seed=None)
+    model.learn_offline(1, dataset=toy_dataset())
+    assert model.find_divergence() == {}
+    with torch.no_grad():
+        next(model.policy.nets.critic.parameters())[2].view(-1)[0] = torch.nan
+    assert model.find_divergence() == {2: "parameters of critic are not finite"}
+
+
+def test_a_loss_that_is_not_finite_is_a_divergence_and_a_diagnostic_is_not():
+    model = tiny_model(seeds=[1, 2], seed=None)
+    model.learn_offline(1, dataset=toy_dataset())
+    model._last_info |= {"total_loss": torch.tensor([torch.inf, 1.0]), "q_mean": torch.tensor([1.0, torch.nan])}
+    assert model.find_divergence() == {0: "total_loss is not finite"}
+
+
+def test_each_replica_logs_its_own_values():
+    model = tiny_model(seeds=[1, 2], seed=None)
+    model.learn_offline(1, dataset=toy_dataset())
+    model._record_info()
+    recorded = model.logger.name_to_value["train/total_loss"]
+    np.testing.assert_array_equal(recorded.values, model._last_info["total_loss"].double())
+    assert recorded.values[0] != recorded.values[1]
