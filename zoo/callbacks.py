@@ -14,10 +14,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.common.checkpoint import load_checkpoint, save_checkpoint
+from agents.common.files import atomic_path
 from zoo.cli import Interrupted
 from zoo.evaluation.history import OFFLINE, ONLINE, EvaluationHistory
 from zoo.logs import log_position
-from zoo.run_folder import RunFolder, write_atomically
+from zoo.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from agents.common.base import FlowQLearning
@@ -308,4 +309,5 @@ def save_model(model: FlowQLearning, path: Path) -> None:
     :param model: the model.
     :param path: its ``.zip``.
     """
-    write_atomically(path, model.save)
+    with atomic_path(path) as temporary:
+        model.save(temporary)

@@ -367,10 +367,11 @@ def _save(arrays: dict[str, np.ndarray], path: Path) -> None:
     """Write the arrays, whole or not at all."""
     import numpy as np
 
-    from zoo.run_folder import write_atomically
+    from agents.common.files import atomic_path
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda temporary: np.savez_compressed(temporary, **arrays))
+    with atomic_path(path) as temporary:
+        np.savez_compressed(temporary, **arrays)
 
 
 if __name__ == "__main__":
