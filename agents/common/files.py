@@ -14,7 +14,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path in the same folder; on success it becomes the file, on failure it is removed.
 
     :param path: the file to write.
-    :return: where to write it; the name has the same ending, which some writers go by.
+    :yields: where to write it; the name has the same ending, which some writers go by.
     """
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}{path.suffix}")
     try:
