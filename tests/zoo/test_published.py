@@ -111,7 +111,7 @@ def test_unknown_set_names_the_closest():
 def test_missing_tables_say_where_they_should_be(tmp_path, monkeypatch):
     monkeypatch.setattr(published, "FOLDER", tmp_path)
     with pytest.raises(
-        UsageError, match=r"expected the published tables in .*, got no such folder; run from a checkout"
+        UsageError, match=r"expected the published tables in .*, got no such folder; install the package anew"
     ):
         published.load_set("qam2026")
 
