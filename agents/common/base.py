@@ -620,6 +620,7 @@ class FlowQLearning(OffPolicyAlgorithm):
         super().load_replay_buffer(path, truncate_last_traj)
         assert self.replay_buffer is not None
         self.replay_buffer.to(self.device)
+        self.replay_buffer.device = self.device  # as SB3 says it, although one that is not there stands for the CPU
 
     def set_parameters(self, *args: Any, **kwargs: Any) -> None:
         """Load parameters and optimiser state; see Stable-Baselines3.

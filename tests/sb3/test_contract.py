@@ -263,6 +263,16 @@ def test_replay_buffer_is_saved_loaded_and_extended(tmp_path: Path) -> None:
     assert new.full
 
 
+def test_a_loaded_replay_buffer_names_the_models_device(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("the device would be there")
+    model = tiny_model()
+    model.save_replay_buffer(tmp_path / "buffer.pkl")
+    model.device = torch.device("cuda")
+    model.load_replay_buffer(tmp_path / "buffer.pkl")
+    assert model.replay_buffer.device.type == "cuda"
+
+
 def test_added_transitions_of_another_trajectory_are_not_joined_to_the_last_one() -> None:
     buffer = tiny_model(horizon_length=2).replay_buffer
     states, action = np.arange(12, dtype=np.float32).reshape(3, 1, 4), np.zeros((1, 2), np.float32)

@@ -23,9 +23,9 @@ SEEN = np.linspace(-1, 1, 20, dtype=np.float32).reshape(5, 4)
 SIZES: dict[str, Any] = {"replicas": 1, "observation_size": 3, "action_size": 2, "hidden": [8]}
 
 
-def normed_model(**settings: Any) -> FlowQLearning:
+def normed_model(id: str = "qam", **settings: Any) -> FlowQLearning:
     """Return a model whose extractors normalise batches and drop features."""
-    return tiny_model(policy_kwargs={"features_extractor_class": NormedFeatures}, **settings)
+    return tiny_model(id, policy_kwargs={"features_extractor_class": NormedFeatures}, **settings)
 
 
 def statistics_of(model: FlowQLearning) -> dict[str, Tensor]:
@@ -108,6 +108,26 @@ def test_extractors_train_and_target_copies_follow() -> None:
         name = f"features_extractor.norm.{part}"
         assert torch.equal(after[f"nets.critic_target.{name}"], after[f"nets.critic.{name}"])
         assert not torch.equal(after[f"nets.critic.{name}"], middle[f"nets.critic.{name}"])
+
+
+def test_pretraining_hands_an_extractor_on_with_its_statistics() -> None:
+    model = normed_model(pretraining_steps=2)
+    model.learn_offline(2, dataset=toy_dataset())
+    behaviour, *copies = (
+        dict(model.policy.nets[name].state_dict()) for name in ("behaviour", "behaviour_target", "fine_tuned")
+    )
+    for copy in copies:
+        assert_same(copy, behaviour)
+
+
+def test_a_pretrained_actor_brings_its_extractor(tmp_path: Path) -> None:
+    source, model, plain = normed_model("bc"), normed_model(seed=1), tiny_model()
+    source.learn_offline(2, dataset=toy_dataset())
+    source.save(tmp_path / "actor.zip")
+    model.load_pretrained_actor(tmp_path / "actor.zip")
+    assert_same(dict(model.policy.nets["fine_tuned"].state_dict()), dict(source.policy.nets["behaviour"].state_dict()))
+    with pytest.raises(ValueError, match=r"expected features \{\}, got \{'features_extractor"):
+        plain.load_pretrained_actor(tmp_path / "actor.zip")
 
 
 def test_the_gradients_bound_holds_for_extractors_too() -> None:
