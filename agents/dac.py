@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Unpack
-
-from agents.common.base import GymEnv, Info, Losses, Targets
+from agents.common.base import Info, Losses, Targets
 from agents.common.batch import Batch
 from agents.common.critic import q_statistics, td_loss
-from agents.common.diffusion import DiffusionArguments, DiffusionQLearning, Sampler, row_mean
+from agents.common.diffusion import DiffusionQLearning, row_mean
 from agents.common.noise import Noise
-from agents.common.policy import FlowPolicy, Networks
+from agents.common.policy import Networks
 from agents.registry import register
 
 
@@ -30,34 +28,8 @@ class DAC(DiffusionQLearning):
     :math:`\pi_\beta e^{Q/(2w)}` but for the gradient, which is taken undamped at every noise level and so overshoots.
     Source: Fang et al., Diffusion Actor-Critic, arXiv 2405.20555; the form here is the baseline of Li and Levine, arXiv
     2601.14234. Differs in: rows' losses are multiplied with the validity of the sequence, where the baseline's code
-    raises them to its power; gradients are equal.
-
-    :param policy: see :class:`FlowQLearning`.
-    :param env: see :class:`FlowQLearning`.
-    :param bc_weight: weight w of the denoising loss on the data, the only temperature, ``alpha`` in the authors' code,
-        >= 0; their default is 0.
-    :param sampler: mean of a reverse step: ``ddpm_clipped``, the posterior of the clipped estimate, ``ddpm`` without
-        that clip, or ``jump`` to the estimate.
-    :param clip_states: whether every state of the reverse chain is clipped to [-1, 1].
-    :param max_grad_norm: bound on the joint gradient norm.
-    :param settings: the settings of :class:`DiffusionQLearning`.
+    raises them to its power; gradients are equal. The weight w is the only temperature; the authors' default is 0.
     """
-
-    def __init__(  # type: ignore[misc] # some of the shared settings have defaults of their own here
-        self,
-        policy: str | type[FlowPolicy],
-        env: GymEnv | str | None,
-        *,
-        bc_weight: float = 1.0,
-        sampler: Sampler = "ddpm_clipped",
-        clip_states: bool = False,
-        max_grad_norm: float | None = 1.0,
-        **settings: Unpack[DiffusionArguments],
-    ) -> None:
-        own = DiffusionArguments(
-            bc_weight=bc_weight, sampler=sampler, clip_states=clip_states, max_grad_norm=max_grad_norm
-        )
-        super().__init__(policy, env, **{**settings, **own})
 
     def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
         """Return the TD loss, the denoising loss and the linear Q term."""

@@ -40,7 +40,6 @@ class QSM(DiffusionQLearning):
     :param sampler: mean of a reverse step: ``jump`` goes to the estimated clean action, as the baseline's code does,
         and gives too little spread; ``ddpm`` is the textbook posterior, ``ddpm_clipped`` that of the clipped estimate.
     :param clip_states: whether every state of the reverse chain is clipped to [-1, 1].
-    :param max_grad_norm: bound on the joint gradient norm.
     :param settings: the settings of :class:`DiffusionQLearning`.
     """
 
@@ -53,13 +52,10 @@ class QSM(DiffusionQLearning):
         bc_weight: float = 10.0,
         sampler: Sampler = "jump",
         clip_states: bool = True,
-        max_grad_norm: float | None = 1.0,
         **settings: Unpack[DiffusionArguments],
     ) -> None:
         self.inverse_temperature = number("inverse_temperature", inverse_temperature, at_least=0)
-        own = DiffusionArguments(
-            bc_weight=bc_weight, sampler=sampler, clip_states=clip_states, max_grad_norm=max_grad_norm
-        )
+        own = DiffusionArguments(bc_weight=bc_weight, sampler=sampler, clip_states=clip_states)
         super().__init__(policy, env, **{**settings, **own})
 
     def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:

@@ -37,20 +37,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def list_algorithms() -> dict[str, Any]:
     """Print a table of all algorithms.
 
-    :return: id -> published name, paper and aliases.
+    :return: id -> published name, paper, aliases and kind.
     """
     from rich.console import Console
     from rich.table import Table
 
-    from agents import registry
+    from agents.registry import ALIASES
+    from zoo.baselines import algorithm_ids, find_algorithm
 
-    table = Table("id", "name", "paper", "aliases")
+    table = Table("id", "name", "paper", "aliases", "kind")
     found = {}
-    for id in registry.algorithm_ids():
-        entry = registry.get(id)
-        aliases = sorted(alias for alias, target in registry.ALIASES.items() if target == id)
-        table.add_row(id, entry.published_name, entry.paper, ", ".join(aliases))
-        found[id] = {"published_name": entry.published_name, "paper": entry.paper, "aliases": aliases}
+    for id in algorithm_ids():
+        entry = find_algorithm(id)
+        aliases = sorted(alias for alias, target in ALIASES.items() if target == id)
+        table.add_row(id, entry.published_name, entry.paper, ", ".join(aliases), _kind(entry.algorithm))
+        found[id] = {
+            "published_name": entry.published_name,
+            "paper": entry.paper,
+            "aliases": aliases,
+            "kind": _kind(entry.algorithm),
+        }
     Console(stderr=True).print(table)
     return {"algorithms": found}
 
@@ -65,32 +71,35 @@ def show_algorithm(algo: str) -> dict[str, Any]:
     from rich.console import Console
     from rich.table import Table
 
-    from agents import registry
+    from zoo.baselines import find_algorithm, settings_of
     from zoo.config import describe_profiles
 
     try:
-        entry = registry.get(algo)
+        entry = find_algorithm(algo)
     except KeyError as error:
         raise UsageError(str(error.args[0])) from error
     meanings = _meanings(entry.algorithm)
     table = Table("setting", "type", "default", "meaning")
     settings = {}
-    for name, parameter in registry.settings_of(entry.algorithm).items():
+    for name, parameter in settings_of(entry.algorithm).items():
         row = {
-            "type": str(parameter.annotation),
+            "type": _type_name(parameter.annotation),
             "default": parameter.default,
             "meaning": meanings.get(name, ""),
         }
         settings[name] = row
         table.add_row(name, *(str(value) for value in row.values()))
     console = Console(stderr=True)
-    console.print(f"[bold]{entry.published_name}[/bold] ({entry.id}), {entry.paper}")
+    kind = _kind(entry.algorithm)
+    console.print(
+        f"[bold]{entry.published_name}[/bold] ({entry.id}), {entry.paper} ({kind})", highlight=False, soft_wrap=True
+    )
     console.print(inspect.cleandoc(entry.algorithm.__doc__ or "").partition(":param")[0].strip(), markup=False)
     console.print(table)
     profiles = describe_profiles(entry.id)
     for name, entries in profiles.items():
         console.print(_profile_table(name, entries))
-    head = {"algo": entry.id, "published_name": entry.published_name, "paper": entry.paper}
+    head = {"algo": entry.id, "published_name": entry.published_name, "paper": entry.paper, "kind": kind}
     return {**head, "settings": settings, "profiles": profiles}
 
 
@@ -105,6 +114,18 @@ def _profile_table(name: str, entries: Mapping[str, Mapping[str, Any]]) -> Table
         own = ", ".join(f"{key} {value}" for key, value in values.items() if key not in ENTRY_NOTES)
         table.add_row(entry, own, *(str(values.get(note, "")) for note in ENTRY_NOTES))
     return table
+
+
+def _type_name(annotation: Any) -> str:
+    """Return a type as it is written; SB3's are types, those of this zoo are words already."""
+    return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+
+
+def _kind(algorithm: type) -> str:
+    """Return in which phases an algorithm trains, and whether it is one of SB3's."""
+    from zoo.baselines import Baseline
+
+    return "SB3 baseline, online" if issubclass(algorithm, Baseline) else "offline and online"
 
 
 def _meanings(algorithm: type) -> dict[str, str]:

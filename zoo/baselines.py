@@ -145,7 +145,8 @@ class Baseline(OffPolicyAlgorithm):
             "balanced_sampling": boolean("balanced_sampling", balanced_sampling),
         }
         _check(settings)
-        self._recorded = {**self.setting_defaults(), **own, **settings}
+        defaults = {name: parameter.default for name, parameter in self.setting_parameters().items()}
+        self._recorded = {**defaults, **own, **settings}
         self._last_info: dict[str, torch.Tensor] = {}
         super().__init__(
             policy,
@@ -168,14 +169,13 @@ class Baseline(OffPolicyAlgorithm):
             self.action_noise = NormalActionNoise(*(x * np.ones(self.action_space.shape) for x in (0.0, noise_std)))
 
     @classmethod
-    def setting_defaults(cls) -> dict[str, Any]:
-        """Return all settings and their defaults: SB3's, and those of this class."""
+    def setting_parameters(cls) -> dict[str, inspect.Parameter]:
+        """Return all settings with their types and defaults: SB3's, and those of this class."""
         algorithm = cls.__mro__[2]  # behind this class and Baseline
-        own = ("net_arch", "noise_std", "sparse", "balanced_sampling")
         theirs = inspect.signature(algorithm.__init__).parameters
         ours = inspect.signature(Baseline.__init__).parameters
-        return {name: p.default for name, p in theirs.items() if name not in NOT_SETTINGS} | {
-            name: ours[name].default for name in own
+        return {name: parameter for name, parameter in theirs.items() if name not in NOT_SETTINGS} | {
+            name: ours[name] for name in ("net_arch", "noise_std", "sparse", "balanced_sampling")
         }
 
     def settings(self) -> dict[str, Any]:
@@ -247,7 +247,10 @@ class TQC(Baseline, sb3_contrib.TQC):
 
 
 class CrossQ(Baseline, sb3_contrib.CrossQ):
-    """Batch normalisation in place of target networks."""
+    """Batch normalisation in place of target networks.
+
+    :param policy_delay: updates of the critics for each of the actor, >= 1.
+    """
 
 
 BASELINES = {
@@ -271,18 +274,26 @@ def find_algorithm(id: str) -> registry.Entry:
     if id in BASELINES:
         algorithm, paper = BASELINES[id]
         return registry.Entry(id, algorithm, paper, algorithm.__name__)  # type: ignore[arg-type]
-    known = [*registry.algorithm_ids(), *registry.ALIASES]
+    known = [*algorithm_ids(), *registry.ALIASES]
     if id not in known and ":" not in id:
-        raise KeyError(unknown_name_message("algorithm", id, [*known, *BASELINES]))
+        raise KeyError(unknown_name_message("algorithm", id, known))
     return registry.get(id)
 
 
-def settings_of(algorithm: type[Any]) -> set[str]:
-    """Return the names of an algorithm's settings.
+def algorithm_ids() -> list[str]:
+    """Return the ids of all algorithms that can be trained: those of this zoo, and behind them SB3's.
+
+    :return: ids.
+    """
+    return [*registry.algorithm_ids(), *BASELINES]
+
+
+def settings_of(algorithm: type[Any]) -> dict[str, inspect.Parameter]:
+    """Return an algorithm's settings.
 
     :param algorithm: the class.
-    :return: names.
+    :return: name -> parameter with default and annotation.
     """
     if issubclass(algorithm, Baseline):
-        return set(algorithm.setting_defaults())
-    return set(registry.settings_of(algorithm))
+        return algorithm.setting_parameters()
+    return registry.settings_of(algorithm)

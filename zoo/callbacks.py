@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.common.checkpoint import copy_model, load_checkpoint, load_pending, save_checkpoint
+from agents.common.files import atomic_path
 from agents.common.replicas import PerReplica
 from zoo.baselines import planner_of
 from zoo.cli import Interrupted
@@ -22,7 +23,6 @@ from zoo.evaluation.background import BackgroundEvaluator
 from zoo.evaluation.history import OFFLINE, ONLINE, EvaluationHistory
 from zoo.logs import ReplicaLogger
 from zoo.replicas import Replicas, curve_step
-from zoo.run_folder import write_atomically
 
 if TYPE_CHECKING:
     from agents.common.base import FlowQLearning
@@ -367,4 +367,5 @@ def save_model(model: FlowQLearning, path: Path) -> None:
     :param model: the model.
     :param path: its ``.zip``.
     """
-    write_atomically(path, model.save)
+    with atomic_path(path) as temporary:
+        model.save(temporary)

@@ -459,9 +459,10 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file, whole or not at all."""
     import json
 
-    from zoo.run_folder import write_atomically
+    from agents.common.files import atomic_path
 
-    write_atomically(path, lambda temporary: temporary.write_text(json.dumps(content, indent=1) + "\n"))
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

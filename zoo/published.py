@@ -1,7 +1,8 @@
 """Published scores: ``python zoo/published.py list``, or ``import qam2026`` for the authors' data of single runs.
 
-The tables of means in ``results/published`` come with the code. Data of single runs, which give intervals, are fetched
-from their authors on demand, checked by their sha256, and kept as plain numbers in the user's cache folder.
+The tables of means in ``results/published`` come with the code, in a checkout and in an installed package. Data of
+single runs, which give intervals, are fetched from their authors on demand, checked by their sha256, and kept as plain
+numbers in the user's cache folder.
 """
 
 from __future__ import annotations
@@ -271,7 +272,7 @@ def _metadata() -> dict[str, Any]:
 
     path = FOLDER / "sets.yml"
     if not path.exists():
-        raise UsageError(f"expected the published tables in `{FOLDER}`, got no such folder; run from a checkout")
+        raise UsageError(f"expected the published tables in `{FOLDER}`, got no such folder; install the package anew")
     return yaml.safe_load(path.read_text())
 
 
@@ -367,10 +368,11 @@ def _save(arrays: dict[str, np.ndarray], path: Path) -> None:
     """Write the arrays, whole or not at all."""
     import numpy as np
 
-    from zoo.run_folder import write_atomically
+    from agents.common.files import atomic_path
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda temporary: np.savez_compressed(temporary, **arrays))
+    with atomic_path(path) as temporary:
+        np.savez_compressed(temporary, **arrays)
 
 
 if __name__ == "__main__":

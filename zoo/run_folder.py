@@ -10,7 +10,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,31 +18,13 @@ from typing import Any
 
 import yaml
 
+from agents.common.files import atomic_path
 from zoo.cli import UsageError
 
 RECORDED_PACKAGES = (
     "flow-rl-zoo", "torch", "stable-baselines3", "sb3-contrib", "gymnasium", "ogbench", "mujoco", "numpy", "rliable",
 )  # fmt: skip
 STATES = ("running", "done", "failed", "interrupted")
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file so that it is there whole or not at all.
-
-    :param path: the file.
-    :param write: writes its argument, a temporary path in the same folder with the same ending.
-    """
-    handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def check_log_folder(folder: Path) -> None:
@@ -134,7 +116,8 @@ class RunFolder:
         :param name: file name.
         :param text: its content.
         """
-        write_atomically(self.path / name, lambda path: path.write_text(text))
+        with atomic_path(self.path / name) as temporary:
+            temporary.write_text(text)
 
     def write_status(self, state: str, seed: int, offline_step: int, online_step: int, **more: Any) -> None:
         """Say how far the run is.

@@ -239,6 +239,11 @@ def make_model(
     """
     if args.num_threads > 0:
         torch.set_num_threads(args.num_threads)
+    if config.run.online_steps and args.n_envs and args.n_envs % len(seeds):
+        raise UsageError(
+            f"`--n-envs` must be a multiple of the {len(seeds)} stacked seeds, got {args.n_envs}; each seed trains "
+            "online with environments of its own"
+        )
     env = make_vec_env(
         lambda: make_env(env_id, **env_kwargs),
         n_envs=args.n_envs or (len(seeds) if config.run.online_steps else 1),

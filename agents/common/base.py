@@ -28,6 +28,7 @@ from torch import Tensor
 from agents.common.batch import Batch
 from agents.common.buffer import Arrays, SequenceReplayBuffer
 from agents.common.critic import pick_best
+from agents.common.networks import CriticEnsemble
 from agents.common.noise import Draw, Noise, normal
 from agents.common.policy import FlowPolicy, Networks, NetworkSpec
 from agents.common.pretraining import (
@@ -117,7 +118,8 @@ class FlowQLearning(OffPolicyAlgorithm):
     :param learning_starts: online environment steps before the first online update, >= 0. Without an offline phase the
         actions before it are uniform, as in SB3; after one the policy acts from the start.
     :param batch_size: sequences per update and seed, >= 1.
-    :param tau: Polyak weight of the target networks, in (0, 1]. Targets follow the weights from before the step.
+    :param tau: Polyak weight of the target networks, in [0, 1]; 0: they stay as they began. Targets follow the weights
+        from before the step.
     :param gamma: discount per environment step, in [0, 1].
     :param train_freq: environment steps (or ``(n, "episode")``) between rounds of updates.
     :param gradient_steps: updates per round (the update-to-data ratio); -1 for one per environment step.
@@ -148,7 +150,8 @@ class FlowQLearning(OffPolicyAlgorithm):
     :param replay_buffer_class: a subclass of ``SequenceReplayBuffer``, or None for itself.
     :param replay_buffer_kwargs: further arguments of the buffer; ``{"storage": "host"}`` keeps the data off the GPU.
     :param optimize_memory_usage: accepted for SB3; next observations are never stored twice.
-    :param policy_kwargs: arguments of the policy; they override ``net_arch`` and the like.
+    :param policy_kwargs: arguments of the policy; they override ``net_arch`` and the like. SB3's ``n_critics`` is
+        ``ensemble_size``.
     :param stats_window_size: episodes over which rollout statistics are averaged.
     :param tensorboard_log: folder of TensorBoard events, or None.
     :param verbose: 0 silent, 1 info, 2 debug.
@@ -223,7 +226,7 @@ class FlowQLearning(OffPolicyAlgorithm):
             buffer_size=integer("buffer_size", buffer_size, at_least=1),
             learning_starts=learning_starts,
             batch_size=integer("batch_size", batch_size, at_least=1),
-            tau=number("tau", tau, above=0, at_most=1),
+            tau=number("tau", tau, at_least=0, at_most=1),
             gamma=number("gamma", gamma, at_least=0, at_most=1),
             train_freq=train_freq,
             gradient_steps=gradient_steps,
@@ -243,7 +246,9 @@ class FlowQLearning(OffPolicyAlgorithm):
         self.seeds = None if seeds is None else [integer("seeds", value) for value in seeds]
         self.horizon_length = integer("horizon_length", horizon_length, at_least=1)
         self.action_chunking = boolean("action_chunking", action_chunking)
-        self.ensemble_size = integer("ensemble_size", ensemble_size, at_least=1)
+        sizes = {"ensemble_size": ensemble_size, **self.policy_kwargs}
+        name = "n_critics" if "n_critics" in sizes else "ensemble_size"
+        self.ensemble_size = integer(name, sizes[name], at_least=1)
         self.rho = number("rho", rho, at_least=0)
         self.flow_steps = integer("flow_steps", flow_steps, at_least=1)
         self.best_of_n = integer("best_of_n", best_of_n, at_least=1)
@@ -504,7 +509,7 @@ class FlowQLearning(OffPolicyAlgorithm):
         if policy_name in ("CnnPolicy", "MultiInputPolicy"):
             raise UnsupportedSpaceError(
                 f"flow policies support flat Box observations with `MlpPolicy`, got `{policy_name}`, which is for "
-                "images or Dict observations (and hindsight replay); use `MlpPolicy` and a state-based environment"
+                "images or Dict observation spaces (and hindsight replay); use `MlpPolicy` and a state-based one"
             )
         return super()._get_policy_from_name(policy_name)
 
@@ -524,7 +529,7 @@ class FlowQLearning(OffPolicyAlgorithm):
             "actor_layer_norm": self.actor_layer_norm,
             "critic_layer_norm": self.critic_layer_norm,
             "seeds": self.seeds or ([self.seed] if self.seed is not None else None),
-            **self.policy_kwargs,
+            **{name: value for name, value in self.policy_kwargs.items() if name != "n_critics"},
         }
         self.policy = self.policy_class(  # type: ignore[assignment]
             self.observation_space, self.action_space, self.lr_schedule, type(self), settings, **arguments
@@ -616,6 +621,7 @@ class FlowQLearning(OffPolicyAlgorithm):
         super().load_replay_buffer(path, truncate_last_traj)
         assert self.replay_buffer is not None
         self.replay_buffer.to(self.device)
+        self.replay_buffer.device = self.device  # as SB3 says it, although one that is not there stands for the CPU
 
     def set_parameters(self, *args: Any, **kwargs: Any) -> None:
         """Load parameters and optimiser state; see Stable-Baselines3.
@@ -715,7 +721,6 @@ class FlowQLearning(OffPolicyAlgorithm):
         total, callback = self._setup_learn(gradient_steps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         total_timesteps = total  # SB3's progress bar reads this name from the locals
         callback.on_training_start(locals(), globals())
-        self.policy.set_training_mode(True)
         while self.num_timesteps < total_timesteps:
             self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
             self._update_learning_rate(self.policy.optimizer)
@@ -740,7 +745,6 @@ class FlowQLearning(OffPolicyAlgorithm):
         online = self.num_timesteps - self.offline_steps
         if online <= self.learning_starts or not self.replay_buffer.count_starts():
             return
-        self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         for _ in range(gradient_steps):
             self._last_info = self.sample_and_update(batch_size)
@@ -764,7 +768,14 @@ class FlowQLearning(OffPolicyAlgorithm):
         :param reset_num_timesteps: whether to count from zero.
         :param progress_bar: whether to show SB3's progress bar.
         :return: the model.
+        :raises ValueError: if the environments cannot be shared out evenly to stacked seeds.
         """
+        replicas = self.policy.num_replicas
+        if self.n_envs % replicas:
+            raise ValueError(
+                f"{replicas} stacked seeds train online with a multiple of {replicas} environments, got {self.n_envs}; "
+                f"make the model with as many, e.g. `make_vec_env(..., n_envs={replicas})`"
+            )
         if reset_num_timesteps:
             self.offline_steps = 0
         if self.balanced_sampling and self.replay_buffer is not None and not self.replay_buffer.dataset_size:
@@ -798,6 +809,21 @@ class FlowQLearning(OffPolicyAlgorithm):
             self.action_noise = noise  # SB3 resets it even in the middle of an episode
         return prepared
 
+    @property
+    def actor(self) -> FlowPolicy:  # type: ignore[override]  # read only
+        """SB3's name of what acts: the policy."""
+        return self.policy
+
+    @property
+    def critic(self) -> CriticEnsemble:
+        """SB3's name of the critics, of algorithms that have some: (S, N, O) and (S, N, D) to (S, E, N)."""
+        return self.policy.nets.critic
+
+    @property
+    def critic_target(self) -> CriticEnsemble:
+        """SB3's name of the critics' moving average."""
+        return self.policy.nets.critic_target
+
     def generators(self) -> dict[str, torch.Generator]:
         """Return the generators that training draws from, besides the global ones."""
         acting = {f"acting {replica}": generator for replica, generator in enumerate(self.policy.generators)}
@@ -808,9 +834,13 @@ class FlowQLearning(OffPolicyAlgorithm):
 
         :return: replica -> what is not finite, in words.
         """
+        replicas = self.policy.num_replicas
         groups: dict[str, list[Tensor]] = {
             "total_loss is": [value for name, value in self._last_info.items() if name == "total_loss"],
-            **{f"parameters of {name} are": list(net.parameters()) for name, net in self.policy.nets.items()},
+            **{
+                f"parameters of {name} are": [p.reshape(replicas, -1) for p in net.parameters()]
+                for name, net in self.policy.nets.items()
+            },
         }
         return find_divergence(groups)
 

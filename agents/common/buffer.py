@@ -156,11 +156,11 @@ class SequenceReplayBuffer(NStepReplayBuffer):
         :param dataset: arrays ``observations``, ``actions``, ``rewards``, ``masks``, ``terminals`` of all transitions
             in order, with ``next_observations`` (OGBench's regular layout) or ``valids`` (its compact layout); or a
             dataset of several parts, see :meth:`rotate_dataset`.
-        :raises ValueError: if an array is missing or has the wrong shape, or online transitions were already added.
+        :raises ValueError: if an array is missing, has the wrong shape or holds a value that is not finite, or online
+            transitions were already added; the buffer is then as it was.
         """
         if self.pos or self.full:
             raise ValueError("a dataset must be loaded before online transitions are added; make a new buffer")
-        self._loader = None
         if isinstance(dataset, Shards):
             dataset.check(self.obs_shape, self.action_dim)
             self._allocate(dataset.most_transitions, dataset.most_trajectories)
@@ -168,6 +168,8 @@ class SequenceReplayBuffer(NStepReplayBuffer):
             self.rotate_dataset(0)
             return
         valid, own, final = _layout(dataset, self.obs_shape, self.action_dim)
+        _require_finite(dataset, valid, own)
+        self._loader = None
         count, extra = int(valid.sum()), len(final)
         self._allocate(count, extra)
         self._fill(self._observations[:count], dataset["observations"], valid)
@@ -577,3 +579,26 @@ def _layout(
     own[:-1] |= (dataset["next_observations"][:-1] != dataset["observations"][1:]).reshape(rows - 1, -1).any(1)
     final = np.asarray(dataset["next_observations"][own], dtype=np.float32)
     return np.ones(rows, dtype=bool), own, final.reshape(len(final), -1)
+
+
+def _require_finite(dataset: Arrays, valid: NDArray[np.bool_], own: NDArray[np.bool_], chunk: int = 1 << 16) -> None:
+    """Refuse values that single precision has no finite number for, piece by piece, in the rows that will be stored."""
+    stored = {name: valid for name in ("actions", "rewards", "masks")}
+    stored["observations"] = np.ones_like(valid)  # those behind a trajectory's last transition too
+    if "valids" not in dataset:
+        stored["next_observations"] = own  # the others were found equal to the row behind them
+    for name, rows in stored.items():
+        for begin in range(0, len(rows), chunk):
+            piece = dataset[name][begin : begin + chunk]
+            with np.errstate(over="ignore"):
+                finite = np.isfinite(np.asarray(piece, dtype=np.float32))
+            if finite.all():
+                continue
+            bad = ~finite.reshape(len(piece), -1) & rows[begin : begin + chunk, None]
+            if bad.any():
+                row, column = np.argwhere(bad)[0]
+                value = piece.reshape(len(piece), -1)[row, column]
+                raise ValueError(
+                    f"dataset array `{name}` must hold finite numbers, got {value} in row {begin + row}; leave that "
+                    "trajectory out, or make the dataset again"
+                )

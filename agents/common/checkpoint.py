@@ -23,6 +23,8 @@ import torch
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.save_util import load_from_zip_file, recursive_setattr
 
+from agents.common.files import sync
+
 KEPT = 2
 IN_FLIGHT = ("_chunk_state", "_last_info")  # attributes that a saved model leaves out
 PENDING = "pending.zip"
@@ -243,15 +245,3 @@ def _begin_episodes(model: OffPolicyAlgorithm, first: Any) -> None:
     model._last_episode_starts = np.ones(len(first), dtype=bool)
     if hasattr(model, "_chunk_state"):
         model._chunk_state = None
-
-
-def sync(path: Path) -> None:
-    """Wait until a file or folder is on disk.
-
-    :param path: the file or folder.
-    """
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

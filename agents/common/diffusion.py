@@ -151,17 +151,19 @@ class DiffusionQLearning(FlowQLearning):
 
     :param policy: see :class:`FlowQLearning`.
     :param env: see :class:`FlowQLearning`.
-    :param bc_weight: weight of the denoising loss on the data, ``alpha`` in the authors' code, >= 0.
+    :param bc_weight: weight w of the denoising loss on the data, ``alpha`` in the authors' code, >= 0.
     :param target_gradient: whether Q's action gradient comes from the target critics, not the online ones.
-    :param sampler: mean of a reverse step, see :func:`denoise`.
+    :param sampler: mean of a reverse step: ``ddpm_clipped``, the posterior of the clipped estimate, ``ddpm`` without
+        that clip, or ``jump`` to the estimate; see :func:`denoise`.
     :param clip_states: whether every state of the reverse chain is clipped to [-1, 1].
     :param beta_schedule: see :func:`noise_schedule`.
     :param time_features: Fourier features of the step, even, >= 2.
+    :param max_grad_norm: bound on the joint gradient norm.
     :param common: the settings of :class:`FlowQLearning`.
     :raises ValueError: if ``time_features`` is odd.
     """
 
-    def __init__(
+    def __init__(  # type: ignore[misc]  # `max_grad_norm` is a common setting with another default here
         self,
         policy: str | type[FlowPolicy],
         env: GymEnv | str | None,
@@ -172,6 +174,7 @@ class DiffusionQLearning(FlowQLearning):
         clip_states: bool = False,
         beta_schedule: BetaSchedule = "vp",
         time_features: int = 64,
+        max_grad_norm: float | None = 1.0,
         **common: Unpack[CommonArguments],
     ) -> None:
         self.bc_weight = number("bc_weight", bc_weight, at_least=0)
@@ -182,7 +185,7 @@ class DiffusionQLearning(FlowQLearning):
         self.time_features = integer("time_features", time_features, at_least=2)
         if self.time_features % 2:
             raise ValueError(f"`time_features` must be even, cosines and sines in pairs, got {time_features}")
-        super().__init__(policy, env, **common)
+        super().__init__(policy, env, **{**common, "max_grad_norm": max_grad_norm})
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics, noise prediction and noise schedule."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
 
 from agents.common.layers import Layer, Linearisation, dense, evaluate, gelu
@@ -97,7 +98,7 @@ class StackedMLP(nn.Module):
 
 
 class Network(nn.Module):
-    """A network of an algorithm: every parameter and buffer has the leading axis S of stacked replicas."""
+    """A network of an algorithm: every parameter and buffer of its own has the leading axis S of stacked replicas."""
 
     def initialise(self, replica: int, generator: torch.Generator) -> None:
         """Draw one replica's weights, part by part.
@@ -110,7 +111,42 @@ class Network(nn.Module):
                 part.initialise(replica, generator)
 
 
-class CriticEnsemble(Network):
+class ObservingNetwork(Network):
+    """A network that observations are the first input of; a features extractor of its own may stand in front.
+
+    The extractor is one of SB3's kind: rows (N, *observation shape) to features (N, F). Its parameters have no axis S,
+    so that it needs S = 1.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features_extractor: nn.Module | None = None
+        self.observation_shape: tuple[int, ...] = ()
+
+    def extract_with(self, extractor: nn.Module, observation_shape: tuple[int, ...]) -> None:
+        """Put a features extractor in front.
+
+        :param extractor: used by this network only.
+        :param observation_shape: of one observation, as the extractor expects it.
+        """
+        self.features_extractor, self.observation_shape = extractor, observation_shape
+
+    def features(self, observations: Tensor, frozen: bool) -> Tensor:
+        """Return what the first layer sees: the observations themselves where there is no extractor.
+
+        :param observations: (S, N, O).
+        :param frozen: whether the extractor's parameters are constants.
+        :return: (S, N, F).
+        """
+        if self.features_extractor is None:
+            return observations
+        rows = observations.reshape(-1, *self.observation_shape)
+        constants = {name: value.detach() for name, value in self.features_extractor.named_parameters() if frozen}
+        found: Tensor = functional_call(self.features_extractor, constants, (rows,))
+        return found.unflatten(0, observations.shape[:-1])
+
+
+class CriticEnsemble(ObservingNetwork):
     """Q_j(s, a), or Q_j(s, x, t) with ``time``: E members per replica.
 
     :param replicas: S.
@@ -145,11 +181,11 @@ class CriticEnsemble(Network):
         :param frozen: whether the parameters are constants.
         :return: Q values, (S, E, N).
         """
-        parts = [observations, actions] if t is None else [observations, actions, _as_column(t, actions)]
+        parts = [self.features(observations, frozen), actions, *([] if t is None else [_as_column(t, actions)])]
         return self.mlp(torch.cat(parts, -1), frozen).squeeze(-1)
 
 
-class StateValue(Network):
+class StateValue(ObservingNetwork):
     """V(s), one member per replica.
 
     :param replicas: S.
@@ -169,10 +205,10 @@ class StateValue(Network):
         :param frozen: whether the parameters are constants.
         :return: values, (S, N).
         """
-        return self.mlp(observations, frozen).squeeze(-1)
+        return self.mlp(self.features(observations, frozen), frozen).squeeze(-1)
 
 
-class VelocityField(Network):
+class VelocityField(ObservingNetwork):
     """v(s, x, t), or a one-step map mu(s, z) without ``time``: t is one raw scalar beside s and x.
 
     :param replicas: S.
@@ -215,7 +251,7 @@ class VelocityField(Network):
         :param frozen: whether the parameters are constants.
         :return: function (x, t) -> velocity, as in :meth:`forward`.
         """
-        return VelocityAt(self, observations, frozen)
+        return VelocityAt(self, self.features(observations, frozen), frozen)
 
 
 class VelocityAt:
@@ -262,7 +298,7 @@ class VelocityAt:
         return first + t * (self._of_time[0].unsqueeze(1) if steps else self._of_time[0])
 
 
-class TanhGaussian(Network):
+class TanhGaussian(ObservingNetwork):
     """Squashed Gaussian: trunk with activated last layer, heads for the mean and the clipped log standard deviation.
 
     :param replicas: S.
@@ -277,18 +313,19 @@ class TanhGaussian(Network):
         self.mean = StackedMLP((replicas,), [hidden[-1], action_size])
         self.log_std = StackedMLP((replicas,), [hidden[-1], action_size])
 
-    def forward(self, *inputs: Tensor, frozen: bool = False) -> tuple[Tensor, Tensor]:
+    def forward(self, observations: Tensor, *inputs: Tensor, frozen: bool = False) -> tuple[Tensor, Tensor]:
         """Return the Gaussian before the squash.
 
-        :param inputs: tensors (S, N, ...) that are concatenated in the given order.
+        :param observations: (S, N, O).
+        :param inputs: further tensors (S, N, ...), concatenated behind in the given order.
         :param frozen: whether the parameters are constants.
         :return: mean and log standard deviation in [-20, 2], each (S, N, D).
         """
-        hidden = self.trunk(torch.cat(inputs, -1), frozen)
+        hidden = self.trunk(torch.cat([self.features(observations, frozen), *inputs], -1), frozen)
         return self.mean(hidden, frozen), self.log_std(hidden, frozen).clamp(LOG_STD_MIN, LOG_STD_MAX)
 
 
-class TanhActor(Network):
+class TanhActor(ObservingNetwork):
     """Deterministic policy: trunk with activated last layer, a head with small initial weights, tanh.
 
     :param replicas: S.
@@ -329,7 +366,7 @@ class TanhActor(Network):
         :param frozen: whether the parameters are constants.
         :return: (S, N, D) in (-1, 1).
         """
-        return self.mean(self.trunk(observations, frozen), frozen).tanh()
+        return self.mean(self.trunk(self.features(observations, frozen), frozen), frozen).tanh()
 
 
 class Multiplier(Network):
@@ -351,7 +388,7 @@ class Multiplier(Network):
         self.register_buffer("budget", torch.full((replicas,), float(budget)))
 
 
-class NoisePredictor(Network):
+class NoisePredictor(ObservingNetwork):
     """eps(s, x, t) of a diffusion policy, for integer steps t: learnt Fourier features of t pass an MLP of their own.
 
     The main MLP sees x, s and that MLP's output, in this order; activations are mish.
@@ -409,7 +446,7 @@ class NoisePredictor(Network):
         """
         first, *rest = self.mlp.layers(frozen)
         of_x, of_observation, of_time = first.weight.split(self.split, dim=-2)
-        shared = dense(observations, of_observation, first.bias, first.dtype)
+        shared = dense(self.features(observations, frozen), of_observation, first.bias, first.dtype)
 
         def predict(x: Tensor, t: Time) -> Tensor:
             embedded = self._embed(t, x, frozen)

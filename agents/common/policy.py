@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from agents.common.networks import (
     Multiplier,
     Network,
     NoisePredictor,
+    ObservingNetwork,
     StackedMLP,
     StateValue,
     TanhActor,
@@ -42,7 +43,7 @@ class Sizes:
     """What networks are built from.
 
     :param replicas: S.
-    :param observations: O.
+    :param observations: O, or the number of features where they are extracted.
     :param actions: D, the flattened chunk.
     :param ensemble: E.
     :param flow_steps: K.
@@ -205,6 +206,17 @@ class Networks(nn.ModuleDict):
         """
         return [(self[name.removesuffix("_target")], net) for name, net in self.items() if name.endswith("_target")]
 
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode, as dropout and batch normalisation know it; target networks are always in evaluation mode.
+
+        :param mode: whether the networks that are trained are in training mode.
+        :return: the networks.
+        """
+        super().train(mode)
+        for _, target in self.targets():
+            target.eval()
+        return self
+
 
 class _Renamed:
     """View of networks in which some names stand for others."""
@@ -254,12 +266,14 @@ class FlowPolicy(BasePolicy):
     :param actor_layer_norm: whether velocity fields are normalised.
     :param critic_layer_norm: whether critics and values are normalised.
     :param activation_fn: hidden activation of all networks, e.g. ``torch.nn.ReLU``; None: each network's own.
-    :param n_critics: SB3's name of the ensemble size; overrides the setting.
     :param normalize_images: accepted for SB3; images are not supported.
-    :param features_extractor_class: accepted for SB3; observations go straight into the networks.
-    :param features_extractor_kwargs: accepted for SB3.
+    :param features_extractor_class: SB3's. Every network that sees observations has an extractor of its own, a target
+        network a copy; ``FlattenExtractor`` hands observations on as they are.
+    :param features_extractor_kwargs: its arguments besides the observation space.
     :param optimizer_class: the one optimiser over all networks.
     :param optimizer_kwargs: its arguments besides the learning rate.
+    :raises ValueError: if the activation has parameters.
+    :raises NotImplementedError: if stacked seeds are to have a features extractor.
     """
 
     optimizer: torch.optim.Optimizer
@@ -278,7 +292,6 @@ class FlowPolicy(BasePolicy):
         actor_layer_norm: bool = False,
         critic_layer_norm: bool = True,
         activation_fn: type[nn.Module] | None = None,
-        n_critics: int | None = None,
         normalize_images: bool = True,
         features_extractor_class: type[BaseFeaturesExtractor] = FlattenExtractor,
         features_extractor_kwargs: dict[str, Any] | None = None,
@@ -289,33 +302,36 @@ class FlowPolicy(BasePolicy):
             raise ValueError(
                 f"`activation_fn` must have no parameters, got {activation_fn.__name__}; use e.g. torch.nn.ReLU"
             )
-        if features_extractor_class is not FlattenExtractor or features_extractor_kwargs:
+        if features_extractor_class is not FlattenExtractor and seeds is not None and len(seeds) > 1:
             raise NotImplementedError(
-                f"`features_extractor_class` must be FlattenExtractor without arguments, got "
-                f"{features_extractor_class.__name__}: stacked seeds share no layers; use an observation wrapper"
+                f"`features_extractor_class` must be FlattenExtractor for {len(seeds)} stacked seeds, got "
+                f"{features_extractor_class.__name__}, whose layers are not stacked; train each seed by itself"
             )
         super().__init__(
             observation_space,
             action_space,
-            features_extractor_class=FlattenExtractor,
+            features_extractor_class=features_extractor_class,
+            features_extractor_kwargs=features_extractor_kwargs,
             normalize_images=normalize_images,
             optimizer_class=optimizer_class,
             optimizer_kwargs=optimizer_kwargs,
             squash_output=True,
         )
-        self.settings = {**settings, **({} if n_critics is None else {"ensemble_size": n_critics})}
+        self.settings = dict(settings)
         self.algorithm = algorithm.from_settings(self.settings)
         self.seeds = [int(torch.randint(2**31, ()))] if seeds is None else list(seeds)
         self.net_arch = [512] * 4 if net_arch is None else net_arch
         self.actor_layer_norm, self.critic_layer_norm = actor_layer_norm, critic_layer_norm
         self.activation_fn = activation_fn
-        self.features_extractor = self.make_features_extractor()
         self.action_size = int(np.prod(action_space.shape))
         self.chunk_size = self.action_size * self.horizon_length
-        size = self.features_extractor.features_dim
+        size = int(np.prod(observation_space.shape))
         self.register_buffer("observation_mean", torch.zeros(size))
         self.register_buffer("observation_factor", torch.ones(size))
-        self.nets = self._build_networks()
+        with torch.random.fork_rng(devices=[]):  # extractors draw their weights from the global generator
+            torch.default_generator.manual_seed(self.seeds[0])
+            self.features_extractor = self.make_features_extractor()
+            self.nets = self._build_networks()
         # acting noise, drawn on the CPU whatever the device; what one replica draws does not depend on the others
         self.generators = [torch.Generator() for _ in self.seeds]
         self.set_random_seed(self.seeds[0])
@@ -360,6 +376,8 @@ class FlowPolicy(BasePolicy):
         )
         specs = self.algorithm.networks()
         nets = Networks({name: spec.build(sizes) for name, spec in specs.items()})
+        if self.features_extractor_class is not FlattenExtractor:
+            self._extract_features(nets)
         for replica, seed in enumerate(self.seeds):
             generator = torch.Generator().manual_seed(seed)
             network: Any
@@ -373,7 +391,14 @@ class FlowPolicy(BasePolicy):
                 module.matmul_dtype = torch.bfloat16 if self.settings.get("precision") == "bf16" else None
                 if self.activation_fn is not None:
                     module.activation = self.activation_fn()
-        return nets
+        return nets.train()
+
+    def _extract_features(self, nets: Networks) -> None:
+        """Give each network that sees observations an extractor; the policy's own name is for the last one's."""
+        for network in nets.values():
+            if isinstance(network, ObservingNetwork):
+                self.features_extractor = self.make_features_extractor()
+                network.extract_with(self.features_extractor, self.observation_space.shape or ())
 
     def set_random_seed(self, seed: int) -> None:
         """Seed the noise of :meth:`predict`.
@@ -418,16 +443,20 @@ class FlowPolicy(BasePolicy):
         parameters = self._get_constructor_parameters() | {"seeds": [self.seeds[index]]}
         single = type(self)(**parameters)
         stacked = dict(self.nets.named_parameters()) | dict(self.nets.named_buffers())
-        slices = {f"nets.{name}": value[index : index + 1] for name, value in stacked.items()}
+        slices = {f"nets.{name}": self._of_replica(value, index) for name, value in stacked.items()}
         single.load_state_dict({**self.state_dict(), **slices})
         single.to(self.device)
         state = self.optimizer.state_dict()
         moments = {
-            key: {k: (v if k == "step" else v[index : index + 1]).clone() for k, v in values.items()}
+            key: {k: (v if k == "step" else self._of_replica(v, index)).clone() for k, v in values.items()}
             for key, values in state["state"].items()
         }
         single.optimizer.load_state_dict({**state, "state": moments})
         return single
+
+    def _of_replica(self, value: Tensor, index: int) -> Tensor:
+        """Return one replica's part; a features extractor's tensors have no axis of replicas, but then there is one."""
+        return value if self.num_replicas == 1 else value[index : index + 1]
 
     # -- acting -------------------------------------------------------------------------------------------------------
 
@@ -449,6 +478,8 @@ class FlowPolicy(BasePolicy):
         :param noise: name -> (S, N, ...), as :meth:`draw_action_noise` gives it for one replica.
         :return: actions in the environment's units, (S, N, H, A).
         """
+        if self.training:
+            self.set_training_mode(False)
         draws = self.algorithm.candidate_noise()
         placed = {k: v.to(self.device).movedim(1, 1 + draws[k].axes.index("B")) for k, v in noise.items()}
         rows = torch.as_tensor(observations, dtype=torch.float32, device=self.device)
@@ -578,6 +609,8 @@ class FlowPolicy(BasePolicy):
             actor_layer_norm=self.actor_layer_norm,
             critic_layer_norm=self.critic_layer_norm,
             activation_fn=self.activation_fn,
+            features_extractor_class=self.features_extractor_class,
+            features_extractor_kwargs=self.features_extractor_kwargs,
             optimizer_class=self.optimizer_class,
             optimizer_kwargs=self.optimizer_kwargs,
         )

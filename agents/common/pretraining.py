@@ -71,6 +71,8 @@ def start_from_behaviour(nets: Networks, specs: Mapping[str, NetworkSpec]) -> No
 
 def _copy(source: torch.nn.Module, copy: torch.nn.Module) -> None:
     torch._foreach_copy_(list(copy.parameters()), list(source.parameters()))
+    for own, other in zip(copy.buffers(), source.buffers(), strict=True):  # statistics of a features extractor
+        own.copy_(other)
 
 
 # -- from a saved model -----------------------------------------------------------------------------------------------
@@ -152,6 +154,7 @@ def _describe(attributes: Mapping[str, Any], state: Mapping[str, Tensor]) -> dic
         "layer widths": [*(w.shape[-2] for w in weights), weights[-1].shape[-1]],
         "layer norm": any(name.startswith("mlp.norm_scales") for name in parts),
         "activation": None if activation is None else activation.__name__,
+        "features": {name: list(value.shape) for name, value in parts.items() if name.startswith("features_extractor")},
         "parameters and buffers": sorted(parts),
         "observation scale": attributes["observation_scale"],
     }

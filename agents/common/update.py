@@ -94,14 +94,12 @@ class Update:
         self.parameters = [p for p in every if id(p) not in still]
         for parameter in every:
             parameter.grad = None  # the optimiser leaves a parameter without gradient, and its moments, alone
-        pairs = [
-            (p, q)
-            for online, target in nets.targets()
-            for p, q in zip(online.parameters(), target.parameters(), strict=True)
-            if id(q) not in still
-        ]
-        self.online: list[Tensor] = [p for p, _ in pairs]
-        self.target: list[Tensor] = [q for _, q in pairs]
+        following = [pair for pair in nets.targets() if all(id(q) not in still for q in pair[1].parameters())]
+        self.online: list[Tensor] = [p for online, _ in following for p in online.parameters()]
+        self.target: list[Tensor] = [q for _, target in following for q in target.parameters()]
+        # statistics that a features extractor gathers, e.g. those of batch normalisation
+        self.online_statistics: list[Tensor] = [p for online, _ in following for p in online.buffers()]
+        self.target_statistics: list[Tensor] = [q for _, target in following for q in target.buffers()]
         self.skipped = skipped
 
     def __call__(self, batch: Batch, noise: Noise) -> Info:
@@ -111,6 +109,8 @@ class Update:
         :param noise: all draws of the update.
         :return: losses and diagnostics, each (S,).
         """
+        if not self.algorithm.policy.training:  # acting switches dropout and batch statistics off
+            self.algorithm.policy.set_training_mode(True)
         self.select(self.algorithm.skipped_networks())
         total, info = self._losses(batch, noise)
         found = torch.autograd.grad(total.sum(), self.parameters, allow_unused=True)
@@ -121,17 +121,19 @@ class Update:
     def apply(self, grads: list[Tensor], info: Info) -> None:
         """Clip the gradient, move the targets towards the weights from before the step, and take the step.
 
-        :param grads: one tensor per parameter, (S, ...).
+        :param grads: one tensor per parameter.
         :param info: gets ``grad_norm``, each replica's norm before clipping, (S,).
         """
         algorithm = self.algorithm
-        info["grad_norm"] = norm = joint_norm(grads)
+        info["grad_norm"] = norm = joint_norm(grads, algorithm.policy.num_replicas)
         if algorithm.max_grad_norm is not None:
             factor = (algorithm.max_grad_norm / norm).clamp(max=1.0)
-            grads = list(torch._foreach_mul(grads, [factor.view(-1, *[1] * (g.ndim - 1)) for g in grads]))
+            grads = list(torch._foreach_mul(grads, [factor.view([-1, *[1] * (g.ndim - 1)][: g.ndim]) for g in grads]))
         with torch.no_grad():
             if self.online:
                 torch._foreach_lerp_(self.target, self.online, algorithm.tau)
+            for own, other in zip(self.target_statistics, self.online_statistics, strict=True):
+                own.copy_(other)
         for parameter, grad in zip(self.parameters, grads, strict=True):
             parameter.grad = grad
         self.optimizer.step()
@@ -225,10 +227,11 @@ class Update:
         self._captured = {}
 
 
-def joint_norm(grads: list[Tensor]) -> Tensor:
+def joint_norm(grads: list[Tensor], replicas: int) -> Tensor:
     """Return the L2 norm of each replica's whole gradient.
 
-    :param grads: tensors (S, ...).
+    :param grads: tensors (S, ...), or of any shape where S is 1.
+    :param replicas: S.
     :return: (S,).
     """
-    return torch.stack([torch.linalg.vector_norm(g.reshape(len(g), -1), dim=1) for g in grads]).norm(dim=0)
+    return torch.stack([torch.linalg.vector_norm(g.reshape(replicas, -1), dim=1) for g in grads]).norm(dim=0)

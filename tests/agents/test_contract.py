@@ -18,9 +18,19 @@ from stable_baselines3.common.evaluation import evaluate_policy
 
 import agents
 from agents.common.base import FlowQLearning, UnsupportedSpaceError
+from agents.common.networks import ObservingNetwork
 from agents.common.policy import FlowPolicy
 from agents.registry import settings_of
-from tests.common.toys import assert_same, parameters_of, space_env, tiny_model, toy_batch, toy_dataset, toy_noise
+from tests.common.toys import (
+    NormedFeatures,
+    assert_same,
+    parameters_of,
+    space_env,
+    tiny_model,
+    toy_batch,
+    toy_dataset,
+    toy_noise,
+)
 from tests.envs import SpacesEnv
 
 ONLINE_ONLY: set[str] = set()  # these have no offline phase
@@ -159,6 +169,22 @@ def test_algorithm_can_be_evaluated(id: str) -> None:
     model = tiny_model(id)
     mean, _ = evaluate_policy(model, SpacesEnv(4, 2, episode_length=5), n_eval_episodes=2, warn=False)
     assert mean == -5
+
+
+def test_features_are_extracted_by_each_network_for_itself(id: str, tmp_path: Path) -> None:
+    model = trained(id, policy_kwargs={"features_extractor_class": NormedFeatures})
+    extractors = {
+        name: net.features_extractor for name, net in model.policy.nets.items() if isinstance(net, ObservingNetwork)
+    }
+    assert extractors
+    assert len({extractor.norm.running_mean for extractor in extractors.values()}) == len(extractors)
+    for name, extractor in extractors.items():
+        if not name.endswith("_target"):
+            assert extractor.norm.num_batches_tracked > 0, name
+    model.save(tmp_path / "model")
+    for other in (type(model).load(tmp_path / "model", device="cpu"), model.replica(0)):
+        assert_same(parameters_of(other), parameters_of(model))
+        assert_same_actions(other, model)
 
 
 # -- saving -----------------------------------------------------------------------------------------------------------

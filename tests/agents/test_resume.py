@@ -21,7 +21,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecNormalize
 from agents.common import checkpoint
 from agents.common.base import FlowQLearning
 from agents.common.checkpoint import find_checkpoints, load_checkpoint, save_checkpoint
-from tests.common.toys import assert_same, parameters_of, tiny_model, toy_dataset
+from tests.common.toys import NormedFeatures, assert_same, parameters_of, tiny_model, toy_dataset
 from tests.zoo.envs.toys import ToyEnv
 from zoo.envs.make import make_env
 from zoo.envs.snapshot import ResumableEnv
@@ -93,6 +93,7 @@ def assert_same_training(first: FlowQLearning, second: FlowQLearning) -> None:
         {"train_freq": 4, "gradient_steps": 2},
         {"balanced_sampling": True, "batch_size": 8},
         {"replay_buffer_kwargs": {"storage": "host"}, "train_freq": 4, "gradient_steps": 4},
+        {"policy_kwargs": {"features_extractor_class": NormedFeatures}},
         {"best_of_n": 3, "learning_rate": lambda left: 1e-3 * left},
         {"action_noise": NormalActionNoise(np.zeros(2), np.ones(2))},
         {"action_noise": OrnsteinUhlenbeckActionNoise(np.zeros(2), np.ones(2))},

@@ -208,6 +208,55 @@ def test_compact_dataset_with_a_trajectory_that_has_no_end_is_refused() -> None:
         loaded_buffer({name: array[:-1] for name, array in dataset.items()})
 
 
+@pytest.mark.parametrize("compact", [False, True], ids=["regular", "compact"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["observations", "actions", "rewards", "masks"])
+def test_dataset_with_a_value_that_is_not_finite_is_refused_by_array_and_row(
+    name: str, value: float, compact: bool
+) -> None:
+    dataset = toy_dataset(36)
+    for row in (7, 20):
+        dataset[name][row] = value
+    if name == "observations":
+        dataset["next_observations"][6] = value  # the same observation
+    dataset = compacted(dataset) if compact else dataset
+    with pytest.raises(ValueError, match=f"dataset array `{name}` must hold finite numbers, got {value} in row 7;"):
+        loaded_buffer(dataset)
+
+
+def test_final_observation_that_is_not_finite_is_refused() -> None:
+    dataset = toy_dataset(36)
+    dataset["next_observations"][23] = np.nan
+    with pytest.raises(ValueError, match="`next_observations` must hold finite numbers, got nan in row 23;"):
+        loaded_buffer(dataset)
+    with pytest.raises(ValueError, match="`observations` must hold finite numbers, got nan in row 25;"):
+        loaded_buffer(compacted(dataset))
+
+
+def test_number_beyond_single_precision_is_refused() -> None:
+    dataset = {name: array.astype(np.float64) for name, array in toy_dataset(36).items()}
+    dataset["rewards"][3] = 1e300
+    with pytest.raises(ValueError, match=re.escape("`rewards` must hold finite numbers, got 1e+300 in row 3;")):
+        loaded_buffer(dataset)
+
+
+def test_row_behind_a_trajectory_of_a_compact_dataset_may_hold_no_action() -> None:
+    dataset = compacted(toy_dataset(24))
+    dataset["actions"][dataset["valids"] == 0] = np.nan
+    assert loaded_buffer(dataset).actions.isfinite().all()
+
+
+def test_refused_dataset_leaves_the_buffer_as_it_was() -> None:
+    dataset = toy_dataset(36)
+    buffer, untouched = loaded_buffer(dataset), loaded_buffer(dataset)
+    rewards = np.full(60, np.nan, np.float32)
+    with pytest.raises(ValueError, match="`rewards` must hold finite numbers"):
+        buffer.load_dataset({**toy_dataset(60, seed=1), "rewards": rewards})
+    assert buffer.dataset_size == 36
+    batches = [each.sample(100, generator=torch.Generator().manual_seed(0)) for each in (buffer, untouched)]
+    assert_same_batches(*batches)
+
+
 def test_dataset_after_online_transitions_is_refused() -> None:
     buffer = empty_buffer()
     Recorder(buffer).add()

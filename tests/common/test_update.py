@@ -81,6 +81,15 @@ def test_targets_move_by_tau() -> None:
     assert torch.equal(after["critic_target.mlp.weights.0"], before["critic.mlp.weights.0"])
 
 
+def test_targets_stay_with_a_tau_of_zero() -> None:
+    model = tiny_model(tau=0)
+    before = networks_of(model)
+    updated(model, seed=1)
+    updated(model, seed=2)
+    after = networks_of(model)
+    assert torch.equal(after["critic_target.mlp.weights.0"], before["critic_target.mlp.weights.0"])
+
+
 # -- optimiser --------------------------------------------------------------------------------------------------------
 
 
@@ -131,14 +140,18 @@ def test_losses_and_diagnostics_have_one_value_a_seed_and_no_graph() -> None:
 
 def test_joint_norm_runs_over_all_tensors_of_each_replica() -> None:
     grads = [torch.tensor([[[3.0, 0.0]], [[0.0, 1.0]]]), torch.tensor([[4.0], [2.0]]), torch.tensor([12.0, 2.0])]
-    assert joint_norm(grads).tolist() == [13.0, 3.0]
+    assert joint_norm(grads, 2).tolist() == [13.0, 3.0]
+
+
+def test_joint_norm_counts_tensors_without_an_axis_of_replicas() -> None:
+    assert joint_norm([torch.tensor([[3.0], [4.0]]), torch.tensor([0.0]), torch.tensor(12.0)], 1).tolist() == [13.0]
 
 
 def apply_constant(model: FlowQLearning, sizes: list[float]) -> tuple[dict[str, Tensor], list[Tensor]]:
     """Apply gradients whose joint norm has a given size in every replica; return the information and the gradients."""
     update = Update(model)
     grads = [torch.ones_like(parameter) for parameter in update.parameters]
-    norm = joint_norm(grads)
+    norm = joint_norm(grads, len(sizes))
     grads = [g * (torch.tensor(sizes) / norm).view(-1, *[1] * (g.ndim - 1)) for g in grads]
     info: dict[str, Tensor] = {}
     update.apply(grads, info)
@@ -149,13 +162,13 @@ def test_gradient_is_clipped_jointly_and_separately_for_each_replica() -> None:
     model = tiny_model(seeds=[1, 2, 3], max_grad_norm=1.0)
     info, seen = apply_constant(model, [5.0, 0.25, 1.0])
     torch.testing.assert_close(info["grad_norm"], torch.tensor([5.0, 0.25, 1.0]))
-    torch.testing.assert_close(joint_norm(seen), torch.tensor([1.0, 0.25, 1.0]))
+    torch.testing.assert_close(joint_norm(seen, 3), torch.tensor([1.0, 0.25, 1.0]))
 
 
 def test_gradient_is_left_alone_without_a_bound() -> None:
     model = tiny_model(seeds=[1, 2], max_grad_norm=None)
     _, seen = apply_constant(model, [5.0, 0.25])
-    torch.testing.assert_close(joint_norm(seen), torch.tensor([5.0, 0.25]))
+    torch.testing.assert_close(joint_norm(seen, 2), torch.tensor([5.0, 0.25]))
 
 
 def test_zero_gradient_stays_finite_under_the_bound() -> None:

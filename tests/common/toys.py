@@ -12,7 +12,8 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.logger import configure
-from torch import Tensor
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import Tensor, nn
 
 import agents
 from agents.common.base import FlowQLearning
@@ -32,6 +33,19 @@ TINY: dict[str, Any] = {
     "device": "cpu",
     "compile": "off",
 }
+
+
+class NormedFeatures(BaseFeaturesExtractor):
+    """Six features by one dense layer, batch normalisation and dropout."""
+
+    def __init__(self, observation_space: spaces.Box, dropout: float = 0.2) -> None:
+        super().__init__(observation_space, features_dim=6)
+        size = int(np.prod(observation_space.shape))
+        self.norm = nn.BatchNorm1d(6)
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(size, 6), self.norm, nn.Dropout(dropout))
+
+    def forward(self, observations: Tensor) -> Tensor:
+        return self.layers(observations)
 
 
 def space_env(observations: spaces.Space[Any], actions: spaces.Space[Any] | None = None) -> SpacesEnv:

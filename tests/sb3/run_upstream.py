@@ -5,6 +5,11 @@
 
 The sources are a checkout or an unpacked source distribution of the installed version:
 ``pip download stable-baselines3 --no-deps --no-binary :all:``. This file is a pytest plugin too.
+
+Every test that uses ``SAC`` runs, whether it is parametrised over algorithms or not; ``test_sde.py`` is left out, since
+state-dependent exploration is a Gaussian policy's. Arguments that only a Gaussian policy has (gSDE's, the entropy
+coefficient) are dropped where other tests pass them. What fails is named in ``REFUSED`` (observations that are refused,
+with that error and no other) and in ``NOT_OF_FLOWS`` (what the test asks for does not exist here, and why).
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ from typing import Any
 
 import pytest
 import stable_baselines3
+from stable_baselines3.common.base_class import BaseAlgorithm
 
 import agents
 
@@ -25,11 +31,19 @@ FILES = (
     "test_save_load.py", "test_run.py", "test_predict.py", "test_deterministic.py", "test_callbacks.py",
     "test_vec_normalize.py", "test_train_eval_mode.py", "test_n_step_replay.py", "test_buffers.py", "test_spaces.py",
     "test_custom_policy.py", "test_identity.py", "test_dict_env.py", "test_cnn.py", "test_her.py",
+    "test_tensorboard.py", "test_gae.py",
 )  # fmt: skip
 REFUSED = (
-    "test_dict_env.py", "test_her.py", "test_cnn.py", "CnnPolicy", "test_train_eval_mode.py", "test_identity_spaces",
-    "obs_space2-QAM", "obs_space3-QAM",
+    "test_dict_env.py", "test_her.py", "test_cnn.py", "CnnPolicy", "test_identity_spaces", "obs_space2-QAM",
+    "obs_space3-QAM", "test_her_normalization", "test_infinite_horizon",
 )  # fmt: skip
+NOT_OF_FLOWS = {
+    "test_save_load_pytorch_var": "reads SAC's entropy coefficient, of which a flow policy has none",
+    "test_n_steps_warns_with_custom_replay_buffer_class": "SB3's buffers of single transitions hold no sequences",
+    "test_n_steps_custom_class_no_warnings": "SB3's buffers of single transitions hold no sequences",
+    "test_n_steps_with_dict_obs": "Dict observations are refused before SB3 warns of the buffer",
+}
+GAUSSIAN = ("use_sde", "sde_sample_freq", "use_sde_at_warmup", "ent_coef")
 SMALL: dict[str, Any] = {
     "net_arch": [32, 32], "ensemble_size": 2, "flow_steps": 5, "inverse_temperature": 30.0, "learning_starts": 100,
     "horizon_length": int(os.environ.get("HORIZON", "1")),
@@ -37,18 +51,39 @@ SMALL: dict[str, Any] = {
 
 
 class QAM(agents.QAM):
-    """QAM with small networks and SB3's warm-up; it leaves out gSDE, which the tests ask for wherever they see SAC."""
+    """QAM with small networks and SB3's warm-up; it leaves out what the tests ask of a Gaussian policy."""
 
     def __init__(self, policy: Any, env: Any, *args: Any, **more: Any) -> None:
-        for name in ("use_sde", "sde_sample_freq"):
+        for name in GAUSSIAN:
             more.pop(name, None)
         taken = {"horizon_length"} if "n_steps" in more else set()
         super().__init__(policy, env, *args, **{k: v for k, v in SMALL.items() if k not in taken} | more)
 
+    def learn(self, *args: Any, tb_log_name: str = "SAC", **more: Any) -> Any:
+        """Log where SB3's tests look for SAC's events."""
+        return super().learn(*args, tb_log_name=tb_log_name, **more)
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Demand that what is not supported is refused by an error of that kind, and nothing else fails."""
-    for item in items:
+
+def uses_sac(item: pytest.Function) -> bool:
+    """Return whether a test is of the algorithm that we stand for."""
+    values = list(item.callspec.params.values()) if hasattr(item, "callspec") else []
+    algorithms = [value for value in values if isinstance(value, type) and issubclass(value, BaseAlgorithm)]
+    if algorithms:
+        return QAM in algorithms
+    named = any(isinstance(value, str) and value == "sac" for value in values)
+    return named or "SAC" in item.function.__code__.co_names
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the tests of SAC; demand that what is not supported is refused by an error of that kind, and no other."""
+    chosen = [item for item in items if isinstance(item, pytest.Function) and uses_sac(item)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = chosen
+    failures = (AttributeError, TypeError, pytest.fail.Exception)
+    for item in chosen:
+        if item.originalname in NOT_OF_FLOWS:
+            reason = NOT_OF_FLOWS[item.originalname]
+            item.add_marker(pytest.mark.xfail(reason=reason, raises=failures))
         if any(part in item.nodeid for part in REFUSED):
             item.add_marker(pytest.mark.xfail(raises=NotImplementedError))
         if "test_identity.py" in item.nodeid and SMALL["horizon_length"] > 1:
@@ -72,7 +107,7 @@ def main(path: str, *more: str) -> int:
         print(f"expected SB3's sources with a folder `tests`, got {path}", file=sys.stderr)
         return 2
     files = [str(tests / name) for name in FILES if (tests / name).exists()]
-    options = ["-p", "tests.sb3.run_upstream", "-c", os.devnull, "--rootdir", str(tests), "-k", "QAM"]
+    options = ["-p", "tests.sb3.run_upstream", "-c", os.devnull, "--rootdir", str(tests)]
     return subprocess.call([sys.executable, "-m", "pytest", *options, *files, *more], cwd=ROOT)
 
 

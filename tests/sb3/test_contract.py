@@ -135,18 +135,31 @@ def test_trajectories_end_where_training_starts_anew() -> None:
 
 
 def test_policy_arguments_reach_networks_and_optimiser(tmp_path: Path) -> None:
-    arguments = {"net_arch": {"pi": [8], "qf": [12]}, "n_critics": 4, "activation_fn": torch.nn.Tanh}
+    arguments: dict[str, Any] = {"net_arch": {"pi": [8], "qf": [12]}, "activation_fn": torch.nn.Tanh}
     arguments |= {"optimizer_class": torch.optim.AdamW, "optimizer_kwargs": {"weight_decay": 0.5}}
     model = tiny_model(policy_kwargs=arguments)
     model.learn(12)
     model.save(tmp_path / "model")
     for policy in (model.policy, agents.QAM.load(tmp_path / "model", device="cpu").policy):
         shapes = {tuple(value.shape) for name, value in policy.nets.named_parameters() if "critic.mlp.biases" in name}
-        assert shapes == {(1, 4, 12), (1, 4, 1)}
+        assert shapes == {(1, 3, 12), (1, 3, 1)}
         assert isinstance(policy.optimizer, torch.optim.AdamW)
         assert policy.optimizer.param_groups[0]["weight_decay"] == 0.5
         stacks = [module for module in policy.nets.modules() if isinstance(module, StackedMLP)]
         assert {type(module.activation) for module in stacks} == {torch.nn.Tanh}
+
+
+def test_n_critics_is_another_name_of_the_ensemble_size(tmp_path: Path) -> None:
+    model = tiny_model(policy_kwargs={"n_critics": 4})
+    model.save(tmp_path / "model")
+    for each in (model, agents.QAM.load(tmp_path / "model", device="cpu"), model.replica(0)):
+        assert (each.ensemble_size, each.settings()["ensemble_size"]) == (4, 4)
+        assert each.critic(torch.zeros(1, 5, 4), torch.zeros(1, 5, 6)).shape == (1, 4, 5)
+
+
+def test_bad_n_critics_are_refused() -> None:
+    with pytest.raises(ValueError, match="`n_critics` must be an int >= 1, got 0"):
+        tiny_model(policy_kwargs={"n_critics": 0})
 
 
 def test_an_activation_with_parameters_is_refused() -> None:
@@ -248,6 +261,16 @@ def test_replay_buffer_is_saved_loaded_and_extended(tmp_path: Path) -> None:
     infos = [[{"TimeLimit.truncated": bool(value)}] for value in old.timeouts]
     new.extend(old.observations, old.observations, old.actions, old.rewards, old.dones, infos)
     assert new.full
+
+
+def test_a_loaded_replay_buffer_names_the_models_device(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("the device would be there")
+    model = tiny_model()
+    model.save_replay_buffer(tmp_path / "buffer.pkl")
+    model.device = torch.device("cuda")
+    model.load_replay_buffer(tmp_path / "buffer.pkl")
+    assert model.replay_buffer.device.type == "cuda"
 
 
 def test_added_transitions_of_another_trajectory_are_not_joined_to_the_last_one() -> None:
@@ -352,13 +375,6 @@ def test_hindsight_replay_is_refused_with_its_dict_observations() -> None:
         agents.QAM("MlpPolicy", goals, replay_buffer_class=stable_baselines3.HerReplayBuffer)
 
 
-def test_a_features_extractor_is_refused() -> None:
-    from stable_baselines3.common.torch_layers import NatureCNN
-
-    with pytest.raises(NotImplementedError, match=re.escape("`features_extractor_class` must be FlattenExtractor")):
-        tiny_model(policy_kwargs={"features_extractor_class": NatureCNN})
-
-
 def test_state_dependent_exploration_is_refused() -> None:
     with pytest.raises(TypeError, match="use_sde"):
         tiny_model(use_sde=True)
@@ -390,6 +406,17 @@ def test_stacked_seeds_train_online_with_an_environment_each() -> None:
     assert all(not torch.equal(first[name], second[name]) for name in first if name.startswith("nets."))
     rings = model.replay_buffer.actions[60:].unflatten(0, (2, -1))
     assert not torch.equal(rings[0, :10], rings[1, :10])
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_stacked_seeds_are_refused_online_with_environments_that_they_cannot_share(count: int) -> None:
+    model = tiny_model(env=vector(1), seeds=[1, 2, 3])
+    model.n_envs = count
+    with pytest.raises(
+        ValueError, match=f"3 stacked seeds train online with a multiple of 3 environments, got {count}"
+    ):
+        model.learn(6)
+    assert model.num_timesteps == 0
 
 
 def test_sparse_rewards_hold_online() -> None:

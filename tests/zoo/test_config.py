@@ -184,7 +184,7 @@ def test_an_unknown_algorithm_names_the_closest() -> None:
         ("rho=.nan", "`rho` must be a finite number >= 0, got nan"),
         ("rho=high", "`rho` must be a number >= 0, got 'high'"),
         ("gamma=1.5", "`gamma` must be a finite number >= 0 and <= 1"),
-        ("tau=0", "`tau` must be a finite number > 0 and <= 1"),
+        ("tau=-0.1", "`tau` must be a finite number >= 0 and <= 1"),
         ("flow_steps=true", "`flow_steps` must be an int >= 1, got True"),
         ("inverse_temperature=-1", "`inverse_temperature` must be a finite number >= 0"),
         ("ensemble_size=0", "`ensemble_size` must be an int >= 1"),

@@ -2,8 +2,10 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -109,7 +111,7 @@ def test_unknown_set_names_the_closest():
 def test_missing_tables_say_where_they_should_be(tmp_path, monkeypatch):
     monkeypatch.setattr(published, "FOLDER", tmp_path)
     with pytest.raises(
-        UsageError, match=r"expected the published tables in .*, got no such folder; run from a checkout"
+        UsageError, match=r"expected the published tables in .*, got no such folder; install the package anew"
     ):
         published.load_set("qam2026")
 
@@ -279,3 +281,40 @@ def test_help_answers_at_once_when_run_as_a_file():
     found = subprocess.run(command, cwd=published.FOLDER.parents[1], capture_output=True, text=True, timeout=20)
     assert found.returncode == 0
     assert "import" in found.stdout
+
+
+@pytest.mark.slow
+def test_an_installed_package_brings_its_data(tmp_path):
+    """A wheel is built from a copy of the sources, without a network, and used far from any checkout."""
+    pytest.importorskip("setuptools", minversion="77")
+    sources, wheels, site = (tmp_path / name for name in ("sources", "wheels", "site"))
+    root = published.FOLDER.parents[1]
+    for name in ("agents", "zoo", "hyperparams", "results"):
+        shutil.copytree(root / name, sources / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(root / name, sources / name)
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "-q",
+        str(sources),
+    ]
+    subprocess.run([*build, "-w", str(wheels)], check=True, capture_output=True)
+    (wheel,) = wheels.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    code = (
+        "import agents, zoo.published as p, zoo.config as c\n"
+        f"assert agents.__file__.startswith({str(site)!r}), agents.__file__\n"
+        "print(len(p.load_means(p.load_set('qam2026'))), bool(c.read_hyperparameters('qam')))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(site), "PYTHONSAFEPATH": "1"}
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert found.stdout.split() == [str(len(published.load_means(published.load_set("qam2026")))), "True"], found.stderr

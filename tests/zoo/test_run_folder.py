@@ -1,4 +1,4 @@
-"""Run folders and atomic files."""
+"""Run folders."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from zoo.cli import UsageError
-from zoo.run_folder import RunFolder, check_log_folder, find_model, write_atomically
+from zoo.run_folder import RunFolder, check_log_folder, find_model
 
 
 def test_runs_that_start_together_never_share_a_folder(tmp_path: Path) -> None:
@@ -20,20 +20,6 @@ def test_runs_that_start_together_never_share_a_folder(tmp_path: Path) -> None:
 def test_folders_are_numbered_from_one(tmp_path: Path) -> None:
     names = [RunFolder.create(tmp_path, "qam", "env-v0").path.name for _ in range(3)]
     assert names == ["env-v0_1", "env-v0_2", "env-v0_3"]
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / "file.txt"
-    path.write_text("old")
-
-    def write(temporary: Path) -> None:
-        temporary.write_text("half")
-        raise OSError("broken")
-
-    with pytest.raises(OSError, match="broken"):
-        write_atomically(path, write)
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_log_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:

@@ -237,6 +237,16 @@ def test_a_full_disk_while_training_is_reported(
     assert status["state"] == "failed"
 
 
+def test_stacked_seeds_are_refused_online_with_environments_that_they_cannot_share(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*arguments(data, tmp_path), "--seeds", "0-2", "--n-envs", "1", "--online-steps", "4"]
+    code, _, errors = train(capsys, words)
+    assert code == 2
+    assert "`--n-envs` must be a multiple of the 3 stacked seeds, got 1" in errors
+    assert not (tmp_path / "qam").exists()
+
+
 def test_ctrl_c_writes_a_checkpoint_and_exits_with_3(data: Path, tmp_path: Path) -> None:
     words = arguments(data, tmp_path, steps=1_000_000)
     words[words.index("--eval-freq") + 1] = "1000000"

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from agents.common.files import atomic_path
 from zoo.datasets.environment import env_spaces, global_numpy_seed, make_raw_env
-from zoo.datasets.files import SPLITS, atomic_path
+from zoo.datasets.files import SPLITS
 from zoo.datasets.names import DATASETS, DatasetSpec
 
 Episode = dict[str, np.ndarray]

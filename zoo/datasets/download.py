@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agents.common.files import atomic_path
 from zoo.cli import UsageError
 from zoo.datasets.check import check_structure
 from zoo.datasets.files import (
-    atomic_path,
     dataset_files,
     is_settled,
     make_folder,

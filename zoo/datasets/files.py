@@ -12,6 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from agents.common.files import atomic_path, sync
 from agents.common.validation import one_of
 from zoo.cli import UsageError
 from zoo.datasets.names import DatasetSpec
@@ -112,22 +113,6 @@ def is_settled(train: Path, existing: str) -> bool:
     return True
 
 
-@contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path in the same folder; on success it becomes the file, on failure it is removed.
-
-    :param path: the file to write.
-    :return: where to write it.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        _sync(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def publish(temporary: Path, path: Path) -> str:
     """Move a finished dataset file to its place and write its checksum beside it.
 
@@ -139,7 +124,7 @@ def publish(temporary: Path, path: Path) -> str:
     :return: sha256 of its content.
     """
     digest = file_sha256(temporary)
-    _sync(temporary)
+    sync(temporary)
     checksum_file(path).unlink(missing_ok=True)
     os.replace(temporary, path)
     with atomic_path(checksum_file(path)) as target:
@@ -177,9 +162,3 @@ def file_sha256(path: Path) -> str:
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Make sure a file's content is on the disk before its name is."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

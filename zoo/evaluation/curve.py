@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from agents.common.files import atomic_path
 from zoo.evaluation.history import OFFLINE, EvaluationHistory
-from zoo.run_folder import write_atomically
 
 
 def plot_learning_curve(history: EvaluationHistory, path: Path, title: str) -> None:
@@ -39,4 +39,5 @@ def plot_learning_curve(history: EvaluationHistory, path: Path, title: str) -> N
     axes.title.set_fontsize(9)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=150))
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150)

@@ -8,9 +8,9 @@ from typing import Self
 
 import numpy as np
 
+from agents.common.files import atomic_path
 from zoo.cli import UsageError
 from zoo.evaluation.evaluate import EpisodeResults
-from zoo.run_folder import write_atomically
 
 OFFLINE, ONLINE = 0, 1
 COLUMNS = ("timesteps", "phase", "results", "ep_lengths", "episode_seeds")
@@ -89,7 +89,8 @@ class EvaluationHistory:
 
         :param path: ``evaluations.npz``.
         """
-        write_atomically(path, lambda temporary: np.savez(temporary, allow_pickle=False, **self.arrays()))
+        with atomic_path(path) as temporary:
+            np.savez(temporary, allow_pickle=False, **self.arrays())
 
     @classmethod
     def load(cls, path: Path) -> Self:

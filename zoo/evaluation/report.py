@@ -20,6 +20,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
+from agents.common.files import atomic_path
 from zoo.evaluation import comparison as comparing
 from zoo.evaluation import plots
 from zoo.evaluation.comparison import Cell, Comparison, Phase, seeds_text
@@ -27,7 +28,6 @@ from zoo.evaluation.reproduction import Reproduction
 from zoo.evaluation.statistics import FEW_SEEDS, METRICS, Estimate
 from zoo.published import PublishedSet
 from zoo.run import PROTOCOL, RunTables, short_name, show, split_environment
-from zoo.run_folder import write_atomically
 
 NEAR_BEST = 0.95
 """A mean is set in bold if it is at least this fraction of the best one (OGBench's convention)."""
@@ -445,7 +445,8 @@ def _inline(svg: str, name: str) -> str:
 def _write(path: Path, content: str | bytes) -> None:
     """Write a file, whole or not at all."""
     data = content if isinstance(content, bytes) else content.encode()
-    write_atomically(path, lambda temporary: temporary.write_bytes(data))
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def _grid(

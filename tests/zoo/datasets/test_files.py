@@ -1,4 +1,4 @@
-"""Places of files, checksums, and files that appear only when whole."""
+"""Places of files, and checksums."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 
 from zoo.cli import UsageError
 from zoo.datasets.files import (
-    atomic_path,
     checksum_file,
     dataset_files,
     is_settled,
@@ -41,21 +40,6 @@ def test_published_file_has_its_checksum_beside_it(tmp_path: Path) -> None:
 
 def test_file_without_checksum_has_none(tmp_path: Path) -> None:
     assert recorded_sha256(tmp_path / "a.npz") is None
-
-
-def test_failed_write_leaves_the_old_file_and_no_temporary_one(tmp_path: Path) -> None:
-    path = tmp_path / "a.txt"
-    path.write_text("old")
-
-    def fail() -> None:
-        with atomic_path(path) as temporary:
-            temporary.write_text("half")
-            raise RuntimeError("stop")
-
-    with pytest.raises(RuntimeError, match="stop"):
-        fail()
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,242 @@
+"""Features extractors of SB3's kind in front of the networks, and SB3's names for the networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.callbacks import EvalCallback
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import Tensor, nn
+
+import agents
+from agents.common.base import FlowQLearning
+from agents.common.networks import CriticEnsemble, NoisePredictor, StateValue, TanhActor, TanhGaussian, VelocityField
+from tests.common.toys import NormedFeatures, assert_same, parameters_of, space_env, tiny_model, toy_dataset
+from tests.envs import SpacesEnv
+
+SEEN = np.linspace(-1, 1, 20, dtype=np.float32).reshape(5, 4)
+SIZES: dict[str, Any] = {"replicas": 1, "observation_size": 3, "action_size": 2, "hidden": [8]}
+
+
+def normed_model(id: str = "qam", **settings: Any) -> FlowQLearning:
+    """Return a model whose extractors normalise batches and drop features."""
+    return tiny_model(id, policy_kwargs={"features_extractor_class": NormedFeatures}, **settings)
+
+
+def statistics_of(model: FlowQLearning) -> dict[str, Tensor]:
+    return {name: value for name, value in parameters_of(model).items() if "running" in name}
+
+
+class Linear(BaseFeaturesExtractor):
+    """Three features of four observations, by one matrix."""
+
+    def __init__(self, observation_space: spaces.Box) -> None:
+        super().__init__(observation_space, features_dim=3)
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        return self.layer(observations)
+
+
+# -- one network ------------------------------------------------------------------------------------------------------
+
+
+NETWORKS: dict[str, Any] = {
+    "critic": (lambda: CriticEnsemble(**SIZES, ensemble_size=2), [torch.ones(1, 5, 2)]),
+    "value": (lambda: StateValue(1, 3, [8]), []),
+    "velocity": (lambda: VelocityField(**SIZES), [torch.ones(1, 5, 2), 0.5]),
+    "denoiser": (lambda: NoisePredictor(**SIZES), [torch.ones(1, 5, 2), 3.0]),
+    "gaussian": (lambda: TanhGaussian(1, 3 + 2, 2, [8]), [torch.ones(1, 5, 2)]),
+    "actor": (lambda: TanhActor(**SIZES), []),
+}
+
+
+@pytest.fixture(params=NETWORKS)
+def network_and_inputs(request: pytest.FixtureRequest) -> tuple[Any, list[Any]]:
+    build, inputs = NETWORKS[request.param]
+    network = build()
+    network.initialise(0, torch.Generator().manual_seed(0))
+    return network, inputs
+
+
+def first_of(output: Any) -> Tensor:
+    return output[0] if isinstance(output, tuple) else output
+
+
+def test_a_network_sees_the_features_of_its_observations(network_and_inputs: tuple[Any, list[Any]]) -> None:
+    network, inputs = network_and_inputs
+    observations, extractor = torch.from_numpy(SEEN).unsqueeze(0), Linear(spaces.Box(-1, 1, (4,)))
+    expected = first_of(network(observations @ extractor.layer.weight.T + extractor.layer.bias, *inputs))
+    network.extract_with(extractor, (4,))
+    torch.testing.assert_close(first_of(network(observations, *inputs)), expected)
+    torch.testing.assert_close(first_of(network(observations, *inputs, frozen=True)), expected)
+
+
+def test_frozen_networks_have_frozen_extractors(network_and_inputs: tuple[Any, list[Any]]) -> None:
+    network, inputs = network_and_inputs
+    network.extract_with(Linear(spaces.Box(-1, 1, (4,))), (4,))
+    observations = torch.from_numpy(SEEN).unsqueeze(0).requires_grad_()
+    first_of(network(observations, *inputs, frozen=True)).sum().backward()
+    assert observations.grad is not None
+    assert observations.grad.any()
+    assert all(parameter.grad is None for parameter in network.parameters())
+    first_of(network(observations, *inputs)).sum().backward()
+    assert network.features_extractor.layer.weight.grad.any()
+
+
+# -- training and acting ----------------------------------------------------------------------------------------------
+
+
+def test_extractors_train_and_target_copies_follow() -> None:
+    model = normed_model(tau=0.25)
+    before = parameters_of(model)
+    model.learn_offline(1, dataset=toy_dataset())
+    middle = parameters_of(model)
+    model.learn_offline(1)
+    after = parameters_of(model)
+    for part in ("layers.1.weight", "norm.bias"):
+        online, target = f"nets.critic.features_extractor.{part}", f"nets.critic_target.features_extractor.{part}"
+        assert not torch.equal(middle[online], before[online])
+        torch.testing.assert_close(after[target], 0.25 * middle[online] + 0.75 * middle[target])
+        assert not torch.equal(after[target], middle[target])
+    for part in ("running_mean", "running_var", "num_batches_tracked"):
+        name = f"features_extractor.norm.{part}"
+        assert torch.equal(after[f"nets.critic_target.{name}"], after[f"nets.critic.{name}"])
+        assert not torch.equal(after[f"nets.critic.{name}"], middle[f"nets.critic.{name}"])
+
+
+def test_pretraining_hands_an_extractor_on_with_its_statistics() -> None:
+    model = normed_model(pretraining_steps=2)
+    model.learn_offline(2, dataset=toy_dataset())
+    behaviour, *copies = (
+        dict(model.policy.nets[name].state_dict()) for name in ("behaviour", "behaviour_target", "fine_tuned")
+    )
+    for copy in copies:
+        assert_same(copy, behaviour)
+
+
+def test_a_pretrained_actor_brings_its_extractor(tmp_path: Path) -> None:
+    source, model, plain = normed_model("bc"), normed_model(seed=1), tiny_model()
+    source.learn_offline(2, dataset=toy_dataset())
+    source.save(tmp_path / "actor.zip")
+    model.load_pretrained_actor(tmp_path / "actor.zip")
+    assert_same(dict(model.policy.nets["fine_tuned"].state_dict()), dict(source.policy.nets["behaviour"].state_dict()))
+    with pytest.raises(ValueError, match=r"expected features \{\}, got \{'features_extractor"):
+        plain.load_pretrained_actor(tmp_path / "actor.zip")
+
+
+def test_the_gradients_bound_holds_for_extractors_too() -> None:
+    model = normed_model(max_grad_norm=1e-3)
+    model.learn_offline(1, dataset=toy_dataset())
+    grads = [parameter.grad for parameter in model.policy.parameters() if parameter.grad is not None]
+    assert any("features" in name and p.grad is not None for name, p in model.policy.named_parameters())
+    assert float(torch.cat([grad.flatten() for grad in grads]).norm()) == pytest.approx(1e-3, rel=1e-4)
+
+
+def test_acting_and_evaluating_neither_drop_features_nor_move_statistics() -> None:
+    model = normed_model(env=SpacesEnv(4, 2, 5), learning_starts=4, gradient_steps=0)
+    before = statistics_of(model)
+    model.learn(12)
+    actions = [model.predict(SEEN, deterministic=True)[0] for _ in range(4)]
+    np.testing.assert_array_equal(actions[1:], actions[:-1])
+    noise = {name: draw.unsqueeze(0) for name, draw in model.policy.draw_action_noise(5, torch.Generator()).items()}
+    model.policy.set_training_mode(True)
+    plans = [model.policy.plan(SEEN[None], noise) for _ in range(2)]
+    np.testing.assert_array_equal(*plans)
+    assert before
+    assert_same(statistics_of(model), before)
+
+
+def test_updates_normalise_batches_although_an_evaluation_came_between() -> None:
+    evaluation = EvalCallback(SpacesEnv(4, 2, 5), eval_freq=1, n_eval_episodes=1, verbose=0, warn=False)
+    model = normed_model()
+    model.learn_offline(3, dataset=toy_dataset())
+    watched = normed_model()
+    watched.learn_offline(3, evaluation, dataset=toy_dataset())
+    assert not watched.policy.training, "the last thing was an evaluation"
+    assert_same(parameters_of(watched), parameters_of(model))
+
+
+def test_targets_are_never_in_training_mode() -> None:
+    policy = normed_model().policy
+    for mode in (None, False, True):
+        if mode is not None:
+            policy.set_training_mode(mode)
+        assert policy.nets.critic.features_extractor.norm.training == (mode is not False)
+        assert not policy.nets.critic_target.features_extractor.norm.training
+
+
+def test_an_extractor_gets_observations_in_their_own_shape() -> None:
+    class Convolution(BaseFeaturesExtractor):
+        def __init__(self, observation_space: spaces.Box) -> None:
+            super().__init__(observation_space, features_dim=4)
+            self.layers = nn.Sequential(nn.Conv1d(2, 4, 3), nn.Flatten())
+
+        def forward(self, observations: Tensor) -> Tensor:
+            assert observations.shape[1:] == (2, 3)
+            return self.layers(observations)
+
+    env = space_env(spaces.Box(-1, 1, (2, 3)))
+    model = tiny_model(env=env, policy_kwargs={"features_extractor_class": Convolution}, observation_scale=2.0)
+    dataset = toy_dataset(60, 6)
+    for name in ("observations", "next_observations"):
+        dataset[name] = dataset[name].reshape(-1, 2, 3)
+    model.learn_offline(2, dataset=dataset)
+    assert model.predict(np.zeros((7, 2, 3), np.float32))[0].shape == (7, 2)
+
+
+# -- seeds, saving, refusals ------------------------------------------------------------------------------------------
+
+
+def test_an_extractors_weights_follow_from_the_seed_alone() -> None:
+    torch.manual_seed(5)
+    first = tiny_model(policy_kwargs={"features_extractor_class": NormedFeatures}).policy
+    arguments = first._get_constructor_parameters()
+    torch.manual_seed(6)
+    state = torch.get_rng_state()
+    second = type(first)(**arguments)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert_same(dict(second.state_dict()), dict(first.state_dict()))
+
+
+def test_a_policy_with_an_extractor_is_saved_whole(tmp_path: Path) -> None:
+    model = tiny_model(
+        policy_kwargs={"features_extractor_class": NormedFeatures, "features_extractor_kwargs": {"dropout": 0.5}}
+    )
+    model.learn_offline(3, dataset=toy_dataset())
+    model.policy.save(str(tmp_path / "policy"))
+    loaded = type(model.policy).load(str(tmp_path / "policy"), device="cpu")
+    assert loaded.features_extractor.layers[3].p == 0.5
+    assert_same(dict(loaded.state_dict()), dict(model.policy.state_dict()))
+    np.testing.assert_array_equal(
+        loaded.predict(SEEN, deterministic=True)[0], model.predict(SEEN, deterministic=True)[0]
+    )
+
+
+def test_stacked_seeds_and_extractors_are_refused_together() -> None:
+    with pytest.raises(
+        NotImplementedError,
+        match="`features_extractor_class` must be FlattenExtractor for 2 stacked seeds, got NormedFeatures",
+    ):
+        normed_model(seeds=[1, 2])
+
+
+# -- SB3's names ------------------------------------------------------------------------------------------------------
+
+
+def test_actor_and_critics_are_the_real_networks() -> None:
+    model = normed_model()
+    assert model.actor is model.policy
+    assert model.critic is model.policy.nets["critic"]
+    assert model.critic_target is model.policy.nets["critic_target"]
+    assert model.actor.features_extractor is model.policy.nets["fine_tuned"].features_extractor
+
+
+def test_an_algorithm_without_critics_has_no_such_name() -> None:
+    assert not hasattr(tiny_model("bc"), "critic")
+    assert hasattr(agents.BC, "critic")
