@@ -165,9 +165,9 @@ class EvaluationCallback(BaseCallback):
                 self.best[replica] = score
                 save_model(model.replica(replica), folder / "best_model.zip")
         lost = [replica for replica in evaluation.active if not results.played[replica]]
-        reason = f"planned actions of the evaluation at step {step} are not finite"
+        reason = f"planned actions of the evaluation at step {model.num_timesteps} are not finite"
         self.replicas.fail(self.model, dict.fromkeys(lost, reason))  # type: ignore[arg-type]
-        self._log(step, results)
+        self._log(model.num_timesteps, results)
 
     def _log(self, step: int, results: EpisodeResults) -> None:
         row: dict[str, Any] = {"time/total_timesteps": step}
