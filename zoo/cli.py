@@ -63,7 +63,7 @@ def run_program(body: Callable[[], dict[str, Any]], verbose: int = 1) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     # Read when PyTorch loads. Its threads spin while they wait for each other; where another process wants the cores,
     # matrix products then take ten times as long. Spinning for some microseconds only costs 3% on an idle machine.
-    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     keep_freed_memory()
     try:
         with warnings.catch_warnings():

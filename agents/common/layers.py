@@ -49,6 +49,7 @@ class Layer(NamedTuple):
         """
         fused = self.activation is gelu and not torch.is_grad_enabled() and _is_single(self.weight)
         if fused and prefers_onednn(x, self.weight):
+            # in the factors' precision, which the next product would round it to anyway
             return self.normalise(_by_onednn(x, self.weight, self.bias, self.dtype, activated=True))
         return self.finish(dense(x, self.weight, self.bias, self.dtype))
 
@@ -97,7 +98,7 @@ def evaluate(layers: Sequence[Layer], x: Tensor) -> Tensor:
     :param x: (*stack, ..., in); stack axes of size 1 broadcast.
     :return: (*stack, ..., out).
     """
-    if layers and _one_by_one(layers[0], x):
+    if layers and _one_by_one(layers, x):
         stack = layers[0].weight.shape[:-2]
         rows = x.expand(*stack, *x.shape[len(stack) :]).flatten(0, len(stack) - 1)
         of_members = zip(*(layer.members() for layer in layers), strict=True)
@@ -108,8 +109,10 @@ def evaluate(layers: Sequence[Layer], x: Tensor) -> Tensor:
     return x
 
 
-def _one_by_one(layer: Layer, x: Tensor) -> bool:
-    return not _is_single(layer.weight) and prefers_onednn(x, layer.weight)
+def _one_by_one(layers: Sequence[Layer], x: Tensor) -> bool:
+    """Return whether members are better evaluated one by one: if the products of the largest layer are."""
+    largest = max((layer.weight for layer in layers), key=lambda weight: weight.shape[-2:].numel())
+    return not _is_single(largest) and prefers_onednn(x, largest)
 
 
 class Linearisation:
@@ -213,18 +216,20 @@ def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dt
     :param weight: (*stack, in, out).
     :param bias: (*stack, out), or None.
     :param dtype: lower precision for the factors, e.g. bfloat16; None keeps theirs.
-    :return: (*stack, ..., out), in the precision of ``x``.
+    :return: (*stack, ..., out), in full precision.
     """
     lead = weight.ndim - 2
+    if dtype is None and x.dtype != weight.dtype:
+        x = x.to(weight.dtype)
     if x.ndim > weight.ndim:  # several row axes: fold them into one
         return dense(x.flatten(lead, -2), weight, bias, dtype).unflatten(lead, x.shape[lead:-1])
     if _is_single(weight) and prefers_onednn(x, weight):
         if not torch.is_grad_enabled():
-            return _by_onednn(x, weight, bias, dtype)
+            return _by_onednn(x, weight, bias, dtype).float()
         product: Tensor = _OneDNNProduct.apply(x, weight, dtype)  # type: ignore[no-untyped-call]
         return product if bias is None else product + bias.unsqueeze(-2)
     if dtype is not None:
-        product = _padded_matmul(x.to(dtype), weight.to(dtype)).to(x.dtype)
+        product = _padded_matmul(x.to(dtype), weight.to(dtype)).float()
         return product if bias is None else product + bias.unsqueeze(-2)
     if lead == 1 and _is_single(weight):  # one network: skip the batched form
         if x.device.type == "cpu":
@@ -253,17 +258,33 @@ def _zero_padded_matmul(x: Tensor, weight: Tensor) -> Tensor:
 
 
 @functools.cache
-def onednn_is_faster() -> bool:
-    """Return whether oneDNN's products are faster than MKL's: on AMD processors, which MKL treats poorly.
+def processor() -> tuple[str, int]:
+    """Return the processor's maker and family, as Linux tells them, or empty ones.
 
-    A fixed rule and no measurement at start, so that a run's numbers do not depend on how busy the machine was.
+    What is decided by them is decided alike on every run; measuring at start would let a run's numbers depend on how
+    busy the machine was.
+    """
+    try:
+        lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
+    except OSError:
+        return "", 0
+    found = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    return found.get("vendor_id", ""), int(found.get("cpu family", 0))
+
+
+def onednn_is_faster(recording: bool) -> bool:
+    """Return whether oneDNN's products are faster than MKL's.
+
+    On AMD processors MKL does without AVX-512. Up to Zen 4 (family 25) that costs nothing by itself, and oneDNN gains
+    by computing GELU in the same pass; since Zen 5 it halves the speed of every product.
+
+    :param recording: whether a gradient is recorded, so that GELU is a pass of its own.
+    :return: whether they are.
     """
     if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return False
-    try:
-        return "AuthenticAMD" in Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
+    vendor, family = processor()
+    return vendor == "AuthenticAMD" and (family >= 26 or not recording)
 
 
 def prefers_onednn(x: Tensor, weight: Tensor) -> bool:
@@ -273,10 +294,16 @@ def prefers_onednn(x: Tensor, weight: Tensor) -> bool:
     :param weight: (*stack, in, out).
     :return: True on a CPU where it is the faster library, if there are enough rows and work.
     """
-    if torch.compiler.is_compiling() or x.device.type != "cpu" or not onednn_is_faster():
+    if torch.compiler.is_compiling() or x.device.type != "cpu":
+        return False
+    if not onednn_is_faster(recording=torch.is_grad_enabled()):
         return False
     rows = x.shape[weight.ndim - 2 : -1].numel()
-    return x.dtype == torch.float32 and rows >= ONEDNN_ROWS and rows * weight.shape[-2:].numel() >= ONEDNN_WORK
+    return (
+        x.dtype in (torch.float32, torch.bfloat16)
+        and rows >= ONEDNN_ROWS
+        and rows * weight.shape[-2:].numel() >= ONEDNN_WORK
+    )
 
 
 def _is_single(weight: Tensor) -> bool:
@@ -292,7 +319,7 @@ def _by_onednn(
     if dtype is not None:
         rows, matrix, offset = rows.to(dtype), matrix.to(dtype), None if offset is None else offset.to(dtype)
     name, form = ("gelu", "tanh") if activated else ("none", "")
-    product = torch.ops.mkldnn._linear_pointwise(rows, matrix, offset, name, [], form).to(x.dtype)
+    product = torch.ops.mkldnn._linear_pointwise(rows, matrix, offset, name, [], form)
     return product.view(*weight.shape[:-2], *x.shape[weight.ndim - 2 : -1], weight.shape[-1])
 
 
@@ -305,21 +332,21 @@ class _OneDNNProduct(torch.autograd.Function):
         if dtype is not None:
             rows, matrix = rows.to(dtype), matrix.to(dtype)
         ctx.save_for_backward(rows, matrix)
-        ctx.shapes = x.shape, weight.shape, x.dtype
+        ctx.shapes = x.shape, weight.shape
         product = torch.ops.mkldnn._linear_pointwise(rows, matrix.t(), None, "none", [], "")
-        return product.to(x.dtype).view(*x.shape[:-1], weight.shape[-1])
+        return product.float().view(*x.shape[:-1], weight.shape[-1])
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         rows, matrix = ctx.saved_tensors
-        x_shape, weight_shape, dtype = ctx.shapes
+        x_shape, weight_shape = ctx.shapes
         g = gradient.flatten(0, -2).to(rows.dtype)
         multiply = torch.ops.mkldnn._linear_pointwise
-        of_x = multiply(g, matrix, None, "none", [], "").to(dtype).view(x_shape) if ctx.needs_input_grad[0] else None
+        of_x = multiply(g, matrix, None, "none", [], "").float().view(x_shape) if ctx.needs_input_grad[0] else None
         if not ctx.needs_input_grad[1]:
             return of_x, None, None
-        return of_x, multiply(rows.t(), g.t(), None, "none", [], "").to(dtype).view(weight_shape), None
+        return of_x, multiply(rows.t(), g.t(), None, "none", [], "").float().view(weight_shape), None
 
 
 def over_rows(parameter: Tensor, rows: Tensor) -> Tensor:

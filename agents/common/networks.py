@@ -84,6 +84,9 @@ class StackedMLP(nn.Module):
             norm = (self.norm_scales[i], self.norm_biases[i]) if normed else (None, None)
             parameters = [p if p is None else _maybe_detach(p, frozen) for p in (weight, bias, *norm)]
             # the output layer keeps full precision: Q values and velocities are sums of many steps
+            dtype = self.matmul_dtype if i < last else None
+            if dtype is not None and i > 0 and not torch.is_grad_enabled():
+                parameters[0] = weight.to(dtype)  # once for a whole chain; the first layer's parts are added up
             layers.append(
                 Layer(
                     weight=parameters[0],  # type: ignore[arg-type]
@@ -91,7 +94,7 @@ class StackedMLP(nn.Module):
                     activation=self.activation if i < self.activated else None,
                     norm_scale=parameters[2],
                     norm_bias=parameters[3],
-                    dtype=self.matmul_dtype if i < last else None,
+                    dtype=dtype,
                 )
             )
         return layers

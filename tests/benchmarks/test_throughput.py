@@ -31,7 +31,7 @@ def test_operations_are_those_of_the_networks_sizes(
 ) -> None:
     if onednn and not torch.backends.mkldnn.is_available():
         pytest.skip("needs oneDNN")
-    monkeypatch.setattr(layers, "onednn_is_faster", lambda: onednn)
+    monkeypatch.setattr(layers, "onednn_is_faster", lambda recording: onednn)
     monkeypatch.setattr(layers, "ONEDNN_WORK", 0)
     _, result, _ = run(capsys, "--algo", "bc")
     # cloning: one forward pass, the weights' gradients, and those of the inputs of all layers but the first

@@ -19,7 +19,7 @@ needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reas
 @pytest.fixture
 def onednn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Send every product that can go there to oneDNN, whatever the processor and the size."""
-    monkeypatch.setattr(layers, "onednn_is_faster", lambda: True)
+    monkeypatch.setattr(layers, "onednn_is_faster", lambda recording: True)
     monkeypatch.setattr(layers, "ONEDNN_WORK", 0)
     monkeypatch.setattr(layers, "ONEDNN_ROWS", 0)
 
@@ -27,7 +27,7 @@ def onednn(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def mkl(monkeypatch: pytest.MonkeyPatch) -> None:
     """Send no product to oneDNN."""
-    monkeypatch.setattr(layers, "onednn_is_faster", lambda: False)
+    monkeypatch.setattr(layers, "onednn_is_faster", lambda recording: False)
 
 
 def normals(*shape: int, seed: int = 0) -> Tensor:
@@ -89,7 +89,7 @@ def test_gradients_by_onednn_are_those_of_pytorch(
     wanted = [x, *(p for layer in own for p in layer if isinstance(p, Tensor))]
     found = []
     for faster in (True, False):
-        monkeypatch.setattr(layers, "onednn_is_faster", lambda faster=faster: faster)
+        monkeypatch.setattr(layers, "onednn_is_faster", lambda recording, faster=faster: faster)
         found.append(torch.autograd.grad(evaluate(own, x).square().sum(), wanted))
     assert len(wanted) == 7
     for first, second in zip(*found, strict=True):
@@ -114,10 +114,22 @@ def test_low_precision_products_keep_three_digits(onednn: None) -> None:
 
 
 def test_small_products_do_not_go_to_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layers, "onednn_is_faster", lambda: True)
+    monkeypatch.setattr(layers, "onednn_is_faster", lambda recording: True)
     assert not layers.prefers_onednn(normals(1, 256, 128), normals(1, 128, 128))
     assert not layers.prefers_onednn(normals(1, 8, 2048), normals(1, 2048, 2048))
     assert layers.prefers_onednn(normals(1, 256, 512), normals(1, 512, 512))
+
+
+@needs_onednn
+@pytest.mark.parametrize(
+    ("vendor", "family", "without", "recording"),
+    [("AuthenticAMD", 25, True, False), ("AuthenticAMD", 26, True, True), ("GenuineIntel", 6, False, False)],
+)
+def test_the_processor_decides(
+    vendor: str, family: int, without: bool, recording: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layers, "processor", lambda: (vendor, family))
+    assert (layers.onednn_is_faster(recording=False), layers.onednn_is_faster(recording=True)) == (without, recording)
 
 
 def test_odd_sizes_are_padded_without_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
