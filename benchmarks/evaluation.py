@@ -78,14 +78,15 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         observation_space, action_space = evaluator.spaces
         start_s = time.perf_counter() - began
         policy = TimedPolicy(make_policy(observation_space.shape[0], action_space, options))
-        runs, bare = [], 0.0
+        runs, bare, alone = [], 0.0, 0.0
         for _ in range(options.repeats):
             policy.calls, policy.seconds = 0, 0.0
             began = time.perf_counter()
             steps = int(evaluator.evaluate(policy).lengths.sum())
             runs.append((time.perf_counter() - began, policy.seconds))
-            bare = max(bare, simulate(options.env, options.replicas * options.episodes, evaluator.n_processes))
-        processes = evaluator.n_processes
+            episodes, processes = options.replicas * options.episodes, evaluator.n_processes
+            bare = max(bare, simulate(options.env, episodes, processes, n_envs, options.horizon_length))
+            alone = max(alone, simulate(options.env, episodes, processes, processes, options.horizon_length))
     evaluation_s, policy_s = min(runs)
     speed = steps / evaluation_s
     result = {
@@ -104,6 +105,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "steps_per_s": speed,
         "simulation_steps_per_s": bare,
         "fraction_of_simulation": speed / bare,
+        "one_environment_each_steps_per_s": alone,
     }
     if options.json:
         options.json.write_text(json.dumps(result, indent=2) + "\n")
@@ -208,18 +210,23 @@ class UntrainedPolicy:
             return torch.clamp(chunks, self._low, self._high).numpy()
 
 
-def simulate(env_id: str, episodes: int, processes: int) -> float:
+def simulate(env_id: str, episodes: int, processes: int, n_envs: int, horizon_length: int) -> float:
     """Return the steps a second of bare simulation.
 
     :param env_id: Gymnasium id.
     :param episodes: how many to play in all.
     :param processes: how many play them.
+    :param n_envs: environments of all processes together.
+    :param horizon_length: steps that an environment takes before it is the next one's turn.
     :return: environment steps a second of all together, resets included.
     """
     context = multiprocessing.get_context("spawn")
     barrier, queue = context.Barrier(processes), context.SimpleQueue()
-    shares = [len(range(process, episodes, processes)) for process in range(processes)]
-    players = [context.Process(target=play, args=(env_id, share, barrier, queue), daemon=True) for share in shares]
+    shares = [[len(range(process, count, processes)) for count in (episodes, n_envs)] for process in range(processes)]
+    players = [
+        context.Process(target=play, args=(env_id, *share, horizon_length, barrier, queue), daemon=True)
+        for share in shares
+    ]
     for player in players:
         player.start()
     spans = [queue.get() for _ in players]
@@ -229,11 +236,20 @@ def simulate(env_id: str, episodes: int, processes: int) -> float:
     return float(sum(steps) / (max(ended) - min(began)))
 
 
-def play(env_id: str, episodes: int, barrier: Barrier, queue: SimpleQueue[tuple[float, float, int]]) -> None:
+def play(
+    env_id: str,
+    episodes: int,
+    n_envs: int,
+    horizon_length: int,
+    barrier: Barrier,
+    queue: SimpleQueue[tuple[float, float, int]],
+) -> None:
     """Play episodes with fixed actions and report when they began and ended, and how many steps they had.
 
     :param env_id: Gymnasium id.
     :param episodes: how many.
+    :param n_envs: environments that play them, in turn.
+    :param horizon_length: steps of a turn.
     :param barrier: where all processes wait for each other.
     :param queue: takes the report.
     """
@@ -243,19 +259,27 @@ def play(env_id: str, episodes: int, barrier: Barrier, queue: SimpleQueue[tuple[
     from zoo.envs.make import ignore_startup_warnings
 
     ignore_startup_warnings()
-    env = gymnasium.make(env_id, disable_env_checker=True)
-    env.action_space.seed(0)
-    actions = itertools.cycle([env.action_space.sample() for _ in range(FIXED_ACTIONS)])
-    env.reset(seed=0)
+    envs = [gymnasium.make(env_id, disable_env_checker=True) for _ in range(min(n_envs, episodes))]
+    envs[0].action_space.seed(0)
+    actions = itertools.cycle([envs[0].action_space.sample() for _ in range(FIXED_ACTIONS)])
+    for index, env in enumerate(envs):
+        env.reset(seed=index)
     barrier.wait()
-    began, steps = time.perf_counter(), 0
-    for _ in range(episodes):
-        env.reset()
-        ended = False
-        while not ended:
-            _, _, terminated, truncated, _ = env.step(next(actions))
-            ended = terminated or truncated
-            steps += 1
+    began, steps, left = time.perf_counter(), 0, episodes - len(envs)
+    while envs:
+        for env in list(envs):
+            for _ in range(horizon_length):
+                _, _, terminated, truncated, _ = env.step(next(actions))
+                steps += 1
+                if terminated or truncated:
+                    break
+            else:
+                continue
+            if left:
+                left -= 1
+                env.reset()
+            else:
+                envs.remove(env)
     queue.put((began, time.perf_counter(), steps))
 
 
