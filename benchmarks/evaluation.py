@@ -230,7 +230,12 @@ def simulate(env_id: str, episodes: int, processes: int, n_envs: int, horizon_le
     ]
     for player in players:
         player.start()
-    spans = [queue.get() for _ in players]
+    spans: list[tuple[float, float, int]] = []
+    while len(spans) < processes:
+        if any(player.exitcode for player in players):  # the others wait for it, and end with this process
+            raise RuntimeError("a process of the bare simulation failed; its traceback is above")
+        time.sleep(0.01)
+        spans += [queue.get()] if not queue.empty() else []
     for player in players:
         player.join()
     began, ended, steps = zip(*spans, strict=True)
