@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
 import threading
 import traceback
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -22,7 +25,15 @@ class WorkerError(RuntimeError):
     """A process failed; the message says how."""
 
 
-class Served(Protocol):
+class Closable(Protocol):
+    """What can be closed."""
+
+    def close(self) -> None:
+        """End what the object has started."""
+        ...
+
+
+class Served(Closable, Protocol):
     """What can be served: it has spaces, which are its first answer, and it can be closed."""
 
     @property
@@ -30,9 +41,25 @@ class Served(Protocol):
         """The first answer."""
         ...
 
-    def close(self) -> None:
-        """End what the object has started."""
-        ...
+
+def close_at_exit(owner: Closable) -> Callable[[], None]:
+    """Close the owner of processes when this one ends, if somebody still holds it then.
+
+    This comes before multiprocessing's own exit handler, which asks processes to end in the way that these ignore, and
+    then waits for them.
+
+    :param owner: what is closed.
+    :return: function that takes this back.
+    """
+    reference = weakref.ref(owner)
+
+    def close() -> None:
+        held = reference()
+        if held is not None:
+            held.close()
+
+    atexit.register(close)
+    return functools.partial(atexit.unregister, close)
 
 
 class ServingProcess:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,7 +29,7 @@ def memoryless_sigma(step: int, flow_steps: int) -> float:
     :param flow_steps: K.
     :return: sigma_i.
     """
-    return math.sqrt(2.0 * (flow_steps - step + 1) / (step + 1))
+    return math.sqrt(_memoryless_variance(step, flow_steps))
 
 
 def memoryless_sigmas(flow_steps: int, like: Tensor) -> Tensor:
@@ -40,7 +41,12 @@ def memoryless_sigmas(flow_steps: int, like: Tensor) -> Tensor:
     """
     # made on the device: copying numbers from the host would stall it
     steps = torch.arange(flow_steps, dtype=torch.float64, device=like.device).view(-1, 1, 1)
-    return (2.0 * (flow_steps - steps + 1) / (steps + 1)).sqrt().to(like.dtype)
+    return _memoryless_variance(steps, flow_steps).sqrt().to(like.dtype)
+
+
+def _memoryless_variance(step: Any, flow_steps: int) -> Any:
+    """Return the square of the noise scale of one step, or of a tensor of them."""
+    return 2.0 * (flow_steps - step + 1) / (step + 1)
 
 
 def step_times(flow_steps: int, like: Tensor) -> Tensor:
@@ -77,14 +83,18 @@ def memoryless_rollout(fine_tuned: Velocity, base: Velocity, x_0: Tensor, noise:
     :param noise: standard normal step noise, (S, K, B, D); the last step's is not used.
     :return: states x_0..x_K, (S, K+1, B, D).
     """
+    return _finished_rollout([x_0], fine_tuned, base, noise)
+
+
+def _finished_rollout(states: list[Tensor], fine_tuned: Velocity, base: Velocity, noise: Tensor) -> Tensor:
+    """Return all states of a memoryless rollout that has come as far as the given ones."""
     flow_steps = noise.shape[1]
     h = 1.0 / flow_steps
-    states = [x_0]
-    for i in range(flow_steps - 1):
+    states = list(states)
+    for i in range(len(states) - 1, flow_steps - 1):
         states.append(memoryless_step(states[-1], fine_tuned(states[-1], i * h), noise[:, i], i, flow_steps))
     last = states[-1]
-    states.append(last + h * base(last, (flow_steps - 1) * h))
-    return torch.stack(states, dim=1)
+    return torch.stack([*states, last + h * base(last, (flow_steps - 1) * h)], dim=1)
 
 
 class CarriedRollout:
@@ -128,8 +138,10 @@ class CarriedRollout:
             step = len(self._states) - 1
             if step >= self.flow_steps - 1 or t != step * (1.0 / self.flow_steps):
                 return self.network.at(observations)(x, t)
-            both = together(torch.cat([x, self._states[-1]], 1), t)
-            self._advance(both[:, rows:])
+            newest = self._states[-1]
+            both = together(torch.cat([x, newest], 1), t)
+            own = self._fine_tuned(both[:, rows:], newest, t)
+            self._states.append(memoryless_step(newest, own, self.noise[:, step], step, self.flow_steps))
             return both[:, :rows]
 
         return velocity
@@ -139,19 +151,13 @@ class CarriedRollout:
 
         :return: states x_0..x_K, (S, K+1, B, D).
         """
-        h = 1.0 / self.flow_steps
         if len(self._states) < self.flow_steps:
-            own = self.network.at(self.observations)
-            while len(self._states) < self.flow_steps:
-                self._advance(own(self._states[-1], (len(self._states) - 1) * h))
-        last = self._states[-1]
-        return torch.stack([*self._states, last + h * self.base(last, (self.flow_steps - 1) * h)], dim=1)
+            alone = self.network.at(self.observations)
+        return _finished_rollout(self._states, lambda x, t: self._fine_tuned(alone(x, t), x, t), self.base, self.noise)
 
-    def _advance(self, output: Tensor) -> None:
-        """Take one step with the network's output at the newest state."""
-        x, i = self._states[-1], len(self._states) - 1
-        velocity = output + self.base(x, i * (1.0 / self.flow_steps)) if self.residual else output
-        self._states.append(memoryless_step(x, velocity, self.noise[:, i], i, self.flow_steps))
+    def _fine_tuned(self, output: Tensor, x: Tensor, t: Time) -> Tensor:
+        """Return v_f from what the network returns there."""
+        return output + self.base(x, t) if self.residual else output
 
 
 def terminal_adjoint(value: Callable[[Tensor], Tensor], x: Tensor, clip: bool = True) -> Tensor:

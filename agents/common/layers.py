@@ -127,21 +127,24 @@ class Linearisation:
 
     def __init__(self, layers: Sequence[Layer], first: Tensor) -> None:
         self.layers = [layer._replace(weight=layer.weight.detach()) for layer in layers]
-        self.products: list[Tensor] = [first]
+        self.products: list[Tensor] = []  # of all layers but the last, whose output no pull-back needs
         self.norms: list[tuple[Tensor, Tensor, Tensor] | None] = []
-        for layer, following in zip(self.layers, self.layers[1:], strict=False):
+        x = first
+        for layer in self.layers[:-1]:
+            self.products.append(dense(x, layer.weight, layer.bias, layer.dtype) if self.products else first)
             x = layer.activation(self.products[-1]) if layer.activation else self.products[-1]
             self.norms.append(None)
             if layer.norm_scale is not None:
                 _, mean, rstd = torch.native_layer_norm(x, x.shape[-1:], None, None, LAYER_NORM_EPS)
                 self.norms[-1] = (x, mean, rstd)
                 x = layer.normalise(x)
-            self.products.append(dense(x, following.weight, following.bias, following.dtype))
+        self._last_input = x
 
     @property
     def output(self) -> Tensor:
-        """The last layer's output at all points, (*stack, K, N, out)."""
-        return self.products[-1]
+        """The last layer's output at all points, (*stack, K, N, out); computed when it is asked for."""
+        last = self.layers[-1]
+        return dense(self._last_input, last.weight, last.bias, last.dtype) if self.products else self._last_input
 
     def pull_back(self, point: int, cotangent: Tensor) -> Tensor:
         """Return a cotangent of the output at one point as a cotangent of the first layer's product.

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.common.checkpoint import sync
+from agents.common.files import sync
 from agents.common.shards import Shard, Shards
 from zoo.cli import UsageError
 from zoo.datasets.check import check_shapes, check_structure, read_headers, relabel, require_sound

@@ -6,10 +6,8 @@ in one environment while the others play on. Workers here import no torch, and a
 
 from __future__ import annotations
 
-import atexit
 import functools
 import os
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -19,7 +17,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
 from zoo.envs.make import find_spec, make_env
-from zoo.processes import ServingProcess
+from zoo.processes import ServingProcess, close_at_exit
 
 MOST_MAZES = 64
 
@@ -129,9 +127,7 @@ class EnvPool:
             [_InProcess(builders[0])] if n_envs == 1 else [_in_process_of_its_own(build, spec) for build in builders]
         )
         self._spaces: Spaces | None = None
-        # Before multiprocessing's own exit handler, which asks in the way that workers ignore, and then waits.
-        self._at_exit = functools.partial(_close_if_open, weakref.ref(self))
-        atexit.register(self._at_exit)
+        self._stay_at_exit = close_at_exit(self)
 
     @property
     def n_processes(self) -> int:
@@ -186,14 +182,7 @@ class EnvPool:
         for worker in self._workers:
             worker.close()
         self._workers = []
-        atexit.unregister(self._at_exit)
-
-
-def _close_if_open(reference: weakref.ref[EnvPool]) -> None:
-    """Close a pool that somebody still holds."""
-    pool = reference()
-    if pool is not None:
-        pool.close()
+        self._stay_at_exit()
 
 
 class _Worker(Protocol):

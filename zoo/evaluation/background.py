@@ -7,16 +7,14 @@ simulation, would take longer over all plans than training takes to the next eva
 
 from __future__ import annotations
 
-import atexit
 import functools
 import io
-import weakref
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from zoo.envs.make import find_spec, is_ogbench
 from zoo.evaluation.evaluate import EpisodeResults, Evaluator
-from zoo.processes import ServingProcess
+from zoo.processes import ServingProcess, close_at_exit
 
 if TYPE_CHECKING:
     import gymnasium
@@ -48,9 +46,7 @@ class BackgroundEvaluator:
         )
         self._spaces: Any = None
         self._busy = False
-        # Before multiprocessing's own exit handler, which would wait for a process that waits for this one.
-        self._at_exit = functools.partial(_close_if_there, weakref.ref(self))
-        atexit.register(self._at_exit)
+        self._stay_at_exit = close_at_exit(self)
         if kwargs or not is_ogbench(spec):
             self._wait_until_built()  # the environment may yet be refused
 
@@ -106,7 +102,7 @@ class BackgroundEvaluator:
                 process.kill()  # its environments end with it
             process.hang_up()
             process.close()
-        atexit.unregister(self._at_exit)
+        self._stay_at_exit()
 
     def _wait_until_built(self) -> ServingProcess:
         """Return the process, which has its environments."""
@@ -167,10 +163,3 @@ class _Player:
     def close(self) -> None:
         """End the environments."""
         self._evaluator.close()
-
-
-def _close_if_there(reference: weakref.ref[BackgroundEvaluator]) -> None:
-    """Close an evaluator that somebody still holds."""
-    evaluator = reference()
-    if evaluator is not None:
-        evaluator.close()
