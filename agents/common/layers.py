@@ -111,8 +111,7 @@ def evaluate(layers: Sequence[Layer], x: Tensor) -> Tensor:
 
 def _one_by_one(layers: Sequence[Layer], x: Tensor) -> bool:
     """Return whether members are better evaluated one by one: if the products of the largest layer are."""
-    largest = max((layer.weight for layer in layers), key=lambda weight: weight.shape[-2:].numel())
-    return not _is_single(largest) and prefers_onednn(x, largest)
+    return not _is_single(layers[0].weight) and any(prefers_onednn(x, layer.weight) for layer in layers)
 
 
 class Linearisation:

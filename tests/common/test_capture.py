@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from agents.common import capture, update
 from agents.common.base import FlowQLearning, Info
 from agents.common.update import Mode, choose_mode
-from tests.common.toys import tiny_model, toy_dataset
+from tests.common.toys import tiny_model, toy_batch, toy_dataset, toy_noise
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -233,6 +233,14 @@ def test_a_failing_compiler_is_named_and_the_updates_go_on(monkeypatch: pytest.M
     plain.sample_and_update(16)
     assert_same(model, plain)
     assert str(model._update.mode).startswith("eager")
+
+
+@pytest.mark.parametrize("id", ["qam", "trqam", "sqam", "cgql", "dac", "fql"])
+def test_the_compiler_sees_the_losses_as_one_graph(id: str) -> None:
+    model = made(id)
+    found = torch._dynamo.explain(model.compute_losses)(toy_batch(model), toy_noise(model))
+    torch._dynamo.reset()
+    assert (found.graph_count, found.graph_break_count) == (1, 0), found.break_reasons
 
 
 # -- on a device ------------------------------------------------------------------------------------------------------
