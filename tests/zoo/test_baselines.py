@@ -18,24 +18,16 @@ from stable_baselines3.common.logger import configure
 from tests.common.toys import space_env, toy_dataset, toy_shards
 from tests.envs import SpacesEnv
 from tests.zoo.envs.toys import ToyEnv
+from tests.zoo.test_train_program import ENV, EVALUATIONS
 from zoo import baselines
 from zoo.baselines import BASELINES, find_algorithm, planner_of, settings_of
 from zoo.cli import UsageError
 from zoo.config import load_config, read_hyperparameters
-from zoo.datasets.generate import generate_dataset
 from zoo.envs.snapshot import ResumableEnv
 from zoo.evaluation.evaluate import Evaluator
 from zoo.train import main
 
-ENV = "pointmaze-medium-navigate-singletask-task1-v0"
 pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    generate_dataset("pointmaze-medium-navigate-v0", folder, num_episodes=2, num_workers=1)
-    return folder
 
 
 def small(id: str = "sac", env: Any = None, **settings: Any) -> Any:
@@ -123,18 +115,7 @@ def test_shipped_settings_are_settings_with_a_source(id: str) -> None:
 
 def test_a_run_with_tqc_leaves_the_same_files_as_any_other(data: Path, tmp_path: Path) -> None:
     words = ["--algo", "tqc", "--env", ENV, "--dataset-dir", str(data), "-f", str(tmp_path), "--seed", "3"]
-    words += [
-        "--online-steps",
-        "30",
-        "--eval-freq",
-        "10",
-        "--eval-episodes",
-        "2",
-        "--n-eval-envs",
-        "1",
-        "--verbose",
-        "0",
-    ]
+    words += ["--online-steps", "30", *EVALUATIONS, "--verbose", "0"]
     words += ["--env-kwargs", "max_episode_steps=12", "--device", "cpu", "--save-freq", "10"]
     words += ["-params", "net_arch=[16,16]", "learning_starts=5", "batch_size=8", "buffer_size=100"]
     assert main(words) == 0

@@ -16,23 +16,14 @@ import agents
 from agents.common.base import FlowQLearning
 from agents.common.checkpoint import find_checkpoints
 from tests.zoo.envs.toys import ToyEnv
+from tests.zoo.test_train_program import ENV, TINY
 from zoo.compare import main as compare
-from zoo.datasets.generate import generate_dataset
 from zoo.run_folder import RunFolder
 from zoo.train import main
 
-ENV = "pointmaze-medium-navigate-singletask-task1-v0"
-TINY = ["net_arch=[16,16]", "ensemble_size=2", "flow_steps=2", "batch_size=16", "horizon_length=2", "buffer_size=1000"]
 OFFLINE, ONLINE = 20, 90
 
 pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")  # two episodes need not reach the goal
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    generate_dataset("pointmaze-medium-navigate-v0", folder, num_episodes=2, num_workers=1)
-    return folder
 
 
 def arguments(data: Path, logs: Path, *more: str) -> list[str]:

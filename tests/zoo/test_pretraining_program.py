@@ -14,17 +14,9 @@ import yaml
 import agents
 from tests.zoo.test_train_program import ENV, arguments, train
 from zoo.datasets.files import file_sha256
-from zoo.datasets.generate import generate_dataset
 from zoo.train import main
 
 pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")  # two episodes need not reach the goal
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    generate_dataset("pointmaze-medium-navigate-v0", folder, num_episodes=2, num_workers=1)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,6 @@ import torch
 import agents
 from agents.common.checkpoint import find_checkpoints
 from zoo.cli import UsageError
-from zoo.datasets.generate import generate_dataset
 from zoo.run_folder import RunFolder, find_unfinished
 
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"
@@ -39,6 +38,13 @@ class Runner:
         self.process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
+
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.process.kill()
+        self.process.wait()
 
     def __call__(
         self,
@@ -62,20 +68,9 @@ class Runner:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
-    folder = tmp_path_factory.mktemp("data")
-    generate_dataset("pointmaze-medium-navigate-v0", folder, num_episodes=2, num_workers=1)
-    runner = Runner(folder)
-    yield runner
-    runner.process.kill()
-    runner.process.wait()
-
-
-@pytest.fixture(scope="module")
-def reference(run: Runner, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    logs = tmp_path_factory.mktemp("reference")
-    assert run(logs) == 0
-    return logs
+def run(data: Path) -> Iterator[Runner]:
+    with Runner(data) as runner:
+        yield runner
 
 
 def folder_of(logs: Path, number: int = 1) -> Path:

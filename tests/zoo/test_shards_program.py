@@ -29,18 +29,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(folder: Path) -> Iterator[Any]:
-    runner = Runner(folder)
     more = ("--dataset", str(folder), "--dataset-replace-interval", str(EVERY))
-    yield lambda logs, *words, **settings: runner(logs, *words, *more, **settings)
-    runner.process.kill()
-    runner.process.wait()
-
-
-@pytest.fixture(scope="module")
-def reference(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    logs = tmp_path_factory.mktemp("reference")
-    assert run(logs) == 0
-    return logs
+    with Runner(folder) as runner:
+        yield lambda logs, *words, **settings: runner(logs, *words, *more, **settings)
 
 
 @pytest.mark.parametrize(

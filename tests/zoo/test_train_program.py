@@ -19,22 +19,15 @@ import yaml
 
 import agents
 from tests.zoo.envs import toys  # noqa: F401  registers the toys
-from zoo.datasets.generate import generate_dataset
 from zoo.train import main
 
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"
 TINY = ["net_arch=[16,16]", "ensemble_size=2", "flow_steps=2", "batch_size=16", "horizon_length=2", "buffer_size=1000"]
+EVALUATIONS = ["--eval-freq", "10", "--eval-episodes", "2", "--n-eval-envs", "1"]
 ROOT = Path(__file__).parents[2]
 
 
 pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")  # two episodes need not reach the goal
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    generate_dataset("pointmaze-medium-navigate-v0", folder, num_episodes=2, num_workers=1)
-    return folder
 
 
 def arguments(data: Path, logs: Path, *more: str, steps: int = 20) -> list[str]:
@@ -52,7 +45,7 @@ def arguments(data: Path, logs: Path, *more: str, steps: int = 20) -> list[str]:
         "--verbose",
         "0",
     ]
-    words += ["--offline-steps", str(steps), "--eval-freq", "10", "--eval-episodes", "2", "--n-eval-envs", "1"]
+    words += ["--offline-steps", str(steps), *EVALUATIONS]
     return [*words, "--env-kwargs", "max_episode_steps=30", "--log-interval", "5", "-params", *TINY, *more]
 
 
@@ -164,18 +157,7 @@ def test_a_crash_of_the_evaluation_beside_training_ends_the_run_with_its_traceba
 ) -> None:
     (tmp_path / "fail").touch()
     words = ["--algo", "qam", "--env", "Toy-v0", "--online-steps", "20", "-f", str(tmp_path), "--seed", "1"]
-    words += [
-        "--offline-steps",
-        "0",
-        "--eval-freq",
-        "10",
-        "--eval-episodes",
-        "2",
-        "--n-eval-envs",
-        "1",
-        "-params",
-        *TINY,
-    ]
+    words += ["--offline-steps", "0", *EVALUATIONS, "-params", *TINY]
     words += ["--eval-mode", "async", "--eval-env-kwargs", "failure=raise", f"failure_file={tmp_path / 'fail'}"]
     assert main(words) == 1
     assert "ArithmeticError: the toy broke" in capsys.readouterr().err

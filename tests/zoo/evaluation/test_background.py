@@ -5,9 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +16,7 @@ import torch
 from agents.common.base import FlowQLearning
 from tests.common.toys import tiny_model, toy_dataset
 from tests.zoo.envs.toys import ToyEnv
+from tests.zoo.evaluation.programs import start_program
 from zoo.baselines import TD3, planner_of
 from zoo.cli import UsageError
 from zoo.evaluation.background import BackgroundEvaluator
@@ -175,17 +173,8 @@ def processes_of_session(session: int) -> list[int]:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads Linux's table of processes")
 @pytest.mark.parametrize("end", ["SIGKILL", "SIGTERM", "pass"])
 def test_nothing_is_left_over_however_the_training_ends(tmp_path: Path, end: str) -> None:
-    program = tmp_path / "program.py"
-    program.write_text(textwrap.dedent(PROGRAM.format(end="pass" if end.startswith("SIG") else end)))
-    with subprocess.Popen(
-        [sys.executable, program],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
-    ) as main:
+    text = PROGRAM.format(end="pass" if end.startswith("SIG") else end)
+    with start_program(tmp_path, text, start_new_session=True) as main:
         assert main.stdout.readline() == "False\n"
         assert len(processes_of_session(main.pid)) >= 4  # training, evaluation and two environments, at least
         if end.startswith("SIG"):

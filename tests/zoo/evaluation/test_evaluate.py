@@ -3,9 +3,6 @@ import multiprocessing
 import os
 import random
 import signal
-import subprocess
-import sys
-import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +12,7 @@ import pytest
 import torch
 
 from tests.zoo.envs import toys  # registers the toys
+from tests.zoo.evaluation.programs import start_program
 from zoo.cli import UsageError
 from zoo.envs.make import make_env
 from zoo.envs.pool import count_environments
@@ -349,16 +347,7 @@ def are_running(pids: list[int]) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("end", ["kill", "pass", "raise KeyboardInterrupt"])
 def test_workers_end_with_the_main_process_however_it_ends(tmp_path: Path, end: str) -> None:
-    program = tmp_path / "program.py"
-    program.write_text(textwrap.dedent(PROGRAM.format(end="pass" if end == "kill" else end)))
-    with subprocess.Popen(
-        [sys.executable, program],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
-    ) as main:
+    with start_program(tmp_path, PROGRAM.format(end="pass" if end == "kill" else end)) as main:
         workers = [int(pid) for pid in main.stdout.readline().split()]
         assert len(workers) == 2
         assert are_running(workers)

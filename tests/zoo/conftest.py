@@ -1,0 +1,26 @@
+"""What the tests of the programs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zoo.datasets.generate import generate_dataset
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a small generated maze dataset."""
+    folder = tmp_path_factory.mktemp("data")
+    generate_dataset("pointmaze-medium-navigate-v0", folder, num_episodes=2, num_workers=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reference(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the logs of an uninterrupted run, by the module's ``run``."""
+    logs = tmp_path_factory.mktemp("reference")
+    assert run(logs) == 0
+    return logs
