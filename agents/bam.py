@@ -33,7 +33,8 @@ class BAM(FlowQLearning):
     by :math:`e^{\tau h Q}`, so that tuned values of tau are about K times those of QAM. The velocity at the last grid
     time gets no gradient, but the sampler uses it: there the fine-tuned flow is what its network makes of nearby times.
 
-    Source: Li and Levine, Q-learning with Adjoint Matching, arXiv 2601.14234, ablation. Differs in: nothing.
+    Source: Li and Levine, Q-learning with Adjoint Matching, arXiv 2601.14234, ablation. Differs in: the gradient
+    where all critics agree, see ``pessimistic_value``.
 
     :param policy: see :class:`FlowQLearning`.
     :param env: see :class:`FlowQLearning`.

@@ -16,7 +16,8 @@ from agents.common.batch import Batch
 def pessimistic_value(q: Tensor, rho: float) -> Tensor:
     r"""Return mean minus ``rho`` standard deviations over the ensemble.
 
-    :math:`\bar Q - \rho\,\mathrm{std}_j Q_j` with the population standard deviation.
+    :math:`\bar Q - \rho\,\mathrm{std}_j Q_j` with the population standard deviation. Where all members agree to the
+    last bit, which two members now and then do, the deviation has no slope: its gradient is taken as zero.
 
     :param q: (S, E, ...).
     :param rho: pessimism, >= 0.

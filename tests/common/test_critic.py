@@ -31,6 +31,14 @@ def test_pessimistic_value_of_a_single_member_is_that_member() -> None:
     assert pessimistic_value(torch.tensor([[[1.0, -2.0]]]), 0.5).tolist() == [[1.0, -2.0]]
 
 
+def test_members_that_agree_exactly_are_climbed_by_their_mean() -> None:
+    q = torch.tensor([[[1.0, 3.0], [1.0, 5.0]]], requires_grad=True)  # a square root has no slope at no spread
+    pessimistic_value(q, 0.5).sum().backward()
+    assert q.grad is not None
+    assert q.grad[0, :, 0].tolist() == [0.5, 0.5]
+    assert q.grad[0, :, 1].tolist() == pytest.approx([0.75, 0.25])
+
+
 def test_pessimism_never_mixes_replicas() -> None:
     q = torch.stack([torch.full((3, 2), 1.0), torch.full((3, 2), 5.0)])  # (S, E, B)
     assert pessimistic_value(q, 0.7).tolist() == [[1.0, 1.0], [5.0, 5.0]]
