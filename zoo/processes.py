@@ -9,6 +9,7 @@ import multiprocessing.connection
 import os
 import signal
 import threading
+import time
 import traceback
 import weakref
 from collections.abc import Callable, Sequence
@@ -105,6 +106,10 @@ class ServingProcess:
         except OSError as error:
             raise self._explain_death() from error
 
+    def fileno(self) -> int:
+        """Return the end of the pipe, which becomes readable with an answer or with the process's end."""
+        return self._connection.fileno()
+
     def has_answered(self) -> bool:
         """Return whether :meth:`receive` would not wait."""
         try:
@@ -154,6 +159,20 @@ class ServingProcess:
             f"an {self._what} process of `{self._name}` {how} while it was needed; "
             "if memory ran out, use fewer environments"
         )
+
+
+def wait_for_answers(asked: Sequence[ServingProcess], patience: float) -> list[ServingProcess]:
+    """Return those that have answered, or that are gone, soon after the first.
+
+    :param asked: whom to wait for, at least one.
+    :param patience: how long to wait for the rest after the first, in seconds.
+    :return: one of them or more.
+    """
+    done = multiprocessing.connection.wait(asked)  # type: ignore[arg-type]
+    end = time.monotonic() + patience
+    while len(done) < len(asked) and (left := end - time.monotonic()) > 0:
+        done += multiprocessing.connection.wait([one for one in asked if one not in done], left)  # type: ignore[misc]
+    return done  # type: ignore[return-value]
 
 
 def _serve(connection: multiprocessing.connection.Connection, build: CloudpickleWrapper, method: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -17,9 +17,10 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
 from zoo.envs.make import find_spec, make_env
-from zoo.processes import ServingProcess, close_at_exit
+from zoo.processes import ServingProcess, close_at_exit, wait_for_answers
 
 MOST_MAZES = 64
+FEWEST_SCENES = 8
 
 Spaces = tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]
 
@@ -34,18 +35,16 @@ class Ending(NamedTuple):
 
 @dataclass
 class Progress:
-    """What one advance came to.
+    """What came of a message to one process or several.
 
     :param running: numbers of the environments that are in the middle of an episode now.
     :param observations: what they see, shape (len(running), O).
-    :param endings: environment to the episode that it finished; it may have begun the next one already.
-    :param started: environment to the position, in the seeds offered, of the episode that it began.
+    :param endings: environment to the episode that it finished; it is idle now.
     """
 
     running: list[int]
     observations: np.ndarray
     endings: dict[int, Ending]
-    started: dict[int, int]
 
 
 class EnvGroup:
@@ -59,33 +58,28 @@ class EnvGroup:
     def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], count: int) -> None:
         self._envs = [make_env(spec, **env_kwargs) for _ in range(count)]
         self._totals = [(0.0, 0)] * count  # return and length of the running episode
-        self._idle = list(range(count))
         self.spaces: Spaces = (self._envs[0].observation_space, self._envs[0].action_space)  # type: ignore[assignment]
 
-    def advance(self, numbers: Sequence[int], chunks: np.ndarray, seeds: Sequence[int]) -> Progress:
-        """Play a chunk in each environment named, then let idle environments begin episodes.
+    def advance(self, numbers: Sequence[int], chunks: np.ndarray, openings: Mapping[int, int]) -> Progress:
+        """Play a chunk in each environment named, and begin episodes in others.
 
         :param numbers: environments to play.
         :param chunks: their actions, shape (len(numbers), H, A); what an episode's end leaves of a chunk is dropped.
-        :param seeds: reset seeds of episodes that idle environments may begin, in this order.
+        :param openings: environment to the reset seed of the episode that it begins.
         :return: what happened.
         """
         observations: dict[int, np.ndarray] = {}
         endings: dict[int, Ending] = {}
-        started: dict[int, int] = {}
         for number, chunk in zip(numbers, chunks, strict=True):
             observation, ending = self._play(number, chunk)
             if ending is None:
                 observations[number] = observation
             else:
                 endings[number] = ending
-                self._idle.append(number)
-        for position, seed in enumerate(seeds[: len(self._idle)]):
-            number = self._idle.pop(0)
+        for number, seed in openings.items():
             observations[number], _ = self._envs[number].reset(seed=seed)
             self._totals[number] = (0.0, 0)
-            started[number] = position
-        return Progress(list(observations), np.array(list(observations.values())), endings, started)
+        return Progress(list(observations), np.array(list(observations.values())), endings)
 
     def close(self) -> None:
         """Close the environments."""
@@ -110,7 +104,7 @@ class EnvGroup:
 class EnvPool:
     """Environments in at most one process per processor core; a single environment stays in this process.
 
-    Building begins at once and in the background; ``spaces`` and ``advance`` wait for it. Worker processes leave Ctrl-C
+    Building begins at once and in the background; ``spaces`` and ``send`` wait for it. Worker processes leave Ctrl-C
     and a scheduler's polite kill to this process, and end with it, however it ends.
 
     :param spec: the environment's spec.
@@ -126,6 +120,7 @@ class EnvPool:
         self._workers: list[_Worker] = (
             [_InProcess(builders[0])] if n_envs == 1 else [_in_process_of_its_own(build, spec) for build in builders]
         )
+        self._busy: list[int] = []  # the workers that have not answered
         self._spaces: Spaces | None = None
         self._stay_at_exit = close_at_exit(self)
 
@@ -141,36 +136,50 @@ class EnvPool:
             self._spaces = [worker.receive() for worker in self._workers][-1]
         return self._spaces
 
-    def advance(self, numbers: Sequence[int], chunks: np.ndarray, seeds: Sequence[int]) -> Progress:
-        """Play a chunk in each environment named, then let idle environments begin episodes; all processes at once.
+    def send(self, numbers: Sequence[int], chunks: np.ndarray, openings: Mapping[int, int]) -> None:
+        """Let environments play a chunk, and others begin episodes; the answers are waited for in :meth:`receive`.
 
         :param numbers: environments to play, each from 0 to ``n_envs`` - 1 and in the middle of an episode.
         :param chunks: their actions, shape (len(numbers), H, A).
-        :param seeds: reset seeds of episodes that may be begun; those not listed in ``started`` were not.
-        :return: what happened.
-        :raises zoo.processes.WorkerError: if an environment raised or a process died.
+        :param openings: idle environment to the reset seed of the episode that it begins.
+        :raises ValueError: if the process of one of them has not answered yet.
+        :raises zoo.processes.WorkerError: if a process is gone.
         """
         _ = self.spaces
         n_workers = len(self._workers)
-        rows: list[list[int]] = [[] for _ in self._workers]
+        rows: dict[int, list[int]] = {}
+        begun: dict[int, dict[int, int]] = {}
         for row, number in enumerate(numbers):
-            rows[number % n_workers].append(row)
-        offers: list[list[int]] = [[] for _ in self._workers]
-        playing = set(numbers)
-        openings = sorted(range(self.n_envs), key=playing.__contains__) if seeds else ()  # idle ones come first
-        for position, number in zip(range(len(seeds)), openings, strict=False):
-            offers[number % n_workers].append(position)
-        busy = [worker for worker in range(n_workers) if rows[worker] or offers[worker]]
-        for worker in busy:
-            own_numbers = [numbers[row] // n_workers for row in rows[worker]]
-            self._workers[worker].send(own_numbers, chunks[rows[worker]], [seeds[p] for p in offers[worker]])
-        total = Progress([], np.empty(0), {}, {})
-        observations = []
-        for worker in busy:
+            rows.setdefault(number % n_workers, []).append(row)
+        for number, seed in openings.items():
+            begun.setdefault(number % n_workers, {})[number // n_workers] = seed
+        for worker in sorted(rows.keys() | begun.keys()):
+            if worker in self._busy:
+                raise ValueError(f"process {worker} still plays; receive its answer first")
+            own = rows.get(worker, [])
+            self._workers[worker].send([numbers[row] // n_workers for row in own], chunks[own], begun.get(worker, {}))
+            self._busy.append(worker)
+
+    def receive(self, patience: float = 0.0) -> Progress | None:
+        """Return what the processes report that are done, as soon as one is; None if none has anything to do.
+
+        :param patience: how long to wait for the others when one is done, in seconds.
+        :return: what happened there.
+        :raises zoo.processes.WorkerError: if an environment raised or a process died.
+        """
+        if not self._busy:
+            return None
+        n_workers = len(self._workers)
+        asked = [self._workers[worker] for worker in self._busy]
+        processes = [worker for worker in asked if isinstance(worker, ServingProcess)]
+        done: Sequence[_Worker] = wait_for_answers(processes, patience) if processes else asked
+        total = Progress([], np.empty(0), {})
+        observations: list[np.ndarray] = []
+        for worker in [worker for worker in self._busy if self._workers[worker] in done]:
             part: Progress = self._workers[worker].receive()
+            self._busy.remove(worker)
             total.running += [number * n_workers + worker for number in part.running]
             total.endings |= {number * n_workers + worker: ending for number, ending in part.endings.items()}
-            total.started |= {n * n_workers + worker: offers[worker][p] for n, p in part.started.items()}
             observations += list(part.observations)
         total.observations = np.array(observations)
         return total
@@ -228,7 +237,7 @@ def count_environments(env_id: str | EnvSpec, env_kwargs: dict[str, Any], episod
     """Return how many environments play some episodes well.
 
     A message and a plan cost about as much as several steps of a maze. Mazes are cheap to build, so there are enough of
-    them to share these costs; a manipulation scene takes seconds and 170 MB, and two for a core keep it busy.
+    them to share these costs; a manipulation scene takes seconds and 170 MB, so there are two for a core, or eight.
 
     :param env_id: Gymnasium id or spec.
     :param env_kwargs: its constructor arguments.
@@ -237,7 +246,7 @@ def count_environments(env_id: str | EnvSpec, env_kwargs: dict[str, Any], episod
     """
     entry_point = find_spec(env_id, **env_kwargs).entry_point
     maze = isinstance(entry_point, str) and entry_point.startswith("ogbench.locomaze")
-    return min(MOST_MAZES if maze else 2 * _available_cores(), episodes)
+    return min(MOST_MAZES if maze else max(FEWEST_SCENES, 2 * _available_cores()), episodes)
 
 
 def _available_cores() -> int:

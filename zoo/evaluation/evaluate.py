@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import random
+import time
+from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -162,36 +164,45 @@ class Evaluator:
         return _tabulate(endings, len(names), self.episode_seeds)
 
     def _play(self, policy: ChunkPolicy, names: Sequence[int], players: Sequence[int]) -> dict[tuple[int, int], Ending]:
-        """Play all (replica, episode) jobs; any environment takes the next one when it is free."""
+        """Play all (replica, episode) jobs; any environment takes the next one when it is free.
+
+        A process that reports waits for the others no longer than a plan takes: then the plan is for those that are
+        there, and another one for the late ones.
+        """
         observation_space, action_space = self.spaces
         pool = self._open_pool()
-        jobs = list(itertools.product(players, range(self.episodes)))
+        jobs = deque(itertools.product(players, range(self.episodes)))
+        idle = deque(range(pool.n_envs))
         observations = np.zeros((len(names), self.episodes, *observation_space.shape), observation_space.dtype)
         noise = _NoiseStock(policy, self.seed, names, self.episodes)
         job_of: dict[int, tuple[int, int]] = {}
         endings: dict[tuple[int, int], Ending] = {}
         diverged: set[int] = set()
         running: list[int] = []
+        plan_seconds = 0.0
         chunks = np.empty((0, policy.horizon_length, *action_space.shape), action_space.dtype)
-        while jobs or job_of:
-            offered = jobs[: pool.n_envs]
-            progress = pool.advance(running, chunks, [int(self.episode_seeds[episode]) for _, episode in offered])
+        while True:
+            begun = {idle.popleft(): jobs.popleft() for _ in range(min(len(idle), len(jobs)))}
+            job_of |= begun
+            pool.send(running, chunks, {env: int(self.episode_seeds[episode]) for env, (_, episode) in begun.items()})
+            progress = pool.receive(plan_seconds)
+            if progress is None:
+                return {job: ending for job, ending in endings.items() if job[0] not in diverged}
             endings |= {job_of.pop(number): ending for number, ending in progress.endings.items()}
-            job_of |= {number: offered[position] for number, position in progress.started.items()}
-            for position in sorted(progress.started.values(), reverse=True):
-                del jobs[position]
+            idle.extend(progress.endings)
             running = progress.running
             if running:
                 rows = tuple(np.array([job_of[number] for number in running]).T)
                 observations[rows] = progress.observations
+                began = time.perf_counter()
                 chunks = _plan(policy, observations, noise.take(rows), rows, action_space)
+                plan_seconds = time.perf_counter() - began
                 if not np.isfinite(chunks).all():
                     diverged |= set(_idle_where_not_finite(chunks, rows[0], action_space))
-                    jobs = [job for job in jobs if job[0] not in diverged]
+                    jobs = deque(job for job in jobs if job[0] not in diverged)
                     if diverged.issuperset(players):
                         self.close()  # nobody is left; its episodes are in the middle
                         return {}
-        return {job: ending for job, ending in endings.items() if job[0] not in diverged}
 
     def _open_pool(self) -> EnvPool:
         """Return the environments, which begin to be built at the first call."""

@@ -243,13 +243,18 @@ def test_there_is_at_most_one_process_per_core(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(
     ("env_id", "episodes", "expected"),
-    [(POINTMAZE, 50, 50), (POINTMAZE, 200, 64), ("scene-singletask-task1-v0", 50, 6), (TOY, 50, 6), (TOY, 4, 4)],
+    [(POINTMAZE, 50, 50), (POINTMAZE, 200, 64), ("scene-singletask-task1-v0", 50, 8), (TOY, 50, 8), (TOY, 4, 4)],
 )
-def test_mazes_are_many_and_other_environments_two_per_core(
+def test_mazes_are_many_and_other_environments_two_per_core_or_eight(
     monkeypatch: pytest.MonkeyPatch, env_id: str, episodes: int, expected: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
     assert count_environments(env_id, {}, episodes) == expected
+
+
+def test_many_cores_have_two_manipulation_scenes_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
+    assert count_environments("scene-singletask-task1-v0", {}, 50) == 32
 
 
 def test_one_environment_needs_no_process() -> None:
