@@ -76,7 +76,9 @@ def make_parser() -> argparse.ArgumentParser:
         help="training waits for evaluations (sync) or goes on beside them (async); auto: async on CUDA, else sync",
     )
     protocol.add_argument(
-        "--n-eval-envs", type=int, help="evaluation environments (default: two per core or eight, mazes one per episode)"
+        "--n-eval-envs",
+        type=int,
+        help="evaluation environments (default: two per core or eight, mazes one per episode)",
     )
     protocol.add_argument("--eval-seed", type=int, default=0, help="decides the evaluation's starts and noise")
     protocol.add_argument("--save-freq", type=int, help="steps between checkpoints (default: from YAML)")
