@@ -2,8 +2,8 @@
 
 The policy is an untrained network, or an untrained agent with ``--algo``, so that episodes last to their time limit.
 Bare simulation is the environments as Gymnasium makes them, stepped with fixed actions by as many processes as the
-evaluation uses; nothing passes between them. The two are timed in turn, several times; the best of each counts, which
-leaves out what else the machine did.
+evaluation uses; nothing passes between them. The two are timed in turn, several times. The median of the ratios counts:
+a machine whose speed wanders is about as fast in both halves of a pair.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 if __package__ in (None, ""):  # run as a file: let `import zoo` find the package
@@ -78,17 +79,17 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         observation_space, action_space = evaluator.spaces
         start_s = time.perf_counter() - began
         policy = TimedPolicy(make_policy(observation_space.shape[0], action_space, options))
-        runs, bare, alone = [], 0.0, 0.0
+        speeds, bare, alone, planning = [], [], [], []
         for _ in range(options.repeats):
             policy.calls, policy.seconds = 0, 0.0
             began = time.perf_counter()
             steps = int(evaluator.evaluate(policy).lengths.sum())
-            runs.append((time.perf_counter() - began, policy.seconds))
+            seconds = time.perf_counter() - began
+            speeds.append(steps / seconds)
+            planning.append(policy.seconds / seconds)
             episodes, processes = options.replicas * options.episodes, evaluator.n_processes
-            bare = max(bare, simulate(options.env, episodes, processes, n_envs, options.horizon_length))
-            alone = max(alone, simulate(options.env, episodes, processes, processes, options.horizon_length))
-    evaluation_s, policy_s = min(runs)
-    speed = steps / evaluation_s
+            bare.append(simulate(options.env, episodes, processes, n_envs, options.horizon_length))
+            alone.append(simulate(options.env, episodes, processes, processes, options.horizon_length))
     result = {
         "env": options.env,
         "episodes": options.episodes,
@@ -99,13 +100,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "policy": options.algo or f"untrained network {options.hidden}",
         "start_s": start_s,
         "steps": steps,
-        "evaluation_s": evaluation_s,
-        "policy_s": policy_s,
+        "planning_share": median(planning),
         "policy_calls": policy.calls,
-        "steps_per_s": speed,
-        "simulation_steps_per_s": bare,
-        "fraction_of_simulation": speed / bare,
-        "one_environment_each_steps_per_s": alone,
+        "steps_per_s": median(speeds),
+        "simulation_steps_per_s": median(bare),
+        "fractions_of_simulation": [speed / other for speed, other in zip(speeds, bare, strict=True)],
+        "fraction_of_simulation": median(speed / other for speed, other in zip(speeds, bare, strict=True)),
+        "one_environment_each_steps_per_s": median(alone),
     }
     if options.json:
         options.json.write_text(json.dumps(result, indent=2) + "\n")
