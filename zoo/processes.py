@@ -13,7 +13,7 @@ import time
 import traceback
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from gymnasium.vector.utils import CloudpickleWrapper
 
@@ -61,6 +61,17 @@ def close_at_exit(owner: Closable) -> Callable[[], None]:
 
     atexit.register(close)
     return functools.partial(atexit.unregister, close)
+
+
+class Answering(Protocol):
+    """What answers sooner or later."""
+
+    def has_answered(self) -> bool:
+        """Return whether the answer is there."""
+        ...
+
+
+Asked = TypeVar("Asked", bound=Answering)
 
 
 class ServingProcess:
@@ -161,18 +172,19 @@ class ServingProcess:
         )
 
 
-def wait_for_answers(asked: Sequence[ServingProcess], patience: float) -> list[ServingProcess]:
+def wait_for_answers(asked: Sequence[Asked], patience: float) -> list[Asked]:
     """Return those that have answered, or that are gone, soon after the first.
 
-    :param asked: whom to wait for, at least one.
+    :param asked: whom to wait for, at least one; those without an answer are processes.
     :param patience: how long to wait for the rest after the first, in seconds.
     :return: one of them or more.
     """
-    done = multiprocessing.connection.wait(asked)  # type: ignore[arg-type]
+    if not any(one.has_answered() for one in asked):
+        multiprocessing.connection.wait(asked)  # type: ignore[arg-type]
     end = time.monotonic() + patience
-    while len(done) < len(asked) and (left := end - time.monotonic()) > 0:
-        done += multiprocessing.connection.wait([one for one in asked if one not in done], left)  # type: ignore[misc]
-    return done  # type: ignore[return-value]
+    while (late := [one for one in asked if not one.has_answered()]) and (left := end - time.monotonic()) > 0:
+        multiprocessing.connection.wait(late, left)  # type: ignore[arg-type]
+    return [one for one in asked if one not in late]
 
 
 def _serve(connection: multiprocessing.connection.Connection, build: CloudpickleWrapper, method: str) -> None:

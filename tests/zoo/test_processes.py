@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,8 @@ import numpy as np
 import pytest
 
 from tests.zoo.envs.toys import TOY
+from zoo.envs import pool
 from zoo.envs.make import find_spec
-from zoo.envs.pool import EnvPool
 from zoo.processes import ServingProcess, wait_for_answers
 
 
@@ -63,18 +64,37 @@ def test_patience_brings_the_late_ones_too(pair: list[ServingProcess], tmp_path:
     assert [process.receive() for process in pair] == [tmp_path.name, "b"]
 
 
-def test_a_pool_refuses_to_interrupt_a_process_and_reports_each_answer_once() -> None:
-    pool = EnvPool(find_spec(TOY), {}, 2)
+@pytest.mark.parametrize("pipe_bytes", [pool.PIPE_BYTES, 0])
+def test_a_pool_reports_every_environment_once(monkeypatch: pytest.MonkeyPatch, pipe_bytes: int) -> None:
+    monkeypatch.setattr(pool, "PIPE_BYTES", pipe_bytes)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    envs = pool.EnvPool(find_spec(TOY), {}, 5)
     try:
-        nothing = np.empty((0, 1, 2), np.float32)
-        pool.send([], nothing, {0: 1, 1: 2})
-        with pytest.raises(ValueError, match="process 0 still plays; receive its answer first"):
-            pool.send([0], np.zeros((1, 1, 2), np.float32), {})
-        running: list[int] = []
-        while (progress := pool.receive()) is not None:
-            running += progress.running
-            assert progress.observations.shape == (len(progress.running), 3)
-            assert progress.endings == {}
-        assert sorted(running) == [0, 1]
+        assert envs.n_processes == 2
+        envs.send([], np.empty((0, 1, 2), np.float32), {number: number for number in range(5)})
+        for _ in range(3):
+            running: list[int] = []
+            while (progress := envs.receive()) is not None:
+                running += progress.running
+                assert progress.observations.shape == (len(progress.running), 3)
+                assert progress.endings == {}
+            assert sorted(running) == [0, 1, 2, 3, 4]
+            envs.send(running, np.zeros((5, 1, 2), np.float32), {})
     finally:
-        pool.close()
+        envs.close()
+
+
+def test_a_process_has_work_left_while_its_first_answer_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+    envs = pool.EnvPool(find_spec(TOY), {}, 4)
+    try:
+        envs.send([], np.empty((0, 1, 2), np.float32), {number: number for number in range(4)})
+        first = envs.receive()
+        assert first is not None
+        assert first.running in ([0, 2], [0, 2, 1, 3])  # both answers may be there already
+        envs.send(first.running, np.zeros((len(first.running), 1, 2), np.float32), {})
+        second = envs.receive(60.0)
+        assert second is not None
+        assert len(first.running) == 4 or second.running[:2] == [1, 3]
+    finally:
+        envs.close()

@@ -7,6 +7,7 @@ in one environment while the others play on. Workers here import no torch, and a
 from __future__ import annotations
 
 import functools
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from zoo.processes import ServingProcess, close_at_exit, wait_for_answers
 
 MOST_MAZES = 64
 FEWEST_SCENES = 8
+PIPE_BYTES = 8192  # what a pipe holds for sure; beyond that a message could wait for an answer that waits for it
 
 Spaces = tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]
 
@@ -120,7 +122,7 @@ class EnvPool:
         self._workers: list[_Worker] = (
             [_InProcess(builders[0])] if n_envs == 1 else [_in_process_of_its_own(build, spec) for build in builders]
         )
-        self._busy: list[int] = []  # the workers that have not answered
+        self._owed = [0] * n_workers  # answers that each process has still to give
         self._spaces: Spaces | None = None
         self._stay_at_exit = close_at_exit(self)
 
@@ -139,48 +141,47 @@ class EnvPool:
     def send(self, numbers: Sequence[int], chunks: np.ndarray, openings: Mapping[int, int]) -> None:
         """Let environments play a chunk, and others begin episodes; the answers are waited for in :meth:`receive`.
 
+        A process that has nothing to do gets two messages, so that it has work left while its first answer is read.
+
         :param numbers: environments to play, each from 0 to ``n_envs`` - 1 and in the middle of an episode.
         :param chunks: their actions, shape (len(numbers), H, A).
         :param openings: idle environment to the reset seed of the episode that it begins.
-        :raises ValueError: if the process of one of them has not answered yet.
         :raises zoo.processes.WorkerError: if a process is gone.
         """
-        _ = self.spaces
+        observation = self.spaces[0]
+        row_bytes = min(chunks.itemsize * chunks[:1].size, observation.dtype.itemsize * math.prod(observation.shape))
         n_workers = len(self._workers)
-        rows: dict[int, list[int]] = {}
-        begun: dict[int, dict[int, int]] = {}
-        for row, number in enumerate(numbers):
-            rows.setdefault(number % n_workers, []).append(row)
-        for number, seed in openings.items():
-            begun.setdefault(number % n_workers, {})[number // n_workers] = seed
-        for worker in sorted(rows.keys() | begun.keys()):
-            if worker in self._busy:
-                raise ValueError(f"process {worker} still plays; receive its answer first")
-            own = rows.get(worker, [])
-            self._workers[worker].send([numbers[row] // n_workers for row in own], chunks[own], begun.get(worker, {}))
-            self._busy.append(worker)
+        for worker in range(n_workers):
+            rows = [row for row, number in enumerate(numbers) if number % n_workers == worker]
+            begun = [number for number in openings if number % n_workers == worker]
+            messages = 1 if self._owed[worker] or (len(rows) + len(begun)) * row_bytes > PIPE_BYTES else 2
+            for message in range(messages):
+                own, opened = rows[message::messages], begun[message::messages]
+                if own or opened:
+                    seeds = {number // n_workers: openings[number] for number in opened}
+                    self._workers[worker].send([numbers[row] // n_workers for row in own], chunks[own], seeds)
+                    self._owed[worker] += 1
 
     def receive(self, patience: float = 0.0) -> Progress | None:
-        """Return what the processes report that are done, as soon as one is; None if none has anything to do.
+        """Return what the processes report, as soon as one does; None if none has anything to do.
 
-        :param patience: how long to wait for the others when one is done, in seconds.
+        :param patience: how long to wait for the other processes when one has answered, in seconds.
         :return: what happened there.
         :raises zoo.processes.WorkerError: if an environment raised or a process died.
         """
-        if not self._busy:
+        asked = {self._workers[worker]: worker for worker, owed in enumerate(self._owed) if owed}
+        if not asked:
             return None
-        n_workers = len(self._workers)
-        asked = [self._workers[worker] for worker in self._busy]
-        processes = [worker for worker in asked if isinstance(worker, ServingProcess)]
-        done: Sequence[_Worker] = wait_for_answers(processes, patience) if processes else asked
         total = Progress([], np.empty(0), {})
         observations: list[np.ndarray] = []
-        for worker in [worker for worker in self._busy if self._workers[worker] in done]:
-            part: Progress = self._workers[worker].receive()
-            self._busy.remove(worker)
-            total.running += [number * n_workers + worker for number in part.running]
-            total.endings |= {number * n_workers + worker: ending for number, ending in part.endings.items()}
-            observations += list(part.observations)
+        for process in wait_for_answers(list(asked), patience):
+            worker, n_workers = asked[process], len(self._workers)
+            while self._owed[worker] and process.has_answered():
+                part: Progress = process.receive()
+                self._owed[worker] -= 1
+                total.running += [number * n_workers + worker for number in part.running]
+                total.endings |= {number * n_workers + worker: ending for number, ending in part.endings.items()}
+                observations += list(part.observations)
         total.observations = np.array(observations)
         return total
 
@@ -199,6 +200,7 @@ class _Worker(Protocol):
 
     def send(self, *arguments: Any) -> None: ...
     def receive(self) -> Any: ...
+    def has_answered(self) -> bool: ...
     def hang_up(self) -> None: ...
     def close(self) -> None: ...
 
@@ -224,6 +226,10 @@ class _InProcess:
     def receive(self) -> Any:
         """Return the answer."""
         return self._answer
+
+    def has_answered(self) -> bool:
+        """Return True: the work is done where it is asked for."""
+        return True
 
     def hang_up(self) -> None:
         """Nothing to tell."""
