@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from agents.common.base import FlowQLearning
 
+ROUNDS = 5
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program.
@@ -86,8 +88,9 @@ def measure_once(args: argparse.Namespace) -> dict[str, Any]:
     model.sample_and_update(args.batch)
     first = time.perf_counter() - begin
     flop = count_flop(model, args.batch)
-    speeds = time_updates(model, args.batch, args.seconds)
-    peak = matmul_peak(model.device, args.precision)
+    rounds = time_rounds(model, args.batch, args.precision, args.seconds)
+    fractions = [updates * flop / rate for updates, rate in rounds]
+    speeds, peaks = zip(*rounds, strict=True)
     speed = statistics.median(speeds)
     cuda = model.device.type == "cuda"
     return {
@@ -106,8 +109,9 @@ def measure_once(args: argparse.Namespace) -> dict[str, Any]:
         "seed_updates_per_s": speed * args.seeds,
         "flop_per_update": flop,
         "flop_per_s": speed * flop,
-        "matmul_peak_flop_per_s": peak,
-        "fraction_of_peak": speed * flop / peak,
+        "matmul_peak_flop_per_s": statistics.median(peaks),
+        "fraction_of_peak": statistics.median(fractions),
+        "fraction_of_peak_range": [min(fractions), max(fractions)],
         "seconds_to_first_update": first,
         "peak_memory_bytes": torch.cuda.max_memory_allocated(model.device) if cuda else None,
         "kernels_per_update": count_kernels(model, args.batch) if cuda else None,
@@ -188,33 +192,46 @@ def count_flop(model: FlowQLearning, batch: int) -> int:
     return int(counter.get_total_flops())
 
 
-def time_updates(model: FlowQLearning, batch: int, seconds: float) -> list[float]:
-    """Return updates per second of several rounds, after a warm-up."""
+def time_rounds(model: FlowQLearning, batch: int, precision: str, seconds: float) -> list[tuple[float, float]]:
+    """Return updates per second and the rate of matrix products, in turn, of several rounds after a warm-up.
+
+    A machine's speed wanders; in one round both see the same of it.
+
+    :param model: the algorithm.
+    :param batch: B.
+    :param precision: of the products.
+    :param seconds: of updates in all.
+    :return: the two speeds of every round.
+    """
+
+    def time_updates(count: int) -> float:
+        begin = time.perf_counter()
+        for _ in range(count):
+            model.sample_and_update(batch)
+        wait_for(model.device)
+        return time.perf_counter() - begin
+
+    time_updates(5)  # on CUDA updates are recorded in the fourth
+    per_round = max(1, int(seconds / ROUNDS / time_updates(1)))
+    return [(per_round / time_updates(per_round), matmul_rate(model.device, precision, 0.3)) for _ in range(ROUNDS)]
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until a GPU has done what it was asked for."""
     import torch
 
-    def wait() -> None:
-        if model.device.type == "cuda":
-            torch.cuda.synchronize(model.device)
-
-    for _ in range(5):  # on CUDA updates are recorded in the fourth
-        model.sample_and_update(batch)
-    wait()
-    begin = time.perf_counter()
-    model.sample_and_update(batch)
-    wait()
-    per_round = max(1, int(seconds / 5 / (time.perf_counter() - begin)))
-    speeds = []
-    for _ in range(5):
-        begin = time.perf_counter()
-        for _ in range(per_round):
-            model.sample_and_update(batch)
-        wait()
-        speeds.append(per_round / (time.perf_counter() - begin))
-    return speeds
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
-def matmul_peak(device: torch.device, precision: str) -> float:
-    """Return the highest rate of a large matrix product that PyTorch reaches on the device by any backend."""
+def matmul_rate(device: torch.device, precision: str, seconds: float) -> float:
+    """Return the rate of large matrix products, one after the other, by the fastest of PyTorch's backends.
+
+    :param device: where.
+    :param precision: of the products.
+    :param seconds: how long each backend is measured.
+    :return: floating-point operations a second.
+    """
     import torch
 
     size = 8192 if device.type == "cuda" else 1024
@@ -226,12 +243,13 @@ def matmul_peak(device: torch.device, precision: str) -> float:
     best = 0.0
     for product in products:
         product()
-        for _ in range(10):
-            begin = time.perf_counter()
+        wait_for(device)
+        begin, count = time.perf_counter(), 0
+        while (passed := time.perf_counter() - begin) < seconds:
             product()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            best = max(best, 2 * size**3 / (time.perf_counter() - begin))
+            wait_for(device)
+            count += 1
+        best = max(best, 2 * size**3 * count / passed)
     return best
 
 

@@ -44,8 +44,21 @@ def test_rates_follow_from_each_other(capsys: pytest.CaptureFixture[str]) -> Non
     assert code == 0
     assert result["seed_updates_per_s"] == 2 * result["updates_per_s"]
     assert result["flop_per_s"] == result["updates_per_s"] * result["flop_per_update"]
-    assert result["fraction_of_peak"] == pytest.approx(result["flop_per_s"] / result["matmul_peak_flop_per_s"])
+    assert result["updates_per_s_range"][0] <= result["updates_per_s"] <= result["updates_per_s_range"][1]
+    assert 0 < result["fraction_of_peak_range"][0] <= result["fraction_of_peak"] <= result["fraction_of_peak_range"][1]
     assert result["mode"].startswith("eager")
+
+
+def test_the_share_of_the_peak_is_taken_round_by_round(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds = [(1.0, 2e9), (3.0, 12e9), (2.0, 5e9)]  # the machine is not equally fast in all of them
+    monkeypatch.setattr(throughput, "time_rounds", lambda *_: rounds)
+    _, result, _ = run(capsys)
+    flop = result["flop_per_update"]
+    assert result["fraction_of_peak"] == pytest.approx(0.4e-9 * flop)
+    assert result["fraction_of_peak_range"] == pytest.approx([0.25e-9 * flop, 0.5e-9 * flop])
+    assert (result["updates_per_s"], result["matmul_peak_flop_per_s"]) == (2.0, 5e9)
 
 
 def test_a_sweep_measures_every_number_of_seeds_and_draws_them(
