@@ -1,7 +1,8 @@
-"""Small models, datasets and batches for tests."""
+"""Small models, datasets and batches for tests; ``TESTED_COMPILE=on`` compiles their updates."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ TINY: dict[str, Any] = {
     "learning_starts": 10,
     "seed": 0,
     "device": "cpu",
-    "compile": "off",
+    "compile": os.environ.get("TESTED_COMPILE", "off"),
 }
 
 
