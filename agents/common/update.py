@@ -6,11 +6,12 @@ update is one launch; the losses are compiled where the number of updates repays
 
 from __future__ import annotations
 
+import types
 import warnings
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -74,6 +75,7 @@ class Update:
     def __init__(self, algorithm: FlowQLearning) -> None:
         self.algorithm = algorithm
         self.optimizer = algorithm.policy.optimizer
+        self._own_losses = _with_own_code(algorithm.compute_losses)
         self.skipped: frozenset[str] | None = None
         self.select(algorithm.skipped_networks())
         self._learning_rate = torch.tensor(0.0, device=algorithm.device)
@@ -208,7 +210,7 @@ class Update:
 
     def _try_compiled(self, batch: Batch, noise: Noise) -> tuple[Tensor, Info]:
         """Compile the losses on their first evaluation; where the compiler fails, go on without."""
-        compiled = torch.compile(self.algorithm.compute_losses, dynamic=False)
+        compiled = torch.compile(self._own_losses, dynamic=False, fullgraph=True)
         try:
             result: tuple[Tensor, Info] = compiled(batch, noise)
         except Exception as error:  # an error of the losses themselves comes again without the compiler
@@ -225,6 +227,23 @@ class Update:
         if what == "compiled":
             self._losses = self.algorithm.compute_losses
         self._captured = {}
+
+
+def _with_own_code(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a bound method with a code object that no other model's has.
+
+    The compiler counts how often a code object was compiled, over all models of the process, and at eight goes on
+    without compiling.
+    """
+    function = method.__func__  # type: ignore[attr-defined]
+    own = types.FunctionType(
+        function.__code__.replace(),
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    return types.MethodType(own, method.__self__)  # type: ignore[attr-defined]
 
 
 def joint_norm(grads: list[Tensor], replicas: int) -> Tensor:

@@ -243,6 +243,26 @@ def test_the_compiler_sees_the_losses_as_one_graph(id: str) -> None:
     assert (found.graph_count, found.graph_break_count) == (1, 0), found.break_reasons
 
 
+def test_every_model_of_a_process_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function, **settings: real(function, backend=backend, **settings))
+    for count in range(1, 11):  # eight is where the compiler stops for a piece of code, without a word
+        model = made("bc", compile="on")
+        model.sample_and_update(16)
+        assert model._update.mode.compiled
+        assert len(graphs) == count
+    model._update.prepare(100)  # another phase of the same model
+    model.sample_and_update(16)
+    assert len(graphs) == 10
+    torch._dynamo.reset()
+
+
 # -- on a device ------------------------------------------------------------------------------------------------------
 
 
