@@ -354,7 +354,7 @@ def are_running(pids: list[int]) -> bool:
 def test_workers_end_with_the_main_process_however_it_ends(tmp_path: Path, end: str) -> None:
     with start_program(tmp_path, PROGRAM.format(end="pass" if end == "kill" else end)) as main:
         workers = [int(pid) for pid in main.stdout.readline().split()]
-        assert len(workers) == 2
+        assert len(workers) == min(2, len(os.sched_getaffinity(0)))
         assert are_running(workers)
         if end == "kill":
             main.kill()
