@@ -83,18 +83,23 @@ def memoryless_rollout(fine_tuned: Velocity, base: Velocity, x_0: Tensor, noise:
     :param noise: standard normal step noise, (S, K, B, D); the last step's is not used.
     :return: states x_0..x_K, (S, K+1, B, D).
     """
-    return _finished_rollout([x_0], fine_tuned, base, noise)
+    return _with_last_step(_simulated([x_0], fine_tuned, noise), base)
 
 
-def _finished_rollout(states: list[Tensor], fine_tuned: Velocity, base: Velocity, noise: Tensor) -> Tensor:
-    """Return all states of a memoryless rollout that has come as far as the given ones."""
+def _simulated(states: list[Tensor], fine_tuned: Velocity, noise: Tensor) -> list[Tensor]:
+    """Return x_0..x_{K-1} of a memoryless rollout that has come as far as the given states."""
     flow_steps = noise.shape[1]
-    h = 1.0 / flow_steps
     states = list(states)
     for i in range(len(states) - 1, flow_steps - 1):
-        states.append(memoryless_step(states[-1], fine_tuned(states[-1], i * h), noise[:, i], i, flow_steps))
-    last = states[-1]
-    return torch.stack([*states, last + h * base(last, (flow_steps - 1) * h)], dim=1)
+        velocity = fine_tuned(states[-1], i * (1.0 / flow_steps))
+        states.append(memoryless_step(states[-1], velocity, noise[:, i], i, flow_steps))
+    return states
+
+
+def _with_last_step(states: list[Tensor], base: Velocity) -> Tensor:
+    """Return x_0..x_K from x_0..x_{K-1}: the last step follows the base flow."""
+    h = 1.0 / len(states)
+    return torch.stack([*states, states[-1] + h * base(states[-1], (len(states) - 1) * h)], dim=1)
 
 
 class CarriedRollout:
@@ -151,9 +156,11 @@ class CarriedRollout:
 
         :return: states x_0..x_K, (S, K+1, B, D).
         """
-        if len(self._states) < self.flow_steps:
+        states = self._states
+        if len(states) < self.flow_steps:
             alone = self.network.at(self.observations)
-        return _finished_rollout(self._states, lambda x, t: self._fine_tuned(alone(x, t), x, t), self.base, self.noise)
+            states = _simulated(states, lambda x, t: self._fine_tuned(alone(x, t), x, t), self.noise)
+        return _with_last_step(states, self.base)
 
     def _fine_tuned(self, output: Tensor, x: Tensor, t: Time) -> Tensor:
         """Return v_f from what the network returns there."""

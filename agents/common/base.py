@@ -385,7 +385,8 @@ class FlowQLearning(OffPolicyAlgorithm):
         if n == 1:
             return self.act(observations, noise, nets)
         table = self.candidate_noise()
-        merged = {name: draw.flatten(i := 1 + table[name].axes.index("B"), i + 1) for name, draw in noise.items()}
+        axes = {name: 1 + table[name].axes.index("B") for name in noise}
+        merged = {name: draw.flatten(axes[name], axes[name] + 1) for name, draw in noise.items()}
         repeated = observations.repeat_interleave(n, dim=1)
         candidates = self.act(repeated, merged, nets)
         scores = self.score(repeated, candidates, nets)

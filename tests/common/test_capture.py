@@ -235,9 +235,13 @@ def test_a_failing_compiler_is_named_and_the_updates_go_on(monkeypatch: pytest.M
     assert str(model._update.mode).startswith("eager")
 
 
-@pytest.mark.parametrize("id", ["qam", "trqam", "sqam", "cgql", "dac", "fql"])
-def test_the_compiler_sees_the_losses_as_one_graph(id: str) -> None:
-    model = made(id)
+@pytest.mark.parametrize(
+    ("id", "settings"),
+    [(id, {}) for id in ("qam", "trqam", "sqam", "cgql", "dac", "fql")]
+    + [("qam", {"best_of_n": 3}), ("qam", {"residual": True}), ("trqam", {"pretraining_steps": 5})],
+)
+def test_the_compiler_sees_the_losses_as_one_graph(id: str, settings: dict[str, Any]) -> None:
+    model = made(id, **settings)
     found = torch._dynamo.explain(model.compute_losses)(toy_batch(model), toy_noise(model))
     torch._dynamo.reset()
     assert (found.graph_count, found.graph_break_count) == (1, 0), found.break_reasons
