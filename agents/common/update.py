@@ -114,8 +114,7 @@ class Update:
         if not self.algorithm.policy.training:  # acting switches dropout and batch statistics off
             self.algorithm.policy.set_training_mode(True)
         self.select(self.algorithm.skipped_networks())
-        total, info = self._losses(batch, noise)
-        found = torch.autograd.grad(total.sum(), self.parameters, allow_unused=True)
+        info, found = self._differentiate(batch, noise)
         grads = [torch.zeros_like(p) if g is None else g for p, g in zip(self.parameters, found, strict=True)]
         self.apply(grads, info)
         return info
@@ -149,9 +148,7 @@ class Update:
         """
         self.mode = choose_mode(self.algorithm.compile, self.algorithm.device, steps)
         self._captured: dict[Hashable, CapturedStep] = {}
-        self._losses: Callable[[Batch, Noise], tuple[Tensor, Info]] = self.algorithm.compute_losses
-        if self.mode.compiled:
-            self._losses = self._try_compiled
+        self._losses: Callable[[Batch, Noise], tuple[Tensor, Info]] | None = None
         if self.mode.captured and not all(group.get("fused") for group in self.optimizer.param_groups):
             name = type(self.optimizer).__name__
             self._give_up("captured", f"{name} is no fused Adam; its step may need the host")
@@ -208,24 +205,31 @@ class Update:
             for group, (lr, capturable) in zip(groups, before, strict=True):
                 group["lr"], group["capturable"] = lr, capturable
 
-    def _try_compiled(self, batch: Batch, noise: Noise) -> tuple[Tensor, Info]:
-        """Compile the losses on their first evaluation; where the compiler fails, go on without."""
-        compiled = torch.compile(self._own_losses, dynamic=False, fullgraph=True)
+    def _differentiate(self, batch: Batch, noise: Noise) -> tuple[Info, tuple[Tensor | None, ...]]:
+        """Return diagnostics and gradients; where the compiler fails, forwards or backwards, go on without it."""
         try:
-            result: tuple[Tensor, Info] = compiled(batch, noise)
+            return self._evaluate(batch, noise)
         except Exception as error:  # an error of the losses themselves comes again without the compiler
+            if not self.mode.compiled:
+                raise
             self._give_up("compiled", f"{type(error).__name__}: {error}")
-            return self._losses(batch, noise)
-        self._losses = compiled
-        return result
+            return self._evaluate(batch, noise)
+
+    def _evaluate(self, batch: Batch, noise: Noise) -> tuple[Info, tuple[Tensor | None, ...]]:
+        """Return diagnostics and gradients; the losses are compiled at the first evaluation."""
+        if self._losses is None:
+            self._losses = self.algorithm.compute_losses
+            if self.mode.compiled:
+                self._losses = torch.compile(self._own_losses, dynamic=False, fullgraph=True)
+        total, info = self._losses(batch, noise)
+        return info, torch.autograd.grad(total.sum(), self.parameters, allow_unused=True)
 
     def _give_up(self, what: str, why: str) -> None:
         """Go on without compiling or capturing, and say so once."""
         reason = f"not {what}: {why.strip().splitlines()[0] if why.strip() else 'no reason given'}"
         warnings.warn(f"updates are {reason}; they go on without", stacklevel=2)
         self.mode = Mode(self.mode.compiled and what != "compiled", self.mode.captured and what != "captured", reason)
-        if what == "compiled":
-            self._losses = self.algorithm.compute_losses
+        self._losses = None
         self._captured = {}
 
 

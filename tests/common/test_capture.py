@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.backends.common import aot_autograd
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -233,6 +234,22 @@ def test_a_failing_compiler_is_named_and_the_updates_go_on(monkeypatch: pytest.M
     plain.sample_and_update(16)
     assert_same(model, plain)
     assert str(model._update.mode).startswith("eager")
+
+
+def test_a_compiler_that_fails_on_the_way_back_is_named_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(graph: Any, inputs: Any) -> Any:
+        raise OSError("the library is too short")
+
+    real, backend = torch.compile, aot_autograd(fw_compiler=lambda graph, inputs: graph.forward, bw_compiler=broken)
+    monkeypatch.setattr(torch, "compile", lambda function, **settings: real(function, backend=backend, **settings))
+    model, plain = made("bc", compile="on"), made("bc")
+    with pytest.warns(UserWarning, match="updates are not compiled: .*the library is too short"):
+        model.sample_and_update(16)
+    model.sample_and_update(16)
+    for _ in range(2):
+        plain.sample_and_update(16)
+    assert_same(model, plain)
+    torch._dynamo.reset()
 
 
 @pytest.mark.parametrize(
