@@ -6,7 +6,7 @@ branches and tensors made outside are those of the recording.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -236,12 +236,21 @@ def test_a_failing_compiler_is_named_and_the_updates_go_on(monkeypatch: pytest.M
     assert str(model._update.mode).startswith("eager")
 
 
-def test_a_compiler_that_fails_on_the_way_back_is_named_too(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def compile_with(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], None]]:
+    """Let models be compiled by another backend."""
+    real = torch.compile
+    yield lambda backend: monkeypatch.setattr(
+        torch, "compile", lambda function, **settings: real(function, backend=backend, **settings)
+    )
+    torch._dynamo.reset()
+
+
+def test_a_compiler_that_fails_on_the_way_back_is_named_too(compile_with: Callable[[Any], None]) -> None:
     def broken(graph: Any, inputs: Any) -> Any:
         raise OSError("the library is too short")
 
-    real, backend = torch.compile, aot_autograd(fw_compiler=lambda graph, inputs: graph.forward, bw_compiler=broken)
-    monkeypatch.setattr(torch, "compile", lambda function, **settings: real(function, backend=backend, **settings))
+    compile_with(aot_autograd(fw_compiler=lambda graph, inputs: graph.forward, bw_compiler=broken))
     model, plain = made("bc", compile="on"), made("bc")
     with pytest.warns(UserWarning, match="updates are not compiled: .*the library is too short"):
         model.sample_and_update(16)
@@ -249,7 +258,6 @@ def test_a_compiler_that_fails_on_the_way_back_is_named_too(monkeypatch: pytest.
     for _ in range(2):
         plain.sample_and_update(16)
     assert_same(model, plain)
-    torch._dynamo.reset()
 
 
 @pytest.mark.parametrize(
@@ -264,15 +272,14 @@ def test_the_compiler_sees_the_losses_as_one_graph(id: str, settings: dict[str, 
     assert (found.graph_count, found.graph_break_count) == (1, 0), found.break_reasons
 
 
-def test_every_model_of_a_process_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_model_of_a_process_is_compiled(compile_with: Callable[[Any], None]) -> None:
     graphs = []
 
     def backend(graph: Any, inputs: Any) -> Any:
         graphs.append(graph)
         return graph.forward
 
-    real = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda function, **settings: real(function, backend=backend, **settings))
+    compile_with(backend)
     for count in range(1, 11):  # eight is where the compiler stops for a piece of code, without a word
         model = made("bc", compile="on")
         model.sample_and_update(16)
@@ -281,7 +288,6 @@ def test_every_model_of_a_process_is_compiled(monkeypatch: pytest.MonkeyPatch) -
     model._update.prepare(100)  # another phase of the same model
     model.sample_and_update(16)
     assert len(graphs) == 10
-    torch._dynamo.reset()
 
 
 # -- on a device ------------------------------------------------------------------------------------------------------
