@@ -115,6 +115,16 @@ def made_plain(id: str = "qam", **settings: Any) -> FlowQLearning:
     return model
 
 
+def assert_falls_back(model: FlowQLearning, plain: FlowQLearning, warning: str) -> None:
+    """Check that a model says why it goes on plainly, once, and that its updates are those of a plain one."""
+    with pytest.warns(UserWarning, match=warning):
+        model.sample_and_update(16)
+    model.sample_and_update(16)
+    for _ in range(2):
+        plain.sample_and_update(16)
+    assert_same(model, plain)
+
+
 def test_a_replayed_update_has_new_noise_and_a_new_batch(captured: Any) -> None:
     model = captured()
     losses = {float(model.sample_and_update(16)["td_loss"]) for _ in range(8)}
@@ -169,12 +179,7 @@ def test_a_step_that_cannot_be_recorded_is_taken_plainly_and_the_reason_is_said(
     for each in (model, plain):
         for _ in range(capture.WARM_UP):
             each.sample_and_update(16)
-    with pytest.warns(UserWarning, match="updates are not captured: operation not permitted when stream is capturing;"):
-        model.sample_and_update(16)
-    model.sample_and_update(16)
-    for _ in range(2):
-        plain.sample_and_update(16)
-    assert_same(model, plain)
+    assert_falls_back(model, plain, "updates are not captured: operation not permitted when stream is capturing;")
     assert not model._update.mode.captured
 
 
@@ -229,10 +234,7 @@ def test_a_failing_compiler_is_named_and_the_updates_go_on(monkeypatch: pytest.M
 
     monkeypatch.setattr(torch, "compile", broken)
     model, plain = made(compile="on"), made()
-    with pytest.warns(UserWarning, match="updates are not compiled: OSError: no C.. compiler found; they go on"):
-        model.sample_and_update(16)
-    plain.sample_and_update(16)
-    assert_same(model, plain)
+    assert_falls_back(model, plain, "updates are not compiled: OSError: no C.. compiler found; they go on")
     assert str(model._update.mode).startswith("eager")
 
 
@@ -252,12 +254,7 @@ def test_a_compiler_that_fails_on_the_way_back_is_named_too(compile_with: Callab
 
     compile_with(aot_autograd(fw_compiler=lambda graph, inputs: graph.forward, bw_compiler=broken))
     model, plain = made("bc", compile="on"), made("bc")
-    with pytest.warns(UserWarning, match="updates are not compiled: .*the library is too short"):
-        model.sample_and_update(16)
-    model.sample_and_update(16)
-    for _ in range(2):
-        plain.sample_and_update(16)
-    assert_same(model, plain)
+    assert_falls_back(model, plain, "updates are not compiled: .*the library is too short")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import time
 from collections.abc import Iterator
@@ -33,7 +32,7 @@ class Waiter:
 
 @pytest.fixture(scope="module")
 def pair() -> Iterator[list[ServingProcess]]:
-    processes = [ServingProcess(functools.partial(Waiter), "wait", what="waiter", name=name) for name in "ab"]
+    processes = [ServingProcess(Waiter, "wait", what="waiter", name=name) for name in "ab"]
     assert [process.receive() for process in processes] == ["ready", "ready"]
     yield processes
     for process in processes:
