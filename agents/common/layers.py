@@ -1,26 +1,47 @@
-"""Dense layers with stacked parameters: the one place where the networks' matrix products happen.
+"""Dense layers with stacked parameters, evaluated in sequence, and their gradients.
 
-Shapes: ``stack`` stands for the leading axes of the parameters, (S,) or (S, E). On a CPU the products of large layers
-go to oneDNN where that is the faster library, with the bias and GELU in the same pass where no gradient is recorded.
+Shapes: ``stack`` stands for the leading axes of the parameters, (S,) or (S, E).
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from agents.common.products import by_onednn, dense, is_single, prefers_onednn, weight_gradient
+
 LAYER_NORM_EPS = 1e-6  # Flax's default; PyTorch's 1e-5 is another network
 GELU_SLOPE = 2 * math.sqrt(2 / math.pi)
-ALIGNMENT = 8  # columns; CUDA's fast kernels want rows of a multiple of 16 bytes
-ONEDNN_ROWS = 32  # fewer rows gain nothing
-ONEDNN_WORK = 1 << 24  # multiplications; smaller products gain less than the call costs
+
+
+class Trace(NamedTuple):
+    """What the gradient of a layer's activation and LayerNorm needs.
+
+    :param product: what was activated, (*stack, ..., out).
+    :param activated: what was normalised, same shape; None without LayerNorm.
+    :param mean: over the features, (*stack, ..., 1), or None.
+    :param rstd: reciprocal standard deviation over the features, likewise.
+    """
+
+    product: Tensor
+    activated: Tensor | None = None
+    mean: Tensor | None = None
+    rstd: Tensor | None = None
+
+    def at(self, point: int) -> Trace:
+        """Return the trace of one point of every row.
+
+        :param point: index along K of (*stack, K, N, ...).
+        :return: trace of (*stack, N, ...).
+        """
+        # LayerNorm's kernel wants its statistics without gaps
+        of_norm = (part if part is None else part.select(-3, point).contiguous() for part in self[1:])
+        return Trace(self.product.select(-3, point), *of_norm)
 
 
 class Layer(NamedTuple):
@@ -47,10 +68,10 @@ class Layer(NamedTuple):
         :param x: (*stack, ..., in); stack axes of size 1 broadcast.
         :return: (*stack, ..., out).
         """
-        fused = self.activation is gelu and not torch.is_grad_enabled() and _is_single(self.weight)
+        fused = self.activation is gelu and not torch.is_grad_enabled() and is_single(self.weight)
         if fused and prefers_onednn(x, self.weight):
             # in the factors' precision, which the next product would round it to anyway
-            return self.normalise(_by_onednn(x, self.weight, self.bias, self.dtype, activated=True))
+            return self.normalise(by_onednn(x, self.weight, self.bias, self.dtype, activated=True))
         return self.finish(dense(x, self.weight, self.bias, self.dtype))
 
     def finish(self, product: Tensor) -> Tensor:
@@ -69,10 +90,56 @@ class Layer(NamedTuple):
         """
         if self.norm_scale is None or self.norm_bias is None:
             return x
-        if _is_single(self.weight):
+        if is_single(self.weight):
             return F.layer_norm(x, x.shape[-1:], self.norm_scale.flatten(), self.norm_bias.flatten(), LAYER_NORM_EPS)
         scale, bias = over_rows(self.norm_scale, x), over_rows(self.norm_bias, x)
         return torch.addcmul(bias, F.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPS), scale)
+
+    def trace(self, product: Tensor) -> tuple[Tensor, Trace]:
+        """Return the output from the product, and what its gradient needs; no gradient is recorded.
+
+        :param product: (*stack, ..., out).
+        :return: output, same shape, and trace.
+        """
+        activated = product if self.activation is None else self.activation(product)
+        if self.norm_scale is None or self.norm_bias is None:
+            return activated, Trace(product)
+        shape, single = activated.shape[-1:], is_single(self.weight)
+        scale, bias = (self.norm_scale.flatten(), self.norm_bias.flatten()) if single else (None, None)
+        output, mean, rstd = torch.native_layer_norm(activated, shape, scale, bias, LAYER_NORM_EPS)
+        if not single:
+            output = torch.addcmul(over_rows(self.norm_bias, output), output, over_rows(self.norm_scale, output))
+        return output, Trace(product, activated, mean, rstd)
+
+    def pull_back(self, trace: Trace, cotangent: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return a cotangent of the output as one of the product, and the gradients of the LayerNorm's parameters.
+
+        :param trace: of the rows in question.
+        :param cotangent: (*stack, ..., out).
+        :return: cotangent, same shape; gradients of scale and bias, (out,) each, for a single network with LayerNorm.
+        """
+        of_scale = of_bias = None
+        if trace.activated is not None and self.norm_scale is not None and self.norm_bias is not None:
+            single = is_single(self.weight)
+            if not single:
+                cotangent = cotangent * over_rows(self.norm_scale, cotangent)
+            cotangent, of_scale, of_bias = torch.ops.aten.native_layer_norm_backward(
+                cotangent,
+                trace.activated,
+                trace.activated.shape[-1:],
+                trace.mean,
+                trace.rstd,
+                self.norm_scale.flatten() if single else None,
+                self.norm_bias.flatten() if single else None,
+                [True, single, single],
+            )
+        if self.activation is not None:
+            cotangent = _activation_backward(self.activation, trace.product, cotangent)
+        return cotangent, of_scale, of_bias
+
+    def parameters(self) -> tuple[Tensor | None, ...]:
+        """Return weight, bias, and scale and bias of the LayerNorm."""
+        return self.weight, self.bias, self.norm_scale, self.norm_bias
 
     def members(self) -> list[Layer]:
         """Return the layer of every member of the stack, without stack axes but one of size 1."""
@@ -84,34 +151,99 @@ class Layer(NamedTuple):
             lead = self.weight.ndim - 2
             return [p.unsqueeze(0) for p in parameter.flatten(0, lead - 1).unbind(0)]
 
-        rows = zip(split(self.weight), split(self.bias), split(self.norm_scale), split(self.norm_bias), strict=True)
-        return [self._replace(weight=w, bias=b, norm_scale=s, norm_bias=n) for w, b, s, n in rows]  # type: ignore[arg-type]
+        rows = zip(*map(split, self.parameters()), strict=True)
+        return [self._replace(weight=w, bias=b, norm_scale=s, norm_bias=n) for w, b, s, n in rows]
 
 
-def evaluate(layers: Sequence[Layer], x: Tensor) -> Tensor:
+def evaluate(layers: Sequence[Layer], x: Tensor, begun: bool = False) -> Tensor:
     """Evaluate layers one after the other.
 
-    Where single products are faster than a batched one, members are evaluated one by one: what lies between two layers
-    then stays in the processor's cache.
+    Where oneDNN is the faster library, members are evaluated one by one: what lies between two layers then stays in the
+    processor's cache.
 
     :param layers: of one stack.
     :param x: (*stack, ..., in); stack axes of size 1 broadcast.
+    :param begun: whether ``x`` is the first layer's product, bias included, instead.
     :return: (*stack, ..., out).
     """
-    if layers and _one_by_one(layers, x):
+    if any(prefers_onednn(x, layer.weight) for layer in layers):
         stack = layers[0].weight.shape[:-2]
         rows = x.expand(*stack, *x.shape[len(stack) :]).flatten(0, len(stack) - 1)
-        of_members = zip(*(layer.members() for layer in layers), strict=True)
-        outputs = [evaluate(list(own), rows[i : i + 1]) for i, own in enumerate(of_members)]
-        return torch.cat(outputs).unflatten(0, stack)
+        if not torch.is_grad_enabled() and not is_single(layers[0].weight):
+            return _evaluate_members(layers, rows, begun).unflatten(0, stack)
+        if torch.is_grad_enabled() and layers[0].dtype is None:  # recorded bfloat16 gains nothing
+            return _evaluate_recording(layers, rows, begun).unflatten(0, stack)
+    if begun:
+        x, layers = layers[0].finish(x), layers[1:]
     for layer in layers:
         x = layer(x)
     return x
 
 
-def _one_by_one(layers: Sequence[Layer], x: Tensor) -> bool:
-    """Return whether members are better evaluated one by one: if the products of the largest layer are."""
-    return not _is_single(layers[0].weight) and any(prefers_onednn(x, layer.weight) for layer in layers)
+def _members(layers: Sequence[Layer]) -> list[Sequence[Layer]]:
+    """Return the layers of every member of the stack."""
+    return list(zip(*(layer.members() for layer in layers), strict=True))
+
+
+def _evaluate_members(layers: Sequence[Layer], rows: Tensor, begun: bool) -> Tensor:
+    """Evaluate member by member rows (members, ..., in)."""
+    return torch.cat([evaluate(own, rows[i : i + 1], begun) for i, own in enumerate(_members(layers))])
+
+
+def _evaluate_recording(layers: Sequence[Layer], rows: Tensor, begun: bool) -> Tensor:
+    """Evaluate member by member rows (members, ..., in), so that the result can be differentiated once."""
+    flat = [p if p is None else p.flatten(0, layer.bias.ndim - 2) for layer in layers for p in layer.parameters()]
+    if begun:
+        flat[:2] = None, None  # the product is an input
+    outputs: Tensor = _RecordedLayers.apply(layers, begun, rows.flatten(1, -2), *flat)  # type: ignore[no-untyped-call]
+    return outputs.unflatten(1, rows.shape[1:-1])
+
+
+class _RecordedLayers(torch.autograd.Function):
+    """Layers evaluated and differentiated member by member, without a recording of what happens between them.
+
+    Inputs are the layers, whether the first one's product is given, the rows or that product, (members, N, in), and
+    for autograd the layers' parameters, each (members, ...) or None: weight, bias, scale and bias of the LayerNorm.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, layers: Sequence[Layer], begun: bool, rows: Tensor, *parameters: Tensor | None) -> Tensor:
+        ctx.begun, ctx.members, ctx.evaluations, outputs = begun, _members(layers), [], []
+        for x, own in zip(rows.unsqueeze(1).unbind(), ctx.members, strict=True):
+            evaluation = []
+            for i, layer in enumerate(own):
+                product = x if begun and i == 0 else dense(x, layer.weight, layer.bias)
+                output, trace = layer.trace(product)
+                evaluation.append((x, trace))
+                x = output
+            ctx.evaluations.append(evaluation)
+            outputs.append(x)
+        ctx.save_for_backward(*parameters)
+        return torch.cat(outputs)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+        _, _, wants_rows, *wanted = ctx.needs_input_grad
+        found = [torch.empty_like(p) if want else None for p, want in zip(ctx.saved_tensors, wanted, strict=True)]
+        of_rows = []
+        for member, (own, evaluation) in enumerate(zip(ctx.members, ctx.evaluations, strict=True)):
+            cotangent = gradient[member : member + 1].contiguous()
+            for i in reversed(range(len(own))):
+                x, trace = evaluation[i]
+                cotangent, *of_norm = own[i].pull_back(trace, cotangent)
+                weight, bias, *norm = (p if p is None else p[member] for p in found[4 * i : 4 * i + 4])
+                if weight is not None:
+                    weight_gradient(x[0], cotangent[0], out=weight)
+                if bias is not None:
+                    torch.sum(cotangent[0], 0, out=bias)
+                for parameter, value in zip(norm, of_norm, strict=True):
+                    if parameter is not None:
+                        parameter.copy_(value)
+                if i > 0 or (wants_rows and not ctx.begun):
+                    cotangent = dense(cotangent, own[i].weight.transpose(-2, -1))
+            of_rows.append(cotangent)
+        return None, None, torch.cat(of_rows) if wants_rows else None, *found
 
 
 class Linearisation:
@@ -126,24 +258,19 @@ class Linearisation:
 
     def __init__(self, layers: Sequence[Layer], first: Tensor) -> None:
         self.layers = [layer._replace(weight=layer.weight.detach()) for layer in layers]
-        self.products: list[Tensor] = []  # of all layers but the last, whose output no pull-back needs
-        self.norms: list[tuple[Tensor, Tensor, Tensor] | None] = []
-        x = first
+        self.traces: list[Trace] = []  # of all layers but the last, whose output no pull-back needs
+        self._last_input = first
         for layer in self.layers[:-1]:
-            self.products.append(dense(x, layer.weight, layer.bias, layer.dtype) if self.products else first)
-            x = layer.activation(self.products[-1]) if layer.activation else self.products[-1]
-            self.norms.append(None)
-            if layer.norm_scale is not None:
-                _, mean, rstd = torch.native_layer_norm(x, x.shape[-1:], None, None, LAYER_NORM_EPS)
-                self.norms[-1] = (x, mean, rstd)
-                x = layer.normalise(x)
-        self._last_input = x
+            x = self._last_input
+            product = dense(x, layer.weight, layer.bias, layer.dtype) if self.traces else x
+            self._last_input, trace = layer.trace(product)
+            self.traces.append(trace)
 
     @property
     def output(self) -> Tensor:
         """The last layer's output at all points, (*stack, K, N, out); computed when it is asked for."""
         last = self.layers[-1]
-        return dense(self._last_input, last.weight, last.bias, last.dtype) if self.products else self._last_input
+        return dense(self._last_input, last.weight, last.bias, last.dtype) if self.traces else self._last_input
 
     def pull_back(self, point: int, cotangent: Tensor) -> Tensor:
         """Return a cotangent of the output at one point as a cotangent of the first layer's product.
@@ -153,18 +280,8 @@ class Linearisation:
         :return: (*stack, N, width).
         """
         for i in range(len(self.layers) - 1, 0, -1):
-            before, dtype = self.layers[i - 1], self.layers[i].dtype
-            cotangent = dense(cotangent, self.layers[i].weight.transpose(-2, -1), None, dtype)
-            norm = self.norms[i - 1]
-            if norm is not None:
-                # the kernel wants its statistics without gaps
-                x, mean, rstd = (saved.select(-3, point).contiguous() for saved in norm)
-                scaled = cotangent * over_rows(before.norm_scale.detach(), cotangent)  # type: ignore[union-attr]
-                cotangent = torch.ops.aten.native_layer_norm_backward(
-                    scaled, x, x.shape[-1:], mean, rstd, None, None, [True, False, False]
-                )[0]
-            if before.activation is not None:
-                cotangent = _activation_backward(before.activation, self.products[i - 1].select(-3, point), cotangent)
+            cotangent = dense(cotangent, self.layers[i].weight.transpose(-2, -1), None, self.layers[i].dtype)
+            cotangent, *_ = self.layers[i - 1].pull_back(self.traces[i - 1].at(point), cotangent)
         return cotangent
 
 
@@ -194,7 +311,8 @@ def gelu(x: Tensor) -> Tensor:
 
 
 def _gelu_by_sigmoid(x: Tensor) -> Tensor:
-    return x.square().mul_(0.044715 * GELU_SLOPE).add_(GELU_SLOPE).mul_(x).sigmoid_().mul_(x)
+    slope = torch.addcmul(x.new_full((), GELU_SLOPE), x, x, value=0.044715 * GELU_SLOPE)
+    return slope.mul_(x).sigmoid_().mul_(x)
 
 
 class _RecordedGelu(torch.autograd.Function):
@@ -209,146 +327,6 @@ class _RecordedGelu(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return torch.ops.aten.gelu_backward(gradient, ctx.saved_tensors[0], approximate="tanh")
-
-
-def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dtype | None = None) -> Tensor:
-    """Multiply rows by stacked matrices.
-
-    :param x: (*stack, ..., in); stack axes of size 1 broadcast.
-    :param weight: (*stack, in, out).
-    :param bias: (*stack, out), or None.
-    :param dtype: lower precision for the factors, e.g. bfloat16; None keeps theirs.
-    :return: (*stack, ..., out), in full precision.
-    """
-    lead = weight.ndim - 2
-    if dtype is None and x.dtype != weight.dtype:
-        x = x.to(weight.dtype)
-    if x.ndim > weight.ndim:  # several row axes: fold them into one
-        return dense(x.flatten(lead, -2), weight, bias, dtype).unflatten(lead, x.shape[lead:-1])
-    if _is_single(weight) and prefers_onednn(x, weight):
-        if not torch.is_grad_enabled():
-            return _by_onednn(x, weight, bias, dtype).float()
-        product: Tensor = _OneDNNProduct.apply(x, weight, dtype)  # type: ignore[no-untyped-call]
-        return product if bias is None else product + bias.unsqueeze(-2)
-    if dtype is not None:
-        product = _padded_matmul(x.to(dtype), weight.to(dtype)).float()
-        return product if bias is None else product + bias.unsqueeze(-2)
-    if lead == 1 and _is_single(weight):  # one network: skip the batched form
-        if x.device.type == "cpu":
-            return F.linear(x[0], weight[0].t(), None if bias is None else bias[0]).unsqueeze(0)
-        product = _padded_matmul(x[0], weight[0]).unsqueeze(0)
-    else:
-        product = _padded_matmul(x, weight)
-    return product if bias is None else product + bias.unsqueeze(-2)
-
-
-def _padded_matmul(x: Tensor, weight: Tensor) -> Tensor:
-    """Multiply; on CUDA with zero columns added where odd sizes would fall back to slow kernels."""
-    aligned = all(size % ALIGNMENT == 0 for size in weight.shape[-2:]) or weight.shape[-1] == 1
-    return torch.matmul(x, weight) if aligned or x.device.type != "cuda" else _zero_padded_matmul(x, weight)
-
-
-def _zero_padded_matmul(x: Tensor, weight: Tensor) -> Tensor:
-    """Multiply with inputs and outputs filled up with zeros to a multiple of the alignment."""
-    inputs, outputs = weight.shape[-2:]
-    more_inputs, more_outputs = -inputs % ALIGNMENT, -outputs % ALIGNMENT
-    product = torch.matmul(F.pad(x, (0, more_inputs)), F.pad(weight, (0, more_outputs, 0, more_inputs)))
-    return product[..., :outputs]
-
-
-# -- oneDNN -----------------------------------------------------------------------------------------------------------
-
-
-@functools.cache
-def processor() -> tuple[str, int]:
-    """Return the processor's maker and family, as Linux tells them, or empty ones.
-
-    What is decided by them is decided alike on every run; measuring at start would let a run's numbers depend on how
-    busy the machine was.
-    """
-    try:
-        lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
-    except OSError:
-        return "", 0
-    found = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    return found.get("vendor_id", ""), int(found.get("cpu family", 0))
-
-
-def onednn_is_faster(recording: bool) -> bool:
-    """Return whether oneDNN's products are faster than MKL's.
-
-    On AMD processors MKL does without AVX-512. Up to Zen 4 (family 25) that costs nothing by itself, and oneDNN gains
-    by computing GELU in the same pass; since Zen 5 it halves the speed of every product.
-
-    :param recording: whether a gradient is recorded, so that GELU is a pass of its own.
-    :return: whether they are.
-    """
-    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return False
-    vendor, family = processor()
-    return vendor == "AuthenticAMD" and (family >= 26 or not recording)
-
-
-def prefers_onednn(x: Tensor, weight: Tensor) -> bool:
-    """Return whether a product, of each member by itself, should go to oneDNN.
-
-    :param x: (*stack, ..., in).
-    :param weight: (*stack, in, out).
-    :return: True on a CPU where it is the faster library, if there are enough rows and work.
-    """
-    if torch.compiler.is_compiling() or x.device.type != "cpu":
-        return False
-    if not onednn_is_faster(recording=torch.is_grad_enabled()):
-        return False
-    rows = x.shape[weight.ndim - 2 : -1].numel()
-    return (
-        x.dtype in (torch.float32, torch.bfloat16)
-        and rows >= ONEDNN_ROWS
-        and rows * weight.shape[-2:].numel() >= ONEDNN_WORK
-    )
-
-
-def _is_single(weight: Tensor) -> bool:
-    return weight.shape[:-2].numel() == 1
-
-
-def _by_onednn(
-    x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype | None, activated: bool = False
-) -> Tensor:
-    """Return the product with its bias, behind GELU if asked for, in one pass; no gradient is recorded."""
-    rows, matrix = x.flatten(0, -2), weight.flatten(0, -2).t()
-    offset = None if bias is None else bias.flatten()
-    if dtype is not None:
-        rows, matrix, offset = rows.to(dtype), matrix.to(dtype), None if offset is None else offset.to(dtype)
-    name, form = ("gelu", "tanh") if activated else ("none", "")
-    product = torch.ops.mkldnn._linear_pointwise(rows, matrix, offset, name, [], form)
-    return product.view(*weight.shape[:-2], *x.shape[weight.ndim - 2 : -1], weight.shape[-1])
-
-
-class _OneDNNProduct(torch.autograd.Function):
-    """A product by oneDNN that can be differentiated once; the operator itself records no gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, dtype: torch.dtype | None) -> Tensor:
-        rows, matrix = x.flatten(0, -2), weight.flatten(0, -2)
-        if dtype is not None:
-            rows, matrix = rows.to(dtype), matrix.to(dtype)
-        ctx.save_for_backward(rows, matrix)
-        ctx.shapes = x.shape, weight.shape
-        product = torch.ops.mkldnn._linear_pointwise(rows, matrix.t(), None, "none", [], "")
-        return product.float().view(*x.shape[:-1], weight.shape[-1])
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        rows, matrix = ctx.saved_tensors
-        x_shape, weight_shape = ctx.shapes
-        g = gradient.flatten(0, -2).to(rows.dtype)
-        multiply = torch.ops.mkldnn._linear_pointwise
-        of_x = multiply(g, matrix, None, "none", [], "").float().view(x_shape) if ctx.needs_input_grad[0] else None
-        if not ctx.needs_input_grad[1]:
-            return of_x, None, None
-        return of_x, multiply(rows.t(), g.t(), None, "none", [], "").float().view(weight_shape), None
 
 
 def over_rows(parameter: Tensor, rows: Tensor) -> Tensor:

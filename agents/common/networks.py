@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from agents.common.layers import Layer, Linearisation, dense, evaluate, gelu
+from agents.common.layers import Layer, Linearisation, evaluate, gelu
+from agents.common.products import dense
 
 Time = Tensor | float
 Velocity = Callable[[Tensor, Time], Tensor]
@@ -266,10 +267,10 @@ class VelocityAt:
     """
 
     def __init__(self, field: VelocityField, observations: Tensor, frozen: bool) -> None:
-        first, *self._rest = field.mlp.layers(frozen)
+        self._layers = field.mlp.layers(frozen)
+        first = self._layers[0]
         split = [field.observation_size, field.action_size] + ([1] if field.time else [])
         of_observation, self._of_x, *self._of_time = first.weight.split(split, dim=-2)
-        self._first = first
         self._shared = dense(observations, of_observation, first.bias, first.dtype)
 
     def __call__(self, x: Tensor, t: Time | None = None) -> Tensor:
@@ -279,7 +280,7 @@ class VelocityAt:
         :param t: times, a number or broadcastable to (..., 1); None for a one-step map.
         :return: velocities, shaped like ``x``.
         """
-        return evaluate(self._rest, self._first.finish(self._product(x, t)))
+        return evaluate(self._layers, self._product(x, t), begun=True)
 
     def linearise(self, x: Tensor, t: Time) -> Callable[[int, Tensor], Tensor]:
         """Evaluate the field at K points of every row at once, for vector-Jacobian products in x there.
@@ -288,14 +289,16 @@ class VelocityAt:
         :param t: times, broadcastable to (S, K, N, 1).
         :return: function of a point's index and a cotangent (S, N, D) that returns the product, (S, N, D).
         """
-        there = Linearisation([self._first, *self._rest], self._product(x, t))
+        there = Linearisation(self._layers, self._product(x, t))
         to_x = self._of_x.detach().transpose(-2, -1)
-        return lambda point, cotangent: dense(there.pull_back(point, cotangent), to_x, None, self._first.dtype)
+        return lambda point, cotangent: dense(there.pull_back(point, cotangent), to_x, None, self._layers[0].dtype)
 
     def _product(self, x: Tensor, t: Time | None) -> Tensor:
         """Return the first layer's product with its bias."""
         steps = x.ndim == 4
-        first = dense(x, self._of_x, None, self._first.dtype) + (self._shared.unsqueeze(1) if steps else self._shared)
+        first = dense(x, self._of_x, None, self._layers[0].dtype) + (
+            self._shared.unsqueeze(1) if steps else self._shared
+        )
         if t is None:
             return first
         return first + t * (self._of_time[0].unsqueeze(1) if steps else self._of_time[0])
@@ -447,14 +450,15 @@ class NoisePredictor(ObservingNetwork):
         :param frozen: whether the parameters are constants.
         :return: function (x, t) -> noise, as in :meth:`forward`.
         """
-        first, *rest = self.mlp.layers(frozen)
+        layers = self.mlp.layers(frozen)
+        first = layers[0]
         of_x, of_observation, of_time = first.weight.split(self.split, dim=-2)
         shared = dense(self.features(observations, frozen), of_observation, first.bias, first.dtype)
 
         def predict(x: Tensor, t: Time) -> Tensor:
             embedded = self._embed(t, x, frozen)
             product = dense(x, of_x, None, first.dtype) + dense(embedded, of_time, None, first.dtype) + shared
-            return evaluate(rest, first.finish(product))
+            return evaluate(layers, product, begun=True)
 
         return predict
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from agents.common import layers
+from agents.common import products
 from benchmarks import throughput
 
 SIZES = ["--observations", "4", "--actions", "2", "--batch", "64", "--seconds", "0.1", "--device", "cpu"]
@@ -31,8 +31,8 @@ def test_operations_are_those_of_the_networks_sizes(
 ) -> None:
     if onednn and not torch.backends.mkldnn.is_available():
         pytest.skip("needs oneDNN")
-    monkeypatch.setattr(layers, "onednn_is_faster", lambda recording: onednn)
-    monkeypatch.setattr(layers, "ONEDNN_WORK", 0)
+    monkeypatch.setattr(products, "onednn_is_faster", lambda of_weights=False: onednn)
+    monkeypatch.setattr(products, "ONEDNN_WORK", 0)
     _, result, _ = run(capsys, "--algo", "bc")
     # cloning: one forward pass, the weights' gradients, and those of the inputs of all layers but the first
     first, others = (4 + 6) * 32, 32 * 32 + 32 * 6

@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from agents.common import layers
-from agents.common.layers import Layer, Linearisation, dense, evaluate, gelu
-
-needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
-
-
-@pytest.fixture
-def onednn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Send every product that can go there to oneDNN, whatever the processor and the size."""
-    monkeypatch.setattr(layers, "onednn_is_faster", lambda recording: True)
-    monkeypatch.setattr(layers, "ONEDNN_WORK", 0)
-    monkeypatch.setattr(layers, "ONEDNN_ROWS", 0)
+from agents.common import layers, products
+from agents.common.layers import Layer, Linearisation, evaluate, gelu
+from agents.common.products import dense
 
 
 @pytest.fixture
 def mkl(monkeypatch: pytest.MonkeyPatch) -> None:
     """Send no product to oneDNN."""
-    monkeypatch.setattr(layers, "onednn_is_faster", lambda recording: False)
+    monkeypatch.setattr(products, "onednn_is_faster", lambda of_weights=False: False)
 
 
 def normals(*shape: int, seed: int = 0) -> Tensor:
@@ -48,6 +41,11 @@ def stacked(
     return made
 
 
+def with_activation(own: list[Layer], activation: Any) -> list[Layer]:
+    """Return the layers with another activation where there is one."""
+    return [layer if layer.activation is None else layer._replace(activation=activation) for layer in own]
+
+
 def by_hand(own: list[Layer], x: Tensor, member: tuple[int, ...]) -> Tensor:
     """Evaluate one member in float64 with PyTorch's own functions."""
     x = x.double()
@@ -60,7 +58,6 @@ def by_hand(own: list[Layer], x: Tensor, member: tuple[int, ...]) -> Tensor:
     return x.float()
 
 
-@needs_onednn
 @pytest.mark.parametrize("norm", [False, True])
 @pytest.mark.parametrize("way", ["onednn", "mkl"])
 @pytest.mark.parametrize("stack", [(1,), (2,), (1, 3), (2, 3)])
@@ -79,24 +76,58 @@ def test_every_member_is_evaluated_on_its_own_rows(
             torch.testing.assert_close(got[tuple(member)], by_hand(own, rows, tuple(member)), rtol=2e-5, atol=2e-5)
 
 
-@needs_onednn
+@pytest.mark.parametrize("activation", [gelu, F.mish])
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("norm", [False, True])
 @pytest.mark.parametrize("stack", [(1,), (2, 3)])
 def test_gradients_by_onednn_are_those_of_pytorch(
-    stack: tuple[int, ...], monkeypatch: pytest.MonkeyPatch, onednn: None
+    stack: tuple[int, ...],
+    norm: bool,
+    begun: bool,
+    activation: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    onednn: None,
 ) -> None:
-    own = stacked(stack, [5, 16, 2], norm=True)
-    x = normals(stack[0], *[1] * (len(stack) - 1), 40, 5, seed=7).requires_grad_()
-    wanted = [x, *(p for layer in own for p in layer if isinstance(p, Tensor))]
+    own = with_activation(stacked(stack, [5, 16, 12, 2], norm), activation)
+    x = normals(stack[0], *[1] * (len(stack) - 1), 4, 40, 16 if begun else 5, seed=7).requires_grad_()
+    of_layers = [p for layer in own for p in layer.parameters()]
+    # with its product given, weight and bias of the first layer have no part
+    wanted = [x, *(p for p in of_layers[2 if begun else 0 :] if p is not None)]
+    recording = Mock(wraps=layers._evaluate_recording)
+    monkeypatch.setattr(layers, "_evaluate_recording", recording)
     found = []
-    for faster in (True, False):
-        monkeypatch.setattr(layers, "onednn_is_faster", lambda recording, faster=faster: faster)
-        found.append(torch.autograd.grad(evaluate(own, x).square().sum(), wanted))
-    assert len(wanted) == 7
-    for first, second in zip(*found, strict=True):
-        torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-4)
+    for rows, weights in ((True, False), (True, True), (False, False)):
+        monkeypatch.setattr(
+            products, "onednn_is_faster", lambda of_weights=False, r=rows, w=weights: w if of_weights else r
+        )
+        found.append(torch.autograd.grad(evaluate(own, x, begun).square().sum(), wanted))
+    assert recording.call_count == 2
+    for got in found[:2]:
+        for first, second in zip(got, found[2], strict=True):
+            torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-4)
 
 
-@needs_onednn
+def test_only_what_wants_a_gradient_gets_one(onednn: None) -> None:
+    own = stacked((2,), [5, 16, 2])
+    frozen = [layer._replace(weight=layer.weight.detach(), bias=layer.bias.detach()) for layer in own]
+    x = normals(2, 40, 5, seed=7)
+    assert not evaluate(frozen, x).requires_grad
+    trained = [own[0], frozen[1]]
+    some = [own[0].bias, own[0].weight]
+    wanted = torch.autograd.grad(evaluate(own, x).square().sum(), some)
+    found = torch.autograd.grad(evaluate(trained, x).square().sum(), some)
+    torch.testing.assert_close(found, wanted)
+
+
+def test_parameters_that_changed_after_the_evaluation_are_refused(onednn: None) -> None:
+    own = stacked((1,), [5, 16, 2])
+    output = evaluate(own, normals(1, 40, 5)).sum()
+    with torch.no_grad():
+        own[1].weight.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        output.backward()
+
+
 def test_onednn_is_as_exact_as_pytorchs_product(onednn: None) -> None:
     x, weight = 4 * normals(1, 256, 512), normals(1, 512, 512, seed=1) / 4
     exact = (x.double() @ weight.double()).float()
@@ -104,7 +135,6 @@ def test_onednn_is_as_exact_as_pytorchs_product(onednn: None) -> None:
         assert (dense(x, weight) - exact).abs().max() < 1e-4 * exact.abs().max()
 
 
-@needs_onednn
 def test_low_precision_products_keep_three_digits(onednn: None) -> None:
     own, x = stacked((1,), [64, 64, 64, 8], dtype=torch.bfloat16), normals(1, 64, 64, seed=3)
     with torch.no_grad():
@@ -114,27 +144,27 @@ def test_low_precision_products_keep_three_digits(onednn: None) -> None:
 
 
 def test_small_products_do_not_go_to_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layers, "onednn_is_faster", lambda recording: True)
-    assert not layers.prefers_onednn(normals(1, 256, 128), normals(1, 128, 128))
-    assert not layers.prefers_onednn(normals(1, 8, 2048), normals(1, 2048, 2048))
-    assert layers.prefers_onednn(normals(1, 256, 512), normals(1, 512, 512))
+    monkeypatch.setattr(products, "onednn_is_faster", lambda of_weights=False: True)
+    assert not products.prefers_onednn(normals(1, 256, 128), normals(1, 128, 128))
+    assert not products.prefers_onednn(normals(1, 8, 2048), normals(1, 2048, 2048))
+    assert products.prefers_onednn(normals(1, 256, 512), normals(1, 512, 512))
 
 
-@needs_onednn
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
 @pytest.mark.parametrize(
-    ("vendor", "family", "without", "recording"),
+    ("vendor", "family", "of_rows", "of_weights"),
     [("AuthenticAMD", 25, True, False), ("AuthenticAMD", 26, True, True), ("GenuineIntel", 6, False, False)],
 )
 def test_the_processor_decides(
-    vendor: str, family: int, without: bool, recording: bool, monkeypatch: pytest.MonkeyPatch
+    vendor: str, family: int, of_rows: bool, of_weights: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layers, "processor", lambda: (vendor, family))
-    assert (layers.onednn_is_faster(recording=False), layers.onednn_is_faster(recording=True)) == (without, recording)
+    monkeypatch.setattr(products, "processor", lambda: (vendor, family))
+    assert (products.onednn_is_faster(), products.onednn_is_faster(of_weights=True)) == (of_rows, of_weights)
 
 
 def test_odd_sizes_are_padded_without_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     x, weight = normals(2, 6, 25), normals(2, 25, 63, seed=1)
-    torch.testing.assert_close(layers._zero_padded_matmul(x, weight), x @ weight, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(products._zero_padded_matmul(x, weight), x @ weight, rtol=1e-5, atol=1e-5)
 
 
 # -- vector-Jacobian products -----------------------------------------------------------------------------------------
@@ -148,10 +178,7 @@ def test_pull_back_is_the_transposed_jacobian_at_its_point(
     replicas: int, activation: object, norm: bool, way: str, request: pytest.FixtureRequest
 ) -> None:
     request.getfixturevalue(way)
-    own = [
-        layer if layer.activation is None else layer._replace(activation=activation)
-        for layer in stacked((replicas,), [5, 16, 12, 3], norm)
-    ]
+    own = with_activation(stacked((replicas,), [5, 16, 12, 3], norm), activation)
     first, cotangent = normals(replicas, 4, 40, 16, seed=5), normals(replicas, 40, 3, seed=6)
     with torch.no_grad():
         there = Linearisation(own, first)

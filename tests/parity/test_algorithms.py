@@ -80,6 +80,10 @@ def test_updates_equal_the_reference(fixture: Fixture) -> None:
     check_updates(fixture, fixture.model())
 
 
+def test_updates_by_onednn_equal_the_reference(fixture: Fixture, onednn: None) -> None:
+    check_updates(fixture, fixture.model())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("id", agents.algorithm_ids())
 def test_compiled_updates_equal_the_reference(id: str) -> None:
