@@ -13,7 +13,7 @@ import time
 import traceback
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from gymnasium.vector.utils import CloudpickleWrapper
 
@@ -61,17 +61,6 @@ def close_at_exit(owner: Closable) -> Callable[[], None]:
 
     atexit.register(close)
     return functools.partial(atexit.unregister, close)
-
-
-class Answering(Protocol):
-    """What answers sooner or later."""
-
-    def has_answered(self) -> bool:
-        """Return whether the answer is there."""
-        ...
-
-
-Asked = TypeVar("Asked", bound=Answering)
 
 
 class ServingProcess:
@@ -172,18 +161,22 @@ class ServingProcess:
         )
 
 
-def wait_for_answers(asked: Sequence[Asked], patience: float) -> list[Asked]:
+def wait_for_answers(asked: Sequence[ServingProcess], patience: float) -> list[ServingProcess]:
     """Return those that have answered, or that are gone, soon after the first.
 
-    :param asked: whom to wait for, at least one; those without an answer are processes.
+    :param asked: whom to wait for, at least one.
     :param patience: how long to wait for the rest after the first, in seconds.
     :return: one of them or more.
     """
-    if not any(one.has_answered() for one in asked):
-        multiprocessing.connection.wait(asked)  # type: ignore[arg-type]
+
+    def still_out(late: Sequence[ServingProcess], seconds: float | None) -> list[ServingProcess]:
+        there = multiprocessing.connection.wait(late, seconds)  # type: ignore[arg-type]
+        return [one for one in late if one not in there]
+
+    late = still_out(asked, None)
     end = time.monotonic() + patience
-    while (late := [one for one in asked if not one.has_answered()]) and (left := end - time.monotonic()) > 0:
-        multiprocessing.connection.wait(late, left)  # type: ignore[arg-type]
+    while late and (left := end - time.monotonic()) > 0:
+        late = still_out(late, left)
     return [one for one in asked if one not in late]
 
 

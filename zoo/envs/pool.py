@@ -169,21 +169,30 @@ class EnvPool:
         :return: what happened there.
         :raises zoo.processes.WorkerError: if an environment raised or a process died.
         """
-        asked = {self._workers[worker]: worker for worker, owed in enumerate(self._owed) if owed}
+        asked = [worker for worker, owed in enumerate(self._owed) if owed]
         if not asked:
             return None
         total = Progress([], np.empty(0), {})
         observations: list[np.ndarray] = []
-        for process in wait_for_answers(list(asked), patience):
-            worker, n_workers = asked[process], len(self._workers)
-            while self._owed[worker] and process.has_answered():
-                part: Progress = process.receive()
+        for worker in self._answering(asked, patience):
+            n_workers, answered = len(self._workers), True
+            while answered:
+                part: Progress = self._workers[worker].receive()
                 self._owed[worker] -= 1
                 total.running += [number * n_workers + worker for number in part.running]
                 total.endings |= {number * n_workers + worker: ending for number, ending in part.endings.items()}
                 observations += list(part.observations)
+                answered = self._owed[worker] > 0 and self._workers[worker].has_answered()
         total.observations = np.array(observations)
         return total
+
+    def _answering(self, asked: Sequence[int], patience: float) -> list[int]:
+        """Return which workers have answered, soon after the first; one in this process has done so already."""
+        processes = [worker for worker in self._workers if isinstance(worker, ServingProcess)]
+        if not processes:
+            return list(asked)
+        there = wait_for_answers([processes[worker] for worker in asked], patience)
+        return [worker for worker in asked if processes[worker] in there]
 
     def close(self) -> None:
         """End the processes; harmless when repeated."""
