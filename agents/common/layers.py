@@ -68,11 +68,13 @@ class Layer(NamedTuple):
         :param x: (*stack, ..., in); stack axes of size 1 broadcast.
         :return: (*stack, ..., out).
         """
+        # hidden activations stay in the factors' precision, which the next product would round them to anyway; on CUDA
+        # the compiler fuses the conversions with what lies between two products
+        keep = self.activation is not None and x.device.type == "cpu" and not torch.compiler.is_compiling()
         fused = self.activation is gelu and not torch.is_grad_enabled() and is_single(self.weight)
         if fused and prefers_onednn(x, self.weight):
-            # in the factors' precision, which the next product would round it to anyway
             return self.normalise(by_onednn(x, self.weight, self.bias, self.dtype, activated=True))
-        return self.finish(dense(x, self.weight, self.bias, self.dtype))
+        return self.finish(dense(x, self.weight, self.bias, self.dtype, keep))
 
     def finish(self, product: Tensor) -> Tensor:
         """Return the output from the product, bias included.
@@ -92,7 +94,7 @@ class Layer(NamedTuple):
             return x
         if is_single(self.weight):
             return F.layer_norm(x, x.shape[-1:], self.norm_scale.flatten(), self.norm_bias.flatten(), LAYER_NORM_EPS)
-        scale, bias = over_rows(self.norm_scale, x), over_rows(self.norm_bias, x)
+        scale, bias = (over_rows(parameter.to(x.dtype), x) for parameter in (self.norm_scale, self.norm_bias))
         return torch.addcmul(bias, F.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPS), scale)
 
     def trace(self, product: Tensor) -> tuple[Tensor, Trace]:
@@ -297,12 +299,12 @@ def gelu(x: Tensor) -> Tensor:
     r"""Return the tanh approximation of GELU, elementwise (the default of ``jax.nn.gelu``).
 
     On a CPU it is :math:`x\,\sigma(2\sqrt{2/\pi}\,(x + 0.044715x^3))`, which is the same function: PyTorch's sigmoid
-    takes half the time of the tanh inside its GELU.
+    takes half the time of the tanh inside its GELU. In bfloat16 its intermediate results would be too coarse.
 
     :param x: any shape.
     :return: same shape.
     """
-    if x.device.type != "cpu" or torch.compiler.is_compiling():
+    if x.device.type != "cpu" or x.dtype == torch.bfloat16 or torch.compiler.is_compiling():
         return F.gelu(x, approximate="tanh")
     if torch.is_grad_enabled() and x.requires_grad:
         activated: Tensor = _RecordedGelu.apply(x)  # type: ignore[no-untyped-call]

@@ -18,25 +18,31 @@ ONEDNN_ROWS = 32  # fewer rows gain nothing
 ONEDNN_WORK = 1 << 24  # multiplications; smaller products gain less than the call costs
 
 
-def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dtype | None = None) -> Tensor:
+def dense(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dtype | None = None, keep: bool = False
+) -> Tensor:
     """Multiply rows by stacked matrices.
 
     :param x: (*stack, ..., in); stack axes of size 1 broadcast.
     :param weight: (*stack, in, out).
     :param bias: (*stack, out), or None.
     :param dtype: lower precision for the factors, e.g. bfloat16; None keeps theirs.
-    :return: (*stack, ..., out), in full precision.
+    :param keep: whether the result stays in that precision.
+    :return: (*stack, ..., out), otherwise in full precision.
     """
     lead = weight.ndim - 2
     if dtype is None and x.dtype != weight.dtype:
         x = x.to(weight.dtype)
     if x.ndim > weight.ndim:  # several row axes: fold them into one
-        return dense(x.flatten(lead, -2), weight, bias, dtype).unflatten(lead, x.shape[lead:-1])
+        return dense(x.flatten(lead, -2), weight, bias, dtype, keep).unflatten(lead, x.shape[lead:-1])
     if is_single(weight) and not torch.is_grad_enabled() and prefers_onednn(x, weight):
-        return by_onednn(x, weight, bias, dtype).float()
+        product = by_onednn(x, weight, bias, dtype)
+        return product if keep else product.float()
     if dtype is not None:
-        product = _padded_matmul(x.to(dtype), weight.to(dtype)).float()
-        return product if bias is None else product + bias.unsqueeze(-2)
+        product = _padded_matmul(x.to(dtype), weight.to(dtype))
+        if not keep:
+            product = product.float()
+        return product if bias is None else product + bias.to(product.dtype).unsqueeze(-2)
     if lead == 1 and is_single(weight):  # one network: skip the batched form
         if x.device.type == "cpu":
             return F.linear(x[0], weight[0].t(), None if bias is None else bias[0]).unsqueeze(0)

@@ -111,6 +111,14 @@ def test_every_update_reports_finite_losses(id: str) -> None:
         assert value.isfinite().all(), name
 
 
+def test_low_precision_changes_the_gradient_little(id: str) -> None:
+    norms = []
+    for precision in ("fp32", "bf16"):
+        model = tiny_model(id, precision=precision)
+        norms.append(model.update(toy_batch(model), toy_noise(model))["grad_norm"].item())
+    assert 0 < abs(norms[1] / norms[0] - 1) < 0.05
+
+
 def test_one_dimensional_actions_work(id: str) -> None:
     model = trained(id, SpacesEnv(4, 1), horizon_length=1)
     assert model.policy.chunk_size == 1

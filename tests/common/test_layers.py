@@ -135,12 +135,28 @@ def test_onednn_is_as_exact_as_pytorchs_product(onednn: None) -> None:
         assert (dense(x, weight) - exact).abs().max() < 1e-4 * exact.abs().max()
 
 
-def test_low_precision_products_keep_three_digits(onednn: None) -> None:
-    own, x = stacked((1,), [64, 64, 64, 8], dtype=torch.bfloat16), normals(1, 64, 64, seed=3)
+@pytest.mark.parametrize("way", ["onednn", "mkl"])
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("stack", [(1,), (2, 3)])
+def test_low_precision_keeps_two_digits(
+    stack: tuple[int, ...], norm: bool, way: str, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue(way)
+    own = stacked(stack, [64, 64, 64, 8], norm, torch.bfloat16)
+    full = [layer._replace(dtype=None) for layer in own]
+    x = normals(stack[0], *[1] * (len(stack) - 1), 64, 64, seed=3).requires_grad_()
+    wanted = [x, *(p for layer in own for p in layer.parameters() if p is not None)]
+    output, exact = evaluate(own, x), evaluate(full, x)
     with torch.no_grad():
-        recorded = by_hand(own, x[0], (0,))
-        error = (evaluate(own, x)[0] - recorded).abs().max() / recorded.abs().max()
-    assert 0 < error < 0.02
+        unrecorded = evaluate(own, x)
+    found = torch.autograd.grad(output.square().sum(), wanted)
+    for got, right in zip(
+        (output, unrecorded, *found),
+        (exact, exact, *torch.autograd.grad(exact.square().sum(), wanted)),
+        strict=True,
+    ):
+        assert got.dtype == torch.float32
+        assert 0 < (got - right).norm() / right.norm() < 0.02
 
 
 def test_small_products_do_not_go_to_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
