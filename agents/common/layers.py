@@ -299,12 +299,12 @@ def gelu(x: Tensor) -> Tensor:
     r"""Return the tanh approximation of GELU, elementwise (the default of ``jax.nn.gelu``).
 
     On a CPU it is :math:`x\,\sigma(2\sqrt{2/\pi}\,(x + 0.044715x^3))`, which is the same function: PyTorch's sigmoid
-    takes half the time of the tanh inside its GELU. In bfloat16 its intermediate results would be too coarse.
+    takes half the time of the tanh inside its GELU.
 
     :param x: any shape.
     :return: same shape.
     """
-    if x.device.type != "cpu" or x.dtype == torch.bfloat16 or torch.compiler.is_compiling():
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
         return F.gelu(x, approximate="tanh")
     if torch.is_grad_enabled() and x.requires_grad:
         activated: Tensor = _RecordedGelu.apply(x)  # type: ignore[no-untyped-call]
@@ -313,8 +313,9 @@ def gelu(x: Tensor) -> Tensor:
 
 
 def _gelu_by_sigmoid(x: Tensor) -> Tensor:
-    slope = torch.addcmul(x.new_full((), GELU_SLOPE), x, x, value=0.044715 * GELU_SLOPE)
-    return slope.mul_(x).sigmoid_().mul_(x)
+    full = x.float() if x.dtype == torch.bfloat16 else x  # whose intermediate results would be too coarse
+    slope = torch.addcmul(full.new_full((), GELU_SLOPE), full, full, value=0.044715 * GELU_SLOPE)
+    return slope.mul_(full).sigmoid_().mul_(full).to(x.dtype)
 
 
 class _RecordedGelu(torch.autograd.Function):
