@@ -113,12 +113,15 @@ class Layer(NamedTuple):
             output = torch.addcmul(over_rows(self.norm_bias, output), output, over_rows(self.norm_scale, output))
         return output, Trace(product, activated, mean, rstd)
 
-    def pull_back(self, trace: Trace, cotangent: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def pull_back(
+        self, trace: Trace, cotangent: Tensor, trained: bool = False
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Return a cotangent of the output as one of the product, and the gradients of the LayerNorm's parameters.
 
         :param trace: of the rows in question.
         :param cotangent: (*stack, ..., out).
-        :return: cotangent, same shape; gradients of scale and bias, (out,) each, for a single network with LayerNorm.
+        :param trained: whether the parameters' gradients are asked for; for a single network.
+        :return: cotangent, same shape; gradients of scale and bias, (out,) each, or None.
         """
         of_scale = of_bias = None
         if trace.activated is not None and self.norm_scale is not None and self.norm_bias is not None:
@@ -133,7 +136,7 @@ class Layer(NamedTuple):
                 trace.rstd,
                 self.norm_scale.flatten() if single else None,
                 self.norm_bias.flatten() if single else None,
-                [True, single, single],
+                [True, trained, trained],
             )
         if self.activation is not None:
             cotangent = _activation_backward(self.activation, trace.product, cotangent)
@@ -233,8 +236,9 @@ class _RecordedLayers(torch.autograd.Function):
             cotangent = gradient[member : member + 1].contiguous()
             for i in reversed(range(len(own))):
                 x, trace = evaluation[i]
-                cotangent, *of_norm = own[i].pull_back(trace, cotangent)
                 weight, bias, *norm = (p if p is None else p[member] for p in found[4 * i : 4 * i + 4])
+                trained = any(parameter is not None for parameter in norm)
+                cotangent, *of_norm = own[i].pull_back(trace, cotangent, trained)
                 if weight is not None:
                     weight_gradient(x[0], cotangent[0], out=weight)
                 if bias is not None:
