@@ -6,6 +6,7 @@ update is one launch; the losses are compiled where the number of updates repays
 
 from __future__ import annotations
 
+import textwrap
 import types
 import warnings
 from collections.abc import Callable, Hashable, Iterator
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from agents.common.base import FlowQLearning, Info
 
 RECORDINGS = 4  # kept at most: each holds an update's memory
+REASON_LINES, REASON_CHARACTERS = 2, 500  # of an error that updates go on after
 REPAYING_STEPS = 5_000  # updates from which compiling, which takes about a minute, repays itself on CUDA
 
 
@@ -226,7 +228,8 @@ class Update:
 
     def _give_up(self, what: str, why: str) -> None:
         """Go on without compiling or capturing, and say so once."""
-        reason = f"not {what}: {why.strip().splitlines()[0] if why.strip() else 'no reason given'}"
+        said = " ".join(why.split("\n")[:REASON_LINES])  # the compiler's second line often is the first that explains
+        reason = f"not {what}: {textwrap.shorten(said, REASON_CHARACTERS, placeholder='...') or 'no reason given'}"
         warnings.warn(f"updates are {reason}; they go on without", stacklevel=2)
         self.mode = Mode(self.mode.compiled and what != "compiled", self.mode.captured and what != "captured", reason)
         self._losses = None

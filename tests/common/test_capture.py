@@ -172,14 +172,14 @@ def test_a_step_that_cannot_be_recorded_is_taken_plainly_and_the_reason_is_said(
     captured: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*arguments: Any) -> None:
-        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+        raise RuntimeError("operation not permitted when stream is capturing\n  Why: a copy\nmore")
 
     model, plain = captured(), made_plain()
     monkeypatch.setattr(capture, "record", fail)
     for each in (model, plain):
         for _ in range(capture.WARM_UP):
             each.sample_and_update(16)
-    assert_falls_back(model, plain, "updates are not captured: operation not permitted when stream is capturing;")
+    assert_falls_back(model, plain, "not captured: operation not permitted when stream is capturing Why: a copy; they")
     assert not model._update.mode.captured
 
 
