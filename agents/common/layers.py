@@ -172,12 +172,10 @@ def evaluate(layers: Sequence[Layer], x: Tensor, begun: bool = False) -> Tensor:
     :return: (*stack, ..., out).
     """
     if any(prefers_onednn(x, layer.weight) for layer in layers):
-        stack = layers[0].weight.shape[:-2]
-        rows = x.expand(*stack, *x.shape[len(stack) :]).flatten(0, len(stack) - 1)
         if not torch.is_grad_enabled() and not is_single(layers[0].weight):
-            return _evaluate_members(layers, rows, begun).unflatten(0, stack)
+            return _by_member(_evaluate_members, layers, x, begun)
         if torch.is_grad_enabled() and layers[0].dtype is None:  # recorded bfloat16 gains nothing
-            return _evaluate_recording(layers, rows, begun).unflatten(0, stack)
+            return _by_member(_evaluate_recording, layers, x, begun)
     if begun:
         x, layers = layers[0].finish(x), layers[1:]
     for layer in layers:
@@ -188,6 +186,15 @@ def evaluate(layers: Sequence[Layer], x: Tensor, begun: bool = False) -> Tensor:
 def _members(layers: Sequence[Layer]) -> list[Sequence[Layer]]:
     """Return the layers of every member of the stack."""
     return list(zip(*(layer.members() for layer in layers), strict=True))
+
+
+def _by_member(
+    evaluation: Callable[[Sequence[Layer], Tensor, bool], Tensor], layers: Sequence[Layer], x: Tensor, begun: bool
+) -> Tensor:
+    """Give every member of the stack rows of its own, and return the outputs as a stack again."""
+    stack = layers[0].weight.shape[:-2]
+    rows = x.expand(*stack, *x.shape[len(stack) :]).flatten(0, len(stack) - 1)
+    return evaluation(layers, rows, begun).unflatten(0, stack)
 
 
 def _evaluate_members(layers: Sequence[Layer], rows: Tensor, begun: bool) -> Tensor:

@@ -295,13 +295,10 @@ class VelocityAt:
 
     def _product(self, x: Tensor, t: Time | None) -> Tensor:
         """Return the first layer's product with its bias."""
-        steps = x.ndim == 4
-        first = dense(x, self._of_x, None, self._layers[0].dtype) + (
-            self._shared.unsqueeze(1) if steps else self._shared
-        )
-        if t is None:
-            return first
-        return first + t * (self._of_time[0].unsqueeze(1) if steps else self._of_time[0])
+        parts = [self._shared, *self._of_time]
+        shared, *of_time = (part.unsqueeze(1) for part in parts) if x.ndim == 4 else parts
+        product = dense(x, self._of_x, None, self._layers[0].dtype) + shared
+        return product if t is None else product + t * of_time[0]
 
 
 class TanhGaussian(ObservingNetwork):
