@@ -143,7 +143,7 @@ class FlowQLearning(OffPolicyAlgorithm):
         coming update is one of them.
     :param precision: ``fp32``; ``tf32`` (CUDA's fast float32 products); ``bf16`` (hidden layers' products in bfloat16).
     :param compile: whether the losses are compiled and, on CUDA, whole updates recorded and replayed; ``auto`` decides
-        by device and number of updates. What fails falls back to plain execution with a warning that says why.
+        by device and number of updates so far. What fails falls back to plain execution with a warning that says why.
     :param n_steps: SB3's name for n-step returns of single actions: the same as ``horizon_length=n_steps`` with
         ``action_chunking=False``; None leaves both as they are.
     :param action_noise: SB3's, added to the executed actions.
@@ -631,7 +631,7 @@ class FlowQLearning(OffPolicyAlgorithm):
         :param kwargs: as there.
         """
         super().set_parameters(*args, **kwargs)
-        self._update.prepare(float("inf"))  # a recorded update writes to the optimiser's old state
+        self._update.prepare()  # a recorded update writes to the optimiser's old state
 
     @classmethod
     def _wrap_env(cls, env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -795,7 +795,7 @@ class FlowQLearning(OffPolicyAlgorithm):
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
         """Prepare a phase; where it begins with a reset, the stored trajectories end and no chunk goes on."""
-        self._update.prepare(total_timesteps)
+        self._update.prepare()
         if self.verbose >= 1 and self.replay_buffer is not None and self._told != self.replay_buffer.placement:
             self._told = self.replay_buffer.placement
             print(self._told.text)

@@ -1,7 +1,7 @@
 """One update in one piece: gradient, joint clip, target networks, optimiser. Nothing algorithmic is here.
 
-On CUDA the whole of it, drawing a batch and its noise included, is recorded into a graph and replayed, so that an
-update is one launch; the losses are compiled where the number of updates repays that.
+The losses are compiled as soon as the number of updates repays that. On CUDA the whole of it, drawing a batch and its
+noise included, is recorded into a graph and replayed, so that an update is one launch.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import types
 import warnings
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,13 +20,14 @@ from torch import Tensor
 from agents.common.batch import Batch
 from agents.common.capture import CapturedStep, CaptureError
 from agents.common.noise import Noise
+from agents.common.products import onednn_is_faster
 
 if TYPE_CHECKING:
     from agents.common.base import FlowQLearning, Info
 
 RECORDINGS = 4  # kept at most: each holds an update's memory
 REASON_LINES, REASON_CHARACTERS = 2, 500  # of an error that updates go on after
-REPAYING_STEPS = 5_000  # updates from which compiling, which takes about a minute, repays itself on CUDA
+REPAYING_UPDATES = 5_000  # of a model, after which it is compiled, for about a minute: training is long then
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,15 @@ class Mode:
         return f"{' and '.join(words) or 'eager'} ({self.reason})"
 
 
-def choose_mode(wish: str, device: torch.device, steps: float) -> Mode:
+def choose_mode(wish: str, device: torch.device, updates: int) -> Mode:
     """Decide how updates are run; by a rule, not by measuring, so that equal runs on one machine are run alike.
+
+    A model's first updates are not compiled, and how many of them there are does not depend on how training is split
+    into phases and runs: short training needs no compiler, and long training that is resumed gives the same bits.
 
     :param wish: the setting ``compile``: ``auto``, ``on`` or ``off``.
     :param device: where the networks are.
-    :param steps: updates of the phase.
+    :param updates: number of updates that the model has taken.
     :return: the mode.
     """
     cuda = device.type == "cuda"
@@ -61,11 +65,13 @@ def choose_mode(wish: str, device: torch.device, steps: float) -> Mode:
         return Mode(False, False, "`compile` is off")
     if wish == "on":
         return Mode(True, cuda, "`compile` is on")
-    if not cuda:
-        return Mode(False, False, f"compiling does not repay itself on a {device.type.upper()}")
-    if steps < REPAYING_STEPS:
-        return Mode(False, True, f"compiling repays itself from {REPAYING_STEPS:,} updates on")
-    return Mode(True, True, "CUDA")
+    if not cuda and device.type != "cpu":
+        return Mode(False, False, f"nothing is known about compiling on a {device.type.upper()}")
+    if not cuda and onednn_is_faster():
+        return Mode(False, False, "this processor's fastest products are out of the compiler's reach")
+    if updates < REPAYING_UPDATES:
+        return Mode(False, cuda, f"compiling repays itself from {REPAYING_UPDATES:,} updates on")
+    return Mode(True, cuda, f"more than {REPAYING_UPDATES:,} updates")
 
 
 class Update:
@@ -81,7 +87,7 @@ class Update:
         self.skipped: frozenset[str] | None = None
         self.select(algorithm.skipped_networks())
         self._learning_rate = torch.tensor(0.0, device=algorithm.device)
-        self.prepare(float("inf"))
+        self.prepare()
 
     # -- one gradient step --------------------------------------------------------------------------------------------
 
@@ -113,6 +119,7 @@ class Update:
         :param noise: all draws of the update.
         :return: losses and diagnostics, each (S,).
         """
+        self._compile_in_time()
         if not self.algorithm.policy.training:  # acting switches dropout and batch statistics off
             self.algorithm.policy.set_training_mode(True)
         self.select(self.algorithm.skipped_networks())
@@ -143,17 +150,29 @@ class Update:
 
     # -- how steps are run --------------------------------------------------------------------------------------------
 
-    def prepare(self, steps: float) -> None:
-        """Decide how the coming updates are run; what was compiled or recorded before is dropped.
-
-        :param steps: how many there will be.
-        """
-        self.mode = choose_mode(self.algorithm.compile, self.algorithm.device, steps)
-        self._captured: dict[Hashable, CapturedStep] = {}
-        self._losses: Callable[[Batch, Noise], tuple[Tensor, Info]] | None = None
+    def prepare(self) -> None:
+        """Decide how the coming updates are run; what was compiled or recorded before is dropped."""
+        self._choose_mode()
         if self.mode.captured and not all(group.get("fused") for group in self.optimizer.param_groups):
             name = type(self.optimizer).__name__
             self._give_up("captured", f"{name} is no fused Adam; its step may need the host")
+
+    def _choose_mode(self) -> None:
+        algorithm = self.algorithm
+        self.mode = choose_mode(algorithm.compile, algorithm.device, algorithm._n_updates)
+        self._may_compile_later = algorithm.compile == "auto" and algorithm._n_updates < REPAYING_UPDATES
+        self._captured: dict[Hashable, CapturedStep] = {}
+        self._losses: Callable[[Batch, Noise], tuple[Tensor, Info]] | None = None
+
+    def _compile_in_time(self) -> None:
+        """Let the coming updates be compiled if there have been enough of them."""
+        if not self._may_compile_later or self.algorithm._n_updates < REPAYING_UPDATES:
+            return
+        captured = self.mode.captured
+        self._choose_mode()
+        self.mode = replace(self.mode, captured=captured)  # what failed before is not tried again
+        if self.mode.compiled and self.algorithm.verbose >= 1:
+            print("The coming updates are compiled, which takes about a minute.", flush=True)
 
     def from_buffer(self, batch_size: int) -> Info:
         """Draw a batch and noise, and take one gradient step.
@@ -161,6 +180,7 @@ class Update:
         :param batch_size: B.
         :return: losses and diagnostics, each (S,); a replayed step writes into the same tensors every time.
         """
+        self._compile_in_time()
         algorithm = self.algorithm
         if not self.mode.captured:
             return self(algorithm.draw_batch(batch_size), algorithm.draw_noise(batch_size))

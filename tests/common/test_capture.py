@@ -6,7 +6,9 @@ branches and tensors made outside are those of the recording.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -111,7 +113,7 @@ def made_plain(id: str = "qam", **settings: Any) -> FlowQLearning:
     """Return a model that is not captured, although the fixture captures all."""
     model = made(id, **settings)
     model._update.mode = Mode(False, False, "test")
-    model._update.prepare = lambda steps: None  # type: ignore[method-assign]
+    model._update.prepare = lambda: None  # type: ignore[method-assign]
     return model
 
 
@@ -207,22 +209,116 @@ def test_only_a_fused_adam_is_recorded(captured: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "device", "steps", "compiled", "captured"),
+    ("wish", "device", "updates", "compiled", "captured"),
     [
-        ("auto", CPU, 1e6, False, False),
-        ("auto", CUDA, 1e6, True, True),
-        ("auto", CUDA, 100, False, True),
-        ("on", CPU, 1, True, False),
-        ("on", CUDA, 1, True, True),
-        ("off", CUDA, 1e6, False, False),
+        ("auto", CPU, 4_999, False, False),
+        ("auto", CPU, 5_000, True, False),
+        ("auto", CUDA, 4_999, False, True),
+        ("auto", CUDA, 5_000, True, True),
+        ("auto", torch.device("mps"), 5_000, False, False),
+        ("on", CPU, 0, True, False),
+        ("on", CUDA, 0, True, True),
+        ("off", CUDA, 5_000, False, False),
     ],
 )
+@pytest.mark.parametrize("onednn_is_faster", [False, True])
 def test_device_and_number_of_updates_decide(
-    wish: str, device: torch.device, steps: float, compiled: bool, captured: bool
+    wish: str,
+    device: torch.device,
+    updates: int,
+    compiled: bool,
+    captured: bool,
+    onednn_is_faster: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    mode = choose_mode(wish, device, steps)
+    monkeypatch.setattr(update, "onednn_is_faster", lambda: onednn_is_faster)
+    mode = choose_mode(wish, device, updates)
+    if wish == "auto" and device == CPU and onednn_is_faster:
+        compiled = False
     assert (mode.compiled, mode.captured) == (compiled, captured)
     assert mode.reason
+
+
+@pytest.fixture
+def compiled_from_the_fourth(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Let a model be compiled after three updates; return where it is noted what was compiled and called."""
+    calls = []
+
+    def compile_(function: Callable[..., Any], **settings: Any) -> Callable[..., Any]:
+        calls.append("compiled")
+
+        def call(*arguments: Any) -> Any:
+            calls.append("called")
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(update, "REPAYING_UPDATES", 3)
+    monkeypatch.setattr(update, "onednn_is_faster", lambda: False)
+    monkeypatch.setattr(torch, "compile", compile_)
+    return calls
+
+
+@pytest.mark.parametrize("way", ["learn", "update"])
+def test_a_model_is_compiled_when_it_has_taken_enough_updates(
+    way: str, compiled_from_the_fourth: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, plain = made(compile="auto", verbose=1), made()
+    for each in (model, plain):
+        if way == "learn":
+            each.learn_offline(2)
+            each.learn_offline(3)
+        else:
+            for _ in range(5):
+                each.update(toy_batch(each), toy_noise(each))
+    assert compiled_from_the_fourth == ["compiled", "called", "called"]
+    assert model._update.mode.compiled
+    assert capsys.readouterr().out.count("updates are compiled") == 1
+    assert_same(model, plain)
+
+
+def test_a_loaded_model_is_compiled_where_the_saved_one_was(
+    compiled_from_the_fourth: list[str], tmp_path: Path
+) -> None:
+    model = made(compile="auto")
+    model.learn_offline(2)
+    for compiled in (False, True):
+        model.save(tmp_path / "model")
+        model = type(model).load(tmp_path / "model", model.get_env())
+        assert model._update.mode.compiled == compiled
+        model.load_dataset(toy_dataset())
+        model.learn_offline(2)
+    assert compiled_from_the_fourth == ["compiled", "called", "compiled", "called", "called"]
+
+
+def test_what_was_recorded_before_compiling_is_recorded_again(
+    captured: Any, compiled_from_the_fourth: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(update, "REPAYING_UPDATES", 7)
+    monkeypatch.setattr(update, "choose_mode", lambda wish, device, updates: Mode(updates >= 7, True, "test"))
+    model, plain = captured(compile="auto"), made_plain()
+    for step in range(14):
+        model.sample_and_update(16)
+        plain.sample_and_update(16)
+        assert ("compiled" in compiled_from_the_fourth) == (step >= 7)
+    calls = compiled_from_the_fourth.count("called")
+    assert calls <= capture.WARM_UP + 1  # the others were replayed
+    assert model._update.mode == Mode(True, True, "test")
+    assert_same(model, plain)
+
+
+def test_what_cannot_be_recorded_is_not_tried_again_when_it_is_compiled(
+    captured: Any, compiled_from_the_fourth: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(update, "choose_mode", lambda wish, device, updates: Mode(updates >= 3, True, "test"))
+    with pytest.warns(UserWarning, match="SGD is no fused Adam"):
+        model = captured(compile="auto", policy_kwargs={"optimizer_class": torch.optim.SGD})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(5):
+            model.sample_and_update(16)
+    assert model._update.mode == Mode(True, False, "test")
+    assert compiled_from_the_fourth == ["compiled", "called", "called"]
 
 
 def test_a_failing_compiler_is_named_and_the_updates_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,7 +378,7 @@ def test_every_model_of_a_process_is_compiled(compile_with: Callable[[Any], None
         model.sample_and_update(16)
         assert model._update.mode.compiled
         assert len(graphs) == count
-    model._update.prepare(100)  # another phase of the same model
+    model._update.prepare()  # another phase of the same model
     model.sample_and_update(16)
     assert len(graphs) == 10
 
