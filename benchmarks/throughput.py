@@ -83,10 +83,14 @@ def measure_once(args: argparse.Namespace) -> dict[str, Any]:
     """
     import torch
 
+    from agents.common.update import REPAYING_UPDATES
+
     begin = time.perf_counter()
     model = make_model(args)
     model.sample_and_update(args.batch)
     first = time.perf_counter() - begin
+    model._n_updates = REPAYING_UPDATES  # `--compile auto` does what it does in long training
+    model.sample_and_update(args.batch)
     flop = count_flop(model, args.batch)
     rounds = time_rounds(model, args.batch, args.precision, args.seconds)
     fractions = [updates * flop / rate for updates, rate in rounds]
@@ -181,15 +185,33 @@ def count_flop(model: FlowQLearning, batch: int) -> int:
     from the networks' sizes.
     """
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils.flop_counter import flop_registry
 
-    def linear(x: Sequence[int], weight: Sequence[int], *others: Any, out_shape: Any = None, **named: Any) -> int:
-        return 2 * x[0] * weight[0] * weight[1]
+    def linear(x: torch.Tensor, weight: torch.Tensor, *others: Any, **named: Any) -> int:
+        return 2 * x.shape[0] * weight.numel()
 
-    known = {torch.ops.mkldnn._linear_pointwise: linear} if hasattr(torch.ops.mkldnn, "_linear_pointwise") else {}
-    with FlopCounterMode(display=False, custom_mapping=known) as counter:
+    formulas = dict(flop_registry)
+    if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        formulas[torch.ops.mkldnn._linear_pointwise] = linear
+
+    class Counter(TorchDispatchMode):  # PyTorch's own also hooks modules, which gradients inside of losses do not bear
+        total = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs, formula = kwargs or {}, formulas.get(func.overloadpacket)
+            if formula is None:
+                with self:
+                    parts = func.decompose(*args, **kwargs)
+                return func(*args, **kwargs) if parts is NotImplemented else parts
+            result = func(*args, **kwargs)
+            self.total += formula(*args, **kwargs, out_val=result)
+            return result
+
+    # the counter sees what PyTorch runs itself, not what it compiled
+    with torch.compiler.set_stance("force_eager"), Counter() as counter:
         model.update(model.draw_batch(batch), model.draw_noise(batch))
-    return int(counter.get_total_flops())
+    return counter.total
 
 
 def time_rounds(model: FlowQLearning, batch: int, precision: str, seconds: float) -> list[tuple[float, float]]:

@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from agents.common import products
+from agents import registry
+from agents.common import products, update
 from benchmarks import throughput
+from tests.common.toys import tiny_model, toy_dataset
 
 SIZES = ["--observations", "4", "--actions", "2", "--batch", "64", "--seconds", "0.1", "--device", "cpu"]
+SIZES += ["--compile", "off"]
 TINY = ["-params", "net_arch=[32,32]", "horizon_length=3", "flow_steps=2", "ensemble_size=2"]
 
 
@@ -37,6 +40,26 @@ def test_operations_are_those_of_the_networks_sizes(
     # cloning: one forward pass, the weights' gradients, and those of the inputs of all layers but the first
     first, others = (4 + 6) * 32, 32 * 32 + 32 * 6
     assert result["flop_per_update"] == 2 * 64 * (2 * first + 3 * others)
+
+
+@pytest.mark.parametrize("id", registry.algorithm_ids())
+def test_operations_of_every_algorithm_are_counted(id: str) -> None:
+    model = tiny_model(id)
+    model.load_dataset(toy_dataset())
+    once, twice = (throughput.count_flop(model, rows) for rows in (64, 128))
+    assert 1.9 * once < twice <= 2 * once  # what is done once a batch, as for the times of diffusion steps, is little
+
+
+def test_operations_of_compiled_updates_are_counted_without_the_compiler(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function, **settings: real(function, backend="eager", **settings))
+    monkeypatch.setattr(update, "onednn_is_faster", lambda: False)
+    results = [run(capsys, "--algo", "bc", "--compile", wish)[1] for wish in ("off", "on", "auto")]
+    torch._dynamo.reset()
+    assert [result["mode"].split()[0] for result in results] == ["eager", "compiled", "compiled"]
+    assert len({result["flop_per_update"] for result in results}) == 1
 
 
 def test_rates_follow_from_each_other(capsys: pytest.CaptureFixture[str]) -> None:
