@@ -138,7 +138,7 @@ class Update:
         info["grad_norm"] = norm = joint_norm(grads, algorithm.policy.num_replicas)
         if algorithm.max_grad_norm is not None:
             factor = (algorithm.max_grad_norm / norm).clamp(max=1.0)
-            grads = list(torch._foreach_mul(grads, [factor.view([-1, *[1] * (g.ndim - 1)][: g.ndim]) for g in grads]))
+            grads = list(torch._foreach_mul(grads, _for_each(grads, factor)))
         with torch.no_grad():
             if self.online:
                 torch._foreach_lerp_(self.target, self.online, algorithm.tau)
@@ -273,6 +273,13 @@ def _with_own_code(method: Callable[..., Any]) -> Callable[..., Any]:
     return types.MethodType(own, method.__self__)  # type: ignore[attr-defined]
 
 
+def _for_each(grads: list[Tensor], factor: Tensor) -> Tensor | list[Tensor]:
+    """Return each replica's factor, (S,), in the shapes of its gradients; of a single one, as what one kernel takes."""
+    if len(factor) == 1:
+        return factor[0]
+    return [factor.view([-1, *[1] * (g.ndim - 1)]) for g in grads]
+
+
 def joint_norm(grads: list[Tensor], replicas: int) -> Tensor:
     """Return the L2 norm of each replica's whole gradient.
 
@@ -280,4 +287,6 @@ def joint_norm(grads: list[Tensor], replicas: int) -> Tensor:
     :param replicas: S.
     :return: (S,).
     """
+    if replicas == 1:
+        return torch.nn.utils.get_total_norm(grads).view(1)
     return torch.stack([torch.linalg.vector_norm(g.reshape(replicas, -1), dim=1) for g in grads]).norm(dim=0)
