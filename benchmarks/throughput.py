@@ -105,7 +105,7 @@ def measure_once(args: argparse.Namespace) -> dict[str, Any]:
         "torch": torch.__version__,
         "precision": args.precision,
         "compile": args.compile,
-        "mode": str(model._update.mode),
+        "mode": str(model.update_mode),
         "seeds": args.seeds,
         "batch_size": args.batch,
         "updates_per_s": speed,

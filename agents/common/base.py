@@ -42,7 +42,7 @@ from agents.common.pretraining import (
 from agents.common.replicas import Diverged, PerReplica, find_divergence, on_host
 from agents.common.shards import Shards
 from agents.common.storage import Placement
-from agents.common.update import Update
+from agents.common.update import Mode, Update
 from agents.common.validation import boolean, integer, number, one_of
 
 UNSAVED = ("_generator", "_host_generator", "_update", "_chunk_state", "_last_info", "_told")
@@ -824,6 +824,11 @@ class FlowQLearning(OffPolicyAlgorithm):
     def critic_target(self) -> CriticEnsemble:
         """SB3's name of the critics' moving average."""
         return self.policy.nets.critic_target
+
+    @property
+    def update_mode(self) -> Mode:
+        """How updates are run at present, and why."""
+        return self._update.mode
 
     def generators(self) -> dict[str, torch.Generator]:
         """Return the generators that training draws from, besides the global ones."""

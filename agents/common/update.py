@@ -70,7 +70,7 @@ def choose_mode(wish: str, device: torch.device, updates: int) -> Mode:
     if not cuda and onednn_is_faster():
         return Mode(False, False, "this processor's fastest products are out of the compiler's reach")
     if updates < REPAYING_UPDATES:
-        return Mode(False, cuda, f"compiling repays itself from {REPAYING_UPDATES:,} updates on")
+        return Mode(False, cuda, f"compiled after {REPAYING_UPDATES:,} updates, which takes about a minute")
     return Mode(True, cuda, f"more than {REPAYING_UPDATES:,} updates")
 
 

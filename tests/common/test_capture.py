@@ -182,7 +182,7 @@ def test_a_step_that_cannot_be_recorded_is_taken_plainly_and_the_reason_is_said(
         for _ in range(capture.WARM_UP):
             each.sample_and_update(16)
     assert_falls_back(model, plain, "not captured: operation not permitted when stream is capturing Why: a copy; they")
-    assert not model._update.mode.captured
+    assert not model.update_mode.captured
 
 
 def test_an_error_of_the_update_itself_is_not_taken_for_one_of_recording(
@@ -196,13 +196,13 @@ def test_an_error_of_the_update_itself_is_not_taken_for_one_of_recording(
     monkeypatch.setattr(model, "draw_noise", fail)
     with pytest.raises(RuntimeError, match="out of memory"):
         model.sample_and_update(16)
-    assert model._update.mode.captured
+    assert model.update_mode.captured
 
 
 def test_only_a_fused_adam_is_recorded(captured: Any) -> None:
     with pytest.warns(UserWarning, match="SGD is no fused Adam"):
         model = captured(policy_kwargs={"optimizer_class": torch.optim.SGD})
-    assert not model._update.mode.captured
+    assert not model.update_mode.captured
 
 
 # -- how it is decided ------------------------------------------------------------------------------------------------
@@ -272,7 +272,7 @@ def test_a_model_is_compiled_when_it_has_taken_enough_updates(
             for _ in range(5):
                 each.update(toy_batch(each), toy_noise(each))
     assert compiled_from_the_fourth == ["compiled", "called", "called"]
-    assert model._update.mode.compiled
+    assert model.update_mode.compiled
     assert capsys.readouterr().out.count("updates are compiled") == 1
     assert_same(model, plain)
 
@@ -285,7 +285,7 @@ def test_a_loaded_model_is_compiled_where_the_saved_one_was(
     for compiled in (False, True):
         model.save(tmp_path / "model")
         model = type(model).load(tmp_path / "model", model.get_env())
-        assert model._update.mode.compiled == compiled
+        assert model.update_mode.compiled == compiled
         model.load_dataset(toy_dataset())
         model.learn_offline(2)
     assert compiled_from_the_fourth == ["compiled", "called", "compiled", "called", "called"]
@@ -303,7 +303,7 @@ def test_what_was_recorded_before_compiling_is_recorded_again(
         assert ("compiled" in compiled_from_the_fourth) == (step >= 7)
     calls = compiled_from_the_fourth.count("called")
     assert calls <= capture.WARM_UP + 1  # the others were replayed
-    assert model._update.mode == Mode(True, True, "test")
+    assert model.update_mode == Mode(True, True, "test")
     assert_same(model, plain)
 
 
@@ -317,7 +317,7 @@ def test_what_cannot_be_recorded_is_not_tried_again_when_it_is_compiled(
         warnings.simplefilter("error")
         for _ in range(5):
             model.sample_and_update(16)
-    assert model._update.mode == Mode(True, False, "test")
+    assert model.update_mode == Mode(True, False, "test")
     assert compiled_from_the_fourth == ["compiled", "called", "called"]
 
 
@@ -331,7 +331,7 @@ def test_a_failing_compiler_is_named_and_the_updates_go_on(monkeypatch: pytest.M
     monkeypatch.setattr(torch, "compile", broken)
     model, plain = made(compile="on"), made()
     assert_falls_back(model, plain, "updates are not compiled: OSError: no C.. compiler found; they go on")
-    assert str(model._update.mode).startswith("eager")
+    assert str(model.update_mode).startswith("eager")
 
 
 @pytest.fixture
@@ -376,7 +376,7 @@ def test_every_model_of_a_process_is_compiled(compile_with: Callable[[Any], None
     for count in range(1, 11):  # eight is where the compiler stops for a piece of code, without a word
         model = made("bc", compile="on")
         model.sample_and_update(16)
-        assert model._update.mode.compiled
+        assert model.update_mode.compiled
         assert len(graphs) == count
     model._update.prepare()  # another phase of the same model
     model.sample_and_update(16)
@@ -394,6 +394,6 @@ def test_on_cuda_recorded_updates_equal_plain_ones(id: str, wish: str) -> None:
     for model in models:
         for _ in range(10):
             model.sample_and_update(16)
-    assert models[0]._update.mode.captured
+    assert models[0].update_mode.captured
     first, second = (state_of(model) for model in models)
     torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-4)

@@ -92,7 +92,7 @@ def test_compiled_updates_equal_the_reference(id: str) -> None:
         pytest.skip(f"`{id}` has no recorded numbers")
     model = load(path).model(compile="on")
     check_updates(load(path), model)
-    assert model._update.mode.compiled  # the compiler did not fail
+    assert model.update_mode.compiled  # the compiler did not fail
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")

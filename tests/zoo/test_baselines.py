@@ -115,7 +115,7 @@ def test_shipped_settings_are_settings_with_a_source(id: str) -> None:
 
 def test_a_run_with_tqc_leaves_the_same_files_as_any_other(data: Path, tmp_path: Path) -> None:
     words = ["--algo", "tqc", "--env", ENV, "--dataset-dir", str(data), "-f", str(tmp_path), "--seed", "3"]
-    words += ["--online-steps", "30", *EVALUATIONS, "--verbose", "0"]
+    words += ["--online-steps", "30", *EVALUATIONS, "--verbose", "1"]
     words += ["--env-kwargs", "max_episode_steps=12", "--device", "cpu", "--save-freq", "10"]
     words += ["-params", "net_arch=[16,16]", "learning_starts=5", "batch_size=8", "buffer_size=100"]
     assert main(words) == 0

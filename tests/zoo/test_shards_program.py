@@ -88,6 +88,7 @@ def test_where_the_data_live_is_said_and_recorded(
     code, result, said = train(capsys, [*words, "--verbose", "1", "--device", "cpu"])
     assert code == 0
     assert said.count("replay buffer: 0.00 GiB") == 1
+    assert said.count("updates: eager") == 1
     recorded = json.loads((Path(result["run"]) / "versions.json").read_text())["storage"]
     assert place in recorded
     assert recorded in said
