@@ -163,7 +163,7 @@ class TimedPolicy:
 
 
 class UntrainedPolicy:
-    """Uniform noise, shifted a little by an untrained network, so that the work of a real policy is done.
+    """Normal noise, shifted a little by an untrained network, so that the work of a real policy is done.
 
     :param observation_size: O.
     :param action_space: where actions are clipped.
@@ -184,15 +184,15 @@ class UntrainedPolicy:
         ]
 
     def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        """Return uniform noise for some plans.
+        """Return normal noise for some plans.
 
         :param rows: how many.
         :param generator: where it comes from.
-        :return: ``x_0``, in [-1, 1], shape (rows, H * A).
+        :return: ``x_0``, shape (rows, H * A).
         """
         import torch
 
-        return {"x_0": 2 * torch.rand(rows, self.horizon_length * len(self._low), generator=generator) - 1}
+        return {"x_0": torch.randn(rows, self.horizon_length * len(self._low), generator=generator)}
 
     def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
         """Return chunks of actions.
