@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from agents.common.critic import action_gradient
 from agents.common.products import by_onednn, dense, is_single, prefers_onednn, weight_gradient
 
 LAYER_NORM_EPS = 1e-6  # Flax's default; PyTorch's 1e-5 is another network
-GELU_SLOPE = 2 * math.sqrt(2 / math.pi)
+GELU_SLOPE, GELU_CUBIC = 2 * math.sqrt(2 / math.pi), 0.044715
 
 
 class Trace(NamedTuple):
@@ -299,14 +300,9 @@ class Linearisation:
 
 
 def _activation_backward(activation: Callable[[Tensor], Tensor], x: Tensor, cotangent: Tensor) -> Tensor:
-    if activation is gelu:
-        if x.device.type == "cpu" and torch.compiler.is_compiling():
-            gate = _gelu_gate(x)
-            return cotangent * gate * (1 + x * (1 - gate) * GELU_SLOPE * (1 + 3 * 0.044715 * x * x))
+    if activation is gelu and not (x.device.type == "cpu" and torch.compiler.is_compiling()):
         return torch.ops.aten.gelu_backward(cotangent, x, approximate="tanh")
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        return torch.autograd.grad(activation(x), x, cotangent)[0]
+    return action_gradient(lambda y: activation(y) * cotangent, x)
 
 
 def gelu(x: Tensor) -> Tensor:
@@ -321,21 +317,16 @@ def gelu(x: Tensor) -> Tensor:
     if x.device.type != "cpu":
         return F.gelu(x, approximate="tanh")
     if torch.compiler.is_compiling():
-        return x * _gelu_gate(x)
+        return x * torch.sigmoid(GELU_SLOPE * x * (1 + GELU_CUBIC * x * x))  # the compiler makes one pass of it
     if torch.is_grad_enabled() and x.requires_grad:
         activated: Tensor = _RecordedGelu.apply(x)  # type: ignore[no-untyped-call]
         return activated
     return _gelu_by_sigmoid(x)
 
 
-def _gelu_gate(x: Tensor) -> Tensor:
-    """Return what GELU multiplies its argument by, in a form for the compiler, which makes one pass of it."""
-    return torch.sigmoid(GELU_SLOPE * x * (1 + 0.044715 * x * x))
-
-
 def _gelu_by_sigmoid(x: Tensor) -> Tensor:
     full = x.float() if x.dtype == torch.bfloat16 else x  # whose intermediate results would be too coarse
-    slope = torch.addcmul(full.new_full((), GELU_SLOPE), full, full, value=0.044715 * GELU_SLOPE)
+    slope = torch.addcmul(full.new_full((), GELU_SLOPE), full, full, value=GELU_CUBIC * GELU_SLOPE)
     return slope.mul_(full).sigmoid_().mul_(full).to(x.dtype)
 
 

@@ -65,7 +65,7 @@ def choose_mode(wish: str, device: torch.device, updates: int) -> Mode:
         return Mode(False, False, "`compile` is off")
     if wish == "on":
         return Mode(True, cuda, "`compile` is on")
-    if not cuda and device.type != "cpu":
+    if device.type not in ("cpu", "cuda"):
         return Mode(False, False, f"nothing is known about compiling on a {device.type.upper()}")
     if not cuda and onednn_is_faster():
         return Mode(False, False, "this processor's fastest products are out of the compiler's reach")
