@@ -63,13 +63,13 @@ def test_patience_brings_the_late_ones_too(pair: list[ServingProcess], tmp_path:
     assert [process.receive() for process in pair] == [tmp_path.name, "b"]
 
 
-@pytest.mark.parametrize("pipe_bytes", [pool.PIPE_BYTES, 0])
-def test_a_pool_reports_every_environment_once(monkeypatch: pytest.MonkeyPatch, pipe_bytes: int) -> None:
+@pytest.mark.parametrize(("cores", "pipe_bytes"), [(1, 0), (2, 0), (3, 0), (3, pool.PIPE_BYTES)])
+def test_a_pool_reports_every_environment_once(monkeypatch: pytest.MonkeyPatch, cores: int, pipe_bytes: int) -> None:
     monkeypatch.setattr(pool, "PIPE_BYTES", pipe_bytes)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
     envs = pool.EnvPool(find_spec(TOY), {}, 5)
     try:
-        assert envs.n_processes == 2
+        assert envs.n_processes == cores
         envs.send([], np.empty((0, 1, 2), np.float32), {number: number for number in range(5)})
         for _ in range(3):
             running: list[int] = []
@@ -84,16 +84,16 @@ def test_a_pool_reports_every_environment_once(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_a_process_has_work_left_while_its_first_answer_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
-    envs = pool.EnvPool(find_spec(TOY), {}, 4)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    envs = pool.EnvPool(find_spec(TOY), {}, 12)
     try:
-        envs.send([], np.empty((0, 1, 2), np.float32), {number: number for number in range(4)})
+        envs.send([], np.empty((0, 1, 2), np.float32), {number: number for number in range(0, 12, 3)})
         first = envs.receive()
         assert first is not None
-        assert first.running in ([0, 2], [0, 2, 1, 3])  # both answers may be there already
+        assert first.running in ([0, 6], [0, 6, 3, 9])  # both answers may be there already
         envs.send(first.running, np.zeros((len(first.running), 1, 2), np.float32), {})
         second = envs.receive(60.0)
         assert second is not None
-        assert len(first.running) == 4 or second.running[:2] == [1, 3]
+        assert len(first.running) == 4 or second.running[:2] == [3, 9]
     finally:
         envs.close()

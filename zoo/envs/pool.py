@@ -104,10 +104,15 @@ class EnvGroup:
 
 
 class EnvPool:
-    """Environments in at most one process per processor core; a single environment stays in this process.
+    """Environments in at most one process per processor core; where that makes two or one, this process is among them.
 
-    Building begins at once and in the background; ``spaces`` and ``send`` wait for it. Worker processes leave Ctrl-C
-    and a scheduler's polite kill to this process, and end with it, however it ends.
+    With so few cores a third process that sends, receives and plans takes its time from those that play. So this one
+    plays its share as well, and is waited for while it plans: a step costs less in all. With more cores it leaves them
+    the playing, and serves whoever is done.
+
+    Other processes begin to build at once and in the background; ``spaces`` and ``send`` wait for them, and build what
+    this process plays. The others leave Ctrl-C and a scheduler's polite kill to this one, and end with it, however it
+    ends.
 
     :param spec: the environment's spec.
     :param env_kwargs: its constructor arguments.
@@ -119,9 +124,9 @@ class EnvPool:
         n_workers = min(n_envs, _available_cores())
         counts = [len(range(worker, n_envs, n_workers)) for worker in range(n_workers)]
         builders = [functools.partial(EnvGroup, spec, env_kwargs, count) for count in counts]
-        self._workers: list[_Worker] = (
-            [_InProcess(builders[0])] if n_envs == 1 else [_in_process_of_its_own(build, spec) for build in builders]
-        )
+        self._plays_too = n_workers <= 2
+        self._workers: list[_Worker] = [_InThisProcess(builders.pop(0))] if self._plays_too else []
+        self._workers += [_in_process_of_its_own(build, spec) for build in builders]
         self._owed = [0] * n_workers  # answers that each process has still to give
         self._spaces: Spaces | None = None
         self._stay_at_exit = close_at_exit(self)
@@ -141,7 +146,8 @@ class EnvPool:
     def send(self, numbers: Sequence[int], chunks: np.ndarray, openings: Mapping[int, int]) -> None:
         """Let environments play a chunk, and others begin episodes; the answers are waited for in :meth:`receive`.
 
-        A process that has nothing to do gets two messages, so that it has work left while its first answer is read.
+        A process that has nothing to do gets two messages, so that it has work left while its first answer is read;
+        not so if this process plays too, and reads no answer before it is done.
 
         :param numbers: environments to play, each from 0 to ``n_envs`` - 1 and in the middle of an episode.
         :param chunks: their actions, shape (len(numbers), H, A).
@@ -154,7 +160,8 @@ class EnvPool:
         for worker in range(n_workers):
             rows = [row for row, number in enumerate(numbers) if number % n_workers == worker]
             begun = [number for number in openings if number % n_workers == worker]
-            messages = 1 if self._owed[worker] or (len(rows) + len(begun)) * row_bytes > PIPE_BYTES else 2
+            too_long = (len(rows) + len(begun)) * row_bytes > PIPE_BYTES
+            messages = 1 if self._plays_too or self._owed[worker] or too_long else 2
             for message in range(messages):
                 own, opened = rows[message::messages], begun[message::messages]
                 if own or opened:
@@ -165,15 +172,18 @@ class EnvPool:
     def receive(self, patience: float = 0.0) -> Progress | None:
         """Return what the processes report, as soon as one does; None if none has anything to do.
 
+        If this process plays too, it does so now, and then waits for the other one.
+
         :param patience: how long to wait for the other processes when one has answered, in seconds.
         :return: what happened there.
-        :raises zoo.processes.WorkerError: if an environment raised or a process died.
+        :raises zoo.processes.WorkerError: if an environment raised in another process, or the process died. One in
+            this process raises what it raises.
         """
         asked = [worker for worker, owed in enumerate(self._owed) if owed]
         if not asked:
             return None
-        total = Progress([], np.empty(0), {})
-        observations: list[np.ndarray] = []
+        total = Progress([], np.empty((0, *self.spaces[0].shape)), {})
+        parts: list[np.ndarray] = []
         for worker in self._answering(asked, patience):
             n_workers, answered = len(self._workers), True
             while answered:
@@ -181,18 +191,19 @@ class EnvPool:
                 self._owed[worker] -= 1
                 total.running += [number * n_workers + worker for number in part.running]
                 total.endings |= {number * n_workers + worker: ending for number, ending in part.endings.items()}
-                observations += list(part.observations)
+                parts += [part.observations] if part.running else []
                 answered = self._owed[worker] > 0 and self._workers[worker].has_answered()
-        total.observations = np.array(observations)
+        if parts:
+            total.observations = np.concatenate(parts)
         return total
 
     def _answering(self, asked: Sequence[int], patience: float) -> list[int]:
-        """Return which workers have answered, soon after the first; one in this process has done so already."""
-        processes = [worker for worker in self._workers if isinstance(worker, ServingProcess)]
-        if not processes:
+        """Return which workers have answered, soon after the first; all of them if this process has yet to play."""
+        others = {worker: one for worker in asked if isinstance(one := self._workers[worker], ServingProcess)}
+        if len(others) < len(asked):
             return list(asked)
-        there = wait_for_answers([processes[worker] for worker in asked], patience)
-        return [worker for worker in asked if processes[worker] in there]
+        there = wait_for_answers(list(others.values()), patience)
+        return [worker for worker in asked if others[worker] in there]
 
     def close(self) -> None:
         """End the processes; harmless when repeated."""
@@ -221,31 +232,36 @@ def _in_process_of_its_own(build: functools.partial[EnvGroup], spec: EnvSpec) ->
     return ServingProcess(build, "advance", what="environment", name=spec.id, preload=preload)
 
 
-class _InProcess:
-    """Plays the group here."""
+class _InThisProcess:
+    """Plays the group here, when its answer is asked for: by then the other processes are at work."""
 
     def __init__(self, build: functools.partial[EnvGroup]) -> None:
-        self._group = build()
-        self._answer: Any = self._group.spaces
+        self._build = build
+        self._group: EnvGroup | None = None
+        self._asked: tuple[Any, ...] = ()
 
     def send(self, *arguments: Any) -> None:
-        """Do the work."""
-        self._answer = self._group.advance(*arguments)
+        """Remember what to do."""
+        self._asked = arguments
 
     def receive(self) -> Any:
-        """Return the answer."""
-        return self._answer
+        """Do it and return the answer."""
+        if self._group is None:
+            self._group = self._build()
+            return self._group.spaces
+        return self._group.advance(*self._asked)
 
     def has_answered(self) -> bool:
-        """Return True: the work is done where it is asked for."""
-        return True
+        """Return False: there is never a second answer."""
+        return False
 
     def hang_up(self) -> None:
         """Nothing to tell."""
 
     def close(self) -> None:
         """Close the environments."""
-        self._group.close()
+        if self._group is not None:
+            self._group.close()
 
 
 def count_environments(env_id: str | EnvSpec, env_kwargs: dict[str, Any], episodes: int) -> int:

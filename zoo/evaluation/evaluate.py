@@ -85,7 +85,7 @@ class Evaluator:
 
     :param env_id: Gymnasium id, or the environment's spec.
     :param episodes: episodes of each replica.
-    :param n_envs: environments; they share out the processor cores, one alone stays in this process.
+    :param n_envs: environments; they share out the processor cores, and this process plays too if it is one of two.
     :param seed: decides the starts and the noise.
     :param env_kwargs: passed to the environment's constructor.
     :raises UsageError: if the environment is unknown or its spaces are not flat boxes.
@@ -179,23 +179,25 @@ class Evaluator:
         endings: dict[tuple[int, int], Ending] = {}
         diverged: set[int] = set()
         running: list[int] = []
+        rows: tuple[np.ndarray, ...] = (np.empty(0, np.int64), np.empty(0, np.int64))
         plan_seconds = 0.0
         chunks = np.empty((0, policy.horizon_length, *action_space.shape), action_space.dtype)
         while True:
             begun = {idle.popleft(): jobs.popleft() for _ in range(min(len(idle), len(jobs)))}
             job_of |= begun
             pool.send(running, chunks, {env: int(self.episode_seeds[episode]) for env, (_, episode) in begun.items()})
+            noise.spend(rows)  # while the environments play
             progress = pool.receive(plan_seconds)
             if progress is None:
                 return {job: ending for job, ending in endings.items() if job[0] not in diverged}
             endings |= {job_of.pop(number): ending for number, ending in progress.endings.items()}
             idle.extend(progress.endings)
             running = progress.running
+            rows = tuple(np.array([job_of[number] for number in running], np.int64).reshape(-1, 2).T)
             if running:
-                rows = tuple(np.array([job_of[number] for number in running]).T)
                 observations[rows] = progress.observations
                 began = time.perf_counter()
-                chunks = _plan(policy, observations, noise.take(rows), rows, action_space)
+                chunks = _plan(policy, observations, noise.offer(), rows, action_space)
                 plan_seconds = time.perf_counter() - began
                 if not np.isfinite(chunks).all():
                     diverged |= set(_idle_where_not_finite(chunks, rows[0], action_space))
@@ -254,21 +256,26 @@ class _NoiseStock:
         self._next = {key: noise.numpy() for key, noise in self._offered.items()}
         self._used = np.zeros((len(names), episodes), np.int64)
 
-    def take(self, rows: tuple[np.ndarray, ...]) -> dict[str, torch.Tensor]:
-        """Return noise for all rows, of which the named ones use theirs up.
+    def offer(self) -> dict[str, torch.Tensor]:
+        """Return the noise of every episode's next plan.
 
-        :param rows: replica and episode of each plan, two arrays of the same length.
         :return: name to noise, each (S, episodes, ...).
         """
-        spent = self._used[rows] == NOISE_PLANS
-        for replica, episode in zip(rows[0][spent], rows[1][spent], strict=True):
+        return {key: noise.clone() for key, noise in self._offered.items()}
+
+    def spend(self, rows: tuple[np.ndarray, ...]) -> None:
+        """Go on to the noise of another plan where one was made with what was offered.
+
+        :param rows: replica and episode of each plan, two arrays of the same length.
+        """
+        self._used[rows] += 1
+        used_up = self._used[rows] == NOISE_PLANS
+        for replica, episode in zip(rows[0][used_up], rows[1][used_up], strict=True):
             for key, noise in self._draw(NOISE_PLANS, self._generators[replica, episode]).items():
                 self._stock[key][replica, episode] = noise.numpy()
             self._used[replica, episode] = 0
         for key, stock in self._stock.items():
             self._next[key][rows] = stock[(*rows, self._used[rows])]
-        self._used[rows] += 1
-        return {key: noise.clone() for key, noise in self._offered.items()}
 
 
 def _plan(

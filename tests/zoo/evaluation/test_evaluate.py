@@ -89,6 +89,10 @@ def assert_same(first: EpisodeResults, second: EpisodeResults) -> None:
     np.testing.assert_array_equal(first.seeds, second.seeds)
 
 
+def pretend_cores(monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+
+
 def children() -> set[int]:
     return {process.pid for process in multiprocessing.active_children()}
 
@@ -100,11 +104,21 @@ def here() -> Iterator[Evaluator]:
         yield evaluator
 
 
-@pytest.fixture(scope="module")
-def elsewhere() -> Iterator[Evaluator]:
-    """Several environments in worker processes."""
-    with Evaluator(TOY, episodes=EPISODES, n_envs=4, seed=5) as evaluator:
+@pytest.fixture(scope="module", params=[1, 2, 3])
+def anywhere(request: pytest.FixtureRequest) -> Iterator[Evaluator]:
+    """Several environments: in this process, in it and another one as on two cores, or in three others."""
+    with pytest.MonkeyPatch.context() as patch:
+        pretend_cores(patch, request.param)
+        evaluator = Evaluator(TOY, episodes=EPISODES, n_envs=4, seed=5)
+        assert evaluator.n_processes == request.param
+    with evaluator:
         yield evaluator
+
+
+@pytest.fixture
+def three_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With as many environments or more, all of them are in other processes."""
+    pretend_cores(monkeypatch, 3)
 
 
 @pytest.mark.parametrize("horizon_length", [1, 3])
@@ -118,24 +132,25 @@ def test_results_are_those_of_a_plain_loop_over_episodes(here: Evaluator, horizo
         np.testing.assert_array_equal(results.successes[replica], successes)
 
 
-def test_results_have_the_same_bits_in_one_and_in_several_environments(here: Evaluator, elsewhere: Evaluator) -> None:
+def test_results_have_the_same_bits_in_one_and_in_several_environments(here: Evaluator, anywhere: Evaluator) -> None:
     policy = NetworkPolicy(num_replicas=2, observation_size=3)
-    assert_same(here.evaluate(policy), elsewhere.evaluate(policy))
+    assert_same(here.evaluate(policy), anywhere.evaluate(policy))
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("three_cores")
 def test_an_ogbench_maze_has_the_same_bits_in_this_process_and_in_others() -> None:
     results = []
-    for n_envs in (1, 2, 3):
+    for n_envs in (1, 2, 3):  # here, in two processes of which this is one, in three others
         with Evaluator(POINTMAZE, episodes=3, n_envs=n_envs, seed=5) as evaluator:
             results.append(evaluator.evaluate(NetworkPolicy(num_replicas=2, observation_size=2)))
     assert_same(results[0], results[1])
     assert_same(results[0], results[2])
 
 
-def test_a_second_evaluation_repeats_the_first(elsewhere: Evaluator) -> None:
+def test_a_second_evaluation_repeats_the_first(anywhere: Evaluator) -> None:
     policy = NetworkPolicy(num_replicas=1, observation_size=3)
-    assert_same(elsewhere.evaluate(policy), elsewhere.evaluate(policy))
+    assert_same(anywhere.evaluate(policy), anywhere.evaluate(policy))
 
 
 def test_a_replica_alone_plays_as_in_the_stack(here: Evaluator) -> None:
@@ -175,9 +190,9 @@ def test_an_episode_never_plans_with_the_same_noise_twice(here: Evaluator) -> No
         first += length
 
 
-def test_every_replica_and_every_policy_starts_from_the_same_states(elsewhere: Evaluator) -> None:
+def test_every_replica_and_every_policy_starts_from_the_same_states(anywhere: Evaluator) -> None:
     policy = ElementwisePolicy(num_replicas=2, horizon_length=30)  # one chunk plays a whole episode
-    seeds = elsewhere.evaluate(policy).seeds
+    seeds = anywhere.evaluate(policy).seeds
     starts = [make_env(TOY).reset(seed=int(seed))[0] for seed in seeds]
     np.testing.assert_array_equal(policy.batches[-1], np.stack([starts, starts]))
 
@@ -188,9 +203,9 @@ def test_the_policy_is_asked_only_when_a_chunk_is_used_up(here: Evaluator) -> No
     assert len(policy.batches) == np.ceil(lengths / 4).sum()
 
 
-def test_the_policy_always_gets_a_batch_of_all_rows(elsewhere: Evaluator) -> None:
+def test_the_policy_always_gets_a_batch_of_all_rows(anywhere: Evaluator) -> None:
     policy = ElementwisePolicy(num_replicas=2)
-    elsewhere.evaluate(policy)
+    anywhere.evaluate(policy)
     assert {batch.shape for batch in policy.batches} == {(2, EPISODES, 3)}
     assert {batch.dtype for batch in policy.batches} == {np.dtype(np.float64)}
 
@@ -228,17 +243,24 @@ def test_global_generators_are_left_as_they_were(n_envs: int) -> None:
     assert (random.random(), np.random.random(), torch.rand(1)) == expected
 
 
+@pytest.mark.usefixtures("three_cores")
 def test_workers_do_without_torch() -> None:
-    with Evaluator(TOY, episodes=2, n_envs=2, seed=0, env_kwargs={"success": "torch"}) as evaluator:
-        np.testing.assert_array_equal(evaluator.evaluate(ElementwisePolicy()).successes, [[0, 0]])
+    with Evaluator(TOY, episodes=3, n_envs=3, seed=0, env_kwargs={"success": "torch"}) as evaluator:
+        np.testing.assert_array_equal(evaluator.evaluate(ElementwisePolicy()).successes, [[0, 0, 0]])
 
 
-def test_there_is_at_most_one_process_per_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+@pytest.mark.parametrize(
+    ("cores", "n_envs", "processes", "others"), [(3, 7, 3, 3), (3, 2, 2, 1), (2, 7, 2, 1), (1, 7, 1, 0), (3, 1, 1, 0)]
+)
+def test_there_is_at_most_one_process_per_core_and_this_one_is_of_two(
+    monkeypatch: pytest.MonkeyPatch, cores: int, n_envs: int, processes: int, others: int
+) -> None:
+    pretend_cores(monkeypatch, cores)
     before = children()
-    with Evaluator(TOY, episodes=7, n_envs=7, seed=0) as evaluator:
+    with Evaluator(TOY, episodes=7, n_envs=n_envs, seed=0) as evaluator:
         evaluator.evaluate(ElementwisePolicy())
-        assert evaluator.n_processes == len(children() - before) == 3
+        assert evaluator.n_processes == processes
+        assert len(children() - before) == others
 
 
 @pytest.mark.parametrize(
@@ -248,20 +270,13 @@ def test_there_is_at_most_one_process_per_core(monkeypatch: pytest.MonkeyPatch) 
 def test_mazes_are_many_and_other_environments_two_per_core_or_eight(
     monkeypatch: pytest.MonkeyPatch, env_id: str, episodes: int, expected: int
 ) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    pretend_cores(monkeypatch, 3)
     assert count_environments(env_id, {}, episodes) == expected
 
 
 def test_many_cores_have_two_manipulation_scenes_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
+    pretend_cores(monkeypatch, 16)
     assert count_environments("scene-singletask-task1-v0", {}, 50) == 32
-
-
-def test_one_environment_needs_no_process() -> None:
-    before = children()
-    with Evaluator(TOY, episodes=2, n_envs=1, seed=0) as evaluator:
-        evaluator.evaluate(ElementwisePolicy())
-        assert children() == before
 
 
 def test_closing_ends_the_processes() -> None:
@@ -288,14 +303,32 @@ def test_workers_leave_ctrl_c_and_a_polite_kill_to_the_main_process() -> None:
         ("SIGKILL", "an environment process of `Toy-v0` was killed by signal 9 .* use fewer environments"),
     ],
 )
+@pytest.mark.usefixtures("three_cores")
 def test_a_failing_worker_is_reported_and_the_next_evaluation_works(tmp_path: Path, failure: str, message: str) -> None:
     before = children()
     switch = tmp_path / "fail"
     kwargs = {"failure": failure, "failure_file": str(switch)}
-    with Evaluator(TOY, episodes=4, n_envs=2, seed=0, env_kwargs=kwargs) as evaluator:
+    with Evaluator(TOY, episodes=4, n_envs=3, seed=0, env_kwargs=kwargs) as evaluator:
         expected = evaluator.evaluate(ElementwisePolicy())
         switch.touch()
         with pytest.raises(WorkerError, match=message):
+            evaluator.evaluate(ElementwisePolicy())
+        assert children() == before
+        switch.unlink()
+        assert_same(evaluator.evaluate(ElementwisePolicy()), expected)
+
+
+@pytest.mark.parametrize("n_envs", [1, 2])
+def test_a_failure_in_this_process_is_raised_as_it_is_and_the_next_evaluation_works(
+    tmp_path: Path, n_envs: int
+) -> None:
+    before = children()
+    switch = tmp_path / "fail"
+    kwargs = {"failure": "raise", "failure_file": str(switch)}
+    with Evaluator(TOY, episodes=4, n_envs=n_envs, seed=0, env_kwargs=kwargs) as evaluator:
+        expected = evaluator.evaluate(ElementwisePolicy())
+        switch.touch()
+        with pytest.raises(ArithmeticError, match="the toy broke"):
             evaluator.evaluate(ElementwisePolicy())
         assert children() == before
         switch.unlink()
@@ -328,11 +361,12 @@ def test_an_interrupted_evaluation_closes_its_workers_and_can_be_repeated() -> N
 
 
 PROGRAM = """
-import multiprocessing
+import multiprocessing, os
 import tests.zoo.envs.toys
 from zoo.evaluation.evaluate import Evaluator
 if __name__ == "__main__":
-    evaluator = Evaluator("Toy-v0", episodes=2, n_envs=2, seed=0)
+    os.sched_getaffinity = lambda _: {{0, 1, 2}}
+    evaluator = Evaluator("Toy-v0", episodes=3, n_envs=3, seed=0)
     print(*[process.pid for process in multiprocessing.active_children()], flush=True)
     input()
     {end}
@@ -354,7 +388,7 @@ def are_running(pids: list[int]) -> bool:
 def test_workers_end_with_the_main_process_however_it_ends(tmp_path: Path, end: str) -> None:
     with start_program(tmp_path, PROGRAM.format(end="pass" if end == "kill" else end)) as main:
         workers = [int(pid) for pid in main.stdout.readline().split()]
-        assert len(workers) == min(2, len(os.sched_getaffinity(0)))
+        assert len(workers) == 3
         assert are_running(workers)
         if end == "kill":
             main.kill()
@@ -391,13 +425,22 @@ def test_an_unknown_argument_of_an_ogbench_environment_is_refused_at_once() -> N
         Evaluator(POINTMAZE, episodes=2, n_envs=2, seed=0, env_kwargs={"mazes": 2})
 
 
-def test_an_environment_that_cannot_be_built_is_reported_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    with Evaluator(TOY, episodes=2, n_envs=2, seed=0) as evaluator:
+@pytest.mark.parametrize(
+    ("cores", "error", "message"),
+    [(2, TypeError, "expected str"), (3, WorkerError, r"`Toy-v0` failed in its process:(?s:.*)TypeError")],
+)
+def test_an_environment_that_cannot_be_built_is_reported_each_time(
+    monkeypatch: pytest.MonkeyPatch, cores: int, error: type[Exception], message: str
+) -> None:
+    pretend_cores(monkeypatch, cores)
+    before = children()
+    with Evaluator(TOY, episodes=3, n_envs=3, seed=0) as evaluator:
         evaluator.close()
         monkeypatch.setitem(evaluator._env_kwargs, "failure_file", 3)
         for _ in range(2):
-            with pytest.raises(WorkerError, match=r"`Toy-v0` failed in its process:(?s:.*)TypeError"):
+            with pytest.raises(error, match=message):
                 evaluator.evaluate(ElementwisePolicy())
+            assert children() == before
 
 
 @pytest.mark.parametrize("name", ["episodes", "n_envs", "seed"])
@@ -429,13 +472,9 @@ class Diverging(ElementwisePolicy):
         return actions
 
 
-@pytest.mark.parametrize("evaluator", ["here", "elsewhere"])
-def test_a_replica_that_plans_nan_is_out_and_the_others_play_as_without_it(
-    evaluator: str, request: pytest.FixtureRequest
-) -> None:
-    chosen: Evaluator = request.getfixturevalue(evaluator)
-    expected = chosen.evaluate(ElementwisePolicy(num_replicas=3))
-    found = chosen.evaluate(Diverging(3, lost=[1]))
+def test_a_replica_that_plans_nan_is_out_and_the_others_play_as_without_it(anywhere: Evaluator) -> None:
+    expected = anywhere.evaluate(ElementwisePolicy(num_replicas=3))
+    found = anywhere.evaluate(Diverging(3, lost=[1]))
     assert found.played.tolist() == [True, False, True]
     for name in ("returns", "lengths", "successes"):
         np.testing.assert_array_equal(getattr(found, name)[[0, 2]], getattr(expected, name)[[0, 2]])
@@ -449,9 +488,9 @@ def test_an_evaluation_ends_at_once_when_nobody_is_left(here: Evaluator) -> None
     assert here.evaluate(ElementwisePolicy()).played.all()
 
 
-def test_only_active_replicas_play_and_as_they_would_among_all(elsewhere: Evaluator) -> None:
-    expected = elsewhere.evaluate(ElementwisePolicy(num_replicas=3))
-    found = elsewhere.evaluate(ElementwisePolicy(num_replicas=3), active=[2, 0])
+def test_only_active_replicas_play_and_as_they_would_among_all(anywhere: Evaluator) -> None:
+    expected = anywhere.evaluate(ElementwisePolicy(num_replicas=3))
+    found = anywhere.evaluate(ElementwisePolicy(num_replicas=3), active=[2, 0])
     assert found.played.tolist() == [True, False, True]
     np.testing.assert_array_equal(found.returns[[0, 2]], expected.returns[[0, 2]])
 
