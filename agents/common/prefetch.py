@@ -18,8 +18,8 @@ Draw = Callable[[int, torch.Generator], Batch]
 class _Prepared:
     """A batch in host memory.
 
-    :param batch: the batch; with tensors that share one page-locked block if it is to be copied to a GPU.
-    :param block: that block, or None.
+    :param batch: the batch.
+    :param block: all of it in one block if it is to be copied to another device, else None.
     :param state: the generator's state behind the batch.
     """
 
@@ -73,13 +73,13 @@ class Prefetcher:
         self._next = self._behind = None
 
     def _prepare(self, draw: Draw, size: int, generator: torch.Generator) -> _Prepared:
-        """Make a batch, in one page-locked block if it is to be copied to a GPU."""
+        """Make a batch, in one block if it is to be copied to a device, page-locked if that is a GPU of CUDA's."""
         batch = draw(size, generator)
         state = generator.get_state()
-        if self.device.type != "cuda":
+        if self.device.type == "cpu":
             return _Prepared(batch, None, state)
         values = [value.reshape(-1) for value in vars(batch).values()]
-        block = torch.empty(sum(len(value) for value in values), pin_memory=True)
+        block = torch.empty(sum(len(value) for value in values), pin_memory=self.device.type == "cuda")
         torch.cat(values, out=block)
         return _Prepared(batch, block, state)
 

@@ -1,0 +1,91 @@
+"""Every algorithm on a device that is not the CPU, without one: what would fail on a GPU alone fails here."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import agents
+from agents.common.batch import Batch
+from tests.common.elsewhere import CrossingError, Dispatch, Elsewhere, emulation
+from tests.common.toys import tiny_model, toy_batch, toy_dataset, toy_noise, toy_shards
+
+ALGORITHMS = agents.algorithm_ids()
+SEEDS = {"one seed": {}, "two seeds": {"seeds": [0, 1], "seed": None}}
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[torch.device]:
+    """A device that is not the CPU."""
+    with emulation() as device:
+        yield device
+
+
+@pytest.mark.parametrize("seeds", SEEDS.values(), ids=SEEDS)
+@pytest.mark.parametrize("id", ALGORITHMS)
+def test_offline_updates_neither_leave_the_device_nor_wait_for_the_host(
+    id: str, seeds: dict[str, object], elsewhere: torch.device
+) -> None:
+    model = tiny_model(id, device=elsewhere, **seeds)
+    model.learn_offline(2, dataset=toy_dataset())
+    with Dispatch(may_cross=False):
+        info = model.sample_and_update(16)
+    assert {value.device for value in info.values()} == {elsewhere}
+
+
+@pytest.mark.parametrize("id", ALGORITHMS)
+def test_an_update_gives_the_numbers_of_the_cpu(id: str, elsewhere: torch.device) -> None:
+    here, there = tiny_model(id), tiny_model(id, device=elsewhere)
+    there.policy.load_state_dict(here.policy.state_dict())
+    batch, noise = toy_batch(here), toy_noise(here)
+    moved = Batch(**{name: value.to(elsewhere) for name, value in vars(batch).items()})
+    expected = here.update(batch, noise)
+    found = there.update(moved, {name: value.to(elsewhere) for name, value in noise.items()})
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name].cpu(), value, rtol=1e-4, atol=1e-5)
+    for name, value in here.policy.state_dict().items():
+        torch.testing.assert_close(there.policy.state_dict()[name].cpu(), value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("id", ALGORITHMS)
+def test_a_model_acts_collects_and_is_loaded_on_either_device(id: str, elsewhere: torch.device) -> None:
+    model = tiny_model(id, device=elsewhere)
+    model.learn(20)
+    observation = np.zeros((1, 4), np.float32)
+    content = io.BytesIO()
+    model.save(content)
+    for device in ("cpu", elsewhere):
+        content.seek(0)
+        loaded = type(model).load(content, device=device)
+        assert {p.device for p in loaded.policy.parameters()} == {torch.device(device)}
+        for name, value in model.policy.state_dict().items():
+            assert torch.equal(loaded.policy.state_dict()[name].cpu(), value.cpu()), name
+        assert loaded.predict(observation)[0].shape == (1, 2)
+
+
+@pytest.mark.parametrize("storage", ["device", "host"])
+@pytest.mark.parametrize("sharded", [False, True])
+def test_batches_come_to_the_device_from_any_storage(
+    storage: str, sharded: bool, elsewhere: torch.device, tmp_path: Path
+) -> None:
+    model = tiny_model("fql", device=elsewhere, replay_buffer_kwargs={"storage": storage})
+    parts = toy_dataset(seed=0), toy_dataset(seed=1)
+    model.learn_offline(3, dataset=toy_shards(tmp_path, *parts, replace_interval=2) if sharded else parts[0])
+    assert model.draw_batch(4).observations.device == elsewhere
+
+
+def test_mixing_devices_and_waiting_for_the_host_are_seen(elsewhere: torch.device) -> None:
+    there = torch.ones(3, device=elsewhere)
+    assert isinstance(there + 1, Elsewhere)
+    with pytest.raises(RuntimeError, match=r"one device, got one of \(3,\) on the host"):
+        there + torch.ones(3)
+    with Dispatch(may_cross=False):
+        (there * 2).add_(there)
+        for crossing in (there.sum().item, there.cpu, lambda: torch.ones(3).to(elsewhere), lambda: there[there > 0]):
+            with pytest.raises(CrossingError, match="waits for the host"):
+                crossing()

@@ -1,0 +1,161 @@
+"""A device that is not the CPU, played by the CPU: code that mixes the two fails here as it would on a GPU.
+
+Its tensors are of a class of their own. Every operation on them is checked and then run on the CPU, so numbers can be
+compared with the CPU's.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
+from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+
+aten = torch.ops.aten
+COPIES = {aten._to_copy.default, aten.copy_.default}
+INDEXING = {aten.index.Tensor, aten.index_put_.default, aten._index_put_impl_.default}
+# what brings a value to the host, or has a shape that depends on values
+WAITING = {aten._local_scalar_dense.default, aten.nonzero.default, aten.masked_select.default, aten.equal.default}
+
+
+class CrossingError(RuntimeError):
+    """An operation waits for the host, or copies from or to it, where that is not allowed."""
+
+
+@functools.cache
+def the_device() -> torch.device:
+    """Return the device; PyTorch learns of it at the first call."""
+    _setup_privateuseone_for_python_backend("elsewhere")
+    return torch.device("elsewhere", 0)
+
+
+class Elsewhere(Tensor):
+    """A tensor on the device."""
+
+    raw: Tensor
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    @staticmethod
+    def __new__(cls, raw: Tensor) -> Elsewhere:
+        layout = {"strides": raw.stride(), "storage_offset": raw.storage_offset(), "dtype": raw.dtype}
+        tensor = Tensor._make_wrapper_subclass(cls, raw.size(), device=the_device(), **layout)
+        tensor.raw = raw
+        return tensor
+
+    def __repr__(self, **options: Any) -> str:
+        return f"Elsewhere({self.raw!r})"
+
+    def __reduce_ex__(self, protocol: int) -> Any:
+        return self.raw.detach().__reduce_ex__(protocol)
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return run(func, args, kwargs or {}, may_cross=True)
+
+
+class Dispatch(TorchDispatchMode):
+    """Checks and runs all operations, those that make new tensors among them.
+
+    :param may_cross: whether host and device may wait for each other.
+    """
+
+    def __init__(self, may_cross: bool) -> None:
+        super().__init__()
+        self.may_cross = may_cross
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return run(func, args, kwargs or {}, self.may_cross)
+
+
+def run(func: Any, args: Any, kwargs: dict[str, Any], may_cross: bool) -> Any:
+    """Run an operation on the CPU and return its result where a device would have it."""
+    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    there = [tensor for tensor in tensors if isinstance(tensor, Elsewhere)]
+    wanted = kwargs.get("device")
+    to_device = bool(there) if wanted is None else wanted.type == the_device().type
+    if func is aten.copy_.default:
+        to_device = isinstance(args[0], Elsewhere)
+    if tensors and crosses(func, args, tensors, to_device) and not may_cross:
+        raise CrossingError(f"{func} waits for the host, or copies from or to it")
+    plain = {name: value for name, value in kwargs.items() if name not in ("device", "pin_memory", "non_blocking")}
+    plain |= {} if wanted is None else {"device": torch.device("cpu")}
+    result = func(*tree_map(_unwrap, args), **tree_map(_unwrap, plain))
+    if not to_device:
+        return args[0] if func is aten.copy_.default else result
+    result = tree_map(lambda leaf: Elsewhere(leaf) if isinstance(leaf, Tensor) else leaf, result)
+    return return_and_correct_aliasing(func, args, kwargs, result) if there and wanted is None else result
+
+
+def crosses(func: Any, args: Any, tensors: list[Tensor], to_device: bool) -> bool:
+    """Return whether an operation involves the host; refuse what no device does."""
+    on_device = [isinstance(tensor, Elsewhere) for tensor in tensors]
+    if func in COPIES:
+        return not all(on_device) if to_device else any(on_device)
+    if not any(on_device):
+        return False
+    indices = [index for index in args[1] if index is not None] if func in INDEXING else []
+    allowed = {id(index) for index in indices}
+    for tensor, is_there in zip(tensors, on_device, strict=True):
+        if not is_there and tensor.ndim > 0 and id(tensor) not in allowed:
+            raise RuntimeError(
+                f"{func}: expected all tensors on one device, got one of {tuple(tensor.shape)} on the host"
+            )
+    return func in WAITING or not all(on_device) or any(index.dtype == torch.bool for index in indices)
+
+
+def _unwrap(leaf: Any) -> Any:
+    return leaf.raw if isinstance(leaf, Elsewhere) else leaf
+
+
+class Generator(torch._C.Generator):
+    """A generator that says it is on the device it was made for, and draws on the CPU."""
+
+    def __new__(cls, device: torch.device | str = "cpu") -> Generator:
+        generator: Generator = super().__new__(cls, "cpu")
+        generator._device = torch.device(device)
+        return generator
+
+    _device: torch.device
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        """Where it is said to be."""
+        return self._device
+
+
+@contextmanager
+def emulation() -> Iterator[torch.device]:
+    """Let the device exist inside the block.
+
+    What makes tensors from numbers or files without asking for an operation goes by way of the CPU.
+    """
+    device = the_device()
+
+    def by_way_of_the_cpu(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def made(*args: Any, device: Any = None, **kwargs: Any) -> Tensor:
+            return make(*args, **kwargs) if device is None else make(*args, device="cpu", **kwargs).to(device)
+
+        return made
+
+    def load(*args: Any, map_location: Any = None, **kwargs: Any) -> Any:
+        loaded = from_file(*args, map_location="cpu", **kwargs)
+        return tree_map(lambda leaf: leaf.to(map_location or "cpu") if isinstance(leaf, Tensor) else leaf, loaded)
+
+    from_file = torch.load
+    # differentiation has threads for the devices that it knew when it was first used; here it does without
+    single = torch.autograd.set_multithreading_enabled(False)
+    with single, pytest.MonkeyPatch.context() as patch, Dispatch(may_cross=True):
+        patch.setattr(torch, "Generator", Generator)
+        patch.setattr(torch, "load", load)
+        for name in ("tensor", "as_tensor"):
+            patch.setattr(torch, name, by_way_of_the_cpu(getattr(torch, name)))
+        # a module that moves keeps its parameters, as it does on the way to a GPU: an optimiser may hold them already
+        patch.setattr(torch.__future__, "_swap_module_params_on_conversion", True)
+        yield device
