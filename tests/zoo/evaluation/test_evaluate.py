@@ -427,7 +427,7 @@ def test_an_unknown_argument_of_an_ogbench_environment_is_refused_at_once() -> N
 
 @pytest.mark.parametrize(
     ("cores", "error", "message"),
-    [(2, TypeError, "expected str"), (3, WorkerError, r"`Toy-v0` failed in its process:(?s:.*)TypeError")],
+    [(2, TypeError, "not '?int"), (3, WorkerError, r"`Toy-v0` failed in its process:(?s:.*)TypeError")],
 )
 def test_an_environment_that_cannot_be_built_is_reported_each_time(
     monkeypatch: pytest.MonkeyPatch, cores: int, error: type[Exception], message: str
