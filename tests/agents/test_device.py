@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 import agents
 from agents.common.batch import Batch
 from tests.common.elsewhere import CrossingError, Dispatch, Elsewhere, emulation
-from tests.common.toys import tiny_model, toy_batch, toy_dataset, toy_noise, toy_shards
+from tests.common.toys import assert_same, tiny_model, toy_batch, toy_dataset, toy_noise, toy_shards
 
 ALGORITHMS = agents.algorithm_ids()
 SEEDS = {"one seed": {}, "two seeds": {"seeds": [0, 1], "seed": None}}
@@ -24,6 +25,10 @@ def elsewhere() -> Iterator[torch.device]:
     """A device that is not the CPU."""
     with emulation() as device:
         yield device
+
+
+def moved(tensors: Mapping[str, Tensor], device: torch.device | str) -> dict[str, Tensor]:
+    return {name: value.to(device) for name, value in tensors.items()}
 
 
 @pytest.mark.parametrize("seeds", SEEDS.values(), ids=SEEDS)
@@ -43,13 +48,9 @@ def test_an_update_gives_the_numbers_of_the_cpu(id: str, elsewhere: torch.device
     here, there = tiny_model(id), tiny_model(id, device=elsewhere)
     there.policy.load_state_dict(here.policy.state_dict())
     batch, noise = toy_batch(here), toy_noise(here)
-    moved = Batch(**{name: value.to(elsewhere) for name, value in vars(batch).items()})
-    expected = here.update(batch, noise)
-    found = there.update(moved, {name: value.to(elsewhere) for name, value in noise.items()})
-    for name, value in expected.items():
-        torch.testing.assert_close(found[name].cpu(), value, rtol=1e-4, atol=1e-5)
-    for name, value in here.policy.state_dict().items():
-        torch.testing.assert_close(there.policy.state_dict()[name].cpu(), value, rtol=1e-4, atol=1e-5)
+    expected = here.update(batch, noise) | here.policy.state_dict()
+    found = there.update(Batch(**moved(vars(batch), elsewhere)), moved(noise, elsewhere)) | there.policy.state_dict()
+    torch.testing.assert_close(moved(found, "cpu"), moved(expected, "cpu"), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("id", ALGORITHMS)
@@ -63,8 +64,7 @@ def test_a_model_acts_collects_and_is_loaded_on_either_device(id: str, elsewhere
         content.seek(0)
         loaded = type(model).load(content, device=device)
         assert {p.device for p in loaded.policy.parameters()} == {torch.device(device)}
-        for name, value in model.policy.state_dict().items():
-            assert torch.equal(loaded.policy.state_dict()[name].cpu(), value.cpu()), name
+        assert_same(moved(loaded.policy.state_dict(), "cpu"), moved(model.policy.state_dict(), "cpu"))
         assert loaded.predict(observation)[0].shape == (1, 2)
 
 

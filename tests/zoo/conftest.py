@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from zoo.datasets.generate import generate_dataset
+
+
+def pretend_cores(monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
+    """Let this process have some number of processor cores, as far as it can tell."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.zoo.conftest import pretend_cores
 from tests.zoo.envs.toys import TOY
 from zoo.envs import pool
 from zoo.envs.make import find_spec
@@ -66,7 +66,7 @@ def test_patience_brings_the_late_ones_too(pair: list[ServingProcess], tmp_path:
 @pytest.mark.parametrize(("cores", "pipe_bytes"), [(1, 0), (2, 0), (3, 0), (3, pool.PIPE_BYTES)])
 def test_a_pool_reports_every_environment_once(monkeypatch: pytest.MonkeyPatch, cores: int, pipe_bytes: int) -> None:
     monkeypatch.setattr(pool, "PIPE_BYTES", pipe_bytes)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    pretend_cores(monkeypatch, cores)
     envs = pool.EnvPool(find_spec(TOY), {}, 5)
     try:
         assert envs.n_processes == cores
@@ -84,7 +84,7 @@ def test_a_pool_reports_every_environment_once(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_a_process_has_work_left_while_its_first_answer_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    pretend_cores(monkeypatch, 3)
     envs = pool.EnvPool(find_spec(TOY), {}, 12)
     try:
         envs.send([], np.empty((0, 1, 2), np.float32), {number: number for number in range(0, 12, 3)})

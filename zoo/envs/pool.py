@@ -81,7 +81,9 @@ class EnvGroup:
         for number, seed in openings.items():
             observations[number], _ = self._envs[number].reset(seed=seed)
             self._totals[number] = (0.0, 0)
-        return Progress(list(observations), np.array(list(observations.values())), endings)
+        space = self.spaces[0]
+        rows = np.array(list(observations.values()), space.dtype).reshape(-1, *space.shape)
+        return Progress(list(observations), rows, endings)
 
     def close(self) -> None:
         """Close the environments."""
@@ -182,20 +184,19 @@ class EnvPool:
         asked = [worker for worker, owed in enumerate(self._owed) if owed]
         if not asked:
             return None
-        total = Progress([], np.empty((0, *self.spaces[0].shape)), {})
-        parts: list[np.ndarray] = []
+        running: list[int] = []
+        observations: list[np.ndarray] = []
+        endings: dict[int, Ending] = {}
         for worker in self._answering(asked, patience):
             n_workers, answered = len(self._workers), True
             while answered:
                 part: Progress = self._workers[worker].receive()
                 self._owed[worker] -= 1
-                total.running += [number * n_workers + worker for number in part.running]
-                total.endings |= {number * n_workers + worker: ending for number, ending in part.endings.items()}
-                parts += [part.observations] if part.running else []
+                running += [number * n_workers + worker for number in part.running]
+                observations.append(part.observations)
+                endings |= {number * n_workers + worker: ending for number, ending in part.endings.items()}
                 answered = self._owed[worker] > 0 and self._workers[worker].has_answered()
-        if parts:
-            total.observations = np.concatenate(parts)
-        return total
+        return Progress(running, np.concatenate(observations), endings)
 
     def _answering(self, asked: Sequence[int], patience: float) -> list[int]:
         """Return which workers have answered, soon after the first; all of them if this process has yet to play."""

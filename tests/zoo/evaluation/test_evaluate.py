@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.zoo.conftest import pretend_cores
 from tests.zoo.envs import toys  # registers the toys
 from tests.zoo.evaluation.programs import start_program
 from zoo.cli import UsageError
@@ -87,10 +88,6 @@ def assert_same(first: EpisodeResults, second: EpisodeResults) -> None:
     np.testing.assert_array_equal(first.lengths, second.lengths)
     np.testing.assert_array_equal(first.successes, second.successes)
     np.testing.assert_array_equal(first.seeds, second.seeds)
-
-
-def pretend_cores(monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
 
 
 def children() -> set[int]:
