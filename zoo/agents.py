@@ -72,7 +72,7 @@ def show_algorithm(algo: str) -> dict[str, Any]:
     from rich.table import Table
 
     from zoo.baselines import find_algorithm, settings_of
-    from zoo.config import describe_profiles
+    from zoo.layers import describe_profiles
 
     try:
         entry = find_algorithm(algo)
@@ -107,7 +107,7 @@ def _profile_table(name: str, entries: Mapping[str, Mapping[str, Any]]) -> Table
     """Return a table of a profile's entries: what each sets, and where that is from."""
     from rich.table import Table
 
-    from zoo.config import ENTRY_NOTES
+    from zoo.layers import ENTRY_NOTES
 
     table = Table("entry", "settings", "source", "status", title=f"--profile {name}")
     for entry, values in entries.items():

@@ -15,7 +15,7 @@ if __package__ in (None, ""):  # run as a file: let `import agents` find the pac
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from zoo.cli import UsageError, run_program
-from zoo.config import DEFAULT_PROFILE
+from zoo.layers import DEFAULT_PROFILE
 
 if TYPE_CHECKING:
     from zoo.config import Config
@@ -135,7 +135,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     :raises Interrupted: when a signal stopped the run, after its checkpoint was written.
     """
     begin = time.perf_counter()
-    from zoo.config import parse_overrides
+    from zoo.layers import parse_overrides
     from zoo.replicas import Replicas
     from zoo.run_folder import check_log_folder, find_unfinished
     from zoo.training import (
@@ -152,6 +152,8 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         importlib.import_module(package)
     seeds = read_seeds(args)
     config, env_id = read_config(args)
+    if config.departures and args.verbose:
+        print(f"departs from the protocol `{config.profile}`: {'; '.join(config.departures)}", file=sys.stderr)
     check_log_folder(args.log_folder)
     env_kwargs = parse_overrides(args.env_kwargs, "--env-kwargs")
     eval_env_kwargs = parse_overrides(args.eval_env_kwargs, "--eval-env-kwargs") or env_kwargs
@@ -183,16 +185,17 @@ def read_config(args: argparse.Namespace) -> tuple[Config, str]:
     names += ("log_interval", "dataset_size", "dataset_replace_interval", "offline_data", "precision", "compile")
     flags = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     has_dataset = args.env not in gymnasium.registry
-    domain, env_id = None, args.env
+    domain, dataset, env_id = None, None, args.env
     if has_dataset:
         name = parse_env_name(args.env)
-        domain, env_id = name.domain, name.env_id
+        domain, dataset, env_id = name.domain, name.dataset, name.env_id
     elif flags.setdefault("offline_steps", 0) != 0:
         raise UsageError(f"`{args.env}` has no dataset to train on offline; leave --offline-steps at 0")
     config = load_config(
         args.algo,
         args.env,
         domain,
+        dataset=dataset,
         profile=args.profile,
         quick=args.quick,
         conf=args.conf_file,

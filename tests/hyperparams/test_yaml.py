@@ -8,18 +8,20 @@ from typing import Any
 import pytest
 
 import agents
+from zoo.baselines import algorithm_ids
 from zoo.cli import UsageError
-from zoo.config import (
+from zoo.config import PROTOCOL_SETTINGS, load_config
+from zoo.datasets.names import DATASETS
+from zoo.layers import (
     DEFAULT_PROFILE,
     ENTRY_NOTES,
     STATUSES,
     describe_profiles,
-    load_config,
     read_hyperparameters,
     read_profiles,
     shared_profile,
+    shared_profiles,
 )
-from zoo.datasets.names import DATASETS
 
 LARGE = {
     "cube-triple-play": 10_000_000,
@@ -36,9 +38,7 @@ PROFILE_ENTRIES = [
     for name, entry in read_profiles(algo)[profile].items()
 ]
 PROFILE_ENTRIES += [
-    (profile, name, entry)
-    for profile in sorted({profile for _, profile in PROFILES})
-    for name, entry in shared_profile(profile).items()
+    (profile, name, entry) for profile in shared_profiles() for name, entry in shared_profile(profile).items()
 ]
 PAPER_DOMAINS = {
     "puzzle-3x3-play",
@@ -55,8 +55,57 @@ PAPER_DOMAINS = {
 
 
 @pytest.mark.parametrize("algo", agents.algorithm_ids())
-def test_every_algorithm_ships_default_and_quick_settings(algo: str) -> None:
-    assert {"default", "quick"} <= set(read_hyperparameters(algo))
+def test_every_algorithm_ships_default_settings(algo: str) -> None:
+    assert "default" in read_hyperparameters(algo)
+
+
+STEPS = {"offline_steps", "online_steps"}
+OWN_STEPS = {name: STEPS for name in ("rlpd", "sac", "td3", "tqc", "crossq")}  # these train online only
+
+
+@pytest.mark.parametrize("algo", algorithm_ids())
+def test_the_protocol_is_declared_once_and_not_in_the_files_of_algorithms(algo: str) -> None:
+    for name, entry in read_hyperparameters(algo).items():
+        assert set(entry) & set(PROTOCOL_SETTINGS) <= OWN_STEPS.get(algo, set()), name
+
+
+def protocol_of(algo: str, domain: str, profile: str = DEFAULT_PROFILE, quick: bool = False) -> dict[str, Any]:
+    config = load_config(algo, f"{domain}-singletask-task1-v0", domain, profile=profile, quick=quick)
+    values: dict[str, Any] = {**vars(config.run), **config.settings}
+    return {name: values[name] for name in PROTOCOL_SETTINGS if name in values}
+
+
+@pytest.mark.parametrize("algo", algorithm_ids())
+def test_the_protocol_of_a_domain_is_that_of_qam(algo: str) -> None:
+    free = OWN_STEPS.get(algo, set())
+    for domain in sorted(PAPER_DOMAINS | {"pointmaze-medium-navigate"}):
+        ours = protocol_of(algo, domain)
+        expected = protocol_of("qam", domain)
+        assert ours == {name: ours[name] if name in free else expected[name] for name in ours}
+
+
+@pytest.fixture
+def own_agent(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr("agents.registry._entries", dict(agents.registry._entries))
+
+    @agents.register("mine", paper="", published_name="Mine")
+    class Mine(agents.FQL):
+        pass
+
+    return "mine"
+
+
+def test_an_agent_of_ones_own_gets_the_protocol(own_agent: str) -> None:
+    for profile in shared_profiles():
+        for domain in sorted(PAPER_DOMAINS):
+            assert protocol_of(own_agent, domain, profile) == protocol_of("qam", domain, profile)
+    assert protocol_of(own_agent, "scene-play")["sparse"] is True
+
+
+def test_an_agent_of_ones_own_has_quick_settings(own_agent: str) -> None:
+    ours, fql = (load_config(algo, "x", quick=True) for algo in (own_agent, "fql"))
+    assert ours.run == fql.run
+    assert ours.settings | {"distill_weight": 0} == fql.settings | {"distill_weight": 0}
 
 
 @pytest.mark.parametrize(("algo", "name"), ENTRIES)
@@ -107,7 +156,7 @@ def test_qam_uses_the_published_values(domain: str, expected: dict[str, Any]) ->
 def test_every_entry_of_a_profile_is_reachable_and_names_its_source_and_status(
     origin: str, name: str, entry: dict[str, Any]
 ) -> None:
-    assert name in {"default"} | DOMAINS, origin
+    assert name in {"default", "quick"} | DOMAINS, origin
     assert entry["source"]
     assert entry["status"] in STATUSES
 

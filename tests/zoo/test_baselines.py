@@ -22,9 +22,10 @@ from tests.zoo.test_train_program import ENV, EVALUATIONS
 from zoo import baselines
 from zoo.baselines import BASELINES, find_algorithm, planner_of, settings_of
 from zoo.cli import UsageError
-from zoo.config import load_config, read_hyperparameters
+from zoo.config import load_config
 from zoo.envs.snapshot import ResumableEnv
 from zoo.evaluation.evaluate import Evaluator
+from zoo.layers import read_hyperparameters
 from zoo.train import main
 
 pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")

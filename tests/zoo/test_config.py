@@ -7,12 +7,23 @@ from pathlib import Path
 import pytest
 
 from zoo.cli import UsageError
-from zoo.config import load_config, load_yaml, merge, parse_override, parse_overrides
+from zoo.config import load_config
+from zoo.layers import load_yaml, merge, parse_override, parse_overrides
 
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("3e-4", 3e-4), ("1E5", 1e5), ("-2.5e-1", -0.25), (".5e1", 5.0), ("1_000", 1000), ("1.0", 1.0), ("abc", "abc")],
+    [
+        ("3e-4", 3e-4),
+        ("1E5", 100_000),
+        ("1e5", 100_000),
+        ("1.5e3", 1500),
+        ("-2.5e-1", -0.25),
+        (".5e1", 5),
+        ("1_000", 1000),
+        ("1.0", 1.0),
+        ("abc", "abc"),
+    ],
 )
 def test_numbers_are_read_as_numbers(text: str, value: object) -> None:
     read = load_yaml(text, "a test")
@@ -35,6 +46,11 @@ def test_tags_that_build_objects_are_refused() -> None:
         ("policy_kwargs.n_critics=2", {"policy_kwargs": {"n_critics": 2}}),
         ("observation_scale=null", {"observation_scale": None}),
         ("a=b=c", {"a": "b=c"}),
+        ("policy_kwargs=dict(net_arch=[64, 64])", {"policy_kwargs": {"net_arch": [64, 64]}}),
+        (
+            "policy_kwargs=dict(net_arch=dict(pi=[8], qf=[16]), n_critics=2)",
+            {"policy_kwargs": {"net_arch": {"pi": [8], "qf": [16]}, "n_critics": 2}},
+        ),
     ],
 )
 def test_overrides_are_parsed_as_yaml(text: str, expected: dict) -> None:
@@ -45,6 +61,14 @@ def test_overrides_are_parsed_as_yaml(text: str, expected: dict) -> None:
 def test_an_override_without_key_or_value_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="expects key=value"):
         parse_override(text)
+
+
+@pytest.mark.parametrize(
+    "value", ["dict(activation_fn=nn.ReLU)", "dict([64])", "dict(**x)", "dict(a=1", "dict(a=open('x'))"]
+)
+def test_a_mapping_in_rl_zoos_spelling_is_never_evaluated(value: str) -> None:
+    with pytest.raises(UsageError, match="`policy_kwargs` must be a mapping of plain values"):
+        parse_override(f"policy_kwargs={value}")
 
 
 def test_later_overrides_win() -> None:
@@ -109,6 +133,7 @@ def test_the_profile_and_its_sources_are_recorded() -> None:
     config = load_config("qam", "x", "cube-double-play", profile="trqam")
     assert config.record()["profile"] == "trqam"
     assert [source.partition(" (")[0] for source in config.sources] == [
+        "hyperparams/profiles/qam.yml default",
         "hyperparams/qam.yml default",
         "hyperparams/qam.yml cube-double-play",
         "hyperparams/profiles/trqam.yml default",
@@ -121,8 +146,9 @@ def test_the_profile_and_its_sources_are_recorded() -> None:
 def test_a_profile_that_the_algorithm_does_not_have_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"`qam` has no profile `trqm`; it has: qam, trqam$"):
         load_config("qam", "x", profile="trqm")
-    with pytest.raises(UsageError, match=r"`fawac` has no profile `trqam`; it has: qam$"):
-        load_config("fawac", "x", profile="trqam")
+    assert (
+        load_config("fawac", "x", profile="trqam").run.pretrain_steps == 300_000
+    )  # every algorithm has the shared ones
     path = tmp_path / "mine.yml"
     path.write_text(PROFILE_FILE)
     with pytest.raises(UsageError, match=r"`qam` has no profile `yours`; it has: qam, trqam, mine$"):
@@ -164,6 +190,8 @@ def test_an_exact_name_wins_over_its_domain(tmp_path: Path) -> None:
 def test_the_sources_of_every_layer_are_recorded() -> None:
     sources = load_config("qam", "x", "scene-play", params=["rho=0.1"]).sources
     assert [source.partition(" (")[0] for source in sources] == [
+        "hyperparams/profiles/qam.yml default",
+        "hyperparams/profiles/qam.yml scene-play",
         "hyperparams/qam.yml default",
         "hyperparams/qam.yml scene-play",
         "-params rho=0.1",
@@ -221,3 +249,68 @@ def test_a_file_that_is_no_mapping_of_entries_is_refused(tmp_path: Path) -> None
     path.write_text("rho: 0.5\n")
     with pytest.raises(UsageError, match="must map entry names to settings"):
         load_config("qam", "x", conf=path)
+
+
+# -- the benchmark's protocol -----------------------------------------------------------------------------------------
+
+
+def departures(algo: str = "qam", domain: str | None = "scene-play", **given: object) -> list[str]:
+    return load_config(algo, "x", domain, **given).departures  # type: ignore[arg-type]
+
+
+def test_a_run_of_the_protocol_departs_from_nothing() -> None:
+    for algo in ("qam", "rlpd", "bc", "sac"):
+        assert departures(algo) == []
+    for algo in ("trqam", "bc"):
+        assert departures(algo, profile="trqam") == []
+
+
+def test_what_departs_from_the_protocol_is_said() -> None:
+    found = departures(
+        params=["gamma=0.9", "sparse=false", "rho=0.1", "offline_steps=10"], flags={"dataset_size": 1000}
+    )
+    assert found == [
+        "sparse false instead of true",
+        "gamma 0.9 instead of 0.99",
+        "dataset_size 1,000 instead of all",
+        "offline_steps 10 instead of 1,000,000",
+    ]
+
+
+def test_quick_settings_depart_from_the_protocol() -> None:
+    assert "horizon_length 10 instead of 5" in departures(quick=True)
+
+
+def test_settings_of_a_file_can_depart_and_a_profile_of_its_own_cannot(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yml"
+    path.write_text("default: {horizon_length: 3}\nprofiles: {mine: {default: {horizon_length: 4}}}\n")
+    assert departures(conf=path) == ["horizon_length 3 instead of 5"]
+    assert departures(conf=path, profile="mine") == ["horizon_length 4 instead of 5"]
+
+
+def test_an_online_phase_of_ones_own_is_no_departure_and_another_length_is() -> None:
+    assert departures(flags={"online_steps": 1000}) == []
+    assert departures("rlpd", flags={"online_steps": 1000}) == ["online_steps 1,000 instead of 500,000"]
+
+
+def test_another_dataset_than_the_protocols_is_said() -> None:
+    small = departures(domain="puzzle-4x4-play", dataset="puzzle-4x4-play-v0")
+    assert small == ["dataset puzzle-4x4-play-v0 instead of puzzle-4x4-play-100m-v0"]
+    assert departures(domain="puzzle-4x4-play", dataset="puzzle-4x4-play-100m-v0") == []
+    assert departures(dataset="scene-play-v0") == []
+
+
+def test_an_environment_that_no_benchmark_knows_has_no_protocol() -> None:
+    assert departures(domain=None, params=["gamma=0.9"]) == []
+
+
+def test_the_departures_are_recorded() -> None:
+    assert load_config("qam", "x", "scene-play", params=["gamma=0.9"]).record()["departures"] == [
+        "gamma 0.9 instead of 0.99"
+    ]
+
+
+def test_whole_numbers_may_be_written_with_an_exponent() -> None:
+    config = load_config("qam", "x", params=["offline_steps=1e5", "batch_size=1e2"])
+    assert (config.run.offline_steps, config.settings["batch_size"]) == (100_000, 100)
+    assert type(config.run.offline_steps) is type(config.settings["batch_size"]) is int

@@ -309,7 +309,7 @@ def test_an_installed_package_brings_its_data(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
     code = (
-        "import agents, zoo.published as p, zoo.config as c\n"
+        "import agents, zoo.published as p, zoo.layers as c\n"
         f"assert agents.__file__.startswith({str(site)!r}), agents.__file__\n"
         "print(len(p.load_means(p.load_set('qam2026'))), bool(c.read_hyperparameters('qam')))"
     )

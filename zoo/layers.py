@@ -1,0 +1,268 @@
+"""Settings files and overrides: read safely, and put in the order in which they win.
+
+A profile is a benchmark's protocol. What it says to every algorithm (``hyperparams/profiles/<name>.yml``) is declared
+once; an algorithm's file (``hyperparams/<algo>.yml``) holds the algorithm's own settings.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from zoo.cli import UsageError
+
+DEFAULT_PROFILE = "qam"
+"""The profile of a run that names none: the protocol of the QAM paper."""
+PROFILES = "profiles"
+"""The one name in a settings file that is not an entry: below it are the entries of each profile."""
+ENTRY_NOTES = ("source", "status")
+STATUSES = ("published", "tuned here", "untuned")
+
+Entries = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Entries of one origin.
+
+    :param entries: entry name -> settings.
+    :param origin: where they are from, for ``config.yml``.
+    :param shared: whether they speak to all algorithms, some of which lack a setting.
+    """
+
+    entries: Entries
+    origin: str
+    shared: bool = False
+
+
+@dataclass(frozen=True)
+class Layers:
+    """All entries that may apply to an algorithm in a profile, lowest precedence first.
+
+    :param shipped: the profile and the algorithm's own file: the benchmark's protocol.
+    :param given: the file of ``-conf``: what the user wants.
+    """
+
+    shipped: list[Layer]
+    given: list[Layer]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader that reads 3e-4 as a number, and 1e5 as the integer it is."""
+
+    def construct_exponent(self, node: yaml.ScalarNode) -> int | float:
+        value = float(node.value)
+        return int(value) if value.is_integer() else value
+
+
+_Loader.add_implicit_resolver("!exponent", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789"))
+_Loader.add_constructor("!exponent", _Loader.construct_exponent)
+
+
+def load_yaml(text: str, name: str) -> Any:
+    """Read YAML safely.
+
+    :param text: the document.
+    :param name: what it is, for the message.
+    :return: plain values.
+    :raises UsageError: if it is not valid YAML.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)  # a subclass of SafeLoader
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        raise UsageError(f"{name} must be valid YAML: {error}") from error
+
+
+def parse_override(text: str, flag: str = "-params") -> dict[str, Any]:
+    """Read one ``-params`` word: ``key=value`` or ``key:value``, with dots for nesting.
+
+    RL Zoo writes mappings as ``policy_kwargs="dict(net_arch=[64, 64])"``, which is understood too.
+
+    :param flag: the flag that it was given to, for messages.
+    :param text: e.g. ``"net_arch=[128, 128]"`` or ``"policy_kwargs.n_critics=2"``.
+    :return: nested mapping.
+    :raises UsageError: if there is no key or no value.
+    """
+    match = re.fullmatch(r"\s*([A-Za-z_][\w.]*)\s*[=:](.+)", text, flags=re.DOTALL)
+    if match is None:
+        raise UsageError(f"`{flag}` expects key=value (or key:value), got {text!r}; e.g. {flag} learning_rate=3e-4")
+    written = match[2].strip()
+    if re.match(r"dict\s*\(", written):
+        value = _read_dict_call(match[1], written)
+    else:
+        value = load_yaml(written, f"the value of `{match[1]}`")
+    for key in reversed(match[1].split(".")):
+        value = {key: value}
+    return dict(value)
+
+
+def _read_dict_call(key: str, text: str) -> Any:
+    """Return the mapping that ``dict(a=1, b=[2])`` stands for, without evaluating anything."""
+
+    def value_of(node: ast.expr) -> Any:
+        is_dict = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict"
+        if not is_dict:
+            return ast.literal_eval(node)
+        assert isinstance(node, ast.Call)
+        if node.args or any(keyword.arg is None for keyword in node.keywords):
+            raise ValueError("dict() with names only")
+        return {keyword.arg: value_of(keyword.value) for keyword in node.keywords}
+
+    try:
+        return value_of(ast.parse(text, mode="eval").body)
+    except (SyntaxError, ValueError) as error:
+        raise UsageError(
+            f"the value of `{key}` must be a mapping of plain values (numbers, strings, lists, dict(...)), got "
+            f"{text!r}; write e.g. {key}='{{net_arch: [64, 64]}}'; classes such as nn.ReLU need Python"
+        ) from error
+
+
+def parse_overrides(words: Sequence[str], flag: str) -> dict[str, Any]:
+    """Read several ``key=value`` words into one mapping.
+
+    :param words: the words.
+    :param flag: the flag that they were given to, for messages.
+    :return: nested mapping; later words win.
+    :raises UsageError: if a word has no key or no value.
+    """
+    merged: dict[str, Any] = {}
+    for word in words:
+        merged = merge(merged, parse_override(word, flag))
+    return merged
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge two mappings deeply; neither is changed.
+
+    :param base: lower precedence.
+    :param over: higher precedence.
+    :return: a new mapping.
+    """
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def read_hyperparameters(algo: str, path: str | Path | None = None) -> Entries:
+    """Read the entries of an algorithm's YAML file.
+
+    :param algo: algorithm id; names the file in ``hyperparams/`` when there is no path.
+    :param path: another file.
+    :return: entry name -> settings; empty for an algorithm that ships none.
+    :raises UsageError: if the file cannot be read or is not a mapping of mappings.
+    """
+    return {name: entry for name, entry in _read_file(algo, path).items() if name != PROFILES}
+
+
+def read_profiles(algo: str, path: str | Path | None = None) -> dict[str, Entries]:
+    """Read what an algorithm's YAML file says about each profile besides the default one.
+
+    :param algo: algorithm id; names the file in ``hyperparams/`` when there is no path.
+    :param path: another file.
+    :return: profile -> entry name -> settings.
+    :raises UsageError: if the file cannot be read, or a profile is not a mapping of mappings or has the default's name.
+    """
+    profiles: dict[str, Entries] = _read_file(algo, path).get(PROFILES, {})
+    origin = str(path or f"hyperparams/{algo}.yml")
+    for name, entries in profiles.items():
+        _require_entries(entries, f"profile `{name}` in {origin}")
+    if DEFAULT_PROFILE in profiles:
+        raise UsageError(
+            f"profile `{DEFAULT_PROFILE}` is what stands outside `{PROFILES}`, got it inside in {origin}; move it out"
+        )
+    return profiles
+
+
+def shared_profile(name: str) -> Entries:
+    """Read what a profile says to all algorithms.
+
+    :param name: the profile.
+    :return: entry name -> settings; empty where nothing is shared.
+    """
+    resource = files("hyperparams") / PROFILES / f"{name}.yml"
+    return dict(load_yaml(resource.read_text(), f"{name}.yml")) if resource.is_file() else {}
+
+
+def shared_profiles() -> list[str]:
+    """Return the names of the profiles that speak to all algorithms, the default one first."""
+    found = (Path(resource.name) for resource in (files("hyperparams") / PROFILES).iterdir())
+    names = {path.stem for path in found if path.suffix == ".yml"}
+    return [DEFAULT_PROFILE, *sorted(names - {DEFAULT_PROFILE})]
+
+
+def describe_profiles(algo: str) -> dict[str, Entries]:
+    """Return every profile that an algorithm has settings for, the default one first.
+
+    :param algo: algorithm id.
+    :return: profile -> entry name -> settings: in the default profile what it says to all algorithms and the
+        algorithm's own entries; in another one what lies over them.
+    """
+    own = {DEFAULT_PROFILE: read_hyperparameters(algo), **read_profiles(algo)}
+    return {
+        name: {entry: settings for entry, settings in merge(shared_profile(name), entries).items() if entry != "quick"}
+        for name, entries in own.items()
+    }
+
+
+def read_layers(algo: str, profile: str, conf: str | Path | None) -> Layers:
+    """Read the entries that may apply to an algorithm in a profile.
+
+    :param algo: algorithm id.
+    :param profile: its entries lie over the algorithm's own; the default one lies below them.
+    :param conf: a file of the user's, over everything that is shipped.
+    :return: the layers.
+    :raises UsageError: if there is no such profile, or a file cannot be read.
+    """
+
+    def shared(name: str) -> Layer:
+        return Layer(shared_profile(name), f"hyperparams/{PROFILES}/{name}.yml", shared=True)
+
+    def own(path: str | Path | None) -> list[Layer]:
+        origin = f"hyperparams/{algo}.yml" if path is None else str(path)
+        profiles = read_profiles(algo, path)
+        names.extend(name for name in profiles if name not in names)
+        layers = [Layer(read_hyperparameters(algo, path), origin)]
+        if path is None and profile != DEFAULT_PROFILE:
+            layers.append(shared(profile))
+        if profile in profiles:
+            layers.append(Layer(profiles[profile], f"{origin} {PROFILES}.{profile}"))
+        return layers
+
+    names = shared_profiles()
+    shipped = [shared(DEFAULT_PROFILE), *own(None)]
+    given = [] if conf is None else own(conf)
+    if profile not in names:
+        raise UsageError(f"`{algo}` has no profile `{profile}`; it has: {', '.join(names)}")
+    return Layers(shipped, given)
+
+
+def _read_file(algo: str, path: str | Path | None) -> dict[str, Any]:
+    """Return a whole settings file, its ``profiles`` included."""
+    if path is not None:
+        try:
+            text = Path(path).read_text()
+        except OSError as error:
+            raise UsageError(f"`-conf` must be a readable YAML file, got {path}: {error.strerror}") from error
+    else:
+        resource = files("hyperparams") / f"{algo}.yml"
+        if not resource.is_file():
+            return {}
+        text = resource.read_text()
+    entries = load_yaml(text, str(path or f"hyperparams/{algo}.yml"))
+    return _require_entries(entries, str(path or f"{algo}.yml"))
+
+
+def _require_entries(entries: Any, origin: str) -> Entries:
+    """Refuse anything but a mapping of mappings."""
+    if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
+        raise UsageError(f"{origin} must map entry names to settings, e.g. `default: {{gamma: 0.99}}`")
+    return entries
