@@ -42,6 +42,8 @@ class IFQL(FlowQLearning):
     :param common: the settings of :class:`FlowQLearning`.
     """
 
+    unmasked_losses = frozenset({"value"})
+
     def __init__(  # type: ignore[misc] # a common setting has a default of its own here
         self,
         policy: str | type[FlowPolicy],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -59,6 +61,7 @@ class Entry:
 
 
 _entries: dict[str, Entry] = {}
+_imported: set[str] = set()  # modules that a user named
 
 
 def register(id: str, *, paper: str, published_name: str) -> Callable[[Algorithm], Algorithm]:
@@ -68,17 +71,47 @@ def register(id: str, *, paper: str, published_name: str) -> Callable[[Algorithm
     :param paper: title, authors and arXiv id.
     :param published_name: the name in published tables, e.g. ``"QAM-E"``.
     :return: the decorator.
-    :raises ValueError: if another class is registered under the same id.
+    :raises ValueError: if another class has the id, registered or built in, or it is an alias.
     """
 
     def decorate(algorithm: Algorithm) -> Algorithm:
         known = _entries.get(id)
-        if known is not None and known.algorithm.__qualname__ != algorithm.__qualname__:
-            raise ValueError(f"algorithm id `{id}` is taken by {known.algorithm.__name__}; choose another id")
+        owner = known.algorithm.__qualname__ if known else BUILT_IN.get(id, algorithm.__qualname__)
+        if id in ALIASES:
+            owner = f"{BUILT_IN[ALIASES[id]]}, as an alias"
+        if owner != algorithm.__qualname__ or (id in BUILT_IN and algorithm.__module__ != f"agents.{id}"):
+            raise ValueError(
+                f"algorithm id `{id}` is taken by {owner}; register {algorithm.__name__} with another id, "
+                f"e.g. `my_{id}`"
+            )
         _entries[id] = Entry(id, algorithm, paper, published_name)
         return algorithm
 
     return decorate
+
+
+def name_of(algorithm: type[FlowQLearning]) -> str:
+    """Return the name by which :func:`get` finds a class, which a saved model keeps.
+
+    :param algorithm: the class; it need not be registered.
+    :return: an id, or ``"package.module:Class"``.
+    """
+    module, name = algorithm.__module__, algorithm.__qualname__
+    for id, built_in in BUILT_IN.items():
+        if (module, name) == (f"agents.{id}", built_in):
+            return id
+    plugins = {point.value: id for id, point in _plugins().items()}
+    return plugins.get(f"{module}:{name}", f"{module}:{name}")
+
+
+def is_from_elsewhere(module: str) -> bool:
+    """Return whether a module, or the package that it is in, holds algorithms that are not built in.
+
+    :param module: its name.
+    :return: whether its author wrote an algorithm, or was asked for one.
+    """
+    own = {entry.algorithm.__module__ for id, entry in _entries.items() if id not in BUILT_IN} | _imported
+    return module.partition(".")[0] in {name.partition(".")[0] for name in own} - {"agents", "zoo"}
 
 
 def algorithm_ids() -> list[str]:
@@ -110,16 +143,23 @@ def get(id: str) -> Entry:
 
 
 def _by_path(path: str) -> Entry:
-    """Import a module and return the entry of one of its classes."""
+    """Import a module, from the current folder too, and return the entry of one of its classes."""
     module, _, name = path.partition(":")
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())
+    _imported.add(module)
     try:
         algorithm = getattr(importlib.import_module(module), name, None)
     except ModuleNotFoundError as error:
-        raise KeyError(f"`{path}`: {error}; put the module on the Python path") from error
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise  # the module is there, and something that it imports is not
+        raise KeyError(f"`{path}`: there is no module `{error.name}` in {os.getcwd()} or on the Python path") from error
     for entry in _entries.values():
         if entry.algorithm is algorithm:
             return entry
-    raise KeyError(f"`{path}` is no registered algorithm; decorate the class with `agents.register(...)`")
+    mine = [f"{module}:{e.algorithm.__qualname__}" for e in _entries.values() if e.algorithm.__module__ == module]
+    known = f"; registered there: {', '.join(mine)}" if mine else ""
+    raise KeyError(f"`{path}` is not a registered algorithm; decorate the class with `agents.register(...)`{known}")
 
 
 def settings_of(algorithm: type[FlowQLearning]) -> dict[str, inspect.Parameter]:

@@ -45,6 +45,8 @@ class SQAM(TrustRegion):
     :param settings: the settings of :class:`agents.common.trust_region.TrustRegion`.
     """
 
+    unmasked_losses = frozenset({"gap"})
+
     def __init__(  # type: ignore[misc]  # gives common settings another default
         self,
         policy: str | type[FlowPolicy],

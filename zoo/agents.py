@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if __package__ in (None, ""):  # run as a file: let `import agents` find the package, not this file
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import UsageError, run_program
+from zoo.cli import run_program
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -71,13 +71,11 @@ def show_algorithm(algo: str) -> dict[str, Any]:
     from rich.console import Console
     from rich.table import Table
 
-    from zoo.baselines import find_algorithm, settings_of
+    from zoo.baselines import settings_of
+    from zoo.config import find_entry
     from zoo.layers import describe_profiles
 
-    try:
-        entry = find_algorithm(algo)
-    except KeyError as error:
-        raise UsageError(str(error.args[0])) from error
+    entry = find_entry(algo)
     meanings = _meanings(entry.algorithm)
     table = Table("setting", "type", "default", "meaning")
     settings = {}

@@ -145,6 +145,7 @@ class Baseline(OffPolicyAlgorithm):
             "balanced_sampling": boolean("balanced_sampling", balanced_sampling),
         }
         _check(settings)
+        self.algorithm_id = registry.name_of(type(self))  # a saved model says whose it is
         defaults = {name: parameter.default for name, parameter in self.setting_parameters().items()}
         self._recorded = {**defaults, **own, **settings}
         self._last_info: dict[str, torch.Tensor] = {}
@@ -219,8 +220,8 @@ class Baseline(OffPolicyAlgorithm):
         self.replay_buffer.load_dataset({**dataset, "actions": self.policy.scale_action(dataset["actions"])})
 
 
-def _check(settings: Mapping[str, Any]) -> None:
-    """Check the ranges of the settings that all these algorithms share; SB3 checks none."""
+def _check(settings: dict[str, Any]) -> None:
+    """Check the ranges of the settings that all these algorithms share; SB3 checks none. Whole floats become ints."""
     bounds: dict[str, dict[str, float]] = {
         "learning_rate": {"above": 0},
         "tau": {"above": 0, "at_most": 1},
@@ -231,7 +232,7 @@ def _check(settings: Mapping[str, Any]) -> None:
             number(name, settings[name], **limits)
     for name, least in {"buffer_size": 1, "learning_starts": 0, "batch_size": 1, "gradient_steps": -1}.items():
         if name in settings:
-            integer(name, settings[name], at_least=least)
+            settings[name] = integer(name, settings[name], at_least=least)
 
 
 class SAC(Baseline, stable_baselines3.SAC):
@@ -277,7 +278,10 @@ def find_algorithm(id: str) -> registry.Entry:
     known = [*algorithm_ids(), *registry.ALIASES]
     if id not in known and ":" not in id:
         raise KeyError(unknown_name_message("algorithm", id, known))
-    return registry.get(id)
+    entry = registry.get(id)
+    if entry.id in BASELINES:
+        raise KeyError(f"algorithm id `{entry.id}` is taken by SB3's; register {id} with another id")
+    return entry
 
 
 def algorithm_ids() -> list[str]:

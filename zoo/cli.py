@@ -70,6 +70,7 @@ def run_program(body: Callable[[], dict[str, Any]], verbose: int = 1) -> int:
             warnings.showwarning = _print_warning
             print_result(body())
     except UsageError as error:
+        _print_traceback_of_others(error)
         print(str(error), file=sys.stderr)
         return BAD_INPUT
     except (KeyboardInterrupt, Interrupted) as error:
@@ -80,10 +81,26 @@ def run_program(body: Callable[[], dict[str, Any]], verbose: int = 1) -> int:
     except Exception as error:
         if verbose >= 2:
             traceback.print_exc()
+        elif _print_traceback_of_others(error):
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
         else:
             print(f"{type(error).__name__}: {error} (run with --verbose 2 for the traceback)", file=sys.stderr)
         return FAILED
     return DONE
+
+
+def _print_traceback_of_others(error: BaseException) -> bool:
+    """Print where an error comes from if that is in an algorithm that is not ours: its author wants to see the line."""
+    from agents.registry import is_from_elsewhere
+
+    found: BaseException | None = error
+    while found is not None:
+        frames = traceback.walk_tb(found.__traceback__)
+        if any(is_from_elsewhere(frame.f_globals.get("__name__", "")) for frame, _ in frames):
+            traceback.print_exception(found, chain=False)
+            return True
+        found = found.__cause__ or found.__context__
+    return False
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agents.common.validation import integer, one_of, unknown_name_message
 from zoo.cli import UsageError
 from zoo.layers import DEFAULT_PROFILE, ENTRY_NOTES, Layer, merge, parse_override, read_layers
+
+if TYPE_CHECKING:
+    from agents.registry import Entry
 
 PROTOCOL_SETTINGS = (
     "sparse",
@@ -129,12 +132,9 @@ def load_config(
     :return: the checked configuration.
     :raises UsageError: for an unknown algorithm, profile or setting, or a value of the wrong type or range.
     """
-    from zoo.baselines import find_algorithm, settings_of
+    from zoo.baselines import settings_of
 
-    try:
-        entry = find_algorithm(algo)
-    except KeyError as error:
-        raise UsageError(str(error.args[0])) from error
+    entry = find_entry(algo)
     if quick and profile != DEFAULT_PROFILE:
         raise UsageError(f"`--quick` has steps and nets of its own, got `--profile {profile}` with it; leave out one")
     parameters = settings_of(entry.algorithm)
@@ -155,6 +155,23 @@ def load_config(
     if domain is not None and dataset not in (None, merging.dataset or dataset):
         departures.append(f"dataset {dataset} instead of {merging.dataset}")
     return Config(entry.id, env, run, settings, merging.sources, profile, departures)
+
+
+def find_entry(algo: str) -> Entry:
+    """Return the registry's entry of an algorithm.
+
+    :param algo: an id, an alias, or ``"module:Class"``.
+    :return: the entry.
+    :raises UsageError: if there is none, or its module cannot be imported.
+    """
+    from zoo.baselines import find_algorithm
+
+    try:
+        return find_algorithm(algo)
+    except KeyError as error:
+        raise UsageError(str(error.args[0])) from error
+    except Exception as error:  # whatever a module of the user's raises when it is imported
+        raise UsageError(f"`{algo}` cannot be imported: {type(error).__name__}: {error}") from error
 
 
 def find_departures(values: Mapping[str, Any], protocol: Mapping[str, Any]) -> list[str]:
@@ -213,7 +230,7 @@ def _run_defaults() -> dict[str, Any]:
     return {f.name: f.default for f in fields(RunSettings)}
 
 
-def _check(entry: Any, values: Mapping[str, Any], device: str) -> tuple[RunSettings, dict[str, Any]]:
+def _check(entry: Entry, values: Mapping[str, Any], device: str) -> tuple[RunSettings, dict[str, Any]]:
     """Return what the run does and all settings of the algorithm, if every type and range is right."""
     names = _run_defaults()
     try:

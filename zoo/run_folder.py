@@ -141,27 +141,6 @@ class RunFolder:
             return None
 
 
-def find_model(path: Path) -> Path:
-    """Return a saved model: the file itself, or the one that a run folder offers.
-
-    Of a folder that is the final model; before there is one, that of the newest checkpoint, else the best so far.
-
-    :param path: a ``.zip``, or a run folder.
-    :return: the file.
-    :raises UsageError: if there is none.
-    """
-    from agents.common.checkpoint import find_checkpoints
-
-    if path.is_file():
-        return path
-    final = path / f"{path.name.rpartition('_')[0]}.zip"
-    checkpoints = [checkpoint / "model.zip" for checkpoint in find_checkpoints(path / "checkpoint")]
-    for candidate in (final, *checkpoints, path / "best_model.zip"):
-        if candidate.is_file():
-            return candidate
-    raise UsageError(f"expected a saved model (.zip) or the folder of a run that has saved one, got {path}")
-
-
 @dataclass(frozen=True)
 class UnfinishedRun:
     """A run to go on with.

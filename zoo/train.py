@@ -55,7 +55,7 @@ def make_parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--resume", action="store_true", help="go on with the newest unfinished run of the same settings, else start"
     )
-    what.add_argument("-i", "--trained-agent", default="", help="model (.zip) to start from")
+    what.add_argument("-i", "--trained-agent", default="", help="model (.zip), or folder of a run, to start from")
     what.add_argument(
         "--pretrained-actor", type=Path, help="model (.zip), or folder of a run, whose behaviour flow to start from"
     )
@@ -140,6 +140,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.run_folder import check_log_folder, find_unfinished
     from zoo.training import (
         Training,
+        check_algorithm,
         describe_run,
         load_data,
         make_evaluator,
@@ -158,6 +159,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     env_kwargs = parse_overrides(args.env_kwargs, "--env-kwargs")
     eval_env_kwargs = parse_overrides(args.eval_env_kwargs, "--eval-env-kwargs") or env_kwargs
     with make_evaluator(config, env_id, eval_env_kwargs, args) as evaluator:
+        check_algorithm(config, *evaluator.spaces)
         data = load_data(config, args.dataset, args.dataset_dir)
         record = describe_run(config, data, args)
         found = find_unfinished(args.log_folder, record, seeds) if args.resume else None
@@ -205,17 +207,18 @@ def read_config(args: argparse.Namespace) -> tuple[Config, str]:
     )
     if config.run.pretrain_steps and not has_dataset:
         raise UsageError(f"`{args.env}` has no dataset to pretrain on; leave --pretrain-steps at 0")
-    check_pretrained_actor(args, config)
+    check_start(args, config)
     if "precision" in config.settings and args.precision is None and args.device != "cpu" and torch.cuda.is_available():
         config.settings["precision"] = "tf32"
     return config, env_id
 
 
-def check_pretrained_actor(args: argparse.Namespace, config: Config) -> None:
-    """Refuse a behaviour flow to start from that is not there, has no place, or stands beside another start."""
-    from zoo.run_folder import find_model
-    from zoo.training import describe_model
+def check_start(args: argparse.Namespace, config: Config) -> None:
+    """Refuse a model or a behaviour flow to start from that is not there, does not fit, or stands beside the other."""
+    from zoo.training import check_trained_agent, describe_model
 
+    if args.trained_agent:
+        check_trained_agent(args.trained_agent, config)
     if args.pretrained_actor is None:
         return
     if "pretraining_steps" not in config.settings:
@@ -227,7 +230,7 @@ def check_pretrained_actor(args: argparse.Namespace, config: Config) -> None:
         )
     if args.trained_agent:
         raise UsageError("`--pretrained-actor` and `--trained-agent` both say where to start; give one of them")
-    describe_model(find_model(args.pretrained_actor))
+    describe_model(args.pretrained_actor)
 
 
 def read_seeds(args: argparse.Namespace) -> list[int] | None:

@@ -19,8 +19,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from agents.common.base import FlowQLearning, available_device
 from agents.common.buffer import SequenceReplayBuffer
+from agents.common.check import AgentError, check_first_update
 from agents.common.checkpoint import find_checkpoints
 from agents.common.replicas import Diverged
+from agents.common.saved import find_model, read_attributes, require_algorithm
 from zoo import logs
 from zoo.baselines import find_algorithm
 from zoo.callbacks import (
@@ -43,7 +45,7 @@ from zoo.evaluation.curve import plot_learning_curve
 from zoo.evaluation.evaluate import Evaluator
 from zoo.evaluation.history import ONLINE
 from zoo.replicas import DivergenceCallback, Replicas
-from zoo.run_folder import RunFolder, command_line, describe_versions, find_model
+from zoo.run_folder import RunFolder, command_line, describe_versions
 
 
 class Training:
@@ -263,11 +265,11 @@ def make_model(
             verbose=max(args.verbose - 1, 0),
         )
         if args.trained_agent:
-            model.set_parameters(args.trained_agent, device=args.device)
+            model.set_parameters(find_model(args.trained_agent), device=args.device)  # type: ignore[arg-type]
         if data is not None:
             model.load_dataset(data.content)
         if args.pretrained_actor:  # behind the dataset, which gives the observation statistics
-            model.load_pretrained_actor(find_model(args.pretrained_actor))
+            model.load_pretrained_actor(args.pretrained_actor)
     except (NotImplementedError, TypeError, ValueError, OSError) as error:
         raise UsageError(str(error)) from error
     if args.verbose:
@@ -300,7 +302,7 @@ def describe_run(config: Config, data: Dataset | ShardedDataset | None, args: ar
         if getattr(args, name):
             record[name] = getattr(args, name)
     if args.pretrained_actor:
-        record["pretrained_actor"] = describe_model(find_model(args.pretrained_actor))
+        record["pretrained_actor"] = describe_model(args.pretrained_actor)
     if data is not None:
         record["dataset"] = {"name": data.path.stem, "size": data.num_transitions, "fingerprint": data.fingerprint}
     return record
@@ -309,16 +311,47 @@ def describe_run(config: Config, data: Dataset | ShardedDataset | None, args: ar
 def describe_model(path: Path) -> dict[str, Any]:
     """Return what a run records of a saved model that it begins with.
 
-    :param path: its ``.zip``.
+    :param path: its ``.zip``, or the folder of the run that saved it.
     :return: path, number of updates and sha256.
-    :raises UsageError: if it is no saved model.
+    :raises UsageError: if it is not a saved model.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            updates = int(json.loads(archive.read("data"))["_n_updates"])
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise UsageError(f"expected a saved model (.zip), got {path}, which cannot be read as one: {error}") from error
-    return {"path": str(path.resolve()), "updates": updates, "fingerprint": file_sha256(path)}
+        file = find_model(path)
+        updates = int(read_attributes(file)["_n_updates"])
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise UsageError(str(error)) from error
+    return {"path": str(file.resolve()), "updates": updates, "fingerprint": file_sha256(file)}
+
+
+def check_trained_agent(path: Path, config: Config) -> None:
+    """Refuse a model to start from that is not there, or that another algorithm has saved.
+
+    :param path: its ``.zip``, or the folder of a run.
+    :param config: names the algorithm.
+    :raises UsageError: if it cannot be started from.
+    """
+    try:
+        require_algorithm(find_model(path), find_algorithm(config.algo).algorithm)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"`--trained-agent`: {error}") from error
+
+
+def check_algorithm(config: Config, observation_space: Any, action_space: Any) -> None:
+    """Try an algorithm's hooks on an environment's spaces, before data are loaded and a folder is made.
+
+    :param config: names the algorithm and its settings.
+    :param observation_space: of the environment.
+    :param action_space: of the environment.
+    :raises UsageError: if a hook does not keep its contract.
+    """
+    algorithm = find_algorithm(config.algo).algorithm
+    if not issubclass(algorithm, FlowQLearning):
+        return  # SB3's own
+    try:
+        bare = algorithm("MlpPolicy", None, **config.settings, _init_setup_model=False)
+        check_first_update(bare, observation_space, action_space)
+    except AgentError as error:
+        raise UsageError(str(error)) from error
 
 
 def make_folders(

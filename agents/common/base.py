@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import time
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypedDict
+from typing import Any, ClassVar, Literal, Never, Self, TypedDict
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from torch import Tensor
 
 from agents.common.batch import Batch
 from agents.common.buffer import Arrays, SequenceReplayBuffer
+from agents.common.check import check_first_update, require_table
 from agents.common.critic import pick_best
 from agents.common.networks import CriticEnsemble
 from agents.common.noise import Draw, Noise, normal
@@ -40,16 +42,18 @@ from agents.common.pretraining import (
     start_from_behaviour,
 )
 from agents.common.replicas import Diverged, PerReplica, find_divergence, on_host
+from agents.common.saved import find_model, require_algorithm
 from agents.common.shards import Shards
 from agents.common.storage import Placement
 from agents.common.update import Mode, Update
-from agents.common.validation import boolean, integer, number, one_of
+from agents.common.validation import boolean, closest_names, integer, number, one_of
+from agents.registry import name_of, settings_of
 
-UNSAVED = ("_generator", "_host_generator", "_update", "_chunk_state", "_last_info", "_told")
+UNSAVED = ("_generator", "_host_generator", "_update", "_chunk_state", "_last_info", "_told", "_checked")
 Info = dict[str, Tensor]
 Losses = dict[str, Tensor]
 Targets = dict[str, Tensor]
-DEFAULT_HORIZON = 5
+DEFAULT_HORIZON, DEFAULT_ENSEMBLE = 5, 10
 
 
 class UnsupportedSpaceError(NotImplementedError, AssertionError):
@@ -165,6 +169,9 @@ class FlowQLearning(OffPolicyAlgorithm):
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": FlowPolicy}
     pretraining: bool = False  # whether the coming update trains the behaviour flow alone
+    unmasked_losses: ClassVar[frozenset[str]] = (
+        frozenset()
+    )  # those that are meant to count what `batch.valid` leaves out
     policy: FlowPolicy
     replay_buffer: SequenceReplayBuffer | None
 
@@ -183,7 +190,7 @@ class FlowQLearning(OffPolicyAlgorithm):
         *,
         horizon_length: int = DEFAULT_HORIZON,
         action_chunking: bool = True,
-        ensemble_size: int = 10,
+        ensemble_size: int = DEFAULT_ENSEMBLE,
         rho: float = 0.5,
         flow_steps: int = 10,
         best_of_n: int = 1,
@@ -210,13 +217,15 @@ class FlowQLearning(OffPolicyAlgorithm):
         seeds: Sequence[int] | None = None,
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
+        **unknown: Never,
     ) -> None:
         _learning_rate_schedule(learning_rate)  # refuses a bad value
         if seeds is not None and not len(seeds):
             raise ValueError("`seeds` must hold at least one seed, got none; use None for one run with `seed`")
-        integer("learning_starts", learning_starts, at_least=0)
+        _refuse_unknown(type(self), unknown)
+        learning_starts = integer("learning_starts", learning_starts, at_least=0)
         if gradient_steps != -1:
-            integer("gradient_steps", gradient_steps, at_least=0)
+            gradient_steps = integer("gradient_steps", gradient_steps, at_least=0)
         if n_steps is not None:
             horizon_length, action_chunking = _horizon_of(n_steps, horizon_length), False
         super().__init__(
@@ -246,9 +255,7 @@ class FlowQLearning(OffPolicyAlgorithm):
         self.seeds = None if seeds is None else [integer("seeds", value) for value in seeds]
         self.horizon_length = integer("horizon_length", horizon_length, at_least=1)
         self.action_chunking = boolean("action_chunking", action_chunking)
-        sizes = {"ensemble_size": ensemble_size, **self.policy_kwargs}
-        name = "n_critics" if "n_critics" in sizes else "ensemble_size"
-        self.ensemble_size = integer(name, sizes[name], at_least=1)
+        self.ensemble_size = _ensemble_of(self.policy_kwargs.get("n_critics"), ensemble_size)
         self.rho = number("rho", rho, at_least=0)
         self.flow_steps = integer("flow_steps", flow_steps, at_least=1)
         self.best_of_n = integer("best_of_n", best_of_n, at_least=1)
@@ -267,8 +274,9 @@ class FlowQLearning(OffPolicyAlgorithm):
             )
         self.precision = one_of("precision", precision, ("fp32", "tf32", "bf16"))
         self.compile = one_of("compile", compile, ("auto", "on", "off"))
+        self.algorithm_id = name_of(type(self))  # a saved model says whose it is
         self.offline_steps = 0  # gradient steps taken in learn_offline
-        self.behaviour_flow = find_behaviour(self.networks())
+        self.behaviour_flow = find_behaviour(require_table(self, "networks", NetworkSpec))
         self.pretraining_steps = integer("pretraining_steps", pretraining_steps, at_least=0)
         if self.pretraining_steps and self.behaviour_flow is None:
             raise ValueError(no_behaviour_message(type(self).__name__))
@@ -280,11 +288,15 @@ class FlowQLearning(OffPolicyAlgorithm):
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return the algorithm's networks by name, in the order in which they are initialised."""
-        raise NotImplementedError
+        raise NotImplementedError(
+            'must be defined; it returns {"critic": critic(target=True), ...}, every network by name (docs/register.md)'
+        )
 
     def noise(self) -> dict[str, Draw]:
         """Return every random draw of an update by name, besides those of the next action."""
-        raise NotImplementedError
+        raise NotImplementedError(
+            'must be defined; it returns {"bc_x0": normal(), ...}, every random draw by name (docs/register.md)'
+        )
 
     def action_noise_table(self) -> dict[str, Draw]:
         """Return the random draws of one call of :meth:`act` by name."""
@@ -298,7 +310,9 @@ class FlowQLearning(OffPolicyAlgorithm):
         :param nets: the networks.
         :return: actions in [-1, 1], (S, N, D).
         """
-        raise NotImplementedError
+        raise NotImplementedError(
+            "must be defined; it returns actions (S, N, D) in [-1, 1] for observations (S, N, O) (docs/register.md)"
+        )
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Compute what the losses regress to; no gradient is recorded here.
@@ -309,7 +323,9 @@ class FlowQLearning(OffPolicyAlgorithm):
         :param info: to add diagnostics to, each (S,).
         :return: tensors by name.
         """
-        raise NotImplementedError
+        raise NotImplementedError(
+            "must be defined; it returns a dict of what the losses regress to (perhaps empty) (docs/register.md)"
+        )
 
     def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
         """Compute the losses, unscaled; each is a mean over everything but seeds.
@@ -321,7 +337,7 @@ class FlowQLearning(OffPolicyAlgorithm):
         :param info: to add diagnostics to, each (S,).
         :return: name -> (S,).
         """
-        raise NotImplementedError
+        raise NotImplementedError("must be defined; it returns a dict of losses by name, each (S,) (docs/register.md)")
 
     def loss_weights(self) -> dict[str, float]:
         """Return the weights of the losses; those not named weigh 1."""
@@ -488,8 +504,6 @@ class FlowQLearning(OffPolicyAlgorithm):
 
     def settings(self) -> dict[str, Any]:
         """Return the values of all settings, as they are recorded with a run."""
-        from agents.registry import settings_of
-
         return {name: getattr(self, name) for name in settings_of(type(self))}
 
     @classmethod
@@ -541,6 +555,7 @@ class FlowQLearning(OffPolicyAlgorithm):
         self._chunk_state: tuple[NDArray[Any], ...] | None = None
         self._last_info: Info = {}
         self._told: Placement | None = None
+        self._checked = False
 
     def _setup_lr_schedule(self) -> None:
         """Turn the learning rate into a function of the remaining progress."""
@@ -601,7 +616,7 @@ class FlowQLearning(OffPolicyAlgorithm):
     ) -> Self:
         """Load a model; as in SB3, a device that is not there stands for the CPU.
 
-        :param path: what :meth:`save` wrote.
+        :param path: what :meth:`save` wrote, or the folder of a run.
         :param env: environment to go on with.
         :param device: where to.
         :param custom_objects: stands for saved attributes.
@@ -609,8 +624,13 @@ class FlowQLearning(OffPolicyAlgorithm):
         :param force_reset: whether training begins with a reset.
         :param kwargs: further attributes to set.
         :return: the model.
+        :raises FileNotFoundError: if there is no model.
+        :raises ValueError: if it is the model of another algorithm.
         """
         there = get_device(device)
+        if isinstance(path, str | Path):
+            path = find_model(path)
+            require_algorithm(path, cls)
         return super().load(path, env, there, custom_objects, print_system_info, force_reset, **kwargs)
 
     def load_replay_buffer(self, path: str | Path | BufferedIOBase, truncate_last_traj: bool = True) -> None:
@@ -663,6 +683,7 @@ class FlowQLearning(OffPolicyAlgorithm):
             take turns, of which the first gives the statistics. Actions in the environment's units.
         :raises ValueError: if an array is missing or has the wrong shape.
         """
+        self._check_first_update()
         assert self.replay_buffer is not None
         if isinstance(dataset, Shards):
             self.replay_buffer.load_dataset(dataset.with_actions_within(self.action_space))  # type: ignore[arg-type]
@@ -672,17 +693,23 @@ class FlowQLearning(OffPolicyAlgorithm):
             rows = self.replay_buffer.observations[: self.replay_buffer.dataset_size]
             self.policy.set_observation_statistics(rows, self.observation_scale)
 
+    def _check_first_update(self) -> None:
+        """Try the algorithm's hooks once, before any training: see :mod:`agents.common.check`."""
+        if not self._checked:
+            check_first_update(self, self.observation_space, self.action_space)
+            self._checked = True
+
     def load_pretrained_actor(self, path: str | Path | BufferedIOBase) -> None:
         """Begin with the behaviour flow of a saved model, of this or another algorithm, in place of pretraining.
 
         Its online flow becomes this model's; networks that begin at the behaviour flow, and moving averages, become its
         copies. One seed of the source serves all stacked seeds; of several, each gets its own.
 
-        :param path: what ``save`` wrote. Load the dataset first where observations are scaled.
+        :param path: what ``save`` wrote, or the folder of a run. Load the dataset first where observations are scaled.
         :raises ValueError: if one of the two has no behaviour flow, the model is to be pretrained, or sizes, layers,
             action box, chunk or observation statistics differ; nothing is changed then.
         """
-        load_behaviour(self, path)
+        load_behaviour(self, find_model(path) if isinstance(path, str | Path) else path)
 
     def _scaled(self, actions: NDArray[Any]) -> NDArray[Any]:
         """Return actions scaled to [-1, 1], without a copy where the action space is that box already."""
@@ -711,7 +738,8 @@ class FlowQLearning(OffPolicyAlgorithm):
         :return: the model.
         :raises ValueError: if there is nothing to train on.
         """
-        integer("gradient_steps", gradient_steps, at_least=0)
+        gradient_steps = integer("gradient_steps", gradient_steps, at_least=0)
+        self._check_first_update()
         if reset_num_timesteps:
             self.offline_steps = 0
         if dataset is not None:
@@ -771,6 +799,7 @@ class FlowQLearning(OffPolicyAlgorithm):
         :return: the model.
         :raises ValueError: if the environments cannot be shared out evenly to stacked seeds.
         """
+        self._check_first_update()
         replicas = self.policy.num_replicas
         if self.n_envs % replicas:
             raise ValueError(
@@ -973,13 +1002,34 @@ def _learning_rate_schedule(value: float | str | Schedule) -> Schedule:
 
 def _horizon_of(n_steps: int, horizon_length: int) -> int:
     """Return the horizon that SB3's ``n_steps`` means, unless another one is asked for too."""
-    integer("n_steps", n_steps, at_least=1)
+    n_steps = integer("n_steps", n_steps, at_least=1)
     if horizon_length not in (n_steps, DEFAULT_HORIZON):
         raise ValueError(
             f"`n_steps` and `horizon_length` both set the length of the return, got {n_steps} and {horizon_length}; "
             "give one of them"
         )
     return n_steps
+
+
+def _ensemble_of(n_critics: object, ensemble_size: object) -> int:
+    """Return the number of critics, which SB3 calls ``n_critics`` and puts into ``policy_kwargs``."""
+    if n_critics is None:
+        return integer("ensemble_size", ensemble_size, at_least=1)
+    if ensemble_size not in (n_critics, DEFAULT_ENSEMBLE):
+        raise ValueError(
+            f"`ensemble_size` and `n_critics` in `policy_kwargs` are the same setting, got {ensemble_size} and "
+            f"{n_critics}; give one of them"
+        )
+    return integer("n_critics", n_critics, at_least=1)
+
+
+def _refuse_unknown(algorithm: type[FlowQLearning], unknown: Mapping[str, object]) -> None:
+    """Refuse keyword arguments that neither the algorithm nor this class has."""
+    if unknown:
+        known = {*settings_of(algorithm), *inspect.signature(FlowQLearning.__init__).parameters} - {"self", "unknown"}
+        name = next(iter(unknown))
+        closest = ", ".join(closest_names(name, known))
+        raise TypeError(f"{algorithm.__name__}() got an unexpected keyword argument '{name}'; closest: {closest}")
 
 
 def _checked_net_arch(net_arch: list[int] | dict[str, list[int]] | None) -> list[int] | dict[str, list[int]]:
@@ -991,10 +1041,8 @@ def _checked_net_arch(net_arch: list[int] | dict[str, list[int]] | None) -> list
         raise ValueError(
             f"`net_arch` must be a list of hidden widths or {{'pi': [...], 'qf': [...]}}, got {net_arch!r}"
         )
-    for widths in parts.values():
-        for width in widths:
-            integer("net_arch", width, at_least=1)
-    return net_arch
+    checked = {name: [integer("net_arch", width, at_least=1) for width in widths] for name, widths in parts.items()}
+    return checked if isinstance(net_arch, dict) else checked["pi"]
 
 
 def _check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) -> None:

@@ -69,19 +69,20 @@ def number(
 
 
 def integer(name: str, value: object, *, at_least: int | None = None) -> int:
-    """Return a setting as an int inside a range.
+    """Return a setting as an int inside a range; a whole float such as 1e5 is one.
 
     :param name: the setting's name, for the message.
     :param value: what was given.
     :param at_least: inclusive lower bound, or None.
     :return: the value as an int.
-    :raises TypeError: if ``value`` is not an integer (booleans are not integers here).
+    :raises TypeError: if ``value`` is not a whole number (booleans are not numbers here).
     :raises ValueError: if ``value`` is below the bound.
     """
     bounds = _describe_bounds(None, at_least, None, None)
-    if isinstance(value, bool) or not isinstance(value, Integral):
+    whole = isinstance(value, Integral) or (isinstance(value, Real) and float(value).is_integer())
+    if isinstance(value, bool) or not whole:
         raise TypeError(f"`{name}` must be an int{bounds}, got {value!r} of type {type(value).__name__}")
-    result = int(value)
+    result = int(value)  # type: ignore[call-overload]  # whole, as was just seen
     if at_least is not None and result < at_least:
         raise ValueError(f"`{name}` must be an int{bounds}, got {value!r}")
     return result

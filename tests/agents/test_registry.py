@@ -12,6 +12,7 @@ import pytest
 import agents
 from agents.registry import ALIASES, BUILT_IN, settings_of
 from tests.common.toys import tiny_model, toy_dataset
+from zoo.cli import UsageError
 from zoo.config import load_config
 
 PAGE = Path(__file__).parents[2] / "docs" / "register.md"
@@ -74,7 +75,7 @@ def test_an_agent_of_ones_own_learns_saves_and_loads(own_module: str, tmp_path: 
 
 
 def test_a_class_that_is_not_registered_is_refused() -> None:
-    with pytest.raises(KeyError, match="is no registered algorithm"):
+    with pytest.raises(KeyError, match="is not a registered algorithm"):
         agents.get("agents.common.base:FlowQLearning")
 
 
@@ -82,3 +83,34 @@ def test_importing_the_package_does_not_import_torch() -> None:
     code = "import sys, agents; print('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("id", "owner"), [("fql", "FQL"), ("bptt", "FBRAC, as an alias"), ("taken", "First"), ("sac", "SB3's")]
+)
+def test_an_id_that_is_taken_is_refused_with_its_owner(
+    id: str, owner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agents.registry._entries", dict(agents.registry._entries))
+    agents.register("taken", paper="", published_name="")(type("First", (agents.QAM,), {}))
+    code = f"import agents\n@agents.register({id!r}, paper='', published_name='')\nclass Mine(agents.QAM): pass\n"
+    (tmp_path / f"my_{id}_agents.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match=f"algorithm id `{id}` is taken by {owner}"):
+        load_config(f"my_{id}_agents:Mine", "x")
+
+
+def test_a_misspelt_argument_names_the_closest() -> None:
+    message = r"FQL\(\) got an unexpected keyword argument 'distil_weight'; closest: distill_weight"
+    with pytest.raises(TypeError, match=message):
+        tiny_model("fql", distil_weight=1.0)
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'batchsize'; closest: batch_size"):
+        tiny_model("fql", batchsize=1)
+
+
+def test_two_names_of_one_setting_are_refused() -> None:
+    with pytest.raises(
+        ValueError, match="`ensemble_size` and `n_critics` in `policy_kwargs` are the same setting, got 3"
+    ):
+        tiny_model("fql", ensemble_size=3, policy_kwargs={"n_critics": 2})
+    assert tiny_model("fql", ensemble_size=10, policy_kwargs={"n_critics": 2}).ensemble_size == 2

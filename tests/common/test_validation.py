@@ -43,7 +43,7 @@ def test_number_of_the_wrong_type_is_refused_with_its_type(value: object, kind: 
         number("gamma", value, at_least=0)
 
 
-@pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3)])
+@pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3), 3.0, np.float32(3)])
 def test_integer_returns_an_int(value: int) -> None:
     got = integer("n", value, at_least=1)
     assert type(got) is int
@@ -55,7 +55,7 @@ def test_integer_below_its_bound_is_refused() -> None:
         integer("horizon_length", 0, at_least=1)
 
 
-@pytest.mark.parametrize(("value", "kind"), [(1.0, "float"), ("1", "str"), (True, "bool"), (None, "NoneType")])
+@pytest.mark.parametrize(("value", "kind"), [(1.5, "float"), ("1", "str"), (True, "bool"), (None, "NoneType")])
 def test_integer_of_the_wrong_type_is_refused_with_its_type(value: object, kind: str) -> None:
     with pytest.raises(TypeError, match=re.escape(f"`n` must be an int, got {value!r} of type {kind}")):
         integer("n", value)

@@ -1,0 +1,320 @@
+"""Check, by one update on a small made-up batch before training, that an algorithm's hooks keep their contract.
+
+A loss of the wrong shape, a missing hook or a random draw of its own would otherwise show after thousands of updates,
+or never. The check builds tiny networks of its own for two seeds on the CPU; it changes neither the model nor any
+random generator.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import torch
+from gymnasium import spaces
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from agents.common.batch import Batch
+from agents.common.noise import Draw
+from agents.common.policy import NetworkSpec
+from agents.common.validation import unknown_name_message
+
+if TYPE_CHECKING:
+    from agents.common.base import FlowQLearning
+
+SEEDS, ROWS, WIDTH = 2, 7, 8  # of the made-up batch and its networks; different, so that no axis passes for another
+LIBRARY = Path(__file__).parent
+
+
+class AgentError(ValueError):
+    """A hook of an algorithm does not keep its contract; the message names the hook and says what it should return."""
+
+
+def check_first_update(
+    model: FlowQLearning, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
+) -> None:
+    """Try an algorithm's hooks as an update and a plan will use them.
+
+    :param model: the algorithm with its settings; it need not be set up.
+    :param observation_space: of the environment.
+    :param action_space: of the environment.
+    :raises AgentError: if a hook is missing, fails, or returns something of another type, name or shape than promised.
+    """
+    probe = _make_probe(model, observation_space, action_space)
+    generator = torch.Generator().manual_seed(0)
+    _check_tables(probe)
+    _check_acting(probe, generator)
+    noise = _draw(probe, probe.update_noise(), generator)
+    batch = _make_batch(probe, generator)
+    with _Watch() as watch:
+        losses = _check_update(probe, batch, noise)
+    _check_gradient(probe, losses)
+    for finding in [*watch.findings, *_find_unmasked(probe, batch, noise, losses)]:
+        warnings.warn(f"{type(model).__name__}: {finding}", stacklevel=3)
+
+
+def require_table(model: FlowQLearning, hook: str, kind: type) -> dict[str, Any]:
+    """Call a hook that returns a table by name, and check what it returns.
+
+    :param model: the algorithm.
+    :param hook: name of the method.
+    :param kind: type of the values.
+    :return: the table.
+    :raises AgentError: if it is something else.
+    """
+    with _calling(model, hook):
+        table = getattr(model, hook)()
+        example = {NetworkSpec: 'e.g. {"critic": critic()}', Draw: 'e.g. {"bc_x0": normal()}'}.get(kind, "")
+        if not isinstance(table, Mapping):
+            _fail(f"must return a dict of name -> {kind.__name__}, {example}; got {_describe(table)}")
+        for name, value in table.items():
+            if not isinstance(name, str) or not isinstance(value, kind):
+                _fail(f"must return a dict of name -> {kind.__name__}, {example}; got {name!r}: {_describe(value)}")
+    return dict(table)
+
+
+# -- the parts of the check -------------------------------------------------------------------------------------------
+
+
+def _make_probe(
+    model: FlowQLearning, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
+) -> FlowQLearning:
+    """Return the algorithm with tiny networks for two seeds on the CPU."""
+    probe = copy.copy(model)
+    probe.device, probe.precision, probe.seeds = torch.device("cpu"), "fp32", list(range(SEEDS))
+    kept = {name: value for name, value in model.policy_kwargs.items() if name == "activation_fn"}
+    left_out = ("learning_rate", "net_arch", "precision")
+    settings = {name: value for name, value in model.settings().items() if name not in left_out}
+    require_table(probe, "networks", NetworkSpec)
+    require_table(probe, "action_noise_table", Draw)
+    with _calling(model, "networks"):
+        probe.policy = model.policy_class(  # type: ignore[assignment]
+            observation_space,
+            action_space,
+            lambda _: 1e-3,
+            type(model),
+            settings,
+            seeds=probe.seeds,
+            net_arch=[WIDTH, WIDTH],
+            actor_layer_norm=model.actor_layer_norm,
+            critic_layer_norm=model.critic_layer_norm,
+            **kept,
+        )
+    probe.policy.set_training_mode(False)  # no dropout: every random draw that is left is the algorithm's own
+    return probe
+
+
+def _check_tables(probe: FlowQLearning) -> None:
+    """Check the tables of noise and weights."""
+    require_table(probe, "noise", Draw)
+    require_table(probe, "loss_weights", float | int)  # type: ignore[arg-type]  # isinstance takes unions
+
+
+def _check_acting(probe: FlowQLearning, generator: torch.Generator) -> None:
+    """Check the sampler, as the policy calls it: an algorithm that knows its settings and nothing else."""
+    policy = probe.policy
+    actor, width = policy.algorithm, policy.chunk_size
+    observations = torch.randn(SEEDS, ROWS, policy.observation_mean.numel(), generator=generator)
+    table = actor.action_noise_table()
+    with _calling(probe, "act"), torch.no_grad():
+        actions = actor.act(observations, _draw(probe, table, generator), policy.nets)
+        _require_tensor("actions", actions, (SEEDS, ROWS, width), "(S, N, D): seeds, rows, flattened chunk")
+    if probe.best_of_n > 1:
+        with _calling(probe, "score"), torch.no_grad():
+            scores = actor.score(observations, actions, policy.nets)
+            _require_tensor("scores", scores, (SEEDS, ROWS), "(S, N): seeds, rows")
+
+
+def _check_update(probe: FlowQLearning, batch: Batch, noise: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Check targets and losses; return the losses."""
+    nets, info = probe.policy.nets, dict[str, Any]()
+    with _calling(probe, "targets"), torch.no_grad():
+        targets = probe.targets(batch, noise, nets, info)
+        if not isinstance(targets, Mapping):
+            _fail(f"must return a dict of name -> tensor, got {_describe(targets)}")
+    with _calling(probe, "losses"):
+        losses = probe.losses(batch, _Named("target", targets), noise, nets, info)
+        if not isinstance(losses, Mapping) or not losses:
+            _fail(f"must return a dict of name -> loss, got {_describe(losses)}")
+        for name, loss in losses.items():
+            told = "one number per stacked seed: take the mean over everything but the first axis"
+            _require_tensor(f"loss `{name}`", loss, (SEEDS,), f"(S,), {told}")
+        for name, value in info.items():
+            _require_tensor(f"`info[{name!r}]`", value, (SEEDS,), "(S,), one number per stacked seed")
+    with _calling(probe, "loss_weights"):
+        for name in probe.loss_weights():
+            if name not in losses:
+                _fail(f"names an {unknown_name_message('loss', name, losses)}")
+    return dict(losses)
+
+
+def _check_gradient(probe: FlowQLearning, losses: Mapping[str, Tensor]) -> None:
+    """Check that training changes something."""
+    total = torch.stack(list(losses.values())).sum()
+    with _calling(probe, "losses"):
+        if not total.requires_grad:
+            _fail("must return losses with a gradient, got none that depends on a network's parameters")
+    trained = [p for p in probe.policy.nets.parameters() if p.requires_grad]
+    with _calling(probe, "losses"):
+        torch.autograd.grad(total, trained, allow_unused=True)
+
+
+def _find_unmasked(
+    probe: FlowQLearning, batch: Batch, noise: Mapping[str, Tensor], losses: Mapping[str, Tensor]
+) -> Iterator[str]:
+    """Yield the losses that count sequences across a trajectory's end, where half of a chunk is from elsewhere."""
+    if probe.horizon_length == 1:
+        return
+    nowhere = {**vars(batch), "valid": torch.zeros_like(batch.valid)}
+    other = {"rewards": batch.rewards.flip(1) + 1, "discounts": batch.discounts * 0.5}
+    if probe.action_chunking:
+        other["actions"] = -batch.actions
+    found = [_evaluate(probe, Batch(**values), noise) for values in (nowhere, nowhere | other)]
+    for name in losses:
+        if name not in probe.unmasked_losses and not torch.equal(found[0][name], found[1][name]):
+            yield (
+                f"`losses`: loss `{name}` counts sequences that cross a trajectory's end, whose `batch.valid` is 0; "
+                f"multiply its weight by `batch.valid`, or name it in `unmasked_losses` if that is meant"
+            )
+
+
+def _evaluate(probe: FlowQLearning, batch: Batch, noise: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    with torch.no_grad():
+        targets = probe.targets(batch, noise, probe.policy.nets, {})
+    return probe.losses(batch, targets, noise, probe.policy.nets, {})
+
+
+# -- made-up input ----------------------------------------------------------------------------------------------------
+
+
+def _draw(probe: FlowQLearning, table: Mapping[str, Draw], generator: torch.Generator) -> dict[str, Tensor]:
+    """Draw a table of noise; a name that is not in it is answered with those that are."""
+    sizes = probe.noise_sizes(SEEDS, ROWS, probe.policy.chunk_size)
+    return _Named("noise", {name: draw(sizes, generator, "cpu") for name, draw in table.items()})
+
+
+def _make_batch(probe: FlowQLearning, generator: torch.Generator) -> Batch:
+    """Return a random batch; one row in seven crosses a trajectory's end."""
+
+    def normals(*shape: int) -> Tensor:
+        return torch.randn(SEEDS, ROWS, *shape, generator=generator)
+
+    size = probe.policy.observation_mean.numel()
+    valid = torch.ones(SEEDS, ROWS)
+    valid[:, 3] = 0
+    return Batch(
+        observations=normals(size),
+        actions=normals(probe.policy.chunk_size).tanh(),
+        rewards=normals(),
+        discounts=0.9 * (normals() > -1).float(),
+        next_observations=normals(size),
+        valid=valid,
+    )
+
+
+class _Named(dict[str, Any]):
+    """A table that names what it holds when it is asked for something else.
+
+    :param kind: what it holds, for the message.
+    :param values: the table.
+    """
+
+    def __init__(self, kind: str, values: Mapping[str, Any]) -> None:
+        super().__init__(values)
+        self.kind = kind
+
+    def __missing__(self, name: str) -> NoReturn:
+        _fail(f"asks for an {unknown_name_message(self.kind, name, self)}; there are: {', '.join(self) or 'none'}")
+
+
+class _Watch(TorchDispatchMode):
+    """Notes operations that wait for the device, and random draws that are not in the noise table."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.findings: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default:
+            self._note("waits for the device (`.item()`, `float(...)`, `if` on a tensor); stay with tensors")
+        elif torch.Tag.nondeterministic_seeded in func.tags:
+            self._note("draws random numbers of its own; declare the draw in `noise` and take it from there")
+        return func(*args, **(kwargs or {}))
+
+    def _note(self, what: str) -> None:
+        place = _place()
+        finding = f"{place} {what}"
+        if finding not in self.findings:
+            self.findings.append(finding)
+
+
+def _place() -> str:
+    """Return the innermost line of the algorithm that is being run, and the method that it is in."""
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        path = Path(frame.f_code.co_filename)
+        if LIBRARY not in path.parents and not frame.f_globals.get("__name__", "").startswith("torch"):
+            return f"`{frame.f_code.co_name}`: {path.name}:{frame.f_lineno}"
+        frame = frame.f_back
+    return "an update"
+
+
+# -- messages ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _calling(model: FlowQLearning, hook: str) -> Iterator[None]:
+    """Let every failure inside the block name the algorithm and its hook."""
+    name = f"{type(model).__name__}.{hook}"
+    try:
+        yield
+    except AgentError as error:
+        raise AgentError(f"{name} {error}") from error
+    except NotImplementedError as error:
+        raise AgentError(f"{name} {error or 'is not implemented'}") from error
+    except Exception as error:
+        raise AgentError(f"{name} failed: {_explain(model, hook, error)}") from error
+
+
+def _explain(model: FlowQLearning, hook: str, error: Exception) -> str:
+    """Return an exception in words, with what is known about its cause."""
+    nets = getattr(getattr(model, "policy", None), "nets", {})
+    told = f"{type(error).__name__}: {error}"
+    missing = None
+    if isinstance(error, AttributeError) and "'Networks' object" in str(error):
+        missing = str(error).rpartition("attribute ")[2].strip("'")
+    elif isinstance(error, KeyError) and error.args and isinstance(error.args[0], str) and error.args[0] not in nets:
+        missing = error.args[0]
+    if missing is not None and nets:
+        return f"it asks for an {unknown_name_message('network', missing, nets)}; there are: {', '.join(nets)}"
+    if isinstance(error, TypeError) and "argument" in str(error):
+        from agents.common.base import FlowQLearning
+
+        return f"{told}; its signature is {hook}{inspect.signature(getattr(FlowQLearning, hook))}"
+    if isinstance(error, AttributeError) and hook in ("act", "score"):
+        return f"{told}; a policy acts with the settings alone: derive other attributes from them where they are used"
+    return told
+
+
+def _require_tensor(what: str, value: Any, shape: tuple[int, ...], meaning: str) -> None:
+    """Refuse anything but a tensor of a shape."""
+    if not isinstance(value, Tensor) or tuple(value.shape) != shape:
+        _fail(f"must give {what} as a tensor of shape {shape} here, {meaning}; got {_describe(value)}")
+
+
+def _describe(value: Any) -> str:
+    """Return what a value is, in words."""
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    return f"{type(value).__name__} {value!r}"[:200]
+
+
+def _fail(message: str) -> NoReturn:
+    raise AgentError(message)

@@ -1,0 +1,232 @@
+"""The check of an algorithm's first update: what each typical mistake is told."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import agents
+from agents.common.check import AgentError, check_first_update
+from agents.common.flow import flow_matching_loss
+from agents.common.policy import velocity_field
+from tests.common.toys import assert_same, parameters_of, tiny_model, toy_dataset
+from tests.envs import SpacesEnv
+
+SPACES = (SpacesEnv(4, 2).observation_space, SpacesEnv(4, 2).action_space)
+
+
+def check(**hooks: Any) -> None:
+    """Check FQL with some hooks in place of its own."""
+    broken = type("Mine", (agents.FQL,), hooks)
+    check_first_update(broken("MlpPolicy", None, flow_steps=3, _init_setup_model=False), *SPACES)
+
+
+def changed(hook: str, change: Callable[..., Any]) -> dict[str, Any]:
+    """Return a hook whose result is FQL's, changed."""
+    return {hook: lambda self, *arguments: change(getattr(agents.FQL, hook)(self, *arguments))}
+
+
+@pytest.mark.parametrize("settings", [{}, {"best_of_n": 3}, {"horizon_length": 1}, {"action_chunking": False}])
+@pytest.mark.parametrize("id", agents.algorithm_ids())
+def test_every_algorithm_passes_without_a_word(id: str, settings: dict[str, Any]) -> None:
+    if id == "bc" and "best_of_n" in settings:
+        pytest.skip("BC has no critic to choose with")
+    model = agents.get(id).algorithm("MlpPolicy", None, **settings, _init_setup_model=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_first_update(model, *SPACES)
+
+
+@pytest.mark.parametrize("hook", ["networks", "noise", "act", "targets", "losses"])
+def test_a_missing_hook_is_named_with_what_it_returns(hook: str) -> None:
+    base = vars(agents.common.base.FlowQLearning)[hook]  # type: ignore[attr-defined]
+    with pytest.raises(AgentError, match=rf"^Mine\.{hook} must be defined; it returns .*\(docs/register\.md\)$"):
+        check(**{hook: base})
+
+
+@pytest.mark.parametrize(
+    ("hooks", "message"),
+    [
+        (changed("losses", lambda found: {k: v.sum() for k, v in found.items()}),
+         r"^Mine\.losses must give loss `td` as a tensor of shape \(2,\) here, .*; got a tensor of shape \(\)$"),
+        (changed("losses", lambda found: {k: v.unsqueeze(1).expand(2, 7) for k, v in found.items()}),
+         r"^Mine\.losses must give loss `td` .* take the mean over .*; got a tensor of shape \(2, 7\)$"),
+        (changed("losses", lambda found: found["td"]), r"^Mine\.losses must return a dict .* -> loss, got a tensor"),
+        (changed("losses", lambda found: {}), r"^Mine\.losses must return a dict of name -> loss, got dict {}"),
+        (changed("losses", lambda found: {k: v.detach() for k, v in found.items()}),
+         r"^Mine\.losses must return losses with a gradient, got none"),
+        (changed("act", lambda found: found[..., :-1]),
+         r"^Mine\.act must give actions as a tensor of shape \(2, 7, 10\) here, .*got .* \(2, 7, 9\)$"),
+        (changed("targets", lambda found: found["td"]), r"^Mine\.targets must return a dict .* -> tensor, got a ten"),
+        (changed("networks", list), r"^Mine\.networks must return a dict of name -> NetworkSpec, .*; got list"),
+        (changed("networks", lambda found: found | {"x": None}), r"^Mine\.networks must return .*; got 'x': NoneType"),
+        (changed("noise", lambda found: list(found)), r"^Mine\.noise must return a dict of name -> Draw, .*; got list"),
+        (changed("noise", lambda found: {"bc_x0": found["bc_x0"]}),
+         r"^Mine\.targets asks for an unknown noise `distill_z`; closest: .*; there are: td_action, bc_x0$"),
+        (changed("targets", lambda found: {"next_actions": found["next_actions"]}),
+         r"^Mine\.losses asks for an unknown target `td`; closest: .*; there are: next_actions$"),
+        (changed("networks", lambda found: {k: v for k, v in found.items() if k != "one_step"}),
+         r"^Mine\.act failed: it asks for an unknown network `one_step`; .*: critic, behaviour, critic_target$"),
+        (changed("loss_weights", lambda found: {"distil": 3.0}),
+         r"^Mine\.loss_weights names an unknown loss `distil`; closest: distill"),
+        ({"losses": lambda self, batch, targets, noise: {}},
+         r"^Mine\.losses failed: TypeError: .*; its signature is losses\(self, batch.*info"),
+        ({"losses": lambda self, batch, targets, noise, nets, info: 1 / 0},
+         r"^Mine\.losses failed: ZeroDivisionError: division by zero$"),
+    ],
+)  # fmt: skip
+def test_a_hook_that_breaks_its_contract_is_named(hooks: dict[str, Any], message: str) -> None:
+    with pytest.raises(AgentError, match=message):
+        check(**hooks)
+
+
+def with_info(value: Any) -> Callable[..., Any]:
+    def losses(self: Any, batch: Any, targets: Any, noise: Any, nets: Any, info: Any) -> Any:
+        found = agents.FQL.losses(self, batch, targets, noise, nets, info)
+        info["mine"] = value
+        return found
+
+    return losses
+
+
+@pytest.mark.parametrize(("value", "got"), [(3.0, "float 3.0"), (torch.zeros(2, 7), r"a tensor of shape \(2, 7\)")])
+def test_diagnostics_must_be_one_number_a_seed(value: Any, got: str) -> None:
+    with pytest.raises(AgentError, match=rf"Mine\.losses must give `info\['mine'\]` as a tensor .*; got {got}"):
+        check(losses=with_info(value))
+
+
+def test_a_score_of_another_shape_is_named() -> None:
+    broken = type("Mine", (agents.FQL,), {"score": lambda self, observations, actions, nets: actions})
+    with pytest.raises(AgentError, match=r"^Mine\.score must give scores as a tensor of shape \(2, 7\)"):
+        check_first_update(broken("MlpPolicy", None, best_of_n=2, _init_setup_model=False), *SPACES)
+
+
+def test_an_attribute_that_acting_does_not_have_is_explained() -> None:
+    class Mine(agents.FQL):
+        def __init__(self, *arguments: Any, **settings: Any) -> None:
+            self.scale = 0.5
+            super().__init__(*arguments, **settings)
+
+        def act(self, observations: Tensor, noise: Any, nets: Any) -> Tensor:
+            return self.scale * super().act(observations, noise, nets)
+
+    with pytest.raises(AgentError, match=r"^Mine\.act failed: .*'scale'; a policy acts with the settings alone"):
+        check_first_update(Mine("MlpPolicy", None, _init_setup_model=False), *SPACES)
+
+
+# -- what is found and does not stop ----------------------------------------------------------------------------------
+
+
+def bc_loss(batch: Any, noise: Any, nets: Any, weight: Tensor) -> Tensor:
+    flow = nets.behaviour.at(batch.observations)
+    return flow_matching_loss(flow, noise["bc_x0"], batch.actions, noise["bc_t"], weight)
+
+
+class Careless(agents.BC):
+    """Says what it does in `habit`."""
+
+    habit = ""
+
+    def losses(self, batch: Any, targets: Any, noise: Any, nets: Any, info: Any) -> Any:
+        weight = batch.valid
+        if self.habit == "item":
+            weight = weight * (1 + 0 * weight.mean().item())
+        elif self.habit == "branch" and weight.sum() > 0:
+            weight = weight * 1
+        elif self.habit == "random":
+            weight = weight * (torch.rand_like(weight) > 0.1)
+        elif self.habit == "weight":
+            weight = torch.ones_like(weight)
+        return {"bc": bc_loss(batch, noise, nets, weight)}
+
+
+@pytest.mark.parametrize(
+    ("habit", "finding"),
+    [
+        ("item", r"Careless: `losses`: test_check\.py:\d+ waits for the device \(`\.item\(\)`"),
+        ("branch", r"Careless: `losses`: test_check\.py:\d+ waits for the device"),
+        (
+            "random",
+            r"Careless: `losses`: test_check\.py:\d+ draws random numbers of its own; declare",
+        ),
+        ("weight", r"Careless: `losses`: loss `bc` counts sequences that cross a trajectory's end.*`batch\.valid`"),
+    ],
+)
+def test_a_bad_habit_is_found(habit: str, finding: str) -> None:
+    Careless.habit = habit
+    with pytest.warns(UserWarning, match=finding) as found:
+        check_first_update(Careless("MlpPolicy", None, _init_setup_model=False), *SPACES)
+    assert len(found) == 1
+
+
+def test_a_loss_that_is_meant_to_count_all_rows_is_not_found(recwarn: pytest.WarningsRecorder) -> None:
+    Careless.habit = "weight"
+    meant = type("Meant", (Careless,), {"unmasked_losses": frozenset({"bc"})})
+    check_first_update(meant("MlpPolicy", None, _init_setup_model=False), *SPACES)
+    assert not recwarn.list
+
+
+# -- when it is made --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def wrong() -> Iterator[Any]:
+    class Wrong(agents.FQL):
+        def losses(self, *arguments: Any) -> Any:
+            return {name: loss.sum() for name, loss in super().losses(*arguments).items()}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("agents.registry._entries", dict(agents.registry._entries))
+        agents.register("wrong", paper="", published_name="Wrong")(Wrong)
+        yield Wrong
+
+
+@pytest.mark.parametrize("begin", ["learn_offline", "learn"])
+def test_it_comes_before_training(wrong: Any, begin: str) -> None:
+    model = tiny_model("wrong")
+    with pytest.raises(AgentError, match="loss `td`"):
+        model.learn_offline(1, dataset=toy_dataset()) if begin == "learn_offline" else model.learn(1)
+    assert model._n_updates == 0
+    assert model.replay_buffer is not None
+    assert model.replay_buffer.dataset_size == model.replay_buffer.size() == 0
+
+
+def test_it_comes_before_a_dataset_is_loaded(wrong: Any) -> None:
+    with pytest.raises(AgentError, match="loss `td`"):
+        tiny_model("wrong").load_dataset(toy_dataset())
+
+
+def test_it_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    monkeypatch.setattr("agents.common.base.check_first_update", lambda *arguments: calls.append(arguments))
+    model = tiny_model("fql")
+    model.learn_offline(1, dataset=toy_dataset())
+    model.learn_offline(1)
+    assert len(calls) == 1
+
+
+def test_it_leaves_the_model_and_all_generators_alone() -> None:
+    model = tiny_model("qam")
+    parameters = parameters_of(model)
+    states = [generator.get_state() for generator in model.generators().values()]
+    python, numpy, torchs = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    check_first_update(model, model.observation_space, model.action_space)
+    assert_same(parameters, parameters_of(model))
+    for generator, state in zip(model.generators().values(), states, strict=True):
+        assert torch.equal(generator.get_state(), state)
+    assert python == random.getstate()
+    np.testing.assert_array_equal(numpy[1], np.random.get_state()[1])
+    assert torch.equal(torchs, torch.get_rng_state())
+
+
+def test_networks_that_are_no_table_are_refused_when_the_model_is_made() -> None:
+    listed = type("Listed", (agents.FQL,), {"networks": lambda self: [velocity_field()]})
+    with pytest.raises(AgentError, match=r"^Listed\.networks must return a dict of name -> NetworkSpec"):
+        listed("MlpPolicy", None, _init_setup_model=False)

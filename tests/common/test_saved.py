@@ -1,0 +1,93 @@
+"""Saved models: found, known by their algorithm, refused by another's."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+import agents
+from agents.common.saved import find_model
+from tests.common.toys import assert_same, parameters_of, tiny_model, toy_dataset
+
+
+def test_a_run_folder_offers_its_final_model_then_its_newest_checkpoint_then_its_best(tmp_path: Path) -> None:
+    folder = tmp_path / "maze-task1-v0_3"
+    files = ["best_model.zip", "checkpoint/step_000000010.0/model.zip", "checkpoint/step_000000020.0/model.zip"]
+    for name in [*files, "maze-task1-v0.zip"]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+        assert find_model(folder) == folder / name
+    assert find_model(folder / files[0]) == folder / files[0]
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        FileNotFoundError, match=r"expected a saved model \(.zip\) or the folder of a run that has saved one"
+    ):
+        find_model(tmp_path)
+
+
+def test_a_model_without_its_ending_is_found(tmp_path: Path) -> None:
+    (tmp_path / "model.zip").touch()
+    assert find_model(tmp_path / "model") == tmp_path / "model.zip"
+    with pytest.raises(FileNotFoundError, match=r"got .*nofile\.zip$"):
+        find_model(tmp_path / "nofile.zip")
+
+
+@pytest.fixture
+def fql(tmp_path: Path) -> Path:
+    folder = tmp_path / "toy-v0_1"
+    folder.mkdir()
+    tiny_model("fql").save(folder / "toy-v0.zip")
+    return folder
+
+
+def test_a_saved_model_is_loaded_without_naming_its_class(fql: Path) -> None:
+    for path in (fql, fql / "toy-v0.zip", str(fql / "toy-v0")):
+        model = agents.load(path, device="cpu")
+        assert type(model) is agents.FQL
+        assert_same(parameters_of(model), parameters_of(tiny_model("fql")))
+    assert type(agents.FQL.load(fql, device="cpu")) is agents.FQL
+
+
+def test_a_model_of_another_algorithm_is_named(fql: Path) -> None:
+    with pytest.raises(ValueError, match=r"toy-v0\.zip is a model of FQL, expected one of QAM; `agents\.load\(path\)`"):
+        agents.QAM.load(fql)
+
+
+def test_a_subclass_loads_what_its_base_class_saved(fql: Path) -> None:
+    class Mine(agents.FQL):
+        pass
+
+    assert type(Mine.load(fql, device="cpu")) is Mine
+
+
+def test_an_agent_of_ones_own_is_loaded_by_its_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agents.registry._entries", dict(agents.registry._entries))
+    code = (
+        "import agents\n@agents.register('saved_mine', paper='', published_name='Mine')\nclass Mine(agents.FQL): pass\n"
+    )
+    (tmp_path / "my_saved_agents.py").write_text(code)
+    monkeypatch.chdir(tmp_path)  # the module is found from the current folder
+    monkeypatch.setattr("sys.path", [path for path in sys.path if path])
+    model = tiny_model("my_saved_agents:Mine")
+    model.learn_offline(1, dataset=toy_dataset())
+    model.save(tmp_path / "model")
+    assert type(agents.load(tmp_path / "model", device="cpu")) is type(model)
+
+
+def test_a_file_that_does_not_say_whose_it_is_is_refused(tmp_path: Path) -> None:
+    model = tiny_model("fql")
+    model.algorithm_id = None  # type: ignore[assignment]
+    model.save(tmp_path / "old")
+    with pytest.raises(ValueError, match="does not say which algorithm it is of"):
+        agents.load(tmp_path / "old")
+    assert type(agents.FQL.load(tmp_path / "old", device="cpu")) is agents.FQL
+
+
+def test_a_file_that_is_not_a_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.zip").write_text("not a zip")
+    with pytest.raises(ValueError, match=r"expected a saved model \(\.zip\), got .*model\.zip, which cannot be read"):
+        agents.load(tmp_path / "model.zip")

@@ -1,0 +1,122 @@
+"""An agent of one's own, in a file in the current folder, through the training program."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import agents
+from zoo.train import main
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "register.md"
+ENV = "pointmaze-medium-navigate-singletask-task1-v0"
+FEW = ["--offline-steps", "4", "--eval-freq", "4", "--eval-episodes", "1", "--n-eval-envs", "1", "--seed", "0"]
+FEW += ["--env-kwargs", "max_episode_steps=10", "--device", "cpu", "-params", "net_arch=[8]", "batch_size=8"]
+
+
+@pytest.fixture(scope="module")
+def code() -> str:
+    (found,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path, code: str) -> Path:
+    (tmp_path / "my_agents.py").write_text(code)
+    return tmp_path
+
+
+def train(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the program from a folder, as its file, on one thread."""
+    command = [sys.executable, str(ROOT / "zoo" / "train.py"), "--algo", "my_agents:WeightedBC", "--env", ENV, *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_it_trains_from_the_current_folder_and_its_run_folder_is_a_model(folder: Path, data: Path) -> None:
+    ran = train(folder, "--dataset-dir", str(data), "--quick", "--eval-mode", "async", *FEW)
+    assert ran.returncode == 0, ran.stderr
+    assert "departs from the protocol `qam`:" in ran.stderr
+    run = folder / json.loads(ran.stdout)["run"]
+    script = f"import agents; print(type(agents.load({str(run)!r}, device='cpu')).__name__)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert loaded.stdout.strip() == "WeightedBC", loaded.stderr
+
+
+MISTAKES = {
+    "q.mean(1, keepdim=True)": ("q.mean(1)", "WeightedBC.targets failed: RuntimeError"),
+    'targets["td"], batch.valid': ('targets["dt"], batch.valid', "WeightedBC.losses asks for an unknown target `dt`"),
+    "import agents\n": ("import no_such_module, agents\n", "No module named 'no_such_module'"),
+    '@agents.register("weighted_bc"': ('@agents.register("fql"', "algorithm id `fql` is taken by FQL"),
+}
+
+
+@pytest.mark.parametrize("before", MISTAKES)
+def test_a_mistake_is_told_with_its_line_before_data_are_loaded_and_a_folder_is_made(folder: Path, before: str) -> None:
+    after, message = MISTAKES[before]
+    file = folder / "my_agents.py"
+    assert before in file.read_text()
+    file.write_text(file.read_text().replace(before, after, 1))
+    ran = train(folder, "--dataset", "no-such-dataset.npz", *FEW)
+    assert ran.returncode == 2, ran.stderr
+    assert message in ran.stderr.splitlines()[-1]
+    assert after.strip() in ran.stderr  # the traceback
+    assert not list(folder.glob("logs/*"))
+
+
+def test_an_error_in_the_middle_of_training_shows_its_line(folder: Path, data: Path) -> None:
+    file = folder / "my_agents.py"
+    first = "flow = nets.flow.at(batch.observations)"
+    late = f'if self._n_updates == 3:\n            raise RuntimeError("three")\n        {first}'
+    file.write_text(file.read_text().replace(first, late, 1))
+    ran = train(folder, "--dataset-dir", str(data), *FEW)
+    assert ran.returncode == 1
+    assert 'raise RuntimeError("three")' in ran.stderr
+    assert ran.stderr.splitlines()[-1] == "RuntimeError: three"
+
+
+def test_a_module_that_is_not_there_is_named() -> None:
+    with pytest.raises(KeyError, match=r"there is no module `no_such_agents` in .* or on the Python path"):
+        agents.get("no_such_agents:Mine")
+
+
+# -- models to start from ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def fql_run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    logs = tmp_path_factory.mktemp("start")
+    assert main(["--algo", "fql", "--env", ENV, "--dataset-dir", str(data), "-f", str(logs), *FEW]) == 0
+    return logs / "fql" / f"{ENV}_1"
+
+
+def test_a_run_folder_is_a_model_to_start_from(fql_run: Path, data: Path, tmp_path: Path) -> None:
+    words = ["--env", ENV, "--dataset-dir", str(data), "-f", str(tmp_path), *FEW]
+    assert main(["--algo", "fql", "-i", str(fql_run), *words]) == 0
+    assert main(["--algo", "qam", "--pretrained-actor", str(fql_run), *words]) == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("nofile.zip", r"expected a saved model \(\.zip\) or the folder of a run that has saved one, got nofile\.zip$"),
+        (None, r"task1-v0\.zip is a model of FQL, expected one of QAM;"),
+    ],
+)
+def test_a_model_that_cannot_be_started_from_is_refused(
+    fql_run: Path, path: str | None, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--env", ENV, "-f", str(tmp_path / "logs"), *FEW, "-i", path or str(fql_run)]
+    assert main(["--algo", "qam", *words]) == 2
+    assert re.search(message, capsys.readouterr().err.strip())
+    assert not (tmp_path / "logs").exists()
