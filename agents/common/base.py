@@ -163,6 +163,7 @@ class FlowQLearning(OffPolicyAlgorithm):
     :param seeds: one seed per stacked replica; None trains one replica with ``seed``.
     :param device: ``"auto"``, ``"cpu"``, ``"cuda"``...
     :param _init_setup_model: whether networks and buffer are built at once; ``load`` does it later.
+    :param unknown: refused; the message names the closest argument.
     :raises UnsupportedSpaceError: for image, Dict and other observations, or actions that are no bounded Box.
     :raises ValueError: for a setting out of range, or pretraining where the algorithm has no behaviour flow.
     """
@@ -709,7 +710,7 @@ class FlowQLearning(OffPolicyAlgorithm):
         :raises ValueError: if one of the two has no behaviour flow, the model is to be pretrained, or sizes, layers,
             action box, chunk or observation statistics differ; nothing is changed then.
         """
-        load_behaviour(self, find_model(path) if isinstance(path, str | Path) else path)
+        load_behaviour(self, path)
 
     def _scaled(self, actions: NDArray[Any]) -> NDArray[Any]:
         """Return actions scaled to [-1, 1], without a copy where the action space is that box already."""
@@ -1015,12 +1016,13 @@ def _ensemble_of(n_critics: object, ensemble_size: object) -> int:
     """Return the number of critics, which SB3 calls ``n_critics`` and puts into ``policy_kwargs``."""
     if n_critics is None:
         return integer("ensemble_size", ensemble_size, at_least=1)
-    if ensemble_size not in (n_critics, DEFAULT_ENSEMBLE):
+    wanted = integer("n_critics", n_critics, at_least=1)
+    if ensemble_size not in (wanted, DEFAULT_ENSEMBLE):
         raise ValueError(
             f"`ensemble_size` and `n_critics` in `policy_kwargs` are the same setting, got {ensemble_size} and "
-            f"{n_critics}; give one of them"
+            f"{wanted}; give one of them"
         )
-    return integer("n_critics", n_critics, at_least=1)
+    return wanted
 
 
 def _refuse_unknown(algorithm: type[FlowQLearning], unknown: Mapping[str, object]) -> None:

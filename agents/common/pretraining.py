@@ -20,6 +20,7 @@ from agents.common.batch import Batch
 from agents.common.flow import flow_matching_loss
 from agents.common.noise import Noise, normal, uniform
 from agents.common.policy import Networks, NetworkSpec
+from agents.common.saved import find_model
 
 if TYPE_CHECKING:
     from agents.common.base import FlowQLearning
@@ -82,7 +83,7 @@ def load_behaviour(model: FlowQLearning, path: str | Path | BufferedIOBase) -> N
     """Copy a saved model's behaviour flow into a model; see :meth:`FlowQLearning.load_pretrained_actor`.
 
     :param model: the model, its dataset loaded where it scales observations.
-    :param path: what ``save`` wrote.
+    :param path: what ``save`` wrote, or the folder of a run.
     :raises ValueError: if one of the two has no behaviour flow, or they do not fit.
     """
     if model.behaviour_flow is None:
@@ -91,6 +92,7 @@ def load_behaviour(model: FlowQLearning, path: str | Path | BufferedIOBase) -> N
         raise ValueError(
             f"a pretrained actor takes the place of `pretraining_steps`, got {model.pretraining_steps}; set them to 0"
         )
+    path = find_model(path) if isinstance(path, str | Path) else path
     saved, parameters, _ = load_from_zip_file(path, device=model.device)
     flow = (saved or {}).get("behaviour_flow")
     if saved is None or flow is None:

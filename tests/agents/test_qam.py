@@ -249,7 +249,7 @@ SETTINGS: list[tuple[str, str, object, type[Exception], str]] = [
     ("qam", "buffer_size", 0, ValueError, "`buffer_size` must be an int >= 1, got 0"),
     ("qam", "learning_starts", -1, ValueError, "`learning_starts` must be an int >= 0, got -1"),
     ("qam", "batch_size", 0, ValueError, "`batch_size` must be an int >= 1, got 0"),
-    ("qam", "batch_size", 16.0, TypeError, "`batch_size` must be an int >= 1, got 16.0 of type float"),
+    ("qam", "batch_size", 16.5, TypeError, "`batch_size` must be an int >= 1, got 16.5 of type float"),
     ("qam", "tau", -0.1, ValueError, "`tau` must be a finite number >= 0 and <= 1, got -0.1"),
     ("qam", "tau", 1.5, ValueError, "`tau` must be a finite number >= 0 and <= 1, got 1.5"),
     ("qam", "gamma", 1.01, ValueError, "`gamma` must be a finite number >= 0 and <= 1, got 1.01"),

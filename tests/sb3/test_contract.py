@@ -150,7 +150,7 @@ def test_policy_arguments_reach_networks_and_optimiser(tmp_path: Path) -> None:
 
 
 def test_n_critics_is_another_name_of_the_ensemble_size(tmp_path: Path) -> None:
-    model = tiny_model(policy_kwargs={"n_critics": 4})
+    model = tiny_model(ensemble_size=10, policy_kwargs={"n_critics": 4})
     model.save(tmp_path / "model")
     for each in (model, agents.QAM.load(tmp_path / "model", device="cpu"), model.replica(0)):
         assert (each.ensemble_size, each.settings()["ensemble_size"]) == (4, 4)
