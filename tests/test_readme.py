@@ -1,0 +1,40 @@
+"""The README's Python snippet, as it stands there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def snippet() -> str:
+    (found,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    return found
+
+
+def run(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+
+def test_the_snippet_runs_with_a_progress_bar(snippet: str, tmp_path: Path) -> None:
+    small = snippet.replace("1_000", "30").replace("100_000", "2_000").replace("not done", "steps < 20")
+    ran = run(small, tmp_path)
+    assert "30/30" in ran.stdout + ran.stderr  # SB3's progress bar
+    assert re.search(r"success [01] after 20 steps", ran.stdout)
+
+
+@pytest.mark.slow
+def test_the_snippet_takes_less_than_a_minute(snippet: str, tmp_path: Path) -> None:
+    begin = time.perf_counter()
+    assert re.search(r"success [01] after \d+ steps", run(snippet, tmp_path).stdout)
+    assert time.perf_counter() - begin < 60
