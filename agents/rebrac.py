@@ -82,6 +82,10 @@ class ReBRAC(FlowQLearning):
             return frozenset()
         return frozenset({"critic_target", "actor_target"} | ({"actor"} if self.true_delay else set()))
 
+    def loss_weights(self) -> dict[str, float]:
+        """Return the weight of cloning."""
+        return {"bc": self.bc_weight}
+
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Return the actor's action with clipped noise."""
         smooth = (self.actor_noise * noise["smooth"]).clamp(-self.actor_noise_clip, self.actor_noise_clip)
@@ -109,5 +113,5 @@ class ReBRAC(FlowQLearning):
         return {
             "td": td_loss(q, targets["td"], batch.valid),
             "actor": -scale * value.mean(-1),
-            "bc": self.bc_weight * (batch.valid * error.sum(-1)).mean(-1),
+            "bc": (batch.valid * error.sum(-1)).mean(-1),
         }

@@ -74,6 +74,10 @@ class RLPD(FlowQLearning):
         """Return the noise of the policy loss."""
         return {"policy_eps": normal()}
 
+    def loss_weights(self) -> dict[str, float]:
+        """Return the weight of cloning."""
+        return {"bc": self.bc_weight}
+
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Sample the squashed Gaussian."""
         mean, log_std = nets.actor(observations)
@@ -100,5 +104,5 @@ class RLPD(FlowQLearning):
             "td": td_loss(q, targets["td"], batch.valid),
             "actor": (alpha.unsqueeze(-1) * log_prob - value).mean(-1),
             "temperature": nets.temperature() * (entropy.detach() - wanted),
-            "bc": -self.bc_weight * (batch.valid * data_log_prob).mean(-1),
+            "bc": -(batch.valid * data_log_prob).mean(-1),
         }

@@ -54,7 +54,8 @@ def test_actor_balances_value_and_data_whatever_the_values_scale(
     nets = networks(critic=Quadratic(slope), critic_target=Quadratic(slope), actor=actor)
     batch = rows_of(torch.tensor([[mean - 0.3], [mean + 0.3]]))
     losses = model.losses(batch, {"td": torch.zeros(1, 2)}, {}, nets, {})
-    gradient = torch.autograd.grad((losses["actor"] + losses["bc"]).sum(), actor.action)[0]
+    total = losses["actor"] + model.loss_weights()["bc"] * losses["bc"]
+    gradient = torch.autograd.grad(total.sum(), actor.action)[0]
     assert abs(float(gradient)) < 2e-4
 
 

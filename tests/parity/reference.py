@@ -161,6 +161,7 @@ MODULES: dict[str, dict[str, str]] = {
     "rlpd": {"critic": "critic", "actor": "actor", "alpha": "temperature"},
 }
 LOSSES = {"alpha": "temperature"}  # the reference's loss names -> ours, where they differ
+WEIGHTED = {("rebrac", "bc"), ("rlpd", "bc")}  # losses that the reference records with their weight
 DIAGNOSTICS = {"path_kl"}  # recorded beside the losses, but in no total: logged without our suffix
 # recorded intermediates -> entries of our `targets`
 INTERMEDIATES = {

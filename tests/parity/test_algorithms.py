@@ -16,7 +16,7 @@ from torch import Tensor
 import agents
 from agents.common.base import FlowQLearning
 from agents.common.batch import Batch
-from tests.parity.reference import DIAGNOSTICS, INTERMEDIATES, LOSSES, Fixture, fixture_paths
+from tests.parity.reference import DIAGNOSTICS, INTERMEDIATES, LOSSES, WEIGHTED, Fixture, fixture_paths
 
 
 @cache
@@ -45,6 +45,7 @@ def test_losses_equal_the_reference(fixture: Fixture) -> None:
             continue
         here = LOSSES.get(name.removesuffix("_masked"), name.removesuffix("_masked"))
         got = total if here == "total" else info[here if here in DIAGNOSTICS else f"{here}_loss"]
+        got = got * model.loss_weights()[here] if (fixture.id, here) in WEIGHTED else got
         assert relative_error(got, fixture[f"loss/{name}"], 0.01) < 2e-5, name
 
 
