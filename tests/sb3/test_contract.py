@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any, ClassVar
 
-import gymnasium
 import numpy as np
 import pytest
 import stable_baselines3
@@ -24,13 +22,12 @@ from stable_baselines3.common.callbacks import (
 )
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.logger import configure
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise, VectorizedActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize, VecVideoRecorder
 
 import agents
-from agents.common.base import FlowQLearning, UnsupportedSpaceError
+from agents.common.base import UnsupportedSpaceError
 from agents.common.networks import StackedMLP
 from tests.common.toys import TINY, assert_same, parameters_of, space_env, tiny_model, toy_dataset
 from tests.envs import SpacesEnv
@@ -428,30 +425,3 @@ def test_sparse_rewards_hold_online() -> None:
     model = tiny_model(env=Rewarded(4, 2), sparse=True)
     model.learn(4)
     assert model.replay_buffer.rewards[:4].tolist() == [-1, 0, -1, 0]
-
-
-def test_the_readmes_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a short episode, a toy dataset and few gradient steps in the place of OGBench's download."""
-    import ogbench
-
-    text = (ROOT / "README.md").read_text()
-    (code,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "learn_offline" in block]
-    env = gymnasium.wrappers.TimeLimit(SpacesEnv(2, 2), 12)
-    monkeypatch.setattr(ogbench, "make_env_and_datasets", lambda *_: (env, toy_dataset(60, 2, 2), None))
-    monkeypatch.setattr(agents.QAM, "learn_offline", few_steps(agents.QAM.learn_offline))
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    exec(compile(code, "README.md", "exec"), names)
-    assert names["model"].num_timesteps == 2
-    assert names["done"]
-    assert len(code.strip().splitlines()) <= 18
-
-
-def few_steps(learn_offline: Any) -> Any:
-    """Return the method with two gradient steps."""
-
-    def learn(model: FlowQLearning, gradient_steps: int, **more: Any) -> FlowQLearning:
-        model.set_logger(configure(None, []))
-        return learn_offline(model, 2, **more)
-
-    return learn
