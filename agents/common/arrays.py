@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from agents.common.action_range import PIECE_ROWS, ActionRange, clipped_message, in_pieces
+from agents.common.action_range import ActionRange, clipped_message, in_pieces
 
 Arrays: TypeAlias = Mapping[str, ArrayLike]
 ArraySource: TypeAlias = Arrays | str | os.PathLike[str]
@@ -345,12 +345,9 @@ def _regular_ends(arrays: Mapping[str, NDArray[Any]]) -> _Ends:
 
 def _broken_rows(observations: NDArray[Any], next_observations: NDArray[Any]) -> Flags:
     """Find the rows whose next observation is not the next row's, in single precision as both are stored."""
-    broken = np.zeros(len(observations), dtype=bool)
-    for begin in range(0, len(observations) - 1, PIECE_ROWS):
-        end = min(begin + PIECE_ROWS, len(observations) - 1)
-        differs = _single(next_observations[begin:end]) != _single(observations[begin + 1 : end + 1])
-        broken[begin:end] = differs.reshape(end - begin, -1).any(1)
-    return broken
+    pairs = zip(in_pieces(next_observations[:-1]), in_pieces(observations[1:]), strict=True)
+    differ = [(_single(after) != _single(row)).reshape(len(row), -1).any(1) for after, row in pairs]
+    return np.concatenate([*differ, [False]])
 
 
 def _require_chunks(found: _Ends, horizon_length: int) -> None:
