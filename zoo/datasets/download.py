@@ -186,6 +186,8 @@ def _download_file(file: Path, spec: DatasetSpec, sources: Sequence[str]) -> Non
         publish(part.path, file)
         part.discard()
         return
+    if not part.size:
+        part.discard()  # what is known about the origin of no bytes
     raise DownloadError(
         f"expected {file.name} from one of {len(sources)} sources, got: {'; '.join(problems)}; try again (it goes on "
         f"where it was), or put the file at {file}"

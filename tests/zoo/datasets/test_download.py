@@ -268,6 +268,16 @@ def test_download_that_brings_nothing_leaves_no_folder(server: Server, tmp_path:
     assert not (tmp_path / "new").exists()
 
 
+def test_download_that_stops_before_its_first_byte_leaves_no_folder(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "MAX_STALLS", 1)
+    server.behaviour.drop_after = [0, 0]
+    with pytest.raises(DownloadError):
+        download_dataset(NAME, tmp_path / "data", sources=server.sources)
+    assert not (tmp_path / "data").exists()
+
+
 def test_download_that_brings_nothing_leaves_an_older_folder(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     with pytest.raises(DownloadError):
@@ -279,10 +289,10 @@ def test_download_that_stops_half_way_keeps_what_it_brought(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(download, "MAX_STALLS", 1)
-    server.behaviour.drop_after = [800, 0]
+    server.behaviour.drop_after = [512, 0]
     with pytest.raises(DownloadError):
         download_dataset(NAME, tmp_path / "new" / "data", sources=server.sources)
-    assert (tmp_path / "new" / "data" / f"{FILES[0]}.part").stat().st_size == 800
+    assert (tmp_path / "new" / "data" / f"{FILES[0]}.part").stat().st_size == 512
 
 
 def test_content_that_is_no_dataset_is_refused_and_not_kept(server: Server, tmp_path: Path) -> None:
