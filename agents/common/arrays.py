@@ -40,9 +40,8 @@ LEAST_SHARE = 0.01  # of the rows must begin a chunk that ends inside its trajec
 
 WHAT_MASKS_ARE = (
     "`terminals` is 1 where a trajectory ends for any reason; `masks` is 0 where the task terminates, so that the "
-    "value after it is zero, and 1 elsewhere, at a time limit too. If no trajectory ends by a time limit, "
-    "`masks = 1 - terminals`; if some do, add `timeouts`, 1 at those ends and 0 elsewhere, let `terminals` be 1 at "
-    "the other ends, and `masks` is made from them"
+    "value after it is zero, and 1 elsewhere, at a time limit too. If `terminals` is 1 only where the task terminates, "
+    "make `masks = 1 - terminals`, or add `timeouts`, which is 1 at the time limits, and that is done for you"
 )
 WHAT_BREAKS_TRAJECTORIES = (
     "Likely causes: the transitions were shuffled; the two arrays differ in precision (one was made in float64, the "
@@ -324,14 +323,13 @@ def _compact_ends(arrays: Mapping[str, NDArray[Any]]) -> _Ends:
 
 def _regular_ends(arrays: Mapping[str, NDArray[Any]]) -> _Ends:
     """Read the ends of the regular layout: by `terminals`, by `timeouts`, and where the next row does not follow."""
-    rules = {"terminals": arrays["terminals"] > 0}
+    ends = arrays["terminals"] > 0
+    count = int(ends.sum())
+    clauses = [f"{count:,} {'ends' if count == 1 else 'end'} by terminals"]
     if "timeouts" in arrays:
-        rules["timeouts"] = arrays["timeouts"] > 0
-    ends = np.zeros(len(arrays["terminals"]), dtype=bool)
-    clauses = []
-    for name, said in rules.items():
-        clauses.append(_count_text(int((said & ~ends).sum()), f"by {name}"))
-        ends |= said
+        limits = (arrays["timeouts"] > 0) & ~ends
+        clauses.append(f"{int(limits.sum()):,} by timeouts")
+        ends |= limits
     broken = _broken_rows(arrays["observations"], arrays["next_observations"]) & ~ends
     count = int(broken.sum())
     clauses.append(f"{count:,} where next_observations is not the next row")
@@ -388,7 +386,3 @@ def _size_text(transitions: int, trajectories: int) -> str:
         f"dataset: {transitions:,} transition{'' if transitions == 1 else 's'} in "
         f"{trajectories:,} {'trajectory' if trajectories == 1 else 'trajectories'}"
     )
-
-
-def _count_text(count: int, how: str) -> str:
-    return f"{count:,} {'ends' if count == 1 else 'end'} {how}"

@@ -57,7 +57,7 @@ def test_trajectories_end_by_terminals_and_by_timeouts() -> None:
     found = prepared(limited_dataset())
     assert np.flatnonzero(found.ends).tolist() == [11, 23, 35, 47, 59]
     assert found.description == (
-        "dataset: 60 transitions in 5 trajectories; 1 ends by terminals, 4 end by timeouts, "
+        "dataset: 60 transitions in 5 trajectories; 1 ends by terminals, 4 by timeouts, "
         "0 where next_observations is not the next row"
     )
     assert found.warnings == ()
@@ -93,7 +93,7 @@ def test_end_that_two_rules_tell_is_counted_once() -> None:
     dataset["timeouts"][23] = True  # where it terminates too
     dataset["next_observations"][35] += 1  # where the time limit is
     assert prepared(dataset).description.endswith(
-        "1 ends by terminals, 4 end by timeouts, 0 where next_observations is not the next row"
+        "1 ends by terminals, 4 by timeouts, 0 where next_observations is not the next row"
     )
 
 
@@ -105,6 +105,14 @@ def test_last_row_ends_a_trajectory_and_is_counted_by_itself() -> None:
         "0 where next_observations is not the next row, 1 with the last row"
     )
     assert found.warnings == ()
+
+
+def test_dataset_of_one_row_is_a_trajectory() -> None:
+    found = prepared(toy_dataset(1), horizon_length=1)
+    assert found.description == (
+        "dataset: 1 transition in 1 trajectory; 0 end by terminals, "
+        "0 where next_observations is not the next row, 1 with the last row"
+    )
 
 
 def test_rows_are_compared_in_single_precision() -> None:
@@ -244,7 +252,7 @@ def test_masks_are_not_derived_where_terminals_may_be_time_limits() -> None:
         "`terminals` is 1 where a trajectory ends for any reason",
         "`masks` is 0 where the task terminates, so that the value after it is zero",
         "`masks = 1 - terminals`",
-        "add `timeouts`",
+        "or add `timeouts`",
     ):
         assert words in str(caught.value)
 
@@ -468,5 +476,5 @@ def test_model_says_what_it_loaded_where_it_is_verbose(
     model = tiny_model(verbose=verbose)
     capsys.readouterr()
     model.load_dataset(limited_dataset())
-    text = "dataset: 60 transitions in 5 trajectories; 1 ends by terminals, 4 end by timeouts"
+    text = "dataset: 60 transitions in 5 trajectories; 1 ends by terminals, 4 by timeouts"
     assert capsys.readouterr().out.count(text) == lines
