@@ -14,7 +14,7 @@ import numpy as np
 import sb3_contrib
 import stable_baselines3
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
@@ -22,8 +22,9 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
 from agents import registry
+from agents.common.arrays import ArraySource
 from agents.common.base import available_device
-from agents.common.buffer import Arrays, SequenceReplayBuffer
+from agents.common.buffer import SequenceReplayBuffer
 from agents.common.policy import FlowPolicy
 from agents.common.replicas import find_divergence
 from agents.common.shards import Shards
@@ -206,18 +207,25 @@ class Baseline(OffPolicyAlgorithm):
         self.replay_buffer.rotate_dataset(self._n_updates)
         super().train(gradient_steps, batch_size)
 
-    def load_dataset(self, dataset: Arrays | Shards) -> None:
+    def load_dataset(
+        self, dataset: ArraySource | Shards, action_range: tuple[ArrayLike, ArrayLike] | None = None
+    ) -> None:
         """Put a dataset in front of the replay buffer.
 
-        :param dataset: arrays as OGBench's loader returns them, or shards that take turns; actions in the environment's
-            units.
-        :raises ValueError: if an array is missing or has the wrong shape.
+        :param dataset: arrays as OGBench's loader returns them, the path of an ``.npz`` file of such arrays, or shards
+            that take turns; actions in the environment's units.
+        :param action_range: ``(low, high)``, numbers or (A,): what stands for the environment's action box in a dataset
+            whose actions are in other units.
+        :raises FileNotFoundError: if there is no such file.
+        :raises ValueError: if an array is missing or has the wrong shape, or holds values that cannot be trained on.
         """
         assert isinstance(self.replay_buffer, TransitionReplayBuffer)
-        if isinstance(dataset, Shards):
-            self.replay_buffer.load_dataset(dataset.with_actions_within(self.action_space))
-            return
-        self.replay_buffer.load_dataset({**dataset, "actions": self.policy.scale_action(dataset["actions"])})
+        if action_range is None and not isinstance(dataset, Shards):
+            # SB3 scales its online actions in [-1, 1] too, which rounds; this rounds the dataset's in the same way
+            action_range = (self.action_space.low, self.action_space.high)
+        self.replay_buffer.load_dataset(dataset, action_range)
+        if self.verbose >= 1:
+            print(self.replay_buffer.dataset_description)
 
 
 def _check(settings: dict[str, Any]) -> None:

@@ -274,6 +274,8 @@ def make_model(
         raise UsageError(str(error)) from error
     if args.verbose:
         print(storage_of(model), file=sys.stderr, flush=True)
+        if data is not None:
+            print(model.replay_buffer.dataset_description, file=sys.stderr, flush=True)
         if isinstance(model, FlowQLearning):  # SB3's own algorithms come here too
             print(f"updates: {model.update_mode}", file=sys.stderr, flush=True)
     return model

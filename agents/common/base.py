@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, Never, Self, TypedDict
 import numpy as np
 import torch
 from gymnasium import spaces
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -26,8 +26,9 @@ from stable_baselines3.common.utils import FloatSchedule, LinearSchedule, get_de
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
+from agents.common.arrays import ArraySource
 from agents.common.batch import Batch
-from agents.common.buffer import Arrays, SequenceReplayBuffer
+from agents.common.buffer import SequenceReplayBuffer
 from agents.common.check import check_first_update, require_table
 from agents.common.critic import pick_best
 from agents.common.networks import CriticEnsemble
@@ -677,19 +678,25 @@ class FlowQLearning(OffPolicyAlgorithm):
 
     # -- training -----------------------------------------------------------------------------------------------------
 
-    def load_dataset(self, dataset: Arrays | Shards) -> None:
+    def load_dataset(
+        self, dataset: ArraySource | Shards, action_range: tuple[ArrayLike, ArrayLike] | None = None
+    ) -> None:
         """Put a dataset into the replay buffer, and take the observation statistics from it where they are wanted.
 
-        :param dataset: arrays as OGBench's loader returns them, in the regular or the compact layout; or shards that
-            take turns, of which the first gives the statistics. Actions in the environment's units.
-        :raises ValueError: if an array is missing or has the wrong shape.
+        :param dataset: arrays as OGBench's loader returns them, in the regular or the compact layout, or the path of an
+            ``.npz`` file of such arrays (`docs/datasets.md` lists them); or shards that take turns, of which the first
+            gives the statistics. Actions in the environment's units.
+        :param action_range: ``(low, high)``, numbers or (A,): what stands for the environment's action box in a dataset
+            whose actions are in other units.
+        :raises FileNotFoundError: if there is no such file.
+        :raises ValueError: if an array is missing or has the wrong shape, or holds values that cannot be trained on;
+            the buffer is then as it was.
         """
         self._check_first_update()
         assert self.replay_buffer is not None
-        if isinstance(dataset, Shards):
-            self.replay_buffer.load_dataset(dataset.with_actions_within(self.action_space))  # type: ignore[arg-type]
-        else:
-            self.replay_buffer.load_dataset({**dataset, "actions": self._scaled(dataset["actions"])})
+        self.replay_buffer.load_dataset(dataset, action_range)
+        if self.verbose >= 1:
+            print(self.replay_buffer.dataset_description)
         if self.observation_scale is not None:
             rows = self.replay_buffer.observations[: self.replay_buffer.dataset_size]
             self.policy.set_observation_statistics(rows, self.observation_scale)
@@ -712,16 +719,11 @@ class FlowQLearning(OffPolicyAlgorithm):
         """
         load_behaviour(self, path)
 
-    def _scaled(self, actions: NDArray[Any]) -> NDArray[Any]:
-        """Return actions scaled to [-1, 1], without a copy where the action space is that box already."""
-        low, high = self.action_space.low, self.action_space.high  # type: ignore[attr-defined]
-        return actions if (low == -1).all() and (high == 1).all() else self.policy.scale_action(actions)
-
     def learn_offline(
         self,
         gradient_steps: int,
         callback: MaybeCallback = None,
-        dataset: Arrays | Shards | None = None,
+        dataset: ArraySource | Shards | None = None,
         log_interval: int = 5_000,
         tb_log_name: str = "run",
         reset_num_timesteps: bool = False,

@@ -9,27 +9,28 @@ observation kept in a tail behind the rings.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from stable_baselines3.common.buffers import BaseBuffer, NStepReplayBuffer
 from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
+from agents.common.action_range import ActionRange
+from agents.common.arrays import ArraySource, prepare, rows_of
 from agents.common.batch import Batch
 from agents.common.prefetch import Prefetcher
 from agents.common.shards import ShardLoader, Shards
 from agents.common.storage import place
 
-Arrays = Mapping[str, NDArray[Any]]
 RING_TENSORS = ("_observations", "_actions", "_rewards", "_masks", "_terminals", "_next_row")
-REQUIRED_ARRAYS = ("observations", "actions", "rewards", "masks", "terminals")
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ class SequenceReplayBuffer(NStepReplayBuffer):
     :param storage: where the data live: ``"device"``, ``"host"`` (the next batch is then prepared while the current one
         is used), or ``"auto"``: on the device if they fit, decided whenever a dataset is loaded.
     """
+
+    dataset_description: str = "no dataset"
 
     _observations: Tensor
     _actions: Tensor
@@ -150,38 +153,47 @@ class SequenceReplayBuffer(NStepReplayBuffer):
         """The device of the data."""
         return self._observations.device
 
-    def load_dataset(self, dataset: Arrays | Shards) -> None:
-        """Put a dataset in front of the (still empty) rings.
+    def load_dataset(
+        self, dataset: ArraySource | Shards, action_range: tuple[ArrayLike, ArrayLike] | None = None
+    ) -> None:
+        """Put a dataset in front of the (still empty) rings; `dataset_description` says afterwards what it is.
 
         :param dataset: arrays ``observations``, ``actions``, ``rewards``, ``masks``, ``terminals`` of all transitions
-            in order, with ``next_observations`` (OGBench's regular layout) or ``valids`` (its compact layout); or a
-            dataset of several parts, see :meth:`rotate_dataset`.
-        :raises ValueError: if an array is missing, has the wrong shape or holds a value that is not finite, or online
-            transitions were already added; the buffer is then as it was.
+            in order, with ``next_observations`` (OGBench's regular layout) or ``valids`` (its compact layout), see
+            `docs/datasets.md`; or the path of an ``.npz`` file that holds them; or a dataset of several parts, see
+            :meth:`rotate_dataset`.
+        :param action_range: the lowest and the highest action in the dataset's units, numbers or (A,), which become
+            those of the action space; None: the actions are in the action space.
+        :raises FileNotFoundError: if there is no such file.
+        :raises ValueError: if an array is missing, has the wrong shape or holds a value that is not finite, an action
+            is out of range, hardly any chunk stays inside a trajectory, or online transitions were already added; the
+            buffer is then as it was.
         """
         if self.pos or self.full:
             raise ValueError("a dataset must be loaded before online transitions are added; make a new buffer")
         if isinstance(dataset, Shards):
+            dataset = dataset.with_actions_within(self.action_space, action_range)
             dataset.check(self.obs_shape, self.action_dim)
             self._allocate(dataset.most_transitions, dataset.most_trajectories)
+            self.dataset_description = dataset.describe()
             self._loader = ShardLoader(dataset, self.capacity, self._place)
             self.rotate_dataset(0)
             return
-        valid, own, final = _layout(dataset, self.obs_shape, self.action_dim)
-        _require_finite(dataset, valid, own)
+        box = ActionRange.of(self.action_space, action_range)
+        found = prepare(dataset, self.obs_shape, box, self.horizon_length)
+        for note in found.warnings:
+            warnings.warn(note, stacklevel=3)
         self._loader = None
-        count, extra = int(valid.sum()), len(final)
+        count, extra = len(found.ends), len(found.final_observations)
         self._allocate(count, extra)
-        self._fill(self._observations[:count], dataset["observations"], valid)
-        self._fill(self._actions[:count], dataset["actions"], valid)
-        self._fill(self._rewards[:count], dataset["rewards"], valid)
-        self._fill(self._masks[:count], dataset["masks"], valid)
-        terminals = np.asarray(dataset["terminals"])[valid] > 0
-        terminals[-1] = True  # online transitions that follow are another trajectory
-        self._terminals[:count] = torch.from_numpy(terminals)
-        self._observations[self.capacity : self.capacity + extra] = torch.from_numpy(final)
+        self.dataset_description = found.description
+        for name in ("observations", "rewards", "masks"):
+            self._fill(getattr(self, f"_{name}")[:count], rows_of(found.arrays[name], found.valid))
+        self._fill(self._actions[:count], map(box.scaled, rows_of(found.arrays["actions"], found.valid)))
+        self._terminals[:count] = torch.from_numpy(found.ends)
+        self._observations[self.capacity : self.capacity + extra] = torch.from_numpy(found.final_observations)
         next_row = np.arange(1, count + 1, dtype=np.int32)
-        next_row[own] = self.capacity + np.arange(extra, dtype=np.int32)
+        next_row[found.ends] = self.capacity + np.arange(extra, dtype=np.int32)
         self._next_row[:count] = torch.from_numpy(next_row)
 
     def rotate_dataset(self, updates: int) -> None:
@@ -205,12 +217,13 @@ class SequenceReplayBuffer(NStepReplayBuffer):
         loader.prepare_next()
 
     @staticmethod
-    def _fill(target: Tensor, source: NDArray[Any], valid: NDArray[np.bool_], chunk: int = 1 << 16) -> None:
-        """Copy the valid rows piece by piece, so that no second full copy ever exists."""
+    def _fill(target: Tensor, pieces: Iterable[NDArray[Any]]) -> None:
+        """Copy rows piece by piece, so that no second full copy ever exists."""
+        kind = np.bool_ if target.dtype == torch.bool else np.float32
         done = 0
-        for begin in range(0, len(source), chunk):
-            piece = source[begin : begin + chunk][valid[begin : begin + chunk]]
-            target[done : done + len(piece)] = torch.from_numpy(piece.reshape(len(piece), *target.shape[1:]))
+        for piece in pieces:
+            rows = torch.from_numpy(piece.reshape(len(piece), *target.shape[1:]).astype(kind, copy=False))
+            target[done : done + len(piece)] = rows
             done += len(piece)
 
     def add(
@@ -544,61 +557,3 @@ class SequenceReplayBuffer(NStepReplayBuffer):
 
 def _as_tensor(array: NDArray[Any], like: Tensor) -> Tensor:
     return torch.as_tensor(array, dtype=torch.float32).to(like.device)
-
-
-def _layout(
-    dataset: Arrays, obs_shape: tuple[int, ...], action_dim: int
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float32]]:
-    """Check a dataset; return which rows are transitions, which of them need an extra next observation, and those."""
-    missing = [name for name in REQUIRED_ARRAYS if name not in dataset]
-    if missing:
-        raise ValueError(f"a dataset needs the arrays {', '.join(REQUIRED_ARRAYS)}; missing: {', '.join(missing)}")
-    rows = len(dataset["observations"])
-    expected = {"observations": (rows, *obs_shape), "actions": (rows, action_dim)}
-    for name in REQUIRED_ARRAYS:
-        shape = expected.get(name, (rows,))
-        if dataset[name].shape != shape or rows == 0:
-            raise ValueError(
-                f"dataset array `{name}` must have shape {shape} with at least one row, got {dataset[name].shape}"
-            )
-    terminals = np.asarray(dataset["terminals"]) > 0
-    if "valids" in dataset:
-        valid = np.asarray(dataset["valids"]) > 0
-        followed_by_end = np.append(~valid[1:], False)
-        if not valid[0] or valid[-1] or not np.array_equal(valid & terminals, followed_by_end):
-            raise ValueError(
-                "in a compact dataset every trajectory ends with one row whose `valids` is 0, behind a transition "
-                "whose `terminals` is 1; this one does not, load it with `compact_dataset=True`"
-            )
-        final = np.asarray(dataset["observations"][~valid], dtype=np.float32)
-        return valid, terminals[valid], final.reshape(len(final), -1)
-    if "next_observations" not in dataset:
-        raise ValueError("a dataset needs `next_observations` (regular layout) or `valids` (compact layout)")
-    own = terminals.copy()
-    own[-1] = True
-    own[:-1] |= (dataset["next_observations"][:-1] != dataset["observations"][1:]).reshape(rows - 1, -1).any(1)
-    final = np.asarray(dataset["next_observations"][own], dtype=np.float32)
-    return np.ones(rows, dtype=bool), own, final.reshape(len(final), -1)
-
-
-def _require_finite(dataset: Arrays, valid: NDArray[np.bool_], own: NDArray[np.bool_], chunk: int = 1 << 16) -> None:
-    """Refuse values that single precision has no finite number for, piece by piece, in the rows that will be stored."""
-    stored = {name: valid for name in ("actions", "rewards", "masks")}
-    stored["observations"] = np.ones_like(valid)  # those behind a trajectory's last transition too
-    if "valids" not in dataset:
-        stored["next_observations"] = own  # the others were found equal to the row behind them
-    for name, rows in stored.items():
-        for begin in range(0, len(rows), chunk):
-            piece = dataset[name][begin : begin + chunk]
-            with np.errstate(over="ignore"):
-                finite = np.isfinite(np.asarray(piece, dtype=np.float32))
-            if finite.all():
-                continue
-            bad = ~finite.reshape(len(piece), -1) & rows[begin : begin + chunk, None]
-            if bad.any():
-                row, column = np.argwhere(bad)[0]
-                value = piece.reshape(len(piece), -1)[row, column]
-                raise ValueError(
-                    f"dataset array `{name}` must hold finite numbers, got {value} in row {begin + row}; leave that "
-                    "trajectory out, or make the dataset again"
-                )

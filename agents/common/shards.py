@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from agents.common.action_range import ActionRange, clipped_message
 from agents.common.validation import integer
 
 SHARD_ARRAYS = ("observations", "actions", "rewards", "masks", "terminals", "final_observations")
@@ -42,15 +44,13 @@ class Shards:
     :param parts: the parts, in the order of their turns.
     :param replace_interval: gradient steps until the next part takes over, >= 1; behind the last comes the first.
     :param sparse: whether rewards become -1 where they are not zero.
-    :param low: what becomes -1 in each coordinate of the actions, (A,); None leaves them as they are.
-    :param high: what becomes 1, (A,).
+    :param action_range: what the actions lie in, and what scales them; None: they are in [-1, 1].
     """
 
     parts: Sequence[Shard]
     replace_interval: int = 1000
     sparse: bool = False
-    low: NDArray[Any] | None = None
-    high: NDArray[Any] | None = None
+    action_range: ActionRange | None = None
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -58,15 +58,17 @@ class Shards:
         if not self.parts:
             raise ValueError("`parts` must hold at least one shard, got none; give the files of a dataset")
 
-    def with_actions_within(self, space: spaces.Box) -> Shards:
-        """Return the same dataset with its actions, which are in the units of an action space, scaled to [-1, 1].
+    def with_actions_within(
+        self, space: spaces.Space[Any], action_range: tuple[ArrayLike, ArrayLike] | None = None
+    ) -> Shards:
+        """Return the same dataset with its actions scaled to [-1, 1], where they are not in that box already.
 
         :param space: a bounded Box.
-        :return: the dataset; unscaled where the space is [-1, 1] already.
+        :param action_range: the lowest and the highest action in the dataset's units, which become those of the space;
+            None: the actions are in the space's units.
+        :return: the dataset; :meth:`check` refuses actions that are not in their range.
         """
-        if (space.low == -1).all() and (space.high == 1).all():
-            return self
-        return replace(self, low=space.low, high=space.high)
+        return replace(self, action_range=ActionRange.of(space, action_range))
 
     def change(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
         """Return rows of a file as they are stored in the buffer.
@@ -77,9 +79,18 @@ class Shards:
         """
         if name == "rewards" and self.sparse:
             return -(array != 0).astype(np.float32)
-        if name == "actions" and self.low is not None and self.high is not None:
-            return 2 * (array - self.low) / (self.high - self.low) - 1
+        if name == "actions" and self.action_range is not None:
+            return self.action_range.scaled(array)
         return array
+
+    def describe(self) -> str:
+        """Return how large the dataset is, in one line."""
+        transitions = sum(part.transitions for part in self.parts)
+        trajectories = sum(part.trajectories for part in self.parts)
+        return (
+            f"dataset: {transitions:,} transitions in {trajectories:,} trajectories, in {len(self.parts):,} parts that "
+            f"take turns after {self.replace_interval:,} updates each"
+        )
 
     @property
     def most_transitions(self) -> int:
@@ -100,11 +111,14 @@ class Shards:
         return updates // self.replace_interval % len(self.parts)
 
     def check(self, obs_shape: tuple[int, ...], action_dim: int) -> None:
-        """Check the headers of all files.
+        """Check the headers of all files, and the values of all actions.
+
+        Actions are a tenth of the data or less, and a part that cannot be used is better refused now than when its
+        turn comes, hours later.
 
         :param obs_shape: shape of one observation.
         :param action_dim: A.
-        :raises ValueError: if an array is missing, or its shape does not fit.
+        :raises ValueError: if an array is missing, its shape does not fit, or an action is out of range.
         """
         rows: dict[str, tuple[int, ...]] = {"observations": obs_shape, "final_observations": obs_shape}
         rows["actions"] = (action_dim,)
@@ -120,6 +134,21 @@ class Shards:
                         f"{part.files[name]} must have {least} rows of shape {rows.get(name, ())}, got shape {shape}; "
                         "convert the dataset anew"
                     )
+        if self.action_range is not None:
+            self._check_actions(self.action_range)
+
+    def _check_actions(self, action_range: ActionRange) -> None:
+        """Refuse actions out of range; say how many of them rounding errors are that will be clipped."""
+        clipped, excess = 0, 0.0
+        for part in self.parts:
+            outside = action_range.find_outside(_mapped_pieces(part.files["actions"], part.transitions))
+            if outside is not None and outside.refused:
+                raise outside.error(str(part.files["actions"]))
+            if outside is not None:
+                clipped, excess = clipped + outside.clipped, max(excess, outside.excess)
+        if clipped:
+            rows = sum(part.transitions for part in self.parts)
+            warnings.warn(clipped_message(clipped, rows, excess), stacklevel=5)
 
 
 class ShardLoader:
@@ -202,8 +231,14 @@ class ShardLoader:
         return self._room[name]
 
     def _fill(self, target: Tensor, name: str, path: Path) -> None:
-        """Copy the front of a file, mapping a piece at a time: a page that is mapped counts as the process's memory."""
-        there = target.numpy()
-        for begin in range(0, len(target), PIECE_ROWS):
-            piece = np.load(path, mmap_mode="r")[begin : min(begin + PIECE_ROWS, len(target))]
+        """Copy the front of a file."""
+        there, begin = target.numpy(), 0
+        for piece in _mapped_pieces(path, len(target)):
             there[begin : begin + len(piece)] = self.shards.change(name, piece).reshape(len(piece), *target.shape[1:])
+            begin += len(piece)
+
+
+def _mapped_pieces(path: Path, rows: int) -> Iterator[NDArray[Any]]:
+    """Give the front of a file, mapping a piece at a time: a page that is mapped counts as the process's memory."""
+    for begin in range(0, rows, PIECE_ROWS):
+        yield np.load(path, mmap_mode="r")[begin : min(begin + PIECE_ROWS, rows)]

@@ -131,7 +131,8 @@ def test_layouts_take_the_same_memory() -> None:
 def test_next_observation_that_is_not_the_following_row_is_kept() -> None:
     dataset = toy_dataset(24)
     dataset["next_observations"][5] += 1
-    buffer = loaded_buffer(dataset, horizon_length=1)
+    with pytest.warns(UserWarning, match="1 of 3 trajectories end only because"):
+        buffer = loaded_buffer(dataset, horizon_length=1)
     np.testing.assert_array_equal(buffer.batch_of(all_rows(buffer)).next_observations[0], dataset["next_observations"])
 
 

@@ -19,8 +19,14 @@ PATH = OWN_FIXTURES / "common" / "sequence_sampling.npz"
 def buffer_of(dataset: dict[str, NDArray[Any]], horizon_length: int, gamma: float) -> SequenceReplayBuffer:
     observations = spaces.Box(-np.inf, np.inf, dataset["observations"].shape[1:], np.float32)
     actions = spaces.Box(-1, 1, dataset["actions"].shape[1:], np.float32)
-    buffer = SequenceReplayBuffer(4, observations, actions, "cpu", horizon_length=horizon_length, gamma=gamma)
-    buffer.load_dataset(dataset)
+    buffer = SequenceReplayBuffer(4, observations, actions, "cpu", horizon_length=1, gamma=gamma)
+    # The reference's next observations are no row's observation, so that it can be seen where they come from. In a
+    # dataset of a user's that ends the trajectory, which the reference does not know.
+    with pytest.warns(UserWarning, match="end only because `next_observations` is not the next row's observation"):
+        buffer.load_dataset(dataset)
+    buffer._terminals[: len(dataset["terminals"])] = torch.from_numpy(dataset["terminals"] > 0)
+    buffer._terminals[len(dataset["terminals"]) - 1] = True
+    buffer.horizon_length = horizon_length
     return buffer
 
 

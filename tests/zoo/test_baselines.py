@@ -63,6 +63,41 @@ def test_a_batch_has_the_shapes_and_the_masks_that_sb3_expects() -> None:
     np.testing.assert_array_equal(batch.next_observations, dataset["next_observations"][rows])
 
 
+def test_actions_of_a_dataset_are_scaled_by_sb3s_formula_in_every_box() -> None:
+    for low, high in ((-1, 1), (-2, 6)):
+        model = small(env=space_env(Box(-1, 1, (4,), np.float32), Box(low, high, (2,), np.float32)))
+        dataset = toy_dataset()
+        dataset["actions"] = np.float32(low) + (dataset["actions"] + 1) / 2 * np.float32(high - low)
+        model.load_dataset(dataset)
+        expected = model.policy.scale_action(dataset["actions"])
+        np.testing.assert_array_equal(model.replay_buffer.actions[:60], expected)
+
+
+def test_a_baseline_refuses_clips_and_scales_actions_like_the_other_algorithms(tmp_path: Path) -> None:
+    dataset = toy_dataset()
+    dataset["actions"] *= 3
+    for source in (dataset, toy_shards(tmp_path, dataset)):
+        with pytest.raises(
+            ValueError, match=r"must lie in \[-1, 1\], got .* e\.g\. `load_dataset\(dataset, action_range="
+        ):
+            small().load_dataset(source)
+        model = small()
+        model.load_dataset(source, action_range=(-3, 3))
+        np.testing.assert_allclose(model.replay_buffer.actions[:60], dataset["actions"] / 3, atol=1e-6)
+    dataset["actions"] /= 3
+    dataset["actions"][7] = 1 + 5e-6
+    with pytest.warns(UserWarning, match="are clipped: 1 of 60 rows"):
+        small().load_dataset(dataset)
+
+
+def test_a_baseline_takes_a_path_and_says_what_it_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez(tmp_path / "own.npz", **toy_dataset())
+    model = small(verbose=1)
+    model.load_dataset(tmp_path / "own.npz")
+    assert "dataset: 60 transitions in 5 trajectories; 5 end by terminals" in capsys.readouterr().out
+    np.testing.assert_array_equal(model.replay_buffer.rewards[:60], toy_dataset()["rewards"])
+
+
 @pytest.mark.parametrize("id", BASELINES)
 def test_a_baseline_trains_on_one_part_of_a_dataset_after_the_other(id: str, tmp_path: Path) -> None:
     first, second = toy_dataset(seed=1), toy_dataset(seed=2)

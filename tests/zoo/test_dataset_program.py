@@ -152,7 +152,7 @@ def test_check_reports_what_is_broken(capsys: pytest.CaptureFixture[str], tmp_pa
             "file": f"{NAME}.npz",
             "severity": "error",
             "array": "actions",
-            "message": "`actions` must lie in [-1, 1], got [-3, 3]",
+            "message": "`actions` must lie in [-1, 1], got -3.0 in row 0, coordinate 0; 33 of 33 rows lie outside",
         },
         {
             "file": f"{NAME}-val.npz",

@@ -13,6 +13,7 @@ from typing import IO, Any, Literal
 
 import numpy as np
 
+from agents.common.action_range import ActionRange, clipped_message, in_pieces
 from zoo.cli import UsageError
 from zoo.datasets.environment import env_spaces, global_numpy_seed, make_raw_env, without_startup_noise
 from zoo.datasets.files import dataset_files, file_sha256, folder_option, recorded_sha256
@@ -144,10 +145,8 @@ def check_values(arrays: Mapping[str, np.ndarray], ends: np.ndarray) -> list[Fin
     :return: findings; none when all is well.
     """
     findings = [finding for name, array in arrays.items() if (finding := _check_finite(name, array))]
-    actions = arrays["actions"]
-    low, high = float(np.min(actions)), float(np.max(actions))
-    if low < -1.0 or high > 1.0:
-        findings.append(Finding("error", "actions", f"`actions` must lie in [-1, 1], got [{low:g}, {high:g}]"))
+    if not any(finding.array == "actions" for finding in findings):
+        findings += _check_range(arrays["actions"])
     return findings + _check_ends(ends)
 
 
@@ -251,6 +250,17 @@ def _check_finite(name: str, array: np.ndarray) -> Finding | None:
     bad = np.flatnonzero(~np.isfinite(array).all(axis=tuple(range(1, array.ndim))))
     got = f"NaN or infinity in {len(bad)} of {len(array)} rows, first in row {bad[0]}"
     return Finding("error", name, f"`{name}` must be finite, got {got}")
+
+
+def _check_range(actions: np.ndarray) -> list[Finding]:
+    """Check that the actions lie in [-1, 1]; loading clips rounding errors."""
+    low, high = np.full((2, actions.shape[1]), [[-1.0], [1.0]])
+    outside = ActionRange(low, high).find_outside(in_pieces(actions))
+    if outside is None:
+        return []
+    if outside.refused:
+        return [Finding("error", "actions", f"`actions` {outside.describe_refused()}")]
+    return [Finding("warning", "actions", clipped_message(outside.clipped, outside.rows, outside.excess))]
 
 
 def _check_ends(ends: np.ndarray) -> list[Finding]:

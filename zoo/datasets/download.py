@@ -73,6 +73,7 @@ class _Part:
 
     def remember(self, url: str, response: requests.Response) -> None:
         """Note where the bytes come from. A weak ETag does not promise equal bytes, so it is not used."""
+        make_folder(self.path.parent)  # not before: there is something to write now
         etag = response.headers.get("ETag", "")
         validator = etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified")
         with atomic_path(self.origin_path) as temporary:
@@ -107,7 +108,6 @@ def download_dataset(
         raise UsageError(_not_offered_message(spec))
     files = dataset_files(spec.name, dataset_dir)
     sources = sources or _default_sources()
-    make_folder(files[0].parent)
     with making(files[0]):
         if is_settled(files[0], existing):
             return files
@@ -140,7 +140,6 @@ def download_shards(
     spec = DATASETS[parse_name(name).dataset]
     folder = shard_folder(spec.name, dataset_dir)
     paths = [path for path in training_files(spec, dataset_dir) if names is None or path.stem in names]
-    make_folder(folder)
     with making(folder):
         missing = [path for path in paths if not path.exists()]
         if not missing and is_settled(paths[-1], existing):
@@ -187,6 +186,8 @@ def _download_file(file: Path, spec: DatasetSpec, sources: Sequence[str]) -> Non
         publish(part.path, file)
         part.discard()
         return
+    if not part.size:
+        part.discard()  # what is known about the origin of no bytes
     raise DownloadError(
         f"expected {file.name} from one of {len(sources)} sources, got: {'; '.join(problems)}; try again (it goes on "
         f"where it was), or put the file at {file}"

@@ -79,22 +79,47 @@ def make_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def making(path: Path) -> Iterator[None]:
-    """Let one process at a time make a file.
+    """Let one process at a time make a file or folder, whose parent is created where it is missing.
 
-    The operating system frees the lock when its holder dies, so a killed process blocks nobody.
+    If the work fails and has written nothing, what was created for it is removed. The operating system frees the lock
+    when its holder dies, so a killed process blocks nobody.
 
-    :param path: the file that is made.
+    :param path: the file or folder that is made.
+    :raises UsageError: if its parent cannot be created or written to.
     """
     lock = FileLock(f"{path}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print(f"waiting for another process that makes {path}", file=sys.stderr, flush=True)
-        lock.acquire()
+    created = [folder for folder in (path, *path.parents) if not folder.exists()]
+    _acquire(lock, path)
     try:
         yield
+    except BaseException:
+        _remove_unused(created, Path(lock.lock_file))
+        raise
     finally:
         lock.release()
+
+
+def _acquire(lock: FileLock, path: Path) -> None:
+    """Wait for a lock."""
+    waits = False
+    while not lock.is_locked:
+        make_folder(path.parent)
+        try:
+            lock.acquire(timeout=-1 if waits else 0)
+        except Timeout:
+            print(f"waiting for another process that makes {path}", file=sys.stderr, flush=True)
+            waits = True
+        except FileNotFoundError:  # the process that had the lock failed, and removed the folder that it had created
+            continue
+
+
+def _remove_unused(created: list[Path], lock_file: Path) -> None:
+    """Remove folders that were created for nothing, innermost first; they may hold nothing but the lock."""
+    for folder in created:
+        with contextlib.suppress(OSError):  # it is a file, or holds something
+            if folder == lock_file.parent and list(folder.iterdir()) == [lock_file]:
+                lock_file.unlink()
+            folder.rmdir()
 
 
 def is_settled(train: Path, existing: str) -> bool:

@@ -18,11 +18,13 @@ from typing import IO, TYPE_CHECKING
 
 from agents.common.validation import integer
 from zoo.cli import UsageError
-from zoo.datasets.files import SPLITS, dataset_files, is_settled, make_folder, making, publish
+from zoo.datasets.files import SPLITS, dataset_files, is_settled, making, publish
 from zoo.datasets.names import DATASETS, DatasetSpec, parse_name
 
 if TYPE_CHECKING:
     from tqdm import tqdm
+
+SMALLER_SIZE = 100_000  # transitions of the smaller set that is suggested
 
 Jobs = list[tuple[str, int, str]]
 
@@ -64,7 +66,6 @@ def generate_dataset(
     except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from error
     files = dataset_files(spec.name, dataset_dir)
-    make_folder(files[0].parent)
     with making(files[0]):
         if is_settled(files[0], existing):
             return files
@@ -75,7 +76,7 @@ def generate_dataset(
             for split in SPLITS
             for episode in range(counts[split])
         ]
-        _collect(spec, seed, jobs, workers)
+        _collect(spec, seed, jobs, workers, whole=num_episodes is None and dataset_size is None)
         # The training file comes last: where it is, the dataset is complete.
         for split, file in reversed(list(zip(SPLITS, files, strict=True))):
             _join([Path(job[2]) for job in jobs if job[0] == split], file)
@@ -137,12 +138,16 @@ def _part_file(folder: Path, episode: int) -> Path:
     return folder / f"{episode:06d}.npz"
 
 
-def _collect(spec: DatasetSpec, seed: int, jobs: Jobs, num_workers: int) -> None:
-    """Collect the episodes that are not there yet."""
+def _collect(spec: DatasetSpec, seed: int, jobs: Jobs, num_workers: int, *, whole: bool) -> None:
+    """Collect the episodes that are not there yet, after saying how long that takes."""
     from zoo.datasets.collect import run_jobs
 
     missing = [job for job in jobs if not Path(job[2]).exists()]
     num_workers = min(num_workers, len(missing))
+    if missing:
+        cores = min(num_workers, _count_cores())
+        text = describe_plan(spec, missing, cores, is_resumed=len(missing) < len(jobs), whole=whole)
+        print(text, file=sys.stderr, flush=True)
     with _progress(spec.name, "episode", total=len(jobs), done=len(jobs) - len(missing)) as bar:
         if num_workers > 1:
             finished = _run_workers(spec, seed, missing, num_workers)
@@ -151,6 +156,34 @@ def _collect(spec: DatasetSpec, seed: int, jobs: Jobs, num_workers: int) -> None
         with contextlib.closing(finished):
             for _ in finished:
                 bar.update()
+
+
+def describe_plan(spec: DatasetSpec, missing: Jobs, cores: int, *, is_resumed: bool, whole: bool) -> str:
+    """Return what is about to be generated and how long it takes, in one line.
+
+    :param spec: the dataset.
+    :param missing: the episodes to collect.
+    :param cores: how many are collected at a time.
+    :param is_resumed: whether other episodes are there already.
+    :param whole: whether the set has OGBench's size, because no other was asked for.
+    :return: the line.
+    """
+    train = spec.steps * sum(split == "train" for split, _, _ in missing)
+    val = spec.steps * len(missing) - train
+    seconds = math.ceil(len(missing) / cores) * (spec.steps + 1) / spec.rows_per_second
+    smaller = f"; --dataset-size {SMALLER_SIZE} makes a smaller set" if whole and train > SMALLER_SIZE else ""
+    return (
+        f"generating {spec.name}: {train:,} {'more ' if is_resumed else ''}transitions (and {val:,} for validation), "
+        f"about {_duration_text(seconds)} on {cores} core{'' if cores == 1 else 's'}{smaller}"
+    )
+
+
+def _duration_text(seconds: float) -> str:
+    """Return a duration as precisely as it can be told beforehand."""
+    if seconds < 60:
+        return f"{math.ceil(seconds)} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _progress(what: str, unit: str, *, total: int, done: int = 0) -> tqdm:

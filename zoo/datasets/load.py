@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.common.buffer import REQUIRED_ARRAYS, Arrays
+from agents.common.arrays import STORED_ARRAYS, Arrays
 from agents.common.validation import integer, one_of
 from zoo.cli import UsageError
 from zoo.datasets.check import check_shapes, check_structure, relabel, require_sound
@@ -65,7 +65,7 @@ class Dataset:
     @property
     def content(self) -> Arrays:
         """What an algorithm's ``load_dataset`` takes."""
-        return {name: getattr(self, name) for name in (*REQUIRED_ARRAYS, "valids")}
+        return {name: getattr(self, name) for name in (*STORED_ARRAYS, "valids")}
 
 
 def load_dataset(

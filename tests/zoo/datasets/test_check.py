@@ -162,7 +162,23 @@ def test_actions_out_of_range_are_found() -> None:
     actions = small_arrays()["actions"]
     actions[:] = 0.0
     actions[3, 1] = 1.5
-    assert errors_in(actions=actions) == ["`actions` must lie in [-1, 1], got [0, 1.5]"]
+    assert errors_in(actions=actions) == [
+        "`actions` must lie in [-1, 1], got 1.5 in row 3, coordinate 1; 1 of 33 rows lies outside"
+    ]
+
+
+def test_action_that_a_rounding_error_took_out_of_range_is_only_a_warning(write_dataset: Write) -> None:
+    actions = small_arrays()["actions"]
+    actions[5, 1] = 1 + 5e-6
+    (finding, _) = check_dataset(write_dataset(actions=actions), SPEC)  # the other one is about tasks
+    assert (finding.severity, finding.array) == ("warning", "actions")
+    assert finding.message.endswith("are clipped: 1 of 33 rows, by up to 5e-06")
+
+
+def test_actions_that_are_not_finite_are_found_once() -> None:
+    actions = np.full((ROWS, 2), np.nan, np.float32)
+    (message,) = errors_in(actions=actions)
+    assert message.startswith("`actions` must be finite, got NaN")
 
 
 def test_last_trajectory_without_an_end_is_found() -> None:

@@ -260,11 +260,46 @@ def test_no_server_is_told_at_once(tmp_path: Path) -> None:
         download_dataset(NAME, tmp_path / "data", sources=("http://127.0.0.1:1",))
 
 
+def test_download_that_brings_nothing_leaves_no_folder(server: Server, tmp_path: Path) -> None:
+    server.behaviour.files.clear()
+    for sources in (("http://127.0.0.1:1",), server.sources):  # no connection, and no such file
+        with pytest.raises(DownloadError):
+            download_dataset(NAME, tmp_path / "new" / "data", sources=sources)
+    assert not (tmp_path / "new").exists()
+
+
+def test_download_that_stops_before_its_first_byte_leaves_no_folder(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "MAX_STALLS", 1)
+    server.behaviour.drop_after = [0, 0]
+    with pytest.raises(DownloadError):
+        download_dataset(NAME, tmp_path / "data", sources=server.sources)
+    assert not (tmp_path / "data").exists()
+
+
+def test_download_that_brings_nothing_leaves_an_older_folder(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    with pytest.raises(DownloadError):
+        download_dataset(NAME, tmp_path / "data", sources=("http://127.0.0.1:1",))
+    assert (tmp_path / "data").exists()
+
+
+def test_download_that_stops_half_way_keeps_what_it_brought(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "MAX_STALLS", 1)
+    server.behaviour.drop_after = [512, 0]
+    with pytest.raises(DownloadError):
+        download_dataset(NAME, tmp_path / "new" / "data", sources=server.sources)
+    assert (tmp_path / "new" / "data" / f"{FILES[0]}.part").stat().st_size == 512
+
+
 def test_content_that_is_no_dataset_is_refused_and_not_kept(server: Server, tmp_path: Path) -> None:
     server.behaviour.files[FILES[0]] = b"<html>maintenance</html>"
     with pytest.raises(DownloadError, match="what arrived is no sound dataset: expected a whole npz file, got "):
         download_dataset(NAME, tmp_path / "data", sources=server.sources)
-    assert not [path for path in (tmp_path / "data").iterdir() if path.suffix != ".lock"]
+    assert not (tmp_path / "data").exists()
 
 
 def test_damaged_content_is_refused(server: Server, tmp_path: Path) -> None:
@@ -351,6 +386,16 @@ def test_a_dropped_connection_within_a_large_dataset_goes_on_where_it_was(large:
     large.behaviour.drop_after = [None, 2048]
     download_shards(LARGE, tmp_path, sources=large.sources)
     assert large.requests_for(f"{LARGE}/{SHARDS[1]}.npz") == [None, "bytes=2048-"]
+
+
+def test_a_large_dataset_of_which_nothing_arrives_leaves_no_folder(large: Server, tmp_path: Path) -> None:
+    large.behaviour.files.clear()
+    with pytest.raises(DownloadError):
+        download_shards(LARGE, tmp_path / "data", sources=large.sources)
+    large.behaviour.files[f"{LARGE}/{SHARDS[0]}.npz"] = b"<html>maintenance</html>"
+    with pytest.raises(DownloadError, match="what arrived is no sound dataset"):
+        download_shards(LARGE, tmp_path / "data", sources=large.sources)
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_missing_file_of_a_large_dataset_is_told_and_the_others_stay(large: Server, tmp_path: Path) -> None:

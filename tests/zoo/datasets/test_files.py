@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,50 @@ def test_second_maker_waits_for_the_first(tmp_path: Path, capsys: pytest.Capture
     thread.join()
     assert order == ["first", "second"]
     assert "waiting for another process that makes" in capsys.readouterr().err
+
+
+def fail_making(path: Path, work: Callable[[], object]) -> None:
+    with making(path):
+        work()
+        raise ZeroDivisionError
+
+
+def test_failure_that_has_written_nothing_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        fail_making(tmp_path / "a" / "b" / "c.npz", lambda: None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_failure_that_has_written_something_leaves_it(tmp_path: Path) -> None:
+    part = tmp_path / "a" / "b.npz.part"
+    with pytest.raises(ZeroDivisionError):
+        fail_making(tmp_path / "a" / "b.npz", lambda: part.write_text("half"))
+    assert part.read_text() == "half"
+
+
+def test_failure_leaves_a_folder_that_was_there(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        fail_making(tmp_path / "a.npz", lambda: None)
+    assert tmp_path.exists()
+
+
+def test_second_maker_goes_on_after_the_first_has_failed_and_removed_the_folder(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "a.npz"
+
+    def make_second() -> None:
+        with making(file):
+            file.write_text("second")
+
+    second = threading.Thread(target=make_second)
+
+    def let_second_wait() -> None:
+        second.start()
+        second.join(timeout=0.2)
+
+    with pytest.raises(ZeroDivisionError):
+        fail_making(file, let_second_wait)
+    second.join(timeout=10)
+    assert file.read_text() == "second"
 
 
 def test_dataset_is_whole_when_its_training_file_is_there(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ import pytest
 from zoo.cli import UsageError
 from zoo.datasets import collect
 from zoo.datasets.files import file_sha256, recorded_sha256
-from zoo.datasets.generate import generate_dataset
+from zoo.datasets.generate import describe_plan, generate_dataset
+from zoo.datasets.names import DATASETS
 
 NAME = "pointmaze-medium-stitch-v0"  # 200 transitions an episode
 
@@ -46,8 +47,6 @@ def test_files_are_complete_and_nothing_else_is_left(whole: tuple[Path, Path]) -
 
 
 def test_file_holds_the_episodes_in_order(whole: tuple[Path, Path]) -> None:
-    from zoo.datasets.names import DATASETS
-
     collect_episode = collect.make_collector(DATASETS[NAME])
     for file, split, episodes in ((whole[0], "train", 5), (whole[1], "val", 1)):
         with np.load(file) as arrays:
@@ -189,6 +188,71 @@ def test_dataset_without_oracle_is_refused(tmp_path: Path, name: str, reason: st
 def test_number_out_of_range_is_refused(tmp_path: Path, settings: dict[str, int], text: str) -> None:
     with pytest.raises(UsageError, match=text):
         generate_dataset(NAME, tmp_path, **settings)  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "episodes", "cores", "text"),
+    [
+        (
+            "cube-double-play-v0",
+            (1000, 100),
+            2,
+            "1,000,000 transitions (and 100,000 for validation), about 15 min on 2",
+        ),
+        ("cube-quadruple-noisy-v0", (5000, 500), 4, "about 51 min on 4 cores"),
+        ("cube-quadruple-noisy-v0", (5000, 500), 1, "about 3 h 24 min on 1 core;"),
+        ("pointmaze-medium-navigate-v0", (1000, 100), 2, "about 51 s on 2 cores"),
+        ("pointmaze-giant-stitch-v0", (1, 1), 2, "200 transitions (and 200 for validation), about 1 s on 2 cores"),
+    ],
+)
+def test_plan_tells_size_and_time(name: str, episodes: tuple[int, int], cores: int, text: str) -> None:
+    jobs = [(split, k, "") for split, count in zip(("train", "val"), episodes, strict=True) for k in range(count)]
+    line = describe_plan(DATASETS[name], jobs, cores, is_resumed=False, whole=True)
+    assert line.startswith(f"generating {name}: ")
+    assert text in line
+
+
+def test_smaller_set_is_suggested_where_no_size_was_given_and_there_is_much_to_do() -> None:
+    spec = DATASETS["cube-double-play-v0"]
+    many, few = ([("train", k, "") for k in range(count)] for count in (101, 100))
+    suggestion = "; --dataset-size 100000 makes a smaller set"
+    assert describe_plan(spec, many, 2, is_resumed=False, whole=True).endswith(suggestion)
+    assert suggestion not in describe_plan(spec, many, 2, is_resumed=False, whole=False)
+    assert suggestion not in describe_plan(spec, few, 2, is_resumed=True, whole=True)
+
+
+def test_plan_is_told_before_the_first_episode_and_counts_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_after(patch, 0)
+        with pytest.raises(KeyboardInterrupt):
+            generate_dataset(NAME, tmp_path, num_episodes=10, num_workers=1)
+    first = f"generating {NAME}: 2,000 transitions (and 200 for validation), about 1 s on 1 core\n"
+    assert first in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4)
+        with pytest.raises(KeyboardInterrupt):
+            generate_dataset(NAME, tmp_path, num_episodes=10, num_workers=1)
+    capsys.readouterr()
+    generate_dataset(NAME, tmp_path, num_episodes=10, num_workers=1)
+    rest = f"generating {NAME}: 800 more transitions (and 200 for validation), about 1 s on 1 core\n"
+    assert rest in capsys.readouterr().err
+    generate_dataset(NAME, tmp_path, num_episodes=10, num_workers=1, existing="keep")
+    assert "generating" not in capsys.readouterr().err
+
+
+def test_every_dataset_that_can_be_generated_has_a_speed() -> None:
+    assert all(spec.rows_per_second > 0 for spec in DATASETS.values() if spec.is_generatable)
+
+
+def test_request_that_is_refused_leaves_no_folder(tmp_path: Path) -> None:
+    for settings in ({"num_episodes": 0}, {"existing": "sometimes"}):
+        with pytest.raises((UsageError, ValueError)):
+            generate_dataset(NAME, tmp_path / "new", **settings)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="cannot be generated"):
+        generate_dataset("antmaze-large-navigate-v0", tmp_path / "new")
     assert list(tmp_path.iterdir()) == []
 
 

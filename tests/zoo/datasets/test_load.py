@@ -12,7 +12,7 @@ import pytest
 
 from tests.zoo.datasets.conftest import NAME, TASK_1, small_arrays
 from zoo.cli import UsageError
-from zoo.datasets import load
+from zoo.datasets import download, load
 from zoo.datasets.download import DownloadError
 from zoo.datasets.files import checksum_file
 from zoo.datasets.generate import generate_dataset
@@ -196,6 +196,18 @@ def test_no_file_and_no_way_to_get_one_names_three_ways(
     assert text.endswith("the download failed: no network")
 
 
+def test_download_without_a_network_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ogbench.utils.DATASET_URL", "http://127.0.0.1:1/official")
+    monkeypatch.setattr(download, "MIRROR_URL", "http://127.0.0.1:1/mirror")
+    with pytest.raises(UsageError, match="there is no dataset"):
+        load_dataset(TASK_1, dataset_dir=tmp_path / "new", dataset="download")
+    with pytest.raises(UsageError, match="cannot be generated"):
+        load_dataset("antmaze-large-navigate-singletask-v0", dataset_dir=tmp_path / "new", dataset="generate")
+    with pytest.raises(UsageError, match="needs 100 files"):
+        load_dataset("scene-play-100m-singletask-v0", dataset_dir=tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_one_file_of_a_large_dataset_can_be_given(write_dataset: Write) -> None:
     # The name decides the environment; the file may be any that fits it.
     assert load_small(write_dataset, TASK_1.replace("navigate", "stitch")).num_transitions == 30
@@ -235,7 +247,7 @@ def test_wrong_setting_is_refused(settings: dict[str, object], text: str) -> Non
         ({"observations": np.full((33, 2), np.nan, np.float32)}, "`observations` must be finite, got NaN"),
         ({"observations": np.zeros((33, 5), np.float32)}, "`observations` must have rows of shape (2,) as in the"),
         ({"qpos": np.zeros((30, 2), np.float32)}, "`qpos` must have 33 rows like `observations`, got 30"),
-        ({"actions": np.full((33, 2), 2.0, np.float32)}, "`actions` must lie in [-1, 1], got [2, 2]"),
+        ({"actions": np.full((33, 2), 2.0, np.float32)}, "`actions` must lie in [-1, 1], got 2.0 in row 0"),
         ({"terminals": np.zeros(33, bool)}, "`terminals` must end with 1, got 0 in the last row"),
     ],
 )
