@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from agents.common.batch import Batch
-from agents.common.capture import CapturedStep, CaptureError
+from agents.common.capture import CapturedStep, CaptureError, earlier_failure
 from agents.common.noise import Noise
 from agents.common.products import onednn_is_faster
 
@@ -85,6 +85,7 @@ class Update:
         self.optimizer = algorithm.policy.optimizer
         self._own_losses = _with_own_code(algorithm.compute_losses)
         self.skipped: frozenset[str] | None = None
+        self._recording = False
         self.select(algorithm.skipped_networks())
         self._learning_rate = torch.tensor(0.0, device=algorithm.device)
         self.prepare()
@@ -160,6 +161,9 @@ class Update:
     def _choose_mode(self) -> None:
         algorithm = self.algorithm
         self.mode = choose_mode(algorithm.compile, algorithm.device, algorithm._n_updates)
+        failure = earlier_failure()
+        if self.mode.captured and failure is not None:
+            self.mode = replace(self.mode, captured=False, reason=f"an earlier recording failed: {_shortened(failure)}")
         self._may_compile_later = algorithm.compile == "auto" and algorithm._n_updates < REPAYING_UPDATES
         self._captured: dict[Hashable, CapturedStep] = {}
         self._losses: Callable[[Batch, Noise], tuple[Tensor, Info]] | None = None
@@ -186,7 +190,10 @@ class Update:
             return self(algorithm.draw_batch(batch_size), algorithm.draw_noise(batch_size))
         inside = algorithm.batch_source()
         batch = algorithm.draw_batch(batch_size) if inside is None else None
-        key = (batch_size, inside, algorithm.skipped_networks(), algorithm.pretraining)
+        drawn_from = tuple(
+            map(id, algorithm.generators().values())
+        )  # a recording draws from the objects it was made with
+        key = (batch_size, inside, algorithm.skipped_networks(), algorithm.pretraining, drawn_from)
         try:
             step = self._captured.get(key)
             if step is None:
@@ -209,21 +216,23 @@ class Update:
 
         def take() -> Info:
             found = algorithm.draw_batch(batch_size) if static is None else static
-            with self._learning_rate_on_device():
-                return self(found, algorithm.draw_noise(batch_size))
+            return self(found, algorithm.draw_noise(batch_size))
 
-        return CapturedStep(take, list(algorithm.generators().values()), static)
+        generators = list(algorithm.generators().values())
+        return CapturedStep(take, algorithm.device, generators, static, self._while_recording)
 
     @contextmanager
-    def _learning_rate_on_device(self) -> Iterator[None]:
+    def _while_recording(self) -> Iterator[None]:
         """Let the optimiser read its step size from the device: a number would be recorded as it was."""
         groups = self.optimizer.param_groups
         before = [(group["lr"], group["capturable"]) for group in groups]
         for group in groups:
             group["lr"], group["capturable"] = self._learning_rate, True
+        self._recording = True
         try:
             yield
         finally:
+            self._recording = False
             for group, (lr, capturable) in zip(groups, before, strict=True):
                 group["lr"], group["capturable"] = lr, capturable
 
@@ -232,7 +241,7 @@ class Update:
         try:
             return self._evaluate(batch, noise)
         except Exception as error:  # an error of the losses themselves comes again without the compiler
-            if not self.mode.compiled:
+            if not self.mode.compiled or self._recording:  # recording is not the compiler's work, which is done by then
                 raise
             self._give_up("compiled", f"{type(error).__name__}: {error}")
             return self._evaluate(batch, noise)
@@ -248,12 +257,17 @@ class Update:
 
     def _give_up(self, what: str, why: str) -> None:
         """Go on without compiling or capturing, and say so once."""
-        said = " ".join(why.split("\n")[:REASON_LINES])  # the compiler's second line often is the first that explains
-        reason = f"not {what}: {textwrap.shorten(said, REASON_CHARACTERS, placeholder='...') or 'no reason given'}"
+        reason = f"not {what}: {_shortened(why)}"
         warnings.warn(f"updates are {reason}; they go on without", stacklevel=2)
         self.mode = Mode(self.mode.compiled and what != "compiled", self.mode.captured and what != "captured", reason)
         self._losses = None
         self._captured = {}
+
+
+def _shortened(why: str) -> str:
+    """Return the beginning of an error's text; the compiler's second line often is the first that explains."""
+    said = " ".join(why.split("\n")[:REASON_LINES])
+    return textwrap.shorten(said, REASON_CHARACTERS, placeholder="...") or "no reason given"
 
 
 def _with_own_code(method: Callable[..., Any]) -> Callable[..., Any]:

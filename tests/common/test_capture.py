@@ -54,7 +54,7 @@ class TapeRecorder:
     model: FlowQLearning
 
     def __call__(
-        self, step: Callable[[], Info], generators: Sequence[torch.Generator]
+        self, step: Callable[[], Info], device: torch.device, generators: Sequence[torch.Generator]
     ) -> tuple[Callable[[], None], Info]:
         policy, generators = self.model.policy, list(self.model.generators().values())
         moments = [value for values in policy.optimizer.state.values() for value in values.values()]
@@ -75,7 +75,8 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FlowQLearning]:
     """Return a function that makes a model whose updates are captured by the recorder of operations."""
     recorder = TapeRecorder()
     monkeypatch.setattr(capture, "record", recorder)
-    monkeypatch.setattr(capture, "run_aside", lambda step: step())
+    monkeypatch.setattr(capture, "run_aside", lambda step, device: step())
+    monkeypatch.setattr(capture, "_failures", [])
     monkeypatch.setattr(update, "choose_mode", lambda *arguments: Mode(False, True, "test"))
 
     def make(id: str = "qam", **settings: Any) -> FlowQLearning:
