@@ -2,13 +2,33 @@
 
 import os
 
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # tests compare CPU numbers; GPU checks ask for their device
 import pytest
 import torch
 
 from agents.common import products
 
+# Tests compare CPU numbers, so a GPU is out of sight, also in the programs that they start; those marked `gpu` see it.
+FINDS_CUDA = torch.cuda.is_available
+HAS_CUDA = FINDS_CUDA()
+if HAS_CUDA:
+    torch.cuda.init()  # reads the environment, which is about to change
+torch.cuda.is_available = lambda: False
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 torch.set_num_threads(1)  # small tensors: a second thread costs more than it gives, above all beside other processes
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU where there is none."""
+    for item in items:
+        if "gpu" in item.keywords and not HAS_CUDA:
+            item.add_marker(pytest.mark.skip(reason="needs CUDA"))
+
+
+@pytest.fixture(autouse=True)
+def _show_the_gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let tests that are marked `gpu` see the GPU."""
+    if "gpu" in request.keywords:
+        monkeypatch.setattr(torch.cuda, "is_available", FINDS_CUDA)
 
 
 @pytest.fixture

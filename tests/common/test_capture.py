@@ -388,7 +388,7 @@ def test_every_model_of_a_process_is_compiled(compile_with: Callable[[Any], None
 # -- on a device ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.gpu
 @pytest.mark.parametrize("id", ["qam", "trqam", "fql", "rebrac"])
 @pytest.mark.parametrize("wish", ["auto", "on"])
 def test_on_cuda_recorded_updates_equal_plain_ones(id: str, wish: str) -> None:

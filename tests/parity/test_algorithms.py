@@ -96,10 +96,12 @@ def test_compiled_updates_equal_the_reference(id: str) -> None:
     assert model.update_mode.compiled  # the compiler did not fail
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.gpu
 @pytest.mark.parametrize("compile", ["off", "on"])
 def test_updates_on_cuda_equal_the_reference(fixture: Fixture, compile: str) -> None:
-    check_updates(fixture, fixture.model("cuda", compile))
+    model = fixture.model("cuda", compile)
+    check_updates(fixture, model)
+    assert model.update_mode.compiled == (compile == "on")
 
 
 def check_updates(fixture: Fixture, model: FlowQLearning) -> None:
