@@ -256,6 +256,8 @@ def matmul_rate(device: torch.device, precision: str, seconds: float) -> float:
     """
     import torch
 
+    from agents.common.precision import float32_products
+
     size = 8192 if device.type == "cuda" else 1024
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
@@ -263,15 +265,16 @@ def matmul_rate(device: torch.device, precision: str, seconds: float) -> float:
     if device.type == "cpu" and torch.backends.mkldnn.is_available():
         products.append(lambda: torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], ""))
     best = 0.0
-    for product in products:
-        product()
-        wait_for(device)
-        begin, count = time.perf_counter(), 0
-        while (passed := time.perf_counter() - begin) < seconds:
+    with float32_products(precision, device):
+        for product in products:
             product()
             wait_for(device)
-            count += 1
-        best = max(best, 2 * size**3 * count / passed)
+            begin, count = time.perf_counter(), 0
+            while (passed := time.perf_counter() - begin) < seconds:
+                product()
+                wait_for(device)
+                count += 1
+            best = max(best, 2 * size**3 * count / passed)
     return best
 
 

@@ -538,8 +538,6 @@ class FlowQLearning(OffPolicyAlgorithm):
         replicas = 1 if self.seeds is None else len(self.seeds)
         if self.replay_buffer is None:
             self.replay_buffer = self._make_buffer(replicas)
-        if self.precision == "tf32":
-            torch.set_float32_matmul_precision("high")
         settings = {k: v for k, v in self.settings().items() if k not in ("learning_rate", "net_arch")}
         arguments = {
             "net_arch": self.net_arch,

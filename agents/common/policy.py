@@ -30,6 +30,7 @@ from agents.common.networks import (
     VelocityField,
 )
 from agents.common.noise import Noise
+from agents.common.precision import float32_products
 
 if TYPE_CHECKING:
     from agents.common.base import FlowQLearning
@@ -483,7 +484,7 @@ class FlowPolicy(BasePolicy):
         draws = self.algorithm.candidate_noise()
         placed = {k: v.to(self.device).movedim(1, 1 + draws[k].axes.index("B")) for k, v in noise.items()}
         rows = torch.as_tensor(observations, dtype=torch.float32, device=self.device)
-        with torch.no_grad():
+        with torch.no_grad(), float32_products(self.settings.get("precision", "fp32"), self.device):
             actions = self.algorithm.sample_actions(self.preprocess(rows), placed, self.nets).clamp(-1, 1)
         shape = (*rows.shape[:2], self.horizon_length, *self.action_space.shape)  # type: ignore[misc]
         return np.asarray(self.unscale_action(actions.cpu().numpy().reshape(shape)), dtype=self.action_space.dtype)

@@ -20,6 +20,7 @@ from torch import Tensor
 from agents.common.batch import Batch
 from agents.common.capture import CapturedStep, CaptureError, earlier_failure
 from agents.common.noise import Noise
+from agents.common.precision import float32_products
 from agents.common.products import onednn_is_faster
 
 if TYPE_CHECKING:
@@ -124,7 +125,8 @@ class Update:
         if not self.algorithm.policy.training:  # acting switches dropout and batch statistics off
             self.algorithm.policy.set_training_mode(True)
         self.select(self.algorithm.skipped_networks())
-        info, found = self._differentiate(batch, noise)
+        with float32_products(self.algorithm.precision, self.algorithm.device):
+            info, found = self._differentiate(batch, noise)
         grads = [torch.zeros_like(p) if g is None else g for p, g in zip(self.parameters, found, strict=True)]
         self.apply(grads, info)
         return info

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,3 +90,35 @@ def test_mixing_devices_and_waiting_for_the_host_are_seen(elsewhere: torch.devic
         for crossing in (there.sum().item, there.cpu, lambda: torch.ones(3).to(elsewhere), lambda: there[there > 0]):
             with pytest.raises(CrossingError, match="waits for the host"):
                 crossing()
+
+
+@pytest.mark.parametrize(("precision", "inside"), [("fp32", "highest"), ("tf32", "high"), ("bf16", "high")])
+@pytest.mark.parametrize("outside", ["highest", "high"])
+def test_a_models_precision_is_its_own(
+    precision: str, inside: str, outside: str, elsewhere: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    losses, act = agents.FQL.losses, agents.FQL.act
+
+    def noting(function: Any) -> Any:
+        def call(*arguments: Any) -> Any:
+            seen.append(torch.get_float32_matmul_precision())
+            return function(*arguments)
+
+        return call
+
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(outside)
+    try:
+        model = tiny_model("fql", device=elsewhere, precision=precision)
+        assert torch.get_float32_matmul_precision() == outside
+        monkeypatch.setattr(agents.FQL, "losses", noting(losses))
+        monkeypatch.setattr(agents.FQL, "act", noting(act))
+        model.load_dataset(toy_dataset())
+        seen.clear()
+        model.sample_and_update(16)
+        model.predict(np.zeros((1, 4), np.float32))
+        assert seen == [inside] * 3  # the next action, the losses, the plan
+        assert torch.get_float32_matmul_precision() == outside
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -77,8 +77,8 @@ class BackgroundEvaluator:
         process = self._wait_until_built()
         content = io.BytesIO()
         policy.save(content)  # type: ignore[arg-type]  # torch.save takes a file too
-        rounding = torch.get_num_threads(), torch.get_float32_matmul_precision()
-        process.send(type(policy), content.getvalue(), str(policy.device), rounding, list(replicas), list(active))
+        threads = torch.get_num_threads()
+        process.send(type(policy), content.getvalue(), str(policy.device), threads, list(replicas), list(active))
         self._busy = True
 
     def is_ready(self) -> bool:
@@ -144,7 +144,7 @@ class _Player:
         policy_class: type[BasePolicy],
         content: bytes,
         device: str,
-        rounding: tuple[int, str],
+        threads: int,
         replicas: list[int],
         active: list[int],
     ) -> EpisodeResults:
@@ -153,7 +153,7 @@ class _Player:
         :param policy_class: its class.
         :param content: what its ``save`` wrote.
         :param device: where it acts.
-        :param rounding: number of threads and precision of matrix products, on which their last bits depend.
+        :param threads: number of threads of matrix products, on which their last bits depend.
         :param replicas: the numbers of the replicas.
         :param active: which take part.
         :return: what happened.
@@ -162,8 +162,7 @@ class _Player:
 
         from zoo.baselines import planner_of
 
-        torch.set_num_threads(rounding[0])
-        torch.set_float32_matmul_precision(rounding[1])
+        torch.set_num_threads(threads)
         policy = policy_class.load(io.BytesIO(content), device=device)  # type: ignore[arg-type]  # torch.load too
         return self._evaluator.evaluate(planner_of(policy), replicas, active)
 
