@@ -57,6 +57,8 @@ class QAM(agents.QAM):
         for name in GAUSSIAN:
             more.pop(name, None)
         taken = {"horizon_length"} if "n_steps" in more else set()
+        if "n_critics" in (more.get("policy_kwargs") or {}):
+            taken.add("ensemble_size")
         super().__init__(policy, env, *args, **{k: v for k, v in SMALL.items() if k not in taken} | more)
 
     def learn(self, *args: Any, tb_log_name: str = "SAC", **more: Any) -> Any:
