@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 if __package__ in (None, ""):  # run as a file: let `import zoo` find the package
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import run_program
+from zoo.cli import Parser, run_program, whole_number
 
 if TYPE_CHECKING:
     from multiprocessing.queues import SimpleQueue
@@ -43,19 +43,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :param arguments: command-line words; None takes the process's own.
     :return: exit code.
     """
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--env", default="cube-double-singletask-task2-v0", help="Gymnasium id")
-    parser.add_argument("--n-envs", type=int, help="environments of the evaluation; as in training if not given")
-    parser.add_argument("--episodes", type=int, default=16, help="episodes of each replica")
-    parser.add_argument("--replicas", type=int, default=1, help="stacked replicas of the policy")
-    parser.add_argument("--horizon-length", type=int, default=5, help="actions in a plan")
-    parser.add_argument("--hidden", type=int, nargs="+", default=[256, 256], help="widths of the untrained network")
+    parser.add_argument(
+        "--n-envs", type=whole_number, help="environments of the evaluation; as in training if not given"
+    )
+    parser.add_argument("--episodes", type=whole_number, default=16, help="episodes of each replica")
+    parser.add_argument("--replicas", type=whole_number, default=1, help="stacked replicas of the policy")
+    parser.add_argument("--horizon-length", type=whole_number, default=5, help="actions in a plan")
+    parser.add_argument(
+        "--hidden", type=whole_number, nargs="+", default=[256, 256], help="widths of the untrained network"
+    )
     parser.add_argument("--algo", help="evaluate this algorithm, untrained, instead of a plain network")
     parser.add_argument("--device", default="auto", help="where the algorithm plans")
-    parser.add_argument("--num-threads", type=int, help="PyTorch's threads; its own choice if not given")
-    parser.add_argument("--repeats", type=int, default=3, help="how often each of the two is timed")
+    parser.add_argument("--num-threads", type=whole_number, help="PyTorch's threads; its own choice if not given")
+    parser.add_argument("--repeats", type=whole_number, default=3, help="how often each of the two is timed")
     parser.add_argument("--json", type=Path, nargs="?", help="also write the result to this file; it is printed anyway")
-    parser.add_argument("--verbose", type=int, default=1, help="2 prints tracebacks")
+    parser.add_argument("--verbose", type=whole_number, default=1, help="2 prints tracebacks")
     options = parser.parse_args(arguments)
     return run_program(lambda: measure(options), options.verbose)
 

@@ -15,7 +15,7 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file from anywhere
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import UsageError, run_program
+from zoo.cli import Parser, UsageError, run_program
 
 ROOT = Path(__file__).resolve().parent.parent
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :param arguments: the words after the program's name; None takes them from the command line.
     :return: exit code.
     """
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--algos", nargs="+", help="algorithm ids (default: all of the reference table)")
     parser.add_argument("--seeds", nargs="+", default=["0-2"], help="seeds, stacked in one process per algorithm")
     parser.add_argument("--dataset-dir", help="folder of the dataset (default: OGBench's)")

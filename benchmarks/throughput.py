@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if __package__ in (None, ""):  # run as a file from anywhere
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import UsageError, run_program
+from zoo.cli import Parser, UsageError, run_program, whole_number
 
 if TYPE_CHECKING:
     import torch
@@ -34,22 +34,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_program(lambda: measure(args), verbose=2)
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--algo", default="qam", help="algorithm id")
     parser.add_argument("--device", default="auto", help="cpu, cuda, ...")
     parser.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default="fp32", help="matrix products")
     parser.add_argument("--compile", choices=("auto", "on", "off"), default="auto", help="compile the update")
-    parser.add_argument("--seeds", type=int, default=1, help="S, stacked seeds")
-    parser.add_argument("--sweep-seeds", type=int, nargs="+", metavar="S", help="measure each of these S and plot them")
+    parser.add_argument("--seeds", type=whole_number, default=1, help="S, stacked seeds")
+    parser.add_argument(
+        "--sweep-seeds", type=whole_number, nargs="+", metavar="S", help="measure each of these S and plot them"
+    )
     parser.add_argument("-o", "--output", type=Path, default=Path("throughput.png"), help="plot of --sweep-seeds")
-    parser.add_argument("--batch", type=int, default=256, help="B, sequences per seed")
-    parser.add_argument("--observations", type=int, default=37, help="O; the default sizes are cube-double's")
-    parser.add_argument("--actions", type=int, default=5, help="A")
+    parser.add_argument("--batch", type=whole_number, default=256, help="B, sequences per seed")
+    parser.add_argument("--observations", type=whole_number, default=37, help="O; the default sizes are cube-double's")
+    parser.add_argument("--actions", type=whole_number, default=5, help="A")
     parser.add_argument("-params", nargs="+", action="extend", default=[], help="settings, key=value")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long to measure")
-    parser.add_argument("--num-threads", type=int, default=-1, help="CPU threads; -1 leaves PyTorch's choice")
+    parser.add_argument("--num-threads", type=whole_number, default=-1, help="CPU threads; -1 leaves PyTorch's choice")
     parser.add_argument("--json", action="store_true", help="accepted for scripts: the last line is JSON anyway")
     return parser
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 if __package__ in (None, ""):  # run as a file: let `import agents` find the package, not this file
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import run_program
+from zoo.cli import Parser, run_program
 
-if TYPE_CHECKING:
-    from rich.table import Table
+WIDE = 110
+"""Columns of a terminal from which each thing gets a column of its own."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,93 +24,153 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :param arguments: the words after the program's name; None takes them from the command line.
     :return: exit code.
     """
-    parser = argparse.ArgumentParser(prog="agents.py", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="every algorithm")
+    parser = Parser("agents", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands.add_parser("list", help="every algorithm").set_defaults(algo=None)
     show = commands.add_parser("show", help="one algorithm: settings, defaults, what they mean")
     show.add_argument("algo", help="id or alias, e.g. qam")
+    for command in commands.choices.values():
+        command.add_argument("--json", action="store_true", help="print JSON instead of tables")
     args = parser.parse_args(arguments)
-    return run_program(lambda: list_algorithms() if args.command == "list" else show_algorithm(args.algo))
+    return run_program(lambda: run(args.algo, args.json))
 
 
-def list_algorithms() -> dict[str, Any]:
-    """Print a table of all algorithms.
+def run(algo: str | None, as_json: bool) -> dict[str, Any] | None:
+    """Show one algorithm, or all of them: as tables for people, as JSON for other programs.
+
+    :param algo: id or alias; None shows all.
+    :param as_json: whether JSON is asked for.
+    :return: what to print as JSON; None where a terminal shows the tables.
+    """
+    result = describe_algorithms() if algo is None else describe_algorithm(algo)
+    if not as_json:
+        print_algorithms(result) if algo is None else print_algorithm(result)
+    return result if as_json or not sys.stdout.isatty() else None
+
+
+def describe_algorithms() -> dict[str, Any]:
+    """Return what there is.
 
     :return: id -> published name, paper, aliases and kind.
     """
-    from rich.console import Console
-    from rich.table import Table
-
     from agents.registry import ALIASES
     from zoo.baselines import algorithm_ids, find_algorithm
 
-    table = Table("id", "name", "paper", "aliases", "kind")
     found = {}
     for id in algorithm_ids():
         entry = find_algorithm(id)
-        aliases = sorted(alias for alias, target in ALIASES.items() if target == id)
-        table.add_row(id, entry.published_name, entry.paper, ", ".join(aliases), _kind(entry.algorithm))
         found[id] = {
             "published_name": entry.published_name,
             "paper": entry.paper,
-            "aliases": aliases,
+            "aliases": sorted(alias for alias, target in ALIASES.items() if target == id),
             "kind": _kind(entry.algorithm),
         }
-    Console(stderr=True).print(table)
     return {"algorithms": found}
 
 
-def show_algorithm(algo: str) -> dict[str, Any]:
-    """Print what an algorithm is and its settings.
+def describe_algorithm(algo: str) -> dict[str, Any]:
+    """Return what an algorithm is and its settings.
 
     :param algo: id or alias.
     :return: the settings with type, default and meaning, and the profiles with their entries.
     :raises UsageError: if there is no such algorithm.
     """
-    from rich.console import Console
-    from rich.table import Table
-
     from zoo.baselines import settings_of
     from zoo.config import find_entry
     from zoo.layers import describe_profiles
 
     entry = find_entry(algo)
     meanings = _meanings(entry.algorithm)
-    table = Table("setting", "type", "default", "meaning")
-    settings = {}
-    for name, parameter in settings_of(entry.algorithm).items():
-        row = {
+    settings = {
+        name: {
             "type": _type_name(parameter.annotation),
             "default": parameter.default,
             "meaning": meanings.get(name, ""),
         }
-        settings[name] = row
-        table.add_row(name, *(str(value) for value in row.values()))
-    console = Console(stderr=True)
-    kind = _kind(entry.algorithm)
-    console.print(
-        f"[bold]{entry.published_name}[/bold] ({entry.id}), {entry.paper} ({kind})", highlight=False, soft_wrap=True
-    )
-    console.print(inspect.cleandoc(entry.algorithm.__doc__ or "").partition(":param")[0].strip(), markup=False)
-    console.print(table)
-    profiles = describe_profiles(entry.id)
-    for name, entries in profiles.items():
-        console.print(_profile_table(name, entries))
-    head = {"algo": entry.id, "published_name": entry.published_name, "paper": entry.paper, "kind": kind}
-    return {**head, "settings": settings, "profiles": profiles}
+        for name, parameter in settings_of(entry.algorithm).items()
+    }
+    return {
+        "algo": entry.id,
+        "published_name": entry.published_name,
+        "paper": entry.paper,
+        "kind": _kind(entry.algorithm),
+        "summary": inspect.cleandoc(entry.algorithm.__doc__ or "").partition(":param")[0].strip(),
+        "settings": settings,
+        "profiles": describe_profiles(entry.id),
+    }
 
 
-def _profile_table(name: str, entries: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Return a table of a profile's entries: what each sets, and where that is from."""
-    from rich.table import Table
+def print_algorithms(found: Mapping[str, Any]) -> None:
+    """Print a table of all algorithms.
 
+    :param found: from :func:`describe_algorithms`.
+    """
+    from zoo.tables import print_table
+
+    rows = [
+        (id, row["published_name"], ", ".join(row["aliases"]), row["kind"], row["paper"])
+        for id, row in found["algorithms"].items()
+    ]
+    print_table("Algorithms", ("id", "name", "aliases", "kind", "paper"), rows, wrapped=("paper",))
+
+
+def print_algorithm(found: Mapping[str, Any]) -> None:
+    """Print an algorithm's summary, and tables of its settings and profiles.
+
+    :param found: from :func:`describe_algorithm`.
+    """
+    from zoo.tables import print_table, terminal
+
+    console = terminal()
+    head = f"{found['published_name']} ({found['algo']}), {found['paper']} ({found['kind']})"
+    console.print(f"{head}\n\n{_readable(found['summary'])}\n", markup=False)
+    is_wide = console.width >= WIDE
+    rows = []
+    for name, row in found["settings"].items():
+        type, meaning = _readable_type(row["type"]), _unmarked(row["meaning"])
+        rest = (type, meaning) if is_wide else (f"{meaning} ({type})",)
+        rows.append((name, str(row["default"]), *rest))
+    header = ("setting", "default", "type", "meaning") if is_wide else ("setting", "default", "meaning (type)")
+    print_table("Settings", header, rows, wrapped=header[-1:])
+    for name, entries in found["profiles"].items():
+        _print_profile(name, entries, is_wide)
+
+
+def _print_profile(name: str, entries: Mapping[str, Mapping[str, Any]], is_wide: bool) -> None:
+    """Print what each of a profile's entries sets, as ``-params`` takes it, and where that is from."""
     from zoo.layers import ENTRY_NOTES
+    from zoo.tables import print_table
 
-    table = Table("entry", "settings", "source", "status", title=f"--profile {name}")
+    rows = []
     for entry, values in entries.items():
-        own = ", ".join(f"{key} {value}" for key, value in values.items() if key not in ENTRY_NOTES)
-        table.add_row(entry, own, *(str(values.get(note, "")) for note in ENTRY_NOTES))
-    return table
+        own = " ".join(
+            f"{key}={str(value).replace(' ', '')}" for key, value in values.items() if key not in ENTRY_NOTES
+        )
+        notes = [str(values.get(note, "")) for note in ENTRY_NOTES]
+        rows.append((entry, own, *notes) if is_wide else (entry, f"{own}\n({'; '.join(notes)})"))
+    header = ("entry", "settings", *(ENTRY_NOTES if is_wide else ()))
+    print_table(f"--profile {name}", header, rows, wrapped=("settings", "source"))
+
+
+def _readable(text: str) -> str:
+    """Return a docstring as plain text: its paragraphs in one line each, formulas as they stand."""
+    paragraphs = [part for part in _unmarked(text).split("\n\n") if part]
+    formula = ".. math:: "
+    return "\n\n".join(
+        f"    {part.removeprefix(formula)}" if part.startswith(formula) else " ".join(part.split())
+        for part in paragraphs
+    )
+
+
+def _unmarked(text: str) -> str:
+    """Return text without the marks of code and formulas inside a line."""
+    return re.sub(r"(?::\w+:)?(`{1,2})(.+?)\1", r"\2", text, flags=re.DOTALL)
+
+
+def _readable_type(name: str) -> str:
+    """Return a type without modules, its literals as they are typed."""
+    name = re.sub(r"\b(?:\w+\.)+(?=\w)", "", name)
+    return re.sub(r"Literal\[(.*?)\]", lambda found: found[1].replace("'", "").replace(",", " |"), name)
 
 
 def _type_name(annotation: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from stable_baselines3.common.callbacks import BaseCallback
 
@@ -21,15 +23,19 @@ from zoo.baselines import planner_of
 from zoo.cli import Interrupted
 from zoo.evaluation.background import BackgroundEvaluator
 from zoo.evaluation.history import OFFLINE, ONLINE, EvaluationHistory
-from zoo.logs import ReplicaLogger
+from zoo.logs import STEP, ReplicaLogger
+from zoo.messages import FILE_ONLY, log
 from zoo.replicas import Replicas, curve_step
+from zoo.results import describe_evaluation
 
 if TYPE_CHECKING:
     from agents.common.base import FlowQLearning
     from zoo.evaluation.evaluate import EpisodeResults, Evaluator
 
 SECONDS_BETWEEN_LINES = 60.0
+SECONDS_BETWEEN_REDRAWS = 1.0
 SECONDS_BETWEEN_LOOKS = 0.1
+PHASES = {OFFLINE: "offline", ONLINE: "online"}
 
 
 class StopSignal:
@@ -57,7 +63,7 @@ class StopSignal:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
-        print("stopping after this step; once more stops at once", file=sys.stderr, flush=True)
+        log.info("stopping after this step; once more stops at once")
 
 
 @dataclass(frozen=True)
@@ -168,15 +174,16 @@ class EvaluationCallback(BaseCallback):
         reason = f"planned actions of the evaluation at step {model.num_timesteps} are not finite"
         self.replicas.fail(self.model, dict.fromkeys(lost, reason))  # type: ignore[arg-type]
         self._log(model.num_timesteps, results)
+        log.info("%s", describe_evaluation(step, PHASES[evaluation.phase], results, self.replicas.seeds))
 
     def _log(self, step: int, results: EpisodeResults) -> None:
-        row: dict[str, Any] = {"time/total_timesteps": step}
+        row: dict[str, Any] = {STEP: step}
         if results.successes is not None:
             row["eval/success_rate"] = PerReplica(results.successes.mean(axis=1))
         row["eval/mean_reward"] = PerReplica(results.returns.mean(axis=1))
         row["eval/mean_ep_length"] = PerReplica(results.lengths.mean(axis=1))
         assert isinstance(self.logger, ReplicaLogger)
-        self.logger.write(row, step, {"time/total_timesteps": ("tensorboard",)})
+        self.logger.write(row, step, {STEP: ("tensorboard",)})
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint holds of the evaluations; their results are in the run folders."""
@@ -213,6 +220,12 @@ class EvaluationCallback(BaseCallback):
         rates = [self.histories[replica].success_rates() for replica in self.replicas.active]
         last = [rate[-1] for rate in rates if rate is not None and len(rate)]
         return float(sum(last) / len(last)) if last and len(last) == len(rates) else None
+
+    def mean_return(self) -> float | None:
+        """Return the last evaluation's mean return over the replicas that have not failed, or None before the first."""
+        returns = [self.histories[replica].arrays()["results"] for replica in self.replicas.active]
+        last = [episodes[-1].mean() for episodes in returns if len(episodes)]
+        return float(sum(last) / len(last)) if last and len(last) == len(returns) else None
 
 
 class SaveCallback(BaseCallback):
@@ -290,43 +303,45 @@ class SaveCallback(BaseCallback):
 
 
 class ProgressCallback(BaseCallback):
-    """Shows speed, loss, last success and time left: a bar in a terminal, a line a minute elsewhere.
+    """Shows speed, loss, last score and time left: a bar in a terminal, a line a minute elsewhere and in the run's log.
 
-    :param evaluation: gives the last success and the time spent on evaluation.
+    :param evaluation: gives the last score and the time spent on evaluation.
     :param bar: True draws the bar, False prints lines, None decides by the terminal.
     """
 
     def __init__(self, evaluation: EvaluationCallback, bar: bool | None = None) -> None:
         super().__init__()
         self.evaluation = evaluation
-        self.bar = sys.stderr.isatty() if bar is None else bar
+        self._console = Console(stderr=True, force_terminal=sys.stderr.isatty() if bar is None else bar)
+        self.bar = self._console.is_terminal and not self._console.is_dumb_terminal
         self.steps_per_second = 0.0
         self._progress: Progress | None = None
 
     def _on_training_start(self) -> None:
         self._first = self.model.num_timesteps
         self._total = int(self.locals["total_timesteps"])
-        self._begin = self._shown = time.perf_counter()
+        self._begin = self._drawn = self._told = time.perf_counter()
         self._evaluated = self.evaluation.seconds
         if self.bar:
-            from rich.console import Console
-
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._progress = Progress(*columns, console=self._console, transient=True)
             self._task = self._progress.add_task("training", total=self._total, completed=self._first)
             self._progress.start()
 
     def _on_step(self) -> bool:
         now = time.perf_counter()
-        if now - self._shown >= (1.0 if self._progress else SECONDS_BETWEEN_LINES):
-            self._shown = now
-            self._show(self._describe(now))
+        if self._progress is not None and now - self._drawn >= SECONDS_BETWEEN_REDRAWS:
+            self._drawn = now
+            self._progress.update(self._task, completed=self.num_timesteps, description=self._describe(now))
+        if now - self._told >= SECONDS_BETWEEN_LINES:
+            self._told = now
+            log.log(logging.INFO if self._progress is None else FILE_ONLY, "%s", self._describe(now))
         return True
 
     def _on_training_end(self) -> None:
         text = self._describe(time.perf_counter())
         self.close()
-        print(text, file=sys.stderr, flush=True)
+        log.info("%s", text)
 
     def close(self) -> None:
         """Take the bar away, if there is one."""
@@ -338,8 +353,7 @@ class ProgressCallback(BaseCallback):
         """Return one line about the training so far; time spent on evaluation does not count into the speed."""
         busy = max(now - self._begin - (self.evaluation.seconds - self._evaluated), 1e-9)
         self.steps_per_second = (self.num_timesteps - self._first) / busy
-        success = self.evaluation.success()
-        phase = "online" if self.evaluation.phase == ONLINE else "offline"
+        phase = PHASES[self.evaluation.phase]
         before = self.num_timesteps - self.evaluation.step
         if self._total <= before:
             phase, before = "pretraining", 0
@@ -350,15 +364,12 @@ class ProgressCallback(BaseCallback):
         loss = self.model._last_info.get("total_loss")  # type: ignore[attr-defined]
         if loss is not None:
             parts.append(f"loss {float(loss[self.evaluation.replicas.active].mean()):.3g}")
+        success, mean_return = self.evaluation.success(), self.evaluation.mean_return()
         if success is not None:
             parts.append(f"success {success:.2f}")
+        elif mean_return is not None:
+            parts.append(f"return {mean_return:.2f}")
         return ", ".join(parts)
-
-    def _show(self, text: str) -> None:
-        if self._progress is None:
-            print(text, file=sys.stderr, flush=True)
-        else:
-            self._progress.update(self._task, completed=self.num_timesteps, description=text)
 
 
 def save_model(model: FlowQLearning, path: Path) -> None:

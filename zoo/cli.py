@@ -1,8 +1,10 @@
-"""What every program shares: dispatch, exit codes, error text and the last line of JSON."""
+"""What every program shares: dispatch, its command line, exit codes, error text and the last line of JSON."""
 
 from __future__ import annotations
 
+import argparse
 import ctypes
+import decimal
 import importlib
 import json
 import os
@@ -10,8 +12,12 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from agents.common.validation import closest_names, unknown_name_message
+from zoo.messages import FILE_ONLY, log, messages
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 3
@@ -31,6 +37,102 @@ class UsageError(Exception):
 
 class Interrupted(Exception):
     """The run was stopped by a signal after its checkpoint was written; the program exits with code 3."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Parses a command line: flags are written out, unknown ones name the closest, help states each default once.
+
+    :param program: a name in :data:`PROGRAMS`, shown as the user has called it; None takes ``prog`` from the options.
+    :param options: of ``ArgumentParser``.
+    """
+
+    def __init__(self, program: str | None = None, **options: Any) -> None:
+        if program is not None:
+            is_file = Path(sys.argv[0]).name == f"{program}.py"
+            options["prog"] = f"{program}.py" if is_file else f"zoo {program}"
+        super().__init__(**{"allow_abbrev": False, "formatter_class": _HelpFormatter, **options})
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:
+        """Parse arguments; unknown ones are refused here, in the words of the sub-command that they were given to.
+
+        :param args: the words; None takes them from the command line.
+        :param namespace: where the values go.
+        :return: the values, and no words.
+        """
+        words = list(sys.argv[1:] if args is None else args)
+        for flag in self._unknown_flags(words):
+            self.error(f"unknown flag {flag}; closest: {', '.join(closest_names(flag, self._option_string_actions))}")
+        found, rest = super().parse_known_args(words, namespace)
+        if rest:
+            self.error(f"unexpected argument {rest[0]!r}")
+        return found, rest
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with one line that says what is wrong.
+
+        :param message: what is wrong.
+        """
+        self.exit(BAD_INPUT, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+    def _unknown_flags(self, words: Sequence[str]) -> Iterator[str]:
+        """Give the unknown flags among the words; those after a sub-command are its own."""
+        for word in words:
+            if word == "--" or (self._subparsers is not None and not word.startswith("-")):
+                return
+            flag, known = word.partition("=")[0], self._option_string_actions
+            is_value = not word[1:] or word[0] != "-" or " " in word or self._negative_number_matcher.match(word)
+            has_value_attached = word[1:2] != "-" and word[:2] in known  # -flogs
+            if not is_value and not has_value_attached and flag not in known:
+                yield flag
+
+    def _get_option_tuples(self, option_string: str) -> list[Any]:
+        """Accept no abbreviation of a flag with a single dash either; ``allow_abbrev`` is about those with two."""
+        found = super()._get_option_tuples(option_string)
+        return [candidate for candidate in found if option_string.startswith(candidate[1])]
+
+
+class _HelpFormatter(argparse.HelpFormatter):
+    """Formats help as wide as the terminal, and states a default where it says something."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=32)
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text, default = action.help or "", action.default
+        is_telling = default not in ([], "", argparse.SUPPRESS) and default is not None and default is not False
+        if not is_telling or "(default:" in text:
+            return text
+        shown = " ".join(map(str, default)) if isinstance(default, list) else str(default)
+        return f"{text} (default: {shown.replace('%', '%%')})"
+
+    def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
+        return "N" if action.type is whole_number else super()._get_default_metavar_for_optional(action)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        value = self._format_args(action, self._get_default_metavar_for_optional(action))  # once, after all spellings
+        return f"{', '.join(action.option_strings)} {value}"
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        fill = super()._fill_text
+        return "\n\n".join(fill(paragraph, width, indent) for paragraph in text.split("\n\n"))
+
+
+def whole_number(text: str) -> int:
+    """Read a whole number from a command line.
+
+    :param text: e.g. ``"1000"``, ``"100_000"`` or ``"1e5"``.
+    :return: the number.
+    :raises argparse.ArgumentTypeError: if it is not a whole number of at most 18 digits.
+    """
+    try:
+        value = decimal.Decimal(text)
+    except decimal.InvalidOperation:
+        value = decimal.Decimal("nan")
+    if not value.is_finite() or value.adjusted() >= 18 or value != value.to_integral_value():
+        raise argparse.ArgumentTypeError(f"expected a whole number, e.g. 1000, 100_000 or 1e5, got {text!r}")
+    return int(value)
 
 
 def keep_freed_memory() -> None:
@@ -53,11 +155,11 @@ def print_result(result: dict[str, Any]) -> None:
     print(json.dumps(result), flush=True)
 
 
-def run_program(body: Callable[[], dict[str, Any]], verbose: int = 1) -> int:
+def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> int:
     """Run a program's body, print its result, and turn its failures into exit codes.
 
-    :param body: does the work and returns the result to print.
-    :param verbose: 2 or more prints the traceback of an unexpected failure.
+    :param body: does the work and returns the result to print, or None.
+    :param verbose: 0 shows errors only, 2 or more the traceback of an unexpected failure.
     :return: 0 done, 2 bad input, 3 stopped by a signal, 1 anything else.
     """
     signal.signal(signal.SIGTERM, _interrupt)
@@ -65,39 +167,49 @@ def run_program(body: Callable[[], dict[str, Any]], verbose: int = 1) -> int:
     # matrix products then take ten times as long. Spinning for some microseconds only costs 3% on an idle machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     keep_freed_memory()
+    with messages(verbose), warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            result = body()
+        except UsageError as error:
+            _show_traceback_of_others(error)
+            log.error("%s", error)
+            return BAD_INPUT
+        except (KeyboardInterrupt, Interrupted) as error:
+            log.error("%s", str(error) or "stopped by a signal")
+            return INTERRUPTED
+        except Exception as error:
+            _show_failure(error, verbose)
+            return FAILED
     try:
-        with warnings.catch_warnings():
-            warnings.showwarning = _print_warning
-            print_result(body())
-    except UsageError as error:
-        _print_traceback_of_others(error)
-        print(str(error), file=sys.stderr)
-        return BAD_INPUT
-    except (KeyboardInterrupt, Interrupted) as error:
-        print(str(error) or "stopped by a signal", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:
-        return FAILED
-    except Exception as error:
-        if verbose >= 2:
-            traceback.print_exc()
-        elif _print_traceback_of_others(error):
-            print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        else:
-            print(f"{type(error).__name__}: {error} (run with --verbose 2 for the traceback)", file=sys.stderr)
+        if result is not None:
+            print_result(result)
+    except BrokenPipeError:  # nobody reads it
         return FAILED
     return DONE
 
 
-def _print_traceback_of_others(error: BaseException) -> bool:
-    """Print where an error comes from if that is in an algorithm that is not ours: its author wants to see the line."""
+def _show_failure(error: Exception, verbose: int) -> None:
+    """Say what went wrong unexpectedly, and where: in a run's log always, on the terminal on demand."""
+    trace = "".join(traceback.format_exception(error)).rstrip()
+    if verbose >= 2:
+        log.error("%s", trace)
+        return
+    log.log(FILE_ONLY, "%s", trace)
+    is_shown = _show_traceback_of_others(error)
+    hint = "" if is_shown else " (run with --verbose 2 for the traceback)"
+    log.error("%s: %s", type(error).__name__, error, extra={"hint": hint})
+
+
+def _show_traceback_of_others(error: BaseException) -> bool:
+    """Show where an error comes from if that is in an algorithm that is not ours: its author wants to see the line."""
     from agents.registry import is_from_elsewhere
 
     found: BaseException | None = error
     while found is not None:
         frames = traceback.walk_tb(found.__traceback__)
         if any(is_from_elsewhere(frame.f_globals.get("__name__", "")) for frame, _ in frames):
-            traceback.print_exception(found, chain=False)
+            log.error("%s", "".join(traceback.format_exception(found, chain=False)).rstrip())
             return True
         found = found.__cause__ or found.__context__
     return False
@@ -116,7 +228,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"  {name:<10} {purpose}")
         return DONE if words else BAD_INPUT
     if words[0] not in PROGRAMS:
-        print(f"unknown program `{words[0]}`; programs: {', '.join(PROGRAMS)}", file=sys.stderr)
+        print(f"{unknown_name_message('program', words[0], PROGRAMS)}; see zoo --help", file=sys.stderr)
         return BAD_INPUT
     program = importlib.import_module(f"zoo.{words[0]}")
     return int(program.main(words[1:]))
@@ -127,6 +239,6 @@ def _interrupt(signum: int, frame: object) -> None:
     raise KeyboardInterrupt(f"stopped by signal {signum}")
 
 
-def _print_warning(message: Warning | str, *where: object) -> None:
-    """Print a warning without the line of code that raised it."""
-    print(f"warning: {message}", file=sys.stderr, flush=True)
+def _show_warning(message: Warning | str, *where: object) -> None:
+    """Show a warning without the line of code that raised it."""
+    log.warning("%s", message)

@@ -18,7 +18,7 @@ if __package__ in (None, ""):  # run as a file: let `import agents` find the pac
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from agents.common.validation import integer, number, unknown_name_message
-from zoo.cli import UsageError, run_program
+from zoo.cli import Parser, UsageError, run_program, whole_number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,11 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_program(lambda: _run(args), args.verbose)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog="zoo compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("compare", description=__doc__)
     data = parser.add_argument_group("what to compare")
     data.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="folders with run folders anywhere below")
     data.add_argument("--published", nargs="+", default=[], metavar="SET", help="published scores, e.g. qam2026")
@@ -58,9 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument("--strict", action="store_true", help="fail (exit 2) if any run is skipped")
     how = parser.add_argument_group("how")
     how.add_argument("--baseline", metavar="NAME", help="whom to improve on (default: the first set's own method)")
-    how.add_argument("--tolerance", type=float, default=0.05, help="of a reproduction, as a fraction (default: 0.05)")
-    how.add_argument("--reps", type=int, default=50_000, help="bootstrap repetitions (default: 50000)")
-    how.add_argument("--verbose", type=int, default=1, help="2 shows the traceback of an unexpected failure")
+    how.add_argument("--tolerance", type=float, default=0.05, help="of a reproduction, as a fraction")
+    how.add_argument("--reps", type=whole_number, default=50_000, help="bootstrap repetitions")
+    how.add_argument("--verbose", type=whole_number, default=1, help="2 shows the traceback of an unexpected failure")
     output = parser.add_argument_group("what to make (default: --print)")
     output.add_argument("-o", "--output", type=Path, metavar="DIR", help="report.html, tables and figures")
     output.add_argument("--json", type=Path, metavar="FILE", help="every number, for other programs")

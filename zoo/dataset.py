@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if __package__ in (None, ""):  # run as a file: let `import agents` find the package, not zoo/agents.py
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import BAD_INPUT, Interrupted, UsageError, run_program
+from zoo.cli import BAD_INPUT, Interrupted, Parser, UsageError, run_program, whole_number
 from zoo.datasets.files import DEFAULT_DATASET_DIR
 
 if TYPE_CHECKING:
@@ -28,11 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_program(lambda: args.command(args), args.verbose) or int(getattr(args, "exit_code", 0))
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog="zoo dataset", description="List, describe, generate, download, check, convert datasets."
-    )
+    parser = Parser("dataset", description="List, describe, generate, download, check, convert datasets.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for word, function, purpose in (
         ("list", _list, "every dataset of OGBench: size, where it comes from, whether it is here"),
@@ -48,35 +46,42 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_arguments(command: argparse.ArgumentParser, word: str) -> None:
+def _add_arguments(command: Parser, word: str) -> None:
     """Add the arguments of one command."""
     if word != "list":
         command.add_argument("name", metavar="NAME", help="dataset name, e.g. cube-double-play-v0")
+    command.add_argument("--dataset-dir", metavar="DIR", default=DEFAULT_DATASET_DIR, help="folder of datasets")
     command.add_argument(
-        "--dataset-dir", metavar="DIR", default=DEFAULT_DATASET_DIR, help="folder of datasets (default: %(default)s)"
+        "--verbose", type=whole_number, default=1, help="2 shows the traceback of an unexpected failure"
     )
-    command.add_argument("--verbose", type=int, default=1, help="2 shows the traceback of an unexpected failure")
     if word in ("generate", "download"):
         command.add_argument("--force", action="store_true", help="replace a dataset that is there")
     if word in ("download", "convert"):
         command.add_argument(
             "--dataset-size",
-            type=int,
+            type=whole_number,
             metavar="N",
             help="of several files, those that hold the first N transitions",
         )
     if word == "generate":
         size = command.add_mutually_exclusive_group()
-        size.add_argument("--episodes", type=int, metavar="N", help="training episodes (default: as many as OGBench)")
-        size.add_argument("--dataset-size", type=int, metavar="N", help="training transitions instead of episodes")
-        command.add_argument("--seed", type=int, default=0, help="seed of the dataset (default: %(default)s)")
-        command.add_argument("--num-workers", type=int, metavar="N", help="processes (default: one for each core)")
+        size.add_argument(
+            "--episodes", type=whole_number, metavar="N", help="training episodes (default: as many as OGBench)"
+        )
+        size.add_argument(
+            "--dataset-size", type=whole_number, metavar="N", help="training transitions instead of episodes"
+        )
+        command.add_argument("--seed", type=whole_number, default=0, help="seed of the dataset")
+        command.add_argument(
+            "--num-workers", type=whole_number, metavar="N", help="processes (default: one for each core)"
+        )
 
 
 def _list(args: argparse.Namespace) -> dict[str, Any]:
     """Show every dataset."""
     from zoo.datasets.files import training_files
     from zoo.datasets.names import DATASETS
+    from zoo.tables import terminal
 
     rows = []
     for spec in DATASETS.values():
@@ -92,8 +97,8 @@ def _list(args: argparse.Namespace) -> dict[str, Any]:
                 "here": here,
             }
         )
-    shown = ("name", "transitions", "download", "generate", "here")  # these fit into 80 columns
-    _print_table("Datasets", [{key: row[key] for key in shown} for row in rows])
+    left_out = ("files", "episodes") if terminal().width < 100 else ()
+    _print_table("Datasets", [{key: value for key, value in row.items() if key not in left_out} for row in rows])
     return {"datasets": rows}
 
 
@@ -196,7 +201,7 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
     val = dataset_files(spec.name, args.dataset_dir)[1]
     for path in [*paths, val] if val.exists() else paths:
         findings += [_finding_row(path, finding) for finding in check_dataset(path, spec)]
-    _print_table(f"Findings in {spec.name}", findings)
+    _print_table(f"Findings in {spec.name}", findings, wrapped=("message",))
     is_sound = all(row["severity"] != "error" for row in findings)
     args.exit_code = 0 if is_sound else BAD_INPUT
     return {"name": spec.name, "sound": is_sound, "findings": findings}
@@ -229,20 +234,12 @@ def _describe_files(name: str, files: tuple[Path, Path]) -> dict[str, Any]:
     }
 
 
-def _print_table(title: str, rows: list[dict[str, Any]]) -> None:
-    """Print rows as a table, on standard error: standard output is for the result."""
-    from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.table import Table
+def _print_table(title: str, rows: list[dict[str, Any]], wrapped: Sequence[str] = ()) -> None:
+    """Print rows as a table; of no rows, that there is nothing."""
+    from zoo.tables import print_table
 
-    table = Table(
-        title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, min_width=len(title)
-    )
-    for column in rows[0] if rows else ("none",):
-        table.add_column(column, no_wrap=column == "name")
-    for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
-    Console(stderr=True).print(table)
+    header = list(rows[0]) if rows else ["none"]
+    print_table(title, header, [[_cell(value) for value in row.values()] for row in rows], wrapped)
 
 
 def _cell(value: Any) -> str:

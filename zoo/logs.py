@@ -14,6 +14,23 @@ from agents.common.replicas import PerReplica
 from zoo.replicas import Replicas
 
 CSV_NAME = "progress.csv"
+STEP = "time/total_timesteps"
+
+
+class ProgressTable(CSVOutputFormat):
+    """SB3's CSV with the step as its first column, in every row."""
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
+        """Append a row.
+
+        :param key_values: name -> value.
+        :param key_excluded: name -> formats that leave the value out.
+        :param step: the training step.
+        """
+        if not self.keys:
+            self.keys = [STEP]
+            self.file.write(f"{STEP}\n")
+        super().write({**key_values, STEP: step}, key_excluded, step)
 
 
 class ReplicaLogger(Logger):
@@ -33,7 +50,7 @@ class ReplicaLogger(Logger):
         files = [folder.path / CSV_NAME for folder in replicas.folders]
         self._events = [TensorBoardOutputFormat(str(folder)) for folder in tensorboard]
         if position is None:
-            self._tables = [CSVOutputFormat(str(file)) for file in files]
+            self._tables = [ProgressTable(str(file)) for file in files]
         else:
             lines = position["lines"] or [0] * len(files)
             self._tables = [_reopen_csv(file, count) for file, count in zip(files, lines, strict=True)]
@@ -104,14 +121,14 @@ class ReplicaLogger(Logger):
 BEGINNING: dict[str, Any] = {"step": -1, "lines": None, "pending": {}, "counts": {}, "excluded": {}}
 
 
-def _reopen_csv(path: Path, lines: int) -> CSVOutputFormat:
+def _reopen_csv(path: Path, lines: int) -> ProgressTable:
     """Return an open ``progress.csv`` that holds the first lines of the old one; a crash leaves one of the two."""
     kept = []
     if path.exists():
         with open(path) as file:
             kept = [line for _, line in zip(range(lines), file, strict=False)]
     temporary = path.with_name(f".{path.name}")
-    output = CSVOutputFormat(str(temporary))
+    output = ProgressTable(str(temporary))
     output.file.writelines(kept)
     output.file.flush()
     output.keys = kept[0].rstrip("\n").split(output.separator) if kept else []

@@ -18,7 +18,7 @@ if __package__ in (None, ""):  # run as a file: let `import agents` find the pac
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from agents.common.validation import unknown_name_message
-from zoo.cli import UsageError, run_program
+from zoo.cli import Parser, UsageError, run_program, whole_number
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :param arguments: the command line's words; None takes them from it.
     :return: exit code: 0 done, 2 bad arguments or data, 3 stopped by a signal, 1 anything else.
     """
-    parser = argparse.ArgumentParser(prog="zoo published", description=__doc__.splitlines()[0])
+    parser = Parser("published", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser("list", help="which sets there are, and whether their runs were imported")
     command.set_defaults(command=_list)
@@ -78,7 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("--file", type=Path, help="the authors' file, where there is no network")
     command.set_defaults(command=_import)
     for command in commands.choices.values():
-        command.add_argument("--verbose", type=int, default=1, help="2 shows the traceback of an unexpected failure")
+        command.add_argument(
+            "--verbose", type=whole_number, default=1, help="2 shows the traceback of an unexpected failure"
+        )
     args = parser.parse_args(arguments)
     return run_program(lambda: args.command(args), args.verbose)
 

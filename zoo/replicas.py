@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.common.replicas import Diverged
+from zoo.messages import log
 from zoo.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Replicas:
             reason = f"training diverged: {reasons[replica]}"
             self._write(replica, model, "failed", reason=reason, step=step)
             self.failed[replica] = {"reason": reason, "step": step}
-            print(f"seed {self.seeds[replica]} failed: {reason}", file=sys.stderr, flush=True)
+            log.error("seed %s failed: %s", self.seeds[replica], reason)
         if not self.active:
             told = "; ".join(f"seed {self.seeds[k]}: {failure['reason']}" for k, failure in self.failed.items())
             raise Diverged(f"nothing is left to train ({told}); a smaller `learning_rate` may help")

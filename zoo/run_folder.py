@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import datetime
 import fcntl
 import json
@@ -10,8 +12,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,14 @@ from typing import Any
 import yaml
 
 from agents.common.files import atomic_path
-from zoo.cli import UsageError
+from zoo.cli import Interrupted, UsageError
 
 RECORDED_PACKAGES = (
     "flow-rl-zoo", "torch", "stable-baselines3", "sb3-contrib", "gymnasium", "ogbench", "mujoco", "numpy", "rliable",
 )  # fmt: skip
 STATES = ("running", "done", "failed", "interrupted")
+INDEX = "runs.csv"
+INDEX_COLUMNS = ("run", "env", "seed", "label", "started", "command")
 
 
 def check_log_folder(folder: Path) -> None:
@@ -129,68 +132,53 @@ class RunFolder:
         :param more: further entries, e.g. an error.
         """
         assert state in STATES
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         status = {"state": state, "seed": seed, "offline_step": offline_step, "online_step": online_step}
-        self.write_text("status.json", json.dumps({**status, "updated": now, **more}) + "\n")
+        self.write_text("status.json", json.dumps({**status, "updated": _now(), **more}) + "\n")
 
-    def read_state(self) -> str | None:
-        """Return the state that was last written, or None if there is none that can be read."""
+    def write_ending(self, state: str, seed: int, reason: str) -> None:
+        """Say how the run ended, at the steps that its status names, unless that is written already.
+
+        :param state: ``failed`` or ``interrupted``.
+        :param seed: the run's seed.
+        :param reason: why.
+        """
         try:
-            return str(json.loads((self.path / "status.json").read_text())["state"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+            status = json.loads((self.path / "status.json").read_text())
+        except (OSError, ValueError):
+            status = {}
+        if status.get("state") not in ("done", "failed"):
+            kept = {"offline_step": 0, "online_step": 0, **status, "state": state, "seed": seed, "reason": reason}
+            self.write_status(**{name: value for name, value in kept.items() if name != "updated"})
+
+    def enter_in_index(self, seed: int, label: str) -> None:
+        """Append a row about the run to ``runs.csv`` beside its folder; runs that start together lose none.
+
+        :param seed: the run's seed.
+        :param label: the name of its row in a comparison.
+        """
+        with open(self.path.parent / INDEX, "a", newline="") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
+            writer = csv.DictWriter(file, INDEX_COLUMNS)
+            if os.fstat(file.fileno()).st_size == 0:
+                writer.writeheader()
+            values = (self.path.name, self.env, seed, label, _now(), command_line())
+            writer.writerow(dict(zip(INDEX_COLUMNS, values, strict=True)))
 
 
-@dataclass(frozen=True)
-class UnfinishedRun:
-    """A run to go on with.
+@contextlib.contextmanager
+def ending_recorded(folders: Sequence[RunFolder], seeds: Sequence[int]) -> Iterator[None]:
+    """Write into the status of runs how they end, if an exception ends them here.
 
-    :param folders: one run folder per replica, claimed for this process.
-    :param seeds: the replicas' seeds.
+    :param folders: the run folders; they may still be being made.
+    :param seeds: one per folder.
     """
-
-    folders: list[RunFolder]
-    seeds: list[int]
-
-
-def find_unfinished(log_folder: Path, record: Mapping[str, Any], seeds: list[int] | None) -> UnfinishedRun | None:
-    """Return the newest run of the same settings that has not come to its end.
-
-    :param log_folder: where all runs are.
-    :param record: what ``config.yml`` holds of the settings.
-    :param seeds: the replicas' seeds; None takes a run of any.
-    :return: the run, or None; a finished run is named on standard error.
-    :raises UsageError: if another process is at it.
-    """
-    wanted = _settings_in(yaml.safe_load(yaml.safe_dump(dict(record))))
-    parent = log_folder / record["algo"]
-    numbered = {int(p.name.rpartition("_")[2]): p for p in parent.glob(f"{record['env']}_*") if p.name[-1].isdigit()}
-    for _, path in sorted(numbered.items(), reverse=True):
-        try:
-            config = yaml.safe_load((path / "config.yml").read_text())
-        except (OSError, ValueError, yaml.YAMLError):
-            continue  # killed before it began
-        if not isinstance(config, dict) or _settings_in(config) != wanted:
-            continue
-        stack = config.get("seeds", [config["seed"]])
-        if config["seed"] != stack[0] or seeds not in (None, stack):
-            continue
-        folders = [RunFolder(parent / name, record["env"]) for name in config.get("folders", [path.name])]
-        states = {folder.read_state() for folder in folders}
-        if None in states:
-            continue  # killed before it began
-        if "done" in states and states <= {"done", "failed"}:
-            print(f"{path} is a finished run of these settings, which --resume leaves alone", file=sys.stderr)
-            continue
-        if not folders[0].claim():
-            raise UsageError(f"another process is training {path}; wait for its end, or stop it, before --resume")
-        return UnfinishedRun(folders, stack)
-    return None
-
-
-def _settings_in(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of ``config.yml`` that makes two runs the same."""
-    return {name: value for name, value in config.items() if name not in ("sources", "seed", "seeds", "folders")}
+    try:
+        yield
+    except BaseException as error:
+        state = "interrupted" if isinstance(error, (KeyboardInterrupt, Interrupted)) else "failed"
+        for folder, seed in zip(folders, seeds, strict=False):
+            folder.write_ending(state, seed, f"{type(error).__name__}: {error}")
+        raise
 
 
 def describe_versions(device: str, dataset_fingerprint: str | None) -> dict[str, Any]:
@@ -232,3 +220,8 @@ def command_line() -> str:
     import shlex
 
     return shlex.join(sys.orig_argv)
+
+
+def _now() -> str:
+    """Return the time, as ISO 8601."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

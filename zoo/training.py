@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import pickle
-import sys
 import warnings
 import zipfile
 from pathlib import Path
@@ -44,8 +43,12 @@ from zoo.evaluation.background import BackgroundEvaluator
 from zoo.evaluation.curve import plot_learning_curve
 from zoo.evaluation.evaluate import Evaluator
 from zoo.evaluation.history import ONLINE
+from zoo.messages import keep_in, log
 from zoo.replicas import DivergenceCallback, Replicas
+from zoo.results import LEARNING_CURVE, joint_result, result_of, result_of_failed
 from zoo.run_folder import RunFolder, command_line, describe_versions
+
+WANDB_PROJECT = "flow-rl-zoo"
 
 
 class Training:
@@ -91,7 +94,7 @@ class Training:
                 warnings.warn(f"{checkpoint} cannot be read ({error}); trying the one before it", stacklevel=2)
         if checkpoints:
             raise UsageError(
-                f"no checkpoint in {self.saving.checkpoints} can be read; leave out --resume to start anew"
+                f"no checkpoint in {self.saving.checkpoints} can be read; leave out --resume to start again"
             )
         self.evaluation.restore(None)
         return logs.BEGINNING
@@ -153,31 +156,19 @@ class Training:
             for replica in range(len(self.replicas))
         ]
         self.replicas.write_status(self.model, "done")
-        speed = None if self.updates_per_second is None else round(self.updates_per_second, 2)
-        head = {"algo": self.config.algo, "env": self.config.env, "updates_per_s": speed}
-        return head | (results[0] if len(results) == 1 else {"runs": results})
+        return joint_result(self.config.algo, self.config.env, self.updates_per_second, results)
 
     def _finish_replica(self, replica: int) -> dict[str, Any]:
         """Write the final model and the learning curve of a replica, and return its result."""
         folder, history = self.replicas.folders[replica], self.evaluation.histories[replica]
         save_model(self.model.replica(replica), folder.model_path)
-        curve = folder.path / "learning_curve.png"
-        plot_learning_curve(history, curve, f"{self.config.algo} on {self.config.env}")
-        rates = history.success_rates()
-        return {
-            "run": str(folder.path),
-            "seed": self.replicas.seeds[replica],
-            "success": None if rates is None else float(rates[-1]),
-            "episodes": self.config.run.eval_episodes,
-            "steps": self.evaluation.step,
-            "learning_curve": str(curve),
-        }
+        plot_learning_curve(history, folder.path / LEARNING_CURVE, f"{self.config.algo} on {self.config.env}")
+        return result_of(folder.path, self.replicas.seeds[replica], history)
 
     def _describe_failed(self, replica: int) -> dict[str, Any]:
         """Return the result of a replica that has failed."""
-        failure = self.replicas.failed[replica]
         folder, seed = self.replicas.folders[replica], self.replicas.seeds[replica]
-        return {"run": str(folder.path), "seed": seed, "success": None, "steps": failure["step"], **failure}
+        return result_of_failed(folder.path, seed, self.replicas.failed[replica])
 
 
 def make_evaluator(
@@ -272,12 +263,11 @@ def make_model(
             model.load_pretrained_actor(args.pretrained_actor)
     except (NotImplementedError, TypeError, ValueError, OSError) as error:
         raise UsageError(str(error)) from error
-    if args.verbose:
-        print(storage_of(model), file=sys.stderr, flush=True)
-        if data is not None:
-            print(model.replay_buffer.dataset_description, file=sys.stderr, flush=True)
-        if isinstance(model, FlowQLearning):  # SB3's own algorithms come here too
-            print(f"updates: {model.update_mode}", file=sys.stderr, flush=True)
+    log.info("%s", storage_of(model))
+    if data is not None:
+        log.info("%s", model.replay_buffer.dataset_description)
+    if isinstance(model, FlowQLearning):  # SB3's own algorithms come here too
+        log.info("updates: %s", model.update_mode)
     return model
 
 
@@ -362,32 +352,34 @@ def make_folders(
     model: FlowQLearning,
     data: Dataset | ShardedDataset | None,
     args: argparse.Namespace,
-) -> list[RunFolder]:
-    """Make one run folder per replica and write what is known before training.
+    folders: list[RunFolder],
+) -> None:
+    """Make one run folder per replica, claimed for this process, and write what is known before training.
 
     :param record: from :func:`describe_run`.
     :param seeds: the replicas' seeds.
     :param model: where the run trains, and where its data live.
     :param data: the dataset, or None.
     :param args: arguments to record.
-    :return: the folders, claimed for this process.
+    :param folders: where the folders go, each as soon as it is there, so that a failure finds those to end.
     """
     device = model.device
     device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     versions = describe_versions(device_name, None if data is None else data.fingerprint)
     versions["storage"] = storage_of(model)
-    folders = [RunFolder.create(args.log_folder, record["algo"], record["env"]) for _ in seeds]
+    for seed in seeds:
+        folders.append(RunFolder.create(args.log_folder, record["algo"], record["env"]))
+        folders[-1].write_status("running", seed, 0, 0)
+        folders[-1].enter_in_index(seed, args.label or record["algo"])
+    keep_in(folder.path for folder in folders)
     stack = {"seeds": seeds, "folders": [folder.path.name for folder in folders]} if len(seeds) > 1 else {}
     for seed, folder in zip(seeds, folders, strict=True):
         folder.write_yaml("args.yml", {name: _printable(value) for name, value in vars(args).items()})
         folder.write_text("command.txt", command_line() + "\n")
         folder.write_text("versions.json", json.dumps(versions, indent=1) + "\n")
-        folder.write_status("running", seed, 0, 0)
         folder.write_yaml("config.yml", record | {"seed": seed} | stack)
-    if args.verbose:
-        print(yaml.safe_dump(record, sort_keys=False), end="", file=sys.stderr)
-        print(f"run folder: {', '.join(str(folder.path) for folder in folders)}", file=sys.stderr, flush=True)
-    return folders
+    log.info("%s", yaml.safe_dump(record, sort_keys=False).rstrip())
+    log.info("run folder: %s", ", ".join(str(folder.path) for folder in folders))
 
 
 def make_logger(
@@ -404,19 +396,16 @@ def make_logger(
     :param replicas: the run folders.
     :param args: where to log.
     :param position: where the log goes on; None begins a new one.
-    :raises UsageError: if Weights & Biases is asked for and not installed.
     """
     paths = [folder.path for folder in replicas.folders]
     below = Path(args.tensorboard_log) if args.tensorboard_log else None
     events = [path if below is None else below / f"{config.algo}_{path.name}" for path in paths]
     model.set_logger(logs.ReplicaLogger(replicas, events, position))
     if args.track:
-        try:
-            import wandb
-        except ImportError as error:
-            raise UsageError("`--track` needs Weights & Biases; install it with `pip install wandb`") from error
+        import wandb
+
         wandb.init(
-            project=args.wandb_project_name,
+            project=args.wandb_project_name or WANDB_PROJECT,
             entity=args.wandb_entity,
             group=args.wandb_group,
             tags=args.wandb_tags,

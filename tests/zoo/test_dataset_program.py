@@ -39,7 +39,7 @@ def test_help_of_the_file_answers_within_a_second(arguments: list[str]) -> None:
     start = time.monotonic()
     done = subprocess.run([sys.executable, "zoo/dataset.py", *arguments], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0
-    assert "usage: zoo dataset" in done.stdout
+    assert "usage: dataset.py" in done.stdout
     assert time.monotonic() - start < 1.0
 
 
@@ -233,6 +233,22 @@ def test_stopped_conversion_says_how_to_go_on(
     code, _, said = run(capsys, "convert", NAME, "--dataset-dir", large)
     assert code == 3
     assert "converted files are kept, and the same command goes on from there" in said
+
+
+@pytest.mark.parametrize(
+    ("columns", "header"),
+    [
+        (80, ["name", "transitions", "download", "generate", "here"]),
+        (120, ["name", "files", "episodes", "transitions", "download", "generate", "here"]),
+    ],
+)
+def test_the_list_shows_what_the_terminal_has_room_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int, header: list[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    _, _, shown = run(capsys, "list")
+    assert header in [line.split() for line in shown.splitlines()]
+    assert max(map(len, shown.splitlines())) <= columns
 
 
 def test_list_info_and_check_know_every_file(capsys: pytest.CaptureFixture[str], large: Path) -> None:

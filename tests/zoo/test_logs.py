@@ -98,4 +98,29 @@ def test_a_run_that_goes_on_from_its_beginning_begins_a_new_log(replicas, logged
     resumed = logger_of(replicas, BEGINNING)
     resumed.record("train/q", 2.0)
     resumed.dump(1)
-    assert [table.columns.tolist() for table in tables(replicas)] == [["train/q"]] * 2
+    assert [table.columns.tolist() for table in tables(replicas)] == [["time/total_timesteps", "train/q"]] * 2
+
+
+def test_the_step_is_the_first_column_of_every_row(replicas):
+    logger = logger_of(replicas)
+    logger.record("train/loss", PerReplica([1.0, 5.0]))
+    logger.dump(4)
+    logger.write({"eval/mean_reward": 2.0}, 3)
+    position = logger.position(4)
+    resumed = logger_of(replicas, position)
+    resumed.record("train/q", 2.0)
+    resumed.record("time/total_timesteps", 9, exclude="tensorboard")
+    resumed.dump(9)
+    for table in tables(replicas):
+        assert table.columns[0] == "time/total_timesteps"
+        assert table["time/total_timesteps"].tolist() == [4, 3, 9]
+
+
+def test_the_step_is_not_among_the_events(replicas):
+    logger = logger_of(replicas)
+    logger.record("train/loss", 1.0)
+    logger.dump(7)
+    logger.close()
+    events = EventAccumulator(str(replicas.folders[0].path))
+    events.Reload()
+    assert events.Tags()["scalars"] == ["train/loss"]

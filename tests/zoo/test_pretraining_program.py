@@ -71,7 +71,7 @@ def test_the_number_of_steps_is_recorded(pretrained: Path) -> None:
 def test_the_result_counts_steps_as_the_curve_does(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, result, errors = train(capsys, [*arguments(data, tmp_path, steps=10), "--pretrain-steps", "3"])
+    code, result, errors = train(capsys, [*arguments(data, tmp_path, steps=10, verbose=1), "--pretrain-steps", "3"])
     assert (code, result["steps"]) == (0, 10)
     assert "pretraining 3/3" in errors
     assert "offline 10/10" in errors
@@ -88,7 +88,8 @@ def test_pretraining_can_precede_an_online_phase_alone(data: Path, tmp_path: Pat
 
 
 def test_a_run_can_begin_with_the_clone_of_another(data: Path, tmp_path: Path, clone: Path) -> None:
-    assert main([*arguments(data, tmp_path, steps=1), "--pretrained-actor", str(clone), "--seeds", "4", "5"]) == 0
+    words = arguments(data, tmp_path, steps=1, seeds=("--seeds", "4", "5"))
+    assert main([*words, "--pretrained-actor", str(clone)]) == 0
     final = clone / f"{ENV}.zip"
     recorded = {"path": str(final), "updates": 20, "fingerprint": file_sha256(final)}
     for number in (1, 2):
@@ -104,7 +105,7 @@ def test_a_run_can_begin_with_the_clone_of_another(data: Path, tmp_path: Path, c
 def test_a_run_resumes_with_the_same_flow_only(
     data: Path, tmp_path: Path, clone: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [*arguments(data, tmp_path, steps=10), "--resume", "--pretrained-actor"]
+    words = [*arguments(data, tmp_path, steps=10, verbose=1), "--resume", "--pretrained-actor"]
     assert main([*words, str(clone / f"{ENV}.zip")]) == 0
     assert main([*words, str(clone)]) == 0  # the same file
     assert "is a finished run of these settings" in capsys.readouterr().err

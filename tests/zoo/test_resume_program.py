@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,8 +18,6 @@ import torch
 
 import agents
 from agents.common.checkpoint import find_checkpoints
-from zoo.cli import UsageError
-from zoo.run_folder import RunFolder, find_unfinished
 
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"
 ROOT = Path(__file__).parents[2]
@@ -127,6 +125,7 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(
     assert run(tmp_path) == 0
     assert_same_run(tmp_path, reference)
     pd.testing.assert_frame_equal(log_of(tmp_path), log_of(reference))
+    assert pd.read_csv(folder_of(tmp_path) / "progress.csv").columns[0] == "time/total_timesteps"
 
 
 @pytest.mark.slow
@@ -190,7 +189,7 @@ def test_a_run_killed_at_random_ends_as_an_uninterrupted_one(
     if code != 0:
         assert run(tmp_path) == 0
     assert kills or code == 0
-    last = max(int(path.name.rpartition("_")[2]) for path in (tmp_path / "qam").iterdir())
+    last = max(int(path.name.rpartition("_")[2]) for path in (tmp_path / "qam").glob(f"{ENV}_*"))
     assert (folder_of(tmp_path, last) / "evaluations.npz").read_bytes() == (
         folder_of(reference) / "evaluations.npz"
     ).read_bytes()
@@ -246,12 +245,25 @@ def test_a_run_resumes_across_the_end_of_pretraining(run: Runner, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_a_finished_run_is_not_resumed(run: Runner, tmp_path: Path) -> None:
-    assert run(tmp_path) == 0
-    before = folder_of(tmp_path).stat().st_mtime_ns
-    assert run(tmp_path) == 0
-    assert folder_of(tmp_path).stat().st_mtime_ns == before
-    assert_same_run(tmp_path, tmp_path, 2)
+@pytest.mark.parametrize("seeds", [("--seed", "3"), ()], ids=["its seed", "any seed"])
+def test_a_finished_run_is_not_trained_again(
+    run: Runner, reference: Path, tmp_path: Path, seeds: tuple[str, ...]
+) -> None:
+    logs = shutil.copytree(reference, tmp_path / "logs")
+    before = {path: path.stat().st_mtime_ns for path in logs.rglob("*")}
+    assert run(logs, seeds=seeds) == 0
+    assert {path: path.stat().st_mtime_ns for path in logs.rglob("*")} == before
+
+
+@pytest.mark.slow
+def test_an_unfinished_run_is_preferred_to_a_finished_one(run: Runner, reference: Path, tmp_path: Path) -> None:
+    logs = shutil.copytree(reference, tmp_path / "logs")
+    folder_of(logs).rename(folder_of(logs, 2))  # newer than the unfinished one
+    assert run(tmp_path / "killed", kill=("update", 18)) == KILLED
+    folder_of(tmp_path / "killed").rename(folder_of(logs))
+    assert run(logs) == 0
+    assert_same_run(logs, reference, 1)
+    assert not folder_of(logs, 3).exists()
 
 
 @pytest.mark.slow
@@ -286,84 +298,3 @@ def test_a_run_without_a_readable_checkpoint_is_not_begun_anew(run: Runner, tmp_
     for checkpoint in find_checkpoints(folder_of(tmp_path) / "checkpoint"):
         (checkpoint / "model.zip").write_bytes(b"")
     assert run(tmp_path) == 2
-
-
-# -- which run is resumed ---------------------------------------------------------------------------------------------
-
-
-RECORD = {"algo": "qam", "env": "some-v0", "settings": {"gamma": 0.9}}
-
-
-def written(logs: Path, state: str, seed: int = 3, **more: Any) -> RunFolder:
-    """Write a run folder that no process has claimed."""
-    folder = RunFolder.create(logs, "qam", "some-v0")
-    folder.write_yaml("config.yml", RECORD | {"seed": seed, "sources": ["a flag"]} | more)
-    folder.write_status(state, seed, 0, 0)
-    folder.release()
-    return folder
-
-
-def test_the_newest_unfinished_run_is_found(tmp_path: Path) -> None:
-    for state in ("running", "interrupted", "failed", "done"):
-        written(tmp_path, state)
-    found = find_unfinished(tmp_path, RECORD, [3])
-    assert found is not None
-    assert [folder.path.name for folder in found.folders] == ["some-v0_3"]
-
-
-@pytest.mark.parametrize(
-    ("record", "seeds"), [(RECORD | {"settings": {"gamma": 0.8}}, [3]), (RECORD, [4]), (RECORD, [3, 4])]
-)
-def test_a_run_of_other_settings_or_seeds_is_not_found(
-    tmp_path: Path, record: dict[str, Any], seeds: list[int]
-) -> None:
-    written(tmp_path, "running")
-    assert find_unfinished(tmp_path, record, seeds) is None
-
-
-def test_any_seed_is_found_where_none_is_asked_for(tmp_path: Path) -> None:
-    written(tmp_path, "running", seed=8)
-    found = find_unfinished(tmp_path, RECORD, None)
-    assert found is not None
-    assert found.seeds == [8]
-
-
-def test_stacked_seeds_are_found_together(tmp_path: Path) -> None:
-    stack = {"seeds": [5, 6], "folders": ["some-v0_1", "some-v0_2"]}
-    for seed in (5, 6):
-        written(tmp_path, "running", seed=seed, **stack)
-    found = find_unfinished(tmp_path, RECORD, [5, 6])
-    assert found is not None
-    assert [folder.path.name for folder in found.folders] == stack["folders"]
-
-
-def test_a_stack_of_which_some_have_failed_is_finished_when_the_others_are(tmp_path: Path) -> None:
-    stack = {"seeds": [5, 6], "folders": ["some-v0_1", "some-v0_2"]}
-    written(tmp_path, "failed", seed=5, **stack)
-    second = written(tmp_path, "running", seed=6, **stack)
-    found = find_unfinished(tmp_path, RECORD, [5, 6])
-    assert found is not None
-    found.folders[0].release()
-    second.write_status("done", 6, 0, 0)
-    assert find_unfinished(tmp_path, RECORD, [5, 6]) is None
-
-
-def test_a_finished_run_is_named_and_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = written(tmp_path, "done")
-    assert find_unfinished(tmp_path, RECORD, [3]) is None
-    assert f"{folder.path} is a finished run of these settings" in capsys.readouterr().err
-
-
-def test_a_run_that_another_process_is_at_is_refused(tmp_path: Path) -> None:
-    folder = written(tmp_path, "running")
-    assert folder.claim()
-    with pytest.raises(UsageError, match=r"another process is training .*some-v0_1; wait for its end"):
-        find_unfinished(tmp_path, RECORD, [3])
-
-
-def test_a_folder_whose_run_was_killed_before_it_began_is_passed_over(tmp_path: Path) -> None:
-    expected = written(tmp_path, "running")
-    RunFolder.create(tmp_path, "qam", "some-v0")
-    found = find_unfinished(tmp_path, RECORD, [3])
-    assert found is not None
-    assert found.folders[0].path == expected.path

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import os
 import shlex
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from agents.common.files import atomic_path, sync
 from agents.common.validation import one_of
 from zoo.cli import UsageError
 from zoo.datasets.names import DatasetSpec
+from zoo.messages import log
 
 DEFAULT_DATASET_DIR = "~/.ogbench/data"  # OGBench's own default, so that both find each other's files
 SPLITS = ("train", "val")
@@ -107,7 +107,7 @@ def _acquire(lock: FileLock, path: Path) -> None:
         try:
             lock.acquire(timeout=-1 if waits else 0)
         except Timeout:
-            print(f"waiting for another process that makes {path}", file=sys.stderr, flush=True)
+            log.info("waiting for another process that makes %s", path)
             waits = True
         except FileNotFoundError:  # the process that had the lock failed, and removed the folder that it had created
             continue

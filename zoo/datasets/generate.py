@@ -20,6 +20,7 @@ from agents.common.validation import integer
 from zoo.cli import UsageError
 from zoo.datasets.files import SPLITS, dataset_files, is_settled, making, publish
 from zoo.datasets.names import DATASETS, DatasetSpec, parse_name
+from zoo.messages import log
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -146,8 +147,7 @@ def _collect(spec: DatasetSpec, seed: int, jobs: Jobs, num_workers: int, *, whol
     num_workers = min(num_workers, len(missing))
     if missing:
         cores = min(num_workers, _count_cores())
-        text = describe_plan(spec, missing, cores, is_resumed=len(missing) < len(jobs), whole=whole)
-        print(text, file=sys.stderr, flush=True)
+        log.info("%s", describe_plan(spec, missing, cores, is_resumed=len(missing) < len(jobs), whole=whole))
     with _progress(spec.name, "episode", total=len(jobs), done=len(jobs) - len(missing)) as bar:
         if num_workers > 1:
             finished = _run_workers(spec, seed, missing, num_workers)

@@ -1,0 +1,191 @@
+"""What every program's command line has in common."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from zoo.cli import BAD_INPUT, FAILED, PROGRAMS, Parser, UsageError, main, run_program, whole_number
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = {"dataset": ("list", "generate", "download"), "agents": ("list", "show"), "published": ("list", "import")}
+USES = [(program, *command) for program in PROGRAMS for command in ((), *((c,) for c in COMMANDS.get(program, ())))]
+
+
+def help_of(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    with pytest.raises(SystemExit, match="0"):
+        main([*words, "-h"])
+    return capsys.readouterr().out
+
+
+@pytest.fixture(params=PROGRAMS)
+def refuse(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Return what runs a program with a bad command line, and returns what it says about it."""
+    program = importlib.import_module(f"zoo.{request.param}")
+    command = COMMANDS.get(request.param, ())[:1]
+
+    def refused(*words: str) -> str:
+        with pytest.raises(SystemExit) as ending:
+            program.main([*command, *words])
+        assert ending.value.code == BAD_INPUT
+        return capsys.readouterr().err
+
+    return refused
+
+
+def test_every_program_names_the_closest_flag(refuse: Callable[..., str]) -> None:
+    assert "unknown flag --hepl; closest: --help" in refuse("--hepl")
+
+
+def test_an_unknown_flag_is_named_before_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", "--offline-step", "3"])
+    assert "unknown flag --offline-step; closest: --offline-steps" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--offline", "--offline=3", "-param", "-conf-f"])
+def test_abbreviations_are_unknown_flags(capsys: pytest.CaptureFixture[str], flag: str) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", "--algo", "qam", "--env", "some", flag, "gamma=1"])
+    assert f"unknown flag {flag.partition('=')[0]}; closest: " in capsys.readouterr().err
+
+
+def test_an_argument_that_has_no_place_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["dataset", "list", "cube-double-play-v0"])
+    assert capsys.readouterr().err.startswith("zoo dataset list: unexpected argument 'cube-double-play-v0'; see zoo ")
+
+
+@pytest.mark.parametrize(
+    ("words", "values"),
+    [
+        (["-flogs", "-nabc"], {"folder": "logs", "number": "abc"}),
+        (["--folder=logs", "-n", "-1"], {"folder": "logs", "number": "-1"}),
+        (["--", "-x"], {"rest": ["-x"]}),
+        (["-f", "- a b"], {"folder": "- a b"}),
+    ],
+)
+def test_values_are_not_taken_for_flags(words: list[str], values: dict[str, object]) -> None:
+    parser = Parser(prog="some")
+    parser.add_argument("-f", "--folder")
+    parser.add_argument("-n", dest="number")
+    parser.add_argument("rest", nargs="*")
+    found = vars(parser.parse_args(words))
+    assert {name: found[name] for name in values} == values
+
+
+@pytest.mark.parametrize("words", USES, ids=" ".join)
+def test_help_states_a_default_once_and_only_where_there_is_one(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    text = " ".join(help_of(capsys, *words).split())
+    for default in ("None", "[]", "False", "True", ""):
+        assert f"(default: {default})" not in text
+    assert not re.search(r"\(default: [^()]*\) \(default:", text)
+
+
+def test_help_states_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    text = " ".join(help_of(capsys, "train").split())
+    assert "where run folders are made (default: logs)" in text
+    assert "decides the evaluation's starts and noise (default: 0)" in text
+    assert "gradient steps on the dataset (default: from YAML)" in text
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_help_is_as_wide_as_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert columns - 20 < max(map(len, help_of(capsys, "train").splitlines())) <= columns
+
+
+@pytest.mark.parametrize("words", USES, ids=" ".join)
+def test_a_program_is_called_what_it_was_called_by(words: tuple[str, ...]) -> None:
+    program, *command = words
+    file = [sys.executable, f"zoo/{program}.py", *command, "-h"]
+    script = [sys.executable, "-c", "import sys; from zoo.cli import main; sys.exit(main())", *words, "-h"]
+    for command_line, name in ((file, " ".join([f"{program}.py", *command])), (script, " ".join(["zoo", *words]))):
+        found = subprocess.run(command_line, cwd=ROOT, capture_output=True, text=True, check=True)
+        assert found.stdout.startswith(f"usage: {name} [-h]")
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_help_answers_within_a_second_without_importing_torch(program: str) -> None:
+    code = f"import sys, zoo.{program} as p\ntry: p.main(['-h'])\nexcept SystemExit: print('torch' in sys.modules)"
+    begin = time.monotonic()
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[-1] == "False"
+    assert time.monotonic() - begin < 1 + float(os.getloadavg()[0])  # more where others want the cores
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("7", 7), ("-1", -1), ("1e5", 100_000), ("100_000", 100_000), ("1.5e3", 1500), ("2.0", 2)]
+)
+def test_whole_numbers_are_written_as_people_write_them(text: str, number: int) -> None:
+    assert whole_number(text) == number
+
+
+@pytest.mark.parametrize("text", ["1.5", "1e-3", "ten", "", "nan", "inf", "1e400", "1,000"])
+def test_what_is_not_a_whole_number_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=r"expected a whole number, e\.g\. 1000, .* got "):
+        whole_number(text)
+
+
+def test_the_flag_with_the_bad_number_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", "--algo", "qam", "--env", "some", "--eval-freq", "1.5"])
+    assert "argument --eval-freq: expected a whole number, e.g. 1000, 100_000 or 1e5, got '1.5'" in (
+        capsys.readouterr().err
+    )
+
+
+def test_an_unknown_program_names_the_closest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tarin"]) == BAD_INPUT
+    assert "unknown program `tarin`; closest: train" in capsys.readouterr().err
+
+
+def failing(error: BaseException) -> Callable[[], dict[str, object]]:
+    def body() -> dict[str, object]:
+        raise error
+
+    return body
+
+
+def test_the_traceback_of_an_unexpected_failure_is_shown_on_demand(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_program(failing(ArithmeticError("broke")), verbose=1) == FAILED
+    assert capsys.readouterr().err == "ArithmeticError: broke (run with --verbose 2 for the traceback)\n"
+    assert run_program(failing(ArithmeticError("broke")), verbose=2) == FAILED
+    shown = capsys.readouterr().err
+    assert shown.startswith("Traceback (most recent call last):")
+    assert shown.endswith("ArithmeticError: broke\n")
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_why_a_program_ends_is_said_at_every_level(capsys: pytest.CaptureFixture[str], verbose: int) -> None:
+    assert run_program(failing(UsageError("a bad word")), verbose) == BAD_INPUT
+    assert capsys.readouterr().err == "a bad word\n"
+
+
+def test_a_broken_pipe_inside_a_program_is_a_failure_like_any_other(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_program(failing(BrokenPipeError("a worker is gone"))) == FAILED
+    assert "BrokenPipeError: a worker is gone" in capsys.readouterr().err
+
+
+def test_a_program_without_a_result_prints_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_program(lambda: None) == 0
+    assert capsys.readouterr().out == ""
+
+
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("COLUMNS", "100")
+    return

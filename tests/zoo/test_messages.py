@@ -1,0 +1,101 @@
+"""What programs say, and where it is kept."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from zoo.messages import FILE_ONLY, keep_in, log, messages
+
+STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ "
+
+
+def lines_of(folder: Path) -> list[str]:
+    """Return a run's log without the time stamps, which every line must have."""
+    lines = (folder / "run.log").read_text().splitlines()
+    assert all(re.match(STAMP, line) for line in lines)
+    return [re.sub(f"^{STAMP}", "", line) for line in lines]
+
+
+def test_a_runs_log_has_what_was_said_before_its_folder_existed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with messages(1):
+        log.info("first\nand more")
+        keep_in([tmp_path])
+        log.warning("second")
+    assert lines_of(tmp_path) == ["first", "and more", "warning: second"]
+    assert capsys.readouterr().err == "first\nand more\nwarning: second\n"
+
+
+def test_all_folders_of_stacked_seeds_get_it(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("a", "b")]
+    with messages(0):
+        log.info("before")
+        for folder in folders:
+            folder.mkdir()
+        keep_in(folders)
+        log.info("after")
+    assert [lines_of(folder) for folder in folders] == [["before", "after"]] * 2
+
+
+def test_a_resumed_run_appends(tmp_path: Path) -> None:
+    for text in ("first", "second"):
+        with messages(0):
+            keep_in([tmp_path])
+            log.info("%s", text)
+    assert lines_of(tmp_path) == ["first", "second"]
+
+
+def test_the_terminal_can_be_silenced_and_the_log_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with messages(0):
+        keep_in([tmp_path])
+        log.info("news")
+        log.warning("beware")
+        log.error("the end")
+    assert capsys.readouterr().err == "the end\n"
+    assert lines_of(tmp_path) == ["news", "warning: beware", "the end"]
+
+
+def test_what_is_for_the_file_is_not_on_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with messages(2):
+        keep_in([tmp_path])
+        log.log(FILE_ONLY, "details")
+        log.info("news", extra={"hint": " (more in the manual)"})
+    assert capsys.readouterr().err == "news (more in the manual)\n"
+    assert lines_of(tmp_path) == ["details", "news"]
+
+
+def test_a_log_that_cannot_be_written_is_named_once_and_stops_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    good.mkdir()
+    (bad / "run.log").mkdir(parents=True)
+    with messages(1):
+        keep_in([bad, good])
+        for text in ("first", "second"):
+            log.info("%s", text)
+    warning = f"warning: {bad / 'run.log'} misses messages, because it cannot be written: Is a directory"
+    assert sorted(capsys.readouterr().err.splitlines()) == sorted(["first", "second", warning])
+    assert sorted(lines_of(good)) == sorted(["first", "second", warning])
+
+
+def test_a_full_disk_stops_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run.log").symlink_to("/dev/full")
+    with messages(1):
+        keep_in([tmp_path])
+        log.info("first")
+    assert "cannot be written: No space left on device" in capsys.readouterr().err
+
+
+def test_messages_are_shown_outside_a_program_too(capsys: pytest.CaptureFixture[str]) -> None:
+    with messages(0):
+        pass
+    log.info("from a script")
+    log.log(FILE_ONLY, "details")
+    assert capsys.readouterr().err == "from a script\n"

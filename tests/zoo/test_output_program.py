@@ -1,0 +1,284 @@
+"""What the training program says, where it keeps that, and what it refuses to begin."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import re
+import sys
+import types
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.zoo.test_train_program import ENV, EVALUATIONS, ROOT, TINY, arguments, train
+from zoo.run_folder import RunFolder, command_line
+from zoo.train import main
+
+pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")  # two episodes need not reach the goal
+
+
+def log_of(folder: Path) -> str:
+    return re.sub(r"^\S+Z ", "", (folder / "run.log").read_text(), flags=re.MULTILINE)
+
+
+EVALUATION = (
+    r"evaluation at step {} \({}\): success \d\.\d\d over 2 episodes, mean return -?\d+\.\d\d, mean length \d+\.\d"
+)
+
+
+def test_every_evaluation_is_a_line(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*arguments(data, tmp_path, "learning_starts=2", verbose=1), "--online-steps", "15"]
+    code, _, errors = train(capsys, words)
+    assert code == 0
+    lines = [line for line in errors.splitlines() if line.startswith("evaluation at")]
+    expected = [(10, "offline"), (20, "offline"), (30, "online"), (35, "online")]
+    assert len(lines) == len(expected)
+    for line, (step, phase) in zip(lines, expected, strict=True):
+        assert re.fullmatch(EVALUATION.format(step, phase), line)
+
+
+def test_stacked_seeds_have_one_line_for_each_evaluation(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, _, errors = train(capsys, arguments(data, tmp_path, steps=10, seeds=("--seeds", "4", "9"), verbose=1))
+    (line,) = [line for line in errors.splitlines() if line.startswith("evaluation at")]
+    assert re.search(r"over 2 episodes \(seeds 4: \d\.\d\d, 9: \d\.\d\d\), mean return", line)
+    first, second = (log_of(tmp_path / "qam" / f"{ENV}_{number}") for number in (1, 2))
+    assert first == second
+    assert line in first
+
+
+def test_progress_is_a_line_now_and_then(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zoo.callbacks.SECONDS_BETWEEN_LINES", 0.0)
+    _, _, errors = train(capsys, arguments(data, tmp_path, steps=12, verbose=1))
+    assert re.findall(r"^offline (\d+)/12, [\d.]+ steps/s", errors, re.MULTILINE) == [*map(str, range(1, 13)), "12"]
+    assert re.search(r"^offline 12/12, [\d.]+ steps/s, loss \S+, success \d\.\d\d$", errors, re.MULTILINE)
+
+
+def test_a_runs_log_has_everything_that_was_said(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        code, result, errors = train(capsys, arguments(data, tmp_path, verbose=1))
+    assert code == 0
+    command, said = log_of(Path(result["run"])).split("\n", 1)
+    assert command == command_line()
+    assert said == errors
+    for text in (
+        "departs from",
+        "warning: no state in",
+        "replay buffer: ",
+        "algo: qam",
+        "run folder: ",
+        "evaluation at",
+    ):
+        assert f"\n{text}" in f"\n{said}"
+
+
+def test_a_silenced_run_has_the_same_log(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, result, errors = train(capsys, arguments(data, tmp_path, verbose=0))
+    assert (code, errors) == (0, "")
+    assert re.search(EVALUATION.format(20, "offline"), log_of(Path(result["run"])))
+
+
+def test_a_runs_log_says_that_its_dataset_was_generated(tmp_path: Path) -> None:
+    words = [*arguments(tmp_path / "data", tmp_path / "logs", steps=1), "--dataset-size", "1000"]
+    assert main([*words, "--dataset", "generate"]) == 0
+    text = log_of(tmp_path / "logs" / "qam" / f"{ENV}_1")
+    assert "generating pointmaze-medium-navigate-v0: 1,000 transitions" in text
+
+
+def test_a_runs_log_has_the_traceback_of_its_failure(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_down(*_: object, **__: object) -> None:
+        raise ArithmeticError("the curve broke")
+
+    monkeypatch.setattr("zoo.training.plot_learning_curve", break_down)
+    code, _, errors = train(capsys, arguments(data, tmp_path, verbose=1))
+    assert code == 1
+    assert errors.endswith("\nArithmeticError: the curve broke (run with --verbose 2 for the traceback)\n")
+    assert "Traceback" not in errors
+    text = log_of(tmp_path / "qam" / f"{ENV}_1")
+    assert "Traceback (most recent call last):" in text
+    assert "in _finish_replica" in text
+    assert text.endswith("ArithmeticError: the curve broke\n")
+
+
+def test_a_log_that_cannot_be_written_stops_no_run(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zoo.messages.RUN_LOG", ".")  # a folder
+    code, _, errors = train(capsys, arguments(data, tmp_path, verbose=1))
+    assert code == 0
+    assert errors.count("misses messages, because it cannot be written: Is a directory") == 1
+
+
+@pytest.mark.slow
+def test_evaluations_appear_above_the_bar_in_a_terminal(data: Path, tmp_path: Path) -> None:
+    words = arguments(data, tmp_path, steps=20, verbose=1)
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(ROOT)
+        os.execve(
+            sys.executable, [sys.executable, "zoo/train.py", *words], {**os.environ, "TERM": "xterm", "COLUMNS": "200"}
+        )
+    shown = b""
+    with contextlib.suppress(OSError):  # the terminal is gone when the program is
+        while part := os.read(terminal, 65536):
+            shown += part
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    text = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", shown.decode())
+    (evaluation,) = re.findall(r"evaluation at step 10 .*\r\n(.*)", text)
+    assert "━" in evaluation  # the bar is drawn again below the line
+    assert "━" not in log_of(tmp_path / "qam" / f"{ENV}_1")
+    assert re.search(EVALUATION.format(10, "offline"), log_of(tmp_path / "qam" / f"{ENV}_1"))
+
+
+def test_the_step_is_the_first_column_of_the_log(data: Path, tmp_path: Path) -> None:
+    assert main([*arguments(data, tmp_path, "learning_starts=2"), "--online-steps", "150"]) == 0
+    log = pd.read_csv(tmp_path / "qam" / f"{ENV}_1" / "progress.csv")
+    assert log.columns[0] == "time/total_timesteps"
+    steps = log["time/total_timesteps"]
+    assert steps.notna().all()
+    assert steps.min() == 5
+    assert steps.max() == 170
+
+
+def test_without_success_the_return_is_the_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--algo", "qam", "--env", "Pendulum-v1", "--online-steps", "12", "-f", str(tmp_path), "--seed", "1"]
+    words += [*EVALUATIONS, "--env-kwargs", "max_episode_steps=6", "-params", *TINY, "learning_starts=2"]
+    code, result, errors = train(capsys, words)
+    assert code == 0
+    with np.load(Path(result["run"]) / "evaluations.npz") as found:
+        assert result["return"] == pytest.approx(found["results"][-1].mean())
+    assert result["success"] is None
+    value = f"{result['return']:.2f}"
+    assert f"evaluation at step 12 (online): mean return {value} over 2 episodes, mean length 6.0" in errors
+    assert re.search(r"^online 12/12, .*, return -\d+\.\d\d$", errors, re.MULTILINE)
+
+
+def test_the_index_names_every_run(data: Path, tmp_path: Path) -> None:
+    assert main([*arguments(data, tmp_path, steps=1, seeds=("--seeds", "4", "9")), "--label", "mine"]) == 0
+    assert main(arguments(data, tmp_path, steps=1)) == 0
+    index = pd.read_csv(tmp_path / "qam" / "runs.csv")
+    assert index.columns.tolist() == ["run", "env", "seed", "label", "started", "command"]
+    assert index["run"].tolist() == [f"{ENV}_{number}" for number in (1, 2, 3)]
+    assert (index["seed"].tolist(), index["label"].tolist()) == ([4, 9, 3], ["mine", "mine", "qam"])
+
+
+# -- what it refuses, and how it fails --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--seeds", "4", "5"], "`--seeds` and `--seed` both name seeds, got --seed 3 too; leave one of them out"),
+        (["-tags", "a"], "`--wandb-tags` needs --track, which is not given"),
+        (["--wandb-group", "a"], "`--wandb-group` needs --track, which is not given"),
+        (["--wandb-entity", "a"], "`--wandb-entity` needs --track, which is not given"),
+        (["--wandb-project-name", "a"], "`--wandb-project-name` needs --track, which is not given"),
+        (["--track"], "`--track` needs Weights & Biases; install it with `pip install wandb`"),
+    ],
+)
+def test_what_contradicts_itself_is_refused_before_any_work(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    words: list[str], message: str,
+) -> None:  # fmt: skip
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    code, _, errors = train(capsys, [*arguments(data, tmp_path / "logs"), *words])
+    assert (code, errors.count("\n")) == (2, 1)
+    assert message in errors
+    assert not (tmp_path / "logs").exists()
+
+
+def test_a_run_that_weights_and_biases_refuses_has_failed(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: object) -> None:
+        raise ConnectionError("no such project")
+
+    wandb = types.ModuleType("wandb")
+    monkeypatch.setattr(wandb, "init", refuse, raising=False)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    code, _, errors = train(capsys, [*arguments(data, tmp_path), "--track"])
+    assert (code, "ConnectionError: no such project" in errors) == (1, True)
+    folder = tmp_path / "qam" / f"{ENV}_1"
+    status = json.loads((folder / "status.json").read_text())
+    assert (status["state"], status["reason"]) == ("failed", "ConnectionError: no such project")
+    assert "ConnectionError: no such project" in log_of(folder)
+
+
+@pytest.mark.parametrize("place", ["zoo.run_folder.RunFolder.write_yaml", "zoo.training.logs.ReplicaLogger"])
+def test_what_fails_before_training_fails_the_run(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(place, full)
+    assert main(arguments(data, tmp_path, seeds=("--seeds", "4", "5"))) == 1
+    for number in (1, 2):
+        status = json.loads((tmp_path / "qam" / f"{ENV}_{number}" / "status.json").read_text())
+        assert (status["state"], status["seed"]) == ("failed", 3 + number)
+        assert "No space left on device" in status["reason"]
+
+
+# -- --resume ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_finished_run_is_named_and_not_built_again(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [*arguments(data, tmp_path, verbose=1), "--resume"]
+    _, first, errors = train(capsys, words)
+    assert "no unfinished run matches, for there is none of this algorithm and environment; starting a new " in errors
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+
+    def build(*_: object, **__: object) -> None:
+        raise AssertionError("nothing is to be built")
+
+    for name in ("make_evaluator", "make_model", "make_folders"):
+        monkeypatch.setattr(f"zoo.training.{name}", build)
+    code, second, errors = train(capsys, words)
+    assert code == 0
+    assert f"{tmp_path}/qam/{ENV}_1 (seed 3) is a finished run of these settings" in errors
+    known = {name: value for name, value in first.items() if name not in ("updates_per_s", "wall_s")}
+    assert {name: second[name] for name in known} == known
+    assert (second["already_done"], second["updates_per_s"]) == (True, None)
+    assert "already_done" not in first
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_the_log_of_a_resumed_run_goes_on(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [*arguments(data, tmp_path, verbose=1), "--resume", "--save-freq", "4"]
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt("stopped by the test")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("zoo.training.Training._finish", stop)
+        patch.setattr(RunFolder, "claim", lambda self: True)  # a process would give up its claim with its end
+        assert main(words) == 3
+    capsys.readouterr()
+    assert main([*words, "--seed", "8"]) == 0
+    assert f"the nearest, {tmp_path}/qam/{ENV}_1, differs in seed: 3 there, 8 now; starting" in capsys.readouterr().err
+    assert main(words) == 0
+    errors = capsys.readouterr().err
+    assert (
+        f"going on with {tmp_path}/qam/{ENV}_1 (seed 3), whose newest checkpoint is at offline step 20 of 20" in errors
+    )
+    text = log_of(tmp_path / "qam" / f"{ENV}_1")
+    assert text.index("evaluation at step 20") < text.index("stopped by the test") < text.index("going on with")
+    assert text.endswith(errors)

@@ -1,0 +1,110 @@
+"""What a program says: on standard error, and in the ``run.log`` of the runs that it trains."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import logging.handlers
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+RUN_LOG = "run.log"
+FILE_ONLY = logging.DEBUG
+"""Level of what a run's log keeps and the terminal does not show."""
+
+log = logging.getLogger("zoo")
+log.setLevel(logging.INFO)
+log.propagate = False
+
+
+@contextlib.contextmanager
+def messages(verbose: int) -> Iterator[None]:
+    """Show messages on standard error, and keep them for the logs of runs.
+
+    :param verbose: 0 shows errors only.
+    """
+    level, handlers = log.level, log.handlers
+    log.setLevel(FILE_ONLY)
+    log.handlers = [_Terminal(logging.INFO if verbose else logging.ERROR), _Backlog(capacity=sys.maxsize)]
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        log.handlers = handlers
+
+
+def keep_in(folders: Iterable[Path]) -> None:
+    """Append what was said so far, and what will be said, to the ``run.log`` of run folders.
+
+    :param folders: the run folders.
+    """
+    backlogs = [handler for handler in log.handlers if isinstance(handler, _Backlog)]
+    for folder in folders:
+        handler = RunLog(folder)
+        for backlog in backlogs:
+            for record in backlog.buffer:
+                handler.handle(record)
+        log.addHandler(handler)
+    for backlog in backlogs:
+        log.removeHandler(backlog)
+
+
+class RunLog(logging.Handler):
+    """Appends messages to a run's ``run.log``; where that fails it says so once, and the run goes on.
+
+    :param folder: the run folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.path = folder / RUN_LOG
+        self.setFormatter(_Stamped())
+        self._has_failed = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Append a message.
+
+        :param record: the message.
+        """
+        try:
+            with open(self.path, "a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(self.format(record) + "\n")
+        except OSError as error:
+            if not self._has_failed:
+                self._has_failed = True
+                log.warning("%s misses messages, because it cannot be written: %s", self.path, error.strerror)
+
+
+class _Backlog(logging.handlers.BufferingHandler):
+    """Keeps messages until there is a run folder."""
+
+
+class _Terminal(logging.Handler):
+    """Prints messages on what is standard error at the time: a progress bar puts itself there, and stays below them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a message, followed by its ``hint``, which no log needs."""
+        try:
+            print(_text_of(record) + getattr(record, "hint", ""), file=sys.stderr, flush=True)
+        except Exception:  # as in logging's own handlers: a message that cannot be shown stops nothing
+            self.handleError(record)
+
+
+class _Stamped(logging.Formatter):
+    """Puts the time in front of every line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the lines of a message."""
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
+        return "\n".join(f"{stamp} {line}" for line in _text_of(record).splitlines() or [""])
+
+
+def _text_of(record: logging.LogRecord) -> str:
+    """Return a message as it is printed."""
+    text = record.getMessage()
+    return f"warning: {text}" if record.levelno == logging.WARNING else text
+
+
+log.addHandler(_Terminal())  # outside a program too, e.g. where a script loads a dataset
