@@ -187,11 +187,10 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
 
         def start_evaluator() -> Evaluator | BackgroundEvaluator:
-            evaluator = stack.enter_context(make_evaluator(config, env_id, eval_env_kwargs, args))
-            check_algorithm(config, *evaluator.spaces)
-            return evaluator
+            return stack.enter_context(make_evaluator(config, env_id, eval_env_kwargs, args))
 
         evaluator = None if args.resume else start_evaluator()  # a run that is done already needs none
+        check_algorithm(config, env_id, env_kwargs)
         data = load_data(config, args.dataset, args.dataset_dir)
         record = describe_run(config, data, args)
         found = find_run(args.log_folder, record, seeds) if args.resume else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import pickle
 import warnings
@@ -328,22 +329,23 @@ def check_trained_agent(path: Path, config: Config) -> None:
         raise UsageError(f"`--trained-agent`: {error}") from error
 
 
-def check_algorithm(config: Config, observation_space: Any, action_space: Any) -> None:
+def check_algorithm(config: Config, env_id: str, env_kwargs: dict[str, Any]) -> None:
     """Try an algorithm's hooks on an environment's spaces, before data are loaded and a folder is made.
 
     :param config: names the algorithm and its settings.
-    :param observation_space: of the environment.
-    :param action_space: of the environment.
+    :param env_id: Gymnasium id.
+    :param env_kwargs: passed to the environment.
     :raises UsageError: if a hook does not keep its contract.
     """
     algorithm = find_algorithm(config.algo).algorithm
     if not issubclass(algorithm, FlowQLearning):
         return  # SB3's own
-    try:
-        bare = algorithm("MlpPolicy", None, **config.settings, _init_setup_model=False)
-        check_first_update(bare, observation_space, action_space)
-    except AgentError as error:
-        raise UsageError(str(error)) from error
+    bare = algorithm("MlpPolicy", None, **config.settings, _init_setup_model=False)
+    with contextlib.closing(make_env(env_id, **env_kwargs)) as env:
+        try:
+            check_first_update(bare, env.observation_space, env.action_space)
+        except AgentError as error:
+            raise UsageError(str(error)) from error
 
 
 def make_folders(

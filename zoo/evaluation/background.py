@@ -56,13 +56,6 @@ class BackgroundEvaluator:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    @property
-    def spaces(self) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]:
-        """Observation and action space; waits until the environments are built."""
-        self._wait_until_built()
-        found: tuple[gymnasium.spaces.Box, gymnasium.spaces.Box] = self._spaces
-        return found
-
     def begin(self, policy: BasePolicy, replicas: Sequence[int], active: Collection[int]) -> None:
         """Hand a policy over and begin; training may change the policy as soon as this returns.
 
