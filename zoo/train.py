@@ -280,6 +280,8 @@ def check_start(args: argparse.Namespace, config: Config) -> None:
     """Refuse a model or a behaviour flow to start from that is not there, does not fit, or stands beside the other."""
     from zoo.training import check_trained_agent, describe_model
 
+    if args.trained_agent and args.pretrained_actor is not None:
+        raise UsageError("`--pretrained-actor` and `--trained-agent` both say where to start; give one of them")
     if args.trained_agent:
         check_trained_agent(args.trained_agent, config)
     if args.pretrained_actor is None:
@@ -291,8 +293,6 @@ def check_start(args: argparse.Namespace, config: Config) -> None:
             f"`--pretrained-actor` takes the place of pretraining, got {config.run.pretrain_steps} steps of it too; "
             "set --pretrain-steps to 0"
         )
-    if args.trained_agent:
-        raise UsageError("`--pretrained-actor` and `--trained-agent` both say where to start; give one of them")
     describe_model(args.pretrained_actor)
 
 
