@@ -322,6 +322,7 @@ def _print_tables(content: report.Input) -> None:
     from rich.console import Console
 
     from zoo.evaluation import report
+    from zoo.evaluation.caveats import warnings
 
     columns = {
         "aggregates": ("method", "mean", "IQM", "seeds", "step"),
@@ -329,7 +330,7 @@ def _print_tables(content: report.Input) -> None:
         "reproduction": ("phase", "where", "method", "published", "own", "difference", "verdict"),
     }
     console = Console()
-    for sentence in report.warnings(content):
+    for sentence in warnings(content.comparison, content.own):
         console.print(f"! {sentence}", markup=False, highlight=False)
     for table in report.all_tables(content):
         kind = table.name.split("_")[0]
