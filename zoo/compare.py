@@ -278,6 +278,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         return _show_curves(args)
     from zoo.evaluation import comparison as comparing
     from zoo.evaluation.reproduction import reproduce
+    from zoo.evaluation.results import to_json
 
     inputs = collect(args)
     baseline = args.baseline or _default_baseline(inputs)
@@ -286,7 +287,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     skipped = inputs.own.skipped()
     result: dict[str, Any] = {"methods": len(found.methods), "runs": len(inputs.own.runs), "skipped": len(skipped)}
     if args.json:
-        _write_json(args.json, comparing.to_json(found, skipped))
+        _write_json(args.json, to_json(found, skipped))
         result["json"] = str(args.json)
     if args.output or args.print or not args.json:
         from zoo.evaluation import report

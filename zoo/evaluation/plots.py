@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from rliable import plot_utils
 
-from zoo.evaluation.comparison import Comparison, LearningCurve, Phase
+from zoo.evaluation.comparison import Comparison, LearningCurve, Phase, ranking
 from zoo.evaluation.statistics import Curve, Estimate
 from zoo.evaluation.styles import Style, method_styles
 
@@ -221,26 +221,6 @@ def plot_domains(comparison: Comparison, looks: Mapping[str, Style]) -> Figure |
     figure.tight_layout()
     _legend_below(figure, looks, [name for name in ranking(comparison) if any(name in part for part in shown)])
     return figure
-
-
-def ranking(comparison: Comparison) -> list[str]:
-    """Return the methods in the order in which tables and figures show them.
-
-    :param comparison: the comparison.
-    :return: best mean of the first phase first; methods that it lacks follow by their mean in the next.
-    """
-
-    def key(name: str) -> tuple[Any, ...]:
-        means = [p.aggregates[name].estimates["mean"].point for p in comparison.phases.values() if name in p.aggregates]
-        first = next((i for i, p in enumerate(comparison.phases.values()) if name in p.aggregates), len(means))
-        return (first, -means[0] if means else 0, name)
-
-    return sorted((name for name in comparison.methods if _has_scores(comparison, name)), key=key)
-
-
-def _has_scores(comparison: Comparison, name: str) -> bool:
-    """Return whether a method has an aggregate in any phase."""
-    return any(name in phase.aggregates for phase in comparison.phases.values())
 
 
 def _phase_title(phase: Phase) -> str:

@@ -18,12 +18,12 @@ import pandas as pd
 from markupsafe import Markup
 
 from agents.common.files import atomic_path
-from zoo.evaluation import comparison as comparing
 from zoo.evaluation import plots, tables
 from zoo.evaluation.caveats import warnings
 from zoo.evaluation.comparison import Comparison
 from zoo.evaluation.rendering import templates, to_csv, to_latex, to_markdown
 from zoo.evaluation.reproduction import Reproduction
+from zoo.evaluation.results import to_json
 from zoo.evaluation.tables import Table
 from zoo.published import PublishedSet
 from zoo.run import RunTables
@@ -71,7 +71,7 @@ def write_report(folder: Path, content: Input) -> Path:
     images = _write_figures(folder / "figures", content)
     _write(folder / "scores.csv", content.scores.to_csv(index=False))
     _write(folder / "runs.csv", content.own.runs.drop(columns="settings").to_csv(index=False))
-    results = comparing.to_json(content.comparison, content.own.skipped())
+    results = to_json(content.comparison, content.own.skipped())
     _write(folder / "results.json", json.dumps(results, indent=1) + "\n")
     page = folder / "report.html"
     _write(page, to_html(content, made, images))

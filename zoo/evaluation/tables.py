@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from zoo.evaluation import plots
-from zoo.evaluation.comparison import Cell, Comparison, Phase, seeds_text
+from zoo.evaluation.comparison import Cell, Comparison, Phase, ranking, seeds_text
 from zoo.evaluation.reproduction import Reproduction
 from zoo.evaluation.statistics import FEW_SEEDS, METRICS, Estimate
 from zoo.run import PROTOCOL, short_name, show, split_environment
@@ -63,7 +62,7 @@ def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
     :return: the table.
     """
     header = ["method", "mean", "IQM", "median", "optimality gap", "tasks", "seeds", "step"]
-    names = [name for name in plots.ranking(comparison) if name in phase.aggregates]
+    names = [name for name in ranking(comparison) if name in phase.aggregates]
     best = {metric: _best(phase.aggregates[name].estimates.get(metric) for name in names) for metric in METRICS[:3]}
     rows, data = [], []
     for name in names:
@@ -93,7 +92,7 @@ def improvement_table(comparison: Comparison, phase: Phase, baseline: str) -> Ta
     :return: the table; without rows where the baseline has no single runs.
     """
     rows, data = [], []
-    for name in plots.ranking(comparison):
+    for name in ranking(comparison):
         found = phase.improvements.get((name, baseline))
         if found is None:
             continue
@@ -139,7 +138,7 @@ def tasks_table(comparison: Comparison, phase: Phase) -> Table:
     :return: the table; its intervals are in the CSV file.
     """
     names = [name for name in comparison.methods if any(name in cells for cells in phase.per_task.values())]
-    names.sort(key=[*plots.ranking(comparison), *names].index)
+    names.sort(key=[*ranking(comparison), *names].index)
     rows, data = _grid(comparison, phase.per_task, "environment", by_column=False, names=names)
     uneven = uneven_seeds(phase)
     caption = (
@@ -241,7 +240,7 @@ def _grid(
     """Return rows and numbers of means: methods down and places across, or the other way round."""
     if names is None:
         names = [name for name in comparison.methods if any(name in found for found in cells.values())]
-        names = sorted(names, key=[*plots.ranking(comparison), *names].index)
+        names = sorted(names, key=[*ranking(comparison), *names].index)
     grid: dict[tuple[str, str], Entry] = {}
     data = []
     for place, found in cells.items():

@@ -134,12 +134,3 @@ def test_same_figure_gives_the_same_bytes(figures):
         plots.close(made.values())
         texts.append(buffer.getvalue())
     assert texts[0] == texts[1]
-
-
-def test_ranking_puts_the_best_first_and_late_starters_last():
-    runs = evaluations(["QAM", "FQL"])
-    runs.loc[runs["method"] == "QAM", "score"] = 0.9
-    late = evaluations(["RLPD"], steps=((3000, "online"),))
-    methods = {name: Method(name, name, "own") for name in ("FQL", "QAM", "RLPD")}
-    comparison = compare(methods, pd.concat([runs, late]), pd.DataFrame(columns=MEAN_COLUMNS), reps=10)
-    assert plots.ranking(comparison) == ["QAM", "FQL", "RLPD"]

@@ -11,6 +11,7 @@ from zoo.evaluation import comparison as comparing
 from zoo.evaluation import report
 from zoo.evaluation.comparison import MEAN_COLUMNS, Method, compare
 from zoo.evaluation.reproduction import reproduce
+from zoo.evaluation.results import to_json
 from zoo.evaluation.tables import Entry
 from zoo.published import load_set
 from zoo.run import RunTables
@@ -109,7 +110,7 @@ def test_all_scores_are_in_a_file_with_seeds_episodes_and_steps(content, folder)
 
 
 def test_results_are_the_json_of_the_program(content, folder):
-    expected = comparing.to_json(content.comparison, content.own.skipped())
+    expected = to_json(content.comparison, content.own.skipped())
     assert json.loads((folder / "results.json").read_text()) == json.loads(json.dumps(expected))
 
 
