@@ -22,9 +22,7 @@ from zoo.cli import UsageError, run_program
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.table import Table
 
-    from zoo.evaluation import report
     from zoo.evaluation.comparison import Method
     from zoo.published import PublishedSet
     from zoo.run import RunTables
@@ -305,7 +303,10 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         if args.output:
             result["report"] = str(report.write_report(args.output, content))
         if args.print or not (args.json or args.output):
-            _print_tables(content)
+            from zoo.evaluation.caveats import warnings
+            from zoo.evaluation.terminal import print_tables
+
+            print_tables(warnings(found, inputs.own), report.all_tables(content))
     return result
 
 
@@ -318,76 +319,17 @@ def _default_baseline(inputs: Inputs) -> str:
     return min(inputs.methods)
 
 
-def _print_tables(content: report.Input) -> None:
-    """Print aggregates, improvements and reproduction, each in the columns that fit a terminal."""
-    from rich.console import Console
-
-    from zoo.evaluation import report
-    from zoo.evaluation.caveats import warnings
-
-    columns = {
-        "aggregates": ("method", "mean", "IQM", "seeds", "step"),
-        "improvement": None,
-        "reproduction": ("phase", "where", "method", "published", "own", "difference", "verdict"),
-    }
-    console = Console()
-    for sentence in warnings(content.comparison, content.own):
-        console.print(f"! {sentence}", markup=False, highlight=False)
-    for table in report.all_tables(content):
-        kind = table.name.split("_")[0]
-        if kind not in columns:
-            continue
-        wanted = [k for k, name in enumerate(table.header) if name in (columns[kind] or table.header)]
-        shown = _terminal_table([table.header[k] for k in wanted], table.title)
-        for row in table.rows:
-            entries = (row[k] for k in wanted)
-            shown.add_row(*(f"[bold]{_plain(e.plain)}[/bold]" if e.is_bold else _plain(e.plain) for e in entries))
-        console.print(shown)
-
-
-def _terminal_table(header: Sequence[str], title: str = "") -> Table:
-    """Return an empty table with as little decoration as possible: terminals are narrow."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=_plain(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in header:
-        table.add_column(_plain(name), overflow="fold", no_wrap=name in ("environment", "where"))
-    return table
-
-
-def _plain(text: str) -> str:
-    """Return text in which rich sees no markup."""
-    from rich.markup import escape
-
-    return escape(text)
-
-
 def _show_curves(args: argparse.Namespace) -> dict[str, Any]:
     """Print each run's scores over time, unfinished runs included."""
     from rich.console import Console
 
-    from zoo.run import PHASES, short_name
+    from zoo.evaluation.terminal import curves_table
 
     own = _read_own(args)
     if own.evaluations.empty:
         raise UsageError(_nothing_counts(own, args.paths))
-    shown = _terminal_table(["method", "environment", "seed", "curve", "step", "%", "state"])
-    states = own.runs.set_index("run")["state"]
-    for (method, environment, seed, run), part in own.evaluations.groupby(["method", "environment", "seed", "run"]):
-        last = part.iloc[-1]
-        line = "|".join(_sparkline(part.loc[part["phase"] == phase, "score"]) for phase in PHASES)
-        score = f"{100 * last['score']:.1f}"
-        row = (str(method), short_name(environment), str(seed), line, f"{last['step']:,}", score, states[run])
-        shown.add_row(*map(_plain, row))
-    Console().print(shown)
+    Console().print(curves_table(own))
     return {"runs": len(own.runs), "skipped": len(own.skipped())}
-
-
-def _sparkline(scores: pd.Series) -> str:
-    """Return scores from 0 to 1 as a line of blocks."""
-    blocks = "▁▂▃▄▅▆▇█"
-    return "".join(blocks[min(int(score * len(blocks)), len(blocks) - 1)] for score in scores)
 
 
 def _watch(args: argparse.Namespace) -> dict[str, Any]:
@@ -396,39 +338,20 @@ def _watch(args: argparse.Namespace) -> dict[str, Any]:
 
     from rich.live import Live
 
+    from zoo.evaluation.terminal import state_table
     from zoo.run import read_runs
 
     with Live(auto_refresh=False) as live:
         try:
             while True:
                 own = read_runs(args.paths, args.merge_protocols)
-                live.update(_state_table(own), refresh=True)
+                live.update(state_table(own), refresh=True)
                 if len(own.runs) and not (own.runs["state"] == "running").any():
                     break
                 time.sleep(args.watch)
         except KeyboardInterrupt:  # the way to stop watching; the runs go on
             pass
     return {"runs": len(own.runs), **{str(k): int(v) for k, v in own.runs["state"].value_counts().items()}}
-
-
-def _state_table(own: RunTables) -> Table:
-    """Return one row for each method and environment: its runs, and their success at the last step they all reached."""
-    from zoo.run import short_name
-    from zoo.run_folder import STATES
-
-    shown = _terminal_table(["method", "environment", "runs", "step", "%"])
-    for (method, environment), runs in own.runs.groupby(["method", "environment"]):
-        counts = runs["state"].value_counts()
-        states = ", ".join(f"{counts[state]} {state}" for state in STATES if state in counts)
-        scores = own.evaluations[own.evaluations["run"].isin(runs["run"])]
-        reached = scores.groupby("step")["run"].nunique()
-        shared = reached.index[reached == len(runs)]
-        step = success = "-"
-        if len(shared):
-            step = f"{shared[-1]:,}"
-            success = f"{100 * scores.loc[scores['step'] == shared[-1], 'score'].mean():.1f}"
-        shown.add_row(*map(_plain, (str(method), short_name(environment), states, step, success)))
-    return shown
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -19,7 +19,8 @@ import pandas as pd
 from zoo.cli import UsageError
 from zoo.evaluation import statistics
 from zoo.evaluation.statistics import Array, Curve, Estimate, Improvement, Scores
-from zoo.run import PHASES, show
+from zoo.run import show
+from zoo.run_evaluations import PHASES
 
 T = TypeVar("T")
 TASKS_OF_A_DOMAIN = 5  # every domain of OGBench has this many

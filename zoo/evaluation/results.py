@@ -7,7 +7,7 @@ from typing import Any
 from zoo.evaluation import statistics
 from zoo.evaluation.comparison import Cell, Comparison, Phase
 from zoo.evaluation.statistics import Estimate
-from zoo.run import PHASES
+from zoo.run_evaluations import PHASES
 
 
 def to_json(comparison: Comparison, skipped: list[dict[str, str]]) -> dict[str, Any]:
