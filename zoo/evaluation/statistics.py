@@ -17,10 +17,8 @@ Scores are fractions in [0, 1]. A run counts once per task: average the episodes
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -28,6 +26,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from agents.common.validation import integer
+from zoo.evaluation.resampling import BLOCK_ENTRIES, blocks, pair_counts, run_counts
 
 Array = NDArray[np.float64]
 Scores = Mapping[str, Array]
@@ -38,7 +37,6 @@ REPETITIONS = 50_000
 PERCENTILES = (2.5, 97.5)
 FEW_SEEDS = 5
 """With fewer seeds the percentile bootstrap is too narrow (coverage 0.87 at three seeds instead of 0.95)."""
-_BLOCK_ENTRIES = 300_000  # numbers of one block of resamples: about what a processor's cache holds
 
 
 @dataclass(frozen=True)
@@ -202,16 +200,6 @@ def welch_mean(means: Sequence[float], variances: Sequence[float], seeds: Sequen
     return Estimate(point) if np.isnan(half) else Estimate(point, (point - half, point + half), "t")
 
 
-def stream_seed(*layouts: Sequence[int]) -> int:
-    """Return the seed of the resamples of one layout (or of two, for a pair of methods).
-
-    :param *layouts: for each method, the number of runs of each task.
-    :return: a 32-bit seed.
-    """
-    name = " against ".join(",".join(str(runs) for runs in layout) for layout in layouts)
-    return zlib.crc32(f"runs of {name}".encode())
-
-
 def _cells(scores: Scores) -> tuple[Array, tuple[int, ...]]:
     """Return all scores task after task, (cells, K), and the number of runs of each task."""
     if not scores:
@@ -266,7 +254,7 @@ def _mean_and_iqm(cells: Array, seeds: tuple[int, ...], reps: int) -> tuple[Curv
     if min(seeds) < 2:
         return Curve(mean_points[0]), Curve(iqm_points[0])
     means, iqms = np.empty((2, reps, cells.shape[1]))
-    for block, counts in _blocks(_run_counts(seeds, _checked(reps)), pool.dtype):
+    for block, counts in blocks(run_counts(seeds, _checked(reps)), pool.dtype):
         means[block], iqms[block] = pool.mean_and_iqm(counts)
     mean_curve = _curve(mean_points[0], _percentiles(means), cells, seeds)
     return mean_curve, Curve(iqm_points[0], _percentiles(iqms), "bootstrap")
@@ -310,7 +298,7 @@ def _resampled_mean(cells: Array, seeds: tuple[int, ...], reps: int) -> Array:
     """Return the mean of each resample: (cells, K) -> (reps, K)."""
     weighted = _weights(seeds)[:, None] * cells
     means = np.empty((reps, cells.shape[1]))
-    for block, counts in _blocks(_run_counts(seeds, _checked(reps)), np.float64):
+    for block, counts in blocks(run_counts(seeds, _checked(reps)), np.float64):
         means[block] = counts @ weighted
     return means
 
@@ -323,7 +311,7 @@ def _median_of_task_means(cells: Array, seeds: tuple[int, ...], reps: int) -> Cu
     if min(seeds) < 2:
         return Curve(point)
     medians = np.empty((reps, 1))
-    for block, counts in _blocks(_run_counts(seeds, _checked(reps)), np.float64):
+    for block, counts in blocks(run_counts(seeds, _checked(reps)), np.float64):
         medians[block, 0] = np.median(np.add.reduceat(counts * weighted, starts, axis=1), axis=1)
     return Curve(point, _percentiles(medians), "bootstrap")
 
@@ -344,7 +332,7 @@ def _improvements(
         return [Improvement(Estimate(float(p)), Estimate(float(d))) for p, d in zip(points, differences, strict=True)]
     table = wins.astype(np.float32) if exact else scale[:, None] * wins
     probability, gap = np.empty((2, reps, len(values)))
-    counts_x, counts_y = _pair_counts(seeds_x, seeds_y, _checked(reps))
+    counts_x, counts_y = pair_counts(seeds_x, seeds_y, _checked(reps))
     weighted_x, weighted_y = _weights(seeds_x)[:, None] * x, _weights(seeds_y)[:, None] * y
     for start in range(0, reps, products.block):
         block = slice(start, start + products.block)
@@ -393,7 +381,7 @@ class _Products:
     @property
     def block(self) -> int:
         """How many resamples to hold at once."""
-        return max(1, 10 * _BLOCK_ENTRIES // self.meetings)
+        return max(1, 10 * BLOCK_ENTRIES // self.meetings)
 
 
 def _products(seeds_x: tuple[int, ...], seeds_y: tuple[int, ...]) -> _Products:
@@ -418,61 +406,7 @@ def _checked(reps: int) -> int:
     return integer("reps", reps, at_least=1)
 
 
-def _blocks(
-    counts: NDArray[np.unsignedinteger], dtype: type[np.floating]
-) -> Iterator[tuple[slice, NDArray[np.floating]]]:
-    """Yield the resamples in blocks, as floats for the matrix products."""
-    size = max(1, _BLOCK_ENTRIES // counts.shape[1])
-    for start in range(0, len(counts), size):
-        block = slice(start, start + size)
-        yield block, counts[block].astype(dtype)
-
-
 def _percentiles(resampled: Array) -> Array:
     """Return the bounds of each column: (reps, K) -> (2, K)."""
     columns = np.ascontiguousarray(resampled.T)  # sorting along memory is faster
     return np.asarray(np.percentile(columns, PERCENTILES, axis=1))
-
-
-@lru_cache(maxsize=4)
-def _run_counts(seeds: tuple[int, ...], reps: int) -> NDArray[np.unsignedinteger]:
-    """Return how often each run is drawn in each resample of one method, (reps, cells)."""
-    return _draw(seeds, 1, reps, np.random.RandomState(stream_seed(seeds)))[0]
-
-
-@lru_cache(maxsize=2)
-def _pair_counts(seeds_x: tuple[int, ...], seeds_y: tuple[int, ...], reps: int) -> list[NDArray[np.unsignedinteger]]:
-    """Return the same for the two methods of a pair, drawn independently."""
-    stream = np.random.RandomState(stream_seed(seeds_x, seeds_y))
-    if seeds_x == seeds_y:
-        return _draw(seeds_x, 2, reps, stream)
-    return [_draw(seeds, 1, reps, stream)[0] for seeds in (seeds_x, seeds_y)]
-
-
-def _draw(
-    seeds: tuple[int, ...], methods: int, reps: int, stream: np.random.RandomState
-) -> list[NDArray[np.unsignedinteger]]:
-    """Draw the resamples of methods that share a layout.
-
-    With as many runs for every task, the numbers come in the order in which rliable draws them: resample, method, run,
-    task. ``RandomState.randint`` and rliable's repeated ``numpy.random.choice`` give the same stream.
-    """
-    smallest = np.uint8 if max(seeds) < 256 else np.uint32
-    counts = [np.empty((reps, sum(seeds)), dtype=smallest) for _ in range(methods)]
-    offsets = np.cumsum((0, *seeds))[:-1]
-    block = max(1, _BLOCK_ENTRIES // sum(seeds))
-    for start in range(0, reps, block):
-        size = min(block, reps - start)
-        if len(set(seeds)) == 1:
-            drawn = stream.randint(0, seeds[0], (size, methods, seeds[0], len(seeds))) + offsets
-        else:
-            tasks = [
-                stream.randint(0, runs, (size, methods, runs)) + first
-                for runs, first in zip(seeds, offsets, strict=True)
-            ]
-            drawn = np.concatenate(tasks, axis=2)
-        for method in range(methods):
-            rows = drawn[:, method].reshape(size, -1) + sum(seeds) * np.arange(size)[:, None]
-            tally = np.bincount(rows.ravel(), minlength=size * sum(seeds))
-            counts[method][start : start + size] = tally.reshape(size, -1)
-    return counts

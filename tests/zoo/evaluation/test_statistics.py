@@ -3,6 +3,7 @@ import pytest
 from rliable import library, metrics
 from scipy import stats
 
+from zoo.evaluation.resampling import stream_seed
 from zoo.evaluation.statistics import (
     PERCENTILES,
     aggregate,
@@ -10,7 +11,6 @@ from zoo.evaluation.statistics import (
     mean,
     mean_and_iqm,
     performance_profile,
-    stream_seed,
     welch_mean,
 )
 
