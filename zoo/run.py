@@ -21,6 +21,7 @@ import yaml
 from zoo.cli import UsageError
 from zoo.config import DEFAULT_PROFILE
 from zoo.datasets.names import parse_env_name
+from zoo.evaluation.scores import RETURN
 from zoo.run_evaluations import UnreadableRun, check_complete, read_evaluations
 from zoo.run_folder import STATES
 
@@ -43,6 +44,7 @@ file, since each seed may have its own.
 """
 
 _SAME_ON_ALL_TASKS = ("profile", "offline_steps", "online_steps", "eval_episodes")
+_SAME_FOR_RETURNS = ("profile",)  # each environment has a scale, and by custom a number of steps, of its own
 # Settings that change no score, and those that `PROTOCOL` names already.
 _NOT_SETTINGS = {"seed", "seeds", "device", "verbose", "tensorboard_log", "precision", "compile"}
 _NOT_SETTINGS |= {"net_arch", "sparse", "pretraining_steps"}
@@ -60,6 +62,7 @@ EVALUATION_COLUMNS = (
     "step",
     "successes",
     "episodes",
+    "kind",
     "score",
     "return",
     "length",
@@ -72,8 +75,8 @@ class RunTables:
     """The runs below some folders.
 
     :param runs: one row a run: ``run`` (its path), ``state``, ``method``, ``algorithm``, ``label``, ``environment``,
-        ``domain``, ``task``, ``seed``, ``offline_step``, ``online_step``, ``updated``, the fields of `PROTOCOL`,
-        ``settings`` (flat, as a mapping) and ``problem`` (why the run does not count, or None).
+        ``domain``, ``task``, ``seed``, ``kind`` (of its scores), ``offline_step``, ``online_step``, ``updated``, the
+        fields of `PROTOCOL`, ``settings`` (flat, as a mapping) and ``problem`` (why the run does not count, or None).
     :param evaluations: one row an evaluation of a readable run, columns `EVALUATION_COLUMNS`.
     """
 
@@ -138,8 +141,9 @@ def read_runs(paths: Iterable[Path], merge_protocols: bool = False) -> RunTables
     """Read all runs below some paths.
 
     Runs of one label on one environment that differ in a field of `PROTOCOL`, or in a setting, become different
-    methods, named after what differs; so do runs whose numbers of steps or episodes differ between environments. The
-    other fields may differ between environments, as they do in the papers: sparse rewards belong to some domains.
+    methods, named after what differs; so do runs whose numbers of steps or episodes differ between environments, unless
+    they are scored by their return. The other fields may differ between environments, as they do in the papers: sparse
+    rewards belong to some domains. Runs that are scored by success and by their return are never held apart by this.
 
     :param paths: folders to search.
     :param merge_protocols: put runs of a label in one row, whatever their protocol.
@@ -225,7 +229,7 @@ def _default_task(domain: str) -> int:
 
 def _run_columns() -> list[str]:
     """Return the columns of the table of runs."""
-    about = ["run", "state", "method", "algorithm", "label", "environment", "domain", "task", "seed"]
+    about = ["run", "state", "method", "algorithm", "label", "environment", "domain", "task", "seed", "kind"]
     return [*about, "offline_step", "online_step", "updated", *PROTOCOL, "settings", "problem"]
 
 
@@ -241,6 +245,7 @@ def _read_run(folder: Path) -> tuple[dict[str, Any], pd.DataFrame | None]:
             table = None
         else:
             table = read_evaluations(folder)
+            row["kind"] = table["kind"].iloc[0]
             if not unfinished:
                 check_complete(row, table)
     except UnreadableRun as error:
@@ -340,7 +345,9 @@ def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
 def _split_by_protocol(runs: pd.DataFrame) -> pd.Series:
     """Return the method of each run: its label, and what sets it apart from others of that label."""
     methods = runs["label"].copy()
-    for label, everything in runs[runs["label"].notna()].groupby("label"):
+    by_return = runs["kind"] == RETURN.name
+    for (label, has_returns), everything in runs[runs["label"].notna()].groupby(["label", by_return]):
+        same_on_all_tasks = _SAME_FOR_RETURNS if has_returns else _SAME_ON_ALL_TASKS
         counted = everything[everything["problem"].isna()]
         group = everything if counted.empty else counted  # a run that failed renames no other
         table = group[list(PROTOCOL)].join(pd.DataFrame(list(group["settings"]), index=group.index), rsuffix="_")
@@ -349,7 +356,7 @@ def _split_by_protocol(runs: pd.DataFrame) -> pd.Series:
             field
             for field in text.columns
             if (text.groupby(group["environment"])[field].nunique() > 1).any()
-            or (field in _SAME_ON_ALL_TASKS and text[field].nunique() > 1)
+            or (field in same_on_all_tasks and text[field].nunique() > 1)
         ]
         for index in group.index if apart else ():
             methods[index] = f"{label} ({', '.join(f'{field}={text.at[index, field]}' for field in apart)})"

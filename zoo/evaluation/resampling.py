@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+T = TypeVar("T")
 BLOCK_ENTRIES = 300_000
 """Numbers of one block of resamples: about what a processor's cache holds."""
 
@@ -91,3 +95,18 @@ def blocks(
     for start in range(0, len(counts), size):
         block = slice(start, start + size)
         yield block, counts[block].astype(dtype)
+
+
+def in_parallel(function: Callable[[Any], T], keys: Iterable[Any]) -> dict[Any, T]:
+    """Call a function that resamples for several keys, on all processors: numpy lets other threads run while it works.
+
+    :param function: what to call; the first call draws the resamples that the others share.
+    :param keys: its arguments.
+    :return: key -> result.
+    """
+    keys = list(keys)
+    if not keys:
+        return {}
+    first = function(keys[0])
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return dict(zip(keys, [first, *pool.map(function, keys[1:])], strict=True))

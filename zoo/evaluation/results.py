@@ -2,39 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zoo.evaluation import statistics
 from zoo.evaluation.comparison import Cell, Comparison, Phase
+from zoo.evaluation.scores import SUCCESS, Kind
 from zoo.evaluation.statistics import Estimate
 from zoo.run_evaluations import PHASES
 
 
-def to_json(comparison: Comparison, skipped: list[dict[str, str]]) -> dict[str, Any]:
-    """Return a comparison as plain values; scores are fractions.
+def to_json(
+    comparisons: Sequence[Comparison],
+    skipped: list[dict[str, str]],
+    references: Mapping[str, tuple[float, float]] | None = None,
+) -> dict[str, Any]:
+    """Return comparisons as plain values; success rates are fractions, returns are as they are.
 
-    :param comparison: the comparison.
+    :param comparisons: one for each kind of scores.
     :param skipped: the runs that were not counted, with reasons.
-    :return: one entry a phase (None where nothing was evaluated), ``repetitions``, ``methods`` and ``skipped``.
+    :param references: reference scores of environments, random and expert.
+    :return: one entry a phase of success rates (None where nothing was evaluated), ``repetitions``, ``methods`` and
+        ``skipped``; where there are scores of other kinds, the same phases under ``return`` and ``normalised_return``,
+        and the ``reference_scores``.
     """
-    phases = {name: _phase_to_json(comparison.phases[name]) if name in comparison.phases else None for name in PHASES}
-    methods = {name: {"algorithm": m.algorithm, "source": m.source} for name, m in comparison.methods.items()}
-    return {**phases, "repetitions": comparison.reps, "methods": methods, "skipped": skipped}
+    by_kind = {comparison.kind: _phases_to_json(comparison) for comparison in comparisons}
+    methods = {name: {"algorithm": m.algorithm, "source": m.source} for name, m in comparisons[0].methods.items()}
+    result = by_kind.get(SUCCESS) or dict.fromkeys(PHASES)
+    result |= {"repetitions": comparisons[0].reps, "methods": methods, "skipped": skipped}
+    result |= {kind.suffix.removeprefix("_"): phases for kind, phases in by_kind.items() if kind is not SUCCESS}
+    if references:
+        result["reference_scores"] = {environment: list(pair) for environment, pair in references.items()}
+    return result
 
 
-def _phase_to_json(phase: Phase) -> dict[str, Any]:
+def _phases_to_json(comparison: Comparison) -> dict[str, Any]:
+    """Return the phases of a comparison as plain values."""
+    phases = comparison.phases
+    return {name: _phase_to_json(phases[name], comparison.kind) if name in phases else None for name in PHASES}
+
+
+def _phase_to_json(phase: Phase, kind: Kind) -> dict[str, Any]:
     """Return one phase as plain values."""
     chances: dict[str, dict[str, Any]] = {}
     for (x, y), improvement in sorted(phase.improvements.items()):
         entry = _estimate_to_json(improvement.probability)
-        chances.setdefault(x, {})[y] = entry | {"difference": _estimate_to_json(improvement.difference)}
+        if improvement.difference is not None:
+            entry["difference"] = _estimate_to_json(improvement.difference)
+        chances.setdefault(x, {})[y] = entry
     return {
         "steps": phase.common_step,
         "common_tasks": list(phase.tasks),
         "left_out_tasks": dict(phase.left_out),
         "aggregates": {
             method: {
-                **{metric: _estimate_to_json(cell.estimates.get(metric)) for metric in statistics.METRICS},
+                **{metric: _estimate_to_json(cell.estimates.get(metric)) for metric in kind.metrics},
                 **_counts(cell),
                 "steps": phase.steps[method],
             }

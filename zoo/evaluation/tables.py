@@ -8,11 +8,21 @@ from typing import Any
 
 from zoo.evaluation.comparison import Cell, Comparison, Phase, ranking, seeds_text
 from zoo.evaluation.reproduction import Reproduction
-from zoo.evaluation.statistics import FEW_SEEDS, METRICS, Estimate
+from zoo.evaluation.scores import METRICS, NORMALISED_RETURN, RETURN, SUCCESS, Kind
+from zoo.evaluation.statistics import FEW_SEEDS, Estimate
 from zoo.run import PROTOCOL, short_name, show, split_environment
 
 NEAR_BEST = 0.95
-"""A mean is set in bold if it is at least this fraction of the best one (OGBench's convention)."""
+"""A mean is set in bold if it is at least this fraction of the best one (OGBench's convention).
+
+A fraction of a return means nothing, since zero is no floor: there the best one alone is bold.
+"""
+
+_GAP = {
+    SUCCESS.name: " The optimality gap at 1 is one minus the mean.",
+    NORMALISED_RETURN.name: " The optimality gap is what is missing to the expert, scores above 1 counted as 1.",
+    RETURN.name: "",
+}
 
 
 @dataclass(frozen=True)
@@ -59,28 +69,34 @@ def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
 
     :param comparison: the comparison.
     :param phase: the phase.
-    :return: the table.
+    :return: the table; without rows where nothing can be averaged.
     """
-    header = ["method", "mean", "IQM", "median", "optimality gap", "tasks", "seeds", "step"]
+    kind = comparison.kind
+    header = ["method", *(METRICS[metric] for metric in kind.metrics), "tasks", "seeds", "step"]
     names = [name for name in ranking(comparison) if name in phase.aggregates]
-    best = {metric: _best(phase.aggregates[name].estimates.get(metric) for name in names) for metric in METRICS[:3]}
+    found = [phase.aggregates[name].estimates for name in names]
+    best = {
+        metric: _best(estimates.get(metric) for estimates in found)
+        for metric in kind.metrics
+        if metric != "optimality_gap"
+    }
+    digits = _digits(kind, (estimate for estimates in found for estimate in estimates.values()))
     rows, data = [], []
     for name in names:
         cell = phase.aggregates[name]
         row = [Entry(name)]
-        for metric in METRICS:
-            row.append(_percent(cell.estimates.get(metric), best.get(metric)))
+        row += [_score(cell.estimates.get(metric), kind, digits, best.get(metric)) for metric in kind.metrics]
         step = phase.steps[name]
         row += [Entry(str(cell.tasks)), Entry(seeds_text(cell.seeds)), Entry("mixed" if step is None else show(step))]
         rows.append(row)
         data += _tidy({"method": name, "step": step}, cell)
     caption = (
-        f"Success in % at the end of the {phase.name} phase on the {len(phase.tasks)} tasks that all methods have, "
+        f"{kind.caption} at the end of the {phase.name} phase on {_common_tasks(phase, kind)}, "
         f"last evaluation, with 95% intervals over seeds on the same tasks ({_interval_kinds(phase, names)}). "
-        f"Bold: at least {NEAR_BEST:.0%} of the best; †: not bold, but its interval reaches the best. "
-        "The optimality gap at 1 is one minus the mean."
+        f"{_bold_rule(kind)}.{_GAP[kind.name]}"
     )
-    return Table(f"aggregates_{phase.name}", f"Aggregates, {phase.name}", caption, header, rows, data)
+    name, title = f"aggregates_{phase.name}{kind.suffix}", f"Aggregates, {phase.name}{kind.title}"
+    return Table(name, title, caption, header, rows, data)
 
 
 def improvement_table(comparison: Comparison, phase: Phase, baseline: str) -> Table:
@@ -91,25 +107,22 @@ def improvement_table(comparison: Comparison, phase: Phase, baseline: str) -> Ta
     :param baseline: whom to improve on.
     :return: the table; without rows where the baseline has no single runs.
     """
+    kind = comparison.kind
+    found = {name: phase.improvements.get((name, baseline)) for name in ranking(comparison)}
+    pairs = {name: pair for name, pair in found.items() if pair is not None}
+    digits = _digits(kind, (pair.difference for pair in pairs.values()))
     rows, data = [], []
-    for name in ranking(comparison):
-        found = phase.improvements.get((name, baseline))
-        if found is None:
-            continue
-        rows.append([Entry(name), _number(found.probability, 1, 2), _number(found.difference, 100, 1)])
-        data.append(
-            {"method": name, "baseline": baseline}
-            | _numbers("probability", found.probability)
-            | _numbers("difference", found.difference)
-        )
-    caption = (
-        f"Probability that a run of the method scores above a run of {baseline} on the same task (ties count half), "
-        f"and the difference of means in points as the size of that effect, {phase.name}. Near the ceiling a small "
-        f"difference can look certain: read both. {len(rows)} comparisons: about one in twenty intervals misses the "
-        "truth, so fix beforehand which one is the claim and take the others as exploration."
-    )
-    header = ["method", f"P(method > {baseline})", "difference of means"]
-    return Table(f"improvement_{phase.name}", f"Improvement on {baseline}, {phase.name}", caption, header, rows, data)
+    for name, pair in pairs.items():
+        rows.append([Entry(name), _number(pair.probability, 1, 2)])
+        data.append({"method": name, "baseline": baseline} | _numbers("probability", pair.probability))
+        if pair.difference is not None:
+            rows[-1].append(_number(pair.difference, kind.scale, digits))
+            data[-1] |= _numbers("difference", pair.difference)
+    has_difference = any(pair.difference is not None for pair in pairs.values())
+    header = ["method", f"P(method > {baseline})", *(["difference of means"] if has_difference else [])]
+    caption = _improvement_caption(phase, kind, baseline, len(rows), has_difference)
+    name, title = f"improvement_{phase.name}{kind.suffix}", f"Improvement on {baseline}, {phase.name}{kind.title}"
+    return Table(name, title, caption, header, rows, data)
 
 
 def domains_table(comparison: Comparison, phase: Phase) -> Table:
@@ -123,8 +136,7 @@ def domains_table(comparison: Comparison, phase: Phase) -> Table:
     header = ["method", *(f"{domain} ({len(phase.domain_tasks[domain])})" for domain in domains)]
     caption = (
         f"Success in % at the end of the {phase.name} phase, mean over the tasks of a domain (their number in "
-        f"brackets). Bold: at least {NEAR_BEST:.0%} of the best in the column; †: not bold, but its interval reaches "
-        "the best; -: not all tasks of the domain were run."
+        f"brackets). {_bold_rule(comparison.kind, ' in the column')}; -: not all tasks of the domain were run."
     )
     rows, data = _grid(comparison, {domain: phase.domains[domain] for domain in domains}, "domain", by_column=True)
     return Table(f"domains_{phase.name}", f"Domains, {phase.name}", caption, header, rows, data)
@@ -135,18 +147,23 @@ def tasks_table(comparison: Comparison, phase: Phase) -> Table:
 
     :param comparison: the comparison.
     :param phase: the phase.
-    :return: the table; its intervals are in the CSV file.
+    :return: the table; the intervals of success rates are in the CSV file.
     """
-    names = [name for name in comparison.methods if any(name in cells for cells in phase.per_task.values())]
-    names.sort(key=[*ranking(comparison), *names].index)
+    kind = comparison.kind
+    names = [name for name in ranking(comparison) if any(name in cells for cells in phase.per_task.values())]
     rows, data = _grid(comparison, phase.per_task, "environment", by_column=False, names=names)
-    uneven = uneven_seeds(phase)
+    if kind is SUCCESS:
+        intervals, note = "", " (in the CSV file)"
+        small = "Small: number of seeds, where it differs between tasks." if uneven_seeds(phase) else ""
+    else:
+        intervals, note = ", last evaluation, with 95% intervals over seeds", ""
+        small = "The number of seeds stands where it differs in the row."
     caption = (
-        f"Success in % at the end of the {phase.name} phase, mean over seeds. Bold: at least {NEAR_BEST:.0%} of the "
-        "best in the row; †: not bold, but its interval (in the CSV file) reaches the best."
-        + (" Small: number of seeds, where it differs between tasks." if uneven else "")
-    )
-    return Table(f"tasks_{phase.name}", f"Tasks, {phase.name}", caption, ["environment", *names], rows, data)
+        f"{kind.caption} at the end of the {phase.name} phase, mean over seeds{intervals}. "
+        f"{_bold_rule(kind, ' in the row', note)}. {small}"
+    ).rstrip()
+    name, title = f"tasks_{phase.name}{kind.suffix}", f"Tasks, {phase.name}{kind.title}"
+    return Table(name, title, caption, ["environment", *names], rows, data)
 
 
 def reproduction_table(entries: Sequence[Reproduction], tolerance: float) -> Table:
@@ -217,6 +234,18 @@ def protocol_table(comparison: Comparison) -> Table:
     return Table("protocol", "Protocol", "How each score was made.", header, rows, data)
 
 
+def by_domain(environments: Iterable[str]) -> dict[str, list[str]]:
+    """Return environments by their domain.
+
+    :param environments: their names.
+    :return: domain -> environments, both sorted by the environments' names.
+    """
+    domains: dict[str, list[str]] = {}
+    for name in sorted(environments):
+        domains.setdefault(split_environment(name)[1], []).append(name)
+    return domains
+
+
 def uneven_seeds(phase: Phase) -> list[str]:
     """Return the methods whose tasks have unequal numbers of seeds.
 
@@ -238,21 +267,24 @@ def _grid(
     names: Sequence[str] | None = None,
 ) -> tuple[list[list[Entry]], list[dict[str, Any]]]:
     """Return rows and numbers of means: methods down and places across, or the other way round."""
+    kind = comparison.kind
     if names is None:
-        names = [name for name in comparison.methods if any(name in found for found in cells.values())]
-        names = sorted(names, key=[*ranking(comparison), *names].index)
+        names = [name for name in ranking(comparison) if any(name in found for found in cells.values())]
     grid: dict[tuple[str, str], Entry] = {}
     data = []
     for place, found in cells.items():
         best = _best(cell.estimates["mean"] for cell in found.values())
+        digits = _digits(kind, (cell.estimates["mean"] for cell in found.values()))
         uneven = len({cell.seeds for cell in found.values()}) > 1
         for name in names:
             if name not in found:
                 grid[place, name] = Entry("-")
                 continue
-            entry = _percent(found[name].estimates["mean"], best)
-            if not by_column:  # too many columns for intervals
-                entry = Entry(entry.text, f"{seeds_text(found[name].seeds)} seeds" if uneven else "", entry.is_bold)
+            entry = _score(found[name].estimates["mean"], kind, digits, best)
+            if not by_column:
+                interval = "" if kind is SUCCESS else entry.detail  # the papers have too many columns for intervals
+                seeds = f"{seeds_text(found[name].seeds)} seeds" if uneven else ""
+                entry = Entry(entry.text, " ".join(filter(None, (interval, seeds))), entry.is_bold)
             grid[place, name] = entry
             data += _tidy({label: place, "method": name}, found[name])
     if by_column:
@@ -262,12 +294,9 @@ def _grid(
 
 def _places(environments: Sequence[str]) -> str:
     """Return environments as text, several tasks of a domain together."""
-    domains: dict[str, list[str]] = {}
-    for name in sorted(environments):
-        domains.setdefault(split_environment(name)[1], []).append(name)
     return ", ".join(
         short_name(names[0]) if len(names) == 1 else f"{domain} ({len(names)} tasks)"
-        for domain, names in domains.items()
+        for domain, names in by_domain(environments).items()
     )
 
 
@@ -276,15 +305,21 @@ def _best(estimates: Iterable[Estimate | None]) -> float:
     return max((estimate.point for estimate in estimates if estimate is not None), default=0.0)
 
 
-def _percent(estimate: Estimate | None, best: float | None) -> Entry:
-    """Return a score in %, marked if it is near the best."""
+def _digits(kind: Kind, estimates: Iterable[Estimate | None]) -> int:
+    """Return how many decimals to show of estimates that stand side by side."""
+    return kind.digits(value for e in estimates if e is not None for value in (e.point, *(e.interval or ())))
+
+
+def _score(estimate: Estimate | None, kind: Kind, digits: int, best: float | None) -> Entry:
+    """Return a score, marked if it is near the best."""
     if estimate is None:
         return Entry("-")
-    entry = _number(estimate, 100, 1)
+    entry = _number(estimate, kind.scale, digits)
     if best is None:
         return entry
-    is_bold = best > 0 and estimate.point >= NEAR_BEST * best
-    reaches = best > 0 and estimate.interval is not None and estimate.interval[1] >= best
+    can_be_best = best > 0 or kind is RETURN
+    is_bold = can_be_best and estimate.point >= (best if kind is RETURN else NEAR_BEST * best)
+    reaches = can_be_best and estimate.interval is not None and estimate.interval[1] >= best
     return Entry(entry.text + ("†" if reaches and not is_bold else ""), entry.detail, is_bold)
 
 
@@ -299,8 +334,21 @@ def _number(estimate: Estimate, scale: float, digits: int) -> Entry:
 
 def _rounded(value: float, digits: int) -> str:
     """Return a number as text; zero has no sign."""
-    text = f"{value:.{digits}f}"
-    return text.removeprefix("-") if float(text) == 0 else text
+    text = f"{value:,.{digits}f}"
+    return text if text.strip("-0.") else text.removeprefix("-")
+
+
+def _bold_rule(kind: Kind, where: str = "", note: str = "") -> str:
+    """Return when an entry is bold, in words."""
+    best = "the best" if kind is RETURN else f"at least {NEAR_BEST:.0%} of the best"
+    return f"Bold: {best}{where}; †: not bold, but its interval{note} reaches the best"
+
+
+def _common_tasks(phase: Phase, kind: Kind) -> str:
+    """Return the tasks of the aggregates, in words."""
+    if kind is not SUCCESS and len(phase.tasks) == 1:
+        return short_name(phase.tasks[0])
+    return f"the {len(phase.tasks)} tasks that all methods have"
 
 
 def _tidy(about: Mapping[str, Any], cell: Cell) -> list[dict[str, Any]]:
@@ -316,6 +364,22 @@ def _numbers(name: str, estimate: Estimate) -> dict[str, Any]:
     """Return an estimate as columns."""
     low, high = estimate.interval or (None, None)
     return {name: estimate.point, f"{name}_low": low, f"{name}_high": high, f"{name}_interval": estimate.kind}
+
+
+def _improvement_caption(phase: Phase, kind: Kind, baseline: str, pairs: int, has_difference: bool) -> str:
+    """Return what a table of improvements shows and how to read it."""
+    advice = "It says how often a run is better, not by how much."
+    difference = ""
+    if has_difference:
+        ceiling = "Near the ceiling a" if kind is SUCCESS else "A"
+        advice = f"{ceiling} small difference can look certain: read both."
+        unit = " in points" if kind is SUCCESS else ""
+        difference = f", and the difference of means{unit} as the size of that effect"
+    return (
+        f"Probability that a run of the method scores above a run of {baseline} on the same task (ties count half)"
+        f"{difference}, {phase.name}{kind.title}. {advice} {pairs} comparisons: about one in twenty intervals misses "
+        "the truth, so fix beforehand which one is the claim and take the others as exploration."
+    )
 
 
 def _interval_kinds(phase: Phase, names: Iterable[str]) -> str:

@@ -1,13 +1,14 @@
 import pandas as pd
 import pytest
 
-from tests.zoo.evaluation.test_plots import evaluations
-from tests.zoo.evaluation.test_report import SCENE, content_of
-from zoo.evaluation.caveats import warnings
+from tests.zoo.evaluation.test_plots import comparison_of_returns, evaluations
+from tests.zoo.evaluation.test_report import SCENE, content_of, runs_table, scene_runs
+from zoo.evaluation.caveats import describe_kinds, describe_phases, warnings
+from zoo.evaluation.comparison import MEAN_COLUMNS, Method, compare
 
 
 def warnings_of(content):
-    return warnings(content.comparison, content.own)
+    return warnings(content.comparisons, content.own)
 
 
 @pytest.mark.parametrize(
@@ -33,3 +34,46 @@ def test_unequal_seeds_left_out_tasks_and_different_steps_are_warned_of():
         in text
     )
     assert "offline: methods were scored at different steps" in text
+
+
+def test_returns_that_are_not_averaged_are_explained():
+    (sentence,) = warnings([comparison_of_returns(["SAC", "TD3"])], runs_table())
+    assert sentence.startswith("online, return: returns of 2 environments are not averaged")
+    assert "--reference-scores" in sentence
+
+
+def test_one_environment_of_returns_needs_no_explanation():
+    assert warnings([comparison_of_returns(["SAC", "TD3"], environments=["Pendulum-v1"])], runs_table()) == []
+
+
+def test_few_seeds_are_warned_of_where_there_are_no_aggregates():
+    found = warnings([comparison_of_returns(["SAC", "TD3"], seeds=3)], runs_table())
+    assert any("Fewer than 5 seeds: SAC (3), TD3 (3)." in sentence for sentence in found)
+
+
+def test_kinds_of_scores_are_named():
+    comparisons = [content_of(evaluations(["QAM"])).comparisons[0], comparison_of_returns(["SAC"])]
+    assert describe_kinds(comparisons[:1]) == (
+        "Scores are success rates of the last evaluation of a phase, never of the best one."
+    )
+    assert describe_kinds(comparisons).startswith("Scores are success rates and mean returns of the last evaluation")
+    assert describe_phases(comparisons).endswith("Online, return: 1 methods on 2 common tasks, scored at 2,000 steps.")
+
+
+def sentence_of_no_aggregate(have):
+    """Return the warning for methods with the given tasks of scene."""
+    runs = [scene_runs([[0.5] * 6] * 5, name) for name in have]
+    table = pd.concat([part[part["environment"].isin(have[name])] for name, part in zip(have, runs, strict=True)])
+    methods = {name: Method(name, name, "own") for name in have}
+    comparison = compare(methods, table, pd.DataFrame(columns=MEAN_COLUMNS), reps=20, curves=False)
+    return next(sentence for sentence in warnings([comparison], runs_table()) if "no aggregate" in sentence)
+
+
+def test_methods_with_the_same_environments_are_named_together():
+    found = sentence_of_no_aggregate({"a": SCENE[:1], "b": SCENE[1:], "c": SCENE[:1]})
+    assert found.endswith("was run by all methods: a, c have scene-play task1; b has 4 tasks of scene-play.")
+
+
+def test_long_lists_of_methods_are_shortened():
+    found = sentence_of_no_aggregate({"other": SCENE[:1], **{f"m{k}": SCENE[1:2] for k in range(9)}})
+    assert "m0, m1, m2, m3, m4, m5, and 3 more have scene-play task2" in found

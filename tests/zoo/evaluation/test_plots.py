@@ -7,6 +7,7 @@ from matplotlib.colors import to_rgb
 
 from zoo.evaluation import plots
 from zoo.evaluation.comparison import MEAN_COLUMNS, Method, compare
+from zoo.evaluation.scores import NORMALISED_RETURN, RETURN
 from zoo.evaluation.styles import method_styles
 
 
@@ -22,9 +23,29 @@ def evaluations(methods, steps=((1000, "offline"), (2000, "offline"), (3000, "on
                 for step, phase in steps:
                     count = random.randint(0, 51)
                     about = {"method": method, "environment": environment, "domain": domain, "seed": seed}
-                    about |= {"phase": phase, "step": step, "successes": count, "episodes": 50, "score": count / 50}
-                    rows.append(about | {"source": "own", "run": f"{method}/{task}/{seed}"})
+                    about |= {"phase": phase, "step": step, "successes": count, "episodes": 50, "kind": "success"}
+                    rows.append(about | {"score": count / 50, "source": "own", "run": f"{method}/{task}/{seed}"})
     return pd.DataFrame(rows)
+
+
+def returns(methods, environments=("HalfCheetah-v5", "Pendulum-v1"), steps=(1000, 2000), seeds=6):
+    """Return evaluations by return: around 5,000 in the first environment, around -1,000 in the second."""
+    random = np.random.RandomState(1)
+    rows = []
+    for method in methods:
+        for environment in environments:
+            middle, spread = (5000.0, 500.0) if environment == "HalfCheetah-v5" else (-1000.0, 100.0)
+            for seed in range(seeds):
+                for step in steps:
+                    about = {"method": method, "environment": environment, "domain": environment, "seed": seed}
+                    about |= {"phase": "online", "step": step, "episodes": 10, "kind": "return", "source": "own"}
+                    rows.append(about | {"score": middle + spread * random.randn(), "run": f"{method}/{seed}"})
+    return pd.DataFrame(rows)
+
+
+def comparison_of_returns(methods, kind=RETURN, **options):
+    known = {name: Method(name, name, "own") for name in methods}
+    return compare(known, returns(methods, **options), pd.DataFrame(columns=MEAN_COLUMNS), reps=50, kind=kind)
 
 
 def comparison_of(methods, **options):
@@ -134,3 +155,68 @@ def test_same_figure_gives_the_same_bytes(figures):
         plots.close(made.values())
         texts.append(buffer.getvalue())
     assert texts[0] == texts[1]
+
+
+def test_figures_of_returns_have_the_kind_in_their_name_and_on_their_axes(figures):
+    figures |= plots.all_figures(comparison_of_returns(["SAC", "TD3"], environments=["Pendulum-v1"]), "SAC")
+    names = {"aggregates", "profiles", "improvement", "sample_efficiency", "environments"}
+    assert set(figures) == {f"{name}_return" for name in names}
+    assert figures["aggregates_return"].axes[0].get_xlabel() == "return"
+    assert figures["aggregates_return"].axes[0].get_title() == "online mean\nreturn"
+    assert figures["profiles_return"].axes[0].get_title() == "online, 2,000 steps, return"
+    assert figures["improvement_return"].axes[1].get_xlabel() == "difference of means (return)"
+    assert figures["sample_efficiency_return"].axes[0].get_title(loc="left") == "mean, return"
+    assert figures["environments_return"].axes[0].get_ylabel() == "return"
+
+
+def test_returns_of_several_environments_have_only_the_figures_that_need_no_average(figures):
+    figures |= plots.all_figures(comparison_of_returns(["SAC", "TD3"]), "SAC")
+    assert set(figures) == {"improvement_return", "environments_return"}
+    (chance,) = figures["improvement_return"].axes
+    assert chance.get_xlim() == (0, 1)
+
+
+def test_returns_are_drawn_as_they_are_each_environment_on_an_axis_of_its_own(figures):
+    comparison = comparison_of_returns(["SAC", "TD3"])
+    figures["environments"] = figure = plots.plot_domains(comparison, method_styles(comparison.methods))
+    cheetah, pendulum = figure.axes[:2]
+    assert (cheetah.get_title(), pendulum.get_title()) == ("HalfCheetah-v5", "Pendulum-v1")
+    for ax, environment in ((cheetah, "HalfCheetah-v5"), (pendulum, "Pendulum-v1")):
+        curve = comparison.phases["online"].domain_curves[environment]["SAC"]
+        assert ax.lines[0].get_ydata().tolist() == curve.mean.points.tolist()
+    assert 3000 < cheetah.get_ylim()[0] < cheetah.get_ylim()[1] < 7000
+    assert -1500 < pendulum.get_ylim()[0] < pendulum.get_ylim()[1] < -500
+
+
+def test_bands_of_two_seeds_do_not_press_the_curves_flat(figures):
+    comparison = comparison_of_returns(["SAC", "TD3"], seeds=2)
+    figures["environments"] = figure = plots.plot_domains(comparison, method_styles(comparison.methods))
+    for ax, environment in zip(figure.axes, ("HalfCheetah-v5", "Pendulum-v1"), strict=False):
+        curves = comparison.phases["online"].domain_curves[environment].values()
+        points = np.concatenate([curve.mean.points for curve in curves])
+        low, high = ax.get_ylim()
+        assert low < points.min()
+        assert points.max() < high
+        assert high - low < 3.5 * np.ptp(points) < np.ptp([curve.mean.bounds for curve in curves])
+
+
+def test_profiles_of_returns_fall_from_one_to_zero_inside_the_axis(figures):
+    comparison = comparison_of_returns(["SAC", "TD3"], kind=NORMALISED_RETURN)
+    looks = method_styles(comparison.methods)
+    figures["profiles"] = figure = plots.plot_profiles(comparison, looks)
+    (ax,) = figure.axes
+    low, high = ax.get_xlim()
+    for line in ax.lines:
+        assert (line.get_ydata()[0], line.get_ydata()[-1]) == (1.0, 0.0)
+        assert (line.get_xdata()[0], line.get_xdata()[-1]) == (low, high)
+
+
+def test_single_run_gives_figures_of_returns(figures):
+    table = returns(["SAC"], environments=["Pendulum-v1"], steps=(1000,), seeds=1).assign(score=0.0)
+    methods = {"SAC": Method("SAC", "SAC", "own")}
+    comparison = compare(methods, table, pd.DataFrame(columns=MEAN_COLUMNS), reps=10, kind=RETURN)
+    figures |= plots.all_figures(comparison, "SAC")
+    for figure in figures.values():
+        plots.save(figure, io.BytesIO(), "svg")
+        for ax in figure.axes:
+            assert np.isfinite([*ax.get_xlim(), *ax.get_ylim()]).all()

@@ -9,7 +9,7 @@ from tests.zoo.evaluation.test_plots import evaluations
 from zoo.cli import UsageError
 from zoo.evaluation import comparison as comparing
 from zoo.evaluation import report
-from zoo.evaluation.comparison import MEAN_COLUMNS, Method, compare
+from zoo.evaluation.comparison import MEAN_COLUMNS, Method, compare, compare_kinds
 from zoo.evaluation.reproduction import reproduce
 from zoo.evaluation.results import to_json
 from zoo.evaluation.tables import Entry
@@ -21,7 +21,8 @@ SCENE = [f"scene-play-singletask-task{k}-v0" for k in range(1, 6)]
 
 def runs_table(problems=()):
     columns = ["run", "state", "method", "settings", "problem"]
-    return RunTables(pd.DataFrame([[path, "done", "qam", {}, why] for path, why in problems], columns=columns), None)
+    rows = [[path, "done", "qam", {}, why] for path, why in problems]
+    return RunTables(pd.DataFrame(rows, columns=columns), None)
 
 
 def content_of(table, methods=None, problems=(), sets=(), baseline="QAM"):
@@ -29,7 +30,7 @@ def content_of(table, methods=None, problems=(), sets=(), baseline="QAM"):
     methods = methods or {name: Method(name, name, "own") for name in names}
     found = compare(methods, table, pd.DataFrame(columns=MEAN_COLUMNS), reps=50)
     return report.Input(
-        comparison=found,
+        comparisons=[found],
         reproduction=reproduce(methods, table, sets, 0.05),
         own=runs_table(problems),
         scores=comparing.last_evaluations(table),
@@ -55,8 +56,9 @@ def folder(content, tmp_path_factory):
 def scene_runs(scores, method="qam"):
     """Return offline evaluations on all tasks of scene: one list of scores a task."""
     fixed = {"method": method, "domain": "scene-play", "phase": "offline", "step": 1_000_000, "episodes": 50}
+    fixed |= {"kind": "success", "source": "own"}
     rows = [
-        {**fixed, "environment": env, "seed": seed, "score": score, "source": "own", "run": f"{env}/{seed}"}
+        {**fixed, "environment": env, "seed": seed, "score": score, "run": f"{env}/{seed}"}
         for env, task in zip(SCENE, scores, strict=True)
         for seed, score in enumerate(task)
     ]
@@ -110,14 +112,14 @@ def test_all_scores_are_in_a_file_with_seeds_episodes_and_steps(content, folder)
 
 
 def test_results_are_the_json_of_the_program(content, folder):
-    expected = to_json(content.comparison, content.own.skipped())
+    expected = to_json(content.comparisons, content.own.skipped())
     assert json.loads((folder / "results.json").read_text()) == json.loads(json.dumps(expected))
 
 
 def test_csv_has_the_numbers_as_fractions(content, folder):
     with (folder / "tables" / "aggregates_offline.csv").open() as file:
         rows = {(row["method"], row["metric"]): row for row in csv.DictReader(file)}
-    mean = content.comparison.phases["offline"].aggregates["QAM"].estimates["mean"]
+    mean = content.comparisons[0].phases["offline"].aggregates["QAM"].estimates["mean"]
     row = rows["QAM", "mean"]
     assert float(row["score"]) == mean.point
     assert (float(row["score_low"]), float(row["score_high"])) == mean.interval
@@ -139,7 +141,7 @@ def test_reproduction_stands_on_the_page():
 
 def test_nothing_to_compare_is_refused():
     with pytest.raises(UsageError, match="expected runs with evaluations, got none"):
-        compare({}, scene_runs([[0.5]] * 5).iloc[:0], pd.DataFrame(columns=MEAN_COLUMNS))
+        compare_kinds({}, scene_runs([[0.5]] * 5).iloc[:0], pd.DataFrame(columns=MEAN_COLUMNS))
 
 
 def test_names_from_run_folders_cannot_add_markup_to_the_page():
