@@ -178,7 +178,11 @@ def _own_methods(own: RunTables) -> list[Method]:
             str(environment): {field: _common(part[field]) for field in PROTOCOL}
             for environment, part in group.groupby("environment")
         }
-        result.append(Method(str(name), published_name(algorithm) or algorithm, "own", protocols))
+        departures = {
+            str(environment): tuple(dict.fromkeys(text for found in part["departures"] for text in found))
+            for environment, part in group.groupby("environment")
+        }
+        result.append(Method(str(name), published_name(algorithm) or algorithm, "own", protocols, departures))
     return result
 
 

@@ -76,7 +76,8 @@ class RunTables:
 
     :param runs: one row a run: ``run`` (its path), ``state``, ``method``, ``algorithm``, ``label``, ``environment``,
         ``domain``, ``task``, ``seed``, ``kind`` (of its scores), ``offline_step``, ``online_step``, ``updated``, the
-        fields of `PROTOCOL`, ``settings`` (flat, as a mapping) and ``problem`` (why the run does not count, or None).
+        fields of `PROTOCOL`, ``departures`` (from the protocol of its profile, texts), ``settings`` (flat, as a
+        mapping) and ``problem`` (why the run does not count, or None).
     :param evaluations: one row an evaluation of a readable run, columns `EVALUATION_COLUMNS`.
     """
 
@@ -230,7 +231,7 @@ def _default_task(domain: str) -> int:
 def _run_columns() -> list[str]:
     """Return the columns of the table of runs."""
     about = ["run", "state", "method", "algorithm", "label", "environment", "domain", "task", "seed", "kind"]
-    return [*about, "offline_step", "online_step", "updated", *PROTOCOL, "settings", "problem"]
+    return [*about, "offline_step", "online_step", "updated", *PROTOCOL, "departures", "settings", "problem"]
 
 
 def _read_run(folder: Path) -> tuple[dict[str, Any], pd.DataFrame | None]:
@@ -322,8 +323,17 @@ def _read_config(folder: Path, row: Mapping[str, Any]) -> dict[str, Any]:
         "net_arch": describe_layers(settings.get("net_arch")),
         "pretrain_steps": int(config.get("pretrain_steps") or actor.get("updates") or 0),
         "pretrained_actor": bool(actor),
+        "departures": _departures(config),
         "settings": dict(_flatten(settings)),
     }
+
+
+def _departures(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return where a run departs from the protocol of its profile, in words; runs of older versions do not say."""
+    found = config.get("departures", [])
+    if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+        raise UnreadableRun(f"config.yml has departures that are not a list of texts: {found!r}")
+    return tuple(found)
 
 
 def _mapping(value: Any) -> dict[str, Any]:

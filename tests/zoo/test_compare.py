@@ -472,6 +472,28 @@ def test_baseline_of_another_kind_of_score_is_replaced_by_the_best_method(tmp_pa
     assert "P(method > td3)" in capsys.readouterr().out
 
 
+def test_departures_from_the_protocol_are_said_once_for_each_method(tmp_path, capsys):
+    departures = ["horizon_length 10 instead of 5", "offline_steps 3,000 instead of 1,000,000"]
+    write_runs(tmp_path / "logs", SCENE[:1], seeds=2, departures=departures)
+    write_runs(tmp_path / "logs", SCENE[:1], algo="fql", seeds=2, departures=[])
+    _, result, _ = run(capsys, tmp_path / "logs", "-o", tmp_path / "report", *SMALL)
+    assert result["methods"] == 2
+    sentence = (
+        "qam departs from the protocol of profile qam: horizon_length 10 instead of 5, offline_steps 3,000 instead of "
+        "1,000,000 (scene-play task1)."
+    )
+    assert f"<li>{sentence}</li>" in (tmp_path / "report" / "report.html").read_text()
+    runs = pd.read_csv(tmp_path / "report" / "runs.csv", keep_default_na=False)
+    assert runs.groupby("method")["departures"].unique().apply(list).to_dict() == {
+        "qam": ["; ".join(departures)],
+        "fql": [""],
+    }
+    compare.main([str(tmp_path / "logs"), "--print", *SMALL])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert sentence in printed
+    assert "fql departs" not in printed
+
+
 def test_curves_of_all_runs_are_shown_unfinished_ones_included(tmp_path, capsys):
     write_run(tmp_path / "logs" / "a", offline=(0, 25, 50), online=(50,))
     write_run(tmp_path / "logs" / "b", seed=1, offline=(0, 10), state="running")

@@ -233,6 +233,23 @@ def test_returns_after_other_numbers_of_steps_on_one_environment_are_separate_ro
     assert methods(read_runs([tmp_path])) == ["qam (online_steps=2,000)", "qam (online_steps=3,000)"]
 
 
+def test_departures_from_the_protocol_are_kept_and_separate_no_runs(tmp_path):
+    write_run(tmp_path / "a", departures=["horizon_length 10 instead of 5"])
+    write_run(tmp_path / "b", seed=1, departures=[])
+    write_run(tmp_path / "c", seed=2)  # an older run, which does not say
+    tables = read_runs([tmp_path])
+    found = dict(zip(tables.runs["seed"], tables.runs["departures"], strict=True))
+    assert found == {0: ("horizon_length 10 instead of 5",), 1: (), 2: ()}
+    assert methods(tables) == ["qam"]
+
+
+@pytest.mark.parametrize("departures", ["horizon_length 10", {"horizon_length": 10}, [10], None])
+def test_departures_that_are_no_list_of_texts_make_a_run_unreadable(tmp_path, departures):
+    write_run(tmp_path / "run", departures=departures)
+    expected = f"config.yml has departures that are not a list of texts: {departures!r}"
+    assert reasons(read_runs([tmp_path]))["run"] == expected
+
+
 def test_finished_run_without_its_last_evaluation_is_listed(tmp_path):
     write_run(tmp_path / "run", offline_steps=4000)
     assert reasons(read_runs([tmp_path]))["run"] == "its last offline evaluation is at step 3,000, expected 4,000"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from zoo.evaluation.comparison import Comparison, Phase
+from zoo.evaluation.comparison import Comparison, Method, Phase
 from zoo.evaluation.scores import KINDS, RETURN, SUCCESS
 from zoo.evaluation.statistics import FEW_SEEDS
 from zoo.evaluation.tables import by_domain, uneven_seeds
@@ -56,6 +56,7 @@ def warnings(comparisons: Sequence[Comparison], own: RunTables) -> list[str]:
     skipped = own.skipped()
     if skipped:
         result.append(f"{len(skipped)} of {len(own.runs)} run folders are not counted; they are listed below.")
+    result += _departures(comparisons)
     for comparison in comparisons:
         for phase in comparison.phases.values():
             result += _warnings_of_phase(comparison, phase)
@@ -109,6 +110,37 @@ def _warnings_of_seeds(comparisons: Sequence[Comparison]) -> list[str]:
             "median, profiles, probabilities) are too narrow."
         )
     return result
+
+
+def _departures(comparisons: Sequence[Comparison]) -> list[str]:
+    """Return which methods depart from the protocol of their profile, and where."""
+    phases = [phase for comparison in comparisons for phase in comparison.phases.values()]
+    result = []
+    for name, method in comparisons[0].methods.items():
+        shown = sorted({task for phase in phases for task, cells in phase.per_task.items() if name in cells})
+        found = _departures_of(method, shown)
+        if found:
+            profiles = dict.fromkeys(
+                str(method.protocols[task]["profile"]) for task in shown if method.departures[task]
+            )
+            result.append(f"{name} departs from the protocol of profile {', '.join(profiles)}: {found}.")
+    return result
+
+
+def _departures_of(method: Method, environments: Sequence[str]) -> str:
+    """Return a method's departures, each once, with the environments where it departs."""
+    where: dict[str, list[str]] = {}  # departure -> environments
+    for environment in environments:
+        for departure in method.departures.get(environment, ()):
+            where.setdefault(departure, []).append(environment)
+    together: dict[tuple[str, ...], list[str]] = {}  # environments -> departures
+    for departure, places in where.items():
+        together.setdefault(tuple(places), []).append(departure)
+    everywhere = f"all {len(environments)} environments"
+    return "; ".join(
+        f"{', '.join(departures)} ({everywhere if 1 < len(places) == len(environments) else _listed(places)})"
+        for places, departures in together.items()
+    )
 
 
 def _who_has_what(phase: Phase) -> str:

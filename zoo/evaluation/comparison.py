@@ -36,12 +36,14 @@ class Method:
     :param algorithm: published name of the algorithm, or its id; fixes the colour.
     :param source: ``"own"`` or the name of a set of published scores.
     :param protocols: environment (own runs) or domain (published) -> fields of `zoo.run.PROTOCOL`.
+    :param departures: environment -> where own runs depart from the protocol of their profile, in words.
     """
 
     name: str
     algorithm: str
     source: str
     protocols: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    departures: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

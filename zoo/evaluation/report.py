@@ -77,7 +77,7 @@ def write_report(folder: Path, content: Input) -> Path:
     figures = _figures(content)
     files |= {f"figures/{name}": data for name, data in figures.items()}
     files["scores.csv"] = content.scores.to_csv(index=False)
-    files["runs.csv"] = content.own.runs.drop(columns="settings").to_csv(index=False)
+    files["runs.csv"] = _runs_csv(content.own)
     results = to_json(content.comparisons, content.own.skipped(), content.references)
     files["results.json"] = json.dumps(results, indent=1) + "\n"
     images = {name.removesuffix(".svg"): data.decode() for name, data in figures.items() if name.endswith(".svg")}
@@ -154,6 +154,12 @@ def _figures(content: Input) -> dict[str, bytes]:
         finally:
             plots.close(figures.values())
     return files
+
+
+def _runs_csv(own: RunTables) -> str:
+    """Return the table of own runs as CSV."""
+    departures = ["; ".join(found) if isinstance(found, tuple) else None for found in own.runs["departures"]]
+    return own.runs.assign(departures=departures).drop(columns="settings").to_csv(index=False)
 
 
 def _files_of_reports(folder: Path) -> Iterator[Path]:

@@ -20,8 +20,8 @@ SCENE = [f"scene-play-singletask-task{k}-v0" for k in range(1, 6)]
 
 
 def runs_table(problems=()):
-    columns = ["run", "state", "method", "settings", "problem"]
-    rows = [[path, "done", "qam", {}, why] for path, why in problems]
+    columns = ["run", "state", "method", "departures", "settings", "problem"]
+    rows = [[path, "done", "qam", (), {}, why] for path, why in problems]
     return RunTables(pd.DataFrame(rows, columns=columns), None)
 
 
