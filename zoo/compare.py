@@ -22,10 +22,9 @@ from zoo.cli import Parser, UsageError, run_program, whole_number
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.table import Table
 
-    from zoo.evaluation import report
     from zoo.evaluation.comparison import Method
+    from zoo.evaluation.references import References
     from zoo.published import PublishedSet
     from zoo.run import RunTables
 
@@ -52,6 +51,14 @@ def _parser() -> Parser:
     data.add_argument("--published", nargs="+", default=[], metavar="SET", help="published scores, e.g. qam2026")
     data.add_argument("--methods", nargs="+", metavar="NAME", help="only these, e.g. qam QAM-E (default: all)")
     data.add_argument("--envs", nargs="+", metavar="PATTERN", help="only these, e.g. 'scene-*' (default: all)")
+    data.add_argument(
+        "--reference-scores",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="ENV=RANDOM,EXPERT",
+        help="returns of a random and an expert policy, or YAML files of `env: [random, expert]`; normalises returns",
+    )
     data.add_argument("--merge-protocols", action="store_true", help="one row a label, even where protocols differ")
     data.add_argument("--strict", action="store_true", help="fail (exit 2) if any run is skipped")
     how = parser.add_argument_group("how")
@@ -79,6 +86,7 @@ class Inputs:
     :param means: published means of methods without single runs.
     :param own: the tables of own runs, those that do not count included.
     :param sets: the published sets.
+    :param references: reference scores of environments, random and expert.
     """
 
     methods: dict[str, Method]
@@ -86,6 +94,7 @@ class Inputs:
     means: pd.DataFrame
     own: RunTables
     sets: list[PublishedSet]
+    references: References
 
 
 def collect(args: argparse.Namespace) -> Inputs:
@@ -97,16 +106,17 @@ def collect(args: argparse.Namespace) -> Inputs:
     """
     import pandas as pd
 
+    from zoo.evaluation.scores import SUCCESS
     from zoo.published import load_set
 
     sets = [load_set(name) for name in dict.fromkeys(args.published)]
-    own = _read_own(args)
+    own, references = _read_own(args)
     counted = own.counted()
     if args.paths and counted.empty:
         raise UsageError(_nothing_counts(own, args.paths))
     methods = _own_methods(own)
     evaluations, means = [counted], []
-    wanted = set(counted["environment"]) if args.paths else None
+    wanted = set(counted.loc[counted["kind"] == SUCCESS.name, "environment"]) if args.paths else None
     for published in sets:
         runs, table, found = _published(published, wanted)
         evaluations.append(runs)
@@ -121,12 +131,14 @@ def collect(args: argparse.Namespace) -> Inputs:
         pd.concat([frame for frame in tables if len(frame)] or [_no_means()], ignore_index=True),
         own,
         sets,
+        references,
     )
     return _chosen(inputs, args)
 
 
-def _read_own(args: argparse.Namespace) -> RunTables:
-    """Return the tables of own runs."""
+def _read_own(args: argparse.Namespace) -> tuple[RunTables, References]:
+    """Return the tables of own runs, and the reference scores by which their returns are normalised."""
+    from zoo.evaluation.references import normalise_returns, read_references
     from zoo.run import read_runs
 
     tables = read_runs(args.paths, args.merge_protocols)
@@ -135,7 +147,8 @@ def _read_own(args: argparse.Namespace) -> RunTables:
         print(f"skipped {entry['path']}: {entry['reason']}", file=sys.stderr)
     if args.strict and skipped:
         raise UsageError(f"--strict allows no skipped run, got {len(skipped)}; see above")
-    return tables
+    references = read_references(args.reference_scores, tables)
+    return normalise_returns(tables, references), references
 
 
 def _nothing_counts(own: RunTables, paths: list[Path]) -> str:
@@ -163,7 +176,11 @@ def _own_methods(own: RunTables) -> list[Method]:
             str(environment): {field: _common(part[field]) for field in PROTOCOL}
             for environment, part in group.groupby("environment")
         }
-        result.append(Method(str(name), published_name(algorithm) or algorithm, "own", protocols))
+        departures = {
+            str(environment): tuple(dict.fromkeys(text for found in part["departures"] for text in found))
+            for environment, part in group.groupby("environment")
+        }
+        result.append(Method(str(name), published_name(algorithm) or algorithm, "own", protocols, departures))
     return result
 
 
@@ -239,6 +256,8 @@ def _rename(table: pd.DataFrame, names: dict[tuple[str, str], str]) -> pd.DataFr
 
 def _chosen(inputs: Inputs, args: argparse.Namespace) -> Inputs:
     """Keep the methods and environments that were asked for."""
+    from zoo.evaluation.scores import NORMALISED_RETURN, SUCCESS
+
     evaluations, means, methods = inputs.evaluations, inputs.means, inputs.methods
     for name in [*(args.methods or ()), *([args.baseline] if args.baseline else ())]:
         if name not in methods:
@@ -251,13 +270,17 @@ def _chosen(inputs: Inputs, args: argparse.Namespace) -> Inputs:
         evaluations, means = (table[table["environment"].isin(wanted)] for table in (evaluations, means))
     if args.paths and "own" in {method.source for method in methods.values()}:
         # A phase that no run of one's own has reached says nothing about it.
-        phases = set(evaluations.loc[evaluations["source"] == "own", "phase"])
-        evaluations, means = (table[table["phase"].isin(phases)] for table in (evaluations, means))
+        own = evaluations[evaluations["source"] == "own"]
+        phases = set(own.loc[own["kind"] == SUCCESS.name, "phase"])
+        evaluations = evaluations[evaluations["phase"].isin(phases) | (evaluations["kind"] != SUCCESS.name)]
+        means = means[means["phase"].isin(phases)]
     present = {*evaluations["method"], *means["method"]}
     methods = {name: method for name, method in methods.items() if name in present}
     if not methods:
         raise UsageError(f"expected scores on environments like {', '.join(args.envs or ['any'])}, got none")
-    return replace(inputs, methods=methods, evaluations=evaluations, means=means)
+    normalised = set(evaluations.loc[evaluations["kind"] == NORMALISED_RETURN.name, "environment"])
+    references = {name: pair for name, pair in inputs.references.items() if name in normalised}
+    return replace(inputs, methods=methods, evaluations=evaluations, means=means, references=references)
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
@@ -274,35 +297,38 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         return _watch(args)
     if args.curve:
         return _show_curves(args)
-    from zoo.evaluation import comparison as comparing
+    from zoo.evaluation.comparison import compare_kinds, last_evaluations
     from zoo.evaluation.reproduction import reproduce
+    from zoo.evaluation.results import to_json
 
     inputs = collect(args)
-    baseline = args.baseline or _default_baseline(inputs)
-    found = comparing.compare(inputs.methods, inputs.evaluations, inputs.means, args.reps, curves=bool(args.output))
-    reproduction = reproduce(inputs.methods, inputs.evaluations, inputs.sets, args.tolerance)
+    found = compare_kinds(inputs.methods, inputs.evaluations, inputs.means, args.reps, curves=bool(args.output))
     skipped = inputs.own.skipped()
-    result: dict[str, Any] = {"methods": len(found.methods), "runs": len(inputs.own.runs), "skipped": len(skipped)}
+    result: dict[str, Any] = {"methods": len(inputs.methods), "runs": len(inputs.own.runs), "skipped": len(skipped)}
     if args.json:
-        _write_json(args.json, comparing.to_json(found, skipped))
+        _write_json(args.json, to_json(found, skipped, inputs.references))
         result["json"] = str(args.json)
     if args.output or args.print or not args.json:
         from zoo.evaluation import report
 
         content = report.Input(
-            comparison=found,
-            reproduction=reproduction,
+            comparisons=found,
+            reproduction=reproduce(inputs.methods, inputs.evaluations, inputs.sets, args.tolerance),
             own=inputs.own,
-            scores=comparing.last_evaluations(inputs.evaluations),
+            scores=last_evaluations(inputs.evaluations),
             sets=inputs.sets,
-            baseline=baseline,
+            baseline=args.baseline or _default_baseline(inputs),
             tolerance=args.tolerance,
             command=args.command_line,
+            references=inputs.references,
         )
         if args.output:
             result["report"] = str(report.write_report(args.output, content))
         if args.print or not (args.json or args.output):
-            _print_tables(content)
+            from zoo.evaluation.caveats import warnings
+            from zoo.evaluation.terminal import print_tables
+
+            print_tables(warnings(found, inputs.own), report.all_tables(content))
     return result
 
 
@@ -315,75 +341,18 @@ def _default_baseline(inputs: Inputs) -> str:
     return min(inputs.methods)
 
 
-def _print_tables(content: report.Input) -> None:
-    """Print aggregates, improvements and reproduction, each in the columns that fit a terminal."""
-    from rich.console import Console
-
-    from zoo.evaluation import report
-
-    columns = {
-        "aggregates": ("method", "mean", "IQM", "seeds", "step"),
-        "improvement": None,
-        "reproduction": ("phase", "where", "method", "published", "own", "difference", "verdict"),
-    }
-    console = Console()
-    for sentence in report.warnings(content):
-        console.print(f"! {sentence}", markup=False, highlight=False)
-    for table in report.all_tables(content):
-        kind = table.name.split("_")[0]
-        if kind not in columns:
-            continue
-        wanted = [k for k, name in enumerate(table.header) if name in (columns[kind] or table.header)]
-        shown = _terminal_table([table.header[k] for k in wanted], table.title)
-        for row in table.rows:
-            entries = (row[k] for k in wanted)
-            shown.add_row(*(f"[bold]{_plain(e.plain)}[/bold]" if e.is_bold else _plain(e.plain) for e in entries))
-        console.print(shown)
-
-
-def _terminal_table(header: Sequence[str], title: str = "") -> Table:
-    """Return an empty table with as little decoration as possible: terminals are narrow."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=_plain(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in header:
-        table.add_column(_plain(name), overflow="fold", no_wrap=name in ("environment", "where"))
-    return table
-
-
-def _plain(text: str) -> str:
-    """Return text in which rich sees no markup."""
-    from rich.markup import escape
-
-    return escape(text)
-
-
 def _show_curves(args: argparse.Namespace) -> dict[str, Any]:
     """Print each run's scores over time, unfinished runs included."""
     from rich.console import Console
 
-    from zoo.run import PHASES, short_name
+    from zoo.evaluation.terminal import curve_tables
 
-    own = _read_own(args)
+    own, _ = _read_own(args)
     if own.evaluations.empty:
         raise UsageError(_nothing_counts(own, args.paths))
-    shown = _terminal_table(["method", "environment", "seed", "curve", "step", "%", "state"])
-    states = own.runs.set_index("run")["state"]
-    for (method, environment, seed, run), part in own.evaluations.groupby(["method", "environment", "seed", "run"]):
-        last = part.iloc[-1]
-        line = "|".join(_sparkline(part.loc[part["phase"] == phase, "score"]) for phase in PHASES)
-        score = f"{100 * last['score']:.1f}"
-        row = (str(method), short_name(environment), str(seed), line, f"{last['step']:,}", score, states[run])
-        shown.add_row(*map(_plain, row))
-    Console().print(shown)
+    for table in curve_tables(own):
+        Console().print(table)
     return {"runs": len(own.runs), "skipped": len(own.skipped())}
-
-
-def _sparkline(scores: pd.Series) -> str:
-    """Return scores from 0 to 1 as a line of blocks."""
-    blocks = "▁▂▃▄▅▆▇█"
-    return "".join(blocks[min(int(score * len(blocks)), len(blocks) - 1)] for score in scores)
 
 
 def _watch(args: argparse.Namespace) -> dict[str, Any]:
@@ -392,39 +361,23 @@ def _watch(args: argparse.Namespace) -> dict[str, Any]:
 
     from rich.live import Live
 
+    from zoo.evaluation.references import normalise_returns, read_references
+    from zoo.evaluation.terminal import state_table
     from zoo.run import read_runs
 
+    own = read_runs(args.paths, args.merge_protocols)
+    references = read_references(args.reference_scores, own)
     with Live(auto_refresh=False) as live:
         try:
             while True:
-                own = read_runs(args.paths, args.merge_protocols)
-                live.update(_state_table(own), refresh=True)
+                live.update(state_table(normalise_returns(own, references)), refresh=True)
                 if len(own.runs) and not (own.runs["state"] == "running").any():
                     break
                 time.sleep(args.watch)
+                own = read_runs(args.paths, args.merge_protocols)
         except KeyboardInterrupt:  # the way to stop watching; the runs go on
             pass
     return {"runs": len(own.runs), **{str(k): int(v) for k, v in own.runs["state"].value_counts().items()}}
-
-
-def _state_table(own: RunTables) -> Table:
-    """Return one row for each method and environment: its runs, and their success at the last step they all reached."""
-    from zoo.run import short_name
-    from zoo.run_folder import STATES
-
-    shown = _terminal_table(["method", "environment", "runs", "step", "%"])
-    for (method, environment), runs in own.runs.groupby(["method", "environment"]):
-        counts = runs["state"].value_counts()
-        states = ", ".join(f"{counts[state]} {state}" for state in STATES if state in counts)
-        scores = own.evaluations[own.evaluations["run"].isin(runs["run"])]
-        reached = scores.groupby("step")["run"].nunique()
-        shared = reached.index[reached == len(runs)]
-        step = success = "-"
-        if len(shared):
-            step = f"{shared[-1]:,}"
-            success = f"{100 * scores.loc[scores['step'] == shared[-1], 'score'].mean():.1f}"
-        shown.add_row(*map(_plain, (str(method), short_name(environment), states, step, success)))
-    return shown
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -437,11 +390,8 @@ def _check(args: argparse.Namespace) -> None:
     if missing:
         raise UsageError(f"expected a folder of runs, got `{missing[0]}`, which is not one; check the path")
     for flag, folder in (("--output", args.output), ("--json", args.json and args.json.parent)):
-        try:
-            if folder:
-                folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"`{flag}` must be a place to write to, got {folder}: {error.strerror}") from error
+        if folder:
+            _check_place(flag, folder)
     if args.json and args.json.is_dir():
         raise UsageError(f"`--json` must be a file, got the folder {args.json}; choose another name")
     try:
@@ -453,12 +403,24 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError(str(error)) from error
 
 
+def _check_place(flag: str, folder: Path) -> None:
+    """Raise if a folder cannot be made; leave none behind, since nothing may come of the comparison."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in missing:
+            path.rmdir()
+    except OSError as error:
+        raise UsageError(f"`{flag}` must be a place to write to, got {folder}: {error.strerror}") from error
+
+
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file, whole or not at all."""
     import json
 
     from agents.common.files import atomic_path
 
+    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n")
 

@@ -135,6 +135,7 @@ def load_runs(published: PublishedSet) -> pd.DataFrame | None:
     import numpy as np
     import pandas as pd
 
+    from zoo.evaluation.scores import SUCCESS
     from zoo.run import split_environment
 
     path = imported_path(published.name)
@@ -161,6 +162,7 @@ def load_runs(published: PublishedSet) -> pd.DataFrame | None:
         "step": steps[step],
         "successes": count,
         "episodes": int(episodes),
+        "kind": SUCCESS.name,
         "score": count / int(episodes),
         "run": published.name,
     }

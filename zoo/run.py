@@ -9,25 +9,21 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import yaml
 
 from zoo.cli import UsageError
 from zoo.config import DEFAULT_PROFILE
 from zoo.datasets.names import parse_env_name
+from zoo.evaluation.scores import RETURN
+from zoo.run_evaluations import UnreadableRun, check_complete, read_evaluations
 from zoo.run_folder import STATES
-
-PHASES = ("offline", "online")
-"""Names of the values 0 and 1 of ``phase`` in ``evaluations.npz``."""
 
 PROTOCOL = (
     "profile",
@@ -48,11 +44,11 @@ file, since each seed may have its own.
 """
 
 _SAME_ON_ALL_TASKS = ("profile", "offline_steps", "online_steps", "eval_episodes")
+_SAME_FOR_RETURNS = ("profile",)  # each environment has a scale, and by custom a number of steps, of its own
 # Settings that change no score, and those that `PROTOCOL` names already.
 _NOT_SETTINGS = {"seed", "seeds", "device", "verbose", "tensorboard_log", "precision", "compile"}
 _NOT_SETTINGS |= {"net_arch", "sparse", "pretraining_steps"}
 _RUN_FILES = ("status.json", "evaluations.npz")
-_ARRAYS = ("timesteps", "results", "ep_lengths", "successes", "phase")
 
 EVALUATION_COLUMNS = (
     "method",
@@ -66,6 +62,7 @@ EVALUATION_COLUMNS = (
     "step",
     "successes",
     "episodes",
+    "kind",
     "score",
     "return",
     "length",
@@ -73,17 +70,14 @@ EVALUATION_COLUMNS = (
 )
 
 
-class UnreadableRun(Exception):
-    """A run folder that lacks something or holds nonsense; the message says what."""
-
-
 @dataclass(frozen=True)
 class RunTables:
     """The runs below some folders.
 
     :param runs: one row a run: ``run`` (its path), ``state``, ``method``, ``algorithm``, ``label``, ``environment``,
-        ``domain``, ``task``, ``seed``, ``offline_step``, ``online_step``, ``updated``, the fields of `PROTOCOL`,
-        ``settings`` (flat, as a mapping) and ``problem`` (why the run does not count, or None).
+        ``domain``, ``task``, ``seed``, ``kind`` (of its scores), ``offline_step``, ``online_step``, ``updated``, the
+        fields of `PROTOCOL`, ``departures`` (from the protocol of its profile, texts), ``settings`` (flat, as a
+        mapping) and ``problem`` (why the run does not count, or None).
     :param evaluations: one row an evaluation of a readable run, columns `EVALUATION_COLUMNS`.
     """
 
@@ -148,8 +142,9 @@ def read_runs(paths: Iterable[Path], merge_protocols: bool = False) -> RunTables
     """Read all runs below some paths.
 
     Runs of one label on one environment that differ in a field of `PROTOCOL`, or in a setting, become different
-    methods, named after what differs; so do runs whose numbers of steps or episodes differ between environments. The
-    other fields may differ between environments, as they do in the papers: sparse rewards belong to some domains.
+    methods, named after what differs; so do runs whose numbers of steps or episodes differ between environments, unless
+    they are scored by their return. The other fields may differ between environments, as they do in the papers: sparse
+    rewards belong to some domains. Runs that are scored by success and by their return are never held apart by this.
 
     :param paths: folders to search.
     :param merge_protocols: put runs of a label in one row, whatever their protocol.
@@ -235,8 +230,8 @@ def _default_task(domain: str) -> int:
 
 def _run_columns() -> list[str]:
     """Return the columns of the table of runs."""
-    about = ["run", "state", "method", "algorithm", "label", "environment", "domain", "task", "seed"]
-    return [*about, "offline_step", "online_step", "updated", *PROTOCOL, "settings", "problem"]
+    about = ["run", "state", "method", "algorithm", "label", "environment", "domain", "task", "seed", "kind"]
+    return [*about, "offline_step", "online_step", "updated", *PROTOCOL, "departures", "settings", "problem"]
 
 
 def _read_run(folder: Path) -> tuple[dict[str, Any], pd.DataFrame | None]:
@@ -250,9 +245,10 @@ def _read_run(folder: Path) -> tuple[dict[str, Any], pd.DataFrame | None]:
         if unfinished and not (folder / "evaluations.npz").exists():
             table = None
         else:
-            table = _read_evaluations(folder)
+            table = read_evaluations(folder)
+            row["kind"] = table["kind"].iloc[0]
             if not unfinished:
-                _check_complete(row, table)
+                check_complete(row, table)
     except UnreadableRun as error:
         return row | {"problem": str(error)}, None
     if unfinished:
@@ -327,8 +323,17 @@ def _read_config(folder: Path, row: Mapping[str, Any]) -> dict[str, Any]:
         "net_arch": describe_layers(settings.get("net_arch")),
         "pretrain_steps": int(config.get("pretrain_steps") or actor.get("updates") or 0),
         "pretrained_actor": bool(actor),
+        "departures": _departures(config),
         "settings": dict(_flatten(settings)),
     }
+
+
+def _departures(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return where a run departs from the protocol of its profile, in words; runs of older versions do not say."""
+    found = config.get("departures", [])
+    if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+        raise UnreadableRun(f"config.yml has departures that are not a list of texts: {found!r}")
+    return tuple(found)
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -347,72 +352,12 @@ def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
             yield f"{prefix}{name}", show(value)
 
 
-def _read_evaluations(folder: Path) -> pd.DataFrame:
-    """Return the evaluations of a run, one row each."""
-    try:
-        with np.load(folder / "evaluations.npz", allow_pickle=False) as file:
-            missing = [name for name in _ARRAYS if name not in file.files]
-            if missing:
-                raise UnreadableRun(f"evaluations.npz lacks {', '.join(missing)}")
-            steps, returns, lengths, successes, phase = (file[name] for name in _ARRAYS)
-    except FileNotFoundError as error:
-        raise UnreadableRun("evaluations.npz is missing") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UnreadableRun(f"evaluations.npz cannot be read: {error!s}") from error
-    _check_arrays(steps, returns, lengths, successes, phase)
-    episodes = successes.shape[1]
-    total = successes.sum(axis=1).astype(int)
-    return pd.DataFrame(
-        {
-            "run": str(folder),
-            "phase": np.asarray(PHASES)[phase.astype(int)],
-            "step": steps.astype(int),
-            "successes": total,
-            "episodes": episodes,
-            "score": total / episodes,
-            "return": returns.mean(axis=1),
-            "length": lengths.mean(axis=1),
-        }
-    )
-
-
-def _check_arrays(
-    steps: np.ndarray, returns: np.ndarray, lengths: np.ndarray, successes: np.ndarray, phase: np.ndarray
-) -> None:
-    """Raise if the arrays of an evaluations file do not fit together."""
-    shape = successes.shape
-    wrong = None
-    if len(shape) != 2 or 0 in shape:
-        wrong = f"successes have shape {shape} instead of (evaluations, episodes)"
-    elif returns.shape != shape or lengths.shape != shape or steps.shape != shape[:1] or phase.shape != shape[:1]:
-        shapes = f"{steps.shape}, {returns.shape}, {lengths.shape}, {phase.shape}"
-        wrong = f"timesteps, results, ep_lengths and phase have shapes {shapes} beside successes {shape}"
-    elif not np.isin(successes, (0, 1)).all():
-        wrong = "successes are not all 0 or 1"
-    elif not np.isin(phase, (0, 1)).all() or (np.diff(phase.astype(int)) < 0).any():
-        wrong = "phase is not 0 and then 1"
-    elif (np.diff(steps.astype(int)) < 0).any():
-        wrong = "timesteps decrease"
-    if wrong:
-        raise UnreadableRun(f"evaluations.npz does not fit together: {wrong}")
-
-
-def _check_complete(row: Mapping[str, Any], evaluations: pd.DataFrame) -> None:
-    """Raise if a finished run was not evaluated at the end of a phase."""
-    last = evaluations.groupby("phase")["step"].max()
-    ends = {"offline": row["offline_steps"], "online": row["offline_steps"] + row["online_steps"]}
-    for phase, wanted in ends.items():
-        if not row[f"{phase}_steps"]:
-            continue
-        if phase not in last or last[phase] < wanted:
-            got = f"{last[phase]:,}" if phase in last else "none"
-            raise UnreadableRun(f"its last {phase} evaluation is at step {got}, expected {wanted:,}")
-
-
 def _split_by_protocol(runs: pd.DataFrame) -> pd.Series:
     """Return the method of each run: its label, and what sets it apart from others of that label."""
     methods = runs["label"].copy()
-    for label, everything in runs[runs["label"].notna()].groupby("label"):
+    by_return = runs["kind"] == RETURN.name
+    for (label, has_returns), everything in runs[runs["label"].notna()].groupby(["label", by_return]):
+        same_on_all_tasks = _SAME_FOR_RETURNS if has_returns else _SAME_ON_ALL_TASKS
         counted = everything[everything["problem"].isna()]
         group = everything if counted.empty else counted  # a run that failed renames no other
         table = group[list(PROTOCOL)].join(pd.DataFrame(list(group["settings"]), index=group.index), rsuffix="_")
@@ -421,7 +366,7 @@ def _split_by_protocol(runs: pd.DataFrame) -> pd.Series:
             field
             for field in text.columns
             if (text.groupby(group["environment"])[field].nunique() > 1).any()
-            or (field in _SAME_ON_ALL_TASKS and text[field].nunique() > 1)
+            or (field in same_on_all_tasks and text[field].nunique() > 1)
         ]
         for index in group.index if apart else ():
             methods[index] = f"{label} ({', '.join(f'{field}={text.at[index, field]}' for field in apart)})"

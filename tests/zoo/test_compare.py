@@ -1,10 +1,12 @@
 import json
+import re
 import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from tests.zoo.test_run import write_run
@@ -46,6 +48,17 @@ def write_runs(folder, environments, *, algo="qam", seeds=6, start=20, **config)
         for seed in range(seeds):
             last = min(start + seed + k, 50)
             write_run(folder / algo / f"{env}_{seed}", algo=algo, env=env, seed=seed, offline=(5, last), **config)
+
+
+def write_return_runs(folder, algo, environments, *, seeds=6, start=-1500.0, **config):
+    """Write online runs without success: each seed ends 10 above the one before."""
+    for env in environments:
+        for seed in range(seeds):
+            last = start + 10 * seed
+            name = folder / algo / f"{env}_{seed}"
+            write_run(
+                name, algo=algo, env=env, seed=seed, offline=(), online=(last - 100, last), has_success=False, **config
+            )
 
 
 def run(capsys, *words):
@@ -157,13 +170,74 @@ def test_tasks_that_a_method_lacks_are_left_out_of_aggregates_and_named(tmp_path
     assert set(out["domains"]["scene-play"]) == {"qam"}  # the other method has not all its tasks
 
 
-def test_methods_without_a_common_environment_are_refused(tmp_path, capsys):
+def test_methods_without_a_common_environment_have_their_tables_and_the_reason_why_there_is_no_aggregate(
+    tmp_path, capsys
+):
+    write_runs(tmp_path / "logs", SCENE)
+    write_runs(tmp_path / "logs", CUBE[:1], algo="fql")
+    code, result, _ = run(capsys, tmp_path / "logs", "-o", tmp_path / "report", "--json", tmp_path / "out.json", *SMALL)
+    assert (code, result["methods"]) == (0, 2)
+    out = json.loads((tmp_path / "out.json").read_text())["offline"]
+    assert out["aggregates"] == out["probability_of_improvement"] == {}
+    assert out["common_tasks"] == []
+    assert out["tasks"][SCENE[0]]["qam"]["mean"] == pytest.approx(0.45)
+    assert set(out["domains"]["scene-play"]) == {"qam"}
+    files = {path.name for path in (tmp_path / "report").rglob("*") if path.is_file()}
+    assert {"report.html", "tasks_offline.csv", "domains_offline.csv", "domains.svg"} <= files
+    assert not files & {"aggregates.svg", "profiles.svg", "improvement.svg", "sample_efficiency.svg"}
+    assert "aggregates_offline.csv" not in files
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "Offline: 2 methods on 6 tasks, none of them common to all" in page
+    assert (
+        "offline: no aggregate is possible, because no environment was run by all methods: fql has cube-double-play "
+        "task1; qam has 5 tasks of scene-play." in page
+    )
+    for heading in ("Aggregates", "Performance profiles", "Improvement on", "Sample efficiency"):
+        assert f"<h2>{heading}" not in page
+
+
+def test_tasks_are_printed_where_there_are_no_aggregates(tmp_path, capsys):
     write_runs(tmp_path / "logs", SCENE[:1])
     write_runs(tmp_path / "logs", CUBE[:1], algo="fql")
-    code, _, err = run(capsys, tmp_path / "logs", *SMALL)
+    assert compare.main([str(tmp_path / "logs"), "--print", *SMALL]) == 0
+    out = capsys.readouterr().out
+    assert "no aggregate is possible" in out
+    assert "Tasks, offline" in out
+    assert any(line.split() == ["scene-play", "task1", "-", "45.0"] for line in out.splitlines())
+
+
+@pytest.mark.parametrize("words", [["-o", "{tmp}/new/report"], ["--json", "{tmp}/new/out.json"]])
+def test_nothing_is_left_behind_where_there_is_nothing_to_compare(tmp_path, capsys, words):
+    write_run(tmp_path / "logs" / "run", state="failed")
+    code, _, _ = run(capsys, tmp_path / "logs", *(word.format(tmp=tmp_path) for word in words))
     assert code == 2
-    assert "expected methods with at least one environment in common, got none" in err
-    assert f"fql: {CUBE[0]}; qam: {SCENE[0]}" in err
+    assert not (tmp_path / "new").exists()
+
+
+def test_nothing_is_written_where_the_report_cannot_be_made(tmp_path, capsys, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("no fonts")
+
+    monkeypatch.setattr("zoo.evaluation.plots.all_figures", fail)
+    write_runs(tmp_path / "logs", SCENE[:1])
+    code, _, err = run(capsys, tmp_path / "logs", "-o", tmp_path / "report", *SMALL)
+    assert code == 1
+    assert "no fonts" in err
+    assert not (tmp_path / "report").exists()
+
+
+def test_tables_and_figures_of_an_older_report_do_not_stay_beside_a_new_one(tmp_path, capsys):
+    report = tmp_path / "report"
+    write_runs(tmp_path / "logs", SCENE[:1])
+    run(capsys, tmp_path / "logs", "-o", report, *SMALL)
+    assert (report / "figures" / "aggregates.svg").exists()
+    (report / "figures" / "mine.svg").write_text("")
+    write_runs(tmp_path / "logs", CUBE[:1], algo="fql")
+    run(capsys, tmp_path / "logs", "-o", report, *SMALL)
+    assert not (report / "figures" / "aggregates.svg").exists()
+    assert not (report / "tables" / "aggregates_offline.csv").exists()
+    assert (report / "tables" / "tasks_offline.csv").exists()
+    assert (report / "figures" / "mine.svg").exists()
 
 
 def test_published_set_without_a_common_environment_is_left_out_with_a_word(tmp_path, capsys):
@@ -238,6 +312,8 @@ def test_methods_and_environments_can_be_chosen(tmp_path, capsys):
         (["{tmp}/unfinished"], "expected finished runs below {tmp}/unfinished, got 1 that cannot be counted"),
         (["--curve", "--published", "qam2026"], "expected folders of runs"),
         (["{logs}", "-o", "{tmp}/file"], "`--output` must be a place to write to, got {tmp}/file"),
+        (["{logs}", "--reference-scores", "Pendulum-v1=1,2"], "unknown environment `Pendulum-v1`; closest: scene-play"),
+        (["{logs}", "--curve", "--reference-scores", "nonsense"], "must be ENV=RANDOM,EXPERT or a YAML file"),
         (["{logs}", "--json", "{tmp}/empty"], "`--json` must be a file, got the folder {tmp}/empty"),
     ],
 )
@@ -271,6 +347,153 @@ def test_own_scores_are_set_beside_the_published_ones_of_the_same_algorithm(tmp_
     assert "agrees" in row or "open" in row or "differs" in row
 
 
+def test_runs_with_returns_only_are_compared_by_their_return(tmp_path, capsys):
+    write_return_runs(tmp_path / "logs", "sac", ["Pendulum-v1"])
+    write_return_runs(tmp_path / "logs", "td3", ["Pendulum-v1"], start=-1400.0)
+    out, report = tmp_path / "out.json", tmp_path / "report"
+    code, result, err = run(capsys, tmp_path / "logs", "--json", out, "-o", report, *SMALL)
+    assert (code, result["skipped"], err) == (0, 0, "")
+    out = json.loads(out.read_text())
+    assert out["offline"] is None  # these are success rates
+    assert out["online"] is None
+    assert out["return"]["offline"] is None
+    online = out["return"]["online"]
+    assert online["aggregates"]["sac"]["mean"]["point"] == pytest.approx(-1475.0)
+    low, high = online["aggregates"]["sac"]["mean"]["ci95"]
+    assert -1500 <= low < -1475 < high <= -1450
+    assert set(online["aggregates"]["sac"]) == {"mean", "iqm", "tasks", "seeds", "most_seeds", "steps"}
+    chance = online["probability_of_improvement"]["td3"]["sac"]
+    assert chance["point"] == 1.0
+    assert chance["difference"]["point"] == pytest.approx(100.0)
+    assert online["tasks"]["Pendulum-v1"]["td3"]["mean"] == pytest.approx(-1375.0)
+    files = {path.stem for path in report.rglob("*") if path.is_file()}
+    tables = {f"{name}_online_return" for name in ("aggregates", "improvement", "tasks")}
+    figures = ("aggregates", "profiles", "improvement", "sample_efficiency", "environments")
+    assert files == tables | {f"{name}_return" for name in figures} | {
+        "protocol",
+        "report",
+        "results",
+        "runs",
+        "scores",
+    }
+    page = (report / "report.html").read_text()
+    assert "Online, return: 2 methods on 1 common task, scored at 2,000 steps." in page
+    assert "Scores are mean returns of the last evaluation of a phase" in page
+    assert "success" not in re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL).lower()
+
+
+def test_success_and_returns_never_share_a_number(tmp_path, capsys):
+    write_runs(tmp_path / "logs", SCENE[:1], algo="sac")
+    write_runs(tmp_path / "logs", SCENE[:1], start=30)
+    alone, both = tmp_path / "alone.json", tmp_path / "both.json"
+    run(capsys, tmp_path / "logs", "--json", alone, *SMALL)
+    write_return_runs(tmp_path / "logs", "sac", ["Pendulum-v1", "HalfCheetah-v5"])
+    write_return_runs(tmp_path / "logs", "td3", ["Pendulum-v1"])
+    run(capsys, tmp_path / "logs", "--json", both, "-o", tmp_path / "report", *SMALL)
+    alone, both = (json.loads(path.read_text()) for path in (alone, both))
+    assert both["offline"] == alone["offline"]  # success as if there were nothing else
+    assert both["online"] is None
+    assert set(both["return"]["online"]["tasks"]) == {"Pendulum-v1", "HalfCheetah-v5"}
+    assert set(both["return"]["online"]["aggregates"]) == {"sac", "td3"}
+    scores = pd.read_csv(tmp_path / "report" / "scores.csv")
+    kinds = scores.groupby("environment")["kind"].unique().apply(list).to_dict()
+    assert kinds == {SCENE[0]: ["success"], "Pendulum-v1": ["return"], "HalfCheetah-v5": ["return"]}
+    runs = pd.read_csv(tmp_path / "report" / "runs.csv")
+    assert runs.groupby("kind").size().to_dict() == {"success": 12, "return": 18}
+
+
+def test_returns_of_several_environments_are_not_averaged(tmp_path, capsys):
+    for algo, better in (("sac", 0.0), ("td3", 25.0)):
+        write_return_runs(tmp_path / "logs", algo, ["Pendulum-v1"], start=-1500.0 + better)
+        write_return_runs(tmp_path / "logs", algo, ["HalfCheetah-v5"], start=4000.0 + better)
+    run(capsys, tmp_path / "logs", "--json", tmp_path / "out.json", "-o", tmp_path / "report", *SMALL)
+    online = json.loads((tmp_path / "out.json").read_text())["return"]["online"]
+    assert online["aggregates"] == {}
+    chance = online["probability_of_improvement"]["td3"]["sac"]
+    assert chance["point"] == pytest.approx(30 / 36)  # 25, 35, ... 75 above sac's 0, 10, ... 50
+    assert "difference" not in chance
+    assert online["tasks"]["HalfCheetah-v5"]["sac"]["mean"] == pytest.approx(4025.0)
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "returns of 2 environments are not averaged" in page
+    assert not (tmp_path / "report" / "figures" / "aggregates_return.svg").exists()
+
+
+def test_reference_scores_put_returns_on_one_scale(tmp_path, capsys):
+    write_return_runs(tmp_path / "logs", "sac", ["Pendulum-v1"], start=-850.0)
+    write_return_runs(tmp_path / "logs", "sac", ["HalfCheetah-v5"], start=2975.0)
+    path = tmp_path / "references.yml"
+    path.write_text("HalfCheetah-v5: [0, 6000]\n")
+    out = tmp_path / "out.json"
+    words = ["--reference-scores", "Pendulum-v1=-1500,-150", path]
+    run(capsys, tmp_path / "logs", *words, "--json", out, "-o", tmp_path / "report", *SMALL)
+    out = json.loads(out.read_text())
+    assert out["reference_scores"] == {"Pendulum-v1": [-1500.0, -150.0], "HalfCheetah-v5": [0.0, 6000.0]}
+    assert "return" not in out
+    sac = out["normalised_return"]["online"]["aggregates"]["sac"]
+    assert sac["mean"]["point"] == pytest.approx((675 / 1350 + 3000 / 6000) / 2)
+    assert sac["tasks"] == 2
+    assert sac["optimality_gap"]["point"] == pytest.approx(0.5)
+    assert (tmp_path / "report" / "tables" / "aggregates_online_normalised_return.md").exists()
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "<li>Pendulum-v1: random -1,500, expert -150</li>" in page
+
+
+def test_environment_without_a_reference_stays_a_return_beside_normalised_ones(tmp_path, capsys):
+    write_return_runs(tmp_path / "logs", "sac", ["Pendulum-v1", "HalfCheetah-v5"])
+    out = tmp_path / "out.json"
+    run(capsys, tmp_path / "logs", "--reference-scores", "Pendulum-v1=-1500,-150", "--json", out, *SMALL)
+    out = json.loads(out.read_text())
+    assert set(out["return"]["online"]["tasks"]) == {"HalfCheetah-v5"}
+    assert set(out["normalised_return"]["online"]["tasks"]) == {"Pendulum-v1"}
+
+
+def test_published_success_rates_are_not_set_beside_returns(tmp_path, capsys):
+    write_published_runs(SCENE)
+    write_return_runs(tmp_path / "logs", "sac", SCENE[:1])
+    code, result, err = run(capsys, tmp_path / "logs", "--published", "qam2026", *SMALL)
+    assert (code, result["methods"]) == (0, 1)
+    assert "qam2026: has none of the environments of your runs" in err
+
+
+def test_returns_are_printed_in_their_own_units(tmp_path, capsys):
+    write_return_runs(tmp_path / "logs", "sac", ["Pendulum-v1", "HalfCheetah-v5"])
+    compare.main([str(tmp_path / "logs"), "--print", *SMALL])
+    out = capsys.readouterr().out
+    assert "Tasks, online, return" in out
+    assert "-1,475 [-1,4" in out
+    assert "%" not in out
+
+
+def test_baseline_of_another_kind_of_score_is_replaced_by_the_best_method(tmp_path, capsys):
+    write_runs(tmp_path / "logs", SCENE[:1])
+    for algo, start in (("sac", -1500.0), ("td3", -1400.0)):
+        write_return_runs(tmp_path / "logs", algo, ["Pendulum-v1"], start=start)
+    compare.main([str(tmp_path / "logs"), "--print", "--baseline", "qam", *SMALL])
+    assert "P(method > td3)" in capsys.readouterr().out
+
+
+def test_departures_from_the_protocol_are_said_once_for_each_method(tmp_path, capsys):
+    departures = ["horizon_length 10 instead of 5", "offline_steps 3,000 instead of 1,000,000"]
+    write_runs(tmp_path / "logs", SCENE[:1], seeds=2, departures=departures)
+    write_runs(tmp_path / "logs", SCENE[:1], algo="fql", seeds=2, departures=[])
+    _, result, _ = run(capsys, tmp_path / "logs", "-o", tmp_path / "report", *SMALL)
+    assert result["methods"] == 2
+    sentence = (
+        "qam departs from the protocol of profile qam: horizon_length 10 instead of 5, offline_steps 3,000 instead of "
+        "1,000,000 (scene-play task1)."
+    )
+    assert f"<li>{sentence}</li>" in (tmp_path / "report" / "report.html").read_text()
+    runs = pd.read_csv(tmp_path / "report" / "runs.csv", keep_default_na=False)
+    assert runs.groupby("method")["departures"].unique().apply(list).to_dict() == {
+        "qam": ["; ".join(departures)],
+        "fql": [""],
+    }
+    compare.main([str(tmp_path / "logs"), "--print", *SMALL])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert sentence in printed
+    assert "fql departs" not in printed
+
+
 def test_curves_of_all_runs_are_shown_unfinished_ones_included(tmp_path, capsys):
     write_run(tmp_path / "logs" / "a", offline=(0, 25, 50), online=(50,))
     write_run(tmp_path / "logs" / "b", seed=1, offline=(0, 10), state="running")
@@ -279,6 +502,39 @@ def test_curves_of_all_runs_are_shown_unfinished_ones_included(tmp_path, capsys)
     assert "▁▅█|█" in out
     assert "running" in out
     assert json.loads(out.splitlines()[-1]) == {"runs": 2, "skipped": 1}
+
+
+def test_curves_of_returns_span_the_range_of_their_environment_in_a_table_of_their_own(tmp_path, capsys):
+    write_run(tmp_path / "logs" / "a", offline=(0, 25, 50))
+    for seed, returns in enumerate([(-1500.0, -800.0), (-1000.0, -100.0)]):
+        write_run(
+            tmp_path / "logs" / str(seed),
+            algo="sac",
+            env="Pendulum-v1",
+            seed=seed,
+            offline=(),
+            online=returns,
+            has_success=False,
+        )
+    assert compare.main([str(tmp_path / "logs"), "--curve"]) == 0
+    success, returns = capsys.readouterr().out.split("return (bars span its range on an environment)")
+    assert "▁▅█|" in success
+    assert "100.0" in success
+    assert "sac" not in success
+    assert "|▁▅" in returns
+    assert "|▃█" in returns
+    assert "-800" in returns
+    assert "%" not in returns
+
+
+def test_watch_shows_success_and_returns_in_columns_of_their_own(tmp_path, capsys):
+    write_run(tmp_path / "logs" / "a", offline=(25,))
+    write_return_runs(tmp_path / "logs", "sac", ["Pendulum-v1"], seeds=1)
+    assert compare.main([str(tmp_path / "logs"), "--watch", "0.01"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["method", "environment", "runs", "step", "%", "return"] in lines
+    assert any(words[-2:] == ["50.0", "-"] for words in lines)
+    assert any(words[-2:] == ["-", "-1,500"] for words in lines)
 
 
 def test_watch_ends_when_no_run_is_running(tmp_path, capsys):

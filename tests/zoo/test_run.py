@@ -24,9 +24,10 @@ def write_run(
     state="done",
     updated="2026-11-01T00:00:00+00:00",
     settings=None,
+    has_success=True,
     **config,
 ):
-    """Write a run with the given numbers of successes at its evaluations."""
+    """Write a run with the given numbers of successes, or mean returns without success, at its evaluations."""
     folder.mkdir(parents=True)
     counts = [*offline, *online]
     successes = np.arange(episodes) < np.array(counts)[:, None]
@@ -39,6 +40,9 @@ def write_run(
         "successes": successes,
         "episode_seeds": np.arange(episodes) + np.zeros((len(counts), 1), int),
     }
+    if not has_success:
+        del arrays["successes"]
+        arrays["results"] = np.array(counts)[:, None] + np.linspace(-1, 1, episodes)
     np.savez(folder / "evaluations.npz", **arrays)
     values = {
         "algo": algo,
@@ -163,19 +167,87 @@ def test_pickled_array_is_not_read(tmp_path):
     ],
 )
 def test_arrays_that_do_not_fit_together_are_listed(tmp_path, change, reason):
-    path = write_run(tmp_path / "run") / "evaluations.npz"
-    with np.load(path) as file:
-        arrays = dict(file)
-    np.savez(path, **(arrays | change))
+    change_arrays(write_run(tmp_path / "run"), **change)
     assert reason in reasons(read_runs([tmp_path]))["run"]
 
 
-def test_environment_without_success_is_listed(tmp_path):
-    path = write_run(tmp_path / "run") / "evaluations.npz"
-    with np.load(path) as file:
-        arrays = {name: file[name] for name in file.files if name != "successes"}
-    np.savez(path, **arrays)
-    assert reasons(read_runs([tmp_path]))["run"] == "evaluations.npz lacks successes"
+def change_arrays(run, **change):
+    """Replace arrays of a run's evaluations; None removes one."""
+    with np.load(run / "evaluations.npz") as file:
+        arrays = dict(file) | change
+    np.savez(run / "evaluations.npz", **{name: array for name, array in arrays.items() if array is not None})
+
+
+def test_run_that_knows_success_is_scored_by_it_alone(tmp_path):
+    write_run(tmp_path / "run", offline=(10, 20))
+    tables = read_runs([tmp_path])
+    assert tables.counted()["kind"].tolist() == ["success", "success"]
+    assert tables.runs["kind"].tolist() == ["success"]
+
+
+def test_run_without_success_is_scored_by_its_mean_return(tmp_path):
+    write_run(tmp_path / "run", env="Pendulum-v1", offline=(), online=(-1500.0, -300.0), has_success=False)
+    tables = read_runs([tmp_path])
+    found = tables.counted()
+    assert found["kind"].tolist() == ["return", "return"]
+    assert found["score"].tolist() == pytest.approx([-1500.0, -300.0])
+    assert found["return"].tolist() == found["score"].tolist()
+    assert found["successes"].isna().all()
+    assert tables.runs["kind"].tolist() == ["return"]
+    assert tables.skipped() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"results": np.full((3, 50), np.nan)}, "results are not all finite"),
+        ({"results": np.full((3, 50), np.inf)}, "results are not all finite"),
+        ({"results": np.zeros(3)}, "results have shape (3,) instead of (evaluations, episodes)"),
+        ({"results": None}, "evaluations.npz lacks results"),
+        (
+            {"ep_lengths": np.zeros((3, 2))},
+            "timesteps, ep_lengths and phase have shapes (3,), (3, 2), (3,) beside results",
+        ),
+    ],
+)
+def test_returns_that_no_evaluation_gives_are_listed(tmp_path, change, reason):
+    change_arrays(write_run(tmp_path / "run", has_success=False), **change)
+    assert reason in reasons(read_runs([tmp_path]))["run"]
+
+
+def test_one_name_may_have_runs_with_success_and_runs_with_returns(tmp_path):
+    write_run(tmp_path / "a", algo="sac", offline=(10, 20, 30))
+    write_run(tmp_path / "b", algo="sac", env="Pendulum-v1", offline=(), online=(1.0, 2.0), has_success=False)
+    assert methods(read_runs([tmp_path])) == ["sac"]
+
+
+def test_numbers_of_steps_may_differ_between_environments_that_are_scored_by_return(tmp_path):
+    write_run(tmp_path / "a", env="Pendulum-v1", offline=(), online=(1.0, 2.0), has_success=False)
+    write_run(tmp_path / "b", env="HalfCheetah-v5", offline=(), online=(1.0, 2.0, 3.0), has_success=False)
+    assert methods(read_runs([tmp_path])) == ["qam"]
+
+
+def test_returns_after_other_numbers_of_steps_on_one_environment_are_separate_rows(tmp_path):
+    write_run(tmp_path / "a", env="Pendulum-v1", offline=(), online=(1.0, 2.0), has_success=False)
+    write_run(tmp_path / "b", env="Pendulum-v1", seed=1, offline=(), online=(1.0, 2.0, 3.0), has_success=False)
+    assert methods(read_runs([tmp_path])) == ["qam (online_steps=2,000)", "qam (online_steps=3,000)"]
+
+
+def test_departures_from_the_protocol_are_kept_and_separate_no_runs(tmp_path):
+    write_run(tmp_path / "a", departures=["horizon_length 10 instead of 5"])
+    write_run(tmp_path / "b", seed=1, departures=[])
+    write_run(tmp_path / "c", seed=2)  # an older run, which does not say
+    tables = read_runs([tmp_path])
+    found = dict(zip(tables.runs["seed"], tables.runs["departures"], strict=True))
+    assert found == {0: ("horizon_length 10 instead of 5",), 1: (), 2: ()}
+    assert methods(tables) == ["qam"]
+
+
+@pytest.mark.parametrize("departures", ["horizon_length 10", {"horizon_length": 10}, [10], None])
+def test_departures_that_are_no_list_of_texts_make_a_run_unreadable(tmp_path, departures):
+    write_run(tmp_path / "run", departures=departures)
+    expected = f"config.yml has departures that are not a list of texts: {departures!r}"
+    assert reasons(read_runs([tmp_path]))["run"] == expected
 
 
 def test_finished_run_without_its_last_evaluation_is_listed(tmp_path):

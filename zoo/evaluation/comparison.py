@@ -1,27 +1,29 @@
 """From scores of runs to a comparison: which tasks methods share, and every number that a report shows.
 
 Two phases are compared: after the offline steps, and after the online steps that follow. The score of a run is that of
-its last evaluation in the phase, never its best one.
+its last evaluation in the phase, never its best one. A comparison has scores of one kind: runs that are scored by
+success and runs that are scored by their return are compared apart.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from zoo.cli import UsageError
 from zoo.evaluation import statistics
+from zoo.evaluation.learning_curves import LearningCurve, learning_curves
+from zoo.evaluation.resampling import in_parallel
+from zoo.evaluation.scores import KINDS, SUCCESS, Kind
 from zoo.evaluation.statistics import Array, Curve, Estimate, Improvement, Scores
-from zoo.run import PHASES, show
+from zoo.run import show
+from zoo.run_evaluations import PHASES
 
-T = TypeVar("T")
 TASKS_OF_A_DOMAIN = 5  # every domain of OGBench has this many
 MEAN_COLUMNS = ("method", "phase", "step", "environment", "domain", "mean", "sd", "seeds")
 
@@ -34,12 +36,14 @@ class Method:
     :param algorithm: published name of the algorithm, or its id; fixes the colour.
     :param source: ``"own"`` or the name of a set of published scores.
     :param protocols: environment (own runs) or domain (published) -> fields of `zoo.run.PROTOCOL`.
+    :param departures: environment -> where own runs depart from the protocol of their profile, in words.
     """
 
     name: str
     algorithm: str
     source: str
     protocols: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    departures: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,31 +61,21 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class LearningCurve:
-    """Scores of one method at its evaluations.
-
-    :param steps: shape (K,), gradient steps, then on with environment steps.
-    :param mean: mean at each step.
-    :param iqm: interquartile mean at each step, or None where it was not computed.
-    """
-
-    steps: np.ndarray
-    mean: Curve
-    iqm: Curve | None = None
-
-
-@dataclass(frozen=True)
 class Phase:
     """Everything about one phase.
 
+    Aggregates, profiles and `curves` are empty where methods have no task in common, or have several whose scores are
+    not on one scale.
+
     :param name: ``"offline"`` or ``"online"``.
     :param steps: method -> step of its scores, or None where its runs differ.
+    :param coverage: method -> the tasks it has.
     :param tasks: the tasks that all methods have; aggregates are over these.
     :param left_out: task that some methods lack -> those methods.
     :param aggregates: method -> its aggregates.
     :param improvements: (X, Y) -> how X compares with Y, for all ordered pairs of methods with single runs.
-    :param domains: domain -> method -> its mean (and IQM) over the domain's tasks.
-    :param domain_tasks: domain -> its tasks.
+    :param domains: domain -> method -> its mean (and IQM) over the domain's tasks; empty for returns.
+    :param domain_tasks: domain -> its tasks; each environment is a domain of its own for returns.
     :param per_task: task -> method -> its mean.
     :param thresholds: where the profiles are evaluated.
     :param profiles: method -> fraction of runs above each threshold.
@@ -91,6 +85,7 @@ class Phase:
 
     name: str
     steps: Mapping[str, int | None]
+    coverage: Mapping[str, Sequence[str]]
     tasks: tuple[str, ...]
     left_out: Mapping[str, list[str]]
     aggregates: Mapping[str, Cell]
@@ -114,14 +109,44 @@ class Phase:
 class Comparison:
     """All phases of a comparison.
 
-    :param methods: name -> method.
+    :param kind: what the scores are.
+    :param methods: name -> method; some may have scores of other kinds only.
     :param phases: name -> phase; only phases that were evaluated.
     :param reps: bootstrap repetitions.
     """
 
+    kind: Kind
     methods: Mapping[str, Method]
     phases: Mapping[str, Phase]
     reps: int
+
+
+def compare_kinds(
+    methods: Mapping[str, Method],
+    evaluations: pd.DataFrame,
+    means: pd.DataFrame,
+    reps: int = statistics.REPETITIONS,
+    curves: bool = True,
+) -> list[Comparison]:
+    """Compute every number of a comparison, for each kind of scores.
+
+    :param methods: name -> method.
+    :param evaluations: one row an evaluation of a run, columns `zoo.run.EVALUATION_COLUMNS`.
+    :param means: published means of methods without single runs, columns `MEAN_COLUMNS`; they are success rates.
+    :param reps: bootstrap repetitions.
+    :param curves: also compute profiles and learning curves.
+    :return: one comparison a kind, in the order of `KINDS`.
+    :raises UsageError: if there is nothing to compare.
+    """
+    tables = {kind: evaluations[evaluations["kind"] == kind.name] for kind in KINDS.values()}
+    found = [
+        compare(methods, table, means if kind is SUCCESS else means.iloc[:0], reps, curves, kind)
+        for kind, table in tables.items()
+        if len(table) or (kind is SUCCESS and len(means))
+    ]
+    if not found:
+        raise UsageError("expected runs with evaluations, got none; see which runs were skipped and why")
+    return found
 
 
 def compare(
@@ -130,25 +155,24 @@ def compare(
     means: pd.DataFrame,
     reps: int = statistics.REPETITIONS,
     curves: bool = True,
+    kind: Kind = SUCCESS,
 ) -> Comparison:
-    """Compute every number of a comparison.
+    """Compute every number of a comparison of scores of one kind.
 
     :param methods: name -> method.
     :param evaluations: one row an evaluation of a run, columns `zoo.run.EVALUATION_COLUMNS`.
     :param means: published means of methods without single runs, columns `MEAN_COLUMNS`.
     :param reps: bootstrap repetitions.
     :param curves: also compute profiles and learning curves.
+    :param kind: what the scores are.
     :return: the comparison.
-    :raises UsageError: if there is nothing to compare, or methods have no environment in common.
     """
     phases = {}
     for name in PHASES:
         runs, published = (table[table["phase"] == name] for table in (evaluations, means))
         if len(runs) or len(published):
-            phases[name] = _compare_phase(name, runs, published, reps, curves)
-    if not phases:
-        raise UsageError("expected runs with evaluations, got none; see which runs were skipped and why")
-    return Comparison(methods, phases, reps)
+            phases[name] = _compare_phase(name, runs, published, kind, reps, curves)
+    return Comparison(kind, methods, phases, reps)
 
 
 def final_scores(evaluations: pd.DataFrame) -> dict[str, dict[str, Array]]:
@@ -174,54 +198,68 @@ def last_evaluations(evaluations: pd.DataFrame) -> pd.DataFrame:
     return evaluations.sort_values([*key, "step"]).drop_duplicates(key, keep="last")
 
 
-def _compare_phase(name: str, runs: pd.DataFrame, means: pd.DataFrame, reps: int, curves: bool) -> Phase:
+def _compare_phase(name: str, runs: pd.DataFrame, means: pd.DataFrame, kind: Kind, reps: int, curves: bool) -> Phase:
     """Return everything about one phase."""
     scores = final_scores(runs)
     table = _Means(means)
-    tasks, left_out = _common_tasks(scores, table)
-    common = {method: {task: by_task[task] for task in tasks} for method, by_task in scores.items()}
-    domain_of = {env: str(domain) for env, domain in runs[["environment", "domain"]].drop_duplicates().to_numpy()}
-    domain_of |= table.domain_of
-    domain_tasks: dict[str, list[str]] = {}
-    for task in sorted(domain_of):
-        domain_tasks.setdefault(domain_of[task], []).append(task)
-    tables = _learning_tables(runs) if curves else {}
-    episodes = int(runs["episodes"].max()) if len(runs) else 1
-    thresholds = (np.arange(episodes) + 0.5) / episodes
+    coverage = {method: sorted(tasks) for method, tasks in scores.items()} or table.tasks()
+    tasks, left_out = _common_tasks(coverage)
+    common = {method: {task: by_task[task] for task in tasks} for method, by_task in scores.items()} if tasks else {}
+    averaged = common if kind.is_comparable or len(tasks) == 1 else {}
+    domain_tasks = _domain_tasks(runs, table, kind)
+    thresholds = _thresholds(runs, averaged, kind)
     return Phase(
         name=name,
         steps=_steps(runs, means),
+        coverage=coverage,
         tasks=tasks,
         left_out=left_out,
-        aggregates=_aggregates(common, reps) | table.aggregates(tasks),
-        improvements=_all_pairs(common, reps),
-        domains=_domains(scores, table, domain_tasks, reps),
+        aggregates=_aggregates(averaged, kind, reps) | table.aggregates(tasks),
+        improvements=_all_pairs(common, kind, reps, with_difference=bool(averaged)),
+        domains=_domains(scores, table, domain_tasks, reps) if kind is SUCCESS else {},
         domain_tasks=domain_tasks,
-        per_task=_per_task(scores, table, reps),
+        per_task=_per_task(scores, table, kind, reps),
         thresholds=thresholds,
-        profiles=_profiles(common, thresholds, reps) if curves else {},
-        curves=_curves(tables, tasks, reps),
+        profiles=_profiles(averaged, thresholds, kind, reps) if curves else {},
+        curves=learning_curves(runs, tasks, kind, reps) if curves and averaged else {},
         domain_curves={
-            domain: _curves(tables, inside, reps, with_iqm=False) for domain, inside in domain_tasks.items() if curves
+            domain: learning_curves(runs, inside, kind, reps, with_iqm=False)
+            for domain, inside in domain_tasks.items()
+            if curves
         },
     )
 
 
-def _common_tasks(scores: Mapping[str, Scores], means: _Means) -> tuple[tuple[str, ...], dict[str, list[str]]]:
+def _common_tasks(coverage: Mapping[str, Sequence[str]]) -> tuple[tuple[str, ...], dict[str, list[str]]]:
     """Return the tasks that all methods have, and who lacks the others."""
-    have = {method: set(by_task) for method, by_task in scores.items()} or means.tasks()
-    everything = set().union(*have.values())
-    left_out = {
-        task: sorted(method for method, tasks in have.items() if task not in tasks) for task in sorted(everything)
-    }
+    everything = sorted(set().union(*coverage.values()))
+    left_out = {task: sorted(name for name, tasks in coverage.items() if task not in tasks) for task in everything}
     common = tuple(task for task, missing in left_out.items() if not missing)
-    if not common:
-        listing = "; ".join(f"{method}: {', '.join(sorted(tasks))}" for method, tasks in sorted(have.items()))
-        raise UsageError(
-            f"expected methods with at least one environment in common, got none ({listing}); choose methods with "
-            "--methods, or run the missing environments"
-        )
     return common, {task: missing for task, missing in left_out.items() if missing}
+
+
+def _domain_tasks(runs: pd.DataFrame, means: _Means, kind: Kind) -> dict[str, list[str]]:
+    """Return the tasks of each domain."""
+    label = "domain" if kind is SUCCESS else "environment"
+    domain_of = {env: str(domain) for env, domain in runs[["environment", label]].drop_duplicates().to_numpy()}
+    domain_of |= means.domain_of
+    result: dict[str, list[str]] = {}
+    for task in sorted(domain_of):
+        result.setdefault(domain_of[task], []).append(task)
+    return result
+
+
+def _thresholds(runs: pd.DataFrame, scores: Mapping[str, Scores], kind: Kind) -> Array:
+    """Return where to evaluate profiles: between all possible success rates, or over the range of other scores."""
+    if kind is SUCCESS:
+        episodes = int(runs["episodes"].max()) if len(runs) else 1
+        return (np.arange(episodes) + 0.5) / episodes
+    if not scores:
+        return np.empty(0)
+    found = np.concatenate([values for by_task in scores.values() for values in by_task.values()])
+    low, high = found.min(), found.max()
+    margin = 0.02 * (high - low or abs(high) or 1.0)
+    return np.linspace(low - margin, high + margin, 201)
 
 
 def _steps(runs: pd.DataFrame, means: pd.DataFrame) -> dict[str, int | None]:
@@ -231,10 +269,13 @@ def _steps(runs: pd.DataFrame, means: pd.DataFrame) -> dict[str, int | None]:
     return {str(method): int(row["max"]) if row["min"] == row["max"] else None for method, row in steps.iterrows()}
 
 
-def _aggregates(scores: Mapping[str, Scores], reps: int) -> dict[str, Cell]:
+def _aggregates(scores: Mapping[str, Scores], kind: Kind, reps: int) -> dict[str, Cell]:
     """Return the aggregates of each method over the same tasks."""
-    estimates = _in_parallel(lambda method: statistics.aggregate(scores[method], reps), scores)
-    return {method: _cell(found, scores[method]) for method, found in estimates.items()}
+    estimates = in_parallel(lambda method: statistics.aggregate(scores[method], reps, kind.limits), scores)
+    return {
+        method: _cell({metric: found[metric] for metric in kind.metrics}, scores[method])
+        for method, found in estimates.items()
+    }
 
 
 def _cell(estimates: Mapping[str, Estimate], scores: Scores) -> Cell:
@@ -243,16 +284,20 @@ def _cell(estimates: Mapping[str, Estimate], scores: Scores) -> Cell:
     return Cell(estimates, len(seeds), (min(seeds), max(seeds)))
 
 
-def _all_pairs(scores: Mapping[str, Scores], reps: int) -> dict[tuple[str, str], Improvement]:
+def _all_pairs(
+    scores: Mapping[str, Scores], kind: Kind, reps: int, with_difference: bool
+) -> dict[tuple[str, str], Improvement]:
     """Return both directions of every pair; one follows from the other."""
-    found = statistics.improvements(scores, combinations(sorted(scores), 2), reps)
+    found = statistics.improvements(scores, combinations(sorted(scores), 2), reps, kind.limits)
+    if not with_difference:
+        found = {pair: Improvement(improvement.probability, None) for pair, improvement in found.items()}
     return found | {(y, x): _reversed(improvement) for (x, y), improvement in found.items()}
 
 
 def _reversed(improvement: Improvement) -> Improvement:
     """Return the same comparison seen from the other method."""
     chance, difference = improvement.probability, improvement.difference
-    return Improvement(_mirrored(chance, 1), _mirrored(difference, 0))
+    return Improvement(_mirrored(chance, 1), difference and _mirrored(difference, 0))
 
 
 def _mirrored(estimate: Estimate, whole: float) -> Estimate:
@@ -271,7 +316,7 @@ def _domains(
         for method, by_task in scores.items()
         if set(tasks) <= set(by_task)
     }
-    found = _in_parallel(lambda key: statistics.mean_and_iqm(cells[key], reps), cells)
+    found = in_parallel(lambda key: statistics.mean_and_iqm(cells[key], reps), cells)
     result: dict[str, dict[str, Cell]] = {domain: {} for domain in domain_tasks}
     for (domain, method), (mean, iqm) in found.items():
         estimates = {"mean": mean.estimate(0), "iqm": iqm.estimate(0)}
@@ -281,7 +326,7 @@ def _domains(
     return result
 
 
-def _per_task(scores: Mapping[str, Scores], means: _Means, reps: int) -> dict[str, dict[str, Cell]]:
+def _per_task(scores: Mapping[str, Scores], means: _Means, kind: Kind, reps: int) -> dict[str, dict[str, Cell]]:
     """Return the mean of each method on each task it has. Cells with equally many runs share one pass."""
     by_seeds: dict[int, list[tuple[str, str]]] = {}
     for method, by_task in scores.items():
@@ -292,7 +337,7 @@ def _per_task(scores: Mapping[str, Scores], means: _Means, reps: int) -> dict[st
         for start in range(0, len(keys), 100):
             part = keys[start : start + 100]
             columns = np.stack([scores[method][task] for task, method in part], axis=1)  # (runs, cells)
-            curve = statistics.mean({"": columns}, reps)
+            curve = statistics.mean({"": columns}, reps, kind.limits)
             for k, (task, method) in enumerate(part):
                 result.setdefault(task, {})[method] = Cell({"mean": curve.estimate(k)}, 1, (seeds, seeds))
     for task, found in means.per_task().items():
@@ -300,38 +345,11 @@ def _per_task(scores: Mapping[str, Scores], means: _Means, reps: int) -> dict[st
     return dict(sorted(result.items()))
 
 
-def _profiles(scores: Mapping[str, Scores], thresholds: Array, reps: int) -> dict[str, Curve]:
+def _profiles(scores: Mapping[str, Scores], thresholds: Array, kind: Kind, reps: int) -> dict[str, Curve]:
     """Return the performance profile of each method."""
-    return _in_parallel(lambda method: statistics.performance_profile(scores[method], thresholds, reps), scores)
-
-
-def _learning_tables(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return, for each method, scores with a row a run (environment, seed) and a column a step that all runs have."""
-    return {
-        str(method): group.pivot_table(index=["environment", "seed"], columns="step", values="score").dropna(axis=1)
-        for method, group in runs.groupby("method")
-    }
-
-
-def _curves(
-    tables: Mapping[str, pd.DataFrame], tasks: Sequence[str], reps: int, with_iqm: bool = True
-) -> dict[str, LearningCurve]:
-    """Return the learning curve over some tasks of each method that has them all."""
-
-    def curve(method: str) -> LearningCurve:
-        table = tables[method]
-        scores = {task: table.loc[task].to_numpy() for task in tasks}
-        steps = table.columns.to_numpy()
-        if not with_iqm:
-            return LearningCurve(steps, statistics.mean(scores, reps))
-        return LearningCurve(steps, *statistics.mean_and_iqm(scores, reps))
-
-    complete = [
-        method
-        for method, table in tables.items()
-        if table.shape[1] and set(tasks) <= set(table.index.get_level_values("environment"))
-    ]
-    return _in_parallel(curve, complete)
+    return in_parallel(
+        lambda method: statistics.performance_profile(scores[method], thresholds, reps, kind.limits), scores
+    )
 
 
 class _Means:
@@ -350,17 +368,17 @@ class _Means:
         for domain in set(means["domain"]) - set(self.domain_of.values()):
             self.domain_of |= {task: domain for task in tasks_of(domain)}
 
-    def tasks(self) -> dict[str, set[str]]:
+    def tasks(self) -> dict[str, list[str]]:
         """Return the tasks of each method; a domain's mean stands for all its tasks."""
         return {
-            method: {task for task, domain in self.domain_of.items() if task in rows or domain in rows}
+            method: sorted(task for task, domain in self.domain_of.items() if task in rows or domain in rows)
             for method, rows in self._rows.items()
         }
 
     def aggregates(self, tasks: Sequence[str]) -> dict[str, Cell]:
         """Return the mean over some tasks of each method that has them all, task by task or in whole domains."""
         result = {}
-        for method, rows in self._rows.items():
+        for method, rows in self._rows.items() if tasks else ():
             parts = [rows[task] for task in tasks if task in rows]
             if len(parts) < len(tasks):
                 domains = sorted({self.domain_of.get(task, "") for task in tasks})
@@ -392,82 +410,34 @@ def tasks_of(domain: str) -> list[str]:
     return [f"{domain}-singletask-task{k}-v0" for k in range(1, TASKS_OF_A_DOMAIN + 1)]
 
 
-def _in_parallel(function: Callable[[Any], T], keys: Iterable[Any]) -> dict[Any, T]:
-    """Return key -> function(key), on all processors: numpy lets other threads run while it works."""
-    keys = list(keys)
-    if not keys:
-        return {}
-    first = function(keys[0])  # draws the resamples that the others share
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return dict(zip(keys, [first, *pool.map(function, keys[1:])], strict=True))
-
-
-def to_json(comparison: Comparison, skipped: list[dict[str, str]]) -> dict[str, Any]:
-    """Return a comparison as plain values; scores are fractions.
+def ranking(comparison: Comparison) -> list[str]:
+    """Return the methods in the order in which tables and figures show them.
 
     :param comparison: the comparison.
-    :param skipped: the runs that were not counted, with reasons.
-    :return: one entry a phase (None where nothing was evaluated), ``repetitions``, ``methods`` and ``skipped``.
+    :return: best mean of the first phase first; methods that it lacks follow by their mean in the next, and methods
+        without any aggregate in the order of `Comparison.methods`.
     """
-    phases = {name: _phase_to_json(comparison.phases[name]) if name in comparison.phases else None for name in PHASES}
-    methods = {name: {"algorithm": m.algorithm, "source": m.source} for name, m in comparison.methods.items()}
-    return {**phases, "repetitions": comparison.reps, "methods": methods, "skipped": skipped}
+    phases = list(comparison.phases.values())
+
+    def key(name: str) -> tuple[Any, ...]:
+        found = [(k, -p.aggregates[name].estimates["mean"].point) for k, p in enumerate(phases) if name in p.aggregates]
+        return (*found[0], name) if found else (len(phases), 0.0, "")
+
+    cells = [
+        place for phase in phases for place in (phase.aggregates, *phase.domains.values(), *phase.per_task.values())
+    ]
+    return sorted((name for name in comparison.methods if any(name in place for place in cells)), key=key)
 
 
-def _phase_to_json(phase: Phase) -> dict[str, Any]:
-    """Return one phase as plain values."""
-    chances: dict[str, dict[str, Any]] = {}
-    for (x, y), improvement in sorted(phase.improvements.items()):
-        entry = _estimate_to_json(improvement.probability)
-        chances.setdefault(x, {})[y] = entry | {"difference": _estimate_to_json(improvement.difference)}
-    return {
-        "steps": phase.common_step,
-        "common_tasks": list(phase.tasks),
-        "left_out_tasks": dict(phase.left_out),
-        "aggregates": {
-            method: {
-                **{metric: _estimate_to_json(cell.estimates.get(metric)) for metric in statistics.METRICS},
-                **_counts(cell),
-                "steps": phase.steps[method],
-            }
-            for method, cell in sorted(phase.aggregates.items())
-        },
-        "probability_of_improvement": chances,
-        "domains": {
-            domain: {
-                method: {
-                    **{metric: _estimate_to_json(cell.estimates.get(metric)) for metric in ("mean", "iqm")},
-                    **_counts(cell),
-                }
-                for method, cell in sorted(cells.items())
-            }
-            for domain, cells in sorted(phase.domains.items())
-        },
-        "tasks": {
-            task: {
-                method: {
-                    "mean": cell.estimates["mean"].point,
-                    "ci95": _estimate_to_json(cell.estimates["mean"])["ci95"],
-                    "seeds": cell.seeds[0],
-                }
-                for method, cell in sorted(cells.items())
-            }
-            for task, cells in phase.per_task.items()
-        },
-    }
+def baseline_in(comparison: Comparison, wanted: str) -> str:
+    """Return whom to improve on.
 
-
-def _estimate_to_json(estimate: Estimate | None) -> dict[str, Any]:
-    """Return an estimate as plain values; None where it is not known."""
-    if estimate is None:
-        return {"point": None, "ci95": None, "interval": "none"}
-    interval = None if estimate.interval is None else list(estimate.interval)
-    return {"point": estimate.point, "ci95": interval, "interval": estimate.kind}
-
-
-def _counts(cell: Cell) -> dict[str, int]:
-    """Return how many tasks and seeds an estimate is from."""
-    return {"tasks": cell.tasks, "seeds": cell.seeds[0], "most_seeds": cell.seeds[1]}
+    :param comparison: the comparison.
+    :param wanted: a method, which may have scores of other kinds only.
+    :return: that method, or else the best one.
+    """
+    names = ranking(comparison)
+    return wanted if wanted in names else names[0]
 
 
 def seeds_text(seeds: tuple[int, int]) -> str:

@@ -1,15 +1,8 @@
-"""Figures of a comparison.
-
-An algorithm has one style everywhere: a colour, a dash pattern and a marker. The colours were chosen by search: those
-that share a dash pattern stay far apart also for readers without red or green cones (simulated after Machado et al.
-2009), all of them differ clearly for the others, and each is dark enough for white paper. The tests hold the distances.
-"""
+"""Figures of a comparison."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import cycle
 from typing import Any
 
 import matplotlib
@@ -24,40 +17,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from rliable import plot_utils
 
-from zoo.evaluation.comparison import Comparison, LearningCurve, Method, Phase
+from zoo.evaluation.comparison import Comparison, Phase, ranking
+from zoo.evaluation.learning_curves import LearningCurve
+from zoo.evaluation.scores import METRICS, SUCCESS, Kind
 from zoo.evaluation.statistics import Curve, Estimate
+from zoo.evaluation.styles import Style, method_styles
 
-SOLID, DASHED, DOTTED, DASH_DOTTED = "-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (4, 1.5, 1, 1.5))
-_COLOURS = {
-    SOLID: {
-        "QAM": "#5a3cb4",
-        "QAM-F": "#87780f",
-        "QAM-E": "#0fc35a",
-        "TRQAM": "#5a0f00",
-        "SQAM": "#ff78e1",
-        "BAM": "#9678ff",
-        "FQL": "#1e784b",
-    },
-    DASHED: {
-        "IFQL": "#0069e1",
-        "DSRL": "#ff694b",
-        "ReBRAC": "#78005a",
-        "CGQL": "#874b0f",
-        "CGQL-M": "#96a5e1",
-        "CGQL-L": "#e17878",
-        "FEdit": "#b46996",
-    },
-    DOTTED: {
-        "QSM": "#d28700",
-        "DAC": "#e11e4b",
-        "FBRAC": "#3c78c3",
-        "FAWAC": "#694b78",
-        "RLPD": "#870000",
-        "BC": "#3c1e69",
-        "RQL": "#870f3c",
-    },
-}
-_MARKERS = {SOLID: "o", DASHED: "s", DOTTED: "^", DASH_DOTTED: "D"}
 _FONTS = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that figures look the same on every machine
     "font.size": 9,
@@ -71,78 +36,24 @@ _FONTS = {
 _OFFLINE_SHADE = "#f2f2f2"
 
 
-@dataclass(frozen=True)
-class Style:
-    """How a method is drawn.
-
-    :param colour: hexadecimal.
-    :param dash: matplotlib line style.
-    :param marker: matplotlib marker.
-    :param is_own: own runs are drawn heavier than published ones.
-    """
-
-    colour: str
-    dash: Any
-    marker: str
-    is_own: bool
-
-    @property
-    def line(self) -> dict[str, Any]:
-        """Keyword arguments of ``Axes.plot``."""
-        width = 2.2 if self.is_own else 1.2
-        return {"color": self.colour, "linestyle": self.dash, "linewidth": width}
-
-
-def algorithm_styles() -> dict[str, tuple[str, Any]]:
-    """Return the fixed styles.
-
-    :return: published name -> (colour, dash).
-    """
-    return {name: (colour, dash) for dash, colours in _COLOURS.items() for name, colour in colours.items()}
-
-
-def styles(methods: Mapping[str, Method]) -> dict[str, Style]:
-    """Return the style of each method of a comparison.
-
-    Own and published runs of one algorithm share its style, so that they meet in a figure. Further variants of it, and
-    algorithms without a fixed style, take spare ones in alphabetical order: first colours that nobody here has.
-
-    :param methods: name -> method.
-    :return: name -> style.
-    """
-    fixed = algorithm_styles()
-    present = {fixed[method.algorithm][0] for method in methods.values() if method.algorithm in fixed}
-    spare = cycle(sorted((colour for colour, _ in fixed.values()), key=lambda colour: colour in present))
-    taken: set[tuple[str, bool]] = set()
-    result = {}
-    for name, method in sorted(methods.items()):
-        is_own = method.source == "own"
-        if method.algorithm in fixed and (method.algorithm, is_own) not in taken:
-            colour, dash = fixed[method.algorithm]
-        else:
-            colour, dash = next(spare), DASH_DOTTED
-        taken.add((method.algorithm, is_own))
-        result[name] = Style(colour, dash, _MARKERS[dash], is_own)
-    return result
-
-
 def all_figures(comparison: Comparison, baseline: str) -> dict[str, Figure]:
     """Return every figure of a report.
 
     :param comparison: the comparison, computed with curves.
     :param baseline: the method that improvements are measured against.
-    :return: name -> figure; close them with `close`.
+    :return: name -> figure, without those that have nothing to show; close them with `close`.
     """
-    looks = styles(comparison.methods)
+    looks = method_styles(comparison.methods)
     with plt.rc_context(_FONTS):
         figures = {
             "aggregates": plot_aggregates(comparison, looks),
             "profiles": plot_profiles(comparison, looks),
             "improvement": plot_improvement(comparison, looks, baseline),
             "sample_efficiency": plot_sample_efficiency(comparison, looks),
-            "domains": plot_domains(comparison, looks),
+            "domains" if comparison.kind is SUCCESS else "environments": plot_domains(comparison, looks),
         }
-    return {name: figure for name, figure in figures.items() if figure is not None}
+    suffix = comparison.kind.suffix
+    return {f"{name}{suffix}": figure for name, figure in figures.items() if figure is not None}
 
 
 def save(figure: Figure, path: Any, kind: str) -> None:
@@ -166,24 +77,28 @@ def close(figures: Iterable[Figure]) -> None:
         plt.close(figure)
 
 
-def plot_aggregates(comparison: Comparison, looks: Mapping[str, Style]) -> Figure:
+def plot_aggregates(comparison: Comparison, looks: Mapping[str, Style]) -> Figure | None:
     """Return mean and IQM with intervals, for each method and phase.
 
     :param comparison: the comparison.
     :param looks: name -> style.
-    :return: the figure; a method without an interval is a line, one that was not evaluated is empty.
+    :return: the figure, or None without aggregates; a method without an interval is a line, one that was not evaluated
+        is empty.
     """
-    panels = [(phase, metric) for phase in comparison.phases.values() for metric in ("mean", "iqm")]
-    names = ranking(comparison)[::-1]
+    kind = comparison.kind
+    panels = [(p, metric) for p in comparison.phases.values() if p.aggregates for metric in ("mean", "iqm")]
+    names = [name for name in ranking(comparison)[::-1] if any(name in phase.aggregates for phase, _ in panels)]
+    if not names:
+        return None
     points = {name: np.full(len(panels), np.nan) for name in names}
     bounds = {name: np.full((2, len(panels)), np.nan) for name in names}
     for column, (phase, metric) in enumerate(panels):
         for name, cell in phase.aggregates.items():
             estimate = cell.estimates.get(metric)
             if estimate is not None:
-                points[name][column] = 100 * estimate.point
-                bounds[name][:, column] = 100 * np.array(estimate.interval or (estimate.point,) * 2)
-    titles = [f"{phase.name} {'IQM' if metric == 'iqm' else metric}" for phase, metric in panels]
+                points[name][column] = kind.scale * estimate.point
+                bounds[name][:, column] = kind.scale * np.array(estimate.interval or (estimate.point,) * 2)
+    titles = [f"{phase.name} {METRICS[metric]}{kind.title.replace(', ', chr(10))}" for phase, metric in panels]
     figure, axes = plot_utils.plot_interval_estimates(
         points,
         bounds,
@@ -195,7 +110,7 @@ def plot_aggregates(comparison: Comparison, looks: Mapping[str, Style]) -> Figur
         xlabel="",
     )
     for column, ax in enumerate(np.atleast_1d(axes)):
-        _tidy_intervals(ax, [bounds[name][:, column] for name in names], [looks[name] for name in names])
+        _tidy_intervals(ax, [bounds[name][:, column] for name in names], [looks[name] for name in names], kind)
     np.atleast_1d(axes)[0].set_yticklabels(map(_text, names), fontsize=9)
     return figure
 
@@ -210,6 +125,7 @@ def plot_profiles(comparison: Comparison, looks: Mapping[str, Style]) -> Figure 
     phases = [phase for phase in comparison.phases.values() if phase.profiles]
     if not phases:
         return None
+    kind = comparison.kind
     shown = [phase.profiles for phase in phases]
     figure, axes = plt.subplots(1, len(phases), figsize=(4.6 * len(phases), 3.6), squeeze=False, sharey=True)
     for ax, phase in zip(axes[0], phases, strict=True):
@@ -221,7 +137,7 @@ def plot_profiles(comparison: Comparison, looks: Mapping[str, Style]) -> Figure 
             colors={name: looks[name].colour for name in phase.profiles},
             linestyles={name: looks[name].dash for name in phase.profiles},
             xticks=None,
-            xlabel=r"score $\tau$",
+            xlabel=rf"{'score' if kind is SUCCESS else kind.name} $\tau$",
             ylabel=r"fraction of runs above $\tau$" if ax is axes[0, 0] else "",
             labelsize=9,
             ticklabelsize=9,
@@ -231,7 +147,8 @@ def plot_profiles(comparison: Comparison, looks: Mapping[str, Style]) -> Figure 
         for line, name in zip(ax.lines, phase.profiles, strict=True):  # rliable widens the first line only
             line.set_linewidth(looks[name].line["linewidth"])
         _thin_axes(ax)
-        ax.set(title=_phase_title(phase), xlim=(0, 1), ylim=(0, 1.01))
+        limits = (0, 1) if kind is SUCCESS else (phase.thresholds[0], phase.thresholds[-1])
+        ax.set(title=_phase_title(phase) + kind.title, xlim=limits, ylim=(0, 1.01))
     _legend_below(figure, looks, [name for name in ranking(comparison) if any(name in part for part in shown)])
     return figure
 
@@ -242,23 +159,34 @@ def plot_improvement(comparison: Comparison, looks: Mapping[str, Style], baselin
     :param comparison: the comparison.
     :param looks: name -> style.
     :param baseline: whom to improve on.
-    :return: the figure, or None if no method with single runs meets the baseline.
+    :return: the figure, or None if no method with single runs meets the baseline; without differences where scores of
+        tasks cannot be averaged.
     """
-    phases = [phase for phase in comparison.phases.values() if any(y == baseline for _, y in phase.improvements)]
-    if not phases:
-        return None
-    names = [name for name in ranking(comparison)[::-1] if any((name, baseline) in p.improvements for p in phases)]
-    height = 1.5 + 0.24 * len(names)
-    figure, axes = plt.subplots(1, 2 * len(phases), figsize=(2.6 * 2 * len(phases), height), sharey=True)
-    for column, phase in enumerate(phases):
+    kind = comparison.kind
+    names = [
+        n for n in ranking(comparison)[::-1] if any((n, baseline) in p.improvements for p in comparison.phases.values())
+    ]
+    panels: list[tuple[str, str, dict[str, Estimate | None]]] = []
+    for phase in comparison.phases.values():
         found = {name: phase.improvements.get((name, baseline)) for name in names}
-        chance, difference = axes[2 * column : 2 * column + 2]
-        _intervals(chance, {n: i and i.probability for n, i in found.items()}, looks, 1.0, 0.5)
-        _intervals(difference, {n: i and i.difference for n, i in found.items()}, looks, 100.0, 0.0)
-        chance.set(xlim=(0, 1), xlabel="probability of a better run", title=phase.name)
-        difference.set(xlabel="difference of means (points)", title=phase.name)
-    axes[0].set_yticks(range(len(names)), [_text(name) for name in names])
-    figure.suptitle(_text(f"against {baseline}"), fontsize=10)
+        for quantity in ("probability", "difference"):
+            estimates = {name: pair and getattr(pair, quantity) for name, pair in found.items()}
+            if any(estimates.values()):
+                panels.append((phase.name, quantity, estimates))
+    if not panels:
+        return None
+    size = (max(2.6 * len(panels), 5.2), 1.5 + 0.24 * len(names))
+    figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
+    unit = "points" if kind is SUCCESS else kind.unit
+    for ax, (phase_name, quantity, estimates) in zip(axes[0], panels, strict=True):
+        if quantity == "probability":
+            _intervals(ax, estimates, looks, 1.0, 0.5)
+            ax.set(xlim=(0, 1), xlabel="probability of a better run", title=phase_name)
+        else:
+            _intervals(ax, estimates, looks, kind.scale, 0.0)
+            ax.set(xlabel=f"difference of means ({unit})", title=phase_name)
+    axes[0, 0].set_yticks(range(len(names)), [_text(name) for name in names])
+    figure.suptitle(_text(f"against {baseline}{kind.title}"), fontsize=10)
     figure.tight_layout()
     return figure
 
@@ -272,15 +200,17 @@ def plot_sample_efficiency(comparison: Comparison, looks: Mapping[str, Style]) -
     """
     if not any(phase.curves for phase in comparison.phases.values()):
         return None
+    kind = comparison.kind
     figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.8), sharey=True)
     shown = [phase.curves for phase in comparison.phases.values()]
+    low, high = _score_limits(kind, [curve for part in shown for c in part.values() for curve in (c.mean, c.iqm)])
     for ax, metric in zip(axes, ("mean", "iqm"), strict=True):
-        _plot_phases(ax, shown, metric, looks)
-        ax.set_title("IQM" if metric == "iqm" else "mean", loc="left")
-        border = _decorate_steps(ax, shown)
+        _plot_phases(ax, shown, metric, looks, kind)
+        ax.set_title(METRICS[metric] + kind.title, loc="left")
+        border = _decorate_steps(ax, shown, (low, high))
         for name, side in (("offline ", "right"), (" online", "left")) if border else ():
-            ax.text(border, 103, name, ha=side, va="bottom", fontsize=8, color="#555555")
-    axes[0].set_ylabel("success (%)")
+            ax.text(border, high + (high - low) / 102, name, ha=side, va="bottom", fontsize=8, color="#555555")
+    axes[0].set_ylabel(kind.unit)
     _legend_below(figure, looks, [name for name in ranking(comparison) if any(name in part for part in shown)])
     return figure
 
@@ -288,10 +218,13 @@ def plot_sample_efficiency(comparison: Comparison, looks: Mapping[str, Style]) -
 def plot_domains(comparison: Comparison, looks: Mapping[str, Style]) -> Figure | None:
     """Return one panel of mean learning curves for each domain.
 
+    Returns have one panel for each environment, each with an axis of its own.
+
     :param comparison: the comparison.
     :param looks: name -> style.
     :return: the figure, or None without single runs.
     """
+    kind = comparison.kind
     domains = sorted({d for phase in comparison.phases.values() for d, curves in phase.domain_curves.items() if curves})
     if not domains:
         return None
@@ -299,40 +232,20 @@ def plot_domains(comparison: Comparison, looks: Mapping[str, Style]) -> Figure |
     columns = min(5, len(domains))
     rows = -(-len(domains) // columns)
     size = (max(2.3 * columns, 4.5), 2.0 * rows + 0.4)
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, sharey=True)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, sharey=kind is SUCCESS)
     for ax, domain in zip(axes.flat, domains, strict=False):
         parts = [phase.domain_curves.get(domain, {}) for phase in comparison.phases.values()]
-        _plot_phases(ax, parts, "mean", looks)
+        _plot_phases(ax, parts, "mean", looks, kind)
         ax.set_title(_text(domain), fontsize=8.5)
-        _decorate_steps(ax, parts)
+        _decorate_steps(ax, parts, _score_limits(kind, [curve.mean for part in parts for curve in part.values()]))
         ax.set_xlabel("")
     for ax in axes.flat[len(domains) :]:
         ax.set_visible(False)
     for ax in axes[:, 0]:
-        ax.set_ylabel("success (%)")
+        ax.set_ylabel(kind.unit)
     figure.tight_layout()
     _legend_below(figure, looks, [name for name in ranking(comparison) if any(name in part for part in shown)])
     return figure
-
-
-def ranking(comparison: Comparison) -> list[str]:
-    """Return the methods in the order in which tables and figures show them.
-
-    :param comparison: the comparison.
-    :return: best mean of the first phase first; methods that it lacks follow by their mean in the next.
-    """
-
-    def key(name: str) -> tuple[Any, ...]:
-        means = [p.aggregates[name].estimates["mean"].point for p in comparison.phases.values() if name in p.aggregates]
-        first = next((i for i, p in enumerate(comparison.phases.values()) if name in p.aggregates), len(means))
-        return (first, -means[0] if means else 0, name)
-
-    return sorted((name for name in comparison.methods if _has_scores(comparison, name)), key=key)
-
-
-def _has_scores(comparison: Comparison, name: str) -> bool:
-    """Return whether a method has an aggregate in any phase."""
-    return any(name in phase.aggregates for phase in comparison.phases.values())
 
 
 def _phase_title(phase: Phase) -> str:
@@ -341,7 +254,7 @@ def _phase_title(phase: Phase) -> str:
     return phase.name if step is None else f"{phase.name}, {step:,} steps"
 
 
-def _tidy_intervals(ax: Axes, bounds: Sequence[np.ndarray], looks: Sequence[Style]) -> None:
+def _tidy_intervals(ax: Axes, bounds: Sequence[np.ndarray], looks: Sequence[Style], kind: Kind) -> None:
     """Put right what rliable leaves: labels, limits, and which bars are own runs."""
     for bar, style in zip(ax.patches, looks, strict=True):
         bar.set_alpha(0.85)
@@ -350,13 +263,13 @@ def _tidy_intervals(ax: Axes, bounds: Sequence[np.ndarray], looks: Sequence[Styl
     finite = np.concatenate([*bounds, np.empty(0)])
     finite = finite[np.isfinite(finite)]
     if len(finite):
-        margin = 0.06 * max(finite.max() - finite.min(), 1.0)
+        margin = 0.06 * max(finite.max() - finite.min(), 0.01 * kind.scale, 0.01 * np.abs(finite).max())
         ax.set_xlim(finite.min() - margin, finite.max() + margin)
     ax.set_ylim(-0.6, len(bounds) - 0.4)
     _thin_axes(ax)
     ax.tick_params(axis="x", labelsize=9)
     ax.set_title(ax.get_title(), fontsize=10)
-    ax.set_xlabel("success (%)", fontsize=9)
+    ax.set_xlabel(kind.unit, fontsize=9)
 
 
 def _thin_axes(ax: Axes) -> None:
@@ -385,7 +298,7 @@ def _intervals(
 
 
 def _plot_phases(
-    ax: Axes, parts: Sequence[Mapping[str, LearningCurve]], metric: str, looks: Mapping[str, Style]
+    ax: Axes, parts: Sequence[Mapping[str, LearningCurve]], metric: str, looks: Mapping[str, Style], kind: Kind
 ) -> None:
     """Draw the curves of all phases; a method's next phase starts where its last one ended."""
     ends: dict[str, tuple[np.ndarray, Curve]] = {}
@@ -397,7 +310,7 @@ def _plot_phases(
                 steps = steps + border  # a method that starts online begins where the others go online
             if name in ends:
                 steps, values = _joined(*ends[name], steps, values)
-            _plot_curve(ax, steps, values, looks[name])
+            _plot_curve(ax, steps, values, looks[name], kind)
             ends[name] = (steps, values)
 
 
@@ -410,30 +323,48 @@ def _joined(before: np.ndarray, start: Curve, steps: np.ndarray, curve: Curve) -
     return np.concatenate([before[-1:], steps]), Curve(points, bounds, curve.kind)
 
 
-def _plot_curve(ax: Axes, steps: np.ndarray, curve: Curve, style: Style) -> None:
+def _plot_curve(ax: Axes, steps: np.ndarray, curve: Curve, style: Style, kind: Kind) -> None:
     """Draw one learning curve with its band."""
     single = len(steps) == 1
     marker = style.marker if single or style.is_own else None
-    ax.plot(steps, 100 * curve.points, marker=marker, markersize=3, **style.line)
+    ax.plot(steps, kind.scale * curve.points, marker=marker, markersize=3, **style.line)
     if curve.bounds is None:
         return
-    low, high = 100 * curve.bounds
+    low, high = kind.scale * curve.bounds
     if single:
         ax.vlines(steps, low, high, color=style.colour, alpha=0.4)
     ax.fill_between(steps, low, high, color=style.colour, alpha=0.15, linewidth=0)
 
 
-def _decorate_steps(ax: Axes, parts: Sequence[Mapping[str, LearningCurve]]) -> int | None:
+def _decorate_steps(ax: Axes, parts: Sequence[Mapping[str, LearningCurve]], limits: tuple[float, float]) -> int | None:
     """Shade the offline phase, label the axes, and return where online steps begin (None if methods differ)."""
     last = max((int(curve.steps[-1]) for part in parts for curve in part.values()), default=0)
     border = _end_of_offline(parts)
     if border is not None:
         ax.axvspan(0, border, color=_OFFLINE_SHADE, zorder=0)
-    ax.set(xlim=(0, last * 1.01 or 1), ylim=(0, 102), xlabel="steps")
+    ax.set(xlim=(0, last * 1.01 or 1), ylim=limits, xlabel="steps")
     ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     ax.xaxis.set_major_formatter(_short_steps)
     ax.grid(alpha=0.25)
     return border
+
+
+def _score_limits(kind: Kind, curves: Sequence[Curve | None]) -> tuple[float, float]:
+    """Return the range of an axis of scores.
+
+    With two seeds a band is many times as wide as the curves differ, so it may be cut: at most two thirds of the axis
+    are outside the range of the curves themselves.
+    """
+    known = [curve for curve in curves if curve is not None]
+    if kind is SUCCESS or not known:
+        return (0.0, 102.0)
+    points = np.concatenate([curve.points for curve in known])
+    bands = np.concatenate([points, *(curve.bounds.ravel() for curve in known if curve.bounds is not None)])
+    low, high = points.min(), points.max()
+    span = high - low or 0.1 * abs(high) or 1.0
+    low, high = max(bands.min(), low - span), min(bands.max(), high + span)
+    margin = 0.05 * (high - low or span)
+    return (kind.scale * (low - margin), kind.scale * (high + margin))
 
 
 def _end_of_offline(parts: Sequence[Mapping[str, LearningCurve]]) -> int | None:

@@ -11,9 +11,11 @@ import pandas as pd
 
 from zoo.evaluation import statistics
 from zoo.evaluation.comparison import Method, final_scores, tasks_of
+from zoo.evaluation.scores import SUCCESS
 from zoo.evaluation.statistics import Estimate, Scores
 from zoo.published import PublishedSet, load_means
-from zoo.run import PHASES, protocol_differences, split_environment
+from zoo.run import protocol_differences, split_environment
+from zoo.run_evaluations import PHASES
 
 
 @dataclass(frozen=True)
@@ -61,14 +63,15 @@ def reproduce(
     all of it is outside.
 
     :param methods: name -> method, own and published.
-    :param evaluations: evaluations of runs.
+    :param evaluations: evaluations of runs; published scores are success rates, so returns are left aside.
     :param sets: the published sets to compare with.
     :param tolerance: the largest difference that still agrees, as a fraction.
     :return: one entry a comparison.
     """
     result = []
+    runs = evaluations[(evaluations["source"] == "own") & (evaluations["kind"] == SUCCESS.name)]
     for phase in PHASES:
-        own = final_scores(evaluations[(evaluations["phase"] == phase) & (evaluations["source"] == "own")])
+        own = final_scores(runs[runs["phase"] == phase])
         for published in sets:
             means = load_means(published)
             means = means[means["phase"] == phase]

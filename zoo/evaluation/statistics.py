@@ -12,15 +12,14 @@ scores are at most x. For F_j drawn scores at or below the j-th of the sorted le
 The random stream is the one that rliable draws, so with the same seed both give the same interval. Every method and
 every evaluation uses the same resamples of run numbers: results depend on nothing but the scores, in no order.
 
-Scores are fractions in [0, 1]. A run counts once per task: average the episodes of an evaluation first.
+Scores are fractions in [0, 1] unless other limits are given. A run counts once per task: average the episodes of an
+evaluation first.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -28,17 +27,19 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from agents.common.validation import integer
+from zoo.evaluation.resampling import BLOCK_ENTRIES, blocks, pair_counts, run_counts
 
 Array = NDArray[np.float64]
 Scores = Mapping[str, Array]
 """Scores of one method: task -> (runs,), or (runs, evaluations) for a curve."""
 
-METRICS = ("mean", "iqm", "median", "optimality_gap")
+FRACTION = (0.0, 1.0)
+"""The limits of a success rate."""
 REPETITIONS = 50_000
 PERCENTILES = (2.5, 97.5)
+_LEVELS_AT_ONCE = 2_000  # columns of one matrix product, where scores are not on a grid
 FEW_SEEDS = 5
 """With fewer seeds the percentile bootstrap is too narrow (coverage 0.87 at three seeds instead of 0.95)."""
-_BLOCK_ENTRIES = 300_000  # numbers of one block of resamples: about what a processor's cache holds
 
 
 @dataclass(frozen=True)
@@ -83,83 +84,93 @@ class Improvement:
     """How one method compares with another on the same tasks.
 
     :param probability: P(X > Y), ties counted half, averaged over tasks.
-    :param difference: the effect size, mean of X minus mean of Y.
+    :param difference: the effect size, mean of X minus mean of Y; None where scores of tasks cannot be averaged.
     """
 
     probability: Estimate
-    difference: Estimate
+    difference: Estimate | None
 
 
-def aggregate(scores: Scores, reps: int = REPETITIONS) -> dict[str, Estimate]:
+def aggregate(scores: Scores, reps: int = REPETITIONS, limits: tuple[float, float] = FRACTION) -> dict[str, Estimate]:
     """Return the mean, interquartile mean, median over tasks and optimality gap of one method.
 
-    The optimality gap is that of gamma = 1; on scores that end at 1 it is one minus the mean, and says nothing new.
-    Tasks with unequal numbers of runs count equally: each run then weighs one over its task's number of runs.
+    The optimality gap is that of gamma = 1: what is missing to 1, where scores above 1 count as 1. On scores that end
+    at 1 it is one minus the mean, and says nothing new. Tasks with unequal numbers of runs count equally: each run then
+    weighs one over its task's number of runs.
 
-    :param scores: task -> (runs,), fractions in [0, 1].
+    :param scores: task -> (runs,).
     :param reps: bootstrap repetitions, >= 1.
+    :param limits: the lowest and the highest possible score, infinite where there is none.
     :return: estimates under the names ``mean``, ``iqm``, ``median`` and ``optimality_gap``.
-    :raises ValueError: if there are no scores, or one is not a number in [0, 1].
+    :raises ValueError: if there are no scores, or one is not a finite number within the limits.
     """
-    cells, seeds = _cells(scores)
-    mean, iqm = _mean_and_iqm(cells, seeds, reps)
+    cells, seeds = _cells(scores, limits)
+    mean, iqm = _mean_and_iqm(cells, seeds, reps, limits)
     median = _median_of_task_means(cells, seeds, reps)
     estimates = {"mean": mean.estimate(0), "iqm": iqm.estimate(0), "median": median.estimate(0)}
     average = estimates["mean"]
+    if limits[1] > 1:
+        average = _mean(np.minimum(cells, 1), seeds, reps, (limits[0], 1.0)).estimate(0)
     gap = None if average.interval is None else (1 - average.interval[1], 1 - average.interval[0])
     return estimates | {"optimality_gap": Estimate(1 - average.point, gap, average.kind)}
 
 
-def mean_and_iqm(scores: Scores, reps: int = REPETITIONS) -> tuple[Curve, Curve]:
+def mean_and_iqm(
+    scores: Scores, reps: int = REPETITIONS, limits: tuple[float, float] = FRACTION
+) -> tuple[Curve, Curve]:
     """Return the mean and the interquartile mean at every evaluation, with point-wise bounds.
 
     The bounds hold for one evaluation each. They say nothing about an average over the curve: for that, reduce each
     run to its average first.
 
-    :param scores: task -> (runs, K), fractions in [0, 1].
+    :param scores: task -> (runs, K).
     :param reps: bootstrap repetitions, >= 1.
+    :param limits: the lowest and the highest possible score, infinite where there is none.
     :return: two curves of K points.
-    :raises ValueError: if there are no scores, or one is not a number in [0, 1].
+    :raises ValueError: if there are no scores, or one is not a finite number within the limits.
     """
-    cells, seeds = _cells(scores)
-    return _mean_and_iqm(cells, seeds, reps)
+    cells, seeds = _cells(scores, limits)
+    return _mean_and_iqm(cells, seeds, reps, limits)
 
 
-def mean(scores: Scores, reps: int = REPETITIONS) -> Curve:
+def mean(scores: Scores, reps: int = REPETITIONS, limits: tuple[float, float] = FRACTION) -> Curve:
     """Return the mean at every evaluation, with point-wise bounds.
 
-    :param scores: task -> (runs, K) or (runs,), fractions in [0, 1].
+    :param scores: task -> (runs, K) or (runs,).
     :param reps: bootstrap repetitions, >= 1.
+    :param limits: the lowest and the highest possible score, infinite where there is none.
     :return: a curve of K points.
-    :raises ValueError: if there are no scores, or one is not a number in [0, 1].
+    :raises ValueError: if there are no scores, or one is not a finite number within the limits.
     """
-    cells, seeds = _cells(scores)
-    points = _weights(seeds) @ cells
-    if min(seeds) < FEW_SEEDS:
-        return _curve(points, None, cells, seeds)
-    resampled = _resampled_mean(cells, seeds, reps)
-    return _curve(points, _percentiles(resampled), cells, seeds)
+    cells, seeds = _cells(scores, limits)
+    return _mean(cells, seeds, reps, limits)
 
 
-def performance_profile(scores: Scores, thresholds: Array, reps: int = REPETITIONS) -> Curve:
+def performance_profile(
+    scores: Scores, thresholds: Array, reps: int = REPETITIONS, limits: tuple[float, float] = FRACTION
+) -> Curve:
     """Return the fraction of runs whose score is above each threshold.
 
     Put the thresholds between the values that a score can take: with 50 episodes, (k + 0.5) / 50.
 
-    :param scores: task -> (runs,), fractions in [0, 1].
+    :param scores: task -> (runs,).
     :param thresholds: where to evaluate it, shape (K,).
     :param reps: bootstrap repetitions, >= 1.
+    :param limits: the lowest and the highest possible score, infinite where there is none.
     :return: a curve of K points; below five seeds its bootstrap bounds are too narrow.
-    :raises ValueError: if there are no scores, or one is not a number in [0, 1].
+    :raises ValueError: if there are no scores, or one is not a finite number within the limits.
     """
-    cells, seeds = _cells(scores)
+    cells, seeds = _cells(scores, limits)
     above = (cells > thresholds).astype(float)  # (cells, K)
     bounds = None if min(seeds) < 2 else _percentiles(_resampled_mean(above, seeds, reps))
     return Curve(_weights(seeds) @ above, bounds, "none" if bounds is None else "bootstrap")
 
 
 def improvements(
-    scores: Mapping[str, Scores], pairs: Iterable[tuple[str, str]], reps: int = REPETITIONS
+    scores: Mapping[str, Scores],
+    pairs: Iterable[tuple[str, str]],
+    reps: int = REPETITIONS,
+    limits: tuple[float, float] = FRACTION,
 ) -> dict[tuple[str, str], Improvement]:
     """Return P(X > Y), ties counted half, and the difference of means, for pairs of methods.
 
@@ -168,11 +179,12 @@ def improvements(
     :param scores: method -> task -> (runs,); every method has the same tasks.
     :param pairs: (X, Y) names of methods.
     :param reps: bootstrap repetitions, >= 1.
+    :param limits: the lowest and the highest possible score, infinite where there is none.
     :return: (X, Y) -> its comparison.
     :raises ValueError: if two methods do not have the same tasks.
     """
     groups: dict[tuple[tuple[int, ...], tuple[int, ...]], list[tuple[str, str]]] = {}
-    flat = {method: _cells(runs) for method, runs in scores.items()}
+    flat = {method: _cells(runs, limits) for method, runs in scores.items()}
     for x, y in pairs:
         if set(scores[x]) != set(scores[y]):
             raise ValueError(
@@ -202,17 +214,7 @@ def welch_mean(means: Sequence[float], variances: Sequence[float], seeds: Sequen
     return Estimate(point) if np.isnan(half) else Estimate(point, (point - half, point + half), "t")
 
 
-def stream_seed(*layouts: Sequence[int]) -> int:
-    """Return the seed of the resamples of one layout (or of two, for a pair of methods).
-
-    :param *layouts: for each method, the number of runs of each task.
-    :return: a 32-bit seed.
-    """
-    name = " against ".join(",".join(str(runs) for runs in layout) for layout in layouts)
-    return zlib.crc32(f"runs of {name}".encode())
-
-
-def _cells(scores: Scores) -> tuple[Array, tuple[int, ...]]:
+def _cells(scores: Scores, limits: tuple[float, float]) -> tuple[Array, tuple[int, ...]]:
     """Return all scores task after task, (cells, K), and the number of runs of each task."""
     if not scores:
         raise ValueError("expected the scores of at least one task, got none; check which runs were selected")
@@ -221,11 +223,13 @@ def _cells(scores: Scores) -> tuple[Array, tuple[int, ...]]:
     columns = [column[:, None] if column.ndim == 1 else column for column in columns]
     empty = [task for task, column in zip(tasks, columns, strict=True) if not len(column)]
     cells = np.concatenate(columns)
-    if empty or not ((cells >= 0) & (cells <= 1)).all():
+    low, high = limits
+    if empty or not (np.isfinite(cells) & (cells >= low) & (cells <= high)).all():
+        wanted = "fractions in [0, 1]" if limits == FRACTION else f"finite numbers in [{low:g}, {high:g}]"
         raise ValueError(
-            "expected scores to be fractions in [0, 1] with at least one run for each task, got "
+            f"expected scores to be {wanted} with at least one run for each task, got "
             + (f"no run of `{empty[0]}`" if empty else f"values from {cells.min()} to {cells.max()}")
-            + "; divide successes by episodes"
+            + ("; divide successes by episodes" if limits == FRACTION else "")
         )
     return cells, tuple(len(column) for column in columns)
 
@@ -235,7 +239,9 @@ def _weights(seeds: tuple[int, ...]) -> Array:
     return np.repeat([1 / (len(seeds) * runs) for runs in seeds], seeds)
 
 
-def _curve(points: Array, bounds: Array | None, cells: Array, seeds: tuple[int, ...]) -> Curve:
+def _curve(
+    points: Array, bounds: Array | None, cells: Array, seeds: tuple[int, ...], limits: tuple[float, float]
+) -> Curve:
     """Return a curve of means, with t-bounds where there are too few seeds for the bootstrap."""
     if min(seeds) >= FEW_SEEDS:
         return Curve(points, bounds, "bootstrap")
@@ -247,7 +253,7 @@ def _curve(points: Array, bounds: Array | None, cells: Array, seeds: tuple[int, 
     half = _welch_half_width(variances, np.asarray(seeds))
     if np.isnan(half).any():
         return Curve(points)
-    return Curve(points, np.clip(np.stack([points - half, points + half]), 0, 1), "t")
+    return Curve(points, np.clip(np.stack([points - half, points + half]), *limits), "t")
 
 
 def _welch_half_width(variances: Array, seeds: NDArray[np.int64]) -> Array:
@@ -259,17 +265,30 @@ def _welch_half_width(variances: Array, seeds: NDArray[np.int64]) -> Array:
     return np.asarray(stats.t.ppf(PERCENTILES[1] / 100, freedom) * np.sqrt(total))
 
 
-def _mean_and_iqm(cells: Array, seeds: tuple[int, ...], reps: int) -> tuple[Curve, Curve]:
+def _mean(cells: Array, seeds: tuple[int, ...], reps: int, limits: tuple[float, float]) -> Curve:
+    """Return the curve of means: (cells, K) -> K points."""
+    points = _weights(seeds) @ cells
+    bounds = None if min(seeds) < FEW_SEEDS else _percentiles(_resampled_mean(cells, seeds, reps))
+    return _curve(points, bounds, cells, seeds, limits)
+
+
+def _mean_and_iqm(cells: Array, seeds: tuple[int, ...], reps: int, limits: tuple[float, float]) -> tuple[Curve, Curve]:
     """Return both curves from one pass over the resamples: (cells, K) -> K points each."""
-    pool = _Pool(cells, seeds)
-    mean_points, iqm_points = pool.mean_and_iqm(np.ones((1, len(cells)), dtype=pool.dtype))
-    if min(seeds) < 2:
-        return Curve(mean_points[0]), Curve(iqm_points[0])
-    means, iqms = np.empty((2, reps, cells.shape[1]))
-    for block, counts in _blocks(_run_counts(seeds, _checked(reps)), pool.dtype):
-        means[block], iqms[block] = pool.mean_and_iqm(counts)
-    mean_curve = _curve(mean_points[0], _percentiles(means), cells, seeds)
-    return mean_curve, Curve(iqm_points[0], _percentiles(iqms), "bootstrap")
+    evaluations = cells.shape[1]
+    # Success rates have few levels. Other scores have one for each run, so that all evaluations at once take gigabytes.
+    width = evaluations if limits == FRACTION else max(1, _LEVELS_AT_ONCE // len(cells))
+    rows = _checked(reps) if min(seeds) > 1 else 0
+    points, resampled = np.empty((2, evaluations)), np.empty((2, rows, evaluations))
+    for start in range(0, evaluations, width):
+        part = slice(start, start + width)
+        pool = _Pool(cells[:, part], seeds)
+        points[:, part] = np.concatenate(pool.mean_and_iqm(np.ones((1, len(cells)), dtype=pool.dtype)))
+        for block, counts in blocks(run_counts(seeds, rows), pool.dtype) if rows else ():
+            resampled[0, block, part], resampled[1, block, part] = pool.mean_and_iqm(counts)
+    if not rows:
+        return Curve(points[0]), Curve(points[1])
+    mean_curve = _curve(points[0], _percentiles(resampled[0]), cells, seeds, limits)
+    return mean_curve, Curve(points[1], _percentiles(resampled[1]), "bootstrap")
 
 
 class _Pool:
@@ -310,7 +329,7 @@ def _resampled_mean(cells: Array, seeds: tuple[int, ...], reps: int) -> Array:
     """Return the mean of each resample: (cells, K) -> (reps, K)."""
     weighted = _weights(seeds)[:, None] * cells
     means = np.empty((reps, cells.shape[1]))
-    for block, counts in _blocks(_run_counts(seeds, _checked(reps)), np.float64):
+    for block, counts in blocks(run_counts(seeds, _checked(reps)), np.float64):
         means[block] = counts @ weighted
     return means
 
@@ -323,7 +342,7 @@ def _median_of_task_means(cells: Array, seeds: tuple[int, ...], reps: int) -> Cu
     if min(seeds) < 2:
         return Curve(point)
     medians = np.empty((reps, 1))
-    for block, counts in _blocks(_run_counts(seeds, _checked(reps)), np.float64):
+    for block, counts in blocks(run_counts(seeds, _checked(reps)), np.float64):
         medians[block, 0] = np.median(np.add.reduceat(counts * weighted, starts, axis=1), axis=1)
     return Curve(point, _percentiles(medians), "bootstrap")
 
@@ -344,7 +363,7 @@ def _improvements(
         return [Improvement(Estimate(float(p)), Estimate(float(d))) for p, d in zip(points, differences, strict=True)]
     table = wins.astype(np.float32) if exact else scale[:, None] * wins
     probability, gap = np.empty((2, reps, len(values)))
-    counts_x, counts_y = _pair_counts(seeds_x, seeds_y, _checked(reps))
+    counts_x, counts_y = pair_counts(seeds_x, seeds_y, _checked(reps))
     weighted_x, weighted_y = _weights(seeds_x)[:, None] * x, _weights(seeds_y)[:, None] * y
     for start in range(0, reps, products.block):
         block = slice(start, start + products.block)
@@ -393,7 +412,7 @@ class _Products:
     @property
     def block(self) -> int:
         """How many resamples to hold at once."""
-        return max(1, 10 * _BLOCK_ENTRIES // self.meetings)
+        return max(1, 10 * BLOCK_ENTRIES // self.meetings)
 
 
 def _products(seeds_x: tuple[int, ...], seeds_y: tuple[int, ...]) -> _Products:
@@ -418,61 +437,7 @@ def _checked(reps: int) -> int:
     return integer("reps", reps, at_least=1)
 
 
-def _blocks(
-    counts: NDArray[np.unsignedinteger], dtype: type[np.floating]
-) -> Iterator[tuple[slice, NDArray[np.floating]]]:
-    """Yield the resamples in blocks, as floats for the matrix products."""
-    size = max(1, _BLOCK_ENTRIES // counts.shape[1])
-    for start in range(0, len(counts), size):
-        block = slice(start, start + size)
-        yield block, counts[block].astype(dtype)
-
-
 def _percentiles(resampled: Array) -> Array:
     """Return the bounds of each column: (reps, K) -> (2, K)."""
     columns = np.ascontiguousarray(resampled.T)  # sorting along memory is faster
     return np.asarray(np.percentile(columns, PERCENTILES, axis=1))
-
-
-@lru_cache(maxsize=4)
-def _run_counts(seeds: tuple[int, ...], reps: int) -> NDArray[np.unsignedinteger]:
-    """Return how often each run is drawn in each resample of one method, (reps, cells)."""
-    return _draw(seeds, 1, reps, np.random.RandomState(stream_seed(seeds)))[0]
-
-
-@lru_cache(maxsize=2)
-def _pair_counts(seeds_x: tuple[int, ...], seeds_y: tuple[int, ...], reps: int) -> list[NDArray[np.unsignedinteger]]:
-    """Return the same for the two methods of a pair, drawn independently."""
-    stream = np.random.RandomState(stream_seed(seeds_x, seeds_y))
-    if seeds_x == seeds_y:
-        return _draw(seeds_x, 2, reps, stream)
-    return [_draw(seeds, 1, reps, stream)[0] for seeds in (seeds_x, seeds_y)]
-
-
-def _draw(
-    seeds: tuple[int, ...], methods: int, reps: int, stream: np.random.RandomState
-) -> list[NDArray[np.unsignedinteger]]:
-    """Draw the resamples of methods that share a layout.
-
-    With as many runs for every task, the numbers come in the order in which rliable draws them: resample, method, run,
-    task. ``RandomState.randint`` and rliable's repeated ``numpy.random.choice`` give the same stream.
-    """
-    smallest = np.uint8 if max(seeds) < 256 else np.uint32
-    counts = [np.empty((reps, sum(seeds)), dtype=smallest) for _ in range(methods)]
-    offsets = np.cumsum((0, *seeds))[:-1]
-    block = max(1, _BLOCK_ENTRIES // sum(seeds))
-    for start in range(0, reps, block):
-        size = min(block, reps - start)
-        if len(set(seeds)) == 1:
-            drawn = stream.randint(0, seeds[0], (size, methods, seeds[0], len(seeds))) + offsets
-        else:
-            tasks = [
-                stream.randint(0, runs, (size, methods, runs)) + first
-                for runs, first in zip(seeds, offsets, strict=True)
-            ]
-            drawn = np.concatenate(tasks, axis=2)
-        for method in range(methods):
-            rows = drawn[:, method].reshape(size, -1) + sum(seeds) * np.arange(size)[:, None]
-            tally = np.bincount(rows.ravel(), minlength=size * sum(seeds))
-            counts[method][start : start + size] = tally.reshape(size, -1)
-    return counts

@@ -1,5 +1,4 @@
 import io
-from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -8,35 +7,8 @@ from matplotlib.colors import to_rgb
 
 from zoo.evaluation import plots
 from zoo.evaluation.comparison import MEAN_COLUMNS, Method, compare
-from zoo.published import published_names
-
-# Machado, Oliveira, Fernandes, "A Physiologically-based Model for Simulation of Color Vision Deficiency" (2009), the
-# matrices of severity 1.0, applied to linear RGB.
-DEFICIENCIES = {
-    "none": np.eye(3),
-    "no red cones": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-    "no green cones": [
-        [0.367322, 0.860646, -0.227968],
-        [0.280085, 0.672501, 0.047413],
-        [-0.011820, 0.042940, 0.968881],
-    ],
-}
-TO_XYZ = np.array(
-    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
-)
-
-
-def linear(colour):
-    values = np.array(to_rgb(colour))
-    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
-
-
-def lab(colour, deficiency):
-    """Return CIE L*a*b* (white D65) of a colour as someone sees it."""
-    seen = np.clip(np.array(DEFICIENCIES[deficiency]) @ linear(colour), 0, 1)
-    ratio = TO_XYZ @ seen / [0.95047, 1.0, 1.08883]
-    f = np.where(ratio > 216 / 24389, np.cbrt(ratio), (24389 / 27 * ratio + 16) / 116)
-    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+from zoo.evaluation.scores import NORMALISED_RETURN, RETURN
+from zoo.evaluation.styles import method_styles
 
 
 def evaluations(methods, steps=((1000, "offline"), (2000, "offline"), (3000, "online")), seeds=6, tasks=2):
@@ -51,9 +23,29 @@ def evaluations(methods, steps=((1000, "offline"), (2000, "offline"), (3000, "on
                 for step, phase in steps:
                     count = random.randint(0, 51)
                     about = {"method": method, "environment": environment, "domain": domain, "seed": seed}
-                    about |= {"phase": phase, "step": step, "successes": count, "episodes": 50, "score": count / 50}
-                    rows.append(about | {"source": "own", "run": f"{method}/{task}/{seed}"})
+                    about |= {"phase": phase, "step": step, "successes": count, "episodes": 50, "kind": "success"}
+                    rows.append(about | {"score": count / 50, "source": "own", "run": f"{method}/{task}/{seed}"})
     return pd.DataFrame(rows)
+
+
+def returns(methods, environments=("HalfCheetah-v5", "Pendulum-v1"), steps=(1000, 2000), seeds=6):
+    """Return evaluations by return: around 5,000 in the first environment, around -1,000 in the second."""
+    random = np.random.RandomState(1)
+    rows = []
+    for method in methods:
+        for environment in environments:
+            middle, spread = (5000.0, 500.0) if environment == "HalfCheetah-v5" else (-1000.0, 100.0)
+            for seed in range(seeds):
+                for step in steps:
+                    about = {"method": method, "environment": environment, "domain": environment, "seed": seed}
+                    about |= {"phase": "online", "step": step, "episodes": 10, "kind": "return", "source": "own"}
+                    rows.append(about | {"score": middle + spread * random.randn(), "run": f"{method}/{seed}"})
+    return pd.DataFrame(rows)
+
+
+def comparison_of_returns(methods, kind=RETURN, **options):
+    known = {name: Method(name, name, "own") for name in methods}
+    return compare(known, returns(methods, **options), pd.DataFrame(columns=MEAN_COLUMNS), reps=50, kind=kind)
 
 
 def comparison_of(methods, **options):
@@ -68,59 +60,9 @@ def figures():
     plots.close(made.values())
 
 
-def test_every_algorithm_of_the_zoo_has_a_style_of_its_own():
-    styles = plots.algorithm_styles()
-    assert set(published_names()) <= set(styles)
-    assert len({colour for colour, _ in styles.values()}) == len(styles)
-
-
-@pytest.mark.parametrize("deficiency", DEFICIENCIES)
-def test_colours_of_one_dash_pattern_stay_far_apart(deficiency):
-    for (name, (a, dash_a)), (other, (b, dash_b)) in combinations(plots.algorithm_styles().items(), 2):
-        distance = np.linalg.norm(lab(a, deficiency) - lab(b, deficiency))
-        assert distance > (20 if dash_a == dash_b else 9), (name, other)
-
-
-def test_colours_of_all_patterns_are_far_apart_for_most_readers():
-    distances = [
-        np.linalg.norm(lab(a, "none") - lab(b, "none"))
-        for (a, _), (b, _) in combinations(plots.algorithm_styles().values(), 2)
-    ]
-    assert min(distances) > 20
-
-
-def test_colours_are_dark_enough_for_white_paper():
-    for name, (colour, _) in plots.algorithm_styles().items():
-        luminance = TO_XYZ[1] @ linear(colour)
-        assert 1.05 / (luminance + 0.05) > 2, name  # contrast ratio of WCAG 2
-
-
-def test_style_of_an_algorithm_does_not_depend_on_the_others():
-    few = plots.styles({"QAM": Method("QAM", "QAM", "qam2026")})
-    many = plots.styles({name: Method(name, name, "qam2026") for name in ("BAM", "FQL", "QAM", "other")})
-    assert few["QAM"] == many["QAM"]
-
-
-def test_own_and_published_runs_of_an_algorithm_share_colour_and_dash_but_not_width():
-    styles = plots.styles({"qam": Method("qam", "QAM", "own"), "QAM": Method("QAM", "QAM", "qam2026")})
-    assert (styles["qam"].colour, styles["qam"].dash) == (styles["QAM"].colour, styles["QAM"].dash)
-    assert styles["qam"].line["linewidth"] > styles["QAM"].line["linewidth"]
-
-
-def test_variants_and_unknown_algorithms_take_colours_that_nobody_has():
-    methods = {"qam": "QAM", "qam (big)": "QAM", "fql": "FQL", "my_agent": "my_agent"}
-    styles = plots.styles({name: Method(name, algorithm, "own") for name, algorithm in methods.items()})
-    assert len({style.colour for style in styles.values()}) == 4
-
-
-def test_more_methods_than_spare_styles_still_have_one():
-    names = [f"agent{k}" for k in range(50)]
-    assert len(plots.styles({name: Method(name, name, "own") for name in names})) == 50
-
-
 def test_profile_lines_all_have_the_width_of_their_method(figures):
     comparison = comparison_of(["QAM", "FQL", "BAM"])
-    looks = plots.styles(comparison.methods)
+    looks = method_styles(comparison.methods)
     figures["profiles"] = figure = plots.plot_profiles(comparison, looks)
     widths = {line.get_linewidth() for ax in figure.axes for line in ax.lines}
     assert widths == {looks["QAM"].line["linewidth"]}
@@ -128,7 +70,7 @@ def test_profile_lines_all_have_the_width_of_their_method(figures):
 
 def test_every_method_keeps_its_colour_in_every_figure(figures):
     comparison = comparison_of(["QAM", "FQL"])
-    looks = plots.styles(comparison.methods)
+    looks = method_styles(comparison.methods)
     figures |= plots.all_figures(comparison, "QAM")
     expected = {looks[name].colour for name in ("QAM", "FQL")}
     for name in ("profiles", "sample_efficiency", "domains"):
@@ -139,7 +81,7 @@ def test_every_method_keeps_its_colour_in_every_figure(figures):
 
 def test_no_difference_is_marked_at_a_half_and_at_zero(figures):
     comparison = comparison_of(["QAM", "FQL"])
-    figures["improvement"] = figure = plots.plot_improvement(comparison, plots.styles(comparison.methods), "QAM")
+    figures["improvement"] = figure = plots.plot_improvement(comparison, method_styles(comparison.methods), "QAM")
     marks = [line.get_xdata()[0] for ax in figure.axes[:2] for line in ax.lines if line.get_linestyle() == ":"]
     assert marks == [0.5, 0.0]
     assert figure.axes[0].get_xlim() == (0, 1)
@@ -147,8 +89,8 @@ def test_no_difference_is_marked_at_a_half_and_at_zero(figures):
 
 def test_bars_of_intervals_keep_a_distance_from_the_axes(figures):
     comparison = comparison_of(["QAM", "FQL", "BAM"])
-    figures["improvement"] = figure = plots.plot_improvement(comparison, plots.styles(comparison.methods), "QAM")
-    figures["aggregates"] = plots.plot_aggregates(comparison, plots.styles(comparison.methods))
+    figures["improvement"] = figure = plots.plot_improvement(comparison, method_styles(comparison.methods), "QAM")
+    figures["aggregates"] = plots.plot_aggregates(comparison, method_styles(comparison.methods))
     for ax in [figure.axes[1], *figures["aggregates"].axes]:
         left, right = ax.get_xlim()
         for bar in ax.patches:
@@ -158,7 +100,7 @@ def test_bars_of_intervals_keep_a_distance_from_the_axes(figures):
 
 def test_offline_phase_is_shaded_and_the_online_curve_starts_where_it_ends(figures):
     comparison = comparison_of(["QAM"])
-    figures["curve"] = figure = plots.plot_sample_efficiency(comparison, plots.styles(comparison.methods))
+    figures["curve"] = figure = plots.plot_sample_efficiency(comparison, method_styles(comparison.methods))
     ax = figure.axes[0]
     assert {text.get_text().strip() for text in ax.texts} == {"offline", "online"}
     offline, online = ax.lines
@@ -171,14 +113,14 @@ def test_method_that_starts_online_is_drawn_from_the_border(figures):
     runs = pd.concat([evaluations(["QAM"]), evaluations(["RLPD"], steps=((500, "online"), (1000, "online")))])
     methods = {name: Method(name, name, "own") for name in ("QAM", "RLPD")}
     comparison = compare(methods, runs, pd.DataFrame(columns=MEAN_COLUMNS), reps=20)
-    figures["curve"] = figure = plots.plot_sample_efficiency(comparison, plots.styles(methods))
+    figures["curve"] = figure = plots.plot_sample_efficiency(comparison, method_styles(methods))
     drawn = [line.get_xdata().tolist() for line in figure.axes[0].lines]
     assert [2500, 3000] in drawn
 
 
 def test_single_evaluation_is_drawn_as_a_marker_with_its_interval(figures):
     comparison = comparison_of(["QAM"], steps=((1000, "offline"),))
-    figures["curve"] = figure = plots.plot_sample_efficiency(comparison, plots.styles(comparison.methods))
+    figures["curve"] = figure = plots.plot_sample_efficiency(comparison, method_styles(comparison.methods))
     (line,) = figure.axes[0].lines
     assert line.get_marker() == "o"
     assert len(figure.axes[0].collections) >= 1
@@ -215,10 +157,66 @@ def test_same_figure_gives_the_same_bytes(figures):
     assert texts[0] == texts[1]
 
 
-def test_ranking_puts_the_best_first_and_late_starters_last():
-    runs = evaluations(["QAM", "FQL"])
-    runs.loc[runs["method"] == "QAM", "score"] = 0.9
-    late = evaluations(["RLPD"], steps=((3000, "online"),))
-    methods = {name: Method(name, name, "own") for name in ("FQL", "QAM", "RLPD")}
-    comparison = compare(methods, pd.concat([runs, late]), pd.DataFrame(columns=MEAN_COLUMNS), reps=10)
-    assert plots.ranking(comparison) == ["QAM", "FQL", "RLPD"]
+def test_figures_of_returns_have_the_kind_in_their_name_and_on_their_axes(figures):
+    figures |= plots.all_figures(comparison_of_returns(["SAC", "TD3"], environments=["Pendulum-v1"]), "SAC")
+    names = {"aggregates", "profiles", "improvement", "sample_efficiency", "environments"}
+    assert set(figures) == {f"{name}_return" for name in names}
+    assert figures["aggregates_return"].axes[0].get_xlabel() == "return"
+    assert figures["aggregates_return"].axes[0].get_title() == "online mean\nreturn"
+    assert figures["profiles_return"].axes[0].get_title() == "online, 2,000 steps, return"
+    assert figures["improvement_return"].axes[1].get_xlabel() == "difference of means (return)"
+    assert figures["sample_efficiency_return"].axes[0].get_title(loc="left") == "mean, return"
+    assert figures["environments_return"].axes[0].get_ylabel() == "return"
+
+
+def test_returns_of_several_environments_have_only_the_figures_that_need_no_average(figures):
+    figures |= plots.all_figures(comparison_of_returns(["SAC", "TD3"]), "SAC")
+    assert set(figures) == {"improvement_return", "environments_return"}
+    (chance,) = figures["improvement_return"].axes
+    assert chance.get_xlim() == (0, 1)
+
+
+def test_returns_are_drawn_as_they_are_each_environment_on_an_axis_of_its_own(figures):
+    comparison = comparison_of_returns(["SAC", "TD3"])
+    figures["environments"] = figure = plots.plot_domains(comparison, method_styles(comparison.methods))
+    cheetah, pendulum = figure.axes[:2]
+    assert (cheetah.get_title(), pendulum.get_title()) == ("HalfCheetah-v5", "Pendulum-v1")
+    for ax, environment in ((cheetah, "HalfCheetah-v5"), (pendulum, "Pendulum-v1")):
+        curve = comparison.phases["online"].domain_curves[environment]["SAC"]
+        assert ax.lines[0].get_ydata().tolist() == curve.mean.points.tolist()
+    assert 3000 < cheetah.get_ylim()[0] < cheetah.get_ylim()[1] < 7000
+    assert -1500 < pendulum.get_ylim()[0] < pendulum.get_ylim()[1] < -500
+
+
+def test_bands_of_two_seeds_do_not_press_the_curves_flat(figures):
+    comparison = comparison_of_returns(["SAC", "TD3"], seeds=2)
+    figures["environments"] = figure = plots.plot_domains(comparison, method_styles(comparison.methods))
+    for ax, environment in zip(figure.axes, ("HalfCheetah-v5", "Pendulum-v1"), strict=False):
+        curves = comparison.phases["online"].domain_curves[environment].values()
+        points = np.concatenate([curve.mean.points for curve in curves])
+        low, high = ax.get_ylim()
+        assert low < points.min()
+        assert points.max() < high
+        assert high - low < 3.5 * np.ptp(points) < np.ptp([curve.mean.bounds for curve in curves])
+
+
+def test_profiles_of_returns_fall_from_one_to_zero_inside_the_axis(figures):
+    comparison = comparison_of_returns(["SAC", "TD3"], kind=NORMALISED_RETURN)
+    looks = method_styles(comparison.methods)
+    figures["profiles"] = figure = plots.plot_profiles(comparison, looks)
+    (ax,) = figure.axes
+    low, high = ax.get_xlim()
+    for line in ax.lines:
+        assert (line.get_ydata()[0], line.get_ydata()[-1]) == (1.0, 0.0)
+        assert (line.get_xdata()[0], line.get_xdata()[-1]) == (low, high)
+
+
+def test_single_run_gives_figures_of_returns(figures):
+    table = returns(["SAC"], environments=["Pendulum-v1"], steps=(1000,), seeds=1).assign(score=0.0)
+    methods = {"SAC": Method("SAC", "SAC", "own")}
+    comparison = compare(methods, table, pd.DataFrame(columns=MEAN_COLUMNS), reps=10, kind=RETURN)
+    figures |= plots.all_figures(comparison, "SAC")
+    for figure in figures.values():
+        plots.save(figure, io.BytesIO(), "svg")
+        for ax in figure.axes:
+            assert np.isfinite([*ax.get_xlim(), *ax.get_ylim()]).all()

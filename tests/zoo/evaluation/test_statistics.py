@@ -3,6 +3,7 @@ import pytest
 from rliable import library, metrics
 from scipy import stats
 
+from zoo.evaluation.resampling import stream_seed
 from zoo.evaluation.statistics import (
     PERCENTILES,
     aggregate,
@@ -10,10 +11,10 @@ from zoo.evaluation.statistics import (
     mean,
     mean_and_iqm,
     performance_profile,
-    stream_seed,
     welch_mean,
 )
 
+UNLIMITED = (-np.inf, np.inf)
 REPS = 1_200  # more than one block of resamples
 
 
@@ -200,6 +201,62 @@ def test_t_interval_stays_inside_the_range_of_scores():
     assert aggregate({"a": np.array([0.0, 1.0])}, 10)["mean"].interval == (0.0, 1.0)
 
 
+def test_t_interval_of_scores_without_limits_is_not_cut():
+    returns = np.array([-1500.0, -1400.0, -900.0])
+    reference = stats.ttest_1samp(returns, 0).confidence_interval(0.95)
+    for found in (aggregate({"a": returns}, 10, UNLIMITED)["mean"], mean({"a": returns}, 10, UNLIMITED).estimate(0)):
+        assert found.kind == "t"
+        assert found.interval == pytest.approx((reference.low, reference.high), abs=1e-9)
+
+
+def test_aggregates_of_scores_without_limits_equal_rliable_on_the_same_stream():
+    scores = np.random.RandomState(4).normal(0.8, 0.6, (7, 3))  # normalised returns on both sides of 0 and 1
+    assert scores.min() < 0
+    assert scores.max() > 1
+    points, intervals = rliable_intervals(
+        scores,
+        lambda x: np.array(
+            [
+                metrics.aggregate_mean(x),
+                metrics.aggregate_iqm(x),
+                metrics.aggregate_median(x),
+                metrics.aggregate_optimality_gap(x),
+            ]
+        ),
+        stream_seed((7,) * 3),
+    )
+    ours = aggregate(by_task(scores), REPS, UNLIMITED)
+    for k, name in enumerate(("mean", "iqm", "median", "optimality_gap")):
+        assert ours[name].point == pytest.approx(points[k], abs=1e-12)
+        assert ours[name].interval == pytest.approx(intervals[:, k], abs=1e-12)
+
+
+def test_optimality_gap_of_few_seeds_is_never_negative():
+    gap = aggregate({"a": np.array([0.9, 3.0])}, 10, UNLIMITED)["optimality_gap"]
+    assert gap.point == pytest.approx(0.05)
+    assert gap.interval[0] == 0.0
+
+
+def test_probability_and_difference_do_not_depend_on_the_scale_of_returns():
+    x, y = scores_of(6, 3, seed=1), scores_of(6, 3, seed=2)
+    scaled = {"x": by_task(4000 * x - 3000), "y": by_task(4000 * y - 3000)}
+    small = improvements({"x": by_task(x), "y": by_task(y)}, [("x", "y")], 600)["x", "y"]
+    large = improvements(scaled, [("x", "y")], 600, UNLIMITED)["x", "y"]
+    assert large.probability == small.probability
+    assert large.difference.point == pytest.approx(4000 * small.difference.point)
+    assert large.difference.interval == pytest.approx([4000 * bound for bound in small.difference.interval])
+
+
+def test_long_curve_of_returns_has_the_interval_of_each_evaluation_alone():
+    scores = np.random.RandomState(5).normal(-1000, 300, (6, 2, 400))  # more evaluations than fit one pass
+    averages, iqms = mean_and_iqm(by_task(scores), 50, UNLIMITED)
+    for k in (0, 199, 399):
+        alone = aggregate(by_task(scores[..., k]), 50, UNLIMITED)
+        assert averages.estimate(k).interval == pytest.approx(alone["mean"].interval, abs=1e-9)
+        assert iqms.estimate(k).interval == pytest.approx(alone["iqm"].interval, abs=1e-9)
+        assert iqms.estimate(k).point == pytest.approx(alone["iqm"].point, abs=1e-9)
+
+
 def test_one_seed_gives_no_interval():
     found = aggregate({"a": np.array([0.5]), "b": np.array([0.2])}, 10)
     assert {estimate.interval for estimate in found.values()} == {None}
@@ -241,6 +298,12 @@ def test_bounds_are_the_percentiles_of_a_95_per_cent_interval():
 def test_bad_scores_are_refused(scores, message):
     with pytest.raises(ValueError, match=message):
         aggregate(scores, 10)
+
+
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+def test_scores_without_limits_must_be_finite(bad):
+    with pytest.raises(ValueError, match=r"expected scores to be finite numbers in .* got values from"):
+        aggregate({"a": np.array([1.0, bad])}, 10, UNLIMITED)
 
 
 def test_methods_on_different_tasks_are_refused():
