@@ -12,8 +12,8 @@ import numpy as np
 
 from agents.common.validation import number, unknown_name_message
 from zoo.cli import UsageError
-from zoo.config import load_yaml
 from zoo.evaluation.scores import NORMALISED_RETURN, RETURN, SUCCESS
+from zoo.layers import load_yaml
 from zoo.run import RunTables, split_environment
 
 FLAG = "--reference-scores"
