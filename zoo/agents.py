@@ -76,7 +76,7 @@ def describe_algorithm(algo: str) -> dict[str, Any]:
     :raises UsageError: if there is no such algorithm.
     """
     from zoo.baselines import settings_of
-    from zoo.config import find_entry
+    from zoo.config import find_entry, known_settings
     from zoo.layers import describe_profiles
 
     entry = find_entry(algo)
@@ -96,7 +96,7 @@ def describe_algorithm(algo: str) -> dict[str, Any]:
         "kind": _kind(entry.algorithm),
         "summary": inspect.cleandoc(entry.algorithm.__doc__ or "").partition(":param")[0].strip(),
         "settings": settings,
-        "profiles": describe_profiles(entry.id),
+        "profiles": describe_profiles(entry.id, known_settings(entry)),
     }
 
 

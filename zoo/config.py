@@ -138,7 +138,7 @@ def load_config(
     if quick and profile != DEFAULT_PROFILE:
         raise UsageError(f"`--quick` has steps and nets of its own, got `--profile {profile}` with it; leave out one")
     parameters = settings_of(entry.algorithm)
-    merging = _Merging(entry.id, {*_run_defaults(), *parameters, "policy_kwargs"} - {"pretraining_steps"})
+    merging = _Merging(entry.id, known_settings(entry))
     wanted = ["default", domain, env]
     layers = read_layers(entry.id, profile, conf)
     merging.add(layers.shipped, wanted)
@@ -172,6 +172,17 @@ def find_entry(algo: str) -> Entry:
         raise UsageError(str(error.args[0])) from error
     except Exception as error:  # whatever a module of the user's raises when it is imported
         raise UsageError(f"`{algo}` cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def known_settings(entry: Entry) -> set[str]:
+    """Return the names that settings files and ``-params`` may give an algorithm.
+
+    :param entry: the algorithm's entry.
+    :return: settings of the run and of the algorithm.
+    """
+    from zoo.baselines import settings_of
+
+    return {*_run_defaults(), *settings_of(entry.algorithm), "policy_kwargs"} - {"pretraining_steps"}
 
 
 def find_departures(values: Mapping[str, Any], protocol: Mapping[str, Any]) -> list[str]:

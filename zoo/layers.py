@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -199,16 +199,22 @@ def shared_profiles() -> list[str]:
     return [DEFAULT_PROFILE, *sorted(names - {DEFAULT_PROFILE})]
 
 
-def describe_profiles(algo: str) -> dict[str, Entries]:
+def describe_profiles(algo: str, known: Collection[str]) -> dict[str, Entries]:
     """Return every profile that an algorithm has settings for, the default one first.
 
     :param algo: algorithm id.
+    :param known: the algorithm's settings; what a profile says about others is left out.
     :return: profile -> entry name -> settings: in the default profile what it says to all algorithms and the
         algorithm's own entries; in another one what lies over them.
     """
+    shown = {*known, *ENTRY_NOTES, "dataset"}
     own = {DEFAULT_PROFILE: read_hyperparameters(algo), **read_profiles(algo)}
     return {
-        name: {entry: settings for entry, settings in merge(shared_profile(name), entries).items() if entry != "quick"}
+        name: {
+            entry: {key: value for key, value in settings.items() if key in shown}
+            for entry, settings in merge(shared_profile(name), entries).items()
+            if entry != "quick"
+        }
         for name, entries in own.items()
     }
 

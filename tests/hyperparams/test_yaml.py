@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import agents
-from zoo.baselines import algorithm_ids
+from zoo.baselines import algorithm_ids, find_algorithm
 from zoo.cli import UsageError
-from zoo.config import PROTOCOL_SETTINGS, load_config
+from zoo.config import PROTOCOL_SETTINGS, known_settings, load_config
 from zoo.datasets.names import DATASETS
 from zoo.layers import (
     DEFAULT_PROFILE,
@@ -163,13 +163,19 @@ def test_every_entry_of_a_profile_is_reachable_and_names_its_source_and_status(
 
 @pytest.mark.parametrize(("algo", "profile"), PROFILES)
 def test_every_entry_of_a_profile_is_in_effect(algo: str, profile: str) -> None:
-    entries = describe_profiles(algo)[profile]
+    entries = describe_profiles(algo, known_settings(agents.get(algo)))[profile]
     for domain in set(entries) - {"default"}:
         config = load_config(algo, f"{domain}-singletask-v0", domain, profile=profile)
         effective: dict[str, Any] = {**vars(config.run), **config.settings}
         expected = {k: v for k, v in {**entries["default"], **entries[domain]}.items() if k not in ENTRY_NOTES}
         assert {key: effective[key] for key in expected} == expected
         assert config.profile == profile
+
+
+def test_a_profile_is_shown_without_what_the_algorithm_lacks() -> None:
+    shown = describe_profiles("sac", known_settings(find_algorithm("sac")))[DEFAULT_PROFILE]
+    assert {"horizon_length", "ensemble_size"}.isdisjoint(shown["default"])
+    assert shown["scene-play"]["sparse"] is True
 
 
 def test_the_algorithms_of_trqams_tables_have_its_profile() -> None:
