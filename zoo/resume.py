@@ -56,7 +56,7 @@ class Choice:
     """What to do where some runs are there.
 
     :param run: the run to go on with, or one that is done; None starts a new one.
-    :param nearest: for a new one, the unfinished run that differs in the fewest settings, if there is any.
+    :param nearest: for a new one, the run that differs in the fewest settings: of the unfinished ones if there are any.
     :param differences: in what it differs.
     """
 
@@ -76,10 +76,10 @@ def choose(settings: Mapping[str, Any], seeds: list[int] | None, runs: Sequence[
     same = [run for run in runs if run.settings == settings and seeds in (None, run.seeds)]
     if same:
         return Choice(min(same, key=lambda run: run.is_done))
-    unfinished = [(differences(run, settings, seeds), run) for run in runs if not run.is_done]
-    if not unfinished:
+    if not runs:
         return Choice(None)
-    found, nearest = min(unfinished, key=lambda pair: len(pair[0]))
+    others = [run for run in runs if not run.is_done] or runs
+    found, nearest = min(((differences(run, settings, seeds), run) for run in others), key=lambda pair: len(pair[0]))
     return Choice(None, nearest, tuple(found))
 
 
@@ -227,11 +227,12 @@ def _show(name: str, settings: Mapping[str, Any]) -> str:
 def _nearest(choice: Choice) -> str:
     """Return in what the nearest run differs, if there is one."""
     if choice.nearest is None:
-        return ", for there is none of this algorithm and environment"
+        return ", for there is no run of this algorithm and environment"
     named = list(choice.differences[:NAMED_DIFFERENCES])
     more = len(choice.differences) - len(named)
     text = "; ".join([*named, *([f"and {more} more"] if more else [])])
-    return f"; the nearest, {choice.nearest.folders[0].path}, differs in {text}"
+    done = " (finished)" if choice.nearest.is_done else ""
+    return f"; the nearest, {choice.nearest.folders[0].path}{done}, differs in {text}"
 
 
 def _position(run: StoredRun) -> str:

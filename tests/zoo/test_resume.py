@@ -255,15 +255,21 @@ def test_many_differences_are_counted(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "own_9: 9 there, not set now; and 3 more; starting a new run" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("state", [None, "done"])
-def test_where_no_run_is_unfinished_that_is_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], state: str | None
-) -> None:
-    if state is not None:
-        written(tmp_path, state)
+def test_where_there_is_no_run_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert find_run(tmp_path, RECORD, [4]) is None
     assert capsys.readouterr().err == (
-        "no unfinished run matches, for there is none of this algorithm and environment; starting a new run\n"
+        "no unfinished run matches, for there is no run of this algorithm and environment; starting a new run\n"
+    )
+
+
+def test_where_all_runs_are_finished_the_nearest_of_them_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = written(tmp_path, "done")
+    assert find_run(tmp_path, RECORD, [4]) is None
+    assert capsys.readouterr().err == (
+        f"no unfinished run matches; the nearest, {folder.path} (finished), differs in seed: 3 there, 4 now; "
+        "starting a new run\n"
     )
 
 
