@@ -16,7 +16,8 @@ class Batch:
     :param rewards: discounted sum over H steps, up to the first trajectory end, (S, B).
     :param discounts: gamma^H times the mask: what the next value is multiplied with, (S, B).
     :param next_observations: last state inside the trajectory, (S, B, O).
-    :param valid: 1 where the sequence does not cross a trajectory end, else 0, (S, B).
+    :param valid: 1 where the sequence does not cross a trajectory end, else 0, (S, B). Where it is 0 the chunk holds
+        actions of the next trajectory: losses on actions, rewards or discounts are weighted by it.
     """
 
     observations: Tensor
