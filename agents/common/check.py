@@ -13,6 +13,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
 
 SEEDS, ROWS, WIDTH = 2, 7, 8  # of the made-up batch and its networks; different, so that no axis passes for another
 LIBRARY = Path(__file__).parent
+EXAMPLES: dict[type, str] = {
+    NetworkSpec: 'e.g. {"critic": critic()}',
+    Draw: 'e.g. {"bc_x0": normal()}',
+    Real: 'e.g. {"distill": 10.0}',
+}
 
 
 class AgentError(ValueError):
@@ -71,7 +77,7 @@ def require_table(model: FlowQLearning, hook: str, kind: type) -> dict[str, Any]
     """
     with _calling(model, hook):
         table = getattr(model, hook)()
-        example = {NetworkSpec: 'e.g. {"critic": critic()}', Draw: 'e.g. {"bc_x0": normal()}'}.get(kind, "")
+        example = EXAMPLES[kind]
         if not isinstance(table, Mapping):
             _fail(f"must return a dict of name -> {kind.__name__}, {example}; got {_describe(table)}")
         for name, value in table.items():
@@ -114,7 +120,7 @@ def _make_probe(
 def _check_tables(probe: FlowQLearning) -> None:
     """Check the tables of noise and weights."""
     require_table(probe, "noise", Draw)
-    require_table(probe, "loss_weights", float | int)  # type: ignore[arg-type]  # isinstance takes unions
+    require_table(probe, "loss_weights", Real)
 
 
 def _check_acting(probe: FlowQLearning, generator: torch.Generator) -> None:

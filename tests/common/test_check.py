@@ -74,6 +74,8 @@ def test_a_missing_hook_is_named_with_what_it_returns(hook: str) -> None:
          r"^Mine\.losses asks for an unknown target `td`; closest: .*; there are: next_actions$"),
         (changed("networks", lambda found: {k: v for k, v in found.items() if k != "one_step"}),
          r"^Mine\.act failed: it asks for an unknown network `one_step`; .*: critic, behaviour, critic_target$"),
+        (changed("loss_weights", lambda found: {"distill": "3"}),
+         r"^Mine\.loss_weights must return a dict of name -> Real, e\.g\. .*; got 'distill': str '3'$"),
         (changed("loss_weights", lambda found: {"distil": 3.0}),
          r"^Mine\.loss_weights names an unknown loss `distil`; closest: distill"),
         ({"losses": lambda self, batch, targets, noise: {}},
