@@ -241,7 +241,7 @@ def test_a_finished_run_is_named_and_not_built_again(
 ) -> None:
     words = [*arguments(data, tmp_path, verbose=1), "--resume"]
     _, first, errors = train(capsys, words)
-    assert "no unfinished run matches, for there is none of this algorithm and environment; starting a new " in errors
+    assert "no unfinished run matches, for there is no run of this algorithm and environment; starting a new " in errors
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
 
     def build(*_: object, **__: object) -> None:
