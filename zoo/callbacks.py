@@ -22,7 +22,7 @@ from agents.common.replicas import PerReplica
 from zoo.baselines import planner_of
 from zoo.cli import Interrupted
 from zoo.evaluation.background import BackgroundEvaluator
-from zoo.evaluation.history import OFFLINE, ONLINE, EvaluationHistory
+from zoo.evaluation.history import OFFLINE, PHASES, EvaluationHistory
 from zoo.logs import STEP, ReplicaLogger
 from zoo.messages import FILE_ONLY, log
 from zoo.replicas import Replicas, curve_step
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 SECONDS_BETWEEN_LINES = 60.0
 SECONDS_BETWEEN_REDRAWS = 1.0
 SECONDS_BETWEEN_LOOKS = 0.1
-PHASES = {OFFLINE: "offline", ONLINE: "online"}
 
 
 class StopSignal:
@@ -364,10 +363,10 @@ class ProgressCallback(BaseCallback):
         loss = self.model._last_info.get("total_loss")  # type: ignore[attr-defined]
         if loss is not None:
             parts.append(f"loss {float(loss[self.evaluation.replicas.active].mean()):.3g}")
-        success, mean_return = self.evaluation.success(), self.evaluation.mean_return()
+        success = self.evaluation.success()
         if success is not None:
             parts.append(f"success {success:.2f}")
-        elif mean_return is not None:
+        elif (mean_return := self.evaluation.mean_return()) is not None:
             parts.append(f"return {mean_return:.2f}")
         return ", ".join(parts)
 

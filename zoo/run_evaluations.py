@@ -11,10 +11,8 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
+from zoo.evaluation.history import PHASES
 from zoo.evaluation.scores import RETURN, SUCCESS
-
-PHASES = ("offline", "online")
-"""Names of the values 0 and 1 of ``phase`` in ``evaluations.npz``."""
 
 _ARRAYS = ("timesteps", "results", "ep_lengths", "phase")
 

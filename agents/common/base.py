@@ -171,9 +171,8 @@ class FlowQLearning(OffPolicyAlgorithm):
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": FlowPolicy}
     pretraining: bool = False  # whether the coming update trains the behaviour flow alone
-    unmasked_losses: ClassVar[frozenset[str]] = (
-        frozenset()
-    )  # those that are meant to count what `batch.valid` leaves out
+    # losses that are meant to count what `batch.valid` leaves out
+    unmasked_losses: ClassVar[frozenset[str]] = frozenset()
     policy: FlowPolicy
     replay_buffer: SequenceReplayBuffer | None
 

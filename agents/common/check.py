@@ -98,7 +98,6 @@ def _make_probe(
     kept = {name: value for name, value in model.policy_kwargs.items() if name == "activation_fn"}
     left_out = ("learning_rate", "net_arch", "precision")
     settings = {name: value for name, value in model.settings().items() if name not in left_out}
-    require_table(probe, "networks", NetworkSpec)
     require_table(probe, "action_noise_table", Draw)
     with _calling(model, "networks"):
         probe.policy = model.policy_class(  # type: ignore[assignment]

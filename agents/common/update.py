@@ -192,9 +192,7 @@ class Update:
             return self(algorithm.draw_batch(batch_size), algorithm.draw_noise(batch_size))
         inside = algorithm.batch_source()
         batch = algorithm.draw_batch(batch_size) if inside is None else None
-        drawn_from = tuple(
-            map(id, algorithm.generators().values())
-        )  # a recording draws from the objects it was made with
+        drawn_from = id(algorithm._generator)  # a recording draws from the object that it was made with
         key = (batch_size, inside, algorithm.skipped_networks(), algorithm.pretraining, drawn_from)
         try:
             step = self._captured.get(key)

@@ -17,12 +17,12 @@ import pandas as pd
 
 from zoo.cli import UsageError
 from zoo.evaluation import statistics
+from zoo.evaluation.history import PHASES
 from zoo.evaluation.learning_curves import LearningCurve, learning_curves
 from zoo.evaluation.resampling import in_parallel
 from zoo.evaluation.scores import KINDS, SUCCESS, Kind
 from zoo.evaluation.statistics import Array, Curve, Estimate, Improvement, Scores
 from zoo.run import show
-from zoo.run_evaluations import PHASES
 
 TASKS_OF_A_DOMAIN = 5  # every domain of OGBench has this many
 MEAN_COLUMNS = ("method", "phase", "step", "environment", "domain", "mean", "sd", "seeds")

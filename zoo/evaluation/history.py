@@ -13,6 +13,8 @@ from zoo.cli import UsageError
 from zoo.evaluation.evaluate import EpisodeResults
 
 OFFLINE, ONLINE = 0, 1
+PHASES = ("offline", "online")
+"""Names of the values 0 and 1 of ``phase``."""
 COLUMNS = ("timesteps", "phase", "results", "ep_lengths", "episode_seeds")
 
 

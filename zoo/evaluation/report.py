@@ -21,6 +21,7 @@ from agents.common.files import atomic_path
 from zoo.evaluation import plots, tables
 from zoo.evaluation.caveats import describe_kinds, describe_phases, warnings
 from zoo.evaluation.comparison import Comparison, baseline_in
+from zoo.evaluation.history import PHASES
 from zoo.evaluation.rendering import templates, to_csv, to_latex, to_markdown
 from zoo.evaluation.reproduction import Reproduction
 from zoo.evaluation.results import to_json
@@ -28,7 +29,6 @@ from zoo.evaluation.scores import KINDS, SUCCESS
 from zoo.evaluation.tables import Table
 from zoo.published import PublishedSet
 from zoo.run import RunTables
-from zoo.run_evaluations import PHASES
 
 _PACKAGES = ("flow-rl-zoo", "rliable", "numpy", "scipy", "pandas", "matplotlib")
 

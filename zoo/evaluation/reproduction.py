@@ -11,11 +11,11 @@ import pandas as pd
 
 from zoo.evaluation import statistics
 from zoo.evaluation.comparison import Method, final_scores, tasks_of
+from zoo.evaluation.history import PHASES
 from zoo.evaluation.scores import SUCCESS
 from zoo.evaluation.statistics import Estimate, Scores
 from zoo.published import PublishedSet, load_means
 from zoo.run import protocol_differences, split_environment
-from zoo.run_evaluations import PHASES
 
 
 @dataclass(frozen=True)

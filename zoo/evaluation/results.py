@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zoo.evaluation.comparison import Cell, Comparison, Phase
+from zoo.evaluation.history import PHASES
 from zoo.evaluation.scores import SUCCESS, Kind
 from zoo.evaluation.statistics import Estimate
-from zoo.run_evaluations import PHASES
 
 
 def to_json(

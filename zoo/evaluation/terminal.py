@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from zoo.evaluation.history import PHASES
 from zoo.evaluation.scores import KINDS, SUCCESS, Kind
 from zoo.run import RunTables, short_name
-from zoo.run_evaluations import PHASES
 from zoo.run_folder import STATES
 
 if TYPE_CHECKING:

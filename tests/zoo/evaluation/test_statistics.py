@@ -41,19 +41,24 @@ def rliable_intervals(scores, function, seed, reps=REPS):
     return points["x"], intervals["x"]
 
 
+def rliable_aggregates(scores):
+    """Return mean, IQM, median and optimality gap."""
+    return np.array(
+        [
+            metrics.aggregate_mean(scores),
+            metrics.aggregate_iqm(scores),
+            metrics.aggregate_median(scores),
+            metrics.aggregate_optimality_gap(scores),
+        ]
+    )
+
+
 @pytest.mark.parametrize(("runs", "tasks"), [(12, 10), (5, 1), (7, 3)])
 def test_aggregates_equal_rliable_on_the_same_stream(runs, tasks):
     scores = scores_of(runs, tasks)
     points, intervals = rliable_intervals(
         scores,
-        lambda x: np.array(
-            [
-                metrics.aggregate_mean(x),
-                metrics.aggregate_iqm(x),
-                metrics.aggregate_median(x),
-                metrics.aggregate_optimality_gap(x),
-            ]
-        ),
+        rliable_aggregates,
         stream_seed((runs,) * tasks),
     )
     ours = aggregate(by_task(scores), REPS)
@@ -215,14 +220,7 @@ def test_aggregates_of_scores_without_limits_equal_rliable_on_the_same_stream():
     assert scores.max() > 1
     points, intervals = rliable_intervals(
         scores,
-        lambda x: np.array(
-            [
-                metrics.aggregate_mean(x),
-                metrics.aggregate_iqm(x),
-                metrics.aggregate_median(x),
-                metrics.aggregate_optimality_gap(x),
-            ]
-        ),
+        rliable_aggregates,
         stream_seed((7,) * 3),
     )
     ours = aggregate(by_task(scores), REPS, UNLIMITED)
