@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from zoo.evaluation.evaluate import ChunkPolicy
+    from zoo.playing.evaluate import ChunkPolicy
 
 FIXED_ACTIONS = 1000
 
@@ -72,8 +72,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """
     import torch
 
-    from zoo.envs.pool import count_environments
-    from zoo.evaluation.evaluate import Evaluator
+    from zoo.playing.evaluate import Evaluator
+    from zoo.playing.pool import count_environments
 
     n_envs = options.n_envs or count_environments(options.env, {}, options.episodes)
     if options.num_threads:

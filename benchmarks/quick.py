@@ -15,7 +15,8 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file from anywhere
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import Parser, UsageError, run_program
+from zoo.cli import Parser, run_program
+from zoo.errors import UsageError
 
 ROOT = Path(__file__).resolve().parent.parent
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"
@@ -90,7 +91,7 @@ def table(folder: Path, algos: Iterable[str], reference: dict[str, dict[str, str
     """
     import pandas as pd
 
-    from zoo.run import read_runs
+    from zoo.runs.read import read_runs
 
     evaluations = read_runs([folder], merge_protocols=True).evaluations
     if evaluations.empty:

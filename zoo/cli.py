@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from agents.common.validation import closest_names, unknown_name_message
+from zoo.errors import Interrupted, UsageError
 from zoo.messages import FILE_ONLY, log, messages
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
@@ -31,14 +32,6 @@ PROGRAMS = {
 }
 
 
-class UsageError(Exception):
-    """Bad arguments, settings or data, found before any work starts; the program exits with code 2."""
-
-
-class Interrupted(Exception):
-    """The run was stopped by a signal after its checkpoint was written; the program exits with code 3."""
-
-
 class Parser(argparse.ArgumentParser):
     """Parses a command line: flags are written out, unknown ones name the closest, help states each default once.
 
@@ -48,8 +41,8 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, program: str | None = None, **options: Any) -> None:
         if program is not None:
-            is_file = Path(sys.argv[0]).name == f"{program}.py"
-            options["prog"] = f"{program}.py" if is_file else f"zoo {program}"
+            file = f"{module_of(program)}.py"
+            options["prog"] = file if Path(sys.argv[0]).name == file else f"zoo {program}"
         super().__init__(**{"allow_abbrev": False, "formatter_class": _HelpFormatter, **options})
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:
@@ -230,8 +223,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[0] not in PROGRAMS:
         print(f"{unknown_name_message('program', words[0], PROGRAMS)}; see zoo --help", file=sys.stderr)
         return BAD_INPUT
-    program = importlib.import_module(f"zoo.{words[0]}")
+    program = importlib.import_module(f"zoo.{module_of(words[0])}")
     return int(program.main(words[1:]))
+
+
+def module_of(program: str) -> str:
+    """Return the name of the module that holds a program.
+
+    :param program: a name in :data:`PROGRAMS`.
+    :return: a module of the package ``zoo``.
+    """
+    # a file zoo/agents.py would hide the package `agents` from the files beside it when they are run by path
+    return "list_agents" if program == "agents" else program
 
 
 def _interrupt(signum: int, frame: object) -> None:

@@ -14,19 +14,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if __package__ in (None, ""):  # run as a file: let `import agents` find the package, not zoo/agents.py
+if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from agents.common.validation import integer, number, unknown_name_message
-from zoo.cli import Parser, UsageError, run_program, whole_number
+from zoo.cli import Parser, run_program, whole_number
+from zoo.errors import UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from zoo.evaluation.comparison import Method
-    from zoo.evaluation.references import References
     from zoo.published import PublishedSet
-    from zoo.run import RunTables
+    from zoo.report.comparison import Method
+    from zoo.report.references import References
+    from zoo.runs.read import RunTables
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -106,8 +107,8 @@ def collect(args: argparse.Namespace) -> Inputs:
     """
     import pandas as pd
 
-    from zoo.evaluation.scores import SUCCESS
     from zoo.published import load_set
+    from zoo.runs.scores import SUCCESS
 
     sets = [load_set(name) for name in dict.fromkeys(args.published)]
     own, references = _read_own(args)
@@ -138,8 +139,8 @@ def collect(args: argparse.Namespace) -> Inputs:
 
 def _read_own(args: argparse.Namespace) -> tuple[RunTables, References]:
     """Return the tables of own runs, and the reference scores by which their returns are normalised."""
-    from zoo.evaluation.references import normalise_returns, read_references
-    from zoo.run import read_runs
+    from zoo.report.references import normalise_returns, read_references
+    from zoo.runs.read import read_runs
 
     tables = read_runs(args.paths, args.merge_protocols)
     skipped = tables.skipped()
@@ -164,9 +165,9 @@ def _nothing_counts(own: RunTables, paths: list[Path]) -> str:
 
 def _own_methods(own: RunTables) -> list[Method]:
     """Return the methods of own runs, with the protocol on each environment."""
-    from zoo.evaluation.comparison import Method
     from zoo.published import published_name
-    from zoo.run import PROTOCOL
+    from zoo.report.comparison import Method
+    from zoo.runs.read import PROTOCOL
 
     result = []
     good = own.runs[own.runs["problem"].isna()]
@@ -186,7 +187,7 @@ def _own_methods(own: RunTables) -> list[Method]:
 
 def _common(values: pd.Series) -> Any:
     """Return what runs share, or all their values as text."""
-    from zoo.run import show
+    from zoo.runs.read import show
 
     found = [value.item() if hasattr(value, "item") else value for value in values.dropna().unique()]
     found = [int(value) if isinstance(value, float) and value.is_integer() else value for value in found]
@@ -197,9 +198,9 @@ def _published(published: PublishedSet, wanted: set[str] | None) -> tuple[pd.Dat
     """Return the runs, the means and the methods of a set, on the wanted environments only."""
     import pandas as pd
 
-    from zoo.evaluation.comparison import Method
     from zoo.published import load_means, load_runs
-    from zoo.run import EVALUATION_COLUMNS, split_environment
+    from zoo.report.comparison import Method
+    from zoo.runs.read import EVALUATION_COLUMNS, split_environment
 
     means = load_means(published).assign(source=published.name)
     means["domain"] = [split_environment(name)[1] for name in means["environment"]]
@@ -234,7 +235,7 @@ def _no_means() -> pd.DataFrame:
     """Return an empty table of means."""
     import pandas as pd
 
-    from zoo.evaluation.comparison import MEAN_COLUMNS
+    from zoo.report.comparison import MEAN_COLUMNS
 
     return pd.DataFrame(columns=[*MEAN_COLUMNS, "source"])
 
@@ -256,7 +257,7 @@ def _rename(table: pd.DataFrame, names: dict[tuple[str, str], str]) -> pd.DataFr
 
 def _chosen(inputs: Inputs, args: argparse.Namespace) -> Inputs:
     """Keep the methods and environments that were asked for."""
-    from zoo.evaluation.scores import NORMALISED_RETURN, SUCCESS
+    from zoo.runs.scores import NORMALISED_RETURN, SUCCESS
 
     evaluations, means, methods = inputs.evaluations, inputs.means, inputs.methods
     for name in [*(args.methods or ()), *([args.baseline] if args.baseline else ())]:
@@ -297,9 +298,9 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         return _watch(args)
     if args.curve:
         return _show_curves(args)
-    from zoo.evaluation.comparison import compare_kinds, last_evaluations
-    from zoo.evaluation.reproduction import reproduce
-    from zoo.evaluation.results import to_json
+    from zoo.report.comparison import compare_kinds, last_evaluations
+    from zoo.report.reproduction import reproduce
+    from zoo.report.results import to_json
 
     inputs = collect(args)
     found = compare_kinds(inputs.methods, inputs.evaluations, inputs.means, args.reps, curves=bool(args.output))
@@ -309,7 +310,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         _write_json(args.json, to_json(found, skipped, inputs.references))
         result["json"] = str(args.json)
     if args.output or args.print or not args.json:
-        from zoo.evaluation import report
+        from zoo.report import page as report
 
         content = report.Input(
             comparisons=found,
@@ -325,8 +326,8 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         if args.output:
             result["report"] = str(report.write_report(args.output, content))
         if args.print or not (args.json or args.output):
-            from zoo.evaluation.caveats import warnings
-            from zoo.evaluation.terminal import print_tables
+            from zoo.report.caveats import warnings
+            from zoo.report.terminal import print_tables
 
             print_tables(warnings(found, inputs.own), report.all_tables(content))
     return result
@@ -345,7 +346,7 @@ def _show_curves(args: argparse.Namespace) -> dict[str, Any]:
     """Print each run's scores over time, unfinished runs included."""
     from rich.console import Console
 
-    from zoo.evaluation.terminal import curve_tables
+    from zoo.report.terminal import curve_tables
 
     own, _ = _read_own(args)
     if own.evaluations.empty:
@@ -361,9 +362,9 @@ def _watch(args: argparse.Namespace) -> dict[str, Any]:
 
     from rich.live import Live
 
-    from zoo.evaluation.references import normalise_returns, read_references
-    from zoo.evaluation.terminal import state_table
-    from zoo.run import read_runs
+    from zoo.report.references import normalise_returns, read_references
+    from zoo.report.terminal import state_table
+    from zoo.runs.read import read_runs
 
     own = read_runs(args.paths, args.merge_protocols)
     references = read_references(args.reference_scores, own)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agents.common.validation import integer, one_of, unknown_name_message
-from zoo.cli import UsageError
+from zoo.errors import UsageError
 from zoo.layers import DEFAULT_PROFILE, ENTRY_NOTES, Layer, merge, parse_override, read_layers
 
 if TYPE_CHECKING:

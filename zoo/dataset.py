@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if __package__ in (None, ""):  # run as a file: let `import agents` find the package, not zoo/agents.py
+if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import BAD_INPUT, Interrupted, Parser, UsageError, run_program, whole_number
+from zoo.cli import BAD_INPUT, Parser, run_program, whole_number
 from zoo.datasets.files import DEFAULT_DATASET_DIR
+from zoo.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
     from zoo.datasets.check import Finding

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from zoo.cli import UsageError
+from zoo.errors import UsageError
 
 DEFAULT_PROFILE = "qam"
 """The profile of a run that names none: the protocol of the QAM paper."""

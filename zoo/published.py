@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if __package__ in (None, ""):  # run as a file: let `import agents` find the package, not zoo/agents.py
+if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from agents.common.validation import unknown_name_message
-from zoo.cli import Parser, UsageError, run_program, whole_number
+from zoo.cli import Parser, run_program, whole_number
+from zoo.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +37,7 @@ class PublishedSet:
     :param name: e.g. ``"qam2026"``.
     :param about: ``title``, ``authors``, ``reference``, ``date``, ``source`` and ``notes``.
     :param proposed: the method that the authors propose.
-    :param protocol: fields of `zoo.run.PROTOCOL` on most domains.
+    :param protocol: fields of `zoo.runs.read.PROTOCOL` on most domains.
     :param domains: domain -> the fields that differ there.
     :param methods: method -> the fields that differ for it.
     :param raw: where the data of single runs are, or None.
@@ -55,9 +56,9 @@ class PublishedSet:
 
         :param method: its published name.
         :param domain: e.g. ``"scene-play"``.
-        :return: fields of `zoo.run.PROTOCOL`; None where the source does not say.
+        :return: fields of `zoo.runs.read.PROTOCOL`; None where the source does not say.
         """
-        from zoo.run import describe_layers
+        from zoo.runs.read import describe_layers
 
         protocol = {**self.protocol, **self.domains.get(domain, {}), **self.methods.get(method, {})}
         return {**protocol, "net_arch": describe_layers(protocol["net_arch"])}
@@ -127,7 +128,7 @@ def load_runs(published: PublishedSet) -> pd.DataFrame | None:
     The seed is the number of a column. It pairs nothing: the columns of two tasks, or methods, are in other orders.
 
     :param published: the set.
-    :return: columns `zoo.run.EVALUATION_COLUMNS` without returns and lengths, or None if nothing was imported.
+    :return: columns `zoo.runs.read.EVALUATION_COLUMNS` without returns and lengths, or None if nothing was imported.
     :raises UsageError: if the imported file is damaged.
     """
     import zipfile
@@ -135,8 +136,8 @@ def load_runs(published: PublishedSet) -> pd.DataFrame | None:
     import numpy as np
     import pandas as pd
 
-    from zoo.evaluation.scores import SUCCESS
-    from zoo.run import split_environment
+    from zoo.runs.read import split_environment
+    from zoo.runs.scores import SUCCESS
 
     path = imported_path(published.name)
     if not path.exists():

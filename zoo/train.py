@@ -12,17 +12,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if __package__ in (None, ""):  # run as a file: let `import agents` find the package, not zoo/agents.py
+if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import Parser, UsageError, run_program, whole_number
+from zoo.cli import Parser, run_program, whole_number
+from zoo.errors import UsageError
 from zoo.layers import DEFAULT_PROFILE
 from zoo.messages import FILE_ONLY, keep_in, log
 
 if TYPE_CHECKING:
     from zoo.config import Config
-    from zoo.evaluation.background import BackgroundEvaluator
-    from zoo.evaluation.evaluate import Evaluator
+    from zoo.playing.background import BackgroundEvaluator
+    from zoo.playing.evaluate import Evaluator
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -159,10 +160,9 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     """
     begin = time.perf_counter()
     from zoo.layers import parse_overrides
-    from zoo.replicas import Replicas
-    from zoo.resume import find_run, result_of_done
-    from zoo.run_folder import check_log_folder, command_line, ending_recorded
-    from zoo.training import (
+    from zoo.runs.folder import check_log_folder, command_line, ending_recorded
+    from zoo.runs.resume import find_run, result_of_done
+    from zoo.training.build import (
         Training,
         check_algorithm,
         describe_run,
@@ -172,6 +172,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         make_logger,
         make_model,
     )
+    from zoo.training.replicas import Replicas
 
     log.log(FILE_ONLY, "%s", command_line())
     check_tracking(args)
@@ -278,7 +279,7 @@ def read_config(args: argparse.Namespace) -> tuple[Config, str]:
 
 def check_start(args: argparse.Namespace, config: Config) -> None:
     """Refuse a model or a behaviour flow to start from that is not there, does not fit, or stands beside the other."""
-    from zoo.training import check_trained_agent, describe_model
+    from zoo.training.build import check_trained_agent, describe_model
 
     if args.trained_agent and args.pretrained_actor is not None:
         raise UsageError("`--pretrained-actor` and `--trained-agent` both say where to start; give one of them")

@@ -12,8 +12,8 @@ import pytest
 import agents
 from agents.registry import ALIASES, BUILT_IN, settings_of
 from tests.common.toys import tiny_model, toy_dataset
-from zoo.cli import UsageError
 from zoo.config import load_config
+from zoo.errors import UsageError
 
 PAGE = Path(__file__).parents[2] / "docs" / "register.md"
 

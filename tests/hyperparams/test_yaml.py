@@ -9,9 +9,9 @@ import pytest
 
 import agents
 from zoo.baselines import algorithm_ids, find_algorithm
-from zoo.cli import UsageError
 from zoo.config import PROTOCOL_SETTINGS, known_settings, load_config
 from zoo.datasets.names import DATASETS
+from zoo.errors import UsageError
 from zoo.layers import (
     DEFAULT_PROFILE,
     ENTRY_NOTES,

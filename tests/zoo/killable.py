@@ -20,20 +20,20 @@ import torch.utils.tensorboard
 
 import agents.common.base
 import agents.common.checkpoint
-import zoo.callbacks
 import zoo.envs.snapshot
-import zoo.evaluation.history
-import zoo.replicas
+import zoo.runs.history
 import zoo.train
-import zoo.training
+import zoo.training.build
+import zoo.training.callbacks
+import zoo.training.replicas
 
 EVENTS = {
     "update": (agents.common.base.FlowQLearning, "sample_and_update"),
     "step": (zoo.envs.snapshot.ResumableEnv, "step"),
     "write": (agents.common.checkpoint, "sync"),  # several times in each checkpoint
-    "evaluation": (zoo.evaluation.history.EvaluationHistory, "save"),
-    "status": (zoo.replicas.Replicas, "write_status"),
-    "model": (zoo.callbacks, "save_model"),
+    "evaluation": (zoo.runs.history.EvaluationHistory, "save"),
+    "status": (zoo.training.replicas.Replicas, "write_status"),
+    "model": (zoo.training.callbacks, "save_model"),
 }
 
 

@@ -21,11 +21,11 @@ from tests.zoo.envs.toys import ToyEnv
 from tests.zoo.test_train_program import ENV, EVALUATIONS
 from zoo import baselines
 from zoo.baselines import BASELINES, find_algorithm, planner_of, settings_of
-from zoo.cli import UsageError
 from zoo.config import load_config
 from zoo.envs.snapshot import ResumableEnv
-from zoo.evaluation.evaluate import Evaluator
+from zoo.errors import UsageError
 from zoo.layers import read_hyperparameters
+from zoo.playing.evaluate import Evaluator
 from zoo.train import main
 
 pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from zoo.cli import BAD_INPUT, FAILED, PROGRAMS, Parser, UsageError, main, run_program, whole_number
+from zoo.cli import BAD_INPUT, FAILED, PROGRAMS, Parser, main, module_of, run_program, whole_number
+from zoo.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = {"dataset": ("list", "generate", "download"), "agents": ("list", "show"), "published": ("list", "import")}
@@ -30,7 +31,7 @@ def help_of(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 @pytest.fixture(params=PROGRAMS)
 def refuse(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """Return what runs a program with a bad command line, and returns what it says about it."""
-    program = importlib.import_module(f"zoo.{request.param}")
+    program = importlib.import_module(f"zoo.{module_of(request.param)}")
     command = COMMANDS.get(request.param, ())[:1]
 
     def refused(*words: str) -> str:
@@ -111,16 +112,19 @@ def test_help_is_as_wide_as_the_terminal(
 @pytest.mark.parametrize("words", USES, ids=" ".join)
 def test_a_program_is_called_what_it_was_called_by(words: tuple[str, ...]) -> None:
     program, *command = words
-    file = [sys.executable, f"zoo/{program}.py", *command, "-h"]
+    file = [sys.executable, f"zoo/{module_of(program)}.py", *command, "-h"]
     script = [sys.executable, "-c", "import sys; from zoo.cli import main; sys.exit(main())", *words, "-h"]
-    for command_line, name in ((file, " ".join([f"{program}.py", *command])), (script, " ".join(["zoo", *words]))):
+    for command_line, name in (
+        (file, " ".join([f"{module_of(program)}.py", *command])),
+        (script, " ".join(["zoo", *words])),
+    ):
         found = subprocess.run(command_line, cwd=ROOT, capture_output=True, text=True, check=True)
         assert found.stdout.startswith(f"usage: {name} [-h]")
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_help_answers_within_a_second_without_importing_torch(program: str) -> None:
-    code = f"import sys, zoo.{program} as p\ntry: p.main(['-h'])\nexcept SystemExit: print('torch' in sys.modules)"
+    code = f"import sys, zoo.{module_of(program)} as p\ntry: p.main(['-h'])\nexcept SystemExit: print('torch' in sys.modules)"
     begin = time.monotonic()
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout.splitlines()[-1] == "False"

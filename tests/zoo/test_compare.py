@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.zoo.test_run import write_run
+from tests.zoo.runs.test_read import write_run
 from zoo import compare, published
 
 ROOT = Path(published.__file__).resolve().parents[1]
@@ -218,7 +218,7 @@ def test_nothing_is_written_where_the_report_cannot_be_made(tmp_path, capsys, mo
     def fail(*_):
         raise RuntimeError("no fonts")
 
-    monkeypatch.setattr("zoo.evaluation.plots.all_figures", fail)
+    monkeypatch.setattr("zoo.report.plots.all_figures", fail)
     write_runs(tmp_path / "logs", SCENE[:1])
     code, _, err = run(capsys, tmp_path / "logs", "-o", tmp_path / "report", *SMALL)
     assert code == 1
@@ -589,7 +589,7 @@ def test_help_answers_at_once_when_run_as_a_file():
 
 
 def test_torch_is_not_imported():
-    code = "import sys; from zoo import compare; from zoo.evaluation import report; assert 'torch' not in sys.modules"
+    code = "import sys; from zoo import compare; import zoo.report.page; assert 'torch' not in sys.modules"
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert found.returncode == 0, found.stderr
 

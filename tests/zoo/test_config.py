@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from zoo.cli import UsageError
 from zoo.config import load_config
+from zoo.errors import UsageError
 from zoo.layers import load_yaml, merge, parse_override, parse_overrides
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from zoo import published
-from zoo.cli import UsageError
+from zoo.errors import UsageError
 
 TASK = "scene-play-singletask-task1-v0"
 

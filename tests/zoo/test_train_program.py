@@ -207,7 +207,7 @@ def test_a_full_disk_while_training_is_reported(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("zoo.evaluation.history.np.savez", full)
+    monkeypatch.setattr("zoo.runs.history.np.savez", full)
     assert main(arguments(data, tmp_path)) == 1
     assert "No space left on device" in capsys.readouterr().err
     status = json.loads((tmp_path / "qam" / f"{ENV}_1" / "status.json").read_text())

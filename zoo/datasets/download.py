@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agents.common.files import atomic_path
-from zoo.cli import UsageError
 from zoo.datasets.check import check_structure
 from zoo.datasets.files import (
     dataset_files,
@@ -26,6 +25,7 @@ from zoo.datasets.files import (
     training_files,
 )
 from zoo.datasets.names import DATASETS, DatasetSpec, parse_name
+from zoo.errors import UsageError
 
 if TYPE_CHECKING:
     import requests

@@ -13,8 +13,8 @@ from filelock import FileLock, Timeout
 
 from agents.common.files import atomic_path, sync
 from agents.common.validation import one_of
-from zoo.cli import UsageError
 from zoo.datasets.names import DatasetSpec
+from zoo.errors import UsageError
 from zoo.messages import log
 
 DEFAULT_DATASET_DIR = "~/.ogbench/data"  # OGBench's own default, so that both find each other's files

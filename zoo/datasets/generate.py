@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from agents.common.validation import integer
-from zoo.cli import UsageError
 from zoo.datasets.files import SPLITS, dataset_files, is_settled, making, publish
 from zoo.datasets.names import DATASETS, DatasetSpec, parse_name
+from zoo.errors import UsageError
 from zoo.messages import log
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from agents.common.arrays import STORED_ARRAYS, Arrays
 from agents.common.validation import integer, one_of
-from zoo.cli import UsageError
 from zoo.datasets.check import check_shapes, check_structure, relabel, require_sound
 from zoo.datasets.download import DownloadError, download_dataset, download_shards
 from zoo.datasets.environment import make_raw_env
@@ -22,6 +21,7 @@ from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import DatasetName, DatasetSpec, parse_env_name
 from zoo.datasets.read import read_arrays, verified_sha256
 from zoo.datasets.shards import ShardedDataset, load_shards, missing_shards
+from zoo.errors import UsageError
 
 Float32Array = NDArray[np.float32]
 

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from agents.common.validation import unknown_name_message
-from zoo.cli import UsageError
+from zoo.errors import UsageError
 
 NUM_TASKS = 5  # every OGBench environment below has tasks 1 to 5
 

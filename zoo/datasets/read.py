@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.cli import UsageError
 from zoo.datasets.check import READ_ERRORS, check_values, describe_damage, remedy, require_sound
 from zoo.datasets.files import file_sha256, recorded_sha256
 from zoo.datasets.names import DatasetSpec
+from zoo.errors import UsageError
 
 ACTION_MARGIN = 1e-5  # actions are kept this far inside [-1, 1], so that atanh of them is finite
 

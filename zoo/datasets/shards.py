@@ -19,12 +19,12 @@ import numpy as np
 
 from agents.common.files import sync
 from agents.common.shards import Shard, Shards
-from zoo.cli import UsageError
 from zoo.datasets.check import check_shapes, check_structure, read_headers, relabel, require_sound
 from zoo.datasets.environment import make_raw_env
 from zoo.datasets.files import file_sha256, making
 from zoo.datasets.names import NUM_TASKS, DatasetSpec, parse_env_name
 from zoo.datasets.read import read_arrays, verified_sha256
+from zoo.errors import UsageError
 
 FORMAT = 1  # of the converted files; raise it when they change
 ARRAYS = "arrays"  # folder of the converted files, beside the originals

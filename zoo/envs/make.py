@@ -13,7 +13,7 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
-from zoo.cli import UsageError
+from zoo.errors import UsageError
 
 OGBENCH_ROBOTS = ("ogbench.locomaze", "ogbench.manipspace")
 

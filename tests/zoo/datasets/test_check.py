@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from tests.zoo.datasets.conftest import NAME, TASK_1, small_arrays
-from zoo.cli import UsageError
 from zoo.datasets.check import (
     check_dataset,
     check_shapes,
@@ -23,6 +22,7 @@ from zoo.datasets.check import (
 from zoo.datasets.environment import make_raw_env
 from zoo.datasets.files import checksum_file, dataset_files
 from zoo.datasets.names import DATASETS
+from zoo.errors import UsageError
 
 SPEC = DATASETS[NAME]
 ROWS = 33

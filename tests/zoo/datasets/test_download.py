@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 from tests.zoo.datasets.conftest import NAME, small_arrays
-from zoo.cli import UsageError
 from zoo.datasets import download
 from zoo.datasets.download import DownloadError, download_dataset, download_shards
 from zoo.datasets.files import file_sha256, recorded_sha256
 from zoo.datasets.names import DATASETS
+from zoo.errors import UsageError
 
 FILES = (f"{NAME}-val.npz", f"{NAME}.npz")  # in the order in which they are fetched
 

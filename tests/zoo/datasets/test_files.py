@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from zoo.cli import UsageError
 from zoo.datasets.files import (
     checksum_file,
     dataset_files,
@@ -19,6 +18,7 @@ from zoo.datasets.files import (
     publish,
     recorded_sha256,
 )
+from zoo.errors import UsageError
 
 
 def test_default_folder_is_ogbenchs() -> None:

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zoo.cli import UsageError
 from zoo.datasets import collect
 from zoo.datasets.files import file_sha256, recorded_sha256
 from zoo.datasets.generate import describe_plan, generate_dataset
 from zoo.datasets.names import DATASETS
+from zoo.errors import UsageError
 
 NAME = "pointmaze-medium-stitch-v0"  # 200 transitions an episode
 

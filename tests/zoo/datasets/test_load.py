@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from tests.zoo.datasets.conftest import NAME, TASK_1, small_arrays
-from zoo.cli import UsageError
 from zoo.datasets import download, load
 from zoo.datasets.download import DownloadError
 from zoo.datasets.files import checksum_file
 from zoo.datasets.generate import generate_dataset
 from zoo.datasets.load import Dataset, load_dataset
+from zoo.errors import UsageError
 
 Write = Callable[..., Path]
 

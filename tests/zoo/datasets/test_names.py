@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from zoo.cli import UsageError
 from zoo.datasets.environment import make_raw_env
 from zoo.datasets.names import DATASETS, NUM_TASKS, parse_env_name, parse_name, single_task_names
+from zoo.errors import UsageError
 
 
 def test_single_task_name_has_dataset_domain_environment_and_task() -> None:

@@ -19,13 +19,13 @@ from gymnasium import spaces
 
 from agents.common.buffer import SequenceReplayBuffer
 from tests.zoo.datasets.conftest import NAME, TASK_1, small_arrays
-from zoo.cli import UsageError
 from zoo.datasets import load, shards
 from zoo.datasets.download import DownloadError
 from zoo.datasets.files import checksum_file
 from zoo.datasets.load import load_dataset
 from zoo.datasets.names import DATASETS
 from zoo.datasets.shards import ARRAYS, ShardedDataset, convert_shards, find_converted, shard_names
+from zoo.errors import UsageError
 
 SPEC = DATASETS[NAME]
 LARGE = "humanoidmaze-giant-navigate-100m-v0"

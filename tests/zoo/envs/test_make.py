@@ -8,8 +8,8 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from tests.zoo.envs import toys
-from zoo.cli import UsageError
 from zoo.envs.make import make_env
+from zoo.errors import UsageError
 
 POINTMAZE = "pointmaze-medium-singletask-task1-v0"
 CUBE = "cube-single-singletask-task1-v0"

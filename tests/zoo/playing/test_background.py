@@ -1,0 +1,190 @@
+"""Evaluation beside training: the same bits as in the foreground, nothing swallowed, nothing left over."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from agents.common.base import FlowQLearning
+from tests.common.toys import tiny_model, toy_dataset
+from tests.zoo.envs.toys import ToyEnv
+from tests.zoo.report.programs import start_program
+from zoo.baselines import TD3, planner_of
+from zoo.errors import UsageError
+from zoo.playing.background import BackgroundEvaluator
+from zoo.playing.evaluate import EpisodeResults, Evaluator
+from zoo.playing.processes import WorkerError
+
+TOY = "Toy-v0"
+SETTINGS = {"episodes": 5, "n_envs": 2, "seed": 5}
+
+
+@pytest.fixture(scope="module")
+def beside() -> Iterator[BackgroundEvaluator]:
+    with BackgroundEvaluator(TOY, **SETTINGS) as evaluator:
+        yield evaluator
+
+
+@pytest.fixture(scope="module")
+def in_front() -> Iterator[Evaluator]:
+    with Evaluator(TOY, **SETTINGS) as evaluator:
+        yield evaluator
+
+
+def trained(**settings: object) -> FlowQLearning:
+    model = tiny_model(env=ToyEnv(), **{"seeds": [3, 4], "seed": None, **settings})
+    model.learn_offline(2, dataset=toy_dataset(observations=3))
+    return model
+
+
+def assert_same(first: EpisodeResults, second: EpisodeResults) -> None:
+    for name in ("returns", "lengths", "successes", "seeds", "played"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+
+
+@pytest.mark.parametrize("settings", [{}, {"precision": "bf16"}, {"best_of_n": 4}, {"observation_scale": 2.0}], ids=str)
+def test_results_have_the_same_bits_as_in_the_foreground(
+    beside: BackgroundEvaluator, in_front: Evaluator, settings: dict[str, object]
+) -> None:
+    model = trained(**settings)
+    expected = in_front.evaluate(model.policy, [3, 4], [0, 1])
+    beside.begin(model.policy, [3, 4], [0, 1])
+    model.learn_offline(2)  # goes on with other parameters
+    assert_same(beside.finish(), expected)
+    assert not np.array_equal(in_front.evaluate(model.policy, [3, 4]).returns, expected.returns)
+
+
+@pytest.mark.slow
+def test_products_round_as_they_do_here(beside: BackgroundEvaluator, in_front: Evaluator) -> None:
+    model = trained(net_arch=[256, 256])
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            expected = in_front.evaluate(model.policy, [3, 4])
+            beside.begin(model.policy, [3, 4], [0, 1])
+            assert_same(beside.finish(), expected)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_only_active_replicas_play(beside: BackgroundEvaluator) -> None:
+    beside.begin(trained().policy, [3, 4], [1])
+    assert beside.finish().played.tolist() == [False, True]
+
+
+def test_a_policy_of_sb3_plays(beside: BackgroundEvaluator, in_front: Evaluator) -> None:
+    model = TD3("MlpPolicy", ToyEnv(), seeds=[0], net_arch=[16], device="cpu")
+    beside.begin(model.policy, [0], [0])
+    assert_same(beside.finish(), in_front.evaluate(planner_of(model.policy), [0]))
+
+
+def test_a_result_can_be_waited_for_without_waiting(beside: BackgroundEvaluator) -> None:
+    beside.begin(trained().policy, [3, 4], [0, 1])
+    deadline = time.monotonic() + 30
+    while not beside.is_ready() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert beside.is_ready()
+    beside.finish()
+    assert not beside.is_ready()
+
+
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [
+        ("raise", "an evaluation of `Toy-v0` failed in its process:(?s:.*)ArithmeticError: the toy broke"),
+        # the one that evaluates, if it plays too and the environment takes it along; that depends on the cores
+        ("SIGKILL", "an (environment|evaluation) process of `Toy-v0` was killed by signal 9"),
+    ],
+)
+def test_a_crash_is_raised_with_its_traceback(tmp_path: Path, failure: str, message: str) -> None:
+    before = set(multiprocessing.active_children())
+    switch = tmp_path / "fail"
+    switch.touch()
+    kwargs = {"failure": failure, "failure_file": str(switch)}
+    with BackgroundEvaluator(TOY, **SETTINGS, env_kwargs=kwargs) as evaluator:
+        evaluator.begin(trained().policy, [3, 4], [0, 1])
+        with pytest.raises(WorkerError, match=message):
+            evaluator.finish()
+        assert set(multiprocessing.active_children()) == before
+
+
+def test_a_process_that_is_gone_is_reported() -> None:
+    before = set(multiprocessing.active_children())
+    with BackgroundEvaluator(TOY, **SETTINGS) as evaluator:
+        evaluator.begin(trained().policy, [3, 4], [0, 1])
+        (process,) = set(multiprocessing.active_children()) - before
+        os.kill(process.pid, signal.SIGKILL)
+        with pytest.raises(WorkerError, match="an evaluation process of `Toy-v0` was killed by signal 9"):
+            evaluator.finish()
+
+
+@pytest.mark.parametrize(
+    ("env_id", "kwargs", "message"),
+    [
+        ("Toy-v7", {}, "unknown environment `Toy-v7`"),
+        ("DictToy-v0", {}, "`DictToy-v0` has the observation space Dict"),
+        (TOY, {"size": 3}, "does not take these arguments"),
+    ],
+)
+def test_an_environment_that_cannot_be_played_is_refused_at_once(
+    env_id: str, kwargs: dict[str, int], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        BackgroundEvaluator(env_id, **SETTINGS, env_kwargs=kwargs)
+
+
+PROGRAM = """
+import os
+import tests.zoo.envs.toys
+from tests.zoo.evaluation.test_background import trained
+from zoo.playing.background import BackgroundEvaluator
+if __name__ == "__main__":
+    model = trained()
+    evaluator = BackgroundEvaluator("Toy-v0", episodes=5000, n_envs=2, seed=0)
+    evaluator.begin(model.policy, [3, 4], [0, 1])
+    print(evaluator.is_ready(), flush=True)
+    input()
+    {end}
+"""
+
+
+def processes_of_session(session: int) -> list[int]:
+    """Return the living processes of a session, from Linux's table."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # no process, or gone meanwhile
+        if int(fields[3]) == session and fields[0] != "Z":
+            found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads Linux's table of processes")
+@pytest.mark.parametrize("end", ["SIGKILL", "SIGTERM", "pass"])
+def test_nothing_is_left_over_however_the_training_ends(tmp_path: Path, end: str) -> None:
+    text = PROGRAM.format(end="pass" if end.startswith("SIG") else end)
+    with start_program(tmp_path, text, start_new_session=True) as main:
+        assert main.stdout.readline() == "False\n"
+        assert len(processes_of_session(main.pid)) >= 4  # training, evaluation and two environments, at least
+        if end.startswith("SIG"):
+            main.send_signal(getattr(signal, end))
+        else:
+            main.stdin.write("\n")
+            main.stdin.flush()
+        main.wait(timeout=20)
+    deadline = time.monotonic() + 5
+    while processes_of_session(main.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert processes_of_session(main.pid) == []

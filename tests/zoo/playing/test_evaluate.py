@@ -1,0 +1,519 @@
+import itertools
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.zoo.conftest import pretend_cores
+from tests.zoo.envs import toys  # registers the toys
+from tests.zoo.report.programs import start_program
+from zoo.envs.make import make_env
+from zoo.errors import UsageError
+from zoo.playing.evaluate import NOISE_PLANS, EpisodeResults, Evaluator
+from zoo.playing.pool import count_environments
+from zoo.playing.processes import WorkerError
+
+TOY = "Toy-v0"
+POINTMAZE = "pointmaze-medium-singletask-task1-v0"
+EPISODES = 6
+
+
+class ElementwisePolicy:
+    """Plans without matrix products, so a row's actions have the same bits in a batch of any shape."""
+
+    def __init__(self, num_replicas: int = 1, horizon_length: int = 3) -> None:
+        self.num_replicas, self.horizon_length = num_replicas, horizon_length
+        self.batches: list[np.ndarray] = []
+
+    def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        return {"noise": torch.rand(rows, self.horizon_length, 2, generator=generator)}
+
+    def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
+        self.batches.append(observations.copy())
+        return plan_rows(observations, noise["noise"].numpy())
+
+
+def plan_rows(observations: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    return np.clip(np.sin(3 * observations[..., None, :2]) * noise, -1, 1).astype(np.float32)
+
+
+class NetworkPolicy(ElementwisePolicy):
+    """A real network: matrix products of the whole batch."""
+
+    def __init__(self, num_replicas: int, observation_size: int, horizon_length: int = 3) -> None:
+        super().__init__(num_replicas, horizon_length)
+        generator = torch.Generator().manual_seed(0)
+        sizes = [observation_size + 2 * horizon_length, 64, 64, 2 * horizon_length]
+        self.weights = [
+            torch.randn(num_replicas, fan_in, fan_out, generator=generator) / fan_in**0.5
+            for fan_in, fan_out in itertools.pairwise(sizes)
+        ]
+
+    def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
+        x = torch.cat([torch.as_tensor(observations, dtype=torch.float32), noise["noise"].flatten(2)], -1)
+        for weight in self.weights:
+            x = torch.tanh(torch.bmm(x, weight))
+        return x.unflatten(-1, (self.horizon_length, 2)).numpy()
+
+
+def play_alone(policy: ElementwisePolicy, seed: int, replica: int) -> list[tuple[float, int, int]]:
+    """Play every episode of one replica with an environment of its own and a plain loop."""
+    results = []
+    for episode, reset_seed in enumerate(np.random.SeedSequence(seed).generate_state(EPISODES)):
+        env = make_env(TOY)
+        observation, _ = env.reset(seed=int(reset_seed))
+        words = np.random.SeedSequence(seed, spawn_key=(replica, episode)).generate_state(1, np.uint64)
+        generator = torch.Generator().manual_seed(int(words[0]))
+        total, length, ended, chunk, noise = 0.0, 0, False, [], []
+        while not ended:
+            if len(chunk) == 0:
+                if len(noise) == 0:
+                    noise = list(policy.draw_action_noise(NOISE_PLANS, generator)["noise"].numpy())
+                chunk = list(plan_rows(observation, noise.pop(0)))
+            observation, reward, terminated, truncated, info = env.step(chunk.pop(0))
+            total, length, ended = total + reward, length + 1, terminated or truncated
+        results.append((total, length, info["success"]))
+    return results
+
+
+def assert_same(first: EpisodeResults, second: EpisodeResults) -> None:
+    np.testing.assert_array_equal(first.returns, second.returns)
+    np.testing.assert_array_equal(first.lengths, second.lengths)
+    np.testing.assert_array_equal(first.successes, second.successes)
+    np.testing.assert_array_equal(first.seeds, second.seeds)
+
+
+def children() -> set[int]:
+    return {process.pid for process in multiprocessing.active_children()}
+
+
+@pytest.fixture(scope="module")
+def here() -> Iterator[Evaluator]:
+    """One environment, in this process."""
+    with Evaluator(TOY, episodes=EPISODES, n_envs=1, seed=5) as evaluator:
+        yield evaluator
+
+
+@pytest.fixture(scope="module", params=[1, 2, 3])
+def anywhere(request: pytest.FixtureRequest) -> Iterator[Evaluator]:
+    """Several environments: in this process, in it and another one as on two cores, or in three others."""
+    with pytest.MonkeyPatch.context() as patch:
+        pretend_cores(patch, request.param)
+        evaluator = Evaluator(TOY, episodes=EPISODES, n_envs=4, seed=5)
+        assert evaluator.n_processes == request.param
+    with evaluator:
+        yield evaluator
+
+
+@pytest.fixture
+def three_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With as many environments or more, all of them are in other processes."""
+    pretend_cores(monkeypatch, 3)
+
+
+@pytest.mark.parametrize("horizon_length", [1, 3])
+def test_results_are_those_of_a_plain_loop_over_episodes(here: Evaluator, horizon_length: int) -> None:
+    policy = ElementwisePolicy(num_replicas=2, horizon_length=horizon_length)
+    results = here.evaluate(policy)
+    for replica in range(2):
+        returns, lengths, successes = zip(*play_alone(policy, 5, replica), strict=True)
+        np.testing.assert_array_equal(results.returns[replica], returns)
+        np.testing.assert_array_equal(results.lengths[replica], lengths)
+        np.testing.assert_array_equal(results.successes[replica], successes)
+
+
+def test_results_have_the_same_bits_in_one_and_in_several_environments(here: Evaluator, anywhere: Evaluator) -> None:
+    policy = NetworkPolicy(num_replicas=2, observation_size=3)
+    assert_same(here.evaluate(policy), anywhere.evaluate(policy))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("three_cores")
+def test_an_ogbench_maze_has_the_same_bits_in_this_process_and_in_others() -> None:
+    results = []
+    for n_envs in (1, 2, 3):  # here, in two processes of which this is one, in three others
+        with Evaluator(POINTMAZE, episodes=3, n_envs=n_envs, seed=5) as evaluator:
+            results.append(evaluator.evaluate(NetworkPolicy(num_replicas=2, observation_size=2)))
+    assert_same(results[0], results[1])
+    assert_same(results[0], results[2])
+
+
+def test_a_second_evaluation_repeats_the_first(anywhere: Evaluator) -> None:
+    policy = NetworkPolicy(num_replicas=1, observation_size=3)
+    assert_same(anywhere.evaluate(policy), anywhere.evaluate(policy))
+
+
+def test_a_replica_alone_plays_as_in_the_stack(here: Evaluator) -> None:
+    stack = here.evaluate(ElementwisePolicy(num_replicas=3), replicas=[7, 8, 9])
+    alone = here.evaluate(ElementwisePolicy(num_replicas=1), replicas=[8])
+    np.testing.assert_array_equal(alone.returns[0], stack.returns[1])
+
+
+def test_replicas_and_episodes_have_noise_of_their_own(here: Evaluator) -> None:
+    results = here.evaluate(ElementwisePolicy(num_replicas=2))
+    assert (results.returns[0] != results.returns[1]).all()
+    drawn = []
+
+    class Recorder(ElementwisePolicy):
+        def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
+            drawn.append(noise["noise"].numpy())
+            return super().plan(observations, noise)
+
+    here.evaluate(Recorder(num_replicas=2))
+    assert len(np.unique(drawn[0].reshape(2 * EPISODES, -1), axis=0)) == 2 * EPISODES
+
+
+def test_an_episode_never_plans_with_the_same_noise_twice(here: Evaluator) -> None:
+    drawn = []
+
+    class Recorder(ElementwisePolicy):
+        def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
+            drawn.append(noise["noise"].numpy()[0])
+            return super().plan(observations, noise)
+
+    lengths = here.evaluate(Recorder(horizon_length=1)).lengths[0]
+    assert lengths.max() > NOISE_PLANS  # so that the stock of some episode is filled up again
+    first = 0
+    for episode, length in enumerate(lengths):  # one environment plays them in order
+        used = np.array([noise[episode] for noise in drawn[first : first + length]]).reshape(length, -1)
+        assert len(np.unique(used, axis=0)) == length
+        first += length
+
+
+def test_every_replica_and_every_policy_starts_from_the_same_states(anywhere: Evaluator) -> None:
+    policy = ElementwisePolicy(num_replicas=2, horizon_length=30)  # one chunk plays a whole episode
+    seeds = anywhere.evaluate(policy).seeds
+    starts = [make_env(TOY).reset(seed=int(seed))[0] for seed in seeds]
+    np.testing.assert_array_equal(policy.batches[-1], np.stack([starts, starts]))
+
+
+def test_the_policy_is_asked_only_when_a_chunk_is_used_up(here: Evaluator) -> None:
+    policy = ElementwisePolicy(horizon_length=4)
+    lengths = here.evaluate(policy).lengths
+    assert len(policy.batches) == np.ceil(lengths / 4).sum()
+
+
+def test_the_policy_always_gets_a_batch_of_all_rows(anywhere: Evaluator) -> None:
+    policy = ElementwisePolicy(num_replicas=2)
+    anywhere.evaluate(policy)
+    assert {batch.shape for batch in policy.batches} == {(2, EPISODES, 3)}
+    assert {batch.dtype for batch in policy.batches} == {np.dtype(np.float64)}
+
+
+def test_the_seed_decides_the_starts() -> None:
+    with Evaluator(TOY, episodes=2, n_envs=1, seed=6) as evaluator:
+        seeds = evaluator.evaluate(ElementwisePolicy()).seeds
+    assert seeds.shape == (2,)
+    assert not np.isin(seeds, np.random.SeedSequence(5).generate_state(2)).any()
+
+
+def test_an_environment_without_success_gives_none() -> None:
+    with Evaluator(TOY, episodes=2, n_envs=1, seed=0, env_kwargs={"success": None}) as evaluator:
+        assert evaluator.evaluate(ElementwisePolicy()).successes is None
+
+
+def test_successes_are_integers_of_the_last_step(here: Evaluator) -> None:
+    successes = here.evaluate(ElementwisePolicy(num_replicas=4)).successes
+    assert successes.dtype == np.int64
+    assert set(successes.ravel()) == {0, 1}
+
+
+@pytest.mark.parametrize("n_envs", [1, 2])
+def test_global_generators_are_left_as_they_were(n_envs: int) -> None:
+    class Careless(ElementwisePolicy):
+        def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
+            random.random(), np.random.random(), torch.rand(1)
+            return super().plan(observations, noise)
+
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    expected = random.random(), np.random.random(), torch.rand(1)
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    with Evaluator(TOY, episodes=2, n_envs=n_envs, seed=0) as evaluator:
+        evaluator.evaluate(Careless())
+    assert (random.random(), np.random.random(), torch.rand(1)) == expected
+
+
+@pytest.mark.usefixtures("three_cores")
+def test_workers_do_without_torch() -> None:
+    with Evaluator(TOY, episodes=3, n_envs=3, seed=0, env_kwargs={"success": "torch"}) as evaluator:
+        np.testing.assert_array_equal(evaluator.evaluate(ElementwisePolicy()).successes, [[0, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("cores", "n_envs", "processes", "others"), [(3, 7, 3, 3), (3, 2, 2, 1), (2, 7, 2, 1), (1, 7, 1, 0), (3, 1, 1, 0)]
+)
+def test_there_is_at_most_one_process_per_core_and_this_one_is_of_two(
+    monkeypatch: pytest.MonkeyPatch, cores: int, n_envs: int, processes: int, others: int
+) -> None:
+    pretend_cores(monkeypatch, cores)
+    before = children()
+    with Evaluator(TOY, episodes=7, n_envs=n_envs, seed=0) as evaluator:
+        evaluator.evaluate(ElementwisePolicy())
+        assert evaluator.n_processes == processes
+        assert len(children() - before) == others
+
+
+@pytest.mark.parametrize(
+    ("env_id", "episodes", "expected"),
+    [(POINTMAZE, 50, 50), (POINTMAZE, 200, 64), ("scene-singletask-task1-v0", 50, 8), (TOY, 50, 8), (TOY, 4, 4)],
+)
+def test_mazes_are_many_and_other_environments_two_per_core_or_eight(
+    monkeypatch: pytest.MonkeyPatch, env_id: str, episodes: int, expected: int
+) -> None:
+    pretend_cores(monkeypatch, 3)
+    assert count_environments(env_id, {}, episodes) == expected
+
+
+def test_many_cores_have_two_manipulation_scenes_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_cores(monkeypatch, 16)
+    assert count_environments("scene-singletask-task1-v0", {}, 50) == 32
+
+
+def test_closing_ends_the_processes() -> None:
+    before = children()
+    with Evaluator(TOY, episodes=2, n_envs=2, seed=0):
+        assert children() > before
+    assert children() == before
+
+
+def test_workers_leave_ctrl_c_and_a_polite_kill_to_the_main_process() -> None:
+    before = children()
+    with Evaluator(TOY, episodes=4, n_envs=2, seed=0) as evaluator:
+        first = evaluator.evaluate(ElementwisePolicy())
+        for pid in children() - before:
+            os.kill(pid, signal.SIGINT)
+            os.kill(pid, signal.SIGTERM)
+        assert_same(evaluator.evaluate(ElementwisePolicy()), first)
+
+
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [
+        ("raise", "an environment of `Toy-v0` failed in its process:(?s:.*)ArithmeticError: the toy broke"),
+        ("SIGKILL", "an environment process of `Toy-v0` was killed by signal 9 .* use fewer environments"),
+    ],
+)
+@pytest.mark.usefixtures("three_cores")
+def test_a_failing_worker_is_reported_and_the_next_evaluation_works(tmp_path: Path, failure: str, message: str) -> None:
+    before = children()
+    switch = tmp_path / "fail"
+    kwargs = {"failure": failure, "failure_file": str(switch)}
+    with Evaluator(TOY, episodes=4, n_envs=3, seed=0, env_kwargs=kwargs) as evaluator:
+        expected = evaluator.evaluate(ElementwisePolicy())
+        switch.touch()
+        with pytest.raises(WorkerError, match=message):
+            evaluator.evaluate(ElementwisePolicy())
+        assert children() == before
+        switch.unlink()
+        assert_same(evaluator.evaluate(ElementwisePolicy()), expected)
+
+
+@pytest.mark.parametrize("n_envs", [1, 2])
+def test_a_failure_in_this_process_is_raised_as_it_is_and_the_next_evaluation_works(
+    tmp_path: Path, n_envs: int
+) -> None:
+    before = children()
+    switch = tmp_path / "fail"
+    kwargs = {"failure": "raise", "failure_file": str(switch)}
+    with Evaluator(TOY, episodes=4, n_envs=n_envs, seed=0, env_kwargs=kwargs) as evaluator:
+        expected = evaluator.evaluate(ElementwisePolicy())
+        switch.touch()
+        with pytest.raises(ArithmeticError, match="the toy broke"):
+            evaluator.evaluate(ElementwisePolicy())
+        assert children() == before
+        switch.unlink()
+        assert_same(evaluator.evaluate(ElementwisePolicy()), expected)
+
+
+def test_a_worker_that_died_between_evaluations_is_reported() -> None:
+    before = children()
+    with Evaluator(TOY, episodes=4, n_envs=2, seed=0) as evaluator:
+        for pid in children() - before:
+            os.kill(pid, signal.SIGKILL)
+        with pytest.raises(WorkerError, match="was killed by signal 9"):
+            evaluator.evaluate(ElementwisePolicy())
+
+
+def test_an_interrupted_evaluation_closes_its_workers_and_can_be_repeated() -> None:
+    class Interrupted(ElementwisePolicy):
+        def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
+            if self.batches:
+                raise KeyboardInterrupt
+            return super().plan(observations, noise)
+
+    before = children()
+    with Evaluator(TOY, episodes=4, n_envs=2, seed=0) as evaluator:
+        expected = evaluator.evaluate(ElementwisePolicy())
+        with pytest.raises(KeyboardInterrupt):
+            evaluator.evaluate(Interrupted())
+        assert children() == before
+        assert_same(evaluator.evaluate(ElementwisePolicy()), expected)
+
+
+PROGRAM = """
+import multiprocessing, os
+import tests.zoo.envs.toys
+from zoo.playing.evaluate import Evaluator
+if __name__ == "__main__":
+    os.sched_getaffinity = lambda _: {{0, 1, 2}}
+    evaluator = Evaluator("Toy-v0", episodes=3, n_envs=3, seed=0)
+    print(*[process.pid for process in multiprocessing.active_children()], flush=True)
+    input()
+    {end}
+"""
+
+
+def are_running(pids: list[int]) -> bool:
+    for pid in pids:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            continue
+        return True
+    return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["kill", "pass", "raise KeyboardInterrupt"])
+def test_workers_end_with_the_main_process_however_it_ends(tmp_path: Path, end: str) -> None:
+    with start_program(tmp_path, PROGRAM.format(end="pass" if end == "kill" else end)) as main:
+        workers = [int(pid) for pid in main.stdout.readline().split()]
+        assert len(workers) == 3
+        assert are_running(workers)
+        if end == "kill":
+            main.kill()
+        else:
+            main.stdin.write("\n")
+            main.stdin.flush()
+        main.wait(timeout=20)
+    deadline = time.monotonic() + 5
+    while are_running(workers) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not are_running(workers)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "message"),
+    [
+        ("CartPole-v1", "`CartPole-v1` has the action space Discrete"),
+        ("DictToy-v0", "`DictToy-v0` has the observation space Dict"),
+        ("ImageToy-v0", "`ImageToy-v0` has the observation space Box"),
+        ("Toy-v7", "unknown environment `Toy-v7`"),
+        ("visual-scene-singletask-task1-v0", "image observations"),
+    ],
+)
+@pytest.mark.parametrize("n_envs", [1, 2])
+def test_an_environment_that_cannot_be_played_is_refused_at_once(env_id: str, message: str, n_envs: int) -> None:
+    before = children()
+    with pytest.raises(UsageError, match=message):
+        Evaluator(env_id, episodes=2, n_envs=n_envs, seed=0)
+    assert children() == before
+
+
+def test_an_unknown_argument_of_an_ogbench_environment_is_refused_at_once() -> None:
+    with pytest.raises(UsageError, match=r"does not take these arguments, got {'mazes': 2}"):
+        Evaluator(POINTMAZE, episodes=2, n_envs=2, seed=0, env_kwargs={"mazes": 2})
+
+
+@pytest.mark.parametrize(
+    ("cores", "error", "message"),
+    [(2, TypeError, "not '?int"), (3, WorkerError, r"`Toy-v0` failed in its process:(?s:.*)TypeError")],
+)
+def test_an_environment_that_cannot_be_built_is_reported_each_time(
+    monkeypatch: pytest.MonkeyPatch, cores: int, error: type[Exception], message: str
+) -> None:
+    pretend_cores(monkeypatch, cores)
+    before = children()
+    with Evaluator(TOY, episodes=3, n_envs=3, seed=0) as evaluator:
+        evaluator.close()
+        monkeypatch.setitem(evaluator._env_kwargs, "failure_file", 3)
+        for _ in range(2):
+            with pytest.raises(error, match=message):
+                evaluator.evaluate(ElementwisePolicy())
+            assert children() == before
+
+
+@pytest.mark.parametrize("name", ["episodes", "n_envs", "seed"])
+def test_a_negative_number_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"`{name}` must be an int >= [01], got -1"):
+        Evaluator(TOY, **{"episodes": 2, "n_envs": 1, "seed": 0, name: -1})
+
+
+def test_plans_of_the_wrong_shape_are_refused(here: Evaluator) -> None:
+    class Wrong(ElementwisePolicy):
+        def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
+            return super().plan(observations, noise)[:, :, 0]
+
+    with pytest.raises(ValueError, match=r"shape \(S, N, H, A\) = \(1, 6, 3, 2\), got \(1, 6, 2\)"):
+        here.evaluate(Wrong())
+
+
+class Diverging(ElementwisePolicy):
+    """Plans NaN for some replicas from the third plan on."""
+
+    def __init__(self, num_replicas: int, lost: list[int]) -> None:
+        super().__init__(num_replicas)
+        self.lost = lost
+
+    def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
+        actions = super().plan(observations, noise)
+        if len(self.batches) > 2:
+            actions[self.lost, :, 1] = np.nan
+        return actions
+
+
+def test_a_replica_that_plans_nan_is_out_and_the_others_play_as_without_it(anywhere: Evaluator) -> None:
+    expected = anywhere.evaluate(ElementwisePolicy(num_replicas=3))
+    found = anywhere.evaluate(Diverging(3, lost=[1]))
+    assert found.played.tolist() == [True, False, True]
+    for name in ("returns", "lengths", "successes"):
+        np.testing.assert_array_equal(getattr(found, name)[[0, 2]], getattr(expected, name)[[0, 2]])
+        assert not getattr(found, name)[1].any()
+
+
+def test_an_evaluation_ends_at_once_when_nobody_is_left(here: Evaluator) -> None:
+    policy = Diverging(1, lost=[0])
+    assert not here.evaluate(policy).played.any()
+    assert len(policy.batches) == 3
+    assert here.evaluate(ElementwisePolicy()).played.all()
+
+
+def test_only_active_replicas_play_and_as_they_would_among_all(anywhere: Evaluator) -> None:
+    expected = anywhere.evaluate(ElementwisePolicy(num_replicas=3))
+    found = anywhere.evaluate(ElementwisePolicy(num_replicas=3), active=[2, 0])
+    assert found.played.tolist() == [True, False, True]
+    np.testing.assert_array_equal(found.returns[[0, 2]], expected.returns[[0, 2]])
+
+
+def test_replicas_must_have_a_number_each(here: Evaluator) -> None:
+    with pytest.raises(ValueError, match="`replicas` must name 2 replicas, got 1"):
+        here.evaluate(ElementwisePolicy(num_replicas=2), replicas=[0])
+
+
+def test_a_policy_without_noise_can_be_evaluated(here: Evaluator) -> None:
+    class Deterministic(ElementwisePolicy):
+        def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+            return {}
+
+        def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
+            return np.zeros((*observations.shape[:2], self.horizon_length, 2), np.float32)
+
+    assert here.evaluate(Deterministic()).returns.shape == (1, EPISODES)
+
+
+def test_toys_are_chaotic() -> None:
+    """Otherwise the bitwise tests above would prove little."""
+    ends = []
+    for nudge in (0.0, 1e-7):
+        env = toys.ToyEnv()
+        env.reset(seed=0)
+        env.step(np.array([0.5 + nudge, 0.5], np.float32))
+        ends.append([env.step(np.zeros(2, np.float32))[0] for _ in range(env.remaining)][-1])
+    assert np.abs(ends[0] - ends[1]).max() > 1e-3

@@ -1,0 +1,99 @@
+"""Waiting for processes that answer at different times."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.zoo.conftest import pretend_cores
+from tests.zoo.envs.toys import TOY
+from zoo.envs.make import find_spec
+from zoo.playing import pool
+from zoo.playing.processes import ServingProcess, wait_for_answers
+
+
+class Waiter:
+    """Answers as soon as a file is there."""
+
+    spaces = "ready"
+
+    def wait(self, file: Path) -> str:
+        while not file.exists():
+            time.sleep(0.001)
+        return file.name
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[list[ServingProcess]]:
+    processes = [ServingProcess(Waiter, "wait", what="waiter", name=name) for name in "ab"]
+    assert [process.receive() for process in processes] == ["ready", "ready"]
+    yield processes
+    for process in processes:
+        process.hang_up()
+    for process in processes:
+        process.close()
+
+
+def test_the_first_to_answer_is_there_before_the_others(pair: list[ServingProcess], tmp_path: Path) -> None:
+    for process, name in zip(pair, "ab", strict=True):
+        process.send(tmp_path / name)
+    (tmp_path / "b").touch()
+    assert wait_for_answers(pair, 0.0) == [pair[1]]
+    assert pair[1].receive() == "b"
+    (tmp_path / "a").touch()
+    assert wait_for_answers(pair[:1], 0.0) == [pair[0]]
+    assert pair[0].receive() == "a"
+
+
+def test_patience_brings_the_late_ones_too(pair: list[ServingProcess], tmp_path: Path) -> None:
+    pair[0].send(tmp_path)  # there already
+    pair[1].send(tmp_path / "b")
+    assert wait_for_answers(pair, 0.05) == [pair[0]]  # all of the patience is used up
+    (tmp_path / "b").touch()
+    began = time.monotonic()
+    assert set(wait_for_answers(pair, 60.0)) == set(pair)
+    assert time.monotonic() - began < 30  # nobody is waited for who is there
+    assert [process.receive() for process in pair] == [tmp_path.name, "b"]
+
+
+@pytest.mark.parametrize(("cores", "pipe_bytes"), [(1, 0), (2, 0), (3, 0), (3, pool.PIPE_BYTES)])
+def test_a_pool_reports_every_environment_once(monkeypatch: pytest.MonkeyPatch, cores: int, pipe_bytes: int) -> None:
+    monkeypatch.setattr(pool, "PIPE_BYTES", pipe_bytes)
+    pretend_cores(monkeypatch, cores)
+    envs = pool.EnvPool(find_spec(TOY), {}, 5)
+    try:
+        assert envs.n_processes == cores
+        envs.send([], np.empty((0, 1, 2), np.float32), {number: number for number in range(5)})
+        for _ in range(3):
+            running: list[int] = []
+            while (progress := envs.receive()) is not None:
+                running += progress.running
+                assert progress.observations.shape == (len(progress.running), 3)
+                assert progress.endings == {}
+            assert sorted(running) == [0, 1, 2, 3, 4]
+            envs.send(running, np.zeros((5, 1, 2), np.float32), {})
+    finally:
+        envs.close()
+
+
+def test_a_process_has_work_left_while_its_first_answer_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_cores(monkeypatch, 3)
+    envs = pool.EnvPool(find_spec(TOY), {}, 12)
+    try:
+        envs.send([], np.empty((0, 1, 2), np.float32), {number: number for number in range(0, 12, 3)})
+        first = envs.receive()
+        assert first is not None
+        assert first.running in ([0, 6], [0, 6, 3, 9])  # both answers may be there already
+        envs.send(first.running, np.zeros((len(first.running), 1, 2), np.float32), {})
+        second = envs.receive(60.0)
+        assert second is not None
+        assert len(first.running) == 4 or second.running[:2] == [3, 9]
+    finally:
+        envs.close()

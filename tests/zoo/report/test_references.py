@@ -1,0 +1,93 @@
+import pytest
+
+from tests.zoo.runs.test_read import ENV, write_run
+from zoo.errors import UsageError
+from zoo.report.references import normalise_returns, read_references
+from zoo.runs.read import read_runs
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """Runs on an environment that knows success, and on two that do not."""
+    folder = tmp_path_factory.mktemp("logs")
+    write_run(folder / "a", offline=(25,))
+    write_run(folder / "b", env="Pendulum-v1", offline=(-1500.0, -825.0), has_success=False)
+    write_run(folder / "c", env="HalfCheetah-v5", offline=(3000.0,), has_success=False)
+    return read_runs([folder])
+
+
+def test_words_give_random_and_expert_returns_and_the_last_one_wins(own):
+    words = ["Pendulum-v1=-1500,-150", "HalfCheetah-v5=0,1e4", "Pendulum-v1=-1600,-100"]
+    assert read_references(words, own) == {"Pendulum-v1": (-1600.0, -100.0), "HalfCheetah-v5": (0.0, 10_000.0)}
+
+
+def test_file_gives_references_and_those_without_runs_are_named_and_left_aside(own, tmp_path, capsys):
+    path = tmp_path / "references.yml"
+    path.write_text(f"Pendulum-v1: [-1500, -150]\nHalfCheetah-v4: [-280, 12135]\n{ENV}: [0, 1]\n")
+    assert read_references([str(path)], own) == {"Pendulum-v1": (-1500.0, -150.0)}
+    err = capsys.readouterr().err
+    assert "unknown environment `HalfCheetah-v4`; closest: HalfCheetah-v5" in err
+    assert f"`{ENV}` knows success, by which its runs are compared" in err
+
+
+def test_returns_with_a_reference_are_normalised_and_nothing_else(own):
+    found = normalise_returns(own, {"Pendulum-v1": (-1500.0, -150.0)})
+    by_environment = found.evaluations.groupby("environment")
+    assert by_environment["score"].apply(list).to_dict() == {
+        "Pendulum-v1": pytest.approx([0.0, 0.5]),
+        "HalfCheetah-v5": pytest.approx([3000.0]),
+        ENV: [0.5],
+    }
+    kinds = {"Pendulum-v1": "normalised return", "HalfCheetah-v5": "return", ENV: "success"}
+    assert by_environment["kind"].first().to_dict() == kinds
+    assert found.runs.set_index("environment")["kind"].to_dict() == kinds
+    assert by_environment["return"].first()["Pendulum-v1"] == pytest.approx(-1500.0)  # stays as it was measured
+    assert own.evaluations["kind"].tolist().count("normalised return") == 0
+
+
+def test_expert_below_random_is_a_cost(own):
+    found = normalise_returns(own, {"HalfCheetah-v5": (5000.0, 1000.0)}).evaluations
+    assert found.loc[found["environment"] == "HalfCheetah-v5", "score"].tolist() == pytest.approx([0.5])
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("Pendulum-v1", r"must be ENV=RANDOM,EXPERT or a YAML file that exists, got `Pendulum-v1`"),
+        ("Pendulum-v1=1", r"must be ENV=RANDOM,EXPERT or a YAML file that exists, got `Pendulum-v1=1`"),
+        ("=1,2", r"must be ENV=RANDOM,EXPERT or a YAML file that exists, got `=1,2`"),
+        ("Pendulum-v1=a,2", r"two finite numbers for `Pendulum-v1`, random and expert, got \['a', 2\]"),
+        ("Pendulum-v1=.inf,2", r"two finite numbers for `Pendulum-v1`, random and expert, got \[inf, 2\]"),
+        ("Pendulum-v1=true,2", r"two finite numbers for `Pendulum-v1`, random and expert, got \[True, 2\]"),
+        ("Pendulum-v1=3,3", r"two different numbers for `Pendulum-v1`, got 3 twice"),
+        ("Pendulum-v0=1,2", r"unknown environment `Pendulum-v0`; closest: Pendulum-v1"),
+        (f"{ENV}=1,2", r"knows success, by which its runs are compared"),
+    ],
+)
+def test_bad_word_is_refused(own, word, message):
+    with pytest.raises(UsageError, match=message):
+        read_references([word], own)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("Pendulum-v1: [1, 2, 3]", "two finite numbers for `Pendulum-v1`"),
+        ("Pendulum-v1: 3", "two finite numbers for `Pendulum-v1`"),
+        ("Pendulum-v1: {random: 1, expert: 2}", "two finite numbers for `Pendulum-v1`"),
+        ("- Pendulum-v1", "must hold `env: \\[random, expert\\]` for each environment"),
+        ("", "must hold `env: \\[random, expert\\]` for each environment"),
+        ("a: [1", "must be valid YAML"),
+        ("Pendulum-v4: [1, 2]", "has no environment of the runs: unknown environment `Pendulum-v4`; closest"),
+    ],
+)
+def test_bad_file_is_refused(own, tmp_path, text, message):
+    path = tmp_path / "references.yml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        read_references([str(path)], own)
+
+
+def test_references_without_runs_are_refused():
+    with pytest.raises(UsageError, match="`Pendulum-v1` has no runs"):
+        read_references(["Pendulum-v1=1,2"], read_runs([]))

@@ -1,0 +1,52 @@
+import pandas as pd
+import pytest
+
+from tests.zoo.report.test_page import SCENE, scene_runs
+from zoo.published import load_set
+from zoo.report.comparison import Method
+from zoo.report.reproduction import reproduce
+
+
+def test_published_value_and_own_runs_give_a_difference_with_a_verdict():
+    # QAM's published means on the tasks of scene: 100, 98.33, 99.5, 99.67 and 87 %.
+    methods = {"qam": Method("qam", "QAM", "own")}
+    near = scene_runs([[1.0, 1.0, 0.98, 1.0, 1.0, 1.0]] * 4 + [[0.86, 0.88, 0.84, 0.9, 0.86, 0.88]])
+    found = {entry.where: entry for entry in reproduce(methods, near, [load_set("qam2026")], 0.05)}
+    assert set(found) == {*SCENE, "scene-play"}
+    whole = found["scene-play"]
+    assert whole.published_mean == pytest.approx(0.969, abs=1e-3)
+    assert whole.own == pytest.approx(near["score"].mean())
+    assert whole.difference.point == pytest.approx(near["score"].mean() - whole.published_mean)
+    assert whole.verdict == "agrees"
+    assert (whole.published_seeds, whole.own_seeds) == (12, (6, 6))
+    far = scene_runs([[0.5, 0.52, 0.48, 0.5, 0.52, 0.48]] * 5)
+    assert {entry.verdict for entry in reproduce(methods, far, [load_set("qam2026")], 0.05)} == {"differs"}
+    wide = scene_runs([[1.0, 0.6, 1.0, 1.0]] * 5)
+    assert "open" in {entry.verdict for entry in reproduce(methods, wide, [load_set("qam2026")], 0.05)}
+    alone = scene_runs([[1.0]] * 5)
+    assert {entry.verdict for entry in reproduce(methods, alone, [load_set("qam2026")], 0.05)} == {"no interval"}
+
+
+def test_difference_has_scipys_welch_interval():
+    from scipy import stats
+
+    scores = [0.9, 0.8, 0.95, 1.0, 0.85, 0.9]
+    methods = {"qam": Method("qam", "QAM", "own")}
+    table = scene_runs([scores] * 5)
+    found = {entry.where: entry for entry in reproduce(methods, table, [load_set("trqam2026")], 0.05)}
+    own = [pd.Series(scores).mean(), pd.Series(scores).var(ddof=1) / 5]  # mean of five tasks with equal spread
+    # Satterthwaite over the five tasks and the published domain (64 % +- 4 over 8 seeds), written out.
+    parts = [own[1] / 5 / 6] * 5 + [0.04**2 / 8]
+    total = sum(parts)
+    freedom = total**2 / (5 * parts[0] ** 2 / 5 + parts[-1] ** 2 / 7)
+    half = stats.t.ppf(0.975, freedom) * total**0.5
+    assert found["scene-play"].difference.interval == pytest.approx((own[0] - 0.64 - half, own[0] - 0.64 + half))
+
+
+def test_reproduction_names_what_differs_in_the_protocol():
+    protocol = {"offline_steps": 10_000, "net_arch": "128x2", "sparse": True}
+    methods = {"qam": Method("qam", "QAM", "own", {env: protocol for env in SCENE})}
+    found = reproduce(methods, scene_runs([[1.0, 0.9]] * 5), [load_set("qam2026")], 0.05)
+    assert {tuple(entry.protocol) for entry in found} == {
+        ("net_arch 128x2 against 512x4", "offline_steps 10,000 against 1,000,000")
+    }

@@ -1,0 +1,121 @@
+"""Run folders."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zoo.errors import Interrupted, UsageError
+from zoo.runs.folder import RunFolder, check_log_folder, command_line, ending_recorded
+from zoo.runs.read import find_runs
+
+
+def test_runs_that_start_together_never_share_a_folder(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(lambda _: RunFolder.create(tmp_path, "qam", "env-v0").path, range(24)))
+    assert len(set(folders)) == 24
+
+
+def test_folders_are_numbered_from_one(tmp_path: Path) -> None:
+    names = [RunFolder.create(tmp_path, "qam", "env-v0").path.name for _ in range(3)]
+    assert names == ["env-v0_1", "env-v0_2", "env-v0_3"]
+
+
+def test_a_log_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    with pytest.raises(UsageError, match="the log folder must be writable"):
+        check_log_folder(path / "below")
+
+
+# -- the index --------------------------------------------------------------------------------------------------------
+
+
+def test_the_index_has_a_row_for_every_run_that_starts_together(tmp_path: Path) -> None:
+    def start(seed: int) -> str:
+        folder = RunFolder.create(tmp_path, "qam", "env-v0")
+        folder.enter_in_index(seed, "a, b")
+        return folder.path.name
+
+    with ThreadPoolExecutor(8) as pool:
+        names = list(pool.map(start, range(24)))
+    with open(tmp_path / "qam" / "runs.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["run", "env", "seed", "label", "started", "command"]
+    assert {(row["run"], int(row["seed"])) for row in rows} == set(zip(names, range(24), strict=True))
+    assert {(row["env"], row["label"], row["command"]) for row in rows} == {("env-v0", "a, b", command_line())}
+    assert all(datetime.fromisoformat(row["started"]).tzinfo for row in rows)
+
+
+def test_processes_that_write_the_index_together_lose_no_row(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from zoo.runs.folder import RunFolder\n"
+        "for seed in range(20): RunFolder.create(Path(sys.argv[1]), 'qam', 'env-v0').enter_in_index(seed, 'qam')"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with contextlib.ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(subprocess.Popen(command, cwd=Path(__file__).parents[3]))
+    with open(tmp_path / "qam" / "runs.csv", newline="") as file:
+        assert len(list(csv.DictReader(file))) == 80
+
+
+def test_the_index_is_not_taken_for_a_run(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "qam", "env-v0")
+    folder.write_status("running", 3, 0, 0)
+    folder.enter_in_index(3, "qam")
+    assert find_runs([tmp_path]) == find_runs([tmp_path / "qam"]) == [folder.path]
+    assert RunFolder.create(tmp_path, "qam", "env-v0").path.name == "env-v0_2"
+
+
+# -- how a run ends ---------------------------------------------------------------------------------------------------
+
+
+def status_of(folder: RunFolder) -> dict[str, Any]:
+    return dict(json.loads((folder.path / "status.json").read_text()))
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (ArithmeticError("broke"), "failed"),
+        (KeyboardInterrupt("stop"), "interrupted"),
+        (Interrupted("stop"), "interrupted"),
+    ],
+)
+def test_an_exception_ends_the_runs_with_its_reason(tmp_path: Path, error: BaseException, state: str) -> None:
+    folders = [RunFolder.create(tmp_path, "qam", "env-v0")]
+    folders[0].write_status("running", 3, 7, 0, pretrain_step=2)
+
+    def start() -> None:
+        with ending_recorded(folders, [3, 4, 5]):
+            folders.append(RunFolder.create(tmp_path, "qam", "env-v0"))  # without a status yet
+            raise error
+
+    with pytest.raises(type(error)):
+        start()
+    first, second = map(status_of, folders)
+    assert first.pop("updated")
+    reason = f"{type(error).__name__}: {error}"
+    assert first == {
+        "state": state, "seed": 3, "offline_step": 7, "online_step": 0, "pretrain_step": 2, "reason": reason,
+    }  # fmt: skip
+    assert (second["state"], second["seed"], second["reason"]) == (state, 4, reason)
+
+
+@pytest.mark.parametrize("state", ["done", "failed"])
+def test_a_run_that_has_ended_keeps_its_ending(tmp_path: Path, state: str) -> None:
+    folder = RunFolder.create(tmp_path, "qam", "env-v0")
+    folder.write_status(state, 3, 7, 0, reason="the first one")
+    with pytest.raises(ArithmeticError), ending_recorded([folder], [3]):
+        raise ArithmeticError("the second one")
+    assert (status_of(folder)["state"], status_of(folder)["reason"]) == (state, "the first one")

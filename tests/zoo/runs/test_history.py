@@ -1,0 +1,138 @@
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from zoo.errors import UsageError
+from zoo.playing.evaluate import EpisodeResults
+from zoo.runs.history import EvaluationHistory
+
+
+def played(offset: int = 0, episodes: int = 4, with_success: bool = True) -> EpisodeResults:
+    """Return made-up results of two replicas."""
+    numbers = offset + np.arange(2 * episodes).reshape(2, episodes)
+    return EpisodeResults(
+        successes=numbers % 2 if with_success else None,
+        returns=-numbers.astype(np.float64) / 3,
+        lengths=numbers + 100,
+        seeds=np.arange(episodes, dtype=np.uint32) + 7,
+        played=np.ones(2, bool),
+    )
+
+
+def history() -> EvaluationHistory:
+    result = EvaluationHistory()
+    result.append(50, 0, played(), replica=1)
+    result.append(100, 0, played(1), replica=1)
+    result.append(100, 1, played(2), replica=1)
+    return result
+
+
+def test_the_file_has_sb3s_keys_beside_phase_and_seeds(tmp_path: Path) -> None:
+    history().save(tmp_path / "evaluations.npz")
+    with np.load(tmp_path / "evaluations.npz") as file:
+        arrays = dict(file)
+    expected = {
+        "timesteps": [50, 100, 100],
+        "phase": [0, 0, 1],
+        "results": -np.array([[4, 5, 6, 7], [5, 6, 7, 8], [6, 7, 8, 9]]) / 3,
+        "ep_lengths": [[104, 105, 106, 107], [105, 106, 107, 108], [106, 107, 108, 109]],
+        "successes": [[0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1]],
+        "episode_seeds": [[7, 8, 9, 10]] * 3,
+    }
+    assert set(arrays) == set(expected)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(arrays[name], values)
+    assert np.issubdtype(arrays["successes"].dtype, np.integer)
+
+
+def test_an_environment_without_success_has_no_such_key() -> None:
+    result = EvaluationHistory()
+    result.append(50, 0, played(with_success=False))
+    assert "successes" not in result.arrays()
+    assert result.success_rates() is None
+
+
+def test_success_rates_are_means_over_episodes() -> None:
+    np.testing.assert_array_equal(history().success_rates(), [0.5, 0.5, 0.5])
+
+
+def test_a_loaded_history_goes_on_as_if_it_had_never_been_written(tmp_path: Path) -> None:
+    kept = history()
+    kept.save(tmp_path / "evaluations.npz")
+    loaded = EvaluationHistory.load(tmp_path / "evaluations.npz")
+    for one in (kept, loaded):
+        one.append(150, 1, played(3), replica=1)
+    assert len(loaded) == 4
+    for name, array in kept.arrays().items():
+        np.testing.assert_array_equal(loaded.arrays()[name], array)
+        assert loaded.arrays()[name].dtype == array.dtype
+
+
+def test_equal_histories_give_equal_bytes_on_another_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    history().save(tmp_path / "a.npz")
+    tomorrow = time.time() + 86400
+    monkeypatch.setattr(time, "time", lambda: tomorrow)
+    monkeypatch.setattr(time, "localtime", lambda *_: time.gmtime(tomorrow))
+    history().save(tmp_path / "b.npz")
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+def test_an_empty_history_can_be_written_and_read(tmp_path: Path) -> None:
+    EvaluationHistory().save(tmp_path / "evaluations.npz")
+    assert len(EvaluationHistory.load(tmp_path / "evaluations.npz")) == 0
+
+
+def test_evaluations_after_the_checkpoint_are_forgotten() -> None:
+    result = history()
+    result.append(150, 1, played())
+    result.discard_after(100)
+    np.testing.assert_array_equal(result.arrays()["timesteps"], [50, 100, 100])
+
+
+@pytest.mark.parametrize(("timesteps", "phase"), [(100, 1), (90, 1), (150, 0)])
+def test_an_evaluation_out_of_order_is_refused(timesteps: int, phase: int) -> None:
+    with pytest.raises(ValueError, match=r"must come after the last one \(phase 1, step 100\).*`discard_after`"):
+        history().append(timesteps, phase, played())
+
+
+def test_an_unknown_phase_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"`phase` must be 0 \(offline\) or 1 \(online\), got 2"):
+        EvaluationHistory().append(50, 2, played())
+
+
+@pytest.mark.parametrize("other", [played(episodes=5), played(with_success=False)])
+def test_an_evaluation_of_another_kind_is_refused(other: EpisodeResults) -> None:
+    with pytest.raises(ValueError, match="must have the columns and episodes of the last one"):
+        history().append(150, 1, other)
+
+
+def test_a_failed_write_leaves_the_last_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "evaluations.npz"
+    history().save(path)
+    before = path.read_bytes()
+
+    def half_write(file: Path, **arrays: np.ndarray) -> None:
+        file.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(np, "savez", half_write)
+    with pytest.raises(OSError, match="disk full"):
+        history().save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "evaluations.npz"
+    history().save(path)
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(UsageError, match=r"evaluations.npz` is no evaluation history"):
+        EvaluationHistory.load(path)
+
+
+def test_a_file_with_other_columns_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "evaluations.npz", timesteps=[1, 2], results=[[1.0]])
+    with pytest.raises(UsageError, match="is no evaluation history: its columns are"):
+        EvaluationHistory.load(tmp_path / "evaluations.npz")

@@ -1,0 +1,395 @@
+"""Reading run folders back. `write_run` makes folders as ``train.py`` leaves them."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+from zoo.runs.read import describe_layers, find_runs, protocol_differences, read_runs, short_name, split_environment
+
+ENV = "scene-play-singletask-task1-v0"
+
+
+def write_run(
+    folder,
+    *,
+    algo="qam",
+    env=ENV,
+    seed=0,
+    offline=(10, 20, 30),
+    online=(),
+    episodes=50,
+    every=1000,
+    state="done",
+    updated="2026-11-01T00:00:00+00:00",
+    settings=None,
+    has_success=True,
+    **config,
+):
+    """Write a run with the given numbers of successes, or mean returns without success, at its evaluations."""
+    folder.mkdir(parents=True)
+    counts = [*offline, *online]
+    successes = np.arange(episodes) < np.array(counts)[:, None]
+    steps = every * np.arange(1, len(counts) + 1)
+    arrays = {
+        "timesteps": steps,
+        "phase": np.repeat([0, 1], [len(offline), len(online)]),
+        "results": np.where(successes, -10.0, -100.0),
+        "ep_lengths": np.full(successes.shape, 200),
+        "successes": successes,
+        "episode_seeds": np.arange(episodes) + np.zeros((len(counts), 1), int),
+    }
+    if not has_success:
+        del arrays["successes"]
+        arrays["results"] = np.array(counts)[:, None] + np.linspace(-1, 1, episodes)
+    np.savez(folder / "evaluations.npz", **arrays)
+    values = {
+        "algo": algo,
+        "env": env,
+        "seed": seed,
+        "offline_steps": every * len(offline),
+        "online_steps": every * len(online),
+        "eval_episodes": episodes,
+        "sparse": True,
+        "dataset": {"name": "scene-play-v0", "size": 1_000_000, "fingerprint": "0123456789abcdef"},
+        "settings": {"net_arch": [512, 512, 512, 512], "gamma": 0.99, **(settings or {})},
+        **config,
+    }
+    (folder / "config.yml").write_text(yaml.safe_dump(values))
+    status = {"state": state, "seed": seed, "offline_step": int(steps[-1]), "online_step": 0, "updated": updated}
+    (folder / "status.json").write_text(json.dumps(status))
+    return folder
+
+
+def reasons(tables):
+    return {entry["path"].rsplit("/", 1)[-1]: entry["reason"] for entry in tables.skipped()}
+
+
+def methods(tables):
+    return sorted(set(tables.counted()["method"]))
+
+
+def test_runs_are_found_anywhere_below_and_checkpoints_inside_them_are_not_runs(tmp_path):
+    run = write_run(tmp_path / "a" / "b" / "run")
+    (run / "checkpoint").mkdir()
+    (run / "checkpoint" / "status.json").write_text("{}")
+    assert find_runs([tmp_path, run]) == [run]
+
+
+def test_path_that_is_no_folder_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"expected a folder of runs, got `.*nowhere`"):
+        find_runs([tmp_path / "nowhere"])
+
+
+def test_evaluations_are_counted_as_integers_with_phase_and_step(tmp_path):
+    write_run(tmp_path / "run", offline=(10, 20), online=(50,), seed=7)
+    table = read_runs([tmp_path]).counted()
+    assert table["successes"].tolist() == [10, 20, 50]
+    assert table["phase"].tolist() == ["offline", "offline", "online"]
+    assert table["step"].tolist() == [1000, 2000, 3000]
+    assert table["score"].tolist() == [0.2, 0.4, 1.0]
+    assert table["return"].tolist() == [-82.0, -64.0, -10.0]
+    assert set(table["seed"]) == {7}
+    assert set(table["domain"]) == {"scene-play"}
+    assert set(table["task"]) == {"task1"}
+
+
+def test_label_names_the_method_and_the_algorithm_stays_known(tmp_path):
+    write_run(tmp_path / "run", label="my idea")
+    tables = read_runs([tmp_path])
+    assert methods(tables) == ["my idea"]
+    assert set(tables.counted()["algorithm"]) == {"qam"}
+
+
+@pytest.mark.parametrize("state", ["running", "failed", "interrupted"])
+def test_run_that_is_not_done_is_listed_with_its_progress_and_not_counted(tmp_path, state):
+    write_run(tmp_path / "run", state=state)
+    tables = read_runs([tmp_path])
+    assert reasons(tables)["run"].startswith(f"{state}: at offline step 3,000 of 3,000")
+    assert tables.counted().empty
+    assert len(tables.evaluations) == 3  # still there to be watched
+
+
+def test_failed_run_is_listed_with_its_reason(tmp_path):
+    status = write_run(tmp_path / "run", state="failed") / "status.json"
+    status.write_text(json.dumps(json.loads(status.read_text()) | {"reason": "training diverged:\nloss"}))
+    assert reasons(read_runs([tmp_path]))["run"].endswith("; training diverged: loss")
+
+
+def test_run_that_has_not_been_evaluated_yet_is_listed(tmp_path):
+    run = write_run(tmp_path / "run", state="running")
+    (run / "evaluations.npz").unlink()
+    assert reasons(read_runs([tmp_path]))["run"].startswith("running")
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda run: (run / "evaluations.npz").write_bytes(b"PK\x03\x04nonsense"), "evaluations.npz cannot be read"),
+        (lambda run: (run / "evaluations.npz").write_bytes(b""), "evaluations.npz cannot be read"),
+        (lambda run: (run / "evaluations.npz").unlink(), "evaluations.npz is missing"),
+        (lambda run: (run / "config.yml").unlink(), "config.yml is missing"),
+        (lambda run: (run / "config.yml").write_text("a: [1"), "config.yml cannot be read"),
+        (lambda run: (run / "config.yml").write_text("- 1"), "config.yml lacks algo, env, offline_steps"),
+        (lambda run: (run / "status.json").unlink(), "status.json is missing"),
+        (lambda run: (run / "status.json").write_text("{"), "status.json cannot be read"),
+        (lambda run: (run / "status.json").write_text('{"state": "well"}'), "status.json has no state out of"),
+    ],
+)
+def test_damaged_run_is_listed_with_the_reason_and_the_others_count(tmp_path, damage, reason):
+    damage(write_run(tmp_path / "bad"))
+    write_run(tmp_path / "good", seed=1)
+    tables = read_runs([tmp_path])
+    assert reasons(tables)["bad"].startswith(reason)
+    assert len(tables.counted()) == 3
+
+
+def test_truncated_evaluations_are_listed(tmp_path):
+    path = write_run(tmp_path / "run") / "evaluations.npz"
+    path.write_bytes(path.read_bytes()[:-200])
+    assert "evaluations.npz cannot be read" in reasons(read_runs([tmp_path]))["run"]
+
+
+def test_pickled_array_is_not_read(tmp_path):
+    np.savez(write_run(tmp_path / "run") / "evaluations.npz", timesteps=np.array([{}], dtype=object))
+    assert reasons(read_runs([tmp_path]))["run"].startswith("evaluations.npz lacks")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"successes": np.full((3, 50), 2)}, "successes are not all 0 or 1"),
+        ({"successes": np.zeros((2, 50))}, "beside successes"),
+        ({"successes": np.zeros(3)}, "instead of (evaluations, episodes)"),
+        ({"phase": np.array([1, 0, 1])}, "phase is not 0 and then 1"),
+        ({"timesteps": np.array([3, 2, 1])}, "timesteps decrease"),
+    ],
+)
+def test_arrays_that_do_not_fit_together_are_listed(tmp_path, change, reason):
+    change_arrays(write_run(tmp_path / "run"), **change)
+    assert reason in reasons(read_runs([tmp_path]))["run"]
+
+
+def change_arrays(run, **change):
+    """Replace arrays of a run's evaluations; None removes one."""
+    with np.load(run / "evaluations.npz") as file:
+        arrays = dict(file) | change
+    np.savez(run / "evaluations.npz", **{name: array for name, array in arrays.items() if array is not None})
+
+
+def test_run_that_knows_success_is_scored_by_it_alone(tmp_path):
+    write_run(tmp_path / "run", offline=(10, 20))
+    tables = read_runs([tmp_path])
+    assert tables.counted()["kind"].tolist() == ["success", "success"]
+    assert tables.runs["kind"].tolist() == ["success"]
+
+
+def test_run_without_success_is_scored_by_its_mean_return(tmp_path):
+    write_run(tmp_path / "run", env="Pendulum-v1", offline=(), online=(-1500.0, -300.0), has_success=False)
+    tables = read_runs([tmp_path])
+    found = tables.counted()
+    assert found["kind"].tolist() == ["return", "return"]
+    assert found["score"].tolist() == pytest.approx([-1500.0, -300.0])
+    assert found["return"].tolist() == found["score"].tolist()
+    assert found["successes"].isna().all()
+    assert tables.runs["kind"].tolist() == ["return"]
+    assert tables.skipped() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"results": np.full((3, 50), np.nan)}, "results are not all finite"),
+        ({"results": np.full((3, 50), np.inf)}, "results are not all finite"),
+        ({"results": np.zeros(3)}, "results have shape (3,) instead of (evaluations, episodes)"),
+        ({"results": None}, "evaluations.npz lacks results"),
+        (
+            {"ep_lengths": np.zeros((3, 2))},
+            "timesteps, ep_lengths and phase have shapes (3,), (3, 2), (3,) beside results",
+        ),
+    ],
+)
+def test_returns_that_no_evaluation_gives_are_listed(tmp_path, change, reason):
+    change_arrays(write_run(tmp_path / "run", has_success=False), **change)
+    assert reason in reasons(read_runs([tmp_path]))["run"]
+
+
+def test_one_name_may_have_runs_with_success_and_runs_with_returns(tmp_path):
+    write_run(tmp_path / "a", algo="sac", offline=(10, 20, 30))
+    write_run(tmp_path / "b", algo="sac", env="Pendulum-v1", offline=(), online=(1.0, 2.0), has_success=False)
+    assert methods(read_runs([tmp_path])) == ["sac"]
+
+
+def test_numbers_of_steps_may_differ_between_environments_that_are_scored_by_return(tmp_path):
+    write_run(tmp_path / "a", env="Pendulum-v1", offline=(), online=(1.0, 2.0), has_success=False)
+    write_run(tmp_path / "b", env="HalfCheetah-v5", offline=(), online=(1.0, 2.0, 3.0), has_success=False)
+    assert methods(read_runs([tmp_path])) == ["qam"]
+
+
+def test_returns_after_other_numbers_of_steps_on_one_environment_are_separate_rows(tmp_path):
+    write_run(tmp_path / "a", env="Pendulum-v1", offline=(), online=(1.0, 2.0), has_success=False)
+    write_run(tmp_path / "b", env="Pendulum-v1", seed=1, offline=(), online=(1.0, 2.0, 3.0), has_success=False)
+    assert methods(read_runs([tmp_path])) == ["qam (online_steps=2,000)", "qam (online_steps=3,000)"]
+
+
+def test_departures_from_the_protocol_are_kept_and_separate_no_runs(tmp_path):
+    write_run(tmp_path / "a", departures=["horizon_length 10 instead of 5"])
+    write_run(tmp_path / "b", seed=1, departures=[])
+    write_run(tmp_path / "c", seed=2)  # an older run, which does not say
+    tables = read_runs([tmp_path])
+    found = dict(zip(tables.runs["seed"], tables.runs["departures"], strict=True))
+    assert found == {0: ("horizon_length 10 instead of 5",), 1: (), 2: ()}
+    assert methods(tables) == ["qam"]
+
+
+@pytest.mark.parametrize("departures", ["horizon_length 10", {"horizon_length": 10}, [10], None])
+def test_departures_that_are_no_list_of_texts_make_a_run_unreadable(tmp_path, departures):
+    write_run(tmp_path / "run", departures=departures)
+    expected = f"config.yml has departures that are not a list of texts: {departures!r}"
+    assert reasons(read_runs([tmp_path]))["run"] == expected
+
+
+def test_finished_run_without_its_last_evaluation_is_listed(tmp_path):
+    write_run(tmp_path / "run", offline_steps=4000)
+    assert reasons(read_runs([tmp_path]))["run"] == "its last offline evaluation is at step 3,000, expected 4,000"
+
+
+def test_newest_of_two_runs_of_a_seed_counts_and_the_other_is_listed(tmp_path):
+    write_run(tmp_path / "old", updated="2026-11-01T00:00:00+00:00")
+    write_run(tmp_path / "new", updated="2026-11-02T00:00:00+00:00")
+    tables = read_runs([tmp_path])
+    assert reasons(tables)["old"].startswith(f"duplicate: {tmp_path / 'new'} is a newer run")
+    assert set(tables.counted()["run"]) == {str(tmp_path / "new")}
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"offline": (1, 2, 3, 4)}, "qam (offline_steps=4,000)"),
+        ({"online": (1,)}, "qam (online_steps=1,000)"),
+        ({"episodes": 20, "offline": (1, 2, 3)}, "qam (eval_episodes=20)"),
+        ({"sparse": False}, "qam (sparse=False)"),
+        ({"dataset": {"size": 500}}, "qam (dataset_size=500, dataset_fingerprint=None)"),
+        ({"settings": {"net_arch": [128, 128]}}, "qam (net_arch=128x2)"),
+        ({"pretrain_steps": 300, "settings": {"pretraining_steps": 300}}, "qam (pretrain_steps=300)"),
+        ({"pretrained_actor": {"updates": 300}}, "qam (pretrain_steps=300, pretrained_actor=True)"),
+        ({"profile": "trqam"}, "qam (profile=trqam)"),
+        ({"settings": {"inverse_temperature": 3.0}}, "qam (inverse_temperature=3.0)"),
+    ],
+)
+def test_runs_of_another_protocol_or_setting_are_another_row_named_after_it(tmp_path, change, name):
+    write_run(tmp_path / "a", seed=0)
+    write_run(tmp_path / "b", seed=1, **change)
+    found = methods(read_runs([tmp_path]))
+    assert len(found) == 2
+    assert name in found
+
+
+def test_protocols_can_be_merged_into_one_row(tmp_path):
+    write_run(tmp_path / "a", seed=0)
+    write_run(tmp_path / "b", seed=1, sparse=False)
+    assert methods(read_runs([tmp_path], merge_protocols=True)) == ["qam"]
+
+
+def test_settings_that_differ_between_environments_only_stay_in_one_row(tmp_path):
+    write_run(tmp_path / "a", sparse=True, settings={"inverse_temperature": 1.0})
+    write_run(
+        tmp_path / "b",
+        env="cube-double-play-singletask-task1-v0",
+        sparse=False,
+        settings={"inverse_temperature": 3.0},
+    )
+    assert methods(read_runs([tmp_path])) == ["qam"]
+
+
+def test_numbers_of_steps_that_differ_between_environments_are_separate_rows(tmp_path):
+    write_run(tmp_path / "a")
+    write_run(tmp_path / "b", env="cube-double-play-singletask-task1-v0", offline=(1, 2))
+    assert methods(read_runs([tmp_path])) == ["qam (offline_steps=2,000)", "qam (offline_steps=3,000)"]
+
+
+def test_profiles_that_differ_between_environments_are_separate_rows(tmp_path):
+    write_run(tmp_path / "a")
+    write_run(tmp_path / "b", env="cube-double-play-singletask-task1-v0", profile="trqam")
+    assert methods(read_runs([tmp_path])) == ["qam (profile=qam)", "qam (profile=trqam)"]
+
+
+def test_seeds_that_began_with_flows_of_their_own_share_a_row(tmp_path):
+    for seed in (0, 1):
+        write_run(
+            tmp_path / str(seed), seed=seed, pretrained_actor={"updates": 300, "fingerprint": f"{seed}", "path": "x"}
+        )
+    assert methods(read_runs([tmp_path])) == ["qam"]
+
+
+def test_unfinished_run_says_how_far_its_pretraining_is(tmp_path):
+    path = write_run(tmp_path / "run", state="running", pretrain_steps=300)
+    status = json.loads((path / "status.json").read_text())
+    (path / "status.json").write_text(json.dumps(status | {"pretrain_step": 20, "offline_step": 0}))
+    assert reasons(read_runs([tmp_path]))["run"] == "running: at pretraining step 20 of 300"
+
+
+def test_failed_run_with_other_settings_renames_no_row(tmp_path):
+    write_run(tmp_path / "a")
+    write_run(tmp_path / "b", seed=1, state="failed", settings={"gamma": 0.5})
+    assert methods(read_runs([tmp_path])) == ["qam"]
+
+
+def test_speed_settings_do_not_separate_runs(tmp_path):
+    write_run(tmp_path / "a", settings={"precision": "fp32", "device": "cpu"})
+    write_run(tmp_path / "b", seed=1, settings={"precision": "tf32", "device": "cuda"})
+    assert methods(read_runs([tmp_path])) == ["qam"]
+
+
+def test_folder_without_runs_gives_empty_tables(tmp_path):
+    tables = read_runs([tmp_path])
+    assert tables.runs.empty
+    assert tables.counted().empty
+    assert tables.skipped() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("scene-play-singletask-v0", "scene-play-singletask-task2-v0"),
+        ("puzzle-4x4-play-singletask-v0", "puzzle-4x4-play-singletask-task4-v0"),
+        ("puzzle-4x5-play-singletask-v0", "puzzle-4x5-play-singletask-task2-v0"),
+        ("antmaze-large-navigate-singletask-v0", "antmaze-large-navigate-singletask-task1-v0"),
+        ("antsoccer-arena-navigate-singletask-v0", "antsoccer-arena-navigate-singletask-task4-v0"),
+        ("cube-quadruple-play-100m-singletask-task3-v0", "cube-quadruple-play-singletask-task3-v0"),
+        ("cube-double-play-singletask-task2-v0", "cube-double-play-singletask-task2-v0"),
+        ("Pendulum-v1", "Pendulum-v1"),
+    ],
+)
+def test_names_of_one_task_meet(name, expected):
+    assert split_environment(name)[0] == expected
+
+
+def test_short_name_keeps_domain_and_task():
+    assert short_name("cube-double-play-singletask-task2-v0") == "cube-double-play task2"
+
+
+@pytest.mark.parametrize(
+    ("layers", "text"),
+    [([512] * 4, "512x4"), ([256, 128], "256-128"), ({"pi": [64], "qf": [32, 32]}, "pi 64x1, qf 32x2"), (None, None)],
+)
+def test_layers_are_described_in_short(layers, text):
+    assert describe_layers(layers) == text
+
+
+def test_protocol_difference_names_the_field_and_both_values():
+    ours = {"offline_steps": 10_000, "online_steps": 0, "net_arch": "512x4", "sparse": None}
+    theirs = {"offline_steps": 1_000_000, "online_steps": 500_000, "net_arch": "512x4", "sparse": True}
+    assert protocol_differences("offline", ours, theirs) == ["offline_steps 10,000 against 1,000,000"]
+
+
+def test_online_steps_matter_to_online_scores_only():
+    ours, theirs = {"online_steps": 1000}, {"online_steps": 2000}
+    assert protocol_differences("offline", ours, theirs) == []
+    assert protocol_differences("online", ours, theirs) == ["online_steps 1,000 against 2,000"]
+
+
+def test_dataset_size_may_count_the_last_states():
+    assert protocol_differences("offline", {"dataset_size": 1_001_000}, {"dataset_size": 1_000_000}) == []
+    assert protocol_differences("offline", {"dataset_size": 900_000}, {"dataset_size": 1_000_000})

@@ -1,0 +1,328 @@
+"""Which run ``--resume`` goes on with, and what it says about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from zoo.errors import UsageError
+from zoo.playing.evaluate import EpisodeResults
+from zoo.runs.folder import RunFolder
+from zoo.runs.history import EvaluationHistory
+from zoo.runs.resume import StoredRun, choose, comparable, find_run, result_of_done, stored_runs
+
+RECORD = {"algo": "qam", "env": "some-v0", "pretrain_steps": 0, "offline_steps": 20, "online_steps": 10}
+RECORD |= {"settings": {"gamma": 0.9, "net_arch": [16, 16]}}
+
+
+def written(logs: Path, state: str, seed: int = 3, **more: Any) -> RunFolder:
+    """Write a run folder that no process has claimed."""
+    folder = RunFolder.create(logs, "qam", "some-v0")
+    folder.write_yaml("config.yml", RECORD | {"seed": seed, "sources": ["a flag"]} | more)
+    folder.write_status(state, seed, 0, 0)
+    folder.release()
+    return folder
+
+
+def with_checkpoint(folder: RunFolder, step: int) -> RunFolder:
+    (folder.path / "checkpoint" / f"step_{step:09d}.0").mkdir(parents=True)
+    return folder
+
+
+def stack(logs: Path, *states: str) -> list[RunFolder]:
+    """Write the folders of stacked seeds 5, 6, ..."""
+    together = {
+        "seeds": [5 + k for k in range(len(states))],
+        "folders": [f"some-v0_{k + 1}" for k in range(len(states))],
+    }
+    return [written(logs, state, seed=5 + k, **together) for k, state in enumerate(states)]
+
+
+def names(run: StoredRun | None) -> list[str]:
+    assert run is not None
+    return [folder.path.name for folder in run.folders]
+
+
+# -- the decision -----------------------------------------------------------------------------------------------------
+
+
+def stored(name: str, settings: dict[str, Any], seeds: list[int], *states: str) -> StoredRun:
+    return StoredRun([RunFolder(Path(name), "some-v0")], seeds, settings, [{"state": state} for state in states])
+
+
+SETTINGS = {"gamma": 0.9, "tau": 0.1, "label": None}
+
+
+def test_the_newest_unfinished_run_is_chosen() -> None:
+    runs = [
+        stored("c", SETTINGS, [3], "done"),
+        stored("b", SETTINGS, [3], "failed"),
+        stored("a", SETTINGS, [3], "running"),
+    ]
+    assert choose(SETTINGS, [3], runs).run is runs[1]
+
+
+def test_without_an_unfinished_run_the_newest_finished_one_is_chosen() -> None:
+    runs = [stored("c", SETTINGS, [4], "done"), stored("b", SETTINGS, [3], "done"), stored("a", SETTINGS, [3], "done")]
+    assert choose(SETTINGS, [3], runs).run is runs[1]
+    assert choose(SETTINGS, None, runs).run is runs[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "seeds"),
+    [(SETTINGS | {"gamma": 0.8}, [3]), (SETTINGS, [4]), (SETTINGS, [3, 4]), ({"gamma": 0.9}, [3])],
+)
+@pytest.mark.parametrize("state", ["running", "done"])
+def test_a_run_of_other_settings_or_seeds_is_not_chosen(settings: dict[str, Any], seeds: list[int], state: str) -> None:
+    assert choose(settings, seeds, [stored("a", SETTINGS, [3], state)]).run is None
+
+
+def test_the_nearest_run_differs_in_the_fewest_settings_and_is_the_newest_of_those() -> None:
+    runs = [
+        stored("d", SETTINGS, [4], "done"),
+        stored("c", SETTINGS | {"tau": 0.2}, [4], "running"),
+        stored("b", SETTINGS | {"tau": 0.3}, [3], "running"),
+        stored("a", SETTINGS | {"tau": 0.4}, [3], "running"),
+    ]
+    choice = choose(SETTINGS, [3], runs)
+    assert choice.nearest is runs[2]
+    assert choice.differences == ("tau: 0.3 there, 0.1 now",)
+
+
+def test_differences_are_named_with_both_values() -> None:
+    there = {"settings.gamma": 0.99, "dataset.fingerprint": "0123456789ab", "label": None, "settings.tau": 1}
+    now = {
+        "settings.gamma": 0.995,
+        "dataset.fingerprint": "ba9876543210",
+        "label": "mine",
+        "eval_seed": 0,
+        "settings.tau": 1,
+    }
+    choice = choose(now, [1], [stored("a", there, [0], "running")])
+    assert choice.differences == (
+        "gamma: 0.99 there, 0.995 now",
+        "dataset.fingerprint: 01234567 there, ba987654 now",
+        "label: none there, mine now",
+        "eval_seed: not set there, 0 now",
+        "seed: 0 there, 1 now",
+    )
+
+
+def test_stacked_seeds_are_compared_as_a_whole() -> None:
+    choice = choose(SETTINGS, [1, 2], [stored("a", SETTINGS, [0], "running")])
+    assert choice.differences == ("seeds: [0] there, [1, 2] now",)
+
+
+def test_what_is_derived_does_not_make_another_run() -> None:
+    derived = {"sources": ["-params gamma=0.9"], "departures": ["gamma 0.9"], "seed": 3, "seeds": [3], "folders": ["a"]}
+    assert comparable(RECORD | derived) == comparable(RECORD)
+    assert comparable(RECORD)["settings.gamma"] == 0.9
+
+
+def test_settings_are_compared_as_yaml_gives_them_back() -> None:
+    assert comparable(RECORD | {"settings": {"net_arch": [16, 16], "gamma": 9e-1}}) == comparable(RECORD)
+
+
+# -- the folders ------------------------------------------------------------------------------------------------------
+
+
+def test_the_newest_unfinished_run_is_found(tmp_path: Path) -> None:
+    for state in ("running", "interrupted", "failed", "done"):
+        written(tmp_path, state)
+    assert names(find_run(tmp_path, RECORD, [3])) == ["some-v0_3"]
+
+
+def test_runs_are_numbers_not_words(tmp_path: Path) -> None:
+    for _ in range(11):
+        written(tmp_path, "running")
+    assert names(find_run(tmp_path, RECORD, [3])) == ["some-v0_11"]
+
+
+def test_any_seed_is_found_where_none_is_asked_for(tmp_path: Path) -> None:
+    written(tmp_path, "running", seed=8)
+    found = find_run(tmp_path, RECORD, None)
+    assert found is not None
+    assert found.seeds == [8]
+
+
+def test_stacked_seeds_are_found_together(tmp_path: Path) -> None:
+    stack(tmp_path, "running", "running")
+    assert names(find_run(tmp_path, RECORD, [5, 6])) == ["some-v0_1", "some-v0_2"]
+
+
+def test_a_stack_of_which_some_have_failed_is_finished_when_the_others_are(tmp_path: Path) -> None:
+    _, second = stack(tmp_path, "failed", "running")
+    found = find_run(tmp_path, RECORD, [5, 6])
+    assert found is not None
+    assert not found.is_done
+    found.folders[0].release()
+    second.write_status("done", 6, 0, 0)
+    found = find_run(tmp_path, RECORD, [5, 6])
+    assert found is not None
+    assert found.is_done
+
+
+def test_a_run_that_another_process_is_at_is_refused(tmp_path: Path) -> None:
+    folder = written(tmp_path, "running")
+    assert folder.claim()
+    with pytest.raises(UsageError, match=r"another process is training .*some-v0_1; wait for its end"):
+        find_run(tmp_path, RECORD, [3])
+
+
+def test_a_finished_run_is_not_claimed(tmp_path: Path) -> None:
+    folder = written(tmp_path, "done")
+    assert folder.claim()
+    assert names(find_run(tmp_path, RECORD, [3])) == ["some-v0_1"]
+
+
+def test_a_folder_whose_run_was_killed_before_it_began_is_passed_over_in_silence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = written(tmp_path, "running")
+    RunFolder.create(tmp_path, "qam", "some-v0")
+    (tmp_path / "qam" / "some-v0_notes").mkdir()
+    assert [names(run) for run in stored_runs(tmp_path, "qam", "some-v0")] == [[expected.path.name]]
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        ("config.yml", None, "No such file or directory"),
+        ("config.yml", "a: [", "while parsing"),
+        ("config.yml", "a: 1", "it lacks `seed`"),
+        ("status.json", "{", "Expecting property name"),
+        ("status.json", "[]", "it lacks `state`"),
+    ],
+)
+def test_a_run_with_checkpoints_is_not_passed_over_in_silence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, text: str | None, why: str
+) -> None:
+    folder = with_checkpoint(written(tmp_path, "running"), 10)
+    (folder.path / name).unlink()
+    if text is not None:
+        (folder.path / name).write_text(text)
+    assert stored_runs(tmp_path, "qam", "some-v0") == []
+    warning = capsys.readouterr().err
+    assert f"warning: {folder.path} has checkpoints, but --resume passes it over: {folder.path / name} " in warning
+    assert why in warning
+
+
+# -- what is said -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("step", "pretrain", "position"),
+    [
+        (4, 5, "whose newest checkpoint is at pretraining step 4 of 5"),
+        (7, 5, "whose newest checkpoint is at offline step 2 of 20"),
+        (20, 0, "whose newest checkpoint is at offline step 20 of 20"),
+        (26, 0, "whose newest checkpoint is at online step 6 of 10"),
+        (None, 0, "which has no checkpoint yet, from its beginning"),
+    ],
+)
+def test_the_run_that_goes_on_is_named_with_its_position(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], step: int | None, pretrain: int, position: str
+) -> None:
+    folder = written(tmp_path, "running", pretrain_steps=pretrain)
+    if step is not None:
+        with_checkpoint(folder, step)
+    assert find_run(tmp_path, RECORD | {"pretrain_steps": pretrain}, None) is not None
+    assert capsys.readouterr().err == f"going on with {folder.path} (seed 3), {position}\n"
+
+
+def test_all_folders_of_a_stack_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = stack(tmp_path, "running", "running")
+    assert find_run(tmp_path, RECORD, None) is not None
+    assert f"going on with {first.path}, {second.path} (seeds 5, 6), which has" in capsys.readouterr().err
+
+
+def test_where_none_matches_the_nearest_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = written(tmp_path, "interrupted", settings={"gamma": 0.99, "net_arch": [16, 16]})
+    assert find_run(tmp_path, RECORD, [4]) is None
+    assert capsys.readouterr().err == (
+        f"no unfinished run matches; the nearest, {folder.path}, differs in gamma: 0.99 there, 0.9 now; "
+        "seed: 3 there, 4 now; starting a new run\n"
+    )
+
+
+def test_many_differences_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written(tmp_path, "running", **{f"own_{k}": k for k in range(13)})
+    assert find_run(tmp_path, RECORD, [3]) is None
+    assert "own_9: 9 there, not set now; and 3 more; starting a new run" in capsys.readouterr().err
+
+
+def test_where_there_is_no_run_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert find_run(tmp_path, RECORD, [4]) is None
+    assert capsys.readouterr().err == (
+        "no unfinished run matches, for there is no run of this algorithm and environment; starting a new run\n"
+    )
+
+
+def test_where_all_runs_are_finished_the_nearest_of_them_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = written(tmp_path, "done")
+    assert find_run(tmp_path, RECORD, [4]) is None
+    assert capsys.readouterr().err == (
+        f"no unfinished run matches; the nearest, {folder.path} (finished), differs in seed: 3 there, 4 now; "
+        "starting a new run\n"
+    )
+
+
+def test_a_finished_run_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = written(tmp_path, "done")
+    assert find_run(tmp_path, RECORD, [3]) is not None
+    assert f"{folder.path} (seed 3) is a finished run of these settings" in capsys.readouterr().err
+
+
+# -- the result of a run that is done ---------------------------------------------------------------------------------
+
+
+def evaluated(folder: RunFolder, success: int) -> None:
+    results = EpisodeResults(
+        np.array([[success, 0]]), np.array([[-1.0, -2.0]]), np.ones((1, 2)), np.arange(2), np.ones(1)
+    )
+    history = EvaluationHistory()
+    history.append(30, 1, results)
+    history.save(folder.path / "evaluations.npz")
+
+
+def test_a_run_that_is_done_has_the_result_of_its_end(tmp_path: Path) -> None:
+    folder = written(tmp_path, "done")
+    evaluated(folder, 1)
+    (folder.path / "learning_curve.png").touch()
+    found = find_run(tmp_path, RECORD, [3])
+    assert found is not None
+    assert result_of_done(found) == {
+        "algo": "qam", "env": "some-v0", "updates_per_s": None, "run": str(folder.path), "seed": 3, "success": 0.5,
+        "return": -1.5, "episodes": 2, "steps": 30, "learning_curve": str(folder.path / "learning_curve.png"),
+        "already_done": True,
+    }  # fmt: skip
+
+
+def test_of_a_stack_that_is_done_each_seed_has_its_result(tmp_path: Path) -> None:
+    first, second = stack(tmp_path, "done", "failed")
+    evaluated(first, 1)
+    second.write_status("failed", 6, 4, 0, reason="training diverged", step=4)
+    found = find_run(tmp_path, RECORD, [5, 6])
+    assert found is not None
+    good, bad = result_of_done(found)["runs"]
+    assert (good["seed"], good["success"]) == (5, 0.5)
+    assert bad == {
+        "run": str(second.path), "seed": 6, "success": None, "return": None, "steps": 4, "reason": "training diverged",
+        "step": 4,
+    }  # fmt: skip
+
+
+def test_a_result_that_cannot_be_read_is_unknown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = written(tmp_path, "done")
+    (folder.path / "evaluations.npz").write_bytes(b"PK")
+    found = find_run(tmp_path, RECORD, [3])
+    assert found is not None
+    result = result_of_done(found)
+    assert (result["success"], result["return"], result["already_done"]) == (None, None, True)
+    assert "is no evaluation history" in capsys.readouterr().err

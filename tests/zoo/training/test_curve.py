@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from zoo.playing.evaluate import EpisodeResults
+from zoo.runs.history import OFFLINE, ONLINE, EvaluationHistory
+from zoo.training.curve import plot_learning_curve
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Collect figures instead of drawing them."""
+    figures = []
+
+    def keep(figure, path, **_):
+        figures.append(figure)
+        path.write_bytes(b"")
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return figures
+
+
+def history_of(returns, successes, phases=(OFFLINE, ONLINE)):
+    history = EvaluationHistory()
+    for k, (value, phase) in enumerate(zip(returns, phases, strict=True)):
+        history.append(
+            100 * (k + 1),
+            phase,
+            EpisodeResults(
+                successes=successes,
+                returns=np.array([[value - 50.0, value + 50.0]]),
+                lengths=np.array([[200, 200]]),
+                seeds=np.array([1, 2], dtype=np.uint32),
+                played=np.ones(1, bool),
+            ),
+        )
+    return history
+
+
+def test_curve_of_a_run_without_success_shows_the_mean_return_on_an_axis_of_its_own(tmp_path, drawn):
+    plot_learning_curve(history_of((-1500.0, -200.0), None), tmp_path / "curve.png", "sac on Pendulum-v1")
+    axes = drawn[0].axes[0]
+    assert axes.get_ylabel() == "mean return"
+    assert axes.lines[0].get_ydata().tolist() == [-1500.0, -200.0]
+    low, high = axes.get_ylim()
+    assert low < -1500
+    assert -200 < high < 0
+
+
+def test_curve_of_a_run_with_success_shows_the_success_rate_between_0_and_1(tmp_path, drawn):
+    plot_learning_curve(history_of((-1500.0, -200.0), np.array([[0, 1]])), tmp_path / "curve.png", "qam")
+    axes = drawn[0].axes[0]
+    assert axes.get_ylabel() == "success rate"
+    assert axes.get_ylim() == (0, 1)

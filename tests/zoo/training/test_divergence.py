@@ -1,0 +1,235 @@
+"""Replicas that diverge: their runs fail, and the others go on as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import agents
+from agents.common.base import FlowQLearning
+from agents.common.checkpoint import find_checkpoints
+from tests.zoo.envs.toys import ToyEnv
+from tests.zoo.test_train_program import ENV, TINY
+from zoo.compare import main as compare
+from zoo.runs.folder import RunFolder
+from zoo.train import main
+
+OFFLINE, ONLINE = 20, 90
+
+pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")  # two episodes need not reach the goal
+
+
+def arguments(data: Path, logs: Path, *more: str) -> list[str]:
+    words = ["--algo", "qam", "--env", ENV, "--dataset-dir", str(data), "-f", str(logs), "--verbose", "0"]
+    words += ["--offline-steps", str(OFFLINE), "--online-steps", str(ONLINE), "--eval-freq", "10", "--save-freq", "12"]
+    words += ["--eval-episodes", "2", "--n-eval-envs", "1", "--env-kwargs", "max_episode_steps=15"]
+    return [*words, "--log-interval", "5", *more, "-params", *TINY, "learning_starts=2"]
+
+
+def folder_of(logs: Path, number: int = 1) -> Path:
+    return logs / "qam" / f"{ENV}_{number}"
+
+
+def status_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "status.json").read_text())
+
+
+def parameters(path: Path) -> dict[str, torch.Tensor]:
+    return agents.QAM.load(path, device="cpu").policy.state_dict()
+
+
+def break_after(
+    monkeypatch: pytest.MonkeyPatch,
+    update: int,
+    replicas: list[int],
+    then: Callable[[int], None] = lambda update: None,
+) -> None:
+    """Let parameters of some replicas become NaN after an update, counted from the run's beginning."""
+    original = FlowQLearning.sample_and_update
+
+    def broken(self: FlowQLearning, batch_size: int) -> Any:
+        info = original(self, batch_size)
+        if self._n_updates == update:
+            with torch.no_grad():
+                for net in self.policy.nets.values():
+                    next(net.parameters())[replicas] = torch.nan
+        then(self._n_updates)
+        return info
+
+    monkeypatch.setattr(FlowQLearning, "sample_and_update", broken)
+
+
+@pytest.fixture(scope="module")
+def healthy(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    logs = tmp_path_factory.mktemp("healthy")
+    assert main(arguments(data, logs, "--seeds", "4-6")) == 0
+    return logs
+
+
+def assert_same_run(found: Path, expected: Path) -> None:
+    assert (found / "evaluations.npz").read_bytes() == (expected / "evaluations.npz").read_bytes()
+    for name in (f"{ENV}.zip", "best_model.zip"):
+        first, second = parameters(found / name), parameters(expected / name)
+        assert all(torch.equal(first[key], second[key]) for key in second), name
+    pd.testing.assert_frame_equal(*(log_of(folder) for folder in (found, expected)))
+
+
+def log_of(folder: Path) -> pd.DataFrame:
+    """Return the log without what depends on the time of day or on all replicas, in the order of steps."""
+    table = pd.read_csv(folder / "progress.csv")
+    table = table.drop(columns=["time/fps", "time/time_elapsed", "time/updates_per_s", "time/episodes"])
+    return table.sort_values(["time/total_timesteps", "eval/mean_reward"], ignore_index=True).sort_index(axis=1)
+
+
+@pytest.mark.parametrize("mode", ["sync", pytest.param("async", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("update", "found_at", "evaluated"),
+    [(13, 15, [10]), (27, 47, [10, 20, 32, 41])],
+    ids=["offline", "online"],
+)
+def test_a_replica_that_diverges_fails_and_the_others_are_untouched(
+    data: Path,
+    tmp_path: Path,
+    healthy: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    update: int,
+    found_at: int,
+    evaluated: list[int],
+    mode: str,
+) -> None:
+    break_after(monkeypatch, update, [1])
+    assert main(arguments(data, tmp_path, "--seeds", "4-6", "--eval-mode", mode)) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    failed = folder_of(tmp_path, 2)
+    status = status_of(failed)
+    assert (status["state"], status["seed"], status["step"]) == ("failed", 5, found_at)
+    assert status["reason"].startswith("training diverged: ")
+    with np.load(failed / "evaluations.npz") as found:
+        assert found["timesteps"].tolist() == evaluated
+    assert not (failed / f"{ENV}.zip").exists()
+    assert all(value.isfinite().all() for value in parameters(failed / "best_model.zip").values())
+    assert [run["seed"] for run in result["runs"] if run.get("reason")] == [5]
+    for number in (1, 3):
+        assert status_of(folder_of(tmp_path, number))["state"] == "done"
+        assert_same_run(folder_of(tmp_path, number), folder_of(healthy, number))
+
+
+def test_environments_of_a_diverged_replica_get_no_nan(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played: list[np.ndarray] = []
+    original: Callable[..., Any] = ToyEnv.step
+
+    def recorded(self: ToyEnv, action: np.ndarray) -> Any:
+        played.append(action)
+        return original(self, action)
+
+    monkeypatch.setattr(ToyEnv, "step", recorded)
+    break_after(monkeypatch, 3, [0])
+    words = ["--algo", "qam", "--env", "Toy-v0", "--offline-steps", "0", "--online-steps", "40", "-f", str(tmp_path)]
+    words += ["--eval-freq", "100", "--eval-episodes", "1", "--n-eval-envs", "1", "--seeds", "1", "2", "--verbose", "0"]
+    assert main([*words, "--log-interval", "1000", "-params", *TINY, "learning_starts=6"]) == 0
+    assert len(played) >= 40
+    assert np.isfinite(played).all()
+    assert status_of(tmp_path / "qam" / "Toy-v0_1")["state"] == "failed"
+    assert status_of(tmp_path / "qam" / "Toy-v0_2")["state"] == "done"
+
+
+def test_a_replica_whose_plans_are_not_finite_fails_at_the_evaluation(
+    data: Path, tmp_path: Path, healthy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = agents.QAM.act
+
+    def act(self: Any, observations: torch.Tensor, noise: Any, nets: Any) -> torch.Tensor:
+        actions = original(self, observations, noise, nets)
+        if observations.shape[1] == 2:  # an evaluation's episodes; parameters and losses are sound
+            actions[2] = torch.inf * actions[2]
+            actions[2, 0, 0] = torch.nan
+        return actions
+
+    monkeypatch.setattr(agents.QAM, "act", act)
+    assert main(arguments(data, tmp_path, "--seeds", "4-6")) == 0
+    status = status_of(folder_of(tmp_path, 3))
+    assert (status["state"], status["step"]) == ("failed", 10)
+    assert "planned actions of the evaluation at step 10 are not finite" in status["reason"]
+    assert not (folder_of(tmp_path, 3) / "evaluations.npz").exists()
+    for number in (1, 2):
+        assert_same_run(folder_of(tmp_path, number), folder_of(healthy, number))
+
+
+@pytest.mark.parametrize(("seeds", "replicas"), [(["--seed", "4"], [0]), (["--seeds", "4", "5"], [0, 1])])
+def test_a_run_ends_at_once_when_every_replica_has_failed(
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    seeds: list[str],
+    replicas: list[int],
+) -> None:
+    break_after(monkeypatch, 13, replicas)
+    assert main(arguments(data, tmp_path, *seeds)) == 1
+    assert "nothing is left to train (seed 4: training diverged: " in capsys.readouterr().err
+    for replica in replicas:
+        folder = folder_of(tmp_path, replica + 1)
+        status = status_of(folder)
+        assert (status["state"], status["offline_step"]) == ("failed", 15)
+        assert status["reason"].startswith("training diverged: ")
+        assert not (folder / f"{ENV}.zip").exists()
+    (checkpoint,) = find_checkpoints(folder_of(tmp_path) / "checkpoint")
+    assert checkpoint.name.startswith("step_000000012")
+
+
+def test_nothing_that_is_not_finite_gets_into_a_checkpoint(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_after(monkeypatch, 11, [0])  # the log looks at 10 and 15, the checkpoint is due at 12
+    assert main(arguments(data, tmp_path, "--seed", "4")) == 1
+    assert status_of(folder_of(tmp_path))["offline_step"] == 12
+    assert not find_checkpoints(folder_of(tmp_path) / "checkpoint")
+
+
+class Killed(BaseException):
+    """Stands for the end of a process."""
+
+
+def test_a_resumed_run_remembers_who_has_failed(
+    data: Path, tmp_path: Path, healthy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaking_off(update: int) -> None:
+        if update == 17:
+            raise Killed
+
+    monkeypatch.setattr(RunFolder, "claim", lambda self: True)  # a process would give up its claim with its end
+    words = arguments(data, tmp_path, "--seeds", "4-6", "--resume")
+    with pytest.MonkeyPatch.context() as patch:
+        break_after(patch, 8, [0], breaking_off)
+        with pytest.raises(Killed):
+            main(words)
+    before = status_of(folder_of(tmp_path))
+    assert (before["state"], before["step"]) == ("failed", 10)
+    monkeypatch.setattr(FlowQLearning, "find_divergence", lambda self: {})  # nobody looks again
+    assert main(words) == 0
+    assert status_of(folder_of(tmp_path)) == before
+    assert not (folder_of(tmp_path) / f"{ENV}.zip").exists()
+    for number in (2, 3):
+        assert_same_run(folder_of(tmp_path, number), folder_of(healthy, number))
+
+
+def test_a_comparison_lists_a_failed_run_with_its_reason(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    break_after(monkeypatch, 12, [1])
+    assert main(arguments(data, tmp_path / "logs", "--seeds", "4", "5")) == 0
+    out = tmp_path / "out.json"
+    assert compare([str(tmp_path / "logs"), "-o", str(tmp_path / "report"), "--json", str(out)]) == 0
+    (skipped,) = json.loads(out.read_text())["skipped"]
+    assert skipped["path"].endswith(f"{ENV}_2")
+    assert "training diverged: " in skipped["reason"]

@@ -1,0 +1,126 @@
+"""One log for each replica, and how it goes on."""
+
+import pandas as pd
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from agents.common.replicas import PerReplica
+from zoo.runs.folder import RunFolder
+from zoo.training.logs import BEGINNING, ReplicaLogger
+from zoo.training.replicas import Replicas
+
+
+@pytest.fixture
+def replicas(tmp_path):
+    return Replicas([RunFolder.create(tmp_path, "qam", "some-v0") for _ in range(2)], [3, 4])
+
+
+def logger_of(replicas, position=None):
+    return ReplicaLogger(replicas, [folder.path for folder in replicas.folders], position)
+
+
+def tables(replicas):
+    return [pd.read_csv(folder.path / "progress.csv") for folder in replicas.folders]
+
+
+def test_every_replica_gets_its_own_values_and_shared_ones(replicas):
+    logger = logger_of(replicas)
+    logger.record("train/loss", PerReplica([1.0, 5.0]))
+    logger.record("train/learning_rate", 0.1)
+    logger.dump(7)
+    first, second = tables(replicas)
+    assert (first["train/loss"].tolist(), second["train/loss"].tolist()) == ([1.0], [5.0])
+    assert first["train/learning_rate"].tolist() == second["train/learning_rate"].tolist() == [0.1]
+
+
+def test_events_of_every_replica_have_its_own_values(replicas):
+    logger = logger_of(replicas)
+    logger.record("train/loss", PerReplica([1.0, 5.0]))
+    logger.dump(7)
+    logger.close()
+    for folder, expected in zip(replicas.folders, (1.0, 5.0), strict=True):
+        events = EventAccumulator(str(folder.path))
+        events.Reload()
+        assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [(7, expected)]
+
+
+def test_a_mean_over_replicas_does_not_replace_their_own_values(replicas):
+    logger = logger_of(replicas)
+    logger.record("rollout/success_rate", PerReplica([0.0, 1.0]))
+    logger.record("rollout/success_rate", 0.5)
+    logger.dump(1)
+    assert [table["rollout/success_rate"].tolist() for table in tables(replicas)] == [[0.0], [1.0]]
+
+
+def test_a_row_of_its_own_leaves_what_is_recorded_for_the_next_dump(replicas):
+    logger = logger_of(replicas)
+    logger.record("train/loss", PerReplica([1.0, 5.0]))
+    logger.write({"eval/success_rate": PerReplica([0.25, 0.75])}, 3)
+    logger.dump(4)
+    table = tables(replicas)[1]
+    assert table["eval/success_rate"].tolist()[0] == 0.75
+    assert pd.isna(table["train/loss"][0])
+    assert table["train/loss"][1] == 5.0
+
+
+def test_a_failed_replica_is_written_no_more(replicas):
+    logger = logger_of(replicas)
+    for step in (1, 2):
+        logger.record("train/loss", PerReplica([1.0, 5.0]))
+        logger.dump(step)
+        replicas.failed[0] = {"reason": "training diverged", "step": 1}
+    assert [len(table) for table in tables(replicas)] == [1, 2]
+
+
+def test_all_logs_go_on_from_the_same_position(replicas):
+    logger = logger_of(replicas)
+    for step in (1, 2, 3):
+        logger.record("train/loss", PerReplica([step, -step]))
+        logger.dump(step)
+        if step == 2:
+            logger.record("time/fps", 9)
+            position = logger.position(step)
+            logger.name_to_value.clear()
+    resumed = logger_of(replicas, position)
+    resumed.record("train/loss", PerReplica([8, -8]))
+    resumed.dump(3)
+    first, second = tables(replicas)
+    assert (first["train/loss"].tolist(), second["train/loss"].tolist()) == ([1, 2, 8], [-1, -2, -8])
+    assert first["time/fps"].tolist()[2] == 9
+
+
+@pytest.mark.parametrize("logged", [True, False], ids=["some rows", "no file yet"])
+def test_a_run_that_goes_on_from_its_beginning_begins_a_new_log(replicas, logged):
+    if logged:
+        logger = logger_of(replicas)
+        logger.record("train/loss", 1.0)
+        logger.dump(1)
+    resumed = logger_of(replicas, BEGINNING)
+    resumed.record("train/q", 2.0)
+    resumed.dump(1)
+    assert [table.columns.tolist() for table in tables(replicas)] == [["time/total_timesteps", "train/q"]] * 2
+
+
+def test_the_step_is_the_first_column_of_every_row(replicas):
+    logger = logger_of(replicas)
+    logger.record("train/loss", PerReplica([1.0, 5.0]))
+    logger.dump(4)
+    logger.write({"eval/mean_reward": 2.0}, 3)
+    position = logger.position(4)
+    resumed = logger_of(replicas, position)
+    resumed.record("train/q", 2.0)
+    resumed.record("time/total_timesteps", 9, exclude="tensorboard")
+    resumed.dump(9)
+    for table in tables(replicas):
+        assert table.columns[0] == "time/total_timesteps"
+        assert table["time/total_timesteps"].tolist() == [4, 3, 9]
+
+
+def test_the_step_is_not_among_the_events(replicas):
+    logger = logger_of(replicas)
+    logger.record("train/loss", 1.0)
+    logger.dump(7)
+    logger.close()
+    events = EventAccumulator(str(replicas.folders[0].path))
+    events.Reload()
+    assert events.Tags()["scalars"] == ["train/loss"]

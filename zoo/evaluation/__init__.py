@@ -1,1 +1,0 @@
-"""Evaluation, statistics and reports."""

@@ -1,0 +1,1 @@
+"""Seeded evaluation: episodes, environment processes, evaluation beside training."""

@@ -1,0 +1,164 @@
+"""Evaluation in a process of its own, beside training: the same numbers as when training waits for it.
+
+The process acts on the device that trains. On a CPU that makes the numbers those of an evaluation in the foreground,
+bit for bit. On a GPU a plan for all replicas' episodes is a short call now and then; the CPU's cores, busy with the
+simulation, would take longer over all plans than training takes to the next evaluation.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
+
+from zoo.envs.make import find_spec, is_ogbench
+from zoo.playing.evaluate import EpisodeResults, Evaluator
+from zoo.playing.processes import ServingProcess, close_at_exit
+
+if TYPE_CHECKING:
+    import gymnasium
+    from gymnasium.envs.registration import EnvSpec
+    from stable_baselines3.common.policies import BasePolicy
+
+
+class BackgroundEvaluator:
+    """An :class:`zoo.playing.evaluate.Evaluator` in another process, with one evaluation at a time.
+
+    The process and its environments are built at once, in the background, and end with this process.
+
+    :param env_id: Gymnasium id.
+    :param episodes: episodes of each replica.
+    :param n_envs: environments.
+    :param seed: decides the starts and the noise.
+    :param env_kwargs: passed to the environment's constructor.
+    :raises UsageError: if the environment is unknown or its spaces are not flat boxes.
+    """
+
+    def __init__(
+        self, env_id: str, *, episodes: int, n_envs: int, seed: int, env_kwargs: dict[str, Any] | None = None
+    ) -> None:
+        kwargs = dict(env_kwargs or {})
+        spec = find_spec(env_id, **kwargs)
+        build = functools.partial(_Player, spec, episodes=episodes, n_envs=n_envs, seed=seed, env_kwargs=kwargs)
+        self._process: ServingProcess | None = ServingProcess(
+            build, "play", what="evaluation", name=spec.id, has_children=True
+        )
+        self._spaces: Any = None
+        self._busy = False
+        self._stay_at_exit = close_at_exit(self)
+        if kwargs or not is_ogbench(spec):
+            self._wait_until_built()  # the environment may yet be refused
+
+    def __enter__(self) -> BackgroundEvaluator:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def begin(self, policy: BasePolicy, replicas: Sequence[int], active: Collection[int]) -> None:
+        """Hand a policy over and begin; training may change the policy as soon as this returns.
+
+        :param policy: plans the actions; its parameters are copied.
+        :param replicas: the number that stands for each replica in its noise seeds.
+        :param active: which replicas take part, by position.
+        :raises zoo.playing.processes.WorkerError: if the process is gone.
+        """
+        import torch
+
+        assert not self._busy, "one evaluation at a time"
+        process = self._wait_until_built()
+        content = io.BytesIO()
+        policy.save(content)  # type: ignore[arg-type]  # torch.save takes a file too
+        threads = torch.get_num_threads()
+        process.send(type(policy), content.getvalue(), str(policy.device), threads, list(replicas), list(active))
+        self._busy = True
+
+    def is_ready(self) -> bool:
+        """Return whether :meth:`finish` would not wait."""
+        return self._process is None or self._process.has_answered()
+
+    def finish(self) -> EpisodeResults:
+        """Wait for the evaluation that was begun.
+
+        :return: what happened.
+        :raises zoo.playing.processes.WorkerError: if it failed, with its traceback, or its process died.
+        """
+        assert self._busy, "no evaluation was begun"
+        assert self._process is not None
+        try:
+            results: EpisodeResults = self._process.receive()
+        except Exception:
+            self.close()
+            raise
+        self._busy = False
+        return results
+
+    def close(self) -> None:
+        """End the process and its environments, in the middle of an evaluation too; harmless when repeated."""
+        process, self._process = self._process, None
+        if process is not None:
+            if self._busy:
+                process.kill()  # its environments end with it
+            process.hang_up()
+            process.close()
+        self._stay_at_exit()
+
+    def _wait_until_built(self) -> ServingProcess:
+        """Return the process, which has its environments."""
+        assert self._process is not None, "closed"
+        if self._spaces is None:
+            try:
+                self._spaces = self._process.receive()
+            except BaseException:
+                self.close()
+                raise
+        return self._process
+
+
+class _Player:
+    """What the process holds: an evaluator.
+
+    :param spec: the environment's spec.
+    :param how: further arguments of the evaluator.
+    """
+
+    def __init__(self, spec: EnvSpec, **how: Any) -> None:
+        self._evaluator = Evaluator(spec, **how)  # its processes build while this one imports
+        import zoo.baselines  # noqa: F401
+
+    @property
+    def spaces(self) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]:
+        """Observation and action space."""
+        return self._evaluator.spaces
+
+    def play(
+        self,
+        policy_class: type[BasePolicy],
+        content: bytes,
+        device: str,
+        threads: int,
+        replicas: list[int],
+        active: list[int],
+    ) -> EpisodeResults:
+        """Evaluate a policy.
+
+        :param policy_class: its class.
+        :param content: what its ``save`` wrote.
+        :param device: where it acts.
+        :param threads: number of threads of matrix products, on which their last bits depend.
+        :param replicas: the numbers of the replicas.
+        :param active: which take part.
+        :return: what happened.
+        """
+        import torch
+
+        from zoo.baselines import planner_of
+
+        torch.set_num_threads(threads)
+        policy = policy_class.load(io.BytesIO(content), device=device)  # type: ignore[arg-type]  # torch.load too
+        return self._evaluator.evaluate(planner_of(policy), replicas, active)
+
+    def close(self) -> None:
+        """End the environments."""
+        self._evaluator.close()

@@ -1,0 +1,316 @@
+"""Play episodes with a policy: batched, open loop within a chunk, the same numbers however many environments play."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import random
+import time
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from agents.common.validation import integer
+
+if TYPE_CHECKING:
+    import gymnasium
+    import torch
+    from gymnasium.envs.registration import EnvSpec
+
+    from zoo.playing.pool import Ending, EnvPool
+
+NOISE_PLANS = 16  # plans whose noise is drawn at a time; part of the result, like the seed
+
+
+class ChunkPolicy(Protocol):
+    """A policy that plans chunks of actions for S stacked replicas (seeds of one algorithm)."""
+
+    @property
+    def horizon_length(self) -> int:
+        """H, the actions in a plan."""
+        ...
+
+    @property
+    def num_replicas(self) -> int:
+        """S."""
+        ...
+
+    def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        """Return the noise of some plans of one replica, drawn on the CPU.
+
+        :param rows: how many plans.
+        :param generator: where the randomness comes from.
+        :return: name to noise, each of shape (rows, ...).
+        """
+        ...
+
+    def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
+        """Return the next H actions in every row; a row's actions depend on that row alone.
+
+        :param observations: shape (S, N, O).
+        :param noise: name to noise, each of shape (S, N, ...).
+        :return: actions in the environment's units, clipped to its action space, shape (S, N, H, A).
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class EpisodeResults:
+    """What S replicas did in the same episodes.
+
+    :param successes: success (0 or 1) of each episode's last step, shape (S, episodes); None without such a thing.
+    :param returns: undiscounted sums of rewards, shape (S, episodes).
+    :param lengths: environment steps, shape (S, episodes).
+    :param seeds: reset seeds, shape (episodes,).
+    :param played: whether a replica played all its episodes, shape (S,). One that did not take part, or that planned
+        NaN or infinity, has zeros in its rows.
+    """
+
+    successes: np.ndarray | None
+    returns: np.ndarray
+    lengths: np.ndarray
+    seeds: np.ndarray
+    played: np.ndarray
+
+
+class Evaluator:
+    """Plays the same episodes with any policy, in a pool of environments that stays alive between evaluations.
+
+    Episode e starts from the same state for every policy and replica. Its noise depends only on the seed, the replica
+    and e, and it always is row e of a batch of ``episodes`` rows, because a matrix product rounds differently at
+    another batch size. So the number of environments changes the time taken and nothing else.
+
+    :param env_id: Gymnasium id, or the environment's spec.
+    :param episodes: episodes of each replica.
+    :param n_envs: environments; they share out the processor cores, and this process plays too if it is one of two.
+    :param seed: decides the starts and the noise.
+    :param env_kwargs: passed to the environment's constructor.
+    :raises UsageError: if the environment is unknown or its spaces are not flat boxes.
+    """
+
+    def __init__(
+        self, env_id: str | EnvSpec, *, episodes: int, n_envs: int, seed: int, env_kwargs: dict[str, Any] | None = None
+    ) -> None:
+        from zoo.envs.make import find_spec, is_ogbench
+
+        self.episodes = integer("episodes", episodes, at_least=1)
+        self.n_envs = integer("n_envs", n_envs, at_least=1)
+        self.seed = integer("seed", seed, at_least=0)
+        self.episode_seeds = np.random.SeedSequence(self.seed).generate_state(self.episodes)
+        self._env_kwargs = dict(env_kwargs or {})
+        self._spec = find_spec(env_id, **self._env_kwargs)
+        self._pool: EnvPool | None = None
+        self._open_pool()
+        if self._env_kwargs or not is_ogbench(self._spec):
+            _ = self.spaces  # wait: the environment may yet be refused
+
+    def __enter__(self) -> Evaluator:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    @property
+    def spaces(self) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]:
+        """Observation and action space; waits until the environments are built."""
+        try:
+            return self._open_pool().spaces
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def n_processes(self) -> int:
+        """How many processes play."""
+        return self._open_pool().n_processes
+
+    def close(self) -> None:
+        """End the environments' processes; a later evaluation starts new ones."""
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+
+    def evaluate(
+        self, policy: ChunkPolicy, replicas: Sequence[int] | None = None, active: Collection[int] | None = None
+    ) -> EpisodeResults:
+        """Play every episode with every replica.
+
+        Python's, NumPy's and PyTorch's global generators are left as they were. A replica that plans NaN or infinity
+        ends its part there; the results of the others are the same as without it.
+
+        :param policy: plans the actions; asked only when a chunk is used up, and always for all S * episodes rows.
+        :param replicas: the number that stands for each replica in its noise seeds, length S; None is 0 to S - 1. The
+            policy of replica k alone, with ``replicas=[k]``, plays the same episodes as in the stack.
+        :param active: which of the S replicas take part, by position; None: all.
+        :return: what happened; ``played`` says to whom.
+        :raises ValueError: if ``replicas`` has another length, or planned actions have another shape.
+        :raises zoo.playing.processes.WorkerError: if an environment fails in its process, or the process dies.
+        """
+        names = list(range(policy.num_replicas)) if replicas is None else list(replicas)
+        if len(names) != policy.num_replicas:
+            raise ValueError(
+                f"`replicas` must name {policy.num_replicas} replicas, got {len(names)}; give one number each"
+            )
+        players = range(len(names)) if active is None else sorted(active)
+        try:
+            with _global_generators_kept():
+                endings = self._play(policy, names, players)
+        except BaseException:
+            self.close()  # its episodes are left in the middle
+            raise
+        return _tabulate(endings, len(names), self.episode_seeds)
+
+    def _play(self, policy: ChunkPolicy, names: Sequence[int], players: Sequence[int]) -> dict[tuple[int, int], Ending]:
+        """Play all (replica, episode) jobs; any environment takes the next one when it is free.
+
+        A process that reports waits for the others no longer than a plan takes: then the plan is for those that are
+        there, and another one for the late ones.
+        """
+        observation_space, action_space = self.spaces
+        pool = self._open_pool()
+        jobs = deque(itertools.product(players, range(self.episodes)))
+        idle = deque(range(pool.n_envs))
+        observations = np.zeros((len(names), self.episodes, *observation_space.shape), observation_space.dtype)
+        noise = _NoiseStock(policy, self.seed, names, self.episodes)
+        job_of: dict[int, tuple[int, int]] = {}
+        endings: dict[tuple[int, int], Ending] = {}
+        diverged: set[int] = set()
+        running: list[int] = []
+        rows: tuple[np.ndarray, ...] = (np.empty(0, np.int64), np.empty(0, np.int64))
+        plan_seconds = 0.0
+        chunks = np.empty((0, policy.horizon_length, *action_space.shape), action_space.dtype)
+        while True:
+            begun = {idle.popleft(): jobs.popleft() for _ in range(min(len(idle), len(jobs)))}
+            job_of |= begun
+            pool.send(running, chunks, {env: int(self.episode_seeds[episode]) for env, (_, episode) in begun.items()})
+            noise.spend(rows)  # while the environments play
+            progress = pool.receive(plan_seconds)
+            if progress is None:
+                return {job: ending for job, ending in endings.items() if job[0] not in diverged}
+            endings |= {job_of.pop(number): ending for number, ending in progress.endings.items()}
+            idle.extend(progress.endings)
+            running = progress.running
+            rows = tuple(np.array([job_of[number] for number in running], np.int64).reshape(-1, 2).T)
+            if running:
+                observations[rows] = progress.observations
+                began = time.perf_counter()
+                chunks = _plan(policy, observations, noise.offer(), rows, action_space)
+                plan_seconds = time.perf_counter() - began
+                if not np.isfinite(chunks).all():
+                    diverged |= set(_idle_where_not_finite(chunks, rows[0], action_space))
+                    jobs = deque(job for job in jobs if job[0] not in diverged)
+                    if diverged.issuperset(players):
+                        self.close()  # nobody is left; its episodes are in the middle
+                        return {}
+
+    def _open_pool(self) -> EnvPool:
+        """Return the environments, which begin to be built at the first call."""
+        from zoo.playing.pool import EnvPool
+
+        if self._pool is None:
+            self._pool = EnvPool(self._spec, self._env_kwargs, self.n_envs)
+        return self._pool
+
+
+@contextlib.contextmanager
+def _global_generators_kept() -> Iterator[None]:
+    """Put the global generators back, whatever an environment in this process or the policy draws from them."""
+    import torch
+
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+
+
+class _NoiseStock:
+    """The noise of every episode, drawn a few plans ahead from a generator of its own.
+
+    :param policy: draws it.
+    :param seed: the evaluation's seed.
+    :param names: the number that stands for each replica.
+    :param episodes: episodes of each replica.
+    """
+
+    def __init__(self, policy: ChunkPolicy, seed: int, names: Sequence[int], episodes: int) -> None:
+        import torch
+
+        self._draw = policy.draw_action_noise
+        self._generators = np.empty((len(names), episodes), object)
+        for (replica, name), episode in itertools.product(enumerate(names), range(episodes)):
+            words = np.random.SeedSequence(seed, spawn_key=(name, episode)).generate_state(1, np.uint64)
+            self._generators[replica, episode] = torch.Generator().manual_seed(int(words[0]))
+        drawn = [[self._draw(NOISE_PLANS, generator) for generator in row] for row in self._generators]
+        stacked = {
+            key: torch.stack([torch.stack([noise[key] for noise in row]) for row in drawn]) for key in drawn[0][0]
+        }
+        self._offered = {key: noise[:, :, 0].clone() for key, noise in stacked.items()}  # (S, episodes, ...)
+        # views, since NumPy picks rows several times faster than PyTorch does
+        self._stock = {key: noise.numpy() for key, noise in stacked.items()}  # (S, episodes, NOISE_PLANS, ...)
+        self._next = {key: noise.numpy() for key, noise in self._offered.items()}
+        self._used = np.zeros((len(names), episodes), np.int64)
+
+    def offer(self) -> dict[str, torch.Tensor]:
+        """Return the noise of every episode's next plan.
+
+        :return: name to noise, each (S, episodes, ...).
+        """
+        return {key: noise.clone() for key, noise in self._offered.items()}
+
+    def spend(self, rows: tuple[np.ndarray, ...]) -> None:
+        """Go on to the noise of another plan where one was made with what was offered.
+
+        :param rows: replica and episode of each plan, two arrays of the same length.
+        """
+        self._used[rows] += 1
+        used_up = self._used[rows] == NOISE_PLANS
+        for replica, episode in zip(rows[0][used_up], rows[1][used_up], strict=True):
+            for key, noise in self._draw(NOISE_PLANS, self._generators[replica, episode]).items():
+                self._stock[key][replica, episode] = noise.numpy()
+            self._used[replica, episode] = 0
+        for key, stock in self._stock.items():
+            self._next[key][rows] = stock[(*rows, self._used[rows])]
+
+
+def _plan(
+    policy: ChunkPolicy,
+    observations: np.ndarray,
+    noise: dict[str, torch.Tensor],
+    rows: tuple[np.ndarray, ...],
+    action_space: gymnasium.spaces.Box,
+) -> np.ndarray:
+    """Return the planned actions of some rows, shape (len(rows), H, A), after a look at their shape."""
+    actions: np.ndarray = np.asarray(policy.plan(observations, noise))
+    expected = (*observations.shape[:2], policy.horizon_length, *action_space.shape)
+    if actions.shape != expected:
+        raise ValueError(f"planned actions must have the shape (S, N, H, A) = {expected}, got {actions.shape}")
+    chunks: np.ndarray = actions[rows].astype(action_space.dtype, copy=False)
+    return chunks
+
+
+def _idle_where_not_finite(chunks: np.ndarray, replicas: np.ndarray, action_space: gymnasium.spaces.Box) -> list[int]:
+    """Let environments that would get NaN or infinity idle to the end of their episode; return whose they are."""
+    bad = ~np.isfinite(chunks).all(axis=(1, 2))
+    chunks[bad] = (action_space.low + action_space.high) / 2
+    return [int(replica) for replica in replicas[bad]]
+
+
+def _tabulate(endings: dict[tuple[int, int], Ending], replicas: int, seeds: np.ndarray) -> EpisodeResults:
+    """Return the endings of all episodes, by replica and episode, as arrays."""
+    shape = (replicas, len(seeds))
+    returns, lengths, successes = np.zeros(shape), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    for job, ending in endings.items():
+        returns[job], lengths[job], successes[job] = ending.episode_return, ending.length, ending.success or 0
+    return EpisodeResults(
+        successes=None if any(ending.success is None for ending in endings.values()) else successes,
+        returns=returns,
+        lengths=lengths,
+        seeds=seeds,
+        played=(lengths > 0).all(axis=1),
+    )

@@ -1,0 +1,225 @@
+"""An object in a process of its own that answers calls, and that ends with the process that started it."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+import time
+import traceback
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from gymnasium.vector.utils import CloudpickleWrapper
+
+from zoo.errors import UsageError
+
+CLOSE_SECONDS = 2.0  # a process in the middle of its work gets this long to end by itself
+
+
+class WorkerError(RuntimeError):
+    """A process failed; the message says how."""
+
+
+class Closable(Protocol):
+    """What can be closed."""
+
+    def close(self) -> None:
+        """End what the object has started."""
+        ...
+
+
+class Served(Closable, Protocol):
+    """What can be served: it has spaces, which are its first answer, and it can be closed."""
+
+    @property
+    def spaces(self) -> Any:
+        """The first answer."""
+        ...
+
+
+def close_at_exit(owner: Closable) -> Callable[[], None]:
+    """Close the owner of processes when this one ends, if somebody still holds it then.
+
+    This comes before multiprocessing's own exit handler, which asks processes to end in the way that these ignore, and
+    then waits for them.
+
+    :param owner: what is closed.
+    :return: function that takes this back.
+    """
+    reference = weakref.ref(owner)
+
+    def close() -> None:
+        held = reference()
+        if held is not None:
+            held.close()
+
+    atexit.register(close)
+    return functools.partial(atexit.unregister, close)
+
+
+class ServingProcess:
+    """A process that builds an object and then calls one of its methods on demand.
+
+    Ctrl-C and a scheduler's polite kill are left to the process that started it; it ends with that one, however that
+    one ends.
+
+    :param build: makes the object there.
+    :param method: name of the method that answers.
+    :param what: ``"environment"`` or the like, for messages.
+    :param name: which one, for messages.
+    :param preload: modules for the server that processes are forked from; only the first process decides.
+    :param has_children: whether the object starts processes itself.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[], Served],
+        method: str,
+        *,
+        what: str,
+        name: str,
+        preload: Sequence[str] = (),
+        has_children: bool = False,
+    ) -> None:
+        self._what, self._name = what, name
+        context = _context(preload)
+        self._connection, theirs = context.Pipe()
+        arguments = (theirs, CloudpickleWrapper(build), method)
+        self._process = context.Process(target=_serve, args=arguments, daemon=not has_children)  # type: ignore[attr-defined, type-var]
+        self._process.start()
+        theirs.close()
+
+    def send(self, *arguments: Any) -> None:
+        """Ask for a call.
+
+        :param arguments: of the method.
+        :raises WorkerError: if the process is gone.
+        """
+        try:
+            self._connection.send(arguments)
+        except OSError as error:
+            raise self._explain_death() from error
+
+    def fileno(self) -> int:
+        """Return the end of the pipe, which becomes readable with an answer or with the process's end."""
+        return self._connection.fileno()
+
+    def has_answered(self) -> bool:
+        """Return whether :meth:`receive` would not wait."""
+        try:
+            return self._connection.poll()
+        except OSError:
+            return True  # receive says what happened
+
+    def receive(self) -> Any:
+        """Return the next answer: the object's spaces at first, then one for each call.
+
+        :return: what the method returned.
+        :raises UsageError: if it raised one.
+        :raises WorkerError: if it raised anything else, with its traceback, or if the process is gone.
+        """
+        try:
+            kind, answer = self._connection.recv()
+        except (EOFError, OSError) as error:
+            raise self._explain_death() from error
+        if kind == "refused":
+            raise UsageError(answer)
+        if kind == "failed":
+            raise WorkerError(f"an {self._what} of `{self._name}` failed in its process:\n{answer}")
+        return answer
+
+    def hang_up(self) -> None:
+        """Tell the process to end."""
+        self._connection.close()
+
+    def kill(self) -> None:
+        """End the process in the middle of its work."""
+        self._process.kill()
+
+    def close(self) -> None:
+        """Wait for the end, and enforce it."""
+        self._process.join(CLOSE_SECONDS)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        self._process.close()
+
+    def _explain_death(self) -> WorkerError:
+        """Return the exception for a process that is gone."""
+        self._process.join(CLOSE_SECONDS)
+        code = self._process.exitcode
+        how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
+        return WorkerError(
+            f"an {self._what} process of `{self._name}` {how} while it was needed; "
+            "if memory ran out, use fewer environments"
+        )
+
+
+def wait_for_answers(asked: Sequence[ServingProcess], patience: float) -> list[ServingProcess]:
+    """Return those that have answered, or that are gone, soon after the first.
+
+    :param asked: whom to wait for, at least one.
+    :param patience: how long to wait for the rest after the first, in seconds.
+    :return: one of them or more.
+    """
+
+    def still_out(late: Sequence[ServingProcess], seconds: float | None) -> list[ServingProcess]:
+        there = multiprocessing.connection.wait(late, seconds)  # type: ignore[arg-type]
+        return [one for one in late if one not in there]
+
+    late = still_out(asked, None)
+    end = time.monotonic() + patience
+    while late and (left := end - time.monotonic()) > 0:
+        late = still_out(late, left)
+    return [one for one in asked if one not in late]
+
+
+def _serve(connection: multiprocessing.connection.Connection, build: CloudpickleWrapper, method: str) -> None:
+    """Run a process: build the object, then answer until the other side hangs up."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    kind, served = _attempt(build)
+    answer = _attempt(lambda: served.spaces) if kind == "done" else (kind, served)
+    while True:
+        try:
+            connection.send(answer)
+            arguments = connection.recv()
+        except (EOFError, OSError):
+            break
+        answer = _attempt(getattr(served, method), *arguments)
+    if kind == "done":
+        served.close()
+
+
+def _attempt(function: Callable[..., Any], *arguments: Any) -> tuple[str, Any]:
+    """Return ("done", result), or why there is none, in words that survive the pipe."""
+    try:
+        return "done", function(*arguments)
+    except UsageError as error:
+        return "refused", str(error)
+    except Exception:
+        return "failed", traceback.format_exc()
+
+
+def _end_with_parent() -> None:
+    """End this process, also in the middle of its work, when the one that started it is gone, however it ended."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
+
+
+def _context(preload: Sequence[str]) -> multiprocessing.context.BaseContext:
+    """Return how processes start: forked from a server that has the imports, never from this process's threads."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(preload))
+    return context

@@ -1,0 +1,1 @@
+"""Comparisons of runs with one another and with published scores."""

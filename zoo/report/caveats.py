@@ -1,0 +1,175 @@
+"""What a reader must know before believing a number of a report, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from zoo.report.comparison import Comparison, Method, Phase
+from zoo.report.statistics import FEW_SEEDS
+from zoo.report.tables import by_domain, uneven_seeds
+from zoo.runs.read import RunTables, short_name, show
+from zoo.runs.scores import KINDS, RETURN, SUCCESS
+
+_LISTED = 6  # how much of a listing is spelt out
+_PLURAL = dict(zip(KINDS, ("success rates", "mean returns", "normalised returns"), strict=True))
+
+
+def describe_phases(comparisons: Sequence[Comparison]) -> str:
+    """Return how much is compared.
+
+    :param comparisons: one for each kind of scores.
+    :return: one sentence for each kind and phase.
+    """
+    sentences = []
+    for comparison in comparisons:
+        for phase in comparison.phases.values():
+            where = f"{len(phase.tasks)} common task{'s' if len(phase.tasks) != 1 else ''}"
+            if not phase.tasks:
+                where = f"{len(phase.per_task)} tasks, none of them common to all"
+            step = "" if phase.common_step is None else f", scored at {show(phase.common_step)} steps"
+            methods = len(phase.aggregates) or len(phase.coverage)
+            label = _label(comparison, phase)
+            sentences.append(f"{label[0].upper()}{label[1:]}: {methods} methods on {where}{step}.")
+    return " ".join(sentences)
+
+
+def describe_kinds(comparisons: Sequence[Comparison]) -> str:
+    """Return what the scores are.
+
+    :param comparisons: one for each kind of scores.
+    :return: one or two sentences.
+    """
+    kinds = [_PLURAL[comparison.kind.name] for comparison in comparisons]
+    words = " and ".join(filter(None, (", ".join(kinds[:-1]), kinds[-1])))
+    apart = " Each kind of score is compared on its own." if len(kinds) > 1 else ""
+    return f"Scores are {words} of the last evaluation of a phase, never of the best one.{apart}"
+
+
+def warnings(comparisons: Sequence[Comparison], own: RunTables) -> list[str]:
+    """Return what a reader must know before believing a number.
+
+    :param comparisons: one for each kind of scores.
+    :param own: own runs, those that do not count included.
+    :return: sentences.
+    """
+    result = []
+    skipped = own.skipped()
+    if skipped:
+        result.append(f"{len(skipped)} of {len(own.runs)} run folders are not counted; they are listed below.")
+    result += _departures(comparisons)
+    for comparison in comparisons:
+        for phase in comparison.phases.values():
+            result += _warnings_of_phase(comparison, phase)
+    return result + _warnings_of_seeds(comparisons)
+
+
+def _warnings_of_phase(comparison: Comparison, phase: Phase) -> list[str]:
+    """Return what limits the comparison in one phase."""
+    result = []
+    label = _label(comparison, phase)
+    if not phase.tasks:
+        result.append(
+            f"{label}: no aggregate is possible, because no environment was run by all methods: {_who_has_what(phase)}."
+        )
+    elif phase.left_out:
+        what = "aggregates" if phase.aggregates else "probabilities of improvement"
+        missing = "; ".join(f"{task} ({', '.join(names)})" for task, names in phase.left_out.items())
+        result.append(f"{label}: {what} leave out tasks that some methods lack: {missing}.")
+    if comparison.kind is RETURN and len(phase.tasks) > 1:
+        result.append(
+            f"{label}: returns of {len(phase.tasks)} environments are not averaged, because each has a scale of its "
+            "own; --reference-scores puts them on one."
+        )
+    if phase.common_step is None:
+        steps = "; ".join(f"{name} {'mixed' if step is None else show(step)}" for name, step in phase.steps.items())
+        where = "; see the table of aggregates" if phase.aggregates else f": {steps}"
+        who = "methods" if comparison.kind is SUCCESS else "runs"
+        result.append(f"{label}: {who} were scored at different steps{where}.")
+    if uneven := uneven_seeds(phase):
+        result.append(f"{label}: unequal numbers of seeds between tasks: {', '.join(uneven)}.")
+    return result
+
+
+def _warnings_of_seeds(comparisons: Sequence[Comparison]) -> list[str]:
+    """Return which methods have too few seeds."""
+    seeds: dict[str, int] = {}
+    for comparison in comparisons:
+        for phase in comparison.phases.values():
+            places = [phase.aggregates] if phase.aggregates else list(phase.per_task.values())
+            for name, cell in (item for place in places for item in place.items()):
+                if comparison.methods[name].source == "own" or cell.estimates["mean"].interval is not None:
+                    seeds[name] = min(seeds.get(name, cell.seeds[0]), cell.seeds[0])
+    result = []
+    one = [name for name, number in seeds.items() if number == 1]
+    few = [f"{name} ({number})" for name, number in seeds.items() if 1 < number < FEW_SEEDS]
+    if one:
+        result.append(f"One seed gives no interval: {', '.join(one)}.")
+    if few:
+        result.append(
+            f"Fewer than {FEW_SEEDS} seeds: {', '.join(few)}. Means have t-intervals; bootstrap intervals (IQM, "
+            "median, profiles, probabilities) are too narrow."
+        )
+    return result
+
+
+def _departures(comparisons: Sequence[Comparison]) -> list[str]:
+    """Return which methods depart from the protocol of their profile, and where."""
+    phases = [phase for comparison in comparisons for phase in comparison.phases.values()]
+    result = []
+    for name, method in comparisons[0].methods.items():
+        shown = sorted({task for phase in phases for task, cells in phase.per_task.items() if name in cells})
+        found = _departures_of(method, shown)
+        if found:
+            profiles = dict.fromkeys(
+                str(method.protocols[task]["profile"]) for task in shown if method.departures[task]
+            )
+            result.append(f"{name} departs from the protocol of profile {', '.join(profiles)}: {found}.")
+    return result
+
+
+def _departures_of(method: Method, environments: Sequence[str]) -> str:
+    """Return a method's departures, each once, with the environments where it departs."""
+    where: dict[str, list[str]] = {}  # departure -> environments
+    for environment in environments:
+        for departure in method.departures.get(environment, ()):
+            where.setdefault(departure, []).append(environment)
+    together: dict[tuple[str, ...], list[str]] = {}  # environments -> departures
+    for departure, places in where.items():
+        together.setdefault(tuple(places), []).append(departure)
+    everywhere = f"all {len(environments)} environments"
+    return "; ".join(
+        f"{', '.join(departures)} ({everywhere if 1 < len(places) == len(environments) else _listed(places)})"
+        for places, departures in together.items()
+    )
+
+
+def _who_has_what(phase: Phase) -> str:
+    """Return which methods have which environments; methods with the same ones together."""
+    owners: dict[tuple[str, ...], list[str]] = {}
+    for name, tasks in sorted(phase.coverage.items()):
+        owners.setdefault(tuple(tasks), []).append(name)
+    phrases = [
+        f"{', '.join(_shortened(names))} {'has' if len(names) == 1 else 'have'} {_listed(tasks)}"
+        for tasks, names in owners.items()
+    ]
+    return "; ".join(_shortened(phrases))
+
+
+def _listed(environments: Sequence[str]) -> str:
+    """Return environments in words, several tasks of a domain together."""
+    places = [
+        short_name(names[0]) if len(names) == 1 else f"{len(names)} tasks of {domain}"
+        for domain, names in by_domain(environments).items()
+    ]
+    return ", ".join(_shortened(places))
+
+
+def _shortened(phrases: Sequence[str]) -> list[str]:
+    """Return the first phrases, and how many more there are."""
+    more = len(phrases) - _LISTED
+    return [*phrases[:_LISTED], f"and {more} more"] if more > 1 else list(phrases)
+
+
+def _label(comparison: Comparison, phase: Phase) -> str:
+    """Return the phase and, but for success, the kind of its scores."""
+    return phase.name + comparison.kind.title

@@ -1,0 +1,66 @@
+"""Learning curves of methods: scores at every evaluation, over several runs and tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from zoo.report import statistics
+from zoo.report.resampling import in_parallel
+from zoo.report.statistics import Curve
+from zoo.runs.scores import Kind
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """Scores of one method at its evaluations.
+
+    :param steps: shape (K,), gradient steps, then on with environment steps.
+    :param mean: mean at each step.
+    :param iqm: interquartile mean at each step, or None where it was not computed.
+    """
+
+    steps: np.ndarray
+    mean: Curve
+    iqm: Curve | None = None
+
+
+def learning_curves(
+    runs: pd.DataFrame, tasks: Sequence[str], kind: Kind, reps: int, with_iqm: bool = True
+) -> dict[str, LearningCurve]:
+    """Return the learning curve over some tasks of each method that has them all.
+
+    :param runs: one row an evaluation of a run, columns `zoo.runs.read.EVALUATION_COLUMNS`.
+    :param tasks: the tasks.
+    :param kind: what the scores are.
+    :param reps: bootstrap repetitions.
+    :param with_iqm: also compute the interquartile mean.
+    :return: method -> its curve, at the steps at which all its runs on these tasks were evaluated.
+    """
+    tables = _learning_tables(runs[runs["environment"].isin(tasks)])
+
+    def curve(method: str) -> LearningCurve:
+        table = tables[method]
+        scores = {task: table.loc[task].to_numpy() for task in tasks}
+        steps = table.columns.to_numpy()
+        if not with_iqm:
+            return LearningCurve(steps, statistics.mean(scores, reps, kind.limits))
+        return LearningCurve(steps, *statistics.mean_and_iqm(scores, reps, kind.limits))
+
+    complete = [
+        method
+        for method, table in tables.items()
+        if table.shape[1] and set(tasks) <= set(table.index.get_level_values("environment"))
+    ]
+    return in_parallel(curve, complete)
+
+
+def _learning_tables(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return, for each method, scores with a row a run (environment, seed) and a column a step that all runs have."""
+    return {
+        str(method): group.pivot_table(index=["environment", "seed"], columns="step", values="score").dropna(axis=1)
+        for method, group in runs.groupby("method")
+    }

@@ -1,0 +1,126 @@
+"""Reference scores: what a random and an expert policy return, which puts environments on one scale."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.common.validation import number, unknown_name_message
+from zoo.errors import UsageError
+from zoo.layers import load_yaml
+from zoo.runs.read import RunTables, split_environment
+from zoo.runs.scores import NORMALISED_RETURN, RETURN, SUCCESS
+
+FLAG = "--reference-scores"
+References = dict[str, tuple[float, float]]
+"""Environment -> returns of a random and of an expert policy."""
+
+
+def read_references(words: Sequence[str], own: RunTables) -> References:
+    """Read reference scores and check them against the runs that they are for.
+
+    An environment that is given on the command line must be one whose runs are scored by their return. A file may list
+    others too, since one file serves many comparisons; they are named on standard error.
+
+    :param words: ``ENV=RANDOM,EXPERT``, or names of YAML files of ``env: [random, expert]``; later words win.
+    :param own: own runs.
+    :return: the references of the environments that have runs.
+    :raises UsageError: if a word is neither, a reference is not two different finite numbers, or nothing fits.
+    """
+    environments = _environments(own)
+    result: References = {}
+    for word in words:
+        if Path(word).is_file():
+            found = _read_file(Path(word))
+            problems = {name: problem for name in found if (problem := _problem(name, environments))}
+            if len(problems) == len(found):
+                raise UsageError(f"`{FLAG}` {word} has no environment of the runs: {'; '.join(problems.values())}")
+            for problem in problems.values():
+                print(f"{word}: {problem}; its reference is not used", file=sys.stderr)
+            result |= {name: pair for name, pair in found.items() if name not in problems}
+        else:
+            name, pair = _read_word(word)
+            if problem := _problem(name, environments):
+                raise UsageError(f"`{FLAG}` {word}: {problem}")
+            result[name] = pair
+    return result
+
+
+def normalise_returns(own: RunTables, references: Mapping[str, tuple[float, float]]) -> RunTables:
+    """Return the same runs, their returns normalised where there is a reference.
+
+    A normalised return is (return - random) / (expert - random): 0 for the random policy, 1 for the expert.
+
+    :param own: own runs.
+    :param references: what `read_references` returned.
+    :return: the tables; runs that are scored by success stay as they are.
+    """
+    runs, evaluations = (
+        table.assign(
+            kind=table["kind"].mask(
+                (table["kind"] == RETURN.name) & table["environment"].isin(references), NORMALISED_RETURN.name
+            )
+        )
+        for table in (own.runs, own.evaluations)
+    )
+    chosen = evaluations["kind"] == NORMALISED_RETURN.name
+    pairs = np.array([references[name] for name in evaluations.loc[chosen, "environment"]]).reshape(-1, 2)
+    scores = evaluations["score"].to_numpy(float, copy=True)
+    scores[chosen] = (scores[chosen] - pairs[:, 0]) / (pairs[:, 1] - pairs[:, 0])
+    return replace(own, runs=runs, evaluations=evaluations.assign(score=scores))
+
+
+def _environments(own: RunTables) -> dict[str, set[Any]]:
+    """Return environment -> kinds of scores of its runs."""
+    known = own.runs[own.runs["environment"].notna()]
+    return {str(name): set(kinds) for name, kinds in known.groupby("environment")["kind"]}
+
+
+def _problem(name: str, environments: Mapping[str, set[Any]]) -> str | None:
+    """Return why an environment needs no reference, or None."""
+    if not environments:
+        return f"`{name}` has no runs, since there are no runs of one's own"
+    if name not in environments:
+        return unknown_name_message("environment", name, environments)
+    if environments[name] == {SUCCESS.name}:
+        return f"`{name}` knows success, by which its runs are compared"
+    return None
+
+
+def _read_word(word: str) -> tuple[str, tuple[float, float]]:
+    """Return the environment and the references of one word."""
+    name, _, values = word.rpartition("=")
+    parts = values.split(",")
+    if not name or len(parts) != 2:
+        raise UsageError(f"`{FLAG}` must be ENV=RANDOM,EXPERT or a YAML file that exists, got `{word}`")
+    return _checked(name, [load_yaml(part, f"`{word}`") for part in parts], word)
+
+
+def _read_file(path: Path) -> References:
+    """Return the references of a YAML file."""
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"`{FLAG}` must name a YAML file that can be read, got {path}: {error}") from error
+    content = load_yaml(text, f"`{FLAG}` {path}")
+    if not isinstance(content, dict) or not content:
+        raise UsageError(f"`{FLAG}` {path} must hold `env: [random, expert]` for each environment, got {content!r}")
+    return dict(_checked(str(name), pair, str(path)) for name, pair in content.items())
+
+
+def _checked(name: str, pair: Any, origin: str) -> tuple[str, tuple[float, float]]:
+    """Return the full name of an environment and its two different finite numbers."""
+    try:
+        random, expert = (number(name, value) for value in pair)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"`{FLAG}` must give two finite numbers for `{name}`, random and expert, got {pair!r} in {origin}"
+        ) from error
+    if random == expert:
+        raise UsageError(f"`{FLAG}` must give two different numbers for `{name}`, got {random:g} twice in {origin}")
+    return split_environment(name)[0], (random, expert)

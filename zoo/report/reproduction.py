@@ -1,0 +1,148 @@
+"""Own scores beside the published ones of the same algorithm, with a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from zoo.published import PublishedSet, load_means
+from zoo.report import statistics
+from zoo.report.comparison import Method, final_scores, tasks_of
+from zoo.report.statistics import Estimate, Scores
+from zoo.runs.history import PHASES
+from zoo.runs.read import protocol_differences, split_environment
+from zoo.runs.scores import SUCCESS
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """Own scores beside the published ones of the same algorithm.
+
+    :param phase: ``"offline"`` or ``"online"``.
+    :param where: a task, a domain, or ``"all"`` domains.
+    :param method: name of the own method.
+    :param published: name of the published method.
+    :param source: name of its set.
+    :param published_mean: mean over the published seeds.
+    :param published_seeds: how many.
+    :param own: mean of the own runs.
+    :param own_seeds: the smallest and the largest number of own runs of a task.
+    :param difference: own minus published mean.
+    :param verdict: ``"agrees"``, ``"differs"``, ``"open"`` (more seeds would tell) or ``"no interval"``.
+    :param protocol: where the protocols differ, in words.
+    """
+
+    phase: str
+    where: str
+    method: str
+    published: str
+    source: str
+    published_mean: float
+    published_seeds: int
+    own: float
+    own_seeds: tuple[int, int]
+    difference: Estimate
+    verdict: str
+    protocol: list[str]
+
+
+def reproduce(
+    methods: Mapping[str, Method],
+    evaluations: pd.DataFrame,
+    sets: Sequence[PublishedSet],
+    tolerance: float,
+) -> list[Reproduction]:
+    """Return own scores beside published ones: for each task, each complete domain, and all published domains.
+
+    The interval of the difference is Welch's, from the spread over seeds on both sides; own and published seeds are
+    not paired. The verdict is ``"agrees"`` where the whole interval is within the tolerance, and ``"differs"`` where
+    all of it is outside.
+
+    :param methods: name -> method, own and published.
+    :param evaluations: evaluations of runs; published scores are success rates, so returns are left aside.
+    :param sets: the published sets to compare with.
+    :param tolerance: the largest difference that still agrees, as a fraction.
+    :return: one entry a comparison.
+    """
+    result = []
+    runs = evaluations[(evaluations["source"] == "own") & (evaluations["kind"] == SUCCESS.name)]
+    for phase in PHASES:
+        own = final_scores(runs[runs["phase"] == phase])
+        for published in sets:
+            means = load_means(published)
+            means = means[means["phase"] == phase]
+            for name, scores in own.items():
+                rows = means[means["method"] == methods[name].algorithm].set_index("environment")
+                for where, parts in _places(scores, rows).items():
+                    result.append(_reproduction(phase, where, methods[name], scores, published, parts, tolerance))
+    return result
+
+
+def _places(scores: Scores, rows: pd.DataFrame) -> dict[str, list[tuple[Any, list[str]]]]:
+    """Return where both have scores: place -> [(published row, own tasks that it stands for)]."""
+    places: dict[str, list[tuple[Any, list[str]]]] = {}
+    domains = []
+    for environment, row in rows.iterrows():
+        tasks = [str(environment)] if "-singletask-" in str(environment) else tasks_of(str(environment))
+        if set(tasks) <= set(scores):
+            places[str(environment)] = [(row, tasks)]
+            domains += [(row, tasks)] if len(tasks) > 1 else []
+    everything = sum("-singletask-" not in str(environment) for environment in rows.index)
+    if everything and len(domains) == everything:
+        places["all"] = domains
+    return places
+
+
+def _reproduction(
+    phase: str,
+    where: str,
+    method: Method,
+    scores: Scores,
+    published: PublishedSet,
+    parts: list[tuple[Any, list[str]]],
+    tolerance: float,
+) -> Reproduction:
+    """Return one comparison with published scores."""
+    tasks = [task for _, inside in parts for task in inside]
+    runs = [scores[task] for task in tasks]
+    spread = [float(values.var(ddof=1)) if len(values) > 1 else np.nan for values in runs]
+    reported = [float(row["mean"]) for row, _ in parts]
+    difference = statistics.welch_mean(
+        [float(values.mean()) / len(runs) for values in runs] + [-mean / len(parts) for mean in reported],
+        [variance / len(runs) ** 2 for variance in spread]
+        + [float(row["sd"]) ** 2 / len(parts) ** 2 for row, _ in parts],
+        [len(values) for values in runs] + [int(row["seeds"]) for row, _ in parts],
+    )
+    protocols = [
+        protocol_differences(phase, ours, published.protocol_of(method.algorithm, split_environment(task)[1]))
+        for task, ours in method.protocols.items()
+        if task in tasks
+    ]
+    return Reproduction(
+        phase=phase,
+        where=where,
+        method=method.name,
+        published=method.algorithm,
+        source=published.name,
+        published_mean=float(np.mean(reported)),
+        published_seeds=min(int(row["seeds"]) for row, _ in parts),
+        own=float(np.mean([values.mean() for values in runs])),
+        own_seeds=(min(map(len, runs)), max(map(len, runs))),
+        difference=difference,
+        verdict=_verdict(difference, tolerance),
+        protocol=sorted({phrase for phrases in protocols for phrase in phrases}),
+    )
+
+
+def _verdict(difference: Estimate, tolerance: float) -> str:
+    """Return what an interval says about a tolerance."""
+    if difference.interval is None:
+        return "no interval"
+    low, high = difference.interval
+    if low > tolerance or high < -tolerance:
+        return "differs"
+    return "agrees" if low >= -tolerance and high <= tolerance else "open"

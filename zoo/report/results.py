@@ -1,0 +1,99 @@
+"""A comparison as plain values, for other programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from zoo.report.comparison import Cell, Comparison, Phase
+from zoo.report.statistics import Estimate
+from zoo.runs.history import PHASES
+from zoo.runs.scores import SUCCESS, Kind
+
+
+def to_json(
+    comparisons: Sequence[Comparison],
+    skipped: list[dict[str, str]],
+    references: Mapping[str, tuple[float, float]] | None = None,
+) -> dict[str, Any]:
+    """Return comparisons as plain values; success rates are fractions, returns are as they are.
+
+    :param comparisons: one for each kind of scores.
+    :param skipped: the runs that were not counted, with reasons.
+    :param references: reference scores of environments, random and expert.
+    :return: one entry a phase of success rates (None where nothing was evaluated), ``repetitions``, ``methods`` and
+        ``skipped``; where there are scores of other kinds, the same phases under ``return`` and ``normalised_return``,
+        and the ``reference_scores``.
+    """
+    by_kind = {comparison.kind: _phases_to_json(comparison) for comparison in comparisons}
+    methods = {name: {"algorithm": m.algorithm, "source": m.source} for name, m in comparisons[0].methods.items()}
+    result = by_kind.get(SUCCESS) or dict.fromkeys(PHASES)
+    result |= {"repetitions": comparisons[0].reps, "methods": methods, "skipped": skipped}
+    result |= {kind.suffix.removeprefix("_"): phases for kind, phases in by_kind.items() if kind is not SUCCESS}
+    if references:
+        result["reference_scores"] = {environment: list(pair) for environment, pair in references.items()}
+    return result
+
+
+def _phases_to_json(comparison: Comparison) -> dict[str, Any]:
+    """Return the phases of a comparison as plain values."""
+    phases = comparison.phases
+    return {name: _phase_to_json(phases[name], comparison.kind) if name in phases else None for name in PHASES}
+
+
+def _phase_to_json(phase: Phase, kind: Kind) -> dict[str, Any]:
+    """Return one phase as plain values."""
+    chances: dict[str, dict[str, Any]] = {}
+    for (x, y), improvement in sorted(phase.improvements.items()):
+        entry = _estimate_to_json(improvement.probability)
+        if improvement.difference is not None:
+            entry["difference"] = _estimate_to_json(improvement.difference)
+        chances.setdefault(x, {})[y] = entry
+    return {
+        "steps": phase.common_step,
+        "common_tasks": list(phase.tasks),
+        "left_out_tasks": dict(phase.left_out),
+        "aggregates": {
+            method: {
+                **{metric: _estimate_to_json(cell.estimates.get(metric)) for metric in kind.metrics},
+                **_counts(cell),
+                "steps": phase.steps[method],
+            }
+            for method, cell in sorted(phase.aggregates.items())
+        },
+        "probability_of_improvement": chances,
+        "domains": {
+            domain: {
+                method: {
+                    **{metric: _estimate_to_json(cell.estimates.get(metric)) for metric in ("mean", "iqm")},
+                    **_counts(cell),
+                }
+                for method, cell in sorted(cells.items())
+            }
+            for domain, cells in sorted(phase.domains.items())
+        },
+        "tasks": {
+            task: {
+                method: {
+                    "mean": cell.estimates["mean"].point,
+                    "ci95": _estimate_to_json(cell.estimates["mean"])["ci95"],
+                    "seeds": cell.seeds[0],
+                }
+                for method, cell in sorted(cells.items())
+            }
+            for task, cells in phase.per_task.items()
+        },
+    }
+
+
+def _estimate_to_json(estimate: Estimate | None) -> dict[str, Any]:
+    """Return an estimate as plain values; None where it is not known."""
+    if estimate is None:
+        return {"point": None, "ci95": None, "interval": "none"}
+    interval = None if estimate.interval is None else list(estimate.interval)
+    return {"point": estimate.point, "ci95": interval, "interval": estimate.kind}
+
+
+def _counts(cell: Cell) -> dict[str, int]:
+    """Return how many tasks and seeds an estimate is from."""
+    return {"tasks": cell.tasks, "seeds": cell.seeds[0], "most_seeds": cell.seeds[1]}

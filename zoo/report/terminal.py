@@ -1,0 +1,131 @@
+"""Tables in the terminal: the main numbers of a comparison, and how runs get on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from zoo.runs.folder import STATES
+from zoo.runs.history import PHASES
+from zoo.runs.read import RunTables, short_name
+from zoo.runs.scores import KINDS, SUCCESS, Kind
+
+if TYPE_CHECKING:
+    from zoo.report import tables
+
+
+def print_tables(sentences: Iterable[str], found: Sequence[tables.Table]) -> None:
+    """Print warnings, aggregates, improvements and reproduction, each in the columns that fit a terminal.
+
+    Where nothing can be averaged, the means of the tasks stand in for the aggregates.
+
+    :param sentences: the warnings.
+    :param found: the tables of a report; the others stay in the report.
+    """
+    columns = {
+        "aggregates": ("method", "mean", "IQM", "seeds", "step"),
+        "improvement": None,
+        "reproduction": ("phase", "where", "method", "published", "own", "difference", "verdict"),
+    }
+    averaged = {table.name.removeprefix("aggregates") for table in found if table.name.startswith("aggregates")}
+    columns |= {
+        t.name: None for t in found if t.name.startswith("tasks") and t.name.removeprefix("tasks") not in averaged
+    }
+    console = Console()
+    for sentence in sentences:
+        console.print(f"! {sentence}", markup=False, highlight=False)
+    for table in found:
+        kind = table.name if table.name in columns else table.name.split("_")[0]
+        if kind not in columns:
+            continue
+        wanted = [k for k, name in enumerate(table.header) if name in (columns[kind] or table.header)]
+        shown = _terminal_table([table.header[k] for k in wanted], table.title)
+        for row in table.rows:
+            entries = (row[k] for k in wanted)
+            shown.add_row(*(f"[bold]{escape(e.plain)}[/bold]" if e.is_bold else escape(e.plain) for e in entries))
+        console.print(shown)
+
+
+def curve_tables(own: RunTables) -> list[Table]:
+    """Return one table for each kind of scores, with one row for each run: its scores over time.
+
+    The bars of success rates go from 0 to 1, those of returns from the lowest to the highest of the environment.
+
+    :param own: own runs, unfinished ones included.
+    :return: the tables.
+    """
+    result = []
+    states = own.runs.set_index("run")["state"]
+    for kind in KINDS.values():
+        evaluations = own.evaluations[own.evaluations["kind"] == kind.name]
+        if evaluations.empty:
+            continue
+        title = "" if kind is SUCCESS else f"{kind.name} (bars span its range on an environment)"
+        shown = _terminal_table(["method", "environment", "seed", "curve", "step", _heading(kind), "state"], title)
+        scores = evaluations.groupby("environment")["score"]
+        limits = {name: kind.limits if kind is SUCCESS else (part.min(), part.max()) for name, part in scores}
+        for (method, environment, seed, run), part in evaluations.groupby(["method", "environment", "seed", "run"]):
+            last = part.iloc[-1]
+            phases = (part.loc[part["phase"] == phase, "score"] for phase in PHASES)
+            line = "|".join(_sparkline(values, *limits[environment]) for values in phases)
+            score = _shown(last["score"], kind, max(map(abs, limits[environment])))
+            row = (str(method), short_name(environment), str(seed), line, f"{last['step']:,}", score, states[run])
+            shown.add_row(*map(escape, row))
+        result.append(shown)
+    return result
+
+
+def state_table(own: RunTables) -> Table:
+    """Return one row for each method and environment: its runs, and their score at the last step they all reached.
+
+    :param own: own runs, those that do not count included.
+    :return: the table, with a column for each kind of scores.
+    """
+    kinds = [kind for kind in KINDS.values() if (own.evaluations["kind"] == kind.name).any()] or [SUCCESS]
+    shown = _terminal_table(["method", "environment", "runs", "step", *map(_heading, kinds)])
+    for (method, environment), runs in own.runs.groupby(["method", "environment"]):
+        counts = runs["state"].value_counts()
+        states = ", ".join(f"{counts[state]} {state}" for state in STATES if state in counts)
+        scores = own.evaluations[own.evaluations["run"].isin(runs["run"])]
+        reached = scores.groupby("step")["run"].nunique()
+        shared = reached.index[reached == len(runs)]
+        step, last = "-", scores.iloc[:0]
+        if len(shared):
+            step, last = f"{shared[-1]:,}", scores[scores["step"] == shared[-1]]
+        means = [last.loc[last["kind"] == kind.name, "score"].mean() for kind in kinds]
+        texts = [
+            "-" if pd.isna(mean) else _shown(mean, kind, abs(mean)) for mean, kind in zip(means, kinds, strict=True)
+        ]
+        shown.add_row(*map(escape, (str(method), short_name(environment), states, step, *texts)))
+    return shown
+
+
+def _terminal_table(header: Sequence[str], title: str = "") -> Table:
+    """Return an empty table with as little decoration as possible: terminals are narrow."""
+    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in header:
+        table.add_column(escape(name), overflow="fold", no_wrap=name in ("environment", "where"))
+    return table
+
+
+def _heading(kind: Kind) -> str:
+    """Return the heading of a column of scores."""
+    return "%" if kind is SUCCESS else kind.name
+
+
+def _shown(score: float, kind: Kind, largest: float) -> str:
+    """Return a score beside others of which the largest is given."""
+    return f"{kind.scale * score:,.{kind.digits([largest])}f}"
+
+
+def _sparkline(scores: pd.Series, low: float, high: float) -> str:
+    """Return scores between two limits as a line of blocks."""
+    blocks = "▁▂▃▄▅▆▇█"
+    heights = (scores - low) / ((high - low) or 1.0)
+    return "".join(blocks[min(int(height * len(blocks)), len(blocks) - 1)] for height in heights)

@@ -1,0 +1,72 @@
+"""Kinds of scores.
+
+A run is scored by its success where its environment knows success, and by its return elsewhere. Scores of two kinds
+never meet in one column, figure or average.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a score is and how it is shown.
+
+    :param name: as in tables and in the column ``kind``.
+    :param limits: the lowest and the highest possible score, infinite where there is none.
+    :param scale: what a score is multiplied by before it is shown.
+    :param unit: the label of an axis.
+    :param caption: what captions call it.
+    :param is_comparable: whether scores of different environments share a scale, so that they may be averaged.
+    :param metrics: which aggregates of `zoo.report.statistics.aggregate` make sense.
+    """
+
+    name: str
+    limits: tuple[float, float]
+    scale: float
+    unit: str
+    caption: str
+    is_comparable: bool
+    metrics: tuple[str, ...]
+
+    @property
+    def suffix(self) -> str:
+        """What the names of files and JSON keys end in; those of success came first and have no such ending."""
+        return "" if self is SUCCESS else "_" + self.name.replace(" ", "_")
+
+    @property
+    def title(self) -> str:
+        """What titles end in."""
+        return "" if self is SUCCESS else f", {self.name}"
+
+    def digits(self, scores: Iterable[float]) -> int:
+        """Return how many decimals to show of scores that stand side by side.
+
+        :param scores: the scores.
+        :return: the number of decimals: four significant digits of the largest return, a fixed number otherwise.
+        """
+        if self is not RETURN:
+            return 1 if self is SUCCESS else 3
+        largest = max(map(abs, scores), default=0.0)
+        return max(0, 3 - math.floor(math.log10(largest))) if largest else 1
+
+
+METRICS = {"mean": "mean", "iqm": "IQM", "median": "median", "optimality_gap": "optimality gap"}
+"""Aggregates under their names in `zoo.report.statistics` -> what tables call them."""
+
+SUCCESS = Kind("success", (0.0, 1.0), 100.0, "success (%)", "Success in %", True, tuple(METRICS))
+RETURN = Kind("return", (-math.inf, math.inf), 1.0, "return", "Return", False, ("mean", "iqm"))
+NORMALISED_RETURN = Kind(
+    "normalised return",
+    RETURN.limits,
+    1.0,
+    "normalised return",
+    "Normalised return (0 is random, 1 is the expert)",
+    True,
+    tuple(METRICS),
+)
+KINDS = {kind.name: kind for kind in (SUCCESS, RETURN, NORMALISED_RETURN)}
+"""All kinds, in the order of a report."""

@@ -1,0 +1,381 @@
+"""What happens beside training: evaluation, checkpoints, progress, a clean stop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from stable_baselines3.common.callbacks import BaseCallback
+
+from agents.common.checkpoint import copy_model, load_checkpoint, load_pending, save_checkpoint
+from agents.common.files import atomic_path
+from agents.common.replicas import PerReplica
+from zoo.baselines import planner_of
+from zoo.errors import Interrupted
+from zoo.messages import FILE_ONLY, log
+from zoo.playing.background import BackgroundEvaluator
+from zoo.runs.history import OFFLINE, PHASES, EvaluationHistory
+from zoo.runs.results import describe_evaluation
+from zoo.training.logs import STEP, ReplicaLogger
+from zoo.training.replicas import Replicas, curve_step
+
+if TYPE_CHECKING:
+    from agents.common.base import FlowQLearning
+    from zoo.playing.evaluate import EpisodeResults, Evaluator
+
+SECONDS_BETWEEN_LINES = 60.0
+SECONDS_BETWEEN_REDRAWS = 1.0
+SECONDS_BETWEEN_LOOKS = 0.1
+
+
+class StopSignal:
+    """Turns Ctrl-C and a polite kill into a request that training meets after its current step.
+
+    A second signal interrupts at once. Use as a context manager around training.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._previous: dict[int, signal.Handlers | Callable[[int, FrameType | None], object] | int | None] = {}
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._request)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        log.info("stopping after this step; once more stops at once")
+
+
+@dataclass(frozen=True)
+class PendingEvaluation:
+    """An evaluation that is under way.
+
+    :param model: a copy of the model as it was when the evaluation began.
+    :param phase: 0 offline, 1 online.
+    :param active: the replicas that take part.
+    """
+
+    model: FlowQLearning
+    phase: int
+    active: list[int]
+
+
+class EvaluationCallback(BaseCallback):
+    """Evaluates every replica, writes its ``evaluations.npz`` and keeps its best model.
+
+    With a :class:`BackgroundEvaluator`, training goes on meanwhile. At most one evaluation is under way; training waits
+    for it where the next one is due and at the end of a phase.
+
+    :param evaluator: plays the episodes.
+    :param replicas: who is evaluated.
+    :param frequency: steps between evaluations.
+    """
+
+    def __init__(self, evaluator: Evaluator | BackgroundEvaluator, replicas: Replicas, frequency: int) -> None:
+        super().__init__()
+        self.evaluator, self.replicas, self.frequency = evaluator, replicas, frequency
+        self.histories = [EvaluationHistory() for _ in replicas.folders]
+        self.best = [(-1.0, -float("inf"))] * len(replicas)
+        self.phase = OFFLINE
+        self.seconds = 0.0
+        self.pending: PendingEvaluation | None = None
+        self._unfinished: PendingEvaluation | None = None  # at the checkpoint that training goes on from
+        self._last_step = -1
+        self._next_look = 0.0
+
+    @property
+    def step(self) -> int:
+        """Position on the curve: steps since the end of pretraining, negative before it."""
+        return curve_step(self.model)  # type: ignore[arg-type]
+
+    def _on_step(self) -> bool:
+        if self.step // self.frequency > max(self._last_step, 0) // self.frequency:
+            self.evaluate()
+        elif self.pending is not None and time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + SECONDS_BETWEEN_LOOKS
+            if isinstance(self.evaluator, BackgroundEvaluator) and self.evaluator.is_ready():
+                self.collect()
+        return True
+
+    def finish_phase(self) -> None:
+        """Evaluate where the phase has ended, unless that was just done, and wait for the result."""
+        if self._last_step != self.step:
+            self.evaluate()
+        self.collect()
+
+    def evaluate(self) -> None:
+        """Evaluate the model as it is now."""
+        self.collect()
+        begin = time.perf_counter()
+        model: FlowQLearning = self.model  # type: ignore[assignment]
+        self.replicas.check(model)
+        self._last_step = self.step
+        copied = copy_model(model) if isinstance(self.evaluator, BackgroundEvaluator) else model
+        self._begin(PendingEvaluation(copied, self.phase, self.replicas.active))
+        self.seconds += time.perf_counter() - begin
+
+    def collect(self) -> None:
+        """Wait for the evaluation that is under way, if there is one, and write down what it came to."""
+        pending = self.pending
+        if pending is None:
+            return
+        begin = time.perf_counter()
+        assert isinstance(self.evaluator, BackgroundEvaluator)
+        results = self.evaluator.finish()
+        self.pending = None
+        self._write(pending, results)
+        self.seconds += time.perf_counter() - begin
+
+    def _begin(self, evaluation: PendingEvaluation) -> None:
+        """Begin an evaluation in the background, or play it here and now."""
+        policy = evaluation.model.policy
+        if isinstance(self.evaluator, BackgroundEvaluator):
+            self.evaluator.begin(policy, self.replicas.seeds, evaluation.active)
+            self.pending = evaluation
+        else:
+            results = self.evaluator.evaluate(planner_of(policy), self.replicas.seeds, evaluation.active)
+            self._write(evaluation, results)
+
+    def _write(self, evaluation: PendingEvaluation, results: EpisodeResults) -> None:
+        """Write the results of each replica, and its model if that is its best; end the runs of diverged replicas."""
+        model, step = evaluation.model, curve_step(evaluation.model)
+        for replica in evaluation.active:
+            if not results.played[replica]:
+                continue
+            folder, history = self.replicas.folders[replica].path, self.histories[replica]
+            history.append(step, evaluation.phase, results, replica)
+            history.save(folder / "evaluations.npz")
+            success = 0.0 if results.successes is None else float(results.successes[replica].mean())
+            score = (success, float(results.returns[replica].mean()))
+            if score > self.best[replica]:
+                self.best[replica] = score
+                save_model(model.replica(replica), folder / "best_model.zip")
+        lost = [replica for replica in evaluation.active if not results.played[replica]]
+        reason = f"planned actions of the evaluation at step {model.num_timesteps} are not finite"
+        self.replicas.fail(self.model, dict.fromkeys(lost, reason))  # type: ignore[arg-type]
+        self._log(model.num_timesteps, results)
+        log.info("%s", describe_evaluation(step, PHASES[evaluation.phase], results, self.replicas.seeds))
+
+    def _log(self, step: int, results: EpisodeResults) -> None:
+        row: dict[str, Any] = {STEP: step}
+        if results.successes is not None:
+            row["eval/success_rate"] = PerReplica(results.successes.mean(axis=1))
+        row["eval/mean_reward"] = PerReplica(results.returns.mean(axis=1))
+        row["eval/mean_ep_length"] = PerReplica(results.lengths.mean(axis=1))
+        assert isinstance(self.logger, ReplicaLogger)
+        self.logger.write(row, step, {STEP: ("tensorboard",)})
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint holds of the evaluations; their results are in the run folders."""
+        pending = None if self.pending is None else {"phase": self.pending.phase, "active": self.pending.active}
+        return {"last_step": self._last_step, "best": list(self.best), "pending": pending}
+
+    def restore(self, state: Mapping[str, Any] | None, load_pending: Callable[[], FlowQLearning] | None = None) -> None:
+        """Go on from a checkpoint; evaluations that were not finished then are forgotten, and made again.
+
+        :param state: what :meth:`state` returned then; None: from the beginning.
+        :param load_pending: returns the copy of the model that was being evaluated then.
+        """
+        finished = self._last_step
+        if state is not None:
+            self._last_step, self.best = state["last_step"], [tuple(score) for score in state["best"]]
+            finished = self._last_step - (state["pending"] is not None)
+            if state["pending"] is not None:
+                assert load_pending is not None
+                self._unfinished = PendingEvaluation(load_pending(), **state["pending"])
+        for replica, folder in enumerate(self.replicas.folders):
+            path = folder.path / "evaluations.npz"
+            history = EvaluationHistory.load(path) if path.exists() else EvaluationHistory()
+            history.discard_after(finished)
+            self.histories[replica] = history
+
+    def repeat_unfinished(self) -> None:
+        """Begin the evaluation again that was under way at the checkpoint."""
+        if self._unfinished is not None:
+            self._begin(self._unfinished)
+            self._unfinished = None
+
+    def success(self) -> float | None:
+        """Return the last evaluation's mean success over the replicas that have not failed, or None."""
+        rates = [self.histories[replica].success_rates() for replica in self.replicas.active]
+        last = [rate[-1] for rate in rates if rate is not None and len(rate)]
+        return float(sum(last) / len(last)) if last and len(last) == len(rates) else None
+
+    def mean_return(self) -> float | None:
+        """Return the last evaluation's mean return over the replicas that have not failed, or None before the first."""
+        returns = [self.histories[replica].arrays()["results"] for replica in self.replicas.active]
+        last = [episodes[-1].mean() for episodes in returns if len(episodes)]
+        return float(sum(last) / len(last)) if last and len(last) == len(returns) else None
+
+
+class SaveCallback(BaseCallback):
+    """Writes checkpoints and the run's status, and ends the run when a stop was requested.
+
+    Both happen between steps, where nothing is half done: after an offline update, and online before the environments
+    are stepped (within a step, when SB3 calls the callbacks, the transition is not stored yet).
+
+    :param replicas: their runs; the first one's folder holds the checkpoint of all.
+    :param frequency: steps between checkpoints.
+    :param evaluation: its state is part of a checkpoint.
+    :param stop: the request to stop.
+    """
+
+    def __init__(self, replicas: Replicas, frequency: int, evaluation: EvaluationCallback, stop: StopSignal) -> None:
+        super().__init__()
+        self.replicas, self.frequency = replicas, frequency
+        self.evaluation, self.stop = evaluation, stop
+        self._last_step = 0
+        self._online = False
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the run's checkpoints are."""
+        return self.replicas.folders[0].path / "checkpoint"
+
+    def _on_training_start(self) -> None:
+        self._online = False
+
+    def _on_rollout_start(self) -> None:
+        self._online = True
+        self._between_steps()
+
+    def _on_step(self) -> bool:
+        if not self._online:
+            self._between_steps()
+        return True
+
+    def _between_steps(self) -> None:
+        """Save if it is time to, or if the run is to stop."""
+        step = self.model.num_timesteps
+        if self.stop.requested:
+            self.save("interrupted")
+            raise Interrupted(f"stopped by a signal; checkpoint in {self.checkpoints}; go on with --resume")
+        if step // self.frequency > self._last_step // self.frequency:
+            self.save("running")
+
+    def save(self, state: str) -> None:
+        """Write a checkpoint and the status now.
+
+        :param state: the run's state.
+        """
+        model: FlowQLearning = self.model  # type: ignore[assignment]
+        self.replicas.check(model)
+        self._last_step = model.num_timesteps
+        assert isinstance(model.logger, ReplicaLogger)
+        kept = {"evaluation": self.evaluation.state(), "log": model.logger.position(model.num_timesteps)}
+        pending = self.evaluation.pending
+        failed = dict(self.replicas.failed)
+        save_checkpoint(model, self.checkpoints, pending and pending.model, failed=failed, **kept)
+        self.replicas.write_status(model, state)
+
+    def restore(self, checkpoint: Path) -> dict[str, Any]:
+        """Put the model and the evaluations into the state of a checkpoint.
+
+        :param checkpoint: its folder.
+        :return: the position of the log then.
+        """
+        model: FlowQLearning = self.model  # type: ignore[assignment]
+        kept = load_checkpoint(model, checkpoint)
+        self._last_step = model.num_timesteps
+        self.replicas.failed = dict(kept["failed"])
+        self.evaluation.restore(kept["evaluation"], lambda: load_pending(model, checkpoint))
+        return dict(kept["log"])
+
+
+class ProgressCallback(BaseCallback):
+    """Shows speed, loss, last score and time left: a bar in a terminal, a line a minute elsewhere and in the run's log.
+
+    :param evaluation: gives the last score and the time spent on evaluation.
+    :param bar: True draws the bar, False prints lines, None decides by the terminal.
+    """
+
+    def __init__(self, evaluation: EvaluationCallback, bar: bool | None = None) -> None:
+        super().__init__()
+        self.evaluation = evaluation
+        self._console = Console(stderr=True, force_terminal=sys.stderr.isatty() if bar is None else bar)
+        self.bar = self._console.is_terminal and not self._console.is_dumb_terminal
+        self.steps_per_second = 0.0
+        self._progress: Progress | None = None
+
+    def _on_training_start(self) -> None:
+        self._first = self.model.num_timesteps
+        self._total = int(self.locals["total_timesteps"])
+        self._begin = self._drawn = self._told = time.perf_counter()
+        self._evaluated = self.evaluation.seconds
+        if self.bar:
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._progress = Progress(*columns, console=self._console, transient=True)
+            self._task = self._progress.add_task("training", total=self._total, completed=self._first)
+            self._progress.start()
+
+    def _on_step(self) -> bool:
+        now = time.perf_counter()
+        if self._progress is not None and now - self._drawn >= SECONDS_BETWEEN_REDRAWS:
+            self._drawn = now
+            self._progress.update(self._task, completed=self.num_timesteps, description=self._describe(now))
+        if now - self._told >= SECONDS_BETWEEN_LINES:
+            self._told = now
+            log.log(logging.INFO if self._progress is None else FILE_ONLY, "%s", self._describe(now))
+        return True
+
+    def _on_training_end(self) -> None:
+        text = self._describe(time.perf_counter())
+        self.close()
+        log.info("%s", text)
+
+    def close(self) -> None:
+        """Take the bar away, if there is one."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def _describe(self, now: float) -> str:
+        """Return one line about the training so far; time spent on evaluation does not count into the speed."""
+        busy = max(now - self._begin - (self.evaluation.seconds - self._evaluated), 1e-9)
+        self.steps_per_second = (self.num_timesteps - self._first) / busy
+        phase = PHASES[self.evaluation.phase]
+        before = self.num_timesteps - self.evaluation.step
+        if self._total <= before:
+            phase, before = "pretraining", 0
+        parts = [
+            f"{phase} {self.num_timesteps - before}/{self._total - before}",
+            f"{self.steps_per_second:.1f} steps/s",
+        ]
+        loss = self.model._last_info.get("total_loss")  # type: ignore[attr-defined]
+        if loss is not None:
+            parts.append(f"loss {float(loss[self.evaluation.replicas.active].mean()):.3g}")
+        success = self.evaluation.success()
+        if success is not None:
+            parts.append(f"success {success:.2f}")
+        elif (mean_return := self.evaluation.mean_return()) is not None:
+            parts.append(f"return {mean_return:.2f}")
+        return ", ".join(parts)
+
+
+def save_model(model: FlowQLearning, path: Path) -> None:
+    """Save a model whole or not at all.
+
+    :param model: the model.
+    :param path: its ``.zip``.
+    """
+    with atomic_path(path) as temporary:
+        model.save(temporary)

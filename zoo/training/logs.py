@@ -1,0 +1,145 @@
+"""The logs of a run, one for each replica, and how they go on after an interruption without a row twice."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.logger import CSVOutputFormat, Logger, TensorBoardOutputFormat
+
+from agents.common.replicas import PerReplica
+from zoo.training.replicas import Replicas
+
+CSV_NAME = "progress.csv"
+STEP = "time/total_timesteps"
+
+
+class ProgressTable(CSVOutputFormat):
+    """SB3's CSV with the step as its first column, in every row."""
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
+        """Append a row.
+
+        :param key_values: name -> value.
+        :param key_excluded: name -> formats that leave the value out.
+        :param step: the training step.
+        """
+        if not self.keys:
+            self.keys = [STEP]
+            self.file.write(f"{STEP}\n")
+        super().write({**key_values, STEP: step}, key_excluded, step)
+
+
+class ReplicaLogger(Logger):
+    """Writes ``progress.csv`` and TensorBoard events for each replica, with its own value where one is known.
+
+    A replica that has failed is written no more.
+
+    :param replicas: whose folders get a ``progress.csv``.
+    :param tensorboard: folder of the events of each replica.
+    :param position: what :meth:`position` returned at a checkpoint, to go on from there; None starts anew.
+    """
+
+    def __init__(
+        self, replicas: Replicas, tensorboard: Sequence[Path], position: Mapping[str, Any] | None = None
+    ) -> None:
+        self._replicas = replicas
+        files = [folder.path / CSV_NAME for folder in replicas.folders]
+        self._events = [TensorBoardOutputFormat(str(folder)) for folder in tensorboard]
+        if position is None:
+            self._tables = [ProgressTable(str(file)) for file in files]
+        else:
+            lines = position["lines"] or [0] * len(files)
+            self._tables = [_reopen_csv(file, count) for file, count in zip(files, lines, strict=True)]
+            for events in self._events:
+                _hide_later_events(events, position["step"])
+        super().__init__(str(replicas.folders[0].path), [*self._tables, *self._events])
+        if position is not None:
+            self.name_to_value.update(position["pending"])
+            self.name_to_count.update(position["counts"])
+            self.name_to_excluded.update(position["excluded"])
+
+    def record(self, key: str, value: Any, exclude: str | tuple[str, ...] | None = None) -> None:
+        """Note a value; a mean over replicas does not take the place of their own values.
+
+        :param key: its name.
+        :param value: the value.
+        :param exclude: formats that leave it out.
+        """
+        if isinstance(self.name_to_value.get(key), PerReplica) and not isinstance(value, PerReplica):
+            return
+        super().record(key, value, exclude)
+
+    def dump(self, step: int = 0) -> None:
+        """Write what was recorded.
+
+        :param step: the training step.
+        """
+        self.write(self.name_to_value, step, self.name_to_excluded)
+        self.name_to_value.clear()
+        self.name_to_count.clear()
+        self.name_to_excluded.clear()
+
+    def write(
+        self, values: Mapping[str, Any], step: int, excluded: Mapping[str, tuple[str, ...]] | None = None
+    ) -> None:
+        """Write a row of its own, besides what is recorded.
+
+        :param values: name -> value.
+        :param step: the training step that it belongs to.
+        :param excluded: name -> formats that leave the value out.
+        """
+        left_out = {name: (excluded or {}).get(name, ("",)) for name in values}
+        for replica in self._replicas.active:
+            own = {
+                name: float(value.values[replica]) if isinstance(value, PerReplica) else value
+                for name, value in values.items()
+            }
+            for output in (self._tables[replica], self._events[replica]):
+                output.write(own, left_out, step)
+
+    def position(self, step: int) -> dict[str, Any]:
+        """Return how far the logs are: the lines of each ``progress.csv``, and what is recorded but not written yet.
+
+        :param step: the training step.
+        :return: plain values for the constructor.
+        """
+        lines = []
+        for table in self._tables:
+            table.file.seek(0)
+            lines.append(sum(1 for _ in table.file))  # and the file is at its end again
+        plain = (int, float, str, np.generic)
+        pending = {name: value for name, value in self.name_to_value.items() if isinstance(value, plain)}
+        counts = {name: count for name, count in self.name_to_count.items() if name in pending}
+        excluded = {name: self.name_to_excluded[name] for name in pending}
+        return {"step": step, "lines": lines, "pending": pending, "counts": counts, "excluded": excluded}
+
+
+BEGINNING: dict[str, Any] = {"step": -1, "lines": None, "pending": {}, "counts": {}, "excluded": {}}
+
+
+def _reopen_csv(path: Path, lines: int) -> ProgressTable:
+    """Return an open ``progress.csv`` that holds the first lines of the old one; a crash leaves one of the two."""
+    kept = []
+    if path.exists():
+        with open(path) as file:
+            kept = [line for _, line in zip(range(lines), file, strict=False)]
+    temporary = path.with_name(f".{path.name}")
+    output = ProgressTable(str(temporary))
+    output.file.writelines(kept)
+    output.file.flush()
+    output.keys = kept[0].rstrip("\n").split(output.separator) if kept else []
+    os.replace(temporary, path)  # the open file follows
+    return output
+
+
+def _hide_later_events(events: TensorBoardOutputFormat, step: int) -> None:
+    """Let TensorBoard drop what an earlier process wrote beyond a step."""
+    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+
+    writer = events.writer.file_writer
+    writer.add_event(Event(step=step + 1, file_version="brain.Event:2"))
+    writer.add_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))

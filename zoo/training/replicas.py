@@ -1,0 +1,115 @@
+"""The stacked seeds of a run: a folder and a status each, and what happens to one that diverges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from stable_baselines3.common.callbacks import BaseCallback
+
+from agents.common.replicas import Diverged
+from zoo.messages import log
+from zoo.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from agents.common.base import FlowQLearning
+
+
+class Replicas:
+    """Who trains where, and who has failed.
+
+    A replica that diverges goes on in the stack, where it touches nobody and nobody listens to it: its run has ended
+    with the state ``failed``, its evaluations stay, and there will be no further ones and no final model.
+
+    :param folders: one run folder per replica; the first holds the checkpoint of all.
+    :param seeds: the replicas' seeds.
+    """
+
+    def __init__(self, folders: Sequence[RunFolder], seeds: Sequence[int]) -> None:
+        self.folders, self.seeds = list(folders), list(seeds)
+        self.failed: dict[int, dict[str, Any]] = {}  # replica -> reason and step
+        self._checked: tuple[int, int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.folders)
+
+    @property
+    def active(self) -> list[int]:
+        """Which replicas have not failed."""
+        return [replica for replica in range(len(self)) if replica not in self.failed]
+
+    def check(self, model: FlowQLearning) -> None:
+        """Look for replicas that have diverged, once a step; waits for the device.
+
+        :param model: the model in training.
+        :raises Diverged: if no replica is left.
+        """
+        progress = model.num_timesteps, model._n_updates
+        if progress != self._checked:
+            self._checked = progress
+            found = model.find_divergence()
+            self.fail(model, {replica: f"{what} at step {progress[0]}" for replica, what in found.items()})
+
+    def fail(self, model: FlowQLearning, reasons: Mapping[int, str]) -> None:
+        """End the runs of replicas, as far as they have not ended.
+
+        :param model: the model in training.
+        :param reasons: replica -> what was found, and at which step.
+        :raises Diverged: if no replica is left.
+        """
+        step = model.num_timesteps
+        for replica in sorted(set(reasons) - set(self.failed)):
+            reason = f"training diverged: {reasons[replica]}"
+            self._write(replica, model, "failed", reason=reason, step=step)
+            self.failed[replica] = {"reason": reason, "step": step}
+            log.error("seed %s failed: %s", self.seeds[replica], reason)
+        if not self.active:
+            told = "; ".join(f"seed {self.seeds[k]}: {failure['reason']}" for k, failure in self.failed.items())
+            raise Diverged(f"nothing is left to train ({told}); a smaller `learning_rate` may help")
+
+    def write_status(self, model: FlowQLearning, state: str, **more: object) -> None:
+        """Write the status of every run that has not failed.
+
+        :param model: the model in training.
+        :param state: the runs' state.
+        :param more: further entries.
+        """
+        for replica in self.active:
+            self._write(replica, model, state, **more)
+
+    def _write(self, replica: int, model: FlowQLearning, state: str, **more: object) -> None:
+        pretrained = min(model.offline_steps, model.pretraining_steps)
+        offline, online = model.offline_steps - pretrained, model.num_timesteps - model.offline_steps
+        folder, seed = self.folders[replica], self.seeds[replica]
+        folder.write_status(state, seed, offline, online, pretrain_step=pretrained, **more)
+
+
+def curve_step(model: FlowQLearning) -> int:
+    """Return a model's position on the curve.
+
+    :param model: the model in training.
+    :return: steps since the end of pretraining, negative before it.
+    """
+    return model.num_timesteps - model.pretraining_steps
+
+
+class DivergenceCallback(BaseCallback):
+    """Looks for diverged replicas every few steps, where the log waits for the device anyway.
+
+    :param replicas: whose failures are noted.
+    :param frequency: steps between looks.
+    """
+
+    def __init__(self, replicas: Replicas, frequency: int) -> None:
+        super().__init__()
+        self.replicas, self.frequency = replicas, frequency
+        self._last_step = 0
+
+    def _on_training_start(self) -> None:
+        self._last_step = self.model.num_timesteps
+
+    def _on_step(self) -> bool:
+        before, self._last_step = self._last_step, self.model.num_timesteps
+        if self._last_step // self.frequency > before // self.frequency:
+            self.replicas.check(self.model)  # type: ignore[arg-type]
+        return True
