@@ -7,11 +7,11 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
-from agents.common.adjoint import memoryless_rollout, memoryless_sigma
 from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Losses, Targets
-from agents.common.batch import Batch
-from agents.common.critic import pessimistic_value, q_statistics, td_loss, td_target
-from agents.common.flow import flow_matching_loss, integrate_flow
+from agents.common.data.batch import Batch
+from agents.common.maths.adjoint import memoryless_rollout, memoryless_sigma
+from agents.common.maths.critic import pessimistic_value, q_statistics, td_loss, td_target
+from agents.common.maths.flow import flow_matching_loss, integrate_flow
 from agents.common.noise import Draw, Noise, normal, uniform
 from agents.common.policy import FlowPolicy, Networks, NetworkSpec, critic, velocity_field
 from agents.common.validation import boolean, number

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from agents.cgql import CGQL, CGQLSettings
 from agents.common.base import CommonArguments, GymEnv, Info, Losses, Targets
-from agents.common.batch import Batch
-from agents.common.flow import interpolate
+from agents.common.data.batch import Batch
+from agents.common.maths.flow import interpolate
 from agents.common.noise import Draw, Noise, normal, uniform
 from agents.common.policy import FlowPolicy, Networks
 from agents.common.validation import number

@@ -7,9 +7,9 @@ from typing import Unpack
 from torch import Tensor
 
 from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Losses, Targets
-from agents.common.batch import Batch
-from agents.common.critic import q_statistics, td_loss, td_target
-from agents.common.flow import distillation_losses, flow_matching_loss, integrate_flow
+from agents.common.data.batch import Batch
+from agents.common.maths.critic import q_statistics, td_loss, td_target
+from agents.common.maths.flow import distillation_losses, flow_matching_loss, integrate_flow
 from agents.common.noise import Draw, Noise, normal, uniform
 from agents.common.policy import FlowPolicy, Networks, NetworkSpec, critic, velocity_field
 from agents.common.validation import number

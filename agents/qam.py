@@ -7,7 +7,9 @@ from typing import Any, TypedDict, Unpack
 import torch
 from torch import Tensor
 
-from agents.common.adjoint import (
+from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Losses, Targets
+from agents.common.data.batch import Batch
+from agents.common.maths.adjoint import (
     CarriedRollout,
     adjoint_matching_loss,
     adjoint_statistics,
@@ -16,10 +18,8 @@ from agents.common.adjoint import (
     step_times,
     terminal_adjoint,
 )
-from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Losses, Targets
-from agents.common.batch import Batch
-from agents.common.critic import q_statistics, td_loss, td_target
-from agents.common.flow import flow_matching_loss, integrate_flow
+from agents.common.maths.critic import q_statistics, td_loss, td_target
+from agents.common.maths.flow import flow_matching_loss, integrate_flow
 from agents.common.noise import Draw, Noise, normal, uniform
 from agents.common.policy import FlowPolicy, Networks, NetworkSpec, critic, velocity_field
 from agents.common.validation import boolean, number

@@ -7,8 +7,8 @@ from typing import Unpack
 from torch import Tensor
 
 from agents.common.base import CommonArguments, GymEnv, Info, Losses, Targets
-from agents.common.batch import Batch
-from agents.common.flow import distillation_losses
+from agents.common.data.batch import Batch
+from agents.common.maths.flow import distillation_losses
 from agents.common.noise import Draw, Noise, normal
 from agents.common.policy import FlowPolicy, Networks, NetworkSpec, velocity_field
 from agents.common.validation import number

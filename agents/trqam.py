@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from agents.common.adjoint import (
+from agents.common.base import GymEnv, Info, Losses, Targets
+from agents.common.data.batch import Batch
+from agents.common.maths.adjoint import (
     CarriedRollout,
     adjoint_matching_loss,
     adjoint_statistics,
@@ -14,13 +16,11 @@ from agents.common.adjoint import (
     step_times,
     terminal_adjoint,
 )
-from agents.common.base import GymEnv, Info, Losses, Targets
-from agents.common.batch import Batch
-from agents.common.critic import q_statistics, td_loss, td_target
-from agents.common.flow import flow_matching_loss
+from agents.common.maths.critic import q_statistics, td_loss, td_target
+from agents.common.maths.flow import flow_matching_loss
+from agents.common.maths.trust_region import TrustRegion, TrustRegionArguments
 from agents.common.noise import Draw, Noise, normal, uniform
 from agents.common.policy import FlowPolicy, Networks
-from agents.common.trust_region import TrustRegion, TrustRegionArguments
 from agents.common.validation import boolean
 from agents.registry import register
 
@@ -45,7 +45,7 @@ class TRQAM(TrustRegion):
     :param env: see :class:`FlowQLearning`.
     :param target_gradient: whether Q's gradient comes from the target critics, not the online ones.
     :param clip_adjoint: whether actions are clipped to [-1, 1] inside Q's gradient, so that it vanishes outside.
-    :param settings: the settings of :class:`agents.common.trust_region.TrustRegion`.
+    :param settings: the settings of :class:`agents.common.maths.trust_region.TrustRegion`.
     """
 
     def __init__(

@@ -86,7 +86,7 @@ def measure_once(args: argparse.Namespace) -> dict[str, Any]:
     """
     import torch
 
-    from agents.common.update import REPAYING_UPDATES
+    from agents.common.engine.update import REPAYING_UPDATES
 
     begin = time.perf_counter()
     model = make_model(args)
@@ -259,7 +259,7 @@ def matmul_rate(device: torch.device, precision: str, seconds: float) -> float:
     """
     import torch
 
-    from agents.common.precision import float32_products
+    from agents.common.engine.precision import float32_products
 
     size = 8192 if device.type == "cuda" else 1024
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32

@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from agents.common import products
+from agents.common.nets import products
 
 # Tests compare CPU numbers, so a GPU is out of sight, also in the programs that they start; those marked `gpu` see it.
 FINDS_CUDA = torch.cuda.is_available

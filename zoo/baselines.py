@@ -22,12 +22,12 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
 from agents import registry
-from agents.common.arrays import ArraySource
 from agents.common.base import available_device
-from agents.common.buffer import SequenceReplayBuffer
+from agents.common.data.arrays import ArraySource
+from agents.common.data.buffer import SequenceReplayBuffer
+from agents.common.data.shards import Shards
 from agents.common.policy import FlowPolicy
 from agents.common.replicas import find_divergence
-from agents.common.shards import Shards
 from agents.common.validation import boolean, integer, number, unknown_name_message
 
 # constructor arguments that are no settings of the method, or that mean another way to store data

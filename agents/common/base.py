@@ -26,12 +26,15 @@ from stable_baselines3.common.utils import FloatSchedule, LinearSchedule, get_de
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
-from agents.common.arrays import ArraySource
-from agents.common.batch import Batch
-from agents.common.buffer import SequenceReplayBuffer
 from agents.common.check import check_first_update, require_table
-from agents.common.critic import pick_best
-from agents.common.networks import CriticEnsemble
+from agents.common.data.arrays import ArraySource
+from agents.common.data.batch import Batch
+from agents.common.data.buffer import SequenceReplayBuffer
+from agents.common.data.shards import Shards
+from agents.common.data.storage import Placement
+from agents.common.engine.update import Mode, Update
+from agents.common.maths.critic import pick_best
+from agents.common.nets.networks import CriticEnsemble
 from agents.common.noise import Draw, Noise, normal
 from agents.common.policy import FlowPolicy, Networks, NetworkSpec
 from agents.common.pretraining import (
@@ -44,9 +47,6 @@ from agents.common.pretraining import (
 )
 from agents.common.replicas import Diverged, PerReplica, find_divergence, on_host
 from agents.common.saved import find_model, require_algorithm
-from agents.common.shards import Shards
-from agents.common.storage import Placement
-from agents.common.update import Mode, Update
 from agents.common.validation import boolean, closest_names, integer, number, one_of
 from agents.registry import name_of, settings_of
 

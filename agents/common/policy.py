@@ -16,7 +16,8 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Flatten
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
-from agents.common.networks import (
+from agents.common.engine.precision import float32_products
+from agents.common.nets.networks import (
     CriticEnsemble,
     Multiplier,
     Network,
@@ -30,7 +31,6 @@ from agents.common.networks import (
     VelocityField,
 )
 from agents.common.noise import Noise
-from agents.common.precision import float32_products
 
 if TYPE_CHECKING:
     from agents.common.base import FlowQLearning

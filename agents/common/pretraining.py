@@ -16,8 +16,8 @@ import torch
 from stable_baselines3.common.save_util import load_from_zip_file
 from torch import Tensor
 
-from agents.common.batch import Batch
-from agents.common.flow import flow_matching_loss
+from agents.common.data.batch import Batch
+from agents.common.maths.flow import flow_matching_loss
 from agents.common.noise import Noise, normal, uniform
 from agents.common.policy import Networks, NetworkSpec
 from agents.common.saved import find_model

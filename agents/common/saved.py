@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from agents.common.checkpoint import find_checkpoints
+from agents.common.engine.checkpoint import find_checkpoints
 from agents.registry import BUILT_IN, name_of
 
 

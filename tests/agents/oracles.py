@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 import agents
 from agents.common.base import FlowQLearning
-from agents.common.batch import Batch
-from agents.common.networks import Time
+from agents.common.data.batch import Batch
+from agents.common.nets.networks import Time
 from tests.envs import SpacesEnv
 
 ROWS = 8

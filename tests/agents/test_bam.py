@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from agents.common.flow import integrate_flow
-from agents.common.networks import Time
+from agents.common.maths.flow import integrate_flow
+from agents.common.nets.networks import Time
 from tests.agents.oracles import (
     Field,
     Quadratic,

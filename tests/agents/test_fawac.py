@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from agents.common.flow import flow_matching_loss
+from agents.common.maths.flow import flow_matching_loss
 from tests.agents.oracles import (
     Behaviour,
     Field,

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from agents.common.batch import Batch
-from agents.common.critic import expectile_loss
+from agents.common.data.batch import Batch
+from agents.common.maths.critic import expectile_loss
 from tests.agents.oracles import (
     FOUR_MODES,
     TILT,

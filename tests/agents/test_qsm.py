@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from agents.common.base import FlowQLearning
-from agents.common.diffusion import NoiseSchedule
-from agents.common.networks import Time
+from agents.common.maths.diffusion import NoiseSchedule
+from agents.common.nets.networks import Time
 from tests.agents.oracles import (
     FOUR_MODES,
     TILT,

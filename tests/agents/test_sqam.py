@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from agents.common.adjoint import bridge_sigmas, bridge_times
-from agents.common.networks import Multiplier, Time
+from agents.common.maths.adjoint import bridge_sigmas, bridge_times
+from agents.common.nets.networks import Multiplier, Time
 from tests.agents.oracles import (
     Field,
     Quadratic,

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from agents import registry
-from agents.common import products, update
+from agents.common.engine import update
+from agents.common.nets import products
 from benchmarks import throughput
 from tests.common.toys import tiny_model, toy_dataset
 

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from agents.common.adjoint import memoryless_rollout
-from agents.common.flow import integrate_flow
-from agents.common.networks import Time, Velocity
+from agents.common.maths.adjoint import memoryless_rollout
+from agents.common.maths.flow import integrate_flow
+from agents.common.nets.networks import Time, Velocity
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 import agents
 from agents.common.base import FlowQLearning
-from agents.common.batch import Batch
-from agents.common.shards import Shard, Shards
+from agents.common.data.batch import Batch
+from agents.common.data.shards import Shard, Shards
 from tests.envs import SpacesEnv
 
 TINY: dict[str, Any] = {

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from agents.common.networks import (
+from agents.common.nets.networks import (
     CriticEnsemble,
     NoisePredictor,
     StateValue,

@@ -10,7 +10,7 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from agents.common.buffer import SequenceReplayBuffer
+from agents.common.data.buffer import SequenceReplayBuffer
 from tests.parity.reference import OWN_FIXTURES
 
 PATH = OWN_FIXTURES / "common" / "sequence_sampling.npz"

@@ -15,7 +15,14 @@ from torch import Tensor, nn
 
 import agents
 from agents.common.base import FlowQLearning
-from agents.common.networks import CriticEnsemble, NoisePredictor, StateValue, TanhActor, TanhGaussian, VelocityField
+from agents.common.nets.networks import (
+    CriticEnsemble,
+    NoisePredictor,
+    StateValue,
+    TanhActor,
+    TanhGaussian,
+    VelocityField,
+)
 from tests.common.toys import NormedFeatures, assert_same, parameters_of, space_env, tiny_model, toy_dataset
 from tests.envs import SpacesEnv
 

@@ -19,7 +19,7 @@ import torch
 import torch.utils.tensorboard
 
 import agents.common.base
-import agents.common.checkpoint
+import agents.common.engine.checkpoint
 import zoo.envs.snapshot
 import zoo.runs.history
 import zoo.train
@@ -30,7 +30,7 @@ import zoo.training.replicas
 EVENTS = {
     "update": (agents.common.base.FlowQLearning, "sample_and_update"),
     "step": (zoo.envs.snapshot.ResumableEnv, "step"),
-    "write": (agents.common.checkpoint, "sync"),  # several times in each checkpoint
+    "write": (agents.common.engine.checkpoint, "sync"),  # several times in each checkpoint
     "evaluation": (zoo.runs.history.EvaluationHistory, "save"),
     "status": (zoo.training.replicas.Replicas, "write_status"),
     "model": (zoo.training.callbacks, "save_model"),

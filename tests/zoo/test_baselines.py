@@ -191,7 +191,7 @@ def test_without_offline_data_no_dataset_is_read(tmp_path: Path) -> None:
 
 
 def test_a_baseline_resumes_to_the_last_bit(tmp_path: Path) -> None:
-    from agents.common.checkpoint import find_checkpoints, load_checkpoint
+    from agents.common.engine.checkpoint import find_checkpoints, load_checkpoint
     from tests.agents.test_resume import SaveAt, forget_all_randomness
 
     def made() -> Any:

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import agents
-from agents.common.checkpoint import find_checkpoints
+from agents.common.engine.checkpoint import find_checkpoints
 
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"
 ROOT = Path(__file__).parents[2]

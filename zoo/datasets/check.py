@@ -13,7 +13,7 @@ from typing import IO, Any, Literal
 
 import numpy as np
 
-from agents.common.action_range import ActionRange, clipped_message, in_pieces
+from agents.common.data.action_range import ActionRange, clipped_message, in_pieces
 from zoo.datasets.environment import env_spaces, global_numpy_seed, make_raw_env, without_startup_noise
 from zoo.datasets.files import dataset_files, file_sha256, folder_option, recorded_sha256
 from zoo.datasets.names import NUM_TASKS, DatasetSpec

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.common.arrays import STORED_ARRAYS, Arrays
+from agents.common.data.arrays import STORED_ARRAYS, Arrays
 from agents.common.validation import integer, one_of
 from zoo.datasets.check import check_shapes, check_structure, relabel, require_sound
 from zoo.datasets.download import DownloadError, download_dataset, download_shards

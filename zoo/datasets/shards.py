@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from agents.common.data.shards import Shard, Shards
 from agents.common.files import sync
-from agents.common.shards import Shard, Shards
 from zoo.datasets.check import check_shapes, check_structure, read_headers, relabel, require_sound
 from zoo.datasets.environment import make_raw_env
 from zoo.datasets.files import file_sha256, making

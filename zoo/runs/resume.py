@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from agents.common.checkpoint import find_checkpoints
+from agents.common.engine.checkpoint import find_checkpoints
 from zoo.errors import UsageError
 from zoo.messages import log
 from zoo.runs.folder import RunFolder

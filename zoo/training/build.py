@@ -18,9 +18,9 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from agents.common.base import FlowQLearning, available_device
-from agents.common.buffer import SequenceReplayBuffer
 from agents.common.check import AgentError, check_first_update
-from agents.common.checkpoint import find_checkpoints
+from agents.common.data.buffer import SequenceReplayBuffer
+from agents.common.engine.checkpoint import find_checkpoints
 from agents.common.replicas import Diverged
 from agents.common.saved import find_model, read_attributes, require_algorithm
 from zoo.baselines import find_algorithm

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from stable_baselines3.common.callbacks import BaseCallback
 
-from agents.common.checkpoint import copy_model, load_checkpoint, load_pending, save_checkpoint
+from agents.common.engine.checkpoint import copy_model, load_checkpoint, load_pending, save_checkpoint
 from agents.common.files import atomic_path
 from agents.common.replicas import PerReplica
 from zoo.baselines import planner_of

@@ -17,7 +17,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from agents.common.buffer import SequenceReplayBuffer
+from agents.common.data.buffer import SequenceReplayBuffer
 from tests.zoo.datasets.conftest import NAME, TASK_1, small_arrays
 from zoo.datasets import load, shards
 from zoo.datasets.download import DownloadError

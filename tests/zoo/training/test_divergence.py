@@ -14,7 +14,7 @@ import torch
 
 import agents
 from agents.common.base import FlowQLearning
-from agents.common.checkpoint import find_checkpoints
+from agents.common.engine.checkpoint import find_checkpoints
 from tests.zoo.envs.toys import ToyEnv
 from tests.zoo.test_train_program import ENV, TINY
 from zoo.compare import main as compare

@@ -1,0 +1,1 @@
+"""Datasets and replay: the only place that knows trajectories and chunks."""

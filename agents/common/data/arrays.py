@@ -1,0 +1,388 @@
+"""A user's dataset as arrays: converted, checked, and read for where its trajectories end.
+
+`observations`, `actions`, `rewards`, `masks` and `terminals` hold all transitions in the order they happened. Beside
+them stand `next_observations`, OGBench's regular layout, or `valids`, its compact one. Nothing here copies a large
+array that can be used as it is.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import zipfile
+import zlib
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from agents.common.data.action_range import ActionRange, clipped_message, in_pieces
+
+Arrays: TypeAlias = Mapping[str, ArrayLike]
+ArraySource: TypeAlias = Arrays | str | os.PathLike[str]
+Flags: TypeAlias = NDArray[np.bool_]
+
+STORED_ARRAYS = ("observations", "actions", "rewards", "masks", "terminals")
+KNOWN_ARRAYS = (*STORED_ARRAYS, "next_observations", "valids", "timeouts")
+FLAGS = ("terminals", "timeouts", "valids")
+
+# names in other libraries' datasets that look too little like ours to be recognised
+OTHER_NAMES = {
+    "obs": "observations", "next_obs": "next_observations", "acts": "actions",
+    "done": "terminals", "dones": "terminals", "terminated": "terminals", "terminations": "terminals",
+    "truncated": "timeouts", "truncations": "timeouts",
+}  # fmt: skip
+
+LEAST_SHARE = 0.01  # of the rows must begin a chunk that ends inside its trajectory, or there is nothing to train on
+
+WHAT_MASKS_ARE = (
+    "`terminals` is 1 where a trajectory ends for any reason; `masks` is 0 where the task terminates, so that the "
+    "value after it is zero, and 1 elsewhere, at a time limit too. If `terminals` is 1 only where the task terminates, "
+    "make `masks = 1 - terminals`, or add `timeouts`, which is 1 at the time limits, and that is done for you"
+)
+WHAT_BREAKS_TRAJECTORIES = (
+    "Likely causes: the transitions were shuffled; the two arrays differ in precision (one was made in float64, the "
+    "other in float32); or only one of them was normalised"
+)
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """A dataset that can be stored: n transitions in k trajectories.
+
+    :param arrays: the arrays of `STORED_ARRAYS`, (rows, ...); actions in the dataset's units.
+    :param valid: which rows are transitions, (rows,).
+    :param ends: which transitions end a trajectory, (n,); the last one does.
+    :param final_observations: what follows each of them, (k, O).
+    :param description: what was found, in one line.
+    :param warnings: what is probably a mistake, one text each.
+    """
+
+    arrays: Mapping[str, NDArray[Any]]
+    valid: Flags
+    ends: Flags
+    final_observations: NDArray[np.float32]
+    description: str
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Ends:
+    """Where trajectories end, as in :class:`Transitions`; ``broken`` counts ends that no array marks."""
+
+    valid: Flags
+    ends: Flags
+    final: NDArray[Any]
+    description: str
+    broken: int = 0
+
+
+def prepare(
+    dataset: ArraySource, obs_shape: tuple[int, ...], action_range: ActionRange, horizon_length: int = 1
+) -> Transitions:
+    """Return a dataset ready to be stored.
+
+    :param dataset: arrays by name, anything that `np.asarray` takes, or the path of an ``.npz`` file of them.
+    :param obs_shape: shape of one observation.
+    :param action_range: what the actions lie in.
+    :param horizon_length: H, the transitions of a chunk.
+    :return: the transitions.
+    :raises FileNotFoundError: if there is no such file.
+    :raises ValueError: if an array is missing or has the wrong shape, a value is not finite or out of range, or no
+        chunk of H transitions stays inside a trajectory.
+    """
+    arrays, others = _read(dataset)
+    _require_arrays(arrays, others)
+    _require_shapes(arrays, obs_shape, len(action_range.low))
+    for name in FLAGS:
+        _require_flags(arrays, name)
+    found = _compact_ends(arrays) if "valids" in arrays else _regular_ends(arrays)
+    description = found.description
+    if "masks" not in arrays:
+        arrays["masks"] = _masks_of(arrays)
+        description += "; masks are 1 - terminals"
+    _require_finite(arrays, found)
+    _require_flags(arrays, "masks", found.valid)
+    notes = [_ignored_message(name, known) for name, known in _close_names(arrays, others).items()]
+    outside = action_range.find_outside(in_pieces(arrays["actions"]), found.valid)
+    if outside is not None:
+        if outside.refused:
+            raise outside.error("dataset array `actions`")
+        notes.append(clipped_message(outside.clipped, outside.rows, outside.excess))
+    _require_chunks(found, horizon_length)
+    if found.broken:
+        notes.append(_broken_message(found))
+    stored = {name: arrays[name] for name in STORED_ARRAYS}
+    final = np.asarray(found.final, dtype=np.float32).reshape(len(found.final), -1)
+    return Transitions(stored, found.valid, found.ends, final, description, tuple(notes))
+
+
+def rows_of(array: NDArray[Any], valid: Flags) -> Iterator[NDArray[Any]]:
+    """Return the valid rows of an array piece by piece, so that no second full copy ever exists.
+
+    :param array: (rows, ...).
+    :param valid: which of them are transitions, (rows,).
+    :return: an iterator over copies of its pieces in their order.
+    """
+    return (piece[kept] for piece, kept in zip(in_pieces(array), in_pieces(valid), strict=True))
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+def _read(dataset: ArraySource) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """Return the known arrays of a dataset, and the names of its other ones."""
+    if isinstance(dataset, str | os.PathLike):
+        return _read_file(Path(dataset).expanduser())
+    if not isinstance(dataset, Mapping):
+        raise TypeError(
+            f"a dataset must be a mapping of names to arrays, the path of an .npz file or `Shards`, got "
+            f"{type(dataset).__name__}; give e.g. a dict with {', '.join(STORED_ARRAYS)} and next_observations"
+        )
+    arrays = {name: _as_array(name, dataset[name]) for name in KNOWN_ARRAYS if name in dataset}
+    return arrays, [name for name in dataset if name not in KNOWN_ARRAYS]
+
+
+def _read_file(path: Path) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """Return the known arrays of an ``.npz`` file, and the names of its other ones, which are not read."""
+    if path.suffix != ".npz":
+        raise ValueError(
+            f"a dataset's path must name an .npz file, got {path}; save the arrays with `np.savez(path, **arrays)`"
+        )
+    if not path.exists():
+        raise FileNotFoundError(f"expected a dataset at {path}, got nothing; check the path")
+    if path.is_dir() or not zipfile.is_zipfile(path):
+        got = "a folder" if path.is_dir() else "one that is damaged, cut off or of another kind"
+        raise ValueError(f"expected an .npz file at {path}, got {got}; save it again with `np.savez(path, **arrays)`")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in KNOWN_ARRAYS if name in file.files}
+            others = [name for name in file.files if name not in KNOWN_ARRAYS]
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
+        raise ValueError(
+            f"expected an .npz file of plain arrays at {path}, got one that cannot be read: {error}; save it again "
+            "with `np.savez(path, **arrays)`"
+        ) from error
+    return {name: _as_array(name, array) for name, array in arrays.items()}, others
+
+
+def _as_array(name: str, values: ArrayLike) -> NDArray[Any]:
+    """Return an array of numbers, the same one if it is one already."""
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"dataset array `{name}` must be an array of numbers, got a {type(values).__name__} that NumPy cannot turn "
+            f"into one ({error}); make all its rows equally long, or convert it first"
+        ) from error
+    if array.dtype.kind not in "biuf":
+        raise ValueError(
+            f"dataset array `{name}` must hold numbers, got dtype {array.dtype}; convert it, e.g. to np.float32"
+        )
+    return array
+
+
+# -- names ------------------------------------------------------------------------------------------------------------
+
+
+def _require_arrays(arrays: Mapping[str, Any], others: Collection[str]) -> None:
+    """Refuse a dataset in which an array is missing that cannot be derived."""
+    derived = {"masks"} if "timeouts" in arrays and "terminals" in arrays else set()
+    missing = [name for name in STORED_ARRAYS if name not in arrays and name not in derived]
+    close = "".join(f"; `{name}` may be meant as `{known}`" for name, known in _close_names(arrays, others).items())
+    if "rewards" in missing and "qpos" in others and not close:
+        raise ValueError(
+            "a dataset needs `rewards`, got OGBench's raw arrays (`qpos`, no `rewards`): rewards belong to a task. "
+            "Load them for one with `zoo.datasets.load.load_dataset(env_name).content`, or with "
+            "`ogbench.make_env_and_datasets(env_name)`, where `env_name` is e.g. "
+            "'cube-double-play-singletask-task2-v0'"
+        )
+    if missing:
+        meaning = f". {WHAT_MASKS_ARE}" if "masks" in missing else ""
+        raise ValueError(
+            f"a dataset needs the arrays {', '.join(STORED_ARRAYS)}; missing: {', '.join(missing)}{close}{meaning}"
+        )
+    if "next_observations" not in arrays and "valids" not in arrays:
+        raise ValueError(
+            f"a dataset needs `next_observations` (regular layout) or `valids` (compact layout), got neither{close}"
+        )
+
+
+def _close_names(arrays: Mapping[str, Any], others: Collection[str]) -> dict[str, str]:
+    """Return the unknown names that look like the name of an array that is missing: {unknown: known}."""
+    layout = {"next_observations", "valids"}
+    missing = {name for name in KNOWN_ARRAYS if name not in arrays and not (name in layout and layout & arrays.keys())}
+    closest = {
+        name: OTHER_NAMES.get(name) or next(iter(difflib.get_close_matches(name, missing, 1, 0.75)), "")
+        for name in others
+    }
+    return {name: known for name, known in closest.items() if known in missing}
+
+
+def _ignored_message(name: str, known: str) -> str:
+    return f"the dataset's array `{name}` is ignored; if it is meant as `{known}`, give it that name"
+
+
+# -- shapes and values ------------------------------------------------------------------------------------------------
+
+
+def _require_shapes(arrays: Mapping[str, NDArray[Any]], obs_shape: tuple[int, ...], action_dim: int) -> None:
+    """Refuse arrays whose shapes do not fit together, or the environment."""
+    rows = len(arrays["observations"]) if arrays["observations"].ndim else 0
+    row_shapes = {"observations": obs_shape, "next_observations": obs_shape, "actions": (action_dim,)}
+    for name, array in arrays.items():
+        shape = (rows, *row_shapes.get(name, ()))
+        if array.shape != shape or rows == 0:
+            raise ValueError(f"dataset array `{name}` must have shape {shape} with at least one row, got {array.shape}")
+
+
+def _require_flags(arrays: Mapping[str, NDArray[Any]], name: str, rows: Flags | None = None) -> None:
+    """Refuse values other than 0 and 1 in an array, if it is there."""
+    array = arrays.get(name)
+    if array is None or array.dtype.kind == "b":
+        return
+    begin = 0
+    for piece in in_pieces(array):
+        bad = (piece != 0) & (piece != 1)
+        if rows is not None:
+            bad &= rows[begin : begin + len(piece)]
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise ValueError(
+                f"dataset array `{name}` must hold 0 or 1, got {piece[row]} in row {begin + row}; correct that row"
+            )
+        begin += len(piece)
+
+
+def _require_finite(arrays: Mapping[str, NDArray[Any]], found: _Ends) -> None:
+    """Refuse values that single precision has no finite number for, in the rows that will be stored."""
+    stored = {name: found.valid for name in ("actions", "rewards", "masks")}
+    stored["observations"] = np.ones_like(found.valid)  # those after a trajectory's last transition too
+    if "valids" not in arrays:
+        stored["next_observations"] = found.ends  # the others were found equal to the next row
+    for name, rows in stored.items():
+        begin = 0
+        for piece in in_pieces(arrays[name]):
+            finite = np.isfinite(_single(piece))
+            if not finite.all():
+                bad = ~finite.reshape(len(piece), -1) & rows[begin : begin + len(piece), None]
+                if bad.any():
+                    row, column = np.argwhere(bad)[0]
+                    value = piece.reshape(len(piece), -1)[row, column]
+                    raise ValueError(
+                        f"dataset array `{name}` must hold finite numbers, got {value} in row {begin + row}; leave "
+                        "that trajectory out, or make the dataset again"
+                    )
+            begin += len(piece)
+
+
+def _single(piece: NDArray[Any]) -> NDArray[np.float32]:
+    """Return values as they are stored; those that are too large become infinite."""
+    with np.errstate(over="ignore"):
+        return np.asarray(piece, dtype=np.float32)
+
+
+def _masks_of(arrays: Mapping[str, NDArray[Any]]) -> Flags:
+    """Return the masks that `terminals` and `timeouts` tell."""
+    terminals, timeouts = arrays["terminals"] > 0, arrays["timeouts"] > 0
+    if timeouts.any() and terminals[timeouts].all():
+        raise ValueError(
+            "`masks` can be derived as 1 - terminals only where `terminals` leaves out the time limits, got "
+            "`terminals` = 1 in every row whose `timeouts` is 1; give `masks`, e.g. "
+            f"`masks = 1 - terminals * (1 - timeouts)` if those {int(timeouts.sum()):,} trajectories were only cut off"
+        )
+    return ~terminals
+
+
+# -- where trajectories end -------------------------------------------------------------------------------------------
+
+
+def _compact_ends(arrays: Mapping[str, NDArray[Any]]) -> _Ends:
+    """Read the ends of OGBench's compact layout from `valids`."""
+    valid, terminals = arrays["valids"] > 0, arrays["terminals"] > 0
+    followed_by_end = np.append(~valid[1:], False)
+    if not valid[0] or valid[-1] or not np.array_equal(valid & terminals, followed_by_end):
+        raise ValueError(
+            "in a compact dataset every trajectory ends with one row whose `valids` is 0, after a transition "
+            "whose `terminals` is 1; this one does not, load it with `compact_dataset=True`"
+        )
+    if "timeouts" in arrays:
+        wrong = np.flatnonzero((arrays["timeouts"] > 0) & valid & ~followed_by_end)
+        if len(wrong):
+            raise ValueError(
+                "in a compact dataset `valids` says where trajectories end, got `timeouts` = 1 inside a trajectory, "
+                f"in {len(wrong):,} rows, first in row {wrong[0]}; leave `timeouts` out, or correct one of the two"
+            )
+    ends = terminals[valid]
+    size = _size_text(len(ends), int(ends.sum()))
+    return _Ends(valid, ends, arrays["observations"][~valid], f"{size}, each followed by a row whose valids is 0")
+
+
+def _regular_ends(arrays: Mapping[str, NDArray[Any]]) -> _Ends:
+    """Read the ends of the regular layout: by `terminals`, by `timeouts`, and where the next row does not follow."""
+    ends = arrays["terminals"] > 0
+    count = int(ends.sum())
+    clauses = [f"{count:,} {'ends' if count == 1 else 'end'} by terminals"]
+    if "timeouts" in arrays:
+        limits = (arrays["timeouts"] > 0) & ~ends
+        clauses.append(f"{int(limits.sum()):,} by timeouts")
+        ends |= limits
+    broken = _broken_rows(arrays["observations"], arrays["next_observations"]) & ~ends
+    count = int(broken.sum())
+    clauses.append(f"{count:,} where next_observations is not the next row")
+    ends |= broken
+    if not ends[-1]:
+        clauses.append("1 with the last row")
+        ends[-1] = True
+    description = f"{_size_text(len(ends), int(ends.sum()))}; {', '.join(clauses)}"
+    return _Ends(np.ones_like(ends), ends, arrays["next_observations"][ends], description, count)
+
+
+def _broken_rows(observations: NDArray[Any], next_observations: NDArray[Any]) -> Flags:
+    """Find the rows whose next observation is not the next row's, in single precision as both are stored."""
+    pairs = zip(in_pieces(next_observations[:-1]), in_pieces(observations[1:]), strict=True)
+    differ = [(_single(after) != _single(row)).reshape(len(row), -1).any(1) for after, row in pairs]
+    return np.concatenate([*differ, [False]])
+
+
+def _require_chunks(found: _Ends, horizon_length: int) -> None:
+    """Refuse a dataset in which hardly any chunk stays inside a trajectory."""
+    lengths = np.diff(np.flatnonzero(found.ends), prepend=-1)
+    rows, starts = len(found.ends), int(np.maximum(lengths - horizon_length + 1, 0).sum())
+    if horizon_length == 1 or starts >= LEAST_SHARE * rows:
+        return
+    if 2 * found.broken > len(lengths):
+        why = (
+            f"in {found.broken:,} rows `next_observations` is not the next row's observation. "
+            f"{WHAT_BREAKS_TRAJECTORIES}. Give the transitions in the order they happened, or train on single ones "
+            "with `horizon_length=1`"
+        )
+    else:
+        why = (
+            f"there are {len(lengths):,} trajectories, the longest of {lengths.max():,} transitions. Correct "
+            "`terminals` and `timeouts` if there should be fewer, or use a smaller `horizon_length`"
+        )
+    raise ValueError(
+        f"a chunk of `horizon_length` = {horizon_length} transitions must stay inside one trajectory, got {starts:,} "
+        f"of {rows:,} rows that begin such a chunk: {why}"
+    )
+
+
+def _broken_message(found: _Ends) -> str:
+    """Return the warning about ends that neither `terminals` nor `timeouts` mark."""
+    return (
+        f"{found.broken:,} of {int(found.ends.sum()):,} trajectories end only because `next_observations` is not the "
+        f"next row's observation. Set `timeouts` to 1 in those rows if they do end there. If not, something is wrong. "
+        f"{WHAT_BREAKS_TRAJECTORIES}"
+    )
+
+
+def _size_text(transitions: int, trajectories: int) -> str:
+    """Return how large a dataset is."""
+    return (
+        f"dataset: {transitions:,} transition{'' if transitions == 1 else 's'} in "
+        f"{trajectories:,} {'trajectory' if trajectories == 1 else 'trajectories'}"
+    )

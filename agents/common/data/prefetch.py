@@ -1,0 +1,93 @@
+"""The next batch, prepared in the background while the current one is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from agents.common.data.batch import Batch
+
+Draw = Callable[[int, torch.Generator], Batch]
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A batch in host memory.
+
+    :param batch: the batch.
+    :param block: all of it in one block if it is to be copied to another device, else None.
+    :param state: the generator's state behind the batch.
+    """
+
+    batch: Batch
+    block: Tensor | None
+    state: Tensor
+
+
+class Prefetcher:
+    """Hands out batches from host memory, and prepares the next one ahead of time where that can be foreseen.
+
+    What is prepared is drawn from a copy of the generator, and used only if the generator has not moved and nothing was
+    reported to :meth:`discard` until it is asked for. So batches and random streams are the same as without it, and a
+    checkpoint needs to know nothing about it.
+
+    :param device: where batches go.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="next-batch")  # starts with the first batch
+        self._next: Future[_Prepared] | None = None
+        self._behind: tuple[int, Tensor] | None = None  # size of the last batch, and the generator's state behind it
+
+    def batch(self, draw: Draw, size: int, generator: torch.Generator | None = None) -> Batch:
+        """Return the next batch.
+
+        :param draw: makes a batch on the CPU from a size and a generator; the same at each call.
+        :param size: B.
+        :param generator: on the CPU; None uses PyTorch's global one.
+        :return: the batch, on the device.
+        """
+        generator = torch.default_generator if generator is None else generator
+        undisturbed = self._behind is not None and self._behind[0] == size
+        undisturbed = undisturbed and torch.equal(self._behind[1], generator.get_state())  # type: ignore[index]
+        if self._next is not None and undisturbed:
+            prepared = self._next.result()
+            generator.set_state(prepared.state)
+        else:
+            self.discard()
+            prepared = self._prepare(draw, size, generator)
+        self._behind, self._next = (size, prepared.state), None
+        if undisturbed:  # where other draws or new data come between batches, guessing ahead would be wasted
+            self._next = self._thread.submit(self._prepare, draw, size, generator.clone_state())
+        return self._sent(prepared)
+
+    def discard(self) -> None:
+        """Forget what was prepared; call it before the data change."""
+        if self._next is not None and not self._next.cancel():
+            self._next.exception()  # it reads the data: wait for its end
+        self._next = self._behind = None
+
+    def _prepare(self, draw: Draw, size: int, generator: torch.Generator) -> _Prepared:
+        """Make a batch, in one block if it is to be copied to a device, page-locked if that is a GPU of CUDA's."""
+        batch = draw(size, generator)
+        state = generator.get_state()
+        if self.device.type == "cpu":
+            return _Prepared(batch, None, state)
+        values = [value.reshape(-1) for value in vars(batch).values()]
+        block = torch.empty(sum(len(value) for value in values), pin_memory=self.device.type == "cuda")
+        torch.cat(values, out=block)
+        return _Prepared(batch, block, state)
+
+    def _sent(self, prepared: _Prepared) -> Batch:
+        """Return a batch on the device; the copy is one, and nothing waits for it."""
+        if prepared.block is None:
+            return prepared.batch
+        shapes = {name: value.shape for name, value in vars(prepared.batch).items()}
+        there = prepared.block.to(self.device, non_blocking=True)
+        parts = there.split([shape.numel() for shape in shapes.values()])
+        return Batch(**{name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)})

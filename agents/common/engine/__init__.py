@@ -1,0 +1,1 @@
+"""How updates run, are recorded for CUDA, and are saved."""

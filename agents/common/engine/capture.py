@@ -1,0 +1,164 @@
+"""A step of training recorded into a CUDA graph once and replayed as one launch."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+import torch
+
+from agents.common.data.batch import Batch
+
+if TYPE_CHECKING:
+    from agents.common.base import Info
+
+WARM_UP = 3  # steps run before recording: libraries and optimiser state set themselves up in them
+
+_failures: list[str] = []  # of this process
+
+
+class CaptureError(RuntimeError):
+    """A step could not be recorded; nothing of it has been run."""
+
+
+def earlier_failure() -> str | None:
+    """Return why a recording failed in this process, or None if none has: then there is no second attempt."""
+    return _failures[0] if _failures else None
+
+
+class CapturedStep:
+    """A function without arguments that is run some times, then recorded, then replayed.
+
+    Every call takes exactly one step: the warm-up's are ordinary ones, and recording runs nothing, so a replay follows.
+    The function reads what changes between steps from tensors that stay where they are, and draws from generators
+    that are given here.
+
+    :param step: the function.
+    :param device: where it runs.
+    :param generators: that it draws from; those of other devices are left alone.
+    :param batch: tensors that the caller fills before every call, if the function does not draw its batch itself.
+    :param while_recording: what is entered around the recording, and only there.
+    """
+
+    def __init__(
+        self,
+        step: Callable[[], Info],
+        device: torch.device,
+        generators: Sequence[torch.Generator],
+        batch: Batch | None = None,
+        while_recording: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+    ) -> None:
+        self.step, self.device, self.batch, self.while_recording = step, device, batch, while_recording
+        self.generators = [generator for generator in generators if generator.device.type == "cuda"]
+        self.calls = 0
+        self._replay: Callable[[], None] | None = None
+        self._info: Info = {}
+
+    def __call__(self) -> Info:
+        """Take one step.
+
+        :raises CaptureError: if the step is due for recording and cannot be recorded; it is not taken then.
+        :return: what the function returns; from the recording on always the same tensors, with new values.
+        """
+        self.calls += 1
+        if self.calls <= WARM_UP:
+            return run_aside(self.step, self.device)
+        if self._replay is None:
+            try:
+                with self.while_recording():
+                    self._replay, self._info = record(self.step, self.device, self.generators)
+            except RuntimeError as error:
+                _failures.append(str(error))
+                raise CaptureError(str(error)) from error
+        self._replay()
+        return self._info
+
+
+def run_aside(step: Callable[[], Info], device: torch.device) -> Info:
+    """Run a step on a stream of its own, as CUDA wants it before a recording.
+
+    :param step: the step.
+    :param device: where it runs.
+    :return: what it returns.
+    """
+    with torch.cuda.device(device):
+        side = torch.cuda.Stream(device)
+        side.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(side):
+            info = step()
+        torch.cuda.current_stream(device).wait_stream(side)
+    return info
+
+
+def record(
+    step: Callable[[], Info], device: torch.device, generators: Sequence[torch.Generator]
+) -> tuple[Callable[[], None], Info]:
+    """Record a step into a CUDA graph, without running it.
+
+    Where that fails, stream, allocator and generators are as they were before, so that the step can be run plainly.
+
+    :param step: the step.
+    :param device: where it runs.
+    :param generators: CUDA generators that it draws from.
+    :raises RuntimeError: if the step cannot be recorded; its cause is what the step raised.
+    :return: function that runs the step, and the tensors that it then fills.
+    """
+    with torch.cuda.device(device), _without_collection():
+        before = torch.cuda.current_stream(device)
+        index = before.device_index
+        drawn_from = [*generators, torch.cuda.default_generators[index]]  # a graph takes the default one along
+        states = [generator.get_state() for generator in drawn_from]
+        graph, pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
+        for generator in generators:
+            graph.register_generator_state(generator)
+        cause: BaseException | None = None
+        try:
+            # threads that page-lock the next batch may go on; the default stream of `graph` is of the first device used
+            with torch.cuda.graph(
+                graph, pool=pool, stream=torch.cuda.Stream(device), capture_error_mode="thread_local"
+            ):
+                try:
+                    info = step()
+                except BaseException as error:
+                    cause = error  # ending the recording raises another error, which hides this one
+                    raise
+        except BaseException as error:
+            torch.cuda.set_stream(before)
+            _stop_allocating(index, pool)
+            for generator, state in zip(drawn_from, states, strict=True):
+                _replace_state(generator, state)
+            cause = cause or error
+            if isinstance(cause, Exception):
+                raise RuntimeError(str(cause)) from cause
+            raise cause from None  # Ctrl-C
+    return graph.replay, info
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Collect garbage now and not inside: freeing what another graph holds is not allowed while one is recorded."""
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _stop_allocating(index: int, pool: tuple[int, int]) -> None:
+    """Let the allocator leave a pool of memory that a failed recording has not left."""
+    # already left, if the recording got that far
+    with contextlib.suppress(RuntimeError):
+        torch._C._cuda_endAllocateToPool(index, pool)
+
+
+def _replace_state(generator: torch.Generator, state: torch.Tensor) -> None:
+    """Give a generator a state of its own: the old one still takes itself for recorded, and raises at every draw."""
+    fresh = torch.Generator(generator.device)
+    fresh.set_state(state)
+    generator.graphsafe_set_state(fresh.graphsafe_get_state())

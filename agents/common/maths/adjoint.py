@@ -1,0 +1,278 @@
+r"""Adjoint matching: memoryless schedule, SDE rollout and lean adjoint, as pure functions of velocity fields.
+
+With K flow steps, h = 1/K and t_i = i h, a flow and the stochastic process with
+
+.. math:: dX = (2 v(X, t) - X/t)\,dt + \sigma_t\,dW, \qquad \sigma_t^2 = 2(1-t)/t
+
+have the same marginals, and X_1 is independent of X_0 (memoryless). Times in X/t and in sigma are shifted by h to avoid
+dividing by zero. Source: Domingo-Enrich et al., Adjoint Matching, arXiv 2409.08861, memoryless noise schedule and lean
+adjoint; the discretisation is that of Q-learning with Adjoint Matching, arXiv 2601.14234, as its authors' code has it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from agents.common.maths.critic import action_gradient
+from agents.common.nets.networks import Time, Velocity, VelocityAt, VelocityField
+
+
+def memoryless_sigma(step: int, flow_steps: int) -> float:
+    r"""Return the noise scale of one step, :math:`\sigma_i = \sqrt{2(1 - t_i + h)/(t_i + h)}`.
+
+    :param step: i in 0..K-1.
+    :param flow_steps: K.
+    :return: sigma_i.
+    """
+    return math.sqrt(_memoryless_variance(step, flow_steps))
+
+
+def memoryless_sigmas(flow_steps: int, like: Tensor) -> Tensor:
+    """Return the noise scales of all steps, shaped to broadcast over (S, K, B, D).
+
+    :param flow_steps: K.
+    :param like: tensor that gives dtype and device.
+    :return: (K, 1, 1).
+    """
+    # made on the device: copying numbers from the host would stall it
+    steps = torch.arange(flow_steps, dtype=torch.float64, device=like.device).view(-1, 1, 1)
+    return _memoryless_variance(steps, flow_steps).sqrt().to(like.dtype)
+
+
+def _memoryless_variance(step: Any, flow_steps: int) -> Any:
+    """Return the square of the noise scale of one step, or of a tensor of them."""
+    return 2.0 * (flow_steps - step + 1) / (step + 1)
+
+
+def step_times(flow_steps: int, like: Tensor) -> Tensor:
+    """Return the left end points t_i, shaped to broadcast over (S, K, B, 1).
+
+    :param flow_steps: K.
+    :param like: tensor that gives dtype and device.
+    :return: (K, 1, 1).
+    """
+    return torch.arange(flow_steps, dtype=like.dtype, device=like.device).view(-1, 1, 1) / flow_steps
+
+
+def memoryless_step(x: Tensor, velocity: Tensor, noise: Tensor, step: int, flow_steps: int) -> Tensor:
+    r"""Return :math:`x_{i+1} = x_i + h(2 v(x_i, t_i) - x_i/(t_i + h)) + \sqrt{h}\,\sigma_i\epsilon_i`.
+
+    :param x: x_i, (S, B, D).
+    :param velocity: v(x_i, t_i), (S, B, D).
+    :param noise: standard normal, (S, B, D).
+    :param step: i in 0..K-2.
+    :param flow_steps: K.
+    :return: x_{i+1}, (S, B, D).
+    """
+    h = 1.0 / flow_steps
+    drift = 2 * velocity - x / (step * h + h)
+    return x + h * drift + math.sqrt(h) * memoryless_sigma(step, flow_steps) * noise
+
+
+def memoryless_rollout(fine_tuned: Velocity, base: Velocity, x_0: Tensor, noise: Tensor) -> Tensor:
+    r"""Simulate the fine-tuned flow's memoryless SDE; the last step follows the base flow without noise.
+
+    :param fine_tuned: v_f.
+    :param base: v_beta.
+    :param x_0: standard normal start, (S, B, D).
+    :param noise: standard normal step noise, (S, K, B, D); the last step's is not used.
+    :return: states x_0..x_K, (S, K+1, B, D).
+    """
+    return _with_last_step(_simulated([x_0], fine_tuned, noise), base)
+
+
+def _simulated(states: list[Tensor], fine_tuned: Velocity, noise: Tensor) -> list[Tensor]:
+    """Return x_0..x_{K-1} of a memoryless rollout that has come as far as the given states."""
+    flow_steps = noise.shape[1]
+    states = list(states)
+    for i in range(len(states) - 1, flow_steps - 1):
+        velocity = fine_tuned(states[-1], i * (1.0 / flow_steps))
+        states.append(memoryless_step(states[-1], velocity, noise[:, i], i, flow_steps))
+    return states
+
+
+def _with_last_step(states: list[Tensor], base: Velocity) -> Tensor:
+    """Return x_0..x_K from x_0..x_{K-1}: the last step follows the base flow."""
+    h = 1.0 / len(states)
+    return torch.stack([*states, states[-1] + h * base(states[-1], (len(states) - 1) * h)], dim=1)
+
+
+class CarriedRollout:
+    """A memoryless rollout whose steps are taken along with another chain of the same network, as further rows.
+
+    It stands for the network while actions are sampled: who asks it for the velocities of a flow, t_0, t_1, ..., gets
+    them, and the rollout moves on by a step each time. Two chains then cost as many products as one. What nobody
+    carried is simulated in the end.
+
+    :param network: gives v_f.
+    :param observations: of the rollout, (S, B, O).
+    :param base: v_beta there.
+    :param x_0: standard normal start, (S, B, D).
+    :param noise: standard normal step noise, (S, K, B, D); the last step's is not used.
+    :param residual: whether the network is what v_f adds to v_beta.
+    """
+
+    def __init__(
+        self,
+        network: VelocityField,
+        observations: Tensor,
+        base: Velocity,
+        x_0: Tensor,
+        noise: Tensor,
+        residual: bool = False,
+    ) -> None:
+        self.network, self.observations, self.base = network, observations, base
+        self.noise, self.flow_steps, self.residual = noise, noise.shape[1], residual
+        self._states = [x_0]
+
+    def at(self, observations: Tensor) -> Velocity:
+        """Fix the observations of the chain that carries the rollout.
+
+        :param observations: (S, N, O).
+        :return: function (x, t) -> velocity at these observations.
+        """
+        rows = observations.shape[1]
+        together = self.network.at(torch.cat([observations, self.observations], 1))
+
+        def velocity(x: Tensor, t: Time) -> Tensor:
+            step = len(self._states) - 1
+            if step >= self.flow_steps - 1 or t != step * (1.0 / self.flow_steps):
+                return self.network.at(observations)(x, t)
+            newest = self._states[-1]
+            both = together(torch.cat([x, newest], 1), t)
+            own = self._fine_tuned(both[:, rows:], newest, t)
+            self._states.append(memoryless_step(newest, own, self.noise[:, step], step, self.flow_steps))
+            return both[:, :rows]
+
+        return velocity
+
+    def finish(self) -> Tensor:
+        """Take the steps that are left.
+
+        :return: states x_0..x_K, (S, K+1, B, D).
+        """
+        states = self._states
+        if len(states) < self.flow_steps:
+            alone = self.network.at(self.observations)
+            states = _simulated(states, lambda x, t: self._fine_tuned(alone(x, t), x, t), self.noise)
+        return _with_last_step(states, self.base)
+
+    def _fine_tuned(self, output: Tensor, x: Tensor, t: Time) -> Tensor:
+        """Return v_f from what the network returns there."""
+        return output + self.base(x, t) if self.residual else output
+
+
+def terminal_adjoint(value: Callable[[Tensor], Tensor], x: Tensor, clip: bool = True) -> Tensor:
+    r"""Return :math:`a_K = -\nabla_y\,Q(\mathrm{clip}(y))` at y = x.
+
+    :param value: function of actions (S, B, D) that returns values (S, B).
+    :param x: end states, (S, B, D).
+    :param clip: whether actions are clipped to [-1, 1] inside the gradient, which makes it zero outside the box.
+    :return: (S, B, D).
+    """
+    return -action_gradient((lambda y: value(y.clamp(-1, 1))) if clip else value, x)
+
+
+def adjoint_statistics(adjoints: Tensor) -> dict[str, Tensor]:
+    """Return the diagnostics of adjoints: statistics of their absolute entries.
+
+    :param adjoints: (S, ...).
+    :return: ``adjoint_mean``, ``adjoint_std`` and ``adjoint_max``, each (S,).
+    """
+    size = adjoints.abs().flatten(1)
+    return {"adjoint_mean": size.mean(1), "adjoint_std": size.std(1, correction=0), "adjoint_max": size.amax(1)}
+
+
+def lean_adjoint(base: Velocity, states: Tensor, terminal: Tensor) -> Tensor:
+    r"""Carry the terminal adjoint back along a rollout, using the base flow only.
+
+    :math:`a_i = a_{i+1} + h\,\nabla_x[2 v_\beta(x, t_i + h) - x/(t_i + h)]^\top a_{i+1}` at x = x_i.
+
+    :param base: v_beta.
+    :param states: x_0..x_{K-1}, (S, K, B, D).
+    :param terminal: a_K, (S, B, D).
+    :return: a_0..a_{K-1}, (S, K, B, D).
+    """
+    flow_steps = states.shape[1]
+    h = 1.0 / flow_steps
+    pull_back = velocity_pull_back(base, states, step_times(flow_steps, states) + h)
+    adjoints, adjoint = [], terminal
+    for i in reversed(range(flow_steps)):
+        adjoint = adjoint + h * (2 * pull_back(i, adjoint) - adjoint / ((i + 1) * h))
+        adjoints.append(adjoint)
+    return torch.stack(adjoints[::-1], dim=1)
+
+
+def velocity_pull_back(velocity: Velocity, states: Tensor, times: Tensor) -> Callable[[int, Tensor], Tensor]:
+    r"""Return the products :math:`a^\top \nabla_x v(x, t)` at the states of a rollout, one state at a time.
+
+    A network's field is evaluated at all states at once, since its activations do not depend on the adjoint.
+
+    :param velocity: v.
+    :param states: (S, K, B, D).
+    :param times: of the states, (K, 1, 1).
+    :return: function of a state's index and a vector a, (S, B, D), that returns (S, B, D).
+    """
+    if isinstance(velocity, VelocityAt):
+        return velocity.linearise(states, times)
+
+    def pull_back(step: int, vector: Tensor) -> Tensor:
+        with torch.enable_grad():
+            x = states[:, step].detach().requires_grad_()
+            return torch.autograd.grad(velocity(x, times[step].item()), x, vector)[0]
+
+    return pull_back
+
+
+def adjoint_matching_loss(fine_tuned: Tensor, base: Tensor, adjoints: Tensor, sigmas: Tensor) -> Tensor:
+    r"""Return the adjoint-matching loss of every replica, summed over steps and dimensions.
+
+    :math:`L = \frac1B\sum_b\sum_{i,d}[\frac{2}{\sigma_i}(v_f - v_\beta) + \sigma_i a_i]^2`
+
+    :param fine_tuned: v_f at the rollout's states, (S, K, B, D); the only input with gradient.
+    :param base: v_beta there, (S, K, B, D).
+    :param adjoints: lean adjoints, (S, K, B, D).
+    :param sigmas: noise scales, broadcastable to (S, K, B, D).
+    :return: (S,).
+    """
+    residual = (2 / sigmas) * (fine_tuned - base) + sigmas * adjoints
+    return residual.square().sum((1, 3)).mean(-1)
+
+
+def path_kl(fine_tuned: Tensor, base: Tensor, sigmas: Tensor) -> Tensor:
+    r"""Return the estimated KL divergence between the memoryless processes of two flows, along a rollout of the first.
+
+    :math:`\frac1B\sum_b\sum_i \frac{2h}{\sigma_i^2}\lVert v_f - v_\beta\rVert^2`, h = 1/K (Girsanov's theorem).
+
+    :param fine_tuned: v_f at the rollout's states, (S, K, B, D).
+    :param base: v_beta there, (S, K, B, D).
+    :param sigmas: noise scales, broadcastable to (S, K, B, D).
+    :return: (S,).
+    """
+    h = 1.0 / fine_tuned.shape[1]
+    return ((2 * h / sigmas.square()) * (fine_tuned - base).square()).sum((1, 3)).mean(-1)
+
+
+def bridge_times(count: int, like: Tensor) -> Tensor:
+    r"""Return :math:`\tau_k = k/N, k = 1..N`, shaped to broadcast over (S, N, B, D).
+
+    :param count: N.
+    :param like: tensor that gives dtype and device.
+    :return: (N, 1, 1).
+    """
+    return torch.arange(1, count + 1, dtype=like.dtype, device=like.device).view(-1, 1, 1) / count
+
+
+def bridge_sigmas(times: Tensor) -> Tensor:
+    r"""Return the memoryless noise scales at bridge times, :math:`\sigma_k = \sqrt{2(1 - \tau_k + h)/(\tau_k + h)}`.
+
+    :param times: tau_1..tau_N, (N, 1, 1).
+    :return: (N, 1, 1).
+    """
+    h = 1.0 / len(times)
+    return (2 * (1 - times + h) / (times + h)).sqrt()

@@ -1,0 +1,95 @@
+"""Pessimistic values, critic losses, action gradient, best-of-n.
+
+Shapes: S replicas, E members, B rows, N candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from agents.common.data.batch import Batch
+
+
+def pessimistic_value(q: Tensor, rho: float) -> Tensor:
+    r"""Return mean minus ``rho`` standard deviations over the ensemble.
+
+    :math:`\bar Q - \rho\,\mathrm{std}_j Q_j` with the population standard deviation. Where all members agree to the
+    last bit, which two members now and then do, the deviation has no slope: its gradient is taken as zero.
+
+    :param q: (S, E, ...).
+    :param rho: pessimism, >= 0.
+    :return: (S, ...).
+    """
+    return q.mean(1) - rho * q.std(1, correction=0)
+
+
+def td_target(batch: Batch, next_q: Tensor, rho: float) -> Tensor:
+    r"""Return :math:`y = R + \gamma^H M\,Q_{pess}(s', a')`.
+
+    :param batch: gives R (``rewards``) and gamma^H M (``discounts``), each (S, B).
+    :param next_q: target critic at the next actions, (S, E, B).
+    :param rho: pessimism.
+    :return: (S, B).
+    """
+    return batch.rewards + batch.discounts * pessimistic_value(next_q, rho)
+
+
+def td_loss(q: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Return the squared error to a shared target, averaged over members and rows; the divisor counts every row.
+
+    :param q: predictions, (S, E, B).
+    :param target: (S, B).
+    :param valid: 1 where the sequence stays inside its trajectory, else 0, (S, B).
+    :return: (S,).
+    """
+    return (valid.unsqueeze(1) * (q - target.unsqueeze(1)).square()).mean((1, 2))
+
+
+def expectile_loss(error: Tensor, expectile: float) -> Tensor:
+    r"""Return the asymmetric square whose minimiser is an expectile, elementwise.
+
+    :math:`|\kappa - 1[u < 0]|\,u^2`. Source: Kostrikov, Nair and Levine, Implicit Q-Learning, arXiv 2110.06169,
+    expectile regression.
+
+    :param error: u, target minus prediction, any shape.
+    :param expectile: kappa in (0, 1); 0.5 is half the square.
+    :return: same shape.
+    """
+    return torch.where(error < 0, 1 - expectile, expectile) * error.square()
+
+
+def action_gradient(value: Callable[[Tensor], Tensor], actions: Tensor) -> Tensor:
+    """Return the gradient of a value in the action; works where no gradient is being recorded.
+
+    :param value: function of actions (S, B, D) that returns values (S, B), row by row.
+    :param actions: where, (S, B, D).
+    :return: (S, B, D), without a graph.
+    """
+    if torch.compiler.is_compiling():  # traced into the surrounding graph, which autograd.grad would break
+        return torch.func.grad(lambda y: value(y).sum())(actions)
+    with torch.enable_grad():
+        actions = actions.detach().requires_grad_()
+        return torch.autograd.grad(value(actions).sum(), actions)[0]
+
+
+def q_statistics(q: Tensor) -> dict[str, Tensor]:
+    """Return the diagnostics of critic predictions.
+
+    :param q: (S, E, B).
+    :return: ``q_mean``, ``q_max`` and ``q_min``, each (S,).
+    """
+    return {"q_mean": q.mean((1, 2)), "q_max": q.amax((1, 2)), "q_min": q.amin((1, 2))}
+
+
+def pick_best(actions: Tensor, scores: Tensor) -> Tensor:
+    """Return each row's candidate with the highest score.
+
+    :param actions: (S, B, N, D).
+    :param scores: (S, B, N).
+    :return: (S, B, D).
+    """
+    best = scores.argmax(-1)[..., None, None].expand(*actions.shape[:2], 1, actions.shape[-1])
+    return torch.gather(actions, 2, best).squeeze(2)

@@ -1,0 +1,62 @@
+"""Bounded soft actor-critic edits of a flow's actions. Shapes: S replicas, B rows, D flattened chunk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from agents.common.data.batch import Batch
+from agents.common.nets.networks import tanh_gaussian_sample
+from agents.common.policy import Networks
+
+
+def edited(edit: Any, observations: Tensor, flow_actions: Tensor, noise: Tensor, edit_scale: float) -> Tensor:
+    """Return flow actions moved by a sampled edit, clipped to the action box.
+
+    :param edit: squashed Gaussian given (s, a).
+    :param observations: (S, B, O).
+    :param flow_actions: (S, B, D).
+    :param noise: standard normal, (S, B, D).
+    :param edit_scale: bound of the edit.
+    :return: (S, B, D).
+    """
+    mean, log_std = edit(observations, flow_actions)
+    sample, _ = tanh_gaussian_sample(mean, log_std, noise)
+    return (flow_actions + edit_scale * sample).clamp(-1, 1)
+
+
+def edit_losses(
+    batch: Batch,
+    flow_actions: Tensor,
+    noise: Tensor,
+    nets: Networks,
+    edit_scale: float,
+    target_entropy: float | None,
+    info: dict[str, Tensor],
+) -> dict[str, Tensor]:
+    r"""Return the losses of an edit policy and of its temperature.
+
+    :math:`L_q = -\bar Q(s, a'),\; L_{ent} = sg[\alpha]\log\pi(e),\; L_\alpha = \alpha(-sg[\log\pi(e)] - \bar H)`.
+    The entropy is that of the unscaled edit. Source: Li and Levine, arXiv 2601.14234, edit variant.
+
+    :param batch: gives the observations.
+    :param flow_actions: taken as given, (S, B, D).
+    :param noise: standard normal, (S, B, D).
+    :param nets: ``edit``, ``temperature`` and ``critic``.
+    :param edit_scale: bound of the edit.
+    :param target_entropy: H; None: -D/2.
+    :param info: gets the entropy and the temperature.
+    :return: ``q``, ``entropy`` and ``temperature``, each (S,).
+    """
+    mean, log_std = nets.edit(batch.observations, flow_actions)
+    sample, log_prob = tanh_gaussian_sample(mean, log_std, noise)
+    actions = (flow_actions + edit_scale * sample).clamp(-1, 1)
+    wanted = -0.5 * flow_actions.shape[-1] if target_entropy is None else target_entropy
+    entropy = -log_prob.mean(-1)
+    info |= {"entropy": entropy, "temperature": nets.frozen.temperature()}
+    return {
+        "q": -nets.frozen.critic(batch.observations, actions).mean((1, 2)),
+        "entropy": (nets.frozen.temperature().unsqueeze(-1) * log_prob).mean(-1),
+        "temperature": nets.temperature() * (entropy.detach() - wanted),
+    }

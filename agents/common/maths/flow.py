@@ -1,0 +1,78 @@
+r"""Flows from noise (t = 0) to actions (t = 1): interpolant, flow-matching loss and Euler sampler.
+
+Every function is pure and takes velocity fields as functions (x, t) -> velocity, so that closed forms can stand in for
+networks. Shapes: S replicas, B rows, D action size.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from agents.common.data.batch import Batch
+from agents.common.nets.networks import Velocity
+from agents.common.policy import Networks
+
+
+def interpolate(x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
+    r"""Return the straight path between noise and action, :math:`x_t = (1-t)x_0 + t x_1`.
+
+    :param x_0: noise, (..., D).
+    :param x_1: actions, (..., D).
+    :param t: times in [0, 1], (..., 1).
+    :return: (..., D).
+    """
+    return (1 - t) * x_0 + t * x_1
+
+
+def flow_matching_loss(velocity: Velocity, x_0: Tensor, x_1: Tensor, t: Tensor, weight: Tensor) -> Tensor:
+    r"""Return the weighted flow-matching loss of every replica.
+
+    :math:`L = \frac1B\sum_b w_b \frac1D \lVert v(x_t, t) - (x_1 - x_0)\rVert^2`
+
+    Source: Lipman et al., Flow Matching for Generative Modeling, arXiv 2210.02747, conditional flow matching with the
+    straight path.
+
+    :param velocity: the field.
+    :param x_0: noise, (S, B, D).
+    :param x_1: data actions, (S, B, D).
+    :param t: times in [0, 1], (S, B).
+    :param weight: per-row weight, e.g. the validity of the sequence, (S, B).
+    :return: (S,).
+    """
+    t = t.unsqueeze(-1)
+    error = velocity(interpolate(x_0, x_1, t), t) - (x_1 - x_0)
+    return (weight * error.square().mean(-1)).mean(-1)
+
+
+def integrate_flow(velocity: Velocity, x_0: Tensor, flow_steps: int) -> Tensor:
+    """Follow a velocity field from noise to actions with Euler steps at the left end points, without clipping.
+
+    :param velocity: the field.
+    :param x_0: noise, (..., D).
+    :param flow_steps: number of steps K.
+    :return: x at t = 1, (..., D).
+    """
+    h = 1.0 / flow_steps
+    x = x_0
+    for step in range(flow_steps):
+        x = x + h * velocity(x, step * h)
+    return x
+
+
+def distillation_losses(batch: Batch, teacher: Tensor, z: Tensor, nets: Networks) -> dict[str, Tensor]:
+    r"""Return the losses of a one-step policy that copies a flow and climbs the critic.
+
+    :math:`L_{distill} = \frac1D\lVert \mu(s, z) - a_{teacher}\rVert^2,\; L_q = -\bar Q(s, \mathrm{clip}\,\mu(s, z))`.
+    Source: Park, Li and Levine, Flow Q-Learning, arXiv 2502.02538, distillation and Q terms; without Q normalisation.
+
+    :param batch: gives the observations.
+    :param teacher: the flow's actions from the noise ``z``, (S, B, D).
+    :param z: standard normal, (S, B, D).
+    :param nets: ``one_step`` and ``critic``.
+    :return: ``distill`` and ``q``, each (S,).
+    """
+    student = nets.one_step(batch.observations, z)
+    return {
+        "distill": (student - teacher).square().mean((1, 2)),
+        "q": -nets.frozen.critic(batch.observations, student.clamp(-1, 1)).mean((1, 2)),
+    }

@@ -1,0 +1,1 @@
+"""Networks with stacked parameters, and how they are evaluated."""

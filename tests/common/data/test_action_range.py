@@ -1,0 +1,236 @@
+"""Actions in other units or outside their box: refused, clipped where a rounding error put them there, or scaled."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from agents.common.base import FlowQLearning
+from agents.common.data import action_range as module
+from agents.common.data.action_range import ROUNDING, ActionRange, in_pieces
+from tests.common.data.test_buffer import all_rows, assert_same_batches
+from tests.common.toys import space_env, tiny_model, toy_dataset, toy_shards
+
+WIDE = spaces.Box(np.array([-2, 0], np.float32), np.array([6, 10], np.float32))
+
+
+def box(low: Any = -1.0, high: Any = 1.0, size: int = 2) -> spaces.Box:
+    return spaces.Box(np.broadcast_to(low, size).astype(np.float32), np.broadcast_to(high, size).astype(np.float32))
+
+
+def find(actions: NDArray[Any], space: spaces.Box | None = None, kept: NDArray[np.bool_] | None = None) -> Any:
+    return ActionRange.of(space or box()).find_outside(in_pieces(actions), kept)
+
+
+def model_in(space: spaces.Box) -> FlowQLearning:
+    return tiny_model(env=space_env(spaces.Box(-1, 1, (4,), np.float32), space))
+
+
+def dataset_in(space: spaces.Box) -> dict[str, NDArray[Any]]:
+    """Return a dataset whose actions fill a box."""
+    dataset = toy_dataset()
+    dataset["actions"] = space.low + (dataset["actions"] + 1) / 2 * (space.high - space.low)
+    return dataset
+
+
+# -- what is found ----------------------------------------------------------------------------------------------------
+
+
+def test_actions_inside_their_box_and_on_its_edge_are_not_outside() -> None:
+    assert find(np.array([[-1.0, 1.0], [0.0, -0.5]])) is None
+
+
+def test_first_value_outside_is_found_by_row_and_coordinate() -> None:
+    actions = np.zeros((50, 2), np.float32)
+    actions[7, 1], actions[9, 0] = 1.5, -8.0
+    outside = find(actions)
+    assert (outside.first, outside.value, outside.refused, outside.clipped, outside.rows) == ((7, 1), 1.5, 2, 0, 50)
+    assert outside.span == (-8.0, 1.5)
+
+
+def test_search_goes_through_all_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PIECE_ROWS", 8)
+    actions = np.zeros((50, 2), np.float32)
+    actions[[21, 22, 44], 1] = 3.0
+    outside = find(actions)
+    assert (outside.first, outside.refused, outside.rows) == ((21, 1), 3, 50)
+
+
+def test_rows_that_are_not_stored_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PIECE_ROWS", 8)
+    actions = np.zeros((20, 2), np.float32)
+    actions[[3, 12], 0] = np.nan
+    actions[15, 1] = 2.0
+    kept = np.isfinite(actions).all(1)
+    outside = find(actions, kept=kept)
+    assert (outside.first, outside.refused, outside.rows) == ((15, 1), 1, 18)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_value_that_is_no_finite_number_is_outside(value: float) -> None:
+    assert find(np.array([[0.0, 0.0], [value, 0.0]])).first == (1, 0)
+
+
+def test_tolerance_is_relative_to_half_the_width_of_the_box() -> None:
+    space = box([-1, -300], [1, 100])  # half widths 1 and 200
+    inside = space.high + 0.9 * ROUNDING * np.array([1, 200], np.float32)
+    beyond = space.high + 1.2 * ROUNDING * np.array([1, 200], np.float32)
+    assert find(np.stack([inside, space.low]), space).refused == 0
+    for coordinate in range(2):
+        actions = np.stack([space.low, inside])
+        actions[1, coordinate] = beyond[coordinate]
+        assert find(actions, space).first == (1, coordinate)
+
+
+def test_difference_that_single_precision_does_not_hold_is_nothing_to_tell() -> None:
+    assert find(np.array([[1 + 1e-10, -1 - 1e-10]])) is None
+    assert find(np.array([[0.1, 0.1]], np.float32), box(-0.1, 0.1)) is None
+
+
+def test_one_step_of_single_precision_is_a_rounding_error_in_a_narrow_box_far_from_zero() -> None:
+    space = box(1000, 1000.5)  # half the width times the tolerance is less than a step of single precision there
+    outside = find(np.nextafter(space.high, np.float32(np.inf))[None], space)
+    assert (outside.refused, outside.clipped) == (0, 1)
+
+
+# -- scaling ----------------------------------------------------------------------------------------------------------
+
+
+def test_scaled_actions_are_those_of_stable_baselines3() -> None:
+    model, dataset = model_in(WIDE), dataset_in(WIDE)
+    model.load_dataset(dataset)
+    np.testing.assert_array_equal(model.replay_buffer.actions[:60], model.policy.scale_action(dataset["actions"]))
+
+
+@pytest.mark.parametrize("action_range", [(-5, 5.0), ([-5, -5], np.full(2, 5.0)), (torch.tensor(-5.0), 5)])
+def test_action_range_stands_for_the_box_of_the_environment(action_range: Any) -> None:
+    scaled, other = model_in(WIDE), model_in(WIDE)
+    dataset = toy_dataset()
+    scaled.load_dataset({**dataset, "actions": dataset["actions"] * 5}, action_range=action_range)
+    other.load_dataset(dataset_in(WIDE))
+    np.testing.assert_allclose(scaled.replay_buffer.actions[:60], dataset["actions"], atol=1e-6)
+    np.testing.assert_allclose(scaled.replay_buffer.actions[:60], other.replay_buffer.actions[:60], atol=1e-6)
+
+
+def test_action_range_may_differ_between_coordinates() -> None:
+    model, dataset = model_in(box()), dataset_in(WIDE)
+    model.load_dataset(dataset, action_range=(WIDE.low, WIDE.high))
+    np.testing.assert_allclose(model.replay_buffer.actions[:60], toy_dataset()["actions"], atol=1e-6)
+
+
+def test_actions_outside_the_given_range_are_refused() -> None:
+    dataset = toy_dataset()
+    dataset["actions"] = dataset["actions"] * 4
+    dataset["actions"][3, 1] = 5.5
+    with pytest.raises(
+        ValueError, match=re.escape("must lie in [-5, 5], got 5.5 in row 3, coordinate 1; 1 of 60 rows")
+    ):
+        model_in(WIDE).load_dataset(dataset, action_range=(-5, 5))
+
+
+@pytest.mark.parametrize(
+    "action_range", [(1, -1), (0, 0), (-1, np.inf), ([-1, 0], [1, 0]), (-1, 1, 2), 5, ("a", "b"), ([-1] * 3, [1] * 3)]
+)
+def test_range_that_is_none_is_refused(action_range: Any) -> None:
+    with pytest.raises(ValueError, match=r"`action_range` must .*; give the range of the dataset's actions, e\.g\. "):
+        model_in(box()).load_dataset(toy_dataset(), action_range=action_range)
+
+
+# -- refusals and warnings --------------------------------------------------------------------------------------------
+
+
+def test_dataset_with_actions_in_other_units_is_refused_and_the_range_is_suggested() -> None:
+    dataset = toy_dataset()
+    dataset["actions"] = np.linspace(-5.25, 4.5, 120).reshape(60, 2)
+    model = model_in(box())
+    model.load_dataset(toy_dataset())
+    before = model.replay_buffer.batch_of(all_rows(model.replay_buffer))
+    far = int((np.abs(dataset["actions"]) > 1).any(1).sum())
+    message = (
+        f"dataset array `actions` must lie in [-1, 1], got -5.25 in row 0, coordinate 0; {far} of 60 rows lie outside. "
+        "The actions reach from -5.25 to 4.5: if they are in other units, load the dataset with the range that stands "
+        "for the environment's box, e.g. `load_dataset(dataset, action_range=(-5.25, 4.5))`"
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        model.load_dataset(dataset)
+    assert_same_batches(before, model.replay_buffer.batch_of(all_rows(model.replay_buffer)))
+    model.load_dataset(dataset, action_range=(-5.25, 4.5))  # as suggested
+
+
+def test_rounding_errors_are_clipped_and_told() -> None:
+    dataset = toy_dataset()
+    dataset["actions"][[4, 5, 9], 0] = [1 + 2e-6, -1 - 8e-6, 1]
+    model = model_in(box())
+    with pytest.warns(UserWarning, match=r"are clipped: 2 of 60 rows, by up to 8e-06"):
+        model.load_dataset(dataset)
+    stored = model.replay_buffer.actions[:60].numpy()
+    np.testing.assert_array_equal(stored, np.clip(dataset["actions"], -1, 1))
+    assert dataset["actions"][4, 0] > 1  # the user's array is left alone
+
+
+def test_rounding_errors_of_a_scaled_dataset_are_clipped() -> None:
+    dataset = dataset_in(WIDE)
+    dataset["actions"][4] = WIDE.high + 4 * np.float32(1e-6)
+    model = model_in(WIDE)
+    with pytest.warns(UserWarning, match="are clipped: 1 of 60 rows"):
+        model.load_dataset(dataset)
+    assert model.replay_buffer.actions[4].tolist() == [1, 1]
+
+
+# -- datasets of several parts ----------------------------------------------------------------------------------------
+
+
+def test_actions_of_every_part_are_checked_when_the_dataset_is_loaded(tmp_path: Path) -> None:
+    first, second = toy_dataset(seed=1), toy_dataset(seed=2)
+    second["actions"][31, 1] = -7
+    model = model_in(box())
+    model.load_dataset(first)
+    before = model.replay_buffer.batch_of(all_rows(model.replay_buffer))
+    message = f"{tmp_path / '1-actions.npy'} must lie in [-1, 1], got -7.0 in row 31, coordinate 1; 1 of 60 rows lies"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        model.load_dataset(toy_shards(tmp_path, first, second))
+    assert_same_batches(before, model.replay_buffer.batch_of(all_rows(model.replay_buffer)))
+
+
+def test_rounding_errors_in_parts_are_clipped_and_told_once(tmp_path: Path) -> None:
+    parts = [toy_dataset(seed=seed) for seed in range(3)]
+    for row, part in enumerate(parts[1:]):
+        part["actions"][row, 0] = 1 + 5e-6
+    model = model_in(box())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.load_dataset(toy_shards(tmp_path, *parts, replace_interval=1))
+    (text,) = [str(warning.message) for warning in caught]
+    assert "are clipped: 2 of 180 rows" in text
+    model.replay_buffer.rotate_dataset(1)
+    assert float(model.replay_buffer.actions[0, 0]) == 1
+
+
+def test_rows_after_the_part_that_is_used_may_hold_anything(tmp_path: Path) -> None:
+    dataset = toy_dataset()
+    dataset["actions"][50] = 9
+    whole = toy_shards(tmp_path, dataset)
+    (part,) = whole.parts
+    shards = type(whole)([type(part)(part.files, transitions=48, trajectories=4)])
+    model_in(box()).load_dataset(shards)
+    with pytest.raises(ValueError, match=r"got 9\.0 in row 50"):
+        model_in(box()).load_dataset(whole)
+
+
+def test_action_range_scales_parts_like_a_dataset_in_memory(tmp_path: Path) -> None:
+    dataset = toy_dataset()
+    dataset["actions"] = dataset["actions"] * 3
+    models = [model_in(WIDE) for _ in range(2)]
+    models[0].load_dataset(dataset, action_range=(-3, 3))
+    models[1].load_dataset(toy_shards(tmp_path, dataset), action_range=(-3, 3))
+    assert torch.equal(*(model.replay_buffer.actions[:60] for model in models))
+    with pytest.raises(ValueError, match=r"must lie in \[-2, 2\], got "):
+        models[1].load_dataset(toy_shards(tmp_path, dataset), action_range=(-2, 2))

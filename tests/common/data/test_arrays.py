@@ -1,0 +1,480 @@
+"""A user's arrays: where trajectories end, what is derived, what is refused and why."""
+
+from __future__ import annotations
+
+import re
+import tracemalloc
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from agents.common.data import action_range as module
+from agents.common.data.action_range import ActionRange
+from agents.common.data.arrays import Transitions, prepare
+from tests.common.data.test_buffer import all_rows, assert_same_batches, compacted, empty_buffer, loaded_buffer
+from tests.common.toys import tiny_model, toy_dataset, toy_shards
+
+Dataset = dict[str, NDArray[Any]]
+
+
+def prepared(dataset: Any, horizon_length: int = 3) -> Transitions:
+    """Return a dataset of four observations and two actions, prepared without a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return prepare(dataset, (4,), ActionRange.of(spaces.Box(-1, 1, (2,), np.float32)), horizon_length)
+
+
+def limited_dataset(rows: int = 60) -> Dataset:
+    """Return trajectories of 12 steps in D4RL's way: the second one terminates, the others end by a time limit."""
+    dataset = toy_dataset(rows)
+    ends = np.flatnonzero(dataset["terminals"])
+    dataset["terminals"] = np.isin(np.arange(rows), ends[1:2])
+    dataset["timeouts"] = np.isin(np.arange(rows), np.delete(ends, 1))
+    return dataset
+
+
+def shuffled(dataset: Dataset) -> Dataset:
+    order = np.random.default_rng(0).permutation(len(dataset["rewards"]))
+    return {name: array[order] for name, array in dataset.items()}
+
+
+def ends_of(dataset: Any, **settings: Any) -> list[int]:
+    return np.flatnonzero(prepared(dataset, **settings).ends).tolist()
+
+
+# -- where trajectories end -------------------------------------------------------------------------------------------
+
+
+def test_trajectories_end_by_terminals_and_by_timeouts() -> None:
+    found = prepared(limited_dataset())
+    assert np.flatnonzero(found.ends).tolist() == [11, 23, 35, 47, 59]
+    assert found.description == (
+        "dataset: 60 transitions in 5 trajectories; 1 ends by terminals, 4 by timeouts, "
+        "0 where next_observations is not the next row"
+    )
+    assert found.warnings == ()
+
+
+def test_chunks_that_cross_a_time_limit_are_not_valid_and_masks_are_as_given() -> None:
+    dataset = limited_dataset()
+    buffer, unlimited = loaded_buffer(dataset), loaded_buffer(toy_dataset(60))
+    assert_same_batches(buffer.batch_of(all_rows(buffer)), unlimited.batch_of(all_rows(unlimited)))
+    crossing = buffer.batch_of(torch.tensor([[[10, 11, 12], [9, 10, 11]]]))
+    assert crossing.valid.tolist() == [[0, 1]]
+    assert crossing.discounts[0, 1] == pytest.approx(0.9**3 * dataset["masks"][9:12].min())
+
+
+def test_trajectory_ends_where_the_next_row_does_not_follow() -> None:
+    dataset = toy_dataset(60)
+    dataset["next_observations"][[17, 40]] += 1
+    found = prepared(dataset)
+    assert np.flatnonzero(found.ends).tolist() == [11, 17, 23, 35, 40, 47, 59]
+    np.testing.assert_array_equal(found.final_observations, dataset["next_observations"][found.ends])
+    assert found.description.endswith("5 end by terminals, 2 where next_observations is not the next row")
+    np.testing.assert_array_equal(found.arrays["masks"], toy_dataset(60)["masks"])
+    (warning,) = found.warnings
+    assert warning.startswith("2 of 7 trajectories end only because `next_observations` is not the next row's")
+    buffer = empty_buffer(observations=4, actions=2)
+    with pytest.warns(UserWarning, match=re.escape(warning)):
+        buffer.load_dataset(dataset)
+    assert buffer.batch_of(torch.tensor([[[16, 17, 18], [15, 16, 17]]])).valid.tolist() == [[0, 1]]
+
+
+def test_end_that_two_rules_tell_is_counted_once() -> None:
+    dataset = limited_dataset()
+    dataset["timeouts"][23] = True  # where it terminates too
+    dataset["next_observations"][35] += 1  # where the time limit is
+    assert prepared(dataset).description.endswith(
+        "1 ends by terminals, 4 by timeouts, 0 where next_observations is not the next row"
+    )
+
+
+def test_last_row_ends_a_trajectory_and_is_counted_by_itself() -> None:
+    found = prepared(toy_dataset(30))
+    assert np.flatnonzero(found.ends).tolist() == [11, 23, 29]
+    assert found.description == (
+        "dataset: 30 transitions in 3 trajectories; 2 end by terminals, "
+        "0 where next_observations is not the next row, 1 with the last row"
+    )
+    assert found.warnings == ()
+
+
+def test_dataset_of_one_row_is_a_trajectory() -> None:
+    found = prepared(toy_dataset(1), horizon_length=1)
+    assert found.description == (
+        "dataset: 1 transition in 1 trajectory; 0 end by terminals, "
+        "0 where next_observations is not the next row, 1 with the last row"
+    )
+
+
+def test_rows_are_compared_in_single_precision() -> None:
+    dataset = toy_dataset(60)
+    dataset["next_observations"] = dataset["next_observations"].astype(np.float64) * (1 + 1e-12)
+    assert ends_of(dataset) == [11, 23, 35, 47, 59]
+    assert prepared(dataset).warnings == ()
+
+
+def test_rows_are_compared_across_the_pieces_they_are_read_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = toy_dataset(60)
+    dataset["next_observations"][[6, 13, 30]] += 1
+    expected = ends_of(dataset)
+    monkeypatch.setattr(module, "PIECE_ROWS", 7)
+    assert ends_of(dataset) == expected == [6, 11, 13, 23, 30, 35, 47, 59]
+
+
+def test_compact_layout_gives_the_same_trajectories() -> None:
+    found = prepared(compacted(toy_dataset(60)))
+    assert np.flatnonzero(found.ends).tolist() == [11, 23, 35, 47, 59]
+    assert found.description == ("dataset: 60 transitions in 5 trajectories, each followed by a row whose valids is 0")
+
+
+def test_timeouts_that_contradict_a_compact_layout_are_refused() -> None:
+    dataset = compacted(toy_dataset(60))
+    dataset["timeouts"] = dataset["terminals"].copy()
+    assert ends_of(dataset) == [11, 23, 35, 47, 59]
+    dataset["timeouts"][[20, 30]] = 1
+    message = "`valids` says where trajectories end, got `timeouts` = 1 inside a trajectory, in 2 rows, first in row 20"
+    with pytest.raises(ValueError, match=message):
+        prepared(dataset)
+
+
+# -- too few chunks ---------------------------------------------------------------------------------------------------
+
+
+def spoiled(how: str) -> Dataset:
+    dataset = toy_dataset(600)
+    if how == "shuffled":
+        return shuffled(dataset)
+    if how == "normalised":
+        dataset["observations"] = (dataset["observations"] - 0.1) / 1.3
+    else:
+        dataset["next_observations"] = dataset["next_observations"] * np.float32(1 + 1e-6)
+    return dataset
+
+
+@pytest.mark.parametrize("how", ["shuffled", "normalised", "another precision"])
+@pytest.mark.parametrize("horizon_length", [2, 5])
+def test_dataset_without_whole_chunks_is_refused_with_the_likely_causes(how: str, horizon_length: int) -> None:
+    message = (
+        rf"a chunk of `horizon_length` = {horizon_length} transitions must stay inside one trajectory, got \d of 600 "
+        r"rows that begin such a chunk: in 5\d\d rows `next_observations` is not the next row's observation\. Likely "
+        r"causes: the transitions were shuffled; .* precision .*; or only one of them was normalised"
+    )
+    with pytest.raises(ValueError, match=message):
+        prepared(spoiled(how), horizon_length)
+
+
+def test_shuffled_transitions_are_taken_one_at_a_time_with_a_warning() -> None:
+    found = prepared(spoiled("shuffled"), horizon_length=1)
+    assert len(found.warnings) == 1
+    assert "trajectories end only because `next_observations` is not the next row's observation" in found.warnings[0]
+
+
+@pytest.mark.parametrize("layout", ["regular", "compact"])
+def test_trajectories_that_are_shorter_than_a_chunk_are_refused(layout: str) -> None:
+    dataset = toy_dataset(60, length=4)
+    dataset = compacted(dataset) if layout == "compact" else dataset
+    assert len(ends_of(dataset, horizon_length=4)) == 15
+    message = "there are 15 trajectories, the longest of 4 transitions. .* use a smaller `horizon_length`"
+    with pytest.raises(ValueError, match=message):
+        prepared(dataset, horizon_length=5)
+
+
+def test_one_row_in_a_hundred_that_begins_a_chunk_is_enough() -> None:
+    dataset = toy_dataset(202, length=2)
+    dataset["terminals"][1] = 0
+    dataset["next_observations"][1] = dataset["observations"][2]  # the first trajectory has four rows
+    with pytest.raises(ValueError, match="got 2 of 202 rows that begin such a chunk"):
+        prepared(dataset)
+    assert len(ends_of({name: array[:200] for name, array in dataset.items()})) == 99
+
+
+def test_refused_dataset_leaves_the_buffer_as_it_was() -> None:
+    buffer, untouched = loaded_buffer(toy_dataset()), loaded_buffer(toy_dataset())
+    with pytest.raises(ValueError, match="the transitions were shuffled"):
+        buffer.load_dataset(shuffled(toy_dataset(600)))
+    assert buffer.dataset_description == untouched.dataset_description
+    assert_same_batches(*(each.batch_of(all_rows(each)) for each in (buffer, untouched)))
+
+
+# -- values -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["terminals", "timeouts", "masks", "valids"])
+@pytest.mark.parametrize("value", [0.5, 2.0, -1.0])
+def test_flag_that_is_neither_zero_nor_one_is_refused_by_row(name: str, value: float) -> None:
+    dataset = compacted(toy_dataset(36)) if name == "valids" else limited_dataset(36)
+    dataset[name] = dataset[name].astype(np.float32)
+    dataset[name][7] = value
+    with pytest.raises(ValueError, match=f"dataset array `{name}` must hold 0 or 1, got {value} in row 7; correct"):
+        prepared(dataset)
+
+
+def test_mask_of_a_row_that_is_no_transition_may_be_anything() -> None:
+    dataset = compacted(toy_dataset(36))
+    dataset["masks"][dataset["valids"] == 0] = 0.3
+    assert len(ends_of(dataset)) == 3
+
+
+def test_timeouts_of_another_length_are_refused() -> None:
+    message = re.escape("dataset array `timeouts` must have shape (60,) with at least one row, got (59,)")
+    with pytest.raises(ValueError, match=message):
+        prepared({**toy_dataset(60), "timeouts": np.zeros(59)})
+
+
+# -- masks ------------------------------------------------------------------------------------------------------------
+
+
+def test_masks_are_derived_where_timeouts_tell_time_limits_apart() -> None:
+    dataset = limited_dataset()
+    del dataset["masks"]
+    found = prepared(dataset)
+    np.testing.assert_array_equal(found.arrays["masks"], 1 - dataset["terminals"])
+    assert found.description.endswith("0 where next_observations is not the next row; masks are 1 - terminals")
+    buffer = loaded_buffer(dataset)
+    assert torch.equal(buffer.timeouts[:60], torch.from_numpy(dataset["timeouts"]))
+
+
+def test_masks_are_not_derived_where_terminals_may_be_time_limits() -> None:
+    dataset = toy_dataset()
+    del dataset["masks"]
+    with pytest.raises(ValueError, match="missing: masks") as caught:
+        prepared(dataset)
+    for words in (
+        "`terminals` is 1 where a trajectory ends for any reason",
+        "`masks` is 0 where the task terminates, so that the value after it is zero",
+        "`masks = 1 - terminals`",
+        "or add `timeouts`",
+    ):
+        assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("layout", ["regular", "compact"])
+def test_masks_are_not_derived_where_terminals_include_the_time_limits(layout: str) -> None:
+    dataset = toy_dataset(60)
+    dataset["timeouts"] = dataset["terminals"] * (np.arange(60) > 30)
+    if layout == "compact":
+        timeouts = dataset.pop("timeouts")
+        dataset = compacted(dataset)
+        dataset["timeouts"] = np.zeros_like(dataset["valids"])
+        dataset["timeouts"][dataset["valids"] > 0] = timeouts
+    del dataset["masks"]
+    with pytest.raises(ValueError, match=re.escape("e.g. `masks = 1 - terminals * (1 - timeouts)` if those 3 trajec")):
+        prepared(dataset)
+
+
+# -- names ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("other", "known"),
+    [
+        ("reward", "rewards"), ("next_obs", "next_observations"), ("obs", "observations"), ("dones", "terminals"),
+        ("action", "actions"), ("mask", "masks"), ("Rewards", "rewards"),
+    ],
+)  # fmt: skip
+def test_name_close_to_a_missing_one_is_pointed_out(other: str, known: str) -> None:
+    dataset = toy_dataset()
+    dataset[other] = dataset.pop(known)
+    with pytest.raises(ValueError, match=f"; `{other}` may be meant as `{known}`"):
+        prepared(dataset)
+
+
+def test_ignored_array_that_may_be_meant_as_timeouts_is_pointed_out() -> None:
+    dataset = limited_dataset()
+    dataset["truncations"] = dataset.pop("timeouts")
+    found = prepared(dataset)
+    assert "the dataset's array `truncations` is ignored; if it is meant as `timeouts`, give it that name" in (
+        found.warnings
+    )
+
+
+def test_other_arrays_are_ignored_without_a_word() -> None:
+    extra = {"qpos": np.zeros((3, 3)), "infos/goal": "a goal", "returns": None, "final_observations": np.zeros(2)}
+    dataset = toy_dataset()
+    assert prepared({**dataset, **extra}).warnings == ()
+    assert prepared({**compacted(dataset), **extra}).warnings == ()
+
+
+def test_missing_array_of_raw_ogbench_data_is_explained() -> None:
+    dataset = {**toy_dataset(), "qpos": np.zeros((60, 3))}
+    del dataset["rewards"], dataset["masks"]
+    with pytest.raises(
+        ValueError, match=r"rewards belong to a task\. .*`zoo\.datasets\.load\.load_dataset\(env_name\)"
+    ):
+        prepared(dataset)
+
+
+# -- ways of handing in arrays ----------------------------------------------------------------------------------------
+
+
+def as_lists(dataset: Dataset) -> dict[str, Any]:
+    return {name: array.tolist() for name, array in dataset.items()}
+
+
+def as_tensors(dataset: Dataset) -> dict[str, Any]:
+    return {name: torch.from_numpy(array) for name, array in dataset.items()}
+
+
+def as_integers(dataset: Dataset) -> dict[str, Any]:
+    return {**dataset, **{name: dataset[name].astype(np.int64) for name in ("masks", "terminals")}}
+
+
+@pytest.mark.parametrize("convert", [as_lists, as_tensors, as_integers])
+@pytest.mark.parametrize("layout", ["regular", "compact"])
+def test_whatever_numpy_takes_is_stored_alike(convert: Callable[[Dataset], Any], layout: str) -> None:
+    dataset = toy_dataset() if layout == "regular" else compacted(toy_dataset())
+    buffer = empty_buffer(observations=4, actions=2)
+    buffer.load_dataset(convert(dataset))
+    expected = loaded_buffer(dataset)
+    assert_same_batches(*(each.batch_of(all_rows(each)) for each in (buffer, expected)))
+
+
+def test_model_trains_on_lists_and_on_a_path(tmp_path: Path) -> None:
+    np.savez(tmp_path / "own.npz", **toy_dataset())
+    losses = []
+    for dataset in (toy_dataset(), as_lists(toy_dataset()), tmp_path / "own.npz", str(tmp_path / "own.npz")):
+        model = tiny_model().learn_offline(2, dataset=dataset)
+        losses.append(float(model._last_info["total_loss"]))
+    assert len(set(losses)) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            [[1.0, 2.0], [3.0]] * 30,
+            r"got a list that NumPy cannot turn into one \(.*\); make all its rows equally long",
+        ),
+        (["a"] * 60, "must hold numbers, got dtype <U1"),
+        ([None] * 60, "must hold numbers, got dtype object"),
+        (torch.zeros(60, requires_grad=True), r"got a Tensor that NumPy cannot turn into one \(.*detach"),
+        (5.0, re.escape("must have shape (60,) with at least one row, got ()")),
+    ],
+    ids=["ragged", "words", "objects", "gradient", "number"],
+)
+def test_values_that_are_no_array_of_numbers_are_refused(values: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"dataset array `rewards` .*{message}"):
+        prepared({**toy_dataset(), "rewards": values})
+
+
+@pytest.mark.parametrize("dataset", [[toy_dataset()], None, 3])
+def test_dataset_that_is_no_mapping_is_refused(dataset: Any) -> None:
+    with pytest.raises(TypeError, match="a dataset must be a mapping of names to arrays, the path of"):
+        prepared(dataset)
+
+
+def test_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=f"expected a dataset at {tmp_path}/own.npz, got nothing"):
+        prepared(tmp_path / "own.npz")
+
+
+@pytest.mark.parametrize("name", ["own.npy", "own.hdf5", "own"])
+def test_file_of_another_suffix_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=rf"must name an \.npz file, got .*{name}; save the arrays with `np\.savez"):
+        prepared(str(tmp_path / name))
+
+
+def write_text(path: Path) -> None:
+    path.write_text("<html>404 Not Found</html>")
+
+
+def write_cut(path: Path) -> None:
+    np.savez(path, **toy_dataset())
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def write_flipped(path: Path) -> None:
+    np.savez(path, **toy_dataset())
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        content[archive.getinfo("actions.npy").header_offset + 300] ^= 0xFF
+    path.write_bytes(content)
+
+
+def write_objects(path: Path) -> None:
+    np.savez(path, **{**toy_dataset(), "actions": np.array([[1], [2, 3]], dtype=object)})
+
+
+def write_single(path: Path) -> None:
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))
+
+
+@pytest.mark.parametrize("write", [write_text, write_cut, write_flipped, write_objects, write_single, Path.mkdir])
+def test_file_that_cannot_be_read_is_refused(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    path = tmp_path / "own.npz"
+    write(path)
+    with pytest.raises(ValueError, match=rf"expected an \.npz file.* at {path}, got .*save it again with `np\.savez"):
+        prepared(path)
+
+
+def test_raw_ogbench_file_is_recognised(tmp_path: Path) -> None:
+    raw = {name: toy_dataset()[name] for name in ("observations", "actions", "terminals")}
+    np.savez(tmp_path / "cube-double-play-v0.npz", **raw, qpos=np.zeros((60, 3)), qvel=np.zeros((60, 3)))
+    with pytest.raises(ValueError, match=r"OGBench's raw arrays .*`ogbench\.make_env_and_datasets\(env_name\)`"):
+        prepared(tmp_path / "cube-double-play-v0.npz")
+
+
+# -- memory -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", ["regular", "compact"])
+def test_arrays_that_fit_are_not_copied(layout: str) -> None:
+    dataset = toy_dataset() if layout == "regular" else compacted(toy_dataset())
+    found = prepared(dataset)
+    for name, array in found.arrays.items():
+        assert array is dataset[name], name
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("layout", ["regular", "compact"])
+def test_no_array_is_copied_as_a_whole_on_the_way(layout: str, kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PIECE_ROWS", 1000)
+    dataset = toy_dataset(50_000, length=1000, actions=20)
+    dataset = compacted(dataset) if layout == "compact" else dataset
+    dataset = {name: array.astype(kind) for name, array in dataset.items()}
+    box = ActionRange.of(spaces.Box(-2, 2, (20,), np.float32))
+    tracemalloc.start()
+    prepare(dataset, (4,), box, 3)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 50_000 * 20 * 4 / 4  # the actions in single precision take four times as much
+
+
+# -- what the buffer says ---------------------------------------------------------------------------------------------
+
+
+def test_buffer_says_what_dataset_it_holds(tmp_path: Path) -> None:
+    buffer = empty_buffer(observations=4, actions=2)
+    assert buffer.dataset_description == "no dataset"
+    buffer.load_dataset(toy_dataset(24))
+    assert buffer.dataset_description.startswith("dataset: 24 transitions in 2 trajectories; 2 end by terminals, 0 ")
+    buffer.load_dataset(compacted(toy_dataset(12)))
+    assert buffer.dataset_description == (
+        "dataset: 12 transitions in 1 trajectory, each followed by a row whose valids is 0"
+    )
+    buffer.load_dataset(toy_shards(tmp_path, toy_dataset(24), toy_dataset(36), replace_interval=7))
+    assert buffer.dataset_description == (
+        "dataset: 60 transitions in 5 trajectories, in 2 parts that take turns after 7 updates each"
+    )
+
+
+@pytest.mark.parametrize(("verbose", "lines"), [(0, 0), (1, 1)])
+def test_model_says_what_it_loaded_where_it_is_verbose(
+    verbose: int, lines: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tiny_model(verbose=verbose)
+    capsys.readouterr()
+    model.load_dataset(limited_dataset())
+    text = "dataset: 60 transitions in 5 trajectories; 1 ends by terminals, 4 by timeouts"
+    assert capsys.readouterr().out.count(text) == lines

@@ -1,0 +1,181 @@
+"""Batches from host memory: the same ones, and the next is ready in time."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from typing import Any
+
+import pytest
+import torch
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from agents.common.data.batch import Batch
+from agents.common.data.buffer import SequenceReplayBuffer
+from agents.common.data.prefetch import Prefetcher
+from tests.common.data.test_buffer import Recorder, assert_same_batches, loaded_buffer
+from tests.common.toys import assert_same, parameters_of, tiny_model, toy_dataset
+from tests.envs import SpacesEnv
+
+CPU = torch.device("cpu")
+
+
+def pair(**settings: Any) -> tuple[SequenceReplayBuffer, SequenceReplayBuffer]:
+    """Return the same buffer with its data on the device and in host memory."""
+    device, host = (loaded_buffer(toy_dataset(40, 1, 1), storage=storage, **settings) for storage in ("device", "host"))
+    return device, host
+
+
+def seeded(seed: int = 0) -> tuple[torch.Generator, torch.Generator]:
+    return torch.Generator().manual_seed(seed), torch.Generator().manual_seed(seed)
+
+
+class Draws:
+    """A source of batches that notes which thread drew them."""
+
+    def __init__(self) -> None:
+        self.threads: list[str] = []
+
+    def __call__(self, size: int, generator: torch.Generator) -> Batch:
+        self.threads.append(threading.current_thread().name.partition("_")[0])
+        value = torch.rand(1, size, generator=generator)
+        return Batch(value, value, value, value, value, value)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_batches_are_the_same_as_on_the_device(replicas: int) -> None:
+    (device, host), (first, second) = pair(replicas=replicas), seeded()
+    for _ in range(6):
+        assert_same_batches(device.sample(9, generator=first), host.sample(9, generator=second))
+
+
+def test_batches_are_the_same_where_others_draw_in_between() -> None:
+    (device, host), (first, second) = pair(), seeded()
+    for step in range(12):
+        assert_same_batches(device.sample(9, generator=first), host.sample(9, generator=second))
+        if step % 4 == 3:
+            assert torch.equal(torch.rand(3, generator=first), torch.rand(3, generator=second))
+
+
+def test_batches_are_the_same_while_transitions_are_added() -> None:
+    (device, host), (first, second) = pair(size=6), seeded()
+    recorders = [Recorder(device), Recorder(host)]
+    for step in range(30):
+        for recorder in recorders if step % 3 == 0 else []:
+            recorder.add({0: "truncated"} if step % 4 == 3 else None)
+        assert_same_batches(device.sample(9, generator=first), host.sample(9, generator=second))
+
+
+def test_batches_of_another_size_are_the_same() -> None:
+    (device, host), (first, second) = pair(), seeded()
+    for size in (4, 4, 4, 7, 7, 4, 7, 7, 7):
+        assert_same_batches(device.sample(size, generator=first), host.sample(size, generator=second))
+
+
+def test_batches_of_the_global_generator_are_the_same() -> None:
+    batches = []
+    for buffer in pair():
+        torch.manual_seed(5)
+        batches.append([buffer.sample(9) for _ in range(5)])
+    for first, second in zip(*batches, strict=True):
+        assert_same_batches(first, second)
+
+
+def test_normalised_batches_are_the_same() -> None:
+    device, host = (loaded_buffer(toy_dataset(40), storage=storage) for storage in ("device", "host"))
+    normaliser = VecNormalize(DummyVecEnv([lambda: SpacesEnv(4, 2)]))
+    first, second = seeded()
+    for step in range(5):
+        normaliser.obs_rms.mean[:] = step
+        assert_same_batches(device.sample(9, normaliser, first), host.sample(9, normaliser, second))
+
+
+def test_a_batch_that_was_prepared_and_not_used_moves_no_generator() -> None:
+    _, host = pair()
+    used, expected = seeded()
+    for _ in range(4):
+        host.sample(9, generator=used)
+        host.draw_rows((1, 9), expected)
+        assert torch.equal(used.get_state(), expected.get_state())
+
+
+def test_the_next_batch_is_prepared_in_the_background() -> None:
+    draws, source, generator = Draws(), Prefetcher(CPU), torch.Generator()
+    for _ in range(6):
+        source.batch(draws, 4, generator)
+    source.discard()
+    assert draws.threads[:2] == ["MainThread"] * 2
+    assert set(draws.threads[2:6]) == {"next-batch"}
+
+
+def test_nothing_is_prepared_where_the_data_change_before_every_batch() -> None:
+    draws, source, generator = Draws(), Prefetcher(CPU), torch.Generator()
+    for _ in range(6):
+        source.discard()
+        source.batch(draws, 4, generator)
+    assert draws.threads == ["MainThread"] * 6
+
+
+def test_nothing_is_prepared_where_others_draw_from_the_generator() -> None:
+    draws, source, generator = Draws(), Prefetcher(CPU), torch.Generator()
+    for _ in range(6):
+        source.batch(draws, 4, generator)
+        torch.rand(1, generator=generator)
+    assert draws.threads == ["MainThread"] * 6
+
+
+def test_a_failure_in_the_background_is_not_lost() -> None:
+    source, generator, calls = Prefetcher(CPU), torch.Generator(), []
+
+    def failing(size: int, drawn_from: torch.Generator) -> Batch:
+        calls.append(size)
+        if len(calls) == 3:
+            raise RuntimeError("the disk is gone")
+        return Draws()(size, drawn_from)
+
+    source.batch(failing, 4, generator)
+    source.batch(failing, 4, generator)
+    with pytest.raises(RuntimeError, match="the disk is gone"):
+        source.batch(failing, 4, generator)
+
+
+def test_a_buffer_in_host_memory_can_be_pickled_between_batches() -> None:
+    _, host = pair()
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(3):
+        host.sample(9, generator=generator)
+    copied, again = pickle.loads(pickle.dumps(host)), generator.clone_state()
+    assert copied.storage == "host"
+    assert_same_batches(host.sample(9, generator=generator), copied.sample(9, generator=again))
+
+
+def test_models_draw_batches_in_host_memory_from_a_generator_of_their_own() -> None:
+    model = tiny_model(replay_buffer_kwargs={"storage": "host"})
+    model.load_dataset(toy_dataset())
+    before = model.generators()["batches"].get_state()
+    names: list[str] = []
+    batch_of = model.replay_buffer.batch_of
+
+    def noted(*given: Any) -> Batch:
+        names.append(threading.current_thread().name.partition("_")[0])
+        return batch_of(*given)
+
+    model.replay_buffer.batch_of = noted
+    model.learn_offline(6)
+    assert not torch.equal(model.generators()["batches"].get_state(), before)
+    assert names.count("next-batch") >= 4
+
+
+def test_two_models_in_host_memory_train_alike() -> None:
+    models = [tiny_model(replay_buffer_kwargs={"storage": "host"}) for _ in range(2)]
+    for model in models:
+        model.learn_offline(5, dataset=toy_dataset())
+        model.learn(15, reset_num_timesteps=False)
+    assert_same(*(parameters_of(model) for model in models))
+
+
+def test_a_replica_has_a_batch_generator_of_its_own() -> None:
+    model = tiny_model(seeds=[1, 2])
+    replica = model.replica(1)
+    torch.rand(1, generator=replica.generators()["batches"])
+    assert torch.equal(model.generators()["batches"].get_state(), torch.Generator().manual_seed(1).get_state())

@@ -1,0 +1,320 @@
+"""Datasets of several parts: whose turn it is, what a swap changes, and what it leaves alone."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from agents.common.data import shards as module
+from agents.common.data.buffer import SequenceReplayBuffer
+from agents.common.data.shards import ShardLoader, Shards
+from agents.common.engine.checkpoint import find_checkpoints, load_checkpoint, save_checkpoint
+from tests.agents.test_resume import environments
+from tests.common.data.test_buffer import Recorder, all_rows, assert_same_batches, empty_buffer, found_sequences
+from tests.common.toys import assert_same, parameters_of, space_env, tiny_model, toy_dataset, toy_shards
+
+Dataset = dict[str, NDArray[Any]]
+INTERVAL = 4
+
+
+def parts(*rows: int, observations: int = 1, actions: int = 1) -> list[Dataset]:
+    """Return datasets of trajectories of 12 steps that share no observation."""
+    return [toy_dataset(count, observations, actions, seed=seed) for seed, count in enumerate(rows)]
+
+
+def sharded(folder: Path, datasets: list[Dataset], **settings: Any) -> SequenceReplayBuffer:
+    buffer = empty_buffer(observations=datasets[0]["observations"].shape[1], **settings)
+    buffer.load_dataset(toy_shards(folder, *datasets, replace_interval=INTERVAL))
+    return buffer
+
+
+def whole(dataset: Dataset, **settings: Any) -> SequenceReplayBuffer:
+    buffer = empty_buffer(observations=dataset["observations"].shape[1], **settings)
+    buffer.load_dataset(dataset)
+    return buffer
+
+
+def assert_same_sequences(first: SequenceReplayBuffer, second: SequenceReplayBuffer) -> None:
+    assert_same_batches(*(buffer.batch_of(all_rows(buffer)) for buffer in (first, second)))
+
+
+# -- whose turn it is -------------------------------------------------------------------------------------------------
+
+
+def test_parts_take_turns_and_begin_again(tmp_path: Path) -> None:
+    dataset = toy_shards(tmp_path, *parts(12, 12, 12), replace_interval=4)
+    assert [dataset.turn(updates) for updates in range(14)] == [0] * 4 + [1] * 4 + [2] * 4 + [0] * 2
+
+
+@pytest.mark.parametrize("storage", ["device", "host"])
+def test_each_part_in_turn_is_the_dataset(tmp_path: Path, storage: str) -> None:
+    datasets = parts(24, 24, 24)
+    buffer = sharded(tmp_path, datasets, storage=storage)
+    for updates in range(20):
+        buffer.rotate_dataset(updates)
+        assert_same_sequences(buffer, whole(datasets[updates // INTERVAL % 3]))
+
+
+def test_a_part_can_be_jumped_to(tmp_path: Path) -> None:
+    datasets = parts(24, 24, 24, 24)
+    buffer = sharded(tmp_path, datasets)
+    for turn in (3, 1, 1, 0, 2):
+        buffer.rotate_dataset(turn * INTERVAL)
+        assert_same_sequences(buffer, whole(datasets[turn]))
+
+
+def test_parts_of_different_sizes_take_turns(tmp_path: Path) -> None:
+    datasets = parts(24, 60, 36)
+    buffer = sharded(tmp_path, datasets)
+    for turn in range(7):
+        buffer.rotate_dataset(turn * INTERVAL)
+        assert buffer.dataset_size == len(datasets[turn % 3]["rewards"])
+        assert_same_sequences(buffer, whole(datasets[turn % 3]))
+
+
+def test_one_part_stays(tmp_path: Path) -> None:
+    (dataset,) = parts(24)
+    buffer = sharded(tmp_path, [dataset])
+    buffer.rotate_dataset(100 * INTERVAL)
+    assert_same_sequences(buffer, whole(dataset))
+
+
+def test_tensors_stay_where_they_are(tmp_path: Path) -> None:
+    buffer = sharded(tmp_path, parts(24, 24))
+    before = [tensor.data_ptr() for tensor in (buffer.observations, buffer.actions, buffer.rewards, buffer.dones)]
+    buffer.rotate_dataset(INTERVAL)
+    after = [tensor.data_ptr() for tensor in (buffer.observations, buffer.actions, buffer.rewards, buffer.dones)]
+    assert after == before
+
+
+# -- online -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", [(24, 24, 24), (24, 48, 12)], ids=["equal", "unequal"])
+@pytest.mark.parametrize("balanced", [False, True], ids=["uniform", "balanced"])
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_online_transitions_survive_a_swap(
+    tmp_path: Path, rows: tuple[int, ...], balanced: bool, replicas: int
+) -> None:
+    datasets, settings = parts(*rows), {"size": 6, "n_envs": 2, "replicas": replicas, "balanced": balanced}
+    buffer = sharded(tmp_path, datasets, **settings)
+    recorder, draw = Recorder(buffer), np.random.default_rng(0)
+    alone = Recorder(empty_buffer(**settings))
+    for step in range(20):
+        ends = {e: "truncated" for e in range(2) if draw.random() < 0.3}
+        recorder.add(ends)
+        alone.add(ends)
+        buffer.rotate_dataset(step)
+        if step < 3:
+            continue
+        for replica in range(replicas):
+            expected = found_sequences(whole(datasets[step // INTERVAL % 3], **settings), replica)
+            expected = sorted(expected + found_sequences(alone.buffer, replica))
+            found = [row for row in found_sequences(buffer, replica) if row[-1] or row in expected]
+            assert found == expected, step  # besides: sequences that run from the dataset into a ring, not valid
+
+
+def test_batches_are_half_from_the_active_part_when_balanced(tmp_path: Path) -> None:
+    datasets = parts(24, 24)
+    for number, dataset in enumerate(datasets):
+        dataset["rewards"][:] = 10.0 + number
+    buffer = sharded(tmp_path, datasets, balanced=True, gamma=1.0)
+    recorder = Recorder(buffer)
+    for _ in range(5):
+        recorder.add()
+    buffer.rotate_dataset(INTERVAL)
+    rewards = buffer.sample(8, generator=torch.Generator().manual_seed(0)).rewards[0]
+    assert bool((rewards[:4] >= 11).all())
+    assert bool((rewards[:4] % 11 == 0).all())
+    assert bool((rewards[4:] < 0).all())
+
+
+def test_next_batch_is_not_of_the_part_before(tmp_path: Path) -> None:
+    datasets = parts(24, 24)
+    host, expected = sharded(tmp_path, datasets, storage="host"), whole(datasets[1])
+    first = torch.Generator().manual_seed(0)
+    for _ in range(4):
+        host.sample(9, generator=first)
+    host.rotate_dataset(INTERVAL)
+    assert_same_batches(host.sample(9, generator=first.clone_state()), expected.sample(9, generator=first))
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_next_part_is_read_in_the_background(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[tuple[int, str]] = []
+    original = ShardLoader._read
+
+    def noted(loader: ShardLoader, index: int) -> Any:
+        read.append((index, threading.current_thread().name.partition("_")[0]))
+        return original(loader, index)
+
+    monkeypatch.setattr(ShardLoader, "_read", noted)
+    buffer = sharded(tmp_path, parts(24, 24, 24))
+    for updates in range(3 * INTERVAL):
+        buffer.rotate_dataset(updates)
+    assert buffer._loader is not None
+    buffer._loader._thread.shutdown()
+    assert read == [(0, "MainThread"), (1, "next-shard"), (2, "next-shard"), (0, "next-shard")]
+
+
+def test_room_for_one_part_is_all_that_reading_takes(tmp_path: Path) -> None:
+    buffer = sharded(tmp_path, parts(24, 60, 36))
+    for turn in range(7):
+        buffer.rotate_dataset(turn * INTERVAL)
+    assert buffer._loader is not None
+    buffer._loader._thread.shutdown()
+    assert {name: len(tensor) for name, tensor in buffer._loader._room.items()} == {
+        **dict.fromkeys(("observations", "actions", "rewards", "masks", "terminals", "next_row"), 60),
+        "final_observations": 5,
+    }
+
+
+def test_files_are_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PIECE_ROWS", 7)
+    (dataset,) = parts(48)
+    assert_same_sequences(sharded(tmp_path, [dataset]), whole(dataset))
+
+
+def test_the_front_of_a_part_can_be_used(tmp_path: Path) -> None:
+    (dataset,) = parts(60)
+    (part,) = toy_shards(tmp_path, dataset).parts
+    buffer = empty_buffer()
+    buffer.load_dataset(Shards([module.Shard(part.files, transitions=36, trajectories=3)]))
+    assert_same_sequences(buffer, whole({name: array[:36] for name, array in dataset.items()}))
+
+
+def test_rewards_become_sparse(tmp_path: Path) -> None:
+    (dataset,) = parts(24)
+    dataset["rewards"][::3] = 0
+    buffer = empty_buffer()
+    buffer.load_dataset(toy_shards(tmp_path, dataset, sparse=True))
+    assert buffer.rewards[:6].tolist() == [0, -1, -1, 0, -1, -1]
+
+
+def test_actions_are_scaled_like_those_of_a_dataset_in_memory(tmp_path: Path) -> None:
+    env = space_env(spaces.Box(-1, 1, (4,), np.float32), spaces.Box(-2, 6, (2,), np.float32))
+    datasets = parts(24, 24, observations=4, actions=2)
+    models = [tiny_model(env=env) for _ in range(2)]
+    models[0].load_dataset(toy_shards(tmp_path, *datasets))
+    models[1].load_dataset(datasets[0])
+    assert_same_sequences(*(model.replay_buffer for model in models))
+    assert float(models[0].replay_buffer.actions[:24].max()) < 0
+
+
+def test_a_pickled_buffer_goes_on_with_the_next_part(tmp_path: Path) -> None:
+    datasets = parts(24, 24, 24)
+    buffer = sharded(tmp_path, datasets)
+    buffer.rotate_dataset(INTERVAL)
+    copied = pickle.loads(pickle.dumps(buffer))
+    assert_same_sequences(copied, buffer)
+    copied.rotate_dataset(2 * INTERVAL)
+    assert_same_sequences(copied, whole(datasets[2]))
+
+
+# -- refusals ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_dataset_without_parts_is_refused() -> None:
+    with pytest.raises(ValueError, match="`parts` must hold at least one shard, got none"):
+        Shards([])
+
+
+@pytest.mark.parametrize("interval", [0, -3])
+def test_an_interval_below_one_is_refused(tmp_path: Path, interval: int) -> None:
+    with pytest.raises(ValueError, match="`replace_interval` must be an int >= 1"):
+        toy_shards(tmp_path, *parts(12), replace_interval=interval)
+
+
+def test_a_missing_array_is_named(tmp_path: Path) -> None:
+    dataset = toy_shards(tmp_path, *parts(12))
+    del dataset.parts[0].files["masks"]  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match=r"a shard needs the arrays .*; missing: masks"):
+        empty_buffer().load_dataset(dataset)
+
+
+def test_a_file_of_another_shape_is_named(tmp_path: Path) -> None:
+    dataset = toy_shards(tmp_path, *parts(24, 24))
+    np.save(tmp_path / "1-actions.npy", np.zeros((24, 3), np.float32))
+    message = re.escape(f"{tmp_path}/1-actions.npy must have 24 rows of shape (1,), got shape (24, 3)")
+    with pytest.raises(ValueError, match=message):
+        empty_buffer().load_dataset(dataset)
+
+
+def test_a_part_that_ends_within_a_trajectory_is_refused(tmp_path: Path) -> None:
+    (part,) = toy_shards(tmp_path, *parts(60)).parts
+    with pytest.raises(ValueError, match=r"must end 2 trajectories within 30 rows, .* got 2 ends; convert"):
+        empty_buffer().load_dataset(Shards([module.Shard(part.files, transitions=30, trajectories=2)]))
+
+
+def test_a_failure_of_the_background_reading_is_not_lost(tmp_path: Path) -> None:
+    dataset = toy_shards(tmp_path, *parts(12, 12))
+    ends = np.load(tmp_path / "1-terminals.npy")
+    np.save(tmp_path / "1-terminals.npy", ~ends)
+    buffer = empty_buffer()
+    buffer.load_dataset(dataset)
+    with pytest.raises(ValueError, match=r"1-terminals.npy must end 1 trajectories within 12 rows"):
+        buffer.rotate_dataset(1000)
+
+
+# -- training ---------------------------------------------------------------------------------------------------------
+
+
+def trained(folder: Path, stop: int | None, **settings: Any) -> Any:
+    """Train 18 steps offline and 12 online on three parts; with ``stop``, go on from a checkpoint in a new model."""
+    data = toy_shards(folder, *parts(36, 24, 36, observations=3, actions=2), replace_interval=INTERVAL)
+
+    def fresh() -> Any:
+        model = tiny_model(env=environments(len(settings.get("seeds", [0]))), **{"learning_starts": 2, **settings})
+        model.load_dataset(data)
+        return model
+
+    model = fresh()
+    if stop is None:
+        model.learn_offline(18)
+    else:
+        model.learn_offline(stop)
+        save_checkpoint(model, folder / "checkpoints")
+        torch.manual_seed(13)
+        model = fresh()
+        load_checkpoint(model, find_checkpoints(folder / "checkpoints")[0])
+        model.learn_offline(18 - stop)
+    return model.learn(12, reset_num_timesteps=False)
+
+
+@pytest.mark.parametrize("stop", [3, 4, 5, 9, 16])
+@pytest.mark.parametrize(
+    "settings", [{}, {"seeds": [1, 2]}, {"replay_buffer_kwargs": {"storage": "host"}}], ids=["one", "stacked", "host"]
+)
+def test_resumed_training_sees_the_same_parts(tmp_path: Path, stop: int, settings: dict[str, Any]) -> None:
+    expected, found = trained(tmp_path, None, **settings), trained(tmp_path, stop, **settings)
+    assert_same(parameters_of(found), parameters_of(expected))
+    assert_same_sequences(found.replay_buffer, expected.replay_buffer)
+
+
+def test_training_on_parts_differs_from_training_on_the_first(tmp_path: Path) -> None:
+    datasets = parts(36, 36, observations=4, actions=2)
+    first, turns = tiny_model(), tiny_model()
+    first.learn_offline(INTERVAL, dataset=datasets[0])
+    turns.learn_offline(INTERVAL, dataset=toy_shards(tmp_path, *datasets, replace_interval=INTERVAL))
+    assert_same(parameters_of(first), parameters_of(turns))
+    first.learn_offline(1)
+    turns.learn_offline(1)
+    assert float(first._last_info["total_loss"]) != float(turns._last_info["total_loss"])
+
+
+def test_observation_statistics_are_those_of_the_first_part(tmp_path: Path) -> None:
+    datasets = parts(36, 36, observations=4, actions=2)
+    model = tiny_model(observation_scale=1.0)
+    model.load_dataset(toy_shards(tmp_path, *datasets))
+    np.testing.assert_allclose(model.policy.observation_mean, datasets[0]["observations"].mean(0), rtol=1e-4)

@@ -1,0 +1,91 @@
+"""Where the data of a replay buffer live."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+
+from agents.common.data import storage
+from agents.common.data.storage import GIB, place
+from tests.common.toys import tiny_model, toy_dataset
+
+GPU = torch.device("cuda")
+
+
+def gpu_with(monkeypatch: pytest.MonkeyPatch, free: float, total: float = 20.0) -> None:
+    """Pretend that there is a GPU with so many GiB."""
+    monkeypatch.setattr(storage, "device_memory", lambda device: (int(free * GIB), int(total * GIB)))
+
+
+@pytest.mark.parametrize("choice", ["auto", "device"])
+def test_on_a_cpu_there_is_nothing_to_choose(choice: str) -> None:
+    found = place(choice, torch.device("cpu"), 50 << 40)
+    assert (found.on_device, found.device.type) == (True, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("free", "total", "needed", "fits"),
+    [
+        (10, 20, 8.0, True),  # 2 GiB stay free
+        (10, 20, 8.1, False),
+        (60, 100, 50.0, True),  # a tenth of 100 GiB stays free
+        (60, 100, 50.1, False),
+    ],
+)
+def test_data_are_on_a_gpu_as_long_as_enough_memory_stays_free(
+    monkeypatch: pytest.MonkeyPatch, free: float, total: float, needed: float, fits: bool
+) -> None:
+    gpu_with(monkeypatch, free, total)
+    found = place("auto", GPU, int(needed * GIB))
+    assert (found.on_device, found.device.type) == ((True, "cuda") if fits else (False, "cpu"))
+
+
+def test_the_decision_is_told_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu_with(monkeypatch, free=3)
+    assert place("auto", GPU, 2 * GIB).text == (
+        "replay buffer: 2.00 GiB in host memory, the next batch prepared in the background "
+        "(3.00 GiB of 20.00 GiB are free on cuda, 2.00 GiB of which are kept for training)"
+    )
+
+
+def test_the_gpu_may_be_filled_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu_with(monkeypatch, free=3)
+    assert place("device", GPU, 3 * GIB).on_device
+
+
+def test_what_does_not_fit_at_all_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu_with(monkeypatch, free=3)
+    message = "needs 3.50 GiB and cuda has 3.00 GiB free; use `storage='host'` or 'auto', or a smaller `buffer_size`"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        place("device", GPU, 7 * GIB // 2)
+
+
+def test_host_memory_is_taken_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu_with(monkeypatch, free=20)
+    assert not place("host", GPU, 1).on_device
+
+
+def test_unknown_storage_is_refused_with_the_choices() -> None:
+    with pytest.raises(ValueError, match="`storage` must be one of auto, device, host"):
+        tiny_model(replay_buffer_kwargs={"storage": "disk"})
+
+
+def test_size_counts_every_tensor() -> None:
+    buffer = tiny_model().replay_buffer
+    buffer.load_dataset(toy_dataset(60))
+    tensors = [value for value in vars(buffer).values() if isinstance(value, torch.Tensor)]
+    assert place("auto", torch.device("cpu"), sum(t.nbytes for t in tensors)) == buffer.placement
+
+
+def test_a_talkative_model_says_once_where_its_data_live(capsys: pytest.CaptureFixture[str]) -> None:
+    model = tiny_model(verbose=1, replay_buffer_kwargs={"storage": "host"})
+    model.learn_offline(2, dataset=toy_dataset())
+    model.learn(3, reset_num_timesteps=False)
+    assert capsys.readouterr().out.count("replay buffer: 0.00 GiB in host memory") == 1
+
+
+def test_a_silent_model_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_model(verbose=0).learn_offline(1, dataset=toy_dataset())
+    assert "replay buffer" not in capsys.readouterr().out

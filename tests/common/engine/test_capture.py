@@ -1,0 +1,401 @@
+"""Updates recorded once and replayed, with a recorder of operations in place of a CUDA graph.
+
+Like a graph, the recorder runs the same operations on the same memory again, whatever Python would do by now: numbers,
+branches and tensors made outside are those of the recording.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch._dynamo.backends.common import aot_autograd
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from agents.common.base import FlowQLearning, Info
+from agents.common.engine import capture, update
+from agents.common.engine.update import Mode, choose_mode
+from tests.common.toys import tiny_model, toy_batch, toy_dataset, toy_noise
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+class Tape(TorchDispatchMode):
+    """Records operations with their very tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: list[tuple[Any, Any, Any, Any]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.operations.append((func, args, kwargs or {}, result))
+        return result
+
+    def replay(self) -> None:
+        with torch.no_grad():
+            for func, args, kwargs, result in self.operations:
+                inputs = {t.data_ptr() for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
+                again = func(*args, **kwargs)
+                for old, new in zip(tree_leaves(result), tree_leaves(again), strict=True):
+                    if isinstance(old, Tensor) and old.data_ptr() not in inputs and old.data_ptr() != new.data_ptr():
+                        old.copy_(new)
+
+
+class TapeRecorder:
+    """Stands for the recording of a CUDA graph: what recording runs here is undone."""
+
+    model: FlowQLearning
+
+    def __call__(
+        self, step: Callable[[], Info], device: torch.device, generators: Sequence[torch.Generator]
+    ) -> tuple[Callable[[], None], Info]:
+        policy, generators = self.model.policy, list(self.model.generators().values())
+        moments = [value for values in policy.optimizer.state.values() for value in values.values()]
+        kept = [*policy.parameters(), *policy.buffers(), *moments]
+        before, random = [tensor.clone() for tensor in kept], [generator.get_state() for generator in generators]
+        with Tape() as tape:
+            info = step()
+        with torch.no_grad():
+            for tensor, value in zip(kept, before, strict=True):
+                tensor.copy_(value)
+        for generator, state in zip(generators, random, strict=True):
+            generator.set_state(state)
+        return tape.replay, info
+
+
+@pytest.fixture
+def captured(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FlowQLearning]:
+    """Return a function that makes a model whose updates are captured by the recorder of operations."""
+    recorder = TapeRecorder()
+    monkeypatch.setattr(capture, "record", recorder)
+    monkeypatch.setattr(capture, "run_aside", lambda step, device: step())
+    monkeypatch.setattr(capture, "_failures", [])
+    monkeypatch.setattr(update, "choose_mode", lambda *arguments: Mode(False, True, "test"))
+
+    def make(id: str = "qam", **settings: Any) -> FlowQLearning:
+        recorder.model = made(id, **settings)
+        return recorder.model
+
+    return make
+
+
+def made(id: str = "qam", **settings: Any) -> FlowQLearning:
+    model = tiny_model(id, **settings)
+    model.load_dataset(toy_dataset())
+    return model
+
+
+def state_of(model: FlowQLearning) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in model.policy.state_dict().items()}
+
+
+def assert_same(first: FlowQLearning, second: FlowQLearning) -> None:
+    # a step is 3e-4; a learning rate on the device is rounded to float32
+    torch.testing.assert_close(state_of(first), state_of(second), rtol=1e-4, atol=2e-6)
+
+
+@pytest.mark.parametrize("id", ["qam", "trqam", "sqam", "rebrac", "cgql_linex", "dac", "rlpd", "bc"])
+def test_replayed_updates_are_those_that_would_have_been_run(id: str, captured: Any) -> None:
+    replayed, plain = captured(id), made_plain(id)
+    for _ in range(10):
+        replayed.sample_and_update(16)
+        plain.sample_and_update(16)
+    assert_same(replayed, plain)
+
+
+def made_plain(id: str = "qam", **settings: Any) -> FlowQLearning:
+    """Return a model that is not captured, although the fixture captures all."""
+    model = made(id, **settings)
+    model._update.mode = Mode(False, False, "test")
+    model._update.prepare = lambda: None  # type: ignore[method-assign]
+    return model
+
+
+def assert_falls_back(model: FlowQLearning, plain: FlowQLearning, warning: str) -> None:
+    """Check that a model says why it goes on plainly, once, and that its updates are those of a plain one."""
+    with pytest.warns(UserWarning, match=warning):
+        model.sample_and_update(16)
+    model.sample_and_update(16)
+    for _ in range(2):
+        plain.sample_and_update(16)
+    assert_same(model, plain)
+
+
+def test_a_replayed_update_has_new_noise_and_a_new_batch(captured: Any) -> None:
+    model = captured()
+    losses = {float(model.sample_and_update(16)["td_loss"]) for _ in range(8)}
+    assert len(losses) == 8
+
+
+def test_a_replayed_update_follows_the_learning_rate(captured: Any) -> None:
+    model, plain = captured(), made_plain()
+    for step in range(8):
+        for each in (model, plain):
+            each.policy.optimizer.param_groups[0]["lr"] = 1e-3 / (1 + step)
+            each.sample_and_update(16)
+    assert_same(model, plain)
+    assert model.policy.optimizer.param_groups[0]["lr"] == 1e-3 / 8
+
+
+@pytest.mark.parametrize("id", ["trqam", "cgql"])
+def test_pretraining_and_what_follows_are_recorded_apart(id: str, captured: Any) -> None:
+    replayed, plain = captured(id, pretraining_steps=6), made_plain(id, pretraining_steps=6)
+    for each in (replayed, plain):
+        infos = [set(each.sample_and_update(16)) for _ in range(12)]
+        assert [("td_loss" in info) for info in infos] == [False] * 6 + [True] * 6
+    assert len(replayed._update._captured) == 2
+    assert_same(replayed, plain)
+
+
+def test_online_batches_are_drawn_outside_and_handed_in(captured: Any) -> None:
+    model, plain = captured(learning_starts=4), made_plain(learning_starts=4)
+    for each in (model, plain):
+        each.learn(30)
+    assert model._n_updates == plain._n_updates > capture.WARM_UP
+    assert_same(model, plain)
+
+
+def test_a_recording_is_dropped_when_parameters_are_loaded(captured: Any) -> None:
+    model = captured()
+    for _ in range(6):
+        model.sample_and_update(16)
+    assert model._update._captured
+    model.set_parameters(model.get_parameters())
+    assert not model._update._captured
+
+
+def test_a_step_that_cannot_be_recorded_is_taken_plainly_and_the_reason_is_said(
+    captured: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing\n  Why: a copy\nmore")
+
+    model, plain = captured(), made_plain()
+    monkeypatch.setattr(capture, "record", fail)
+    for each in (model, plain):
+        for _ in range(capture.WARM_UP):
+            each.sample_and_update(16)
+    assert_falls_back(model, plain, "not captured: operation not permitted when stream is capturing Why: a copy; they")
+    assert not model.update_mode.captured
+
+
+def test_an_error_of_the_update_itself_is_not_taken_for_one_of_recording(
+    captured: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = captured()
+
+    def fail(*arguments: Any) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(model, "draw_noise", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        model.sample_and_update(16)
+    assert model.update_mode.captured
+
+
+def test_only_a_fused_adam_is_recorded(captured: Any) -> None:
+    with pytest.warns(UserWarning, match="SGD is no fused Adam"):
+        model = captured(policy_kwargs={"optimizer_class": torch.optim.SGD})
+    assert not model.update_mode.captured
+
+
+# -- how it is decided ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wish", "device", "updates", "compiled", "captured"),
+    [
+        ("auto", CPU, 4_999, False, False),
+        ("auto", CPU, 5_000, True, False),
+        ("auto", CUDA, 4_999, False, True),
+        ("auto", CUDA, 5_000, True, True),
+        ("auto", torch.device("mps"), 5_000, False, False),
+        ("on", CPU, 0, True, False),
+        ("on", CUDA, 0, True, True),
+        ("off", CUDA, 5_000, False, False),
+    ],
+)
+@pytest.mark.parametrize("onednn_is_faster", [False, True])
+def test_device_and_number_of_updates_decide(
+    wish: str,
+    device: torch.device,
+    updates: int,
+    compiled: bool,
+    captured: bool,
+    onednn_is_faster: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(update, "onednn_is_faster", lambda: onednn_is_faster)
+    mode = choose_mode(wish, device, updates)
+    if wish == "auto" and device == CPU and onednn_is_faster:
+        compiled = False
+    assert (mode.compiled, mode.captured) == (compiled, captured)
+    assert mode.reason
+
+
+@pytest.fixture
+def compiled_from_the_fourth(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Let a model be compiled after three updates; return where it is noted what was compiled and called."""
+    calls = []
+
+    def compile_(function: Callable[..., Any], **settings: Any) -> Callable[..., Any]:
+        calls.append("compiled")
+
+        def call(*arguments: Any) -> Any:
+            calls.append("called")
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(update, "REPAYING_UPDATES", 3)
+    monkeypatch.setattr(update, "onednn_is_faster", lambda: False)
+    monkeypatch.setattr(torch, "compile", compile_)
+    return calls
+
+
+@pytest.mark.parametrize("way", ["learn", "update"])
+def test_a_model_is_compiled_when_it_has_taken_enough_updates(
+    way: str, compiled_from_the_fourth: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, plain = made(compile="auto", verbose=1), made()
+    for each in (model, plain):
+        if way == "learn":
+            each.learn_offline(2)
+            each.learn_offline(3)
+        else:
+            for _ in range(5):
+                each.update(toy_batch(each), toy_noise(each))
+    assert compiled_from_the_fourth == ["compiled", "called", "called"]
+    assert model.update_mode.compiled
+    assert capsys.readouterr().out.count("updates are compiled") == 1
+    assert_same(model, plain)
+
+
+def test_a_loaded_model_is_compiled_where_the_saved_one_was(
+    compiled_from_the_fourth: list[str], tmp_path: Path
+) -> None:
+    model = made(compile="auto")
+    model.learn_offline(2)
+    for compiled in (False, True):
+        model.save(tmp_path / "model")
+        model = type(model).load(tmp_path / "model", model.get_env())
+        assert model.update_mode.compiled == compiled
+        model.load_dataset(toy_dataset())
+        model.learn_offline(2)
+    assert compiled_from_the_fourth == ["compiled", "called", "compiled", "called", "called"]
+
+
+def test_what_was_recorded_before_compiling_is_recorded_again(
+    captured: Any, compiled_from_the_fourth: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(update, "REPAYING_UPDATES", 7)
+    monkeypatch.setattr(update, "choose_mode", lambda wish, device, updates: Mode(updates >= 7, True, "test"))
+    model, plain = captured(compile="auto"), made_plain()
+    for step in range(14):
+        model.sample_and_update(16)
+        plain.sample_and_update(16)
+        assert ("compiled" in compiled_from_the_fourth) == (step >= 7)
+    calls = compiled_from_the_fourth.count("called")
+    assert calls <= capture.WARM_UP + 1  # the others were replayed
+    assert model.update_mode == Mode(True, True, "test")
+    assert_same(model, plain)
+
+
+def test_what_cannot_be_recorded_is_not_tried_again_when_it_is_compiled(
+    captured: Any, compiled_from_the_fourth: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(update, "choose_mode", lambda wish, device, updates: Mode(updates >= 3, True, "test"))
+    with pytest.warns(UserWarning, match="SGD is no fused Adam"):
+        model = captured(compile="auto", policy_kwargs={"optimizer_class": torch.optim.SGD})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(5):
+            model.sample_and_update(16)
+    assert model.update_mode == Mode(True, False, "test")
+    assert compiled_from_the_fourth == ["compiled", "called", "called"]
+
+
+def test_a_failing_compiler_is_named_and_the_updates_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(function: Any, **settings: Any) -> Any:
+        def call(*arguments: Any) -> None:
+            raise OSError("no C++ compiler found")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", broken)
+    model, plain = made(compile="on"), made()
+    assert_falls_back(model, plain, "updates are not compiled: OSError: no C.. compiler found; they go on")
+    assert str(model.update_mode).startswith("eager")
+
+
+@pytest.fixture
+def compile_with(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], None]]:
+    """Let models be compiled by another backend."""
+    real = torch.compile
+    yield lambda backend: monkeypatch.setattr(
+        torch, "compile", lambda function, **settings: real(function, backend=backend, **settings)
+    )
+    torch._dynamo.reset()
+
+
+def test_a_compiler_that_fails_on_the_way_back_is_named_too(compile_with: Callable[[Any], None]) -> None:
+    def broken(graph: Any, inputs: Any) -> Any:
+        raise OSError("the library is too short")
+
+    compile_with(aot_autograd(fw_compiler=lambda graph, inputs: graph.forward, bw_compiler=broken))
+    model, plain = made("bc", compile="on"), made("bc")
+    assert_falls_back(model, plain, "updates are not compiled: .*the library is too short")
+
+
+@pytest.mark.parametrize(
+    ("id", "settings"),
+    [(id, {}) for id in ("qam", "trqam", "sqam", "cgql", "dac", "fql")]
+    + [("qam", {"best_of_n": 3}), ("qam", {"residual": True}), ("trqam", {"pretraining_steps": 5})]
+    + [("qam", {"policy_kwargs": {"activation_fn": torch.nn.ReLU}})],
+)
+def test_the_compiler_sees_the_losses_as_one_graph(id: str, settings: dict[str, Any]) -> None:
+    model = made(id, **settings)
+    found = torch._dynamo.explain(model.compute_losses)(toy_batch(model), toy_noise(model))
+    torch._dynamo.reset()
+    assert (found.graph_count, found.graph_break_count) == (1, 0), found.break_reasons
+
+
+def test_every_model_of_a_process_is_compiled(compile_with: Callable[[Any], None]) -> None:
+    graphs = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    compile_with(backend)
+    for count in range(1, 11):  # eight is where the compiler stops for a piece of code, without a word
+        model = made("bc", compile="on")
+        model.sample_and_update(16)
+        assert model.update_mode.compiled
+        assert len(graphs) == count
+    model._update.prepare()  # another phase of the same model
+    model.sample_and_update(16)
+    assert len(graphs) == 10
+
+
+# -- on a device ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("id", ["qam", "trqam", "fql", "rebrac"])
+@pytest.mark.parametrize("wish", ["auto", "on"])
+def test_on_cuda_recorded_updates_equal_plain_ones(id: str, wish: str) -> None:
+    models = [made(id, device="cuda", compile=mode) for mode in (wish, "off")]
+    for model in models:
+        for _ in range(10):
+            model.sample_and_update(16)
+    assert models[0].update_mode.captured
+    first, second = (state_of(model) for model in models)
+    torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-4)

@@ -1,0 +1,266 @@
+"""One update: targets, optimiser, joint clip, and which loss trains which network."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from agents.common.base import FlowQLearning
+from agents.common.engine.update import Update, joint_norm
+from agents.common.maths.adjoint import memoryless_sigmas, step_times
+from tests.common.toys import tiny_model, toy_batch, toy_noise
+
+LEARNING_RATE = 3e-4
+FOLLOWED = ("critic", "behaviour")
+
+
+def updated(model: FlowQLearning, seed: int = 0) -> dict[str, Tensor]:
+    """Take one update, and return its information."""
+    return model.update(toy_batch(model, seed=seed), toy_noise(model, seed=seed))
+
+
+def networks_of(model: FlowQLearning) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in model.policy.nets.named_parameters()}
+
+
+def gradients(model: FlowQLearning, loss: Tensor) -> dict[str, Tensor | None]:
+    named = dict(model.policy.nets.named_parameters())
+    trained = {name: parameter for name, parameter in named.items() if parameter.requires_grad}
+    found = torch.autograd.grad(loss.sum(), list(trained.values()), allow_unused=True, retain_graph=True)
+    return dict(zip(trained, found, strict=True))
+
+
+def losses_of(model: FlowQLearning, seed: int = 0, **changed: Tensor) -> dict[str, Tensor]:
+    """Return the separate losses with their graphs, on a batch with some fields changed."""
+    batch, noise = dataclasses.replace(toy_batch(model, seed=seed), **changed), toy_noise(model, seed=seed)
+    with torch.no_grad():
+        targets = model.targets(batch, noise, model.policy.nets, {})
+    return model.losses(batch, targets, noise, model.policy.nets, {})
+
+
+# -- target networks --------------------------------------------------------------------------------------------------
+
+
+def test_targets_start_as_copies_and_are_not_trained() -> None:
+    model = tiny_model()
+    for online, target in model.policy.nets.targets():
+        for first, second in zip(online.parameters(), target.parameters(), strict=True):
+            assert torch.equal(first, second)
+            assert not second.requires_grad
+    trained = {id(p) for group in model.policy.optimizer.param_groups for p in group["params"]}
+    assert not trained & {id(p) for _, target in model.policy.nets.targets() for p in target.parameters()}
+
+
+def test_targets_follow_the_weights_from_before_the_step() -> None:
+    model = tiny_model()
+    start = networks_of(model)
+    updated(model, seed=1)
+    first = networks_of(model)
+    updated(model, seed=2)
+    second = networks_of(model)
+    names = [name for name in start if name.split(".")[0] in FOLLOWED]
+    assert len(names) == 2 * 6 + 4  # three layers in either network, and two norms in the critic
+    for name in names:
+        target = name.replace(".", "_target.", 1)
+        # after one step the target equals the initial weights; after two it has seen the first step
+        torch.testing.assert_close(first[target], start[name], rtol=2e-7, atol=0)
+        torch.testing.assert_close(second[target], 0.005 * first[name] + 0.995 * first[target], rtol=1e-6, atol=1e-9)
+        assert not torch.equal(second[target], first[target])
+
+
+def test_targets_move_by_tau() -> None:
+    model = tiny_model(tau=1.0)
+    updated(model, seed=1)
+    before = networks_of(model)
+    updated(model, seed=2)
+    after = networks_of(model)
+    assert torch.equal(after["critic_target.mlp.weights.0"], before["critic.mlp.weights.0"])
+
+
+def test_targets_stay_with_a_tau_of_zero() -> None:
+    model = tiny_model(tau=0)
+    before = networks_of(model)
+    updated(model, seed=1)
+    updated(model, seed=2)
+    after = networks_of(model)
+    assert torch.equal(after["critic_target.mlp.weights.0"], before["critic_target.mlp.weights.0"])
+
+
+# -- optimiser --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("max_grad_norm", [1.0, None])
+def test_first_step_moves_every_entry_with_gradient_by_the_learning_rate(max_grad_norm: float | None) -> None:
+    model = tiny_model(max_grad_norm=max_grad_norm)
+    total, _ = model.compute_losses(toy_batch(model), toy_noise(model))
+    grads = gradients(model, total)
+    before = networks_of(model)
+    norm = float(updated(model)["grad_norm"])
+    assert norm > 1  # so that the bound acts
+    moved = 0
+    for name, parameter in model.policy.nets.named_parameters():
+        step = parameter.detach() - before[name]
+        grad = grads.get(name)
+        if grad is None:
+            assert not step.any(), name
+            continue
+        clear = grad.abs() > 1e-4 * norm  # Adam's epsilon shortens the step of smaller ones
+        torch.testing.assert_close(step[clear], -LEARNING_RATE * grad[clear].sign(), rtol=2e-3, atol=1e-7)
+        assert not step[grad == 0].any(), name
+        moved += int(clear.sum())
+    assert moved > 1000
+
+
+def test_learning_rate_schedule_reaches_the_optimiser() -> None:
+    model = tiny_model(learning_rate=lambda remaining: 1e-3 * remaining)
+    assert model.policy.optimizer.param_groups[0]["lr"] == pytest.approx(1e-3)
+
+
+def test_update_counts_itself() -> None:
+    model = tiny_model()
+    updated(model)
+    updated(model)
+    assert model._n_updates == 2
+
+
+def test_losses_and_diagnostics_have_one_value_a_seed_and_no_graph() -> None:
+    model = tiny_model(seeds=[1, 2, 3])
+    for name, value in updated(model).items():
+        assert value.shape == (3,), name
+        assert not value.requires_grad, name
+        assert value.isfinite().all(), name
+
+
+# -- clipping ---------------------------------------------------------------------------------------------------------
+
+
+def test_joint_norm_runs_over_all_tensors_of_each_replica() -> None:
+    grads = [torch.tensor([[[3.0, 0.0]], [[0.0, 1.0]]]), torch.tensor([[4.0], [2.0]]), torch.tensor([12.0, 2.0])]
+    assert joint_norm(grads, 2).tolist() == [13.0, 3.0]
+
+
+def test_joint_norm_counts_tensors_without_an_axis_of_replicas() -> None:
+    assert joint_norm([torch.tensor([[3.0], [4.0]]), torch.tensor([0.0]), torch.tensor(12.0)], 1).tolist() == [13.0]
+
+
+def apply_constant(model: FlowQLearning, sizes: list[float]) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """Apply gradients whose joint norm has a given size in every replica; return the information and the gradients."""
+    update = Update(model)
+    grads = [torch.ones_like(parameter) for parameter in update.parameters]
+    norm = joint_norm(grads, len(sizes))
+    grads = [g * (torch.tensor(sizes) / norm).view(-1, *[1] * (g.ndim - 1)) for g in grads]
+    info: dict[str, Tensor] = {}
+    update.apply(grads, info)
+    return info, [parameter.grad for parameter in update.parameters if parameter.grad is not None]
+
+
+def test_gradient_is_clipped_jointly_and_separately_for_each_replica() -> None:
+    model = tiny_model(seeds=[1, 2, 3], max_grad_norm=1.0)
+    info, seen = apply_constant(model, [5.0, 0.25, 1.0])
+    torch.testing.assert_close(info["grad_norm"], torch.tensor([5.0, 0.25, 1.0]))
+    torch.testing.assert_close(joint_norm(seen, 3), torch.tensor([1.0, 0.25, 1.0]))
+
+
+def test_gradient_is_left_alone_without_a_bound() -> None:
+    model = tiny_model(seeds=[1, 2], max_grad_norm=None)
+    _, seen = apply_constant(model, [5.0, 0.25])
+    torch.testing.assert_close(joint_norm(seen, 2), torch.tensor([5.0, 0.25]))
+
+
+def test_zero_gradient_stays_finite_under_the_bound() -> None:
+    model = tiny_model(max_grad_norm=1.0)
+    _, seen = apply_constant(model, [0.0])
+    assert all(bool((grad == 0).all()) for grad in seen)
+
+
+# -- losses -----------------------------------------------------------------------------------------------------------
+
+
+def test_td_loss_trains_the_critic_and_flow_matching_the_behaviour() -> None:
+    model = tiny_model()
+    losses = losses_of(model)
+    for loss, trained in (("td", "critic"), ("bc_flow", "behaviour"), ("am", "fine_tuned")):
+        reached = {name.split(".")[0] for name, grad in gradients(model, losses[loss]).items() if grad is not None}
+        assert reached == {trained}, loss
+
+
+def test_total_is_the_weighted_sum_of_the_losses() -> None:
+    model = tiny_model("qam_f", distill_weight=7.0)
+    total, info = model.compute_losses(toy_batch(model), toy_noise(model))
+    expected = info["td_loss"] + info["bc_flow_loss"] + info["am_loss"] + info["q_loss"] + 7 * info["distill_loss"]
+    torch.testing.assert_close(total.detach(), expected)
+
+
+def test_batch_without_valid_rows_has_zero_critic_and_cloning_losses() -> None:
+    model = tiny_model()
+    losses = losses_of(model, valid=torch.zeros(1, 16))
+    assert losses["td"].tolist() == [0.0]
+    assert losses["bc_flow"].tolist() == [0.0]
+    for name, grad in gradients(model, losses["td"] + losses["bc_flow"]).items():
+        assert grad is None or not grad.any(), name
+
+
+def test_rows_that_are_not_valid_do_not_train_critic_and_behaviour() -> None:
+    model = tiny_model()
+    batch = toy_batch(model)
+    spoilt = torch.where(batch.valid.unsqueeze(-1) > 0, batch.actions, -batch.actions)
+    assert not torch.equal(spoilt, batch.actions)
+    first, second = losses_of(model), losses_of(model, actions=spoilt)
+    assert torch.equal(first["td"], second["td"])
+    assert torch.equal(first["bc_flow"], second["bc_flow"])
+
+
+def test_no_weight_on_q_leaves_the_squared_gap_between_the_flows() -> None:
+    model = tiny_model(inverse_temperature=0.0)
+    batch, noise, nets = toy_batch(model), toy_noise(model), model.policy.nets
+    with torch.no_grad():
+        targets = model.targets(batch, noise, nets, {})
+        loss = model.losses(batch, targets, noise, nets, {})["am"]
+        states, steps = targets["states"], step_times(3, targets["states"])
+        gap = nets.fine_tuned(batch.observations, states, steps) - nets.behaviour(batch.observations, states, steps)
+        expected = (4 / memoryless_sigmas(3, states).square() * gap.square()).sum((1, 3)).mean(-1)
+    torch.testing.assert_close(loss, expected)
+
+
+def test_no_weight_on_q_samples_from_the_behaviour_flow() -> None:
+    model = tiny_model(inverse_temperature=0.0)
+    noise = {"action": torch.randn(1, 5, model.policy.chunk_size)}
+    observations = torch.randn(1, 5, 4)
+    with torch.no_grad():
+        got = model.act(observations, noise, model.policy.nets)
+        x = noise["action"]
+        for i in range(3):
+            x = x + model.policy.nets.behaviour(observations, x, i / 3) / 3
+    torch.testing.assert_close(got, x.clamp(-1, 1))
+
+
+def test_losses_follow_the_noise_and_nothing_else() -> None:
+    model = tiny_model()
+    torch.manual_seed(1)
+    first, _ = model.compute_losses(toy_batch(model), toy_noise(model))
+    torch.manual_seed(2)
+    second, _ = model.compute_losses(toy_batch(model), toy_noise(model))
+    third, _ = model.compute_losses(toy_batch(model), toy_noise(model, seed=5))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, third)
+    assert math.isfinite(float(first.detach().sum()))
+
+
+def test_parameters_that_an_update_skips_and_their_moments_stay() -> None:
+    model = tiny_model()
+    updated(model)
+    update, before = model._update, networks_of(model)
+    moments = {id(p): state["exp_avg"].clone() for p, state in model.policy.optimizer.state.items()}
+    update.select(frozenset({"behaviour", "critic_target"}))
+    grads = [torch.ones_like(parameter) for parameter in update.parameters]
+    update.apply(grads, {})
+    after = networks_of(model)
+    for name in before:
+        still = name.split(".")[0] in ("behaviour", "critic_target")
+        assert torch.equal(before[name], after[name]) == still, name
+    for parameter in model.policy.nets.behaviour.parameters():
+        assert torch.equal(model.policy.optimizer.state[parameter]["exp_avg"], moments[id(parameter)])

@@ -1,0 +1,440 @@
+"""Adjoint matching against closed forms: schedule, rollout, lean adjoint, and where it ends without any learning."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from agents.common.maths.adjoint import (
+    CarriedRollout,
+    adjoint_matching_loss,
+    lean_adjoint,
+    memoryless_rollout,
+    memoryless_sigma,
+    memoryless_sigmas,
+    step_times,
+    terminal_adjoint,
+)
+from agents.common.maths.flow import integrate_flow
+from agents.common.nets.networks import Time, Velocity, VelocityField
+from tests.common.closed_forms import FixedPoint, Gaussian, Quadratic, noise_basis, sampled_moments, simulated_moments
+
+# K = 10, m = 0.3, s = 0.5, unit gradient of tau Q, six decimals
+GOLDEN = Gaussian(0.3, 0.5)
+SIGMA_SQUARED = [22, 10, 6, 4, 2.8, 2, 1.428571, 1, 0.666667, 0.4]
+ROLLOUT = [1, -0.14, 0.026615, 0.085448, 0.125196, 0.158858, 0.190256, 0.221025, 0.2521, 0.284089, 0.314918]
+STEP_FACTORS = [-0.215385, 0.269231, 0.422764, 0.5, 0.56, 0.633333, 0.739496, 0.875, 1.006536, 1.1]
+GAINS = [-0.003115, 0.014460, 0.053710, 0.127045, 0.254089, 0.453731, 0.716417, 0.968791, 1.107190, 1.1]
+SHIFTS = [-0.034260, 0.072302, 0.161130, 0.254089, 0.355725, 0.453731, 0.511726, 0.484395, 0.369063, 0.22]
+PATH_KL = [0.000011, 0.000105, 0.000865, 0.003228, 0.009039, 0.020587, 0.036661, 0.046928, 0.040862, 0.024200]
+SIX_DECIMALS = 6e-7
+
+
+def unit_adjoints(states: Tensor) -> Tensor:
+    """Return the lean adjoints of Q(x) = x under the golden behaviour, at any states (1, K, B, 1)."""
+    return lean_adjoint(GOLDEN, states, -torch.ones_like(states[:, 0]))
+
+
+def random_states(flow_steps: int, rows: int = 3, size: int = 1) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(1, flow_steps, rows, size, generator=generator, dtype=torch.float64)
+
+
+def smooth_field(size: int) -> Velocity:
+    """Return a nonlinear velocity field that couples the coordinates."""
+    generator = torch.Generator().manual_seed(1)
+    first = torch.randn(size, 16, generator=generator, dtype=torch.float64)
+    second = torch.randn(16, size, generator=generator, dtype=torch.float64)
+    return lambda x, t: torch.tanh(x @ first + t) @ second / 4
+
+
+# -- schedule ---------------------------------------------------------------------------------------------------------
+
+
+def test_noise_scales_follow_the_memoryless_schedule() -> None:
+    got = [memoryless_sigma(i, 10) ** 2 for i in range(10)]
+    np.testing.assert_allclose(got, SIGMA_SQUARED, atol=SIX_DECIMALS)
+
+
+def test_noise_scales_broadcast_over_steps() -> None:
+    like = torch.zeros(2, 10, 3, 1, dtype=torch.float64)
+    scales = memoryless_sigmas(10, like)
+    assert scales.dtype == torch.float64
+    np.testing.assert_allclose((like + scales.square())[1, :, 2, 0], SIGMA_SQUARED, atol=SIX_DECIMALS)
+
+
+def test_step_times_are_left_end_points() -> None:
+    np.testing.assert_allclose(step_times(4, torch.zeros(1)).flatten(), [0, 0.25, 0.5, 0.75])
+
+
+# -- rollout ----------------------------------------------------------------------------------------------------------
+
+
+def test_rollout_without_noise_follows_the_golden_trace() -> None:
+    x_0 = torch.ones(1, 1, 1, dtype=torch.float64)
+    states = memoryless_rollout(GOLDEN, GOLDEN, x_0, torch.zeros(1, 10, 1, 1, dtype=torch.float64))
+    np.testing.assert_allclose(states.flatten(), ROLLOUT, atol=SIX_DECIMALS)
+
+
+def test_rollout_adds_noise_of_the_schedule_to_all_but_the_last_step() -> None:
+    x_0, noise = torch.zeros(1, 1, 2, dtype=torch.float64), torch.zeros(1, 10, 1, 2, dtype=torch.float64)
+    quiet = memoryless_rollout(GOLDEN, GOLDEN, x_0, noise)
+    for i in range(10):
+        noise.zero_()[0, i, 0] = torch.tensor([1.0, -2.0])
+        moved = (memoryless_rollout(GOLDEN, GOLDEN, x_0, noise) - quiet)[0, i + 1, 0]
+        expected = math.sqrt(0.1 * SIGMA_SQUARED[i]) if i < 9 else 0.0
+        np.testing.assert_allclose(moved, [expected, -2 * expected], atol=SIX_DECIMALS)
+
+
+def test_last_step_of_the_rollout_follows_the_base_flow() -> None:
+    states = memoryless_rollout(
+        lambda x, t: torch.zeros_like(x), lambda x, t: 0 * x + t, torch.ones(1, 1, 1), torch.zeros(1, 4, 1, 1)
+    )
+    before, end = states[0, -2:, 0, 0].tolist()
+    assert end == pytest.approx(before + 0.25 * 0.75)
+
+
+# -- adjoints ---------------------------------------------------------------------------------------------------------
+
+
+def test_lean_adjoint_of_a_unit_gradient_is_the_golden_gain() -> None:
+    adjoints = unit_adjoints(random_states(10))
+    np.testing.assert_allclose(-adjoints[0, :, :, 0], np.repeat(np.array(GAINS)[:, None], 3, 1), atol=SIX_DECIMALS)
+
+
+def test_lean_adjoint_multiplies_by_the_golden_factor_at_each_step() -> None:
+    adjoints = torch.cat([unit_adjoints(random_states(10))[0, :, 0, 0], -torch.ones(1, dtype=torch.float64)])
+    np.testing.assert_allclose(adjoints[:-1] / adjoints[1:], STEP_FACTORS, atol=SIX_DECIMALS)
+
+
+def test_shift_of_the_velocity_is_half_the_squared_noise_scale_times_the_adjoint() -> None:
+    adjoints = unit_adjoints(random_states(10))[0, :, 0, 0]
+    sigmas = memoryless_sigmas(10, adjoints).flatten()
+    np.testing.assert_allclose(-sigmas.square() / 2 * adjoints, SHIFTS, atol=SIX_DECIMALS)
+    np.testing.assert_allclose(sigmas.square() / 20 * adjoints.square(), PATH_KL, atol=SIX_DECIMALS)
+
+
+def test_lean_adjoint_matches_autograd_of_the_base_rollout() -> None:
+    flow_steps, size, field = 6, 3, smooth_field(3)
+    h = 1 / flow_steps
+
+    def onwards(x: Tensor, first: int) -> list[Tensor]:
+        """Return the states from step ``first`` on of the noiseless map whose derivative the adjoint carries back."""
+        path = [x]
+        for i in range(first, flow_steps):
+            t = (i + 1) * h
+            path.append(path[-1] + h * (2 * field(path[-1], t) - path[-1] / t))
+        return path
+
+    start = random_states(1, rows=4, size=size)[:, 0]
+    states = torch.stack(onwards(start, 0)[:-1], 1)
+    terminal = random_states(1, rows=4, size=size).flip(2)[:, 0]
+    adjoints = lean_adjoint(field, states, terminal)
+    for i in range(flow_steps):
+        x = states[:, i].clone().requires_grad_()
+        expected = torch.autograd.grad((onwards(x, i)[-1] * terminal).sum(), x)[0]
+        torch.testing.assert_close(adjoints[:, i], expected, rtol=1e-10, atol=1e-12)
+
+
+def test_lean_adjoint_works_where_gradients_are_switched_off() -> None:
+    with torch.no_grad():
+        adjoints = lean_adjoint(smooth_field(2), random_states(3, size=2), torch.ones(1, 3, 2, dtype=torch.float64))
+    assert not adjoints.requires_grad
+    assert float(adjoints.abs().min()) > 0
+
+
+def test_terminal_adjoint_is_minus_the_gradient_of_the_value() -> None:
+    x = torch.tensor([[[0.5, -0.25]]])
+    got = terminal_adjoint(lambda y: (y**2).sum(-1) + y[..., 0], x)
+    torch.testing.assert_close(got, torch.tensor([[[-2.0, 0.5]]]))
+
+
+def test_terminal_adjoint_vanishes_outside_the_action_box_only_with_clipping() -> None:
+    x = torch.tensor([[[1.5, 0.5, -1.01]]])
+    value = lambda y: y.sum(-1)  # noqa: E731
+    torch.testing.assert_close(terminal_adjoint(value, x), torch.tensor([[[0.0, -1.0, 0.0]]]))
+    torch.testing.assert_close(terminal_adjoint(value, x, clip=False), -torch.ones(1, 1, 3))
+
+
+# -- loss -------------------------------------------------------------------------------------------------------------
+
+
+def test_loss_sums_over_steps_and_coordinates_and_averages_over_rows() -> None:
+    generator = np.random.default_rng(0)
+    fine_tuned, base, adjoints = generator.standard_normal((3, 2, 4, 5, 3))  # (S, K, B, D) each
+    expected = np.zeros(2)
+    for s, k, b, d in np.ndindex(2, 4, 5, 3):
+        sigma = math.sqrt(2 * (4 - k + 1) / (k + 1))
+        term = 2 / sigma * (fine_tuned[s, k, b, d] - base[s, k, b, d]) + sigma * adjoints[s, k, b, d]
+        expected[s] += term**2 / 5
+    tensors = [torch.from_numpy(array) for array in (fine_tuned, base, adjoints)]
+    got = adjoint_matching_loss(*tensors, memoryless_sigmas(4, tensors[0]))
+    np.testing.assert_allclose(got, expected, rtol=1e-12)
+
+
+# -- the fixed point --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flow_steps", [1, 10, 20])
+def test_loss_is_zero_at_the_fixed_point_of_a_linear_value(flow_steps: int) -> None:
+    value = Quadratic(g=0.7, tau=2.0)
+    fixed = FixedPoint(GOLDEN, value, flow_steps)
+    generator = torch.Generator().manual_seed(0)
+    x_0 = torch.randn(1, 50, 1, generator=generator, dtype=torch.float64)
+    noise = torch.randn(1, flow_steps, 50, 1, generator=generator, dtype=torch.float64)
+    states = memoryless_rollout(fixed, GOLDEN, x_0, noise)
+    adjoints = lean_adjoint(GOLDEN, states[:, :-1], value.tau * terminal_adjoint(value, states[:, -1], clip=False))
+
+    def loss(velocity: Velocity) -> float:
+        times = [i / flow_steps for i in range(flow_steps)]
+        policy = torch.stack([velocity(states[:, i], t) for i, t in enumerate(times)], 1)
+        base = torch.stack([GOLDEN(states[:, i], t) for i, t in enumerate(times)], 1)
+        return float(adjoint_matching_loss(policy, base, adjoints, memoryless_sigmas(flow_steps, states)))
+
+    assert loss(fixed) < 1e-24
+    assert loss(GOLDEN) > 0.1
+
+
+def test_linear_value_moves_samples_and_simulation_to_the_golden_moments() -> None:
+    fixed = FixedPoint(GOLDEN, Quadratic(g=1.0), 10)
+    assert sampled_moments(fixed, 10) == pytest.approx((0.561689, 0.430783), abs=SIX_DECIMALS)
+    assert simulated_moments(fixed, GOLDEN, 10) == pytest.approx((0.632087, 0.561869), abs=SIX_DECIMALS)
+
+
+# s -> per K in (5, 10, 20, 100): mean and std of the ODE, mean and std of the SDE; m = 0.3
+DISCRETISATION = {
+    0.1: [
+        (0.300, 0.036, 0.302, 0.098),
+        (0.300, 0.062, 0.302, 0.129),
+        (0.300, 0.080, 0.301, 0.123),
+        (0.300, 0.096, 0.300, 0.107),
+    ],
+    0.2: [
+        (0.300, 0.114, 0.306, 0.270),
+        (0.300, 0.154, 0.305, 0.247),
+        (0.300, 0.176, 0.303, 0.228),
+        (0.300, 0.195, 0.301, 0.207),
+    ],
+    0.5: [
+        (0.300, 0.369, 0.324, 0.607),
+        (0.300, 0.431, 0.317, 0.562),
+        (0.300, 0.464, 0.310, 0.538),
+        (0.300, 0.493, 0.302, 0.509),
+    ],
+    1.0: [
+        (0.300, 0.771, 0.360, 1.154),
+        (0.300, 0.879, 0.338, 1.107),
+        (0.300, 0.938, 0.321, 1.065),
+        (0.300, 0.987, 0.305, 1.015),
+    ],
+}
+
+
+@pytest.mark.parametrize("s", DISCRETISATION)
+def test_behaviour_is_sampled_with_the_known_discretisation_error(s: float) -> None:
+    behaviour = Gaussian(0.3, s)
+    for flow_steps, expected in zip((5, 10, 20, 100), DISCRETISATION[s], strict=True):
+        got = (*sampled_moments(behaviour, flow_steps), *simulated_moments(behaviour, behaviour, flow_steps))
+        assert got == pytest.approx(expected, abs=6e-4), flow_steps
+
+
+# s -> shift of the ODE samples divided by the exact tau s^2 g, for K in (10, 20, 100)
+SHIFT_RATIOS = {
+    0.1: (1.975, 1.351, 1.067),
+    0.2: (1.324, 1.155, 1.028),
+    0.25: (1.239, 1.114, 1.019),
+    0.3: (1.182, 1.084, 1.012),
+    0.5: (1.047, 1.012, 0.995),
+    1.0: (0.879, 0.917, 0.969),
+}
+
+
+def shift_of(s: float, flow_steps: int) -> float:
+    """Return how far Q(x) = x moves the mean of the ODE samples, with the velocity that zeroes the loss."""
+    behaviour, anywhere = Gaussian(0.3, s), torch.zeros(1, flow_steps, 1, 1, dtype=torch.float64)
+    adjoints = lean_adjoint(behaviour, anywhere, -torch.ones(1, 1, 1, dtype=torch.float64))
+    shifts = (-memoryless_sigmas(flow_steps, adjoints).square() / 2 * adjoints).flatten()
+    return sampled_moments(lambda x, t: behaviour(x, t) + shifts[round(t * flow_steps)], flow_steps)[0] - 0.3
+
+
+@pytest.mark.parametrize("s", SHIFT_RATIOS)
+def test_linear_value_shifts_samples_by_the_known_multiple_of_the_exact_shift(s: float) -> None:
+    got = [shift_of(s, flow_steps) / s**2 for flow_steps in (10, 20, 100)]
+    assert got == pytest.approx(SHIFT_RATIOS[s], abs=6e-4)
+
+
+def test_effective_temperature_grows_as_flow_steps_fall() -> None:
+    shifts = [shift_of(0.3, flow_steps) for flow_steps in (1, 3, 5, 10, 20, 30)]
+    assert shifts == pytest.approx([4.0, 0.358, 0.124, 0.106, 0.098, 0.095], abs=6e-4)
+
+
+# (m, s, tau, g, p) -> sampled mean and std at K = 10, 20, 100, simulated mean and std and path KL at K = 10
+QUADRATIC = {
+    (0.0, 0.5, 1, 1.0, 2): ((0.1676, 0.3424), (0.1635, 0.3747), (0.1646, 0.4014), (0.1933, 0.4644), 0.133),
+    (0.2, 0.5, 3, 0.5, 1): ((0.3262, 0.3136), (0.3239, 0.3460), (0.3264, 0.3716), (0.3516, 0.4355), 0.154),
+    (0.0, 0.2, 10, 0.5, 5): ((0.1052, 0.0124), (0.0716, 0.0816), (0.0661, 0.1110), (0.0697, 0.2227), 3.15),
+}
+
+
+def quadratic_case(case: tuple[float, ...], flow_steps: int) -> tuple[Gaussian, FixedPoint]:
+    m, s, tau, g, p = case
+    behaviour = Gaussian(m, s)
+    return behaviour, FixedPoint(behaviour, Quadratic(g, p, tau), flow_steps)
+
+
+@pytest.mark.parametrize("case", QUADRATIC, ids=str)
+def test_quadratic_value_gives_the_known_moments(case: tuple[float, ...]) -> None:
+    *sampled, simulated, _ = QUADRATIC[case]
+    for flow_steps, expected in zip((10, 20, 100), sampled, strict=True):
+        _, fixed = quadratic_case(case, flow_steps)
+        assert sampled_moments(fixed, flow_steps) == pytest.approx(expected, abs=6e-5), flow_steps
+    behaviour, fixed = quadratic_case(case, 10)
+    assert simulated_moments(fixed, behaviour, 10) == pytest.approx(simulated, abs=6e-5)
+
+
+@pytest.mark.parametrize("case", QUADRATIC, ids=str)
+def test_expected_adjoint_at_the_fixed_point_is_the_gap_to_the_behaviour(case: tuple[float, ...]) -> None:
+    behaviour, fixed = quadratic_case(case, 10)
+    states = memoryless_rollout(fixed, behaviour, *noise_basis(10))
+    terminal = fixed.value.tau * terminal_adjoint(fixed.value, states[:, -1], clip=False)
+    adjoints = lean_adjoint(behaviour, states[:, :-1], terminal)
+    path_kl = 0.0
+    for i in range(10):
+        x, a = states[0, i, :, 0], adjoints[0, i, :, 0]
+        # both are affine in the same noise, so E[a | x] is the exact regression line
+        x_noise, a_noise = x[1:] - x[0], a[1:] - a[0]
+        slope = (a_noise @ x_noise) / (x_noise @ x_noise)
+        expected_adjoint = a[0] + slope * (x - x[0])
+        gap = (fixed(x, i / 10) - behaviour(x, i / 10)).double()
+        torch.testing.assert_close(gap, -fixed.sigma_squared[i] / 2 * expected_adjoint, rtol=1e-9, atol=1e-9)
+        path_kl += 2 * 0.1 / fixed.sigma_squared[i] * float(gap[0] ** 2 + (gap[1:] - gap[0]).square().sum())
+    assert path_kl == pytest.approx(QUADRATIC[case][-1], rel=5e-3)
+
+
+# -- convergence ------------------------------------------------------------------------------------------------------
+
+
+def order_of(errors: list[float]) -> float:
+    """Return the order of convergence from errors at doubling numbers of steps."""
+    return -float(np.polyfit(np.arange(len(errors)), np.log2(np.abs(errors)), 1)[0])
+
+
+@pytest.mark.parametrize("s", [0.3, 1.0])
+def test_error_of_the_simulated_spread_halves_when_flow_steps_double(s: float) -> None:
+    behaviour = Gaussian(0.3, s)
+    errors = [simulated_moments(behaviour, behaviour, steps)[1] - s for steps in (50, 100, 200, 400)]
+    assert order_of(errors) == pytest.approx(1.0, abs=0.1)
+
+
+def test_adjoint_approaches_the_continuous_one() -> None:
+    errors = []
+    for flow_steps in (50, 100, 200, 400):
+        half = unit_adjoints(random_states(flow_steps, rows=1))[0, flow_steps // 2, 0, 0]
+        errors.append(float(-half) - 0.5 * 0.25 / (0.25 * 0.25 + 0.25))  # t s^2 / V_t at t = 1/2
+    assert order_of(errors) == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize("case", list(QUADRATIC)[:2], ids=str)
+def test_many_flow_steps_approach_the_tilted_behaviour(case: tuple[float, ...]) -> None:
+    m, s, tau, g, p = case
+    _, fixed = quadratic_case(case, 100)
+    variance = 1 / (1 / s**2 + tau * p)
+    mean = variance * (m / s**2 + tau * g)
+    got_mean, got_std = sampled_moments(fixed, 100)
+    assert got_mean - m == pytest.approx(mean - m, rel=0.03)
+    assert got_std == pytest.approx(math.sqrt(variance), rel=0.03)
+
+
+def test_flow_of_the_fixed_point_can_be_integrated_from_any_start() -> None:
+    fixed = FixedPoint(GOLDEN, Quadratic(g=1.0), 10)
+    ends = integrate_flow(fixed, torch.tensor([[[-1.0], [1.0]]], dtype=torch.float64), 10)
+    np.testing.assert_allclose(ends.flatten(), [0.561689 - 0.430783, 0.561689 + 0.430783], atol=2 * SIX_DECIMALS)
+
+
+@pytest.mark.slow
+def test_learned_flow_reaches_the_fixed_point() -> None:
+    torch.manual_seed(0)
+    flow_steps, rows, updates = 10, 256, 1200
+    behaviour, means = Gaussian(0.0, 0.3), torch.tensor([0.2, -0.1])
+    value = lambda actions: (actions * torch.tensor([1.0, 0.3])).sum(-1)  # noqa: E731
+
+    def base(x: Tensor, t: Time) -> Tensor:
+        """Return the velocity of N((0.2, -0.1), 0.3^2 I)."""
+        return means + behaviour(x - t * means, t)
+
+    network = VelocityField(1, 1, 2, [64, 64, 64])
+    network.initialise(0, torch.Generator().manual_seed(0))
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, updates)
+    nowhere = torch.zeros(1, rows, 1)
+    for _ in range(updates):
+        with torch.no_grad():
+            noise = torch.randn(1, flow_steps, rows, 2)
+            states = memoryless_rollout(network.at(nowhere), base, torch.randn(1, rows, 2), noise)
+            adjoints = lean_adjoint(base, states[:, :-1], terminal_adjoint(value, states[:, -1], clip=False))
+        x, times = states[:, :-1], step_times(flow_steps, states)
+        got = network(nowhere, x, times)
+        loss = adjoint_matching_loss(got, base(x, times), adjoints, memoryless_sigmas(flow_steps, x))
+        optimizer.zero_grad()
+        loss.sum().backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+    with torch.no_grad():
+        samples = integrate_flow(network.at(torch.zeros(1, 20_000, 1)), torch.randn(1, 20_000, 2), flow_steps)
+    shift = SHIFT_RATIOS[0.3][0] * 0.3**2
+    assert samples.mean((0, 1)).tolist() == pytest.approx([0.2 + shift, -0.1 + 0.3 * shift], abs=0.05 * shift)
+    assert samples.std(1).flatten().tolist() == pytest.approx([0.247, 0.247], rel=0.05)
+
+
+# -- a rollout carried along ------------------------------------------------------------------------------------------
+
+
+def carried(
+    flow_steps: int, carried_steps: int, residual: bool = False, replicas: int = 2
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return states and the other chain's end, when it asks for some velocities: carried, and by themselves."""
+    fine_tuned, base = (VelocityField(replicas, 3, 4, [16, 16]) for _ in range(2))
+    generator = torch.Generator().manual_seed(0)
+    for field in (fine_tuned, base):
+        for replica in range(replicas):
+            field.initialise(replica, generator)
+    s, next_s = torch.randn(2, replicas, 5, 3, generator=generator)
+    x_0, z = torch.randn(2, replicas, 5, 4, generator=generator)
+    eps = torch.randn(replicas, flow_steps, 5, 4, generator=generator)
+    with torch.no_grad():
+        prior, policy = base.at(s), fine_tuned.at(s)
+        rollout = CarriedRollout(fine_tuned, s, prior, x_0, eps, residual)
+        end = follow(rollout.at(next_s), z, flow_steps, carried_steps)
+        velocity = (lambda x, t: policy(x, t) + prior(x, t)) if residual else policy
+        alone = memoryless_rollout(velocity, prior, x_0, eps)
+        return rollout.finish(), alone, end, follow(fine_tuned.at(next_s), z, flow_steps, carried_steps)
+
+
+def follow(velocity: Velocity, x: Tensor, flow_steps: int, steps: int) -> Tensor:
+    for step in range(steps):
+        x = x + velocity(x, step * (1.0 / flow_steps)) / flow_steps
+    return x
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize(("flow_steps", "carried_steps"), [(1, 1), (4, 4), (10, 10), (4, 0), (4, 2), (3, 1)])
+def test_a_carried_rollout_is_the_rollout_and_leaves_its_carrier_alone(
+    flow_steps: int, carried_steps: int, residual: bool
+) -> None:
+    states, alone, end, end_alone = carried(flow_steps, carried_steps, residual)
+    torch.testing.assert_close(states, alone, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(end, end_alone, rtol=1e-5, atol=1e-5)
+
+
+def test_a_rollout_is_not_moved_by_a_chain_at_other_times() -> None:
+    field = VelocityField(1, 3, 4, [16])
+    rollout = CarriedRollout(
+        field, torch.zeros(1, 5, 3), field.at(torch.zeros(1, 5, 3)), torch.ones(1, 5, 4), torch.zeros(1, 4, 5, 4)
+    )
+    rollout.at(torch.zeros(1, 5, 3))(torch.zeros(1, 5, 4), 0.4)
+    assert len(rollout._states) == 1

@@ -1,0 +1,80 @@
+"""Pessimism, TD target and loss, best-of-n against values worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from agents.common.data.batch import Batch
+from agents.common.maths.critic import pessimistic_value, pick_best, td_loss, td_target
+
+
+def batch_of(rewards: Tensor, discounts: Tensor) -> Batch:
+    blank = torch.zeros(*rewards.shape, 1)
+    return Batch(blank, blank, rewards, discounts, blank, torch.ones_like(rewards))
+
+
+def test_pessimistic_value_subtracts_population_standard_deviations() -> None:
+    q = torch.arange(1.0, 11.0).view(1, 10, 1)
+    assert float(pessimistic_value(q, 0.5)) == pytest.approx(4.063859, abs=5e-7)
+
+
+def test_pessimistic_value_without_pessimism_is_the_mean() -> None:
+    q = torch.tensor([[[1.0, -2.0], [3.0, 4.0]]])
+    assert pessimistic_value(q, 0.0).tolist() == [[2.0, 1.0]]
+
+
+def test_pessimistic_value_of_a_single_member_is_that_member() -> None:
+    assert pessimistic_value(torch.tensor([[[1.0, -2.0]]]), 0.5).tolist() == [[1.0, -2.0]]
+
+
+def test_members_that_agree_exactly_are_climbed_by_their_mean() -> None:
+    q = torch.tensor([[[1.0, 3.0], [1.0, 5.0]]], requires_grad=True)  # a square root has no slope at no spread
+    pessimistic_value(q, 0.5).sum().backward()
+    assert q.grad is not None
+    assert q.grad[0, :, 0].tolist() == [0.5, 0.5]
+    assert q.grad[0, :, 1].tolist() == pytest.approx([0.75, 0.25])
+
+
+def test_pessimism_never_mixes_replicas() -> None:
+    q = torch.stack([torch.full((3, 2), 1.0), torch.full((3, 2), 5.0)])  # (S, E, B)
+    assert pessimistic_value(q, 0.7).tolist() == [[1.0, 1.0], [5.0, 5.0]]
+
+
+def test_td_target_adds_the_discounted_pessimistic_value() -> None:
+    next_q = torch.tensor([[[2.0, 10.0], [4.0, 10.0]]])  # (S, E, B)
+    target = td_target(batch_of(torch.tensor([[1.0, -1.0]]), torch.tensor([[0.5, 0.9]])), next_q, 0.5)
+    assert target.tolist() == [[pytest.approx(1 + 0.5 * (3 - 0.5)), pytest.approx(-1 + 9)]]
+
+
+def test_td_target_stops_where_the_mask_is_zero() -> None:
+    target = td_target(batch_of(torch.tensor([[-1.0]]), torch.zeros(1, 1)), torch.full((1, 3, 1), 1e6), 0.5)
+    assert target.tolist() == [[-1.0]]
+
+
+def test_td_loss_averages_over_members_and_all_rows() -> None:
+    q = torch.tensor([[[1.0, 2.0, 0.0], [3.0, 2.0, 9.0]]])  # (S, E, B)
+    loss = td_loss(q, torch.tensor([[1.0, 0.0, 5.0]]), torch.tensor([[1.0, 1.0, 0.0]]))
+    assert loss.tolist() == [pytest.approx((0 + 4 + 4 + 4) / 6)]
+
+
+def test_td_loss_gives_each_replica_its_own_value() -> None:
+    q = torch.tensor([[[0.0, 0.0]], [[3.0, 1.0]]])
+    assert td_loss(q, torch.zeros(2, 2), torch.ones(2, 2)).tolist() == [0.0, 5.0]
+
+
+def test_gradient_of_the_td_loss_is_zero_where_the_sequence_is_not_valid() -> None:
+    q = torch.ones(1, 2, 3, requires_grad=True)
+    td_loss(q, torch.zeros(1, 3), torch.tensor([[1.0, 0.0, 1.0]])).sum().backward()
+    assert q.grad is not None
+    assert q.grad[0, :, 1].tolist() == [0.0, 0.0]
+    assert q.grad[0, :, 0].tolist() == [pytest.approx(1 / 3)] * 2
+
+
+def test_best_of_n_picks_the_candidate_with_the_highest_score() -> None:
+    actions = torch.arange(24.0).view(2, 2, 3, 2)  # (S, B, N, D)
+    scores = torch.tensor([[[0.0, 1.0, 0.5], [3.0, 1.0, 2.0]], [[-3.0, -2.0, -1.0], [0.0, 0.0, -math.inf]]])
+    assert pick_best(actions, scores).tolist() == [[[2, 3], [6, 7]], [[16, 17], [18, 19]]]

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from agents.common.maths.diffusion import NoiseSchedule, denoise, noise_schedule, noised
+from tests.agents.oracles import FOUR_MODES, Behaviour, mode_masses
+from tests.parity.reference import OWN_FIXTURES
+
+ROWS = 60_000
+
+
+def chain_end(behaviour: Behaviour, sampler: str, clip_states: bool, size: int = 1) -> torch.Tensor:
+    """Return samples of the exact noise prediction's reverse chain of 10 steps, (ROWS, size)."""
+    schedule = NoiseSchedule(1, 10, "vp")
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(1, ROWS, size, generator=generator)
+    steps = torch.randn(1, 10, ROWS, size, generator=generator)
+
+    def predict(x: torch.Tensor, t: object) -> torch.Tensor:
+        return behaviour.noise_prediction(x, schedule.alpha_bars[int(t)])
+
+    return denoise(predict, start, steps, schedule, sampler, clip_states)[0]
+
+
+@pytest.mark.parametrize("kind", ["vp", "cosine", "linear"])
+@pytest.mark.parametrize("steps", [5, 10])
+def test_schedules_equal_the_reference(kind: str, steps: int) -> None:
+    with np.load(OWN_FIXTURES / "common" / "diffusion_schedule.npz") as recorded:
+        betas, alpha_bars = recorded[f"{kind}_T{steps}/beta"], recorded[f"{kind}_T{steps}/alpha_bar"]
+    np.testing.assert_allclose(noise_schedule(kind, steps), betas, atol=3e-6)
+    np.testing.assert_allclose(NoiseSchedule(1, steps, kind).alpha_bars, alpha_bars, atol=3e-6)
+
+
+def test_variance_preserving_signal_has_its_closed_form() -> None:
+    t = torch.arange(21) / 20
+    expected = torch.exp(-0.1 * t - 0.5 * 9.9 * t.square())
+    torch.testing.assert_close(torch.tensor(NoiseSchedule(1, 20, "vp").alpha_bars), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_table_on_the_device_agrees_with_the_numbers_of_the_chain() -> None:
+    schedule = NoiseSchedule(2, 5, "vp")
+    looked_up = schedule.alpha_bar(torch.tensor([[0.0, 5.0], [3.0, 1.0]]))[..., 0].tolist()
+    numbers = schedule.alpha_bars
+    assert looked_up == [[numbers[0], numbers[5]], [numbers[3], numbers[1]]]
+
+
+def test_noised_actions_keep_unit_variance() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = noised(*torch.randn(2, 1, ROWS, 1, generator=generator), torch.full((1, 1, 1), 0.3))
+    assert float(x.std()) == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("std", "sampler", "clip_states", "expected"),
+    [
+        (0.2, "ddpm_clipped", False, 0.1820),
+        (0.5, "ddpm_clipped", False, 0.4862),
+        (0.2, "jump", True, 0.1571),
+        (0.5, "jump", True, 0.3801),
+        (0.2, "ddpm", True, 0.1731),
+        (0.5, "ddpm", True, 0.4286),
+    ],
+)
+def test_samplers_give_a_gaussian_the_known_spread(
+    std: float, sampler: str, clip_states: bool, expected: float
+) -> None:
+    end = chain_end(Behaviour(std, [[0.0]]), sampler, clip_states)
+    assert float(end.mean()) == pytest.approx(0, abs=0.006)
+    assert float(end.std()) == pytest.approx(expected, abs=0.004)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "clip_states", "masses"),
+    [("ddpm_clipped", False, [0.130, 0.367, 0.302, 0.201]), ("jump", True, [0.096, 0.417, 0.330, 0.157])],
+)
+def test_samplers_give_a_mixture_the_known_modes(sampler: str, clip_states: bool, masses: list[float]) -> None:
+    end = chain_end(FOUR_MODES, sampler, clip_states, size=2)
+    torch.testing.assert_close(mode_masses(end), torch.tensor(masses), atol=0.008, rtol=0)
+
+
+def test_clipped_chain_ends_in_the_clipped_estimate() -> None:
+    schedule = NoiseSchedule(1, 1, "vp")
+    end = denoise(
+        lambda x, t: torch.zeros_like(x),
+        torch.full((1, 1, 1), 9.0),
+        torch.zeros(1, 1, 1, 1),
+        schedule,
+        "ddpm_clipped",
+        False,
+    )
+    assert float(end) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_last_step_adds_no_noise() -> None:
+    schedule, x = NoiseSchedule(1, 2, "vp"), torch.zeros(1, 4, 1)
+    noise = torch.zeros(1, 2, 4, 1)
+    noise[:, 1] = 5.0
+    assert torch.equal(denoise(lambda x, t: torch.zeros_like(x), x, noise, schedule, "ddpm", False), x)

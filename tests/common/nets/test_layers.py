@@ -1,0 +1,205 @@
+"""Dense layers: one result by every way of computing it, and vector-Jacobian products."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from agents.common.nets import layers, products
+from agents.common.nets.layers import Layer, Linearisation, evaluate, gelu
+from agents.common.nets.products import dense
+
+
+@pytest.fixture
+def mkl(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send no product to oneDNN."""
+    monkeypatch.setattr(products, "onednn_is_faster", lambda of_weights=False: False)
+
+
+def normals(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def stacked(
+    stack: tuple[int, ...], widths: list[int], norm: bool = False, dtype: torch.dtype | None = None
+) -> list[Layer]:
+    """Return random layers whose parameters want gradients."""
+    made = []
+    for i, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
+        last = i == len(widths) - 2
+        weight = (normals(*stack, inputs, outputs, seed=i) / math.sqrt(inputs)).requires_grad_()
+        others = [normals(*stack, outputs, seed=10 * j + i).requires_grad_() for j in (1, 2, 3)]
+        scale, shift = others[1:] if norm and not last else (None, None)
+        made.append(Layer(weight, others[0], None if last else gelu, scale, shift, None if last else dtype))
+    return made
+
+
+def with_activation(own: list[Layer], activation: Any) -> list[Layer]:
+    """Return the layers with another activation where there is one."""
+    return [layer if layer.activation is None else layer._replace(activation=activation) for layer in own]
+
+
+def by_hand(own: list[Layer], x: Tensor, member: tuple[int, ...]) -> Tensor:
+    """Evaluate one member in float64 with PyTorch's own functions."""
+    x = x.double()
+    for layer in own:
+        x = F.linear(x, layer.weight[member].double().t(), layer.bias[member].double())
+        if layer.activation is not None:
+            x = F.gelu(x, approximate="tanh")
+        if layer.norm_scale is not None and layer.norm_bias is not None:
+            x = F.layer_norm(x, x.shape[-1:], layer.norm_scale[member].double(), layer.norm_bias[member].double(), 1e-6)
+    return x.float()
+
+
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("way", ["onednn", "mkl"])
+@pytest.mark.parametrize("stack", [(1,), (2,), (1, 3), (2, 3)])
+def test_every_member_is_evaluated_on_its_own_rows(
+    stack: tuple[int, ...], way: str, norm: bool, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue(way)
+    own = stacked(stack, [5, 16, 16, 2], norm)
+    x = normals(stack[0], *[1] * (len(stack) - 1), 40, 5, seed=7)
+    for grad in (False, True):
+        with torch.set_grad_enabled(grad):
+            got = evaluate(own, x)
+        assert got.shape == (*stack, 40, 2)
+        for member in torch.cartesian_prod(*map(torch.arange, stack)).reshape(-1, len(stack)).tolist():
+            rows = x[member[0]].reshape(40, 5)
+            torch.testing.assert_close(got[tuple(member)], by_hand(own, rows, tuple(member)), rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("activation", [gelu, F.mish])
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("stack", [(1,), (2, 3)])
+def test_gradients_by_onednn_are_those_of_pytorch(
+    stack: tuple[int, ...],
+    norm: bool,
+    begun: bool,
+    activation: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    onednn: None,
+) -> None:
+    own = with_activation(stacked(stack, [5, 16, 12, 2], norm), activation)
+    x = normals(stack[0], *[1] * (len(stack) - 1), 4, 40, 16 if begun else 5, seed=7).requires_grad_()
+    of_layers = [p for layer in own for p in layer.parameters()]
+    # with its product given, weight and bias of the first layer have no part
+    wanted = [x, *(p for p in of_layers[2 if begun else 0 :] if p is not None)]
+    recording = Mock(wraps=layers._evaluate_recording)
+    monkeypatch.setattr(layers, "_evaluate_recording", recording)
+    found = []
+    for rows, weights in ((True, False), (True, True), (False, False)):
+        monkeypatch.setattr(
+            products, "onednn_is_faster", lambda of_weights=False, r=rows, w=weights: w if of_weights else r
+        )
+        found.append(torch.autograd.grad(evaluate(own, x, begun).square().sum(), wanted))
+    assert recording.call_count == 2
+    for got in found[:2]:
+        for first, second in zip(got, found[2], strict=True):
+            torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-4)
+
+
+def test_only_what_wants_a_gradient_gets_one(onednn: None) -> None:
+    own = stacked((2,), [5, 16, 2])
+    frozen = [layer._replace(weight=layer.weight.detach(), bias=layer.bias.detach()) for layer in own]
+    x = normals(2, 40, 5, seed=7)
+    assert not evaluate(frozen, x).requires_grad
+    trained = [own[0], frozen[1]]
+    some = [own[0].bias, own[0].weight]
+    wanted = torch.autograd.grad(evaluate(own, x).square().sum(), some)
+    found = torch.autograd.grad(evaluate(trained, x).square().sum(), some)
+    torch.testing.assert_close(found, wanted)
+
+
+def test_parameters_that_changed_after_the_evaluation_are_refused(onednn: None) -> None:
+    own = stacked((1,), [5, 16, 2])
+    output = evaluate(own, normals(1, 40, 5)).sum()
+    with torch.no_grad():
+        own[1].weight.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        output.backward()
+
+
+def test_onednn_is_as_exact_as_pytorchs_product(onednn: None) -> None:
+    x, weight = 4 * normals(1, 256, 512), normals(1, 512, 512, seed=1) / 4
+    exact = (x.double() @ weight.double()).float()
+    with torch.no_grad():
+        assert (dense(x, weight) - exact).abs().max() < 1e-4 * exact.abs().max()
+
+
+@pytest.mark.parametrize("way", ["onednn", "mkl"])
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("stack", [(1,), (2, 3)])
+def test_low_precision_keeps_two_digits(
+    stack: tuple[int, ...], norm: bool, way: str, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue(way)
+    own = stacked(stack, [64, 64, 64, 8], norm, torch.bfloat16)
+    full = [layer._replace(dtype=None) for layer in own]
+    x = normals(stack[0], *[1] * (len(stack) - 1), 64, 64, seed=3).requires_grad_()
+    wanted = [x, *(p for layer in own for p in layer.parameters() if p is not None)]
+    output, exact = evaluate(own, x), evaluate(full, x)
+    with torch.no_grad():
+        unrecorded = evaluate(own, x)
+    found = torch.autograd.grad(output.square().sum(), wanted)
+    for got, right in zip(
+        (output, unrecorded, *found),
+        (exact, exact, *torch.autograd.grad(exact.square().sum(), wanted)),
+        strict=True,
+    ):
+        assert got.dtype == torch.float32
+        assert 0 < (got - right).norm() / right.norm() < 0.02
+
+
+def test_small_products_do_not_go_to_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "onednn_is_faster", lambda of_weights=False: True)
+    assert not products.prefers_onednn(normals(1, 256, 128), normals(1, 128, 128))
+    assert not products.prefers_onednn(normals(1, 8, 2048), normals(1, 2048, 2048))
+    assert products.prefers_onednn(normals(1, 256, 512), normals(1, 512, 512))
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
+@pytest.mark.parametrize(
+    ("vendor", "family", "of_rows", "of_weights"),
+    [("AuthenticAMD", 25, True, False), ("AuthenticAMD", 26, True, True), ("GenuineIntel", 6, False, False)],
+)
+def test_the_processor_decides(
+    vendor: str, family: int, of_rows: bool, of_weights: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "processor", lambda: (vendor, family))
+    assert (products.onednn_is_faster(), products.onednn_is_faster(of_weights=True)) == (of_rows, of_weights)
+
+
+def test_odd_sizes_are_padded_without_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, weight = normals(2, 6, 25), normals(2, 25, 63, seed=1)
+    torch.testing.assert_close(products._zero_padded_matmul(x, weight), x @ weight, rtol=1e-5, atol=1e-5)
+
+
+# -- vector-Jacobian products -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["onednn", "mkl"])
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("activation", [gelu, F.relu, F.mish])
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_pull_back_is_the_transposed_jacobian_at_its_point(
+    replicas: int, activation: object, norm: bool, way: str, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue(way)
+    own = with_activation(stacked((replicas,), [5, 16, 12, 3], norm), activation)
+    first, cotangent = normals(replicas, 4, 40, 16, seed=5), normals(replicas, 40, 3, seed=6)
+    with torch.no_grad():
+        there = Linearisation(own, first)
+        got = there.pull_back(2, cotangent)
+    at = first[:, 2].clone().requires_grad_()
+    output = evaluate(own[1:], own[0].finish(at))
+    torch.testing.assert_close(there.output[:, 2], output, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(got, torch.autograd.grad(output, at, cotangent)[0], rtol=1e-4, atol=1e-5)

@@ -1,0 +1,297 @@
+"""Networks as stacks: activation, normalisation, initialisation, sizes, replicas, gradient routing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from agents.common.nets.networks import (
+    CriticEnsemble,
+    NoisePredictor,
+    StackedMLP,
+    StateValue,
+    TanhActor,
+    TanhGaussian,
+    Temperature,
+    VelocityField,
+    gelu,
+    tanh_gaussian_log_prob,
+    tanh_gaussian_sample,
+)
+
+
+def filled(network: nn.Module, seed: int = 0) -> nn.Module:
+    """Give every parameter of every replica random values, biases and scales included."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) / math.sqrt(parameter.shape[-1]))
+    return network
+
+
+def normals(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def count(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+# -- layers -----------------------------------------------------------------------------------------------------------
+
+
+def test_gelu_is_the_tanh_approximation() -> None:
+    got = gelu(torch.tensor([1.0, -1.0, 0.5], dtype=torch.float64))
+    np.testing.assert_allclose(got, [0.841192, -0.158808, 0.345714], atol=5e-7)
+
+
+def test_gelu_is_the_same_function_whether_or_not_a_gradient_is_recorded() -> None:
+    x = torch.cat([torch.linspace(-9, 9, 2001), torch.tensor([-1e30, 1e30, 0.0])])
+    torch.testing.assert_close(gelu(x), gelu(x.clone().requires_grad_()).detach(), rtol=2e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-3])  # small first activations show the epsilon
+def test_layer_norm_follows_the_activation_with_epsilon_one_millionth(size: float) -> None:
+    network, x = filled(StackedMLP((1,), [3, 8, 8, 2], layer_norm=True)), normals(1, 5, 3)
+    with torch.no_grad():
+        network.weights[0] *= size
+        network.biases[0] *= size
+    value = {name: parameter[0].detach().double().numpy() for name, parameter in network.named_parameters()}
+    hidden = x[0].double().numpy()
+    for layer in range(2):
+        hidden = hidden @ value[f"weights.{layer}"] + value[f"biases.{layer}"]
+        hidden = hidden / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (hidden + 0.044715 * hidden**3)))
+        centred = hidden - hidden.mean(-1, keepdims=True)
+        hidden = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6)
+        hidden = hidden * value[f"norm_scales.{layer}"] + value[f"norm_biases.{layer}"]
+    expected = hidden @ value["weights.2"] + value["biases.2"]
+    np.testing.assert_allclose(network(x)[0].detach(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_last_layer_is_plain_unless_it_is_asked_to_be_activated() -> None:
+    plain = filled(StackedMLP((1,), [3, 4]))
+    active = StackedMLP((1,), [3, 4], activate_final=True)
+    active.load_state_dict(plain.state_dict())
+    x = normals(1, 6, 3)
+    torch.testing.assert_close(plain(x)[0], x[0] @ plain.weights[0][0] + plain.biases[0][0])
+    torch.testing.assert_close(active(x), gelu(plain(x)))
+
+
+def test_lower_precision_leaves_the_output_layer_alone() -> None:
+    network = filled(StackedMLP((1,), [3, 4]))
+    x = normals(1, 6, 3)
+    expected = network(x)
+    network.matmul_dtype = torch.bfloat16
+    assert torch.equal(network(x), expected)
+
+
+def test_lower_precision_of_hidden_layers_costs_about_three_digits() -> None:
+    network = filled(StackedMLP((1,), [8, 32, 32, 4]))
+    x = normals(1, 50, 8)
+    with torch.no_grad():
+        expected = network(x)
+        network.matmul_dtype = torch.bfloat16
+        error = float((network(x) - expected).abs().max() / expected.abs().max())
+    assert 1e-5 < error < 3e-2
+
+
+# -- initialisation and sizes -----------------------------------------------------------------------------------------
+
+
+def test_xavier_bound_uses_the_fans_of_one_member() -> None:
+    network = CriticEnsemble(1, 8, 5, 10, [32])
+    network.initialise(0, torch.Generator().manual_seed(0))
+    largest = float(network.mlp.weights[0].detach().abs().max())
+    assert largest == pytest.approx(math.sqrt(6 / 45), rel=2e-3)  # 0.365
+    assert largest <= math.sqrt(6 / 45)
+
+
+def test_initial_weights_are_uniform_and_members_differ() -> None:
+    network = CriticEnsemble(1, 8, 5, 10, [64])
+    network.initialise(0, torch.Generator().manual_seed(0))
+    first = network.mlp.weights[0].detach()
+    assert float(first.std()) == pytest.approx(math.sqrt(6 / 77) / math.sqrt(3), rel=0.02)
+    assert not torch.equal(first[0, 0], first[0, 1])
+
+
+def test_initial_biases_are_zero_and_norms_are_neutral() -> None:
+    network = CriticEnsemble(2, 3, 2, 4, [8, 8])
+    network.initialise(0, torch.Generator().manual_seed(0))
+    assert all(not bias.any() for bias in [*network.mlp.biases, *network.mlp.norm_biases])
+    assert all((scale == 1).all() for scale in network.mlp.norm_scales)
+
+
+def test_initialising_one_replica_leaves_the_others_alone() -> None:
+    network = VelocityField(2, 3, 2, [8])
+    network.initialise(1, torch.Generator().manual_seed(0))
+    assert not network.mlp.weights[0][0].any()
+    assert network.mlp.weights[0][1].all()
+
+
+@pytest.mark.parametrize(
+    ("network", "expected"),
+    [
+        (lambda: CriticEnsemble(1, 37, 25, 10, [512] * 4), 8_248_330),
+        (lambda: VelocityField(1, 37, 25, [512] * 4), 833_561),
+        (lambda: TanhGaussian(1, 37 + 25, 25, [512] * 4), 845_874),
+        (lambda: NoisePredictor(1, 37, 25, [512] * 4), 1_916_473),
+    ],
+    ids=["critic", "velocity field", "edit policy", "noise prediction"],
+)
+def test_networks_have_as_many_parameters_as_the_reference(network: Callable[[], nn.Module], expected: int) -> None:
+    assert count(network()) == expected
+
+
+def test_replicas_multiply_the_parameters() -> None:
+    assert count(CriticEnsemble(3, 4, 2, 2, [8])) == 3 * count(CriticEnsemble(1, 4, 2, 2, [8]))
+
+
+@pytest.mark.parametrize("time", [True, False])
+def test_one_dimensional_actions_keep_their_axis(time: bool) -> None:
+    network = filled(VelocityField(1, 3, 1, [8], time=time))
+    assert network(normals(1, 5, 3), normals(1, 5, 1), *([0.5] if time else [])).shape == (1, 5, 1)
+
+
+# -- stacks -----------------------------------------------------------------------------------------------------------
+
+
+STACKS = {
+    "critic": (lambda s: CriticEnsemble(s, 3, 2, 4, [8, 8]), (3, 2)),
+    "time critic": (lambda s: CriticEnsemble(s, 3, 2, 4, [8, 8], time=True), (3, 2, 1)),
+    "value": (lambda s: StateValue(s, 3, [8, 8]), (3,)),
+    "velocity field": (lambda s: VelocityField(s, 3, 2, [8, 8]), (3, 2, 1)),
+    "normalised velocity field": (lambda s: VelocityField(s, 3, 2, [8, 8], layer_norm=True), (3, 2, 1)),
+    "one-step map": (lambda s: VelocityField(s, 3, 2, [8, 8], time=False), (3, 2)),
+    "squashed Gaussian": (lambda s: TanhGaussian(s, 5, 2, [8, 8]), (3, 2)),
+    "deterministic actor": (lambda s: TanhActor(s, 3, 2, [8, 8], layer_norm=True), (3,)),
+    "noise prediction": (lambda s: NoisePredictor(s, 3, 2, [8, 8], layer_norm=True), (3, 2, 1)),
+}
+
+
+def outputs_of(network: nn.Module, inputs: list[Tensor]) -> Tensor:
+    out = network(*inputs)
+    return torch.cat(out, -1) if isinstance(out, tuple) else out
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_stacked_replica_computes_what_a_single_network_does(name: str) -> None:
+    build, widths = STACKS[name]
+    stack, single = filled(build(3)), build(1)
+    inputs = [normals(3, 5, width, seed=i) for i, width in enumerate(widths)]
+    together = outputs_of(stack, inputs)
+    for k in range(3):
+        single.load_state_dict({key: value[k : k + 1] for key, value in stack.state_dict().items()})
+        alone = outputs_of(single, [x[k : k + 1] for x in inputs])
+        torch.testing.assert_close(together[k : k + 1], alone, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_field_at_many_flow_steps_equals_one_evaluation_a_step(replicas: int) -> None:
+    network = filled(VelocityField(replicas, 3, 2, [8, 8], layer_norm=True))
+    observations, states = normals(replicas, 5, 3), normals(replicas, 4, 5, 2, seed=1)
+    times = torch.arange(4).view(-1, 1, 1) / 4
+    together = network(observations, states, times)
+    assert together.shape == (replicas, 4, 5, 2)
+    for i in range(4):
+        torch.testing.assert_close(together[:, i], network(observations, states[:, i], i / 4), rtol=1e-5, atol=1e-6)
+
+
+def test_time_is_the_last_input_of_a_velocity_field() -> None:
+    network = filled(VelocityField(1, 3, 2, [8, 8]))
+    observations, x, t = normals(1, 5, 3), normals(1, 5, 2, seed=1), torch.rand(1, 5, 1)
+    torch.testing.assert_close(network(observations, x, t), network.mlp(torch.cat([observations, x, t], -1)))
+
+
+def test_number_and_column_of_times_are_the_same() -> None:
+    for network in (filled(VelocityField(1, 3, 2, [8])), filled(CriticEnsemble(1, 3, 2, 4, [8], time=True))):
+        observations, x = normals(1, 5, 3), normals(1, 5, 2, seed=1)
+        torch.testing.assert_close(
+            network(observations, x, 0.25), network(observations, x, torch.full((1, 5, 1), 0.25))
+        )
+
+
+def test_every_critic_sees_the_same_inputs_and_gives_its_own_value() -> None:
+    network = filled(CriticEnsemble(1, 3, 2, 4, [8]))
+    q = network(normals(1, 5, 3), normals(1, 5, 2, seed=1))
+    assert q.shape == (1, 4, 5)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(parameter[:, :1].expand_as(parameter))
+    q = network(normals(1, 5, 3), normals(1, 5, 2, seed=1))
+    torch.testing.assert_close(q, q[:, :1].expand_as(q))
+
+
+# -- gradient routing -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_frozen_network_passes_gradient_to_its_inputs_only(name: str) -> None:
+    build, widths = STACKS[name]
+    network = filled(build(2))
+    inputs = [normals(2, 5, width, seed=i).requires_grad_() for i, width in enumerate(widths)]
+    usual = outputs_of(network, inputs)
+    out = network(*inputs, frozen=True)
+    frozen = torch.cat(out, -1) if isinstance(out, tuple) else out
+    assert torch.equal(frozen, usual)
+    expected = torch.autograd.grad(usual.sum(), inputs)
+    frozen.sum().backward()
+    assert all(parameter.grad is None for parameter in network.parameters())
+    for x, gradient in zip(inputs, expected, strict=True):
+        torch.testing.assert_close(x.grad, gradient)
+
+
+def test_frozen_temperature_is_a_constant() -> None:
+    temperature = Temperature(2, initial=0.5)
+    assert temperature().tolist() == pytest.approx([0.5, 0.5])
+    assert temperature().requires_grad
+    assert not temperature(frozen=True).requires_grad
+
+
+# -- squashed Gaussian ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("mean", "log_std"), [(0.0, 0.0), (0.7, -1.0), (-1.5, 0.5)])
+def test_squashed_density_integrates_to_one(mean: float, log_std: float) -> None:
+    u = torch.linspace(-12, 12, 200_001, dtype=torch.float64).unsqueeze(-1)
+    y = u[:, 0].tanh()
+    density = tanh_gaussian_log_prob(torch.full_like(u, mean), torch.full_like(u, log_std), u).exp()
+    assert float(torch.trapezoid(density, y)) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_log_density_sums_over_coordinates() -> None:
+    mean, log_std, u = normals(4, 3), normals(4, 3, seed=1), normals(4, 3, seed=2)
+    alone = [tanh_gaussian_log_prob(mean[:, d : d + 1], log_std[:, d : d + 1], u[:, d : d + 1]) for d in range(3)]
+    torch.testing.assert_close(tanh_gaussian_log_prob(mean, log_std, u), sum(alone))
+
+
+def test_sample_is_the_squashed_shifted_noise() -> None:
+    sample, log_prob = tanh_gaussian_sample(torch.tensor([[0.5]]), torch.tensor([[-1.0]]), torch.tensor([[2.0]]))
+    u = 0.5 + math.exp(-1) * 2
+    assert float(sample) == pytest.approx(math.tanh(u))
+    expected = -2 + 1 - 0.5 * math.log(2 * math.pi) - math.log(1 - math.tanh(u) ** 2)
+    assert float(log_prob) == pytest.approx(expected, abs=1e-5)
+
+
+def test_saturated_samples_have_finite_density_and_gradient() -> None:
+    mean = torch.tensor([[40.0, -40.0]], requires_grad=True)
+    sample, log_prob = tanh_gaussian_sample(mean, torch.zeros(1, 2), torch.zeros(1, 2))
+    assert sample.detach().tolist() == [[1.0, -1.0]]
+    log_prob.sum().backward()
+    assert log_prob.isfinite().all()
+    assert mean.grad is not None
+    assert mean.grad.isfinite().all()
+
+
+def test_log_standard_deviation_is_clipped_and_has_no_gradient_outside() -> None:
+    network = filled(TanhGaussian(1, 3, 2, [8]))
+    with torch.no_grad():
+        network.log_std.biases[0].copy_(torch.tensor([[50.0, -50.0]]))
+    _, log_std = network(normals(1, 4, 3))
+    assert log_std.detach().unique(dim=1).tolist() == [[[2.0, -20.0]]]
+    log_std.sum().backward()
+    assert not network.log_std.biases[0].grad.any()
