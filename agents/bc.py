@@ -9,8 +9,9 @@ from torch import Tensor
 from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Losses, Targets
 from agents.common.data.batch import Batch
 from agents.common.maths.flow import flow_matching_loss, integrate_flow
+from agents.common.nets.specs import Networks, NetworkSpec, velocity_field
 from agents.common.noise import Draw, Noise, normal, uniform
-from agents.common.policy import FlowPolicy, Networks, NetworkSpec, velocity_field
+from agents.common.policy import FlowPolicy
 from agents.registry import register
 
 

@@ -10,8 +10,9 @@ from agents.cgql import CGQL, CGQLSettings
 from agents.common.base import CommonArguments, GymEnv, Info, Losses, Targets
 from agents.common.data.batch import Batch
 from agents.common.maths.flow import interpolate
+from agents.common.nets.specs import Networks
 from agents.common.noise import Draw, Noise, normal, uniform
-from agents.common.policy import FlowPolicy, Networks
+from agents.common.policy import FlowPolicy
 from agents.common.validation import number
 from agents.registry import register
 

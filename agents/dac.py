@@ -6,8 +6,8 @@ from agents.common.base import Info, Losses, Targets
 from agents.common.data.batch import Batch
 from agents.common.maths.critic import q_statistics, td_loss
 from agents.common.maths.diffusion import DiffusionQLearning, row_mean
+from agents.common.nets.specs import Networks
 from agents.common.noise import Noise
-from agents.common.policy import Networks
 from agents.registry import register
 
 

@@ -11,16 +11,9 @@ from agents.common.data.batch import Batch
 from agents.common.maths.critic import q_statistics, td_loss, td_target
 from agents.common.maths.edit import edit_losses, edited
 from agents.common.maths.flow import flow_matching_loss, integrate_flow
+from agents.common.nets.specs import Networks, NetworkSpec, critic, tanh_gaussian, temperature, velocity_field
 from agents.common.noise import Draw, Noise, normal, uniform
-from agents.common.policy import (
-    FlowPolicy,
-    Networks,
-    NetworkSpec,
-    critic,
-    tanh_gaussian,
-    temperature,
-    velocity_field,
-)
+from agents.common.policy import FlowPolicy
 from agents.common.validation import number
 from agents.registry import register
 

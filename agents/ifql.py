@@ -10,8 +10,9 @@ from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Los
 from agents.common.data.batch import Batch
 from agents.common.maths.critic import expectile_loss, pessimistic_value, q_statistics, td_loss
 from agents.common.maths.flow import flow_matching_loss, integrate_flow
+from agents.common.nets.specs import Networks, NetworkSpec, critic, state_value, velocity_field
 from agents.common.noise import Draw, Noise, normal, uniform
-from agents.common.policy import FlowPolicy, Networks, NetworkSpec, critic, state_value, velocity_field
+from agents.common.policy import FlowPolicy
 from agents.common.validation import boolean, number
 from agents.registry import register
 

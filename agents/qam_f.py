@@ -9,8 +9,9 @@ from torch import Tensor
 from agents.common.base import CommonArguments, GymEnv, Info, Losses, Targets
 from agents.common.data.batch import Batch
 from agents.common.maths.flow import distillation_losses
+from agents.common.nets.specs import Networks, NetworkSpec, velocity_field
 from agents.common.noise import Draw, Noise, normal
-from agents.common.policy import FlowPolicy, Networks, NetworkSpec, velocity_field
+from agents.common.policy import FlowPolicy
 from agents.common.validation import number
 from agents.qam import QAM, QAMSettings
 from agents.registry import register

@@ -8,8 +8,9 @@ from agents.common.base import GymEnv, Info, Losses, Targets
 from agents.common.data.batch import Batch
 from agents.common.maths.critic import q_statistics, td_loss
 from agents.common.maths.diffusion import DiffusionArguments, DiffusionQLearning, Sampler, row_mean
+from agents.common.nets.specs import Networks
 from agents.common.noise import Noise
-from agents.common.policy import FlowPolicy, Networks
+from agents.common.policy import FlowPolicy
 from agents.common.validation import number
 from agents.registry import register
 

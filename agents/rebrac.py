@@ -9,8 +9,9 @@ from torch import Tensor
 from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Losses, Targets
 from agents.common.data.batch import Batch
 from agents.common.maths.critic import pessimistic_value, q_statistics, td_loss, td_target
+from agents.common.nets.specs import Networks, NetworkSpec, critic, tanh_actor
 from agents.common.noise import Draw, Noise, normal
-from agents.common.policy import FlowPolicy, Networks, NetworkSpec, critic, tanh_actor
+from agents.common.policy import FlowPolicy
 from agents.common.validation import boolean, integer, number
 from agents.registry import register
 

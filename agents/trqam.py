@@ -19,8 +19,9 @@ from agents.common.maths.adjoint import (
 from agents.common.maths.critic import q_statistics, td_loss, td_target
 from agents.common.maths.flow import flow_matching_loss
 from agents.common.maths.trust_region import TrustRegion, TrustRegionArguments
+from agents.common.nets.specs import Networks
 from agents.common.noise import Draw, Noise, normal, uniform
-from agents.common.policy import FlowPolicy, Networks
+from agents.common.policy import FlowPolicy
 from agents.common.validation import boolean
 from agents.registry import register
 

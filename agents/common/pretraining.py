@@ -18,8 +18,8 @@ from torch import Tensor
 
 from agents.common.data.batch import Batch
 from agents.common.maths.flow import flow_matching_loss
+from agents.common.nets.specs import Networks, NetworkSpec
 from agents.common.noise import Noise, normal, uniform
-from agents.common.policy import Networks, NetworkSpec
 from agents.common.saved import find_model
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from torch import Tensor
 import agents
 from agents.common.check import AgentError, check_first_update
 from agents.common.maths.flow import flow_matching_loss
-from agents.common.policy import velocity_field
+from agents.common.nets.specs import velocity_field
 from tests.common.toys import assert_same, parameters_of, tiny_model, toy_dataset
 from tests.envs import SpacesEnv
 

@@ -16,8 +16,9 @@ from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Tar
 from agents.common.data.batch import Batch
 from agents.common.maths.critic import action_gradient, td_target
 from agents.common.nets.networks import Network, Velocity
+from agents.common.nets.specs import Networks, NetworkSpec, critic, noise_predictor
 from agents.common.noise import Draw, Noise, integers, normal
-from agents.common.policy import FlowPolicy, Networks, NetworkSpec, critic, noise_predictor
+from agents.common.policy import FlowPolicy
 from agents.common.validation import boolean, integer, number, one_of
 
 BetaSchedule = Literal["vp", "cosine", "linear"]

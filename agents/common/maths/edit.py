@@ -8,7 +8,7 @@ from torch import Tensor
 
 from agents.common.data.batch import Batch
 from agents.common.nets.networks import tanh_gaussian_sample
-from agents.common.policy import Networks
+from agents.common.nets.specs import Networks
 
 
 def edited(edit: Any, observations: Tensor, flow_actions: Tensor, noise: Tensor, edit_scale: float) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from agents.common.data.batch import Batch
 from agents.common.nets.networks import Velocity
-from agents.common.policy import Networks
+from agents.common.nets.specs import Networks
 
 
 def interpolate(x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info
 from agents.common.maths.flow import integrate_flow
+from agents.common.nets.specs import Networks, NetworkSpec, critic, multiplier, velocity_field
 from agents.common.noise import Noise
-from agents.common.policy import FlowPolicy, Networks, NetworkSpec, critic, multiplier, velocity_field
+from agents.common.policy import FlowPolicy
 from agents.common.validation import boolean, number
 
 

@@ -1,0 +1,235 @@
+"""What networks an algorithm has: how each is built, what follows it, and all of them by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from torch import Tensor, nn
+
+from agents.common.nets.networks import (
+    CriticEnsemble,
+    Multiplier,
+    Network,
+    NoisePredictor,
+    StateValue,
+    TanhActor,
+    TanhGaussian,
+    Temperature,
+    VelocityField,
+)
+
+Role = Literal["behaviour", "copy", "residual"]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What networks are built from.
+
+    :param replicas: S.
+    :param observations: O, or the number of features where they are extracted.
+    :param actions: D, the flattened chunk.
+    :param ensemble: E.
+    :param flow_steps: K.
+    :param actor_arch: hidden widths of policies and velocity fields.
+    :param critic_arch: hidden widths of critics and values.
+    :param actor_layer_norm: whether velocity fields are normalised.
+    :param critic_layer_norm: whether critics and values are normalised.
+    """
+
+    replicas: int
+    observations: int
+    actions: int
+    ensemble: int
+    flow_steps: int
+    actor_arch: list[int]
+    critic_arch: list[int]
+    actor_layer_norm: bool
+    critic_layer_norm: bool
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """One network of an algorithm.
+
+    :param build: makes it from the sizes.
+    :param target: whether it has an exponential moving average beside it, named with ``_target``.
+    :param role: its part in pretraining: the ``behaviour`` flow is cloned from the data, a ``copy`` starts equal to it,
+        and a ``residual``, which is added to it, at zero; None has no part.
+    """
+
+    build: Callable[[Sizes], Network]
+    target: bool = False
+    role: Role | None = None
+
+
+def critic(target: bool = True, time: bool = False) -> NetworkSpec:
+    """Return the spec of a critic ensemble.
+
+    :param target: whether it has a target copy.
+    :param time: whether the flow time is an input.
+    :return: the spec.
+    """
+
+    def build(n: Sizes) -> Network:
+        return CriticEnsemble(
+            n.replicas, n.observations, n.actions, n.ensemble, n.critic_arch, n.critic_layer_norm, time
+        )
+
+    return NetworkSpec(build, target)
+
+
+def state_value(target: bool = False) -> NetworkSpec:
+    """Return the spec of a state value.
+
+    :param target: whether it has a target copy.
+    :return: the spec.
+    """
+    return NetworkSpec(lambda n: StateValue(n.replicas, n.observations, n.critic_arch, n.critic_layer_norm), target)
+
+
+def velocity_field(target: bool = False, time: bool = True, role: Role | None = None) -> NetworkSpec:
+    """Return the spec of a velocity field, or of a one-step map without ``time``.
+
+    :param target: whether it has a target copy.
+    :param time: whether the flow time is an input.
+    :param role: its part in pretraining, see :class:`NetworkSpec`.
+    :return: the spec.
+    """
+
+    def build(n: Sizes) -> Network:
+        return VelocityField(n.replicas, n.observations, n.actions, n.actor_arch, n.actor_layer_norm, time)
+
+    return NetworkSpec(build, target, role)
+
+
+def noise_predictor(time_features: int = 64) -> NetworkSpec:
+    """Return the spec of a diffusion policy's noise prediction.
+
+    :param time_features: number of Fourier features of the step.
+    :return: the spec.
+    """
+
+    def build(n: Sizes) -> Network:
+        return NoisePredictor(n.replicas, n.observations, n.actions, n.actor_arch, n.actor_layer_norm, time_features)
+
+    return NetworkSpec(build)
+
+
+def tanh_gaussian(given_action: bool = False) -> NetworkSpec:
+    """Return the spec of a squashed Gaussian policy.
+
+    :param given_action: whether an action is an input beside the observation (edit policies).
+    :return: the spec.
+    """
+
+    def build(n: Sizes) -> Network:
+        inputs = n.observations + (n.actions if given_action else 0)
+        return TanhGaussian(n.replicas, inputs, n.actions, n.actor_arch)
+
+    return NetworkSpec(build)
+
+
+def tanh_actor(target: bool = False, head_scale: float = 0.01) -> NetworkSpec:
+    """Return the spec of a deterministic tanh policy.
+
+    :param target: whether it has a target copy.
+    :param head_scale: variance scale of the last layer's initial weights.
+    :return: the spec.
+    """
+
+    def build(n: Sizes) -> Network:
+        return TanhActor(n.replicas, n.observations, n.actions, n.actor_arch, n.actor_layer_norm, head_scale)
+
+    return NetworkSpec(build, target)
+
+
+def multiplier(initial: float, budget: float) -> NetworkSpec:
+    """Return the spec of a trust region's multiplier.
+
+    :param initial: starting value.
+    :param budget: bound of the path KL.
+    :return: the spec.
+    """
+    return NetworkSpec(lambda n: Multiplier(n.replicas, initial, budget))
+
+
+def temperature(initial: float = 1.0) -> NetworkSpec:
+    """Return the spec of a learnt temperature.
+
+    :param initial: starting value.
+    :return: the spec.
+    """
+    return NetworkSpec(lambda n: Temperature(n.replicas, initial))
+
+
+class Networks(nn.ModuleDict):
+    """An algorithm's networks by name: ``nets.critic``, ``nets.critic_target``, ``nets.frozen.critic``."""
+
+    if TYPE_CHECKING:  # each network is called in its own way
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    @property
+    def frozen(self) -> Any:
+        """The same networks with constant weights: gradient goes through their inputs only."""
+        return _Frozen(self)
+
+    def using(self, **substitutes: Any) -> Any:
+        """Return the same networks with some names standing for others, e.g. ``actor="actor_target"``.
+
+        :param substitutes: name -> name of the network that it stands for, or what is used in the network's place.
+        :return: a view with the networks as attributes.
+        """
+        return _Renamed(self, substitutes)
+
+    def targets(self) -> list[tuple[nn.Module, nn.Module]]:
+        """Return every target network behind the network that it follows.
+
+        :return: (online, target) pairs.
+        """
+        return [(self[name.removesuffix("_target")], net) for name, net in self.items() if name.endswith("_target")]
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode, as dropout and batch normalisation know it; target networks are always in evaluation mode.
+
+        :param mode: whether the networks that are trained are in training mode.
+        :return: the networks.
+        """
+        super().train(mode)
+        for _, target in self.targets():
+            target.eval()
+        return self
+
+
+class _Renamed:
+    """View of networks in which some names stand for others."""
+
+    def __init__(self, nets: Networks, substitutes: Mapping[str, Any]) -> None:
+        self._nets, self._substitutes = nets, substitutes
+
+    def __getattr__(self, name: str) -> Any:
+        found = self._substitutes.get(name, name)
+        return self._nets[found] if isinstance(found, str) else found
+
+
+class _Frozen:
+    """View of networks that calls them with constant weights."""
+
+    def __init__(self, nets: Networks) -> None:
+        self._nets = nets
+
+    def __getattr__(self, name: str) -> _FrozenNetwork:
+        return _FrozenNetwork(self._nets[name])
+
+
+class _FrozenNetwork:
+    def __init__(self, network: Any) -> None:
+        self._network = network
+
+    def __call__(self, *inputs: Any) -> Any:
+        return self._network(*inputs, frozen=True)
+
+    def at(self, observations: Tensor) -> Any:
+        return self._network.at(observations, frozen=True)
