@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Losses, Targets
 from agents.common.data.batch import Batch
 from agents.common.maths.adjoint import memoryless_rollout, memoryless_sigma
 from agents.common.maths.critic import pessimistic_value, q_statistics, td_loss, td_target
 from agents.common.maths.flow import flow_matching_loss, integrate_flow
+from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
 from agents.common.nets.specs import Networks, NetworkSpec, critic, velocity_field
-from agents.common.noise import Draw, Noise, normal, uniform
-from agents.common.policy import FlowPolicy
-from agents.common.validation import boolean, number
+from agents.common.settings import setting
 from agents.registry import register
 
 
@@ -24,7 +22,7 @@ from agents.registry import register
     paper="ablation of Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234)",
     published_name="BAM",
 )
-class BAM(FlowQLearning):
+class BAM(Method):
     r"""The fine-tuned flow's memoryless SDE is differentiated from end to end: climb Q, pay for leaving the behaviour.
 
     .. math:: L = L_{TD} + L_{FM}(v_\beta) - \tau\,\mathbb{E}\,Q_{pess}(s, x_K)
@@ -36,36 +34,25 @@ class BAM(FlowQLearning):
 
     Source: Li and Levine, Q-learning with Adjoint Matching, arXiv 2601.14234, ablation. Differs in: the gradient
     where all critics agree, see ``pessimistic_value``.
-
-    :param policy: see :class:`FlowQLearning`.
-    :param env: see :class:`FlowQLearning`.
-    :param inverse_temperature: weight tau of Q, >= 0.
-    :param kl_scale: factor kappa of the control cost, > 0; ``1 / flow_steps`` makes it the path KL, and the optimum the
-        tilt by tau itself.
-    :param max_grad_norm: bound on the joint gradient norm.
-    :param target_behaviour: whether the prior is the moving average of the behaviour flow, not the flow itself.
-    :param residual: whether the fine-tuned network is added to the behaviour flow: in the rollout to the prior, in the
-        sampler to the online behaviour flow.
-    :param common: the settings of :class:`FlowQLearning`.
     """
 
-    def __init__(  # type: ignore[misc]  # gives common settings another default
-        self,
-        policy: str | type[FlowPolicy],
-        env: GymEnv | str | None,
-        *,
-        inverse_temperature: float = 0.3,
-        kl_scale: float = 1.0,
-        max_grad_norm: float | None = 1.0,
-        target_behaviour: bool = True,
-        residual: bool = False,
-        **common: Unpack[CommonArguments],
-    ) -> None:
-        self.inverse_temperature = number("inverse_temperature", inverse_temperature, at_least=0)
-        self.kl_scale = number("kl_scale", kl_scale, above=0)
-        self.target_behaviour = boolean("target_behaviour", target_behaviour)
-        self.residual = boolean("residual", residual)
-        super().__init__(policy, env, **{**common, "max_grad_norm": max_grad_norm})
+    inverse_temperature: float = setting(default=0.3, at_least=0, doc="Weight tau of Q.")
+    kl_scale: float = setting(
+        default=1.0,
+        above=0,
+        doc="Factor kappa of the control cost; `1 / flow_steps` makes it the path KL, and the optimum the tilt by tau "
+        "itself.",
+    )
+    max_grad_norm: float | None = setting(default=1.0)
+    target_behaviour: bool = setting(
+        default=True, doc="Hold the policy to the moving average of the behaviour flow, not to the flow itself."
+    )
+    residual: bool = setting(
+        default=False,
+        fixed="the flow is trained as one or the other",
+        doc="Add the fine-tuned network to the behaviour flow: in the rollout to the prior, in the sampler to the "
+        "online behaviour flow.",
+    )
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics, behaviour flow and fine-tuned flow; the two flows start independently."""

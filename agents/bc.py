@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from typing import Any
 
 from torch import Tensor
 
-from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Losses, Targets
 from agents.common.data.batch import Batch
 from agents.common.maths.flow import flow_matching_loss, integrate_flow
+from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
 from agents.common.nets.specs import Networks, NetworkSpec, velocity_field
-from agents.common.noise import Draw, Noise, normal, uniform
-from agents.common.policy import FlowPolicy
+from agents.common.settings import setting
 from agents.registry import register
+
+
+def _one(name: str, value: Any) -> int:
+    if value != 1:
+        raise ValueError(f"`{name}` must be 1, got {value}: BC has no critic to choose with; leave it at 1")
+    return 1
 
 
 @register(
@@ -20,7 +25,7 @@ from agents.registry import register
     paper="Flow Matching for Generative Modeling (Lipman et al., arXiv 2210.02747), on actions",
     published_name="BC",
 )
-class BC(FlowQLearning):
+class BC(Method):
     r"""A flow learns the distribution of the dataset's action chunks; rewards are not used.
 
     .. math:: L = L_{FM}(v) = \mathbb{E}\lVert v(s, (1-t) z + t a, t) - (a - z)\rVert^2 / D
@@ -30,21 +35,9 @@ class BC(FlowQLearning):
 
     Source: Lipman et al., Flow Matching for Generative Modeling, arXiv 2210.02747, conditional flow matching with the
     straight path. Differs in: the condition is the observation; sequences that cross a trajectory end are left out.
-
-    :param policy: see :class:`FlowQLearning`.
-    :param env: see :class:`FlowQLearning`.
-    :param common: the settings of :class:`FlowQLearning`; ``best_of_n`` must be 1.
-    :raises ValueError: if ``best_of_n`` is not 1.
     """
 
-    def __init__(
-        self, policy: str | type[FlowPolicy], env: GymEnv | str | None, **common: Unpack[CommonArguments]
-    ) -> None:
-        if common.get("best_of_n", 1) != 1:
-            raise ValueError(
-                f"`best_of_n` must be 1, got {common['best_of_n']}: BC has no critic to choose with; leave it at 1"
-            )
-        super().__init__(policy, env, **common)
+    best_of_n: int = setting(default=1, check=_one, doc="1: there is no critic to choose with.")
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return the behaviour flow."""

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TypedDict, Unpack
-
 from torch import Tensor
 
-from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Losses, Targets
 from agents.common.data.batch import Batch
 from agents.common.maths.critic import action_gradient, q_statistics, td_loss, td_target
 from agents.common.maths.flow import flow_matching_loss, integrate_flow
+from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
 from agents.common.nets.networks import Time, Velocity
 from agents.common.nets.specs import Networks, NetworkSpec, critic, velocity_field
-from agents.common.noise import Draw, Noise, normal, uniform
-from agents.common.policy import FlowPolicy
-from agents.common.validation import boolean, number
+from agents.common.settings import setting
 from agents.registry import register
-
-
-class CGQLSettings(TypedDict, total=False):
-    """Settings of CGQL that its variants hand on; documented at :class:`CGQL`."""
-
-    inverse_temperature: float
-    guidance_weight: float
-    target_behaviour: bool
-    x_term: bool
 
 
 @register(
@@ -32,7 +19,7 @@ class CGQLSettings(TypedDict, total=False):
     paper="Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234), classifier-guidance baseline",
     published_name="CGQL",
 )
-class CGQL(FlowQLearning):
+class CGQL(Method):
     r"""A behaviour flow is cloned from the data and guided by the action gradient of Q while it is sampled.
 
     .. math:: \dot x = v_\beta(s, x, t) + \frac{w}{t}\left[(1-t)\,\tau\,\nabla_x \bar Q(s, x, 1) + x\right], \qquad
@@ -42,33 +29,20 @@ class CGQL(FlowQLearning):
     trained and asked for clean actions only. Source: the classifier-guidance baselines of Li and Levine, arXiv
     2601.14234; classifier guidance: Dhariwal and Nichol, arXiv 2105.05233. Differs in: nothing; the defaults are the
     behaviour of the authors' code.
-
-    :param policy: see :class:`FlowQLearning`.
-    :param env: see :class:`FlowQLearning`.
-    :param inverse_temperature: weight tau of Q, >= 0; 0 samples the behaviour flow.
-    :param guidance_weight: weight w of the guidance, >= 0; 0 samples the behaviour flow.
-    :param target_behaviour: whether sampling follows the moving average of the behaviour flow, not the flow itself.
-    :param x_term: whether the guidance has the authors' second term, w x / t, which widens the samples. Without it this
-        is classifier guidance: a score s adds (1-t)/t s to a velocity.
-    :param common: the settings of :class:`FlowQLearning`.
     """
 
-    def __init__(
-        self,
-        policy: str | type[FlowPolicy],
-        env: GymEnv | str | None,
-        *,
-        inverse_temperature: float = 1.0,
-        guidance_weight: float = 0.1,
-        target_behaviour: bool = True,
-        x_term: bool = True,
-        **common: Unpack[CommonArguments],
-    ) -> None:
-        self.inverse_temperature = number("inverse_temperature", inverse_temperature, at_least=0)
-        self.guidance_weight = number("guidance_weight", guidance_weight, at_least=0)
-        self.target_behaviour = boolean("target_behaviour", target_behaviour)
-        self.x_term = boolean("x_term", x_term)
-        super().__init__(policy, env, **common)
+    inverse_temperature: float = setting(default=1.0, at_least=0, doc="Weight tau of Q; 0 samples the behaviour flow.")
+    guidance_weight: float = setting(
+        default=0.1, at_least=0, doc="Weight w of the guidance; 0 samples the behaviour flow."
+    )
+    target_behaviour: bool = setting(
+        default=True, doc="Sample from the moving average of the behaviour flow, not from the flow itself."
+    )
+    x_term: bool = setting(
+        default=True,
+        doc="Add the authors' second term to the guidance, w x / t, which widens the samples. Without it this is "
+        "classifier guidance: a score s adds (1-t)/t s to a velocity.",
+    )
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return time-conditioned critics and behaviour flow."""

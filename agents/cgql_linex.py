@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Unpack
-
 import torch
 from torch import Tensor
 
-from agents.cgql_mse import CGQLMSE, CGQLMSEArguments
-from agents.common.base import GymEnv, Info
-from agents.common.policy import FlowPolicy
-from agents.common.validation import boolean, number
+from agents.cgql_mse import CGQLMSE
+from agents.common.method import Info
+from agents.common.settings import setting
 from agents.registry import register
 
 
@@ -28,26 +25,15 @@ class CGQLLinex(CGQLMSE):
     the guided flow ends in :math:`\pi_\beta e^{\tau Q}` as its steps shrink. Beyond a clip d > c the authors' code
     takes :math:`\ell = d`, whose value and slope both jump. Source: Li and Levine, arXiv 2601.14234,
     classifier-guidance baselines. Differs in: nothing; ``linear_continuation`` continues the loss at the clip instead.
-
-    :param policy: see :class:`FlowQLearning`.
-    :param env: see :class:`FlowQLearning`.
-    :param linex_clip: largest d of the exponential, c above, ``isd_clip`` in the authors' code, > 0.
-    :param linear_continuation: whether the loss beyond the clip is its tangent there, :math:`e^c (1 + d - c) + \tau q`.
-    :param settings: the settings of :class:`CGQLMSE`.
     """
 
-    def __init__(
-        self,
-        policy: str | type[FlowPolicy],
-        env: GymEnv | str | None,
-        *,
-        linex_clip: float = 5.0,
-        linear_continuation: bool = False,
-        **settings: Unpack[CGQLMSEArguments],
-    ) -> None:
-        self.linex_clip = number("linex_clip", linex_clip, above=0)
-        self.linear_continuation = boolean("linear_continuation", linear_continuation)
-        super().__init__(policy, env, **settings)
+    linex_clip: float = setting(
+        default=5.0, above=0, doc="Largest d of the exponential, c above, `isd_clip` in the authors' code."
+    )
+    linear_continuation: bool = setting(
+        default=False,
+        doc="Continue the loss beyond the clip with its tangent there, :math:`e^c (1 + d - c) + \\tau q`.",
+    )
 
     def noisy_errors(self, q: Tensor, clean_q: Tensor, info: Info) -> Tensor:
         """Return the linear-exponential losses; see :meth:`CGQLMSE.noisy_errors`."""

@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TypedDict, Unpack
-
 from torch import Tensor
 
-from agents.cgql import CGQL, CGQLSettings
-from agents.common.base import CommonArguments, GymEnv, Info, Losses, Targets
+from agents.cgql import CGQL
 from agents.common.data.batch import Batch
 from agents.common.maths.flow import interpolate
+from agents.common.method import Draw, Info, Losses, Noise, Targets, normal, uniform
 from agents.common.nets.specs import Networks
-from agents.common.noise import Draw, Noise, normal, uniform
-from agents.common.policy import FlowPolicy
-from agents.common.validation import number
+from agents.common.settings import setting
 from agents.registry import register
-
-
-class NoisySettings(TypedDict, total=False):
-    """The setting that a distilled variant adds; documented at :class:`CGQLMSE`."""
-
-    noisy_weight: float
-
-
-class CGQLArguments(CommonArguments, CGQLSettings, total=False):
-    """Everything that the class hands on to CGQL."""
-
-
-class CGQLMSEArguments(CGQLArguments, NoisySettings, total=False):
-    """Everything that a subclass hands on to CGQL-M."""
 
 
 @register(
@@ -43,23 +25,11 @@ class CGQLMSE(CGQL):
 
     Its optimum is :math:`\mathbb{E}[Q' \mid x_t]`, and the guidance at time t asks for Q at time t: right to first
     order in tau. Source: Li and Levine, arXiv 2601.14234, classifier-guidance baselines. Differs in: nothing.
-
-    :param policy: see :class:`FlowQLearning`.
-    :param env: see :class:`FlowQLearning`.
-    :param noisy_weight: weight c of the distillation to noisy actions, ``noisy_coef`` in the authors' code, > 0.
-    :param settings: the settings of :class:`CGQL`.
     """
 
-    def __init__(
-        self,
-        policy: str | type[FlowPolicy],
-        env: GymEnv | str | None,
-        *,
-        noisy_weight: float = 0.001,
-        **settings: Unpack[CGQLArguments],
-    ) -> None:
-        self.noisy_weight = number("noisy_weight", noisy_weight, above=0)
-        super().__init__(policy, env, **settings)
+    noisy_weight: float = setting(
+        default=0.001, above=0, doc="Weight c of the distillation to noisy actions, `noisy_coef` in the authors' code."
+    )
 
     def noise(self) -> dict[str, Draw]:
         """Return CGQL's draws, and time and noise of the distillation."""

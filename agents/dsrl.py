@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Unpack
-
 from torch import Tensor
 
-from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Losses, Targets
 from agents.common.data.batch import Batch
 from agents.common.maths.critic import q_statistics, td_loss, td_target
 from agents.common.maths.flow import flow_matching_loss, integrate_flow
+from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
 from agents.common.nets.networks import tanh_gaussian_sample
 from agents.common.nets.specs import Networks, NetworkSpec, critic, tanh_gaussian, temperature, velocity_field
-from agents.common.noise import Draw, Noise, normal, uniform
-from agents.common.policy import FlowPolicy
-from agents.common.validation import boolean, number
+from agents.common.settings import setting
 from agents.registry import register
 
 
@@ -23,7 +19,7 @@ from agents.registry import register
     paper="Steering Your Diffusion Policy with Latent Space RL (Wagenmaker et al., arXiv 2506.15799)",
     published_name="DSRL",
 )
-class DSRL(FlowQLearning):
+class DSRL(Method):
     r"""A soft actor-critic chooses the noise from which a cloned flow starts; the flow turns it into an action.
 
     The latent critic Z copies the critics along the flow F, at standard normal noise, and the latent policy climbs it:
@@ -35,29 +31,15 @@ class DSRL(FlowQLearning):
     Space Reinforcement Learning, arXiv 2506.15799, the variant with noise aliasing; here as the baseline of Li and
     Levine, arXiv 2601.14234. Differs in: nothing; like that baseline, the TD target has no entropy bonus, and the
     entropy is that of y, not of c y.
-
-    :param policy: see :class:`FlowQLearning`.
-    :param env: see :class:`FlowQLearning`.
-    :param noise_scale: bound c of every latent coordinate, > 0.
-    :param target_entropy: entropy that the temperature aims at, of y in (-1, 1)^D; None: -D/2.
-    :param target_behaviour: whether F follows the moving average of the behaviour flow, not the flow itself.
-    :param common: the settings of :class:`FlowQLearning`.
     """
 
-    def __init__(
-        self,
-        policy: str | type[FlowPolicy],
-        env: GymEnv | str | None,
-        *,
-        noise_scale: float = 1.0,
-        target_entropy: float | None = None,
-        target_behaviour: bool = True,
-        **common: Unpack[CommonArguments],
-    ) -> None:
-        self.noise_scale = number("noise_scale", noise_scale, above=0)
-        self.target_entropy = None if target_entropy is None else number("target_entropy", target_entropy)
-        self.target_behaviour = boolean("target_behaviour", target_behaviour)
-        super().__init__(policy, env, **common)
+    noise_scale: float = setting(default=1.0, above=0, doc="Bound c of every latent coordinate.")
+    target_entropy: float | None = setting(
+        default=None, doc="Entropy that the temperature aims at, of y in (-1, 1)^D; None: -D/2."
+    )
+    target_behaviour: bool = setting(
+        default=True, doc="Let F follow the moving average of the behaviour flow, not the flow itself."
+    )
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics of actions and of noise, behaviour flow, latent policy and its temperature."""

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Unpack
-
 from torch import Tensor
 
-from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Losses, Targets
 from agents.common.data.batch import Batch
 from agents.common.maths.critic import q_statistics, td_loss, td_target
 from agents.common.maths.flow import flow_matching_loss, integrate_flow
+from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
 from agents.common.nets.specs import Networks, NetworkSpec, critic, state_value, velocity_field
-from agents.common.noise import Draw, Noise, normal, uniform
-from agents.common.policy import FlowPolicy
-from agents.common.validation import number
+from agents.common.settings import setting
 from agents.registry import register
 
 
@@ -22,7 +18,7 @@ from agents.registry import register
     paper="baseline of Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234), after AWAC (2006.09359)",
     published_name="FAWAC",
 )
-class FAWAC(FlowQLearning):
+class FAWAC(Method):
     r"""A flow policy is cloned from the data with weights that grow with the advantage of the action.
 
     .. math:: L = L_{TD} + \mathbb{E}\,(Q'(s, a) - V(s))^2
@@ -31,26 +27,12 @@ class FAWAC(FlowQLearning):
     with data actions a. The policy's gradient never passes a critic. Source: Nair et al., AWAC, arXiv 2006.09359; its
     form with a flow is the baseline of Li and Levine, arXiv 2601.14234. Differs in: nothing; like that baseline's, the
     weights are not normalised, so that the flow's effective learning rate varies with the state and the temperature.
-
-    :param policy: see :class:`FlowQLearning`.
-    :param env: see :class:`FlowQLearning`.
-    :param inverse_temperature: weight tau of the advantage, >= 0; 0 is behaviour cloning.
-    :param max_weight: largest weight of a row, > 0.
-    :param common: the settings of :class:`FlowQLearning`.
     """
 
-    def __init__(
-        self,
-        policy: str | type[FlowPolicy],
-        env: GymEnv | str | None,
-        *,
-        inverse_temperature: float = 10.0,
-        max_weight: float = 100.0,
-        **common: Unpack[CommonArguments],
-    ) -> None:
-        self.inverse_temperature = number("inverse_temperature", inverse_temperature, at_least=0)
-        self.max_weight = number("max_weight", max_weight, above=0)
-        super().__init__(policy, env, **common)
+    inverse_temperature: float = setting(
+        default=10.0, at_least=0, doc="Weight tau of the advantage; 0 is behaviour cloning."
+    )
+    max_weight: float = setting(default=100.0, above=0, doc="Largest weight of a row.")
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics, state value and the one flow, which is the policy."""

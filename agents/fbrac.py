@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Unpack
-
 from torch import Tensor
 
-from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Losses, Targets
 from agents.common.data.batch import Batch
 from agents.common.maths.critic import q_statistics, td_loss, td_target
 from agents.common.maths.flow import flow_matching_loss, integrate_flow
+from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
 from agents.common.nets.specs import Networks, NetworkSpec, critic, velocity_field
-from agents.common.noise import Draw, Noise, normal, uniform
-from agents.common.policy import FlowPolicy
-from agents.common.validation import number
+from agents.common.settings import setting
 from agents.registry import register
 
 
@@ -22,30 +18,18 @@ from agents.registry import register
     paper="baseline of Flow Q-Learning (Park, Li and Levine, arXiv 2502.02538)",
     published_name="FBRAC",
 )
-class FBRAC(FlowQLearning):
+class FBRAC(Method):
     r"""One flow is both the behaviour model and the policy: cloning, and Q's gradient through all its Euler steps.
 
     .. math:: L = L_{TD} + L_{FM}(v) - \frac1w\,\mathbb{E}\,\bar Q(s, \mathrm{ODE}(s, z; v))
 
     Source: Park, Li and Levine, Flow Q-Learning, arXiv 2502.02538, flow counterpart of behaviour-regularised
     actor-critic; this form is the one compared in arXiv 2601.14234. Differs in: nothing from the latter.
-
-    :param policy: see :class:`FlowQLearning`.
-    :param env: see :class:`FlowQLearning`.
-    :param bc_weight: weight w of cloning against Q, alpha in the authors' code, > 0. The Q term weighs 1/w.
-    :param common: the settings of :class:`FlowQLearning`.
     """
 
-    def __init__(
-        self,
-        policy: str | type[FlowPolicy],
-        env: GymEnv | str | None,
-        *,
-        bc_weight: float = 100.0,
-        **common: Unpack[CommonArguments],
-    ) -> None:
-        self.bc_weight = number("bc_weight", bc_weight, above=0)
-        super().__init__(policy, env, **common)
+    bc_weight: float = setting(
+        default=100.0, above=0, doc="Weight w of cloning against Q, alpha in the authors' code. The Q term weighs 1/w."
+    )
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics and the flow."""

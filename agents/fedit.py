@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Unpack
-
 from torch import Tensor
 
-from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Losses, Targets
 from agents.common.data.batch import Batch
 from agents.common.maths.critic import q_statistics, td_loss, td_target
 from agents.common.maths.edit import edit_losses, edited
 from agents.common.maths.flow import flow_matching_loss, integrate_flow
+from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
 from agents.common.nets.specs import Networks, NetworkSpec, critic, tanh_gaussian, temperature, velocity_field
-from agents.common.noise import Draw, Noise, normal, uniform
-from agents.common.policy import FlowPolicy
-from agents.common.validation import number
+from agents.common.settings import setting
 from agents.registry import register
 
 
@@ -23,7 +19,7 @@ from agents.registry import register
     paper="baseline of Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234), after EXPO (2507.07986)",
     published_name="FEdit",
 )
-class FEDIT(FlowQLearning):
+class FEDIT(Method):
     r"""A cloned flow proposes an action and a soft actor-critic edits it within a bound.
 
     .. math:: a = \mathrm{clip}(\mathrm{ODE}(s, z; v) + c\,e),\quad e\sim\pi_{edit}(\cdot\mid s, a_{flow})\in(-1, 1)^D
@@ -33,26 +29,14 @@ class FEDIT(FlowQLearning):
     The critic never shapes the flow. Source: Dong et al., EXPO, arXiv 2507.07986, in the form of the baseline of Li and
     Levine, arXiv 2601.14234. Differs in: nothing; like that baseline it plays one candidate, where EXPO plays the best
     of several (``best_of_n``).
-
-    :param policy: see :class:`FlowQLearning`.
-    :param env: see :class:`FlowQLearning`.
-    :param edit_scale: bound c of the edit in every coordinate, > 0; the authors' code has no working default.
-    :param target_entropy: entropy that the temperature aims at, in the edit's unscaled space; None: -D/2.
-    :param common: the settings of :class:`FlowQLearning`.
     """
 
-    def __init__(
-        self,
-        policy: str | type[FlowPolicy],
-        env: GymEnv | str | None,
-        *,
-        edit_scale: float = 0.2,
-        target_entropy: float | None = None,
-        **common: Unpack[CommonArguments],
-    ) -> None:
-        self.edit_scale = number("edit_scale", edit_scale, above=0)
-        self.target_entropy = None if target_entropy is None else number("target_entropy", target_entropy)
-        super().__init__(policy, env, **common)
+    edit_scale: float = setting(
+        default=0.2, above=0, doc="Bound c of the edit in every coordinate; the authors' code has no working default."
+    )
+    target_entropy: float | None = setting(
+        default=None, doc="Entropy that the temperature aims at, in the edit's unscaled space; None: -D/2."
+    )
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics, behaviour flow, edit policy and its temperature."""

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Unpack
-
 from torch import Tensor
 
-from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Losses, Targets
 from agents.common.data.batch import Batch
 from agents.common.maths.critic import q_statistics, td_loss, td_target
 from agents.common.maths.flow import distillation_losses, flow_matching_loss, integrate_flow
+from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
 from agents.common.nets.specs import Networks, NetworkSpec, critic, velocity_field
-from agents.common.noise import Draw, Noise, normal, uniform
-from agents.common.policy import FlowPolicy
-from agents.common.validation import number
+from agents.common.settings import setting
 from agents.registry import register
 
 
 @register("fql", paper="Flow Q-Learning (Park, Li and Levine, arXiv 2502.02538)", published_name="FQL")
-class FQL(FlowQLearning):
+class FQL(Method):
     r"""A one-step policy is distilled from the behaviour flow while it climbs the critic.
 
     .. math:: L = L_{TD} + L_{FM}(v) + w\,\mathbb{E}\lVert \mathrm{ODE}(s, z; v) - \mu(s, z)\rVert^2 / D
@@ -29,23 +25,13 @@ class FQL(FlowQLearning):
     Source: Park, Li and Levine, Flow Q-Learning, arXiv 2502.02538. Differs in, as in the comparison of arXiv
     2601.14234: action chunks; ten critics with pessimistic targets, not two with a mean; Q is never normalised; a
     sequence that crosses a trajectory end is left out whole.
-
-    :param policy: see :class:`FlowQLearning`.
-    :param env: see :class:`FlowQLearning`.
-    :param distill_weight: weight w of the distillation, alpha in the paper, > 0. Large values stay close to cloning.
-    :param common: the settings of :class:`FlowQLearning`.
     """
 
-    def __init__(
-        self,
-        policy: str | type[FlowPolicy],
-        env: GymEnv | str | None,
-        *,
-        distill_weight: float = 100.0,
-        **common: Unpack[CommonArguments],
-    ) -> None:
-        self.distill_weight = number("distill_weight", distill_weight, above=0)
-        super().__init__(policy, env, **common)
+    distill_weight: float = setting(
+        default=100.0,
+        above=0,
+        doc="Weight w of the distillation, alpha in the paper. Large values stay close to cloning.",
+    )
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics, behaviour flow and one-step policy."""

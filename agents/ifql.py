@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Unpack
-
 from torch import Tensor
 
-from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Losses, Targets
 from agents.common.data.batch import Batch
 from agents.common.maths.critic import expectile_loss, pessimistic_value, q_statistics, td_loss
 from agents.common.maths.flow import flow_matching_loss, integrate_flow
+from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
 from agents.common.nets.specs import Networks, NetworkSpec, critic, state_value, velocity_field
-from agents.common.noise import Draw, Noise, normal, uniform
-from agents.common.policy import FlowPolicy
-from agents.common.validation import boolean, number
+from agents.common.settings import setting
 from agents.registry import register
 
 
@@ -22,7 +18,7 @@ from agents.registry import register
     paper="Flow Q-Learning (Park, Li and Levine, arXiv 2502.02538), after IDQL (Hansen-Estruch et al., 2304.10573)",
     published_name="IFQL",
 )
-class IFQL(FlowQLearning):
+class IFQL(Method):
     r"""Values are learnt from data actions alone; the policy is the best of N samples of a cloned flow.
 
     .. math:: L = \mathbb{E}\,|\kappa - 1[u < 0]|\,u^2 + \mathbb{E}\,(Q(s, a) - R - \gamma^H M V(s'))^2 + L_{FM}(v),
@@ -33,31 +29,17 @@ class IFQL(FlowQLearning):
     2304.10573; with a flow: Park, Li and Levine, Flow Q-Learning, arXiv 2502.02538; here as the baseline of Li and
     Levine, arXiv 2601.14234. Differs in: ``q_mean`` and the like are of predictions, where that baseline logs the TD
     target's; many states are acted on at once.
-
-    :param policy: see :class:`FlowQLearning`.
-    :param env: see :class:`FlowQLearning`.
-    :param expectile: kappa of the value loss, in (0, 1).
-    :param mask_value: whether the value loss drops sequences that cross a trajectory's end, as the other losses do; the
-        authors' code keeps them, with actions of the next trajectory in their chunk.
-    :param best_of_n: N, candidates per state.
-    :param common: the settings of :class:`FlowQLearning`.
     """
 
     unmasked_losses = frozenset({"value"})
 
-    def __init__(  # type: ignore[misc] # a common setting has a default of its own here
-        self,
-        policy: str | type[FlowPolicy],
-        env: GymEnv | str | None,
-        *,
-        expectile: float = 0.9,
-        mask_value: bool = False,
-        best_of_n: int = 32,
-        **common: Unpack[CommonArguments],
-    ) -> None:
-        self.expectile = number("expectile", expectile, above=0, below=1)
-        self.mask_value = boolean("mask_value", mask_value)
-        super().__init__(policy, env, **{**common, "best_of_n": best_of_n})
+    expectile: float = setting(default=0.9, above=0, below=1, doc="Kappa of the value loss.")
+    mask_value: bool = setting(
+        default=False,
+        doc="Leave sequences that cross a trajectory's end out of the value loss too, as the other losses do; the "
+        "authors' code keeps them, with actions of the next trajectory in their chunk.",
+    )
+    best_of_n: int = setting(default=32)
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return state value, critics and behaviour flow."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict, Unpack
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Losses, Targets
 from agents.common.data.batch import Batch
 from agents.common.maths.adjoint import (
     CarriedRollout,
@@ -20,25 +19,14 @@ from agents.common.maths.adjoint import (
 )
 from agents.common.maths.critic import q_statistics, td_loss, td_target
 from agents.common.maths.flow import flow_matching_loss, integrate_flow
+from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
 from agents.common.nets.specs import Networks, NetworkSpec, critic, velocity_field
-from agents.common.noise import Draw, Noise, normal, uniform
-from agents.common.policy import FlowPolicy
-from agents.common.validation import boolean, number
+from agents.common.settings import setting
 from agents.registry import register
 
 
-class QAMSettings(TypedDict, total=False):
-    """Settings of QAM that its variants hand on; documented at :class:`QAM`."""
-
-    inverse_temperature: float
-    target_behaviour: bool
-    target_gradient: bool
-    clip_adjoint: bool
-    residual: bool
-
-
 @register("qam", paper="Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234)", published_name="QAM")
-class QAM(FlowQLearning):
+class QAM(Method):
     r"""A multi-step flow policy moves towards :math:`\pi_\beta e^{\tau Q}` using only the critic's action gradient.
 
     The behaviour flow :math:`v_\beta` is cloned from the data. The fine-tuned flow :math:`v_f` is rolled out as a
@@ -50,38 +38,29 @@ class QAM(FlowQLearning):
 
     Source: Li and Levine, arXiv 2601.14234; adjoint matching: Domingo-Enrich et al., arXiv 2409.08861. Differs in:
     nothing; the defaults are the behaviour of the authors' code.
-
-    :param policy: see :class:`FlowQLearning`.
-    :param env: see :class:`FlowQLearning`.
-    :param inverse_temperature: weight of Q against the behaviour prior, tau in the paper, >= 0; 0 is behaviour cloning,
-        and samples from the behaviour flow. The effective value grows as ``flow_steps`` falls.
-    :param max_grad_norm: bound on the joint gradient norm.
-    :param target_behaviour: whether the prior is the moving average of the behaviour flow, not the flow itself.
-    :param target_gradient: whether Q's gradient comes from the target critics, not the online ones.
-    :param clip_adjoint: whether actions are clipped to [-1, 1] inside Q's gradient, so that it vanishes outside.
-    :param residual: whether the fine-tuned network is added to the behaviour flow; the sampler adds the online one.
-    :param common: the settings of :class:`FlowQLearning`.
     """
 
-    def __init__(  # type: ignore[misc]  # `max_grad_norm` is a common setting with another default here
-        self,
-        policy: str | type[FlowPolicy],
-        env: GymEnv | str | None,
-        *,
-        inverse_temperature: float = 0.3,
-        max_grad_norm: float | None = 1.0,
-        target_behaviour: bool = True,
-        target_gradient: bool = True,
-        clip_adjoint: bool = True,
-        residual: bool = False,
-        **common: Unpack[CommonArguments],
-    ) -> None:
-        self.inverse_temperature = number("inverse_temperature", inverse_temperature, at_least=0)
-        self.target_behaviour = boolean("target_behaviour", target_behaviour)
-        self.target_gradient = boolean("target_gradient", target_gradient)
-        self.clip_adjoint = boolean("clip_adjoint", clip_adjoint)
-        self.residual = boolean("residual", residual)
-        super().__init__(policy, env, **{**common, "max_grad_norm": max_grad_norm})
+    inverse_temperature: float = setting(
+        default=0.3,
+        at_least=0,
+        doc="Weight of Q against the behaviour prior, tau in the paper; 0 is behaviour cloning, and samples from the "
+        "behaviour flow. The effective value grows as `flow_steps` falls.",
+    )
+    max_grad_norm: float | None = setting(default=1.0)
+    target_behaviour: bool = setting(
+        default=True, doc="Hold the policy to the moving average of the behaviour flow, not to the flow itself."
+    )
+    target_gradient: bool = setting(
+        default=True, doc="Take Q's gradient from the target critics, not from the online ones."
+    )
+    clip_adjoint: bool = setting(
+        default=True, doc="Clip actions to [-1, 1] inside Q's gradient, so that it vanishes outside."
+    )
+    residual: bool = setting(
+        default=False,
+        fixed="the flow is trained as one or the other",
+        doc="Add the fine-tuned network to the behaviour flow; the sampler adds it to the online one.",
+    )
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics, behaviour flow and fine-tuned flow; the two flows start independently."""

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Unpack
-
 from torch import Tensor
 
-from agents.common.base import CommonArguments, GymEnv, Info, Losses, Targets
 from agents.common.data.batch import Batch
 from agents.common.maths.edit import edit_losses, edited
+from agents.common.method import Draw, Info, Losses, Noise, Targets, normal
 from agents.common.nets.specs import Networks, NetworkSpec, tanh_gaussian, temperature
-from agents.common.noise import Draw, Noise, normal
-from agents.common.policy import FlowPolicy
-from agents.common.validation import number
-from agents.qam import QAM, QAMSettings
+from agents.common.settings import setting
+from agents.qam import QAM
 from agents.registry import register
-
-
-class QAMEArguments(CommonArguments, QAMSettings, total=False):
-    """Everything that the class hands on to QAM."""
 
 
 @register(
@@ -33,26 +25,12 @@ class QAME(QAM):
         \quad e \sim \pi_{edit}(\cdot\mid s, a_{flow}) \in (-1, 1)^D
 
     Source: Li and Levine, Q-learning with Adjoint Matching, arXiv 2601.14234. Differs in: nothing.
-
-    :param policy: see :class:`FlowQLearning`.
-    :param env: see :class:`FlowQLearning`.
-    :param edit_scale: bound c of the edit in every coordinate, > 0.
-    :param target_entropy: entropy that the temperature aims at, in the edit's unscaled space; None: -D/2.
-    :param settings: the settings of :class:`QAM`.
     """
 
-    def __init__(
-        self,
-        policy: str | type[FlowPolicy],
-        env: GymEnv | str | None,
-        *,
-        edit_scale: float = 0.1,
-        target_entropy: float | None = None,
-        **settings: Unpack[QAMEArguments],
-    ) -> None:
-        self.edit_scale = number("edit_scale", edit_scale, above=0)
-        self.target_entropy = None if target_entropy is None else number("target_entropy", target_entropy)
-        super().__init__(policy, env, **settings)
+    edit_scale: float = setting(default=0.1, above=0, doc="Bound c of the edit in every coordinate.")
+    target_entropy: float | None = setting(
+        default=None, doc="Entropy that the temperature aims at, in the edit's unscaled space; None: -D/2."
+    )
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return QAM's networks, the edit policy and its temperature."""

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Unpack
-
 from torch import Tensor
 
-from agents.common.base import CommonArguments, GymEnv, Info, Losses, Targets
 from agents.common.data.batch import Batch
 from agents.common.maths.flow import distillation_losses
+from agents.common.method import Draw, Info, Losses, Noise, Targets, normal
 from agents.common.nets.specs import Networks, NetworkSpec, velocity_field
-from agents.common.noise import Draw, Noise, normal
-from agents.common.policy import FlowPolicy
-from agents.common.validation import number
-from agents.qam import QAM, QAMSettings
+from agents.common.settings import setting
+from agents.qam import QAM
 from agents.registry import register
-
-
-class QAMFArguments(CommonArguments, QAMSettings, total=False):
-    """Everything that the class hands on to QAM."""
 
 
 @register(
@@ -33,23 +25,11 @@ class QAMF(QAM):
         - \mathbb{E}\,\bar Q(s, \mathrm{clip}\,\mu(s, z))
 
     Source: Li and Levine, Q-learning with Adjoint Matching, arXiv 2601.14234. Differs in: nothing.
-
-    :param policy: see :class:`FlowQLearning`.
-    :param env: see :class:`FlowQLearning`.
-    :param distill_weight: weight w of the distillation, ``fql_alpha`` in the authors' code, > 0.
-    :param settings: the settings of :class:`QAM`.
     """
 
-    def __init__(
-        self,
-        policy: str | type[FlowPolicy],
-        env: GymEnv | str | None,
-        *,
-        distill_weight: float = 30.0,
-        **settings: Unpack[QAMFArguments],
-    ) -> None:
-        self.distill_weight = number("distill_weight", distill_weight, above=0)
-        super().__init__(policy, env, **settings)
+    distill_weight: float = setting(
+        default=30.0, above=0, doc="Weight w of the distillation, `fql_alpha` in the authors' code."
+    )
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return QAM's networks and the one-step policy."""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Unpack
-
-from agents.common.base import GymEnv, Info, Losses, Targets
 from agents.common.data.batch import Batch
+from agents.common.families.diffusion import DiffusionQLearning, Sampler
 from agents.common.maths.critic import q_statistics, td_loss
-from agents.common.maths.diffusion import DiffusionArguments, DiffusionQLearning, Sampler, row_mean
+from agents.common.maths.diffusion import row_mean
+from agents.common.method import Info, Losses, Noise, Targets
 from agents.common.nets.specs import Networks
-from agents.common.noise import Noise
-from agents.common.policy import FlowPolicy
-from agents.common.validation import number
+from agents.common.settings import setting
 from agents.registry import register
 
 
@@ -32,32 +29,19 @@ class QSM(DiffusionQLearning):
     form with a behaviour-cloning term is the baseline of Li and Levine, arXiv 2601.14234. Differs in: rows' losses are
     multiplied with the validity of the sequence, where the baseline's code raises them to its power; gradients are
     equal.
-
-    :param policy: see :class:`FlowQLearning`.
-    :param env: see :class:`FlowQLearning`.
-    :param inverse_temperature: scale tau of Q's gradient, >= 0.
-    :param bc_weight: weight w of the denoising loss on the data, ``alpha`` in the authors' code, >= 0; their default
-        is 0.
-    :param sampler: mean of a reverse step: ``jump`` goes to the estimated clean action, as the baseline's code does,
-        and gives too little spread; ``ddpm`` is the textbook posterior, ``ddpm_clipped`` that of the clipped estimate.
-    :param clip_states: whether every state of the reverse chain is clipped to [-1, 1].
-    :param settings: the settings of :class:`DiffusionQLearning`.
     """
 
-    def __init__(  # type: ignore[misc] # some of the shared settings have defaults of their own here
-        self,
-        policy: str | type[FlowPolicy],
-        env: GymEnv | str | None,
-        *,
-        inverse_temperature: float = 1.0,
-        bc_weight: float = 10.0,
-        sampler: Sampler = "jump",
-        clip_states: bool = True,
-        **settings: Unpack[DiffusionArguments],
-    ) -> None:
-        self.inverse_temperature = number("inverse_temperature", inverse_temperature, at_least=0)
-        own = DiffusionArguments(bc_weight=bc_weight, sampler=sampler, clip_states=clip_states)
-        super().__init__(policy, env, **{**settings, **own})
+    inverse_temperature: float = setting(default=1.0, at_least=0, doc="Scale tau of Q's gradient.")
+    bc_weight: float = setting(
+        default=10.0,
+        doc="Weight w of the denoising loss on the data, `alpha` in the authors' code; their default is 0.",
+    )
+    sampler: Sampler = setting(
+        default="jump",
+        doc="Mean of a reverse step: `jump` goes to the estimated clean action, as the baseline's code does, and gives "
+        "too little spread; `ddpm` is the textbook posterior, `ddpm_clipped` that of the clipped estimate.",
+    )
+    clip_states: bool = setting(default=True, doc="Clip every state of the reverse chain to [-1, 1].")
 
     def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
         """Return the TD loss, the denoising loss and the regression to Q's gradient."""

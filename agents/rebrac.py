@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Unpack
-
 from torch import Tensor
 
-from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Losses, Targets
 from agents.common.data.batch import Batch
 from agents.common.maths.critic import pessimistic_value, q_statistics, td_loss, td_target
+from agents.common.method import OF_NETWORKS, Draw, Info, Losses, Method, Noise, Targets, normal
 from agents.common.nets.specs import Networks, NetworkSpec, critic, tanh_actor
-from agents.common.noise import Draw, Noise, normal
-from agents.common.policy import FlowPolicy
-from agents.common.validation import boolean, integer, number
+from agents.common.settings import setting
 from agents.registry import register
 
 
@@ -21,7 +17,7 @@ from agents.registry import register
     paper="Revisiting the Minimalist Approach to Offline Reinforcement Learning (Tarasov et al., arXiv 2305.09836)",
     published_name="ReBRAC",
 )
-class ReBRAC(FlowQLearning):
+class ReBRAC(Method):
     r"""TD3's successor with behaviour cloning: no flow, one action per state, smoothed by clipped noise.
 
     .. math:: L = L_{TD} - \lambda\,\mathbb{E}\,Q_{pess}(s, \mu(s)) + w\,\mathbb{E}\lVert\mu(s) - a\rVert^2,\quad
@@ -31,39 +27,21 @@ class ReBRAC(FlowQLearning):
     Differs in, as in the comparison of arXiv 2601.14234: no cloning penalty in the critic's target; mean minus ``rho``
     standard deviations of ten critics, not the minimum of two; the noise stays in collection and evaluation; only the
     targets are delayed, the actor moves at every update (``true_delay`` delays it too).
-
-    :param policy: see :class:`FlowQLearning`.
-    :param env: see :class:`FlowQLearning`.
-    :param bc_weight: weight w of the distance to the data, ``alpha_actor`` in the authors' code, >= 0.
-    :param actor_noise: standard deviation of the noise on actions, >= 0.
-    :param actor_noise_clip: bound of that noise in every coordinate, >= 0.
-    :param policy_delay: updates per move of the targets, >= 1.
-    :param true_delay: whether the actor, too, moves at every ``policy_delay``-th update only.
-    :param head_scale: variance scale of the actor's last layer at the start, ``actor_fc_scale`` in the authors' code,
-        > 0.
-    :param common: the settings of :class:`FlowQLearning`.
     """
 
-    def __init__(
-        self,
-        policy: str | type[FlowPolicy],
-        env: GymEnv | str | None,
-        *,
-        bc_weight: float = 0.0,
-        actor_noise: float = 0.2,
-        actor_noise_clip: float = 0.5,
-        policy_delay: int = 2,
-        true_delay: bool = False,
-        head_scale: float = 0.01,
-        **common: Unpack[CommonArguments],
-    ) -> None:
-        self.bc_weight = number("bc_weight", bc_weight, at_least=0)
-        self.actor_noise = number("actor_noise", actor_noise, at_least=0)
-        self.actor_noise_clip = number("actor_noise_clip", actor_noise_clip, at_least=0)
-        self.policy_delay = integer("policy_delay", policy_delay, at_least=1)
-        self.true_delay = boolean("true_delay", true_delay)
-        self.head_scale = number("head_scale", head_scale, above=0)
-        super().__init__(policy, env, **common)
+    bc_weight: float = setting(
+        default=0.0, at_least=0, doc="Weight w of the distance to the data, `alpha_actor` in the authors' code."
+    )
+    actor_noise: float = setting(default=0.2, at_least=0, doc="Standard deviation of the noise on actions.")
+    actor_noise_clip: float = setting(default=0.5, at_least=0, doc="Bound of that noise in every coordinate.")
+    policy_delay: int = setting(default=2, at_least=1, doc="Updates per move of the targets.")
+    true_delay: bool = setting(default=False, doc="Move the actor, too, at every `policy_delay`-th update only.")
+    head_scale: float = setting(
+        default=0.01,
+        above=0,
+        fixed=OF_NETWORKS,
+        doc="Variance scale of the actor's last layer at the start, `actor_fc_scale` in the authors' code.",
+    )
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics and actor, each with its moving average."""
@@ -77,9 +55,9 @@ class ReBRAC(FlowQLearning):
         """Return nothing: only the next action is smoothed."""
         return {}
 
-    def skipped_networks(self) -> frozenset[str]:
+    def skipped_networks(self, updates: int) -> frozenset[str]:
         """Return what waits for the next delayed update."""
-        if (self._n_updates + 1) % self.policy_delay == 0:
+        if (updates + 1) % self.policy_delay == 0:
             return frozenset()
         return frozenset({"critic_target", "actor_target"} | ({"actor"} if self.true_delay else set()))
 

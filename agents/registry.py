@@ -1,9 +1,8 @@
-"""Which algorithms exist: id -> class, aliases, settings. Classes are imported when they are asked for."""
+"""Which algorithms exist: id -> method and aliases. Methods are imported when they are asked for."""
 
 from __future__ import annotations
 
 import importlib
-import inspect
 import os
 import sys
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from agents.common.validation import unknown_name_message
 
 if TYPE_CHECKING:
-    from agents.common.base import FlowQLearning
+    from agents.common.method import Method
 
 BUILT_IN = {
     "qam": "QAM",
@@ -41,62 +40,67 @@ BUILT_IN = {
 ALIASES: dict[str, str] = {"bptt": "fbrac", "guidance": "cgql"}
 ENTRY_POINT_GROUP = "flow_rl_zoo.agents"
 
-Algorithm = TypeVar("Algorithm", bound="type[FlowQLearning]")
+MethodT = TypeVar("MethodT", bound="type[Method]")
 
 
 @dataclass(frozen=True)
-class Entry:
+class Registered:
     """What the registry knows of an algorithm.
 
     :param id: name on the command line and of its YAML file.
-    :param algorithm: the class.
-    :param paper: where the algorithm is from.
+    :param method: what the algorithm is.
+    :param paper: where it is from.
     :param published_name: the name in the papers' tables.
     """
 
     id: str
-    algorithm: type[FlowQLearning]
+    method: type[Method]
     paper: str
     published_name: str
 
 
-_entries: dict[str, Entry] = {}
+_entries: dict[str, Registered] = {}
 _imported: set[str] = set()  # modules that a user named
 
 
-def register(id: str, *, paper: str, published_name: str) -> Callable[[Algorithm], Algorithm]:
-    """Return a class decorator that makes an algorithm known under an id.
+def register(id: str, *, paper: str, published_name: str) -> Callable[[MethodT], MethodT]:
+    """Return a class decorator that makes a method known as an algorithm under an id.
 
     :param id: name on the command line, lower case with underscores.
     :param paper: title, authors and arXiv id.
     :param published_name: the name in published tables, e.g. ``"QAM-E"``.
     :return: the decorator.
+    :raises TypeError: if the class is not a method.
     :raises ValueError: if another class has the id, registered or built in, or it is an alias.
     """
 
-    def decorate(algorithm: Algorithm) -> Algorithm:
+    def decorate(method: MethodT) -> MethodT:
+        if not hasattr(method, "compute_losses") or hasattr(method, "learn"):
+            raise TypeError(
+                f"{method.__name__} must be a subclass of `agents.Method`, which says what an algorithm is; models are "
+                "made of it (docs/register.md)"
+            )
         known = _entries.get(id)
-        owner = known.algorithm.__qualname__ if known else BUILT_IN.get(id, algorithm.__qualname__)
+        owner = known.method.__qualname__ if known else BUILT_IN.get(id, method.__qualname__)
         if id in ALIASES:
             owner = f"{BUILT_IN[ALIASES[id]]}, as an alias"
-        if owner != algorithm.__qualname__ or (id in BUILT_IN and algorithm.__module__ != f"agents.{id}"):
+        if owner != method.__qualname__ or (id in BUILT_IN and method.__module__ != f"agents.{id}"):
             raise ValueError(
-                f"algorithm id `{id}` is taken by {owner}; register {algorithm.__name__} with another id, "
-                f"e.g. `my_{id}`"
+                f"algorithm id `{id}` is taken by {owner}; register {method.__name__} with another id, e.g. `my_{id}`"
             )
-        _entries[id] = Entry(id, algorithm, paper, published_name)
-        return algorithm
+        _entries[id] = Registered(id, method, paper, published_name)
+        return method
 
     return decorate
 
 
-def name_of(algorithm: type[FlowQLearning]) -> str:
-    """Return the name by which :func:`get` finds a class, which a saved model keeps.
+def name_of(method: type[Any]) -> str:
+    """Return the name by which :func:`find` finds a class, which a saved model keeps.
 
-    :param algorithm: the class; it need not be registered.
+    :param method: the class; it need not be registered.
     :return: an id, or ``"package.module:Class"``.
     """
-    module, name = algorithm.__module__, algorithm.__qualname__
+    module, name = method.__module__, method.__qualname__
     for id, built_in in BUILT_IN.items():
         if (module, name) == (f"agents.{id}", built_in):
             return id
@@ -110,7 +114,7 @@ def is_from_elsewhere(module: str) -> bool:
     :param module: its name.
     :return: whether its author wrote an algorithm, or was asked for one.
     """
-    own = {entry.algorithm.__module__ for id, entry in _entries.items() if id not in BUILT_IN} | _imported
+    own = {entry.method.__module__ for id, entry in _entries.items() if id not in BUILT_IN} | _imported
     return module.partition(".")[0] in {name.partition(".")[0] for name in own} - {"agents", "zoo"}
 
 
@@ -122,7 +126,7 @@ def algorithm_ids() -> list[str]:
     return sorted({*BUILT_IN, *_plugins(), *_entries})
 
 
-def get(id: str) -> Entry:
+def find(id: str) -> Registered:
     """Return the entry of an algorithm, importing it if needed.
 
     :param id: an id, an alias, or ``"package.module:Class"`` for a registered class of one's own.
@@ -142,46 +146,24 @@ def get(id: str) -> Entry:
     return _entries[id]
 
 
-def _by_path(path: str) -> Entry:
+def _by_path(path: str) -> Registered:
     """Import a module, from the current folder too, and return the entry of one of its classes."""
     module, _, name = path.partition(":")
     if not {"", os.getcwd()} & set(sys.path):
         sys.path.append(os.getcwd())
     _imported.add(module)
     try:
-        algorithm = getattr(importlib.import_module(module), name, None)
+        method = getattr(importlib.import_module(module), name, None)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise  # the module is there, and something that it imports is not
         raise KeyError(f"`{path}`: there is no module `{error.name}` in {os.getcwd()} or on the Python path") from error
     for entry in _entries.values():
-        if entry.algorithm is algorithm:
+        if entry.method is method:
             return entry
-    mine = [f"{module}:{e.algorithm.__qualname__}" for e in _entries.values() if e.algorithm.__module__ == module]
+    mine = [f"{module}:{e.method.__qualname__}" for e in _entries.values() if e.method.__module__ == module]
     known = f"; registered there: {', '.join(mine)}" if mine else ""
     raise KeyError(f"`{path}` is not a registered algorithm; decorate the class with `agents.register(...)`{known}")
-
-
-def settings_of(algorithm: type[FlowQLearning]) -> dict[str, inspect.Parameter]:
-    """Return an algorithm's settings: its own constructor arguments, then the common ones.
-
-    :param algorithm: the class.
-    :return: name -> parameter with default and annotation.
-    """
-    from agents.common.base import CommonSettings, FlowQLearning
-
-    base = inspect.signature(FlowQLearning.__init__).parameters
-    found: dict[str, inspect.Parameter] = {}
-    for cls in algorithm.__mro__:
-        if cls is FlowQLearning:
-            break
-        constructor = vars(cls).get("__init__")
-        own = inspect.signature(constructor).parameters.values() if constructor else ()
-        for parameter in own:
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-                found.setdefault(parameter.name, parameter)
-    common = {name: base[name] for name in CommonSettings.__annotations__}
-    return {**common, **found}
 
 
 def _plugins() -> dict[str, Any]:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Unpack
-
 from torch import Tensor
 
-from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Losses, Targets
 from agents.common.data.batch import Batch
 from agents.common.maths.critic import pessimistic_value, q_statistics, td_loss, td_target
+from agents.common.method import OF_NETWORKS, Draw, Info, Losses, Method, Noise, Targets, normal
 from agents.common.nets.networks import tanh_gaussian_log_prob, tanh_gaussian_sample
 from agents.common.nets.specs import Networks, NetworkSpec, critic, tanh_gaussian, temperature
-from agents.common.noise import Draw, Noise, normal
-from agents.common.policy import FlowPolicy
-from agents.common.validation import number
+from agents.common.settings import setting
 from agents.registry import register
 
 ACTION_MARGIN = 1e-5  # actions on the border of the box have no finite pre-tanh value
@@ -24,7 +20,7 @@ ACTION_MARGIN = 1e-5  # actions on the border of the box have no finite pre-tanh
     paper="Efficient Online Reinforcement Learning with Offline Data (Ball et al., arXiv 2302.02948)",
     published_name="RLPD",
 )
-class RLPD(FlowQLearning):
+class RLPD(Method):
     r"""Soft actor-critic from scratch whose batches are half dataset, half online transitions.
 
     .. math:: L = L_{TD} + \mathbb{E}\left[sg[\alpha]\log\pi(y\mid s) - Q_{pess}(s, y)\right]
@@ -33,31 +29,16 @@ class RLPD(FlowQLearning):
     Source: Ball et al., Efficient Online Reinforcement Learning with Offline Data, arXiv 2302.02948. Differs in, as in
     the comparison of arXiv 2601.14234: action chunks; mean minus ``rho`` standard deviations of ten critics, not the
     minimum of two random ones; one update per step; no entropy in the TD target; optional cloning.
-
-    :param policy: see :class:`FlowQLearning`.
-    :param env: see :class:`FlowQLearning`.
-    :param bc_weight: weight w of the log-likelihood of the batch's actions, ``bc_alpha`` in the authors' code, >= 0.
-    :param target_entropy: entropy that the temperature aims at; None: -D/2.
-    :param initial_temperature: alpha at the start, > 0.
-    :param balanced_sampling: see :class:`FlowQLearning`.
-    :param common: the settings of :class:`FlowQLearning`.
     """
 
-    def __init__(  # type: ignore[misc]  # gives common settings another default
-        self,
-        policy: str | type[FlowPolicy],
-        env: GymEnv | str | None,
-        *,
-        bc_weight: float = 0.0,
-        target_entropy: float | None = None,
-        initial_temperature: float = 1.0,
-        balanced_sampling: bool = True,
-        **common: Unpack[CommonArguments],
-    ) -> None:
-        self.bc_weight = number("bc_weight", bc_weight, at_least=0)
-        self.target_entropy = None if target_entropy is None else number("target_entropy", target_entropy)
-        self.initial_temperature = number("initial_temperature", initial_temperature, above=0)
-        super().__init__(policy, env, **{**common, "balanced_sampling": balanced_sampling})
+    bc_weight: float = setting(
+        default=0.0,
+        at_least=0,
+        doc="Weight w of the log-likelihood of the batch's actions, `bc_alpha` in the authors' code.",
+    )
+    target_entropy: float | None = setting(default=None, doc="Entropy that the temperature aims at; None: -D/2.")
+    initial_temperature: float = setting(default=1.0, above=0, fixed=OF_NETWORKS, doc="Alpha at the start.")
+    balanced_sampling: bool = setting(default=True)
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics, actor and temperature."""

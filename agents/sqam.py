@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Unpack
-
-from agents.common.base import GymEnv, Info, Losses, Targets
 from agents.common.data.batch import Batch
+from agents.common.families.trust_region import TrustRegion
 from agents.common.maths.adjoint import (
     adjoint_matching_loss,
     adjoint_statistics,
@@ -16,11 +14,9 @@ from agents.common.maths.adjoint import (
 )
 from agents.common.maths.critic import q_statistics, td_loss, td_target
 from agents.common.maths.flow import flow_matching_loss, integrate_flow, interpolate
-from agents.common.maths.trust_region import TrustRegion, TrustRegionArguments
+from agents.common.method import Draw, Info, Losses, Noise, Targets, normal, uniform
 from agents.common.nets.specs import Networks
-from agents.common.noise import Draw, Noise, normal, uniform
-from agents.common.policy import FlowPolicy
-from agents.common.validation import integer, number
+from agents.common.settings import setting
 from agents.registry import register
 
 
@@ -37,30 +33,13 @@ class SQAM(TrustRegion):
         + c\,\mathbb{E}\left[\bar Q(s, \mathrm{clip}\,\hat a) - \bar Q(s, a)\right]
 
     Source: Scalar Q Adjoint Matching, arXiv 2610.10437, as its authors' code has it. Differs in: nothing.
-
-    :param policy: see :class:`FlowQLearning`.
-    :param env: see :class:`FlowQLearning`.
-    :param gap_penalty: weight c of the value gap in the critic's loss, >= 0.
-    :param bridge_states: N, >= 1.
-    :param kl_budget: path KL per action of the chunk that is aimed at, > 0.
-    :param settings: the settings of :class:`agents.common.maths.trust_region.TrustRegion`.
     """
 
     unmasked_losses = frozenset({"gap"})
 
-    def __init__(  # type: ignore[misc]  # gives common settings another default
-        self,
-        policy: str | type[FlowPolicy],
-        env: GymEnv | str | None,
-        *,
-        gap_penalty: float = 0.3,
-        bridge_states: int = 10,
-        kl_budget: float = 0.5,
-        **settings: Unpack[TrustRegionArguments],
-    ) -> None:
-        self.gap_penalty = number("gap_penalty", gap_penalty, at_least=0)
-        self.bridge_states = integer("bridge_states", bridge_states, at_least=1)
-        super().__init__(policy, env, **{**settings, "kl_budget": kl_budget})
+    gap_penalty: float = setting(default=0.3, at_least=0, doc="Weight c of the value gap in the critic's loss.")
+    bridge_states: int = setting(default=10, at_least=1, doc="N.")
+    kl_budget: float = setting(default=0.5, doc="Path KL per action of the chunk that is aimed at.")
 
     def noise(self) -> dict[str, Draw]:
         """Return the draws of flow matching, of the end point and of the bridge."""

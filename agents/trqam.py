@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Unpack
-
-from agents.common.base import GymEnv, Info, Losses, Targets
 from agents.common.data.batch import Batch
+from agents.common.families.trust_region import TrustRegion
 from agents.common.maths.adjoint import (
     CarriedRollout,
     adjoint_matching_loss,
@@ -18,11 +16,9 @@ from agents.common.maths.adjoint import (
 )
 from agents.common.maths.critic import q_statistics, td_loss, td_target
 from agents.common.maths.flow import flow_matching_loss
-from agents.common.maths.trust_region import TrustRegion, TrustRegionArguments
+from agents.common.method import Draw, Info, Losses, Noise, Targets, normal, uniform
 from agents.common.nets.specs import Networks
-from agents.common.noise import Draw, Noise, normal, uniform
-from agents.common.policy import FlowPolicy
-from agents.common.validation import boolean
+from agents.common.settings import setting
 from agents.registry import register
 
 
@@ -41,26 +37,14 @@ class TRQAM(TrustRegion):
     Source: Trust Region Q Adjoint Matching, arXiv 2605.27079. Differs in: nothing; the defaults are the behaviour of
     the authors' code, in which the base goes on cloning (``freeze_base`` stops it). While pretraining, the policy that
     acts is the behaviour flow.
-
-    :param policy: see :class:`FlowQLearning`.
-    :param env: see :class:`FlowQLearning`.
-    :param target_gradient: whether Q's gradient comes from the target critics, not the online ones.
-    :param clip_adjoint: whether actions are clipped to [-1, 1] inside Q's gradient, so that it vanishes outside.
-    :param settings: the settings of :class:`agents.common.maths.trust_region.TrustRegion`.
     """
 
-    def __init__(
-        self,
-        policy: str | type[FlowPolicy],
-        env: GymEnv | str | None,
-        *,
-        target_gradient: bool = True,
-        clip_adjoint: bool = True,
-        **settings: Unpack[TrustRegionArguments],
-    ) -> None:
-        self.target_gradient = boolean("target_gradient", target_gradient)
-        self.clip_adjoint = boolean("clip_adjoint", clip_adjoint)
-        super().__init__(policy, env, **settings)
+    target_gradient: bool = setting(
+        default=True, doc="Take Q's gradient from the target critics, not from the online ones."
+    )
+    clip_adjoint: bool = setting(
+        default=True, doc="Clip actions to [-1, 1] inside Q's gradient, so that it vanishes outside."
+    )
 
     def noise(self) -> dict[str, Draw]:
         """Return the draws of flow matching and of the rollout."""

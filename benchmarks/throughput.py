@@ -20,7 +20,7 @@ from zoo.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
-    from agents.common.base import FlowQLearning
+    from agents.common.sb3.model import FlowQLearning
 
 ROUNDS = 5
 
@@ -86,13 +86,13 @@ def measure_once(args: argparse.Namespace) -> dict[str, Any]:
     """
     import torch
 
-    from agents.common.engine.update import REPAYING_UPDATES
+    from agents.common.engine.fast_update import COMPILE_AFTER_UPDATES
 
     begin = time.perf_counter()
     model = make_model(args)
     model.sample_and_update(args.batch)
     first = time.perf_counter() - begin
-    model._n_updates = REPAYING_UPDATES  # `--compile auto` does what it does in long training
+    model._n_updates = COMPILE_AFTER_UPDATES  # `--compile auto` does what it does in long training
     model.sample_and_update(args.batch)
     flop = count_flop(model, args.batch)
     rounds = time_rounds(model, args.batch, args.precision, args.seconds)

@@ -21,13 +21,14 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
-from agents import registry
-from agents.common.base import available_device
+from agents import models, registry
 from agents.common.data.arrays import ArraySource
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.shards import Shards
-from agents.common.policy import FlowPolicy
 from agents.common.replicas import find_divergence
+from agents.common.sb3.policy import FlowPolicy
+from agents.common.sb3.spaces import available_device
+from agents.common.settings import Setting
 from agents.common.validation import boolean, integer, number, unknown_name_message
 
 # constructor arguments that are no settings of the method, or that mean another way to store data
@@ -273,7 +274,7 @@ BASELINES = {
 OfflineData = Literal["preload", "balanced", "none"]
 
 
-def find_algorithm(id: str) -> registry.Entry:
+def find_algorithm(id: str) -> models.Entry:
     """Return the entry of an algorithm of this zoo, or of one of SB3's.
 
     :param id: an id or an alias, e.g. ``"qam"``, ``"tqc"``.
@@ -282,11 +283,11 @@ def find_algorithm(id: str) -> registry.Entry:
     """
     if id in BASELINES:
         algorithm, paper = BASELINES[id]
-        return registry.Entry(id, algorithm, paper, algorithm.__name__)  # type: ignore[arg-type]
+        return models.Entry(id, algorithm, None, paper, algorithm.__name__)
     known = [*algorithm_ids(), *registry.ALIASES]
     if id not in known and ":" not in id:
         raise KeyError(unknown_name_message("algorithm", id, known))
-    entry = registry.get(id)
+    entry = models.get(id)
     if entry.id in BASELINES:
         raise KeyError(f"algorithm id `{entry.id}` is taken by SB3's; register {id} with another id")
     return entry
@@ -300,12 +301,13 @@ def algorithm_ids() -> list[str]:
     return [*registry.algorithm_ids(), *BASELINES]
 
 
-def settings_of(algorithm: type[Any]) -> dict[str, inspect.Parameter]:
+def settings_of(algorithm: type[Any]) -> Mapping[str, inspect.Parameter | Setting]:
     """Return an algorithm's settings.
 
     :param algorithm: the class.
-    :return: name -> parameter with default and annotation.
+    :return: name -> what has a ``default`` and an ``annotation``.
     """
     if issubclass(algorithm, Baseline):
         return algorithm.setting_parameters()
-    return registry.settings_of(algorithm)
+    found: Mapping[str, Setting] = algorithm.method_class.declared()
+    return found

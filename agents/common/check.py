@@ -7,15 +7,14 @@ random generator.
 
 from __future__ import annotations
 
-import copy
 import inspect
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import torch
 from gymnasium import spaces
@@ -23,12 +22,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from agents.common.data.batch import Batch
+from agents.common.method import Draw, Method
 from agents.common.nets.specs import NetworkSpec
-from agents.common.noise import Draw
+from agents.common.sb3.policy import FlowPolicy
 from agents.common.validation import unknown_name_message
-
-if TYPE_CHECKING:
-    from agents.common.base import FlowQLearning
 
 SEEDS, ROWS, WIDTH = 2, 7, 8  # of the made-up batch and its networks; different, so that no axis passes for another
 LIBRARY = Path(__file__).parent
@@ -44,39 +41,44 @@ class AgentError(ValueError):
 
 
 def check_first_update(
-    model: FlowQLearning, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
+    method: Method,
+    observation_space: spaces.Space[Any],
+    action_space: spaces.Space[Any],
+    policy_class: type[FlowPolicy] = FlowPolicy,
+    **policy_kwargs: Any,
 ) -> None:
     """Try an algorithm's hooks as an update and a plan will use them.
 
-    :param model: the algorithm with its settings; it need not be set up.
+    :param method: the algorithm with its settings.
     :param observation_space: of the environment.
     :param action_space: of the environment.
+    :param policy_class: class of its policies.
+    :param policy_kwargs: further arguments of the policy.
     :raises AgentError: if a hook is missing, fails, or returns something of another type, name or shape than promised.
     """
-    probe = _make_probe(model, observation_space, action_space)
-    generator = torch.Generator().manual_seed(0)
+    probe = _Probe(method, observation_space, action_space, policy_class, policy_kwargs)
     _check_tables(probe)
-    _check_acting(probe, generator)
-    noise = _draw(probe, probe.update_noise(), generator)
-    batch = _make_batch(probe, generator)
+    _check_acting(probe)
+    noise = probe.draw(probe.method.update_noise())
+    batch = _make_batch(probe)
     with _Watch() as watch:
         losses = _check_update(probe, batch, noise)
     _check_gradient(probe, losses)
     for finding in [*watch.findings, *_find_unmasked(probe, batch, noise, losses)]:
-        warnings.warn(f"{type(model).__name__}: {finding}", stacklevel=3)
+        warnings.warn(f"{type(method).__name__}: {finding}", stacklevel=3)
 
 
-def require_table(model: FlowQLearning, hook: str, kind: type) -> dict[str, Any]:
+def require_table(method: Method, hook: str, kind: type) -> dict[str, Any]:
     """Call a hook that returns a table by name, and check what it returns.
 
-    :param model: the algorithm.
-    :param hook: name of the method.
+    :param method: the algorithm.
+    :param hook: name of the hook.
     :param kind: type of the values.
     :return: the table.
     :raises AgentError: if it is something else.
     """
-    with _calling(model, hook):
-        table = getattr(model, hook)()
+    with _calling(method, hook):
+        table = getattr(method, hook)()
         example = EXAMPLES[kind]
         if not isinstance(table, Mapping):
             _fail(f"must return a dict of name -> {kind.__name__}, {example}; got {_describe(table)}")
@@ -89,127 +91,131 @@ def require_table(model: FlowQLearning, hook: str, kind: type) -> dict[str, Any]
 # -- the parts of the check -------------------------------------------------------------------------------------------
 
 
-def _make_probe(
-    model: FlowQLearning, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
-) -> FlowQLearning:
-    """Return the algorithm with tiny networks for two seeds on the CPU."""
-    probe = copy.copy(model)
-    probe.device, probe.precision, probe.seeds = torch.device("cpu"), "fp32", list(range(SEEDS))
-    kept = {name: value for name, value in model.policy_kwargs.items() if name == "activation_fn"}
-    left_out = ("learning_rate", "net_arch", "precision")
-    settings = {name: value for name, value in model.settings().items() if name not in left_out}
-    require_table(probe, "action_noise_table", Draw)
-    with _calling(model, "networks"):
-        probe.policy = model.policy_class(  # type: ignore[assignment]
-            observation_space,
-            action_space,
-            lambda _: 1e-3,
-            type(model),
-            settings,
-            seeds=probe.seeds,
-            net_arch=[WIDTH, WIDTH],
-            actor_layer_norm=model.actor_layer_norm,
-            critic_layer_norm=model.critic_layer_norm,
-            **kept,
-        )
-    probe.policy.set_training_mode(False)  # no dropout: every random draw that is left is the algorithm's own
-    return probe
+class _Probe:
+    """An algorithm with tiny networks for two replicas on the CPU."""
+
+    def __init__(
+        self,
+        method: Method,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        policy_class: type[FlowPolicy],
+        policy_kwargs: Mapping[str, Any],
+    ) -> None:
+        require_table(method, "networks", NetworkSpec)
+        require_table(method, "action_noise_table", Draw)
+        tiny = {"net_arch": [WIDTH, WIDTH], "precision": "fp32"}
+        self.method = type(method)(**{**method.settings(), **tiny})
+        with _calling(method, "networks"):
+            self.policy = policy_class(
+                observation_space,  # type: ignore[arg-type]
+                action_space,  # type: ignore[arg-type]
+                lambda _: 1e-3,
+                self.method,
+                seeds=list(range(SEEDS)),
+                **policy_kwargs,
+            )
+        self.policy.set_training_mode(False)  # no dropout: every random draw that is left is the algorithm's own
+        self.nets = self.policy.nets
+        self.generator = torch.Generator().manual_seed(0)
+
+    def calling(self, hook: str) -> AbstractContextManager[None]:
+        """Let every failure inside the block name the algorithm and its hook."""
+        return _calling(self.method, hook, dict(self.nets.items()))
+
+    def draw(self, table: Mapping[str, Draw]) -> dict[str, Tensor]:
+        """Draw a table of noise; a name that is not in it is answered with those that are."""
+        sizes = self.method.noise_sizes(SEEDS, ROWS, self.policy.chunk_size)
+        return _Named("noise", {name: draw(sizes, self.generator, "cpu") for name, draw in table.items()})
 
 
-def _check_tables(probe: FlowQLearning) -> None:
+def _check_tables(probe: _Probe) -> None:
     """Check the tables of noise and weights."""
-    require_table(probe, "noise", Draw)
-    require_table(probe, "loss_weights", Real)
+    require_table(probe.method, "noise", Draw)
+    require_table(probe.method, "loss_weights", Real)
 
 
-def _check_acting(probe: FlowQLearning, generator: torch.Generator) -> None:
-    """Check the sampler, as the policy calls it: an algorithm that knows its settings and nothing else."""
-    policy = probe.policy
-    actor, width = policy.algorithm, policy.chunk_size
-    observations = torch.randn(SEEDS, ROWS, policy.observation_mean.numel(), generator=generator)
+def _check_acting(probe: _Probe) -> None:
+    """Check the sampler and the score."""
+    policy, actor = probe.policy, probe.method
+    observations = torch.randn(SEEDS, ROWS, policy.observation_mean.numel(), generator=probe.generator)
     table = actor.action_noise_table()
-    with _calling(probe, "act"), torch.no_grad():
-        actions = actor.act(observations, _draw(probe, table, generator), policy.nets)
-        _require_tensor("actions", actions, (SEEDS, ROWS, width), "(S, N, D): seeds, rows, flattened chunk")
-    if probe.best_of_n > 1:
-        with _calling(probe, "score"), torch.no_grad():
+    with probe.calling("act"), torch.no_grad():
+        actions = actor.act(observations, probe.draw(table), policy.nets)
+        _require_tensor("actions", actions, (SEEDS, ROWS, policy.chunk_size), "(S, N, D): seeds, rows, flattened chunk")
+    if actor.best_of_n > 1:
+        with probe.calling("score"), torch.no_grad():
             scores = actor.score(observations, actions, policy.nets)
             _require_tensor("scores", scores, (SEEDS, ROWS), "(S, N): seeds, rows")
 
 
-def _check_update(probe: FlowQLearning, batch: Batch, noise: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _check_update(probe: _Probe, batch: Batch, noise: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Check targets and losses; return the losses."""
-    nets, info = probe.policy.nets, dict[str, Any]()
-    with _calling(probe, "targets"), torch.no_grad():
-        targets = probe.targets(batch, noise, nets, info)
+    method, nets, info = probe.method, probe.nets, dict[str, Any]()
+    with probe.calling("targets"), torch.no_grad():
+        targets = method.targets(batch, noise, nets, info)
         if not isinstance(targets, Mapping):
             _fail(f"must return a dict of name -> tensor, got {_describe(targets)}")
-    with _calling(probe, "losses"):
-        losses = probe.losses(batch, _Named("target", targets), noise, nets, info)
+    with probe.calling("losses"):
+        losses = method.losses(batch, _Named("target", targets), noise, nets, info)
         if not isinstance(losses, Mapping) or not losses:
             _fail(f"must return a dict of name -> loss, got {_describe(losses)}")
         for name, loss in losses.items():
-            told = "one number per stacked seed: take the mean over everything but the first axis"
+            told = "one number per replica: take the mean over everything but the first axis"
             _require_tensor(f"loss `{name}`", loss, (SEEDS,), f"(S,), {told}")
         for name, value in info.items():
-            _require_tensor(f"`info[{name!r}]`", value, (SEEDS,), "(S,), one number per stacked seed")
-    with _calling(probe, "loss_weights"):
-        for name in probe.loss_weights():
+            _require_tensor(f"`info[{name!r}]`", value, (SEEDS,), "(S,), one number per replica")
+    with probe.calling("loss_weights"):
+        for name in method.loss_weights():
             if name not in losses:
                 _fail(f"names an {unknown_name_message('loss', name, losses)}")
     return dict(losses)
 
 
-def _check_gradient(probe: FlowQLearning, losses: Mapping[str, Tensor]) -> None:
+def _check_gradient(probe: _Probe, losses: Mapping[str, Tensor]) -> None:
     """Check that training changes something."""
     total = torch.stack(list(losses.values())).sum()
-    with _calling(probe, "losses"):
+    with probe.calling("losses"):
         if not total.requires_grad:
             _fail("must return losses with a gradient, got none that depends on a network's parameters")
-    trained = [p for p in probe.policy.nets.parameters() if p.requires_grad]
-    with _calling(probe, "losses"):
+    trained = [p for p in probe.nets.parameters() if p.requires_grad]
+    with probe.calling("losses"):
         torch.autograd.grad(total, trained, allow_unused=True)
 
 
 def _find_unmasked(
-    probe: FlowQLearning, batch: Batch, noise: Mapping[str, Tensor], losses: Mapping[str, Tensor]
+    probe: _Probe, batch: Batch, noise: Mapping[str, Tensor], losses: Mapping[str, Tensor]
 ) -> Iterator[str]:
     """Yield the losses that count sequences across a trajectory's end, where half of a chunk is from elsewhere."""
-    if probe.horizon_length == 1:
+    if probe.method.horizon_length == 1:
         return
     nowhere = {**vars(batch), "valid": torch.zeros_like(batch.valid)}
     other = {"rewards": batch.rewards.flip(1) + 1, "discounts": batch.discounts * 0.5}
-    if probe.action_chunking:
+    if probe.method.action_chunking:
         other["actions"] = -batch.actions
     found = [_evaluate(probe, Batch(**values), noise) for values in (nowhere, nowhere | other)]
     for name in losses:
-        if name not in probe.unmasked_losses and not torch.equal(found[0][name], found[1][name]):
+        if name not in probe.method.unmasked_losses and not torch.equal(found[0][name], found[1][name]):
             yield (
                 f"`losses`: loss `{name}` counts sequences that cross a trajectory's end, whose `batch.valid` is 0; "
                 f"multiply its weight by `batch.valid`, or name it in `unmasked_losses` if that is meant"
             )
 
 
-def _evaluate(probe: FlowQLearning, batch: Batch, noise: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def _evaluate(probe: _Probe, batch: Batch, noise: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     with torch.no_grad():
-        targets = probe.targets(batch, noise, probe.policy.nets, {})
-    return probe.losses(batch, targets, noise, probe.policy.nets, {})
+        targets = probe.method.targets(batch, noise, probe.nets, {})
+    return probe.method.losses(batch, targets, noise, probe.nets, {})
 
 
 # -- made-up input ----------------------------------------------------------------------------------------------------
 
 
-def _draw(probe: FlowQLearning, table: Mapping[str, Draw], generator: torch.Generator) -> dict[str, Tensor]:
-    """Draw a table of noise; a name that is not in it is answered with those that are."""
-    sizes = probe.noise_sizes(SEEDS, ROWS, probe.policy.chunk_size)
-    return _Named("noise", {name: draw(sizes, generator, "cpu") for name, draw in table.items()})
-
-
-def _make_batch(probe: FlowQLearning, generator: torch.Generator) -> Batch:
+def _make_batch(probe: _Probe) -> Batch:
     """Return a random batch; one row in seven crosses a trajectory's end."""
 
     def normals(*shape: int) -> Tensor:
-        return torch.randn(SEEDS, ROWS, *shape, generator=generator)
+        return torch.randn(SEEDS, ROWS, *shape, generator=probe.generator)
 
     size = probe.policy.observation_mean.numel()
     valid = torch.ones(SEEDS, ROWS)
@@ -275,9 +281,9 @@ def _place() -> str:
 
 
 @contextmanager
-def _calling(model: FlowQLearning, hook: str) -> Iterator[None]:
+def _calling(method: Method, hook: str, nets: Mapping[str, Any] | None = None) -> Iterator[None]:
     """Let every failure inside the block name the algorithm and its hook."""
-    name = f"{type(model).__name__}.{hook}"
+    name = f"{type(method).__name__}.{hook}"
     try:
         yield
     except AgentError as error:
@@ -285,12 +291,11 @@ def _calling(model: FlowQLearning, hook: str) -> Iterator[None]:
     except NotImplementedError as error:
         raise AgentError(f"{name} {error or 'is not implemented'}") from error
     except Exception as error:
-        raise AgentError(f"{name} failed: {_explain(model, hook, error)}") from error
+        raise AgentError(f"{name} failed: {_explain(hook, error, nets or {})}") from error
 
 
-def _explain(model: FlowQLearning, hook: str, error: Exception) -> str:
+def _explain(hook: str, error: Exception, nets: Mapping[str, Any]) -> str:
     """Return an exception in words, with what is known about its cause."""
-    nets = getattr(getattr(model, "policy", None), "nets", {})
     told = f"{type(error).__name__}: {error}"
     missing = None
     if isinstance(error, AttributeError) and "'Networks' object" in str(error):
@@ -300,11 +305,7 @@ def _explain(model: FlowQLearning, hook: str, error: Exception) -> str:
     if missing is not None and nets:
         return f"it asks for an {unknown_name_message('network', missing, nets)}; there are: {', '.join(nets)}"
     if isinstance(error, TypeError) and "argument" in str(error):
-        from agents.common.base import FlowQLearning
-
-        return f"{told}; its signature is {hook}{inspect.signature(getattr(FlowQLearning, hook))}"
-    if isinstance(error, AttributeError) and hook in ("act", "score"):
-        return f"{told}; a policy acts with the settings alone: derive other attributes from them where they are used"
+        return f"{told}; its signature is {hook}{inspect.signature(getattr(Method, hook))}"
     return told
 
 

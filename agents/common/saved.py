@@ -50,7 +50,7 @@ def algorithm_of(path: Path) -> str | None:
     """Return whose model a file is.
 
     :param path: its ``.zip``.
-    :return: an id or ``"module:Class"``, as :func:`agents.registry.get` takes it; None for a file that does not say.
+    :return: an id or ``"module:Class"``, as :func:`agents.get` takes it; None for a file that does not say.
     :raises ValueError: if it is not a saved model.
     """
     found = read_attributes(path).get("algorithm_id")
@@ -61,12 +61,13 @@ def require_algorithm(path: Path, algorithm: type[Any]) -> None:
     """Refuse a model of another algorithm; a file that does not say whose it is passes.
 
     :param path: its ``.zip``.
-    :param algorithm: the class that is to have it, which may be a subclass of the one that saved it.
+    :param algorithm: the method, or the class of its models; it may be a subclass of the one that saved it.
     :raises ValueError: if it is another's.
     """
     saved = algorithm_of(path)
     if saved is None:
         return
+    algorithm = getattr(algorithm, "method_class", algorithm)
     known = {name_of(cls) for cls in algorithm.__mro__} | {cls.__qualname__ for cls in algorithm.__mro__}
     if saved not in known and saved.rpartition(":")[2] not in known:
         raise ValueError(

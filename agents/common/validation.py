@@ -52,7 +52,7 @@ def number(
     :raises TypeError: if ``value`` is not a real number (booleans are not numbers here).
     :raises ValueError: if ``value`` is NaN, infinite or outside the range.
     """
-    bounds = _describe_bounds(above, at_least, at_most, below)
+    bounds = describe_bounds(above, at_least, at_most, below)
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"`{name}` must be a number{bounds}, got {value!r} of type {type(value).__name__}")
     result = float(value)
@@ -78,7 +78,7 @@ def integer(name: str, value: object, *, at_least: int | None = None) -> int:
     :raises TypeError: if ``value`` is not a whole number (booleans are not numbers here).
     :raises ValueError: if ``value`` is below the bound.
     """
-    bounds = _describe_bounds(None, at_least, None, None)
+    bounds = describe_bounds(at_least=at_least)
     whole = isinstance(value, Integral) or (isinstance(value, Real) and float(value).is_integer())
     if isinstance(value, bool) or not whole:
         raise TypeError(f"`{name}` must be an int{bounds}, got {value!r} of type {type(value).__name__}")
@@ -116,8 +116,17 @@ def one_of(name: str, value: object, choices: Iterable[str]) -> str:
     return value
 
 
-def _describe_bounds(above: float | None, at_least: float | None, at_most: float | None, below: float | None) -> str:
-    """Return the range in words, with a leading space, or nothing."""
+def describe_bounds(
+    above: float | None = None, at_least: float | None = None, at_most: float | None = None, below: float | None = None
+) -> str:
+    """Return a range in words, with a leading space, or nothing.
+
+    :param above: exclusive lower bound, or None.
+    :param at_least: inclusive lower bound, or None.
+    :param at_most: inclusive upper bound, or None.
+    :param below: exclusive upper bound, or None.
+    :return: e.g. ``" > 0 and <= 1"``.
+    """
     parts = [
         f"{sign} {bound:g}"
         for sign, bound in ((">", above), (">=", at_least), ("<", below), ("<=", at_most))

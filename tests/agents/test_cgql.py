@@ -126,7 +126,7 @@ def test_stacked_replicas_equal_single_runs() -> None:
 
 
 def test_guidance_is_an_alias() -> None:
-    assert registry.get("guidance") is registry.get("cgql")
+    assert registry.find("guidance") is registry.find("cgql")
 
 
 @pytest.mark.parametrize("name", ["inverse_temperature", "guidance_weight"])

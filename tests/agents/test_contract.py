@@ -17,10 +17,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 
 import agents
-from agents.common.base import FlowQLearning, UnsupportedSpaceError
 from agents.common.nets.networks import ObservingNetwork
-from agents.common.policy import FlowPolicy
-from agents.registry import settings_of
+from agents.common.sb3.model import FlowQLearning, UnsupportedSpaceError
+from agents.common.sb3.policy import FlowPolicy
 from tests.common.toys import (
     NormedFeatures,
     assert_same,
@@ -298,7 +297,7 @@ def test_action_box_other_than_the_unit_box_works(id: str) -> None:
 def test_settings_that_are_read_back_build_the_same_model(id: str) -> None:
     model = tiny_model(id)
     settings = model.settings()
-    assert set(settings) == set(settings_of(type(model)))
+    assert set(settings) == set(type(model).method_class.declared())
     again = type(model)("MlpPolicy", SpacesEnv(4, 2), **settings, seed=0, device="cpu")
     assert again.settings() == settings
     assert_same(parameters_of(again), parameters_of(model))

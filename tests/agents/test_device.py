@@ -14,6 +14,7 @@ from torch import Tensor
 
 import agents
 from agents.common.data.batch import Batch
+from agents.fql import FQL
 from tests.common.elsewhere import CrossingError, Dispatch, Elsewhere, emulation
 from tests.common.toys import assert_same, tiny_model, toy_batch, toy_dataset, toy_noise, toy_shards
 
@@ -98,7 +99,7 @@ def test_a_models_precision_is_its_own(
     precision: str, inside: str, outside: str, elsewhere: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []
-    losses, act = agents.FQL.losses, agents.FQL.act
+    losses, act = FQL.losses, FQL.act
 
     def noting(function: Any) -> Any:
         def call(*arguments: Any) -> Any:
@@ -112,8 +113,8 @@ def test_a_models_precision_is_its_own(
     try:
         model = tiny_model("fql", device=elsewhere, precision=precision)
         assert torch.get_float32_matmul_precision() == outside
-        monkeypatch.setattr(agents.FQL, "losses", noting(losses))
-        monkeypatch.setattr(agents.FQL, "act", noting(act))
+        monkeypatch.setattr(FQL, "losses", noting(losses))
+        monkeypatch.setattr(FQL, "act", noting(act))
         model.load_dataset(toy_dataset())
         seen.clear()
         model.sample_and_update(16)

@@ -96,7 +96,7 @@ def test_stacked_replicas_equal_single_runs() -> None:
 
 
 def test_bptt_is_another_name() -> None:
-    assert agents.get("bptt") is agents.get("fbrac")
+    assert agents.get("bptt") == agents.get("fbrac")
 
 
 def test_bc_weight_must_be_positive() -> None:

@@ -14,9 +14,9 @@ from stable_baselines3 import SAC
 from torch import Tensor, nn
 
 import agents
-from agents.common.base import FlowQLearning
 from agents.common.data.batch import Batch
 from agents.common.engine.checkpoint import find_checkpoints, load_checkpoint, save_checkpoint
+from agents.common.sb3.model import FlowQLearning
 from tests.agents.oracles import assert_stacked_equals_single, random_batch, random_noise, small_model
 from tests.common.toys import assert_same, parameters_of, space_env, tiny_model, toy_dataset
 
@@ -252,7 +252,7 @@ def test_one_seed_serves_all_stacked_ones_and_several_their_own(tmp_path: Path) 
     two, path = saved(tmp_path, seeds=[3, 4])
     model.load_pretrained_actor(path)
     assert is_equal(model.policy.nets.fine_tuned, two.policy.nets.behaviour)
-    with pytest.raises(ValueError, match="expected 1 or 3 stacked seeds, got 2"):
+    with pytest.raises(ValueError, match="expected 1 or 3 replicas, got 2"):
         tiny_model("qam", seeds=[1, 2, 3]).load_pretrained_actor(path)
 
 

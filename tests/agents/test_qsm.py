@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from agents.common.base import FlowQLearning
 from agents.common.maths.diffusion import NoiseSchedule
 from agents.common.nets.networks import Time
+from agents.common.sb3.model import FlowQLearning
 from tests.agents.oracles import (
     FOUR_MODES,
     TILT,

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import agents
-from agents.registry import ALIASES, BUILT_IN, settings_of
+from agents.qam import QAM
+from agents.registry import ALIASES, BUILT_IN
 from tests.common.toys import tiny_model, toy_dataset
 from zoo.config import load_config
 from zoo.errors import UsageError
@@ -49,7 +50,7 @@ def test_an_unknown_id_names_the_closest() -> None:
 
 
 def test_a_taken_id_is_refused() -> None:
-    class Other(agents.QAM):
+    class Other(QAM):
         pass
 
     with pytest.raises(ValueError, match="`qam` is taken by QAM"):
@@ -59,7 +60,7 @@ def test_a_taken_id_is_refused() -> None:
 def test_the_page_on_registering_is_true(own_module: str) -> None:
     entry = agents.get(own_module)
     assert entry.id == "weighted_bc"
-    assert "beta" in settings_of(entry.algorithm)
+    assert "beta" in entry.method.declared()
     config = load_config(own_module, "any", params=["beta=2", "net_arch=[16]", "offline_steps=1"])
     assert config.settings["beta"] == 2.0
 
@@ -76,7 +77,7 @@ def test_an_agent_of_ones_own_learns_saves_and_loads(own_module: str, tmp_path: 
 
 def test_a_class_that_is_not_registered_is_refused() -> None:
     with pytest.raises(KeyError, match="is not a registered algorithm"):
-        agents.get("agents.common.base:FlowQLearning")
+        agents.get("agents.common.method:Method")
 
 
 def test_importing_the_package_does_not_import_torch() -> None:
@@ -92,8 +93,9 @@ def test_an_id_that_is_taken_is_refused_with_its_owner(
     id: str, owner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("agents.registry._entries", dict(agents.registry._entries))
-    agents.register("taken", paper="", published_name="")(type("First", (agents.QAM,), {}))
-    code = f"import agents\n@agents.register({id!r}, paper='', published_name='')\nclass Mine(agents.QAM): pass\n"
+    agents.register("taken", paper="", published_name="")(type("First", (QAM,), {}))
+    code = "import agents\nfrom agents.qam import QAM\n"
+    code += f"@agents.register({id!r}, paper='', published_name='')\nclass Mine(QAM): pass\n"
     (tmp_path / f"my_{id}_agents.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UsageError, match=f"algorithm id `{id}` is taken by {owner}"):

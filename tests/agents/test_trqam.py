@@ -127,7 +127,7 @@ def test_path_kl_is_counted_per_action_of_the_chunk() -> None:
 def test_one_dual_step_by_hand() -> None:
     model = small_model("trqam")
     info = {"path_kl": torch.tensor([1.2967])}
-    model.after_update(info)
+    model.after_update(model.policy.nets, info)
     assert float(info["kl_average"]) == pytest.approx(0.12967, abs=1e-6)
     assert float(model.policy.nets.multiplier.value) == pytest.approx(0.991297, abs=1e-6)
     assert float(info["multiplier"]) == pytest.approx(3 * 0.991297, abs=3e-6)
@@ -138,7 +138,7 @@ def multiplier_after(budget: float, updates: int) -> float:
     model = small_model("trqam", kl_budget=budget)
     state = model.policy.nets.multiplier
     for _ in range(updates):
-        model.after_update({"path_kl": 0.36497 / (2 * (3 * state.value) ** 2)})
+        model.after_update(model.policy.nets, {"path_kl": 0.36497 / (2 * (3 * state.value) ** 2)})
     return float(state.value)
 
 
@@ -156,8 +156,8 @@ def test_multiplier_settles_at_its_equilibrium(budget: float, expected: float) -
 
 def test_one_large_divergence_counts_as_two_budgets() -> None:
     large, capped = small_model("trqam"), small_model("trqam")
-    large.after_update({"path_kl": torch.tensor([1e6])})
-    capped.after_update({"path_kl": torch.tensor([2.0])})
+    large.after_update(large.policy.nets, {"path_kl": torch.tensor([1e6])})
+    capped.after_update(capped.policy.nets, {"path_kl": torch.tensor([2.0])})
     assert torch.equal(large.policy.nets.multiplier.value, capped.policy.nets.multiplier.value)
 
 
@@ -165,13 +165,13 @@ def test_multiplier_stays_inside_its_bounds() -> None:
     model = small_model("trqam", multiplier_min=0.9, multiplier_max=1.1, multiplier_learning_rate=5.0)
     for kl, bound in ((0.0, 0.9), (1e9, 1.1)):
         for _ in range(30):
-            model.after_update({"path_kl": torch.tensor([kl])})
+            model.after_update(model.policy.nets, {"path_kl": torch.tensor([kl])})
         assert float(model.policy.nets.multiplier.value) == pytest.approx(bound)
 
 
 def test_each_replica_has_its_own_multiplier() -> None:
     model = small_model("trqam", seeds=[1, 2], seed=None)
-    model.after_update({"path_kl": torch.tensor([0.0, 2.0])})
+    model.after_update(model.policy.nets, {"path_kl": torch.tensor([0.0, 2.0])})
     first, second = (model.replica(k).policy.nets.multiplier for k in (0, 1))
     assert float(first.kl_average) == 0.0
     assert float(second.kl_average) == pytest.approx(0.2)

@@ -13,9 +13,12 @@ import torch
 from torch import Tensor
 
 import agents
+from agents.bc import BC
 from agents.common.check import AgentError, check_first_update
 from agents.common.maths.flow import flow_matching_loss
 from agents.common.nets.specs import velocity_field
+from agents.common.sb3.model import model_class
+from agents.fql import FQL
 from tests.common.toys import assert_same, parameters_of, tiny_model, toy_dataset
 from tests.envs import SpacesEnv
 
@@ -24,13 +27,13 @@ SPACES = (SpacesEnv(4, 2).observation_space, SpacesEnv(4, 2).action_space)
 
 def check(**hooks: Any) -> None:
     """Check FQL with some hooks in place of its own."""
-    broken = type("Mine", (agents.FQL,), hooks)
-    check_first_update(broken("MlpPolicy", None, flow_steps=3, _init_setup_model=False), *SPACES)
+    broken = type("Mine", (FQL,), hooks)
+    check_first_update(broken(flow_steps=3), *SPACES)
 
 
 def changed(hook: str, change: Callable[..., Any]) -> dict[str, Any]:
     """Return a hook whose result is FQL's, changed."""
-    return {hook: lambda self, *arguments: change(getattr(agents.FQL, hook)(self, *arguments))}
+    return {hook: lambda self, *arguments: change(getattr(FQL, hook)(self, *arguments))}
 
 
 @pytest.mark.parametrize("settings", [{}, {"best_of_n": 3}, {"horizon_length": 1}, {"action_chunking": False}])
@@ -38,15 +41,15 @@ def changed(hook: str, change: Callable[..., Any]) -> dict[str, Any]:
 def test_every_algorithm_passes_without_a_word(id: str, settings: dict[str, Any]) -> None:
     if id == "bc" and "best_of_n" in settings:
         pytest.skip("BC has no critic to choose with")
-    model = agents.get(id).algorithm("MlpPolicy", None, **settings, _init_setup_model=False)
+    method = agents.get(id).method(**settings)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_first_update(model, *SPACES)
+        check_first_update(method, *SPACES)
 
 
 @pytest.mark.parametrize("hook", ["networks", "noise", "act", "targets", "losses"])
 def test_a_missing_hook_is_named_with_what_it_returns(hook: str) -> None:
-    base = vars(agents.common.base.FlowQLearning)[hook]  # type: ignore[attr-defined]
+    base = vars(agents.Method)[hook]
     with pytest.raises(AgentError, match=rf"^Mine\.{hook} must be defined; it returns .*\(docs/register\.md\)$"):
         check(**{hook: base})
 
@@ -91,7 +94,7 @@ def test_a_hook_that_breaks_its_contract_is_named(hooks: dict[str, Any], message
 
 def with_info(value: Any) -> Callable[..., Any]:
     def losses(self: Any, batch: Any, targets: Any, noise: Any, nets: Any, info: Any) -> Any:
-        found = agents.FQL.losses(self, batch, targets, noise, nets, info)
+        found = FQL.losses(self, batch, targets, noise, nets, info)
         info["mine"] = value
         return found
 
@@ -105,22 +108,9 @@ def test_diagnostics_must_be_one_number_a_seed(value: Any, got: str) -> None:
 
 
 def test_a_score_of_another_shape_is_named() -> None:
-    broken = type("Mine", (agents.FQL,), {"score": lambda self, observations, actions, nets: actions})
+    broken = type("Mine", (FQL,), {"score": lambda self, observations, actions, nets: actions})
     with pytest.raises(AgentError, match=r"^Mine\.score must give scores as a tensor of shape \(2, 7\)"):
-        check_first_update(broken("MlpPolicy", None, best_of_n=2, _init_setup_model=False), *SPACES)
-
-
-def test_an_attribute_that_acting_does_not_have_is_explained() -> None:
-    class Mine(agents.FQL):
-        def __init__(self, *arguments: Any, **settings: Any) -> None:
-            self.scale = 0.5
-            super().__init__(*arguments, **settings)
-
-        def act(self, observations: Tensor, noise: Any, nets: Any) -> Tensor:
-            return self.scale * super().act(observations, noise, nets)
-
-    with pytest.raises(AgentError, match=r"^Mine\.act failed: .*'scale'; a policy acts with the settings alone"):
-        check_first_update(Mine("MlpPolicy", None, _init_setup_model=False), *SPACES)
+        check_first_update(broken(best_of_n=2), *SPACES)
 
 
 # -- what is found and does not stop ----------------------------------------------------------------------------------
@@ -131,7 +121,7 @@ def bc_loss(batch: Any, noise: Any, nets: Any, weight: Tensor) -> Tensor:
     return flow_matching_loss(flow, noise["bc_x0"], batch.actions, noise["bc_t"], weight)
 
 
-class Careless(agents.BC):
+class Careless(BC):
     """Says what it does in `habit`."""
 
     habit = ""
@@ -164,14 +154,14 @@ class Careless(agents.BC):
 def test_a_bad_habit_is_found(habit: str, finding: str) -> None:
     Careless.habit = habit
     with pytest.warns(UserWarning, match=finding) as found:
-        check_first_update(Careless("MlpPolicy", None, _init_setup_model=False), *SPACES)
+        check_first_update(Careless(), *SPACES)
     assert len(found) == 1
 
 
 def test_a_loss_that_is_meant_to_count_all_rows_is_not_found(recwarn: pytest.WarningsRecorder) -> None:
     Careless.habit = "weight"
     meant = type("Meant", (Careless,), {"unmasked_losses": frozenset({"bc"})})
-    check_first_update(meant("MlpPolicy", None, _init_setup_model=False), *SPACES)
+    check_first_update(meant(), *SPACES)
     assert not recwarn.list
 
 
@@ -180,7 +170,7 @@ def test_a_loss_that_is_meant_to_count_all_rows_is_not_found(recwarn: pytest.War
 
 @pytest.fixture
 def wrong() -> Iterator[Any]:
-    class Wrong(agents.FQL):
+    class Wrong(FQL):
         def losses(self, *arguments: Any) -> Any:
             return {name: loss.sum() for name, loss in super().losses(*arguments).items()}
 
@@ -207,7 +197,7 @@ def test_it_comes_before_a_dataset_is_loaded(wrong: Any) -> None:
 
 def test_it_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
-    monkeypatch.setattr("agents.common.base.check_first_update", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr("agents.common.sb3.model.check_first_update", lambda *arguments: calls.append(arguments))
     model = tiny_model("fql")
     model.learn_offline(1, dataset=toy_dataset())
     model.learn_offline(1)
@@ -219,7 +209,7 @@ def test_it_leaves_the_model_and_all_generators_alone() -> None:
     parameters = parameters_of(model)
     states = [generator.get_state() for generator in model.generators().values()]
     python, numpy, torchs = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    check_first_update(model, model.observation_space, model.action_space)
+    check_first_update(model.method, model.observation_space, model.action_space)
     assert_same(parameters, parameters_of(model))
     for generator, state in zip(model.generators().values(), states, strict=True):
         assert torch.equal(generator.get_state(), state)
@@ -229,6 +219,6 @@ def test_it_leaves_the_model_and_all_generators_alone() -> None:
 
 
 def test_networks_that_are_no_table_are_refused_when_the_model_is_made() -> None:
-    listed = type("Listed", (agents.FQL,), {"networks": lambda self: [velocity_field()]})
+    listed = type("Listed", (FQL,), {"networks": lambda self: [velocity_field()]})
     with pytest.raises(AgentError, match=r"^Listed\.networks must return a dict of name -> NetworkSpec"):
-        listed("MlpPolicy", None, _init_setup_model=False)
+        model_class(listed)("MlpPolicy", None, _init_setup_model=False)

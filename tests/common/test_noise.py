@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from agents.common.noise import Draw, integers, normal, uniform
+from agents.common.method import Draw, integers, normal, uniform
 
 SIZES = {"S": 2, "B": 500, "N": 4, "K": 5, "D": 3}
 

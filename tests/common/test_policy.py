@@ -10,7 +10,7 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from agents.common.policy import FlowPolicy
+from agents.common.sb3.policy import FlowPolicy
 from tests.common.toys import space_env, tiny_model
 
 HORIZON = 3
@@ -114,7 +114,7 @@ def test_result_of_reset_is_refused_as_an_observation() -> None:
 def test_chunk_is_laid_out_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
     policy = policy_of()
     flat = torch.arange(6.0) / 10  # entry = step * A + coordinate
-    monkeypatch.setattr(policy.algorithm, "sample_actions", lambda obs, noise, nets: flat.expand(*obs.shape[:2], 6))
+    monkeypatch.setattr(policy.method, "sample_actions", lambda obs, noise, nets: flat.expand(*obs.shape[:2], 6))
     state, played = None, []
     for _ in range(HORIZON):
         action, state = policy.predict(observations()[0], state)
@@ -174,10 +174,10 @@ def test_candidates_of_a_row_compete_by_the_mean_of_the_critics() -> None:
     policy = policy_of(best_of_n=4)
     seen, noise = torch.from_numpy(observations())[None], policy.draw_action_noise(4, torch.Generator().manual_seed(0))
     with torch.no_grad():
-        chosen = policy.algorithm.sample_actions(seen, {"action": noise["action"][None]}, policy.nets)[0]
+        chosen = policy.method.sample_actions(seen, {"action": noise["action"][None]}, policy.nets)[0]
         for row in range(4):
             repeated = seen[:, row : row + 1].expand(1, 4, -1)
-            candidates = policy.algorithm.act(repeated, {"action": noise["action"][None, row]}, policy.nets)
+            candidates = policy.method.act(repeated, {"action": noise["action"][None, row]}, policy.nets)
             scores = policy.nets.critic(repeated, candidates).mean(1)[0]
             torch.testing.assert_close(chosen[row], candidates[0, scores.argmax()])
 
@@ -225,7 +225,7 @@ def test_actions_come_in_the_units_of_the_environment(monkeypatch: pytest.Monkey
     env = space_env(spaces.Box(-np.inf, np.inf, (4,), np.float32), box)
     policy = policy_of(env=env, horizon_length=horizon_length)
     ends = torch.tensor([-1.0, 0.5]).repeat(horizon_length)
-    monkeypatch.setattr(policy.algorithm, "sample_actions", lambda obs, noise, nets: ends.expand(*obs.shape[:2], -1))
+    monkeypatch.setattr(policy.method, "sample_actions", lambda obs, noise, nets: ends.expand(*obs.shape[:2], -1))
     action, _ = policy.predict(observations()[0])
     assert action.tolist() == pytest.approx([0.0, 2.0])
     scaled = policy(torch.from_numpy(observations()))
@@ -240,7 +240,7 @@ def test_actions_at_the_edge_stay_inside_awkward_boxes(monkeypatch: pytest.Monke
     policy = policy_of(env=env, horizon_length=horizon_length)
     for edge in (-2.0, 2.0):
         outside = torch.full((1, 1, 2 * horizon_length), edge)
-        monkeypatch.setattr(policy.algorithm, "sample_actions", lambda *_, outside=outside: outside)
+        monkeypatch.setattr(policy.method, "sample_actions", lambda *_, outside=outside: outside)
         assert box.contains(policy.predict(observations()[0])[0])
 
 
@@ -266,7 +266,7 @@ def test_networks_see_preprocessed_observations(monkeypatch: pytest.MonkeyPatch)
         seen.append(rows)
         return torch.zeros(*rows.shape[:2], 6)
 
-    monkeypatch.setattr(policy.algorithm, "sample_actions", sample_actions)
+    monkeypatch.setattr(policy.method, "sample_actions", sample_actions)
     policy.predict(np.full((1, 4), 4.0, np.float32))
     torch.testing.assert_close(seen[0], torch.full((1, 1, 4), 2.0))
 

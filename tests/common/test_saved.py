@@ -66,9 +66,8 @@ def test_a_subclass_loads_what_its_base_class_saved(fql: Path) -> None:
 
 def test_an_agent_of_ones_own_is_loaded_by_its_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agents.registry._entries", dict(agents.registry._entries))
-    code = (
-        "import agents\n@agents.register('saved_mine', paper='', published_name='Mine')\nclass Mine(agents.FQL): pass\n"
-    )
+    code = "import agents\nfrom agents.fql import FQL\n"
+    code += "@agents.register('saved_mine', paper='', published_name='Mine')\nclass Mine(FQL): pass\n"
     (tmp_path / "my_saved_agents.py").write_text(code)
     monkeypatch.chdir(tmp_path)  # the module is found from the current folder
     monkeypatch.setattr("sys.path", [path for path in sys.path if path])

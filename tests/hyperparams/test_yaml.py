@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import agents
+from agents.fql import FQL
 from zoo.baselines import algorithm_ids, find_algorithm
 from zoo.config import PROTOCOL_SETTINGS, known_settings, load_config
 from zoo.datasets.names import DATASETS
@@ -89,7 +90,7 @@ def own_agent(monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr("agents.registry._entries", dict(agents.registry._entries))
 
     @agents.register("mine", paper="", published_name="Mine")
-    class Mine(agents.FQL):
+    class Mine(FQL):
         pass
 
     return "mine"

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 import agents
-from agents.common.base import FlowQLearning
 from agents.common.data.batch import Batch
 from agents.common.nets.networks import NoisePredictor
+from agents.common.sb3.model import FlowQLearning
 from tests.envs import SpacesEnv
 
 OWN_FIXTURES = Path(__file__).parent / "fixtures"

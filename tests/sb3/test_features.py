@@ -14,7 +14,6 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 import agents
-from agents.common.base import FlowQLearning
 from agents.common.nets.networks import (
     CriticEnsemble,
     NoisePredictor,
@@ -23,6 +22,7 @@ from agents.common.nets.networks import (
     TanhGaussian,
     VelocityField,
 )
+from agents.common.sb3.model import FlowQLearning
 from tests.common.toys import NormedFeatures, assert_same, parameters_of, space_env, tiny_model, toy_dataset
 from tests.envs import SpacesEnv
 

@@ -18,8 +18,8 @@ import matplotlib.pyplot  # noqa: F401  imported once, for all children
 import torch
 import torch.utils.tensorboard
 
-import agents.common.base
 import agents.common.engine.checkpoint
+import agents.common.sb3.model
 import zoo.envs.snapshot
 import zoo.runs.history
 import zoo.train
@@ -28,7 +28,7 @@ import zoo.training.callbacks
 import zoo.training.replicas
 
 EVENTS = {
-    "update": (agents.common.base.FlowQLearning, "sample_and_update"),
+    "update": (agents.common.sb3.model.FlowQLearning, "sample_and_update"),
     "step": (zoo.envs.snapshot.ResumableEnv, "step"),
     "write": (agents.common.engine.checkpoint, "sync"),  # several times in each checkpoint
     "evaluation": (zoo.runs.history.EvaluationHistory, "save"),

@@ -17,12 +17,13 @@ import yaml
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
-from agents.common.base import FlowQLearning, available_device
 from agents.common.check import AgentError, check_first_update
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.engine.checkpoint import find_checkpoints
 from agents.common.replicas import Diverged
 from agents.common.saved import find_model, read_attributes, require_algorithm
+from agents.common.sb3.model import FlowQLearning
+from agents.common.sb3.spaces import available_device
 from zoo.baselines import find_algorithm
 from zoo.config import Config
 from zoo.datasets.files import file_sha256
@@ -343,7 +344,7 @@ def check_algorithm(config: Config, env_id: str, env_kwargs: dict[str, Any]) -> 
     bare = algorithm("MlpPolicy", None, **config.settings, _init_setup_model=False)
     with contextlib.closing(make_env(env_id, **env_kwargs)) as env:
         try:
-            check_first_update(bare, env.observation_space, env.action_space)
+            check_first_update(bare.method, env.observation_space, env.action_space)
         except AgentError as error:
             raise UsageError(str(error)) from error
 

@@ -29,7 +29,7 @@ from zoo.training.logs import STEP, ReplicaLogger
 from zoo.training.replicas import Replicas, curve_step
 
 if TYPE_CHECKING:
-    from agents.common.base import FlowQLearning
+    from agents.common.sb3.model import FlowQLearning
     from zoo.playing.evaluate import EpisodeResults, Evaluator
 
 SECONDS_BETWEEN_LINES = 60.0

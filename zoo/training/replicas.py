@@ -12,7 +12,7 @@ from zoo.messages import log
 from zoo.runs.folder import RunFolder
 
 if TYPE_CHECKING:
-    from agents.common.base import FlowQLearning
+    from agents.common.sb3.model import FlowQLearning
 
 
 class Replicas:

@@ -6,14 +6,11 @@ import contextlib
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
 
 import torch
 
 from agents.common.data.batch import Batch
-
-if TYPE_CHECKING:
-    from agents.common.base import Info
+from agents.common.method import Info
 
 WARM_UP = 3  # steps run before recording: libraries and optimiser state set themselves up in them
 

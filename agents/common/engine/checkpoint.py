@@ -131,7 +131,9 @@ def _restore_model(model: OffPolicyAlgorithm, path: Path) -> None:
     model.set_parameters(parameters, device=model.device)
     for name, value in (variables or {}).items():
         recursive_setattr(model, f"{name}.data", value.data)
-    vars(model).update({name: value for name, value in (data or {}).items() if name not in OF_THE_PROCESS})
+    for name, value in (data or {}).items():
+        if name not in OF_THE_PROCESS:
+            setattr(model, name, value)
 
 
 def _write(

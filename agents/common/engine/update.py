@@ -1,97 +1,83 @@
-"""One update in one piece: gradient, joint clip, target networks, optimiser. Nothing algorithmic is here.
-
-The losses are compiled as soon as the number of updates repays that. On CUDA the whole of it, drawing a batch and its
-noise included, is recorded into a graph and replayed, so that an update is one launch.
-"""
+"""One gradient step in one piece: losses, joint clip, target networks, optimiser. Nothing algorithmic is here."""
 
 from __future__ import annotations
 
-import textwrap
-import types
-import warnings
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+import contextlib
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from agents.common.data.batch import Batch
-from agents.common.engine.capture import CapturedStep, CaptureError, earlier_failure
-from agents.common.engine.precision import float32_products
-from agents.common.nets.products import onednn_is_faster
-from agents.common.noise import Noise
-
-if TYPE_CHECKING:
-    from agents.common.base import FlowQLearning, Info
-
-RECORDINGS = 4  # kept at most: each holds an update's memory
-REASON_LINES, REASON_CHARACTERS = 2, 500  # of an error that updates go on after
-REPAYING_UPDATES = 5_000  # of a model, after which it is compiled, for about a minute: training is long then
+from agents.common.method import Info, Method, Noise
 
 
-@dataclass(frozen=True)
-class Mode:
-    """How updates are run.
+class Learner(Protocol):
+    """What updates need of a model."""
 
-    :param compiled: whether the losses are compiled.
-    :param captured: whether updates are replayed from a CUDA graph.
-    :param reason: why, for the log.
-    """
+    device: torch.device
+    verbose: int
+    pretraining: bool
+    """Whether the coming update trains the behaviour flow alone."""
+    _n_updates: int
 
-    compiled: bool
-    captured: bool
-    reason: str
+    @property
+    def method(self) -> Method:
+        """Settings."""
 
-    def __str__(self) -> str:
-        """Return the mode in words."""
-        words = [word for word, used in (("compiled", self.compiled), ("captured", self.captured)) if used]
-        return f"{' and '.join(words) or 'eager'} ({self.reason})"
+    @property
+    def policy(self) -> Any:
+        """Networks by name (``nets``), in training mode or not, and their ``optimizer``."""
 
+    def compute_losses(self, batch: Batch, noise: Noise) -> tuple[Tensor, Info]:
+        """Return the total loss with its graph, and losses and diagnostics without, each (S,)."""
 
-def choose_mode(wish: str, device: torch.device, updates: int) -> Mode:
-    """Decide how updates are run; by a rule, not by measuring, so that equal runs on one machine are run alike.
+    def skipped_networks(self) -> frozenset[str]:
+        """Return which networks the coming update leaves as they are."""
 
-    A model's first updates are not compiled, and how many of them there are does not depend on how training is split
-    into phases and runs: short training needs no compiler, and long training that is resumed gives the same bits.
+    def draw_batch(self, batch_size: int) -> Batch:
+        """Return a batch."""
 
-    :param wish: the setting ``compile``: ``auto``, ``on`` or ``off``.
-    :param device: where the networks are.
-    :param updates: number of updates that the model has taken.
-    :return: the mode.
-    """
-    cuda = device.type == "cuda"
-    if wish == "off":
-        return Mode(False, False, "`compile` is off")
-    if wish == "on":
-        return Mode(True, cuda, "`compile` is on")
-    if device.type not in ("cpu", "cuda"):
-        return Mode(False, False, f"nothing is known about compiling on a {device.type.upper()}")
-    if not cuda and onednn_is_faster():
-        return Mode(False, False, "this processor's fastest products are out of the compiler's reach")
-    if updates < REPAYING_UPDATES:
-        return Mode(False, cuda, f"compiled after {REPAYING_UPDATES:,} updates, which takes about a minute")
-    return Mode(True, cuda, f"more than {REPAYING_UPDATES:,} updates")
+    def draw_noise(self, batch_size: int) -> dict[str, Tensor]:
+        """Return the noise of one update."""
+
+    def batch_source(self) -> Hashable:
+        """Return a key of what drawing a batch reads on the device; None where the host takes part."""
+
+    def generators(self) -> dict[str, torch.Generator]:
+        """Return the generators that batch (``batches``) and noise (``training``) are drawn from, and others."""
 
 
 class Update:
-    """Takes gradient steps for an algorithm; none synchronises with the host or branches on values.
+    """Takes gradient steps for a model; none waits for the device or branches on values.
 
-    :param algorithm: gives losses, networks and settings.
+    :param learner: the model.
     """
 
-    def __init__(self, algorithm: FlowQLearning) -> None:
-        self.algorithm = algorithm
-        self.optimizer = algorithm.policy.optimizer
-        self._own_losses = _with_own_code(algorithm.compute_losses)
+    def __init__(self, learner: Learner) -> None:
+        self.learner, self.method = learner, learner.method
+        self.policy, self.optimizer = learner.policy, learner.policy.optimizer
+        self.float32_products: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
         self.skipped: frozenset[str] | None = None
-        self._recording = False
-        self.select(algorithm.skipped_networks())
-        self._learning_rate = torch.tensor(0.0, device=algorithm.device)
-        self.prepare()
+        self.select(learner.skipped_networks())
 
-    # -- one gradient step --------------------------------------------------------------------------------------------
+    def __call__(self, batch: Batch, noise: Noise) -> Info:
+        """Take one gradient step.
+
+        :param batch: the batch, observations as the networks see them.
+        :param noise: all draws of the update.
+        :return: losses and diagnostics, each (S,).
+        """
+        if not self.policy.training:  # acting switches dropout and batch statistics off
+            self.policy.set_training_mode(True)
+        self.select(self.learner.skipped_networks())
+        with self.float32_products():
+            info, found = self.differentiate(batch, noise)
+        grads = [torch.zeros_like(p) if g is None else g for p, g in zip(self.parameters, found, strict=True)]
+        self.apply(grads, info)
+        return info
 
     def select(self, skipped: frozenset[str]) -> None:
         """Choose what the next step moves.
@@ -100,7 +86,7 @@ class Update:
         """
         if skipped == self.skipped:
             return
-        nets = self.algorithm.policy.nets
+        nets = self.policy.nets
         still = {id(p) for name in skipped for p in nets[name].parameters()}
         every = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.parameters = [p for p in every if id(p) not in still]
@@ -114,22 +100,15 @@ class Update:
         self.target_statistics: list[Tensor] = [q for _, target in following for q in target.buffers()]
         self.skipped = skipped
 
-    def __call__(self, batch: Batch, noise: Noise) -> Info:
-        """Take one gradient step.
+    def differentiate(self, batch: Batch, noise: Noise) -> tuple[Info, tuple[Tensor | None, ...]]:
+        """Return diagnostics, and the gradient of the total loss; None for parameters that no loss depends on.
 
         :param batch: the batch.
         :param noise: all draws of the update.
-        :return: losses and diagnostics, each (S,).
+        :return: name -> (S,), and one tensor per parameter.
         """
-        self._compile_in_time()
-        if not self.algorithm.policy.training:  # acting switches dropout and batch statistics off
-            self.algorithm.policy.set_training_mode(True)
-        self.select(self.algorithm.skipped_networks())
-        with float32_products(self.algorithm.precision, self.algorithm.device):
-            info, found = self._differentiate(batch, noise)
-        grads = [torch.zeros_like(p) if g is None else g for p, g in zip(self.parameters, found, strict=True)]
-        self.apply(grads, info)
-        return info
+        total, info = self.learner.compute_losses(batch, noise)
+        return info, torch.autograd.grad(total.sum(), self.parameters, allow_unused=True)
 
     def apply(self, grads: list[Tensor], info: Info) -> None:
         """Clip the gradient, move the targets towards the weights from before the step, and take the step.
@@ -137,154 +116,18 @@ class Update:
         :param grads: one tensor per parameter.
         :param info: gets ``grad_norm``, each replica's norm before clipping, (S,).
         """
-        algorithm = self.algorithm
-        info["grad_norm"] = norm = joint_norm(grads, algorithm.policy.num_replicas)
-        if algorithm.max_grad_norm is not None:
-            factor = (algorithm.max_grad_norm / norm).clamp(max=1.0)
+        info["grad_norm"] = norm = joint_norm(grads, self.policy.num_replicas)
+        if self.method.max_grad_norm is not None:
+            factor = (self.method.max_grad_norm / norm).clamp(max=1.0)
             grads = list(torch._foreach_mul(grads, _for_each(grads, factor)))
         with torch.no_grad():
             if self.online:
-                torch._foreach_lerp_(self.target, self.online, algorithm.tau)
+                torch._foreach_lerp_(self.target, self.online, self.method.tau)
             for own, other in zip(self.target_statistics, self.online_statistics, strict=True):
                 own.copy_(other)
         for parameter, grad in zip(self.parameters, grads, strict=True):
             parameter.grad = grad
         self.optimizer.step()
-
-    # -- how steps are run --------------------------------------------------------------------------------------------
-
-    def prepare(self) -> None:
-        """Decide how the coming updates are run; what was compiled or recorded before is dropped."""
-        self._choose_mode()
-        if self.mode.captured and not all(group.get("fused") for group in self.optimizer.param_groups):
-            name = type(self.optimizer).__name__
-            self._give_up("captured", f"{name} is no fused Adam; its step may need the host")
-
-    def _choose_mode(self) -> None:
-        algorithm = self.algorithm
-        self.mode = choose_mode(algorithm.compile, algorithm.device, algorithm._n_updates)
-        failure = earlier_failure()
-        if self.mode.captured and failure is not None:
-            self.mode = replace(self.mode, captured=False, reason=f"an earlier recording failed: {_shortened(failure)}")
-        self._may_compile_later = algorithm.compile == "auto" and algorithm._n_updates < REPAYING_UPDATES
-        self._captured: dict[Hashable, CapturedStep] = {}
-        self._losses: Callable[[Batch, Noise], tuple[Tensor, Info]] | None = None
-
-    def _compile_in_time(self) -> None:
-        """Let the coming updates be compiled if there have been enough of them."""
-        if not self._may_compile_later or self.algorithm._n_updates < REPAYING_UPDATES:
-            return
-        captured = self.mode.captured
-        self._choose_mode()
-        self.mode = replace(self.mode, captured=captured)  # what failed before is not tried again
-        if self.mode.compiled and self.algorithm.verbose >= 1:
-            print("The coming updates are compiled, which takes about a minute.", flush=True)
-
-    def from_buffer(self, batch_size: int) -> Info:
-        """Draw a batch and noise, and take one gradient step.
-
-        :param batch_size: B.
-        :return: losses and diagnostics, each (S,); a replayed step writes into the same tensors every time.
-        """
-        self._compile_in_time()
-        algorithm = self.algorithm
-        if not self.mode.captured:
-            return self(algorithm.draw_batch(batch_size), algorithm.draw_noise(batch_size))
-        inside = algorithm.batch_source()
-        batch = algorithm.draw_batch(batch_size) if inside is None else None
-        drawn_from = id(algorithm._generator)  # a recording draws from the object that it was made with
-        key = (batch_size, inside, algorithm.skipped_networks(), algorithm.pretraining, drawn_from)
-        try:
-            step = self._captured.get(key)
-            if step is None:
-                if len(self._captured) == RECORDINGS:
-                    self._captured.pop(next(iter(self._captured)))
-                step = self._captured[key] = self._make_step(batch_size, batch)
-            if step.batch is not None and batch is not None:
-                for name, tensor in vars(batch).items():
-                    getattr(step.batch, name).copy_(tensor)
-            self._learning_rate.fill_(self.optimizer.param_groups[0]["lr"])
-            return step()
-        except CaptureError as error:
-            self._give_up("captured", str(error))
-            return self.from_buffer(batch_size)
-
-    def _make_step(self, batch_size: int, batch: Batch | None) -> CapturedStep:
-        """Return a step that is run some times, recorded, and replayed from then on."""
-        algorithm = self.algorithm
-        static = None if batch is None else Batch(**{name: tensor.clone() for name, tensor in vars(batch).items()})
-
-        def take() -> Info:
-            found = algorithm.draw_batch(batch_size) if static is None else static
-            return self(found, algorithm.draw_noise(batch_size))
-
-        generators = list(algorithm.generators().values())
-        return CapturedStep(take, algorithm.device, generators, static, self._while_recording)
-
-    @contextmanager
-    def _while_recording(self) -> Iterator[None]:
-        """Let the optimiser read its step size from the device: a number would be recorded as it was."""
-        groups = self.optimizer.param_groups
-        before = [(group["lr"], group["capturable"]) for group in groups]
-        for group in groups:
-            group["lr"], group["capturable"] = self._learning_rate, True
-        self._recording = True
-        try:
-            yield
-        finally:
-            self._recording = False
-            for group, (lr, capturable) in zip(groups, before, strict=True):
-                group["lr"], group["capturable"] = lr, capturable
-
-    def _differentiate(self, batch: Batch, noise: Noise) -> tuple[Info, tuple[Tensor | None, ...]]:
-        """Return diagnostics and gradients; where the compiler fails, forwards or backwards, go on without it."""
-        try:
-            return self._evaluate(batch, noise)
-        except Exception as error:  # an error of the losses themselves comes again without the compiler
-            if not self.mode.compiled or self._recording:  # recording is not the compiler's work, which is done by then
-                raise
-            self._give_up("compiled", f"{type(error).__name__}: {error}")
-            return self._evaluate(batch, noise)
-
-    def _evaluate(self, batch: Batch, noise: Noise) -> tuple[Info, tuple[Tensor | None, ...]]:
-        """Return diagnostics and gradients; the losses are compiled at the first evaluation."""
-        if self._losses is None:
-            self._losses = self.algorithm.compute_losses
-            if self.mode.compiled:
-                self._losses = torch.compile(self._own_losses, dynamic=False, fullgraph=True)
-        total, info = self._losses(batch, noise)
-        return info, torch.autograd.grad(total.sum(), self.parameters, allow_unused=True)
-
-    def _give_up(self, what: str, why: str) -> None:
-        """Go on without compiling or capturing, and say so once."""
-        reason = f"not {what}: {_shortened(why)}"
-        warnings.warn(f"updates are {reason}; they go on without", stacklevel=2)
-        self.mode = Mode(self.mode.compiled and what != "compiled", self.mode.captured and what != "captured", reason)
-        self._losses = None
-        self._captured = {}
-
-
-def _shortened(why: str) -> str:
-    """Return the beginning of an error's text; the compiler's second line often is the first that explains."""
-    said = " ".join(why.split("\n")[:REASON_LINES])
-    return textwrap.shorten(said, REASON_CHARACTERS, placeholder="...") or "no reason given"
-
-
-def _with_own_code(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a bound method with a code object that no other model's has.
-
-    The compiler counts how often a code object was compiled, over all models of the process, and at eight goes on
-    without compiling.
-    """
-    function = method.__func__  # type: ignore[attr-defined]
-    own = types.FunctionType(
-        function.__code__.replace(),
-        function.__globals__,
-        function.__name__,
-        function.__defaults__,
-        function.__closure__,
-    )
-    return types.MethodType(own, method.__self__)  # type: ignore[attr-defined]
 
 
 def _for_each(grads: list[Tensor], factor: Tensor) -> Tensor | list[Tensor]:

@@ -13,9 +13,9 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from agents.common.base import FlowQLearning
 from agents.common.data import action_range as module
 from agents.common.data.action_range import ROUNDING, ActionRange, in_pieces
+from agents.common.sb3.model import FlowQLearning
 from tests.common.data.test_buffer import all_rows, assert_same_batches
 from tests.common.toys import space_env, tiny_model, toy_dataset, toy_shards
 

@@ -18,9 +18,10 @@ from torch._dynamo.backends.common import aot_autograd
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from agents.common.base import FlowQLearning, Info
-from agents.common.engine import capture, update
-from agents.common.engine.update import Mode, choose_mode
+from agents.common.engine import capture, fast_update
+from agents.common.engine.fast_update import Mode, choose_mode
+from agents.common.method import Info
+from agents.common.sb3.model import FlowQLearning
 from tests.common.toys import tiny_model, toy_batch, toy_dataset, toy_noise
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -77,7 +78,7 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FlowQLearning]:
     monkeypatch.setattr(capture, "record", recorder)
     monkeypatch.setattr(capture, "run_aside", lambda step, device: step())
     monkeypatch.setattr(capture, "_failures", [])
-    monkeypatch.setattr(update, "choose_mode", lambda *arguments: Mode(False, True, "test"))
+    monkeypatch.setattr(fast_update, "choose_mode", lambda *arguments: Mode(False, True, "test"))
 
     def make(id: str = "qam", **settings: Any) -> FlowQLearning:
         recorder.model = made(id, **settings)
@@ -113,7 +114,7 @@ def test_replayed_updates_are_those_that_would_have_been_run(id: str, captured: 
 def made_plain(id: str = "qam", **settings: Any) -> FlowQLearning:
     """Return a model that is not captured, although the fixture captures all."""
     model = made(id, **settings)
-    model._update.mode = Mode(False, False, "test")
+    model._update._set_mode(Mode(False, False, "test"))
     model._update.prepare = lambda: None  # type: ignore[method-assign]
     return model
 
@@ -232,7 +233,7 @@ def test_device_and_number_of_updates_decide(
     onednn_is_faster: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(update, "onednn_is_faster", lambda: onednn_is_faster)
+    monkeypatch.setattr(fast_update, "onednn_is_faster", lambda: onednn_is_faster)
     mode = choose_mode(wish, device, updates)
     if wish == "auto" and device == CPU and onednn_is_faster:
         compiled = False
@@ -254,8 +255,8 @@ def compiled_from_the_fourth(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return call
 
-    monkeypatch.setattr(update, "REPAYING_UPDATES", 3)
-    monkeypatch.setattr(update, "onednn_is_faster", lambda: False)
+    monkeypatch.setattr(fast_update, "COMPILE_AFTER_UPDATES", 3)
+    monkeypatch.setattr(fast_update, "onednn_is_faster", lambda: False)
     monkeypatch.setattr(torch, "compile", compile_)
     return calls
 
@@ -295,8 +296,8 @@ def test_a_loaded_model_is_compiled_where_the_saved_one_was(
 def test_what_was_recorded_before_compiling_is_recorded_again(
     captured: Any, compiled_from_the_fourth: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(update, "REPAYING_UPDATES", 7)
-    monkeypatch.setattr(update, "choose_mode", lambda wish, device, updates: Mode(updates >= 7, True, "test"))
+    monkeypatch.setattr(fast_update, "COMPILE_AFTER_UPDATES", 7)
+    monkeypatch.setattr(fast_update, "choose_mode", lambda wish, device, updates: Mode(updates >= 7, True, "test"))
     model, plain = captured(compile="auto"), made_plain()
     for step in range(14):
         model.sample_and_update(16)
@@ -311,7 +312,7 @@ def test_what_was_recorded_before_compiling_is_recorded_again(
 def test_what_cannot_be_recorded_is_not_tried_again_when_it_is_compiled(
     captured: Any, compiled_from_the_fourth: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(update, "choose_mode", lambda wish, device, updates: Mode(updates >= 3, True, "test"))
+    monkeypatch.setattr(fast_update, "choose_mode", lambda wish, device, updates: Mode(updates >= 3, True, "test"))
     with pytest.warns(UserWarning, match="SGD is no fused Adam"):
         model = captured(compile="auto", policy_kwargs={"optimizer_class": torch.optim.SGD})
     with warnings.catch_warnings():

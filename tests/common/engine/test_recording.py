@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import torch
 
-from agents.common.engine import capture, update
+from agents.common.engine import capture, fast_update
 from agents.common.engine.capture import CapturedStep, CaptureError, record, run_aside
-from agents.common.engine.update import Mode
+from agents.common.engine.fast_update import Mode
 from tests.common.engine.test_capture import assert_same, made
 
 SECOND = torch.device("cuda", 1)
@@ -267,7 +267,7 @@ def refusing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capture, "record", fail)
     monkeypatch.setattr(capture, "run_aside", lambda step, device: step())
     monkeypatch.setattr(capture, "_failures", [])
-    monkeypatch.setattr(update, "choose_mode", lambda *arguments: Mode(False, True, "test"))
+    monkeypatch.setattr(fast_update, "choose_mode", lambda *arguments: Mode(False, True, "test"))
 
 
 def test_after_a_failure_no_model_of_the_process_is_recorded(refusing: None) -> None:
@@ -294,20 +294,20 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, Any]]:
     monkeypatch.setattr(capture, "record", run)
     monkeypatch.setattr(capture, "run_aside", lambda step, device: step())
     monkeypatch.setattr(capture, "_failures", [])
-    monkeypatch.setattr(update, "choose_mode", lambda *arguments: Mode(False, True, "test"))
+    monkeypatch.setattr(fast_update, "choose_mode", lambda *arguments: Mode(False, True, "test"))
     return told
 
 
 def test_the_optimiser_is_capturable_only_while_it_is_recorded(watched: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model = made()
     group = model.policy.optimizer.param_groups[0]
-    differentiate = model._update._differentiate
+    differentiate = model._update.differentiate
 
     def noting(*arguments: Any) -> Any:
         watched.append((group["capturable"], type(group["lr"])))
         return differentiate(*arguments)
 
-    monkeypatch.setattr(model._update, "_differentiate", noting)
+    monkeypatch.setattr(model._update, "differentiate", noting)
     for _ in range(capture.WARM_UP + 3):
         model.sample_and_update(16)
     assert watched == [(False, float)] * capture.WARM_UP + [(True, torch.Tensor)]
@@ -347,7 +347,7 @@ def test_an_error_while_recording_is_not_the_compilers(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(torch, "compile", compile_)
     monkeypatch.setattr(capture, "record", record_)
-    monkeypatch.setattr(update, "choose_mode", lambda *arguments: Mode(True, True, "test"))
+    monkeypatch.setattr(fast_update, "choose_mode", lambda *arguments: Mode(True, True, "test"))
     model = made()
     for _ in range(capture.WARM_UP):
         model.sample_and_update(16)
@@ -355,7 +355,7 @@ def test_an_error_while_recording_is_not_the_compilers(monkeypatch: pytest.Monke
         model.sample_and_update(16)
     model.sample_and_update(16)
     assert model.update_mode.compiled
-    monkeypatch.setattr(update, "choose_mode", lambda *arguments: Mode(False, False, "test"))
+    monkeypatch.setattr(fast_update, "choose_mode", lambda *arguments: Mode(False, False, "test"))
     monkeypatch.setattr(capture, "_failures", [])
     plain = made()
     for _ in range(capture.WARM_UP + 2):

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from agents.common.base import FlowQLearning
 from agents.common.engine.update import Update, joint_norm
 from agents.common.maths.adjoint import memoryless_sigmas, step_times
+from agents.common.sb3.model import FlowQLearning
 from tests.common.toys import tiny_model, toy_batch, toy_noise
 
 LEARNING_RATE = 3e-4

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.common.base import FlowQLearning
+from agents.common.sb3.model import FlowQLearning
 from tests.common.toys import tiny_model, toy_dataset
 from tests.zoo.envs.toys import ToyEnv
 from tests.zoo.report.programs import start_program

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 import agents
-from agents.common.base import FlowQLearning
 from agents.common.engine.checkpoint import find_checkpoints
+from agents.common.sb3.model import FlowQLearning
 from tests.zoo.envs.toys import ToyEnv
 from tests.zoo.test_train_program import ENV, TINY
 from zoo.compare import main as compare

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +16,9 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
 from agents.common.engine.precision import float32_products
+from agents.common.method import Method, Noise
 from agents.common.nets.networks import ObservingNetwork, StackedMLP
 from agents.common.nets.specs import Networks, Sizes
-from agents.common.noise import Noise
-
-if TYPE_CHECKING:
-    from agents.common.base import FlowQLearning
 
 ChunkState = tuple[NDArray[Any], NDArray[np.int64]]
 
@@ -35,12 +32,8 @@ class FlowPolicy(BasePolicy):
     :param observation_space: flat Box.
     :param action_space: bounded Box.
     :param lr_schedule: learning rate as a function of the remaining progress.
-    :param algorithm: the algorithm's class, which knows the networks and the sampler.
-    :param settings: the algorithm's settings by name.
-    :param seeds: one seed per stacked replica; None draws one from PyTorch's global generator.
-    :param net_arch: hidden widths, a list or ``{"pi": [...], "qf": [...]}``.
-    :param actor_layer_norm: whether velocity fields are normalised.
-    :param critic_layer_norm: whether critics and values are normalised.
+    :param method: what the algorithm is: networks, sampler and settings. A model shares it with its policy.
+    :param seeds: one seed per replica; None draws one from PyTorch's global generator.
     :param activation_fn: hidden activation of all networks, e.g. ``torch.nn.ReLU``; None: each network's own.
     :param normalize_images: accepted for SB3; images are not supported.
     :param features_extractor_class: SB3's. Every network that sees observations has an extractor of its own, a target
@@ -61,12 +54,8 @@ class FlowPolicy(BasePolicy):
         observation_space: spaces.Box,
         action_space: spaces.Box,
         lr_schedule: Schedule,
-        algorithm: type[FlowQLearning],
-        settings: Mapping[str, Any],
+        method: Method,
         seeds: Sequence[int] | None = None,
-        net_arch: list[int] | dict[str, list[int]] | None = None,
-        actor_layer_norm: bool = False,
-        critic_layer_norm: bool = True,
         activation_fn: type[nn.Module] | None = None,
         normalize_images: bool = True,
         features_extractor_class: type[BaseFeaturesExtractor] = FlattenExtractor,
@@ -93,14 +82,11 @@ class FlowPolicy(BasePolicy):
             optimizer_kwargs=optimizer_kwargs,
             squash_output=True,
         )
-        self.settings = dict(settings)
-        self.algorithm = algorithm.from_settings(self.settings)
+        self.method = method
         self.seeds = [int(torch.randint(2**31, ()))] if seeds is None else list(seeds)
-        self.net_arch = [512] * 4 if net_arch is None else net_arch
-        self.actor_layer_norm, self.critic_layer_norm = actor_layer_norm, critic_layer_norm
         self.activation_fn = activation_fn
         self.action_size = int(np.prod(action_space.shape))
-        self.chunk_size = self.action_size * self.horizon_length
+        self.chunk_size = self.action_size * method.chunk_length
         size = int(np.prod(observation_space.shape))
         self.register_buffer("observation_mean", torch.zeros(size))
         self.register_buffer("observation_factor", torch.ones(size))
@@ -122,11 +108,6 @@ class FlowPolicy(BasePolicy):
         return len(self.seeds)
 
     @property
-    def horizon_length(self) -> int:
-        """Number of actions that one plan holds: H, or 1 without action chunking."""
-        return self.algorithm.horizon_length if self.algorithm.action_chunking else 1
-
-    @property
     def generator(self) -> torch.Generator:
         """Source of the acting noise of the first replica."""
         return self.generators[0]
@@ -138,19 +119,19 @@ class FlowPolicy(BasePolicy):
 
     def _build_networks(self) -> Networks:
         """Make all networks; replica k starts as a single run with its seed would."""
-        actor_arch, critic_arch = get_actor_critic_arch(self.net_arch)
+        actor_arch, critic_arch = get_actor_critic_arch(self.method.net_arch)  # type: ignore[arg-type]  # None has become the default
         sizes = Sizes(
             replicas=self.num_replicas,
             observations=self.features_extractor.features_dim,
             actions=self.chunk_size,
-            ensemble=self.algorithm.ensemble_size,
-            flow_steps=self.algorithm.flow_steps,
+            ensemble=self.method.ensemble_size,
+            flow_steps=self.method.flow_steps,
             actor_arch=actor_arch,
             critic_arch=critic_arch,
-            actor_layer_norm=self.actor_layer_norm,
-            critic_layer_norm=self.critic_layer_norm,
+            actor_layer_norm=self.method.actor_layer_norm,
+            critic_layer_norm=self.method.critic_layer_norm,
         )
-        specs = self.algorithm.networks()
+        specs = self.method.networks()
         nets = Networks({name: spec.build(sizes) for name, spec in specs.items()})
         if self.features_extractor_class is not FlattenExtractor:
             self._extract_features(nets)
@@ -164,7 +145,7 @@ class FlowPolicy(BasePolicy):
                 nets[f"{name}_target"] = copy.deepcopy(nets[name]).requires_grad_(False)
         for module in nets.modules():
             if isinstance(module, StackedMLP):
-                module.matmul_dtype = torch.bfloat16 if self.settings.get("precision") == "bf16" else None
+                module.matmul_dtype = torch.bfloat16 if self.method.precision == "bf16" else None
                 if self.activation_fn is not None:
                     module.activation = self.activation_fn()
         return nets.train()
@@ -201,7 +182,7 @@ class FlowPolicy(BasePolicy):
         :param observations: (..., O).
         :return: (..., O).
         """
-        if self.algorithm.observation_scale is None:
+        if self.method.observation_scale is None:
             return observations
         return (observations - self.observation_mean) * self.observation_factor
 
@@ -216,7 +197,10 @@ class FlowPolicy(BasePolicy):
             raise IndexError(
                 f"`index` must be from 0 to {self.num_replicas - 1} with {self.num_replicas} stacked seeds, got {index}"
             )
-        parameters = self._get_constructor_parameters() | {"seeds": [self.seeds[index]]}
+        parameters = self._get_constructor_parameters() | {
+            "method": copy.copy(self.method),
+            "seeds": [self.seeds[index]],
+        }
         single = type(self)(**parameters)
         stacked = dict(self.nets.named_parameters()) | dict(self.nets.named_buffers())
         slices = {f"nets.{name}": self._of_replica(value, index) for name, value in stacked.items()}
@@ -243,8 +227,8 @@ class FlowPolicy(BasePolicy):
         :param generator: CPU generator.
         :return: name -> (rows, ...).
         """
-        sizes = self.algorithm.noise_sizes(1, rows, self.chunk_size)
-        draws = self.algorithm.candidate_noise()
+        sizes = self.method.noise_sizes(1, rows, self.chunk_size)
+        draws = self.method.candidate_noise()
         return {name: draw(sizes, generator, "cpu")[0].movedim(draw.axes.index("B"), 0) for name, draw in draws.items()}
 
     def plan(self, observations: NDArray[Any], noise: Noise) -> NDArray[Any]:
@@ -256,12 +240,12 @@ class FlowPolicy(BasePolicy):
         """
         if self.training:
             self.set_training_mode(False)
-        draws = self.algorithm.candidate_noise()
+        draws = self.method.candidate_noise()
         placed = {k: v.to(self.device).movedim(1, 1 + draws[k].axes.index("B")) for k, v in noise.items()}
         rows = torch.as_tensor(observations, dtype=torch.float32, device=self.device)
-        with torch.no_grad(), float32_products(self.settings.get("precision", "fp32"), self.device):
-            actions = self.algorithm.sample_actions(self.preprocess(rows), placed, self.nets).clamp(-1, 1)
-        shape = (*rows.shape[:2], self.horizon_length, *self.action_space.shape)  # type: ignore[misc]
+        with torch.no_grad(), float32_products(self.method.precision, self.device):
+            actions = self.method.sample_actions(self.preprocess(rows), placed, self.nets).clamp(-1, 1)
+        shape = (*rows.shape[:2], self.method.chunk_length, *self.action_space.shape)  # type: ignore[misc]
         return np.asarray(self.unscale_action(actions.cpu().numpy().reshape(shape)), dtype=self.action_space.dtype)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
@@ -294,7 +278,7 @@ class FlowPolicy(BasePolicy):
         if deterministic:
             noise = {name: torch.zeros_like(draw) for name, draw in noise.items()}
         flat = observation.detach().cpu().numpy().reshape(replicas, rows // replicas, -1)
-        return self.plan(flat, noise).reshape(rows, self.horizon_length, *self.action_space.shape)  # type: ignore[misc]
+        return self.plan(flat, noise).reshape(rows, self.method.chunk_length, *self.action_space.shape)  # type: ignore[misc]
 
     def _draw_due(self, due: NDArray[np.bool_]) -> dict[str, Tensor]:
         """Draw the noise of the rows that are due, (S, N), each replica's from its own generator; zeros elsewhere."""
@@ -325,14 +309,14 @@ class FlowPolicy(BasePolicy):
         :return: actions in the environment's units, and the state to hand back (None when H is 1).
         :raises ValueError: if an observation has the wrong shape or is a (observation, info) pair.
         """
-        if self.horizon_length == 1:
+        if self.method.chunk_length == 1:
             return super().predict(observation, state, episode_start, deterministic)
         self.set_training_mode(False)
         _refuse_reset_pair(observation)
         rows, vectorised = self.obs_to_tensor(observation)
         assert isinstance(rows, Tensor)
         chunks, used = self._continued(len(rows), state, episode_start)
-        due = used >= self.horizon_length
+        due = used >= self.method.chunk_length
         if due.any():
             fresh = self._plan_due(rows, due, deterministic)
             chunks[due], used[due] = fresh, 0
@@ -350,15 +334,15 @@ class FlowPolicy(BasePolicy):
     ) -> ChunkState:
         """Return copies of the chunks in flight and how much of each is used; used up where a plan is due."""
         if state is None:
-            shape = (rows, self.horizon_length, *self.action_space.shape)  # type: ignore[misc]
-            return np.zeros(shape, dtype=self.action_space.dtype), np.full(rows, self.horizon_length)
+            shape = (rows, self.method.chunk_length, *self.action_space.shape)  # type: ignore[misc]
+            return np.zeros(shape, dtype=self.action_space.dtype), np.full(rows, self.method.chunk_length)
         chunks, used = state[0].copy(), state[1].copy()
         if len(chunks) != rows:
             raise ValueError(
                 f"`state` holds {len(chunks)} chunks for {rows} observations; hand back the state of the same batch"
             )
         if episode_start is not None:
-            used[np.asarray(episode_start, dtype=bool)] = self.horizon_length
+            used[np.asarray(episode_start, dtype=bool)] = self.method.chunk_length
         return chunks, used
 
     def unscale_action(self, scaled_action: NDArray[Any]) -> NDArray[Any]:
@@ -378,12 +362,8 @@ class FlowPolicy(BasePolicy):
             observation_space=self.observation_space,
             action_space=self.action_space,
             lr_schedule=self._dummy_schedule,
-            algorithm=type(self.algorithm),
-            settings=self.settings,
+            method=self.method,
             seeds=self.seeds,
-            net_arch=self.net_arch,
-            actor_layer_norm=self.actor_layer_norm,
-            critic_layer_norm=self.critic_layer_norm,
             activation_fn=self.activation_fn,
             features_extractor_class=self.features_extractor_class,
             features_extractor_kwargs=self.features_extractor_kwargs,

@@ -1,0 +1,1 @@
+"""What several algorithms share: methods that are not complete by themselves."""

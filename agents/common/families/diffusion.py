@@ -1,0 +1,93 @@
+"""What QSM and DAC share: networks, sampler and targets of a diffusion policy."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from agents.common.data.batch import Batch
+from agents.common.maths.critic import action_gradient, td_target
+from agents.common.maths.diffusion import NoiseSchedule, denoise, noised
+from agents.common.method import OF_NETWORKS, Draw, Info, Method, Noise, Targets, integers, normal
+from agents.common.nets.specs import Networks, NetworkSpec, critic, noise_predictor
+from agents.common.settings import setting
+from agents.common.validation import integer
+
+BetaSchedule = Literal["vp", "cosine", "linear"]
+Sampler = Literal["ddpm", "ddpm_clipped", "jump"]
+
+
+def _even(name: str, value: object) -> int:
+    found = integer(name, value, at_least=2)
+    if found % 2:
+        raise ValueError(f"`{name}` must be even, cosines and sines in pairs, got {value}")
+    return found
+
+
+class DiffusionQLearning(Method):
+    """What algorithms with a diffusion policy share: networks, sampler and targets. Their losses are their own.
+
+    ``flow_steps`` is the number of diffusion steps T.
+    """
+
+    bc_weight: float = setting(
+        default=1.0, at_least=0, doc="Weight w of the denoising loss on the data, `alpha` in the authors' code."
+    )
+    target_gradient: bool = setting(
+        default=True, doc="Take Q's action gradient from the target critics, not from the online ones."
+    )
+    sampler: Sampler = setting(
+        default="ddpm_clipped",
+        doc="Mean of a reverse step: `ddpm_clipped`, the posterior of the clipped estimate, `ddpm` without that clip, "
+        "or `jump` to the estimate; see `denoise`.",
+    )
+    clip_states: bool = setting(default=False, doc="Clip every state of the reverse chain to [-1, 1].")
+    beta_schedule: BetaSchedule = setting(
+        default="vp", fixed=OF_NETWORKS, doc="Variances of the forward steps, see `noise_schedule`."
+    )
+    time_features: int = setting(default=64, fixed=OF_NETWORKS, check=_even, doc="Fourier features of the step, even.")
+    max_grad_norm: float | None = setting(default=1.0)
+    flow_steps: int = setting(default=10, fixed="the noise schedule has as many steps", doc="T, diffusion steps.")
+
+    def networks(self) -> dict[str, NetworkSpec]:
+        """Return critics, noise prediction and noise schedule."""
+        return {
+            "critic": critic(target=True),
+            "denoiser": noise_predictor(self.time_features),
+            "schedule": NetworkSpec(lambda n: NoiseSchedule(n.replicas, n.flow_steps, self.beta_schedule)),
+        }
+
+    def action_noise_table(self) -> dict[str, Draw]:
+        """Return the start of the reverse chain and its step noise."""
+        return {"action": normal(), "denoise": normal("KBD")}
+
+    def noise(self) -> dict[str, Draw]:
+        """Return the draws of the denoising loss."""
+        return {"diffusion_t": integers(), "diffusion_eps": normal()}
+
+    def loss_weights(self) -> dict[str, float]:
+        """Return the weight of the denoising loss."""
+        return {"bc": self.bc_weight}
+
+    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
+        """Follow the reverse chain."""
+        predict = nets.denoiser.at(observations)
+        return denoise(predict, noise["action"], noise["denoise"], nets.schedule, self.sampler, self.clip_states)
+
+    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
+        """Return the TD target, noisy data actions, and Q's gradient there."""
+        next_actions = self.next_actions(batch, noise, nets)
+        next_q = nets.critic_target(batch.next_observations, next_actions)
+        alpha_bar = nets.schedule.alpha_bar(noise["diffusion_t"])
+        noisy = noised(batch.actions, noise["diffusion_eps"], alpha_bar)
+        guide = nets.critic_target if self.target_gradient else nets.frozen.critic
+        gradient = action_gradient(lambda actions: guide(batch.observations, actions).mean(1), noisy)
+        info["q_gradient_norm"] = gradient.norm(dim=-1).mean(-1)
+        return {
+            "next_actions": next_actions,
+            "td": td_target(batch, next_q, self.rho),
+            "noisy": noisy,
+            "gradient": gradient,
+            "alpha_bar": alpha_bar,
+        }

@@ -1,0 +1,138 @@
+"""What TRQAM and SQAM share: a multiplier that holds the path KL between fine-tuned and behaviour flow at a budget."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from agents.common.maths.flow import integrate_flow
+from agents.common.method import Info, Method, Noise
+from agents.common.nets.specs import Networks, NetworkSpec, critic, multiplier, velocity_field
+from agents.common.settings import setting
+from agents.common.validation import number
+
+
+class TrustRegion(Method):
+    r"""Networks, sampler and multiplier of trust-region adjoint matching; a subclass adds the losses.
+
+    After every update the average of the path KL and the multiplier move:
+
+    .. math:: m \leftarrow (1-\beta) m + \beta\min(\widehat{KL}, c\,\epsilon),\quad
+        \lambda \leftarrow \mathrm{clip}(\lambda + \eta (m - \epsilon))
+
+    The effective multiplier is scale times lambda; its inverse is the effective inverse temperature. The average starts
+    at zero, so that lambda falls at first whatever the KL, and it moves by at most eta epsilon an update.
+    """
+
+    kl_budget: float = setting(
+        default=1.0,
+        above=0,
+        fixed="the multiplier is built with it",
+        doc="Epsilon, the path KL per action of the chunk that is aimed at.",
+    )
+    kl_budget_online: float | None = setting(
+        default=None, above=0, doc="Replaces the budget when the online phase starts; None keeps it."
+    )
+    multiplier_scale: float = setting(
+        default=3.0, above=0, doc="Factor of lambda in the loss, `lam_scale` in the authors' code."
+    )
+    multiplier_learning_rate: float = setting(default=0.01, at_least=0, doc="Eta, step size of lambda.")
+    multiplier_min: float = setting(default=0.01, above=0, doc="Lower bound of lambda.")
+    multiplier_max: float = setting(default=100.0, above=0, doc="Upper bound of lambda, at least `multiplier_min`.")
+    kl_average_rate: float = setting(
+        default=0.1, above=0, at_most=1, doc="Beta, weight of the newest KL in the average."
+    )
+    kl_clip: float = setting(default=2.0, above=0, doc="C, a single KL counts at most this many budgets.")
+    target_behaviour: bool = setting(
+        default=True, doc="Hold the policy to the moving average of the behaviour flow, not to the flow itself."
+    )
+    freeze_base: bool = setting(
+        default=False,
+        doc="Leave the behaviour flow as pretraining left it; without, it goes on cloning the data, as in the authors' "
+        "code.",
+    )
+    gamma: float = setting(default=0.995)
+    max_grad_norm: float | None = setting(default=1.0)
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
+        number("multiplier_max", self.multiplier_max, at_least=self.multiplier_min)
+
+    def networks(self) -> dict[str, NetworkSpec]:
+        """Return critics, behaviour flow, fine-tuned flow and the multiplier."""
+        return {
+            "critic": critic(target=True),
+            "behaviour": velocity_field(target=True, role="behaviour"),
+            "fine_tuned": velocity_field(role="copy"),
+            "multiplier": multiplier(initial=1.0, budget=self.kl_budget),
+        }
+
+    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
+        """Follow the fine-tuned flow."""
+        return integrate_flow(nets.fine_tuned.at(observations), noise["action"], self.flow_steps).clamp(-1, 1)
+
+    def prior(self, nets: Networks) -> Any:
+        """Return the network that the policy is held to.
+
+        :param nets: the networks.
+        :return: a velocity field with constant weights.
+        """
+        return nets.frozen.behaviour_target if self.target_behaviour else nets.frozen.behaviour
+
+    def effective_multiplier(self, nets: Networks) -> Tensor:
+        """Return the multiplier of the loss.
+
+        :param nets: the networks.
+        :return: (S,).
+        """
+        effective: Tensor = self.multiplier_scale * nets.multiplier.value
+        return effective
+
+    def scaled(self, sigmas: Tensor, nets: Networks) -> Tensor:
+        """Return the noise scales of the loss, smaller for a larger multiplier.
+
+        :param sigmas: of the rollout, (K, 1, 1).
+        :param nets: the networks.
+        :return: (S, K, 1, 1).
+        """
+        return sigmas / self.effective_multiplier(nets).clamp(min=1e-8).sqrt().view(-1, 1, 1, 1)
+
+    def per_action(self, kl: Tensor) -> Tensor:
+        """Return a path KL per action of the chunk.
+
+        :param kl: (S,).
+        :return: (S,).
+        """
+        return kl / self.chunk_length
+
+    # -- state --------------------------------------------------------------------------------------------------------
+
+    def skipped_networks(self, updates: int) -> frozenset[str]:
+        """Return the base where it is frozen."""
+        return frozenset({"behaviour", "behaviour_target"}) if self.freeze_base else frozenset()
+
+    def after_update(self, nets: Networks, info: Info) -> None:
+        """Move the multiplier."""
+        with torch.no_grad():
+            info |= self._move_multiplier(info["path_kl"], nets)
+
+    def _move_multiplier(self, kl: Tensor, nets: Networks) -> Info:
+        """Take one dual step and return its diagnostics."""
+        state = nets.multiplier
+        state.kl_average.lerp_(torch.minimum(kl, self.kl_clip * state.budget), self.kl_average_rate)
+        state.value.add_(self.multiplier_learning_rate * (state.kl_average - state.budget))
+        state.value.clamp_(self.multiplier_min, self.multiplier_max)
+        effective = self.effective_multiplier(nets)
+        return {
+            "multiplier": effective,
+            "sigma_scale": effective.clamp(min=1e-8).rsqrt(),
+            "kl_average": state.kl_average.clone(),
+            "kl_budget": state.budget.clone(),
+        }
+
+    def before_online(self, nets: Networks) -> None:
+        """Hold the path KL at the online budget from now on, where there is one."""
+        if self.kl_budget_online is not None:
+            nets.multiplier.budget.fill_(self.kl_budget_online)

@@ -1,0 +1,1 @@
+"""Models and policies as Stable-Baselines3 knows them."""

@@ -1,0 +1,529 @@
+"""Models: Stable-Baselines3's off-policy contract around one method object, which the policy shares."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import warnings
+from collections.abc import Mapping
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from numpy.typing import ArrayLike, NDArray
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv as GymEnv
+from stable_baselines3.common.type_aliases import MaybeCallback
+from stable_baselines3.common.utils import FloatSchedule, LinearSchedule, get_device
+from stable_baselines3.common.vec_env import VecEnv
+
+from agents.common.check import check_first_update, require_table
+from agents.common.data.arrays import ArraySource
+from agents.common.data.buffer import SequenceReplayBuffer
+from agents.common.data.shards import Shards
+from agents.common.data.storage import Placement
+from agents.common.engine.fast_update import FastUpdate
+from agents.common.method import Info, Method, linear_start
+from agents.common.nets.networks import CriticEnsemble
+from agents.common.nets.specs import NetworkSpec
+from agents.common.pretraining import find_behaviour, no_behaviour_message
+from agents.common.saved import find_model, require_algorithm
+from agents.common.sb3.arguments import Arguments
+from agents.common.sb3.collection import CollectingModel
+from agents.common.sb3.policy import FlowPolicy
+from agents.common.sb3.pretrained_actor import load_behaviour
+from agents.common.sb3.reporting import ReportingModel
+from agents.common.sb3.spaces import UnsupportedSpaceError as UnsupportedSpaceError
+from agents.common.sb3.spaces import check_spaces
+from agents.common.sb3.updating import UpdatingModel
+from agents.common.settings import signature_of
+from agents.common.validation import integer
+from agents.registry import BUILT_IN, name_of
+
+UNSAVED = ("method", "_generator", "_host_generator", "_update", "_chunk_state", "_last_info", "_told", "_checked")
+SETTINGS_OF_POLICY = {"n_critics": "ensemble_size", "net_arch": "net_arch", "actor_layer_norm": "actor_layer_norm"}
+SETTINGS_OF_POLICY |= {"critic_layer_norm": "critic_layer_norm"}
+HOOKS = ("networks", "noise", "act", "targets", "losses")
+
+
+class FlowQLearning(UpdatingModel, CollectingModel, ReportingModel):
+    """Off-policy learning of flow policies from a dataset, from an environment, or from both in turn.
+
+    What is learnt, and how, is in ``method``; its settings are attributes of the model too. One that is changed acts
+    from then on in training and acting; one that networks or buffer were built with cannot be changed.
+
+    :param policy: ``"MlpPolicy"`` or a subclass of ``FlowPolicy``.
+    :param env: environment, its Gymnasium id, or None when loading. Flat Box observations and bounded Box actions.
+    :param positional: settings in SB3's order, from ``learning_rate`` on.
+    :param named: settings of the method and :class:`~agents.common.sb3.arguments.Arguments`.
+    :raises UnsupportedSpaceError: for image, Dict and other observations, or actions that are not a bounded Box.
+    :raises TypeError: for an argument that is not known; the message names the closest.
+    :raises ValueError: for a setting out of range, or pretraining where the algorithm has no behaviour flow.
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": FlowPolicy}
+    method_class: ClassVar[type[Method]]
+    method: Method
+    policy: FlowPolicy
+    replay_buffer: SequenceReplayBuffer | None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Refuse the hooks of a method: here nobody would call them."""
+        super().__init_subclass__(**options)
+        misplaced = [name for name in HOOKS if name in vars(cls)]
+        if misplaced:
+            raise TypeError(
+                f"`{misplaced[0]}` of {cls.__name__} must be defined in a subclass of `agents.Method`, not of a model; "
+                "register that one and `agents.get(id).algorithm` is its model (docs/register.md)"
+            )
+
+    def __init__(
+        self, policy: str | type[FlowPolicy], env: GymEnv | str | None, *positional: Any, **named: Any
+    ) -> None:
+        settings, arguments = _sorted(self.method_class, positional, named)
+        self.method = self.method_class(**settings)
+        method = self.method
+        super().__init__(
+            policy,
+            env,  # type: ignore[arg-type]
+            learning_rate=method.learning_rate,  # type: ignore[arg-type]  # words become a schedule in _setup_lr_schedule
+            buffer_size=method.buffer_size,
+            learning_starts=method.learning_starts,
+            batch_size=method.batch_size,
+            tau=method.tau,
+            gamma=method.gamma,
+            train_freq=method.train_freq,
+            gradient_steps=method.gradient_steps,
+            action_noise=arguments.action_noise,
+            replay_buffer_class=arguments.replay_buffer_class,
+            replay_buffer_kwargs=arguments.replay_buffer_kwargs,
+            optimize_memory_usage=arguments.optimize_memory_usage,
+            policy_kwargs=arguments.policy_kwargs,
+            stats_window_size=arguments.stats_window_size,
+            tensorboard_log=arguments.tensorboard_log,
+            verbose=arguments.verbose,
+            device=arguments.device,
+            support_multi_env=True,
+            seed=arguments.seed if arguments.seeds is None else arguments.seeds[0],
+            sde_support=False,
+        )
+        self.seeds = None if arguments.seeds is None else list(arguments.seeds)
+        self.algorithm_id = name_of(self.method_class)  # a saved model says whose it is
+        self.offline_steps = 0  # gradient steps taken in learn_offline
+        self.behaviour_flow = find_behaviour(require_table(method, "networks", NetworkSpec))
+        if method.pretraining_steps and self.behaviour_flow is None:
+            raise ValueError(no_behaviour_message(method.__class__.__name__))
+        if arguments._init_setup_model:
+            self._setup_model()
+
+    # -- settings -----------------------------------------------------------------------------------------------------
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a setting, or whatever else the method has and the model has not."""
+        method = vars(self).get("method")
+        if method is None or name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(method, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Change a setting where it is kept, or an attribute of the model."""
+        method = vars(self).get("method")
+        if method is None or name not in method.declared():
+            super().__setattr__(name, value)
+            return
+        setattr(method, name, value)
+        if name == "learning_rate" and hasattr(self, "lr_schedule"):
+            self._setup_lr_schedule()
+        elif name == "pretraining_steps":
+            self.pretraining = self._n_updates < value
+        elif name == "compile" and hasattr(self, "_update"):
+            self._update.prepare()
+
+    def _absorb_settings(self) -> None:
+        """Move settings that SB3 has put among the attributes of a loaded model to the method."""
+        for name in self.method.declared():
+            if name in vars(self):
+                setattr(self.method, name, vars(self).pop(name))
+
+    def save(self, path: str | Path | BufferedIOBase, exclude: Any = None, include: Any = None) -> None:
+        """Save the model; see Stable-Baselines3. Settings are saved as attributes of their own."""
+        vars(self).update(self.method.settings())
+        try:
+            super().save(path, exclude, include)
+        finally:
+            for name in self.method.declared():
+                del vars(self)[name]
+
+    # -- set-up -------------------------------------------------------------------------------------------------------
+
+    def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
+        """Refuse SB3's policies for other observations by name."""
+        if policy_name in ("CnnPolicy", "MultiInputPolicy"):
+            raise UnsupportedSpaceError(
+                f"flow policies support flat Box observations with `MlpPolicy`, got `{policy_name}`, which is for "
+                "images or Dict observation spaces (and hindsight replay); use `MlpPolicy` and a state-based one"
+            )
+        return super()._get_policy_from_name(policy_name)
+
+    @classmethod
+    def _wrap_env(cls, env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        """Refuse spaces by name before SB3 wraps the environment."""
+        check_spaces(env.observation_space, env.action_space)
+        return OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
+
+    def _setup_model(self) -> None:
+        """Build buffer and policy; runs without an environment too when a model is loaded."""
+        self._absorb_settings()
+        check_spaces(self.observation_space, self.action_space)
+        self._setup_lr_schedule()
+        self.set_random_seed(self.seed)
+        if self.replay_buffer is None:
+            self.replay_buffer = self._make_buffer()
+        seeds = self.seeds or (None if self.seed is None else [self.seed])
+        arguments = {name: value for name, value in self.policy_kwargs.items() if name not in SETTINGS_OF_POLICY}
+        self.policy = self.policy_class(  # type: ignore[assignment]
+            self.observation_space, self.action_space, self.lr_schedule, self.method.finish(), seeds, **arguments
+        )
+        self.policy = self.policy.to(self.device)
+        self._convert_train_freq()
+        self.pretraining = self._n_updates < self.method.pretraining_steps
+        self._update = FastUpdate(self)
+        self._chunk_state: tuple[NDArray[Any], ...] | None = None
+        self._last_info: Info = {}
+        self._told: Placement | None = None
+        self._checked = False
+
+    def _setup_lr_schedule(self) -> None:
+        """Turn the learning rate into a function of the remaining progress."""
+        rate = self.method.learning_rate
+        self.lr_schedule = (
+            LinearSchedule(linear_start(rate), 0.0, 1.0) if isinstance(rate, str) else FloatSchedule(rate)
+        )
+
+    def _make_buffer(self) -> SequenceReplayBuffer:
+        """Return the empty buffer."""
+        buffer_class = self.replay_buffer_class or SequenceReplayBuffer
+        if not issubclass(buffer_class, SequenceReplayBuffer):
+            raise TypeError(
+                f"`replay_buffer_class` must be a subclass of SequenceReplayBuffer, got {buffer_class.__name__}: "
+                "chunks need sequences of transitions"
+            )
+        return buffer_class(
+            self.method.buffer_size,
+            self.observation_space,
+            self.action_space,
+            device=self.device,
+            n_envs=self.n_envs,
+            optimize_memory_usage=self.optimize_memory_usage,
+            horizon_length=self.method.horizon_length,
+            gamma=self.method.gamma,
+            action_chunking=self.method.action_chunking,
+            replicas=1 if self.seeds is None else len(self.seeds),
+            sparse=self.method.sparse,
+            balanced=self.method.balanced_sampling,
+            **self.replay_buffer_kwargs,
+        )
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """Seed Python, NumPy, PyTorch, the spaces, and the generators of batches and noise.
+
+        :param seed: any int; None draws one.
+        """
+        super().set_random_seed(seed)
+        own = int(torch.randint(2**31, ())) if seed is None else seed
+        self._generator = torch.Generator(self.device).manual_seed(own)
+        self._host_generator = torch.Generator().manual_seed(own)
+        if "policy" in vars(self):
+            self.policy.set_random_seed(own)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path | BufferedIOBase,
+        env: GymEnv | None = None,
+        device: torch.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> Self:
+        """Load a model; as in SB3, a device that is not there stands for the CPU.
+
+        :param path: what :meth:`save` wrote, or the folder of a run.
+        :param env: environment to go on with.
+        :param device: where to.
+        :param custom_objects: stands for saved attributes.
+        :param print_system_info: whether to print versions, of then and now.
+        :param force_reset: whether training begins with a reset.
+        :param kwargs: further attributes to set.
+        :return: the model.
+        :raises FileNotFoundError: if there is no model.
+        :raises ValueError: if it is the model of another algorithm.
+        """
+        there = get_device(device)
+        if isinstance(path, str | Path):
+            path = find_model(path)
+            require_algorithm(path, cls.method_class)
+        return super().load(path, env, there, custom_objects, print_system_info, force_reset, **kwargs)
+
+    def load_replay_buffer(self, path: str | Path | BufferedIOBase, truncate_last_traj: bool = True) -> None:
+        """Load a replay buffer, dataset and online transitions, to the model's device; see Stable-Baselines3."""
+        super().load_replay_buffer(path, truncate_last_traj)
+        assert self.replay_buffer is not None
+        self.replay_buffer.to(self.device)
+        self.replay_buffer.device = self.device  # as SB3 says it, although one that is not there stands for the CPU
+
+    def set_parameters(self, *args: Any, **kwargs: Any) -> None:
+        """Load parameters and optimiser state; see Stable-Baselines3."""
+        super().set_parameters(*args, **kwargs)
+        self._update.prepare()  # a recorded update writes to the optimiser's old state
+
+    def replica(self, index: int) -> Self:
+        """Return one replica as an ordinary model of its own, without a replay buffer.
+
+        :param index: which replica, 0..S-1.
+        :return: a model with the replica's networks, targets and optimiser state.
+        """
+        single = copy.copy(self)
+        single.policy = self.policy.replica(index)
+        single.method = single.policy.method
+        single.seeds, single.seed = list(single.policy.seeds), single.policy.seeds[0]
+        single.replay_buffer = None
+        single._generator = torch.Generator(single.device).manual_seed(single.seed)
+        single._host_generator = torch.Generator().manual_seed(single.seed)
+        single._update = FastUpdate(single)
+        return single
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), *UNSAVED]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["policy", "policy.optimizer"], []
+
+    # -- names ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def actor(self) -> FlowPolicy:  # type: ignore[override]  # read only
+        """SB3's name of what acts: the policy."""
+        return self.policy
+
+    @property
+    def critic(self) -> CriticEnsemble:
+        """SB3's name of the critics, of algorithms that have some: (S, N, O) and (S, N, D) to (S, E, N)."""
+        return self.policy.nets.critic
+
+    @property
+    def critic_target(self) -> CriticEnsemble:
+        """SB3's name of the critics' moving average."""
+        return self.policy.nets.critic_target
+
+    # -- training -----------------------------------------------------------------------------------------------------
+
+    def load_dataset(
+        self, dataset: ArraySource | Shards, action_range: tuple[ArrayLike, ArrayLike] | None = None
+    ) -> None:
+        """Put a dataset into the replay buffer, and take the observation statistics from it where they are wanted.
+
+        :param dataset: arrays as OGBench's loader returns them, in the regular or the compact layout, or the path of an
+            ``.npz`` file of such arrays (`docs/datasets.md` lists them); or shards that take turns, of which the first
+            gives the statistics. Actions in the environment's units.
+        :param action_range: ``(low, high)``, numbers or (A,): what stands for the environment's action box in a dataset
+            whose actions are in other units.
+        :raises FileNotFoundError: if there is no such file.
+        :raises ValueError: if an array is missing or has the wrong shape, or holds values that cannot be trained on;
+            the buffer is then as it was.
+        """
+        self._check_first_update()
+        assert self.replay_buffer is not None
+        self.replay_buffer.load_dataset(dataset, action_range)
+        if self.verbose >= 1:
+            print(self.replay_buffer.dataset_description)
+        if self.method.observation_scale is not None:
+            rows = self.replay_buffer.observations[: self.replay_buffer.dataset_size]
+            self.policy.set_observation_statistics(rows, self.method.observation_scale)
+
+    def _check_first_update(self) -> None:
+        """Try the algorithm's hooks once, before any training: see :mod:`agents.common.check`."""
+        if not self._checked:
+            kept = {name: value for name, value in self.policy_kwargs.items() if name == "activation_fn"}
+            policy_class: Any = self.policy_class
+            check_first_update(self.method, self.observation_space, self.action_space, policy_class, **kept)
+            self._checked = True
+
+    def load_pretrained_actor(self, path: str | Path | BufferedIOBase) -> None:
+        """Begin with the behaviour flow of a saved model, of this or another algorithm, in place of pretraining.
+
+        Its online flow becomes this model's; networks that begin at the behaviour flow, and moving averages, become its
+        copies. One replica of the source serves all of ours; of several, each gets its own.
+
+        :param path: what ``save`` wrote, or the folder of a run. Load the dataset first where observations are scaled.
+        :raises ValueError: if one of the two has no behaviour flow, the model is to be pretrained, or sizes, layers,
+            action box, chunk or observation statistics differ; nothing is changed then.
+        """
+        load_behaviour(self.policy, self.behaviour_flow, path)
+
+    def learn_offline(
+        self,
+        gradient_steps: int,
+        callback: MaybeCallback = None,
+        dataset: ArraySource | Shards | None = None,
+        log_interval: int = 5_000,
+        tb_log_name: str = "run",
+        reset_num_timesteps: bool = False,
+        progress_bar: bool = False,
+    ) -> Self:
+        """Train on a dataset. Callbacks see one step, and ``num_timesteps`` advances by one, per gradient step.
+
+        :param gradient_steps: number of updates.
+        :param callback: SB3 callback, list of them, or function.
+        :param dataset: loaded first, see :meth:`load_dataset`; None goes on with what the buffer holds.
+        :param log_interval: gradient steps between log entries.
+        :param tb_log_name: name of the TensorBoard run.
+        :param reset_num_timesteps: whether to count from zero.
+        :param progress_bar: whether to show SB3's progress bar.
+        :return: the model.
+        :raises ValueError: if there is nothing to train on.
+        """
+        gradient_steps = integer("gradient_steps", gradient_steps, at_least=0)
+        self._check_first_update()
+        if reset_num_timesteps:
+            self.offline_steps = 0
+        if dataset is not None:
+            self.load_dataset(dataset)
+        assert self.replay_buffer is not None
+        if not self.replay_buffer.dataset_size:
+            raise ValueError("offline training needs a dataset, the buffer holds none; pass `dataset=...`")
+        total, callback = self._setup_learn(gradient_steps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        total_timesteps = total  # SB3's progress bar reads this name from the locals
+        callback.on_training_start(locals(), globals())
+        while self.num_timesteps < total_timesteps:
+            self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
+            self._update_learning_rate(self.policy.optimizer)
+            self._last_info = self.sample_and_update(self.method.batch_size)
+            self.num_timesteps += 1
+            self.offline_steps += 1
+            if self.num_timesteps % log_interval == 0:
+                self._dump_offline_logs()
+            callback.update_locals(locals())
+            if not callback.on_step():
+                break
+        callback.on_training_end()
+        return self
+
+    def train(self, gradient_steps: int, batch_size: int) -> None:
+        """Update after environment steps, once there are enough of them.
+
+        :param gradient_steps: number of updates.
+        :param batch_size: B.
+        """
+        assert self.replay_buffer is not None
+        online = self.num_timesteps - self.offline_steps
+        if online <= self.method.learning_starts or not self.replay_buffer.count_starts():
+            return
+        self._update_learning_rate(self.policy.optimizer)
+        for _ in range(gradient_steps):
+            self._last_info = self.sample_and_update(batch_size)
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self:
+        """Train online. After :meth:`learn_offline`, go on with ``reset_num_timesteps=False``.
+
+        :param total_timesteps: environment steps.
+        :param callback: SB3 callback, list of them, or function.
+        :param log_interval: episodes between log entries.
+        :param tb_log_name: name of the TensorBoard run; None takes the class name.
+        :param reset_num_timesteps: whether to count from zero.
+        :param progress_bar: whether to show SB3's progress bar.
+        :return: the model.
+        :raises ValueError: if the environments cannot be shared out evenly to the replicas.
+        """
+        self._check_first_update()
+        replicas = self.policy.num_replicas
+        if self.n_envs % replicas:
+            raise ValueError(
+                f"{replicas} replicas train online with a multiple of {replicas} environments, got {self.n_envs}; "
+                f"make the model with as many, e.g. `make_vec_env(..., n_envs={replicas})`"
+            )
+        if reset_num_timesteps:
+            self.offline_steps = 0
+        self.method.before_online(self.policy.nets)
+        if self.method.balanced_sampling and self.replay_buffer is not None and not self.replay_buffer.dataset_size:
+            warnings.warn(
+                "`balanced_sampling` finds no dataset: batches are all online; call `load_dataset`", stacklevel=2
+            )
+        name = type(self).__name__ if tb_log_name is None else tb_log_name
+        return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        """Prepare a phase, and say where the data live if that has not been said."""
+        self._update.prepare()
+        if self.verbose >= 1 and self.replay_buffer is not None and self._told != self.replay_buffer.placement:
+            self._told = self.replay_buffer.placement
+            print(self._told.text)
+        return super()._setup_learn(*args, **kwargs)
+
+
+def _sorted(
+    method: type[Method], positional: tuple[Any, ...], named: Mapping[str, Any]
+) -> tuple[dict[str, Any], Arguments]:
+    """Return the arguments of a model's constructor as settings of its method and the rest."""
+    in_order = [name for name, declared in method.declared().items() if not declared.kw_only]
+    settings = {**dict(zip(in_order, positional, strict=False)), **named}
+    if len(positional) > len(in_order):
+        raise TypeError(f"{method.__name__}() takes at most {len(in_order) + 2} arguments without a name")
+    method.refuse_unknown(settings, also=Arguments.declared())
+    arguments = Arguments(**{name: settings.pop(name) for name in Arguments.declared() if name in settings})
+    given = {
+        SETTINGS_OF_POLICY[name]: value
+        for name, value in (arguments.policy_kwargs or {}).items()
+        if name in SETTINGS_OF_POLICY
+    }
+    defaults = {name: declared.default for name, declared in method.declared().items()}
+    wanted = given.get("ensemble_size")
+    if wanted is not None and settings.get("ensemble_size", wanted) not in (wanted, defaults["ensemble_size"]):
+        raise ValueError(
+            f"`ensemble_size` and `n_critics` in `policy_kwargs` are the same setting, got {settings['ensemble_size']} "
+            f"and {wanted}; give one of them"
+        )
+    if arguments.n_steps is not None:
+        allowed = (arguments.n_steps, defaults["horizon_length"])
+        if settings.get("horizon_length", arguments.n_steps) not in allowed:
+            raise ValueError(
+                f"`n_steps` and `horizon_length` both set the length of the return, got {arguments.n_steps} and "
+                f"{settings['horizon_length']}; give one of them"
+            )
+        given |= {"horizon_length": arguments.n_steps, "action_chunking": False}
+    return {**settings, **given}, arguments
+
+
+_models: dict[type[Method], type[FlowQLearning]] = {}
+
+
+def model_class(method: type[Method]) -> type[FlowQLearning]:
+    """Return the class of models of a method, always the same one.
+
+    :param method: the method.
+    :return: a subclass of :class:`FlowQLearning` of the method's name, documented with its settings.
+    """
+    if method not in _models:
+        text = f"{inspect.getdoc(method) or ''}\n\n{method.documentation()}\n{Arguments.documentation()}"
+        is_built_in = name_of(method) in BUILT_IN
+        attributes = {
+            "method_class": method,
+            "__doc__": text,
+            "__module__": "agents" if is_built_in else method.__module__,
+            "__signature__": signature_of(FlowQLearning.__init__, Arguments, method),
+        }
+        _models[method] = type(method.__name__, (FlowQLearning,), attributes)
+    return _models[method]

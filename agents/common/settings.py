@@ -1,0 +1,240 @@
+"""Settings: each is declared once, as a typed attribute of the class that it belongs to.
+
+``distill_weight: float = setting(default=100.0, above=0, doc="Weight of the distillation.")`` is all there is to
+write: the constructor, its check, the check of YAML files, help texts and documentation read that declaration.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from types import NoneType, UnionType
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    Self,
+    TypeVar,
+    Union,
+    dataclass_transform,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from agents.common.validation import boolean, closest_names, describe_bounds, integer, number, one_of
+
+T = TypeVar("T")
+Check = Callable[[str, Any], Any]
+BOUNDS = ("above", "at_least", "at_most", "below")
+
+
+class Setting:
+    """What is known of one setting.
+
+    :param default: value where none is given; ``...`` where one has to be.
+    :param doc: what it means, in one line or two.
+    :param fixed: why it cannot be changed on a finished model; empty if it can.
+    :param check: function of name and value that returns the value or raises; None follows from type and bounds.
+    :param kw_only: whether the constructor takes it by name only.
+    :param bounds: ``above``, ``at_least``, ``at_most``, ``below``: where they are given, what a number must keep to.
+    """
+
+    name: str
+    type: Any
+    """Resolved annotation."""
+    annotation: str
+    """Annotation as it is written."""
+
+    def __init__(
+        self, default: Any, doc: str, fixed: str, check: Check | None, kw_only: bool, bounds: Mapping[str, float]
+    ) -> None:
+        self.default, self.doc, self.fixed, self.check, self.kw_only = default, doc, fixed, check, kw_only
+        self.bounds = dict(bounds)
+
+    def inherit(self, other: Setting) -> None:
+        """Take everything but the default from the declaration that this one changes the default of.
+
+        :param other: the declaration of the same setting in a base class.
+        """
+        self.doc, self.fixed = self.doc or other.doc, self.fixed or other.fixed
+        self.check, self.kw_only = self.check or other.check, other.kw_only
+        self.bounds = self.bounds or other.bounds
+
+    def checked(self, value: Any) -> Any:
+        """Return a value as it is kept.
+
+        :param value: what was given.
+        :return: the same, numbers as their type.
+        :raises TypeError: if it has another type.
+        :raises ValueError: if it is out of range.
+        """
+        if self.check is not None:
+            return self.check(self.name, value)
+        kinds = get_args(self.type) if get_origin(self.type) in (Union, UnionType) else (self.type,)
+        if value is None and NoneType in kinds:
+            return None
+        if len([kind for kind in kinds if kind is not NoneType]) > 1:
+            return value  # whoever uses it knows what it may be
+        if get_origin(kinds[0]) is Literal:
+            return one_of(self.name, value, get_args(kinds[0]))
+        if kinds[0] is bool:
+            return boolean(self.name, value)
+        if kinds[0] is int:
+            return integer(self.name, value, **self.bounds)  # type: ignore[arg-type]
+        if kinds[0] is float:
+            return number(self.name, value, **self.bounds)
+        return value
+
+    @property
+    def meaning(self) -> str:
+        """What it means and the range that it must keep to."""
+        bounds = describe_bounds(**self.bounds).strip()
+        return f"{self.doc} Must be {bounds}." if bounds else self.doc
+
+
+def setting(
+    *,
+    default: T,
+    doc: str = "",
+    fixed: str = "",
+    check: Check | None = None,
+    kw_only: bool = True,
+    alias: str | None = None,
+    **bounds: float,
+) -> T:
+    """Declare a setting; in a subclass, another default of an inherited one.
+
+    :param default: value where none is given.
+    :param doc: what it means; the range is added by itself. Inherited where it is empty, as is the rest.
+    :param fixed: why it cannot be changed on a finished model, e.g. because networks have that size.
+    :param check: function of name and value that returns the value or raises; without one, type and bounds are checked.
+    :param kw_only: whether the constructor takes it by name only.
+    :param alias: name in the constructor, for type checkers.
+    :param bounds: ``above``, ``at_least``, ``at_most``, ``below``.
+    :return: the declaration; type checkers see the default.
+    """
+    assert set(bounds) <= set(BOUNDS), bounds
+    return Setting(default, doc, fixed, check, kw_only, bounds)  # type: ignore[return-value]
+
+
+def required(*, alias: str, kw_only: bool = False) -> Any:
+    """Declare an argument without a default, for type checkers only.
+
+    :param alias: its name in the constructor.
+    :param kw_only: whether the constructor takes it by name only.
+    :return: never.
+    """
+    raise NotImplementedError(f"`{alias}` is declared for type checkers only")
+
+
+@dataclass_transform(kw_only_default=True, field_specifiers=(setting, required))
+class Declared:
+    """A class whose settings are declared as attributes; every assignment to one is checked.
+
+    :param values: settings by name; the others have their defaults.
+    :raises TypeError: for a name that is not a setting; the closest are named.
+    """
+
+    _declared: ClassVar[dict[str, Setting]] = {}
+    changes = 0
+    """How often a setting was assigned: what was derived from settings is out of date when it has grown."""
+    _is_finished = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Collect the settings of the class and of its bases, those of the bases first."""
+        super().__init_subclass__(**options)
+        inherited = {name: found for base in reversed(cls.__mro__[1:]) for name, found in _declared_by(base).items()}
+        own = {name: value for name, value in vars(cls).items() if isinstance(value, Setting)}
+        for name, declaration in own.items():
+            written = cls.__annotations__[name]
+            declaration.annotation = written if isinstance(written, str) else inspect.formatannotation(written)
+            declaration.name = name
+            if name in inherited:
+                declaration.inherit(inherited[name])
+        cls._declared = {**inherited, **own}
+
+    def __init__(self, **values: Any) -> None:
+        self.refuse_unknown(values)
+        for name, declaration in self.declared().items():
+            setattr(self, name, values.get(name, declaration.default))
+
+    @classmethod
+    def declared(cls) -> dict[str, Setting]:
+        """Return all settings by name, those of base classes first."""
+        if any(not hasattr(declaration, "type") for declaration in cls._declared.values()):
+            types = get_type_hints(cls)
+            for name, declaration in cls._declared.items():
+                declaration.type = types[name]
+        return cls._declared
+
+    @classmethod
+    def refuse_unknown(cls, values: Mapping[str, Any], also: Mapping[str, Any] | None = None) -> None:
+        """Refuse names that are not settings.
+
+        :param values: names and values.
+        :param also: further names that are known.
+        :raises TypeError: for the first unknown name; the closest are named.
+        """
+        known = {*cls.declared(), *(also or {})}
+        for name in values:
+            if name not in known:
+                closest = ", ".join(closest_names(name, known))
+                raise TypeError(f"{cls.__name__}() got an unexpected keyword argument '{name}'; closest: {closest}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Check a setting before it is kept; other attributes are none of our business."""
+        if name in self._declared:
+            declaration = self.declared()[name]
+            value = declaration.checked(value)
+            if self._is_finished and declaration.fixed and value != getattr(self, name):
+                raise ValueError(
+                    f"`{name}` of a finished model cannot be changed from {getattr(self, name)!r} to {value!r}: "
+                    f"{declaration.fixed}; make a new model with it"
+                )
+            vars(self)["changes"] = self.changes + 1
+        super().__setattr__(name, value)
+
+    def finish(self) -> Self:
+        """Refuse changes of fixed settings from now on; return the object."""
+        self._is_finished = True
+        return self
+
+    def settings(self) -> dict[str, Any]:
+        """Return the values of all settings, as they are recorded with a run."""
+        return {name: getattr(self, name) for name in self.declared()}
+
+    @classmethod
+    def documentation(cls) -> str:
+        """Return one ``:param:`` line for every setting."""
+        return "\n".join(f":param {name}: {found.meaning}" for name, found in cls.declared().items())
+
+
+def _declared_by(cls: type) -> dict[str, Setting]:
+    return {name: value for name, value in vars(cls).items() if isinstance(value, Setting)}
+
+
+def signature_of(constructor: Callable[..., Any], *parts: type[Declared]) -> inspect.Signature:
+    """Return the signature of a constructor that takes the settings of some classes.
+
+    :param constructor: gives the arguments before them.
+    :param parts: the classes, in the order of their arguments.
+    :return: positional arguments first, then those by name.
+    """
+    first = [p for p in inspect.signature(constructor).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    found = [declaration for part in parts for declaration in part.declared().values()]
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return inspect.Signature(
+        first[1:]
+        + [
+            inspect.Parameter(
+                each.name,
+                kind,
+                default=inspect.Parameter.empty if each.default is ... else each.default,
+                annotation=each.annotation,
+            )
+            for kind in kinds
+            for each in found
+            if each.kw_only == (kind is inspect.Parameter.KEYWORD_ONLY)
+        ]
+    )

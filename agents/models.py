@@ -1,0 +1,66 @@
+"""Algorithms as Stable-Baselines3 models: found by id, and loaded from a file whoever wrote it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agents import registry
+from agents.common.method import Method
+from agents.common.saved import algorithm_of, find_model
+from agents.common.sb3.model import FlowQLearning, GymEnv, model_class
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An algorithm.
+
+    :param id: name on the command line and of its YAML file.
+    :param algorithm: class of its models.
+    :param method: what it is; None for an algorithm that is not one of flow policies.
+    :param paper: where it is from.
+    :param published_name: the name in the papers' tables.
+    """
+
+    id: str
+    algorithm: type[Any]
+    method: type[Method] | None
+    paper: str
+    published_name: str
+
+
+def get(id: str) -> Entry:
+    """Return an algorithm, importing it if needed.
+
+    :param id: an id, an alias, or ``"package.module:Class"`` for a registered class of one's own.
+    :return: its entry.
+    :raises KeyError: if there is no such algorithm; the message names the closest.
+    """
+    found = registry.find(id)
+    return Entry(found.id, model_class(found.method), found.method, found.paper, found.published_name)
+
+
+def load(path: str | Path, env: GymEnv | None = None, device: str = "auto", **kwargs: Any) -> FlowQLearning:
+    """Load a saved model of any algorithm; the file knows whose it is.
+
+    :param path: what ``save`` wrote, or the folder of a run.
+    :param env: environment to go on with.
+    :param device: where to; as in SB3, one that is not there stands for the CPU.
+    :param kwargs: see ``load`` of the algorithm.
+    :return: the model.
+    :raises FileNotFoundError: if there is no model.
+    :raises ValueError: if the file does not say whose it is, or its algorithm is not there.
+    """
+    file = find_model(path)
+    name = algorithm_of(file)
+    if name is None:
+        raise ValueError(
+            f"{file} does not say which algorithm it is of, as models of before 0.2 do not; "
+            "load it with the class, e.g. `agents.QAM.load(path)`"
+        )
+    try:
+        algorithm: type[FlowQLearning] = get(name).algorithm
+    except KeyError as error:
+        raise ValueError(f"{file} is a model of `{name}`, which is not there: {error.args[0]}") from error
+    return algorithm.load(file, env, device, **kwargs)
