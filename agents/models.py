@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 from agents import registry
 from agents.common.method import Method
 from agents.common.saved import algorithm_of, find_model
-from agents.common.sb3.model import FlowQLearning, GymEnv, model_class
+from agents.common.sb3.arguments import Arguments
+from agents.common.sb3.model import FlowQLearning, GymEnv
+from agents.common.settings import signature_of
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,28 @@ class Entry:
     method: type[Method] | None
     paper: str
     published_name: str
+
+
+_models: dict[type[Method], type[FlowQLearning]] = {}
+
+
+def model_class(method: type[Method]) -> type[FlowQLearning]:
+    """Return the class of models of a method, always the same one.
+
+    :param method: the method.
+    :return: a subclass of :class:`FlowQLearning` of the method's name, documented with its settings.
+    """
+    if method not in _models:
+        text = f"{inspect.getdoc(method) or ''}\n\n{method.documentation()}\n{Arguments.documentation()}"
+        is_built_in = registry.name_of(method) in registry.BUILT_IN
+        attributes = {
+            "method_class": method,
+            "__doc__": text,
+            "__module__": "agents" if is_built_in else method.__module__,
+            "__signature__": signature_of(FlowQLearning.__init__, Arguments, method),
+        }
+        _models[method] = type(method.__name__, (FlowQLearning,), attributes)
+    return _models[method]
 
 
 def get(id: str) -> Entry:

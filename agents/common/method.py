@@ -158,7 +158,9 @@ class Method(Declared):
         doc="Polyak weight of the target networks; with 0 they stay as they began. Targets follow the weights from "
         "before the step.",
     )
-    gamma: float = setting(default=0.99, kw_only=False, at_least=0, at_most=1, doc="Discount per environment step.")
+    gamma: float = setting(
+        default=0.99, kw_only=False, at_least=0, at_most=1, fixed=OF_BUFFER, doc="Discount per environment step."
+    )
     train_freq: int | tuple[int, str] = setting(
         default=1, kw_only=False, doc='Environment steps (or `(n, "episode")`) between rounds of updates.'
     )

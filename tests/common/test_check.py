@@ -17,8 +17,8 @@ from agents.bc import BC
 from agents.common.check import AgentError, check_first_update
 from agents.common.maths.flow import flow_matching_loss
 from agents.common.nets.specs import velocity_field
-from agents.common.sb3.model import model_class
 from agents.fql import FQL
+from agents.models import model_class
 from tests.common.toys import assert_same, parameters_of, tiny_model, toy_dataset
 from tests.envs import SpacesEnv
 

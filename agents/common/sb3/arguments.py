@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from stable_baselines3.common.noise import ActionNoise
 
 from agents.common.data.buffer import SequenceReplayBuffer
+from agents.common.method import Method
 from agents.common.sb3.spaces import available_device
 from agents.common.settings import Declared, required, setting
 from agents.common.validation import integer
@@ -23,6 +24,15 @@ def _seeds(name: str, value: Any) -> list[int] | None:
     if value is not None and not len(value):
         raise ValueError(f"`{name}` must hold at least one seed, got none; use None for one run with `seed`")
     return None if value is None else [integer(name, each) for each in value]
+
+
+# arguments of a policy that are settings of the method here -> their names
+SETTINGS_OF_POLICY = {
+    "n_critics": "ensemble_size",
+    "net_arch": "net_arch",
+    "actor_layer_norm": "actor_layer_norm",
+    "critic_layer_norm": "critic_layer_norm",
+}
 
 
 class Arguments(Declared):
@@ -66,3 +76,44 @@ class Arguments(Declared):
     _init_setup_model: bool = setting(
         default=True, doc="Build networks and buffer at once; `load` does it later.", check=lambda _, value: value
     )
+
+
+def sort_arguments(
+    method: type[Method], positional: tuple[Any, ...], named: Mapping[str, Any]
+) -> tuple[dict[str, Any], Arguments]:
+    """Return the arguments of a model's constructor as settings of its method and the rest.
+
+    :param method: class of the method.
+    :param positional: settings in SB3's order.
+    :param named: all others.
+    :return: settings by name, and the rest.
+    :raises TypeError: for too many or unknown arguments.
+    :raises ValueError: if two arguments that are the same setting differ.
+    """
+    in_order = [name for name, declared in method.declared().items() if not declared.kw_only]
+    settings = {**dict(zip(in_order, positional, strict=False)), **named}
+    if len(positional) > len(in_order):
+        raise TypeError(f"{method.__name__}() takes at most {len(in_order) + 2} arguments without a name")
+    method.refuse_unknown(settings, also=Arguments.declared())
+    arguments = Arguments(**{name: settings.pop(name) for name in Arguments.declared() if name in settings})
+    given = {
+        SETTINGS_OF_POLICY[name]: value
+        for name, value in (arguments.policy_kwargs or {}).items()
+        if name in SETTINGS_OF_POLICY
+    }
+    defaults = {name: declared.default for name, declared in method.declared().items()}
+    wanted = given.get("ensemble_size")
+    if wanted is not None and settings.get("ensemble_size", wanted) not in (wanted, defaults["ensemble_size"]):
+        raise ValueError(
+            f"`ensemble_size` and `n_critics` in `policy_kwargs` are the same setting, got {settings['ensemble_size']} "
+            f"and {wanted}; give one of them"
+        )
+    if arguments.n_steps is not None:
+        allowed = (arguments.n_steps, defaults["horizon_length"])
+        if settings.get("horizon_length", arguments.n_steps) not in allowed:
+            raise ValueError(
+                f"`n_steps` and `horizon_length` both set the length of the return, got {arguments.n_steps} and "
+                f"{settings['horizon_length']}; give one of them"
+            )
+        given |= {"horizon_length": arguments.n_steps, "action_chunking": False}
+    return {**settings, **given}, arguments

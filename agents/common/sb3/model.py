@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import warnings
-from collections.abc import Mapping
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -31,25 +29,23 @@ from agents.common.nets.networks import CriticEnsemble
 from agents.common.nets.specs import NetworkSpec
 from agents.common.pretraining import find_behaviour, no_behaviour_message
 from agents.common.saved import find_model, require_algorithm
-from agents.common.sb3.arguments import Arguments
+from agents.common.sb3.arguments import SETTINGS_OF_POLICY, sort_arguments
 from agents.common.sb3.collection import CollectingModel
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.sb3.pretrained_actor import load_behaviour
 from agents.common.sb3.reporting import ReportingModel
+from agents.common.sb3.shared_settings import MethodModel
 from agents.common.sb3.spaces import UnsupportedSpaceError as UnsupportedSpaceError
 from agents.common.sb3.spaces import check_spaces
 from agents.common.sb3.updating import UpdatingModel
-from agents.common.settings import signature_of
 from agents.common.validation import integer
-from agents.registry import BUILT_IN, name_of
+from agents.registry import name_of
 
 UNSAVED = ("method", "_generator", "_host_generator", "_update", "_chunk_state", "_last_info", "_told", "_checked")
-SETTINGS_OF_POLICY = {"n_critics": "ensemble_size", "net_arch": "net_arch", "actor_layer_norm": "actor_layer_norm"}
-SETTINGS_OF_POLICY |= {"critic_layer_norm": "critic_layer_norm"}
 HOOKS = ("networks", "noise", "act", "targets", "losses")
 
 
-class FlowQLearning(UpdatingModel, CollectingModel, ReportingModel):
+class FlowQLearning(MethodModel, UpdatingModel, CollectingModel, ReportingModel):
     """Off-policy learning of flow policies from a dataset, from an environment, or from both in turn.
 
     What is learnt, and how, is in ``method``; its settings are attributes of the model too. One that is changed acts
@@ -83,7 +79,7 @@ class FlowQLearning(UpdatingModel, CollectingModel, ReportingModel):
     def __init__(
         self, policy: str | type[FlowPolicy], env: GymEnv | str | None, *positional: Any, **named: Any
     ) -> None:
-        settings, arguments = _sorted(self.method_class, positional, named)
+        settings, arguments = sort_arguments(self.method_class, positional, named)
         self.method = self.method_class(**settings)
         method = self.method
         super().__init__(
@@ -119,43 +115,14 @@ class FlowQLearning(UpdatingModel, CollectingModel, ReportingModel):
         if arguments._init_setup_model:
             self._setup_model()
 
-    # -- settings -----------------------------------------------------------------------------------------------------
-
-    def __getattr__(self, name: str) -> Any:
-        """Return a setting, or whatever else the method has and the model has not."""
-        method = vars(self).get("method")
-        if method is None or name.startswith("_"):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return getattr(method, name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Change a setting where it is kept, or an attribute of the model."""
-        method = vars(self).get("method")
-        if method is None or name not in method.declared():
-            super().__setattr__(name, value)
-            return
-        setattr(method, name, value)
+    def _setting_changed(self, name: str) -> None:
+        """Let a setting that was derived from take effect."""
         if name == "learning_rate" and hasattr(self, "lr_schedule"):
             self._setup_lr_schedule()
         elif name == "pretraining_steps":
-            self.pretraining = self._n_updates < value
+            self.pretraining = self._n_updates < self.method.pretraining_steps
         elif name == "compile" and hasattr(self, "_update"):
             self._update.prepare()
-
-    def _absorb_settings(self) -> None:
-        """Move settings that SB3 has put among the attributes of a loaded model to the method."""
-        for name in self.method.declared():
-            if name in vars(self):
-                setattr(self.method, name, vars(self).pop(name))
-
-    def save(self, path: str | Path | BufferedIOBase, exclude: Any = None, include: Any = None) -> None:
-        """Save the model; see Stable-Baselines3. Settings are saved as attributes of their own."""
-        vars(self).update(self.method.settings())
-        try:
-            super().save(path, exclude, include)
-        finally:
-            for name in self.method.declared():
-                del vars(self)[name]
 
     # -- set-up -------------------------------------------------------------------------------------------------------
 
@@ -472,58 +439,3 @@ class FlowQLearning(UpdatingModel, CollectingModel, ReportingModel):
             self._told = self.replay_buffer.placement
             print(self._told.text)
         return super()._setup_learn(*args, **kwargs)
-
-
-def _sorted(
-    method: type[Method], positional: tuple[Any, ...], named: Mapping[str, Any]
-) -> tuple[dict[str, Any], Arguments]:
-    """Return the arguments of a model's constructor as settings of its method and the rest."""
-    in_order = [name for name, declared in method.declared().items() if not declared.kw_only]
-    settings = {**dict(zip(in_order, positional, strict=False)), **named}
-    if len(positional) > len(in_order):
-        raise TypeError(f"{method.__name__}() takes at most {len(in_order) + 2} arguments without a name")
-    method.refuse_unknown(settings, also=Arguments.declared())
-    arguments = Arguments(**{name: settings.pop(name) for name in Arguments.declared() if name in settings})
-    given = {
-        SETTINGS_OF_POLICY[name]: value
-        for name, value in (arguments.policy_kwargs or {}).items()
-        if name in SETTINGS_OF_POLICY
-    }
-    defaults = {name: declared.default for name, declared in method.declared().items()}
-    wanted = given.get("ensemble_size")
-    if wanted is not None and settings.get("ensemble_size", wanted) not in (wanted, defaults["ensemble_size"]):
-        raise ValueError(
-            f"`ensemble_size` and `n_critics` in `policy_kwargs` are the same setting, got {settings['ensemble_size']} "
-            f"and {wanted}; give one of them"
-        )
-    if arguments.n_steps is not None:
-        allowed = (arguments.n_steps, defaults["horizon_length"])
-        if settings.get("horizon_length", arguments.n_steps) not in allowed:
-            raise ValueError(
-                f"`n_steps` and `horizon_length` both set the length of the return, got {arguments.n_steps} and "
-                f"{settings['horizon_length']}; give one of them"
-            )
-        given |= {"horizon_length": arguments.n_steps, "action_chunking": False}
-    return {**settings, **given}, arguments
-
-
-_models: dict[type[Method], type[FlowQLearning]] = {}
-
-
-def model_class(method: type[Method]) -> type[FlowQLearning]:
-    """Return the class of models of a method, always the same one.
-
-    :param method: the method.
-    :return: a subclass of :class:`FlowQLearning` of the method's name, documented with its settings.
-    """
-    if method not in _models:
-        text = f"{inspect.getdoc(method) or ''}\n\n{method.documentation()}\n{Arguments.documentation()}"
-        is_built_in = name_of(method) in BUILT_IN
-        attributes = {
-            "method_class": method,
-            "__doc__": text,
-            "__module__": "agents" if is_built_in else method.__module__,
-            "__signature__": signature_of(FlowQLearning.__init__, Arguments, method),
-        }
-        _models[method] = type(method.__name__, (FlowQLearning,), attributes)
-    return _models[method]
