@@ -1,1 +1,1 @@
-"""Per-environment settings, one YAML file per algorithm, and in `profiles/` one per protocol that several share."""
+"""Settings for each environment: one YAML file per algorithm, and in `profiles/` one per shared protocol."""
