@@ -147,7 +147,7 @@ class TimedPolicy:
     """
 
     def __init__(self, policy: ChunkPolicy) -> None:
-        self.horizon_length, self.num_replicas = policy.horizon_length, policy.num_replicas
+        self.chunk_length, self.num_replicas = policy.chunk_length, policy.num_replicas
         self.draw_action_noise = policy.draw_action_noise
         self._plan = policy.plan
         self.calls, self.seconds = 0, 0.0

@@ -158,10 +158,10 @@ def make_model(args: argparse.Namespace) -> FlowQLearning:
     config = load_config(
         args.algo, "", params=args.params, flags={"precision": args.precision, "compile": args.compile}
     )
-    from agents import registry
+    from agents import models
 
     settings = {**config.settings, "batch_size": args.batch}
-    algorithm = registry.get(config.algo).algorithm
+    algorithm = models.get(config.algo).algorithm
     try:
         model = algorithm("MlpPolicy", Spaces(), **settings, seeds=list(range(args.seeds)), device=args.device)
     except ValueError as error:

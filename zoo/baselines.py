@@ -65,7 +65,7 @@ class Planner:
     :param policy: the policy.
     """
 
-    horizon_length = 1
+    chunk_length = 1
     num_replicas = 1
 
     def __init__(self, policy: BasePolicy) -> None:

@@ -111,8 +111,6 @@ def test_a_misspelt_argument_names_the_closest() -> None:
 
 
 def test_two_names_of_one_setting_are_refused() -> None:
-    with pytest.raises(
-        ValueError, match="`ensemble_size` and `n_critics` in `policy_kwargs` are the same setting, got 3"
-    ):
+    with pytest.raises(ValueError, match="`ensemble_size` and `n_critics` are the same setting, got 3"):
         tiny_model("fql", ensemble_size=3, policy_kwargs={"n_critics": 2})
     assert tiny_model("fql", ensemble_size=10, policy_kwargs={"n_critics": 2}).ensemble_size == 2

@@ -95,15 +95,13 @@ def test_action_noise_moves_actions_and_is_made_one_per_environment(noise: Any) 
 def test_n_steps_means_returns_of_single_actions() -> None:
     settings = {name: value for name, value in TINY.items() if name != "horizon_length"}
     model = agents.QAM("MlpPolicy", SpacesEnv(4, 2), n_steps=3, **settings)
-    assert (model.horizon_length, model.action_chunking, model.policy.horizon_length) == (3, False, 1)
+    assert (model.horizon_length, model.action_chunking, model.policy.chunk_length) == (3, False, 1)
     assert isinstance(model.replay_buffer, NStepReplayBuffer)
     assert model.replay_buffer.n_steps == 3
 
 
 def test_n_steps_and_another_horizon_are_refused() -> None:
-    with pytest.raises(
-        ValueError, match="`n_steps` and `horizon_length` both set the length of the return, got 2 and 3"
-    ):
+    with pytest.raises(ValueError, match="`horizon_length` and `n_steps` are the same setting, got 3 and 2"):
         tiny_model(n_steps=2, horizon_length=3)
 
 
@@ -405,9 +403,7 @@ def test_stacked_seeds_train_online_with_an_environment_each() -> None:
 def test_stacked_seeds_are_refused_online_with_environments_that_they_cannot_share(count: int) -> None:
     model = tiny_model(env=vector(1), seeds=[1, 2, 3])
     model.n_envs = count
-    with pytest.raises(
-        ValueError, match=f"3 stacked seeds train online with a multiple of 3 environments, got {count}"
-    ):
+    with pytest.raises(ValueError, match=f"3 replicas train online with a multiple of 3 environments, got {count}"):
         model.learn(6)
     assert model.num_timesteps == 0
 

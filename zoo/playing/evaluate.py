@@ -29,7 +29,7 @@ class ChunkPolicy(Protocol):
     """A policy that plans chunks of actions for S stacked replicas (seeds of one algorithm)."""
 
     @property
-    def horizon_length(self) -> int:
+    def chunk_length(self) -> int:
         """H, the actions in a plan."""
         ...
 
@@ -181,7 +181,7 @@ class Evaluator:
         running: list[int] = []
         rows: tuple[np.ndarray, ...] = (np.empty(0, np.int64), np.empty(0, np.int64))
         plan_seconds = 0.0
-        chunks = np.empty((0, policy.horizon_length, *action_space.shape), action_space.dtype)
+        chunks = np.empty((0, policy.chunk_length, *action_space.shape), action_space.dtype)
         while True:
             begun = {idle.popleft(): jobs.popleft() for _ in range(min(len(idle), len(jobs)))}
             job_of |= begun
@@ -287,7 +287,7 @@ def _plan(
 ) -> np.ndarray:
     """Return the planned actions of some rows, shape (len(rows), H, A), after a look at their shape."""
     actions: np.ndarray = np.asarray(policy.plan(observations, noise))
-    expected = (*observations.shape[:2], policy.horizon_length, *action_space.shape)
+    expected = (*observations.shape[:2], policy.chunk_length, *action_space.shape)
     if actions.shape != expected:
         raise ValueError(f"planned actions must have the shape (S, N, H, A) = {expected}, got {actions.shape}")
     chunks: np.ndarray = actions[rows].astype(action_space.dtype, copy=False)

@@ -96,24 +96,22 @@ def sort_arguments(
         raise TypeError(f"{method.__name__}() takes at most {len(in_order) + 2} arguments without a name")
     method.refuse_unknown(settings, also=Arguments.declared())
     arguments = Arguments(**{name: settings.pop(name) for name in Arguments.declared() if name in settings})
-    given = {
-        SETTINGS_OF_POLICY[name]: value
-        for name, value in (arguments.policy_kwargs or {}).items()
-        if name in SETTINGS_OF_POLICY
-    }
-    defaults = {name: declared.default for name, declared in method.declared().items()}
-    wanted = given.get("ensemble_size")
-    if wanted is not None and settings.get("ensemble_size", wanted) not in (wanted, defaults["ensemble_size"]):
-        raise ValueError(
-            f"`ensemble_size` and `n_critics` in `policy_kwargs` are the same setting, got {settings['ensemble_size']} "
-            f"and {wanted}; give one of them"
-        )
+    for name, value in (arguments.policy_kwargs or {}).items():
+        if name in SETTINGS_OF_POLICY:
+            _set_by_other_name(settings, SETTINGS_OF_POLICY[name], name, value, method)
     if arguments.n_steps is not None:
-        allowed = (arguments.n_steps, defaults["horizon_length"])
-        if settings.get("horizon_length", arguments.n_steps) not in allowed:
+        _set_by_other_name(settings, "horizon_length", "n_steps", arguments.n_steps, method)
+        settings["action_chunking"] = False
+    return settings, arguments
+
+
+def _set_by_other_name(settings: dict[str, Any], name: str, other: str, value: Any, method: type[Method]) -> None:
+    """Set what another name was given for, unless a value that is not the default was given for its own name too."""
+    declared = method.declared()[name]
+    if other != name and declared.bounds:
+        value = integer(other, value, **declared.bounds)  # type: ignore[arg-type]
+        if settings.get(name, value) not in (value, declared.default):
             raise ValueError(
-                f"`n_steps` and `horizon_length` both set the length of the return, got {arguments.n_steps} and "
-                f"{settings['horizon_length']}; give one of them"
+                f"`{name}` and `{other}` are the same setting, got {settings[name]} and {value}; give one of them"
             )
-        given |= {"horizon_length": arguments.n_steps, "action_chunking": False}
-    return {**settings, **given}, arguments
+    settings[name] = value

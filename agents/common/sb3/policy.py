@@ -108,6 +108,11 @@ class FlowPolicy(BasePolicy):
         return len(self.seeds)
 
     @property
+    def chunk_length(self) -> int:
+        """Number of actions that one plan holds: H, or 1 without action chunking."""
+        return self.method.chunk_length
+
+    @property
     def generator(self) -> torch.Generator:
         """Source of the acting noise of the first replica."""
         return self.generators[0]
@@ -245,7 +250,7 @@ class FlowPolicy(BasePolicy):
         rows = torch.as_tensor(observations, dtype=torch.float32, device=self.device)
         with torch.no_grad(), float32_products(self.method.precision, self.device):
             actions = self.method.sample_actions(self.preprocess(rows), placed, self.nets).clamp(-1, 1)
-        shape = (*rows.shape[:2], self.method.chunk_length, *self.action_space.shape)  # type: ignore[misc]
+        shape = (*rows.shape[:2], self.chunk_length, *self.action_space.shape)  # type: ignore[misc]
         return np.asarray(self.unscale_action(actions.cpu().numpy().reshape(shape)), dtype=self.action_space.dtype)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
@@ -278,7 +283,7 @@ class FlowPolicy(BasePolicy):
         if deterministic:
             noise = {name: torch.zeros_like(draw) for name, draw in noise.items()}
         flat = observation.detach().cpu().numpy().reshape(replicas, rows // replicas, -1)
-        return self.plan(flat, noise).reshape(rows, self.method.chunk_length, *self.action_space.shape)  # type: ignore[misc]
+        return self.plan(flat, noise).reshape(rows, self.chunk_length, *self.action_space.shape)  # type: ignore[misc]
 
     def _draw_due(self, due: NDArray[np.bool_]) -> dict[str, Tensor]:
         """Draw the noise of the rows that are due, (S, N), each replica's from its own generator; zeros elsewhere."""
@@ -309,14 +314,14 @@ class FlowPolicy(BasePolicy):
         :return: actions in the environment's units, and the state to hand back (None when H is 1).
         :raises ValueError: if an observation has the wrong shape or is a (observation, info) pair.
         """
-        if self.method.chunk_length == 1:
+        if self.chunk_length == 1:
             return super().predict(observation, state, episode_start, deterministic)
         self.set_training_mode(False)
         _refuse_reset_pair(observation)
         rows, vectorised = self.obs_to_tensor(observation)
         assert isinstance(rows, Tensor)
         chunks, used = self._continued(len(rows), state, episode_start)
-        due = used >= self.method.chunk_length
+        due = used >= self.chunk_length
         if due.any():
             fresh = self._plan_due(rows, due, deterministic)
             chunks[due], used[due] = fresh, 0
@@ -334,15 +339,15 @@ class FlowPolicy(BasePolicy):
     ) -> ChunkState:
         """Return copies of the chunks in flight and how much of each is used; used up where a plan is due."""
         if state is None:
-            shape = (rows, self.method.chunk_length, *self.action_space.shape)  # type: ignore[misc]
-            return np.zeros(shape, dtype=self.action_space.dtype), np.full(rows, self.method.chunk_length)
+            shape = (rows, self.chunk_length, *self.action_space.shape)  # type: ignore[misc]
+            return np.zeros(shape, dtype=self.action_space.dtype), np.full(rows, self.chunk_length)
         chunks, used = state[0].copy(), state[1].copy()
         if len(chunks) != rows:
             raise ValueError(
                 f"`state` holds {len(chunks)} chunks for {rows} observations; hand back the state of the same batch"
             )
         if episode_start is not None:
-            used[np.asarray(episode_start, dtype=bool)] = self.method.chunk_length
+            used[np.asarray(episode_start, dtype=bool)] = self.chunk_length
         return chunks, used
 
     def unscale_action(self, scaled_action: NDArray[Any]) -> NDArray[Any]:

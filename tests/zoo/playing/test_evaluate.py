@@ -28,12 +28,12 @@ EPISODES = 6
 class ElementwisePolicy:
     """Plans without matrix products, so a row's actions have the same bits in a batch of any shape."""
 
-    def __init__(self, num_replicas: int = 1, horizon_length: int = 3) -> None:
-        self.num_replicas, self.horizon_length = num_replicas, horizon_length
+    def __init__(self, num_replicas: int = 1, chunk_length: int = 3) -> None:
+        self.num_replicas, self.chunk_length = num_replicas, chunk_length
         self.batches: list[np.ndarray] = []
 
     def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        return {"noise": torch.rand(rows, self.horizon_length, 2, generator=generator)}
+        return {"noise": torch.rand(rows, self.chunk_length, 2, generator=generator)}
 
     def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
         self.batches.append(observations.copy())
@@ -47,10 +47,10 @@ def plan_rows(observations: np.ndarray, noise: np.ndarray) -> np.ndarray:
 class NetworkPolicy(ElementwisePolicy):
     """A real network: matrix products of the whole batch."""
 
-    def __init__(self, num_replicas: int, observation_size: int, horizon_length: int = 3) -> None:
-        super().__init__(num_replicas, horizon_length)
+    def __init__(self, num_replicas: int, observation_size: int, chunk_length: int = 3) -> None:
+        super().__init__(num_replicas, chunk_length)
         generator = torch.Generator().manual_seed(0)
-        sizes = [observation_size + 2 * horizon_length, 64, 64, 2 * horizon_length]
+        sizes = [observation_size + 2 * chunk_length, 64, 64, 2 * chunk_length]
         self.weights = [
             torch.randn(num_replicas, fan_in, fan_out, generator=generator) / fan_in**0.5
             for fan_in, fan_out in itertools.pairwise(sizes)
@@ -60,7 +60,7 @@ class NetworkPolicy(ElementwisePolicy):
         x = torch.cat([torch.as_tensor(observations, dtype=torch.float32), noise["noise"].flatten(2)], -1)
         for weight in self.weights:
             x = torch.tanh(torch.bmm(x, weight))
-        return x.unflatten(-1, (self.horizon_length, 2)).numpy()
+        return x.unflatten(-1, (self.chunk_length, 2)).numpy()
 
 
 def play_alone(policy: ElementwisePolicy, seed: int, replica: int) -> list[tuple[float, int, int]]:
@@ -118,9 +118,9 @@ def three_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend_cores(monkeypatch, 3)
 
 
-@pytest.mark.parametrize("horizon_length", [1, 3])
-def test_results_are_those_of_a_plain_loop_over_episodes(here: Evaluator, horizon_length: int) -> None:
-    policy = ElementwisePolicy(num_replicas=2, horizon_length=horizon_length)
+@pytest.mark.parametrize("chunk_length", [1, 3])
+def test_results_are_those_of_a_plain_loop_over_episodes(here: Evaluator, chunk_length: int) -> None:
+    policy = ElementwisePolicy(num_replicas=2, chunk_length=chunk_length)
     results = here.evaluate(policy)
     for replica in range(2):
         returns, lengths, successes = zip(*play_alone(policy, 5, replica), strict=True)
@@ -178,7 +178,7 @@ def test_an_episode_never_plans_with_the_same_noise_twice(here: Evaluator) -> No
             drawn.append(noise["noise"].numpy()[0])
             return super().plan(observations, noise)
 
-    lengths = here.evaluate(Recorder(horizon_length=1)).lengths[0]
+    lengths = here.evaluate(Recorder(chunk_length=1)).lengths[0]
     assert lengths.max() > NOISE_PLANS  # so that the stock of some episode is filled up again
     first = 0
     for episode, length in enumerate(lengths):  # one environment plays them in order
@@ -188,14 +188,14 @@ def test_an_episode_never_plans_with_the_same_noise_twice(here: Evaluator) -> No
 
 
 def test_every_replica_and_every_policy_starts_from_the_same_states(anywhere: Evaluator) -> None:
-    policy = ElementwisePolicy(num_replicas=2, horizon_length=30)  # one chunk plays a whole episode
+    policy = ElementwisePolicy(num_replicas=2, chunk_length=30)  # one chunk plays a whole episode
     seeds = anywhere.evaluate(policy).seeds
     starts = [make_env(TOY).reset(seed=int(seed))[0] for seed in seeds]
     np.testing.assert_array_equal(policy.batches[-1], np.stack([starts, starts]))
 
 
 def test_the_policy_is_asked_only_when_a_chunk_is_used_up(here: Evaluator) -> None:
-    policy = ElementwisePolicy(horizon_length=4)
+    policy = ElementwisePolicy(chunk_length=4)
     lengths = here.evaluate(policy).lengths
     assert len(policy.batches) == np.ceil(lengths / 4).sum()
 
@@ -503,7 +503,7 @@ def test_a_policy_without_noise_can_be_evaluated(here: Evaluator) -> None:
             return {}
 
         def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
-            return np.zeros((*observations.shape[:2], self.horizon_length, 2), np.float32)
+            return np.zeros((*observations.shape[:2], self.chunk_length, 2), np.float32)
 
     assert here.evaluate(Deterministic()).returns.shape == (1, EPISODES)
 

@@ -15,6 +15,7 @@ import torch
 import agents
 from agents.common.engine.checkpoint import find_checkpoints
 from agents.common.sb3.model import FlowQLearning
+from agents.qam import QAM
 from tests.zoo.envs.toys import ToyEnv
 from tests.zoo.test_train_program import ENV, TINY
 from zoo.compare import main as compare
@@ -146,7 +147,7 @@ def test_environments_of_a_diverged_replica_get_no_nan(
 def test_a_replica_whose_plans_are_not_finite_fails_at_the_evaluation(
     data: Path, tmp_path: Path, healthy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = agents.QAM.act
+    original = QAM.act
 
     def act(self: Any, observations: torch.Tensor, noise: Any, nets: Any) -> torch.Tensor:
         actions = original(self, observations, noise, nets)
@@ -155,7 +156,7 @@ def test_a_replica_whose_plans_are_not_finite_fails_at_the_evaluation(
             actions[2, 0, 0] = torch.nan
         return actions
 
-    monkeypatch.setattr(agents.QAM, "act", act)
+    monkeypatch.setattr(QAM, "act", act)
     assert main(arguments(data, tmp_path, "--seeds", "4-6")) == 0
     status = status_of(folder_of(tmp_path, 3))
     assert (status["state"], status["step"]) == ("failed", 10)
