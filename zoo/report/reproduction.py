@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from zoo.published import PublishedSet, load_means
-from zoo.report import statistics
-from zoo.report.comparison import Method, final_scores, tasks_of
-from zoo.report.statistics import Estimate, Scores
+from zoo.report.comparison import OWN, Method
+from zoo.report.compute import final_scores
+from zoo.report.estimates import Estimate, welch_mean
+from zoo.report.published import PublishedSet, load_means, tasks_of
+from zoo.report.statistics import Scores
 from zoo.runs.history import PHASES
 from zoo.runs.read import protocol_differences, split_environment
 from zoo.runs.scores import SUCCESS
@@ -63,13 +64,12 @@ def reproduce(
     all of it is outside.
 
     :param methods: name -> method, own and published.
-    :param evaluations: evaluations of runs; published scores are success rates, so returns are left aside.
+    :param evaluations: evaluations of runs; published scores are success rates, so returns are ignored.
     :param sets: the published sets to compare with.
     :param tolerance: the largest difference that still agrees, as a fraction.
-    :return: one entry a comparison.
     """
     result = []
-    runs = evaluations[(evaluations["source"] == "own") & (evaluations["kind"] == SUCCESS.name)]
+    runs = evaluations[(evaluations["source"] == OWN) & (evaluations["kind"] == SUCCESS.name)]
     for phase in PHASES:
         own = final_scores(runs[runs["phase"] == phase])
         for published in sets:
@@ -111,7 +111,7 @@ def _reproduction(
     runs = [scores[task] for task in tasks]
     spread = [float(values.var(ddof=1)) if len(values) > 1 else np.nan for values in runs]
     reported = [float(row["mean"]) for row, _ in parts]
-    difference = statistics.welch_mean(
+    difference = welch_mean(
         [float(values.mean()) / len(runs) for values in runs] + [-mean / len(parts) for mean in reported],
         [variance / len(runs) ** 2 for variance in spread]
         + [float(row["sd"]) ** 2 / len(parts) ** 2 for row, _ in parts],

@@ -1,12 +1,15 @@
-"""A comparison as plain values, for other programs."""
+"""A comparison as JSON, for other programs."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from zoo.report.comparison import Cell, Comparison, Phase
-from zoo.report.statistics import Estimate
+from zoo.report.estimates import Estimate
+from zoo.report.rendering import write_file
 from zoo.runs.history import PHASES
 from zoo.runs.scores import SUCCESS, Kind
 
@@ -18,12 +21,13 @@ def to_json(
 ) -> dict[str, Any]:
     """Return comparisons as plain values; success rates are fractions, returns are as they are.
 
+    There is one entry for each phase of success rates (None where nothing was evaluated), ``repetitions``, ``methods``
+    and ``skipped``. Where there are scores of other kinds, the same phases are under ``return`` and
+    ``normalised_return``, beside the ``reference_scores``.
+
     :param comparisons: one for each kind of scores.
     :param skipped: the runs that were not counted, with reasons.
     :param references: reference scores of environments, random and expert.
-    :return: one entry a phase of success rates (None where nothing was evaluated), ``repetitions``, ``methods`` and
-        ``skipped``; where there are scores of other kinds, the same phases under ``return`` and ``normalised_return``,
-        and the ``reference_scores``.
     """
     by_kind = {comparison.kind: _phases_to_json(comparison) for comparison in comparisons}
     methods = {name: {"algorithm": m.algorithm, "source": m.source} for name, m in comparisons[0].methods.items()}
@@ -33,6 +37,16 @@ def to_json(
     if references:
         result["reference_scores"] = {environment: list(pair) for environment, pair in references.items()}
     return result
+
+
+def json_text(results: Mapping[str, Any]) -> str:
+    """Return what `to_json` returned as the text of a file."""
+    return json.dumps(results, indent=1) + "\n"
+
+
+def write_json(path: Path, results: Mapping[str, Any]) -> None:
+    """Write what `to_json` returned."""
+    write_file(path, json_text(results))
 
 
 def _phases_to_json(comparison: Comparison) -> dict[str, Any]:
