@@ -10,6 +10,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,16 +82,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.report.inputs import Request
 
     _check(args)
-    request = Request(
-        paths=args.paths,
-        published=args.published,
-        methods=args.methods,
-        envs=args.envs,
-        reference_scores=args.reference_scores,
-        merge_protocols=args.merge_protocols,
-        is_strict=args.strict,
-        baseline=args.baseline,
-    )
+    request = Request(**{field.name: getattr(args, field.name) for field in fields(Request)})
     if args.watch is not None:
         from zoo.report.terminal import watch
 

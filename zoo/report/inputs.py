@@ -23,7 +23,7 @@ from zoo.runs.scores import NORMALISED_RETURN, SUCCESS
 
 @dataclass(frozen=True)
 class Request:
-    """What to compare.
+    """What to compare, under the names that the command line gives it.
 
     :param paths: folders with run folders anywhere below.
     :param published: names of sets of published scores.
@@ -31,7 +31,7 @@ class Request:
     :param envs: patterns of the environments to keep, e.g. ``"scene-*"``; empty keeps all.
     :param reference_scores: what `read_references` reads.
     :param merge_protocols: one row for each label, even where protocols differ.
-    :param is_strict: whether a skipped run is an error.
+    :param strict: whether a skipped run is an error.
     :param baseline: whom to improve on, or None.
     """
 
@@ -41,7 +41,7 @@ class Request:
     envs: Sequence[str] = ()
     reference_scores: Sequence[str] = ()
     merge_protocols: bool = False
-    is_strict: bool = False
+    strict: bool = False
     baseline: str | None = None
 
     def read_runs(self) -> RunTables:
@@ -109,7 +109,7 @@ def read_own(request: Request) -> tuple[RunTables, References]:
     skipped = own.skipped()
     for entry in skipped:
         log.info("skipped %s: %s", entry["path"], entry["reason"])
-    if request.is_strict and skipped:
+    if request.strict and skipped:
         raise UsageError(f"--strict allows no skipped run, got {len(skipped)}, e.g. {_first_skipped(own)}")
     references = read_references(request.reference_scores, own)
     return normalise_returns(own, references), references

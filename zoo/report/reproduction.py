@@ -84,16 +84,11 @@ def reproduce(
 
 def _places(scores: Scores, rows: pd.DataFrame) -> dict[str, list[tuple[Any, list[str]]]]:
     """Return where both have scores: place -> [(published row, own tasks that it stands for)]."""
-    places: dict[str, list[tuple[Any, list[str]]]] = {}
-    domains = []
-    for environment, row in rows.iterrows():
-        tasks = [str(environment)] if "-singletask-" in str(environment) else tasks_of(str(environment))
-        if set(tasks) <= set(scores):
-            places[str(environment)] = [(row, tasks)]
-            domains += [(row, tasks)] if len(tasks) > 1 else []
-    everything = sum("-singletask-" not in str(environment) for environment in rows.index)
-    if everything and len(domains) == everything:
-        places["all"] = domains
+    tasks = {name: [name] if "-singletask-" in name else tasks_of(name) for name in rows.index}
+    places = {name: [(rows.loc[name], found)] for name, found in tasks.items() if set(found) <= set(scores)}
+    domains = [name for name, found in tasks.items() if len(found) > 1]
+    if domains and set(domains) <= set(places):
+        places["all"] = [part for name in domains for part in places[name]]
     return places
 
 

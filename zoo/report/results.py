@@ -68,22 +68,12 @@ def _phase_to_json(phase: Phase, kind: Kind) -> dict[str, Any]:
         "common_tasks": list(phase.tasks),
         "left_out_tasks": dict(phase.left_out),
         "aggregates": {
-            method: {
-                **{metric: _estimate_to_json(cell.estimates.get(metric)) for metric in kind.metrics},
-                **_counts(cell),
-                "steps": phase.steps[method],
-            }
+            method: _cell_to_json(cell, kind.metrics) | {"steps": phase.steps[method]}
             for method, cell in sorted(phase.aggregates.items())
         },
         "probability_of_improvement": chances,
         "domains": {
-            domain: {
-                method: {
-                    **{metric: _estimate_to_json(cell.estimates.get(metric)) for metric in ("mean", "iqm")},
-                    **_counts(cell),
-                }
-                for method, cell in sorted(cells.items())
-            }
+            domain: {method: _cell_to_json(cell, ("mean", "iqm")) for method, cell in sorted(cells.items())}
             for domain, cells in sorted(phase.domains.items())
         },
         "tasks": {
@@ -100,14 +90,15 @@ def _phase_to_json(phase: Phase, kind: Kind) -> dict[str, Any]:
     }
 
 
+def _cell_to_json(cell: Cell, metrics: Sequence[str]) -> dict[str, Any]:
+    """Return estimates with the numbers of tasks and seeds that they are from."""
+    estimates = {metric: _estimate_to_json(cell.estimates.get(metric)) for metric in metrics}
+    return {**estimates, "tasks": cell.tasks, "seeds": cell.seeds[0], "most_seeds": cell.seeds[1]}
+
+
 def _estimate_to_json(estimate: Estimate | None) -> dict[str, Any]:
     """Return an estimate as plain values; None where it is not known."""
     if estimate is None:
         return {"point": None, "ci95": None, "interval": "none"}
     interval = None if estimate.interval is None else list(estimate.interval)
     return {"point": estimate.point, "ci95": interval, "interval": estimate.kind}
-
-
-def _counts(cell: Cell) -> dict[str, int]:
-    """Return how many tasks and seeds an estimate is from."""
-    return {"tasks": cell.tasks, "seeds": cell.seeds[0], "most_seeds": cell.seeds[1]}

@@ -46,8 +46,8 @@ def print_tables(sentences: Iterable[str], found: Sequence[entries.Table]) -> No
         wanted = [k for k, name in enumerate(table.header) if name in (columns[kind] or table.header)]
         shown = _terminal_table([table.header[k] for k in wanted], table.title)
         for row in table.rows:
-            entries = (row[k] for k in wanted)
-            shown.add_row(*(f"[bold]{escape(e.plain)}[/bold]" if e.is_bold else escape(e.plain) for e in entries))
+            texts = ((escape(row[k].plain), row[k].is_bold) for k in wanted)
+            shown.add_row(*(f"[bold]{text}[/bold]" if is_bold else text for text, is_bold in texts))
         console.print(shown)
 
 
