@@ -59,11 +59,18 @@ def _parser() -> Parser:
         metavar="ENV=RANDOM,EXPERT",
         help="returns of a random and an expert policy, or YAML files of `env: [random, expert]`; normalises returns",
     )
-    data.add_argument("--merge-protocols", action="store_true", help="one row a label, even where protocols differ")
+    data.add_argument("--merge-protocols", action="store_true", help="one row per label, even where protocols differ")
     data.add_argument("--strict", action="store_true", help="fail (exit 2) if any run is skipped")
     how = parser.add_argument_group("how")
-    how.add_argument("--baseline", metavar="NAME", help="whom to improve on (default: the first set's own method)")
-    how.add_argument("--tolerance", type=float, default=0.05, help="of a reproduction, as a fraction")
+    how.add_argument(
+        "--baseline", metavar="NAME", help="the method to improve on (default: the first set's own method)"
+    )
+    how.add_argument(
+        "--tolerance",
+        type=float,
+        default=0.05,
+        help="largest difference that still counts as reproduced, as a fraction",
+    )
     how.add_argument("--reps", type=whole_number, default=50_000, help="bootstrap repetitions")
     how.add_argument("--verbose", type=whole_number, default=1, help="2 shows the traceback of an unexpected failure")
     output = parser.add_argument_group("what to make (default: --print)")

@@ -518,7 +518,7 @@ def test_curves_of_returns_span_the_range_of_their_environment_in_a_table_of_the
             has_success=False,
         )
     assert compare.main([str(tmp_path / "logs"), "--curve"]) == 0
-    success, returns = capsys.readouterr().out.split("return (bars span its range on an environment)")
+    success, returns = capsys.readouterr().out.split("return (bars span its range on each environment)")
     assert "▁▅█|" in success
     assert "100.0" in success
     assert "sac" not in success

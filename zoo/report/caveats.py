@@ -42,7 +42,7 @@ def warnings(comparisons: Sequence[Comparison], own: RunTables) -> list[str]:
     result = []
     skipped = own.skipped()
     if skipped:
-        result.append(f"{len(skipped)} of {len(own.runs)} run folders are not counted; they are listed below.")
+        result.append(f"{len(skipped)} of {len(own.runs)} run folders are not counted; each is listed with its reason.")
     result += _departures(comparisons)
     for comparison in comparisons:
         for phase in comparison.phases.values():
@@ -64,8 +64,8 @@ def _warnings_of_phase(comparison: Comparison, phase: Phase) -> list[str]:
         result.append(f"{label}: {what} leave out tasks that some methods lack: {missing}.")
     if comparison.kind is RETURN and len(phase.tasks) > 1:
         result.append(
-            f"{label}: returns of {len(phase.tasks)} environments are not averaged, because each has a scale of its "
-            "own; --reference-scores puts them on one."
+            f"{label}: returns of {len(phase.tasks)} environments are not averaged, because each has its own "
+            "scale; --reference-scores puts them on a common one."
         )
     if phase.common_step is None:
         steps = "; ".join(f"{name} {'mixed' if step is None else show(step)}" for name, step in phase.steps.items())

@@ -32,7 +32,7 @@ class Request:
     :param reference_scores: what `read_references` reads.
     :param merge_protocols: one row for each label, even where protocols differ.
     :param strict: whether a skipped run is an error.
-    :param baseline: whom to improve on, or None.
+    :param baseline: the method to improve on, or None.
     """
 
     paths: Sequence[Path] = ()
@@ -119,7 +119,7 @@ def nothing_counts(own: RunTables, paths: Sequence[Path]) -> str:
     """Return the message for paths without a run that counts."""
     places = ", ".join(str(path) for path in paths)
     if own.runs.empty:
-        return f"expected run folders below {places}, got none; a run folder has status.json, train.py writes it"
+        return f"expected run folders below {places}, got none; a run folder holds the status.json that train.py writes"
     return (
         f"expected finished runs below {places}, got {len(own.runs)} that cannot be counted, e.g. "
         f"{_first_skipped(own)}; --watch shows how far they are"
@@ -209,7 +209,7 @@ def _chosen(inputs: Inputs, request: Request) -> Inputs:
         wanted = [name for name in known if any(fnmatchcase(name, pattern) for pattern in request.envs)]
         evaluations, means = (table[table["environment"].isin(wanted)] for table in (evaluations, means))
     if request.paths and any(method.is_own for method in methods.values()):
-        # A phase that no run of one's own has reached says nothing about it.
+        # A phase that no own run has reached says nothing about own runs.
         is_success = evaluations["kind"] == SUCCESS.name
         phases = set(evaluations.loc[is_success & (evaluations["source"] == OWN), "phase"])
         evaluations = evaluations[evaluations["phase"].isin(phases) | ~is_success]

@@ -18,7 +18,7 @@ from zoo.runs.scores import Kind
 class LearningCurve:
     """Scores of one method at its evaluations.
 
-    :param steps: shape (K,), gradient steps, then on with environment steps.
+    :param steps: gradient steps, then environment steps on top, shape (K,).
     :param mean: mean at each step.
     :param iqm: interquartile mean at each step, or None where it was not computed.
     """

@@ -45,7 +45,7 @@ class Content:
     :param own: own runs.
     :param scores: last evaluation of each run in each phase, for the file of all scores.
     :param sets: published sets.
-    :param baseline: whom to improve on.
+    :param baseline: the method to improve on.
     :param tolerance: of a reproduction, as a fraction.
     :param command: the command line that makes the report.
     :param references: reference scores of environments, random and expert.
@@ -183,7 +183,7 @@ def _files_of_reports(folder: Path) -> Iterator[Path]:
 
 
 def _inline(svg: str, name: str) -> str:
-    """Return an SVG text that can stand in a page beside others: no prologue, names of its own, scaled to the page."""
+    """Return an SVG to put into a page beside others: without prologue, with unique ids, scaled to the page."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{name}-", svg)
     opening = r'<svg [^>]*?width="([^"]*)"[^>]*?viewBox="([^"]*)"[^>]*>'

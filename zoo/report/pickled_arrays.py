@@ -65,7 +65,7 @@ class _ArrayParts:
         _, shape, parts, is_fortran, data = state
         dtype = np.dtype(parts.code if isinstance(parts, _DtypeParts) else None)
         if dtype.kind not in _NUMBER_KINDS or not isinstance(data, bytes):
-            raise ValueError("it holds an array of something else than numbers")
+            raise ValueError("it holds an array of something other than numbers")
         self.array = np.frombuffer(data, dtype).reshape(shape, order="F" if is_fortran else "C")
 
 

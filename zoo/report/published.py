@@ -108,8 +108,8 @@ def load_runs(published: PublishedSet) -> pd.DataFrame | None:
     """Return the imported data of single runs, one row for each evaluation, or None if nothing was imported.
 
     The columns are `zoo.runs.read.EVALUATION_COLUMNS` without returns and lengths. The seed is the number of a column.
-    It pairs nothing: the columns of two tasks, or methods, are in other orders. Raises UsageError if the file is
-    damaged.
+    It pairs nothing, because the columns of different tasks and methods are in different orders. Raises UsageError if
+    the file is damaged.
     """
     path = published.imported
     if not path.exists():

@@ -38,13 +38,8 @@ def import_runs(published: PublishedSet, file: Path | None = None) -> dict[str, 
     with atomic_path(path) as temporary:
         np.savez_compressed(temporary, **arrays)
     methods, environments, _, seeds = arrays["successes"].shape
-    return {
-        "set": published.name,
-        "file": str(path),
-        "methods": methods,
-        "environments": environments,
-        "seeds": seeds,
-    }
+    shape = {"methods": methods, "environments": environments, "seeds": seeds}
+    return {"set": published.name, "file": str(path), **shape}
 
 
 def _fetch(url: str) -> bytes:

@@ -80,11 +80,11 @@ def _environments(own: RunTables) -> dict[str, set[Any]]:
 def _problem(name: str, environments: Mapping[str, set[Any]]) -> str | None:
     """Return why an environment needs no reference, or None."""
     if not environments:
-        return f"`{name}` has no runs, since there are no runs of one's own"
+        return f"`{name}` has no runs, because there are no own runs"
     if name not in environments:
         return unknown_name_message("environment", name, environments)
     if environments[name] == {SUCCESS.name}:
-        return f"`{name}` knows success, by which its runs are compared"
+        return f"runs on `{name}` are compared by success, not by their return"
     return None
 
 

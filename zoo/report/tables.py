@@ -25,7 +25,7 @@ from zoo.runs.scores import METRICS, NORMALISED_RETURN, RETURN, SUCCESS, Kind
 
 _GAP = {
     SUCCESS.name: " The optimality gap at 1 is one minus the mean.",
-    NORMALISED_RETURN.name: " The optimality gap is what is missing to the expert, scores above 1 counted as 1.",
+    NORMALISED_RETURN.name: " The optimality gap is the distance to the expert's score; scores above 1 count as 1.",
     RETURN.name: "",
 }
 _INTERVALS = {
@@ -115,10 +115,10 @@ def tasks_table(comparison: Comparison, phase: Phase) -> Table:
         rows.append(row)
     if kind is SUCCESS:
         intervals, note = "", " (in the CSV file)"
-        small = "Small: number of seeds, where it differs between tasks." if phase.uneven_seeds else ""
+        small = "In small print: number of seeds, where it differs between tasks." if phase.uneven_seeds else ""
     else:
         intervals, note = ", last evaluation, with 95% intervals over seeds", ""
-        small = "The number of seeds stands where it differs in the row."
+        small = "The number of seeds is given where it differs in the row."
     caption = (
         f"{kind.caption} at the end of the {phase.name} phase, mean over seeds{intervals}. "
         f"{_bold_rule(kind, ' in the row', note)}. {small}"
@@ -253,5 +253,5 @@ def _improvement_caption(phase: Phase, kind: Kind, baseline: str, pairs: int, ha
     return (
         f"Probability that a run of the method scores above a run of {baseline} on the same task (ties count half)"
         f"{difference}, {phase.name}{kind.title}. {advice} {pairs} comparisons: about one in twenty intervals misses "
-        "the truth, so fix beforehand which one is the claim and take the others as exploration."
+        "the truth, so decide beforehand which one is the claim, and treat the others as exploration."
     )

@@ -89,7 +89,7 @@ def _curve_tables(own: RunTables) -> list[Table]:
         evaluations = own.evaluations[own.evaluations["kind"] == kind.name]
         if evaluations.empty:
             continue
-        title = "" if kind is SUCCESS else f"{kind.name} (bars span its range on an environment)"
+        title = "" if kind is SUCCESS else f"{kind.name} (bars span its range on each environment)"
         shown = _terminal_table(["method", "environment", "seed", "curve", "step", _heading(kind), "state"], title)
         scores = evaluations.groupby("environment")["score"]
         limits = {name: kind.limits if kind is SUCCESS else (part.min(), part.max()) for name, part in scores}

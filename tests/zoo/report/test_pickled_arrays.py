@@ -47,8 +47,8 @@ def test_pickle_that_calls_anything_is_refused_and_nothing_runs(tmp_path, protoc
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (pickle.dumps({("a",): np.array([{}], dtype=object)}, protocol=4), "something else than numbers"),
-        (pickle.dumps({("a",): np.array(["text"])}, protocol=4), "something else than numbers"),
+        (pickle.dumps({("a",): np.array([{}], dtype=object)}, protocol=4), "something other than numbers"),
+        (pickle.dumps({("a",): np.array(["text"])}, protocol=4), "something other than numbers"),
         (pickle.dumps({"a": np.ones(2)}, protocol=4), "it has the key 'a'"),
         (pickle.dumps({("a",): 1.0}, protocol=4), "`a` is a float"),
         (pickle.dumps([1], protocol=4), "it holds a list"),
