@@ -62,15 +62,8 @@ def _parser() -> Parser:
     data.add_argument("--merge-protocols", action="store_true", help="one row per label, even where protocols differ")
     data.add_argument("--strict", action="store_true", help="fail (exit 2) if any run is skipped")
     how = parser.add_argument_group("how")
-    how.add_argument(
-        "--baseline", metavar="NAME", help="the method to improve on (default: the first set's own method)"
-    )
-    how.add_argument(
-        "--tolerance",
-        type=float,
-        default=0.05,
-        help="largest difference that still counts as reproduced, as a fraction",
-    )
+    how.add_argument("--baseline", metavar="NAME", help="method to improve on (default: the first set's own method)")
+    how.add_argument("--tolerance", type=float, default=0.05, help="largest difference of a reproduction, a fraction")
     how.add_argument("--reps", type=whole_number, default=50_000, help="bootstrap repetitions")
     how.add_argument("--verbose", type=whole_number, default=1, help="2 shows the traceback of an unexpected failure")
     output = parser.add_argument_group("what to make (default: --print)")
@@ -107,27 +100,28 @@ def _compare(request: Request, args: argparse.Namespace) -> dict[str, Any]:
     """Compare, and write or print what was asked for."""
     from zoo.report.compute import compare_kinds
     from zoo.report.inputs import collect
-    from zoo.report.results import to_json, write_json
+    from zoo.report.rendering import write_file
+    from zoo.report.results import json_text, to_json
 
     inputs = collect(request)
     found = compare_kinds(inputs.methods, inputs.evaluations, inputs.means, args.reps, curves=bool(args.output))
     skipped = inputs.own.skipped()
     result: dict[str, Any] = {"methods": len(inputs.methods), "runs": len(inputs.own.runs), "skipped": len(skipped)}
     if args.json:
-        write_json(args.json, to_json(found, skipped, inputs.references))
+        write_file(args.json, json_text(to_json(found, skipped, inputs.references)))
         result["json"] = str(args.json)
     if args.output or args.print or not args.json:
-        from zoo.report.page import Content, all_tables, write_report
+        from zoo.report.page import Content, write_report
 
         baseline = args.baseline or inputs.default_baseline()
-        content = Content.of(inputs, found, baseline, args.tolerance, args.command_line)
+        content = Content(inputs, found, baseline, args.tolerance, args.command_line)
         if args.output:
             result["report"] = str(write_report(args.output, content))
         if args.print or not (args.json or args.output):
             from zoo.report.caveats import warnings
             from zoo.report.terminal import print_tables
 
-            print_tables(warnings(found, inputs.own), all_tables(content))
+            print_tables(warnings(found, inputs.own), content.tables)
     return result
 
 
@@ -155,7 +149,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _check_place(flag: str, folder: Path) -> None:
-    """Raise if a folder cannot be made; leave none behind, since nothing may come of the comparison."""
+    """Raise if a folder cannot be made; leave no folder there, since the comparison may still fail."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -73,7 +73,7 @@ class Phase:
     :param aggregates: method -> its aggregates.
     :param improvements: (X, Y) -> how X compares with Y, for all ordered pairs of methods with single runs.
     :param domains: domain -> method -> its mean (and IQM) over the domain's tasks; empty for returns.
-    :param domain_tasks: domain -> its tasks; each environment is a domain of its own for returns.
+    :param domain_tasks: domain -> its tasks; for returns each environment is its own domain.
     :param per_task: task -> method -> its mean.
     :param thresholds: where the profiles are evaluated.
     :param profiles: method -> fraction of runs above each threshold.

@@ -96,6 +96,10 @@ def _compare_phase(name: str, runs: pd.DataFrame, means: pd.DataFrame, kind: Kin
     averaged = common if kind.is_comparable or len(tasks) == 1 else {}
     domain_tasks = _domain_tasks(runs, table, kind)
     thresholds = _thresholds(runs, averaged, kind)
+
+    def profile(method: str) -> Curve:
+        return statistics.performance_profile(averaged[method], thresholds, reps, kind.limits)
+
     return Phase(
         name=name,
         steps=_steps(runs, means),
@@ -108,7 +112,7 @@ def _compare_phase(name: str, runs: pd.DataFrame, means: pd.DataFrame, kind: Kin
         domain_tasks=domain_tasks,
         per_task=_per_task(scores, table, kind, reps),
         thresholds=thresholds,
-        profiles=_profiles(averaged, thresholds, kind, reps) if curves else {},
+        profiles=in_parallel(profile, averaged) if curves else {},
         curves=learning_curves(runs, tasks, kind, reps) if curves and averaged else {},
         domain_curves={
             domain: learning_curves(runs, inside, kind, reps, with_iqm=False)
@@ -229,10 +233,3 @@ def _per_task(scores: Mapping[str, Scores], means: PublishedMeans, kind: Kind, r
     for task, found in means.per_task().items():
         result.setdefault(task, {}).update(found)
     return dict(sorted(result.items()))
-
-
-def _profiles(scores: Mapping[str, Scores], thresholds: Array, kind: Kind, reps: int) -> dict[str, Curve]:
-    """Return the performance profile of each method."""
-    return in_parallel(
-        lambda method: statistics.performance_profile(scores[method], thresholds, reps, kind.limits), scores
-    )

@@ -43,7 +43,7 @@ def plot_sample_efficiency(comparison: Comparison, looks: Mapping[str, Style]) -
 def plot_domains(comparison: Comparison, looks: Mapping[str, Style]) -> Figure | None:
     """Return one panel of mean learning curves for each domain, or None without single runs.
 
-    Returns have one panel for each environment, each with an axis of its own.
+    Returns have one panel for each environment, each with its own axis.
     """
     kind = comparison.kind
     domains = sorted({d for phase in comparison.phases.values() for d, curves in phase.domain_curves.items() if curves})

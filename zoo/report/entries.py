@@ -13,7 +13,7 @@ from zoo.runs.scores import RETURN, Kind
 NEAR_BEST = 0.95
 """A mean is set in bold if it is at least this fraction of the best one (OGBench's convention).
 
-A fraction of a return means nothing, since zero is no floor: there the best one alone is bold.
+A fraction of a return means nothing, since returns have no floor at zero: there only the best one is bold.
 """
 
 

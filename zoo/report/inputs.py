@@ -1,4 +1,4 @@
-"""Collect what a comparison is made from: own runs, published scores, and the methods behind them."""
+"""Collect what a comparison is made from: own runs, published scores and their methods."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Inputs:
 
 
 def collect(request: Request) -> Inputs:
-    """Read runs and published scores, each method under a name of its own; raises UsageError if there are none."""
+    """Read runs and published scores, each method under a unique name; raises UsageError if there are none."""
     sets = [load_set(name) for name in dict.fromkeys(request.published)]
     own, references = read_own(request)
     counted = own.counted()

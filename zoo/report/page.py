@@ -9,11 +9,11 @@ import io
 import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
-import pandas as pd
 from markupsafe import Markup
 
 from zoo.report import tables
@@ -24,9 +24,8 @@ from zoo.report.drawing import save
 from zoo.report.entries import Table
 from zoo.report.inputs import Inputs
 from zoo.report.plots import all_figures
-from zoo.report.published import PublishedSet
 from zoo.report.rendering import templates, to_csv, to_latex, to_markdown, write_file
-from zoo.report.reproduction import Reproduction, reproduce
+from zoo.report.reproduction import reproduce
 from zoo.report.results import json_text, to_json
 from zoo.runs.history import PHASES
 from zoo.runs.read import RunTables
@@ -40,43 +39,35 @@ _PACKAGES = ("flow-rl-zoo", "numpy", "scipy", "pandas", "matplotlib")
 class Content:
     """What a report is made from.
 
+    :param inputs: what is compared.
     :param comparisons: every number, one comparison for each kind of scores.
-    :param reproduction: own beside published scores.
-    :param own: own runs.
-    :param scores: last evaluation of each run in each phase, for the file of all scores.
-    :param sets: published sets.
     :param baseline: the method to improve on.
     :param tolerance: of a reproduction, as a fraction.
     :param command: the command line that makes the report.
-    :param references: reference scores of environments, random and expert.
     """
 
+    inputs: Inputs
     comparisons: Sequence[Comparison]
-    reproduction: list[Reproduction]
-    own: RunTables
-    scores: pd.DataFrame
-    sets: Sequence[PublishedSet]
     baseline: str
     tolerance: float
     command: str
-    references: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
-    @classmethod
-    def of(
-        cls, inputs: Inputs, comparisons: Sequence[Comparison], baseline: str, tolerance: float, command: str
-    ) -> Content:
-        """Return the content of a report on what was collected and computed."""
-        return cls(
-            comparisons=comparisons,
-            reproduction=reproduce(inputs.methods, inputs.evaluations, inputs.sets, tolerance),
-            own=inputs.own,
-            scores=last_evaluations(inputs.evaluations),
-            sets=inputs.sets,
-            baseline=baseline,
-            tolerance=tolerance,
-            command=command,
-            references=inputs.references,
-        )
+    @cached_property
+    def tables(self) -> list[Table]:
+        """Every table of the report, in the order of the page."""
+        inputs = self.inputs
+        found = []
+        for comparison in self.comparisons:
+            for phase in comparison.phases.values():
+                found.append(tables.aggregates_table(comparison, phase))
+                found.append(tables.improvement_table(comparison, phase, baseline_in(comparison, self.baseline)))
+                found.append(tables.domains_table(comparison, phase))
+                found.append(tables.tasks_table(comparison, phase))
+            if comparison.kind is SUCCESS:
+                reproduced = reproduce(inputs.methods, inputs.evaluations, inputs.sets, self.tolerance)
+                found.append(tables.reproduction_table(reproduced, self.tolerance))
+        found.append(tables.protocol_table(self.comparisons[0]))
+        return [table for table in found if table.rows]
 
 
 def write_report(folder: Path, content: Content) -> Path:
@@ -89,17 +80,17 @@ def write_report(folder: Path, content: Content) -> Path:
     :param content: what the report is made from.
     :return: the page.
     """
-    made = all_tables(content)
+    inputs = content.inputs
     figures = _figures(content)
     images = {name.removesuffix(".svg"): data.decode() for name, data in figures.items() if name.endswith(".svg")}
     files: dict[str, str | bytes] = {
-        f"tables/{table.name}.{kind}": render(table) for table in made for kind, render in _FORMATS.items()
+        f"tables/{table.name}.{kind}": render(table) for table in content.tables for kind, render in _FORMATS.items()
     }
     files |= {f"figures/{name}": data for name, data in figures.items()}
-    files["scores.csv"] = content.scores.to_csv(index=False)
-    files["runs.csv"] = _runs_csv(content.own)
-    files["results.json"] = json_text(to_json(content.comparisons, content.own.skipped(), content.references))
-    files["report.html"] = to_html(content, made, images)
+    files["scores.csv"] = last_evaluations(inputs.evaluations).to_csv(index=False)
+    files["runs.csv"] = _runs_csv(inputs.own)
+    files["results.json"] = json_text(to_json(content.comparisons, inputs.own.skipped(), inputs.references))
+    files["report.html"] = to_html(content, images)
     for name in ("tables", "figures"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
@@ -110,28 +101,8 @@ def write_report(folder: Path, content: Content) -> Path:
     return folder / "report.html"
 
 
-def all_tables(content: Content) -> list[Table]:
-    """Return every table of a report, in the order of the page."""
-    made = []
-    for comparison in content.comparisons:
-        for phase in comparison.phases.values():
-            made.append(tables.aggregates_table(comparison, phase))
-            made.append(tables.improvement_table(comparison, phase, baseline_in(comparison, content.baseline)))
-            made.append(tables.domains_table(comparison, phase))
-            made.append(tables.tasks_table(comparison, phase))
-        if comparison.kind is SUCCESS and content.reproduction:
-            made.append(tables.reproduction_table(content.reproduction, content.tolerance))
-    made.append(tables.protocol_table(content.comparisons[0]))
-    return [table for table in made if table.rows]
-
-
-def to_html(content: Content, made: Sequence[Table], images: Mapping[str, str]) -> str:
-    """Return the page with everything inside.
-
-    :param content: what the report is made from.
-    :param made: its tables.
-    :param images: name of a figure -> SVG.
-    """
+def to_html(content: Content, images: Mapping[str, str]) -> str:
+    """Return the page with everything inside; ``images`` maps names of figures to SVG texts."""
     methods = content.comparisons[0].methods
     return (
         templates(autoescape=True)
@@ -139,13 +110,13 @@ def to_html(content: Content, made: Sequence[Table], images: Mapping[str, str]) 
         .render(
             content=content,
             methods=methods,
-            tables={table.name: table for table in made},
+            tables={table.name: table for table in content.tables},
             images={name: Markup(_inline(svg, name)) for name, svg in images.items()},
             baselines=[baseline_in(comparison, content.baseline) for comparison in content.comparisons],
             phases=describe_phases(content.comparisons),
             kinds=describe_kinds(content.comparisons),
-            warnings=warnings(content.comparisons, content.own),
-            skipped=content.own.skipped(),
+            warnings=warnings(content.comparisons, content.inputs.own),
+            skipped=content.inputs.own.skipped(),
             has_own=any(method.is_own for method in methods.values()),
             versions=", ".join(f"{name} {version(name)}" for name in _PACKAGES)
             + f", Python {platform.python_version()}",

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from zoo.report.comparison import Cell, Comparison, Phase
 from zoo.report.estimates import Estimate
-from zoo.report.rendering import write_file
 from zoo.runs.history import PHASES
 from zoo.runs.scores import SUCCESS, Kind
 
@@ -42,11 +40,6 @@ def to_json(
 def json_text(results: Mapping[str, Any]) -> str:
     """Return what `to_json` returned as the text of a file."""
     return json.dumps(results, indent=1) + "\n"
-
-
-def write_json(path: Path, results: Mapping[str, Any]) -> None:
-    """Write what `to_json` returned."""
-    write_file(path, json_text(results))
 
 
 def _phases_to_json(comparison: Comparison) -> dict[str, Any]:

@@ -43,16 +43,14 @@ def aggregate(scores: Scores, reps: int, limits: tuple[float, float] = FRACTION)
     at 1 it is one minus the mean, and says nothing new. Tasks with unequal numbers of runs count equally: each run then
     weighs one over its task's number of runs.
     """
-    cells, seeds = flatten(scores, limits)
-    mean_curve, iqm_curve = _mean_and_iqm(cells, seeds, reps, limits)
-    average, iqm = mean_curve.estimate(0), iqm_curve.estimate(0)
-    median = _median_of_task_means(cells, seeds, reps).estimate(0)
+    average, iqm = (curve.estimate(0) for curve in mean_and_iqm(scores, reps, limits))
     capped = average
     if limits[1] > 1:
-        capped = _mean(np.minimum(cells, 1), seeds, reps, (limits[0], 1.0)).estimate(0)
+        at_most_1 = {task: np.minimum(runs, 1) for task, runs in scores.items()}
+        capped = mean(at_most_1, reps, (limits[0], 1.0)).estimate(0)
     interval = None if capped.interval is None else (1 - capped.interval[1], 1 - capped.interval[0])
     gap = Estimate(1 - capped.point, interval, capped.kind)
-    return {"mean": average, "iqm": iqm, "median": median, "optimality_gap": gap}
+    return {"mean": average, "iqm": iqm, "median": _median(scores, reps, limits), "optimality_gap": gap}
 
 
 def mean_and_iqm(scores: Scores, reps: int, limits: tuple[float, float] = FRACTION) -> tuple[Curve, Curve]:
@@ -61,12 +59,33 @@ def mean_and_iqm(scores: Scores, reps: int, limits: tuple[float, float] = FRACTI
     The bounds hold for one evaluation each. They say nothing about an average over the curve: for that, reduce each
     run to its average first.
     """
-    return _mean_and_iqm(*flatten(scores, limits), reps, limits)
+    cells, seeds = flatten(scores, limits)
+    evaluations = cells.shape[1]
+    # Success rates have few levels. Other scores have one for each run, so that all evaluations at once take gigabytes.
+    width = evaluations if limits == FRACTION else max(1, _LEVELS_AT_ONCE // len(cells))
+    is_resampled = min(seeds) > 1
+    points, resampled = np.empty((2, evaluations)), np.empty((2, reps if is_resampled else 0, evaluations))
+    for start in range(0, evaluations, width):
+        part = slice(start, start + width)
+        pool = _Pool(cells[:, part], seeds)
+        points[:, part] = np.concatenate(pool.mean_and_iqm(np.ones((1, len(cells)), dtype=pool.dtype)))
+        for block, counts in resamples(seeds, reps, pool.dtype) if is_resampled else ():
+            resampled[0, block, part], resampled[1, block, part] = pool.mean_and_iqm(counts)
+    if not is_resampled:
+        return Curve(points[0]), Curve(points[1])
+    iqm = Curve(points[1], percentile_bounds(resampled[1]), "bootstrap")
+    if min(seeds) < FEW_SEEDS:
+        return _t_curve(points[0], cells, seeds, limits), iqm
+    return Curve(points[0], percentile_bounds(resampled[0]), "bootstrap"), iqm
 
 
 def mean(scores: Scores, reps: int, limits: tuple[float, float] = FRACTION) -> Curve:
     """Return the mean at every evaluation, with point-wise bounds."""
-    return _mean(*flatten(scores, limits), reps, limits)
+    cells, seeds = flatten(scores, limits)
+    points = run_weights(seeds) @ cells
+    if min(seeds) < FEW_SEEDS:
+        return _t_curve(points, cells, seeds, limits)
+    return Curve(points, percentile_bounds(_resampled_mean(cells, seeds, reps)), "bootstrap")
 
 
 def performance_profile(scores: Scores, thresholds: Array, reps: int, limits: tuple[float, float] = FRACTION) -> Curve:
@@ -120,35 +139,6 @@ def _t_curve(points: Array, cells: Array, seeds: tuple[int, ...], limits: tuple[
     return Curve(points, np.clip(np.stack([points - half, points + half]), *limits), "t")
 
 
-def _mean(cells: Array, seeds: tuple[int, ...], reps: int, limits: tuple[float, float]) -> Curve:
-    """Return the curve of means: (cells, K) -> K points."""
-    points = run_weights(seeds) @ cells
-    if min(seeds) < FEW_SEEDS:
-        return _t_curve(points, cells, seeds, limits)
-    return Curve(points, percentile_bounds(_resampled_mean(cells, seeds, reps)), "bootstrap")
-
-
-def _mean_and_iqm(cells: Array, seeds: tuple[int, ...], reps: int, limits: tuple[float, float]) -> tuple[Curve, Curve]:
-    """Return both curves from one pass over the resamples: (cells, K) -> K points each."""
-    evaluations = cells.shape[1]
-    # Success rates have few levels. Other scores have one for each run, so that all evaluations at once take gigabytes.
-    width = evaluations if limits == FRACTION else max(1, _LEVELS_AT_ONCE // len(cells))
-    is_resampled = min(seeds) > 1
-    points, resampled = np.empty((2, evaluations)), np.empty((2, reps if is_resampled else 0, evaluations))
-    for start in range(0, evaluations, width):
-        part = slice(start, start + width)
-        pool = _Pool(cells[:, part], seeds)
-        points[:, part] = np.concatenate(pool.mean_and_iqm(np.ones((1, len(cells)), dtype=pool.dtype)))
-        for block, counts in resamples(seeds, reps, pool.dtype) if is_resampled else ():
-            resampled[0, block, part], resampled[1, block, part] = pool.mean_and_iqm(counts)
-    if not is_resampled:
-        return Curve(points[0]), Curve(points[1])
-    iqm = Curve(points[1], percentile_bounds(resampled[1]), "bootstrap")
-    if min(seeds) < FEW_SEEDS:
-        return _t_curve(points[0], cells, seeds, limits), iqm
-    return Curve(points[0], percentile_bounds(resampled[0]), "bootstrap"), iqm
-
-
 class _Pool:
     """The scores of all runs of all tasks as sorted levels, for every evaluation at once.
 
@@ -192,14 +182,15 @@ def _resampled_mean(cells: Array, seeds: tuple[int, ...], reps: int) -> Array:
     return means
 
 
-def _median_of_task_means(cells: Array, seeds: tuple[int, ...], reps: int) -> Curve:
-    """Return the median over tasks of the means over runs, for the first evaluation."""
+def _median(scores: Scores, reps: int, limits: tuple[float, float]) -> Estimate:
+    """Return the median over tasks of the means over runs."""
+    cells, seeds = flatten(scores, limits)
     starts = np.cumsum((0, *seeds))[:-1]
     weighted = cells[:, 0] / np.repeat(seeds, seeds)
     point = np.median(np.add.reduceat(weighted, starts))[None]
     if min(seeds) < 2:
-        return Curve(point)
+        return Estimate(float(point[0]))
     medians = np.empty((reps, 1))
     for block, counts in resamples(seeds, reps, np.float64):
         medians[block, 0] = np.median(np.add.reduceat(counts * weighted, starts, axis=1), axis=1)
-    return Curve(point, percentile_bounds(medians), "bootstrap")
+    return Curve(point, percentile_bounds(medians), "bootstrap").estimate(0)

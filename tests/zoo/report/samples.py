@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 
 from zoo.report.comparison import MEAN_COLUMNS, Method
-from zoo.report.compute import compare, last_evaluations
+from zoo.report.compute import compare
+from zoo.report.inputs import Inputs
 from zoo.report.page import Content
-from zoo.report.reproduction import reproduce
 from zoo.runs.read import RunTables
 from zoo.runs.scores import RETURN
 
@@ -79,16 +79,8 @@ def runs_table(problems=()):
 def content_of(table, methods=None, problems=(), sets=(), baseline="QAM"):
     methods = methods or own_methods(sorted(set(table["method"])))
     found = compare(methods, table, NO_MEANS, reps=50)
-    return Content(
-        comparisons=[found],
-        reproduction=reproduce(methods, table, sets, 0.05),
-        own=runs_table(problems),
-        scores=last_evaluations(table),
-        sets=sets,
-        baseline=baseline,
-        tolerance=0.05,
-        command="zoo compare logs",
-    )
+    inputs = Inputs(methods, table, NO_MEANS, runs_table(problems), sets, references={})
+    return Content(inputs, [found], baseline, tolerance=0.05, command="zoo compare logs")
 
 
 def scores_of(runs, tasks, seed=0, levels=50):

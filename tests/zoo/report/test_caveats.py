@@ -17,7 +17,7 @@ from zoo.report.compute import compare
 
 
 def warnings_of(content):
-    return warnings(content.comparisons, content.own)
+    return warnings(content.comparisons, content.inputs.own)
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def test_all_scores_are_in_a_file_with_seeds_episodes_and_steps(content, folder)
 
 
 def test_results_are_the_json_of_the_program(content, folder):
-    expected = to_json(content.comparisons, content.own.skipped())
+    expected = to_json(content.comparisons, content.inputs.own.skipped())
     assert json.loads((folder / "results.json").read_text()) == json.loads(json.dumps(expected))
 
 
@@ -91,12 +91,12 @@ def test_csv_has_the_numbers_as_fractions(content, folder):
 def test_reproduction_stands_on_the_page():
     methods = {"qam": Method("qam", "QAM", "own", {env: {"sparse": True} for env in SCENE})}
     found = content_of(scene_runs([[1.0, 0.9, 0.8]] * 5), methods, sets=[load_set("qam2026")], baseline="qam")
-    table = next(table for table in report.all_tables(found) if table.name == "reproduction")
+    table = next(table for table in found.tables if table.name == "reproduction")
     row = next(row for row in table.rows if row[1].text == "scene-play")
     assert row[3] == Entry("96.9", "qam2026, 12 seeds")
     assert row[4] == Entry("90.0", "3 seeds")
     assert row[7].text == "same"
-    page = report.to_html(found, report.all_tables(found), {})
+    page = report.to_html(found, {})
     assert "Reproduction of published scores" in page
     assert "Qiyang Li, Sergey Levine" in page
 
@@ -109,7 +109,7 @@ def test_nothing_to_compare_is_refused():
 def test_names_from_run_folders_cannot_add_markup_to_the_page():
     name = "<script>alert(1)</script>"
     found = content_of(scene_runs([[0.5] * 6] * 5, name), problems=[("logs/<i>", "<u>")], baseline=name)
-    page = report.to_html(found, report.all_tables(found), {})
+    page = report.to_html(found, {})
     assert "<script" not in page
     assert "<i>" not in page
     assert "<u>" not in page

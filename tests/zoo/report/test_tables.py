@@ -4,7 +4,6 @@ import pandas as pd
 import pytest
 
 from tests.zoo.report.samples import SCENE, comparison_of_returns, content_of, evaluations, own_methods, scene_runs
-from zoo.report import page as report
 from zoo.report import tables
 from zoo.report.comparison import Cell, Method
 from zoo.report.estimates import Estimate
@@ -49,7 +48,7 @@ def test_bold_is_within_95_per_cent_of_the_best_and_a_dagger_reaches_it(content)
 def test_nothing_is_bold_where_everyone_fails():
     table = scene_runs([[0.0] * 6] * 5)
     found = content_of(table, baseline="qam")
-    assert not any(entry.is_bold for t in report.all_tables(found) for row in t.rows for entry in row)
+    assert not any(entry.is_bold for t in found.tables for row in t.rows for entry in row)
 
 
 def test_protocol_table_has_one_row_for_each_protocol():
