@@ -133,8 +133,7 @@ def _common_tasks(coverage: Mapping[str, Sequence[str]]) -> tuple[tuple[str, ...
 def _domain_tasks(runs: pd.DataFrame, means: PublishedMeans, kind: Kind) -> dict[str, list[str]]:
     """Return the tasks of each domain."""
     label = "domain" if kind is SUCCESS else "environment"
-    domain_of = {env: str(domain) for env, domain in runs[["environment", label]].drop_duplicates().to_numpy()}
-    domain_of |= means.domain_of
+    domain_of = dict(zip(runs["environment"], runs[label], strict=True)) | means.domain_of
     result: dict[str, list[str]] = {}
     for task in sorted(domain_of):
         result.setdefault(domain_of[task], []).append(task)

@@ -9,23 +9,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from zoo.report.comparison import Comparison, ranking
+from zoo.report.comparison import Comparison
 from zoo.report.drawing import draw_curve, legend_below, literal
 from zoo.report.estimates import Curve
 from zoo.report.learning_curves import LearningCurve
-from zoo.report.styles import Style
+from zoo.report.styles import Style, ranked_styles
 from zoo.runs.scores import METRICS, SUCCESS, Kind
 
 Curves = Mapping[str, LearningCurve]
 """Method -> its learning curve in one phase."""
 
 
-def plot_sample_efficiency(comparison: Comparison, looks: Mapping[str, Style]) -> Figure | None:
+def plot_sample_efficiency(comparison: Comparison) -> Figure | None:
     """Return mean and IQM at every evaluation with the offline phase shaded, or None without single runs."""
     shown = [phase.curves for phase in comparison.phases.values()]
     if not any(shown):
         return None
-    kind = comparison.kind
+    kind, looks = comparison.kind, ranked_styles(comparison)
     figure = Figure(figsize=(9.6, 3.8))
     axes = figure.subplots(1, 2, sharey=True)
     low, high = _score_limits(kind, [curve for part in shown for c in part.values() for curve in (c.mean, c.iqm)])
@@ -36,16 +36,16 @@ def plot_sample_efficiency(comparison: Comparison, looks: Mapping[str, Style]) -
         for name, side in (("offline ", "right"), (" online", "left")) if border else ():
             ax.text(border, high + (high - low) / 102, name, ha=side, va="bottom", fontsize=8, color="#555555")
     axes[0].set_ylabel(kind.unit)
-    _add_legend(figure, comparison, looks, shown)
+    legend_below(figure, looks, shown)
     return figure
 
 
-def plot_domains(comparison: Comparison, looks: Mapping[str, Style]) -> Figure | None:
+def plot_domains(comparison: Comparison) -> Figure | None:
     """Return one panel of mean learning curves for each domain, or None without single runs.
 
     Returns have one panel for each environment, each with its own axis.
     """
-    kind = comparison.kind
+    kind, looks = comparison.kind, ranked_styles(comparison)
     domains = sorted({d for phase in comparison.phases.values() for d, curves in phase.domain_curves.items() if curves})
     if not domains:
         return None
@@ -65,7 +65,7 @@ def plot_domains(comparison: Comparison, looks: Mapping[str, Style]) -> Figure |
         ax.set_ylabel(kind.unit)
     figure.tight_layout()
     shown = [curves for phase in comparison.phases.values() for curves in phase.domain_curves.values()]
-    _add_legend(figure, comparison, looks, shown)
+    legend_below(figure, looks, shown)
     return figure
 
 
@@ -129,8 +129,3 @@ def _end_of_offline(parts: Sequence[Curves]) -> int | None:
     """Return the last offline step if an online phase follows and all methods share it."""
     ends = {int(curve.steps[-1]) for curve in parts[0].values()}
     return ends.pop() if len(parts) == 2 and len(ends) == 1 else None
-
-
-def _add_legend(figure: Figure, comparison: Comparison, looks: Mapping[str, Style], shown: Sequence[Curves]) -> None:
-    """Put a legend of the methods that were drawn under all panels."""
-    legend_below(figure, looks, [name for name in ranking(comparison) if any(name in part for part in shown)])

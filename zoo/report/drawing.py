@@ -74,12 +74,13 @@ class Panel:
     limits: tuple[float, float] | None = None
 
 
-def plot_panels(panels: Sequence[Panel], names: Sequence[str], looks: Mapping[str, Style]) -> Figure:
-    """Return panels side by side, with one row for each method, the first name on top.
+def plot_panels(panels: Sequence[Panel], looks: Mapping[str, Style]) -> Figure:
+    """Return panels side by side, with one row for each method that has estimates, the first one on top.
 
     The axes fill the figure. Titles and labels stand outside, where `save` includes them, so that long names of methods
     leave the panels as wide as they are.
     """
+    names = [name for name in looks if any(name in panel.estimates for panel in panels)]
     figure = Figure(figsize=(2.4 * len(panels), max(0.9, 0.24 * len(names))))
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     figure.subplots_adjust(left=0, right=1, bottom=0, top=1, wspace=0.15)
@@ -113,9 +114,9 @@ def _draw_interval(ax: Axes, row: int, estimate: Estimate | None, style: Style, 
     ax.vlines(scale * estimate.point, row - 0.3, row + 0.3, color="black", linewidth=1.2)
 
 
-def legend_below(figure: Figure, looks: Mapping[str, Style], names: Iterable[str]) -> None:
-    """Put one legend of the given methods under all panels, in as many columns as fit."""
-    names = list(names)
+def legend_below(figure: Figure, looks: Mapping[str, Style], drawn: Sequence[Iterable[str]]) -> None:
+    """Put one legend of the methods that were drawn under all panels, in as many columns as fit."""
+    names = [name for name in looks if any(name in part for part in drawn)]
     handles = [
         Line2D([], [], marker=looks[name].marker if looks[name].is_own else None, markersize=3, **looks[name].line)
         for name in names

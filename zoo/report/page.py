@@ -16,7 +16,6 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from zoo.report import tables
 from zoo.report.caveats import describe_kinds, describe_phases, warnings
 from zoo.report.comparison import Comparison, baseline_in
 from zoo.report.compute import last_evaluations
@@ -27,6 +26,14 @@ from zoo.report.plots import all_figures
 from zoo.report.rendering import templates, to_csv, to_latex, to_markdown, write_file
 from zoo.report.reproduction import reproduce
 from zoo.report.results import json_text, to_json
+from zoo.report.tables import (
+    aggregates_table,
+    domains_table,
+    improvement_table,
+    protocol_table,
+    reproduction_table,
+    tasks_table,
+)
 from zoo.runs.history import PHASES
 from zoo.runs.read import RunTables
 from zoo.runs.scores import KINDS, SUCCESS
@@ -59,14 +66,14 @@ class Content:
         found = []
         for comparison in self.comparisons:
             for phase in comparison.phases.values():
-                found.append(tables.aggregates_table(comparison, phase))
-                found.append(tables.improvement_table(comparison, phase, baseline_in(comparison, self.baseline)))
-                found.append(tables.domains_table(comparison, phase))
-                found.append(tables.tasks_table(comparison, phase))
+                found.append(aggregates_table(comparison, phase))
+                found.append(improvement_table(comparison, phase, baseline_in(comparison, self.baseline)))
+                found.append(domains_table(comparison, phase))
+                found.append(tasks_table(comparison, phase))
             if comparison.kind is SUCCESS:
                 reproduced = reproduce(inputs.methods, inputs.evaluations, inputs.sets, self.tolerance)
-                found.append(tables.reproduction_table(reproduced, self.tolerance))
-        found.append(tables.protocol_table(self.comparisons[0]))
+                found.append(reproduction_table(reproduced, self.tolerance))
+        found.append(protocol_table(self.comparisons[0]))
         return [table for table in found if table.rows]
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import matplotlib
 from matplotlib.figure import Figure
 
-from zoo.report.comparison import Comparison, ranking
+from zoo.report.comparison import Comparison
 from zoo.report.curve_plots import plot_domains, plot_sample_efficiency
 from zoo.report.drawing import FONTS, Panel, draw_curve, legend_below, literal, plot_panels
-from zoo.report.styles import Style, method_styles
+from zoo.report.styles import ranked_styles
 from zoo.runs.scores import METRICS, SUCCESS
 
 
@@ -20,20 +18,19 @@ def all_figures(comparison: Comparison, baseline: str) -> dict[str, Figure]:
     :param comparison: the comparison, computed with curves.
     :param baseline: the method that improvements are measured against.
     """
-    looks = method_styles(comparison.methods)
     with matplotlib.rc_context(FONTS):
         figures = {
-            "aggregates": plot_aggregates(comparison, looks),
-            "profiles": plot_profiles(comparison, looks),
-            "improvement": plot_improvement(comparison, looks, baseline),
-            "sample_efficiency": plot_sample_efficiency(comparison, looks),
-            "domains" if comparison.kind is SUCCESS else "environments": plot_domains(comparison, looks),
+            "aggregates": plot_aggregates(comparison),
+            "profiles": plot_profiles(comparison),
+            "improvement": plot_improvement(comparison, baseline),
+            "sample_efficiency": plot_sample_efficiency(comparison),
+            "domains" if comparison.kind is SUCCESS else "environments": plot_domains(comparison),
         }
     suffix = comparison.kind.suffix
     return {f"{name}{suffix}": figure for name, figure in figures.items() if figure is not None}
 
 
-def plot_aggregates(comparison: Comparison, looks: Mapping[str, Style]) -> Figure | None:
+def plot_aggregates(comparison: Comparison) -> Figure | None:
     """Return mean and IQM with intervals for each method and phase, or None without aggregates.
 
     A method without an interval is a line; one that was not evaluated is empty.
@@ -50,16 +47,15 @@ def plot_aggregates(comparison: Comparison, looks: Mapping[str, Style]) -> Figur
         if phase.aggregates
         for metric in ("mean", "iqm")
     ]
-    names = [name for name in ranking(comparison) if any(name in panel.estimates for panel in panels)]
-    return plot_panels(panels, names, looks) if names else None
+    return plot_panels(panels, ranked_styles(comparison)) if panels else None
 
 
-def plot_profiles(comparison: Comparison, looks: Mapping[str, Style]) -> Figure | None:
+def plot_profiles(comparison: Comparison) -> Figure | None:
     """Return the performance profiles of each phase with bands, or None without single runs."""
     phases = [phase for phase in comparison.phases.values() if phase.profiles]
     if not phases:
         return None
-    kind = comparison.kind
+    kind, looks = comparison.kind, ranked_styles(comparison)
     figure = Figure(figsize=(4.6 * len(phases), 3.6))
     axes = figure.subplots(1, len(phases), squeeze=False, sharey=True)[0]
     for ax, phase in zip(axes, phases, strict=True):
@@ -73,22 +69,20 @@ def plot_profiles(comparison: Comparison, looks: Mapping[str, Style]) -> Figure 
         ax.tick_params(length=0)
         ax.grid(alpha=0.25)
     axes[0].set_ylabel(r"fraction of runs above $\tau$")
-    drawn = {name for phase in phases for name in phase.profiles}
-    legend_below(figure, looks, [name for name in ranking(comparison) if name in drawn])
+    legend_below(figure, looks, [phase.profiles for phase in phases])
     return figure
 
 
-def plot_improvement(comparison: Comparison, looks: Mapping[str, Style], baseline: str) -> Figure | None:
+def plot_improvement(comparison: Comparison, baseline: str) -> Figure | None:
     """Return P(method > baseline) and the difference of means, for each phase.
 
     None if no method with single runs meets the baseline; without differences where scores of tasks cannot be averaged.
     """
     kind = comparison.kind
     unit = "points" if kind is SUCCESS else kind.unit
-    panels, drawn = [], set()
+    panels = []
     for phase in comparison.phases.values():
         found = {x: pair for (x, y), pair in phase.improvements.items() if y == baseline}
-        drawn |= found.keys()
         chances = {name: pair.probability for name, pair in found.items()}
         differences = {name: pair.difference for name, pair in found.items()}
         if found:
@@ -97,7 +91,7 @@ def plot_improvement(comparison: Comparison, looks: Mapping[str, Style], baselin
             panels.append(Panel(phase.name, f"difference of means ({unit})", differences, kind.scale, 0.0))
     if not panels:
         return None
-    figure = plot_panels(panels, [name for name in ranking(comparison) if name in drawn], looks)
+    figure = plot_panels(panels, ranked_styles(comparison))
     above = 1 + 0.4 / figure.get_figheight()  # the titles of the panels are in between
     figure.suptitle(literal(f"against {baseline}{kind.title}"), y=above, va="bottom", fontsize=10)
     return figure

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import Any
 
-from zoo.report.comparison import Method
+from zoo.report.comparison import Comparison, Method, ranking
 
 SOLID, DASHED, DOTTED, DASH_DOTTED = "-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (4, 1.5, 1, 1.5))
 _COLOURS = {
@@ -94,3 +94,9 @@ def method_styles(methods: Mapping[str, Method]) -> dict[str, Style]:
         taken.add(key)
         result[name] = Style(colour, dash, _MARKERS[dash], method.is_own)
     return result
+
+
+def ranked_styles(comparison: Comparison) -> dict[str, Style]:
+    """Return the style of each method of a comparison, in the order in which tables and figures show them."""
+    looks = method_styles(comparison.methods)
+    return {name: looks[name] for name in ranking(comparison)}

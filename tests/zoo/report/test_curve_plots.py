@@ -4,12 +4,11 @@ import pandas as pd
 from tests.zoo.report.samples import NO_MEANS, comparison_of, comparison_of_returns, evaluations, own_methods
 from zoo.report import curve_plots
 from zoo.report.compute import compare
-from zoo.report.styles import method_styles
 
 
 def test_offline_phase_is_shaded_and_the_online_curve_starts_where_it_ends():
     comparison = comparison_of(["QAM"])
-    figure = curve_plots.plot_sample_efficiency(comparison, method_styles(comparison.methods))
+    figure = curve_plots.plot_sample_efficiency(comparison)
     ax = figure.axes[0]
     assert {text.get_text().strip() for text in ax.texts} == {"offline", "online"}
     offline, online = ax.lines
@@ -22,14 +21,14 @@ def test_method_that_starts_online_is_drawn_from_the_border():
     runs = pd.concat([evaluations(["QAM"]), evaluations(["RLPD"], steps=((500, "online"), (1000, "online")))])
     methods = own_methods(("QAM", "RLPD"))
     comparison = compare(methods, runs, NO_MEANS, reps=20)
-    figure = curve_plots.plot_sample_efficiency(comparison, method_styles(methods))
+    figure = curve_plots.plot_sample_efficiency(comparison)
     drawn = [line.get_xdata().tolist() for line in figure.axes[0].lines]
     assert [2500, 3000] in drawn
 
 
 def test_single_evaluation_is_drawn_as_a_marker_with_its_interval():
     comparison = comparison_of(["QAM"], steps=((1000, "offline"),))
-    figure = curve_plots.plot_sample_efficiency(comparison, method_styles(comparison.methods))
+    figure = curve_plots.plot_sample_efficiency(comparison)
     (line,) = figure.axes[0].lines
     assert line.get_marker() == "o"
     assert len(figure.axes[0].collections) >= 1
@@ -37,7 +36,7 @@ def test_single_evaluation_is_drawn_as_a_marker_with_its_interval():
 
 def test_returns_are_drawn_as_they_are_each_environment_on_an_axis_of_its_own():
     comparison = comparison_of_returns(["SAC", "TD3"])
-    figure = curve_plots.plot_domains(comparison, method_styles(comparison.methods))
+    figure = curve_plots.plot_domains(comparison)
     cheetah, pendulum = figure.axes[:2]
     assert (cheetah.get_title(), pendulum.get_title()) == ("HalfCheetah-v5", "Pendulum-v1")
     for ax, environment in ((cheetah, "HalfCheetah-v5"), (pendulum, "Pendulum-v1")):
@@ -49,7 +48,7 @@ def test_returns_are_drawn_as_they_are_each_environment_on_an_axis_of_its_own():
 
 def test_bands_of_two_seeds_do_not_press_the_curves_flat():
     comparison = comparison_of_returns(["SAC", "TD3"], seeds=2)
-    figure = curve_plots.plot_domains(comparison, method_styles(comparison.methods))
+    figure = curve_plots.plot_domains(comparison)
     for ax, environment in zip(figure.axes, ("HalfCheetah-v5", "Pendulum-v1"), strict=False):
         curves = comparison.phases["online"].domain_curves[environment].values()
         points = np.concatenate([curve.mean.points for curve in curves])

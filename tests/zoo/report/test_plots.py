@@ -16,7 +16,7 @@ from zoo.runs.scores import NORMALISED_RETURN, RETURN
 def test_profile_lines_all_have_the_width_of_their_method():
     comparison = comparison_of(["QAM", "FQL", "BAM"])
     looks = method_styles(comparison.methods)
-    figure = plots.plot_profiles(comparison, looks)
+    figure = plots.plot_profiles(comparison)
     widths = {line.get_linewidth() for ax in figure.axes for line in ax.lines}
     assert widths == {looks["QAM"].line["linewidth"]}
 
@@ -34,7 +34,7 @@ def test_every_method_keeps_its_colour_in_every_figure():
 
 def test_no_difference_is_marked_at_a_half_and_at_zero():
     comparison = comparison_of(["QAM", "FQL"])
-    figure = plots.plot_improvement(comparison, method_styles(comparison.methods), "QAM")
+    figure = plots.plot_improvement(comparison, "QAM")
     marks = [line.get_xdata()[0] for ax in figure.axes[:2] for line in ax.lines if line.get_linestyle() == ":"]
     assert marks == [0.5, 0.0]
     assert figure.axes[0].get_xlim() == (0, 1)
@@ -42,8 +42,8 @@ def test_no_difference_is_marked_at_a_half_and_at_zero():
 
 def test_bars_of_intervals_keep_a_distance_from_the_axes():
     comparison = comparison_of(["QAM", "FQL", "BAM"])
-    figure = plots.plot_improvement(comparison, method_styles(comparison.methods), "QAM")
-    aggregates = plots.plot_aggregates(comparison, method_styles(comparison.methods))
+    figure = plots.plot_improvement(comparison, "QAM")
+    aggregates = plots.plot_aggregates(comparison)
     for ax in [figure.axes[1], *aggregates.axes]:
         left, right = ax.get_xlim()
         for bar in ax.patches:
@@ -53,14 +53,14 @@ def test_bars_of_intervals_keep_a_distance_from_the_axes():
 
 def test_long_names_of_methods_leave_panels_as_wide_as_they_are():
     comparisons = [comparison_of(names) for names in (["a", "b"], ["a", "b with a name as long as a sentence"])]
-    short, long = (plots.plot_improvement(c, method_styles(c.methods), "a") for c in comparisons)
+    short, long = (plots.plot_improvement(c, "a") for c in comparisons)
     for before, after in zip(short.axes, long.axes, strict=True):
         assert after.get_position().width * long.get_figwidth() == before.get_position().width * short.get_figwidth()
 
 
 def test_best_method_is_the_row_on_top():
     comparison = comparison_of(["QAM", "FQL", "BAM"])
-    ax = plots.plot_aggregates(comparison, method_styles(comparison.methods)).axes[0]
+    ax = plots.plot_aggregates(comparison).axes[0]
     assert [label.get_text() for label in ax.get_yticklabels()] == ranking(comparison)
     assert ax.yaxis_inverted()
 
@@ -116,8 +116,7 @@ def test_returns_of_several_environments_have_only_the_figures_that_need_no_aver
 
 def test_profiles_of_returns_fall_from_one_to_zero_inside_the_axis():
     comparison = comparison_of_returns(["SAC", "TD3"], kind=NORMALISED_RETURN)
-    looks = method_styles(comparison.methods)
-    figure = plots.plot_profiles(comparison, looks)
+    figure = plots.plot_profiles(comparison)
     (ax,) = figure.axes
     low, high = ax.get_xlim()
     for line in ax.lines:
