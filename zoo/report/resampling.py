@@ -75,15 +75,12 @@ def _draw(
     return counts
 
 
-def resamples(
-    seeds: tuple[int, ...], reps: int, dtype: type[np.floating]
-) -> Iterator[tuple[slice, NDArray[np.floating]]]:
-    """Yield the resamples of one method in blocks, each with its rows, as floats for the matrix products."""
+def resamples(seeds: tuple[int, ...], reps: int, dtype: type[np.floating]) -> Iterator[NDArray[np.floating]]:
+    """Yield the resamples of one method in blocks of rows, as floats for the matrix products."""
     counts = run_counts(seeds, reps)
     size = max(1, BLOCK_ENTRIES // counts.shape[1])
     for start in range(0, len(counts), size):
-        block = slice(start, start + size)
-        yield block, counts[block].astype(dtype)
+        yield counts[start : start + size].astype(dtype)
 
 
 def in_parallel(function: Callable[[Any], T], keys: Iterable[Any]) -> dict[Any, T]:

@@ -27,7 +27,10 @@ def to_json(
     :param skipped: the runs that were not counted, with reasons.
     :param references: reference scores of environments, random and expert.
     """
-    by_kind = {comparison.kind: _phases_to_json(comparison) for comparison in comparisons}
+    by_kind = {
+        found.kind: {name: _phase_to_json(found.phases.get(name), found.kind) for name in PHASES}
+        for found in comparisons
+    }
     methods = {name: {"algorithm": m.algorithm, "source": m.source} for name, m in comparisons[0].methods.items()}
     result = by_kind.get(SUCCESS) or dict.fromkeys(PHASES)
     result |= {"repetitions": comparisons[0].reps, "methods": methods, "skipped": skipped}
@@ -42,14 +45,10 @@ def json_text(results: Mapping[str, Any]) -> str:
     return json.dumps(results, indent=1) + "\n"
 
 
-def _phases_to_json(comparison: Comparison) -> dict[str, Any]:
-    """Return the phases of a comparison as plain values."""
-    phases = comparison.phases
-    return {name: _phase_to_json(phases[name], comparison.kind) if name in phases else None for name in PHASES}
-
-
-def _phase_to_json(phase: Phase, kind: Kind) -> dict[str, Any]:
-    """Return one phase as plain values."""
+def _phase_to_json(phase: Phase | None, kind: Kind) -> dict[str, Any] | None:
+    """Return one phase as plain values; None where nothing was evaluated."""
+    if phase is None:
+        return None
     chances: dict[str, dict[str, Any]] = {}
     for (x, y), improvement in sorted(phase.improvements.items()):
         entry = _estimate_to_json(improvement.probability)

@@ -63,20 +63,21 @@ def mean_and_iqm(scores: Scores, reps: int, limits: tuple[float, float] = FRACTI
     evaluations = cells.shape[1]
     # Success rates have few levels. Other scores have one for each run, so that all evaluations at once take gigabytes.
     width = evaluations if limits == FRACTION else max(1, _LEVELS_AT_ONCE // len(cells))
-    is_resampled = min(seeds) > 1
-    points, resampled = np.empty((2, evaluations)), np.empty((2, reps if is_resampled else 0, evaluations))
+    points, resampled = [], []
     for start in range(0, evaluations, width):
-        part = slice(start, start + width)
-        pool = _Pool(cells[:, part], seeds)
-        points[:, part] = np.concatenate(pool.mean_and_iqm(np.ones((1, len(cells)), dtype=pool.dtype)))
-        for block, counts in resamples(seeds, reps, pool.dtype) if is_resampled else ():
-            resampled[0, block, part], resampled[1, block, part] = pool.mean_and_iqm(counts)
-    if not is_resampled:
-        return Curve(points[0]), Curve(points[1])
-    iqm = Curve(points[1], percentile_bounds(resampled[1]), "bootstrap")
+        pool = _Pool(cells[:, start : start + width], seeds)
+        points.append(pool.mean_and_iqm(np.ones((1, len(cells)), dtype=pool.dtype))[:, 0])  # (2, K)
+        if min(seeds) > 1:
+            parts = [pool.mean_and_iqm(counts) for counts in resamples(seeds, reps, pool.dtype)]
+            resampled.append(np.concatenate(parts, axis=1))  # (2, reps, K)
+    means, iqms = np.concatenate(points, axis=1)
+    if not resampled:
+        return Curve(means), Curve(iqms)
+    bounds = [percentile_bounds(values) for values in np.concatenate(resampled, axis=2)]
+    iqm = Curve(iqms, bounds[1], "bootstrap")
     if min(seeds) < FEW_SEEDS:
-        return _t_curve(points[0], cells, seeds, limits), iqm
-    return Curve(points[0], percentile_bounds(resampled[0]), "bootstrap"), iqm
+        return _t_curve(means, cells, seeds, limits), iqm
+    return Curve(means, bounds[0], "bootstrap"), iqm
 
 
 def mean(scores: Scores, reps: int, limits: tuple[float, float] = FRACTION) -> Curve:
@@ -164,22 +165,19 @@ class _Pool:
             self.at_most[:, block] = weight[:, None] * (cells[:, k, None] <= level[:-1])
             self.gaps[block, k] = np.diff(level)
 
-    def mean_and_iqm(self, counts: NDArray[np.floating]) -> tuple[Array, Array]:
-        """Return both aggregates of each resample: counts (R, cells) -> (R, K) and (R, K)."""
+    def mean_and_iqm(self, counts: NDArray[np.floating]) -> Array:
+        """Return both aggregates of each resample: counts (R, cells) -> (2, R, K)."""
         below = (counts @ self.at_most).astype(np.float64)
         means = self.highest - below @ self.gaps / self.total
         kept = self.total - 2 * self.cut
         above = np.clip(self.total - self.cut - below, 0, kept, out=below)
-        return means, self.lowest + above @ self.gaps / kept
+        return np.stack([means, self.lowest + above @ self.gaps / kept])
 
 
 def _resampled_mean(cells: Array, seeds: tuple[int, ...], reps: int) -> Array:
     """Return the mean of each resample: (cells, K) -> (reps, K)."""
     weighted = run_weights(seeds)[:, None] * cells
-    means = np.empty((reps, cells.shape[1]))
-    for block, counts in resamples(seeds, reps, np.float64):
-        means[block] = counts @ weighted
-    return means
+    return np.concatenate([counts @ weighted for counts in resamples(seeds, reps, np.float64)])
 
 
 def _median(scores: Scores, reps: int, limits: tuple[float, float]) -> Estimate:
@@ -190,7 +188,6 @@ def _median(scores: Scores, reps: int, limits: tuple[float, float]) -> Estimate:
     point = np.median(np.add.reduceat(weighted, starts))[None]
     if min(seeds) < 2:
         return Estimate(float(point[0]))
-    medians = np.empty((reps, 1))
-    for block, counts in resamples(seeds, reps, np.float64):
-        medians[block, 0] = np.median(np.add.reduceat(counts * weighted, starts, axis=1), axis=1)
-    return Curve(point, percentile_bounds(medians), "bootstrap").estimate(0)
+    means = (np.add.reduceat(counts * weighted, starts, axis=1) for counts in resamples(seeds, reps, np.float64))
+    medians = np.concatenate([np.median(part, axis=1) for part in means])
+    return Curve(point, percentile_bounds(medians[:, None]), "bootstrap").estimate(0)

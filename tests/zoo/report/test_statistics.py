@@ -151,6 +151,7 @@ def test_scores_without_limits_must_be_finite(bad):
         aggregate({"a": np.array([1.0, bad])}, 10, UNLIMITED)
 
 
-def test_number_of_repetitions_is_checked():
-    with pytest.raises(ValueError, match="`reps` must be an int >= 1, got 0"):
-        aggregate({"a": np.ones(6)}, 0)
+@pytest.mark.parametrize("reps", [0, -1])
+def test_number_of_repetitions_is_checked(reps):
+    with pytest.raises(ValueError, match=f"`reps` must be an int >= 1, got {reps}"):
+        aggregate({"a": np.ones(6)}, reps)
