@@ -1,10 +1,9 @@
-"""Train every algorithm at small size on one maze, and write success beside what the reference's own agents reached."""
+"""Train every algorithm at small size on one maze, and compare its success with that of the reference's own agents."""
 
 from __future__ import annotations
 
 import argparse
 import csv
-import io
 import json
 import subprocess
 import sys
@@ -32,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = Parser(description=__doc__)
     parser.add_argument("--algos", nargs="+", help="algorithm ids (default: all of the reference table)")
-    parser.add_argument("--seeds", nargs="+", default=["0-2"], help="seeds, stacked in one process per algorithm")
+    parser.add_argument(
+        "--seeds", nargs="+", default=["0-2"], help="seeds, trained together, one process per algorithm"
+    )
     parser.add_argument("--dataset-dir", help="folder of the dataset (default: OGBench's)")
     parser.add_argument("-f", "--log-folder", type=Path, default=Path("logs/quick"), help="where run folders are")
     parser.add_argument("-o", "--output", type=Path, help="the table, Markdown (default: standard error)")
@@ -42,15 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Train what is asked for and write the table.
-
-    :param args: parsed arguments.
-    :return: the result to print.
-    """
-    reference = {row["algorithm"]: row for row in csv.DictReader(io.StringIO(REFERENCE.read_text()))}
+    """Train what is asked for, write the table, and return the result to print."""
+    reference = {row["algorithm"]: row for row in csv.DictReader(REFERENCE.read_text().splitlines())}
     algos = args.algos or list(reference)
-    for algo in [] if args.table_only else algos:
-        train(algo, args)
+    if not args.table_only:
+        for algo in algos:
+            train(algo, args)
     text = table(args.log_folder, algos, reference)
     if args.output is None:
         print(text, file=sys.stderr)
@@ -61,18 +59,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def train(algo: str, args: argparse.Namespace) -> None:
     """Run the training program for all seeds of one algorithm, and keep its last line beside the runs."""
-    command = [
-        sys.executable,
-        str(ROOT / "zoo" / "train.py"),
-        "--algo",
-        algo,
-        "--env",
-        ENV,
-        "--quick",
-        "--verbose",
-        "0",
-    ]
-    command += ["--seeds", *args.seeds, "-f", str(args.log_folder)]
+    command = [sys.executable, str(ROOT / "zoo" / "train.py"), "--algo", algo, "--env", ENV, "--quick"]
+    command += ["--verbose", "0", "--seeds", *args.seeds, "-f", str(args.log_folder)]
     command += ["--dataset-dir", args.dataset_dir] if args.dataset_dir else []
     found = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if found.returncode:
@@ -85,12 +73,9 @@ def table(folder: Path, algos: Iterable[str], reference: dict[str, dict[str, str
     """Return the Markdown table of the newest finished run of every seed.
 
     :param folder: where run folders are.
-    :param algos: the rows.
-    :param reference: the reference's results.
-    :return: Markdown.
+    :param algos: ids of algorithms, one row each.
+    :param reference: id -> the reference's results.
     """
-    import pandas as pd
-
     from zoo.runs.read import read_runs
 
     evaluations = read_runs([folder], merge_protocols=True).evaluations
@@ -100,15 +85,12 @@ def table(folder: Path, algos: Iterable[str], reference: dict[str, dict[str, str
     head += [f"reference {step:,}" for step in CHECKPOINTS] + ["reference length"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for algo in algos:
-        own: pd.DataFrame = evaluations[evaluations["algorithm"] == algo]
+        own = evaluations[evaluations["algorithm"] == algo].sort_values("seed")
         if own.empty:
             continue
-        rates = own.assign(rate=100 * own["score"])
-        cells = [
-            "/".join(f"{rate:.0f}" for rate in rates[rates["step"] == step].sort_values("seed")["rate"])
-            for step in CHECKPOINTS
-        ]
-        length = own[own["step"] == CHECKPOINTS[-1]]["length"].mean()
+        at = {step: own[own["step"] == step] for step in CHECKPOINTS}
+        cells = ["/".join(f"{100 * score:.0f}" for score in part["score"]) for part in at.values()]
+        length = at[CHECKPOINTS[-1]]["length"].mean()
         result = folder / algo / "result.json"
         seconds = f"{json.loads(result.read_text())['wall_s']:.0f}" if result.exists() else ""
         theirs = reference.get(algo, {})

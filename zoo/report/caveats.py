@@ -5,21 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from zoo.report.comparison import Comparison, Method, Phase
-from zoo.report.statistics import FEW_SEEDS
-from zoo.report.tables import by_domain, uneven_seeds
+from zoo.report.estimates import FEW_SEEDS
+from zoo.report.tables import by_domain
 from zoo.runs.read import RunTables, short_name, show
 from zoo.runs.scores import KINDS, RETURN, SUCCESS
 
-_LISTED = 6  # how much of a listing is spelt out
+_LISTED = 6  # longer lists end in "and N more"
 _PLURAL = dict(zip(KINDS, ("success rates", "mean returns", "normalised returns"), strict=True))
 
 
 def describe_phases(comparisons: Sequence[Comparison]) -> str:
-    """Return how much is compared.
-
-    :param comparisons: one for each kind of scores.
-    :return: one sentence for each kind and phase.
-    """
+    """Return how much is compared, one sentence for each kind of scores and phase."""
     sentences = []
     for comparison in comparisons:
         for phase in comparison.phases.values():
@@ -34,11 +30,7 @@ def describe_phases(comparisons: Sequence[Comparison]) -> str:
 
 
 def describe_kinds(comparisons: Sequence[Comparison]) -> str:
-    """Return what the scores are.
-
-    :param comparisons: one for each kind of scores.
-    :return: one or two sentences.
-    """
+    """Return what the scores are, in one or two sentences."""
     kinds = [_PLURAL[comparison.kind.name] for comparison in comparisons]
     words = " and ".join(filter(None, (", ".join(kinds[:-1]), kinds[-1])))
     apart = " Each kind of score is compared on its own." if len(kinds) > 1 else ""
@@ -46,16 +38,11 @@ def describe_kinds(comparisons: Sequence[Comparison]) -> str:
 
 
 def warnings(comparisons: Sequence[Comparison], own: RunTables) -> list[str]:
-    """Return what a reader must know before believing a number.
-
-    :param comparisons: one for each kind of scores.
-    :param own: own runs, those that do not count included.
-    :return: sentences.
-    """
+    """Return sentences on what a reader must know before believing a number."""
     result = []
     skipped = own.skipped()
     if skipped:
-        result.append(f"{len(skipped)} of {len(own.runs)} run folders are not counted; they are listed below.")
+        result.append(f"{len(skipped)} of {len(own.runs)} run folders are not counted; each is listed with its reason.")
     result += _departures(comparisons)
     for comparison in comparisons:
         for phase in comparison.phases.values():
@@ -77,16 +64,16 @@ def _warnings_of_phase(comparison: Comparison, phase: Phase) -> list[str]:
         result.append(f"{label}: {what} leave out tasks that some methods lack: {missing}.")
     if comparison.kind is RETURN and len(phase.tasks) > 1:
         result.append(
-            f"{label}: returns of {len(phase.tasks)} environments are not averaged, because each has a scale of its "
-            "own; --reference-scores puts them on one."
+            f"{label}: returns of {len(phase.tasks)} environments are not averaged, because each has its own "
+            "scale; --reference-scores puts them on a common one."
         )
     if phase.common_step is None:
         steps = "; ".join(f"{name} {'mixed' if step is None else show(step)}" for name, step in phase.steps.items())
         where = "; see the table of aggregates" if phase.aggregates else f": {steps}"
         who = "methods" if comparison.kind is SUCCESS else "runs"
         result.append(f"{label}: {who} were scored at different steps{where}.")
-    if uneven := uneven_seeds(phase):
-        result.append(f"{label}: unequal numbers of seeds between tasks: {', '.join(uneven)}.")
+    if phase.uneven_seeds:
+        result.append(f"{label}: unequal numbers of seeds between tasks: {', '.join(phase.uneven_seeds)}.")
     return result
 
 
@@ -97,7 +84,7 @@ def _warnings_of_seeds(comparisons: Sequence[Comparison]) -> list[str]:
         for phase in comparison.phases.values():
             places = [phase.aggregates] if phase.aggregates else list(phase.per_task.values())
             for name, cell in (item for place in places for item in place.items()):
-                if comparison.methods[name].source == "own" or cell.estimates["mean"].interval is not None:
+                if comparison.methods[name].is_own or cell.estimates["mean"].interval is not None:
                     seeds[name] = min(seeds.get(name, cell.seeds[0]), cell.seeds[0])
     result = []
     one = [name for name, number in seeds.items() if number == 1]
@@ -171,5 +158,5 @@ def _shortened(phrases: Sequence[str]) -> list[str]:
 
 
 def _label(comparison: Comparison, phase: Phase) -> str:
-    """Return the phase and, but for success, the kind of its scores."""
+    """Return the phase and, unless it is success, the kind of its scores."""
     return phase.name + comparison.kind.title

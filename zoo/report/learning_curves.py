@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from zoo.report import statistics
+from zoo.report.estimates import Curve
 from zoo.report.resampling import in_parallel
-from zoo.report.statistics import Curve
 from zoo.runs.scores import Kind
 
 
@@ -18,7 +18,7 @@ from zoo.runs.scores import Kind
 class LearningCurve:
     """Scores of one method at its evaluations.
 
-    :param steps: shape (K,), gradient steps, then on with environment steps.
+    :param steps: gradient steps, then environment steps on top, shape (K,).
     :param mean: mean at each step.
     :param iqm: interquartile mean at each step, or None where it was not computed.
     """
@@ -31,16 +31,20 @@ class LearningCurve:
 def learning_curves(
     runs: pd.DataFrame, tasks: Sequence[str], kind: Kind, reps: int, with_iqm: bool = True
 ) -> dict[str, LearningCurve]:
-    """Return the learning curve over some tasks of each method that has them all.
+    """Return method -> its learning curve over some tasks, for each method that has them all.
 
-    :param runs: one row an evaluation of a run, columns `zoo.runs.read.EVALUATION_COLUMNS`.
-    :param tasks: the tasks.
+    A curve has the steps at which all runs of the method on these tasks were evaluated.
+
+    :param runs: one row for each evaluation of a run, columns `zoo.runs.read.EVALUATION_COLUMNS`.
+    :param tasks: environments.
     :param kind: what the scores are.
     :param reps: bootstrap repetitions.
     :param with_iqm: also compute the interquartile mean.
-    :return: method -> its curve, at the steps at which all its runs on these tasks were evaluated.
     """
-    tables = _learning_tables(runs[runs["environment"].isin(tasks)])
+    tables = {
+        str(method): group.pivot_table(index=["environment", "seed"], columns="step", values="score").dropna(axis=1)
+        for method, group in runs[runs["environment"].isin(tasks)].groupby("method")
+    }
 
     def curve(method: str) -> LearningCurve:
         table = tables[method]
@@ -56,11 +60,3 @@ def learning_curves(
         if table.shape[1] and set(tasks) <= set(table.index.get_level_values("environment"))
     ]
     return in_parallel(curve, complete)
-
-
-def _learning_tables(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return, for each method, scores with a row a run (environment, seed) and a column a step that all runs have."""
-    return {
-        str(method): group.pivot_table(index=["environment", "seed"], columns="step", values="score").dropna(axis=1)
-        for method, group in runs.groupby("method")
-    }

@@ -6,60 +6,78 @@ A report is a function of its input: the same runs give the same bytes, so two r
 from __future__ import annotations
 
 import io
-import json
 import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
-import pandas as pd
 from markupsafe import Markup
 
-from agents.common.files import atomic_path
-from zoo.published import PublishedSet
-from zoo.report import plots, tables
 from zoo.report.caveats import describe_kinds, describe_phases, warnings
 from zoo.report.comparison import Comparison, baseline_in
-from zoo.report.rendering import templates, to_csv, to_latex, to_markdown
-from zoo.report.reproduction import Reproduction
-from zoo.report.results import to_json
-from zoo.report.tables import Table
+from zoo.report.compute import last_evaluations
+from zoo.report.drawing import save
+from zoo.report.entries import Table
+from zoo.report.inputs import Inputs
+from zoo.report.plots import all_figures
+from zoo.report.rendering import templates, to_csv, to_latex, to_markdown, write_file
+from zoo.report.reproduction import reproduce
+from zoo.report.results import json_text, to_json
+from zoo.report.tables import (
+    aggregates_table,
+    domains_table,
+    improvement_table,
+    protocol_table,
+    reproduction_table,
+    tasks_table,
+)
 from zoo.runs.history import PHASES
 from zoo.runs.read import RunTables
 from zoo.runs.scores import KINDS, SUCCESS
 
-_PACKAGES = ("flow-rl-zoo", "rliable", "numpy", "scipy", "pandas", "matplotlib")
+_FORMATS = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
+_PACKAGES = ("flow-rl-zoo", "numpy", "scipy", "pandas", "matplotlib")
 
 
 @dataclass(frozen=True)
-class Input:
+class Content:
     """What a report is made from.
 
+    :param inputs: what is compared.
     :param comparisons: every number, one comparison for each kind of scores.
-    :param reproduction: own beside published scores.
-    :param own: own runs.
-    :param scores: last evaluation of each run in each phase, for the file of all scores.
-    :param sets: published sets.
-    :param baseline: whom to improve on.
+    :param baseline: the method to improve on.
     :param tolerance: of a reproduction, as a fraction.
     :param command: the command line that makes the report.
-    :param references: reference scores of environments, random and expert.
     """
 
+    inputs: Inputs
     comparisons: Sequence[Comparison]
-    reproduction: list[Reproduction]
-    own: RunTables
-    scores: pd.DataFrame
-    sets: Sequence[PublishedSet]
     baseline: str
     tolerance: float
     command: str
-    references: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    @cached_property
+    def tables(self) -> list[Table]:
+        """Every table of the report, in the order of the page."""
+        inputs = self.inputs
+        found = []
+        for comparison in self.comparisons:
+            for phase in comparison.phases.values():
+                found.append(aggregates_table(comparison, phase))
+                found.append(improvement_table(comparison, phase, baseline_in(comparison, self.baseline)))
+                found.append(domains_table(comparison, phase))
+                found.append(tasks_table(comparison, phase))
+            if comparison.kind is SUCCESS:
+                reproduced = reproduce(inputs.methods, inputs.evaluations, inputs.sets, self.tolerance)
+                found.append(reproduction_table(reproduced, self.tolerance))
+        found.append(protocol_table(self.comparisons[0]))
+        return [table for table in found if table.rows]
 
 
-def write_report(folder: Path, content: Input) -> Path:
+def write_report(folder: Path, content: Content) -> Path:
     """Write ``report.html``, ``tables/``, ``figures/``, ``scores.csv``, ``runs.csv`` and ``results.json``.
 
     Everything is made before anything is written. Files of an older report are replaced, or removed where this one has
@@ -69,56 +87,29 @@ def write_report(folder: Path, content: Input) -> Path:
     :param content: what the report is made from.
     :return: the page.
     """
-    made = all_tables(content)
-    files: dict[str, str | bytes] = {}
-    for table in made:
-        for kind, render in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex)):
-            files[f"tables/{table.name}.{kind}"] = render(table)
+    inputs = content.inputs
     figures = _figures(content)
-    files |= {f"figures/{name}": data for name, data in figures.items()}
-    files["scores.csv"] = content.scores.to_csv(index=False)
-    files["runs.csv"] = _runs_csv(content.own)
-    results = to_json(content.comparisons, content.own.skipped(), content.references)
-    files["results.json"] = json.dumps(results, indent=1) + "\n"
     images = {name.removesuffix(".svg"): data.decode() for name, data in figures.items() if name.endswith(".svg")}
-    files["report.html"] = to_html(content, made, images)
+    files: dict[str, str | bytes] = {
+        f"tables/{table.name}.{kind}": render(table) for table in content.tables for kind, render in _FORMATS.items()
+    }
+    files |= {f"figures/{name}": data for name, data in figures.items()}
+    files["scores.csv"] = last_evaluations(inputs.evaluations).to_csv(index=False)
+    files["runs.csv"] = _runs_csv(inputs.own)
+    files["results.json"] = json_text(to_json(content.comparisons, inputs.own.skipped(), inputs.references))
+    files["report.html"] = to_html(content, images)
     for name in ("tables", "figures"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
-        _write(folder / name, data)
+        write_file(folder / name, data)
     for path in _files_of_reports(folder):
         if str(path.relative_to(folder)) not in files:
             path.unlink()
     return folder / "report.html"
 
 
-def all_tables(content: Input) -> list[Table]:
-    """Return every table of a report.
-
-    :param content: what the report is made from.
-    :return: the tables in the order of the page.
-    """
-    made = []
-    for comparison in content.comparisons:
-        for phase in comparison.phases.values():
-            made.append(tables.aggregates_table(comparison, phase))
-            made.append(tables.improvement_table(comparison, phase, baseline_in(comparison, content.baseline)))
-            made.append(tables.domains_table(comparison, phase))
-            made.append(tables.tasks_table(comparison, phase))
-        if comparison.kind is SUCCESS and content.reproduction:
-            made.append(tables.reproduction_table(content.reproduction, content.tolerance))
-    made.append(tables.protocol_table(content.comparisons[0]))
-    return [table for table in made if table.rows]
-
-
-def to_html(content: Input, made: Sequence[Table], images: Mapping[str, str]) -> str:
-    """Return the page.
-
-    :param content: what the report is made from.
-    :param made: its tables.
-    :param images: name of a figure -> SVG.
-    :return: the page, with everything inside.
-    """
+def to_html(content: Content, images: Mapping[str, str]) -> str:
+    """Return the page with everything inside; ``images`` maps names of figures to SVG texts."""
     methods = content.comparisons[0].methods
     return (
         templates(autoescape=True)
@@ -126,33 +117,29 @@ def to_html(content: Input, made: Sequence[Table], images: Mapping[str, str]) ->
         .render(
             content=content,
             methods=methods,
-            tables={table.name: table for table in made},
+            tables={table.name: table for table in content.tables},
             images={name: Markup(_inline(svg, name)) for name, svg in images.items()},
             baselines=[baseline_in(comparison, content.baseline) for comparison in content.comparisons],
             phases=describe_phases(content.comparisons),
             kinds=describe_kinds(content.comparisons),
-            warnings=warnings(content.comparisons, content.own),
-            skipped=content.own.skipped(),
-            has_own=any(method.source == "own" for method in methods.values()),
+            warnings=warnings(content.comparisons, content.inputs.own),
+            skipped=content.inputs.own.skipped(),
+            has_own=any(method.is_own for method in methods.values()),
             versions=", ".join(f"{name} {version(name)}" for name in _PACKAGES)
             + f", Python {platform.python_version()}",
         )
     )
 
 
-def _figures(content: Input) -> dict[str, bytes]:
+def _figures(content: Content) -> dict[str, bytes]:
     """Return every figure as SVG and PNG, under the names of their files."""
     files = {}
     for comparison in content.comparisons:
-        figures = plots.all_figures(comparison, baseline_in(comparison, content.baseline))
-        try:
-            for name, figure in figures.items():
-                for kind in ("svg", "png"):
-                    buffer = io.BytesIO()
-                    plots.save(figure, buffer, kind)
-                    files[f"{name}.{kind}"] = buffer.getvalue()
-        finally:
-            plots.close(figures.values())
+        for name, figure in all_figures(comparison, baseline_in(comparison, content.baseline)).items():
+            for kind in ("svg", "png"):
+                buffer = io.BytesIO()
+                save(figure, buffer, kind)
+                files[f"{name}.{kind}"] = buffer.getvalue()
     return files
 
 
@@ -166,24 +153,17 @@ def _files_of_reports(folder: Path) -> Iterator[Path]:
     """Yield the tables and figures that this or an older report has left in a folder."""
     suffixes = [kind.suffix for kind in KINDS.values()]
     names = [f"{name}_{phase}" for name in ("aggregates", "improvement", "domains", "tasks") for phase in PHASES]
+    names = [f"{name}{suffix}" for name in names for suffix in suffixes] + ["reproduction"]
     figures = ("aggregates", "profiles", "improvement", "sample_efficiency", "domains", "environments")
-    found = [f"tables/{name}{suffix}.{kind}" for name in names for suffix in suffixes for kind in ("csv", "md", "tex")]
-    found += [f"tables/reproduction.{kind}" for kind in ("csv", "md", "tex")]
+    found = [f"tables/{name}.{kind}" for name in names for kind in _FORMATS]
     found += [f"figures/{name}{suffix}.{kind}" for name in figures for suffix in suffixes for kind in ("svg", "png")]
     return filter(Path.exists, (folder / name for name in found))
 
 
 def _inline(svg: str, name: str) -> str:
-    """Return an SVG text that can stand in a page beside others: no prologue, names of its own, scaled to the page."""
+    """Return an SVG to put into a page beside others: without prologue, with unique ids, scaled to the page."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{name}-", svg)
     opening = r'<svg [^>]*?width="([^"]*)"[^>]*?viewBox="([^"]*)"[^>]*>'
     replaced = rf'<svg viewBox="\2" style="width: \1" role="img" aria-label="{name}">'
     return re.sub(opening, lambda match: match.expand(replaced), svg, count=1)
-
-
-def _write(path: Path, content: str | bytes) -> None:
-    """Write a file, whole or not at all."""
-    data = content if isinstance(content, bytes) else content.encode()
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(data)

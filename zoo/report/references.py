@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from agents.common.validation import number, unknown_name_message
 from zoo.errors import UsageError
 from zoo.layers import load_yaml
+from zoo.messages import log
 from zoo.runs.read import RunTables, split_environment
 from zoo.runs.scores import NORMALISED_RETURN, RETURN, SUCCESS
 
@@ -22,14 +22,13 @@ References = dict[str, tuple[float, float]]
 
 
 def read_references(words: Sequence[str], own: RunTables) -> References:
-    """Read reference scores and check them against the runs that they are for.
+    """Read reference scores, check them, and return those of the environments that have runs.
 
     An environment that is given on the command line must be one whose runs are scored by their return. A file may list
     others too, since one file serves many comparisons; they are named on standard error.
 
     :param words: ``ENV=RANDOM,EXPERT``, or names of YAML files of ``env: [random, expert]``; later words win.
     :param own: own runs.
-    :return: the references of the environments that have runs.
     :raises UsageError: if a word is neither, a reference is not two different finite numbers, or nothing fits.
     """
     environments = _environments(own)
@@ -41,7 +40,7 @@ def read_references(words: Sequence[str], own: RunTables) -> References:
             if len(problems) == len(found):
                 raise UsageError(f"`{FLAG}` {word} has no environment of the runs: {'; '.join(problems.values())}")
             for problem in problems.values():
-                print(f"{word}: {problem}; its reference is not used", file=sys.stderr)
+                log.info("%s: %s; its reference is not used", word, problem)
             result |= {name: pair for name, pair in found.items() if name not in problems}
         else:
             name, pair = _read_word(word)
@@ -54,11 +53,8 @@ def read_references(words: Sequence[str], own: RunTables) -> References:
 def normalise_returns(own: RunTables, references: Mapping[str, tuple[float, float]]) -> RunTables:
     """Return the same runs, their returns normalised where there is a reference.
 
-    A normalised return is (return - random) / (expert - random): 0 for the random policy, 1 for the expert.
-
-    :param own: own runs.
-    :param references: what `read_references` returned.
-    :return: the tables; runs that are scored by success stay as they are.
+    A normalised return is (return - random) / (expert - random): 0 for the random policy, 1 for the expert. Runs that
+    are scored by success stay as they are.
     """
     runs, evaluations = (
         table.assign(
@@ -84,11 +80,11 @@ def _environments(own: RunTables) -> dict[str, set[Any]]:
 def _problem(name: str, environments: Mapping[str, set[Any]]) -> str | None:
     """Return why an environment needs no reference, or None."""
     if not environments:
-        return f"`{name}` has no runs, since there are no runs of one's own"
+        return f"`{name}` has no runs, because there are no own runs"
     if name not in environments:
         return unknown_name_message("environment", name, environments)
     if environments[name] == {SUCCESS.name}:
-        return f"`{name}` knows success, by which its runs are compared"
+        return f"runs on `{name}` are compared by success, not by their return"
     return None
 
 

@@ -1,32 +1,29 @@
-"""Tables as CSV, Markdown and LaTeX, and the templates of all texts."""
+"""Tables as CSV, Markdown and LaTeX, the templates of all texts, and files written whole."""
 
 from __future__ import annotations
 
 import csv
 import io
-import re
 from pathlib import Path
 
 import jinja2
 
-from zoo.report.tables import Table
+from agents.common.files import atomic_path
+from zoo.report.entries import Table
 
-_LATEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}"}
-_LATEX |= {
+_LATEX = str.maketrans({
+    **{sign: rf"\{sign}" for sign in "&%$#_{}"},
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "\\": r"\textbackslash{}",
     "†": r"\textsuperscript{\dag}",
-}
-_LATEX |= {"<": r"\textless{}", ">": r"\textgreater{}"}
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+})  # fmt: skip
 
 
 def to_csv(table: Table) -> str:
-    """Return a table's numbers as CSV.
-
-    :param table: the table.
-    :return: the text, one line a number, scores as fractions.
-    """
+    """Return a table's numbers as CSV, one line for each, scores as fractions."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(table.data[0]), lineterminator="\n")
     writer.writeheader()
@@ -35,29 +32,17 @@ def to_csv(table: Table) -> str:
 
 
 def to_markdown(table: Table) -> str:
-    """Return a table in Markdown.
-
-    :param table: the table.
-    :return: the text.
-    """
+    """Return a table in Markdown."""
     return templates().get_template("table.md").render(table=table)
 
 
 def to_latex(table: Table) -> str:
-    r"""Return a table in LaTeX; it needs ``\usepackage{booktabs,graphicx}``.
-
-    :param table: the table.
-    :return: the text.
-    """
+    r"""Return a table in LaTeX; it needs ``\usepackage{booktabs,graphicx}``."""
     return templates().get_template("table.tex").render(table=table)
 
 
 def templates(autoescape: bool = False) -> jinja2.Environment:
-    """Return the templates of the page and the tables.
-
-    :param autoescape: whether values are escaped for HTML.
-    :return: the templates with the filters ``latex`` and ``markdown``.
-    """
+    """Return the templates of the page and the tables; ``autoescape`` escapes values for HTML."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=autoescape,
@@ -66,6 +51,13 @@ def templates(autoescape: bool = False) -> jinja2.Environment:
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["latex"] = lambda text: re.sub(r"[&%$#_{}~^\\†<>]", lambda match: _LATEX[match[0]], text)
+    environment.filters["latex"] = lambda text: text.translate(_LATEX)
     environment.filters["markdown"] = lambda text: text.replace("|", r"\|")
     return environment
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write a file, whole or not at all; make its folder if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content if isinstance(content, bytes) else content.encode())

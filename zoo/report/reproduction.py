@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from zoo.published import PublishedSet, load_means
-from zoo.report import statistics
-from zoo.report.comparison import Method, final_scores, tasks_of
-from zoo.report.statistics import Estimate, Scores
+from zoo.report.comparison import OWN, Method
+from zoo.report.compute import final_scores
+from zoo.report.estimates import Estimate, welch_mean
+from zoo.report.published import PublishedSet, load_means, tasks_of
+from zoo.report.statistics import Scores
 from zoo.runs.history import PHASES
 from zoo.runs.read import protocol_differences, split_environment
 from zoo.runs.scores import SUCCESS
@@ -63,13 +64,12 @@ def reproduce(
     all of it is outside.
 
     :param methods: name -> method, own and published.
-    :param evaluations: evaluations of runs; published scores are success rates, so returns are left aside.
+    :param evaluations: evaluations of runs; published scores are success rates, so returns are ignored.
     :param sets: the published sets to compare with.
     :param tolerance: the largest difference that still agrees, as a fraction.
-    :return: one entry a comparison.
     """
     result = []
-    runs = evaluations[(evaluations["source"] == "own") & (evaluations["kind"] == SUCCESS.name)]
+    runs = evaluations[(evaluations["source"] == OWN) & (evaluations["kind"] == SUCCESS.name)]
     for phase in PHASES:
         own = final_scores(runs[runs["phase"] == phase])
         for published in sets:
@@ -84,16 +84,11 @@ def reproduce(
 
 def _places(scores: Scores, rows: pd.DataFrame) -> dict[str, list[tuple[Any, list[str]]]]:
     """Return where both have scores: place -> [(published row, own tasks that it stands for)]."""
-    places: dict[str, list[tuple[Any, list[str]]]] = {}
-    domains = []
-    for environment, row in rows.iterrows():
-        tasks = [str(environment)] if "-singletask-" in str(environment) else tasks_of(str(environment))
-        if set(tasks) <= set(scores):
-            places[str(environment)] = [(row, tasks)]
-            domains += [(row, tasks)] if len(tasks) > 1 else []
-    everything = sum("-singletask-" not in str(environment) for environment in rows.index)
-    if everything and len(domains) == everything:
-        places["all"] = domains
+    tasks = {name: [name] if "-singletask-" in name else tasks_of(name) for name in rows.index}
+    places = {name: [(rows.loc[name], found)] for name, found in tasks.items() if set(found) <= set(scores)}
+    domains = [name for name, found in tasks.items() if len(found) > 1]
+    if domains and set(domains) <= set(places):
+        places["all"] = [part for name in domains for part in places[name]]
     return places
 
 
@@ -111,7 +106,7 @@ def _reproduction(
     runs = [scores[task] for task in tasks]
     spread = [float(values.var(ddof=1)) if len(values) > 1 else np.nan for values in runs]
     reported = [float(row["mean"]) for row, _ in parts]
-    difference = statistics.welch_mean(
+    difference = welch_mean(
         [float(values.mean()) / len(runs) for values in runs] + [-mean / len(parts) for mean in reported],
         [variance / len(runs) ** 2 for variance in spread]
         + [float(row["sd"]) ** 2 / len(parts) ** 2 for row, _ in parts],

@@ -12,17 +12,15 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.common.validation import integer
+
 T = TypeVar("T")
 BLOCK_ENTRIES = 300_000
 """Numbers of one block of resamples: about what a processor's cache holds."""
 
 
 def stream_seed(*layouts: Sequence[int]) -> int:
-    """Return the seed of the resamples of one layout (or of two, for a pair of methods).
-
-    :param *layouts: for each method, the number of runs of each task.
-    :return: a 32-bit seed.
-    """
+    """Return the 32-bit seed of the resamples of one method or of a pair, from the numbers of runs of each task."""
     name = " against ".join(",".join(str(runs) for runs in layout) for layout in layouts)
     return zlib.crc32(f"runs of {name}".encode())
 
@@ -32,7 +30,7 @@ def run_counts(seeds: tuple[int, ...], reps: int) -> NDArray[np.unsignedinteger]
     """Return how often each run is drawn in each resample of one method.
 
     :param seeds: the number of runs of each task.
-    :param reps: how many resamples.
+    :param reps: how many resamples, >= 1.
     :return: shape (reps, cells).
     """
     return _draw(seeds, 1, reps, np.random.RandomState(stream_seed(seeds)))[0]
@@ -40,13 +38,7 @@ def run_counts(seeds: tuple[int, ...], reps: int) -> NDArray[np.unsignedinteger]
 
 @lru_cache(maxsize=2)
 def pair_counts(seeds_x: tuple[int, ...], seeds_y: tuple[int, ...], reps: int) -> list[NDArray[np.unsignedinteger]]:
-    """Return the same for the two methods of a pair, drawn independently.
-
-    :param seeds_x: the number of runs of each task of X.
-    :param seeds_y: the same for Y.
-    :param reps: how many resamples.
-    :return: one array a method, shape (reps, cells).
-    """
+    """Return the same for the two methods of a pair, drawn independently: two arrays, each of shape (reps, cells)."""
     stream = np.random.RandomState(stream_seed(seeds_x, seeds_y))
     if seeds_x == seeds_y:
         return _draw(seeds_x, 2, reps, stream)
@@ -61,6 +53,7 @@ def _draw(
     With as many runs for every task, the numbers come in the order in which rliable draws them: resample, method, run,
     task. ``RandomState.randint`` and rliable's repeated ``numpy.random.choice`` give the same stream.
     """
+    integer("reps", reps, at_least=1)
     smallest = np.uint8 if max(seeds) < 256 else np.uint32
     counts = [np.empty((reps, sum(seeds)), dtype=smallest) for _ in range(methods)]
     offsets = np.cumsum((0, *seeds))[:-1]
@@ -82,27 +75,18 @@ def _draw(
     return counts
 
 
-def blocks(
-    counts: NDArray[np.unsignedinteger], dtype: type[np.floating]
-) -> Iterator[tuple[slice, NDArray[np.floating]]]:
-    """Yield resamples in blocks, as floats for the matrix products.
-
-    :param counts: what `run_counts` returned.
-    :param dtype: the kind of floats.
-    :yields: the rows of a block, and the block.
-    """
+def resamples(seeds: tuple[int, ...], reps: int, dtype: type[np.floating]) -> Iterator[NDArray[np.floating]]:
+    """Yield the resamples of one method in blocks of rows, as floats for the matrix products."""
+    counts = run_counts(seeds, reps)
     size = max(1, BLOCK_ENTRIES // counts.shape[1])
     for start in range(0, len(counts), size):
-        block = slice(start, start + size)
-        yield block, counts[block].astype(dtype)
+        yield counts[start : start + size].astype(dtype)
 
 
 def in_parallel(function: Callable[[Any], T], keys: Iterable[Any]) -> dict[Any, T]:
-    """Call a function that resamples for several keys, on all processors: numpy lets other threads run while it works.
+    """Call a function that resamples with several keys in threads, and return key -> result.
 
-    :param function: what to call; the first call draws the resamples that the others share.
-    :param keys: its arguments.
-    :return: key -> result.
+    Numpy lets other threads run while it works. The first call draws the resamples that the others share.
     """
     keys = list(keys)
     if not keys:

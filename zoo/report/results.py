@@ -1,12 +1,13 @@
-"""A comparison as plain values, for other programs."""
+"""A comparison as JSON, for other programs."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zoo.report.comparison import Cell, Comparison, Phase
-from zoo.report.statistics import Estimate
+from zoo.report.estimates import Estimate
 from zoo.runs.history import PHASES
 from zoo.runs.scores import SUCCESS, Kind
 
@@ -18,14 +19,18 @@ def to_json(
 ) -> dict[str, Any]:
     """Return comparisons as plain values; success rates are fractions, returns are as they are.
 
+    There is one entry for each phase of success rates (None where nothing was evaluated), ``repetitions``, ``methods``
+    and ``skipped``. Where there are scores of other kinds, the same phases are under ``return`` and
+    ``normalised_return``, beside the ``reference_scores``.
+
     :param comparisons: one for each kind of scores.
     :param skipped: the runs that were not counted, with reasons.
     :param references: reference scores of environments, random and expert.
-    :return: one entry a phase of success rates (None where nothing was evaluated), ``repetitions``, ``methods`` and
-        ``skipped``; where there are scores of other kinds, the same phases under ``return`` and ``normalised_return``,
-        and the ``reference_scores``.
     """
-    by_kind = {comparison.kind: _phases_to_json(comparison) for comparison in comparisons}
+    by_kind = {
+        found.kind: {name: _phase_to_json(found.phases.get(name), found.kind) for name in PHASES}
+        for found in comparisons
+    }
     methods = {name: {"algorithm": m.algorithm, "source": m.source} for name, m in comparisons[0].methods.items()}
     result = by_kind.get(SUCCESS) or dict.fromkeys(PHASES)
     result |= {"repetitions": comparisons[0].reps, "methods": methods, "skipped": skipped}
@@ -35,14 +40,15 @@ def to_json(
     return result
 
 
-def _phases_to_json(comparison: Comparison) -> dict[str, Any]:
-    """Return the phases of a comparison as plain values."""
-    phases = comparison.phases
-    return {name: _phase_to_json(phases[name], comparison.kind) if name in phases else None for name in PHASES}
+def json_text(results: Mapping[str, Any]) -> str:
+    """Return what `to_json` returned as the text of a file."""
+    return json.dumps(results, indent=1) + "\n"
 
 
-def _phase_to_json(phase: Phase, kind: Kind) -> dict[str, Any]:
-    """Return one phase as plain values."""
+def _phase_to_json(phase: Phase | None, kind: Kind) -> dict[str, Any] | None:
+    """Return one phase as plain values; None where nothing was evaluated."""
+    if phase is None:
+        return None
     chances: dict[str, dict[str, Any]] = {}
     for (x, y), improvement in sorted(phase.improvements.items()):
         entry = _estimate_to_json(improvement.probability)
@@ -54,22 +60,12 @@ def _phase_to_json(phase: Phase, kind: Kind) -> dict[str, Any]:
         "common_tasks": list(phase.tasks),
         "left_out_tasks": dict(phase.left_out),
         "aggregates": {
-            method: {
-                **{metric: _estimate_to_json(cell.estimates.get(metric)) for metric in kind.metrics},
-                **_counts(cell),
-                "steps": phase.steps[method],
-            }
+            method: _cell_to_json(cell, kind.metrics) | {"steps": phase.steps[method]}
             for method, cell in sorted(phase.aggregates.items())
         },
         "probability_of_improvement": chances,
         "domains": {
-            domain: {
-                method: {
-                    **{metric: _estimate_to_json(cell.estimates.get(metric)) for metric in ("mean", "iqm")},
-                    **_counts(cell),
-                }
-                for method, cell in sorted(cells.items())
-            }
+            domain: {method: _cell_to_json(cell, ("mean", "iqm")) for method, cell in sorted(cells.items())}
             for domain, cells in sorted(phase.domains.items())
         },
         "tasks": {
@@ -86,14 +82,15 @@ def _phase_to_json(phase: Phase, kind: Kind) -> dict[str, Any]:
     }
 
 
+def _cell_to_json(cell: Cell, metrics: Sequence[str]) -> dict[str, Any]:
+    """Return estimates with the numbers of tasks and seeds that they are from."""
+    estimates = {metric: _estimate_to_json(cell.estimates.get(metric)) for metric in metrics}
+    return {**estimates, "tasks": cell.tasks, "seeds": cell.seeds[0], "most_seeds": cell.seeds[1]}
+
+
 def _estimate_to_json(estimate: Estimate | None) -> dict[str, Any]:
     """Return an estimate as plain values; None where it is not known."""
     if estimate is None:
         return {"point": None, "ci95": None, "interval": "none"}
     interval = None if estimate.interval is None else list(estimate.interval)
     return {"point": estimate.point, "ci95": interval, "interval": estimate.kind}
-
-
-def _counts(cell: Cell) -> dict[str, int]:
-    """Return how many tasks and seeds an estimate is from."""
-    return {"tasks": cell.tasks, "seeds": cell.seeds[0], "most_seeds": cell.seeds[1]}

@@ -1,8 +1,8 @@
 """How each method is drawn.
 
-An algorithm has one style everywhere: a colour, a dash pattern and a marker. The colours were chosen by search: those
-that share a dash pattern stay far apart also for readers without red or green cones (simulated after Machado et al.
-2009), all of them differ clearly for the others, and each is dark enough for white paper. The tests hold the distances.
+An algorithm has one style everywhere: a colour, a dash pattern and a marker. The colours were found by search. Those
+that share a dash pattern stay far apart even for readers without red or green cones (simulated after Machado et al.
+2009), all of them differ clearly for everyone else, and each is dark enough for white paper. The tests check this.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import Any
 
-from zoo.report.comparison import Method
+from zoo.report.comparison import Comparison, Method, ranking
 
 SOLID, DASHED, DOTTED, DASH_DOTTED = "-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (4, 1.5, 1, 1.5))
 _COLOURS = {
@@ -70,10 +70,7 @@ class Style:
 
 
 def algorithm_styles() -> dict[str, tuple[str, Any]]:
-    """Return the fixed styles.
-
-    :return: published name -> (colour, dash).
-    """
+    """Return the fixed styles: published name -> (colour, dash)."""
     return {name: (colour, dash) for dash, colours in _COLOURS.items() for name, colour in colours.items()}
 
 
@@ -82,9 +79,6 @@ def method_styles(methods: Mapping[str, Method]) -> dict[str, Style]:
 
     Own and published runs of one algorithm share its style, so that they meet in a figure. Further variants of it, and
     algorithms without a fixed style, take spare ones in alphabetical order: first colours that nobody here has.
-
-    :param methods: name -> method.
-    :return: name -> style.
     """
     fixed = algorithm_styles()
     present = {fixed[method.algorithm][0] for method in methods.values() if method.algorithm in fixed}
@@ -92,11 +86,17 @@ def method_styles(methods: Mapping[str, Method]) -> dict[str, Style]:
     taken: set[tuple[str, bool]] = set()
     result = {}
     for name, method in sorted(methods.items()):
-        is_own = method.source == "own"
-        if method.algorithm in fixed and (method.algorithm, is_own) not in taken:
+        key = (method.algorithm, method.is_own)
+        if method.algorithm in fixed and key not in taken:
             colour, dash = fixed[method.algorithm]
         else:
             colour, dash = next(spare), DASH_DOTTED
-        taken.add((method.algorithm, is_own))
-        result[name] = Style(colour, dash, _MARKERS[dash], is_own)
+        taken.add(key)
+        result[name] = Style(colour, dash, _MARKERS[dash], method.is_own)
     return result
+
+
+def ranked_styles(comparison: Comparison) -> dict[str, Style]:
+    """Return the style of each method of a comparison, in the order in which tables and figures show them."""
+    looks = method_styles(comparison.methods)
+    return {name: looks[name] for name in ranking(comparison)}

@@ -1,32 +1,31 @@
-"""Tables in the terminal: the main numbers of a comparison, and how runs get on."""
+"""Tables in the terminal: the main numbers of a comparison, and the progress of runs."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import pandas as pd
 from rich import box
 from rich.console import Console
+from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from zoo.errors import UsageError
+from zoo.report import entries
+from zoo.report.inputs import Request, nothing_counts, read_own
+from zoo.report.references import normalise_returns, read_references
 from zoo.runs.folder import STATES
 from zoo.runs.history import PHASES
 from zoo.runs.read import RunTables, short_name
 from zoo.runs.scores import KINDS, SUCCESS, Kind
 
-if TYPE_CHECKING:
-    from zoo.report import tables
 
-
-def print_tables(sentences: Iterable[str], found: Sequence[tables.Table]) -> None:
+def print_tables(sentences: Iterable[str], found: Sequence[entries.Table]) -> None:
     """Print warnings, aggregates, improvements and reproduction, each in the columns that fit a terminal.
 
     Where nothing can be averaged, the means of the tasks stand in for the aggregates.
-
-    :param sentences: the warnings.
-    :param found: the tables of a report; the others stay in the report.
     """
     columns = {
         "aggregates": ("method", "mean", "IQM", "seeds", "step"),
@@ -47,18 +46,42 @@ def print_tables(sentences: Iterable[str], found: Sequence[tables.Table]) -> Non
         wanted = [k for k, name in enumerate(table.header) if name in (columns[kind] or table.header)]
         shown = _terminal_table([table.header[k] for k in wanted], table.title)
         for row in table.rows:
-            entries = (row[k] for k in wanted)
-            shown.add_row(*(f"[bold]{escape(e.plain)}[/bold]" if e.is_bold else escape(e.plain) for e in entries))
+            texts = ((escape(row[k].plain), row[k].is_bold) for k in wanted)
+            shown.add_row(*(f"[bold]{text}[/bold]" if is_bold else text for text, is_bold in texts))
         console.print(shown)
 
 
-def curve_tables(own: RunTables) -> list[Table]:
+def print_curves(request: Request) -> RunTables:
+    """Print each run's scores over time, unfinished runs included, and return the runs."""
+    own, _ = read_own(request)
+    if own.evaluations.empty:
+        raise UsageError(nothing_counts(own, request.paths))
+    for table in _curve_tables(own):
+        Console().print(table)
+    return own
+
+
+def watch(request: Request, seconds: float) -> RunTables:
+    """Show the state of all runs again and again until none is running, or until Ctrl-C, and return the runs."""
+    own = request.read_runs()
+    references = read_references(request.reference_scores, own)
+    with Live(auto_refresh=False) as live:
+        try:
+            while True:
+                live.update(_state_table(normalise_returns(own, references)), refresh=True)
+                if len(own.runs) and not (own.runs["state"] == "running").any():
+                    break
+                time.sleep(seconds)
+                own = request.read_runs()
+        except KeyboardInterrupt:  # the way to stop watching; the runs go on
+            pass
+    return own
+
+
+def _curve_tables(own: RunTables) -> list[Table]:
     """Return one table for each kind of scores, with one row for each run: its scores over time.
 
     The bars of success rates go from 0 to 1, those of returns from the lowest to the highest of the environment.
-
-    :param own: own runs, unfinished ones included.
-    :return: the tables.
     """
     result = []
     states = own.runs.set_index("run")["state"]
@@ -66,7 +89,7 @@ def curve_tables(own: RunTables) -> list[Table]:
         evaluations = own.evaluations[own.evaluations["kind"] == kind.name]
         if evaluations.empty:
             continue
-        title = "" if kind is SUCCESS else f"{kind.name} (bars span its range on an environment)"
+        title = "" if kind is SUCCESS else f"{kind.name} (bars span its range on each environment)"
         shown = _terminal_table(["method", "environment", "seed", "curve", "step", _heading(kind), "state"], title)
         scores = evaluations.groupby("environment")["score"]
         limits = {name: kind.limits if kind is SUCCESS else (part.min(), part.max()) for name, part in scores}
@@ -81,12 +104,8 @@ def curve_tables(own: RunTables) -> list[Table]:
     return result
 
 
-def state_table(own: RunTables) -> Table:
-    """Return one row for each method and environment: its runs, and their score at the last step they all reached.
-
-    :param own: own runs, those that do not count included.
-    :return: the table, with a column for each kind of scores.
-    """
+def _state_table(own: RunTables) -> Table:
+    """Return one row for each method and environment: its runs, and their score at the last step they all reached."""
     kinds = [kind for kind in KINDS.values() if (own.evaluations["kind"] == kind.name).any()] or [SUCCESS]
     shown = _terminal_table(["method", "environment", "runs", "step", *map(_heading, kinds)])
     for (method, environment), runs in own.runs.groupby(["method", "environment"]):

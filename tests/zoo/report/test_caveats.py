@@ -1,14 +1,23 @@
 import pandas as pd
 import pytest
 
-from tests.zoo.report.test_page import SCENE, content_of, runs_table, scene_runs
-from tests.zoo.report.test_plots import comparison_of_returns, evaluations
+from tests.zoo.report.samples import (
+    NO_MEANS,
+    SCENE,
+    comparison_of_returns,
+    content_of,
+    evaluations,
+    own_methods,
+    runs_table,
+    scene_runs,
+)
 from zoo.report.caveats import describe_kinds, describe_phases, warnings
-from zoo.report.comparison import MEAN_COLUMNS, Method, compare
+from zoo.report.comparison import Method
+from zoo.report.compute import compare
 
 
 def warnings_of(content):
-    return warnings(content.comparisons, content.own)
+    return warnings(content.comparisons, content.inputs.own)
 
 
 @pytest.mark.parametrize(
@@ -64,8 +73,8 @@ def sentence_of_no_aggregate(have):
     """Return the warning for methods with the given tasks of scene."""
     runs = [scene_runs([[0.5] * 6] * 5, name) for name in have]
     table = pd.concat([part[part["environment"].isin(have[name])] for name, part in zip(have, runs, strict=True)])
-    methods = {name: Method(name, name, "own") for name in have}
-    comparison = compare(methods, table, pd.DataFrame(columns=MEAN_COLUMNS), reps=20, curves=False)
+    methods = own_methods(have)
+    comparison = compare(methods, table, NO_MEANS, reps=20, curves=False)
     return next(sentence for sentence in warnings([comparison], runs_table()) if "no aggregate" in sentence)
 
 
@@ -84,9 +93,7 @@ def departures_of(departures, profile="qam"):
     protocols = {env: {"profile": profile} for env in departures}
     table = scene_runs([[0.5] * 6] * 5)
     methods = {"qam": Method("qam", "QAM", "own", protocols, departures)}
-    comparison = compare(
-        methods, table[table["environment"].isin(departures)], pd.DataFrame(columns=MEAN_COLUMNS), reps=20
-    )
+    comparison = compare(methods, table[table["environment"].isin(departures)], NO_MEANS, reps=20)
     return [sentence for sentence in warnings([comparison], runs_table()) if "departs" in sentence]
 
 

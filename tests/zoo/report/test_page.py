@@ -5,40 +5,14 @@ import re
 import pandas as pd
 import pytest
 
-from tests.zoo.report.test_plots import evaluations
+from tests.zoo.report.samples import NO_MEANS, SCENE, content_of, evaluations, scene_runs
 from zoo.errors import UsageError
-from zoo.published import load_set
-from zoo.report import comparison as comparing
 from zoo.report import page as report
-from zoo.report.comparison import MEAN_COLUMNS, Method, compare, compare_kinds
-from zoo.report.reproduction import reproduce
+from zoo.report.comparison import Method
+from zoo.report.compute import compare_kinds
+from zoo.report.entries import Entry
+from zoo.report.published import load_set
 from zoo.report.results import to_json
-from zoo.report.tables import Entry
-from zoo.runs.read import RunTables
-
-SCENE = [f"scene-play-singletask-task{k}-v0" for k in range(1, 6)]
-
-
-def runs_table(problems=()):
-    columns = ["run", "state", "method", "departures", "settings", "problem"]
-    rows = [[path, "done", "qam", (), {}, why] for path, why in problems]
-    return RunTables(pd.DataFrame(rows, columns=columns), None)
-
-
-def content_of(table, methods=None, problems=(), sets=(), baseline="QAM"):
-    names = sorted(set(table["method"]))
-    methods = methods or {name: Method(name, name, "own") for name in names}
-    found = compare(methods, table, pd.DataFrame(columns=MEAN_COLUMNS), reps=50)
-    return report.Input(
-        comparisons=[found],
-        reproduction=reproduce(methods, table, sets, 0.05),
-        own=runs_table(problems),
-        scores=comparing.last_evaluations(table),
-        sets=sets,
-        baseline=baseline,
-        tolerance=0.05,
-        command="zoo compare logs",
-    )
 
 
 @pytest.fixture(scope="module")
@@ -51,18 +25,6 @@ def folder(content, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     report.write_report(folder, content)
     return folder
-
-
-def scene_runs(scores, method="qam"):
-    """Return offline evaluations on all tasks of scene: one list of scores a task."""
-    fixed = {"method": method, "domain": "scene-play", "phase": "offline", "step": 1_000_000, "episodes": 50}
-    fixed |= {"kind": "success", "source": "own"}
-    rows = [
-        {**fixed, "environment": env, "seed": seed, "score": score, "run": f"{env}/{seed}"}
-        for env, task in zip(SCENE, scores, strict=True)
-        for seed, score in enumerate(task)
-    ]
-    return pd.DataFrame(rows)
 
 
 def test_report_is_one_page_with_tables_and_figures_beside_it(folder):
@@ -112,7 +74,7 @@ def test_all_scores_are_in_a_file_with_seeds_episodes_and_steps(content, folder)
 
 
 def test_results_are_the_json_of_the_program(content, folder):
-    expected = to_json(content.comparisons, content.own.skipped())
+    expected = to_json(content.comparisons, content.inputs.own.skipped())
     assert json.loads((folder / "results.json").read_text()) == json.loads(json.dumps(expected))
 
 
@@ -129,25 +91,25 @@ def test_csv_has_the_numbers_as_fractions(content, folder):
 def test_reproduction_stands_on_the_page():
     methods = {"qam": Method("qam", "QAM", "own", {env: {"sparse": True} for env in SCENE})}
     found = content_of(scene_runs([[1.0, 0.9, 0.8]] * 5), methods, sets=[load_set("qam2026")], baseline="qam")
-    table = next(table for table in report.all_tables(found) if table.name == "reproduction")
+    table = next(table for table in found.tables if table.name == "reproduction")
     row = next(row for row in table.rows if row[1].text == "scene-play")
     assert row[3] == Entry("96.9", "qam2026, 12 seeds")
     assert row[4] == Entry("90.0", "3 seeds")
     assert row[7].text == "same"
-    page = report.to_html(found, report.all_tables(found), {})
+    page = report.to_html(found, {})
     assert "Reproduction of published scores" in page
     assert "Qiyang Li, Sergey Levine" in page
 
 
 def test_nothing_to_compare_is_refused():
     with pytest.raises(UsageError, match="expected runs with evaluations, got none"):
-        compare_kinds({}, scene_runs([[0.5]] * 5).iloc[:0], pd.DataFrame(columns=MEAN_COLUMNS))
+        compare_kinds({}, scene_runs([[0.5]] * 5).iloc[:0], NO_MEANS, reps=10)
 
 
 def test_names_from_run_folders_cannot_add_markup_to_the_page():
     name = "<script>alert(1)</script>"
     found = content_of(scene_runs([[0.5] * 6] * 5, name), problems=[("logs/<i>", "<u>")], baseline=name)
-    page = report.to_html(found, report.all_tables(found), {})
+    page = report.to_html(found, {})
     assert "<script" not in page
     assert "<i>" not in page
     assert "<u>" not in page

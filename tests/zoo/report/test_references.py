@@ -27,7 +27,7 @@ def test_file_gives_references_and_those_without_runs_are_named_and_left_aside(o
     assert read_references([str(path)], own) == {"Pendulum-v1": (-1500.0, -150.0)}
     err = capsys.readouterr().err
     assert "unknown environment `HalfCheetah-v4`; closest: HalfCheetah-v5" in err
-    assert f"`{ENV}` knows success, by which its runs are compared" in err
+    assert f"runs on `{ENV}` are compared by success" in err
 
 
 def test_returns_with_a_reference_are_normalised_and_nothing_else(own):
@@ -61,7 +61,7 @@ def test_expert_below_random_is_a_cost(own):
         ("Pendulum-v1=true,2", r"two finite numbers for `Pendulum-v1`, random and expert, got \[True, 2\]"),
         ("Pendulum-v1=3,3", r"two different numbers for `Pendulum-v1`, got 3 twice"),
         ("Pendulum-v0=1,2", r"unknown environment `Pendulum-v0`; closest: Pendulum-v1"),
-        (f"{ENV}=1,2", r"knows success, by which its runs are compared"),
+        (f"{ENV}=1,2", r"are compared by success, not by their return"),
     ],
 )
 def test_bad_word_is_refused(own, word, message):

@@ -2,7 +2,7 @@ import csv
 import io
 
 from zoo.report import rendering
-from zoo.report.tables import Entry, Table
+from zoo.report.entries import Entry, Table
 
 
 def nasty():

@@ -1,9 +1,9 @@
 import pandas as pd
 import pytest
 
-from tests.zoo.report.test_page import SCENE, scene_runs
-from zoo.published import load_set
+from tests.zoo.report.samples import SCENE, scene_runs
 from zoo.report.comparison import Method
+from zoo.report.published import load_set
 from zoo.report.reproduction import reproduce
 
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from zoo.published import published_names
+from tests.zoo.report.samples import own_methods
 from zoo.report import styles
 from zoo.report.comparison import Method
+from zoo.report.published import published_names
 
 # Machado, Oliveira, Fernandes, "A Physiologically-based Model for Simulation of Color Vision Deficiency" (2009), the
 # matrices of severity 1.0, applied to linear RGB.
@@ -39,7 +40,7 @@ def lab(colour, deficiency):
 
 def test_every_algorithm_of_the_zoo_has_a_style_of_its_own():
     found = styles.algorithm_styles()
-    assert set(published_names()) <= set(found)
+    assert set(published_names().values()) <= set(found)
     assert len({colour for colour, _ in found.values()}) == len(found)
 
 
@@ -84,4 +85,4 @@ def test_variants_and_unknown_algorithms_take_colours_that_nobody_has():
 
 def test_more_methods_than_spare_styles_still_have_one():
     names = [f"agent{k}" for k in range(50)]
-    assert len(styles.method_styles({name: Method(name, name, "own") for name in names})) == 50
+    assert len(styles.method_styles(own_methods(names))) == 50

@@ -3,12 +3,10 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from tests.zoo.report.test_page import SCENE, content_of, scene_runs
-from tests.zoo.report.test_plots import comparison_of_returns, evaluations
-from zoo.report import page as report
+from tests.zoo.report.samples import SCENE, comparison_of_returns, content_of, evaluations, own_methods, scene_runs
 from zoo.report import tables
 from zoo.report.comparison import Cell, Method
-from zoo.report.statistics import Estimate
+from zoo.report.estimates import Estimate
 from zoo.runs.scores import NORMALISED_RETURN
 
 
@@ -35,7 +33,7 @@ def test_bold_is_within_95_per_cent_of_the_best_and_a_dagger_reaches_it(content)
         "reaching": Cell({"mean": Estimate(0.75, (0.7, 0.80), "bootstrap")}, 1, (6, 6)),
         "below": Cell({"mean": Estimate(0.75, (0.7, 0.79), "bootstrap")}, 1, (6, 6)),
     }
-    methods = {name: Method(name, name, "own") for name in cells}
+    methods = own_methods(cells)
     phase = replace(phase, domains={"scene-play": cells}, domain_tasks={"scene-play": SCENE[:1]}, aggregates=cells)
     comparison = replace(content.comparisons[0], methods=methods, phases={"offline": phase})
     entries = {row[0].text: row[1] for row in tables.domains_table(comparison, phase).rows}
@@ -50,7 +48,7 @@ def test_bold_is_within_95_per_cent_of_the_best_and_a_dagger_reaches_it(content)
 def test_nothing_is_bold_where_everyone_fails():
     table = scene_runs([[0.0] * 6] * 5)
     found = content_of(table, baseline="qam")
-    assert not any(entry.is_bold for t in report.all_tables(found) for row in t.rows for entry in row)
+    assert not any(entry.is_bold for t in found.tables for row in t.rows for entry in row)
 
 
 def test_protocol_table_has_one_row_for_each_protocol():

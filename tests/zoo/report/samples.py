@@ -1,0 +1,95 @@
+"""Runs, comparisons and contents of reports for the tests."""
+
+import numpy as np
+import pandas as pd
+
+from zoo.report.comparison import MEAN_COLUMNS, Method
+from zoo.report.compute import compare
+from zoo.report.inputs import Inputs
+from zoo.report.page import Content
+from zoo.runs.read import RunTables
+from zoo.runs.scores import RETURN
+
+SCENE = [f"scene-play-singletask-task{k}-v0" for k in range(1, 6)]
+NO_MEANS = pd.DataFrame(columns=MEAN_COLUMNS)
+
+
+def own_methods(names):
+    return {name: Method(name, name, "own") for name in names}
+
+
+def evaluations(methods, steps=((1000, "offline"), (2000, "offline"), (3000, "online")), seeds=6, tasks=2):
+    """Return random evaluations of methods on tasks of two domains."""
+    random = np.random.RandomState(0)
+    rows = []
+    for method in methods:
+        for task in range(tasks):
+            domain = ("scene-play", "cube-double-play")[task % 2]
+            environment = f"{domain}-singletask-task{task // 2 + 1}-v0"
+            for seed in range(seeds):
+                for step, phase in steps:
+                    count = random.randint(0, 51)
+                    about = {"method": method, "environment": environment, "domain": domain, "seed": seed}
+                    about |= {"phase": phase, "step": step, "successes": count, "episodes": 50, "kind": "success"}
+                    rows.append(about | {"score": count / 50, "source": "own", "run": f"{method}/{task}/{seed}"})
+    return pd.DataFrame(rows)
+
+
+def returns(methods, environments=("HalfCheetah-v5", "Pendulum-v1"), steps=(1000, 2000), seeds=6):
+    """Return evaluations by return: around 5,000 in the first environment, around -1,000 in the second."""
+    random = np.random.RandomState(1)
+    rows = []
+    for method in methods:
+        for environment in environments:
+            middle, spread = (5000.0, 500.0) if environment == "HalfCheetah-v5" else (-1000.0, 100.0)
+            for seed in range(seeds):
+                for step in steps:
+                    about = {"method": method, "environment": environment, "domain": environment, "seed": seed}
+                    about |= {"phase": "online", "step": step, "episodes": 10, "kind": "return", "source": "own"}
+                    rows.append(about | {"score": middle + spread * random.randn(), "run": f"{method}/{seed}"})
+    return pd.DataFrame(rows)
+
+
+def comparison_of_returns(methods, kind=RETURN, **options):
+    return compare(own_methods(methods), returns(methods, **options), NO_MEANS, reps=50, kind=kind)
+
+
+def comparison_of(methods, **options):
+    return compare(own_methods(methods), evaluations(methods, **options), NO_MEANS, reps=50)
+
+
+def scene_runs(scores, method="qam"):
+    """Return offline evaluations on all tasks of scene: one list of scores a task."""
+    fixed = {"method": method, "domain": "scene-play", "phase": "offline", "step": 1_000_000, "episodes": 50}
+    fixed |= {"kind": "success", "source": "own"}
+    rows = [
+        {**fixed, "environment": env, "seed": seed, "score": score, "run": f"{env}/{seed}"}
+        for env, task in zip(SCENE, scores, strict=True)
+        for seed, score in enumerate(task)
+    ]
+    return pd.DataFrame(rows)
+
+
+def runs_table(problems=()):
+    columns = ["run", "state", "method", "departures", "settings", "problem"]
+    rows = [[path, "done", "qam", (), {}, why] for path, why in problems]
+    return RunTables(pd.DataFrame(rows, columns=columns), None)
+
+
+def content_of(table, methods=None, problems=(), sets=(), baseline="QAM"):
+    methods = methods or own_methods(sorted(set(table["method"])))
+    found = compare(methods, table, NO_MEANS, reps=50)
+    inputs = Inputs(methods, table, NO_MEANS, runs_table(problems), sets, references={})
+    return Content(inputs, [found], baseline, tolerance=0.05, command="zoo compare logs")
+
+
+def scores_of(runs, tasks, seed=0, levels=50):
+    """Return scores on a grid of success rates: (runs, tasks)."""
+    random = np.random.RandomState(seed)
+    rates = random.rand(tasks) * 0.8 + 0.2 * random.rand(runs, tasks)
+    return np.round(levels * rates) / levels
+
+
+def by_task(matrix):
+    """Return the columns of a (runs, tasks[, evaluations]) array as our functions take them."""
+    return {f"task{k:02d}": matrix[:, k] for k in range(matrix.shape[1])}

@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from tests.zoo.report.samples import by_task, scores_of
+from zoo.report.improvement import improvements
+
+UNLIMITED = (-np.inf, np.inf)
+
+
+def test_ties_count_half_and_wins_one():
+    scores = {"x": {"t": np.array([0.5, 1.0])}, "y": {"t": np.array([0.5, 0.0])}}
+    found = improvements(scores, [("x", "y"), ("y", "x")], 10)
+    assert found["x", "y"].probability.point == pytest.approx((0.5 + 1 + 1 + 1) / 4)
+    assert found["y", "x"].probability.point == pytest.approx(0.5 / 4)
+    assert found["x", "y"].difference.point == pytest.approx(0.5)
+
+
+def test_methods_with_unequal_numbers_of_seeds_are_compared():
+    x, y = {"t": np.linspace(0.5, 1, 12)}, {"t": np.linspace(0, 0.6, 7)}
+    found = improvements({"x": x, "y": y}, [("x", "y")], 2000)["x", "y"]
+    expected = np.mean(x["t"][:, None] > y["t"]) + np.mean(x["t"][:, None] == y["t"]) / 2
+    assert found.probability.point == pytest.approx(expected)
+    low, high = found.probability.interval
+    assert low < found.probability.point < high
+    assert found.difference.kind == "bootstrap"
+
+
+def test_few_seeds_give_a_welch_t_interval_for_the_difference():
+    x, y = np.array([0.2, 0.4, 0.9]), np.array([0.1, 0.3, 0.35, 0.5])
+    found = improvements({"x": {"t": x}, "y": {"t": y}}, [("x", "y")], 100)["x", "y"]
+    reference = stats.ttest_ind(x, y, equal_var=False).confidence_interval(0.95)
+    assert found.difference.kind == "t"
+    assert found.difference.interval == pytest.approx((reference.low, reference.high), abs=1e-12)
+
+
+def test_probability_and_difference_do_not_depend_on_the_scale_of_returns():
+    x, y = scores_of(6, 3, seed=1), scores_of(6, 3, seed=2)
+    scaled = {"x": by_task(4000 * x - 3000), "y": by_task(4000 * y - 3000)}
+    small = improvements({"x": by_task(x), "y": by_task(y)}, [("x", "y")], 600)["x", "y"]
+    large = improvements(scaled, [("x", "y")], 600, UNLIMITED)["x", "y"]
+    assert large.probability == small.probability
+    assert large.difference.point == pytest.approx(4000 * small.difference.point)
+    assert large.difference.interval == pytest.approx([4000 * bound for bound in small.difference.interval])
+
+
+def test_methods_on_different_tasks_are_refused():
+    with pytest.raises(ValueError, match="expected `x` and `y` to have the same tasks"):
+        improvements({"x": {"a": np.ones(2)}, "y": {"b": np.ones(2)}}, [("x", "y")], 10)

@@ -1,0 +1,234 @@
+"""Compute every number of a comparison from the scores of runs and from published means.
+
+The score of a run is that of its last evaluation in the phase, never its best one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from zoo.errors import UsageError
+from zoo.report import statistics
+from zoo.report.comparison import Cell, Comparison, Method, Phase
+from zoo.report.estimates import Array, Curve, Estimate, Improvement
+from zoo.report.improvement import improvements
+from zoo.report.learning_curves import learning_curves
+from zoo.report.published_means import PublishedMeans
+from zoo.report.resampling import in_parallel
+from zoo.report.statistics import Scores
+from zoo.runs.history import PHASES
+from zoo.runs.scores import KINDS, SUCCESS, Kind
+
+
+def compare_kinds(
+    methods: Mapping[str, Method],
+    evaluations: pd.DataFrame,
+    means: pd.DataFrame,
+    reps: int,
+    curves: bool = True,
+) -> list[Comparison]:
+    """Compute one comparison for each kind of scores, in the order of `KINDS`; the arguments are those of `compare`.
+
+    Published means are success rates. Raises UsageError if there is nothing to compare.
+    """
+    tables = {kind: evaluations[evaluations["kind"] == kind.name] for kind in KINDS.values()}
+    found = [
+        compare(methods, table, means if kind is SUCCESS else means.iloc[:0], reps, curves, kind)
+        for kind, table in tables.items()
+        if len(table) or (kind is SUCCESS and len(means))
+    ]
+    if not found:
+        raise UsageError("expected runs with evaluations, got none; see which runs were skipped and why")
+    return found
+
+
+def compare(
+    methods: Mapping[str, Method],
+    evaluations: pd.DataFrame,
+    means: pd.DataFrame,
+    reps: int,
+    curves: bool = True,
+    kind: Kind = SUCCESS,
+) -> Comparison:
+    """Compute every number of a comparison of scores of one kind.
+
+    :param methods: name -> method.
+    :param evaluations: one row for each evaluation of a run, columns `zoo.runs.read.EVALUATION_COLUMNS`.
+    :param means: published means of methods without single runs, columns `zoo.report.comparison.MEAN_COLUMNS`.
+    :param reps: bootstrap repetitions.
+    :param curves: also compute profiles and learning curves.
+    :param kind: what the scores are.
+    """
+    phases = {}
+    for name in PHASES:
+        runs, published = (table[table["phase"] == name] for table in (evaluations, means))
+        if len(runs) or len(published):
+            phases[name] = _compare_phase(name, runs, published, kind, reps, curves)
+    return Comparison(kind, methods, phases, reps)
+
+
+def final_scores(evaluations: pd.DataFrame) -> dict[str, dict[str, Array]]:
+    """Return the last scores of the runs of one phase: method -> environment -> (runs,), in the order of the seeds."""
+    scores: dict[str, dict[str, Array]] = {}
+    for (method, environment), group in last_evaluations(evaluations).groupby(["method", "environment"], sort=False):
+        scores.setdefault(str(method), {})[str(environment)] = group["score"].to_numpy()
+    return scores
+
+
+def last_evaluations(evaluations: pd.DataFrame) -> pd.DataFrame:
+    """Return the last evaluation of each run in each phase, in the order of methods, environments and seeds."""
+    key = ["method", "environment", "seed", "phase"]
+    return evaluations.sort_values([*key, "step"]).drop_duplicates(key, keep="last")
+
+
+def _compare_phase(name: str, runs: pd.DataFrame, means: pd.DataFrame, kind: Kind, reps: int, curves: bool) -> Phase:
+    """Return everything about one phase."""
+    scores = final_scores(runs)
+    table = PublishedMeans(means)
+    coverage = {method: sorted(tasks) for method, tasks in scores.items()} or table.tasks()
+    tasks, left_out = _common_tasks(coverage)
+    common = {method: {task: by_task[task] for task in tasks} for method, by_task in scores.items()} if tasks else {}
+    averaged = common if kind.is_comparable or len(tasks) == 1 else {}
+    domain_tasks = _domain_tasks(runs, table, kind)
+    thresholds = _thresholds(runs, averaged, kind)
+
+    def profile(method: str) -> Curve:
+        return statistics.performance_profile(averaged[method], thresholds, reps, kind.limits)
+
+    return Phase(
+        name=name,
+        steps=_steps(runs, means),
+        coverage=coverage,
+        tasks=tasks,
+        left_out=left_out,
+        aggregates=_aggregates(averaged, kind, reps) | table.aggregates(tasks),
+        improvements=_all_pairs(common, kind, reps, with_difference=bool(averaged)),
+        domains=_domains(scores, table, domain_tasks, reps) if kind is SUCCESS else {},
+        domain_tasks=domain_tasks,
+        per_task=_per_task(scores, table, kind, reps),
+        thresholds=thresholds,
+        profiles=in_parallel(profile, averaged) if curves else {},
+        curves=learning_curves(runs, tasks, kind, reps) if curves and averaged else {},
+        domain_curves={
+            domain: learning_curves(runs, inside, kind, reps, with_iqm=False)
+            for domain, inside in domain_tasks.items()
+            if curves
+        },
+    )
+
+
+def _common_tasks(coverage: Mapping[str, Sequence[str]]) -> tuple[tuple[str, ...], dict[str, list[str]]]:
+    """Return the tasks that all methods have, and who lacks the others."""
+    everything = sorted(set().union(*coverage.values()))
+    left_out = {task: sorted(name for name, tasks in coverage.items() if task not in tasks) for task in everything}
+    common = tuple(task for task, missing in left_out.items() if not missing)
+    return common, {task: missing for task, missing in left_out.items() if missing}
+
+
+def _domain_tasks(runs: pd.DataFrame, means: PublishedMeans, kind: Kind) -> dict[str, list[str]]:
+    """Return the tasks of each domain."""
+    label = "domain" if kind is SUCCESS else "environment"
+    domain_of = dict(zip(runs["environment"], runs[label], strict=True)) | means.domain_of
+    result: dict[str, list[str]] = {}
+    for task in sorted(domain_of):
+        result.setdefault(domain_of[task], []).append(task)
+    return result
+
+
+def _thresholds(runs: pd.DataFrame, scores: Mapping[str, Scores], kind: Kind) -> Array:
+    """Return where to evaluate profiles: between all possible success rates, or over the range of other scores."""
+    if kind is SUCCESS:
+        episodes = int(runs["episodes"].max()) if len(runs) else 1
+        return (np.arange(episodes) + 0.5) / episodes
+    if not scores:
+        return np.empty(0)
+    found = np.concatenate([values for by_task in scores.values() for values in by_task.values()])
+    low, high = found.min(), found.max()
+    margin = 0.02 * (high - low or abs(high) or 1.0)
+    return np.linspace(low - margin, high + margin, 201)
+
+
+def _steps(runs: pd.DataFrame, means: pd.DataFrame) -> dict[str, int | None]:
+    """Return the step of each method's scores."""
+    last = pd.concat([last_evaluations(runs)[["method", "step"]], means[["method", "step"]]])
+    steps = last.groupby("method")["step"].agg(["min", "max"])
+    return {str(method): int(row["max"]) if row["min"] == row["max"] else None for method, row in steps.iterrows()}
+
+
+def _aggregates(scores: Mapping[str, Scores], kind: Kind, reps: int) -> dict[str, Cell]:
+    """Return the aggregates of each method over the same tasks."""
+    estimates = in_parallel(lambda method: statistics.aggregate(scores[method], reps, kind.limits), scores)
+    return {
+        method: _cell({metric: found[metric] for metric in kind.metrics}, scores[method])
+        for method, found in estimates.items()
+    }
+
+
+def _cell(estimates: Mapping[str, Estimate], scores: Scores) -> Cell:
+    """Return estimates with the numbers of tasks and seeds."""
+    seeds = [len(runs) for runs in scores.values()]
+    return Cell(estimates, len(seeds), (min(seeds), max(seeds)))
+
+
+def _all_pairs(
+    scores: Mapping[str, Scores], kind: Kind, reps: int, with_difference: bool
+) -> dict[tuple[str, str], Improvement]:
+    """Return both directions of every pair; one follows from the other."""
+    found = improvements(scores, combinations(sorted(scores), 2), reps, kind.limits)
+    if not with_difference:
+        found = {names: replace(pair, difference=None) for names, pair in found.items()}
+    reverse = {
+        (y, x): Improvement(_rest(pair.probability, 1), pair.difference and _rest(pair.difference, 0))
+        for (x, y), pair in found.items()
+    }
+    return found | reverse
+
+
+def _rest(estimate: Estimate, whole: float) -> Estimate:
+    """Return a whole minus an estimate."""
+    interval = estimate.interval and (whole - estimate.interval[1], whole - estimate.interval[0])
+    return Estimate(whole - estimate.point, interval, estimate.kind)
+
+
+def _domains(
+    scores: Mapping[str, Scores], means: PublishedMeans, domain_tasks: Mapping[str, list[str]], reps: int
+) -> dict[str, dict[str, Cell]]:
+    """Return mean and IQM of each method on each domain of which it has all tasks."""
+    cells: dict[tuple[str, str], Scores] = {
+        (domain, method): {task: by_task[task] for task in tasks}
+        for domain, tasks in domain_tasks.items()
+        for method, by_task in scores.items()
+        if set(tasks) <= set(by_task)
+    }
+    found = in_parallel(lambda key: statistics.mean_and_iqm(cells[key], reps), cells)
+    result: dict[str, dict[str, Cell]] = {domain: {} for domain in domain_tasks}
+    for (domain, method), (mean, iqm) in found.items():
+        estimates = {"mean": mean.estimate(0), "iqm": iqm.estimate(0)}
+        result[domain][method] = _cell(estimates, cells[domain, method])
+    for domain, tasks in domain_tasks.items():
+        result[domain] |= means.aggregates(tasks)
+    return result
+
+
+def _per_task(scores: Mapping[str, Scores], means: PublishedMeans, kind: Kind, reps: int) -> dict[str, dict[str, Cell]]:
+    """Return the mean of each method on each task it has. Cells with equally many runs share one pass."""
+    by_seeds: dict[int, list[tuple[str, str]]] = {}
+    for method, by_task in scores.items():
+        for task, runs in by_task.items():
+            by_seeds.setdefault(len(runs), []).append((task, method))
+    result: dict[str, dict[str, Cell]] = {}
+    for seeds, keys in sorted(by_seeds.items()):
+        for start in range(0, len(keys), 100):
+            part = keys[start : start + 100]
+            columns = np.stack([scores[method][task] for task, method in part], axis=1)  # (runs, cells)
+            curve = statistics.mean({"": columns}, reps, kind.limits)
+            for k, (task, method) in enumerate(part):
+                result.setdefault(task, {})[method] = Cell({"mean": curve.estimate(k)}, 1, (seeds, seeds))
+    for task, found in means.per_task().items():
+        result.setdefault(task, {}).update(found)
+    return dict(sorted(result.items()))

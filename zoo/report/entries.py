@@ -1,0 +1,112 @@
+"""What tables are made of: entries for readers, numbers for programs, and how scores are written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from zoo.report.comparison import Cell
+from zoo.report.estimates import Estimate
+from zoo.runs.scores import RETURN, Kind
+
+NEAR_BEST = 0.95
+"""A mean is set in bold if it is at least this fraction of the best one (OGBench's convention).
+
+A fraction of a return means nothing, since returns have no floor at zero: there only the best one is bold.
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a table.
+
+    :param text: what it says.
+    :param detail: an interval, set smaller.
+    :param is_bold: whether it is one of the best.
+    """
+
+    text: str
+    detail: str = ""
+    is_bold: bool = False
+
+    @property
+    def plain(self) -> str:
+        """The entry on one line."""
+        return f"{self.text} {self.detail}".strip()
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table in words and in numbers.
+
+    :param name: file name without ending.
+    :param title: heading.
+    :param caption: what the numbers are.
+    :param header: names of the columns.
+    :param rows: entries, row by row.
+    :param data: the numbers, one row each, for the CSV file; scores are fractions.
+    """
+
+    name: str
+    title: str
+    caption: str
+    header: list[str]
+    rows: list[list[Entry]]
+    data: list[dict[str, Any]] = field(default_factory=list)
+
+
+def best_point(estimates: Iterable[Estimate | None]) -> float:
+    """Return the largest point, 0 where there is none."""
+    return max((estimate.point for estimate in estimates if estimate is not None), default=0.0)
+
+
+def digits_of(kind: Kind, estimates: Iterable[Estimate | None]) -> int:
+    """Return how many decimals to show of estimates that stand side by side."""
+    return kind.digits(value for e in estimates if e is not None for value in (e.point, *(e.interval or ())))
+
+
+def score_entry(estimate: Estimate | None, kind: Kind, digits: int, best: float | None) -> Entry:
+    """Return a score, bold if it is near the best and with a dagger if only its interval reaches it."""
+    if estimate is None:
+        return Entry("-")
+    entry = number_entry(estimate, kind.scale, digits)
+    if best is None or not (best > 0 or kind is RETURN):
+        return entry
+    is_bold = estimate.point >= (best if kind is RETURN else NEAR_BEST * best)
+    reaches = estimate.interval is not None and estimate.interval[1] >= best
+    return Entry(entry.text + ("†" if reaches and not is_bold else ""), entry.detail, is_bold)
+
+
+def number_entry(estimate: Estimate, scale: float, digits: int) -> Entry:
+    """Return an estimate with its interval."""
+
+    def text(value: float) -> str:
+        return f"{scale * value:z,.{digits}f}"  # z: zero has no sign
+
+    detail = ""
+    if estimate.interval is not None:
+        low, high = estimate.interval
+        detail = f"[{text(low)}, {text(high)}]"
+    return Entry(text(estimate.point), detail)
+
+
+def seeds_text(seeds: tuple[int, int]) -> str:
+    """Return the smallest and largest number of seeds as text, e.g. ``"12"`` or ``"3 to 12"``."""
+    low, high = seeds
+    return f"{low:,}" if low == high else f"{low} to {high}"
+
+
+def cell_data(about: Mapping[str, Any], cell: Cell) -> list[dict[str, Any]]:
+    """Return one row of numbers for each estimate of a cell."""
+    counts = {"tasks": cell.tasks, "fewest_seeds": cell.seeds[0], "most_seeds": cell.seeds[1]}
+    return [
+        {**about, "metric": metric, **estimate_data("score", estimate), **counts}
+        for metric, estimate in cell.estimates.items()
+    ]
+
+
+def estimate_data(name: str, estimate: Estimate) -> dict[str, Any]:
+    """Return an estimate as columns of numbers."""
+    low, high = estimate.interval or (None, None)
+    return {name: estimate.point, f"{name}_low": low, f"{name}_high": high, f"{name}_interval": estimate.kind}

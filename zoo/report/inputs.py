@@ -1,0 +1,223 @@
+"""Collect what a comparison is made from: own runs, published scores and their methods."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from agents.common.validation import unknown_name_message
+from zoo.errors import UsageError
+from zoo.messages import log
+from zoo.report.comparison import MEAN_COLUMNS, OWN, Method
+from zoo.report.published import PublishedSet, load_means, load_runs, load_set, published_names
+from zoo.report.references import References, normalise_returns, read_references
+from zoo.runs.read import EVALUATION_COLUMNS, PROTOCOL, RunTables, read_runs, show, split_environment
+from zoo.runs.scores import NORMALISED_RETURN, SUCCESS
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to compare, under the names that the command line gives it.
+
+    :param paths: folders with run folders anywhere below.
+    :param published: names of sets of published scores.
+    :param methods: names of the methods to keep; empty keeps all.
+    :param envs: patterns of the environments to keep, e.g. ``"scene-*"``; empty keeps all.
+    :param reference_scores: what `read_references` reads.
+    :param merge_protocols: one row for each label, even where protocols differ.
+    :param strict: whether a skipped run is an error.
+    :param baseline: the method to improve on, or None.
+    """
+
+    paths: Sequence[Path] = ()
+    published: Sequence[str] = ()
+    methods: Sequence[str] = ()
+    envs: Sequence[str] = ()
+    reference_scores: Sequence[str] = ()
+    merge_protocols: bool = False
+    strict: bool = False
+    baseline: str | None = None
+
+    def read_runs(self) -> RunTables:
+        """Return the tables of own runs as they are at the moment."""
+        return read_runs(self.paths, self.merge_protocols)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What was found to compare.
+
+    :param methods: name -> method.
+    :param evaluations: one row for each evaluation of a run that counts, own or published.
+    :param means: published means of methods without single runs.
+    :param own: the tables of own runs, those that do not count included.
+    :param sets: the published sets.
+    :param references: reference scores of environments, random and expert.
+    """
+
+    methods: Mapping[str, Method]
+    evaluations: pd.DataFrame
+    means: pd.DataFrame
+    own: RunTables
+    sets: Sequence[PublishedSet]
+    references: References
+
+    def default_baseline(self) -> str:
+        """Return the method that the first published set proposes, or else the first method of all."""
+        for published in self.sets:
+            for name in (published.proposed, _with_source(published.proposed, published.name)):
+                if name in self.methods and self.methods[name].source == published.name:
+                    return name
+        return min(self.methods)
+
+
+def collect(request: Request) -> Inputs:
+    """Read runs and published scores, each method under a unique name; raises UsageError if there are none."""
+    sets = [load_set(name) for name in dict.fromkeys(request.published)]
+    own, references = read_own(request)
+    counted = own.counted()
+    if request.paths and counted.empty:
+        raise UsageError(nothing_counts(own, request.paths))
+    methods = _own_methods(own)
+    wanted = set(counted.loc[counted["kind"] == SUCCESS.name, "environment"]) if request.paths else None
+    found = [_read_published(published, wanted) for published in sets]
+    times = Counter([*methods, *(name for _, _, part in found for name in part)])
+    evaluations, means = [counted], []
+    for published, (runs, table, part) in zip(sets, found, strict=True):
+        names = {name: _with_source(name, published.name) if times[name] > 1 else name for name in part}
+        methods |= {names[name]: replace(method, name=names[name]) for name, method in part.items()}
+        evaluations.append(runs.assign(method=runs["method"].map(names)))
+        means.append(table.assign(method=table["method"].map(names)))
+    inputs = Inputs(
+        methods, _joined(evaluations, EVALUATION_COLUMNS), _joined(means, MEAN_COLUMNS), own, sets, references
+    )
+    return _chosen(inputs, request)
+
+
+def read_own(request: Request) -> tuple[RunTables, References]:
+    """Return the tables of own runs, and the reference scores by which their returns are normalised.
+
+    Runs that do not count are named on standard error.
+    """
+    own = request.read_runs()
+    skipped = own.skipped()
+    for entry in skipped:
+        log.info("skipped %s: %s", entry["path"], entry["reason"])
+    if request.strict and skipped:
+        raise UsageError(f"--strict allows no skipped run, got {len(skipped)}, e.g. {_first_skipped(own)}")
+    references = read_references(request.reference_scores, own)
+    return normalise_returns(own, references), references
+
+
+def nothing_counts(own: RunTables, paths: Sequence[Path]) -> str:
+    """Return the message for paths without a run that counts."""
+    places = ", ".join(str(path) for path in paths)
+    if own.runs.empty:
+        return f"expected run folders below {places}, got none; a run folder holds the status.json that train.py writes"
+    return (
+        f"expected finished runs below {places}, got {len(own.runs)} that cannot be counted, e.g. "
+        f"{_first_skipped(own)}; --watch shows how far they are"
+    )
+
+
+def _first_skipped(own: RunTables) -> str:
+    """Return the first run that does not count, and why."""
+    return "{path}: {reason}".format(**own.skipped()[0])
+
+
+def _own_methods(own: RunTables) -> dict[str, Method]:
+    """Return the methods of own runs, with the protocol on each environment."""
+    names = published_names()
+    result = {}
+    for name, group in own.runs[own.runs["problem"].isna()].groupby("method"):
+        algorithm = str(group["algorithm"].iloc[0])
+        parts = {str(environment): part for environment, part in group.groupby("environment")}
+        result[str(name)] = Method(
+            str(name),
+            names.get(algorithm, algorithm),
+            OWN,
+            {env: {field: _common(part[field]) for field in PROTOCOL} for env, part in parts.items()},
+            {env: tuple(dict.fromkeys(part["departures"].explode().dropna())) for env, part in parts.items()},
+        )
+    return result
+
+
+def _common(values: pd.Series) -> Any:
+    """Return what runs share, or all their values as text."""
+    found = values.dropna().unique().tolist()
+    found = [int(value) if isinstance(value, float) and value.is_integer() else value for value in found]
+    return found[0] if len(found) == 1 else ("; ".join(sorted(map(show, found))) or None)
+
+
+def _read_published(
+    published: PublishedSet, wanted: set[str] | None
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Method]]:
+    """Return the runs, the means and the methods of a set, on the wanted environments only."""
+    means = load_means(published)
+    means["domain"] = [split_environment(name)[1] for name in means["environment"]]
+    runs = load_runs(published)
+    if runs is None:
+        runs = pd.DataFrame(columns=list(EVALUATION_COLUMNS))
+        why = "its authors released no single runs"
+        if published.raw is not None:
+            why = f"`zoo published import {published.name}` fetches its single runs"
+        log.info("%s: means without intervals (%s)", published.name, why)
+    else:
+        means = means.iloc[:0]
+    if wanted is not None:
+        domains = {split_environment(name)[1] for name in wanted}
+        runs = runs[runs["environment"].isin(wanted)]
+        means = means[means["environment"].isin(wanted | domains)]
+        if runs.empty and means.empty:
+            log.info("%s: has none of the environments of your runs, so it is left out", published.name)
+    domains = sorted({*runs["domain"], *means["domain"]})
+    methods = {
+        name: Method(name, name, published.name, {domain: published.protocol_of(name, domain) for domain in domains})
+        for name in sorted({*runs["method"], *means["method"]})
+    }
+    return runs, means, methods
+
+
+def _with_source(name: str, source: str) -> str:
+    """Return the name of a published method that shares its name with another."""
+    return f"{name} ({source})"
+
+
+def _joined(tables: Sequence[pd.DataFrame], columns: Iterable[str]) -> pd.DataFrame:
+    """Return the rows of several tables, or an empty table."""
+    filled = [table for table in tables if len(table)]
+    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=list(columns))
+
+
+def _chosen(inputs: Inputs, request: Request) -> Inputs:
+    """Keep the methods and environments that were asked for."""
+    evaluations, means, methods = inputs.evaluations, inputs.means, inputs.methods
+    for name in [*request.methods, *filter(None, [request.baseline])]:
+        if name not in methods:
+            raise UsageError(unknown_name_message("method", name, methods))
+    if request.methods:
+        methods = {name: method for name, method in methods.items() if name in request.methods}
+        evaluations, means = (table[table["method"].isin(list(methods))] for table in (evaluations, means))
+    if request.envs:
+        known = {*evaluations["environment"], *means["environment"]}
+        wanted = [name for name in known if any(fnmatchcase(name, pattern) for pattern in request.envs)]
+        evaluations, means = (table[table["environment"].isin(wanted)] for table in (evaluations, means))
+    if request.paths and any(method.is_own for method in methods.values()):
+        # A phase that no own run has reached says nothing about own runs.
+        is_success = evaluations["kind"] == SUCCESS.name
+        phases = set(evaluations.loc[is_success & (evaluations["source"] == OWN), "phase"])
+        evaluations = evaluations[evaluations["phase"].isin(phases) | ~is_success]
+        means = means[means["phase"].isin(phases)]
+    present = {*evaluations["method"], *means["method"]}
+    methods = {name: method for name, method in methods.items() if name in present}
+    if not methods:
+        raise UsageError(f"expected scores on environments like {', '.join(request.envs or ['any'])}, got none")
+    normalised = set(evaluations.loc[evaluations["kind"] == NORMALISED_RETURN.name, "environment"])
+    references = {name: pair for name, pair in inputs.references.items() if name in normalised}
+    return replace(inputs, methods=methods, evaluations=evaluations, means=means, references=references)
