@@ -1,0 +1,205 @@
+"""Settings that are declared once, and models whose settings act wherever they are used."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+
+import agents
+from agents.common.method import OF_NETWORKS
+from agents.common.settings import Declared, setting
+from tests.common.toys import tiny_model, toy_dataset
+
+Word = Literal["one", "two"]
+
+
+class Base(Declared):
+    weight: float = setting(default=2.0, above=0, at_most=10, doc="Weight of the loss.")
+    steps: int = setting(default=3, at_least=1, fixed="tables have that size", doc="Steps.")
+    bound: float | None = setting(default=None, above=0, doc="Bound.")
+    word: Word = setting(default="one", doc="Word.")
+    flag: bool = setting(default=False, doc="Flag.")
+
+
+class Derived(Base):
+    weight: float = setting(default=5.0)
+    own: float = setting(default=0.5, below=1, doc="Own.")
+
+
+def test_a_subclass_changes_a_default_and_inherits_the_rest() -> None:
+    assert Derived().weight == 5.0
+    assert Derived.declared()["weight"].doc == "Weight of the loss."
+    with pytest.raises(ValueError, match=r"`weight` must be a finite number > 0 and <= 10, got 0\.0"):
+        Derived(weight=0.0)
+    assert Base().weight == 2.0
+
+
+def test_settings_of_base_classes_come_first() -> None:
+    assert list(Derived.declared()) == ["weight", "steps", "bound", "word", "flag", "own"]
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "message"),
+    [
+        ({"weight": "3"}, TypeError, r"`weight` must be a number > 0 and <= 10, got '3' of type str"),
+        ({"steps": 0}, ValueError, r"`steps` must be an int >= 1, got 0"),
+        ({"steps": 2.5}, TypeError, r"`steps` must be an int >= 1, got 2.5"),
+        ({"bound": -1.0}, ValueError, r"`bound` must be a finite number > 0, got -1.0"),
+        ({"word": "three"}, ValueError, r"`word` must be one of one, two, got 'three'"),
+        ({"flag": 1}, TypeError, r"`flag` must be true or false, got 1"),
+        ({"own": 1.0}, ValueError, r"`own` must be a finite number < 1, got 1.0"),
+        ({"wieght": 1.0}, TypeError, r"Derived\(\) got an unexpected keyword argument 'wieght'; closest: weight"),
+    ],
+)
+def test_bad_values_are_refused_when_given_and_when_assigned(
+    values: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        Derived(**values)
+    ((name, value),) = values.items()
+    if name in Derived.declared():
+        with pytest.raises(error, match=message):
+            setattr(Derived(), name, value)
+
+
+def test_numbers_get_their_type_and_none_is_kept_where_it_is_allowed() -> None:
+    found = Derived(weight=1, steps=4.0, bound=None)
+    assert [type(found.weight), type(found.steps), found.bound] == [float, int, None]
+
+
+def test_a_fixed_setting_can_be_changed_until_the_object_is_finished() -> None:
+    found = Base()
+    found.steps = 7
+    found.finish()
+    found.steps = 7  # no change
+    found.weight = 1.0
+    with pytest.raises(
+        ValueError, match=r"`steps` of a finished model cannot be changed from 7 to 8: tables have that"
+    ):
+        found.steps = 8
+    assert (found.steps, found.weight) == (7, 1.0)
+
+
+def test_changes_are_counted() -> None:
+    found = Base()
+    before = found.changes
+    found.weight = 3.0
+    found.unrelated = 1  # type: ignore[attr-defined]
+    assert found.changes == before + 1
+
+
+def test_documentation_names_every_setting_with_its_range() -> None:
+    lines = Derived.documentation().splitlines()
+    assert lines[0] == ":param weight: Weight of the loss. Must be > 0 and <= 10."
+    assert len(lines) == len(Derived.declared())
+
+
+# -- settings of models -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("id", agents.algorithm_ids())
+def test_every_setting_says_what_it_means_and_the_constructor_takes_it(id: str) -> None:
+    entry = agents.get(id)
+    assert entry.method is not None
+    parameters = inspect.signature(entry.algorithm).parameters
+    for name, declared in entry.method.declared().items():
+        assert declared.doc.endswith("."), name
+        assert parameters[name].default == declared.default
+        assert f":param {name}: " in (entry.algorithm.__doc__ or "")
+    assert list(parameters)[:3] == ["policy", "env", "learning_rate"]
+
+
+def actions_of(model: Any) -> np.ndarray:
+    model.policy.set_random_seed(3)
+    observations = np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4)
+    return np.asarray(model.predict(observations)[0])
+
+
+def test_a_setting_that_is_changed_acts_in_acting_and_training_alike() -> None:
+    """Ten steps of a flow end elsewhere than one, whichever way the model came to them."""
+    changed, made = tiny_model("bc", flow_steps=1), tiny_model("bc", flow_steps=10)
+    before = actions_of(changed)
+    changed.flow_steps = 10
+    assert changed.policy.method is changed.method
+    assert not np.array_equal(actions_of(changed), before)
+    np.testing.assert_array_equal(actions_of(changed), actions_of(made))
+
+
+@pytest.mark.parametrize("id", ["qam", "fql", "dsrl"])
+def test_updates_after_a_change_are_those_of_a_model_made_with_it(id: str) -> None:
+    changed, made = tiny_model(id, flow_steps=2, rho=0.0), tiny_model(id, flow_steps=4, rho=1.0)
+    changed.flow_steps, changed.rho = 4, 1.0
+    for model in (changed, made):
+        model.learn_offline(3, dataset=toy_dataset())
+    for name, value in made.policy.state_dict().items():
+        assert torch.equal(value, changed.policy.state_dict()[name]), name
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("horizon_length", 2), ("ensemble_size", 5), ("net_arch", [8]), ("critic_layer_norm", False), ("gamma", 0.5),
+     ("precision", "bf16"), ("buffer_size", 7), ("residual", True)],
+)  # fmt: skip
+def test_what_networks_or_buffer_were_built_with_cannot_be_changed(name: str, value: Any) -> None:
+    model = tiny_model("qam")
+    before = getattr(model, name)
+    with pytest.raises(ValueError, match=rf"`{name}` of a finished model cannot be changed from .* make a new model"):
+        setattr(model, name, value)
+    assert getattr(model, name) == before
+    assert agents.get("qam").method.declared()["net_arch"].fixed == OF_NETWORKS  # type: ignore[union-attr]
+
+
+def test_a_bad_value_is_refused_on_a_model_too() -> None:
+    model = tiny_model("qam")
+    with pytest.raises(ValueError, match="`tau` must be a finite number >= 0 and <= 1, got 2"):
+        model.tau = 2.0
+    assert model.tau == tiny_model("qam").tau
+
+
+def test_a_learning_rate_that_is_changed_is_used() -> None:
+    model = tiny_model("bc", learning_rate=1e-3)
+    model.learn_offline(1, dataset=toy_dataset())
+    model.learning_rate = 5e-4
+    model.learn_offline(1)
+    assert model.policy.optimizer.param_groups[0]["lr"] == 5e-4
+
+
+def test_changed_settings_are_saved(tmp_path: Path) -> None:
+    model = tiny_model("qam")
+    model.flow_steps, model.inverse_temperature = 7, 2.5
+    model.save(tmp_path / "model")
+    assert "flow_steps" not in vars(model)
+    loaded = agents.load(tmp_path / "model", device="cpu")
+    assert loaded.settings() == model.settings()
+    assert loaded.policy.method is loaded.method
+    np.testing.assert_array_equal(actions_of(loaded), actions_of(model))
+
+
+def test_settings_can_be_changed_while_loading(tmp_path: Path) -> None:
+    tiny_model("qam").save(tmp_path / "model")
+    loaded = agents.load(tmp_path / "model", device="cpu", flow_steps=9, batch_size=4)
+    assert (loaded.method.flow_steps, loaded.policy.method.flow_steps, loaded.method.batch_size) == (9, 9, 4)
+    assert "flow_steps" not in vars(loaded)
+
+
+def test_a_replica_has_settings_of_its_own() -> None:
+    model = tiny_model("qam", seeds=[0, 1])
+    single = model.replica(1)
+    single.flow_steps = 8
+    assert (single.policy.method.flow_steps, model.flow_steps) == (8, 3)
+
+
+def test_hooks_in_a_model_are_refused() -> None:
+    message = r"`losses` of Mine must be defined in a subclass of `agents\.Method`, not of a model"
+    with pytest.raises(TypeError, match=message):
+        type("Mine", (agents.FQL,), {"losses": lambda *arguments: {}})
+
+
+def test_a_model_cannot_be_registered() -> None:
+    with pytest.raises(TypeError, match=r"FQL must be a subclass of `agents\.Method`"):
+        agents.register("another_fql", paper="", published_name="")(agents.FQL)
