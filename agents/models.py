@@ -12,6 +12,7 @@ from agents.common.method import Method
 from agents.common.saved import algorithm_of, find_model
 from agents.common.sb3.arguments import Arguments
 from agents.common.sb3.model import FlowQLearning, GymEnv
+from agents.common.sb3.shared_settings import SharedSetting
 from agents.common.settings import signature_of
 
 
@@ -46,6 +47,7 @@ def model_class(method: type[Method]) -> type[FlowQLearning]:
         text = f"{inspect.getdoc(method) or ''}\n\n{method.documentation()}\n{Arguments.documentation()}"
         is_built_in = registry.name_of(method) in registry.BUILT_IN
         attributes = {
+            **{name: SharedSetting(name) for name in method.declared()},
             "method_class": method,
             "__doc__": text,
             "__module__": "agents" if is_built_in else method.__module__,

@@ -112,9 +112,12 @@ class FastUpdate(Update):
         self.mode = mode
         self._captured: dict[Hashable, CapturedStep] = {}
         self._compiled: Callable[[Batch, Noise], tuple[Tensor, Info]] | None = None
-        vars(self).pop("differentiate", None)
+        for name in ("differentiate", "draw_and_take"):
+            vars(self).pop(name, None)
         if mode.compiled:
             self.differentiate = self._differentiate_compiled  # type: ignore[method-assign]
+        if mode.captured:
+            self.draw_and_take = self._replay  # type: ignore[method-assign]
 
     def compile_in_time(self) -> None:
         """Decide again, now that there have been enough updates for the compiler to pay."""
@@ -124,12 +127,8 @@ class FastUpdate(Update):
         if self.mode.compiled and self.learner.verbose >= 1:
             print("The coming updates are compiled, which takes about a minute.", flush=True)
 
-    def replay(self, batch_size: int) -> Info:
-        """Draw a batch and noise and take one gradient step, recorded and replayed.
-
-        :param batch_size: B.
-        :return: losses and diagnostics, each (S,); the same tensors every time.
-        """
+    def _replay(self, batch_size: int) -> Info:
+        """Draw a batch and noise and take one gradient step, recorded and replayed; info is the same tensors always."""
         learner = self.learner
         inside = learner.batch_source()
         batch = learner.draw_batch(batch_size) if inside is None else None

@@ -23,7 +23,8 @@ from agents.common.data.arrays import ArraySource
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.shards import Shards
 from agents.common.data.storage import Placement
-from agents.common.engine.fast_update import FastUpdate
+from agents.common.engine.fast_update import FastUpdate, Mode
+from agents.common.engine.update import Learner
 from agents.common.method import Info, Method, linear_start
 from agents.common.nets.networks import CriticEnsemble
 from agents.common.nets.specs import NetworkSpec
@@ -37,7 +38,6 @@ from agents.common.sb3.reporting import ReportingModel
 from agents.common.sb3.shared_settings import MethodModel
 from agents.common.sb3.spaces import UnsupportedSpaceError as UnsupportedSpaceError
 from agents.common.sb3.spaces import check_spaces
-from agents.common.sb3.updating import UpdatingModel
 from agents.common.validation import integer
 from agents.registry import name_of
 
@@ -45,7 +45,7 @@ UNSAVED = ("method", "_generator", "_host_generator", "_update", "_chunk_state",
 HOOKS = ("networks", "noise", "act", "targets", "losses")
 
 
-class FlowQLearning(MethodModel, UpdatingModel, CollectingModel, ReportingModel):
+class FlowQLearning(Learner, MethodModel, CollectingModel, ReportingModel):
     """Off-policy learning of flow policies from a dataset, from an environment, or from both in turn.
 
     What is learnt, and how, is in ``method``; its settings are attributes of the model too. One that is changed acts
@@ -65,6 +65,7 @@ class FlowQLearning(MethodModel, UpdatingModel, CollectingModel, ReportingModel)
     method: Method
     policy: FlowPolicy
     replay_buffer: SequenceReplayBuffer | None
+    _update: FastUpdate
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Refuse the hooks of a method: here nobody would call them."""
@@ -286,6 +287,11 @@ class FlowQLearning(MethodModel, UpdatingModel, CollectingModel, ReportingModel)
     def critic_target(self) -> CriticEnsemble:
         """SB3's name of the critics' moving average."""
         return self.policy.nets.critic_target
+
+    @property
+    def update_mode(self) -> Mode:
+        """How updates are run at present, and why."""
+        return self._update.mode
 
     # -- training -----------------------------------------------------------------------------------------------------
 

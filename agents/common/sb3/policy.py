@@ -84,6 +84,7 @@ class FlowPolicy(BasePolicy):
         )
         self.method = method
         self.seeds = [int(torch.randint(2**31, ()))] if seeds is None else list(seeds)
+        self.num_replicas = len(self.seeds)
         self.activation_fn = activation_fn
         self.action_size = int(np.prod(action_space.shape))
         self.chunk_size = self.action_size * method.chunk_length
@@ -101,11 +102,6 @@ class FlowPolicy(BasePolicy):
         one_pass = {"fused": True} if optimizer_class in (torch.optim.Adam, torch.optim.AdamW) else {}
         arguments = {**one_pass, **self.optimizer_kwargs}
         self.optimizer = optimizer_class(trained, lr=lr_schedule(1), **arguments)  # type: ignore[call-arg]
-
-    @property
-    def num_replicas(self) -> int:
-        """S, the number of stacked seeds."""
-        return len(self.seeds)
 
     @property
     def chunk_length(self) -> int:

@@ -11,6 +11,25 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from agents.common.method import Method
 
 
+class SharedSetting:
+    """A setting as an attribute of a model: read from its method, and changed there.
+
+    :param name: of the setting.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, model: MethodModel | None, owner: type) -> Any:
+        """Return its value."""
+        return self if model is None else getattr(model.method, self.name)
+
+    def __set__(self, model: MethodModel, value: Any) -> None:
+        """Change it for acting and training alike; what is refused stays as it is."""
+        setattr(model.method, self.name, value)
+        model._setting_changed(self.name)
+
+
 class MethodModel(OffPolicyAlgorithm):
     """The part of a model that lends its method's settings their place among the model's attributes."""
 
@@ -18,20 +37,10 @@ class MethodModel(OffPolicyAlgorithm):
     method: Method
 
     def __getattr__(self, name: str) -> Any:
-        """Return a setting, or whatever else the method has and the model has not."""
-        method = vars(self).get("method")
-        if method is None or name.startswith("_"):
+        """Return what the method has and the model has not, such as its hooks."""
+        if name.startswith("_") or "method" not in vars(self):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return getattr(method, name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Change a setting where it is kept, or an attribute of the model."""
-        method = vars(self).get("method")
-        if method is None or name not in method.declared():
-            super().__setattr__(name, value)
-            return
-        setattr(method, name, value)
-        self._setting_changed(name)
+        return getattr(self.method, name)
 
     def _setting_changed(self, name: str) -> None:
         """Let a setting that something was derived from take effect.
