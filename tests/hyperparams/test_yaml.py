@@ -189,7 +189,7 @@ def test_trqams_protocol_is_the_same_for_all_of_its_algorithms(algo: str) -> Non
     for domain in sorted(PAPER_DOMAINS):
         config = load_config(algo, f"{domain}-singletask-task1-v0", domain, profile="trqam")
         humanoid, large = domain.startswith("humanoid"), domain in LARGE
-        assert (config.run.pretrain_steps, config.run.offline_steps) == steps
+        assert (config.run.pretraining_steps, config.run.offline_steps) == steps
         assert config.run.dataset_size == LARGE.get(domain)
         expected = {
             "gamma": 0.999 if humanoid else 0.995,

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+from ogbench.utils import load_dataset as read_dataset
 
 from zoo.datasets.check import READ_ERRORS, check_values, describe_damage, remedy, require_sound
 from zoo.datasets.files import file_sha256, recorded_sha256
@@ -18,11 +19,8 @@ ACTION_MARGIN = 1e-5  # actions are kept this far inside [-1, 1], so that atanh 
 def verified_sha256(path: Path, spec: DatasetSpec) -> str:
     """Return the sha256 of a file after comparing it with the one that was recorded.
 
-    This brings the file into the page cache, from where it is read right after: the disk is read once.
+    This brings the file into the page cache, from where it is read next: the disk is read once.
 
-    :param path: the dataset file.
-    :param spec: the dataset it should be.
-    :return: sha256 in hexadecimal.
     :raises UsageError: if the file is not the one whose checksum was recorded.
     """
     digest = file_sha256(path)
@@ -39,12 +37,9 @@ def read_arrays(path: Path, spec: DatasetSpec) -> dict[str, np.ndarray]:
     """Return the arrays needed for training and relabelling, checked, with actions clipped.
 
     :param path: the dataset file, whose structure was checked.
-    :param spec: the dataset it should be.
     :return: arrays by name, in OGBench's compact layout, each of shape (rows, ...).
     :raises UsageError: if the file is damaged, or its values cannot be trained on.
     """
-    from ogbench.utils import load_dataset as read_dataset
-
     try:
         arrays: dict[str, np.ndarray] = read_dataset(os.fspath(path), compact_dataset=True, add_info=True)
     except READ_ERRORS as error:

@@ -11,8 +11,10 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import ogbench  # noqa: F401  registers its environments
 from gymnasium.envs.registration import EnvSpec
 
+from agents.common.validation import unknown_name_message
 from zoo.errors import UsageError
 
 OGBENCH_ROBOTS = ("ogbench.locomaze", "ogbench.manipspace")
@@ -30,8 +32,7 @@ def make_env(env_id: str | EnvSpec, **env_kwargs: Any) -> gymnasium.Env[np.ndarr
     :raises UsageError: if the id is unknown, an argument is, the task has no reward of its own, or a space is not flat.
     """
     spec = find_spec(env_id, **env_kwargs)
-    with warnings.catch_warnings():
-        ignore_startup_warnings()
+    with without_startup_noise():
         env = RepeatableEnv(_construct(spec, env_kwargs), keep_info=not is_ogbench(spec))
     refuse_other_than_flat(spec.id, env)
     return env
@@ -40,14 +41,10 @@ def make_env(env_id: str | EnvSpec, **env_kwargs: Any) -> gymnasium.Env[np.ndarr
 def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
     """Return the registered description of an environment; nothing is built.
 
-    :param env_id: Gymnasium id or spec.
     :param env_kwargs: the constructor arguments that go with it.
-    :return: the spec.
     :raises UsageError: if the id is unknown, or an OGBench environment with these arguments is not a single task with
         state observations.
     """
-    import ogbench  # noqa: F401  registers its environments
-
     if isinstance(env_id, EnvSpec):
         spec = env_id
     else:
@@ -57,8 +54,6 @@ def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
                 importlib.import_module(module)
             spec = gymnasium.spec(name)
         except (gymnasium.error.Error, ModuleNotFoundError) as error:
-            from agents.common.validation import unknown_name_message
-
             raise UsageError(f"{unknown_name_message('environment', env_id, gymnasium.registry)} ({error})") from error
     if is_ogbench(spec):
         _refuse_other_than_single_task(spec, {**spec.kwargs, **env_kwargs})
@@ -66,19 +61,13 @@ def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
 
 
 def is_ogbench(spec: EnvSpec) -> bool:
-    """Return whether an environment is one of OGBench's mazes or manipulation scenes.
-
-    :param spec: its spec.
-    :return: True if so.
-    """
+    """Return whether an environment is one of OGBench's mazes or manipulation scenes."""
     return isinstance(spec.entry_point, str) and spec.entry_point.startswith(OGBENCH_ROBOTS)
 
 
 def refuse_other_than_flat(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
     """Check that observations and actions are vectors.
 
-    :param env_id: the name for the message.
-    :param env: the environment.
     :raises UsageError: if the observation or the action space is anything but a one-dimensional Box.
     """
     for role, space in (("observation", env.observation_space), ("action", env.action_space)):
@@ -90,9 +79,17 @@ def refuse_other_than_flat(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
 
 
 def ignore_startup_warnings() -> None:
-    """Filter the warnings that OGBench sets off whatever the user does, until the warning filters are restored."""
+    """Ignore the warnings that OGBench causes whatever the user does."""
     warnings.filterwarnings("ignore", module="glfw")  # MuJoCo's viewer is imported, and there may be no display
     warnings.filterwarnings("ignore", message=".*precision lowered by casting")  # OGBench's own action bounds
+
+
+@contextlib.contextmanager
+def without_startup_noise() -> Iterator[None]:
+    """Ignore these warnings in a ``with`` block."""
+    with warnings.catch_warnings():
+        ignore_startup_warnings()
+        yield
 
 
 class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarray]):
@@ -109,7 +106,7 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
     def __init__(self, env: gymnasium.Env[np.ndarray, np.ndarray], *, keep_info: bool) -> None:
         super().__init__(env)
         raw = env.unwrapped
-        # OGBench's manipulation scenes build both spaces anew at each look, and draw actions from them in a reset.
+        # OGBench's manipulation scenes build both spaces at each access, and draw actions from them in a reset.
         self.observation_space = env.observation_space
         self._reset_actions = env.action_space
         self.action_space = copy.deepcopy(env.action_space)

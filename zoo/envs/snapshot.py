@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
+import mujoco
 import numpy as np
 from gymnasium.utils import EzPickle
 
@@ -134,8 +135,6 @@ def _arrays(physics: Any) -> dict[str, np.ndarray]:
 
 def _integration_state(data: Any) -> np.ndarray:
     """Return everything that the next physics step depends on."""
-    import mujoco
-
     state = np.empty(mujoco.mj_stateSize(data.model, mujoco.mjtState.mjSTATE_INTEGRATION))
     mujoco.mj_getState(data.model, data, state, mujoco.mjtState.mjSTATE_INTEGRATION)
     return state
@@ -143,8 +142,6 @@ def _integration_state(data: Any) -> np.ndarray:
 
 def _restore_physics(data: Any, integration: np.ndarray, arrays: dict[str, np.ndarray]) -> None:
     """Put the physics back: the state, and the positions and forces that were derived from an earlier one."""
-    import mujoco
-
     mujoco.mj_setState(data.model, data, integration, mujoco.mjtState.mjSTATE_INTEGRATION)
     mujoco.mj_forward(data.model, data)  # finds the contacts again, whose arrays have no fixed size
     _fill(data, arrays)

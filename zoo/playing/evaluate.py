@@ -8,25 +8,25 @@ import random
 import time
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+import gymnasium
 import numpy as np
+import torch
+from gymnasium.envs.registration import EnvSpec
+from stable_baselines3.common.policies import BasePolicy
 
 from agents.common.validation import integer
-
-if TYPE_CHECKING:
-    import gymnasium
-    import torch
-    from gymnasium.envs.registration import EnvSpec
-
-    from zoo.playing.pool import Ending, EnvPool
+from zoo.baselines import planner_of
+from zoo.envs.make import find_spec, is_ogbench
+from zoo.playing.episodes import EpisodeResults
+from zoo.playing.pool import Ending, EnvPool
 
 NOISE_PLANS = 16  # plans whose noise is drawn at a time; part of the result, like the seed
 
 
 class ChunkPolicy(Protocol):
-    """A policy that plans chunks of actions for S stacked replicas (seeds of one algorithm)."""
+    """A policy that plans chunks of actions for S replicas, the seeds of one algorithm."""
 
     @property
     def horizon_length(self) -> int:
@@ -39,12 +39,7 @@ class ChunkPolicy(Protocol):
         ...
 
     def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        """Return the noise of some plans of one replica, drawn on the CPU.
-
-        :param rows: how many plans.
-        :param generator: where the randomness comes from.
-        :return: name to noise, each of shape (rows, ...).
-        """
+        """Return the noise of some plans of one replica, drawn on the CPU: name to noise of shape (rows, ...)."""
         ...
 
     def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
@@ -57,25 +52,6 @@ class ChunkPolicy(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class EpisodeResults:
-    """What S replicas did in the same episodes.
-
-    :param successes: success (0 or 1) of each episode's last step, shape (S, episodes); None without such a thing.
-    :param returns: undiscounted sums of rewards, shape (S, episodes).
-    :param lengths: environment steps, shape (S, episodes).
-    :param seeds: reset seeds, shape (episodes,).
-    :param played: whether a replica played all its episodes, shape (S,). One that did not take part, or that planned
-        NaN or infinity, has zeros in its rows.
-    """
-
-    successes: np.ndarray | None
-    returns: np.ndarray
-    lengths: np.ndarray
-    seeds: np.ndarray
-    played: np.ndarray
-
-
 class Evaluator:
     """Plays the same episodes with any policy, in a pool of environments that stays alive between evaluations.
 
@@ -85,17 +61,14 @@ class Evaluator:
 
     :param env_id: Gymnasium id, or the environment's spec.
     :param episodes: episodes of each replica.
-    :param n_envs: environments; they share out the processor cores, and this process plays too if it is one of two.
+    :param n_envs: environments, spread over the processor cores.
     :param seed: decides the starts and the noise.
-    :param env_kwargs: passed to the environment's constructor.
     :raises UsageError: if the environment is unknown or its spaces are not flat boxes.
     """
 
     def __init__(
         self, env_id: str | EnvSpec, *, episodes: int, n_envs: int, seed: int, env_kwargs: dict[str, Any] | None = None
     ) -> None:
-        from zoo.envs.make import find_spec, is_ogbench
-
         self.episodes = integer("episodes", episodes, at_least=1)
         self.n_envs = integer("n_envs", n_envs, at_least=1)
         self.seed = integer("seed", seed, at_least=0)
@@ -103,6 +76,7 @@ class Evaluator:
         self._env_kwargs = dict(env_kwargs or {})
         self._spec = find_spec(env_id, **self._env_kwargs)
         self._pool: EnvPool | None = None
+        self._results: EpisodeResults | None = None
         self._open_pool()
         if self._env_kwargs or not is_ogbench(self._spec):
             _ = self.spaces  # wait: the environment may yet be refused
@@ -133,6 +107,20 @@ class Evaluator:
             self._pool.close()
             self._pool = None
 
+    def begin(self, policy: BasePolicy, replicas: Sequence[int], active: Collection[int]) -> None:
+        """Play an evaluation, whose results :meth:`finish` returns; see :meth:`evaluate`."""
+        self._results = self.evaluate(planner_of(policy), replicas, active)
+
+    def is_ready(self) -> bool:
+        """Return whether :meth:`finish` would not wait: True, once an evaluation was begun."""
+        return self._results is not None
+
+    def finish(self) -> EpisodeResults:
+        """Return the results of the evaluation that was begun."""
+        results, self._results = self._results, None
+        assert results is not None, "no evaluation was begun"
+        return results
+
     def evaluate(
         self, policy: ChunkPolicy, replicas: Sequence[int] | None = None, active: Collection[int] | None = None
     ) -> EpisodeResults:
@@ -143,11 +131,10 @@ class Evaluator:
 
         :param policy: plans the actions; asked only when a chunk is used up, and always for all S * episodes rows.
         :param replicas: the number that stands for each replica in its noise seeds, length S; None is 0 to S - 1. The
-            policy of replica k alone, with ``replicas=[k]``, plays the same episodes as in the stack.
+            policy of replica k alone, with ``replicas=[k]``, plays the same episodes as together with others.
         :param active: which of the S replicas take part, by position; None: all.
-        :return: what happened; ``played`` says to whom.
         :raises ValueError: if ``replicas`` has another length, or planned actions have another shape.
-        :raises zoo.playing.processes.WorkerError: if an environment fails in its process, or the process dies.
+        :raises zoo.processes.WorkerError: if an environment fails in its process, or the process dies.
         """
         names = list(range(policy.num_replicas)) if replicas is None else list(replicas)
         if len(names) != policy.num_replicas:
@@ -208,8 +195,6 @@ class Evaluator:
 
     def _open_pool(self) -> EnvPool:
         """Return the environments, which begin to be built at the first call."""
-        from zoo.playing.pool import EnvPool
-
         if self._pool is None:
             self._pool = EnvPool(self._spec, self._env_kwargs, self.n_envs)
         return self._pool
@@ -218,8 +203,6 @@ class Evaluator:
 @contextlib.contextmanager
 def _global_generators_kept() -> Iterator[None]:
     """Put the global generators back, whatever an environment in this process or the policy draws from them."""
-    import torch
-
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
         yield
@@ -230,7 +213,7 @@ def _global_generators_kept() -> Iterator[None]:
 
 
 class _NoiseStock:
-    """The noise of every episode, drawn a few plans ahead from a generator of its own.
+    """The noise of every episode, drawn a few plans ahead from the episode's own generator.
 
     :param policy: draws it.
     :param seed: the evaluation's seed.
@@ -239,8 +222,6 @@ class _NoiseStock:
     """
 
     def __init__(self, policy: ChunkPolicy, seed: int, names: Sequence[int], episodes: int) -> None:
-        import torch
-
         self._draw = policy.draw_action_noise
         self._generators = np.empty((len(names), episodes), object)
         for (replica, name), episode in itertools.product(enumerate(names), range(episodes)):
@@ -257,10 +238,7 @@ class _NoiseStock:
         self._used = np.zeros((len(names), episodes), np.int64)
 
     def offer(self) -> dict[str, torch.Tensor]:
-        """Return the noise of every episode's next plan.
-
-        :return: name to noise, each (S, episodes, ...).
-        """
+        """Return the noise of every episode's next plan: name to noise of shape (S, episodes, ...)."""
         return {key: noise.clone() for key, noise in self._offered.items()}
 
     def spend(self, rows: tuple[np.ndarray, ...]) -> None:

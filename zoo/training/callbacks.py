@@ -1,4 +1,4 @@
-"""What happens beside training: evaluation, checkpoints, progress, a clean stop."""
+"""What happens during training: evaluation, checkpoints, progress, a clean stop."""
 
 from __future__ import annotations
 
@@ -7,30 +7,28 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from stable_baselines3.common.callbacks import BaseCallback
 
+from agents.common.base import FlowQLearning
 from agents.common.engine.checkpoint import copy_model, load_checkpoint, load_pending, save_checkpoint
 from agents.common.files import atomic_path
 from agents.common.replicas import PerReplica
-from zoo.baselines import planner_of
 from zoo.errors import Interrupted
 from zoo.messages import FILE_ONLY, log
 from zoo.playing.background import BackgroundEvaluator
+from zoo.playing.episodes import EpisodeResults
+from zoo.playing.evaluate import Evaluator
 from zoo.runs.history import OFFLINE, PHASES, EvaluationHistory
 from zoo.runs.results import describe_evaluation
 from zoo.training.logs import STEP, ReplicaLogger
 from zoo.training.replicas import Replicas, curve_step
-
-if TYPE_CHECKING:
-    from agents.common.base import FlowQLearning
-    from zoo.playing.evaluate import EpisodeResults, Evaluator
 
 SECONDS_BETWEEN_LINES = 60.0
 SECONDS_BETWEEN_REDRAWS = 1.0
@@ -38,7 +36,7 @@ SECONDS_BETWEEN_LOOKS = 0.1
 
 
 class StopSignal:
-    """Turns Ctrl-C and a polite kill into a request that training meets after its current step.
+    """Turns SIGINT and SIGTERM into a request to stop, which training meets after its current step.
 
     A second signal interrupts at once. Use as a context manager around training.
     """
@@ -82,8 +80,8 @@ class PendingEvaluation:
 class EvaluationCallback(BaseCallback):
     """Evaluates every replica, writes its ``evaluations.npz`` and keeps its best model.
 
-    With a :class:`BackgroundEvaluator`, training goes on meanwhile. At most one evaluation is under way; training waits
-    for it where the next one is due and at the end of a phase.
+    With a background evaluator, training goes on meanwhile. At most one evaluation is under way; training waits for it
+    where the next one is due and at the end of a phase.
 
     :param evaluator: plays the episodes.
     :param replicas: who is evaluated.
@@ -112,7 +110,7 @@ class EvaluationCallback(BaseCallback):
             self.evaluate()
         elif self.pending is not None and time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + SECONDS_BETWEEN_LOOKS
-            if isinstance(self.evaluator, BackgroundEvaluator) and self.evaluator.is_ready():
+            if self.evaluator.is_ready():
                 self.collect()
         return True
 
@@ -129,31 +127,29 @@ class EvaluationCallback(BaseCallback):
         model: FlowQLearning = self.model  # type: ignore[assignment]
         self.replicas.check(model)
         self._last_step = self.step
-        copied = copy_model(model) if isinstance(self.evaluator, BackgroundEvaluator) else model
-        self._begin(PendingEvaluation(copied, self.phase, self.replicas.active))
+        self._begin(PendingEvaluation(model, self.phase, self.replicas.active))
+        if self.pending is not None:  # training goes on meanwhile
+            self.pending = replace(self.pending, model=copy_model(model))
         self.seconds += time.perf_counter() - begin
 
     def collect(self) -> None:
-        """Wait for the evaluation that is under way, if there is one, and write down what it came to."""
-        pending = self.pending
-        if pending is None:
-            return
-        begin = time.perf_counter()
-        assert isinstance(self.evaluator, BackgroundEvaluator)
+        """Wait for the evaluation that is under way, if there is one, and record its results."""
+        if self.pending is not None:
+            begin = time.perf_counter()
+            self._collect(self.pending)
+            self.seconds += time.perf_counter() - begin
+
+    def _begin(self, evaluation: PendingEvaluation) -> None:
+        """Begin an evaluation; one that is played at once is finished too."""
+        self.evaluator.begin(evaluation.model.policy, self.replicas.seeds, evaluation.active)
+        self.pending = evaluation
+        if self.evaluator.is_ready():
+            self._collect(evaluation)
+
+    def _collect(self, pending: PendingEvaluation) -> None:
         results = self.evaluator.finish()
         self.pending = None
         self._write(pending, results)
-        self.seconds += time.perf_counter() - begin
-
-    def _begin(self, evaluation: PendingEvaluation) -> None:
-        """Begin an evaluation in the background, or play it here and now."""
-        policy = evaluation.model.policy
-        if isinstance(self.evaluator, BackgroundEvaluator):
-            self.evaluator.begin(policy, self.replicas.seeds, evaluation.active)
-            self.pending = evaluation
-        else:
-            results = self.evaluator.evaluate(planner_of(policy), self.replicas.seeds, evaluation.active)
-            self._write(evaluation, results)
 
     def _write(self, evaluation: PendingEvaluation, results: EpisodeResults) -> None:
         """Write the results of each replica, and its model if that is its best; end the runs of diverged replicas."""
@@ -161,14 +157,14 @@ class EvaluationCallback(BaseCallback):
         for replica in evaluation.active:
             if not results.played[replica]:
                 continue
-            folder, history = self.replicas.folders[replica].path, self.histories[replica]
+            folder, history = self.replicas.folders[replica], self.histories[replica]
             history.append(step, evaluation.phase, results, replica)
-            history.save(folder / "evaluations.npz")
+            folder.write_evaluations(history.arrays())
             success = 0.0 if results.successes is None else float(results.successes[replica].mean())
             score = (success, float(results.returns[replica].mean()))
             if score > self.best[replica]:
                 self.best[replica] = score
-                save_model(model.replica(replica), folder / "best_model.zip")
+                save_model(model.replica(replica), folder.best_model)
         lost = [replica for replica in evaluation.active if not results.played[replica]]
         reason = f"planned actions of the evaluation at step {model.num_timesteps} are not finite"
         self.replicas.fail(self.model, dict.fromkeys(lost, reason))  # type: ignore[arg-type]
@@ -203,8 +199,7 @@ class EvaluationCallback(BaseCallback):
                 assert load_pending is not None
                 self._unfinished = PendingEvaluation(load_pending(), **state["pending"])
         for replica, folder in enumerate(self.replicas.folders):
-            path = folder.path / "evaluations.npz"
-            history = EvaluationHistory.load(path) if path.exists() else EvaluationHistory()
+            history = EvaluationHistory(folder.read_evaluations() if folder.evaluations.exists() else None)
             history.discard_after(finished)
             self.histories[replica] = history
 
@@ -246,11 +241,6 @@ class SaveCallback(BaseCallback):
         self._last_step = 0
         self._online = False
 
-    @property
-    def checkpoints(self) -> Path:
-        """Where the run's checkpoints are."""
-        return self.replicas.folders[0].path / "checkpoint"
-
     def _on_training_start(self) -> None:
         self._online = False
 
@@ -268,15 +258,12 @@ class SaveCallback(BaseCallback):
         step = self.model.num_timesteps
         if self.stop.requested:
             self.save("interrupted")
-            raise Interrupted(f"stopped by a signal; checkpoint in {self.checkpoints}; go on with --resume")
+            raise Interrupted(f"stopped by a signal; checkpoint in {self.replicas.checkpoints}; go on with --resume")
         if step // self.frequency > self._last_step // self.frequency:
             self.save("running")
 
     def save(self, state: str) -> None:
-        """Write a checkpoint and the status now.
-
-        :param state: the run's state.
-        """
+        """Write a checkpoint and the status now."""
         model: FlowQLearning = self.model  # type: ignore[assignment]
         self.replicas.check(model)
         self._last_step = model.num_timesteps
@@ -284,15 +271,11 @@ class SaveCallback(BaseCallback):
         kept = {"evaluation": self.evaluation.state(), "log": model.logger.position(model.num_timesteps)}
         pending = self.evaluation.pending
         failed = dict(self.replicas.failed)
-        save_checkpoint(model, self.checkpoints, pending and pending.model, failed=failed, **kept)
+        save_checkpoint(model, self.replicas.checkpoints, pending and pending.model, failed=failed, **kept)
         self.replicas.write_status(model, state)
 
     def restore(self, checkpoint: Path) -> dict[str, Any]:
-        """Put the model and the evaluations into the state of a checkpoint.
-
-        :param checkpoint: its folder.
-        :return: the position of the log then.
-        """
+        """Put the model and the evaluations into the state of a checkpoint; return the position of the log then."""
         model: FlowQLearning = self.model  # type: ignore[assignment]
         kept = load_checkpoint(model, checkpoint)
         self._last_step = model.num_timesteps
@@ -372,10 +355,6 @@ class ProgressCallback(BaseCallback):
 
 
 def save_model(model: FlowQLearning, path: Path) -> None:
-    """Save a model whole or not at all.
-
-    :param model: the model.
-    :param path: its ``.zip``.
-    """
+    """Save a model whole or not at all."""
     with atomic_path(path) as temporary:
         model.save(temporary)

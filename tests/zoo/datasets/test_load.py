@@ -197,8 +197,7 @@ def test_no_file_and_no_way_to_get_one_names_three_ways(
 
 
 def test_download_without_a_network_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ogbench.utils.DATASET_URL", "http://127.0.0.1:1/official")
-    monkeypatch.setattr(download, "MIRROR_URL", "http://127.0.0.1:1/mirror")
+    monkeypatch.setattr(download, "SOURCES", ("http://127.0.0.1:1/official", "http://127.0.0.1:1/mirror"))
     with pytest.raises(UsageError, match="there is no dataset"):
         load_dataset(TASK_1, dataset_dir=tmp_path / "new", dataset="download")
     with pytest.raises(UsageError, match="cannot be generated"):
@@ -274,7 +273,7 @@ def test_damaged_array_is_named(write_dataset: Write) -> None:
     content = bytearray(path.read_bytes())
     content[200_000] ^= 0xFF  # in the middle of the first array, far from the headers
     path.write_bytes(content)
-    with pytest.raises(UsageError, match="`observations` must match its checksum, got damaged data; make it anew with"):
+    with pytest.raises(UsageError, match="`observations` must match its checksum, got damaged data; make it again"):
         load_dataset(TASK_1, dataset=path)
 
 

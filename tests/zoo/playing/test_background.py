@@ -21,7 +21,7 @@ from zoo.baselines import TD3, planner_of
 from zoo.errors import UsageError
 from zoo.playing.background import BackgroundEvaluator
 from zoo.playing.evaluate import EpisodeResults, Evaluator
-from zoo.playing.processes import WorkerError
+from zoo.processes import WorkerError
 
 TOY = "Toy-v0"
 SETTINGS = {"episodes": 5, "n_envs": 2, "seed": 5}
