@@ -14,15 +14,9 @@ from zoo.errors import UsageError
 from zoo.layers import DEFAULT_PROFILE, ENTRY_NOTES, Layer, merge, parse_override, read_layers
 
 PROTOCOL_SETTINGS = (
-    "sparse",
-    "horizon_length",
-    "gamma",
-    "dataset_size",
-    "pretraining_steps",
-    "offline_steps",
-    "online_steps",
+    "sparse", "horizon_length", "gamma", "dataset_size", "pretraining_steps", "offline_steps", "online_steps",
     "eval_episodes",
-)
+)  # fmt: skip
 """What a benchmark fixes for all algorithms on a domain: rewards, horizon, discount, data, steps, episodes."""
 
 
@@ -97,7 +91,7 @@ class Config:
 
     def record(self) -> dict[str, Any]:
         """Return the configuration as plain values for ``config.yml``."""
-        settings = {name: _plain(value) for name, value in self.settings.items()}
+        settings = {name: list(value) if isinstance(value, tuple) else value for name, value in self.settings.items()}
         head = {"algo": self.algo, "env": self.env, "profile": self.profile, **asdict(self.run)}
         head["sparse"] = settings.get("sparse", False)
         return {**head, "settings": settings, "sources": list(self.sources), "departures": list(self.departures)}
@@ -127,7 +121,7 @@ def load_config(
     :param conf: a YAML file of the same form that overrides the shipped one.
     :param params: ``-params`` words.
     :param flags: settings from command-line flags; they override everything.
-    :param device: where the run is to happen; refused here if it is not there.
+    :param device: where the run will happen; refused if it does not exist.
     :raises UsageError: for an unknown algorithm, profile or setting, or a value of the wrong type or range.
     """
     entry = find_entry(algo)
@@ -185,7 +179,7 @@ def find_departures(values: Mapping[str, Any], protocol: Mapping[str, Any]) -> l
 
 
 class _Merging:
-    """Settings as they are put together, layer by layer.
+    """Settings while they are merged, layer by layer.
 
     :param algo: algorithm id, for messages.
     :param known: names of all settings.
@@ -198,7 +192,7 @@ class _Merging:
         self.dataset: str | None = None  # of the published scores, where that is not the one in the environment's name
 
     def add(self, layers: Sequence[Layer], names: Sequence[str | None]) -> None:
-        """Let the entries of some names win over what is there, layer by layer."""
+        """Merge the entries of some names over the values so far, layer by layer."""
         for layer in layers:
             for name in names:
                 if name in layer.entries:
@@ -210,7 +204,7 @@ class _Merging:
                     self.override(values, f"{layer.origin} {name}" + (f" ({notes})" if notes else ""))
 
     def override(self, values: Mapping[str, Any], source: str | None = None) -> None:
-        """Let values win over what is there."""
+        """Merge values over those so far."""
         for name in values:
             if name not in self.known:
                 raise UsageError(unknown_name_message(f"setting of {self.algo}", name, self.known))
@@ -229,7 +223,9 @@ def _check(entry: Entry, values: Mapping[str, Any], device: str) -> tuple[RunSet
     names = _run_defaults()
     try:
         run = RunSettings(**{k: v for k, v in values.items() if k in names})
-        own = {k: _tuple_if_frequency(k, v) for k, v in values.items() if k not in names}
+        own = {k: v for k, v in values.items() if k not in names}
+        if isinstance(own.get("train_freq"), list):  # SB3 asks for a tuple, which YAML lacks
+            own["train_freq"] = tuple(own["train_freq"])
         if run.offline_data is not None:
             own["balanced_sampling"] = run.offline_data == "balanced"
         for name in ("pretraining_steps", "offline_steps"):
@@ -251,13 +247,3 @@ def _in_words(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _tuple_if_frequency(name: str, value: Any) -> Any:
-    """Return YAML's list for ``train_freq`` as the tuple that SB3 asks for."""
-    return tuple(value) if name == "train_freq" and isinstance(value, list) else value
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as YAML's plain types."""
-    return list(value) if isinstance(value, tuple) else value

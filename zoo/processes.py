@@ -142,7 +142,8 @@ class ServingProcess:
         self._process.kill()
 
     def close(self) -> None:
-        """Wait for the end, and enforce it."""
+        """Tell the process to end, wait for that, and enforce it."""
+        self.hang_up()
         self._process.join(CLOSE_SECONDS)
         if self._process.is_alive():
             self._process.kill()

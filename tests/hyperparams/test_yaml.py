@@ -31,7 +31,7 @@ LARGE = {
 }
 ENTRIES = [(algo, name) for algo in agents.algorithm_ids() for name in read_hyperparameters(algo)]
 DOMAINS = {f"{spec.environment}-{spec.kind}" for spec in DATASETS.values()}
-PROFILES = [(algo, profile) for algo in agents.algorithm_ids() for profile in read_profiles(algo)]
+PROFILES = [(algo, name) for algo in agents.algorithm_ids() for name in read_profiles(algo) if name != DEFAULT_PROFILE]
 PROFILE_ENTRIES = [
     (f"{algo} {profile}", name, entry)
     for algo, profile in PROFILES

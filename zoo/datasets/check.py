@@ -128,7 +128,7 @@ def check_values(arrays: Mapping[str, np.ndarray], ends: np.ndarray) -> list[Fin
 
 def describe_damage(path: Path, error: Exception) -> Finding:
     """Return which array of a file whose reading failed is damaged or cut off, if one can be blamed."""
-    if zipfile.is_zipfile(path):  # its directory at the end is there, so nothing is cut off
+    if zipfile.is_zipfile(path):  # it has the directory at its end, so nothing is cut off
         name = find_damaged_array(path)
         if name is not None:
             return Finding("error", name, f"`{name}` must match its checksum, got damaged data")
@@ -146,7 +146,7 @@ def check_dataset(path: Path, spec: DatasetSpec) -> list[Finding]:
         return findings
     with contextlib.closing(make_raw_env(spec.env_id)) as env:
         findings += check_shapes(path, env)
-    findings += _check_checksum(path)
+    findings += check_checksum(path)[1]
     if any(finding.severity == "error" for finding in findings):
         return findings
     try:
@@ -222,12 +222,12 @@ def _check_ends(ends: np.ndarray) -> list[Finding]:
     return findings
 
 
-def _check_checksum(path: Path) -> list[Finding]:
-    """Compare a file with the checksum written beside it."""
-    expected = recorded_sha256(path)
-    if expected is None or (got := file_sha256(path)) == expected:
-        return []
-    return [Finding("error", "file", f"expected the recorded sha256 {expected}, got {got}")]
+def check_checksum(path: Path) -> tuple[str, list[Finding]]:
+    """Return the sha256 of a file, and a finding if another one was recorded beside it."""
+    digest, expected = file_sha256(path), recorded_sha256(path)
+    if expected in (None, digest):
+        return digest, []
+    return digest, [Finding("error", "file", f"expected the recorded sha256 {expected}, got {digest}")]
 
 
 def _check_tasks(arrays: Mapping[str, np.ndarray], spec: DatasetSpec) -> list[Finding]:
@@ -259,10 +259,7 @@ def find_damaged_array(path: Path) -> str | None:
 
 
 def _surviving_arrays(path: Path) -> Iterator[tuple[str, Header, int]]:
-    """Walk a zip archive from its beginning, for one whose directory at the end is gone.
-
-    Gives each array's name, header and number of rows that can be read.
-    """
+    """Walk a zip archive that has lost the directory at its end; yield name, header and readable rows of each array."""
     with path.open("rb") as file:
         while len(entry := file.read(30)) == 30:
             signature, _, _, method, *_, name_length, extra_length = struct.unpack("<4s5H3L2H", entry)
@@ -282,7 +279,7 @@ def _surviving_arrays(path: Path) -> Iterator[tuple[str, Header, int]]:
 
 
 class _Inflater:
-    """Reads one member of a zip archive straight from the archive's bytes, as far as they go."""
+    """Reads one member of a zip archive from the archive's bytes, up to where they end."""
 
     def __init__(self, file: IO[bytes], method: int) -> None:
         self.file = file
@@ -301,7 +298,7 @@ class _Inflater:
         return content
 
     def skip(self, size: int) -> int:
-        """Read over ``size`` bytes; return how many there were. Damage ends them like the end of the file."""
+        """Skip ``size`` bytes and return how many there were; damage counts as the end of the file."""
         done = 0
         try:
             while done < size and (content := self.read(min(_CHUNK_BYTES, size - done))):
@@ -311,7 +308,7 @@ class _Inflater:
         return done
 
     def finish(self) -> None:
-        """Put the file where the member's data end."""
+        """Move the file to where the member's data end."""
         if self.inflate is not None and not self.inflate.eof:
             self.read(1)  # the end mark may follow the last byte of content
         if self.inflate is not None:

@@ -217,7 +217,7 @@ def _maze_cells(maze_map: np.ndarray) -> tuple[list[tuple[int, int]], list[tuple
 
 
 def _is_healthy(qpos: np.ndarray) -> bool:
-    """Tell whether Scene's cube stayed in sight or in the drawer, so that goal images are not ambiguous."""
+    """Return whether Scene's cube stayed in sight or in the drawer, so that goal images are not ambiguous."""
     y, z = qpos[:, 15], qpos[:, 16]
     too_far_right = y >= 0.29
     too_far_left = (y <= -0.3) & ((z < 0.06) | (z > 0.08))  # the drawer is there, at that height

@@ -60,7 +60,7 @@ class _Part:
         return origin["validator"] if origin["url"] == url and self.size else None
 
     def remember(self, url: str, response: requests.Response) -> None:
-        """Note where the bytes come from. A weak ETag does not promise equal bytes, so it is not used."""
+        """Record where the bytes come from. A weak ETag does not promise equal bytes, so it is not used."""
         make_folder(self.path.parent)  # not before: there is something to write now
         etag = response.headers.get("ETag", "")
         validator = etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified")
@@ -84,7 +84,7 @@ def download_dataset(
 
     :param dataset_dir: folder of datasets; None takes ``~/.ogbench/data``.
     :param sources: addresses of folders to try in this order; None takes `SOURCES`.
-    :param existing: what happens to a dataset that is there: ``"refuse"``, ``"keep"`` or ``"replace"``.
+    :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
     :return: the training file and the validation file.
     :raises UsageError: if OGBench does not offer the dataset as one file, or it exists and ``existing`` is
         ``"refuse"``.
@@ -111,12 +111,12 @@ def download_shards(
     sources: Sequence[str] | None = None,
     existing: str = "refuse",
 ) -> list[Path]:
-    """Download the training files of a dataset of several; those that are there already stay.
+    """Download the training files of a dataset of several; those that exist stay.
 
     :param dataset_dir: folder of datasets; None takes ``~/.ogbench/data``.
     :param names: which of its files, without ending; None takes all.
     :param sources: addresses of folders that hold the dataset's folder; None takes `SOURCES`.
-    :param existing: what happens if all of them are there: ``"refuse"``, ``"keep"`` or ``"replace"``.
+    :param existing: what to do if all of them exist: ``"refuse"``, ``"keep"`` or ``"replace"``.
     :return: the files, in their order.
     :raises UsageError: if they all exist and ``existing`` is ``"refuse"``.
     :raises DownloadError: if no source could give a whole, readable file.
@@ -162,7 +162,7 @@ def _download_file(file: Path, spec: DatasetSpec, sources: Sequence[str]) -> Non
         part.discard()
         return
     if not part.size:
-        part.discard()  # what is known about the origin of no bytes
+        part.discard()  # the note about the origin of no bytes
     raise DownloadError(
         f"expected {file.name} from one of {len(sources)} sources, got: {'; '.join(problems)}; try again (it goes on "
         f"where it was), or put the file at {file}"
@@ -176,7 +176,7 @@ def _root_cause(error: Exception) -> str:
 
 
 def _fetch(url: str, part: _Part) -> None:
-    """Bring a part file to its full size, going on after interruptions as long as they bring progress."""
+    """Download until the part file is whole, as long as attempts bring something new."""
     stalls = 0
     while True:
         before = part.size
@@ -196,7 +196,7 @@ def _fetch(url: str, part: _Part) -> None:
 
 
 def _transfer(url: str, part: _Part) -> None:
-    """Make one request and write what it brings."""
+    """Make one request and append what it brings."""
     # No compression on the way: the file is compressed, and ranges must count its own bytes.
     headers = {"Accept-Encoding": "identity"}
     validator = part.validator(url)
@@ -223,7 +223,7 @@ def _transfer(url: str, part: _Part) -> None:
 
 
 def _read_range(response: requests.Response, part: _Part) -> tuple[int, int | None]:
-    """Return from which byte on the response has the file, and the size of the whole file if it is told."""
+    """Return the first byte that the response has, and the size of the whole file if the server says so."""
     status = response.status_code
     if status >= 500 or status == 429:
         response.raise_for_status()  # busy or broken for now: tried again
@@ -243,7 +243,7 @@ def _read_range(response: requests.Response, part: _Part) -> tuple[int, int | No
 
 
 def _parse_content_range(text: str) -> tuple[int | None, int | None]:
-    """Return first byte and total size of ``bytes FIRST-LAST/TOTAL``; None for what is not told."""
+    """Return first byte and total size of ``bytes FIRST-LAST/TOTAL``; None for what is missing."""
     span, _, total = text.removeprefix("bytes ").partition("/")
     first = span.partition("-")[0]
     return int(first) if first.isdigit() else None, int(total) if total.isdigit() else None

@@ -68,7 +68,7 @@ def making(path: Path) -> Iterator[None]:
     """Let one process at a time make a file or folder, whose parent is created where it is missing.
 
     If the work fails and has written nothing, what was created for it is removed. The operating system frees the lock
-    when its holder dies, so a killed process blocks nobody.
+    of a process that dies, so a killed process blocks no other.
 
     :raises UsageError: if its parent cannot be created or written to.
     """
@@ -99,7 +99,7 @@ def _acquire(lock: FileLock, path: Path) -> None:
 
 
 def _remove_unused(created: list[Path], lock_file: Path) -> None:
-    """Remove folders that were created for nothing, innermost first; they may hold nothing but the lock."""
+    """Remove folders that were created for nothing, innermost first; they may hold only the lock."""
     for folder in created:
         with contextlib.suppress(OSError):  # it is a file, or holds something
             if folder == lock_file.parent and list(folder.iterdir()) == [lock_file]:
@@ -108,10 +108,10 @@ def _remove_unused(created: list[Path], lock_file: Path) -> None:
 
 
 def is_settled(train: Path, existing: str) -> bool:
-    """Return whether a dataset is there and stays; its training file, which is made last, says whether it is whole.
+    """Return whether a dataset exists and stays; its training file, which is made last, shows that it is whole.
 
-    :param existing: what happens to a dataset that is there: ``"refuse"``, ``"keep"`` or ``"replace"``.
-    :raises UsageError: if it is there and ``existing`` is ``"refuse"``.
+    :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
+    :raises UsageError: if it exists and ``existing`` is ``"refuse"``.
     """
     one_of("existing", existing, ("refuse", "keep", "replace"))
     if existing == "replace" or not train.exists():

@@ -41,7 +41,7 @@ def generate_dataset(
 ) -> tuple[Path, Path]:
     """Generate a dataset's training and validation file with OGBench's scripted oracles and settings.
 
-    Finished episodes are kept beside the file until it is complete, so a stopped generation goes on where it was. A
+    Finished episodes are kept next to the file until it is complete, so a stopped generation goes on where it was. A
     dataset of fewer episodes is the beginning of one of more.
 
     :param dataset_dir: folder of datasets; None takes ``~/.ogbench/data``.
@@ -49,7 +49,7 @@ def generate_dataset(
     :param dataset_size: training transitions instead of episodes, rounded up to whole episodes; None for both takes
         OGBench's size.
     :param num_workers: processes; None takes one for each core.
-    :param existing: what happens to a dataset that is there: ``"refuse"``, ``"keep"`` or ``"replace"``.
+    :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
     :return: the training file and the validation file.
     :raises UsageError: if there is no oracle for the dataset, it exists and ``existing`` is ``"refuse"``, or a number
         is out of range.
@@ -120,7 +120,7 @@ def _parts_folder(file: Path, spec: DatasetSpec, seed: int) -> Path:
 
 
 def _collect(spec: DatasetSpec, seed: int, jobs: Jobs, num_workers: int, *, whole: bool) -> None:
-    """Collect the episodes that are not there yet, after saying how long that takes."""
+    """Collect the episodes that are missing, after saying how long that takes."""
     missing = [job for job in jobs if not job[2].exists()]
     num_workers = min(num_workers, len(missing))
     if missing:
@@ -137,7 +137,7 @@ def _collect(spec: DatasetSpec, seed: int, jobs: Jobs, num_workers: int, *, whol
 
 
 def _write(build: functools.partial[EpisodeWriter], jobs: Jobs) -> Generator[Path, None, None]:
-    """Write the episodes here; give each finished file."""
+    """Write the episodes in this process; yield each finished file."""
     if jobs:
         writer = build()
         yield from (writer.write(*job) for job in jobs)
@@ -146,7 +146,7 @@ def _write(build: functools.partial[EpisodeWriter], jobs: Jobs) -> Generator[Pat
 def _write_in_processes(
     build: functools.partial[EpisodeWriter], spec: DatasetSpec, jobs: Jobs, num_workers: int
 ) -> Generator[Path, None, None]:
-    """Share the episodes among processes; give each finished file."""
+    """Write the episodes in child processes; yield each finished file."""
     options = {"what": "episode collector", "name": spec.name, "preload": ["zoo.datasets.collect"]}
     workers = [ServingProcess(build, "write", **options, imports_main=False) for _ in range(num_workers)]
     left, busy = deque(jobs), list(workers)
@@ -162,17 +162,16 @@ def _write_in_processes(
                     busy.remove(worker)
     finally:
         for worker in workers:
-            worker.kill()  # in the middle of an episode if need be: only whole ones are there
+            worker.kill()  # perhaps in the middle of an episode, of which no file exists then
         for worker in workers:
-            worker.hang_up()
             worker.close()
 
 
 def describe_plan(spec: DatasetSpec, missing: Jobs, cores: int, *, is_resumed: bool, whole: bool) -> str:
-    """Return what is about to be generated and how long it takes, in one line.
+    """Return in one line what will be generated and how long that takes.
 
     :param cores: how many episodes are collected at a time.
-    :param is_resumed: whether other episodes are there already.
+    :param is_resumed: whether other episodes are done already.
     :param whole: whether the set has OGBench's size, because no other was asked for.
     """
     train = spec.steps * sum(split == "train" for split, _, _ in missing)
@@ -186,7 +185,7 @@ def describe_plan(spec: DatasetSpec, missing: Jobs, cores: int, *, is_resumed: b
 
 
 def _duration_text(seconds: float) -> str:
-    """Return a duration as precisely as it can be told beforehand."""
+    """Return a duration as precisely as it is known beforehand."""
     if seconds < 60:
         return f"{math.ceil(seconds)} s"
     minutes = round(seconds / 60)
@@ -195,7 +194,7 @@ def _duration_text(seconds: float) -> str:
 
 def _join(parts: list[Path], file: Path) -> None:
     """Write the episodes as one npz; memory stays that of one episode, and equal data become equal bytes."""
-    temporary = file.with_name(f"{file.name}.tmp")  # its lock is held, so a left-over one is nobody's
+    temporary = file.with_name(f"{file.name}.tmp")  # the lock is held, so no other process writes a left-over one
     with np.load(parts[0]) as first:
         arrays = {key: first[key] for key in first.files}
     with (

@@ -178,16 +178,10 @@ def parse_name(name: str) -> DatasetName:
     :param name: e.g. ``"cube-double-play-v0"`` or ``"cube-double-play-singletask-task2-v0"``.
     :raises UsageError: if the name is unknown; the text names the three closest names.
     """
-    match = re.fullmatch(r"(?P<stem>.+?)(?P<single>-singletask(?:-task(?P<task>\d+))?)?-v0", name)
-    spec = DATASETS.get(f"{match['stem']}-v0") if match else None
-    task = int(match["task"]) if match and match["task"] else None
-    if match is None or spec is None or (task is not None and not 1 <= task <= NUM_TASKS):
-        names = [n for dataset in DATASETS for n in single_task_names(dataset)]
-        raise UsageError(unknown_name_message("dataset", name, names if "singletask" in name else DATASETS))
-    env_id = f"{spec.environment}{match['single'] or ''}-v0"
-    if match["single"] and task is None:
-        task = _default_task(spec.environment)
-    return DatasetName(spec.name, f"{spec.environment}-{spec.kind}", env_id, task)
+    found = _parse(name)
+    if found is None:
+        raise UsageError(unknown_name_message("dataset", name, _env_names() if "singletask" in name else DATASETS))
+    return found
 
 
 def parse_env_name(name: str) -> DatasetName:
@@ -195,14 +189,31 @@ def parse_env_name(name: str) -> DatasetName:
 
     :raises UsageError: if the name is unknown, or is a plain dataset name.
     """
-    names = [n for dataset in DATASETS for n in single_task_names(dataset)]
-    if name not in names:
-        message = unknown_name_message("environment", name, names)
-        if name in DATASETS:
-            alias, first, *_, last = single_task_names(name)
-            message = (
-                f"`{name}` is a dataset without a task; name one of its tasks: "
-                f"{first} to {last}, or {alias} for OGBench's default task"
-            )
-        raise UsageError(message)
-    return parse_name(name)
+    found = _parse(name)
+    if found is None:
+        raise UsageError(unknown_name_message("environment", name, _env_names()))
+    if found.task is None:
+        alias, first, *_, last = single_task_names(name)
+        raise UsageError(
+            f"`{name}` is a dataset without a task; name one of its tasks: "
+            f"{first} to {last}, or {alias} for OGBench's default task"
+        )
+    return found
+
+
+def _parse(name: str) -> DatasetName | None:
+    """Return the parts of a name, or None if there is no such dataset or task."""
+    match = re.fullmatch(r"(?P<stem>.+?)(?P<single>-singletask(?:-task(?P<task>[1-5]))?)?-v0", name)
+    spec = DATASETS.get(f"{match['stem']}-v0") if match else None
+    if match is None or spec is None:
+        return None
+    task = None
+    if match["single"]:
+        task = int(match["task"] or _default_task(spec.environment))
+    env_id = f"{spec.environment}{match['single'] or ''}-v0"
+    return DatasetName(spec.name, f"{spec.environment}-{spec.kind}", env_id, task)
+
+
+def _env_names() -> list[str]:
+    """Return the names of all single-task environments."""
+    return [name for dataset in DATASETS for name in single_task_names(dataset)]

@@ -8,28 +8,21 @@ from pathlib import Path
 import numpy as np
 from ogbench.utils import load_dataset as read_dataset
 
-from zoo.datasets.check import READ_ERRORS, check_values, describe_damage, remedy, require_sound
-from zoo.datasets.files import file_sha256, recorded_sha256
+from zoo.datasets.check import READ_ERRORS, check_checksum, check_values, describe_damage, require_sound
 from zoo.datasets.names import DatasetSpec
-from zoo.errors import UsageError
 
 ACTION_MARGIN = 1e-5  # actions are kept this far inside [-1, 1], so that atanh of them is finite
 
 
 def verified_sha256(path: Path, spec: DatasetSpec) -> str:
-    """Return the sha256 of a file after comparing it with the one that was recorded.
+    """Return the sha256 of a file, which is the one that was recorded if there is one.
 
     This brings the file into the page cache, from where it is read next: the disk is read once.
 
     :raises UsageError: if the file is not the one whose checksum was recorded.
     """
-    digest = file_sha256(path)
-    expected = recorded_sha256(path)
-    if expected not in (None, digest):
-        raise UsageError(
-            f"{path} cannot be used: expected the sha256 recorded beside it, {expected}, got {digest}; "
-            f"{remedy(spec, path)}"
-        )
+    digest, findings = check_checksum(path)
+    require_sound(findings, spec, path)
     return digest
 
 

@@ -93,7 +93,7 @@ def without_startup_noise() -> Iterator[None]:
 
 
 class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarray]):
-    """Environment whose ``reset(seed=s)`` decides everything that follows, and that keeps off the global generator.
+    """Environment whose ``reset(seed=s)`` decides everything that follows, without touching the global generator.
 
     OGBench draws start positions and teleports from NumPy's global generator, and steps with actions of an unseeded
     action space while it resets. Here both follow the seed; without a seed they follow the environment's own
@@ -119,7 +119,7 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
 
     @property
     def unwrapped(self) -> Any:
-        """The innermost environment, without what SB3 takes for the mark of a goal environment."""
+        """The innermost environment, without the method by which SB3 recognises goal environments."""
         return self._unwrapped
 
     def reset(
@@ -157,7 +157,7 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
 
     @contextlib.contextmanager
     def _own_global_generator(self) -> Iterator[None]:
-        """Let this environment's stream stand in for NumPy's global generator."""
+        """Replace the state of NumPy's global generator by that of this environment."""
         outside = np.random.get_state()
         np.random.set_state(self._global_state)
         try:
@@ -168,7 +168,7 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
 
 
 class _WithoutComputeReward:
-    """Everything an environment has but ``compute_reward``, by which SB3 recognises goal environments."""
+    """An environment without ``compute_reward``, by which SB3 recognises goal environments."""
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
         object.__setattr__(self, "_env", env)
@@ -179,7 +179,7 @@ class _WithoutComputeReward:
 
     def __getattr__(self, name: str) -> Any:
         if name == "compute_reward":
-            raise AttributeError("`compute_reward` is hidden: this is no goal environment; use `env.env.unwrapped`")
+            raise AttributeError("`compute_reward` is hidden: this is not a goal environment; use `env.env.unwrapped`")
         return getattr(object.__getattribute__(self, "_env"), name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -187,7 +187,7 @@ class _WithoutComputeReward:
 
 
 def _construct(spec: EnvSpec, env_kwargs: dict[str, Any]) -> gymnasium.Env[np.ndarray, np.ndarray]:
-    """Build the environment; what the user can mend becomes a UsageError."""
+    """Build the environment; what the user can correct becomes a UsageError."""
     try:
         return gymnasium.make(spec, disable_env_checker=True, **env_kwargs)
     except gymnasium.error.DependencyNotInstalled as error:

@@ -24,7 +24,7 @@ class NotRestorableError(Exception):
 
 
 class ResumableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarray]):
-    """Environment that can save its state and take it back.
+    """Environment that can save and restore its state.
 
     What is saved: of every wrapper and of the environment itself all attributes that are data, random generators
     included; of spaces their random generator; of MuJoCo's data everything that a step reads, and of its model what
@@ -51,7 +51,7 @@ class ResumableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndar
             return None
 
     def restore(self, state: bytes) -> None:
-        """Take a state back.
+        """Restore a state.
 
         :param state: what :meth:`snapshot` returned in an environment that was made in the same way.
         """
@@ -74,7 +74,7 @@ class _AsBuilt(Exception):
 
 
 class _StatePickler(pickle.Pickler):
-    """Pickles data, and stops at what is no data."""
+    """Pickles data, and stops at what is not data."""
 
     def persistent_id(self, obj: Any) -> None:
         if type(obj).__module__.startswith(AS_BUILT) or isinstance(obj, gymnasium.Env):

@@ -92,7 +92,6 @@ class BackgroundEvaluator:
         if process is not None:
             if self._busy:
                 process.kill()  # its environments end with it
-            process.hang_up()
             process.close()
         self._stay_at_exit()
 

@@ -1,4 +1,4 @@
-"""What came of played episodes."""
+"""The results of played episodes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 class EpisodeResults:
     """What S replicas did in the same episodes.
 
-    :param successes: success (0 or 1) of each episode's last step, shape (S, episodes); None without such a thing.
+    :param successes: success (0 or 1) of each episode's last step, shape (S, episodes); None where the
+        environment does not know success.
     :param returns: undiscounted sums of rewards, shape (S, episodes).
     :param lengths: environment steps, shape (S, episodes).
     :param seeds: reset seeds, shape (episodes,).

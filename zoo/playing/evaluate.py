@@ -153,8 +153,7 @@ class Evaluator:
     def _play(self, policy: ChunkPolicy, names: Sequence[int], players: Sequence[int]) -> dict[tuple[int, int], Ending]:
         """Play all (replica, episode) jobs; any environment takes the next one when it is free.
 
-        A process that reports waits for the others no longer than a plan takes: then the plan is for those that are
-        there, and another one for the late ones.
+        A process that reports waits for the others no longer than a plan takes; the late ones get a plan of their own.
         """
         observation_space, action_space = self.spaces
         pool = self._open_pool()
@@ -190,7 +189,7 @@ class Evaluator:
                     diverged |= set(_idle_where_not_finite(chunks, rows[0], action_space))
                     jobs = deque(job for job in jobs if job[0] not in diverged)
                     if diverged.issuperset(players):
-                        self.close()  # nobody is left; its episodes are in the middle
+                        self.close()  # no replica is left; their episodes are in the middle
                         return {}
 
     def _open_pool(self) -> EnvPool:
@@ -202,7 +201,7 @@ class Evaluator:
 
 @contextlib.contextmanager
 def _global_generators_kept() -> Iterator[None]:
-    """Put the global generators back, whatever an environment in this process or the policy draws from them."""
+    """Restore the global generators, from which the policy or an environment in this process may draw."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
         yield
@@ -242,7 +241,7 @@ class _NoiseStock:
         return {key: noise.clone() for key, noise in self._offered.items()}
 
     def spend(self, rows: tuple[np.ndarray, ...]) -> None:
-        """Go on to the noise of another plan where one was made with what was offered.
+        """Go on to the next noise where a plan was made with what was offered.
 
         :param rows: replica and episode of each plan, two arrays of the same length.
         """
@@ -263,7 +262,7 @@ def _plan(
     rows: tuple[np.ndarray, ...],
     action_space: gymnasium.spaces.Box,
 ) -> np.ndarray:
-    """Return the planned actions of some rows, shape (len(rows), H, A), after a look at their shape."""
+    """Return the planned actions of some rows, shape (len(rows), H, A); refuse a plan of another shape."""
     actions: np.ndarray = np.asarray(policy.plan(observations, noise))
     expected = (*observations.shape[:2], policy.horizon_length, *action_space.shape)
     if actions.shape != expected:
@@ -273,7 +272,7 @@ def _plan(
 
 
 def _idle_where_not_finite(chunks: np.ndarray, replicas: np.ndarray, action_space: gymnasium.spaces.Box) -> list[int]:
-    """Let environments that would get NaN or infinity idle to the end of their episode; return whose they are."""
+    """Replace NaN and infinity by idle actions; return the replicas that planned them."""
     bad = ~np.isfinite(chunks).all(axis=(1, 2))
     chunks[bad] = (action_space.low + action_space.high) / 2
     return [int(replica) for replica in replicas[bad]]

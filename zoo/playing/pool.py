@@ -10,7 +10,7 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -27,7 +27,7 @@ Spaces = tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]
 
 
 class Ending(NamedTuple):
-    """What a finished episode came to; ``success`` is that of its last step, None where there is no such thing."""
+    """The result of a finished episode; ``success`` is that of its last step, or None."""
 
     episode_return: float
     length: int
@@ -84,7 +84,7 @@ class EnvGroup:
             env.close()
 
     def _play(self, number: int, chunk: np.ndarray) -> tuple[np.ndarray, Ending | None]:
-        """Execute one chunk open loop and return the last observation and, if the episode ended, what it came to."""
+        """Execute one chunk open loop and return the last observation and, if the episode ended, its result."""
         env = self._envs[number]
         total, length = self._totals[number]
         ending = None
@@ -115,8 +115,8 @@ class EnvPool:
         counts = [len(range(worker, n_envs, n_workers)) for worker in range(n_workers)]
         builders = [functools.partial(EnvGroup, spec, env_kwargs, count) for count in counts]
         self._plays_too = n_workers <= 2
-        self._workers: list[_Worker] = [_InThisProcess(builders.pop(0))] if self._plays_too else []
-        self._workers += [_in_process_of_its_own(build, spec) for build in builders]
+        here = [_InThisProcess(builders.pop(0))] if self._plays_too else []
+        self._workers: list[ServingProcess | _InThisProcess] = [*here, *(_start(build, spec) for build in builders)]
         self._owed = [0] * n_workers  # answers that each process has still to give
         self._spaces: Spaces | None = None
         self._stay_at_exit = close_at_exit(self)
@@ -203,17 +203,7 @@ class EnvPool:
         self._stay_at_exit()
 
 
-class _Worker(Protocol):
-    """Who plays an ``EnvGroup``; the first ``receive`` returns its spaces, each later one answers a ``send``."""
-
-    def send(self, *arguments: Any) -> None: ...
-    def receive(self) -> Any: ...
-    def has_answered(self) -> bool: ...
-    def hang_up(self) -> None: ...
-    def close(self) -> None: ...
-
-
-def _in_process_of_its_own(build: functools.partial[EnvGroup], spec: EnvSpec) -> ServingProcess:
+def _start(build: functools.partial[EnvGroup], spec: EnvSpec) -> ServingProcess:
     """Start a process that plays a group."""
     simulator = [spec.entry_point.partition(":")[0]] if isinstance(spec.entry_point, str) else []
     preload = ["zoo.playing.preload", *simulator]

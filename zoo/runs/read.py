@@ -23,17 +23,9 @@ from zoo.runs.history import PHASES
 from zoo.runs.scores import RETURN, SUCCESS
 
 PROTOCOL = (
-    "profile",
-    "offline_steps",
-    "online_steps",
-    "eval_episodes",
-    "sparse",
-    "dataset_size",
-    "dataset_fingerprint",
-    "net_arch",
-    "pretraining_steps",
-    "pretrained_actor",
-)
+    "profile", "offline_steps", "online_steps", "eval_episodes", "sparse", "dataset_size", "dataset_fingerprint",
+    "net_arch", "pretraining_steps", "pretrained_actor",
+)  # fmt: skip
 """What must agree before two runs of an algorithm may share a row.
 
 Runs that began with a saved behaviour flow are set apart from others and by its number of updates, but not by the

@@ -64,7 +64,7 @@ class Choice:
 
 
 def choose(settings: Mapping[str, Any], seeds: list[int] | None, runs: Sequence[StoredRun]) -> Choice:
-    """Choose the newest run of the same settings and seeds, an unfinished one if there is one.
+    """Choose the newest run of the same settings and seeds, an unfinished one if possible.
 
     :param settings: those wanted, from :func:`comparable`.
     :param seeds: those wanted; None takes any.

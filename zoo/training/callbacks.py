@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from stable_baselines3.common.callbacks import BaseCallback
@@ -140,7 +141,7 @@ class EvaluationCallback(BaseCallback):
             self.seconds += time.perf_counter() - begin
 
     def _begin(self, evaluation: PendingEvaluation) -> None:
-        """Begin an evaluation; one that is played at once is finished too."""
+        """Begin an evaluation, and record its results if they are there at once."""
         self.evaluator.begin(evaluation.model.policy, self.replicas.seeds, evaluation.active)
         self.pending = evaluation
         if self.evaluator.is_ready():
@@ -181,7 +182,7 @@ class EvaluationCallback(BaseCallback):
         self.logger.write(row, step, {STEP: ("tensorboard",)})
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint holds of the evaluations; their results are in the run folders."""
+        """Return what a checkpoint keeps of the evaluations; their results are in the run folders."""
         pending = None if self.pending is None else {"phase": self.pending.phase, "active": self.pending.active}
         return {"last_step": self._last_step, "best": list(self.best), "pending": pending}
 
@@ -209,17 +210,15 @@ class EvaluationCallback(BaseCallback):
             self._begin(self._unfinished)
             self._unfinished = None
 
-    def success(self) -> float | None:
-        """Return the last evaluation's mean success over the replicas that have not failed, or None."""
-        rates = [self.histories[replica].success_rates() for replica in self.replicas.active]
-        last = [rate[-1] for rate in rates if rate is not None and len(rate)]
-        return float(sum(last) / len(last)) if last and len(last) == len(rates) else None
-
-    def mean_return(self) -> float | None:
-        """Return the last evaluation's mean return over the replicas that have not failed, or None before the first."""
-        returns = [self.histories[replica].arrays()["results"] for replica in self.replicas.active]
-        last = [episodes[-1].mean() for episodes in returns if len(episodes)]
-        return float(sum(last) / len(last)) if last and len(last) == len(returns) else None
+    def last_score(self) -> str | None:
+        """Return the last evaluation's mean success (or return) over the replicas that have not failed, in words."""
+        histories = [self.histories[replica] for replica in self.replicas.active]
+        if not histories or not all(map(len, histories)):
+            return None
+        rates = [history.success_rates() for history in histories]
+        if all(rate is not None for rate in rates):
+            return f"success {np.mean([rate[-1] for rate in rates]):.2f}"
+        return f"return {np.mean([history.arrays()['results'][-1].mean() for history in histories]):.2f}"
 
 
 class SaveCallback(BaseCallback):
@@ -326,13 +325,13 @@ class ProgressCallback(BaseCallback):
         log.info("%s", text)
 
     def close(self) -> None:
-        """Take the bar away, if there is one."""
+        """Remove the bar, if there is one."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
 
     def _describe(self, now: float) -> str:
-        """Return one line about the training so far; time spent on evaluation does not count into the speed."""
+        """Return one line about the training so far; the speed leaves out the time spent on evaluation."""
         busy = max(now - self._begin - (self.evaluation.seconds - self._evaluated), 1e-9)
         self.steps_per_second = (self.num_timesteps - self._first) / busy
         phase = PHASES[self.evaluation.phase]
@@ -346,11 +345,9 @@ class ProgressCallback(BaseCallback):
         loss = self.model._last_info.get("total_loss")  # type: ignore[attr-defined]
         if loss is not None:
             parts.append(f"loss {float(loss[self.evaluation.replicas.active].mean()):.3g}")
-        success = self.evaluation.success()
-        if success is not None:
-            parts.append(f"success {success:.2f}")
-        elif (mean_return := self.evaluation.mean_return()) is not None:
-            parts.append(f"return {mean_return:.2f}")
+        score = self.evaluation.last_score()
+        if score is not None:
+            parts.append(score)
         return ", ".join(parts)
 
 

@@ -106,7 +106,7 @@ def read_config(args: argparse.Namespace, has_dataset: bool) -> tuple[Config, st
 
 
 def check_start(args: argparse.Namespace, config: Config) -> None:
-    """Refuse a model or a behaviour flow to start from that is missing or does not fit, and both at once."""
+    """Refuse a model or a behaviour flow to start from that is missing or does not fit, and two of them."""
     if args.trained_agent and args.pretrained_actor is not None:
         raise UsageError("`--pretrained-actor` and `--trained-agent` both say where to start; give one of them")
     if args.trained_agent:

@@ -15,7 +15,7 @@ from zoo.runs.folder import RunFolder
 
 
 class Replicas:
-    """Who trains where, and who has failed.
+    """The replicas, their run folders, and which of them have failed.
 
     A replica that diverges keeps its slot; its results are ignored and the others never see its values. Its run has
     ended with the state ``failed``: its evaluations stay, and there are no further ones and no final model.
@@ -54,7 +54,7 @@ class Replicas:
             self.fail(model, {replica: f"{what} at step {progress[0]}" for replica, what in found.items()})
 
     def fail(self, model: FlowQLearning, reasons: Mapping[int, str]) -> None:
-        """End the runs of replicas, as far as they have not ended.
+        """End the runs of replicas that have not ended yet.
 
         :param reasons: replica -> what was found, and at which step.
         :raises Diverged: if no replica is left.

@@ -120,21 +120,16 @@ class Training:
 
     def _finish(self) -> dict[str, Any]:
         """Write the final files and return one result, or one per seed."""
-        results = [
-            self._describe_failed(replica) if replica in self.replicas.failed else self._finish_replica(replica)
-            for replica in range(len(self.replicas))
-        ]
+        results = [self._finish_replica(replica) for replica in range(len(self.replicas))]
         self.replicas.write_status(self.model, "done")
         return joint_result(self.config.algo, self.config.env, self.updates_per_second, results)
 
     def _finish_replica(self, replica: int) -> dict[str, Any]:
-        """Write the final model and the learning curve of a replica, and return its result."""
-        folder, history = self.replicas.folders[replica], self.evaluation.histories[replica]
+        """Write the final model and the learning curve of a replica that has not failed; return its result."""
+        folder, seed = self.replicas.folders[replica], self.replicas.seeds[replica]
+        if replica in self.replicas.failed:
+            return result_of_failed(folder, seed, self.replicas.failed[replica])
+        history = self.evaluation.histories[replica]
         save_model(self.model.replica(replica), folder.model)
         plot_learning_curve(history, folder.learning_curve, f"{self.config.algo} on {self.config.env}")
-        return result_of(folder, self.replicas.seeds[replica], history)
-
-    def _describe_failed(self, replica: int) -> dict[str, Any]:
-        """Return the result of a replica that has failed."""
-        folder, seed = self.replicas.folders[replica], self.replicas.seeds[replica]
-        return result_of_failed(folder, seed, self.replicas.failed[replica])
+        return result_of(folder, seed, history)

@@ -264,7 +264,7 @@ def test_broken_file_is_refused_with_problem_and_remedy(
 def test_file_that_differs_from_its_checksum_is_refused(write_dataset: Write) -> None:
     path = write_dataset()
     checksum_file(path).write_text(f"{'0' * 64}  {path.name}\n")
-    with pytest.raises(UsageError, match=f"expected the sha256 recorded beside it, {'0' * 64}, got "):
+    with pytest.raises(UsageError, match=f"expected the recorded sha256 {'0' * 64}, got "):
         load_dataset(TASK_1, dataset=path)
 
 

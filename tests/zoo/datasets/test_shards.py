@@ -293,7 +293,7 @@ def test_values_that_cannot_be_trained_on_are_refused(folder: Path) -> None:
 
 def test_a_file_that_does_not_match_its_checksum_is_refused(folder: Path) -> None:
     checksum_file(folder / f"{NAME}-001.npz").write_text("0" * 64)
-    with pytest.raises(UsageError, match="expected the sha256 recorded beside it, 0000"):
+    with pytest.raises(UsageError, match="expected the recorded sha256 0000"):
         load_all(folder)
 
 
