@@ -198,11 +198,7 @@ def _show_traceback_of_others(error: BaseException) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``zoo PROGRAM ...``.
-
-    :param arguments: the words after ``zoo``; None takes them from the command line.
-    :return: the program's exit code.
-    """
+    """Run ``zoo PROGRAM ...`` on the words after ``zoo``, by default those typed; return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
         print("usage: zoo PROGRAM [arguments]; programs:")

@@ -113,7 +113,6 @@ def load_config(
     """Merge the layers of settings and check the result, without an environment.
 
     :param algo: algorithm id or alias.
-    :param env: environment name.
     :param domain: the environment's domain, e.g. ``"cube-double-play"``; None: no benchmark knows the environment.
     :param dataset: name of the environment's dataset, e.g. ``"cube-double-play-v0"``.
     :param profile: the protocol whose entries are used.
@@ -179,11 +178,7 @@ def find_departures(values: Mapping[str, Any], protocol: Mapping[str, Any]) -> l
 
 
 class _Merging:
-    """Settings while they are merged, layer by layer.
-
-    :param algo: algorithm id, for messages.
-    :param known: names of all settings.
-    """
+    """Settings of an algorithm while they are merged, layer by layer."""
 
     def __init__(self, algo: str, known: set[str]) -> None:
         self.algo, self.known = algo, known

@@ -21,11 +21,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program.
-
-    :param arguments: the command line's words; None takes them from it.
-    :return: exit code: 0 done, 2 bad arguments or data, 3 stopped by a signal, 1 anything else.
-    """
+    """Run the program on the words after its name, by default those of the command line; return its exit code."""
     args = _parser().parse_args(arguments)
     return run_program(lambda: args.command(args), args.verbose) or int(getattr(args, "exit_code", 0))
 

@@ -19,11 +19,7 @@ WIDE = 110
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program.
-
-    :param arguments: the words after the program's name; None takes them from the command line.
-    :return: exit code.
-    """
+    """Run the program on the words after its name, by default those of the command line; return its exit code."""
     parser = Parser("agents", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("list", help="every algorithm").set_defaults(algo=None)
@@ -106,10 +102,7 @@ def print_algorithms(found: Mapping[str, Any]) -> None:
 
 
 def print_algorithm(found: Mapping[str, Any]) -> None:
-    """Print an algorithm's summary, and tables of its settings and profiles.
-
-    :param found: from :func:`describe_algorithm`.
-    """
+    """Print what :func:`describe_algorithm` returns: a summary, and tables of settings and profiles."""
     from zoo.tables import print_table, terminal
 
     console = terminal()

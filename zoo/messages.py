@@ -21,10 +21,7 @@ log.propagate = False
 
 @contextlib.contextmanager
 def messages(verbose: int) -> Iterator[None]:
-    """Show messages on standard error, and keep them for the logs of runs.
-
-    :param verbose: 0 shows errors only.
-    """
+    """Show messages on standard error (errors only where ``verbose`` is 0), and keep them for the logs of runs."""
     level, handlers = log.level, log.handlers
     log.setLevel(FILE_ONLY)
     log.handlers = [_Terminal(logging.INFO if verbose else logging.ERROR), _Backlog(capacity=sys.maxsize)]

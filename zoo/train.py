@@ -16,11 +16,7 @@ from zoo.layers import DEFAULT_PROFILE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program.
-
-    :param arguments: the words after the program's name; None takes them from the command line.
-    :return: exit code: 0 done, 2 bad input, 3 stopped by a signal, 1 anything else.
-    """
+    """Run the program on the words after its name, by default those of the command line; return its exit code."""
     args = make_parser().parse_args(arguments)
     return run_program(lambda: _train(args), args.verbose)
 

@@ -77,12 +77,11 @@ def load_dataset(
     split: str = "train",
     replace_interval: int = 1000,
 ) -> Dataset | ShardedDataset:
-    """Load the dataset of a single-task environment, making its files first when they are not there.
+    """Load the dataset of a single-task environment, making its files first when they are missing.
 
     A dataset of several files is converted at its first use to arrays that are mapped, see
     :mod:`zoo.datasets.shards`.
 
-    :param env_name: e.g. ``"cube-double-play-singletask-task2-v0"``.
     :param dataset_dir: folder of datasets; None takes ``~/.ogbench/data``.
     :param dataset: where a missing file comes from: ``"download"``, ``"generate"``, ``"auto"`` for the first of these
         that works; or the path of a file to use instead, or of a folder of files.

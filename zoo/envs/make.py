@@ -99,7 +99,6 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
     action space while it resets. Here both follow the seed; without a seed they follow the environment's own
     ``np_random``, so a seeded sequence of resets is repeatable too. The global generator is left as it was found.
 
-    :param env: the environment.
     :param keep_info: whether to keep all of the environment's ``info`` or only the success.
     """
 
@@ -125,12 +124,7 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start an episode.
-
-        :param seed: decides the start and, with the actions, the whole episode; None goes on from the last seed.
-        :param options: passed on.
-        :return: first observation, shape (O,), and info.
-        """
+        """Start an episode, which the seed and the actions decide; None goes on from the last seed."""
         entropy = int(self.env.np_random.integers(2**63)) if seed is None else seed
         action_seed, global_seed = np.random.SeedSequence(entropy).generate_state(2)
         self._reset_actions.seed(int(action_seed))
@@ -140,11 +134,7 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
         return observation, self._select(info)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Take one step.
-
-        :param action: shape (A,), in the environment's own units.
-        :return: observation (O,), reward, terminated, truncated, info.
-        """
+        """Take one step with an action in the environment's own units, shape (A,)."""
         with self._own_global_generator() if self._draws_while_stepping else contextlib.nullcontext():
             observation, reward, terminated, truncated, info = self.env.step(action)
         return observation, float(reward), terminated, truncated, self._select(info)

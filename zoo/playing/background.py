@@ -108,11 +108,7 @@ class BackgroundEvaluator:
 
 
 class _Player:
-    """What the process holds: an evaluator.
-
-    :param spec: the environment's spec.
-    :param how: further arguments of the evaluator.
-    """
+    """What the process holds: an evaluator."""
 
     def __init__(self, spec: EnvSpec, **how: Any) -> None:
         self._evaluator = Evaluator(spec, **how)
@@ -131,15 +127,7 @@ class _Player:
         replicas: list[int],
         active: list[int],
     ) -> EpisodeResults:
-        """Evaluate a policy.
-
-        :param policy_class: its class.
-        :param content: what its ``save`` wrote.
-        :param device: where it acts.
-        :param threads: number of threads of matrix products, on which their last bits depend.
-        :param replicas: the numbers of the replicas.
-        :param active: which take part.
-        """
+        """Evaluate a saved policy; the last bits of matrix products depend on the number of threads."""
         torch.set_num_threads(threads)
         policy = policy_class.load(io.BytesIO(content), device=device)  # type: ignore[arg-type]  # torch.load too
         self._evaluator.begin(policy, replicas, active)

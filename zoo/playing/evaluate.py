@@ -31,16 +31,13 @@ class ChunkPolicy(Protocol):
     @property
     def horizon_length(self) -> int:
         """H, the actions in a plan."""
-        ...
 
     @property
     def num_replicas(self) -> int:
         """S."""
-        ...
 
     def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
         """Return the noise of some plans of one replica, drawn on the CPU: name to noise of shape (rows, ...)."""
-        ...
 
     def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
         """Return the next H actions in every row; a row's actions depend on that row alone.
@@ -49,7 +46,6 @@ class ChunkPolicy(Protocol):
         :param noise: name to noise, each of shape (S, N, ...).
         :return: actions in the environment's units, clipped to its action space, shape (S, N, H, A).
         """
-        ...
 
 
 class Evaluator:
@@ -212,13 +208,7 @@ def _global_generators_kept() -> Iterator[None]:
 
 
 class _NoiseStock:
-    """The noise of every episode, drawn a few plans ahead from the episode's own generator.
-
-    :param policy: draws it.
-    :param seed: the evaluation's seed.
-    :param names: the number that stands for each replica.
-    :param episodes: episodes of each replica.
-    """
+    """The noise of every episode, drawn a few plans ahead from the episode's own generator."""
 
     def __init__(self, policy: ChunkPolicy, seed: int, names: Sequence[int], episodes: int) -> None:
         self._draw = policy.draw_action_noise

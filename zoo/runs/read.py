@@ -81,8 +81,8 @@ def split_environment(name: str) -> tuple[str, str, str]:
     (``scene-play-singletask-v0`` is ``scene-play-singletask-task2-v0``), and a larger dataset adds its size
     (``scene-play-100m-...``). All of them meet in one row; the size of the data is part of the protocol.
 
-    :param name: e.g. ``cube-double-play-singletask-task2-v0``; a name that OGBench does not know is its own domain.
-    :return: full name, domain (``cube-double-play``), task (``task2``, or an empty string).
+    :return: full name, domain (``cube-double-play``), task (``task2``); a name that OGBench does not know is its own
+        domain, without a task.
     """
     try:
         parsed = parse_env_name(name)

@@ -83,10 +83,6 @@ class EvaluationCallback(BaseCallback):
 
     With a background evaluator, training goes on meanwhile. At most one evaluation is under way; training waits for it
     where the next one is due and at the end of a phase.
-
-    :param evaluator: plays the episodes.
-    :param replicas: who is evaluated.
-    :param frequency: steps between evaluations.
     """
 
     def __init__(self, evaluator: Evaluator | BackgroundEvaluator, replicas: Replicas, frequency: int) -> None:
@@ -226,11 +222,6 @@ class SaveCallback(BaseCallback):
 
     Both happen between steps, where nothing is half done: after an offline update, and online before the environments
     are stepped (within a step, when SB3 calls the callbacks, the transition is not stored yet).
-
-    :param replicas: their runs; the first one's folder holds the checkpoint of all.
-    :param frequency: steps between checkpoints.
-    :param evaluation: its state is part of a checkpoint.
-    :param stop: the request to stop.
     """
 
     def __init__(self, replicas: Replicas, frequency: int, evaluation: EvaluationCallback, stop: StopSignal) -> None:
@@ -286,7 +277,6 @@ class SaveCallback(BaseCallback):
 class ProgressCallback(BaseCallback):
     """Shows speed, loss, last score and time left: a bar in a terminal, a line a minute elsewhere and in the run's log.
 
-    :param evaluation: gives the last score and the time spent on evaluation.
     :param bar: True draws the bar, False prints lines, None decides by the terminal.
     """
 

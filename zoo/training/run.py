@@ -26,10 +26,7 @@ from zoo.training.replicas import DivergenceCallback, Replicas
 class Training:
     """The run itself: offline phase, online phase, evaluations, checkpoints, and how it ended.
 
-    :param config: what to do.
     :param model: the algorithm, its data loaded.
-    :param evaluator: plays the evaluation's episodes.
-    :param replicas: the run folders and seeds.
     :param progress_bar: True draws a bar, False prints lines, None decides by the terminal.
     """
 
