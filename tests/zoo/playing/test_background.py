@@ -145,7 +145,7 @@ def test_an_environment_that_cannot_be_played_is_refused_at_once(
 PROGRAM = """
 import os
 import tests.zoo.envs.toys
-from tests.zoo.evaluation.test_background import trained
+from tests.zoo.playing.test_background import trained
 from zoo.playing.background import BackgroundEvaluator
 if __name__ == "__main__":
     model = trained()
