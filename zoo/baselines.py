@@ -1,14 +1,14 @@
-"""Algorithms of Stable-Baselines3 and its contrib package through the same door: same data, evaluation and run folder.
+"""Algorithms of Stable-Baselines3 and its contrib package, with the same data, evaluation and run folder as ours.
 
-They train online, with the dataset in front of their replay buffer (``preload``), in half of every batch (``balanced``)
-or not at all (``none``).
+They train online. The dataset is loaded into their replay buffer first (``preload``), fills half of every batch
+(``balanced``), or is not used (``none``).
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import sb3_contrib
@@ -31,7 +31,7 @@ from agents.common.sb3.spaces import available_device
 from agents.common.settings import Setting
 from agents.common.validation import boolean, integer, number, unknown_name_message
 
-# constructor arguments that are no settings of the method, or that mean another way to store data
+# constructor arguments that are not settings of the method, or that mean another way to store data
 NOT_SETTINGS = {
     "self", "policy", "env", "replay_buffer_class", "replay_buffer_kwargs", "optimize_memory_usage", "n_steps",
     "action_noise", "use_sde", "sde_sample_freq", "use_sde_at_warmup", "stats_window_size", "tensorboard_log",
@@ -43,12 +43,7 @@ class TransitionReplayBuffer(SequenceReplayBuffer):
     """The same storage, sampled as SB3's algorithms expect it: single transitions, no seed axis."""
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> ReplayBufferSamples:  # type: ignore[override]
-        """Sample transitions.
-
-        :param batch_size: B.
-        :param env: normalises observations and rewards, if given.
-        :return: the transitions, (B, ...).
-        """
+        """Sample transitions, (B, ...)."""
         batch = super().sample(batch_size, env)
         return ReplayBufferSamples(
             observations=batch.observations[0],
@@ -60,10 +55,7 @@ class TransitionReplayBuffer(SequenceReplayBuffer):
 
 
 class Planner:
-    """Lets an evaluation play the most likely action of one of SB3's policies, one step at a time.
-
-    :param policy: the policy.
-    """
+    """Plans single steps with one of SB3's policies: its most likely actions."""
 
     chunk_length = 1
     num_replicas = 1
@@ -72,36 +64,22 @@ class Planner:
         self.policy = policy
 
     def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        """Return no noise at all.
-
-        :param rows: number of plans.
-        :param generator: not used.
-        :return: an empty mapping.
-        """
+        """Return no noise: the policy is deterministic."""
         return {}
 
     def plan(self, observations: NDArray[Any], noise: Mapping[str, torch.Tensor]) -> NDArray[Any]:
-        """Return the next action in every row.
-
-        :param observations: (1, N, O).
-        :param noise: empty.
-        :return: (1, N, 1, A).
-        """
+        """Return the next action in every row, (1, N, 1, A), for observations (1, N, O)."""
         actions, _ = self.policy.predict(observations[0], deterministic=True)
         return actions[None, :, None]
 
 
 def planner_of(policy: BasePolicy) -> FlowPolicy | Planner:
-    """Return what an evaluation plays.
-
-    :param policy: of this zoo, or of SB3.
-    :return: the policy itself where it plans chunks, else one that plans single steps with it.
-    """
+    """Return what an evaluation plays: a policy of this zoo itself, else one that plans single steps with it."""
     return policy if isinstance(policy, FlowPolicy) else Planner(policy)
 
 
 class Baseline(OffPolicyAlgorithm):
-    """What the training program asks of an algorithm, in front of one of SB3's.
+    """Gives one of SB3's algorithms what the training program expects of an algorithm.
 
     :param policy: ``"MlpPolicy"``.
     :param env: environment, or None when loading.
@@ -174,7 +152,7 @@ class Baseline(OffPolicyAlgorithm):
     @classmethod
     def setting_parameters(cls) -> dict[str, inspect.Parameter]:
         """Return all settings with their types and defaults: SB3's, and those of this class."""
-        algorithm = cls.__mro__[2]  # behind this class and Baseline
+        algorithm = cls.__mro__[2]  # after this class and Baseline
         theirs = inspect.signature(algorithm.__init__).parameters
         ours = inspect.signature(Baseline.__init__).parameters
         return {name: parameter for name, parameter in theirs.items() if name not in NOT_SETTINGS} | {
@@ -190,20 +168,12 @@ class Baseline(OffPolicyAlgorithm):
         return find_divergence({"parameters of policy are": [p.unsqueeze(0) for p in self.policy.parameters()]})
 
     def replica(self, index: int) -> OffPolicyAlgorithm:
-        """Return the model itself.
-
-        :param index: 0.
-        :return: the model.
-        """
+        """Return the model itself, which is its only replica."""
         assert index == 0
         return self
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
-        """Update, on the part of the dataset whose turn it is.
-
-        :param gradient_steps: number of updates.
-        :param batch_size: B.
-        """
+        """Update, on the part of the dataset whose turn it is."""
         assert isinstance(self.replay_buffer, TransitionReplayBuffer)
         self.replay_buffer.rotate_dataset(self._n_updates)
         super().train(gradient_steps, batch_size)
@@ -211,7 +181,7 @@ class Baseline(OffPolicyAlgorithm):
     def load_dataset(
         self, dataset: ArraySource | Shards, action_range: tuple[ArrayLike, ArrayLike] | None = None
     ) -> None:
-        """Put a dataset in front of the replay buffer.
+        """Load a dataset into the replay buffer, before the transitions that are collected.
 
         :param dataset: arrays as OGBench's loader returns them, the path of an ``.npz`` file of such arrays, or shards
             that take turns; actions in the environment's units.
@@ -271,14 +241,11 @@ BASELINES = {
     "crossq": (CrossQ, "CrossQ: Batch Normalization in Deep Reinforcement Learning, Bhatt et al., arXiv 1902.05605"),
 }  # fmt: skip
 
-OfflineData = Literal["preload", "balanced", "none"]
-
 
 def find_algorithm(id: str) -> models.Entry:
     """Return the entry of an algorithm of this zoo, or of one of SB3's.
 
     :param id: an id or an alias, e.g. ``"qam"``, ``"tqc"``.
-    :return: its entry.
     :raises KeyError: if there is no such algorithm; the message names the closest.
     """
     if id in BASELINES:
@@ -294,19 +261,12 @@ def find_algorithm(id: str) -> models.Entry:
 
 
 def algorithm_ids() -> list[str]:
-    """Return the ids of all algorithms that can be trained: those of this zoo, and behind them SB3's.
-
-    :return: ids.
-    """
+    """Return the ids of all algorithms that can be trained: those of this zoo, then SB3's."""
     return [*registry.algorithm_ids(), *BASELINES]
 
 
 def settings_of(algorithm: type[Any]) -> Mapping[str, inspect.Parameter | Setting]:
-    """Return an algorithm's settings.
-
-    :param algorithm: the class.
-    :return: name -> what has a ``default`` and an ``annotation``.
-    """
+    """Return an algorithm's settings: name -> what has a ``default`` and an ``annotation``."""
     if issubclass(algorithm, Baseline):
         return algorithm.setting_parameters()
     found: Mapping[str, Setting] = algorithm.method_class.declared()

@@ -46,12 +46,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**{"allow_abbrev": False, "formatter_class": _HelpFormatter, **options})
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:
-        """Parse arguments; unknown ones are refused here, in the words of the sub-command that they were given to.
-
-        :param args: the words; None takes them from the command line.
-        :param namespace: where the values go.
-        :return: the values, and no words.
-        """
+        """Parse arguments; refuse unknown ones by the name of the sub-command that they were given to."""
         words = list(sys.argv[1:] if args is None else args)
         for flag in self._unknown_flags(words):
             self.error(f"unknown flag {flag}; closest: {', '.join(closest_names(flag, self._option_string_actions))}")
@@ -61,10 +56,7 @@ class Parser(argparse.ArgumentParser):
         return found, rest
 
     def error(self, message: str) -> NoReturn:
-        """Exit with one line that says what is wrong.
-
-        :param message: what is wrong.
-        """
+        """Exit with one line that says what is wrong."""
         self.exit(BAD_INPUT, f"{self.prog}: {message}; see {self.prog} --help\n")
 
     def _unknown_flags(self, words: Sequence[str]) -> Iterator[str]:
@@ -129,10 +121,10 @@ def whole_number(text: str) -> int:
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep freed memory for the next large array, where it is glibc.
+    """Let glibc keep freed memory for the next large array.
 
-    An update makes and frees arrays of some megabytes again and again. Handing them back to the system each time, and
-    having them cleared page by page when they come again, took 8% of an update on a CPU.
+    An update makes and frees arrays of some megabytes again and again. Returning them to the system each time, and
+    getting them back cleared page by page, took 8% of an update on a CPU.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
@@ -141,10 +133,7 @@ def keep_freed_memory() -> None:
 
 
 def print_result(result: dict[str, Any]) -> None:
-    """Print a program's result as the one JSON object that ends its standard output.
-
-    :param result: JSON-serialisable values.
-    """
+    """Print a program's result as the one JSON object that ends its standard output."""
     print(json.dumps(result), flush=True)
 
 
@@ -177,7 +166,7 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
     try:
         if result is not None:
             print_result(result)
-    except BrokenPipeError:  # nobody reads it
+    except BrokenPipeError:  # the reader has gone
         return FAILED
     return DONE
 
@@ -209,11 +198,7 @@ def _show_traceback_of_others(error: BaseException) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``zoo PROGRAM ...``.
-
-    :param arguments: the words after ``zoo``; None takes them from the command line.
-    :return: the program's exit code.
-    """
+    """Run ``zoo PROGRAM ...`` on the words after ``zoo``, by default those typed; return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
         print("usage: zoo PROGRAM [arguments]; programs:")
@@ -228,17 +213,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def module_of(program: str) -> str:
-    """Return the name of the module that holds a program.
-
-    :param program: a name in :data:`PROGRAMS`.
-    :return: a module of the package ``zoo``.
-    """
+    """Return the name of the module of the package ``zoo`` that holds a program."""
     # a file zoo/agents.py would hide the package `agents` from the files beside it when they are run by path
     return "list_agents" if program == "agents" else program
 
 
 def _interrupt(signum: int, frame: object) -> None:
-    """Treat a polite request to stop like Ctrl-C."""
+    """Treat SIGTERM like Ctrl-C."""
     raise KeyboardInterrupt(f"stopped by signal {signum}")
 
 

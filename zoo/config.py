@@ -5,25 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from agents.common.validation import integer, one_of, unknown_name_message
+from agents.registry import Entry
+from zoo.baselines import find_algorithm, settings_of
 from zoo.errors import UsageError
 from zoo.layers import DEFAULT_PROFILE, ENTRY_NOTES, Layer, merge, parse_override, read_layers
 
-if TYPE_CHECKING:
-    from agents.registry import Entry
-
 PROTOCOL_SETTINGS = (
-    "sparse",
-    "horizon_length",
-    "gamma",
-    "dataset_size",
-    "pretrain_steps",
-    "offline_steps",
-    "online_steps",
+    "sparse", "horizon_length", "gamma", "dataset_size", "pretraining_steps", "offline_steps", "online_steps",
     "eval_episodes",
-)
+)  # fmt: skip
 """What a benchmark fixes for all algorithms on a domain: rewards, horizon, discount, data, steps, episodes."""
 
 
@@ -31,7 +24,7 @@ PROTOCOL_SETTINGS = (
 class RunSettings:
     """What a run does, besides the algorithm's own settings.
 
-    :param pretrain_steps: gradient steps before them that clone the behaviour flow alone.
+    :param pretraining_steps: gradient steps before the offline phase that clone the behaviour flow alone.
     :param offline_steps: gradient steps on the dataset.
     :param online_steps: environment steps after it.
     :param eval_freq: steps between evaluations.
@@ -44,7 +37,7 @@ class RunSettings:
         ``none``; None leaves it to the algorithm's settings.
     """
 
-    pretrain_steps: int = 0
+    pretraining_steps: int = 0
     offline_steps: int = 1_000_000
     online_steps: int = 0
     eval_freq: int = 50_000
@@ -57,7 +50,7 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         """Check every field."""
-        for name in ("pretrain_steps", "offline_steps", "online_steps"):
+        for name in ("pretraining_steps", "offline_steps", "online_steps"):
             self._make_integer(name, at_least=0)
         for name in ("eval_freq", "eval_episodes", "save_freq", "log_interval", "dataset_replace_interval"):
             self._make_integer(name, at_least=1)
@@ -65,7 +58,7 @@ class RunSettings:
             self._make_integer("dataset_size", at_least=1)
         if self.offline_data is not None:
             one_of("offline_data", self.offline_data, ("preload", "balanced", "none"))
-        for name in ("pretrain_steps", "offline_steps"):
+        for name in ("pretraining_steps", "offline_steps"):
             if self.offline_data == "none" and getattr(self, name):
                 raise ValueError(f"`offline_data` is none, but `{name}` = {getattr(self, name)} need data; drop one")
         if self.offline_steps + self.online_steps == 0:
@@ -98,7 +91,7 @@ class Config:
 
     def record(self) -> dict[str, Any]:
         """Return the configuration as plain values for ``config.yml``."""
-        settings = {name: _plain(value) for name, value in self.settings.items()}
+        settings = {name: list(value) if isinstance(value, tuple) else value for name, value in self.settings.items()}
         head = {"algo": self.algo, "env": self.env, "profile": self.profile, **asdict(self.run)}
         head["sparse"] = settings.get("sparse", False)
         return {**head, "settings": settings, "sources": list(self.sources), "departures": list(self.departures)}
@@ -120,7 +113,6 @@ def load_config(
     """Merge the layers of settings and check the result, without an environment.
 
     :param algo: algorithm id or alias.
-    :param env: environment name.
     :param domain: the environment's domain, e.g. ``"cube-double-play"``; None: no benchmark knows the environment.
     :param dataset: name of the environment's dataset, e.g. ``"cube-double-play-v0"``.
     :param profile: the protocol whose entries are used.
@@ -128,12 +120,9 @@ def load_config(
     :param conf: a YAML file of the same form that overrides the shipped one.
     :param params: ``-params`` words.
     :param flags: settings from command-line flags; they override everything.
-    :param device: where the run is to happen; refused here if it is not there.
-    :return: the checked configuration.
+    :param device: where the run will happen; refused if it does not exist.
     :raises UsageError: for an unknown algorithm, profile or setting, or a value of the wrong type or range.
     """
-    from zoo.baselines import settings_of
-
     entry = find_entry(algo)
     if quick and profile != DEFAULT_PROFILE:
         raise UsageError(f"`--quick` has steps and nets of its own, got `--profile {profile}` with it; leave out one")
@@ -161,11 +150,8 @@ def find_entry(algo: str) -> Entry:
     """Return the registry's entry of an algorithm.
 
     :param algo: an id, an alias, or ``"module:Class"``.
-    :return: the entry.
     :raises UsageError: if there is none, or its module cannot be imported.
     """
-    from zoo.baselines import find_algorithm
-
     try:
         return find_algorithm(algo)
     except KeyError as error:
@@ -175,24 +161,14 @@ def find_entry(algo: str) -> Entry:
 
 
 def known_settings(entry: Entry) -> set[str]:
-    """Return the names that settings files and ``-params`` may give an algorithm.
-
-    :param entry: the algorithm's entry.
-    :return: settings of the run and of the algorithm.
-    """
-    from zoo.baselines import settings_of
-
-    return {*_run_defaults(), *settings_of(entry.algorithm), "policy_kwargs"} - {"pretraining_steps"}
+    """Return the names that settings files and ``-params`` may give an algorithm: its own, and the run's."""
+    return {*_run_defaults(), *settings_of(entry.algorithm), "policy_kwargs"}
 
 
 def find_departures(values: Mapping[str, Any], protocol: Mapping[str, Any]) -> list[str]:
-    """Return where settings depart from a benchmark's protocol, as far as the algorithm has them.
+    """Return where settings depart from a benchmark's protocol, e.g. ``["gamma 0.995 instead of 0.99"]``.
 
     Online steps after a protocol that has none are a further phase, and not a departure.
-
-    :param values: the run's settings.
-    :param protocol: the protocol's.
-    :return: one phrase a setting of `PROTOCOL_SETTINGS`, e.g. ``"gamma 0.995 instead of 0.99"``.
     """
     return [
         f"{name} {_in_words(values[name])} instead of {_in_words(protocol[name])}"
@@ -202,11 +178,7 @@ def find_departures(values: Mapping[str, Any], protocol: Mapping[str, Any]) -> l
 
 
 class _Merging:
-    """Settings as they are put together, layer by layer.
-
-    :param algo: algorithm id, for messages.
-    :param known: names of all settings.
-    """
+    """Settings of an algorithm while they are merged, layer by layer."""
 
     def __init__(self, algo: str, known: set[str]) -> None:
         self.algo, self.known = algo, known
@@ -215,7 +187,7 @@ class _Merging:
         self.dataset: str | None = None  # of the published scores, where that is not the one in the environment's name
 
     def add(self, layers: Sequence[Layer], names: Sequence[str | None]) -> None:
-        """Let the entries of some names win over what is there, layer by layer."""
+        """Merge the entries of some names over the values so far, layer by layer."""
         for layer in layers:
             for name in names:
                 if name in layer.entries:
@@ -227,7 +199,7 @@ class _Merging:
                     self.override(values, f"{layer.origin} {name}" + (f" ({notes})" if notes else ""))
 
     def override(self, values: Mapping[str, Any], source: str | None = None) -> None:
-        """Let values win over what is there."""
+        """Merge values over those so far."""
         for name in values:
             if name not in self.known:
                 raise UsageError(unknown_name_message(f"setting of {self.algo}", name, self.known))
@@ -246,14 +218,16 @@ def _check(entry: Entry, values: Mapping[str, Any], device: str) -> tuple[RunSet
     names = _run_defaults()
     try:
         run = RunSettings(**{k: v for k, v in values.items() if k in names})
-        own = {k: _tuple_if_frequency(k, v) for k, v in values.items() if k not in names}
+        own = {k: v for k, v in values.items() if k not in names}
+        if isinstance(own.get("train_freq"), list):  # SB3 asks for a tuple, which YAML lacks
+            own["train_freq"] = tuple(own["train_freq"])
         if run.offline_data is not None:
             own["balanced_sampling"] = run.offline_data == "balanced"
-        for name in ("pretrain_steps", "offline_steps"):
+        for name in ("pretraining_steps", "offline_steps"):
             if getattr(run, name) and not hasattr(entry.algorithm, "learn_offline"):
                 raise ValueError(f"`{entry.id}` trains online only, got `{name}` = {getattr(run, name)}; set it to 0")
-        if run.pretrain_steps:
-            own["pretraining_steps"] = run.pretrain_steps
+        if run.pretraining_steps:  # of the run, and a setting of the algorithms that can be pretrained
+            own["pretraining_steps"] = run.pretraining_steps
         bare = entry.algorithm("MlpPolicy", None, **own, device=device, _init_setup_model=False)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(str(error)) from error
@@ -268,13 +242,3 @@ def _in_words(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _tuple_if_frequency(name: str, value: Any) -> Any:
-    """Return YAML's list for ``train_freq`` as the tuple that SB3 asks for."""
-    return tuple(value) if name == "train_freq" and isinstance(value, list) else value
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as YAML's plain types."""
-    return list(value) if isinstance(value, tuple) else value

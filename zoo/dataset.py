@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +17,11 @@ from zoo.datasets.files import DEFAULT_DATASET_DIR
 from zoo.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
-    from zoo.datasets.check import Finding
+    from zoo.datasets.names import DatasetSpec
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program.
-
-    :param arguments: the command line's words; None takes them from it.
-    :return: exit code: 0 done, 2 bad arguments or data, 3 stopped by a signal, 1 anything else.
-    """
+    """Run the program on the words after its name, by default those of the command line; return its exit code."""
     args = _parser().parse_args(arguments)
     return run_program(lambda: args.command(args), args.verbose) or int(getattr(args, "exit_code", 0))
 
@@ -56,7 +53,7 @@ def _add_arguments(command: Parser, word: str) -> None:
         "--verbose", type=whole_number, default=1, help="2 shows the traceback of an unexpected failure"
     )
     if word in ("generate", "download"):
-        command.add_argument("--force", action="store_true", help="replace a dataset that is there")
+        command.add_argument("--force", action="store_true", help="replace a dataset that exists")
     if word in ("download", "convert"):
         command.add_argument(
             "--dataset-size",
@@ -87,17 +84,7 @@ def _list(args: argparse.Namespace) -> dict[str, Any]:
     rows = []
     for spec in DATASETS.values():
         here = all(path.exists() for path in training_files(spec, args.dataset_dir))
-        rows.append(
-            {
-                "name": spec.name,
-                "files": spec.files,
-                "episodes": spec.files * spec.episodes,
-                "transitions": spec.transitions,
-                "download": spec.hosted,
-                "generate": spec.is_generatable,
-                "here": here,
-            }
-        )
+        rows.append({**_describe(spec), "here": here})
     left_out = ("files", "episodes") if terminal().width < 100 else ()
     _print_table("Datasets", [{key: value for key, value in row.items() if key not in left_out} for row in rows])
     return {"datasets": rows}
@@ -119,14 +106,18 @@ def _info(args: argparse.Namespace) -> dict[str, Any]:
             arrays = {name: {"shape": list(shape), "dtype": str(dtype)} for name, (shape, dtype) in headers.items()}
             files[str(path)] = {"bytes": path.stat().st_size, "sha256": file_sha256(path), "arrays": arrays}
             _print_table(str(path), [{"array": name, **values} for name, values in arrays.items()])
+    return {**_describe(spec), "environments": single_task_names(spec.name), "files": files}
+
+
+def _describe(spec: DatasetSpec) -> dict[str, Any]:
+    """Return what OGBench says about a dataset."""
     return {
         "name": spec.name,
+        "files": spec.files,
         "episodes": spec.files * spec.episodes,
         "transitions": spec.transitions,
         "download": spec.hosted,
         "generate": spec.is_generatable,
-        "environments": single_task_names(spec.name),
-        "files": files,
     }
 
 
@@ -166,7 +157,7 @@ def _download(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _convert(args: argparse.Namespace) -> dict[str, Any]:
-    """Convert a dataset of several files ahead of training, which would do it too."""
+    """Convert a dataset of several files before training, which would do it too."""
     from zoo.datasets.files import shard_folder
     from zoo.datasets.names import parse_name
     from zoo.datasets.shards import convert_shards
@@ -184,14 +175,14 @@ def _convert(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _checked_size(size: int | None) -> int | None:
-    """Return a number of transitions that makes sense."""
+    """Return a number of transitions, or refuse it."""
     if size is not None and size < 1:
         raise UsageError(f"`--dataset-size` must be an int >= 1, got {size}")
     return size
 
 
 def _check(args: argparse.Namespace) -> dict[str, Any]:
-    """Check a dataset's files; what is broken is reported, not raised, so that all of it is seen."""
+    """Check a dataset's files; report everything that is broken instead of raising the first error."""
     from zoo.datasets.check import check_dataset
     from zoo.datasets.files import dataset_files, training_files
     from zoo.datasets.names import parse_name
@@ -201,21 +192,11 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
     paths = training_files(spec, args.dataset_dir)
     val = dataset_files(spec.name, args.dataset_dir)[1]
     for path in [*paths, val] if val.exists() else paths:
-        findings += [_finding_row(path, finding) for finding in check_dataset(path, spec)]
+        findings += [{"file": path.name, **asdict(finding)} for finding in check_dataset(path, spec)]
     _print_table(f"Findings in {spec.name}", findings, wrapped=("message",))
     is_sound = all(row["severity"] != "error" for row in findings)
     args.exit_code = 0 if is_sound else BAD_INPUT
     return {"name": spec.name, "sound": is_sound, "findings": findings}
-
-
-def _finding_row(path: Path, finding: Finding) -> dict[str, str]:
-    """Return a finding as a row of the table."""
-    return {
-        "file": path.name,
-        "severity": finding.severity,
-        "array": finding.array,
-        "message": finding.message,
-    }
 
 
 def _describe_files(name: str, files: tuple[Path, Path]) -> dict[str, Any]:
@@ -226,17 +207,12 @@ def _describe_files(name: str, files: tuple[Path, Path]) -> dict[str, Any]:
 
     train, val = files
     rows = read_headers(train)["observations"][0][0]
-    return {
-        "name": parse_name(name).dataset,
-        "train": str(train),
-        "val": str(val),
-        "rows": rows,
-        "sha256": recorded_sha256(train),
-    }
+    dataset, digest = parse_name(name).dataset, recorded_sha256(train)
+    return {"name": dataset, "train": str(train), "val": str(val), "rows": rows, "sha256": digest}
 
 
 def _print_table(title: str, rows: list[dict[str, Any]], wrapped: Sequence[str] = ()) -> None:
-    """Print rows as a table; of no rows, that there is nothing."""
+    """Print rows as a table, or that there are none."""
     from zoo.tables import print_table
 
     header = list(rows[0]) if rows else ["none"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -69,9 +69,7 @@ _Loader.add_constructor("!exponent", _Loader.construct_exponent)
 def load_yaml(text: str, name: str) -> Any:
     """Read YAML safely.
 
-    :param text: the document.
-    :param name: what it is, for the message.
-    :return: plain values.
+    :param name: what the text is, for the message.
     :raises UsageError: if it is not valid YAML.
     """
     try:
@@ -85,9 +83,8 @@ def parse_override(text: str, flag: str = "-params") -> dict[str, Any]:
 
     RL Zoo writes mappings as ``policy_kwargs="dict(net_arch=[64, 64])"``, which is understood too.
 
-    :param flag: the flag that it was given to, for messages.
     :param text: e.g. ``"net_arch=[128, 128]"`` or ``"policy_kwargs.n_critics=2"``.
-    :return: nested mapping.
+    :param flag: the flag that it was given to, for messages.
     :raises UsageError: if there is no key or no value.
     """
     match = re.fullmatch(r"\s*([A-Za-z_][\w.]*)\s*[=:](.+)", text, flags=re.DOTALL)
@@ -125,11 +122,9 @@ def _read_dict_call(key: str, text: str) -> Any:
 
 
 def parse_overrides(words: Sequence[str], flag: str) -> dict[str, Any]:
-    """Read several ``key=value`` words into one mapping.
+    """Read several ``key=value`` words into one nested mapping; later words win.
 
-    :param words: the words.
     :param flag: the flag that they were given to, for messages.
-    :return: nested mapping; later words win.
     :raises UsageError: if a word has no key or no value.
     """
     merged: dict[str, Any] = {}
@@ -139,12 +134,7 @@ def parse_overrides(words: Sequence[str], flag: str) -> dict[str, Any]:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge two mappings deeply; neither is changed.
-
-    :param base: lower precedence.
-    :param over: higher precedence.
-    :return: a new mapping.
-    """
+    """Return two mappings merged deeply; where both have a value, that of ``over`` wins."""
     merged = dict(base)
     for key, value in over.items():
         below = merged.get(key)
@@ -152,42 +142,42 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def read_hyperparameters(algo: str, path: str | Path | None = None) -> Entries:
-    """Read the entries of an algorithm's YAML file.
-
-    :param algo: algorithm id; names the file in ``hyperparams/`` when there is no path.
-    :param path: another file.
-    :return: entry name -> settings; empty for an algorithm that ships none.
-    :raises UsageError: if the file cannot be read or is not a mapping of mappings.
-    """
-    return {name: entry for name, entry in _read_file(algo, path).items() if name != PROFILES}
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield nested settings with dotted names."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def read_profiles(algo: str, path: str | Path | None = None) -> dict[str, Entries]:
-    """Read what an algorithm's YAML file says about each profile besides the default one.
+    """Read an algorithm's settings file, which may say something else in each profile.
 
     :param algo: algorithm id; names the file in ``hyperparams/`` when there is no path.
     :param path: another file.
-    :return: profile -> entry name -> settings.
-    :raises UsageError: if the file cannot be read, or a profile is not a mapping of mappings or has the default's name.
+    :return: profile -> entry name -> settings, the default profile first; empty for an algorithm that has no file.
+    :raises UsageError: if the file cannot be read, is not of this form, or names the default profile.
     """
-    profiles: dict[str, Entries] = _read_file(algo, path).get(PROFILES, {})
-    origin = str(path or f"hyperparams/{algo}.yml")
+    origin = f"hyperparams/{algo}.yml" if path is None else str(path)
+    content = load_yaml(_read_text(algo, path), origin)
+    profiles = {DEFAULT_PROFILE: content, **_require_entries(content, origin).pop(PROFILES, {})}
     for name, entries in profiles.items():
         _require_entries(entries, f"profile `{name}` in {origin}")
-    if DEFAULT_PROFILE in profiles:
+    if profiles[DEFAULT_PROFILE] is not content:
         raise UsageError(
             f"profile `{DEFAULT_PROFILE}` is what stands outside `{PROFILES}`, got it inside in {origin}; move it out"
         )
     return profiles
 
 
-def shared_profile(name: str) -> Entries:
-    """Read what a profile says to all algorithms.
+def read_hyperparameters(algo: str) -> Entries:
+    """Return the entries of an algorithm's settings file for the default profile."""
+    return read_profiles(algo)[DEFAULT_PROFILE]
 
-    :param name: the profile.
-    :return: entry name -> settings; empty where nothing is shared.
-    """
+
+def shared_profile(name: str) -> Entries:
+    """Return what a profile says to all algorithms: entry name -> settings."""
     resource = files("hyperparams") / PROFILES / f"{name}.yml"
     return dict(load_yaml(resource.read_text(), f"{name}.yml")) if resource.is_file() else {}
 
@@ -202,32 +192,29 @@ def shared_profiles() -> list[str]:
 def describe_profiles(algo: str, known: Collection[str]) -> dict[str, Entries]:
     """Return every profile that an algorithm has settings for, the default one first.
 
-    :param algo: algorithm id.
     :param known: the algorithm's settings; what a profile says about others is left out.
     :return: profile -> entry name -> settings: in the default profile what it says to all algorithms and the
         algorithm's own entries; in another one what lies over them.
     """
     shown = {*known, *ENTRY_NOTES, "dataset"}
-    own = {DEFAULT_PROFILE: read_hyperparameters(algo), **read_profiles(algo)}
     return {
         name: {
             entry: {key: value for key, value in settings.items() if key in shown}
             for entry, settings in merge(shared_profile(name), entries).items()
             if entry != "quick"
         }
-        for name, entries in own.items()
+        for name, entries in read_profiles(algo).items()
     }
 
 
 def read_layers(algo: str, profile: str, conf: str | Path | None) -> Layers:
     """Read the entries that may apply to an algorithm in a profile.
 
-    :param algo: algorithm id.
     :param profile: its entries lie over the algorithm's own; the default one lies below them.
     :param conf: a file of the user's, over everything that is shipped.
-    :return: the layers.
     :raises UsageError: if there is no such profile, or a file cannot be read.
     """
+    names = dict.fromkeys(shared_profiles())
 
     def shared(name: str) -> Layer:
         return Layer(shared_profile(name), f"hyperparams/{PROFILES}/{name}.yml", shared=True)
@@ -235,15 +222,13 @@ def read_layers(algo: str, profile: str, conf: str | Path | None) -> Layers:
     def own(path: str | Path | None) -> list[Layer]:
         origin = f"hyperparams/{algo}.yml" if path is None else str(path)
         profiles = read_profiles(algo, path)
-        names.extend(name for name in profiles if name not in names)
-        layers = [Layer(read_hyperparameters(algo, path), origin)]
-        if path is None and profile != DEFAULT_PROFILE:
-            layers.append(shared(profile))
-        if profile in profiles:
-            layers.append(Layer(profiles[profile], f"{origin} {PROFILES}.{profile}"))
+        names.update(dict.fromkeys(profiles))
+        layers = [Layer(profiles[DEFAULT_PROFILE], origin)]
+        if profile != DEFAULT_PROFILE:
+            layers += [shared(profile)] if path is None else []
+            layers += [Layer(profiles[profile], f"{origin} {PROFILES}.{profile}")] if profile in profiles else []
         return layers
 
-    names = shared_profiles()
     shipped = [shared(DEFAULT_PROFILE), *own(None)]
     given = [] if conf is None else own(conf)
     if profile not in names:
@@ -251,20 +236,15 @@ def read_layers(algo: str, profile: str, conf: str | Path | None) -> Layers:
     return Layers(shipped, given)
 
 
-def _read_file(algo: str, path: str | Path | None) -> dict[str, Any]:
-    """Return a whole settings file, its ``profiles`` included."""
-    if path is not None:
-        try:
-            text = Path(path).read_text()
-        except OSError as error:
-            raise UsageError(f"`-conf` must be a readable YAML file, got {path}: {error.strerror}") from error
-    else:
+def _read_text(algo: str, path: str | Path | None) -> str:
+    """Return the text of a settings file; that of an algorithm without one is an empty mapping."""
+    if path is None:
         resource = files("hyperparams") / f"{algo}.yml"
-        if not resource.is_file():
-            return {}
-        text = resource.read_text()
-    entries = load_yaml(text, str(path or f"hyperparams/{algo}.yml"))
-    return _require_entries(entries, str(path or f"{algo}.yml"))
+        return resource.read_text() if resource.is_file() else "{}"
+    try:
+        return Path(path).read_text()
+    except OSError as error:
+        raise UsageError(f"`-conf` must be a readable YAML file, got {path}: {error.strerror}") from error
 
 
 def _require_entries(entries: Any, origin: str) -> Entries:

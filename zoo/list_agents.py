@@ -15,15 +15,11 @@ if __package__ in (None, ""):  # run as a file: let `import agents` find the pac
 from zoo.cli import Parser, run_program
 
 WIDE = 110
-"""Columns of a terminal from which each thing gets a column of its own."""
+"""Width of a terminal from which settings, types and notes get a column each."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program.
-
-    :param arguments: the words after the program's name; None takes them from the command line.
-    :return: exit code.
-    """
+    """Run the program on the words after its name, by default those of the command line; return its exit code."""
     parser = Parser("agents", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("list", help="every algorithm").set_defaults(algo=None)
@@ -36,11 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(algo: str | None, as_json: bool) -> dict[str, Any] | None:
-    """Show one algorithm, or all of them: as tables for people, as JSON for other programs.
+    """Show one algorithm, or all of them, as tables for people; return what to print as JSON for other programs.
 
     :param algo: id or alias; None shows all.
-    :param as_json: whether JSON is asked for.
-    :return: what to print as JSON; None where a terminal shows the tables.
+    :return: None where a terminal shows the tables.
     """
     result = describe_algorithms() if algo is None else describe_algorithm(algo)
     if not as_json:
@@ -49,10 +44,7 @@ def run(algo: str | None, as_json: bool) -> dict[str, Any] | None:
 
 
 def describe_algorithms() -> dict[str, Any]:
-    """Return what there is.
-
-    :return: id -> published name, paper, aliases and kind.
-    """
+    """Return published name, paper, aliases and kind of every algorithm, by its id."""
     from agents.registry import ALIASES
     from zoo.baselines import algorithm_ids, find_algorithm
 
@@ -69,10 +61,8 @@ def describe_algorithms() -> dict[str, Any]:
 
 
 def describe_algorithm(algo: str) -> dict[str, Any]:
-    """Return what an algorithm is and its settings.
+    """Return what an algorithm is, its settings with type, default and meaning, and its profiles with their entries.
 
-    :param algo: id or alias.
-    :return: the settings with type, default and meaning, and the profiles with their entries.
     :raises UsageError: if there is no such algorithm.
     """
     from zoo.baselines import settings_of
@@ -101,10 +91,7 @@ def describe_algorithm(algo: str) -> dict[str, Any]:
 
 
 def print_algorithms(found: Mapping[str, Any]) -> None:
-    """Print a table of all algorithms.
-
-    :param found: from :func:`describe_algorithms`.
-    """
+    """Print what :func:`describe_algorithms` returns as a table."""
     from zoo.tables import print_table
 
     rows = [
@@ -115,10 +102,7 @@ def print_algorithms(found: Mapping[str, Any]) -> None:
 
 
 def print_algorithm(found: Mapping[str, Any]) -> None:
-    """Print an algorithm's summary, and tables of its settings and profiles.
-
-    :param found: from :func:`describe_algorithm`.
-    """
+    """Print what :func:`describe_algorithm` returns: a summary, and tables of settings and profiles."""
     from zoo.tables import print_table, terminal
 
     console = terminal()
@@ -137,7 +121,7 @@ def print_algorithm(found: Mapping[str, Any]) -> None:
 
 
 def _print_profile(name: str, entries: Mapping[str, Mapping[str, Any]], is_wide: bool) -> None:
-    """Print what each of a profile's entries sets, as ``-params`` takes it, and where that is from."""
+    """Print what each entry of a profile sets, in the form of ``-params``, and its source."""
     from zoo.layers import ENTRY_NOTES
     from zoo.tables import print_table
 

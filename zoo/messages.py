@@ -21,10 +21,7 @@ log.propagate = False
 
 @contextlib.contextmanager
 def messages(verbose: int) -> Iterator[None]:
-    """Show messages on standard error, and keep them for the logs of runs.
-
-    :param verbose: 0 shows errors only.
-    """
+    """Show messages on standard error (errors only where ``verbose`` is 0), and keep them for the logs of runs."""
     level, handlers = log.level, log.handlers
     log.setLevel(FILE_ONLY)
     log.handlers = [_Terminal(logging.INFO if verbose else logging.ERROR), _Backlog(capacity=sys.maxsize)]
@@ -36,10 +33,7 @@ def messages(verbose: int) -> Iterator[None]:
 
 
 def keep_in(folders: Iterable[Path]) -> None:
-    """Append what was said so far, and what will be said, to the ``run.log`` of run folders.
-
-    :param folders: the run folders.
-    """
+    """Append what was said so far, and what will be said, to the ``run.log`` of run folders."""
     backlogs = [handler for handler in log.handlers if isinstance(handler, _Backlog)]
     for folder in folders:
         handler = RunLog(folder)
@@ -52,10 +46,7 @@ def keep_in(folders: Iterable[Path]) -> None:
 
 
 class RunLog(logging.Handler):
-    """Appends messages to a run's ``run.log``; where that fails it says so once, and the run goes on.
-
-    :param folder: the run folder.
-    """
+    """Appends messages to a run's ``run.log``; where that fails it says so once, and the run goes on."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -64,10 +55,7 @@ class RunLog(logging.Handler):
         self._has_failed = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Append a message.
-
-        :param record: the message.
-        """
+        """Append a message."""
         try:
             with open(self.path, "a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(self.format(record) + "\n")
@@ -82,7 +70,7 @@ class _Backlog(logging.handlers.BufferingHandler):
 
 
 class _Terminal(logging.Handler):
-    """Prints messages on what is standard error at the time: a progress bar puts itself there, and stays below them."""
+    """Prints messages on the current standard error, which a progress bar replaces to stay below them."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a message, followed by its ``hint``, which no log needs."""

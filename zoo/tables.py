@@ -11,20 +11,15 @@ from rich.text import Text
 
 
 def terminal() -> Console:
-    """Return the terminal that tables are printed on; without one it is 80 columns wide.
-
-    :return: the console.
-    """
+    """Return the terminal that tables are printed on; without one it is 80 columns wide."""
     return Console(stderr=True, highlight=False)
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], wrapped: Sequence[str] = ()) -> None:
     """Print a table as wide as the terminal, with as little decoration as possible.
 
-    :param title: what stands above it.
-    :param header: names of the columns.
-    :param rows: one text per column each.
-    :param wrapped: the columns that share the width which the others leave, and whose text goes on in the next line.
+    :param rows: one text for each column of the header.
+    :param wrapped: the columns that share the width which the others leave, and whose text is wrapped.
     """
     console = terminal()
     table = Table(title=Text(title), title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)

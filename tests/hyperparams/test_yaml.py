@@ -32,7 +32,7 @@ LARGE = {
 }
 ENTRIES = [(algo, name) for algo in agents.algorithm_ids() for name in read_hyperparameters(algo)]
 DOMAINS = {f"{spec.environment}-{spec.kind}" for spec in DATASETS.values()}
-PROFILES = [(algo, profile) for algo in agents.algorithm_ids() for profile in read_profiles(algo)]
+PROFILES = [(algo, name) for algo in agents.algorithm_ids() for name in read_profiles(algo) if name != DEFAULT_PROFILE]
 PROFILE_ENTRIES = [
     (f"{algo} {profile}", name, entry)
     for algo, profile in PROFILES
@@ -190,7 +190,7 @@ def test_trqams_protocol_is_the_same_for_all_of_its_algorithms(algo: str) -> Non
     for domain in sorted(PAPER_DOMAINS):
         config = load_config(algo, f"{domain}-singletask-task1-v0", domain, profile="trqam")
         humanoid, large = domain.startswith("humanoid"), domain in LARGE
-        assert (config.run.pretrain_steps, config.run.offline_steps) == steps
+        assert (config.run.pretraining_steps, config.run.offline_steps) == steps
         assert config.run.dataset_size == LARGE.get(domain)
         expected = {
             "gamma": 0.999 if humanoid else 0.995,

@@ -21,17 +21,17 @@ import torch.utils.tensorboard
 import agents.common.engine.checkpoint
 import agents.common.sb3.model
 import zoo.envs.snapshot
-import zoo.runs.history
+import zoo.runs.folder
 import zoo.train
-import zoo.training.build
 import zoo.training.callbacks
 import zoo.training.replicas
+import zoo.training.start
 
 EVENTS = {
     "update": (agents.common.sb3.model.FlowQLearning, "sample_and_update"),
     "step": (zoo.envs.snapshot.ResumableEnv, "step"),
     "write": (agents.common.engine.checkpoint, "sync"),  # several times in each checkpoint
-    "evaluation": (zoo.runs.history.EvaluationHistory, "save"),
+    "evaluation": (zoo.runs.folder.RunFolder, "write_evaluations"),
     "status": (zoo.training.replicas.Replicas, "write_status"),
     "model": (zoo.training.callbacks, "save_model"),
 }

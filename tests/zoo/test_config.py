@@ -147,7 +147,7 @@ def test_a_profile_that_the_algorithm_does_not_have_is_refused(tmp_path: Path) -
     with pytest.raises(UsageError, match=r"`qam` has no profile `trqm`; it has: qam, trqam$"):
         load_config("qam", "x", profile="trqm")
     assert (
-        load_config("fawac", "x", profile="trqam").run.pretrain_steps == 300_000
+        load_config("fawac", "x", profile="trqam").run.pretraining_steps == 300_000
     )  # every algorithm has the shared ones
     path = tmp_path / "mine.yml"
     path.write_text(PROFILE_FILE)
@@ -177,8 +177,8 @@ def test_a_profile_that_is_no_mapping_of_entries_is_refused(tmp_path: Path, text
 
 
 def test_pretraining_steps_reach_the_algorithm() -> None:
-    config = load_config("fql", "x", params=["pretrain_steps=7"])
-    assert (config.run.pretrain_steps, config.settings["pretraining_steps"]) == (7, 7)
+    config = load_config("fql", "x", params=["pretraining_steps=7"])
+    assert (config.run.pretraining_steps, config.settings["pretraining_steps"]) == (7, 7)
 
 
 def test_an_exact_name_wins_over_its_domain(tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def test_info_of_a_broken_file_is_refused(capsys: pytest.CaptureFixture[str], tm
     (tmp_path / f"{NAME}.npz").touch()
     code, _, said = run(capsys, "info", NAME, "--dataset-dir", tmp_path)
     assert code == 2
-    assert "got an empty file; make it anew with" in said
+    assert "got an empty file; make it again with" in said
 
 
 def test_download_that_fails_tells_the_sources(

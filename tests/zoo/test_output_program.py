@@ -17,7 +17,8 @@ import pandas as pd
 import pytest
 
 from tests.zoo.test_train_program import ENV, EVALUATIONS, ROOT, TINY, arguments, train
-from zoo.runs.folder import RunFolder, command_line
+from zoo.runs.folder import RunFolder
+from zoo.runs.versions import command_line
 from zoo.train import main
 
 pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")  # two episodes need not reach the goal
@@ -103,7 +104,7 @@ def test_a_runs_log_has_the_traceback_of_its_failure(
     def break_down(*_: object, **__: object) -> None:
         raise ArithmeticError("the curve broke")
 
-    monkeypatch.setattr("zoo.training.build.plot_learning_curve", break_down)
+    monkeypatch.setattr("zoo.training.run.plot_learning_curve", break_down)
     code, _, errors = train(capsys, arguments(data, tmp_path, verbose=1))
     assert code == 1
     assert errors.endswith("\nArithmeticError: the curve broke (run with --verbose 2 for the traceback)\n")
@@ -218,7 +219,7 @@ def test_a_run_that_weights_and_biases_refuses_has_failed(
     assert "ConnectionError: no such project" in log_of(folder)
 
 
-@pytest.mark.parametrize("place", ["zoo.runs.folder.RunFolder.write_yaml", "zoo.training.logs.ReplicaLogger"])
+@pytest.mark.parametrize("place", ["zoo.runs.folder.RunFolder.write_config", "zoo.training.start.set_logger"])
 def test_what_fails_before_training_fails_the_run(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
@@ -248,7 +249,7 @@ def test_a_finished_run_is_named_and_not_built_again(
         raise AssertionError("nothing is to be built")
 
     for name in ("make_evaluator", "make_model", "make_folders"):
-        monkeypatch.setattr(f"zoo.training.build.{name}", build)
+        monkeypatch.setattr(f"zoo.training.start.{name}", build)
     code, second, errors = train(capsys, words)
     assert code == 0
     assert f"{tmp_path}/qam/{ENV}_1 (seed 3) is a finished run of these settings" in errors
@@ -268,7 +269,7 @@ def test_the_log_of_a_resumed_run_goes_on(
         raise KeyboardInterrupt("stopped by the test")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("zoo.training.build.Training._finish", stop)
+        patch.setattr("zoo.training.run.Training._finish", stop)
         patch.setattr(RunFolder, "claim", lambda self: True)  # a process would give up its claim with its end
         assert main(words) == 3
     capsys.readouterr()

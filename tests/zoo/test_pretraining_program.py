@@ -14,7 +14,7 @@ import yaml
 import agents
 from tests.zoo.test_train_program import ENV, arguments, train
 from zoo.datasets.files import file_sha256
-from zoo.train import main
+from zoo.train import main, make_parser
 
 pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")  # two episodes need not reach the goal
 
@@ -40,13 +40,13 @@ def flow_of(path: Path, name: str = "behaviour") -> list[torch.Tensor]:
     return list(algorithm.load(path, device="cpu").policy.nets[name].parameters())
 
 
-# -- --pretrain-steps -------------------------------------------------------------------------------------------------
+# -- --pretraining-steps ----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def pretrained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     logs = tmp_path_factory.mktemp("pretrained")
-    assert main([*arguments(data, logs), "--pretrain-steps", "7", "--online-steps", "10"]) == 0
+    assert main([*arguments(data, logs), "--pretraining-steps", "7", "--online-steps", "10"]) == 0
     return logs / "qam" / f"{ENV}_1"
 
 
@@ -58,27 +58,32 @@ def test_the_curve_begins_where_pretraining_ends(pretrained: Path) -> None:
 
 def test_pretraining_comes_on_top_of_the_offline_steps(pretrained: Path) -> None:
     status = json.loads((pretrained / "status.json").read_text())
-    assert [status[name] for name in ("pretrain_step", "offline_step", "online_step")] == [7, 20, 10]
+    assert [status[name] for name in ("pretraining_step", "offline_step", "online_step")] == [7, 20, 10]
     assert load(pretrained / f"{ENV}.zip").num_timesteps == 37
 
 
 def test_the_number_of_steps_is_recorded(pretrained: Path) -> None:
     config = config_of(pretrained)
-    assert (config["pretrain_steps"], config["offline_steps"]) == (7, 20)
+    assert (config["pretraining_steps"], config["offline_steps"]) == (7, 20)
     assert config["settings"]["pretraining_steps"] == 7
 
 
 def test_the_result_counts_steps_as_the_curve_does(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, result, errors = train(capsys, [*arguments(data, tmp_path, steps=10, verbose=1), "--pretrain-steps", "3"])
+    code, result, errors = train(capsys, [*arguments(data, tmp_path, steps=10, verbose=1), "--pretraining-steps", "3"])
     assert (code, result["steps"]) == (0, 10)
     assert "pretraining 3/3" in errors
     assert "offline 10/10" in errors
 
 
+def test_the_flag_has_a_former_name() -> None:
+    words = ["--algo", "qam", "--env", "x", "--pretrain-steps", "7"]
+    assert make_parser().parse_args(words).pretraining_steps == 7
+
+
 def test_pretraining_can_precede_an_online_phase_alone(data: Path, tmp_path: Path) -> None:
-    assert main([*arguments(data, tmp_path, steps=0), "--pretrain-steps", "3", "--online-steps", "10"]) == 0
+    assert main([*arguments(data, tmp_path, steps=0), "--pretraining-steps", "3", "--online-steps", "10"]) == 0
     with np.load(tmp_path / "qam" / f"{ENV}_1" / "evaluations.npz") as found:
         assert found["timesteps"].tolist() == [0, 10]
         assert found["phase"].tolist() == [0, 1]
@@ -114,23 +119,32 @@ def test_a_run_resumes_with_the_same_flow_only(
 
 
 REFUSED: list[tuple[list[str], str]] = [
-    (["--pretrained-actor", "CLONE", "--pretrain-steps", "3"], "got 3 steps of it too; set --pretrain-steps to 0"),
+    (
+        ["--pretrained-actor", "CLONE", "--pretraining-steps", "3"],
+        "got 3 steps of it too; set --pretraining-",
+    ),
     (["--pretrained-actor", "CLONE", "-i", "x.zip"], "`--pretrained-actor` and `--trained-agent` both say"),
     (["--pretrained-actor", "CLONE/none"], "expected a saved model (.zip) or the folder of a run that has saved one"),
     (["--pretrained-actor", "CLONE/config.yml"], "which cannot be read as one: File is not a zip file"),
     (["--pretrained-actor", "CLONE", "-params", "net_arch=[16,8]"], "expected layer widths [7, 16, 8, 4], got [7, 16"),
     (["--pretrained-actor", "CLONE", "--algo", "rebrac"], "ReBRAC has no behaviour flow to pretrain"),
     (["--pretrained-actor", "CLONE", "--algo", "sac", "--offline-steps", "0"], "`sac` has no behaviour flow to start"),
-    (["--pretrain-steps", "3", "--algo", "rebrac"], "ReBRAC has no behaviour flow to pretrain"),
-    (["--pretrain-steps", "3", "--algo", "sac", "--offline-steps", "0"], "`sac` trains online only, got `pretrain_st"),
-    (["--pretrain-steps", "-1"], "`pretrain_steps` must be an int >= 0, got -1"),
-    (["-params", "pretraining_steps=3"], "unknown setting of qam `pretraining_steps`; closest: pretrain_steps"),
-    (["--profile", "trqam", "--pretrained-actor", "CLONE"], "got 300000 steps of it too"),
-    (["--env", "Pendulum-v1", "--offline-steps", "0", "--online-steps", "5", "--pretrain-steps", "3"], "no dataset to"),
-    (["--pretrain-steps", "3", "--offline-steps", "0"], "`offline_steps` and `online_steps` are both 0"),
+    (["--pretraining-steps", "3", "--algo", "rebrac"], "ReBRAC has no behaviour flow to pretrain"),
     (
-        ["--pretrain-steps", "3", "--offline-steps", "0", "--online-steps", "5", "--offline-data", "none"],
-        "`offline_data` is none, but `pretrain_steps` = 3 need data",
+        ["--pretraining-steps", "3", "--algo", "sac", "--offline-steps", "0"],
+        "`sac` trains online only, got `pretr",
+    ),
+    (["--pretraining-steps", "-1"], "`pretraining_steps` must be an int >= 0, got -1"),
+    (["-params", "pretrain_steps=3"], "unknown setting of qam `pretrain_steps`; closest: pretraining_steps"),
+    (["--profile", "trqam", "--pretrained-actor", "CLONE"], "got 300000 steps of it too"),
+    (
+        ["--env", "Pendulum-v1", "--offline-steps", "0", "--online-steps", "5", "--pretraining-steps", "3"],
+        "no dataset to",
+    ),
+    (["--pretraining-steps", "3", "--offline-steps", "0"], "`offline_steps` and `online_steps` are both 0"),
+    (
+        ["--pretraining-steps", "3", "--offline-steps", "0", "--online-steps", "5", "--offline-data", "none"],
+        "`offline_data` is none, but `pretraining_steps` = 3 need data",
     ),
 ]
 

@@ -234,7 +234,7 @@ def test_stacked_seeds_resume_together(run: Runner, tmp_path: Path, kill: tuple[
     ids=str,
 )
 def test_a_run_resumes_across_the_end_of_pretraining(run: Runner, tmp_path: Path, kill: tuple[str, int]) -> None:
-    pretrain = "pretrain_steps=11"
+    pretrain = "pretraining_steps=11"
     assert run(tmp_path / "whole", pretrain) == 0
     assert run(tmp_path / "killed", pretrain, kill=kill) == KILLED
     assert run(tmp_path / "killed", pretrain) == 0
@@ -293,7 +293,7 @@ def test_a_damaged_checkpoint_makes_way_for_the_one_before_it(run: Runner, refer
 
 
 @pytest.mark.slow
-def test_a_run_without_a_readable_checkpoint_is_not_begun_anew(run: Runner, tmp_path: Path) -> None:
+def test_a_run_without_a_readable_checkpoint_is_not_begun_again(run: Runner, tmp_path: Path) -> None:
     assert run(tmp_path, kill=("step", 30)) == KILLED
     for checkpoint in find_checkpoints(folder_of(tmp_path) / "checkpoint"):
         (checkpoint / "model.zip").write_bytes(b"")

@@ -207,7 +207,7 @@ def test_a_full_disk_while_training_is_reported(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("zoo.runs.history.np.savez", full)
+    monkeypatch.setattr("zoo.runs.folder.np.savez", full)
     assert main(arguments(data, tmp_path)) == 1
     assert "No space left on device" in capsys.readouterr().err
     status = json.loads((tmp_path / "qam" / f"{ENV}_1" / "status.json").read_text())
@@ -220,7 +220,7 @@ def test_stacked_seeds_are_refused_online_with_environments_that_they_cannot_sha
     words = [*arguments(data, tmp_path, seeds=("--seeds", "0-2")), "--n-envs", "1", "--online-steps", "4"]
     code, _, errors = train(capsys, words)
     assert code == 2
-    assert "`--n-envs` must be a multiple of the 3 stacked seeds, got 1" in errors
+    assert "`--n-envs` must be a multiple of the 3 seeds, got 1" in errors
     assert not (tmp_path / "qam").exists()
 
 

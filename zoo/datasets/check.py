@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import struct
 import zipfile
@@ -14,16 +15,15 @@ from typing import IO, Any, Literal
 import numpy as np
 
 from agents.common.data.action_range import ActionRange, clipped_message, in_pieces
-from zoo.datasets.environment import env_spaces, global_numpy_seed, make_raw_env, without_startup_noise
+from zoo.datasets.environment import env_spaces, make_raw_env, relabel
 from zoo.datasets.files import dataset_files, file_sha256, folder_option, recorded_sha256
-from zoo.datasets.names import NUM_TASKS, DatasetSpec
+from zoo.datasets.names import DatasetSpec
 from zoo.errors import UsageError
 
 Header = tuple[tuple[int, ...], np.dtype[Any]]
 
 READ_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError)  # what reading a broken npz raises
 _CHUNK_BYTES = 1 << 20
-_CHUNK_ROWS = 250_000  # bounds the memory of temporary arrays
 _HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -42,22 +42,13 @@ class Finding:
 
 
 def required_arrays(spec: DatasetSpec) -> tuple[str, ...]:
-    """Return the names of the arrays that OGBench's files of this dataset have.
-
-    :param spec: the dataset.
-    :return: array names.
-    """
+    """Return the names of the arrays that OGBench's files of this dataset have."""
     buttons = ("button_states",) if spec.environment.startswith(("scene", "puzzle")) else ()
     return ("observations", "actions", "terminals", "qpos", "qvel", *buttons)
 
 
 def remedy(spec: DatasetSpec, path: Path) -> str:
-    """Return the commands that make a broken file anew.
-
-    :param spec: the dataset.
-    :param path: its file.
-    :return: part of a sentence.
-    """
+    """Return, as part of a sentence, the commands that replace a broken file."""
     ways = []
     option = folder_option(path.parent)
     if path.name in (file.name for file in dataset_files(spec.name)):  # else: a file that the user named
@@ -67,15 +58,12 @@ def remedy(spec: DatasetSpec, path: Path) -> str:
             ways.append(f"`zoo dataset generate {spec.name} --force{option}`")
     elif path.stem in spec.shard_names and spec.files > 1 and path.parent.name == spec.name:
         ways.append(f"`zoo dataset download {spec.name}{folder_option(path.parent.parent)}` after removing it")
-    return f"make it anew with {' or '.join(ways)}" if ways else "give another file"
+    return f"make it again with {' or '.join(ways)}" if ways else "give another file"
 
 
 def require_sound(findings: list[Finding], spec: DatasetSpec, path: Path) -> None:
-    """Stop when a dataset cannot be trained on.
+    """Refuse a file that cannot be trained on.
 
-    :param findings: what the checks found.
-    :param spec: the dataset.
-    :param path: its file.
     :raises UsageError: if one of the findings is an error; the text says which array, what was expected and got, and
         what to do.
     """
@@ -88,10 +76,6 @@ def check_structure(path: Path, spec: DatasetSpec) -> list[Finding]:
     """Check what a file's headers say: that it is whole, and that arrays, dtypes and lengths fit together.
 
     Reads a few kilobytes, whatever the size of the file.
-
-    :param path: the dataset file.
-    :param spec: the dataset it should be.
-    :return: findings; none when all is well.
     """
     if not path.is_file():
         return [Finding("error", "file", f"expected a file, got {'a folder' if path.is_dir() else 'nothing'}")]
@@ -107,8 +91,6 @@ def check_structure(path: Path, spec: DatasetSpec) -> list[Finding]:
 def read_headers(path: Path) -> dict[str, Header]:
     """Return shape and dtype of every array of an npz file without reading the arrays.
 
-    :param path: the npz file.
-    :return: shape and dtype by array name.
     :raises zipfile.BadZipFile: if it is not a whole zip archive.
     :raises ValueError: if a member is not an array.
     """
@@ -121,12 +103,7 @@ def read_headers(path: Path) -> dict[str, Header]:
 
 
 def check_shapes(path: Path, env: Any) -> list[Finding]:
-    """Check the sizes of observations and actions against the environment.
-
-    :param path: the dataset file.
-    :param env: an environment of the dataset.
-    :return: findings; none when all is well.
-    """
+    """Check the sizes of observations and actions against an environment of the dataset."""
     headers = read_headers(path)
     findings = []
     for array, space in zip(("observations", "actions"), env_spaces(env), strict=True):
@@ -142,7 +119,6 @@ def check_values(arrays: Mapping[str, np.ndarray], ends: np.ndarray) -> list[Fin
 
     :param arrays: arrays of the dataset, each of shape (rows, ...).
     :param ends: 1 at the last row of each trajectory, else 0, shape (rows,).
-    :return: findings; none when all is well.
     """
     findings = [finding for name, array in arrays.items() if (finding := _check_finite(name, array))]
     if not any(finding.array == "actions" for finding in findings):
@@ -151,14 +127,9 @@ def check_values(arrays: Mapping[str, np.ndarray], ends: np.ndarray) -> list[Fin
 
 
 def describe_damage(path: Path, error: Exception) -> Finding:
-    """Say which array of a file is damaged or cut off; for a file whose reading failed.
-
-    :param path: the dataset file.
-    :param error: what reading it raised.
-    :return: the finding; about the file as a whole when no array can be blamed.
-    """
-    if zipfile.is_zipfile(path):  # its directory at the end is there, so nothing is cut off
-        name = _find_damaged_array(path)
+    """Return which array of a file whose reading failed is damaged or cut off, if one can be blamed."""
+    if zipfile.is_zipfile(path):  # it has the directory at its end, so nothing is cut off
+        name = find_damaged_array(path)
         if name is not None:
             return Finding("error", name, f"`{name}` must match its checksum, got damaged data")
     else:
@@ -169,19 +140,13 @@ def describe_damage(path: Path, error: Exception) -> Finding:
 
 
 def check_dataset(path: Path, spec: DatasetSpec) -> list[Finding]:
-    """Check everything about a dataset file.
-
-    :param path: the dataset file.
-    :param spec: the dataset it should be.
-    :return: findings; none when all is well.
-    """
+    """Check everything about a dataset file."""
     findings = check_structure(path, spec)
     if any(finding.severity == "error" for finding in findings):
         return findings
-    env = make_raw_env(spec.env_id)
-    findings += check_shapes(path, env)
-    env.close()
-    findings += _check_checksum(path)
+    with contextlib.closing(make_raw_env(spec.env_id)) as env:
+        findings += check_shapes(path, env)
+    findings += check_checksum(path)[1]
     if any(finding.severity == "error" for finding in findings):
         return findings
     try:
@@ -193,29 +158,6 @@ def check_dataset(path: Path, spec: DatasetSpec) -> list[Finding]:
     if not any(finding.severity == "error" for finding in findings):
         findings += _check_tasks(arrays, spec)
     return findings
-
-
-def relabel(env_id: str, arrays: Mapping[str, np.ndarray], env: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rewards and masks of a task, by OGBench's relabeller.
-
-    :param env_id: gymnasium id of the single-task environment.
-    :param arrays: ``qpos`` and, where the dataset has them, ``button_states``, each of shape (rows, ...).
-    :param env: the single-task environment.
-    :return: float32 rewards (sparse -1/0 in mazes, else minus the number of unsatisfied sub-goals) and masks (0 where
-        the task is achieved, else 1) of the state before each action, each of shape (rows,).
-    """
-    from ogbench.relabel_utils import relabel_dataset
-
-    sources = {name: arrays[name] for name in ("qpos", "button_states") if name in arrays}
-    rows = len(sources["qpos"])
-    rewards, masks = np.empty(rows, np.float32), np.empty(rows, np.float32)
-    for start in range(0, rows, _CHUNK_ROWS):
-        part = slice(start, start + _CHUNK_ROWS)
-        labels = {name: array[part] for name, array in sources.items()}
-        with without_startup_noise(), global_numpy_seed(0):  # mazes draw a start position from it
-            relabel_dataset(env_id, env, labels)
-        rewards[part], masks[part] = labels["rewards"], labels["masks"]
-    return rewards, masks
 
 
 def _check_headers(headers: Mapping[str, Header], spec: DatasetSpec) -> list[Finding]:
@@ -280,22 +222,20 @@ def _check_ends(ends: np.ndarray) -> list[Finding]:
     return findings
 
 
-def _check_checksum(path: Path) -> list[Finding]:
-    """Compare a file with the checksum written beside it."""
-    expected = recorded_sha256(path)
-    if expected is None or (got := file_sha256(path)) == expected:
-        return []
-    return [Finding("error", "file", f"expected the recorded sha256 {expected}, got {got}")]
+def check_checksum(path: Path) -> tuple[str, list[Finding]]:
+    """Return the sha256 of a file, and a finding if another one was recorded beside it."""
+    digest, expected = file_sha256(path), recorded_sha256(path)
+    if expected in (None, digest):
+        return digest, []
+    return digest, [Finding("error", "file", f"expected the recorded sha256 {expected}, got {digest}")]
 
 
 def _check_tasks(arrays: Mapping[str, np.ndarray], spec: DatasetSpec) -> list[Finding]:
     """Find tasks that no state of the dataset achieves."""
     unsolved = []
-    for task in range(1, NUM_TASKS + 1):
-        env_id = f"{spec.environment}-singletask-task{task}-v0"
-        env = make_raw_env(env_id)
-        _, masks = relabel(env_id, arrays, env)
-        env.close()
+    for task, env_id in spec.task_env_ids.items():
+        with contextlib.closing(make_raw_env(env_id)) as env:
+            _, masks = relabel(env_id, arrays, env)
         if masks.all():
             unsolved.append(str(task))
     if not unsolved:
@@ -305,7 +245,7 @@ def _check_tasks(arrays: Mapping[str, np.ndarray], spec: DatasetSpec) -> list[Fi
     return [Finding("warning", "qpos", message)]
 
 
-def _find_damaged_array(path: Path) -> str | None:
+def find_damaged_array(path: Path) -> str | None:
     """Return the first array of a zip archive that does not match its checksum."""
     with zipfile.ZipFile(path) as archive:
         for member in archive.namelist():
@@ -319,10 +259,7 @@ def _find_damaged_array(path: Path) -> str | None:
 
 
 def _surviving_arrays(path: Path) -> Iterator[tuple[str, Header, int]]:
-    """Walk a zip archive from its beginning, for one whose directory at the end is gone.
-
-    Gives each array's name, header and number of rows that can be read.
-    """
+    """Walk a zip archive that has lost the directory at its end; yield name, header and readable rows of each array."""
     with path.open("rb") as file:
         while len(entry := file.read(30)) == 30:
             signature, _, _, method, *_, name_length, extra_length = struct.unpack("<4s5H3L2H", entry)
@@ -342,7 +279,7 @@ def _surviving_arrays(path: Path) -> Iterator[tuple[str, Header, int]]:
 
 
 class _Inflater:
-    """Reads one member of a zip archive straight from the archive's bytes, as far as they go."""
+    """Reads one member of a zip archive from the archive's bytes, up to where they end."""
 
     def __init__(self, file: IO[bytes], method: int) -> None:
         self.file = file
@@ -361,7 +298,7 @@ class _Inflater:
         return content
 
     def skip(self, size: int) -> int:
-        """Read over ``size`` bytes; return how many there were. Damage ends them like the end of the file."""
+        """Skip ``size`` bytes and return how many there were; damage counts as the end of the file."""
         done = 0
         try:
             while done < size and (content := self.read(min(_CHUNK_BYTES, size - done))):
@@ -371,7 +308,7 @@ class _Inflater:
         return done
 
     def finish(self) -> None:
-        """Put the file where the member's data end."""
+        """Move the file to where the member's data end."""
         if self.inflate is not None and not self.inflate.eof:
             self.read(1)  # the end mark may follow the last byte of content
         if self.inflate is not None:

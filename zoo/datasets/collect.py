@@ -1,20 +1,23 @@
 """Collect episodes with OGBench's scripted oracles: one seed, one episode, bit for bit.
 
-Run as ``python -m zoo.datasets.collect WORK.json`` it is a worker of :mod:`zoo.datasets.generate`: it writes each
-finished episode to a file and prints one line for it.
-
 Source of the settings: OGBench (Park et al., arXiv 2410.20092), `data_gen_scripts/commands.sh`, version 1.2.
 """
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ogbench.manipspace.oracles.markov.button_markov import ButtonMarkovOracle
+from ogbench.manipspace.oracles.markov.cube_markov import CubeMarkovOracle
+from ogbench.manipspace.oracles.markov.drawer_markov import DrawerMarkovOracle
+from ogbench.manipspace.oracles.markov.window_markov import WindowMarkovOracle
+from ogbench.manipspace.oracles.plan.button_plan import ButtonPlanOracle
+from ogbench.manipspace.oracles.plan.cube_plan import CubePlanOracle
+from ogbench.manipspace.oracles.plan.drawer_plan import DrawerPlanOracle
+from ogbench.manipspace.oracles.plan.window_plan import WindowPlanOracle
 
 from agents.common.files import atomic_path
 from zoo.datasets.environment import env_spaces, global_numpy_seed, make_raw_env
@@ -27,11 +30,7 @@ _MAX_ATTEMPTS = 100  # far above need: an unhealthy Scene episode is rare
 
 
 def oracle_settings(spec: DatasetSpec) -> dict[str, float]:
-    """Return the noise settings with which OGBench collected a dataset.
-
-    :param spec: the dataset.
-    :return: settings by name.
-    """
+    """Return the noise settings with which OGBench collected a dataset."""
     if spec.environment.startswith("pointmaze"):
         return {"action_noise": 0.5}
     if spec.kind == "play":
@@ -43,7 +42,6 @@ def oracle_settings(spec: DatasetSpec) -> dict[str, float]:
 def make_collector(spec: DatasetSpec) -> Callable[[int, str, int], Episode]:
     """Return a function that collects one episode.
 
-    :param spec: the dataset.
     :return: ``collect(seed, split, episode)``, giving arrays of ``spec.steps + 1`` rows in OGBench's format. The result
         depends on its arguments only, not on what was collected before; the global NumPy generator is left as it was.
     """
@@ -167,11 +165,6 @@ class _ManipulationCollector:
 
 def _plan_oracles(env: Any, spec: DatasetSpec) -> dict[str, Any]:
     """Return the open-loop oracles of an environment by target."""
-    from ogbench.manipspace.oracles.plan.button_plan import ButtonPlanOracle
-    from ogbench.manipspace.oracles.plan.cube_plan import CubePlanOracle
-    from ogbench.manipspace.oracles.plan.drawer_plan import DrawerPlanOracle
-    from ogbench.manipspace.oracles.plan.window_plan import WindowPlanOracle
-
     settings = oracle_settings(spec)
     common = {"env": env, "noise": settings["plan_noise"], "noise_smoothing": settings["plan_noise_smoothing"]}
     if spec.environment.startswith("puzzle"):
@@ -184,11 +177,6 @@ def _plan_oracles(env: Any, spec: DatasetSpec) -> dict[str, Any]:
 
 def _markov_oracles(env: Any, spec: DatasetSpec) -> dict[str, Any]:
     """Return the closed-loop oracles of an environment by target."""
-    from ogbench.manipspace.oracles.markov.button_markov import ButtonMarkovOracle
-    from ogbench.manipspace.oracles.markov.cube_markov import CubeMarkovOracle
-    from ogbench.manipspace.oracles.markov.drawer_markov import DrawerMarkovOracle
-    from ogbench.manipspace.oracles.markov.window_markov import WindowMarkovOracle
-
     common = {"env": env, "min_norm": oracle_settings(spec)["min_norm"]}
     if spec.environment.startswith("puzzle"):
         return {"button": ButtonMarkovOracle(gripper_always_closed=True, **common)}
@@ -229,7 +217,7 @@ def _maze_cells(maze_map: np.ndarray) -> tuple[list[tuple[int, int]], list[tuple
 
 
 def _is_healthy(qpos: np.ndarray) -> bool:
-    """Tell whether Scene's cube stayed in sight or in the drawer, so that goal images are not ambiguous."""
+    """Return whether Scene's cube stayed in sight or in the drawer, so that goal images are not ambiguous."""
     y, z = qpos[:, 15], qpos[:, 16]
     too_far_right = y >= 0.29
     too_far_left = (y <= -0.3) & ((z < 0.06) | (z > 0.08))  # the drawer is there, at that height
@@ -255,34 +243,23 @@ def _to_arrays(rows: list[dict[str, Any]]) -> Episode:
     return {key: np.array([row[key] for row in rows], dtype=_DTYPES.get(key, np.dtype(np.float32))) for key in rows[0]}
 
 
-def run_jobs(dataset: str, seed: int, jobs: list[tuple[str, int, str]]) -> Generator[str, None, None]:
-    """Collect episodes, each into its file.
+class EpisodeWriter:
+    """Collects episodes of a dataset, each into a file.
 
     :param dataset: dataset name.
     :param seed: seed of the dataset.
-    :param jobs: for each episode its split, its number and its file.
-    :return: the files, each as soon as it is complete.
     """
-    collect = make_collector(DATASETS[dataset])
-    for split, episode, file in jobs:
-        arrays = collect(seed, split, episode)
-        with atomic_path(Path(file)) as temporary, temporary.open("wb") as target:
-            np.savez(target, **arrays)  # type: ignore[arg-type]
-        yield file
 
+    def __init__(self, dataset: str, seed: int) -> None:
+        self._collect = make_collector(DATASETS[dataset])
+        self._seed = seed
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Collect the episodes that a file asks for; a line on standard output tells of each.
+    def write(self, split: str, episode: int, file: Path) -> Path:
+        """Collect an episode and return its file, which appears when it is complete."""
+        arrays = self._collect(self._seed, split, episode)
+        with atomic_path(file) as temporary:
+            np.savez(temporary, **arrays)  # type: ignore[arg-type]
+        return file
 
-    :param arguments: the path of the file; None takes it from the command line.
-    :return: exit code.
-    """
-    (work_file,) = sys.argv[1:] if arguments is None else arguments
-    work = json.loads(Path(work_file).read_text())
-    for file in run_jobs(work["dataset"], work["seed"], work["jobs"]):
-        print(file, flush=True)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    def close(self) -> None:
+        """Do nothing: the process ends, and the environment with it."""

@@ -4,33 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import requests
+from ogbench.utils import DATASET_URL
 
 from agents.common.files import atomic_path
-from zoo.datasets.check import check_structure
-from zoo.datasets.files import (
-    dataset_files,
-    is_settled,
-    make_folder,
-    making,
-    publish,
-    shard_folder,
-    training_files,
-)
-from zoo.datasets.names import DATASETS, DatasetSpec, parse_name
+from zoo.datasets.check import READ_ERRORS, check_structure, find_damaged_array
+from zoo.datasets.files import dataset_files, is_settled, make_folder, making, publish, shard_folder, training_files
+from zoo.datasets.names import DatasetSpec, parse_name
+from zoo.datasets.progress import progress_bar
 from zoo.errors import UsageError
 
-if TYPE_CHECKING:
-    import requests
-
 MIRROR_URL = "https://huggingface.co/datasets/zhouzypaul/ogbench_datasets/resolve/main"
+SOURCES = (DATASET_URL, MIRROR_URL)
+"""Folders that are tried in this order: OGBench's host, then its public mirror."""
 CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 60.0  # seconds; the second is the longest silence, not the whole transfer
 MAX_STALLS = 5  # attempts in a row that bring nothing new before the next source is tried
 _CHUNK_BYTES = 1 << 16  # what a dropped connection can lose
@@ -46,10 +37,7 @@ class _SourceError(Exception):
 
 @dataclass
 class _Part:
-    """A partly downloaded file and what is known about its origin.
-
-    :param path: the bytes so far.
-    """
+    """A partly downloaded file, and where its bytes came from."""
 
     path: Path
 
@@ -64,7 +52,7 @@ class _Part:
         return self.path.stat().st_size if self.path.exists() else 0
 
     def validator(self, url: str) -> str | None:
-        """Return what must still hold at the source for the bytes to be continued; None to start anew."""
+        """Return what must still hold at the source for the download to go on; None to start again."""
         try:
             origin = json.loads(self.origin_path.read_text())
         except (FileNotFoundError, ValueError):
@@ -72,7 +60,7 @@ class _Part:
         return origin["validator"] if origin["url"] == url and self.size else None
 
     def remember(self, url: str, response: requests.Response) -> None:
-        """Note where the bytes come from. A weak ETag does not promise equal bytes, so it is not used."""
+        """Record where the bytes come from. A weak ETag does not promise equal bytes, so it is not used."""
         make_folder(self.path.parent)  # not before: there is something to write now
         etag = response.headers.get("ETag", "")
         validator = etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified")
@@ -94,26 +82,24 @@ def download_dataset(
 ) -> tuple[Path, Path]:
     """Download a dataset's training and validation file.
 
-    :param name: dataset name, e.g. ``"cube-double-play-v0"``.
     :param dataset_dir: folder of datasets; None takes ``~/.ogbench/data``.
-    :param sources: addresses of folders to try in this order; None takes OGBench's host, then its public mirror.
-    :param existing: what happens to a dataset that is there: ``"refuse"``, ``"keep"`` or ``"replace"``.
+    :param sources: addresses of folders to try in this order; None takes `SOURCES`.
+    :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
     :return: the training file and the validation file.
     :raises UsageError: if OGBench does not offer the dataset as one file, or it exists and ``existing`` is
         ``"refuse"``.
     :raises DownloadError: if no source could give a whole, readable file.
     """
-    spec = DATASETS[parse_name(name).dataset]
+    spec = parse_name(name).spec
     if not spec.hosted or spec.files > 1:
         raise UsageError(_not_offered_message(spec))
     files = dataset_files(spec.name, dataset_dir)
-    sources = sources or _default_sources()
     with making(files[0]):
         if is_settled(files[0], existing):
             return files
         for file in reversed(files):  # the training file comes last: where it is, the dataset is complete
             if existing == "replace" or not file.exists():
-                _download_file(file, spec, sources)
+                _download_file(file, spec, sources or SOURCES)
     return files
 
 
@@ -125,19 +111,17 @@ def download_shards(
     sources: Sequence[str] | None = None,
     existing: str = "refuse",
 ) -> list[Path]:
-    """Download the training files of a dataset of several; those that are there already stay.
+    """Download the training files of a dataset of several; those that exist stay.
 
-    :param name: dataset name, e.g. ``"cube-quadruple-play-100m-v0"``.
     :param dataset_dir: folder of datasets; None takes ``~/.ogbench/data``.
     :param names: which of its files, without ending; None takes all.
-    :param sources: addresses of folders that hold the dataset's folder, tried in this order; None takes OGBench's host,
-        then its public mirror.
-    :param existing: what happens if all of them are there: ``"refuse"``, ``"keep"`` or ``"replace"``.
+    :param sources: addresses of folders that hold the dataset's folder; None takes `SOURCES`.
+    :param existing: what to do if all of them exist: ``"refuse"``, ``"keep"`` or ``"replace"``.
     :return: the files, in their order.
     :raises UsageError: if they all exist and ``existing`` is ``"refuse"``.
     :raises DownloadError: if no source could give a whole, readable file.
     """
-    spec = DATASETS[parse_name(name).dataset]
+    spec = parse_name(name).spec
     folder = shard_folder(spec.name, dataset_dir)
     paths = [path for path in training_files(spec, dataset_dir) if names is None or path.stem in names]
     with making(folder):
@@ -145,15 +129,8 @@ def download_shards(
         if not missing and is_settled(paths[-1], existing):
             return paths
         for path in paths if existing == "replace" else missing:
-            _download_file(path, spec, [f"{source}/{spec.name}" for source in sources or _default_sources()])
+            _download_file(path, spec, [f"{source}/{spec.name}" for source in sources or SOURCES])
     return paths
-
-
-def _default_sources() -> Sequence[str]:
-    """Return the addresses of OGBench's host and its mirror."""
-    from ogbench.utils import DATASET_URL
-
-    return DATASET_URL, MIRROR_URL
 
 
 def _not_offered_message(spec: DatasetSpec) -> str:
@@ -171,8 +148,6 @@ def _not_offered_message(spec: DatasetSpec) -> str:
 
 def _download_file(file: Path, spec: DatasetSpec, sources: Sequence[str]) -> None:
     """Download one file from the first source that can give it."""
-    import requests
-
     part = _Part(file.with_name(f"{file.name}.part"))
     problems = []
     for source in sources:
@@ -187,7 +162,7 @@ def _download_file(file: Path, spec: DatasetSpec, sources: Sequence[str]) -> Non
         part.discard()
         return
     if not part.size:
-        part.discard()  # what is known about the origin of no bytes
+        part.discard()  # the note about the origin of no bytes
     raise DownloadError(
         f"expected {file.name} from one of {len(sources)} sources, got: {'; '.join(problems)}; try again (it goes on "
         f"where it was), or put the file at {file}"
@@ -201,9 +176,7 @@ def _root_cause(error: Exception) -> str:
 
 
 def _fetch(url: str, part: _Part) -> None:
-    """Bring a part file to its full size, going on after interruptions as long as they bring progress."""
-    import requests
-
+    """Download until the part file is whole, as long as attempts bring something new."""
     stalls = 0
     while True:
         before = part.size
@@ -223,10 +196,7 @@ def _fetch(url: str, part: _Part) -> None:
 
 
 def _transfer(url: str, part: _Part) -> None:
-    """Make one request and write what it brings."""
-    import requests
-    from tqdm import tqdm
-
+    """Make one request and append what it brings."""
     # No compression on the way: the file is compressed, and ranges must count its own bytes.
     headers = {"Accept-Encoding": "identity"}
     validator = part.validator(url)
@@ -241,14 +211,7 @@ def _transfer(url: str, part: _Part) -> None:
             part.remember(url, response)
         with (
             part.path.open("ab") as target,
-            tqdm(
-                desc=url.rsplit("/", 1)[-1],
-                total=total,
-                initial=start,
-                unit="B",
-                unit_scale=True,
-                mininterval=0.1 if sys.stderr.isatty() else 60.0,
-            ) as bar,
+            progress_bar(url.rsplit("/", 1)[-1], total=total, done=start, unit="B", unit_scale=True) as bar,
         ):
             for chunk in response.iter_content(_CHUNK_BYTES):
                 target.write(chunk)
@@ -260,7 +223,7 @@ def _transfer(url: str, part: _Part) -> None:
 
 
 def _read_range(response: requests.Response, part: _Part) -> tuple[int, int | None]:
-    """Return from which byte on the response has the file, and the size of the whole file if it is told."""
+    """Return the first byte that the response has, and the size of the whole file if the server says so."""
     status = response.status_code
     if status >= 500 or status == 429:
         response.raise_for_status()  # busy or broken for now: tried again
@@ -280,7 +243,7 @@ def _read_range(response: requests.Response, part: _Part) -> tuple[int, int | No
 
 
 def _parse_content_range(text: str) -> tuple[int | None, int | None]:
-    """Return first byte and total size of ``bytes FIRST-LAST/TOTAL``; None for what is not told."""
+    """Return first byte and total size of ``bytes FIRST-LAST/TOTAL``; None for what is missing."""
     span, _, total = text.removeprefix("bytes ").partition("/")
     first = span.partition("-")[0]
     return int(first) if first.isdigit() else None, int(total) if total.isdigit() else None
@@ -291,9 +254,8 @@ def _check_content(part: _Part, spec: DatasetSpec) -> None:
     problems = [finding.message for finding in check_structure(part.path, spec) if finding.severity == "error"]
     if not problems:
         try:
-            with zipfile.ZipFile(part.path) as archive:
-                damaged = archive.testzip()
-        except (zipfile.BadZipFile, zlib.error, OSError) as error:
+            damaged = find_damaged_array(part.path)
+        except READ_ERRORS as error:
             damaged = str(error)
         problems = [f"damaged data in {damaged}"] if damaged else []
     if problems:

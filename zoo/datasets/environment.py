@@ -3,47 +3,49 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import gymnasium
 import numpy as np
+from ogbench.relabel_utils import relabel_dataset
+
+from zoo.envs.make import without_startup_noise
+
+_CHUNK_ROWS = 250_000  # bounds the memory of temporary arrays
 
 
 def make_raw_env(env_id: str, **settings: Any) -> Any:
-    """Make an OGBench environment without a rendering context.
-
-    :param env_id: gymnasium id, e.g. ``"cube-double-v0"``.
-    :param **settings: passed to the environment.
-    :return: the environment, with gymnasium's time limit.
-    """
+    """Return an OGBench environment with Gymnasium's time limit and no rendering context."""
     with without_startup_noise():
-        import gymnasium
-
-        is_maze = "maze" in env_id or "soccer" in env_id
-        importlib.import_module("ogbench.locomaze" if is_maze else "ogbench.manipspace")
         return gymnasium.make(env_id, disable_env_checker=True, **settings)
 
 
 def env_spaces(env: Any) -> tuple[Any, Any]:
-    """Return an environment's spaces; OGBench's manipulation environments build new ones at each access.
-
-    :param env: the environment.
-    :return: observation space and action space.
-    """
+    """Return observation and action space; OGBench's manipulation environments build new ones at each access."""
     with without_startup_noise():
         return env.observation_space, env.action_space
 
 
-@contextlib.contextmanager
-def without_startup_noise() -> Iterator[None]:
-    """Hide warnings that say nothing about the user's work."""
-    from zoo.envs.make import ignore_startup_warnings
+def relabel(env_id: str, arrays: Mapping[str, np.ndarray], env: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rewards and masks of a task, by OGBench's relabeller.
 
-    with warnings.catch_warnings():
-        ignore_startup_warnings()
-        yield
+    :param env_id: gymnasium id of the single-task environment.
+    :param arrays: ``qpos`` and, where the dataset has them, ``button_states``, each of shape (rows, ...).
+    :param env: the single-task environment.
+    :return: float32 rewards (sparse -1/0 in mazes, else minus the number of unsatisfied sub-goals) and masks (0 where
+        the task is achieved, else 1) of the state before each action, each of shape (rows,).
+    """
+    sources = {name: arrays[name] for name in ("qpos", "button_states") if name in arrays}
+    rows = len(sources["qpos"])
+    rewards, masks = np.empty(rows, np.float32), np.empty(rows, np.float32)
+    for start in range(0, rows, _CHUNK_ROWS):
+        part = slice(start, start + _CHUNK_ROWS)
+        labels = {name: array[part] for name, array in sources.items()}
+        with without_startup_noise(), global_numpy_seed(0):  # mazes draw a start position from it
+            relabel_dataset(env_id, env, labels)
+        rewards[part], masks[part] = labels["rewards"], labels["masks"]
+    return rewards, masks
 
 
 @contextlib.contextmanager

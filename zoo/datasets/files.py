@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -24,7 +26,6 @@ SPLITS = ("train", "val")
 def dataset_files(name: str, dataset_dir: str | Path | None = None) -> tuple[Path, Path]:
     """Return the paths of a dataset's two files.
 
-    :param name: dataset name, e.g. ``"cube-double-play-v0"``.
     :param dataset_dir: folder of datasets; None takes OGBench's default, ``~/.ogbench/data``.
     :return: the training file and the validation file, whether they exist or not.
     """
@@ -33,40 +34,25 @@ def dataset_files(name: str, dataset_dir: str | Path | None = None) -> tuple[Pat
 
 
 def shard_folder(name: str, dataset_dir: str | Path | None = None) -> Path:
-    """Return the folder of a dataset of several files.
-
-    :param name: dataset name, e.g. ``"cube-quadruple-play-100m-v0"``.
-    :param dataset_dir: folder of datasets; None takes OGBench's default, ``~/.ogbench/data``.
-    :return: the folder, whether it exists or not.
-    """
+    """Return the folder of a dataset of several files, whether it exists or not."""
     return dataset_files(name, dataset_dir)[0].with_suffix("")
 
 
 def training_files(spec: DatasetSpec, dataset_dir: str | Path | None = None) -> list[Path]:
-    """Return the paths of a dataset's training files, one or several.
-
-    :param spec: the dataset.
-    :param dataset_dir: folder of datasets; None takes OGBench's default, ``~/.ogbench/data``.
-    :return: the files in their order, whether they exist or not.
-    """
+    """Return the paths of a dataset's training files, one or several, in order, whether they exist or not."""
     if spec.files == 1:
         return [dataset_files(spec.name, dataset_dir)[0]]
     return [shard_folder(spec.name, dataset_dir) / f"{name}.npz" for name in spec.shard_names]
 
 
 def folder_option(folder: Path) -> str:
-    """Return what a command needs to use a folder of datasets, for messages that name commands.
-
-    :param folder: the folder.
-    :return: nothing for the default folder, else the option with a space in front.
-    """
+    """Return the option that a command needs to use a folder of datasets, preceded by a space; none for the default."""
     return "" if folder == Path(DEFAULT_DATASET_DIR).expanduser() else f" --dataset-dir {shlex.quote(str(folder))}"
 
 
 def make_folder(folder: Path) -> None:
     """Create a folder and its parents.
 
-    :param folder: the folder.
     :raises UsageError: if it cannot be created or written to.
     """
     try:
@@ -82,9 +68,8 @@ def making(path: Path) -> Iterator[None]:
     """Let one process at a time make a file or folder, whose parent is created where it is missing.
 
     If the work fails and has written nothing, what was created for it is removed. The operating system frees the lock
-    when its holder dies, so a killed process blocks nobody.
+    of a process that dies, so a killed process blocks no other.
 
-    :param path: the file or folder that is made.
     :raises UsageError: if its parent cannot be created or written to.
     """
     lock = FileLock(f"{path}.lock")
@@ -114,7 +99,7 @@ def _acquire(lock: FileLock, path: Path) -> None:
 
 
 def _remove_unused(created: list[Path], lock_file: Path) -> None:
-    """Remove folders that were created for nothing, innermost first; they may hold nothing but the lock."""
+    """Remove folders that were created for nothing, innermost first; they may hold only the lock."""
     for folder in created:
         with contextlib.suppress(OSError):  # it is a file, or holds something
             if folder == lock_file.parent and list(folder.iterdir()) == [lock_file]:
@@ -123,12 +108,10 @@ def _remove_unused(created: list[Path], lock_file: Path) -> None:
 
 
 def is_settled(train: Path, existing: str) -> bool:
-    """Decide about a dataset that may be there; its training file is made last, so that file says whether it is whole.
+    """Return whether a dataset exists and stays; its training file, which is made last, shows that it is whole.
 
-    :param train: its training file.
-    :param existing: ``"refuse"``, ``"keep"`` or ``"replace"``.
-    :return: True when the dataset is there and stays; False when it is to be made.
-    :raises UsageError: if it is there and ``existing`` is ``"refuse"``.
+    :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
+    :raises UsageError: if it exists and ``existing`` is ``"refuse"``.
     """
     one_of("existing", existing, ("refuse", "keep", "replace"))
     if existing == "replace" or not train.exists():
@@ -138,15 +121,13 @@ def is_settled(train: Path, existing: str) -> bool:
     return True
 
 
-def publish(temporary: Path, path: Path) -> str:
+def publish(temporary: Path, path: Path) -> None:
     """Move a finished dataset file to its place and write its checksum beside it.
 
     The old checksum goes first and the new one comes last, so a crash leaves a file without checksum, never a wrong
     one.
 
     :param temporary: the finished file, on the same file system.
-    :param path: its final place.
-    :return: sha256 of its content.
     """
     digest = file_sha256(temporary)
     sync(temporary)
@@ -154,24 +135,15 @@ def publish(temporary: Path, path: Path) -> str:
     os.replace(temporary, path)
     with atomic_path(checksum_file(path)) as target:
         target.write_text(f"{digest}  {path.name}\n")
-    return digest
 
 
 def checksum_file(path: Path) -> Path:
-    """Return the path of a file's checksum, in the format of ``sha256sum -c``.
-
-    :param path: the dataset file.
-    :return: ``NAME.npz.sha256``.
-    """
+    """Return the path of a file's checksum, ``NAME.npz.sha256``, in the format of ``sha256sum -c``."""
     return path.with_name(f"{path.name}.sha256")
 
 
 def recorded_sha256(path: Path) -> str | None:
-    """Return the checksum that was written beside a file.
-
-    :param path: the dataset file.
-    :return: sha256 in hexadecimal, or None when none was written.
-    """
+    """Return the sha256 that was written beside a file, or None when none was."""
     try:
         words = checksum_file(path).read_text().split()
     except FileNotFoundError:
@@ -179,11 +151,12 @@ def recorded_sha256(path: Path) -> str | None:
     return words[0] if words else None
 
 
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file's content.
+def settings_sha256(settings: Mapping[str, Any]) -> str:
+    """Return the sha256 of plain settings, in hexadecimal; the order of their names does not matter."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
-    :param path: the file.
-    :return: 64 hexadecimal digits.
-    """
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
+import functools
 import math
-import os
 import shutil
-import subprocess
-import sys
 import zipfile
+from collections import deque
 from collections.abc import Generator
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+
+import numpy as np
 
 from agents.common.validation import integer
-from zoo.datasets.files import SPLITS, dataset_files, is_settled, making, publish
-from zoo.datasets.names import DATASETS, DatasetSpec, parse_name
+from zoo.datasets.collect import EpisodeWriter, oracle_settings
+from zoo.datasets.files import SPLITS, dataset_files, is_settled, making, publish, settings_sha256
+from zoo.datasets.names import DatasetSpec, parse_name
+from zoo.datasets.progress import progress_bar
 from zoo.errors import UsageError
 from zoo.messages import log
-
-if TYPE_CHECKING:
-    from tqdm import tqdm
+from zoo.processes import ServingProcess, available_cores, wait_for_answers
 
 SMALLER_SIZE = 100_000  # transitions of the smaller set that is suggested
 
-Jobs = list[tuple[str, int, str]]
+Jobs = list[tuple[str, int, Path]]
+"""Split, number and file of episodes."""
 
 
 def generate_dataset(
@@ -42,28 +41,26 @@ def generate_dataset(
 ) -> tuple[Path, Path]:
     """Generate a dataset's training and validation file with OGBench's scripted oracles and settings.
 
-    Finished episodes are kept beside the file until it is complete, so a stopped generation goes on where it was. A
+    Finished episodes are kept next to the file until it is complete, so a stopped generation goes on where it was. A
     dataset of fewer episodes is the beginning of one of more.
 
-    :param name: dataset name, e.g. ``"cube-double-play-v0"``.
     :param dataset_dir: folder of datasets; None takes ``~/.ogbench/data``.
     :param num_episodes: training episodes; the validation file gets a tenth of them, at least one.
     :param dataset_size: training transitions instead of episodes, rounded up to whole episodes; None for both takes
         OGBench's size.
-    :param seed: seed of the dataset, >= 0.
     :param num_workers: processes; None takes one for each core.
-    :param existing: what happens to a dataset that is there: ``"refuse"``, ``"keep"`` or ``"replace"``.
+    :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
     :return: the training file and the validation file.
     :raises UsageError: if there is no oracle for the dataset, it exists and ``existing`` is ``"refuse"``, or a number
         is out of range.
     """
-    spec = DATASETS[parse_name(name).dataset]
+    spec = parse_name(name).spec
     if not spec.is_generatable:
         raise UsageError(_no_oracle_message(spec))
     episodes = _count_episodes(spec, num_episodes, dataset_size)
     try:
         seed = integer("seed", seed, at_least=0)
-        workers = integer("num_workers", _count_cores() if num_workers is None else num_workers, at_least=1)
+        workers = integer("num_workers", available_cores() if num_workers is None else num_workers, at_least=1)
     except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from error
     files = dataset_files(spec.name, dataset_dir)
@@ -72,23 +69,14 @@ def generate_dataset(
             return files
         counts = {"train": episodes, "val": max(1, episodes // 10)}
         parts = {split: _parts_folder(file, spec, seed) for split, file in zip(SPLITS, files, strict=True)}
-        jobs = [
-            (split, episode, str(_part_file(parts[split], episode)))
-            for split in SPLITS
-            for episode in range(counts[split])
-        ]
+        jobs = [(split, k, parts[split] / f"{k:06d}.npz") for split in SPLITS for k in range(counts[split])]
         _collect(spec, seed, jobs, workers, whole=num_episodes is None and dataset_size is None)
         # The training file comes last: where it is, the dataset is complete.
         for split, file in reversed(list(zip(SPLITS, files, strict=True))):
-            _join([Path(job[2]) for job in jobs if job[0] == split], file)
+            _join([part for own, _, part in jobs if own == split], file)
         for folder in parts.values():
             shutil.rmtree(folder.parent)
     return files
-
-
-def _count_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _no_oracle_message(spec: DatasetSpec) -> str:
@@ -119,8 +107,6 @@ def _count_episodes(spec: DatasetSpec, num_episodes: int | None, dataset_size: i
 
 def _parts_folder(file: Path, spec: DatasetSpec, seed: int) -> Path:
     """Return the folder of finished episodes; its name carries the settings, so that others do not mix in."""
-    from zoo.datasets.collect import oracle_settings
-
     settings = {
         "dataset": spec.name,
         "rows": spec.steps + 1,
@@ -128,45 +114,65 @@ def _parts_folder(file: Path, spec: DatasetSpec, seed: int) -> Path:
         "oracle": oracle_settings(spec),
         "versions": {package: version(package) for package in ("ogbench", "mujoco", "numpy", "gymnasium")},
     }
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-    folder = file.with_name(f"{file.name}.parts") / digest
+    folder = file.with_name(f"{file.name}.parts") / settings_sha256(settings)[:16]
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def _part_file(folder: Path, episode: int) -> Path:
-    """Return the file of one finished episode."""
-    return folder / f"{episode:06d}.npz"
-
-
 def _collect(spec: DatasetSpec, seed: int, jobs: Jobs, num_workers: int, *, whole: bool) -> None:
-    """Collect the episodes that are not there yet, after saying how long that takes."""
-    from zoo.datasets.collect import run_jobs
-
-    missing = [job for job in jobs if not Path(job[2]).exists()]
+    """Collect the episodes that are missing, after saying how long that takes."""
+    missing = [job for job in jobs if not job[2].exists()]
     num_workers = min(num_workers, len(missing))
     if missing:
-        cores = min(num_workers, _count_cores())
+        cores = min(num_workers, available_cores())
         log.info("%s", describe_plan(spec, missing, cores, is_resumed=len(missing) < len(jobs), whole=whole))
-    with _progress(spec.name, "episode", total=len(jobs), done=len(jobs) - len(missing)) as bar:
-        if num_workers > 1:
-            finished = _run_workers(spec, seed, missing, num_workers)
-        else:
-            finished = run_jobs(spec.name, seed, missing)
-        with contextlib.closing(finished):
-            for _ in finished:
-                bar.update()
+    build = functools.partial(EpisodeWriter, spec.name, seed)
+    finished = _write_in_processes(build, spec, missing, num_workers) if num_workers > 1 else _write(build, missing)
+    with (
+        progress_bar(spec.name, unit=" episodes", total=len(jobs), done=len(jobs) - len(missing)) as bar,
+        contextlib.closing(finished),
+    ):
+        for _ in finished:
+            bar.update()
+
+
+def _write(build: functools.partial[EpisodeWriter], jobs: Jobs) -> Generator[Path, None, None]:
+    """Write the episodes in this process; yield each finished file."""
+    if jobs:
+        writer = build()
+        yield from (writer.write(*job) for job in jobs)
+
+
+def _write_in_processes(
+    build: functools.partial[EpisodeWriter], spec: DatasetSpec, jobs: Jobs, num_workers: int
+) -> Generator[Path, None, None]:
+    """Write the episodes in child processes; yield each finished file."""
+    options = {"what": "episode collector", "name": spec.name, "preload": ["zoo.datasets.collect"]}
+    workers = [ServingProcess(build, "write", **options, imports_main=False) for _ in range(num_workers)]
+    left, busy = deque(jobs), list(workers)
+    try:
+        while busy:
+            for worker in wait_for_answers(busy, 0.0):
+                file = worker.receive()
+                if file is not None:  # the first answer says that the process is ready
+                    yield file
+                if left:
+                    worker.send(*left.popleft())
+                else:
+                    busy.remove(worker)
+    finally:
+        for worker in workers:
+            worker.kill()  # perhaps in the middle of an episode, of which no file exists then
+        for worker in workers:
+            worker.close()
 
 
 def describe_plan(spec: DatasetSpec, missing: Jobs, cores: int, *, is_resumed: bool, whole: bool) -> str:
-    """Return what is about to be generated and how long it takes, in one line.
+    """Return in one line what will be generated and how long that takes.
 
-    :param spec: the dataset.
-    :param missing: the episodes to collect.
-    :param cores: how many are collected at a time.
-    :param is_resumed: whether other episodes are there already.
+    :param cores: how many episodes are collected at a time.
+    :param is_resumed: whether other episodes are done already.
     :param whole: whether the set has OGBench's size, because no other was asked for.
-    :return: the line.
     """
     train = spec.steps * sum(split == "train" for split, _, _ in missing)
     val = spec.steps * len(missing) - train
@@ -179,75 +185,21 @@ def describe_plan(spec: DatasetSpec, missing: Jobs, cores: int, *, is_resumed: b
 
 
 def _duration_text(seconds: float) -> str:
-    """Return a duration as precisely as it can be told beforehand."""
+    """Return a duration as precisely as it is known beforehand."""
     if seconds < 60:
         return f"{math.ceil(seconds)} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _progress(what: str, unit: str, *, total: int, done: int = 0) -> tqdm:
-    """Return a progress bar on standard error; without a terminal it says something once a minute."""
-    from tqdm import tqdm
-
-    interval = 0.1 if sys.stderr.isatty() else 60.0
-    return tqdm(desc=what, unit=f" {unit}s", total=total, initial=done, mininterval=interval, maxinterval=interval)
-
-
-def _run_workers(spec: DatasetSpec, seed: int, jobs: Jobs, num_workers: int) -> Generator[str, None, None]:
-    """Share the episodes among processes; give each finished file.
-
-    Plain child processes, not ``multiprocessing``: they need nothing of the caller's ``__main__``, and they end when
-    this process dies, because the pipe they report to is gone.
-    """
-    folder = Path(jobs[0][2]).parent
-    read_end, write_end = os.pipe()  # one pipe for all: short lines arrive whole
-    workers: list[tuple[subprocess.Popen[bytes], Path]] = []
-    try:
-        with os.fdopen(read_end) as lines:
-            with os.fdopen(
-                write_end, "wb"
-            ) as output:  # closed here once the workers have it, so that it ends with them
-                for k in range(num_workers):
-                    work, log = folder / f"worker-{k}.json", folder / f"worker-{k}.log"
-                    work.write_text(json.dumps({"dataset": spec.name, "seed": seed, "jobs": jobs[k::num_workers]}))
-                    workers.append((_start_worker(work, output, log), log))
-            yield from (line.strip() for line in lines)
-        for worker, log in workers:
-            if worker.wait() != 0:
-                last_lines = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
-                raise RuntimeError(f"a process that generates {spec.name} failed:\n{last_lines}")
-    finally:
-        for worker, _ in workers:
-            if worker.poll() is None:
-                worker.terminate()
-                worker.wait()
-
-
-def _start_worker(work: Path, output: IO[bytes], log: Path) -> subprocess.Popen[bytes]:
-    """Start a process that collects some of the episodes."""
-    root = str(Path(__file__).resolve().parents[2])
-    search_path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-    with log.open("wb") as errors:
-        return subprocess.Popen(
-            [sys.executable, "-m", "zoo.datasets.collect", str(work)],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=errors,
-            env={**os.environ, "PYTHONPATH": search_path, "OMP_NUM_THREADS": "1"},
-        )
-
-
 def _join(parts: list[Path], file: Path) -> None:
     """Write the episodes as one npz; memory stays that of one episode, and equal data become equal bytes."""
-    import numpy as np
-
-    temporary = file.with_name(f"{file.name}.tmp")  # its lock is held, so a left-over one is nobody's
+    temporary = file.with_name(f"{file.name}.tmp")  # the lock is held, so no other process writes a left-over one
     with np.load(parts[0]) as first:
         arrays = {key: first[key] for key in first.files}
     with (
         zipfile.ZipFile(temporary, "w") as archive,
-        _progress(f"writing {file.name}", "part", total=len(arrays) * len(parts)) as bar,
+        progress_bar(f"writing {file.name}", unit=" parts", total=len(arrays) * len(parts)) as bar,
     ):
         for key, example in arrays.items():
             member = zipfile.ZipInfo(f"{key}.npy")  # dated 1980, so the bytes do not depend on the clock

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import contextlib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,10 @@ from numpy.typing import NDArray
 
 from agents.common.data.arrays import STORED_ARRAYS, Arrays
 from agents.common.validation import integer, one_of
-from zoo.datasets.check import check_shapes, check_structure, relabel, require_sound
+from zoo.datasets.check import check_shapes, check_structure, require_sound
 from zoo.datasets.download import DownloadError, download_dataset, download_shards
-from zoo.datasets.environment import make_raw_env
-from zoo.datasets.files import SPLITS, dataset_files, folder_option, shard_folder
+from zoo.datasets.environment import make_raw_env, relabel
+from zoo.datasets.files import SPLITS, dataset_files, folder_option, settings_sha256, shard_folder
 from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import DatasetName, DatasetSpec, parse_env_name
 from zoo.datasets.read import read_arrays, verified_sha256
@@ -78,12 +77,11 @@ def load_dataset(
     split: str = "train",
     replace_interval: int = 1000,
 ) -> Dataset | ShardedDataset:
-    """Load the dataset of a single-task environment, making its files first when they are not there.
+    """Load the dataset of a single-task environment, making its files first when they are missing.
 
     A dataset of several files is converted at its first use to arrays that are mapped, see
     :mod:`zoo.datasets.shards`.
 
-    :param env_name: e.g. ``"cube-double-play-singletask-task2-v0"``.
     :param dataset_dir: folder of datasets; None takes ``~/.ogbench/data``.
     :param dataset: where a missing file comes from: ``"download"``, ``"generate"``, ``"auto"`` for the first of these
         that works; or the path of a file to use instead, or of a folder of files.
@@ -91,7 +89,6 @@ def load_dataset(
     :param sparse: reward -1 until the task is achieved and 0 then, instead of OGBench's count of sub-goals.
     :param split: ``"train"`` or ``"val"``; a dataset of several files has the first only.
     :param replace_interval: gradient steps until the next of several files takes over.
-    :return: the dataset.
     :raises UsageError: if a name or setting is wrong, there is no file and no way to get one, or the file is broken.
     """
     name = parse_env_name(env_name)
@@ -111,8 +108,7 @@ def _load_file(env_name: str, path: Path, size: int | None, sparse: bool, split:
     """Load a dataset that is one file."""
     name = parse_env_name(env_name)
     require_sound(check_structure(path, name.spec), name.spec, path)
-    env = make_raw_env(name.env_id)
-    try:
+    with contextlib.closing(make_raw_env(name.env_id)) as env:
         require_sound(check_shapes(path, env), name.spec, path)
         digest = verified_sha256(path, name.spec)
         arrays = read_arrays(path, name.spec)
@@ -120,8 +116,6 @@ def _load_file(env_name: str, path: Path, size: int | None, sparse: bool, split:
             rows = _rows_of_first_trajectories(arrays["valids"], size, path)
             arrays = {key: array[:rows].copy() for key, array in arrays.items()}
         rewards, masks = relabel(name.env_id, arrays, env)
-    finally:
-        env.close()
     if masks.all():
         warnings.warn(f"no state in {path} achieves the task of {env_name}; every reward is negative", stacklevel=3)
     if sparse:
@@ -136,7 +130,7 @@ def _load_file(env_name: str, path: Path, size: int | None, sparse: bool, split:
         masks=masks,
         terminals=arrays["terminals"],
         valids=arrays["valids"],
-        fingerprint=hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
+        fingerprint=settings_sha256(settings),
     )
 
 

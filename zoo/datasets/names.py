@@ -89,16 +89,17 @@ class DatasetSpec:
         return f"{self.environment}-v0"
 
     @property
+    def task_env_ids(self) -> dict[int, str]:
+        """Gymnasium id of each single-task environment, by the task's number."""
+        return {task: f"{self.environment}-singletask-task{task}-v0" for task in range(1, NUM_TASKS + 1)}
+
+    @property
     def transitions(self) -> int:
         """Training transitions in all files."""
         return self.files * self.episodes * self.steps
 
     def files_for(self, transitions: int) -> int:
-        """Return how many of its training files hold a number of transitions.
-
-        :param transitions: as many or more than there are give all files.
-        :return: at least 1.
-        """
+        """Return how many of its training files hold a number of transitions, at least 1 and at most all."""
         return max(1, min(self.files, math.ceil(transitions * self.files / self.transitions)))
 
     @property
@@ -113,7 +114,7 @@ class DatasetSpec:
 
     @property
     def rows_per_second(self) -> int:
-        """Rows that one core generates in a second, roughly, of a dataset that can be generated."""
+        """Rows that one core generates in a second, roughly; known where the dataset can be generated."""
         family = "pointmaze" if self.environment.startswith("pointmaze") else self.environment
         return _ROWS_PER_SECOND[family]
 
@@ -125,7 +126,7 @@ class DatasetName:
     :param dataset: the dataset, e.g. ``"cube-double-play-v0"``.
     :param domain: environment and kind, the key of hyperparameter files, e.g. ``"cube-double-play"``.
     :param env_id: gymnasium id of the environment, e.g. ``"cube-double-singletask-task2-v0"``.
-    :param task: the task, 1 to 5; None in a plain dataset name and for OGBench's default task.
+    :param task: the task, 1 to 5, OGBench's default one where the name gives none; None in a plain dataset name.
     """
 
     dataset: str
@@ -137,6 +138,13 @@ class DatasetName:
     def spec(self) -> DatasetSpec:
         """The table's row for this dataset."""
         return DATASETS[self.dataset]
+
+
+def _default_task(environment: str) -> int:
+    """Return the task that OGBench 1.2 means where a name gives none."""
+    if environment.startswith(("puzzle-3x3", "puzzle-4x4", "antsoccer")):
+        return 4
+    return 2 if environment.startswith(("puzzle", "cube", "scene")) else 1
 
 
 def _build_table() -> dict[str, DatasetSpec]:
@@ -157,11 +165,7 @@ DATASETS = _build_table()
 
 
 def single_task_names(dataset: str) -> list[str]:
-    """Return the environment names that train on a dataset, the default task first.
-
-    :param dataset: dataset name, e.g. ``"cube-double-play-v0"``.
-    :return: ``"cube-double-play-singletask-v0"`` and the names of tasks 1 to 5.
-    """
+    """Return the environment names that train on a dataset: that of the default task, and of tasks 1 to 5."""
     stem = dataset.removesuffix("-v0")
     return [f"{stem}-singletask{task}-v0" for task in ("", *(f"-task{k}" for k in range(1, NUM_TASKS + 1)))]
 
@@ -169,35 +173,47 @@ def single_task_names(dataset: str) -> list[str]:
 def parse_name(name: str) -> DatasetName:
     """Parse a dataset name or a single-task environment name.
 
+    ``env_id`` of a plain dataset name is the goal-conditioned environment.
+
     :param name: e.g. ``"cube-double-play-v0"`` or ``"cube-double-play-singletask-task2-v0"``.
-    :return: its parts; ``env_id`` of a plain dataset name is the goal-conditioned environment.
     :raises UsageError: if the name is unknown; the text names the three closest names.
     """
-    match = re.fullmatch(r"(?P<stem>.+?)(?P<single>-singletask(?:-task(?P<task>\d+))?)?-v0", name)
-    spec = DATASETS.get(f"{match['stem']}-v0") if match else None
-    task = int(match["task"]) if match and match["task"] else None
-    if match is None or spec is None or (task is not None and not 1 <= task <= NUM_TASKS):
-        names = [n for dataset in DATASETS for n in single_task_names(dataset)]
-        raise UsageError(unknown_name_message("dataset", name, names if "singletask" in name else DATASETS))
-    env_id = f"{spec.environment}{match['single'] or ''}-v0"
-    return DatasetName(spec.name, f"{spec.environment}-{spec.kind}", env_id, task)
+    found = _parse(name)
+    if found is None:
+        raise UsageError(unknown_name_message("dataset", name, _env_names() if "singletask" in name else DATASETS))
+    return found
 
 
 def parse_env_name(name: str) -> DatasetName:
     """Parse a single-task environment name, the kind that has rewards.
 
-    :param name: e.g. ``"cube-double-play-singletask-task2-v0"``.
-    :return: its parts.
     :raises UsageError: if the name is unknown, or is a plain dataset name.
     """
-    names = [n for dataset in DATASETS for n in single_task_names(dataset)]
-    if name not in names:
-        message = unknown_name_message("environment", name, names)
-        if name in DATASETS:
-            alias, first, *_, last = single_task_names(name)
-            message = (
-                f"`{name}` is a dataset without a task; name one of its tasks: "
-                f"{first} to {last}, or {alias} for OGBench's default task"
-            )
-        raise UsageError(message)
-    return parse_name(name)
+    found = _parse(name)
+    if found is None:
+        raise UsageError(unknown_name_message("environment", name, _env_names()))
+    if found.task is None:
+        alias, first, *_, last = single_task_names(name)
+        raise UsageError(
+            f"`{name}` is a dataset without a task; name one of its tasks: "
+            f"{first} to {last}, or {alias} for OGBench's default task"
+        )
+    return found
+
+
+def _parse(name: str) -> DatasetName | None:
+    """Return the parts of a name, or None if there is no such dataset or task."""
+    match = re.fullmatch(r"(?P<stem>.+?)(?P<single>-singletask(?:-task(?P<task>[1-5]))?)?-v0", name)
+    spec = DATASETS.get(f"{match['stem']}-v0") if match else None
+    if match is None or spec is None:
+        return None
+    task = None
+    if match["single"]:
+        task = int(match["task"] or _default_task(spec.environment))
+    env_id = f"{spec.environment}{match['single'] or ''}-v0"
+    return DatasetName(spec.name, f"{spec.environment}-{spec.kind}", env_id, task)
+
+
+def _env_names() -> list[str]:
+    """Return the names of all single-task environments."""
+    return [name for dataset in DATASETS for name in single_task_names(dataset)]

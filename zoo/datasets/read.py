@@ -6,32 +6,23 @@ import os
 from pathlib import Path
 
 import numpy as np
+from ogbench.utils import load_dataset as read_dataset
 
-from zoo.datasets.check import READ_ERRORS, check_values, describe_damage, remedy, require_sound
-from zoo.datasets.files import file_sha256, recorded_sha256
+from zoo.datasets.check import READ_ERRORS, check_checksum, check_values, describe_damage, require_sound
 from zoo.datasets.names import DatasetSpec
-from zoo.errors import UsageError
 
 ACTION_MARGIN = 1e-5  # actions are kept this far inside [-1, 1], so that atanh of them is finite
 
 
 def verified_sha256(path: Path, spec: DatasetSpec) -> str:
-    """Return the sha256 of a file after comparing it with the one that was recorded.
+    """Return the sha256 of a file, which is the one that was recorded if there is one.
 
-    This brings the file into the page cache, from where it is read right after: the disk is read once.
+    This brings the file into the page cache, from where it is read next: the disk is read once.
 
-    :param path: the dataset file.
-    :param spec: the dataset it should be.
-    :return: sha256 in hexadecimal.
     :raises UsageError: if the file is not the one whose checksum was recorded.
     """
-    digest = file_sha256(path)
-    expected = recorded_sha256(path)
-    if expected not in (None, digest):
-        raise UsageError(
-            f"{path} cannot be used: expected the sha256 recorded beside it, {expected}, got {digest}; "
-            f"{remedy(spec, path)}"
-        )
+    digest, findings = check_checksum(path)
+    require_sound(findings, spec, path)
     return digest
 
 
@@ -39,12 +30,9 @@ def read_arrays(path: Path, spec: DatasetSpec) -> dict[str, np.ndarray]:
     """Return the arrays needed for training and relabelling, checked, with actions clipped.
 
     :param path: the dataset file, whose structure was checked.
-    :param spec: the dataset it should be.
     :return: arrays by name, in OGBench's compact layout, each of shape (rows, ...).
     :raises UsageError: if the file is damaged, or its values cannot be trained on.
     """
-    from ogbench.utils import load_dataset as read_dataset
-
     try:
         arrays: dict[str, np.ndarray] = read_dataset(os.fspath(path), compact_dataset=True, add_info=True)
     except READ_ERRORS as error:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import json
 import shutil
-import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,10 +17,11 @@ import numpy as np
 
 from agents.common.data.shards import Shard, Shards
 from agents.common.files import sync
-from zoo.datasets.check import check_shapes, check_structure, read_headers, relabel, require_sound
-from zoo.datasets.environment import make_raw_env
-from zoo.datasets.files import file_sha256, making
+from zoo.datasets.check import check_shapes, check_structure, read_headers, require_sound
+from zoo.datasets.environment import make_raw_env, relabel
+from zoo.datasets.files import file_sha256, making, settings_sha256
 from zoo.datasets.names import NUM_TASKS, DatasetSpec, parse_env_name
+from zoo.datasets.progress import progress_bar
 from zoo.datasets.read import read_arrays, verified_sha256
 from zoo.errors import UsageError
 
@@ -36,19 +35,11 @@ Tasks = dict[int, tuple[str, Any]]
 
 @dataclass(frozen=True)
 class ConvertedShard:
-    """One file of a dataset as raw arrays: what is used of it in training, with the rewards of every task.
+    """One file of a dataset as raw arrays: what training uses of it, with the rewards of every task.
 
-    :param folder: of the arrays.
-    :param transitions: rows.
-    :param trajectories: trajectories in them.
-    :param solved: states that achieve each task, by its number as text.
-    :param sizes: of the arrays' files, bytes.
-    :param sha256: of the original file.
-    :param bytes: of the original file.
-    :param modified: time of its last change, nanoseconds.
-    :param environment: whose tasks the rewards belong to.
-    :param ogbench: the version that labelled them.
-    :param format: of the arrays.
+    ``solved`` counts the states that achieve each task, by its number as text, and ``sizes`` are the bytes of the
+    arrays' files. ``sha256``, ``bytes`` and ``modified`` (nanoseconds) tell whether the original file is still the
+    same; ``environment``, the version of ``ogbench`` and ``format`` tell whether the arrays are.
     """
 
     folder: Path
@@ -64,19 +55,14 @@ class ConvertedShard:
     format: int = FORMAT
 
     def file(self, array: str) -> Path:
-        """Return the file of an array.
-
-        :param array: its name, e.g. ``"observations"`` or ``"rewards-task2"``.
-        :return: the path.
-        """
+        """Return the file of an array, e.g. ``"observations"`` or ``"rewards-task2"``."""
         return self.folder / f"{array}.npy"
 
     def shard(self, task: int, least: int | None = None) -> Shard:
         """Return what training takes of it.
 
         :param task: whose rewards, 1 to 5.
-        :param least: cut behind the first trajectory with which there are so many transitions; None takes all.
-        :return: the shard.
+        :param least: take the first whole trajectories with at least this many transitions; None takes all.
         """
         names = {"rewards": f"rewards-task{task}", "masks": f"masks-task{task}"}
         plain = ("observations", "actions", "terminals", "final_observations")
@@ -123,20 +109,16 @@ def load_shards(
     """Return a dataset of several files, converting them first if need be.
 
     :param env_name: e.g. ``"cube-quadruple-play-100m-singletask-task2-v0"``.
-    :param folder: where the files are.
-    :param size: use the first files, the last one cut behind a whole trajectory, with at least so many transitions;
-        None uses all.
+    :param size: use the first whole trajectories with at least this many transitions; None uses all.
     :param sparse: reward -1 until the task is achieved and 0 then, instead of OGBench's count of sub-goals.
     :param replace_interval: gradient steps until the next file takes over.
-    :return: the dataset.
     :raises UsageError: if there are no files, too few transitions, or a file is broken.
     """
     name = parse_env_name(env_name)
-    env = make_raw_env(name.env_id)
-    task = int(env.unwrapped._reward_task_id)  # the number of OGBench's default task where the name has none
-    env.close()
+    task = name.task
+    assert task is not None
     converted = convert_shards(folder, name.spec, size=size)
-    total = sum(shard.transitions for shard in converted)
+    total = _count(converted)
     if size is not None and size > total:
         raise UsageError(
             f"`--dataset-size` must be at most {total}, the transitions in {folder}, got {size}; use fewer, or get "
@@ -144,9 +126,8 @@ def load_shards(
         )
     if not any(shard.solved[str(task)] for shard in converted):
         warnings.warn(f"no state in {folder} achieves the task of {env_name}; every reward is negative", stacklevel=2)
-    before = sum(shard.transitions for shard in converted[:-1])
     parts = [shard.shard(task) for shard in converted[:-1]]
-    parts.append(converted[-1].shard(task, None if size is None else size - before))
+    parts.append(converted[-1].shard(task, None if size is None else size - _count(converted[:-1])))
     settings = {
         "files": [shard.sha256 for shard in converted],
         "environment": name.env_id,
@@ -159,15 +140,13 @@ def load_shards(
         name=env_name,
         path=folder,
         shards=Shards(parts, replace_interval, sparse),
-        fingerprint=hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
+        fingerprint=settings_sha256(settings),
     )
 
 
 def missing_shards(folder: Path, spec: DatasetSpec, count: int) -> list[str]:
-    """Return which of the first files of a dataset are not there, neither as they came nor converted.
+    """Return which of the first files of a dataset exist neither as they came nor converted.
 
-    :param folder: where they should be.
-    :param spec: the dataset.
     :param count: how many are needed.
     :return: names without ending.
     """
@@ -176,11 +155,7 @@ def missing_shards(folder: Path, spec: DatasetSpec, count: int) -> list[str]:
 
 
 def shard_names(folder: Path) -> list[str]:
-    """Return the names of the files of a dataset that are there, as they came or converted, in their order.
-
-    :param folder: where they are.
-    :return: names without ending; validation files are not among them.
-    """
+    """Return the names, without ending, of the training files that exist, as they came or converted, in order."""
     originals = {path.stem for path in folder.glob("*.npz") if not path.stem.endswith("-val")}
     return sorted(originals | {path.parent.name for path in folder.glob(f"{ARRAYS}/*/{RECORD}")})
 
@@ -189,18 +164,16 @@ def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None = None) 
     """Convert the files of a dataset that are not converted yet, one at a time; a file that is done stays done.
 
     :param folder: where the files are; the arrays go into its folder ``arrays``.
-    :param spec: the dataset they belong to.
-    :param size: convert the first files with at least so many transitions only; None converts all.
-    :return: the converted files, in their order.
+    :param size: convert only the first files with at least this many transitions; None converts all.
     :raises UsageError: if there are no files, one of them is broken, or the disk has no room.
     """
     names = shard_names(folder)
     if not names:
         raise UsageError(f"expected a folder of .npz files of {spec.name}, got none in {folder}; give another folder")
     found = {name: find_converted(folder, name, spec) for name in names}
-    done = list(itertools.takewhile(lambda shard: shard is not None, found.values()))
-    if len(done) == len(names) or (size is not None and sum(shard.transitions for shard in done if shard) >= size):
-        return _first([shard for shard in done if shard is not None], size)
+    done = [shard for shard in itertools.takewhile(bool, found.values()) if shard]
+    if len(done) == len(names) or (size is not None and _count(done) >= size):
+        return _first(done, size)
     with _making(folder), _tasks(spec) as tasks:
         found = {name: find_converted(folder, name, spec) for name in names}  # another process may have converted some
         _check_before(folder, found, spec, tasks, size)
@@ -208,12 +181,10 @@ def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None = None) 
 
 
 def find_converted(folder: Path, name: str, spec: DatasetSpec) -> ConvertedShard | None:
-    """Return a converted file if it is there, whole, and of the original that is there.
+    """Return a converted file if it exists, is whole, and was made from the original beside it.
 
     :param folder: where the original files are.
     :param name: the file's, without ending.
-    :param spec: the dataset it belongs to.
-    :return: the converted file, or None.
     """
     target, source = folder / ARRAYS / name, folder / f"{name}.npz"
     try:
@@ -232,8 +203,13 @@ def find_converted(folder: Path, name: str, spec: DatasetSpec) -> ConvertedShard
     return shard
 
 
+def _count(shards: Sequence[ConvertedShard]) -> int:
+    """Return the number of transitions in files."""
+    return sum(shard.transitions for shard in shards)
+
+
 def _first(shards: Sequence[ConvertedShard], size: int | None) -> list[ConvertedShard]:
-    """Return the first files with at least so many transitions."""
+    """Return the first files with at least this many transitions."""
     totals = np.cumsum([shard.transitions for shard in shards])
     return list(shards if size is None else shards[: int(np.searchsorted(totals, size)) + 1])
 
@@ -254,17 +230,16 @@ def _making(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _tasks(spec: DatasetSpec) -> Iterator[Tasks]:
-    """Give the id and an environment of each task."""
+    """Open an environment of each task; yield ids and environments by the task's number."""
     with contextlib.ExitStack() as stack:
-        tasks: Tasks = {}
-        for task in range(1, NUM_TASKS + 1):
-            env_id = f"{spec.environment}-singletask-task{task}-v0"
-            tasks[task] = env_id, stack.enter_context(contextlib.closing(make_raw_env(env_id)))
-        yield tasks
+        yield {
+            task: (env_id, stack.enter_context(contextlib.closing(make_raw_env(env_id))))
+            for task, env_id in spec.task_env_ids.items()
+        }
 
 
 def _check_before(folder: Path, found: Found, spec: DatasetSpec, tasks: Tasks, size: int | None) -> None:
-    """Refuse files that cannot be converted, as far as their headers tell, and a disk without room for the result."""
+    """Refuse files whose headers show that they cannot be converted, and a disk without room for the result."""
     needed = files = transitions = 0
     for name, shard in found.items():
         if size is not None and transitions >= size:
@@ -291,15 +266,12 @@ def _convert_missing(
     folder: Path, found: Found, spec: DatasetSpec, tasks: Tasks, size: int | None
 ) -> list[ConvertedShard]:
     """Convert file after file until there are enough transitions."""
-    from tqdm import tqdm
-
-    interval = 0.1 if sys.stderr.isatty() else 60.0
     done: list[ConvertedShard] = []
-    with tqdm(desc=f"converting {folder.name}", unit=" files", total=len(found), mininterval=interval) as bar:
+    with progress_bar(f"converting {folder.name}", unit=" files", total=len(found)) as bar:
         for name, shard in found.items():
             done.append(shard or _convert(folder / f"{name}.npz", folder / ARRAYS / name, spec, tasks))
             bar.update()
-            if size is not None and sum(shard.transitions for shard in done) >= size:
+            if size is not None and _count(done) >= size:
                 break
     return done
 
@@ -310,7 +282,7 @@ def _convert(source: Path, target: Path, spec: DatasetSpec, tasks: Tasks) -> Con
     digest = verified_sha256(source, spec)
     arrays = read_arrays(source, spec)
     valid = arrays["valids"] > 0
-    temporary = target.with_name(f".{target.name}.tmp")  # the lock is held, so a left-over one is nobody's
+    temporary = target.with_name(f".{target.name}.tmp")  # the lock is held, so no other process writes a left-over one
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     ends = arrays.pop("terminals")[valid] > 0

@@ -11,8 +11,10 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import ogbench  # noqa: F401  registers its environments
 from gymnasium.envs.registration import EnvSpec
 
+from agents.common.validation import unknown_name_message
 from zoo.errors import UsageError
 
 OGBENCH_ROBOTS = ("ogbench.locomaze", "ogbench.manipspace")
@@ -30,8 +32,7 @@ def make_env(env_id: str | EnvSpec, **env_kwargs: Any) -> gymnasium.Env[np.ndarr
     :raises UsageError: if the id is unknown, an argument is, the task has no reward of its own, or a space is not flat.
     """
     spec = find_spec(env_id, **env_kwargs)
-    with warnings.catch_warnings():
-        ignore_startup_warnings()
+    with without_startup_noise():
         env = RepeatableEnv(_construct(spec, env_kwargs), keep_info=not is_ogbench(spec))
     refuse_other_than_flat(spec.id, env)
     return env
@@ -40,14 +41,10 @@ def make_env(env_id: str | EnvSpec, **env_kwargs: Any) -> gymnasium.Env[np.ndarr
 def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
     """Return the registered description of an environment; nothing is built.
 
-    :param env_id: Gymnasium id or spec.
     :param env_kwargs: the constructor arguments that go with it.
-    :return: the spec.
     :raises UsageError: if the id is unknown, or an OGBench environment with these arguments is not a single task with
         state observations.
     """
-    import ogbench  # noqa: F401  registers its environments
-
     if isinstance(env_id, EnvSpec):
         spec = env_id
     else:
@@ -57,8 +54,6 @@ def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
                 importlib.import_module(module)
             spec = gymnasium.spec(name)
         except (gymnasium.error.Error, ModuleNotFoundError) as error:
-            from agents.common.validation import unknown_name_message
-
             raise UsageError(f"{unknown_name_message('environment', env_id, gymnasium.registry)} ({error})") from error
     if is_ogbench(spec):
         _refuse_other_than_single_task(spec, {**spec.kwargs, **env_kwargs})
@@ -66,19 +61,13 @@ def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
 
 
 def is_ogbench(spec: EnvSpec) -> bool:
-    """Return whether an environment is one of OGBench's mazes or manipulation scenes.
-
-    :param spec: its spec.
-    :return: True if so.
-    """
+    """Return whether an environment is one of OGBench's mazes or manipulation scenes."""
     return isinstance(spec.entry_point, str) and spec.entry_point.startswith(OGBENCH_ROBOTS)
 
 
 def refuse_other_than_flat(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
     """Check that observations and actions are vectors.
 
-    :param env_id: the name for the message.
-    :param env: the environment.
     :raises UsageError: if the observation or the action space is anything but a one-dimensional Box.
     """
     for role, space in (("observation", env.observation_space), ("action", env.action_space)):
@@ -90,26 +79,33 @@ def refuse_other_than_flat(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
 
 
 def ignore_startup_warnings() -> None:
-    """Filter the warnings that OGBench sets off whatever the user does, until the warning filters are restored."""
+    """Ignore the warnings that OGBench causes whatever the user does."""
     warnings.filterwarnings("ignore", module="glfw")  # MuJoCo's viewer is imported, and there may be no display
     warnings.filterwarnings("ignore", message=".*precision lowered by casting")  # OGBench's own action bounds
 
 
+@contextlib.contextmanager
+def without_startup_noise() -> Iterator[None]:
+    """Ignore these warnings in a ``with`` block."""
+    with warnings.catch_warnings():
+        ignore_startup_warnings()
+        yield
+
+
 class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarray]):
-    """Environment whose ``reset(seed=s)`` decides everything that follows, and that keeps off the global generator.
+    """Environment whose ``reset(seed=s)`` decides everything that follows, without touching the global generator.
 
     OGBench draws start positions and teleports from NumPy's global generator, and steps with actions of an unseeded
     action space while it resets. Here both follow the seed; without a seed they follow the environment's own
     ``np_random``, so a seeded sequence of resets is repeatable too. The global generator is left as it was found.
 
-    :param env: the environment.
     :param keep_info: whether to keep all of the environment's ``info`` or only the success.
     """
 
     def __init__(self, env: gymnasium.Env[np.ndarray, np.ndarray], *, keep_info: bool) -> None:
         super().__init__(env)
         raw = env.unwrapped
-        # OGBench's manipulation scenes build both spaces anew at each look, and draw actions from them in a reset.
+        # OGBench's manipulation scenes build both spaces at each access, and draw actions from them in a reset.
         self.observation_space = env.observation_space
         self._reset_actions = env.action_space
         self.action_space = copy.deepcopy(env.action_space)
@@ -122,18 +118,13 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
 
     @property
     def unwrapped(self) -> Any:
-        """The innermost environment, without what SB3 takes for the mark of a goal environment."""
+        """The innermost environment, without the method by which SB3 recognises goal environments."""
         return self._unwrapped
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start an episode.
-
-        :param seed: decides the start and, with the actions, the whole episode; None goes on from the last seed.
-        :param options: passed on.
-        :return: first observation, shape (O,), and info.
-        """
+        """Start an episode, which the seed and the actions decide; None goes on from the last seed."""
         entropy = int(self.env.np_random.integers(2**63)) if seed is None else seed
         action_seed, global_seed = np.random.SeedSequence(entropy).generate_state(2)
         self._reset_actions.seed(int(action_seed))
@@ -143,11 +134,7 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
         return observation, self._select(info)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Take one step.
-
-        :param action: shape (A,), in the environment's own units.
-        :return: observation (O,), reward, terminated, truncated, info.
-        """
+        """Take one step with an action in the environment's own units, shape (A,)."""
         with self._own_global_generator() if self._draws_while_stepping else contextlib.nullcontext():
             observation, reward, terminated, truncated, info = self.env.step(action)
         return observation, float(reward), terminated, truncated, self._select(info)
@@ -160,7 +147,7 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
 
     @contextlib.contextmanager
     def _own_global_generator(self) -> Iterator[None]:
-        """Let this environment's stream stand in for NumPy's global generator."""
+        """Replace the state of NumPy's global generator by that of this environment."""
         outside = np.random.get_state()
         np.random.set_state(self._global_state)
         try:
@@ -171,7 +158,7 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
 
 
 class _WithoutComputeReward:
-    """Everything an environment has but ``compute_reward``, by which SB3 recognises goal environments."""
+    """An environment without ``compute_reward``, by which SB3 recognises goal environments."""
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
         object.__setattr__(self, "_env", env)
@@ -182,7 +169,7 @@ class _WithoutComputeReward:
 
     def __getattr__(self, name: str) -> Any:
         if name == "compute_reward":
-            raise AttributeError("`compute_reward` is hidden: this is no goal environment; use `env.env.unwrapped`")
+            raise AttributeError("`compute_reward` is hidden: this is not a goal environment; use `env.env.unwrapped`")
         return getattr(object.__getattribute__(self, "_env"), name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -190,7 +177,7 @@ class _WithoutComputeReward:
 
 
 def _construct(spec: EnvSpec, env_kwargs: dict[str, Any]) -> gymnasium.Env[np.ndarray, np.ndarray]:
-    """Build the environment; what the user can mend becomes a UsageError."""
+    """Build the environment; what the user can correct becomes a UsageError."""
     try:
         return gymnasium.make(spec, disable_env_checker=True, **env_kwargs)
     except gymnasium.error.DependencyNotInstalled as error:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
+import mujoco
 import numpy as np
 from gymnasium.utils import EzPickle
 
@@ -23,7 +24,7 @@ class NotRestorableError(Exception):
 
 
 class ResumableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarray]):
-    """Environment that can save its state and take it back.
+    """Environment that can save and restore its state.
 
     What is saved: of every wrapper and of the environment itself all attributes that are data, random generators
     included; of spaces their random generator; of MuJoCo's data everything that a step reads, and of its model what
@@ -50,7 +51,7 @@ class ResumableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndar
             return None
 
     def restore(self, state: bytes) -> None:
-        """Take a state back.
+        """Restore a state.
 
         :param state: what :meth:`snapshot` returned in an environment that was made in the same way.
         """
@@ -73,7 +74,7 @@ class _AsBuilt(Exception):
 
 
 class _StatePickler(pickle.Pickler):
-    """Pickles data, and stops at what is no data."""
+    """Pickles data, and stops at what is not data."""
 
     def persistent_id(self, obj: Any) -> None:
         if type(obj).__module__.startswith(AS_BUILT) or isinstance(obj, gymnasium.Env):
@@ -134,8 +135,6 @@ def _arrays(physics: Any) -> dict[str, np.ndarray]:
 
 def _integration_state(data: Any) -> np.ndarray:
     """Return everything that the next physics step depends on."""
-    import mujoco
-
     state = np.empty(mujoco.mj_stateSize(data.model, mujoco.mjtState.mjSTATE_INTEGRATION))
     mujoco.mj_getState(data.model, data, state, mujoco.mjtState.mjSTATE_INTEGRATION)
     return state
@@ -143,8 +142,6 @@ def _integration_state(data: Any) -> np.ndarray:
 
 def _restore_physics(data: Any, integration: np.ndarray, arrays: dict[str, np.ndarray]) -> None:
     """Put the physics back: the state, and the positions and forces that were derived from an earlier one."""
-    import mujoco
-
     mujoco.mj_setState(data.model, data, integration, mujoco.mjtState.mjSTATE_INTEGRATION)
     mujoco.mj_forward(data.model, data)  # finds the contacts again, whose arrays have no fixed size
     _fill(data, arrays)

@@ -1,8 +1,8 @@
-"""Evaluation in a process of its own, beside training: the same numbers as when training waits for it.
+"""Evaluation in a child process while training goes on: the same numbers as when training waits for it.
 
-The process acts on the device that trains. On a CPU that makes the numbers those of an evaluation in the foreground,
-bit for bit. On a GPU a plan for all replicas' episodes is a short call now and then; the CPU's cores, busy with the
-simulation, would take longer over all plans than training takes to the next evaluation.
+The child acts on the device that trains. On a CPU its numbers are those of an evaluation in the foreground, bit for
+bit. On a GPU each plan is a short call; the CPU's cores, busy with the simulation, would take longer over all plans
+than training takes to reach the next evaluation.
 """
 
 from __future__ import annotations
@@ -10,29 +10,24 @@ from __future__ import annotations
 import functools
 import io
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import gymnasium
+import torch
+from gymnasium.envs.registration import EnvSpec
+from stable_baselines3.common.policies import BasePolicy
 
 from zoo.envs.make import find_spec, is_ogbench
-from zoo.playing.evaluate import EpisodeResults, Evaluator
-from zoo.playing.processes import ServingProcess, close_at_exit
-
-if TYPE_CHECKING:
-    import gymnasium
-    from gymnasium.envs.registration import EnvSpec
-    from stable_baselines3.common.policies import BasePolicy
+from zoo.playing.episodes import EpisodeResults
+from zoo.playing.evaluate import Evaluator
+from zoo.processes import ServingProcess, close_at_exit
 
 
 class BackgroundEvaluator:
     """An :class:`zoo.playing.evaluate.Evaluator` in another process, with one evaluation at a time.
 
-    The process and its environments are built at once, in the background, and end with this process.
-
-    :param env_id: Gymnasium id.
-    :param episodes: episodes of each replica.
-    :param n_envs: environments.
-    :param seed: decides the starts and the noise.
-    :param env_kwargs: passed to the environment's constructor.
-    :raises UsageError: if the environment is unknown or its spaces are not flat boxes.
+    The arguments and the errors are those of the evaluator. The process and its environments start at once, in the
+    background, and end with this process.
     """
 
     def __init__(
@@ -57,15 +52,13 @@ class BackgroundEvaluator:
         self.close()
 
     def begin(self, policy: BasePolicy, replicas: Sequence[int], active: Collection[int]) -> None:
-        """Hand a policy over and begin; training may change the policy as soon as this returns.
+        """Send a copy of a policy and begin; training may change the policy as soon as this returns.
 
-        :param policy: plans the actions; its parameters are copied.
+        :param policy: plans the actions.
         :param replicas: the number that stands for each replica in its noise seeds.
         :param active: which replicas take part, by position.
-        :raises zoo.playing.processes.WorkerError: if the process is gone.
+        :raises zoo.processes.WorkerError: if the process is gone.
         """
-        import torch
-
         assert not self._busy, "one evaluation at a time"
         process = self._wait_until_built()
         content = io.BytesIO()
@@ -79,10 +72,9 @@ class BackgroundEvaluator:
         return self._process is None or self._process.has_answered()
 
     def finish(self) -> EpisodeResults:
-        """Wait for the evaluation that was begun.
+        """Wait for the evaluation that was begun and return its results.
 
-        :return: what happened.
-        :raises zoo.playing.processes.WorkerError: if it failed, with its traceback, or its process died.
+        :raises zoo.processes.WorkerError: if it failed, with its traceback, or its process died.
         """
         assert self._busy, "no evaluation was begun"
         assert self._process is not None
@@ -100,7 +92,6 @@ class BackgroundEvaluator:
         if process is not None:
             if self._busy:
                 process.kill()  # its environments end with it
-            process.hang_up()
             process.close()
         self._stay_at_exit()
 
@@ -117,15 +108,10 @@ class BackgroundEvaluator:
 
 
 class _Player:
-    """What the process holds: an evaluator.
-
-    :param spec: the environment's spec.
-    :param how: further arguments of the evaluator.
-    """
+    """What the process holds: an evaluator."""
 
     def __init__(self, spec: EnvSpec, **how: Any) -> None:
-        self._evaluator = Evaluator(spec, **how)  # its processes build while this one imports
-        import zoo.baselines  # noqa: F401
+        self._evaluator = Evaluator(spec, **how)
 
     @property
     def spaces(self) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]:
@@ -141,23 +127,11 @@ class _Player:
         replicas: list[int],
         active: list[int],
     ) -> EpisodeResults:
-        """Evaluate a policy.
-
-        :param policy_class: its class.
-        :param content: what its ``save`` wrote.
-        :param device: where it acts.
-        :param threads: number of threads of matrix products, on which their last bits depend.
-        :param replicas: the numbers of the replicas.
-        :param active: which take part.
-        :return: what happened.
-        """
-        import torch
-
-        from zoo.baselines import planner_of
-
+        """Evaluate a saved policy; the last bits of matrix products depend on the number of threads."""
         torch.set_num_threads(threads)
         policy = policy_class.load(io.BytesIO(content), device=device)  # type: ignore[arg-type]  # torch.load too
-        return self._evaluator.evaluate(planner_of(policy), replicas, active)
+        self._evaluator.begin(policy, replicas, active)
+        return self._evaluator.finish()
 
     def close(self) -> None:
         """End the environments."""

@@ -8,44 +8,36 @@ import random
 import time
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+import gymnasium
 import numpy as np
+import torch
+from gymnasium.envs.registration import EnvSpec
+from stable_baselines3.common.policies import BasePolicy
 
 from agents.common.validation import integer
-
-if TYPE_CHECKING:
-    import gymnasium
-    import torch
-    from gymnasium.envs.registration import EnvSpec
-
-    from zoo.playing.pool import Ending, EnvPool
+from zoo.baselines import planner_of
+from zoo.envs.make import find_spec, is_ogbench
+from zoo.playing.episodes import EpisodeResults
+from zoo.playing.pool import Ending, EnvPool
 
 NOISE_PLANS = 16  # plans whose noise is drawn at a time; part of the result, like the seed
 
 
 class ChunkPolicy(Protocol):
-    """A policy that plans chunks of actions for S stacked replicas (seeds of one algorithm)."""
+    """A policy that plans chunks of actions for S replicas, the seeds of one algorithm."""
 
     @property
     def chunk_length(self) -> int:
         """H, the actions in a plan."""
-        ...
 
     @property
     def num_replicas(self) -> int:
         """S."""
-        ...
 
     def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        """Return the noise of some plans of one replica, drawn on the CPU.
-
-        :param rows: how many plans.
-        :param generator: where the randomness comes from.
-        :return: name to noise, each of shape (rows, ...).
-        """
-        ...
+        """Return the noise of some plans of one replica, drawn on the CPU: name to noise of shape (rows, ...)."""
 
     def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
         """Return the next H actions in every row; a row's actions depend on that row alone.
@@ -54,26 +46,6 @@ class ChunkPolicy(Protocol):
         :param noise: name to noise, each of shape (S, N, ...).
         :return: actions in the environment's units, clipped to its action space, shape (S, N, H, A).
         """
-        ...
-
-
-@dataclass(frozen=True)
-class EpisodeResults:
-    """What S replicas did in the same episodes.
-
-    :param successes: success (0 or 1) of each episode's last step, shape (S, episodes); None without such a thing.
-    :param returns: undiscounted sums of rewards, shape (S, episodes).
-    :param lengths: environment steps, shape (S, episodes).
-    :param seeds: reset seeds, shape (episodes,).
-    :param played: whether a replica played all its episodes, shape (S,). One that did not take part, or that planned
-        NaN or infinity, has zeros in its rows.
-    """
-
-    successes: np.ndarray | None
-    returns: np.ndarray
-    lengths: np.ndarray
-    seeds: np.ndarray
-    played: np.ndarray
 
 
 class Evaluator:
@@ -85,17 +57,14 @@ class Evaluator:
 
     :param env_id: Gymnasium id, or the environment's spec.
     :param episodes: episodes of each replica.
-    :param n_envs: environments; they share out the processor cores, and this process plays too if it is one of two.
+    :param n_envs: environments, spread over the processor cores.
     :param seed: decides the starts and the noise.
-    :param env_kwargs: passed to the environment's constructor.
     :raises UsageError: if the environment is unknown or its spaces are not flat boxes.
     """
 
     def __init__(
         self, env_id: str | EnvSpec, *, episodes: int, n_envs: int, seed: int, env_kwargs: dict[str, Any] | None = None
     ) -> None:
-        from zoo.envs.make import find_spec, is_ogbench
-
         self.episodes = integer("episodes", episodes, at_least=1)
         self.n_envs = integer("n_envs", n_envs, at_least=1)
         self.seed = integer("seed", seed, at_least=0)
@@ -103,6 +72,7 @@ class Evaluator:
         self._env_kwargs = dict(env_kwargs or {})
         self._spec = find_spec(env_id, **self._env_kwargs)
         self._pool: EnvPool | None = None
+        self._results: EpisodeResults | None = None
         self._open_pool()
         if self._env_kwargs or not is_ogbench(self._spec):
             _ = self.spaces  # wait: the environment may yet be refused
@@ -133,6 +103,20 @@ class Evaluator:
             self._pool.close()
             self._pool = None
 
+    def begin(self, policy: BasePolicy, replicas: Sequence[int], active: Collection[int]) -> None:
+        """Play an evaluation, whose results :meth:`finish` returns; see :meth:`evaluate`."""
+        self._results = self.evaluate(planner_of(policy), replicas, active)
+
+    def is_ready(self) -> bool:
+        """Return whether :meth:`finish` would not wait: True, once an evaluation was begun."""
+        return self._results is not None
+
+    def finish(self) -> EpisodeResults:
+        """Return the results of the evaluation that was begun."""
+        results, self._results = self._results, None
+        assert results is not None, "no evaluation was begun"
+        return results
+
     def evaluate(
         self, policy: ChunkPolicy, replicas: Sequence[int] | None = None, active: Collection[int] | None = None
     ) -> EpisodeResults:
@@ -143,11 +127,10 @@ class Evaluator:
 
         :param policy: plans the actions; asked only when a chunk is used up, and always for all S * episodes rows.
         :param replicas: the number that stands for each replica in its noise seeds, length S; None is 0 to S - 1. The
-            policy of replica k alone, with ``replicas=[k]``, plays the same episodes as in the stack.
+            policy of replica k alone, with ``replicas=[k]``, plays the same episodes as together with others.
         :param active: which of the S replicas take part, by position; None: all.
-        :return: what happened; ``played`` says to whom.
         :raises ValueError: if ``replicas`` has another length, or planned actions have another shape.
-        :raises zoo.playing.processes.WorkerError: if an environment fails in its process, or the process dies.
+        :raises zoo.processes.WorkerError: if an environment fails in its process, or the process dies.
         """
         names = list(range(policy.num_replicas)) if replicas is None else list(replicas)
         if len(names) != policy.num_replicas:
@@ -166,8 +149,7 @@ class Evaluator:
     def _play(self, policy: ChunkPolicy, names: Sequence[int], players: Sequence[int]) -> dict[tuple[int, int], Ending]:
         """Play all (replica, episode) jobs; any environment takes the next one when it is free.
 
-        A process that reports waits for the others no longer than a plan takes: then the plan is for those that are
-        there, and another one for the late ones.
+        A process that reports waits for the others no longer than a plan takes; the late ones get a plan of their own.
         """
         observation_space, action_space = self.spaces
         pool = self._open_pool()
@@ -203,13 +185,11 @@ class Evaluator:
                     diverged |= set(_idle_where_not_finite(chunks, rows[0], action_space))
                     jobs = deque(job for job in jobs if job[0] not in diverged)
                     if diverged.issuperset(players):
-                        self.close()  # nobody is left; its episodes are in the middle
+                        self.close()  # no replica is left; their episodes are in the middle
                         return {}
 
     def _open_pool(self) -> EnvPool:
         """Return the environments, which begin to be built at the first call."""
-        from zoo.playing.pool import EnvPool
-
         if self._pool is None:
             self._pool = EnvPool(self._spec, self._env_kwargs, self.n_envs)
         return self._pool
@@ -217,9 +197,7 @@ class Evaluator:
 
 @contextlib.contextmanager
 def _global_generators_kept() -> Iterator[None]:
-    """Put the global generators back, whatever an environment in this process or the policy draws from them."""
-    import torch
-
+    """Restore the global generators, from which the policy or an environment in this process may draw."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
         yield
@@ -230,17 +208,9 @@ def _global_generators_kept() -> Iterator[None]:
 
 
 class _NoiseStock:
-    """The noise of every episode, drawn a few plans ahead from a generator of its own.
-
-    :param policy: draws it.
-    :param seed: the evaluation's seed.
-    :param names: the number that stands for each replica.
-    :param episodes: episodes of each replica.
-    """
+    """The noise of every episode, drawn a few plans ahead from the episode's own generator."""
 
     def __init__(self, policy: ChunkPolicy, seed: int, names: Sequence[int], episodes: int) -> None:
-        import torch
-
         self._draw = policy.draw_action_noise
         self._generators = np.empty((len(names), episodes), object)
         for (replica, name), episode in itertools.product(enumerate(names), range(episodes)):
@@ -257,14 +227,11 @@ class _NoiseStock:
         self._used = np.zeros((len(names), episodes), np.int64)
 
     def offer(self) -> dict[str, torch.Tensor]:
-        """Return the noise of every episode's next plan.
-
-        :return: name to noise, each (S, episodes, ...).
-        """
+        """Return the noise of every episode's next plan: name to noise of shape (S, episodes, ...)."""
         return {key: noise.clone() for key, noise in self._offered.items()}
 
     def spend(self, rows: tuple[np.ndarray, ...]) -> None:
-        """Go on to the noise of another plan where one was made with what was offered.
+        """Go on to the next noise where a plan was made with what was offered.
 
         :param rows: replica and episode of each plan, two arrays of the same length.
         """
@@ -285,7 +252,7 @@ def _plan(
     rows: tuple[np.ndarray, ...],
     action_space: gymnasium.spaces.Box,
 ) -> np.ndarray:
-    """Return the planned actions of some rows, shape (len(rows), H, A), after a look at their shape."""
+    """Return the planned actions of some rows, shape (len(rows), H, A); refuse a plan of another shape."""
     actions: np.ndarray = np.asarray(policy.plan(observations, noise))
     expected = (*observations.shape[:2], policy.chunk_length, *action_space.shape)
     if actions.shape != expected:
@@ -295,7 +262,7 @@ def _plan(
 
 
 def _idle_where_not_finite(chunks: np.ndarray, replicas: np.ndarray, action_space: gymnasium.spaces.Box) -> list[int]:
-    """Let environments that would get NaN or infinity idle to the end of their episode; return whose they are."""
+    """Replace NaN and infinity by idle actions; return the replicas that planned them."""
     bad = ~np.isfinite(chunks).all(axis=(1, 2))
     chunks[bad] = (action_space.low + action_space.high) / 2
     return [int(replica) for replica in replicas[bad]]

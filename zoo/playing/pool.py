@@ -8,27 +8,26 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
 from zoo.envs.make import find_spec, make_env
-from zoo.playing.processes import ServingProcess, close_at_exit, wait_for_answers
+from zoo.processes import ServingProcess, available_cores, close_at_exit, wait_for_answers
 
 MOST_MAZES = 64
 FEWEST_SCENES = 8
-PIPE_BYTES = 8192  # what a pipe holds for sure; beyond that a message could wait for an answer that waits for it
+PIPE_BYTES = 8192  # every pipe holds this much; a longer message could wait for an answer that waits for it
 
 Spaces = tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]
 
 
 class Ending(NamedTuple):
-    """What a finished episode came to; ``success`` is that of its last step, None where there is no such thing."""
+    """The result of a finished episode; ``success`` is that of its last step, or None."""
 
     episode_return: float
     length: int
@@ -37,7 +36,7 @@ class Ending(NamedTuple):
 
 @dataclass
 class Progress:
-    """What came of a message to one process or several.
+    """What one process or several report.
 
     :param running: numbers of the environments that are in the middle of an episode now.
     :param observations: what they see, shape (len(running), O).
@@ -50,12 +49,7 @@ class Progress:
 
 
 class EnvGroup:
-    """The environments of one process, played one after the other.
-
-    :param spec: the environment's spec.
-    :param env_kwargs: its constructor arguments.
-    :param count: how many to build.
-    """
+    """The environments of one process, played one after the other."""
 
     def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], count: int) -> None:
         self._envs = [make_env(spec, **env_kwargs) for _ in range(count)]
@@ -68,7 +62,6 @@ class EnvGroup:
         :param numbers: environments to play.
         :param chunks: their actions, shape (len(numbers), H, A); what an episode's end leaves of a chunk is dropped.
         :param openings: environment to the reset seed of the episode that it begins.
-        :return: what happened.
         """
         observations: dict[int, np.ndarray] = {}
         endings: dict[int, Ending] = {}
@@ -91,7 +84,7 @@ class EnvGroup:
             env.close()
 
     def _play(self, number: int, chunk: np.ndarray) -> tuple[np.ndarray, Ending | None]:
-        """Execute one chunk open loop and return the last observation and, if the episode ended, what it came to."""
+        """Execute one chunk open loop and return the last observation and, if the episode ended, its result."""
         env = self._envs[number]
         total, length = self._totals[number]
         ending = None
@@ -106,29 +99,24 @@ class EnvGroup:
 
 
 class EnvPool:
-    """Environments in at most one process per processor core; where that makes two or one, this process is among them.
+    """Environments in one process per processor core; with one or two cores this process is among them.
 
-    With so few cores a third process that sends, receives and plans takes its time from those that play. So this one
-    plays its share as well, and is waited for while it plans: a step costs less in all. With more cores it leaves them
-    the playing, and serves whoever is done.
+    With so few cores a further process that sends, receives and plans would take its time from those that play. So this
+    one plays its share too, and the other waits while it plans: a step costs less in all. With more cores this process
+    does not play, and serves whichever is done.
 
-    Other processes begin to build at once and in the background; ``spaces`` and ``send`` wait for them, and build what
-    this process plays. The others leave Ctrl-C and a scheduler's polite kill to this one, and end with it, however it
-    ends.
-
-    :param spec: the environment's spec.
-    :param env_kwargs: its constructor arguments.
-    :param n_envs: how many environments.
+    Other processes start building at once, in the background; ``spaces`` and ``send`` wait for them, and build what
+    this process plays.
     """
 
     def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], n_envs: int) -> None:
         self.n_envs = n_envs
-        n_workers = min(n_envs, _available_cores())
+        n_workers = min(n_envs, available_cores())
         counts = [len(range(worker, n_envs, n_workers)) for worker in range(n_workers)]
         builders = [functools.partial(EnvGroup, spec, env_kwargs, count) for count in counts]
         self._plays_too = n_workers <= 2
-        self._workers: list[_Worker] = [_InThisProcess(builders.pop(0))] if self._plays_too else []
-        self._workers += [_in_process_of_its_own(build, spec) for build in builders]
+        here = [_InThisProcess(builders.pop(0))] if self._plays_too else []
+        self._workers: list[ServingProcess | _InThisProcess] = [*here, *(_start(build, spec) for build in builders)]
         self._owed = [0] * n_workers  # answers that each process has still to give
         self._spaces: Spaces | None = None
         self._stay_at_exit = close_at_exit(self)
@@ -146,10 +134,10 @@ class EnvPool:
         return self._spaces
 
     def send(self, numbers: Sequence[int], chunks: np.ndarray, openings: Mapping[int, int]) -> None:
-        """Let environments play a chunk, and others begin episodes; the answers are waited for in :meth:`receive`.
+        """Let environments play a chunk, and others begin episodes; :meth:`receive` waits for the answers.
 
-        A process that has nothing to do gets two messages, so that it has work left while its first answer is read;
-        not so if this process plays too, and reads no answer before it is done.
+        An idle process gets two messages, so that it has work left while its first answer is read, unless this process
+        plays too, which reads no answer before it is done.
 
         :param numbers: environments to play, each from 0 to ``n_envs`` - 1 and in the middle of an episode.
         :param chunks: their actions, shape (len(numbers), H, A).
@@ -176,10 +164,9 @@ class EnvPool:
 
         If this process plays too, it does so now, and then waits for the other one.
 
-        :param patience: how long to wait for the other processes when one has answered, in seconds.
-        :return: what happened there.
-        :raises WorkerError: if an environment raised in another process, or the process died. One in
-            this process raises what it raises.
+        :param patience: how long to wait for the other processes after one has answered, in seconds.
+        :raises WorkerError: if an environment raised in another process, or the process died. In this process it raises
+            what it raises.
         """
         asked = [worker for worker, owed in enumerate(self._owed) if owed]
         if not asked:
@@ -216,17 +203,7 @@ class EnvPool:
         self._stay_at_exit()
 
 
-class _Worker(Protocol):
-    """Who plays an ``EnvGroup``; the first ``receive`` returns its spaces, each later one answers a ``send``."""
-
-    def send(self, *arguments: Any) -> None: ...
-    def receive(self) -> Any: ...
-    def has_answered(self) -> bool: ...
-    def hang_up(self) -> None: ...
-    def close(self) -> None: ...
-
-
-def _in_process_of_its_own(build: functools.partial[EnvGroup], spec: EnvSpec) -> ServingProcess:
+def _start(build: functools.partial[EnvGroup], spec: EnvSpec) -> ServingProcess:
     """Start a process that plays a group."""
     simulator = [spec.entry_point.partition(":")[0]] if isinstance(spec.entry_point, str) else []
     preload = ["zoo.playing.preload", *simulator]
@@ -271,16 +248,7 @@ def count_environments(env_id: str | EnvSpec, env_kwargs: dict[str, Any], episod
     A message and a plan cost about as much as several steps of a maze. Mazes are cheap to build, so there are enough of
     them to share these costs; a manipulation scene takes seconds and 170 MB, so there are two for a core, or eight.
 
-    :param env_id: Gymnasium id or spec.
-    :param env_kwargs: its constructor arguments.
-    :param episodes: how many episodes there are.
-    :return: how many environments, at most one an episode.
     """
     entry_point = find_spec(env_id, **env_kwargs).entry_point
     maze = isinstance(entry_point, str) and entry_point.startswith("ogbench.locomaze")
-    return min(MOST_MAZES if maze else max(FEWEST_SCENES, 2 * _available_cores()), episodes)
-
-
-def _available_cores() -> int:
-    """Return how many processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(MOST_MAZES if maze else max(FEWEST_SCENES, 2 * available_cores()), episodes)

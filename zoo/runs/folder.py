@@ -1,4 +1,4 @@
-"""A run's folder: created at once for one owner, every file in it written whole or not at all."""
+"""A run folder: who owns it, and the only code that knows the names and formats of its files."""
 
 from __future__ import annotations
 
@@ -8,79 +8,78 @@ import datetime
 import fcntl
 import json
 import os
-import platform
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from agents.common.files import atomic_path
 from zoo.errors import Interrupted, UsageError
+from zoo.runs.history import COLUMNS, OFFLINE, ONLINE
+from zoo.runs.versions import command_line
 
-RECORDED_PACKAGES = (
-    "flow-rl-zoo", "torch", "stable-baselines3", "sb3-contrib", "gymnasium", "ogbench", "mujoco", "numpy", "rliable",
-)  # fmt: skip
 STATES = ("running", "done", "failed", "interrupted")
-INDEX = "runs.csv"
-INDEX_COLUMNS = ("run", "env", "seed", "label", "started", "command")
+_CONFIG_KEYS = ("algo", "env", "offline_steps", "seed")
+_INDEX_COLUMNS = ("run", "env", "seed", "label", "started", "command")
+_RENAMED = {"pretrain_steps": "pretraining_steps", "pretrain_step": "pretraining_step"}  # names in older runs
 
 
-def check_log_folder(folder: Path) -> None:
-    """Make a folder for runs if need be, and see that it takes files.
+class UnreadableRun(UsageError):
+    """A file of a run folder is missing or damaged, or holds nonsense.
 
-    :param folder: the folder.
-    :raises UsageError: if it cannot be made, or a file of 64 KiB cannot be written there.
+    :param file: the file.
+    :param problem: what is wrong with it, to follow its name.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder) as file:
-            file.write(b"0" * 65536)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise UsageError(
-            f"the log folder must be writable with free space, got {error.strerror} for {folder}; "
-            "choose another with -f/--log-folder"
-        ) from error
+
+    def __init__(self, file: Path, problem: str) -> None:
+        super().__init__(f"{file} {problem}")
+        self.reason = f"{file.name} {problem}"
 
 
 class RunFolder:
-    """One run of one seed: ``{log}/{algo}/{env}_{k}/``.
+    """One run of one seed: ``{log}/{algo}/{env}_{k}/``. Every file in it is written whole or not at all.
 
     :param path: the folder, which exists.
-    :param env: environment name; names the final model.
     """
 
-    def __init__(self, path: Path, env: str) -> None:
-        self.path, self.env = path, env
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.env = path.name.rpartition("_")[0]
+        self.status = path / "status.json"
+        self.config = path / "config.yml"
+        self.evaluations = path / "evaluations.npz"
+        self.progress = path / "progress.csv"
+        self.learning_curve = path / "learning_curve.png"
+        self.checkpoints = path / "checkpoint"
+        self.model = path / f"{self.env}.zip"
+        self.best_model = path / "best_model.zip"
+        self.replay_buffer = path / "replay_buffer.pkl"
+
+    # -- ownership ----------------------------------------------------------------------------------------------------
 
     @classmethod
     def create(cls, log_folder: Path, algo: str, env: str) -> RunFolder:
-        """Make the folder with the next free number; runs that start together never share one.
+        """Make and claim the folder with the next free number; runs that start together never share one.
 
-        :param log_folder: where all runs are.
-        :param algo: algorithm id.
-        :param env: environment name.
-        :return: the run folder.
         :raises UsageError: if the folder cannot be made or written to.
         """
         parent = log_folder / algo
         check_log_folder(parent)
-        taken = [p.name.removeprefix(f"{env}_") for p in parent.glob(f"{env}_*")]
-        number = 1 + max((int(text) for text in taken if text.isdigit()), default=0)
+        number = 1 + max(numbered_folders(parent, env), default=0)
         while True:
             try:
                 (parent / f"{env}_{number}").mkdir()
-                folder = cls(parent / f"{env}_{number}", env)
-                folder.claim()
-                return folder
             except FileExistsError:
                 number += 1
+            else:
+                folder = cls(parent / f"{env}_{number}")
+                folder.claim()
+                return folder
 
     def claim(self) -> bool:
         """Claim the run for this process until it ends, however it ends, or calls :meth:`release`.
@@ -100,126 +99,208 @@ class RunFolder:
         """Give up the claim."""
         os.close(self._handle)
 
-    @property
-    def model_path(self) -> Path:
-        """The final model, for ``agents.X.load``."""
-        return self.path / f"{self.env}.zip"
-
-    def write_yaml(self, name: str, values: Mapping[str, Any]) -> None:
-        """Write a mapping as YAML.
-
-        :param name: file name.
-        :param values: plain values.
-        """
-        self.write_text(name, yaml.safe_dump(dict(values), sort_keys=False))
-
-    def write_text(self, name: str, text: str) -> None:
-        """Write a text file.
-
-        :param name: file name.
-        :param text: its content.
-        """
-        with atomic_path(self.path / name) as temporary:
-            temporary.write_text(text)
+    # -- status.json --------------------------------------------------------------------------------------------------
 
     def write_status(self, state: str, seed: int, offline_step: int, online_step: int, **more: Any) -> None:
-        """Say how far the run is.
-
-        :param state: one of ``running``, ``done``, ``failed``, ``interrupted``.
-        :param seed: the run's seed.
-        :param offline_step: gradient steps taken offline.
-        :param online_step: environment steps taken online.
-        :param more: further entries, e.g. an error.
-        """
+        """Record how far the run is, in gradient steps offline and environment steps online."""
         assert state in STATES
         status = {"state": state, "seed": seed, "offline_step": offline_step, "online_step": online_step}
-        self.write_text("status.json", json.dumps({**status, "updated": _now(), **more}) + "\n")
+        _write_text(self.status, json.dumps({**status, "updated": _now(), **more}) + "\n")
+
+    def read_status(self) -> dict[str, Any]:
+        """Return what ``status.json`` says; its ``state`` is one of `STATES`.
+
+        :raises UnreadableRun: if it cannot be read or has no such state.
+        """
+        status = _read_mapping(self.status, json.loads)
+        if status.get("state") not in STATES:
+            raise UnreadableRun(self.status, f"has no state out of {', '.join(STATES)}")
+        return status
 
     def write_ending(self, state: str, seed: int, reason: str) -> None:
-        """Say how the run ended, at the steps that its status names, unless that is written already.
-
-        :param state: ``failed`` or ``interrupted``.
-        :param seed: the run's seed.
-        :param reason: why.
-        """
+        """Record that the run ended where its status says it was, unless an ending is recorded already."""
         try:
-            status = json.loads((self.path / "status.json").read_text())
-        except (OSError, ValueError):
-            status = {}
-        if status.get("state") not in ("done", "failed"):
-            kept = {"offline_step": 0, "online_step": 0, **status, "state": state, "seed": seed, "reason": reason}
-            self.write_status(**{name: value for name, value in kept.items() if name != "updated"})
+            status = self.read_status()
+        except UnreadableRun:
+            status = {"state": "running"}
+        if status["state"] not in ("done", "failed"):
+            status.pop("updated", None)
+            start = {"offline_step": 0, "online_step": 0}
+            self.write_status(**{**start, **status, "state": state, "seed": seed, "reason": reason})
+
+    # -- config.yml and what else is known before training ------------------------------------------------------------
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Write the effective settings of the run, seed included."""
+        _write_yaml(self.config, config)
+
+    def read_config(self) -> dict[str, Any]:
+        """Return the settings of the run.
+
+        :raises UnreadableRun: if ``config.yml`` cannot be read or lacks what every run has.
+        """
+        config = _read_mapping(self.config, yaml.safe_load)
+        missing = [key for key in _CONFIG_KEYS if config.get(key) is None]
+        if missing:
+            raise UnreadableRun(self.config, f"lacks {', '.join(missing)}")
+        return config
+
+    def write_origin(self, arguments: Mapping[str, Any], versions: Mapping[str, Any]) -> None:
+        """Record the parsed arguments, the command line, and what software and data are used."""
+        _write_yaml(self.path / "args.yml", arguments)
+        _write_text(self.path / "command.txt", command_line() + "\n")
+        _write_text(self.path / "versions.json", json.dumps(versions, indent=1) + "\n")
 
     def enter_in_index(self, seed: int, label: str) -> None:
-        """Append a row about the run to ``runs.csv`` beside its folder; runs that start together lose none.
-
-        :param seed: the run's seed.
-        :param label: the name of its row in a comparison.
-        """
-        with open(self.path.parent / INDEX, "a", newline="") as file:
+        """Append a row about the run to ``runs.csv`` beside its folder; runs that start together lose none."""
+        with open(self.path.parent / "runs.csv", "a", newline="") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
-            writer = csv.DictWriter(file, INDEX_COLUMNS)
+            writer = csv.writer(file)
             if os.fstat(file.fileno()).st_size == 0:
-                writer.writeheader()
-            values = (self.path.name, self.env, seed, label, _now(), command_line())
-            writer.writerow(dict(zip(INDEX_COLUMNS, values, strict=True)))
+                writer.writerow(_INDEX_COLUMNS)
+            writer.writerow((self.path.name, self.env, seed, label, _now(), command_line()))
+
+    # -- evaluations.npz ----------------------------------------------------------------------------------------------
+
+    def write_evaluations(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write the evaluations so far; equal arrays give equal bytes."""
+        with atomic_path(self.evaluations) as temporary:
+            np.savez(temporary, allow_pickle=False, **arrays)
+
+    def read_evaluations(self) -> dict[str, np.ndarray]:
+        """Return the evaluations so far, at least one.
+
+        :return: the arrays of `zoo.runs.history.COLUMNS`, and ``successes`` if the file has them; row t of each is an
+            evaluation.
+        :raises UnreadableRun: if the file is missing, damaged, or holds what no evaluation gives.
+        """
+        names = (*COLUMNS, "successes")
+        try:
+            with np.load(self.evaluations, allow_pickle=False) as file:
+                missing = [name for name in COLUMNS if name not in file.files]
+                if missing:
+                    raise UnreadableRun(self.evaluations, f"lacks {', '.join(missing)}")
+                arrays = {name: file[name] for name in names if name in file.files}
+        except FileNotFoundError as error:
+            raise UnreadableRun(self.evaluations, "is missing") from error
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise UnreadableRun(self.evaluations, f"cannot be read: {error}") from error
+        problem = _find_misfit(arrays) or _find_nonsense(arrays)
+        if problem:
+            raise UnreadableRun(self.evaluations, f"does not fit together: {problem}")
+        return arrays
+
+
+def numbered_folders(parent: Path, env: str) -> dict[int, Path]:
+    """Return the folders of an environment's runs, by their number."""
+    found = {path.name.removeprefix(f"{env}_"): path for path in parent.glob(f"{env}_*")}
+    return {int(text): path for text, path in found.items() if text.isdigit()}
+
+
+def find_run_folders(paths: Iterable[Path]) -> list[RunFolder]:
+    """Return every run folder at or below some paths, sorted, each once.
+
+    :raises FileNotFoundError: if a path is not a folder.
+    """
+    found: set[Path] = set()
+    for path in paths:
+        if not path.is_dir():
+            raise FileNotFoundError(f"expected a folder of runs, got `{path}`, which is not one; check the path")
+        for folder, folders, files in os.walk(path):
+            if "status.json" in files or "evaluations.npz" in files:
+                found.add(Path(folder))
+                folders.clear()  # checkpoints and the like below a run are not runs
+    return [RunFolder(path) for path in sorted(found)]
+
+
+def check_log_folder(folder: Path) -> None:
+    """Make a folder for runs if need be, and check that a file of 64 KiB can be written there.
+
+    :raises UsageError: if not.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder) as file:
+            file.write(b"0" * 65536)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise UsageError(
+            f"the log folder must be writable with free space, got {error.strerror} for {folder}; "
+            "choose another with -f/--log-folder"
+        ) from error
 
 
 @contextlib.contextmanager
 def ending_recorded(folders: Sequence[RunFolder], seeds: Sequence[int]) -> Iterator[None]:
-    """Write into the status of runs how they end, if an exception ends them here.
+    """Record in the status of runs how they end, if an exception ends them here.
 
-    :param folders: the run folders; they may still be being made.
-    :param seeds: one per folder.
+    :param folders: the run folders; more may be appended meanwhile.
+    :param seeds: one for each folder that there will be.
     """
     try:
         yield
     except BaseException as error:
-        state = "interrupted" if isinstance(error, (KeyboardInterrupt, Interrupted)) else "failed"
+        state = state_after(error)
         for folder, seed in zip(folders, seeds, strict=False):
-            folder.write_ending(state, seed, f"{type(error).__name__}: {error}")
+            folder.write_ending(state, seed, describe_error(error))
         raise
 
 
-def describe_versions(device: str, dataset_fingerprint: str | None) -> dict[str, Any]:
-    """Return what software and data a run used.
-
-    :param device: name of the device.
-    :param dataset_fingerprint: the dataset's, or None.
-    :return: plain values for ``versions.json``.
-    """
-    packages = {}
-    for name in RECORDED_PACKAGES:
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            packages[name] = None
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": packages,
-        "git_commit": git_commit(),
-        "device": device,
-        "dataset_fingerprint": dataset_fingerprint,
-    }
+def state_after(error: BaseException) -> str:
+    """Return the state of a run that an exception has ended."""
+    return "interrupted" if isinstance(error, (KeyboardInterrupt, Interrupted)) else "failed"
 
 
-def git_commit() -> str | None:
-    """Return the commit that the zoo runs from, with ``-dirty`` behind it if files differ; None outside a checkout."""
-    root = Path(__file__).resolve().parent
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+def describe_error(error: BaseException) -> str:
+    """Return an exception as the reason of a run's end."""
+    return f"{type(error).__name__}: {error}"
+
+
+def _write_yaml(path: Path, values: Mapping[str, Any]) -> None:
+    _write_text(path, yaml.safe_dump(dict(values), sort_keys=False))
+
+
+def _write_text(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text)
+
+
+def _read_mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+    """Return what a text file holds, under the names of today; empty if that is not a mapping."""
     try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip()
+        content = parse(path.read_text())
+    except FileNotFoundError as error:
+        raise UnreadableRun(path, "is missing") from error
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UnreadableRun(path, f"cannot be read: {' '.join(str(error).split())}") from error
+    return {_RENAMED.get(name, name): value for name, value in content.items()} if isinstance(content, dict) else {}
 
 
-def command_line() -> str:
-    """Return the command that started the program, quoted for a shell."""
-    import shlex
+def _find_misfit(arrays: Mapping[str, np.ndarray]) -> str | None:
+    """Return which arrays of evaluations have shapes that do not fit together."""
+    first = "successes" if "successes" in arrays else "results"
+    shape = arrays[first].shape
+    if len(shape) != 2 or 0 in shape:
+        return f"{first} have shape {shape} instead of (evaluations, episodes)"
+    for name, array in arrays.items():
+        if array.shape != (shape[:1] if name in ("timesteps", "phase") else shape):
+            return f"{name} have shape {array.shape} beside {first} {shape}"
+    return None
 
-    return shlex.join(sys.orig_argv)
+
+def _find_nonsense(arrays: Mapping[str, np.ndarray]) -> str | None:
+    """Return what no evaluation gives."""
+    phase = arrays["phase"]
+    if "successes" in arrays and not np.isin(arrays["successes"], (0, 1)).all():
+        return "successes are not all 0 or 1"
+    if "successes" not in arrays and not np.isfinite(arrays["results"]).all():
+        return "results are not all finite, and there are no successes to score the run by"
+    if not np.isin(phase, (OFFLINE, ONLINE)).all() or (np.diff(phase.astype(int)) < 0).any():
+        return "phase is not 0 and then 1"
+    if (np.diff(arrays["timesteps"].astype(int)) < 0).any():
+        return "timesteps decrease"
+    return None
 
 
 def _now() -> str:

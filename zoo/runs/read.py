@@ -1,42 +1,31 @@
 """Finished and unfinished runs, read back as tables.
 
-A run folder is what ``train.py`` writes: ``status.json``, ``config.yml`` and ``evaluations.npz``. `read_runs` finds
-them below any folder and returns one table of runs and one of evaluations. A run that cannot be counted stays in the
-table with the reason: it is unfinished, unreadable, or a second run of the same seed.
+`read_runs` finds run folders below any folder and returns one table of runs and one of evaluations. A run that cannot
+be counted stays in the table with the reason: it is unfinished, unreadable, or an older run of the same seed.
 """
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
-import yaml
 
-from zoo.config import DEFAULT_PROFILE
 from zoo.datasets.names import parse_env_name
 from zoo.errors import UsageError
-from zoo.runs.evaluations import UnreadableRun, check_complete, read_evaluations
-from zoo.runs.folder import STATES
-from zoo.runs.scores import RETURN
+from zoo.layers import DEFAULT_PROFILE, flatten
+from zoo.runs.folder import RunFolder, UnreadableRun, find_run_folders
+from zoo.runs.history import PHASES
+from zoo.runs.scores import RETURN, SUCCESS
 
 PROTOCOL = (
-    "profile",
-    "offline_steps",
-    "online_steps",
-    "eval_episodes",
-    "sparse",
-    "dataset_size",
-    "dataset_fingerprint",
-    "net_arch",
-    "pretrain_steps",
-    "pretrained_actor",
-)
+    "profile", "offline_steps", "online_steps", "eval_episodes", "sparse", "dataset_size", "dataset_fingerprint",
+    "net_arch", "pretraining_steps", "pretrained_actor",
+)  # fmt: skip
 """What must agree before two runs of an algorithm may share a row.
 
 Runs that began with a saved behaviour flow are set apart from others and by its number of updates, but not by the
@@ -48,26 +37,15 @@ _SAME_FOR_RETURNS = ("profile",)  # each environment has a scale, and by custom 
 # Settings that change no score, and those that `PROTOCOL` names already.
 _NOT_SETTINGS = {"seed", "seeds", "device", "verbose", "tensorboard_log", "precision", "compile"}
 _NOT_SETTINGS |= {"net_arch", "sparse", "pretraining_steps"}
-_RUN_FILES = ("status.json", "evaluations.npz")
 
 EVALUATION_COLUMNS = (
-    "method",
-    "algorithm",
-    "source",
-    "environment",
-    "domain",
-    "task",
-    "seed",
-    "phase",
-    "step",
-    "successes",
-    "episodes",
-    "kind",
-    "score",
-    "return",
-    "length",
-    "run",
-)
+    "method", "algorithm", "source", "environment", "domain", "task", "seed", "phase", "step", "successes", "episodes",
+    "kind", "score", "return", "length", "run",
+)  # fmt: skip
+_RUN_COLUMNS = (
+    "run", "state", "method", "algorithm", "label", "environment", "domain", "task", "seed", "kind", "offline_step",
+    "online_step", "updated", *PROTOCOL, "departures", "settings", "problem",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -85,18 +63,12 @@ class RunTables:
     evaluations: pd.DataFrame
 
     def counted(self) -> pd.DataFrame:
-        """Return the evaluations of the runs that count.
-
-        :return: rows of `evaluations`.
-        """
+        """Return the rows of `evaluations` whose runs count."""
         good = self.runs.loc[self.runs["problem"].isna(), "run"]
         return self.evaluations[self.evaluations["run"].isin(good)]
 
     def skipped(self) -> list[dict[str, str]]:
-        """Return the runs that do not count, and why.
-
-        :return: ``{"path": ..., "reason": ...}``, in the order of the paths.
-        """
+        """Return ``{"path": ..., "reason": ...}`` of each run that does not count, in the order of the paths."""
         bad = self.runs[self.runs["problem"].notna()]
         return [{"path": str(row["run"]), "reason": str(row["problem"])} for _, row in bad.iterrows()]
 
@@ -109,33 +81,15 @@ def split_environment(name: str) -> tuple[str, str, str]:
     (``scene-play-singletask-v0`` is ``scene-play-singletask-task2-v0``), and a larger dataset adds its size
     (``scene-play-100m-...``). All of them meet in one row; the size of the data is part of the protocol.
 
-    :param name: e.g. ``cube-double-play-singletask-task2-v0``; a name that OGBench does not know is its own domain.
-    :return: full name, domain (``cube-double-play``), task (``task2``, or an empty string).
+    :return: full name, domain (``cube-double-play``), task (``task2``); a name that OGBench does not know is its own
+        domain, without a task.
     """
     try:
         parsed = parse_env_name(name)
     except UsageError:
         return name, name, ""
-    task = f"task{parsed.task or _default_task(parsed.domain)}"
+    task = f"task{parsed.task}"
     return f"{parsed.domain}-singletask-{task}-v0", parsed.domain, task
-
-
-def find_runs(paths: Iterable[Path]) -> list[Path]:
-    """Return every run folder at or below some paths.
-
-    :param paths: folders to search, or run folders themselves.
-    :return: the run folders, sorted, each once.
-    :raises FileNotFoundError: if a path is not a folder.
-    """
-    found: set[Path] = set()
-    for path in paths:
-        if not path.is_dir():
-            raise FileNotFoundError(f"expected a folder of runs, got `{path}`, which is not one; check the path")
-        for folder, folders, files in os.walk(path):
-            if any(name in files for name in _RUN_FILES):
-                found.add(Path(folder))
-                folders.clear()  # checkpoints and the like below a run are not runs
-    return sorted(found)
 
 
 def read_runs(paths: Iterable[Path], merge_protocols: bool = False) -> RunTables:
@@ -146,19 +100,17 @@ def read_runs(paths: Iterable[Path], merge_protocols: bool = False) -> RunTables
     they are scored by their return. The other fields may differ between environments, as they do in the papers: sparse
     rewards belong to some domains. Runs that are scored by success and by their return are never held apart by this.
 
-    :param paths: folders to search.
     :param merge_protocols: put runs of a label in one row, whatever their protocol.
-    :return: the tables; both empty if there are no runs.
     :raises FileNotFoundError: if a path is not a folder.
     """
     rows: list[dict[str, Any]] = []
     evaluations: list[pd.DataFrame] = []
-    for folder in find_runs(paths):
+    for folder in find_run_folders(paths):
         row, table = _read_run(folder)
         rows.append(row)
         if table is not None:
             evaluations.append(table)
-    runs = pd.DataFrame(rows, columns=_run_columns()).astype({"problem": object})
+    runs = pd.DataFrame(rows, columns=list(_RUN_COLUMNS)).astype({"problem": object})
     runs["method"] = runs["label"] if merge_protocols else _split_by_protocol(runs)
     _mark_duplicates(runs)
     if not evaluations:
@@ -169,12 +121,9 @@ def read_runs(paths: Iterable[Path], merge_protocols: bool = False) -> RunTables
 
 
 def protocol_differences(phase: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """Return where two protocols differ, in words. A field that one of them does not state is not compared.
+    """Return where two protocols differ, e.g. ``["offline_steps 10,000 against 1,000,000"]``.
 
-    :param phase: ``"offline"`` scores do not depend on the online steps that follow.
-    :param ours: values of fields of `PROTOCOL`.
-    :param theirs: the same for the other side.
-    :return: one phrase a field, e.g. ``"offline_steps 10,000 against 1,000,000"``.
+    A field of `PROTOCOL` that one of them does not state is not compared, nor are online steps for offline scores.
     """
     result = []
     for field in PROTOCOL:
@@ -188,10 +137,9 @@ def protocol_differences(phase: str, ours: Mapping[str, Any], theirs: Mapping[st
 
 
 def describe_layers(value: Any) -> str | None:
-    """Return layer widths in short, e.g. ``512x4``.
+    """Return layer widths in short, e.g. ``512x4``; None where nothing is stated.
 
     :param value: a list of widths, a mapping of such lists, or None.
-    :return: the short form, or None where nothing is stated.
     """
     if value is None:
         return None
@@ -204,115 +152,62 @@ def describe_layers(value: Any) -> str | None:
 
 
 def show(value: Any) -> str:
-    """Return a value of a protocol or setting as text.
-
-    :param value: a number, string, bool, list or None.
-    :return: the text, with thousands separated.
-    """
+    """Return a value of a protocol or setting as text, with thousands separated."""
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def short_name(environment: str) -> str:
-    """Return an environment's name without the parts that all of them share.
-
-    :param environment: e.g. ``scene-play-singletask-task1-v0``.
-    :return: e.g. ``scene-play task1``.
-    """
+    """Return an environment's name without the parts that all of them share, e.g. ``scene-play task1``."""
     return environment.replace("-singletask-", " ").removesuffix("-v0")
 
 
-def _default_task(domain: str) -> int:
-    """Return the task that OGBench 1.2 means where a name gives none."""
-    if domain.startswith(("puzzle-3x3", "puzzle-4x4", "antsoccer")):
-        return 4
-    return 2 if domain.startswith(("puzzle", "cube", "scene")) else 1
-
-
-def _run_columns() -> list[str]:
-    """Return the columns of the table of runs."""
-    about = ["run", "state", "method", "algorithm", "label", "environment", "domain", "task", "seed", "kind"]
-    return [*about, "offline_step", "online_step", "updated", *PROTOCOL, "departures", "settings", "problem"]
-
-
-def _read_run(folder: Path) -> tuple[dict[str, Any], pd.DataFrame | None]:
+def _read_run(folder: RunFolder) -> tuple[dict[str, Any], pd.DataFrame | None]:
     """Return a run's row, and its evaluations if they can be read."""
-    row: dict[str, Any] = {"run": str(folder), "state": "unknown"}
+    row: dict[str, Any] = {"run": str(folder.path), "state": "unknown"}
     try:
-        row |= _read_status(folder)
-        reason = row.pop("reason")
-        row |= _read_config(folder, row)
+        status = folder.read_status()
+        row |= _describe_status(folder, status) | _describe_config(folder, status)
         unfinished = row["state"] != "done"
-        if unfinished and not (folder / "evaluations.npz").exists():
+        if unfinished and not folder.evaluations.exists():
             table = None
         else:
-            table = read_evaluations(folder)
+            table = _tabulate(folder)
             row["kind"] = table["kind"].iloc[0]
-            if not unfinished:
-                check_complete(row, table)
     except UnreadableRun as error:
-        return row | {"problem": str(error)}, None
+        return row | {"problem": error.reason}, None
     if unfinished:
-        row["problem"] = f"{row['state']}: {_progress(row)}" + (f"; {reason}" if reason else "")
+        reason = " ".join(str(status.get("reason") or "").split())
+        row["problem"] = f"{row['state']}: {_progress(row, status)}" + (f"; {reason}" if reason else "")
+    elif missing := _find_missing_evaluation(row, table):
+        return row | {"problem": missing}, None
     return row, table
 
 
-def _progress(row: Mapping[str, Any]) -> str:
-    """Return how far an unfinished run is."""
-    if row["pretrain_step"] < row["pretrain_steps"] and not row["pretrained_actor"]:
-        return f"at pretraining step {row['pretrain_step']:,} of {row['pretrain_steps']:,}"
-    offline = f"at offline step {row['offline_step']:,} of {show(row['offline_steps'])}"
-    return f"{offline} and online step {row['online_step']:,} of {show(row['online_steps'])}"
-
-
-def _read_status(folder: Path) -> dict[str, Any]:
-    """Return what ``status.json`` says."""
-    path = folder / "status.json"
-    try:
-        status = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise UnreadableRun("status.json is missing") from error
-    except (OSError, ValueError) as error:
-        raise UnreadableRun(f"status.json cannot be read: {error}") from error
-    if not isinstance(status, dict) or status.get("state") not in STATES:
-        raise UnreadableRun(f"status.json has no state out of {', '.join(STATES)}")
+def _describe_status(folder: RunFolder, status: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns of a run that ``status.json`` gives."""
     updated = pd.to_datetime(str(status.get("updated")), utc=True, errors="coerce")
     if pd.isna(updated):
-        updated = pd.Timestamp(path.stat().st_mtime, unit="s", tz="UTC")
-    return {
-        "state": status["state"],
-        "seed": status.get("seed"),
-        "pretrain_step": int(status.get("pretrain_step") or 0),
-        "offline_step": int(status.get("offline_step") or 0),
-        "online_step": int(status.get("online_step") or 0),
-        "updated": updated,
-        "reason": " ".join(str(status.get("reason") or "").split()),
-    }
+        updated = pd.Timestamp(folder.status.stat().st_mtime, unit="s", tz="UTC")
+    steps = {name: int(status.get(name) or 0) for name in ("offline_step", "online_step")}
+    return {"state": status["state"], "updated": updated, **steps}
 
 
-def _read_config(folder: Path, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what ``config.yml`` says about the run."""
-    try:
-        config = yaml.safe_load((folder / "config.yml").read_text())
-    except FileNotFoundError as error:
-        raise UnreadableRun("config.yml is missing") from error
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UnreadableRun(f"config.yml cannot be read: {' '.join(str(error).split())}") from error
-    config = _mapping(config)
-    missing = [key for key in ("algo", "env", "offline_steps") if config.get(key) is None]
-    seed = row["seed"] if row["seed"] is not None else config.get("seed")
-    if seed is None:
-        missing.append("seed")
-    if missing:
-        raise UnreadableRun(f"config.yml lacks {', '.join(missing)}")
+def _describe_config(folder: RunFolder, status: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns of a run that ``config.yml`` gives."""
+    config = folder.read_config()
     environment, domain, task = split_environment(str(config["env"]))
     settings, dataset, actor = (_mapping(config.get(key)) for key in ("settings", "dataset", "pretrained_actor"))
+    departures = config.get("departures", [])  # older runs do not say
+    if not isinstance(departures, list) or not all(isinstance(text, str) for text in departures):
+        raise UnreadableRun(folder.config, f"has departures that are not a list of texts: {departures!r}")
+    own = {name: value for name, value in settings.items() if name not in _NOT_SETTINGS}
     return {
         "algorithm": str(config["algo"]),
         "label": str(config.get("label") or config["algo"]),
         "environment": environment,
         "domain": domain,
         "task": task,
-        "seed": seed,
+        "seed": config["seed"] if status.get("seed") is None else status["seed"],
         "profile": str(config.get("profile") or DEFAULT_PROFILE),
         "offline_steps": int(config["offline_steps"]),
         "online_steps": int(config.get("online_steps") or 0),
@@ -321,19 +216,11 @@ def _read_config(folder: Path, row: Mapping[str, Any]) -> dict[str, Any]:
         "dataset_size": dataset.get("size"),
         "dataset_fingerprint": str(dataset["fingerprint"])[:8] if dataset.get("fingerprint") else None,
         "net_arch": describe_layers(settings.get("net_arch")),
-        "pretrain_steps": int(config.get("pretrain_steps") or actor.get("updates") or 0),
+        "pretraining_steps": int(config.get("pretraining_steps") or actor.get("updates") or 0),
         "pretrained_actor": bool(actor),
-        "departures": _departures(config),
-        "settings": dict(_flatten(settings)),
+        "departures": tuple(departures),
+        "settings": {name: show(value) for name, value in sorted(flatten(own)) if value != {}},
     }
-
-
-def _departures(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return where a run departs from the protocol of its profile, in words; runs of older versions do not say."""
-    found = config.get("departures", [])
-    if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
-        raise UnreadableRun(f"config.yml has departures that are not a list of texts: {found!r}")
-    return tuple(found)
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -341,15 +228,45 @@ def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield nested settings as (dotted name, text)."""
-    for name, value in sorted(settings.items(), key=lambda item: str(item[0])):
-        if prefix + str(name) in _NOT_SETTINGS:
-            continue
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", show(value)
+def _tabulate(folder: RunFolder) -> pd.DataFrame:
+    """Return a run's evaluations, scored by success where the environment knows success, else by the return."""
+    arrays = folder.read_evaluations()
+    successes, average = arrays.get("successes"), arrays["results"].mean(axis=1)
+    episodes = arrays["results"].shape[1]
+    total = pd.array([pd.NA] * len(average) if successes is None else successes.sum(axis=1), dtype="Int64")
+    return pd.DataFrame(
+        {
+            "run": str(folder.path),
+            "phase": np.asarray(PHASES)[arrays["phase"].astype(int)],
+            "step": arrays["timesteps"].astype(int),
+            "successes": total,
+            "episodes": episodes,
+            "kind": (RETURN if successes is None else SUCCESS).name,
+            "score": average if successes is None else total.to_numpy(int) / episodes,
+            "return": average,
+            "length": arrays["ep_lengths"].mean(axis=1),
+        }
+    )
+
+
+def _find_missing_evaluation(row: Mapping[str, Any], evaluations: pd.DataFrame) -> str | None:
+    """Return which phase of a finished run lacks an evaluation at its end."""
+    last = evaluations.groupby("phase")["step"].max()
+    ends = {"offline": row["offline_steps"], "online": row["offline_steps"] + row["online_steps"]}
+    for phase, wanted in ends.items():
+        if row[f"{phase}_steps"] and last.get(phase, -1) < wanted:
+            got = f"{last[phase]:,}" if phase in last else "none"
+            return f"its last {phase} evaluation is at step {got}, expected {wanted:,}"
+    return None
+
+
+def _progress(row: Mapping[str, Any], status: Mapping[str, Any]) -> str:
+    """Return how far an unfinished run is."""
+    pretraining_step = int(status.get("pretraining_step") or 0)
+    if pretraining_step < row["pretraining_steps"] and not row["pretrained_actor"]:
+        return f"at pretraining step {pretraining_step:,} of {row['pretraining_steps']:,}"
+    offline = f"at offline step {row['offline_step']:,} of {show(row['offline_steps'])}"
+    return f"{offline} and online step {row['online_step']:,} of {show(row['online_steps'])}"
 
 
 def _split_by_protocol(runs: pd.DataFrame) -> pd.Series:

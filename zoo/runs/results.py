@@ -1,59 +1,44 @@
-"""What runs came to: the result that a program prints, and evaluations in a line of text."""
+"""The result of a run that a program prints, and an evaluation in one line of text."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from zoo.playing.evaluate import EpisodeResults
+from zoo.playing.episodes import EpisodeResults
+from zoo.runs.folder import RunFolder
 from zoo.runs.history import EvaluationHistory
 
-LEARNING_CURVE = "learning_curve.png"
 
-
-def result_of(folder: Path, seed: int, history: EvaluationHistory) -> dict[str, Any]:
-    """Return the result of one finished run.
-
-    :param folder: the run folder.
-    :param seed: the run's seed.
-    :param history: its evaluations.
-    :return: success and return of the last evaluation, None where there is none.
-    """
-    curve = folder / LEARNING_CURVE
-    result = {"run": str(folder), "seed": seed, "success": None, "return": None, "episodes": 0, "steps": None}
+def result_of(folder: RunFolder, seed: int, history: EvaluationHistory) -> dict[str, Any]:
+    """Return the result of one finished run: success and return of its last evaluation, None where there is none."""
+    result = {"run": str(folder.path), "seed": seed, "success": None, "return": None, "episodes": 0, "steps": None}
     if len(history):
         arrays, rates = history.arrays(), history.success_rates()
         result["success"] = None if rates is None else float(rates[-1])
         result["return"] = float(arrays["results"][-1].mean())
         result["episodes"], result["steps"] = arrays["results"].shape[1], int(arrays["timesteps"][-1])
-    return result | ({"learning_curve": str(curve)} if curve.exists() else {})
+    return result | ({"learning_curve": str(folder.learning_curve)} if folder.learning_curve.exists() else {})
 
 
-def result_of_failed(folder: Path, seed: int, failure: dict[str, Any]) -> dict[str, Any]:
-    """Return the result of a replica that has failed while others went on.
+def result_of_failed(folder: RunFolder, seed: int, failure: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the result of a replica that failed while others went on.
 
-    :param folder: the run folder.
-    :param seed: the run's seed.
     :param failure: reason and step.
-    :return: the result, without a score.
     """
-    head = {"run": str(folder), "seed": seed, "success": None, "return": None, "steps": failure.get("step")}
+    head = {"run": str(folder.path), "seed": seed, "success": None, "return": None, "steps": failure.get("step")}
     return {**head, **failure}
 
 
 def joint_result(
     algo: str, env: str, updates_per_second: float | None, results: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Return the result that the training program prints.
+    """Return what the training program prints: the result of its only seed, or those of all seeds as ``runs``.
 
-    :param algo: algorithm id.
-    :param env: environment name.
     :param updates_per_second: speed of the offline phase, or None.
-    :param results: one per seed.
-    :return: that of the only seed, or all of them as ``runs``.
+    :param results: one for each seed.
     """
     speed = None if updates_per_second is None else round(updates_per_second, 2)
     head = {"algo": algo, "env": env, "updates_per_s": speed}
@@ -61,14 +46,9 @@ def joint_result(
 
 
 def describe_evaluation(step: int, phase: str, results: EpisodeResults, seeds: Sequence[int]) -> str:
-    """Return an evaluation in one line.
+    """Return an evaluation in one line: success where the environment knows it, mean return and mean length.
 
-    :param step: its position on the curve.
-    :param phase: the phase's name.
-    :param results: what was played.
-    :param seeds: the replicas' seeds.
-    :return: success if there is such a thing, mean return and mean length; of several replicas the mean of each, and
-        every one's score.
+    Several seeds have the mean over all of them, and the score of each.
     """
     played = np.flatnonzero(results.played)
     returns, lengths = results.returns[played], results.lengths[played]

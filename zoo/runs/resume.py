@@ -1,9 +1,8 @@
-"""What ``--resume`` comes to: a run to go on with, a run that is done already, or a new one and why."""
+"""What ``--resume`` finds: a run to go on with, a run that is done already, or none, and why."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,9 @@ import yaml
 
 from agents.common.engine.checkpoint import find_checkpoints
 from zoo.errors import UsageError
+from zoo.layers import flatten
 from zoo.messages import log
-from zoo.runs.folder import RunFolder
+from zoo.runs.folder import RunFolder, UnreadableRun, numbered_folders
 from zoo.runs.history import EvaluationHistory
 from zoo.runs.results import joint_result, result_of, result_of_failed
 
@@ -28,10 +28,8 @@ NAMED_DIFFERENCES = 10
 class StoredRun:
     """A run as its folders describe it.
 
-    :param folders: one run folder per replica.
-    :param seeds: the replicas' seeds.
+    :param folders: one for each replica, as are the seeds and what ``status.json`` says.
     :param settings: what must agree for two runs to be the same, with dotted names.
-    :param statuses: what ``status.json`` says, one per replica.
     """
 
     folders: list[RunFolder]
@@ -41,7 +39,7 @@ class StoredRun:
 
     @property
     def is_done(self) -> bool:
-        """Whether it has come to its end; replicas that failed on the way do not change that."""
+        """Whether it has reached its end; replicas that failed on the way do not change that."""
         states = {status["state"] for status in self.statuses}
         return "done" in states and states <= {"done", "failed"}
 
@@ -53,11 +51,11 @@ class StoredRun:
 
 @dataclass(frozen=True)
 class Choice:
-    """What to do where some runs are there.
+    """What to do, given the runs that exist.
 
     :param run: the run to go on with, or one that is done; None starts a new one.
-    :param nearest: for a new one, the run that differs in the fewest settings: of the unfinished ones if there are any.
-    :param differences: in what it differs.
+    :param nearest: where a new one starts, the run that differs in the fewest settings, an unfinished one if possible.
+    :param differences: how it differs.
     """
 
     run: StoredRun | None
@@ -66,12 +64,11 @@ class Choice:
 
 
 def choose(settings: Mapping[str, Any], seeds: list[int] | None, runs: Sequence[StoredRun]) -> Choice:
-    """Choose the newest run of the same settings and seeds, an unfinished one if there is one.
+    """Choose the newest run of the same settings and seeds, an unfinished one if possible.
 
     :param settings: those wanted, from :func:`comparable`.
     :param seeds: those wanted; None takes any.
-    :param runs: the runs that are there, newest first.
-    :return: the choice.
+    :param runs: the runs that exist, newest first.
     """
     same = [run for run in runs if run.settings == settings and seeds in (None, run.seeds)]
     if same:
@@ -84,13 +81,7 @@ def choose(settings: Mapping[str, Any], seeds: list[int] | None, runs: Sequence[
 
 
 def differences(run: StoredRun, settings: Mapping[str, Any], seeds: list[int] | None) -> list[str]:
-    """Return in what a run differs from the one that is wanted.
-
-    :param run: a run.
-    :param settings: those wanted.
-    :param seeds: those wanted; None takes any.
-    :return: one phrase for each setting.
-    """
+    """Return how a run differs from the settings and seeds that are wanted, one phrase for each setting."""
     names = dict.fromkeys([*run.settings, *settings])
     found = {  # a setting of the algorithm may be among the run's too, under the same name
         name.removeprefix("settings."): f"{_show(name, run.settings)} there, {_show(name, settings)} now"
@@ -106,22 +97,19 @@ def differences(run: StoredRun, settings: Mapping[str, Any], seeds: list[int] | 
 
 
 def comparable(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of ``config.yml`` that makes two runs of equal seeds the same.
+    """Return the part of ``config.yml`` that makes two runs of equal seeds the same, with dotted names.
 
-    :param record: what the file holds, or will hold.
-    :return: values as YAML gives them back, with dotted names.
+    The values are as YAML gives them back, so what will be written can be compared with what was.
     """
     kept = {name: value for name, value in record.items() if name not in (*DERIVED, *WHO)}
-    return dict(_flatten(yaml.safe_load(yaml.safe_dump(kept, sort_keys=False))))
+    return dict(flatten(yaml.safe_load(yaml.safe_dump(kept, sort_keys=False))))
 
 
 def find_run(log_folder: Path, record: Mapping[str, Any], seeds: list[int] | None) -> StoredRun | None:
     """Return the run to go on with, claimed for this process, or the same one if it is done; say which, or why none.
 
-    :param log_folder: where all runs are.
     :param record: what ``config.yml`` will hold of the settings.
     :param seeds: the replicas' seeds; None takes a run of any.
-    :return: the run, or None to start a new one.
     :raises UsageError: if another process is training it.
     """
     settings = comparable(record)
@@ -140,84 +128,57 @@ def find_run(log_folder: Path, record: Mapping[str, Any], seeds: list[int] | Non
 
 
 def stored_runs(log_folder: Path, algo: str, env: str) -> list[StoredRun]:
-    """Return an algorithm's runs on an environment; one without a readable configuration or status is left out.
+    """Return an algorithm's runs on an environment, newest first; several seeds trained at once are one run.
 
-    :param log_folder: where all runs are.
-    :param algo: algorithm id.
-    :param env: environment name.
-    :return: the runs, newest first; stacked seeds are one run.
+    A run whose configuration or status cannot be read is left out, with a warning if it has checkpoints.
     """
-    parent = log_folder / algo
-    numbers = {path: path.name.removeprefix(f"{env}_") for path in parent.glob(f"{env}_*")}
-    paths = sorted((path for path in numbers if numbers[path].isdigit()), key=lambda path: -int(numbers[path]))
     found = []
-    for path in paths:
-        config = _read(path, "config.yml", "seed", of=path)
-        if config is None or config["seed"] != config.get("seeds", [config["seed"]])[0]:
-            continue  # unreadable, or not the first of its stack
-        names = config.get("folders", [path.name])
-        read = [_read(parent / name, "status.json", "state", of=path) for name in names]
-        statuses = [status for status in read if status is not None]
-        if len(statuses) == len(names):
-            folders = [RunFolder(parent / name, env) for name in names]
-            found.append(StoredRun(folders, config.get("seeds", [config["seed"]]), comparable(config), statuses))
+    for _, path in sorted(numbered_folders(log_folder / algo, env).items(), reverse=True):
+        folder = RunFolder(path)
+        try:
+            run = _read(folder)
+        except UnreadableRun as error:
+            if find_checkpoints(folder.checkpoints):
+                log.warning("%s has checkpoints, but --resume passes it over: %s", path, error)
+        else:
+            found += [] if run is None else [run]
     return found
 
 
-def result_of_done(run: StoredRun) -> dict[str, Any]:
-    """Return the result of a run that is done already, as far as its folders tell.
+def _read(folder: RunFolder) -> StoredRun | None:
+    """Return the run whose first replica has this folder, or None if the folder belongs to another replica."""
+    config = folder.read_config()
+    seeds = config.get("seeds", [config["seed"]])
+    if config["seed"] != seeds[0]:
+        return None
+    folders = [RunFolder(folder.path.with_name(name)) for name in config.get("folders", [folder.path.name])]
+    return StoredRun(folders, seeds, comparable(config), [each.read_status() for each in folders])
 
-    :param run: the run.
-    :return: what it printed when it ended, but for its speed, and ``already_done``.
-    """
+
+def result_of_done(run: StoredRun) -> dict[str, Any]:
+    """Return what a finished run printed when it ended, except for its speed, and ``already_done``."""
     results = []
     for folder, seed, status in zip(run.folders, run.seeds, run.statuses, strict=True):
         if status["state"] == "failed":
             failure = {name: status.get(name) for name in ("reason", "step")}
-            results.append(result_of_failed(folder.path, seed, failure))
+            results.append(result_of_failed(folder, seed, failure))
         else:
-            results.append(result_of(folder.path, seed, _history(folder.path / "evaluations.npz")))
+            results.append(result_of(folder, seed, _history(folder)))
     joint = joint_result(run.settings["algo"], run.settings["env"], None, results)
     return {**joint, "already_done": True}
 
 
-def _history(path: Path) -> EvaluationHistory:
-    """Return a finished run's evaluations; none where they cannot be read."""
+def _history(folder: RunFolder) -> EvaluationHistory:
+    """Return a finished run's evaluations; none where they cannot be read, which is said."""
     try:
-        return EvaluationHistory.load(path)
-    except UsageError as error:
+        return EvaluationHistory(folder.read_evaluations())
+    except UnreadableRun as error:
         log.warning("%s", error)
         return EvaluationHistory()
 
 
-def _read(folder: Path, name: str, needed: str, of: Path) -> dict[str, Any] | None:
-    """Return a file of a run folder; None where it cannot be read, which is said of a run that has checkpoints."""
-    try:
-        text = (folder / name).read_text()
-        content = json.loads(text) if name.endswith(".json") else yaml.safe_load(text)
-        if not isinstance(content, dict) or needed not in content:
-            raise ValueError(f"it lacks `{needed}`")
-        return content
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        if find_checkpoints(of / "checkpoint"):
-            why = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
-            log.warning(
-                "%s has checkpoints, but --resume passes it over: %s cannot be read: %s", of, folder / name, why
-            )
-        return None
-
-
-def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield nested settings with dotted names."""
-    for name, value in settings.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
 def _show(name: str, settings: Mapping[str, Any]) -> str:
-    """Return a setting's value in short."""
+    """Return a setting's value in a few characters."""
     if name not in settings:
         return "not set"
     text = "none" if settings[name] is None else str(settings[name])
@@ -225,7 +186,7 @@ def _show(name: str, settings: Mapping[str, Any]) -> str:
 
 
 def _nearest(choice: Choice) -> str:
-    """Return in what the nearest run differs, if there is one."""
+    """Return how the nearest run differs, if there is one."""
     if choice.nearest is None:
         return ", for there is no run of this algorithm and environment"
     named = list(choice.differences[:NAMED_DIFFERENCES])
@@ -237,12 +198,12 @@ def _nearest(choice: Choice) -> str:
 
 def _position(run: StoredRun) -> str:
     """Return where a run's newest checkpoint is."""
-    checkpoints = find_checkpoints(run.folders[0].path / "checkpoint")
+    checkpoints = find_checkpoints(run.folders[0].checkpoints)
     if not checkpoints:
         return "which has no checkpoint yet, from its beginning"
     step = int(checkpoints[0].name.removeprefix("step_").partition(".")[0])
-    for phase, setting in (("pretraining", "pretrain_steps"), ("offline", "offline_steps"), ("online", "online_steps")):
-        steps = run.settings.get(setting) or 0
+    for phase in ("pretraining", "offline", "online"):
+        steps = run.settings.get(f"{phase}_steps") or 0
         if phase == "online" or (steps and step <= steps):
             break
         step -= steps

@@ -43,11 +43,7 @@ class Kind:
         return "" if self is SUCCESS else f", {self.name}"
 
     def digits(self, scores: Iterable[float]) -> int:
-        """Return how many decimals to show of scores that stand side by side.
-
-        :param scores: the scores.
-        :return: the number of decimals: four significant digits of the largest return, a fixed number otherwise.
-        """
+        """Return how many decimals to show: four significant digits of the largest return, else one or three."""
         if self is not RETURN:
             return 1 if self is SUCCESS else 3
         largest = max(map(abs, scores), default=0.0)

@@ -1,4 +1,4 @@
-"""What happens beside training: evaluation, checkpoints, progress, a clean stop."""
+"""What happens during training: evaluation, checkpoints, progress, a clean stop."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from stable_baselines3.common.callbacks import BaseCallback
@@ -19,18 +20,16 @@ from stable_baselines3.common.callbacks import BaseCallback
 from agents.common.engine.checkpoint import copy_model, load_checkpoint, load_pending, save_checkpoint
 from agents.common.files import atomic_path
 from agents.common.replicas import PerReplica
-from zoo.baselines import planner_of
+from agents.common.sb3.model import FlowQLearning
 from zoo.errors import Interrupted
 from zoo.messages import FILE_ONLY, log
 from zoo.playing.background import BackgroundEvaluator
+from zoo.playing.episodes import EpisodeResults
+from zoo.playing.evaluate import Evaluator
 from zoo.runs.history import OFFLINE, PHASES, EvaluationHistory
 from zoo.runs.results import describe_evaluation
 from zoo.training.logs import STEP, ReplicaLogger
 from zoo.training.replicas import Replicas, curve_step
-
-if TYPE_CHECKING:
-    from agents.common.sb3.model import FlowQLearning
-    from zoo.playing.evaluate import EpisodeResults, Evaluator
 
 SECONDS_BETWEEN_LINES = 60.0
 SECONDS_BETWEEN_REDRAWS = 1.0
@@ -38,7 +37,7 @@ SECONDS_BETWEEN_LOOKS = 0.1
 
 
 class StopSignal:
-    """Turns Ctrl-C and a polite kill into a request that training meets after its current step.
+    """Turns SIGINT and SIGTERM into a request to stop, which training meets after its current step.
 
     A second signal interrupts at once. Use as a context manager around training.
     """
@@ -82,12 +81,8 @@ class PendingEvaluation:
 class EvaluationCallback(BaseCallback):
     """Evaluates every replica, writes its ``evaluations.npz`` and keeps its best model.
 
-    With a :class:`BackgroundEvaluator`, training goes on meanwhile. At most one evaluation is under way; training waits
-    for it where the next one is due and at the end of a phase.
-
-    :param evaluator: plays the episodes.
-    :param replicas: who is evaluated.
-    :param frequency: steps between evaluations.
+    With a background evaluator, training goes on meanwhile. At most one evaluation is under way; training waits for it
+    where the next one is due and at the end of a phase.
     """
 
     def __init__(self, evaluator: Evaluator | BackgroundEvaluator, replicas: Replicas, frequency: int) -> None:
@@ -112,7 +107,7 @@ class EvaluationCallback(BaseCallback):
             self.evaluate()
         elif self.pending is not None and time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + SECONDS_BETWEEN_LOOKS
-            if isinstance(self.evaluator, BackgroundEvaluator) and self.evaluator.is_ready():
+            if self.evaluator.is_ready():
                 self.collect()
         return True
 
@@ -129,31 +124,29 @@ class EvaluationCallback(BaseCallback):
         model: FlowQLearning = self.model  # type: ignore[assignment]
         self.replicas.check(model)
         self._last_step = self.step
-        copied = copy_model(model) if isinstance(self.evaluator, BackgroundEvaluator) else model
-        self._begin(PendingEvaluation(copied, self.phase, self.replicas.active))
+        self._begin(PendingEvaluation(model, self.phase, self.replicas.active))
+        if self.pending is not None:  # training goes on meanwhile
+            self.pending = replace(self.pending, model=copy_model(model))
         self.seconds += time.perf_counter() - begin
 
     def collect(self) -> None:
-        """Wait for the evaluation that is under way, if there is one, and write down what it came to."""
-        pending = self.pending
-        if pending is None:
-            return
-        begin = time.perf_counter()
-        assert isinstance(self.evaluator, BackgroundEvaluator)
+        """Wait for the evaluation that is under way, if there is one, and record its results."""
+        if self.pending is not None:
+            begin = time.perf_counter()
+            self._collect(self.pending)
+            self.seconds += time.perf_counter() - begin
+
+    def _begin(self, evaluation: PendingEvaluation) -> None:
+        """Begin an evaluation, and record its results if they are there at once."""
+        self.evaluator.begin(evaluation.model.policy, self.replicas.seeds, evaluation.active)
+        self.pending = evaluation
+        if self.evaluator.is_ready():
+            self._collect(evaluation)
+
+    def _collect(self, pending: PendingEvaluation) -> None:
         results = self.evaluator.finish()
         self.pending = None
         self._write(pending, results)
-        self.seconds += time.perf_counter() - begin
-
-    def _begin(self, evaluation: PendingEvaluation) -> None:
-        """Begin an evaluation in the background, or play it here and now."""
-        policy = evaluation.model.policy
-        if isinstance(self.evaluator, BackgroundEvaluator):
-            self.evaluator.begin(policy, self.replicas.seeds, evaluation.active)
-            self.pending = evaluation
-        else:
-            results = self.evaluator.evaluate(planner_of(policy), self.replicas.seeds, evaluation.active)
-            self._write(evaluation, results)
 
     def _write(self, evaluation: PendingEvaluation, results: EpisodeResults) -> None:
         """Write the results of each replica, and its model if that is its best; end the runs of diverged replicas."""
@@ -161,14 +154,14 @@ class EvaluationCallback(BaseCallback):
         for replica in evaluation.active:
             if not results.played[replica]:
                 continue
-            folder, history = self.replicas.folders[replica].path, self.histories[replica]
+            folder, history = self.replicas.folders[replica], self.histories[replica]
             history.append(step, evaluation.phase, results, replica)
-            history.save(folder / "evaluations.npz")
+            folder.write_evaluations(history.arrays())
             success = 0.0 if results.successes is None else float(results.successes[replica].mean())
             score = (success, float(results.returns[replica].mean()))
             if score > self.best[replica]:
                 self.best[replica] = score
-                save_model(model.replica(replica), folder / "best_model.zip")
+                save_model(model.replica(replica), folder.best_model)
         lost = [replica for replica in evaluation.active if not results.played[replica]]
         reason = f"planned actions of the evaluation at step {model.num_timesteps} are not finite"
         self.replicas.fail(self.model, dict.fromkeys(lost, reason))  # type: ignore[arg-type]
@@ -185,7 +178,7 @@ class EvaluationCallback(BaseCallback):
         self.logger.write(row, step, {STEP: ("tensorboard",)})
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint holds of the evaluations; their results are in the run folders."""
+        """Return what a checkpoint keeps of the evaluations; their results are in the run folders."""
         pending = None if self.pending is None else {"phase": self.pending.phase, "active": self.pending.active}
         return {"last_step": self._last_step, "best": list(self.best), "pending": pending}
 
@@ -203,8 +196,7 @@ class EvaluationCallback(BaseCallback):
                 assert load_pending is not None
                 self._unfinished = PendingEvaluation(load_pending(), **state["pending"])
         for replica, folder in enumerate(self.replicas.folders):
-            path = folder.path / "evaluations.npz"
-            history = EvaluationHistory.load(path) if path.exists() else EvaluationHistory()
+            history = EvaluationHistory(folder.read_evaluations() if folder.evaluations.exists() else None)
             history.discard_after(finished)
             self.histories[replica] = history
 
@@ -214,17 +206,15 @@ class EvaluationCallback(BaseCallback):
             self._begin(self._unfinished)
             self._unfinished = None
 
-    def success(self) -> float | None:
-        """Return the last evaluation's mean success over the replicas that have not failed, or None."""
-        rates = [self.histories[replica].success_rates() for replica in self.replicas.active]
-        last = [rate[-1] for rate in rates if rate is not None and len(rate)]
-        return float(sum(last) / len(last)) if last and len(last) == len(rates) else None
-
-    def mean_return(self) -> float | None:
-        """Return the last evaluation's mean return over the replicas that have not failed, or None before the first."""
-        returns = [self.histories[replica].arrays()["results"] for replica in self.replicas.active]
-        last = [episodes[-1].mean() for episodes in returns if len(episodes)]
-        return float(sum(last) / len(last)) if last and len(last) == len(returns) else None
+    def last_score(self) -> str | None:
+        """Return the last evaluation's mean success (or return) over the replicas that have not failed, in words."""
+        histories = [self.histories[replica] for replica in self.replicas.active]
+        if not histories or not all(map(len, histories)):
+            return None
+        rates = [history.success_rates() for history in histories]
+        if all(rate is not None for rate in rates):
+            return f"success {np.mean([rate[-1] for rate in rates]):.2f}"
+        return f"return {np.mean([history.arrays()['results'][-1].mean() for history in histories]):.2f}"
 
 
 class SaveCallback(BaseCallback):
@@ -232,11 +222,6 @@ class SaveCallback(BaseCallback):
 
     Both happen between steps, where nothing is half done: after an offline update, and online before the environments
     are stepped (within a step, when SB3 calls the callbacks, the transition is not stored yet).
-
-    :param replicas: their runs; the first one's folder holds the checkpoint of all.
-    :param frequency: steps between checkpoints.
-    :param evaluation: its state is part of a checkpoint.
-    :param stop: the request to stop.
     """
 
     def __init__(self, replicas: Replicas, frequency: int, evaluation: EvaluationCallback, stop: StopSignal) -> None:
@@ -245,11 +230,6 @@ class SaveCallback(BaseCallback):
         self.evaluation, self.stop = evaluation, stop
         self._last_step = 0
         self._online = False
-
-    @property
-    def checkpoints(self) -> Path:
-        """Where the run's checkpoints are."""
-        return self.replicas.folders[0].path / "checkpoint"
 
     def _on_training_start(self) -> None:
         self._online = False
@@ -268,15 +248,12 @@ class SaveCallback(BaseCallback):
         step = self.model.num_timesteps
         if self.stop.requested:
             self.save("interrupted")
-            raise Interrupted(f"stopped by a signal; checkpoint in {self.checkpoints}; go on with --resume")
+            raise Interrupted(f"stopped by a signal; checkpoint in {self.replicas.checkpoints}; go on with --resume")
         if step // self.frequency > self._last_step // self.frequency:
             self.save("running")
 
     def save(self, state: str) -> None:
-        """Write a checkpoint and the status now.
-
-        :param state: the run's state.
-        """
+        """Write a checkpoint and the status now."""
         model: FlowQLearning = self.model  # type: ignore[assignment]
         self.replicas.check(model)
         self._last_step = model.num_timesteps
@@ -284,15 +261,11 @@ class SaveCallback(BaseCallback):
         kept = {"evaluation": self.evaluation.state(), "log": model.logger.position(model.num_timesteps)}
         pending = self.evaluation.pending
         failed = dict(self.replicas.failed)
-        save_checkpoint(model, self.checkpoints, pending and pending.model, failed=failed, **kept)
+        save_checkpoint(model, self.replicas.checkpoints, pending and pending.model, failed=failed, **kept)
         self.replicas.write_status(model, state)
 
     def restore(self, checkpoint: Path) -> dict[str, Any]:
-        """Put the model and the evaluations into the state of a checkpoint.
-
-        :param checkpoint: its folder.
-        :return: the position of the log then.
-        """
+        """Put the model and the evaluations into the state of a checkpoint; return the position of the log then."""
         model: FlowQLearning = self.model  # type: ignore[assignment]
         kept = load_checkpoint(model, checkpoint)
         self._last_step = model.num_timesteps
@@ -304,7 +277,6 @@ class SaveCallback(BaseCallback):
 class ProgressCallback(BaseCallback):
     """Shows speed, loss, last score and time left: a bar in a terminal, a line a minute elsewhere and in the run's log.
 
-    :param evaluation: gives the last score and the time spent on evaluation.
     :param bar: True draws the bar, False prints lines, None decides by the terminal.
     """
 
@@ -343,13 +315,13 @@ class ProgressCallback(BaseCallback):
         log.info("%s", text)
 
     def close(self) -> None:
-        """Take the bar away, if there is one."""
+        """Remove the bar, if there is one."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
 
     def _describe(self, now: float) -> str:
-        """Return one line about the training so far; time spent on evaluation does not count into the speed."""
+        """Return one line about the training so far; the speed leaves out the time spent on evaluation."""
         busy = max(now - self._begin - (self.evaluation.seconds - self._evaluated), 1e-9)
         self.steps_per_second = (self.num_timesteps - self._first) / busy
         phase = PHASES[self.evaluation.phase]
@@ -363,19 +335,13 @@ class ProgressCallback(BaseCallback):
         loss = self.model._last_info.get("total_loss")  # type: ignore[attr-defined]
         if loss is not None:
             parts.append(f"loss {float(loss[self.evaluation.replicas.active].mean()):.3g}")
-        success = self.evaluation.success()
-        if success is not None:
-            parts.append(f"success {success:.2f}")
-        elif (mean_return := self.evaluation.mean_return()) is not None:
-            parts.append(f"return {mean_return:.2f}")
+        score = self.evaluation.last_score()
+        if score is not None:
+            parts.append(score)
         return ", ".join(parts)
 
 
 def save_model(model: FlowQLearning, path: Path) -> None:
-    """Save a model whole or not at all.
-
-    :param model: the model.
-    :param path: its ``.zip``.
-    """
+    """Save a model whole or not at all."""
     with atomic_path(path) as temporary:
         model.save(temporary)

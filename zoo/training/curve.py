@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
 from agents.common.files import atomic_path
 from zoo.runs.history import OFFLINE, EvaluationHistory
 
 
 def plot_learning_curve(history: EvaluationHistory, path: Path, title: str) -> None:
-    """Draw success (or the return, where there is no success) against steps, the online phase shaded.
-
-    :param history: the run's evaluations.
-    :param path: the PNG.
-    :param title: the figure's title.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
+    """Write a PNG of success (or the return, where there is no success) against steps, the online phase shaded."""
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()

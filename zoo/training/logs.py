@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,11 +10,14 @@ from typing import Any
 
 import numpy as np
 from stable_baselines3.common.logger import CSVOutputFormat, Logger, TensorBoardOutputFormat
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
 from agents.common.replicas import PerReplica
+from agents.common.sb3.model import FlowQLearning
+from zoo.config import Config
 from zoo.training.replicas import Replicas
 
-CSV_NAME = "progress.csv"
+WANDB_PROJECT = "flow-rl-zoo"
 STEP = "time/total_timesteps"
 
 
@@ -21,12 +25,7 @@ class ProgressTable(CSVOutputFormat):
     """SB3's CSV with the step as its first column, in every row."""
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
-        """Append a row.
-
-        :param key_values: name -> value.
-        :param key_excluded: name -> formats that leave the value out.
-        :param step: the training step.
-        """
+        """Append a row."""
         if not self.keys:
             self.keys = [STEP]
             self.file.write(f"{STEP}\n")
@@ -36,18 +35,18 @@ class ProgressTable(CSVOutputFormat):
 class ReplicaLogger(Logger):
     """Writes ``progress.csv`` and TensorBoard events for each replica, with its own value where one is known.
 
-    A replica that has failed is written no more.
+    Nothing more is written of a replica that has failed.
 
     :param replicas: whose folders get a ``progress.csv``.
     :param tensorboard: folder of the events of each replica.
-    :param position: what :meth:`position` returned at a checkpoint, to go on from there; None starts anew.
+    :param position: what :meth:`position` returned at a checkpoint, to go on from there; None begins new files.
     """
 
     def __init__(
         self, replicas: Replicas, tensorboard: Sequence[Path], position: Mapping[str, Any] | None = None
     ) -> None:
         self._replicas = replicas
-        files = [folder.path / CSV_NAME for folder in replicas.folders]
+        files = [folder.progress for folder in replicas.folders]
         self._events = [TensorBoardOutputFormat(str(folder)) for folder in tensorboard]
         if position is None:
             self._tables = [ProgressTable(str(file)) for file in files]
@@ -63,21 +62,13 @@ class ReplicaLogger(Logger):
             self.name_to_excluded.update(position["excluded"])
 
     def record(self, key: str, value: Any, exclude: str | tuple[str, ...] | None = None) -> None:
-        """Note a value; a mean over replicas does not take the place of their own values.
-
-        :param key: its name.
-        :param value: the value.
-        :param exclude: formats that leave it out.
-        """
+        """Note a value; a mean over replicas does not replace their own values."""
         if isinstance(self.name_to_value.get(key), PerReplica) and not isinstance(value, PerReplica):
             return
         super().record(key, value, exclude)
 
     def dump(self, step: int = 0) -> None:
-        """Write what was recorded.
-
-        :param step: the training step.
-        """
+        """Write what was recorded."""
         self.write(self.name_to_value, step, self.name_to_excluded)
         self.name_to_value.clear()
         self.name_to_count.clear()
@@ -86,10 +77,8 @@ class ReplicaLogger(Logger):
     def write(
         self, values: Mapping[str, Any], step: int, excluded: Mapping[str, tuple[str, ...]] | None = None
     ) -> None:
-        """Write a row of its own, besides what is recorded.
+        """Write a row, apart from what is recorded.
 
-        :param values: name -> value.
-        :param step: the training step that it belongs to.
         :param excluded: name -> formats that leave the value out.
         """
         left_out = {name: (excluded or {}).get(name, ("",)) for name in values}
@@ -102,11 +91,7 @@ class ReplicaLogger(Logger):
                 output.write(own, left_out, step)
 
     def position(self, step: int) -> dict[str, Any]:
-        """Return how far the logs are: the lines of each ``progress.csv``, and what is recorded but not written yet.
-
-        :param step: the training step.
-        :return: plain values for the constructor.
-        """
+        """Return how far the logs are: the lines of each ``progress.csv``, and what is recorded but not written yet."""
         lines = []
         for table in self._tables:
             table.file.seek(0)
@@ -121,8 +106,37 @@ class ReplicaLogger(Logger):
 BEGINNING: dict[str, Any] = {"step": -1, "lines": None, "pending": {}, "counts": {}, "excluded": {}}
 
 
+def set_logger(
+    config: Config,
+    model: FlowQLearning,
+    replicas: Replicas,
+    args: argparse.Namespace,
+    position: Mapping[str, Any] | None = None,
+) -> None:
+    """Let every replica log to its run folder: CSV and TensorBoard, and Weights & Biases on demand.
+
+    :param position: where the log goes on; None begins a new one.
+    """
+    paths = [folder.path for folder in replicas.folders]
+    below = Path(args.tensorboard_log) if args.tensorboard_log else None
+    events = [path if below is None else below / f"{config.algo}_{path.name}" for path in paths]
+    model.set_logger(ReplicaLogger(replicas, events, position))
+    if args.track:
+        import wandb  # optional: not among the dependencies
+
+        wandb.init(
+            project=args.wandb_project_name or WANDB_PROJECT,
+            entity=args.wandb_entity,
+            group=args.wandb_group,
+            tags=args.wandb_tags,
+            name=paths[0].name,
+            config=config.record(),
+            sync_tensorboard=True,
+        )
+
+
 def _reopen_csv(path: Path, lines: int) -> ProgressTable:
-    """Return an open ``progress.csv`` that holds the first lines of the old one; a crash leaves one of the two."""
+    """Return an open ``progress.csv`` with the first lines of the old one; a crash leaves either the old or the new."""
     kept = []
     if path.exists():
         with open(path) as file:
@@ -137,9 +151,7 @@ def _reopen_csv(path: Path, lines: int) -> ProgressTable:
 
 
 def _hide_later_events(events: TensorBoardOutputFormat, step: int) -> None:
-    """Let TensorBoard drop what an earlier process wrote beyond a step."""
-    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-
+    """Let TensorBoard drop what an earlier process wrote after a step."""
     writer = events.writer.file_writer
     writer.add_event(Event(step=step + 1, file_version="brain.Event:2"))
     writer.add_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))

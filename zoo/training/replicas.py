@@ -1,27 +1,26 @@
-"""The stacked seeds of a run: a folder and a status each, and what happens to one that diverges."""
+"""The replicas of a run: a folder and a status for each, and what happens to one that diverges."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.common.replicas import Diverged
+from agents.common.sb3.model import FlowQLearning
 from zoo.messages import log
 from zoo.runs.folder import RunFolder
 
-if TYPE_CHECKING:
-    from agents.common.sb3.model import FlowQLearning
-
 
 class Replicas:
-    """Who trains where, and who has failed.
+    """The replicas, their run folders, and which of them have failed.
 
-    A replica that diverges goes on in the stack, where it touches nobody and nobody listens to it: its run has ended
-    with the state ``failed``, its evaluations stay, and there will be no further ones and no final model.
+    A replica that diverges keeps its slot; its results are ignored and the others never see its values. Its run has
+    ended with the state ``failed``: its evaluations stay, and there are no further ones and no final model.
 
-    :param folders: one run folder per replica; the first holds the checkpoint of all.
+    :param folders: one run folder for each replica; the first holds the checkpoint of all.
     :param seeds: the replicas' seeds.
     """
 
@@ -34,14 +33,18 @@ class Replicas:
         return len(self.folders)
 
     @property
+    def checkpoints(self) -> Path:
+        """Where the checkpoints of all replicas are."""
+        return self.folders[0].checkpoints
+
+    @property
     def active(self) -> list[int]:
         """Which replicas have not failed."""
         return [replica for replica in range(len(self)) if replica not in self.failed]
 
     def check(self, model: FlowQLearning) -> None:
-        """Look for replicas that have diverged, once a step; waits for the device.
+        """Look for replicas that have diverged, at most once a step; waits for the device.
 
-        :param model: the model in training.
         :raises Diverged: if no replica is left.
         """
         progress = model.num_timesteps, model._n_updates
@@ -51,9 +54,8 @@ class Replicas:
             self.fail(model, {replica: f"{what} at step {progress[0]}" for replica, what in found.items()})
 
     def fail(self, model: FlowQLearning, reasons: Mapping[int, str]) -> None:
-        """End the runs of replicas, as far as they have not ended.
+        """End the runs of replicas that have not ended yet.
 
-        :param model: the model in training.
         :param reasons: replica -> what was found, and at which step.
         :raises Diverged: if no replica is left.
         """
@@ -68,12 +70,7 @@ class Replicas:
             raise Diverged(f"nothing is left to train ({told}); a smaller `learning_rate` may help")
 
     def write_status(self, model: FlowQLearning, state: str, **more: object) -> None:
-        """Write the status of every run that has not failed.
-
-        :param model: the model in training.
-        :param state: the runs' state.
-        :param more: further entries.
-        """
+        """Write the status of every run that has not failed."""
         for replica in self.active:
             self._write(replica, model, state, **more)
 
@@ -81,24 +78,16 @@ class Replicas:
         pretrained = min(model.offline_steps, model.pretraining_steps)
         offline, online = model.offline_steps - pretrained, model.num_timesteps - model.offline_steps
         folder, seed = self.folders[replica], self.seeds[replica]
-        folder.write_status(state, seed, offline, online, pretrain_step=pretrained, **more)
+        folder.write_status(state, seed, offline, online, pretraining_step=pretrained, **more)
 
 
 def curve_step(model: FlowQLearning) -> int:
-    """Return a model's position on the curve.
-
-    :param model: the model in training.
-    :return: steps since the end of pretraining, negative before it.
-    """
+    """Return a model's position on the curve: steps since the end of pretraining, negative before it."""
     return model.num_timesteps - model.pretraining_steps
 
 
 class DivergenceCallback(BaseCallback):
-    """Looks for diverged replicas every few steps, where the log waits for the device anyway.
-
-    :param replicas: whose failures are noted.
-    :param frequency: steps between looks.
-    """
+    """Looks for diverged replicas every few steps, where the log waits for the device anyway."""
 
     def __init__(self, replicas: Replicas, frequency: int) -> None:
         super().__init__()

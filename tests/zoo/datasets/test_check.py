@@ -15,11 +15,10 @@ from zoo.datasets.check import (
     check_structure,
     check_values,
     read_headers,
-    relabel,
     remedy,
     require_sound,
 )
-from zoo.datasets.environment import make_raw_env
+from zoo.datasets.environment import make_raw_env, relabel
 from zoo.datasets.files import checksum_file, dataset_files
 from zoo.datasets.names import DATASETS
 from zoo.errors import UsageError
@@ -234,7 +233,7 @@ def test_error_names_file_problem_and_remedy(write_dataset: Write) -> None:
         require_sound(check_structure(path, SPEC), SPEC, path)
     assert str(caught.value) == (
         f"{path} cannot be used: expected an array `actions`, got only observations, terminals, qpos, qvel; make it "
-        f"anew with `zoo dataset download {NAME} --force --dataset-dir {path.parent}` or "
+        f"again with `zoo dataset download {NAME} --force --dataset-dir {path.parent}` or "
         f"`zoo dataset generate {NAME} --force --dataset-dir {path.parent}`"
     )
 
@@ -249,11 +248,11 @@ def test_warnings_do_not_stop(write_dataset: Write) -> None:
     [
         (
             "antmaze-large-navigate-v0",
-            "make it anew with `zoo dataset download antmaze-large-navigate-v0 --force --dataset-dir /data`",
+            "make it again with `zoo dataset download antmaze-large-navigate-v0 --force --dataset-dir /data`",
         ),
         (
             "cube-octuple-play-v0",
-            "make it anew with `zoo dataset generate cube-octuple-play-v0 --force --dataset-dir /data`",
+            "make it again with `zoo dataset generate cube-octuple-play-v0 --force --dataset-dir /data`",
         ),
         ("cube-octuple-play-100m-v0", "give another file"),
     ],
@@ -264,7 +263,7 @@ def test_remedy_is_what_works_for_the_dataset(name: str, text: str) -> None:
 
 def test_remedy_of_the_default_folder_needs_no_option() -> None:
     text = remedy(DATASETS["antmaze-large-navigate-v0"], dataset_files("antmaze-large-navigate-v0")[0])
-    assert text == "make it anew with `zoo dataset download antmaze-large-navigate-v0 --force`"
+    assert text == "make it again with `zoo dataset download antmaze-large-navigate-v0 --force`"
 
 
 def test_file_that_the_user_named_is_his_to_replace() -> None:
@@ -272,7 +271,7 @@ def test_file_that_the_user_named_is_his_to_replace() -> None:
 
 
 def test_relabelling_in_parts_equals_distance_to_the_goal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zoo.datasets.check._CHUNK_ROWS", 7)
+    monkeypatch.setattr("zoo.datasets.environment._CHUNK_ROWS", 7)
     env_id = TASK_1.replace("navigate-", "")
     qpos = small_arrays()["qpos"]
     rewards, masks = relabel(env_id, {"qpos": qpos}, make_raw_env(env_id))

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from zoo.datasets import collect
+from zoo.datasets import collect, generate
+from zoo.datasets.collect import EpisodeWriter
 from zoo.datasets.files import file_sha256, recorded_sha256
 from zoo.datasets.generate import describe_plan, generate_dataset
 from zoo.datasets.names import DATASETS
 from zoo.errors import UsageError
+from zoo.processes import WorkerError
 
 NAME = "pointmaze-medium-stitch-v0"  # 200 transitions an episode
 
@@ -79,15 +81,14 @@ def test_dataset_size_is_rounded_up_to_whole_episodes(tmp_path: Path) -> None:
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, episodes: int) -> None:
-    run_jobs = collect.run_jobs
+    write, done = EpisodeWriter.write, iter(range(episodes))
 
-    def stopping(*arguments: object) -> Iterator[str]:
-        for k, file in enumerate(run_jobs(*arguments)):  # type: ignore[arg-type]
-            if k == episodes:
-                raise KeyboardInterrupt
-            yield file
+    def write_or_stop(self: EpisodeWriter, *job: object) -> Path:
+        if next(done, None) is None:
+            raise KeyboardInterrupt
+        return write(self, *job)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(collect, "run_jobs", stopping)
+    monkeypatch.setattr(EpisodeWriter, "write", write_or_stop)
 
 
 def test_stopped_generation_goes_on_where_it_was(
@@ -99,12 +100,9 @@ def test_stopped_generation_goes_on_where_it_was(
             generate_dataset(NAME, tmp_path, num_episodes=5, num_workers=1)
     assert folder_content(tmp_path) == {f"{NAME}.npz.parts", f"{NAME}-val.npz.parts"}
     written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npz") if path.is_file()}
-    assert len(written) == 4
-    made_later = []
-    run_jobs = collect.run_jobs
-    monkeypatch.setattr(collect, "run_jobs", lambda *a: (made_later.append(f) or f for f in run_jobs(*a)))
+    assert len(written) == 3
+    stop_after(monkeypatch, 3)  # which is enough for the three that are missing, and no more
     files = generate_dataset(NAME, tmp_path, num_episodes=5, num_workers=1)
-    assert len(made_later) == 2
     assert digests(files) == digests(whole)
 
 
@@ -142,12 +140,27 @@ def test_killed_program_leaves_no_process_and_goes_on_later(tmp_path: Path, kill
     assert file_sha256(tmp_path / f"{NAME}.npz") == file_sha256(fresh[0])
 
 
-def test_failure_of_a_process_is_told_with_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "python").write_text("#!/bin/sh\necho 'no physics today' >&2\nexit 1\n")
-    (tmp_path / "python").chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    with pytest.raises(RuntimeError, match=r"a process that generates .* failed:\nno physics today"):
+class BrokenWriter:
+    def __init__(self, dataset: str, seed: int) -> None:
+        raise ArithmeticError("no physics today")
+
+
+def test_failure_of_a_process_is_told_with_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generate, "EpisodeWriter", BrokenWriter)
+    message = rf"an episode collector of `{NAME}` failed in its process:\n(?s:.*)ArithmeticError: no physics today"
+    with pytest.raises(WorkerError, match=message):
         generate_dataset(NAME, tmp_path / "data", num_episodes=5, num_workers=2)
+    assert multiprocessing.active_children() == []
+
+
+def test_a_script_that_guards_nothing_can_generate(tmp_path: Path) -> None:
+    text = f"from zoo.datasets.generate import generate_dataset\nprint('begin')\ngenerate_dataset({NAME!r}, 'data', "
+    (tmp_path / "script.py").write_text(text + "num_episodes=2, num_workers=2)\n")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
+    command = [sys.executable, "script.py"]
+    found = subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)
+    assert found.stdout == "begin\n"
+    assert (tmp_path / "data" / f"{NAME}.npz").exists()
 
 
 def test_existing_dataset_is_refused_kept_or_replaced(tmp_path: Path) -> None:
@@ -207,7 +220,7 @@ def test_number_out_of_range_is_refused(tmp_path: Path, settings: dict[str, int]
     ],
 )
 def test_plan_tells_size_and_time(name: str, episodes: tuple[int, int], cores: int, text: str) -> None:
-    jobs = [(split, k, "") for split, count in zip(("train", "val"), episodes, strict=True) for k in range(count)]
+    jobs = [(split, k, Path()) for split, count in zip(("train", "val"), episodes, strict=True) for k in range(count)]
     line = describe_plan(DATASETS[name], jobs, cores, is_resumed=False, whole=True)
     assert line.startswith(f"generating {name}: ")
     assert text in line
@@ -215,7 +228,7 @@ def test_plan_tells_size_and_time(name: str, episodes: tuple[int, int], cores: i
 
 def test_smaller_set_is_suggested_where_no_size_was_given_and_there_is_much_to_do() -> None:
     spec = DATASETS["cube-double-play-v0"]
-    many, few = ([("train", k, "") for k in range(count)] for count in (101, 100))
+    many, few = ([("train", k, Path()) for k in range(count)] for count in (101, 100))
     suggestion = "; --dataset-size 100000 makes a smaller set"
     assert describe_plan(spec, many, 2, is_resumed=False, whole=True).endswith(suggestion)
     assert suggestion not in describe_plan(spec, many, 2, is_resumed=False, whole=False)
@@ -232,7 +245,7 @@ def test_plan_is_told_before_the_first_episode_and_counts_what_is_missing(
     first = f"generating {NAME}: 2,000 transitions (and 200 for validation), about 1 s on 1 core\n"
     assert first in capsys.readouterr().err
     with monkeypatch.context() as patch:
-        stop_after(patch, 4)
+        stop_after(patch, 6)
         with pytest.raises(KeyboardInterrupt):
             generate_dataset(NAME, tmp_path, num_episodes=10, num_workers=1)
     capsys.readouterr()

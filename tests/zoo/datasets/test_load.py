@@ -197,8 +197,7 @@ def test_no_file_and_no_way_to_get_one_names_three_ways(
 
 
 def test_download_without_a_network_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ogbench.utils.DATASET_URL", "http://127.0.0.1:1/official")
-    monkeypatch.setattr(download, "MIRROR_URL", "http://127.0.0.1:1/mirror")
+    monkeypatch.setattr(download, "SOURCES", ("http://127.0.0.1:1/official", "http://127.0.0.1:1/mirror"))
     with pytest.raises(UsageError, match="there is no dataset"):
         load_dataset(TASK_1, dataset_dir=tmp_path / "new", dataset="download")
     with pytest.raises(UsageError, match="cannot be generated"):
@@ -265,7 +264,7 @@ def test_broken_file_is_refused_with_problem_and_remedy(
 def test_file_that_differs_from_its_checksum_is_refused(write_dataset: Write) -> None:
     path = write_dataset()
     checksum_file(path).write_text(f"{'0' * 64}  {path.name}\n")
-    with pytest.raises(UsageError, match=f"expected the sha256 recorded beside it, {'0' * 64}, got "):
+    with pytest.raises(UsageError, match=f"expected the recorded sha256 {'0' * 64}, got "):
         load_dataset(TASK_1, dataset=path)
 
 
@@ -274,7 +273,7 @@ def test_damaged_array_is_named(write_dataset: Write) -> None:
     content = bytearray(path.read_bytes())
     content[200_000] ^= 0xFF  # in the middle of the first array, far from the headers
     path.write_bytes(content)
-    with pytest.raises(UsageError, match="`observations` must match its checksum, got damaged data; make it anew with"):
+    with pytest.raises(UsageError, match="`observations` must match its checksum, got damaged data; make it again"):
         load_dataset(TASK_1, dataset=path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 
 import pytest
@@ -21,7 +22,7 @@ def test_single_task_name_has_dataset_domain_environment_and_task() -> None:
 
 def test_name_without_task_number_is_the_default_task() -> None:
     name = parse_env_name("antmaze-giant-navigate-singletask-v0")
-    assert (name.env_id, name.task) == ("antmaze-giant-singletask-v0", None)
+    assert (name.env_id, name.task) == ("antmaze-giant-singletask-v0", 1)
 
 
 def test_plain_dataset_name_gives_the_goal_conditioned_environment() -> None:
@@ -126,3 +127,12 @@ def test_large_dataset_has_ogbenchs_file_names() -> None:
 )
 def test_files_that_hold_a_number_of_transitions(transitions: int, files: int) -> None:
     assert DATASETS["puzzle-4x4-play-100m-v0"].files_for(transitions) == files
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("environment", sorted({spec.environment for spec in DATASETS.values()}))
+def test_default_task_is_ogbenchs(environment: str) -> None:
+    (name, *_) = (single_task_names(spec.name)[0] for spec in DATASETS.values() if spec.environment == environment)
+    parsed = parse_name(name)
+    with contextlib.closing(make_raw_env(parsed.env_id)) as env:
+        assert parsed.task == env.unwrapped._reward_task_id

@@ -199,7 +199,7 @@ def test_a_file_that_changed_is_converted_again(folder: Path) -> None:
 @pytest.mark.parametrize(
     "record", [{"format": 0}, {"ogbench": "0.9"}, {"environment": "pointmaze-large"}, {"unknown": 1}], ids=str
 )
-def test_arrays_of_another_making_are_made_anew(folder: Path, record: dict[str, Any]) -> None:
+def test_arrays_of_another_making_are_made_again(folder: Path, record: dict[str, Any]) -> None:
     load_all(folder)
     path = folder / ARRAYS / f"{NAME}-001" / "shard.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **record}))
@@ -210,7 +210,7 @@ def test_arrays_of_another_making_are_made_anew(folder: Path, record: dict[str, 
 
 @pytest.mark.parametrize("array", ["observations", "rewards-task3"])
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-1])])
-def test_arrays_that_are_not_whole_are_made_anew(folder: Path, array: str, damage: Callable[[Path], object]) -> None:
+def test_arrays_that_are_not_whole_are_made_again(folder: Path, array: str, damage: Callable[[Path], object]) -> None:
     before = load_all(folder)
     path = folder / ARRAYS / f"{NAME}-001" / f"{array}.npy"
     content = path.read_bytes()
@@ -293,7 +293,7 @@ def test_values_that_cannot_be_trained_on_are_refused(folder: Path) -> None:
 
 def test_a_file_that_does_not_match_its_checksum_is_refused(folder: Path) -> None:
     checksum_file(folder / f"{NAME}-001.npz").write_text("0" * 64)
-    with pytest.raises(UsageError, match="expected the sha256 recorded beside it, 0000"):
+    with pytest.raises(UsageError, match="expected the recorded sha256 0000"):
         load_all(folder)
 
 

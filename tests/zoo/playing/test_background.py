@@ -21,7 +21,7 @@ from zoo.baselines import TD3, planner_of
 from zoo.errors import UsageError
 from zoo.playing.background import BackgroundEvaluator
 from zoo.playing.evaluate import EpisodeResults, Evaluator
-from zoo.playing.processes import WorkerError
+from zoo.processes import WorkerError
 
 TOY = "Toy-v0"
 SETTINGS = {"episodes": 5, "n_envs": 2, "seed": 5}
@@ -145,7 +145,7 @@ def test_an_environment_that_cannot_be_played_is_refused_at_once(
 PROGRAM = """
 import os
 import tests.zoo.envs.toys
-from tests.zoo.evaluation.test_background import trained
+from tests.zoo.playing.test_background import trained
 from zoo.playing.background import BackgroundEvaluator
 if __name__ == "__main__":
     model = trained()

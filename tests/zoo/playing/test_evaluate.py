@@ -18,7 +18,7 @@ from zoo.envs.make import make_env
 from zoo.errors import UsageError
 from zoo.playing.evaluate import NOISE_PLANS, EpisodeResults, Evaluator
 from zoo.playing.pool import count_environments
-from zoo.playing.processes import WorkerError
+from zoo.processes import WorkerError
 
 TOY = "Toy-v0"
 POINTMAZE = "pointmaze-medium-singletask-task1-v0"
@@ -297,7 +297,7 @@ def test_workers_leave_ctrl_c_and_a_polite_kill_to_the_main_process() -> None:
     ("failure", "message"),
     [
         ("raise", "an environment of `Toy-v0` failed in its process:(?s:.*)ArithmeticError: the toy broke"),
-        ("SIGKILL", "an environment process of `Toy-v0` was killed by signal 9 .* use fewer environments"),
+        ("SIGKILL", "an environment process of `Toy-v0` was killed by signal 9 .* use fewer of them"),
     ],
 )
 @pytest.mark.usefixtures("three_cores")

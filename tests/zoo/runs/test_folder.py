@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from zoo.errors import Interrupted, UsageError
-from zoo.runs.folder import RunFolder, check_log_folder, command_line, ending_recorded
-from zoo.runs.read import find_runs
+from zoo.runs.folder import RunFolder, UnreadableRun, check_log_folder, ending_recorded, find_run_folders
+from zoo.runs.versions import command_line
 
 
 def test_runs_that_start_together_never_share_a_folder(tmp_path: Path) -> None:
@@ -73,7 +73,8 @@ def test_the_index_is_not_taken_for_a_run(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path, "qam", "env-v0")
     folder.write_status("running", 3, 0, 0)
     folder.enter_in_index(3, "qam")
-    assert find_runs([tmp_path]) == find_runs([tmp_path / "qam"]) == [folder.path]
+    for place in (tmp_path, tmp_path / "qam"):
+        assert [found.path for found in find_run_folders([place])] == [folder.path]
     assert RunFolder.create(tmp_path, "qam", "env-v0").path.name == "env-v0_2"
 
 
@@ -94,7 +95,7 @@ def status_of(folder: RunFolder) -> dict[str, Any]:
 )
 def test_an_exception_ends_the_runs_with_its_reason(tmp_path: Path, error: BaseException, state: str) -> None:
     folders = [RunFolder.create(tmp_path, "qam", "env-v0")]
-    folders[0].write_status("running", 3, 7, 0, pretrain_step=2)
+    folders[0].write_status("running", 3, 7, 0, pretraining_step=2)
 
     def start() -> None:
         with ending_recorded(folders, [3, 4, 5]):
@@ -107,7 +108,7 @@ def test_an_exception_ends_the_runs_with_its_reason(tmp_path: Path, error: BaseE
     assert first.pop("updated")
     reason = f"{type(error).__name__}: {error}"
     assert first == {
-        "state": state, "seed": 3, "offline_step": 7, "online_step": 0, "pretrain_step": 2, "reason": reason,
+        "state": state, "seed": 3, "offline_step": 7, "online_step": 0, "pretraining_step": 2, "reason": reason,
     }  # fmt: skip
     assert (second["state"], second["seed"], second["reason"]) == (state, 4, reason)
 
@@ -119,3 +120,26 @@ def test_a_run_that_has_ended_keeps_its_ending(tmp_path: Path, state: str) -> No
     with pytest.raises(ArithmeticError), ending_recorded([folder], [3]):
         raise ArithmeticError("the second one")
     assert (status_of(folder)["state"], status_of(folder)["reason"]) == (state, "the first one")
+
+
+# -- reading back -----------------------------------------------------------------------------------------------------
+
+
+def test_runs_from_before_pretraining_steps_had_one_name_are_read_under_it(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "qam", "env-v0")
+    folder.write_config({"algo": "qam", "env": "env-v0", "offline_steps": 20, "seed": 3, "pretrain_steps": 300})
+    folder.write_status("running", 3, 0, 0, pretrain_step=20)
+    assert folder.read_config()["pretraining_steps"] == 300
+    assert folder.read_status()["pretraining_step"] == 20
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [("a: [1", "cannot be read: "), ("- 1", "lacks algo, env, offline_steps, seed"), ("algo: qam", "lacks env, offl")],
+)
+def test_settings_that_cannot_be_read_name_the_file(tmp_path: Path, text: str, problem: str) -> None:
+    folder = RunFolder.create(tmp_path, "qam", "env-v0")
+    folder.config.write_text(text)
+    with pytest.raises(UnreadableRun, match=rf"^{folder.config} {problem}") as raised:
+        folder.read_config()
+    assert raised.value.reason.startswith(f"config.yml {problem}")

@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zoo.errors import UsageError
-from zoo.playing.evaluate import EpisodeResults
+from zoo.playing.episodes import EpisodeResults
+from zoo.runs.folder import RunFolder, UnreadableRun
 from zoo.runs.history import EvaluationHistory
 
 
@@ -30,7 +30,7 @@ def history() -> EvaluationHistory:
 
 
 def test_the_file_has_sb3s_keys_beside_phase_and_seeds(tmp_path: Path) -> None:
-    history().save(tmp_path / "evaluations.npz")
+    RunFolder(tmp_path).write_evaluations(history().arrays())
     with np.load(tmp_path / "evaluations.npz") as file:
         arrays = dict(file)
     expected = {
@@ -60,8 +60,8 @@ def test_success_rates_are_means_over_episodes() -> None:
 
 def test_a_loaded_history_goes_on_as_if_it_had_never_been_written(tmp_path: Path) -> None:
     kept = history()
-    kept.save(tmp_path / "evaluations.npz")
-    loaded = EvaluationHistory.load(tmp_path / "evaluations.npz")
+    RunFolder(tmp_path).write_evaluations(kept.arrays())
+    loaded = EvaluationHistory(RunFolder(tmp_path).read_evaluations())
     for one in (kept, loaded):
         one.append(150, 1, played(3), replica=1)
     assert len(loaded) == 4
@@ -71,17 +71,19 @@ def test_a_loaded_history_goes_on_as_if_it_had_never_been_written(tmp_path: Path
 
 
 def test_equal_histories_give_equal_bytes_on_another_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    history().save(tmp_path / "a.npz")
+    RunFolder(tmp_path).write_evaluations(history().arrays())
+    before = (tmp_path / "evaluations.npz").read_bytes()
     tomorrow = time.time() + 86400
     monkeypatch.setattr(time, "time", lambda: tomorrow)
     monkeypatch.setattr(time, "localtime", lambda *_: time.gmtime(tomorrow))
-    history().save(tmp_path / "b.npz")
-    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    RunFolder(tmp_path).write_evaluations(history().arrays())
+    assert (tmp_path / "evaluations.npz").read_bytes() == before
 
 
-def test_an_empty_history_can_be_written_and_read(tmp_path: Path) -> None:
-    EvaluationHistory().save(tmp_path / "evaluations.npz")
-    assert len(EvaluationHistory.load(tmp_path / "evaluations.npz")) == 0
+def test_an_empty_history_is_no_evaluation(tmp_path: Path) -> None:
+    RunFolder(tmp_path).write_evaluations(EvaluationHistory().arrays())
+    with pytest.raises(UnreadableRun, match=r"results have shape \(0,\) instead of \(evaluations, episodes\)"):
+        RunFolder(tmp_path).read_evaluations()
 
 
 def test_evaluations_after_the_checkpoint_are_forgotten() -> None:
@@ -109,9 +111,9 @@ def test_an_evaluation_of_another_kind_is_refused(other: EpisodeResults) -> None
 
 
 def test_a_failed_write_leaves_the_last_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "evaluations.npz"
-    history().save(path)
-    before = path.read_bytes()
+    folder = RunFolder(tmp_path)
+    folder.write_evaluations(history().arrays())
+    before = folder.evaluations.read_bytes()
 
     def half_write(file: Path, **arrays: np.ndarray) -> None:
         file.write_bytes(b"half")
@@ -119,20 +121,20 @@ def test_a_failed_write_leaves_the_last_file(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(np, "savez", half_write)
     with pytest.raises(OSError, match="disk full"):
-        history().save(path)
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
+        folder.write_evaluations(history().arrays())
+    assert folder.evaluations.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [folder.evaluations]
 
 
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "evaluations.npz"
-    history().save(path)
-    path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(UsageError, match=r"evaluations.npz` is no evaluation history"):
-        EvaluationHistory.load(path)
+    folder = RunFolder(tmp_path)
+    folder.write_evaluations(history().arrays())
+    folder.evaluations.write_bytes(folder.evaluations.read_bytes()[:300])
+    with pytest.raises(UnreadableRun, match=rf"{folder.evaluations} cannot be read: "):
+        folder.read_evaluations()
 
 
 def test_a_file_with_other_columns_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "evaluations.npz", timesteps=[1, 2], results=[[1.0]])
-    with pytest.raises(UsageError, match="is no evaluation history: its columns are"):
-        EvaluationHistory.load(tmp_path / "evaluations.npz")
+    with pytest.raises(UnreadableRun, match="lacks phase, ep_lengths, episode_seeds"):
+        RunFolder(tmp_path).read_evaluations()

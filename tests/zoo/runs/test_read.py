@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import yaml
 
-from zoo.runs.read import describe_layers, find_runs, protocol_differences, read_runs, short_name, split_environment
+from zoo.runs.folder import find_run_folders
+from zoo.runs.read import describe_layers, protocol_differences, read_runs, short_name, split_environment
 
 ENV = "scene-play-singletask-task1-v0"
 
@@ -74,12 +75,12 @@ def test_runs_are_found_anywhere_below_and_checkpoints_inside_them_are_not_runs(
     run = write_run(tmp_path / "a" / "b" / "run")
     (run / "checkpoint").mkdir()
     (run / "checkpoint" / "status.json").write_text("{}")
-    assert find_runs([tmp_path, run]) == [run]
+    assert [folder.path for folder in find_run_folders([tmp_path, run])] == [run]
 
 
 def test_path_that_is_no_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"expected a folder of runs, got `.*nowhere`"):
-        find_runs([tmp_path / "nowhere"])
+        find_run_folders([tmp_path / "nowhere"])
 
 
 def test_evaluations_are_counted_as_integers_with_phase_and_step(tmp_path):
@@ -204,10 +205,7 @@ def test_run_without_success_is_scored_by_its_mean_return(tmp_path):
         ({"results": np.full((3, 50), np.inf)}, "results are not all finite"),
         ({"results": np.zeros(3)}, "results have shape (3,) instead of (evaluations, episodes)"),
         ({"results": None}, "evaluations.npz lacks results"),
-        (
-            {"ep_lengths": np.zeros((3, 2))},
-            "timesteps, ep_lengths and phase have shapes (3,), (3, 2), (3,) beside results",
-        ),
+        ({"ep_lengths": np.zeros((3, 2))}, "ep_lengths have shape (3, 2) beside results (3, 50)"),
     ],
 )
 def test_returns_that_no_evaluation_gives_are_listed(tmp_path, change, reason):
@@ -272,8 +270,8 @@ def test_newest_of_two_runs_of_a_seed_counts_and_the_other_is_listed(tmp_path):
         ({"sparse": False}, "qam (sparse=False)"),
         ({"dataset": {"size": 500}}, "qam (dataset_size=500, dataset_fingerprint=None)"),
         ({"settings": {"net_arch": [128, 128]}}, "qam (net_arch=128x2)"),
-        ({"pretrain_steps": 300, "settings": {"pretraining_steps": 300}}, "qam (pretrain_steps=300)"),
-        ({"pretrained_actor": {"updates": 300}}, "qam (pretrain_steps=300, pretrained_actor=True)"),
+        ({"pretraining_steps": 300, "settings": {"pretraining_steps": 300}}, "qam (pretraining_steps=300)"),
+        ({"pretrained_actor": {"updates": 300}}, "qam (pretraining_steps=300, pretrained_actor=True)"),
         ({"profile": "trqam"}, "qam (profile=trqam)"),
         ({"settings": {"inverse_temperature": 3.0}}, "qam (inverse_temperature=3.0)"),
     ],
@@ -324,9 +322,9 @@ def test_seeds_that_began_with_flows_of_their_own_share_a_row(tmp_path):
 
 
 def test_unfinished_run_says_how_far_its_pretraining_is(tmp_path):
-    path = write_run(tmp_path / "run", state="running", pretrain_steps=300)
+    path = write_run(tmp_path / "run", state="running", pretraining_steps=300)
     status = json.loads((path / "status.json").read_text())
-    (path / "status.json").write_text(json.dumps(status | {"pretrain_step": 20, "offline_step": 0}))
+    (path / "status.json").write_text(json.dumps(status | {"pretraining_step": 20, "offline_step": 0}))
     assert reasons(read_runs([tmp_path]))["run"] == "running: at pretraining step 20 of 300"
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.playing.evaluate import EpisodeResults
+from zoo.playing.episodes import EpisodeResults
+from zoo.runs.folder import RunFolder
 from zoo.runs.history import EvaluationHistory
 from zoo.runs.results import describe_evaluation, joint_result, result_of
 
@@ -50,20 +51,22 @@ def history_of(*evaluations: EpisodeResults) -> EvaluationHistory:
 
 def test_a_result_has_the_scores_of_the_last_evaluation(tmp_path: Path) -> None:
     history = history_of(results([[0, 0]], [[-3, -3]]), results([[1, 0]], [[-1, -2]]))
-    assert result_of(tmp_path, 3, history) == {
+    assert result_of(RunFolder(tmp_path), 3, history) == {
         "run": str(tmp_path), "seed": 3, "success": 0.5, "return": -1.5, "episodes": 2, "steps": 20,
     }  # fmt: skip
 
 
 def test_without_success_a_result_has_a_return(tmp_path: Path) -> None:
-    found = result_of(tmp_path, 3, history_of(results(None, [[-1, -2]])))
+    found = result_of(RunFolder(tmp_path), 3, history_of(results(None, [[-1, -2]])))
     assert (found["success"], found["return"]) == (None, -1.5)
 
 
 def test_a_learning_curve_is_named_where_there_is_one(tmp_path: Path) -> None:
-    assert "learning_curve" not in result_of(tmp_path, 3, EvaluationHistory())
+    assert "learning_curve" not in result_of(RunFolder(tmp_path), 3, EvaluationHistory())
     (tmp_path / "learning_curve.png").touch()
-    assert result_of(tmp_path, 3, EvaluationHistory())["learning_curve"] == str(tmp_path / "learning_curve.png")
+    assert result_of(RunFolder(tmp_path), 3, EvaluationHistory())["learning_curve"] == str(
+        tmp_path / "learning_curve.png"
+    )
 
 
 def test_several_seeds_are_several_runs() -> None:

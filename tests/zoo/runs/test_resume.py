@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 
 from zoo.errors import UsageError
-from zoo.playing.evaluate import EpisodeResults
+from zoo.playing.episodes import EpisodeResults
 from zoo.runs.folder import RunFolder
 from zoo.runs.history import EvaluationHistory
 from zoo.runs.resume import StoredRun, choose, comparable, find_run, result_of_done, stored_runs
 
-RECORD = {"algo": "qam", "env": "some-v0", "pretrain_steps": 0, "offline_steps": 20, "online_steps": 10}
+RECORD = {"algo": "qam", "env": "some-v0", "pretraining_steps": 0, "offline_steps": 20, "online_steps": 10}
 RECORD |= {"settings": {"gamma": 0.9, "net_arch": [16, 16]}}
 
 
 def written(logs: Path, state: str, seed: int = 3, **more: Any) -> RunFolder:
     """Write a run folder that no process has claimed."""
     folder = RunFolder.create(logs, "qam", "some-v0")
-    folder.write_yaml("config.yml", RECORD | {"seed": seed, "sources": ["a flag"]} | more)
+    folder.write_config(RECORD | {"seed": seed, "sources": ["a flag"]} | more)
     folder.write_status(state, seed, 0, 0)
     folder.release()
     return folder
@@ -50,7 +50,7 @@ def names(run: StoredRun | None) -> list[str]:
 
 
 def stored(name: str, settings: dict[str, Any], seeds: list[int], *states: str) -> StoredRun:
-    return StoredRun([RunFolder(Path(name), "some-v0")], seeds, settings, [{"state": state} for state in states])
+    return StoredRun([RunFolder(Path(name))], seeds, settings, [{"state": state} for state in states])
 
 
 SETTINGS = {"gamma": 0.9, "tau": 0.1, "label": None}
@@ -191,11 +191,11 @@ def test_a_folder_whose_run_was_killed_before_it_began_is_passed_over_in_silence
 @pytest.mark.parametrize(
     ("name", "text", "why"),
     [
-        ("config.yml", None, "No such file or directory"),
+        ("config.yml", None, "is missing"),
         ("config.yml", "a: [", "while parsing"),
-        ("config.yml", "a: 1", "it lacks `seed`"),
+        ("config.yml", "a: 1", "lacks algo, env, offline_steps, seed"),
         ("status.json", "{", "Expecting property name"),
-        ("status.json", "[]", "it lacks `state`"),
+        ("status.json", "[]", "has no state out of"),
     ],
 )
 def test_a_run_with_checkpoints_is_not_passed_over_in_silence(
@@ -227,10 +227,10 @@ def test_a_run_with_checkpoints_is_not_passed_over_in_silence(
 def test_the_run_that_goes_on_is_named_with_its_position(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], step: int | None, pretrain: int, position: str
 ) -> None:
-    folder = written(tmp_path, "running", pretrain_steps=pretrain)
+    folder = written(tmp_path, "running", pretraining_steps=pretrain)
     if step is not None:
         with_checkpoint(folder, step)
-    assert find_run(tmp_path, RECORD | {"pretrain_steps": pretrain}, None) is not None
+    assert find_run(tmp_path, RECORD | {"pretraining_steps": pretrain}, None) is not None
     assert capsys.readouterr().err == f"going on with {folder.path} (seed 3), {position}\n"
 
 
@@ -288,7 +288,7 @@ def evaluated(folder: RunFolder, success: int) -> None:
     )
     history = EvaluationHistory()
     history.append(30, 1, results)
-    history.save(folder.path / "evaluations.npz")
+    folder.write_evaluations(history.arrays())
 
 
 def test_a_run_that_is_done_has_the_result_of_its_end(tmp_path: Path) -> None:
@@ -325,4 +325,4 @@ def test_a_result_that_cannot_be_read_is_unknown(tmp_path: Path, capsys: pytest.
     assert found is not None
     result = result_of_done(found)
     assert (result["success"], result["return"], result["already_done"]) == (None, None, True)
-    assert "is no evaluation history" in capsys.readouterr().err
+    assert "evaluations.npz cannot be read" in capsys.readouterr().err

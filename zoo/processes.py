@@ -1,18 +1,21 @@
-"""An object in a process of its own that answers calls, and that ends with the process that started it."""
+"""Run an object in a child process and call its methods; the child ends with the process that started it."""
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
+import types
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from gymnasium.vector.utils import CloudpickleWrapper
@@ -34,23 +37,18 @@ class Closable(Protocol):
         ...
 
 
-class Served(Closable, Protocol):
-    """What can be served: it has spaces, which are its first answer, and it can be closed."""
-
-    @property
-    def spaces(self) -> Any:
-        """The first answer."""
-        ...
+def available_cores() -> int:
+    """Return how many processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def close_at_exit(owner: Closable) -> Callable[[], None]:
     """Close the owner of processes when this one ends, if somebody still holds it then.
 
-    This comes before multiprocessing's own exit handler, which asks processes to end in the way that these ignore, and
-    then waits for them.
+    This happens before multiprocessing's own exit handler, which sends a SIGTERM that these processes ignore, and then
+    waits for them.
 
-    :param owner: what is closed.
-    :return: function that takes this back.
+    :return: function that cancels this.
     """
     reference = weakref.ref(owner)
 
@@ -66,39 +64,41 @@ def close_at_exit(owner: Closable) -> Callable[[], None]:
 class ServingProcess:
     """A process that builds an object and then calls one of its methods on demand.
 
-    Ctrl-C and a scheduler's polite kill are left to the process that started it; it ends with that one, however that
-    one ends.
+    It ignores SIGINT and SIGTERM, which its parent handles, and ends with its parent, however that one ends.
 
     :param build: makes the object there.
     :param method: name of the method that answers.
     :param what: ``"environment"`` or the like, for messages.
     :param name: which one, for messages.
-    :param preload: modules for the server that processes are forked from; only the first process decides.
+    :param preload: modules to import in the server that processes are forked from; only the first process decides.
     :param has_children: whether the object starts processes itself.
+    :param imports_main: whether to import the caller's main module, whose classes later arguments may need. Without
+        that, a script needs no ``if __name__ == "__main__"``.
     """
 
     def __init__(
         self,
-        build: Callable[[], Served],
+        build: Callable[[], Closable],
         method: str,
         *,
         what: str,
         name: str,
         preload: Sequence[str] = (),
         has_children: bool = False,
+        imports_main: bool = True,
     ) -> None:
         self._what, self._name = what, name
         context = _context(preload)
         self._connection, theirs = context.Pipe()
         arguments = (theirs, CloudpickleWrapper(build), method)
         self._process = context.Process(target=_serve, args=arguments, daemon=not has_children)  # type: ignore[attr-defined, type-var]
-        self._process.start()
+        with contextlib.nullcontext() if imports_main else _main_module_hidden():
+            self._process.start()
         theirs.close()
 
     def send(self, *arguments: Any) -> None:
-        """Ask for a call.
+        """Ask for a call of the method.
 
-        :param arguments: of the method.
         :raises WorkerError: if the process is gone.
         """
         try:
@@ -107,7 +107,7 @@ class ServingProcess:
             raise self._explain_death() from error
 
     def fileno(self) -> int:
-        """Return the end of the pipe, which becomes readable with an answer or with the process's end."""
+        """Return the pipe, which becomes readable with an answer or when the process ends."""
         return self._connection.fileno()
 
     def has_answered(self) -> bool:
@@ -118,9 +118,8 @@ class ServingProcess:
             return True  # receive says what happened
 
     def receive(self) -> Any:
-        """Return the next answer: the object's spaces at first, then one for each call.
+        """Return the next answer: first the object's ``spaces`` (None if it has none), then one for each call.
 
-        :return: what the method returned.
         :raises UsageError: if it raised one.
         :raises WorkerError: if it raised anything else, with its traceback, or if the process is gone.
         """
@@ -143,7 +142,8 @@ class ServingProcess:
         self._process.kill()
 
     def close(self) -> None:
-        """Wait for the end, and enforce it."""
+        """Tell the process to end, wait for that, and enforce it."""
+        self.hang_up()
         self._process.join(CLOSE_SECONDS)
         if self._process.is_alive():
             self._process.kill()
@@ -156,17 +156,14 @@ class ServingProcess:
         code = self._process.exitcode
         how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
         return WorkerError(
-            f"an {self._what} process of `{self._name}` {how} while it was needed; "
-            "if memory ran out, use fewer environments"
+            f"an {self._what} process of `{self._name}` {how} while it was needed; if memory ran out, use fewer of them"
         )
 
 
 def wait_for_answers(asked: Sequence[ServingProcess], patience: float) -> list[ServingProcess]:
-    """Return those that have answered, or that are gone, soon after the first.
+    """Return those that have answered, or that are gone; at least one.
 
-    :param asked: whom to wait for, at least one.
     :param patience: how long to wait for the rest after the first, in seconds.
-    :return: one of them or more.
     """
 
     def still_out(late: Sequence[ServingProcess], seconds: float | None) -> list[ServingProcess]:
@@ -186,7 +183,7 @@ def _serve(connection: multiprocessing.connection.Connection, build: Cloudpickle
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     kind, served = _attempt(build)
-    answer = _attempt(lambda: served.spaces) if kind == "done" else (kind, served)
+    answer = _attempt(getattr, served, "spaces", None) if kind == "done" else (kind, served)
     while True:
         try:
             connection.send(answer)
@@ -214,6 +211,17 @@ def _end_with_parent() -> None:
     assert parent is not None
     multiprocessing.connection.wait([parent.sentinel])
     os._exit(1)
+
+
+@contextlib.contextmanager
+def _main_module_hidden() -> Iterator[None]:
+    """Keep multiprocessing from having a new process import the main module of this one."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _context(preload: Sequence[str]) -> multiprocessing.context.BaseContext:

@@ -13,7 +13,7 @@ from tests.zoo.conftest import pretend_cores
 from tests.zoo.envs.toys import TOY
 from zoo.envs.make import find_spec
 from zoo.playing import pool
-from zoo.playing.processes import ServingProcess, wait_for_answers
+from zoo.processes import ServingProcess, wait_for_answers
 
 
 class Waiter:

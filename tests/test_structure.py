@@ -1,0 +1,142 @@
+"""How the house is built: imports point down and never in a circle, and nothing grows too large to read."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MOST_LINES = {ast.Module: 500, ast.ClassDef: 400, ast.FunctionDef: 60, ast.AsyncFunctionDef: 60}
+
+LAYERS = (
+    "agents.common.files agents.common.validation agents.common.replicas agents.common.maths agents.common.nets",
+    "agents.common.data",
+    "agents.common.engine",
+    "agents.common",
+    "agents.*",
+    "agents.registry",
+    "agents",
+    "zoo.errors zoo.messages zoo.tables zoo.processes",
+    "zoo.layers zoo.baselines zoo.config",
+    "zoo.datasets zoo.envs",
+    "zoo.playing",
+    "zoo.runs",
+    "zoo.training zoo.report",
+    "zoo",
+)
+"""Modules and packages, lowest first; a module belongs where its longest prefix stands (``agents.*`` are the algorithm
+files). Imports point down.
+"""
+
+LAZY_IMPORTS = {("zoo.training.logs", "wandb")}
+"""Imports inside functions outside the programs: optional packages that are needed in one rare branch."""
+
+KNOWN = {
+    "circles": {"agents": "agents.common.base is still to be split"},
+    "arrows": {"agents": "agents.common.base is still to be split", "zoo": "the report reads zoo.published"},
+    "sizes": {"agents": "agents.common.base is still to be split"},
+}
+"""What is not in order yet, by test and package: the test fails as soon as it is."""
+
+
+def packages(test: str) -> list[object]:
+    """Return the packages as parameters, those with known faults marked."""
+    known = KNOWN[test]
+    return [
+        pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=known[name])) if name in known else name
+        for name in ("agents", "zoo")
+    ]
+
+
+@cache
+def modules() -> dict[str, ast.Module]:
+    """Return every module of the two packages by its name."""
+    found = {}
+    for path in sorted([*ROOT.glob("agents/**/*.py"), *ROOT.glob("zoo/**/*.py")]):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        found[name.removesuffix(".__init__")] = ast.parse(path.read_text())
+    return found
+
+
+def imported_by(module: str) -> set[str]:
+    """Return the modules of the two packages that a module imports anywhere: in functions and for types too."""
+    found = set()
+    for node in ast.walk(modules()[module]):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                found.add(name if name in modules() else str(node.module))
+    return {name for name in found if name in modules()}
+
+
+def layer_of(module: str) -> int:
+    heights = {prefix: height for height, names in enumerate(LAYERS) for prefix in names.split()}
+    names = [module.rsplit(".", cut)[0] for cut in range(module.count(".") + 1)]  # itself, its package, ...
+    if module.startswith("agents.") and module.count(".") == 1 and module not in heights:
+        return heights["agents.*"]
+    return next(heights[name] for name in names if name in heights)
+
+
+def is_program(module: str) -> bool:
+    return module.count(".") == 1 and layer_of(module) == len(LAYERS) - 1
+
+
+@pytest.mark.parametrize("package", packages("circles"))
+def test_no_modules_import_each_other_in_a_circle(package: str) -> None:
+    left = {name: imported_by(name) for name in modules() if name.split(".")[0] == package}
+    size = None
+    while size != (size := len(left)):  # drop what imports nothing that is left, and what nothing left imports
+        needed = set().union(*left.values())
+        left = {
+            name: imports & left.keys() for name, imports in left.items() if imports & left.keys() and name in needed
+        }
+    assert not left, f"in a circle, or between two: {sorted(left)}"
+
+
+@pytest.mark.parametrize("package", packages("arrows"))
+def test_imports_point_down(package: str) -> None:
+    arrows = [
+        f"{name} -> {other}"
+        for name in modules()
+        if name.split(".")[0] == package
+        for other in sorted(imported_by(name))
+        if layer_of(other) > layer_of(name)
+    ]
+    assert not arrows
+
+
+def large_parts(package: str) -> Iterator[str]:
+    for name, module in modules().items():
+        if name.split(".")[0] == package:
+            for node in ast.walk(module):
+                if type(node) in MOST_LINES:
+                    last = max(
+                        (child.end_lineno or 0 for child in ast.walk(node) if hasattr(child, "lineno")), default=0
+                    )
+                    lines = last - getattr(node, "lineno", 1) + 1
+                    if lines > MOST_LINES[type(node)]:
+                        yield f"{name}.{getattr(node, 'name', '')} has {lines} lines"
+
+
+@pytest.mark.parametrize("package", packages("sizes"))
+def test_nothing_is_too_large_to_read(package: str) -> None:
+    assert not list(large_parts(package))
+
+
+def test_only_programs_import_inside_functions() -> None:
+    found = {
+        (name, ast.unparse(node).split()[1])
+        for name, module in modules().items()
+        if name.startswith("zoo.") and not is_program(name)
+        for function in ast.walk(module)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    }
+    assert found == LAZY_IMPORTS

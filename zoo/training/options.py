@@ -1,0 +1,141 @@
+"""What the command line of ``train.py`` asks for, checked before any work."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import torch
+
+from zoo.config import Config, load_config
+from zoo.datasets.names import parse_env_name
+from zoo.envs.make import is_ogbench
+from zoo.errors import UsageError
+from zoo.layers import parse_overrides
+from zoo.training.record import check_trained_agent, describe_model
+
+CONFIG_FLAGS = (
+    "pretraining_steps", "offline_steps", "online_steps", "eval_freq", "eval_episodes", "save_freq", "log_interval",
+    "dataset_size", "dataset_replace_interval", "offline_data", "precision", "compile",
+)  # fmt: skip
+"""Flags that override a setting of the same name."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A run that is asked for.
+
+    :param args: the parsed command line.
+    :param config: the settings, layers merged and checked.
+    :param env_id: Gymnasium id of the environment.
+    :param has_dataset: whether OGBench has data of the environment.
+    :param seeds: one for each replica; None takes any.
+    :param env_kwargs: arguments of the training environments.
+    :param eval_env_kwargs: arguments of those of the evaluation.
+    """
+
+    args: argparse.Namespace
+    config: Config
+    env_id: str
+    has_dataset: bool
+    seeds: list[int] | None
+    env_kwargs: dict[str, Any]
+    eval_env_kwargs: dict[str, Any]
+
+
+def read_request(args: argparse.Namespace) -> Request:
+    """Return the run that a command line asks for.
+
+    :raises UsageError: if it contradicts itself, names what does not exist, or a setting is wrong.
+    """
+    check_tracking(args)
+    for package in args.gym_packages:
+        importlib.import_module(package)
+    seeds = read_seeds(args)
+    spec = gymnasium.registry.get(args.env)
+    has_dataset = spec is None or is_ogbench(spec)
+    config, env_id = read_config(args, has_dataset)
+    check_start(args, config)
+    env_kwargs = parse_overrides(args.env_kwargs, "--env-kwargs")
+    eval_env_kwargs = parse_overrides(args.eval_env_kwargs, "--eval-env-kwargs") or env_kwargs
+    return Request(args, config, env_id, has_dataset, seeds, env_kwargs, eval_env_kwargs)
+
+
+def check_tracking(args: argparse.Namespace) -> None:
+    """Refuse Weights & Biases where it is not installed, and its options without ``--track``."""
+    flags = ("wandb_project_name", "wandb_entity", "wandb_group", "wandb_tags")
+    given = [f"--{name.replace('_', '-')}" for name in flags if getattr(args, name)]
+    if given and not args.track:
+        raise UsageError(f"`{given[0]}` needs --track, which is not given; add it, or leave out `{given[0]}`")
+    if args.track:
+        try:
+            importlib.import_module("wandb")
+        except ImportError as error:
+            raise UsageError("`--track` needs Weights & Biases; install it with `pip install wandb`") from error
+
+
+def read_config(args: argparse.Namespace, has_dataset: bool) -> tuple[Config, str]:
+    """Return the checked configuration, and the Gymnasium id of the environment."""
+    flags = {name: getattr(args, name) for name in CONFIG_FLAGS if getattr(args, name) is not None}
+    domain, dataset, env_id = None, None, args.env
+    if has_dataset:
+        name = parse_env_name(args.env)
+        domain, dataset, env_id = name.domain, name.dataset, name.env_id
+    elif flags.setdefault("offline_steps", 0) != 0:
+        raise UsageError(f"`{args.env}` has no dataset to train on offline; leave --offline-steps at 0")
+    config = load_config(
+        args.algo,
+        args.env,
+        domain,
+        dataset=dataset,
+        profile=args.profile,
+        quick=args.quick,
+        conf=args.conf_file,
+        params=args.hyperparams,
+        flags=flags,
+        device=args.device,
+    )
+    if config.run.pretraining_steps and not has_dataset:
+        raise UsageError(f"`{args.env}` has no dataset to pretrain on; leave --pretraining-steps at 0")
+    if "precision" in config.settings and args.precision is None and args.device != "cpu" and torch.cuda.is_available():
+        config.settings["precision"] = "tf32"
+    return config, env_id
+
+
+def check_start(args: argparse.Namespace, config: Config) -> None:
+    """Refuse a model or a behaviour flow to start from that is missing or does not fit, and two of them."""
+    if args.trained_agent and args.pretrained_actor is not None:
+        raise UsageError("`--pretrained-actor` and `--trained-agent` both say where to start; give one of them")
+    if args.trained_agent:
+        check_trained_agent(args.trained_agent, config)
+    if args.pretrained_actor is None:
+        return
+    if "pretraining_steps" not in config.settings:
+        raise UsageError(f"`{config.algo}` has no behaviour flow to start from; leave out --pretrained-actor")
+    if config.run.pretraining_steps:
+        raise UsageError(
+            f"`--pretrained-actor` takes the place of pretraining, got {config.run.pretraining_steps} steps of it too; "
+            "set --pretraining-steps to 0"
+        )
+    describe_model(args.pretrained_actor)
+
+
+def read_seeds(args: argparse.Namespace) -> list[int] | None:
+    """Return the seeds of the replicas: of ``--seeds``, else the one of ``--seed``; None where it is to be drawn."""
+    if args.seeds is None:
+        return None if args.seed < 0 else [args.seed]
+    if args.seed >= 0:
+        raise UsageError(f"`--seeds` and `--seed` both name seeds, got --seed {args.seed} too; leave one of them out")
+    seeds: list[int] = []
+    for word in args.seeds:
+        first, dash, last = word.partition("-")
+        try:
+            seeds += range(int(first), int(last) + 1) if dash else [int(first)]
+        except ValueError:
+            raise UsageError(f"`--seeds` expects numbers or ranges such as 0-11, got {word!r}") from None
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise UsageError(f"`--seeds` expects different seeds, got {' '.join(args.seeds)}")
+    return seeds

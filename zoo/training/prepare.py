@@ -1,0 +1,124 @@
+"""What a run needs before it trains: evaluator, data, model."""
+
+from __future__ import annotations
+
+import contextlib
+
+import torch
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
+
+from agents.common.check import AgentError, check_first_update
+from agents.common.saved import find_model
+from agents.common.sb3.model import FlowQLearning
+from agents.common.sb3.spaces import available_device
+from zoo.baselines import find_algorithm
+from zoo.datasets.load import Dataset, load_dataset
+from zoo.datasets.shards import ShardedDataset
+from zoo.envs.make import make_env
+from zoo.envs.snapshot import ResumableEnv
+from zoo.errors import UsageError
+from zoo.messages import log
+from zoo.playing.background import BackgroundEvaluator
+from zoo.playing.evaluate import Evaluator
+from zoo.playing.pool import count_environments
+from zoo.training.options import Request
+
+
+def make_evaluator(request: Request) -> Evaluator | BackgroundEvaluator:
+    """Start the environments of the evaluation, which build while data are read.
+
+    On CUDA the evaluator plays beside training, where it leaves the training's CPU core alone, else in its place.
+    """
+    args, env_id, env_kwargs = request.args, request.env_id, request.eval_env_kwargs
+    episodes = request.config.run.eval_episodes
+    count = args.n_eval_envs or count_environments(env_id, env_kwargs, episodes)
+    beside = available_device(args.device).type == "cuda" if args.eval_mode == "auto" else args.eval_mode == "async"
+    kind = BackgroundEvaluator if beside else Evaluator
+    return kind(env_id, episodes=episodes, n_envs=count, seed=args.eval_seed, env_kwargs=env_kwargs)
+
+
+def check_algorithm(request: Request) -> None:
+    """Try an algorithm's hooks on an environment's spaces, before data are loaded and a folder is made.
+
+    :raises UsageError: if a hook does not keep its contract.
+    """
+    algorithm = find_algorithm(request.config.algo).algorithm
+    if not issubclass(algorithm, FlowQLearning):
+        return  # SB3's own
+    bare = algorithm("MlpPolicy", None, **request.config.settings, _init_setup_model=False)
+    with contextlib.closing(make_env(request.env_id, **request.env_kwargs)) as env:
+        try:
+            check_first_update(bare.method, env.observation_space, env.action_space)
+        except AgentError as error:
+            raise UsageError(str(error)) from error
+
+
+def load_data(request: Request) -> Dataset | ShardedDataset | None:
+    """Return the dataset, made first if need be; None for a run that needs none, or whose environment has none."""
+    config, args = request.config, request.args
+    how = config.run.offline_data
+    steps = config.run.pretraining_steps + config.run.offline_steps
+    needed = steps or config.settings["balanced_sampling"] if how is None else how != "none"
+    if not needed or not request.has_dataset:
+        return None
+    return load_dataset(
+        config.env,
+        dataset_dir=args.dataset_dir,
+        dataset=args.dataset,
+        dataset_size=config.run.dataset_size,
+        sparse=config.settings["sparse"],
+        replace_interval=config.run.dataset_replace_interval,
+    )
+
+
+def make_model(request: Request, seeds: list[int], data: Dataset | ShardedDataset | None) -> FlowQLearning:
+    """Return the algorithm with its environments and its data loaded.
+
+    :raises UsageError: if settings, spaces or device do not fit.
+    """
+    config, args = request.config, request.args
+    if args.num_threads > 0:
+        torch.set_num_threads(args.num_threads)
+    env = _make_environments(request, seeds)
+    try:
+        model = find_algorithm(config.algo).algorithm(
+            "MlpPolicy",
+            env,
+            **config.settings,
+            replay_buffer_kwargs={"storage": args.storage},
+            seeds=seeds,
+            device=args.device,
+            verbose=max(args.verbose - 1, 0),
+        )
+        if args.trained_agent:
+            model.set_parameters(find_model(args.trained_agent), device=args.device)  # type: ignore[arg-type]
+        if data is not None:
+            model.load_dataset(data.content)
+        if args.pretrained_actor:  # after the dataset, which gives the observation statistics
+            model.load_pretrained_actor(args.pretrained_actor)
+    except (NotImplementedError, TypeError, ValueError, OSError) as error:
+        raise UsageError(str(error)) from error
+    log.info("%s", model.replay_buffer.placement.text)
+    if data is not None:
+        log.info("%s", model.replay_buffer.dataset_description)
+    if isinstance(model, FlowQLearning):  # SB3's own algorithms come here too
+        log.info("updates: %s", model.update_mode)
+    return model
+
+
+def _make_environments(request: Request, seeds: list[int]) -> VecEnv:
+    """Return the training environments, the same number for each replica."""
+    args, is_online = request.args, request.config.run.online_steps > 0
+    if is_online and args.n_envs and args.n_envs % len(seeds):
+        raise UsageError(
+            f"`--n-envs` must be a multiple of the {len(seeds)} seeds, got {args.n_envs}; each seed trains online with "
+            "environments of its own"
+        )
+    return make_vec_env(
+        lambda: make_env(request.env_id, **request.env_kwargs),
+        n_envs=args.n_envs or (len(seeds) if is_online else 1),
+        seed=seeds[0],
+        wrapper_class=ResumableEnv,
+        vec_env_cls=SubprocVecEnv if args.vec_env == "subproc" else DummyVecEnv,
+    )

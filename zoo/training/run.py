@@ -1,0 +1,132 @@
+"""One run: its phases, evaluations and checkpoints, and how it ended."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+import zipfile
+from typing import Any
+
+from agents.common.engine.checkpoint import find_checkpoints
+from agents.common.replicas import Diverged
+from agents.common.sb3.model import FlowQLearning
+from zoo.config import Config
+from zoo.errors import UsageError
+from zoo.playing.background import BackgroundEvaluator
+from zoo.playing.evaluate import Evaluator
+from zoo.runs.folder import describe_error, state_after
+from zoo.runs.history import ONLINE
+from zoo.runs.results import joint_result, result_of, result_of_failed
+from zoo.training import logs
+from zoo.training.callbacks import EvaluationCallback, ProgressCallback, SaveCallback, StopSignal, save_model
+from zoo.training.curve import plot_learning_curve
+from zoo.training.replicas import DivergenceCallback, Replicas
+
+
+class Training:
+    """The run itself: offline phase, online phase, evaluations, checkpoints, and how it ended.
+
+    :param model: the algorithm, its data loaded.
+    :param progress_bar: True draws a bar, False prints lines, None decides by the terminal.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        model: FlowQLearning,
+        evaluator: Evaluator | BackgroundEvaluator,
+        replicas: Replicas,
+        progress_bar: bool | None = None,
+    ) -> None:
+        self.config, self.model, self.replicas = config, model, replicas
+        self.stop = StopSignal()
+        self.evaluation = EvaluationCallback(evaluator, replicas, config.run.eval_freq)
+        self.saving = SaveCallback(replicas, config.run.save_freq, self.evaluation, self.stop)
+        for callback in (self.evaluation, self.saving):
+            callback.init_callback(model)  # both act outside of `learn` too
+        self.progress = ProgressCallback(self.evaluation, progress_bar)
+        self.updates_per_second: float | None = None
+
+    def restore(self) -> dict[str, Any]:
+        """Go on from the newest checkpoint, or from the beginning if the run was stopped before its first.
+
+        :return: the position of the log, for `zoo.training.logs.ReplicaLogger`.
+        :raises UsageError: if no checkpoint can be read.
+        """
+        checkpoints = find_checkpoints(self.replicas.checkpoints)
+        for checkpoint in checkpoints:
+            try:
+                position = self.saving.restore(checkpoint)
+                self.replicas.write_status(self.model, "running")
+                return position
+            except (OSError, EOFError, ValueError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+                warnings.warn(f"{checkpoint} cannot be read ({error}); trying the one before it", stacklevel=2)
+        if checkpoints:
+            raise UsageError(
+                f"no checkpoint in {self.replicas.checkpoints} can be read; leave out --resume to start again"
+            )
+        self.evaluation.restore(None)
+        return logs.BEGINNING
+
+    def run(self) -> dict[str, Any]:
+        """Train to the end and return what to print; whatever happens, the run folders say how it ended.
+
+        :raises Interrupted: when a signal stopped the run, after its checkpoint was written.
+        """
+        try:
+            with self.stop:
+                self._learn()
+                self.saving.save("running")
+            return self._finish()
+        except BaseException as error:
+            self.replicas.write_status(self.model, state_after(error), reason=describe_error(error))
+            raise
+        finally:
+            self.progress.close()
+
+    def _learn(self) -> None:
+        """Run what is left of the phases, each with an evaluation at its end."""
+        self.evaluation.repeat_unfinished()
+        try:
+            self._learn_in_phases()
+        except Diverged:
+            self.evaluation.collect()  # it began when all was well
+            raise
+
+    def _learn_in_phases(self) -> None:
+        run, model = self.config.run, self.model
+        divergence = DivergenceCallback(self.replicas, run.log_interval)
+        callbacks = [divergence, self.evaluation, self.saving, self.progress]
+        for steps, end in ((run.pretraining_steps, run.pretraining_steps), (run.offline_steps, self._gradient_steps)):
+            if end > model.offline_steps:
+                model.learn_offline(end - model.offline_steps, callbacks, log_interval=run.log_interval)
+                self.updates_per_second = self.progress.steps_per_second
+            if steps and model.num_timesteps == end:
+                self.evaluation.finish_phase()
+        left = self._gradient_steps + run.online_steps - model.num_timesteps
+        self.evaluation.phase = ONLINE
+        if left > 0:
+            model.learn(left, callbacks, reset_num_timesteps=False)
+        if run.online_steps:
+            self.evaluation.finish_phase()
+
+    @property
+    def _gradient_steps(self) -> int:
+        """All steps on the dataset."""
+        return self.config.run.pretraining_steps + self.config.run.offline_steps
+
+    def _finish(self) -> dict[str, Any]:
+        """Write the final files and return one result, or one per seed."""
+        results = [self._finish_replica(replica) for replica in range(len(self.replicas))]
+        self.replicas.write_status(self.model, "done")
+        return joint_result(self.config.algo, self.config.env, self.updates_per_second, results)
+
+    def _finish_replica(self, replica: int) -> dict[str, Any]:
+        """Write the final model and the learning curve of a replica that has not failed; return its result."""
+        folder, seed = self.replicas.folders[replica], self.replicas.seeds[replica]
+        if replica in self.replicas.failed:
+            return result_of_failed(folder, seed, self.replicas.failed[replica])
+        history = self.evaluation.histories[replica]
+        save_model(self.model.replica(replica), folder.model)
+        plot_learning_curve(history, folder.learning_curve, f"{self.config.algo} on {self.config.env}")
+        return result_of(folder, seed, history)
