@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.common.validation import integer, one_of, unknown_name_message
-from agents.registry import Entry
+from agents.models import Entry
 from zoo.baselines import find_algorithm, settings_of
 from zoo.errors import UsageError
 from zoo.layers import DEFAULT_PROFILE, ENTRY_NOTES, Layer, merge, parse_override, read_layers
