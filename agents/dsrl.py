@@ -10,7 +10,7 @@ from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Los
 from agents.common.data.batch import Batch
 from agents.common.maths.critic import q_statistics, td_loss, td_target
 from agents.common.maths.flow import flow_matching_loss, integrate_flow
-from agents.common.nets.networks import tanh_gaussian_sample
+from agents.common.nets.heads import tanh_gaussian_sample
 from agents.common.nets.specs import Networks, NetworkSpec, critic, tanh_gaussian, temperature, velocity_field
 from agents.common.noise import Draw, Noise, normal, uniform
 from agents.common.policy import FlowPolicy

@@ -9,7 +9,7 @@ from torch import Tensor
 from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Losses, Targets
 from agents.common.data.batch import Batch
 from agents.common.maths.critic import pessimistic_value, q_statistics, td_loss, td_target
-from agents.common.nets.networks import tanh_gaussian_log_prob, tanh_gaussian_sample
+from agents.common.nets.heads import tanh_gaussian_log_prob, tanh_gaussian_sample
 from agents.common.nets.specs import Networks, NetworkSpec, critic, tanh_gaussian, temperature
 from agents.common.noise import Draw, Noise, normal
 from agents.common.policy import FlowPolicy

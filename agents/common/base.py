@@ -34,7 +34,7 @@ from agents.common.data.shards import Shards
 from agents.common.data.storage import Placement
 from agents.common.engine.update import Mode, Update
 from agents.common.maths.critic import pick_best
-from agents.common.nets.networks import CriticEnsemble
+from agents.common.nets.heads import CriticEnsemble
 from agents.common.nets.specs import Networks, NetworkSpec
 from agents.common.noise import Draw, Noise, normal
 from agents.common.policy import FlowPolicy

@@ -16,7 +16,8 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
 from agents.common.engine.precision import float32_products
-from agents.common.nets.networks import ObservingNetwork, StackedMLP
+from agents.common.nets.heads import ObservingNetwork
+from agents.common.nets.mlp import StackedMLP
 from agents.common.nets.specs import Networks, Sizes
 from agents.common.noise import Noise
 

@@ -18,7 +18,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 
 import agents
 from agents.common.base import FlowQLearning, UnsupportedSpaceError
-from agents.common.nets.networks import ObservingNetwork
+from agents.common.nets.heads import ObservingNetwork
 from agents.common.policy import FlowPolicy
 from agents.registry import settings_of
 from tests.common.toys import (

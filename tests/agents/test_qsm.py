@@ -6,7 +6,7 @@ from torch import Tensor
 
 from agents.common.base import FlowQLearning
 from agents.common.maths.diffusion import NoiseSchedule
-from agents.common.nets.networks import Time
+from agents.common.nets.heads import Time
 from tests.agents.oracles import (
     FOUR_MODES,
     TILT,

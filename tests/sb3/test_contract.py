@@ -28,7 +28,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize, VecVideo
 
 import agents
 from agents.common.base import UnsupportedSpaceError
-from agents.common.nets.networks import StackedMLP
+from agents.common.nets.mlp import StackedMLP
 from tests.common.toys import TINY, assert_same, parameters_of, space_env, tiny_model, toy_dataset
 from tests.envs import SpacesEnv
 

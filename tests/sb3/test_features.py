@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import agents
 from agents.common.base import FlowQLearning
-from agents.common.nets.networks import (
+from agents.common.nets.heads import (
     CriticEnsemble,
     NoisePredictor,
     StateValue,

@@ -20,7 +20,7 @@ from torch import Tensor
 from agents.common.data.batch import Batch
 from agents.common.engine.capture import CapturedStep, CaptureError, earlier_failure
 from agents.common.engine.precision import float32_products
-from agents.common.nets.products import onednn_is_faster
+from agents.common.nets.fast import onednn_is_faster
 from agents.common.noise import Noise
 
 if TYPE_CHECKING:

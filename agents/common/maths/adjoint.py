@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from agents.common.maths.critic import action_gradient
-from agents.common.nets.networks import Time, Velocity, VelocityAt, VelocityField
+from agents.common.nets.heads import Time, Velocity, VelocityAt, VelocityField
 
 
 def memoryless_sigma(step: int, flow_steps: int) -> float:

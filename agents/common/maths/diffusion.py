@@ -15,7 +15,7 @@ from torch import Tensor
 from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Targets
 from agents.common.data.batch import Batch
 from agents.common.maths.critic import action_gradient, td_target
-from agents.common.nets.networks import Network, Velocity
+from agents.common.nets.heads import Network, Velocity
 from agents.common.nets.specs import Networks, NetworkSpec, critic, noise_predictor
 from agents.common.noise import Draw, Noise, integers, normal
 from agents.common.policy import FlowPolicy

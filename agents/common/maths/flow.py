@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from agents.common.data.batch import Batch
-from agents.common.nets.networks import Velocity
+from agents.common.nets.heads import Velocity
 from agents.common.nets.specs import Networks
 
 

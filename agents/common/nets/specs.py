@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from torch import Tensor, nn
 
-from agents.common.nets.networks import (
+from agents.common.nets.heads import (
     CriticEnsemble,
     Multiplier,
     Network,

@@ -20,7 +20,7 @@ from agents.common.maths.adjoint import (
     terminal_adjoint,
 )
 from agents.common.maths.flow import integrate_flow
-from agents.common.nets.networks import Time, Velocity, VelocityField
+from agents.common.nets.heads import Time, Velocity, VelocityField
 from tests.common.closed_forms import FixedPoint, Gaussian, Quadratic, noise_basis, sampled_moments, simulated_moments
 
 # K = 10, m = 0.3, s = 0.5, unit gradient of tau Q, six decimals

@@ -1,12 +1,10 @@
-"""Networks as stacks: S independent replicas (seeds) of every network live in one set of tensors.
+"""The networks of the algorithms; each is a few MLPs, and holds S replicas (one per seed) in one set of tensors.
 
-Shapes use S replicas, E ensemble members, N rows, K flow steps, O observation size, D flattened chunk. Parameters carry
-the leading axes (S,) or (S, E); fans for initialisation are per member.
+Shapes use S replicas, E ensemble members, N rows, K flow steps, O observation size, D flattened chunk.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -15,90 +13,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from agents.common.nets.layers import Layer, Linearisation, evaluate, gelu
-from agents.common.nets.products import dense
+from agents.common.nets.fast import FastMLP, Linearisation, dense, evaluate, in_low_precision
+from agents.common.nets.mlp import StackedMLP, fill_uniform, maybe_detach
 
 Time = Tensor | float
 Velocity = Callable[[Tensor, Time], Tensor]
 
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
-
-
-class StackedMLP(nn.Module):
-    """Independent MLPs with stacked parameters: dense, GELU (tanh form), then LayerNorm where it is enabled.
-
-    :param stack: leading axes of the parameters, (S,) or (S, E).
-    :param widths: layer sizes from the input to the output.
-    :param layer_norm: whether every hidden activation is normalised.
-    :param activate_final: whether the last layer is activated (and normalised) too.
-    :param activation: elementwise function applied after the dense layers.
-    """
-
-    def __init__(
-        self,
-        stack: Sequence[int],
-        widths: Sequence[int],
-        layer_norm: bool = False,
-        activate_final: bool = False,
-        activation: Callable[[Tensor], Tensor] | None = None,
-    ) -> None:
-        super().__init__()
-        self.stack = tuple(stack)
-        self.layer_norm = layer_norm
-        self.matmul_dtype: torch.dtype | None = None  # None: that of the parameters
-        self.activated = len(widths) - 1 if activate_final else len(widths) - 2
-        self.activation = activation or gelu
-        pairs = list(itertools.pairwise(widths))
-        self.weights = nn.ParameterList(nn.Parameter(torch.zeros(*self.stack, i, o)) for i, o in pairs)
-        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(*self.stack, o)) for _, o in pairs)
-        normed = widths[1 : self.activated + 1] if layer_norm else []
-        self.norm_scales = nn.ParameterList(nn.Parameter(torch.ones(*self.stack, w)) for w in normed)
-        self.norm_biases = nn.ParameterList(nn.Parameter(torch.zeros(*self.stack, w)) for w in normed)
-
-    def initialise(self, replica: int, generator: torch.Generator) -> None:
-        """Draw one replica's weights, Xavier-uniform with the fans of a single member; biases stay zero.
-
-        :param replica: which replica.
-        :param generator: CPU generator that the draws come from.
-        """
-        for weight in self.weights:
-            fill_uniform(weight, replica, math.sqrt(6.0 / (weight.shape[-2] + weight.shape[-1])), generator)
-
-    def forward(self, x: Tensor, frozen: bool = False) -> Tensor:
-        """Evaluate every member on its replica's rows.
-
-        :param x: (S, ..., in) for stack (S,); (S, N, in), shared by all members, for stack (S, E).
-        :param frozen: whether the parameters are constants, so that gradient goes through ``x`` only.
-        :return: (S, ..., out), or (S, E, N, out).
-        """
-        return evaluate(self.layers(frozen), x if len(self.stack) == 1 else x.unsqueeze(1))
-
-    def layers(self, frozen: bool = False) -> list[Layer]:
-        """Return the layers as they are now.
-
-        :param frozen: whether the parameters are constants.
-        :return: from the input to the output.
-        """
-        last, layers = len(self.weights) - 1, []
-        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            normed = self.layer_norm and i < self.activated
-            norm = (self.norm_scales[i], self.norm_biases[i]) if normed else (None, None)
-            parameters = [p if p is None else _maybe_detach(p, frozen) for p in (weight, bias, *norm)]
-            # the output layer keeps full precision: Q values and velocities are sums of many steps
-            dtype = self.matmul_dtype if i < last else None
-            if dtype is not None and i > 0 and not torch.is_grad_enabled():
-                parameters[0] = weight.to(dtype)  # once for a whole chain; the first layer's parts are added up
-            layers.append(
-                Layer(
-                    weight=parameters[0],  # type: ignore[arg-type]
-                    bias=parameters[1],  # type: ignore[arg-type]
-                    activation=self.activation if i < self.activated else None,
-                    norm_scale=parameters[2],
-                    norm_bias=parameters[3],
-                    dtype=dtype,
-                )
-            )
-        return layers
 
 
 class Network(nn.Module):
@@ -174,7 +95,7 @@ class CriticEnsemble(ObservingNetwork):
     ) -> None:
         super().__init__()
         widths = [observation_size + action_size + int(time), *hidden, 1]
-        self.mlp = StackedMLP((replicas, ensemble_size), widths, layer_norm)
+        self.mlp = FastMLP((replicas, ensemble_size), widths, layer_norm)
 
     def forward(self, observations: Tensor, actions: Tensor, t: Time | None = None, frozen: bool = False) -> Tensor:
         """Evaluate all members on the same inputs.
@@ -200,7 +121,7 @@ class StateValue(ObservingNetwork):
 
     def __init__(self, replicas: int, observation_size: int, hidden: Sequence[int], layer_norm: bool = True) -> None:
         super().__init__()
-        self.mlp = StackedMLP((replicas,), [observation_size, *hidden, 1], layer_norm)
+        self.mlp = FastMLP((replicas,), [observation_size, *hidden, 1], layer_norm)
 
     def forward(self, observations: Tensor, frozen: bool = False) -> Tensor:
         """Evaluate the value.
@@ -235,7 +156,7 @@ class VelocityField(ObservingNetwork):
         super().__init__()
         self.observation_size, self.action_size, self.time = observation_size, action_size, time
         widths = [observation_size + action_size + int(time), *hidden, action_size]
-        self.mlp = StackedMLP((replicas,), widths, layer_norm)
+        self.mlp = FastMLP((replicas,), widths, layer_norm)
 
     def forward(self, observations: Tensor, x: Tensor, t: Time | None = None, frozen: bool = False) -> Tensor:
         """Evaluate the field once.
@@ -268,6 +189,7 @@ class VelocityAt:
 
     def __init__(self, field: VelocityField, observations: Tensor, frozen: bool) -> None:
         self._layers = field.mlp.layers(frozen)
+        self._others = in_low_precision(self._layers[1:], observations)  # once for the whole chain
         first = self._layers[0]
         split = [field.observation_size, field.action_size] + ([1] if field.time else [])
         of_observation, self._of_x, *self._of_time = first.weight.split(split, dim=-2)
@@ -280,7 +202,7 @@ class VelocityAt:
         :param t: times, a number or broadcastable to (..., 1); None for a one-step map.
         :return: velocities, shaped like ``x``.
         """
-        return evaluate(self._layers, self._product(x, t), begun=True)
+        return evaluate(self._others, self._layers[0].finish(self._product(x, t)))
 
     def linearise(self, x: Tensor, t: Time) -> Callable[[int, Tensor], Tensor]:
         """Evaluate the field at K points of every row at once, for vector-Jacobian products in x there.
@@ -312,15 +234,15 @@ class TanhGaussian(ObservingNetwork):
 
     def __init__(self, replicas: int, input_size: int, action_size: int, hidden: Sequence[int]) -> None:
         super().__init__()
-        self.trunk = StackedMLP((replicas,), [input_size, *hidden], activate_final=True)
-        self.mean = StackedMLP((replicas,), [hidden[-1], action_size])
-        self.log_std = StackedMLP((replicas,), [hidden[-1], action_size])
+        self.trunk = FastMLP((replicas,), [input_size, *hidden], activate_final=True)
+        self.mean = FastMLP((replicas,), [hidden[-1], action_size])
+        self.log_std = FastMLP((replicas,), [hidden[-1], action_size])
 
     def forward(self, observations: Tensor, *inputs: Tensor, frozen: bool = False) -> tuple[Tensor, Tensor]:
         """Return the Gaussian before the squash.
 
         :param observations: (S, N, O).
-        :param inputs: further tensors (S, N, ...), concatenated behind in the given order.
+        :param inputs: further tensors (S, N, ...), concatenated in the given order.
         :param frozen: whether the parameters are constants.
         :return: mean and log standard deviation in [-20, 2], each (S, N, D).
         """
@@ -349,8 +271,8 @@ class TanhActor(ObservingNetwork):
         head_scale: float = 0.01,
     ) -> None:
         super().__init__()
-        self.trunk = StackedMLP((replicas,), [observation_size, *hidden], layer_norm, activate_final=True)
-        self.mean = StackedMLP((replicas,), [hidden[-1], action_size])
+        self.trunk = FastMLP((replicas,), [observation_size, *hidden], layer_norm, activate_final=True)
+        self.mean = FastMLP((replicas,), [hidden[-1], action_size])
         self.head_bound = math.sqrt(3 * head_scale / ((hidden[-1] + action_size) / 2))
 
     def initialise(self, replica: int, generator: torch.Generator) -> None:
@@ -416,8 +338,8 @@ class NoisePredictor(ObservingNetwork):
         super().__init__()
         self.split = [action_size, observation_size, hidden[-1]]
         self.frequencies = nn.Parameter(torch.zeros(replicas, time_features // 2, 1))
-        self.time_mlp = StackedMLP((replicas,), [time_features, *hidden], activation=F.mish)
-        self.mlp = StackedMLP((replicas,), [sum(self.split), *hidden, action_size], layer_norm, activation=F.mish)
+        self.time_mlp = FastMLP((replicas,), [time_features, *hidden], activation=F.mish)
+        self.mlp = FastMLP((replicas,), [sum(self.split), *hidden, action_size], layer_norm, activation=F.mish)
 
     def initialise(self, replica: int, generator: torch.Generator) -> None:
         """Draw one replica's weights, and its frequencies from N(0, 0.2^2).
@@ -447,22 +369,21 @@ class NoisePredictor(ObservingNetwork):
         :param frozen: whether the parameters are constants.
         :return: function (x, t) -> noise, as in :meth:`forward`.
         """
-        layers = self.mlp.layers(frozen)
-        first = layers[0]
+        first, *others = self.mlp.layers(frozen)
         of_x, of_observation, of_time = first.weight.split(self.split, dim=-2)
         shared = dense(self.features(observations, frozen), of_observation, first.bias, first.dtype)
 
         def predict(x: Tensor, t: Time) -> Tensor:
             embedded = self._embed(t, x, frozen)
             product = dense(x, of_x, None, first.dtype) + dense(embedded, of_time, None, first.dtype) + shared
-            return evaluate(layers, product, begun=True)
+            return evaluate(others, first.finish(product))
 
         return predict
 
     def _embed(self, t: Time, like: Tensor, frozen: bool) -> Tensor:
         """Return the time MLP's output; one row when all rows share the step."""
         column = t if isinstance(t, Tensor) else torch.full_like(like[:, :1, :1], t)
-        angles = 2 * math.pi * column * _maybe_detach(self.frequencies, frozen).transpose(-2, -1)
+        angles = 2 * math.pi * column * maybe_detach(self.frequencies, frozen).transpose(-2, -1)
         return self.time_mlp(torch.cat([angles.cos(), angles.sin()], -1), frozen)
 
 
@@ -483,7 +404,7 @@ class Temperature(Network):
         :param frozen: whether it is a constant.
         :return: (S,).
         """
-        return _maybe_detach(self.log_value, frozen).exp()
+        return maybe_detach(self.log_value, frozen).exp()
 
 
 def tanh_gaussian_sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -513,23 +434,6 @@ def tanh_gaussian_log_prob(mean: Tensor, log_std: Tensor, pre_tanh: Tensor) -> T
     normal = -0.5 * ((pre_tanh - mean) / log_std.exp()).square() - log_std - 0.5 * math.log(2 * math.pi)
     squash = 2 * (math.log(2) - pre_tanh - F.softplus(-2 * pre_tanh))
     return (normal - squash).sum(-1)
-
-
-def fill_uniform(parameter: Tensor, replica: int, bound: float, generator: torch.Generator) -> None:
-    """Fill one replica of a parameter with uniform draws in [-bound, bound], the same on every device.
-
-    :param parameter: (S, ...).
-    :param replica: which replica.
-    :param bound: half width.
-    :param generator: CPU generator.
-    """
-    with torch.no_grad():
-        draw = torch.rand(parameter.shape[1:], generator=generator)
-        parameter[replica].copy_((2 * draw - 1) * bound)
-
-
-def _maybe_detach(parameter: Tensor, frozen: bool) -> Tensor:
-    return parameter.detach() if frozen else parameter
 
 
 def _as_column(t: Time, like: Tensor) -> Tensor:
