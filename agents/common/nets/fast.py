@@ -37,19 +37,28 @@ def evaluate(layers: Sequence[Layer], x: Tensor) -> Tensor:
     :return: (*stack, ..., out).
     """
     layers = in_low_precision(layers, x)
-    recorded = torch.is_grad_enabled()
-    if not any(prefers_onednn(x, layer.weight) for layer in layers):
+    gains = layers and (layers[0].weight.dtype == torch.float32 or not torch.is_grad_enabled())
+    if not gains or not any(prefers_onednn(x, layer.weight) for layer in layers):  # recorded bfloat16 gains nothing
         return mlp.evaluate(layers, x, dense)
-    if recorded and layers[0].weight.dtype != torch.float32:  # recorded bfloat16 gains nothing
-        return mlp.evaluate(layers, x, dense)
-    product = _recorded_onednn if recorded else dense
     stack = layers[0].weight.shape[:-2]
     if stack.numel() == 1:
-        return mlp.evaluate(layers, x, product)
+        return _evaluate_member(layers, x)
     rows = x.expand(*stack, *x.shape[len(stack) :]).flatten(0, len(stack) - 1).split(1)
     members = zip(*map(_members, layers), strict=True)
-    outputs = [mlp.evaluate(own, of_member, product) for own, of_member in zip(members, rows, strict=True)]
-    return torch.cat(outputs).unflatten(0, stack)
+    return torch.cat(list(map(_evaluate_member, members, rows))).unflatten(0, stack)
+
+
+def _evaluate_member(layers: Sequence[Layer], x: Tensor) -> Tensor:
+    """Evaluate one network by oneDNN."""
+    if torch.is_grad_enabled():
+        return mlp.evaluate(layers, x, _recorded_onednn)
+    for layer in layers:
+        if layer.activation is gelu and prefers_onednn(x, layer.weight):
+            activated = _by_onednn(x, layer.weight, layer.bias, layer.dtype, with_gelu=True)
+            x = layer._replace(activation=None).finish(activated)
+        else:
+            x = layer.finish(dense(x, layer.weight, layer.bias, layer.dtype))
+    return x
 
 
 def _members(layer: Layer) -> list[Layer]:
@@ -114,19 +123,39 @@ def _padded_dense(x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.d
 def gelu(x: Tensor) -> Tensor:
     r"""Return the tanh approximation of GELU, elementwise.
 
-    On a CPU it is :math:`x\,\sigma(2\sqrt{2/\pi}\,(x + 0.044715x^3))`, which is the same function, where no gradient is
-    recorded or the compiler makes one pass of it: PyTorch's sigmoid takes half the time of its tanh.
+    On a CPU it is :math:`x\,\sigma(2\sqrt{2/\pi}\,(x + 0.044715x^3))`, which is the same function: PyTorch's sigmoid
+    takes half the time of its tanh, in its own kernels and in compiled ones.
 
     :param x: any shape.
     :return: same shape.
     """
-    if x.device.type == "cpu" and torch.compiler.is_compiling():
-        return x * torch.sigmoid(GELU_SLOPE * x * (1 + GELU_CUBIC * x * x))
-    if x.device.type != "cpu" or (torch.is_grad_enabled() and x.requires_grad):
+    if x.device.type != "cpu":
         return mlp.gelu(x)
+    if torch.compiler.is_compiling():
+        return x * torch.sigmoid(GELU_SLOPE * x * (1 + GELU_CUBIC * x * x))  # the compiler makes one pass of it
+    if torch.is_grad_enabled() and x.requires_grad:
+        return _RecordedGelu.apply(x)  # type: ignore[no-untyped-call]
+    return _gelu_by_sigmoid(x)
+
+
+def _gelu_by_sigmoid(x: Tensor) -> Tensor:
     full = x.float() if x.dtype == torch.bfloat16 else x  # whose intermediate results would be too coarse
     slope = torch.addcmul(full.new_full((), GELU_SLOPE), full, full, value=GELU_CUBIC * GELU_SLOPE)
     return slope.mul_(full).sigmoid_().mul_(full).to(x.dtype)
+
+
+class _RecordedGelu(torch.autograd.Function):
+    """GELU by the sigmoid, with PyTorch's gradient, which is one pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return _gelu_by_sigmoid(x)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return torch.ops.aten.gelu_backward(gradient, ctx.saved_tensors[0], approximate="tanh")
 
 
 class FastMLP(StackedMLP):
@@ -172,9 +201,10 @@ class Linearisation:
 
 def _pull_back(layer: Layer, product: Tensor, cotangent: Tensor) -> Tensor:
     """Return a cotangent of a layer's output as one of its product."""
-    compiled = product.device.type == "cpu" and torch.compiler.is_compiling()
-    if layer.activation is gelu and layer.norm_scale is None and not compiled:
-        return torch.ops.aten.gelu_backward(cotangent, product, approximate="tanh")
+    if layer.activation is gelu and not (product.device.type == "cpu" and torch.compiler.is_compiling()):
+        if layer.norm_scale is None:
+            return torch.ops.aten.gelu_backward(cotangent, product, approximate="tanh")
+        layer = layer._replace(activation=mlp.gelu)
     found: Tensor = torch.func.vjp(layer.finish, product)[1](cotangent)[0]
     return found
 
@@ -230,17 +260,20 @@ def prefers_onednn(x: Tensor, weight: Tensor) -> bool:
     )
 
 
-def _by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype | None = None) -> Tensor:
-    """Multiply rows by one matrix, in one pass with the bias; no gradient is recorded."""
+def _by_onednn(
+    x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype | None = None, with_gelu: bool = False
+) -> Tensor:
+    """Multiply rows by one matrix, in one pass with the bias and with GELU; no gradient is recorded."""
     factors = dtype or weight.dtype
     rows, matrix = x.flatten(0, -2).to(factors), weight.flatten(0, -2).t().to(factors)
-    product = _linear(rows, matrix, None if bias is None else bias.flatten().to(factors))
+    product = _linear(rows, matrix, None if bias is None else bias.flatten().to(factors), with_gelu)
     return product.view(*weight.shape[:-2], *x.shape[weight.ndim - 2 : -1], weight.shape[-1]).to(weight.dtype)
 
 
-def _linear(rows: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
+def _linear(rows: Tensor, matrix: Tensor, bias: Tensor | None = None, with_gelu: bool = False) -> Tensor:
     """Return rows (N, in) times a matrix (out, in)."""
-    return torch.ops.mkldnn._linear_pointwise(rows, matrix, bias, "none", [], "")
+    name, form = ("gelu", "tanh") if with_gelu else ("none", "")
+    return torch.ops.mkldnn._linear_pointwise(rows, matrix, bias, name, [], form)
 
 
 class _RecordedProduct(torch.autograd.Function):

@@ -46,6 +46,8 @@ class Layer(NamedTuple):
         x = product if self.activation is None else self.activation(product)
         if self.norm_scale is None or self.norm_bias is None:
             return x
+        if self.bias.numel() == x.shape[-1]:  # one network: scale and shift are part of PyTorch's kernel
+            return F.layer_norm(x, x.shape[-1:], self.norm_scale.flatten(), self.norm_bias.flatten(), LAYER_NORM_EPS)
         scale, bias = (_over_rows(parameter.to(x.dtype), x) for parameter in (self.norm_scale, self.norm_bias))
         return torch.addcmul(bias, F.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPS), scale)
 
