@@ -7,10 +7,10 @@ from typing import Unpack
 from agents.common.base import GymEnv, Info, Losses, Targets
 from agents.common.data.batch import Batch
 from agents.common.maths.adjoint import (
-    CarriedRollout,
     adjoint_matching_loss,
     adjoint_statistics,
     lean_adjoint,
+    memoryless_rollout,
     memoryless_sigmas,
     path_kl,
     step_times,
@@ -69,10 +69,10 @@ class TRQAM(TrustRegion):
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target, the rollout's states, their adjoints and the prior's velocities there."""
         prior = self.prior(nets).at(batch.observations)
-        rollout = CarriedRollout(nets.fine_tuned, batch.observations, prior, noise["am_x0"], noise["am_eps"])
-        next_actions = self.next_actions(batch, noise, nets.using(fine_tuned=rollout))
+        next_actions = self.next_actions(batch, noise, nets)
         next_q = nets.critic_target(batch.next_observations, next_actions)
-        states = rollout.finish()
+        fine_tuned = nets.fine_tuned.at(batch.observations)
+        states = memoryless_rollout(fine_tuned, prior, noise["am_x0"], noise["am_eps"])
         guide = nets.critic_target if self.target_gradient else nets.frozen.critic
         end_adjoint = terminal_adjoint(lambda a: guide(batch.observations, a).mean(1), states[:, -1], self.clip_adjoint)
         states = states[:, :-1]

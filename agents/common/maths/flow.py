@@ -59,6 +59,16 @@ def integrate_flow(velocity: Velocity, x_0: Tensor, flow_steps: int) -> Tensor:
     return x
 
 
+def added(first: Velocity, second: Velocity) -> Velocity:
+    """Return the sum of two velocity fields.
+
+    :param first: a field.
+    :param second: another one at the same observations.
+    :return: (x, t) -> velocity.
+    """
+    return lambda x, t: first(x, t) + second(x, t)
+
+
 def distillation_losses(batch: Batch, teacher: Tensor, z: Tensor, nets: Networks) -> dict[str, Tensor]:
     r"""Return the losses of a one-step policy that copies a flow and climbs the critic.
 

@@ -176,16 +176,16 @@ class Networks(nn.ModuleDict):
         """The same networks with constant weights: gradient goes through their inputs only."""
         return _Frozen(self)
 
-    def using(self, **substitutes: Any) -> Any:
+    def using(self, **substitutes: str) -> Any:
         """Return the same networks with some names standing for others, e.g. ``actor="actor_target"``.
 
-        :param substitutes: name -> name of the network that it stands for, or what is used in the network's place.
+        :param substitutes: name -> name of the network that it stands for.
         :return: a view with the networks as attributes.
         """
         return _Renamed(self, substitutes)
 
     def targets(self) -> list[tuple[nn.Module, nn.Module]]:
-        """Return every target network behind the network that it follows.
+        """Return every target network after the network that it follows.
 
         :return: (online, target) pairs.
         """
@@ -206,12 +206,11 @@ class Networks(nn.ModuleDict):
 class _Renamed:
     """View of networks in which some names stand for others."""
 
-    def __init__(self, nets: Networks, substitutes: Mapping[str, Any]) -> None:
+    def __init__(self, nets: Networks, substitutes: Mapping[str, str]) -> None:
         self._nets, self._substitutes = nets, substitutes
 
     def __getattr__(self, name: str) -> Any:
-        found = self._substitutes.get(name, name)
-        return self._nets[found] if isinstance(found, str) else found
+        return self._nets[self._substitutes.get(name, name)]
 
 
 class _Frozen:
