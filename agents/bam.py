@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Losses, Targets
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.maths.adjoint import memoryless_rollout, memoryless_sigma
 from agents.common.maths.critic import pessimistic_value, q_statistics, td_loss, td_target
 from agents.common.maths.flow import flow_matching_loss, integrate_flow

@@ -7,7 +7,7 @@ from typing import TypedDict, Unpack
 from torch import Tensor
 
 from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Losses, Targets
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.maths.critic import action_gradient, q_statistics, td_loss, td_target
 from agents.common.maths.flow import flow_matching_loss, integrate_flow
 from agents.common.nets.heads import Time, Velocity

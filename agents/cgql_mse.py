@@ -8,7 +8,7 @@ from torch import Tensor
 
 from agents.cgql import CGQL, CGQLSettings
 from agents.common.base import CommonArguments, GymEnv, Info, Losses, Targets
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.maths.flow import interpolate
 from agents.common.nets.specs import Networks
 from agents.common.noise import Draw, Noise, normal, uniform

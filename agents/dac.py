@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from agents.common.base import Info, Losses, Targets
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
+from agents.common.diffusion import DiffusionQLearning
 from agents.common.maths.critic import q_statistics, td_loss
-from agents.common.maths.diffusion import DiffusionQLearning, row_mean
+from agents.common.maths.denoising import row_mean
 from agents.common.nets.specs import Networks
 from agents.common.noise import Noise
 from agents.registry import register

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Unpack
 
 from torch import Tensor
 
 from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Losses, Targets
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.maths.critic import q_statistics, td_loss, td_target
 from agents.common.maths.flow import distillation_losses, flow_matching_loss, integrate_flow
 from agents.common.nets.specs import Networks, NetworkSpec, critic, velocity_field
@@ -82,11 +83,12 @@ class FQL(FlowQLearning):
     def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
         """Return the TD, flow-matching and distillation losses, and the Q term."""
         q = nets.critic(batch.observations, batch.actions)
+        student = nets.one_step(batch.observations, noise["distill_z"])
         info |= q_statistics(q)
         return {
             "td": td_loss(q, targets["td"], batch.valid),
             "bc_flow": flow_matching_loss(
                 nets.behaviour.at(batch.observations), noise["bc_x0"], batch.actions, noise["bc_t"], batch.valid
             ),
-            **distillation_losses(batch, targets["teacher"], noise["distill_z"], nets),
+            **distillation_losses(student, targets["teacher"], partial(nets.frozen.critic, batch.observations)),
         }

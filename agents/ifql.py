@@ -7,7 +7,7 @@ from typing import Unpack
 from torch import Tensor
 
 from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Losses, Targets
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.maths.critic import expectile_loss, pessimistic_value, q_statistics, td_loss
 from agents.common.maths.flow import flow_matching_loss, integrate_flow
 from agents.common.nets.specs import Networks, NetworkSpec, critic, state_value, velocity_field

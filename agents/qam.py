@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Losses, Targets
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.maths.adjoint import (
     adjoint_matching_loss,
     adjoint_statistics,

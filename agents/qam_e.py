@@ -7,7 +7,7 @@ from typing import Unpack
 from torch import Tensor
 
 from agents.common.base import CommonArguments, GymEnv, Info, Losses, Targets
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.maths.edit import edit_losses, edited
 from agents.common.nets.specs import Networks, NetworkSpec, tanh_gaussian, temperature
 from agents.common.noise import Draw, Noise, normal

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Unpack
 
 from torch import Tensor
 
 from agents.common.base import CommonArguments, GymEnv, Info, Losses, Targets
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.maths.flow import distillation_losses
 from agents.common.nets.specs import Networks, NetworkSpec, velocity_field
 from agents.common.noise import Draw, Noise, normal
@@ -75,4 +76,7 @@ class QAMF(QAM):
     def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
         """Return QAM's losses, the distillation and the Q term."""
         losses = super().losses(batch, targets, noise, nets, info)
-        return losses | distillation_losses(batch, targets["teacher"], noise["distill_z"], nets)
+        student = nets.one_step(batch.observations, noise["distill_z"])
+        return losses | distillation_losses(
+            student, targets["teacher"], partial(nets.frozen.critic, batch.observations)
+        )

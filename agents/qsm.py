@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Unpack
 
 from agents.common.base import GymEnv, Info, Losses, Targets
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
+from agents.common.diffusion import DiffusionArguments, DiffusionQLearning, Sampler
 from agents.common.maths.critic import q_statistics, td_loss
-from agents.common.maths.diffusion import DiffusionArguments, DiffusionQLearning, Sampler, row_mean
+from agents.common.maths.denoising import row_mean
 from agents.common.nets.specs import Networks
 from agents.common.noise import Noise
 from agents.common.policy import FlowPolicy

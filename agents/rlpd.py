@@ -7,7 +7,7 @@ from typing import Unpack
 from torch import Tensor
 
 from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Losses, Targets
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.maths.critic import pessimistic_value, q_statistics, td_loss, td_target
 from agents.common.nets.heads import tanh_gaussian_log_prob, tanh_gaussian_sample
 from agents.common.nets.specs import Networks, NetworkSpec, critic, tanh_gaussian, temperature

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Unpack
 
 from agents.common.base import GymEnv, Info, Losses, Targets
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.maths.adjoint import (
     adjoint_matching_loss,
     adjoint_statistics,
@@ -16,10 +16,10 @@ from agents.common.maths.adjoint import (
 )
 from agents.common.maths.critic import q_statistics, td_loss, td_target
 from agents.common.maths.flow import flow_matching_loss, integrate_flow, interpolate
-from agents.common.maths.trust_region import TrustRegion, TrustRegionArguments
 from agents.common.nets.specs import Networks
 from agents.common.noise import Draw, Noise, normal, uniform
 from agents.common.policy import FlowPolicy
+from agents.common.trust_region import TrustRegion, TrustRegionArguments
 from agents.common.validation import integer, number
 from agents.registry import register
 
@@ -43,7 +43,7 @@ class SQAM(TrustRegion):
     :param gap_penalty: weight c of the value gap in the critic's loss, >= 0.
     :param bridge_states: N, >= 1.
     :param kl_budget: path KL per action of the chunk that is aimed at, > 0.
-    :param settings: the settings of :class:`agents.common.maths.trust_region.TrustRegion`.
+    :param settings: the settings of :class:`agents.common.trust_region.TrustRegion`.
     """
 
     unmasked_losses = frozenset({"gap"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Unpack
 
 from agents.common.base import GymEnv, Info, Losses, Targets
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.maths.adjoint import (
     adjoint_matching_loss,
     adjoint_statistics,
@@ -18,10 +18,10 @@ from agents.common.maths.adjoint import (
 )
 from agents.common.maths.critic import q_statistics, td_loss, td_target
 from agents.common.maths.flow import flow_matching_loss
-from agents.common.maths.trust_region import TrustRegion, TrustRegionArguments
 from agents.common.nets.specs import Networks
 from agents.common.noise import Draw, Noise, normal, uniform
 from agents.common.policy import FlowPolicy
+from agents.common.trust_region import TrustRegion, TrustRegionArguments
 from agents.common.validation import boolean
 from agents.registry import register
 
@@ -46,7 +46,7 @@ class TRQAM(TrustRegion):
     :param env: see :class:`FlowQLearning`.
     :param target_gradient: whether Q's gradient comes from the target critics, not the online ones.
     :param clip_adjoint: whether actions are clipped to [-1, 1] inside Q's gradient, so that it vanishes outside.
-    :param settings: the settings of :class:`agents.common.maths.trust_region.TrustRegion`.
+    :param settings: the settings of :class:`agents.common.trust_region.TrustRegion`.
     """
 
     def __init__(

@@ -26,9 +26,9 @@ from stable_baselines3.common.utils import FloatSchedule, LinearSchedule, get_de
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
+from agents.common.batch import Batch
 from agents.common.check import check_first_update, require_table
 from agents.common.data.arrays import ArraySource
-from agents.common.data.batch import Batch
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.shards import Shards
 from agents.common.data.storage import Placement

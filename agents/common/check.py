@@ -22,7 +22,7 @@ from gymnasium import spaces
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.nets.specs import NetworkSpec
 from agents.common.noise import Draw
 from agents.common.validation import unknown_name_message

@@ -16,7 +16,7 @@ import torch
 from stable_baselines3.common.save_util import load_from_zip_file
 from torch import Tensor
 
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.maths.flow import flow_matching_loss
 from agents.common.nets.specs import Networks, NetworkSpec
 from agents.common.noise import Noise, normal, uniform

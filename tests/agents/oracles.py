@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import agents
 from agents.common.base import FlowQLearning
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.nets.heads import Time
 from tests.envs import SpacesEnv
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import agents
 from agents.common.base import FlowQLearning
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.engine.checkpoint import find_checkpoints, load_checkpoint, save_checkpoint
 from tests.agents.oracles import assert_stacked_equals_single, random_batch, random_noise, small_model
 from tests.common.toys import assert_same, parameters_of, space_env, tiny_model, toy_dataset

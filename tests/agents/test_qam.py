@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from agents.common.base import FlowQLearning
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from tests.common.toys import assert_same, parameters_of, tiny_model, toy_batch, toy_dataset, toy_noise
 from tests.envs import SpacesEnv
 

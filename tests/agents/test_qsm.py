@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from agents.common.base import FlowQLearning
-from agents.common.maths.diffusion import NoiseSchedule
+from agents.common.maths.denoising import NoiseSchedule
 from agents.common.nets.heads import Time
 from tests.agents.oracles import (
     FOUR_MODES,

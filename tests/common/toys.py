@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import agents
 from agents.common.base import FlowQLearning
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.data.shards import Shard, Shards
 from tests.envs import SpacesEnv
 

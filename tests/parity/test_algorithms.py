@@ -15,7 +15,7 @@ from torch import Tensor
 
 import agents
 from agents.common.base import FlowQLearning
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from tests.parity.reference import DIAGNOSTICS, INTERMEDIATES, LOSSES, WEIGHTED, Fixture, fixture_paths
 
 

@@ -23,9 +23,9 @@ from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
+from agents.common.batch import Batch
 from agents.common.data.action_range import ActionRange
 from agents.common.data.arrays import ArraySource, prepare, rows_of
-from agents.common.data.batch import Batch
 from agents.common.data.prefetch import Prefetcher
 from agents.common.data.shards import ShardLoader, Shards
 from agents.common.data.storage import place
@@ -56,7 +56,7 @@ class Sequences:
 class SequenceReplayBuffer(NStepReplayBuffer):
     """Replay buffer that samples H-step sequences from a dataset and from online transitions.
 
-    ``sample`` returns a :class:`~agents.common.data.batch.Batch`; of SB3's n-step buffer it is a kind, not a user.
+    ``sample`` returns a :class:`~agents.common.batch.Batch`; of SB3's n-step buffer it is a kind, not a user.
 
     :param buffer_size: online transitions to keep, over all environments.
     :param observation_space: flat Box.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 
 if TYPE_CHECKING:
     from agents.common.base import Info

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.engine.capture import CapturedStep, CaptureError, earlier_failure
 from agents.common.engine.precision import float32_products
 from agents.common.nets.fast import onednn_is_faster

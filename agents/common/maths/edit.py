@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.nets.heads import tanh_gaussian_sample
 from agents.common.nets.specs import Networks
 

@@ -6,11 +6,11 @@ networks. Shapes: S replicas, B rows, D action size.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 
-from agents.common.data.batch import Batch
 from agents.common.nets.heads import Velocity
-from agents.common.nets.specs import Networks
 
 
 def interpolate(x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
@@ -69,20 +69,18 @@ def added(first: Velocity, second: Velocity) -> Velocity:
     return lambda x, t: first(x, t) + second(x, t)
 
 
-def distillation_losses(batch: Batch, teacher: Tensor, z: Tensor, nets: Networks) -> dict[str, Tensor]:
+def distillation_losses(student: Tensor, teacher: Tensor, value: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
     r"""Return the losses of a one-step policy that copies a flow and climbs the critic.
 
     :math:`L_{distill} = \frac1D\lVert \mu(s, z) - a_{teacher}\rVert^2,\; L_q = -\bar Q(s, \mathrm{clip}\,\mu(s, z))`.
     Source: Park, Li and Levine, Flow Q-Learning, arXiv 2502.02538, distillation and Q terms; without Q normalisation.
 
-    :param batch: gives the observations.
-    :param teacher: the flow's actions from the noise ``z``, (S, B, D).
-    :param z: standard normal, (S, B, D).
-    :param nets: ``one_step`` and ``critic``.
+    :param student: the one-step policy's actions mu(s, z), (S, B, D).
+    :param teacher: the flow's actions from the same noise, (S, B, D).
+    :param value: Q as a function of actions, (S, B, D) to (S, E, B).
     :return: ``distill`` and ``q``, each (S,).
     """
-    student = nets.one_step(batch.observations, z)
     return {
         "distill": (student - teacher).square().mean((1, 2)),
-        "q": -nets.frozen.critic(batch.observations, student.clamp(-1, 1)).mean((1, 2)),
+        "q": -value(student.clamp(-1, 1)).mean((1, 2)),
     }

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import Tensor
 
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.data.buffer import SequenceReplayBuffer
 from tests.common.toys import toy_dataset
 from tests.envs import SpacesEnv

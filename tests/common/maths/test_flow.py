@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -111,8 +112,8 @@ def distilled() -> tuple[Networks, dict[str, Tensor], Tensor, Tensor]:
     teacher, z = normals(1, 16, size).float(), normals(1, 16, size, seed=1).float() * 3
     with torch.no_grad():
         model.policy.nets.one_step.mlp.weights[-1] *= 5  # so that some actions leave the box
-    losses = distillation_losses(batch, teacher, z, model.policy.nets)
     student = model.policy.nets.one_step(batch.observations, z)
+    losses = distillation_losses(student, teacher, partial(model.policy.nets.frozen.critic, batch.observations))
     q = model.policy.nets.critic(batch.observations, student.clamp(-1, 1))
     assert float(student.detach().abs().max()) > 1
     return model.policy.nets, losses, (student - teacher).square().mean(), -q.mean()

@@ -1,21 +1,15 @@
-r"""Diffusion policies: noise schedules, denoising chain, and what the algorithms on them share.
-
-Step t = 0 is the clean action and t = T noise: :math:`x_t = \sqrt{\bar\alpha_t}\,a + \sqrt{1-\bar\alpha_t}\,\epsilon`
-with :math:`\bar\alpha_t = \prod_{s\le t}(1-\beta_s)`. Shapes: S replicas, B rows, D flattened chunk.
-"""
+"""What the algorithms with a diffusion policy share: networks, sampler and targets."""
 
 from __future__ import annotations
 
-import math
 from typing import Literal, TypedDict, Unpack
 
-import torch
 from torch import Tensor
 
 from agents.common.base import CommonArguments, FlowQLearning, GymEnv, Info, Targets
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.maths.critic import action_gradient, td_target
-from agents.common.nets.heads import Network, Velocity
+from agents.common.maths.denoising import NoiseSchedule, denoise, noised
 from agents.common.nets.specs import Networks, NetworkSpec, critic, noise_predictor
 from agents.common.noise import Draw, Noise, integers, normal
 from agents.common.policy import FlowPolicy
@@ -40,111 +34,6 @@ class DiffusionArguments(CommonArguments, DiffusionSettings, total=False):
     """Everything that the diffusion algorithms hand on."""
 
 
-def noise_schedule(kind: str, steps: int) -> Tensor:
-    r"""Return the variances :math:`\beta_t` of the forward steps.
-
-    ``vp`` discretises the variance-preserving SDE with rates from 0.1 to 10, ``cosine`` makes :math:`\bar\alpha` a
-    squared cosine, ``linear`` goes from 1e-4 to 2e-2. Source: Song et al., Score-Based Generative Modeling through
-    Stochastic Differential Equations, arXiv 2011.13456; Nichol and Dhariwal, Improved Denoising Diffusion Probabilistic
-    Models, arXiv 2102.09672; Ho et al., Denoising Diffusion Probabilistic Models, arXiv 2006.11239.
-
-    :param kind: ``vp``, ``cosine`` or ``linear``.
-    :param steps: T.
-    :return: float32 (T + 1,); entry 0 is 0.
-    """
-    t = torch.arange(1, steps + 1, dtype=torch.float64)
-    if kind == "vp":
-        betas = 1 - torch.exp(-0.1 / steps - 0.5 * 9.9 * (2 * t - 1) / steps**2)
-    elif kind == "cosine":
-        curve = torch.cos((torch.cat([t[:1] - 1, t]) / steps + 0.008) / 1.008 * math.pi / 2).square()
-        betas = (1 - curve[1:] / curve[:-1]).clamp(0, 0.999)
-    else:
-        betas = torch.linspace(1e-4, 2e-2, steps, dtype=torch.float64)
-    return torch.cat([torch.zeros(1), betas.float()])
-
-
-class NoiseSchedule(Network):
-    """A noise schedule as numbers for the denoising chain, and as a table on the device for steps drawn there.
-
-    :param replicas: S.
-    :param steps: T.
-    :param kind: see :func:`noise_schedule`.
-    """
-
-    table: Tensor
-
-    def __init__(self, replicas: int, steps: int, kind: str) -> None:
-        super().__init__()
-        betas = noise_schedule(kind, steps)
-        alpha_bars = (1 - betas).cumprod(0)
-        self.betas: list[float] = betas.tolist()
-        self.alpha_bars: list[float] = alpha_bars.tolist()
-        self.register_buffer("table", alpha_bars.repeat(replicas, 1))
-
-    def alpha_bar(self, t: Tensor) -> Tensor:
-        """Return the signal's share of the variance at steps drawn per row.
-
-        :param t: integers 0..T stored as floats, (S, B).
-        :return: (S, B, 1).
-        """
-        return self.table.gather(1, t.long()).unsqueeze(-1)
-
-
-def noised(actions: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
-    r"""Return :math:`x_t = \sqrt{\bar\alpha_t}\,a + \sqrt{1-\bar\alpha_t}\,\epsilon`.
-
-    :param actions: clean, (S, B, D).
-    :param noise: standard normal, (S, B, D).
-    :param alpha_bar: (S, B, 1).
-    :return: (S, B, D).
-    """
-    return alpha_bar.sqrt() * actions + (1 - alpha_bar).sqrt() * noise
-
-
-def denoise(
-    predict: Velocity, x: Tensor, noise: Tensor, schedule: NoiseSchedule, sampler: str, clip_states: bool
-) -> Tensor:
-    r"""Follow the reverse chain from noise to actions.
-
-    With the estimate :math:`\hat a = (x_t - \sqrt{1-\bar\alpha_t}\,\epsilon(x_t, t))/\sqrt{\bar\alpha_t}` of the clean
-    action, the next state's mean is that of the posterior :math:`q(x_{t-1} | x_t, \hat a)` for ``ddpm``, the same with
-    :math:`\hat a` clipped to [-1, 1] for ``ddpm_clipped``, and :math:`\hat a` itself for ``jump``; noise of variance
-    :math:`\beta_t` is added to it, except at the end. Source: Ho et al., Denoising Diffusion Probabilistic Models,
-    arXiv 2006.11239, sampling.
-
-    :param predict: noise prediction, (x, t) -> eps.
-    :param x: standard normal start, (S, B, D).
-    :param noise: standard normal step noise in the order t = T..1, (S, T, B, D); the last is not used.
-    :param schedule: of T steps.
-    :param sampler: which mean.
-    :param clip_states: whether every state is clipped to [-1, 1] after its step.
-    :return: (S, B, D).
-    """
-    steps = noise.shape[1]
-    for t in range(steps, 0, -1):
-        beta, alpha_bar, before = schedule.betas[t], schedule.alpha_bars[t], schedule.alpha_bars[t - 1]
-        estimate = (x - math.sqrt(1 - alpha_bar) * predict(x, t)) / math.sqrt(alpha_bar)
-        if sampler == "jump":
-            x = estimate
-        else:
-            estimate = estimate.clamp(-1, 1) if sampler == "ddpm_clipped" else estimate
-            x = (math.sqrt(before) * beta * estimate + math.sqrt(1 - beta) * (1 - before) * x) / (1 - alpha_bar)
-        if t > 1:
-            x = x + math.sqrt(beta) * noise[:, steps - t]
-        x = x.clamp(-1, 1) if clip_states else x
-    return x
-
-
-def row_mean(losses: Tensor, weight: Tensor) -> Tensor:
-    """Return weighted rows' losses, averaged over coordinates and rows; the divisor counts every row.
-
-    :param losses: (S, B, D).
-    :param weight: (S, B).
-    :return: (S,).
-    """
-    return (weight * losses.mean(-1)).mean(-1)
-
-
 class DiffusionQLearning(FlowQLearning):
     """What algorithms with a diffusion policy share: networks, sampler and targets. Their losses are their own.
 
@@ -155,9 +44,9 @@ class DiffusionQLearning(FlowQLearning):
     :param bc_weight: weight w of the denoising loss on the data, ``alpha`` in the authors' code, >= 0.
     :param target_gradient: whether Q's action gradient comes from the target critics, not the online ones.
     :param sampler: mean of a reverse step: ``ddpm_clipped``, the posterior of the clipped estimate, ``ddpm`` without
-        that clip, or ``jump`` to the estimate; see :func:`denoise`.
+        that clip, or ``jump`` to the estimate; see :func:`agents.common.maths.denoising.denoise`.
     :param clip_states: whether every state of the reverse chain is clipped to [-1, 1].
-    :param beta_schedule: see :func:`noise_schedule`.
+    :param beta_schedule: see :func:`agents.common.maths.denoising.noise_schedule`.
     :param time_features: Fourier features of the step, even, >= 2.
     :param max_grad_norm: bound on the joint gradient norm.
     :param common: the settings of :class:`FlowQLearning`.
