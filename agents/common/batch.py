@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -26,3 +27,11 @@ class Batch:
     discounts: Tensor
     next_observations: Tensor
     valid: Tensor
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        """Return the batch with every tensor changed alike.
+
+        :param function: what is done to each.
+        :return: the new batch.
+        """
+        return Batch(**{name: function(tensor) for name, tensor in vars(self).items()})
