@@ -17,10 +17,9 @@ if __package__ in (None, ""):  # run as a file from anywhere
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from agents.common.maths import adjoint
-from agents.common.nets import fast, heads, mlp
+from agents.common.nets import fast, mlp
 from agents.common.nets.mlp import Layer
 from benchmarks import throughput
 from zoo.cli import Parser, run_program, whole_number
@@ -90,22 +89,13 @@ def _evaluate_stacked(layers: Sequence[Layer], x: Tensor) -> Tensor:
     """Evaluate all members together where no gradient is recorded."""
     if torch.is_grad_enabled() or layers[0].weight.shape[:-2].numel() == 1:
         return fast.evaluate(layers, x)
-    return mlp.evaluate(fast.in_low_precision(layers, x), x, fast.dense)
+    return mlp.evaluate(fast._in_low_precision(layers, x), x, fast.dense)
 
 
 def _product_then_gelu(*args: Any, with_gelu: bool = False) -> Tensor:
     """Multiply by oneDNN, then activate."""
     product = _by_onednn(*args)
     return fast.gelu(product) if with_gelu else product
-
-
-def _finish_in_two(layer: Layer, product: Tensor) -> Tensor:
-    """Finish a layer whose LayerNorm is followed by scale and shift."""
-    x = product if layer.activation is None else layer.activation(product)
-    if layer.norm_scale is None or layer.norm_bias is None:
-        return x
-    scale, bias = (mlp._over_rows(parameter.to(x.dtype), x) for parameter in (layer.norm_scale, layer.norm_bias))
-    return torch.addcmul(bias, F.layer_norm(x, x.shape[-1:], eps=mlp.LAYER_NORM_EPS), scale)
 
 
 def _pull_back_with_forward_pass(velocity: Any, states: Tensor, times: Tensor) -> Any:
@@ -118,24 +108,23 @@ class _PlainGelu:
 
 
 _by_onednn, _velocity_pull_back = fast._by_onednn, adjoint.velocity_pull_back
-_SIGMOID: list[Change] = [(fast, "_gelu_by_sigmoid", mlp.gelu), (fast, "_RecordedGelu", _PlainGelu)]
-_FUSED: list[Change] = [(fast, "_by_onednn", _product_then_gelu)]
-_AS_IT_IS = lambda layers, x: layers  # noqa: E731
-
 OFF: dict[str, list[Change]] = {
     "nothing": [],
-    "oneDNN": [(fast, "onednn_is_faster", lambda of_weights=False: False)],
+    "oneDNN for products of 2^24 multiplications and more": [
+        (fast, "onednn_is_faster", lambda of_weights=False: False)
+    ],
     "oneDNN where gradients are recorded": [(fast, "_recorded_onednn", mlp.dense)],
     "oneDNN for gradients of weights": [(fast, "onednn_is_faster", lambda of_weights=False: not of_weights)],
     "members one by one": [(fast.FastMLP, "_evaluate", staticmethod(_evaluate_stacked))],
-    "GELU in oneDNN's product or by a sigmoid": [*_FUSED, *_SIGMOID],
-    "GELU in oneDNN's product": _FUSED,
-    "GELU by a sigmoid": _SIGMOID,
-    "GELU by a sigmoid where gradients are recorded": _SIGMOID[1:],
-    "LayerNorm of one network in one kernel": [(Layer, "finish", _finish_in_two)],
-    "hidden layers in low precision": [(fast, "in_low_precision", _AS_IT_IS), (heads, "in_low_precision", _AS_IT_IS)],
-    "low precision once a chain": [(heads, "in_low_precision", _AS_IT_IS)],
-    "linearisation": [(adjoint, "velocity_pull_back", _pull_back_with_forward_pass)],
+    "GELU in oneDNN's product or by a sigmoid": [
+        (fast, "_by_onednn", _product_then_gelu),
+        (fast, "_gelu_by_sigmoid", mlp.gelu),
+        (fast, "_RecordedGelu", _PlainGelu),
+    ],
+    "hidden layers kept in low precision": [(fast, "_in_low_precision", lambda layers, x: layers)],
+    "forward pass of the lean adjoint once for all states": [
+        (adjoint, "velocity_pull_back", _pull_back_with_forward_pass)
+    ],
 }
 
 if __name__ == "__main__":

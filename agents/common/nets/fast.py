@@ -36,7 +36,7 @@ def evaluate(layers: Sequence[Layer], x: Tensor) -> Tensor:
     :param x: (*stack, ..., in); stack axes of size 1 broadcast.
     :return: (*stack, ..., out).
     """
-    layers = in_low_precision(layers, x)
+    layers = _in_low_precision(layers, x)
     gains = layers and (layers[0].weight.dtype == torch.float32 or not torch.is_grad_enabled())
     if not gains or not any(prefers_onednn(x, layer.weight) for layer in layers):  # recorded bfloat16 gains nothing
         return mlp.evaluate(layers, x, dense)
@@ -70,17 +70,10 @@ def _members(layer: Layer) -> list[Layer]:
     return [layer._replace(**dict(zip(split, row, strict=True))) for row in rows]
 
 
-def in_low_precision(layers: Sequence[Layer], x: Tensor) -> Sequence[Layer]:
-    """Return layers whose outputs stay in the precision of their products, so that nothing is converted in between.
-
-    The next product would round them to it anyway. On CUDA the compiler fuses the conversions with what lies between
-    two products.
-
-    :param layers: of one stack.
-    :param x: what they are evaluated on.
-    :return: layers with parameters in that precision on a CPU without the compiler, otherwise the same ones.
-    """
-    if x.device.type != "cpu" or torch.compiler.is_compiling() or all(layer.dtype is None for layer in layers):
+def _in_low_precision(layers: Sequence[Layer], x: Tensor) -> Sequence[Layer]:
+    """Return layers whose outputs stay in the precision of their products, to which the next one would round anyway."""
+    # on CUDA the compiler fuses the conversions with what lies between two products
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
         return layers
     return [
         layer

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from agents.common.nets.fast import FastMLP, Linearisation, dense, evaluate, in_low_precision
+from agents.common.nets.fast import FastMLP, Linearisation, dense, evaluate
 from agents.common.nets.mlp import StackedMLP, fill_uniform, maybe_detach
 
 Time = Tensor | float
@@ -189,7 +189,6 @@ class VelocityAt:
 
     def __init__(self, field: VelocityField, observations: Tensor, frozen: bool) -> None:
         self._layers = field.mlp.layers(frozen)
-        self._others = in_low_precision(self._layers[1:], observations)  # once for the whole chain
         first = self._layers[0]
         split = [field.observation_size, field.action_size] + ([1] if field.time else [])
         of_observation, self._of_x, *self._of_time = first.weight.split(split, dim=-2)
@@ -202,7 +201,7 @@ class VelocityAt:
         :param t: times, a number or broadcastable to (..., 1); None for a one-step map.
         :return: velocities, shaped like ``x``.
         """
-        return evaluate(self._others, self._layers[0].finish(self._product(x, t)))
+        return evaluate(self._layers[1:], self._layers[0].finish(self._product(x, t)))
 
     def linearise(self, x: Tensor, t: Time) -> Callable[[int, Tensor], Tensor]:
         """Evaluate the field at K points of every row at once, for vector-Jacobian products in x there.
