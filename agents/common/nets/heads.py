@@ -1,6 +1,12 @@
 """The networks of the algorithms; each is a few MLPs, and holds S replicas (one per seed) in one set of tensors.
 
-Shapes use S replicas, E ensemble members, N rows, K flow steps, O observation size, D flattened chunk.
+Shapes use S replicas, E ensemble members, N rows, K flow steps, O observation size, D flattened chunk. What all of them
+take has one meaning:
+
+- ``replicas`` S, ``observation_size`` O, ``action_size`` D, ``hidden`` the hidden widths, ``layer_norm`` whether hidden
+  activations are normalised;
+- ``observations`` (S, N, O), ``actions`` (S, N, D), ``t`` times: a number, or one that broadcasts to (..., 1);
+- ``frozen``: the parameters are constants, so that gradient goes through the inputs only.
 """
 
 from __future__ import annotations
@@ -57,12 +63,7 @@ class ObservingNetwork(Network):
         self.features_extractor, self.observation_shape = extractor, observation_shape
 
     def features(self, observations: Tensor, frozen: bool) -> Tensor:
-        """Return what the first layer sees: the observations themselves where there is no extractor.
-
-        :param observations: (S, N, O).
-        :param frozen: whether the extractor's parameters are constants.
-        :return: (S, N, F).
-        """
+        """Return what the first layer sees, (S, N, F): the observations themselves where there is no extractor."""
         if self.features_extractor is None:
             return observations
         rows = observations.reshape(-1, *self.observation_shape)
@@ -72,16 +73,7 @@ class ObservingNetwork(Network):
 
 
 class CriticEnsemble(ObservingNetwork):
-    """Q_j(s, a), or Q_j(s, x, t) with ``time``: E members per replica.
-
-    :param replicas: S.
-    :param observation_size: O.
-    :param action_size: D.
-    :param ensemble_size: E.
-    :param hidden: hidden widths.
-    :param layer_norm: whether hidden activations are normalised.
-    :param time: whether the flow time is appended to the input.
-    """
+    """Q_j(s, a), or Q_j(s, x, t) with ``time``: ``ensemble_size`` members per replica see the same inputs."""
 
     def __init__(
         self,
@@ -98,51 +90,25 @@ class CriticEnsemble(ObservingNetwork):
         self.mlp = FastMLP((replicas, ensemble_size), widths, layer_norm)
 
     def forward(self, observations: Tensor, actions: Tensor, t: Time | None = None, frozen: bool = False) -> Tensor:
-        """Evaluate all members on the same inputs.
-
-        :param observations: (S, N, O).
-        :param actions: (S, N, D).
-        :param t: times in [0, 1], a number or (S, N, 1); only for a critic with a time input.
-        :param frozen: whether the parameters are constants.
-        :return: Q values, (S, E, N).
-        """
+        """Return the Q values of all members, (S, E, N); ``t`` in [0, 1] only with a time input."""
         parts = [self.features(observations, frozen), actions, *([] if t is None else [_as_column(t, actions)])]
         return self.mlp(torch.cat(parts, -1), frozen).squeeze(-1)
 
 
 class StateValue(ObservingNetwork):
-    """V(s), one member per replica.
-
-    :param replicas: S.
-    :param observation_size: O.
-    :param hidden: hidden widths.
-    :param layer_norm: whether hidden activations are normalised.
-    """
+    """V(s), one member per replica."""
 
     def __init__(self, replicas: int, observation_size: int, hidden: Sequence[int], layer_norm: bool = True) -> None:
         super().__init__()
         self.mlp = FastMLP((replicas,), [observation_size, *hidden, 1], layer_norm)
 
     def forward(self, observations: Tensor, frozen: bool = False) -> Tensor:
-        """Evaluate the value.
-
-        :param observations: (S, N, O).
-        :param frozen: whether the parameters are constants.
-        :return: values, (S, N).
-        """
+        """Return the values, (S, N)."""
         return self.mlp(self.features(observations, frozen), frozen).squeeze(-1)
 
 
 class VelocityField(ObservingNetwork):
-    """v(s, x, t), or a one-step map mu(s, z) without ``time``: t is one raw scalar beside s and x.
-
-    :param replicas: S.
-    :param observation_size: O.
-    :param action_size: D.
-    :param hidden: hidden widths.
-    :param layer_norm: whether hidden activations are normalised.
-    :param time: whether the flow time is an input.
-    """
+    """v(s, x, t), or a one-step map mu(s, z) without ``time``: t is one raw scalar beside s and x."""
 
     def __init__(
         self,
@@ -159,33 +125,16 @@ class VelocityField(ObservingNetwork):
         self.mlp = FastMLP((replicas,), widths, layer_norm)
 
     def forward(self, observations: Tensor, x: Tensor, t: Time | None = None, frozen: bool = False) -> Tensor:
-        """Evaluate the field once.
-
-        :param observations: (S, N, O).
-        :param x: (S, N, D), or (S, K, N, D) for K states of every row.
-        :param t: times, a number or broadcastable to (..., 1); None for a one-step map.
-        :param frozen: whether the parameters are constants.
-        :return: velocities (or actions), shaped like ``x``.
-        """
+        """Return the velocities (or actions) at x, (S, N, D), or (S, K, N, D) for K states of every row."""
         return self.at(observations, frozen)(x, t)
 
     def at(self, observations: Tensor, frozen: bool = False) -> VelocityAt:
-        """Fix the observations: their share of the first layer is computed once for a whole chain of evaluations.
-
-        :param observations: (S, N, O).
-        :param frozen: whether the parameters are constants.
-        :return: function (x, t) -> velocity, as in :meth:`forward`.
-        """
+        """Fix the observations, whose share of the first layer is computed once for a chain: (x, t) -> velocity."""
         return VelocityAt(self, self.features(observations, frozen), frozen)
 
 
 class VelocityAt:
-    """A velocity field at fixed observations: a function (x, t) -> velocity.
-
-    :param field: the field.
-    :param observations: (S, N, O).
-    :param frozen: whether the parameters are constants.
-    """
+    """A velocity field at fixed observations: a function (x, t) -> velocity, both (S, N, D) or (S, K, N, D)."""
 
     def __init__(self, field: VelocityField, observations: Tensor, frozen: bool) -> None:
         self._layers = field.mlp.layers(frozen)
@@ -195,12 +144,7 @@ class VelocityAt:
         self._shared = dense(observations, of_observation, first.bias, first.dtype)
 
     def __call__(self, x: Tensor, t: Time | None = None) -> Tensor:
-        """Evaluate the field.
-
-        :param x: (S, N, D), or (S, K, N, D).
-        :param t: times, a number or broadcastable to (..., 1); None for a one-step map.
-        :return: velocities, shaped like ``x``.
-        """
+        """Return the velocities at x; ``t`` is None for a one-step map."""
         return evaluate(self._layers[1:], self._layers[0].finish(self._product(x, t)))
 
     def linearise(self, x: Tensor, t: Time) -> Callable[[int, Tensor], Tensor]:
@@ -223,13 +167,7 @@ class VelocityAt:
 
 
 class TanhGaussian(ObservingNetwork):
-    """Squashed Gaussian: trunk with activated last layer, heads for the mean and the clipped log standard deviation.
-
-    :param replicas: S.
-    :param input_size: size of the concatenated inputs.
-    :param action_size: D.
-    :param hidden: trunk widths.
-    """
+    """Squashed Gaussian: trunk with activated last layer, heads for the mean and the clipped log standard deviation."""
 
     def __init__(self, replicas: int, input_size: int, action_size: int, hidden: Sequence[int]) -> None:
         super().__init__()
@@ -238,13 +176,7 @@ class TanhGaussian(ObservingNetwork):
         self.log_std = FastMLP((replicas,), [hidden[-1], action_size])
 
     def forward(self, observations: Tensor, *inputs: Tensor, frozen: bool = False) -> tuple[Tensor, Tensor]:
-        """Return the Gaussian before the squash.
-
-        :param observations: (S, N, O).
-        :param inputs: further tensors (S, N, ...), concatenated in the given order.
-        :param frozen: whether the parameters are constants.
-        :return: mean and log standard deviation in [-20, 2], each (S, N, D).
-        """
+        """Return mean and log standard deviation, in [-20, 2], before the squash, (S, N, D) each."""
         hidden = self.trunk(torch.cat([self.features(observations, frozen), *inputs], -1), frozen)
         return self.mean(hidden, frozen), self.log_std(hidden, frozen).clamp(LOG_STD_MIN, LOG_STD_MAX)
 
@@ -252,12 +184,7 @@ class TanhGaussian(ObservingNetwork):
 class TanhActor(ObservingNetwork):
     """Deterministic policy: trunk with activated last layer, a head with small initial weights, tanh.
 
-    :param replicas: S.
-    :param observation_size: O.
-    :param action_size: D.
-    :param hidden: trunk widths.
-    :param layer_norm: whether the trunk is normalised.
-    :param head_scale: variance scale of the head's initial weights (uniform, mean of the fans), >= 0.
+    The head's initial weights are uniform, of variance ``head_scale`` over the mean of the fans.
     """
 
     def __init__(
@@ -275,31 +202,17 @@ class TanhActor(ObservingNetwork):
         self.head_bound = math.sqrt(3 * head_scale / ((hidden[-1] + action_size) / 2))
 
     def initialise(self, replica: int, generator: torch.Generator) -> None:
-        """Draw one replica's weights.
-
-        :param replica: which replica.
-        :param generator: CPU generator that the draws come from.
-        """
+        """Draw one replica's weights, those of the head in its own bounds."""
         self.trunk.initialise(replica, generator)
         fill_uniform(self.mean.weights[0], replica, self.head_bound, generator)
 
     def forward(self, observations: Tensor, frozen: bool = False) -> Tensor:
-        """Return the action.
-
-        :param observations: (S, N, O).
-        :param frozen: whether the parameters are constants.
-        :return: (S, N, D) in (-1, 1).
-        """
+        """Return the actions, (S, N, D) in (-1, 1)."""
         return self.mean(self.trunk(self.features(observations, frozen), frozen), frozen).tanh()
 
 
 class Multiplier(Network):
-    """State of a trust region: multiplier, running average of the path KL, and the budget it is held against.
-
-    :param replicas: S.
-    :param initial: starting value of the multiplier.
-    :param budget: budget of the path KL.
-    """
+    """State of a trust region: multiplier, running average of the path KL, and the budget it is held against."""
 
     value: Tensor
     kl_average: Tensor
@@ -315,14 +228,8 @@ class Multiplier(Network):
 class NoisePredictor(ObservingNetwork):
     """eps(s, x, t) of a diffusion policy, for integer steps t: learnt Fourier features of t pass an MLP of their own.
 
-    The main MLP sees x, s and that MLP's output, in this order; activations are mish.
-
-    :param replicas: S.
-    :param observation_size: O.
-    :param action_size: D.
-    :param hidden: hidden widths; the time MLP ends, without activation, in the last of them.
-    :param layer_norm: whether hidden activations of the main MLP are normalised.
-    :param time_features: number of Fourier features, cosines and sines together.
+    The main MLP sees x, s and that MLP's output, in this order; activations are mish. ``time_features`` counts cosines
+    and sines together; the time MLP ends, without activation, in the last of ``hidden``.
     """
 
     def __init__(
@@ -341,33 +248,17 @@ class NoisePredictor(ObservingNetwork):
         self.mlp = FastMLP((replicas,), [sum(self.split), *hidden, action_size], layer_norm, activation=F.mish)
 
     def initialise(self, replica: int, generator: torch.Generator) -> None:
-        """Draw one replica's weights, and its frequencies from N(0, 0.2^2).
-
-        :param replica: which replica.
-        :param generator: CPU generator that the draws come from.
-        """
+        """Draw one replica's weights, and its frequencies from N(0, 0.2^2)."""
         with torch.no_grad():
             self.frequencies[replica].copy_(0.2 * torch.randn(self.frequencies.shape[1:], generator=generator))
         super().initialise(replica, generator)
 
     def forward(self, observations: Tensor, x: Tensor, t: Time, frozen: bool = False) -> Tensor:
-        """Predict the noise in noisy actions.
-
-        :param observations: (S, N, O).
-        :param x: noisy actions, (S, N, D).
-        :param t: steps, a number or (S, N, 1).
-        :param frozen: whether the parameters are constants.
-        :return: (S, N, D).
-        """
+        """Predict the noise in noisy actions x, (S, N, D)."""
         return self.at(observations, frozen)(x, t)
 
     def at(self, observations: Tensor, frozen: bool = False) -> Velocity:
-        """Fix the observations: their share of the first layer is computed once for a whole chain of evaluations.
-
-        :param observations: (S, N, O).
-        :param frozen: whether the parameters are constants.
-        :return: function (x, t) -> noise, as in :meth:`forward`.
-        """
+        """Fix the observations, as :meth:`VelocityField.at` does: (x, t) -> noise."""
         first, *others = self.mlp.layers(frozen)
         of_x, of_observation, of_time = first.weight.split(self.split, dim=-2)
         shared = dense(self.features(observations, frozen), of_observation, first.bias, first.dtype)
@@ -387,22 +278,14 @@ class NoisePredictor(ObservingNetwork):
 
 
 class Temperature(Network):
-    """A learnt positive scalar per replica, exp(l).
-
-    :param replicas: S.
-    :param initial: starting value, > 0.
-    """
+    """A learnt positive scalar per replica, exp(l)."""
 
     def __init__(self, replicas: int, initial: float = 1.0) -> None:
         super().__init__()
         self.log_value = nn.Parameter(torch.full((replicas,), math.log(initial)))
 
     def forward(self, frozen: bool = False) -> Tensor:
-        """Return the temperature.
-
-        :param frozen: whether it is a constant.
-        :return: (S,).
-        """
+        """Return the temperature, (S,)."""
         return maybe_detach(self.log_value, frozen).exp()
 
 
