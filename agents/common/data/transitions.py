@@ -94,7 +94,7 @@ class TransitionStore(NStepReplayBuffer):
         return self._observations.device
 
     def _ends(self, next_row: Tensor) -> Tensor:
-        """Return where trajectories end, from rows of next observations: those in the tail, unless it still grows."""
+        """Return where trajectories end: the next observation is in the tail, and is not that of a running episode."""
         running = (next_row >= self._pending[0]) & (next_row < self._pending[0] + self.n_envs)
         return (next_row >= self.capacity) & ~running
 
