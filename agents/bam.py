@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.maths.adjoint import memoryless_rollout, memoryless_sigma
 from agents.common.maths.critic import pessimistic_value, q_statistics, td_loss, td_target
-from agents.common.maths.flow import flow_matching_loss, integrate_flow
+from agents.common.maths.flow import cloning_loss, integrate_flow
 from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
 from agents.common.nets.specs import Networks, NetworkSpec, critic, velocity_field
 from agents.common.settings import setting
@@ -86,9 +86,7 @@ class BAM(Method):
         info |= q_statistics(q)
         return {
             "td": td_loss(q, targets["td"], batch.valid),
-            "bc_flow": flow_matching_loss(
-                nets.behaviour.at(batch.observations), noise["bc_x0"], batch.actions, noise["bc_t"], batch.valid
-            ),
+            "bc_flow": cloning_loss(nets.behaviour, batch, noise),
             "bam": self._control_loss(batch, noise, nets, info),
         }
 

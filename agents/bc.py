@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from agents.common.data.batch import Batch
-from agents.common.maths.flow import flow_matching_loss, integrate_flow
+from agents.common.batch import Batch
+from agents.common.maths.flow import cloning_loss, integrate_flow
 from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
 from agents.common.nets.specs import Networks, NetworkSpec, velocity_field
 from agents.common.settings import setting
@@ -61,5 +61,4 @@ class BC(Method):
 
     def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
         """Return the flow-matching loss."""
-        behaviour = nets.behaviour.at(batch.observations)
-        return {"bc_flow": flow_matching_loss(behaviour, noise["bc_x0"], batch.actions, noise["bc_t"], batch.valid)}
+        return {"bc_flow": cloning_loss(nets.behaviour, batch, noise)}

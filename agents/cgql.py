@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.maths.critic import action_gradient, q_statistics, td_loss, td_target
-from agents.common.maths.flow import flow_matching_loss, integrate_flow
+from agents.common.maths.flow import cloning_loss, integrate_flow
 from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
-from agents.common.nets.networks import Time, Velocity
+from agents.common.nets.heads import Time, Velocity
 from agents.common.nets.specs import Networks, NetworkSpec, critic, velocity_field
 from agents.common.settings import setting
 from agents.registry import register
@@ -87,8 +87,7 @@ class CGQL(Method):
         """Return the TD loss at clean actions and the flow-matching loss."""
         q = nets.critic(batch.observations, batch.actions, 1.0)
         info |= q_statistics(q)
-        velocity = nets.behaviour.at(batch.observations)
         return {
             "td": td_loss(q, targets["td"], batch.valid),
-            "bc_flow": flow_matching_loss(velocity, noise["bc_x0"], batch.actions, noise["bc_t"], batch.valid),
+            "bc_flow": cloning_loss(nets.behaviour, batch, noise),
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from agents.cgql import CGQL
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.maths.flow import interpolate
 from agents.common.method import Draw, Info, Losses, Noise, Targets, normal, uniform
 from agents.common.nets.specs import Networks

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.maths.critic import q_statistics, td_loss, td_target
-from agents.common.maths.flow import flow_matching_loss, integrate_flow
+from agents.common.maths.flow import cloning_loss, integrate_flow
 from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
-from agents.common.nets.networks import tanh_gaussian_sample
+from agents.common.nets.heads import tanh_gaussian_sample
 from agents.common.nets.specs import Networks, NetworkSpec, critic, tanh_gaussian, temperature, velocity_field
 from agents.common.settings import setting
 from agents.registry import register
@@ -91,11 +91,10 @@ class DSRL(Method):
         alpha, entropy = nets.frozen.temperature(), -log_prob.mean(1)
         wanted = -0.5 * batch.actions.shape[-1] if self.target_entropy is None else self.target_entropy
         info |= {**q_statistics(q), "entropy": entropy, "temperature": alpha, "latent_std": log_std.exp().mean((1, 2))}
-        velocity = nets.behaviour.at(batch.observations)
         return {
             "td": td_loss(q, targets["td"], batch.valid),
             "latent": (latent_q - targets["latent_q"]).square().mean((1, 2)),
-            "bc_flow": flow_matching_loss(velocity, noise["bc_x0"], batch.actions, noise["bc_t"], batch.valid),
+            "bc_flow": cloning_loss(nets.behaviour, batch, noise),
             "actor": (alpha.unsqueeze(1) * log_prob - climbed).mean(1),
             "temperature": nets.temperature() * (entropy.detach() - wanted),
         }

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.maths.critic import q_statistics, td_loss, td_target
-from agents.common.maths.flow import flow_matching_loss, integrate_flow
+from agents.common.maths.flow import cloning_loss, integrate_flow
 from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
 from agents.common.nets.specs import Networks, NetworkSpec, critic, velocity_field
 from agents.common.settings import setting
@@ -64,8 +64,6 @@ class FBRAC(Method):
         actions = self.sample_flow(batch.observations, noise["q_z"], nets)
         return {
             "td": td_loss(q, targets["td"], batch.valid),
-            "bc_flow": flow_matching_loss(
-                nets.flow.at(batch.observations), noise["bc_x0"], batch.actions, noise["bc_t"], batch.valid
-            ),
+            "bc_flow": cloning_loss(nets.flow, batch, noise),
             "q": -nets.frozen.critic(batch.observations, actions).mean((1, 2)),
         }

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.maths.critic import q_statistics, td_loss, td_target
 from agents.common.maths.edit import edit_losses, edited
-from agents.common.maths.flow import flow_matching_loss, integrate_flow
+from agents.common.maths.flow import cloning_loss, integrate_flow
 from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
 from agents.common.nets.specs import Networks, NetworkSpec, critic, tanh_gaussian, temperature, velocity_field
 from agents.common.settings import setting
@@ -78,10 +78,9 @@ class FEDIT(Method):
         """Return the TD and flow-matching losses and those of the edit policy and its temperature."""
         q = nets.critic(batch.observations, batch.actions)
         info |= q_statistics(q)
-        velocity = nets.behaviour.at(batch.observations)
         return {
             "td": td_loss(q, targets["td"], batch.valid),
-            "bc_flow": flow_matching_loss(velocity, noise["bc_x0"], batch.actions, noise["bc_t"], batch.valid),
+            "bc_flow": cloning_loss(nets.behaviour, batch, noise),
             **edit_losses(
                 batch, targets["flow_actions"], noise["edit_eps"], nets, self.edit_scale, self.target_entropy, info
             ),

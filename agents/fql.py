@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.maths.critic import q_statistics, td_loss, td_target
-from agents.common.maths.flow import distillation_losses, flow_matching_loss, integrate_flow
+from agents.common.maths.flow import cloning_loss, integrate_flow
 from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
 from agents.common.nets.specs import Networks, NetworkSpec, critic, velocity_field
 from agents.common.settings import setting
@@ -68,11 +68,11 @@ class FQL(Method):
     def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
         """Return the TD, flow-matching and distillation losses, and the Q term."""
         q = nets.critic(batch.observations, batch.actions)
+        student = nets.one_step(batch.observations, noise["distill_z"])
         info |= q_statistics(q)
         return {
             "td": td_loss(q, targets["td"], batch.valid),
-            "bc_flow": flow_matching_loss(
-                nets.behaviour.at(batch.observations), noise["bc_x0"], batch.actions, noise["bc_t"], batch.valid
-            ),
-            **distillation_losses(batch, targets["teacher"], noise["distill_z"], nets),
+            "bc_flow": cloning_loss(nets.behaviour, batch, noise),
+            "distill": (student - targets["teacher"]).square().mean((1, 2)),
+            "q": -nets.frozen.critic(batch.observations, student.clamp(-1, 1)).mean((1, 2)),
         }

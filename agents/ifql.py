@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.maths.critic import expectile_loss, pessimistic_value, q_statistics, td_loss
-from agents.common.maths.flow import flow_matching_loss, integrate_flow
+from agents.common.maths.flow import cloning_loss, integrate_flow
 from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
 from agents.common.nets.specs import Networks, NetworkSpec, critic, state_value, velocity_field
 from agents.common.settings import setting
@@ -75,9 +75,8 @@ class IFQL(Method):
         q, value = nets.critic(batch.observations, batch.actions), nets.value(batch.observations)
         info |= {**q_statistics(q), "v_mean": value.mean(1), "v_max": value.amax(1), "v_min": value.amin(1)}
         value_losses = expectile_loss(targets["value"] - value, self.expectile)
-        velocity = nets.behaviour.at(batch.observations)
         return {
             "value": (batch.valid * value_losses if self.mask_value else value_losses).mean(1),
             "td": td_loss(q, targets["td"], batch.valid),
-            "bc_flow": flow_matching_loss(velocity, noise["bc_x0"], batch.actions, noise["bc_t"], batch.valid),
+            "bc_flow": cloning_loss(nets.behaviour, batch, noise),
         }

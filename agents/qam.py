@@ -7,18 +7,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.maths.adjoint import (
-    CarriedRollout,
     adjoint_matching_loss,
     adjoint_statistics,
     lean_adjoint,
+    memoryless_rollout,
     memoryless_sigmas,
     step_times,
     terminal_adjoint,
 )
 from agents.common.maths.critic import q_statistics, td_loss, td_target
-from agents.common.maths.flow import flow_matching_loss, integrate_flow
+from agents.common.maths.flow import added, cloning_loss, integrate_flow
 from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
 from agents.common.nets.specs import Networks, NetworkSpec, critic, velocity_field
 from agents.common.settings import setting
@@ -80,18 +80,17 @@ class QAM(Method):
         """Return the end of the policy's flow, clipped to the action box."""
         velocity = (nets.behaviour if self.inverse_temperature == 0 else nets.fine_tuned).at(observations)
         if self.residual and self.inverse_temperature > 0:
-            change, behaviour = velocity, nets.behaviour.at(observations)
-            velocity = lambda x, t: change(x, t) + behaviour(x, t)  # noqa: E731
+            velocity = added(velocity, nets.behaviour.at(observations))
         return integrate_flow(velocity, x_0, self.flow_steps).clamp(-1, 1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target, the rollout's states, their adjoints and the prior's velocities there."""
-        s, x_0, eps = batch.observations, noise["am_x0"], noise["am_eps"]
-        prior = self._prior(nets).at(s)
-        rollout = CarriedRollout(nets.fine_tuned, s, prior, x_0, eps, self.residual)
-        next_actions = self.next_actions(batch, noise, nets.using(fine_tuned=rollout))
+        s = batch.observations
+        next_actions = self.next_actions(batch, noise, nets)
         next_q = nets.critic_target(batch.next_observations, next_actions)
-        states = rollout.finish()
+        prior, own = self._prior(nets).at(s), nets.fine_tuned.at(s)
+        fine_tuned = added(own, prior) if self.residual else own
+        states = memoryless_rollout(fine_tuned, prior, noise["am_x0"], noise["am_eps"])
         end_adjoint = self.inverse_temperature * terminal_adjoint(
             lambda actions: self._guide(nets)(s, actions).mean(1), states[:, -1], self.clip_adjoint
         )
@@ -114,9 +113,7 @@ class QAM(Method):
         prior = torch.zeros_like(states) if self.residual else targets["prior"]
         return {
             "td": td_loss(q, targets["td"], batch.valid),
-            "bc_flow": flow_matching_loss(
-                nets.behaviour.at(batch.observations), noise["bc_x0"], batch.actions, noise["bc_t"], batch.valid
-            ),
+            "bc_flow": cloning_loss(nets.behaviour, batch, noise),
             "am": adjoint_matching_loss(fine_tuned, prior, targets["adjoints"], sigmas),
         }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.maths.edit import edit_losses, edited
 from agents.common.method import Draw, Info, Losses, Noise, Targets, normal
 from agents.common.nets.specs import Networks, NetworkSpec, tanh_gaussian, temperature

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.data.batch import Batch
-from agents.common.maths.flow import distillation_losses
+from agents.common.batch import Batch
 from agents.common.method import Draw, Info, Losses, Noise, Targets, normal
 from agents.common.nets.specs import Networks, NetworkSpec, velocity_field
 from agents.common.settings import setting
@@ -55,4 +54,9 @@ class QAMF(QAM):
     def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
         """Return QAM's losses, the distillation and the Q term."""
         losses = super().losses(batch, targets, noise, nets, info)
-        return losses | distillation_losses(batch, targets["teacher"], noise["distill_z"], nets)
+        student = nets.one_step(batch.observations, noise["distill_z"])
+        return {
+            **losses,
+            "distill": (student - targets["teacher"]).square().mean((1, 2)),
+            "q": -nets.frozen.critic(batch.observations, student.clamp(-1, 1)).mean((1, 2)),
+        }

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.families.diffusion import DiffusionQLearning, Sampler
 from agents.common.maths.critic import q_statistics, td_loss
-from agents.common.maths.diffusion import row_mean
+from agents.common.maths.denoising import row_mean
 from agents.common.method import Info, Losses, Noise, Targets
 from agents.common.nets.specs import Networks
 from agents.common.settings import setting

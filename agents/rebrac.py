@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.maths.critic import pessimistic_value, q_statistics, td_loss, td_target
 from agents.common.method import OF_NETWORKS, Draw, Info, Losses, Method, Noise, Targets, normal
 from agents.common.nets.specs import Networks, NetworkSpec, critic, tanh_actor

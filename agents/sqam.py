@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.families.trust_region import TrustRegion
 from agents.common.maths.adjoint import (
     adjoint_matching_loss,
@@ -13,7 +13,7 @@ from agents.common.maths.adjoint import (
     terminal_adjoint,
 )
 from agents.common.maths.critic import q_statistics, td_loss, td_target
-from agents.common.maths.flow import flow_matching_loss, integrate_flow, interpolate
+from agents.common.maths.flow import cloning_loss, integrate_flow, interpolate
 from agents.common.method import Draw, Info, Losses, Noise, Targets, normal, uniform
 from agents.common.nets.specs import Networks
 from agents.common.settings import setting
@@ -74,7 +74,6 @@ class SQAM(TrustRegion):
 
     def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
         """Return the TD, flow-matching and adjoint-matching losses and the value gap."""
-        behaviour = nets.behaviour.at(batch.observations)
         q = nets.critic(batch.observations, batch.actions)
         policy_q = nets.critic(batch.observations, targets["endpoint"])
         states, prior = targets["states"], targets["prior"]
@@ -85,6 +84,6 @@ class SQAM(TrustRegion):
         return {
             "td": td_loss(q, targets["td"], batch.valid),
             "gap": policy_q.mean((1, 2)) - q.mean((1, 2)),
-            "bc_flow": flow_matching_loss(behaviour, noise["bc_x0"], batch.actions, noise["bc_t"], batch.valid),
+            "bc_flow": cloning_loss(nets.behaviour, batch, noise),
             "am": adjoint_matching_loss(fine_tuned, prior, targets["adjoints"], self.scaled(sigmas, nets)),
         }

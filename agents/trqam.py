@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.families.trust_region import TrustRegion
 from agents.common.maths.adjoint import (
-    CarriedRollout,
     adjoint_matching_loss,
     adjoint_statistics,
     lean_adjoint,
+    memoryless_rollout,
     memoryless_sigmas,
     path_kl,
     step_times,
     terminal_adjoint,
 )
 from agents.common.maths.critic import q_statistics, td_loss, td_target
-from agents.common.maths.flow import flow_matching_loss
+from agents.common.maths.flow import cloning_loss
 from agents.common.method import Draw, Info, Losses, Noise, Targets, normal, uniform
 from agents.common.nets.specs import Networks
 from agents.common.settings import setting
@@ -53,10 +53,10 @@ class TRQAM(TrustRegion):
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target, the rollout's states, their adjoints and the prior's velocities there."""
         prior = self.prior(nets).at(batch.observations)
-        rollout = CarriedRollout(nets.fine_tuned, batch.observations, prior, noise["am_x0"], noise["am_eps"])
-        next_actions = self.next_actions(batch, noise, nets.using(fine_tuned=rollout))
+        next_actions = self.next_actions(batch, noise, nets)
         next_q = nets.critic_target(batch.next_observations, next_actions)
-        states = rollout.finish()
+        fine_tuned = nets.fine_tuned.at(batch.observations)
+        states = memoryless_rollout(fine_tuned, prior, noise["am_x0"], noise["am_eps"])
         guide = nets.critic_target if self.target_gradient else nets.frozen.critic
         end_adjoint = terminal_adjoint(lambda a: guide(batch.observations, a).mean(1), states[:, -1], self.clip_adjoint)
         states = states[:, :-1]
@@ -71,7 +71,6 @@ class TRQAM(TrustRegion):
 
     def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
         """Return the TD, flow-matching and adjoint-matching losses."""
-        behaviour = nets.behaviour.at(batch.observations)
         q = nets.critic(batch.observations, batch.actions)
         states, prior = targets["states"], targets["prior"]
         fine_tuned = nets.fine_tuned(batch.observations, states, step_times(self.flow_steps, states))
@@ -79,6 +78,6 @@ class TRQAM(TrustRegion):
         info |= {**q_statistics(q), "path_kl": self.per_action(path_kl(fine_tuned, prior, sigmas))}
         return {
             "td": td_loss(q, targets["td"], batch.valid),
-            "bc_flow": flow_matching_loss(behaviour, noise["bc_x0"], batch.actions, noise["bc_t"], batch.valid),
+            "bc_flow": cloning_loss(nets.behaviour, batch, noise),
             "am": adjoint_matching_loss(fine_tuned, prior, targets["adjoints"], self.scaled(sigmas, nets)),
         }

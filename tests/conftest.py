@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from agents.common.nets import products
+from agents.common.nets import fast
 
 # Tests compare CPU numbers, so a GPU is out of sight, also in the programs that they start; those marked `gpu` see it.
 FINDS_CUDA = torch.cuda.is_available
@@ -36,6 +36,6 @@ def onednn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Send every product that can go there to oneDNN, whatever the processor and the size."""
     if not torch.backends.mkldnn.is_available():
         pytest.skip("needs oneDNN")
-    monkeypatch.setattr(products, "onednn_is_faster", lambda of_weights=False: True)
-    monkeypatch.setattr(products, "ONEDNN_WORK", 0)
-    monkeypatch.setattr(products, "ONEDNN_ROWS", 0)
+    monkeypatch.setattr(fast, "onednn_is_faster", lambda of_weights=False: True)
+    monkeypatch.setattr(fast, "ONEDNN_WORK", 0)
+    monkeypatch.setattr(fast, "ONEDNN_ROWS", 0)

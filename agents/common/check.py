@@ -21,7 +21,7 @@ from gymnasium import spaces
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.method import Draw, Method
 from agents.common.nets.specs import NetworkSpec
 from agents.common.sb3.policy import FlowPolicy

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.maths.critic import pick_best
 from agents.common.nets.specs import Networks, NetworkSpec
 from agents.common.settings import Declared, setting

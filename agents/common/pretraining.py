@@ -10,11 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from agents.common.data.batch import Batch
-from agents.common.maths.flow import flow_matching_loss
-from agents.common.method import Noise, normal, uniform
+from agents.common.method import normal, uniform
 from agents.common.nets.specs import Networks, NetworkSpec
 
 CLONING_NOISE = {"bc_x0": normal(), "bc_t": uniform()}
@@ -28,18 +25,6 @@ def find_behaviour(specs: Mapping[str, NetworkSpec]) -> str | None:
     :return: its name; None where the algorithm has none.
     """
     return next((name for name, spec in specs.items() if spec.role == "behaviour"), None)
-
-
-def cloning_losses(behaviour: Any, batch: Batch, noise: Noise) -> dict[str, Tensor]:
-    """Return the flow-matching loss alone.
-
-    :param behaviour: the behaviour flow.
-    :param batch: the batch.
-    :param noise: the draws of :data:`CLONING_NOISE`.
-    :return: ``bc_flow``, (S,).
-    """
-    velocity = behaviour.at(batch.observations)
-    return {"bc_flow": flow_matching_loss(velocity, noise["bc_x0"], batch.actions, noise["bc_t"], batch.valid)}
 
 
 @torch.no_grad()

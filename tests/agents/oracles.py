@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import agents
-from agents.common.data.batch import Batch
-from agents.common.nets.networks import Time
+from agents.common.batch import Batch
+from agents.common.nets.heads import Time
 from agents.common.sb3.model import FlowQLearning
 from tests.envs import SpacesEnv
 

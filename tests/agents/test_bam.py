@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from agents.common.maths.flow import integrate_flow
-from agents.common.nets.networks import Time
+from agents.common.nets.heads import Time
 from tests.agents.oracles import (
     Field,
     Quadratic,

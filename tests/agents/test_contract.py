@@ -17,9 +17,10 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 
 import agents
-from agents.common.nets.networks import ObservingNetwork
-from agents.common.sb3.model import FlowQLearning, UnsupportedSpaceError
+from agents.common.nets.heads import ObservingNetwork
+from agents.common.sb3.model import FlowQLearning
 from agents.common.sb3.policy import FlowPolicy
+from agents.common.sb3.spaces import UnsupportedSpaceError
 from tests.common.toys import (
     NormedFeatures,
     assert_same,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from agents.common.nets.networks import Time
+from agents.common.nets.heads import Time
 from tests.agents.oracles import (
     FOUR_MODES,
     TILT,

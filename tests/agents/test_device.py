@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import agents
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.fql import FQL
 from tests.common.elsewhere import CrossingError, Dispatch, Elsewhere, emulation
 from tests.common.toys import assert_same, tiny_model, toy_batch, toy_dataset, toy_noise, toy_shards

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.maths.critic import expectile_loss
 from tests.agents.oracles import (
     FOUR_MODES,

@@ -14,7 +14,7 @@ from stable_baselines3 import SAC
 from torch import Tensor, nn
 
 import agents
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.engine.checkpoint import find_checkpoints, load_checkpoint, save_checkpoint
 from agents.common.sb3.model import FlowQLearning
 from tests.agents.oracles import assert_stacked_equals_single, random_batch, random_noise, small_model

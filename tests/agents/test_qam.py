@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.sb3.model import FlowQLearning
 from tests.common.toys import assert_same, parameters_of, tiny_model, toy_batch, toy_dataset, toy_noise
 from tests.envs import SpacesEnv

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from agents.common.maths.diffusion import NoiseSchedule
-from agents.common.nets.networks import Time
+from agents.common.maths.denoising import NoiseSchedule
+from agents.common.nets.heads import Time
 from agents.common.sb3.model import FlowQLearning
 from tests.agents.oracles import (
     FOUR_MODES,

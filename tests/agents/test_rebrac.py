@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from agents.common.nets.networks import TanhActor
+from agents.common.nets.heads import TanhActor
 from tests.agents.oracles import (
     Quadratic,
     assert_stacked_equals_single,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from agents.common.maths.adjoint import bridge_sigmas, bridge_times
-from agents.common.nets.networks import Multiplier, Time
+from agents.common.nets.heads import Multiplier, Time
 from tests.agents.oracles import (
     Field,
     Quadratic,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import agents
-from agents.common.nets.networks import Multiplier, Time
+from agents.common.nets.heads import Multiplier, Time
 from tests.agents.oracles import (
     Field,
     Quadratic,

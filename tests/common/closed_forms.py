@@ -15,7 +15,7 @@ from torch import Tensor
 
 from agents.common.maths.adjoint import memoryless_rollout
 from agents.common.maths.flow import integrate_flow
-from agents.common.nets.networks import Time, Velocity
+from agents.common.nets.heads import Time, Velocity
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 import agents
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.data.shards import Shard, Shards
 from agents.common.sb3.model import FlowQLearning
 from tests.envs import SpacesEnv

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 import agents
-from agents.common.data.batch import Batch
-from agents.common.nets.networks import NoisePredictor
+from agents.common.batch import Batch
+from agents.common.nets.heads import NoisePredictor
 from agents.common.sb3.model import FlowQLearning
 from tests.envs import SpacesEnv
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import agents
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.sb3.model import FlowQLearning
 from tests.parity.reference import DIAGNOSTICS, INTERMEDIATES, LOSSES, WEIGHTED, Fixture, fixture_paths
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from agents.common.nets.networks import (
+from agents.common.nets.heads import (
     CriticEnsemble,
     NoisePredictor,
     StateValue,

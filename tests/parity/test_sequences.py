@@ -19,13 +19,15 @@ PATH = OWN_FIXTURES / "common" / "sequence_sampling.npz"
 def buffer_of(dataset: dict[str, NDArray[Any]], horizon_length: int, gamma: float) -> SequenceReplayBuffer:
     observations = spaces.Box(-np.inf, np.inf, dataset["observations"].shape[1:], np.float32)
     actions = spaces.Box(-1, 1, dataset["actions"].shape[1:], np.float32)
-    buffer = SequenceReplayBuffer(4, observations, actions, "cpu", horizon_length=1, gamma=gamma)
+    count = len(dataset["terminals"])
+    buffer = SequenceReplayBuffer(count, observations, actions, "cpu", horizon_length=1, gamma=gamma)
     # The reference's next observations are no row's observation, so that it can be seen where they come from. In a
-    # dataset of a user's that ends the trajectory, which the reference does not know.
+    # dataset of a user's that ends the trajectory, which the reference does not know: the others lie in the empty ring.
     with pytest.warns(UserWarning, match="end only because `next_observations` is not the next row's observation"):
         buffer.load_dataset(dataset)
-    buffer._terminals[: len(dataset["terminals"])] = torch.from_numpy(dataset["terminals"] > 0)
-    buffer._terminals[len(dataset["terminals"]) - 1] = True
+    inside = np.flatnonzero(dataset["terminals"][:-1] == 0)
+    buffer._observations[count + inside] = torch.from_numpy(dataset["next_observations"][inside])
+    buffer._next_row[inside] = torch.from_numpy(count + inside).int()
     buffer.horizon_length = horizon_length
     return buffer
 

@@ -27,8 +27,8 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize, VecVideoRecorder
 
 import agents
-from agents.common.nets.networks import StackedMLP
-from agents.common.sb3.model import UnsupportedSpaceError
+from agents.common.nets.mlp import StackedMLP
+from agents.common.sb3.spaces import UnsupportedSpaceError
 from tests.common.toys import TINY, assert_same, parameters_of, space_env, tiny_model, toy_dataset
 from tests.envs import SpacesEnv
 

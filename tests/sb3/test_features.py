@@ -14,14 +14,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 import agents
-from agents.common.nets.networks import (
-    CriticEnsemble,
-    NoisePredictor,
-    StateValue,
-    TanhActor,
-    TanhGaussian,
-    VelocityField,
-)
+from agents.common.nets.heads import CriticEnsemble, NoisePredictor, StateValue, TanhActor, TanhGaussian, VelocityField
 from agents.common.sb3.model import FlowQLearning
 from tests.common.toys import NormedFeatures, assert_same, parameters_of, space_env, tiny_model, toy_dataset
 from tests.envs import SpacesEnv

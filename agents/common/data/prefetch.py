@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 
 Draw = Callable[[int, torch.Generator], Batch]
 
@@ -20,7 +20,7 @@ class _Prepared:
 
     :param batch: the batch.
     :param block: all of it in one block if it is to be copied to another device, else None.
-    :param state: the generator's state behind the batch.
+    :param state: the generator's state after the batch.
     """
 
     batch: Batch
@@ -42,7 +42,7 @@ class Prefetcher:
         self.device = device
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="next-batch")  # starts with the first batch
         self._next: Future[_Prepared] | None = None
-        self._behind: tuple[int, Tensor] | None = None  # size of the last batch, and the generator's state behind it
+        self._behind: tuple[int, Tensor] | None = None  # size of the last batch, and the generator's state after it
 
     def batch(self, draw: Draw, size: int, generator: torch.Generator | None = None) -> Batch:
         """Return the next batch.
@@ -87,7 +87,6 @@ class Prefetcher:
         """Return a batch on the device; the copy is one, and nothing waits for it."""
         if prepared.block is None:
             return prepared.batch
-        shapes = {name: value.shape for name, value in vars(prepared.batch).items()}
         there = prepared.block.to(self.device, non_blocking=True)
-        parts = there.split([shape.numel() for shape in shapes.values()])
-        return Batch(**{name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)})
+        parts = iter(there.split([value.numel() for value in vars(prepared.batch).values()]))
+        return prepared.batch.map(lambda value: next(parts).view(value.shape))

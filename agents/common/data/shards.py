@@ -27,7 +27,7 @@ class Shard:
     """One part of a dataset: whole trajectories, in one ``.npy`` file per array.
 
     :param files: the file of each array in `SHARD_ARRAYS`: the transitions in order, n rows or more, and the
-        observation behind the last transition of each trajectory, k rows or more.
+        observation after the last transition of each trajectory, k rows or more.
     :param transitions: n, the rows to use; the last of them ends a trajectory.
     :param trajectories: k, the trajectories in them.
     """
@@ -42,7 +42,7 @@ class Shards:
     """A dataset of several parts that take turns: the active one is the dataset, as if there were no other.
 
     :param parts: the parts, in the order of their turns.
-    :param replace_interval: gradient steps until the next part takes over, >= 1; behind the last comes the first.
+    :param replace_interval: gradient steps until the next part takes over, >= 1; after the last comes the first.
     :param sparse: whether rewards become -1 where they are not zero.
     :param action_range: what the actions lie in, and what scales them; None: they are in [-1, 1].
     """
@@ -132,7 +132,7 @@ class Shards:
                 if shape[1:] != rows.get(name, ()) or shape[0] < least:
                     raise ValueError(
                         f"{part.files[name]} must have {least} rows of shape {rows.get(name, ())}, got shape {shape}; "
-                        "convert the dataset anew"
+                        "convert the dataset again"
                     )
         if self.action_range is not None:
             self._check_actions(self.action_range)
@@ -174,7 +174,7 @@ class ShardLoader:
         """Return a part as the buffer stores it; the tensors hold until :meth:`prepare_next` is called.
 
         :param index: of the part.
-        :return: ``observations``, ``actions``, ``rewards``, ``masks``, ``terminals``, ``next_row``, (n, ...), and
+        :return: ``observations``, ``actions``, ``rewards``, ``masks``, ``next_row``, (n, ...), and
             ``final_observations``, (k, O).
         :raises ValueError: if trajectories do not end where they should.
         """
@@ -213,8 +213,9 @@ class ShardLoader:
         if len(ends) != part.trajectories or int(ends[-1]) != part.transitions - 1:
             raise ValueError(
                 f"{part.files['terminals']} must end {part.trajectories} trajectories within {part.transitions} rows, "
-                f"the last of them with the last row, got {len(ends)} ends; convert the dataset anew"
+                f"the last of them with the last row, got {len(ends)} ends; convert the dataset again"
             )
+        del rows["terminals"]  # `next_row` tells it
         rows["next_row"] = self._space("next_row")[: part.transitions]
         torch.arange(1, part.transitions + 1, out=rows["next_row"])
         rows["next_row"][ends] = self.tail + torch.arange(len(ends), dtype=torch.int32)

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 
 import torch
 
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.method import Info
 
 WARM_UP = 3  # steps run before recording: libraries and optimiser state set themselves up in them

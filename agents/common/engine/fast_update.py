@@ -19,12 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.engine.capture import CapturedStep, CaptureError, earlier_failure
 from agents.common.engine.precision import float32_products
 from agents.common.engine.update import Learner, Update
 from agents.common.method import Info, Noise
-from agents.common.nets.products import onednn_is_faster
+from agents.common.nets.fast import onednn_is_faster
 
 RECORDINGS = 4  # kept at most: each holds an update's memory
 REASON_LINES, REASON_CHARACTERS = 2, 500  # of an error that updates go on after

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.data.buffer import SequenceReplayBuffer
+from agents.common.maths.flow import cloning_loss
 from agents.common.method import Info, Method, Noise
-from agents.common.pretraining import CLONING_NOISE, cloning_losses, start_from_behaviour
+from agents.common.pretraining import CLONING_NOISE, start_from_behaviour
 
 
 class Learner:
@@ -77,7 +78,7 @@ class Learner:
         nets = self.policy.nets
         if self.pretraining:
             assert self.behaviour_flow is not None
-            return self.method.total(cloning_losses(nets[self.behaviour_flow], batch, noise), {})
+            return self.method.total({"bc_flow": cloning_loss(nets[self.behaviour_flow], batch, noise)}, {})
         return self.method.compute_losses(batch, noise, nets)
 
     def skipped_networks(self) -> frozenset[str]:

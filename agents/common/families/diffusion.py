@@ -6,9 +6,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.maths.critic import action_gradient, td_target
-from agents.common.maths.diffusion import NoiseSchedule, denoise, noised
+from agents.common.maths.denoising import NoiseSchedule, denoise, noised
 from agents.common.method import OF_NETWORKS, Draw, Info, Method, Noise, Targets, integers, normal
 from agents.common.nets.specs import Networks, NetworkSpec, critic, noise_predictor
 from agents.common.settings import setting

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from agents.common.maths.critic import action_gradient
-from agents.common.nets.networks import Time, Velocity, VelocityAt, VelocityField
+from agents.common.nets.heads import Velocity, VelocityAt
 
 
 def memoryless_sigma(step: int, flow_steps: int) -> float:
@@ -83,88 +83,13 @@ def memoryless_rollout(fine_tuned: Velocity, base: Velocity, x_0: Tensor, noise:
     :param noise: standard normal step noise, (S, K, B, D); the last step's is not used.
     :return: states x_0..x_K, (S, K+1, B, D).
     """
-    return _with_last_step(_simulated([x_0], fine_tuned, noise), base)
-
-
-def _simulated(states: list[Tensor], fine_tuned: Velocity, noise: Tensor) -> list[Tensor]:
-    """Return x_0..x_{K-1} of a memoryless rollout that has come as far as the given states."""
     flow_steps = noise.shape[1]
-    states = list(states)
-    for i in range(len(states) - 1, flow_steps - 1):
-        velocity = fine_tuned(states[-1], i * (1.0 / flow_steps))
+    h = 1.0 / flow_steps
+    states = [x_0]
+    for i in range(flow_steps - 1):
+        velocity = fine_tuned(states[-1], i * h)
         states.append(memoryless_step(states[-1], velocity, noise[:, i], i, flow_steps))
-    return states
-
-
-def _with_last_step(states: list[Tensor], base: Velocity) -> Tensor:
-    """Return x_0..x_K from x_0..x_{K-1}: the last step follows the base flow."""
-    h = 1.0 / len(states)
-    return torch.stack([*states, states[-1] + h * base(states[-1], (len(states) - 1) * h)], dim=1)
-
-
-class CarriedRollout:
-    """A memoryless rollout whose steps are taken along with another chain of the same network, as further rows.
-
-    It stands for the network while actions are sampled: who asks it for the velocities of a flow, t_0, t_1, ..., gets
-    them, and the rollout moves on by a step each time. Two chains then cost as many products as one. What nobody
-    carried is simulated in the end.
-
-    :param network: gives v_f.
-    :param observations: of the rollout, (S, B, O).
-    :param base: v_beta there.
-    :param x_0: standard normal start, (S, B, D).
-    :param noise: standard normal step noise, (S, K, B, D); the last step's is not used.
-    :param residual: whether the network is what v_f adds to v_beta.
-    """
-
-    def __init__(
-        self,
-        network: VelocityField,
-        observations: Tensor,
-        base: Velocity,
-        x_0: Tensor,
-        noise: Tensor,
-        residual: bool = False,
-    ) -> None:
-        self.network, self.observations, self.base = network, observations, base
-        self.noise, self.flow_steps, self.residual = noise, noise.shape[1], residual
-        self._states = [x_0]
-
-    def at(self, observations: Tensor) -> Velocity:
-        """Fix the observations of the chain that carries the rollout.
-
-        :param observations: (S, N, O).
-        :return: function (x, t) -> velocity at these observations.
-        """
-        rows = observations.shape[1]
-        together = self.network.at(torch.cat([observations, self.observations], 1))
-
-        def velocity(x: Tensor, t: Time) -> Tensor:
-            step = len(self._states) - 1
-            if step >= self.flow_steps - 1 or t != step * (1.0 / self.flow_steps):
-                return self.network.at(observations)(x, t)
-            newest = self._states[-1]
-            both = together(torch.cat([x, newest], 1), t)
-            own = self._fine_tuned(both[:, rows:], newest, t)
-            self._states.append(memoryless_step(newest, own, self.noise[:, step], step, self.flow_steps))
-            return both[:, :rows]
-
-        return velocity
-
-    def finish(self) -> Tensor:
-        """Take the steps that are left.
-
-        :return: states x_0..x_K, (S, K+1, B, D).
-        """
-        states = self._states
-        if len(states) < self.flow_steps:
-            alone = self.network.at(self.observations)
-            states = _simulated(states, lambda x, t: self._fine_tuned(alone(x, t), x, t), self.noise)
-        return _with_last_step(states, self.base)
-
-    def _fine_tuned(self, output: Tensor, x: Tensor, t: Time) -> Tensor:
-        """Return v_f from what the network returns there."""
-        return output + self.base(x, t) if self.residual else output
+    return torch.stack([*states, states[-1] + h * base(states[-1], (flow_steps - 1) * h)], dim=1)
 
 
 def terminal_adjoint(value: Callable[[Tensor], Tensor], x: Tensor, clip: bool = True) -> Tensor:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 
 
 def pessimistic_value(q: Tensor, rho: float) -> Tensor:

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from agents.common.data.batch import Batch
-from agents.common.nets.networks import tanh_gaussian_sample
+from agents.common.batch import Batch
+from agents.common.nets.heads import tanh_gaussian_sample
 from agents.common.nets.specs import Networks
 
 

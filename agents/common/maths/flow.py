@@ -6,11 +6,13 @@ networks. Shapes: S replicas, B rows, D action size.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import Tensor
 
-from agents.common.data.batch import Batch
-from agents.common.nets.networks import Velocity
-from agents.common.nets.specs import Networks
+from agents.common.batch import Batch
+from agents.common.nets.heads import Velocity
 
 
 def interpolate(x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
@@ -44,6 +46,18 @@ def flow_matching_loss(velocity: Velocity, x_0: Tensor, x_1: Tensor, t: Tensor, 
     return (weight * error.square().mean(-1)).mean(-1)
 
 
+def cloning_loss(flow: Any, batch: Batch, noise: Mapping[str, Tensor]) -> Tensor:
+    """Return the flow-matching loss of a flow on the actions of a batch.
+
+    :param flow: network whose ``at(observations)`` is a velocity field.
+    :param batch: the batch; sequences that are not valid weigh nothing.
+    :param noise: ``bc_x0``, standard normal (S, B, D), and ``bc_t``, times (S, B).
+    :return: (S,).
+    """
+    velocity = flow.at(batch.observations)
+    return flow_matching_loss(velocity, noise["bc_x0"], batch.actions, noise["bc_t"], batch.valid)
+
+
 def integrate_flow(velocity: Velocity, x_0: Tensor, flow_steps: int) -> Tensor:
     """Follow a velocity field from noise to actions with Euler steps at the left end points, without clipping.
 
@@ -59,20 +73,11 @@ def integrate_flow(velocity: Velocity, x_0: Tensor, flow_steps: int) -> Tensor:
     return x
 
 
-def distillation_losses(batch: Batch, teacher: Tensor, z: Tensor, nets: Networks) -> dict[str, Tensor]:
-    r"""Return the losses of a one-step policy that copies a flow and climbs the critic.
+def added(first: Velocity, second: Velocity) -> Velocity:
+    """Return the sum of two velocity fields.
 
-    :math:`L_{distill} = \frac1D\lVert \mu(s, z) - a_{teacher}\rVert^2,\; L_q = -\bar Q(s, \mathrm{clip}\,\mu(s, z))`.
-    Source: Park, Li and Levine, Flow Q-Learning, arXiv 2502.02538, distillation and Q terms; without Q normalisation.
-
-    :param batch: gives the observations.
-    :param teacher: the flow's actions from the noise ``z``, (S, B, D).
-    :param z: standard normal, (S, B, D).
-    :param nets: ``one_step`` and ``critic``.
-    :return: ``distill`` and ``q``, each (S,).
+    :param first: a field.
+    :param second: another one at the same observations.
+    :return: (x, t) -> velocity.
     """
-    student = nets.one_step(batch.observations, z)
-    return {
-        "distill": (student - teacher).square().mean((1, 2)),
-        "q": -nets.frozen.critic(batch.observations, student.clamp(-1, 1)).mean((1, 2)),
-    }
+    return lambda x, t: first(x, t) + second(x, t)

@@ -1,4 +1,8 @@
-"""What networks an algorithm has: how each is built, what follows it, and all of them by name."""
+"""What networks an algorithm has: how each is built, what follows it, and all of them by name.
+
+Each function here returns the spec of one network. ``target``: it has a target copy; ``time``: the flow time is an
+input; ``role``: its part in pretraining.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from torch import Tensor, nn
 
-from agents.common.nets.networks import (
+from agents.common.nets.heads import (
     CriticEnsemble,
     Multiplier,
     Network,
@@ -65,102 +69,58 @@ class NetworkSpec:
 
 
 def critic(target: bool = True, time: bool = False) -> NetworkSpec:
-    """Return the spec of a critic ensemble.
-
-    :param target: whether it has a target copy.
-    :param time: whether the flow time is an input.
-    :return: the spec.
-    """
-
-    def build(n: Sizes) -> Network:
-        return CriticEnsemble(
+    """Return the spec of a critic ensemble."""
+    return NetworkSpec(
+        lambda n: CriticEnsemble(
             n.replicas, n.observations, n.actions, n.ensemble, n.critic_arch, n.critic_layer_norm, time
-        )
-
-    return NetworkSpec(build, target)
+        ),
+        target,
+    )
 
 
 def state_value(target: bool = False) -> NetworkSpec:
-    """Return the spec of a state value.
-
-    :param target: whether it has a target copy.
-    :return: the spec.
-    """
+    """Return the spec of a state value."""
     return NetworkSpec(lambda n: StateValue(n.replicas, n.observations, n.critic_arch, n.critic_layer_norm), target)
 
 
 def velocity_field(target: bool = False, time: bool = True, role: Role | None = None) -> NetworkSpec:
-    """Return the spec of a velocity field, or of a one-step map without ``time``.
-
-    :param target: whether it has a target copy.
-    :param time: whether the flow time is an input.
-    :param role: its part in pretraining, see :class:`NetworkSpec`.
-    :return: the spec.
-    """
-
-    def build(n: Sizes) -> Network:
-        return VelocityField(n.replicas, n.observations, n.actions, n.actor_arch, n.actor_layer_norm, time)
-
-    return NetworkSpec(build, target, role)
+    """Return the spec of a velocity field, or of a one-step map without ``time``."""
+    return NetworkSpec(
+        lambda n: VelocityField(n.replicas, n.observations, n.actions, n.actor_arch, n.actor_layer_norm, time),
+        target,
+        role,
+    )
 
 
 def noise_predictor(time_features: int = 64) -> NetworkSpec:
-    """Return the spec of a diffusion policy's noise prediction.
-
-    :param time_features: number of Fourier features of the step.
-    :return: the spec.
-    """
-
-    def build(n: Sizes) -> Network:
-        return NoisePredictor(n.replicas, n.observations, n.actions, n.actor_arch, n.actor_layer_norm, time_features)
-
-    return NetworkSpec(build)
+    """Return the spec of a diffusion policy's noise prediction, with Fourier features of the step."""
+    return NetworkSpec(
+        lambda n: NoisePredictor(n.replicas, n.observations, n.actions, n.actor_arch, n.actor_layer_norm, time_features)
+    )
 
 
 def tanh_gaussian(given_action: bool = False) -> NetworkSpec:
-    """Return the spec of a squashed Gaussian policy.
-
-    :param given_action: whether an action is an input beside the observation (edit policies).
-    :return: the spec.
-    """
-
-    def build(n: Sizes) -> Network:
-        inputs = n.observations + (n.actions if given_action else 0)
-        return TanhGaussian(n.replicas, inputs, n.actions, n.actor_arch)
-
-    return NetworkSpec(build)
+    """Return the spec of a squashed Gaussian policy; an edit policy also sees the given action."""
+    return NetworkSpec(
+        lambda n: TanhGaussian(n.replicas, n.observations + given_action * n.actions, n.actions, n.actor_arch)
+    )
 
 
 def tanh_actor(target: bool = False, head_scale: float = 0.01) -> NetworkSpec:
-    """Return the spec of a deterministic tanh policy.
-
-    :param target: whether it has a target copy.
-    :param head_scale: variance scale of the last layer's initial weights.
-    :return: the spec.
-    """
-
-    def build(n: Sizes) -> Network:
-        return TanhActor(n.replicas, n.observations, n.actions, n.actor_arch, n.actor_layer_norm, head_scale)
-
-    return NetworkSpec(build, target)
+    """Return the spec of a deterministic tanh policy; ``head_scale`` is the variance scale of its last layer."""
+    return NetworkSpec(
+        lambda n: TanhActor(n.replicas, n.observations, n.actions, n.actor_arch, n.actor_layer_norm, head_scale),
+        target,
+    )
 
 
 def multiplier(initial: float, budget: float) -> NetworkSpec:
-    """Return the spec of a trust region's multiplier.
-
-    :param initial: starting value.
-    :param budget: bound of the path KL.
-    :return: the spec.
-    """
+    """Return the spec of a trust region's multiplier with a budget of the path KL."""
     return NetworkSpec(lambda n: Multiplier(n.replicas, initial, budget))
 
 
 def temperature(initial: float = 1.0) -> NetworkSpec:
-    """Return the spec of a learnt temperature.
-
-    :param initial: starting value.
-    :return: the spec.
-    """
+    """Return the spec of a learnt temperature."""
     return NetworkSpec(lambda n: Temperature(n.replicas, initial))
 
 
@@ -176,16 +136,16 @@ class Networks(nn.ModuleDict):
         """The same networks with constant weights: gradient goes through their inputs only."""
         return _Frozen(self)
 
-    def using(self, **substitutes: Any) -> Any:
+    def using(self, **substitutes: str) -> Any:
         """Return the same networks with some names standing for others, e.g. ``actor="actor_target"``.
 
-        :param substitutes: name -> name of the network that it stands for, or what is used in the network's place.
+        :param substitutes: name -> name of the network that it stands for.
         :return: a view with the networks as attributes.
         """
         return _Renamed(self, substitutes)
 
     def targets(self) -> list[tuple[nn.Module, nn.Module]]:
-        """Return every target network behind the network that it follows.
+        """Return every target network after the network that it follows.
 
         :return: (online, target) pairs.
         """
@@ -206,12 +166,11 @@ class Networks(nn.ModuleDict):
 class _Renamed:
     """View of networks in which some names stand for others."""
 
-    def __init__(self, nets: Networks, substitutes: Mapping[str, Any]) -> None:
+    def __init__(self, nets: Networks, substitutes: Mapping[str, str]) -> None:
         self._nets, self._substitutes = nets, substitutes
 
     def __getattr__(self, name: str) -> Any:
-        found = self._substitutes.get(name, name)
-        return self._nets[found] if isinstance(found, str) else found
+        return self._nets[self._substitutes.get(name, name)]
 
 
 class _Frozen:

@@ -26,7 +26,7 @@ from agents.common.data.storage import Placement
 from agents.common.engine.fast_update import FastUpdate, Mode
 from agents.common.engine.update import Learner
 from agents.common.method import Info, Method, linear_start
-from agents.common.nets.networks import CriticEnsemble
+from agents.common.nets.heads import CriticEnsemble
 from agents.common.nets.specs import NetworkSpec
 from agents.common.pretraining import find_behaviour, no_behaviour_message
 from agents.common.saved import find_model, require_algorithm

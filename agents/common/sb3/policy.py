@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from agents.common.engine.precision import float32_products
 from agents.common.method import Method, Noise
-from agents.common.nets.networks import ObservingNetwork, StackedMLP
+from agents.common.nets.heads import ObservingNetwork
+from agents.common.nets.mlp import StackedMLP
 from agents.common.nets.specs import Networks, Sizes
 
 ChunkState = tuple[NDArray[Any], NDArray[np.int64]]

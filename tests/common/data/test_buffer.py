@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import Tensor
 
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.data.buffer import SequenceReplayBuffer
 from tests.common.toys import toy_dataset
 from tests.envs import SpacesEnv
@@ -360,7 +360,7 @@ def test_positive_reward_is_refused_where_rewards_are_made_sparse() -> None:
 
 
 def test_environments_that_do_not_divide_among_the_seeds_are_refused() -> None:
-    with pytest.raises(ValueError, match="multiple of the number of stacked seeds, got 4 environments for 3 seeds"):
+    with pytest.raises(ValueError, match="multiple of the number of seeds, got 4 environments for 3 seeds"):
         empty_buffer(n_envs=4, replicas=3)
 
 
@@ -455,7 +455,7 @@ def test_million_transitions_of_cube_double_take_under_350_megabytes() -> None:
 def test_dataset_takes_one_row_a_transition_and_one_observation_a_trajectory() -> None:
     dataset = toy_dataset(1200, 37, 5, length=100)
     before, after = storage_bytes(empty_buffer(observations=37, actions=5)), storage_bytes(loaded_buffer(dataset))
-    assert after - before == 1200 * (4 * (37 + 5 + 1) + 2 + 4) + 12 * 4 * 37
+    assert after - before == 1200 * (4 * (37 + 5 + 1) + 1 + 4) + 12 * 4 * 37
 
 
 def test_finished_episodes_do_not_grow_the_storage_forever() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.prefetch import Prefetcher
 from tests.common.data.test_buffer import Recorder, assert_same_batches, loaded_buffer

@@ -90,9 +90,9 @@ def test_one_part_stays(tmp_path: Path) -> None:
 
 def test_tensors_stay_where_they_are(tmp_path: Path) -> None:
     buffer = sharded(tmp_path, parts(24, 24))
-    before = [tensor.data_ptr() for tensor in (buffer.observations, buffer.actions, buffer.rewards, buffer.dones)]
+    before = [tensor.data_ptr() for tensor in (buffer.observations, buffer.actions, buffer.rewards, buffer._next_row)]
     buffer.rotate_dataset(INTERVAL)
-    after = [tensor.data_ptr() for tensor in (buffer.observations, buffer.actions, buffer.rewards, buffer.dones)]
+    after = [tensor.data_ptr() for tensor in (buffer.observations, buffer.actions, buffer.rewards, buffer._next_row)]
     assert after == before
 
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from agents.common.maths.adjoint import (
-    CarriedRollout,
     adjoint_matching_loss,
     lean_adjoint,
     memoryless_rollout,
@@ -20,7 +19,7 @@ from agents.common.maths.adjoint import (
     terminal_adjoint,
 )
 from agents.common.maths.flow import integrate_flow
-from agents.common.nets.networks import Time, Velocity, VelocityField
+from agents.common.nets.heads import Time, Velocity, VelocityField
 from tests.common.closed_forms import FixedPoint, Gaussian, Quadratic, noise_basis, sampled_moments, simulated_moments
 
 # K = 10, m = 0.3, s = 0.5, unit gradient of tau Q, six decimals
@@ -389,52 +388,3 @@ def test_learned_flow_reaches_the_fixed_point() -> None:
     shift = SHIFT_RATIOS[0.3][0] * 0.3**2
     assert samples.mean((0, 1)).tolist() == pytest.approx([0.2 + shift, -0.1 + 0.3 * shift], abs=0.05 * shift)
     assert samples.std(1).flatten().tolist() == pytest.approx([0.247, 0.247], rel=0.05)
-
-
-# -- a rollout carried along ------------------------------------------------------------------------------------------
-
-
-def carried(
-    flow_steps: int, carried_steps: int, residual: bool = False, replicas: int = 2
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return states and the other chain's end, when it asks for some velocities: carried, and by themselves."""
-    fine_tuned, base = (VelocityField(replicas, 3, 4, [16, 16]) for _ in range(2))
-    generator = torch.Generator().manual_seed(0)
-    for field in (fine_tuned, base):
-        for replica in range(replicas):
-            field.initialise(replica, generator)
-    s, next_s = torch.randn(2, replicas, 5, 3, generator=generator)
-    x_0, z = torch.randn(2, replicas, 5, 4, generator=generator)
-    eps = torch.randn(replicas, flow_steps, 5, 4, generator=generator)
-    with torch.no_grad():
-        prior, policy = base.at(s), fine_tuned.at(s)
-        rollout = CarriedRollout(fine_tuned, s, prior, x_0, eps, residual)
-        end = follow(rollout.at(next_s), z, flow_steps, carried_steps)
-        velocity = (lambda x, t: policy(x, t) + prior(x, t)) if residual else policy
-        alone = memoryless_rollout(velocity, prior, x_0, eps)
-        return rollout.finish(), alone, end, follow(fine_tuned.at(next_s), z, flow_steps, carried_steps)
-
-
-def follow(velocity: Velocity, x: Tensor, flow_steps: int, steps: int) -> Tensor:
-    for step in range(steps):
-        x = x + velocity(x, step * (1.0 / flow_steps)) / flow_steps
-    return x
-
-
-@pytest.mark.parametrize("residual", [False, True])
-@pytest.mark.parametrize(("flow_steps", "carried_steps"), [(1, 1), (4, 4), (10, 10), (4, 0), (4, 2), (3, 1)])
-def test_a_carried_rollout_is_the_rollout_and_leaves_its_carrier_alone(
-    flow_steps: int, carried_steps: int, residual: bool
-) -> None:
-    states, alone, end, end_alone = carried(flow_steps, carried_steps, residual)
-    torch.testing.assert_close(states, alone, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(end, end_alone, rtol=1e-5, atol=1e-5)
-
-
-def test_a_rollout_is_not_moved_by_a_chain_at_other_times() -> None:
-    field = VelocityField(1, 3, 4, [16])
-    rollout = CarriedRollout(
-        field, torch.zeros(1, 5, 3), field.at(torch.zeros(1, 5, 3)), torch.ones(1, 5, 4), torch.zeros(1, 4, 5, 4)
-    )
-    rollout.at(torch.zeros(1, 5, 3))(torch.zeros(1, 5, 4), 0.4)
-    assert len(rollout._states) == 1

@@ -18,7 +18,7 @@ from torch.nn.functional import grid_sample
 
 from agents.common.maths.adjoint import lean_adjoint, memoryless_rollout, terminal_adjoint
 from agents.common.maths.flow import integrate_flow
-from agents.common.nets.networks import Time
+from agents.common.nets.heads import Time
 from tests.common.closed_forms import Mixture
 
 MIXTURE = Mixture(((0.5, 0.5), (-0.5, 0.5), (-0.5, -0.5), (0.5, -0.5)), (0.1, 0.4, 0.3, 0.2), 0.25)

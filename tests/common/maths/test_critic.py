@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from agents.common.data.batch import Batch
+from agents.common.batch import Batch
 from agents.common.maths.critic import pessimistic_value, pick_best, td_loss, td_target
 
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from agents.common.maths.flow import distillation_losses, flow_matching_loss, integrate_flow, interpolate
+from agents.common.maths.flow import flow_matching_loss, integrate_flow, interpolate
 from agents.common.nets.specs import Networks
 from tests.common.closed_forms import Gaussian, sampled_moments
-from tests.common.toys import tiny_model, toy_batch
+from tests.common.toys import tiny_model, toy_batch, toy_noise
 
 
 def normals(*shape: int, seed: int = 0) -> Tensor:
@@ -106,13 +106,14 @@ def test_euler_error_halves_when_flow_steps_double(s: float) -> None:
 
 
 def distilled() -> tuple[Networks, dict[str, Tensor], Tensor, Tensor]:
-    model = tiny_model("qam_f")
+    model = tiny_model("fql")
     batch, size = toy_batch(model), model.policy.chunk_size
     teacher, z = normals(1, 16, size).float(), normals(1, 16, size, seed=1).float() * 3
     with torch.no_grad():
         model.policy.nets.one_step.mlp.weights[-1] *= 5  # so that some actions leave the box
-    losses = distillation_losses(batch, teacher, z, model.policy.nets)
     student = model.policy.nets.one_step(batch.observations, z)
+    targets = {"td": torch.zeros(1, 16), "teacher": teacher}
+    losses = model.method.losses(batch, targets, {**toy_noise(model), "distill_z": z}, model.policy.nets, {})
     q = model.policy.nets.critic(batch.observations, student.clamp(-1, 1))
     assert float(student.detach().abs().max()) > 1
     return model.policy.nets, losses, (student - teacher).square().mean(), -q.mean()

@@ -29,9 +29,9 @@ class Batch:
     valid: Tensor
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
-        """Return a batch of changed tensors.
+        """Return the batch with every tensor changed alike.
 
-        :param function: applied to each tensor.
+        :param function: what is done to each.
         :return: the new batch.
         """
         return Batch(**{name: function(tensor) for name, tensor in vars(self).items()})

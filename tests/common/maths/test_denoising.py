@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.common.maths.diffusion import NoiseSchedule, denoise, noise_schedule, noised
+from agents.common.maths.denoising import NoiseSchedule, denoise, noise_schedule, noised
 from tests.agents.oracles import FOUR_MODES, Behaviour, mode_masses
 from tests.parity.reference import OWN_FIXTURES
 

@@ -1,4 +1,4 @@
-"""Dense layers: one result by every way of computing it, and vector-Jacobian products."""
+"""Fast evaluation: the plain one's results by every way of computing them, and vector-Jacobian fast."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from agents.common.nets import layers, products
-from agents.common.nets.layers import Layer, Linearisation, evaluate, gelu
-from agents.common.nets.products import dense
+from agents.common.nets import fast, mlp
+from agents.common.nets.fast import FastMLP, Linearisation, dense, evaluate, gelu
+from agents.common.nets.mlp import Layer, StackedMLP
 
 
 @pytest.fixture
 def mkl(monkeypatch: pytest.MonkeyPatch) -> None:
     """Send no product to oneDNN."""
-    monkeypatch.setattr(products, "onednn_is_faster", lambda of_weights=False: False)
+    monkeypatch.setattr(fast, "onednn_is_faster", lambda of_weights=False: False)
 
 
 def normals(*shape: int, seed: int = 0) -> Tensor:
@@ -37,8 +37,12 @@ def stacked(
         weight = (normals(*stack, inputs, outputs, seed=i) / math.sqrt(inputs)).requires_grad_()
         others = [normals(*stack, outputs, seed=10 * j + i).requires_grad_() for j in (1, 2, 3)]
         scale, shift = others[1:] if norm and not last else (None, None)
-        made.append(Layer(weight, others[0], None if last else gelu, scale, shift, None if last else dtype))
+        made.append(Layer(weight, others[0], None if last else gelu, None if last else dtype, scale, shift))
     return made
+
+
+def parameters(own: list[Layer]) -> list[Tensor]:
+    return [value for layer in own for value in layer if isinstance(value, Tensor)]
 
 
 def with_activation(own: list[Layer], activation: Any) -> list[Layer]:
@@ -77,34 +81,48 @@ def test_every_member_is_evaluated_on_its_own_rows(
 
 
 @pytest.mark.parametrize("activation", [gelu, F.mish])
-@pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize("norm", [False, True])
-@pytest.mark.parametrize("stack", [(1,), (2, 3)])
-def test_gradients_by_onednn_are_those_of_pytorch(
-    stack: tuple[int, ...],
-    norm: bool,
-    begun: bool,
-    activation: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    onednn: None,
+@pytest.mark.parametrize("stack", [(1,), (1, 1), (2, 3)])
+def test_gradients_by_onednn_are_those_of_plain_evaluation(
+    stack: tuple[int, ...], norm: bool, activation: Any, monkeypatch: pytest.MonkeyPatch, onednn: None
 ) -> None:
     own = with_activation(stacked(stack, [5, 16, 12, 2], norm), activation)
-    x = normals(stack[0], *[1] * (len(stack) - 1), 4, 40, 16 if begun else 5, seed=7).requires_grad_()
-    of_layers = [p for layer in own for p in layer.parameters()]
-    # with its product given, weight and bias of the first layer have no part
-    wanted = [x, *(p for p in of_layers[2 if begun else 0 :] if p is not None)]
-    recording = Mock(wraps=layers._evaluate_recording)
-    monkeypatch.setattr(layers, "_evaluate_recording", recording)
-    found = []
-    for rows, weights in ((True, False), (True, True), (False, False)):
-        monkeypatch.setattr(
-            products, "onednn_is_faster", lambda of_weights=False, r=rows, w=weights: w if of_weights else r
-        )
-        found.append(torch.autograd.grad(evaluate(own, x, begun).square().sum(), wanted))
-    assert recording.call_count == 2
-    for got in found[:2]:
-        for first, second in zip(got, found[2], strict=True):
-            torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-4)
+    x = normals(stack[0], *[1] * (len(stack) - 1), 4, 40, 5, seed=7).requires_grad_()
+    wanted = [x, *parameters(own)]
+    product = Mock(wraps=fast._recorded_onednn)
+    monkeypatch.setattr(fast, "_recorded_onednn", product)
+    plain = torch.autograd.grad(mlp.evaluate(own, x).square().sum(), wanted)
+    assert not product.called
+    for of_weights in (False, True):
+        monkeypatch.setattr(fast, "onednn_is_faster", lambda of_weights=False, w=of_weights: w or not of_weights)
+        found = torch.autograd.grad(evaluate(own, x).square().sum(), wanted)
+        torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-4)
+    assert product.call_count == 2 * 3 * math.prod(stack)
+
+
+@pytest.mark.parametrize("way", ["onednn", "mkl"])
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_fast_and_plain_networks_compute_the_same(
+    layer_norm: bool, dtype: torch.dtype | None, way: str, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue(way)
+    made = [kind((2, 3), [5, 32, 32, 2], layer_norm) for kind in (StackedMLP, FastMLP)]
+    for network in made:
+        network.matmul_dtype = dtype
+        network.initialise(1, torch.Generator().manual_seed(0))
+    plain, quick = made
+    x, tolerance = normals(2, 40, 5), 1e-5 if dtype is None else 2e-2
+    assert list(plain.state_dict()) == list(quick.state_dict())
+    torch.testing.assert_close(quick(x), plain(x), rtol=tolerance, atol=tolerance)
+    with torch.no_grad():
+        torch.testing.assert_close(quick(x), plain(x), rtol=tolerance, atol=tolerance)
+
+
+def test_gelu_is_the_same_function_whether_or_not_a_gradient_is_recorded() -> None:
+    x = torch.cat([torch.linspace(-9, 9, 2001), torch.tensor([-1e30, 1e30, 0.0])])
+    torch.testing.assert_close(gelu(x), gelu(x.clone().requires_grad_()).detach(), rtol=2e-6, atol=1e-6)
+    torch.testing.assert_close(gelu(x), mlp.gelu(x), rtol=2e-6, atol=1e-6)
 
 
 def test_only_what_wants_a_gradient_gets_one(onednn: None) -> None:
@@ -145,7 +163,7 @@ def test_low_precision_keeps_two_digits(
     own = stacked(stack, [64, 64, 64, 8], norm, torch.bfloat16)
     full = [layer._replace(dtype=None) for layer in own]
     x = normals(stack[0], *[1] * (len(stack) - 1), 64, 64, seed=3).requires_grad_()
-    wanted = [x, *(p for layer in own for p in layer.parameters() if p is not None)]
+    wanted = [x, *parameters(own)]
     output, exact = evaluate(own, x), evaluate(full, x)
     with torch.no_grad():
         unrecorded = evaluate(own, x)
@@ -160,10 +178,10 @@ def test_low_precision_keeps_two_digits(
 
 
 def test_small_products_do_not_go_to_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products, "onednn_is_faster", lambda of_weights=False: True)
-    assert not products.prefers_onednn(normals(1, 256, 128), normals(1, 128, 128))
-    assert not products.prefers_onednn(normals(1, 8, 2048), normals(1, 2048, 2048))
-    assert products.prefers_onednn(normals(1, 256, 512), normals(1, 512, 512))
+    monkeypatch.setattr(fast, "onednn_is_faster", lambda of_weights=False: True)
+    assert not fast.prefers_onednn(normals(1, 256, 128), normals(1, 128, 128))
+    assert not fast.prefers_onednn(normals(1, 8, 2048), normals(1, 2048, 2048))
+    assert fast.prefers_onednn(normals(1, 256, 512), normals(1, 512, 512))
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
@@ -174,13 +192,13 @@ def test_small_products_do_not_go_to_onednn(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_processor_decides(
     vendor: str, family: int, of_rows: bool, of_weights: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(products, "processor", lambda: (vendor, family))
-    assert (products.onednn_is_faster(), products.onednn_is_faster(of_weights=True)) == (of_rows, of_weights)
+    monkeypatch.setattr(fast, "processor", lambda: (vendor, family))
+    assert (fast.onednn_is_faster(), fast.onednn_is_faster(of_weights=True)) == (of_rows, of_weights)
 
 
-def test_odd_sizes_are_padded_without_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_odd_sizes_are_padded_without_a_trace() -> None:
     x, weight = normals(2, 6, 25), normals(2, 25, 63, seed=1)
-    torch.testing.assert_close(products._zero_padded_matmul(x, weight), x @ weight, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(fast._padded_dense(x, weight, None, None), x @ weight, rtol=1e-5, atol=1e-5)
 
 
 # -- vector-Jacobian products -----------------------------------------------------------------------------------------
@@ -201,5 +219,4 @@ def test_pull_back_is_the_transposed_jacobian_at_its_point(
         got = there.pull_back(2, cotangent)
     at = first[:, 2].clone().requires_grad_()
     output = evaluate(own[1:], own[0].finish(at))
-    torch.testing.assert_close(there.output[:, 2], output, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(got, torch.autograd.grad(output, at, cotangent)[0], rtol=1e-4, atol=1e-5)

@@ -1,4 +1,4 @@
-r"""Diffusion policies: noise schedules and the denoising chain.
+r"""Diffusion: noise schedules, the forward process and the denoising chain.
 
 Step t = 0 is the clean action and t = T noise: :math:`x_t = \sqrt{\bar\alpha_t}\,a + \sqrt{1-\bar\alpha_t}\,\epsilon`
 with :math:`\bar\alpha_t = \prod_{s\le t}(1-\beta_s)`. Shapes: S replicas, B rows, D flattened chunk.
@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from agents.common.nets.networks import Network, Velocity
+from agents.common.nets.heads import Network, Velocity
 
 
 def noise_schedule(kind: str, steps: int) -> Tensor:

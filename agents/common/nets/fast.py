@@ -1,0 +1,299 @@
+"""Evaluation of networks for speed: what `mlp.py` computes, up to rounding.
+
+:func:`evaluate` is the one place that chooses between the plain way and a faster one. What each optimisation gains is
+measured in `benchmarks/results/network_evaluation.md`.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from agents.common.nets import mlp
+from agents.common.nets.mlp import Layer, StackedMLP
+
+ALIGNMENT = 8  # columns; CUDA's fast kernels want rows of a multiple of 16 bytes
+ONEDNN_ROWS = 32  # fewer rows gain nothing
+ONEDNN_WORK = 1 << 24  # multiplications; smaller products gain less than the call costs
+GELU_SLOPE, GELU_CUBIC = 2 * math.sqrt(2 / math.pi), 0.044715
+
+
+def evaluate(layers: Sequence[Layer], x: Tensor) -> Tensor:
+    """Evaluate layers one after the other, in the fastest way known.
+
+    Where oneDNN is the faster library, members are evaluated one by one: what lies between two layers then stays in the
+    processor's cache.
+
+    :param layers: of one stack.
+    :param x: (*stack, ..., in); stack axes of size 1 broadcast.
+    :return: (*stack, ..., out).
+    """
+    layers = _in_low_precision(layers, x)
+    gains = layers and (layers[0].weight.dtype == torch.float32 or not torch.is_grad_enabled())
+    if not gains or not any(prefers_onednn(x, layer.weight) for layer in layers):  # recorded bfloat16 gains nothing
+        return mlp.evaluate(layers, x, dense)
+    stack = layers[0].weight.shape[:-2]
+    if stack.numel() == 1:
+        return _evaluate_member(layers, x)
+    rows = x.expand(*stack, *x.shape[len(stack) :]).flatten(0, len(stack) - 1).split(1)
+    members = zip(*map(_members, layers), strict=True)
+    return torch.cat(list(map(_evaluate_member, members, rows))).unflatten(0, stack)
+
+
+def _evaluate_member(layers: Sequence[Layer], x: Tensor) -> Tensor:
+    """Evaluate one network by oneDNN."""
+    if torch.is_grad_enabled():
+        return mlp.evaluate(layers, x, _recorded_onednn)
+    for layer in layers:
+        if layer.activation is gelu and prefers_onednn(x, layer.weight):
+            activated = _by_onednn(x, layer.weight, layer.bias, layer.dtype, with_gelu=True)
+            x = layer._replace(activation=None).finish(activated)
+        else:
+            x = layer.finish(dense(x, layer.weight, layer.bias, layer.dtype))
+    return x
+
+
+def _members(layer: Layer) -> list[Layer]:
+    """Return the layer of every member of the stack, with one stack axis of size 1."""
+    lead = layer.weight.ndim - 2
+    tensors = {name: value for name, value in layer._asdict().items() if isinstance(value, Tensor)}
+    split = {name: value.flatten(0, lead - 1).split(1) for name, value in tensors.items()}
+    rows = zip(*split.values(), strict=True)
+    return [layer._replace(**dict(zip(split, row, strict=True))) for row in rows]
+
+
+def _in_low_precision(layers: Sequence[Layer], x: Tensor) -> Sequence[Layer]:
+    """Return layers whose outputs stay in the precision of their products, to which the next one would round anyway."""
+    # on CUDA the compiler fuses the conversions with what lies between two products
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return layers
+    return [
+        layer
+        if layer.dtype is None
+        else layer._replace(weight=layer.weight.to(layer.dtype), bias=layer.bias.to(layer.dtype), dtype=None)
+        for layer in layers
+    ]
+
+
+def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dtype | None = None) -> Tensor:
+    """Multiply rows by stacked matrices, as :func:`agents.common.nets.mlp.dense` does.
+
+    :param x: (*stack, ..., in); stack axes of size 1 broadcast.
+    :param weight: (*stack, in, out).
+    :param bias: (*stack, out), or None.
+    :param dtype: lower precision of the factors, or None.
+    :return: (*stack, ..., out), in the precision of the weight.
+    """
+    if x.device.type == "cuda":
+        return _padded_dense(x, weight, bias, dtype)
+    if weight.shape[:-2].numel() == 1 and not torch.is_grad_enabled() and prefers_onednn(x, weight):
+        return _by_onednn(x, weight, bias, dtype)
+    return mlp.dense(x, weight, bias, dtype)
+
+
+def _padded_dense(x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype | None) -> Tensor:
+    """Multiply with zero columns added where odd sizes would fall back to slow kernels."""
+    inputs, outputs = weight.shape[-2:]
+    more_inputs, more_outputs = -inputs % ALIGNMENT, -outputs % ALIGNMENT
+    if outputs == 1 or not (more_inputs or more_outputs):
+        return mlp.dense(x, weight, bias, dtype)
+    padded = F.pad(weight, (0, more_outputs, 0, more_inputs))
+    offset = None if bias is None else F.pad(bias, (0, more_outputs))
+    return mlp.dense(F.pad(x, (0, more_inputs)), padded, offset, dtype)[..., :outputs]
+
+
+# -- GELU -------------------------------------------------------------------------------------------------------------
+
+
+def gelu(x: Tensor) -> Tensor:
+    r"""Return the tanh approximation of GELU, elementwise.
+
+    On a CPU it is :math:`x\,\sigma(2\sqrt{2/\pi}\,(x + 0.044715x^3))`, which is the same function: PyTorch's sigmoid
+    takes half the time of its tanh, in its own kernels and in compiled ones.
+
+    :param x: any shape.
+    :return: same shape.
+    """
+    if x.device.type != "cpu":
+        return mlp.gelu(x)
+    if torch.compiler.is_compiling():
+        return x * torch.sigmoid(GELU_SLOPE * x * (1 + GELU_CUBIC * x * x))  # the compiler makes one pass of it
+    if torch.is_grad_enabled() and x.requires_grad:
+        return _RecordedGelu.apply(x)  # type: ignore[no-untyped-call]
+    return _gelu_by_sigmoid(x)
+
+
+def _gelu_by_sigmoid(x: Tensor) -> Tensor:
+    full = x.float() if x.dtype == torch.bfloat16 else x  # whose intermediate results would be too coarse
+    slope = torch.addcmul(full.new_full((), GELU_SLOPE), full, full, value=GELU_CUBIC * GELU_SLOPE)
+    return slope.mul_(full).sigmoid_().mul_(full).to(x.dtype)
+
+
+class _RecordedGelu(torch.autograd.Function):
+    """GELU by the sigmoid, with PyTorch's gradient, which is one pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return _gelu_by_sigmoid(x)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return torch.ops.aten.gelu_backward(gradient, ctx.saved_tensors[0], approximate="tanh")
+
+
+class FastMLP(StackedMLP):
+    """A stacked MLP that is evaluated in the fastest way known."""
+
+    _evaluate, _gelu = staticmethod(evaluate), staticmethod(gelu)
+
+
+# -- vector-Jacobian products -----------------------------------------------------------------------------------------
+
+
+class Linearisation:
+    """Layers evaluated once at many points, and their vector-Jacobian products there, point by point.
+
+    A chain of such products along the points, as a lean adjoint is, then needs no second forward pass, and the one
+    forward pass there is covers all points at once. Parameters are constants here.
+
+    :param layers: of one stack.
+    :param first: products of the first layer with their bias, (*stack, K, N, width) for K points of every row.
+    """
+
+    def __init__(self, layers: Sequence[Layer], first: Tensor) -> None:
+        self._hidden, self._products = layers[:-1], [first]
+        weights = [layer.weight.detach().to(layer.dtype or layer.weight.dtype) for layer in layers[1:]]
+        self._transposed = [weight.transpose(-2, -1) for weight in weights]
+        for layer, following in itertools.pairwise(self._hidden):
+            x = layer.finish(self._products[-1])
+            self._products.append(dense(x, following.weight, following.bias, following.dtype))
+
+    def pull_back(self, point: int, cotangent: Tensor) -> Tensor:
+        """Return a cotangent of the output at one point as a cotangent of the first layer's product.
+
+        :param point: index along K.
+        :param cotangent: (*stack, N, out).
+        :return: (*stack, N, width).
+        """
+        backwards = zip(self._hidden[::-1], self._products[::-1], self._transposed[::-1], strict=True)
+        for layer, product, transposed in backwards:
+            cotangent = dense(cotangent, transposed).to(cotangent.dtype)
+            cotangent = _pull_back(layer, product.select(-3, point), cotangent)
+        return cotangent
+
+
+def _pull_back(layer: Layer, product: Tensor, cotangent: Tensor) -> Tensor:
+    """Return a cotangent of a layer's output as one of its product."""
+    if layer.activation is gelu and not (product.device.type == "cpu" and torch.compiler.is_compiling()):
+        if layer.norm_scale is None:
+            return torch.ops.aten.gelu_backward(cotangent, product, approximate="tanh")
+        layer = layer._replace(activation=mlp.gelu)
+    found: Tensor = torch.func.vjp(layer.finish, product)[1](cotangent)[0]
+    return found
+
+
+# -- oneDNN -----------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def processor() -> tuple[str, int]:
+    """Return the processor's maker and family, as Linux tells them, or empty ones.
+
+    What is decided by them is decided alike on every run; measuring at start would let a run's numbers depend on how
+    busy the machine was.
+    """
+    try:
+        lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
+    except OSError:
+        return "", 0
+    found = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    return found.get("vendor_id", ""), int(found.get("cpu family", 0))
+
+
+def onednn_is_faster(of_weights: bool = False) -> bool:
+    """Return whether oneDNN's products are faster than MKL's.
+
+    On AMD processors MKL does without AVX-512. Up to Zen 4 (family 25) that costs a tenth to a third of its speed, but
+    nothing in the gradient of a weight; since Zen 5 it halves the speed of every product.
+
+    :param of_weights: whether the product is the gradient of a weight.
+    :return: whether they are.
+    """
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return False
+    vendor, family = processor()
+    return vendor == "AuthenticAMD" and (family >= 26 or not of_weights)
+
+
+def prefers_onednn(x: Tensor, weight: Tensor) -> bool:
+    """Return whether a product, of each member by itself, should go to oneDNN.
+
+    :param x: (*stack, ..., in).
+    :param weight: (*stack, in, out).
+    :return: True on a CPU where it is the faster library, if there are enough rows and work.
+    """
+    if torch.compiler.is_compiling() or x.device.type != "cpu":
+        return False
+    rows = x.shape[weight.ndim - 2 : -1].numel()
+    return (
+        onednn_is_faster()
+        and x.dtype in (torch.float32, torch.bfloat16)
+        and rows >= ONEDNN_ROWS
+        and rows * weight.shape[-2:].numel() >= ONEDNN_WORK
+    )
+
+
+def _by_onednn(
+    x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype | None = None, with_gelu: bool = False
+) -> Tensor:
+    """Multiply rows by one matrix, in one pass with the bias and with GELU; no gradient is recorded."""
+    factors = dtype or weight.dtype
+    rows, matrix = x.flatten(0, -2).to(factors), weight.flatten(0, -2).t().to(factors)
+    product = _linear(rows, matrix, None if bias is None else bias.flatten().to(factors), with_gelu)
+    return product.view(*weight.shape[:-2], *x.shape[weight.ndim - 2 : -1], weight.shape[-1]).to(weight.dtype)
+
+
+def _linear(rows: Tensor, matrix: Tensor, bias: Tensor | None = None, with_gelu: bool = False) -> Tensor:
+    """Return rows (N, in) times a matrix (out, in)."""
+    name, form = ("gelu", "tanh") if with_gelu else ("none", "")
+    return torch.ops.mkldnn._linear_pointwise(rows, matrix, bias, name, [], form)
+
+
+class _RecordedProduct(torch.autograd.Function):
+    """One matrix's product with gradients by oneDNN: rows (1, N, in), weight (1, in, out) and bias (1, out)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return dense(x, weight, bias)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (x, weight), (of_x, of_weight, of_bias) = ctx.saved_tensors, ctx.needs_input_grad
+        gradient = gradient.contiguous()
+        by_onednn = onednn_is_faster(of_weights=True)
+        rows, cotangent = x[0].t(), gradient[0]
+        return (
+            dense(gradient, weight.transpose(-2, -1)) if of_x else None,
+            (_linear(rows, cotangent.t()) if by_onednn else rows @ cotangent).unsqueeze(0) if of_weight else None,
+            gradient.sum(1) if of_bias else None,
+        )
+
+
+def _recorded_onednn(x: Tensor, weight: Tensor, bias: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """Multiply rows by one matrix so that the gradients are computed by oneDNN too; ``dtype`` is None."""
+    stack = weight.shape[:-2]
+    rows = x.reshape(1, -1, x.shape[-1])
+    product: Tensor = _RecordedProduct.apply(rows, weight.flatten(0, -3), bias.flatten(0, -2))  # type: ignore[no-untyped-call]
+    return product.view(*stack, *x.shape[len(stack) : -1], -1)

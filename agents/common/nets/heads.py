@@ -1,0 +1,325 @@
+"""The networks of the algorithms; each is a few MLPs, and holds S replicas (one per seed) in one set of tensors.
+
+Shapes use S replicas, E ensemble members, N rows, K flow steps, O observation size, D flattened chunk. What all of them
+take has one meaning:
+
+- ``replicas`` S, ``observation_size`` O, ``action_size`` D, ``hidden`` the hidden widths, ``layer_norm`` whether hidden
+  activations are normalised;
+- ``observations`` (S, N, O), ``actions`` (S, N, D), ``t`` times: a number, or one that broadcasts to (..., 1);
+- ``frozen``: the parameters are constants, so that gradient goes through the inputs only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from agents.common.nets.fast import FastMLP, Linearisation, dense, evaluate
+from agents.common.nets.mlp import StackedMLP, fill_uniform, maybe_detach
+
+Time = Tensor | float
+Velocity = Callable[[Tensor, Time], Tensor]
+
+LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
+
+
+class Network(nn.Module):
+    """A network of an algorithm: every parameter and buffer of its own has the leading axis S of stacked replicas."""
+
+    def initialise(self, replica: int, generator: torch.Generator) -> None:
+        """Draw one replica's weights, part by part.
+
+        :param replica: which replica.
+        :param generator: CPU generator that the draws come from.
+        """
+        for part in self.children():
+            if isinstance(part, StackedMLP):
+                part.initialise(replica, generator)
+
+
+class ObservingNetwork(Network):
+    """A network that observations are the first input of; a features extractor of its own may stand in front.
+
+    The extractor is one of SB3's kind: rows (N, *observation shape) to features (N, F). Its parameters have no axis S,
+    so that it needs S = 1.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features_extractor: nn.Module | None = None
+        self.observation_shape: tuple[int, ...] = ()
+
+    def extract_with(self, extractor: nn.Module, observation_shape: tuple[int, ...]) -> None:
+        """Put a features extractor in front.
+
+        :param extractor: used by this network only.
+        :param observation_shape: of one observation, as the extractor expects it.
+        """
+        self.features_extractor, self.observation_shape = extractor, observation_shape
+
+    def features(self, observations: Tensor, frozen: bool) -> Tensor:
+        """Return what the first layer sees, (S, N, F): the observations themselves where there is no extractor."""
+        if self.features_extractor is None:
+            return observations
+        rows = observations.reshape(-1, *self.observation_shape)
+        constants = {name: value.detach() for name, value in self.features_extractor.named_parameters() if frozen}
+        found: Tensor = functional_call(self.features_extractor, constants, (rows,))
+        return found.unflatten(0, observations.shape[:-1])
+
+
+class CriticEnsemble(ObservingNetwork):
+    """Q_j(s, a), or Q_j(s, x, t) with ``time``: ``ensemble_size`` members per replica see the same inputs."""
+
+    def __init__(
+        self,
+        replicas: int,
+        observation_size: int,
+        action_size: int,
+        ensemble_size: int,
+        hidden: Sequence[int],
+        layer_norm: bool = True,
+        time: bool = False,
+    ) -> None:
+        super().__init__()
+        widths = [observation_size + action_size + int(time), *hidden, 1]
+        self.mlp = FastMLP((replicas, ensemble_size), widths, layer_norm)
+
+    def forward(self, observations: Tensor, actions: Tensor, t: Time | None = None, frozen: bool = False) -> Tensor:
+        """Return the Q values of all members, (S, E, N); ``t`` in [0, 1] only with a time input."""
+        parts = [self.features(observations, frozen), actions, *([] if t is None else [_as_column(t, actions)])]
+        return self.mlp(torch.cat(parts, -1), frozen).squeeze(-1)
+
+
+class StateValue(ObservingNetwork):
+    """V(s), one member per replica."""
+
+    def __init__(self, replicas: int, observation_size: int, hidden: Sequence[int], layer_norm: bool = True) -> None:
+        super().__init__()
+        self.mlp = FastMLP((replicas,), [observation_size, *hidden, 1], layer_norm)
+
+    def forward(self, observations: Tensor, frozen: bool = False) -> Tensor:
+        """Return the values, (S, N)."""
+        return self.mlp(self.features(observations, frozen), frozen).squeeze(-1)
+
+
+class VelocityField(ObservingNetwork):
+    """v(s, x, t), or a one-step map mu(s, z) without ``time``: t is one raw scalar beside s and x."""
+
+    def __init__(
+        self,
+        replicas: int,
+        observation_size: int,
+        action_size: int,
+        hidden: Sequence[int],
+        layer_norm: bool = False,
+        time: bool = True,
+    ) -> None:
+        super().__init__()
+        self.observation_size, self.action_size, self.time = observation_size, action_size, time
+        widths = [observation_size + action_size + int(time), *hidden, action_size]
+        self.mlp = FastMLP((replicas,), widths, layer_norm)
+
+    def forward(self, observations: Tensor, x: Tensor, t: Time | None = None, frozen: bool = False) -> Tensor:
+        """Return the velocities (or actions) at x, (S, N, D), or (S, K, N, D) for K states of every row."""
+        return self.at(observations, frozen)(x, t)
+
+    def at(self, observations: Tensor, frozen: bool = False) -> VelocityAt:
+        """Fix the observations, whose share of the first layer is computed once for a chain: (x, t) -> velocity."""
+        return VelocityAt(self, self.features(observations, frozen), frozen)
+
+
+class VelocityAt:
+    """A velocity field at fixed observations: a function (x, t) -> velocity, both (S, N, D) or (S, K, N, D)."""
+
+    def __init__(self, field: VelocityField, observations: Tensor, frozen: bool) -> None:
+        self._layers = field.mlp.layers(frozen)
+        first = self._layers[0]
+        split = [field.observation_size, field.action_size] + ([1] if field.time else [])
+        of_observation, self._of_x, *self._of_time = first.weight.split(split, dim=-2)
+        self._shared = dense(observations, of_observation, first.bias, first.dtype)
+
+    def __call__(self, x: Tensor, t: Time | None = None) -> Tensor:
+        """Return the velocities at x; ``t`` is None for a one-step map."""
+        return evaluate(self._layers[1:], self._layers[0].finish(self._product(x, t)))
+
+    def linearise(self, x: Tensor, t: Time) -> Callable[[int, Tensor], Tensor]:
+        """Evaluate the field at K points of every row at once, for vector-Jacobian products in x there.
+
+        :param x: (S, K, N, D).
+        :param t: times, broadcastable to (S, K, N, 1).
+        :return: function of a point's index and a cotangent (S, N, D) that returns the product, (S, N, D).
+        """
+        there = Linearisation(self._layers, self._product(x, t))
+        to_x = self._of_x.detach().transpose(-2, -1)
+        return lambda point, cotangent: dense(there.pull_back(point, cotangent), to_x, None, self._layers[0].dtype)
+
+    def _product(self, x: Tensor, t: Time | None) -> Tensor:
+        """Return the first layer's product with its bias."""
+        parts = [self._shared, *self._of_time]
+        shared, *of_time = (part.unsqueeze(1) for part in parts) if x.ndim == 4 else parts
+        product = dense(x, self._of_x, None, self._layers[0].dtype) + shared
+        return product if t is None else product + t * of_time[0]
+
+
+class TanhGaussian(ObservingNetwork):
+    """Squashed Gaussian: trunk with activated last layer, heads for the mean and the clipped log standard deviation."""
+
+    def __init__(self, replicas: int, input_size: int, action_size: int, hidden: Sequence[int]) -> None:
+        super().__init__()
+        self.trunk = FastMLP((replicas,), [input_size, *hidden], activate_final=True)
+        self.mean = FastMLP((replicas,), [hidden[-1], action_size])
+        self.log_std = FastMLP((replicas,), [hidden[-1], action_size])
+
+    def forward(self, observations: Tensor, *inputs: Tensor, frozen: bool = False) -> tuple[Tensor, Tensor]:
+        """Return mean and log standard deviation, in [-20, 2], before the squash, (S, N, D) each."""
+        hidden = self.trunk(torch.cat([self.features(observations, frozen), *inputs], -1), frozen)
+        return self.mean(hidden, frozen), self.log_std(hidden, frozen).clamp(LOG_STD_MIN, LOG_STD_MAX)
+
+
+class TanhActor(ObservingNetwork):
+    """Deterministic policy: trunk with activated last layer, a head with small initial weights, tanh.
+
+    The head's initial weights are uniform, of variance ``head_scale`` over the mean of the fans.
+    """
+
+    def __init__(
+        self,
+        replicas: int,
+        observation_size: int,
+        action_size: int,
+        hidden: Sequence[int],
+        layer_norm: bool = False,
+        head_scale: float = 0.01,
+    ) -> None:
+        super().__init__()
+        self.trunk = FastMLP((replicas,), [observation_size, *hidden], layer_norm, activate_final=True)
+        self.mean = FastMLP((replicas,), [hidden[-1], action_size])
+        self.head_bound = math.sqrt(3 * head_scale / ((hidden[-1] + action_size) / 2))
+
+    def initialise(self, replica: int, generator: torch.Generator) -> None:
+        """Draw one replica's weights, those of the head in its own bounds."""
+        self.trunk.initialise(replica, generator)
+        fill_uniform(self.mean.weights[0], replica, self.head_bound, generator)
+
+    def forward(self, observations: Tensor, frozen: bool = False) -> Tensor:
+        """Return the actions, (S, N, D) in (-1, 1)."""
+        return self.mean(self.trunk(self.features(observations, frozen), frozen), frozen).tanh()
+
+
+class Multiplier(Network):
+    """State of a trust region: multiplier, running average of the path KL, and the budget it is held against."""
+
+    value: Tensor
+    kl_average: Tensor
+    budget: Tensor
+
+    def __init__(self, replicas: int, initial: float, budget: float) -> None:
+        super().__init__()
+        self.register_buffer("value", torch.full((replicas,), float(initial)))
+        self.register_buffer("kl_average", torch.zeros(replicas))
+        self.register_buffer("budget", torch.full((replicas,), float(budget)))
+
+
+class NoisePredictor(ObservingNetwork):
+    """eps(s, x, t) of a diffusion policy, for integer steps t: learnt Fourier features of t pass an MLP of their own.
+
+    The main MLP sees x, s and that MLP's output, in this order; activations are mish. ``time_features`` counts cosines
+    and sines together; the time MLP ends, without activation, in the last of ``hidden``.
+    """
+
+    def __init__(
+        self,
+        replicas: int,
+        observation_size: int,
+        action_size: int,
+        hidden: Sequence[int],
+        layer_norm: bool = False,
+        time_features: int = 64,
+    ) -> None:
+        super().__init__()
+        self.split = [action_size, observation_size, hidden[-1]]
+        self.frequencies = nn.Parameter(torch.zeros(replicas, time_features // 2, 1))
+        self.time_mlp = FastMLP((replicas,), [time_features, *hidden], activation=F.mish)
+        self.mlp = FastMLP((replicas,), [sum(self.split), *hidden, action_size], layer_norm, activation=F.mish)
+
+    def initialise(self, replica: int, generator: torch.Generator) -> None:
+        """Draw one replica's weights, and its frequencies from N(0, 0.2^2)."""
+        with torch.no_grad():
+            self.frequencies[replica].copy_(0.2 * torch.randn(self.frequencies.shape[1:], generator=generator))
+        super().initialise(replica, generator)
+
+    def forward(self, observations: Tensor, x: Tensor, t: Time, frozen: bool = False) -> Tensor:
+        """Predict the noise in noisy actions x, (S, N, D)."""
+        return self.at(observations, frozen)(x, t)
+
+    def at(self, observations: Tensor, frozen: bool = False) -> Velocity:
+        """Fix the observations, as :meth:`VelocityField.at` does: (x, t) -> noise."""
+        first, *others = self.mlp.layers(frozen)
+        of_x, of_observation, of_time = first.weight.split(self.split, dim=-2)
+        shared = dense(self.features(observations, frozen), of_observation, first.bias, first.dtype)
+
+        def predict(x: Tensor, t: Time) -> Tensor:
+            embedded = self._embed(t, x, frozen)
+            product = dense(x, of_x, None, first.dtype) + dense(embedded, of_time, None, first.dtype) + shared
+            return evaluate(others, first.finish(product))
+
+        return predict
+
+    def _embed(self, t: Time, like: Tensor, frozen: bool) -> Tensor:
+        """Return the time MLP's output; one row when all rows share the step."""
+        column = t if isinstance(t, Tensor) else torch.full_like(like[:, :1, :1], t)
+        angles = 2 * math.pi * column * maybe_detach(self.frequencies, frozen).transpose(-2, -1)
+        return self.time_mlp(torch.cat([angles.cos(), angles.sin()], -1), frozen)
+
+
+class Temperature(Network):
+    """A learnt positive scalar per replica, exp(l)."""
+
+    def __init__(self, replicas: int, initial: float = 1.0) -> None:
+        super().__init__()
+        self.log_value = nn.Parameter(torch.full((replicas,), math.log(initial)))
+
+    def forward(self, frozen: bool = False) -> Tensor:
+        """Return the temperature, (S,)."""
+        return maybe_detach(self.log_value, frozen).exp()
+
+
+def tanh_gaussian_sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Return a squashed sample and its log density.
+
+    :math:`y = \tanh u,\; \log\pi(y) = \sum_d \log N(u_d) - 2(\log 2 - u_d - \mathrm{softplus}(-2u_d))`
+
+    The density comes from the pre-tanh value, so that saturated samples stay finite.
+
+    :param mean: (..., D).
+    :param log_std: (..., D).
+    :param noise: standard normal, (..., D).
+    :return: y (..., D) in [-1, 1] and log pi (...,).
+    """
+    pre_tanh = mean + log_std.exp() * noise
+    return pre_tanh.tanh(), tanh_gaussian_log_prob(mean, log_std, pre_tanh)
+
+
+def tanh_gaussian_log_prob(mean: Tensor, log_std: Tensor, pre_tanh: Tensor) -> Tensor:
+    """Return the log density of tanh(u) at a pre-tanh value u.
+
+    :param mean: (..., D).
+    :param log_std: (..., D).
+    :param pre_tanh: u, (..., D).
+    :return: log density, (...,).
+    """
+    normal = -0.5 * ((pre_tanh - mean) / log_std.exp()).square() - log_std - 0.5 * math.log(2 * math.pi)
+    squash = 2 * (math.log(2) - pre_tanh - F.softplus(-2 * pre_tanh))
+    return (normal - squash).sum(-1)
+
+
+def _as_column(t: Time, like: Tensor) -> Tensor:
+    """Return times as one feature column beside ``like``."""
+    if not isinstance(t, Tensor):
+        return torch.full_like(like[..., :1], t)
+    return t.expand(*like.shape[:-1], 1)

@@ -1,0 +1,193 @@
+"""A multi-layer perceptron in plain PyTorch: parameters, initialisation, evaluation.
+
+Many independent networks live in one set of tensors. Parameters have leading axes, called ``stack`` below: (S,) for one
+network per replica, (S, E) for an ensemble of E members per replica. What evaluates the same layers faster is in
+`fast.py`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+LAYER_NORM_EPS = 1e-6  # Flax's default; PyTorch's 1e-5 is another network
+
+
+class Layer(NamedTuple):
+    """One dense layer, and what is done to its output.
+
+    :param weight: (*stack, in, out).
+    :param bias: (*stack, out).
+    :param activation: elementwise function; None for a plain output.
+    :param dtype: lower precision of the product's factors, or None.
+    :param norm_scale: of the LayerNorm after the activation, (*stack, out), or None.
+    :param norm_bias: likewise.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    activation: Callable[[Tensor], Tensor] | None = None
+    dtype: torch.dtype | None = None
+    norm_scale: Tensor | None = None
+    norm_bias: Tensor | None = None
+
+    def finish(self, product: Tensor) -> Tensor:
+        """Return the layer's output from its product: activation, then LayerNorm.
+
+        :param product: bias included, (*stack, ..., out).
+        :return: same shape.
+        """
+        x = product if self.activation is None else self.activation(product)
+        if self.norm_scale is None or self.norm_bias is None:
+            return x
+        if self.bias.numel() == x.shape[-1]:  # one network: scale and shift are part of PyTorch's kernel
+            return F.layer_norm(x, x.shape[-1:], self.norm_scale.flatten(), self.norm_bias.flatten(), LAYER_NORM_EPS)
+        scale, bias = (_over_rows(parameter.to(x.dtype), x) for parameter in (self.norm_scale, self.norm_bias))
+        return torch.addcmul(bias, F.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPS), scale)
+
+
+def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dtype | None = None) -> Tensor:
+    """Multiply rows by stacked matrices.
+
+    :param x: (*stack, ..., in); stack axes of size 1 broadcast.
+    :param weight: (*stack, in, out).
+    :param bias: (*stack, out), or None.
+    :param dtype: lower precision of the factors, e.g. bfloat16; None: that of the weight.
+    :return: (*stack, ..., out), in the precision of the weight.
+    """
+    if x.ndim > weight.ndim:  # several row axes: fold them into one
+        lead = weight.ndim - 2
+        return dense(x.flatten(lead, -2), weight, bias, dtype).unflatten(lead, x.shape[lead:-1])
+    factors = dtype or weight.dtype
+    product = torch.matmul(x.to(factors), weight.to(factors)).to(weight.dtype)
+    return product if bias is None else product + bias.unsqueeze(-2)
+
+
+def evaluate(layers: Sequence[Layer], x: Tensor, product: Callable[..., Tensor] = dense) -> Tensor:
+    """Evaluate layers one after the other.
+
+    :param layers: of one stack.
+    :param x: (*stack, ..., in); stack axes of size 1 broadcast.
+    :param product: multiplies as :func:`dense` does.
+    :return: (*stack, ..., out).
+    """
+    for layer in layers:
+        x = layer.finish(product(x, layer.weight, layer.bias, layer.dtype))
+    return x
+
+
+def gelu(x: Tensor) -> Tensor:
+    """Return the tanh approximation of GELU, elementwise (the default of ``jax.nn.gelu``).
+
+    :param x: any shape.
+    :return: same shape.
+    """
+    return F.gelu(x, approximate="tanh")
+
+
+class StackedMLP(nn.Module):
+    """Independent MLPs with stacked parameters: dense, GELU (tanh form), then LayerNorm where it is enabled.
+
+    :param stack: leading axes of the parameters, (S,) or (S, E).
+    :param widths: layer sizes from the input to the output.
+    :param layer_norm: whether every hidden activation is normalised.
+    :param activate_final: whether the last layer is activated (and normalised) too.
+    :param activation: elementwise function applied after the dense layers; None: GELU.
+    """
+
+    _gelu = staticmethod(gelu)
+
+    def __init__(
+        self,
+        stack: Sequence[int],
+        widths: Sequence[int],
+        layer_norm: bool = False,
+        activate_final: bool = False,
+        activation: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.stack = tuple(stack)
+        self.layer_norm = layer_norm
+        self.matmul_dtype: torch.dtype | None = None  # None: that of the parameters
+        self.activated = len(widths) - 1 if activate_final else len(widths) - 2
+        self.activation = activation or self._gelu
+        pairs = list(itertools.pairwise(widths))
+        self.weights = nn.ParameterList(nn.Parameter(torch.zeros(*self.stack, i, o)) for i, o in pairs)
+        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(*self.stack, o)) for _, o in pairs)
+        normed = widths[1 : self.activated + 1] if layer_norm else []
+        self.norm_scales = nn.ParameterList(nn.Parameter(torch.ones(*self.stack, w)) for w in normed)
+        self.norm_biases = nn.ParameterList(nn.Parameter(torch.zeros(*self.stack, w)) for w in normed)
+
+    def initialise(self, replica: int, generator: torch.Generator) -> None:
+        """Draw one replica's weights, Xavier-uniform with the fans of a single member; biases stay zero.
+
+        :param replica: which replica.
+        :param generator: CPU generator that the draws come from.
+        """
+        for weight in self.weights:
+            fill_uniform(weight, replica, math.sqrt(6.0 / (weight.shape[-2] + weight.shape[-1])), generator)
+
+    def forward(self, x: Tensor, frozen: bool = False) -> Tensor:
+        """Evaluate every member on its replica's rows.
+
+        :param x: (S, ..., in) for stack (S,); (S, N, in), shared by all members, for stack (S, E).
+        :param frozen: whether the parameters are constants, so that gradient goes through ``x`` only.
+        :return: (S, ..., out), or (S, E, N, out).
+        """
+        return self._evaluate(self.layers(frozen), x if len(self.stack) == 1 else x.unsqueeze(1))
+
+    @staticmethod
+    def _evaluate(layers: Sequence[Layer], x: Tensor) -> Tensor:
+        """Evaluate layers plainly; `fast.FastMLP` does it faster."""
+        return evaluate(layers, x)
+
+    def layers(self, frozen: bool = False) -> list[Layer]:
+        """Return the layers as they are now.
+
+        :param frozen: whether the parameters are constants.
+        :return: from the input to the output.
+        """
+        last, layers = len(self.weights) - 1, []
+        for i in range(last + 1):
+            of_layer = [self.weights[i], self.biases[i]]
+            if self.layer_norm and i < self.activated:
+                of_layer += [self.norm_scales[i], self.norm_biases[i]]
+            weight, bias, *norm = (maybe_detach(parameter, frozen) for parameter in of_layer)
+            # the output layer keeps full precision: Q values and velocities are sums of many steps
+            dtype = self.matmul_dtype if i < last else None
+            layers.append(Layer(weight, bias, self.activation if i < self.activated else None, dtype, *norm))
+        return layers
+
+
+def fill_uniform(parameter: Tensor, replica: int, bound: float, generator: torch.Generator) -> None:
+    """Fill one replica of a parameter with uniform draws in [-bound, bound], the same on every device.
+
+    :param parameter: (S, ...).
+    :param replica: which replica.
+    :param bound: half width.
+    :param generator: CPU generator.
+    """
+    with torch.no_grad():
+        draw = torch.rand(parameter.shape[1:], generator=generator)
+        parameter[replica].copy_((2 * draw - 1) * bound)
+
+
+def maybe_detach(parameter: Tensor, frozen: bool) -> Tensor:
+    """Return a parameter, as a constant where it is frozen.
+
+    :param parameter: any shape.
+    :param frozen: whether it is a constant.
+    :return: the same values.
+    """
+    return parameter.detach() if frozen else parameter
+
+
+def _over_rows(parameter: Tensor, rows: Tensor) -> Tensor:
+    """Insert axes so that a per-feature parameter, (*stack, width), broadcasts over rows, (*stack, ..., width)."""
+    return parameter.unflatten(-1, [1] * (rows.ndim - parameter.ndim) + [-1])

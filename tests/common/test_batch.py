@@ -1,0 +1,14 @@
+"""Batches."""
+
+from __future__ import annotations
+
+import torch
+
+from agents.common.batch import Batch
+
+
+def test_a_mapped_batch_has_every_tensor_changed_alike() -> None:
+    batch = Batch(*(torch.full((1, 2), float(i)) for i in range(6)))
+    assert [value.tolist() for value in vars(batch.map(lambda x: x + 1)).values()] == [
+        [[i + 1.0] * 2] for i in range(6)
+    ]
