@@ -8,7 +8,7 @@ from agents.cgql import CGQL
 from agents.common.batch import Batch
 from agents.common.maths.flow import interpolate
 from agents.common.method import Draw, Info, Losses, Noise, Targets, normal, uniform
-from agents.common.nets.specs import Networks
+from agents.common.nets.heads import Networks
 from agents.common.settings import setting
 from agents.registry import register
 

@@ -7,7 +7,7 @@ from agents.common.families.diffusion import DiffusionQLearning
 from agents.common.maths.critic import q_statistics, td_loss
 from agents.common.maths.denoising import row_mean
 from agents.common.method import Info, Losses, Noise, Targets
-from agents.common.nets.specs import Networks
+from agents.common.nets.heads import Networks
 from agents.registry import register
 
 

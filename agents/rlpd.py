@@ -7,8 +7,8 @@ from torch import Tensor
 from agents.common.batch import Batch
 from agents.common.maths.critic import pessimistic_value, q_statistics, td_loss, td_target
 from agents.common.method import OF_NETWORKS, Draw, Info, Losses, Method, Noise, Targets, normal
-from agents.common.nets.heads import tanh_gaussian_log_prob, tanh_gaussian_sample
-from agents.common.nets.specs import Networks, NetworkSpec, critic, tanh_gaussian, temperature
+from agents.common.nets.heads import Networks, tanh_gaussian_log_prob, tanh_gaussian_sample
+from agents.common.nets.specs import NetworkSpec, critic, tanh_gaussian, temperature
 from agents.common.settings import setting
 from agents.registry import register
 

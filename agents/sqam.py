@@ -15,7 +15,7 @@ from agents.common.maths.adjoint import (
 from agents.common.maths.critic import q_statistics, td_loss, td_target
 from agents.common.maths.flow import cloning_loss, integrate_flow, interpolate
 from agents.common.method import Draw, Info, Losses, Noise, Targets, normal, uniform
-from agents.common.nets.specs import Networks
+from agents.common.nets.heads import Networks
 from agents.common.settings import setting
 from agents.registry import register
 

@@ -37,5 +37,6 @@ def onednn(monkeypatch: pytest.MonkeyPatch) -> None:
     if not torch.backends.mkldnn.is_available():
         pytest.skip("needs oneDNN")
     monkeypatch.setattr(fast, "onednn_is_faster", lambda of_weights=False: True)
+    monkeypatch.setattr(fast, "SMALLEST_MATRIX", 0)
     monkeypatch.setattr(fast, "ONEDNN_WORK", 0)
     monkeypatch.setattr(fast, "ONEDNN_ROWS", 0)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from agents.common.batch import Batch
 from agents.common.maths.critic import pick_best
-from agents.common.nets.specs import Networks, NetworkSpec
+from agents.common.nets.heads import Networks
+from agents.common.nets.specs import NetworkSpec
 from agents.common.settings import Declared, setting
 from agents.common.validation import integer, number
 

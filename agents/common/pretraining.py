@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from agents.common.method import normal, uniform
-from agents.common.nets.specs import Networks, NetworkSpec
+from agents.common.nets.heads import Networks
+from agents.common.nets.specs import NetworkSpec
 
 CLONING_NOISE = {"bc_x0": normal(), "bc_t": uniform()}
 """Every random draw of an update while pretraining."""

@@ -136,7 +136,7 @@ class SequenceReplayBuffer(TransitionStore):
                 f"`horizon_length` = {self.horizon_length}; load a dataset or collect more steps first"
             )
         # float64: a float32 draw has 2^24 values, too coarse for large datasets
-        draw = torch.rand(shape, dtype=torch.float64, device=self._place, generator=generator)
+        draw = torch.rand(shape, dtype=torch.float64, device=self._observations.device, generator=generator)
         offline = self._segments()[0][1]
         if not self.balanced or offline in (0, total):
             return self._rows_of((draw * total).long())
@@ -182,6 +182,11 @@ class SequenceReplayBuffer(TransitionStore):
         next_rows = torch.gather(next_row, -1, last_valid).long()
         return Sequences(rows, rewards, masks, 1 - alive, valid, next_rows)
 
+    def _ends(self, next_row: Tensor) -> Tensor:
+        """Return where trajectories end: the next observation is in the tail, and is not that of a running episode."""
+        running = (next_row >= self._pending[0]) & (next_row < self._pending[0] + self.n_envs)
+        return (next_row >= self.capacity) & ~running
+
     def batch_of(self, rows: Tensor, env: VecNormalize | None = None) -> Batch:
         """Reduce sequences to what an update needs.
 
@@ -211,10 +216,11 @@ class SequenceReplayBuffer(TransitionStore):
         :return: the batch on the training device, leading axes (S, B).
         :raises ValueError: if there are fewer than H transitions.
         """
-        if not self.on_device and env is None:
+        on_device = self.placement.on_device
+        if not on_device and env is None:
             return self._prefetcher.batch(self._batch_in_host_memory, batch_size, generator)
         batch = self.batch_of(self.draw_rows((self.replicas, batch_size), generator), env)
-        return batch.map(lambda value: value.to(self.device))
+        return batch if on_device else batch.map(lambda value: value.to(self.device))
 
     def _batch_in_host_memory(self, batch_size: int, generator: torch.Generator) -> Batch:
         return self.batch_of(self.draw_rows((self.replicas, batch_size), generator))

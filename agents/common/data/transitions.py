@@ -58,7 +58,7 @@ class TransitionStore(NStepReplayBuffer):
         self.handle_timeout_termination = handle_timeout_termination
         self.horizon_length = horizon_length
         self.sparse, self.storage = sparse, storage
-        self._loader: ShardLoader | None = None
+        self.loader: ShardLoader | None = None  # of a dataset of several parts
         self._prefetcher = Prefetcher(self.device)
         self._allocate(0, 0)
 
@@ -93,11 +93,6 @@ class TransitionStore(NStepReplayBuffer):
         """The device of the data."""
         return self._observations.device
 
-    def _ends(self, next_row: Tensor) -> Tensor:
-        """Return where trajectories end: the next observation is in the tail, and is not that of a running episode."""
-        running = (next_row >= self._pending[0]) & (next_row < self._pending[0] + self.n_envs)
-        return (next_row >= self.capacity) & ~running
-
     # -- dataset ------------------------------------------------------------------------------------------------------
 
     def load_dataset(
@@ -123,14 +118,14 @@ class TransitionStore(NStepReplayBuffer):
             dataset.check(self.obs_shape, self.action_dim)
             self._allocate(dataset.most_transitions, dataset.most_trajectories)
             self.dataset_description = dataset.describe()
-            self._loader = ShardLoader(dataset, self.capacity, self._place)
+            self.loader = ShardLoader(dataset, self.capacity, self._place)
             self.rotate_dataset(0)
             return
         box = ActionRange.of(self.action_space, action_range)
         found = prepare(dataset, self.obs_shape, box, self.horizon_length)
         for note in found.warnings:
             warnings.warn(note, stacklevel=3)
-        self._loader = None
+        self.loader = None
         self._store(found, box)
         self.dataset_description = found.description
 
@@ -147,14 +142,14 @@ class TransitionStore(NStepReplayBuffer):
         self._next_row[:count] = torch.from_numpy(next_row)
 
     def rotate_dataset(self, updates: int) -> None:
-        """Let the part of the dataset whose turn it is take its place; nothing happens to a dataset of one part.
+        """Let the part of a dataset of several parts whose turn it is take its place.
 
         The rows of the part before are overwritten where they are. Online transitions stay; so does the room for the
         largest part, if this one is smaller.
 
         :param updates: gradient steps so far.
         """
-        loader = self._loader
+        loader = self.loader
         if loader is None or loader.shards.turn(updates) == loader.active:
             return
         self._prefetcher.discard()
@@ -297,23 +292,23 @@ class TransitionStore(NStepReplayBuffer):
         for name, tensor in tensors.items():
             setattr(self, name, tensor.to(self.placement.device))
         self._prefetcher = Prefetcher(self.device)
-        if self._loader is not None:
-            active, self._loader = self._loader.active, ShardLoader(self._loader.shards, self.capacity, self._place)
-            self._loader.active = active
+        if self.loader is not None:
+            active, self.loader = self.loader.active, ShardLoader(self.loader.shards, self.capacity, self._place)
+            self.loader.active = active
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle tensors from the CPU, so that a buffer can be read on a machine without this device."""
-        loader = None if self._loader is None else (self._loader.shards, self._loader.active)
+        loader = None if self.loader is None else (self.loader.shards, self.loader.active)
         threads = {"_prefetcher": None, "_loader": loader}
         return {**vars(self), **{name: getattr(self, name).cpu() for name in RING_TENSORS}, **threads}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._prefetcher = Prefetcher(self.device)
-        if self._loader is not None:
+        if self.loader is not None:
             shards, active = state["_loader"]
-            self._loader = ShardLoader(shards, self.capacity, torch.device("cpu"))
-            self._loader.active = active
+            self.loader = ShardLoader(shards, self.capacity, torch.device("cpu"))
+            self.loader.active = active
         self.to(self.device)
 
     # -- what a checkpoint holds --------------------------------------------------------------------------------------

@@ -41,8 +41,10 @@ class Learner:
         :param batch_size: B.
         :return: losses and diagnostics, each (S,), on the device; the next update may write into the same tensors.
         """
-        assert self.replay_buffer is not None
-        self.replay_buffer.rotate_dataset(self._n_updates)
+        buffer = self.replay_buffer
+        assert buffer is not None
+        if buffer.loader is not None:
+            buffer.rotate_dataset(self._n_updates)
         if self._n_updates == self._update.compile_at:
             self._update.compile_in_time()
         return self._updated(self._update.draw_and_take(batch_size))
@@ -96,7 +98,7 @@ class Learner:
         buffer = self.replay_buffer
         assert buffer is not None
         # in host memory nothing else is drawn from its generator, so that the next batch can be prepared
-        generator = self._generator if buffer.on_device else self._host_generator
+        generator = self._generator if buffer.placement.on_device else self._host_generator
         batch = buffer.sample(batch_size, self._vec_normalize_env, generator)
         if self.method.observation_scale is None:
             return batch

@@ -10,7 +10,8 @@ from agents.common.batch import Batch
 from agents.common.maths.critic import action_gradient, td_target
 from agents.common.maths.denoising import NoiseSchedule, denoise, noised
 from agents.common.method import OF_NETWORKS, Draw, Info, Method, Noise, Targets, integers, normal
-from agents.common.nets.specs import Networks, NetworkSpec, critic, noise_predictor
+from agents.common.nets.heads import Networks
+from agents.common.nets.specs import NetworkSpec, critic, noise_predictor
 from agents.common.settings import setting
 from agents.common.validation import integer
 

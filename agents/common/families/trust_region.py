@@ -9,7 +9,8 @@ from torch import Tensor
 
 from agents.common.maths.flow import integrate_flow
 from agents.common.method import Info, Method, Noise
-from agents.common.nets.specs import Networks, NetworkSpec, critic, multiplier, velocity_field
+from agents.common.nets.heads import Networks
+from agents.common.nets.specs import NetworkSpec, critic, multiplier, velocity_field
 from agents.common.settings import setting
 from agents.common.validation import number
 

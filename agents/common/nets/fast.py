@@ -1,6 +1,6 @@
 """Evaluation of networks for speed: what `mlp.py` computes, up to rounding.
 
-:func:`evaluate` is the one place that chooses between the plain way and a faster one. What each optimisation gains is
+:func:`make_mlp` is the one place that chooses between the plain way and this one. What each optimisation gains is
 measured in `benchmarks/results/network_evaluation.md`.
 """
 
@@ -23,6 +23,7 @@ from agents.common.nets.mlp import Layer, StackedMLP
 ALIGNMENT = 8  # columns; CUDA's fast kernels want rows of a multiple of 16 bytes
 ONEDNN_ROWS = 32  # fewer rows gain nothing
 ONEDNN_WORK = 1 << 24  # multiplications; smaller products gain less than the call costs
+SMALLEST_MATRIX = 1 << 11  # entries; networks whose matrices all have fewer are evaluated plainly
 GELU_SLOPE, GELU_CUBIC = 2 * math.sqrt(2 / math.pi), 0.044715
 
 
@@ -154,7 +155,20 @@ class _RecordedGelu(torch.autograd.Function):
 class FastMLP(StackedMLP):
     """A stacked MLP that is evaluated in the fastest way known."""
 
-    _evaluate, _gelu = staticmethod(evaluate), staticmethod(gelu)
+    gelu, dense, evaluate = staticmethod(gelu), staticmethod(dense), staticmethod(evaluate)
+
+
+def make_mlp(stack: Sequence[int], widths: Sequence[int], *arguments: Any, **settings: Any) -> StackedMLP:
+    """Return a stacked MLP: a fast one, unless it is so small that nothing is gained.
+
+    :param stack: leading axes of the parameters.
+    :param widths: layer sizes from the input to the output.
+    :param arguments: further arguments of :class:`~agents.common.nets.mlp.StackedMLP`.
+    :param settings: likewise, by name.
+    :return: the MLP.
+    """
+    is_large = any(inputs * outputs >= SMALLEST_MATRIX for inputs, outputs in itertools.pairwise(widths))
+    return (FastMLP if is_large else StackedMLP)(stack, widths, *arguments, **settings)
 
 
 # -- vector-Jacobian products -----------------------------------------------------------------------------------------

@@ -12,14 +12,15 @@ take has one meaning:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from agents.common.nets.fast import FastMLP, Linearisation, dense, evaluate
+from agents.common.nets.fast import Linearisation, make_mlp
 from agents.common.nets.mlp import StackedMLP, fill_uniform, maybe_detach
 
 Time = Tensor | float
@@ -87,7 +88,7 @@ class CriticEnsemble(ObservingNetwork):
     ) -> None:
         super().__init__()
         widths = [observation_size + action_size + int(time), *hidden, 1]
-        self.mlp = FastMLP((replicas, ensemble_size), widths, layer_norm)
+        self.mlp = make_mlp((replicas, ensemble_size), widths, layer_norm)
 
     def forward(self, observations: Tensor, actions: Tensor, t: Time | None = None, frozen: bool = False) -> Tensor:
         """Return the Q values of all members, (S, E, N); ``t`` in [0, 1] only with a time input."""
@@ -100,7 +101,7 @@ class StateValue(ObservingNetwork):
 
     def __init__(self, replicas: int, observation_size: int, hidden: Sequence[int], layer_norm: bool = True) -> None:
         super().__init__()
-        self.mlp = FastMLP((replicas,), [observation_size, *hidden, 1], layer_norm)
+        self.mlp = make_mlp((replicas,), [observation_size, *hidden, 1], layer_norm)
 
     def forward(self, observations: Tensor, frozen: bool = False) -> Tensor:
         """Return the values, (S, N)."""
@@ -122,7 +123,7 @@ class VelocityField(ObservingNetwork):
         super().__init__()
         self.observation_size, self.action_size, self.time = observation_size, action_size, time
         widths = [observation_size + action_size + int(time), *hidden, action_size]
-        self.mlp = FastMLP((replicas,), widths, layer_norm)
+        self.mlp = make_mlp((replicas,), widths, layer_norm)
 
     def forward(self, observations: Tensor, x: Tensor, t: Time | None = None, frozen: bool = False) -> Tensor:
         """Return the velocities (or actions) at x, (S, N, D), or (S, K, N, D) for K states of every row."""
@@ -137,15 +138,15 @@ class VelocityAt:
     """A velocity field at fixed observations: a function (x, t) -> velocity, both (S, N, D) or (S, K, N, D)."""
 
     def __init__(self, field: VelocityField, observations: Tensor, frozen: bool) -> None:
-        self._layers = field.mlp.layers(frozen)
+        self._mlp, self._layers = field.mlp, field.mlp.layers(frozen)
         first = self._layers[0]
         split = [field.observation_size, field.action_size] + ([1] if field.time else [])
         of_observation, self._of_x, *self._of_time = first.weight.split(split, dim=-2)
-        self._shared = dense(observations, of_observation, first.bias, first.dtype)
+        self._shared = self._mlp.dense(observations, of_observation, first.bias, first.dtype)
 
     def __call__(self, x: Tensor, t: Time | None = None) -> Tensor:
         """Return the velocities at x; ``t`` is None for a one-step map."""
-        return evaluate(self._layers[1:], self._layers[0].finish(self._product(x, t)))
+        return self._mlp.evaluate(self._layers[1:], self._layers[0].finish(self._product(x, t)))
 
     def linearise(self, x: Tensor, t: Time) -> Callable[[int, Tensor], Tensor]:
         """Evaluate the field at K points of every row at once, for vector-Jacobian products in x there.
@@ -156,13 +157,14 @@ class VelocityAt:
         """
         there = Linearisation(self._layers, self._product(x, t))
         to_x = self._of_x.detach().transpose(-2, -1)
-        return lambda point, cotangent: dense(there.pull_back(point, cotangent), to_x, None, self._layers[0].dtype)
+        dense, dtype = self._mlp.dense, self._layers[0].dtype
+        return lambda point, cotangent: dense(there.pull_back(point, cotangent), to_x, None, dtype)
 
     def _product(self, x: Tensor, t: Time | None) -> Tensor:
         """Return the first layer's product with its bias."""
         parts = [self._shared, *self._of_time]
         shared, *of_time = (part.unsqueeze(1) for part in parts) if x.ndim == 4 else parts
-        product = dense(x, self._of_x, None, self._layers[0].dtype) + shared
+        product = self._mlp.dense(x, self._of_x, None, self._layers[0].dtype) + shared
         return product if t is None else product + t * of_time[0]
 
 
@@ -171,9 +173,9 @@ class TanhGaussian(ObservingNetwork):
 
     def __init__(self, replicas: int, input_size: int, action_size: int, hidden: Sequence[int]) -> None:
         super().__init__()
-        self.trunk = FastMLP((replicas,), [input_size, *hidden], activate_final=True)
-        self.mean = FastMLP((replicas,), [hidden[-1], action_size])
-        self.log_std = FastMLP((replicas,), [hidden[-1], action_size])
+        self.trunk = make_mlp((replicas,), [input_size, *hidden], activate_final=True)
+        self.mean = make_mlp((replicas,), [hidden[-1], action_size])
+        self.log_std = make_mlp((replicas,), [hidden[-1], action_size])
 
     def forward(self, observations: Tensor, *inputs: Tensor, frozen: bool = False) -> tuple[Tensor, Tensor]:
         """Return mean and log standard deviation, in [-20, 2], before the squash, (S, N, D) each."""
@@ -197,8 +199,8 @@ class TanhActor(ObservingNetwork):
         head_scale: float = 0.01,
     ) -> None:
         super().__init__()
-        self.trunk = FastMLP((replicas,), [observation_size, *hidden], layer_norm, activate_final=True)
-        self.mean = FastMLP((replicas,), [hidden[-1], action_size])
+        self.trunk = make_mlp((replicas,), [observation_size, *hidden], layer_norm, activate_final=True)
+        self.mean = make_mlp((replicas,), [hidden[-1], action_size])
         self.head_bound = math.sqrt(3 * head_scale / ((hidden[-1] + action_size) / 2))
 
     def initialise(self, replica: int, generator: torch.Generator) -> None:
@@ -244,8 +246,8 @@ class NoisePredictor(ObservingNetwork):
         super().__init__()
         self.split = [action_size, observation_size, hidden[-1]]
         self.frequencies = nn.Parameter(torch.zeros(replicas, time_features // 2, 1))
-        self.time_mlp = FastMLP((replicas,), [time_features, *hidden], activation=F.mish)
-        self.mlp = FastMLP((replicas,), [sum(self.split), *hidden, action_size], layer_norm, activation=F.mish)
+        self.time_mlp = make_mlp((replicas,), [time_features, *hidden], activation=F.mish)
+        self.mlp = make_mlp((replicas,), [sum(self.split), *hidden, action_size], layer_norm, activation=F.mish)
 
     def initialise(self, replica: int, generator: torch.Generator) -> None:
         """Draw one replica's weights, and its frequencies from N(0, 0.2^2)."""
@@ -261,12 +263,17 @@ class NoisePredictor(ObservingNetwork):
         """Fix the observations, as :meth:`VelocityField.at` does: (x, t) -> noise."""
         first, *others = self.mlp.layers(frozen)
         of_x, of_observation, of_time = first.weight.split(self.split, dim=-2)
+        dense = self.mlp.dense
         shared = dense(self.features(observations, frozen), of_observation, first.bias, first.dtype)
 
         def predict(x: Tensor, t: Time) -> Tensor:
             embedded = self._embed(t, x, frozen)
-            product = dense(x, of_x, None, first.dtype) + dense(embedded, of_time, None, first.dtype) + shared
-            return evaluate(others, first.finish(product))
+            product = (
+                self.mlp.dense(x, of_x, None, first.dtype)
+                + self.mlp.dense(embedded, of_time, None, first.dtype)
+                + shared
+            )
+            return self.mlp.evaluate(others, first.finish(product))
 
         return predict
 
@@ -287,6 +294,76 @@ class Temperature(Network):
     def forward(self, frozen: bool = False) -> Tensor:
         """Return the temperature, (S,)."""
         return maybe_detach(self.log_value, frozen).exp()
+
+
+class Networks(nn.ModuleDict):
+    """An algorithm's networks by name: ``nets.critic``, ``nets.critic_target``, ``nets.frozen.critic``."""
+
+    if TYPE_CHECKING:  # each network is called in its own way
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    @property
+    def frozen(self) -> Any:
+        """The same networks with constant weights: gradient goes through their inputs only."""
+        return _Frozen(self)
+
+    def using(self, **substitutes: str) -> Any:
+        """Return the same networks with some names standing for others, e.g. ``actor="actor_target"``.
+
+        :param substitutes: name -> name of the network that it stands for.
+        :return: a view with the networks as attributes.
+        """
+        return _Renamed(self, substitutes)
+
+    def targets(self) -> list[tuple[nn.Module, nn.Module]]:
+        """Return every target network after the network that it follows.
+
+        :return: (online, target) pairs.
+        """
+        return [(self[name.removesuffix("_target")], net) for name, net in self.items() if name.endswith("_target")]
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode, as dropout and batch normalisation know it; target networks are always in evaluation mode.
+
+        :param mode: whether the networks that are trained are in training mode.
+        :return: the networks.
+        """
+        super().train(mode)
+        for _, target in self.targets():
+            target.eval()
+        return self
+
+
+class _Renamed:
+    """View of networks in which some names stand for others."""
+
+    def __init__(self, nets: Networks, substitutes: Mapping[str, str]) -> None:
+        self._nets, self._substitutes = nets, substitutes
+
+    def __getattr__(self, name: str) -> Any:
+        return self._nets[self._substitutes.get(name, name)]
+
+
+class _Frozen:
+    """View of networks that calls them with constant weights."""
+
+    def __init__(self, nets: Networks) -> None:
+        self._nets = nets
+
+    def __getattr__(self, name: str) -> _FrozenNetwork:
+        return _FrozenNetwork(self._nets[name])
+
+
+class _FrozenNetwork:
+    def __init__(self, network: Any) -> None:
+        self._network = network
+
+    def __call__(self, *inputs: Any) -> Any:
+        return self._network(*inputs, frozen=True)
+
+    def at(self, observations: Tensor) -> Any:
+        return self._network.at(observations, frozen=True)
 
 
 def tanh_gaussian_sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -101,7 +101,10 @@ class StackedMLP(nn.Module):
     :param activation: elementwise function applied after the dense layers; None: GELU.
     """
 
-    _gelu = staticmethod(gelu)
+    # what `fast.FastMLP` does faster
+    gelu: ClassVar[Callable[[Tensor], Tensor]] = staticmethod(gelu)
+    dense: ClassVar[Callable[..., Tensor]] = staticmethod(dense)
+    evaluate: ClassVar[Callable[[Sequence[Layer], Tensor], Tensor]] = staticmethod(evaluate)
 
     def __init__(
         self,
@@ -116,7 +119,7 @@ class StackedMLP(nn.Module):
         self.layer_norm = layer_norm
         self.matmul_dtype: torch.dtype | None = None  # None: that of the parameters
         self.activated = len(widths) - 1 if activate_final else len(widths) - 2
-        self.activation = activation or self._gelu
+        self.activation = activation or self.gelu
         pairs = list(itertools.pairwise(widths))
         self.weights = nn.ParameterList(nn.Parameter(torch.zeros(*self.stack, i, o)) for i, o in pairs)
         self.biases = nn.ParameterList(nn.Parameter(torch.zeros(*self.stack, o)) for _, o in pairs)
@@ -140,12 +143,7 @@ class StackedMLP(nn.Module):
         :param frozen: whether the parameters are constants, so that gradient goes through ``x`` only.
         :return: (S, ..., out), or (S, E, N, out).
         """
-        return self._evaluate(self.layers(frozen), x if len(self.stack) == 1 else x.unsqueeze(1))
-
-    @staticmethod
-    def _evaluate(layers: Sequence[Layer], x: Tensor) -> Tensor:
-        """Evaluate layers plainly; `fast.FastMLP` does it faster."""
-        return evaluate(layers, x)
+        return self.evaluate(self.layers(frozen), x if len(self.stack) == 1 else x.unsqueeze(1))
 
     def layers(self, frozen: bool = False) -> list[Layer]:
         """Return the layers as they are now.

@@ -1,4 +1,4 @@
-"""What networks an algorithm has: how each is built, what follows it, and all of them by name.
+"""What networks an algorithm has: how each is built and what follows it.
 
 Each function here returns the spec of one network. ``target``: it has a target copy; ``time``: the flow time is an
 input; ``role``: its part in pretraining.
@@ -6,11 +6,9 @@ input; ``role``: its part in pretraining.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self
-
-from torch import Tensor, nn
+from typing import Literal
 
 from agents.common.nets.heads import (
     CriticEnsemble,
@@ -122,73 +120,3 @@ def multiplier(initial: float, budget: float) -> NetworkSpec:
 def temperature(initial: float = 1.0) -> NetworkSpec:
     """Return the spec of a learnt temperature."""
     return NetworkSpec(lambda n: Temperature(n.replicas, initial))
-
-
-class Networks(nn.ModuleDict):
-    """An algorithm's networks by name: ``nets.critic``, ``nets.critic_target``, ``nets.frozen.critic``."""
-
-    if TYPE_CHECKING:  # each network is called in its own way
-
-        def __getattr__(self, name: str) -> Any: ...
-
-    @property
-    def frozen(self) -> Any:
-        """The same networks with constant weights: gradient goes through their inputs only."""
-        return _Frozen(self)
-
-    def using(self, **substitutes: str) -> Any:
-        """Return the same networks with some names standing for others, e.g. ``actor="actor_target"``.
-
-        :param substitutes: name -> name of the network that it stands for.
-        :return: a view with the networks as attributes.
-        """
-        return _Renamed(self, substitutes)
-
-    def targets(self) -> list[tuple[nn.Module, nn.Module]]:
-        """Return every target network after the network that it follows.
-
-        :return: (online, target) pairs.
-        """
-        return [(self[name.removesuffix("_target")], net) for name, net in self.items() if name.endswith("_target")]
-
-    def train(self, mode: bool = True) -> Self:
-        """Set training mode, as dropout and batch normalisation know it; target networks are always in evaluation mode.
-
-        :param mode: whether the networks that are trained are in training mode.
-        :return: the networks.
-        """
-        super().train(mode)
-        for _, target in self.targets():
-            target.eval()
-        return self
-
-
-class _Renamed:
-    """View of networks in which some names stand for others."""
-
-    def __init__(self, nets: Networks, substitutes: Mapping[str, str]) -> None:
-        self._nets, self._substitutes = nets, substitutes
-
-    def __getattr__(self, name: str) -> Any:
-        return self._nets[self._substitutes.get(name, name)]
-
-
-class _Frozen:
-    """View of networks that calls them with constant weights."""
-
-    def __init__(self, nets: Networks) -> None:
-        self._nets = nets
-
-    def __getattr__(self, name: str) -> _FrozenNetwork:
-        return _FrozenNetwork(self._nets[name])
-
-
-class _FrozenNetwork:
-    def __init__(self, network: Any) -> None:
-        self._network = network
-
-    def __call__(self, *inputs: Any) -> Any:
-        return self._network(*inputs, frozen=True)
-
-    def at(self, observations: Tensor) -> Any:
-        return self._network.at(observations, frozen=True)

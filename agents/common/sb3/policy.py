@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from agents.common.engine.precision import float32_products
 from agents.common.method import Method, Noise
-from agents.common.nets.heads import ObservingNetwork
+from agents.common.nets.heads import Networks, ObservingNetwork
 from agents.common.nets.mlp import StackedMLP
-from agents.common.nets.specs import Networks, Sizes
+from agents.common.nets.specs import Sizes
 
 ChunkState = tuple[NDArray[Any], NDArray[np.int64]]
 

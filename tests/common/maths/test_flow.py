@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from agents.common.maths.flow import flow_matching_loss, integrate_flow, interpolate
-from agents.common.nets.specs import Networks
+from agents.common.nets.heads import Networks
 from tests.common.closed_forms import Gaussian, sampled_moments
 from tests.common.toys import tiny_model, toy_batch, toy_noise
 
