@@ -155,7 +155,8 @@ class _RecordedGelu(torch.autograd.Function):
 class FastMLP(StackedMLP):
     """A stacked MLP that is evaluated in the fastest way known."""
 
-    gelu, dense, evaluate = staticmethod(gelu), staticmethod(dense), staticmethod(evaluate)
+    gelu, dense = staticmethod(gelu), staticmethod(dense)
+    evaluate = staticmethod(evaluate)  # type: ignore[assignment]  # chooses the product itself
 
 
 def make_mlp(stack: Sequence[int], widths: Sequence[int], *arguments: Any, **settings: Any) -> StackedMLP:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -102,9 +102,7 @@ class StackedMLP(nn.Module):
     """
 
     # what `fast.FastMLP` does faster
-    gelu: ClassVar[Callable[[Tensor], Tensor]] = staticmethod(gelu)
-    dense: ClassVar[Callable[..., Tensor]] = staticmethod(dense)
-    evaluate: ClassVar[Callable[[Sequence[Layer], Tensor], Tensor]] = staticmethod(evaluate)
+    gelu, dense, evaluate = staticmethod(gelu), staticmethod(dense), staticmethod(evaluate)
 
     def __init__(
         self,
