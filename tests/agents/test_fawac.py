@@ -31,7 +31,7 @@ def weights_of(actions: Tensor, inverse_temperature: float) -> Tensor:
         critic=critic,
         critic_target=critic,
         value=lambda observations: observations[..., 0],
-        policy=Field(lambda x, t: x),
+        flow=Field(lambda x, t: x),
     )
     batch = rows_of(actions)
     return model.targets(batch, {"td_action": batch.actions.unsqueeze(0)[0]}, nets, {})["weight"][0]
