@@ -68,7 +68,7 @@ class ReBRAC(Method):
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Return the actor's action with clipped noise."""
         smooth = (self.actor_noise * noise["smooth"]).clamp(-self.actor_noise_clip, self.actor_noise_clip)
-        return nets.actor(observations) + smooth.clamp(-1, 1)
+        return (nets.actor(observations) + smooth).clamp(-1, 1)
 
     def next_actions(self, batch: Batch, noise: Noise, nets: Networks) -> Tensor:
         """Sample the next state's action with the target actor."""
