@@ -36,7 +36,7 @@ class BAM(Method):
     where all critics agree, see ``pessimistic_value``.
     """
 
-    inverse_temperature: float = setting(default=0.3, at_least=0, doc="Weight tau of Q.")
+    inverse_temperature: float = setting(default=0.3, reference="inv_temp", at_least=0, doc="Weight tau of Q.")
     kl_scale: float = setting(
         default=1.0,
         above=0,
@@ -44,7 +44,9 @@ class BAM(Method):
         "itself.",
     )
     max_grad_norm: float | None = setting(default=1.0)
-    target_behaviour: bool = setting(default=True, doc="Hold the policy to the moving average of the behaviour flow.")
+    target_behaviour: bool = setting(
+        default=True, reference="target_actor", doc="Hold the policy to the moving average of the behaviour flow."
+    )
     residual: bool = setting(
         default=False,
         fixed="the flow is trained as one or the other",

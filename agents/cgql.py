@@ -31,12 +31,19 @@ class CGQL(Method):
     behaviour of the authors' code.
     """
 
-    inverse_temperature: float = setting(default=1.0, at_least=0, doc="Weight tau of Q; 0 samples the behaviour flow.")
+    inverse_temperature: float = setting(
+        default=1.0, reference="inv_temp", at_least=0, doc="Weight tau of Q; 0 samples the behaviour flow."
+    )
     guidance_weight: float = setting(
-        default=0.1, at_least=0, doc="Weight w of the guidance; 0 samples the behaviour flow."
+        default=0.1,
+        reference="guidance_coef",
+        at_least=0,
+        doc="Weight w of the guidance; 0 samples the behaviour flow.",
     )
     target_behaviour: bool = setting(
-        default=True, doc="Sample from the moving average of the behaviour flow, not from the flow itself."
+        default=True,
+        reference="target_guidance",
+        doc="Sample from the moving average of the behaviour flow, not from the flow itself.",
     )
     x_term: bool = setting(
         default=True,

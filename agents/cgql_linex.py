@@ -28,7 +28,7 @@ class CGQLLinex(CGQLMSE):
     """
 
     linex_clip: float = setting(
-        default=5.0, above=0, doc="Largest d of the exponential, c above, `isd_clip` in the authors' code."
+        default=5.0, reference="isd_clip", above=0, doc="Largest d of the exponential, c above."
     )
     linear_continuation: bool = setting(
         default=False,

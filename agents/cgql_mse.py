@@ -28,7 +28,7 @@ class CGQLMSE(CGQL):
     """
 
     noisy_weight: float = setting(
-        default=0.001, above=0, doc="Weight c of the distillation to noisy actions, `noisy_coef` in the authors' code."
+        default=0.001, reference="noisy_coef", above=0, doc="Weight c of the distillation to noisy actions."
     )
 
     def noise(self) -> dict[str, Draw]:

@@ -38,7 +38,9 @@ class DSRL(Method):
         default=None, doc="Entropy that the temperature aims at, of y in (-1, 1)^D; None: -D/2."
     )
     target_behaviour: bool = setting(
-        default=True, doc="Let F follow the moving average of the behaviour flow, not the flow itself."
+        default=True,
+        reference="use_target_latent",
+        doc="Let F follow the moving average of the behaviour flow, not the flow itself.",
     )
 
     def networks(self) -> dict[str, NetworkSpec]:

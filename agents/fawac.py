@@ -30,7 +30,7 @@ class FAWAC(Method):
     """
 
     inverse_temperature: float = setting(
-        default=10.0, at_least=0, doc="Weight tau of the advantage; 0 is behaviour cloning."
+        default=10.0, reference="inv_temp", at_least=0, doc="Weight tau of the advantage; 0 is behaviour cloning."
     )
     max_weight: float = setting(default=100.0, above=0, doc="Largest weight of a row.")
 

@@ -28,7 +28,7 @@ class FBRAC(Method):
     """
 
     bc_weight: float = setting(
-        default=100.0, above=0, doc="Weight w of cloning against Q, alpha in the authors' code. The Q term weighs 1/w."
+        default=100.0, reference="alpha", above=0, doc="Weight w of cloning against Q. The Q term weighs 1/w."
     )
 
     def networks(self) -> dict[str, NetworkSpec]:

@@ -35,7 +35,9 @@ class FEDIT(Method):
         default=0.2, above=0, doc="Bound c of the edit in every coordinate; the authors' code has no working default."
     )
     target_entropy: float | None = setting(
-        default=None, doc="Entropy that the temperature aims at, in the edit's unscaled space; None: -D/2."
+        default=None,
+        reference="edit_target_entropy",
+        doc="Entropy that the temperature aims at, in the edit's unscaled space; None: -D/2.",
     )
 
     def networks(self) -> dict[str, NetworkSpec]:

@@ -29,8 +29,9 @@ class FQL(Method):
 
     distill_weight: float = setting(
         default=100.0,
+        reference="alpha",
         above=0,
-        doc="Weight w of the distillation, alpha in the paper. Large values stay close to cloning.",
+        doc="Weight w of the distillation. Large values stay close to cloning.",
     )
 
     def networks(self) -> dict[str, NetworkSpec]:

@@ -33,13 +33,13 @@ class IFQL(Method):
 
     unmasked_losses = frozenset({"value"})
 
-    expectile: float = setting(default=0.9, above=0, below=1, doc="Kappa of the value loss.")
+    expectile: float = setting(default=0.9, reference="kappa", above=0, below=1, doc="Kappa of the value loss.")
     mask_value: bool = setting(
         default=False,
         doc="Leave sequences that cross a trajectory's end out of the value loss too, as the other losses do; the "
         "authors' code keeps them, with actions of the next trajectory in their chunk.",
     )
-    best_of_n: int = setting(default=32)
+    best_of_n: int = setting(default=32, reference="num_samples")
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return state value, critics and behaviour flow."""

@@ -42,8 +42,9 @@ class QAM(Method):
 
     inverse_temperature: float = setting(
         default=0.3,
+        reference="tau",
         at_least=0,
-        doc="Weight of Q against the behaviour prior, tau in the paper; 0 is behaviour cloning, and samples from the "
+        doc="Weight of Q against the behaviour prior; 0 is behaviour cloning, and samples from the "
         "behaviour flow. The effective value grows as `flow_steps` falls.",
     )
     max_grad_norm: float | None = setting(default=1.0)

@@ -29,7 +29,9 @@ class QAME(QAM):
 
     edit_scale: float = setting(default=0.1, above=0, doc="Bound c of the edit in every coordinate.")
     target_entropy: float | None = setting(
-        default=None, doc="Entropy that the temperature aims at, in the edit's unscaled space; None: -D/2."
+        default=None,
+        reference="edit_target_entropy",
+        doc="Entropy that the temperature aims at, in the edit's unscaled space; None: -D/2.",
     )
 
     def networks(self) -> dict[str, NetworkSpec]:

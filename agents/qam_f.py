@@ -26,9 +26,7 @@ class QAMF(QAM):
     Source: Li and Levine, Q-learning with Adjoint Matching, arXiv 2601.14234. Differs in: nothing.
     """
 
-    distill_weight: float = setting(
-        default=30.0, above=0, doc="Weight w of the distillation, `fql_alpha` in the authors' code."
-    )
+    distill_weight: float = setting(default=30.0, reference="fql_alpha", above=0, doc="Weight w of the distillation.")
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return QAM's networks and the one-step policy."""

@@ -30,17 +30,18 @@ class ReBRAC(Method):
     """
 
     bc_weight: float = setting(
-        default=0.0, at_least=0, doc="Weight w of the distance to the data, `alpha_actor` in the authors' code."
+        default=0.0, reference="alpha_actor", at_least=0, doc="Weight w of the distance to the data."
     )
     actor_noise: float = setting(default=0.2, at_least=0, doc="Standard deviation of the noise on actions.")
     actor_noise_clip: float = setting(default=0.5, at_least=0, doc="Bound of that noise in every coordinate.")
-    policy_delay: int = setting(default=2, at_least=1, doc="Updates per move of the targets.")
+    policy_delay: int = setting(default=2, reference="actor_freq", at_least=1, doc="Updates per move of the targets.")
     true_delay: bool = setting(default=False, doc="Move the actor, too, at every `policy_delay`-th update only.")
     head_scale: float = setting(
         default=0.01,
+        reference="actor_fc_scale",
         above=0,
         fixed=OF_NETWORKS,
-        doc="Variance scale of the actor's last layer at the start, `actor_fc_scale` in the authors' code.",
+        doc="Variance scale of the actor's last layer at the start.",
     )
 
     def networks(self) -> dict[str, NetworkSpec]:

@@ -33,11 +33,14 @@ class RLPD(Method):
 
     bc_weight: float = setting(
         default=0.0,
+        reference="bc_alpha",
         at_least=0,
-        doc="Weight w of the log-likelihood of the batch's actions, `bc_alpha` in the authors' code.",
+        doc="Weight w of the log-likelihood of the batch's actions.",
     )
     target_entropy: float | None = setting(default=None, doc="Entropy that the temperature aims at; None: -D/2.")
-    initial_temperature: float = setting(default=1.0, above=0, fixed=OF_NETWORKS, doc="Alpha at the start.")
+    initial_temperature: float = setting(
+        default=1.0, reference="init_temp", above=0, fixed=OF_NETWORKS, doc="Alpha at the start."
+    )
     balanced_sampling: bool = setting(default=True)
 
     def networks(self) -> dict[str, NetworkSpec]:

@@ -37,8 +37,10 @@ class SQAM(TrustRegion):
 
     unmasked_losses = frozenset({"gap"})
 
-    gap_penalty: float = setting(default=0.3, at_least=0, doc="Weight c of the value gap in the critic's loss.")
-    bridge_states: int = setting(default=10, at_least=1, doc="M, states of the bridge.")
+    gap_penalty: float = setting(
+        default=0.3, reference="gap_reg_coef", at_least=0, doc="Weight c of the value gap in the critic's loss."
+    )
+    bridge_states: int = setting(default=10, reference="n_bridge", at_least=1, doc="M, states of the bridge.")
     kl_budget: float = setting(default=0.5, doc="Path KL per action of the chunk that is aimed at.")
 
     def noise(self) -> dict[str, Draw]:

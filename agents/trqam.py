@@ -39,8 +39,10 @@ class TRQAM(TrustRegion):
     acts is the behaviour flow.
     """
 
-    target_gradient: bool = setting(default=True, doc="Take Q's gradient from the target critics.")
-    clip_adjoint: bool = setting(default=True, doc="Clip actions to [-1, 1] inside Q's gradient.")
+    target_gradient: bool = setting(
+        default=True, reference="use_target_grad", doc="Take Q's gradient from the target critics."
+    )
+    clip_adjoint: bool = setting(default=True, reference="clip_adj", doc="Clip actions to [-1, 1] inside Q's gradient.")
 
     def noise(self) -> dict[str, Draw]:
         """Return the draws of flow matching and of the rollout."""

@@ -34,6 +34,7 @@ class Setting:
 
     :param default: value where none is given; ``...`` where one has to be.
     :param doc: what it means, in one line or two.
+    :param reference: its name in the paper or the authors' code, where that is another one.
     :param fixed: why it cannot be changed on a finished model; empty if it can.
     :param check: function of name and value that returns the value or raises; None follows from type and bounds.
     :param kw_only: whether the constructor takes it by name only.
@@ -47,9 +48,17 @@ class Setting:
     """Annotation as it is written."""
 
     def __init__(
-        self, default: Any, doc: str, fixed: str, check: Check | None, kw_only: bool, bounds: Mapping[str, float]
+        self,
+        default: Any,
+        doc: str,
+        reference: str,
+        fixed: str,
+        check: Check | None,
+        kw_only: bool,
+        bounds: Mapping[str, float],
     ) -> None:
-        self.default, self.doc, self.fixed, self.check, self.kw_only = default, doc, fixed, check, kw_only
+        self.default, self.doc, self.reference = default, doc, reference
+        self.fixed, self.check, self.kw_only = fixed, check, kw_only
         self.bounds = dict(bounds)
 
     def inherit(self, other: Setting) -> None:
@@ -58,6 +67,7 @@ class Setting:
         :param other: the declaration of the same setting in a base class.
         """
         self.doc, self.fixed = self.doc or other.doc, self.fixed or other.fixed
+        self.reference = self.reference or other.reference
         self.check, self.kw_only = self.check or other.check, other.kw_only
         self.bounds = self.bounds or other.bounds
 
@@ -88,15 +98,17 @@ class Setting:
 
     @property
     def meaning(self) -> str:
-        """What it means and the range that it must keep to."""
+        """What it means, the range that it must keep to, and what others call it."""
         bounds = describe_bounds(**self.bounds).strip()
-        return f"{self.doc} Must be {bounds}." if bounds else self.doc
+        limits = f" Must be {bounds}." if bounds else ""
+        return f"{self.doc}{limits}" + (f" Reference: `{self.reference}`." if self.reference else "")
 
 
 def setting(
     *,
     default: T,
     doc: str = "",
+    reference: str = "",
     fixed: str = "",
     check: Check | None = None,
     kw_only: bool = True,
@@ -107,6 +119,7 @@ def setting(
 
     :param default: value where none is given.
     :param doc: what it means; the range is added by itself. Inherited where it is empty, as is the rest.
+    :param reference: its name in the paper or the authors' code, where that is another one.
     :param fixed: why it cannot be changed on a finished model, e.g. because networks have that size.
     :param check: function of name and value that returns the value or raises; without one, type and bounds are checked.
     :param kw_only: whether the constructor takes it by name only.
@@ -115,7 +128,7 @@ def setting(
     :return: the declaration; type checkers see the default.
     """
     assert set(bounds) <= set(BOUNDS), bounds
-    return Setting(default, doc, fixed, check, kw_only, bounds)  # type: ignore[return-value]
+    return Setting(default, doc, reference, fixed, check, kw_only, bounds)  # type: ignore[return-value]
 
 
 def required(*, alias: str, kw_only: bool = False) -> Any:

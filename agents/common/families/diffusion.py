@@ -32,21 +32,30 @@ class DiffusionQLearning(Method):
     """
 
     bc_weight: float = setting(
-        default=1.0, at_least=0, doc="Weight w of the denoising loss on the data, `alpha` in the authors' code."
+        default=1.0, reference="alpha", at_least=0, doc="Weight w of the denoising loss on the data."
     )
-    target_gradient: bool = setting(default=True, doc="Take Q's action gradient from the target critics.")
+    target_gradient: bool = setting(
+        default=True, reference="use_target_critic_grad", doc="Take Q's action gradient from the target critics."
+    )
     sampler: Sampler = setting(
         default="ddpm_clipped",
+        reference="clip_sampler_before",
         doc="Mean of a reverse step: `ddpm_clipped`, the posterior of the clipped estimate, `ddpm` without that clip, "
         "or `jump` to the estimate; see `denoise`.",
     )
-    clip_states: bool = setting(default=False, doc="Clip every state of the reverse chain to [-1, 1].")
+    clip_states: bool = setting(
+        default=False, reference="clip_sampler_after", doc="Clip every state of the reverse chain to [-1, 1]."
+    )
     beta_schedule: BetaSchedule = setting(
         default="vp", fixed=OF_NETWORKS, doc="Variances of the forward steps, see `noise_schedule`."
     )
-    time_features: int = setting(default=64, fixed=OF_NETWORKS, check=_even, doc="Fourier features of the step, even.")
-    max_grad_norm: float | None = setting(default=1.0)
-    flow_steps: int = setting(default=10, fixed="the noise schedule has as many steps", doc="T, diffusion steps.")
+    time_features: int = setting(
+        default=64, reference="time_dim", fixed=OF_NETWORKS, check=_even, doc="Fourier features of the step, even."
+    )
+    max_grad_norm: float | None = setting(default=1.0, reference="clip_grad_norm")
+    flow_steps: int = setting(
+        default=10, reference="diffusion_steps", fixed="the noise schedule has as many steps", doc="T, diffusion steps."
+    )
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics, noise prediction and noise schedule."""

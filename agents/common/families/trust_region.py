@@ -35,24 +35,30 @@ class TrustRegion(Method):
     kl_budget_online: float | None = setting(
         default=None, above=0, doc="Replaces the budget when the online phase starts; None keeps it."
     )
-    multiplier_scale: float = setting(
-        default=3.0, above=0, doc="Factor of lambda in the loss, `lam_scale` in the authors' code."
+    multiplier_scale: float = setting(default=3.0, reference="lam_scale", above=0, doc="Factor of lambda in the loss.")
+    multiplier_learning_rate: float = setting(
+        default=0.01, reference="eta_lambda", at_least=0, doc="Eta, step size of lambda."
     )
-    multiplier_learning_rate: float = setting(default=0.01, at_least=0, doc="Eta, step size of lambda.")
-    multiplier_min: float = setting(default=0.01, above=0, doc="Lower bound of lambda.")
-    multiplier_max: float = setting(default=100.0, above=0, doc="Upper bound of lambda, at least `multiplier_min`.")
+    multiplier_min: float = setting(default=0.01, reference="lambda_min", above=0, doc="Lower bound of lambda.")
+    multiplier_max: float = setting(
+        default=100.0, reference="lambda_max", above=0, doc="Upper bound of lambda, at least `multiplier_min`."
+    )
     kl_average_rate: float = setting(
-        default=0.1, above=0, at_most=1, doc="Beta, weight of the newest KL in the average."
+        default=0.1, reference="kl_ema_coef", above=0, at_most=1, doc="Beta, weight of the newest KL in the average."
     )
-    kl_clip: float = setting(default=2.0, above=0, doc="C, a single KL counts at most this many budgets.")
-    target_behaviour: bool = setting(default=True, doc="Hold the policy to the moving average of the behaviour flow.")
+    kl_clip: float = setting(
+        default=2.0, reference="kl_clip_coef", above=0, doc="C, a single KL counts at most this many budgets."
+    )
+    target_behaviour: bool = setting(
+        default=True, reference="target_actor", doc="Hold the policy to the moving average of the behaviour flow."
+    )
     freeze_base: bool = setting(
         default=False,
         doc="Leave the behaviour flow as pretraining left it; without, it goes on cloning the data, as in the authors' "
         "code.",
     )
-    gamma: float = setting(default=0.995)
-    max_grad_norm: float | None = setting(default=1.0)
+    gamma: float = setting(default=0.995, reference="discount")
+    max_grad_norm: float | None = setting(default=1.0, reference="clip_grad")
 
     def __init__(self, **values: Any) -> None:
         super().__init__(**values)
