@@ -117,7 +117,7 @@ def _net_arch(name: str, value: Any) -> list[int] | dict[str, list[int]]:
     if value is None:
         return [512] * 4
     parts = value if isinstance(value, dict) else {"pi": value, "qf": value}
-    if set(parts) != {"pi", "qf"} or not all(isinstance(widths, list) and widths for widths in parts.values()):
+    if set(parts) != {"pi", "qf"} or not all(isinstance(widths, list) for widths in parts.values()):
         raise ValueError(f"`{name}` must be a list of hidden widths or {{'pi': [...], 'qf': [...]}}, got {value!r}")
     checked = {part: [integer(name, width, at_least=1) for width in widths] for part, widths in parts.items()}
     return checked if isinstance(value, dict) else checked["pi"]

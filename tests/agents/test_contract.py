@@ -67,6 +67,16 @@ def example(id: str) -> FlowQLearning:
     return trained(id)
 
 
+@pytest.mark.parametrize("id", agents.algorithm_ids())
+def test_networks_without_hidden_layers_learn(id: str) -> None:
+    model = tiny_model(id, net_arch=[])
+    before = parameters_of(model)
+    model.learn_offline(2, dataset=toy_dataset())
+    after = parameters_of(model)
+    assert all(value.isfinite().all() for value in after.values())
+    assert any(not torch.equal(before[name], after[name]) for name in after)
+
+
 def observations_for(model: FlowQLearning, rows: int = 6) -> NDArray[Any]:
     shape = (rows, *model.observation_space.shape)
     return np.random.default_rng(0).standard_normal(shape).astype(model.observation_space.dtype)

@@ -265,9 +265,9 @@ SETTINGS: list[tuple[str, str, object, type[Exception], str]] = [
     (
         "qam",
         "net_arch",
-        [],
+        "[]",
         ValueError,
-        "`net_arch` must be a list of hidden widths or {'pi': [...], 'qf': [...]}, got []",
+        "`net_arch` must be a list of hidden widths or {'pi': [...], 'qf': [...]}, got '[]'",
     ),
     ("qam", "net_arch", {"pi": [8]}, ValueError, "`net_arch` must be a list of hidden widths or"),
     ("qam", "net_arch", [8, 0], ValueError, "`net_arch` must be an int >= 1, got 0"),

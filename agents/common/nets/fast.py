@@ -186,7 +186,7 @@ class Linearisation:
     """
 
     def __init__(self, layers: Sequence[Layer], first: Tensor) -> None:
-        self._hidden, self._products = layers[:-1], [first]
+        self._hidden, self._products = layers[:-1], [first][: len(layers) - 1]
         weights = [layer.weight.detach().to(layer.dtype or layer.weight.dtype) for layer in layers[1:]]
         self._transposed = [weight.transpose(-2, -1) for weight in weights]
         for layer, following in itertools.pairwise(self._hidden):

@@ -174,8 +174,8 @@ class TanhGaussian(ObservingNetwork):
     def __init__(self, replicas: int, input_size: int, action_size: int, hidden: Sequence[int]) -> None:
         super().__init__()
         self.trunk = make_mlp((replicas,), [input_size, *hidden], activate_final=True)
-        self.mean = make_mlp((replicas,), [hidden[-1], action_size])
-        self.log_std = make_mlp((replicas,), [hidden[-1], action_size])
+        ends = [[input_size, *hidden][-1], action_size]
+        self.mean, self.log_std = make_mlp((replicas,), ends), make_mlp((replicas,), ends)
 
     def forward(self, observations: Tensor, *inputs: Tensor, frozen: bool = False) -> tuple[Tensor, Tensor]:
         """Return mean and log standard deviation, in [-20, 2], before the squash, (S, N, D) each."""
@@ -200,8 +200,9 @@ class TanhActor(ObservingNetwork):
     ) -> None:
         super().__init__()
         self.trunk = make_mlp((replicas,), [observation_size, *hidden], layer_norm, activate_final=True)
-        self.mean = make_mlp((replicas,), [hidden[-1], action_size])
-        self.head_bound = math.sqrt(3 * head_scale / ((hidden[-1] + action_size) / 2))
+        ends = [[observation_size, *hidden][-1], action_size]
+        self.mean = make_mlp((replicas,), ends)
+        self.head_bound = math.sqrt(3 * head_scale / (sum(ends) / 2))
 
     def initialise(self, replica: int, generator: torch.Generator) -> None:
         """Draw one replica's weights, those of the head in its own bounds."""
@@ -244,7 +245,7 @@ class NoisePredictor(ObservingNetwork):
         time_features: int = 64,
     ) -> None:
         super().__init__()
-        self.split = [action_size, observation_size, hidden[-1]]
+        self.split = [action_size, observation_size, [time_features, *hidden][-1]]
         self.frequencies = nn.Parameter(torch.zeros(replicas, time_features // 2, 1))
         self.time_mlp = make_mlp((replicas,), [time_features, *hidden], activation=F.mish)
         self.mlp = make_mlp((replicas,), [sum(self.split), *hidden, action_size], layer_norm, activation=F.mish)
