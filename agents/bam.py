@@ -12,8 +12,7 @@ from agents.common.maths.adjoint import memoryless_rollout, memoryless_sigma
 from agents.common.maths.critic import pessimistic_value, q_statistics, td_loss, td_target
 from agents.common.maths.flow import cloning_loss, integrate_flow
 from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
-from agents.common.nets.heads import Networks
-from agents.common.nets.specs import NetworkSpec, critic, velocity_field
+from agents.common.nets.specs import Networks, NetworkSpec, critic, velocity_field
 from agents.common.settings import setting
 from agents.registry import register
 
@@ -45,9 +44,7 @@ class BAM(Method):
         "itself.",
     )
     max_grad_norm: float | None = setting(default=1.0)
-    target_behaviour: bool = setting(
-        default=True, doc="Hold the policy to the moving average of the behaviour flow, not to the flow itself."
-    )
+    target_behaviour: bool = setting(default=True, doc="Hold the policy to the moving average of the behaviour flow.")
     residual: bool = setting(
         default=False,
         fixed="the flow is trained as one or the other",

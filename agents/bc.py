@@ -9,8 +9,7 @@ from torch import Tensor
 from agents.common.batch import Batch
 from agents.common.maths.flow import cloning_loss, integrate_flow
 from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
-from agents.common.nets.heads import Networks
-from agents.common.nets.specs import NetworkSpec, velocity_field
+from agents.common.nets.specs import Networks, NetworkSpec, velocity_field
 from agents.common.settings import setting
 from agents.registry import register
 

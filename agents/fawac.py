@@ -8,8 +8,7 @@ from agents.common.batch import Batch
 from agents.common.maths.critic import q_statistics, td_loss, td_target
 from agents.common.maths.flow import flow_matching_loss, integrate_flow
 from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
-from agents.common.nets.heads import Networks
-from agents.common.nets.specs import NetworkSpec, critic, state_value, velocity_field
+from agents.common.nets.specs import Networks, NetworkSpec, critic, state_value, velocity_field
 from agents.common.settings import setting
 from agents.registry import register
 
@@ -37,7 +36,7 @@ class FAWAC(Method):
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics, state value and the one flow, which is the policy."""
-        return {"critic": critic(target=True), "value": state_value(), "policy": velocity_field(role="behaviour")}
+        return {"critic": critic(target=True), "value": state_value(), "flow": velocity_field(role="behaviour")}
 
     def noise(self) -> dict[str, Draw]:
         """Return the draws of flow matching."""
@@ -45,7 +44,7 @@ class FAWAC(Method):
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Follow the flow."""
-        return integrate_flow(nets.policy.at(observations), noise["action"], self.flow_steps).clamp(-1, 1)
+        return integrate_flow(nets.flow.at(observations), noise["action"], self.flow_steps).clamp(-1, 1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target, the target critics' values of the data actions and the weights of those actions."""
@@ -66,7 +65,7 @@ class FAWAC(Method):
         """Return the TD loss, the value's regression and the weighted flow-matching loss."""
         q, value = nets.critic(batch.observations, batch.actions), nets.value(batch.observations)
         info |= {**q_statistics(q), "v_mean": value.mean(1)}
-        velocity = nets.policy.at(batch.observations)
+        velocity = nets.flow.at(batch.observations)
         weight = batch.valid * targets["weight"]
         return {
             "td": td_loss(q, targets["td"], batch.valid),

@@ -8,8 +8,7 @@ from agents.common.batch import Batch
 from agents.common.maths.critic import q_statistics, td_loss, td_target
 from agents.common.maths.flow import cloning_loss, integrate_flow
 from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
-from agents.common.nets.heads import Networks
-from agents.common.nets.specs import NetworkSpec, critic, velocity_field
+from agents.common.nets.specs import Networks, NetworkSpec, critic, velocity_field
 from agents.common.settings import setting
 from agents.registry import register
 

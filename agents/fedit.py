@@ -9,8 +9,7 @@ from agents.common.maths.critic import q_statistics, td_loss, td_target
 from agents.common.maths.edit import edit_losses, edited
 from agents.common.maths.flow import cloning_loss, integrate_flow
 from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
-from agents.common.nets.heads import Networks
-from agents.common.nets.specs import NetworkSpec, critic, tanh_gaussian, temperature, velocity_field
+from agents.common.nets.specs import Networks, NetworkSpec, critic, tanh_gaussian, temperature, velocity_field
 from agents.common.settings import setting
 from agents.registry import register
 

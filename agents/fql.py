@@ -8,8 +8,7 @@ from agents.common.batch import Batch
 from agents.common.maths.critic import q_statistics, td_loss, td_target
 from agents.common.maths.flow import cloning_loss, integrate_flow
 from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
-from agents.common.nets.heads import Networks
-from agents.common.nets.specs import NetworkSpec, critic, velocity_field
+from agents.common.nets.specs import Networks, NetworkSpec, critic, velocity_field
 from agents.common.settings import setting
 from agents.registry import register
 
@@ -36,11 +35,8 @@ class FQL(Method):
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics, behaviour flow and one-step policy."""
-        return {
-            "critic": critic(target=True),
-            "behaviour": velocity_field(role="behaviour"),
-            "one_step": velocity_field(time=False),
-        }
+        flows = {"behaviour": velocity_field(role="behaviour"), "one_step": velocity_field(time=False)}
+        return {"critic": critic(), **flows}
 
     def noise(self) -> dict[str, Draw]:
         """Return the draws of flow matching and the noise that teacher and student share."""
@@ -52,8 +48,7 @@ class FQL(Method):
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Map noise to actions in one step."""
-        actions: Tensor = nets.one_step(observations, noise["action"])
-        return actions.clamp(-1, 1)
+        return nets.one_step(observations, noise["action"]).clamp(-1, 1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target and the teacher's actions."""

@@ -8,8 +8,7 @@ from agents.common.batch import Batch
 from agents.common.maths.critic import expectile_loss, pessimistic_value, q_statistics, td_loss
 from agents.common.maths.flow import cloning_loss, integrate_flow
 from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
-from agents.common.nets.heads import Networks
-from agents.common.nets.specs import NetworkSpec, critic, state_value, velocity_field
+from agents.common.nets.specs import Networks, NetworkSpec, critic, state_value, velocity_field
 from agents.common.settings import setting
 from agents.registry import register
 

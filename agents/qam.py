@@ -20,8 +20,7 @@ from agents.common.maths.adjoint import (
 from agents.common.maths.critic import q_statistics, td_loss, td_target
 from agents.common.maths.flow import added, cloning_loss, integrate_flow
 from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
-from agents.common.nets.heads import Networks
-from agents.common.nets.specs import NetworkSpec, critic, velocity_field
+from agents.common.nets.specs import Networks, NetworkSpec, critic, velocity_field
 from agents.common.settings import setting
 from agents.registry import register
 
@@ -48,15 +47,9 @@ class QAM(Method):
         "behaviour flow. The effective value grows as `flow_steps` falls.",
     )
     max_grad_norm: float | None = setting(default=1.0)
-    target_behaviour: bool = setting(
-        default=True, doc="Hold the policy to the moving average of the behaviour flow, not to the flow itself."
-    )
-    target_gradient: bool = setting(
-        default=True, doc="Take Q's gradient from the target critics, not from the online ones."
-    )
-    clip_adjoint: bool = setting(
-        default=True, doc="Clip actions to [-1, 1] inside Q's gradient, so that it vanishes outside."
-    )
+    target_behaviour: bool = setting(default=True, doc="Hold the policy to the moving average of the behaviour flow.")
+    target_gradient: bool = setting(default=True, doc="Take Q's gradient from the target critics.")
+    clip_adjoint: bool = setting(default=True, doc="Clip actions to [-1, 1] inside Q's gradient.")
     residual: bool = setting(
         default=False,
         fixed="the flow is trained as one or the other",

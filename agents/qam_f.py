@@ -6,8 +6,7 @@ from torch import Tensor
 
 from agents.common.batch import Batch
 from agents.common.method import Draw, Info, Losses, Noise, Targets, normal
-from agents.common.nets.heads import Networks
-from agents.common.nets.specs import NetworkSpec, velocity_field
+from agents.common.nets.specs import Networks, NetworkSpec, velocity_field
 from agents.common.settings import setting
 from agents.qam import QAM
 from agents.registry import register

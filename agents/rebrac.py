@@ -7,8 +7,7 @@ from torch import Tensor
 from agents.common.batch import Batch
 from agents.common.maths.critic import pessimistic_value, q_statistics, td_loss, td_target
 from agents.common.method import OF_NETWORKS, Draw, Info, Losses, Method, Noise, Targets, normal
-from agents.common.nets.heads import Networks
-from agents.common.nets.specs import NetworkSpec, critic, tanh_actor
+from agents.common.nets.specs import Networks, NetworkSpec, critic, tanh_actor
 from agents.common.settings import setting
 from agents.registry import register
 
@@ -69,8 +68,7 @@ class ReBRAC(Method):
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Return the actor's action with clipped noise."""
         smooth = (self.actor_noise * noise["smooth"]).clamp(-self.actor_noise_clip, self.actor_noise_clip)
-        actions: Tensor = nets.actor(observations) + smooth
-        return actions.clamp(-1, 1)
+        return (nets.actor(observations) + smooth).clamp(-1, 1)
 
     def next_actions(self, batch: Batch, noise: Noise, nets: Networks) -> Tensor:
         """Sample the next state's action with the target actor."""

@@ -25,7 +25,7 @@ class SQAM(TrustRegion):
     r"""TRQAM with a closed form in place of the adjoint chain, and a critic that may not overrate the policy's actions.
 
     From the policy's end point :math:`\hat a = \mathrm{ODE}(s, z; v_f)`, bridge states
-    :math:`x_k = (1-\tau_k)\epsilon_k + \tau_k\hat a` at :math:`\tau_k = k/N` get the adjoints
+    :math:`x_k = (1-\tau_k)\epsilon_k + \tau_k\hat a` at :math:`\tau_k = k/M` get the adjoints
     :math:`a_k = -\tau_k\nabla\bar Q(s, \mathrm{clip}\,\hat a)`:
 
     .. math:: L = L_{TD} + L_{FM}(v_\beta)
@@ -38,7 +38,7 @@ class SQAM(TrustRegion):
     unmasked_losses = frozenset({"gap"})
 
     gap_penalty: float = setting(default=0.3, at_least=0, doc="Weight c of the value gap in the critic's loss.")
-    bridge_states: int = setting(default=10, at_least=1, doc="N.")
+    bridge_states: int = setting(default=10, at_least=1, doc="M, states of the bridge.")
     kl_budget: float = setting(default=0.5, doc="Path KL per action of the chunk that is aimed at.")
 
     def noise(self) -> dict[str, Draw]:
@@ -59,7 +59,7 @@ class SQAM(TrustRegion):
         next_q = nets.critic_target(batch.next_observations, next_actions)
         endpoint = integrate_flow(nets.fine_tuned.at(batch.observations), noise["endpoint_z"], self.flow_steps)
         times = bridge_times(self.bridge_states, endpoint)
-        states = interpolate(noise["bridge_eps"], endpoint.unsqueeze(1), times)  # (S, N, B, D)
+        states = interpolate(noise["bridge_eps"], endpoint.unsqueeze(1), times)  # (S, M, B, D)
         end_adjoint = terminal_adjoint(lambda a: nets.critic_target(batch.observations, a).mean(1), endpoint)
         adjoints = times * end_adjoint.unsqueeze(1)
         info |= adjoint_statistics(adjoints)

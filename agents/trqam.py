@@ -39,12 +39,8 @@ class TRQAM(TrustRegion):
     acts is the behaviour flow.
     """
 
-    target_gradient: bool = setting(
-        default=True, doc="Take Q's gradient from the target critics, not from the online ones."
-    )
-    clip_adjoint: bool = setting(
-        default=True, doc="Clip actions to [-1, 1] inside Q's gradient, so that it vanishes outside."
-    )
+    target_gradient: bool = setting(default=True, doc="Take Q's gradient from the target critics.")
+    clip_adjoint: bool = setting(default=True, doc="Clip actions to [-1, 1] inside Q's gradient.")
 
     def noise(self) -> dict[str, Draw]:
         """Return the draws of flow matching and of the rollout."""

@@ -115,7 +115,7 @@ OFF: dict[str, list[Change]] = {
     ],
     "oneDNN where gradients are recorded": [(fast, "_recorded_onednn", mlp.dense)],
     "oneDNN for gradients of weights": [(fast, "onednn_is_faster", lambda of_weights=False: not of_weights)],
-    "members one by one": [(fast.FastMLP, "_evaluate", staticmethod(_evaluate_stacked))],
+    "members one by one": [(fast.FastMLP, "evaluate", staticmethod(_evaluate_stacked))],
     "GELU in oneDNN's product or by a sigmoid": [
         (fast, "_by_onednn", _product_then_gelu),
         (fast, "_gelu_by_sigmoid", mlp.gelu),

@@ -31,7 +31,7 @@ def weights_of(actions: Tensor, inverse_temperature: float) -> Tensor:
         critic=critic,
         critic_target=critic,
         value=lambda observations: observations[..., 0],
-        policy=Field(lambda x, t: x),
+        flow=Field(lambda x, t: x),
     )
     batch = rows_of(actions)
     return model.targets(batch, {"td_action": batch.actions.unsqueeze(0)[0]}, nets, {})["weight"][0]
@@ -61,13 +61,13 @@ def test_without_weight_on_the_advantage_the_flow_is_cloned() -> None:
     model = small_model("fawac", inverse_temperature=0.0)
     batch, noise = random_batch(model), random_noise(model)
     _, info = model.compute_losses(batch, noise)
-    velocity = model.policy.nets.policy.at(batch.observations)
+    velocity = model.policy.nets.flow.at(batch.observations)
     cloned = flow_matching_loss(velocity, noise["bc_x0"], batch.actions, noise["bc_t"], batch.valid)
     assert torch.equal(info["actor_loss"], cloned.detach())
 
 
 def test_each_loss_trains_its_own_network() -> None:
-    assert routes(small_model("fawac")) == {"td": {"critic"}, "value": {"value"}, "actor": {"policy"}}
+    assert routes(small_model("fawac")) == {"td": {"critic"}, "value": {"value"}, "actor": {"flow"}}
 
 
 def test_stacked_replicas_equal_single_runs() -> None:

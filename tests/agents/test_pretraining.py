@@ -27,7 +27,7 @@ FLOWS: dict[str, tuple[str, set[str]]] = {
     **dict.fromkeys(("cgql", "cgql_mse", "cgql_linex", "dsrl"), ("behaviour", {"behaviour_target"})),
     **dict.fromkeys(("fql", "ifql", "fedit", "bc"), ("behaviour", set())),
     "fbrac": ("flow", set()),
-    "fawac": ("policy", set()),
+    "fawac": ("flow", set()),
 }
 WITHOUT = {"qsm", "dac", "rebrac", "rlpd"}
 

@@ -160,6 +160,18 @@ def test_an_environment_that_cannot_be_saved_begins_a_new_episode_and_says_so(tm
 # -- the files --------------------------------------------------------------------------------------------------------
 
 
+def test_a_checkpoint_of_another_version_is_refused_and_the_model_left_as_it_is(tmp_path: Path) -> None:
+    checkpoint = save_checkpoint(tiny_model("bc"), tmp_path)
+    (checkpoint / "format.txt").unlink()  # versions before the second wrote none
+    other = tiny_model("bc", seed=1)
+    before = parameters_of(other)
+    with pytest.raises(
+        ValueError, match=r"written by another version .* format 1, expected 2.*; finish the run with that"
+    ):
+        load_checkpoint(other, checkpoint)
+    assert_same(before, parameters_of(other))
+
+
 def test_the_last_two_checkpoints_are_kept(tmp_path: Path) -> None:
     model = tiny_model(env=environments())
     for _ in range(4):

@@ -11,7 +11,7 @@ import torch
 
 from agents import registry
 from agents.common.engine import fast_update
-from agents.common.nets import products
+from agents.common.nets import fast
 from benchmarks import throughput
 from tests.common.toys import tiny_model, toy_dataset
 
@@ -35,8 +35,8 @@ def test_operations_are_those_of_the_networks_sizes(
 ) -> None:
     if onednn and not torch.backends.mkldnn.is_available():
         pytest.skip("needs oneDNN")
-    monkeypatch.setattr(products, "onednn_is_faster", lambda of_weights=False: onednn)
-    monkeypatch.setattr(products, "ONEDNN_WORK", 0)
+    monkeypatch.setattr(fast, "onednn_is_faster", lambda of_weights=False: onednn)
+    monkeypatch.setattr(fast, "ONEDNN_WORK", 0)
     _, result, _ = run(capsys, "--algo", "bc")
     # cloning: one forward pass, the weights' gradients, and those of the inputs of all layers but the first
     first, others = (4 + 6) * 32, 32 * 32 + 32 * 6

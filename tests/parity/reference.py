@@ -137,7 +137,7 @@ MODULES: dict[str, dict[str, str]] = {
     "qam": QAM_MODULES,
     "qam_f": {**QAM_MODULES, "one_step_actor": "one_step"},
     "qam_e": {**QAM_MODULES, "edit_actor": "edit", "edit_alpha": "temperature"},
-    "fawac": {"critic": "critic", "value": "value", "actor": "policy"},
+    "fawac": {"critic": "critic", "value": "value", "actor": "flow"},
     "ifql": {"critic": "critic", "value": "value", "actor_flow": "behaviour"},
     "cgql": CGQL_MODULES,
     "cgql_mse": CGQL_MODULES,

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from agents.common.engine.checkpoint import find_checkpoints
+from agents.common.engine.checkpoint import find_checkpoints, require_format
 from zoo.errors import UsageError
 from zoo.layers import flatten
 from zoo.messages import log
@@ -110,7 +110,7 @@ def find_run(log_folder: Path, record: Mapping[str, Any], seeds: list[int] | Non
 
     :param record: what ``config.yml`` will hold of the settings.
     :param seeds: the replicas' seeds; None takes a run of any.
-    :raises UsageError: if another process is training it.
+    :raises UsageError: if another process is training it, or another version of the program has trained it so far.
     """
     settings = comparable(record)
     choice = choose(settings, seeds, stored_runs(log_folder, record["algo"], record["env"]))
@@ -119,12 +119,22 @@ def find_run(log_folder: Path, record: Mapping[str, Any], seeds: list[int] | Non
         log.info("no unfinished run matches%s; starting a new run", _nearest(choice))
     elif run.is_done:
         log.info("%s is a finished run of these settings; leave out --resume to train another", run)
-    elif run.folders[0].claim():
-        log.info("going on with %s, %s", run, _position(run))
     else:
+        _require_format(run)
         path = run.folders[0].path
-        raise UsageError(f"another process is training {path}; wait for its end, or stop it, before --resume")
+        if not run.folders[0].claim():
+            raise UsageError(f"another process is training {path}; wait for its end, or stop it, before --resume")
+        log.info("going on with %s, %s", run, _position(run))
     return run
+
+
+def _require_format(run: StoredRun) -> None:
+    """Refuse a run that another version has trained so far; its checkpoints are left as they are."""
+    for checkpoint in find_checkpoints(run.folders[0].checkpoints):
+        try:
+            require_format(checkpoint)
+        except ValueError as error:
+            raise UsageError(f"--resume: {error} without --resume") from error
 
 
 def stored_runs(log_folder: Path, algo: str, env: str) -> list[StoredRun]:

@@ -284,14 +284,14 @@ class TransitionStore(NStepReplayBuffer):
     def __getstate__(self) -> dict[str, Any]:
         """Pickle tensors from the CPU, so that a buffer can be read on a machine without this device."""
         loader = None if self.loader is None else (self.loader.shards, self.loader.active)
-        threads = {"_prefetcher": None, "_loader": loader}
+        threads = {"_prefetcher": None, "loader": loader}
         return {**vars(self), **{name: getattr(self, name).cpu() for name in RING_TENSORS}, **threads}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._prefetcher = Prefetcher(self.device)
         if self.loader is not None:
-            shards, active = state["_loader"]
+            shards, active = state["loader"]
             self.loader = ShardLoader(shards, self.capacity, torch.device("cpu"))
             self.loader.active = active
         self.to(self.device)

@@ -25,6 +25,8 @@ from stable_baselines3.common.save_util import load_from_zip_file, recursive_set
 
 from agents.common.files import sync
 
+FORMAT = 2
+"""Grows when a version goes on with other numbers than the one before, or keeps its state in another way."""
 KEPT = 2
 IN_FLIGHT = ("_chunk_state", "_last_info")  # attributes that a saved model leaves out
 PENDING = "pending.zip"
@@ -94,13 +96,30 @@ def find_checkpoints(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: [int(part) for part in path.name[5:].split(".")], reverse=True)
 
 
+def require_format(checkpoint: Path) -> None:
+    """Refuse a checkpoint of another version, which this one would not go on with bit for bit.
+
+    :param checkpoint: its folder.
+    :raises ValueError: if it is one.
+    """
+    file = checkpoint / "format.txt"
+    found = file.read_text().strip() if file.exists() else "1"
+    if found != str(FORMAT):
+        raise ValueError(
+            f"{checkpoint} was written by another version of this library (checkpoint format {found}, expected "
+            f"{FORMAT}), which this one cannot continue bit for bit; finish the run with that version, or train again"
+        )
+
+
 def load_checkpoint(model: OffPolicyAlgorithm, checkpoint: Path) -> dict[str, Any]:
     """Put a run's state into a model that was made with the same settings, environments and dataset.
 
     :param model: the model; its dataset is loaded already.
     :param checkpoint: a folder that :func:`save_checkpoint` returned.
     :return: what was kept beside it.
+    :raises ValueError: if it was written by another version.
     """
+    require_format(checkpoint)
     _restore_model(model, checkpoint / "model.zip")
     tensors = torch.load(checkpoint / "tensors.pt", map_location="cpu", weights_only=True)
     assert model.replay_buffer is not None
@@ -149,6 +168,7 @@ def _write(
     in_flight = {name: getattr(model, name) for name in IN_FLIGHT if hasattr(model, name)}
     state = {"in_flight": in_flight, "environments": _environment_states(model), "more": more}
     (folder / "state.pkl").write_bytes(pickle.dumps(state))
+    (folder / "format.txt").write_text(f"{FORMAT}\n")
 
 
 def _progress(model: OffPolicyAlgorithm) -> tuple[int, int]:

@@ -10,8 +10,7 @@ from agents.common.batch import Batch
 from agents.common.maths.critic import action_gradient, td_target
 from agents.common.maths.denoising import NoiseSchedule, denoise, noised
 from agents.common.method import OF_NETWORKS, Draw, Info, Method, Noise, Targets, integers, normal
-from agents.common.nets.heads import Networks
-from agents.common.nets.specs import NetworkSpec, critic, noise_predictor
+from agents.common.nets.specs import Networks, NetworkSpec, critic, noise_predictor
 from agents.common.settings import setting
 from agents.common.validation import integer
 
@@ -35,9 +34,7 @@ class DiffusionQLearning(Method):
     bc_weight: float = setting(
         default=1.0, at_least=0, doc="Weight w of the denoising loss on the data, `alpha` in the authors' code."
     )
-    target_gradient: bool = setting(
-        default=True, doc="Take Q's action gradient from the target critics, not from the online ones."
-    )
+    target_gradient: bool = setting(default=True, doc="Take Q's action gradient from the target critics.")
     sampler: Sampler = setting(
         default="ddpm_clipped",
         doc="Mean of a reverse step: `ddpm_clipped`, the posterior of the clipped estimate, `ddpm` without that clip, "

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from agents.common.maths.flow import integrate_flow
 from agents.common.method import Info, Method, Noise
-from agents.common.nets.heads import Networks
-from agents.common.nets.specs import NetworkSpec, critic, multiplier, velocity_field
+from agents.common.nets.specs import Networks, NetworkSpec, critic, multiplier, velocity_field
 from agents.common.settings import setting
 from agents.common.validation import number
 
@@ -46,9 +45,7 @@ class TrustRegion(Method):
         default=0.1, above=0, at_most=1, doc="Beta, weight of the newest KL in the average."
     )
     kl_clip: float = setting(default=2.0, above=0, doc="C, a single KL counts at most this many budgets.")
-    target_behaviour: bool = setting(
-        default=True, doc="Hold the policy to the moving average of the behaviour flow, not to the flow itself."
-    )
+    target_behaviour: bool = setting(default=True, doc="Hold the policy to the moving average of the behaviour flow.")
     freeze_base: bool = setting(
         default=False,
         doc="Leave the behaviour flow as pretraining left it; without, it goes on cloning the data, as in the authors' "

@@ -184,11 +184,11 @@ def path_kl(fine_tuned: Tensor, base: Tensor, sigmas: Tensor) -> Tensor:
 
 
 def bridge_times(count: int, like: Tensor) -> Tensor:
-    r"""Return :math:`\tau_k = k/N, k = 1..N`, shaped to broadcast over (S, N, B, D).
+    r"""Return :math:`\tau_k = k/M, k = 1..M`, shaped to broadcast over (S, M, B, D).
 
-    :param count: N.
+    :param count: M.
     :param like: tensor that gives dtype and device.
-    :return: (N, 1, 1).
+    :return: (M, 1, 1).
     """
     return torch.arange(1, count + 1, dtype=like.dtype, device=like.device).view(-1, 1, 1) / count
 
@@ -196,8 +196,8 @@ def bridge_times(count: int, like: Tensor) -> Tensor:
 def bridge_sigmas(times: Tensor) -> Tensor:
     r"""Return the memoryless noise scales at bridge times, :math:`\sigma_k = \sqrt{2(1 - \tau_k + h)/(\tau_k + h)}`.
 
-    :param times: tau_1..tau_N, (N, 1, 1).
-    :return: (N, 1, 1).
+    :param times: tau_1..tau_M, (M, 1, 1).
+    :return: (M, 1, 1).
     """
     h = 1.0 / len(times)
     return (2 * (1 - times + h) / (times + h)).sqrt()

@@ -14,6 +14,7 @@ from agents.common.nets.heads import (
     CriticEnsemble,
     Multiplier,
     Network,
+    Networks,
     NoisePredictor,
     StateValue,
     TanhActor,
@@ -21,6 +22,11 @@ from agents.common.nets.heads import (
     Temperature,
     VelocityField,
 )
+
+__all__ = [
+    "NetworkSpec", "Networks", "Role", "Sizes", "critic", "multiplier", "noise_predictor", "state_value", "tanh_actor",
+    "tanh_gaussian", "temperature", "velocity_field",
+]  # fmt: skip
 
 Role = Literal["behaviour", "copy", "residual"]
 

@@ -163,8 +163,8 @@ def test_the_next_part_is_read_in_the_background(tmp_path: Path, monkeypatch: py
     buffer = sharded(tmp_path, parts(24, 24, 24))
     for updates in range(3 * INTERVAL):
         buffer.rotate_dataset(updates)
-    assert buffer._loader is not None
-    buffer._loader._thread.shutdown()
+    assert buffer.loader is not None
+    buffer.loader._thread.shutdown()
     assert read == [(0, "MainThread"), (1, "next-shard"), (2, "next-shard"), (0, "next-shard")]
 
 
@@ -172,9 +172,9 @@ def test_room_for_one_part_is_all_that_reading_takes(tmp_path: Path) -> None:
     buffer = sharded(tmp_path, parts(24, 60, 36))
     for turn in range(7):
         buffer.rotate_dataset(turn * INTERVAL)
-    assert buffer._loader is not None
-    buffer._loader._thread.shutdown()
-    assert {name: len(tensor) for name, tensor in buffer._loader._room.items()} == {
+    assert buffer.loader is not None
+    buffer.loader._thread.shutdown()
+    assert {name: len(tensor) for name, tensor in buffer.loader._room.items()} == {
         **dict.fromkeys(("observations", "actions", "rewards", "masks", "terminals", "next_row"), 60),
         "final_observations": 5,
     }

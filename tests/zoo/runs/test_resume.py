@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agents.common.engine.checkpoint import FORMAT
 from zoo.errors import UsageError
 from zoo.playing.episodes import EpisodeResults
 from zoo.runs.folder import RunFolder
@@ -28,7 +29,9 @@ def written(logs: Path, state: str, seed: int = 3, **more: Any) -> RunFolder:
 
 
 def with_checkpoint(folder: RunFolder, step: int) -> RunFolder:
-    (folder.path / "checkpoint" / f"step_{step:09d}.0").mkdir(parents=True)
+    checkpoint = folder.path / "checkpoint" / f"step_{step:09d}.0"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "format.txt").write_text(f"{FORMAT}\n")
     return folder
 
 
@@ -170,6 +173,17 @@ def test_a_run_that_another_process_is_at_is_refused(tmp_path: Path) -> None:
     assert folder.claim()
     with pytest.raises(UsageError, match=r"another process is training .*some-v0_1; wait for its end"):
         find_run(tmp_path, RECORD, [3])
+
+
+@pytest.mark.parametrize("kept", [None, "1", "99"])
+def test_a_run_of_another_version_is_refused_and_left_as_it_is(tmp_path: Path, kept: str | None) -> None:
+    folder = with_checkpoint(written(tmp_path, "interrupted"), 4)
+    (file,) = folder.path.glob("checkpoint/*/format.txt")
+    file.unlink() if kept is None else file.write_text(kept)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UsageError, match=rf"written by another version .* format {kept or 1}, expected {FORMAT}"):
+        find_run(tmp_path, RECORD, [3])
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_finished_run_is_not_claimed(tmp_path: Path) -> None:
