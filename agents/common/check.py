@@ -1,7 +1,7 @@
-"""Check, by one update on a small made-up batch before training, that an algorithm's hooks keep their contract.
+"""Check an algorithm's hooks by one update on a small made-up batch, before training starts.
 
-A loss of the wrong shape, a missing hook or a random draw of its own would otherwise show after thousands of updates,
-or never. The check builds tiny networks of its own for two seeds on the CPU; it changes neither the model nor any
+A loss of the wrong shape, a missing hook or an undeclared random draw would otherwise show after thousands of updates,
+or never. The check builds its own tiny networks for two replicas on the CPU; it changes neither the model nor any
 random generator.
 """
 
@@ -49,15 +49,11 @@ def check_first_update(
 ) -> None:
     """Try an algorithm's hooks as an update and a plan will use them.
 
-    :param method: the algorithm with its settings.
-    :param observation_space: of the environment.
-    :param action_space: of the environment.
-    :param policy_class: class of its policies.
-    :param policy_kwargs: further arguments of the policy.
-    :raises AgentError: if a hook is missing, fails, or returns something of another type, name or shape than promised.
+    An :class:`AgentError` says which hook is missing, fails, or returns another type, name or shape than promised.
     """
     probe = _Probe(method, observation_space, action_space, policy_class, policy_kwargs)
-    _check_tables(probe)
+    require_table(probe.method, "noise", Draw)
+    require_table(probe.method, "loss_weights", Real)
     _check_acting(probe)
     noise = probe.draw(probe.method.update_noise())
     batch = _make_batch(probe)
@@ -69,14 +65,7 @@ def check_first_update(
 
 
 def require_table(method: Method, hook: str, kind: type) -> dict[str, Any]:
-    """Call a hook that returns a table by name, and check what it returns.
-
-    :param method: the algorithm.
-    :param hook: name of the hook.
-    :param kind: type of the values.
-    :return: the table.
-    :raises AgentError: if it is something else.
-    """
+    """Call the hook of that name and return its table, refusing anything but a dict of name -> ``kind``."""
     with _calling(method, hook):
         table = getattr(method, hook)()
         example = EXAMPLES[kind]
@@ -120,19 +109,13 @@ class _Probe:
         self.generator = torch.Generator().manual_seed(0)
 
     def calling(self, hook: str) -> AbstractContextManager[None]:
-        """Let every failure inside the block name the algorithm and its hook."""
+        """Make every failure inside the block name the algorithm and its hook."""
         return _calling(self.method, hook, dict(self.nets.items()))
 
     def draw(self, table: Mapping[str, Draw]) -> dict[str, Tensor]:
-        """Draw a table of noise; a name that is not in it is answered with those that are."""
+        """Draw a table of noise; asking it for an unknown name is an error that lists the known ones."""
         sizes = self.method.noise_sizes(SEEDS, ROWS, self.policy.chunk_size)
         return _Named("noise", {name: draw(sizes, self.generator, "cpu") for name, draw in table.items()})
-
-
-def _check_tables(probe: _Probe) -> None:
-    """Check the tables of noise and weights."""
-    require_table(probe.method, "noise", Draw)
-    require_table(probe.method, "loss_weights", Real)
 
 
 def _check_acting(probe: _Probe) -> None:
@@ -175,18 +158,17 @@ def _check_update(probe: _Probe, batch: Batch, noise: Mapping[str, Tensor]) -> d
 def _check_gradient(probe: _Probe, losses: Mapping[str, Tensor]) -> None:
     """Check that training changes something."""
     total = torch.stack(list(losses.values())).sum()
+    trained = [p for p in probe.nets.parameters() if p.requires_grad]
     with probe.calling("losses"):
         if not total.requires_grad:
             _fail("must return losses with a gradient, got none that depends on a network's parameters")
-    trained = [p for p in probe.nets.parameters() if p.requires_grad]
-    with probe.calling("losses"):
         torch.autograd.grad(total, trained, allow_unused=True)
 
 
 def _find_unmasked(
     probe: _Probe, batch: Batch, noise: Mapping[str, Tensor], losses: Mapping[str, Tensor]
 ) -> Iterator[str]:
-    """Yield the losses that count sequences across a trajectory's end, where half of a chunk is from elsewhere."""
+    """Yield a message for each loss that counts sequences across a trajectory's end."""
     if probe.method.horizon_length == 1:
         return
     nowhere = {**vars(batch), "valid": torch.zeros_like(batch.valid)}
@@ -231,11 +213,7 @@ def _make_batch(probe: _Probe) -> Batch:
 
 
 class _Named(dict[str, Any]):
-    """A table that names what it holds when it is asked for something else.
-
-    :param kind: what it holds, for the message.
-    :param values: the table.
-    """
+    """A table whose error for an unknown name lists the known ones; ``kind`` says what it holds."""
 
     def __init__(self, kind: str, values: Mapping[str, Any]) -> None:
         super().__init__(values)
@@ -260,8 +238,7 @@ class _Watch(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
     def _note(self, what: str) -> None:
-        place = _place()
-        finding = f"{place} {what}"
+        finding = f"{_place()} {what}"
         if finding not in self.findings:
             self.findings.append(finding)
 
@@ -282,7 +259,7 @@ def _place() -> str:
 
 @contextmanager
 def _calling(method: Method, hook: str, nets: Mapping[str, Any] | None = None) -> Iterator[None]:
-    """Let every failure inside the block name the algorithm and its hook."""
+    """Make every failure inside the block name the algorithm and its hook."""
     name = f"{type(method).__name__}.{hook}"
     try:
         yield

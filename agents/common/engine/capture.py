@@ -27,11 +27,10 @@ def earlier_failure() -> str | None:
 
 
 class CapturedStep:
-    """A function without arguments that is run some times, then recorded, then replayed.
+    """A function without arguments that is run a few times, then recorded, then replayed.
 
-    Every call takes exactly one step: the warm-up's are ordinary ones, and recording runs nothing, so a replay follows.
-    The function reads what changes between steps from tensors that stay where they are, and draws from generators
-    that are given here.
+    Every call takes exactly one step: those of the warm-up are ordinary ones, and recording runs nothing, so a replay
+    follows. The function must read what changes between steps from tensors that stay where they are.
 
     :param step: the function.
     :param device: where it runs.
@@ -55,10 +54,9 @@ class CapturedStep:
         self._info: Info = {}
 
     def __call__(self) -> Info:
-        """Take one step.
+        """Take one step and return the function's result: from the recording on, always the same tensors.
 
-        :raises CaptureError: if the step is due for recording and cannot be recorded; it is not taken then.
-        :return: what the function returns; from the recording on always the same tensors, with new values.
+        A step that is due for recording and cannot be recorded raises :class:`CaptureError` and is not taken.
         """
         self.calls += 1
         if self.calls <= WARM_UP:
@@ -75,12 +73,7 @@ class CapturedStep:
 
 
 def run_aside(step: Callable[[], Info], device: torch.device) -> Info:
-    """Run a step on a stream of its own, as CUDA wants it before a recording.
-
-    :param step: the step.
-    :param device: where it runs.
-    :return: what it returns.
-    """
+    """Run a step on a stream of its own, as CUDA requires before a recording."""
     with torch.cuda.device(device):
         side = torch.cuda.Stream(device)
         side.wait_stream(torch.cuda.current_stream(device))
@@ -95,12 +88,11 @@ def record(
 ) -> tuple[Callable[[], None], Info]:
     """Record a step into a CUDA graph, without running it.
 
-    Where that fails, stream, allocator and generators are as they were before, so that the step can be run plainly.
-
     :param step: the step.
     :param device: where it runs.
     :param generators: CUDA generators that it draws from.
-    :raises RuntimeError: if the step cannot be recorded; its cause is what the step raised.
+    :raises RuntimeError: if the step cannot be recorded; its cause is what the step raised. Stream, allocator and
+        generators are then as they were before, so that the step can be run plainly.
     :return: function that runs the step, and the tensors that it then fills.
     """
     with torch.cuda.device(device), _without_collection():
@@ -124,7 +116,8 @@ def record(
                     raise
         except BaseException as error:
             torch.cuda.set_stream(before)
-            _stop_allocating(index, pool)
+            with contextlib.suppress(RuntimeError):  # the allocator has left the pool, if the recording got that far
+                torch._C._cuda_endAllocateToPool(index, pool)
             for generator, state in zip(drawn_from, states, strict=True):
                 _replace_state(generator, state)
             cause = cause or error
@@ -145,13 +138,6 @@ def _without_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-def _stop_allocating(index: int, pool: tuple[int, int]) -> None:
-    """Let the allocator leave a pool of memory that a failed recording has not left."""
-    # already left, if the recording got that far
-    with contextlib.suppress(RuntimeError):
-        torch._C._cuda_endAllocateToPool(index, pool)
 
 
 def _replace_state(generator: torch.Generator, state: torch.Tensor) -> None:
