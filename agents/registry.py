@@ -112,7 +112,7 @@ def algorithm_ids() -> list[str]:
 def find(id: str) -> Registered:
     """Return the entry of an algorithm, importing it if needed.
 
-    :param id: an id, an alias, or ``"package.module:Class"`` for a registered class of one's own.
+    :param id: an id, an alias, or ``"package.module:Class"`` for your own registered class.
     :return: its entry.
     :raises KeyError: if there is no such algorithm; the message names the closest.
     """

@@ -27,7 +27,7 @@ from agents.common.nets.specs import NetworkSpec
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.validation import unknown_name_message
 
-SEEDS, ROWS, WIDTH = 2, 7, 8  # of the made-up batch and its networks; different, so that no axis passes for another
+REPLICAS, ROWS, WIDTH = 2, 7, 8  # of the made-up batch and its networks; all different, to tell the axes apart
 LIBRARY = Path(__file__).parent
 EXAMPLES: dict[type, str] = {
     NetworkSpec: 'e.g. {"critic": critic()}',
@@ -101,7 +101,7 @@ class _Probe:
                 action_space,  # type: ignore[arg-type]
                 lambda _: 1e-3,
                 self.method,
-                seeds=list(range(SEEDS)),
+                seeds=list(range(REPLICAS)),
                 **policy_kwargs,
             )
         self.policy.set_training_mode(False)  # no dropout: every random draw that is left is the algorithm's own
@@ -114,22 +114,24 @@ class _Probe:
 
     def draw(self, table: Mapping[str, Draw]) -> dict[str, Tensor]:
         """Draw a table of noise; asking it for an unknown name is an error that lists the known ones."""
-        sizes = self.method.noise_sizes(SEEDS, ROWS, self.policy.chunk_size)
+        sizes = self.method.noise_sizes(REPLICAS, ROWS, self.policy.chunk_size)
         return _Named("noise", {name: draw(sizes, self.generator, "cpu") for name, draw in table.items()})
 
 
 def _check_acting(probe: _Probe) -> None:
     """Check the sampler and the score."""
     policy, actor = probe.policy, probe.method
-    observations = torch.randn(SEEDS, ROWS, policy.observation_mean.numel(), generator=probe.generator)
+    observations = torch.randn(REPLICAS, ROWS, policy.observation_mean.numel(), generator=probe.generator)
     table = actor.action_noise_table()
     with probe.calling("act"), torch.no_grad():
         actions = actor.act(observations, probe.draw(table), policy.nets)
-        _require_tensor("actions", actions, (SEEDS, ROWS, policy.chunk_size), "(S, N, D): seeds, rows, flattened chunk")
+        _require_tensor(
+            "actions", actions, (REPLICAS, ROWS, policy.chunk_size), "(S, N, D): replicas, rows, flattened chunk"
+        )
     if actor.best_of_n > 1:
         with probe.calling("score"), torch.no_grad():
             scores = actor.score(observations, actions, policy.nets)
-            _require_tensor("scores", scores, (SEEDS, ROWS), "(S, N): seeds, rows")
+            _require_tensor("scores", scores, (REPLICAS, ROWS), "(S, N): replicas, rows")
 
 
 def _check_update(probe: _Probe, batch: Batch, noise: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -145,9 +147,9 @@ def _check_update(probe: _Probe, batch: Batch, noise: Mapping[str, Tensor]) -> d
             _fail(f"must return a dict of name -> loss, got {_describe(losses)}")
         for name, loss in losses.items():
             told = "one number per replica: take the mean over everything but the first axis"
-            _require_tensor(f"loss `{name}`", loss, (SEEDS,), f"(S,), {told}")
+            _require_tensor(f"loss `{name}`", loss, (REPLICAS,), f"(S,), {told}")
         for name, value in info.items():
-            _require_tensor(f"`info[{name!r}]`", value, (SEEDS,), "(S,), one number per replica")
+            _require_tensor(f"`info[{name!r}]`", value, (REPLICAS,), "(S,), one number per replica")
     with probe.calling("loss_weights"):
         for name in method.loss_weights():
             if name not in losses:
@@ -197,10 +199,10 @@ def _make_batch(probe: _Probe) -> Batch:
     """Return a random batch; one row in seven crosses a trajectory's end."""
 
     def normals(*shape: int) -> Tensor:
-        return torch.randn(SEEDS, ROWS, *shape, generator=probe.generator)
+        return torch.randn(REPLICAS, ROWS, *shape, generator=probe.generator)
 
     size = probe.policy.observation_mean.numel()
-    valid = torch.ones(SEEDS, ROWS)
+    valid = torch.ones(REPLICAS, ROWS)
     valid[:, 3] = 0
     return Batch(
         observations=normals(size),

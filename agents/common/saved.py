@@ -1,4 +1,4 @@
-"""Saved models: where one is, and which algorithm's it is."""
+"""Saved models: where to find one, and which algorithm it belongs to."""
 
 from __future__ import annotations
 

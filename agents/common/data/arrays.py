@@ -1,8 +1,8 @@
 """A user's dataset as arrays: converted, checked, and read for where its trajectories end.
 
 `observations`, `actions`, `rewards`, `masks` and `terminals` hold all transitions in the order they happened, together
-with `next_observations` (OGBench's regular layout) or `valids` (its compact one). A large array that can be used as it
-is, is never copied.
+with `next_observations` (OGBench's regular layout) or `valids` (its compact one). Arrays, which may be large, are copied
+only to convert them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ OTHER_NAMES = {
     "truncated": "timeouts", "truncations": "timeouts",
 }  # fmt: skip
 
-LEAST_SHARE = 0.01  # of the rows must begin a chunk that ends inside its trajectory, or there is nothing to train on
+LEAST_SHARE = 0.01  # of the rows must begin a chunk that stays inside its trajectory
 
 WHAT_MASKS_ARE = (
     "`terminals` is 1 where a trajectory ends for any reason; `masks` is 0 where the task terminates, so that the "
@@ -168,7 +168,7 @@ def _read_file(path: Path) -> tuple[dict[str, NDArray[Any]], list[str]]:
 
 
 def _as_array(name: str, values: ArrayLike) -> NDArray[Any]:
-    """Return an array of numbers, the same one if it is one already."""
+    """Return values as an array of numbers, without a copy if they are one already."""
     try:
         array = np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:

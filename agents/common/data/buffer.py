@@ -226,7 +226,7 @@ class SequenceReplayBuffer(TransitionStore):
 
     @property
     def observations(self) -> Tensor:  # type: ignore[override]
-        """Observations of all rows: dataset, rings, and after them extra ones that begin no transition."""
+        """Observations of all rows: dataset, rings, and then extra ones that begin no transition."""
         return self._observations
 
     @property
@@ -246,7 +246,7 @@ class SequenceReplayBuffer(TransitionStore):
 
     @property
     def timeouts(self) -> Tensor:  # type: ignore[override]
-        """Where trajectories end although bootstrapping goes on."""
+        """Where trajectories end but bootstrapping continues."""
         return self.dones & self._masks
 
 

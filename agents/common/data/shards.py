@@ -189,7 +189,7 @@ class ShardLoader:
                 f"{part.files['terminals']} must end {part.trajectories} trajectories within {part.transitions} rows, "
                 f"the last of them with the last row, got {len(ends)} ends; convert the dataset again"
             )
-        del rows["terminals"]  # `next_row` tells it
+        del rows["terminals"]  # `next_row` says the same
         rows["next_row"] = self._space("next_row")[: part.transitions]
         torch.arange(1, part.transitions + 1, out=rows["next_row"])
         rows["next_row"][ends] = self.tail + torch.arange(len(ends), dtype=torch.int32)

@@ -2,7 +2,7 @@
 
 Rows are transitions in the order they happened. The next observation of a row is not stored again: ``next_row`` points
 at the row that holds it. That is the following transition or, at a trajectory's end, an extra observation in a tail
-after the rings, so that ``next_row`` also tells where trajectories end.
+after the rings, so that ``next_row`` also shows where trajectories end.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ class TransitionStore(NStepReplayBuffer):
             self._free_tail.append(int(self._next_row[row]))
 
     def _link_previous(self, env: int, row: int, observation: Tensor) -> None:
-        """If the environment's episode goes on, make its last transition share the new row's observation."""
+        """If the environment's episode continues, make its last transition share the new row's observation."""
         previous = self._running(env)
         if previous is None:
             return
@@ -236,7 +236,7 @@ class TransitionStore(NStepReplayBuffer):
             self._end_episode(env, previous)
 
     def _running(self, env: int) -> int | None:
-        """Return the row of the environment's last transition if its episode goes on."""
+        """Return the row of the environment's last transition, or None if no episode is running."""
         if self.pos == 0 and not self.full:
             return None
         row = self._rings_begin + env * self.buffer_size + (self.pos - 1) % self.buffer_size

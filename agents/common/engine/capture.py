@@ -22,7 +22,7 @@ class CaptureError(RuntimeError):
 
 
 def earlier_failure() -> str | None:
-    """Return why a recording failed in this process, or None if none has: then there is no second attempt."""
+    """Return why a recording failed in this process, or None; after a failure there is no second attempt."""
     return _failures[0] if _failures else None
 
 
@@ -105,7 +105,7 @@ def record(
             graph.register_generator_state(generator)
         cause: BaseException | None = None
         try:
-            # threads that page-lock the next batch may go on; the default stream of `graph` is of the first device used
+            # other threads may page-lock the next batch meanwhile; `graph`'s default stream is on the first device used
             with torch.cuda.graph(
                 graph, pool=pool, stream=torch.cuda.Stream(device), capture_error_mode="thread_local"
             ):
@@ -129,7 +129,7 @@ def record(
 
 @contextlib.contextmanager
 def _without_collection() -> Iterator[None]:
-    """Collect garbage now and not inside: freeing what another graph holds is not allowed while one is recorded."""
+    """Collect garbage now and not inside: another graph's memory must not be freed while one is being recorded."""
     enabled = gc.isenabled()
     gc.collect()
     gc.disable()
@@ -141,7 +141,7 @@ def _without_collection() -> Iterator[None]:
 
 
 def _replace_state(generator: torch.Generator, state: torch.Tensor) -> None:
-    """Give a generator a state of its own: the old one still takes itself for recorded, and raises at every draw."""
+    """Give a generator a state of its own: the old one still counts as being recorded, and raises at every draw."""
     fresh = torch.Generator(generator.device)
     fresh.set_state(state)
     generator.graphsafe_set_state(fresh.graphsafe_get_state())

@@ -100,7 +100,7 @@ class StateValue(ObservingNetwork):
 
 
 class VelocityField(ObservingNetwork):
-    """v(s, x, t), or a one-step map mu(s, z) without ``time``: t is one raw scalar beside s and x."""
+    """v(s, x, t), or a one-step map mu(s, z) without ``time``: t is one more input, unscaled."""
 
     def __init__(
         self,
@@ -219,7 +219,7 @@ class Multiplier(Network):
 
 
 class NoisePredictor(ObservingNetwork):
-    """eps(s, x, t) of a diffusion policy, for integer steps t: learnt Fourier features of t pass an MLP of their own.
+    """eps(s, x, t) of a diffusion policy, for integer steps t: learnt Fourier features of t pass their own MLP.
 
     The main MLP sees x, s and that MLP's output, in this order; activations are mish. ``time_features`` counts cosines
     and sines together; the time MLP ends, without activation, in the last of ``hidden``.
@@ -366,7 +366,7 @@ def tanh_gaussian_log_prob(mean: Tensor, log_std: Tensor, pre_tanh: Tensor) -> T
 
 
 def _as_column(t: Time, like: Tensor) -> Tensor:
-    """Return times as one feature column beside ``like``."""
+    """Return times as one feature column for the rows of ``like``."""
     if not isinstance(t, Tensor):
         return torch.full_like(like[..., :1], t)
     return t.expand(*like.shape[:-1], 1)

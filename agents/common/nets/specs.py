@@ -51,7 +51,7 @@ class NetworkSpec:
     """One network of an algorithm.
 
     :param build: makes it from the sizes.
-    :param target: whether it has an exponential moving average beside it, named with ``_target``.
+    :param target: whether it has an exponential moving average, named with ``_target``.
     :param role: its part in pretraining: the ``behaviour`` flow is cloned from the data, a ``copy`` starts equal to it,
         and a ``residual``, which is added to it, at zero; None has no part.
     """

@@ -165,7 +165,10 @@ class FlowPolicy(BasePolicy):
             generator.manual_seed(seed + replica)
 
     def set_observation_statistics(self, observations: Tensor, scale: float) -> None:
-        """From now on, centre observations and scale each coordinate to standard deviation ``scale`` on (N, O) ones."""
+        """Centre observations and scale each coordinate from now on, by the statistics of these, (N, O).
+
+        ``scale`` is their standard deviation after scaling.
+        """
         std, mean = torch.std_mean(observations, dim=0, correction=0)
         self.observation_mean.copy_(mean)
         # a coordinate that never changes is centred and left alone
@@ -178,7 +181,7 @@ class FlowPolicy(BasePolicy):
         return (observations - self.observation_mean) * self.observation_factor
 
     def replica(self, index: int) -> FlowPolicy:
-        """Return replica 0..S-1 as a separate policy, with its parameters and optimiser state."""
+        """Return one replica, 0..S-1, as a separate policy with its parameters and optimiser state."""
         if not 0 <= index < self.num_replicas:
             raise IndexError(
                 f"`index` must be from 0 to {self.num_replicas - 1} with {self.num_replicas} replicas, got {index}"
@@ -257,7 +260,7 @@ class FlowPolicy(BasePolicy):
         return self.plan(flat, noise).reshape(rows, self.chunk_length, *self.action_space.shape)  # type: ignore[misc]
 
     def _draw_due(self, due: NDArray[np.bool_]) -> dict[str, Tensor]:
-        """Draw the noise of the rows that are due, (S, N), each replica's from its own generator; zeros elsewhere."""
+        """Draw noise for the rows that are due, (S, N), each replica's from its own generator; zeros elsewhere."""
         wanted = [torch.as_tensor(row) for row in due]
         drawn = [
             self.draw_action_noise(int(row.sum()), generator)
@@ -282,7 +285,7 @@ class FlowPolicy(BasePolicy):
         :param state: what the previous call returned; None to plan again.
         :param episode_start: where an episode has just begun, (N,): the old chunk is dropped there.
         :param deterministic: whether to plan from zero noise.
-        :return: actions in the environment's units, and the state to hand back (None when H is 1).
+        :return: actions in the environment's units, and the state for the next call (None when H is 1).
         :raises ValueError: if an observation has the wrong shape or is a (observation, info) pair.
         """
         if self.chunk_length == 1:
@@ -315,7 +318,7 @@ class FlowPolicy(BasePolicy):
         chunks, used = state[0].copy(), state[1].copy()
         if len(chunks) != rows:
             raise ValueError(
-                f"`state` holds {len(chunks)} chunks for {rows} observations; hand back the state of the same batch"
+                f"`state` holds {len(chunks)} chunks for {rows} observations; pass the state of the same batch"
             )
         if episode_start is not None:
             used[np.asarray(episode_start, dtype=bool)] = self.chunk_length

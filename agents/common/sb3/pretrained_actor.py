@@ -18,9 +18,10 @@ from agents.common.sb3.policy import FlowPolicy
 
 
 def load_behaviour(policy: FlowPolicy, behaviour: str | None, path: str | Path | BufferedIOBase) -> None:
-    """Copy a saved model's behaviour flow into the flow of that name, see :meth:`FlowQLearning.load_pretrained_actor`.
+    """Copy a saved model's behaviour flow into the policy's; see :meth:`FlowQLearning.load_pretrained_actor`.
 
-    The policy must have its observation statistics already, where it scales observations.
+    ``behaviour`` names the policy's flow, None if it has none. A policy that scales observations must have their
+    statistics already.
     """
     method = policy.method
     if behaviour is None:
