@@ -1,8 +1,8 @@
 """A user's dataset as arrays: converted, checked, and read for where its trajectories end.
 
 `observations`, `actions`, `rewards`, `masks` and `terminals` hold all transitions in the order they happened, together
-with `next_observations` (OGBench's regular layout) or `valids` (its compact one). Arrays, which may be large, are copied
-only to convert them.
+with `next_observations` (OGBench's regular layout) or `valids` (its compact one). Large arrays are copied only where
+they must be converted.
 """
 
 from __future__ import annotations
