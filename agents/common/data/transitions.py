@@ -27,8 +27,13 @@ from agents.common.data.prefetch import Prefetcher
 from agents.common.data.shards import ShardLoader, Shards
 from agents.common.data.storage import place
 
-KINDS = {"_masks": torch.bool, "_next_row": torch.int32}  # of the others: float32
-RING_TENSORS = ("_observations", "_actions", "_rewards", "_masks", "_next_row")
+RING_TENSORS = {
+    "_observations": torch.float32,
+    "_actions": torch.float32,
+    "_rewards": torch.float32,
+    "_masks": torch.bool,
+    "_next_row": torch.int32,
+}
 
 
 class TransitionStore(NStepReplayBuffer):
@@ -73,11 +78,10 @@ class TransitionStore(NStepReplayBuffer):
         shapes: dict[str, tuple[int, ...]] = {name: (self.capacity,) for name in RING_TENSORS}
         shapes |= {"_observations": (self.capacity + tail, flat), "_actions": (self.capacity, self.action_dim)}
         for name in RING_TENSORS:
-            setattr(self, name, torch.empty(0))  # what was there makes room first
-        kinds = {name: KINDS.get(name, torch.float32) for name in RING_TENSORS}
-        needed = sum(math.prod(shapes[name]) * kind.itemsize for name, kind in kinds.items())
+            setattr(self, name, torch.empty(0))  # free the old tensors first
+        needed = sum(math.prod(shapes[name]) * kind.itemsize for name, kind in RING_TENSORS.items())
         self.placement = place(self.storage, self.device, needed)
-        for name, kind in kinds.items():
+        for name, kind in RING_TENSORS.items():
             # zeros are mapped lazily by the operating system: rings that are never filled take no memory on a CPU
             setattr(self, name, torch.zeros(shapes[name], dtype=kind, device=self.placement.device))
         self._pending = [self.capacity + dataset_extra + e for e in range(self.n_envs)]
