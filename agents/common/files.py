@@ -11,7 +11,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder, with the same ending; on success it becomes the file ``path``."""
+    """Yield a temporary path next to ``path``, with its ending, that becomes ``path`` or, on failure, is removed."""
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}{path.suffix}")
     try:
         yield temporary
