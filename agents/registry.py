@@ -1,4 +1,4 @@
-"""Which algorithms exist: id -> method and aliases. Methods are imported when they are asked for."""
+"""Which algorithms exist: id -> method, and aliases. A method is imported when it is first needed."""
 
 from __future__ import annotations
 
@@ -45,13 +45,7 @@ MethodT = TypeVar("MethodT", bound="type[Method]")
 
 @dataclass(frozen=True)
 class Registered:
-    """What the registry knows of an algorithm.
-
-    :param id: name on the command line and of its YAML file.
-    :param method: what the algorithm is.
-    :param paper: where it is from.
-    :param published_name: the name in the papers' tables.
-    """
+    """What the registry knows of an algorithm; see :func:`register`."""
 
     id: str
     method: type[Method]
@@ -66,7 +60,7 @@ _imported: set[str] = set()  # modules that a user named
 def register(id: str, *, paper: str, published_name: str) -> Callable[[MethodT], MethodT]:
     """Return a class decorator that makes a method known as an algorithm under an id.
 
-    :param id: name on the command line, lower case with underscores.
+    :param id: name on the command line and of its YAML file, lower case with underscores.
     :param paper: title, authors and arXiv id.
     :param published_name: the name in published tables, e.g. ``"QAM-E"``.
     :return: the decorator.
@@ -95,11 +89,7 @@ def register(id: str, *, paper: str, published_name: str) -> Callable[[MethodT],
 
 
 def name_of(method: type[Any]) -> str:
-    """Return the name by which :func:`find` finds a class, which a saved model keeps.
-
-    :param method: the class; it need not be registered.
-    :return: an id, or ``"package.module:Class"``.
-    """
+    """Return the name by which :func:`find` finds a class, registered or not: an id or ``"package.module:Class"``."""
     module, name = method.__module__, method.__qualname__
     for id, built_in in BUILT_IN.items():
         if (module, name) == (f"agents.{id}", built_in):
@@ -109,27 +99,20 @@ def name_of(method: type[Any]) -> str:
 
 
 def is_from_elsewhere(module: str) -> bool:
-    """Return whether a module, or the package that it is in, holds algorithms that are not built in.
-
-    :param module: its name.
-    :return: whether its author wrote an algorithm, or was asked for one.
-    """
+    """Return whether the module of that name, or its package, holds algorithms that are not built in."""
     own = {entry.method.__module__ for id, entry in _entries.items() if id not in BUILT_IN} | _imported
     return module.partition(".")[0] in {name.partition(".")[0] for name in own} - {"agents", "zoo"}
 
 
 def algorithm_ids() -> list[str]:
-    """Return the ids of all algorithms: built in, from installed packages, and registered in this process.
-
-    :return: sorted ids.
-    """
+    """Return the sorted ids of all algorithms: built in, from installed packages, and registered in this process."""
     return sorted({*BUILT_IN, *_plugins(), *_entries})
 
 
 def find(id: str) -> Registered:
     """Return the entry of an algorithm, importing it if needed.
 
-    :param id: an id, an alias, or ``"package.module:Class"`` for a registered class of one's own.
+    :param id: an id, an alias, or ``"package.module:Class"`` for your own registered class.
     :return: its entry.
     :raises KeyError: if there is no such algorithm; the message names the closest.
     """

@@ -1,7 +1,7 @@
-"""Check, by one update on a small made-up batch before training, that an algorithm's hooks keep their contract.
+"""Check an algorithm's hooks by one update on a small made-up batch, before training starts.
 
-A loss of the wrong shape, a missing hook or a random draw of its own would otherwise show after thousands of updates,
-or never. The check builds tiny networks of its own for two seeds on the CPU; it changes neither the model nor any
+A loss of the wrong shape, a missing hook or an undeclared random draw would otherwise show after thousands of updates,
+or never. The check builds its own tiny networks for two replicas on the CPU; it changes neither the model nor any
 random generator.
 """
 
@@ -27,7 +27,7 @@ from agents.common.nets.specs import NetworkSpec
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.validation import unknown_name_message
 
-SEEDS, ROWS, WIDTH = 2, 7, 8  # of the made-up batch and its networks; different, so that no axis passes for another
+REPLICAS, ROWS, WIDTH = 2, 7, 8  # of the made-up batch and its networks; all different, to tell the axes apart
 LIBRARY = Path(__file__).parent
 EXAMPLES: dict[type, str] = {
     NetworkSpec: 'e.g. {"critic": critic()}',
@@ -49,15 +49,11 @@ def check_first_update(
 ) -> None:
     """Try an algorithm's hooks as an update and a plan will use them.
 
-    :param method: the algorithm with its settings.
-    :param observation_space: of the environment.
-    :param action_space: of the environment.
-    :param policy_class: class of its policies.
-    :param policy_kwargs: further arguments of the policy.
-    :raises AgentError: if a hook is missing, fails, or returns something of another type, name or shape than promised.
+    An :class:`AgentError` says which hook is missing, fails, or returns another type, name or shape than promised.
     """
     probe = _Probe(method, observation_space, action_space, policy_class, policy_kwargs)
-    _check_tables(probe)
+    require_table(probe.method, "noise", Draw)
+    require_table(probe.method, "loss_weights", Real)
     _check_acting(probe)
     noise = probe.draw(probe.method.update_noise())
     batch = _make_batch(probe)
@@ -69,14 +65,7 @@ def check_first_update(
 
 
 def require_table(method: Method, hook: str, kind: type) -> dict[str, Any]:
-    """Call a hook that returns a table by name, and check what it returns.
-
-    :param method: the algorithm.
-    :param hook: name of the hook.
-    :param kind: type of the values.
-    :return: the table.
-    :raises AgentError: if it is something else.
-    """
+    """Call the hook of that name and return its table, refusing anything but a dict of name -> ``kind``."""
     with _calling(method, hook):
         table = getattr(method, hook)()
         example = EXAMPLES[kind]
@@ -112,7 +101,7 @@ class _Probe:
                 action_space,  # type: ignore[arg-type]
                 lambda _: 1e-3,
                 self.method,
-                seeds=list(range(SEEDS)),
+                seeds=list(range(REPLICAS)),
                 **policy_kwargs,
             )
         self.policy.set_training_mode(False)  # no dropout: every random draw that is left is the algorithm's own
@@ -120,33 +109,29 @@ class _Probe:
         self.generator = torch.Generator().manual_seed(0)
 
     def calling(self, hook: str) -> AbstractContextManager[None]:
-        """Let every failure inside the block name the algorithm and its hook."""
+        """Make every failure inside the block name the algorithm and its hook."""
         return _calling(self.method, hook, dict(self.nets.items()))
 
     def draw(self, table: Mapping[str, Draw]) -> dict[str, Tensor]:
-        """Draw a table of noise; a name that is not in it is answered with those that are."""
-        sizes = self.method.noise_sizes(SEEDS, ROWS, self.policy.chunk_size)
+        """Draw a table of noise; asking it for an unknown name is an error that lists the known ones."""
+        sizes = self.method.noise_sizes(REPLICAS, ROWS, self.policy.chunk_size)
         return _Named("noise", {name: draw(sizes, self.generator, "cpu") for name, draw in table.items()})
-
-
-def _check_tables(probe: _Probe) -> None:
-    """Check the tables of noise and weights."""
-    require_table(probe.method, "noise", Draw)
-    require_table(probe.method, "loss_weights", Real)
 
 
 def _check_acting(probe: _Probe) -> None:
     """Check the sampler and the score."""
     policy, actor = probe.policy, probe.method
-    observations = torch.randn(SEEDS, ROWS, policy.observation_mean.numel(), generator=probe.generator)
+    observations = torch.randn(REPLICAS, ROWS, policy.observation_mean.numel(), generator=probe.generator)
     table = actor.action_noise_table()
     with probe.calling("act"), torch.no_grad():
         actions = actor.act(observations, probe.draw(table), policy.nets)
-        _require_tensor("actions", actions, (SEEDS, ROWS, policy.chunk_size), "(S, N, D): seeds, rows, flattened chunk")
+        _require_tensor(
+            "actions", actions, (REPLICAS, ROWS, policy.chunk_size), "(S, N, D): replicas, rows, flattened chunk"
+        )
     if actor.best_of_n > 1:
         with probe.calling("score"), torch.no_grad():
             scores = actor.score(observations, actions, policy.nets)
-            _require_tensor("scores", scores, (SEEDS, ROWS), "(S, N): seeds, rows")
+            _require_tensor("scores", scores, (REPLICAS, ROWS), "(S, N): replicas, rows")
 
 
 def _check_update(probe: _Probe, batch: Batch, noise: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -162,9 +147,9 @@ def _check_update(probe: _Probe, batch: Batch, noise: Mapping[str, Tensor]) -> d
             _fail(f"must return a dict of name -> loss, got {_describe(losses)}")
         for name, loss in losses.items():
             told = "one number per replica: take the mean over everything but the first axis"
-            _require_tensor(f"loss `{name}`", loss, (SEEDS,), f"(S,), {told}")
+            _require_tensor(f"loss `{name}`", loss, (REPLICAS,), f"(S,), {told}")
         for name, value in info.items():
-            _require_tensor(f"`info[{name!r}]`", value, (SEEDS,), "(S,), one number per replica")
+            _require_tensor(f"`info[{name!r}]`", value, (REPLICAS,), "(S,), one number per replica")
     with probe.calling("loss_weights"):
         for name in method.loss_weights():
             if name not in losses:
@@ -175,18 +160,17 @@ def _check_update(probe: _Probe, batch: Batch, noise: Mapping[str, Tensor]) -> d
 def _check_gradient(probe: _Probe, losses: Mapping[str, Tensor]) -> None:
     """Check that training changes something."""
     total = torch.stack(list(losses.values())).sum()
+    trained = [p for p in probe.nets.parameters() if p.requires_grad]
     with probe.calling("losses"):
         if not total.requires_grad:
             _fail("must return losses with a gradient, got none that depends on a network's parameters")
-    trained = [p for p in probe.nets.parameters() if p.requires_grad]
-    with probe.calling("losses"):
         torch.autograd.grad(total, trained, allow_unused=True)
 
 
 def _find_unmasked(
     probe: _Probe, batch: Batch, noise: Mapping[str, Tensor], losses: Mapping[str, Tensor]
 ) -> Iterator[str]:
-    """Yield the losses that count sequences across a trajectory's end, where half of a chunk is from elsewhere."""
+    """Yield a message for each loss that counts sequences across a trajectory's end."""
     if probe.method.horizon_length == 1:
         return
     nowhere = {**vars(batch), "valid": torch.zeros_like(batch.valid)}
@@ -215,10 +199,10 @@ def _make_batch(probe: _Probe) -> Batch:
     """Return a random batch; one row in seven crosses a trajectory's end."""
 
     def normals(*shape: int) -> Tensor:
-        return torch.randn(SEEDS, ROWS, *shape, generator=probe.generator)
+        return torch.randn(REPLICAS, ROWS, *shape, generator=probe.generator)
 
     size = probe.policy.observation_mean.numel()
-    valid = torch.ones(SEEDS, ROWS)
+    valid = torch.ones(REPLICAS, ROWS)
     valid[:, 3] = 0
     return Batch(
         observations=normals(size),
@@ -231,11 +215,7 @@ def _make_batch(probe: _Probe) -> Batch:
 
 
 class _Named(dict[str, Any]):
-    """A table that names what it holds when it is asked for something else.
-
-    :param kind: what it holds, for the message.
-    :param values: the table.
-    """
+    """A table whose error for an unknown name lists the known ones; ``kind`` says what it holds."""
 
     def __init__(self, kind: str, values: Mapping[str, Any]) -> None:
         super().__init__(values)
@@ -260,8 +240,7 @@ class _Watch(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
     def _note(self, what: str) -> None:
-        place = _place()
-        finding = f"{place} {what}"
+        finding = f"{_place()} {what}"
         if finding not in self.findings:
             self.findings.append(finding)
 
@@ -282,7 +261,7 @@ def _place() -> str:
 
 @contextmanager
 def _calling(method: Method, hook: str, nets: Mapping[str, Any] | None = None) -> Iterator[None]:
-    """Let every failure inside the block name the algorithm and its hook."""
+    """Make every failure inside the block name the algorithm and its hook."""
     name = f"{type(method).__name__}.{hook}"
     try:
         yield

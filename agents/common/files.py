@@ -11,11 +11,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path in the same folder; on success it becomes the file, on failure it is removed.
-
-    :param path: the file to write.
-    :yields: where to write it; the name has the same ending, which some writers go by.
-    """
+    """Yield a temporary path next to ``path``, with its ending, that becomes ``path`` or, on failure, is removed."""
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}{path.suffix}")
     try:
         yield temporary
@@ -26,10 +22,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file or folder is on disk.
-
-    :param path: the file or folder.
-    """
+    """Wait until a file or folder is on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

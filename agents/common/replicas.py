@@ -1,4 +1,4 @@
-"""Stacked replicas one by one: their own values in a log, and which of them have diverged."""
+"""Replicas one by one: their own values in a log, and which of them have diverged."""
 
 from __future__ import annotations
 
@@ -12,19 +12,16 @@ from torch import Tensor
 
 
 class Diverged(FloatingPointError):
-    """Nothing is left to train: losses, parameters or planned actions of every replica are NaN or infinite."""
+    """All replicas have diverged: losses, parameters or planned actions of each are NaN or infinite."""
 
 
 class PerReplica(float):
-    """A value of each replica that is their mean to everyone who does not ask: SB3's loggers write it as a number.
-
-    :param values: one number per replica, (S,).
-    """
+    """One value per replica, (S,), that acts as their mean: SB3's loggers write it as a number."""
 
     values: NDArray[np.float64]
 
     def __new__(cls, values: ArrayLike) -> PerReplica:
-        """Make the mean, which keeps what it is the mean of."""
+        """Make the mean, which keeps the values."""
         own = np.asarray(values, dtype=np.float64)
         mean = super().__new__(cls, own.mean())
         mean.values = own
@@ -35,11 +32,7 @@ class PerReplica(float):
 
 
 def on_host(values: Mapping[str, Tensor]) -> dict[str, PerReplica]:
-    """Copy values of all replicas from the device, all in one go.
-
-    :param values: name -> (S,).
-    :return: the same as numbers.
-    """
+    """Copy values, name -> (S,), from the device, all in one go."""
     if not values:
         return {}
     rows = torch.stack([value.detach().float() for value in values.values()]).cpu().numpy()
@@ -47,9 +40,9 @@ def on_host(values: Mapping[str, Tensor]) -> dict[str, PerReplica]:
 
 
 def find_divergence(tensors: Mapping[str, Sequence[Tensor]]) -> dict[int, str]:
-    """Return which replicas hold a NaN or an infinity, and where; the device is waited for once.
+    """Return which replicas hold a NaN or an infinity, and where, waiting for the device once.
 
-    :param tensors: what they are, in words -> tensors (S, ...), or none of them.
+    :param tensors: description -> tensors (S, ...), or none.
     :return: replica -> the first description that applies, e.g. ``parameters of critic are not finite``.
     """
     groups = {name: [tensor.detach() for tensor in group] for name, group in tensors.items() if group}

@@ -1,4 +1,4 @@
-"""Saved models: where one is, and whose it is."""
+"""Saved models: where to find one, and which algorithm it belongs to."""
 
 from __future__ import annotations
 
@@ -12,13 +12,9 @@ from agents.registry import BUILT_IN, name_of
 
 
 def find_model(path: str | Path) -> Path:
-    """Return a saved model: the file itself, or the one that a run folder offers.
+    """Return the file of a saved model, given with or without ``.zip``, or as the folder of a run.
 
-    Of a folder that is the final model; before there is one, that of the newest checkpoint, else the best so far.
-
-    :param path: a ``.zip``, with or without its ending, or a run folder.
-    :return: the file.
-    :raises FileNotFoundError: if there is none.
+    A folder gives its final model, else that of the newest checkpoint, else the best so far.
     """
     path = Path(path)
     final = path / f"{path.name.rpartition('_')[0]}.zip"
@@ -30,12 +26,7 @@ def find_model(path: str | Path) -> Path:
 
 
 def read_attributes(path: Path) -> dict[str, Any]:
-    """Return what a saved model's JSON says, without building anything that it holds.
-
-    :param path: its ``.zip``.
-    :return: attribute -> value; objects are described by strings.
-    :raises ValueError: if it is not a saved model.
-    """
+    """Return the attributes in a saved model's JSON without building anything; objects are described by strings."""
     try:
         with zipfile.ZipFile(path) as archive:
             found = json.loads(archive.read("data"))
@@ -47,22 +38,15 @@ def read_attributes(path: Path) -> dict[str, Any]:
 
 
 def algorithm_of(path: Path) -> str | None:
-    """Return whose model a file is.
-
-    :param path: its ``.zip``.
-    :return: an id or ``"module:Class"``, as :func:`agents.get` takes it; None for a file that does not say.
-    :raises ValueError: if it is not a saved model.
-    """
+    """Return the algorithm of a saved model as :func:`agents.get` takes it; None for a file that does not say."""
     found = read_attributes(path).get("algorithm_id")
     return found if isinstance(found, str) else None
 
 
 def require_algorithm(path: Path, algorithm: type[Any]) -> None:
-    """Refuse a model of another algorithm; a file that does not say whose it is passes.
+    """Refuse a model of another algorithm; a file that does not name its algorithm passes.
 
-    :param path: its ``.zip``.
-    :param algorithm: the method, or the class of its models; it may be a subclass of the one that saved it.
-    :raises ValueError: if it is another's.
+    ``algorithm`` is the method or the class of its models, and may be a subclass of the one that saved the file.
     """
     saved = algorithm_of(path)
     if saved is None:

@@ -217,7 +217,7 @@ def test_replica_can_be_saved_and_loaded(tmp_path: Any) -> None:
 
 @pytest.mark.parametrize("index", [3, -1])
 def test_replica_that_is_not_there_is_refused(index: int) -> None:
-    with pytest.raises((IndexError, ValueError), match="3 stacked seeds"):
+    with pytest.raises((IndexError, ValueError), match="3 replicas"):
         tiny_model(seeds=SEEDS).replica(index)
 
 

@@ -212,7 +212,7 @@ def test_stacked_seeds_plan_anew_only_where_a_chunk_is_used_up() -> None:
 @pytest.mark.parametrize("horizon_length", [1, 3])
 def test_stacked_seeds_refuse_rows_that_do_not_divide(horizon_length: int) -> None:
     policy = policy_of(seeds=[5, 6], horizon_length=horizon_length)
-    with pytest.raises(ValueError, match=r"2 stacked seeds expect a multiple of 2 observations, got 3; use `model.rep"):
+    with pytest.raises(ValueError, match=r"2 replicas expect a multiple of 2 observations, got 3; use `model.rep"):
         policy.predict(observations(3))
 
 

@@ -105,7 +105,7 @@ def test_the_result_is_one_line_of_json(data: Path, tmp_path: Path, capsys: pyte
 def test_a_run_says_what_its_dataset_holds(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, errors = train(capsys, arguments(data, tmp_path, "--verbose", "1", steps=10))
     assert code == 0
-    assert "dataset: 2,000 transitions in 2 trajectories, each followed by a row whose valids is 0\n" in errors
+    assert "dataset: 2,000 transitions in 2 trajectories, whose ends are marked by valids\n" in errors
 
 
 def test_two_runs_with_one_seed_are_identical(data: Path, tmp_path: Path, finished: Path) -> None:

@@ -15,22 +15,12 @@ PIECE_ROWS = 1 << 16  # rows that are looked at together, so that temporary arra
 
 
 def in_pieces(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """Return views of an array, `PIECE_ROWS` rows each.
-
-    :param array: (rows, ...).
-    :return: an iterator over its pieces in their order.
-    """
+    """Return views of an array, (rows, ...), of `PIECE_ROWS` rows each."""
     return (array[begin : begin + PIECE_ROWS] for begin in range(0, len(array), PIECE_ROWS))
 
 
 def clipped_message(clipped: int, rows: int, excess: float) -> str:
-    """Return the warning about rounding errors.
-
-    :param clipped: rows that are clipped.
-    :param rows: of how many.
-    :param excess: how far outside its range the furthest action is.
-    :return: one sentence.
-    """
+    """Return the warning about actions that will be clipped; ``excess`` is how far out the furthest of them is."""
     return (
         f"`actions` that a rounding error took out of their range are clipped: {clipped:,} of {rows:,} rows, by up to "
         f"{excess:.2g}"
@@ -71,11 +61,7 @@ class Outside:
         )
 
     def error(self, array: str) -> ValueError:
-        """Return the error for a dataset that cannot be used.
-
-        :param array: the array in words, e.g. its file.
-        :return: the error, which names the range that was seen.
-        """
+        """Return the error for a dataset that cannot be used; ``array`` names the array or its file."""
         low, high = map(_text, self.span)
         return ValueError(
             f"{array} {self.describe_refused()}. The actions reach from {low} to {high}: if they are in other units, "
@@ -101,10 +87,8 @@ class ActionRange:
     def of(cls, space: spaces.Space[Any], action_range: tuple[ArrayLike, ArrayLike] | None = None) -> ActionRange:
         """Return the box of an action space, or the one that stands for it in a dataset.
 
-        :param space: a bounded Box.
-        :param action_range: what stands for its low and high, each a number or (A,); None: the box itself.
-        :return: the range; one that was given is scaled by the formula even where it is [-1, 1].
-        :raises ValueError: if the bounds are not finite numbers or low is not below high.
+        ``action_range`` is what stands for its low and high, each a number or (A,). It is scaled by the formula even
+        where it is [-1, 1].
         """
         assert isinstance(space, spaces.Box)
         size = int(np.prod(space.shape))
@@ -121,24 +105,22 @@ class ActionRange:
         return cls(low, high, scales)
 
     def scaled(self, actions: NDArray[Any]) -> NDArray[Any]:
-        """Return actions as they are stored, which is what Stable-Baselines3 calls scaled.
-
-        :param actions: inside the range but for rounding errors, (rows, A).
-        :return: in [-1, 1], (rows, A).
-        """
+        """Return actions (rows, A) in [-1, 1], clipping rounding errors; Stable-Baselines3 calls them scaled."""
         if self.scales:
             actions = 2.0 * ((actions - self.low) / (self.high - self.low)) - 1.0
         return np.clip(actions, -1.0, 1.0)
 
     def find_outside(self, pieces: Iterable[NDArray[Any]], kept: NDArray[np.bool_] | None = None) -> Outside | None:
-        """Find the actions outside the range. They are compared in single precision, in which they are stored.
+        """Return what lies outside the range, or None if nothing does.
+
+        Values are compared in single precision, in which they are stored.
 
         :param pieces: the actions, (rows, A) each.
         :param kept: which rows count, over all pieces; None: all.
-        :return: what lies outside, or None if nothing does.
+        :return: what was found.
         """
         low, high = np.asarray(self.low, np.float32), np.asarray(self.high, np.float32)
-        # one more step of single precision, which is more than the rest for a narrow box far from zero
+        # plus one step of single precision, which dominates for a narrow box far from zero
         tolerance = ROUNDING * (high - low) / 2 + np.spacing(np.maximum(np.abs(low), np.abs(high)))
         search = _Search()
         for piece in pieces:
@@ -196,7 +178,7 @@ class _Search:
 def _as_bounds(action_range: tuple[ArrayLike, ArrayLike], size: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the two bounds that a user gave as arrays, (A,) each."""
     try:
-        # adding 0 refuses what are no numbers, and keeps the precision, in which scaling rounds
+        # adding 0 refuses anything but numbers, and keeps the precision, in which scaling rounds
         low, high = (np.broadcast_to(np.asarray(bound) + 0, (size,)) for bound in action_range)
     except (TypeError, ValueError) as error:
         raise ValueError(

@@ -1,8 +1,8 @@
 """A user's dataset as arrays: converted, checked, and read for where its trajectories end.
 
-`observations`, `actions`, `rewards`, `masks` and `terminals` hold all transitions in the order they happened. Beside
-them stand `next_observations`, OGBench's regular layout, or `valids`, its compact one. Nothing here copies a large
-array that can be used as it is.
+`observations`, `actions`, `rewards`, `masks` and `terminals` hold all transitions in the order they happened, together
+with `next_observations` (OGBench's regular layout) or `valids` (its compact one). Large arrays are copied only where
+they must be converted.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import difflib
 import os
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -36,7 +36,7 @@ OTHER_NAMES = {
     "truncated": "timeouts", "truncations": "timeouts",
 }  # fmt: skip
 
-LEAST_SHARE = 0.01  # of the rows must begin a chunk that ends inside its trajectory, or there is nothing to train on
+LEAST_SHARE = 0.01  # of the rows must begin a chunk that stays inside its trajectory
 
 WHAT_MASKS_ARE = (
     "`terminals` is 1 where a trajectory ends for any reason; `masks` is 0 where the task terminates, so that the "
@@ -106,7 +106,10 @@ def prepare(
         description += "; masks are 1 - terminals"
     _require_finite(arrays, found)
     _require_flags(arrays, "masks", found.valid)
-    notes = [_ignored_message(name, known) for name, known in _close_names(arrays, others).items()]
+    notes = [
+        f"the dataset's array `{name}` is ignored; if it is meant as `{known}`, give it that name"
+        for name, known in _close_names(arrays, others).items()
+    ]
     outside = action_range.find_outside(in_pieces(arrays["actions"]), found.valid)
     if outside is not None:
         if outside.refused:
@@ -121,12 +124,7 @@ def prepare(
 
 
 def rows_of(array: NDArray[Any], valid: Flags) -> Iterator[NDArray[Any]]:
-    """Return the valid rows of an array piece by piece, so that no second full copy ever exists.
-
-    :param array: (rows, ...).
-    :param valid: which of them are transitions, (rows,).
-    :return: an iterator over copies of its pieces in their order.
-    """
+    """Return copies of the valid rows of an array piece by piece, so that no second full copy ever exists."""
     return (piece[kept] for piece, kept in zip(in_pieces(array), in_pieces(valid), strict=True))
 
 
@@ -170,7 +168,7 @@ def _read_file(path: Path) -> tuple[dict[str, NDArray[Any]], list[str]]:
 
 
 def _as_array(name: str, values: ArrayLike) -> NDArray[Any]:
-    """Return an array of numbers, the same one if it is one already."""
+    """Return values as an array of numbers, without a copy if they are one already."""
     try:
         array = np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -222,10 +220,6 @@ def _close_names(arrays: Mapping[str, Any], others: Collection[str]) -> dict[str
     return {name: known for name, known in closest.items() if known in missing}
 
 
-def _ignored_message(name: str, known: str) -> str:
-    return f"the dataset's array `{name}` is ignored; if it is meant as `{known}`, give it that name"
-
-
 # -- shapes and values ------------------------------------------------------------------------------------------------
 
 
@@ -244,17 +238,10 @@ def _require_flags(arrays: Mapping[str, NDArray[Any]], name: str, rows: Flags | 
     array = arrays.get(name)
     if array is None or array.dtype.kind == "b":
         return
-    begin = 0
-    for piece in in_pieces(array):
-        bad = (piece != 0) & (piece != 1)
-        if rows is not None:
-            bad &= rows[begin : begin + len(piece)]
-        if bad.any():
-            row = int(np.argmax(bad))
-            raise ValueError(
-                f"dataset array `{name}` must hold 0 or 1, got {piece[row]} in row {begin + row}; correct that row"
-            )
-        begin += len(piece)
+    bad = _find_bad(array, lambda piece: (piece != 0) & (piece != 1), rows)
+    if bad is not None:
+        row, value = bad
+        raise ValueError(f"dataset array `{name}` must hold 0 or 1, got {value} in row {row}; correct that row")
 
 
 def _require_finite(arrays: Mapping[str, NDArray[Any]], found: _Ends) -> None:
@@ -264,19 +251,29 @@ def _require_finite(arrays: Mapping[str, NDArray[Any]], found: _Ends) -> None:
     if "valids" not in arrays:
         stored["next_observations"] = found.ends  # the others were found equal to the next row
     for name, rows in stored.items():
-        begin = 0
-        for piece in in_pieces(arrays[name]):
-            finite = np.isfinite(_single(piece))
-            if not finite.all():
-                bad = ~finite.reshape(len(piece), -1) & rows[begin : begin + len(piece), None]
-                if bad.any():
-                    row, column = np.argwhere(bad)[0]
-                    value = piece.reshape(len(piece), -1)[row, column]
-                    raise ValueError(
-                        f"dataset array `{name}` must hold finite numbers, got {value} in row {begin + row}; leave "
-                        "that trajectory out, or make the dataset again"
-                    )
-            begin += len(piece)
+        bad = _find_bad(arrays[name], lambda piece: ~np.isfinite(_single(piece)), rows)
+        if bad is not None:
+            row, value = bad
+            raise ValueError(
+                f"dataset array `{name}` must hold finite numbers, got {value} in row {row}; leave that trajectory "
+                "out, or make the dataset again"
+            )
+
+
+def _find_bad(
+    array: NDArray[Any], is_bad: Callable[[NDArray[Any]], Flags], rows: Flags | None
+) -> tuple[int, Any] | None:
+    """Return row and value of the first bad entry in some rows (None: in all), or None if there is none."""
+    begin = 0
+    for piece in in_pieces(array):
+        bad = is_bad(piece).reshape(len(piece), -1)
+        if rows is not None:
+            bad &= rows[begin : begin + len(piece), None]
+        if bad.any():
+            row, column = np.argwhere(bad)[0]
+            return begin + int(row), piece.reshape(len(piece), -1)[row, column]
+        begin += len(piece)
+    return None
 
 
 def _single(piece: NDArray[Any]) -> NDArray[np.float32]:
@@ -286,7 +283,7 @@ def _single(piece: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _masks_of(arrays: Mapping[str, NDArray[Any]]) -> Flags:
-    """Return the masks that `terminals` and `timeouts` tell."""
+    """Derive the masks from `terminals` and `timeouts`."""
     terminals, timeouts = arrays["terminals"] > 0, arrays["timeouts"] > 0
     if timeouts.any() and terminals[timeouts].all():
         raise ValueError(
@@ -318,7 +315,7 @@ def _compact_ends(arrays: Mapping[str, NDArray[Any]]) -> _Ends:
             )
     ends = terminals[valid]
     size = _size_text(len(ends), int(ends.sum()))
-    return _Ends(valid, ends, arrays["observations"][~valid], f"{size}, each followed by a row whose valids is 0")
+    return _Ends(valid, ends, arrays["observations"][~valid], f"{size}, whose ends are marked by valids")
 
 
 def _regular_ends(arrays: Mapping[str, NDArray[Any]]) -> _Ends:
@@ -332,10 +329,10 @@ def _regular_ends(arrays: Mapping[str, NDArray[Any]]) -> _Ends:
         ends |= limits
     broken = _broken_rows(arrays["observations"], arrays["next_observations"]) & ~ends
     count = int(broken.sum())
-    clauses.append(f"{count:,} where next_observations is not the next row")
+    clauses.append(f"{count:,} where the next row does not follow")
     ends |= broken
     if not ends[-1]:
-        clauses.append("1 with the last row")
+        clauses.append("1 at the last row")
         ends[-1] = True
     description = f"{_size_text(len(ends), int(ends.sum()))}; {', '.join(clauses)}"
     return _Ends(np.ones_like(ends), ends, arrays["next_observations"][ends], description, count)

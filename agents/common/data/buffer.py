@@ -39,7 +39,7 @@ class Sequences:
 class SequenceReplayBuffer(TransitionStore):
     """Replay buffer that samples H-step sequences from a dataset and from online transitions.
 
-    ``sample`` returns a :class:`~agents.common.batch.Batch`; of SB3's n-step buffer it is a kind, not a user.
+    ``sample`` returns a :class:`~agents.common.batch.Batch`. It subclasses SB3's n-step buffer without using its code.
 
     :param buffer_size: online transitions to keep, over all environments.
     :param observation_space: flat Box.
@@ -100,10 +100,7 @@ class SequenceReplayBuffer(TransitionStore):
     # -- sampling -----------------------------------------------------------------------------------------------------
 
     def count_starts(self) -> int:
-        """Return from how many rows each replica may start a sequence.
-
-        :return: number of start positions; 0 while there are fewer than H transitions.
-        """
+        """Return from how many rows each replica may start a sequence; 0 while there are fewer than H transitions."""
         return sum(count for _, count in self._segments())
 
     def _segments(self) -> list[tuple[int, int]]:
@@ -188,12 +185,7 @@ class SequenceReplayBuffer(TransitionStore):
         return (next_row >= self.capacity) & ~running
 
     def batch_of(self, rows: Tensor, env: VecNormalize | None = None) -> Batch:
-        """Reduce sequences to what an update needs.
-
-        :param rows: (S, B, H).
-        :param env: normalises observations and rewards, if given.
-        :return: the batch, where the data live.
-        """
+        """Reduce the sequences along rows (S, B, H) to what an update needs, on the device of the data."""
         found = self.sequences(rows, env)
         taken = rows if self.action_chunking else rows[..., :1]
         return Batch(
@@ -216,14 +208,13 @@ class SequenceReplayBuffer(TransitionStore):
         :return: the batch on the training device, leading axes (S, B).
         :raises ValueError: if there are fewer than H transitions.
         """
-        on_device = self.placement.on_device
-        if not on_device and env is None:
-            return self._prefetcher.batch(self._batch_in_host_memory, batch_size, generator)
-        batch = self.batch_of(self.draw_rows((self.replicas, batch_size), generator), env)
-        return batch if on_device else batch.map(lambda value: value.to(self.device))
+        if not self.on_device and env is None:
+            return self._prefetcher.batch(self._draw_batch, batch_size, generator)
+        batch = self._draw_batch(batch_size, generator, env)
+        return batch if self.on_device else batch.map(lambda value: value.to(self.device))
 
-    def _batch_in_host_memory(self, batch_size: int, generator: torch.Generator) -> Batch:
-        return self.batch_of(self.draw_rows((self.replicas, batch_size), generator))
+    def _draw_batch(self, size: int, generator: torch.Generator | None, env: VecNormalize | None = None) -> Batch:
+        return self.batch_of(self.draw_rows((self.replicas, size), generator), env)
 
     @staticmethod
     def _normalised(observations: Tensor, env: VecNormalize | None) -> Tensor:
@@ -231,31 +222,31 @@ class SequenceReplayBuffer(TransitionStore):
             return observations
         return _as_tensor(np.asarray(env.normalize_obs(observations.cpu().numpy())), observations)
 
-    # -- SB3's names --------------------------------------------------------------------------------------------------
+    # -- SB3's names, for tensors on the device where SB3 has NumPy arrays --------------------------------------------
 
     @property
-    def observations(self) -> Tensor:  # type: ignore[override]  # on the device, where SB3 has NumPy
-        """Observations of all rows: dataset, rings, and after them extra ones that begin no transition."""
+    def observations(self) -> Tensor:  # type: ignore[override]
+        """Observations of all rows: dataset, rings, and then extra ones that begin no transition."""
         return self._observations
 
     @property
-    def actions(self) -> Tensor:  # type: ignore[override]  # on the device, where SB3 has NumPy
+    def actions(self) -> Tensor:  # type: ignore[override]
         """Scaled actions of the dataset and the rings."""
         return self._actions
 
     @property
-    def rewards(self) -> Tensor:  # type: ignore[override]  # on the device, where SB3 has NumPy
+    def rewards(self) -> Tensor:  # type: ignore[override]
         """Rewards of the dataset and the rings."""
         return self._rewards
 
     @property
-    def dones(self) -> Tensor:  # type: ignore[override]  # on the device, where SB3 has NumPy
+    def dones(self) -> Tensor:  # type: ignore[override]
         """Where trajectories end, in the dataset and the rings."""
         return self._ends(self._next_row)
 
     @property
-    def timeouts(self) -> Tensor:  # type: ignore[override]  # on the device, where SB3 has NumPy
-        """Where trajectories end although bootstrapping goes on."""
+    def timeouts(self) -> Tensor:  # type: ignore[override]
+        """Where trajectories end but bootstrapping continues."""
         return self.dones & self._masks
 
 

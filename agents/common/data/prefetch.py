@@ -16,24 +16,19 @@ Draw = Callable[[int, torch.Generator], Batch]
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A batch in host memory.
-
-    :param batch: the batch.
-    :param block: all of it in one block if it is to be copied to another device, else None.
-    :param state: the generator's state after the batch.
-    """
+    """A batch in host memory."""
 
     batch: Batch
-    block: Tensor | None
-    state: Tensor
+    block: Tensor | None  # all of the batch, if it is to be copied to another device
+    state: Tensor  # of the generator, after the batch
 
 
 class Prefetcher:
-    """Hands out batches from host memory, and prepares the next one ahead of time where that can be foreseen.
+    """Hands out batches from host memory, and prepares the next one ahead of time where it can be foreseen.
 
-    What is prepared is drawn from a copy of the generator, and used only if the generator has not moved and nothing was
-    reported to :meth:`discard` until it is asked for. So batches and random streams are the same as without it, and a
-    checkpoint needs to know nothing about it.
+    The next batch is drawn from a copy of the generator, and used only if the generator has not moved and
+    :meth:`discard` was not called in the meantime. So batches and random streams are the same as without it, and a
+    checkpoint need not know about it.
 
     :param device: where batches go.
     """
@@ -42,7 +37,7 @@ class Prefetcher:
         self.device = device
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="next-batch")  # starts with the first batch
         self._next: Future[_Prepared] | None = None
-        self._behind: tuple[int, Tensor] | None = None  # size of the last batch, and the generator's state after it
+        self._last: tuple[int, Tensor] | None = None  # size of the last batch, and the generator's state after it
 
     def batch(self, draw: Draw, size: int, generator: torch.Generator | None = None) -> Batch:
         """Return the next batch.
@@ -53,15 +48,15 @@ class Prefetcher:
         :return: the batch, on the device.
         """
         generator = torch.default_generator if generator is None else generator
-        undisturbed = self._behind is not None and self._behind[0] == size
-        undisturbed = undisturbed and torch.equal(self._behind[1], generator.get_state())  # type: ignore[index]
+        last = self._last
+        undisturbed = last is not None and last[0] == size and torch.equal(last[1], generator.get_state())
         if self._next is not None and undisturbed:
             prepared = self._next.result()
             generator.set_state(prepared.state)
         else:
             self.discard()
             prepared = self._prepare(draw, size, generator)
-        self._behind, self._next = (size, prepared.state), None
+        self._last, self._next = (size, prepared.state), None
         if undisturbed:  # where other draws or new data come between batches, guessing ahead would be wasted
             self._next = self._thread.submit(self._prepare, draw, size, generator.clone_state())
         return self._sent(prepared)
@@ -70,10 +65,10 @@ class Prefetcher:
         """Forget what was prepared; call it before the data change."""
         if self._next is not None and not self._next.cancel():
             self._next.exception()  # it reads the data: wait for its end
-        self._next = self._behind = None
+        self._next = self._last = None
 
     def _prepare(self, draw: Draw, size: int, generator: torch.Generator) -> _Prepared:
-        """Make a batch, in one block if it is to be copied to a device, page-locked if that is a GPU of CUDA's."""
+        """Make a batch, in one block if it is to be copied to a device; page-locked if that is a CUDA GPU."""
         batch = draw(size, generator)
         state = generator.get_state()
         if self.device.type == "cpu":

@@ -1,18 +1,17 @@
-"""Datasets too large for memory: parts in files that are mapped, one of them in the buffer and the next on its way."""
+"""Datasets too large for memory: parts in mapped files, one of them in the buffer while the next is being read."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from gymnasium import spaces
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
 from agents.common.data.action_range import ActionRange, clipped_message
@@ -58,25 +57,8 @@ class Shards:
         if not self.parts:
             raise ValueError("`parts` must hold at least one shard, got none; give the files of a dataset")
 
-    def with_actions_within(
-        self, space: spaces.Space[Any], action_range: tuple[ArrayLike, ArrayLike] | None = None
-    ) -> Shards:
-        """Return the same dataset with its actions scaled to [-1, 1], where they are not in that box already.
-
-        :param space: a bounded Box.
-        :param action_range: the lowest and the highest action in the dataset's units, which become those of the space;
-            None: the actions are in the space's units.
-        :return: the dataset; :meth:`check` refuses actions that are not in their range.
-        """
-        return replace(self, action_range=ActionRange.of(space, action_range))
-
     def change(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
-        """Return rows of a file as they are stored in the buffer.
-
-        :param name: the array's.
-        :param array: some of its rows.
-        :return: the rows, changed if need be.
-        """
+        """Return rows of the array of that name as the buffer stores them."""
         if name == "rewards" and self.sparse:
             return -(array != 0).astype(np.float32)
         if name == "actions" and self.action_range is not None:
@@ -103,11 +85,7 @@ class Shards:
         return max(part.trajectories for part in self.parts)
 
     def turn(self, updates: int) -> int:
-        """Return which part is trained on after a number of gradient steps.
-
-        :param updates: gradient steps so far.
-        :return: its index.
-        """
+        """Return the index of the part that is trained on after a number of gradient steps."""
         return updates // self.replace_interval % len(self.parts)
 
     def check(self, obs_shape: tuple[int, ...], action_dim: int) -> None:
@@ -115,10 +93,6 @@ class Shards:
 
         Actions are a tenth of the data or less, and a part that cannot be used is better refused now than when its
         turn comes, hours later.
-
-        :param obs_shape: shape of one observation.
-        :param action_dim: A.
-        :raises ValueError: if an array is missing, its shape does not fit, or an action is out of range.
         """
         rows: dict[str, tuple[int, ...]] = {"observations": obs_shape, "final_observations": obs_shape}
         rows["actions"] = (action_dim,)
@@ -138,7 +112,7 @@ class Shards:
             self._check_actions(self.action_range)
 
     def _check_actions(self, action_range: ActionRange) -> None:
-        """Refuse actions out of range; say how many of them rounding errors are that will be clipped."""
+        """Refuse actions out of range, and warn about those that will be clipped because they are rounding errors."""
         clipped, excess = 0, 0.0
         for part in self.parts:
             outside = action_range.find_outside(_mapped_pieces(part.files["actions"], part.transitions))
@@ -154,8 +128,8 @@ class Shards:
 class ShardLoader:
     """Reads parts into host memory, the next one in the background.
 
-    There is room for one part, page-locked if the buffer is on a GPU: while the active one trains in the buffer the
-    next is read here, and where it takes over its rows are copied. So no more than two parts are ever in memory.
+    There is room for one part, page-locked if the buffer is on a GPU: while the active part is in the buffer, the next
+    one is read here; when its turn comes, its rows are copied. So no more than two parts are ever in memory.
 
     :param shards: the dataset.
     :param tail: the buffer's row of the first final observation; rows of transitions begin at 0.
@@ -215,7 +189,7 @@ class ShardLoader:
                 f"{part.files['terminals']} must end {part.trajectories} trajectories within {part.transitions} rows, "
                 f"the last of them with the last row, got {len(ends)} ends; convert the dataset again"
             )
-        del rows["terminals"]  # `next_row` tells it
+        del rows["terminals"]  # `next_row` says the same
         rows["next_row"] = self._space("next_row")[: part.transitions]
         torch.arange(1, part.transitions + 1, out=rows["next_row"])
         rows["next_row"][ends] = self.tail + torch.arange(len(ends), dtype=torch.int32)

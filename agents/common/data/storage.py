@@ -28,16 +28,10 @@ class Placement:
 
 
 def place(storage: str, device: torch.device, needed: int) -> Placement:
-    """Decide where data live.
+    """Decide where data of ``needed`` bytes live when ``device`` trains; ``storage`` is one of `STORAGES`.
 
-    On a GPU, ``"auto"`` leaves 2 GiB or a tenth of its memory free, whichever is more. On a CPU there is nothing to
-    choose: ``"auto"`` is ``"device"``, and ``"host"`` prepares batches in the background all the same.
-
-    :param storage: ``"auto"``, ``"device"`` or ``"host"``.
-    :param device: the training device.
-    :param needed: size of the data, bytes.
-    :return: the decision.
-    :raises ValueError: if ``"device"`` is asked for and the data do not fit.
+    On a GPU, ``"auto"`` leaves 2 GiB or a tenth of its memory free, whichever is more, and ``"device"`` is refused if
+    the data do not fit. On a CPU ``"auto"`` is ``"device"``, and ``"host"`` still prepares batches in the background.
     """
     one_of("storage", storage, STORAGES)
     host, size = torch.device("cpu"), f"replay buffer: {_show(needed)}"
@@ -61,11 +55,7 @@ def place(storage: str, device: torch.device, needed: int) -> Placement:
 
 
 def device_memory(device: torch.device) -> tuple[int, int]:
-    """Return a GPU's free and total memory; what PyTorch holds without using it counts as free.
-
-    :param device: the GPU.
-    :return: bytes.
-    """
+    """Return a GPU's free and total memory in bytes; what PyTorch holds without using it counts as free."""
     free, total = torch.cuda.mem_get_info(device)
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device), total
 

@@ -2,7 +2,7 @@
 
 Rows are transitions in the order they happened. The next observation of a row is not stored again: ``next_row`` points
 at the row that holds it. That is the following transition or, at a trajectory's end, an extra observation in a tail
-after the rings, so that ``next_row`` also tells where trajectories end.
+after the rings, so that ``next_row`` also shows where trajectories end.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,13 @@ from agents.common.data.prefetch import Prefetcher
 from agents.common.data.shards import ShardLoader, Shards
 from agents.common.data.storage import place
 
-KINDS = {"_masks": torch.bool, "_next_row": torch.int32}  # of the others: float32
-RING_TENSORS = ("_observations", "_actions", "_rewards", "_masks", "_next_row")
+RING_TENSORS = {
+    "_observations": torch.float32,
+    "_actions": torch.float32,
+    "_rewards": torch.float32,
+    "_masks": torch.bool,
+    "_next_row": torch.int32,
+}
 
 
 class TransitionStore(NStepReplayBuffer):
@@ -72,11 +78,10 @@ class TransitionStore(NStepReplayBuffer):
         shapes: dict[str, tuple[int, ...]] = {name: (self.capacity,) for name in RING_TENSORS}
         shapes |= {"_observations": (self.capacity + tail, flat), "_actions": (self.capacity, self.action_dim)}
         for name in RING_TENSORS:
-            setattr(self, name, torch.empty(0))  # what was there makes room first
-        kinds = {name: KINDS.get(name, torch.float32) for name in RING_TENSORS}
-        needed = sum(math.prod(shapes[name]) * kind.itemsize for name, kind in kinds.items())
+            setattr(self, name, torch.empty(0))  # free the old tensors first
+        needed = sum(math.prod(shapes[name]) * kind.itemsize for name, kind in RING_TENSORS.items())
         self.placement = place(self.storage, self.device, needed)
-        for name, kind in kinds.items():
+        for name, kind in RING_TENSORS.items():
             # zeros are mapped lazily by the operating system: rings that are never filled take no memory on a CPU
             setattr(self, name, torch.zeros(shapes[name], dtype=kind, device=self.placement.device))
         self._pending = [self.capacity + dataset_extra + e for e in range(self.n_envs)]
@@ -85,7 +90,7 @@ class TransitionStore(NStepReplayBuffer):
 
     @property
     def on_device(self) -> bool:
-        """Whether the data live on the training device, so that sampling involves no other."""
+        """Whether the data live on the training device."""
         return self.placement.on_device
 
     @property
@@ -107,21 +112,20 @@ class TransitionStore(NStepReplayBuffer):
         :param action_range: the lowest and the highest action in the dataset's units, numbers or (A,), which become
             those of the action space; None: the actions are in the action space.
         :raises FileNotFoundError: if there is no such file.
-        :raises ValueError: if an array is missing, has the wrong shape or holds a value that is not finite, an action
-            is out of range, hardly any chunk stays inside a trajectory, or online transitions were already added; the
-            buffer is then as it was.
+        :raises ValueError: if the dataset cannot be used, or online transitions were already added; the buffer is then
+            as it was.
         """
         if self.pos or self.full:
             raise ValueError("a dataset must be loaded before online transitions are added; make a new buffer")
+        box = ActionRange.of(self.action_space, action_range)
         if isinstance(dataset, Shards):
-            dataset = dataset.with_actions_within(self.action_space, action_range)
+            dataset = replace(dataset, action_range=box)
             dataset.check(self.obs_shape, self.action_dim)
             self._allocate(dataset.most_transitions, dataset.most_trajectories)
             self.dataset_description = dataset.describe()
             self.loader = ShardLoader(dataset, self.capacity, self._place)
             self.rotate_dataset(0)
             return
-        box = ActionRange.of(self.action_space, action_range)
         found = prepare(dataset, self.obs_shape, box, self.horizon_length)
         for note in found.warnings:
             warnings.warn(note, stacklevel=3)
@@ -142,12 +146,10 @@ class TransitionStore(NStepReplayBuffer):
         self._next_row[:count] = torch.from_numpy(next_row)
 
     def rotate_dataset(self, updates: int) -> None:
-        """Let the part of a dataset of several parts whose turn it is take its place.
+        """Switch to the part of a dataset of several parts whose turn it is after a number of gradient steps.
 
-        The rows of the part before are overwritten where they are. Online transitions stay; so does the room for the
-        largest part, if this one is smaller.
-
-        :param updates: gradient steps so far.
+        It overwrites the rows of the previous part. Online transitions stay; so does the room for the largest part, if
+        this one is smaller.
         """
         loader = self.loader
         if loader is None or loader.shards.turn(updates) == loader.active:
@@ -182,15 +184,10 @@ class TransitionStore(NStepReplayBuffer):
         done: NDArray[Any],
         infos: list[dict[str, Any]],
     ) -> None:
-        """Append one transition of every environment.
+        """Append one transition of every environment, as SB3's buffers do: arrays (n_envs, ...), a dict for each.
 
-        :param obs: (n_envs, O).
-        :param next_obs: (n_envs, O), the final observation where an episode ended.
-        :param action: scaled to [-1, 1], (n_envs, A).
-        :param reward: (n_envs,).
-        :param done: whether the episode ended for any reason, (n_envs,).
-        :param infos: one dict per environment.
-        :raises ValueError: with ``sparse``, if a reward is positive.
+        ``next_obs`` holds the final observation where an episode ended, and actions are scaled to [-1, 1]. With
+        ``sparse``, positive rewards are refused.
         """
         rewards = np.asarray(reward, dtype=np.float32).reshape(self.n_envs)
         dones = np.asarray(done, dtype=bool).reshape(self.n_envs)
@@ -220,14 +217,9 @@ class TransitionStore(NStepReplayBuffer):
             self.full, self.pos = True, 0
 
     def extend(self, obs: Any, next_obs: Any, action: Any, reward: Any, done: Any, infos: Any) -> None:
-        """Append transitions, one after the other; the arrays of another buffer will do.
+        """Append transitions one after the other: what :meth:`add` takes, with an axis of rows in front.
 
-        :param obs: (rows, n_envs, O); rows after the last action are not transitions.
-        :param next_obs: (rows, n_envs, O).
-        :param action: scaled to [-1, 1], (rows, n_envs, A).
-        :param reward: (rows, n_envs).
-        :param done: whether the episode ended for any reason, (rows, n_envs).
-        :param infos: a list of dicts per row.
+        Rows of observations after the last action are not transitions, so the arrays of another buffer will do.
         """
         for transition in zip(obs[: len(action)], next_obs[: len(action)], action, reward, done, infos, strict=True):
             self.add(*transition)
@@ -238,7 +230,7 @@ class TransitionStore(NStepReplayBuffer):
             self._free_tail.append(int(self._next_row[row]))
 
     def _link_previous(self, env: int, row: int, observation: Tensor) -> None:
-        """Let the environment's last transition, if its episode goes on, share the new row's observation."""
+        """If the environment's episode continues, make its last transition share the new row's observation."""
         previous = self._running(env)
         if previous is None:
             return
@@ -248,14 +240,14 @@ class TransitionStore(NStepReplayBuffer):
             self._end_episode(env, previous)
 
     def _running(self, env: int) -> int | None:
-        """Return the row of the environment's last transition if its episode goes on."""
+        """Return the row of the environment's last transition, or None if no episode is running."""
         if self.pos == 0 and not self.full:
             return None
         row = self._rings_begin + env * self.buffer_size + (self.pos - 1) % self.buffer_size
         return row if int(self._next_row[row]) == self._pending[env] else None
 
     def _end_episode(self, env: int, last: int) -> None:
-        """Let a trajectory end with its last transition, whose next observation gets a row of its own."""
+        """End a trajectory at its last transition, whose next observation gets a row of its own."""
         self._next_row[last] = holder = self._take_tail()
         self._observations[holder] = self._observations[self._pending[env]]
 
@@ -271,7 +263,7 @@ class TransitionStore(NStepReplayBuffer):
         return self._free_tail.pop()
 
     def end_episodes(self) -> None:
-        """Let the running trajectories end here, without a change to their masks: the environments start again."""
+        """End the running trajectories here without changing their masks, because the environments start again."""
         self._prefetcher.discard()
         for env in range(self.n_envs):
             last = self._running(env)
@@ -279,10 +271,7 @@ class TransitionStore(NStepReplayBuffer):
                 self._end_episode(env, last)
 
     def to(self, device: torch.device | str) -> None:
-        """Let another device train; one that is not there stands for the CPU, as in SB3.
-
-        :param device: the device.
-        """
+        """Move to another training device; an unavailable one stands for the CPU, as in SB3."""
         self._prefetcher.discard()
         self.device = get_device(device)
         if self._prefetcher.device == self.device and self._place.type == self.placement.device.type:
@@ -314,19 +303,13 @@ class TransitionStore(NStepReplayBuffer):
     # -- what a checkpoint holds --------------------------------------------------------------------------------------
 
     def online_state(self) -> dict[str, Any]:
-        """Return the online transitions; with the same dataset loaded, :meth:`restore_online_state` takes them back.
-
-        :return: tensors on the CPU and plain values.
-        """
+        """Return the online transitions, as tensors on the CPU and plain values."""
         rings = {name: self._rings(name)[:, : self.size()].cpu().clone() for name in RING_TENSORS}
         tail = self._observations[self._pending[0] :].cpu().clone()
         return {"rings": rings, "tail": tail, "free_tail": list(self._free_tail), "pos": self.pos, "full": self.full}
 
     def restore_online_state(self, state: Mapping[str, Any]) -> None:
-        """Take online transitions back.
-
-        :param state: what :meth:`online_state` returned in a buffer of the same sizes and with the same dataset.
-        """
+        """Take back what :meth:`online_state` returned in a buffer of the same sizes and with the same dataset."""
         self._prefetcher.discard()
         for name in RING_TENSORS:
             rows = state["rings"][name]

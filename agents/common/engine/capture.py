@@ -22,16 +22,15 @@ class CaptureError(RuntimeError):
 
 
 def earlier_failure() -> str | None:
-    """Return why a recording failed in this process, or None if none has: then there is no second attempt."""
+    """Return why a recording failed in this process, or None; after a failure there is no second attempt."""
     return _failures[0] if _failures else None
 
 
 class CapturedStep:
-    """A function without arguments that is run some times, then recorded, then replayed.
+    """A function without arguments that is run a few times, then recorded, then replayed.
 
-    Every call takes exactly one step: the warm-up's are ordinary ones, and recording runs nothing, so a replay follows.
-    The function reads what changes between steps from tensors that stay where they are, and draws from generators
-    that are given here.
+    Every call takes exactly one step: those of the warm-up are ordinary ones, and recording runs nothing, so a replay
+    follows. The function must read what changes between steps from tensors that stay where they are.
 
     :param step: the function.
     :param device: where it runs.
@@ -55,10 +54,9 @@ class CapturedStep:
         self._info: Info = {}
 
     def __call__(self) -> Info:
-        """Take one step.
+        """Take one step and return the function's result: from the recording on, always the same tensors.
 
-        :raises CaptureError: if the step is due for recording and cannot be recorded; it is not taken then.
-        :return: what the function returns; from the recording on always the same tensors, with new values.
+        A step that is due for recording and cannot be recorded raises :class:`CaptureError` and is not taken.
         """
         self.calls += 1
         if self.calls <= WARM_UP:
@@ -75,12 +73,7 @@ class CapturedStep:
 
 
 def run_aside(step: Callable[[], Info], device: torch.device) -> Info:
-    """Run a step on a stream of its own, as CUDA wants it before a recording.
-
-    :param step: the step.
-    :param device: where it runs.
-    :return: what it returns.
-    """
+    """Run a step on a stream of its own, as CUDA requires before a recording."""
     with torch.cuda.device(device):
         side = torch.cuda.Stream(device)
         side.wait_stream(torch.cuda.current_stream(device))
@@ -95,12 +88,11 @@ def record(
 ) -> tuple[Callable[[], None], Info]:
     """Record a step into a CUDA graph, without running it.
 
-    Where that fails, stream, allocator and generators are as they were before, so that the step can be run plainly.
-
     :param step: the step.
     :param device: where it runs.
     :param generators: CUDA generators that it draws from.
-    :raises RuntimeError: if the step cannot be recorded; its cause is what the step raised.
+    :raises RuntimeError: if the step cannot be recorded; its cause is what the step raised. Stream, allocator and
+        generators are then as they were before, so that the step can be run plainly.
     :return: function that runs the step, and the tensors that it then fills.
     """
     with torch.cuda.device(device), _without_collection():
@@ -113,7 +105,7 @@ def record(
             graph.register_generator_state(generator)
         cause: BaseException | None = None
         try:
-            # threads that page-lock the next batch may go on; the default stream of `graph` is of the first device used
+            # other threads may page-lock the next batch meanwhile; `graph`'s default stream is on the first device used
             with torch.cuda.graph(
                 graph, pool=pool, stream=torch.cuda.Stream(device), capture_error_mode="thread_local"
             ):
@@ -124,7 +116,8 @@ def record(
                     raise
         except BaseException as error:
             torch.cuda.set_stream(before)
-            _stop_allocating(index, pool)
+            with contextlib.suppress(RuntimeError):  # the allocator has left the pool, if the recording got that far
+                torch._C._cuda_endAllocateToPool(index, pool)
             for generator, state in zip(drawn_from, states, strict=True):
                 _replace_state(generator, state)
             cause = cause or error
@@ -136,7 +129,7 @@ def record(
 
 @contextlib.contextmanager
 def _without_collection() -> Iterator[None]:
-    """Collect garbage now and not inside: freeing what another graph holds is not allowed while one is recorded."""
+    """Collect garbage now and not inside: another graph's memory must not be freed while one is being recorded."""
     enabled = gc.isenabled()
     gc.collect()
     gc.disable()
@@ -147,15 +140,8 @@ def _without_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _stop_allocating(index: int, pool: tuple[int, int]) -> None:
-    """Let the allocator leave a pool of memory that a failed recording has not left."""
-    # already left, if the recording got that far
-    with contextlib.suppress(RuntimeError):
-        torch._C._cuda_endAllocateToPool(index, pool)
-
-
 def _replace_state(generator: torch.Generator, state: torch.Tensor) -> None:
-    """Give a generator a state of its own: the old one still takes itself for recorded, and raises at every draw."""
+    """Give a generator a state of its own: the old one still counts as being recorded, and raises at every draw."""
     fresh = torch.Generator(generator.device)
     fresh.set_state(state)
     generator.graphsafe_set_state(fresh.graphsafe_get_state())

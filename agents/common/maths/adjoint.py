@@ -6,7 +6,10 @@ With K flow steps, h = 1/K and t_i = i h, a flow and the stochastic process with
 
 have the same marginals, and X_1 is independent of X_0 (memoryless). Times in X/t and in sigma are shifted by h to avoid
 dividing by zero. Source: Domingo-Enrich et al., Adjoint Matching, arXiv 2409.08861, memoryless noise schedule and lean
-adjoint; the discretisation is that of Q-learning with Adjoint Matching, arXiv 2601.14234, as its authors' code has it.
+adjoint; the discretisation is that of the authors' code of Q-learning with Adjoint Matching, arXiv 2601.14234.
+
+In all functions ``flow_steps`` is K, ``step`` an index i in 0..K-1, ``like`` a tensor that gives dtype and device, and
+``sigmas`` the noise scales, broadcastable to (S, K, B, D).
 """
 
 from __future__ import annotations
@@ -23,22 +26,12 @@ from agents.common.nets.heads import Velocity, VelocityAt
 
 
 def memoryless_sigma(step: int, flow_steps: int) -> float:
-    r"""Return the noise scale of one step, :math:`\sigma_i = \sqrt{2(1 - t_i + h)/(t_i + h)}`.
-
-    :param step: i in 0..K-1.
-    :param flow_steps: K.
-    :return: sigma_i.
-    """
+    r"""Return the noise scale of one step, :math:`\sigma_i = \sqrt{2(1 - t_i + h)/(t_i + h)}`."""
     return math.sqrt(_memoryless_variance(step, flow_steps))
 
 
 def memoryless_sigmas(flow_steps: int, like: Tensor) -> Tensor:
-    """Return the noise scales of all steps, shaped to broadcast over (S, K, B, D).
-
-    :param flow_steps: K.
-    :param like: tensor that gives dtype and device.
-    :return: (K, 1, 1).
-    """
+    """Return the noise scales of all steps, (K, 1, 1)."""
     # made on the device: copying numbers from the host would stall it
     steps = torch.arange(flow_steps, dtype=torch.float64, device=like.device).view(-1, 1, 1)
     return _memoryless_variance(steps, flow_steps).sqrt().to(like.dtype)
@@ -50,24 +43,14 @@ def _memoryless_variance(step: Any, flow_steps: int) -> Any:
 
 
 def step_times(flow_steps: int, like: Tensor) -> Tensor:
-    """Return the left end points t_i, shaped to broadcast over (S, K, B, 1).
-
-    :param flow_steps: K.
-    :param like: tensor that gives dtype and device.
-    :return: (K, 1, 1).
-    """
+    """Return the left end points t_i of all steps, (K, 1, 1)."""
     return torch.arange(flow_steps, dtype=like.dtype, device=like.device).view(-1, 1, 1) / flow_steps
 
 
 def memoryless_step(x: Tensor, velocity: Tensor, noise: Tensor, step: int, flow_steps: int) -> Tensor:
     r"""Return :math:`x_{i+1} = x_i + h(2 v(x_i, t_i) - x_i/(t_i + h)) + \sqrt{h}\,\sigma_i\epsilon_i`.
 
-    :param x: x_i, (S, B, D).
-    :param velocity: v(x_i, t_i), (S, B, D).
-    :param noise: standard normal, (S, B, D).
-    :param step: i in 0..K-2.
-    :param flow_steps: K.
-    :return: x_{i+1}, (S, B, D).
+    ``x`` is x_i, ``velocity`` v(x_i, t_i) and ``noise`` standard normal, all (S, B, D), as is the result.
     """
     h = 1.0 / flow_steps
     drift = 2 * velocity - x / (step * h + h)
@@ -104,11 +87,7 @@ def terminal_adjoint(value: Callable[[Tensor], Tensor], x: Tensor, clip: bool = 
 
 
 def adjoint_statistics(adjoints: Tensor) -> dict[str, Tensor]:
-    """Return the diagnostics of adjoints: statistics of their absolute entries.
-
-    :param adjoints: (S, ...).
-    :return: ``adjoint_mean``, ``adjoint_std`` and ``adjoint_max``, each (S,).
-    """
+    """Return mean, standard deviation and maximum of the absolute entries of adjoints (S, ...), each (S,)."""
     size = adjoints.abs().flatten(1)
     return {"adjoint_mean": size.mean(1), "adjoint_std": size.std(1, correction=0), "adjoint_max": size.amax(1)}
 
@@ -136,7 +115,7 @@ def lean_adjoint(base: Velocity, states: Tensor, terminal: Tensor) -> Tensor:
 def velocity_pull_back(velocity: Velocity, states: Tensor, times: Tensor) -> Callable[[int, Tensor], Tensor]:
     r"""Return the products :math:`a^\top \nabla_x v(x, t)` at the states of a rollout, one state at a time.
 
-    A network's field is evaluated at all states at once, since its activations do not depend on the adjoint.
+    A network's field is evaluated at all states at once, because its activations do not depend on the adjoint.
 
     :param velocity: v.
     :param states: (S, K, B, D).
@@ -162,7 +141,7 @@ def adjoint_matching_loss(fine_tuned: Tensor, base: Tensor, adjoints: Tensor, si
     :param fine_tuned: v_f at the rollout's states, (S, K, B, D); the only input with gradient.
     :param base: v_beta there, (S, K, B, D).
     :param adjoints: lean adjoints, (S, K, B, D).
-    :param sigmas: noise scales, broadcastable to (S, K, B, D).
+    :param sigmas: noise scales.
     :return: (S,).
     """
     residual = (2 / sigmas) * (fine_tuned - base) + sigmas * adjoints
@@ -172,32 +151,19 @@ def adjoint_matching_loss(fine_tuned: Tensor, base: Tensor, adjoints: Tensor, si
 def path_kl(fine_tuned: Tensor, base: Tensor, sigmas: Tensor) -> Tensor:
     r"""Return the estimated KL divergence between the memoryless processes of two flows, along a rollout of the first.
 
-    :math:`\frac1B\sum_b\sum_i \frac{2h}{\sigma_i^2}\lVert v_f - v_\beta\rVert^2`, h = 1/K (Girsanov's theorem).
-
-    :param fine_tuned: v_f at the rollout's states, (S, K, B, D).
-    :param base: v_beta there, (S, K, B, D).
-    :param sigmas: noise scales, broadcastable to (S, K, B, D).
-    :return: (S,).
+    :math:`\frac1B\sum_b\sum_i \frac{2h}{\sigma_i^2}\lVert v_f - v_\beta\rVert^2`, h = 1/K (Girsanov's theorem), (S,).
+    Its arguments are those of :func:`adjoint_matching_loss`.
     """
     h = 1.0 / fine_tuned.shape[1]
     return ((2 * h / sigmas.square()) * (fine_tuned - base).square()).sum((1, 3)).mean(-1)
 
 
 def bridge_times(count: int, like: Tensor) -> Tensor:
-    r"""Return :math:`\tau_k = k/M, k = 1..M`, shaped to broadcast over (S, M, B, D).
-
-    :param count: M.
-    :param like: tensor that gives dtype and device.
-    :return: (M, 1, 1).
-    """
+    r"""Return :math:`\tau_k = k/M` for k = 1..M = ``count``, (M, 1, 1)."""
     return torch.arange(1, count + 1, dtype=like.dtype, device=like.device).view(-1, 1, 1) / count
 
 
 def bridge_sigmas(times: Tensor) -> Tensor:
-    r"""Return the memoryless noise scales at bridge times, :math:`\sigma_k = \sqrt{2(1 - \tau_k + h)/(\tau_k + h)}`.
-
-    :param times: tau_1..tau_M, (M, 1, 1).
-    :return: (M, 1, 1).
-    """
+    r"""Return the noise scales at bridge times (M, 1, 1), :math:`\sigma_k = \sqrt{2(1 - \tau_k + h)/(\tau_k + h)}`."""
     h = 1.0 / len(times)
     return (2 * (1 - times + h) / (times + h)).sqrt()

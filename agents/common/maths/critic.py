@@ -17,7 +17,7 @@ def pessimistic_value(q: Tensor, rho: float) -> Tensor:
     r"""Return mean minus ``rho`` standard deviations over the ensemble.
 
     :math:`\bar Q - \rho\,\mathrm{std}_j Q_j` with the population standard deviation. Where all members agree to the
-    last bit, which two members now and then do, the deviation has no slope: its gradient is taken as zero.
+    last bit, as two members sometimes do, the gradient of the deviation is taken as zero.
 
     :param q: (S, E, ...).
     :param rho: pessimism, >= 0.
@@ -62,7 +62,7 @@ def expectile_loss(error: Tensor, expectile: float) -> Tensor:
 
 
 def action_gradient(value: Callable[[Tensor], Tensor], actions: Tensor) -> Tensor:
-    """Return the gradient of a value in the action; works where no gradient is being recorded.
+    """Return the gradient of a value with respect to the action, even where no gradient is being recorded.
 
     :param value: function of actions (S, B, D) that returns values (S, B), row by row.
     :param actions: where, (S, B, D).
@@ -76,11 +76,7 @@ def action_gradient(value: Callable[[Tensor], Tensor], actions: Tensor) -> Tenso
 
 
 def q_statistics(q: Tensor) -> dict[str, Tensor]:
-    """Return the diagnostics of critic predictions.
-
-    :param q: (S, E, B).
-    :return: ``q_mean``, ``q_max`` and ``q_min``, each (S,).
-    """
+    """Return mean, maximum and minimum of critic predictions (S, E, B), each (S,)."""
     return {"q_mean": q.mean((1, 2)), "q_max": q.amax((1, 2)), "q_min": q.amin((1, 2))}
 
 

@@ -38,12 +38,7 @@ def noise_schedule(kind: str, steps: int) -> Tensor:
 
 
 class NoiseSchedule(Network):
-    """A noise schedule as numbers for the denoising chain, and as a table on the device for steps drawn there.
-
-    :param replicas: S.
-    :param steps: T.
-    :param kind: see :func:`noise_schedule`.
-    """
+    """A :func:`noise_schedule`: numbers for the denoising chain, and a table for steps drawn on the device."""
 
     table: Tensor
 
@@ -56,21 +51,14 @@ class NoiseSchedule(Network):
         self.register_buffer("table", alpha_bars.repeat(replicas, 1))
 
     def alpha_bar(self, t: Tensor) -> Tensor:
-        """Return the signal's share of the variance at steps drawn per row.
-
-        :param t: integers 0..T stored as floats, (S, B).
-        :return: (S, B, 1).
-        """
+        """Return the signal's share of the variance, (S, B, 1), at steps t, (S, B): integers 0..T stored as floats."""
         return self.table.gather(1, t.long()).unsqueeze(-1)
 
 
 def noised(actions: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
-    r"""Return :math:`x_t = \sqrt{\bar\alpha_t}\,a + \sqrt{1-\bar\alpha_t}\,\epsilon`.
+    r"""Return the noisy actions :math:`x_t = \sqrt{\bar\alpha_t}\,a + \sqrt{1-\bar\alpha_t}\,\epsilon`, (S, B, D).
 
-    :param actions: clean, (S, B, D).
-    :param noise: standard normal, (S, B, D).
-    :param alpha_bar: (S, B, 1).
-    :return: (S, B, D).
+    ``noise`` is standard normal of the actions' shape, and ``alpha_bar`` (S, B, 1).
     """
     return alpha_bar.sqrt() * actions + (1 - alpha_bar).sqrt() * noise
 
@@ -110,10 +98,5 @@ def denoise(
 
 
 def row_mean(losses: Tensor, weight: Tensor) -> Tensor:
-    """Return weighted rows' losses, averaged over coordinates and rows; the divisor counts every row.
-
-    :param losses: (S, B, D).
-    :param weight: (S, B).
-    :return: (S,).
-    """
+    """Average losses (S, B, D), weighted by row (S, B), over coordinates and rows; the divisor counts every row."""
     return (weight * losses.mean(-1)).mean(-1)

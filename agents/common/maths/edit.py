@@ -1,4 +1,8 @@
-"""Bounded soft actor-critic edits of a flow's actions. Shapes: S replicas, B rows, D flattened chunk."""
+"""Bounded soft actor-critic edits of a flow's actions.
+
+Shapes: S replicas, B rows, D flattened chunk. In both functions ``flow_actions`` are (S, B, D), ``noise`` is standard
+normal of the same shape, and ``edit_scale`` bounds the edit.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +15,7 @@ from agents.common.nets.heads import Networks, tanh_gaussian_sample
 
 
 def edited(edit: Any, observations: Tensor, flow_actions: Tensor, noise: Tensor, edit_scale: float) -> Tensor:
-    """Return flow actions moved by a sampled edit, clipped to the action box.
-
-    :param edit: squashed Gaussian given (s, a).
-    :param observations: (S, B, O).
-    :param flow_actions: (S, B, D).
-    :param noise: standard normal, (S, B, D).
-    :param edit_scale: bound of the edit.
-    :return: (S, B, D).
-    """
+    """Return flow actions plus an edit sampled from a squashed Gaussian given (s, a), clipped to the action box."""
     mean, log_std = edit(observations, flow_actions)
     sample, _ = tanh_gaussian_sample(mean, log_std, noise)
     return (flow_actions + edit_scale * sample).clamp(-1, 1)

@@ -18,10 +18,7 @@ from agents.common.nets.heads import Velocity
 def interpolate(x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
     r"""Return the straight path between noise and action, :math:`x_t = (1-t)x_0 + t x_1`.
 
-    :param x_0: noise, (..., D).
-    :param x_1: actions, (..., D).
-    :param t: times in [0, 1], (..., 1).
-    :return: (..., D).
+    Noise and actions are (..., D), times in [0, 1] are (..., 1).
     """
     return (1 - t) * x_0 + t * x_1
 
@@ -74,10 +71,5 @@ def integrate_flow(velocity: Velocity, x_0: Tensor, flow_steps: int) -> Tensor:
 
 
 def added(first: Velocity, second: Velocity) -> Velocity:
-    """Return the sum of two velocity fields.
-
-    :param first: a field.
-    :param second: another one at the same observations.
-    :return: (x, t) -> velocity.
-    """
+    """Return the sum of two velocity fields at the same observations."""
     return lambda x, t: first(x, t) + second(x, t)

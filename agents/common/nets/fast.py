@@ -28,14 +28,10 @@ GELU_SLOPE, GELU_CUBIC = 2 * math.sqrt(2 / math.pi), 0.044715
 
 
 def evaluate(layers: Sequence[Layer], x: Tensor) -> Tensor:
-    """Evaluate layers one after the other, in the fastest way known.
+    """Evaluate layers one after the other as :func:`agents.common.nets.mlp.evaluate` does, in the fastest way known.
 
-    Where oneDNN is the faster library, members are evaluated one by one: what lies between two layers then stays in the
-    processor's cache.
-
-    :param layers: of one stack.
-    :param x: (*stack, ..., in); stack axes of size 1 broadcast.
-    :return: (*stack, ..., out).
+    Where oneDNN is the faster library, members are evaluated one by one, so that the values between two layers stay in
+    the processor's cache.
     """
     layers = _in_low_precision(layers, x)
     gains = layers and (layers[0].weight.dtype == torch.float32 or not torch.is_grad_enabled())
@@ -85,14 +81,7 @@ def _in_low_precision(layers: Sequence[Layer], x: Tensor) -> Sequence[Layer]:
 
 
 def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dtype | None = None) -> Tensor:
-    """Multiply rows by stacked matrices, as :func:`agents.common.nets.mlp.dense` does.
-
-    :param x: (*stack, ..., in); stack axes of size 1 broadcast.
-    :param weight: (*stack, in, out).
-    :param bias: (*stack, out), or None.
-    :param dtype: lower precision of the factors, or None.
-    :return: (*stack, ..., out), in the precision of the weight.
-    """
+    """Multiply rows by stacked matrices, as :func:`agents.common.nets.mlp.dense` does."""
     if x.device.type == "cuda":
         return _padded_dense(x, weight, bias, dtype)
     if weight.shape[:-2].numel() == 1 and not torch.is_grad_enabled() and prefers_onednn(x, weight):
@@ -117,11 +106,8 @@ def _padded_dense(x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.d
 def gelu(x: Tensor) -> Tensor:
     r"""Return the tanh approximation of GELU, elementwise.
 
-    On a CPU it is :math:`x\,\sigma(2\sqrt{2/\pi}\,(x + 0.044715x^3))`, which is the same function: PyTorch's sigmoid
+    On a CPU it is computed as :math:`x\,\sigma(2\sqrt{2/\pi}\,(x + 0.044715x^3))`, the same function: PyTorch's sigmoid
     takes half the time of its tanh, in its own kernels and in compiled ones.
-
-    :param x: any shape.
-    :return: same shape.
     """
     if x.device.type != "cpu":
         return mlp.gelu(x)
@@ -133,7 +119,7 @@ def gelu(x: Tensor) -> Tensor:
 
 
 def _gelu_by_sigmoid(x: Tensor) -> Tensor:
-    full = x.float() if x.dtype == torch.bfloat16 else x  # whose intermediate results would be too coarse
+    full = x.float() if x.dtype == torch.bfloat16 else x  # bfloat16 is too coarse for intermediate results
     slope = torch.addcmul(full.new_full((), GELU_SLOPE), full, full, value=GELU_CUBIC * GELU_SLOPE)
     return slope.mul_(full).sigmoid_().mul_(full).to(x.dtype)
 
@@ -160,14 +146,7 @@ class FastMLP(StackedMLP):
 
 
 def make_mlp(stack: Sequence[int], widths: Sequence[int], *arguments: Any, **settings: Any) -> StackedMLP:
-    """Return a stacked MLP: a fast one, unless it is so small that nothing is gained.
-
-    :param stack: leading axes of the parameters.
-    :param widths: layer sizes from the input to the output.
-    :param arguments: further arguments of :class:`~agents.common.nets.mlp.StackedMLP`.
-    :param settings: likewise, by name.
-    :return: the MLP.
-    """
+    """Return a `StackedMLP` of these arguments: a fast one, unless it is so small that nothing is gained."""
     is_large = any(inputs * outputs >= SMALLEST_MATRIX for inputs, outputs in itertools.pairwise(widths))
     return (FastMLP if is_large else StackedMLP)(stack, widths, *arguments, **settings)
 
@@ -178,8 +157,8 @@ def make_mlp(stack: Sequence[int], widths: Sequence[int], *arguments: Any, **set
 class Linearisation:
     """Layers evaluated once at many points, and their vector-Jacobian products there, point by point.
 
-    A chain of such products along the points, as a lean adjoint is, then needs no second forward pass, and the one
-    forward pass there is covers all points at once. Parameters are constants here.
+    A chain of such products along the points, such as a lean adjoint, then needs only this one forward pass, which
+    covers all points at once. Parameters are constants here.
 
     :param layers: of one stack.
     :param first: products of the first layer with their bias, (*stack, K, N, width) for K points of every row.
@@ -194,12 +173,7 @@ class Linearisation:
             self._products.append(dense(x, following.weight, following.bias, following.dtype))
 
     def pull_back(self, point: int, cotangent: Tensor) -> Tensor:
-        """Return a cotangent of the output at one point as a cotangent of the first layer's product.
-
-        :param point: index along K.
-        :param cotangent: (*stack, N, out).
-        :return: (*stack, N, width).
-        """
+        """Pull a cotangent of the output at one of the points, (*stack, N, out), back to the first layer's product."""
         backwards = zip(self._hidden[::-1], self._products[::-1], self._transposed[::-1], strict=True)
         for layer, product, transposed in backwards:
             cotangent = dense(cotangent, transposed).to(cotangent.dtype)
@@ -222,10 +196,10 @@ def _pull_back(layer: Layer, product: Tensor, cotangent: Tensor) -> Tensor:
 
 @functools.cache
 def processor() -> tuple[str, int]:
-    """Return the processor's maker and family, as Linux tells them, or empty ones.
+    """Return the processor's maker and family as Linux reports them, or ``("", 0)``.
 
-    What is decided by them is decided alike on every run; measuring at start would let a run's numbers depend on how
-    busy the machine was.
+    Decisions based on them are the same in every run; with a measurement at the start, a run's numbers would depend on
+    how busy the machine was.
     """
     try:
         lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
@@ -236,13 +210,10 @@ def processor() -> tuple[str, int]:
 
 
 def onednn_is_faster(of_weights: bool = False) -> bool:
-    """Return whether oneDNN's products are faster than MKL's.
+    """Return whether oneDNN's products are faster than MKL's; ``of_weights``: those that give a weight's gradient.
 
-    On AMD processors MKL does without AVX-512. Up to Zen 4 (family 25) that costs a tenth to a third of its speed, but
+    On AMD processors MKL does not use AVX-512. Up to Zen 4 (family 25) that costs a tenth to a third of its speed, but
     nothing in the gradient of a weight; since Zen 5 it halves the speed of every product.
-
-    :param of_weights: whether the product is the gradient of a weight.
-    :return: whether they are.
     """
     if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return False
@@ -251,12 +222,7 @@ def onednn_is_faster(of_weights: bool = False) -> bool:
 
 
 def prefers_onednn(x: Tensor, weight: Tensor) -> bool:
-    """Return whether a product, of each member by itself, should go to oneDNN.
-
-    :param x: (*stack, ..., in).
-    :param weight: (*stack, in, out).
-    :return: True on a CPU where it is the faster library, if there are enough rows and work.
-    """
+    """Return whether oneDNN should multiply, member by member: where it is faster, given enough rows and work."""
     if torch.compiler.is_compiling() or x.device.type != "cpu":
         return False
     rows = x.shape[weight.ndim - 2 : -1].numel()

@@ -30,24 +30,19 @@ LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
 
 
 class Network(nn.Module):
-    """A network of an algorithm: every parameter and buffer of its own has the leading axis S of stacked replicas."""
+    """A network of an algorithm: every parameter and buffer of its own has the leading axis S of the replicas."""
 
     def initialise(self, replica: int, generator: torch.Generator) -> None:
-        """Draw one replica's weights, part by part.
-
-        :param replica: which replica.
-        :param generator: CPU generator that the draws come from.
-        """
+        """Draw one replica's weights from a CPU generator, part by part."""
         for part in self.children():
             if isinstance(part, StackedMLP):
                 part.initialise(replica, generator)
 
 
 class ObservingNetwork(Network):
-    """A network that observations are the first input of; a features extractor of its own may stand in front.
+    """A network whose first input is observations, optionally through a features extractor of its own.
 
-    The extractor is one of SB3's kind: rows (N, *observation shape) to features (N, F). Its parameters have no axis S,
-    so that it needs S = 1.
+    The extractor is SB3's: rows (N, *observation shape) to features (N, F). Its parameters have no axis S, so S is 1.
     """
 
     def __init__(self) -> None:
@@ -56,11 +51,7 @@ class ObservingNetwork(Network):
         self.observation_shape: tuple[int, ...] = ()
 
     def extract_with(self, extractor: nn.Module, observation_shape: tuple[int, ...]) -> None:
-        """Put a features extractor in front.
-
-        :param extractor: used by this network only.
-        :param observation_shape: of one observation, as the extractor expects it.
-        """
+        """Put an extractor that no other network uses in front; it expects observations of the given shape."""
         self.features_extractor, self.observation_shape = extractor, observation_shape
 
     def features(self, observations: Tensor, frozen: bool) -> Tensor:
@@ -109,7 +100,7 @@ class StateValue(ObservingNetwork):
 
 
 class VelocityField(ObservingNetwork):
-    """v(s, x, t), or a one-step map mu(s, z) without ``time``: t is one raw scalar beside s and x."""
+    """v(s, x, t), or a one-step map mu(s, z) without ``time``: t is one more input, unscaled."""
 
     def __init__(
         self,
@@ -229,7 +220,7 @@ class Multiplier(Network):
 
 
 class NoisePredictor(ObservingNetwork):
-    """eps(s, x, t) of a diffusion policy, for integer steps t: learnt Fourier features of t pass an MLP of their own.
+    """eps(s, x, t) of a diffusion policy, for integer steps t: learnt Fourier features of t pass their own MLP.
 
     The main MLP sees x, s and that MLP's output, in this order; activations are mish. ``time_features`` counts cosines
     and sines together; the time MLP ends, without activation, in the last of ``hidden``.
@@ -269,11 +260,7 @@ class NoisePredictor(ObservingNetwork):
 
         def predict(x: Tensor, t: Time) -> Tensor:
             embedded = self._embed(t, x, frozen)
-            product = (
-                self.mlp.dense(x, of_x, None, first.dtype)
-                + self.mlp.dense(embedded, of_time, None, first.dtype)
-                + shared
-            )
+            product = dense(x, of_x, None, first.dtype) + dense(embedded, of_time, None, first.dtype) + shared
             return self.mlp.evaluate(others, first.finish(product))
 
         return predict
@@ -310,26 +297,15 @@ class Networks(nn.ModuleDict):
         return _Frozen(self)
 
     def using(self, **substitutes: str) -> Any:
-        """Return the same networks with some names standing for others, e.g. ``actor="actor_target"``.
-
-        :param substitutes: name -> name of the network that it stands for.
-        :return: a view with the networks as attributes.
-        """
+        """Return a view in which some names stand for other networks, e.g. ``actor="actor_target"``."""
         return _Renamed(self, substitutes)
 
     def targets(self) -> list[tuple[nn.Module, nn.Module]]:
-        """Return every target network after the network that it follows.
-
-        :return: (online, target) pairs.
-        """
+        """Return the pairs (network, its target network)."""
         return [(self[name.removesuffix("_target")], net) for name, net in self.items() if name.endswith("_target")]
 
     def train(self, mode: bool = True) -> Self:
-        """Set training mode, as dropout and batch normalisation know it; target networks are always in evaluation mode.
-
-        :param mode: whether the networks that are trained are in training mode.
-        :return: the networks.
-        """
+        """Set PyTorch's training mode, except in target networks, which are always in evaluation mode."""
         super().train(mode)
         for _, target in self.targets():
             target.eval()
@@ -384,20 +360,14 @@ def tanh_gaussian_sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[
 
 
 def tanh_gaussian_log_prob(mean: Tensor, log_std: Tensor, pre_tanh: Tensor) -> Tensor:
-    """Return the log density of tanh(u) at a pre-tanh value u.
-
-    :param mean: (..., D).
-    :param log_std: (..., D).
-    :param pre_tanh: u, (..., D).
-    :return: log density, (...,).
-    """
+    """Return the log density of tanh(u), (...,), at a pre-tanh value u; all arguments are (..., D)."""
     normal = -0.5 * ((pre_tanh - mean) / log_std.exp()).square() - log_std - 0.5 * math.log(2 * math.pi)
     squash = 2 * (math.log(2) - pre_tanh - F.softplus(-2 * pre_tanh))
     return (normal - squash).sum(-1)
 
 
 def _as_column(t: Time, like: Tensor) -> Tensor:
-    """Return times as one feature column beside ``like``."""
+    """Return times as one feature column for the rows of ``like``."""
     if not isinstance(t, Tensor):
         return torch.full_like(like[..., :1], t)
     return t.expand(*like.shape[:-1], 1)

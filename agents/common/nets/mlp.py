@@ -1,8 +1,9 @@
 """A multi-layer perceptron in plain PyTorch: parameters, initialisation, evaluation.
 
 Many independent networks live in one set of tensors. Parameters have leading axes, called ``stack`` below: (S,) for one
-network per replica, (S, E) for an ensemble of E members per replica. What evaluates the same layers faster is in
-`fast.py`.
+network per replica, (S, E) for an ensemble of E members per replica. Inputs have the same leading axes; one of size 1
+broadcasts. ``frozen`` parameters are constants, so that gradient goes through the inputs only. `fast.py` evaluates the
+same layers faster.
 """
 
 from __future__ import annotations
@@ -38,11 +39,7 @@ class Layer(NamedTuple):
     norm_bias: Tensor | None = None
 
     def finish(self, product: Tensor) -> Tensor:
-        """Return the layer's output from its product: activation, then LayerNorm.
-
-        :param product: bias included, (*stack, ..., out).
-        :return: same shape.
-        """
+        """Apply activation and LayerNorm to the product, bias included, (*stack, ..., out)."""
         x = product if self.activation is None else self.activation(product)
         if self.norm_scale is None or self.norm_bias is None:
             return x
@@ -55,7 +52,7 @@ class Layer(NamedTuple):
 def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dtype | None = None) -> Tensor:
     """Multiply rows by stacked matrices.
 
-    :param x: (*stack, ..., in); stack axes of size 1 broadcast.
+    :param x: (*stack, ..., in).
     :param weight: (*stack, in, out).
     :param bias: (*stack, out), or None.
     :param dtype: lower precision of the factors, e.g. bfloat16; None: that of the weight.
@@ -70,24 +67,14 @@ def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dt
 
 
 def evaluate(layers: Sequence[Layer], x: Tensor, product: Callable[..., Tensor] = dense) -> Tensor:
-    """Evaluate layers one after the other.
-
-    :param layers: of one stack.
-    :param x: (*stack, ..., in); stack axes of size 1 broadcast.
-    :param product: multiplies as :func:`dense` does.
-    :return: (*stack, ..., out).
-    """
+    """Evaluate layers one after the other on x, (*stack, ..., in); ``product`` multiplies as :func:`dense` does."""
     for layer in layers:
         x = layer.finish(product(x, layer.weight, layer.bias, layer.dtype))
     return x
 
 
 def gelu(x: Tensor) -> Tensor:
-    """Return the tanh approximation of GELU, elementwise (the default of ``jax.nn.gelu``).
-
-    :param x: any shape.
-    :return: same shape.
-    """
+    """Return the tanh approximation of GELU, elementwise (the default of ``jax.nn.gelu``)."""
     return F.gelu(x, approximate="tanh")
 
 
@@ -126,29 +113,19 @@ class StackedMLP(nn.Module):
         self.norm_biases = nn.ParameterList(nn.Parameter(torch.zeros(*self.stack, w)) for w in normed)
 
     def initialise(self, replica: int, generator: torch.Generator) -> None:
-        """Draw one replica's weights, Xavier-uniform with the fans of a single member; biases stay zero.
-
-        :param replica: which replica.
-        :param generator: CPU generator that the draws come from.
-        """
+        """Draw one replica's weights, Xavier-uniform with the fans of a single member; biases stay zero."""
         for weight in self.weights:
             fill_uniform(weight, replica, math.sqrt(6.0 / (weight.shape[-2] + weight.shape[-1])), generator)
 
     def forward(self, x: Tensor, frozen: bool = False) -> Tensor:
         """Evaluate every member on its replica's rows.
 
-        :param x: (S, ..., in) for stack (S,); (S, N, in), shared by all members, for stack (S, E).
-        :param frozen: whether the parameters are constants, so that gradient goes through ``x`` only.
-        :return: (S, ..., out), or (S, E, N, out).
+        With stack (S,), x (S, ..., in) gives (S, ..., out); with (S, E), x (S, N, in) gives (S, E, N, out).
         """
         return self.evaluate(self.layers(frozen), x if len(self.stack) == 1 else x.unsqueeze(1))
 
     def layers(self, frozen: bool = False) -> list[Layer]:
-        """Return the layers as they are now.
-
-        :param frozen: whether the parameters are constants.
-        :return: from the input to the output.
-        """
+        """Return the layers as they are now, from the input to the output."""
         last, layers = len(self.weights) - 1, []
         for i in range(last + 1):
             of_layer = [self.weights[i], self.biases[i]]
@@ -162,25 +139,14 @@ class StackedMLP(nn.Module):
 
 
 def fill_uniform(parameter: Tensor, replica: int, bound: float, generator: torch.Generator) -> None:
-    """Fill one replica of a parameter with uniform draws in [-bound, bound], the same on every device.
-
-    :param parameter: (S, ...).
-    :param replica: which replica.
-    :param bound: half width.
-    :param generator: CPU generator.
-    """
+    """Fill one replica of a parameter with uniform draws in [-bound, bound], the same on every device."""
     with torch.no_grad():
         draw = torch.rand(parameter.shape[1:], generator=generator)
         parameter[replica].copy_((2 * draw - 1) * bound)
 
 
 def maybe_detach(parameter: Tensor, frozen: bool) -> Tensor:
-    """Return a parameter, as a constant where it is frozen.
-
-    :param parameter: any shape.
-    :param frozen: whether it is a constant.
-    :return: the same values.
-    """
+    """Return a parameter, as a constant where it is frozen."""
     return parameter.detach() if frozen else parameter
 
 

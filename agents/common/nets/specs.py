@@ -33,28 +33,17 @@ Role = Literal["behaviour", "copy", "residual"]
 
 @dataclass(frozen=True)
 class Sizes:
-    """What networks are built from.
+    """What networks are built from."""
 
-    :param replicas: S.
-    :param observations: O, or the number of features where they are extracted.
-    :param actions: D, the flattened chunk.
-    :param ensemble: E.
-    :param flow_steps: K.
-    :param actor_arch: hidden widths of policies and velocity fields.
-    :param critic_arch: hidden widths of critics and values.
-    :param actor_layer_norm: whether velocity fields are normalised.
-    :param critic_layer_norm: whether critics and values are normalised.
-    """
-
-    replicas: int
-    observations: int
-    actions: int
-    ensemble: int
-    flow_steps: int
-    actor_arch: list[int]
-    critic_arch: list[int]
-    actor_layer_norm: bool
-    critic_layer_norm: bool
+    replicas: int  # S
+    observations: int  # O, or the number of features where they are extracted
+    actions: int  # D, the flattened chunk
+    ensemble: int  # E
+    flow_steps: int  # K
+    actor_arch: list[int]  # hidden widths of policies and velocity fields
+    critic_arch: list[int]  # hidden widths of critics and values
+    actor_layer_norm: bool  # whether velocity fields are normalised
+    critic_layer_norm: bool  # whether critics and values are normalised
 
 
 @dataclass(frozen=True)
@@ -62,7 +51,7 @@ class NetworkSpec:
     """One network of an algorithm.
 
     :param build: makes it from the sizes.
-    :param target: whether it has an exponential moving average beside it, named with ``_target``.
+    :param target: whether it has an exponential moving average, named with ``_target``.
     :param role: its part in pretraining: the ``behaviour`` flow is cloned from the data, a ``copy`` starts equal to it,
         and a ``residual``, which is added to it, at zero; None has no part.
     """

@@ -27,8 +27,8 @@ ChunkState = tuple[NDArray[Any], NDArray[np.int64]]
 class FlowPolicy(BasePolicy):
     """Plans a chunk of H actions at once and plays it open loop.
 
-    With H > 1 the rest of the chunk is the recurrent ``state`` of :meth:`predict`; a caller that drops the state plans
-    anew at every step. ``deterministic=True`` plans from zero noise; published scores use sampled noise.
+    With H > 1 the rest of the chunk is the recurrent ``state`` of :meth:`predict`; without it, every step is planned
+    again. ``deterministic=True`` plans from zero noise; published scores use sampled noise.
 
     :param observation_space: flat Box.
     :param action_space: bounded Box.
@@ -37,13 +37,13 @@ class FlowPolicy(BasePolicy):
     :param seeds: one seed per replica; None draws one from PyTorch's global generator.
     :param activation_fn: hidden activation of all networks, e.g. ``torch.nn.ReLU``; None: each network's own.
     :param normalize_images: accepted for SB3; images are not supported.
-    :param features_extractor_class: SB3's. Every network that sees observations has an extractor of its own, a target
-        network a copy; ``FlattenExtractor`` hands observations on as they are.
+    :param features_extractor_class: SB3's. Every network that sees observations has its own extractor, and a target
+        network a copy; ``FlattenExtractor`` passes observations on unchanged.
     :param features_extractor_kwargs: its arguments besides the observation space.
     :param optimizer_class: the one optimiser over all networks.
     :param optimizer_kwargs: its arguments besides the learning rate.
     :raises ValueError: if the activation has parameters.
-    :raises NotImplementedError: if stacked seeds are to have a features extractor.
+    :raises NotImplementedError: if several seeds at once are to have a features extractor.
     """
 
     optimizer: torch.optim.Optimizer
@@ -70,8 +70,8 @@ class FlowPolicy(BasePolicy):
             )
         if features_extractor_class is not FlattenExtractor and seeds is not None and len(seeds) > 1:
             raise NotImplementedError(
-                f"`features_extractor_class` must be FlattenExtractor for {len(seeds)} stacked seeds, got "
-                f"{features_extractor_class.__name__}, whose layers are not stacked; train each seed by itself"
+                f"`features_extractor_class` must be FlattenExtractor for {len(seeds)} seeds at once, got "
+                f"{features_extractor_class.__name__}, whose layers hold only one replica; train each seed by itself"
             )
         super().__init__(
             observation_space,
@@ -111,7 +111,7 @@ class FlowPolicy(BasePolicy):
 
     @property
     def generator(self) -> torch.Generator:
-        """Source of the acting noise of the first replica."""
+        """The generator of the first replica's acting noise."""
         return self.generators[0]
 
     @property
@@ -153,25 +153,21 @@ class FlowPolicy(BasePolicy):
         return nets.train()
 
     def _extract_features(self, nets: Networks) -> None:
-        """Give each network that sees observations an extractor; the policy's own name is for the last one's."""
+        """Give each network that sees observations an extractor; the policy's attribute is the last one's."""
         for network in nets.values():
             if isinstance(network, ObservingNetwork):
                 self.features_extractor = self.make_features_extractor()
                 network.extract_with(self.features_extractor, self.observation_space.shape or ())
 
     def set_random_seed(self, seed: int) -> None:
-        """Seed the noise of :meth:`predict`.
-
-        :param seed: any int; further replicas follow from it.
-        """
+        """Seed the noise of :meth:`predict`: that of replica k with ``seed + k``."""
         for replica, generator in enumerate(self.generators):
             generator.manual_seed(seed + replica)
 
     def set_observation_statistics(self, observations: Tensor, scale: float) -> None:
-        """Centre observations and scale each coordinate to a given standard deviation from now on.
+        """Centre observations and scale each coordinate from now on, by the statistics of these, (N, O).
 
-        :param observations: the dataset's, (N, O).
-        :param scale: standard deviation after scaling.
+        ``scale`` is their standard deviation after scaling.
         """
         std, mean = torch.std_mean(observations, dim=0, correction=0)
         self.observation_mean.copy_(mean)
@@ -179,25 +175,16 @@ class FlowPolicy(BasePolicy):
         self.observation_factor.copy_(torch.where(std > 1e-6, scale / std.clamp(min=1e-6), 1.0))
 
     def preprocess(self, observations: Tensor) -> Tensor:
-        """Return observations as the networks see them.
-
-        :param observations: (..., O).
-        :return: (..., O).
-        """
+        """Return observations, (..., O), as the networks see them."""
         if self.method.observation_scale is None:
             return observations
         return (observations - self.observation_mean) * self.observation_factor
 
     def replica(self, index: int) -> FlowPolicy:
-        """Return one stacked replica as a policy of its own.
-
-        :param index: which replica, 0..S-1.
-        :return: a policy with the replica's parameters and optimiser state.
-        :raises IndexError: if there is no such replica.
-        """
+        """Return one replica, 0..S-1, as a separate policy with its parameters and optimiser state."""
         if not 0 <= index < self.num_replicas:
             raise IndexError(
-                f"`index` must be from 0 to {self.num_replicas - 1} with {self.num_replicas} stacked seeds, got {index}"
+                f"`index` must be from 0 to {self.num_replicas - 1} with {self.num_replicas} replicas, got {index}"
             )
         parameters = self._get_constructor_parameters() | {
             "method": copy.copy(self.method),
@@ -223,12 +210,7 @@ class FlowPolicy(BasePolicy):
     # -- acting -------------------------------------------------------------------------------------------------------
 
     def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Draw the noise of some plans of one replica, rows first.
-
-        :param rows: number of plans.
-        :param generator: CPU generator.
-        :return: name -> (rows, ...).
-        """
+        """Draw the noise of ``rows`` plans of one replica from its CPU generator: name -> (rows, ...)."""
         sizes = self.method.noise_sizes(1, rows, self.chunk_size)
         draws = self.method.candidate_noise()
         return {name: draw(sizes, generator, "cpu")[0].movedim(draw.axes.index("B"), 0) for name, draw in draws.items()}
@@ -256,12 +238,7 @@ class FlowPolicy(BasePolicy):
         return torch.as_tensor(self.scale_action(chunks[:, 0]), dtype=torch.float32, device=self.device)
 
     def forward(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
-        """Return the first planned action, scaled to [-1, 1].
-
-        :param observation: (N, O).
-        :param deterministic: whether to plan from zero noise.
-        :return: (N, A).
-        """
+        """Return the first planned action of each observation, (N, A), scaled to [-1, 1]."""
         return self._predict(observation, deterministic)
 
     def _plan_rows(
@@ -272,7 +249,7 @@ class FlowPolicy(BasePolicy):
         rows, replicas = len(observation), self.num_replicas
         if rows % replicas:
             raise ValueError(
-                f"{replicas} stacked seeds expect a multiple of {replicas} observations, got {rows}; use "
+                f"{replicas} replicas expect a multiple of {replicas} observations, got {rows}; use "
                 "`model.replica(k)` to act with one of them"
             )
         grouped = np.ones((replicas, rows // replicas), dtype=bool) if due is None else due.reshape(replicas, -1)
@@ -283,7 +260,7 @@ class FlowPolicy(BasePolicy):
         return self.plan(flat, noise).reshape(rows, self.chunk_length, *self.action_space.shape)  # type: ignore[misc]
 
     def _draw_due(self, due: NDArray[np.bool_]) -> dict[str, Tensor]:
-        """Draw the noise of the rows that are due, (S, N), each replica's from its own generator; zeros elsewhere."""
+        """Draw noise for the rows that are due, (S, N), each replica's from its own generator; zeros elsewhere."""
         wanted = [torch.as_tensor(row) for row in due]
         drawn = [
             self.draw_action_noise(int(row.sum()), generator)
@@ -305,10 +282,10 @@ class FlowPolicy(BasePolicy):
         """Return the next action of each observation's chunk, planning a new chunk where there is none.
 
         :param observation: one observation, or a batch (N, O).
-        :param state: what the previous call returned; None plans anew.
+        :param state: what the previous call returned; None to plan again.
         :param episode_start: where an episode has just begun, (N,): the old chunk is dropped there.
         :param deterministic: whether to plan from zero noise.
-        :return: actions in the environment's units, and the state to hand back (None when H is 1).
+        :return: actions in the environment's units, and the state for the next call (None when H is 1).
         :raises ValueError: if an observation has the wrong shape or is a (observation, info) pair.
         """
         if self.chunk_length == 1:
@@ -326,7 +303,7 @@ class FlowPolicy(BasePolicy):
         return (actions if vectorised else actions[0]), (chunks, used + 1)
 
     def _plan_due(self, rows: Tensor, due: NDArray[np.bool_], deterministic: bool) -> NDArray[Any]:
-        """Plan where a chunk is used up; stacked replicas plan all rows, since each needs the same number."""
+        """Plan where a chunk is used up; several replicas plan all rows, since each needs the same number."""
         if self.num_replicas > 1:
             return self._plan_rows(rows, deterministic, due)[due]
         return self._plan_rows(rows[torch.as_tensor(due)], deterministic)
@@ -341,18 +318,14 @@ class FlowPolicy(BasePolicy):
         chunks, used = state[0].copy(), state[1].copy()
         if len(chunks) != rows:
             raise ValueError(
-                f"`state` holds {len(chunks)} chunks for {rows} observations; hand back the state of the same batch"
+                f"`state` holds {len(chunks)} chunks for {rows} observations; pass the state of the same batch"
             )
         if episode_start is not None:
             used[np.asarray(episode_start, dtype=bool)] = self.chunk_length
         return chunks, used
 
     def unscale_action(self, scaled_action: NDArray[Any]) -> NDArray[Any]:
-        """Return actions in the environment's units, inside its box although products round.
-
-        :param scaled_action: in [-1, 1], (..., A).
-        :return: (..., A).
-        """
+        """Return actions, (..., A), in the environment's units, clipped to its box because scaling rounds."""
         box = self.action_space
         return np.clip(super().unscale_action(scaled_action), box.low, box.high)  # type: ignore[attr-defined]
 

@@ -1,4 +1,4 @@
-"""The behaviour flow of a saved model, taken over in place of pretraining."""
+"""Start from the behaviour flow of a saved model instead of pretraining."""
 
 from __future__ import annotations
 
@@ -18,12 +18,10 @@ from agents.common.sb3.policy import FlowPolicy
 
 
 def load_behaviour(policy: FlowPolicy, behaviour: str | None, path: str | Path | BufferedIOBase) -> None:
-    """Copy a saved model's behaviour flow into a policy; see :meth:`FlowQLearning.load_pretrained_actor`.
+    """Copy a saved model's behaviour flow into the policy's; see :meth:`FlowQLearning.load_pretrained_actor`.
 
-    :param policy: the policy, with observation statistics where it scales observations.
-    :param behaviour: name of its behaviour flow, or None.
-    :param path: what ``save`` wrote, or the folder of a run.
-    :raises ValueError: if one of the two has no behaviour flow, or they do not fit.
+    ``behaviour`` names the policy's flow, None if it has none. A policy that scales observations must have their
+    statistics already.
     """
     method = policy.method
     if behaviour is None:
@@ -63,7 +61,7 @@ def _require_fit(
     }
     wanted, got = _describe(own, own_state), _describe(saved, state)
     wrong = [f"expected {name} {value}, got {got[name]}" for name, value in wanted.items() if got[name] != value]
-    replicas, ours = _replicas(saved, state), policy.num_replicas
+    replicas, ours = len(state[f"nets.{saved['behaviour_flow']}.mlp.weights.0"]), policy.num_replicas
     if replicas not in (1, ours):
         wrong.append(f"expected 1 or {ours} replicas, got {replicas}")
     if wrong:
@@ -97,7 +95,3 @@ def _describe(attributes: Mapping[str, Any], state: Mapping[str, Tensor]) -> dic
         "parameters and buffers": sorted(parts),
         "observation scale": attributes["observation_scale"],
     }
-
-
-def _replicas(attributes: Mapping[str, Any], state: Mapping[str, Tensor]) -> int:
-    return len(state[f"nets.{attributes['behaviour_flow']}.mlp.weights.0"])

@@ -58,7 +58,7 @@ def test_trajectories_end_by_terminals_and_by_timeouts() -> None:
     assert np.flatnonzero(found.ends).tolist() == [11, 23, 35, 47, 59]
     assert found.description == (
         "dataset: 60 transitions in 5 trajectories; 1 ends by terminals, 4 by timeouts, "
-        "0 where next_observations is not the next row"
+        "0 where the next row does not follow"
     )
     assert found.warnings == ()
 
@@ -78,7 +78,7 @@ def test_trajectory_ends_where_the_next_row_does_not_follow() -> None:
     found = prepared(dataset)
     assert np.flatnonzero(found.ends).tolist() == [11, 17, 23, 35, 40, 47, 59]
     np.testing.assert_array_equal(found.final_observations, dataset["next_observations"][found.ends])
-    assert found.description.endswith("5 end by terminals, 2 where next_observations is not the next row")
+    assert found.description.endswith("5 end by terminals, 2 where the next row does not follow")
     np.testing.assert_array_equal(found.arrays["masks"], toy_dataset(60)["masks"])
     (warning,) = found.warnings
     assert warning.startswith("2 of 7 trajectories end only because `next_observations` is not the next row's")
@@ -93,7 +93,7 @@ def test_end_that_two_rules_tell_is_counted_once() -> None:
     dataset["timeouts"][23] = True  # where it terminates too
     dataset["next_observations"][35] += 1  # where the time limit is
     assert prepared(dataset).description.endswith(
-        "1 ends by terminals, 4 by timeouts, 0 where next_observations is not the next row"
+        "1 ends by terminals, 4 by timeouts, 0 where the next row does not follow"
     )
 
 
@@ -102,7 +102,7 @@ def test_last_row_ends_a_trajectory_and_is_counted_by_itself() -> None:
     assert np.flatnonzero(found.ends).tolist() == [11, 23, 29]
     assert found.description == (
         "dataset: 30 transitions in 3 trajectories; 2 end by terminals, "
-        "0 where next_observations is not the next row, 1 with the last row"
+        "0 where the next row does not follow, 1 at the last row"
     )
     assert found.warnings == ()
 
@@ -111,7 +111,7 @@ def test_dataset_of_one_row_is_a_trajectory() -> None:
     found = prepared(toy_dataset(1), horizon_length=1)
     assert found.description == (
         "dataset: 1 transition in 1 trajectory; 0 end by terminals, "
-        "0 where next_observations is not the next row, 1 with the last row"
+        "0 where the next row does not follow, 1 at the last row"
     )
 
 
@@ -133,7 +133,7 @@ def test_rows_are_compared_across_the_pieces_they_are_read_in(monkeypatch: pytes
 def test_compact_layout_gives_the_same_trajectories() -> None:
     found = prepared(compacted(toy_dataset(60)))
     assert np.flatnonzero(found.ends).tolist() == [11, 23, 35, 47, 59]
-    assert found.description == ("dataset: 60 transitions in 5 trajectories, each followed by a row whose valids is 0")
+    assert found.description == ("dataset: 60 transitions in 5 trajectories, whose ends are marked by valids")
 
 
 def test_timeouts_that_contradict_a_compact_layout_are_refused() -> None:
@@ -238,7 +238,7 @@ def test_masks_are_derived_where_timeouts_tell_time_limits_apart() -> None:
     del dataset["masks"]
     found = prepared(dataset)
     np.testing.assert_array_equal(found.arrays["masks"], 1 - dataset["terminals"])
-    assert found.description.endswith("0 where next_observations is not the next row; masks are 1 - terminals")
+    assert found.description.endswith("0 where the next row does not follow; masks are 1 - terminals")
     buffer = loaded_buffer(dataset)
     assert torch.equal(buffer.timeouts[:60], torch.from_numpy(dataset["timeouts"]))
 
@@ -460,9 +460,7 @@ def test_buffer_says_what_dataset_it_holds(tmp_path: Path) -> None:
     buffer.load_dataset(toy_dataset(24))
     assert buffer.dataset_description.startswith("dataset: 24 transitions in 2 trajectories; 2 end by terminals, 0 ")
     buffer.load_dataset(compacted(toy_dataset(12)))
-    assert buffer.dataset_description == (
-        "dataset: 12 transitions in 1 trajectory, each followed by a row whose valids is 0"
-    )
+    assert buffer.dataset_description == ("dataset: 12 transitions in 1 trajectory, whose ends are marked by valids")
     buffer.load_dataset(toy_shards(tmp_path, toy_dataset(24), toy_dataset(36), replace_interval=7))
     assert buffer.dataset_description == (
         "dataset: 60 transitions in 5 trajectories, in 2 parts that take turns after 7 updates each"
