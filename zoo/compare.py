@@ -43,7 +43,7 @@ def _parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser("compare", description=__doc__)
     data = parser.add_argument_group("what to compare")
-    data.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="folders with run folders anywhere below")
+    data.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="folders to search for run folders")
     data.add_argument("--published", nargs="+", default=[], metavar="SET", help="published scores, e.g. qam2026")
     data.add_argument(
         "--methods", nargs="+", default=[], metavar="NAME", help="only these, e.g. qam QAM-E (default: all)"
@@ -62,8 +62,12 @@ def _parser() -> Parser:
     data.add_argument("--merge-protocols", action="store_true", help="one row per label, even where protocols differ")
     data.add_argument("--strict", action="store_true", help="fail (exit 2) if any run is skipped")
     how = parser.add_argument_group("how")
-    how.add_argument("--baseline", metavar="NAME", help="method to improve on (default: the first set's own method)")
-    how.add_argument("--tolerance", type=float, default=0.05, help="largest difference of a reproduction, a fraction")
+    how.add_argument(
+        "--baseline", metavar="NAME", help="method to compare against (default: the first set's own method)"
+    )
+    how.add_argument(
+        "--tolerance", type=float, default=0.05, help="largest difference that counts as reproduced, as a fraction"
+    )
     how.add_argument("--reps", type=whole_number, default=50_000, help="bootstrap repetitions")
     how.add_argument("--verbose", type=whole_number, default=1, help="2 shows the traceback of an unexpected failure")
     output = parser.add_argument_group("what to make (default: --print)")

@@ -136,7 +136,7 @@ def _generate(args: argparse.Namespace) -> dict[str, Any]:
             existing="replace" if args.force else "refuse",
         )
     except KeyboardInterrupt as error:
-        raise Interrupted("stopped; finished episodes are kept, and the same command goes on from there") from error
+        raise Interrupted("stopped; finished episodes are kept, and the same command continues from there") from error
     return _describe_files(args.name, files)
 
 
@@ -169,7 +169,7 @@ def _convert(args: argparse.Namespace) -> dict[str, Any]:
     try:
         shards = convert_shards(shard_folder(spec.name, args.dataset_dir), spec, size=size)
     except KeyboardInterrupt as error:
-        raise Interrupted("stopped; converted files are kept, and the same command goes on from there") from error
+        raise Interrupted("stopped; converted files are kept, and the same command continues from there") from error
     transitions = sum(shard.transitions for shard in shards)
     return {"name": spec.name, "folder": str(shards[0].folder.parent), "files": len(shards), "transitions": transitions}
 

@@ -62,7 +62,7 @@ class RunLog(logging.Handler):
         except OSError as error:
             if not self._has_failed:
                 self._has_failed = True
-                log.warning("%s misses messages, because it cannot be written: %s", self.path, error.strerror)
+                log.warning("%s is incomplete, because it cannot be written: %s", self.path, error.strerror)
 
 
 class _Backlog(logging.handlers.BufferingHandler):

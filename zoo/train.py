@@ -53,7 +53,7 @@ def _add_task(group: argparse._ArgumentGroup) -> None:
         "--pretraining-steps",
         "--pretrain-steps",  # its former name
         type=whole_number,
-        help="gradient steps before --offline-steps that clone alone (default: from YAML)",
+        help="cloning steps before the offline phase (default: from YAML)",
     )
     group.add_argument("--offline-steps", type=whole_number, help="gradient steps on the dataset (default: from YAML)")
     group.add_argument("--online-steps", type=whole_number, help="environment steps after it (default: from YAML)")
@@ -71,7 +71,8 @@ def _add_task(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--resume",
         action="store_true",
-        help="go on with the newest unfinished run of the same settings; name it if it is done, else start",
+        help="continue the newest unfinished run with the same settings; report it if it has finished; otherwise start "
+        "a new one",
     )
     group.add_argument("-i", "--trained-agent", default="", help="model (.zip), or folder of a run, to start from")
     group.add_argument(
@@ -99,14 +100,16 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
         "--storage",
         choices=("auto", "device", "host"),
         default="auto",
-        help="where the data live: on the device while they fit, always, never",
+        help="where the replay buffer is kept: on the device if it fits, always, or never",
     )
 
 
 def _add_environments(group: argparse._ArgumentGroup) -> None:
     """Add how environments are made."""
     group.add_argument("--n-envs", type=whole_number, help="training environments (default: one per seed)")
-    group.add_argument("--vec-env", choices=("dummy", "subproc"), default="dummy", help="how training ones are stepped")
+    group.add_argument(
+        "--vec-env", choices=("dummy", "subproc"), default="dummy", help="how training environments are stepped"
+    )
     keywords = {"nargs": "+", "action": "extend", "default": [], "metavar": "KEY=VALUE"}
     group.add_argument("--env-kwargs", **keywords, help="arguments of the environment")
     group.add_argument("--eval-env-kwargs", **keywords, help="the same for evaluation")
@@ -121,7 +124,7 @@ def _add_protocol(group: argparse._ArgumentGroup) -> None:
         "--eval-mode",
         choices=("auto", "sync", "async"),
         default="auto",
-        help="training waits for evaluations (sync) or goes on beside them (async); auto: async on CUDA, else sync",
+        help="training waits for evaluations (sync) or continues during them (async); auto: async on CUDA, else sync",
     )
     group.add_argument(
         "--n-eval-envs",
@@ -139,7 +142,7 @@ def _add_speed(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--precision", choices=("fp32", "tf32", "bf16"), help="matrix products (default: tf32 on CUDA)")
     group.add_argument("--compile", choices=("auto", "on", "off"), help="compile the update (default: auto)")
     group.add_argument(
-        "--num-threads", type=whole_number, default=-1, help="CPU threads of PyTorch; -1 leaves its choice"
+        "--num-threads", type=whole_number, default=-1, help="CPU threads of PyTorch; -1: PyTorch's default"
     )
 
 

@@ -260,4 +260,4 @@ def _check_content(part: _Part, spec: DatasetSpec) -> None:
         problems = [f"damaged data in {damaged}"] if damaged else []
     if problems:
         part.discard()
-        raise _SourceError(f"what arrived is no sound dataset: {'; '.join(problems)}")
+        raise _SourceError(f"the downloaded file is not a valid dataset: {'; '.join(problems)}")

@@ -92,7 +92,7 @@ def _acquire(lock: FileLock, path: Path) -> None:
         try:
             lock.acquire(timeout=-1 if waits else 0)
         except Timeout:
-            log.info("waiting for another process that makes %s", path)
+            log.info("waiting for another process that is writing %s", path)
             waits = True
         except FileNotFoundError:  # the process that had the lock failed, and removed the folder that it had created
             continue

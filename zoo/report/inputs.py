@@ -175,7 +175,7 @@ def _read_published(
         runs = runs[runs["environment"].isin(wanted)]
         means = means[means["environment"].isin(wanted | domains)]
         if runs.empty and means.empty:
-            log.info("%s: has none of the environments of your runs, so it is left out", published.name)
+            log.info("%s: covers none of your environments; left out", published.name)
     domains = sorted({*runs["domain"], *means["domain"]})
     methods = {
         name: Method(name, name, published.name, {domain: published.protocol_of(name, domain) for domain in domains})

@@ -79,7 +79,7 @@ def improvement_table(comparison: Comparison, phase: Phase, baseline: str) -> Ta
     has_difference = any(pair.difference is not None for pair in pairs.values())
     header = ["method", f"P(method > {baseline})", *(["difference of means"] if has_difference else [])]
     caption = _improvement_caption(phase, kind, baseline, len(rows), has_difference)
-    return _table("improvement", f"Improvement on {baseline}", phase, kind, caption, header, rows, data)
+    return _table("improvement", f"Improvement over {baseline}", phase, kind, caption, header, rows, data)
 
 
 def domains_table(comparison: Comparison, phase: Phase) -> Table:
@@ -118,7 +118,7 @@ def tasks_table(comparison: Comparison, phase: Phase) -> Table:
         small = "In small print: number of seeds, where it differs between tasks." if phase.uneven_seeds else ""
     else:
         intervals, note = ", last evaluation, with 95% intervals over seeds", ""
-        small = "The number of seeds is given where it differs in the row."
+        small = "The number of seeds is shown where it differs within a row."
     caption = (
         f"{kind.caption} at the end of the {phase.name} phase, mean over seeds{intervals}. "
         f"{_bold_rule(kind, ' in the row', note)}. {small}"

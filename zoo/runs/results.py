@@ -55,8 +55,8 @@ def describe_evaluation(step: int, phase: str, results: EpisodeResults, seeds: S
     name, scores = ("mean return", returns) if results.successes is None else ("success", results.successes[played])
     text = f"{name} {scores.mean():.2f} over {returns.shape[1]} episodes"
     if len(seeds) > 1:
-        each = (f"{seeds[replica]}: {own.mean():.2f}" for replica, own in zip(played, scores, strict=True))
-        text += f" (seeds {', '.join(each)})"
+        each = (f"seed {seeds[replica]}: {own.mean():.2f}" for replica, own in zip(played, scores, strict=True))
+        text += f" ({', '.join(each)})"
     if results.successes is not None:
         text += f", mean return {returns.mean():.2f}"
     return f"evaluation at step {step} ({phase}): {text}, mean length {lengths.mean():.1f}"

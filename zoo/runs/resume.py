@@ -118,9 +118,9 @@ def find_run(log_folder: Path, record: Mapping[str, Any], seeds: list[int] | Non
     if run is None:
         log.info("no unfinished run matches%s; starting a new run", _nearest(choice))
     elif run.is_done:
-        log.info("%s is a finished run of these settings; leave out --resume to train another", run)
+        log.info("%s has already finished with these settings; leave out --resume to train again", run)
     elif run.folders[0].claim():
-        log.info("going on with %s, %s", run, _position(run))
+        log.info("resuming %s %s", run, _position(run))
     else:
         path = run.folders[0].path
         raise UsageError(f"another process is training {path}; wait for its end, or stop it, before --resume")
@@ -139,7 +139,7 @@ def stored_runs(log_folder: Path, algo: str, env: str) -> list[StoredRun]:
             run = _read(folder)
         except UnreadableRun as error:
             if find_checkpoints(folder.checkpoints):
-                log.warning("%s has checkpoints, but --resume passes it over: %s", path, error)
+                log.warning("%s has checkpoints, but --resume skips it: %s", path, error)
         else:
             found += [] if run is None else [run]
     return found
@@ -188,7 +188,7 @@ def _show(name: str, settings: Mapping[str, Any]) -> str:
 def _nearest(choice: Choice) -> str:
     """Return how the nearest run differs, if there is one."""
     if choice.nearest is None:
-        return ", for there is no run of this algorithm and environment"
+        return ": there is no run of this algorithm and environment"
     named = list(choice.differences[:NAMED_DIFFERENCES])
     more = len(choice.differences) - len(named)
     text = "; ".join([*named, *([f"and {more} more"] if more else [])])
@@ -197,14 +197,14 @@ def _nearest(choice: Choice) -> str:
 
 
 def _position(run: StoredRun) -> str:
-    """Return where a run's newest checkpoint is."""
+    """Return where a run is resumed."""
     checkpoints = find_checkpoints(run.folders[0].checkpoints)
     if not checkpoints:
-        return "which has no checkpoint yet, from its beginning"
+        return "from the start, because it has no checkpoint yet"
     step = int(checkpoints[0].name.removeprefix("step_").partition(".")[0])
     for phase in ("pretraining", "offline", "online"):
         steps = run.settings.get(f"{phase}_steps") or 0
         if phase == "online" or (steps and step <= steps):
             break
         step -= steps
-    return f"whose newest checkpoint is at {phase} step {step} of {steps}"
+    return f"from {phase} step {step} of {steps}"

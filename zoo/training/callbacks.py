@@ -61,7 +61,7 @@ class StopSignal:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
-        log.info("stopping after this step; once more stops at once")
+        log.info("stopping after this step; press Ctrl-C again to stop immediately")
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ class SaveCallback(BaseCallback):
         step = self.model.num_timesteps
         if self.stop.requested:
             self.save("interrupted")
-            raise Interrupted(f"stopped by a signal; checkpoint in {self.replicas.checkpoints}; go on with --resume")
+            raise Interrupted(f"stopped by a signal; checkpoint in {self.replicas.checkpoints}; continue with --resume")
         if step // self.frequency > self._last_step // self.frequency:
             self.save("running")
 

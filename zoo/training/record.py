@@ -92,4 +92,4 @@ def make_folders(
         folder.write_origin(arguments, versions)
         folder.write_config(record | {"seed": seed} | together)
     log.info("%s", yaml.safe_dump(record, sort_keys=False).rstrip())
-    log.info("run folder: %s", ", ".join(str(folder.path) for folder in folders))
+    log.info("run folder%s: %s", "s" * (len(folders) > 1), ", ".join(str(folder.path) for folder in folders))

@@ -67,7 +67,7 @@ class Replicas:
             log.error("seed %s failed: %s", self.seeds[replica], reason)
         if not self.active:
             told = "; ".join(f"seed {self.seeds[k]}: {failure['reason']}" for k, failure in self.failed.items())
-            raise Diverged(f"nothing is left to train ({told}); a smaller `learning_rate` may help")
+            raise Diverged(f"all replicas have diverged ({told}); a smaller `learning_rate` may help")
 
     def write_status(self, model: FlowQLearning, state: str, **more: object) -> None:
         """Write the status of every run that has not failed."""

@@ -31,7 +31,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     request = read_request(args)
     config = request.config
     if config.departures:
-        log.info("departs from the protocol `%s`: %s", config.profile, "; ".join(config.departures))
+        log.info("settings differ from protocol `%s`: %s", config.profile, "; ".join(config.departures))
     check_log_folder(args.log_folder)
     with contextlib.ExitStack() as stack:
         result = _train(request, stack)
