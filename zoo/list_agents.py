@@ -70,14 +70,9 @@ def describe_algorithm(algo: str) -> dict[str, Any]:
     from zoo.layers import describe_profiles
 
     entry = find_entry(algo)
-    meanings = _meanings(entry.algorithm)
     settings = {
-        name: {
-            "type": _type_name(parameter.annotation),
-            "default": parameter.default,
-            "meaning": meanings.get(name, ""),
-        }
-        for name, parameter in settings_of(entry.algorithm).items()
+        name: {"type": found.annotation, "default": found.default, "meaning": found.meaning}
+        for name, found in settings_of(entry.algorithm).items()
     }
     return {
         "algo": entry.id,
@@ -157,26 +152,11 @@ def _readable_type(name: str) -> str:
     return re.sub(r"Literal\[(.*?)\]", lambda found: found[1].replace("'", "").replace(",", " |"), name)
 
 
-def _type_name(annotation: Any) -> str:
-    """Return a type as it is written; SB3's are types, those of this zoo are words already."""
-    return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
-
-
 def _kind(algorithm: type) -> str:
     """Return in which phases an algorithm trains, and whether it is one of SB3's."""
     from zoo.baselines import Baseline
 
     return "SB3 baseline, online" if issubclass(algorithm, Baseline) else "offline and online"
-
-
-def _meanings(algorithm: type) -> dict[str, str]:
-    """Return what the class docstrings say of each constructor argument, the most specific class first."""
-    found: dict[str, str] = {}
-    for cls in algorithm.__mro__:
-        text = inspect.cleandoc(vars(cls).get("__doc__") or "")
-        for name, meaning in re.findall(r":param (\w+): (.*?)(?=\n:|\Z)", text, flags=re.DOTALL):
-            found.setdefault(name, " ".join(meaning.split()))
-    return found
 
 
 if __name__ == "__main__":

@@ -77,7 +77,8 @@ def test_a_mistake_is_told_with_its_line_before_data_are_loaded_and_a_folder_is_
 def test_an_error_in_the_middle_of_training_shows_its_line(folder: Path, data: Path) -> None:
     file = folder / "my_agents.py"
     first = "flow = nets.flow.at(batch.observations)"
-    late = f'if self._n_updates == 3:\n            raise RuntimeError("three")\n        {first}'
+    count = 'self.calls = getattr(self, "calls", 0) + 1'
+    late = f'{count}\n        if self.calls == 3:\n            raise RuntimeError("three")\n        {first}'
     file.write_text(file.read_text().replace(first, late, 1))
     ran = train(folder, "--dataset-dir", str(data), *FEW)
     assert ran.returncode == 1

@@ -35,7 +35,7 @@ from zoo.report.tables import (
     tasks_table,
 )
 from zoo.runs.history import PHASES
-from zoo.runs.read import RunTables
+from zoo.runs.read import RunTables, count
 from zoo.runs.scores import KINDS, SUCCESS
 
 _FORMATS = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
@@ -117,6 +117,7 @@ def to_html(content: Content, images: Mapping[str, str]) -> str:
         .render(
             content=content,
             methods=methods,
+            size=count(len(methods), "method"),
             tables={table.name: table for table in content.tables},
             images={name: Markup(_inline(svg, name)) for name, svg in images.items()},
             baselines=[baseline_in(comparison, content.baseline) for comparison in content.comparisons],

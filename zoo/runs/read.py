@@ -156,6 +156,11 @@ def show(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
+def count(number: int | str, noun: str) -> str:
+    """Return a number of things in words, e.g. ``1 task`` or ``2 tasks``."""
+    return f"{number} {noun}{'s' * (str(number) != '1')}"
+
+
 def short_name(environment: str) -> str:
     """Return an environment's name without the parts that all of them share, e.g. ``scene-play task1``."""
     return environment.replace("-singletask-", " ").removesuffix("-v0")
@@ -277,7 +282,9 @@ def _split_by_protocol(runs: pd.DataFrame) -> pd.Series:
         same_on_all_tasks = _SAME_FOR_RETURNS if has_returns else _SAME_ON_ALL_TASKS
         counted = everything[everything["problem"].isna()]
         group = everything if counted.empty else counted  # a run that failed renames no other
-        table = group[list(PROTOCOL)].join(pd.DataFrame(list(group["settings"]), index=group.index), rsuffix="_")
+        settings = pd.DataFrame(list(group["settings"]), index=group.index)
+        settings = settings.rename(columns={field: f"{field}_" for field in PROTOCOL})
+        table = pd.concat([group[list(PROTOCOL)], settings], axis=1)
         text = table.astype(object).where(table.notna(), None).map(_as_text)
         apart = [
             field
