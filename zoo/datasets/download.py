@@ -74,11 +74,7 @@ class _Part:
 
 
 def download_dataset(
-    name: str,
-    dataset_dir: str | Path | None = None,
-    *,
-    sources: Sequence[str] | None = None,
-    existing: str = "refuse",
+    name: str, dataset_dir: str | Path | None = None, *, sources: Sequence[str] | None = None, existing: str = "refuse"
 ) -> tuple[Path, Path]:
     """Download a dataset's training and validation file.
 

@@ -26,11 +26,7 @@ from zoo.runs.scores import KINDS, SUCCESS, Kind
 
 
 def compare_kinds(
-    methods: Mapping[str, Method],
-    evaluations: pd.DataFrame,
-    means: pd.DataFrame,
-    reps: int,
-    curves: bool = True,
+    methods: Mapping[str, Method], evaluations: pd.DataFrame, means: pd.DataFrame, reps: int, curves: bool = True
 ) -> list[Comparison]:
     """Compute one comparison for each kind of scores, in the order of `KINDS`; the arguments are those of `compare`.
 

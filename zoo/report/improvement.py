@@ -14,10 +14,7 @@ from zoo.report.statistics import FRACTION, Scores, flatten, run_weights
 
 
 def improvements(
-    scores: Mapping[str, Scores],
-    pairs: Iterable[tuple[str, str]],
-    reps: int,
-    limits: tuple[float, float] = FRACTION,
+    scores: Mapping[str, Scores], pairs: Iterable[tuple[str, str]], reps: int, limits: tuple[float, float] = FRACTION
 ) -> dict[tuple[str, str], Improvement]:
     """Return P(X > Y), ties counted half, and the difference of means, for pairs (X, Y) of methods.
 

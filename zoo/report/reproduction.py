@@ -52,10 +52,7 @@ class Reproduction:
 
 
 def reproduce(
-    methods: Mapping[str, Method],
-    evaluations: pd.DataFrame,
-    sets: Sequence[PublishedSet],
-    tolerance: float,
+    methods: Mapping[str, Method], evaluations: pd.DataFrame, sets: Sequence[PublishedSet], tolerance: float
 ) -> list[Reproduction]:
     """Return own scores beside published ones: for each task, each complete domain, and all published domains.
 
