@@ -107,9 +107,6 @@ class OwnSettings(Declared):
 class Baseline(OffPolicyAlgorithm):
     """Gives one of SB3's algorithms what the training program expects of an algorithm.
 
-    :param policy: ``"MlpPolicy"``.
-    :param env: environment, or None when loading.
-    :param seeds: one seed.
     :param settings: see :meth:`declared`.
     """
 
@@ -203,8 +200,6 @@ class Baseline(OffPolicyAlgorithm):
             that take turns; actions in the environment's units.
         :param action_range: ``(low, high)``, numbers or (A,): what stands for the environment's action box in a dataset
             whose actions are in other units.
-        :raises FileNotFoundError: if there is no such file.
-        :raises ValueError: if an array is missing or has the wrong shape, or holds values that cannot be trained on.
         """
         assert isinstance(self.replay_buffer, TransitionReplayBuffer)
         if action_range is None and not isinstance(dataset, Shards):
@@ -246,7 +241,6 @@ BASELINES = {
 def find_algorithm(id: str) -> models.Entry:
     """Return the entry of an algorithm of this zoo, or of one of SB3's.
 
-    :param id: an id or an alias, e.g. ``"qam"``, ``"tqc"``.
     :raises KeyError: if there is no such algorithm; the message names the closest.
     """
     if id in BASELINES:

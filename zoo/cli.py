@@ -105,12 +105,7 @@ class _HelpFormatter(argparse.HelpFormatter):
 
 
 def whole_number(text: str) -> int:
-    """Read a whole number from a command line.
-
-    :param text: e.g. ``"1000"``, ``"100_000"`` or ``"1e5"``.
-    :return: the number.
-    :raises argparse.ArgumentTypeError: if it is not a whole number of at most 18 digits.
-    """
+    """Read a whole number of at most 18 digits, e.g. ``"1000"``, ``"100_000"`` or ``"1e5"``."""
     try:
         value = decimal.Decimal(text)
     except decimal.InvalidOperation:
@@ -140,7 +135,6 @@ def print_result(result: dict[str, Any]) -> None:
 def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> int:
     """Run a program's body, print its result, and turn its failures into exit codes.
 
-    :param body: does the work and returns the result to print, or None.
     :param verbose: 0 shows errors only, 2 or more the traceback of an unexpected failure.
     :return: 0 done, 2 bad input, 3 stopped by a signal, 1 anything else.
     """

@@ -26,11 +26,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program.
-
-    :param arguments: the command line's words; None takes them from it.
-    :return: exit code: 0 done, 2 bad arguments or data, 3 stopped by a signal, 1 anything else.
-    """
+    """Run the program on the words after its name, by default those of the command line; return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     args = _parser().parse_args(words)
     args.command_line = shlex.join(["zoo", "compare", *words])

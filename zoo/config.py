@@ -72,12 +72,9 @@ class RunSettings:
 class Config:
     """Everything that decides a run's outcome, besides its seed.
 
-    :param algo: algorithm id.
     :param env: environment name as the user gives it.
-    :param run: what the run does.
     :param settings: all settings of the algorithm, defaults included.
     :param sources: where the values are from: one line per layer that was used.
-    :param profile: the protocol whose entries were used.
     :param departures: where the run departs from that protocol, one phrase each.
     """
 
@@ -112,13 +109,9 @@ def load_config(
 ) -> Config:
     """Merge the layers of settings and check the result, without an environment.
 
-    :param algo: algorithm id or alias.
     :param domain: the environment's domain, e.g. ``"cube-double-play"``; None: no benchmark knows the environment.
     :param dataset: name of the environment's dataset, e.g. ``"cube-double-play-v0"``.
-    :param profile: the protocol whose entries are used.
-    :param quick: whether to take the ``quick`` entries too.
     :param conf: a YAML file of the same form that overrides the shipped one.
-    :param params: ``-params`` words.
     :param flags: settings from command-line flags; they override everything.
     :param device: where the run will happen; refused if it does not exist.
     :raises UsageError: for an unknown algorithm, profile or setting, or a value of the wrong type or range.
@@ -147,11 +140,7 @@ def load_config(
 
 
 def find_entry(algo: str) -> Entry:
-    """Return the registry's entry of an algorithm.
-
-    :param algo: an id, an alias, or ``"module:Class"``.
-    :raises UsageError: if there is none, or its module cannot be imported.
-    """
+    """Return the registry's entry of an id, an alias or ``"module:Class"``; raise UsageError if there is none."""
     try:
         return find_algorithm(algo)
     except KeyError as error:

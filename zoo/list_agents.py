@@ -32,11 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(algo: str | None, as_json: bool) -> dict[str, Any] | None:
-    """Show one algorithm, or all of them, as tables for people; return what to print as JSON for other programs.
-
-    :param algo: id or alias; None shows all.
-    :return: None where a terminal shows the tables.
-    """
+    """Show one algorithm, or all of them, as tables; return what to print as JSON, None where a terminal has tables."""
     result = describe_algorithms() if algo is None else describe_algorithm(algo)
     if not as_json:
         print_algorithms(result) if algo is None else print_algorithm(result)
@@ -61,10 +57,7 @@ def describe_algorithms() -> dict[str, Any]:
 
 
 def describe_algorithm(algo: str) -> dict[str, Any]:
-    """Return what an algorithm is, its settings with type, default and meaning, and its profiles with their entries.
-
-    :raises UsageError: if there is no such algorithm.
-    """
+    """Return what an algorithm is, its settings with type, default and meaning, and its profiles with their entries."""
     from zoo.baselines import settings_of
     from zoo.config import find_entry, known_settings
     from zoo.layers import describe_profiles

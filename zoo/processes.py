@@ -97,10 +97,7 @@ class ServingProcess:
         theirs.close()
 
     def send(self, *arguments: Any) -> None:
-        """Ask for a call of the method.
-
-        :raises WorkerError: if the process is gone.
-        """
+        """Ask for a call of the method; raise WorkerError if the process is gone."""
         try:
             self._connection.send(arguments)
         except OSError as error:

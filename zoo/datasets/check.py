@@ -33,7 +33,6 @@ class Finding:
 
     :param severity: ``"error"`` when it cannot be trained on, ``"warning"`` when it can.
     :param array: the array concerned, or ``"file"``.
-    :param message: what was expected and what was got.
     """
 
     severity: Literal["error", "warning"]
@@ -62,11 +61,7 @@ def remedy(spec: DatasetSpec, path: Path) -> str:
 
 
 def require_sound(findings: list[Finding], spec: DatasetSpec, path: Path) -> None:
-    """Refuse a file that cannot be trained on.
-
-    :raises UsageError: if one of the findings is an error; the text says which array, what was expected and got, and
-        what to do.
-    """
+    """Raise UsageError if a file cannot be trained on: which array, what was expected and got, and what to do."""
     errors = [finding.message for finding in findings if finding.severity == "error"]
     if errors:
         raise UsageError(f"{path} cannot be used: {'; '.join(errors)}; {remedy(spec, path)}")
@@ -89,11 +84,7 @@ def check_structure(path: Path, spec: DatasetSpec) -> list[Finding]:
 
 
 def read_headers(path: Path) -> dict[str, Header]:
-    """Return shape and dtype of every array of an npz file without reading the arrays.
-
-    :raises zipfile.BadZipFile: if it is not a whole zip archive.
-    :raises ValueError: if a member is not an array.
-    """
+    """Return shape and dtype of every array of an npz file without reading the arrays."""
     with zipfile.ZipFile(path) as archive:
         headers = {}
         for member in archive.namelist():

@@ -76,15 +76,10 @@ class _Part:
 def download_dataset(
     name: str, dataset_dir: str | Path | None = None, *, sources: Sequence[str] | None = None, existing: str = "refuse"
 ) -> tuple[Path, Path]:
-    """Download a dataset's training and validation file.
+    """Download a dataset's training and validation file, and return their paths.
 
-    :param dataset_dir: folder of datasets; None takes ``~/.ogbench/data``.
     :param sources: addresses of folders to try in this order; None takes `SOURCES`.
     :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
-    :return: the training file and the validation file.
-    :raises UsageError: if OGBench does not offer the dataset as one file, or it exists and ``existing`` is
-        ``"refuse"``.
-    :raises DownloadError: if no source could give a whole, readable file.
     """
     spec = parse_name(name).spec
     if not spec.hosted or spec.files > 1:
@@ -107,15 +102,11 @@ def download_shards(
     sources: Sequence[str] | None = None,
     existing: str = "refuse",
 ) -> list[Path]:
-    """Download the training files of a dataset of several; those that exist stay.
+    """Download the training files of a dataset of several, and return their paths; those that exist stay.
 
-    :param dataset_dir: folder of datasets; None takes ``~/.ogbench/data``.
     :param names: which of its files, without ending; None takes all.
     :param sources: addresses of folders that hold the dataset's folder; None takes `SOURCES`.
     :param existing: what to do if all of them exist: ``"refuse"``, ``"keep"`` or ``"replace"``.
-    :return: the files, in their order.
-    :raises UsageError: if they all exist and ``existing`` is ``"refuse"``.
-    :raises DownloadError: if no source could give a whole, readable file.
     """
     spec = parse_name(name).spec
     folder = shard_folder(spec.name, dataset_dir)

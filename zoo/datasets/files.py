@@ -51,10 +51,7 @@ def folder_option(folder: Path) -> str:
 
 
 def make_folder(folder: Path) -> None:
-    """Create a folder and its parents.
-
-    :raises UsageError: if it cannot be created or written to.
-    """
+    """Create a folder and its parents; raise UsageError if it cannot be created or written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -69,8 +66,6 @@ def making(path: Path) -> Iterator[None]:
 
     If the work fails and has written nothing, what was created for it is removed. The operating system frees the lock
     of a process that dies, so a killed process blocks no other.
-
-    :raises UsageError: if its parent cannot be created or written to.
     """
     lock = FileLock(f"{path}.lock")
     created = [folder for folder in (path, *path.parents) if not folder.exists()]
@@ -126,8 +121,6 @@ def publish(temporary: Path, path: Path) -> None:
 
     The old checksum goes first and the new one comes last, so a crash leaves a file without checksum, never a wrong
     one.
-
-    :param temporary: the finished file, on the same file system.
     """
     digest = file_sha256(temporary)
     sync(temporary)

@@ -39,20 +39,15 @@ def generate_dataset(
     num_workers: int | None = None,
     existing: str = "refuse",
 ) -> tuple[Path, Path]:
-    """Generate a dataset's training and validation file with OGBench's scripted oracles and settings.
+    """Generate a dataset's two files with OGBench's scripted oracles and settings, and return their paths.
 
     Finished episodes are kept next to the file until it is complete, so a stopped generation goes on where it was. A
     dataset of fewer episodes is the beginning of one of more.
 
-    :param dataset_dir: folder of datasets; None takes ``~/.ogbench/data``.
     :param num_episodes: training episodes; the validation file gets a tenth of them, at least one.
     :param dataset_size: training transitions instead of episodes, rounded up to whole episodes; None for both takes
         OGBench's size.
-    :param num_workers: processes; None takes one for each core.
     :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
-    :return: the training file and the validation file.
-    :raises UsageError: if there is no oracle for the dataset, it exists and ``existing`` is ``"refuse"``, or a number
-        is out of range.
     """
     spec = parse_name(name).spec
     if not spec.is_generatable:

@@ -35,8 +35,6 @@ class Dataset:
     trajectory has no transition: ``valids`` is 0 there. ``terminals`` is 1 in the last two rows of each trajectory,
     that is, in the row of its last transition and in the row after it.
 
-    :param name: environment name, e.g. ``"cube-double-play-singletask-task2-v0"``.
-    :param path: the file it came from.
     :param observations: shape (rows, observation size).
     :param actions: in [-1 + 1e-5, 1 - 1e-5], shape (rows, action size).
     :param rewards: reward of the state before the action, shape (rows,).
@@ -82,14 +80,12 @@ def load_dataset(
     A dataset of several files is converted at its first use to arrays that are mapped, see
     :mod:`zoo.datasets.shards`.
 
-    :param dataset_dir: folder of datasets; None takes ``~/.ogbench/data``.
     :param dataset: where a missing file comes from: ``"download"``, ``"generate"``, ``"auto"`` for the first of these
         that works; or the path of a file to use instead, or of a folder of files.
     :param dataset_size: use the first whole trajectories that have this many transitions; None uses all.
     :param sparse: reward -1 until the task is achieved and 0 then, instead of OGBench's count of sub-goals.
     :param split: ``"train"`` or ``"val"``; a dataset of several files has the first only.
     :param replace_interval: gradient steps until the next of several files takes over.
-    :raises UsageError: if a name or setting is wrong, there is no file and no way to get one, or the file is broken.
     """
     name = parse_env_name(env_name)
     try:

@@ -72,7 +72,6 @@ class DatasetSpec:
     :param episodes: training episodes a file; the ``-val`` file has a tenth of them.
     :param steps: transitions an episode; an episode has one row more.
     :param files: training files; above 1 the dataset is a folder of shards.
-    :param hosted: True when OGBench offers it for download.
     """
 
     name: str
@@ -123,7 +122,6 @@ class DatasetSpec:
 class DatasetName:
     """A parsed name.
 
-    :param dataset: the dataset, e.g. ``"cube-double-play-v0"``.
     :param domain: environment and kind, the key of hyperparameter files, e.g. ``"cube-double-play"``.
     :param env_id: gymnasium id of the environment, e.g. ``"cube-double-singletask-task2-v0"``.
     :param task: the task, 1 to 5, OGBench's default one where the name gives none; None in a plain dataset name.
@@ -175,7 +173,6 @@ def parse_name(name: str) -> DatasetName:
 
     ``env_id`` of a plain dataset name is the goal-conditioned environment.
 
-    :param name: e.g. ``"cube-double-play-v0"`` or ``"cube-double-play-singletask-task2-v0"``.
     :raises UsageError: if the name is unknown; the text names the three closest names.
     """
     found = _parse(name)

@@ -82,8 +82,6 @@ class ShardedDataset:
     """Transitions of one task in several files, which take turns in training.
 
     :param name: environment name, e.g. ``"cube-quadruple-play-100m-singletask-task2-v0"``.
-    :param path: the folder they came from.
-    :param shards: what an algorithm trains on.
     :param fingerprint: sha256 of all files' content and of the settings.
     """
 
@@ -106,14 +104,7 @@ class ShardedDataset:
 def load_shards(
     env_name: str, folder: Path, *, size: int | None, sparse: bool, replace_interval: int
 ) -> ShardedDataset:
-    """Return a dataset of several files, converting them first if need be.
-
-    :param env_name: e.g. ``"cube-quadruple-play-100m-singletask-task2-v0"``.
-    :param size: use the first whole trajectories with at least this many transitions; None uses all.
-    :param sparse: reward -1 until the task is achieved and 0 then, instead of OGBench's count of sub-goals.
-    :param replace_interval: gradient steps until the next file takes over.
-    :raises UsageError: if there are no files, too few transitions, or a file is broken.
-    """
+    """Return a dataset of several files, converting them first if need be; see `zoo.datasets.load.load_dataset`."""
     name = parse_env_name(env_name)
     task = name.task
     assert task is not None
@@ -145,11 +136,7 @@ def load_shards(
 
 
 def missing_shards(folder: Path, spec: DatasetSpec, count: int) -> list[str]:
-    """Return which of the first files of a dataset exist neither as they came nor converted.
-
-    :param count: how many are needed.
-    :return: names without ending.
-    """
+    """Return the names of those of the first ``count`` files that exist neither as they came nor converted."""
     there = set(shard_names(folder))
     return [name for name in spec.shard_names[:count] if name not in there]
 
@@ -163,9 +150,7 @@ def shard_names(folder: Path) -> list[str]:
 def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None = None) -> list[ConvertedShard]:
     """Convert the files of a dataset that are not converted yet, one at a time; a file that is done stays done.
 
-    :param folder: where the files are; the arrays go into its folder ``arrays``.
     :param size: convert only the first files with at least this many transitions; None converts all.
-    :raises UsageError: if there are no files, one of them is broken, or the disk has no room.
     """
     names = shard_names(folder)
     if not names:
@@ -181,11 +166,7 @@ def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None = None) 
 
 
 def find_converted(folder: Path, name: str, spec: DatasetSpec) -> ConvertedShard | None:
-    """Return a converted file if it exists, is whole, and was made from the original beside it.
-
-    :param folder: where the original files are.
-    :param name: the file's, without ending.
-    """
+    """Return a converted file if it exists, is whole, and was made from the original beside it."""
     target, source = folder / ARRAYS / name, folder / f"{name}.npz"
     try:
         shard = ConvertedShard(folder=target, **json.loads((target / RECORD).read_text()))

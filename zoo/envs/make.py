@@ -41,7 +41,6 @@ def make_env(env_id: str | EnvSpec, **env_kwargs: Any) -> gymnasium.Env[np.ndarr
 def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
     """Return the registered description of an environment; nothing is built.
 
-    :param env_kwargs: the constructor arguments that go with it.
     :raises UsageError: if the id is unknown, or an OGBench environment with these arguments is not a single task with
         state observations.
     """
@@ -66,10 +65,7 @@ def is_ogbench(spec: EnvSpec) -> bool:
 
 
 def refuse_other_than_flat(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
-    """Check that observations and actions are vectors.
-
-    :raises UsageError: if the observation or the action space is anything but a one-dimensional Box.
-    """
+    """Raise UsageError unless observations and actions are vectors."""
     for role, space in (("observation", env.observation_space), ("action", env.action_space)):
         if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
             raise UsageError(

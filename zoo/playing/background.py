@@ -54,10 +54,7 @@ class BackgroundEvaluator:
     def begin(self, policy: BasePolicy, replicas: Sequence[int], active: Collection[int]) -> None:
         """Send a copy of a policy and begin; training may change the policy as soon as this returns.
 
-        :param policy: plans the actions.
         :param replicas: the number that stands for each replica in its noise seeds.
-        :param active: which replicas take part, by position.
-        :raises zoo.processes.WorkerError: if the process is gone.
         """
         assert not self._busy, "one evaluation at a time"
         process = self._wait_until_built()

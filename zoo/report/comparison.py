@@ -25,7 +25,6 @@ MEAN_COLUMNS = ("method", "phase", "step", "environment", "domain", "mean", "sd"
 class Method:
     """One row of a comparison.
 
-    :param name: as shown.
     :param algorithm: published name of the algorithm, or its id; fixes the colour.
     :param source: `OWN` or the name of a set of published scores.
     :param protocols: environment (own runs) or domain (published) -> fields of `zoo.runs.read.PROTOCOL`.
@@ -116,10 +115,8 @@ class Phase:
 class Comparison:
     """All phases of a comparison.
 
-    :param kind: what the scores are.
     :param methods: name -> method; some may have scores of other kinds only.
     :param phases: name -> phase; only phases that were evaluated.
-    :param reps: bootstrap repetitions.
     """
 
     kind: Kind

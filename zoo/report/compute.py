@@ -53,12 +53,9 @@ def compare(
 ) -> Comparison:
     """Compute every number of a comparison of scores of one kind.
 
-    :param methods: name -> method.
     :param evaluations: one row for each evaluation of a run, columns `zoo.runs.read.EVALUATION_COLUMNS`.
     :param means: published means of methods without single runs, columns `zoo.report.comparison.MEAN_COLUMNS`.
-    :param reps: bootstrap repetitions.
     :param curves: also compute profiles and learning curves.
-    :param kind: what the scores are.
     """
     phases = {}
     for name in PHASES:

@@ -26,12 +26,8 @@ class Request:
     """What to compare, under the names that the command line gives it.
 
     :param paths: folders with run folders anywhere below.
-    :param published: names of sets of published scores.
-    :param methods: names of the methods to keep; empty keeps all.
     :param envs: patterns of the environments to keep, e.g. ``"scene-*"``; empty keeps all.
     :param reference_scores: what `read_references` reads.
-    :param merge_protocols: one row for each label, even where protocols differ.
-    :param strict: whether a skipped run is an error.
     :param baseline: the method to improve on, or None.
     """
 
@@ -53,12 +49,9 @@ class Request:
 class Inputs:
     """What was found to compare.
 
-    :param methods: name -> method.
     :param evaluations: one row for each evaluation of a run that counts, own or published.
     :param means: published means of methods without single runs.
     :param own: the tables of own runs, those that do not count included.
-    :param sets: the published sets.
-    :param references: reference scores of environments, random and expert.
     """
 
     methods: Mapping[str, Method]

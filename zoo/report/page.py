@@ -46,11 +46,9 @@ _PACKAGES = ("flow-rl-zoo", "numpy", "scipy", "pandas", "matplotlib")
 class Content:
     """What a report is made from.
 
-    :param inputs: what is compared.
     :param comparisons: every number, one comparison for each kind of scores.
     :param baseline: the method to improve on.
     :param tolerance: of a reproduction, as a fraction.
-    :param command: the command line that makes the report.
     """
 
     inputs: Inputs
@@ -78,14 +76,10 @@ class Content:
 
 
 def write_report(folder: Path, content: Content) -> Path:
-    """Write ``report.html``, ``tables/``, ``figures/``, ``scores.csv``, ``runs.csv`` and ``results.json``.
+    """Write ``report.html``, tables, figures, ``scores.csv``, ``runs.csv`` and ``results.json``; return the page.
 
     Everything is made before anything is written. Files of an older report are replaced, or removed where this one has
     none of that name.
-
-    :param folder: where; made if missing.
-    :param content: what the report is made from.
-    :return: the page.
     """
     inputs = content.inputs
     figures = _figures(content)

@@ -28,7 +28,6 @@ def read_references(words: Sequence[str], own: RunTables) -> References:
     others too, since one file serves many comparisons; they are named on standard error.
 
     :param words: ``ENV=RANDOM,EXPERT``, or names of YAML files of ``env: [random, expert]``; later words win.
-    :param own: own runs.
     :raises UsageError: if a word is neither, a reference is not two different finite numbers, or nothing fits.
     """
     environments = _environments(own)

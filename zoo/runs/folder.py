@@ -42,10 +42,7 @@ class UnreadableRun(UsageError):
 
 
 class RunFolder:
-    """One run of one seed: ``{log}/{algo}/{env}_{k}/``. Every file in it is written whole or not at all.
-
-    :param path: the folder, which exists.
-    """
+    """One run of one seed: ``{log}/{algo}/{env}_{k}/``. Every file in it is written whole or not at all."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -64,10 +61,7 @@ class RunFolder:
 
     @classmethod
     def create(cls, log_folder: Path, algo: str, env: str) -> RunFolder:
-        """Make and claim the folder with the next free number; runs that start together never share one.
-
-        :raises UsageError: if the folder cannot be made or written to.
-        """
+        """Make and claim the folder with the next free number; runs that start together never share one."""
         parent = log_folder / algo
         check_log_folder(parent)
         number = 1 + max(numbered_folders(parent, env), default=0)
@@ -198,10 +192,7 @@ def numbered_folders(parent: Path, env: str) -> dict[int, Path]:
 
 
 def find_run_folders(paths: Iterable[Path]) -> list[RunFolder]:
-    """Return every run folder at or below some paths, sorted, each once.
-
-    :raises FileNotFoundError: if a path is not a folder.
-    """
+    """Return every run folder at or below some paths, sorted, each once."""
     found: set[Path] = set()
     for path in paths:
         if not path.is_dir():
@@ -214,10 +205,7 @@ def find_run_folders(paths: Iterable[Path]) -> list[RunFolder]:
 
 
 def check_log_folder(folder: Path) -> None:
-    """Make a folder for runs if need be, and check that a file of 64 KiB can be written there.
-
-    :raises UsageError: if not.
-    """
+    """Make a folder for runs if need be; raise UsageError if a file of 64 KiB cannot be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder) as file:

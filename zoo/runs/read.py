@@ -101,7 +101,6 @@ def read_runs(paths: Iterable[Path], merge_protocols: bool = False) -> RunTables
     rewards belong to some domains. Runs that are scored by success and by their return are never held apart by this.
 
     :param merge_protocols: put runs of a label in one row, whatever their protocol.
-    :raises FileNotFoundError: if a path is not a folder.
     """
     rows: list[dict[str, Any]] = []
     evaluations: list[pd.DataFrame] = []

@@ -24,10 +24,7 @@ def result_of(folder: RunFolder, seed: int, history: EvaluationHistory) -> dict[
 
 
 def result_of_failed(folder: RunFolder, seed: int, failure: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the result of a replica that failed while others went on.
-
-    :param failure: reason and step.
-    """
+    """Return the result of a replica that failed while others went on; a failure is reason and step."""
     head = {"run": str(folder.path), "seed": seed, "success": None, "return": None, "steps": failure.get("step")}
     return {**head, **failure}
 
@@ -38,7 +35,6 @@ def joint_result(
     """Return what the training program prints: the result of its only seed, or those of all seeds as ``runs``.
 
     :param updates_per_second: speed of the offline phase, or None.
-    :param results: one for each seed.
     """
     speed = None if updates_per_second is None else round(updates_per_second, 2)
     head = {"algo": algo, "env": env, "updates_per_s": speed}

@@ -66,8 +66,6 @@ class Choice:
 def choose(settings: Mapping[str, Any], seeds: list[int] | None, runs: Sequence[StoredRun]) -> Choice:
     """Choose the newest run of the same settings and seeds, an unfinished one if possible.
 
-    :param settings: those wanted, from :func:`comparable`.
-    :param seeds: those wanted; None takes any.
     :param runs: the runs that exist, newest first.
     """
     same = [run for run in runs if run.settings == settings and seeds in (None, run.seeds)]
@@ -109,7 +107,6 @@ def find_run(log_folder: Path, record: Mapping[str, Any], seeds: list[int] | Non
     """Return the run to go on with, claimed for this process, or the same one if it is done; say which, or why none.
 
     :param record: what ``config.yml`` will hold of the settings.
-    :param seeds: the replicas' seeds; None takes a run of any.
     :raises UsageError: if another process is training it.
     """
     settings = comparable(record)

@@ -37,8 +37,6 @@ class ReplicaLogger(Logger):
 
     Nothing more is written of a replica that has failed.
 
-    :param replicas: whose folders get a ``progress.csv``.
-    :param tensorboard: folder of the events of each replica.
     :param position: what :meth:`position` returned at a checkpoint, to go on from there; None begins new files.
     """
 

@@ -39,10 +39,7 @@ def make_evaluator(request: Request) -> Evaluator | BackgroundEvaluator:
 
 
 def check_algorithm(request: Request) -> None:
-    """Try an algorithm's hooks on an environment's spaces, before data are loaded and a folder is made.
-
-    :raises UsageError: if a hook does not keep its contract.
-    """
+    """Refuse an algorithm whose hooks break their contract, before data are loaded and a folder is made."""
     algorithm = find_algorithm(request.config.algo).algorithm
     if not issubclass(algorithm, FlowQLearning):
         return  # SB3's own
@@ -73,10 +70,7 @@ def load_data(request: Request) -> Dataset | ShardedDataset | None:
 
 
 def make_model(request: Request, seeds: list[int], data: Dataset | ShardedDataset | None) -> FlowQLearning:
-    """Return the algorithm with its environments and its data loaded.
-
-    :raises UsageError: if settings, spaces or device do not fit.
-    """
+    """Return the algorithm with its environments and its data loaded."""
     config, args = request.config, request.args
     if args.num_threads > 0:
         torch.set_num_threads(args.num_threads)

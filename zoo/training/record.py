@@ -23,10 +23,7 @@ from zoo.runs.versions import describe_versions
 
 
 def describe_run(config: Config, data: Dataset | ShardedDataset | None, args: argparse.Namespace) -> dict[str, Any]:
-    """Return everything that decides a run's outcome besides its seeds; runs that agree in it are the same run.
-
-    :return: plain values for ``config.yml``.
-    """
+    """Return everything that decides a run's outcome besides its seeds; runs that agree in it are the same run."""
     record = config.record() | {"eval_seed": args.eval_seed}
     for name in ("label", "n_envs", "env_kwargs", "eval_env_kwargs", "trained_agent"):
         if getattr(args, name):
@@ -39,11 +36,7 @@ def describe_run(config: Config, data: Dataset | ShardedDataset | None, args: ar
 
 
 def describe_model(path: Path) -> dict[str, Any]:
-    """Return path, number of updates and sha256 of a saved model that a run begins with.
-
-    :param path: its ``.zip``, or the folder of the run that saved it.
-    :raises UsageError: if it is not a saved model.
-    """
+    """Return path, updates and sha256 of a saved model to begin with, given its ``.zip`` or the folder of its run."""
     try:
         file = find_model(path)
         updates = int(read_attributes(file)["_n_updates"])
@@ -53,11 +46,7 @@ def describe_model(path: Path) -> dict[str, Any]:
 
 
 def check_trained_agent(path: Path, config: Config) -> None:
-    """Refuse a model to start from that is missing, or that another algorithm has saved.
-
-    :param path: its ``.zip``, or the folder of a run.
-    :raises UsageError: if it cannot be started from.
-    """
+    """Refuse a model to start from that is missing, or that another algorithm has saved."""
     try:
         require_algorithm(find_model(path), find_algorithm(config.algo).algorithm)
     except (OSError, ValueError) as error:
@@ -75,7 +64,6 @@ def make_folders(
     """Make and claim one run folder for each replica, and write what is known before training.
 
     :param folders: takes each folder as soon as it exists, so that a failure finds those to end.
-    :param record: from :func:`describe_run`.
     """
     device = model.device
     device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -43,10 +43,7 @@ class Replicas:
         return [replica for replica in range(len(self)) if replica not in self.failed]
 
     def check(self, model: FlowQLearning) -> None:
-        """Look for replicas that have diverged, at most once a step; waits for the device.
-
-        :raises Diverged: if no replica is left.
-        """
+        """Look for replicas that have diverged, at most once a step; waits for the device."""
         progress = model.num_timesteps, model._n_updates
         if progress != self._checked:
             self._checked = progress
@@ -54,10 +51,9 @@ class Replicas:
             self.fail(model, {replica: f"{what} at step {progress[0]}" for replica, what in found.items()})
 
     def fail(self, model: FlowQLearning, reasons: Mapping[int, str]) -> None:
-        """End the runs of replicas that have not ended yet.
+        """End the runs of replicas that have not ended yet; raise Diverged if no replica is left.
 
         :param reasons: replica -> what was found, and at which step.
-        :raises Diverged: if no replica is left.
         """
         step = model.num_timesteps
         for replica in sorted(set(reasons) - set(self.failed)):

@@ -26,7 +26,6 @@ from zoo.training.replicas import DivergenceCallback, Replicas
 class Training:
     """The run itself: offline phase, online phase, evaluations, checkpoints, and how it ended.
 
-    :param model: the algorithm, its data loaded.
     :param progress_bar: True draws a bar, False prints lines, None decides by the terminal.
     """
 

@@ -21,11 +21,7 @@ from zoo.training.run import Training
 
 
 def train(args: argparse.Namespace) -> dict[str, Any]:
-    """Do what the command line asks for, and return the result to print.
-
-    :raises UsageError: for bad input, before any training.
-    :raises Interrupted: when a signal stopped the run, after its checkpoint was written.
-    """
+    """Do what the command line asks for, and return the result to print."""
     begin = time.perf_counter()
     log.log(FILE_ONLY, "%s", command_line())
     request = read_request(args)
