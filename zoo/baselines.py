@@ -105,10 +105,7 @@ class OwnSettings(Declared):
 
 
 class Baseline(OffPolicyAlgorithm):
-    """Gives one of SB3's algorithms what the training program expects of an algorithm.
-
-    :param settings: see :meth:`declared`.
-    """
+    """Gives one of SB3's algorithms what the training program expects; :meth:`declared` has its settings."""
 
     offline_steps = pretraining_steps = 0  # these train online only
 
@@ -239,10 +236,7 @@ BASELINES = {
 
 
 def find_algorithm(id: str) -> models.Entry:
-    """Return the entry of an algorithm of this zoo, or of one of SB3's.
-
-    :raises KeyError: if there is no such algorithm; the message names the closest.
-    """
+    """Return the entry of an algorithm of this zoo, or of one of SB3's; a KeyError names the closest."""
     if id in BASELINES:
         algorithm, paper = BASELINES[id]
         return models.Entry(id, algorithm, None, paper, algorithm.__name__)

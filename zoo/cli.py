@@ -36,7 +36,6 @@ class Parser(argparse.ArgumentParser):
     """Parses a command line: flags are written out, unknown ones name the closest, help states each default once.
 
     :param program: a name in :data:`PROGRAMS`, shown as the user has called it; None takes ``prog`` from the options.
-    :param options: of ``ArgumentParser``.
     """
 
     def __init__(self, program: str | None = None, **options: Any) -> None:
@@ -127,11 +126,6 @@ def keep_freed_memory() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
-def print_result(result: dict[str, Any]) -> None:
-    """Print a program's result as the one JSON object that ends its standard output."""
-    print(json.dumps(result), flush=True)
-
-
 def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> int:
     """Run a program's body, print its result, and turn its failures into exit codes.
 
@@ -159,7 +153,7 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
             return FAILED
     try:
         if result is not None:
-            print_result(result)
+            print(json.dumps(result), flush=True)
     except BrokenPipeError:  # the reader has gone
         return FAILED
     return DONE

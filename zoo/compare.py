@@ -19,7 +19,7 @@ if __package__ in (None, ""):  # run as a file: let `import agents` and `import 
 
 from agents.common.validation import integer, number
 from zoo.cli import Parser, run_program, whole_number
-from zoo.errors import UsageError
+from zoo.errors import UsageError, as_usage_error
 
 if TYPE_CHECKING:
     from zoo.report.inputs import Request
@@ -36,7 +36,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> Parser:
-    """Return the parser of the command line."""
     parser = Parser("compare", description=__doc__)
     data = parser.add_argument_group("what to compare")
     data.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="folders to search for run folders")
@@ -78,7 +77,6 @@ def _parser() -> Parser:
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
-    """Check the arguments, then do what they ask for."""
     from zoo.report.inputs import Request
 
     _check(args)
@@ -97,7 +95,6 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _compare(request: Request, args: argparse.Namespace) -> dict[str, Any]:
-    """Compare, and write or print what was asked for."""
     from zoo.report.compute import compare_kinds
     from zoo.report.inputs import collect
     from zoo.report.rendering import write_file
@@ -139,13 +136,11 @@ def _check(args: argparse.Namespace) -> None:
             _check_place(flag, folder)
     if args.json and args.json.is_dir():
         raise UsageError(f"`--json` must be a file, got the folder {args.json}; choose another name")
-    try:
+    with as_usage_error():
         integer("--reps", args.reps, at_least=1)
         number("--tolerance", args.tolerance, above=0, at_most=1)
         if args.watch is not None:
             number("--watch", args.watch, above=0)
-    except (TypeError, ValueError) as error:
-        raise UsageError(str(error)) from error
 
 
 def _check_place(flag: str, folder: Path) -> None:

@@ -67,10 +67,7 @@ _Loader.add_constructor("!exponent", _Loader.construct_exponent)
 
 
 def load_yaml(text: str, name: str) -> Any:
-    """Read YAML safely.
-
-    :raises UsageError: if it is not valid YAML.
-    """
+    """Read YAML safely; raise UsageError if the text that is named is not valid."""
     try:
         return yaml.load(text, Loader=_Loader)  # a subclass of SafeLoader
     except (yaml.YAMLError, ValueError, OverflowError) as error:
@@ -83,7 +80,6 @@ def parse_override(text: str, flag: str = "-params") -> dict[str, Any]:
     RL Zoo writes mappings as ``policy_kwargs="dict(net_arch=[64, 64])"``, which is understood too.
 
     :param text: e.g. ``"net_arch=[128, 128]"`` or ``"policy_kwargs.n_critics=2"``.
-    :raises UsageError: if there is no key or no value.
     """
     match = re.fullmatch(r"\s*([A-Za-z_][\w.]*)\s*[=:](.+)", text, flags=re.DOTALL)
     if match is None:
@@ -148,7 +144,6 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
 def read_profiles(algo: str, path: str | Path | None = None) -> dict[str, Entries]:
     """Read an algorithm's settings file, which may say something else in each profile.
 
-    :param path: another file.
     :return: profile -> entry name -> settings, the default profile first; empty for an algorithm that has no file.
     """
     origin = f"hyperparams/{algo}.yml" if path is None else str(path)

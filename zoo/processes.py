@@ -66,10 +66,8 @@ class ServingProcess:
 
     It ignores SIGINT and SIGTERM, which its parent handles, and ends with its parent, however that one ends.
 
-    :param build: makes the object there.
     :param method: name of the method that answers.
     :param what: ``"environment"`` or the like, for messages.
-    :param name: which one, for messages.
     :param preload: modules to import in the server that processes are forked from; only the first process decides.
     :param has_children: whether the object starts processes itself.
     :param imports_main: whether to import the caller's main module, whose classes later arguments may need. Without

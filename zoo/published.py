@@ -33,7 +33,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _list(args: argparse.Namespace) -> dict[str, Any]:
-    """Show the sets."""
     from zoo.report.published import load_means, load_set, set_names
 
     result = []

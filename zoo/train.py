@@ -41,7 +41,6 @@ def make_parser() -> Parser:
 
 
 def _add_task(group: argparse._ArgumentGroup) -> None:
-    """Add what is trained, for how long, and where it starts."""
     group.add_argument("--algo", required=True, help="algorithm id, e.g. qam")
     group.add_argument("--env", required=True, help="e.g. cube-double-play-singletask-task2-v0")
     group.add_argument("--seed", type=whole_number, default=-1, help="seed of everything random; -1 draws one")
@@ -81,7 +80,6 @@ def _add_task(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_data(group: argparse._ArgumentGroup) -> None:
-    """Add what decides about the dataset and where it lives."""
     group.add_argument("--dataset", default="auto", help="auto, download, generate or the path of a file or folder")
     group.add_argument("--dataset-dir", help="where datasets live (default: ~/.ogbench/data)")
     group.add_argument(
@@ -105,7 +103,6 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_environments(group: argparse._ArgumentGroup) -> None:
-    """Add how environments are made."""
     group.add_argument("--n-envs", type=whole_number, help="training environments (default: one per seed)")
     group.add_argument(
         "--vec-env", choices=("dummy", "subproc"), default="dummy", help="how training environments are stepped"
@@ -117,7 +114,6 @@ def _add_environments(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_protocol(group: argparse._ArgumentGroup) -> None:
-    """Add how often and how a run is evaluated and saved."""
     group.add_argument("--eval-freq", type=whole_number, help="steps between evaluations (default: from YAML)")
     group.add_argument("--eval-episodes", type=whole_number, help="episodes per evaluation (default: from YAML)")
     group.add_argument(
@@ -137,7 +133,6 @@ def _add_protocol(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_speed(group: argparse._ArgumentGroup) -> None:
-    """Add what makes a run faster or slower."""
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     group.add_argument("--precision", choices=("fp32", "tf32", "bf16"), help="matrix products (default: tf32 on CUDA)")
     group.add_argument("--compile", choices=("auto", "on", "off"), help="compile the update (default: auto)")
@@ -147,7 +142,6 @@ def _add_speed(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_output(group: argparse._ArgumentGroup) -> None:
-    """Add where a run reports, and what."""
     group.add_argument("-f", "--log-folder", type=Path, default=Path("logs"), help="where run folders are made")
     group.add_argument("-tb", "--tensorboard-log", help="folder of TensorBoard events (default: the run folder)")
     group.add_argument(

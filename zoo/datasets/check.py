@@ -62,9 +62,13 @@ def remedy(spec: DatasetSpec, path: Path) -> str:
 
 def require_sound(findings: list[Finding], spec: DatasetSpec, path: Path) -> None:
     """Raise UsageError if a file cannot be trained on: which array, what was expected and got, and what to do."""
-    errors = [finding.message for finding in findings if finding.severity == "error"]
-    if errors:
+    if errors := error_messages(findings):
         raise UsageError(f"{path} cannot be used: {'; '.join(errors)}; {remedy(spec, path)}")
+
+
+def error_messages(findings: list[Finding]) -> list[str]:
+    """Return the messages of those findings that forbid training."""
+    return [finding.message for finding in findings if finding.severity == "error"]
 
 
 def check_structure(path: Path, spec: DatasetSpec) -> list[Finding]:
@@ -133,12 +137,12 @@ def describe_damage(path: Path, error: Exception) -> Finding:
 def check_dataset(path: Path, spec: DatasetSpec) -> list[Finding]:
     """Check everything about a dataset file."""
     findings = check_structure(path, spec)
-    if any(finding.severity == "error" for finding in findings):
+    if error_messages(findings):
         return findings
     with contextlib.closing(make_raw_env(spec.env_id)) as env:
         findings += check_shapes(path, env)
     findings += check_checksum(path)[1]
-    if any(finding.severity == "error" for finding in findings):
+    if error_messages(findings):
         return findings
     try:
         with np.load(path) as file:
@@ -146,7 +150,7 @@ def check_dataset(path: Path, spec: DatasetSpec) -> list[Finding]:
     except READ_ERRORS as error:
         return [*findings, describe_damage(path, error)]
     findings += check_values({k: v for k, v in arrays.items() if k != "terminals"}, arrays["terminals"])
-    if not any(finding.severity == "error" for finding in findings):
+    if not error_messages(findings):
         findings += _check_tasks(arrays, spec)
     return findings
 

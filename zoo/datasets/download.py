@@ -13,7 +13,7 @@ import requests
 from ogbench.utils import DATASET_URL
 
 from agents.common.files import atomic_path
-from zoo.datasets.check import READ_ERRORS, check_structure, find_damaged_array
+from zoo.datasets.check import READ_ERRORS, check_structure, error_messages, find_damaged_array
 from zoo.datasets.files import dataset_files, is_settled, make_folder, making, publish, shard_folder, training_files
 from zoo.datasets.names import DatasetSpec, parse_name
 from zoo.datasets.progress import progress_bar
@@ -121,7 +121,6 @@ def download_shards(
 
 
 def _not_offered_message(spec: DatasetSpec) -> str:
-    """Return why a dataset cannot be downloaded as one file and what to do."""
     if not spec.hosted:
         return (
             f"{spec.name} cannot be downloaded: OGBench hosts no file of it; "
@@ -134,7 +133,6 @@ def _not_offered_message(spec: DatasetSpec) -> str:
 
 
 def _download_file(file: Path, spec: DatasetSpec, sources: Sequence[str]) -> None:
-    """Download one file from the first source that can give it."""
     part = _Part(file.with_name(f"{file.name}.part"))
     problems = []
     for source in sources:
@@ -238,7 +236,7 @@ def _parse_content_range(text: str) -> tuple[int | None, int | None]:
 
 def _check_content(part: _Part, spec: DatasetSpec) -> None:
     """Test the archive's checksums and the arrays' headers; bytes that fail are not kept."""
-    problems = [finding.message for finding in check_structure(part.path, spec) if finding.severity == "error"]
+    problems = error_messages(check_structure(part.path, spec))
     if not problems:
         try:
             damaged = find_damaged_array(part.path)

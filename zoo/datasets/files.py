@@ -80,7 +80,6 @@ def making(path: Path) -> Iterator[None]:
 
 
 def _acquire(lock: FileLock, path: Path) -> None:
-    """Wait for a lock."""
     waits = False
     while not lock.is_locked:
         make_folder(path.parent)

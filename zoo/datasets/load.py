@@ -20,7 +20,7 @@ from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import DatasetName, DatasetSpec, parse_env_name
 from zoo.datasets.read import read_arrays, verified_sha256
 from zoo.datasets.shards import ShardedDataset, load_shards, missing_shards
-from zoo.errors import UsageError
+from zoo.errors import UsageError, as_usage_error
 
 Float32Array = NDArray[np.float32]
 
@@ -88,12 +88,10 @@ def load_dataset(
     :param replace_interval: gradient steps until the next of several files takes over.
     """
     name = parse_env_name(env_name)
-    try:
+    with as_usage_error():
         one_of("split", split, SPLITS)
         size = None if dataset_size is None else integer("dataset_size", dataset_size, at_least=1)
         integer("replace_interval", replace_interval, at_least=1)
-    except (TypeError, ValueError) as error:
-        raise UsageError(str(error)) from error
     path = _find_files(name, dataset_dir, dataset, size, split)
     if path.is_dir():
         return load_shards(env_name, path, size=size, sparse=sparse, replace_interval=replace_interval)
@@ -101,7 +99,6 @@ def load_dataset(
 
 
 def _load_file(env_name: str, path: Path, size: int | None, sparse: bool, split: str) -> Dataset:
-    """Load a dataset that is one file."""
     name = parse_env_name(env_name)
     require_sound(check_structure(path, name.spec), name.spec, path)
     with contextlib.closing(make_raw_env(name.env_id)) as env:
@@ -198,7 +195,6 @@ def _explicit_path(dataset: str | Path, split: str) -> Path:
 
 
 def _no_file_message(name: DatasetName, path: Path, problem: str) -> str:
-    """Return what can be done when there is no file."""
     option = folder_option(path.parent)
     generate = f"generate it with `zoo dataset generate {name.dataset}{option}`"
     if not name.spec.is_generatable:

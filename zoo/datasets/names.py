@@ -146,7 +146,6 @@ def _default_task(environment: str) -> int:
 
 
 def _build_table() -> dict[str, DatasetSpec]:
-    """Return every dataset by name."""
     specs = []
     for rows, suffix, hosted in ((_STANDARD, "", True), (_GENERATED_ONLY, "", False), (_LARGE, "-100m", True)):
         for environments, kinds, size, steps in rows:
@@ -212,5 +211,4 @@ def _parse(name: str) -> DatasetName | None:
 
 
 def _env_names() -> list[str]:
-    """Return the names of all single-task environments."""
     return [name for dataset in DATASETS for name in single_task_names(dataset)]

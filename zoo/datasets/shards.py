@@ -185,7 +185,6 @@ def find_converted(folder: Path, name: str, spec: DatasetSpec) -> ConvertedShard
 
 
 def _count(shards: Sequence[ConvertedShard]) -> int:
-    """Return the number of transitions in files."""
     return sum(shard.transitions for shard in shards)
 
 

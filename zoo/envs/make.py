@@ -200,5 +200,4 @@ def _refuse_other_than_single_task(spec: EnvSpec, kwargs: dict[str, Any]) -> Non
 
 
 def _describe(space: gymnasium.Space[Any]) -> str:
-    """Return a space's kind and shape in a few characters."""
     return f"{type(space).__name__}{space.shape}" if space.shape is not None else type(space).__name__

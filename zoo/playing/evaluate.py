@@ -55,7 +55,6 @@ class Evaluator:
     and e, and it always is row e of a batch of ``episodes`` rows, because a matrix product rounds differently at
     another batch size. So the number of environments changes the time taken and nothing else.
 
-    :param n_envs: environments, spread over the processor cores.
     :param seed: decides the starts and the noise.
     """
 

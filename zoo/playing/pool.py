@@ -202,7 +202,6 @@ class EnvPool:
 
 
 def _start(build: functools.partial[EnvGroup], spec: EnvSpec) -> ServingProcess:
-    """Start a process that plays a group."""
     simulator = [spec.entry_point.partition(":")[0]] if isinstance(spec.entry_point, str) else []
     preload = ["zoo.playing.preload", *simulator]
     return ServingProcess(build, "advance", what="environment", name=spec.id, preload=preload)

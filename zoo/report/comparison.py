@@ -48,7 +48,6 @@ class Cell:
     """One method on some tasks.
 
     :param estimates: ``mean`` and, where known, ``iqm``, ``median`` and ``optimality_gap``.
-    :param tasks: how many tasks.
     :param seeds: the smallest and the largest number of runs of a task.
     """
 
@@ -64,7 +63,6 @@ class Phase:
     Aggregates, profiles and `curves` are empty where methods have no task in common, or have several whose scores are
     not on one scale.
 
-    :param name: ``"offline"`` or ``"online"``.
     :param steps: method -> step of its scores, or None where its runs differ.
     :param coverage: method -> the tasks it has.
     :param tasks: the tasks that all methods have; aggregates are over these.

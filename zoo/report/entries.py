@@ -19,10 +19,7 @@ A fraction of a return means nothing, since returns have no floor at zero: there
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of a table.
-
-    :param detail: an interval, set smaller.
-    """
+    """One entry of a table; its detail, an interval, is set smaller."""
 
     text: str
     detail: str = ""
@@ -38,8 +35,6 @@ class Entry:
 class Table:
     """One table in words and in numbers.
 
-    :param name: file name without ending.
-    :param caption: what the numbers are.
     :param data: the numbers, one row each, for the CSV file; scores are fractions.
     """
 

@@ -25,10 +25,8 @@ from zoo.runs.scores import NORMALISED_RETURN, SUCCESS
 class Request:
     """What to compare, under the names that the command line gives it.
 
-    :param paths: folders with run folders anywhere below.
     :param envs: patterns of the environments to keep, e.g. ``"scene-*"``; empty keeps all.
     :param reference_scores: what `read_references` reads.
-    :param baseline: the method to improve on, or None.
     """
 
     paths: Sequence[Path] = ()
@@ -50,7 +48,6 @@ class Inputs:
     """What was found to compare.
 
     :param evaluations: one row for each evaluation of a run that counts, own or published.
-    :param means: published means of methods without single runs.
     :param own: the tables of own runs, those that do not count included.
     """
 
@@ -120,7 +117,6 @@ def nothing_counts(own: RunTables, paths: Sequence[Path]) -> str:
 
 
 def _first_skipped(own: RunTables) -> str:
-    """Return the first run that does not count, and why."""
     return "{path}: {reason}".format(**own.skipped()[0])
 
 

@@ -44,12 +44,7 @@ _PACKAGES = ("flow-rl-zoo", "numpy", "scipy", "pandas", "matplotlib")
 
 @dataclass(frozen=True)
 class Content:
-    """What a report is made from.
-
-    :param comparisons: every number, one comparison for each kind of scores.
-    :param baseline: the method to improve on.
-    :param tolerance: of a reproduction, as a fraction.
-    """
+    """What a report is made from; the tolerance of a reproduction is a fraction."""
 
     inputs: Inputs
     comparisons: Sequence[Comparison]
@@ -139,7 +134,6 @@ def _figures(content: Content) -> dict[str, bytes]:
 
 
 def _runs_csv(own: RunTables) -> str:
-    """Return the table of own runs as CSV."""
     departures = ["; ".join(found) if isinstance(found, tuple) else None for found in own.runs["departures"]]
     return own.runs.assign(departures=departures).drop(columns="settings").to_csv(index=False)
 

@@ -141,7 +141,6 @@ def load_runs(published: PublishedSet) -> pd.DataFrame | None:
 
 
 def _metadata() -> dict[str, Any]:
-    """Return ``results/published/sets.yml``."""
     path = FOLDER / "sets.yml"
     if not path.exists():
         raise UsageError(f"expected the published tables in `{FOLDER}`, got no such folder; install the package again")

@@ -89,7 +89,6 @@ def _reproduction(
     parts: list[tuple[Any, list[str]]],
     tolerance: float,
 ) -> Reproduction:
-    """Return one comparison with published scores."""
     tasks = [task for _, inside in parts for task in inside]
     runs = [scores[task] for task in tasks]
     spread = [float(values.var(ddof=1)) if len(values) > 1 else np.nan for values in runs]

@@ -134,7 +134,6 @@ def _terminal_table(header: Sequence[str], title: str = "") -> Table:
 
 
 def _heading(kind: Kind) -> str:
-    """Return the heading of a column of scores."""
     return "%" if kind is SUCCESS else kind.name
 
 

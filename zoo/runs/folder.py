@@ -32,7 +32,6 @@ _RENAMED = {"pretrain_steps": "pretraining_steps", "pretrain_step": "pretraining
 class UnreadableRun(UsageError):
     """A file of a run folder is missing or damaged, or holds nonsense.
 
-    :param file: the file.
     :param problem: what is wrong with it, to follow its name.
     """
 
@@ -292,5 +291,4 @@ def _find_nonsense(arrays: Mapping[str, np.ndarray]) -> str | None:
 
 
 def _now() -> str:
-    """Return the time, as ISO 8601."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

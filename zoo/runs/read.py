@@ -228,7 +228,6 @@ def _describe_config(folder: RunFolder, status: Mapping[str, Any]) -> dict[str, 
 
 
 def _mapping(value: Any) -> dict[str, Any]:
-    """Return a mapping, empty where there is none."""
     return value if isinstance(value, dict) else {}
 
 
@@ -265,7 +264,6 @@ def _find_missing_evaluation(row: Mapping[str, Any], evaluations: pd.DataFrame) 
 
 
 def _progress(row: Mapping[str, Any], status: Mapping[str, Any]) -> str:
-    """Return how far an unfinished run is."""
     pretraining_step = int(status.get("pretraining_step") or 0)
     if pretraining_step < row["pretraining_steps"] and not row["pretrained_actor"]:
         return f"at pretraining step {pretraining_step:,} of {row['pretraining_steps']:,}"

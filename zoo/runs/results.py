@@ -32,10 +32,7 @@ def result_of_failed(folder: RunFolder, seed: int, failure: Mapping[str, Any]) -
 def joint_result(
     algo: str, env: str, updates_per_second: float | None, results: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Return what the training program prints: the result of its only seed, or those of all seeds as ``runs``.
-
-    :param updates_per_second: speed of the offline phase, or None.
-    """
+    """Return what the training program prints: the result of its only seed, or those of all seeds as ``runs``."""
     speed = None if updates_per_second is None else round(updates_per_second, 2)
     head = {"algo": algo, "env": env, "updates_per_s": speed}
     return head | (results[0] if len(results) == 1 else {"runs": results})

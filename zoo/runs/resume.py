@@ -55,7 +55,6 @@ class Choice:
 
     :param run: the run to go on with, or one that is done; None starts a new one.
     :param nearest: where a new one starts, the run that differs in the fewest settings, an unfinished one if possible.
-    :param differences: how it differs.
     """
 
     run: StoredRun | None
@@ -106,7 +105,6 @@ def comparable(record: Mapping[str, Any]) -> dict[str, Any]:
 def find_run(log_folder: Path, record: Mapping[str, Any], seeds: list[int] | None) -> StoredRun | None:
     """Return the run to go on with, claimed for this process, or the same one if it is done; say which, or why none.
 
-    :param record: what ``config.yml`` will hold of the settings.
     :raises UsageError: if another process is training it.
     """
     settings = comparable(record)

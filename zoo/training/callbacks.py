@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self
 
 import numpy as np
@@ -44,16 +44,14 @@ class StopSignal:
 
     def __init__(self) -> None:
         self.requested = False
-        self._previous: dict[int, signal.Handlers | Callable[[int, FrameType | None], object] | int | None] = {}
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM):
             self._previous[number] = signal.signal(number, self._request)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
@@ -66,12 +64,7 @@ class StopSignal:
 
 @dataclass(frozen=True)
 class PendingEvaluation:
-    """An evaluation that is under way.
-
-    :param model: a copy of the model as it was when the evaluation began.
-    :param phase: 0 offline, 1 online.
-    :param active: the replicas that take part.
-    """
+    """An evaluation under way, with a copy of the model as it was when the evaluation began."""
 
     model: FlowQLearning
     phase: int
@@ -186,7 +179,6 @@ class EvaluationCallback(BaseCallback):
         """Go on from a checkpoint; evaluations that were not finished then are forgotten, and made again.
 
         :param state: what :meth:`state` returned then; None: from the beginning.
-        :param load_pending: returns the copy of the model that was being evaluated then.
         """
         finished = self._last_step
         if state is not None:

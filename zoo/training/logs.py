@@ -111,10 +111,7 @@ def set_logger(
     args: argparse.Namespace,
     position: Mapping[str, Any] | None = None,
 ) -> None:
-    """Let every replica log to its run folder: CSV and TensorBoard, and Weights & Biases on demand.
-
-    :param position: where the log goes on; None begins a new one.
-    """
+    """Let every replica log to its run folder: CSV and TensorBoard, and Weights & Biases on demand."""
     paths = [folder.path for folder in replicas.folders]
     below = Path(args.tensorboard_log) if args.tensorboard_log else None
     events = [path if below is None else below / f"{config.algo}_{path.name}" for path in paths]

@@ -30,8 +30,6 @@ class Request:
 
     :param has_dataset: whether OGBench has data of the environment.
     :param seeds: one for each replica; None takes any.
-    :param env_kwargs: arguments of the training environments.
-    :param eval_env_kwargs: arguments of those of the evaluation.
     """
 
     args: argparse.Namespace

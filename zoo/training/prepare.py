@@ -17,7 +17,7 @@ from zoo.datasets.load import Dataset, load_dataset
 from zoo.datasets.shards import ShardedDataset
 from zoo.envs.make import make_env
 from zoo.envs.snapshot import ResumableEnv
-from zoo.errors import UsageError
+from zoo.errors import UsageError, as_usage_error
 from zoo.messages import log
 from zoo.playing.background import BackgroundEvaluator
 from zoo.playing.evaluate import Evaluator
@@ -44,11 +44,8 @@ def check_algorithm(request: Request) -> None:
     if not issubclass(algorithm, FlowQLearning):
         return  # SB3's own
     bare = algorithm("MlpPolicy", None, **request.config.settings, _init_setup_model=False)
-    with contextlib.closing(make_env(request.env_id, **request.env_kwargs)) as env:
-        try:
-            check_first_update(bare.method, env.observation_space, env.action_space)
-        except AgentError as error:
-            raise UsageError(str(error)) from error
+    with as_usage_error(AgentError), contextlib.closing(make_env(request.env_id, **request.env_kwargs)) as env:
+        check_first_update(bare.method, env.observation_space, env.action_space)
 
 
 def load_data(request: Request) -> Dataset | ShardedDataset | None:
@@ -75,7 +72,7 @@ def make_model(request: Request, seeds: list[int], data: Dataset | ShardedDatase
     if args.num_threads > 0:
         torch.set_num_threads(args.num_threads)
     env = _make_environments(request, seeds)
-    try:
+    with as_usage_error(NotImplementedError, TypeError, ValueError, OSError):
         model = find_algorithm(config.algo).algorithm(
             "MlpPolicy",
             env,
@@ -91,8 +88,6 @@ def make_model(request: Request, seeds: list[int], data: Dataset | ShardedDatase
             model.load_dataset(data.content)
         if args.pretrained_actor:  # after the dataset, which gives the observation statistics
             model.load_pretrained_actor(args.pretrained_actor)
-    except (NotImplementedError, TypeError, ValueError, OSError) as error:
-        raise UsageError(str(error)) from error
     log.info("%s", model.replay_buffer.placement.text)
     if data is not None:
         log.info("%s", model.replay_buffer.dataset_description)

@@ -16,7 +16,7 @@ from zoo.config import Config
 from zoo.datasets.files import file_sha256
 from zoo.datasets.load import Dataset
 from zoo.datasets.shards import ShardedDataset
-from zoo.errors import UsageError
+from zoo.errors import UsageError, as_usage_error
 from zoo.messages import keep_in, log
 from zoo.runs.folder import RunFolder
 from zoo.runs.versions import describe_versions
@@ -37,11 +37,9 @@ def describe_run(config: Config, data: Dataset | ShardedDataset | None, args: ar
 
 def describe_model(path: Path) -> dict[str, Any]:
     """Return path, updates and sha256 of a saved model to begin with, given its ``.zip`` or the folder of its run."""
-    try:
+    with as_usage_error(OSError, KeyError, TypeError, ValueError):
         file = find_model(path)
         updates = int(read_attributes(file)["_n_updates"])
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise UsageError(str(error)) from error
     return {"path": str(file.resolve()), "updates": updates, "fingerprint": file_sha256(file)}
 
 

@@ -21,7 +21,6 @@ class Replicas:
     ended with the state ``failed``: its evaluations stay, and there are no further ones and no final model.
 
     :param folders: one run folder for each replica; the first holds the checkpoint of all.
-    :param seeds: the replicas' seeds.
     """
 
     def __init__(self, folders: Sequence[RunFolder], seeds: Sequence[int]) -> None:
