@@ -115,7 +115,7 @@ def whole_number(text: str) -> int:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep freed memory for the next large array.
+    """Make glibc keep freed memory for the next large array.
 
     An update makes and frees arrays of some megabytes again and again. Returning them to the system each time, and
     getting them back cleared page by page, took 8% of an update on a CPU.

@@ -158,11 +158,6 @@ def read_profiles(algo: str, path: str | Path | None = None) -> dict[str, Entrie
     return profiles
 
 
-def read_hyperparameters(algo: str) -> Entries:
-    """Return the entries of an algorithm's settings file for the default profile."""
-    return read_profiles(algo)[DEFAULT_PROFILE]
-
-
 def shared_profile(name: str) -> Entries:
     """Return what a profile says to all algorithms: entry name -> settings."""
     resource = files("hyperparams") / PROFILES / f"{name}.yml"

@@ -46,7 +46,7 @@ def keep_in(folders: Iterable[Path]) -> None:
 
 
 class RunLog(logging.Handler):
-    """Appends messages to a run's ``run.log``; where that fails it says so once, and the run goes on."""
+    """Appends messages to a run's ``run.log``; where that fails, it says so once and the run continues."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()

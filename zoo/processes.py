@@ -201,7 +201,7 @@ def _attempt(function: Callable[..., Any], *arguments: Any) -> tuple[str, Any]:
 
 
 def _end_with_parent() -> None:
-    """End this process, also in the middle of its work, when the one that started it is gone, however it ended."""
+    """End this process, even while it works, when the process that started it is gone."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     multiprocessing.connection.wait([parent.sentinel])

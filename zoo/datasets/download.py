@@ -52,7 +52,7 @@ class _Part:
         return self.path.stat().st_size if self.path.exists() else 0
 
     def validator(self, url: str) -> str | None:
-        """Return what must still hold at the source for the download to go on; None to start again."""
+        """Return what must still hold at the source to continue the download; None to start again."""
         try:
             origin = json.loads(self.origin_path.read_text())
         except (FileNotFoundError, ValueError):

@@ -62,7 +62,7 @@ def make_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def making(path: Path) -> Iterator[None]:
-    """Let one process at a time make a file or folder, whose parent is created where it is missing.
+    """Lock a file or folder while it is made, by one process at a time; create its parent where it is missing.
 
     If the work fails and has written nothing, what was created for it is removed. The operating system frees the lock
     of a process that dies, so a killed process blocks no other.
@@ -116,7 +116,7 @@ def is_settled(train: Path, existing: str) -> bool:
 
 
 def publish(temporary: Path, path: Path) -> None:
-    """Move a finished dataset file to its place and write its checksum beside it.
+    """Move a finished dataset file to its place and write its checksum next to it.
 
     The old checksum goes first and the new one comes last, so a crash leaves a file without checksum, never a wrong
     one.
@@ -135,7 +135,7 @@ def checksum_file(path: Path) -> Path:
 
 
 def recorded_sha256(path: Path) -> str | None:
-    """Return the sha256 that was written beside a file, or None when none was."""
+    """Return the sha256 that was written next to a file, or None."""
     try:
         words = checksum_file(path).read_text().split()
     except FileNotFoundError:

@@ -41,7 +41,7 @@ def generate_dataset(
 ) -> tuple[Path, Path]:
     """Generate a dataset's two files with OGBench's scripted oracles and settings, and return their paths.
 
-    Finished episodes are kept next to the file until it is complete, so a stopped generation goes on where it was. A
+    Finished episodes are kept next to the file until it is complete, so a stopped generation continues where it was. A
     dataset of fewer episodes is the beginning of one of more.
 
     :param num_episodes: training episodes; the validation file gets a tenth of them, at least one.
@@ -174,7 +174,7 @@ def describe_plan(spec: DatasetSpec, missing: Jobs, cores: int, *, is_resumed: b
 
 
 def _duration_text(seconds: float) -> str:
-    """Return a duration as precisely as it is known beforehand."""
+    """Return an expected duration in words."""
     if seconds < 60:
         return f"{math.ceil(seconds)} s"
     minutes = round(seconds / 60)

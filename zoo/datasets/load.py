@@ -209,7 +209,7 @@ def _no_file_message(name: DatasetName, path: Path, problem: str) -> str:
 def _rows_of_first_trajectories(valids: Float32Array, size: int, path: Path) -> int:
     """Return how many rows the first whole trajectories with at least ``size`` transitions have."""
     ends = np.flatnonzero(valids == 0.0)
-    transitions = ends - np.arange(len(ends))  # up to and with each trajectory: one row of each is no transition
+    transitions = ends - np.arange(len(ends))  # up to and with each trajectory: one row of each is not a transition
     last = int(np.searchsorted(transitions, size))
     if last == len(ends):
         raise UsageError(

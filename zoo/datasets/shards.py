@@ -26,7 +26,7 @@ from zoo.datasets.read import read_arrays, verified_sha256
 from zoo.errors import UsageError
 
 FORMAT = 1  # of the converted files; raise it when they change
-ARRAYS = "arrays"  # folder of the converted files, beside the originals
+ARRAYS = "arrays"  # folder of the converted files, next to the originals
 RECORD = "shard.json"
 _GIB = 1 << 30
 
@@ -196,7 +196,7 @@ def _first(shards: Sequence[ConvertedShard], size: int | None) -> list[Converted
 
 @contextlib.contextmanager
 def _making(folder: Path) -> Iterator[None]:
-    """Let one process at a time convert a dataset."""
+    """Lock a dataset while it is converted."""
     try:
         (folder / ARRAYS).mkdir(exist_ok=True)
         with making(folder / ARRAYS):

@@ -120,7 +120,7 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start an episode, which the seed and the actions decide; None goes on from the last seed."""
+        """Start an episode, which the seed and the actions decide; None continues from the last seed."""
         entropy = int(self.env.np_random.integers(2**63)) if seed is None else seed
         action_seed, global_seed = np.random.SeedSequence(entropy).generate_state(2)
         self._reset_actions.seed(int(action_seed))

@@ -1,4 +1,4 @@
-"""The whole state of an environment in the middle of an episode, to go on from it in another process, bit for bit."""
+"""The whole state of an environment during an episode, to continue from it in another process, bit for bit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluation in a child process while training goes on: the same numbers as when training waits for it.
+"""Evaluation in a child process while training continues: the same numbers as when training waits for it.
 
 The child acts on the device that trains. On a CPU its numbers are those of an evaluation in the foreground, bit for
 bit. On a GPU each plan is a short call; the CPU's cores, busy with the simulation, would take longer over all plans

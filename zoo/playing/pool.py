@@ -133,7 +133,7 @@ class EnvPool:
         return self._spaces
 
     def send(self, numbers: Sequence[int], chunks: np.ndarray, openings: Mapping[int, int]) -> None:
-        """Let environments play a chunk, and others begin episodes; :meth:`receive` waits for the answers.
+        """Make environments play a chunk, and others begin episodes; :meth:`receive` waits for the answers.
 
         An idle process gets two messages, so that it has work left while its first answer is read, unless this process
         plays too, which reads no answer before it is done.

@@ -73,7 +73,7 @@ def watch(request: Request, seconds: float) -> RunTables:
                     break
                 time.sleep(seconds)
                 own = request.read_runs()
-        except KeyboardInterrupt:  # the way to stop watching; the runs go on
+        except KeyboardInterrupt:  # the way to stop watching; the runs continue
             pass
     return own
 

@@ -145,7 +145,7 @@ class RunFolder:
         _write_text(self.path / "versions.json", json.dumps(versions, indent=1) + "\n")
 
     def enter_in_index(self, seed: int, label: str) -> None:
-        """Append a row about the run to ``runs.csv`` beside its folder; runs that start together lose none."""
+        """Append a row about the run to ``runs.csv`` next to its folder; runs that start together lose none."""
         with open(self.path.parent / "runs.csv", "a", newline="") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
             writer = csv.writer(file)

@@ -56,7 +56,7 @@ class EvaluationHistory:
         self._rows.append(row)
 
     def discard_after(self, timesteps: int) -> None:
-        """Forget evaluations later than a time step, for training that goes on from an older checkpoint."""
+        """Forget evaluations later than a time step, for training that continues from an older checkpoint."""
         self._rows = [row for row in self._rows if row["timesteps"] <= timesteps]
 
     def arrays(self) -> dict[str, np.ndarray]:

@@ -301,7 +301,7 @@ def _as_text(value: Any) -> str:
 
 
 def _mark_duplicates(runs: pd.DataFrame) -> None:
-    """Let only the newest run of a method, environment and seed count."""
+    """Count only the newest run of a method, environment and seed."""
     good = runs[runs["problem"].isna()].sort_values(["updated", "run"], ascending=False)
     for _, group in good.groupby(["method", "environment", "seed"]):
         newest = group.iloc[0]["run"]

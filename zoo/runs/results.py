@@ -24,7 +24,7 @@ def result_of(folder: RunFolder, seed: int, history: EvaluationHistory) -> dict[
 
 
 def result_of_failed(folder: RunFolder, seed: int, failure: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the result of a replica that failed while others went on; a failure is reason and step."""
+    """Return the result of a replica that failed while others continued; a failure is reason and step."""
     head = {"run": str(folder.path), "seed": seed, "success": None, "return": None, "steps": failure.get("step")}
     return {**head, **failure}
 

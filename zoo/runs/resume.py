@@ -1,4 +1,4 @@
-"""What ``--resume`` finds: a run to go on with, a run that is done already, or none, and why."""
+"""What ``--resume`` finds: a run to resume, a run that is done already, or none, and why."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class StoredRun:
 class Choice:
     """What to do, given the runs that exist.
 
-    :param run: the run to go on with, or one that is done; None starts a new one.
+    :param run: the run to resume, or one that is done; None starts a new one.
     :param nearest: where a new one starts, the run that differs in the fewest settings, an unfinished one if possible.
     """
 
@@ -103,7 +103,7 @@ def comparable(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def find_run(log_folder: Path, record: Mapping[str, Any], seeds: list[int] | None) -> StoredRun | None:
-    """Return the run to go on with, claimed for this process, or the same one if it is done; say which, or why none.
+    """Return the run to resume, claimed for this process, or the same one if it is done; say which, or why none.
 
     :raises UsageError: if another process is training it.
     """
@@ -164,7 +164,7 @@ def result_of_done(run: StoredRun) -> dict[str, Any]:
 
 
 def _history(folder: RunFolder) -> EvaluationHistory:
-    """Return a finished run's evaluations; none where they cannot be read, which is said."""
+    """Return a finished run's evaluations; none, with a warning, where they cannot be read."""
     try:
         return EvaluationHistory(folder.read_evaluations())
     except UnreadableRun as error:

@@ -74,8 +74,8 @@ class PendingEvaluation:
 class EvaluationCallback(BaseCallback):
     """Evaluates every replica, writes its ``evaluations.npz`` and keeps its best model.
 
-    With a background evaluator, training goes on meanwhile. At most one evaluation is under way; training waits for it
-    where the next one is due and at the end of a phase.
+    With a background evaluator, training continues during an evaluation. At most one is under way; training waits for
+    it where the next one is due and at the end of a phase.
     """
 
     def __init__(self, evaluator: Evaluator | BackgroundEvaluator, replicas: Replicas, frequency: int) -> None:
@@ -86,7 +86,7 @@ class EvaluationCallback(BaseCallback):
         self.phase = OFFLINE
         self.seconds = 0.0
         self.pending: PendingEvaluation | None = None
-        self._unfinished: PendingEvaluation | None = None  # at the checkpoint that training goes on from
+        self._unfinished: PendingEvaluation | None = None  # when the checkpoint was written
         self._last_step = -1
         self._next_look = 0.0
 
@@ -118,7 +118,7 @@ class EvaluationCallback(BaseCallback):
         self.replicas.check(model)
         self._last_step = self.step
         self._begin(PendingEvaluation(model, self.phase, self.replicas.active))
-        if self.pending is not None:  # training goes on meanwhile
+        if self.pending is not None:  # training continues
             self.pending = replace(self.pending, model=copy_model(model))
         self.seconds += time.perf_counter() - begin
 

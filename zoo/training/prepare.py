@@ -28,13 +28,13 @@ from zoo.training.options import Request
 def make_evaluator(request: Request) -> Evaluator | BackgroundEvaluator:
     """Start the environments of the evaluation, which build while data are read.
 
-    On CUDA the evaluator plays beside training, where it leaves the training's CPU core alone, else in its place.
+    On CUDA training continues during evaluations, which leave its CPU core alone; elsewhere it waits for them.
     """
     args, env_id, env_kwargs = request.args, request.env_id, request.eval_env_kwargs
     episodes = request.config.run.eval_episodes
     count = args.n_eval_envs or count_environments(env_id, env_kwargs, episodes)
-    beside = available_device(args.device).type == "cuda" if args.eval_mode == "auto" else args.eval_mode == "async"
-    kind = BackgroundEvaluator if beside else Evaluator
+    is_async = available_device(args.device).type == "cuda" if args.eval_mode == "auto" else args.eval_mode == "async"
+    kind = BackgroundEvaluator if is_async else Evaluator
     return kind(env_id, episodes=episodes, n_envs=count, seed=args.eval_seed, env_kwargs=env_kwargs)
 
 

@@ -18,7 +18,7 @@ class Replicas:
     """The replicas, their run folders, and which of them have failed.
 
     A replica that diverges keeps its slot; its results are ignored and the others never see its values. Its run has
-    ended with the state ``failed``: its evaluations stay, and there are no further ones and no final model.
+    ended with the state ``failed``: its evaluations stay; there are no others and no final model.
 
     :param folders: one run folder for each replica; the first holds the checkpoint of all.
     """
