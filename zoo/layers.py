@@ -67,7 +67,7 @@ _Loader.add_constructor("!exponent", _Loader.construct_exponent)
 
 
 def load_yaml(text: str, name: str) -> Any:
-    """Read YAML safely; raise UsageError if the text that is named is not valid."""
+    """Read YAML safely; ``name`` says what the text is, should it not be valid."""
     try:
         return yaml.load(text, Loader=_Loader)  # a subclass of SafeLoader
     except (yaml.YAMLError, ValueError, OverflowError) as error:

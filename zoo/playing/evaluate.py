@@ -225,7 +225,7 @@ class _NoiseStock:
         return {key: noise.clone() for key, noise in self._offered.items()}
 
     def spend(self, rows: tuple[np.ndarray, ...]) -> None:
-        """Go on to the next noise where a plan was made with what was offered.
+        """Take the next noise where a plan was made with what was offered.
 
         :param rows: replica and episode of each plan, two arrays of the same length.
         """

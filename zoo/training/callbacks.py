@@ -176,7 +176,7 @@ class EvaluationCallback(BaseCallback):
         return {"last_step": self._last_step, "best": list(self.best), "pending": pending}
 
     def restore(self, state: Mapping[str, Any] | None, load_pending: Callable[[], FlowQLearning] | None = None) -> None:
-        """Go on from a checkpoint; evaluations that were not finished then are forgotten, and made again.
+        """Continue from a checkpoint; evaluations that were not finished then are forgotten, and made again.
 
         :param state: what :meth:`state` returned then; None: from the beginning.
         """

@@ -44,7 +44,7 @@ class Training:
         self.updates_per_second: float | None = None
 
     def restore(self) -> dict[str, Any]:
-        """Go on from the newest checkpoint, or from the beginning if the run was stopped before its first.
+        """Continue from the newest checkpoint, or from the start if the run was stopped before its first.
 
         :return: the position of the log, for `zoo.training.logs.ReplicaLogger`.
         """
