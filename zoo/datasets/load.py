@@ -41,10 +41,9 @@ class Dataset:
     :param masks: 0 where the task is achieved before the action, else 1, shape (rows,).
     :param terminals: 1 where the trajectory ends after this transition, shape (rows,).
     :param valids: 1 where the row is a transition, shape (rows,).
-    :param fingerprint: sha256 of the file's content and of the settings above.
+    :param fingerprint: sha256 of the file's content and of the settings.
     """
 
-    name: str
     path: Path
     observations: Float32Array
     actions: Float32Array
@@ -115,7 +114,6 @@ def _load_file(env_name: str, path: Path, size: int | None, sparse: bool, split:
         rewards = np.where(rewards != 0.0, np.float32(-1.0), np.float32(0.0))
     settings = {"file": digest, "environment": name.env_id, "dataset_size": size, "sparse": sparse, "split": split}
     return Dataset(
-        name=env_name,
         path=path,
         observations=arrays["observations"],
         actions=arrays["actions"],

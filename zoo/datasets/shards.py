@@ -81,11 +81,9 @@ Found = Mapping[str, ConvertedShard | None]
 class ShardedDataset:
     """Transitions of one task in several files, which take turns in training.
 
-    :param name: environment name, e.g. ``"cube-quadruple-play-100m-singletask-task2-v0"``.
     :param fingerprint: sha256 of all files' content and of the settings.
     """
 
-    name: str
     path: Path
     shards: Shards
     fingerprint: str
@@ -127,12 +125,7 @@ def load_shards(
         "split": "train",
         "replace_interval": replace_interval,
     }
-    return ShardedDataset(
-        name=env_name,
-        path=folder,
-        shards=Shards(parts, replace_interval, sparse),
-        fingerprint=settings_sha256(settings),
-    )
+    return ShardedDataset(folder, Shards(parts, replace_interval, sparse), settings_sha256(settings))
 
 
 def missing_shards(folder: Path, spec: DatasetSpec, count: int) -> list[str]:
