@@ -157,7 +157,7 @@ class Baseline(OffPolicyAlgorithm):
     def declared(cls) -> dict[str, Setting]:
         """Return all settings by name: SB3's, with the meanings that its docstring gives them, then our own."""
         algorithm = cls.__mro__[2]  # after this class and Baseline
-        text = "\n\n".join(inspect.getdoc(each) or "" for each in (cls, algorithm))
+        text = "\n\n".join(inspect.getdoc(each) or "" for each in (algorithm, cls))
         meanings = dict(re.findall(r":param (\w+): (.*?)(?=\n:|\n\n|\Z)", text, flags=re.DOTALL))
         found = {}
         for name, parameter in inspect.signature(algorithm.__init__).parameters.items():
