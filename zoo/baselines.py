@@ -7,7 +7,9 @@ They train online. The dataset is loaded into their replay buffer first (``prelo
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,8 +30,8 @@ from agents.common.data.shards import Shards
 from agents.common.replicas import find_divergence
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.sb3.spaces import available_device
-from agents.common.settings import Setting
-from agents.common.validation import boolean, integer, number, unknown_name_message
+from agents.common.settings import Check, Declared, Setting, setting
+from agents.common.validation import integer, number, unknown_name_message
 
 # constructor arguments that are not settings of the method, or that mean another way to store data
 NOT_SETTINGS = {
@@ -37,6 +39,17 @@ NOT_SETTINGS = {
     "action_noise", "use_sde", "sde_sample_freq", "use_sde_at_warmup", "stats_window_size", "tensorboard_log",
     "policy_kwargs", "verbose", "seed", "device", "_init_setup_model",
 }  # fmt: skip
+
+CHECKS: dict[str, Check] = {
+    "learning_rate": partial(number, above=0),
+    "tau": partial(number, above=0, at_most=1),
+    "gamma": partial(number, at_least=0, at_most=1),
+    "buffer_size": partial(integer, at_least=1),
+    "learning_starts": partial(integer, at_least=0),
+    "batch_size": partial(integer, at_least=1),
+    "gradient_steps": partial(integer, at_least=-1),
+}
+"""Ranges of settings that SB3 does not check."""
 
 
 class TransitionReplayBuffer(SequenceReplayBuffer):
@@ -78,23 +91,21 @@ def planner_of(policy: BasePolicy) -> FlowPolicy | Planner:
     return policy if isinstance(policy, FlowPolicy) else Planner(policy)
 
 
-class Baseline(OffPolicyAlgorithm):
-    """Gives one of SB3's algorithms what the training program expects of an algorithm.
+class OwnSettings(Declared):
+    """Settings that these algorithms have here and not in SB3."""
 
-    :param policy: ``"MlpPolicy"``.
-    :param env: environment, or None when loading.
-    :param seeds: one seed.
-    :param net_arch: hidden widths; None takes SB3's.
-    :param noise_std: standard deviation of Gaussian noise on executed actions, in [-1, 1] units, >= 0.
-    :param sparse: whether online rewards become -1 where they are not zero (the dataset's are changed on loading).
-    :param balanced_sampling: whether half of every batch comes from the dataset.
-    :param replay_buffer_kwargs: further arguments of the buffer.
-    :param policy_kwargs: arguments of the policy.
-    :param verbose: 0 silent, 1 info, 2 debug.
-    :param device: where the networks and the data live.
-    :param _init_setup_model: whether to build the networks at once.
-    :param settings: SB3's arguments of the algorithm.
-    """
+    net_arch: list[int] | dict[str, list[int]] | None = setting(default=None, doc="Hidden widths; None takes SB3's.")
+    noise_std: float = setting(
+        default=0.0, at_least=0, doc="Standard deviation of Gaussian noise on executed actions, in [-1, 1] units."
+    )
+    sparse: bool = setting(
+        default=False, doc="Make online rewards -1 where they are not zero (the dataset's are changed on loading)."
+    )
+    balanced_sampling: bool = setting(default=False, doc="Draw half of every batch from the dataset.")
+
+
+class Baseline(OffPolicyAlgorithm):
+    """Gives one of SB3's algorithms what the training program expects; :meth:`declared` has its settings."""
 
     offline_steps = pretraining_steps = 0  # these train online only
 
@@ -104,10 +115,6 @@ class Baseline(OffPolicyAlgorithm):
         env: Any,
         *,
         seeds: Sequence[int] | None = None,
-        net_arch: list[int] | dict[str, list[int]] | None = None,
-        noise_std: float = 0.0,
-        sparse: bool = False,
-        balanced_sampling: bool = False,
         replay_buffer_kwargs: dict[str, Any] | None = None,
         policy_kwargs: dict[str, Any] | None = None,
         verbose: int = 0,
@@ -119,15 +126,11 @@ class Baseline(OffPolicyAlgorithm):
             raise ValueError(
                 f"`{type(self).__name__}` trains one seed at a time, got {len(seeds)}; give one with --seed"
             )
-        own = {"net_arch": net_arch, "noise_std": number("noise_std", noise_std, at_least=0)}
-        own |= {
-            "sparse": boolean("sparse", sparse),
-            "balanced_sampling": boolean("balanced_sampling", balanced_sampling),
-        }
-        _check(settings)
+        known = self.declared()
+        settings = {name: known[name].checked(value) if name in known else value for name, value in settings.items()}
+        self._recorded = {name: each.default for name, each in known.items()} | settings
+        own = OwnSettings(**{name: settings.pop(name) for name in OwnSettings.declared() if name in settings})
         self.algorithm_id = registry.name_of(type(self))  # a saved model says whose it is
-        defaults = {name: parameter.default for name, parameter in self.setting_parameters().items()}
-        self._recorded = {**defaults, **own, **settings}
         self._last_info: dict[str, torch.Tensor] = {}
         super().__init__(
             policy,
@@ -136,28 +139,35 @@ class Baseline(OffPolicyAlgorithm):
             replay_buffer_class=TransitionReplayBuffer,
             replay_buffer_kwargs={
                 "gamma": 1.0,
-                "sparse": sparse,
-                "balanced": balanced_sampling,
+                "sparse": own.sparse,
+                "balanced": own.balanced_sampling,
                 **(replay_buffer_kwargs or {}),
             },
-            policy_kwargs={**({} if net_arch is None else {"net_arch": net_arch}), **(policy_kwargs or {})},
+            policy_kwargs={**({} if own.net_arch is None else {"net_arch": own.net_arch}), **(policy_kwargs or {})},
             seed=None if seeds is None else seeds[0],
             verbose=verbose,
             device=available_device(device),
             _init_setup_model=_init_setup_model,  # type: ignore[call-arg]  # the algorithm's, not the base class's
         )
-        if noise_std and env is not None:
-            self.action_noise = NormalActionNoise(*(x * np.ones(self.action_space.shape) for x in (0.0, noise_std)))
+        if own.noise_std and env is not None:
+            shape = self.action_space.shape
+            self.action_noise = NormalActionNoise(np.zeros(shape), np.full(shape, own.noise_std))
 
     @classmethod
-    def setting_parameters(cls) -> dict[str, inspect.Parameter]:
-        """Return all settings with their types and defaults: SB3's, and those of this class."""
+    def declared(cls) -> dict[str, Setting]:
+        """Return all settings by name: SB3's, with the meanings that its docstring gives them, then our own."""
         algorithm = cls.__mro__[2]  # after this class and Baseline
-        theirs = inspect.signature(algorithm.__init__).parameters
-        ours = inspect.signature(Baseline.__init__).parameters
-        return {name: parameter for name, parameter in theirs.items() if name not in NOT_SETTINGS} | {
-            name: ours[name] for name in ("net_arch", "noise_std", "sparse", "balanced_sampling")
-        }
+        text = "\n\n".join(inspect.getdoc(each) or "" for each in (algorithm, cls))
+        meanings = dict(re.findall(r":param (\w+): (.*?)(?=\n:|\n\n|\Z)", text, flags=re.DOTALL))
+        found = {}
+        for name, parameter in inspect.signature(algorithm.__init__).parameters.items():
+            if name not in NOT_SETTINGS:
+                meaning = " ".join(meanings.get(name, "").split())
+                declared = Setting(parameter.default, meaning, "", CHECKS.get(name), True, {})
+                declared.name, declared.type = name, Any
+                declared.annotation = inspect.formatannotation(parameter.annotation)
+                found[name] = declared
+        return found | OwnSettings.declared()
 
     def settings(self) -> dict[str, Any]:
         """Return the values of all settings, as they are recorded with a run."""
@@ -187,8 +197,6 @@ class Baseline(OffPolicyAlgorithm):
             that take turns; actions in the environment's units.
         :param action_range: ``(low, high)``, numbers or (A,): what stands for the environment's action box in a dataset
             whose actions are in other units.
-        :raises FileNotFoundError: if there is no such file.
-        :raises ValueError: if an array is missing or has the wrong shape, or holds values that cannot be trained on.
         """
         assert isinstance(self.replay_buffer, TransitionReplayBuffer)
         if action_range is None and not isinstance(dataset, Shards):
@@ -197,21 +205,6 @@ class Baseline(OffPolicyAlgorithm):
         self.replay_buffer.load_dataset(dataset, action_range)
         if self.verbose >= 1:
             print(self.replay_buffer.dataset_description)
-
-
-def _check(settings: dict[str, Any]) -> None:
-    """Check the ranges of the settings that all these algorithms share; SB3 checks none. Whole floats become ints."""
-    bounds: dict[str, dict[str, float]] = {
-        "learning_rate": {"above": 0},
-        "tau": {"above": 0, "at_most": 1},
-        "gamma": {"at_least": 0, "at_most": 1},
-    }
-    for name, limits in bounds.items():
-        if name in settings:
-            number(name, settings[name], **limits)
-    for name, least in {"buffer_size": 1, "learning_starts": 0, "batch_size": 1, "gradient_steps": -1}.items():
-        if name in settings:
-            settings[name] = integer(name, settings[name], at_least=least)
 
 
 class SAC(Baseline, stable_baselines3.SAC):
@@ -243,11 +236,7 @@ BASELINES = {
 
 
 def find_algorithm(id: str) -> models.Entry:
-    """Return the entry of an algorithm of this zoo, or of one of SB3's.
-
-    :param id: an id or an alias, e.g. ``"qam"``, ``"tqc"``.
-    :raises KeyError: if there is no such algorithm; the message names the closest.
-    """
+    """Return the entry of an algorithm of this zoo, or of one of SB3's; a KeyError names the closest."""
     if id in BASELINES:
         algorithm, paper = BASELINES[id]
         return models.Entry(id, algorithm, None, paper, algorithm.__name__)
@@ -265,9 +254,7 @@ def algorithm_ids() -> list[str]:
     return [*registry.algorithm_ids(), *BASELINES]
 
 
-def settings_of(algorithm: type[Any]) -> Mapping[str, inspect.Parameter | Setting]:
-    """Return an algorithm's settings: name -> what has a ``default`` and an ``annotation``."""
-    if issubclass(algorithm, Baseline):
-        return algorithm.setting_parameters()
-    found: Mapping[str, Setting] = algorithm.method_class.declared()
+def settings_of(algorithm: type[Any]) -> dict[str, Setting]:
+    """Return what is declared of an algorithm's settings, by their names."""
+    found: dict[str, Setting] = (algorithm if issubclass(algorithm, Baseline) else algorithm.method_class).declared()
     return found

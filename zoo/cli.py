@@ -36,7 +36,6 @@ class Parser(argparse.ArgumentParser):
     """Parses a command line: flags are written out, unknown ones name the closest, help states each default once.
 
     :param program: a name in :data:`PROGRAMS`, shown as the user has called it; None takes ``prog`` from the options.
-    :param options: of ``ArgumentParser``.
     """
 
     def __init__(self, program: str | None = None, **options: Any) -> None:
@@ -105,12 +104,7 @@ class _HelpFormatter(argparse.HelpFormatter):
 
 
 def whole_number(text: str) -> int:
-    """Read a whole number from a command line.
-
-    :param text: e.g. ``"1000"``, ``"100_000"`` or ``"1e5"``.
-    :return: the number.
-    :raises argparse.ArgumentTypeError: if it is not a whole number of at most 18 digits.
-    """
+    """Read a whole number of at most 18 digits, e.g. ``"1000"``, ``"100_000"`` or ``"1e5"``."""
     try:
         value = decimal.Decimal(text)
     except decimal.InvalidOperation:
@@ -121,7 +115,7 @@ def whole_number(text: str) -> int:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep freed memory for the next large array.
+    """Make glibc keep freed memory for the next large array.
 
     An update makes and frees arrays of some megabytes again and again. Returning them to the system each time, and
     getting them back cleared page by page, took 8% of an update on a CPU.
@@ -132,15 +126,9 @@ def keep_freed_memory() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
-def print_result(result: dict[str, Any]) -> None:
-    """Print a program's result as the one JSON object that ends its standard output."""
-    print(json.dumps(result), flush=True)
-
-
 def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> int:
     """Run a program's body, print its result, and turn its failures into exit codes.
 
-    :param body: does the work and returns the result to print, or None.
     :param verbose: 0 shows errors only, 2 or more the traceback of an unexpected failure.
     :return: 0 done, 2 bad input, 3 stopped by a signal, 1 anything else.
     """
@@ -165,7 +153,7 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
             return FAILED
     try:
         if result is not None:
-            print_result(result)
+            print(json.dumps(result), flush=True)
     except BrokenPipeError:  # the reader has gone
         return FAILED
     return DONE

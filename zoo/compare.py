@@ -19,18 +19,14 @@ if __package__ in (None, ""):  # run as a file: let `import agents` and `import 
 
 from agents.common.validation import integer, number
 from zoo.cli import Parser, run_program, whole_number
-from zoo.errors import UsageError
+from zoo.errors import UsageError, as_usage_error
 
 if TYPE_CHECKING:
     from zoo.report.inputs import Request
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program.
-
-    :param arguments: the command line's words; None takes them from it.
-    :return: exit code: 0 done, 2 bad arguments or data, 3 stopped by a signal, 1 anything else.
-    """
+    """Run the program on the words after its name, by default those of the command line; return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     args = _parser().parse_args(words)
     args.command_line = shlex.join(["zoo", "compare", *words])
@@ -40,10 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> Parser:
-    """Return the parser of the command line."""
     parser = Parser("compare", description=__doc__)
     data = parser.add_argument_group("what to compare")
-    data.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="folders with run folders anywhere below")
+    data.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="folders to search for run folders")
     data.add_argument("--published", nargs="+", default=[], metavar="SET", help="published scores, e.g. qam2026")
     data.add_argument(
         "--methods", nargs="+", default=[], metavar="NAME", help="only these, e.g. qam QAM-E (default: all)"
@@ -62,8 +57,12 @@ def _parser() -> Parser:
     data.add_argument("--merge-protocols", action="store_true", help="one row per label, even where protocols differ")
     data.add_argument("--strict", action="store_true", help="fail (exit 2) if any run is skipped")
     how = parser.add_argument_group("how")
-    how.add_argument("--baseline", metavar="NAME", help="method to improve on (default: the first set's own method)")
-    how.add_argument("--tolerance", type=float, default=0.05, help="largest difference of a reproduction, a fraction")
+    how.add_argument(
+        "--baseline", metavar="NAME", help="method to compare against (default: the first set's own method)"
+    )
+    how.add_argument(
+        "--tolerance", type=float, default=0.05, help="largest difference that counts as reproduced, as a fraction"
+    )
     how.add_argument("--reps", type=whole_number, default=50_000, help="bootstrap repetitions")
     how.add_argument("--verbose", type=whole_number, default=1, help="2 shows the traceback of an unexpected failure")
     output = parser.add_argument_group("what to make (default: --print)")
@@ -78,7 +77,6 @@ def _parser() -> Parser:
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
-    """Check the arguments, then do what they ask for."""
     from zoo.report.inputs import Request
 
     _check(args)
@@ -97,7 +95,6 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _compare(request: Request, args: argparse.Namespace) -> dict[str, Any]:
-    """Compare, and write or print what was asked for."""
     from zoo.report.compute import compare_kinds
     from zoo.report.inputs import collect
     from zoo.report.rendering import write_file
@@ -139,13 +136,11 @@ def _check(args: argparse.Namespace) -> None:
             _check_place(flag, folder)
     if args.json and args.json.is_dir():
         raise UsageError(f"`--json` must be a file, got the folder {args.json}; choose another name")
-    try:
+    with as_usage_error():
         integer("--reps", args.reps, at_least=1)
         number("--tolerance", args.tolerance, above=0, at_most=1)
         if args.watch is not None:
             number("--watch", args.watch, above=0)
-    except (TypeError, ValueError) as error:
-        raise UsageError(str(error)) from error
 
 
 def _check_place(flag: str, folder: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from agents.common.validation import integer, one_of, unknown_name_message
 from agents.models import Entry
 from zoo.baselines import find_algorithm, settings_of
-from zoo.errors import UsageError
+from zoo.errors import UsageError, as_usage_error
 from zoo.layers import DEFAULT_PROFILE, ENTRY_NOTES, Layer, merge, parse_override, read_layers
 
 PROTOCOL_SETTINGS = (
@@ -28,7 +28,6 @@ class RunSettings:
     :param offline_steps: gradient steps on the dataset.
     :param online_steps: environment steps after it.
     :param eval_freq: steps between evaluations.
-    :param eval_episodes: episodes of each evaluation.
     :param save_freq: steps between checkpoints.
     :param log_interval: gradient steps between log entries.
     :param dataset_size: transitions to use, in whole trajectories; None uses all.
@@ -49,7 +48,6 @@ class RunSettings:
     offline_data: str | None = None
 
     def __post_init__(self) -> None:
-        """Check every field."""
         for name in ("pretraining_steps", "offline_steps", "online_steps"):
             self._make_integer(name, at_least=0)
         for name in ("eval_freq", "eval_episodes", "save_freq", "log_interval", "dataset_replace_interval"):
@@ -72,12 +70,7 @@ class RunSettings:
 class Config:
     """Everything that decides a run's outcome, besides its seed.
 
-    :param algo: algorithm id.
-    :param env: environment name as the user gives it.
-    :param run: what the run does.
-    :param settings: all settings of the algorithm, defaults included.
     :param sources: where the values are from: one line per layer that was used.
-    :param profile: the protocol whose entries were used.
     :param departures: where the run departs from that protocol, one phrase each.
     """
 
@@ -112,15 +105,9 @@ def load_config(
 ) -> Config:
     """Merge the layers of settings and check the result, without an environment.
 
-    :param algo: algorithm id or alias.
     :param domain: the environment's domain, e.g. ``"cube-double-play"``; None: no benchmark knows the environment.
-    :param dataset: name of the environment's dataset, e.g. ``"cube-double-play-v0"``.
-    :param profile: the protocol whose entries are used.
-    :param quick: whether to take the ``quick`` entries too.
     :param conf: a YAML file of the same form that overrides the shipped one.
-    :param params: ``-params`` words.
     :param flags: settings from command-line flags; they override everything.
-    :param device: where the run will happen; refused if it does not exist.
     :raises UsageError: for an unknown algorithm, profile or setting, or a value of the wrong type or range.
     """
     entry = find_entry(algo)
@@ -147,11 +134,7 @@ def load_config(
 
 
 def find_entry(algo: str) -> Entry:
-    """Return the registry's entry of an algorithm.
-
-    :param algo: an id, an alias, or ``"module:Class"``.
-    :raises UsageError: if there is none, or its module cannot be imported.
-    """
+    """Return the registry's entry of an id, an alias or ``"module:Class"``; raise UsageError if there is none."""
     try:
         return find_algorithm(algo)
     except KeyError as error:
@@ -209,14 +192,13 @@ class _Merging:
 
 
 def _run_defaults() -> dict[str, Any]:
-    """Return the settings of a run and their defaults."""
     return {f.name: f.default for f in fields(RunSettings)}
 
 
 def _check(entry: Entry, values: Mapping[str, Any], device: str) -> tuple[RunSettings, dict[str, Any]]:
     """Return what the run does and all settings of the algorithm, if every type and range is right."""
     names = _run_defaults()
-    try:
+    with as_usage_error(TypeError, ValueError, RuntimeError):
         run = RunSettings(**{k: v for k, v in values.items() if k in names})
         own = {k: v for k, v in values.items() if k not in names}
         if isinstance(own.get("train_freq"), list):  # SB3 asks for a tuple, which YAML lacks
@@ -229,8 +211,6 @@ def _check(entry: Entry, values: Mapping[str, Any], device: str) -> tuple[RunSet
         if run.pretraining_steps:  # of the run, and a setting of the algorithms that can be pretrained
             own["pretraining_steps"] = run.pretraining_steps
         bare = entry.algorithm("MlpPolicy", None, **own, device=device, _init_setup_model=False)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UsageError(str(error)) from error
     extra = {"policy_kwargs": own["policy_kwargs"]} if "policy_kwargs" in own else {}
     return run, {**bare.settings(), **extra}
 

@@ -27,7 +27,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> Parser:
-    """Return the parser of the command line."""
     parser = Parser("dataset", description="List, describe, generate, download, check, convert datasets.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for word, function, purpose in (
@@ -45,7 +44,6 @@ def _parser() -> Parser:
 
 
 def _add_arguments(command: Parser, word: str) -> None:
-    """Add the arguments of one command."""
     if word != "list":
         command.add_argument("name", metavar="NAME", help="dataset name, e.g. cube-double-play-v0")
     command.add_argument("--dataset-dir", metavar="DIR", default=DEFAULT_DATASET_DIR, help="folder of datasets")
@@ -56,27 +54,17 @@ def _add_arguments(command: Parser, word: str) -> None:
         command.add_argument("--force", action="store_true", help="replace a dataset that exists")
     if word in ("download", "convert"):
         command.add_argument(
-            "--dataset-size",
-            type=whole_number,
-            metavar="N",
-            help="of several files, those that hold the first N transitions",
+            "--dataset-size", type=whole_number, help="of several files, those that hold the first N transitions"
         )
     if word == "generate":
         size = command.add_mutually_exclusive_group()
-        size.add_argument(
-            "--episodes", type=whole_number, metavar="N", help="training episodes (default: as many as OGBench)"
-        )
-        size.add_argument(
-            "--dataset-size", type=whole_number, metavar="N", help="training transitions instead of episodes"
-        )
+        size.add_argument("--episodes", type=whole_number, help="training episodes (default: as many as OGBench)")
+        size.add_argument("--dataset-size", type=whole_number, help="training transitions instead of episodes")
         command.add_argument("--seed", type=whole_number, default=0, help="seed of the dataset")
-        command.add_argument(
-            "--num-workers", type=whole_number, metavar="N", help="processes (default: one for each core)"
-        )
+        command.add_argument("--num-workers", type=whole_number, help="processes (default: one for each core)")
 
 
 def _list(args: argparse.Namespace) -> dict[str, Any]:
-    """Show every dataset."""
     from zoo.datasets.files import training_files
     from zoo.datasets.names import DATASETS
     from zoo.tables import terminal
@@ -122,7 +110,6 @@ def _describe(spec: DatasetSpec) -> dict[str, Any]:
 
 
 def _generate(args: argparse.Namespace) -> dict[str, Any]:
-    """Generate a dataset."""
     from zoo.datasets.generate import generate_dataset
 
     try:
@@ -136,12 +123,11 @@ def _generate(args: argparse.Namespace) -> dict[str, Any]:
             existing="replace" if args.force else "refuse",
         )
     except KeyboardInterrupt as error:
-        raise Interrupted("stopped; finished episodes are kept, and the same command goes on from there") from error
+        raise Interrupted("stopped; finished episodes are kept, and the same command continues from there") from error
     return _describe_files(args.name, files)
 
 
 def _download(args: argparse.Namespace) -> dict[str, Any]:
-    """Download a dataset."""
     from zoo.datasets.download import download_dataset, download_shards
     from zoo.datasets.names import parse_name
 
@@ -169,7 +155,7 @@ def _convert(args: argparse.Namespace) -> dict[str, Any]:
     try:
         shards = convert_shards(shard_folder(spec.name, args.dataset_dir), spec, size=size)
     except KeyboardInterrupt as error:
-        raise Interrupted("stopped; converted files are kept, and the same command goes on from there") from error
+        raise Interrupted("stopped; converted files are kept, and the same command continues from there") from error
     transitions = sum(shard.transitions for shard in shards)
     return {"name": spec.name, "folder": str(shards[0].folder.parent), "files": len(shards), "transitions": transitions}
 
@@ -200,7 +186,6 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _describe_files(name: str, files: tuple[Path, Path]) -> dict[str, Any]:
-    """Return the result of a command that made files."""
     from zoo.datasets.check import read_headers
     from zoo.datasets.files import recorded_sha256
     from zoo.datasets.names import parse_name
@@ -220,7 +205,6 @@ def _print_table(title: str, rows: list[dict[str, Any]], wrapped: Sequence[str] 
 
 
 def _cell(value: Any) -> str:
-    """Return a table cell's text."""
     if isinstance(value, bool):
         return "yes" if value else ""
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -67,11 +67,7 @@ _Loader.add_constructor("!exponent", _Loader.construct_exponent)
 
 
 def load_yaml(text: str, name: str) -> Any:
-    """Read YAML safely.
-
-    :param name: what the text is, for the message.
-    :raises UsageError: if it is not valid YAML.
-    """
+    """Read YAML safely; ``name`` says what the text is, should it not be valid."""
     try:
         return yaml.load(text, Loader=_Loader)  # a subclass of SafeLoader
     except (yaml.YAMLError, ValueError, OverflowError) as error:
@@ -84,8 +80,6 @@ def parse_override(text: str, flag: str = "-params") -> dict[str, Any]:
     RL Zoo writes mappings as ``policy_kwargs="dict(net_arch=[64, 64])"``, which is understood too.
 
     :param text: e.g. ``"net_arch=[128, 128]"`` or ``"policy_kwargs.n_critics=2"``.
-    :param flag: the flag that it was given to, for messages.
-    :raises UsageError: if there is no key or no value.
     """
     match = re.fullmatch(r"\s*([A-Za-z_][\w.]*)\s*[=:](.+)", text, flags=re.DOTALL)
     if match is None:
@@ -122,11 +116,7 @@ def _read_dict_call(key: str, text: str) -> Any:
 
 
 def parse_overrides(words: Sequence[str], flag: str) -> dict[str, Any]:
-    """Read several ``key=value`` words into one nested mapping; later words win.
-
-    :param flag: the flag that they were given to, for messages.
-    :raises UsageError: if a word has no key or no value.
-    """
+    """Read several ``key=value`` words of a flag into one nested mapping; later words win."""
     merged: dict[str, Any] = {}
     for word in words:
         merged = merge(merged, parse_override(word, flag))
@@ -154,10 +144,7 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
 def read_profiles(algo: str, path: str | Path | None = None) -> dict[str, Entries]:
     """Read an algorithm's settings file, which may say something else in each profile.
 
-    :param algo: algorithm id; names the file in ``hyperparams/`` when there is no path.
-    :param path: another file.
     :return: profile -> entry name -> settings, the default profile first; empty for an algorithm that has no file.
-    :raises UsageError: if the file cannot be read, is not of this form, or names the default profile.
     """
     origin = f"hyperparams/{algo}.yml" if path is None else str(path)
     content = load_yaml(_read_text(algo, path), origin)
@@ -169,11 +156,6 @@ def read_profiles(algo: str, path: str | Path | None = None) -> dict[str, Entrie
             f"profile `{DEFAULT_PROFILE}` is what stands outside `{PROFILES}`, got it inside in {origin}; move it out"
         )
     return profiles
-
-
-def read_hyperparameters(algo: str) -> Entries:
-    """Return the entries of an algorithm's settings file for the default profile."""
-    return read_profiles(algo)[DEFAULT_PROFILE]
 
 
 def shared_profile(name: str) -> Entries:
@@ -192,7 +174,6 @@ def shared_profiles() -> list[str]:
 def describe_profiles(algo: str, known: Collection[str]) -> dict[str, Entries]:
     """Return every profile that an algorithm has settings for, the default one first.
 
-    :param known: the algorithm's settings; what a profile says about others is left out.
     :return: profile -> entry name -> settings: in the default profile what it says to all algorithms and the
         algorithm's own entries; in another one what lies over them.
     """

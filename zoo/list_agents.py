@@ -32,11 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(algo: str | None, as_json: bool) -> dict[str, Any] | None:
-    """Show one algorithm, or all of them, as tables for people; return what to print as JSON for other programs.
-
-    :param algo: id or alias; None shows all.
-    :return: None where a terminal shows the tables.
-    """
+    """Show one algorithm, or all of them, as tables; return what to print as JSON, None where a terminal has tables."""
     result = describe_algorithms() if algo is None else describe_algorithm(algo)
     if not as_json:
         print_algorithms(result) if algo is None else print_algorithm(result)
@@ -61,23 +57,15 @@ def describe_algorithms() -> dict[str, Any]:
 
 
 def describe_algorithm(algo: str) -> dict[str, Any]:
-    """Return what an algorithm is, its settings with type, default and meaning, and its profiles with their entries.
-
-    :raises UsageError: if there is no such algorithm.
-    """
+    """Return what an algorithm is, its settings with type, default and meaning, and its profiles with their entries."""
     from zoo.baselines import settings_of
     from zoo.config import find_entry, known_settings
     from zoo.layers import describe_profiles
 
     entry = find_entry(algo)
-    meanings = _meanings(entry.algorithm)
     settings = {
-        name: {
-            "type": _type_name(parameter.annotation),
-            "default": parameter.default,
-            "meaning": meanings.get(name, ""),
-        }
-        for name, parameter in settings_of(entry.algorithm).items()
+        name: {"type": found.annotation, "default": found.default, "meaning": found.meaning}
+        for name, found in settings_of(entry.algorithm).items()
     }
     return {
         "algo": entry.id,
@@ -157,26 +145,11 @@ def _readable_type(name: str) -> str:
     return re.sub(r"Literal\[(.*?)\]", lambda found: found[1].replace("'", "").replace(",", " |"), name)
 
 
-def _type_name(annotation: Any) -> str:
-    """Return a type as it is written; SB3's are types, those of this zoo are words already."""
-    return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
-
-
 def _kind(algorithm: type) -> str:
     """Return in which phases an algorithm trains, and whether it is one of SB3's."""
     from zoo.baselines import Baseline
 
     return "SB3 baseline, online" if issubclass(algorithm, Baseline) else "offline and online"
-
-
-def _meanings(algorithm: type) -> dict[str, str]:
-    """Return what the class docstrings say of each constructor argument, the most specific class first."""
-    found: dict[str, str] = {}
-    for cls in algorithm.__mro__:
-        text = inspect.cleandoc(vars(cls).get("__doc__") or "")
-        for name, meaning in re.findall(r":param (\w+): (.*?)(?=\n:|\Z)", text, flags=re.DOTALL):
-            found.setdefault(name, " ".join(meaning.split()))
-    return found
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def keep_in(folders: Iterable[Path]) -> None:
 
 
 class RunLog(logging.Handler):
-    """Appends messages to a run's ``run.log``; where that fails it says so once, and the run goes on."""
+    """Appends messages to a run's ``run.log``; where that fails, it says so once and the run continues."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class RunLog(logging.Handler):
         except OSError as error:
             if not self._has_failed:
                 self._has_failed = True
-                log.warning("%s misses messages, because it cannot be written: %s", self.path, error.strerror)
+                log.warning("%s is incomplete, because it cannot be written: %s", self.path, error.strerror)
 
 
 class _Backlog(logging.handlers.BufferingHandler):

@@ -66,10 +66,8 @@ class ServingProcess:
 
     It ignores SIGINT and SIGTERM, which its parent handles, and ends with its parent, however that one ends.
 
-    :param build: makes the object there.
     :param method: name of the method that answers.
     :param what: ``"environment"`` or the like, for messages.
-    :param name: which one, for messages.
     :param preload: modules to import in the server that processes are forked from; only the first process decides.
     :param has_children: whether the object starts processes itself.
     :param imports_main: whether to import the caller's main module, whose classes later arguments may need. Without
@@ -97,10 +95,7 @@ class ServingProcess:
         theirs.close()
 
     def send(self, *arguments: Any) -> None:
-        """Ask for a call of the method.
-
-        :raises WorkerError: if the process is gone.
-        """
+        """Ask for a call of the method; raise WorkerError if the process is gone."""
         try:
             self._connection.send(arguments)
         except OSError as error:
@@ -206,7 +201,7 @@ def _attempt(function: Callable[..., Any], *arguments: Any) -> tuple[str, Any]:
 
 
 def _end_with_parent() -> None:
-    """End this process, also in the middle of its work, when the one that started it is gone, however it ended."""
+    """End this process, even while it works, when the process that started it is gone."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     multiprocessing.connection.wait([parent.sentinel])

@@ -15,11 +15,7 @@ from zoo.cli import Parser, run_program, whole_number
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program.
-
-    :param arguments: the command line's words; None takes them from it.
-    :return: exit code: 0 done, 2 bad arguments or data, 3 stopped by a signal, 1 anything else.
-    """
+    """Run the program on the words after its name, by default those of the command line; return its exit code."""
     parser = Parser("published", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser("list", help="which sets there are, and whether their runs were imported")
@@ -37,7 +33,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _list(args: argparse.Namespace) -> dict[str, Any]:
-    """Show the sets."""
     from zoo.report.published import load_means, load_set, set_names
 
     result = []

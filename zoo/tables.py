@@ -18,7 +18,6 @@ def terminal() -> Console:
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], wrapped: Sequence[str] = ()) -> None:
     """Print a table as wide as the terminal, with as little decoration as possible.
 
-    :param rows: one text for each column of the header.
     :param wrapped: the columns that share the width which the others leave, and whose text is wrapped.
     """
     console = terminal()

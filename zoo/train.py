@@ -41,7 +41,6 @@ def make_parser() -> Parser:
 
 
 def _add_task(group: argparse._ArgumentGroup) -> None:
-    """Add what is trained, for how long, and where it starts."""
     group.add_argument("--algo", required=True, help="algorithm id, e.g. qam")
     group.add_argument("--env", required=True, help="e.g. cube-double-play-singletask-task2-v0")
     group.add_argument("--seed", type=whole_number, default=-1, help="seed of everything random; -1 draws one")
@@ -53,7 +52,7 @@ def _add_task(group: argparse._ArgumentGroup) -> None:
         "--pretraining-steps",
         "--pretrain-steps",  # its former name
         type=whole_number,
-        help="gradient steps before --offline-steps that clone alone (default: from YAML)",
+        help="cloning steps before the offline phase (default: from YAML)",
     )
     group.add_argument("--offline-steps", type=whole_number, help="gradient steps on the dataset (default: from YAML)")
     group.add_argument("--online-steps", type=whole_number, help="environment steps after it (default: from YAML)")
@@ -71,7 +70,8 @@ def _add_task(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--resume",
         action="store_true",
-        help="go on with the newest unfinished run of the same settings; name it if it is done, else start",
+        help="continue the newest unfinished run with the same settings; report it if it has finished; otherwise start "
+        "a new one",
     )
     group.add_argument("-i", "--trained-agent", default="", help="model (.zip), or folder of a run, to start from")
     group.add_argument(
@@ -80,7 +80,6 @@ def _add_task(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_data(group: argparse._ArgumentGroup) -> None:
-    """Add what decides about the dataset and where it lives."""
     group.add_argument("--dataset", default="auto", help="auto, download, generate or the path of a file or folder")
     group.add_argument("--dataset-dir", help="where datasets live (default: ~/.ogbench/data)")
     group.add_argument(
@@ -99,14 +98,15 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
         "--storage",
         choices=("auto", "device", "host"),
         default="auto",
-        help="where the data live: on the device while they fit, always, never",
+        help="where the replay buffer is kept: on the device if it fits, always, or never",
     )
 
 
 def _add_environments(group: argparse._ArgumentGroup) -> None:
-    """Add how environments are made."""
     group.add_argument("--n-envs", type=whole_number, help="training environments (default: one per seed)")
-    group.add_argument("--vec-env", choices=("dummy", "subproc"), default="dummy", help="how training ones are stepped")
+    group.add_argument(
+        "--vec-env", choices=("dummy", "subproc"), default="dummy", help="how training environments are stepped"
+    )
     keywords = {"nargs": "+", "action": "extend", "default": [], "metavar": "KEY=VALUE"}
     group.add_argument("--env-kwargs", **keywords, help="arguments of the environment")
     group.add_argument("--eval-env-kwargs", **keywords, help="the same for evaluation")
@@ -114,14 +114,13 @@ def _add_environments(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_protocol(group: argparse._ArgumentGroup) -> None:
-    """Add how often and how a run is evaluated and saved."""
     group.add_argument("--eval-freq", type=whole_number, help="steps between evaluations (default: from YAML)")
     group.add_argument("--eval-episodes", type=whole_number, help="episodes per evaluation (default: from YAML)")
     group.add_argument(
         "--eval-mode",
         choices=("auto", "sync", "async"),
         default="auto",
-        help="training waits for evaluations (sync) or goes on beside them (async); auto: async on CUDA, else sync",
+        help="training waits for evaluations (sync) or continues during them (async); auto: async on CUDA, else sync",
     )
     group.add_argument(
         "--n-eval-envs",
@@ -134,17 +133,15 @@ def _add_protocol(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_speed(group: argparse._ArgumentGroup) -> None:
-    """Add what makes a run faster or slower."""
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     group.add_argument("--precision", choices=("fp32", "tf32", "bf16"), help="matrix products (default: tf32 on CUDA)")
     group.add_argument("--compile", choices=("auto", "on", "off"), help="compile the update (default: auto)")
     group.add_argument(
-        "--num-threads", type=whole_number, default=-1, help="CPU threads of PyTorch; -1 leaves its choice"
+        "--num-threads", type=whole_number, default=-1, help="CPU threads of PyTorch; -1: PyTorch's default"
     )
 
 
 def _add_output(group: argparse._ArgumentGroup) -> None:
-    """Add where a run reports, and what."""
     group.add_argument("-f", "--log-folder", type=Path, default=Path("logs"), help="where run folders are made")
     group.add_argument("-tb", "--tensorboard-log", help="folder of TensorBoard events (default: the run folder)")
     group.add_argument(

@@ -18,7 +18,6 @@ from zoo.layers import (
     ENTRY_NOTES,
     STATUSES,
     describe_profiles,
-    read_hyperparameters,
     read_profiles,
     shared_profile,
     shared_profiles,
@@ -30,7 +29,7 @@ LARGE = {
     "antmaze-giant-navigate": 10_000_000,
     "cube-quadruple-play": 100_000_000,
 }
-ENTRIES = [(algo, name) for algo in agents.algorithm_ids() for name in read_hyperparameters(algo)]
+ENTRIES = [(algo, name) for algo in agents.algorithm_ids() for name in read_profiles(algo)[DEFAULT_PROFILE]]
 DOMAINS = {f"{spec.environment}-{spec.kind}" for spec in DATASETS.values()}
 PROFILES = [(algo, name) for algo in agents.algorithm_ids() for name in read_profiles(algo) if name != DEFAULT_PROFILE]
 PROFILE_ENTRIES = [
@@ -57,7 +56,7 @@ PAPER_DOMAINS = {
 
 @pytest.mark.parametrize("algo", agents.algorithm_ids())
 def test_every_algorithm_ships_default_settings(algo: str) -> None:
-    assert "default" in read_hyperparameters(algo)
+    assert "default" in read_profiles(algo)[DEFAULT_PROFILE]
 
 
 STEPS = {"offline_steps", "online_steps"}
@@ -66,7 +65,7 @@ OWN_STEPS = {name: STEPS for name in ("rlpd", "sac", "td3", "tqc", "crossq")}  #
 
 @pytest.mark.parametrize("algo", algorithm_ids())
 def test_the_protocol_is_declared_once_and_not_in_the_files_of_algorithms(algo: str) -> None:
-    for name, entry in read_hyperparameters(algo).items():
+    for name, entry in read_profiles(algo)[DEFAULT_PROFILE].items():
         assert set(entry) & set(PROTOCOL_SETTINGS) <= OWN_STEPS.get(algo, set()), name
 
 
@@ -111,14 +110,14 @@ def test_an_agent_of_ones_own_has_quick_settings(own_agent: str) -> None:
 
 @pytest.mark.parametrize(("algo", "name"), ENTRIES)
 def test_every_entry_names_its_source_and_status(algo: str, name: str) -> None:
-    entry = read_hyperparameters(algo)[name]
+    entry = read_profiles(algo)[DEFAULT_PROFILE][name]
     assert entry["source"]
     assert entry["status"] in STATUSES
 
 
 @pytest.mark.parametrize(("algo", "name"), ENTRIES)
 def test_every_entry_builds_and_building_does_not_change_it(algo: str, name: str) -> None:
-    entry = {k: v for k, v in read_hyperparameters(algo)[name].items() if k not in ("source", "status")}
+    entry = {k: v for k, v in read_profiles(algo)[DEFAULT_PROFILE][name].items() if k not in ("source", "status")}
     before = copy.deepcopy(entry)
     config = load_config(algo, name, name if name in DOMAINS else None, quick=name == "quick")
     effective: dict[str, Any] = {**vars(config.run), **config.settings}
@@ -133,7 +132,7 @@ def test_every_entry_is_reachable(algo: str, name: str) -> None:
 
 
 def test_qam_has_the_ten_domains_of_its_paper() -> None:
-    assert set(read_hyperparameters("qam")) >= PAPER_DOMAINS
+    assert set(read_profiles("qam")[DEFAULT_PROFILE]) >= PAPER_DOMAINS
 
 
 @pytest.mark.parametrize(

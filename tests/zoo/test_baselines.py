@@ -24,7 +24,7 @@ from zoo.baselines import BASELINES, find_algorithm, planner_of, settings_of
 from zoo.config import load_config
 from zoo.envs.snapshot import ResumableEnv
 from zoo.errors import UsageError
-from zoo.layers import read_hyperparameters
+from zoo.layers import DEFAULT_PROFILE, read_profiles
 from zoo.playing.evaluate import Evaluator
 from zoo.train import main
 
@@ -140,7 +140,7 @@ def test_an_evaluation_plays_the_most_likely_action() -> None:
 
 @pytest.mark.parametrize("id", BASELINES)
 def test_shipped_settings_are_settings_with_a_source(id: str) -> None:
-    for name, entry in read_hyperparameters(id).items():
+    for name, entry in read_profiles(id)[DEFAULT_PROFILE].items():
         assert entry["source"]
         config = load_config(id, "any", quick=name == "quick")
         effective = {**vars(config.run), **config.settings}

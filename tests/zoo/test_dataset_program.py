@@ -232,7 +232,7 @@ def test_stopped_conversion_says_how_to_go_on(
     monkeypatch.setattr(shards, "read_arrays", stop)
     code, _, said = run(capsys, "convert", NAME, "--dataset-dir", large)
     assert code == 3
-    assert "converted files are kept, and the same command goes on from there" in said
+    assert "converted files are kept, and the same command continues from there" in said
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,13 @@ def test_a_baseline_is_shown_as_one_with_its_own_and_sb3s_settings(capsys: pytes
     assert shown["noise_std"]["default"] == 0.0
 
 
+def test_the_docstring_of_a_baseline_explains_what_sb3_does_not(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "crossq"]) == 0
+    shown = json.loads(capsys.readouterr().out)["settings"]
+    assert shown["policy_delay"]["meaning"] == "updates of the critics for each of the actor, >= 1."
+    assert shown["noise_std"]["meaning"].endswith("Must be >= 0.")
+
+
 def in_a_terminal(columns: int, *words: str) -> list[str]:
     """Run the program in a terminal of its own, and return the lines on it without colours."""
     child, terminal = pty.fork()

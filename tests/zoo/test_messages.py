@@ -78,7 +78,7 @@ def test_a_log_that_cannot_be_written_is_named_once_and_stops_nothing(
         keep_in([bad, good])
         for text in ("first", "second"):
             log.info("%s", text)
-    warning = f"warning: {bad / 'run.log'} misses messages, because it cannot be written: Is a directory"
+    warning = f"warning: {bad / 'run.log'} is incomplete, because it cannot be written: Is a directory"
     assert sorted(capsys.readouterr().err.splitlines()) == sorted(["first", "second", warning])
     assert sorted(lines_of(good)) == sorted(["first", "second", warning])
 

@@ -49,10 +49,11 @@ def test_stacked_seeds_have_one_line_for_each_evaluation(
 ) -> None:
     _, _, errors = train(capsys, arguments(data, tmp_path, steps=10, seeds=("--seeds", "4", "9"), verbose=1))
     (line,) = [line for line in errors.splitlines() if line.startswith("evaluation at")]
-    assert re.search(r"over 2 episodes \(seeds 4: \d\.\d\d, 9: \d\.\d\d\), mean return", line)
+    assert re.search(r"over 2 episodes \(seed 4: \d\.\d\d, seed 9: \d\.\d\d\), mean return", line)
     first, second = (log_of(tmp_path / "qam" / f"{ENV}_{number}") for number in (1, 2))
     assert first == second
     assert line in first
+    assert "\nrun folders: " in errors
 
 
 def test_progress_is_a_line_now_and_then(
@@ -75,7 +76,7 @@ def test_a_runs_log_has_everything_that_was_said(
     assert command == command_line()
     assert said == errors
     for text in (
-        "departs from",
+        "settings differ from",
         "warning: no state in",
         "replay buffer: ",
         "algo: qam",
@@ -121,7 +122,7 @@ def test_a_log_that_cannot_be_written_stops_no_run(
     monkeypatch.setattr("zoo.messages.RUN_LOG", ".")  # a folder
     code, _, errors = train(capsys, arguments(data, tmp_path, verbose=1))
     assert code == 0
-    assert errors.count("misses messages, because it cannot be written: Is a directory") == 1
+    assert errors.count("is incomplete, because it cannot be written: Is a directory") == 1
 
 
 @pytest.mark.slow
@@ -242,7 +243,7 @@ def test_a_finished_run_is_named_and_not_built_again(
 ) -> None:
     words = [*arguments(data, tmp_path, verbose=1), "--resume"]
     _, first, errors = train(capsys, words)
-    assert "no unfinished run matches, for there is no run of this algorithm and environment; starting a new " in errors
+    assert "no unfinished run matches: there is no run of this algorithm and environment; starting a new " in errors
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
 
     def build(*_: object, **__: object) -> None:
@@ -252,7 +253,7 @@ def test_a_finished_run_is_named_and_not_built_again(
         monkeypatch.setattr(f"zoo.training.start.{name}", build)
     code, second, errors = train(capsys, words)
     assert code == 0
-    assert f"{tmp_path}/qam/{ENV}_1 (seed 3) is a finished run of these settings" in errors
+    assert f"{tmp_path}/qam/{ENV}_1 (seed 3) has already finished with these settings" in errors
     known = {name: value for name, value in first.items() if name not in ("updates_per_s", "wall_s")}
     assert {name: second[name] for name in known} == known
     assert (second["already_done"], second["updates_per_s"]) == (True, None)
@@ -277,9 +278,7 @@ def test_the_log_of_a_resumed_run_goes_on(
     assert f"the nearest, {tmp_path}/qam/{ENV}_1, differs in seed: 3 there, 8 now; starting" in capsys.readouterr().err
     assert main(words) == 0
     errors = capsys.readouterr().err
-    assert (
-        f"going on with {tmp_path}/qam/{ENV}_1 (seed 3), whose newest checkpoint is at offline step 20 of 20" in errors
-    )
+    assert f"resuming {tmp_path}/qam/{ENV}_1 (seed 3) from offline step 20 of 20" in errors
     text = log_of(tmp_path / "qam" / f"{ENV}_1")
-    assert text.index("evaluation at step 20") < text.index("stopped by the test") < text.index("going on with")
+    assert text.index("evaluation at step 20") < text.index("stopped by the test") < text.index("resuming ")
     assert text.endswith(errors)

@@ -43,7 +43,7 @@ def train(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def test_it_trains_from_the_current_folder_and_its_run_folder_is_a_model(folder: Path, data: Path) -> None:
     ran = train(folder, "--dataset-dir", str(data), "--quick", "--eval-mode", "async", *FEW)
     assert ran.returncode == 0, ran.stderr
-    assert "departs from the protocol `qam`:" in ran.stderr
+    assert "settings differ from protocol `qam`:" in ran.stderr
     run = folder / json.loads(ran.stdout)["run"]
     script = f"import agents; print(type(agents.load({str(run)!r}, device='cpu')).__name__)"
     loaded = subprocess.run(

@@ -113,9 +113,9 @@ def test_a_run_resumes_with_the_same_flow_only(
     words = [*arguments(data, tmp_path, steps=10, verbose=1), "--resume", "--pretrained-actor"]
     assert main([*words, str(clone / f"{ENV}.zip")]) == 0
     assert main([*words, str(clone)]) == 0  # the same file
-    assert "is a finished run of these settings" in capsys.readouterr().err
+    assert "has already finished with these settings" in capsys.readouterr().err
     assert main([*words, str(clone / "best_model.zip")]) == 0
-    assert "is a finished run of these settings" not in capsys.readouterr().err
+    assert "has already finished with these settings" not in capsys.readouterr().err
 
 
 REFUSED: list[tuple[list[str], str]] = [

@@ -155,7 +155,7 @@ def test_an_installed_package_brings_its_data(tmp_path):
     code = (
         "import agents, zoo.report.published as p, zoo.layers as c\n"
         f"assert agents.__file__.startswith({str(site)!r}), agents.__file__\n"
-        "print(len(p.load_means(p.load_set('qam2026'))), bool(c.read_hyperparameters('qam')))"
+        "print(len(p.load_means(p.load_set('qam2026'))), bool(c.read_profiles('qam')['qam']))"
     )
     environment = {**os.environ, "PYTHONPATH": str(site), "PYTHONSAFEPATH": "1"}
     found = subprocess.run(

@@ -33,7 +33,6 @@ class Finding:
 
     :param severity: ``"error"`` when it cannot be trained on, ``"warning"`` when it can.
     :param array: the array concerned, or ``"file"``.
-    :param message: what was expected and what was got.
     """
 
     severity: Literal["error", "warning"]
@@ -62,14 +61,14 @@ def remedy(spec: DatasetSpec, path: Path) -> str:
 
 
 def require_sound(findings: list[Finding], spec: DatasetSpec, path: Path) -> None:
-    """Refuse a file that cannot be trained on.
-
-    :raises UsageError: if one of the findings is an error; the text says which array, what was expected and got, and
-        what to do.
-    """
-    errors = [finding.message for finding in findings if finding.severity == "error"]
-    if errors:
+    """Raise UsageError if a file cannot be trained on: which array, what was expected and got, and what to do."""
+    if errors := error_messages(findings):
         raise UsageError(f"{path} cannot be used: {'; '.join(errors)}; {remedy(spec, path)}")
+
+
+def error_messages(findings: list[Finding]) -> list[str]:
+    """Return the messages of those findings that forbid training."""
+    return [finding.message for finding in findings if finding.severity == "error"]
 
 
 def check_structure(path: Path, spec: DatasetSpec) -> list[Finding]:
@@ -89,11 +88,7 @@ def check_structure(path: Path, spec: DatasetSpec) -> list[Finding]:
 
 
 def read_headers(path: Path) -> dict[str, Header]:
-    """Return shape and dtype of every array of an npz file without reading the arrays.
-
-    :raises zipfile.BadZipFile: if it is not a whole zip archive.
-    :raises ValueError: if a member is not an array.
-    """
+    """Return shape and dtype of every array of an npz file without reading the arrays."""
     with zipfile.ZipFile(path) as archive:
         headers = {}
         for member in archive.namelist():
@@ -142,12 +137,12 @@ def describe_damage(path: Path, error: Exception) -> Finding:
 def check_dataset(path: Path, spec: DatasetSpec) -> list[Finding]:
     """Check everything about a dataset file."""
     findings = check_structure(path, spec)
-    if any(finding.severity == "error" for finding in findings):
+    if error_messages(findings):
         return findings
     with contextlib.closing(make_raw_env(spec.env_id)) as env:
         findings += check_shapes(path, env)
     findings += check_checksum(path)[1]
-    if any(finding.severity == "error" for finding in findings):
+    if error_messages(findings):
         return findings
     try:
         with np.load(path) as file:
@@ -155,7 +150,7 @@ def check_dataset(path: Path, spec: DatasetSpec) -> list[Finding]:
     except READ_ERRORS as error:
         return [*findings, describe_damage(path, error)]
     findings += check_values({k: v for k, v in arrays.items() if k != "terminals"}, arrays["terminals"])
-    if not any(finding.severity == "error" for finding in findings):
+    if not error_messages(findings):
         findings += _check_tasks(arrays, spec)
     return findings
 

@@ -244,11 +244,7 @@ def _to_arrays(rows: list[dict[str, Any]]) -> Episode:
 
 
 class EpisodeWriter:
-    """Collects episodes of a dataset, each into a file.
-
-    :param dataset: dataset name.
-    :param seed: seed of the dataset.
-    """
+    """Collects episodes of a dataset, each into a file."""
 
     def __init__(self, dataset: str, seed: int) -> None:
         self._collect = make_collector(DATASETS[dataset])

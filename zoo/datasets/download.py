@@ -13,7 +13,7 @@ import requests
 from ogbench.utils import DATASET_URL
 
 from agents.common.files import atomic_path
-from zoo.datasets.check import READ_ERRORS, check_structure, find_damaged_array
+from zoo.datasets.check import READ_ERRORS, check_structure, error_messages, find_damaged_array
 from zoo.datasets.files import dataset_files, is_settled, make_folder, making, publish, shard_folder, training_files
 from zoo.datasets.names import DatasetSpec, parse_name
 from zoo.datasets.progress import progress_bar
@@ -52,7 +52,7 @@ class _Part:
         return self.path.stat().st_size if self.path.exists() else 0
 
     def validator(self, url: str) -> str | None:
-        """Return what must still hold at the source for the download to go on; None to start again."""
+        """Return what must still hold at the source to continue the download; None to start again."""
         try:
             origin = json.loads(self.origin_path.read_text())
         except (FileNotFoundError, ValueError):
@@ -74,21 +74,12 @@ class _Part:
 
 
 def download_dataset(
-    name: str,
-    dataset_dir: str | Path | None = None,
-    *,
-    sources: Sequence[str] | None = None,
-    existing: str = "refuse",
+    name: str, dataset_dir: str | Path | None = None, *, sources: Sequence[str] | None = None, existing: str = "refuse"
 ) -> tuple[Path, Path]:
-    """Download a dataset's training and validation file.
+    """Download a dataset's training and validation file, and return their paths.
 
-    :param dataset_dir: folder of datasets; None takes ``~/.ogbench/data``.
     :param sources: addresses of folders to try in this order; None takes `SOURCES`.
     :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
-    :return: the training file and the validation file.
-    :raises UsageError: if OGBench does not offer the dataset as one file, or it exists and ``existing`` is
-        ``"refuse"``.
-    :raises DownloadError: if no source could give a whole, readable file.
     """
     spec = parse_name(name).spec
     if not spec.hosted or spec.files > 1:
@@ -111,15 +102,11 @@ def download_shards(
     sources: Sequence[str] | None = None,
     existing: str = "refuse",
 ) -> list[Path]:
-    """Download the training files of a dataset of several; those that exist stay.
+    """Download the training files of a dataset of several, and return their paths; those that exist stay.
 
-    :param dataset_dir: folder of datasets; None takes ``~/.ogbench/data``.
     :param names: which of its files, without ending; None takes all.
     :param sources: addresses of folders that hold the dataset's folder; None takes `SOURCES`.
     :param existing: what to do if all of them exist: ``"refuse"``, ``"keep"`` or ``"replace"``.
-    :return: the files, in their order.
-    :raises UsageError: if they all exist and ``existing`` is ``"refuse"``.
-    :raises DownloadError: if no source could give a whole, readable file.
     """
     spec = parse_name(name).spec
     folder = shard_folder(spec.name, dataset_dir)
@@ -134,7 +121,6 @@ def download_shards(
 
 
 def _not_offered_message(spec: DatasetSpec) -> str:
-    """Return why a dataset cannot be downloaded as one file and what to do."""
     if not spec.hosted:
         return (
             f"{spec.name} cannot be downloaded: OGBench hosts no file of it; "
@@ -147,7 +133,6 @@ def _not_offered_message(spec: DatasetSpec) -> str:
 
 
 def _download_file(file: Path, spec: DatasetSpec, sources: Sequence[str]) -> None:
-    """Download one file from the first source that can give it."""
     part = _Part(file.with_name(f"{file.name}.part"))
     problems = []
     for source in sources:
@@ -251,7 +236,7 @@ def _parse_content_range(text: str) -> tuple[int | None, int | None]:
 
 def _check_content(part: _Part, spec: DatasetSpec) -> None:
     """Test the archive's checksums and the arrays' headers; bytes that fail are not kept."""
-    problems = [finding.message for finding in check_structure(part.path, spec) if finding.severity == "error"]
+    problems = error_messages(check_structure(part.path, spec))
     if not problems:
         try:
             damaged = find_damaged_array(part.path)
@@ -260,4 +245,4 @@ def _check_content(part: _Part, spec: DatasetSpec) -> None:
         problems = [f"damaged data in {damaged}"] if damaged else []
     if problems:
         part.discard()
-        raise _SourceError(f"what arrived is no sound dataset: {'; '.join(problems)}")
+        raise _SourceError(f"the downloaded file is not a valid dataset: {'; '.join(problems)}")

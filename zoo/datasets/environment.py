@@ -30,9 +30,7 @@ def env_spaces(env: Any) -> tuple[Any, Any]:
 def relabel(env_id: str, arrays: Mapping[str, np.ndarray], env: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return the rewards and masks of a task, by OGBench's relabeller.
 
-    :param env_id: gymnasium id of the single-task environment.
     :param arrays: ``qpos`` and, where the dataset has them, ``button_states``, each of shape (rows, ...).
-    :param env: the single-task environment.
     :return: float32 rewards (sparse -1/0 in mazes, else minus the number of unsatisfied sub-goals) and masks (0 where
         the task is achieved, else 1) of the state before each action, each of shape (rows,).
     """

@@ -51,10 +51,7 @@ def folder_option(folder: Path) -> str:
 
 
 def make_folder(folder: Path) -> None:
-    """Create a folder and its parents.
-
-    :raises UsageError: if it cannot be created or written to.
-    """
+    """Create a folder and its parents; raise UsageError if it cannot be created or written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -65,12 +62,10 @@ def make_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def making(path: Path) -> Iterator[None]:
-    """Let one process at a time make a file or folder, whose parent is created where it is missing.
+    """Lock a file or folder while it is made, by one process at a time; create its parent where it is missing.
 
     If the work fails and has written nothing, what was created for it is removed. The operating system frees the lock
     of a process that dies, so a killed process blocks no other.
-
-    :raises UsageError: if its parent cannot be created or written to.
     """
     lock = FileLock(f"{path}.lock")
     created = [folder for folder in (path, *path.parents) if not folder.exists()]
@@ -85,14 +80,13 @@ def making(path: Path) -> Iterator[None]:
 
 
 def _acquire(lock: FileLock, path: Path) -> None:
-    """Wait for a lock."""
     waits = False
     while not lock.is_locked:
         make_folder(path.parent)
         try:
             lock.acquire(timeout=-1 if waits else 0)
         except Timeout:
-            log.info("waiting for another process that makes %s", path)
+            log.info("waiting for another process that is writing %s", path)
             waits = True
         except FileNotFoundError:  # the process that had the lock failed, and removed the folder that it had created
             continue
@@ -122,12 +116,10 @@ def is_settled(train: Path, existing: str) -> bool:
 
 
 def publish(temporary: Path, path: Path) -> None:
-    """Move a finished dataset file to its place and write its checksum beside it.
+    """Move a finished dataset file to its place and write its checksum next to it.
 
     The old checksum goes first and the new one comes last, so a crash leaves a file without checksum, never a wrong
     one.
-
-    :param temporary: the finished file, on the same file system.
     """
     digest = file_sha256(temporary)
     sync(temporary)
@@ -143,7 +135,7 @@ def checksum_file(path: Path) -> Path:
 
 
 def recorded_sha256(path: Path) -> str | None:
-    """Return the sha256 that was written beside a file, or None when none was."""
+    """Return the sha256 that was written next to a file, or None."""
     try:
         words = checksum_file(path).read_text().split()
     except FileNotFoundError:

@@ -19,7 +19,7 @@ from zoo.datasets.collect import EpisodeWriter, oracle_settings
 from zoo.datasets.files import SPLITS, dataset_files, is_settled, making, publish, settings_sha256
 from zoo.datasets.names import DatasetSpec, parse_name
 from zoo.datasets.progress import progress_bar
-from zoo.errors import UsageError
+from zoo.errors import UsageError, as_usage_error
 from zoo.messages import log
 from zoo.processes import ServingProcess, available_cores, wait_for_answers
 
@@ -39,30 +39,23 @@ def generate_dataset(
     num_workers: int | None = None,
     existing: str = "refuse",
 ) -> tuple[Path, Path]:
-    """Generate a dataset's training and validation file with OGBench's scripted oracles and settings.
+    """Generate a dataset's two files with OGBench's scripted oracles and settings, and return their paths.
 
-    Finished episodes are kept next to the file until it is complete, so a stopped generation goes on where it was. A
+    Finished episodes are kept next to the file until it is complete, so a stopped generation continues where it was. A
     dataset of fewer episodes is the beginning of one of more.
 
-    :param dataset_dir: folder of datasets; None takes ``~/.ogbench/data``.
     :param num_episodes: training episodes; the validation file gets a tenth of them, at least one.
     :param dataset_size: training transitions instead of episodes, rounded up to whole episodes; None for both takes
         OGBench's size.
-    :param num_workers: processes; None takes one for each core.
     :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
-    :return: the training file and the validation file.
-    :raises UsageError: if there is no oracle for the dataset, it exists and ``existing`` is ``"refuse"``, or a number
-        is out of range.
     """
     spec = parse_name(name).spec
     if not spec.is_generatable:
         raise UsageError(_no_oracle_message(spec))
     episodes = _count_episodes(spec, num_episodes, dataset_size)
-    try:
+    with as_usage_error():
         seed = integer("seed", seed, at_least=0)
         workers = integer("num_workers", available_cores() if num_workers is None else num_workers, at_least=1)
-    except (TypeError, ValueError) as error:
-        raise UsageError(str(error)) from error
     files = dataset_files(spec.name, dataset_dir)
     with making(files[0]):
         if is_settled(files[0], existing):
@@ -80,7 +73,6 @@ def generate_dataset(
 
 
 def _no_oracle_message(spec: DatasetSpec) -> str:
-    """Return why a dataset cannot be generated and what to do."""
     if spec.files > 1:
         reason = f"{spec.name} is a folder of {spec.files} files"
     else:
@@ -92,17 +84,14 @@ def _no_oracle_message(spec: DatasetSpec) -> str:
 
 
 def _count_episodes(spec: DatasetSpec, num_episodes: int | None, dataset_size: int | None) -> int:
-    """Return the number of training episodes asked for."""
     if num_episodes is not None and dataset_size is not None:
         raise UsageError(
             f"expected `--episodes` or `--dataset-size`, got both ({num_episodes} and {dataset_size}); leave one out"
         )
-    try:
+    with as_usage_error():
         if dataset_size is not None:
             return math.ceil(integer("dataset_size", dataset_size, at_least=1) / spec.steps)
         return spec.episodes if num_episodes is None else integer("num_episodes", num_episodes, at_least=1)
-    except (TypeError, ValueError) as error:
-        raise UsageError(str(error)) from error
 
 
 def _parts_folder(file: Path, spec: DatasetSpec, seed: int) -> Path:
@@ -185,7 +174,7 @@ def describe_plan(spec: DatasetSpec, missing: Jobs, cores: int, *, is_resumed: b
 
 
 def _duration_text(seconds: float) -> str:
-    """Return a duration as precisely as it is known beforehand."""
+    """Return an expected duration in words."""
     if seconds < 60:
         return f"{math.ceil(seconds)} s"
     minutes = round(seconds / 60)

@@ -20,7 +20,7 @@ from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import DatasetName, DatasetSpec, parse_env_name
 from zoo.datasets.read import read_arrays, verified_sha256
 from zoo.datasets.shards import ShardedDataset, load_shards, missing_shards
-from zoo.errors import UsageError
+from zoo.errors import UsageError, as_usage_error
 
 Float32Array = NDArray[np.float32]
 
@@ -35,18 +35,15 @@ class Dataset:
     trajectory has no transition: ``valids`` is 0 there. ``terminals`` is 1 in the last two rows of each trajectory,
     that is, in the row of its last transition and in the row after it.
 
-    :param name: environment name, e.g. ``"cube-double-play-singletask-task2-v0"``.
-    :param path: the file it came from.
     :param observations: shape (rows, observation size).
     :param actions: in [-1 + 1e-5, 1 - 1e-5], shape (rows, action size).
     :param rewards: reward of the state before the action, shape (rows,).
     :param masks: 0 where the task is achieved before the action, else 1, shape (rows,).
     :param terminals: 1 where the trajectory ends after this transition, shape (rows,).
     :param valids: 1 where the row is a transition, shape (rows,).
-    :param fingerprint: sha256 of the file's content and of the settings above.
+    :param fingerprint: sha256 of the file's content and of the settings.
     """
 
-    name: str
     path: Path
     observations: Float32Array
     actions: Float32Array
@@ -82,22 +79,18 @@ def load_dataset(
     A dataset of several files is converted at its first use to arrays that are mapped, see
     :mod:`zoo.datasets.shards`.
 
-    :param dataset_dir: folder of datasets; None takes ``~/.ogbench/data``.
     :param dataset: where a missing file comes from: ``"download"``, ``"generate"``, ``"auto"`` for the first of these
         that works; or the path of a file to use instead, or of a folder of files.
     :param dataset_size: use the first whole trajectories that have this many transitions; None uses all.
     :param sparse: reward -1 until the task is achieved and 0 then, instead of OGBench's count of sub-goals.
     :param split: ``"train"`` or ``"val"``; a dataset of several files has the first only.
     :param replace_interval: gradient steps until the next of several files takes over.
-    :raises UsageError: if a name or setting is wrong, there is no file and no way to get one, or the file is broken.
     """
     name = parse_env_name(env_name)
-    try:
+    with as_usage_error():
         one_of("split", split, SPLITS)
         size = None if dataset_size is None else integer("dataset_size", dataset_size, at_least=1)
         integer("replace_interval", replace_interval, at_least=1)
-    except (TypeError, ValueError) as error:
-        raise UsageError(str(error)) from error
     path = _find_files(name, dataset_dir, dataset, size, split)
     if path.is_dir():
         return load_shards(env_name, path, size=size, sparse=sparse, replace_interval=replace_interval)
@@ -105,7 +98,6 @@ def load_dataset(
 
 
 def _load_file(env_name: str, path: Path, size: int | None, sparse: bool, split: str) -> Dataset:
-    """Load a dataset that is one file."""
     name = parse_env_name(env_name)
     require_sound(check_structure(path, name.spec), name.spec, path)
     with contextlib.closing(make_raw_env(name.env_id)) as env:
@@ -122,7 +114,6 @@ def _load_file(env_name: str, path: Path, size: int | None, sparse: bool, split:
         rewards = np.where(rewards != 0.0, np.float32(-1.0), np.float32(0.0))
     settings = {"file": digest, "environment": name.env_id, "dataset_size": size, "sparse": sparse, "split": split}
     return Dataset(
-        name=env_name,
         path=path,
         observations=arrays["observations"],
         actions=arrays["actions"],
@@ -202,7 +193,6 @@ def _explicit_path(dataset: str | Path, split: str) -> Path:
 
 
 def _no_file_message(name: DatasetName, path: Path, problem: str) -> str:
-    """Return what can be done when there is no file."""
     option = folder_option(path.parent)
     generate = f"generate it with `zoo dataset generate {name.dataset}{option}`"
     if not name.spec.is_generatable:
@@ -217,7 +207,7 @@ def _no_file_message(name: DatasetName, path: Path, problem: str) -> str:
 def _rows_of_first_trajectories(valids: Float32Array, size: int, path: Path) -> int:
     """Return how many rows the first whole trajectories with at least ``size`` transitions have."""
     ends = np.flatnonzero(valids == 0.0)
-    transitions = ends - np.arange(len(ends))  # up to and with each trajectory: one row of each is no transition
+    transitions = ends - np.arange(len(ends))  # up to and with each trajectory: one row of each is not a transition
     last = int(np.searchsorted(transitions, size))
     if last == len(ends):
         raise UsageError(

@@ -72,7 +72,6 @@ class DatasetSpec:
     :param episodes: training episodes a file; the ``-val`` file has a tenth of them.
     :param steps: transitions an episode; an episode has one row more.
     :param files: training files; above 1 the dataset is a folder of shards.
-    :param hosted: True when OGBench offers it for download.
     """
 
     name: str
@@ -123,7 +122,6 @@ class DatasetSpec:
 class DatasetName:
     """A parsed name.
 
-    :param dataset: the dataset, e.g. ``"cube-double-play-v0"``.
     :param domain: environment and kind, the key of hyperparameter files, e.g. ``"cube-double-play"``.
     :param env_id: gymnasium id of the environment, e.g. ``"cube-double-singletask-task2-v0"``.
     :param task: the task, 1 to 5, OGBench's default one where the name gives none; None in a plain dataset name.
@@ -148,7 +146,6 @@ def _default_task(environment: str) -> int:
 
 
 def _build_table() -> dict[str, DatasetSpec]:
-    """Return every dataset by name."""
     specs = []
     for rows, suffix, hosted in ((_STANDARD, "", True), (_GENERATED_ONLY, "", False), (_LARGE, "-100m", True)):
         for environments, kinds, size, steps in rows:
@@ -175,7 +172,6 @@ def parse_name(name: str) -> DatasetName:
 
     ``env_id`` of a plain dataset name is the goal-conditioned environment.
 
-    :param name: e.g. ``"cube-double-play-v0"`` or ``"cube-double-play-singletask-task2-v0"``.
     :raises UsageError: if the name is unknown; the text names the three closest names.
     """
     found = _parse(name)
@@ -215,5 +211,4 @@ def _parse(name: str) -> DatasetName | None:
 
 
 def _env_names() -> list[str]:
-    """Return the names of all single-task environments."""
     return [name for dataset in DATASETS for name in single_task_names(dataset)]

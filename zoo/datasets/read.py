@@ -18,8 +18,6 @@ def verified_sha256(path: Path, spec: DatasetSpec) -> str:
     """Return the sha256 of a file, which is the one that was recorded if there is one.
 
     This brings the file into the page cache, from where it is read next: the disk is read once.
-
-    :raises UsageError: if the file is not the one whose checksum was recorded.
     """
     digest, findings = check_checksum(path)
     require_sound(findings, spec, path)
@@ -29,9 +27,7 @@ def verified_sha256(path: Path, spec: DatasetSpec) -> str:
 def read_arrays(path: Path, spec: DatasetSpec) -> dict[str, np.ndarray]:
     """Return the arrays needed for training and relabelling, checked, with actions clipped.
 
-    :param path: the dataset file, whose structure was checked.
     :return: arrays by name, in OGBench's compact layout, each of shape (rows, ...).
-    :raises UsageError: if the file is damaged, or its values cannot be trained on.
     """
     try:
         arrays: dict[str, np.ndarray] = read_dataset(os.fspath(path), compact_dataset=True, add_info=True)

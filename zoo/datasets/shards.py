@@ -26,7 +26,7 @@ from zoo.datasets.read import read_arrays, verified_sha256
 from zoo.errors import UsageError
 
 FORMAT = 1  # of the converted files; raise it when they change
-ARRAYS = "arrays"  # folder of the converted files, beside the originals
+ARRAYS = "arrays"  # folder of the converted files, next to the originals
 RECORD = "shard.json"
 _GIB = 1 << 30
 
@@ -81,13 +81,9 @@ Found = Mapping[str, ConvertedShard | None]
 class ShardedDataset:
     """Transitions of one task in several files, which take turns in training.
 
-    :param name: environment name, e.g. ``"cube-quadruple-play-100m-singletask-task2-v0"``.
-    :param path: the folder they came from.
-    :param shards: what an algorithm trains on.
     :param fingerprint: sha256 of all files' content and of the settings.
     """
 
-    name: str
     path: Path
     shards: Shards
     fingerprint: str
@@ -106,14 +102,7 @@ class ShardedDataset:
 def load_shards(
     env_name: str, folder: Path, *, size: int | None, sparse: bool, replace_interval: int
 ) -> ShardedDataset:
-    """Return a dataset of several files, converting them first if need be.
-
-    :param env_name: e.g. ``"cube-quadruple-play-100m-singletask-task2-v0"``.
-    :param size: use the first whole trajectories with at least this many transitions; None uses all.
-    :param sparse: reward -1 until the task is achieved and 0 then, instead of OGBench's count of sub-goals.
-    :param replace_interval: gradient steps until the next file takes over.
-    :raises UsageError: if there are no files, too few transitions, or a file is broken.
-    """
+    """Return a dataset of several files, converting them first if need be; see `zoo.datasets.load.load_dataset`."""
     name = parse_env_name(env_name)
     task = name.task
     assert task is not None
@@ -136,20 +125,11 @@ def load_shards(
         "split": "train",
         "replace_interval": replace_interval,
     }
-    return ShardedDataset(
-        name=env_name,
-        path=folder,
-        shards=Shards(parts, replace_interval, sparse),
-        fingerprint=settings_sha256(settings),
-    )
+    return ShardedDataset(folder, Shards(parts, replace_interval, sparse), settings_sha256(settings))
 
 
 def missing_shards(folder: Path, spec: DatasetSpec, count: int) -> list[str]:
-    """Return which of the first files of a dataset exist neither as they came nor converted.
-
-    :param count: how many are needed.
-    :return: names without ending.
-    """
+    """Return the names of those of the first ``count`` files that exist neither as they came nor converted."""
     there = set(shard_names(folder))
     return [name for name in spec.shard_names[:count] if name not in there]
 
@@ -163,9 +143,7 @@ def shard_names(folder: Path) -> list[str]:
 def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None = None) -> list[ConvertedShard]:
     """Convert the files of a dataset that are not converted yet, one at a time; a file that is done stays done.
 
-    :param folder: where the files are; the arrays go into its folder ``arrays``.
     :param size: convert only the first files with at least this many transitions; None converts all.
-    :raises UsageError: if there are no files, one of them is broken, or the disk has no room.
     """
     names = shard_names(folder)
     if not names:
@@ -181,11 +159,7 @@ def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None = None) 
 
 
 def find_converted(folder: Path, name: str, spec: DatasetSpec) -> ConvertedShard | None:
-    """Return a converted file if it exists, is whole, and was made from the original beside it.
-
-    :param folder: where the original files are.
-    :param name: the file's, without ending.
-    """
+    """Return a converted file if it exists, is whole, and was made from the original beside it."""
     target, source = folder / ARRAYS / name, folder / f"{name}.npz"
     try:
         shard = ConvertedShard(folder=target, **json.loads((target / RECORD).read_text()))
@@ -204,7 +178,6 @@ def find_converted(folder: Path, name: str, spec: DatasetSpec) -> ConvertedShard
 
 
 def _count(shards: Sequence[ConvertedShard]) -> int:
-    """Return the number of transitions in files."""
     return sum(shard.transitions for shard in shards)
 
 
@@ -216,7 +189,7 @@ def _first(shards: Sequence[ConvertedShard], size: int | None) -> list[Converted
 
 @contextlib.contextmanager
 def _making(folder: Path) -> Iterator[None]:
-    """Let one process at a time convert a dataset."""
+    """Lock a dataset while it is converted."""
     try:
         (folder / ARRAYS).mkdir(exist_ok=True)
         with making(folder / ARRAYS):

@@ -41,7 +41,6 @@ def make_env(env_id: str | EnvSpec, **env_kwargs: Any) -> gymnasium.Env[np.ndarr
 def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
     """Return the registered description of an environment; nothing is built.
 
-    :param env_kwargs: the constructor arguments that go with it.
     :raises UsageError: if the id is unknown, or an OGBench environment with these arguments is not a single task with
         state observations.
     """
@@ -66,10 +65,7 @@ def is_ogbench(spec: EnvSpec) -> bool:
 
 
 def refuse_other_than_flat(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
-    """Check that observations and actions are vectors.
-
-    :raises UsageError: if the observation or the action space is anything but a one-dimensional Box.
-    """
+    """Raise UsageError unless observations and actions are vectors."""
     for role, space in (("observation", env.observation_space), ("action", env.action_space)):
         if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
             raise UsageError(
@@ -124,7 +120,7 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start an episode, which the seed and the actions decide; None goes on from the last seed."""
+        """Start an episode, which the seed and the actions decide; None continues from the last seed."""
         entropy = int(self.env.np_random.integers(2**63)) if seed is None else seed
         action_seed, global_seed = np.random.SeedSequence(entropy).generate_state(2)
         self._reset_actions.seed(int(action_seed))
@@ -204,5 +200,4 @@ def _refuse_other_than_single_task(spec: EnvSpec, kwargs: dict[str, Any]) -> Non
 
 
 def _describe(space: gymnasium.Space[Any]) -> str:
-    """Return a space's kind and shape in a few characters."""
     return f"{type(space).__name__}{space.shape}" if space.shape is not None else type(space).__name__

@@ -1,4 +1,4 @@
-"""The whole state of an environment in the middle of an episode, to go on from it in another process, bit for bit."""
+"""The whole state of an environment during an episode, to continue from it in another process, bit for bit."""
 
 from __future__ import annotations
 
@@ -51,10 +51,7 @@ class ResumableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndar
             return None
 
     def restore(self, state: bytes) -> None:
-        """Restore a state.
-
-        :param state: what :meth:`snapshot` returned in an environment that was made in the same way.
-        """
+        """Restore what :meth:`snapshot` returned in an environment that was made in the same way."""
         self.env.reset()  # some environments are only complete then; everything that this draws is put back below
         for path, saved in pickle.loads(state).items():
             owner: Any = self

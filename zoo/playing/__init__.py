@@ -1,1 +1,1 @@
-"""Seeded evaluation: episodes, environment processes, evaluation beside training."""
+"""Seeded evaluation: episodes, environment processes, evaluation during training."""

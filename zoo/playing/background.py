@@ -1,4 +1,4 @@
-"""Evaluation in a child process while training goes on: the same numbers as when training waits for it.
+"""Evaluation in a child process while training continues: the same numbers as when training waits for it.
 
 The child acts on the device that trains. On a CPU its numbers are those of an evaluation in the foreground, bit for
 bit. On a GPU each plan is a short call; the CPU's cores, busy with the simulation, would take longer over all plans
@@ -54,10 +54,7 @@ class BackgroundEvaluator:
     def begin(self, policy: BasePolicy, replicas: Sequence[int], active: Collection[int]) -> None:
         """Send a copy of a policy and begin; training may change the policy as soon as this returns.
 
-        :param policy: plans the actions.
         :param replicas: the number that stands for each replica in its noise seeds.
-        :param active: which replicas take part, by position.
-        :raises zoo.processes.WorkerError: if the process is gone.
         """
         assert not self._busy, "one evaluation at a time"
         process = self._wait_until_built()

@@ -55,11 +55,7 @@ class Evaluator:
     and e, and it always is row e of a batch of ``episodes`` rows, because a matrix product rounds differently at
     another batch size. So the number of environments changes the time taken and nothing else.
 
-    :param env_id: Gymnasium id, or the environment's spec.
-    :param episodes: episodes of each replica.
-    :param n_envs: environments, spread over the processor cores.
     :param seed: decides the starts and the noise.
-    :raises UsageError: if the environment is unknown or its spaces are not flat boxes.
     """
 
     def __init__(
@@ -129,8 +125,6 @@ class Evaluator:
         :param replicas: the number that stands for each replica in its noise seeds, length S; None is 0 to S - 1. The
             policy of replica k alone, with ``replicas=[k]``, plays the same episodes as together with others.
         :param active: which of the S replicas take part, by position; None: all.
-        :raises ValueError: if ``replicas`` has another length, or planned actions have another shape.
-        :raises zoo.processes.WorkerError: if an environment fails in its process, or the process dies.
         """
         names = list(range(policy.num_replicas)) if replicas is None else list(replicas)
         if len(names) != policy.num_replicas:
@@ -231,7 +225,7 @@ class _NoiseStock:
         return {key: noise.clone() for key, noise in self._offered.items()}
 
     def spend(self, rows: tuple[np.ndarray, ...]) -> None:
-        """Go on to the next noise where a plan was made with what was offered.
+        """Take the next noise where a plan was made with what was offered.
 
         :param rows: replica and episode of each plan, two arrays of the same length.
         """

@@ -59,7 +59,6 @@ class EnvGroup:
     def advance(self, numbers: Sequence[int], chunks: np.ndarray, openings: Mapping[int, int]) -> Progress:
         """Play a chunk in each environment named, and begin episodes in others.
 
-        :param numbers: environments to play.
         :param chunks: their actions, shape (len(numbers), H, A); what an episode's end leaves of a chunk is dropped.
         :param openings: environment to the reset seed of the episode that it begins.
         """
@@ -134,7 +133,7 @@ class EnvPool:
         return self._spaces
 
     def send(self, numbers: Sequence[int], chunks: np.ndarray, openings: Mapping[int, int]) -> None:
-        """Let environments play a chunk, and others begin episodes; :meth:`receive` waits for the answers.
+        """Make environments play a chunk, and others begin episodes; :meth:`receive` waits for the answers.
 
         An idle process gets two messages, so that it has work left while its first answer is read, unless this process
         plays too, which reads no answer before it is done.
@@ -142,7 +141,6 @@ class EnvPool:
         :param numbers: environments to play, each from 0 to ``n_envs`` - 1 and in the middle of an episode.
         :param chunks: their actions, shape (len(numbers), H, A).
         :param openings: idle environment to the reset seed of the episode that it begins.
-        :raises WorkerError: if a process is gone.
         """
         observation = self.spaces[0]
         row_bytes = min(chunks.itemsize * chunks[:1].size, observation.dtype.itemsize * math.prod(observation.shape))
@@ -204,7 +202,6 @@ class EnvPool:
 
 
 def _start(build: functools.partial[EnvGroup], spec: EnvSpec) -> ServingProcess:
-    """Start a process that plays a group."""
     simulator = [spec.entry_point.partition(":")[0]] if isinstance(spec.entry_point, str) else []
     preload = ["zoo.playing.preload", *simulator]
     return ServingProcess(build, "advance", what="environment", name=spec.id, preload=preload)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from zoo.report.comparison import Comparison, Method, Phase
 from zoo.report.estimates import FEW_SEEDS
 from zoo.report.tables import by_domain
-from zoo.runs.read import RunTables, short_name, show
+from zoo.runs.read import RunTables, count, short_name, show
 from zoo.runs.scores import KINDS, RETURN, SUCCESS
 
 _LISTED = 6  # longer lists end in "and N more"
@@ -19,13 +19,13 @@ def describe_phases(comparisons: Sequence[Comparison]) -> str:
     sentences = []
     for comparison in comparisons:
         for phase in comparison.phases.values():
-            where = f"{len(phase.tasks)} common task{'s' if len(phase.tasks) != 1 else ''}"
+            where = count(len(phase.tasks), "common task")
             if not phase.tasks:
-                where = f"{len(phase.per_task)} tasks, none of them common to all"
+                where = f"{count(len(phase.per_task), 'task')}, none of them common to all"
             step = "" if phase.common_step is None else f", scored at {show(phase.common_step)} steps"
-            methods = len(phase.aggregates) or len(phase.coverage)
+            methods = count(len(phase.aggregates) or len(phase.coverage), "method")
             label = _label(comparison, phase)
-            sentences.append(f"{label[0].upper()}{label[1:]}: {methods} methods on {where}{step}.")
+            sentences.append(f"{label[0].upper()}{label[1:]}: {methods} on {where}{step}.")
     return " ".join(sentences)
 
 

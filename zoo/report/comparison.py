@@ -25,7 +25,6 @@ MEAN_COLUMNS = ("method", "phase", "step", "environment", "domain", "mean", "sd"
 class Method:
     """One row of a comparison.
 
-    :param name: as shown.
     :param algorithm: published name of the algorithm, or its id; fixes the colour.
     :param source: `OWN` or the name of a set of published scores.
     :param protocols: environment (own runs) or domain (published) -> fields of `zoo.runs.read.PROTOCOL`.
@@ -49,7 +48,6 @@ class Cell:
     """One method on some tasks.
 
     :param estimates: ``mean`` and, where known, ``iqm``, ``median`` and ``optimality_gap``.
-    :param tasks: how many tasks.
     :param seeds: the smallest and the largest number of runs of a task.
     """
 
@@ -65,7 +63,6 @@ class Phase:
     Aggregates, profiles and `curves` are empty where methods have no task in common, or have several whose scores are
     not on one scale.
 
-    :param name: ``"offline"`` or ``"online"``.
     :param steps: method -> step of its scores, or None where its runs differ.
     :param coverage: method -> the tasks it has.
     :param tasks: the tasks that all methods have; aggregates are over these.
@@ -116,10 +113,8 @@ class Phase:
 class Comparison:
     """All phases of a comparison.
 
-    :param kind: what the scores are.
     :param methods: name -> method; some may have scores of other kinds only.
     :param phases: name -> phase; only phases that were evaluated.
-    :param reps: bootstrap repetitions.
     """
 
     kind: Kind

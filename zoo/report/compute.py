@@ -26,11 +26,7 @@ from zoo.runs.scores import KINDS, SUCCESS, Kind
 
 
 def compare_kinds(
-    methods: Mapping[str, Method],
-    evaluations: pd.DataFrame,
-    means: pd.DataFrame,
-    reps: int,
-    curves: bool = True,
+    methods: Mapping[str, Method], evaluations: pd.DataFrame, means: pd.DataFrame, reps: int, curves: bool = True
 ) -> list[Comparison]:
     """Compute one comparison for each kind of scores, in the order of `KINDS`; the arguments are those of `compare`.
 
@@ -57,12 +53,9 @@ def compare(
 ) -> Comparison:
     """Compute every number of a comparison of scores of one kind.
 
-    :param methods: name -> method.
     :param evaluations: one row for each evaluation of a run, columns `zoo.runs.read.EVALUATION_COLUMNS`.
     :param means: published means of methods without single runs, columns `zoo.report.comparison.MEAN_COLUMNS`.
-    :param reps: bootstrap repetitions.
     :param curves: also compute profiles and learning curves.
-    :param kind: what the scores are.
     """
     phases = {}
     for name in PHASES:
@@ -87,7 +80,6 @@ def last_evaluations(evaluations: pd.DataFrame) -> pd.DataFrame:
 
 
 def _compare_phase(name: str, runs: pd.DataFrame, means: pd.DataFrame, kind: Kind, reps: int, curves: bool) -> Phase:
-    """Return everything about one phase."""
     scores = final_scores(runs)
     table = PublishedMeans(means)
     coverage = {method: sorted(tasks) for method, tasks in scores.items()} or table.tasks()
@@ -131,7 +123,6 @@ def _common_tasks(coverage: Mapping[str, Sequence[str]]) -> tuple[tuple[str, ...
 
 
 def _domain_tasks(runs: pd.DataFrame, means: PublishedMeans, kind: Kind) -> dict[str, list[str]]:
-    """Return the tasks of each domain."""
     label = "domain" if kind is SUCCESS else "environment"
     domain_of = dict(zip(runs["environment"], runs[label], strict=True)) | means.domain_of
     result: dict[str, list[str]] = {}
@@ -154,7 +145,6 @@ def _thresholds(runs: pd.DataFrame, scores: Mapping[str, Scores], kind: Kind) ->
 
 
 def _steps(runs: pd.DataFrame, means: pd.DataFrame) -> dict[str, int | None]:
-    """Return the step of each method's scores."""
     last = pd.concat([last_evaluations(runs)[["method", "step"]], means[["method", "step"]]])
     steps = last.groupby("method")["step"].agg(["min", "max"])
     return {str(method): int(row["max"]) if row["min"] == row["max"] else None for method, row in steps.iterrows()}
@@ -170,7 +160,6 @@ def _aggregates(scores: Mapping[str, Scores], kind: Kind, reps: int) -> dict[str
 
 
 def _cell(estimates: Mapping[str, Estimate], scores: Scores) -> Cell:
-    """Return estimates with the numbers of tasks and seeds."""
     seeds = [len(runs) for runs in scores.values()]
     return Cell(estimates, len(seeds), (min(seeds), max(seeds)))
 
@@ -190,7 +179,6 @@ def _all_pairs(
 
 
 def _rest(estimate: Estimate, whole: float) -> Estimate:
-    """Return a whole minus an estimate."""
     interval = estimate.interval and (whole - estimate.interval[1], whole - estimate.interval[0])
     return Estimate(whole - estimate.point, interval, estimate.kind)
 

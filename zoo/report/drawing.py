@@ -58,9 +58,6 @@ def draw_curve(
 class Panel:
     """Estimates of several methods on one axis.
 
-    :param title: what stands above the panel.
-    :param label: what the axis shows.
-    :param estimates: method -> its estimate, or None where there is none.
     :param scale: what an estimate is multiplied by before it is drawn.
     :param no_difference: where to draw a dotted line, or None.
     :param limits: of the axis; None fits it to the intervals.

@@ -19,12 +19,7 @@ A fraction of a return means nothing, since returns have no floor at zero: there
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of a table.
-
-    :param text: what it says.
-    :param detail: an interval, set smaller.
-    :param is_bold: whether it is one of the best.
-    """
+    """One entry of a table; its detail, an interval, is set smaller."""
 
     text: str
     detail: str = ""
@@ -40,11 +35,6 @@ class Entry:
 class Table:
     """One table in words and in numbers.
 
-    :param name: file name without ending.
-    :param title: heading.
-    :param caption: what the numbers are.
-    :param header: names of the columns.
-    :param rows: entries, row by row.
     :param data: the numbers, one row each, for the CSV file; scores are fractions.
     """
 

@@ -20,7 +20,6 @@ FEW_SEEDS = 5
 class Estimate:
     """A number and its 95% interval.
 
-    :param point: the estimate from all runs.
     :param interval: lower and upper bound, or None where the data allow none.
     :param kind: how the interval was made: ``"bootstrap"``, ``"t"`` or ``"none"``.
     """

@@ -14,20 +14,13 @@ from zoo.report.statistics import FRACTION, Scores, flatten, run_weights
 
 
 def improvements(
-    scores: Mapping[str, Scores],
-    pairs: Iterable[tuple[str, str]],
-    reps: int,
-    limits: tuple[float, float] = FRACTION,
+    scores: Mapping[str, Scores], pairs: Iterable[tuple[str, str]], reps: int, limits: tuple[float, float] = FRACTION
 ) -> dict[tuple[str, str], Improvement]:
     """Return P(X > Y), ties counted half, and the difference of means, for pairs (X, Y) of methods.
 
     Both methods of a pair are resampled independently: run j of one has nothing to do with run j of the other.
 
     :param scores: method -> task -> (runs,); both methods of a pair must have the same tasks.
-    :param pairs: names of methods.
-    :param reps: bootstrap repetitions, >= 1.
-    :param limits: the lowest and the highest possible score, infinite where there is none.
-    :raises ValueError: if two methods do not have the same tasks.
     """
     groups: dict[tuple[tuple[int, ...], tuple[int, ...]], list[tuple[str, str]]] = {}  # seeds of X and Y -> pairs
     flat = {method: flatten(runs, limits) for method, runs in scores.items()}

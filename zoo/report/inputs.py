@@ -25,14 +25,8 @@ from zoo.runs.scores import NORMALISED_RETURN, SUCCESS
 class Request:
     """What to compare, under the names that the command line gives it.
 
-    :param paths: folders with run folders anywhere below.
-    :param published: names of sets of published scores.
-    :param methods: names of the methods to keep; empty keeps all.
     :param envs: patterns of the environments to keep, e.g. ``"scene-*"``; empty keeps all.
     :param reference_scores: what `read_references` reads.
-    :param merge_protocols: one row for each label, even where protocols differ.
-    :param strict: whether a skipped run is an error.
-    :param baseline: the method to improve on, or None.
     """
 
     paths: Sequence[Path] = ()
@@ -53,12 +47,8 @@ class Request:
 class Inputs:
     """What was found to compare.
 
-    :param methods: name -> method.
     :param evaluations: one row for each evaluation of a run that counts, own or published.
-    :param means: published means of methods without single runs.
     :param own: the tables of own runs, those that do not count included.
-    :param sets: the published sets.
-    :param references: reference scores of environments, random and expert.
     """
 
     methods: Mapping[str, Method]
@@ -127,7 +117,6 @@ def nothing_counts(own: RunTables, paths: Sequence[Path]) -> str:
 
 
 def _first_skipped(own: RunTables) -> str:
-    """Return the first run that does not count, and why."""
     return "{path}: {reason}".format(**own.skipped()[0])
 
 
@@ -175,7 +164,7 @@ def _read_published(
         runs = runs[runs["environment"].isin(wanted)]
         means = means[means["environment"].isin(wanted | domains)]
         if runs.empty and means.empty:
-            log.info("%s: has none of the environments of your runs, so it is left out", published.name)
+            log.info("%s: covers none of your environments; left out", published.name)
     domains = sorted({*runs["domain"], *means["domain"]})
     methods = {
         name: Method(name, name, published.name, {domain: published.protocol_of(name, domain) for domain in domains})

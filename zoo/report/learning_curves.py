@@ -36,10 +36,6 @@ def learning_curves(
     A curve has the steps at which all runs of the method on these tasks were evaluated.
 
     :param runs: one row for each evaluation of a run, columns `zoo.runs.read.EVALUATION_COLUMNS`.
-    :param tasks: environments.
-    :param kind: what the scores are.
-    :param reps: bootstrap repetitions.
-    :param with_iqm: also compute the interquartile mean.
     """
     tables = {
         str(method): group.pivot_table(index=["environment", "seed"], columns="step", values="score").dropna(axis=1)

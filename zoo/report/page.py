@@ -35,7 +35,7 @@ from zoo.report.tables import (
     tasks_table,
 )
 from zoo.runs.history import PHASES
-from zoo.runs.read import RunTables
+from zoo.runs.read import RunTables, count
 from zoo.runs.scores import KINDS, SUCCESS
 
 _FORMATS = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
@@ -44,14 +44,7 @@ _PACKAGES = ("flow-rl-zoo", "numpy", "scipy", "pandas", "matplotlib")
 
 @dataclass(frozen=True)
 class Content:
-    """What a report is made from.
-
-    :param inputs: what is compared.
-    :param comparisons: every number, one comparison for each kind of scores.
-    :param baseline: the method to improve on.
-    :param tolerance: of a reproduction, as a fraction.
-    :param command: the command line that makes the report.
-    """
+    """What a report is made from; the tolerance of a reproduction is a fraction."""
 
     inputs: Inputs
     comparisons: Sequence[Comparison]
@@ -78,14 +71,10 @@ class Content:
 
 
 def write_report(folder: Path, content: Content) -> Path:
-    """Write ``report.html``, ``tables/``, ``figures/``, ``scores.csv``, ``runs.csv`` and ``results.json``.
+    """Write ``report.html``, tables, figures, ``scores.csv``, ``runs.csv`` and ``results.json``; return the page.
 
     Everything is made before anything is written. Files of an older report are replaced, or removed where this one has
     none of that name.
-
-    :param folder: where; made if missing.
-    :param content: what the report is made from.
-    :return: the page.
     """
     inputs = content.inputs
     figures = _figures(content)
@@ -117,6 +106,7 @@ def to_html(content: Content, images: Mapping[str, str]) -> str:
         .render(
             content=content,
             methods=methods,
+            size=count(len(methods), "method"),
             tables={table.name: table for table in content.tables},
             images={name: Markup(_inline(svg, name)) for name, svg in images.items()},
             baselines=[baseline_in(comparison, content.baseline) for comparison in content.comparisons],
@@ -144,7 +134,6 @@ def _figures(content: Content) -> dict[str, bytes]:
 
 
 def _runs_csv(own: RunTables) -> str:
-    """Return the table of own runs as CSV."""
     departures = ["; ".join(found) if isinstance(found, tuple) else None for found in own.runs["departures"]]
     return own.runs.assign(departures=departures).drop(columns="settings").to_csv(index=False)
 

@@ -17,7 +17,6 @@ def read_pickle_of_arrays(data: bytes) -> dict[tuple[str, ...], np.ndarray]:
     A pickle is a program. This reader knows three names, all stand-ins that only collect the parts of an array. Any
     other name, and anything that is not such a dict in the end, is refused before it is looked up or called.
 
-    :param data: the pickle.
     :raises ValueError: if the pickle holds, or asks for, anything else.
     """
     try:

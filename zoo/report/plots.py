@@ -13,11 +13,7 @@ from zoo.runs.scores import METRICS, SUCCESS
 
 
 def all_figures(comparison: Comparison, baseline: str) -> dict[str, Figure]:
-    """Return every figure of a report under its name, without those that have nothing to show.
-
-    :param comparison: the comparison, computed with curves.
-    :param baseline: the method that improvements are measured against.
-    """
+    """Return every figure of a comparison under its name, without those that have nothing to show."""
     with matplotlib.rc_context(FONTS):
         figures = {
             "aggregates": plot_aggregates(comparison),

@@ -32,9 +32,7 @@ NOT_EVALUATED = -1
 class PublishedSet:
     """A set of published scores.
 
-    :param name: e.g. ``"qam2026"``.
     :param about: ``title``, ``authors``, ``reference``, ``date``, ``source`` and ``notes``.
-    :param proposed: the method that the authors propose.
     :param protocol: fields of `zoo.runs.read.PROTOCOL` on most domains.
     :param domains: domain -> the fields that differ there.
     :param methods: method -> the fields that differ for it.
@@ -143,7 +141,6 @@ def load_runs(published: PublishedSet) -> pd.DataFrame | None:
 
 
 def _metadata() -> dict[str, Any]:
-    """Return ``results/published/sets.yml``."""
     path = FOLDER / "sets.yml"
     if not path.exists():
         raise UsageError(f"expected the published tables in `{FOLDER}`, got no such folder; install the package again")

@@ -18,9 +18,6 @@ from zoo.report.published import NOT_EVALUATED, PublishedSet
 def import_runs(published: PublishedSet, file: Path | None = None) -> dict[str, Any]:
     """Fetch the data of single runs, or read the authors' file where one is given, and convert it.
 
-    :param published: a set of published scores.
-    :param file: the authors' file, where there is no network.
-    :return: the result that the program prints: ``set``, ``file`` and the numbers of methods, environments and seeds.
     :raises UsageError: if there are no such data, or they cannot be read or are not those that were published.
     """
     if published.raw is None:
@@ -43,7 +40,6 @@ def import_runs(published: PublishedSet, file: Path | None = None) -> dict[str, 
 
 
 def _fetch(url: str) -> bytes:
-    """Download a file."""
     try:
         answer = requests.get(url, timeout=60)
         answer.raise_for_status()
@@ -53,7 +49,6 @@ def _fetch(url: str) -> bytes:
 
 
 def _read(path: Path) -> bytes:
-    """Read a local file."""
     try:
         return path.read_bytes()
     except OSError as error:

@@ -14,10 +14,7 @@ from zoo.report.published import tasks_of
 
 
 class PublishedMeans:
-    """The published means of one phase.
-
-    :param means: columns `zoo.report.comparison.MEAN_COLUMNS`.
-    """
+    """The published means of one phase, a table with the columns `zoo.report.comparison.MEAN_COLUMNS`."""
 
     def __init__(self, means: pd.DataFrame) -> None:
         self._rows: dict[str, dict[str, tuple[float, int]]] = {}

@@ -28,8 +28,6 @@ def read_references(words: Sequence[str], own: RunTables) -> References:
     others too, since one file serves many comparisons; they are named on standard error.
 
     :param words: ``ENV=RANDOM,EXPERT``, or names of YAML files of ``env: [random, expert]``; later words win.
-    :param own: own runs.
-    :raises UsageError: if a word is neither, a reference is not two different finite numbers, or nothing fits.
     """
     environments = _environments(own)
     result: References = {}
@@ -89,7 +87,6 @@ def _problem(name: str, environments: Mapping[str, set[Any]]) -> str | None:
 
 
 def _read_word(word: str) -> tuple[str, tuple[float, float]]:
-    """Return the environment and the references of one word."""
     name, _, values = word.rpartition("=")
     parts = values.split(",")
     if not name or len(parts) != 2:
@@ -98,7 +95,6 @@ def _read_word(word: str) -> tuple[str, tuple[float, float]]:
 
 
 def _read_file(path: Path) -> References:
-    """Return the references of a YAML file."""
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:

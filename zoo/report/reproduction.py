@@ -23,14 +23,7 @@ from zoo.runs.scores import SUCCESS
 class Reproduction:
     """Own scores beside the published ones of the same algorithm.
 
-    :param phase: ``"offline"`` or ``"online"``.
     :param where: a task, a domain, or ``"all"`` domains.
-    :param method: name of the own method.
-    :param published: name of the published method.
-    :param source: name of its set.
-    :param published_mean: mean over the published seeds.
-    :param published_seeds: how many.
-    :param own: mean of the own runs.
     :param own_seeds: the smallest and the largest number of own runs of a task.
     :param difference: own minus published mean.
     :param verdict: ``"agrees"``, ``"differs"``, ``"open"`` (more seeds would tell) or ``"no interval"``.
@@ -52,10 +45,7 @@ class Reproduction:
 
 
 def reproduce(
-    methods: Mapping[str, Method],
-    evaluations: pd.DataFrame,
-    sets: Sequence[PublishedSet],
-    tolerance: float,
+    methods: Mapping[str, Method], evaluations: pd.DataFrame, sets: Sequence[PublishedSet], tolerance: float
 ) -> list[Reproduction]:
     """Return own scores beside published ones: for each task, each complete domain, and all published domains.
 
@@ -63,9 +53,7 @@ def reproduce(
     not paired. The verdict is ``"agrees"`` where the whole interval is within the tolerance, and ``"differs"`` where
     all of it is outside.
 
-    :param methods: name -> method, own and published.
     :param evaluations: evaluations of runs; published scores are success rates, so returns are ignored.
-    :param sets: the published sets to compare with.
     :param tolerance: the largest difference that still agrees, as a fraction.
     """
     result = []
@@ -101,7 +89,6 @@ def _reproduction(
     parts: list[tuple[Any, list[str]]],
     tolerance: float,
 ) -> Reproduction:
-    """Return one comparison with published scores."""
     tasks = [task for _, inside in parts for task in inside]
     runs = [scores[task] for task in tasks]
     spread = [float(values.var(ddof=1)) if len(values) > 1 else np.nan for values in runs]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.common.validation import integer
+from zoo.processes import available_cores
 
 T = TypeVar("T")
 BLOCK_ENTRIES = 300_000
@@ -92,5 +92,5 @@ def in_parallel(function: Callable[[Any], T], keys: Iterable[Any]) -> dict[Any, 
     if not keys:
         return {}
     first = function(keys[0])
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         return dict(zip(keys, [first, *pool.map(function, keys[1:])], strict=True))

@@ -22,10 +22,6 @@ def to_json(
     There is one entry for each phase of success rates (None where nothing was evaluated), ``repetitions``, ``methods``
     and ``skipped``. Where there are scores of other kinds, the same phases are under ``return`` and
     ``normalised_return``, beside the ``reference_scores``.
-
-    :param comparisons: one for each kind of scores.
-    :param skipped: the runs that were not counted, with reasons.
-    :param references: reference scores of environments, random and expert.
     """
     by_kind = {
         found.kind: {name: _phase_to_json(found.phases.get(name), found.kind) for name in PHASES}

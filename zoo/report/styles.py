@@ -49,13 +49,7 @@ _MARKERS = {SOLID: "o", DASHED: "s", DOTTED: "^", DASH_DOTTED: "D"}
 
 @dataclass(frozen=True)
 class Style:
-    """How a method is drawn.
-
-    :param colour: hexadecimal.
-    :param dash: matplotlib line style.
-    :param marker: matplotlib marker.
-    :param is_own: own runs are drawn heavier than published ones.
-    """
+    """How a method is drawn; own runs are drawn heavier than published ones."""
 
     colour: str
     dash: Any

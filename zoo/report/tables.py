@@ -20,7 +20,7 @@ from zoo.report.entries import (
 )
 from zoo.report.estimates import FEW_SEEDS
 from zoo.report.reproduction import Reproduction
-from zoo.runs.read import PROTOCOL, short_name, show, split_environment
+from zoo.runs.read import PROTOCOL, count, short_name, show, split_environment
 from zoo.runs.scores import METRICS, NORMALISED_RETURN, RETURN, SUCCESS, Kind
 
 _GAP = {
@@ -79,7 +79,7 @@ def improvement_table(comparison: Comparison, phase: Phase, baseline: str) -> Ta
     has_difference = any(pair.difference is not None for pair in pairs.values())
     header = ["method", f"P(method > {baseline})", *(["difference of means"] if has_difference else [])]
     caption = _improvement_caption(phase, kind, baseline, len(rows), has_difference)
-    return _table("improvement", f"Improvement on {baseline}", phase, kind, caption, header, rows, data)
+    return _table("improvement", f"Improvement over {baseline}", phase, kind, caption, header, rows, data)
 
 
 def domains_table(comparison: Comparison, phase: Phase) -> Table:
@@ -110,7 +110,7 @@ def tasks_table(comparison: Comparison, phase: Phase) -> Table:
         row = [Entry(short_name(task))]
         for name, entry in zip(names, _scores(cells, names, kind), strict=True):
             interval = "" if kind is SUCCESS else entry.detail  # the papers have too many columns for intervals
-            seeds = f"{seeds_text(cells[name].seeds)} seeds" if is_uneven and name in cells else ""
+            seeds = count(seeds_text(cells[name].seeds), "seed") if is_uneven and name in cells else ""
             row.append(Entry(entry.text, f"{interval} {seeds}".strip(), entry.is_bold))
         rows.append(row)
     if kind is SUCCESS:
@@ -118,7 +118,7 @@ def tasks_table(comparison: Comparison, phase: Phase) -> Table:
         small = "In small print: number of seeds, where it differs between tasks." if phase.uneven_seeds else ""
     else:
         intervals, note = ", last evaluation, with 95% intervals over seeds", ""
-        small = "The number of seeds is given where it differs in the row."
+        small = "The number of seeds is shown where it differs within a row."
     caption = (
         f"{kind.caption} at the end of the {phase.name} phase, mean over seeds{intervals}. "
         f"{_bold_rule(kind, ' in the row', note)}. {small}"
@@ -135,8 +135,8 @@ def reproduction_table(found: Sequence[Reproduction], tolerance: float) -> Table
             Entry(r.phase),
             Entry(short_name(r.where)),
             Entry(r.method),
-            Entry(f"{100 * r.published_mean:.1f}", f"{r.source}, {r.published_seeds} seeds"),
-            Entry(f"{100 * r.own:.1f}", f"{seeds_text(r.own_seeds)} seeds"),
+            Entry(f"{100 * r.published_mean:.1f}", f"{r.source}, {count(r.published_seeds, 'seed')}"),
+            Entry(f"{100 * r.own:.1f}", count(seeds_text(r.own_seeds), "seed")),
             number_entry(r.difference, 100, 1),
             Entry(r.verdict, is_bold=r.verdict == "differs"),
             Entry("; ".join(r.protocol) or "same"),
@@ -238,7 +238,7 @@ def _common_tasks(phase: Phase, kind: Kind) -> str:
     """Return the tasks of the aggregates, in words."""
     if kind is not SUCCESS and len(phase.tasks) == 1:
         return short_name(phase.tasks[0])
-    return f"the {len(phase.tasks)} tasks that all methods have"
+    return f"the {count(len(phase.tasks), 'task')} that all methods have"
 
 
 def _improvement_caption(phase: Phase, kind: Kind, baseline: str, pairs: int, has_difference: bool) -> str:
@@ -252,6 +252,6 @@ def _improvement_caption(phase: Phase, kind: Kind, baseline: str, pairs: int, ha
         difference = f", and the difference of means{unit} as the size of that effect"
     return (
         f"Probability that a run of the method scores above a run of {baseline} on the same task (ties count half)"
-        f"{difference}, {phase.name}{kind.title}. {advice} {pairs} comparisons: about one in twenty intervals misses "
-        "the truth, so decide beforehand which one is the claim, and treat the others as exploration."
+        f"{difference}, {phase.name}{kind.title}. {advice} {count(pairs, 'comparison')}: about one in twenty intervals "
+        "misses the truth, so decide beforehand which one is the claim, and treat the others as exploration."
     )

@@ -73,7 +73,7 @@ def watch(request: Request, seconds: float) -> RunTables:
                     break
                 time.sleep(seconds)
                 own = request.read_runs()
-        except KeyboardInterrupt:  # the way to stop watching; the runs go on
+        except KeyboardInterrupt:  # the way to stop watching; the runs continue
             pass
     return own
 
@@ -134,7 +134,6 @@ def _terminal_table(header: Sequence[str], title: str = "") -> Table:
 
 
 def _heading(kind: Kind) -> str:
-    """Return the heading of a column of scores."""
     return "%" if kind is SUCCESS else kind.name
 
 

@@ -32,7 +32,6 @@ _RENAMED = {"pretrain_steps": "pretraining_steps", "pretrain_step": "pretraining
 class UnreadableRun(UsageError):
     """A file of a run folder is missing or damaged, or holds nonsense.
 
-    :param file: the file.
     :param problem: what is wrong with it, to follow its name.
     """
 
@@ -42,10 +41,7 @@ class UnreadableRun(UsageError):
 
 
 class RunFolder:
-    """One run of one seed: ``{log}/{algo}/{env}_{k}/``. Every file in it is written whole or not at all.
-
-    :param path: the folder, which exists.
-    """
+    """One run of one seed: ``{log}/{algo}/{env}_{k}/``. Every file in it is written whole or not at all."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -64,10 +60,7 @@ class RunFolder:
 
     @classmethod
     def create(cls, log_folder: Path, algo: str, env: str) -> RunFolder:
-        """Make and claim the folder with the next free number; runs that start together never share one.
-
-        :raises UsageError: if the folder cannot be made or written to.
-        """
+        """Make and claim the folder with the next free number; runs that start together never share one."""
         parent = log_folder / algo
         check_log_folder(parent)
         number = 1 + max(numbered_folders(parent, env), default=0)
@@ -152,7 +145,7 @@ class RunFolder:
         _write_text(self.path / "versions.json", json.dumps(versions, indent=1) + "\n")
 
     def enter_in_index(self, seed: int, label: str) -> None:
-        """Append a row about the run to ``runs.csv`` beside its folder; runs that start together lose none."""
+        """Append a row about the run to ``runs.csv`` next to its folder; runs that start together lose none."""
         with open(self.path.parent / "runs.csv", "a", newline="") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
             writer = csv.writer(file)
@@ -198,10 +191,7 @@ def numbered_folders(parent: Path, env: str) -> dict[int, Path]:
 
 
 def find_run_folders(paths: Iterable[Path]) -> list[RunFolder]:
-    """Return every run folder at or below some paths, sorted, each once.
-
-    :raises FileNotFoundError: if a path is not a folder.
-    """
+    """Return every run folder at or below some paths, sorted, each once."""
     found: set[Path] = set()
     for path in paths:
         if not path.is_dir():
@@ -214,10 +204,7 @@ def find_run_folders(paths: Iterable[Path]) -> list[RunFolder]:
 
 
 def check_log_folder(folder: Path) -> None:
-    """Make a folder for runs if need be, and check that a file of 64 KiB can be written there.
-
-    :raises UsageError: if not.
-    """
+    """Make a folder for runs if need be; raise UsageError if a file of 64 KiB cannot be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder) as file:
@@ -304,5 +291,4 @@ def _find_nonsense(arrays: Mapping[str, np.ndarray]) -> str | None:
 
 
 def _now() -> str:
-    """Return the time, as ISO 8601."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

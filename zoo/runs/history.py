@@ -38,9 +38,7 @@ class EvaluationHistory:
 
         :param timesteps: when it was made: gradient steps since the end of pretraining, then environment steps on top.
         :param phase: 0 offline, 1 online.
-        :param results: what was played.
         :param replica: whose episodes to keep, from 0 to S - 1.
-        :raises ValueError: if it does not come after the last one, or has other columns or another number of episodes.
         """
         if phase not in (OFFLINE, ONLINE):
             raise ValueError(f"`phase` must be 0 (offline) or 1 (online), got {phase}")
@@ -58,7 +56,7 @@ class EvaluationHistory:
         self._rows.append(row)
 
     def discard_after(self, timesteps: int) -> None:
-        """Forget evaluations later than a time step, for training that goes on from an older checkpoint."""
+        """Forget evaluations later than a time step, for training that continues from an older checkpoint."""
         self._rows = [row for row in self._rows if row["timesteps"] <= timesteps]
 
     def arrays(self) -> dict[str, np.ndarray]:

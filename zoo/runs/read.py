@@ -101,7 +101,6 @@ def read_runs(paths: Iterable[Path], merge_protocols: bool = False) -> RunTables
     rewards belong to some domains. Runs that are scored by success and by their return are never held apart by this.
 
     :param merge_protocols: put runs of a label in one row, whatever their protocol.
-    :raises FileNotFoundError: if a path is not a folder.
     """
     rows: list[dict[str, Any]] = []
     evaluations: list[pd.DataFrame] = []
@@ -154,6 +153,11 @@ def describe_layers(value: Any) -> str | None:
 def show(value: Any) -> str:
     """Return a value of a protocol or setting as text, with thousands separated."""
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def count(number: int | str, noun: str) -> str:
+    """Return a number of things in words, e.g. ``1 task`` or ``2 tasks``."""
+    return f"{number} {noun}{'s' * (str(number) != '1')}"
 
 
 def short_name(environment: str) -> str:
@@ -224,7 +228,6 @@ def _describe_config(folder: RunFolder, status: Mapping[str, Any]) -> dict[str, 
 
 
 def _mapping(value: Any) -> dict[str, Any]:
-    """Return a mapping, empty where there is none."""
     return value if isinstance(value, dict) else {}
 
 
@@ -261,7 +264,6 @@ def _find_missing_evaluation(row: Mapping[str, Any], evaluations: pd.DataFrame) 
 
 
 def _progress(row: Mapping[str, Any], status: Mapping[str, Any]) -> str:
-    """Return how far an unfinished run is."""
     pretraining_step = int(status.get("pretraining_step") or 0)
     if pretraining_step < row["pretraining_steps"] and not row["pretrained_actor"]:
         return f"at pretraining step {pretraining_step:,} of {row['pretraining_steps']:,}"
@@ -277,7 +279,9 @@ def _split_by_protocol(runs: pd.DataFrame) -> pd.Series:
         same_on_all_tasks = _SAME_FOR_RETURNS if has_returns else _SAME_ON_ALL_TASKS
         counted = everything[everything["problem"].isna()]
         group = everything if counted.empty else counted  # a run that failed renames no other
-        table = group[list(PROTOCOL)].join(pd.DataFrame(list(group["settings"]), index=group.index), rsuffix="_")
+        settings = pd.DataFrame(list(group["settings"]), index=group.index)
+        settings = settings.rename(columns={field: f"{field}_" for field in PROTOCOL})
+        table = pd.concat([group[list(PROTOCOL)], settings], axis=1)
         text = table.astype(object).where(table.notna(), None).map(_as_text)
         apart = [
             field
@@ -297,7 +301,7 @@ def _as_text(value: Any) -> str:
 
 
 def _mark_duplicates(runs: pd.DataFrame) -> None:
-    """Let only the newest run of a method, environment and seed count."""
+    """Count only the newest run of a method, environment and seed."""
     good = runs[runs["problem"].isna()].sort_values(["updated", "run"], ascending=False)
     for _, group in good.groupby(["method", "environment", "seed"]):
         newest = group.iloc[0]["run"]

@@ -24,10 +24,7 @@ def result_of(folder: RunFolder, seed: int, history: EvaluationHistory) -> dict[
 
 
 def result_of_failed(folder: RunFolder, seed: int, failure: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the result of a replica that failed while others went on.
-
-    :param failure: reason and step.
-    """
+    """Return the result of a replica that failed while others continued; a failure is reason and step."""
     head = {"run": str(folder.path), "seed": seed, "success": None, "return": None, "steps": failure.get("step")}
     return {**head, **failure}
 
@@ -35,11 +32,7 @@ def result_of_failed(folder: RunFolder, seed: int, failure: Mapping[str, Any]) -
 def joint_result(
     algo: str, env: str, updates_per_second: float | None, results: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Return what the training program prints: the result of its only seed, or those of all seeds as ``runs``.
-
-    :param updates_per_second: speed of the offline phase, or None.
-    :param results: one for each seed.
-    """
+    """Return what the training program prints: the result of its only seed, or those of all seeds as ``runs``."""
     speed = None if updates_per_second is None else round(updates_per_second, 2)
     head = {"algo": algo, "env": env, "updates_per_s": speed}
     return head | (results[0] if len(results) == 1 else {"runs": results})
@@ -55,8 +48,8 @@ def describe_evaluation(step: int, phase: str, results: EpisodeResults, seeds: S
     name, scores = ("mean return", returns) if results.successes is None else ("success", results.successes[played])
     text = f"{name} {scores.mean():.2f} over {returns.shape[1]} episodes"
     if len(seeds) > 1:
-        each = (f"{seeds[replica]}: {own.mean():.2f}" for replica, own in zip(played, scores, strict=True))
-        text += f" (seeds {', '.join(each)})"
+        each = (f"seed {seeds[replica]}: {own.mean():.2f}" for replica, own in zip(played, scores, strict=True))
+        text += f" ({', '.join(each)})"
     if results.successes is not None:
         text += f", mean return {returns.mean():.2f}"
     return f"evaluation at step {step} ({phase}): {text}, mean length {lengths.mean():.1f}"

@@ -1,4 +1,4 @@
-"""What ``--resume`` finds: a run to go on with, a run that is done already, or none, and why."""
+"""What ``--resume`` finds: a run to resume, a run that is done already, or none, and why."""
 
 from __future__ import annotations
 
@@ -53,9 +53,8 @@ class StoredRun:
 class Choice:
     """What to do, given the runs that exist.
 
-    :param run: the run to go on with, or one that is done; None starts a new one.
+    :param run: the run to resume, or one that is done; None starts a new one.
     :param nearest: where a new one starts, the run that differs in the fewest settings, an unfinished one if possible.
-    :param differences: how it differs.
     """
 
     run: StoredRun | None
@@ -66,8 +65,6 @@ class Choice:
 def choose(settings: Mapping[str, Any], seeds: list[int] | None, runs: Sequence[StoredRun]) -> Choice:
     """Choose the newest run of the same settings and seeds, an unfinished one if possible.
 
-    :param settings: those wanted, from :func:`comparable`.
-    :param seeds: those wanted; None takes any.
     :param runs: the runs that exist, newest first.
     """
     same = [run for run in runs if run.settings == settings and seeds in (None, run.seeds)]
@@ -106,10 +103,8 @@ def comparable(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def find_run(log_folder: Path, record: Mapping[str, Any], seeds: list[int] | None) -> StoredRun | None:
-    """Return the run to go on with, claimed for this process, or the same one if it is done; say which, or why none.
+    """Return the run to resume, claimed for this process, or the same one if it is done; say which, or why none.
 
-    :param record: what ``config.yml`` will hold of the settings.
-    :param seeds: the replicas' seeds; None takes a run of any.
     :raises UsageError: if another process is training it, or another version of the program has trained it so far.
     """
     settings = comparable(record)
@@ -118,13 +113,13 @@ def find_run(log_folder: Path, record: Mapping[str, Any], seeds: list[int] | Non
     if run is None:
         log.info("no unfinished run matches%s; starting a new run", _nearest(choice))
     elif run.is_done:
-        log.info("%s is a finished run of these settings; leave out --resume to train another", run)
+        log.info("%s has already finished with these settings; leave out --resume to train again", run)
     else:
         _require_format(run)
         path = run.folders[0].path
         if not run.folders[0].claim():
             raise UsageError(f"another process is training {path}; wait for its end, or stop it, before --resume")
-        log.info("going on with %s, %s", run, _position(run))
+        log.info("resuming %s %s", run, _position(run))
     return run
 
 
@@ -149,7 +144,7 @@ def stored_runs(log_folder: Path, algo: str, env: str) -> list[StoredRun]:
             run = _read(folder)
         except UnreadableRun as error:
             if find_checkpoints(folder.checkpoints):
-                log.warning("%s has checkpoints, but --resume passes it over: %s", path, error)
+                log.warning("%s has checkpoints, but --resume skips it: %s", path, error)
         else:
             found += [] if run is None else [run]
     return found
@@ -179,7 +174,7 @@ def result_of_done(run: StoredRun) -> dict[str, Any]:
 
 
 def _history(folder: RunFolder) -> EvaluationHistory:
-    """Return a finished run's evaluations; none where they cannot be read, which is said."""
+    """Return a finished run's evaluations; none, with a warning, where they cannot be read."""
     try:
         return EvaluationHistory(folder.read_evaluations())
     except UnreadableRun as error:
@@ -198,7 +193,7 @@ def _show(name: str, settings: Mapping[str, Any]) -> str:
 def _nearest(choice: Choice) -> str:
     """Return how the nearest run differs, if there is one."""
     if choice.nearest is None:
-        return ", for there is no run of this algorithm and environment"
+        return ": there is no run of this algorithm and environment"
     named = list(choice.differences[:NAMED_DIFFERENCES])
     more = len(choice.differences) - len(named)
     text = "; ".join([*named, *([f"and {more} more"] if more else [])])
@@ -207,14 +202,14 @@ def _nearest(choice: Choice) -> str:
 
 
 def _position(run: StoredRun) -> str:
-    """Return where a run's newest checkpoint is."""
+    """Return where a run is resumed."""
     checkpoints = find_checkpoints(run.folders[0].checkpoints)
     if not checkpoints:
-        return "which has no checkpoint yet, from its beginning"
+        return "from the start, because it has no checkpoint yet"
     step = int(checkpoints[0].name.removeprefix("step_").partition(".")[0])
     for phase in ("pretraining", "offline", "online"):
         steps = run.settings.get(f"{phase}_steps") or 0
         if phase == "online" or (steps and step <= steps):
             break
         step -= steps
-    return f"whose newest checkpoint is at {phase} step {step} of {steps}"
+    return f"from {phase} step {step} of {steps}"

@@ -15,11 +15,8 @@ from dataclasses import dataclass
 class Kind:
     """What a score is and how it is shown.
 
-    :param name: as in tables and in the column ``kind``.
     :param limits: the lowest and the highest possible score, infinite where there is none.
     :param scale: what a score is multiplied by before it is shown.
-    :param unit: the label of an axis.
-    :param caption: what captions call it.
     :param is_comparable: whether scores of different environments share a scale, so that they may be averaged.
     :param metrics: which aggregates of `zoo.report.statistics.aggregate` make sense.
     """

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 RECORDED_PACKAGES = (
-    "flow-rl-zoo", "torch", "stable-baselines3", "sb3-contrib", "gymnasium", "ogbench", "mujoco", "numpy", "rliable",
+    "flow-rl-zoo", "torch", "stable-baselines3", "sb3-contrib", "gymnasium", "ogbench", "mujoco", "numpy",
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self
 
 import numpy as np
@@ -44,16 +44,14 @@ class StopSignal:
 
     def __init__(self) -> None:
         self.requested = False
-        self._previous: dict[int, signal.Handlers | Callable[[int, FrameType | None], object] | int | None] = {}
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM):
             self._previous[number] = signal.signal(number, self._request)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
@@ -61,17 +59,12 @@ class StopSignal:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
-        log.info("stopping after this step; once more stops at once")
+        log.info("stopping after this step; press Ctrl-C again to stop immediately")
 
 
 @dataclass(frozen=True)
 class PendingEvaluation:
-    """An evaluation that is under way.
-
-    :param model: a copy of the model as it was when the evaluation began.
-    :param phase: 0 offline, 1 online.
-    :param active: the replicas that take part.
-    """
+    """An evaluation under way, with a copy of the model as it was when the evaluation began."""
 
     model: FlowQLearning
     phase: int
@@ -81,8 +74,8 @@ class PendingEvaluation:
 class EvaluationCallback(BaseCallback):
     """Evaluates every replica, writes its ``evaluations.npz`` and keeps its best model.
 
-    With a background evaluator, training goes on meanwhile. At most one evaluation is under way; training waits for it
-    where the next one is due and at the end of a phase.
+    With a background evaluator, training continues during an evaluation. At most one is under way; training waits for
+    it where the next one is due and at the end of a phase.
     """
 
     def __init__(self, evaluator: Evaluator | BackgroundEvaluator, replicas: Replicas, frequency: int) -> None:
@@ -93,7 +86,7 @@ class EvaluationCallback(BaseCallback):
         self.phase = OFFLINE
         self.seconds = 0.0
         self.pending: PendingEvaluation | None = None
-        self._unfinished: PendingEvaluation | None = None  # at the checkpoint that training goes on from
+        self._unfinished: PendingEvaluation | None = None  # when the checkpoint was written
         self._last_step = -1
         self._next_look = 0.0
 
@@ -125,7 +118,7 @@ class EvaluationCallback(BaseCallback):
         self.replicas.check(model)
         self._last_step = self.step
         self._begin(PendingEvaluation(model, self.phase, self.replicas.active))
-        if self.pending is not None:  # training goes on meanwhile
+        if self.pending is not None:  # training continues
             self.pending = replace(self.pending, model=copy_model(model))
         self.seconds += time.perf_counter() - begin
 
@@ -183,10 +176,9 @@ class EvaluationCallback(BaseCallback):
         return {"last_step": self._last_step, "best": list(self.best), "pending": pending}
 
     def restore(self, state: Mapping[str, Any] | None, load_pending: Callable[[], FlowQLearning] | None = None) -> None:
-        """Go on from a checkpoint; evaluations that were not finished then are forgotten, and made again.
+        """Continue from a checkpoint; evaluations that were not finished then are forgotten, and made again.
 
         :param state: what :meth:`state` returned then; None: from the beginning.
-        :param load_pending: returns the copy of the model that was being evaluated then.
         """
         finished = self._last_step
         if state is not None:
@@ -248,7 +240,7 @@ class SaveCallback(BaseCallback):
         step = self.model.num_timesteps
         if self.stop.requested:
             self.save("interrupted")
-            raise Interrupted(f"stopped by a signal; checkpoint in {self.replicas.checkpoints}; go on with --resume")
+            raise Interrupted(f"stopped by a signal; checkpoint in {self.replicas.checkpoints}; continue with --resume")
         if step // self.frequency > self._last_step // self.frequency:
             self.save("running")
 

@@ -1,4 +1,4 @@
-"""The logs of a run, one for each replica, and how they go on after an interruption without a row twice."""
+"""The logs of a run, one for each replica, and how they continue after an interruption without repeating a row."""
 
 from __future__ import annotations
 
@@ -37,9 +37,7 @@ class ReplicaLogger(Logger):
 
     Nothing more is written of a replica that has failed.
 
-    :param replicas: whose folders get a ``progress.csv``.
-    :param tensorboard: folder of the events of each replica.
-    :param position: what :meth:`position` returned at a checkpoint, to go on from there; None begins new files.
+    :param position: what :meth:`position` returned at a checkpoint, to continue from there; None begins new files.
     """
 
     def __init__(
@@ -113,10 +111,7 @@ def set_logger(
     args: argparse.Namespace,
     position: Mapping[str, Any] | None = None,
 ) -> None:
-    """Let every replica log to its run folder: CSV and TensorBoard, and Weights & Biases on demand.
-
-    :param position: where the log goes on; None begins a new one.
-    """
+    """Make every replica log to its run folder: CSV and TensorBoard, and Weights & Biases on demand."""
     paths = [folder.path for folder in replicas.folders]
     below = Path(args.tensorboard_log) if args.tensorboard_log else None
     events = [path if below is None else below / f"{config.algo}_{path.name}" for path in paths]
@@ -151,7 +146,7 @@ def _reopen_csv(path: Path, lines: int) -> ProgressTable:
 
 
 def _hide_later_events(events: TensorBoardOutputFormat, step: int) -> None:
-    """Let TensorBoard drop what an earlier process wrote after a step."""
+    """Make TensorBoard drop what an earlier process wrote after a step."""
     writer = events.writer.file_writer
     writer.add_event(Event(step=step + 1, file_version="brain.Event:2"))
     writer.add_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))

@@ -28,13 +28,8 @@ CONFIG_FLAGS = (
 class Request:
     """A run that is asked for.
 
-    :param args: the parsed command line.
-    :param config: the settings, layers merged and checked.
-    :param env_id: Gymnasium id of the environment.
     :param has_dataset: whether OGBench has data of the environment.
     :param seeds: one for each replica; None takes any.
-    :param env_kwargs: arguments of the training environments.
-    :param eval_env_kwargs: arguments of those of the evaluation.
     """
 
     args: argparse.Namespace
@@ -47,10 +42,7 @@ class Request:
 
 
 def read_request(args: argparse.Namespace) -> Request:
-    """Return the run that a command line asks for.
-
-    :raises UsageError: if it contradicts itself, names what does not exist, or a setting is wrong.
-    """
+    """Return the run that a command line asks for; raise UsageError if it contradicts itself or a setting is wrong."""
     check_tracking(args)
     for package in args.gym_packages:
         importlib.import_module(package)

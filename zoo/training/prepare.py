@@ -17,7 +17,7 @@ from zoo.datasets.load import Dataset, load_dataset
 from zoo.datasets.shards import ShardedDataset
 from zoo.envs.make import make_env
 from zoo.envs.snapshot import ResumableEnv
-from zoo.errors import UsageError
+from zoo.errors import UsageError, as_usage_error
 from zoo.messages import log
 from zoo.playing.background import BackgroundEvaluator
 from zoo.playing.evaluate import Evaluator
@@ -28,30 +28,24 @@ from zoo.training.options import Request
 def make_evaluator(request: Request) -> Evaluator | BackgroundEvaluator:
     """Start the environments of the evaluation, which build while data are read.
 
-    On CUDA the evaluator plays beside training, where it leaves the training's CPU core alone, else in its place.
+    On CUDA training continues during evaluations, which leave its CPU core alone; elsewhere it waits for them.
     """
     args, env_id, env_kwargs = request.args, request.env_id, request.eval_env_kwargs
     episodes = request.config.run.eval_episodes
     count = args.n_eval_envs or count_environments(env_id, env_kwargs, episodes)
-    beside = available_device(args.device).type == "cuda" if args.eval_mode == "auto" else args.eval_mode == "async"
-    kind = BackgroundEvaluator if beside else Evaluator
+    is_async = available_device(args.device).type == "cuda" if args.eval_mode == "auto" else args.eval_mode == "async"
+    kind = BackgroundEvaluator if is_async else Evaluator
     return kind(env_id, episodes=episodes, n_envs=count, seed=args.eval_seed, env_kwargs=env_kwargs)
 
 
 def check_algorithm(request: Request) -> None:
-    """Try an algorithm's hooks on an environment's spaces, before data are loaded and a folder is made.
-
-    :raises UsageError: if a hook does not keep its contract.
-    """
+    """Refuse an algorithm whose hooks break their contract, before data are loaded and a folder is made."""
     algorithm = find_algorithm(request.config.algo).algorithm
     if not issubclass(algorithm, FlowQLearning):
         return  # SB3's own
     bare = algorithm("MlpPolicy", None, **request.config.settings, _init_setup_model=False)
-    with contextlib.closing(make_env(request.env_id, **request.env_kwargs)) as env:
-        try:
-            check_first_update(bare.method, env.observation_space, env.action_space)
-        except AgentError as error:
-            raise UsageError(str(error)) from error
+    with as_usage_error(AgentError), contextlib.closing(make_env(request.env_id, **request.env_kwargs)) as env:
+        check_first_update(bare.method, env.observation_space, env.action_space)
 
 
 def load_data(request: Request) -> Dataset | ShardedDataset | None:
@@ -73,15 +67,12 @@ def load_data(request: Request) -> Dataset | ShardedDataset | None:
 
 
 def make_model(request: Request, seeds: list[int], data: Dataset | ShardedDataset | None) -> FlowQLearning:
-    """Return the algorithm with its environments and its data loaded.
-
-    :raises UsageError: if settings, spaces or device do not fit.
-    """
+    """Return the algorithm with its environments and its data loaded."""
     config, args = request.config, request.args
     if args.num_threads > 0:
         torch.set_num_threads(args.num_threads)
     env = _make_environments(request, seeds)
-    try:
+    with as_usage_error(NotImplementedError, TypeError, ValueError, OSError):
         model = find_algorithm(config.algo).algorithm(
             "MlpPolicy",
             env,
@@ -97,8 +88,6 @@ def make_model(request: Request, seeds: list[int], data: Dataset | ShardedDatase
             model.load_dataset(data.content)
         if args.pretrained_actor:  # after the dataset, which gives the observation statistics
             model.load_pretrained_actor(args.pretrained_actor)
-    except (NotImplementedError, TypeError, ValueError, OSError) as error:
-        raise UsageError(str(error)) from error
     log.info("%s", model.replay_buffer.placement.text)
     if data is not None:
         log.info("%s", model.replay_buffer.dataset_description)

@@ -16,17 +16,14 @@ from zoo.config import Config
 from zoo.datasets.files import file_sha256
 from zoo.datasets.load import Dataset
 from zoo.datasets.shards import ShardedDataset
-from zoo.errors import UsageError
+from zoo.errors import UsageError, as_usage_error
 from zoo.messages import keep_in, log
 from zoo.runs.folder import RunFolder
 from zoo.runs.versions import describe_versions
 
 
 def describe_run(config: Config, data: Dataset | ShardedDataset | None, args: argparse.Namespace) -> dict[str, Any]:
-    """Return everything that decides a run's outcome besides its seeds; runs that agree in it are the same run.
-
-    :return: plain values for ``config.yml``.
-    """
+    """Return everything that decides a run's outcome besides its seeds; runs that agree in it are the same run."""
     record = config.record() | {"eval_seed": args.eval_seed}
     for name in ("label", "n_envs", "env_kwargs", "eval_env_kwargs", "trained_agent"):
         if getattr(args, name):
@@ -39,25 +36,15 @@ def describe_run(config: Config, data: Dataset | ShardedDataset | None, args: ar
 
 
 def describe_model(path: Path) -> dict[str, Any]:
-    """Return path, number of updates and sha256 of a saved model that a run begins with.
-
-    :param path: its ``.zip``, or the folder of the run that saved it.
-    :raises UsageError: if it is not a saved model.
-    """
-    try:
+    """Return path, updates and sha256 of a saved model to begin with, given its ``.zip`` or the folder of its run."""
+    with as_usage_error(OSError, KeyError, TypeError, ValueError):
         file = find_model(path)
         updates = int(read_attributes(file)["_n_updates"])
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise UsageError(str(error)) from error
     return {"path": str(file.resolve()), "updates": updates, "fingerprint": file_sha256(file)}
 
 
 def check_trained_agent(path: Path, config: Config) -> None:
-    """Refuse a model to start from that is missing, or that another algorithm has saved.
-
-    :param path: its ``.zip``, or the folder of a run.
-    :raises UsageError: if it cannot be started from.
-    """
+    """Refuse a model to start from that is missing, or that another algorithm has saved."""
     try:
         require_algorithm(find_model(path), find_algorithm(config.algo).algorithm)
     except (OSError, ValueError) as error:
@@ -75,7 +62,6 @@ def make_folders(
     """Make and claim one run folder for each replica, and write what is known before training.
 
     :param folders: takes each folder as soon as it exists, so that a failure finds those to end.
-    :param record: from :func:`describe_run`.
     """
     device = model.device
     device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
@@ -92,4 +78,4 @@ def make_folders(
         folder.write_origin(arguments, versions)
         folder.write_config(record | {"seed": seed} | together)
     log.info("%s", yaml.safe_dump(record, sort_keys=False).rstrip())
-    log.info("run folder: %s", ", ".join(str(folder.path) for folder in folders))
+    log.info("run folder%s: %s", "s" * (len(folders) > 1), ", ".join(str(folder.path) for folder in folders))

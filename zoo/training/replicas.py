@@ -18,10 +18,9 @@ class Replicas:
     """The replicas, their run folders, and which of them have failed.
 
     A replica that diverges keeps its slot; its results are ignored and the others never see its values. Its run has
-    ended with the state ``failed``: its evaluations stay, and there are no further ones and no final model.
+    ended with the state ``failed``: its evaluations stay; there are no others and no final model.
 
     :param folders: one run folder for each replica; the first holds the checkpoint of all.
-    :param seeds: the replicas' seeds.
     """
 
     def __init__(self, folders: Sequence[RunFolder], seeds: Sequence[int]) -> None:
@@ -43,10 +42,7 @@ class Replicas:
         return [replica for replica in range(len(self)) if replica not in self.failed]
 
     def check(self, model: FlowQLearning) -> None:
-        """Look for replicas that have diverged, at most once a step; waits for the device.
-
-        :raises Diverged: if no replica is left.
-        """
+        """Look for replicas that have diverged, at most once a step; waits for the device."""
         progress = model.num_timesteps, model._n_updates
         if progress != self._checked:
             self._checked = progress
@@ -54,10 +50,9 @@ class Replicas:
             self.fail(model, {replica: f"{what} at step {progress[0]}" for replica, what in found.items()})
 
     def fail(self, model: FlowQLearning, reasons: Mapping[int, str]) -> None:
-        """End the runs of replicas that have not ended yet.
+        """End the runs of replicas that have not ended yet; raise Diverged if no replica is left.
 
         :param reasons: replica -> what was found, and at which step.
-        :raises Diverged: if no replica is left.
         """
         step = model.num_timesteps
         for replica in sorted(set(reasons) - set(self.failed)):
@@ -67,7 +62,7 @@ class Replicas:
             log.error("seed %s failed: %s", self.seeds[replica], reason)
         if not self.active:
             told = "; ".join(f"seed {self.seeds[k]}: {failure['reason']}" for k, failure in self.failed.items())
-            raise Diverged(f"nothing is left to train ({told}); a smaller `learning_rate` may help")
+            raise Diverged(f"all replicas have diverged ({told}); a smaller `learning_rate` may help")
 
     def write_status(self, model: FlowQLearning, state: str, **more: object) -> None:
         """Write the status of every run that has not failed."""

@@ -24,11 +24,7 @@ from zoo.training.replicas import DivergenceCallback, Replicas
 
 
 class Training:
-    """The run itself: offline phase, online phase, evaluations, checkpoints, and how it ended.
-
-    :param model: the algorithm, its data loaded.
-    :param progress_bar: True draws a bar, False prints lines, None decides by the terminal.
-    """
+    """The run itself: offline phase, online phase, evaluations, checkpoints, and how it ended."""
 
     def __init__(
         self,
@@ -48,10 +44,9 @@ class Training:
         self.updates_per_second: float | None = None
 
     def restore(self) -> dict[str, Any]:
-        """Go on from the newest checkpoint, or from the beginning if the run was stopped before its first.
+        """Continue from the newest checkpoint, or from the start if the run was stopped before its first.
 
         :return: the position of the log, for `zoo.training.logs.ReplicaLogger`.
-        :raises UsageError: if no checkpoint can be read.
         """
         checkpoints = find_checkpoints(self.replicas.checkpoints)
         for checkpoint in checkpoints:
@@ -112,7 +107,6 @@ class Training:
 
     @property
     def _gradient_steps(self) -> int:
-        """All steps on the dataset."""
         return self.config.run.pretraining_steps + self.config.run.offline_steps
 
     def _finish(self) -> dict[str, Any]:

@@ -21,17 +21,13 @@ from zoo.training.run import Training
 
 
 def train(args: argparse.Namespace) -> dict[str, Any]:
-    """Do what the command line asks for, and return the result to print.
-
-    :raises UsageError: for bad input, before any training.
-    :raises Interrupted: when a signal stopped the run, after its checkpoint was written.
-    """
+    """Do what the command line asks for, and return the result to print."""
     begin = time.perf_counter()
     log.log(FILE_ONLY, "%s", command_line())
     request = read_request(args)
     config = request.config
     if config.departures:
-        log.info("departs from the protocol `%s`: %s", config.profile, "; ".join(config.departures))
+        log.info("settings differ from protocol `%s`: %s", config.profile, "; ".join(config.departures))
     check_log_folder(args.log_folder)
     with contextlib.ExitStack() as stack:
         result = _train(request, stack)

@@ -299,7 +299,7 @@ def test_download_that_stops_half_way_keeps_what_it_brought(
 
 def test_content_that_is_no_dataset_is_refused_and_not_kept(server: Server, tmp_path: Path) -> None:
     server.behaviour.files[FILES[0]] = b"<html>maintenance</html>"
-    with pytest.raises(DownloadError, match="what arrived is no sound dataset: expected a whole npz file, got "):
+    with pytest.raises(DownloadError, match="file is not a valid dataset: expected a whole npz file, got "):
         download_dataset(NAME, tmp_path / "data", sources=server.sources)
     assert not (tmp_path / "data").exists()
 
@@ -395,7 +395,7 @@ def test_a_large_dataset_of_which_nothing_arrives_leaves_no_folder(large: Server
     with pytest.raises(DownloadError):
         download_shards(LARGE, tmp_path / "data", sources=large.sources)
     large.behaviour.files[f"{LARGE}/{SHARDS[0]}.npz"] = b"<html>maintenance</html>"
-    with pytest.raises(DownloadError, match="what arrived is no sound dataset"):
+    with pytest.raises(DownloadError, match="the downloaded file is not a valid dataset"):
         download_shards(LARGE, tmp_path / "data", sources=large.sources)
     assert not (tmp_path / "data").exists()
 

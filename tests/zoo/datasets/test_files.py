@@ -66,7 +66,7 @@ def test_second_maker_waits_for_the_first(tmp_path: Path, capsys: pytest.Capture
         order.append("first")
     thread.join()
     assert order == ["first", "second"]
-    assert "waiting for another process that makes" in capsys.readouterr().err
+    assert "waiting for another process that is writing" in capsys.readouterr().err
 
 
 def fail_making(path: Path, work: Callable[[], object]) -> None:

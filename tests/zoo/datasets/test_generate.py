@@ -129,7 +129,7 @@ def test_killed_program_leaves_no_process_and_goes_on_later(tmp_path: Path, kill
     assert program.wait(timeout=10) == (-signal.SIGKILL if kill == signal.SIGKILL else 3)
     assert program.stderr is not None
     if kill != signal.SIGKILL:
-        assert b"finished episodes are kept, and the same command goes on from there" in program.stderr.read()
+        assert b"finished episodes are kept, and the same command continues from there" in program.stderr.read()
     program.stderr.close()
     time.sleep(1.0)  # an episode takes 0.02 s; a worker that lived on would finish many
     count = len(list(tmp_path.rglob("0*.npz")))

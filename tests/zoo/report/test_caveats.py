@@ -66,7 +66,7 @@ def test_kinds_of_scores_are_named():
         "Scores are success rates of the last evaluation of a phase, never of the best one."
     )
     assert describe_kinds(comparisons).startswith("Scores are success rates and mean returns of the last evaluation")
-    assert describe_phases(comparisons).endswith("Online, return: 1 methods on 2 common tasks, scored at 2,000 steps.")
+    assert describe_phases(comparisons).endswith("Online, return: 1 method on 2 common tasks, scored at 2,000 steps.")
 
 
 def sentence_of_no_aggregate(have):

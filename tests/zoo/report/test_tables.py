@@ -122,6 +122,7 @@ def test_several_environments_have_no_aggregates_and_no_difference_of_returns():
     table = tables.improvement_table(comparison, phase, "SAC")
     assert table.header == ["method", "P(method > SAC)"]
     assert "difference" not in table.caption
+    assert " 1 comparison: " in table.caption
     assert set(table.data[0]) == {
         "method", "baseline", "probability", "probability_low", "probability_high", "probability_interval"
     }  # fmt: skip

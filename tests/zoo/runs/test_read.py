@@ -274,6 +274,7 @@ def test_newest_of_two_runs_of_a_seed_counts_and_the_other_is_listed(tmp_path):
         ({"pretrained_actor": {"updates": 300}}, "qam (pretraining_steps=300, pretrained_actor=True)"),
         ({"profile": "trqam"}, "qam (profile=trqam)"),
         ({"settings": {"inverse_temperature": 3.0}}, "qam (inverse_temperature=3.0)"),
+        ({"settings": {"profile": "mine"}}, "qam (profile_=mine)"),
     ],
 )
 def test_runs_of_another_protocol_or_setting_are_another_row_named_after_it(tmp_path, change, name):

@@ -34,12 +34,12 @@ def test_without_success_the_return_is_the_score() -> None:
 
 def test_stacked_seeds_have_a_mean_and_a_value_each() -> None:
     text = describe_evaluation(7, "online", results([[1, 0], [1, 1]], [[-1, -1], [-2, -2]]), [3, 8])
-    assert "success 0.75 over 2 episodes (seeds 3: 0.50, 8: 1.00), mean return -1.50, " in text
+    assert "success 0.75 over 2 episodes (seed 3: 0.50, seed 8: 1.00), mean return -1.50, " in text
 
 
 def test_a_replica_that_did_not_play_does_not_count() -> None:
     text = describe_evaluation(7, "online", results(None, [[np.nan, 0], [-2, -4]]), [3, 8])
-    assert "mean return -3.00 over 2 episodes (seeds 8: -3.00), " in text
+    assert "mean return -3.00 over 2 episodes (seed 8: -3.00), " in text
 
 
 def history_of(*evaluations: EpisodeResults) -> EvaluationHistory:

@@ -221,7 +221,7 @@ def test_a_run_with_checkpoints_is_not_passed_over_in_silence(
         (folder.path / name).write_text(text)
     assert stored_runs(tmp_path, "qam", "some-v0") == []
     warning = capsys.readouterr().err
-    assert f"warning: {folder.path} has checkpoints, but --resume passes it over: {folder.path / name} " in warning
+    assert f"warning: {folder.path} has checkpoints, but --resume skips it: {folder.path / name} " in warning
     assert why in warning
 
 
@@ -231,11 +231,11 @@ def test_a_run_with_checkpoints_is_not_passed_over_in_silence(
 @pytest.mark.parametrize(
     ("step", "pretrain", "position"),
     [
-        (4, 5, "whose newest checkpoint is at pretraining step 4 of 5"),
-        (7, 5, "whose newest checkpoint is at offline step 2 of 20"),
-        (20, 0, "whose newest checkpoint is at offline step 20 of 20"),
-        (26, 0, "whose newest checkpoint is at online step 6 of 10"),
-        (None, 0, "which has no checkpoint yet, from its beginning"),
+        (4, 5, "from pretraining step 4 of 5"),
+        (7, 5, "from offline step 2 of 20"),
+        (20, 0, "from offline step 20 of 20"),
+        (26, 0, "from online step 6 of 10"),
+        (None, 0, "from the start, because it has no checkpoint yet"),
     ],
 )
 def test_the_run_that_goes_on_is_named_with_its_position(
@@ -245,13 +245,13 @@ def test_the_run_that_goes_on_is_named_with_its_position(
     if step is not None:
         with_checkpoint(folder, step)
     assert find_run(tmp_path, RECORD | {"pretraining_steps": pretrain}, None) is not None
-    assert capsys.readouterr().err == f"going on with {folder.path} (seed 3), {position}\n"
+    assert capsys.readouterr().err == f"resuming {folder.path} (seed 3) {position}\n"
 
 
 def test_all_folders_of_a_stack_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = stack(tmp_path, "running", "running")
     assert find_run(tmp_path, RECORD, None) is not None
-    assert f"going on with {first.path}, {second.path} (seeds 5, 6), which has" in capsys.readouterr().err
+    assert f"resuming {first.path}, {second.path} (seeds 5, 6) from the start" in capsys.readouterr().err
 
 
 def test_where_none_matches_the_nearest_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -272,7 +272,7 @@ def test_many_differences_are_counted(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_where_there_is_no_run_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert find_run(tmp_path, RECORD, [4]) is None
     assert capsys.readouterr().err == (
-        "no unfinished run matches, for there is no run of this algorithm and environment; starting a new run\n"
+        "no unfinished run matches: there is no run of this algorithm and environment; starting a new run\n"
     )
 
 
@@ -290,7 +290,7 @@ def test_where_all_runs_are_finished_the_nearest_of_them_is_named(
 def test_a_finished_run_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = written(tmp_path, "done")
     assert find_run(tmp_path, RECORD, [3]) is not None
-    assert f"{folder.path} (seed 3) is a finished run of these settings" in capsys.readouterr().err
+    assert f"{folder.path} (seed 3) has already finished with these settings" in capsys.readouterr().err
 
 
 # -- the result of a run that is done ---------------------------------------------------------------------------------

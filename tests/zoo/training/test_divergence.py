@@ -177,7 +177,7 @@ def test_a_run_ends_at_once_when_every_replica_has_failed(
 ) -> None:
     break_after(monkeypatch, 13, replicas)
     assert main(arguments(data, tmp_path, *seeds)) == 1
-    assert "nothing is left to train (seed 4: training diverged: " in capsys.readouterr().err
+    assert "all replicas have diverged (seed 4: training diverged: " in capsys.readouterr().err
     for replica in replicas:
         folder = folder_of(tmp_path, replica + 1)
         status = status_of(folder)
