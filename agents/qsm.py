@@ -37,17 +37,14 @@ class QSM(DiffusionQLearning):
     bc_weight: float = setting(
         default=10.0,
         reference="alpha",
-        doc="Weight w of the denoising loss on the data; their default is 0.",
+        doc="Weight w of the denoising loss on the data; the authors' default is 0.",
     )
     sampler: Sampler = setting(
         default="jump",
-        reference="clip_sampler_before",
         doc="Mean of a reverse step: `jump` goes to the estimated clean action, as the baseline's code does, and gives "
         "too little spread; `ddpm` is the textbook posterior, `ddpm_clipped` that of the clipped estimate.",
     )
-    clip_states: bool = setting(
-        default=True, reference="clip_sampler_after", doc="Clip every state of the reverse chain to [-1, 1]."
-    )
+    clip_states: bool = setting(default=True)
 
     def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
         """Return the TD loss, the denoising loss and the regression to Q's gradient."""

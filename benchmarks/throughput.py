@@ -42,7 +42,7 @@ def make_parser() -> Parser:
     parser.add_argument("--device", default="auto", help="cpu, cuda, ...")
     parser.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default="fp32", help="matrix products")
     parser.add_argument("--compile", choices=("auto", "on", "off"), default="auto", help="compile the update")
-    parser.add_argument("--seeds", type=whole_number, default=1, help="S, stacked seeds")
+    parser.add_argument("--seeds", type=whole_number, default=1, help="S, seeds trained at once")
     parser.add_argument(
         "--sweep-seeds", type=whole_number, nargs="+", metavar="S", help="measure each of these S and plot them"
     )
@@ -58,7 +58,7 @@ def make_parser() -> Parser:
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Build the algorithm on random data and time its updates, for one number of stacked seeds or for several.
+    """Build the algorithm on random data and time its updates, for one number of seeds at once or for several.
 
     :param args: parsed arguments.
     :return: the result to print.
@@ -79,7 +79,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure_once(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure one number of stacked seeds.
+    """Measure one number of seeds at once.
 
     :param args: parsed arguments.
     :return: the result.
@@ -138,7 +138,7 @@ def plot_sweep(rows: Sequence[dict[str, Any]], path: Path) -> None:
     figure, axes = plt.subplots(figsize=(5, 3.5), layout="constrained")
     sns.lineplot(table, x="seeds", y="seed_updates_per_s", marker="o", ax=axes)
     first = rows[0]
-    axes.set(xlabel="stacked seeds", ylabel="updates a second, all seeds", ylim=(0, None))
+    axes.set(xlabel="seeds at once", ylabel="updates a second, all seeds", ylim=(0, None))
     axes.set_title(f"{first['algo']}, {first['device_name']}, {first['precision']}", fontsize=9)
     figure.savefig(path, dpi=150)
     plt.close(figure)

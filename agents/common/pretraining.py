@@ -30,7 +30,7 @@ def find_behaviour(specs: Mapping[str, NetworkSpec]) -> str | None:
 
 @torch.no_grad()
 def start_from_behaviour(nets: Networks, specs: Mapping[str, NetworkSpec]) -> None:
-    """Let the networks that begin at the behaviour flow do so, and their moving averages with them.
+    """Copy the behaviour flow into the networks that begin at it, and into their moving averages.
 
     :param nets: the networks.
     :param specs: their specs.

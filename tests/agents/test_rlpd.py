@@ -142,7 +142,7 @@ def test_learns_online_from_half_dataset_and_half_own_transitions() -> None:
 
 def test_a_missing_dataset_is_mentioned() -> None:
     model = tiny_model("rlpd")
-    with pytest.warns(UserWarning, match="`balanced_sampling` finds no dataset: batches are all online"):
+    with pytest.warns(UserWarning, match="`balanced_sampling` has no dataset, so all batches are online"):
         model.learn(12)
 
 

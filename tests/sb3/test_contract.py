@@ -403,7 +403,7 @@ def test_stacked_seeds_train_online_with_an_environment_each() -> None:
 def test_stacked_seeds_are_refused_online_with_environments_that_they_cannot_share(count: int) -> None:
     model = tiny_model(env=vector(1), seeds=[1, 2, 3])
     model.n_envs = count
-    with pytest.raises(ValueError, match=f"3 replicas train online with a multiple of 3 environments, got {count}"):
+    with pytest.raises(ValueError, match=f"3 replicas need a multiple of 3 environments online, got {count}"):
         model.learn(6)
     assert model.num_timesteps == 0
 

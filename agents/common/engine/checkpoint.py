@@ -232,7 +232,10 @@ def _environment_states(model: OffPolicyAlgorithm) -> dict[str, Any] | None:
     if None in states:
         if model.replay_buffer is not None and model.replay_buffer.size():
             obstacle = env.get_attr("obstacle")[states.index(None)]
-            warnings.warn(f"{obstacle}; a run that is resumed here begins a new episode, not bit for bit", stacklevel=4)
+            warnings.warn(
+                f"{obstacle}; a resumed run will begin a new episode here and will not be bit for bit the same",
+                stacklevel=4,
+            )
         return None
     normalize = model.get_vec_normalize_env()
     return {"states": states, "normalize": None if normalize is None else (normalize.__getstate__(), normalize.returns)}

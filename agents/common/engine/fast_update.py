@@ -67,9 +67,9 @@ def choose_mode(wish: str, device: torch.device, updates: int) -> Mode:
     if wish == "on":
         return Mode(True, cuda, "`compile` is on")
     if device.type not in ("cpu", "cuda"):
-        return Mode(False, False, f"nothing is known about compiling on a {device.type.upper()}")
+        return Mode(False, False, f"compiling is not supported on a {device.type.upper()}")
     if not cuda and onednn_is_faster():
-        return Mode(False, False, "this processor's fastest products are out of the compiler's reach")
+        return Mode(False, False, "oneDNN is faster on this processor, and the compiler cannot use it")
     if updates < COMPILE_AFTER_UPDATES:
         return Mode(False, cuda, f"compiled after {COMPILE_AFTER_UPDATES:,} updates, which takes about a minute")
     return Mode(True, cuda, f"more than {COMPILE_AFTER_UPDATES:,} updates")
@@ -93,7 +93,7 @@ class FastUpdate(Update):
         self._choose_mode()
         if self.mode.captured and not all(group.get("fused") for group in self.optimizer.param_groups):
             name = type(self.optimizer).__name__
-            self._give_up("captured", f"{name} is no fused Adam; its step may need the host")
+            self._give_up("captured", f"{name} is not fused Adam; its step may need the host")
         exactly = functools.partial(float32_products, self.method.precision, self.learner.device)
         self.float32_products = contextlib.nullcontext if self.learner.device.type == "cpu" else exactly
 
@@ -164,7 +164,7 @@ class FastUpdate(Update):
 
     @contextmanager
     def _while_recording(self) -> Iterator[None]:
-        """Let the optimiser read its step size from the device: a number would be recorded as it was."""
+        """Make the optimiser read its step size from the device: a number would be recorded as it was."""
         groups = self.optimizer.param_groups
         before = [(group["lr"], group["capturable"]) for group in groups]
         for group in groups:
@@ -193,7 +193,7 @@ class FastUpdate(Update):
     def _give_up(self, what: str, why: str) -> None:
         """Go on without compiling or capturing, and say so once."""
         reason = f"not {what}: {_shortened(why)}"
-        warnings.warn(f"updates are {reason}; they go on without", stacklevel=2)
+        warnings.warn(f"updates are {reason}; continuing without it", stacklevel=2)
         self._set_mode(
             Mode(self.mode.compiled and what != "compiled", self.mode.captured and what != "captured", reason)
         )

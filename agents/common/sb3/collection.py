@@ -62,7 +62,7 @@ class CollectingModel(OffPolicyAlgorithm):
         return self.policy.unscale_action(scaled), scaled
 
     def _without_diverged(self, actions: NDArray[Any]) -> NDArray[Any]:
-        """Let environments of diverged replicas idle in the middle of the action space; no simulator gets a NaN."""
+        """Keep environments of diverged replicas idle in the middle of the action space; no simulator gets a NaN."""
         finite = np.isfinite(actions).all(axis=tuple(range(1, actions.ndim)))
         if finite.all():
             return actions

@@ -117,7 +117,7 @@ class FlowQLearning(Learner, MethodModel, CollectingModel, ReportingModel):
             self._setup_model()
 
     def _setting_changed(self, name: str) -> None:
-        """Let a setting that was derived from take effect."""
+        """Update what was derived from a setting that has changed."""
         if name == "learning_rate" and hasattr(self, "lr_schedule"):
             self._setup_lr_schedule()
         elif name == "pretraining_steps":
@@ -425,7 +425,7 @@ class FlowQLearning(Learner, MethodModel, CollectingModel, ReportingModel):
         replicas = self.policy.num_replicas
         if self.n_envs % replicas:
             raise ValueError(
-                f"{replicas} replicas train online with a multiple of {replicas} environments, got {self.n_envs}; "
+                f"{replicas} replicas need a multiple of {replicas} environments online, got {self.n_envs}; "
                 f"make the model with as many, e.g. `make_vec_env(..., n_envs={replicas})`"
             )
         if reset_num_timesteps:
@@ -433,7 +433,7 @@ class FlowQLearning(Learner, MethodModel, CollectingModel, ReportingModel):
         self.method.before_online(self.policy.nets)
         if self.method.balanced_sampling and self.replay_buffer is not None and not self.replay_buffer.dataset_size:
             warnings.warn(
-                "`balanced_sampling` finds no dataset: batches are all online; call `load_dataset`", stacklevel=2
+                "`balanced_sampling` has no dataset, so all batches are online; call `load_dataset`", stacklevel=2
             )
         name = type(self).__name__ if tb_log_name is None else tb_log_name
         return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)

@@ -43,7 +43,7 @@ class MethodModel(OffPolicyAlgorithm):
         return getattr(self.method, name)
 
     def _setting_changed(self, name: str) -> None:
-        """Let a setting that something was derived from take effect.
+        """Update what was derived from a setting that has changed.
 
         :param name: of the setting.
         """

@@ -202,7 +202,7 @@ def test_an_error_of_the_update_itself_is_not_taken_for_one_of_recording(
 
 
 def test_only_a_fused_adam_is_recorded(captured: Any) -> None:
-    with pytest.warns(UserWarning, match="SGD is no fused Adam"):
+    with pytest.warns(UserWarning, match="SGD is not fused Adam"):
         model = captured(policy_kwargs={"optimizer_class": torch.optim.SGD})
     assert not model.update_mode.captured
 
@@ -313,7 +313,7 @@ def test_what_cannot_be_recorded_is_not_tried_again_when_it_is_compiled(
     captured: Any, compiled_from_the_fourth: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fast_update, "choose_mode", lambda wish, device, updates: Mode(updates >= 3, True, "test"))
-    with pytest.warns(UserWarning, match="SGD is no fused Adam"):
+    with pytest.warns(UserWarning, match="SGD is not fused Adam"):
         model = captured(compile="auto", policy_kwargs={"optimizer_class": torch.optim.SGD})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -332,7 +332,7 @@ def test_a_failing_compiler_is_named_and_the_updates_go_on(monkeypatch: pytest.M
 
     monkeypatch.setattr(torch, "compile", broken)
     model, plain = made(compile="on"), made()
-    assert_falls_back(model, plain, "updates are not compiled: OSError: no C.. compiler found; they go on")
+    assert_falls_back(model, plain, "updates are not compiled: OSError: no C.. compiler found; continuing without it")
     assert str(model.update_mode).startswith("eager")
 
 
