@@ -146,7 +146,7 @@ def test_an_environment_that_cannot_be_saved_begins_a_new_episode_and_says_so(tm
         return make_vec_env(Opaque, n_envs=1, seed=0, wrapper_class=ResumableEnv)
 
     model = model_on(make())
-    with pytest.warns(UserWarning, match=r"`env.env.generator` cannot be saved.*begins a new episode"):
+    with pytest.warns(UserWarning, match=r"`env.env.generator` cannot be saved.*will begin a new episode"):
         model.learn(STEPS, SaveAt(20, tmp_path))
     other = model_on(make())
     with pytest.warns(UserWarning, match="the environments' state is not known: new episodes begin"):

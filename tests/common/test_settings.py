@@ -53,7 +53,7 @@ def test_settings_of_base_classes_come_first() -> None:
         ({"word": "three"}, ValueError, r"`word` must be one of one, two, got 'three'"),
         ({"flag": 1}, TypeError, r"`flag` must be true or false, got 1"),
         ({"own": 1.0}, ValueError, r"`own` must be a finite number < 1, got 1.0"),
-        ({"wieght": 1.0}, TypeError, r"Derived\(\) got an unexpected keyword argument 'wieght'; closest: weight"),
+        ({"weihgt": 1.0}, TypeError, r"Derived\(\) got an unexpected keyword argument 'weihgt'; closest: weight"),
     ],
 )
 def test_bad_values_are_refused_when_given_and_when_assigned(
