@@ -183,7 +183,7 @@ def test_a_step_that_cannot_be_recorded_is_taken_plainly_and_the_reason_is_said(
     for each in (model, plain):
         for _ in range(capture.WARM_UP):
             each.sample_and_update(16)
-    assert_falls_back(model, plain, "not captured: operation not permitted when stream is capturing Why: a copy; continuing")
+    assert_falls_back(model, plain, "not captured: operation not permitted when stream is capturing Why: a copy; cont")
     assert not model.update_mode.captured
 
 
