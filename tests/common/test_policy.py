@@ -87,7 +87,7 @@ def test_single_observation_gives_a_single_action_and_can_be_continued() -> None
 def test_state_of_another_number_of_rows_is_refused() -> None:
     policy = policy_of()
     _, state = policy.predict(observations(3))
-    with pytest.raises(ValueError, match="`state` holds 3 chunks for 4 observations; hand back the state of the same"):
+    with pytest.raises(ValueError, match="`state` holds 3 chunks for 4 observations; pass the state of the same"):
         policy.predict(observations(4), state)
 
 
