@@ -163,7 +163,7 @@ class Baseline(OffPolicyAlgorithm):
         for name, parameter in inspect.signature(algorithm.__init__).parameters.items():
             if name not in NOT_SETTINGS:
                 meaning = " ".join(meanings.get(name, "").split())
-                declared = Setting(parameter.default, meaning, "", "", CHECKS.get(name), True, {})
+                declared = Setting(parameter.default, doc=meaning, check=CHECKS.get(name))
                 declared.name, declared.type = name, Any
                 declared.annotation = inspect.formatannotation(parameter.annotation)
                 found[name] = declared

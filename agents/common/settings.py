@@ -32,7 +32,7 @@ BOUNDS = ("above", "at_least", "at_most", "below")
 class Setting:
     """What is known of one setting.
 
-    :param default: value where none is given; ``...`` where one has to be.
+    :param default: value where none is given.
     :param doc: what it means, in one line or two.
     :param reference: its name in the paper or the authors' code, where that is another one.
     :param fixed: why it cannot be changed on a finished model; empty if it can.
@@ -50,16 +50,17 @@ class Setting:
     def __init__(
         self,
         default: Any,
-        doc: str,
-        reference: str,
-        fixed: str,
-        check: Check | None,
-        kw_only: bool,
-        bounds: Mapping[str, float],
+        *,
+        doc: str = "",
+        reference: str = "",
+        fixed: str = "",
+        check: Check | None = None,
+        kw_only: bool = True,
+        **bounds: float,
     ) -> None:
         self.default, self.doc, self.reference = default, doc, reference
         self.fixed, self.check, self.kw_only = fixed, check, kw_only
-        self.bounds = dict(bounds)
+        self.bounds = bounds
 
     def inherit(self, other: Setting) -> None:
         """Take everything but the default from the declaration that this one changes the default of.
@@ -112,7 +113,6 @@ def setting(
     fixed: str = "",
     check: Check | None = None,
     kw_only: bool = True,
-    alias: str | None = None,
     **bounds: float,
 ) -> T:
     """Declare a setting; in a subclass, another default of an inherited one.
@@ -123,12 +123,12 @@ def setting(
     :param fixed: why it cannot be changed on a finished model, e.g. because networks have that size.
     :param check: function of name and value that returns the value or raises; without one, type and bounds are checked.
     :param kw_only: whether the constructor takes it by name only.
-    :param alias: name in the constructor, for type checkers.
     :param bounds: ``above``, ``at_least``, ``at_most``, ``below``.
     :return: the declaration; type checkers see the default.
     """
     assert set(bounds) <= set(BOUNDS), bounds
-    return Setting(default, doc, reference, fixed, check, kw_only, bounds)  # type: ignore[return-value]
+    found = Setting(default, doc=doc, reference=reference, fixed=fixed, check=check, kw_only=kw_only, **bounds)
+    return found  # type: ignore[return-value]
 
 
 def required(*, alias: str, kw_only: bool = False) -> Any:
@@ -158,7 +158,7 @@ class Declared:
         """Collect the settings of the class and of its bases, those of the bases first."""
         super().__init_subclass__(**options)
         inherited = {name: found for base in reversed(cls.__mro__[1:]) for name, found in _declared_by(base).items()}
-        own = {name: value for name, value in vars(cls).items() if isinstance(value, Setting)}
+        own = _declared_by(cls)
         for name, declaration in own.items():
             written = cls.__annotations__[name]
             declaration.annotation = written if isinstance(written, str) else inspect.formatannotation(written)
@@ -240,12 +240,7 @@ def signature_of(constructor: Callable[..., Any], *parts: type[Declared]) -> ins
     return inspect.Signature(
         first[1:]
         + [
-            inspect.Parameter(
-                each.name,
-                kind,
-                default=inspect.Parameter.empty if each.default is ... else each.default,
-                annotation=each.annotation,
-            )
+            inspect.Parameter(each.name, kind, default=each.default, annotation=each.annotation)
             for kind in kinds
             for each in found
             if each.kw_only == (kind is inspect.Parameter.KEYWORD_ONLY)

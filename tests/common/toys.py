@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -107,6 +108,20 @@ def toy_noise(model: FlowQLearning, rows: int = 16, seed: int = 0) -> dict[str, 
     sizes = model.noise_sizes(model.policy.num_replicas, rows, model.policy.chunk_size)
     generator = torch.Generator().manual_seed(seed)
     return {name: draw(sizes, generator, "cpu") for name, draw in model.update_noise().items()}
+
+
+def filled(network: nn.Module, seed: int = 0) -> nn.Module:
+    """Give every parameter of every replica random values, biases and scales included."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) / math.sqrt(parameter.shape[-1]))
+    return network
+
+
+def normals(*shape: int, seed: int = 0) -> Tensor:
+    """Return standard normal draws."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def parameters_of(model: FlowQLearning) -> dict[str, Tensor]:

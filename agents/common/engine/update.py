@@ -26,7 +26,7 @@ class Learner:
     replay_buffer: SequenceReplayBuffer | None
     behaviour_flow: str | None
     pretraining: bool
-    """Whether the coming update trains the behaviour flow alone."""
+    """Whether the coming update trains the behaviour flow alone; kept, since compiled losses would watch the counts."""
     device: torch.device
     verbose: int
     _n_updates: int
@@ -98,7 +98,7 @@ class Learner:
         buffer = self.replay_buffer
         assert buffer is not None
         # in host memory nothing else is drawn from its generator, so that the next batch can be prepared
-        generator = self._generator if buffer.placement.on_device else self._host_generator
+        generator = self._generator if buffer.on_device else self._host_generator
         batch = buffer.sample(batch_size, self._vec_normalize_env, generator)
         if self.method.observation_scale is None:
             return batch

@@ -108,7 +108,7 @@ def sort_arguments(
 def _set_by_other_name(settings: dict[str, Any], name: str, other: str, value: Any, method: type[Method]) -> None:
     """Set what another name was given for, unless a value that is not the default was given for its own name too."""
     declared = method.declared()[name]
-    if other != name and declared.bounds:
+    if other != name:
         value = integer(other, value, **declared.bounds)  # type: ignore[arg-type]
         if settings.get(name, value) not in (value, declared.default):
             raise ValueError(

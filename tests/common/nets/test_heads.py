@@ -20,19 +20,7 @@ from agents.common.nets.heads import (
     tanh_gaussian_log_prob,
     tanh_gaussian_sample,
 )
-
-
-def filled(network: nn.Module, seed: int = 0) -> nn.Module:
-    """Give every parameter of every replica random values, biases and scales included."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) / math.sqrt(parameter.shape[-1]))
-    return network
-
-
-def normals(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+from tests.common.toys import filled, normals
 
 
 def count(network: nn.Module) -> int:

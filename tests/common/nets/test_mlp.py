@@ -7,22 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
 
 from agents.common.nets.mlp import StackedMLP, gelu
-
-
-def filled(network: nn.Module, seed: int = 0) -> nn.Module:
-    """Give every parameter of every replica random values, biases and scales included."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) / math.sqrt(parameter.shape[-1]))
-    return network
-
-
-def normals(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+from tests.common.toys import filled, normals
 
 
 def test_gelu_is_the_tanh_approximation() -> None:
