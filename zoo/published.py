@@ -11,7 +11,8 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import Parser, run_program, whole_number
+from zoo.arguments import Parser, whole_number
+from zoo.cli import run_program
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
