@@ -18,6 +18,7 @@ from zoo.report.comparison import Cell, Comparison, Method, Phase
 from zoo.report.estimates import Array, Curve, Estimate, Improvement
 from zoo.report.improvement import improvements
 from zoo.report.learning_curves import learning_curves
+from zoo.report.published import suite_of, suite_tasks
 from zoo.report.published_means import PublishedMeans
 from zoo.report.resampling import in_parallel
 from zoo.report.statistics import Scores
@@ -61,7 +62,8 @@ def compare(
     for name in PHASES:
         runs, published = (table[table["phase"] == name] for table in (evaluations, means))
         if len(runs) or len(published):
-            phases[name] = _compare_phase(name, runs, published, kind, reps, curves)
+            suites = {m.suite for m in methods.values() if m.suite} if kind is SUCCESS else set()
+            phases[name] = _compare_phase(name, runs, published, kind, reps, curves, sorted(suites))
     return Comparison(kind, methods, phases, reps)
 
 
@@ -79,10 +81,19 @@ def last_evaluations(evaluations: pd.DataFrame) -> pd.DataFrame:
     return evaluations.sort_values([*key, "step"]).drop_duplicates(key, keep="last")
 
 
-def _compare_phase(name: str, runs: pd.DataFrame, means: pd.DataFrame, kind: Kind, reps: int, curves: bool) -> Phase:
+def _compare_phase(
+    name: str,
+    runs: pd.DataFrame,
+    means: pd.DataFrame,
+    kind: Kind,
+    reps: int,
+    curves: bool,
+    suites: Sequence[str],
+) -> Phase:
     scores = final_scores(runs)
     table = PublishedMeans(means)
-    coverage = {method: sorted(tasks) for method, tasks in scores.items()} or table.tasks()
+    coverage = {method: sorted(tasks) for method, tasks in scores.items()}
+    coverage |= table.tasks(set().union(*coverage.values()))
     tasks, left_out = _common_tasks(coverage)
     common = {method: {task: by_task[task] for task in tasks} for method, by_task in scores.items()} if tasks else {}
     averaged = common if kind.is_comparable or len(tasks) == 1 else {}
@@ -111,6 +122,8 @@ def _compare_phase(name: str, runs: pd.DataFrame, means: pd.DataFrame, kind: Kin
             for domain, inside in domain_tasks.items()
             if curves
         },
+        suite=suite_of(tasks) if tasks and kind is SUCCESS else None,
+        suite_aggregates=_suite_aggregates(scores, table, suites, tasks, reps),
     )
 
 
@@ -157,6 +170,24 @@ def _aggregates(scores: Mapping[str, Scores], kind: Kind, reps: int) -> dict[str
         method: _cell({metric: found[metric] for metric in kind.metrics}, scores[method])
         for method, found in estimates.items()
     }
+
+
+def _suite_aggregates(
+    scores: Mapping[str, Scores], means: PublishedMeans, suites: Sequence[str], common: Sequence[str], reps: int
+) -> dict[str, dict[str, Cell]]:
+    """Return suite -> method with all its tasks -> aggregates, for suites other than the common tasks."""
+    result = {}
+    for suite in suites:
+        tasks = suite_tasks(suite)
+        if tasks == tuple(common):
+            continue
+        whole = {
+            method: {task: by_task[task] for task in tasks}
+            for method, by_task in scores.items()
+            if set(tasks) <= set(by_task)
+        }
+        result[suite] = _aggregates(whole, SUCCESS, reps) | means.aggregates(tasks)
+    return {suite: cells for suite, cells in result.items() if cells}
 
 
 def _cell(estimates: Mapping[str, Estimate], scores: Scores) -> Cell:
