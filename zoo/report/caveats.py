@@ -70,7 +70,10 @@ def _warnings_of_phase(comparison: Comparison, phase: Phase) -> list[str]:
         )
     elif phase.left_out:
         what = "aggregates" if phase.aggregates else "probabilities of improvement"
-        missing = "; ".join(f"{task} ({', '.join(names)})" for task, names in phase.left_out.items())
+        lacking: dict[tuple[str, ...], list[str]] = {}  # methods -> tasks
+        for task, names in phase.left_out.items():
+            lacking.setdefault(tuple(names), []).append(task)
+        missing = "; ".join(f"{_listed(tasks)} ({', '.join(_shortened(names))})" for names, tasks in lacking.items())
         result.append(f"{label}: {what} leave out tasks that some methods lack: {missing}.")
     result += _not_averaged(comparison, phase)
     if comparison.kind is RETURN and len(phase.tasks) > 1:

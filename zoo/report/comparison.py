@@ -80,7 +80,7 @@ class Phase:
     :param per_task: task -> method -> its mean.
     :param thresholds: where the profiles are evaluated.
     :param profiles: method -> fraction of runs above each threshold.
-    :param curves: method -> its learning curve over `tasks`.
+    :param curves: method -> its learning curve over the tasks of `Comparison.curves_label`.
     :param domain_curves: domain -> method -> its learning curve.
     :param suite_aggregates: suite of a published set -> method that has all its tasks -> its aggregates over them;
         without `suite`, whose aggregates are `aggregates`.
@@ -112,9 +112,7 @@ class Phase:
     @property
     def tasks_label(self) -> str:
         """What aggregates are over, e.g. ``"50 tasks of qam50"`` or ``"2 common tasks"``."""
-        if self.suite is None:
-            return count(len(self.tasks), "common task")
-        return f"{count(len(self.tasks), 'task')} of {self.suite}"
+        return label_of(self.tasks, self.suite)
 
     @property
     def uneven_seeds(self) -> list[str]:
@@ -132,12 +130,20 @@ class Comparison:
 
     :param methods: name -> method; some may have scores of other kinds only.
     :param phases: name -> phase; only phases that were evaluated.
+    :param curves_label: what learning curves are over: the tasks that all methods with single runs have in each phase,
+        since a curve goes on from one phase to the next.
     """
 
     kind: Kind
     methods: Mapping[str, Method]
     phases: Mapping[str, Phase]
     reps: int
+    curves_label: str = ""
+
+
+def label_of(tasks: Sequence[str], suite: str | None) -> str:
+    """Return tasks that methods have in common in short, by the name of their suite if they are one."""
+    return count(len(tasks), "common task") if suite is None else f"{count(len(tasks), 'task')} of {suite}"
 
 
 def ranking(comparison: Comparison) -> list[str]:

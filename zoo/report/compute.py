@@ -14,7 +14,7 @@ import pandas as pd
 
 from zoo.errors import UsageError
 from zoo.report import statistics
-from zoo.report.comparison import Cell, Comparison, Method, Phase
+from zoo.report.comparison import Cell, Comparison, Method, Phase, label_of
 from zoo.report.estimates import Array, Curve, Estimate, Improvement
 from zoo.report.improvement import improvements
 from zoo.report.learning_curves import learning_curves
@@ -59,12 +59,14 @@ def compare(
     :param curves: also compute profiles and learning curves.
     """
     phases = {}
+    suites = sorted({m.suite for m in methods.values() if m.suite}) if kind is SUCCESS else []
+    curve_tasks = _curve_tasks(evaluations)
     for name in PHASES:
         runs, published = (table[table["phase"] == name] for table in (evaluations, means))
         if len(runs) or len(published):
-            suites = {m.suite for m in methods.values() if m.suite} if kind is SUCCESS else set()
-            phases[name] = _compare_phase(name, runs, published, kind, reps, curves, sorted(suites))
-    return Comparison(kind, methods, phases, reps)
+            phases[name] = _compare_phase(name, runs, published, kind, reps, suites, curve_tasks if curves else None)
+    label = label_of(curve_tasks, _suite_of(curve_tasks, kind))
+    return Comparison(kind, methods, phases, reps, label)
 
 
 def final_scores(evaluations: pd.DataFrame) -> dict[str, dict[str, Array]]:
@@ -87,16 +89,21 @@ def _compare_phase(
     means: pd.DataFrame,
     kind: Kind,
     reps: int,
-    curves: bool,
     suites: Sequence[str],
+    curve_tasks: Sequence[str] | None,
 ) -> Phase:
+    """Compute every number of one phase.
+
+    :param suites: the suites of published sets.
+    :param curve_tasks: what learning curves are over; None for no curves and profiles.
+    """
     scores = final_scores(runs)
     table = PublishedMeans(means)
     coverage = {method: sorted(tasks) for method, tasks in scores.items()}
     coverage |= table.tasks(set().union(*coverage.values()))
     tasks, left_out = _common_tasks(coverage)
     common = {method: {task: by_task[task] for task in tasks} for method, by_task in scores.items()} if tasks else {}
-    averaged = common if kind.is_comparable or len(tasks) == 1 else {}
+    averaged = common if _can_average(tasks, kind) else {}
     domain_tasks = _domain_tasks(runs, table, kind)
     thresholds = _thresholds(runs, averaged, kind)
 
@@ -115,14 +122,14 @@ def _compare_phase(
         domain_tasks=domain_tasks,
         per_task=_per_task(scores, table, kind, reps),
         thresholds=thresholds,
-        profiles=in_parallel(profile, averaged) if curves else {},
-        curves=learning_curves(runs, tasks, kind, reps) if curves and averaged else {},
+        profiles={} if curve_tasks is None else in_parallel(profile, averaged),
+        curves=learning_curves(runs, curve_tasks, kind, reps) if _can_average(curve_tasks, kind) else {},
         domain_curves={
             domain: learning_curves(runs, inside, kind, reps, with_iqm=False)
             for domain, inside in domain_tasks.items()
-            if curves
+            if curve_tasks is not None
         },
-        suite=suite_of(tasks) if tasks and kind is SUCCESS else None,
+        suite=_suite_of(tasks, kind),
         suite_aggregates=_suite_aggregates(scores, table, suites, tasks, reps),
     )
 
@@ -133,6 +140,22 @@ def _common_tasks(coverage: Mapping[str, Sequence[str]]) -> tuple[tuple[str, ...
     left_out = {task: sorted(name for name, tasks in coverage.items() if task not in tasks) for task in everything}
     common = tuple(task for task, missing in left_out.items() if not missing)
     return common, {task: missing for task, missing in left_out.items() if missing}
+
+
+def _can_average(tasks: Sequence[str] | None, kind: Kind) -> bool:
+    """Return whether there are tasks, and their scores are on one scale."""
+    return bool(tasks) and (kind.is_comparable or len(tasks) == 1)
+
+
+def _suite_of(tasks: Sequence[str], kind: Kind) -> str | None:
+    """Return the suite that consists of some tasks, or None."""
+    return suite_of(tasks) if tasks and kind is SUCCESS else None
+
+
+def _curve_tasks(evaluations: pd.DataFrame) -> tuple[str, ...]:
+    """Return the tasks that all methods with single runs have in all their phases."""
+    found = [set(part) for _, part in evaluations.groupby(["method", "phase"])["environment"]]
+    return tuple(sorted(set.intersection(*found))) if found else ()
 
 
 def _domain_tasks(runs: pd.DataFrame, means: PublishedMeans, kind: Kind) -> dict[str, list[str]]:

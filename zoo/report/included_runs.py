@@ -51,7 +51,7 @@ class Progress:
 
     def describe(self) -> str:
         """Return how many runs are finished, and which are missing."""
-        text = f"{self.finished} of {count(self.planned, 'planned run')} are finished"
+        text = f"{self.finished} of {self.planned} planned runs are finished"
         if not self.missing:
             return text
         places: dict[tuple[str, int], list[str]] = {}  # (method, finished) -> tasks

@@ -144,8 +144,10 @@ def load_means(published: PublishedSet) -> pd.DataFrame:
     """Return the published means over seeds.
 
     The columns are ``method``, ``phase``, ``step``, ``environment`` (a task, or a domain), ``mean`` and ``sd`` (sample
-    standard deviation over seeds; fractions) and ``seeds``.
+    standard deviation over seeds; fractions, NaN where the source does not say) and ``seeds``.
     """
+    if published.runs is not None:
+        return _means_of_runs(published)
     return pd.read_csv(FOLDER / f"{published.name}.csv")
 
 

@@ -46,6 +46,8 @@ def aggregates_table(comparison: Comparison, phase: Phase, suite: str | None = N
     label = suite or phase.suite
     header = ["method", *(METRICS[metric] for metric in kind.metrics), "tasks", "seeds", "step"]
     cells = {name: found[name] for name in ranking(comparison) if name in found}
+    if suite is not None:  # the ranking is that of the common tasks
+        cells = dict(sorted(cells.items(), key=lambda item: -item[1].estimates["mean"].point))
     best = {
         metric: best_point(cell.estimates.get(metric) for cell in cells.values())
         for metric in kind.metrics
@@ -288,6 +290,7 @@ def _improvement_caption(phase: Phase, kind: Kind, baseline: str, pairs: int, ha
         difference = f", and the difference of means{unit} as the size of that effect"
     return (
         f"Probability that a run of the method scores above a run of {baseline} on the same task (ties count half)"
-        f"{difference}, {phase.name}{kind.title}, {phase.tasks_label}. {advice} {count(pairs, 'comparison')}: about one "
-        "in twenty intervals misses the truth, so decide beforehand which one is the claim, and treat the others as exploration."
+        f"{difference}, {phase.name}{kind.title}, {phase.tasks_label}. {advice} {count(pairs, 'comparison')}: "
+        "about one in twenty intervals misses the truth, so decide beforehand which one is the claim, and treat the "
+        "others as exploration."
     )
