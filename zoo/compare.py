@@ -121,7 +121,7 @@ def _compare(request: Request, args: argparse.Namespace) -> dict[str, Any]:
             from zoo.report.caveats import warnings
             from zoo.report.terminal import print_tables
 
-            print_tables(warnings(found, inputs.own), content.tables)
+            print_tables(warnings(found, inputs.own, inputs.sets), content.tables)
     return result
 
 
