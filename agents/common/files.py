@@ -40,7 +40,10 @@ def prepare_beside() -> None:
 
 
 def is_taken_over() -> bool:
-    """Return whether the folder given to :func:`prepare_in` is gone."""
+    """Return whether the folder given to :func:`prepare_in` is gone.
+
+    :return: False where none was given.
+    """
     return _Stage.folder is not None and not _Stage.folder.is_dir()
 
 
@@ -48,6 +51,8 @@ def is_taken_over() -> bool:
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path, with the ending of ``path``, that becomes ``path`` or, on failure, is removed.
 
+    :param path: of the file.
+    :yields: where to write it.
     :raises TakenOver: if another process has taken over, see :func:`prepare_in`.
     """
     temporary = _temporary_path(path)
@@ -67,6 +72,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     What is put into it must be written without making missing folders above. A folder that is not empty keeps its
     name: two processes can ask for one name, and only one gets it.
 
+    :param path: of the folder.
+    :yields: where to fill it.
     :raises FileExistsError: if ``path`` is a folder that holds something, or a file.
     :raises TakenOver: if another process has taken over, see :func:`prepare_in`.
     """
@@ -92,6 +99,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 def discard(folder: Path) -> None:
     """Remove a folder and what is in it, so that it disappears at once.
 
+    :param folder: the folder.
     :raises TakenOver: if another process has taken over, see :func:`prepare_in`.
     """
     temporary = _temporary_path(folder)
@@ -101,7 +109,10 @@ def discard(folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file or folder is on disk."""
+    """Wait until a file or folder is on disk.
+
+    :param path: of the file or folder.
+    """
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
