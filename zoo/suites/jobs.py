@@ -118,8 +118,8 @@ def _make_job(suite: Suite, run: Run, machine: Machine) -> Job:
     words += ["--dataset", suite.dataset]
     words += ["--dataset-dir", suite.dataset_dir] if suite.dataset_dir else []
     words += ["--gym-packages", *suite.gym_packages] if suite.gym_packages else []
-    params = [f"{name}={json.dumps(value)}" for name, value in flatten(run.params)]
-    words += ["-params", *params] if params else []
+    for flag, values in (("--env-kwargs", suite.env_kwargs), ("-params", run.params)):
+        words += [flag, *(f"{name}={json.dumps(value)}" for name, value in flatten(values))] if values else []
     words += machine.words
     args = make_parser().parse_args(words)
     try:

@@ -9,8 +9,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from agents.common.validation import unknown_name_message
 from zoo.baselines import Baseline
 from zoo.config import find_entry
@@ -60,6 +58,7 @@ class Suite:
         later ones win.
     :param dataset: what to do about a missing dataset: ``auto``, ``download`` or ``generate``.
     :param dataset_dir: folder of the datasets; None: OGBench's.
+    :param env_kwargs: arguments of the environments.
     :param gym_packages: packages to import, for their environments.
     :param published: sets of published scores that the report shows beside the runs.
     """
@@ -75,6 +74,7 @@ class Suite:
     overrides: Sequence[Mapping[str, Any]] = ()
     dataset: str = "auto"
     dataset_dir: str | None = None
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     gym_packages: Sequence[str] = ()
     published: Sequence[str] = ()
 
@@ -159,15 +159,10 @@ def read_suite(path: Path) -> Suite:
     for name in ("algorithms", "environments", "overrides", "gym_packages", "published"):
         if not isinstance(content.get(name, []), list):
             raise UsageError(f"`{name}` of the suite {path} must be a list, got {content[name]!r}")
-    if not isinstance(content.get("params", {}), dict):
-        raise UsageError(f"`params` of the suite {path} must be a mapping, got {content['params']!r}")
+    for name in ("params", "env_kwargs"):
+        if not isinstance(content.get(name, {}), dict):
+            raise UsageError(f"`{name}` of the suite {path} must be a mapping, got {content[name]!r}")
     return Suite(**content)
-
-
-def write_suite(suite: Suite, path: Path) -> None:
-    """Write a suite's file."""
-    values = {each.name: getattr(suite, each.name) for each in fields(Suite)}
-    path.write_text(yaml.safe_dump(values, sort_keys=False))
 
 
 def select(runs: Sequence[Run], algorithms: Sequence[str], environments: Sequence[str]) -> list[Run]:
