@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -149,6 +150,7 @@ def _by_path(path: str) -> Registered:
     raise KeyError(f"`{path}` is not a registered algorithm; decorate the class with `agents.register(...)`{known}")
 
 
+@cache
 def _plugins() -> dict[str, Any]:
     """Return the algorithms that installed packages offer: entry points named by id."""
     return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}

@@ -84,10 +84,12 @@ def make_parser() -> Parser:
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
+    from zoo.runs.folder import check_log_folder
     from zoo.suites.overview import describe, look_at, show, summary
 
     plan = _make_plan(args)
-    looks = look_at(plan.jobs())
+    jobs = plan.jobs()  # every run is checked
+    looks = look_at(jobs)
     if args.dry_run:
         from zoo.suites.speed import try_algorithms
 
@@ -95,19 +97,19 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         show(looks, args.workers, trials)
         return summary(looks, trials)
     if any(not look.state.is_final for look in looks):
+        check_log_folder(plan.machine.log_folder)
         _say(describe(looks, args.workers))
         _launch(plan, args)
-        looks = look_at(plan.jobs())
+        looks = look_at(jobs)
     show(looks, args.workers)
     return _report(plan, looks, args) | summary(looks)
 
 
 def _make_plan(args: argparse.Namespace) -> Plan:
-    """Return what the command line asks for, every run checked."""
+    """Return what the command line asks for."""
     import uuid
     from dataclasses import replace
 
-    from zoo.runs.folder import check_log_folder
     from zoo.suites.jobs import Machine
     from zoo.suites.suite import find_suite, read_suite, select
     from zoo.suites.worker import Plan
@@ -121,10 +123,8 @@ def _make_plan(args: argparse.Namespace) -> Plan:
     words += ["--precision", args.precision] if args.precision else []
     words += ["--compile", args.compile] if args.compile else []
     runs = select(suite.runs(), args.algos, args.envs)
-    plan = Plan(suite, runs, Machine(folder, tuple(words), args.stale_after), uuid.uuid4().hex[:12], args.retries)
-    plan.jobs()
-    check_log_folder(folder)
-    return plan
+    machine = Machine(folder, tuple(words), args.stale_after)
+    return Plan(suite, runs, machine, uuid.uuid4().hex[:12], args.retries)
 
 
 def _launch(plan: Plan, args: argparse.Namespace) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from zoo import plain_yaml
 from zoo.errors import UsageError
 
 DEFAULT_PROFILE = "qam"
@@ -54,7 +55,7 @@ class Layers:
     given: list[Layer]
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(plain_yaml.Loader):  # type: ignore[misc]
     """YAML's safe loader that reads 3e-4 as a number, and 1e5 as the integer it is."""
 
     def construct_exponent(self, node: yaml.ScalarNode) -> int | float:

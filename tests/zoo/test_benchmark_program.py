@@ -119,13 +119,14 @@ def children_of(pid: int) -> list[int]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_suite_that_is_killed_and_started_twice_at_once_runs_every_run_once_with_the_same_scores(
     tmp_path: Path, data: Path
 ) -> None:
     algorithms = ["fql", {"algo": "fql", "label": "strong", "params": {"distill_weight": 1.0}}]
     for name in ("undisturbed", "disturbed"):
         (tmp_path / name).mkdir()
-        write_suite(tmp_path / name, data, algorithms, steps=1_500, seeds_at_once=1)
+        write_suite(tmp_path / name, data, algorithms, steps=500, seeds_at_once=1)
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
     finish(start(undisturbed))
 
@@ -153,7 +154,7 @@ def test_a_suite_that_is_killed_and_started_twice_at_once_runs_every_run_once_wi
 
 @pytest.mark.slow
 def test_a_suite_that_is_stopped_writes_checkpoints_and_continues(tmp_path: Path, data: Path) -> None:
-    write_suite(tmp_path, data, ["fql"], steps=3_000)
+    write_suite(tmp_path, data, ["fql"], steps=2_000)
     process = start(tmp_path)
     wait_for_checkpoint(tmp_path / "logs")
     process.send_signal(signal.SIGINT)
@@ -164,4 +165,4 @@ def test_a_suite_that_is_stopped_writes_checkpoints_and_continues(tmp_path: Path
     result = finish(start(tmp_path))
     assert (result["done"], len(folders(tmp_path / "logs"))) == (1, 2)
     with np.load(folders(tmp_path / "logs")[0] / "evaluations.npz") as arrays:
-        assert arrays["timesteps"][-1] == 3_000
+        assert arrays["timesteps"][-1] == 2_000

@@ -20,6 +20,7 @@ import numpy as np
 import yaml
 
 from agents.common.files import TakenOver, atomic_folder, atomic_path
+from zoo import plain_yaml
 from zoo.errors import Interrupted, UsageError
 from zoo.messages import RUN_LOG
 from zoo.runs.history import COLUMNS, OFFLINE, ONLINE
@@ -104,7 +105,7 @@ class RunFolder:
     def is_of_suite(self) -> bool:
         """Return whether the run was started by a suite, which decides who continues it."""
         arguments = self.path / "args.yml"
-        return arguments.exists() and bool(_read_mapping(arguments, yaml.safe_load).get("claim"))
+        return arguments.exists() and bool(_read_mapping(arguments, plain_yaml.read).get("claim"))
 
     def detach_logs(self) -> None:
         """Replace each log by a copy, so that an earlier process that has it open adds nothing to it."""
@@ -153,7 +154,7 @@ class RunFolder:
 
         :raises UnreadableRun: if ``config.yml`` cannot be read or lacks what every run has.
         """
-        config = _read_mapping(self.config, yaml.safe_load)
+        config = _read_mapping(self.config, plain_yaml.read)
         missing = [key for key in _CONFIG_KEYS if config.get(key) is None]
         if missing:
             raise UnreadableRun(self.config, f"lacks {', '.join(missing)}")
@@ -269,7 +270,7 @@ def describe_error(error: BaseException) -> str:
 
 
 def _write_yaml(path: Path, values: Mapping[str, Any]) -> None:
-    _write_text(path, yaml.safe_dump(dict(values), sort_keys=False))
+    _write_text(path, plain_yaml.write(dict(values)))
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from agents.common.engine.checkpoint import find_checkpoints, require_format
+from zoo import plain_yaml
 from zoo.errors import UsageError
 from zoo.layers import flatten
 from zoo.messages import log
@@ -99,7 +98,7 @@ def comparable(record: Mapping[str, Any]) -> dict[str, Any]:
     The values are as YAML gives them back, so what will be written can be compared with what was.
     """
     kept = {name: value for name, value in record.items() if name not in (*DERIVED, *WHO)}
-    return dict(flatten(yaml.safe_load(yaml.safe_dump(kept, sort_keys=False))))
+    return dict(flatten(plain_yaml.read(plain_yaml.write(kept))))
 
 
 def find_run(

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from agents.common.saved import find_model, read_attributes, require_algorithm
 from agents.common.sb3.model import FlowQLearning
+from zoo import plain_yaml
 from zoo.baselines import find_algorithm
 from zoo.config import Config
 from zoo.datasets.files import file_sha256
@@ -76,5 +76,5 @@ def make_folders(
     for seed, folder in zip(seeds, folders, strict=True):
         folder.write_origin(arguments, versions)
         folder.write_config(record | {"seed": seed} | together)
-    log.info("%s", yaml.safe_dump(record, sort_keys=False).rstrip())
+    log.info("%s", plain_yaml.write(record).rstrip())
     log.info("run folder%s: %s", "s" * (len(folders) > 1), ", ".join(str(folder.path) for folder in folders))
