@@ -79,6 +79,7 @@ def make_parser() -> Parser:
     report = parser.add_argument_group("report")
     report.add_argument("-o", "--output", type=Path, metavar="DIR", help="its folder (default: report in -f)")
     report.add_argument("--no-report", action="store_true", help="train only")
+    report.add_argument("--scores", type=Path, metavar="DIR", help="write the scores of finished runs as CSV files")
     report.add_argument("--verbose", type=whole_number, default=1, help="2 shows tracebacks of unexpected failures")
     return parser
 
@@ -102,6 +103,10 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         _launch(plan, args)
         looks = look_at(jobs)
     show(looks, args.workers)
+    if args.scores:
+        from zoo.suites.scores import write_scores
+
+        write_scores(looks, args.scores)
     return _report(plan, looks, args) | summary(looks)
 
 

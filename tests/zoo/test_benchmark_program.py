@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -65,6 +66,13 @@ def test_a_suite_with_an_own_agent_trains_reports_and_is_not_trained_again(tmp_p
     assert len(folders(tmp_path / "logs")) == 4
     again = finish(start(tmp_path, "--dry-run", "--no-measure"))
     assert (again["done"], again["hours_left"]) == (2, 0.0)
+    finish(start(tmp_path, "--no-report", "--scores", "scores"))
+    rows = pd.read_csv(tmp_path / "scores" / "fql.csv")
+    assert list(zip(rows["seed"], rows["phase"], rows["step"], rows["episodes"], strict=True)) == [
+        (0, "offline", 20, 2),
+        (1, "offline", 20, 2),
+    ]
+    assert rows["settings"].nunique() == 1
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 

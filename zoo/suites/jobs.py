@@ -70,10 +70,16 @@ class Job:
 
     @property
     def name(self) -> str:
-        """A name that no other job in the log folder has, readable and of constant length at the end."""
-        text = json.dumps([self.settings, self.run.seeds], sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-        return f"{self.run.label or self.algo}-{self.run.env}-{digest}".replace("/", "_").replace(":", "_")
+        """A name that no other job in the log folder has."""
+        seeds = f"{self.run.seeds[0]}-{self.run.seeds[-1]}"
+        parts = (self.run.label or self.algo, self.run.env, seeds, self.digest)
+        return "-".join(parts).replace("/", "_").replace(":", "_")
+
+    @property
+    def digest(self) -> str:
+        """A hash of the settings and of the seeds that are trained together."""
+        text = json.dumps([self.settings, len(self.run.seeds)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
     def claims(self) -> Claims:

@@ -81,6 +81,8 @@ def forecast(looks: Sequence[Look], trials: Mapping[str, Trial]) -> Forecast:
     """
     done = [look for look in looks if look.state.is_final and look.seconds]
     left = [look for look in looks if not look.state.is_final]
+    if not left:
+        return Forecast(0.0, 0, 0, 0.0)
     if not done and not trials:
         return Forecast(None, 0, len(left), None)
     estimates = [_estimate(look, done, trials) for look in left]
