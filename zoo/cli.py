@@ -25,6 +25,7 @@ DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 3
 
 PROGRAMS = {
     "train": "train an algorithm on an environment's dataset, then online",
+    "tune": "search for an algorithm's best settings",
     "compare": "tables, statistics and plots of runs and published scores",
     "published": "import the raw data of published scores",
     "dataset": "list, generate, download and check datasets",
