@@ -17,9 +17,7 @@ if __package__ in (None, ""):  # run as a file: let `import agents` and `import 
 
 from zoo import train
 from zoo.cli import Parser, keep_freed_memory, run_program, whole_number
-
-TUNING_SEED = 1_000_000
-"""First seed of training and seed of evaluations: apart from those of a report, which begin at 0."""
+from zoo.tuning import TUNING_SEED
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

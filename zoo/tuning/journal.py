@@ -13,7 +13,6 @@ from pathlib import Path
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
-from optuna.storages.journal._file import get_lock_file
 
 from zoo.errors import UsageError
 
@@ -27,10 +26,13 @@ def study_folder(log_folder: Path, name: str) -> Path:
     return log_folder / STUDIES / name
 
 
-def open_journal(path: Path) -> JournalStorage:
-    """Open a journal, or begin a new one; raise UsageError if the file is something else or cannot be written."""
+def open_journal(path: Path, to_write: bool = False) -> JournalStorage:
+    """Open a journal; raise UsageError if the file is something else.
+
+    :param to_write: begin a new one if there is none, and repair one whose last writer was stopped in a line.
+    """
     try:
-        if path.exists():
+        if to_write and path.exists():
             _drop_half_a_line(path)
         return JournalStorage(JournalFileBackend(str(path)))
     except OSError as error:
@@ -49,10 +51,15 @@ def study_names(storage: JournalStorage) -> list[str]:
 
 def _drop_half_a_line(path: Path) -> None:
     """Remove what a process wrote of its last line before it was killed, or before the disk was full."""
-    with open(path, "rb+") as file, get_lock_file(JournalFileSymlinkLock(str(path))):
-        content = file.read()
-        if content and not content.endswith(b"\n") and b"\n" in content:
-            file.truncate(content.rindex(b"\n") + 1)
+    lock = JournalFileSymlinkLock(str(path))  # of those who write
+    lock.acquire()
+    try:
+        with open(path, "rb+") as file:
+            content = file.read()
+            if not content.endswith(b"\n") and b"\n" in content:
+                file.truncate(content.rindex(b"\n") + 1)
+    finally:
+        lock.release()
 
 
 class Workers:

@@ -14,10 +14,12 @@ from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
 from zoo.config import find_entry
 from zoo.errors import UsageError
 from zoo.layers import parse_overrides
+from zoo.messages import log
 from zoo.processes import available_cores
 from zoo.runs.resume import comparable
 from zoo.training.options import Request, read_request
 from zoo.training.record import describe_run
+from zoo.tuning import TUNING_SEED
 from zoo.tuning.journal import JOURNAL, study_folder
 from zoo.tuning.space import Space, read_space
 
@@ -82,6 +84,11 @@ def read_plan(args: argparse.Namespace) -> Plan:
     args.trial = None
     args.num_threads = _threads(args)
     request = _read_request(args)
+    if min(request.seeds or [TUNING_SEED]) < TUNING_SEED:
+        log.info(
+            "seeds below %d are usually those of a report; scores of tuned settings are unbiased with other seeds only",
+            TUNING_SEED,
+        )
     entry = find_entry(args.algo)
     space = read_space(entry, args.search, parse_overrides(args.hyperparams, "-params"))
     name = args.study_name or f"{entry.id}_{args.env}"

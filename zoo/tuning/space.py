@@ -78,7 +78,7 @@ def own_searches(declared: Mapping[str, Setting]) -> dict[str, Search]:
     return {
         name: setting.search
         for name, setting in declared.items()
-        if setting.search is not None and (name not in shared or setting.search != shared[name].search)
+        if setting.search is not None and (name not in shared or setting.search is not shared[name].search)
     }
 
 
@@ -112,10 +112,10 @@ def _read_search(name: str, text: str) -> Search:
         if text.lstrip().startswith("["):
             values = load_yaml(text, f"`--search {name}`")
             return Choice(tuple(values))
-        low, high, *scale = text.split(":")
-        bounds = [load_yaml(bound, f"`--search {name}`") for bound in (low, high)] if text.count(":") < 3 else []
+        words = text.split(":")
+        bounds, scale = [load_yaml(word, f"`--search {name}`") for word in words[:2]], words[2:]
         is_right = all(isinstance(bound, int | float) and not isinstance(bound, bool) for bound in bounds)
-        if not bounds or not is_right or scale not in ([], ["log"], ["linear"]):
+        if len(bounds) < 2 or not is_right or scale not in ([], ["log"], ["linear"]):
             raise UsageError(problem)
         return Range(*bounds, log=scale == ["log"])
 

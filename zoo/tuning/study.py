@@ -51,7 +51,7 @@ def tune(args: argparse.Namespace, prepare: Callable[[], None]) -> dict[str, Any
     plan = read_plan(args)
     for folder in (plan.folder, plan.journal.parent):
         check_log_folder(folder)
-    storage = open_journal(plan.journal)
+    storage = open_journal(plan.journal, to_write=True)
     with Workers(plan.journal) as workers:
         with workers.alone():
             study = _open_study(plan, storage)
@@ -169,7 +169,8 @@ class Tuner:
         self.running[process] = attempt
         process.receive()
         process.send(self._job(attempt))
-        log.info("trial %d: %s", trial.number, _in_words(settings))
+        again = f" (trial {trial.user_attrs['retry_of']} again)" if "retry_of" in trial.user_attrs else ""
+        log.info("trial %d%s: %s", trial.number, again, _in_words(settings))
         return True
 
     def _job(self, attempt: Attempt) -> trials.Job:

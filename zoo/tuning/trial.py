@@ -90,8 +90,8 @@ class TrialRunner:
                 return self._run(job)
             except Pruned as error:
                 return Outcome(PRUNED, reason=str(error))
-            except (Interrupted, KeyboardInterrupt) as error:
-                return Outcome(INTERRUPTED, reason=describe_error(error))
+            except (Interrupted, KeyboardInterrupt):
+                return Outcome(INTERRUPTED, reason="stopped by a signal")
             except Diverged as error:
                 return Outcome(COMPLETE, [worst_score(job.has_success)] * job.replicas, str(error))
             except UsageError:

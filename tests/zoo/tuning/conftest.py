@@ -1,0 +1,3 @@
+"""What the tests of tuning share."""
+
+from tests.zoo.tuning.fakes import objective  # noqa: F401  a fixture
