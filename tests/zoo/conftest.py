@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.zoo.tuning.fakes import Objective, use_fakes
 from zoo.datasets.generate import generate_dataset
 
 
@@ -30,3 +32,9 @@ def reference(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     logs = tmp_path_factory.mktemp("reference")
     assert run(logs) == 0
     return logs
+
+
+@pytest.fixture
+def objective(monkeypatch: pytest.MonkeyPatch) -> Callable[[Objective], None]:
+    """Make the trials of studies functions; return what sets the function for those from now on."""
+    return use_fakes(monkeypatch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import socket
 import uuid
@@ -34,6 +35,7 @@ def open_journal(path: Path, to_write: bool = False) -> JournalStorage:
     try:
         if to_write and path.exists():
             _drop_half_a_line(path)
+        _require_first_line(path)
         return JournalStorage(JournalFileBackend(str(path)))
     except OSError as error:
         raise UsageError(f"`{path}` cannot be a study's journal: {error.strerror}; choose another file") from error
@@ -47,6 +49,13 @@ def open_journal(path: Path, to_write: bool = False) -> JournalStorage:
 def study_names(storage: JournalStorage) -> list[str]:
     """Return the names of the studies in a journal."""
     return sorted(optuna.get_all_study_names(storage))
+
+
+def _require_first_line(path: Path) -> None:
+    """Raise KeyError, TypeError or ValueError if a file begins with anything but an operation of a journal."""
+    if path.exists() and path.stat().st_size:
+        with open(path) as file:
+            json.loads(file.readline())["op_code"]
 
 
 def _drop_half_a_line(path: Path) -> None:

@@ -51,14 +51,13 @@ class FakeProcess:
         os.close(self._writing)
 
 
-@pytest.fixture
-def objective(monkeypatch: pytest.MonkeyPatch) -> Callable[[Objective], None]:
-    """Return what sets the function that all trials from now on are."""
+def use_fakes(monkeypatch: pytest.MonkeyPatch) -> Callable[[Objective], None]:
+    """Make all trials functions; return what sets the function for those from now on."""
 
     def use(function: Objective) -> None:
         monkeypatch.setattr(FakeProcess, "objective", staticmethod(function), raising=False)
-        monkeypatch.setattr(tuning, "ServingProcess", FakeProcess)
 
+    monkeypatch.setattr(tuning, "ServingProcess", FakeProcess)
     use(near_three)
     return use
 
