@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.zoo.tuning.fakes import Objective, use_fakes
 from zoo.datasets.generate import generate_dataset
 
 
@@ -35,6 +33,8 @@ def reference(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def objective(monkeypatch: pytest.MonkeyPatch) -> Callable[[Objective], None]:
+def objective(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Make the trials of studies functions; return what sets the function for those from now on."""
+    from tests.zoo.tuning.fakes import use_fakes  # imports PyTorch and Optuna
+
     return use_fakes(monkeypatch)

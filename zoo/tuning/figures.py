@@ -33,7 +33,7 @@ def draw_figures(
             figures = {
                 "history": plot_history(shown),
                 "slices": plot_slices(shown, searches),
-                "importances": plot_importances(study, len(shown)),
+                "importances": plot_importances(study, [trial.value for trial in shown]),
             }
     paths = []
     for name, figure in figures.items():
@@ -79,9 +79,12 @@ def plot_slices(trials: Sequence[FrozenTrial], searches: Mapping[str, Search]) -
     return figure
 
 
-def plot_importances(study: optuna.Study, trials: int) -> Figure | None:
-    """Return how much each setting decides whether a trial is among the best; None for few trials or one setting."""
-    if trials < FEWEST_FOR_IMPORTANCE:
+def plot_importances(study: optuna.Study, scores: Sequence[float | None]) -> Figure | None:
+    """Return how much each setting decides whether a trial is among the best.
+
+    :return: None for few trials, equal scores, or one setting.
+    """
+    if len(scores) < FEWEST_FOR_IMPORTANCE or len(set(scores)) < 2:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about trials that are left out

@@ -92,7 +92,7 @@ class Workers:
 
     def __exit__(self, *exception: object) -> None:
         """Leave the workers."""
-        (self._folder / self.name).unlink()
+        (self._folder / self.name).unlink(missing_ok=True)
         os.close(self._handle)
 
     @contextlib.contextmanager

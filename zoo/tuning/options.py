@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,8 +93,10 @@ def read_plan(args: argparse.Namespace) -> Plan:
     entry = find_entry(args.algo)
     space = read_space(entry, args.search, parse_overrides(args.hyperparams, "-params"))
     name = args.study_name or f"{entry.id}_{args.env}"
-    if Path(name).name != name or ":" in name:
-        raise UsageError(f"`--study-name` names a folder and holds no `/` or `:`, got {name!r}; choose another name")
+    if not re.fullmatch(r"[^/:.][^/:]*", name):
+        raise UsageError(
+            f"`--study-name` names a folder, without `/`, `:` or a leading dot, got {name!r}; choose another"
+        )
     if args.study_storage and "://" in args.study_storage:
         raise UsageError(f"`--storage` expects the path of a journal file, got the URL {args.study_storage}")
     folder = study_folder(args.log_folder.resolve(), name)

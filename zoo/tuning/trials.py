@@ -28,6 +28,8 @@ def read_trial(study: str, trial_id: str, log_folder: Path, algo: str) -> dict[s
     """
     path, name = _find_study(study, log_folder)
     found = optuna.load_study(study_name=name, storage=open_journal(path))
+    if DEFINITION not in found.user_attrs:
+        raise UsageError(f"study `{name}` in {path} is not one of `zoo tune`; give one that is")
     tuned = found.user_attrs[DEFINITION]["algo"]
     if tuned != find_entry(algo).id:
         raise UsageError(f"study `{name}` has tuned {tuned}, got --algo {algo}; choose a study of that algorithm")
