@@ -252,17 +252,17 @@ def test_a_study_that_was_stopped_continues_its_trial_from_the_checkpoint(data: 
     """The result is that of a study that was never stopped."""
     words = ["--max-total-trials", "1", "--eval-freq", "100", "--save-freq", "20"]
     logs = tmp_path / "stopped"
-    process = start(arguments(data, logs, *words, steps=3000))
+    process = start(arguments(data, logs, *words, steps=500))
     wait_for(logs, f"studies/s/trial_0/qam/{ENV}_1/checkpoint/step_*", process)
     os.kill(process.pid, by)
     _, errors = process.communicate(timeout=100)
     assert process.returncode == (3 if by == signal.SIGTERM else -9), errors
     before = json.loads((logs / f"studies/s/trial_0/qam/{ENV}_1/status.json").read_text())
     assert before["state"] == ("interrupted" if by == signal.SIGTERM else "running")
-    assert 0 < before["offline_step"] < 3000
+    assert 0 < before["offline_step"] < 500
 
     for folder in (logs, tmp_path / "whole"):
-        process = start(arguments(data, folder, *words, steps=3000))
+        process = start(arguments(data, folder, *words, steps=500))
         _, errors = process.communicate(timeout=250)
         assert process.returncode == 0, errors
     assert table(logs)["state"].tolist() == ["retried", "complete"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -98,17 +98,23 @@ def write_best(best: FrozenTrial, plan: Plan) -> None:
 
 def _print_best(complete: Sequence[FrozenTrial], plan: Plan) -> None:
     """Print the best trials as a table."""
-    header = ("trial", "score", *(f"seed {seed}" for seed in plan.seeds), *plan.space.searches)
     rows = [
         (
             str(trial.number),
             f"{trial.value:.4g}",
-            *(f"{score:.4g}" for score in trial.user_attrs["scores"]),
-            *(_short(trial.user_attrs[SETTINGS][name]) for name in plan.space.searches),
+            " ".join(f"{score:.4g}" for score in trial.user_attrs["scores"]),
+            in_words(trial.user_attrs[SETTINGS]),
         )
         for trial in complete[:SHOWN_TRIALS]
     ]
-    print_table(f"Best trials of study {plan.name} (score of the last evaluation, mean over the seeds)", header, rows)
+    title = f"Best trials of study {plan.name}: last evaluation, mean over seeds {', '.join(map(str, plan.seeds))}"
+    print_table(title, ("trial", "score", "of each seed", "settings"), rows, wrapped=("settings",))
+
+
+def in_words(settings: Mapping[str, Any]) -> str:
+    """Return settings in short."""
+    shown = {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in settings.items()}
+    return ", ".join(f"{name} {value}" for name, value in shown.items())
 
 
 def _state(trial: FrozenTrial) -> str:
@@ -116,10 +122,6 @@ def _state(trial: FrozenTrial) -> str:
     if "retried" in trial.user_attrs:
         return "retried"
     return STATE_NAMES.get(trial.state, trial.state.name.lower())
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _finite(value: float | None) -> float | None:

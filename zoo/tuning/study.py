@@ -31,7 +31,7 @@ from zoo.training.callbacks import StopSignal
 from zoo.tuning import trial as trials
 from zoo.tuning.journal import Workers, open_journal
 from zoo.tuning.options import Plan, differences, read_plan
-from zoo.tuning.results import summarise
+from zoo.tuning.results import in_words, summarise
 from zoo.tuning.trials import DEFINITION, SETTINGS
 
 MOST_ATTEMPTS = 3
@@ -170,7 +170,7 @@ class Tuner:
         process.receive()
         process.send(self._job(attempt))
         again = f" (trial {trial.user_attrs['retry_of']} again)" if "retry_of" in trial.user_attrs else ""
-        log.info("trial %d%s: %s", trial.number, again, _in_words(settings))
+        log.info("trial %d%s: %s", trial.number, again, in_words(settings))
         return True
 
     def _job(self, attempt: Attempt) -> trials.Job:
@@ -283,10 +283,3 @@ class Tuner:
             kept = {"retry_of": first, "folder": str(folder), "kills": kills}
             self.study.enqueue_trial(trial.params, user_attrs=kept)
         log.info("trial %d: %s; %s", trial.number, reason, "will be tried again" if again else "not tried again")
-
-
-def _in_words(settings: dict[str, Any]) -> str:
-    """Return settings in short."""
-    return ", ".join(
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in settings.items()
-    )
