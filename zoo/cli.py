@@ -127,6 +127,12 @@ def keep_freed_memory() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
+def prepare_process() -> None:
+    """Give a process that trains for a program what :func:`run_program` gives the program itself."""
+    keep_freed_memory()
+    warnings.showwarning = _show_warning
+
+
 def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> int:
     """Run a program's body, print its result, and turn its failures into exit codes.
 

@@ -16,7 +16,7 @@ if __package__ in (None, ""):  # run as a file: let `import agents` and `import 
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from zoo import train
-from zoo.cli import Parser, keep_freed_memory, run_program, whole_number
+from zoo.cli import Parser, prepare_process, run_program, whole_number
 from zoo.tuning import TUNING_SEED
 
 
@@ -32,7 +32,7 @@ def _tune(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.tuning.study import tune
 
     rest = train.make_parser().parse_args(["--algo", args.algo, "--env", args.env])  # flags that trials leave alone
-    return tune(argparse.Namespace(**{**vars(rest), **vars(args)}), keep_freed_memory)
+    return tune(argparse.Namespace(**{**vars(rest), **vars(args)}), prepare_process)
 
 
 def make_parser() -> Parser:

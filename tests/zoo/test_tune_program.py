@@ -201,6 +201,7 @@ def test_a_diverged_replica_counts_as_no_success(
     monkeypatch.setattr(FlowQLearning, "find_divergence", lambda _: dict(enumerate(diverged)))
     code, result, _ = tune(capsys, arguments(data, tmp_path, "--n-trials", "1"))
     assert (code, result["best"]["score"]) == (0, 0.0)
+    assert "seed 4 failed: training diverged: NaN" in (Path(result["best"]["runs"][0]) / "run.log").read_text()
     states = [json.loads((Path(run) / "status.json").read_text())["state"] for run in result["best"]["runs"]]
     assert states == ["failed"] * len(diverged) + ["done"] * (2 - len(diverged))
     assert "training diverged: NaN" in table(tmp_path)["reason"][0].replace("all replicas have diverged (seed 4: ", "")
