@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 if __package__ in (None, ""):  # run as a file: let `import zoo` find the package
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import Parser, run_program, whole_number
+from zoo.arguments import Parser, whole_number
+from zoo.cli import run_program
 
 if TYPE_CHECKING:
     from multiprocessing.queues import SimpleQueue

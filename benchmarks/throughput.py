@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 if __package__ in (None, ""):  # run as a file from anywhere
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import Parser, run_program, whole_number
+from zoo.arguments import Parser, whole_number
+from zoo.cli import run_program
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:

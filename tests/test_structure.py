@@ -25,13 +25,13 @@ LAYERS = (
     "agents.common.sb3 agents.common.check",
     "agents.models",
     "agents",
-    "zoo.errors zoo.messages zoo.tables zoo.processes",
+    "zoo.errors zoo.messages zoo.tables zoo.processes zoo.arguments",
     "zoo.layers zoo.baselines zoo.config",
     "zoo.datasets zoo.envs",
     "zoo.playing",
     "zoo.runs",
     "zoo.training zoo.report",
-    "zoo.tuning",
+    "zoo.tuning zoo.suites",
     "zoo",
 )
 """Modules and packages, lowest first; a module belongs where its longest prefix stands (``agents.*`` are the algorithm

@@ -18,7 +18,8 @@ if __package__ in (None, ""):  # run as a file: let `import agents` and `import 
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from agents.common.validation import integer, number
-from zoo.cli import Parser, run_program, whole_number
+from zoo.arguments import Parser, whole_number
+from zoo.cli import run_program
 from zoo.errors import UsageError, as_usage_error
 
 if TYPE_CHECKING:
@@ -28,14 +29,15 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program on the words after its name, by default those of the command line; return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    args = _parser().parse_args(words)
+    args = make_parser().parse_args(words)
     args.command_line = shlex.join(["zoo", "compare", *words])
     # Methods run in threads of their own; more threads inside each matrix product only get in their way.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    return run_program(lambda: _run(args), args.verbose)
+    return run_program(lambda: run(args), args.verbose)
 
 
-def _parser() -> Parser:
+def make_parser() -> Parser:
+    """Return the parser of the command line."""
     parser = Parser("compare", description=__doc__)
     data = parser.add_argument_group("what to compare")
     data.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="folders to search for run folders")
@@ -76,7 +78,8 @@ def _parser() -> Parser:
     return parser
 
 
-def _run(args: argparse.Namespace) -> dict[str, Any]:
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Do what the command line asks for, and return the result to print."""
     from zoo.report.inputs import Request
 
     _check(args)
@@ -118,7 +121,7 @@ def _compare(request: Request, args: argparse.Namespace) -> dict[str, Any]:
             from zoo.report.caveats import warnings
             from zoo.report.terminal import print_tables
 
-            print_tables(warnings(found, inputs.own), content.tables)
+            print_tables(warnings(found, inputs.own, inputs.sets), content.tables)
     return result
 
 

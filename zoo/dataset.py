@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import BAD_INPUT, Parser, run_program, whole_number
+from zoo.arguments import Parser, whole_number
+from zoo.cli import run_program
 from zoo.datasets.files import DEFAULT_DATASET_DIR
-from zoo.errors import Interrupted, UsageError
+from zoo.errors import BAD_INPUT, Interrupted, UsageError
 
 if TYPE_CHECKING:
     from zoo.datasets.names import DatasetSpec

@@ -3,6 +3,9 @@
 import contextlib
 from collections.abc import Iterator
 
+DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 3
+"""Exit codes of every program."""
+
 
 class UsageError(Exception):
     """Bad arguments, settings or data, found before any work starts; the program exits with code 2."""

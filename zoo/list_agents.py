@@ -12,7 +12,8 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: let `import agents` find the package, not this file
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import Parser, run_program
+from zoo.arguments import Parser
+from zoo.cli import run_program
 
 WIDE = 110
 """Width of a terminal from which settings, types and notes get a column each."""

@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from agents.common.files import is_taken_over
+
 RUN_LOG = "run.log"
 FILE_ONLY = logging.DEBUG
 """Level of what a run's log keeps and the terminal does not show."""
@@ -56,6 +58,8 @@ class RunLog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Append a message."""
+        if is_taken_over():
+            return
         try:
             with open(self.path, "a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(self.format(record) + "\n")

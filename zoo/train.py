@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +11,9 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import Parser, run_program, whole_number
+from zoo.cli import require_optuna, run_program
 from zoo.errors import UsageError
-from zoo.layers import DEFAULT_PROFILE
+from zoo.training.arguments import make_parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,178 +40,6 @@ def _read_trial(args: argparse.Namespace) -> dict[str, Any] | None:
     from zoo.tuning.trials import read_trial
 
     return read_trial(args.study, args.trial_id, args.log_folder, args.algo)
-
-
-def require_optuna(needed_by: str) -> None:
-    """Refuse what needs Optuna where it is not installed."""
-    try:
-        importlib.import_module("optuna")
-    except ModuleNotFoundError as error:
-        raise UsageError(f"`{needed_by}` needs Optuna; install it with `pip install 'optuna>=5'`") from error
-
-
-def make_parser() -> Parser:
-    """Return the parser of the command line."""
-    parser = Parser("train", description=__doc__)
-    task = parser.add_argument_group("what to train")
-    add_task(task)
-    _add_start(task)
-    add_data(parser.add_argument_group("data"))
-    add_environments(parser.add_argument_group("environments"))
-    protocol = parser.add_argument_group("evaluation and saving")
-    add_protocol(protocol)
-    protocol.add_argument("--save-replay-buffer", action="store_true", help="save the replay buffer at the end")
-    add_speed(parser.add_argument_group("speed"))
-    output = parser.add_argument_group("output")
-    add_output(output)
-    _add_logging(output)
-    return parser
-
-
-def add_task(group: argparse._ArgumentGroup, seed: int = -1) -> None:
-    """Add the flags of algorithm, environment, seeds, phases and settings.
-
-    :param seed: the default; -1 draws one.
-    """
-    group.add_argument("--algo", required=True, help="algorithm id, e.g. qam")
-    group.add_argument("--env", required=True, help="e.g. cube-double-play-singletask-task2-v0")
-    group.add_argument("--seed", type=whole_number, default=seed, help="seed of everything random; -1 draws one")
-    group.add_argument("--seeds", nargs="+", help="several seeds at once, e.g. 0-11 or 3 7 9")
-    group.add_argument(
-        "--profile", default=DEFAULT_PROFILE, help="protocol of the settings; `zoo agents show ALGO` lists them"
-    )
-    group.add_argument(
-        "--pretraining-steps",
-        "--pretrain-steps",  # its former name
-        type=whole_number,
-        help="cloning steps before the offline phase (default: from YAML)",
-    )
-    group.add_argument("--offline-steps", type=whole_number, help="gradient steps on the dataset (default: from YAML)")
-    group.add_argument("--online-steps", type=whole_number, help="environment steps after it (default: from YAML)")
-    group.add_argument("--quick", action="store_true", help="the algorithm's small settings, for a laptop")
-    group.add_argument(
-        "-params",
-        "--hyperparams",
-        nargs="+",
-        metavar="KEY=VALUE",
-        action="extend",
-        default=[],
-        help="settings, repeatable",
-    )
-    group.add_argument("-conf", "--conf-file", help="YAML file that overrides the shipped settings")
-    group.add_argument("-i", "--trained-agent", default="", help="model (.zip), or folder of a run, to start from")
-    group.add_argument(
-        "--pretrained-actor", type=Path, help="model (.zip), or folder of a run, whose behaviour flow to start from"
-    )
-
-
-def _add_start(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--study", help="tuning study whose settings to take: its name, its journal file, or FILE:NAME; see zoo tune"
-    )
-    group.add_argument("--trial-id", help="which of its trials: a number, or best")
-    group.add_argument(
-        "--resume",
-        action="store_true",
-        help="continue the newest unfinished run with the same settings; report it if it has finished; otherwise start "
-        "a new one",
-    )
-
-
-def add_data(group: argparse._ArgumentGroup, storage: str = "--storage") -> None:
-    """Add the flags of data.
-
-    :param storage: what the flag of the replay buffer's place is called.
-    """
-    group.add_argument("--dataset", default="auto", help="auto, download, generate or the path of a file or folder")
-    group.add_argument("--dataset-dir", help="where datasets live (default: ~/.ogbench/data)")
-    group.add_argument(
-        "--offline-data",
-        choices=("preload", "balanced", "none"),
-        help="what online training does with the dataset: in front of the buffer, half of every batch, nothing "
-        "(default: from YAML)",
-    )
-    group.add_argument("--dataset-size", type=whole_number, help="transitions to use, or to generate (default: all)")
-    group.add_argument(
-        "--dataset-replace-interval",
-        type=whole_number,
-        help="updates until a set's next file takes over (default: from YAML)",
-    )
-    group.add_argument(
-        storage,
-        dest="storage",
-        choices=("auto", "device", "host"),
-        default="auto",
-        help="where the replay buffer is kept: on the device if it fits, always, or never",
-    )
-
-
-def add_environments(group: argparse._ArgumentGroup) -> None:
-    """Add the flags of environments."""
-    group.add_argument("--n-envs", type=whole_number, help="training environments (default: one per seed)")
-    group.add_argument(
-        "--vec-env", choices=("dummy", "subproc"), default="dummy", help="how training environments are stepped"
-    )
-    keywords = {"nargs": "+", "action": "extend", "default": [], "metavar": "KEY=VALUE"}
-    group.add_argument("--env-kwargs", **keywords, help="arguments of the environment")
-    group.add_argument("--eval-env-kwargs", **keywords, help="the same for evaluation")
-    group.add_argument("--gym-packages", nargs="+", default=[], help="packages to import, for their environments")
-
-
-def add_protocol(group: argparse._ArgumentGroup, eval_seed: int = 0) -> None:
-    """Add the flags of evaluations and checkpoints.
-
-    :param eval_seed: the default.
-    """
-    group.add_argument("--eval-freq", type=whole_number, help="steps between evaluations (default: from YAML)")
-    group.add_argument("--eval-episodes", type=whole_number, help="episodes per evaluation (default: from YAML)")
-    group.add_argument(
-        "--eval-mode",
-        choices=("auto", "sync", "async"),
-        default="auto",
-        help="training waits for evaluations (sync) or continues during them (async); auto: async on CUDA, else sync",
-    )
-    group.add_argument(
-        "--n-eval-envs",
-        type=whole_number,
-        help="evaluation environments (default: two per core or eight, mazes one per episode)",
-    )
-    group.add_argument(
-        "--eval-seed", type=whole_number, default=eval_seed, help="decides the evaluation's starts and noise"
-    )
-    group.add_argument("--save-freq", type=whole_number, help="steps between checkpoints (default: from YAML)")
-
-
-def add_speed(group: argparse._ArgumentGroup) -> None:
-    """Add the flags of device and speed."""
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    group.add_argument("--precision", choices=("fp32", "tf32", "bf16"), help="matrix products (default: tf32 on CUDA)")
-    group.add_argument("--compile", choices=("auto", "on", "off"), help="compile the update (default: auto)")
-    group.add_argument(
-        "--num-threads", type=whole_number, default=-1, help="CPU threads of PyTorch; -1: PyTorch's default"
-    )
-
-
-def add_output(group: argparse._ArgumentGroup) -> None:
-    """Add the flags of log folder and messages."""
-    group.add_argument("-f", "--log-folder", type=Path, default=Path("logs"), help="where run folders are made")
-    group.add_argument(
-        "--log-interval", type=whole_number, help="gradient steps between log entries (default: from YAML)"
-    )
-    group.add_argument(
-        "--verbose", type=whole_number, default=1, help="0 errors only, 1 what happens, 2 tracebacks too"
-    )
-
-
-def _add_logging(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("-tb", "--tensorboard-log", help="folder of TensorBoard events (default: the run folder)")
-    group.add_argument("-P", "--progress", action="store_true", default=None, help="progress bar, terminal or not")
-    group.add_argument("--label", help="name of this run's row in a comparison (default: the algorithm)")
-    group.add_argument("--track", action="store_true", help="log to Weights & Biases (needs wandb)")
-    group.add_argument("--wandb-project-name", help="its project (default: flow-rl-zoo)")
-    group.add_argument("--wandb-entity", help="its entity")
-    group.add_argument("--wandb-group", help="its group")
-    group.add_argument("-tags", "--wandb-tags", nargs="+", default=[], help="its tags")
 
 
 if __name__ == "__main__":

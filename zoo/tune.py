@@ -15,8 +15,9 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo import train
-from zoo.cli import Parser, prepare_process, run_program, whole_number
+from zoo.arguments import Parser, whole_number
+from zoo.cli import prepare_process, require_optuna, run_program
+from zoo.training import arguments as training
 from zoo.tuning import TUNING_SEED
 
 
@@ -28,10 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _tune(args: argparse.Namespace) -> dict[str, Any]:
     """Do what the command line asks for; PyTorch and Optuna are imported only here."""
-    train.require_optuna("zoo tune")
+    require_optuna("zoo tune")
     from zoo.tuning.study import tune
 
-    rest = train.make_parser().parse_args(["--algo", args.algo, "--env", args.env])  # flags that trials leave alone
+    rest = training.make_parser().parse_args(["--algo", args.algo, "--env", args.env])  # flags that trials leave alone
     return tune(argparse.Namespace(**{**vars(rest), **vars(args)}), prepare_process)
 
 
@@ -39,12 +40,12 @@ def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser("tune", description=__doc__)
     _add_study(parser.add_argument_group("study"))
-    train.add_task(parser.add_argument_group("what to train"), seed=TUNING_SEED)
-    train.add_data(parser.add_argument_group("data"), storage="--buffer-storage")
-    train.add_environments(parser.add_argument_group("environments"))
-    train.add_protocol(parser.add_argument_group("evaluation and saving"), eval_seed=TUNING_SEED)
-    train.add_speed(parser.add_argument_group("speed of each trial"))
-    train.add_output(parser.add_argument_group("output"))
+    training.add_task(parser.add_argument_group("what to train"), seed=TUNING_SEED)
+    training.add_data(parser.add_argument_group("data"), storage="--buffer-storage")
+    training.add_environments(parser.add_argument_group("environments"))
+    training.add_protocol(parser.add_argument_group("evaluation and saving"), eval_seed=TUNING_SEED)
+    training.add_speed(parser.add_argument_group("speed of each trial"))
+    training.add_output(parser.add_argument_group("output"))
     return parser
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from zoo.cli import BAD_INPUT, FAILED, PROGRAMS, Parser, main, module_of, run_program, whole_number
-from zoo.errors import UsageError
+from zoo.arguments import Parser, module_of, whole_number
+from zoo.cli import PROGRAMS, main, run_program
+from zoo.errors import BAD_INPUT, FAILED, UsageError
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = {"dataset": ("list", "generate", "download"), "agents": ("list", "show"), "published": ("list", "import")}

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from zoo.report.comparison import Comparison, Method, Phase
 from zoo.report.estimates import FEW_SEEDS
-from zoo.report.tables import by_domain
+from zoo.report.published import PublishedSet, load_progress
+from zoo.report.tables import by_domain, scored_otherwise
 from zoo.runs.read import RunTables, count, short_name, show
 from zoo.runs.scores import KINDS, RETURN, SUCCESS
 
@@ -19,7 +20,7 @@ def describe_phases(comparisons: Sequence[Comparison]) -> str:
     sentences = []
     for comparison in comparisons:
         for phase in comparison.phases.values():
-            where = count(len(phase.tasks), "common task")
+            where = phase.tasks_label if phase.suite is None else f"the {phase.tasks_label}"
             if not phase.tasks:
                 where = f"{count(len(phase.per_task), 'task')}, none of them common to all"
             step = "" if phase.common_step is None else f", scored at {show(phase.common_step)} steps"
@@ -34,16 +35,25 @@ def describe_kinds(comparisons: Sequence[Comparison]) -> str:
     kinds = [_PLURAL[comparison.kind.name] for comparison in comparisons]
     words = " and ".join(filter(None, (", ".join(kinds[:-1]), kinds[-1])))
     apart = " Each kind of score is compared on its own." if len(kinds) > 1 else ""
-    return f"Scores are {words} of the last evaluation of a phase, never of the best one.{apart}"
+    unless = ", unless a note says otherwise" if any(map(scored_otherwise, comparisons)) else ""
+    return f"Scores are {words} of the last evaluation of a phase, never of the best one{unless}.{apart}"
 
 
-def warnings(comparisons: Sequence[Comparison], own: RunTables) -> list[str]:
-    """Return sentences on what a reader must know before believing a number."""
+def warnings(comparisons: Sequence[Comparison], own: RunTables, sets: Sequence[PublishedSet] = ()) -> list[str]:
+    """Return sentences on what a reader must know before believing a number.
+
+    :param sets: the published sets that were asked for.
+    """
     result = []
     skipped = own.skipped()
     if skipped:
         result.append(f"{len(skipped)} of {len(own.runs)} run folders are not counted; each is listed with its reason.")
+    result += _unfinished_sets(sets)
     result += _departures(comparisons)
+    result += [
+        f"Scoring of {', '.join(_shortened(names))}: {scoring}. Other scores are those of the last evaluation."
+        for scoring, names in scored_otherwise(comparisons[0]).items()
+    ]
     for comparison in comparisons:
         for phase in comparison.phases.values():
             result += _warnings_of_phase(comparison, phase)
@@ -60,8 +70,12 @@ def _warnings_of_phase(comparison: Comparison, phase: Phase) -> list[str]:
         )
     elif phase.left_out:
         what = "aggregates" if phase.aggregates else "probabilities of improvement"
-        missing = "; ".join(f"{task} ({', '.join(names)})" for task, names in phase.left_out.items())
+        lacking: dict[tuple[str, ...], list[str]] = {}  # methods -> tasks
+        for task, names in phase.left_out.items():
+            lacking.setdefault(tuple(names), []).append(task)
+        missing = "; ".join(f"{_listed(tasks)} ({', '.join(_shortened(names))})" for names, tasks in lacking.items())
         result.append(f"{label}: {what} leave out tasks that some methods lack: {missing}.")
+    result += _not_averaged(comparison, phase)
     if comparison.kind is RETURN and len(phase.tasks) > 1:
         result.append(
             f"{label}: returns of {len(phase.tasks)} environments are not averaged, because each has its own "
@@ -74,6 +88,31 @@ def _warnings_of_phase(comparison: Comparison, phase: Phase) -> list[str]:
         result.append(f"{label}: {who} were scored at different steps{where}.")
     if phase.uneven_seeds:
         result.append(f"{label}: unequal numbers of seeds between tasks: {', '.join(phase.uneven_seeds)}.")
+    return result
+
+
+def _unfinished_sets(sets: Sequence[PublishedSet]) -> list[str]:
+    """Return which published sets lack planned runs."""
+    found = {published.name: load_progress(published) for published in sets}
+    return [f"{name}: {progress.describe()}." for name, progress in found.items() if progress and progress.missing]
+
+
+def _not_averaged(comparison: Comparison, phase: Phase) -> list[str]:
+    """Return who is missing in the aggregates: methods that have whole domains only, and sets without the phase."""
+    result = []
+    label = _label(comparison, phase)
+    missing = [name for name in sorted(phase.coverage) if name not in phase.aggregates]
+    if phase.aggregates and missing:
+        result.append(
+            f"{label}: no aggregate of {', '.join(_shortened(missing))}: published are means of whole domains, not of "
+            "single tasks."
+        )
+    if comparison.kind is SUCCESS:
+        sources = {name: method.source for name, method in comparison.methods.items() if not method.is_own}
+        present = {sources[name] for name in phase.coverage if name in sources}
+        absent = sorted(set(sources.values()) - present)
+        if absent:
+            result.append(f"{label}: {', '.join(absent)} {'has' if len(absent) == 1 else 'have'} no scores.")
     return result
 
 

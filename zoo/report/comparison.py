@@ -12,6 +12,7 @@ from typing import Any
 
 from zoo.report.estimates import Array, Curve, Estimate, Improvement
 from zoo.report.learning_curves import LearningCurve
+from zoo.runs.read import count
 from zoo.runs.scores import Kind
 
 OWN = "own"
@@ -29,6 +30,8 @@ class Method:
     :param source: `OWN` or the name of a set of published scores.
     :param protocols: environment (own runs) or domain (published) -> fields of `zoo.runs.read.PROTOCOL`.
     :param departures: environment -> where own runs depart from the protocol of their profile, in words.
+    :param suite: the suite of tasks that its published set is about; None for own runs.
+    :param scoring: how its scores were taken, or None if they are those of the last evaluation.
     """
 
     name: str
@@ -36,6 +39,8 @@ class Method:
     source: str
     protocols: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     departures: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    suite: str | None = None
+    scoring: str | None = None
 
     @property
     def is_own(self) -> bool:
@@ -66,6 +71,7 @@ class Phase:
     :param steps: method -> step of its scores, or None where its runs differ.
     :param coverage: method -> the tasks it has.
     :param tasks: the tasks that all methods have; aggregates are over these.
+    :param suite: the suite that consists of `tasks`, or None.
     :param left_out: task that some methods lack -> those methods.
     :param aggregates: method -> its aggregates.
     :param improvements: (X, Y) -> how X compares with Y, for all ordered pairs of methods with single runs.
@@ -74,8 +80,10 @@ class Phase:
     :param per_task: task -> method -> its mean.
     :param thresholds: where the profiles are evaluated.
     :param profiles: method -> fraction of runs above each threshold.
-    :param curves: method -> its learning curve over `tasks`.
+    :param curves: method -> its learning curve over the tasks of `Comparison.curves_label`.
     :param domain_curves: domain -> method -> its learning curve.
+    :param suite_aggregates: suite of a published set -> method that has all its tasks -> its aggregates over them;
+        without `suite`, whose aggregates are `aggregates`.
     """
 
     name: str
@@ -92,12 +100,19 @@ class Phase:
     profiles: Mapping[str, Curve]
     curves: Mapping[str, LearningCurve]
     domain_curves: Mapping[str, Mapping[str, LearningCurve]]
+    suite: str | None = None
+    suite_aggregates: Mapping[str, Mapping[str, Cell]] = field(default_factory=dict)
 
     @property
     def common_step(self) -> int | None:
         """The step at which all scores were measured, or None where methods differ."""
         steps = set(self.steps.values())
         return steps.pop() if len(steps) == 1 else None
+
+    @property
+    def tasks_label(self) -> str:
+        """What aggregates are over, e.g. ``"50 tasks of qam50"`` or ``"2 common tasks"``."""
+        return label_of(self.tasks, self.suite)
 
     @property
     def uneven_seeds(self) -> list[str]:
@@ -115,12 +130,20 @@ class Comparison:
 
     :param methods: name -> method; some may have scores of other kinds only.
     :param phases: name -> phase; only phases that were evaluated.
+    :param curves_label: what learning curves are over: the tasks that all methods with single runs have in each phase,
+        since a curve goes on from one phase to the next.
     """
 
     kind: Kind
     methods: Mapping[str, Method]
     phases: Mapping[str, Phase]
     reps: int
+    curves_label: str = ""
+
+
+def label_of(tasks: Sequence[str], suite: str | None) -> str:
+    """Return tasks that methods have in common in short, by the name of their suite if they are one."""
+    return count(len(tasks), "common task") if suite is None else f"{count(len(tasks), 'task')} of {suite}"
 
 
 def ranking(comparison: Comparison) -> list[str]:

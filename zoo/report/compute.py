@@ -14,10 +14,11 @@ import pandas as pd
 
 from zoo.errors import UsageError
 from zoo.report import statistics
-from zoo.report.comparison import Cell, Comparison, Method, Phase
+from zoo.report.comparison import Cell, Comparison, Method, Phase, label_of
 from zoo.report.estimates import Array, Curve, Estimate, Improvement
 from zoo.report.improvement import improvements
 from zoo.report.learning_curves import learning_curves
+from zoo.report.published import suite_of, suite_tasks
 from zoo.report.published_means import PublishedMeans
 from zoo.report.resampling import in_parallel
 from zoo.report.statistics import Scores
@@ -58,11 +59,14 @@ def compare(
     :param curves: also compute profiles and learning curves.
     """
     phases = {}
+    suites = sorted({m.suite for m in methods.values() if m.suite}) if kind is SUCCESS else []
+    curve_tasks = _curve_tasks(evaluations)
     for name in PHASES:
         runs, published = (table[table["phase"] == name] for table in (evaluations, means))
         if len(runs) or len(published):
-            phases[name] = _compare_phase(name, runs, published, kind, reps, curves)
-    return Comparison(kind, methods, phases, reps)
+            phases[name] = _compare_phase(name, runs, published, kind, reps, suites, curve_tasks if curves else None)
+    label = label_of(curve_tasks, _suite_of(curve_tasks, kind))
+    return Comparison(kind, methods, phases, reps, label)
 
 
 def final_scores(evaluations: pd.DataFrame) -> dict[str, dict[str, Array]]:
@@ -79,13 +83,27 @@ def last_evaluations(evaluations: pd.DataFrame) -> pd.DataFrame:
     return evaluations.sort_values([*key, "step"]).drop_duplicates(key, keep="last")
 
 
-def _compare_phase(name: str, runs: pd.DataFrame, means: pd.DataFrame, kind: Kind, reps: int, curves: bool) -> Phase:
+def _compare_phase(
+    name: str,
+    runs: pd.DataFrame,
+    means: pd.DataFrame,
+    kind: Kind,
+    reps: int,
+    suites: Sequence[str],
+    curve_tasks: Sequence[str] | None,
+) -> Phase:
+    """Compute every number of one phase.
+
+    :param suites: the suites of published sets.
+    :param curve_tasks: what learning curves are over; None for no curves and profiles.
+    """
     scores = final_scores(runs)
     table = PublishedMeans(means)
-    coverage = {method: sorted(tasks) for method, tasks in scores.items()} or table.tasks()
+    coverage = {method: sorted(tasks) for method, tasks in scores.items()}
+    coverage |= table.tasks(set().union(*coverage.values()))
     tasks, left_out = _common_tasks(coverage)
     common = {method: {task: by_task[task] for task in tasks} for method, by_task in scores.items()} if tasks else {}
-    averaged = common if kind.is_comparable or len(tasks) == 1 else {}
+    averaged = common if _can_average(tasks, kind) else {}
     domain_tasks = _domain_tasks(runs, table, kind)
     thresholds = _thresholds(runs, averaged, kind)
 
@@ -104,13 +122,15 @@ def _compare_phase(name: str, runs: pd.DataFrame, means: pd.DataFrame, kind: Kin
         domain_tasks=domain_tasks,
         per_task=_per_task(scores, table, kind, reps),
         thresholds=thresholds,
-        profiles=in_parallel(profile, averaged) if curves else {},
-        curves=learning_curves(runs, tasks, kind, reps) if curves and averaged else {},
+        profiles={} if curve_tasks is None else in_parallel(profile, averaged),
+        curves=learning_curves(runs, curve_tasks, kind, reps) if _can_average(curve_tasks, kind) else {},
         domain_curves={
             domain: learning_curves(runs, inside, kind, reps, with_iqm=False)
             for domain, inside in domain_tasks.items()
-            if curves
+            if curve_tasks is not None
         },
+        suite=_suite_of(tasks, kind),
+        suite_aggregates=_suite_aggregates(scores, table, suites, tasks, reps),
     )
 
 
@@ -120,6 +140,22 @@ def _common_tasks(coverage: Mapping[str, Sequence[str]]) -> tuple[tuple[str, ...
     left_out = {task: sorted(name for name, tasks in coverage.items() if task not in tasks) for task in everything}
     common = tuple(task for task, missing in left_out.items() if not missing)
     return common, {task: missing for task, missing in left_out.items() if missing}
+
+
+def _can_average(tasks: Sequence[str] | None, kind: Kind) -> bool:
+    """Return whether there are tasks, and their scores are on one scale."""
+    return bool(tasks) and (kind.is_comparable or len(tasks) == 1)
+
+
+def _suite_of(tasks: Sequence[str], kind: Kind) -> str | None:
+    """Return the suite that consists of some tasks, or None."""
+    return suite_of(tasks) if tasks and kind is SUCCESS else None
+
+
+def _curve_tasks(evaluations: pd.DataFrame) -> tuple[str, ...]:
+    """Return the tasks that all methods with single runs have in all their phases."""
+    found = [set(part) for _, part in evaluations.groupby(["method", "phase"])["environment"]]
+    return tuple(sorted(set.intersection(*found))) if found else ()
 
 
 def _domain_tasks(runs: pd.DataFrame, means: PublishedMeans, kind: Kind) -> dict[str, list[str]]:
@@ -157,6 +193,24 @@ def _aggregates(scores: Mapping[str, Scores], kind: Kind, reps: int) -> dict[str
         method: _cell({metric: found[metric] for metric in kind.metrics}, scores[method])
         for method, found in estimates.items()
     }
+
+
+def _suite_aggregates(
+    scores: Mapping[str, Scores], means: PublishedMeans, suites: Sequence[str], common: Sequence[str], reps: int
+) -> dict[str, dict[str, Cell]]:
+    """Return suite -> method with all its tasks -> aggregates, for suites other than the common tasks."""
+    result = {}
+    for suite in suites:
+        tasks = suite_tasks(suite)
+        if tasks == tuple(common):
+            continue
+        whole = {
+            method: {task: by_task[task] for task in tasks}
+            for method, by_task in scores.items()
+            if set(tasks) <= set(by_task)
+        }
+        result[suite] = _aggregates(whole, SUCCESS, reps) | means.aggregates(tasks)
+    return {suite: cells for suite, cells in result.items() if cells}
 
 
 def _cell(estimates: Mapping[str, Estimate], scores: Scores) -> Cell:

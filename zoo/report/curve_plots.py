@@ -35,7 +35,7 @@ def plot_sample_efficiency(comparison: Comparison) -> Figure | None:
         border = _decorate_steps(ax, shown, (low, high))
         for name, side in (("offline ", "right"), (" online", "left")) if border else ():
             ax.text(border, high + (high - low) / 102, name, ha=side, va="bottom", fontsize=8, color="#555555")
-    axes[0].set_ylabel(kind.unit)
+    axes[0].set_ylabel(f"{kind.unit}, {comparison.curves_label}")
     legend_below(figure, looks, shown)
     return figure
 

@@ -15,7 +15,7 @@ from agents.common.validation import unknown_name_message
 from zoo.errors import UsageError
 from zoo.messages import log
 from zoo.report.comparison import MEAN_COLUMNS, OWN, Method
-from zoo.report.published import PublishedSet, load_means, load_runs, load_set, published_names
+from zoo.report.published import PublishedSet, load_means, load_progress, load_runs, load_set, published_names
 from zoo.report.references import References, normalise_returns, read_references
 from zoo.runs.read import EVALUATION_COLUMNS, PROTOCOL, RunTables, read_runs, show, split_environment
 from zoo.runs.scores import NORMALISED_RETURN, SUCCESS
@@ -61,6 +61,8 @@ class Inputs:
     def default_baseline(self) -> str:
         """Return the method that the first published set proposes, or else the first method of all."""
         for published in self.sets:
+            if published.proposed is None:
+                continue
             for name in (published.proposed, _with_source(published.proposed, published.name)):
                 if name in self.methods and self.methods[name].source == published.name:
                     return name
@@ -153,12 +155,15 @@ def _read_published(
     runs = load_runs(published)
     if runs is None:
         runs = pd.DataFrame(columns=list(EVALUATION_COLUMNS))
-        why = "its authors released no single runs"
+        why = "there are no single runs to import"
         if published.raw is not None:
             why = f"`zoo published import {published.name}` fetches its single runs"
         log.info("%s: means without intervals (%s)", published.name, why)
     else:
         means = means.iloc[:0]
+    progress = load_progress(published)
+    if progress is not None:
+        log.info("%s: %s", published.name, progress.describe())
     if wanted is not None:
         domains = {split_environment(name)[1] for name in wanted}
         runs = runs[runs["environment"].isin(wanted)]
@@ -167,7 +172,14 @@ def _read_published(
             log.info("%s: covers none of your environments; left out", published.name)
     domains = sorted({*runs["domain"], *means["domain"]})
     methods = {
-        name: Method(name, name, published.name, {domain: published.protocol_of(name, domain) for domain in domains})
+        name: Method(
+            name,
+            name,
+            published.name,
+            {domain: published.protocol_of(name, domain) for domain in domains},
+            suite=published.suite,
+            scoring=published.scoring,
+        )
         for name in sorted({*runs["method"], *means["method"]})
     }
     return runs, means, methods

@@ -23,6 +23,7 @@ from zoo.report.drawing import save
 from zoo.report.entries import Table
 from zoo.report.inputs import Inputs
 from zoo.report.plots import all_figures
+from zoo.report.published import suite_names
 from zoo.report.rendering import templates, to_csv, to_latex, to_markdown, write_file
 from zoo.report.reproduction import reproduce
 from zoo.report.results import json_text, to_json
@@ -60,6 +61,7 @@ class Content:
         for comparison in self.comparisons:
             for phase in comparison.phases.values():
                 found.append(aggregates_table(comparison, phase))
+                found += [aggregates_table(comparison, phase, suite) for suite in phase.suite_aggregates]
                 found.append(improvement_table(comparison, phase, baseline_in(comparison, self.baseline)))
                 found.append(domains_table(comparison, phase))
                 found.append(tasks_table(comparison, phase))
@@ -112,7 +114,7 @@ def to_html(content: Content, images: Mapping[str, str]) -> str:
             baselines=[baseline_in(comparison, content.baseline) for comparison in content.comparisons],
             phases=describe_phases(content.comparisons),
             kinds=describe_kinds(content.comparisons),
-            warnings=warnings(content.comparisons, content.inputs.own),
+            warnings=warnings(content.comparisons, content.inputs.own, content.inputs.sets),
             skipped=content.inputs.own.skipped(),
             has_own=any(method.is_own for method in methods.values()),
             versions=", ".join(f"{name} {version(name)}" for name in _PACKAGES)
@@ -143,6 +145,7 @@ def _files_of_reports(folder: Path) -> Iterator[Path]:
     suffixes = [kind.suffix for kind in KINDS.values()]
     names = [f"{name}_{phase}" for name in ("aggregates", "improvement", "domains", "tasks") for phase in PHASES]
     names = [f"{name}{suffix}" for name in names for suffix in suffixes] + ["reproduction"]
+    names += [f"aggregates_{phase}_{suite}" for phase in PHASES for suite in suite_names()]
     figures = ("aggregates", "profiles", "improvement", "sample_efficiency", "domains", "environments")
     found = [f"tables/{name}.{kind}" for name in names for kind in _FORMATS]
     found += [f"figures/{name}{suffix}.{kind}" for name in figures for suffix in suffixes for kind in ("svg", "png")]

@@ -35,7 +35,7 @@ def plot_aggregates(comparison: Comparison) -> Figure | None:
     panels = [
         Panel(
             title=f"{phase.name} {METRICS[metric]}{kind.title.replace(', ', chr(10))}",
-            label=kind.unit,
+            label=f"{kind.unit}\n{phase.tasks_label}",
             estimates={name: cell.estimates.get(metric) for name, cell in phase.aggregates.items()},
             scale=kind.scale,
         )

@@ -1,13 +1,15 @@
 """Published scores: which sets there are, their protocols, and their scores as tables.
 
 The tables of means in ``results/published`` come with the code, in a checkout and in an installed package. Data of
-single runs, which give intervals, are imported on demand (`zoo.report.published_import`).
+single runs, which give intervals, come with the code too (`zoo.report.included_runs`) or are imported on demand
+(`zoo.report.published_import`).
 """
 
 from __future__ import annotations
 
 import os
 import zipfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ import yaml
 from agents.common.validation import unknown_name_message
 from zoo.datasets.names import single_task_names
 from zoo.errors import UsageError
+from zoo.report.included_runs import Plan, Progress, check_progress, finished_runs, read_included_runs
 from zoo.runs.history import PHASES
 from zoo.runs.read import describe_layers, split_environment
 from zoo.runs.scores import SUCCESS
@@ -33,19 +36,27 @@ class PublishedSet:
     """A set of published scores.
 
     :param about: ``title``, ``authors``, ``reference``, ``date``, ``source`` and ``notes``.
+    :param suite: name of the tasks that its scores are about.
+    :param scoring: how its scores were taken, or None if they are those of the last evaluation.
     :param protocol: fields of `zoo.runs.read.PROTOCOL` on most domains.
     :param domains: domain -> the fields that differ there.
     :param methods: method -> the fields that differ for it.
-    :param raw: where the data of single runs are, or None.
+    :param raw: where the data of single runs can be imported from, or None.
+    :param runs: the folder with the data of single runs that come with the code, or None.
+    :param planned: ``methods`` and the number of ``seeds`` that those runs should have on each task of the suite.
     """
 
     name: str
     about: dict[str, Any]
-    proposed: str
+    suite: str
+    scoring: str | None
+    proposed: str | None
     protocol: dict[str, Any]
     domains: dict[str, dict[str, Any]]
     methods: dict[str, dict[str, Any]]
     raw: dict[str, Any] | None
+    runs: Path | None = None
+    planned: dict[str, Any] | None = None
 
     @property
     def imported(self) -> Path:
@@ -56,7 +67,17 @@ class PublishedSet:
     def protocol_of(self, method: str, domain: str) -> dict[str, Any]:
         """Return the fields of `zoo.runs.read.PROTOCOL` of a method on a domain; None where the source does not say."""
         protocol = {**self.protocol, **self.domains.get(domain, {}), **self.methods.get(method, {})}
-        return {**protocol, "net_arch": describe_layers(protocol["net_arch"])}
+        return {**protocol, "net_arch": describe_layers(protocol.get("net_arch"))}
+
+    def last_steps(self, method: str, environment: str) -> dict[str, int]:
+        """Return the step at which each phase of a method's runs ends; phases that it does not have are left out."""
+        protocol = self.protocol_of(method, split_environment(environment)[1])
+        offline, online = (protocol.get(f"{phase}_steps") or 0 for phase in PHASES)
+        return {
+            phase: end
+            for phase, steps, end in zip(PHASES, (offline, online), (offline, offline + online), strict=True)
+            if steps
+        }
 
 
 def load_set(name: str) -> PublishedSet:
@@ -70,17 +91,39 @@ def load_set(name: str) -> PublishedSet:
     return PublishedSet(
         name,
         about,
-        proposed=entry["proposed"],
+        suite=entry["suite"],
+        scoring=entry.get("scoring"),
+        proposed=entry.get("proposed"),
         protocol=entry["protocol"],
-        domains=entry["domains"],
+        domains=entry.get("domains", {}),
         methods=entry.get("methods", {}),
         raw=entry.get("raw"),
+        runs=(FOLDER / entry["runs"]).resolve() if entry.get("runs") else None,
+        planned=entry.get("planned"),
     )
 
 
 def set_names() -> list[str]:
     """Return the names of all sets."""
     return list(_metadata()["sets"])
+
+
+def suite_names() -> list[str]:
+    """Return the names of all suites of tasks."""
+    return list(_metadata()["suites"])
+
+
+def suite_tasks(name: str) -> tuple[str, ...]:
+    """Return the environments of a suite, sorted; raises UsageError if there is no such suite."""
+    suites = _metadata()["suites"]
+    if name not in suites:
+        raise UsageError(unknown_name_message("suite of tasks", name, suites))
+    return tuple(sorted(task for place in suites[name] for task in _tasks_at(place)))
+
+
+def suite_of(tasks: Collection[str]) -> str | None:
+    """Return the suite that consists of some tasks, or None."""
+    return next((name for name in suite_names() if set(suite_tasks(name)) == set(tasks)), None)
 
 
 def published_names() -> dict[str, str]:
@@ -93,22 +136,30 @@ def tasks_of(domain: str) -> list[str]:
     return single_task_names(f"{domain}-v0")[1:]
 
 
+def _tasks_at(place: str) -> list[str]:
+    return [place] if "-singletask-" in place else tasks_of(place)
+
+
 def load_means(published: PublishedSet) -> pd.DataFrame:
     """Return the published means over seeds.
 
     The columns are ``method``, ``phase``, ``step``, ``environment`` (a task, or a domain), ``mean`` and ``sd`` (sample
-    standard deviation over seeds; fractions) and ``seeds``.
+    standard deviation over seeds; fractions, NaN where the source does not say) and ``seeds``.
     """
+    if published.runs is not None:
+        return _means_of_runs(published)
     return pd.read_csv(FOLDER / f"{published.name}.csv")
 
 
 def load_runs(published: PublishedSet) -> pd.DataFrame | None:
-    """Return the imported data of single runs, one row for each evaluation, or None if nothing was imported.
+    """Return the data of single runs, one row for each evaluation, or None if none are included or imported.
 
-    The columns are `zoo.runs.read.EVALUATION_COLUMNS` without returns and lengths. The seed is the number of a column.
-    It pairs nothing, because the columns of different tasks and methods are in different orders. Raises UsageError if
-    the file is damaged.
+    The columns are `zoo.runs.read.EVALUATION_COLUMNS`; imported data have no returns and lengths. The seed of imported
+    data is the number of a column. It pairs nothing, because the columns of different tasks and methods are in
+    different orders. Raises UsageError if a file is damaged.
     """
+    if published.runs is not None:
+        return _included_runs(published)
     path = published.imported
     if not path.exists():
         return None
@@ -138,6 +189,55 @@ def load_runs(published: PublishedSet) -> pd.DataFrame | None:
         "run": published.name,
     }
     return pd.DataFrame(columns)
+
+
+def load_progress(published: PublishedSet) -> Progress | None:
+    """Return which planned runs of a set are finished, or None if its runs do not come with the code."""
+    if published.runs is None or published.planned is None:
+        return None
+    names = published_names()
+    methods = [names.get(name, name) for name in published.planned["methods"]]
+    plan = Plan(methods, suite_tasks(published.suite), published.planned["seeds"])
+    return check_progress(_finished_runs(published), plan)
+
+
+def _finished_runs(published: PublishedSet) -> pd.DataFrame:
+    """Return the rows of the included runs that reached the end of each of their phases."""
+    assert published.runs is not None
+    table = read_included_runs(published.runs, suite_tasks(published.suite))
+    table["method"] = table["method"].replace(published_names())
+    return finished_runs(table, published.last_steps)
+
+
+def _included_runs(published: PublishedSet) -> pd.DataFrame:
+    """Return the finished runs that come with the code as `load_runs` does."""
+    table = _finished_runs(published).drop(columns=["settings", "commit"])
+    parts = [split_environment(name) for name in table["environment"]]
+    return table.assign(
+        algorithm=table["method"],
+        source=published.name,
+        domain=[domain for _, domain, _ in parts],
+        task=[task for _, _, task in parts],
+        kind=SUCCESS.name,
+        score=table["successes"] / table["episodes"],
+        run=published.name,
+    )
+
+
+def _means_of_runs(published: PublishedSet) -> pd.DataFrame:
+    """Return the means of included runs: those of single tasks, and of the domains that a method has whole."""
+    key = ["method", "phase", "environment"]
+    last = _included_runs(published).sort_values("step").drop_duplicates([*key, "seed"], keep="last")
+    scores = last.groupby([*key, "domain"])
+    tasks = scores.agg(step=("step", "max"), mean=("score", "mean"), sd=("score", "std"), seeds=("score", "size"))
+    tables = [tasks.reset_index()]
+    for (method, phase, domain), part in tables[0].groupby(["method", "phase", "domain"]):
+        if set(part["environment"]) == set(tasks_of(domain)):
+            row = {"method": method, "phase": phase, "step": part["step"].max(), "environment": domain}
+            row |= {"mean": part["mean"].mean(), "seeds": part["seeds"].min()}
+            row["sd"] = np.sqrt((part["sd"] ** 2).sum(skipna=False)) / len(part)  # seeds are not paired between tasks
+            tables.append(pd.DataFrame([row]))
+    return pd.concat(tables, ignore_index=True).drop(columns="domain")
 
 
 def _metadata() -> dict[str, Any]:

@@ -20,8 +20,10 @@ def import_runs(published: PublishedSet, file: Path | None = None) -> dict[str, 
 
     :raises UsageError: if there are no such data, or they cannot be read or are not those that were published.
     """
+    if published.runs is not None:
+        raise UsageError(f"the single runs of `{published.name}` come with the code; they need no import")
     if published.raw is None:
-        raise UsageError(f"the authors of `{published.name}` released no data of single runs; its means need no import")
+        raise UsageError(f"there are no single runs of `{published.name}` to import; its means need no import")
     data = _fetch(published.raw["url"]) if file is None else _read(file)
     found = hashlib.sha256(data).hexdigest()
     if found != published.raw["sha256"]:

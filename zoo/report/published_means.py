@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
@@ -26,12 +26,24 @@ class PublishedMeans:
         for domain in set(means["domain"]) - set(self.domain_of.values()):
             self.domain_of |= {task: domain for task in tasks_of(domain)}
 
-    def tasks(self) -> dict[str, list[str]]:
-        """Return the tasks of each method; a domain's mean stands for all its tasks."""
-        return {
-            method: sorted(task for task, domain in self.domain_of.items() if task in rows or domain in rows)
-            for method, rows in self._rows.items()
-        }
+    def tasks(self, known: Collection[str] = ()) -> dict[str, list[str]]:
+        """Return the tasks of each method.
+
+        A domain's mean stands for those of its tasks that others have, or for all of them if nobody has a single one.
+
+        :param known: tasks of methods with single runs.
+        """
+        single = {task for rows in self._rows.values() for task in rows} | set(known)
+        divided = {self.domain_of[task] for task in single & self.domain_of.keys()}
+        result = {}
+        for method, rows in self._rows.items():
+            wholes = {
+                task
+                for task, domain in self.domain_of.items()
+                if domain in rows and (task in single or domain not in divided)
+            }
+            result[method] = sorted(wholes | (rows.keys() & self.domain_of.keys()))
+        return result
 
     def aggregates(self, tasks: Sequence[str]) -> dict[str, Cell]:
         """Return the mean over some tasks of each method that has them all, task by task or in whole domains."""

@@ -116,7 +116,8 @@ def _reproduction(
         own_seeds=(min(map(len, runs)), max(map(len, runs))),
         difference=difference,
         verdict=_verdict(difference, tolerance),
-        protocol=sorted({phrase for phrases in protocols for phrase in phrases}),
+        protocol=sorted({phrase for phrases in protocols for phrase in phrases})
+        + ([f"scoring {published.scoring}"] if published.scoring else []),
     )
 
 

@@ -54,10 +54,11 @@ def _phase_to_json(phase: Phase | None, kind: Kind) -> dict[str, Any] | None:
     return {
         "steps": phase.common_step,
         "common_tasks": list(phase.tasks),
+        "suite": phase.suite,
         "left_out_tasks": dict(phase.left_out),
-        "aggregates": {
-            method: _cell_to_json(cell, kind.metrics) | {"steps": phase.steps[method]}
-            for method, cell in sorted(phase.aggregates.items())
+        "aggregates": _aggregates_to_json(phase, phase.aggregates, kind),
+        "suites": {
+            suite: _aggregates_to_json(phase, cells, kind) for suite, cells in sorted(phase.suite_aggregates.items())
         },
         "probability_of_improvement": chances,
         "domains": {
@@ -75,6 +76,14 @@ def _phase_to_json(phase: Phase | None, kind: Kind) -> dict[str, Any] | None:
             }
             for task, cells in phase.per_task.items()
         },
+    }
+
+
+def _aggregates_to_json(phase: Phase, cells: Mapping[str, Cell], kind: Kind) -> dict[str, Any]:
+    """Return method -> its aggregates and the step of its scores."""
+    return {
+        method: _cell_to_json(cell, kind.metrics) | {"steps": phase.steps[method]}
+        for method, cell in sorted(cells.items())
     }
 
 

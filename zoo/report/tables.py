@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from zoo.report.comparison import Cell, Comparison, Phase, ranking
@@ -35,11 +36,18 @@ _INTERVALS = {
 }
 
 
-def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
-    """Return the aggregates of all methods in one phase; without rows where nothing can be averaged."""
+def aggregates_table(comparison: Comparison, phase: Phase, suite: str | None = None) -> Table:
+    """Return the aggregates of methods in one phase; without rows where nothing can be averaged.
+
+    :param suite: a suite of `Phase.suite_aggregates`; None takes the tasks that all methods have.
+    """
     kind = comparison.kind
+    found = phase.aggregates if suite is None else phase.suite_aggregates[suite]
+    label = suite or phase.suite
     header = ["method", *(METRICS[metric] for metric in kind.metrics), "tasks", "seeds", "step"]
-    cells = {name: phase.aggregates[name] for name in ranking(comparison) if name in phase.aggregates}
+    cells = {name: found[name] for name in ranking(comparison) if name in found}
+    if suite is not None:  # the ranking is that of the common tasks
+        cells = dict(sorted(cells.items(), key=lambda item: -item[1].estimates["mean"].point))
     best = {
         metric: best_point(cell.estimates.get(metric) for cell in cells.values())
         for metric in kind.metrics
@@ -50,17 +58,22 @@ def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
     for name, cell in cells.items():
         step = phase.steps[name]
         scores = [score_entry(cell.estimates.get(metric), kind, digits, best.get(metric)) for metric in kind.metrics]
-        counts = (str(cell.tasks), seeds_text(cell.seeds), "mixed" if step is None else show(step))
+        tasks = str(cell.tasks) if label is None else f"{cell.tasks} ({label})"
+        counts = (tasks, seeds_text(cell.seeds), "mixed" if step is None else show(step))
         rows.append([Entry(name), *scores, *map(Entry, counts)])
-        data += cell_data({"method": name, "step": step}, cell)
+        data += cell_data({"method": name, "suite": label, "step": step}, cell)
     used = {cell.estimates["mean"].kind for cell in cells.values()}
     intervals = "; ".join(text for name, text in _INTERVALS.items() if name in used)
     caption = (
-        f"{kind.caption} at the end of the {phase.name} phase on {_common_tasks(phase, kind)}, "
+        f"{kind.caption} at the end of the {phase.name} phase on {_averaged_tasks(phase, kind, suite)}, "
         f"last evaluation, with 95% intervals over seeds on the same tasks ({intervals}). "
-        f"{_bold_rule(kind)}.{_GAP[kind.name]}"
+        f"{_bold_rule(kind)}.{_GAP[kind.name]}{scoring_note(comparison, cells)}"
     )
-    return _table("aggregates", "Aggregates", phase, kind, caption, header, rows, data)
+    table = _table("aggregates", "Aggregates", phase, kind, caption, header, rows, data)
+    if suite is None:
+        return replace(table, title=f"{table.title}, {phase.tasks_label}")
+    tasks = count(next(iter(cells.values())).tasks, "task")
+    return replace(table, name=f"{table.name}_{suite}", title=f"{table.title}, {tasks} of {suite}")
 
 
 def improvement_table(comparison: Comparison, phase: Phase, baseline: str) -> Table:
@@ -92,6 +105,7 @@ def domains_table(comparison: Comparison, phase: Phase) -> Table:
         f"brackets). {_bold_rule(kind, ' in the column')}; -: not all tasks of the domain were run."
     )
     names = [name for name in ranking(comparison) if any(name in cells for cells in domains.values())]
+    caption += scoring_note(comparison, names)
     rows = [[Entry(name)] for name in names]
     for cells in domains.values():
         for row, entry in zip(rows, _scores(cells, names, kind), strict=True):
@@ -122,7 +136,7 @@ def tasks_table(comparison: Comparison, phase: Phase) -> Table:
     caption = (
         f"{kind.caption} at the end of the {phase.name} phase, mean over seeds{intervals}. "
         f"{_bold_rule(kind, ' in the row', note)}. {small}"
-    ).rstrip()
+    ).rstrip() + scoring_note(comparison, names)
     data = _means_data("environment", phase.per_task, names)
     return _table("tasks", "Tasks", phase, kind, caption, ["environment", *names], rows, data)
 
@@ -178,7 +192,27 @@ def protocol_table(comparison: Comparison) -> Table:
         data.append({"source": source, "methods": ", ".join(names), "where": where})
         data[-1] |= {PROTOCOL[k]: values[k] for k in stated}
     header = ["source", "methods", "where", *(PROTOCOL[k].replace("_", " ") for k in stated)]
-    return Table("protocol", "Protocol", "How each score was made.", header, rows, data)
+    caption = f"How each score was made.{scoring_note(comparison, comparison.methods)}"
+    return Table("protocol", "Protocol", caption, header, rows, data)
+
+
+def scoring_note(comparison: Comparison, names: Collection[str]) -> str:
+    """Return, after a space, how methods were scored whose scores may not be those of the last evaluation."""
+    sentences = []
+    for scoring, found in scored_otherwise(comparison).items():
+        shown = [name for name in found if name in names]
+        if shown:
+            sentences.append(f" Scoring of {', '.join(shown)}: {scoring}.")
+    return "".join(sentences)
+
+
+def scored_otherwise(comparison: Comparison) -> dict[str, list[str]]:
+    """Return way of scoring -> methods, for scores that may not be those of the last evaluation."""
+    result: dict[str, list[str]] = {}
+    for name, method in comparison.methods.items():
+        if method.scoring is not None:
+            result.setdefault(method.scoring, []).append(name)
+    return result
 
 
 def by_domain(environments: Iterable[str]) -> dict[str, list[str]]:
@@ -234,11 +268,15 @@ def _bold_rule(kind: Kind, where: str = "", note: str = "") -> str:
     return f"Bold: {best}{where}; †: not bold, but its interval{note} reaches the best"
 
 
-def _common_tasks(phase: Phase, kind: Kind) -> str:
-    """Return the tasks of the aggregates, in words."""
+def _averaged_tasks(phase: Phase, kind: Kind, suite: str | None) -> str:
+    """Return the tasks of aggregates, in words."""
+    if suite is not None:
+        return f"all tasks of {suite}, for the methods that have them all"
     if kind is not SUCCESS and len(phase.tasks) == 1:
         return short_name(phase.tasks[0])
-    return f"the {count(len(phase.tasks), 'task')} that all methods have"
+    if phase.suite is not None:
+        return f"the {phase.tasks_label}, which all methods have"
+    return f"the {count(len(phase.tasks), 'task')} that all methods have ({_places(phase.tasks)})"
 
 
 def _improvement_caption(phase: Phase, kind: Kind, baseline: str, pairs: int, has_difference: bool) -> str:
@@ -252,6 +290,7 @@ def _improvement_caption(phase: Phase, kind: Kind, baseline: str, pairs: int, ha
         difference = f", and the difference of means{unit} as the size of that effect"
     return (
         f"Probability that a run of the method scores above a run of {baseline} on the same task (ties count half)"
-        f"{difference}, {phase.name}{kind.title}. {advice} {count(pairs, 'comparison')}: about one in twenty intervals "
-        "misses the truth, so decide beforehand which one is the claim, and treat the others as exploration."
+        f"{difference}, {phase.name}{kind.title}, {phase.tasks_label}. {advice} {count(pairs, 'comparison')}: "
+        "about one in twenty intervals misses the truth, so decide beforehand which one is the claim, and treat the "
+        "others as exploration."
     )

@@ -8,6 +8,7 @@ import datetime
 import fcntl
 import json
 import os
+import shutil
 import tempfile
 import zipfile
 import zlib
@@ -18,8 +19,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from agents.common.files import atomic_path
+from agents.common.files import TakenOver, atomic_folder, atomic_path
 from zoo.errors import Interrupted, UsageError
+from zoo.messages import RUN_LOG
 from zoo.runs.history import COLUMNS, OFFLINE, ONLINE
 from zoo.runs.versions import command_line
 
@@ -57,23 +59,28 @@ class RunFolder:
         self.model = path / f"{self.env}.zip"
         self.best_model = path / "best_model.zip"
         self.replay_buffer = path / "replay_buffer.pkl"
+        self._handle: int | None = None  # of the lock
 
     # -- ownership ----------------------------------------------------------------------------------------------------
 
     @classmethod
-    def create(cls, log_folder: Path, algo: str, env: str) -> RunFolder:
+    def create(cls, log_folder: Path, algo: str, env: str, seed: int) -> RunFolder:
         """Make and claim the folder with the next free number; runs that start together never share one."""
         parent = log_folder / algo
         check_log_folder(parent)
         number = 1 + max(numbered_folders(parent, env), default=0)
         while True:
+            folder = cls(parent / f"{env}_{number}")
             try:
-                (parent / f"{env}_{number}").mkdir()
+                with atomic_folder(folder.path) as temporary:
+                    new = cls(temporary)
+                    new.claim()
+                    new.write_status("running", seed, 0, 0)
             except FileExistsError:
+                new.release()
                 number += 1
             else:
-                folder = cls(parent / f"{env}_{number}")
-                folder.claim()
+                folder._handle = new._handle  # the lock stays with the folder when it gets its name
                 return folder
 
     def claim(self) -> bool:
@@ -92,7 +99,21 @@ class RunFolder:
 
     def release(self) -> None:
         """Give up the claim."""
-        os.close(self._handle)
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def is_of_suite(self) -> bool:
+        """Return whether the run was started by a suite, which decides who continues it."""
+        arguments = self.path / "args.yml"
+        return arguments.exists() and bool(_read_mapping(arguments, yaml.safe_load).get("claim"))
+
+    def detach_logs(self) -> None:
+        """Replace each log by a copy, so that an earlier process that has it open adds nothing to it."""
+        for file in [*self.path.glob("events.out.*"), self.path / RUN_LOG]:
+            if file.exists():
+                with atomic_path(file) as temporary:
+                    shutil.copyfile(file, temporary)
 
     # -- status.json --------------------------------------------------------------------------------------------------
 
@@ -208,6 +229,7 @@ def find_run_folders(paths: Iterable[Path]) -> list[RunFolder]:
             if "status.json" in files or "evaluations.npz" in files:
                 found.add(Path(folder))
                 folders.clear()  # checkpoints and the like below a run are not runs
+            folders[:] = [name for name in folders if not name.startswith(".")]  # those are being made
     return [RunFolder(path) for path in sorted(found)]
 
 
@@ -235,6 +257,8 @@ def ending_recorded(folders: Sequence[RunFolder], seeds: Sequence[int]) -> Itera
     """
     try:
         yield
+    except TakenOver:
+        raise  # the runs are no longer ours to write to
     except BaseException as error:
         state = state_after(error)
         for folder, seed in zip(folders, seeds, strict=False):

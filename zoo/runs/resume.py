@@ -102,9 +102,12 @@ def comparable(record: Mapping[str, Any]) -> dict[str, Any]:
     return dict(flatten(yaml.safe_load(yaml.safe_dump(kept, sort_keys=False))))
 
 
-def find_run(log_folder: Path, record: Mapping[str, Any], seeds: list[int] | None) -> StoredRun | None:
+def find_run(
+    log_folder: Path, record: Mapping[str, Any], seeds: list[int] | None, under_claim: bool = False
+) -> StoredRun | None:
     """Return the run to resume, claimed for this process, or the same one if it is done; say which, or why none.
 
+    :param under_claim: whether this process trains under a claim, see `zoo.runs.claims`.
     :raises UsageError: if another process is training it, or another version of the program has trained it so far.
     """
     settings = comparable(record)
@@ -116,11 +119,25 @@ def find_run(log_folder: Path, record: Mapping[str, Any], seeds: list[int] | Non
         log.info("%s has already finished with these settings; leave out --resume to train again", run)
     else:
         _require_format(run)
-        path = run.folders[0].path
-        if not run.folders[0].claim():
-            raise UsageError(f"another process is training {path}; wait for its end, or stop it, before --resume")
+        _claim(run, under_claim)
         log.info("resuming %s %s", run, _position(run))
     return run
+
+
+def _claim(run: StoredRun, under_claim: bool) -> None:
+    """Claim a run for this process.
+
+    Runs of a suite are claimed before, by `zoo.runs.claims`. There, a process that has lost its claim may still hold
+    the lock; it no longer writes anything.
+    """
+    first = run.folders[0]
+    if under_claim:
+        for folder in run.folders:
+            folder.detach_logs()
+    elif first.is_of_suite():
+        raise UsageError(f"{first.path} belongs to a suite; continue it with zoo/benchmark.py")
+    elif not first.claim():
+        raise UsageError(f"another process is training {first.path}; wait for its end, or stop it, before --resume")
 
 
 def _require_format(run: StoredRun) -> None:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from stable_baselines3.common.callbacks import BaseCallback
 
-from agents.common.engine.checkpoint import copy_model, load_checkpoint, load_pending, save_checkpoint
+from agents.common.engine.checkpoint import copy_model, load_checkpoint, load_pending, save_checkpoint, write_model
 from agents.common.files import atomic_path
 from agents.common.replicas import PerReplica
 from agents.common.sb3.model import FlowQLearning
@@ -348,4 +348,4 @@ class ProgressCallback(BaseCallback):
 def save_model(model: FlowQLearning, path: Path) -> None:
     """Save a model whole or not at all."""
     with atomic_path(path) as temporary:
-        model.save(temporary)
+        write_model(model, temporary)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,13 +123,21 @@ def read_seeds(args: argparse.Namespace) -> list[int] | None:
         return None if args.seed < 0 else [args.seed]
     if args.seed >= 0:
         raise UsageError(f"`--seeds` and `--seed` both name seeds, got --seed {args.seed} too; leave one of them out")
+    return parse_seeds(args.seeds, "--seeds")
+
+
+def parse_seeds(words: Sequence[str], name: str) -> list[int]:
+    """Return the numbers that words stand for, e.g. ``["0-2", "7"]``.
+
+    :param name: what they were given as, for messages.
+    """
     seeds: list[int] = []
-    for word in args.seeds:
+    for word in words:
         first, dash, last = word.partition("-")
         try:
             seeds += range(int(first), int(last) + 1) if dash else [int(first)]
         except ValueError:
-            raise UsageError(f"`--seeds` expects numbers or ranges such as 0-11, got {word!r}") from None
+            raise UsageError(f"`{name}` expects numbers or ranges such as 0-11, got {word!r}") from None
     if not seeds or len(set(seeds)) < len(seeds):
-        raise UsageError(f"`--seeds` expects different seeds, got {' '.join(args.seeds)}")
+        raise UsageError(f"`{name}` expects different seeds, got {' '.join(words)}")
     return seeds

@@ -68,8 +68,7 @@ def make_folders(
     versions = describe_versions(device_name, None if data is None else data.fingerprint)
     versions["storage"] = model.replay_buffer.placement.text
     for seed in seeds:
-        folders.append(RunFolder.create(args.log_folder, record["algo"], record["env"]))
-        folders[-1].write_status("running", seed, 0, 0)
+        folders.append(RunFolder.create(args.log_folder, record["algo"], record["env"], seed))
         folders[-1].enter_in_index(seed, args.label or record["algo"])
     keep_in(folder.path for folder in folders)
     together = {"seeds": seeds, "folders": [folder.path.name for folder in folders]} if len(seeds) > 1 else {}

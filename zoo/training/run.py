@@ -8,6 +8,7 @@ import zipfile
 from typing import Any
 
 from agents.common.engine.checkpoint import find_checkpoints
+from agents.common.files import TakenOver
 from agents.common.replicas import Diverged
 from agents.common.sb3.model import FlowQLearning
 from zoo.config import Config
@@ -62,6 +63,8 @@ class Training:
                 position = self.saving.restore(checkpoint)
                 self.replicas.write_status(self.model, "running")
                 return position
+            except TakenOver:
+                raise
             except (OSError, EOFError, ValueError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
                 warnings.warn(f"{checkpoint} cannot be read ({error}); trying the one before it", stacklevel=2)
         if checkpoints:
@@ -81,6 +84,8 @@ class Training:
                 self._learn()
                 self.saving.save("running")
             return self._finish()
+        except TakenOver:
+            raise  # the runs are no longer ours to write to
         except BaseException as error:
             self.replicas.write_status(self.model, state_after(error), reason=describe_error(error))
             raise

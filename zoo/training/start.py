@@ -8,7 +8,9 @@ import secrets
 import time
 from typing import Any
 
+from agents.common.files import atomic_path
 from zoo.messages import FILE_ONLY, keep_in, log
+from zoo.runs.claims import held
 from zoo.runs.folder import check_log_folder, ending_recorded
 from zoo.runs.resume import find_run, result_of_done
 from zoo.runs.versions import command_line
@@ -34,6 +36,7 @@ def train(args: argparse.Namespace, observe: Observer | None = None) -> dict[str
         log.info("settings differ from protocol `%s`: %s", config.profile, "; ".join(config.departures))
     check_log_folder(args.log_folder)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(held(args.claim))
         result = _train(request, stack, observe)
     return {**result, "wall_s": round(time.perf_counter() - begin, 1)}
 
@@ -45,7 +48,7 @@ def _train(request: Request, stack: contextlib.ExitStack, observe: Observer | No
     check_algorithm(request)
     data = load_data(request)
     record = describe_run(config, data, args)
-    found = find_run(args.log_folder, record, request.seeds) if args.resume else None
+    found = find_run(args.log_folder, record, request.seeds, args.claim is not None) if args.resume else None
     if found is not None and found.is_done:
         return result_of_done(found)
     evaluator = evaluator or stack.enter_context(make_evaluator(request))
@@ -63,5 +66,6 @@ def _train(request: Request, stack: contextlib.ExitStack, observe: Observer | No
     set_logger(config, model, replicas, args, training.restore() if found else None)
     result = training.run()
     if args.save_replay_buffer:
-        model.save_replay_buffer(folders[0].replay_buffer)
+        with atomic_path(folders[0].replay_buffer) as temporary, temporary.open("wb") as file:
+            model.save_replay_buffer(file)
     return result

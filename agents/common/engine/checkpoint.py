@@ -8,7 +8,6 @@ unpickles what it holds, as loading a model of SB3's does: load your own only.
 from __future__ import annotations
 
 import copy
-import os
 import pickle
 import random
 import re
@@ -23,7 +22,7 @@ import torch
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.save_util import load_from_zip_file, recursive_setattr
 
-from agents.common.files import sync
+from agents.common.files import atomic_folder, discard
 
 FORMAT = 2
 """Grows when a version goes on with other numbers than the one before, or keeps its state in another way."""
@@ -70,19 +69,10 @@ def save_checkpoint(
         shutil.rmtree(stale)
     name = f"step_{model.num_timesteps:09d}"
     final = folder / f"{name}.{len(list(folder.glob(f'{name}.*')))}"
-    temporary = folder / f".{final.name}"
-    temporary.mkdir()
-    try:
+    with atomic_folder(final) as temporary:
         _write(model, temporary, pending, more)
-        for file in temporary.iterdir():
-            sync(file)
-        sync(temporary)
-        os.rename(temporary, final)
-        sync(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     for old in find_checkpoints(folder)[KEPT:]:
-        shutil.rmtree(old)
+        discard(old)
     return final
 
 
@@ -160,15 +150,25 @@ def _write(
 ) -> None:
     """Write a checkpoint's files."""
     assert model.replay_buffer is not None
-    model.save(folder / "model.zip")
+    write_model(model, folder / "model.zip")
     if pending is not None and _progress(pending) != _progress(model):  # else it is the model itself
-        pending.save(folder / PENDING)
+        write_model(pending, folder / PENDING)
     buffer = model.replay_buffer.online_state()  # type: ignore[attr-defined]
     torch.save({"random": random_states(model), "buffer": buffer}, folder / "tensors.pt")
     in_flight = {name: getattr(model, name) for name in IN_FLIGHT if hasattr(model, name)}
     state = {"in_flight": in_flight, "environments": _environment_states(model), "more": more}
     (folder / "state.pkl").write_bytes(pickle.dumps(state))
     (folder / "format.txt").write_text(f"{FORMAT}\n")
+
+
+def write_model(model: OffPolicyAlgorithm, path: Path) -> None:
+    """Save a model to a path whose folder exists; SB3 would make it again if it had just been taken away.
+
+    :param model: any off-policy algorithm.
+    :param path: the file.
+    """
+    with path.open("wb") as file:
+        model.save(file)
 
 
 def _progress(model: OffPolicyAlgorithm) -> tuple[int, int]:

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pandas as pd
+import yaml
 
+from zoo.report import published
 from zoo.report.comparison import MEAN_COLUMNS, Method
 from zoo.report.compute import compare
 from zoo.report.inputs import Inputs
@@ -81,6 +83,42 @@ def content_of(table, methods=None, problems=(), sets=(), baseline="QAM"):
     found = compare(methods, table, NO_MEANS, reps=50)
     inputs = Inputs(methods, table, NO_MEANS, runs_table(problems), sets, references={})
     return Content(inputs, [found], baseline, tolerance=0.05, command="zoo compare logs")
+
+
+def mini_run(method, environment, seed, scores=(10, 20), **columns):
+    """Return the rows of one run as a file of included runs has them: evaluations up to 2,000 offline steps."""
+    fixed = {"method": method, "environment": environment, "seed": seed, "phase": "offline", "episodes": 50}
+    fixed |= {"return": -100.0, "length": 150.0, "settings": "a1", "commit": "c0ffee"}
+    steps = np.linspace(0, 2000, len(scores) + 1)[1:].astype(int)
+    return [{**fixed, "step": step, "successes": score, **columns} for step, score in zip(steps, scores, strict=True)]
+
+
+ABOUT = {"title": "A small benchmark", "authors": "us", "reference": "this repository", "date": "2026-12-01"}
+ABOUT |= {"source": "Own runs.", "notes": []}
+
+
+def write_set(tmp_path, monkeypatch, name, **entry):
+    """Add a set to a copy of the published ones; its suite of tasks has the name of the set or is given."""
+    folder = tmp_path / "results" / "published"
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        for path in published.FOLDER.iterdir():
+            (folder / path.name).write_bytes(path.read_bytes())
+    metadata = yaml.safe_load((folder / "sets.yml").read_text())
+    metadata["suites"].setdefault(name, SCENE[:2])
+    metadata["sets"][name] = ABOUT | {"suite": name} | entry
+    (folder / "sets.yml").write_text(yaml.safe_dump(metadata, sort_keys=False))
+    monkeypatch.setattr(published, "FOLDER", folder)
+    return folder
+
+
+def write_mini(tmp_path, monkeypatch, runs, **entry):
+    """Add a set `mini` whose runs lie in CSV files: two methods, two tasks and two seeds are planned."""
+    fixed = {"runs": "../mini", "planned": {"methods": ["qam", "fql"], "seeds": 2}}
+    fixed["protocol"] = {"profile": "qam", "offline_steps": 2000, "online_steps": 0, "eval_episodes": 50}
+    mini = write_set(tmp_path, monkeypatch, "mini", **(fixed | entry)).parent / "mini"
+    mini.mkdir()
+    pd.DataFrame([row for run in runs for row in run]).to_csv(mini / "runs.csv", index=False)
 
 
 def scores_of(runs, tasks, seed=0, levels=50):

@@ -99,7 +99,7 @@ def test_figures_of_returns_have_the_kind_in_their_name_and_on_their_axes():
     figures = plots.all_figures(comparison_of_returns(["SAC", "TD3"], environments=["Pendulum-v1"]), "SAC")
     names = {"aggregates", "profiles", "improvement", "sample_efficiency", "environments"}
     assert set(figures) == {f"{name}_return" for name in names}
-    assert figures["aggregates_return"].axes[0].get_xlabel() == "return"
+    assert figures["aggregates_return"].axes[0].get_xlabel() == "return\n1 common task"
     assert figures["aggregates_return"].axes[0].get_title() == "online mean\nreturn"
     assert figures["profiles_return"].axes[0].get_title() == "online, 2,000 steps, return"
     assert figures["improvement_return"].axes[1].get_xlabel() == "difference of means (return)"

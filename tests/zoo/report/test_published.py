@@ -1,7 +1,9 @@
 import pytest
 
+from tests.zoo.report.samples import SCENE, mini_run, write_mini
 from zoo.errors import UsageError
 from zoo.report import published
+from zoo.runs.read import EVALUATION_COLUMNS
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +51,116 @@ def test_trqam_table_rounds_to_its_own_overall_scores():
     found = 100 * means.groupby("method")["mean"].mean()
     assert {name: int(value + 0.5 + 1e-9) for name, value in found.items()} == overall
     assert (means.groupby("method").size() == 10).all()
+
+
+DOMAINS_OF_RQL = {
+    "antmaze-large-navigate": 83, "antmaze-giant-navigate": 37, "humanoidmaze-medium-navigate": 93,
+    "humanoidmaze-large-navigate": 39, "scene-play": 89, "puzzle-3x3-play": 100, "puzzle-4x4-play": 37,
+    "cube-double-play": 23, "cube-triple-play": 4, "cube-quadruple-play": 51,
+}  # fmt: skip
+"""Printed means of domains, in per cent."""
+
+
+def test_rql_tasks_round_to_the_printed_means_of_domains_and_of_all_tasks():
+    means = published.load_means(published.load_set("rql2026")).set_index("environment")["mean"]
+    tasks = {domain: 100 * means[published.tasks_of(domain)].mean() for domain in DOMAINS_OF_RQL}
+    assert {domain: round(value) for domain, value in tasks.items()} == DOMAINS_OF_RQL
+    assert {domain: round(100 * means[domain]) for domain in DOMAINS_OF_RQL} == DOMAINS_OF_RQL
+    assert len(means) == 60
+    assert round(sum(tasks.values()) / 10) == 56
+
+
+def test_rql_says_what_its_source_does_not():
+    rql = published.load_set("rql2026")
+    means = published.load_means(rql)
+    assert means["sd"].isna().all()
+    assert set(means["seeds"]) == {4}
+    assert "averages those at 800,000, 900,000 and 1,000,000 steps" in rql.scoring
+    assert any("800,000, 900,000 and 1,000,000" in note for note in rql.about["notes"])
+    assert rql.protocol_of("RQL", "scene-play")["sparse"] is True
+    assert rql.protocol_of("RQL", "scene-play")["profile"] is None
+
+
+def test_two_suites_of_50_tasks_are_different():
+    qam, fql = (set(published.suite_tasks(name)) for name in ("qam50", "fql50"))
+    assert (len(qam), len(fql), len(qam & fql)) == (50, 50, 40)
+    assert {name.split("-singletask-")[0] for name in fql - qam} == {"antsoccer-arena-navigate", "cube-single-play"}
+    assert {name.split("-singletask-")[0] for name in qam - fql} == {"cube-triple-play", "cube-quadruple-play"}
+    assert published.suite_of(sorted(fql)) == "fql50"
+    assert published.suite_of(sorted(qam & fql)) is None
+
+
+@pytest.mark.parametrize("name", published.set_names())
+def test_every_table_has_the_tasks_of_its_suite(name):
+    found = published.load_set(name)
+    places = set(published.load_means(found)["environment"])
+    tasks = {task for place in places for task in ([place] if "-task" in place else published.tasks_of(place))}
+    assert tasks == set(published.suite_tasks(found.suite))
+
+
+def test_unknown_suite_names_the_closest():
+    with pytest.raises(UsageError, match="unknown suite of tasks `qam5`; closest: qam50"):
+        published.suite_tasks("qam5")
+
+
+def test_included_runs_are_read_like_imported_ones(tmp_path, monkeypatch):
+    write_mini(tmp_path, monkeypatch, [mini_run("qam", SCENE[0], 7, (5, 40))])
+    runs = published.load_runs(published.load_set("mini"))
+    assert set(runs) == set(EVALUATION_COLUMNS)
+    row = runs[runs["step"] == 2000].iloc[0]
+    assert (row["method"], row["algorithm"], row["source"], row["seed"]) == ("QAM", "QAM", "mini", 7)
+    assert (row["environment"], row["domain"], row["task"]) == (SCENE[0], "scene-play", "task1")
+    assert (row["score"], row["successes"], row["kind"], row["return"]) == (0.8, 40, "success", -100.0)
+
+
+def test_runs_that_have_not_reached_their_last_step_do_not_count(tmp_path, monkeypatch):
+    late = mini_run("qam", SCENE[0], 1)[:1]
+    write_mini(tmp_path, monkeypatch, [mini_run("qam", SCENE[0], 0), late])
+    mini = published.load_set("mini")
+    assert set(published.load_runs(mini)["seed"]) == {0}
+    assert published.load_progress(mini).finished == 1
+
+
+def test_runs_need_the_end_of_both_phases(tmp_path, monkeypatch):
+    protocol = {"offline_steps": 2000, "online_steps": 1000}
+    online = [mini_run("qam", SCENE[0], 0)[1] | {"phase": "online", "step": 3000}]
+    runs = [mini_run("qam", SCENE[0], 0), online, mini_run("qam", SCENE[0], 1)]
+    write_mini(tmp_path, monkeypatch, runs, protocol=protocol)
+    assert set(published.load_runs(published.load_set("mini"))["seed"]) == {0}
+
+
+def test_means_of_included_runs_are_over_seeds(tmp_path, monkeypatch):
+    scores = {SCENE[0]: (10, 20), SCENE[1]: (50, 40)}
+    runs = [mini_run("qam", task, seed, (0, x)) for task, found in scores.items() for seed, x in enumerate(found)]
+    write_mini(tmp_path, monkeypatch, runs)
+    means = published.load_means(published.load_set("mini")).set_index("environment")
+    assert set(means.index) == set(SCENE[:2])  # not the domain, which has five tasks
+    assert means.loc[SCENE[0], ["mean", "seeds", "step"]].tolist() == [pytest.approx(0.3), 2, 2000]
+    assert means.loc[SCENE[0], "sd"] == pytest.approx(0.2 / 2**0.5)
+
+
+def test_means_of_included_runs_have_the_domains_that_are_whole(tmp_path, monkeypatch):
+    runs = [mini_run("qam", task, seed, (0, 10 * k + 5 * seed)) for k, task in enumerate(SCENE) for seed in (0, 1)]
+    write_mini(tmp_path, monkeypatch, runs)
+    metadata = published._metadata()
+    metadata["suites"]["mini"] = ["scene-play"]
+    monkeypatch.setattr(published, "_metadata", lambda: metadata)
+    row = published.load_means(published.load_set("mini")).set_index("environment").loc["scene-play"]
+    assert row["mean"] == pytest.approx(0.45)
+    assert row["seeds"] == 2
+    assert row["sd"] == pytest.approx((5 * 0.1**2 / 2) ** 0.5 / 5)
+
+
+def test_set_without_finished_runs_has_neither_runs_nor_means(tmp_path, monkeypatch):
+    write_mini(tmp_path, monkeypatch, [mini_run("qam", SCENE[0], 0)[:1]])
+    mini = published.load_set("mini")
+    assert published.load_runs(mini).empty
+    assert published.load_means(mini).empty
+    assert published.load_progress(mini).describe().startswith("0 of 8 planned runs are finished")
+
+
+def test_only_sets_with_included_runs_have_a_plan():
+    assert published.load_progress(published.load_set("qam2026")) is None
 
 
 def test_protocol_differs_between_domains_sets_and_methods():

@@ -50,3 +50,12 @@ def test_reproduction_names_what_differs_in_the_protocol():
     assert {tuple(entry.protocol) for entry in found} == {
         ("net_arch 128x2 against 512x4", "offline_steps 10,000 against 1,000,000")
     }
+
+
+def test_published_mean_without_a_spread_gives_no_interval_and_names_its_scoring():
+    methods = {"mine": Method("mine", "RQL", "own", {env: {"sparse": True} for env in SCENE})}
+    found = reproduce(methods, scene_runs([[0.9, 0.8, 0.85]] * 5, "mine"), [load_set("rql2026")], 0.05)
+    domain = next(r for r in found if r.where == "scene-play")
+    assert (domain.published_mean, domain.published_seeds) == (0.89, 4)
+    assert (domain.difference.interval, domain.verdict) == (None, "no interval")
+    assert domain.protocol[-1].startswith("scoring not stated to be of the last evaluation")

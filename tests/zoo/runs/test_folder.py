@@ -21,12 +21,12 @@ from zoo.runs.versions import command_line
 
 def test_runs_that_start_together_never_share_a_folder(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        folders = list(pool.map(lambda _: RunFolder.create(tmp_path, "qam", "env-v0").path, range(24)))
+        folders = list(pool.map(lambda _: RunFolder.create(tmp_path, "qam", "env-v0", 0).path, range(24)))
     assert len(set(folders)) == 24
 
 
 def test_folders_are_numbered_from_one(tmp_path: Path) -> None:
-    names = [RunFolder.create(tmp_path, "qam", "env-v0").path.name for _ in range(3)]
+    names = [RunFolder.create(tmp_path, "qam", "env-v0", 0).path.name for _ in range(3)]
     assert names == ["env-v0_1", "env-v0_2", "env-v0_3"]
 
 
@@ -42,7 +42,7 @@ def test_a_log_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
 
 def test_the_index_has_a_row_for_every_run_that_starts_together(tmp_path: Path) -> None:
     def start(seed: int) -> str:
-        folder = RunFolder.create(tmp_path, "qam", "env-v0")
+        folder = RunFolder.create(tmp_path, "qam", "env-v0", 0)
         folder.enter_in_index(seed, "a, b")
         return folder.path.name
 
@@ -59,7 +59,7 @@ def test_the_index_has_a_row_for_every_run_that_starts_together(tmp_path: Path) 
 def test_processes_that_write_the_index_together_lose_no_row(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from zoo.runs.folder import RunFolder\n"
-        "for seed in range(20): RunFolder.create(Path(sys.argv[1]), 'qam', 'env-v0').enter_in_index(seed, 'qam')"
+        "for seed in range(20): RunFolder.create(Path(sys.argv[1]), 'qam', 'env-v0', seed).enter_in_index(seed, 'qam')"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     with contextlib.ExitStack() as stack:
@@ -70,12 +70,12 @@ def test_processes_that_write_the_index_together_lose_no_row(tmp_path: Path) -> 
 
 
 def test_the_index_is_not_taken_for_a_run(tmp_path: Path) -> None:
-    folder = RunFolder.create(tmp_path, "qam", "env-v0")
+    folder = RunFolder.create(tmp_path, "qam", "env-v0", 0)
     folder.write_status("running", 3, 0, 0)
     folder.enter_in_index(3, "qam")
     for place in (tmp_path, tmp_path / "qam"):
         assert [found.path for found in find_run_folders([place])] == [folder.path]
-    assert RunFolder.create(tmp_path, "qam", "env-v0").path.name == "env-v0_2"
+    assert RunFolder.create(tmp_path, "qam", "env-v0", 0).path.name == "env-v0_2"
 
 
 # -- how a run ends ---------------------------------------------------------------------------------------------------
@@ -94,12 +94,12 @@ def status_of(folder: RunFolder) -> dict[str, Any]:
     ],
 )
 def test_an_exception_ends_the_runs_with_its_reason(tmp_path: Path, error: BaseException, state: str) -> None:
-    folders = [RunFolder.create(tmp_path, "qam", "env-v0")]
+    folders = [RunFolder.create(tmp_path, "qam", "env-v0", 0)]
     folders[0].write_status("running", 3, 7, 0, pretraining_step=2)
 
     def start() -> None:
         with ending_recorded(folders, [3, 4, 5]):
-            folders.append(RunFolder.create(tmp_path, "qam", "env-v0"))  # without a status yet
+            folders.append(RunFolder.create(tmp_path, "qam", "env-v0", 0))  # without a status yet
             raise error
 
     with pytest.raises(type(error)):
@@ -115,7 +115,7 @@ def test_an_exception_ends_the_runs_with_its_reason(tmp_path: Path, error: BaseE
 
 @pytest.mark.parametrize("state", ["done", "failed"])
 def test_a_run_that_has_ended_keeps_its_ending(tmp_path: Path, state: str) -> None:
-    folder = RunFolder.create(tmp_path, "qam", "env-v0")
+    folder = RunFolder.create(tmp_path, "qam", "env-v0", 0)
     folder.write_status(state, 3, 7, 0, reason="the first one")
     with pytest.raises(ArithmeticError), ending_recorded([folder], [3]):
         raise ArithmeticError("the second one")
@@ -126,7 +126,7 @@ def test_a_run_that_has_ended_keeps_its_ending(tmp_path: Path, state: str) -> No
 
 
 def test_runs_from_before_pretraining_steps_had_one_name_are_read_under_it(tmp_path: Path) -> None:
-    folder = RunFolder.create(tmp_path, "qam", "env-v0")
+    folder = RunFolder.create(tmp_path, "qam", "env-v0", 0)
     folder.write_config({"algo": "qam", "env": "env-v0", "offline_steps": 20, "seed": 3, "pretrain_steps": 300})
     folder.write_status("running", 3, 0, 0, pretrain_step=20)
     assert folder.read_config()["pretraining_steps"] == 300
@@ -138,7 +138,7 @@ def test_runs_from_before_pretraining_steps_had_one_name_are_read_under_it(tmp_p
     [("a: [1", "cannot be read: "), ("- 1", "lacks algo, env, offline_steps, seed"), ("algo: qam", "lacks env, offl")],
 )
 def test_settings_that_cannot_be_read_name_the_file(tmp_path: Path, text: str, problem: str) -> None:
-    folder = RunFolder.create(tmp_path, "qam", "env-v0")
+    folder = RunFolder.create(tmp_path, "qam", "env-v0", 0)
     folder.config.write_text(text)
     with pytest.raises(UnreadableRun, match=rf"^{folder.config} {problem}") as raised:
         folder.read_config()

@@ -21,7 +21,7 @@ RECORD |= {"settings": {"gamma": 0.9, "net_arch": [16, 16]}}
 
 def written(logs: Path, state: str, seed: int = 3, **more: Any) -> RunFolder:
     """Write a run folder that no process has claimed."""
-    folder = RunFolder.create(logs, "qam", "some-v0")
+    folder = RunFolder.create(logs, "qam", "some-v0", seed)
     folder.write_config(RECORD | {"seed": seed, "sources": ["a flag"]} | more)
     folder.write_status(state, seed, 0, 0)
     folder.release()
@@ -196,7 +196,7 @@ def test_a_folder_whose_run_was_killed_before_it_began_is_passed_over_in_silence
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     expected = written(tmp_path, "running")
-    RunFolder.create(tmp_path, "qam", "some-v0")
+    RunFolder.create(tmp_path, "qam", "some-v0", 0)
     (tmp_path / "qam" / "some-v0_notes").mkdir()
     assert [names(run) for run in stored_runs(tmp_path, "qam", "some-v0")] == [[expected.path.name]]
     assert capsys.readouterr().err == ""

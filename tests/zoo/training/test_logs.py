@@ -12,7 +12,7 @@ from zoo.training.replicas import Replicas
 
 @pytest.fixture
 def replicas(tmp_path):
-    return Replicas([RunFolder.create(tmp_path, "qam", "some-v0") for _ in range(2)], [3, 4])
+    return Replicas([RunFolder.create(tmp_path, "qam", "some-v0", 3) for _ in range(2)], [3, 4])
 
 
 def logger_of(replicas, position=None):

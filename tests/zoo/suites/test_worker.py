@@ -1,0 +1,181 @@
+"""Workers: what they do about jobs that fail, are held by others, are stopped or lost."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from zoo.runs.claims import Claims
+from zoo.suites import worker as worker_module
+from zoo.suites.jobs import Job, Machine, State
+from zoo.suites.suite import Run, Suite
+from zoo.suites.worker import Plan, Worker, WorkerThread
+
+FAKE = """
+import json, os, signal, sys, time
+from pathlib import Path
+folder, outcome, claim = Path(sys.argv[1]), sys.argv[2], sys.argv[sys.argv.index("--claim") + 1]
+with open(folder / "starts", "a") as file:
+    file.write(outcome + "\\n")
+code = {"done": 0, "refused": 2, "fails": 1, "waits": 0}.get(outcome, 0)
+if outcome == "once" and len((folder / "starts").read_text().splitlines()) == 1:
+    code = 1
+if outcome == "waits":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
+    (folder / "ready").touch()
+    time.sleep(60)
+if outcome == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+if code == 0:
+    (folder / "done").touch()
+print("the reason", file=sys.stderr)
+print(json.dumps({"success": 1.0}))
+sys.exit(code)
+"""
+
+
+@dataclass(frozen=True)
+class FakeJob(Job):
+    """A job whose training program is `FAKE`, and which is done once that has said so."""
+
+    def state(self) -> State:
+        return State.DONE if (Path(self.words[0]) / "done").exists() else State.INTERRUPTED
+
+
+@dataclass(frozen=True)
+class FakePlan(Plan):
+    """A plan of one such job."""
+
+    outcome: str = "done"
+
+    def jobs(self) -> list[Job]:
+        folder = str(self.machine.log_folder)
+        return [FakeJob(self.runs[0], self.machine, (folder, self.outcome), "fql", {}, 1)]
+
+
+@pytest.fixture(autouse=True)
+def fake_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "fake.py").write_text(FAKE)
+    monkeypatch.setattr(worker_module, "TRAIN", tmp_path / "fake.py")
+    monkeypatch.setattr(worker_module, "SECONDS_BETWEEN_LOOKS", 0.02)
+
+
+def make_worker(tmp_path: Path, outcome: str, *, owner: str = "me", waits: bool = False) -> Worker:
+    (tmp_path / "logs").mkdir(exist_ok=True)
+    run = Run("fql", "some-v0", (0,))
+    plan = FakePlan(Suite(["fql"], ["some-v0"], 0), [run], Machine(tmp_path / "logs"), "launch", 2, outcome)
+    return Worker(plan, owner, waits=waits)
+
+
+def claims_of(worker: Worker) -> Claims:
+    return worker.plan.jobs()[0].claims
+
+
+def starts(tmp_path: Path) -> int:
+    return len((tmp_path / "logs" / "starts").read_text().splitlines())
+
+
+def test_a_job_is_trained_once_and_its_claim_says_how_that_ended(tmp_path: Path) -> None:
+    worker = make_worker(tmp_path, "done")
+    worker()
+    worker()  # nothing is left
+    assert starts(tmp_path) == 1
+    (end,) = claims_of(worker).ended()
+    assert (end["outcome"], end["exit_code"], end["result"]) == ("done", 0, {"success": 1.0})
+    assert end["seconds"] > 0
+
+
+@pytest.mark.parametrize(("outcome", "times"), [("fails", 3), ("killed", 3), ("refused", 1), ("once", 2)])
+def test_what_failed_is_tried_again_up_to_the_limit_and_bad_input_never(
+    tmp_path: Path, outcome: str, times: int
+) -> None:
+    worker = make_worker(tmp_path, outcome)
+    worker()
+    assert starts(tmp_path) == times
+    ended = claims_of(worker).ended()
+    assert [end["number"] for end in ended] == list(range(1, times + 1))
+    reason = "killed by signal 9" if outcome == "killed" else "the reason"
+    assert ended[0]["reason"] == reason
+    assert (ended[-1]["outcome"] == "done") == (outcome == "once")
+
+
+def test_a_new_start_of_the_program_tries_what_failed_again(tmp_path: Path) -> None:
+    make_worker(tmp_path, "fails")()
+    again = make_worker(tmp_path, "fails")
+    object.__setattr__(again.plan, "launch", "another")
+    again()
+    assert starts(tmp_path) == 6
+
+
+def test_a_job_that_another_holds_is_left_alone(tmp_path: Path) -> None:
+    worker = make_worker(tmp_path, "done")
+    assert claims_of(worker).take("another") is not None
+    worker()
+    assert not (tmp_path / "logs" / "starts").exists()
+
+
+def test_a_worker_that_waits_trains_the_job_when_its_holder_gives_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "SECONDS_BETWEEN_ROUNDS", 0.05)
+    worker = make_worker(tmp_path, "done", waits=True)
+    claim = claims_of(worker).take("another")
+    assert claim is not None
+    thread = WorkerThread(worker)
+    thread.start()
+    time.sleep(0.2)
+    assert not (tmp_path / "logs" / "starts").exists()
+    claim.release("interrupted")
+    thread.join(timeout=30)
+    assert starts(tmp_path) == 1
+
+
+def wait_for(path: Path) -> None:
+    end = time.monotonic() + 30
+    while not path.exists():
+        assert time.monotonic() < end, path
+        time.sleep(0.02)
+
+
+def test_a_worker_that_is_stopped_lets_its_run_write_a_checkpoint(tmp_path: Path) -> None:
+    worker = make_worker(tmp_path, "waits")
+    thread = WorkerThread(worker)
+    thread.start()
+    wait_for(tmp_path / "logs" / "ready")
+    worker.stop()
+    thread.join(timeout=30)
+    assert thread.error is None
+    (end,) = claims_of(worker).ended()
+    assert (end["outcome"], end["exit_code"]) == ("interrupted", 3)
+
+
+def test_a_later_life_of_a_worker_ends_the_earlier_one_and_its_run(tmp_path: Path) -> None:
+    earlier = make_worker(tmp_path, "waits")
+    thread = WorkerThread(earlier)
+    thread.start()
+    wait_for(tmp_path / "logs" / "ready")
+    later = pickle.loads(pickle.dumps(make_worker(tmp_path, "done")))
+    later()
+    thread.join(timeout=30)
+    assert earlier.is_stopping
+    assert [end["outcome"] for end in claims_of(later).ended()] == ["lost", "done"]
+
+
+def test_the_training_process_gets_its_share_of_the_machine(tmp_path: Path) -> None:
+    (tmp_path / "fake.py").write_text(
+        "import json, os, sys; from pathlib import Path\n"
+        "seen = {'cores': sorted(os.sched_getaffinity(0)), 'gpu': os.environ['CUDA_VISIBLE_DEVICES']}\n"
+        "(Path(sys.argv[1]) / 'done').write_text('')\n"
+        "print(json.dumps(seen))\n"
+    )
+    worker = make_worker(tmp_path, "done")
+    core = min(os.sched_getaffinity(0))
+    worker.cores, worker.variables = [core], {"CUDA_VISIBLE_DEVICES": "3"}
+    worker()
+    (end,) = claims_of(worker).ended()
+    assert end["result"] == {"cores": [core], "gpu": "3"}

@@ -1,0 +1,167 @@
+"""The benchmark program: a suite from its file to its report, stopped, killed, started twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import agents
+from zoo.benchmark import main
+
+ROOT = Path(__file__).parents[2]
+ENV = "pointmaze-medium-navigate-singletask-task1-v0"
+SMALL = {"net_arch": [8], "batch_size": 8, "eval_freq": 20, "eval_episodes": 2, "save_freq": 10, "log_interval": 10}
+
+
+def write_suite(folder: Path, data: Path, algorithms: list[Any], steps: int = 40, **more: Any) -> Path:
+    content = {
+        "quick": True, "algorithms": algorithms, "environments": [ENV], "seeds": "0-1", "dataset_dir": str(data),
+        "params": {**SMALL, "offline_steps": steps}, "env_kwargs": {"max_episode_steps": 20}, **more,
+    }  # fmt: skip
+    path = folder / "suite.yml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def start(folder: Path, *words: str) -> subprocess.Popen[str]:
+    """Start the program from a folder, with one worker."""
+    command = [sys.executable, str(ROOT / "zoo" / "benchmark.py"), "suite.yml", "-f", "logs", "--device", "cpu", *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(process: subprocess.Popen[str], code: int = 0) -> dict[str, Any]:
+    output, errors = process.communicate()
+    assert process.returncode == code, errors
+    return dict(json.loads(output.splitlines()[-1])) if code == 0 else {"message": errors}
+
+
+def folders(logs: Path) -> list[Path]:
+    return sorted(path.parent for path in logs.glob("*/*/status.json"))
+
+
+def test_a_suite_with_an_own_agent_trains_reports_and_is_not_trained_again(tmp_path: Path, data: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "register.md").read_text(), flags=re.DOTALL)
+    (tmp_path / "my_agents.py").write_text(code)
+    write_suite(tmp_path, data, ["fql", "my_agents:WeightedBC"], steps=20)
+    result = finish(start(tmp_path))
+    assert (result["jobs"], result["runs"], result["done"], result["methods"]) == (2, 4, 2, 2)
+    assert Path(result["report"]).exists()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "logs").glob("*/*/*") if path.is_file()}
+    assert len(folders(tmp_path / "logs")) == 4
+    again = finish(start(tmp_path, "--dry-run", "--no-measure"))
+    assert (again["done"], again["hours_left"]) == (2, 0.0)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_the_plan_of_a_new_suite_has_an_estimate_of_time_and_disk(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_suite(tmp_path, data, ["fql"], steps=100_000)
+    assert main([str(file), "--dry-run", "-f", str(tmp_path / "logs"), "--device", "cpu", "--num-threads", "1"]) == 0
+    output = capsys.readouterr()
+    result = json.loads(output.out)
+    assert (result["jobs"], result["waiting"]) == (1, 1)
+    assert result["hours_left"] > 0
+    assert "the others by trials on this machine" in " ".join(output.err.split())
+    assert folders(tmp_path / "logs") == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"algorithms": ["fqll"]}, "unknown algorithm `fqll`"),
+        ({"environments": ["pointmaze-medum-navigate-singletask-task1-v0"]}, "closest"),
+        ({"params": {"offline_stps": 3}}, "unknown setting of fql `offline_stps`"),
+        ({"params": {"distill_weight": -1.0}}, "`distill_weight` must be"),
+        ({"profile": "qaam", "quick": False}, "qaam"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], message: str
+) -> None:
+    content = {"quick": True, "algorithms": ["fql"], "environments": [ENV], "seeds": 0, **change}
+    (tmp_path / "suite.yml").write_text(yaml.safe_dump(content))
+    assert main([str(tmp_path / "suite.yml"), "-f", str(tmp_path / "logs")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "logs").exists()
+
+
+def outcome(folder: Path) -> tuple[bytes, dict[str, torch.Tensor]]:
+    """Return a run's evaluations and final parameters."""
+    model = agents.FQL.load(folder / f"{ENV}.zip", device="cpu")
+    return (folder / "evaluations.npz").read_bytes(), model.policy.state_dict()
+
+
+def wait_for_checkpoint(logs: Path) -> None:
+    end = time.monotonic() + 120
+    while not list(logs.glob("*/*/checkpoint/step_*")):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.slow
+def test_a_suite_that_is_killed_and_started_twice_at_once_runs_every_run_once_with_the_same_scores(
+    tmp_path: Path, data: Path
+) -> None:
+    algorithms = ["fql", {"algo": "fql", "label": "strong", "params": {"distill_weight": 1.0}}]
+    for name in ("undisturbed", "disturbed"):
+        (tmp_path / name).mkdir()
+        write_suite(tmp_path / name, data, algorithms, steps=1_500, seeds_at_once=1)
+    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
+    finish(start(undisturbed))
+
+    first = start(disturbed, "--workers", "2")
+    wait_for_checkpoint(disturbed / "logs")
+    first.kill()
+    first.communicate()
+    together = [start(disturbed, "--workers", "2", "--stale-after", "60") for _ in range(2)]
+    results = [finish(process) for process in together]
+    assert [result["done"] for result in results] == [4, 4]
+    found = folders(disturbed / "logs")
+    assert len(found) == len(folders(undisturbed / "logs")) == 4
+    assert {json.loads((folder / "status.json").read_text())["state"] for folder in found} == {"done"}
+
+    def by_run(logs: Path) -> dict[tuple[str, int], Path]:
+        configs = {folder: yaml.safe_load((folder / "config.yml").read_text()) for folder in folders(logs)}
+        return {(config.get("label", ""), config["seed"]): folder for folder, config in configs.items()}
+
+    expected = by_run(undisturbed / "logs")
+    for key, folder in by_run(disturbed / "logs").items():
+        (evaluations, parameters), (expected_evaluations, wanted) = outcome(folder), outcome(expected[key])
+        assert evaluations == expected_evaluations, key
+        assert all(torch.equal(parameters[name], wanted[name]) for name in wanted), key
+
+
+@pytest.mark.slow
+def test_a_suite_that_is_stopped_writes_checkpoints_and_continues(tmp_path: Path, data: Path) -> None:
+    write_suite(tmp_path, data, ["fql"], steps=3_000)
+    process = start(tmp_path)
+    wait_for_checkpoint(tmp_path / "logs")
+    process.send_signal(signal.SIGINT)
+    message = finish(process, code=3)["message"]
+    assert "start the same command again to continue" in message
+    states = [json.loads((folder / "status.json").read_text())["state"] for folder in folders(tmp_path / "logs")]
+    assert states == ["interrupted", "interrupted"]
+    result = finish(start(tmp_path))
+    assert (result["done"], len(folders(tmp_path / "logs"))) == (1, 2)
+    with np.load(folders(tmp_path / "logs")[0] / "evaluations.npz") as arrays:
+        assert arrays["timesteps"][-1] == 3_000

@@ -1,0 +1,181 @@
+"""Comparisons of published sets: what their aggregates are over, and what is missing in them."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from tests.zoo.report.samples import SCENE, mini_run, write_mini, write_set
+from tests.zoo.test_compare import run, write_published_runs, write_runs
+from zoo import compare
+from zoo.report.compute import compare_kinds
+from zoo.report.inputs import Request, collect
+from zoo.report.published import suite_tasks
+
+SMALL = ["--reps", "100"]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+def json_of(tmp_path, capsys, *words):
+    code, _, err = run(capsys, *words, "--json", tmp_path / "out.json", *SMALL)
+    assert code == 0, err
+    return json.loads((tmp_path / "out.json").read_text())
+
+
+def printed(capsys, *words):
+    assert compare.main([*map(str, words), "--print", *SMALL]) == 0
+    return " ".join(capsys.readouterr().out.split())
+
+
+def write_set_of_other_tasks(tmp_path, monkeypatch):
+    """Add a set with a method on FQL's 50 tasks, half of the episodes of each a success."""
+    protocol = {"offline_steps": 1_000_000, "online_steps": 0}
+    folder = write_set(tmp_path, monkeypatch, "other", suite="fql50", protocol=protocol)
+    fixed = {"method": "Half", "phase": "offline", "step": 1_000_000, "mean": 0.5, "sd": 0.1, "seeds": 8}
+    rows = [fixed | {"environment": task} for task in suite_tasks("fql50")]
+    pd.DataFrame(rows).to_csv(folder / "other.csv", index=False)
+
+
+def test_sets_of_one_suite_share_its_50_tasks(tmp_path, capsys):
+    out = json_of(tmp_path, capsys, "--published", "qam2026", "trqam2026", "rql2026")["offline"]
+    assert (out["suite"], out["suites"], out["left_out_tasks"]) == ("qam50", {}, {})
+    assert {cell["tasks"] for cell in out["aggregates"].values()} == {50}
+    assert {"TRQAM", "RQL", "QAM (qam2026)", "QAM (trqam2026)"} <= set(out["aggregates"])
+    assert out["aggregates"]["RQL"]["mean"]["point"] == pytest.approx(0.5552)
+
+
+def test_heading_says_which_50_tasks(tmp_path, capsys):
+    text = printed(capsys, "--published", "qam2026")
+    assert "Aggregates, offline, 50 tasks of qam50" in text
+    assert "Aggregates, online, 50 tasks of qam50" in text
+
+
+def test_other_way_of_scoring_is_said_beside_the_scores(tmp_path, capsys):
+    assert "! Scoring of RQL: not stated to be of the last evaluation" in printed(capsys, "--published", "rql2026")
+    run(capsys, "--published", "rql2026", "qam2026", "-o", tmp_path / "report", *SMALL)
+    note = "Scoring of RQL: not stated to be of the last evaluation; a re-run by others that comes close averages"
+    for name in ("aggregates_offline", "domains_offline", "tasks_offline", "protocol"):
+        assert note in (tmp_path / "report" / "tables" / f"{name}.md").read_text()
+    assert "Scoring of" not in (tmp_path / "report" / "tables" / "aggregates_online.md").read_text()  # without RQL
+    assert "never of the best one, unless a note says otherwise" in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_set_without_scores_in_a_phase_is_named(capsys):
+    assert "! online: rql2026, trqam2026 have no scores." in printed(
+        capsys, "--published", "qam2026", "trqam2026", "rql2026"
+    )
+
+
+def test_sets_of_different_suites_share_no_aggregate_over_50_tasks(tmp_path, capsys, monkeypatch):
+    write_set_of_other_tasks(tmp_path, monkeypatch)
+    out = json_of(tmp_path, capsys, "--published", "qam2026", "other")["offline"]
+    assert (out["suite"], len(out["common_tasks"]), len(out["left_out_tasks"])) == (None, 40, 20)
+    assert {cell["tasks"] for cell in out["aggregates"].values()} == {40}
+    assert set(out["suites"]) == {"qam50", "fql50"}
+    assert set(out["suites"]["fql50"]) == {"Half"}
+    assert "Half" not in out["suites"]["qam50"]
+    assert out["suites"]["qam50"]["QAM"]["mean"]["point"] == pytest.approx(0.4439, abs=5e-5)
+    assert {cell["tasks"] for cells in out["suites"].values() for cell in cells.values()} == {50}
+
+
+def test_tables_of_different_suites_are_apart_and_named(tmp_path, capsys, monkeypatch):
+    write_set_of_other_tasks(tmp_path, monkeypatch)
+    report = tmp_path / "report"
+    run(capsys, "--published", "qam2026", "other", "-o", report, *SMALL)
+    common, qam, fql = (
+        (report / "tables" / f"aggregates_offline{end}.md").read_text() for end in ("", "_qam50", "_fql50")
+    )
+    assert common.startswith("**Aggregates, offline, 40 common tasks.**")
+    assert "the 40 tasks that all methods have (antmaze-giant-navigate (5 tasks), " in common
+    assert qam.startswith("**Aggregates, offline, 50 tasks of qam50.**")
+    assert fql.startswith("**Aggregates, offline, 50 tasks of fql50.**")
+    assert "| Half | **50.0** | - | - | - | 50 (fql50) | 8 | 1,000,000 |" in fql
+    assert "Half" not in qam
+    page = (report / "report.html").read_text()
+    assert "<b>Aggregates, offline, 50 tasks of fql50.</b>" in page
+    run(capsys, "--published", "qam2026", "-o", report, *SMALL)  # tables of an older report go
+    assert not list((report / "tables").glob("aggregates_*50.*"))
+
+
+def test_means_beside_single_runs_limit_the_common_tasks_and_are_not_dropped(tmp_path, capsys, monkeypatch):
+    write_set_of_other_tasks(tmp_path, monkeypatch)
+    triple = "cube-triple-play-singletask-task1-v0"
+    write_published_runs([*SCENE, triple])
+    out = json_of(tmp_path, capsys, "--published", "qam2026", "other")["offline"]
+    assert out["common_tasks"] == SCENE
+    assert set(out["aggregates"]) == {"QAM", "FQL", "Half"}
+    assert out["left_out_tasks"][triple] == ["Half"]
+
+
+def test_means_of_domains_that_cannot_be_averaged_are_named(tmp_path, capsys):
+    write_runs(tmp_path / "logs", SCENE[:1])
+    text = printed(capsys, tmp_path / "logs", "--published", "trqam2026", "--methods", "qam", "TRQAM")
+    assert "! offline: no aggregate of TRQAM: published are means of whole domains, not of single tasks." in text
+    assert "leave out tasks" not in text
+
+
+def test_learning_curves_are_over_the_same_tasks_in_both_phases(tmp_path, monkeypatch):
+    write_published_runs(SCENE)
+    write_mini(tmp_path, monkeypatch, [mini_run("qam", task, seed) for task in SCENE[:2] for seed in (0, 1)])
+    inputs = collect(Request(published=["qam2026", "mini"]))
+    (found,) = compare_kinds(inputs.methods, inputs.evaluations, inputs.means, reps=50)
+    offline, online = (found.phases[name] for name in ("offline", "online"))
+    assert (len(offline.tasks), len(online.tasks)) == (2, 5)  # there are no online runs of the small benchmark
+    assert found.curves_label == "2 tasks of mini"
+    last = inputs.evaluations.query("method == 'FQL' and step == 1_500_000")
+    expected = last.loc[last["environment"].isin(SCENE[:2]), "score"].mean()
+    assert online.curves["FQL"].mean.points[-1] == pytest.approx(expected)
+
+
+def test_suite_tables_begin_with_the_best(tmp_path, capsys, monkeypatch):
+    write_set_of_other_tasks(tmp_path, monkeypatch)
+    run(capsys, "--published", "qam2026", "other", "-o", tmp_path, *SMALL)
+    table = pd.read_csv(tmp_path / "tables" / "aggregates_offline_qam50.csv")
+    assert table["score"].is_monotonic_decreasing
+    assert set(table["suite"]) == {"qam50"}
+
+
+def test_incomplete_set_of_included_runs_is_compared_and_says_what_is_missing(tmp_path, capsys, monkeypatch):
+    runs = [mini_run("qam", task, seed) for task in SCENE[:2] for seed in (0, 1)] + [mini_run("fql", SCENE[0], 0)]
+    write_mini(tmp_path, monkeypatch, runs)
+    out = json_of(tmp_path, capsys, "--published", "mini")["offline"]
+    assert out["common_tasks"] == SCENE[:1]
+    assert set(out["aggregates"]) == {"QAM", "FQL"}
+    assert set(out["suites"]["mini"]) == {"QAM"}
+    assert out["suites"]["mini"]["QAM"]["mean"]["point"] == pytest.approx(0.4)
+    text = printed(capsys, "--published", "mini")
+    assert (
+        "! mini: 5 of 8 planned runs are finished: FQL has 1 of 2 seeds on scene-play task1; FQL has 0 of 2 seeds on "
+        "scene-play task2." in text
+    )
+    assert "Aggregates, offline, 2 tasks of mini" in text
+
+
+def test_included_runs_stand_beside_means_of_another_suite(tmp_path, capsys, monkeypatch):
+    write_mini(tmp_path, monkeypatch, [mini_run("qam", task, seed) for task in SCENE[:2] for seed in (0, 1)])
+    out = json_of(tmp_path, capsys, "--published", "mini", "qam2026")["offline"]
+    assert out["suite"] == "mini"
+    assert {cell["tasks"] for cell in out["aggregates"].values()} == {2}
+    assert {"QAM (mini)", "QAM (qam2026)"} <= set(out["aggregates"])
+    assert set(out["suites"]) == {"qam50"}
+    assert "QAM (mini)" not in out["suites"]["qam50"]
+
+
+def test_own_runs_are_set_beside_included_ones_of_the_same_algorithm(tmp_path, capsys, monkeypatch):
+    write_mini(tmp_path, monkeypatch, [mini_run("qam", SCENE[0], seed, (0, 20)) for seed in (0, 1)])
+    write_runs(tmp_path / "logs", SCENE[:1], seeds=2)
+    report = tmp_path / "report"
+    run(capsys, tmp_path / "logs", "--published", "mini", "-o", report, *SMALL)
+    table = pd.read_csv(report / "tables" / "reproduction.csv").iloc[0]
+    assert (table["source"], table["published_mean"], table["published_seeds"]) == ("mini", 0.4, 2)
+
+
+def test_set_without_a_finished_run_cannot_be_compared_alone(tmp_path, capsys, monkeypatch):
+    write_mini(tmp_path, monkeypatch, [mini_run("qam", SCENE[0], 0)[:1]])
+    code, _, err = run(capsys, "--published", "mini")
+    assert code == 2
+    assert "mini: 0 of 8 planned runs are finished" in err

@@ -1,0 +1,168 @@
+"""Train every run of a suite, on this machine or a cluster, and report the comparison.
+
+``python zoo/benchmark.py benchmarks/suites/mini.yml``
+
+The same command again continues: what is done is skipped, what was interrupted is resumed. Several may run at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from zoo.arguments import Parser, whole_number
+from zoo.cli import run_program
+
+if TYPE_CHECKING:
+    from zoo.suites.overview import Look
+    from zoo.suites.worker import Plan
+
+LAUNCHERS = ("local", "slurm", "ray")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program on the words after its name, by default those of the command line; return its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    args = make_parser().parse_args(words)
+    args.command_line = shlex.join(["zoo", "benchmark", *words])
+    return run_program(lambda: _run(args), args.verbose)
+
+
+def make_parser() -> Parser:
+    """Return the parser of the command line."""
+    parser = Parser("benchmark", description=__doc__)
+    what = parser.add_argument_group("what to train")
+    what.add_argument("suite", type=Path, help="file of the suite, or the name of one that comes with the zoo")
+    what.add_argument("--algos", nargs="+", default=[], metavar="PATTERN", help="only these algorithms or labels")
+    what.add_argument("--envs", nargs="+", default=[], metavar="PATTERN", help="only these environments")
+    what.add_argument("--dry-run", action="store_true", help="show what is done and left, and what it will cost")
+    what.add_argument("--no-measure", action="store_true", help="--dry-run without trying how fast algorithms are")
+    what.add_argument("--retries", type=whole_number, default=2, help="how often to try a failed job again")
+    where = parser.add_argument_group("where")
+    where.add_argument("--launcher", choices=LAUNCHERS, default="local", help="what starts the workers")
+    where.add_argument(
+        "--workers",
+        type=whole_number,
+        help="jobs at once (default: local: one per GPU, else per core; slurm, ray: one per job, at most 100)",
+    )
+    where.add_argument("-f", "--log-folder", type=Path, help="where run folders are made (default: logs/SUITE)")
+    where.add_argument("--dataset-dir", help="where datasets live (default: the suite's, else ~/.ogbench/data)")
+    where.add_argument(
+        "--stale-after",
+        type=whole_number,
+        default=180,
+        metavar="SECONDS",
+        help="without a sign of life for this long, a job's worker counts as dead and another one takes over",
+    )
+    where.add_argument("--ray-address", help="address of the Ray cluster (default: the one that runs here)")
+    where.add_argument(
+        "--resources",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="what a worker needs: for slurm submitit's parameters, e.g. timeout_min=240 slurm_partition=gpu "
+        "gpus_per_node=1; for ray num_cpus, num_gpus, memory or resources.NAME",
+    )
+    how = parser.add_argument_group("how each run is trained")
+    how.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
+    how.add_argument("--precision", choices=("fp32", "tf32", "bf16"), help="matrix products (default: tf32 on CUDA)")
+    how.add_argument("--compile", choices=("auto", "on", "off"), help="compile the update (default: auto)")
+    how.add_argument("--num-threads", type=whole_number, default=-1, help="CPU threads of a run; -1: its cores")
+    report = parser.add_argument_group("report")
+    report.add_argument("-o", "--output", type=Path, metavar="DIR", help="its folder (default: report in -f)")
+    report.add_argument("--no-report", action="store_true", help="train only")
+    report.add_argument("--verbose", type=whole_number, default=1, help="2 shows tracebacks of unexpected failures")
+    return parser
+
+
+def _run(args: argparse.Namespace) -> dict[str, Any]:
+    from zoo.suites.overview import describe, look_at, show, summary
+
+    plan = _make_plan(args)
+    looks = look_at(plan.jobs())
+    if args.dry_run:
+        from zoo.suites.speed import try_algorithms
+
+        trials = {} if args.no_measure else try_algorithms(looks)
+        show(looks, args.workers, trials)
+        return summary(looks, trials)
+    if any(not look.state.is_final for look in looks):
+        _say(describe(looks, args.workers))
+        _launch(plan, args)
+        looks = look_at(plan.jobs())
+    show(looks, args.workers)
+    return _report(plan, looks, args) | summary(looks)
+
+
+def _make_plan(args: argparse.Namespace) -> Plan:
+    """Return what the command line asks for, every run checked."""
+    import uuid
+    from dataclasses import replace
+
+    from zoo.runs.folder import check_log_folder
+    from zoo.suites.jobs import Machine
+    from zoo.suites.suite import find_suite, read_suite, select
+    from zoo.suites.worker import Plan
+
+    file = find_suite(args.suite)
+    suite = read_suite(file)
+    if args.dataset_dir:
+        suite = replace(suite, dataset_dir=args.dataset_dir)
+    folder = (args.log_folder or Path("logs") / file.stem).resolve()
+    words = ["--device", args.device, "--num-threads", str(args.num_threads)]
+    words += ["--precision", args.precision] if args.precision else []
+    words += ["--compile", args.compile] if args.compile else []
+    runs = select(suite.runs(), args.algos, args.envs)
+    plan = Plan(suite, runs, Machine(folder, tuple(words), args.stale_after), uuid.uuid4().hex[:12], args.retries)
+    plan.jobs()
+    check_log_folder(folder)
+    return plan
+
+
+def _launch(plan: Plan, args: argparse.Namespace) -> None:
+    if args.launcher == "local":
+        from zoo.suites.launchers.local import run_locally
+
+        run_locally(plan, args.workers, args.device)
+    elif args.launcher == "slurm":
+        from zoo.suites.launchers.slurm import run_on_slurm
+
+        run_on_slurm(plan, args.workers, args.resources)
+    else:
+        from zoo.suites.launchers.ray import run_on_ray
+
+        run_on_ray(plan, args.workers, args.resources, args.ray_address)
+
+
+def _report(plan: Plan, looks: Sequence[Look], args: argparse.Namespace) -> dict[str, Any]:
+    """Compare the runs of the suite that are there, however many; return where the report is."""
+    from zoo import compare
+
+    found = [look.job.find() for look in looks]
+    paths = [folder.path for run in found if run is not None for folder in run.folders]
+    if args.no_report or not paths:
+        return {"log_folder": str(plan.machine.log_folder)}
+    output = args.output or plan.machine.log_folder / "report"
+    words = ["--published", *plan.suite.published] if plan.suite.published else []
+    request = compare.make_parser().parse_args([*words, "-o", str(output)])
+    request.paths, request.command_line = paths, args.command_line
+    return {"log_folder": str(plan.machine.log_folder), **compare.run(request)}
+
+
+def _say(text: str) -> None:
+    from zoo.messages import log
+
+    for line in text.splitlines():
+        log.info("%s", line)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""Single runs that come with the code: CSV files with one row for each evaluation, and how many of them there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from zoo.errors import UsageError
+from zoo.runs.history import PHASES
+from zoo.runs.read import count, short_name
+
+COLUMNS = (
+    "method", "environment", "seed", "phase", "step", "successes", "episodes", "return", "length", "settings", "commit",
+)  # fmt: skip
+"""Columns of a file; ``settings`` is a hash of a run's settings, ``commit`` that of the code that made the run."""
+
+_COUNTS = {"seed": 0, "step": 0, "successes": 0, "episodes": 1}  # column -> smallest value
+_MEASURES = ("return", "length")  # may be empty
+_RUN = ["method", "environment", "seed"]
+_LISTED = 6  # longer lists end in "and N more"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs that there should be: so many seeds of each method on each task."""
+
+    methods: Sequence[str]
+    tasks: Sequence[str]
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How many of the planned runs are finished.
+
+    :param missing: (method, task) -> its number of finished runs, where that is below the plan.
+    """
+
+    plan: Plan
+    finished: int
+    missing: Mapping[tuple[str, str], int]
+
+    @property
+    def planned(self) -> int:
+        """The number of planned runs."""
+        return len(self.plan.methods) * len(self.plan.tasks) * self.plan.seeds
+
+    def describe(self) -> str:
+        """Return how many runs are finished, and which are missing."""
+        text = f"{self.finished} of {self.planned} planned runs are finished"
+        if not self.missing:
+            return text
+        places: dict[tuple[str, int], list[str]] = {}  # (method, finished) -> tasks
+        for (method, task), finished in self.missing.items():
+            places.setdefault((method, finished), []).append(task)
+        phrases = [
+            f"{method} has {finished} of {count(self.plan.seeds, 'seed')} on {self._where(tasks)}"
+            for (method, finished), tasks in places.items()
+        ]
+        more = len(phrases) - _LISTED
+        shown = [*phrases[:_LISTED], f"and {more} more"] if more > 1 else phrases
+        return f"{text}: {'; '.join(shown)}"
+
+    def _where(self, tasks: Sequence[str]) -> str:
+        if len(tasks) == len(self.plan.tasks):
+            return "every task"
+        return ", ".join(map(short_name, tasks)) if len(tasks) <= _LISTED else count(len(tasks), "task")
+
+
+def read_included_runs(folder: Path, tasks: Collection[str]) -> pd.DataFrame:
+    """Return the rows of all CSV files of a folder, with the columns `COLUMNS`.
+
+    :param tasks: the environments that rows may be about.
+    :raises UsageError: if there is no file, or one is damaged; the text names the file and the line.
+    """
+    files = sorted(folder.glob("*.csv"))
+    if not files:
+        raise UsageError(f"expected CSV files of single runs in `{folder}`, got none; install the package again")
+    table = pd.concat([_read_file(path, tasks) for path in files], ignore_index=True)
+    repeated = table[table.duplicated([*_RUN, "phase", "step"])]
+    if len(repeated):
+        raise UsageError(
+            f"expected one row for each evaluation of a run, got several for {_describe(repeated.iloc[0])} in "
+            f"`{folder}`; remove all but one"
+        )
+    settings = table.groupby(["method", "environment"])["settings"].transform("nunique")
+    if (settings > 1).any():
+        row = table[settings > 1].iloc[0]
+        raise UsageError(
+            f"expected runs of one method on one environment to have the same settings, got several hashes for "
+            f"{row['method']} on {row['environment']} in `{folder}`; give the others a method name of their own"
+        )
+    return table
+
+
+def finished_runs(table: pd.DataFrame, last_steps: Callable[[str, str], Mapping[str, int]]) -> pd.DataFrame:
+    """Return the rows of runs that were evaluated at the end of each of their phases.
+
+    :param table: what `read_included_runs` returns.
+    :param last_steps: (method, environment) -> the step at which each of its phases ends.
+    """
+    reached = table.groupby([*_RUN, "phase"])["step"].max()
+    wanted = {pair: last_steps(*pair) for pair in set(zip(table["method"], table["environment"], strict=True))}
+    is_finished = [
+        all(reached.get((*run, phase), -1) >= end for phase, end in wanted[run[:2]].items())
+        for run in zip(*(table[name] for name in _RUN), strict=True)
+    ]
+    return table[np.array(is_finished, dtype=bool)]
+
+
+def check_progress(finished: pd.DataFrame, plan: Plan) -> Progress:
+    """Return how many of the planned runs are among finished ones; others, and seeds above the plan, do not count."""
+    seeds = finished.groupby(["method", "environment"])["seed"].nunique()
+    found = {
+        (method, task): min(int(seeds.get((method, task), 0)), plan.seeds)
+        for method in plan.methods
+        for task in plan.tasks
+    }
+    missing = {pair: number for pair, number in found.items() if number < plan.seeds}
+    return Progress(plan, sum(found.values()), missing)
+
+
+def _read_file(path: Path, tasks: Collection[str]) -> pd.DataFrame:
+    """Return one file's rows in the right types."""
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False, skip_blank_lines=False)
+    except (OSError, ValueError) as error:  # pandas' own errors and broken UTF-8 are ValueErrors
+        raise UsageError(f"`{path}` cannot be read ({error}); restore the file") from error
+    lacking = [name for name in COLUMNS if name not in table]
+    if lacking:
+        raise UsageError(
+            f"`{path}`: expected the columns {', '.join(COLUMNS)}; {', '.join(lacking)} missing; restore the file"
+        )
+    table = table[list(COLUMNS)].fillna("")  # a line that ends early
+    _check_lines(path, table, "method", table["method"] != "", "a name")
+    _check_lines(path, table, "environment", table["environment"].isin(tasks), "a task of the set's suite")
+    _check_lines(path, table, "phase", table["phase"].isin(PHASES), " or ".join(PHASES))
+    numbers = {name: pd.to_numeric(table[name], errors="coerce") for name in (*_COUNTS, *_MEASURES)}
+    for name, least in _COUNTS.items():
+        good = (numbers[name] >= least) & (numbers[name] % 1 == 0)
+        _check_lines(path, table, name, good, f"a whole number >= {least}")
+    good = numbers["successes"] <= numbers["episodes"]
+    _check_lines(path, table, "successes", good, "at most the number of episodes")
+    for name in _MEASURES:
+        _check_lines(path, table, name, np.isfinite(numbers[name]) | (table[name] == ""), "a finite number, or empty")
+    return table.assign(**numbers).astype(dict.fromkeys(_COUNTS, int))
+
+
+def _check_lines(path: Path, table: pd.DataFrame, column: str, good: pd.Series, wanted: str) -> None:
+    """Raise UsageError for the first line whose value is not what is wanted."""
+    if not good.all():
+        row = int(np.flatnonzero(~good)[0])
+        raise UsageError(
+            f"`{path}`, line {row + 2}: expected `{column}` to be {wanted}, got {table[column].iloc[row]!r}; "
+            "restore the file"
+        )
+
+
+def _describe(row: pd.Series) -> str:
+    return f"{row['method']} on {row['environment']}, seed {row['seed']}, {row['phase']} step {row['step']}"

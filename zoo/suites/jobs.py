@@ -1,0 +1,151 @@
+"""A job: one start of the training program for a suite, and what has become of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import BAD_INPUT, UsageError
+from zoo.layers import flatten
+from zoo.runs.claims import HIDDEN, STALE_SECONDS, Claims
+from zoo.runs.resume import StoredRun, comparable, stored_runs
+from zoo.suites.suite import Run, Suite
+from zoo.training.arguments import make_parser
+from zoo.training.options import read_request
+from zoo.training.record import describe_run
+
+NOT_COMPARED = ("dataset", "settings.precision", "settings.compile")
+"""What is only known where a run is trained: the content of the data, and how its machine computes."""
+
+
+class State(StrEnum):
+    """What has become of a job."""
+
+    DONE = "done"
+    DIVERGED = "diverged"
+    """Every replica has diverged: a result too, and the same again with the same seeds."""
+    FAILED = "failed"
+    RUNNING = "running"
+    INTERRUPTED = "interrupted"
+    WAITING = "waiting"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self in (State.DONE, State.DIVERGED)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and how the runs of a suite are trained; it changes no settings.
+
+    :param words: flags of the training program, e.g. ``("--device", "cuda")``.
+    """
+
+    log_folder: Path
+    words: tuple[str, ...] = ()
+    stale_after: float = STALE_SECONDS
+
+
+@dataclass(frozen=True)
+class Job:
+    """One start of the training program.
+
+    :param words: its command line.
+    :param settings: what a run folder's settings must be, with dotted names, to be of this job.
+    :param steps: gradient steps and environment steps of a replica, all phases together.
+    """
+
+    run: Run
+    machine: Machine
+    words: tuple[str, ...]
+    algo: str
+    settings: Mapping[str, Any] = field(repr=False)
+    steps: int = 0
+
+    @property
+    def name(self) -> str:
+        """A name that no other job in the log folder has, readable and of constant length at the end."""
+        text = json.dumps([self.settings, self.run.seeds], sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+        return f"{self.run.label or self.algo}-{self.run.env}-{digest}".replace("/", "_").replace(":", "_")
+
+    @property
+    def claims(self) -> Claims:
+        """Who may train it."""
+        return Claims(self.machine.log_folder / HIDDEN / self.name, self.machine.stale_after)
+
+    def find(self) -> StoredRun | None:
+        """Return its newest run, one that has reached its end if possible; None if it has not started."""
+        same = [
+            run
+            for run in stored_runs(self.machine.log_folder, self.algo, self.run.env)
+            if tuple(run.seeds) == self.run.seeds and _compared(run.settings) == self.settings
+        ]
+        return min(same, key=lambda run: not _result(run).is_final) if same else None
+
+    def state(self) -> State:
+        """Return what has become of it."""
+        run = self.find()
+        state = State.WAITING if run is None else _result(run)
+        if state.is_final:
+            return state
+        if self.claims.holder() is not None:
+            return State.RUNNING
+        ended = self.claims.ended()
+        return State.FAILED if ended and ended[-1]["outcome"] == State.FAILED else state
+
+    def has_failed(self, launch: str, retries: int) -> bool:
+        """Return whether it has failed too often, or for good, since a start of the benchmark program."""
+        own = [end for end in self.claims.ended() if end.get("launch") == launch and end["outcome"] == State.FAILED]
+        return len(own) > retries or any(end["exit_code"] == BAD_INPUT for end in own)
+
+
+def make_jobs(suite: Suite, runs: Sequence[Run], machine: Machine) -> list[Job]:
+    """Return a job for each run of a suite, its settings checked; raise UsageError if one is wrong."""
+    return [_make_job(suite, run, machine) for run in runs]
+
+
+def _make_job(suite: Suite, run: Run, machine: Machine) -> Job:
+    words = ["--algo", run.algo, "--env", run.env, "--seeds", *map(str, run.seeds), "-f", str(machine.log_folder)]
+    words += ["--quick"] if suite.quick else ["--profile", suite.profile]
+    words += ["--label", run.label] if run.label else []
+    words += ["--dataset", suite.dataset]
+    words += ["--dataset-dir", suite.dataset_dir] if suite.dataset_dir else []
+    words += ["--gym-packages", *suite.gym_packages] if suite.gym_packages else []
+    for flag, values in (("--env-kwargs", suite.env_kwargs), ("-params", run.params)):
+        words += [flag, *(f"{name}={json.dumps(value)}" for name, value in flatten(values))] if values else []
+    words += machine.words
+    args = make_parser().parse_args(words)
+    try:
+        request = read_request(args)
+    except UsageError as error:
+        raise UsageError(f"{run}: {error}") from error
+    settings = _compared(comparable(describe_run(request.config, None, args)))
+    each = request.config.run
+    steps = each.pretraining_steps + each.offline_steps + each.online_steps
+    return Job(run, machine, (*words, "--resume"), request.config.algo, settings, steps)
+
+
+def _compared(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that tell jobs apart."""
+    return {
+        name: value
+        for name, value in settings.items()
+        if not any(name == left or name.startswith(f"{left}.") for left in NOT_COMPARED)
+    }
+
+
+def _result(run: StoredRun) -> State:
+    """Return what the run folders of a run say."""
+    if run.is_done:
+        return State.DONE
+    diverged = [str(status.get("reason", "")) for status in run.statuses if status["state"] == "failed"]
+    if len(diverged) == len(run.statuses) and all(reason.startswith("training diverged") for reason in diverged):
+        return State.DIVERGED
+    return State.INTERRUPTED

@@ -1,0 +1,1 @@
+"""Launchers: they start workers somewhere, and wait for their end."""

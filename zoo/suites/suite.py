@@ -1,0 +1,196 @@
+"""A suite: algorithms x environments x seeds in one file, and the runs that this means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from agents.common.validation import unknown_name_message
+from zoo.baselines import Baseline
+from zoo.config import find_entry
+from zoo.datasets.names import single_task_names
+from zoo.errors import UsageError
+from zoo.layers import DEFAULT_PROFILE, load_yaml, merge
+from zoo.training.options import parse_seeds
+
+ALL = "all"
+SHIPPED = Path(__file__).resolve().parents[2] / "benchmarks" / "suites"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One start of the training program: an algorithm on an environment, with one seed or several at once.
+
+    :param label: name of its row in the report; empty: the algorithm's.
+    :param params: settings over those of the profile, nested.
+    """
+
+    algo: str
+    env: str
+    seeds: tuple[int, ...]
+    label: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Return what is trained, in a few words."""
+        seeds = ", ".join(map(str, self.seeds))
+        return f"{self.label or self.algo} on {self.env}, seed{'s' * (len(self.seeds) > 1)} {seeds}"
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What a suite's file says.
+
+    :param title: one line.
+    :param profile: protocol of the settings, as for ``train.py``.
+    :param quick: use the algorithms' small settings.
+    :param algorithms: ids, ``module:Class``, or mappings with ``algo`` and, for a variant, ``label`` and ``params``.
+    :param environments: environments, or domains for all of their tasks.
+    :param seeds: numbers or ranges, e.g. ``0-11``.
+    :param seeds_at_once: how many seeds a run trains together, or ``all``. Part of the suite, since seeds that are
+        trained together draw other batches than each alone.
+    :param params: settings of all runs.
+    :param overrides: mappings with ``params`` and the ``algorithms`` and ``environments`` (patterns) that they are for;
+        later ones win.
+    :param dataset: what to do about a missing dataset: ``auto``, ``download`` or ``generate``.
+    :param dataset_dir: folder of the datasets; None: OGBench's.
+    :param env_kwargs: arguments of the environments.
+    :param gym_packages: packages to import, for their environments.
+    :param published: sets of published scores that the report shows beside the runs.
+    """
+
+    algorithms: Sequence[Any]
+    environments: Sequence[str]
+    seeds: str | int | Sequence[int | str]
+    title: str = ""
+    profile: str = DEFAULT_PROFILE
+    quick: bool = False
+    seeds_at_once: int | str = ALL
+    params: Mapping[str, Any] = field(default_factory=dict)
+    overrides: Sequence[Mapping[str, Any]] = ()
+    dataset: str = "auto"
+    dataset_dir: str | None = None
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    gym_packages: Sequence[str] = ()
+    published: Sequence[str] = ()
+
+    def runs(self) -> list[Run]:
+        """Return every run, environment by environment, so that a suite that is stopped has compared some."""
+        groups = self._seed_groups()
+        return [
+            Run(algo, env, group, label, merge(self._params_for(label or algo, algo, env), own))
+            for env in self._environments()
+            for algo, label, own in self._variants()
+            for group in (groups if _can_train_together(algo) else [(seed,) for group in groups for seed in group])
+        ]
+
+    def _seed_groups(self) -> list[tuple[int, ...]]:
+        words = self.seeds if isinstance(self.seeds, list | tuple) else [self.seeds]
+        seeds = parse_seeds([str(word) for word in words], "seeds")
+        size = len(seeds) if self.seeds_at_once == ALL else self.seeds_at_once
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+            raise UsageError(f"`seeds_at_once` must be a number of seeds or `{ALL}`, got {size!r}")
+        return [tuple(seeds[first : first + size]) for first in range(0, len(seeds), size)]
+
+    def _environments(self) -> list[str]:
+        """Return the environments, those of each domain in place of it."""
+        found: dict[str, None] = {}
+        for name in self.environments:
+            is_domain = "singletask" not in name and not re.search(r"-v\d+$", name)
+            found |= dict.fromkeys(single_task_names(f"{name}-v0")[1:] if is_domain else [name])
+        return list(found)
+
+    def _variants(self) -> list[tuple[str, str, Mapping[str, Any]]]:
+        """Return id, label and own settings of each algorithm."""
+        found = []
+        for entry in self.algorithms:
+            values = {"algo": entry} if isinstance(entry, str) else entry
+            _check_keys(values, ("algo", "label", "params"), "an algorithm of the suite")
+            if "algo" not in values:
+                raise UsageError(f"an algorithm of the suite must be an id or have `algo`, got {entry!r}")
+            found.append((values["algo"], str(values.get("label", "")), values.get("params", {})))
+        names = [label or algo for algo, label, _ in found]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise UsageError(f"algorithms of a suite must have different names, got {twice[0]} twice; give a `label`")
+        return found
+
+    def _params_for(self, name: str, algo: str, env: str) -> dict[str, Any]:
+        """Return the settings that the suite gives a run."""
+        params: dict[str, Any] = dict(self.params)
+        for override in self.overrides:
+            _check_keys(override, ("algorithms", "environments", "params"), "an override of the suite")
+            algorithms, environments = (_listed(override.get(key, "*")) for key in ("algorithms", "environments"))
+            if any(fnmatchcase(own, pattern) for pattern in algorithms for own in (name, algo)) and any(
+                fnmatchcase(env, pattern) for pattern in environments
+            ):
+                params = merge(params, override.get("params", {}))
+        return params
+
+
+def find_suite(path: Path) -> Path:
+    """Return a suite's file, given its path or the name of one that comes with the zoo."""
+    if path.exists() or path.suffix:
+        return path
+    shipped = {file.stem: file for file in SHIPPED.glob("*.yml")}
+    if path.name not in shipped:
+        raise UsageError(unknown_name_message("suite", str(path), shipped))
+    return shipped[path.name]
+
+
+def read_suite(path: Path) -> Suite:
+    """Read a suite's file; raise UsageError if a name, type or value in it is wrong."""
+    try:
+        content = load_yaml(path.read_text(), str(path))
+    except OSError as error:
+        raise UsageError(f"the suite {path} cannot be read: {error.strerror}; expected a YAML file") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"the suite {path} must be a mapping, got {type(content).__name__}")
+    _check_keys(content, [each.name for each in fields(Suite)], f"the suite {path}")
+    missing = [
+        name for name in ("algorithms", "environments", "seeds") if not content.get(name) and name not in content
+    ]
+    if missing:
+        raise UsageError(f"the suite {path} lacks {', '.join(missing)}")
+    for name in ("algorithms", "environments", "overrides", "gym_packages", "published"):
+        if not isinstance(content.get(name, []), list):
+            raise UsageError(f"`{name}` of the suite {path} must be a list, got {content[name]!r}")
+    for name in ("params", "env_kwargs"):
+        if not isinstance(content.get(name, {}), dict):
+            raise UsageError(f"`{name}` of the suite {path} must be a mapping, got {content[name]!r}")
+    return Suite(**content)
+
+
+def select(runs: Sequence[Run], algorithms: Sequence[str], environments: Sequence[str]) -> list[Run]:
+    """Return the runs whose algorithm and environment match one of some patterns; no patterns match all."""
+
+    def matches(names: Sequence[str], patterns: Sequence[str]) -> bool:
+        return not patterns or any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
+
+    for patterns, names in ((algorithms, [run.algo for run in runs]), (environments, [run.env for run in runs])):
+        labels = [run.label for run in runs]
+        for pattern in patterns:
+            if not any(fnmatchcase(name, pattern) for name in [*names, *labels]):
+                raise UsageError(unknown_name_message("algorithm or environment of the suite", pattern, set(names)))
+    return [run for run in runs if matches((run.algo, run.label), algorithms) and matches((run.env,), environments)]
+
+
+def _can_train_together(algo: str) -> bool:
+    """Return whether an algorithm can train several seeds in one process."""
+    return not issubclass(find_entry(algo).algorithm, Baseline)
+
+
+def _check_keys(values: Any, known: Sequence[str], what: str) -> None:
+    if not isinstance(values, Mapping):
+        raise UsageError(f"{what} must be a mapping, got {values!r}")
+    for key in values:
+        if key not in known:
+            raise UsageError(unknown_name_message(f"key of {what}", str(key), known))
+
+
+def _listed(value: Any) -> list[str]:
+    return [str(each) for each in value] if isinstance(value, list) else [str(value)]
