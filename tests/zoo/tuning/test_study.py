@@ -259,7 +259,7 @@ def leave_running(logs: Path, worker: str | None) -> RunFolder:
         trial.set_user_attr("worker", worker)
         value = trial.suggest_float("inverse_temperature", 0.1, 100.0, log=True)
         trial.set_user_attr("settings", {"inverse_temperature": value})
-    run = RunFolder.create(folder(logs) / f"trial_{trial.number}", "qam", ENV)
+    run = RunFolder.create(folder(logs) / f"trial_{trial.number}", "qam", ENV, 7)
     run.write_status("running", 7, 5, 0)
     run.release()
     return run

@@ -102,7 +102,7 @@ def test_a_run_is_not_ended_at_its_last_evaluation(study: optuna.Study) -> None:
 
 
 def test_runs_whose_process_is_gone_get_an_ending(tmp_path: Path) -> None:
-    going, done = (RunFolder.create(tmp_path, "qam", "env") for _ in range(2))
+    going, done = (RunFolder.create(tmp_path, "qam", "env", 3) for _ in range(2))
     going.write_status("running", 3, 10, 0)
     done.write_status("done", 4, 20, 0)
     end_runs(tmp_path, "interrupted", "killed")
