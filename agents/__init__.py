@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from agents.common.method import Method as Method
     from agents.common.sb3.arguments import Arguments
     from agents.common.sb3.model import FlowQLearning
+    from agents.common.search import choice as choice
+    from agents.common.search import linear_range as linear_range
+    from agents.common.search import log_range as log_range
     from agents.common.settings import setting as setting
     from agents.models import get as get
     from agents.models import load as load
@@ -84,12 +87,18 @@ if TYPE_CHECKING:
 
 
 __version__ = "0.1.0"
-__all__ = ["Method", "algorithm_ids", "get", "load", "register", "setting", *BUILT_IN.values()]
+__all__ = [
+    "Method", "algorithm_ids", "choice", "get", "linear_range", "load", "log_range", "register", "setting",
+    *BUILT_IN.values(),
+]  # fmt: skip
 
 _LOCATIONS = {
     "Method": "agents.common.method",
+    "choice": "agents.common.search",
     "get": "agents.models",
+    "linear_range": "agents.common.search",
     "load": "agents.models",
+    "log_range": "agents.common.search",
     "setting": "agents.common.settings",
 }
 

@@ -13,6 +13,7 @@ from agents.common.maths.critic import pessimistic_value, q_statistics, td_loss,
 from agents.common.maths.flow import cloning_loss, integrate_flow
 from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
 from agents.common.nets.specs import Networks, NetworkSpec, critic, velocity_field
+from agents.common.search import log_range
 from agents.common.settings import setting
 from agents.registry import register
 
@@ -36,7 +37,9 @@ class BAM(Method):
     where all critics agree, see ``pessimistic_value``.
     """
 
-    inverse_temperature: float = setting(default=0.3, reference="inv_temp", at_least=0, doc="Weight tau of Q.")
+    inverse_temperature: float = setting(
+        default=0.3, reference="inv_temp", at_least=0, search=log_range(0.3, 100.0), doc="Weight tau of Q."
+    )
     kl_scale: float = setting(
         default=1.0,
         above=0,

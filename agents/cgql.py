@@ -10,6 +10,7 @@ from agents.common.maths.flow import cloning_loss, integrate_flow
 from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
 from agents.common.nets.heads import Networks, Time, Velocity
 from agents.common.nets.specs import NetworkSpec, critic, velocity_field
+from agents.common.search import log_range
 from agents.common.settings import setting
 from agents.registry import register
 
@@ -32,12 +33,17 @@ class CGQL(Method):
     """
 
     inverse_temperature: float = setting(
-        default=1.0, reference="inv_temp", at_least=0, doc="Weight tau of Q; 0 samples the behaviour flow."
+        default=1.0,
+        reference="inv_temp",
+        at_least=0,
+        search=log_range(0.1, 100.0),
+        doc="Weight tau of Q; 0 samples the behaviour flow.",
     )
     guidance_weight: float = setting(
         default=0.1,
         reference="guidance_coef",
         at_least=0,
+        search=log_range(0.001, 10.0),
         doc="Weight w of the guidance; 0 samples the behaviour flow.",
     )
     target_behaviour: bool = setting(

@@ -9,6 +9,7 @@ from agents.common.batch import Batch
 from agents.common.maths.flow import interpolate
 from agents.common.method import Draw, Info, Losses, Noise, Targets, normal, uniform
 from agents.common.nets.heads import Networks
+from agents.common.search import log_range
 from agents.common.settings import setting
 from agents.registry import register
 
@@ -28,7 +29,11 @@ class CGQLMSE(CGQL):
     """
 
     noisy_weight: float = setting(
-        default=0.001, reference="noisy_coef", above=0, doc="Weight c of the distillation to noisy actions."
+        default=0.001,
+        reference="noisy_coef",
+        above=0,
+        search=log_range(0.0001, 1.0),
+        doc="Weight c of the distillation to noisy actions.",
     )
 
     def noise(self) -> dict[str, Draw]:

@@ -10,6 +10,7 @@ from agents.common.maths.flow import cloning_loss, integrate_flow
 from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
 from agents.common.nets.heads import Networks, tanh_gaussian_sample
 from agents.common.nets.specs import NetworkSpec, critic, tanh_gaussian, temperature, velocity_field
+from agents.common.search import linear_range
 from agents.common.settings import setting
 from agents.registry import register
 
@@ -33,7 +34,9 @@ class DSRL(Method):
     entropy is that of y, not of c y.
     """
 
-    noise_scale: float = setting(default=1.0, above=0, doc="Bound c of every latent coordinate.")
+    noise_scale: float = setting(
+        default=1.0, above=0, search=linear_range(0.2, 2.0), doc="Bound c of every latent coordinate."
+    )
     target_entropy: float | None = setting(
         default=None, doc="Entropy that the temperature aims at, of y in (-1, 1)^D; None: -D/2."
     )

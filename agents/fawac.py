@@ -9,6 +9,7 @@ from agents.common.maths.critic import q_statistics, td_loss, td_target
 from agents.common.maths.flow import flow_matching_loss, integrate_flow
 from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
 from agents.common.nets.specs import Networks, NetworkSpec, critic, state_value, velocity_field
+from agents.common.search import log_range
 from agents.common.settings import setting
 from agents.registry import register
 
@@ -30,7 +31,11 @@ class FAWAC(Method):
     """
 
     inverse_temperature: float = setting(
-        default=10.0, reference="inv_temp", at_least=0, doc="Weight tau of the advantage; 0 is behaviour cloning."
+        default=10.0,
+        reference="inv_temp",
+        at_least=0,
+        search=log_range(0.1, 100.0),
+        doc="Weight tau of the advantage; 0 is behaviour cloning.",
     )
     max_weight: float = setting(default=100.0, above=0, doc="Largest weight of a row.")
 

@@ -9,6 +9,7 @@ from agents.common.maths.critic import q_statistics, td_loss, td_target
 from agents.common.maths.flow import cloning_loss, integrate_flow
 from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
 from agents.common.nets.specs import Networks, NetworkSpec, critic, velocity_field
+from agents.common.search import log_range
 from agents.common.settings import setting
 from agents.registry import register
 
@@ -28,7 +29,11 @@ class FBRAC(Method):
     """
 
     bc_weight: float = setting(
-        default=100.0, reference="alpha", above=0, doc="Weight w of cloning against Q. The Q term weighs 1/w."
+        default=100.0,
+        reference="alpha",
+        above=0,
+        search=log_range(0.01, 1000.0),
+        doc="Weight w of cloning against Q. The Q term weighs 1/w.",
     )
 
     def networks(self) -> dict[str, NetworkSpec]:

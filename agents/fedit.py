@@ -10,6 +10,7 @@ from agents.common.maths.edit import edit_losses, edited
 from agents.common.maths.flow import cloning_loss, integrate_flow
 from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
 from agents.common.nets.specs import Networks, NetworkSpec, critic, tanh_gaussian, temperature, velocity_field
+from agents.common.search import linear_range
 from agents.common.settings import setting
 from agents.registry import register
 
@@ -32,7 +33,10 @@ class FEDIT(Method):
     """
 
     edit_scale: float = setting(
-        default=0.2, above=0, doc="Bound c of the edit in every coordinate; the authors' code has no working default."
+        default=0.2,
+        above=0,
+        search=linear_range(0.05, 1.0),
+        doc="Bound c of the edit in every coordinate; the authors' code has no working default.",
     )
     target_entropy: float | None = setting(
         default=None,

@@ -9,6 +9,7 @@ from agents.common.maths.critic import expectile_loss, pessimistic_value, q_stat
 from agents.common.maths.flow import cloning_loss, integrate_flow
 from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
 from agents.common.nets.specs import Networks, NetworkSpec, critic, state_value, velocity_field
+from agents.common.search import choice, linear_range
 from agents.common.settings import setting
 from agents.registry import register
 
@@ -33,13 +34,15 @@ class IFQL(Method):
 
     unmasked_losses = frozenset({"value"})
 
-    expectile: float = setting(default=0.9, reference="kappa", above=0, below=1, doc="Kappa of the value loss.")
+    expectile: float = setting(
+        default=0.9, reference="kappa", above=0, below=1, search=linear_range(0.5, 0.99), doc="Kappa of the value loss."
+    )
     mask_value: bool = setting(
         default=False,
         doc="Leave sequences that cross a trajectory's end out of the value loss too, as the other losses do; the "
         "authors' code keeps them, with actions of the next trajectory in their chunk.",
     )
-    best_of_n: int = setting(default=32, reference="num_samples")
+    best_of_n: int = setting(default=32, reference="num_samples", search=choice(8, 16, 32, 64))
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return state value, critics and behaviour flow."""

@@ -21,6 +21,7 @@ from agents.common.maths.critic import q_statistics, td_loss, td_target
 from agents.common.maths.flow import added, cloning_loss, integrate_flow
 from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
 from agents.common.nets.specs import Networks, NetworkSpec, critic, velocity_field
+from agents.common.search import log_range
 from agents.common.settings import setting
 from agents.registry import register
 
@@ -44,6 +45,7 @@ class QAM(Method):
         default=0.3,
         reference="tau",
         at_least=0,
+        search=log_range(0.1, 100.0),
         doc="Weight of Q against the behaviour prior; 0 is behaviour cloning, and samples from the "
         "behaviour flow. The effective value grows as `flow_steps` falls.",
     )

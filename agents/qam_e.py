@@ -8,6 +8,7 @@ from agents.common.batch import Batch
 from agents.common.maths.edit import edit_losses, edited
 from agents.common.method import Draw, Info, Losses, Noise, Targets, normal
 from agents.common.nets.specs import Networks, NetworkSpec, tanh_gaussian, temperature
+from agents.common.search import linear_range
 from agents.common.settings import setting
 from agents.qam import QAM
 from agents.registry import register
@@ -27,7 +28,9 @@ class QAME(QAM):
     Source: Li and Levine, Q-learning with Adjoint Matching, arXiv 2601.14234. Differs in: nothing.
     """
 
-    edit_scale: float = setting(default=0.1, above=0, doc="Bound c of the edit in every coordinate.")
+    edit_scale: float = setting(
+        default=0.1, above=0, search=linear_range(0.05, 1.0), doc="Bound c of the edit in every coordinate."
+    )
     target_entropy: float | None = setting(
         default=None,
         reference="edit_target_entropy",

@@ -7,6 +7,7 @@ from torch import Tensor
 from agents.common.batch import Batch
 from agents.common.method import Draw, Info, Losses, Noise, Targets, normal
 from agents.common.nets.specs import Networks, NetworkSpec, velocity_field
+from agents.common.search import log_range
 from agents.common.settings import setting
 from agents.qam import QAM
 from agents.registry import register
@@ -26,7 +27,9 @@ class QAMF(QAM):
     Source: Li and Levine, Q-learning with Adjoint Matching, arXiv 2601.14234. Differs in: nothing.
     """
 
-    distill_weight: float = setting(default=30.0, reference="fql_alpha", above=0, doc="Weight w of the distillation.")
+    distill_weight: float = setting(
+        default=30.0, reference="fql_alpha", above=0, search=log_range(0.3, 1000.0), doc="Weight w of the distillation."
+    )
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return QAM's networks and the one-step policy."""

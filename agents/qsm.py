@@ -8,6 +8,7 @@ from agents.common.maths.critic import q_statistics, td_loss
 from agents.common.maths.denoising import row_mean
 from agents.common.method import Info, Losses, Noise, Targets
 from agents.common.nets.heads import Networks
+from agents.common.search import log_range
 from agents.common.settings import setting
 from agents.registry import register
 
@@ -32,11 +33,12 @@ class QSM(DiffusionQLearning):
     """
 
     inverse_temperature: float = setting(
-        default=1.0, reference="inv_temp", at_least=0, doc="Scale tau of Q's gradient."
+        default=1.0, reference="inv_temp", at_least=0, search=log_range(0.1, 100.0), doc="Scale tau of Q's gradient."
     )
     bc_weight: float = setting(
         default=10.0,
         reference="alpha",
+        search=log_range(0.1, 100.0),
         doc="Weight w of the denoising loss on the data; the authors' default is 0.",
     )
     sampler: Sampler = setting(

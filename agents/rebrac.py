@@ -8,6 +8,7 @@ from agents.common.batch import Batch
 from agents.common.maths.critic import pessimistic_value, q_statistics, td_loss, td_target
 from agents.common.method import OF_NETWORKS, Draw, Info, Losses, Method, Noise, Targets, normal
 from agents.common.nets.specs import Networks, NetworkSpec, critic, tanh_actor
+from agents.common.search import linear_range, log_range
 from agents.common.settings import setting
 from agents.registry import register
 
@@ -30,9 +31,15 @@ class ReBRAC(Method):
     """
 
     bc_weight: float = setting(
-        default=0.0, reference="alpha_actor", at_least=0, doc="Weight w of the distance to the data."
+        default=0.0,
+        reference="alpha_actor",
+        at_least=0,
+        search=log_range(0.001, 1.0),
+        doc="Weight w of the distance to the data.",
     )
-    actor_noise: float = setting(default=0.2, at_least=0, doc="Standard deviation of the noise on actions.")
+    actor_noise: float = setting(
+        default=0.2, at_least=0, search=linear_range(0.0, 0.3), doc="Standard deviation of the noise on actions."
+    )
     actor_noise_clip: float = setting(default=0.5, at_least=0, doc="Bound of that noise in every coordinate.")
     policy_delay: int = setting(default=2, reference="actor_freq", at_least=1, doc="Updates per move of the targets.")
     true_delay: bool = setting(default=False, doc="Move the actor, too, at every `policy_delay`-th update only.")

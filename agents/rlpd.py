@@ -9,6 +9,7 @@ from agents.common.maths.critic import pessimistic_value, q_statistics, td_loss,
 from agents.common.method import OF_NETWORKS, Draw, Info, Losses, Method, Noise, Targets, normal
 from agents.common.nets.heads import Networks, tanh_gaussian_log_prob, tanh_gaussian_sample
 from agents.common.nets.specs import NetworkSpec, critic, tanh_gaussian, temperature
+from agents.common.search import log_range
 from agents.common.settings import setting
 from agents.registry import register
 
@@ -35,6 +36,7 @@ class RLPD(Method):
         default=0.0,
         reference="bc_alpha",
         at_least=0,
+        search=log_range(0.001, 1.0),
         doc="Weight w of the log-likelihood of the batch's actions.",
     )
     target_entropy: float | None = setting(default=None, doc="Entropy that the temperature aims at; None: -D/2.")

@@ -16,6 +16,7 @@ from agents.common.maths.critic import q_statistics, td_loss, td_target
 from agents.common.maths.flow import cloning_loss, integrate_flow, interpolate
 from agents.common.method import Draw, Info, Losses, Noise, Targets, normal, uniform
 from agents.common.nets.heads import Networks
+from agents.common.search import log_range
 from agents.common.settings import setting
 from agents.registry import register
 
@@ -38,7 +39,11 @@ class SQAM(TrustRegion):
     unmasked_losses = frozenset({"gap"})
 
     gap_penalty: float = setting(
-        default=0.3, reference="gap_reg_coef", at_least=0, doc="Weight c of the value gap in the critic's loss."
+        default=0.3,
+        reference="gap_reg_coef",
+        at_least=0,
+        search=log_range(0.01, 3.0),
+        doc="Weight c of the value gap in the critic's loss.",
     )
     bridge_states: int = setting(default=10, reference="n_bridge", at_least=1, doc="M, states of the bridge.")
     kl_budget: float = setting(default=0.5, doc="Path KL per action of the chunk that is aimed at.")

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 MOST_LINES = {ast.Module: 500, ast.ClassDef: 400, ast.FunctionDef: 60, ast.AsyncFunctionDef: 60}
 
 LAYERS = (
-    "agents.common.files agents.common.validation agents.common.replicas agents.common.batch",
+    "agents.common.files agents.common.validation agents.common.replicas agents.common.batch agents.common.search",
     "agents.common.settings agents.common.nets",
     "agents.common.maths",
     "agents.common.method",
@@ -31,7 +31,7 @@ LAYERS = (
     "zoo.playing",
     "zoo.runs",
     "zoo.training zoo.report",
-    "zoo.suites",
+    "zoo.tuning zoo.suites",
     "zoo",
 )
 """Modules and packages, lowest first; a module belongs where its longest prefix stands (``agents.*`` are the algorithm

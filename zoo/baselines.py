@@ -30,6 +30,7 @@ from agents.common.data.shards import Shards
 from agents.common.replicas import find_divergence
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.sb3.spaces import available_device
+from agents.common.search import Search, choice, linear_range, log_range
 from agents.common.settings import Check, Declared, Setting, setting
 from agents.common.validation import integer, number, unknown_name_message
 
@@ -50,6 +51,15 @@ CHECKS: dict[str, Check] = {
     "gradient_steps": partial(integer, at_least=-1),
 }
 """Ranges of settings that SB3 does not check."""
+
+SEARCHES: dict[str, Search] = {
+    "learning_rate": log_range(3e-5, 3e-3),
+    "batch_size": choice(128, 256, 512, 1024),
+    "tau": log_range(0.001, 0.05),
+    "gradient_steps": choice(1, 2, 4),
+    "top_quantiles_to_drop_per_net": choice(0, 1, 2, 3, 5),
+}
+"""Where tuning looks for settings of SB3."""
 
 
 class TransitionReplayBuffer(SequenceReplayBuffer):
@@ -96,7 +106,10 @@ class OwnSettings(Declared):
 
     net_arch: list[int] | dict[str, list[int]] | None = setting(default=None, doc="Hidden widths; None takes SB3's.")
     noise_std: float = setting(
-        default=0.0, at_least=0, doc="Standard deviation of Gaussian noise on executed actions, in [-1, 1] units."
+        default=0.0,
+        at_least=0,
+        search=linear_range(0.0, 0.5),
+        doc="Standard deviation of Gaussian noise on executed actions, in [-1, 1] units.",
     )
     sparse: bool = setting(
         default=False, doc="Make online rewards -1 where they are not zero (the dataset's are changed on loading)."
@@ -163,7 +176,7 @@ class Baseline(OffPolicyAlgorithm):
         for name, parameter in inspect.signature(algorithm.__init__).parameters.items():
             if name not in NOT_SETTINGS:
                 meaning = " ".join(meanings.get(name, "").split())
-                declared = Setting(parameter.default, doc=meaning, check=CHECKS.get(name))
+                declared = Setting(parameter.default, doc=meaning, check=CHECKS.get(name), search=SEARCHES.get(name))
                 declared.name, declared.type = name, Any
                 declared.annotation = inspect.formatannotation(parameter.annotation)
                 found[name] = declared

@@ -22,6 +22,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
 
 PROGRAMS = {
     "train": "train an algorithm on an environment's dataset, then online",
+    "tune": "search for an algorithm's best settings",
     "benchmark": "train every run of a suite, here or on a cluster, and compare",
     "compare": "tables, statistics and plots of runs and published scores",
     "published": "import the raw data of published scores",
@@ -40,6 +41,20 @@ def keep_freed_memory() -> None:
     if hasattr(libc, "mallopt"):
         libc.mallopt(M_MMAP_THRESHOLD, 1 << 25)  # the highest value that glibc takes
         libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+def prepare_process() -> None:
+    """Give a process that trains for a program what :func:`run_program` gives the program itself."""
+    keep_freed_memory()
+    warnings.showwarning = _show_warning
+
+
+def require_optuna(needed_by: str) -> None:
+    """Refuse what needs Optuna where it is not installed."""
+    try:
+        importlib.import_module("optuna")
+    except ModuleNotFoundError as error:
+        raise UsageError(f"`{needed_by}` needs Optuna; install it with `pip install 'optuna>=5'`") from error
 
 
 def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> int:

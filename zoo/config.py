@@ -99,6 +99,7 @@ def load_config(
     profile: str = DEFAULT_PROFILE,
     quick: bool = False,
     conf: str | Path | None = None,
+    trial: Mapping[str, Any] | None = None,
     params: Sequence[str] = (),
     flags: Mapping[str, Any] | None = None,
     device: str = "cpu",
@@ -107,6 +108,7 @@ def load_config(
 
     :param domain: the environment's domain, e.g. ``"cube-double-play"``; None: no benchmark knows the environment.
     :param conf: a YAML file of the same form that overrides the shipped one.
+    :param trial: ``settings`` that a study has chosen, and their ``source``; they override the files.
     :param flags: settings from command-line flags; they override everything.
     :raises UsageError: for an unknown algorithm, profile or setting, or a value of the wrong type or range.
     """
@@ -123,6 +125,8 @@ def load_config(
         merging.add(layers.shipped, ["quick"])
     for layer in layers.given:
         merging.add([layer], [*wanted, *(["quick"] if quick else [])])
+    if trial is not None:
+        merging.override(trial["settings"], trial["source"])
     for text in params:
         merging.override(parse_override(text), f"-params {text}")
     merging.override(flags or {})

@@ -65,7 +65,12 @@ def describe_algorithm(algo: str) -> dict[str, Any]:
 
     entry = find_entry(algo)
     settings = {
-        name: {"type": found.annotation, "default": found.default, "meaning": found.meaning}
+        name: {
+            "type": found.annotation,
+            "default": found.default,
+            "meaning": found.meaning,
+            "search": None if found.search is None else str(found.search),
+        }
         for name, found in settings_of(entry.algorithm).items()
     }
     return {
@@ -101,6 +106,7 @@ def print_algorithm(found: Mapping[str, Any]) -> None:
     rows = []
     for name, row in found["settings"].items():
         type, meaning = _readable_type(row["type"]), _unmarked(row["meaning"])
+        meaning += f" Search: {row['search']}." if row["search"] else ""
         rest = (type, meaning) if is_wide else (f"{meaning} ({type})",)
         rows.append((name, str(row["default"]), *rest))
     header = ("setting", "default", "type", "meaning") if is_wide else ("setting", "default", "meaning (type)")

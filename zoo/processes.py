@@ -132,6 +132,10 @@ class ServingProcess:
         """Tell the process to end."""
         self._connection.close()
 
+    def interrupt(self) -> None:
+        """Send SIGTERM, which the object may handle."""
+        self._process.terminate()
+
     def kill(self) -> None:
         """End the process in the middle of its work."""
         self._process.kill()
@@ -149,9 +153,11 @@ class ServingProcess:
         """Return the exception for a process that is gone."""
         self._process.join(CLOSE_SECONDS)
         code = self._process.exitcode
+        article = "an" if self._what[0] in "aeiou" else "a"
         how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
         return WorkerError(
-            f"an {self._what} process of `{self._name}` {how} while it was needed; if memory ran out, use fewer of them"
+            f"{article} {self._what} process of `{self._name}` {how} while it was needed; if memory ran out, use fewer "
+            "of them"
         )
 
 

@@ -11,7 +11,8 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import run_program
+from zoo.cli import require_optuna, run_program
+from zoo.errors import UsageError
 from zoo.training.arguments import make_parser
 
 
@@ -25,7 +26,20 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
     """Do what the command line asks for; PyTorch is imported only here."""
     from zoo.training.start import train
 
+    args.trial = _read_trial(args)
     return train(args)
+
+
+def _read_trial(args: argparse.Namespace) -> dict[str, Any] | None:
+    """Return the settings of the trial that ``--study`` and ``--trial-id`` name, or None."""
+    if args.study is None and args.trial_id is None:
+        return None
+    if args.study is None or args.trial_id is None:
+        raise UsageError("`--study` and `--trial-id` belong together, got one of them; add the other, e.g. best")
+    require_optuna("--study")
+    from zoo.tuning.trials import read_trial
+
+    return read_trial(args.study, args.trial_id, args.log_folder, args.algo)
 
 
 if __name__ == "__main__":

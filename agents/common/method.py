@@ -13,6 +13,7 @@ from agents.common.batch import Batch
 from agents.common.maths.critic import pick_best
 from agents.common.nets.heads import Networks
 from agents.common.nets.specs import NetworkSpec
+from agents.common.search import choice, linear_range, log_range
 from agents.common.settings import Declared, setting
 from agents.common.validation import integer, number
 
@@ -137,6 +138,7 @@ class Method(Declared):
         default=3e-4,
         kw_only=False,
         check=_learning_rate,
+        search=log_range(3e-5, 3e-3),
         doc='Step size of Adam, > 0; "lin_1e-3" falls from there to 0 over a phase; or a function of the remaining '
         "progress.",
     )
@@ -150,12 +152,19 @@ class Method(Declared):
         doc="Online environment steps before the first online update. Without an offline phase the actions before it "
         "are uniform, as in SB3; after one the policy acts from the start.",
     )
-    batch_size: int = setting(default=256, kw_only=False, at_least=1, doc="Sequences per update and replica.")
+    batch_size: int = setting(
+        default=256,
+        kw_only=False,
+        at_least=1,
+        search=choice(128, 256, 512, 1024),
+        doc="Sequences per update and replica.",
+    )
     tau: float = setting(
         default=0.005,
         kw_only=False,
         at_least=0,
         at_most=1,
+        search=log_range(0.001, 0.05),
         doc="Polyak weight of the target networks; with 0 they stay as they began. Targets follow the weights from "
         "before the step.",
     )
@@ -181,11 +190,19 @@ class Method(Declared):
     )
     ensemble_size: int = setting(default=10, at_least=1, fixed=OF_NETWORKS, doc="E, critics.")
     rho: float = setting(
-        default=0.5, at_least=0, doc="Pessimism: standard deviations over the ensemble subtracted from its mean."
+        default=0.5,
+        at_least=0,
+        search=linear_range(0.0, 1.0),
+        doc="Pessimism: standard deviations over the ensemble subtracted from its mean.",
     )
-    flow_steps: int = setting(default=10, at_least=1, doc="K, Euler steps of a flow (or diffusion steps).")
+    flow_steps: int = setting(
+        default=10, at_least=1, search=choice(5, 10, 20), doc="K, Euler steps of a flow (or diffusion steps)."
+    )
     best_of_n: int = setting(
-        default=1, at_least=1, doc="Candidates per state, of which the one with the highest mean Q is played."
+        default=1,
+        at_least=1,
+        search=choice(1, 4, 8, 16),
+        doc="Candidates per state, of which the one with the highest mean Q is played.",
     )
     max_grad_norm: float | None = setting(
         default=None,

@@ -22,6 +22,7 @@ from typing import (
     get_type_hints,
 )
 
+from agents.common.search import Search
 from agents.common.validation import boolean, closest_names, describe_bounds, integer, number, one_of
 
 T = TypeVar("T")
@@ -38,6 +39,7 @@ class Setting:
     :param fixed: why it cannot be changed on a finished model; empty if it can.
     :param check: function of name and value that returns the value or raises; None follows from type and bounds.
     :param kw_only: whether the constructor takes it by name only.
+    :param search: where tuning looks for its value; None where it does not.
     :param bounds: ``above``, ``at_least``, ``at_most``, ``below``: where they are given, what a number must keep to.
     """
 
@@ -56,17 +58,20 @@ class Setting:
         fixed: str = "",
         check: Check | None = None,
         kw_only: bool = True,
+        search: Search | None = None,
         **bounds: float,
     ) -> None:
         self.default, self.doc, self.reference = default, doc, reference
         self.fixed, self.check, self.kw_only = fixed, check, kw_only
-        self.bounds = bounds
+        self.search, self.bounds = search, bounds
 
     def inherit(self, other: Setting) -> None:
         """Take everything but the default from the declaration that this one changes the default of.
 
         :param other: the declaration of the same setting in a base class.
         """
+        if self.search is None and self.check is None:  # a check of its own may refuse what the base class searches
+            self.search = other.search
         self.doc, self.fixed = self.doc or other.doc, self.fixed or other.fixed
         self.reference = self.reference or other.reference
         self.check, self.kw_only = self.check or other.check, other.kw_only
@@ -113,6 +118,7 @@ def setting(
     fixed: str = "",
     check: Check | None = None,
     kw_only: bool = True,
+    search: Search | None = None,
     **bounds: float,
 ) -> T:
     """Declare a setting; in a subclass, another default of an inherited one.
@@ -123,11 +129,14 @@ def setting(
     :param fixed: why it cannot be changed on a finished model, e.g. because networks have that size.
     :param check: function of name and value that returns the value or raises; without one, type and bounds are checked.
     :param kw_only: whether the constructor takes it by name only.
+    :param search: where tuning looks for its value, e.g. ``log_range(0.1, 10)``.
     :param bounds: ``above``, ``at_least``, ``at_most``, ``below``.
     :return: the declaration; type checkers see the default.
     """
     assert set(bounds) <= set(BOUNDS), bounds
-    found = Setting(default, doc=doc, reference=reference, fixed=fixed, check=check, kw_only=kw_only, **bounds)
+    found = Setting(
+        default, doc=doc, reference=reference, fixed=fixed, check=check, kw_only=kw_only, search=search, **bounds
+    )
     return found  # type: ignore[return-value]
 
 

@@ -30,3 +30,11 @@ def reference(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     logs = tmp_path_factory.mktemp("reference")
     assert run(logs) == 0
     return logs
+
+
+@pytest.fixture
+def objective(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Make the trials of studies functions; return what sets the function for those from now on."""
+    from tests.zoo.tuning.fakes import use_fakes  # imports PyTorch and Optuna
+
+    return use_fakes(monkeypatch)

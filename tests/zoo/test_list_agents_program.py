@@ -44,6 +44,15 @@ def test_every_setting_has_a_meaning(algo: str, capsys: pytest.CaptureFixture[st
     assert [name for name, row in settings.items() if not row["meaning"]] == []
 
 
+def test_it_is_shown_where_tuning_searches(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "qam"]) == 0
+    output = capsys.readouterr()
+    settings = json.loads(output.out.strip().splitlines()[-1])["settings"]
+    assert settings["inverse_temperature"]["search"] == "0.1:100.0:log"
+    assert settings["gamma"]["search"] is None
+    assert "Search: 0.1:100.0:log." in " ".join(output.err.split())
+
+
 def test_an_algorithms_profiles_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "trqam"]) == 0
     output = capsys.readouterr()

@@ -26,6 +26,8 @@ from zoo.messages import RUN_LOG
 from zoo.runs.history import COLUMNS, OFFLINE, ONLINE
 from zoo.runs.versions import command_line
 
+STUDY = "study.yml"
+"""File that marks the folder of a tuning study."""
 STATES = ("running", "done", "failed", "interrupted")
 _CONFIG_KEYS = ("algo", "env", "offline_steps", "seed")
 _INDEX_COLUMNS = ("run", "env", "seed", "label", "started", "command")
@@ -213,12 +215,18 @@ def numbered_folders(parent: Path, env: str) -> dict[int, Path]:
 
 
 def find_run_folders(paths: Iterable[Path]) -> list[RunFolder]:
-    """Return every run folder at or below some paths, sorted, each once."""
+    """Return every run folder at or below some paths, sorted, each once.
+
+    The trials of a study are not results: they are found only where its folder, or one inside it, is among the paths.
+    """
     found: set[Path] = set()
     for path in paths:
         if not path.is_dir():
             raise FileNotFoundError(f"expected a folder of runs, got `{path}`, which is not one; check the path")
         for folder, folders, files in os.walk(path):
+            if STUDY in files and Path(folder) != path:
+                folders.clear()
+                continue
             if "status.json" in files or "evaluations.npz" in files:
                 found.add(Path(folder))
                 folders.clear()  # checkpoints and the like below a run are not runs

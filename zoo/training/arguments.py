@@ -14,19 +14,30 @@ PURPOSE = "Train an algorithm on an environment's dataset, then online: one run 
 def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser("train", description=PURPOSE)
-    _add_task(parser.add_argument_group("what to train"))
-    _add_data(parser.add_argument_group("data"))
-    _add_environments(parser.add_argument_group("environments"))
-    _add_protocol(parser.add_argument_group("evaluation and saving"))
-    _add_speed(parser.add_argument_group("speed"))
-    _add_output(parser.add_argument_group("output"))
+    task = parser.add_argument_group("what to train")
+    add_task(task)
+    _add_start(task)
+    add_data(parser.add_argument_group("data"))
+    add_environments(parser.add_argument_group("environments"))
+    protocol = parser.add_argument_group("evaluation and saving")
+    add_protocol(protocol)
+    protocol.add_argument("--save-replay-buffer", action="store_true", help="save the replay buffer at the end")
+    add_speed(parser.add_argument_group("speed"))
+    output = parser.add_argument_group("output")
+    add_output(output)
+    _add_logging(output)
+    parser.set_defaults(trial=None)  # settings of a tuning trial, which the program reads where --study asks for them
     return parser
 
 
-def _add_task(group: argparse._ArgumentGroup) -> None:
+def add_task(group: argparse._ArgumentGroup, seed: int = -1) -> None:
+    """Add the flags of algorithm, environment, seeds, phases and settings.
+
+    :param seed: the default; -1 draws one.
+    """
     group.add_argument("--algo", required=True, help="algorithm id, e.g. qam")
     group.add_argument("--env", required=True, help="e.g. cube-double-play-singletask-task2-v0")
-    group.add_argument("--seed", type=whole_number, default=-1, help="seed of everything random; -1 draws one")
+    group.add_argument("--seed", type=whole_number, default=seed, help="seed of everything random; -1 draws one")
     group.add_argument("--seeds", nargs="+", help="several seeds at once, e.g. 0-11 or 3 7 9")
     group.add_argument(
         "--profile", default=DEFAULT_PROFILE, help="protocol of the settings; `zoo agents show ALGO` lists them"
@@ -50,19 +61,30 @@ def _add_task(group: argparse._ArgumentGroup) -> None:
         help="settings, repeatable",
     )
     group.add_argument("-conf", "--conf-file", help="YAML file that overrides the shipped settings")
-    group.add_argument(
-        "--resume",
-        action="store_true",
-        help="continue the newest unfinished run with the same settings; report it if it has finished; otherwise start "
-        "a new one",
-    )
     group.add_argument("-i", "--trained-agent", default="", help="model (.zip), or folder of a run, to start from")
     group.add_argument(
         "--pretrained-actor", type=Path, help="model (.zip), or folder of a run, whose behaviour flow to start from"
     )
 
 
-def _add_data(group: argparse._ArgumentGroup) -> None:
+def _add_start(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--study", help="tuning study whose settings to take: its name, its journal file, or FILE:NAME; see zoo tune"
+    )
+    group.add_argument("--trial-id", help="which of its trials: a number, or best")
+    group.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue the newest unfinished run with the same settings; report it if it has finished; otherwise start "
+        "a new one",
+    )
+
+
+def add_data(group: argparse._ArgumentGroup, storage: str = "--storage") -> None:
+    """Add the flags of data.
+
+    :param storage: what the flag of the replay buffer's place is called.
+    """
     group.add_argument("--dataset", default="auto", help="auto, download, generate or the path of a file or folder")
     group.add_argument("--dataset-dir", help="where datasets live (default: ~/.ogbench/data)")
     group.add_argument(
@@ -78,14 +100,16 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
         help="updates until a set's next file takes over (default: from YAML)",
     )
     group.add_argument(
-        "--storage",
+        storage,
+        dest="storage",
         choices=("auto", "device", "host"),
         default="auto",
         help="where the replay buffer is kept: on the device if it fits, always, or never",
     )
 
 
-def _add_environments(group: argparse._ArgumentGroup) -> None:
+def add_environments(group: argparse._ArgumentGroup) -> None:
+    """Add the flags of environments."""
     group.add_argument("--n-envs", type=whole_number, help="training environments (default: one per seed)")
     group.add_argument(
         "--vec-env", choices=("dummy", "subproc"), default="dummy", help="how training environments are stepped"
@@ -96,7 +120,11 @@ def _add_environments(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--gym-packages", nargs="+", default=[], help="packages to import, for their environments")
 
 
-def _add_protocol(group: argparse._ArgumentGroup) -> None:
+def add_protocol(group: argparse._ArgumentGroup, eval_seed: int = 0) -> None:
+    """Add the flags of evaluations and checkpoints.
+
+    :param eval_seed: the default.
+    """
     group.add_argument("--eval-freq", type=whole_number, help="steps between evaluations (default: from YAML)")
     group.add_argument("--eval-episodes", type=whole_number, help="episodes per evaluation (default: from YAML)")
     group.add_argument(
@@ -110,12 +138,14 @@ def _add_protocol(group: argparse._ArgumentGroup) -> None:
         type=whole_number,
         help="evaluation environments (default: two per core or eight, mazes one per episode)",
     )
-    group.add_argument("--eval-seed", type=whole_number, default=0, help="decides the evaluation's starts and noise")
+    group.add_argument(
+        "--eval-seed", type=whole_number, default=eval_seed, help="decides the evaluation's starts and noise"
+    )
     group.add_argument("--save-freq", type=whole_number, help="steps between checkpoints (default: from YAML)")
-    group.add_argument("--save-replay-buffer", action="store_true", help="save the replay buffer at the end")
 
 
-def _add_speed(group: argparse._ArgumentGroup) -> None:
+def add_speed(group: argparse._ArgumentGroup) -> None:
+    """Add the flags of device and speed."""
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     group.add_argument("--precision", choices=("fp32", "tf32", "bf16"), help="matrix products (default: tf32 on CUDA)")
     group.add_argument("--compile", choices=("auto", "on", "off"), help="compile the update (default: auto)")
@@ -124,18 +154,22 @@ def _add_speed(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _add_output(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--claim", type=Path, help=argparse.SUPPRESS)  # `zoo/benchmark.py` trains under claims
+def add_output(group: argparse._ArgumentGroup) -> None:
+    """Add the flags of log folder and messages."""
     group.add_argument("-f", "--log-folder", type=Path, default=Path("logs"), help="where run folders are made")
-    group.add_argument("-tb", "--tensorboard-log", help="folder of TensorBoard events (default: the run folder)")
     group.add_argument(
         "--log-interval", type=whole_number, help="gradient steps between log entries (default: from YAML)"
     )
-    group.add_argument("-P", "--progress", action="store_true", default=None, help="progress bar, terminal or not")
-    group.add_argument("--label", help="name of this run's row in a comparison (default: the algorithm)")
     group.add_argument(
         "--verbose", type=whole_number, default=1, help="0 errors only, 1 what happens, 2 tracebacks too"
     )
+
+
+def _add_logging(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--claim", type=Path, help=argparse.SUPPRESS)  # `zoo/benchmark.py` trains under claims
+    group.add_argument("-tb", "--tensorboard-log", help="folder of TensorBoard events (default: the run folder)")
+    group.add_argument("-P", "--progress", action="store_true", default=None, help="progress bar, terminal or not")
+    group.add_argument("--label", help="name of this run's row in a comparison (default: the algorithm)")
     group.add_argument("--track", action="store_true", help="log to Weights & Biases (needs wandb)")
     group.add_argument("--wandb-project-name", help="its project (default: flow-rl-zoo)")
     group.add_argument("--wandb-entity", help="its entity")

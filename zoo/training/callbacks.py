@@ -6,7 +6,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -34,6 +34,8 @@ from zoo.training.replicas import Replicas, curve_step
 SECONDS_BETWEEN_LINES = 60.0
 SECONDS_BETWEEN_REDRAWS = 1.0
 SECONDS_BETWEEN_LOOKS = 0.1
+
+Observer = Callable[[Sequence[EvaluationHistory]], None]
 
 
 class StopSignal:
@@ -76,11 +78,19 @@ class EvaluationCallback(BaseCallback):
 
     With a background evaluator, training continues during an evaluation. At most one is under way; training waits for
     it where the next one is due and at the end of a phase.
+
+    :param observe: called with the histories of all replicas after each evaluation; what it raises ends the run.
     """
 
-    def __init__(self, evaluator: Evaluator | BackgroundEvaluator, replicas: Replicas, frequency: int) -> None:
+    def __init__(
+        self,
+        evaluator: Evaluator | BackgroundEvaluator,
+        replicas: Replicas,
+        frequency: int,
+        observe: Observer | None = None,
+    ) -> None:
         super().__init__()
-        self.evaluator, self.replicas, self.frequency = evaluator, replicas, frequency
+        self.evaluator, self.replicas, self.frequency, self.observe = evaluator, replicas, frequency, observe
         self.histories = [EvaluationHistory() for _ in replicas.folders]
         self.best = [(-1.0, -float("inf"))] * len(replicas)
         self.phase = OFFLINE
@@ -160,6 +170,8 @@ class EvaluationCallback(BaseCallback):
         self.replicas.fail(self.model, dict.fromkeys(lost, reason))  # type: ignore[arg-type]
         self._log(model.num_timesteps, results)
         log.info("%s", describe_evaluation(step, PHASES[evaluation.phase], results, self.replicas.seeds))
+        if self.observe is not None:
+            self.observe(self.histories)
 
     def _log(self, step: int, results: EpisodeResults) -> None:
         row: dict[str, Any] = {STEP: step}

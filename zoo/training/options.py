@@ -87,6 +87,7 @@ def read_config(args: argparse.Namespace, has_dataset: bool) -> tuple[Config, st
         profile=args.profile,
         quick=args.quick,
         conf=args.conf_file,
+        trial=args.trial,
         params=args.hyperparams,
         flags=flags,
         device=args.device,

@@ -19,7 +19,14 @@ from zoo.runs.folder import describe_error, state_after
 from zoo.runs.history import ONLINE
 from zoo.runs.results import joint_result, result_of, result_of_failed
 from zoo.training import logs
-from zoo.training.callbacks import EvaluationCallback, ProgressCallback, SaveCallback, StopSignal, save_model
+from zoo.training.callbacks import (
+    EvaluationCallback,
+    Observer,
+    ProgressCallback,
+    SaveCallback,
+    StopSignal,
+    save_model,
+)
 from zoo.training.curve import plot_learning_curve
 from zoo.training.replicas import DivergenceCallback, Replicas
 
@@ -34,10 +41,11 @@ class Training:
         evaluator: Evaluator | BackgroundEvaluator,
         replicas: Replicas,
         progress_bar: bool | None = None,
+        observe: Observer | None = None,
     ) -> None:
         self.config, self.model, self.replicas = config, model, replicas
         self.stop = StopSignal()
-        self.evaluation = EvaluationCallback(evaluator, replicas, config.run.eval_freq)
+        self.evaluation = EvaluationCallback(evaluator, replicas, config.run.eval_freq, observe)
         self.saving = SaveCallback(replicas, config.run.save_freq, self.evaluation, self.stop)
         for callback in (self.evaluation, self.saving):
             callback.init_callback(model)  # both act outside of `learn` too

@@ -14,6 +14,7 @@ from zoo.runs.claims import held
 from zoo.runs.folder import check_log_folder, ending_recorded
 from zoo.runs.resume import find_run, result_of_done
 from zoo.runs.versions import command_line
+from zoo.training.callbacks import Observer
 from zoo.training.logs import set_logger
 from zoo.training.options import Request, read_request
 from zoo.training.prepare import check_algorithm, load_data, make_evaluator, make_model
@@ -22,8 +23,11 @@ from zoo.training.replicas import Replicas
 from zoo.training.run import Training
 
 
-def train(args: argparse.Namespace) -> dict[str, Any]:
-    """Do what the command line asks for, and return the result to print."""
+def train(args: argparse.Namespace, observe: Observer | None = None) -> dict[str, Any]:
+    """Do what the command line asks for, and return the result to print.
+
+    :param observe: called with the evaluations so far after each of them; what it raises ends the run.
+    """
     begin = time.perf_counter()
     log.log(FILE_ONLY, "%s", command_line())
     request = read_request(args)
@@ -33,11 +37,11 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     check_log_folder(args.log_folder)
     with contextlib.ExitStack() as stack:
         stack.enter_context(held(args.claim))
-        result = _train(request, stack)
+        result = _train(request, stack, observe)
     return {**result, "wall_s": round(time.perf_counter() - begin, 1)}
 
 
-def _train(request: Request, stack: contextlib.ExitStack) -> dict[str, Any]:
+def _train(request: Request, stack: contextlib.ExitStack, observe: Observer | None) -> dict[str, Any]:
     """Train, or find that this was done already; the stack closes what is opened."""
     args, config = request.args, request.config
     evaluator = None if args.resume else stack.enter_context(make_evaluator(request))  # a finished run needs none
@@ -58,7 +62,7 @@ def _train(request: Request, stack: contextlib.ExitStack) -> dict[str, Any]:
         make_folders(folders, record, seeds, model, data, args)
     replicas = Replicas(folders, seeds)
     bar = args.progress if args.verbose else bool(args.progress)
-    training = Training(config, model, evaluator, replicas, progress_bar=bar)
+    training = Training(config, model, evaluator, replicas, bar, observe)
     set_logger(config, model, replicas, args, training.restore() if found else None)
     result = training.run()
     if args.save_replay_buffer:

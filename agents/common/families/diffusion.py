@@ -11,6 +11,7 @@ from agents.common.maths.critic import action_gradient, td_target
 from agents.common.maths.denoising import NoiseSchedule, denoise, noised
 from agents.common.method import OF_NETWORKS, Draw, Info, Method, Noise, Targets, integers, normal
 from agents.common.nets.specs import Networks, NetworkSpec, critic, noise_predictor
+from agents.common.search import log_range
 from agents.common.settings import setting
 from agents.common.validation import integer
 
@@ -32,7 +33,11 @@ class DiffusionQLearning(Method):
     """
 
     bc_weight: float = setting(
-        default=1.0, reference="alpha", at_least=0, doc="Weight w of the denoising loss on the data."
+        default=1.0,
+        reference="alpha",
+        at_least=0,
+        search=log_range(0.1, 100.0),
+        doc="Weight w of the denoising loss on the data.",
     )
     target_gradient: bool = setting(
         default=True, reference="use_target_critic_grad", doc="Take Q's action gradient from the target critics."

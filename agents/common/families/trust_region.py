@@ -10,6 +10,7 @@ from torch import Tensor
 from agents.common.maths.flow import integrate_flow
 from agents.common.method import Info, Method, Noise
 from agents.common.nets.specs import Networks, NetworkSpec, critic, multiplier, velocity_field
+from agents.common.search import log_range
 from agents.common.settings import setting
 from agents.common.validation import number
 
@@ -30,6 +31,7 @@ class TrustRegion(Method):
         default=1.0,
         above=0,
         fixed="the multiplier is built with it",
+        search=log_range(0.05, 5.0),
         doc="Epsilon, the path KL per action of the chunk that is aimed at.",
     )
     kl_budget_online: float | None = setting(

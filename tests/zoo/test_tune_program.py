@@ -1,0 +1,302 @@
+"""The tuning program: its command line, and studies whose trials are training runs on a small generated maze."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from tests.zoo.test_train_program import ENV, TINY
+from tests.zoo.tuning.fakes import Objective
+from zoo.runs.read import read_runs
+from zoo.train import main as train
+from zoo.tune import main, make_parser
+from zoo.tuning.trial import COMPLETE, Job, Outcome, TrialRunner
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")  # two episodes need not reach the goal
+
+
+def arguments(data: Path, logs: Path, *more: str, steps: int = 20) -> list[str]:
+    words = ["--algo", "qam", "--env", ENV, "--dataset-dir", str(data), "-f", str(logs), "--seeds", "4-5"]
+    words += ["--offline-steps", str(steps), "--eval-episodes", "2", "--n-eval-envs", "1", "--log-interval", "5"]
+    words += ["--env-kwargs", "max_episode_steps=30", "--study-name", "s", "--verbose", "0"]
+    return [*words, *more, "-params", *TINY]
+
+
+def tune(capsys: pytest.CaptureFixture[str], words: list[str]) -> tuple[int, dict[str, Any], str]:
+    code = main(words)
+    output = capsys.readouterr()
+    return code, json.loads((output.out.strip().splitlines() or ["{}"])[-1]), output.err
+
+
+@pytest.fixture
+def in_this_process(objective: Callable[[Objective], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let trials train in this process, which is quicker."""
+    monkeypatch.setattr(os, "setpgrp", lambda: None)
+    objective(lambda job: TrialRunner().run(job))
+
+
+def table(logs: Path) -> pd.DataFrame:
+    return pd.read_csv(logs / "studies" / "s" / "trials.csv", float_precision="round_trip")
+
+
+# -- command line -----------------------------------------------------------------------------------------------------
+
+
+def test_optuna_is_asked_for_by_its_install_command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    assert main(["--algo", "qam", "--env", ENV, "-f", str(tmp_path)]) == 2
+    assert "`zoo tune` needs Optuna; install it with `pip install 'optuna>=5'`" in capsys.readouterr().err
+    assert train(["--algo", "qam", "--env", ENV, "--study", "s", "--trial-id", "best"]) == 2
+    assert "`--study` needs Optuna" in capsys.readouterr().err
+
+
+def test_parsing_imports_neither_pytorch_nor_optuna() -> None:
+    code = "import sys, zoo.tune; zoo.tune.make_parser(); print({'torch', 'optuna'} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True) == "set()\n"
+
+
+def test_rl_zoos_spellings_are_understood() -> None:
+    words = "--algo qam --env e --n-trials 20 --sampler tpe --pruner halving --storage f.log --study-name n"
+    words += " --n-startup-trials 3 --n-evaluations 4 --n-jobs 2 --max-total-trials 9 -params gamma=0.9 -conf c.yml"
+    args = make_parser().parse_args(words.split())
+    assert (args.n_workers, args.study_storage, args.storage, args.eval_seed) == (2, "f.log", "auto", 1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--search", "inverse_temp"], "unknown setting of qam `inverse_temp`; closest: inverse_temperature"),
+        (["--search", "rho=-1:1"], "leaves what is allowed"),
+        (["--n-trials", "0"], "`--n-trials` must be at least 1, got 0"),
+        (["--n-workers", "0"], "`--n-workers` must be at least 1, got 0"),
+        (["--n-evaluations", "2", "--eval-freq", "3"], "`--n-evaluations` and `--eval-freq` both say"),
+        (["--study-name", "a/b"], "`--study-name` names a folder"),
+        (["--storage", "sqlite:///a.db"], "`--storage` expects the path of a journal file, got the URL sqlite:///a.db"),
+        (["-params", "rho=7", "gamma=2"], "`gamma` must be a finite number"),
+    ],
+)
+def test_bad_input_is_refused_before_any_work(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--algo", "qam", "--env", ENV, "-f", str(tmp_path), *words]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_seed_that_would_be_drawn_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--algo", "qam", "--env", ENV, "-f", str(tmp_path), "--seed", "-1"]) == 2
+    assert "`--seed -1` would draw other seeds for each trial" in capsys.readouterr().err
+
+
+def test_an_algorithm_without_declared_searches_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--algo", "bc", "--env", ENV, "-f", str(tmp_path)]) == 2
+    assert "`bc` declares no setting to search; declare one" in capsys.readouterr().err
+
+
+def test_a_storage_that_is_not_a_journal_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "notes").write_text("of mine\n")
+    assert main(["--algo", "qam", "--env", ENV, "-f", str(tmp_path), "--storage", str(tmp_path / "notes")]) == 2
+    assert "notes` to be a journal that `zoo tune` has written" in capsys.readouterr().err
+
+
+def test_a_log_folder_that_cannot_be_written_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["--algo", "qam", "--env", ENV, "-f", str(tmp_path / "file")]) == 2
+    assert "the log folder must be writable" in capsys.readouterr().err
+
+
+# -- studies ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_trial_is_a_training_run(
+    in_this_process: None, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, result, _ = tune(capsys, arguments(data, tmp_path, "--n-trials", "2", "--n-evaluations", "2"))
+    assert (code, result["trials"]) == (0, {"complete": 2})
+    assert table(tmp_path)["number"].tolist() == [0, 1]
+    for number, runs in enumerate(table(tmp_path)["runs"].str.split()):
+        for seed, run in zip((4, 5), map(Path, runs), strict=True):
+            assert run.parent == tmp_path / "studies" / "s" / f"trial_{number}" / "qam"
+            config = yaml.safe_load((run / "config.yml").read_text())
+            assert config["settings"]["inverse_temperature"] == table(tmp_path)["inverse_temperature"][number]
+            assert config["sources"][-1].startswith("-params")
+            assert f"study s, trial {number}" in config["sources"]
+            assert (config["seed"], config["eval_seed"]) == (seed, 1_000_000)
+            assert np.load(run / "evaluations.npz")["timesteps"].tolist() == [10, 20]
+            assert json.loads((run / "status.json").read_text())["state"] == "done"
+
+
+def test_a_trial_can_be_trained_again(
+    in_this_process: None, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, result, _ = tune(capsys, arguments(data, tmp_path, "--n-trials", "2", "--eval-freq", "10"))
+    same = ["--algo", "qam", "--env", ENV, "--dataset-dir", str(data), "-f", str(tmp_path), "--seeds", "4-5"]
+    same += ["--offline-steps", "20", "--eval-episodes", "2", "--n-eval-envs", "1", "--eval-freq", "10"]
+    same += ["--eval-seed", "1000000", "--env-kwargs", "max_episode_steps=30", "--verbose", "0", "-params", *TINY]
+    assert train([*same, "--study", "s", "--trial-id", "best"]) == 0
+    for number, run in enumerate(result["best"]["runs"], 1):
+        again = tmp_path / "qam" / f"{ENV}_{number}" / "evaluations.npz"
+        assert again.read_bytes() == (Path(run) / "evaluations.npz").read_bytes()
+
+
+def test_the_runs_of_a_study_are_read_from_its_folder_only(
+    in_this_process: None, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tune(capsys, arguments(data, tmp_path, "--n-trials", "2"))
+    assert read_runs([tmp_path]).runs.empty
+    found = read_runs([tmp_path / "studies" / "s"]).runs
+    assert len(found) == 4
+    assert set(found["method"]) == {"qam (inverse_temperature=0.3)", *found["method"]}
+    assert len(read_runs([tmp_path / "studies" / "s" / "trial_1"]).runs) == 2
+
+
+def test_a_pruned_run_is_interrupted_and_never_counts(
+    in_this_process: None,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from optuna.pruners import ThresholdPruner
+
+    monkeypatch.setattr("zoo.tuning.options._make_pruner", lambda *_: ThresholdPruner(lower=2.0, n_warmup_steps=1))
+    code, _, _ = tune(capsys, arguments(data, tmp_path, "--n-trials", "1", "--eval-freq", "5"))
+    assert code == 1  # nothing has finished
+    assert table(tmp_path)["state"].tolist() == ["pruned"]
+    for run in table(tmp_path)["runs"][0].split():
+        status = json.loads((Path(run) / "status.json").read_text())
+        assert (status["state"], status["offline_step"]) == ("interrupted", 5)
+        assert status["reason"] == "Pruned: score 0 in evaluation 1, at step 5"
+    tables = read_runs([tmp_path / "studies" / "s"])
+    assert tables.counted().empty
+
+
+@pytest.mark.parametrize("diverged", [["NaN"], ["NaN", "NaN"]])
+def test_a_diverged_replica_counts_as_no_success(
+    in_this_process: None,
+    diverged: list[str],
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from agents.common.sb3.model import FlowQLearning
+
+    monkeypatch.setattr(FlowQLearning, "find_divergence", lambda _: dict(enumerate(diverged)))
+    code, result, _ = tune(capsys, arguments(data, tmp_path, "--n-trials", "1"))
+    assert (code, result["best"]["score"]) == (0, 0.0)
+    assert "seed 4 failed: training diverged: NaN" in (Path(result["best"]["runs"][0]) / "run.log").read_text()
+    states = [json.loads((Path(run) / "status.json").read_text())["state"] for run in result["best"]["runs"]]
+    assert states == ["failed"] * len(diverged) + ["done"] * (2 - len(diverged))
+    assert "training diverged: NaN" in table(tmp_path)["reason"][0].replace("all replicas have diverged (seed 4: ", "")
+
+
+def test_a_trial_of_another_objective_is_not_mistaken_for_training(
+    objective: Callable[[Objective], None], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jobs: list[Job] = []
+    objective(lambda job: jobs.append(job) or Outcome(COMPLETE, [0.5, 0.5]))
+    tune(capsys, arguments(data, tmp_path, "--n-trials", "1", "--n-workers", "2", "--online-steps", "5"))
+    assert jobs[0].steps == 25
+    assert jobs[0].args.num_threads >= 1
+
+
+# -- processes --------------------------------------------------------------------------------------------------------
+
+
+def start(words: list[str]) -> subprocess.Popen[str]:
+    command = [sys.executable, str(ROOT / "zoo" / "tune.py"), *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    )
+
+
+def wait_for(path: Path, pattern: str, process: subprocess.Popen[str]) -> None:
+    """Wait until there is a file, or fail with what the program says."""
+    end = time.monotonic() + 200
+    while not list(path.glob(pattern)):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_trials_train_side_by_side_in_processes(data: Path, tmp_path: Path) -> None:
+    process = start(arguments(data, tmp_path, "--n-trials", "3", "--n-workers", "2", "--eval-freq", "10"))
+    output, errors = process.communicate(timeout=250)
+    assert process.returncode == 0, errors
+    assert json.loads(output)["trials"] == {"complete": 3}
+    command = (tmp_path / "studies/s/trial_2/qam" / f"{ENV}_1" / "command.txt").read_text()
+    assert str(ROOT / "zoo" / "tune.py") in command
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGKILL])
+def test_a_study_that_was_stopped_continues_its_trial_from_the_checkpoint(data: Path, tmp_path: Path, by: int) -> None:
+    """The result is that of a study that was never stopped."""
+    words = ["--max-total-trials", "1", "--eval-freq", "100", "--save-freq", "20"]
+    logs = tmp_path / "stopped"
+    process = start(arguments(data, logs, *words, steps=500))
+    wait_for(logs, f"studies/s/trial_0/qam/{ENV}_1/checkpoint/step_*", process)
+    os.kill(process.pid, by)
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == (3 if by == signal.SIGTERM else -9), errors
+    before = json.loads((logs / f"studies/s/trial_0/qam/{ENV}_1/status.json").read_text())
+    assert before["state"] == ("interrupted" if by == signal.SIGTERM else "running")
+    assert 0 < before["offline_step"] < 500
+
+    for folder in (logs, tmp_path / "whole"):
+        process = start(arguments(data, folder, *words, steps=500))
+        _, errors = process.communicate(timeout=250)
+        assert process.returncode == 0, errors
+    assert table(logs)["state"].tolist() == ["retried", "complete"]
+    runs = [table(folder)["runs"].iloc[-1].split()[0] for folder in (logs, tmp_path / "whole")]
+    assert "resuming" in (Path(runs[0]) / "run.log").read_text()
+    assert len({(Path(run) / "evaluations.npz").read_bytes() for run in runs}) == 1
+
+
+@pytest.mark.slow
+def test_a_trial_whose_process_dies_is_a_failed_trial(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "suicidal.py").write_text(
+        "import os, signal, agents\n"
+        "from agents.qam import QAM\n"
+        "@agents.register('suicidal', paper='none', published_name='S')\n"
+        "class Suicidal(QAM):\n"
+        "    def losses(self, batch, targets, noise, nets, info):\n"
+        "        if self.inverse_temperature > 5 and batch.rewards.shape[1] == 16:\n"
+        "            os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        return super().losses(batch, targets, noise, nets, info)\n"
+    )
+    words = arguments(data, tmp_path, "--n-trials", "2", "--search", "inverse_temperature=[1.0, 9.0]")
+    words[1] = "suicidal:Suicidal"
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "zoo" / "tune.py"), *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{tmp_path}:{ROOT}"},
+    )
+    _, errors = process.communicate(timeout=250)
+    found = table(tmp_path)
+    assert set(found["state"]) <= {"complete", "failed"}, errors
+    assert process.returncode == (0 if "complete" in set(found["state"]) else 1), errors
+    died = found[found["inverse_temperature"] == 9.0]
+    assert all("was killed by signal 9" in reason for reason in died["reason"])

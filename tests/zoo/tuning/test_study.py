@@ -1,0 +1,317 @@
+"""How a study goes on, with functions in place of training runs."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+import yaml
+
+from tests.zoo.tuning.fakes import ENV, Objective, near_three, words
+from zoo.config import load_config
+from zoo.errors import UsageError
+from zoo.processes import WorkerError
+from zoo.runs.folder import RunFolder
+from zoo.tune import main
+from zoo.tuning.journal import Workers, open_journal
+from zoo.tuning.trial import COMPLETE, FAILED, INTERRUPTED, PRUNED, Job, Outcome
+
+Use = Callable[[Objective], None]
+
+
+def folder(logs: Path) -> Path:
+    return logs / "studies" / "s"
+
+
+def journal(logs: Path) -> Path:
+    return folder(logs) / "journal.log"
+
+
+def trials(logs: Path) -> list[optuna.trial.FrozenTrial]:
+    return optuna.load_study(study_name="s", storage=open_journal(journal(logs))).trials
+
+
+def states(logs: Path) -> list[str]:
+    return pd.read_csv(folder(logs) / "trials.csv")["state"].tolist()
+
+
+def tune(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any], str]:
+    code = main(list(arguments))
+    output = capsys.readouterr()
+    return code, json.loads(output.out or "{}"), output.err
+
+
+def test_a_call_begins_as_many_trials_as_it_was_told(
+    objective: Use, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for calls in (1, 2):
+        code, result, _ = tune(capsys, *words(tmp_path, "--n-trials", "3"))
+        assert code == 0
+        assert result["trials"] == {"complete": 3 * calls}
+
+
+def test_the_total_counts_the_trials_of_all_calls(
+    objective: Use, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tune(capsys, *words(tmp_path, "--n-trials", "3"))
+    for _ in range(2):
+        code, result, _ = tune(capsys, *words(tmp_path, "--max-total-trials", "5", "--n-trials", "1"))
+        assert (code, result["trials"]) == (0, {"complete": 5})
+
+
+def test_no_trial_begins_when_time_is_up(objective: Use, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tune(capsys, *words(tmp_path, "--n-trials", "1"))
+    assert tune(capsys, *words(tmp_path, "--timeout", "0"))[1]["trials"] == {"complete": 1}
+
+
+def test_the_first_trial_has_the_settings_as_they_are(objective: Use, tmp_path: Path) -> None:
+    assert main(words(tmp_path, "--n-trials", "2")) == 0
+    first, second = trials(tmp_path)
+    assert first.user_attrs["settings"] == {"inverse_temperature": 0.3}
+    assert second.user_attrs["settings"] != first.user_attrs["settings"]
+
+
+def test_what_a_trial_draws_depends_on_its_number_alone(objective: Use, tmp_path: Path) -> None:
+    assert main(words(tmp_path / "once", "--n-trials", "4")) == 0
+    for _ in range(4):
+        assert main(words(tmp_path / "again", "--n-trials", "1")) == 0
+    params = [[trial.params for trial in trials(tmp_path / name)] for name in ("once", "again")]
+    assert params[0] == params[1]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc"])
+def test_every_sampler_proposes_different_settings(objective: Use, tmp_path: Path, sampler: str) -> None:
+    assert main(words(tmp_path, "--n-trials", "5", "--sampler", sampler, "--n-startup-trials", "2")) == 0
+    assert len({trial.params["inverse_temperature"] for trial in trials(tmp_path)}) == 5
+
+
+def test_the_results_are_a_table_a_settings_file_and_figures(
+    objective: Use, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = words(tmp_path, "--n-trials", "12", "--search", "inverse_temperature", "flow_steps=[2, 5]")
+    code, result, errors = tune(capsys, *command)
+    assert code == 0
+    assert "Best trials of study s" in errors
+    table = pd.read_csv(result["folder"] + "/trials.csv")
+    best = result["best"]
+    assert table["score"].max() == best["score"] == sum(best["scores"]) / 2
+    assert table["score"].idxmax() == best["trial"]
+    assert np.allclose(table["seed 7"] / 2, table["seed 8"])
+    assert set(table["flow_steps"]) == {2, 5}
+    config = load_config("qam", ENV, "pointmaze-medium-navigate", conf=result["best_conf"])
+    assert {name: config.settings[name] for name in best["settings"]} == best["settings"]
+    assert "tuned here" in config.sources[-1]
+    assert [Path(path).name for path in result["figures"]] == ["history.png", "slices.png", "importances.png"]
+    assert all(Path(path).read_bytes().startswith(b"\x89PNG") for path in result["figures"])
+
+
+def test_the_training_runs_get_what_the_command_line_says(objective: Use, tmp_path: Path) -> None:
+    jobs: list[Job] = []
+    objective(lambda job: jobs.append(job) or near_three(job))
+    more = ("--quick", "--n-evaluations", "4", "--offline-steps", "1000", "--n-trials", "1", "--eval-episodes", "3")
+    assert main(words(tmp_path, *more, "-params", "rho=0.1")) == 0
+    args = jobs[0].args
+    assert (args.seeds, args.eval_seed, args.quick, args.eval_freq, args.eval_episodes) == (
+        ["7", "8"], 1_000_000, True, 250, 3,
+    )  # fmt: skip
+    assert (args.hyperparams, args.storage, args.resume) == (["rho=0.1"], "auto", False)
+    assert args.trial == {"settings": {"inverse_temperature": 3.0}, "source": "study s, trial 0"}
+    assert args.log_folder == folder(tmp_path) / "trial_0"
+
+
+def test_seeds_are_apart_from_those_of_a_report(
+    objective: Use, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jobs: list[Job] = []
+    objective(lambda job: jobs.append(job) or Outcome(COMPLETE, [0.5]))
+    arguments = ["--algo", "qam", "--env", ENV, "-f", str(tmp_path), "--n-trials", "1"]
+    _, result, errors = tune(capsys, *arguments)
+    assert jobs[0].args.seed == jobs[0].args.eval_seed == 1_000_000
+    assert (result["study"], result["best"]["seeds"]) == (f"qam_{ENV}", [1_000_000])
+    assert "usually those of a report" not in errors
+    assert "usually those of a report" in tune(capsys, *arguments, "--seed", "3", "--study-name", "other")[2]
+
+
+def test_a_trial_that_fails_is_recorded_and_the_study_goes_on(
+    objective: Use, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail_first(job: Job) -> Outcome:
+        if job.args.trial["source"].endswith("trial 0"):
+            raise WorkerError("was killed by signal 9")
+        if job.args.trial["source"].endswith("trial 1"):
+            return Outcome(FAILED, reason="RuntimeError: no memory")
+        return near_three(job)
+
+    objective(fail_first)
+    code, result, _ = tune(capsys, *words(tmp_path, "--n-trials", "3"))
+    assert (code, result["trials"]) == (0, {"failed": 2, "complete": 1})
+    table = pd.read_csv(folder(tmp_path) / "trials.csv")
+    assert table["reason"].tolist()[:2] == ["was killed by signal 9", "RuntimeError: no memory"]
+
+
+def test_a_study_in_which_nothing_finished_is_a_failure(
+    objective: Use, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    objective(lambda job: Outcome(FAILED, reason="RuntimeError: no memory"))
+    code, _, errors = tune(capsys, *words(tmp_path, "--n-trials", "2"))
+    assert code == 1
+    assert "no trial has finished" in errors
+    assert states(tmp_path) == ["failed", "failed"]
+
+
+def test_bad_input_that_a_trial_finds_ends_the_study(
+    objective: Use, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(job: Job) -> Outcome:
+        raise UsageError("`--dataset` has no such file")
+
+    objective(refuse)
+    code, _, errors = tune(capsys, *words(tmp_path))
+    assert code == 2
+    assert errors.strip().endswith("`--dataset` has no such file")
+    assert states(tmp_path) == ["failed"]
+
+
+def test_pruned_trials_are_never_the_best(objective: Use, tmp_path: Path) -> None:
+    objective(lambda job: Outcome(PRUNED, reason="score 1") if job.args.trial["source"][-1] != "1" else near_three(job))
+    assert main(words(tmp_path, "--n-trials", "3")) == 0
+    assert states(tmp_path) == ["pruned", "complete", "pruned"]
+
+
+def test_a_score_below_all_numbers_is_a_score(
+    objective: Use, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    objective(lambda job: Outcome(COMPLETE, [-math.inf, -3.0], "seed 7: NaN"))
+    code, result, _ = tune(capsys, *words(tmp_path, "--n-trials", "3", "--n-startup-trials", "1"))
+    assert (code, result["best"]["score"], result["best"]["scores"]) == (0, None, [None, -3.0])
+
+
+def test_other_settings_are_another_study(objective: Use, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tune(capsys, *words(tmp_path, "--n-trials", "1"))
+    for more, difference in (
+        (["--offline-steps", "10"], "offline_steps 1000000 there, 10 now"),
+        (["-params", "rho=0"], "rho 0.5 there, 0.0 now"),
+        (["--search", "inverse_temperature=1:2"], "there, {'inverse_temperature': '1.0:2.0'} now"),
+        (["--eval-seed", "3"], "eval_seed 1000000 there, 3 now"),
+    ):
+        code, _, errors = tune(capsys, *words(tmp_path, "--n-trials", "1", *more))
+        assert code == 2
+        assert difference in errors
+    assert len(trials(tmp_path)) == 1
+
+
+def test_two_studies_may_share_a_journal(objective: Use, tmp_path: Path) -> None:
+    shared = ["--storage", str(tmp_path / "shared.log"), "--n-trials", "1"]
+    assert main(words(tmp_path, *shared)) == 0
+    assert main([*words(tmp_path, *shared), "--study-name", "t"]) == 0
+    assert sorted(path.name for path in (tmp_path / "studies").iterdir()) == ["s", "t"]
+    assert sorted(optuna.get_all_study_names(open_journal(tmp_path / "shared.log"))) == ["s", "t"]
+
+
+def test_the_definition_of_a_study_is_in_its_folder(objective: Use, tmp_path: Path) -> None:
+    assert main(words(tmp_path, "--n-trials", "1")) == 0
+    found = yaml.safe_load((folder(tmp_path) / "study.yml").read_text())
+    assert (found["algo"], found["seeds"], found["search"]) == ("qam", [7, 8], {"inverse_temperature": "0.1:100.0:log"})
+
+
+# -- workers that stop ------------------------------------------------------------------------------------------------
+
+
+def test_a_stopped_trial_is_tried_again_by_the_next_call(
+    objective: Use, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(job: Job) -> Outcome:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return Outcome(INTERRUPTED, reason="stopped by a signal")
+
+    objective(stop)
+    code, _, errors = tune(capsys, *words(tmp_path, "--max-total-trials", "1"))
+    assert code == 3
+    assert "the same command continues the study" in errors
+    assert states(tmp_path) == ["retried", "waiting"]
+
+    jobs: list[Job] = []
+    objective(lambda job: jobs.append(job) or near_three(job))
+    code, result, _ = tune(capsys, *words(tmp_path, "--max-total-trials", "1"))
+    assert (code, result["trials"]) == (0, {"retried": 1, "complete": 1})
+    assert jobs[0].args.resume
+    assert jobs[0].args.log_folder == folder(tmp_path) / "trial_0"
+    first, second = trials(tmp_path)
+    assert first.params == second.params
+
+
+def leave_running(logs: Path, worker: str | None) -> RunFolder:
+    """Leave a trial as a killed worker does: running, with a run folder that says so too."""
+    study = optuna.load_study(study_name="s", storage=open_journal(journal(logs), to_write=True))
+    trial = study.ask()
+    if worker is not None:
+        trial.set_user_attr("worker", worker)
+        value = trial.suggest_float("inverse_temperature", 0.1, 100.0, log=True)
+        trial.set_user_attr("settings", {"inverse_temperature": value})
+    run = RunFolder.create(folder(logs) / f"trial_{trial.number}", "qam", ENV, 7)
+    run.write_status("running", 7, 5, 0)
+    run.release()
+    return run
+
+
+def test_a_trial_of_a_killed_worker_is_tried_again(objective: Use, tmp_path: Path) -> None:
+    assert main(words(tmp_path, "--n-trials", "1")) == 0
+    run = leave_running(tmp_path, "host-1-gone")
+    assert main(words(tmp_path, "--n-trials", "1")) == 0
+    assert states(tmp_path) == ["complete", "retried", "complete"]
+    killed, again = trials(tmp_path)[1:]
+    assert killed.params == again.params
+    assert again.user_attrs["retry_of"] == 1
+    status = json.loads(run.status.read_text())
+    assert (status["state"], status["reason"]) == ("interrupted", "its worker host-1-gone was killed")
+
+
+def test_a_trial_whose_worker_was_killed_before_it_had_settings_is_given_up(objective: Use, tmp_path: Path) -> None:
+    assert main(words(tmp_path, "--n-trials", "1")) == 0
+    leave_running(tmp_path, None)
+    assert main(words(tmp_path, "--max-total-trials", "2")) == 0
+    assert states(tmp_path) == ["complete", "retried", "complete"]
+
+
+def test_a_trial_of_a_living_worker_is_left_alone(objective: Use, tmp_path: Path) -> None:
+    assert main(words(tmp_path, "--n-trials", "1")) == 0
+    with Workers(journal(tmp_path)) as other:
+        leave_running(tmp_path, other.name)
+        assert main(words(tmp_path, "--max-total-trials", "3")) == 0
+        assert states(tmp_path) == ["complete", "running", "complete"]
+
+
+def test_settings_that_kill_their_worker_again_and_again_are_given_up(objective: Use, tmp_path: Path) -> None:
+    assert main(words(tmp_path, "--n-trials", "1")) == 0
+    for kill in (1, 2, 3):
+        leave_running(tmp_path, f"host-{kill}-gone")
+        assert main(words(tmp_path, "--timeout", "0")) == 0
+        assert states(tmp_path).count("waiting") == (kill < 3)
+    assert states(tmp_path) == ["complete", "retried", "retried", "failed"]
+
+
+@pytest.mark.slow
+def test_two_programs_at_once_share_a_study(objective: Use, tmp_path: Path) -> None:
+    code = (
+        "import sys; from tests.zoo.tuning import fakes; from zoo.tuning import study; from zoo.tune import main\n"
+        "fakes.FakeProcess.objective = staticmethod(fakes.near_three); study.ServingProcess = fakes.FakeProcess\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, *words(tmp_path, "--max-total-trials", "9")]
+    programs = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
+    outputs = [program.communicate(timeout=200) for program in programs]
+    assert [program.returncode for program in programs] == [0, 0], outputs
+    found = trials(tmp_path)
+    assert [trial.state.name for trial in found] == ["COMPLETE"] * 9
+    assert len({trial.params["inverse_temperature"] for trial in found}) == 9

@@ -1,0 +1,73 @@
+"""Training with the settings of a trial."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.zoo.tuning.fakes import ENV, words
+from zoo.config import load_config
+from zoo.errors import UsageError
+from zoo.train import main as train
+from zoo.tune import main
+from zoo.tuning.trials import read_trial
+
+
+@pytest.fixture
+def logs(objective: object, tmp_path: Path) -> Path:
+    """Return a log folder with a study of four trials."""
+    assert main(words(tmp_path, "--n-trials", "4")) == 0
+    return tmp_path
+
+
+def test_a_trial_is_found_by_number_and_the_best_by_its_score(logs: Path) -> None:
+    first = read_trial("s", "0", logs, "qam")
+    assert first["settings"] == {"inverse_temperature": 0.3}
+    assert first["source"].startswith("study s, trial 0 (score 0.")
+    scores = [read_trial("s", str(number), logs, "qam")["source"] for number in range(4)]
+    best = max(scores, key=lambda text: float(text.split("score ")[1].rstrip(")")))
+    assert read_trial("s", "best", logs, "qam")["source"] == best
+
+
+def test_a_study_is_named_by_its_file_too(logs: Path) -> None:
+    file = str(logs / "studies" / "s" / "journal.log")
+    for study in (file, f"{file}:s"):
+        assert read_trial(study, "0", Path("elsewhere"), "qam")["settings"] == {"inverse_temperature": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("study", "trial", "algo", "message"),
+    [
+        ("t", "0", "qam", r"there is no study `t`; expected .* which has: s$"),
+        ("s", "9", "qam", r"study `s` has no finished trial `9`; .* one of these: 0, 1, 2, 3; or best"),
+        ("s", "first", "qam", r"no finished trial `first`"),
+        ("s", "0", "fql", r"study `s` has tuned qam, got --algo fql"),
+    ],
+)
+def test_what_is_not_there_is_named_with_what_is(logs: Path, study: str, trial: str, algo: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        read_trial(study, trial, logs, algo)
+
+
+def test_a_journal_of_several_studies_asks_for_one(logs: Path) -> None:
+    file = logs / "studies" / "s" / "journal.log"
+    assert main([*words(logs, "--n-trials", "1", "--storage", str(file)), "--study-name", "t"]) == 0
+    with pytest.raises(UsageError, match=r"expects a journal of one study, got s, t; choose one, e.g. --study .*:s"):
+        read_trial(str(file), "0", logs, "qam")
+    assert read_trial(f"{file}:t", "0", logs, "qam")["source"].startswith("study t, trial 0")
+
+
+def test_a_trial_comes_after_files_and_before_params(tmp_path: Path) -> None:
+    conf = tmp_path / "conf.yml"
+    conf.write_text("default: {inverse_temperature: 5.0, rho: 0.1, tau: 0.02}")
+    trial = {"settings": {"inverse_temperature": 7.0, "rho": 0.2}, "source": "study s, trial 3"}
+    config = load_config("qam", ENV, "pointmaze-medium-navigate", conf=conf, trial=trial, params=["rho=0.3"])
+    assert [config.settings[name] for name in ("tau", "inverse_temperature", "rho")] == [0.02, 7.0, 0.3]
+    assert config.sources[-2:] == ["study s, trial 3", "-params rho=0.3"]
+
+
+@pytest.mark.parametrize("words", [["--study", "s"], ["--trial-id", "3"]])
+def test_study_and_trial_belong_together(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(["--algo", "qam", "--env", ENV, *words]) == 2
+    assert "`--study` and `--trial-id` belong together" in capsys.readouterr().err

@@ -1,0 +1,92 @@
+"""Search for an algorithm's best settings on an environment with Optuna; every trial is a training run.
+
+The score of a trial is that of its last evaluation, never the best one, and the mean over its seeds. Seeds and
+evaluation episodes are others than those of a report: compare methods with new seeds and the default --eval-seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from zoo.arguments import Parser, whole_number
+from zoo.cli import prepare_process, require_optuna, run_program
+from zoo.training import arguments as training
+from zoo.tuning import TUNING_SEED
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program on the words after its name, by default those of the command line; return its exit code."""
+    args = make_parser().parse_args(arguments)
+    return run_program(lambda: _tune(args), args.verbose)
+
+
+def _tune(args: argparse.Namespace) -> dict[str, Any]:
+    """Do what the command line asks for; PyTorch and Optuna are imported only here."""
+    require_optuna("zoo tune")
+    from zoo.tuning.study import tune
+
+    rest = training.make_parser().parse_args(["--algo", args.algo, "--env", args.env])  # flags that trials leave alone
+    return tune(argparse.Namespace(**{**vars(rest), **vars(args)}), prepare_process)
+
+
+def make_parser() -> Parser:
+    """Return the parser of the command line."""
+    parser = Parser("tune", description=__doc__)
+    _add_study(parser.add_argument_group("study"))
+    training.add_task(parser.add_argument_group("what to train"), seed=TUNING_SEED)
+    training.add_data(parser.add_argument_group("data"), storage="--buffer-storage")
+    training.add_environments(parser.add_argument_group("environments"))
+    training.add_protocol(parser.add_argument_group("evaluation and saving"), eval_seed=TUNING_SEED)
+    training.add_speed(parser.add_argument_group("speed of each trial"))
+    training.add_output(parser.add_argument_group("output"))
+    return parser
+
+
+def _add_study(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--search",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME",
+        help="settings to search, each NAME, NAME=low:high, NAME=low:high:log or NAME=[a,b,c] (default: those that "
+        "the algorithm declares; `zoo agents show ALGO` lists them)",
+    )
+    group.add_argument("--n-trials", type=whole_number, default=100, help="trials that this call begins")
+    group.add_argument(
+        "--max-total-trials",
+        type=whole_number,
+        help="trials of the whole study, whichever calls begin them; takes the place of --n-trials",
+    )
+    group.add_argument("--timeout", type=float, metavar="SECONDS", help="begin no trial after this time")
+    group.add_argument("--sampler", choices=("tpe", "random", "qmc"), default="tpe", help="how settings are proposed")
+    group.add_argument(
+        "--pruner", choices=("median", "halving", "none"), default="median", help="which trials are ended early"
+    )
+    group.add_argument(
+        "--n-startup-trials", type=whole_number, default=10, help="trials before tpe and the median pruner begin"
+    )
+    group.add_argument(
+        "--n-evaluations", type=whole_number, help="evaluations of each trial (default: as --eval-freq says)"
+    )
+    group.add_argument(
+        "--n-workers", "--n-jobs", type=whole_number, default=1, help="trials at once, each in a process of its own"
+    )
+    group.add_argument("--study-name", help="name of the study, which is continued if it exists (default: ALGO_ENV)")
+    group.add_argument(
+        "--storage",
+        dest="study_storage",
+        metavar="FILE",
+        help="journal file of the study (default: LOG-FOLDER/studies/NAME/journal.log)",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,285 @@
+"""A study: it asks Optuna for settings, trains them in processes of their own, and tells Optuna what came out.
+
+The trials are Optuna's, and the journal holds everything that is known of them. Several programs may work on one study;
+what they do to it together (take up a trial, give one back) they do one at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing.connection
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import yaml
+from optuna.exceptions import ExperimentalWarning
+from optuna.storages import JournalStorage
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from agents.common.files import atomic_path
+from zoo.errors import Interrupted, UsageError
+from zoo.messages import log
+from zoo.processes import ServingProcess, WorkerError
+from zoo.runs.folder import STUDY, check_log_folder, find_run_folders
+from zoo.training.callbacks import StopSignal
+from zoo.tuning import trial as trials
+from zoo.tuning.journal import Workers, open_journal
+from zoo.tuning.options import Plan, differences, read_plan
+from zoo.tuning.results import in_words, summarise
+from zoo.tuning.trials import DEFINITION, SETTINGS
+
+MOST_ATTEMPTS = 3
+"""How often settings are tried whose worker was killed: they may be what kills it."""
+SECONDS_TO_STOP = 30.0
+SECONDS_BETWEEN_LOOKS = 0.5
+
+
+def tune(args: argparse.Namespace, prepare: Callable[[], None]) -> dict[str, Any]:
+    """Do what the command line asks for, and return the result to print.
+
+    :param prepare: called first in every trial's process.
+    """
+    begin = time.monotonic()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", ExperimentalWarning)
+    plan = read_plan(args)
+    for folder in (plan.folder, plan.journal.parent):
+        check_log_folder(folder)
+    storage = open_journal(plan.journal, to_write=True)
+    with Workers(plan.journal) as workers:
+        with workers.alone():
+            study = _open_study(plan, storage)
+        tuner = Tuner(plan, study, storage, workers, prepare)
+        try:
+            tuner.run()
+        finally:
+            result = summarise(study, plan)
+    if result["best"] is None:
+        raise RuntimeError(f"no trial has finished; see {plan.folder / 'trials.csv'} for the reasons")
+    return {**result, "wall_s": round(time.monotonic() - begin, 1)}
+
+
+def _open_study(plan: Plan, storage: JournalStorage) -> optuna.Study:
+    """Return the study, made if need be; refuse one whose trials differ in more than what is searched."""
+    study = optuna.create_study(storage=storage, study_name=plan.name, direction="maximize", load_if_exists=True)
+    there = study.user_attrs.get(DEFINITION)
+    if there is None and study.get_trials(deepcopy=False):
+        raise UsageError(f"study `{plan.name}` in {plan.journal} is not one of `zoo tune`; choose another --study-name")
+    if there is None:
+        study.set_user_attr(DEFINITION, plan.definition)
+        _try_given_settings_first(study, plan)
+    elif found := differences(there, plan.definition):
+        raise UsageError(
+            f"study `{plan.name}` exists and its trials differ: {'; '.join(found)}; repeat its command, or choose "
+            "another --study-name"
+        )
+    with atomic_path(plan.folder / STUDY) as temporary:
+        temporary.write_text(yaml.safe_dump({"study": plan.name, **plan.definition}, sort_keys=False))
+    return study
+
+
+def _try_given_settings_first(study: optuna.Study, plan: Plan) -> None:
+    """Make the settings as they are without tuning the first trial, if they are in the search space."""
+    params = plan.space.params_of(plan.request.config.settings)
+    if params is not None:
+        study.enqueue_trial(params)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A trial that is being trained.
+
+    :param folder: of its run folders; that of the first attempt where this is another one.
+    """
+
+    trial: Trial
+    settings: dict[str, Any]
+    folder: Path
+    begin: float
+
+
+class Tuner:
+    """Keeps as many trials in training as there may be at once, until the study has enough."""
+
+    def __init__(
+        self, plan: Plan, study: optuna.Study, storage: JournalStorage, workers: Workers, prepare: Callable[[], None]
+    ) -> None:
+        self.plan, self.study, self.storage, self.workers, self.prepare = plan, study, storage, workers, prepare
+        self.running: dict[ServingProcess, Attempt] = {}
+        self.begun = 0
+        self.stop = StopSignal()
+        self._end = time.monotonic() + plan.timeout
+
+    def run(self) -> None:
+        """Run trials until there are enough, time is up, or a signal comes.
+
+        :raises UsageError: if a trial finds its settings, data or environment wrong.
+        :raises Interrupted: after a signal; the trials in training will be tried again.
+        """
+        try:
+            with self.stop:
+                while not self.stop.requested and (self._fill() or self.running):
+                    for process in self._answered(SECONDS_BETWEEN_LOOKS):
+                        self._finish(process)
+                if self.stop.requested:
+                    self._stop_trials()
+                    raise Interrupted("stopped by a signal; the same command continues the study")
+        finally:
+            for process in list(self.running):  # after an error or a second signal
+                process.kill()
+                self._give_back(process, "stopped")
+
+    def _fill(self) -> bool:
+        """Begin trials while there may be more; return whether one began."""
+        begun = False
+        while len(self.running) < self.plan.workers and not self.stop.requested and self._begin():
+            begun = True
+        return begun
+
+    def _begin(self) -> bool:
+        """Begin a trial if there is one to begin."""
+        with self.workers.alone():
+            self._take_back_from_the_dead()
+            if not self._may_begin():
+                return False
+            self.study.sampler = self.plan.make_sampler(len(self.study.get_trials(deepcopy=False)))
+            trial = self.study.ask()
+            trial.set_user_attr("worker", self.workers.name)
+            settings = self.plan.space.suggest(trial)
+            trial.set_user_attr(SETTINGS, settings)
+        self.begun += 1
+        folder = Path(trial.user_attrs.get("folder") or self.plan.folder / f"trial_{trial.number}")
+        trial.set_user_attr("folder", str(folder))
+        attempt = Attempt(trial, settings, folder, time.monotonic())
+        process = ServingProcess(
+            trials.TrialRunner,
+            "run",
+            what="separate",
+            name=f"trial {trial.number}",
+            preload=("zoo.tuning.trial",),
+            has_children=True,
+            imports_main=False,
+        )
+        self.running[process] = attempt
+        process.receive()
+        process.send(self._job(attempt))
+        again = f" (trial {trial.user_attrs['retry_of']} again)" if "retry_of" in trial.user_attrs else ""
+        log.info("trial %d%s: %s", trial.number, again, in_words(settings))
+        return True
+
+    def _job(self, attempt: Attempt) -> trials.Job:
+        plan, number = self.plan, attempt.trial.number
+        chosen = {"settings": attempt.settings, "source": f"study {plan.name}, trial {number}"}
+        own = {"log_folder": attempt.folder, "trial": chosen, "resume": "retry_of" in attempt.trial.user_attrs}
+        args = argparse.Namespace(**{**vars(plan.args), **own, "verbose": max(0, plan.args.verbose - 1)})
+        return trials.Job(
+            args=args,
+            journal=plan.journal,
+            study=plan.name,
+            trial_id=attempt.trial._trial_id,
+            pruner=plan.pruner,
+            steps=plan.steps,
+            replicas=len(plan.seeds),
+            has_success=plan.request.has_dataset,
+            command=sys.orig_argv,
+            prepare=self.prepare,
+        )
+
+    def _may_begin(self) -> bool:
+        """Return whether there is a trial left to do, and time to begin it."""
+        if time.monotonic() >= self._end:
+            return False
+        return (self._counted() if self.plan.counts_study else self.begun) < self.plan.limit
+
+    def _counted(self) -> int:
+        """Return how many trials of the study have begun, each with its repetitions as one."""
+        found = self.study.get_trials(deepcopy=False)
+        return sum(1 for trial in found if trial.state != TrialState.WAITING and "retried" not in trial.user_attrs)
+
+    def _answered(self, seconds: float) -> list[ServingProcess]:
+        """Return the trials' processes that have answered or ended, after some seconds at the latest."""
+        return multiprocessing.connection.wait(list(self.running), seconds)  # type: ignore[arg-type, return-value]
+
+    def _finish(self, process: ServingProcess) -> None:
+        """Tell the study how a trial ended."""
+        attempt, refusal = self.running[process], None
+        try:
+            outcome: trials.Outcome = process.receive()
+        except (WorkerError, UsageError) as error:
+            outcome = trials.Outcome(trials.FAILED, reason=str(error))
+            refusal = error if isinstance(error, UsageError) else None
+        del self.running[process]
+        process.close()
+        if outcome.state == trials.INTERRUPTED:
+            self._retry(attempt.trial, attempt.folder, outcome.reason)
+        else:
+            self._tell(attempt, outcome)
+        if refusal is not None:  # the next trial would be refused too
+            raise refusal
+
+    def _tell(self, attempt: Attempt, outcome: trials.Outcome) -> None:
+        """Record the outcome of a trial."""
+        trial, number = attempt.trial, attempt.trial.number
+        trials.end_runs(attempt.folder, "failed", outcome.reason)
+        runs = find_run_folders([attempt.folder]) if attempt.folder.is_dir() else []
+        trial.set_user_attr("runs", [str(run.path) for run in runs])
+        trial.set_user_attr("scores", outcome.scores)
+        trial.set_user_attr("reason", outcome.reason)
+        trial.set_user_attr("seconds", round(time.monotonic() - attempt.begin, 1))
+        if outcome.state == trials.COMPLETE:
+            self.study.tell(trial, outcome.score)
+            note = f" (diverged: {outcome.reason})" if outcome.reason else ""
+            log.info("trial %d: score %.4g%s; best %.4g", number, outcome.score, note, self.study.best_value)
+        elif outcome.state == trials.PRUNED:
+            self.study.tell(trial, state=TrialState.PRUNED)
+            log.info("trial %d: pruned, %s", number, outcome.reason)
+        else:
+            self.study.tell(trial, state=TrialState.FAIL)
+            log.error("trial %d: failed, %s", number, outcome.reason)
+
+    # -- trials that did not end by themselves ------------------------------------------------------------------------
+
+    def _stop_trials(self) -> None:
+        """Ask the trials to stop, wait for those that do, and give the others back as they are."""
+        for process in self.running:
+            process.interrupt()
+        end = time.monotonic() + SECONDS_TO_STOP
+        while self.running and (left := end - time.monotonic()) > 0:
+            for process in self._answered(left):
+                self._finish(process)
+
+    def _give_back(self, process: ServingProcess, reason: str) -> None:
+        """Make a trial whose process was ended one that is tried again."""
+        attempt = self.running.pop(process)
+        process.close()
+        self._retry(attempt.trial, attempt.folder, reason)
+
+    def _take_back_from_the_dead(self) -> None:
+        """Make the trials of workers that were killed such that are tried again; other workers are kept out."""
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            worker = trial.user_attrs.get("worker")  # missing: it died right after it took the trial
+            if worker is None or (worker != self.workers.name and not self.workers.is_alive(worker)):
+                folder = Path(trial.user_attrs.get("folder") or self.plan.folder / f"trial_{trial.number}")
+                self._retry(trial, folder, f"its worker {worker or ''} was killed", was_killed=True)
+
+    def _retry(self, trial: Trial | FrozenTrial, folder: Path, reason: str, was_killed: bool = False) -> None:
+        """End a trial as failed and put its settings back in the queue, to continue from its last checkpoint."""
+        attributes = dict(trial.user_attrs)
+        kills = attributes.get("kills", 0) + was_killed
+        again = kills < MOST_ATTEMPTS
+        trials.end_runs(folder, "interrupted" if again else "failed", reason)
+        notes = {"reason": reason, "scores": []} | ({"retried": True} if again else {})
+        for name, value in notes.items():
+            self.storage.set_trial_user_attr(trial._trial_id, name, value)
+        self.study.tell(trial.number, state=TrialState.FAIL)
+        if again and SETTINGS in attributes:
+            first = attributes.get("retry_of", trial.number)
+            kept = {"retry_of": first, "folder": str(folder), "kills": kills}
+            self.study.enqueue_trial(trial.params, user_attrs=kept)
+        log.info("trial %d: %s; %s", trial.number, reason, "will be tried again" if again else "not tried again")

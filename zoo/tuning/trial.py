@@ -1,0 +1,173 @@
+"""A trial: one training run with a trial's settings, in a process of its own."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.pruners import BasePruner
+from optuna.samplers import RandomSampler
+from optuna.trial import Trial
+
+from agents.common.replicas import Diverged
+from zoo.errors import Interrupted, UsageError
+from zoo.messages import FILE_ONLY, log, messages
+from zoo.runs.folder import describe_error, find_run_folders
+from zoo.runs.history import EvaluationHistory
+from zoo.runs.scores import RETURN, SUCCESS
+from zoo.training.start import train
+from zoo.tuning.journal import open_journal
+
+COMPLETE, PRUNED, FAILED, INTERRUPTED = "complete", "pruned", "failed", "interrupted"
+
+
+class Pruned(Interrupted):
+    """A trial was ended early because it does worse than others did; its run ends as ``interrupted``."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a trial's process is to do.
+
+    :param args: the command line of the training, with the trial's settings.
+    :param trial_id: Optuna's id of the trial, which is not its number.
+    :param steps: of the whole training; there is no pruning after the last one.
+    :param has_success: whether the environment is known to report success.
+    :param command: what the user has typed.
+    :param prepare: called first.
+    """
+
+    args: argparse.Namespace
+    journal: Path
+    study: str
+    trial_id: int
+    pruner: BasePruner
+    steps: int
+    replicas: int
+    has_success: bool
+    command: Sequence[str]
+    prepare: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended.
+
+    :param state: complete, pruned, failed or interrupted.
+    :param scores: of the replicas in the last evaluation.
+    """
+
+    state: str
+    scores: list[float] = field(default_factory=list)
+    reason: str = ""
+
+    @property
+    def score(self) -> float:
+        """Mean over the replicas."""
+        return float(np.mean(self.scores))
+
+
+class TrialRunner:
+    """Runs a trial; made in the trial's process."""
+
+    def run(self, job: Job) -> Outcome:
+        """Train, and return how it ended; bad input raises UsageError."""
+        os.setpgrp()  # Ctrl-C in the terminal is for the program, which tells its trials
+        sys.orig_argv = list(job.command)  # for the run's command.txt
+        job.prepare()
+        with messages(job.args.verbose):
+            _wait_for_earlier_attempt(job.args.log_folder)
+            try:
+                return self._run(job)
+            except Pruned as error:
+                return Outcome(PRUNED, reason=str(error))
+            except (Interrupted, KeyboardInterrupt):
+                return Outcome(INTERRUPTED, reason="stopped by a signal")
+            except Diverged as error:
+                return Outcome(COMPLETE, [worst_score(job.has_success)] * job.replicas, str(error))
+            except UsageError:
+                raise
+            except Exception as error:
+                log.log(FILE_ONLY, "%s", "".join(traceback.format_exception(error)).rstrip())
+                return Outcome(FAILED, reason=describe_error(error))
+
+    def _run(self, job: Job) -> Outcome:
+        study = optuna.load_study(
+            study_name=job.study, storage=open_journal(job.journal), sampler=RandomSampler(), pruner=job.pruner
+        )
+        watch = Watch(Trial(study, job.trial_id), job.steps)
+        return outcome_of(train(job.args, watch), job.has_success)
+
+    def close(self) -> None:
+        """Nothing to end: the run has closed what it opened."""
+
+
+class Watch:
+    """Reports every evaluation of a run to its study, and ends the run where the study's pruner says so.
+
+    Evaluations are numbered from 1. A run that continues from a checkpoint has its earlier evaluations reported too.
+    """
+
+    def __init__(self, trial: Trial, steps: int) -> None:
+        self._trial, self._steps, self._reported = trial, steps, 0
+
+    def __call__(self, histories: Sequence[EvaluationHistory]) -> None:
+        """Report the evaluations that are new."""
+        arrays = [history.arrays() for history in histories]
+        steps = max((each["timesteps"] for each in arrays), key=len)
+        for row in range(self._reported, len(steps)):
+            score = float(np.mean(scores_of(arrays, row)))
+            self._trial.report(score, row + 1)
+        self._reported = len(steps)
+        if steps[-1] < self._steps and self._trial.should_prune():
+            raise Pruned(f"score {score:.4g} in evaluation {len(steps)}, at step {steps[-1]}")
+
+
+def scores_of(arrays: Sequence[dict[str, np.ndarray]], row: int) -> list[float]:
+    """Return the scores of replicas in an evaluation: success, or the return where success is not known.
+
+    A replica without that evaluation has diverged, and has the worst possible score.
+    """
+    name = "successes" if any("successes" in each for each in arrays) else "results"
+    worst = worst_score(name == "successes")
+    return [float(each[name][row].mean()) if len(each["timesteps"]) > row else worst for each in arrays]
+
+
+def worst_score(has_success: bool) -> float:
+    """Return the score of a replica that has diverged: no success, or the lowest return that can be thought of."""
+    return (SUCCESS if has_success else RETURN).limits[0]
+
+
+def outcome_of(result: dict[str, Any], has_success: bool) -> Outcome:
+    """Return the outcome of a training program's result: the scores of its last evaluation."""
+    runs = result.get("runs", [result])
+    has_success = has_success or any(run["success"] is not None for run in runs)
+    diverged = [run for run in runs if "reason" in run]
+    scores = [
+        worst_score(has_success) if "reason" in run else float(run["success" if has_success else "return"])
+        for run in runs
+    ]
+    return Outcome(COMPLETE, scores, "; ".join(f"seed {run['seed']}: {run['reason']}" for run in diverged))
+
+
+def end_runs(folder: Path, state: str, reason: str) -> None:
+    """Record how runs ended whose process is gone and could not say it."""
+    for run in find_run_folders([folder] if folder.is_dir() else []):
+        status = run.read_status()
+        if status["state"] == "running":
+            run.write_ending(state, status["seed"], reason)
+
+
+def _wait_for_earlier_attempt(folder: Path) -> None:
+    """Wait until the process is gone that trained here before, which ends a moment after the one that started it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX)  # until this process ends
