@@ -19,6 +19,7 @@ if __package__ in (None, ""):  # run as a file: let `import agents` and `import 
 
 from zoo.arguments import Parser, whole_number
 from zoo.cli import run_program
+from zoo.errors import DONE, FAILED
 
 if TYPE_CHECKING:
     from zoo.suites.overview import Look
@@ -31,8 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program on the words after its name, by default those of the command line; return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     args = make_parser().parse_args(words)
-    args.command_line = shlex.join(["zoo", "benchmark", *words])
-    return run_program(lambda: _run(args), args.verbose)
+    args.command_line, args.exit_code = shlex.join(["zoo", "benchmark", *words]), DONE
+    code = run_program(lambda: _run(args), args.verbose)
+    return code or args.exit_code
 
 
 def make_parser() -> Parser:
@@ -107,6 +109,8 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         from zoo.suites.scores import write_scores
 
         write_scores(looks, args.scores)
+    if any(not look.state.is_final for look in looks):
+        args.exit_code = FAILED  # what is left, and why, has been said
     return _report(plan, looks, args) | summary(looks)
 
 

@@ -109,6 +109,24 @@ def test_bad_input_is_refused_before_anything_is_made(
     assert not (tmp_path / "logs").exists()
 
 
+def test_a_suite_whose_job_keeps_failing_says_why_and_finishes_the_others(tmp_path: Path, data: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "register.md").read_text(), flags=re.DOTALL)
+    late = "assert batch.observations.shape[1] == 7, 'my mistake'\n        flow = nets.flow.at(batch.observations)"
+    (tmp_path / "my_agents.py").write_text(
+        code.replace("flow = nets.flow.at(batch.observations)", late, 1)  # the check before training has 7 rows
+    )
+    write_suite(tmp_path, data, ["my_agents:WeightedBC", "bc"], steps=20, seeds=0)
+    process = start(tmp_path, "--retries", "1")
+    output, errors = process.communicate()
+    assert process.returncode == 1, errors
+    result = json.loads(output)
+    assert (result["done"], result["failed"]) == (1, 1)
+    (problem,) = result["problems"]
+    assert problem["job"] == f"my_agents:WeightedBC on {ENV}, seed 0"
+    assert "my mistake" in problem["reason"]
+    assert errors.count("failed: my_agents:WeightedBC") == 3  # twice tried, and in the end
+
+
 def outcome(folder: Path) -> tuple[bytes, dict[str, torch.Tensor]]:
     """Return a run's evaluations and final parameters."""
     model = agents.FQL.load(folder / f"{ENV}.zip", device="cpu")
