@@ -151,7 +151,7 @@ def test_an_installed_package_brings_its_data(tmp_path):
     pytest.importorskip("setuptools", minversion="77")
     sources, wheels, site = (tmp_path / name for name in ("sources", "wheels", "site"))
     root = FOLDER.parents[1]
-    for name in ("agents", "zoo", "hyperparams", "results"):
+    for name in ("agents", "zoo", "hyperparams", "benchmarks", "results"):
         shutil.copytree(root / name, sources / name, ignore=shutil.ignore_patterns("__pycache__"))
     (sources / "results" / "mini").mkdir(exist_ok=True)
     (sources / "results" / "mini" / "some_runs.csv").write_text("")
@@ -176,6 +176,8 @@ def test_an_installed_package_brings_its_data(tmp_path):
     code = (
         "import agents, zoo.report.published as p, zoo.layers as c\n"
         f"assert agents.__file__.startswith({str(site)!r}), agents.__file__\n"
+        "from pathlib import Path; from zoo.suites.suite import find_suite\n"
+        "assert find_suite(Path('mini')).is_file()\n"
         "print(len(p.load_means(p.load_set('qam2026'))), bool(c.read_profiles('qam')['qam']))"
     )
     environment = {**os.environ, "PYTHONPATH": str(site), "PYTHONSAFEPATH": "1"}
