@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -19,6 +20,7 @@ from zoo.training.arguments import make_parser
 from zoo.training.options import read_request
 from zoo.training.record import describe_run
 
+MOST_LETTERS = 60
 NOT_COMPARED = ("dataset", "settings.precision", "settings.compile")
 """What is only known where a run is trained: the content of the data, and how its machine computes."""
 
@@ -70,16 +72,14 @@ class Job:
 
     @property
     def name(self) -> str:
-        """A name that no other job in the log folder has."""
-        seeds = f"{self.run.seeds[0]}-{self.run.seeds[-1]}"
-        parts = (self.run.label or self.algo, self.run.env, seeds, self.digest)
-        return "-".join(parts).replace("/", "_").replace(":", "_")
+        """A name that no other job in the log folder has, fit for a folder."""
+        method = re.sub(r"[^\w.-]", "_", self.run.label or self.algo)[:MOST_LETTERS]
+        return f"{method}-{self.run.env}-{_digest(self.settings, self.run.seeds)}"
 
     @property
     def digest(self) -> str:
-        """A hash of the settings and of the seeds that are trained together."""
-        text = json.dumps([self.settings, len(self.run.seeds)], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        """A hash of the settings and of how many seeds are trained together, equal for all seeds."""
+        return _digest(self.settings, len(self.run.seeds))
 
     @property
     def claims(self) -> Claims:
@@ -136,6 +136,10 @@ def _make_job(suite: Suite, run: Run, machine: Machine) -> Job:
     each = request.config.run
     steps = each.pretraining_steps + each.offline_steps + each.online_steps
     return Job(run, machine, (*words, "--resume"), request.config.algo, settings, steps)
+
+
+def _digest(*values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _compared(settings: Mapping[str, Any]) -> dict[str, Any]:

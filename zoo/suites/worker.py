@@ -74,11 +74,12 @@ class Worker:
         """Train until nothing is left to do, or :meth:`stop` is called."""
         left = self.plan.jobs()
         while left and not self._stopping:
+            begin = time.monotonic()
             left = [job for job in left if not self._attempt(job)]
             if left and not self.waits:
                 return
             if left and all(job.claims.holder() is not None for job in left):
-                self._pause(SECONDS_BETWEEN_ROUNDS)
+                self._pause(max(SECONDS_BETWEEN_ROUNDS, time.monotonic() - begin))  # half of the time on the storage
 
     @property
     def is_stopping(self) -> bool:
