@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -114,7 +115,12 @@ def _size_of_work(look: Look) -> int:
 
 
 def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    """Return the size of a folder's files, leaving out those that disappear meanwhile."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total
 
 
 def show(looks: Sequence[Look], workers: int | None, trials: Mapping[str, Trial] = NO_TRIALS) -> None:
@@ -138,14 +144,13 @@ def describe(looks: Sequence[Look], workers: int | None, trials: Mapping[str, Tr
     lines = [f"{len(looks)} jobs, {seeds} runs (one per seed); {expected.left} jobs left"]
     if expected.left and expected.seconds is None:
         lines.append("no job has finished yet, so nothing is known of their time; --dry-run tries each algorithm")
-    elif expected.left and expected.seconds is not None and expected.disk_bytes is not None:
+    elif expected.seconds and expected.disk_bytes is not None:
         hours = expected.seconds / 3600
         each = f", {hours / workers:.1f} h with {workers} workers" if workers and workers > 1 else ""
+        others = ", the others by trials on this machine, without evaluations" if trials else ""
         lines.append(
             f"{hours:.1f} h of one worker{each}, and {expected.disk_bytes / 1e9:.1f} GB; {expected.measured} of "
-            f"{expected.left} by finished jobs of the same algorithm and domain"
-            + ", the others by trials on this machine, without evaluations"
-            * bool(trials)
+            f"{expected.left} by finished jobs of the same algorithm and domain{others}"
         )
     failed = [look for look in looks if look.state in (State.FAILED, State.DIVERGED)]
     lines += [f"{look.state}: {look.job.run}: {look.reason}" for look in failed]
