@@ -9,7 +9,7 @@ import socket
 import subprocess
 from pathlib import Path
 
-from tests.zoo.suites.tiny import wait_for
+from tests.zoo.suites.tiny import descendants, wait_for
 
 TEMPLATE = Path(__file__).with_name("slurm.conf")
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "unshare")
@@ -86,20 +86,6 @@ class SlurmCluster:
             self.processes[name] = subprocess.Popen(
                 command, env=self.environment, stdout=output, stderr=subprocess.STDOUT
             )
-
-
-def descendants(pid: int) -> list[int]:
-    """Return the processes that a process has started, directly or not."""
-    children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            children.setdefault(int(stat.read_text().rpartition(")")[2].split()[1]), []).append(int(stat.parent.name))
-        except OSError:
-            continue  # it has just ended
-    found = [pid]
-    for each in found:
-        found += children.get(each, [])
-    return found[1:]
 
 
 def name_of(pid: int) -> str:

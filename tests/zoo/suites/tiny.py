@@ -166,6 +166,20 @@ def wait_for(condition: Callable[[], Any], seconds: float, what: str = "") -> fl
     return time.monotonic() - begin
 
 
+def descendants(pid: int) -> list[int]:
+    """Return the processes that a process has started, directly or not."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            children.setdefault(int(stat.read_text().rpartition(")")[2].split()[1]), []).append(int(stat.parent.name))
+        except OSError:
+            continue  # it has just ended
+    found = [pid]
+    for each in found:
+        found += children.get(each, [])
+    return found[1:]
+
+
 def is_alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"

@@ -1,23 +1,31 @@
-"""Workers on a cluster: start as many as there is work for, replace those that are lost, and say how far the suite is."""
+"""Workers on a cluster: start as many as there is work for, replace lost ones, and say how far the suite is."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from zoo.messages import log
 from zoo.suites.jobs import Job, State
 from zoo.suites.worker import Plan, Worker
 
+ROOT = Path(__file__).resolve().parents[3]
 MOST_WORKERS = 100
 """Workers at once where the user has not said how many."""
 MOST_REPLACEMENTS = 5
 """How often each worker, on average, is replaced without any job coming to its end meanwhile."""
 SECONDS_BETWEEN_LOOKS = 10.0
 SHARE_OF_LOOKING = 0.1
-"""How much of its time the driver may spend on reading run folders: for a large suite on slow storage that takes long."""
+"""How much of its time the driver may spend on reading run folders: of a large suite on slow storage, a long time."""
+
+
+def python_path() -> list[str]:
+    """Return where Python looks for modules here, apart from the current folder and its own libraries."""
+    return [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
 
 
 class Fleet(Protocol):

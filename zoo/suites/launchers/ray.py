@@ -12,7 +12,7 @@ from agents.common.validation import unknown_name_message
 from zoo.errors import Interrupted, UsageError
 from zoo.layers import parse_overrides
 from zoo.messages import log
-from zoo.suites.launchers.fleet import Driver
+from zoo.suites.launchers.fleet import Driver, python_path
 from zoo.suites.worker import Plan, Worker, WorkerThread
 
 try:
@@ -64,7 +64,7 @@ class RayFleet:
 
     def start(self, workers: Sequence[Worker]) -> None:
         """Ask Ray to run workers where there is room for them."""
-        self._tasks += [self._task.remote(worker, os.getcwd(), sys.path) for worker in workers]
+        self._tasks += [self._task.remote(worker, os.getcwd(), python_path()) for worker in workers]
 
     def living(self) -> int:
         """Return how many of the workers have not ended."""
@@ -100,7 +100,7 @@ class RayFleet:
 def train(worker: Worker, folder: str, path: Sequence[str]) -> None:
     """Run a worker in a Ray task, in the folder and with the modules of the program that has started it."""
     os.chdir(folder)
-    sys.path[:] = [*path, *(each for each in sys.path if each not in path)]
+    sys.path[:0] = path
     os.environ["PYTHONPATH"] = os.pathsep.join(path)
     thread = WorkerThread(worker)
     thread.start()

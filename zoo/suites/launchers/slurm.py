@@ -11,6 +11,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,7 +21,7 @@ from zoo.errors import Interrupted, UsageError, as_usage_error
 from zoo.layers import parse_overrides
 from zoo.messages import log
 from zoo.runs.claims import HIDDEN
-from zoo.suites.launchers.fleet import Driver
+from zoo.suites.launchers.fleet import Driver, python_path
 from zoo.suites.worker import Plan, Worker, WorkerThread
 
 try:
@@ -29,7 +30,6 @@ try:
 except ImportError as error:
     raise UsageError("`--launcher slurm` needs submitit; pip install 'flow-rl-zoo[slurm]'") from error
 
-ROOT = Path(__file__).resolve().parents[3]
 DEFAULTS: Mapping[str, Any] = {"timeout_min": 240, "slurm_signal_delay_s": 180, "name": "zoo"}
 """Parameters of submitit, over its own: a job of 5 minutes, which gets 90 s for a checkpoint."""
 MOST_TIMEOUTS = 1000
@@ -160,12 +160,9 @@ class SlurmWorker:
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """Stop, after a checkpoint of what is being trained; return what continues."""
         self.worker.stop()
-        if self._thread is not None:
+        if self._thread is not None and self._thread.is_alive():
             self._thread.join()
-        worker = self.worker
-        return submitit.helpers.DelayedSubmission(
-            SlurmWorker(Worker(worker.plan, worker.owner, worker.waits, worker.variables, worker.cores))
-        )
+        return submitit.helpers.DelayedSubmission(SlurmWorker(replace(self.worker)))
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is sent to the job."""
@@ -189,24 +186,23 @@ def _make_executor(folder: Path, parameters: Mapping[str, Any]) -> submitit.Auto
     for name in parameters:
         if name not in known:
             raise UsageError(unknown_name_message("resource of --launcher slurm", name, known))
+    commands, more = parameters.get("slurm_setup", []), parameters.get("slurm_additional_parameters", {})
+    if not isinstance(commands, list):
+        raise UsageError(f"`slurm_setup` must be a list of commands, got {commands!r}")
+    if not isinstance(more, Mapping):
+        raise UsageError(f"`slurm_additional_parameters` must be a mapping, got {more!r}")
     setup = [
         f"cd {shlex.quote(os.getcwd())}",
-        f"export PYTHONPATH={shlex.quote(os.pathsep.join(_python_path()))}",
+        f"export PYTHONPATH={shlex.quote(os.pathsep.join(python_path()))}",
         # Since Slurm 22.05, srun does not look at what sbatch was told.
         'export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-$SLURM_CPUS_ON_NODE}"',
     ]
     wanted = {**DEFAULTS, **parameters}
-    wanted["slurm_setup"] = [*setup, *parameters.get("slurm_setup", [])]
-    wanted["slurm_additional_parameters"] = {"requeue": True, **parameters.get("slurm_additional_parameters", {})}
+    wanted |= {"slurm_setup": [*setup, *commands], "slurm_additional_parameters": {"requeue": True, **more}}
     executor = submitit.AutoExecutor(folder, cluster="slurm", slurm_max_num_timeout=MOST_TIMEOUTS)
     with as_usage_error(AssertionError, TypeError, ValueError, NameError):
         executor.update_parameters(**wanted)
     return executor
-
-
-def _python_path() -> list[str]:
-    """Return where Python looks for modules here, apart from its own libraries."""
-    return [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
 
 
 def _states() -> dict[str, str] | None:
