@@ -145,14 +145,38 @@ def test_no_answer_from_slurm_is_no_end_of_the_jobs(
     assert "no answer from squeue: unable to contact slurm controller" in capsys.readouterr().err
 
 
-def test_jobs_that_were_all_cancelled_end_the_program(tmp_path: Path, bin_folder: Path) -> None:
+def test_cancelled_jobs_are_not_replaced(tmp_path: Path, bin_folder: Path) -> None:
     there = make_fleet(tmp_path)
     there.start([worker(), worker(1)])
     show(bin_folder, _7_0="CANCELLED", _7_1="RUNNING")
-    assert there.living() == 1
+    assert there.living() == 2
     show(bin_folder, _7_0="CANCELLED", _7_1="CANCELLED")
-    with pytest.raises(Interrupted, match="the Slurm jobs were cancelled; start the same command again to continue"):
-        there.living()
+    assert there.living() == 0
+    with pytest.raises(Interrupted, match=r"were cancelled \(7_0, 7_1\), .* start the same command again to continue"):
+        there.start([worker(2)])
+
+
+def test_slurm_that_refuses_a_replacement_is_asked_again(
+    tmp_path: Path, bin_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = make_fleet(tmp_path)
+    there.start([worker()])
+    write(bin_folder, "sbatch", "echo 'controller is down' >&2; exit 1")
+    there.start([worker(1)])
+    assert "Slurm refuses 1 jobs in the place of lost ones: controller is down" in capsys.readouterr().err
+    assert there.arrays == ["7"]
+
+
+def test_a_job_that_failed_is_named_with_its_log(
+    tmp_path: Path, bin_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = make_fleet(tmp_path)
+    there.start([worker(), worker(1)])
+    show(bin_folder, _7_0="OUT_OF_MEMORY", _7_1="COMPLETED")
+    assert there.living() == 0
+    said = capsys.readouterr().err
+    assert f"Slurm job 7_0 has ended as OUT_OF_MEMORY; see {there.folder / '7_0_0_log.err'}" in said
+    assert "7_1" not in said
 
 
 def test_jobs_that_have_not_begun_are_removed_at_the_end(tmp_path: Path, bin_folder: Path) -> None:

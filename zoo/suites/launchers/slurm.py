@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import os
 import shlex
 import shutil
@@ -84,45 +83,50 @@ class SlurmFleet:
         self.folder, self.arrays = folder, list[str]()
         self._executor = _make_executor(folder, parameters)
         self._living: set[str] = set()
+        self._cancelled: set[str] = set()
 
     def start(self, workers: Sequence[Worker]) -> None:
         """Submit workers as one array of jobs."""
+        if self._cancelled:
+            raise Interrupted(
+                f"Slurm jobs were cancelled ({', '.join(sorted(self._cancelled))}), so no others are submitted; start "
+                "the same command again to continue"
+            )
         try:
             jobs = self._executor.submit_array([SlurmWorker(worker) for worker in workers])
         except (FailedJobError, FailedSubmissionError) as error:
-            raise UsageError(f"Slurm refuses the jobs: {str(error).strip()}; see --resources") from error
+            if not self.arrays:
+                raise UsageError(f"Slurm refuses the jobs: {str(error).strip()}; see --resources") from error
+            log.warning("Slurm refuses %d jobs in the place of lost ones: %s", len(workers), str(error).strip())
+            return
         self._living |= {job.job_id for job in jobs}
         array = jobs[0].job_id.partition("_")[0]
         self.arrays.append(array)
-        log.info(
-            "submitted Slurm job %s for %d workers; `squeue -j %s` shows them, their logs are in %s",
-            array,
-            len(jobs),
-            array,
-            self.folder,
-        )
+        log.info("submitted Slurm job %s, %d workers; they log to %s", array, len(jobs), self.folder)
 
     def living(self) -> int:
-        """Return how many of the jobs have not ended for good."""
+        """Return how many of the jobs have not ended for good.
+
+        Cancelled ones count as long as others live: nobody wants them replaced.
+        """
         states = _states()
-        if states is None:
-            return len(self._living)
-        ended = {job for job in self._living if states.get(job, "COMPLETED") in ENDED}
-        self._living -= ended
-        cancelled = {job for job in ended if states.get(job) == "CANCELLED"}
-        for job in sorted(ended - cancelled):
-            self._tell_failure(job, states.get(job, "COMPLETED"))
-        if cancelled and not self._living:
-            raise Interrupted("the Slurm jobs were cancelled; start the same command again to continue")
-        return len(self._living)
+        if states is not None:
+            ended = {job: states.get(job, "COMPLETED") for job in sorted(self._living)}
+            for job, state in ended.items():
+                if state in ENDED:
+                    self._note_end(job, state)
+        return len(self._living) + len(self._cancelled) if self._living else 0
 
     def remove_waiting(self) -> None:
         """Remove jobs that have not begun; there is nothing to do for them."""
         if self._living:
             subprocess.run(["scancel", "--state=PENDING", *sorted(self._living)], check=False)
 
-    def _tell_failure(self, job: str, state: str) -> None:
-        if state != "COMPLETED":
+    def _note_end(self, job: str, state: str) -> None:
+        self._living.remove(job)
+        if state == "CANCELLED":
+            self._cancelled.add(job)
+        elif state != "COMPLETED":
             log.warning("Slurm job %s has ended as %s; see %s", job, state, self.folder / f"{job}_0_log.err")
 
 
@@ -210,7 +214,7 @@ def _states() -> dict[str, str] | None:
 
     Asked of ``squeue``, since not every cluster has the accounting that ``sacct``, and with it submitit, needs.
     """
-    command = ["squeue", "--user", getpass.getuser(), "--states=all", "--array", "--noheader", "--format=%F_%K %T"]
+    command = ["squeue", "--user", str(os.getuid()), "--states=all", "--array", "--noheader", "--format=%F_%K %T"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     if found.returncode != 0:
         log.warning("no answer from squeue: %s", found.stderr.strip())
