@@ -52,7 +52,8 @@ class SlurmCluster:
         self._start("slurmctld", "slurmctld", "-D", "-c")
         for node in ("n1", "n2"):
             self.start_node(node)
-        wait_for(lambda: self.run("sinfo", "--noheader", "-o", "%t %D").stdout.split() == ["idle", "2"], 60)
+        nodes = ("sinfo", "--noheader", "-p", "low", "-o", "%t %D")
+        wait_for(lambda: self.run(*nodes).stdout.split() == ["idle", "2"], 60)
         return self
 
     def __exit__(self, *exception: object) -> None:

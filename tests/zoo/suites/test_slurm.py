@@ -107,3 +107,29 @@ def test_a_signal_leads_to_a_checkpoint_and_back_to_the_queue_and_a_killed_drive
     later = first["path"].with_name("2")
     assert "resuming" in log_of({"path": later})
     assert_equal_runs(project, reference, monkeypatch)
+
+
+def test_a_preempted_worker_writes_a_checkpoint_and_continues_when_slurm_starts_it_again(
+    cluster: slurm.SlurmCluster, data: Path, reference: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Project(tmp_path / "project", data, seconds=0.05)
+    driver = project.start("--launcher", "slurm", "--workers", "2", environment=cluster.environment)
+    try:
+        first = project.wait_for_training(cluster.system_of("n1"))
+        project.update_takes(2.0)  # so that it does not end within the time of grace
+        begin = time.time()
+        submitted = cluster.run("sbatch", "-p", "high", "-w", "n1", "-o", "/dev/null", "--wrap", "sleep 5")
+        assert submitted.returncode == 0, submitted.stderr
+        wait_for(lambda: any(record["job"] == first["job"] for record in project.ended()), 60, "for a checkpoint")
+        project.update_takes(0.0)
+        result = project.finish(driver, 400)
+    finally:
+        end(driver)
+    assert result["done"] == JOBS
+    records = sorted((r for r in project.ended() if r["job"] == first["job"]), key=lambda record: record["begin"])
+    assert [record["outcome"] for record in records] == ["interrupted", "done"]
+    assert len(project.ended()) == JOBS + 1
+    waited = records[1]["begin"] - records[0]["end"]
+    print(f"\ncheckpoint {records[0]['end'] - begin:.1f} s after the other job; continued {waited:.1f} s after that")
+    assert "Starting with JobEnvironment" in (project.logs / ".claims" / ".slurm" / "1_0_0_log.out").read_text()
+    assert_equal_runs(project, reference, monkeypatch)

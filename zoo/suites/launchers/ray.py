@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -64,7 +64,7 @@ class RayFleet:
 
     def start(self, workers: Sequence[Worker]) -> None:
         """Ask Ray to run workers where there is room for them."""
-        self._tasks += [self._task.remote(worker, os.getcwd(), python_path()) for worker in workers]
+        self._tasks += [self._task.remote(worker, os.getcwd()) for worker in workers]
 
     def living(self) -> int:
         """Return how many of the workers have not ended."""
@@ -93,22 +93,23 @@ class RayFleet:
             except TaskCancelledError:
                 pass  # it had not begun
             except RayError as error:
-                log.warning("a worker has failed: %s", error)
+                log.warning("a worker has failed: %s", str(error).strip().splitlines()[-1])
         return len(self._tasks)
 
 
-def train(worker: Worker, folder: str, path: Sequence[str]) -> None:
-    """Run a worker in a Ray task, in the folder and with the modules of the program that has started it."""
+def train(worker: Worker, folder: str) -> None:
+    """Run a worker in a Ray task, in the folder of the program that has started it."""
     os.chdir(folder)
-    sys.path[:0] = path
-    os.environ["PYTHONPATH"] = os.pathsep.join(path)
-    thread = WorkerThread(worker)
-    thread.start()
-    while thread.is_alive():
-        try:
-            thread.join(SECONDS_BETWEEN_SIGNALS)  # a cancellation does not reach a process that waits in one call
-        except KeyboardInterrupt:
-            worker.stop()
+    # Ray cancels a task as if by Ctrl-C, again every two seconds. An exception out of `join` would not do: Python 3.11
+    # takes the thread for ended then.
+    previous = signal.signal(signal.SIGINT, lambda number, frame: worker.stop())
+    try:
+        thread = WorkerThread(worker)
+        thread.start()
+        while thread.is_alive():
+            thread.join(SECONDS_BETWEEN_SIGNALS)  # unlike a signal, a cancellation does not end a wait
+    finally:
+        signal.signal(signal.SIGINT, previous)
     if thread.error is not None:
         raise thread.error
 
@@ -137,6 +138,6 @@ def _connect(address: str | None) -> None:
         except OSError as error:
             raise UsageError(f"no Ray cluster answers at {address} ({error}); {advice}") from error
     try:
-        ray.init(address=address)
+        ray.init(address=address, runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(python_path())}})
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UsageError(f"no connection to a Ray cluster ({address}): {error}; {advice}") from error
