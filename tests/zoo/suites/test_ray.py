@@ -108,6 +108,30 @@ def test_ctrl_c_writes_checkpoints_and_the_same_command_continues(
     assert_equal_runs(project, reference, monkeypatch)
 
 
+def test_after_a_killed_driver_the_same_command_continues(
+    cluster: Any, data: Path, reference: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Project(tmp_path / "project", data, seconds=0.05)
+    words = ("--launcher", "ray", "--ray-address", cluster.address, *WORKERS)
+    drivers = [project.start(*words)]
+    try:
+        first = project.wait_for_training()
+        old = [first["pid"], *descendants(first["pid"])]
+        drivers[0].kill()
+        ended = wait_for(lambda: not any(map(is_alive, old)), 60, "for the end of its workers")
+        print(f"\nworkers ended {ended:.1f} s after the driver")
+        drivers.append(project.start(*words))
+        assert project.finish(drivers[1], 400)["done"] == JOBS
+    finally:
+        for driver in drivers:
+            end(driver)
+    records = sorted((r for r in project.ended() if r["job"] == first["job"]), key=lambda record: record["begin"])
+    assert [record["outcome"] for record in records] in (["lost", "done"], ["interrupted", "done"])
+    print([(record["outcome"], record["reason"]) for record in records])
+    assert "resuming" in log_of({"path": first["path"].with_name("2")})
+    assert_equal_runs(project, reference, monkeypatch)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
