@@ -34,6 +34,7 @@ DEFAULTS: Mapping[str, Any] = {"timeout_min": 240, "slurm_signal_delay_s": 180, 
 MOST_TIMEOUTS = 1000
 """How often a job that reaches its time limit continues in another one; every time it has written a checkpoint."""
 SECONDS_TO_BE_KILLED = 600.0
+"""How long a worker that Slurm has sent SIGTERM, and that has stopped, waits for its end."""
 ENDED = {
     "BOOT_FAIL",
     "CANCELLED",
@@ -54,7 +55,7 @@ def run_on_slurm(plan: Plan, workers: int | None, resources: Sequence[str]) -> N
 
     :param workers: how many at once; None: one per job, at most 100.
     :param resources: parameters of submitit's ``AutoExecutor``, as ``key=value``.
-    :raises Interrupted: after Ctrl-C, which leaves the Slurm jobs as they are, or when all of them were cancelled.
+    :raises Interrupted: after Ctrl-C, which leaves the Slurm jobs as they are, or when they were cancelled.
     """
     fleet = SlurmFleet(plan.machine.log_folder / HIDDEN / ".slurm", parse_overrides(resources, "--resources"))
     try:
@@ -111,10 +112,8 @@ class SlurmFleet:
         """
         states = _states()
         if states is not None:
-            ended = {job: states.get(job, "COMPLETED") for job in sorted(self._living)}
-            for job, state in ended.items():
-                if state in ENDED:
-                    self._note_end(job, state)
+            for job in sorted(self._living):
+                self._note(job, states.get(job, "COMPLETED"))
         return len(self._living) + len(self._cancelled) if self._living else 0
 
     def remove_waiting(self) -> None:
@@ -122,7 +121,9 @@ class SlurmFleet:
         if self._living:
             subprocess.run(["scancel", "--state=PENDING", *sorted(self._living)], check=False)
 
-    def _note_end(self, job: str, state: str) -> None:
+    def _note(self, job: str, state: str) -> None:
+        if state not in ENDED:
+            return
         self._living.remove(job)
         if state == "CANCELLED":
             self._cancelled.add(job)
@@ -151,14 +152,15 @@ class SlurmWorker:
 
         signal.signal(signal.SIGTERM, stop)  # over submitit's handler, which ignores it
         self._thread = WorkerThread(self.worker)
-        with _blocked(signal.SIGUSR1, signal.SIGUSR2):  # one of them is sent to training processes too, and kills
+        # Slurm sends a signal to every process of a job; a training process would die of these without a checkpoint.
+        with _blocked(signal.SIGUSR1, signal.SIGUSR2):
             self._thread.start()
         self._thread.join()
         if self._thread.error is not None:
             raise self._thread.error
         if is_terminated.is_set():
-            # Slurm kills the job soon, and puts it back into the queue if it was preempted; a job that ends before
-            # that does not return. The signal that makes submitit do that may also be still to come.
+            # Slurm kills the job soon. If it was preempted, Slurm then puts it back into the queue, or has sent USR2 by
+            # then, which makes submitit do so; a job that ends by itself stays away.
             threading.Event().wait(SECONDS_TO_BE_KILLED)
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
