@@ -86,7 +86,8 @@ class Claims:
         held = self.folder / str(number)
         if held.is_dir() and number != earlier and not self._is_stale(held):
             return None
-        if held.is_dir() and not _end(held, "lost", reason="no sign of life", taken_over_by=owner):
+        reason = "its owner was started again" if number == earlier else "no sign of life"
+        if held.is_dir() and not _end(held, "lost", reason=reason, taken_over_by=owner):
             return None  # another process was faster
         claim = Claim(self.folder / str(number + 1))
         try:

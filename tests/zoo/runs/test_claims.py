@@ -89,7 +89,7 @@ def test_a_claim_without_heartbeat_is_taken_over_with_the_next_number(tmp_path: 
     with pytest.raises(TakenOver, match="another process has taken over job"):
         first.beat()
     (record,) = Claims(folder(tmp_path)).ended()
-    assert (record["outcome"], record["taken_over_by"]) == ("lost", "second")
+    assert (record["outcome"], record["reason"], record["taken_over_by"]) == ("lost", "no sign of life", "second")
 
 
 def test_a_claim_of_a_process_that_has_ended_here_is_taken_over_at_once(tmp_path: Path) -> None:
@@ -110,6 +110,8 @@ def test_a_later_life_of_an_owner_takes_over_at_once(tmp_path: Path) -> None:
     second = Claims(folder(tmp_path)).take("same", earlier=1)
     assert second is not None
     assert (first.is_lost, second.number) == (True, 2)
+    (record,) = Claims(folder(tmp_path)).ended()
+    assert (record["outcome"], record["reason"]) == ("lost", "its owner was started again")
 
 
 def test_an_earlier_life_that_still_runs_takes_nothing_from_its_successor(tmp_path: Path) -> None:
