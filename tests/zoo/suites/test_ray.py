@@ -39,14 +39,6 @@ def cluster() -> Iterator[Any]:
         cluster.shutdown()
 
 
-@pytest.fixture(scope="module")
-def reference(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Return a project whose suite was trained here, undisturbed."""
-    project = Project(tmp_path_factory.mktemp("reference"), data, seconds=0.0)
-    project.finish(project.start("--launcher", "local", "--workers", "2"), 400)
-    return project
-
-
 def node_of(cluster: Any, pid: int) -> Any:
     """Return the node on which a process runs."""
     return next(

@@ -27,14 +27,6 @@ def cluster(tmp_path: Path) -> Iterator[slurm.SlurmCluster]:
         yield started
 
 
-@pytest.fixture(scope="module")
-def reference(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Return a project whose suite was trained here, undisturbed."""
-    project = Project(tmp_path_factory.mktemp("reference"), data, seconds=0.0)
-    project.finish(project.start("--launcher", "local", "--workers", "2"), 400)
-    return project
-
-
 @pytest.mark.parametrize("old_life", ["lives on", "is suspended"])
 def test_a_suite_survives_the_death_of_a_node_whose_processes_do_not_die(
     old_life: str,

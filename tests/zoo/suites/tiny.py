@@ -111,12 +111,15 @@ class Project:
         :param system: of the claim's holder, or what that ends with.
         """
 
-        def past() -> list[dict[str, Any]]:
-            claims = [claim for claim in self.claims() if claim["system"].endswith(system)]
-            return [claim for claim in claims if "step 50" in log_of(claim)]
+        found: list[dict[str, Any]] = []
 
-        wait_for(past, 120, "for an evaluation")
-        return past()[0]
+        def is_past() -> bool:
+            claims = [claim for claim in self.claims() if claim["system"].endswith(system)]
+            found.extend(claim for claim in claims if "step 50" in log_of(claim))
+            return bool(found)
+
+        wait_for(is_past, 240, "for an evaluation")
+        return found[0]
 
     def update_takes(self, seconds: float) -> None:
         """Change how long an update takes, of every run from now on."""
