@@ -123,5 +123,7 @@ def test_a_preempted_worker_writes_a_checkpoint_and_continues_when_slurm_starts_
     assert len(project.ended()) == JOBS + 1
     waited = records[1]["begin"] - records[0]["end"]
     print(f"\ncheckpoint {records[0]['end'] - begin:.1f} s after the other job; continued {waited:.1f} s after that")
-    assert "Starting with JobEnvironment" in (project.logs / ".claims" / ".slurm" / "1_0_0_log.out").read_text()
+    number = first["owner"].partition("/")[2]
+    lives = (project.logs / ".claims" / ".slurm" / f"1_{number}_0_log.out").read_text()
+    assert lives.count("Starting with JobEnvironment") == 2
     assert_equal_runs(project, reference, monkeypatch)
