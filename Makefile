@@ -15,7 +15,7 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest
 
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m 'slow or slurm'
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

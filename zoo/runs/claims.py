@@ -75,17 +75,19 @@ class Claims:
     def __init__(self, folder: Path, stale_after: float = STALE_SECONDS) -> None:
         self.folder, self.stale_after = folder, stale_after
 
-    def take(self, owner: str) -> Claim | None:
+    def take(self, owner: str, earlier: int | None = None) -> Claim | None:
         """Claim the job, or return None if another process holds it.
 
-        :param owner: who asks; a claim of the same owner was made by an earlier life of it, and is taken over at once.
+        :param owner: who asks.
+        :param earlier: number of a claim that an earlier life of the owner has made, which is taken over at once.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         number = self._newest()
         held = self.folder / str(number)
-        if held.is_dir() and not self._may_take_over(held, owner):
+        if held.is_dir() and number != earlier and not self._is_stale(held):
             return None
-        if held.is_dir() and not _end(held, "lost", reason="no sign of life", taken_over_by=owner):
+        reason = "its owner was started again" if number == earlier else "no sign of life"
+        if held.is_dir() and not _end(held, "lost", reason=reason, taken_over_by=owner):
             return None  # another process was faster
         claim = Claim(self.folder / str(number + 1))
         try:
@@ -99,6 +101,11 @@ class Claims:
             _fence_off(claim.folder)  # the number was used while this process was slow
             return None
         return claim
+
+    def held_by(self, owner: str) -> int | None:
+        """Return the number of the claim that an owner has made and not ended, or None if there is none."""
+        number = self._newest()
+        return number if _read(self.folder / str(number) / _HOLDER).get("owner") == owner else None
 
     def holder(self) -> dict[str, Any] | None:
         """Return who holds the job, or None if nobody does."""
@@ -118,9 +125,6 @@ class Claims:
         """Return what has a number, at least that; what is only being made is hidden."""
         found = [path for path in self.folder.glob("[0-9]*") if path.name.partition(".")[0].isdigit()]
         return [path for path in found if _number_of(path) >= least]
-
-    def _may_take_over(self, held: Path, owner: str) -> bool:
-        return _read(held / _HOLDER).get("owner") == owner or self._is_stale(held)
 
     def _is_stale(self, held: Path) -> bool:
         """Return whether a claim shows no sign of life; ages are measured with the storage's clock."""

@@ -69,10 +69,14 @@ class Worker:
 
     def __post_init__(self) -> None:
         self._stopping = False
+        self._earlier: dict[str, int | None] = {}
+        """Claims of an earlier life. Later ones of the same owner are not taken over at once: an earlier life that
+        still runs, since only Slurm or Ray believe it dead, would take them from its successor too."""
 
     def __call__(self) -> None:
         """Train until nothing is left to do, or :meth:`stop` is called."""
         left = self.plan.jobs()
+        self._earlier = {job.name: job.claims.held_by(self.owner) for job in left}
         while left and not self._stopping:
             begin = time.monotonic()
             left = [job for job in left if not self._attempt(job)]
@@ -95,7 +99,7 @@ class Worker:
         while not self._stopping:
             if job.has_failed(self.plan.launch, self.plan.retries) or job.state().is_final:
                 return True
-            claim = job.claims.take(self.owner)
+            claim = job.claims.take(self.owner, self._earlier[job.name])
             if claim is None:
                 return False
             self._train(job, claim)

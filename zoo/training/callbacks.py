@@ -41,7 +41,8 @@ Observer = Callable[[Sequence[EvaluationHistory]], None]
 class StopSignal:
     """Turns SIGINT and SIGTERM into a request to stop, which training meets after its current step.
 
-    A second signal interrupts at once. Use as a context manager around training.
+    Ctrl-C after that interrupts at once. SIGTERM does not: a cluster sends it to every process of a job, and who has
+    started this one sends it too. Use as a context manager around training.
     """
 
     def __init__(self) -> None:
@@ -58,7 +59,7 @@ class StopSignal:
             signal.signal(number, handler)
 
     def _request(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.requested = True
         log.info("stopping after this step; press Ctrl-C again to stop immediately")

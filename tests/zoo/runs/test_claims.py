@@ -89,7 +89,7 @@ def test_a_claim_without_heartbeat_is_taken_over_with_the_next_number(tmp_path: 
     with pytest.raises(TakenOver, match="another process has taken over job"):
         first.beat()
     (record,) = Claims(folder(tmp_path)).ended()
-    assert (record["outcome"], record["taken_over_by"]) == ("lost", "second")
+    assert (record["outcome"], record["reason"], record["taken_over_by"]) == ("lost", "no sign of life", "second")
 
 
 def test_a_claim_of_a_process_that_has_ended_here_is_taken_over_at_once(tmp_path: Path) -> None:
@@ -104,10 +104,24 @@ def test_a_claim_of_a_process_that_has_ended_here_is_taken_over_at_once(tmp_path
 
 def test_a_later_life_of_an_owner_takes_over_at_once(tmp_path: Path) -> None:
     first = Claims(folder(tmp_path)).take("same")
-    second = Claims(folder(tmp_path)).take("same")
     assert first is not None
+    assert Claims(folder(tmp_path)).held_by("another") is None
+    assert Claims(folder(tmp_path)).held_by("same") == 1
+    second = Claims(folder(tmp_path)).take("same", earlier=1)
     assert second is not None
     assert (first.is_lost, second.number) == (True, 2)
+    (record,) = Claims(folder(tmp_path)).ended()
+    assert (record["outcome"], record["reason"]) == ("lost", "its owner was started again")
+
+
+def test_an_earlier_life_that_still_runs_takes_nothing_from_its_successor(tmp_path: Path) -> None:
+    first = Claims(folder(tmp_path)).take("same")
+    assert first is not None
+    second = Claims(folder(tmp_path)).take("same", earlier=1)
+    assert second is not None
+    assert Claims(folder(tmp_path)).take("same", earlier=None) is None
+    assert Claims(folder(tmp_path)).take("same", earlier=1) is None
+    assert not second.is_lost
 
 
 def test_who_has_lost_a_claim_writes_nothing_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +138,7 @@ def test_who_has_lost_a_claim_writes_nothing_more(tmp_path: Path, monkeypatch: p
             with atomic_path(path) as temporary:
                 temporary.write_text("mine")
             assert path.read_text() == "mine"
-            assert Claims(folder(tmp_path)).take("same") is not None
+            assert Claims(folder(tmp_path)).take("same", earlier=1) is not None
             with atomic_path(path) as temporary:
                 temporary.write_text("late")
 
@@ -151,6 +165,6 @@ def test_a_process_ends_when_its_heart_finds_the_claim_lost(tmp_path: Path) -> N
         assert child.stdout is not None
         assert child.stderr is not None
         assert child.stdout.readline() == "ready\n"
-        assert Claims(folder(tmp_path)).take("same") is not None
+        assert Claims(folder(tmp_path)).take("same", earlier=1) is not None
         assert child.wait(timeout=30) == 1
         assert "this process ends without writing anything more" in child.stderr.read()

@@ -84,7 +84,7 @@ def test_overrides_hold_where_their_patterns_match_and_the_last_wins(tmp_path: P
         ({"algorithms": ["fqll"]}, r"`fqll`; closest: fql"),
         ({"algorithms": ["fql", {"algo": "fql"}]}, r"must have different names, got fql twice; give a `label`"),
         ({"algorithms": [{"label": "mine"}]}, r"must be an id or have `algo`"),
-        ({"algorithms": [{"algo": "fql", "parms": {}}]}, r"`parms`; closest: params"),
+        ({"algorithms": [{"algo": "fql", "param": {}}]}, r"`param`; closest: params"),
         ({"params": [1]}, r"`params` of the suite .* must be a mapping"),
         ({"overrides": [{"algos": "fql", "params": {}}]}, r"`algos`; closest: algorithms"),
     ],

@@ -1,0 +1,102 @@
+"""A Slurm of two nodes on this machine, started and stopped by a test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+from tests.zoo.suites.tiny import descendants, wait_for
+
+TEMPLATE = Path(__file__).with_name("slurm.conf")
+PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "unshare")
+
+
+def missing() -> str:
+    """Return why there can be no Slurm here; empty if there can."""
+    absent = [name for name in PROGRAMS if shutil.which(name, path=search_path()) is None]
+    if absent:
+        return f"needs {', '.join(absent)}: apt install slurm-wlm munge"
+    return "" if os.geteuid() == 0 else "needs root, as slurmd does"
+
+
+def search_path() -> str:
+    return os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+
+
+class SlurmCluster:
+    """Controller and two nodes, each node with process numbers of its own, as on a machine of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        for name in ("munge", "state", "spool.n1", "spool.n2"):
+            (folder / name).mkdir(parents=True)
+        folder.chmod(0o755)
+        text = TEMPLATE.read_text().replace("@DIR@", str(folder)).replace("@HOST@", socket.gethostname().split(".")[0])
+        for name in ("CONTROLLER", "NODE1", "NODE2"):
+            text = text.replace(f"@{name}@", str(free_port()))
+        (folder / "slurm.conf").write_text(text)
+        (folder / "munge.key").write_bytes(os.urandom(128))
+        (folder / "munge.key").chmod(0o600)
+        self.environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf"), "PATH": search_path()}
+
+    def __enter__(self) -> SlurmCluster:
+        files = {name: str(self.folder / "munge" / name) for name in ("socket", "pid", "log", "seed")}
+        options = [f"--{name}-file={files[name]}" for name in ("pid", "log", "seed")]
+        key = f"--key-file={self.folder / 'munge.key'}"
+        self._start("munged", "munged", "--foreground", "--force", f"--socket={files['socket']}", key, *options)
+        self._start("slurmctld", "slurmctld", "-D", "-c")
+        for node in ("n1", "n2"):
+            self.start_node(node)
+        nodes = ("sinfo", "--noheader", "-p", "low", "-o", "%t %D")
+        wait_for(lambda: self.run(*nodes).stdout.split() == ["idle", "2"], 60)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for process in reversed(self.processes.values()):
+            process.kill()  # of a node: the first process of its process numbers, and with it all others
+            process.wait()
+
+    def start_node(self, node: str) -> None:
+        """Start a node's daemon below a process that outlives it."""
+        outlives = f"slurmd -D -N {node} & exec sleep infinity"
+        self._start(node, "unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", outlives)
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run one of Slurm's programs."""
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
+
+    def kill_daemons(self, node: str) -> list[int]:
+        """Kill the daemons of a node, at once, and return the processes of jobs that live on there."""
+        below = descendants(self.processes[node].pid)
+        daemons = [pid for pid in below if name_of(pid) in ("slurmd", "slurmstepd", "srun")]
+        for pid in daemons:
+            os.kill(pid, signal.SIGKILL)
+        return [pid for pid in below if name_of(pid).startswith("python")]
+
+    def system_of(self, node: str) -> str:
+        """Return what tells the processes of a node from those of another, see `zoo.runs.claims`."""
+        return os.readlink(f"/proc/{descendants(self.processes[node].pid)[0]}/ns/pid")
+
+    def _start(self, name: str, *command: str) -> None:
+        with (self.folder / f"{name}.out").open("ab") as output:
+            self.processes[name] = subprocess.Popen(
+                command, env=self.environment, stdout=output, stderr=subprocess.STDOUT
+            )
+
+
+def name_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

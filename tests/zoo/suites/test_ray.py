@@ -1,0 +1,157 @@
+"""A suite on a real Ray cluster, of three nodes on this machine: a node that dies, Ctrl-C, and wrong arguments."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.zoo.suites.tiny import JOBS, Project, assert_equal_runs, descendants, end, is_alive, log_of, wait_for
+from zoo.benchmark import main
+from zoo.errors import BAD_INPUT, INTERRUPTED
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs Ray: pip install 'flow-rl-zoo[ray]'"),
+]
+WORKERS = ("--workers", "2", "--resources", "num_cpus=0", "resources.worker=1")
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    """Start a head without room for workers, and three nodes with room for one each."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        for _ in range(3):
+            cluster.add_node(num_cpus=1, resources={"worker": 1})
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+def node_of(cluster: Any, pid: int) -> Any:
+    """Return the node on which a process runs."""
+    return next(
+        node for node in cluster.worker_nodes if pid in descendants(node.all_processes["raylet"][0].process.pid)
+    )
+
+
+def test_a_suite_survives_the_death_of_a_node(
+    cluster: Any, data: Path, reference: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Project(tmp_path / "project", data, seconds=0.05)
+    driver = project.start("--launcher", "ray", "--ray-address", cluster.address, *WORKERS)
+    try:
+        first = project.wait_for_training()
+        old = descendants(first["pid"])
+        project.update_takes(2.0)  # so that the old training process is not at its end before it is taken over
+        cluster.remove_node(node_of(cluster, first["pid"]), allow_graceful=False)
+
+        def later() -> bool:
+            return any(claim["job"] == first["job"] and claim["path"] != first["path"] for claim in project.claims())
+
+        waited = wait_for(later, 200, "for another life of the worker")
+        ended = wait_for(lambda: not any(map(is_alive, [first["pid"], *old])), 60, "for the end of the old process")
+        project.update_takes(0.0)
+        result = project.finish(driver, 400)
+        before = project.fingerprints()
+        print(f"\ncontinued after {waited:.1f} s; the old processes ended {ended:.1f} s after that")
+        time.sleep(3)
+        assert project.fingerprints() == before
+    finally:
+        end(driver)
+    assert result["done"] == JOBS
+    assert sorted(record["outcome"] for record in project.ended()) == [*["done"] * JOBS, "lost"]
+    assert "resuming" in log_of({"path": first["path"].with_name("2")})
+    assert_equal_runs(project, reference, monkeypatch)
+
+
+def test_ctrl_c_writes_checkpoints_and_the_same_command_continues(
+    cluster: Any, data: Path, reference: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Project(tmp_path / "project", data, seconds=0.05)
+    words = ("--launcher", "ray", "--ray-address", cluster.address, *WORKERS)
+    drivers = [project.start(*words)]
+    try:
+        project.wait_for_training()
+        begin = time.monotonic()
+        drivers[0].send_signal(signal.SIGINT)
+        assert drivers[0].wait(120) == INTERRUPTED, project.said()
+        print(f"\nstopped after {time.monotonic() - begin:.1f} s")
+        assert not project.claims()
+        records = project.ended()
+        assert {record["outcome"] for record in records} == {"interrupted"}
+        drivers.append(project.start(*words))
+        assert project.finish(drivers[1], 400)["done"] == JOBS
+    finally:
+        for driver in drivers:
+            end(driver)
+    assert len(project.ended()) == JOBS + len(records)
+    assert_equal_runs(project, reference, monkeypatch)
+
+
+def test_after_a_killed_driver_the_same_command_continues(
+    cluster: Any, data: Path, reference: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Project(tmp_path / "project", data, seconds=0.05)
+    words = ("--launcher", "ray", "--ray-address", cluster.address, *WORKERS)
+    drivers = [project.start(*words)]
+    try:
+        first = project.wait_for_training()
+        old = [first["pid"], *descendants(first["pid"])]
+        drivers[0].kill()
+        ended = wait_for(lambda: not any(map(is_alive, old)), 60, "for the end of its workers")
+        print(f"\nworkers ended {ended:.1f} s after the driver")
+        drivers.append(project.start(*words))
+        assert project.finish(drivers[1], 400)["done"] == JOBS
+    finally:
+        for driver in drivers:
+            end(driver)
+    records = sorted((r for r in project.ended() if r["job"] == first["job"]), key=lambda record: record["begin"])
+    assert [record["outcome"] for record in records] in (["lost", "done"], ["interrupted", "done"])
+    print([(record["outcome"], record["reason"]) for record in records])
+    assert "resuming" in log_of({"path": first["path"].with_name("2")})
+    assert_equal_runs(project, reference, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--ray-address", "127.0.0.1:1"], "no Ray cluster answers at 127.0.0.1:1"),
+        (["--ray-address", "ray://127.0.0.1:1"], "no Ray cluster answers at ray://127.0.0.1:1"),
+        (["--ray-address", "nonsense"], "Invalid address format: nonsense"),
+        ([], "Could not find any running Ray instance"),
+        (["--resources", "num_gpu=1"], "unknown resource of --launcher ray `num_gpu`; closest: num_gpus"),
+        (["--resources", "num_gpus=all"], "resource `num_gpus` of --launcher ray must be a number, got 'all'"),
+        (["--resources", "resources=1"], "resources of your own are given as resources.NAME=AMOUNT"),
+    ],
+)
+def test_a_wrong_address_or_resource_is_refused_within_seconds(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: list[str], message: str
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    begin = time.monotonic()
+    with contextlib.chdir(tmp_path):
+        assert main(["mini", "-f", str(tmp_path / "logs"), "--launcher", "ray", *words]) == BAD_INPUT
+    assert message in capfd.readouterr().err
+    assert time.monotonic() - begin < 15
+    assert not list(tmp_path.glob("logs/*/"))
+
+
+def test_ray_that_is_not_installed_is_named(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "zoo.suites.launchers.ray", raising=False)
+    assert main(["mini", "-f", str(tmp_path / "logs"), "--launcher", "ray"]) == BAD_INPUT
+    assert "`--launcher ray` needs Ray; pip install 'flow-rl-zoo[ray]'" in capfd.readouterr().err

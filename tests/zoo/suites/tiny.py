@@ -1,0 +1,197 @@
+"""A suite of four short jobs for the tests of launchers, and what must hold of its run folders at the end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+import agents
+
+ENV = "pointmaze-medium-navigate-singletask-task1-v0"
+ROOT = Path(__file__).parents[3]
+SEEDS = range(7)
+JOBS = 4
+AGENT = '''
+import time
+from pathlib import Path
+
+import agents
+from agents.fql import FQL
+
+
+@agents.register("slow_fql", paper="none", published_name="Slow FQL")
+class SlowFQL(FQL):
+    """FQL that takes as long for an update as a file says."""
+
+    def losses(self, *arguments):
+        time.sleep(float(Path("seconds").read_text()))
+        return super().losses(*arguments)
+'''
+
+
+class Project:
+    """A folder with a suite and an algorithm of its own, from which the program is started.
+
+    :param seconds: of an update, apart from its computation.
+    """
+
+    def __init__(self, folder: Path, data: Path, seconds: float) -> None:
+        self.folder, self.logs = folder, folder / "logs"
+        folder.mkdir(exist_ok=True)
+        (folder / "slow_fql.py").write_text(AGENT)
+        self.update_takes(seconds)
+        suite: dict[str, Any] = {
+            "algorithms": ["slow_fql:SlowFQL"],
+            "environments": [ENV],
+            "seeds": f"{SEEDS[0]}-{SEEDS[-1]}",
+            "seeds_at_once": 2,
+            "quick": True,
+            "dataset_dir": str(data),
+            "params": {
+                "net_arch": [16, 16],
+                "batch_size": 8,
+                "flow_steps": 2,
+                "offline_steps": 150,
+                "eval_freq": 50,
+                "eval_episodes": 2,
+                "save_freq": 40,
+            },
+        }
+        (folder / "suite.yml").write_text(yaml.safe_dump(suite))
+
+    def start(self, *words: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+        """Start the benchmark program; what it says lies in ``said``."""
+        command = [sys.executable, str(ROOT / "zoo" / "benchmark.py"), "suite.yml", "-f", str(self.logs), *words]
+        command += ["--no-report", "--device", "cpu", "--num-threads", "1"]
+        variables = {**os.environ, **(environment or {}), "OMP_NUM_THREADS": "1"}
+        with (self.folder / "said").open("a") as said:
+            return subprocess.Popen(
+                command, cwd=self.folder, env=variables, stdout=subprocess.PIPE, stderr=said, text=True
+            )
+
+    def said(self) -> str:
+        return (self.folder / "said").read_text()
+
+    def finish(self, driver: subprocess.Popen[str], seconds: float) -> dict[str, Any]:
+        """Wait for the program's end, and return what it has printed."""
+        output, _ = driver.communicate(timeout=seconds)
+        assert driver.returncode == 0, self.said()
+        return json.loads(output.splitlines()[-1])
+
+    def claims(self) -> list[dict[str, Any]]:
+        """Return every claim that there is now, with ``job``, and ``path`` of its folder."""
+        found = []
+        for file in self.logs.glob(".claims/*/[0-9]*/holder.json"):
+            try:
+                found.append({**json.loads(file.read_text()), "job": file.parts[-3], "path": file.parent})
+            except FileNotFoundError:
+                continue
+        return found
+
+    def ended(self) -> list[dict[str, Any]]:
+        """Return the records of the claims that have ended."""
+        files = self.logs.glob(".claims/*/[0-9]*.json")
+        return [{**json.loads(file.read_text()), "job": file.parent.name} for file in files]
+
+    def wait_for_training(self, system: str = "") -> dict[str, Any]:
+        """Return a claim under which a run is past its first checkpoint and evaluation.
+
+        :param system: of the claim's holder, or what that ends with.
+        """
+
+        found: list[dict[str, Any]] = []
+
+        def is_past() -> bool:
+            claims = [claim for claim in self.claims() if claim["system"].endswith(system)]
+            found.extend(claim for claim in claims if "step 50" in log_of(claim))
+            return bool(found)
+
+        wait_for(is_past, 240, "for an evaluation")
+        return found[0]
+
+    def update_takes(self, seconds: float) -> None:
+        """Change how long an update takes, of every run from now on."""
+        temporary = self.folder / "seconds.new"
+        temporary.write_text(str(seconds))
+        temporary.replace(self.folder / "seconds")
+
+    def runs(self) -> dict[int, Path]:
+        """Return the run folder of each seed, after checking that each exists once and is done."""
+        folders = sorted(path.parent for path in self.logs.glob("slow_fql/*/status.json"))
+        statuses = [json.loads((folder / "status.json").read_text()) for folder in folders]
+        assert [status["state"] for status in statuses] == ["done"] * len(SEEDS), folders
+        assert sorted(status["seed"] for status in statuses) == list(SEEDS)
+        return {status["seed"]: folder for folder, status in zip(folders, statuses, strict=True)}
+
+    def fingerprints(self) -> dict[str, tuple[int, str]]:
+        """Return time and content of every file in the run folders."""
+        files = [path for path in self.logs.glob("slow_fql/**/*") if path.is_file()]
+        return {str(f): (f.stat().st_mtime_ns, hashlib.sha256(f.read_bytes()).hexdigest()) for f in files}
+
+
+def log_of(claim: Mapping[str, Any]) -> str:
+    """Return what the training process under a claim has said."""
+    path: Path = claim["path"]
+    file = path.with_name(f"{path.name}.log")
+    return file.read_text() if file.exists() else ""
+
+
+def assert_equal_runs(project: Project, reference: Project, monkeypatch: Any) -> None:
+    """Check that the runs of two projects have the same evaluations and final parameters, to the last bit."""
+    monkeypatch.syspath_prepend(project.folder)
+    expected = reference.runs()
+    for seed, folder in project.runs().items():
+        for name, array in np.load(expected[seed] / "evaluations.npz").items():
+            assert np.array_equal(np.load(folder / "evaluations.npz")[name], array), (seed, name)
+        found, wanted = (agents.load(path, device="cpu").policy.state_dict() for path in (folder, expected[seed]))
+        assert found.keys() == wanted.keys()
+        assert all(torch.equal(found[name], wanted[name]) for name in wanted), seed
+
+
+def wait_for(condition: Callable[[], Any], seconds: float, what: str = "") -> float:
+    """Wait until something holds, and return for how long."""
+    begin = time.monotonic()
+    while not condition():
+        assert time.monotonic() - begin < seconds, f"waited in vain {what}"
+        time.sleep(0.2)
+    return time.monotonic() - begin
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes that a process has started, directly or not."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            children.setdefault(int(stat.read_text().rpartition(")")[2].split()[1]), []).append(int(stat.parent.name))
+        except OSError:
+            continue  # it has just ended
+    found = [pid]
+    for each in found:
+        found += children.get(each, [])
+    return found[1:]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """End a program that a failed test has left."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGKILL)
+        process.wait()

@@ -1,0 +1,225 @@
+"""Workers as an array of Slurm jobs, submitted with submitit."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from agents.common.validation import unknown_name_message
+from zoo.errors import Interrupted, UsageError, as_usage_error
+from zoo.layers import parse_overrides
+from zoo.messages import log
+from zoo.runs.claims import HIDDEN
+from zoo.suites.launchers.fleet import Driver, python_path
+from zoo.suites.worker import Plan, Worker, WorkerThread
+
+try:
+    import submitit
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+except ImportError as error:
+    raise UsageError("`--launcher slurm` needs submitit; pip install 'flow-rl-zoo[slurm]'") from error
+
+DEFAULTS: Mapping[str, Any] = {"timeout_min": 240, "slurm_signal_delay_s": 180, "name": "zoo"}
+"""Parameters of submitit, over its own: a job of 5 minutes, which gets 90 s for a checkpoint."""
+MOST_TIMEOUTS = 1000
+"""How often a job that reaches its time limit continues in another one; every time it has written a checkpoint."""
+SECONDS_TO_BE_KILLED = 600.0
+"""How long a worker that Slurm has sent SIGTERM, and that has stopped, waits for its end."""
+ENDED = {
+    "BOOT_FAIL",
+    "CANCELLED",
+    "COMPLETED",
+    "DEADLINE",
+    "FAILED",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "PREEMPTED",
+    "REVOKED",
+    "TIMEOUT",
+}
+"""States that a Slurm job does not leave."""
+
+
+def run_on_slurm(plan: Plan, workers: int | None, resources: Sequence[str]) -> None:
+    """Train a plan's jobs by an array of Slurm jobs, and wait for their end.
+
+    :param workers: how many at once; None: one per job, at most 100.
+    :param resources: parameters of submitit's ``AutoExecutor``, as ``key=value``.
+    :raises Interrupted: after Ctrl-C, which leaves the Slurm jobs as they are, or when they were cancelled.
+    """
+    fleet = SlurmFleet(plan.machine.log_folder / HIDDEN / ".slurm", parse_overrides(resources, "--resources"))
+    try:
+        Driver(plan, fleet, workers).run()
+    except KeyboardInterrupt as error:
+        raise Interrupted(
+            f"the Slurm jobs continue; `scancel {' '.join(fleet.arrays)}` stops them with checkpoints, and the same "
+            "command again waits for them"
+        ) from error
+    fleet.remove_waiting()
+
+
+class SlurmFleet:
+    """Workers that are Slurm jobs.
+
+    :param folder: of what submitit and Slurm write, on shared storage.
+    :param parameters: for submitit.
+    """
+
+    def __init__(self, folder: Path, parameters: Mapping[str, Any]) -> None:
+        if shutil.which("sbatch") is None or shutil.which("srun") is None:
+            raise UsageError(
+                "`--launcher slurm` starts jobs with Slurm's commands, but `sbatch` and `srun` are not on the PATH; "
+                "start it where they are, which is usually a login node of the cluster, or use --launcher local"
+            )
+        self.folder, self.arrays = folder, list[str]()
+        self._executor = _make_executor(folder, parameters)
+        self._living: set[str] = set()
+        self._cancelled: set[str] = set()
+
+    def start(self, workers: Sequence[Worker]) -> None:
+        """Submit workers as one array of jobs."""
+        if self._cancelled:
+            raise Interrupted(
+                f"Slurm jobs were cancelled ({', '.join(sorted(self._cancelled))}), so no others are submitted; start "
+                "the same command again to continue"
+            )
+        try:
+            jobs = self._executor.submit_array([SlurmWorker(worker) for worker in workers])
+        except (FailedJobError, FailedSubmissionError) as error:
+            if not self.arrays:
+                raise UsageError(f"Slurm refuses the jobs: {str(error).strip()}; see --resources") from error
+            log.warning("Slurm refuses %d jobs in the place of lost ones: %s", len(workers), str(error).strip())
+            return
+        self._living |= {job.job_id for job in jobs}
+        array = jobs[0].job_id.partition("_")[0]
+        self.arrays.append(array)
+        log.info("submitted Slurm job %s, %d workers; they log to %s", array, len(jobs), self.folder)
+
+    def living(self) -> int:
+        """Return how many of the jobs have not ended for good.
+
+        Cancelled ones count as long as others live: nobody wants them replaced.
+        """
+        states = _states()
+        if states is not None:
+            for job in sorted(self._living):
+                self._note(job, states.get(job, "COMPLETED"))
+        return len(self._living) + len(self._cancelled) if self._living else 0
+
+    def remove_waiting(self) -> None:
+        """Remove jobs that have not begun; there is nothing to do for them."""
+        if self._living:
+            subprocess.run(["scancel", "--state=PENDING", *sorted(self._living)], check=False)
+
+    def _note(self, job: str, state: str) -> None:
+        if state not in ENDED:
+            return
+        self._living.remove(job)
+        if state == "CANCELLED":
+            self._cancelled.add(job)
+        elif state != "COMPLETED":
+            log.warning("Slurm job %s has ended as %s; see %s", job, state, self.folder / f"{job}_0_log.err")
+
+
+class SlurmWorker:
+    """A worker in a Slurm job, called by submitit.
+
+    Before a time limit, and for a preemption, submitit calls :meth:`checkpoint` and puts the job back into the queue.
+    """
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self._thread: WorkerThread | None = None
+
+    def __call__(self) -> None:
+        """Train until nothing is left to do."""
+        os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("SRUN_CPUS_PER_TASK", "1"))
+        is_terminated = threading.Event()
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            is_terminated.set()
+            self.worker.stop()
+
+        signal.signal(signal.SIGTERM, stop)  # over submitit's handler, which ignores it
+        self._thread = WorkerThread(self.worker)
+        # Slurm sends a signal to every process of a job; a training process would die of these without a checkpoint.
+        with _blocked(signal.SIGUSR1, signal.SIGUSR2):
+            self._thread.start()
+        self._thread.join()
+        if self._thread.error is not None:
+            raise self._thread.error
+        if is_terminated.is_set():
+            # Slurm kills the job soon. If it was preempted, Slurm then puts it back into the queue, or has sent USR2 by
+            # then, which makes submitit do so; a job that ends by itself stays away.
+            threading.Event().wait(SECONDS_TO_BE_KILLED)
+
+    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
+        """Stop, after a checkpoint of what is being trained; return what continues."""
+        self.worker.stop()
+        if self._thread is not None and self._thread.is_alive():
+            self._thread.join()
+        return submitit.helpers.DelayedSubmission(SlurmWorker(replace(self.worker)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is sent to the job."""
+        return {"worker": self.worker, "_thread": None}
+
+
+@contextlib.contextmanager
+def _blocked(*signals: signal.Signals) -> Iterator[None]:
+    """Start threads that signals do not reach, nor the processes that these threads start."""
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+
+
+def _make_executor(folder: Path, parameters: Mapping[str, Any]) -> submitit.AutoExecutor:
+    """Return what submits jobs that run in the current folder, and find what this process finds."""
+    shared = submitit.AutoExecutor._typed_parameters()
+    known = [*shared, *(f"slurm_{name}" for name in submitit.SlurmExecutor._valid_parameters())]
+    for name in parameters:
+        if name not in known:
+            raise UsageError(unknown_name_message("resource of --launcher slurm", name, known))
+    commands, more = parameters.get("slurm_setup", []), parameters.get("slurm_additional_parameters", {})
+    if not isinstance(commands, list):
+        raise UsageError(f"`slurm_setup` must be a list of commands, got {commands!r}")
+    if not isinstance(more, Mapping):
+        raise UsageError(f"`slurm_additional_parameters` must be a mapping, got {more!r}")
+    setup = [
+        f"cd {shlex.quote(os.getcwd())}",
+        f"export PYTHONPATH={shlex.quote(os.pathsep.join(python_path()))}",
+        # Since Slurm 22.05, srun does not look at what sbatch was told.
+        'export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-$SLURM_CPUS_ON_NODE}"',
+    ]
+    wanted = {**DEFAULTS, **parameters}
+    wanted |= {"slurm_setup": [*setup, *commands], "slurm_additional_parameters": {"requeue": True, **more}}
+    executor = submitit.AutoExecutor(folder, cluster="slurm", slurm_max_num_timeout=MOST_TIMEOUTS)
+    with as_usage_error(AssertionError, TypeError, ValueError, NameError):
+        executor.update_parameters(**wanted)
+    return executor
+
+
+def _states() -> dict[str, str] | None:
+    """Return the states of this user's Slurm jobs by their id; None if Slurm does not answer just now.
+
+    Asked of ``squeue``, since not every cluster has the accounting that ``sacct``, and with it submitit, needs.
+    """
+    command = ["squeue", "--user", str(os.getuid()), "--states=all", "--array", "--noheader", "--format=%F_%K %T"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    if found.returncode != 0:
+        log.warning("no answer from squeue: %s", found.stderr.strip())
+        return None
+    pairs = [line.split() for line in found.stdout.splitlines()]
+    return {job.removesuffix("_N/A"): state for job, state in pairs}
