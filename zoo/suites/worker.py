@@ -26,6 +26,7 @@ from zoo.suites.suite import Run, Suite
 TRAIN = Path(__file__).resolve().parents[1] / "train.py"
 SECONDS_BETWEEN_LOOKS = 0.2
 SECONDS_BETWEEN_ROUNDS = 5.0
+SECONDS_UNTIL_RECORDED = 10.0
 
 
 @dataclass(frozen=True)
@@ -161,8 +162,13 @@ class Worker:
 
     def _is_superseded(self, job: Job, claim: Claim) -> bool:
         """Return whether a later life of this worker has taken its job over, after others gave it up for dead."""
-        ended = {end["number"]: end for end in job.claims.ended()}
-        return ended.get(claim.number, {}).get("taken_over_by") == self.owner
+        end = time.monotonic() + SECONDS_UNTIL_RECORDED
+        while time.monotonic() < end:  # who takes over fences this worker off first, and records it then
+            ended = {each["number"]: each for each in job.claims.ended()}
+            if claim.number in ended:
+                return ended[claim.number].get("taken_over_by") == self.owner
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        return False
 
     def _pause(self, seconds: float) -> None:
         end = time.monotonic() + seconds
