@@ -58,7 +58,7 @@ def test_an_algorithms_profiles_are_shown(capsys: pytest.CaptureFixture[str]) ->
     output = capsys.readouterr()
     assert "--profile trqam" in output.err
     profiles = json.loads(output.out.strip().splitlines()[-1])["profiles"]
-    assert list(profiles) == ["qam", "trqam"]
+    assert list(profiles) == ["qam", "trqam", "mini"]
     assert profiles["qam"]["default"]["gamma"] == 0.99
     assert "quick" not in profiles["qam"]
     shown = profiles["trqam"]["cube-triple-play"]
