@@ -152,13 +152,14 @@ def _launch(plan: Plan, args: argparse.Namespace) -> None:
 
 
 def _report(plan: Plan, looks: Sequence[Look], args: argparse.Namespace) -> dict[str, Any]:
-    """Compare the runs of the suite that are there, however many; return where the report is."""
+    """Compare the runs of the suite that are there, once one has finished; return where the report is."""
     from zoo import compare
+    from zoo.suites.jobs import State
 
+    if args.no_report or all(look.state is not State.DONE for look in looks):
+        return {"log_folder": str(plan.machine.log_folder)}
     found = [look.job.find() for look in looks]
     paths = [folder.path for run in found if run is not None for folder in run.folders]
-    if args.no_report or not paths:
-        return {"log_folder": str(plan.machine.log_folder)}
     output = args.output or plan.machine.log_folder / "report"
     words = ["--published", *plan.suite.published] if plan.suite.published else []
     request = compare.make_parser().parse_args([*words, "-o", str(output)])

@@ -15,7 +15,7 @@ from typing import Any
 
 from agents.common.validation import unknown_name_message
 from zoo.arguments import module_of
-from zoo.errors import BAD_INPUT, DONE, FAILED, INTERRUPTED, Interrupted, UsageError
+from zoo.errors import BAD_INPUT, DONE, FAILED, INTERRUPTED, TRACEBACK_HINT, Interrupted, UsageError
 from zoo.messages import FILE_ONLY, log, messages
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
@@ -98,7 +98,7 @@ def _show_failure(error: Exception, verbose: int) -> None:
         return
     log.log(FILE_ONLY, "%s", trace)
     is_shown = _show_traceback_of_others(error)
-    hint = "" if is_shown else " (run with --verbose 2 for the traceback)"
+    hint = "" if is_shown else TRACEBACK_HINT
     log.error("%s: %s", type(error).__name__, error, extra={"hint": hint})
 
 

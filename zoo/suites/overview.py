@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from zoo.runs.read import count
 from zoo.suites.jobs import Job, State
 from zoo.tables import print_table, terminal
 
@@ -141,7 +142,8 @@ def describe(looks: Sequence[Look], workers: int | None, trials: Mapping[str, Tr
     """Return what is left in a few lines of text."""
     seeds = sum(len(look.job.run.seeds) for look in looks)
     expected = forecast(looks, trials)
-    lines = [f"{len(looks)} jobs, {seeds} runs (one per seed); {expected.left} jobs left"]
+    head = f"{count(len(looks), 'job')}, {count(seeds, 'run')} (one per seed); {count(expected.left, 'job')} left"
+    lines = [head]
     if expected.left and expected.seconds is None:
         lines.append("no job has finished yet, so nothing is known of their time; --dry-run tries each algorithm")
     elif expected.seconds and expected.disk_bytes is not None:

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from zoo.errors import DONE, INTERRUPTED
+from zoo.errors import DONE, INTERRUPTED, TRACEBACK_HINT
 from zoo.messages import log
 from zoo.runs.claims import Claim
 from zoo.suites.jobs import Job, Machine, State, make_jobs
@@ -154,7 +154,7 @@ class Worker:
             return State.DONE, ""
         if code == INTERRUPTED or (self._stopping and code == -signal.SIGTERM):
             return State.INTERRUPTED, "stopped by a signal"
-        reason = _last_line(log_file.read_text(errors="replace"))
+        reason = _last_line(log_file.read_text(errors="replace")).removesuffix(TRACEBACK_HINT)
         if code < 0:
             reason = f"killed by signal {-code}" + (f" after: {reason}" if reason else "")
         state = job.state()
