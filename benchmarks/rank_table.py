@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,6 +152,20 @@ def _describe_missing(side: str, missing: Gaps, design: Design) -> str:
     return f"- {side}: {total - len(missing)} of {total} pairs of algorithm and task; **missing**: {', '.join(texts)}."
 
 
+def describe_diverged(scores: Mapping[str, pd.DataFrame], design: Design) -> str:
+    """Return which seeds diverged.
+
+    :param scores: side -> table with `COLUMNS`.
+    """
+    parts = []
+    for side, table in scores.items():
+        diverged = table[(table["diverged"] == 1) & table["seed"].isin(design.seeds)]
+        counts = diverged.groupby(["algorithm", "task"])["seed"].nunique()
+        names = [f"{name} task {task} ({count} of {len(design.seeds)} seeds)" for (name, task), count in counts.items()]
+        parts += [f"{side}: {', '.join(names)}"] if names else []
+    return f"- **Diverged** (NaN), counted as never arriving: {'; '.join(parts)}." if parts else "- No seed diverged."
+
+
 def _name(test: Mapping[str, Any]) -> str:
     where = "mean of all" if test["task"] == MEAN else f"task {test['task']} at {test['step']}"
     return f"{test['algorithm']}, {test['score']}, {where} (p = {_number(test['adjusted'])})"
@@ -204,7 +218,7 @@ def _score_head() -> list[str]:
     ]
 
 
-def _cells(tests: pd.DataFrame, name: Any) -> list[list[str]]:
+def _cells(tests: pd.DataFrame, name: Callable[[Mapping[str, Any]], list[str]]) -> list[list[str]]:
     """Return the rows of a table: each cell's test of success beside that of length."""
     found = tests.to_dict("records")
     return [

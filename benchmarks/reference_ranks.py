@@ -16,7 +16,16 @@ if __package__ in (None, ""):  # run as a file from anywhere
 import pandas as pd
 import yaml
 
-from benchmarks.rank_table import COLUMNS, Design, Gaps, cell_table, compare, find_missing, mean_table, summarise
+from benchmarks.rank_table import (
+    COLUMNS,
+    Design,
+    cell_table,
+    compare,
+    describe_diverged,
+    find_missing,
+    mean_table,
+    summarise,
+)
 from zoo.cli import Parser, run_program, whole_number
 from zoo.errors import UsageError
 from zoo.layers import read_profiles, shared_profile
@@ -103,10 +112,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                 ours = add_runs(ours, args.log_folder)
                 write_scores(ours, args.scores)
     write_scores(ours, args.scores)
-    theirs = read_scores(args.reference)
-    gaps = {"Ours": find_missing(ours, design), "Originals": find_missing(theirs, design)}
-    tests = compare(ours, theirs, design)
-    text = describe(tests, gaps, design, args.reference)
+    sides = {"Ours": ours, "Originals": read_scores(args.reference)}
+    gaps = {side: find_missing(scores, design) for side, scores in sides.items()}
+    tests = compare(*sides.values(), design)
+    result = summarise(tests, gaps, design) + "\n" + describe_diverged(sides, design)
+    text = describe(tests, result, len(design.seeds), args.reference)
     args.output.write_text(replace_tables(args.output.read_text() if args.output.exists() else "", text))
     missing = {side.lower(): sorted(f"{label} task{task}" for label, task in found) for side, found in gaps.items()}
     return {"tests": len(tests), "missing": missing, "output": str(args.output)}
@@ -195,15 +205,15 @@ def _scores_of_run(run: Mapping[str, Any], evaluations: pd.DataFrame) -> list[li
     return rows
 
 
-def describe(tests: pd.DataFrame, gaps: Mapping[str, Gaps], design: Design, reference: Path) -> str:
+def describe(tests: pd.DataFrame, result: str, seeds: int, reference: Path) -> str:
     """Return the part of the page that this program writes.
 
     :param tests: as `compare` returned it.
-    :param gaps: side -> what is missing there.
+    :param result: what they say, in words.
+    :param seeds: a side.
     :param reference: scores of the originals; a file of the same name, ``.yml``, says where they come from.
     """
-    parts = ["## Command and settings", _describe_settings(len(design.seeds)), _describe_source(reference)]
-    parts += ["## Result", summarise(tests, gaps, design)]
+    parts = ["## Command and settings", _describe_settings(seeds), _describe_source(reference), "## Result", result]
     if len(tests):
         parts += ["## Every algorithm: mean over both tasks and the three checkpoints", _LEGEND]
         parts += [mean_table(tests, {label: own_settings(entry) for label, entry in ENTRIES.items()})]
