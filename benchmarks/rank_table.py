@@ -114,6 +114,28 @@ def _test_cell(groups: Sequence[pd.DataFrame], **cell: str) -> list[dict[str, An
     return rows
 
 
+def describe_control(ours: pd.DataFrame, theirs: pd.DataFrame, design: Design) -> str:
+    """Return how often the same tests tell our algorithm from the original of another one.
+
+    :param ours: table with `COLUMNS`.
+    :param theirs: likewise.
+    """
+    means = [
+        {name: _average(rows, len(design.tasks) * len(design.checkpoints[name])) for name, rows in groups}
+        for groups in (_prepare(table, design).groupby("algorithm") for table in (ours, theirs))
+    ]
+    found = [
+        min(rank_test(means[0][one][score], means[1][other][score]) for score in SCORES) <= LEVEL / design.tests
+        for one in means[0]
+        for other in means[1]
+        if one != other and min(len(means[0][one]), len(means[1][other])) > 1
+    ]
+    return (
+        "- **Control.** Ours against the original of another algorithm: the means of "
+        f"{sum(found)} of {len(found)} such pairs differ in success or length at Holm's first level."
+    )
+
+
 def summarise(tests: pd.DataFrame, gaps: Mapping[str, Gaps], design: Design) -> str:
     """Return what the tests say, what they can say, and what is missing.
 

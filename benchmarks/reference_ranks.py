@@ -21,6 +21,7 @@ from benchmarks.rank_table import (
     Design,
     cell_table,
     compare,
+    describe_control,
     describe_diverged,
     find_missing,
     mean_table,
@@ -115,7 +116,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     sides = {"Ours": ours, "Originals": read_scores(args.reference)}
     gaps = {side: find_missing(scores, design) for side, scores in sides.items()}
     tests = compare(*sides.values(), design)
-    result = summarise(tests, gaps, design) + "\n" + describe_diverged(sides, design)
+    lines = [summarise(tests, gaps, design), describe_control(*sides.values(), design)]
+    result = "\n".join([*lines, describe_diverged(sides, design)])
     text = describe(tests, result, len(design.seeds), args.reference)
     args.output.write_text(replace_tables(args.output.read_text() if args.output.exists() else "", text))
     missing = {side.lower(): sorted(f"{label} task{task}" for label, task in found) for side, found in gaps.items()}

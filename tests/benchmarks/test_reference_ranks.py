@@ -17,6 +17,7 @@ from benchmarks.rank_table import (
     Design,
     cell_table,
     compare,
+    describe_control,
     describe_diverged,
     find_missing,
     mean_table,
@@ -97,6 +98,13 @@ def test_seeds_that_diverged_are_named() -> None:
         "- **Diverged** (NaN), counted as never arriving: Originals: fql task 1 (2 of 8 seeds)."
     )
     assert describe_diverged({"Ours": scores()}, DESIGN) == "- No seed diverged."
+
+
+def test_the_control_counts_pairs_of_different_algorithms_that_the_tests_tell_apart() -> None:
+    ours, theirs = scores(), scores(seed=1)
+    assert "the means of 0 of 2 such pairs" in describe_control(ours, theirs, DESIGN)
+    theirs.loc[theirs["algorithm"] == "fql", "successes"] += 8
+    assert "the means of 1 of 2 such pairs" in describe_control(ours, theirs, DESIGN)
 
 
 def test_a_page_keeps_the_text_around_its_tables() -> None:
