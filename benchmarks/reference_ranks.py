@@ -125,23 +125,30 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def train(label: str, task: int, args: argparse.Namespace) -> None:
-    """Train all seeds of one row on one task at once, or continue where an earlier call was stopped."""
-    found = subprocess.run(command(label, task, args), stdout=subprocess.DEVNULL)
-    if found.returncode:
-        raise UsageError(
-            f"training {label} on task {task} ended with exit code {found.returncode}; its message is above. The same "
-            "command continues from there"
-        )
+    """Train all seeds of one row on one task, or continue where an earlier call was stopped."""
+    for words in commands(label, task, args):
+        found = subprocess.run(words, stdout=subprocess.DEVNULL)
+        if found.returncode:
+            raise UsageError(
+                f"training {label} on task {task} ended with exit code {found.returncode}; its message is above. The "
+                "same command continues from there"
+            )
 
 
-def command(label: str, task: int, args: argparse.Namespace) -> list[str]:
-    """Return the command that trains all seeds of one row on one task."""
+def commands(label: str, task: int, args: argparse.Namespace) -> list[list[str]]:
+    """Return the commands that train all seeds of one row on one task.
+
+    Offline all seeds train at once. Online each trains alone, because seeds that train at once share the steps.
+    """
     entry = ENTRIES[label]
     words = [sys.executable, str(ROOT / "zoo" / "train.py"), "--algo", entry.algo, "--env", ENV.format(task), "--quick"]
-    words += ["--resume", "--seeds", f"0-{args.seeds - 1}", "--num-threads", "1", "--verbose", "0"]
-    words += ["-f", str(args.log_folder), *(["--dataset-dir", args.dataset_dir] if args.dataset_dir else [])]
+    words += ["--resume", "--num-threads", "1", "--verbose", "0", "-f", str(args.log_folder)]
+    words += ["--dataset-dir", args.dataset_dir] if args.dataset_dir else []
     words += [] if label == entry.algo else ["--label", label]
-    return [*words, "-params", *(f"{name}={value}" for name, value in entry.all_params.items())]
+    at_once = [["--seeds", f"0-{args.seeds - 1}"]]
+    one_by_one = [["--seed", str(seed)] for seed in range(args.seeds)]
+    params = [f"{name}={value}" for name, value in entry.all_params.items()]
+    return [[*words, *seeds, "-params", *params] for seeds in (at_once if entry.phase == "offline" else one_by_one)]
 
 
 def read_scores(path: Path) -> pd.DataFrame:

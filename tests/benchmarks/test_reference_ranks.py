@@ -187,6 +187,17 @@ def test_only_what_is_missing_is_trained_by_the_training_program(
     assert "| fql | 5 | 700 |" in (tmp_path / "page.md").read_text()
 
 
+def test_seeds_train_at_once_offline_and_one_by_one_online() -> None:
+    args = reference_ranks.argparse.Namespace(seeds=3, log_folder=Path("logs"), dataset_dir=None)
+    (offline,) = reference_ranks.commands("bam_4_critics", 1, args)
+    assert offline[offline.index("--seeds") + 1] == "0-2"
+    assert offline[offline.index("--label") + 1] == "bam_4_critics"
+    assert {"ensemble_size=4", "offline_steps=2100"} <= set(offline)
+    online = reference_ranks.commands("rlpd", 5, args)
+    assert [words[words.index("--seed") + 1] for words in online] == ["0", "1", "2"]
+    assert all({"online_steps=4500", "eval_freq=1500"} <= set(words) and "--label" not in words for words in online)
+
+
 def test_training_that_fails_says_what_and_keeps_the_scores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
