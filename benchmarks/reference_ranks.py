@@ -1,0 +1,289 @@
+"""Train every algorithm that has a public original, and compare its scores with the original's by rank tests."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+if __package__ in (None, ""):  # run as a file from anywhere
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import pandas as pd
+import yaml
+
+from benchmarks.rank_table import (
+    COLUMNS,
+    Design,
+    cell_table,
+    compare,
+    describe_control,
+    describe_diverged,
+    find_missing,
+    mean_table,
+    summarise,
+)
+from zoo.cli import Parser, run_program, whole_number
+from zoo.errors import UsageError
+from zoo.layers import read_profiles, shared_profile
+from zoo.runs.read import describe_layers, read_runs
+
+ROOT = Path(__file__).resolve().parent.parent
+ENV = "pointmaze-medium-navigate-singletask-task{}-v0"
+TASKS = (1, 5)
+DATA_SHA256 = "392c4bf2b7187e5ec2d7072f9dc0321c27c0ead6cbb74b38f43e1d3a0b83448b"
+EPISODE_STEPS = 1_000  # the environment's limit
+REFERENCE = ROOT / "results" / "published" / "reference_runs.csv"
+OURS = ROOT / "results" / "reference_ranks" / "ours.csv"
+PAGE = ROOT / "results" / "reference_ranks.md"
+BEGIN, END = "<!-- written by benchmarks/reference_ranks.py -->", "<!-- end of what it writes -->"
+
+PARAMS = {"net_arch": [64, 64], "batch_size": 128}
+"""What differs from the `quick` settings, so that both sides take an hour or two on one core."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the comparison.
+
+    :param algo: algorithm id.
+    :param params: settings beside those of `PARAMS` and of the algorithm's `quick` entry.
+    :param checkpoints: steps of the evaluations, equally far apart.
+    :param phase: ``offline`` or ``online``, whose steps these are.
+    """
+
+    algo: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    checkpoints: tuple[int, ...] = (700, 1_400, 2_100)
+    phase: str = "offline"
+
+    @property
+    def all_params(self) -> dict[str, Any]:
+        """What the training program is given."""
+        last = self.checkpoints[-1]
+        steps = {f"{self.phase}_steps": last, "eval_freq": self.checkpoints[0], "save_freq": last}
+        return {**steps, **PARAMS, **self.params}
+
+
+OFFLINE = (
+    "qam", "qam_f", "qam_e", "trqam", "sqam", "bam", "fbrac", "fql", "ifql", "fawac", "cgql", "cgql_mse", "cgql_linex",
+    "qsm", "dac", "dsrl", "fedit", "rebrac", "bc",
+)  # fmt: skip
+ENTRIES = {algo: Entry(algo) for algo in OFFLINE} | {
+    "bam_4_critics": Entry("bam", {"ensemble_size": 4}),
+    "rlpd": Entry("rlpd", {"ensemble_size": 4}, (1_500, 3_000, 4_500), "online"),
+}
+"""By label. Four critics where the originals become NaN with two: `results/reference_ranks.md` says why."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program.
+
+    :param arguments: the words after the program's name; None takes them from the command line.
+    :return: exit code.
+    """
+    parser = Parser(description=__doc__)
+    parser.add_argument(
+        "--only", nargs="+", choices=ENTRIES, default=list(ENTRIES), help="rows to train (default: all)"
+    )
+    parser.add_argument("--tasks", nargs="+", type=int, choices=TASKS, default=TASKS, help="tasks to train on")
+    parser.add_argument("--seeds", type=whole_number, default=10, help="seeds a side, from 0 (default: 10)")
+    parser.add_argument("--dataset-dir", help="folder of the dataset (default: OGBench's)")
+    parser.add_argument("-f", "--log-folder", type=Path, default=Path("logs/reference_ranks"), help="where runs are")
+    parser.add_argument("--reference", type=Path, default=REFERENCE, help="scores of the originals, CSV")
+    parser.add_argument("--scores", type=Path, default=OURS, help="our scores, CSV; new ones are added")
+    parser.add_argument("-o", "--output", type=Path, default=PAGE, help="page whose tables are replaced, Markdown")
+    parser.add_argument("--table-only", action="store_true", help="train nothing")
+    args = parser.parse_args(arguments)
+    return run_program(lambda: run(args), verbose=2)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Train what is missing, write our scores and the page, and return the result to print."""
+    design = Design({label: entry.checkpoints for label, entry in ENTRIES.items()}, TASKS, range(args.seeds))
+    ours = add_runs(read_scores(args.scores), args.log_folder)
+    if not args.table_only:
+        for label, task in find_missing(ours, design):
+            if label in args.only and task in args.tasks:
+                train(label, task, args)
+                ours = add_runs(ours, args.log_folder)
+                write_scores(ours, args.scores)
+    write_scores(ours, args.scores)
+    sides = {"Ours": ours, "Originals": read_scores(args.reference)}
+    gaps = {side: find_missing(scores, design) for side, scores in sides.items()}
+    tests = compare(*sides.values(), design)
+    lines = [summarise(tests, gaps, design), describe_control(*sides.values(), design)]
+    result = "\n".join([*lines, describe_diverged(sides, design)])
+    text = describe(tests, result, len(design.seeds), args.reference)
+    args.output.write_text(replace_tables(args.output.read_text() if args.output.exists() else "", text))
+    missing = {side.lower(): sorted(f"{label} task{task}" for label, task in found) for side, found in gaps.items()}
+    return {"tests": len(tests), "missing": missing, "output": str(args.output)}
+
+
+def train(label: str, task: int, args: argparse.Namespace) -> None:
+    """Train all seeds of one row on one task, or continue where an earlier call was stopped."""
+    for words in commands(label, task, args):
+        found = subprocess.run(words, stdout=subprocess.DEVNULL)
+        if found.returncode:
+            raise UsageError(
+                f"training {label} on task {task} ended with exit code {found.returncode}; its message is above. The "
+                "same command continues from there"
+            )
+
+
+def commands(label: str, task: int, args: argparse.Namespace) -> list[list[str]]:
+    """Return the commands that train all seeds of one row on one task.
+
+    Offline all seeds train at once. Online each trains alone, because seeds that train at once share the steps.
+    """
+    entry = ENTRIES[label]
+    words = [sys.executable, str(ROOT / "zoo" / "train.py"), "--algo", entry.algo, "--env", ENV.format(task), "--quick"]
+    words += ["--resume", "--num-threads", "1", "--verbose", "0", "-f", str(args.log_folder)]
+    words += ["--dataset-dir", args.dataset_dir] if args.dataset_dir else []
+    words += [] if label == entry.algo else ["--label", label]
+    at_once = [["--seeds", f"0-{args.seeds - 1}"]]
+    one_by_one = [["--seed", str(seed)] for seed in range(args.seeds)]
+    params = [f"{name}={value}" for name, value in entry.all_params.items()]
+    return [[*words, *seeds, "-params", *params] for seeds in (at_once if entry.phase == "offline" else one_by_one)]
+
+
+def read_scores(path: Path) -> pd.DataFrame:
+    """Return a table of scores; an empty one if there is no such file."""
+    if not path.exists():
+        return pd.DataFrame(columns=COLUMNS)
+    scores = pd.read_csv(path)
+    if list(scores.columns) != COLUMNS:
+        raise UsageError(f"expected the columns {','.join(COLUMNS)} in {path}, got {','.join(scores.columns)}")
+    return scores
+
+
+def write_scores(scores: pd.DataFrame, path: Path) -> None:
+    """Write a table of scores, in an order that depends on its rows alone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scores.sort_values(COLUMNS[:4]).to_csv(path, index=False, lineterminator="\n")
+
+
+def add_runs(scores: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """Return a table of scores with those of the runs below a folder, which replace earlier ones of the same seed.
+
+    A run that diverged has no success, and episodes of full length, at the evaluations that it did not reach.
+
+    :param folder: where run folders are; it may be missing.
+    """
+    tables = read_runs([folder] if folder.exists() else [], merge_protocols=True)
+    runs = tables.runs
+    rows = [
+        row
+        for run in runs.to_dict("records")
+        if _counts(run)
+        for row in _scores_of_run(run, tables.evaluations[tables.evaluations["run"] == run["run"]])
+    ]
+    if not rows:
+        return scores
+    added = pd.DataFrame(rows, columns=COLUMNS)
+    both = added if scores.empty else pd.concat([scores, added])
+    return both.drop_duplicates(COLUMNS[:4], keep="last").reset_index(drop=True)
+
+
+def _counts(run: Mapping[str, Any]) -> bool:
+    """Return whether a run is finished or diverged, and is one of this comparison."""
+    entry, problem = ENTRIES.get(run["label"]), run["problem"]
+    is_complete = pd.isna(problem) or "training diverged" in problem
+    if entry is None or not is_complete:
+        return False
+    sizes = run["net_arch"], run["settings"]["batch_size"], run[f"{entry.phase}_steps"]
+    wanted = describe_layers(PARAMS["net_arch"]), str(PARAMS["batch_size"]), entry.checkpoints[-1]
+    return run["algorithm"] == entry.algo and sizes == wanted
+
+
+def _scores_of_run(run: Mapping[str, Any], evaluations: pd.DataFrame) -> list[list[Any]]:
+    """Return a run's rows, one a checkpoint, in the order of `COLUMNS`."""
+    key = [run["label"], int(run["task"].removeprefix("task")), int(run["seed"])]
+    at = evaluations.set_index("step")
+    rows = []
+    for step in ENTRIES[run["label"]].checkpoints:
+        if step in at.index:
+            found = at.loc[step]
+            rows.append([*key, step, found["successes"], found["episodes"], round(found["length"], 2), 0])
+        else:
+            rows.append([*key, step, 0, run["eval_episodes"], float(EPISODE_STEPS), 1])
+    return rows
+
+
+def describe(tests: pd.DataFrame, result: str, seeds: int, reference: Path) -> str:
+    """Return the part of the page that this program writes.
+
+    :param tests: as `compare` returned it.
+    :param result: what they say, in words.
+    :param seeds: a side.
+    :param reference: scores of the originals; a file of the same name, ``.yml``, says where they come from.
+    """
+    parts = ["## Command and settings", _describe_settings(seeds), _describe_source(reference), "## Result", result]
+    if len(tests):
+        parts += ["## Every algorithm: mean over both tasks and the three checkpoints", _LEGEND]
+        parts += [mean_table(tests, {label: own_settings(entry) for label, entry in ENTRIES.items()})]
+        parts += ["## Every task and checkpoint", cell_table(tests)]
+    return "\n\n".join(parts) + "\n"
+
+
+_LEGEND = (
+    "Success is in percent of 20 episodes, length the mean number of steps of an episode (1,000 at most); both are "
+    "means over seeds. A difference is ours minus the original, with its 95% interval (Welch's t). p is that of the "
+    "two-sided Mann-Whitney test, exact with ties; beside it stands p after Holm's correction for all tests of this "
+    "page, in bold where it is at most 0.05."
+)
+_NOT_SHOWN = {
+    "source", "status", "pretraining_steps", "offline_steps", "online_steps", "eval_freq", "save_freq", "log_interval",
+    "learning_starts", "sparse", "eval_episodes", "observation_scale",
+}  # fmt: skip
+
+
+def _describe_settings(seeds: int) -> str:
+    """Return the command, and the settings that all rows share."""
+    quick = shared_profile("qam")["quick"]
+    shown = {name: value for name, value in (quick | PARAMS).items() if name not in _NOT_SHOWN}
+    steps = [", ".join(f"{step:,}" for step in ENTRIES[label].checkpoints) for label in ("qam", "rlpd")]
+    learning_starts = read_profiles("rlpd")["qam"]["quick"]["learning_starts"]
+    return (
+        f"```bash\npython benchmarks/reference_ranks.py --seeds {seeds} --dataset-dir DIR\n```\n\n"
+        f"Both sides: `{ENV.format(1)}` and task 5, the same file of 100,000 transitions (SHA-256 `{DATA_SHA256}`), "
+        f"seeds 0 to {seeds - 1}, 20 episodes from the same start states after {steps[0]} updates (rlpd: {steps[1]} "
+        f"environment steps, with an update after each from step {learning_starts:,} on and half of every "
+        f"batch from the dataset), episodes of at most {EPISODE_STEPS:,} steps, observations standardised by the "
+        f"dataset and multiplied by {quick['observation_scale']:g}, and these settings, with each row's own in the "
+        "first table:\n\n"
+        + ", ".join(f"`{name} {value}`" for name, value in sorted(shown.items()))
+        + ". One core, float32."
+    )
+
+
+def _describe_source(reference: Path) -> str:
+    """Return where the scores of the originals come from, as the file beside them says."""
+    note = yaml.safe_load(reference.with_suffix(".yml").read_text())
+    code = "; ".join(
+        f"{', '.join(part['rows'])} from {part['repository']} at `{part['commit'][:10]}` ({part['licence']})"
+        for part in note["code"]
+    )
+    return f"Originals: {note['source']} {code}. {note['versions']}. {' '.join(note['notes'])}"
+
+
+def own_settings(entry: Entry) -> str:
+    """Return a row's own settings, as text."""
+    quick = read_profiles(entry.algo)["qam"].get("quick", {})
+    own = {name: value for name, value in quick.items() if name not in _NOT_SHOWN} | dict(entry.params)
+    return ", ".join(f"{name} {value:g}" for name, value in own.items())
+
+
+def replace_tables(page: str, text: str) -> str:
+    """Return a page with a new text between the marks; both are added to a page without them."""
+    before, _, rest = page.partition(BEGIN)
+    after = rest.partition(END)[2]
+    return f"{before.rstrip()}\n\n{BEGIN}\n\n{text}\n{END}\n{after.lstrip()}".lstrip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

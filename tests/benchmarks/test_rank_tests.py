@@ -1,0 +1,79 @@
+"""Rank tests of two small groups, against SciPy and against closed forms."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from benchmarks.rank_tests import detectable_shift, difference_of_means, holm, rank_test
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_unequal_scores_have_scipys_exact_p_value(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    ours, theirs = generator.normal(size=7), generator.normal(0.5, size=5)
+    assert rank_test(ours, theirs) == pytest.approx(stats.mannwhitneyu(ours, theirs, method="exact").pvalue)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_ties_have_the_p_value_of_all_permutations(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    ours, theirs = generator.integers(0, 4, 5), generator.integers(1, 5, 4)
+    every = stats.PermutationMethod(n_resamples=1_000)  # there are 126
+    assert rank_test(ours, theirs) == pytest.approx(stats.mannwhitneyu(ours, theirs, method=every).pvalue)
+
+
+def test_groups_that_do_not_overlap_have_the_smallest_p_value() -> None:
+    assert rank_test([0.0] * 10, [1.0] * 10) == pytest.approx(2 / math.comb(20, 10))
+
+
+def test_equal_scores_everywhere_say_nothing() -> None:
+    assert rank_test([5.0] * 10, [5.0] * 10) == 1
+
+
+def test_exchanging_the_groups_changes_nothing() -> None:
+    ours, theirs = [1.0, 2, 2, 7], [2.0, 3, 9, 9, 9]
+    assert rank_test(ours, theirs) == rank_test(theirs, ours)
+
+
+def test_holm_multiplies_by_the_number_of_tests_left_and_never_falls() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005], 4) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+def test_holm_counts_tests_that_are_missing() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005], 10) == pytest.approx([0.09, 0.28, 0.24, 0.05])
+
+
+def test_holm_ends_at_1() -> None:
+    assert holm([0.5, 0.9], 2).max() == 1
+
+
+def test_difference_has_welchs_interval() -> None:
+    ours, theirs = [20.0, 35, 50, 80], [10.0, 15, 90]
+    difference, half_width = difference_of_means(ours, theirs)
+    expected = stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval()
+    assert (difference - half_width, difference + half_width) == pytest.approx((expected.low, expected.high))
+
+
+def test_difference_of_single_runs_has_no_interval() -> None:
+    difference, half_width = difference_of_means([3.0], [1.0])
+    assert difference == 2
+    assert math.isnan(half_width)
+
+
+def test_detectable_shift_is_found_at_the_given_rate() -> None:
+    shift = detectable_shift(6, 0.05)
+    generator = np.random.default_rng(1)
+    found = [rank_test(generator.normal(shift, size=6), generator.normal(size=6)) <= 0.05 for _ in range(500)]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.06)
+
+
+def test_no_shift_is_detectable_at_a_level_that_few_runs_cannot_reach() -> None:
+    assert detectable_shift(3, 0.05) == math.inf  # the smallest p value is 2 / 20
+
+
+def test_more_runs_or_a_weaker_level_detect_smaller_shifts() -> None:
+    assert detectable_shift(12, 0.05) < detectable_shift(8, 0.05) < detectable_shift(8, 0.005)

@@ -1,0 +1,234 @@
+"""The comparison with the originals: what is tested, what is missing, what is trained and what is written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks import reference_ranks
+from benchmarks.rank_table import (
+    COLUMNS,
+    MEAN,
+    Design,
+    cell_table,
+    compare,
+    describe_control,
+    describe_diverged,
+    find_missing,
+    mean_table,
+    summarise,
+)
+from benchmarks.reference_ranks import BEGIN, ENTRIES, OURS, PAGE, REFERENCE, add_runs, replace_tables
+from tests.zoo.runs.test_read import write_run
+
+DESIGN = Design({"qam": (10, 20), "fql": (10, 20)}, (1, 5), range(8))
+
+
+def scores(shift: int = 0, seed: int = 0, design: Design = DESIGN) -> pd.DataFrame:
+    """Return made-up scores of a design: 4 to 8 successes of 20, and a shift."""
+    generator = np.random.default_rng(seed)
+    rows = [
+        [algorithm, task, run, step, successes, 20, 1000.0 - 40 * successes, 0]
+        for algorithm, steps in design.checkpoints.items()
+        for task in design.tasks
+        for run in design.seeds
+        for step in steps
+        for successes in [int(generator.integers(4, 9)) + shift]
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def test_every_cell_and_every_mean_has_a_test_of_success_and_of_length() -> None:
+    tests = compare(scores(), scores(seed=1), DESIGN)
+    assert len(tests) == DESIGN.tests == 2 * 2 * (2 * 2 + 1)
+    means = tests[tests["task"] == MEAN]
+    assert list(zip(means["algorithm"], means["score"], strict=True)) == [
+        (algorithm, score) for algorithm in ("qam", "fql") for score in ("success", "length")
+    ]
+
+
+def test_the_same_distribution_is_not_significant_and_a_shifted_one_is() -> None:
+    ours, theirs = scores(), scores(seed=1)
+    assert (compare(ours, theirs, DESIGN)["adjusted"] > 0.05).all()
+    ours.loc[ours["algorithm"] == "fql", "successes"] += 8
+    tests = compare(ours, theirs, DESIGN)
+    found = tests[tests["adjusted"] <= 0.05]
+    assert set(found["algorithm"]) == {"fql"}
+    assert set(found["score"]) == {"success"}
+    assert "fql, success, task 5 at 20 (p = " in summarise(tests, {}, DESIGN)
+
+
+def test_success_is_in_percent_and_differences_are_ours_minus_the_original() -> None:
+    tests = compare(scores(shift=2), scores(), DESIGN)
+    assert tests.loc[tests["score"] == "success", "difference"].to_numpy() == pytest.approx(10)
+    assert tests.loc[tests["score"] == "length", "difference"].to_numpy() == pytest.approx(-80)
+    assert "| +10 ± " in cell_table(tests)
+    assert "| qam | tau 3 |" in mean_table(tests, {"qam": "tau 3", "fql": ""})
+
+
+def test_what_is_missing_is_named_and_the_rest_is_tested_in_the_whole_family() -> None:
+    ours = scores()
+    ours = ours[(ours["algorithm"] == "qam") & ~((ours["task"] == 5) & (ours["seed"] == 3) & (ours["step"] == 20))]
+    gaps = find_missing(ours, DESIGN)
+    assert gaps == {("qam", 5): [3], ("fql", 1): list(range(8)), ("fql", 5): list(range(8))}
+    tests = compare(ours, scores(seed=1, shift=8), DESIGN)
+    assert tests["adjusted"].min() == pytest.approx(DESIGN.tests * tests["p"].min())
+    assert set(tests["algorithm"]) == {"qam"}
+    assert tests[tests["task"] == MEAN]["seeds"].tolist() == [(7, 8)] * 2
+    text = summarise(tests, {"Ours": gaps, "Originals": {}}, DESIGN)
+    assert "Ours: 1 of 4 pairs of algorithm and task; **missing**: qam task 5 (seeds 3), fql." in text
+    assert "Originals: complete" in text
+
+
+def test_without_scores_the_page_says_so() -> None:
+    nothing = scores().iloc[:0]
+    tests = compare(nothing, scores(), DESIGN)
+    assert "No cell has both sides yet" in summarise(tests, {"Ours": find_missing(nothing, DESIGN)}, DESIGN)
+
+
+def test_seeds_that_diverged_are_named() -> None:
+    theirs = scores()
+    theirs.loc[(theirs["algorithm"] == "fql") & (theirs["task"] == 1) & (theirs["seed"] > 5), "diverged"] = 1
+    assert describe_diverged({"Ours": scores(), "Originals": theirs}, DESIGN) == (
+        "- **Diverged** (NaN), counted as never arriving: Originals: fql task 1 (2 of 8 seeds)."
+    )
+    assert describe_diverged({"Ours": scores()}, DESIGN) == "- No seed diverged."
+
+
+def test_the_control_counts_pairs_of_different_algorithms_that_the_tests_tell_apart() -> None:
+    ours, theirs = scores(), scores(seed=1)
+    assert "the means of 0 of 2 such pairs" in describe_control(ours, theirs, DESIGN)
+    theirs.loc[theirs["algorithm"] == "fql", "successes"] += 8
+    assert "the means of 1 of 2 such pairs" in describe_control(ours, theirs, DESIGN)
+
+
+def test_a_page_keeps_the_text_around_its_tables() -> None:
+    first = replace_tables("# Title\n\nWritten by hand.\n", "old\n")
+    assert first.startswith(f"# Title\n\nWritten by hand.\n\n{BEGIN}\n\nold\n")
+    second = replace_tables(first + "\nAlso by hand.\n", "new\n")
+    assert "old" not in second
+    assert second.endswith("\nAlso by hand.\n")
+    assert replace_tables(second, "new\n") == second
+
+
+def own_run(folder: Path, name: str, seed: int, **changes: Any) -> Path:
+    """Write a run of FQL as this comparison trains it, with 2, 10 and 20 successes."""
+    env = reference_ranks.ENV.format(5)
+    settings = {"net_arch": [64, 64], "batch_size": 128} | changes.pop("settings", {})
+    values = {"algo": "fql", "env": env, "seed": seed, "offline": (2, 10, 20), "episodes": 20, "every": 700}
+    return write_run(folder / name, settings=settings, **values | changes)
+
+
+def test_finished_runs_become_scores(tmp_path: Path) -> None:
+    own_run(tmp_path, "a", 4)
+    own_run(tmp_path, "unfinished", 5, state="interrupted")
+    own_run(tmp_path, "of_another_size", 6, settings={"net_arch": [128, 128, 128]})
+    found = add_runs(pd.DataFrame(columns=COLUMNS), tmp_path)
+    assert found.to_numpy().tolist() == [
+        ["fql", 5, 4, 700, 2, 20, 200.0, 0],
+        ["fql", 5, 4, 1_400, 10, 20, 200.0, 0],
+        ["fql", 5, 4, 2_100, 20, 20, 200.0, 0],
+    ]
+
+
+def test_a_newer_run_replaces_scores_and_others_stay(tmp_path: Path) -> None:
+    own_run(tmp_path, "a", 4)
+    before = pd.DataFrame([["fql", 5, 4, 700, 0, 20, 1000.0, 0], ["fql", 5, 3, 700, 1, 20, 990.0, 0]], columns=COLUMNS)
+    found = add_runs(before, tmp_path)
+    assert len(found) == 4
+    assert found.loc[(found["seed"] == 4) & (found["step"] == 700), "successes"].tolist() == [2]
+
+
+def test_a_diverged_run_has_no_success_where_it_did_not_come(tmp_path: Path) -> None:
+    run = own_run(tmp_path, "a", 4, offline=(2,), state="failed", offline_steps=2_100)
+    status = json.loads((run / "status.json").read_text())
+    (run / "status.json").write_text(json.dumps({**status, "reason": "training diverged: loss is NaN"}))
+    found = add_runs(pd.DataFrame(columns=COLUMNS), tmp_path)
+    assert found[["successes", "mean_length", "diverged"]].to_numpy().tolist() == [
+        [2, 200, 0],
+        [0, 1000, 1],
+        [0, 1000, 1],
+    ]
+
+
+def arguments(folder: Path) -> list[str]:
+    theirs = scores(design=Design({"fql": (700, 1_400, 2_100)}, (5,), range(2)))
+    theirs.to_csv(folder / "theirs.csv", index=False)
+    (folder / "theirs.yml").write_text(REFERENCE.with_suffix(".yml").read_text())
+    paths = {"--reference": "theirs.csv", "--scores": "ours.csv", "-o": "page.md", "-f": "logs"}
+    return [word for flag, name in paths.items() for word in (flag, str(folder / name))] + ["--seeds", "2"]
+
+
+def test_only_what_is_missing_is_trained_by_the_training_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands: list[list[str]] = []
+
+    def train(words: list[str], **_: Any) -> Any:
+        commands.append(words)
+        for seed in range(2):
+            own_run(tmp_path / "logs", f"run{len(commands)}_{seed}", seed, env=words[words.index("--env") + 1])
+        return type("Finished", (), {"returncode": 0})
+
+    monkeypatch.setattr(reference_ranks.subprocess, "run", train)
+    words = [*arguments(tmp_path), "--only", "fql"]
+    assert reference_ranks.main([*words, "--tasks", "5"]) == 0
+    assert len(commands) == 1
+    assert {"--quick", "--resume", "net_arch=[64, 64]", "batch_size=128", "eval_freq=700"} <= set(commands[0])
+    assert commands[0][commands[0].index("--seeds") + 1] == "0-1"
+    assert reference_ranks.main(words) == 0
+    assert len(commands) == 2  # task 1
+    assert "fql task5" not in json.loads(capsys.readouterr().out.splitlines()[-1])["missing"]["ours"]
+    assert "| fql | 5 | 700 |" in (tmp_path / "page.md").read_text()
+
+
+def test_seeds_train_at_once_offline_and_one_by_one_online() -> None:
+    args = reference_ranks.argparse.Namespace(seeds=3, log_folder=Path("logs"), dataset_dir=None)
+    (offline,) = reference_ranks.commands("bam_4_critics", 1, args)
+    assert offline[offline.index("--seeds") + 1] == "0-2"
+    assert offline[offline.index("--label") + 1] == "bam_4_critics"
+    assert {"ensemble_size=4", "offline_steps=2100"} <= set(offline)
+    online = reference_ranks.commands("rlpd", 5, args)
+    assert [words[words.index("--seed") + 1] for words in online] == ["0", "1", "2"]
+    assert all({"online_steps=4500", "eval_freq=1500"} <= set(words) and "--label" not in words for words in online)
+
+
+def test_training_that_fails_says_what_and_keeps_the_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(reference_ranks.subprocess, "run", lambda *_, **__: type("Failed", (), {"returncode": 1}))
+    assert reference_ranks.main([*arguments(tmp_path), "--only", "fql"]) == 2
+    assert "training fql on task 1 ended with exit code 1" in capsys.readouterr().err
+
+
+def test_a_file_of_other_columns_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = arguments(tmp_path)
+    (tmp_path / "theirs.csv").write_text("algorithm,score\nfql,1\n")
+    assert reference_ranks.main([*words, "--table-only"]) == 2
+    assert "expected the columns algorithm,task" in capsys.readouterr().err
+
+
+def test_the_committed_page_is_that_of_the_committed_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(PAGE.read_text())
+    seeds = str(len(pd.read_csv(OURS)["seed"].unique()))
+    (tmp_path / "ours.csv").write_text(OURS.read_text())
+    words = ["--table-only", "--seeds", seeds, "-f", str(tmp_path / "none"), "--scores", str(tmp_path / "ours.csv")]
+    assert reference_ranks.main([*words, "-o", str(page)]) == 0
+    assert page.read_text() == PAGE.read_text()
+
+
+@pytest.mark.parametrize("path", [OURS, REFERENCE], ids=["ours", "originals"])
+def test_committed_scores_are_whole_and_of_this_comparison(path: Path) -> None:
+    table = reference_ranks.read_scores(path)
+    assert not table.duplicated(COLUMNS[:4]).any()
+    assert set(table["algorithm"]) <= set(ENTRIES)
+    assert table["successes"].between(0, table["episodes"]).all()
+    assert all(
+        step in ENTRIES[label].checkpoints for label, step in zip(table["algorithm"], table["step"], strict=True)
+    )
