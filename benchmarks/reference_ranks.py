@@ -138,7 +138,7 @@ def train(label: str, task: int, args: argparse.Namespace) -> None:
 def commands(label: str, task: int, args: argparse.Namespace) -> list[list[str]]:
     """Return the commands that train all seeds of one row on one task.
 
-    Offline all seeds train at once. Online each trains alone, because seeds that train at once share the steps.
+    Offline all seeds train at once. Online each trains alone, as in the version that made the committed scores.
     """
     entry = ENTRIES[label]
     words = [sys.executable, str(ROOT / "zoo" / "train.py"), "--algo", entry.algo, "--env", ENV.format(task), "--quick"]

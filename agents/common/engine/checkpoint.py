@@ -24,7 +24,7 @@ from stable_baselines3.common.save_util import load_from_zip_file, recursive_set
 
 from agents.common.files import atomic_folder, discard
 
-FORMAT = 2
+FORMAT = 3
 """Grows when a version goes on with other numbers than the one before, or keeps its state in another way."""
 KEPT = 2
 IN_FLIGHT = ("_chunk_state", "_last_info")  # attributes that a saved model leaves out

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.type_aliases import MaybeCallback
+from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn
 
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.replicas import Diverged
@@ -44,6 +44,16 @@ class CollectingModel(OffPolicyAlgorithm):
             self.action_noise = noise  # SB3 resets it even in the middle of an episode
         return prepared
 
+    def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
+        """Collect with SB3's loop, and count a replica's own steps: as many updates as that may follow.
+
+        :param args: of SB3's method.
+        :param kwargs: of SB3's method.
+        :return: steps of each replica, episodes of all, and whether to go on.
+        """
+        found = super().collect_rollouts(*args, **kwargs)
+        return found._replace(episode_timesteps=found.episode_timesteps // self.policy.num_replicas)
+
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -56,6 +66,8 @@ class CollectingModel(OffPolicyAlgorithm):
                 self._last_obs, self._chunk_state, self._last_episode_starts, deterministic=False
             )
             actions = self._without_diverged(actions)
+        # SB3 will count a step of every environment; the steps of a replica are those in its own environments
+        self.num_timesteps -= n_envs - n_envs // self.policy.num_replicas
         scaled = self.policy.scale_action(actions)
         if action_noise is not None:
             scaled = np.clip(scaled + action_noise(), -1, 1)

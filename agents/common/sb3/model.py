@@ -412,7 +412,7 @@ class FlowQLearning(Learner, MethodModel, CollectingModel, ReportingModel):
     ) -> Self:
         """Train online. After :meth:`learn_offline`, go on with ``reset_num_timesteps=False``.
 
-        :param total_timesteps: environment steps.
+        :param total_timesteps: environment steps of each replica.
         :param callback: SB3 callback, list of them, or function.
         :param log_interval: episodes between log entries.
         :param tb_log_name: name of the TensorBoard run; None takes the class name.

@@ -1,0 +1,46 @@
+"""Replicas that train online together: each makes the steps and updates that it would make alone."""
+
+from __future__ import annotations
+
+import pytest
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from agents.common.sb3.model import FlowQLearning
+from tests.common.toys import tiny_model, toy_dataset
+from tests.envs import SpacesEnv
+
+
+class Steps(BaseCallback):
+    """Notes the model's time after every step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[int] = []
+
+    def _on_step(self) -> bool:
+        self.seen.append(self.model.num_timesteps)
+        return True
+
+
+def trained(seeds: list[int], envs_each: int, **settings: int) -> tuple[FlowQLearning, Steps]:
+    """Train for 5 updates offline and 20 steps of each replica online; the first 6 of them are followed by none."""
+    env = DummyVecEnv([lambda: SpacesEnv(4, 2)] * (len(seeds) * envs_each))
+    model = tiny_model("qam", env=env, seeds=seeds, learning_starts=6, **settings)  # type: ignore[arg-type]
+    model.learn_offline(5, dataset=toy_dataset())
+    steps = Steps()
+    model.learn(20, steps, reset_num_timesteps=False)
+    return model, steps
+
+
+@pytest.mark.parametrize("envs_each", [1, 2])
+@pytest.mark.parametrize("gradient_steps", [1, -1])
+def test_replicas_together_count_and_update_like_one_alone(envs_each: int, gradient_steps: int) -> None:
+    alone, steps_alone = trained([0], envs_each, gradient_steps=gradient_steps)
+    together, steps = trained([0, 1, 2], envs_each, gradient_steps=gradient_steps)
+    assert steps.seen == steps_alone.seen
+    assert (together.num_timesteps, together._n_updates) == (alone.num_timesteps, alone._n_updates)
+    assert alone.num_timesteps == 25
+    assert together.replay_buffer is not None
+    assert alone.replay_buffer is not None
+    assert together.replay_buffer.size() == alone.replay_buffer.size()
