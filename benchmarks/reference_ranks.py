@@ -27,7 +27,8 @@ from benchmarks.rank_table import (
     mean_table,
     summarise,
 )
-from zoo.cli import Parser, run_program, whole_number
+from zoo.arguments import Parser, whole_number
+from zoo.cli import run_program
 from zoo.errors import UsageError
 from zoo.layers import read_profiles, shared_profile
 from zoo.runs.read import describe_layers, read_runs
