@@ -158,8 +158,7 @@ def _report(plan: Plan, looks: Sequence[Look], args: argparse.Namespace) -> dict
 
     if args.no_report or all(look.state is not State.DONE for look in looks):
         return {"log_folder": str(plan.machine.log_folder)}
-    found = [look.job.find() for look in looks]
-    paths = [folder.path for run in found if run is not None for folder in run.folders]
+    paths = [folder.path for look in looks if look.run is not None for folder in look.run.folders]
     output = args.output or plan.machine.log_folder / "report"
     words = ["--published", *plan.suite.published] if plan.suite.published else []
     request = compare.make_parser().parse_args([*words, "-o", str(output)])

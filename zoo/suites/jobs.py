@@ -97,7 +97,10 @@ class Job:
 
     def state(self) -> State:
         """Return what has become of it."""
-        run = self.find()
+        return self.state_of(self.find())
+
+    def state_of(self, run: StoredRun | None) -> State:
+        """Return what has become of it, given what :meth:`find` has found."""
         state = State.WAITING if run is None else _result(run)
         if state.is_final:
             return state

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from zoo.runs.read import count
+from zoo.runs.resume import StoredRun
 from zoo.suites.jobs import Job, State
 from zoo.tables import print_table, terminal
 
@@ -30,6 +31,8 @@ class Look:
     """Size of its run folders."""
     reason: str
     """Why it failed last."""
+    run: StoredRun | None = None
+    """Its run folders; None if it has not started."""
 
 
 def look_at(jobs: Iterable[Job]) -> list[Look]:
@@ -38,12 +41,11 @@ def look_at(jobs: Iterable[Job]) -> list[Look]:
 
 
 def _look(job: Job) -> Look:
-    state, ended = job.state(), job.claims.ended()
+    run, ended = job.find(), job.claims.ended()
     times = [end["seconds"] for end in ended if "seconds" in end]
-    run = job.find()
     size = sum(_size(folder.path) for folder in run.folders) if run else 0
     reasons = [str(end.get("reason") or "") for end in ended if end["outcome"] in (State.FAILED, State.DIVERGED)]
-    return Look(job, state, sum(times) if times else None, size, reasons[-1] if reasons else "")
+    return Look(job, job.state_of(run), sum(times) if times else None, size, reasons[-1] if reasons else "", run)
 
 
 @dataclass(frozen=True)

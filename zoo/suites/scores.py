@@ -20,15 +20,16 @@ def write_scores(looks: Sequence[Look], folder: Path) -> list[Path]:
 
     :param folder: what is there of other methods stays.
     """
-    settings: dict[str, str] = {}
-    for look in looks:
-        run = look.job.find() if look.state.is_final else None
-        settings |= {str(each.path): look.job.digest for each in (run.folders if run else [])}
+    settings = {
+        str(folder.path): look.job.digest
+        for look in looks
+        if look.run is not None and look.state.is_final
+        for folder in look.run.folders
+    }
     if not settings:
         return []
     table = read_runs([Path(path) for path in settings], merge_protocols=True).counted()
     table = table.assign(
-        method=table["algorithm"].where(table["method"] == table["algorithm"], table["method"]),
         settings=table["run"].map(settings),
         commit=table["run"].map(lambda path: _commit(RunFolder(Path(path)))),
     )

@@ -8,10 +8,10 @@ from typing import Any
 
 import optuna
 import pandas as pd
-import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from agents.common.files import atomic_path
+from zoo import plain_yaml
 from zoo.runs.versions import command_line
 from zoo.tables import print_table
 from zoo.tuning.figures import draw_figures
@@ -91,7 +91,7 @@ def write_best(best: FrozenTrial, plan: Plan) -> None:
         "status": "tuned here",
         **best.user_attrs[SETTINGS],
     }
-    text = f"# {command_line()}\n" + yaml.safe_dump({plan.request.config.env: entry}, sort_keys=False)
+    text = f"# {command_line()}\n" + plain_yaml.write({plan.request.config.env: entry})
     with atomic_path(plan.folder / "best.yml") as temporary:
         temporary.write_text(text)
 

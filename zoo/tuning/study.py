@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import yaml
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from agents.common.files import atomic_path
+from zoo import plain_yaml
 from zoo.errors import Interrupted, UsageError
 from zoo.messages import log
 from zoo.processes import ServingProcess, WorkerError
@@ -80,7 +80,7 @@ def _open_study(plan: Plan, storage: JournalStorage) -> optuna.Study:
             "another --study-name"
         )
     with atomic_path(plan.folder / STUDY) as temporary:
-        temporary.write_text(yaml.safe_dump({"study": plan.name, **plan.definition}, sort_keys=False))
+        temporary.write_text(plain_yaml.write({"study": plan.name, **plan.definition}))
     return study
 
 
