@@ -20,6 +20,8 @@ import numpy as np
 import yaml
 
 from agents.common.files import TakenOver, atomic_folder, atomic_path
+from agents.common.manifest import NAME as MANIFEST
+from agents.common.manifest import DamagedFolderError, digest_of, read_manifest, seal
 from zoo import plain_yaml
 from zoo.errors import Interrupted, UsageError
 from zoo.messages import RUN_LOG
@@ -28,6 +30,9 @@ from zoo.runs.versions import command_line
 
 STUDY = "study.yml"
 """File that marks the folder of a tuning study."""
+ARGUMENTS, VERSIONS = "args.yml", "versions.json"
+IDENTITY = ("config.yml", ARGUMENTS, VERSIONS, "command.txt")
+"""Files that say what a run is; they do not change, and every checkpoint keeps a copy."""
 STATES = ("running", "done", "failed", "interrupted")
 _CONFIG_KEYS = ("algo", "env", "offline_steps", "seed")
 _INDEX_COLUMNS = ("run", "env", "seed", "label", "started", "command")
@@ -59,7 +64,9 @@ class RunFolder:
         self.checkpoints = path / "checkpoint"
         self.model = path / f"{self.env}.zip"
         self.best_model = path / "best_model.zip"
-        self.replay_buffer = path / "replay_buffer.pkl"
+        self.replay_buffer = path / "replay_buffer.npz"
+        self.identity: dict[str, bytes] = {}
+        """What the run is, by file name, as it was written or restored; see :meth:`restore_file`."""
         self._handle: int | None = None  # of the lock
 
     # -- ownership ----------------------------------------------------------------------------------------------------
@@ -106,8 +113,8 @@ class RunFolder:
 
     def is_of_suite(self) -> bool:
         """Return whether the run was started by a suite, which decides who continues it."""
-        arguments = self.path / "args.yml"
-        return arguments.exists() and bool(_read_mapping(arguments, plain_yaml.read).get("claim"))
+        arguments = self.path / ARGUMENTS
+        return arguments.exists() and bool(self._read_mapping(arguments, plain_yaml.read).get("claim"))
 
     def detach_logs(self) -> None:
         """Replace each log by a copy, so that an earlier process that has it open adds nothing to it."""
@@ -122,14 +129,14 @@ class RunFolder:
         """Record how far the run is, in gradient steps offline and environment steps online."""
         assert state in STATES
         status = {"state": state, "seed": seed, "offline_step": offline_step, "online_step": online_step}
-        _write_text(self.status, json.dumps({**status, "updated": _now(), **more}) + "\n")
+        self._write(self.status, json.dumps({**status, "updated": _now(), **more}) + "\n")
 
     def read_status(self) -> dict[str, Any]:
         """Return what ``status.json`` says; its ``state`` is one of `STATES`.
 
         :raises UnreadableRun: if it cannot be read or has no such state.
         """
-        status = _read_mapping(self.status, json.loads)
+        status = self._read_mapping(self.status, json.loads)
         if status.get("state") not in STATES:
             raise UnreadableRun(self.status, f"has no state out of {', '.join(STATES)}")
         return status
@@ -149,14 +156,14 @@ class RunFolder:
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the effective settings of the run, seed included."""
-        _write_yaml(self.config, config)
+        self._write_identity(self.config.name, plain_yaml.write(dict(config)))
 
     def read_config(self) -> dict[str, Any]:
         """Return the settings of the run.
 
         :raises UnreadableRun: if ``config.yml`` cannot be read or lacks what every run has.
         """
-        config = _read_mapping(self.config, plain_yaml.read)
+        config = self._read_mapping(self.config, plain_yaml.read)
         missing = [key for key in _CONFIG_KEYS if config.get(key) is None]
         if missing:
             raise UnreadableRun(self.config, f"lacks {', '.join(missing)}")
@@ -164,9 +171,93 @@ class RunFolder:
 
     def write_origin(self, arguments: Mapping[str, Any], versions: Mapping[str, Any]) -> None:
         """Record the parsed arguments, the command line, and what software and data are used."""
-        _write_yaml(self.path / "args.yml", arguments)
-        _write_text(self.path / "command.txt", command_line() + "\n")
-        _write_text(self.path / "versions.json", json.dumps(versions, indent=1) + "\n")
+        self._write_identity(ARGUMENTS, plain_yaml.write(dict(arguments)))
+        self._write_identity("command.txt", command_line() + "\n")
+        self._write_identity(VERSIONS, json.dumps(versions, indent=1) + "\n")
+
+    def read_versions(self) -> dict[str, Any]:
+        """Return what software and data the run has used, as :func:`zoo.runs.versions.describe_versions` gave it.
+
+        :raises UnreadableRun: if it cannot be read.
+        """
+        return self._read_mapping(self.path / VERSIONS, json.loads)
+
+    def read_identity(self) -> None:
+        """Take the files that say what the run is as they are on disk, for the checkpoints to come.
+
+        :raises UnreadableRun: if one is damaged.
+        """
+        for path in (self.path / name for name in IDENTITY):
+            self._require_intact(path)
+            if path.is_file():
+                self.identity[path.name] = path.read_bytes()
+
+    def restore_file(self, name: str, content: bytes) -> bool:
+        """Write a file again that a checkpoint has kept, if it is missing or differs.
+
+        :return: whether that was so.
+        """
+        self.identity[name] = content
+        path = self.path / name
+        same = path.is_file() and path.read_bytes() == content
+        self._write(path, content.decode())
+        return not same
+
+    def _write_identity(self, name: str, text: str) -> None:
+        self.identity[name] = text.encode()
+        self._write(self.path / name, text)
+
+    def _write(self, path: Path, text: str) -> None:
+        with self._recorded(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+    def _read_mapping(self, path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+        """Return what a text file holds, under the names of today; empty if that is not a mapping."""
+        self._require_intact(path)
+        try:
+            content = parse(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise UnreadableRun(path, "is missing") from error
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise UnreadableRun(path, f"cannot be read: {' '.join(str(error).split())}") from error
+        return {_RENAMED.get(name, name): value for name, value in content.items()} if isinstance(content, dict) else {}
+
+    # -- manifest.json ------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _recorded(self, path: Path) -> Iterator[Path]:
+        """Yield a temporary path that becomes a file of this folder, after its sum is in the manifest.
+
+        Until then the manifest allows the old content too, so that a process may be killed at any moment.
+        """
+        with atomic_path(path) as temporary:
+            yield temporary
+            sums = self._read_sums()
+            now = digest_of(path) if path.is_file() else None
+            sums[path.name] = [*([now] if now in sums.get(path.name, ()) else []), digest_of(temporary)]
+            with atomic_path(self.path / MANIFEST) as manifest:
+                manifest.write_text(seal({"files": sums}), encoding="utf-8")
+
+    def _read_sums(self) -> dict[str, list[str]]:
+        """Return the sums that each file may have; none, where the manifest is missing or damaged."""
+        try:
+            return dict(read_manifest(self.path)["files"])
+        except DamagedFolderError:
+            return {}
+
+    def _require_intact(self, path: Path) -> None:
+        """Refuse a file that is not what was written; folders of older versions have no manifest."""
+        manifest = self.path / MANIFEST
+        if not manifest.exists():
+            return
+        try:
+            allowed = read_manifest(self.path)["files"].get(path.name)
+        except DamagedFolderError as error:
+            raise UnreadableRun(
+                manifest, "is damaged; if you know that the other files are whole, remove it"
+            ) from error
+        if allowed is not None and path.is_file() and digest_of(path) not in allowed:
+            raise UnreadableRun(path, "is damaged: its SHA-256 is not that of what was written")
 
     def enter_in_index(self, seed: int, label: str) -> None:
         """Append a row about the run to ``runs.csv`` next to its folder; runs that start together lose none."""
@@ -181,7 +272,7 @@ class RunFolder:
 
     def write_evaluations(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Write the evaluations so far; equal arrays give equal bytes."""
-        with atomic_path(self.evaluations) as temporary:
+        with self._recorded(self.evaluations) as temporary:
             np.savez(temporary, allow_pickle=False, **arrays)
 
     def read_evaluations(self) -> dict[str, np.ndarray]:
@@ -192,6 +283,7 @@ class RunFolder:
         :raises UnreadableRun: if the file is missing, damaged, or holds what no evaluation gives.
         """
         names = (*COLUMNS, "successes")
+        self._require_intact(self.evaluations)
         try:
             with np.load(self.evaluations, allow_pickle=False) as file:
                 missing = [name for name in COLUMNS if name not in file.files]
@@ -275,26 +367,6 @@ def state_after(error: BaseException) -> str:
 def describe_error(error: BaseException) -> str:
     """Return an exception as the reason of a run's end."""
     return f"{type(error).__name__}: {error}"
-
-
-def _write_yaml(path: Path, values: Mapping[str, Any]) -> None:
-    _write_text(path, plain_yaml.write(dict(values)))
-
-
-def _write_text(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text)
-
-
-def _read_mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
-    """Return what a text file holds, under the names of today; empty if that is not a mapping."""
-    try:
-        content = parse(path.read_text())
-    except FileNotFoundError as error:
-        raise UnreadableRun(path, "is missing") from error
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UnreadableRun(path, f"cannot be read: {' '.join(str(error).split())}") from error
-    return {_RENAMED.get(name, name): value for name, value in content.items()} if isinstance(content, dict) else {}
 
 
 def _find_misfit(arrays: Mapping[str, np.ndarray]) -> str | None:

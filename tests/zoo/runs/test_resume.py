@@ -198,7 +198,7 @@ def test_a_folder_whose_run_was_killed_before_it_began_is_passed_over_in_silence
     expected = written(tmp_path, "running")
     RunFolder.create(tmp_path, "qam", "some-v0", 0)
     (tmp_path / "qam" / "some-v0_notes").mkdir()
-    assert [names(run) for run in stored_runs(tmp_path, "qam", "some-v0")] == [[expected.path.name]]
+    assert [names(run) for run in stored_runs(tmp_path, "qam", "some-v0")[0]] == [[expected.path.name]]
     assert capsys.readouterr().err == ""
 
 
@@ -219,7 +219,7 @@ def test_a_run_with_checkpoints_is_not_passed_over_in_silence(
     (folder.path / name).unlink()
     if text is not None:
         (folder.path / name).write_text(text)
-    assert stored_runs(tmp_path, "qam", "some-v0") == []
+    assert stored_runs(tmp_path, "qam", "some-v0") == ([], [])
     warning = capsys.readouterr().err
     assert f"warning: {folder.path} has checkpoints, but --resume skips it: {folder.path / name} " in warning
     assert why in warning
