@@ -21,7 +21,7 @@ from stable_baselines3.common import noise, utils
 from stable_baselines3.common.buffers import BaseBuffer
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.running_mean_std import RunningMeanStd
-from stable_baselines3.common.save_util import load_from_zip_file
+from stable_baselines3.common.save_util import json_to_data, load_from_zip_file
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from torch import nn
 
@@ -57,7 +57,7 @@ class ModelFile:
     """A saved model that was read and checked whole, before anything is made of it.
 
     :param content: the archive.
-    :param attributes: the model's attributes by name; those of a trusted file with code are left out.
+    :param attributes: the model's attributes by name.
     :param left_out: names of attributes that could not be written, and what they were.
     """
 
@@ -121,23 +121,24 @@ def read_model_file(source: Source, trust: bool = False, given: Collection[str] 
     name, content = _read_whole(source)
     with open_zip(_Named(content, name)) as archive:
         _check(archive)
-        found = parse_attributes(read_member(archive, ATTRIBUTES), name)
-    found = {key: value for key, value in found.items() if key not in given}
-    if any(isinstance(value, dict) and PICKLED in value for value in found.values()):
-        if not trust:
-            raise UntrustedError(
-                f"{name} holds code that would run on loading, as files of Stable-Baselines3 and of older versions of "
-                "this library do; if you trust its author, say `trust=True`, or --trust on the command line"
-            )
-        return ModelFile(content, {}, {})
+        text = read_member(archive, ATTRIBUTES)
+    found = {key: value for key, value in parse_attributes(text, name).items() if key not in given}
+    pickled = {key: value for key, value in found.items() if isinstance(value, dict) and PICKLED in value}
+    if pickled and not trust:
+        raise UntrustedError(
+            f"{name} holds code that would run on loading, as files of Stable-Baselines3 and of older versions of this "
+            "library do; if you trust its author, say `trust=True`, or --trust on the command line"
+        )
     left_out = {key: value[LEFT_OUT] for key, value in found.items() if isinstance(value, dict) and LEFT_OUT in value}
     try:
-        return ModelFile(content, decode_attributes({k: found[k] for k in found if k not in left_out}), left_out)
+        plain_ones = {key: value for key, value in found.items() if key not in left_out and key not in pickled}
+        attributes = decode_attributes(plain_ones) | json_to_data(json.dumps(pickled))
     except plain.NotReadableError as error:
         raise ValueError(
             f"{name} cannot be used: {error}; if it is a class of your own, import its module first, or give the "
             "attribute in `custom_objects`"
         ) from error
+    return ModelFile(content, attributes, left_out)
 
 
 class _Named(io.BytesIO):

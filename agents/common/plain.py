@@ -24,6 +24,7 @@ _OTHER_LEAVES = (
     torch.Tensor, torch.dtype, torch.device, np.random.Generator, np.random.RandomState, random.Random, enum.Enum, Path,
     type,
 )  # fmt: skip
+_PICKLING = ("__reduce_ex__", "__reduce__", "__getstate__")
 NUMBERS = "biufc"  # kinds of NumPy's dtypes whose bytes are the values
 TEXTS = "US"
 
@@ -80,8 +81,8 @@ def is_simple(value: Any) -> bool:
     :return: False for objects with slots or content in C, and for those that are pickled in a way of their own.
     """
     kind = type(value)
-    own = (kind.__reduce_ex__, kind.__reduce__, kind.__getstate__)
-    if not hasattr(value, "__dict__") or own != (object.__reduce_ex__, object.__reduce__, object.__getstate__):
+    has_own_way = any(getattr(kind, name) is not getattr(object, name) for name in _PICKLING)
+    if has_own_way or not hasattr(value, "__dict__"):
         return False
     if any(vars(base).get("__slots__") for base in kind.__mro__):
         return False
@@ -322,6 +323,10 @@ def _python_random(state: Any, _: Mapping[str, Any]) -> random.Random:
     return generator
 
 
+TORCH_TYPES = (
+    torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.uint8, torch.int8, torch.int16, torch.int32,
+    torch.int64, torch.bool,
+)  # fmt: skip
 Build = Callable[[Any, Mapping[str, Any]], Any]
 COLLECTIONS: dict[str, Build] = {
     ":tuple:": lambda items, _: tuple(items),
@@ -343,10 +348,6 @@ LEAVES: dict[str, Build] = {
     ":python random:": _python_random,
     ":path:": lambda text, _: Path(text),
 }
-TORCH_TYPES = (
-    torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.uint8, torch.int8, torch.int16, torch.int32,
-    torch.int64, torch.bool,
-)  # fmt: skip
 
 
 def imported_class(path: str, bases: Collection[type]) -> type | None:

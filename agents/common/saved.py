@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from agents.common.bounded import open_zip, read_member
+from agents.common.bounded import DamagedFile, open_zip, read_member
 from agents.common.engine.checkpoint import find_checkpoints
 from agents.common.model_file import ATTRIBUTES, parse_attributes
 from agents.registry import BUILT_IN, name_of
@@ -30,7 +30,7 @@ def read_attributes(path: Path) -> dict[str, Any]:
     try:
         with open_zip(path, members=(ATTRIBUTES,)) as archive:
             return parse_attributes(read_member(archive, ATTRIBUTES), str(path))
-    except OSError as error:
+    except (OSError, DamagedFile) as error:
         raise ValueError(f"expected a saved model (.zip), got {path}, which cannot be read as one: {error}") from error
 
 

@@ -61,19 +61,32 @@ def restore_files(folders: Sequence[RunFolder], checkpoint: Path) -> tuple[list[
 
 
 def find_kept_config(folder: RunFolder) -> Mapping[str, Any] | None:
-    """Return ``config.yml`` as the newest checkpoint that can be read has kept it, or None.
+    """Return ``config.yml`` as the newest checkpoint that has it whole, or None.
 
     :param folder: that of the first replica.
     """
+    content = _find(folder, _name(0, folder.config.name))
+    return None if content is None else plain_yaml.read(content.decode())
+
+
+def find_kept_history(first: RunFolder, replica: int) -> EvaluationHistory:
+    """Return a replica's evaluations as the newest checkpoint that has them whole; none where there is no such one.
+
+    :param first: the folder of the first replica.
+    """
+    content = _find(first, _name(replica, EVALUATIONS))
+    return EvaluationHistory(None if content is None else read_npz(io.BytesIO(content)))
+
+
+def _find(folder: RunFolder, name: str) -> bytes | None:
     for checkpoint in find_checkpoints(folder.checkpoints):
         try:
-            content = read_kept_file(checkpoint, _name(0, folder.config.name))
+            content = read_kept_file(checkpoint, name)
         except (DamagedFolderError, OSError) as error:
             log.warning("%s", error)
             continue
         if content is not None:
-            found: Mapping[str, Any] = plain_yaml.read(content.decode())
-            return found
+            return content
     return None
 
 

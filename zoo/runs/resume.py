@@ -16,7 +16,7 @@ from zoo.layers import flatten
 from zoo.messages import log
 from zoo.runs.folder import RunFolder, UnreadableRun, numbered_folders
 from zoo.runs.history import EvaluationHistory
-from zoo.runs.kept import find_kept_config
+from zoo.runs.kept import find_kept_config, find_kept_history
 from zoo.runs.results import joint_result, result_of, result_of_failed
 from zoo.runs.versions import describe_versions
 
@@ -170,9 +170,8 @@ def _tell_of_other_versions(folder: RunFolder) -> None:
     """Warn where a run goes on with other software than before, which may change numbers."""
     try:
         there = folder.read_versions().get("packages")
-    except UnreadableRun as error:
-        log.warning("%s; it is not known which software the run has used so far", error)
-        return
+    except UnreadableRun:
+        return  # its copy in the checkpoint takes its place, which is said then
     now = describe_versions("", None)["packages"]
     found = [
         f"{name} {there.get(name)} there, {version} now"
@@ -236,18 +235,23 @@ def result_of_done(run: StoredRun) -> dict[str, Any]:
             failure = {name: status.get(name) for name in ("reason", "step")}
             results.append(result_of_failed(folder, seed, failure))
         else:
-            results.append(result_of(folder, seed, _history(folder)))
+            results.append(result_of(folder, seed, _history(run, folder)))
     joint = joint_result(run.settings["algo"], run.settings["env"], None, results)
     return {**joint, "already_done": True}
 
 
-def _history(folder: RunFolder) -> EvaluationHistory:
-    """Return a finished run's evaluations; none, with a warning, where they cannot be read."""
+def _history(run: StoredRun, folder: RunFolder) -> EvaluationHistory:
+    """Return a finished run's evaluations; where they cannot be read, those that its last checkpoint has kept."""
     try:
         return EvaluationHistory(folder.read_evaluations())
     except UnreadableRun as error:
-        log.warning("%s", error)
-        return EvaluationHistory()
+        history = find_kept_history(run.folders[0], run.folders.index(folder))
+        if not len(history):
+            log.warning("%s", error)
+            return history
+        folder.write_evaluations(history.arrays())
+        log.warning("%s; the copy in a checkpoint has taken its place", error)
+        return history
 
 
 def _show(name: str, settings: Mapping[str, Any]) -> str:

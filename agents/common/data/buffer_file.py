@@ -61,7 +61,7 @@ def read_buffer(file: IO[bytes], name: str) -> SequenceReplayBuffer:
     cls = plain.imported_class(str(found["class"]), (SequenceReplayBuffer,))
     if cls is None:
         raise ValueError(f"{name} is of the class `{found['class']}`, which is not there; import its module first")
-    buffer: SequenceReplayBuffer = cls.__new__(cls)
+    buffer: SequenceReplayBuffer = object.__new__(cls)
     buffer.__setstate__(found["state"] | {each: torch.from_numpy(arrays[each]) for each in RING_TENSORS})
     return buffer
 

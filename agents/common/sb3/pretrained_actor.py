@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from stable_baselines3.common.save_util import load_from_zip_file
 from torch import Tensor
 
 from agents.common.model_file import read_model_file
@@ -35,8 +34,7 @@ def load_behaviour(
         )
     path = find_model(path) if isinstance(path, str | Path) else path
     file = read_model_file(path, trust)
-    saved = file.attributes or load_from_zip_file(file.open(), device=policy.device)[0] or {}  # type: ignore[arg-type]
-    parameters, _ = file.parameters(policy.device)
+    saved, (parameters, _) = file.attributes, file.parameters(policy.device)
     flow = saved.get("behaviour_flow")
     if flow is None:
         raise ValueError(

@@ -13,6 +13,7 @@ from stable_baselines3.common.save_util import open_path, recursive_getattr, sav
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import get_device
 
+from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.buffer_file import is_pickle, read_buffer, write_buffer
 from agents.common.model_file import encode_attributes, read_model_file, read_parameters
 from agents.common.saved import find_model
@@ -25,6 +26,8 @@ File = str | Path | BufferedIOBase
 
 class StoredModel(OffPolicyAlgorithm):
     """The part of a model that saves and loads it; what SB3's programs read, they can read."""
+
+    replay_buffer: SequenceReplayBuffer | None
 
     def save(self, path: File, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None) -> None:
         """Save the model as a zip archive in SB3's layout, whose attributes are JSON.
@@ -40,7 +43,7 @@ class StoredModel(OffPolicyAlgorithm):
         left_out |= {name.partition(".")[0] for name in (*names, *variables)}
         attributes = {name: value for name, value in vars(self).items() if name not in left_out}
         save_to_zip_file(
-            path,  # type: ignore[arg-type]  # SB3 takes any open file
+            path,
             data=encode_attributes(attributes),
             params=self.get_parameters(),
             pytorch_variables={name: recursive_getattr(self, name) for name in variables},
@@ -84,7 +87,7 @@ class StoredModel(OffPolicyAlgorithm):
                 f"`custom_objects`, with the key{'s' * (len(missing) > 1)} {', '.join(map(repr, missing))}"
             )
         return super().load(
-            saved.open(),  # type: ignore[arg-type]  # as above
+            saved.open(),
             env,
             get_device(device),
             {**saved.attributes, **given},
