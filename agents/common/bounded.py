@@ -38,7 +38,7 @@ _ENCRYPTED = 0x1
 _END_BYTES, _COUNT_IS_ELSEWHERE = 22, 0xFFFF  # of the record at the end of a zip file; in a larger record (zip64)
 _DRIVE = re.compile("[A-Za-z]:")
 _CHUNK_BYTES = 1 << 20
-_LONGEST_HEADER = 12 + 10_000  # NumPy parses no more, but would read up to 4 GB before it says so
+_LONGEST_HEADER = 12 + 10_000  # NumPy parses no longer one, but would read up to 4 GB before it says so
 _HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 FAULTS = (
@@ -62,6 +62,10 @@ class DamagedFile(ValueError):
 
     def __str__(self) -> str:
         return f"{self.file} cannot be read: {self.problem}; {self.remedy}"
+
+
+class TooLarge(DamagedFile):
+    """A file may be sound, but this process has no memory for what it claims."""
 
 
 @contextlib.contextmanager
@@ -114,18 +118,19 @@ def read_npz(
     :raises OSError: if there is no such file, or it may not be read.
     """
     with open_zip(file, members=()) as archive:
-        headers = _read_headers(archive)
-        wanted = {name: header for name, header in headers.items() if names is None or name in names}
-        objects = [name for name, (_, dtype) in wanted.items() if dtype.hasobject]
-        if objects:
-            problem = f"`{objects[0]}` holds Python objects, expected plain numbers or texts; nothing is unpickled"
-            raise DamagedFile(_name_of(file), problem)
-        claimed = sum(math.prod(shape) * dtype.itemsize for shape, dtype in wanted.values())
-        if most_bytes is not None and claimed > most_bytes:
-            problem = f"its arrays take {size_text(claimed)}, expected at most {size_text(most_bytes)}"
-            raise DamagedFile(_name_of(file), problem)
-        require_memory(_name_of(file), claimed)
-        return {name: _read_array(archive, name) for name in wanted}
+        return {name: _read_array(archive, name) for name in _require_readable(archive, names, most_bytes)}
+
+
+def require_npz(file: ZipSource, names: Collection[str] | None = None) -> None:
+    """Refuse an ``.npz`` file that :func:`read_npz` would refuse before it reads an array, for another reader.
+
+    :param file: its path, or an open binary file.
+    :param names: the arrays that will be read, of which some may be missing; None for all.
+    :raises DamagedFile: if its headers are damaged, or it claims more than it can hold or this process can take.
+    :raises OSError: if there is no such file, or it may not be read.
+    """
+    with open_zip(file, members=()) as archive:
+        _require_readable(archive, names)
 
 
 def read_npz_headers(file: ZipSource) -> dict[str, Header]:
@@ -145,14 +150,14 @@ def require_memory(name: str, needed: int) -> None:
 
     :param name: of the file, for the message.
     :param needed: bytes.
-    :raises DamagedFile: if it needs more than this process can take.
+    :raises TooLarge: if it needs more than this process can take.
     """
     available = available_memory() if needed > _CHUNK_BYTES else needed
     if needed > available:
-        raise DamagedFile(
+        raise TooLarge(
             name,
-            f"it claims {size_text(needed)} of content, more than the {size_text(available)} of memory that this "
-            "process can take",
+            f"it claims {size_text(needed)} of content, expected at most the {size_text(available)} of memory that "
+            "this process can take",
             "use a machine with more memory, or another file if it should be smaller",
         )
 
@@ -266,6 +271,24 @@ def _read_headers(archive: zipfile.ZipFile) -> dict[str, Header]:
     if len(headers) < len(archive.namelist()):
         raise DamagedFile(archive.filename or "the file", "two of its arrays have the same name")
     return headers
+
+
+def _require_readable(
+    archive: zipfile.ZipFile, names: Collection[str] | None, most_bytes: int | None = None
+) -> list[str]:
+    """Return the wanted arrays that are there, after checking that they are plain and that there is memory for them."""
+    file = archive.filename or "the file"
+    wanted = {name: found for name, found in _read_headers(archive).items() if names is None or name in names}
+    objects = [name for name, (_, dtype) in wanted.items() if dtype.hasobject]
+    if objects:
+        problem = f"`{objects[0]}` holds Python objects, expected plain numbers or texts; nothing is unpickled"
+        raise DamagedFile(file, problem)
+    claimed = sum(math.prod(shape) * dtype.itemsize for shape, dtype in wanted.values())
+    if most_bytes is not None and claimed > most_bytes:
+        problem = f"its arrays take {size_text(claimed)}, expected at most {size_text(most_bytes)}"
+        raise DamagedFile(file, problem)
+    require_memory(file, claimed)
+    return list(wanted)
 
 
 def _read_front(file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any], io.BytesIO]:

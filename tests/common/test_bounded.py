@@ -18,7 +18,16 @@ import numpy as np
 import pytest
 
 from agents.common import bounded
-from agents.common.bounded import DamagedFile, open_zip, read_member, read_npz, read_npz_headers, size_text
+from agents.common.bounded import (
+    DamagedFile,
+    TooLarge,
+    open_zip,
+    read_member,
+    read_npz,
+    read_npz_headers,
+    require_npz,
+    size_text,
+)
 
 FEW_MEGABYTES = 8 << 20
 
@@ -150,10 +159,12 @@ def test_members_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 def test_more_than_the_machine_has_is_refused_with_both_numbers(tmp_path: Path, small_machine: None) -> None:
     path = write_zeros(tmp_path / "zeros.npz", 128)
-    with pytest.raises(DamagedFile, match=r"zeros\.npz .*claims 134\.2 MB .* 100\.0 MB of memory .*; use a machine"):
+    with pytest.raises(TooLarge, match=r"zeros\.npz .*claims 134\.2 MB .* 100\.0 MB of memory .*; use a machine"):
         read_npz(path)
-    with pytest.raises(DamagedFile, match="claims 134"), open_zip(path):
+    with pytest.raises(TooLarge, match="claims 134"), open_zip(path):
         pass
+    with pytest.raises(TooLarge, match="claims 134"):
+        require_npz(path)
     assert peak_of(lambda: read_npz(path)) < FEW_MEGABYTES
 
 
@@ -186,7 +197,7 @@ def test_header_that_does_not_describe_the_bytes_after_it_is_refused(
     tmp_path: Path, shape: object, dtype: str, version: tuple[int, int]
 ) -> None:
     path = write_zip(tmp_path / "a.npz", {"a.npy": npy(shape, dtype, bytes(16), version)})
-    for read in (read_npz, read_npz_headers):
+    for read in (read_npz, read_npz_headers, require_npz):
         with pytest.raises(DamagedFile, match=r"a\.npz cannot be read: `a\.npy` is damaged \("):
             read(path)
     assert peak_of(lambda: read_npz(path)) < FEW_MEGABYTES

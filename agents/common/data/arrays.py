@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from agents.common.bounded import DamagedFile, TooLarge, read_npz, read_npz_headers
 from agents.common.data.action_range import ActionRange, clipped_message, in_pieces
 
 Arrays: TypeAlias = Mapping[str, ArrayLike]
@@ -152,19 +151,18 @@ def _read_file(path: Path) -> tuple[dict[str, NDArray[Any]], list[str]]:
         )
     if not path.exists():
         raise FileNotFoundError(f"expected a dataset at {path}, got nothing; check the path")
-    if path.is_dir() or not zipfile.is_zipfile(path):
-        got = "a folder" if path.is_dir() else "one that is damaged, cut off or of another kind"
-        raise ValueError(f"expected an .npz file at {path}, got {got}; save it again with `np.savez(path, **arrays)`")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in KNOWN_ARRAYS if name in file.files}
-            others = [name for name in file.files if name not in KNOWN_ARRAYS]
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
+        names = list(read_npz_headers(path))
+        found = read_npz(path, KNOWN_ARRAYS)
+    except TooLarge:
+        raise
+    except DamagedFile as error:
         raise ValueError(
-            f"expected an .npz file of plain arrays at {path}, got one that cannot be read: {error}; save it again "
-            "with `np.savez(path, **arrays)`"
+            f"expected an .npz file of plain arrays at {path}, got one that cannot be read: {error.problem}; save it "
+            "again with `np.savez(path, **arrays)`"
         ) from error
-    return {name: _as_array(name, array) for name, array in arrays.items()}, others
+    arrays = {name: _as_array(name, found.pop(name)) for name in KNOWN_ARRAYS if name in found}
+    return arrays, [name for name in names if name not in KNOWN_ARRAYS]
 
 
 def _as_array(name: str, values: ArrayLike) -> NDArray[Any]:
