@@ -114,7 +114,7 @@ def prepare(
         if outside.refused:
             raise outside.error("dataset array `actions`")
         notes.append(clipped_message(outside.clipped, outside.rows, outside.excess))
-    _require_chunks(found, horizon_length)
+    require_chunks(found.ends, horizon_length, _broken_cause(found))
     if found.broken:
         notes.append(_broken_message(found))
     stored = {name: arrays[name] for name in STORED_ARRAYS}
@@ -343,26 +343,35 @@ def _broken_rows(observations: NDArray[Any], next_observations: NDArray[Any]) ->
     return np.concatenate([*differ, [False]])
 
 
-def _require_chunks(found: _Ends, horizon_length: int) -> None:
-    """Refuse a dataset in which hardly any chunk stays inside a trajectory."""
-    lengths = np.diff(np.flatnonzero(found.ends), prepend=-1)
-    rows, starts = len(found.ends), int(np.maximum(lengths - horizon_length + 1, 0).sum())
+def require_chunks(ends: Flags, horizon_length: int, likely_cause: str | None = None) -> None:
+    """Refuse data in which hardly any chunk stays inside a trajectory.
+
+    :param ends: which transitions end a trajectory, (n,).
+    :param horizon_length: H, the transitions of a chunk.
+    :param likely_cause: what to say instead of how long the trajectories are.
+    :raises ValueError: if fewer than a hundredth of the rows begin a chunk that stays inside its trajectory.
+    """
+    lengths = np.diff(np.flatnonzero(ends), prepend=-1)
+    rows, starts = len(ends), int(np.maximum(lengths - horizon_length + 1, 0).sum())
     if horizon_length == 1 or starts >= LEAST_SHARE * rows:
         return
-    if 2 * found.broken > len(lengths):
-        why = (
-            f"in {found.broken:,} rows `next_observations` is not the next row's observation. "
-            f"{WHAT_BREAKS_TRAJECTORIES}. Give the transitions in the order they happened, or train on single ones "
-            "with `horizon_length=1`"
-        )
-    else:
-        why = (
-            f"there are {len(lengths):,} trajectories, the longest of {lengths.max():,} transitions. Correct "
-            "`terminals` and `timeouts` if there should be fewer, or use a smaller `horizon_length`"
-        )
+    why = likely_cause or (
+        f"there are {len(lengths):,} trajectories, the longest of {lengths.max(initial=0):,} transitions. Correct "
+        "`terminals` and `timeouts` if there should be fewer, or use a smaller `horizon_length`"
+    )
     raise ValueError(
         f"a chunk of `horizon_length` = {horizon_length} transitions must stay inside one trajectory, got {starts:,} "
         f"of {rows:,} rows that begin such a chunk: {why}"
+    )
+
+
+def _broken_cause(found: _Ends) -> str | None:
+    """Return why chunks leave their trajectories, if most of these end only because the next row does not follow."""
+    if 2 * found.broken <= int(found.ends.sum()):
+        return None
+    return (
+        f"in {found.broken:,} rows `next_observations` is not the next row's observation. {WHAT_BREAKS_TRAJECTORIES}. "
+        "Give the transitions in the order they happened, or train on single ones with `horizon_length=1`"
     )
 
 
