@@ -145,6 +145,24 @@ def read_npz_headers(file: ZipSource) -> dict[str, Header]:
         return _read_headers(archive)
 
 
+def read_text(path: Path, most_bytes: int) -> str:
+    """Return the text of a file that is known to be small.
+
+    :param path: of the file.
+    :param most_bytes: the most that it may have.
+    :return: its text, which is UTF-8.
+    :raises DamagedFile: if it is larger, is not text, or is a folder, pipe or device.
+    :raises OSError: if there is no such file, or it may not be read.
+    """
+    with _open(path) as file:
+        content = file.read(most_bytes + 1)
+        if len(content) > most_bytes:
+            size = size_text(os.fstat(file.fileno()).st_size)
+            raise DamagedFile(str(path), f"it has {size}, expected at most {size_text(most_bytes)}")
+    with _faults_named(str(path)):
+        return content.decode()
+
+
 def require_memory(name: str, needed: int) -> None:
     """Refuse to read what this process has no memory for.
 

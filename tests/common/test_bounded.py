@@ -25,6 +25,7 @@ from agents.common.bounded import (
     read_member,
     read_npz,
     read_npz_headers,
+    read_text,
     require_npz,
     size_text,
 )
@@ -384,3 +385,21 @@ def test_error_survives_the_way_between_processes() -> None:
 )
 def test_sizes_are_read_easily(count: int, text: str) -> None:
     assert size_text(count) == text
+
+
+# -- text -------------------------------------------------------------------------------------------------------------
+
+
+def test_text_is_read_up_to_its_bound(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("wörd", encoding="utf-8")
+    assert read_text(tmp_path / "a.txt", 5) == "wörd"
+    with pytest.raises(DamagedFile, match=r"a\.txt cannot be read: it has 5 bytes, expected at most 4 bytes"):
+        read_text(tmp_path / "a.txt", 4)
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(DamagedFile, match=r"a\.txt cannot be read: .*can't decode"):
+        read_text(tmp_path / "a.txt", 4)
+    with pytest.raises(DamagedFile, match="expected a file, got a folder"):
+        read_text(tmp_path, 4)

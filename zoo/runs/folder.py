@@ -10,19 +10,18 @@ import json
 import os
 import shutil
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from agents.common.bounded import DamagedFile, read_npz, read_npz_headers, read_text
 from agents.common.files import TakenOver, atomic_folder, atomic_path
 from zoo import plain_yaml
 from zoo.errors import Interrupted, UsageError
 from zoo.messages import RUN_LOG
+from zoo.runs.contents import find_bad_config, find_bad_status
 from zoo.runs.history import COLUMNS, OFFLINE, ONLINE
 from zoo.runs.versions import command_line
 
@@ -30,6 +29,9 @@ STUDY = "study.yml"
 """File that marks the folder of a tuning study."""
 STATES = ("running", "done", "failed", "interrupted")
 _CONFIG_KEYS = ("algo", "env", "offline_steps", "seed")
+_MOST_TEXT_BYTES = plain_yaml.MOST_CHARACTERS
+_MOST_EVALUATION_BYTES = 1 << 26  # e.g. 10,000 evaluations of 150 episodes
+_MOST_STEPS = 1 << 53  # which float64 still counts one by one
 _INDEX_COLUMNS = ("run", "env", "seed", "label", "started", "command")
 _RENAMED = {"pretrain_steps": "pretraining_steps", "pretrain_step": "pretraining_step"}  # names in older runs
 
@@ -127,11 +129,13 @@ class RunFolder:
     def read_status(self) -> dict[str, Any]:
         """Return what ``status.json`` says; its ``state`` is one of `STATES`.
 
-        :raises UnreadableRun: if it cannot be read or has no such state.
+        :raises UnreadableRun: if it cannot be read, has no such state, or holds what no run writes.
         """
         status = _read_mapping(self.status, json.loads)
         if status.get("state") not in STATES:
             raise UnreadableRun(self.status, f"has no state out of {', '.join(STATES)}")
+        if problem := find_bad_status(status):
+            raise UnreadableRun(self.status, problem)
         return status
 
     def write_ending(self, state: str, seed: int, reason: str) -> None:
@@ -154,12 +158,14 @@ class RunFolder:
     def read_config(self) -> dict[str, Any]:
         """Return the settings of the run.
 
-        :raises UnreadableRun: if ``config.yml`` cannot be read or lacks what every run has.
+        :raises UnreadableRun: if ``config.yml`` cannot be read, lacks what every run has, or holds what no run writes.
         """
         config = _read_mapping(self.config, plain_yaml.read)
         missing = [key for key in _CONFIG_KEYS if config.get(key) is None]
         if missing:
             raise UnreadableRun(self.config, f"lacks {', '.join(missing)}")
+        if problem := find_bad_config(config):
+            raise UnreadableRun(self.config, problem)
         return config
 
     def write_origin(self, arguments: Mapping[str, Any], versions: Mapping[str, Any]) -> None:
@@ -191,18 +197,21 @@ class RunFolder:
             evaluation.
         :raises UnreadableRun: if the file is missing, damaged, or holds what no evaluation gives.
         """
-        names = (*COLUMNS, "successes")
         try:
-            with np.load(self.evaluations, allow_pickle=False) as file:
-                missing = [name for name in COLUMNS if name not in file.files]
-                if missing:
-                    raise UnreadableRun(self.evaluations, f"lacks {', '.join(missing)}")
-                arrays = {name: file[name] for name in names if name in file.files}
+            there = read_npz_headers(self.evaluations)
+            missing = [name for name in COLUMNS if name not in there]
+            if missing:
+                raise UnreadableRun(self.evaluations, f"lacks {', '.join(missing)}")
+            # the zoo compresses none, so its own may be as large as their file
+            most = max(_MOST_EVALUATION_BYTES, self.evaluations.stat().st_size)
+            arrays = read_npz(self.evaluations, (*COLUMNS, "successes"), most)
         except FileNotFoundError as error:
             raise UnreadableRun(self.evaluations, "is missing") from error
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise UnreadableRun(self.evaluations, f"cannot be read: {error}") from error
-        problem = _find_misfit(arrays) or _find_nonsense(arrays)
+        except DamagedFile as error:
+            raise UnreadableRun(self.evaluations, f"cannot be read: {error.problem}") from error
+        except OSError as error:
+            raise UnreadableRun(self.evaluations, f"cannot be read: {error.strerror}") from error
+        problem = _find_other_types(arrays) or _find_misfit(arrays) or _find_nonsense(arrays)
         if problem:
             raise UnreadableRun(self.evaluations, f"does not fit together: {problem}")
         return arrays
@@ -289,12 +298,25 @@ def _write_text(path: Path, text: str) -> None:
 def _read_mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
     """Return what a text file holds, under the names of today; empty if that is not a mapping."""
     try:
-        content = parse(path.read_text())
+        content = parse(read_text(path, _MOST_TEXT_BYTES))
     except FileNotFoundError as error:
         raise UnreadableRun(path, "is missing") from error
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except DamagedFile as error:
+        raise UnreadableRun(path, f"cannot be read: {error.problem}") from error
+    except (OSError, ValueError, RecursionError) as error:  # the last one: JSON that is nested too deeply
         raise UnreadableRun(path, f"cannot be read: {' '.join(str(error).split())}") from error
     return {_RENAMED.get(name, name): value for name, value in content.items()} if isinstance(content, dict) else {}
+
+
+def _find_other_types(arrays: Mapping[str, np.ndarray]) -> str | None:
+    """Return which array of evaluations does not hold numbers, or which time steps are no steps."""
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biuf":
+            return f"{name} are not numbers but {array.dtype}"
+    steps = arrays["timesteps"]
+    if steps.dtype.kind == "b" or not ((steps >= 0) & (steps <= _MOST_STEPS) & (np.floor(steps) == steps)).all():
+        return f"timesteps are not whole numbers from 0 to {_MOST_STEPS:,}"
+    return None
 
 
 def _find_misfit(arrays: Mapping[str, np.ndarray]) -> str | None:

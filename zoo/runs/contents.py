@@ -1,0 +1,115 @@
+"""What ``status.json`` and ``config.yml`` of a run hold: the one place that knows the type of each entry.
+
+A run folder may be damaged or from a stranger. Whoever reads an entry that is named here relies on its type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+Check: TypeAlias = Callable[[Any], bool]
+
+_MOST = 1 << 53
+_LONGEST_TEXT = 10_000
+
+
+def find_bad_status(status: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with an entry of ``status.json``, or None."""
+    return _find_bad(status, _STATUS)
+
+
+def find_bad_config(config: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with an entry of ``config.yml``, or None."""
+    problem = _find_bad(config, _CONFIG)
+    for name, entries in _INSIDE.items():
+        problem = problem or _find_bad(config.get(name) or {}, entries, f"{name}.")
+    return problem or _find_bad_name(config.get("settings") or {})
+
+
+def _find_bad(content: Mapping[str, Any], entries: Mapping[str, tuple[Check, str]], prefix: str = "") -> str | None:
+    """Return which entry is not what it must be; each may be missing, and null where that is not a list."""
+    for name, (is_good, expected) in entries.items():
+        value = content.get(name)
+        is_missing = value is None and (name not in content or name not in _LISTS)
+        if not is_missing and not is_good(value):
+            return f"has `{prefix}{name}` = {_shown(value)}, expected {expected}"
+    return None
+
+
+def _find_bad_name(settings: Mapping[Any, Any], prefix: str = "") -> str | None:
+    """Return which name of a setting is not one."""
+    for name, value in settings.items():
+        if not _is_text(name) or not name.isprintable() or name.endswith("_"):
+            return f"has {_shown(name)} among its `settings`, expected names"
+        problem = _find_bad_name(value, f"{prefix}{name}.") if isinstance(value, Mapping) else None
+        if problem:
+            return problem
+    return None
+
+
+def _shown(value: Any) -> str:
+    """Return a value as a short text without control bytes."""
+    text = ascii(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _is_count(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and 0 <= value <= _MOST and int(value) == value
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= _LONGEST_TEXT
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _are_names(value: Any) -> bool:
+    return _are_texts(value) and all(name == Path(name).name and name != ".." for name in value)
+
+
+def _are_counts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_count, value))
+
+
+def _are_layers(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(_is_text(name) and _are_counts(widths) for name, widths in value.items())
+    return _are_counts(value)
+
+
+_COUNT = (_is_count, "a whole number >= 0")
+_TEXT = (_is_text, f"a text of at most {_LONGEST_TEXT:,} characters")
+_MAPPING = (_is_mapping, "a mapping")
+
+_STATUS = {
+    **dict.fromkeys(("seed", "offline_step", "online_step", "pretraining_step"), _COUNT),
+    **dict.fromkeys(("updated", "reason"), _TEXT),
+}
+_CONFIG: dict[str, tuple[Check, str]] = {
+    **dict.fromkeys(("algo", "env", "label", "profile"), _TEXT),
+    **dict.fromkeys(("seed", "offline_steps", "online_steps", "pretraining_steps", "eval_episodes"), _COUNT),
+    "sparse": (_is_flag, "true or false"),
+    "seeds": (lambda value: _are_counts(value) and value != [], "a list of whole numbers >= 0"),
+    "folders": (_are_names, "a list of names of folders"),
+    "departures": (_are_texts, "a list of texts"),
+    **dict.fromkeys(("settings", "dataset", "pretrained_actor"), _MAPPING),
+}
+_LISTS = ("seeds", "folders", "departures")
+_INSIDE = {
+    "settings": {"net_arch": (_are_layers, "a list of widths, or a mapping of such lists")},
+    "dataset": {"size": _COUNT, "fingerprint": _TEXT},
+    "pretrained_actor": {"updates": _COUNT},
+}
