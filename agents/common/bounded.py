@@ -35,9 +35,10 @@ Header: TypeAlias = tuple[tuple[int, ...], np.dtype[Any]]
 
 _MOST_FROM_A_BYTE = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}  # deflate: 258 bytes from each 2 bits
 _ENCRYPTED = 0x1
+_END_BYTES, _COUNT_IS_ELSEWHERE = 22, 0xFFFF  # of the record at the end of a zip file; in a larger record (zip64)
 _DRIVE = re.compile("[A-Za-z]:")
 _CHUNK_BYTES = 1 << 20
-_LONGEST_HEADER = 12 + 10_000  # NumPy parses no more, but would read up to 4 GB before it says so
+_LONGEST_HEADER = 12 + 10_000  # NumPy parses no longer one, but would read up to 4 GB before it says so
 _HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 FAULTS = (
@@ -63,6 +64,10 @@ class DamagedFile(ValueError):
         return f"{self.file} cannot be read: {self.problem}; {self.remedy}"
 
 
+class TooLarge(DamagedFile):
+    """A file may be sound, but this process has no memory for what it claims."""
+
+
 @contextlib.contextmanager
 def open_zip(file: ZipSource, members: Collection[str] | None = None) -> Iterator[zipfile.ZipFile]:
     """Open a zip file after checking its directory: what each member claims, and how it is called.
@@ -78,6 +83,7 @@ def open_zip(file: ZipSource, members: Collection[str] | None = None) -> Iterato
         raw = stack.enter_context(_open(Path(file))) if isinstance(file, str | os.PathLike) else file
         with _faults_named(name):
             archive = stack.enter_context(zipfile.ZipFile(raw))
+            _require_all_entries(archive, raw)
         _check_directory(archive, raw.seek(0, os.SEEK_END), name)
         infos = archive.infolist()
         require_memory(name, sum(info.file_size for info in infos if members is None or info.filename in members))
@@ -112,18 +118,19 @@ def read_npz(
     :raises OSError: if there is no such file, or it may not be read.
     """
     with open_zip(file, members=()) as archive:
-        headers = _read_headers(archive)
-        wanted = {name: header for name, header in headers.items() if names is None or name in names}
-        objects = [name for name, (_, dtype) in wanted.items() if dtype.hasobject]
-        if objects:
-            problem = f"`{objects[0]}` holds Python objects, expected plain numbers or texts; nothing is unpickled"
-            raise DamagedFile(_name_of(file), problem)
-        claimed = sum(math.prod(shape) * dtype.itemsize for shape, dtype in wanted.values())
-        if most_bytes is not None and claimed > most_bytes:
-            problem = f"its arrays take {size_text(claimed)}, expected at most {size_text(most_bytes)}"
-            raise DamagedFile(_name_of(file), problem)
-        require_memory(_name_of(file), claimed)
-        return {name: _read_array(archive, name) for name in wanted}
+        return {name: _read_array(archive, name) for name in _require_readable(archive, names, most_bytes)}
+
+
+def require_npz(file: ZipSource, names: Collection[str] | None = None) -> None:
+    """Refuse an ``.npz`` file that :func:`read_npz` would refuse before it reads an array, for another reader.
+
+    :param file: its path, or an open binary file.
+    :param names: the arrays that will be read, of which some may be missing; None for all.
+    :raises DamagedFile: if its headers are damaged, or it claims more than it can hold or this process can take.
+    :raises OSError: if there is no such file, or it may not be read.
+    """
+    with open_zip(file, members=()) as archive:
+        _require_readable(archive, names)
 
 
 def read_npz_headers(file: ZipSource) -> dict[str, Header]:
@@ -138,19 +145,37 @@ def read_npz_headers(file: ZipSource) -> dict[str, Header]:
         return _read_headers(archive)
 
 
+def read_text(path: Path, most_bytes: int) -> str:
+    """Return the text of a file that is known to be small.
+
+    :param path: of the file.
+    :param most_bytes: the most that it may have.
+    :return: its text, which is UTF-8.
+    :raises DamagedFile: if it is larger, is not text, or is a folder, pipe or device.
+    :raises OSError: if there is no such file, or it may not be read.
+    """
+    with _open(path) as file:
+        content = file.read(most_bytes + 1)
+        if len(content) > most_bytes:
+            size = size_text(os.fstat(file.fileno()).st_size)
+            raise DamagedFile(str(path), f"it has {size}, expected at most {size_text(most_bytes)}")
+    with _faults_named(str(path)):
+        return content.decode()
+
+
 def require_memory(name: str, needed: int) -> None:
     """Refuse to read what this process has no memory for.
 
     :param name: of the file, for the message.
     :param needed: bytes.
-    :raises DamagedFile: if it needs more than this process can take.
+    :raises TooLarge: if it needs more than this process can take.
     """
     available = available_memory() if needed > _CHUNK_BYTES else needed
     if needed > available:
-        raise DamagedFile(
+        raise TooLarge(
             name,
-            f"it claims {size_text(needed)} of content, more than the {size_text(available)} of memory that this "
-            "process can take",
+            f"it claims {size_text(needed)} of content, expected at most the {size_text(available)} of memory that "
+            "this process can take",
             "use a machine with more memory, or another file if it should be smaller",
         )
 
@@ -195,6 +220,15 @@ def _faults_named(name: str, member: str = "") -> Iterator[None]:
             raise
         text = " ".join(str(error).split()) or type(error).__name__
         raise DamagedFile(name, f"`{member}` is damaged ({text})" if member else text) from error
+
+
+def _require_all_entries(archive: zipfile.ZipFile, raw: IO[bytes]) -> None:
+    """Refuse a directory with another number of entries than its end says, which `zipfile` does not compare."""
+    raw.seek(-_END_BYTES - len(archive.comment), os.SEEK_END)
+    (count,) = struct.unpack_from("<H", raw.read(_END_BYTES), 10)
+    found = len(archive.infolist())
+    if count != _COUNT_IS_ELSEWHERE and count != found:
+        raise zipfile.BadZipFile(f"its directory has {found} members, expected {count}")
 
 
 def _check_directory(archive: zipfile.ZipFile, size: int, name: str) -> None:
@@ -255,6 +289,24 @@ def _read_headers(archive: zipfile.ZipFile) -> dict[str, Header]:
     if len(headers) < len(archive.namelist()):
         raise DamagedFile(archive.filename or "the file", "two of its arrays have the same name")
     return headers
+
+
+def _require_readable(
+    archive: zipfile.ZipFile, names: Collection[str] | None, most_bytes: int | None = None
+) -> list[str]:
+    """Return the wanted arrays that are there, after checking that they are plain and that there is memory for them."""
+    file = archive.filename or "the file"
+    wanted = {name: found for name, found in _read_headers(archive).items() if names is None or name in names}
+    objects = [name for name, (_, dtype) in wanted.items() if dtype.hasobject]
+    if objects:
+        problem = f"`{objects[0]}` holds Python objects, expected plain numbers or texts; nothing is unpickled"
+        raise DamagedFile(file, problem)
+    claimed = sum(math.prod(shape) * dtype.itemsize for shape, dtype in wanted.values())
+    if most_bytes is not None and claimed > most_bytes:
+        problem = f"its arrays take {size_text(claimed)}, expected at most {size_text(most_bytes)}"
+        raise DamagedFile(file, problem)
+    require_memory(file, claimed)
+    return list(wanted)
 
 
 def _read_front(file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any], io.BytesIO]:

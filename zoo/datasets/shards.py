@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from agents.common.bounded import read_npz_headers
 from agents.common.data.shards import Shard, Shards
 from agents.common.files import sync
-from zoo.datasets.check import check_shapes, check_structure, read_headers, require_sound
+from zoo.datasets.check import check_shapes, check_structure, require_sound
 from zoo.datasets.environment import make_raw_env, relabel
 from zoo.datasets.files import file_sha256, making, settings_sha256
 from zoo.datasets.names import NUM_TASKS, DatasetSpec, parse_env_name
@@ -223,7 +224,7 @@ def _check_before(folder: Path, found: Found, spec: DatasetSpec, tasks: Tasks, s
         source = folder / f"{name}.npz"
         require_sound(check_structure(source, spec), spec, source)
         require_sound(check_shapes(source, tasks[1][1]), spec, source)
-        headers = read_headers(source)
+        headers = read_npz_headers(source)
         (rows, observation), (_, action) = headers["observations"][0], headers["actions"][0]
         needed += rows * (4 * observation + 4 * action + 1 + 5 * NUM_TASKS)
         files, transitions = files + 1, transitions + rows // 2  # or more: a trajectory has two rows or more

@@ -10,22 +10,21 @@ import json
 import os
 import shutil
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from agents.common.bounded import DamagedFile, read_npz, read_npz_headers, read_text
 from agents.common.files import TakenOver, atomic_folder, atomic_path
 from agents.common.manifest import NAME as MANIFEST
 from agents.common.manifest import DamagedFolderError, digest_of, read_manifest, seal
 from zoo import plain_yaml
 from zoo.errors import Interrupted, UsageError
 from zoo.messages import RUN_LOG
-from zoo.runs.history import COLUMNS, OFFLINE, ONLINE
+from zoo.runs.contents import find_bad_config, find_bad_evaluations, find_bad_status
+from zoo.runs.history import COLUMNS
 from zoo.runs.versions import command_line
 
 STUDY = "study.yml"
@@ -35,6 +34,8 @@ IDENTITY = ("config.yml", ARGUMENTS, VERSIONS, "command.txt")
 """Files that say what a run is; they do not change, and every checkpoint keeps a copy."""
 STATES = ("running", "done", "failed", "interrupted")
 _CONFIG_KEYS = ("algo", "env", "offline_steps", "seed")
+_MOST_TEXT_BYTES = plain_yaml.MOST_CHARACTERS
+_MOST_EVALUATION_BYTES = 1 << 26  # e.g. 10,000 evaluations of 150 episodes
 _INDEX_COLUMNS = ("run", "env", "seed", "label", "started", "command")
 _RENAMED = {"pretrain_steps": "pretraining_steps", "pretrain_step": "pretraining_step"}  # names in older runs
 
@@ -134,11 +135,13 @@ class RunFolder:
     def read_status(self) -> dict[str, Any]:
         """Return what ``status.json`` says; its ``state`` is one of `STATES`.
 
-        :raises UnreadableRun: if it cannot be read or has no such state.
+        :raises UnreadableRun: if it cannot be read, has no such state, or holds what no run writes.
         """
         status = self._read_mapping(self.status, json.loads)
         if status.get("state") not in STATES:
             raise UnreadableRun(self.status, f"has no state out of {', '.join(STATES)}")
+        if problem := find_bad_status(status):
+            raise UnreadableRun(self.status, problem)
         return status
 
     def write_ending(self, state: str, seed: int, reason: str) -> None:
@@ -161,12 +164,14 @@ class RunFolder:
     def read_config(self) -> dict[str, Any]:
         """Return the settings of the run.
 
-        :raises UnreadableRun: if ``config.yml`` cannot be read or lacks what every run has.
+        :raises UnreadableRun: if ``config.yml`` cannot be read, lacks what every run has, or holds what no run writes.
         """
         config = self._read_mapping(self.config, plain_yaml.read)
         missing = [key for key in _CONFIG_KEYS if config.get(key) is None]
         if missing:
             raise UnreadableRun(self.config, f"lacks {', '.join(missing)}")
+        if problem := find_bad_config(config):
+            raise UnreadableRun(self.config, problem)
         return config
 
     def write_origin(self, arguments: Mapping[str, Any], versions: Mapping[str, Any]) -> None:
@@ -215,10 +220,12 @@ class RunFolder:
         """Return what a text file holds, under the names of today; empty if that is not a mapping."""
         self._require_intact(path)
         try:
-            content = parse(path.read_text(encoding="utf-8"))
+            content = parse(read_text(path, _MOST_TEXT_BYTES))
         except FileNotFoundError as error:
             raise UnreadableRun(path, "is missing") from error
-        except (OSError, ValueError, yaml.YAMLError) as error:
+        except DamagedFile as error:
+            raise UnreadableRun(path, f"cannot be read: {error.problem}") from error
+        except (OSError, ValueError, RecursionError) as error:  # the last one: JSON that is nested too deeply
             raise UnreadableRun(path, f"cannot be read: {' '.join(str(error).split())}") from error
         return {_RENAMED.get(name, name): value for name, value in content.items()} if isinstance(content, dict) else {}
 
@@ -282,19 +289,22 @@ class RunFolder:
             evaluation.
         :raises UnreadableRun: if the file is missing, damaged, or holds what no evaluation gives.
         """
-        names = (*COLUMNS, "successes")
         self._require_intact(self.evaluations)
         try:
-            with np.load(self.evaluations, allow_pickle=False) as file:
-                missing = [name for name in COLUMNS if name not in file.files]
-                if missing:
-                    raise UnreadableRun(self.evaluations, f"lacks {', '.join(missing)}")
-                arrays = {name: file[name] for name in names if name in file.files}
+            there = read_npz_headers(self.evaluations)
+            missing = [name for name in COLUMNS if name not in there]
+            if missing:
+                raise UnreadableRun(self.evaluations, f"lacks {', '.join(missing)}")
+            # the zoo compresses none, so its own may be as large as their file
+            most = max(_MOST_EVALUATION_BYTES, self.evaluations.stat().st_size)
+            arrays = read_npz(self.evaluations, (*COLUMNS, "successes"), most)
         except FileNotFoundError as error:
             raise UnreadableRun(self.evaluations, "is missing") from error
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise UnreadableRun(self.evaluations, f"cannot be read: {error}") from error
-        problem = _find_misfit(arrays) or _find_nonsense(arrays)
+        except DamagedFile as error:
+            raise UnreadableRun(self.evaluations, f"cannot be read: {error.problem}") from error
+        except OSError as error:
+            raise UnreadableRun(self.evaluations, f"cannot be read: {error.strerror}") from error
+        problem = find_bad_evaluations(arrays)
         if problem:
             raise UnreadableRun(self.evaluations, f"does not fit together: {problem}")
         return arrays
@@ -367,32 +377,6 @@ def state_after(error: BaseException) -> str:
 def describe_error(error: BaseException) -> str:
     """Return an exception as the reason of a run's end."""
     return f"{type(error).__name__}: {error}"
-
-
-def _find_misfit(arrays: Mapping[str, np.ndarray]) -> str | None:
-    """Return which arrays of evaluations have shapes that do not fit together."""
-    first = "successes" if "successes" in arrays else "results"
-    shape = arrays[first].shape
-    if len(shape) != 2 or 0 in shape:
-        return f"{first} have shape {shape} instead of (evaluations, episodes)"
-    for name, array in arrays.items():
-        if array.shape != (shape[:1] if name in ("timesteps", "phase") else shape):
-            return f"{name} have shape {array.shape} beside {first} {shape}"
-    return None
-
-
-def _find_nonsense(arrays: Mapping[str, np.ndarray]) -> str | None:
-    """Return what no evaluation gives."""
-    phase = arrays["phase"]
-    if "successes" in arrays and not np.isin(arrays["successes"], (0, 1)).all():
-        return "successes are not all 0 or 1"
-    if "successes" not in arrays and not np.isfinite(arrays["results"]).all():
-        return "results are not all finite, and there are no successes to score the run by"
-    if not np.isin(phase, (OFFLINE, ONLINE)).all() or (np.diff(phase.astype(int)) < 0).any():
-        return "phase is not 0 and then 1"
-    if (np.diff(arrays["timesteps"].astype(int)) < 0).any():
-        return "timesteps decrease"
-    return None
 
 
 def _now() -> str:
