@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
-from zipfile import ZipFile
 
 import torch
 from gymnasium import spaces
@@ -21,8 +21,9 @@ from stable_baselines3.common import noise, utils
 from stable_baselines3.common.buffers import BaseBuffer
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.running_mean_std import RunningMeanStd
-from stable_baselines3.common.save_util import json_to_data, load_from_zip_file
+from stable_baselines3.common.save_util import json_to_data
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
+from stable_baselines3.common.utils import get_device
 from torch import nn
 
 from agents.common import plain
@@ -32,6 +33,7 @@ PICKLED = ":serialized:"
 """The key under which SB3's files hold a pickle."""
 LEFT_OUT = ":left out:"
 """The key under which a file says what an attribute was that it does not hold."""
+TENSORS = ".pth"
 ATTRIBUTES = "data"
 """The member of the archive that holds the attributes."""
 
@@ -56,12 +58,16 @@ class UntrustedError(ValueError):
 class ModelFile:
     """A saved model that was read and checked whole, before anything is made of it.
 
+    :param name: of the file.
     :param content: the archive.
+    :param members: what is in it, by name.
     :param attributes: the model's attributes by name.
     :param left_out: names of attributes that could not be written, and what they were.
     """
 
+    name: str
     content: bytes
+    members: dict[str, bytes]
     attributes: dict[str, Any]
     left_out: dict[str, str]
 
@@ -74,8 +80,9 @@ class ModelFile:
 
         :param device: where to.
         :return: both by name.
+        :raises ValueError: if they are not tensors.
         """
-        return _load_tensors(self.content, device)
+        return _load_tensors(self.members, device, self.name)
 
 
 def encode_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,10 +126,9 @@ def read_model_file(source: Source, trust: bool = False, given: Collection[str] 
     :raises ValueError: if it is damaged or no saved model.
     """
     name, content = _read_whole(source)
-    with open_zip(_Named(content, name)) as archive:
-        _check(archive)
-        text = read_member(archive, ATTRIBUTES)
-    found = {key: value for key, value in parse_attributes(text, name).items() if key not in given}
+    members = _read_members(name, content)
+    found = parse_attributes(members.get(ATTRIBUTES, b""), name)
+    found = {key: value for key, value in found.items() if key not in given}
     pickled = {key: value for key, value in found.items() if isinstance(value, dict) and PICKLED in value}
     if pickled and not trust:
         raise UntrustedError(
@@ -138,7 +144,7 @@ def read_model_file(source: Source, trust: bool = False, given: Collection[str] 
             f"{name} cannot be used: {error}; if it is a class of your own, import its module first, or give the "
             "attribute in `custom_objects`"
         ) from error
-    return ModelFile(content, attributes, left_out)
+    return ModelFile(name, content, members, attributes, left_out)
 
 
 class _Named(io.BytesIO):
@@ -157,15 +163,26 @@ def _read_whole(source: Source) -> tuple[str, bytes]:
     return str(source), Path(source).read_bytes()
 
 
-def _check(archive: ZipFile) -> None:
-    """Compare every member with its checksum, which PyTorch does not look at."""
-    for member in archive.namelist():
-        read_member(archive, member)
+def _read_members(name: str, content: bytes) -> dict[str, bytes]:
+    """Return what is in an archive, each compared with its checksum, which PyTorch does not look at."""
+    with open_zip(_Named(content, name)) as archive:
+        return {member: read_member(archive, member) for member in archive.namelist()}
 
 
-def _load_tensors(content: bytes, device: torch.device | str) -> tuple[dict[str, Any], dict[str, Any]]:
-    _, parameters, variables = load_from_zip_file(io.BytesIO(content), load_data=False, device=device)
-    return dict(parameters), dict(variables or {})
+def _load_tensors(
+    members: Mapping[str, bytes], device: torch.device | str, name: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    found: dict[str, Any] = {}
+    for member in (each for each in members if each.endswith(TENSORS)):
+        try:
+            content = torch.load(io.BytesIO(members[member]), map_location=get_device(device), weights_only=True)
+        except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError, TypeError) as error:
+            raise ValueError(
+                f"{name} cannot be read: {member} holds no tensors, or more than tensors: {error}"
+            ) from error
+        found[member.removesuffix(TENSORS)] = content
+    variables = found.pop("pytorch_variables", None)
+    return found, dict(variables or {})
 
 
 def read_parameters(source: Source, device: torch.device | str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -177,9 +194,7 @@ def read_parameters(source: Source, device: torch.device | str) -> tuple[dict[st
     :raises ValueError: if it is damaged or no saved model.
     """
     name, content = _read_whole(source)
-    with open_zip(_Named(content, name)) as archive:
-        _check(archive)
-    return _load_tensors(content, device)
+    return _load_tensors(_read_members(name, content), device, name)
 
 
 def parse_attributes(text: bytes, name: str) -> dict[str, Any]:
