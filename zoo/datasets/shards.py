@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.common.bounded import read_npz_headers
+from agents.common.bounded import read_npz_headers, read_text
 from agents.common.data.shards import Shard, Shards
 from agents.common.files import sync
 from zoo.datasets.check import check_shapes, check_structure, require_sound
@@ -29,6 +29,7 @@ from zoo.errors import UsageError
 FORMAT = 1  # of the converted files; raise it when they change
 ARRAYS = "arrays"  # folder of the converted files, next to the originals
 RECORD = "shard.json"
+_MOST_RECORD_BYTES = 1 << 16
 _GIB = 1 << 30
 
 Tasks = dict[int, tuple[str, Any]]
@@ -163,8 +164,8 @@ def find_converted(folder: Path, name: str, spec: DatasetSpec) -> ConvertedShard
     """Return a converted file if it exists, is whole, and was made from the original beside it."""
     target, source = folder / ARRAYS / name, folder / f"{name}.npz"
     try:
-        shard = ConvertedShard(folder=target, **json.loads((target / RECORD).read_text()))
-    except (OSError, ValueError, TypeError):
+        shard = ConvertedShard(folder=target, **json.loads(read_text(target / RECORD, _MOST_RECORD_BYTES)))
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
     if (shard.format, shard.environment, shard.ogbench) != (FORMAT, spec.environment, version("ogbench")):
         return None

@@ -50,7 +50,7 @@ def _find_bad(content: Mapping[str, Any], entries: Mapping[str, tuple[Check, str
 def _find_bad_name(settings: Mapping[Any, Any], prefix: str = "") -> str | None:
     """Return which name of a setting is not one."""
     for name, value in settings.items():
-        if not _is_text(name) or not name.isprintable() or name.endswith("_"):
+        if not _is_line(name) or name.endswith("_"):
             return f"has {_shown(name)} among its `settings`, expected names"
         problem = _find_bad_name(value, f"{prefix}{name}.") if isinstance(value, Mapping) else None
         if problem:
@@ -73,6 +73,10 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and len(value) <= _LONGEST_TEXT
 
 
+def _is_line(value: Any) -> bool:
+    return _is_text(value) and value.isprintable()
+
+
 def _is_flag(value: Any) -> bool:
     return isinstance(value, bool)
 
@@ -81,12 +85,12 @@ def _is_mapping(value: Any) -> bool:
     return isinstance(value, dict)
 
 
-def _are_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_is_text, value))
+def _are_lines(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_line, value))
 
 
 def _are_names(value: Any) -> bool:
-    return _are_texts(value) and all(name == Path(name).name and name != ".." for name in value)
+    return _are_lines(value) and all(name == Path(name).name and name != ".." for name in value)
 
 
 def _are_counts(value: Any) -> bool:
@@ -95,12 +99,13 @@ def _are_counts(value: Any) -> bool:
 
 def _are_layers(value: Any) -> bool:
     if isinstance(value, dict):
-        return all(_is_text(name) and _are_counts(widths) for name, widths in value.items())
+        return all(_is_line(name) and _are_counts(widths) for name, widths in value.items())
     return _are_counts(value)
 
 
 _COUNT = (_is_count, "a whole number >= 0")
 _TEXT = (_is_text, f"a text of at most {_LONGEST_TEXT:,} characters")
+_LINE = (_is_line, "a text without line breaks or control bytes")
 _MAPPING = (_is_mapping, "a mapping")
 
 _STATUS = {
@@ -108,12 +113,12 @@ _STATUS = {
     **dict.fromkeys(("updated", "reason"), _TEXT),
 }
 _CONFIG: dict[str, tuple[Check, str]] = {
-    **dict.fromkeys(("algo", "env", "label", "profile"), _TEXT),
+    **dict.fromkeys(("algo", "env", "label", "profile"), _LINE),
     **dict.fromkeys(("seed", "offline_steps", "online_steps", "pretraining_steps", "eval_episodes"), _COUNT),
     "sparse": (_is_flag, "true or false"),
     "seeds": (lambda value: _are_counts(value) and value != [], "a list of whole numbers >= 0"),
     "folders": (_are_names, "a list of names of folders"),
-    "departures": (_are_texts, "a list of texts"),
+    "departures": (_are_lines, "a list of texts"),
     **dict.fromkeys(("settings", "dataset", "pretrained_actor"), _MAPPING),
 }
 _LISTS = ("seeds", "folders", "departures")

@@ -26,6 +26,7 @@ from zoo.messages import RUN_LOG
 from zoo.runs.contents import find_bad_config, find_bad_evaluations, find_bad_status
 from zoo.runs.history import COLUMNS
 from zoo.runs.versions import command_line
+from zoo.texts import csv_cell, printable
 
 STUDY = "study.yml"
 """File that marks the folder of a tuning study."""
@@ -48,7 +49,7 @@ class UnreadableRun(UsageError):
 
     def __init__(self, file: Path, problem: str) -> None:
         super().__init__(f"{file} {problem}")
-        self.reason = f"{file.name} {problem}"
+        self.reason = printable(f"{file.name} {problem}")
 
 
 class RunFolder:
@@ -273,7 +274,8 @@ class RunFolder:
             writer = csv.writer(file)
             if os.fstat(file.fileno()).st_size == 0:
                 writer.writerow(_INDEX_COLUMNS)
-            writer.writerow((self.path.name, self.env, seed, label, _now(), command_line()))
+            row = (self.path.name, self.env, seed, label, _now(), command_line())
+            writer.writerow(map(csv_cell, row))
 
     # -- evaluations.npz ----------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from zoo.layers import DEFAULT_PROFILE, flatten
 from zoo.runs.folder import RunFolder, UnreadableRun, find_run_folders
 from zoo.runs.history import PHASES
 from zoo.runs.scores import RETURN, SUCCESS
+from zoo.texts import printable
 
 PROTOCOL = (
     "profile", "offline_steps", "online_steps", "eval_episodes", "sparse", "dataset_size", "dataset_fingerprint",
@@ -182,7 +183,7 @@ def _read_run(folder: RunFolder) -> tuple[dict[str, Any], pd.DataFrame | None]:
     except OSError as error:  # e.g. a folder that is removed meanwhile
         return row | {"problem": f"cannot be read: {error.strerror}"}, None
     if unfinished:
-        reason = " ".join(str(status.get("reason") or "").split())
+        reason = printable(" ".join((status.get("reason") or "").split()))
         row["problem"] = f"{row['state']}: {_progress(row, status)}" + (f"; {reason}" if reason else "")
     elif missing := _find_missing_evaluation(row, table):
         return row | {"problem": missing}, None
@@ -222,7 +223,7 @@ def _describe_config(folder: RunFolder, status: Mapping[str, Any]) -> dict[str, 
         "pretraining_steps": int(config.get("pretraining_steps") or actor.get("updates") or 0),
         "pretrained_actor": bool(actor),
         "departures": tuple(config.get("departures") or ()),  # older runs do not say
-        "settings": {name: show(value) for name, value in sorted(flatten(own)) if value != {}},
+        "settings": {name: printable(show(value)) for name, value in sorted(flatten(own)) if value != {}},
     }
 
 
