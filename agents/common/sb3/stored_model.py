@@ -86,6 +86,7 @@ class StoredModel(OffPolicyAlgorithm):
                 f"a saved model holds no code, so {file} lacks what was {'; '.join(missing.values())}; give it in "
                 f"`custom_objects`, with the key{'s' * (len(missing) > 1)} {', '.join(map(repr, missing))}"
             )
+        saved.parameters("cpu")  # what is damaged is refused by name before SB3 reads it again
         return super().load(
             saved.open(),
             env,
