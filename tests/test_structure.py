@@ -25,7 +25,7 @@ LAYERS = (
     "agents.common.sb3 agents.common.check",
     "agents.models",
     "agents",
-    "zoo.errors zoo.messages zoo.tables zoo.processes zoo.arguments zoo.plain_yaml",
+    "zoo.errors zoo.messages zoo.tables zoo.heartbeat zoo.processes zoo.arguments zoo.plain_yaml",
     "zoo.layers zoo.baselines zoo.config",
     "zoo.datasets zoo.envs",
     "zoo.playing",

@@ -16,6 +16,14 @@ class Interrupted(Exception):
     """The run was stopped by a signal after its checkpoint was written; the program exits with code 3."""
 
 
+class Abandoned(Exception):
+    """An evaluation was given up in the middle because the run is to stop; it is made again when the run goes on."""
+
+
+class EnvironmentFault(Exception):
+    """An environment returned what cannot be trained on, e.g. NaN; the message says which one, when and what."""
+
+
 @contextlib.contextmanager
 def as_usage_error(*kinds: type[Exception]) -> Iterator[None]:
     """Turn exceptions of some kinds, by default those of bad values, into a UsageError of the same text."""
