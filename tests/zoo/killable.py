@@ -21,6 +21,7 @@ import torch.utils.tensorboard
 import agents.common.files
 import agents.common.sb3.model
 import zoo.envs.snapshot
+import zoo.playing.pool
 import zoo.runs.folder
 import zoo.train
 import zoo.training.callbacks
@@ -32,6 +33,7 @@ EVENTS = {
     "step": (zoo.envs.snapshot.ResumableEnv, "step"),
     "write": (agents.common.files, "sync"),  # counted in checkpoints, several times in each
     "evaluation": (zoo.runs.folder.RunFolder, "write_evaluations"),
+    "play": (zoo.playing.pool.EnvGroup, "_play"),  # a chunk of an evaluation in the training process
     "status": (zoo.training.replicas.Replicas, "write_status"),
     "model": (zoo.training.callbacks, "save_model"),
 }

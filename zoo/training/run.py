@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import warnings
 import zipfile
@@ -12,7 +13,7 @@ from agents.common.files import TakenOver
 from agents.common.replicas import Diverged
 from agents.common.sb3.model import FlowQLearning
 from zoo.config import Config
-from zoo.errors import UsageError
+from zoo.errors import Abandoned, UsageError
 from zoo.playing.background import BackgroundEvaluator
 from zoo.playing.evaluate import Evaluator
 from zoo.runs.folder import describe_error, state_after
@@ -45,7 +46,7 @@ class Training:
     ) -> None:
         self.config, self.model, self.replicas = config, model, replicas
         self.stop = StopSignal()
-        self.evaluation = EvaluationCallback(evaluator, replicas, config.run.eval_freq, observe)
+        self.evaluation = EvaluationCallback(evaluator, replicas, config.run.eval_freq, observe, self.stop)
         self.saving = SaveCallback(replicas, config.run.save_freq, self.evaluation, self.stop)
         for callback in (self.evaluation, self.saving):
             callback.init_callback(model)  # both act outside of `learn` too
@@ -94,11 +95,14 @@ class Training:
 
     def _learn(self) -> None:
         """Run what is left of the phases, each with an evaluation at its end."""
-        self.evaluation.repeat_unfinished()
         try:
+            self.evaluation.repeat_unfinished()
             self._learn_in_phases()
+        except Abandoned:  # where a phase begins or ends
+            self.saving.stop_run()
         except Diverged:
-            self.evaluation.collect()  # it began when all was well
+            with contextlib.suppress(Abandoned):
+                self.evaluation.collect()  # it began when all was well
             raise
 
     def _learn_in_phases(self) -> None:
