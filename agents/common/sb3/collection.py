@@ -78,6 +78,7 @@ class CollectingModel(OffPolicyAlgorithm):
         finite = np.isfinite(actions).all(axis=tuple(range(1, actions.ndim)))
         if finite.all():
             return actions
+        self._refuse_bad_observations()
         if not finite.any():
             raise Diverged(
                 f"planned actions must be finite, got NaN or infinity in every environment at step "
@@ -85,6 +86,17 @@ class CollectingModel(OffPolicyAlgorithm):
             )
         idle = self.policy.unscale_action(np.zeros_like(actions))
         return np.where(finite.reshape(-1, *[1] * (actions.ndim - 1)), actions, idle)
+
+    def _refuse_bad_observations(self) -> None:
+        """Raise where an environment is to blame for actions that are not finite."""
+        bad = np.argwhere(~np.isfinite(np.asarray(self._last_obs)))
+        if len(bad):
+            environment, *place = bad[0].tolist()
+            value = np.asarray(self._last_obs)[tuple(bad[0])]
+            raise ValueError(
+                f"observations must be finite, got observation{place} = {value} from environment {environment} at step "
+                f"{self.num_timesteps}; this is a fault of the environment, not of training"
+            )
 
     def _store_transition(
         self,
