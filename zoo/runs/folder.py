@@ -9,7 +9,9 @@ import fcntl
 import json
 import os
 import shutil
+import socket
 import tempfile
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,6 +31,8 @@ from zoo.runs.versions import command_line
 STUDY = "study.yml"
 """File that marks the folder of a tuning study."""
 STATES = ("running", "done", "failed", "interrupted")
+HOST = socket.gethostname()
+CLAIM_TRIES, SECONDS_BETWEEN_TRIES = 5, 0.02
 _CONFIG_KEYS = ("algo", "env", "offline_steps", "seed")
 _INDEX_COLUMNS = ("run", "env", "seed", "label", "started", "command")
 _RENAMED = {"pretrain_steps": "pretraining_steps", "pretrain_step": "pretraining_step"}  # names in older runs
@@ -90,13 +94,16 @@ class RunFolder:
         :return: False if another process has claimed it.
         """
         handle = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            return False
-        self._handle = handle
-        return True
+        for _ in range(CLAIM_TRIES):  # who looks whether a run is alive takes its lock for an instant
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(SECONDS_BETWEEN_TRIES)
+            else:
+                self._handle = handle
+                return True
+        os.close(handle)
+        return False
 
     def release(self) -> None:
         """Give up the claim."""
@@ -122,7 +129,8 @@ class RunFolder:
         """Record how far the run is, in gradient steps offline and environment steps online."""
         assert state in STATES
         status = {"state": state, "seed": seed, "offline_step": offline_step, "online_step": online_step}
-        _write_text(self.status, json.dumps({**status, "updated": _now(), **more}) + "\n")
+        where = {"host": HOST} if state == "running" else {}
+        _write_text(self.status, json.dumps({**status, "updated": _now(), **where, **more}) + "\n")
 
     def read_status(self) -> dict[str, Any]:
         """Return what ``status.json`` says; its ``state`` is one of `STATES`.
@@ -142,6 +150,7 @@ class RunFolder:
             status = {"state": "running"}
         if status["state"] not in ("done", "failed"):
             status.pop("updated", None)
+            status.pop("host", None)
             start = {"offline_step": 0, "online_step": 0}
             self.write_status(**{**start, **status, "state": state, "seed": seed, "reason": reason})
 

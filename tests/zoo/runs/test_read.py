@@ -1,6 +1,7 @@
 """Reading run folders back. `write_run` makes folders as ``train.py`` leaves them."""
 
 import json
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -58,6 +59,8 @@ def write_run(
         **config,
     }
     (folder / "config.yml").write_text(yaml.safe_dump(values))
+    if state == "running":  # nobody holds the lock; an older status would be that of a dead run
+        updated = datetime.now(UTC).isoformat()
     status = {"state": state, "seed": seed, "offline_step": int(steps[-1]), "online_step": 0, "updated": updated}
     (folder / "status.json").write_text(json.dumps(status))
     return folder
