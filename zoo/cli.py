@@ -11,12 +11,13 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from agents.common.validation import unknown_name_message
 from zoo.arguments import module_of
 from zoo.errors import BAD_INPUT, DONE, FAILED, INTERRUPTED, TRACEBACK_HINT, Interrupted, UsageError
-from zoo.messages import FILE_ONLY, log, messages
+from zoo.messages import FILE_ONLY, log, messages, show_what_cannot_be_encoded
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
 
@@ -49,6 +50,19 @@ def prepare_process() -> None:
     warnings.showwarning = _show_warning
 
 
+def restart_in_utf8() -> None:
+    """Start the program again in Python's UTF-8 mode where the locale has another encoding of file names.
+
+    In such a locale, e.g. C with ``PYTHONUTF8=0``, TensorBoard and others fail on names that are not ASCII.
+    """
+    if sys.getfilesystemencoding() == "utf-8" or sys.flags.utf8_mode:
+        return
+    program = sys.modules["__main__"]
+    file, spec = Path(getattr(program, "__file__", None) or ""), getattr(program, "__spec__", None)
+    if (spec and spec.name.startswith("zoo.")) or file.name == "zoo" or file.resolve().parent == Path(__file__).parent:
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
 def require_optuna(needed_by: str) -> None:
     """Refuse what needs Optuna where it is not installed."""
     try:
@@ -63,11 +77,13 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
     :param verbose: 0 shows errors only, 2 or more the traceback of an unexpected failure.
     :return: 0 done, 2 bad input, 3 stopped by a signal, 1 anything else.
     """
+    restart_in_utf8()
     signal.signal(signal.SIGTERM, _interrupt)
     # Read when PyTorch loads. Its threads spin while they wait for each other; where another process wants the cores,
     # matrix products then take ten times as long. Spinning for some microseconds only costs 3% on an idle machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     keep_freed_memory()
+    show_what_cannot_be_encoded()
     with messages(verbose), warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:

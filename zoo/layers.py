@@ -162,7 +162,7 @@ def read_profiles(algo: str, path: str | Path | None = None) -> dict[str, Entrie
 def shared_profile(name: str) -> Entries:
     """Return what a profile says to all algorithms: entry name -> settings."""
     resource = files("hyperparams") / PROFILES / f"{name}.yml"
-    return dict(load_yaml(resource.read_text(), f"{name}.yml")) if resource.is_file() else {}
+    return dict(load_yaml(resource.read_text(encoding="utf-8"), f"{name}.yml")) if resource.is_file() else {}
 
 
 def shared_profiles() -> list[str]:
@@ -222,9 +222,9 @@ def _read_text(algo: str, path: str | Path | None) -> str:
     """Return the text of a settings file; that of an algorithm without one is an empty mapping."""
     if path is None:
         resource = files("hyperparams") / f"{algo}.yml"
-        return resource.read_text() if resource.is_file() else "{}"
+        return resource.read_text(encoding="utf-8") if resource.is_file() else "{}"
     try:
-        return Path(path).read_text()
+        return Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(f"`-conf` must be a readable YAML file, got {path}: {error.strerror}") from error
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import matplotlib.pyplot  # noqa: F401  imported once, for all children
 import torch
-import torch.utils.tensorboard
+import torch.utils.tensorboard  # noqa: F401
 
 import agents.common.files
 import agents.common.sb3.model
@@ -26,7 +26,7 @@ import zoo.runs.folder
 import zoo.train
 import zoo.training.callbacks
 import zoo.training.replicas
-import zoo.training.start
+import zoo.training.start  # noqa: F401
 
 EVENTS = {
     "update": (agents.common.sb3.model.FlowQLearning, "sample_and_update"),

@@ -162,7 +162,7 @@ def find_converted(folder: Path, name: str, spec: DatasetSpec) -> ConvertedShard
     """Return a converted file if it exists, is whole, and was made from the original beside it."""
     target, source = folder / ARRAYS / name, folder / f"{name}.npz"
     try:
-        shard = ConvertedShard(folder=target, **json.loads((target / RECORD).read_text()))
+        shard = ConvertedShard(folder=target, **json.loads((target / RECORD).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
     if (shard.format, shard.environment, shard.ogbench) != (FORMAT, spec.environment, version("ogbench")):
@@ -284,7 +284,7 @@ def _convert(source: Path, target: Path, spec: DatasetSpec, tasks: Tasks) -> Con
         ogbench=version("ogbench"),
     )
     record = {key: value for key, value in asdict(shard).items() if key != "folder"}
-    (temporary / RECORD).write_text(json.dumps(record) + "\n")
+    (temporary / RECORD).write_text(json.dumps(record) + "\n", encoding="utf-8")
     for file in temporary.iterdir():
         sync(file)
     shutil.rmtree(target, ignore_errors=True)

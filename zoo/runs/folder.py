@@ -179,7 +179,7 @@ class RunFolder:
 
     def enter_in_index(self, seed: int, label: str) -> None:
         """Append a row about the run to ``runs.csv`` next to its folder; runs that start together lose none."""
-        with open(self.path.parent / "runs.csv", "a", newline="") as file:
+        with open(self.path.parent / "runs.csv", "a", newline="", encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
             writer = csv.writer(file)
             if os.fstat(file.fileno()).st_size == 0:
@@ -292,13 +292,13 @@ def _write_yaml(path: Path, values: Mapping[str, Any]) -> None:
 
 def _write_text(path: Path, text: str) -> None:
     with atomic_path(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _read_mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
     """Return what a text file holds, under the names of today; empty if that is not a mapping."""
     try:
-        content = parse(path.read_text())
+        content = parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UnreadableRun(path, "is missing") from error
     except (OSError, ValueError, yaml.YAMLError) as error:

@@ -134,7 +134,7 @@ def _reopen_csv(path: Path, lines: int) -> ProgressTable:
     """Return an open ``progress.csv`` with the first lines of the old one; a crash leaves either the old or the new."""
     kept = []
     if path.exists():
-        with open(path) as file:
+        with open(path, encoding="utf-8") as file:
             kept = [line for _, line in zip(range(lines), file, strict=False)]
     temporary = path.with_name(f".{path.name}")
     output = ProgressTable(str(temporary))
