@@ -24,7 +24,7 @@ import yaml
 from agents.common.files import TakenOver, atomic_folder, atomic_path
 from zoo import plain_yaml
 from zoo.errors import Interrupted, UsageError
-from zoo.messages import RUN_LOG
+from zoo.messages import RUN_LOG, log
 from zoo.runs.history import COLUMNS, OFFLINE, ONLINE
 from zoo.runs.versions import command_line
 
@@ -75,7 +75,7 @@ class RunFolder:
         check_log_folder(parent)
         number = 1 + max(numbered_folders(parent, env), default=0)
         while True:
-            folder = cls(parent / f"{env}_{number}")
+            folder = cls(parent / f"{file_name_of(env)}_{number}")
             try:
                 with atomic_folder(folder.path) as temporary:
                     new = cls(temporary)
@@ -217,9 +217,15 @@ class RunFolder:
         return arrays
 
 
+def file_name_of(env: str) -> str:
+    """Return how an environment's id stands in names of files: ``ns/Name-v0``, with a namespace, as ``ns__Name-v0``."""
+    return env.replace("/", "__")
+
+
 def numbered_folders(parent: Path, env: str) -> dict[int, Path]:
     """Return the folders of an environment's runs, by their number."""
-    found = {path.name.removeprefix(f"{env}_"): path for path in parent.glob(f"{env}_*")}
+    prefix = f"{file_name_of(env)}_"
+    found = {path.name.removeprefix(prefix): path for path in parent.glob(f"{prefix}*")}
     return {int(text): path for text, path in found.items() if text.isdigit()}
 
 
@@ -272,7 +278,10 @@ def ending_recorded(folders: Sequence[RunFolder], seeds: Sequence[int]) -> Itera
     except BaseException as error:
         state = state_after(error)
         for folder, seed in zip(folders, seeds, strict=False):
-            folder.write_ending(state, seed, describe_error(error))
+            try:
+                folder.write_ending(state, seed, describe_error(error))
+            except OSError as another:  # often for the same reason; the first error says more
+                log.warning("%s", another)
         raise
 
 

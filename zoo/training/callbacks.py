@@ -308,6 +308,7 @@ class SaveCallback(BaseCallback):
         """Write a checkpoint and the status now."""
         model: FlowQLearning = self.model  # type: ignore[assignment]
         self.replicas.check(model)
+        self.replicas.require_folders()
         self._last_step = model.num_timesteps
         assert isinstance(model.logger, ReplicaLogger)
         kept = {"evaluation": self.evaluation.state(), "log": model.logger.position(model.num_timesteps)}

@@ -8,6 +8,7 @@ from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 
+from agents.common.files import WriteError
 from agents.common.replicas import Diverged
 from agents.common.sb3.model import FlowQLearning
 from zoo.messages import log
@@ -88,6 +89,13 @@ class Replicas:
         if not self.active:
             told = "; ".join(f"seed {self.seeds[k]}: {failure['reason']}" for k, failure in self.failed.items())
             raise Diverged(f"all replicas have diverged ({told}); a smaller `learning_rate` may help")
+
+    def require_folders(self) -> None:
+        """Raise WriteError if a run's folder is gone, in place of making it again without what was in it."""
+        for replica in self.active:
+            path = self.folders[replica].path
+            if not path.is_dir():
+                raise WriteError(f"the run folder {path} is gone; it was deleted or moved while the run was going on")
 
     def write_status(self, model: FlowQLearning, state: str, **more: object) -> None:
         """Write the status of every run that has not failed."""

@@ -14,6 +14,7 @@ from agents.common.replicas import Diverged
 from agents.common.sb3.model import FlowQLearning
 from zoo.config import Config
 from zoo.errors import Abandoned, UsageError
+from zoo.messages import log
 from zoo.playing.background import BackgroundEvaluator
 from zoo.playing.evaluate import Evaluator
 from zoo.runs.folder import describe_error, state_after
@@ -88,7 +89,10 @@ class Training:
         except TakenOver:
             raise  # the runs are no longer ours to write to
         except BaseException as error:
-            self.replicas.write_status(self.model, state_after(error), reason=describe_error(error))
+            try:
+                self.replicas.write_status(self.model, state_after(error), reason=describe_error(error))
+            except OSError as another:  # often for the same reason; the first error says more
+                log.warning("%s", another)
             raise
         finally:
             self.progress.close()
