@@ -16,7 +16,7 @@ from typing import Any
 
 from agents.common.validation import unknown_name_message
 from zoo.arguments import module_of
-from zoo.errors import BAD_INPUT, DONE, FAILED, INTERRUPTED, TRACEBACK_HINT, Interrupted, UsageError
+from zoo.errors import BAD_INPUT, DONE, FAILED, INTERRUPTED, TRACEBACK_HINT, Interrupted, UsageError, describe_limit
 from zoo.messages import FILE_ONLY, log, messages, show_what_cannot_be_encoded
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
@@ -115,7 +115,8 @@ def _show_failure(error: Exception, verbose: int) -> None:
     log.log(FILE_ONLY, "%s", trace)
     is_shown = _show_traceback_of_others(error)
     hint = "" if is_shown else TRACEBACK_HINT
-    log.error("%s: %s", type(error).__name__, error, extra={"hint": hint})
+    limit = describe_limit(error)
+    log.error("%s: %s%s", type(error).__name__, error, f": {limit}" if limit else "", extra={"hint": hint})
 
 
 def _show_traceback_of_others(error: BaseException) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import functools
 import multiprocessing
 import multiprocessing.connection
@@ -24,13 +25,13 @@ from typing import Any, Protocol
 from gymnasium.vector.utils import CloudpickleWrapper
 
 from zoo import heartbeat
-from zoo.errors import EnvironmentFault, UsageError
+from zoo.errors import LIMITS, EnvironmentFault, UsageError, describe_limit
 from zoo.heartbeat import Watch, beat, beat_on
 
 CLOSE_SECONDS = 2.0  # a process in the middle of its work gets this long to end by itself
 PIPE_BYTES = 8192  # every pipe holds this much, so that sending it does not wait for the other side
 
-CheckIn = Callable[[], None]
+Hook = Callable[[], None]
 """Called again and again while something lasts; what it raises ends that."""
 
 
@@ -108,6 +109,16 @@ class ServingProcess:
         self._start()
 
     def _start(self) -> None:
+        """Start the process; raise WorkerError if the system does not allow it."""
+        try:
+            self._launch()
+        except (OSError, EOFError) as error:  # EOFError: the server that processes are forked from could not
+            raise WorkerError(
+                f"no {self._what} process of `{self._name}` could be started ({str(error) or 'none could be forked'}): "
+                f"{describe_limit(error) or LIMITS[errno.EAGAIN]}"
+            ) from error
+
+    def _launch(self) -> None:
         """Start the process, which owes an answer at once: the object's ``spaces``."""
         self._owed, self._has_hung = 1, False
         count = self._context.RawValue(c_uint64) if self._is_watched else None
@@ -125,7 +136,7 @@ class ServingProcess:
         self.close()
         self._start()
 
-    def send(self, *arguments: Any, check_in: CheckIn = beat) -> None:
+    def send(self, *arguments: Any, check_in: Hook = beat) -> None:
         """Ask for a call of the method.
 
         :param check_in: called while the process is slow to take the arguments.
@@ -143,7 +154,7 @@ class ServingProcess:
         except OSError as error:
             raise self._explain_death() from error
 
-    def _send_watched(self, content: memoryview, check_in: CheckIn) -> None:
+    def _send_watched(self, content: memoryview, check_in: Hook) -> None:
         """Send what a pipe may not hold, from a thread: a process that hangs takes nothing."""
         failures: list[OSError] = []
 
@@ -184,7 +195,7 @@ class ServingProcess:
         except OSError:
             return True  # receive says what happened
 
-    def receive(self, check_in: CheckIn = beat) -> Any:
+    def receive(self, check_in: Hook = beat) -> Any:
         """Return the next answer: first the object's ``spaces`` (None if it has none), then one for each call.
 
         :param check_in: called while there is none; what it raises leaves the answer for later.
@@ -263,9 +274,7 @@ def close_all(processes: Sequence[ServingProcess]) -> None:
         process.close(max(end - time.monotonic(), 0.0))
 
 
-def wait_for_answers(
-    asked: Sequence[ServingProcess], patience: float, check_in: CheckIn = beat
-) -> list[ServingProcess]:
+def wait_for_answers(asked: Sequence[ServingProcess], patience: float, check_in: Hook = beat) -> list[ServingProcess]:
     """Return those that have answered, or that are gone; at least one.
 
     :param patience: how long to wait for the rest after the first, in seconds.

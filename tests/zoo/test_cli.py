@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
+import io
 import os
 import re
 import subprocess
@@ -184,6 +186,29 @@ def test_why_a_program_ends_is_said_at_every_level(capsys: pytest.CaptureFixture
 def test_a_broken_pipe_inside_a_program_is_a_failure_like_any_other(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_program(failing(BrokenPipeError("a worker is gone"))) == FAILED
     assert "BrokenPipeError: a worker is gone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "way_on"),
+    [
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "raise the limit (`ulimit -u`)"),
+        (RuntimeError("can't start new thread"), "raise the limit (`ulimit -u`)"),
+        (OSError(errno.EMFILE, "Too many open files"), "raise the limit (`ulimit -n`)"),
+    ],
+)
+def test_a_limit_of_the_system_is_reported_with_the_way_on(
+    capsys: pytest.CaptureFixture[str], error: Exception, way_on: str
+) -> None:
+    assert run_program(failing(error)) == FAILED
+    assert way_on in capsys.readouterr().err
+
+
+def test_what_standard_output_cannot_encode_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", output)
+    assert run_program(lambda: print("für")) == 0
+    output.flush()
+    assert output.buffer.getvalue() == b"f\\xfcr\n"
 
 
 def test_a_program_without_a_result_prints_none(capsys: pytest.CaptureFixture[str]) -> None:

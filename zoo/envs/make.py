@@ -35,7 +35,7 @@ def make_env(env_id: str | EnvSpec, **env_kwargs: Any) -> RepeatableEnv:
     :raises UsageError: if the id is unknown, an argument is, the task has no reward of its own, or a space is not flat.
     """
     spec = find_spec(env_id, **env_kwargs)
-    with without_startup_noise(), _temporary_files_removed():
+    with without_startup_noise(), temporary_files_removed():
         env = RepeatableEnv(_construct(spec, env_kwargs), keep_info=not is_ogbench(spec))
     refuse_other_than_flat(spec.id, env)
     return env
@@ -92,7 +92,7 @@ def without_startup_noise() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _temporary_files_removed() -> Iterator[None]:
+def temporary_files_removed() -> Iterator[None]:
     """Remove the temporary files that an environment's construction leaves behind, such as OGBench's mazes.
 
     They are made where multiprocessing has its own, which the program's main process removes when it ends: so nothing

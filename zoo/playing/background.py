@@ -24,7 +24,7 @@ from zoo.messages import log
 from zoo.playing.episodes import EpisodeResults
 from zoo.playing.evaluate import Evaluator
 from zoo.playing.pool import MOST_RESTARTS
-from zoo.processes import CheckIn, ServingProcess, WorkerError, WorkerLost, close_at_exit
+from zoo.processes import Hook, ServingProcess, WorkerError, WorkerLost, close_at_exit
 
 
 class BackgroundEvaluator:
@@ -35,7 +35,7 @@ class BackgroundEvaluator:
     most.
     """
 
-    check_in: CheckIn = staticmethod(beat)
+    check_in: Hook = staticmethod(beat)
     """Called again and again while an evaluation is waited for; what it raises ends the waiting."""
 
     def __init__(

@@ -22,7 +22,7 @@ from zoo.envs.make import find_spec, is_ogbench
 from zoo.heartbeat import beat
 from zoo.playing.episodes import EpisodeResults
 from zoo.playing.pool import Ending, EnvPool
-from zoo.processes import CheckIn
+from zoo.processes import Hook
 
 NOISE_PLANS = 16  # plans whose noise is drawn at a time; part of the result, like the seed
 
@@ -61,7 +61,7 @@ class Evaluator:
     :param seed: decides the starts and the noise.
     """
 
-    check_in: CheckIn = staticmethod(beat)
+    check_in: Hook = staticmethod(beat)
     """Called again and again during an evaluation; what it raises ends the evaluation, which can be made again."""
 
     def __init__(

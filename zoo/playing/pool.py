@@ -22,7 +22,7 @@ from zoo.heartbeat import beat
 from zoo.messages import log
 from zoo.processes import (
     PIPE_BYTES,
-    CheckIn,
+    Hook,
     ServingProcess,
     WorkerError,
     WorkerLost,
@@ -70,9 +70,7 @@ class EnvGroup:
     :param check_in: called at every step; what it raises leaves the episodes in the middle.
     """
 
-    def __init__(
-        self, spec: EnvSpec, env_kwargs: dict[str, Any], names: Sequence[str], check_in: CheckIn = beat
-    ) -> None:
+    def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], names: Sequence[str], check_in: Hook = beat) -> None:
         self._check_in = check_in
         self._envs: list[RepeatableEnv] = []
         for name in names:
@@ -141,7 +139,7 @@ class EnvPool:
     :param check_in: called again and again while something lasts; what it raises ends that.
     """
 
-    def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], n_envs: int, check_in: CheckIn = beat) -> None:
+    def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], n_envs: int, check_in: Hook = beat) -> None:
         self.n_envs = n_envs
         n_workers = min(n_envs, available_cores())
         names = [f"evaluation environment {number}" for number in range(n_envs)]
@@ -306,11 +304,11 @@ class _InThisProcess:
         self._group: EnvGroup | None = None
         self._asked: tuple[Any, ...] = ()
 
-    def send(self, *arguments: Any, check_in: CheckIn) -> None:
+    def send(self, *arguments: Any, check_in: Hook) -> None:
         """Remember what to do."""
         self._asked = arguments
 
-    def receive(self, check_in: CheckIn) -> Any:
+    def receive(self, check_in: Hook) -> Any:
         """Do it and return the answer."""
         if self._group is None:
             self._group = self._build()
