@@ -8,6 +8,7 @@ import importlib
 import io
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -17,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from zoo.arguments import Parser, module_of, whole_number
-from zoo.cli import PROGRAMS, main, run_program
-from zoo.errors import BAD_INPUT, FAILED, UsageError
+from zoo.cli import PROGRAMS, main, run_program, signals_deferred
+from zoo.errors import BAD_INPUT, FAILED, INTERRUPTED, UsageError
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = {"dataset": ("list", "generate", "download"), "agents": ("list", "show"), "published": ("list", "import")}
@@ -209,6 +210,20 @@ def test_what_standard_output_cannot_encode_is_escaped(monkeypatch: pytest.Monke
     assert run_program(lambda: print("für")) == 0
     output.flush()
     assert output.buffer.getvalue() == b"f\\xfcr\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_waits_for_the_end_of_an_import(number: signal.Signals) -> None:
+    finished = []
+
+    def body() -> None:
+        with signals_deferred():
+            os.kill(os.getpid(), number)
+            finished.append("import")
+        finished.append("more")
+
+    assert run_program(body) == INTERRUPTED
+    assert finished == ["import"]
 
 
 def test_a_program_without_a_result_prints_none(capsys: pytest.CaptureFixture[str]) -> None:
