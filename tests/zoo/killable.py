@@ -16,22 +16,24 @@ from typing import Any
 
 import matplotlib.pyplot  # noqa: F401  imported once, for all children
 import torch
-import torch.utils.tensorboard
+import torch.utils.tensorboard  # noqa: F401
 
 import agents.common.files
 import agents.common.sb3.model
 import zoo.envs.snapshot
+import zoo.playing.pool
 import zoo.runs.folder
 import zoo.train
 import zoo.training.callbacks
 import zoo.training.replicas
-import zoo.training.start
+import zoo.training.start  # noqa: F401
 
 EVENTS = {
     "update": (agents.common.sb3.model.FlowQLearning, "sample_and_update"),
     "step": (zoo.envs.snapshot.ResumableEnv, "step"),
     "write": (agents.common.files, "sync"),  # counted in checkpoints, several times in each
     "evaluation": (zoo.runs.folder.RunFolder, "write_evaluations"),
+    "play": (zoo.playing.pool.EnvGroup, "_play"),  # a chunk of an evaluation in the training process
     "status": (zoo.training.replicas.Replicas, "write_status"),
     "model": (zoo.training.callbacks, "save_model"),
 }
