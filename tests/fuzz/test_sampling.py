@@ -125,11 +125,13 @@ def trajectories(draw: st.DrawFn, horizon: int) -> list[list[Step]]:
 
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
-    horizon = draw(st.integers(1, 6))
+    horizon = draw(st.integers(1, 5))
     replicas, each = draw(st.sampled_from([(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (3, 1)]))
     envs = replicas * each
     ways = st.tuples(SMALL, st.sampled_from(["goes on", "goes on", "goes on", *ENDINGS]))
-    steps = st.lists(st.one_of(st.lists(ways, min_size=envs, max_size=envs), st.just([(0.0, "restart")])), max_size=30)
+    size = draw(st.integers(1, 2 * horizon))
+    steps = draw(st.integers(0, 3 * size))  # which often overwrites what came first
+    moves = st.one_of(*3 * [st.lists(ways, min_size=envs, max_size=envs)], st.just([(0.0, "restart")]))
     return Case(
         horizon=horizon,
         gamma=draw(st.sampled_from([0.5, 0.9, 0.99, 1.0])),
@@ -139,10 +141,10 @@ def cases(draw: st.DrawFn) -> Case:
         bootstraps_timeouts=draw(st.booleans()),
         replicas=replicas,
         envs=envs,
-        size=draw(st.integers(1, 12)),
+        size=size,
         layout=draw(st.sampled_from(["regular", "compact", "timeouts", "unmarked"])),
         dataset=draw(trajectories(horizon)),
-        online=draw(steps),
+        online=draw(st.lists(moves, min_size=steps, max_size=steps)),
     )
 
 
