@@ -1,16 +1,14 @@
 """Search for inputs that a reader does not expect, guided by the code that they reach.
 
 ``python -m tests.fuzz`` gives each reader of `tests/fuzz/readers.py` ten minutes, and prints a table. What it finds is
-left in ``--folder``; put it into ``tests/fuzz/found/<reader>/``, where a plain test run tries it. It needs atheris, which
-is there for Linux on x86-64.
+left in ``--folder``; put it into ``tests/fuzz/found/<reader>/``, where a plain test run tries it. It needs atheris,
+which has wheels for Linux on x86-64.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import resource
 import subprocess
 import sys
 from pathlib import Path

@@ -18,6 +18,15 @@ from zoo.layers import DEFAULT_PROFILE, load_yaml, merge
 from zoo.training.options import parse_seeds
 
 ALL = "all"
+LISTS_OF_NAMES = ("environments", "gym_packages", "published")
+KINDS: Mapping[str, tuple[Any, str]] = {
+    **dict.fromkeys(("algorithms", "overrides", *LISTS_OF_NAMES), (list, "a list")),
+    **dict.fromkeys(("params", "env_kwargs"), (dict, "a mapping")),
+    **dict.fromkeys(("title", "profile", "dataset"), (str, "text")),
+    "dataset_dir": (str | None, "text"),
+    "quick": (bool, "true or false"),
+}
+"""What the keys of a suite's file must hold; the others are checked where they are used."""
 SHIPPED = Path(__file__).resolve().parents[2] / "benchmarks" / "suites"
 
 
@@ -112,7 +121,8 @@ class Suite:
             _check_keys(values, ("algo", "label", "params"), "an algorithm of the suite")
             if "algo" not in values:
                 raise UsageError(f"an algorithm of the suite must be an id or have `algo`, got {entry!r}")
-            found.append((values["algo"], str(values.get("label", "")), values.get("params", {})))
+            own = _params_of(values, "an algorithm of the suite")
+            found.append((str(values["algo"]), str(values.get("label", "")), own))
         names = [label or algo for algo, label, _ in found]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -128,7 +138,7 @@ class Suite:
             if any(fnmatchcase(own, pattern) for pattern in algorithms for own in (name, algo)) and any(
                 fnmatchcase(env, pattern) for pattern in environments
             ):
-                params = merge(params, override.get("params", {}))
+                params = merge(params, _params_of(override, "an override of the suite"))
         return params
 
 
@@ -145,9 +155,10 @@ def find_suite(path: Path) -> Path:
 def read_suite(path: Path) -> Suite:
     """Read a suite's file; raise UsageError if a name, type or value in it is wrong."""
     try:
-        content = load_yaml(path.read_text(), str(path))
-    except OSError as error:
-        raise UsageError(f"the suite {path} cannot be read: {error.strerror}; expected a YAML file") from error
+        content = load_yaml(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"the suite {path} cannot be read: {reason}; expected a YAML file in UTF-8") from error
     if not isinstance(content, dict):
         raise UsageError(f"the suite {path} must be a mapping, got {type(content).__name__}")
     _check_keys(content, [each.name for each in fields(Suite)], f"the suite {path}")
@@ -156,12 +167,12 @@ def read_suite(path: Path) -> Suite:
     ]
     if missing:
         raise UsageError(f"the suite {path} lacks {', '.join(missing)}")
-    for name in ("algorithms", "environments", "overrides", "gym_packages", "published"):
-        if not isinstance(content.get(name, []), list):
-            raise UsageError(f"`{name}` of the suite {path} must be a list, got {content[name]!r}")
-    for name in ("params", "env_kwargs"):
-        if not isinstance(content.get(name, {}), dict):
-            raise UsageError(f"`{name}` of the suite {path} must be a mapping, got {content[name]!r}")
+    for name, value in content.items():
+        kind, noun = KINDS.get(name, (object, ""))
+        if not isinstance(value, kind):
+            raise UsageError(f"`{name}` of the suite {path} must be {noun}, got {value!r}")
+        if name in LISTS_OF_NAMES and not all(isinstance(each, str) for each in value):
+            raise UsageError(f"`{name}` of the suite {path} must be a list of names, got {value!r}")
     return Suite(**content)
 
 
@@ -190,6 +201,14 @@ def _check_keys(values: Any, known: Sequence[str], what: str) -> None:
     for key in values:
         if key not in known:
             raise UsageError(unknown_name_message(f"key of {what}", str(key), known))
+
+
+def _params_of(values: Mapping[str, Any], what: str) -> Mapping[str, Any]:
+    """Return the settings in an entry of a suite."""
+    params = values.get("params", {})
+    if not isinstance(params, Mapping):
+        raise UsageError(f"`params` of {what} must be a mapping, got {params!r}")
+    return params
 
 
 def _listed(value: Any) -> list[str]:
