@@ -38,8 +38,8 @@ format: $(INSTALLED)
 commit-checks: lint type doc-check test
 
 fuzz: $(INSTALLED)
-	$(BIN)/python -m pytest tests/fuzz --hypothesis-profile=long
-	$(BIN)/python benchmarks/fuzz.py --seconds $(FUZZ_SECONDS)
+	$(BIN)/python -m pytest tests/fuzz --hypothesis-profile=long --timeout=3600
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 lock: $(INSTALLED) $(TOOLS)/.installed
 	$(BIN)/python tools/make_locks.py $(TOOLS)/bin/uv

@@ -8,6 +8,6 @@ settings.register_profile(
     "short", max_examples=30, derandomize=True, database=None, deadline=None, suppress_health_check=SLOW_EXAMPLES
 )
 settings.register_profile(
-    "long", max_examples=800, database=None, deadline=None, print_blob=True, suppress_health_check=SLOW_EXAMPLES
+    "long", max_examples=1000, database=None, deadline=None, print_blob=True, suppress_health_check=SLOW_EXAMPLES
 )
 settings.load_profile("short")  # before pytest loads the profile of --hypothesis-profile
