@@ -1,13 +1,15 @@
 #!/bin/sh
 # Install what the lock files list, and this project, into the environment of a Python:
 #
-#     tools/install_locked.sh .venv/bin/python
+#     tools/install_locked.sh .venv/bin/python [--packages-only]
 #
-# Each file's hash is checked, and no code of a package runs while it is installed, except rliable's, which comes as
-# source. The lock files are for Python 3.11 and 3.12 on Linux on x86-64; elsewhere constraints.txt pins the versions,
-# without hashes.
+# The hash of each file is checked, and no code of a package runs while it is installed, except that of rliable, which
+# comes as source. The lock files are for Python 3.11 and 3.12 on Linux on x86-64; elsewhere constraints.txt pins the
+# versions, without hashes. TORCH=cpu or TORCH=cuda chooses PyTorch's build; by default it is the one that pip would
+# take.
 set -eu
 python=$1
+only=${2:-}
 cd "$(dirname "$0")/.."
 
 pip() {
@@ -29,15 +31,16 @@ case "$(uname -sm) $version" in
     ;;
 esac
 
-# PyTorch's CPU build, if pip is set up to find it, as a plain `pip install torch` would do
-cpu_build=$(sed -n 's/^\(torch==[^ ]*\).*/\1/p' requirements/torch-cpu.lock)
-if [ "$version" = 3.11 ] && pip install --quiet --dry-run --no-deps --only-binary :all: "$cpu_build" >/dev/null 2>&1; then
-    torch=torch-cpu
-else
-    torch=torch-cuda
+build=${TORCH:-cuda}
+cpu_version=$(sed -n 's/^\(torch==[^ ]*\).*/\1/p' requirements/torch-cpu.lock)
+if [ -z "${TORCH:-}" ] && [ "$version" = 3.11 ] &&
+    pip install --quiet --dry-run --no-deps --only-binary :all: "$cpu_version" >/dev/null 2>&1; then
+    build=cpu
 fi
-for name in build "$torch" dev; do
+for name in build "torch-$build" dev; do
     locked "$name"
 done
-pip install --quiet --no-deps --no-build-isolation --no-index -e .
-pip check
+if [ "$only" != --packages-only ]; then
+    pip install --quiet --no-deps --no-build-isolation --no-index -e .
+    pip check
+fi

@@ -1,8 +1,8 @@
 """Search for inputs that a reader does not expect, guided by the code that they reach.
 
-``python -m tests.fuzz`` gives each reader of `tests/fuzz/readers.py` ten minutes, and prints a table. The first input of
-each finding is left in ``--folder``; put it into ``tests/fuzz/found/<reader>/``, where a plain test run tries it. It
-needs atheris, which has wheels for Linux on x86-64.
+``python -m tests.fuzz`` gives each reader of `tests/fuzz/readers.py` ten minutes, and prints a table. The first input
+of each finding is left in ``--folder``; put it into ``tests/fuzz/found/<reader>/``, where a plain test run tries it.
+It needs atheris, which has wheels for Linux on x86-64.
 """
 
 from __future__ import annotations

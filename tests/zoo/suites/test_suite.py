@@ -104,9 +104,7 @@ def test_a_file_that_is_missing_or_no_mapping_is_refused(tmp_path: Path) -> None
     with pytest.raises(UsageError, match=r"the suite .* cannot be read: No such file"):
         read_suite(tmp_path / "missing.yml")
     (tmp_path / "latin.yml").write_bytes("title: Größe".encode("latin-1"))
-    with pytest.raises(
-        UsageError, match=r"cannot be read: 'utf-8' codec .*; expected a YAML file in UTF-8"
-    ):
+    with pytest.raises(UsageError, match=r"cannot be read: 'utf-8' codec .*; expected a YAML file in UTF-8"):
         read_suite(tmp_path / "latin.yml")
     (tmp_path / "list.yml").write_text("[1, 2]")
     with pytest.raises(UsageError, match="must be a mapping, got list"):
