@@ -37,7 +37,8 @@ SPELLINGS = {
     "mozilla public license 2.0 (mpl 2.0)": "MPL-2.0", "python software foundation license": "PSF-2.0",
     "nvidia proprietary software": "NVIDIA", "licenseref-nvidia-proprietary": "NVIDIA",
     "licenseref-nvidia-software-license": "NVIDIA", "other/proprietary license": "NVIDIA",
-    "new bsd": "BSD-3-Clause", "psf": "PSF-2.0", "zlib/libpng": "Zlib", "university of illinois/ncsa open source license": "NCSA",
+    "new bsd": "BSD-3-Clause", "psf": "PSF-2.0", "zlib/libpng": "Zlib",
+    "university of illinois/ncsa open source license": "NCSA",
 }  # fmt: skip
 STATED_ELSEWHERE = {"atheris": "Apache-2.0", "cuda-toolkit": "NVIDIA"}
 """Packages whose metadata state no licence -> the one in their files, or of the libraries that they stand for."""

@@ -21,7 +21,6 @@ ALL = "all"
 LISTS_OF_NAMES = ("environments", "gym_packages", "published")
 KINDS: Mapping[str, tuple[Any, str]] = {
     **dict.fromkeys(("algorithms", "overrides", *LISTS_OF_NAMES), (list, "a list")),
-    **dict.fromkeys(("params", "env_kwargs"), (dict, "a mapping")),
     **dict.fromkeys(("title", "profile", "dataset"), (str, "text")),
     "dataset_dir": (str | None, "text"),
     "quick": (bool, "true or false"),
@@ -121,8 +120,7 @@ class Suite:
             _check_keys(values, ("algo", "label", "params"), "an algorithm of the suite")
             if "algo" not in values:
                 raise UsageError(f"an algorithm of the suite must be an id or have `algo`, got {entry!r}")
-            own = _params_of(values, "an algorithm of the suite")
-            found.append((str(values["algo"]), str(values.get("label", "")), own))
+            found.append((values["algo"], str(values.get("label", "")), values.get("params", {})))
         names = [label or algo for algo, label, _ in found]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -138,7 +136,7 @@ class Suite:
             if any(fnmatchcase(own, pattern) for pattern in algorithms for own in (name, algo)) and any(
                 fnmatchcase(env, pattern) for pattern in environments
             ):
-                params = merge(params, _params_of(override, "an override of the suite"))
+                params = merge(params, override.get("params", {}))
         return params
 
 
@@ -201,14 +199,9 @@ def _check_keys(values: Any, known: Sequence[str], what: str) -> None:
     for key in values:
         if key not in known:
             raise UsageError(unknown_name_message(f"key of {what}", str(key), known))
-
-
-def _params_of(values: Mapping[str, Any], what: str) -> Mapping[str, Any]:
-    """Return the settings in an entry of a suite."""
-    params = values.get("params", {})
-    if not isinstance(params, Mapping):
-        raise UsageError(f"`params` of {what} must be a mapping, got {params!r}")
-    return params
+    for key in ("params", "env_kwargs"):
+        if not isinstance(values.get(key, {}), Mapping):
+            raise UsageError(f"`{key}` of {what} must be a mapping, got {values[key]!r}")
 
 
 def _listed(value: Any) -> list[str]:
