@@ -9,6 +9,7 @@ from typing import Any
 
 from agents import registry
 from agents.common.method import Method
+from agents.common.model_file import UntrustedError
 from agents.common.saved import algorithm_of, find_model
 from agents.common.sb3.arguments import Arguments
 from agents.common.sb3.model import FlowQLearning, GymEnv
@@ -68,16 +69,20 @@ def get(id: str) -> Entry:
     return Entry(found.id, model_class(found.method), found.method, found.paper, found.published_name)
 
 
-def load(path: str | Path, env: GymEnv | None = None, device: str = "auto", **kwargs: Any) -> FlowQLearning:
+def load(
+    path: str | Path, env: GymEnv | None = None, device: str = "auto", *, trust: bool = False, **kwargs: Any
+) -> FlowQLearning:
     """Load a saved model of any algorithm; the file knows whose it is.
 
     :param path: what ``save`` wrote, or the folder of a run.
     :param env: environment to go on with.
     :param device: where to; as in SB3, one that is not there stands for the CPU.
+    :param trust: whether the file may name a module to import, and run code on loading as older versions' do.
     :param kwargs: see ``load`` of the algorithm.
     :return: the model.
     :raises FileNotFoundError: if there is no model.
-    :raises ValueError: if the file does not say whose it is, or its algorithm is not there.
+    :raises ValueError: if the file does not say whose it is, its algorithm is not there, or it is damaged or must be
+        trusted.
     """
     file = find_model(path)
     name = algorithm_of(file)
@@ -86,8 +91,13 @@ def load(path: str | Path, env: GymEnv | None = None, device: str = "auto", **kw
             f"{file} does not say which algorithm it is of, as models of before 0.2 do not; "
             "load it with the class, e.g. `agents.QAM.load(path)`"
         )
+    module = name.partition(":")[0]
+    if ":" in name and not trust and registry.find_named_by_file(name) is None:
+        raise UntrustedError(
+            f"{file} is a model of `{name}`; import `{module}` first, or say `trust=True` to have the file import it"
+        )
     try:
         algorithm: type[FlowQLearning] = get(name).algorithm
     except KeyError as error:
         raise ValueError(f"{file} is a model of `{name}`, which is not there: {error.args[0]}") from error
-    return algorithm.load(file, env, device, **kwargs)
+    return algorithm.load(file, env, device, trust=trust, **kwargs)

@@ -130,6 +130,21 @@ def find(id: str) -> Registered:
     return _entries[id]
 
 
+def find_named_by_file(name: str) -> Registered | None:
+    """Return the entry of an algorithm that a file names, without importing what its author chooses.
+
+    :param name: what :func:`name_of` returned.
+    :return: the entry; None if it is neither built in, nor of an installed package, nor imported already.
+    """
+    module, _, _ = name.partition(":")
+    if ":" in name and module not in sys.modules:
+        return None
+    try:
+        return find(name)
+    except KeyError:
+        return None
+
+
 def _by_path(path: str) -> Registered:
     """Import a module, from the current folder too, and return the entry of one of its classes."""
     module, _, name = path.partition(":")

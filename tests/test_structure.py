@@ -13,8 +13,9 @@ ROOT = Path(__file__).parents[1]
 MOST_LINES = {ast.Module: 500, ast.ClassDef: 400, ast.FunctionDef: 60, ast.AsyncFunctionDef: 60}
 
 LAYERS = (
-    "agents.common.files agents.common.validation agents.common.replicas agents.common.batch agents.common.search",
-    "agents.common.settings agents.common.nets",
+    "agents.common.files agents.common.memory agents.common.validation agents.common.replicas agents.common.batch",
+    "agents.common.bounded agents.common.manifest agents.common.plain agents.common.search",
+    "agents.common.settings agents.common.model_file agents.common.nets",
     "agents.common.maths",
     "agents.common.method",
     "agents.common.families agents.common.pretraining agents.registry",
@@ -25,7 +26,7 @@ LAYERS = (
     "agents.common.sb3 agents.common.check",
     "agents.models",
     "agents",
-    "zoo.errors zoo.messages zoo.tables zoo.processes zoo.arguments zoo.plain_yaml",
+    "zoo.errors zoo.messages zoo.tables zoo.processes zoo.arguments zoo.plain_yaml zoo.texts",
     "zoo.layers zoo.baselines zoo.config",
     "zoo.datasets zoo.envs",
     "zoo.playing",

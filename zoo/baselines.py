@@ -30,6 +30,7 @@ from agents.common.data.shards import Shards
 from agents.common.replicas import find_divergence
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.sb3.spaces import available_device
+from agents.common.sb3.stored_model import StoredModel
 from agents.common.search import Search, choice, linear_range, log_range
 from agents.common.settings import Check, Declared, Setting, setting
 from agents.common.validation import integer, number, unknown_name_message
@@ -117,7 +118,7 @@ class OwnSettings(Declared):
     balanced_sampling: bool = setting(default=False, doc="Draw half of every batch from the dataset.")
 
 
-class Baseline(OffPolicyAlgorithm):
+class Baseline(StoredModel):
     """Gives one of SB3's algorithms what the training program expects; :meth:`declared` has its settings."""
 
     offline_steps = pretraining_steps = 0  # these train online only
@@ -169,7 +170,7 @@ class Baseline(OffPolicyAlgorithm):
     @classmethod
     def declared(cls) -> dict[str, Setting]:
         """Return all settings by name: SB3's, with the meanings that its docstring gives them, then our own."""
-        algorithm = cls.__mro__[2]  # after this class and Baseline
+        algorithm = cls.__mro__[3]  # after this class, Baseline and StoredModel
         text = "\n\n".join(inspect.getdoc(each) or "" for each in (algorithm, cls))
         meanings = dict(re.findall(r":param (\w+): (.*?)(?=\n:|\n\n|\Z)", text, flags=re.DOTALL))
         found = {}

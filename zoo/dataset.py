@@ -81,7 +81,8 @@ def _list(args: argparse.Namespace) -> dict[str, Any]:
 
 def _info(args: argparse.Namespace) -> dict[str, Any]:
     """Show what is known about one dataset and what its files hold."""
-    from zoo.datasets.check import check_structure, read_headers, require_sound
+    from agents.common.bounded import read_npz_headers
+    from zoo.datasets.check import check_structure, require_sound
     from zoo.datasets.files import dataset_files, file_sha256, training_files
     from zoo.datasets.names import parse_name, single_task_names
 
@@ -91,7 +92,7 @@ def _info(args: argparse.Namespace) -> dict[str, Any]:
     for path in several or dataset_files(spec.name, args.dataset_dir):
         if path.exists():
             require_sound(check_structure(path, spec), spec, path)
-            headers = read_headers(path)
+            headers = read_npz_headers(path)
             arrays = {name: {"shape": list(shape), "dtype": str(dtype)} for name, (shape, dtype) in headers.items()}
             files[str(path)] = {"bytes": path.stat().st_size, "sha256": file_sha256(path), "arrays": arrays}
             _print_table(str(path), [{"array": name, **values} for name, values in arrays.items()])
@@ -187,12 +188,12 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _describe_files(name: str, files: tuple[Path, Path]) -> dict[str, Any]:
-    from zoo.datasets.check import read_headers
+    from agents.common.bounded import read_npz_headers
     from zoo.datasets.files import recorded_sha256
     from zoo.datasets.names import parse_name
 
     train, val = files
-    rows = read_headers(train)["observations"][0][0]
+    rows = read_npz_headers(train)["observations"][0][0]
     dataset, digest = parse_name(name).dataset, recorded_sha256(train)
     return {"name": dataset, "train": str(train), "val": str(val), "rows": rows, "sha256": digest}
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from agents.common.bounded import DamagedFile, read_text
 from zoo import plain_yaml
 from zoo.errors import UsageError
 
@@ -70,8 +71,8 @@ _Loader.add_constructor("!exponent", _Loader.construct_exponent)
 def load_yaml(text: str, name: str) -> Any:
     """Read YAML safely; ``name`` says what the text is, should it not be valid."""
     try:
-        return yaml.load(text, Loader=_Loader)  # a subclass of SafeLoader
-    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        return plain_yaml.read(text, _Loader)
+    except plain_yaml.InvalidYaml as error:
         raise UsageError(f"{name} must be valid YAML: {error}") from error
 
 
@@ -109,7 +110,7 @@ def _read_dict_call(key: str, text: str) -> Any:
 
     try:
         return value_of(ast.parse(text, mode="eval").body)
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # the last two: nested too deeply
         raise UsageError(
             f"the value of `{key}` must be a mapping of plain values (numbers, strings, lists, dict(...)), got "
             f"{text!r}; write e.g. {key}='{{net_arch: [64, 64]}}'; classes such as nn.ReLU need Python"
@@ -224,9 +225,11 @@ def _read_text(algo: str, path: str | Path | None) -> str:
         resource = files("hyperparams") / f"{algo}.yml"
         return resource.read_text() if resource.is_file() else "{}"
     try:
-        return Path(path).read_text()
+        return read_text(Path(path), plain_yaml.MOST_CHARACTERS)
     except OSError as error:
         raise UsageError(f"`-conf` must be a readable YAML file, got {path}: {error.strerror}") from error
+    except DamagedFile as error:
+        raise UsageError(f"`-conf` must be a readable YAML file, got {error}") from error
 
 
 def _require_entries(entries: Any, origin: str) -> Entries:

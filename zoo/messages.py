@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from agents.common.files import is_taken_over
+from zoo.texts import printable
 
 RUN_LOG = "run.log"
 FILE_ONLY = logging.DEBUG
@@ -95,7 +96,7 @@ class _Stamped(logging.Formatter):
 
 def _text_of(record: logging.LogRecord) -> str:
     """Return a message as it is printed."""
-    text = record.getMessage()
+    text = printable(record.getMessage(), keep="\n\t")
     return f"warning: {text}" if record.levelno == logging.WARNING else text
 
 

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from zoo.texts import printable
+
 
 def terminal() -> Console:
     """Return the terminal that tables are printed on; without one it is 80 columns wide."""
@@ -21,12 +23,12 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
     :param wrapped: the columns that share the width which the others leave, and whose text is wrapped.
     """
     console = terminal()
-    table = Table(title=Text(title), title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(title=Text(printable(title)), title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     for name in header:
         is_wrapped = name in wrapped
         table.add_column(name, ratio=1 if is_wrapped else None, no_wrap=not is_wrapped, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(text) for text in row))
+        table.add_row(*(Text(printable(text)) for text in row))
     table.expand = bool(wrapped)
     table.min_width = min(len(title), console.width)
     console.print(table)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
+from agents.common.bounded import DamagedFile, open_zip, read_member
 from agents.common.engine.checkpoint import find_checkpoints
+from agents.common.model_file import ATTRIBUTES, parse_attributes
 from agents.registry import BUILT_IN, name_of
 
 
@@ -28,13 +28,10 @@ def find_model(path: str | Path) -> Path:
 def read_attributes(path: Path) -> dict[str, Any]:
     """Return the attributes in a saved model's JSON without building anything; objects are described by strings."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            found = json.loads(archive.read("data"))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        with open_zip(path, members=(ATTRIBUTES,)) as archive:
+            return parse_attributes(read_member(archive, ATTRIBUTES), str(path))
+    except (OSError, DamagedFile) as error:
         raise ValueError(f"expected a saved model (.zip), got {path}, which cannot be read as one: {error}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"expected a saved model (.zip), got {path}, whose `data` is not a mapping")
-    return found
 
 
 def algorithm_of(path: Path) -> str | None:

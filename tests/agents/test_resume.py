@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-import pickle
 import random
 import warnings
 from pathlib import Path
@@ -18,9 +18,10 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecNormalize
 
-from agents.common import files
+from agents.common import files, plain
 from agents.common.engine import checkpoint
 from agents.common.engine.checkpoint import find_checkpoints, load_checkpoint, save_checkpoint
+from agents.common.manifest import DamagedFolderError
 from agents.common.sb3.model import FlowQLearning
 from tests.common.toys import NormedFeatures, assert_same, parameters_of, tiny_model, toy_dataset
 from tests.zoo.envs.toys import ToyEnv
@@ -163,11 +164,11 @@ def test_an_environment_that_cannot_be_saved_begins_a_new_episode_and_says_so(tm
 
 def test_a_checkpoint_of_another_version_is_refused_and_the_model_left_as_it_is(tmp_path: Path) -> None:
     checkpoint = save_checkpoint(tiny_model("bc"), tmp_path)
-    (checkpoint / "format.txt").unlink()  # versions before the second wrote none
+    (checkpoint / "format.txt").write_text("3\n")  # as versions before the fourth did
     other = tiny_model("bc", seed=1)
     before = parameters_of(other)
     with pytest.raises(
-        ValueError, match=r"written by another version .* format 1, expected 3.*; finish the run with that"
+        ValueError, match=r"written by another version .* format 3, expected 4.*; finish the run with that"
     ):
         load_checkpoint(other, checkpoint)
     assert_same(before, parameters_of(other))
@@ -213,14 +214,38 @@ def test_a_checkpoint_holds_the_online_part_of_the_buffer_only(tmp_path: Path) -
     model.load_dataset(toy_dataset(20_000, 3))
     model.learn(4)
     saved = save_checkpoint(model, tmp_path)
-    assert os.path.getsize(saved / "tensors.pt") < 60_000
+    assert os.path.getsize(saved / "buffer.npz") < 60_000
 
 
-def test_tensors_load_without_executing_anything(tmp_path: Path) -> None:
+def test_a_checkpoint_is_json_arrays_and_a_manifest_of_both(tmp_path: Path) -> None:
     model = tiny_model(env=environments())
     model.learn(4)
-    saved = save_checkpoint(model, tmp_path)
-    assert set(torch.load(saved / "tensors.pt", weights_only=True)) == {"random", "buffer"}
+    saved = save_checkpoint(model, tmp_path, files={"config.yml": b"a: 1"})
+    names = ["buffer.npz", "config.yml", "manifest.json", "model.zip", "state.json"]
+    assert sorted(path.name for path in saved.iterdir()) == names
+    assert checkpoint.read_kept_file(saved, "config.yml") == b"a: 1"
+    assert checkpoint.read_kept_file(saved, "other.yml") is None
+    assert sorted(json.loads((saved / "manifest.json").read_text())["files"]) == sorted({*names} - {"manifest.json"})
+
+
+@pytest.mark.parametrize("name", ["buffer.npz", "manifest.json", "model.zip", "state.json"])
+def test_a_checkpoint_that_differs_in_a_bit_is_refused_and_the_model_left_as_it_is(tmp_path: Path, name: str) -> None:
+    source = tiny_model(env=environments())
+    source.learn(4)
+    saved = save_checkpoint(source, tmp_path)
+    content = bytearray((saved / name).read_bytes())
+    model = tiny_model(env=environments(), seed=7)
+    before = parameters_of(model)
+    for position in range(0, len(content), max(len(content) // 7, 1)):
+        content[position] ^= 4
+        (saved / name).write_bytes(content)
+        with pytest.raises(DamagedFolderError, match=rf"{name} is damaged: "):
+            load_checkpoint(model, saved)
+        content[position] ^= 4
+    assert_same(before, parameters_of(model))
+    (saved / name).unlink()
+    with pytest.raises(DamagedFolderError, match=rf"{name} (is missing|cannot be read)"):
+        load_checkpoint(model, saved)
 
 
 # -- snapshots of environments ----------------------------------------------------------------------------------------
@@ -263,11 +288,11 @@ def test_an_environment_goes_on_in_another_one_to_the_last_bit(env_id: str) -> N
     actions = actions.astype(np.float32)
     first.reset(seed=1)
     trace(first, actions[:25])
-    state = first.snapshot()
+    state = json.loads(json.dumps(first.snapshot()))
     expected = trace(first, actions[25:])
     second.reset(seed=2)
     trace(second, actions[:3])
-    second.restore(state)
+    assert second.restore(state) is None
     assert trace(second, actions[25:]) == expected
 
 
@@ -290,12 +315,30 @@ def test_an_object_that_pickles_its_arguments_only_is_not_taken_for_restorable()
     assert "pickles its constructor's arguments only" in str(wrapped.obstacle)
 
 
-def test_a_snapshot_is_made_of_plain_bytes() -> None:
+def test_a_snapshot_is_made_of_plain_values() -> None:
     env = ResumableEnv(ToyEnv())
     env.reset(seed=0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert set(pickle.loads(env.snapshot())) == {"env"}
+        assert set(json.loads(json.dumps(env.snapshot()))) == {"env"}
+
+
+def test_a_snapshot_keeps_what_two_attributes_share() -> None:
+    env = ToyEnv()
+    env.first = env.second = np.zeros(2)  # type: ignore[attr-defined]
+    wrapped = ResumableEnv(env)
+    state = json.loads(json.dumps(wrapped.snapshot()))
+    assert wrapped.restore(state) is None
+    env.first[0] = 5  # type: ignore[attr-defined]
+    assert env.second[0] == 5  # type: ignore[attr-defined]
+
+
+def test_a_snapshot_that_names_a_class_of_something_else_is_not_restored() -> None:
+    env = ToyEnv()
+    env.part = SaveAt.__new__(SaveAt)  # type: ignore[attr-defined]
+    wrapped = ResumableEnv(env)
+    state = json.loads(json.dumps(wrapped.snapshot()).replace(plain.path_of(SaveAt), "subprocess:Popen"))
+    assert "needs the class `subprocess:Popen`" in str(wrapped.restore(state))
 
 
 # -- a copy of the model ----------------------------------------------------------------------------------------------
@@ -325,7 +368,7 @@ def test_copying_a_model_and_taking_a_replica_of_it_draws_no_random_number() -> 
     before = checkpoint.random_states(model)
     checkpoint.copy_model(model).replica(1)
     after = checkpoint.random_states(model)
-    assert pickle.dumps(before["python"]) == pickle.dumps(after["python"])
+    assert before["python"] == after["python"]
     assert torch.equal(before["numpy"][1], after["numpy"][1])
     assert torch.equal(before["torch"], after["torch"])
     assert all(torch.equal(state, after["own"][name]) for name, state in before["own"].items())

@@ -160,6 +160,7 @@ def test_a_run_with_tqc_leaves_the_same_files_as_any_other(data: Path, tmp_path:
     assert names == {
         "config.yml", "args.yml", "command.txt", "versions.json", "status.json", "progress.csv", "events.out",
         "evaluations.npz", "checkpoint", f"{ENV}.zip", "best_model.zip", "learning_curve.png", "run.log",
+        "manifest.json",
     }  # fmt: skip
     with np.load(folder / "evaluations.npz") as found:
         assert found["timesteps"].tolist() == [10, 20, 30]

@@ -111,3 +111,14 @@ def test_sb3s_algorithms_train_on_several_files(
     words += ["--env-kwargs", "max_episode_steps=9", "-params", "learning_starts=1", "batch_size=8", "net_arch=[16]"]
     code, result, _ = train(capsys, words)
     assert (code, result["steps"]) == (0, 12)
+
+
+def test_trajectories_shorter_than_a_chunk_are_refused_before_there_is_a_run_folder(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = plain_arguments(folder, tmp_path, "horizon_length=11", "--dataset", str(folder))
+    code, _, errors = train(capsys, words)
+    assert code == 2
+    assert "`horizon_length` = 11 transitions must stay inside one trajectory" in errors
+    assert "the longest of 10 transitions" in errors
+    assert not list(tmp_path.rglob("status.json"))

@@ -251,3 +251,13 @@ def test_warnings_are_one_plain_line(data: Path, tmp_path: Path) -> None:
     )
     (line,) = [line for line in found.stderr.splitlines() if "no state in" in line]
     assert line.startswith("warning: ")
+
+
+def test_a_chunk_longer_than_every_trajectory_is_refused_before_there_is_a_run_folder(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, errors = train(capsys, arguments(data, tmp_path, "horizon_length=2000"))
+    assert code == 2
+    assert "`horizon_length` = 2000 transitions must stay inside one trajectory, got 0 of 2,000 rows" in errors
+    assert "the longest of 1,000 transitions" in errors
+    assert not list(tmp_path.rglob("status.json"))

@@ -14,15 +14,14 @@ from typing import IO, Any, Literal
 
 import numpy as np
 
+from agents.common.bounded import FAULTS, DamagedFile, Header, TooLarge, open_zip, read_npz, read_npz_headers
 from agents.common.data.action_range import ActionRange, clipped_message, in_pieces
 from zoo.datasets.environment import env_spaces, make_raw_env, relabel
 from zoo.datasets.files import dataset_files, file_sha256, folder_option, recorded_sha256
 from zoo.datasets.names import DatasetSpec
 from zoo.errors import UsageError
 
-Header = tuple[tuple[int, ...], np.dtype[Any]]
-
-READ_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError)  # what reading a broken npz raises
+READ_ERRORS = (*FAULTS, OSError)  # what reading a broken npz raises
 _CHUNK_BYTES = 1 << 20
 _HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
@@ -81,25 +80,15 @@ def check_structure(path: Path, spec: DatasetSpec) -> list[Finding]:
     if path.stat().st_size == 0:
         return [Finding("error", "file", "expected an npz file, got an empty file")]
     try:
-        headers = read_headers(path)
-    except READ_ERRORS as error:
+        headers = read_npz_headers(path)
+    except (DamagedFile, OSError) as error:
         return [describe_damage(path, error)]
     return _check_headers(headers, spec)
 
 
-def read_headers(path: Path) -> dict[str, Header]:
-    """Return shape and dtype of every array of an npz file without reading the arrays."""
-    with zipfile.ZipFile(path) as archive:
-        headers = {}
-        for member in archive.namelist():
-            with archive.open(member) as file:
-                headers[member.removesuffix(".npy")] = _read_header(file)
-        return headers
-
-
 def check_shapes(path: Path, env: Any) -> list[Finding]:
     """Check the sizes of observations and actions against an environment of the dataset."""
-    headers = read_headers(path)
+    headers = read_npz_headers(path)
     findings = []
     for array, space in zip(("observations", "actions"), env_spaces(env), strict=True):
         got = headers[array][0][1:]
@@ -123,6 +112,8 @@ def check_values(arrays: Mapping[str, np.ndarray], ends: np.ndarray) -> list[Fin
 
 def describe_damage(path: Path, error: Exception) -> Finding:
     """Return which array of a file whose reading failed is damaged or cut off, if one can be blamed."""
+    if isinstance(error, TooLarge):
+        return Finding("error", "file", error.problem)
     if zipfile.is_zipfile(path):  # it has the directory at its end, so nothing is cut off
         name = find_damaged_array(path)
         if name is not None:
@@ -131,7 +122,8 @@ def describe_damage(path: Path, error: Exception) -> Finding:
         for name, (shape, _), got_rows in _surviving_arrays(path):
             if shape and got_rows < shape[0]:
                 return Finding("error", name, f"`{name}` is cut off: expected {shape[0]} rows, got {got_rows}")
-    return Finding("error", "file", f"expected a whole npz file, got a damaged one ({error})")
+    problem = error.problem if isinstance(error, DamagedFile) else error
+    return Finding("error", "file", f"expected a whole npz file, got a damaged one ({problem})")
 
 
 def check_dataset(path: Path, spec: DatasetSpec) -> list[Finding]:
@@ -145,9 +137,8 @@ def check_dataset(path: Path, spec: DatasetSpec) -> list[Finding]:
     if error_messages(findings):
         return findings
     try:
-        with np.load(path) as file:
-            arrays = {name: file[name] for name in file.files}
-    except READ_ERRORS as error:
+        arrays = read_npz(path)
+    except (DamagedFile, OSError) as error:
         return [*findings, describe_damage(path, error)]
     findings += check_values({k: v for k, v in arrays.items() if k != "terminals"}, arrays["terminals"])
     if not error_messages(findings):
@@ -241,14 +232,14 @@ def _check_tasks(arrays: Mapping[str, np.ndarray], spec: DatasetSpec) -> list[Fi
 
 
 def find_damaged_array(path: Path) -> str | None:
-    """Return the first array of a zip archive that does not match its checksum."""
-    with zipfile.ZipFile(path) as archive:
+    """Return the first array of a zip archive that does not match its checksum; None if its directory is at fault."""
+    with contextlib.suppress(DamagedFile), open_zip(path, members=()) as archive:
         for member in archive.namelist():
             try:
                 with archive.open(member) as file:
                     while file.read(_CHUNK_BYTES):
                         pass
-            except (zipfile.BadZipFile, zlib.error, OSError, EOFError):
+            except READ_ERRORS:
                 return member.removesuffix(".npy")
     return None
 
@@ -265,7 +256,7 @@ def _surviving_arrays(path: Path) -> Iterator[tuple[str, Header, int]]:
             member = _Inflater(file, method)
             try:
                 header = _read_header(member)
-            except (ValueError, EOFError, zlib.error):
+            except FAULTS:
                 return
             shape, dtype = header
             row_bytes = max(1, math.prod(shape[1:]) * dtype.itemsize)
@@ -282,6 +273,8 @@ class _Inflater:
 
     def read(self, size: int) -> bytes:
         """Return up to ``size`` bytes of content, fewer only where the archive ends."""
+        if size > _CHUNK_BYTES:  # as a damaged header's length may be
+            raise ValueError(f"expected a header of at most {_CHUNK_BYTES:,} bytes, got one of {size:,}")
         if self.inflate is None:
             return self.file.read(size)
         content = b""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from agents.common.bounded import read_npz
 from agents.common.validation import integer
 from zoo.datasets.collect import EpisodeWriter, oracle_settings
 from zoo.datasets.files import SPLITS, dataset_files, is_settled, making, publish, settings_sha256
@@ -184,8 +185,7 @@ def _duration_text(seconds: float) -> str:
 def _join(parts: list[Path], file: Path) -> None:
     """Write the episodes as one npz; memory stays that of one episode, and equal data become equal bytes."""
     temporary = file.with_name(f"{file.name}.tmp")  # the lock is held, so no other process writes a left-over one
-    with np.load(parts[0]) as first:
-        arrays = {key: first[key] for key in first.files}
+    arrays = read_npz(parts[0])
     with (
         zipfile.ZipFile(temporary, "w") as archive,
         progress_bar(f"writing {file.name}", unit=" parts", total=len(arrays) * len(parts)) as bar,
@@ -198,7 +198,6 @@ def _join(parts: list[Path], file: Path) -> None:
             with archive.open(member, "w", force_zip64=True) as target:
                 np.lib.format.write_array_header_1_0(target, header)
                 for part in parts:
-                    with np.load(part) as episode:
-                        target.write(np.ascontiguousarray(episode[key]).tobytes())
+                    target.write(np.ascontiguousarray(read_npz(part, [key])[key]).tobytes())
                     bar.update()
     publish(temporary, file)

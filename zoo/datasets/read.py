@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 from ogbench.utils import load_dataset as read_dataset
 
+from agents.common.bounded import TooLarge, require_npz
 from zoo.datasets.check import READ_ERRORS, check_checksum, check_values, describe_damage, require_sound
 from zoo.datasets.names import DatasetSpec
+from zoo.errors import UsageError
 
+_ARRAYS = ("observations", "actions", "terminals", "qpos", "qvel", "button_states")  # what OGBench's loader reads
 ACTION_MARGIN = 1e-5  # actions are kept this far inside [-1, 1], so that atanh of them is finite
 
 
@@ -30,7 +33,10 @@ def read_arrays(path: Path, spec: DatasetSpec) -> dict[str, np.ndarray]:
     :return: arrays by name, in OGBench's compact layout, each of shape (rows, ...).
     """
     try:
+        require_npz(path, _ARRAYS)
         arrays: dict[str, np.ndarray] = read_dataset(os.fspath(path), compact_dataset=True, add_info=True)
+    except TooLarge as error:
+        raise UsageError(str(error)) from error
     except READ_ERRORS as error:
         require_sound([describe_damage(path, error)], spec, path)
         raise

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from agents.common.bounded import read_npz_headers, read_text
 from agents.common.data.shards import Shard, Shards
 from agents.common.files import sync
-from zoo.datasets.check import check_shapes, check_structure, read_headers, require_sound
+from zoo.datasets.check import check_shapes, check_structure, require_sound
 from zoo.datasets.environment import make_raw_env, relabel
 from zoo.datasets.files import file_sha256, making, settings_sha256
 from zoo.datasets.names import NUM_TASKS, DatasetSpec, parse_env_name
@@ -28,6 +29,7 @@ from zoo.errors import UsageError
 FORMAT = 1  # of the converted files; raise it when they change
 ARRAYS = "arrays"  # folder of the converted files, next to the originals
 RECORD = "shard.json"
+_MOST_RECORD_BYTES = 1 << 16
 _GIB = 1 << 30
 
 Tasks = dict[int, tuple[str, Any]]
@@ -162,8 +164,8 @@ def find_converted(folder: Path, name: str, spec: DatasetSpec) -> ConvertedShard
     """Return a converted file if it exists, is whole, and was made from the original beside it."""
     target, source = folder / ARRAYS / name, folder / f"{name}.npz"
     try:
-        shard = ConvertedShard(folder=target, **json.loads((target / RECORD).read_text()))
-    except (OSError, ValueError, TypeError):
+        shard = ConvertedShard(folder=target, **json.loads(read_text(target / RECORD, _MOST_RECORD_BYTES)))
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
     if (shard.format, shard.environment, shard.ogbench) != (FORMAT, spec.environment, version("ogbench")):
         return None
@@ -223,7 +225,7 @@ def _check_before(folder: Path, found: Found, spec: DatasetSpec, tasks: Tasks, s
         source = folder / f"{name}.npz"
         require_sound(check_structure(source, spec), spec, source)
         require_sound(check_shapes(source, tasks[1][1]), spec, source)
-        headers = read_headers(source)
+        headers = read_npz_headers(source)
         (rows, observation), (_, action) = headers["observations"][0], headers["actions"][0]
         needed += rows * (4 * observation + 4 * action + 1 + 5 * NUM_TASKS)
         files, transitions = files + 1, transitions + rows // 2  # or more: a trajectory has two rows or more

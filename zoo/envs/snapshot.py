@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import pickle
 import types
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import gymnasium
 import mujoco
 import numpy as np
 from gymnasium.utils import EzPickle
+
+from agents.common import plain
 
 # Objects of these packages are the same after every construction: models, meshes, cameras, windows.
 AS_BUILT = ("mujoco.", "dm_control.", "gymnasium.envs.mujoco.mujoco_rendering", "pygame", "glfw", "OpenGL")
@@ -34,29 +35,41 @@ class ResumableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndar
     obstacle: str | None = None
     """Why the last :meth:`snapshot` was not possible."""
 
-    def snapshot(self) -> bytes | None:
+    def snapshot(self) -> dict[str, Any] | None:
         """Return the state.
 
-        :return: bytes for :meth:`restore`; None if an attribute is neither data nor the same after every construction,
-            or cannot be told to be: ``obstacle`` names it. (An exception would end the process of a worker.)
+        :return: plain values for :meth:`restore`, which JSON takes; None if an attribute is neither data nor the same
+            after every construction, or cannot be told to be: ``obstacle`` names it. (An exception would end the
+            process of a worker.)
         """
         innermost = self.env
         while "env" in vars(innermost):
             innermost = vars(innermost)["env"]
         try:
             owners = dict(_owners("env", self.env))
-            return pickle.dumps({path: _state_of(path, owner, innermost) for path, owner in owners.items()})
-        except NotRestorableError as error:
+            state = {path: _state_of(path, owner, innermost) for path, owner in owners.items()}
+            encoded: dict[str, Any] = plain.encode(state, _is_data, "env")
+        except (NotRestorableError, plain.NotPlainError) as error:
             self.obstacle = str(error)
             return None
+        return encoded
 
-    def restore(self, state: bytes) -> None:
-        """Restore what :meth:`snapshot` returned in an environment that was made in the same way."""
+    def restore(self, state: Mapping[str, Any]) -> str | None:
+        """Restore what :meth:`snapshot` returned in an environment that was made in the same way.
+
+        :param state: the state. Of the classes that it names, only those are used that this environment has objects of.
+        :return: None; or what cannot be restored, and the environment is as after a reset.
+        """
         self.env.reset()  # some environments are only complete then; everything that this draws is put back below
-        for path, saved in pickle.loads(state).items():
-            owner: Any = self
-            for name in path.split("."):
-                owner = vars(owner)[name]
+        classes: dict[str, type] = {}
+        _find_classes(self.env, classes, set())
+        try:
+            saved_owners = plain.decode(state, classes.get)
+            owners = {path: self._find(path) for path in saved_owners}
+        except (plain.NotReadableError, KeyError, TypeError) as error:
+            return f"the environment is built in another way now: {error}"
+        for path, saved in saved_owners.items():
+            owner = owners[path]
             for name, attributes in saved["spaces"].items():
                 vars(vars(owner)[name]).update(attributes)
             for name, arrays in saved["models"].items():
@@ -64,20 +77,44 @@ class ResumableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndar
             for name, (integration, arrays) in saved["data"].items():
                 _restore_physics(vars(owner)[name], integration, arrays)
             vars(owner).update(saved["plain"])
+        return None
+
+    def _find(self, path: str) -> Any:
+        """Return the wrapper, environment or part at a path."""
+        owner: Any = self
+        for name in path.split("."):
+            owner = vars(owner)[name]
+        return owner
 
 
 class _AsBuilt(Exception):
-    """Raised while pickling something that needs no saving."""
+    """Raised on the way through a value that holds something that needs no saving."""
 
 
-class _StatePickler(pickle.Pickler):
-    """Pickles data, and stops at what is not data."""
+def _is_data(value: Any) -> bool:
+    """Return whether an object is data; stop at what is the same after every construction."""
+    if isinstance(value, NOT_DATA) or type(value).__module__.startswith(AS_BUILT):
+        raise _AsBuilt
+    if isinstance(value, EzPickle):
+        raise NotRestorableError(f"a {type(value).__name__}, which pickles its constructor's arguments only")
+    return True
 
-    def persistent_id(self, obj: Any) -> None:
-        if type(obj).__module__.startswith(AS_BUILT) or isinstance(obj, gymnasium.Env):
-            raise _AsBuilt
-        if isinstance(obj, EzPickle):
-            raise NotRestorableError(f"a {type(obj).__name__}, which pickles its constructor's arguments only")
+
+def _find_classes(value: Any, found: dict[str, type], seen: set[int]) -> None:
+    """Collect the classes of all objects, and all classes, that can be reached from a value."""
+    if id(value) in seen or isinstance(value, types.ModuleType | types.FunctionType | np.ndarray):
+        return
+    seen.add(id(value))
+    cls = value if isinstance(value, type) else type(value)
+    found[plain.path_of(cls)] = cls
+    if isinstance(value, dict):
+        children: Iterable[Any] = [*value.keys(), *value.values()]
+    elif isinstance(value, list | tuple | set | frozenset | deque):
+        children = list(value)
+    else:
+        children = () if isinstance(value, type) else list(getattr(value, "__dict__", {}).values())
+    for child in children:
+        _find_classes(child, found, seen)
 
 
 def _owners(path: str, owner: Any) -> Iterator[tuple[str, Any]]:
@@ -97,10 +134,10 @@ def _kind(path: str, value: Any) -> str:
     if isinstance(value, NOT_DATA) or type(value).__module__.startswith(AS_BUILT):
         return "as built"
     try:
-        _StatePickler(io.BytesIO()).dump(value)
+        plain.encode(value, _is_data, path)
     except _AsBuilt:
         return "as built" if isinstance(value, list | tuple | dict | set) else "part"
-    except (NotRestorableError, TypeError, AttributeError, pickle.PicklingError) as error:
+    except (NotRestorableError, plain.NotPlainError) as error:
         raise NotRestorableError(f"`{path}` cannot be saved: {error}") from error
     return "plain"
 

@@ -61,7 +61,8 @@ class BackgroundEvaluator:
         content = io.BytesIO()
         policy.save(content)  # type: ignore[arg-type]  # torch.save takes a file too
         threads = torch.get_num_threads()
-        process.send(type(policy), content.getvalue(), str(policy.device), threads, list(replicas), list(active))
+        kinds = type(policy), type(getattr(policy, "method", None))  # whose modules the process then imports
+        process.send(kinds, content.getvalue(), str(policy.device), threads, list(replicas), list(active))
         self._busy = True
 
     def is_ready(self) -> bool:
@@ -117,7 +118,7 @@ class _Player:
 
     def play(
         self,
-        policy_class: type[BasePolicy],
+        kinds: tuple[type[BasePolicy], type],
         content: bytes,
         device: str,
         threads: int,
@@ -126,7 +127,7 @@ class _Player:
     ) -> EpisodeResults:
         """Evaluate a saved policy; the last bits of matrix products depend on the number of threads."""
         torch.set_num_threads(threads)
-        policy = policy_class.load(io.BytesIO(content), device=device)  # type: ignore[arg-type]  # torch.load too
+        policy = kinds[0].load(io.BytesIO(content), device=device)  # type: ignore[arg-type]  # torch.load too
         self._evaluator.begin(policy, replicas, active)
         return self._evaluator.finish()
 

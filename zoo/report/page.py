@@ -38,6 +38,7 @@ from zoo.report.tables import (
 from zoo.runs.history import PHASES
 from zoo.runs.read import RunTables, count
 from zoo.runs.scores import KINDS, SUCCESS
+from zoo.texts import csv_cells
 
 _FORMATS = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
 _PACKAGES = ("flow-rl-zoo", "numpy", "scipy", "pandas", "matplotlib")
@@ -85,7 +86,7 @@ def write_report(folder: Path, content: Content) -> Path:
         f"tables/{table.name}.{kind}": render(table) for table in content.tables for kind, render in _FORMATS.items()
     }
     files |= {f"figures/{name}": data for name, data in figures.items()}
-    files["scores.csv"] = last_evaluations(inputs.evaluations).to_csv(index=False)
+    files["scores.csv"] = csv_cells(last_evaluations(inputs.evaluations)).to_csv(index=False)
     files["runs.csv"] = _runs_csv(inputs.own)
     files["results.json"] = json_text(to_json(content.comparisons, inputs.own.skipped(), inputs.references))
     files["report.html"] = to_html(content, images)
@@ -137,7 +138,7 @@ def _figures(content: Content) -> dict[str, bytes]:
 
 def _runs_csv(own: RunTables) -> str:
     departures = ["; ".join(found) if isinstance(found, tuple) else None for found in own.runs["departures"]]
-    return own.runs.assign(departures=departures).drop(columns="settings").to_csv(index=False)
+    return csv_cells(own.runs.assign(departures=departures).drop(columns="settings")).to_csv(index=False)
 
 
 def _files_of_reports(folder: Path) -> Iterator[Path]:

@@ -8,7 +8,6 @@ single runs, which give intervals, come with the code too (`zoo.report.included_
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from agents.common.bounded import DamagedFile, read_npz
 from agents.common.validation import unknown_name_message
 from zoo.datasets.names import single_task_names
 from zoo.errors import UsageError
@@ -165,9 +165,9 @@ def load_runs(published: PublishedSet) -> pd.DataFrame | None:
         return None
     names = ("methods", "environments", "steps", "successes", "episodes", "offline_steps")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            methods, environments, steps, successes, episodes, offline_steps = (file[name] for name in names)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        arrays = read_npz(path, names)
+        methods, environments, steps, successes, episodes, offline_steps = (arrays[name] for name in names)
+    except (OSError, DamagedFile, KeyError) as error:
         raise UsageError(f"`{path}` cannot be read ({error}); run `zoo published import {published.name}`") from error
     where = np.nonzero(successes != NOT_EVALUATED)
     method, environment, step, seed = where

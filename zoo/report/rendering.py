@@ -10,6 +10,7 @@ import jinja2
 
 from agents.common.files import atomic_path
 from zoo.report.entries import Table
+from zoo.texts import csv_cell, printable
 
 _LATEX = str.maketrans({
     **{sign: rf"\{sign}" for sign in "&%$#_{}"},
@@ -21,13 +22,15 @@ _LATEX = str.maketrans({
     ">": r"\textgreater{}",
 })  # fmt: skip
 
+_MARKDOWN = str.maketrans({"|": r"\|", "<": "&lt;"})  # HTML would be part of the page that Markdown becomes
+
 
 def to_csv(table: Table) -> str:
     """Return a table's numbers as CSV, one line for each, scores as fractions."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(table.data[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(table.data)
+    writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in table.data)
     return buffer.getvalue()
 
 
@@ -51,8 +54,8 @@ def templates(autoescape: bool = False) -> jinja2.Environment:
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["latex"] = lambda text: text.translate(_LATEX)
-    environment.filters["markdown"] = lambda text: text.replace("|", r"\|")
+    environment.filters["latex"] = lambda text: printable(text).translate(_LATEX)
+    environment.filters["markdown"] = lambda text: printable(text).translate(_MARKDOWN).replace("](", r"]\(")
     return environment
 
 

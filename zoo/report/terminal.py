@@ -20,6 +20,7 @@ from zoo.runs.folder import STATES
 from zoo.runs.history import PHASES
 from zoo.runs.read import RunTables, short_name
 from zoo.runs.scores import KINDS, SUCCESS, Kind
+from zoo.texts import printable
 
 
 def print_tables(sentences: Iterable[str], found: Sequence[entries.Table]) -> None:
@@ -38,7 +39,7 @@ def print_tables(sentences: Iterable[str], found: Sequence[entries.Table]) -> No
     }
     console = Console()
     for sentence in sentences:
-        console.print(f"! {sentence}", markup=False, highlight=False)
+        console.print(f"! {printable(sentence)}", markup=False, highlight=False)
     for table in found:
         kind = table.name if table.name in columns else table.name.split("_")[0]
         if kind not in columns:
@@ -46,7 +47,7 @@ def print_tables(sentences: Iterable[str], found: Sequence[entries.Table]) -> No
         wanted = [k for k, name in enumerate(table.header) if name in (columns[kind] or table.header)]
         shown = _terminal_table([table.header[k] for k in wanted], table.title)
         for row in table.rows:
-            texts = ((escape(row[k].plain), row[k].is_bold) for k in wanted)
+            texts = ((_literal(row[k].plain), row[k].is_bold) for k in wanted)
             shown.add_row(*(f"[bold]{text}[/bold]" if is_bold else text for text, is_bold in texts))
         console.print(shown)
 
@@ -99,7 +100,7 @@ def _curve_tables(own: RunTables) -> list[Table]:
             line = "|".join(_sparkline(values, *limits[environment]) for values in phases)
             score = _shown(last["score"], kind, max(map(abs, limits[environment])))
             row = (str(method), short_name(environment), str(seed), line, f"{last['step']:,}", score, states[run])
-            shown.add_row(*map(escape, row))
+            shown.add_row(*map(_literal, row))
         result.append(shown)
     return result
 
@@ -121,15 +122,15 @@ def _state_table(own: RunTables) -> Table:
         texts = [
             "-" if pd.isna(mean) else _shown(mean, kind, abs(mean)) for mean, kind in zip(means, kinds, strict=True)
         ]
-        shown.add_row(*map(escape, (str(method), short_name(environment), states, step, *texts)))
+        shown.add_row(*map(_literal, (str(method), short_name(environment), states, step, *texts)))
     return shown
 
 
 def _terminal_table(header: Sequence[str], title: str = "") -> Table:
     """Return an empty table with as little decoration as possible: terminals are narrow."""
-    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title=_literal(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in header:
-        table.add_column(escape(name), overflow="fold", no_wrap=name in ("environment", "where"))
+        table.add_column(_literal(name), overflow="fold", no_wrap=name in ("environment", "where"))
     return table
 
 
@@ -147,3 +148,8 @@ def _sparkline(scores: pd.Series, low: float, high: float) -> str:
     blocks = "▁▂▃▄▅▆▇█"
     heights = (scores - low) / ((high - low) or 1.0)
     return "".join(blocks[min(int(height * len(blocks)), len(blocks) - 1)] for height in heights)
+
+
+def _literal(text: str) -> str:
+    """Return a text that Rich shows as it is, without control bytes."""
+    return escape(printable(text))

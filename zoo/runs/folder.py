@@ -10,26 +10,33 @@ import json
 import os
 import shutil
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from agents.common.bounded import DamagedFile, read_npz, read_npz_headers, read_text
 from agents.common.files import TakenOver, atomic_folder, atomic_path
+from agents.common.manifest import NAME as MANIFEST
+from agents.common.manifest import DamagedFolderError, digest_of, read_manifest, seal
 from zoo import plain_yaml
 from zoo.errors import Interrupted, UsageError
 from zoo.messages import RUN_LOG
-from zoo.runs.history import COLUMNS, OFFLINE, ONLINE
+from zoo.runs.contents import find_bad_config, find_bad_evaluations, find_bad_status
+from zoo.runs.history import COLUMNS
 from zoo.runs.versions import command_line
+from zoo.texts import csv_cell, printable
 
 STUDY = "study.yml"
 """File that marks the folder of a tuning study."""
+ARGUMENTS, VERSIONS = "args.yml", "versions.json"
+IDENTITY = ("config.yml", ARGUMENTS, VERSIONS, "command.txt")
+"""Files that say what a run is; they do not change, and every checkpoint keeps a copy."""
 STATES = ("running", "done", "failed", "interrupted")
 _CONFIG_KEYS = ("algo", "env", "offline_steps", "seed")
+_MOST_TEXT_BYTES = plain_yaml.MOST_CHARACTERS
+_MOST_EVALUATION_BYTES = 1 << 26  # e.g. 10,000 evaluations of 150 episodes
 _INDEX_COLUMNS = ("run", "env", "seed", "label", "started", "command")
 _RENAMED = {"pretrain_steps": "pretraining_steps", "pretrain_step": "pretraining_step"}  # names in older runs
 
@@ -42,7 +49,7 @@ class UnreadableRun(UsageError):
 
     def __init__(self, file: Path, problem: str) -> None:
         super().__init__(f"{file} {problem}")
-        self.reason = f"{file.name} {problem}"
+        self.reason = printable(f"{file.name} {problem}")
 
 
 class RunFolder:
@@ -59,7 +66,9 @@ class RunFolder:
         self.checkpoints = path / "checkpoint"
         self.model = path / f"{self.env}.zip"
         self.best_model = path / "best_model.zip"
-        self.replay_buffer = path / "replay_buffer.pkl"
+        self.replay_buffer = path / "replay_buffer.npz"
+        self.identity: dict[str, bytes] = {}
+        """What the run is, by file name, as it was written or restored; see :meth:`restore_file`."""
         self._handle: int | None = None  # of the lock
 
     # -- ownership ----------------------------------------------------------------------------------------------------
@@ -106,8 +115,8 @@ class RunFolder:
 
     def is_of_suite(self) -> bool:
         """Return whether the run was started by a suite, which decides who continues it."""
-        arguments = self.path / "args.yml"
-        return arguments.exists() and bool(_read_mapping(arguments, plain_yaml.read).get("claim"))
+        arguments = self.path / ARGUMENTS
+        return arguments.exists() and bool(self._read_mapping(arguments, plain_yaml.read).get("claim"))
 
     def detach_logs(self) -> None:
         """Replace each log by a copy, so that an earlier process that has it open adds nothing to it."""
@@ -122,16 +131,18 @@ class RunFolder:
         """Record how far the run is, in gradient steps offline and environment steps online."""
         assert state in STATES
         status = {"state": state, "seed": seed, "offline_step": offline_step, "online_step": online_step}
-        _write_text(self.status, json.dumps({**status, "updated": _now(), **more}) + "\n")
+        self._write(self.status, json.dumps({**status, "updated": _now(), **more}) + "\n")
 
     def read_status(self) -> dict[str, Any]:
         """Return what ``status.json`` says; its ``state`` is one of `STATES`.
 
-        :raises UnreadableRun: if it cannot be read or has no such state.
+        :raises UnreadableRun: if it cannot be read, has no such state, or holds what no run writes.
         """
-        status = _read_mapping(self.status, json.loads)
+        status = self._read_mapping(self.status, json.loads)
         if status.get("state") not in STATES:
             raise UnreadableRun(self.status, f"has no state out of {', '.join(STATES)}")
+        if problem := find_bad_status(status):
+            raise UnreadableRun(self.status, problem)
         return status
 
     def write_ending(self, state: str, seed: int, reason: str) -> None:
@@ -149,24 +160,112 @@ class RunFolder:
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the effective settings of the run, seed included."""
-        _write_yaml(self.config, config)
+        self._write_identity(self.config.name, plain_yaml.write(dict(config)))
 
     def read_config(self) -> dict[str, Any]:
         """Return the settings of the run.
 
-        :raises UnreadableRun: if ``config.yml`` cannot be read or lacks what every run has.
+        :raises UnreadableRun: if ``config.yml`` cannot be read, lacks what every run has, or holds what no run writes.
         """
-        config = _read_mapping(self.config, plain_yaml.read)
+        config = self._read_mapping(self.config, plain_yaml.read)
         missing = [key for key in _CONFIG_KEYS if config.get(key) is None]
         if missing:
             raise UnreadableRun(self.config, f"lacks {', '.join(missing)}")
+        if problem := find_bad_config(config):
+            raise UnreadableRun(self.config, problem)
         return config
 
     def write_origin(self, arguments: Mapping[str, Any], versions: Mapping[str, Any]) -> None:
         """Record the parsed arguments, the command line, and what software and data are used."""
-        _write_yaml(self.path / "args.yml", arguments)
-        _write_text(self.path / "command.txt", command_line() + "\n")
-        _write_text(self.path / "versions.json", json.dumps(versions, indent=1) + "\n")
+        self._write_identity(ARGUMENTS, plain_yaml.write(dict(arguments)))
+        self._write_identity("command.txt", command_line() + "\n")
+        self._write_identity(VERSIONS, json.dumps(versions, indent=1) + "\n")
+
+    def read_versions(self) -> dict[str, Any]:
+        """Return what software and data the run has used, as :func:`zoo.runs.versions.describe_versions` gave it.
+
+        :raises UnreadableRun: if it cannot be read.
+        """
+        return self._read_mapping(self.path / VERSIONS, json.loads)
+
+    def read_identity(self) -> None:
+        """Take the files that say what the run is as they are on disk, for the checkpoints to come.
+
+        :raises UnreadableRun: if one is damaged.
+        """
+        for path in (self.path / name for name in IDENTITY):
+            self._require_intact(path)
+            if path.is_file():
+                self.identity[path.name] = path.read_bytes()
+
+    def restore_file(self, name: str, content: bytes) -> bool:
+        """Write a file again that a checkpoint has kept, if it is missing or differs.
+
+        :return: whether that was so.
+        """
+        self.identity[name] = content
+        path = self.path / name
+        same = path.is_file() and path.read_bytes() == content
+        self._write(path, content.decode())
+        return not same
+
+    def _write_identity(self, name: str, text: str) -> None:
+        self.identity[name] = text.encode()
+        self._write(self.path / name, text)
+
+    def _write(self, path: Path, text: str) -> None:
+        with self._recorded(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+    def _read_mapping(self, path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+        """Return what a text file holds, under the names of today; empty if that is not a mapping."""
+        self._require_intact(path)
+        try:
+            content = parse(read_text(path, _MOST_TEXT_BYTES))
+        except FileNotFoundError as error:
+            raise UnreadableRun(path, "is missing") from error
+        except DamagedFile as error:
+            raise UnreadableRun(path, f"cannot be read: {error.problem}") from error
+        except (OSError, ValueError, RecursionError) as error:  # the last one: JSON that is nested too deeply
+            raise UnreadableRun(path, f"cannot be read: {' '.join(str(error).split())}") from error
+        return {_RENAMED.get(name, name): value for name, value in content.items()} if isinstance(content, dict) else {}
+
+    # -- manifest.json ------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _recorded(self, path: Path) -> Iterator[Path]:
+        """Yield a temporary path that becomes a file of this folder, after its sum is in the manifest.
+
+        Until then the manifest allows the old content too, so that a process may be killed at any moment.
+        """
+        with atomic_path(path) as temporary:
+            yield temporary
+            sums = self._read_sums()
+            now = digest_of(path) if path.is_file() else None
+            sums[path.name] = [*([now] if now in sums.get(path.name, ()) else []), digest_of(temporary)]
+            with atomic_path(self.path / MANIFEST) as manifest:
+                manifest.write_text(seal({"files": sums}), encoding="utf-8")
+
+    def _read_sums(self) -> dict[str, list[str]]:
+        """Return the sums that each file may have; none, where the manifest is missing or damaged."""
+        try:
+            return dict(read_manifest(self.path)["files"])
+        except DamagedFolderError:
+            return {}
+
+    def _require_intact(self, path: Path) -> None:
+        """Refuse a file that is not what was written; folders of older versions have no manifest."""
+        manifest = self.path / MANIFEST
+        if not manifest.exists():
+            return
+        try:
+            allowed = read_manifest(self.path)["files"].get(path.name)
+        except DamagedFolderError as error:
+            raise UnreadableRun(
+                manifest, "is damaged; if you know that the other files are whole, remove it"
+            ) from error
+        if allowed is not None and path.is_file() and digest_of(path) not in allowed:
+            raise UnreadableRun(path, "is damaged: its SHA-256 is not that of what was written")
 
     def enter_in_index(self, seed: int, label: str) -> None:
         """Append a row about the run to ``runs.csv`` next to its folder; runs that start together lose none."""
@@ -175,13 +274,14 @@ class RunFolder:
             writer = csv.writer(file)
             if os.fstat(file.fileno()).st_size == 0:
                 writer.writerow(_INDEX_COLUMNS)
-            writer.writerow((self.path.name, self.env, seed, label, _now(), command_line()))
+            row = (self.path.name, self.env, seed, label, _now(), command_line())
+            writer.writerow(map(csv_cell, row))
 
     # -- evaluations.npz ----------------------------------------------------------------------------------------------
 
     def write_evaluations(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Write the evaluations so far; equal arrays give equal bytes."""
-        with atomic_path(self.evaluations) as temporary:
+        with self._recorded(self.evaluations) as temporary:
             np.savez(temporary, allow_pickle=False, **arrays)
 
     def read_evaluations(self) -> dict[str, np.ndarray]:
@@ -191,18 +291,22 @@ class RunFolder:
             evaluation.
         :raises UnreadableRun: if the file is missing, damaged, or holds what no evaluation gives.
         """
-        names = (*COLUMNS, "successes")
+        self._require_intact(self.evaluations)
         try:
-            with np.load(self.evaluations, allow_pickle=False) as file:
-                missing = [name for name in COLUMNS if name not in file.files]
-                if missing:
-                    raise UnreadableRun(self.evaluations, f"lacks {', '.join(missing)}")
-                arrays = {name: file[name] for name in names if name in file.files}
+            there = read_npz_headers(self.evaluations)
+            missing = [name for name in COLUMNS if name not in there]
+            if missing:
+                raise UnreadableRun(self.evaluations, f"lacks {', '.join(missing)}")
+            # the zoo compresses none, so its own may be as large as their file
+            most = max(_MOST_EVALUATION_BYTES, self.evaluations.stat().st_size)
+            arrays = read_npz(self.evaluations, (*COLUMNS, "successes"), most)
         except FileNotFoundError as error:
             raise UnreadableRun(self.evaluations, "is missing") from error
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise UnreadableRun(self.evaluations, f"cannot be read: {error}") from error
-        problem = _find_misfit(arrays) or _find_nonsense(arrays)
+        except DamagedFile as error:
+            raise UnreadableRun(self.evaluations, f"cannot be read: {error.problem}") from error
+        except OSError as error:
+            raise UnreadableRun(self.evaluations, f"cannot be read: {error.strerror}") from error
+        problem = find_bad_evaluations(arrays)
         if problem:
             raise UnreadableRun(self.evaluations, f"does not fit together: {problem}")
         return arrays
@@ -275,52 +379,6 @@ def state_after(error: BaseException) -> str:
 def describe_error(error: BaseException) -> str:
     """Return an exception as the reason of a run's end."""
     return f"{type(error).__name__}: {error}"
-
-
-def _write_yaml(path: Path, values: Mapping[str, Any]) -> None:
-    _write_text(path, plain_yaml.write(dict(values)))
-
-
-def _write_text(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text)
-
-
-def _read_mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
-    """Return what a text file holds, under the names of today; empty if that is not a mapping."""
-    try:
-        content = parse(path.read_text())
-    except FileNotFoundError as error:
-        raise UnreadableRun(path, "is missing") from error
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UnreadableRun(path, f"cannot be read: {' '.join(str(error).split())}") from error
-    return {_RENAMED.get(name, name): value for name, value in content.items()} if isinstance(content, dict) else {}
-
-
-def _find_misfit(arrays: Mapping[str, np.ndarray]) -> str | None:
-    """Return which arrays of evaluations have shapes that do not fit together."""
-    first = "successes" if "successes" in arrays else "results"
-    shape = arrays[first].shape
-    if len(shape) != 2 or 0 in shape:
-        return f"{first} have shape {shape} instead of (evaluations, episodes)"
-    for name, array in arrays.items():
-        if array.shape != (shape[:1] if name in ("timesteps", "phase") else shape):
-            return f"{name} have shape {array.shape} beside {first} {shape}"
-    return None
-
-
-def _find_nonsense(arrays: Mapping[str, np.ndarray]) -> str | None:
-    """Return what no evaluation gives."""
-    phase = arrays["phase"]
-    if "successes" in arrays and not np.isin(arrays["successes"], (0, 1)).all():
-        return "successes are not all 0 or 1"
-    if "successes" not in arrays and not np.isfinite(arrays["results"]).all():
-        return "results are not all finite, and there are no successes to score the run by"
-    if not np.isin(phase, (OFFLINE, ONLINE)).all() or (np.diff(phase.astype(int)) < 0).any():
-        return "phase is not 0 and then 1"
-    if (np.diff(arrays["timesteps"].astype(int)) < 0).any():
-        return "timesteps decrease"
-    return None
 
 
 def _now() -> str:

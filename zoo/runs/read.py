@@ -21,6 +21,7 @@ from zoo.layers import DEFAULT_PROFILE, flatten
 from zoo.runs.folder import RunFolder, UnreadableRun, find_run_folders
 from zoo.runs.history import PHASES
 from zoo.runs.scores import RETURN, SUCCESS
+from zoo.texts import printable
 
 PROTOCOL = (
     "profile", "offline_steps", "online_steps", "eval_episodes", "sparse", "dataset_size", "dataset_fingerprint",
@@ -179,8 +180,10 @@ def _read_run(folder: RunFolder) -> tuple[dict[str, Any], pd.DataFrame | None]:
             row["kind"] = table["kind"].iloc[0]
     except UnreadableRun as error:
         return row | {"problem": error.reason}, None
+    except OSError as error:  # e.g. a folder that is removed meanwhile
+        return row | {"problem": f"cannot be read: {error.strerror}"}, None
     if unfinished:
-        reason = " ".join(str(status.get("reason") or "").split())
+        reason = printable(" ".join((status.get("reason") or "").split()))
         row["problem"] = f"{row['state']}: {_progress(row, status)}" + (f"; {reason}" if reason else "")
     elif missing := _find_missing_evaluation(row, table):
         return row | {"problem": missing}, None
@@ -201,9 +204,6 @@ def _describe_config(folder: RunFolder, status: Mapping[str, Any]) -> dict[str, 
     config = folder.read_config()
     environment, domain, task = split_environment(str(config["env"]))
     settings, dataset, actor = (_mapping(config.get(key)) for key in ("settings", "dataset", "pretrained_actor"))
-    departures = config.get("departures", [])  # older runs do not say
-    if not isinstance(departures, list) or not all(isinstance(text, str) for text in departures):
-        raise UnreadableRun(folder.config, f"has departures that are not a list of texts: {departures!r}")
     own = {name: value for name, value in settings.items() if name not in _NOT_SETTINGS}
     return {
         "algorithm": str(config["algo"]),
@@ -222,8 +222,8 @@ def _describe_config(folder: RunFolder, status: Mapping[str, Any]) -> dict[str, 
         "net_arch": describe_layers(settings.get("net_arch")),
         "pretraining_steps": int(config.get("pretraining_steps") or actor.get("updates") or 0),
         "pretrained_actor": bool(actor),
-        "departures": tuple(departures),
-        "settings": {name: show(value) for name, value in sorted(flatten(own)) if value != {}},
+        "departures": tuple(config.get("departures") or ()),  # older runs do not say
+        "settings": {name: printable(show(value)) for name, value in sorted(flatten(own)) if value != {}},
     }
 
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from agents.common.engine.checkpoint import find_checkpoints, require_format
+from agents.common.engine.checkpoint import OtherVersionError, find_checkpoints, require_format
+from agents.common.manifest import DamagedFolderError
 from zoo import plain_yaml
 from zoo.errors import UsageError
 from zoo.layers import flatten
 from zoo.messages import log
 from zoo.runs.folder import RunFolder, UnreadableRun, numbered_folders
 from zoo.runs.history import EvaluationHistory
+from zoo.runs.kept import find_kept_config, find_kept_history
 from zoo.runs.results import joint_result, result_of, result_of_failed
+from zoo.runs.versions import describe_versions
 
 DERIVED = ("sources", "departures")
 """Entries of ``config.yml`` that follow from the others; runs that differ in nothing else are the same."""
@@ -110,15 +114,27 @@ def find_run(
     :raises UsageError: if another process is training it, or another version of the program has trained it so far.
     """
     settings = comparable(record)
-    choice = choose(settings, seeds, stored_runs(log_folder, record["algo"], record["env"]))
+    runs, lost = stored_runs(log_folder, record["algo"], record["env"])
+    choice = choose(settings, seeds, runs)
     run = choice.run
+    for folder, error in lost:
+        log.warning("%s has checkpoints, but it cannot be read: %s", folder.path, error)
+    if run is None and lost:
+        raise UsageError(
+            f"--resume: {lost[0][0].path} has checkpoints and may be the run to resume, but neither its config.yml nor "
+            f"a checkpoint can be read ({lost[0][1]}); put back a copy of them, or move the folder away to start a new "
+            "run"
+        )
     if run is None:
-        log.info("no unfinished run matches%s; starting a new run", _nearest(choice))
+        has_state = choice.nearest is not None and not choice.nearest.is_done
+        level = logging.WARNING if has_state else logging.INFO
+        log.log(level, "no unfinished run matches%s; starting a new run", _nearest(choice))
     elif run.is_done:
         log.info("%s has already finished with these settings; leave out --resume to train again", run)
     else:
         _require_format(run)
         _claim(run, under_claim)
+        _tell_of_other_versions(run.folders[0])
         log.info("resuming %s %s", run, _position(run))
     return run
 
@@ -144,36 +160,71 @@ def _require_format(run: StoredRun) -> None:
     for checkpoint in find_checkpoints(run.folders[0].checkpoints):
         try:
             require_format(checkpoint)
-        except ValueError as error:
+        except OtherVersionError as error:
             raise UsageError(f"--resume: {error} without --resume") from error
+        except DamagedFolderError:
+            pass  # said when it is its turn to be restored
 
 
-def stored_runs(log_folder: Path, algo: str, env: str) -> list[StoredRun]:
+def _tell_of_other_versions(folder: RunFolder) -> None:
+    """Warn where a run goes on with other software than before, which may change numbers."""
+    try:
+        there = folder.read_versions().get("packages")
+    except UnreadableRun:
+        return  # its copy in the checkpoint takes its place, which is said then
+    now = describe_versions("", None)["packages"]
+    found = [
+        f"{name} {there.get(name)} there, {version} now"
+        for name, version in now.items()
+        if isinstance(there, dict) and there.get(name) != version
+    ]
+    if found:
+        log.warning("the run goes on with other software, so it may differ in its last bits: %s", "; ".join(found))
+
+
+def stored_runs(log_folder: Path, algo: str, env: str) -> tuple[list[StoredRun], list[tuple[RunFolder, UnreadableRun]]]:
     """Return an algorithm's runs on an environment, newest first; several seeds trained at once are one run.
 
-    A run whose configuration or status cannot be read is left out, with a warning if it has checkpoints.
+    :return: the runs; and the folders with checkpoints of which nothing says what they are, and why.
     """
-    found = []
+    found, lost = [], []
     for _, path in sorted(numbered_folders(log_folder / algo, env).items(), reverse=True):
         folder = RunFolder(path)
         try:
             run = _read(folder)
         except UnreadableRun as error:
-            if find_checkpoints(folder.checkpoints):
-                log.warning("%s has checkpoints, but --resume skips it: %s", path, error)
-        else:
-            found += [] if run is None else [run]
-    return found
+            run = _read_from_checkpoint(folder, error)
+            if run is None and find_checkpoints(folder.checkpoints):
+                lost.append((folder, error))
+        if run is not None:
+            found.append(run)
+    return found, lost
 
 
 def _read(folder: RunFolder) -> StoredRun | None:
     """Return the run whose first replica has this folder, or None if the folder belongs to another replica."""
     config = folder.read_config()
-    seeds = config.get("seeds", [config["seed"]])
-    if config["seed"] != seeds[0]:
+    if config["seed"] != config.get("seeds", [config["seed"]])[0]:
         return None
+    run = _describe(folder, config)
+    return replace(run, statuses=[each.read_status() for each in run.folders])
+
+
+def _read_from_checkpoint(folder: RunFolder, error: UnreadableRun) -> StoredRun | None:
+    """Return a run whose own files cannot be read as its checkpoint describes it, or None."""
+    config = find_kept_config(folder)
+    if config is None:
+        return None
+    log.warning("%s; its newest checkpoint says what the run is", error)
+    run = _describe(folder, config)
+    return replace(run, statuses=[{"state": "interrupted"}] * len(run.folders))
+
+
+def _describe(folder: RunFolder, config: Mapping[str, Any]) -> StoredRun:
+    """Return a run of which the status is not known yet."""
+    seeds = config.get("seeds", [config["seed"]])
     folders = [RunFolder(folder.path.with_name(name)) for name in config.get("folders", [folder.path.name])]
-    return StoredRun(folders, seeds, comparable(config), [each.read_status() for each in folders])
+    return StoredRun(folders, seeds, comparable(config), [])
 
 
 def result_of_done(run: StoredRun) -> dict[str, Any]:
@@ -184,18 +235,23 @@ def result_of_done(run: StoredRun) -> dict[str, Any]:
             failure = {name: status.get(name) for name in ("reason", "step")}
             results.append(result_of_failed(folder, seed, failure))
         else:
-            results.append(result_of(folder, seed, _history(folder)))
+            results.append(result_of(folder, seed, _history(run, folder)))
     joint = joint_result(run.settings["algo"], run.settings["env"], None, results)
     return {**joint, "already_done": True}
 
 
-def _history(folder: RunFolder) -> EvaluationHistory:
-    """Return a finished run's evaluations; none, with a warning, where they cannot be read."""
+def _history(run: StoredRun, folder: RunFolder) -> EvaluationHistory:
+    """Return a finished run's evaluations; where they cannot be read, those that its last checkpoint has kept."""
     try:
         return EvaluationHistory(folder.read_evaluations())
     except UnreadableRun as error:
-        log.warning("%s", error)
-        return EvaluationHistory()
+        history = find_kept_history(run.folders[0], run.folders.index(folder))
+        if not len(history):
+            log.warning("%s", error)
+            return history
+        folder.write_evaluations(history.arrays())
+        log.warning("%s; the copy in a checkpoint has taken its place", error)
+        return history
 
 
 def _show(name: str, settings: Mapping[str, Any]) -> str:

@@ -90,7 +90,7 @@ class Job:
         """Return its newest run, one that has reached its end if possible; None if it has not started."""
         same = [
             run
-            for run in stored_runs(self.machine.log_folder, self.algo, self.run.env)
+            for run in stored_runs(self.machine.log_folder, self.algo, self.run.env)[0]
             if tuple(run.seeds) == self.run.seeds and _compared(run.settings) == self.settings
         ]
         return min(same, key=lambda run: not _result(run).is_final) if same else None

@@ -13,6 +13,7 @@ from zoo.report.included_runs import COLUMNS
 from zoo.runs.folder import RunFolder
 from zoo.runs.read import read_runs
 from zoo.suites.overview import Look
+from zoo.texts import csv_cells
 
 
 def write_scores(looks: Sequence[Look], folder: Path) -> list[Path]:
@@ -41,7 +42,7 @@ def _write(method: str, rows: pd.DataFrame, folder: Path) -> Path:
     path = folder / f"{method.replace('/', '_').replace(' ', '_')}.csv"
     with atomic_path(path) as temporary:
         ordered = rows.sort_values(["environment", "seed", "phase", "step"])
-        ordered[list(COLUMNS)].to_csv(temporary, index=False, float_format="%.6g")
+        csv_cells(ordered[list(COLUMNS)]).to_csv(temporary, index=False, float_format="%.6g")
     return path
 
 

@@ -15,6 +15,7 @@ from zoo.config import find_entry
 from zoo.datasets.names import single_task_names
 from zoo.errors import UsageError
 from zoo.layers import DEFAULT_PROFILE, load_yaml, merge
+from zoo.texts import check_label
 from zoo.training.options import parse_seeds
 
 ALL = "all"
@@ -120,6 +121,7 @@ class Suite:
             _check_keys(values, ("algo", "label", "params"), "an algorithm of the suite")
             if "algo" not in values:
                 raise UsageError(f"an algorithm of the suite must be an id or have `algo`, got {entry!r}")
+            check_label(str(values.get("label", "")))
             found.append((values["algo"], str(values.get("label", "")), values.get("params", {})))
         names = [label or algo for algo, label, _ in found]
         twice = sorted({name for name in names if names.count(name) > 1})

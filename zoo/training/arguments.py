@@ -65,6 +65,9 @@ def add_task(group: argparse._ArgumentGroup, seed: int = -1) -> None:
     group.add_argument(
         "--pretrained-actor", type=Path, help="model (.zip), or folder of a run, whose behaviour flow to start from"
     )
+    group.add_argument(
+        "--trust", action="store_true", help="let the file of --pretrained-actor run code, as older versions' files do"
+    )
 
 
 def _add_start(group: argparse._ArgumentGroup) -> None:

@@ -27,6 +27,7 @@ from zoo.playing.background import BackgroundEvaluator
 from zoo.playing.episodes import EpisodeResults
 from zoo.playing.evaluate import Evaluator
 from zoo.runs.history import OFFLINE, PHASES, EvaluationHistory
+from zoo.runs.kept import kept_files, restore_files
 from zoo.runs.results import describe_evaluation
 from zoo.training.logs import STEP, ReplicaLogger
 from zoo.training.replicas import Replicas, curve_step
@@ -188,22 +189,21 @@ class EvaluationCallback(BaseCallback):
         pending = None if self.pending is None else {"phase": self.pending.phase, "active": self.pending.active}
         return {"last_step": self._last_step, "best": list(self.best), "pending": pending}
 
-    def restore(self, state: Mapping[str, Any] | None, load_pending: Callable[[], FlowQLearning] | None = None) -> None:
-        """Continue from a checkpoint; evaluations that were not finished then are forgotten, and made again.
+    def restore(
+        self,
+        state: Mapping[str, Any],
+        histories: Sequence[EvaluationHistory],
+        load_pending: Callable[[], FlowQLearning],
+    ) -> None:
+        """Continue from a checkpoint; an evaluation that was not finished then is made again.
 
-        :param state: what :meth:`state` returned then; None: from the beginning.
+        :param state: what :meth:`state` returned then.
+        :param histories: the evaluations then, one for each replica.
         """
-        finished = self._last_step
-        if state is not None:
-            self._last_step, self.best = state["last_step"], [tuple(score) for score in state["best"]]
-            finished = self._last_step - (state["pending"] is not None)
-            if state["pending"] is not None:
-                assert load_pending is not None
-                self._unfinished = PendingEvaluation(load_pending(), **state["pending"])
-        for replica, folder in enumerate(self.replicas.folders):
-            history = EvaluationHistory(folder.read_evaluations() if folder.evaluations.exists() else None)
-            history.discard_after(finished)
-            self.histories[replica] = history
+        self._last_step, self.best = state["last_step"], [tuple(score) for score in state["best"]]
+        self.histories = list(histories)
+        if state["pending"] is not None:
+            self._unfinished = PendingEvaluation(load_pending(), **state["pending"])
 
     def repeat_unfinished(self) -> None:
         """Begin the evaluation again that was under way at the checkpoint."""
@@ -266,7 +266,9 @@ class SaveCallback(BaseCallback):
         kept = {"evaluation": self.evaluation.state(), "log": model.logger.position(model.num_timesteps)}
         pending = self.evaluation.pending
         failed = dict(self.replicas.failed)
-        save_checkpoint(model, self.replicas.checkpoints, pending and pending.model, failed=failed, **kept)
+        earlier = None if pending is None else pending.model
+        files = kept_files(self.replicas.folders, self.evaluation.histories, model.logger.tables())
+        save_checkpoint(model, self.replicas.checkpoints, earlier, files, failed=failed, **kept)
         self.replicas.write_status(model, state)
 
     def restore(self, checkpoint: Path) -> dict[str, Any]:
@@ -275,8 +277,9 @@ class SaveCallback(BaseCallback):
         kept = load_checkpoint(model, checkpoint)
         self._last_step = model.num_timesteps
         self.replicas.failed = dict(kept["failed"])
-        self.evaluation.restore(kept["evaluation"], lambda: load_pending(model, checkpoint))
-        return dict(kept["log"])
+        histories, tables = restore_files(self.replicas.folders, checkpoint)
+        self.evaluation.restore(kept["evaluation"], histories, lambda: load_pending(model, checkpoint))
+        return {**kept["log"], "tables": tables}
 
 
 class ProgressCallback(BaseCallback):

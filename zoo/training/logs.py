@@ -6,7 +6,7 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from stable_baselines3.common.logger import CSVOutputFormat, Logger, TensorBoardOutputFormat
@@ -37,7 +37,8 @@ class ReplicaLogger(Logger):
 
     Nothing more is written of a replica that has failed.
 
-    :param position: what :meth:`position` returned at a checkpoint, to continue from there; None begins new files.
+    :param position: what :meth:`position` returned at a checkpoint, with what :meth:`tables` returned as ``tables``, to
+        continue from there; None begins new files.
     """
 
     def __init__(
@@ -49,8 +50,8 @@ class ReplicaLogger(Logger):
         if position is None:
             self._tables = [ProgressTable(str(file)) for file in files]
         else:
-            lines = position["lines"] or [0] * len(files)
-            self._tables = [_reopen_csv(file, count) for file, count in zip(files, lines, strict=True)]
+            tables = position["tables"] or [""] * len(files)
+            self._tables = [_reopen_csv(file, text) for file, text in zip(files, tables, strict=True)]
             for events in self._events:
                 _hide_later_events(events, position["step"])
         super().__init__(str(replicas.folders[0].path), [*self._tables, *self._events])
@@ -89,19 +90,19 @@ class ReplicaLogger(Logger):
                 output.write(own, left_out, step)
 
     def position(self, step: int) -> dict[str, Any]:
-        """Return how far the logs are: the lines of each ``progress.csv``, and what is recorded but not written yet."""
-        lines = []
-        for table in self._tables:
-            table.file.seek(0)
-            lines.append(sum(1 for _ in table.file))  # and the file is at its end again
+        """Return how far the logs are, and what is recorded but not written yet."""
         plain = (int, float, str, np.generic)
         pending = {name: value for name, value in self.name_to_value.items() if isinstance(value, plain)}
         counts = {name: count for name, count in self.name_to_count.items() if name in pending}
         excluded = {name: self.name_to_excluded[name] for name in pending}
-        return {"step": step, "lines": lines, "pending": pending, "counts": counts, "excluded": excluded}
+        return {"step": step, "pending": pending, "counts": counts, "excluded": excluded}
+
+    def tables(self) -> list[str]:
+        """Return each ``progress.csv`` so far."""
+        return [_read_again(table.file) for table in self._tables]
 
 
-BEGINNING: dict[str, Any] = {"step": -1, "lines": None, "pending": {}, "counts": {}, "excluded": {}}
+BEGINNING: dict[str, Any] = {"step": -1, "tables": None, "pending": {}, "counts": {}, "excluded": {}}
 
 
 def set_logger(
@@ -130,17 +131,19 @@ def set_logger(
         )
 
 
-def _reopen_csv(path: Path, lines: int) -> ProgressTable:
-    """Return an open ``progress.csv`` with the first lines of the old one; a crash leaves either the old or the new."""
-    kept = []
-    if path.exists():
-        with open(path) as file:
-            kept = [line for _, line in zip(range(lines), file, strict=False)]
+def _read_again(file: TextIO) -> str:
+    """Return what was written to a file, whose position is at its end again."""
+    file.seek(0)
+    return file.read()
+
+
+def _reopen_csv(path: Path, text: str) -> ProgressTable:
+    """Return an open ``progress.csv`` that holds a text; a crash leaves either the old one or the new one."""
     temporary = path.with_name(f".{path.name}")
     output = ProgressTable(str(temporary))
-    output.file.writelines(kept)
+    output.file.write(text)
     output.file.flush()
-    output.keys = kept[0].rstrip("\n").split(output.separator) if kept else []
+    output.keys = text.partition("\n")[0].split(output.separator) if text else []
     os.replace(temporary, path)  # the open file follows
     return output
 

@@ -16,6 +16,7 @@ from zoo.datasets.names import parse_env_name
 from zoo.envs.make import is_ogbench
 from zoo.errors import UsageError
 from zoo.layers import parse_overrides
+from zoo.texts import check_label
 from zoo.training.record import check_trained_agent, describe_model
 
 CONFIG_FLAGS = (
@@ -45,6 +46,7 @@ class Request:
 def read_request(args: argparse.Namespace) -> Request:
     """Return the run that a command line asks for; raise UsageError if it contradicts itself or a setting is wrong."""
     check_tracking(args)
+    check_label(args.label)
     for package in args.gym_packages:
         importlib.import_module(package)
     seeds = read_seeds(args)

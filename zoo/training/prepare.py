@@ -87,7 +87,7 @@ def make_model(request: Request, seeds: list[int], data: Dataset | ShardedDatase
         if data is not None:
             model.load_dataset(data.content)
         if args.pretrained_actor:  # after the dataset, which gives the observation statistics
-            model.load_pretrained_actor(args.pretrained_actor)
+            model.load_pretrained_actor(args.pretrained_actor, trust=args.trust)
     log.info("%s", model.replay_buffer.placement.text)
     if data is not None:
         log.info("%s", model.replay_buffer.dataset_description)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import pickle
-import warnings
-import zipfile
+from pathlib import Path
 from typing import Any
 
-from agents.common.engine.checkpoint import find_checkpoints
+from agents.common.engine.checkpoint import find_checkpoints, set_aside
 from agents.common.files import TakenOver
 from agents.common.replicas import Diverged
 from agents.common.sb3.model import FlowQLearning
 from zoo.config import Config
 from zoo.errors import UsageError
+from zoo.messages import log
 from zoo.playing.background import BackgroundEvaluator
 from zoo.playing.evaluate import Evaluator
 from zoo.runs.folder import describe_error, state_after
@@ -57,21 +56,28 @@ class Training:
 
         :return: the position of the log, for `zoo.training.logs.ReplicaLogger`.
         """
-        checkpoints = find_checkpoints(self.replicas.checkpoints)
-        for checkpoint in checkpoints:
+        problems: list[tuple[Path, Exception]] = []
+        for checkpoint in find_checkpoints(self.replicas.checkpoints):
             try:
                 position = self.saving.restore(checkpoint)
-                self.replicas.write_status(self.model, "running")
-                return position
             except TakenOver:
                 raise
-            except (OSError, EOFError, ValueError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-                warnings.warn(f"{checkpoint} cannot be read ({error}); trying the one before it", stacklevel=2)
-        if checkpoints:
+            except Exception as error:  # whatever it is, the checkpoint before may still be whole
+                log.warning("%s cannot be used (%s); trying the one before it", checkpoint, describe_error(error))
+                problems.append((checkpoint, error))
+            else:
+                for damaged, _ in problems:
+                    log.warning("%s is set aside as %s", damaged, set_aside(damaged).name)
+                self.replicas.write_status(self.model, "running")
+                return position
+        if problems:
+            told = "; ".join(f"{checkpoint.name}: {describe_error(error)}" for checkpoint, error in problems)
             raise UsageError(
-                f"no checkpoint in {self.replicas.checkpoints} can be read; leave out --resume to start again"
+                f"--resume: none of the checkpoints in {self.replicas.checkpoints} can be used ({told}); put back a "
+                "copy of one, or leave out --resume to train again from the start in a new folder"
             )
-        self.evaluation.restore(None)
+        for folder in self.replicas.folders:
+            folder.read_identity()
         return logs.BEGINNING
 
     def run(self) -> dict[str, Any]:

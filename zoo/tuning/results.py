@@ -14,6 +14,7 @@ from agents.common.files import atomic_path
 from zoo import plain_yaml
 from zoo.runs.versions import command_line
 from zoo.tables import print_table
+from zoo.texts import csv_cells
 from zoo.tuning.figures import draw_figures
 from zoo.tuning.options import Plan
 from zoo.tuning.trials import SETTINGS, best_first
@@ -28,7 +29,7 @@ def summarise(study: optuna.Study, plan: Plan) -> dict[str, Any]:
     complete = best_first([trial for trial in trials if trial.state == TrialState.COMPLETE])
     table = tabulate(trials, plan.seeds, list(plan.space.searches))
     with atomic_path(plan.folder / "trials.csv") as temporary:
-        table.to_csv(temporary, index=False)
+        csv_cells(table).to_csv(temporary, index=False)
     result: dict[str, Any] = {
         "study": plan.name,
         "storage": str(plan.journal),

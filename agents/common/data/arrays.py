@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from agents.common.bounded import DamagedFile, TooLarge, read_npz, read_npz_headers
 from agents.common.data.action_range import ActionRange, clipped_message, in_pieces
 
 Arrays: TypeAlias = Mapping[str, ArrayLike]
@@ -115,7 +114,7 @@ def prepare(
         if outside.refused:
             raise outside.error("dataset array `actions`")
         notes.append(clipped_message(outside.clipped, outside.rows, outside.excess))
-    _require_chunks(found, horizon_length)
+    require_chunks(found.ends, horizon_length, _broken_cause(found))
     if found.broken:
         notes.append(_broken_message(found))
     stored = {name: arrays[name] for name in STORED_ARRAYS}
@@ -152,19 +151,18 @@ def _read_file(path: Path) -> tuple[dict[str, NDArray[Any]], list[str]]:
         )
     if not path.exists():
         raise FileNotFoundError(f"expected a dataset at {path}, got nothing; check the path")
-    if path.is_dir() or not zipfile.is_zipfile(path):
-        got = "a folder" if path.is_dir() else "one that is damaged, cut off or of another kind"
-        raise ValueError(f"expected an .npz file at {path}, got {got}; save it again with `np.savez(path, **arrays)`")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in KNOWN_ARRAYS if name in file.files}
-            others = [name for name in file.files if name not in KNOWN_ARRAYS]
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
+        names = list(read_npz_headers(path))
+        found = read_npz(path, KNOWN_ARRAYS)
+    except TooLarge:
+        raise
+    except DamagedFile as error:
         raise ValueError(
-            f"expected an .npz file of plain arrays at {path}, got one that cannot be read: {error}; save it again "
-            "with `np.savez(path, **arrays)`"
+            f"expected an .npz file of plain arrays at {path}, got one that cannot be read: {error.problem}; save it "
+            "again with `np.savez(path, **arrays)`"
         ) from error
-    return {name: _as_array(name, array) for name, array in arrays.items()}, others
+    arrays = {name: _as_array(name, found.pop(name)) for name in KNOWN_ARRAYS if name in found}
+    return arrays, [name for name in names if name not in KNOWN_ARRAYS]
 
 
 def _as_array(name: str, values: ArrayLike) -> NDArray[Any]:
@@ -345,26 +343,35 @@ def _broken_rows(observations: NDArray[Any], next_observations: NDArray[Any]) ->
     return np.concatenate([*differ, [False]])
 
 
-def _require_chunks(found: _Ends, horizon_length: int) -> None:
-    """Refuse a dataset in which hardly any chunk stays inside a trajectory."""
-    lengths = np.diff(np.flatnonzero(found.ends), prepend=-1)
-    rows, starts = len(found.ends), int(np.maximum(lengths - horizon_length + 1, 0).sum())
+def require_chunks(ends: Flags, horizon_length: int, likely_cause: str | None = None) -> None:
+    """Refuse data in which hardly any chunk stays inside a trajectory.
+
+    :param ends: which transitions end a trajectory, (n,).
+    :param horizon_length: H, the transitions of a chunk.
+    :param likely_cause: what to say instead of how long the trajectories are.
+    :raises ValueError: if fewer than a hundredth of the rows begin a chunk that stays inside its trajectory.
+    """
+    lengths = np.diff(np.flatnonzero(ends), prepend=-1)
+    rows, starts = len(ends), int(np.maximum(lengths - horizon_length + 1, 0).sum())
     if horizon_length == 1 or starts >= LEAST_SHARE * rows:
         return
-    if 2 * found.broken > len(lengths):
-        why = (
-            f"in {found.broken:,} rows `next_observations` is not the next row's observation. "
-            f"{WHAT_BREAKS_TRAJECTORIES}. Give the transitions in the order they happened, or train on single ones "
-            "with `horizon_length=1`"
-        )
-    else:
-        why = (
-            f"there are {len(lengths):,} trajectories, the longest of {lengths.max():,} transitions. Correct "
-            "`terminals` and `timeouts` if there should be fewer, or use a smaller `horizon_length`"
-        )
+    why = likely_cause or (
+        f"there are {len(lengths):,} trajectories, the longest of {lengths.max(initial=0):,} transitions. Correct "
+        "`terminals` and `timeouts` if there should be fewer, or use a smaller `horizon_length`"
+    )
     raise ValueError(
         f"a chunk of `horizon_length` = {horizon_length} transitions must stay inside one trajectory, got {starts:,} "
         f"of {rows:,} rows that begin such a chunk: {why}"
+    )
+
+
+def _broken_cause(found: _Ends) -> str | None:
+    """Return why chunks leave their trajectories, if most of these end only because the next row does not follow."""
+    if 2 * found.broken <= int(found.ends.sum()):
+        return None
+    return (
+        f"in {found.broken:,} rows `next_observations` is not the next row's observation. {WHAT_BREAKS_TRAJECTORIES}. "
+        "Give the transitions in the order they happened, or train on single ones with `horizon_length=1`"
     )
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agents.common.data.action_range import ActionRange, clipped_message
+from agents.common.data.arrays import require_chunks
 from agents.common.validation import integer
 
 SHARD_ARRAYS = ("observations", "actions", "rewards", "masks", "terminals", "final_observations")
@@ -88,8 +89,8 @@ class Shards:
         """Return the index of the part that is trained on after a number of gradient steps."""
         return updates // self.replace_interval % len(self.parts)
 
-    def check(self, obs_shape: tuple[int, ...], action_dim: int) -> None:
-        """Check the headers of all files, and the values of all actions.
+    def check(self, obs_shape: tuple[int, ...], action_dim: int, horizon_length: int) -> None:
+        """Check the headers of all files, the values of all actions, and that chunks stay inside the trajectories.
 
         Actions are a tenth of the data or less, and a part that cannot be used is better refused now than when its
         turn comes, hours later.
@@ -108,6 +109,7 @@ class Shards:
                         f"{part.files[name]} must have {least} rows of shape {rows.get(name, ())}, got shape {shape}; "
                         "convert the dataset again"
                     )
+            require_chunks(np.load(part.files["terminals"], mmap_mode="r")[: part.transitions], horizon_length)
         if self.action_range is not None:
             self._check_actions(self.action_range)
 

@@ -120,7 +120,7 @@ class TransitionStore(NStepReplayBuffer):
         box = ActionRange.of(self.action_space, action_range)
         if isinstance(dataset, Shards):
             dataset = replace(dataset, action_range=box)
-            dataset.check(self.obs_shape, self.action_dim)
+            dataset.check(self.obs_shape, self.action_dim, self.horizon_length)
             self._allocate(dataset.most_transitions, dataset.most_trajectories)
             self.dataset_description = dataset.describe()
             self.loader = ShardLoader(dataset, self.capacity, self._place)

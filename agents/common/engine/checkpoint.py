@@ -1,14 +1,15 @@
 """Checkpoints of a training run: written whole or not at all, the last two kept, training goes on from one bit for bit.
 
-A checkpoint is the model as SB3 saves it, and beside it everything that SB3 leaves out: the online part of the replay
-buffer, all random states, the environments' state in the middle of an episode, the chunk in flight. Loading one
-unpickles what it holds, as loading a model of SB3's does: load your own only.
+A checkpoint is the model as it is saved otherwise, and beside it everything that such a file leaves out: the online
+part of the replay buffer, all random states, the environments' state in the middle of an episode, the chunk in flight.
+It is made of JSON and arrays, so that reading one runs nothing, and a manifest holds the sum of every file: damage is
+found before anything is restored.
 """
 
 from __future__ import annotations
 
 import copy
-import pickle
+import json
 import random
 import re
 import shutil
@@ -19,20 +20,31 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.save_util import load_from_zip_file, recursive_setattr
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.save_util import recursive_setattr
 
+from agents.common import plain
+from agents.common.bounded import read_npz
 from agents.common.files import atomic_folder, discard
+from agents.common.manifest import read_manifest, verify, write_manifest
+from agents.common.model_file import read_model_file
 
-FORMAT = 3
+FORMAT = 4
 """Grows when a version goes on with other numbers than the one before, or keeps its state in another way."""
 KEPT = 2
 IN_FLIGHT = ("_chunk_state", "_last_info")  # attributes that a saved model leaves out
-PENDING = "pending.zip"
+MODEL, PENDING, BUFFER, STATE = "model.zip", "pending.zip", "buffer.npz", "state.json"
+OLD_FORMAT = "format.txt"
+"""Where the version was written before there was a manifest."""
 NOT_COPIED = {
     "env", "replay_buffer", "_vec_normalize_env", "_logger", "_update", "_generator", "_host_generator", "_last_info",
 }  # fmt: skip
 OF_THE_PROCESS = {"observation_space", "action_space", "verbose", "tensorboard_log", "n_envs"}  # not taken from a file
+
+_CLASSES: dict[str, type] = {plain.path_of(kind): kind for kind in (RunningMeanStd, spaces.Box)}
+"""Classes of objects in a state, of the statistics that normalise observations and rewards."""
 
 ModelT = TypeVar("ModelT", bound=OffPolicyAlgorithm)
 
@@ -51,8 +63,16 @@ def copy_model(model: ModelT) -> ModelT:
     return copied
 
 
+class OtherVersionError(ValueError):
+    """A checkpoint is of another version, which this one would not go on with bit for bit."""
+
+
 def save_checkpoint(
-    model: OffPolicyAlgorithm, folder: Path, pending: OffPolicyAlgorithm | None = None, **more: Any
+    model: OffPolicyAlgorithm,
+    folder: Path,
+    pending: OffPolicyAlgorithm | None = None,
+    files: Mapping[str, bytes] | None = None,
+    **more: Any,
 ) -> Path:
     """Write the state of a training run below a folder, named by the step.
 
@@ -61,6 +81,7 @@ def save_checkpoint(
     :param model: the model in training.
     :param folder: where the run's checkpoints are.
     :param pending: a copy of the model as it was earlier, which something is still being done with.
+    :param files: further files by name, see :func:`read_kept_file`.
     :param more: plain values to keep beside it.
     :return: the new checkpoint's folder.
     """
@@ -71,6 +92,9 @@ def save_checkpoint(
     final = folder / f"{name}.{len(list(folder.glob(f'{name}.*')))}"
     with atomic_folder(final) as temporary:
         _write(model, temporary, pending, more)
+        for each, content in (files or {}).items():
+            (temporary / each).write_bytes(content)
+        write_manifest(temporary, format=FORMAT)
     for old in find_checkpoints(folder)[KEPT:]:
         discard(old)
     return final
@@ -86,19 +110,54 @@ def find_checkpoints(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: [int(part) for part in path.name[5:].split(".")], reverse=True)
 
 
-def require_format(checkpoint: Path) -> None:
-    """Refuse a checkpoint of another version, which this one would not go on with bit for bit.
+def set_aside(checkpoint: Path) -> Path:
+    """Rename a checkpoint that cannot be used, so that it is looked for no more and replaces no other.
 
     :param checkpoint: its folder.
-    :raises ValueError: if it is one.
+    :return: its new path.
     """
-    file = checkpoint / "format.txt"
-    found = file.read_text().strip() if file.exists() else "1"
-    if found != str(FORMAT):
-        raise ValueError(
+    aside = checkpoint.with_name(f"damaged_{checkpoint.name}")
+    return checkpoint.rename(aside)
+
+
+def require_format(checkpoint: Path) -> None:
+    """Refuse a checkpoint of another version.
+
+    :param checkpoint: its folder.
+    :raises OtherVersionError: if it is one.
+    :raises DamagedFolderError: if it does not say.
+    """
+    old = checkpoint / OLD_FORMAT
+    found = old.read_text(errors="replace").strip() if old.exists() else read_manifest(checkpoint).get("format")
+    if found != FORMAT:
+        raise OtherVersionError(
             f"{checkpoint} was written by another version of this library (checkpoint format {found}, expected "
             f"{FORMAT}), which this one cannot continue bit for bit; finish the run with that version, or train again"
         )
+
+
+def require_intact(checkpoint: Path) -> None:
+    """Refuse a checkpoint of another version, and one that is damaged in a single byte.
+
+    :param checkpoint: its folder.
+    :raises OtherVersionError: if it is of another version.
+    :raises DamagedFolderError: if a file is missing or is not what was written; the message names it.
+    """
+    require_format(checkpoint)
+    verify(checkpoint)
+
+
+def read_kept_file(checkpoint: Path, name: str) -> bytes | None:
+    """Return a file that was given to :func:`save_checkpoint`.
+
+    :param checkpoint: its folder.
+    :param name: of the file.
+    :return: its content; None if there was none of that name.
+    :raises DamagedFolderError: if it is damaged.
+    """
+    if name not in verify(checkpoint, [name])["files"]:
+        return None
+    return (checkpoint / name).read_bytes()
 
 
 def load_checkpoint(model: OffPolicyAlgorithm, checkpoint: Path) -> dict[str, Any]:
@@ -107,17 +166,21 @@ def load_checkpoint(model: OffPolicyAlgorithm, checkpoint: Path) -> dict[str, An
     :param model: the model; its dataset is loaded already.
     :param checkpoint: a folder that :func:`save_checkpoint` returned.
     :return: what was kept beside it.
-    :raises ValueError: if it was written by another version.
+    :raises OtherVersionError: if it was written by another version.
+    :raises DamagedFolderError: if a file is missing or damaged; the model is then as it was.
     """
-    require_format(checkpoint)
-    _restore_model(model, checkpoint / "model.zip")
-    tensors = torch.load(checkpoint / "tensors.pt", map_location="cpu", weights_only=True)
+    require_intact(checkpoint)
+    state = plain.decode(json.loads((checkpoint / STATE).read_text(encoding="utf-8")), _CLASSES.get)
+    arrays = read_npz(checkpoint / BUFFER)
+    _restore_model(model, checkpoint / MODEL)
     assert model.replay_buffer is not None
-    model.replay_buffer.restore_online_state(tensors["buffer"])  # type: ignore[attr-defined]
-    state: dict[str, Any] = pickle.loads((checkpoint / "state.pkl").read_bytes())
+    rings = {name: torch.from_numpy(array) for name, array in arrays.items() if name != "tail"}
+    model.replay_buffer.restore_online_state(  # type: ignore[attr-defined]
+        {**state["buffer"], "rings": rings, "tail": torch.from_numpy(arrays["tail"])}
+    )
     vars(model).update(state["in_flight"])
     _restore_environments(model, state["environments"])
-    restore_random_states(model, tensors["random"])  # last: making environments draws from the global generators
+    restore_random_states(model, state["random"])  # last: making environments draws from the global generators
     return dict(state["more"])
 
 
@@ -136,11 +199,12 @@ def load_pending(model: ModelT, checkpoint: Path) -> ModelT:
 
 def _restore_model(model: OffPolicyAlgorithm, path: Path) -> None:
     """Put the parameters, optimisers and counts of a saved model into a model."""
-    data, parameters, variables = load_from_zip_file(path, device=model.device)
+    saved = read_model_file(path)
+    parameters, variables = saved.parameters(model.device)
     model.set_parameters(parameters, device=model.device)
-    for name, value in (variables or {}).items():
+    for name, value in variables.items():
         recursive_setattr(model, f"{name}.data", value.data)
-    for name, value in (data or {}).items():
+    for name, value in saved.attributes.items():
         if name not in OF_THE_PROCESS:
             setattr(model, name, value)
 
@@ -150,15 +214,21 @@ def _write(
 ) -> None:
     """Write a checkpoint's files."""
     assert model.replay_buffer is not None
-    write_model(model, folder / "model.zip")
+    write_model(model, folder / MODEL)
     if pending is not None and _progress(pending) != _progress(model):  # else it is the model itself
         write_model(pending, folder / PENDING)
-    buffer = model.replay_buffer.online_state()  # type: ignore[attr-defined]
-    torch.save({"random": random_states(model), "buffer": buffer}, folder / "tensors.pt")
-    in_flight = {name: getattr(model, name) for name in IN_FLIGHT if hasattr(model, name)}
-    state = {"in_flight": in_flight, "environments": _environment_states(model), "more": more}
-    (folder / "state.pkl").write_bytes(pickle.dumps(state))
-    (folder / "format.txt").write_text(f"{FORMAT}\n")
+    buffer = dict(model.replay_buffer.online_state())  # type: ignore[attr-defined]
+    arrays = {**buffer.pop("rings"), "tail": buffer.pop("tail")}
+    np.savez(folder / BUFFER, allow_pickle=False, **{name: tensor.numpy() for name, tensor in arrays.items()})
+    state = {
+        "in_flight": {name: getattr(model, name) for name in IN_FLIGHT if hasattr(model, name)},
+        "environments": _environment_states(model),
+        "random": random_states(model),
+        "buffer": buffer,
+        "more": dict(more),
+    }
+    encoded = plain.encode(state, lambda value: isinstance(value, tuple(_CLASSES.values())), "state")
+    (folder / STATE).write_text(json.dumps(encoded), encoding="utf-8")
 
 
 def write_model(model: OffPolicyAlgorithm, path: Path) -> None:
@@ -180,7 +250,7 @@ def random_states(model: OffPolicyAlgorithm) -> dict[str, Any]:
     """Return the state of every generator that training draws from, besides those inside the environments.
 
     :param model: gives the device and its own generators.
-    :return: values that ``torch.load(..., weights_only=True)`` accepts.
+    :return: plain values and tensors.
     """
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     version, numbers, gauss = random.getstate()
@@ -252,7 +322,11 @@ def _restore_environments(model: OffPolicyAlgorithm, saved: Mapping[str, Any] | 
         _begin_episodes(model, first)
         return
     for index, state in enumerate(saved["states"]):
-        env.env_method("restore", state, indices=index)
+        (obstacle,) = env.env_method("restore", state, indices=index)
+        if obstacle is not None:
+            warnings.warn(f"environment {index} cannot be restored: {obstacle}", stacklevel=4)
+            _begin_episodes(model, env.reset())
+            return
     if normalize is not None:
         statistics, normalize.returns = saved["normalize"]
         vars(normalize).update(statistics)

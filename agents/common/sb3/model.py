@@ -15,7 +15,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv as GymEnv
 from stable_baselines3.common.type_aliases import MaybeCallback
-from stable_baselines3.common.utils import FloatSchedule, LinearSchedule, get_device
+from stable_baselines3.common.utils import FloatSchedule, LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents.common.check import check_first_update, require_table
@@ -29,7 +29,7 @@ from agents.common.method import Info, Method, linear_start
 from agents.common.nets.heads import CriticEnsemble
 from agents.common.nets.specs import NetworkSpec
 from agents.common.pretraining import find_behaviour, no_behaviour_message
-from agents.common.saved import find_model, require_algorithm
+from agents.common.saved import require_algorithm
 from agents.common.sb3.arguments import SETTINGS_OF_POLICY, sort_arguments
 from agents.common.sb3.collection import CollectingModel
 from agents.common.sb3.policy import FlowPolicy
@@ -208,41 +208,9 @@ class FlowQLearning(Learner, MethodModel, CollectingModel, ReportingModel):
             self.policy.set_random_seed(own)
 
     @classmethod
-    def load(
-        cls,
-        path: str | Path | BufferedIOBase,
-        env: GymEnv | None = None,
-        device: torch.device | str = "auto",
-        custom_objects: dict[str, Any] | None = None,
-        print_system_info: bool = False,
-        force_reset: bool = True,
-        **kwargs: Any,
-    ) -> Self:
-        """Load a model; as in SB3, a device that is not there stands for the CPU.
-
-        :param path: what :meth:`save` wrote, or the folder of a run.
-        :param env: environment to go on with.
-        :param device: where to.
-        :param custom_objects: stands for saved attributes.
-        :param print_system_info: whether to print versions, of then and now.
-        :param force_reset: whether training begins with a reset.
-        :param kwargs: further attributes to set.
-        :return: the model.
-        :raises FileNotFoundError: if there is no model.
-        :raises ValueError: if it is the model of another algorithm.
-        """
-        there = get_device(device)
-        if isinstance(path, str | Path):
-            path = find_model(path)
-            require_algorithm(path, cls.method_class)
-        return super().load(path, env, there, custom_objects, print_system_info, force_reset, **kwargs)
-
-    def load_replay_buffer(self, path: str | Path | BufferedIOBase, truncate_last_traj: bool = True) -> None:
-        """Load a replay buffer, dataset and online transitions, to the model's device; see Stable-Baselines3."""
-        super().load_replay_buffer(path, truncate_last_traj)
-        assert self.replay_buffer is not None
-        self.replay_buffer.to(self.device)
-        self.replay_buffer.device = self.device  # as SB3 says it, although one that is not there stands for the CPU
+    def _require_own(cls, file: Path | BufferedIOBase) -> None:
+        if isinstance(file, Path):
+            require_algorithm(file, cls.method_class)
 
     def set_parameters(self, *args: Any, **kwargs: Any) -> None:
         """Load parameters and optimiser state; see Stable-Baselines3."""
@@ -326,17 +294,18 @@ class FlowQLearning(Learner, MethodModel, CollectingModel, ReportingModel):
             check_first_update(self.method, self.observation_space, self.action_space, policy_class, **kept)
             self._checked = True
 
-    def load_pretrained_actor(self, path: str | Path | BufferedIOBase) -> None:
+    def load_pretrained_actor(self, path: str | Path | BufferedIOBase, *, trust: bool = False) -> None:
         """Begin with the behaviour flow of a saved model, of this or another algorithm, in place of pretraining.
 
         Its online flow becomes this model's; networks that begin at the behaviour flow, and moving averages, become its
         copies. One replica of the source serves all of ours; of several, each gets its own.
 
         :param path: what ``save`` wrote, or the folder of a run. Load the dataset first where observations are scaled.
+        :param trust: whether the file may run code on loading, as those of older versions do.
         :raises ValueError: if one of the two has no behaviour flow, the model is to be pretrained, or sizes, layers,
             action box, chunk or observation statistics differ; nothing is changed then.
         """
-        load_behaviour(self.policy, self.behaviour_flow, path)
+        load_behaviour(self.policy, self.behaviour_flow, path, trust)
 
     def learn_offline(
         self,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json
+import pickle
 from collections.abc import Sequence
-from typing import Any
+from typing import IO, Any, Self
 
 import numpy as np
 import torch
@@ -13,13 +15,16 @@ from numpy.typing import NDArray
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor, get_actor_critic_arch
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.common.utils import get_device
 from torch import Tensor, nn
 
 from agents.common.engine.precision import float32_products
 from agents.common.method import Method, Noise
+from agents.common.model_file import decode_attributes, encode_attributes
 from agents.common.nets.heads import Networks, ObservingNetwork
 from agents.common.nets.mlp import StackedMLP
 from agents.common.nets.specs import Sizes
+from agents.registry import find_named_by_file, name_of
 
 ChunkState = tuple[NDArray[Any], NDArray[np.int64]]
 
@@ -331,8 +336,41 @@ class FlowPolicy(BasePolicy):
 
     # -- saving -------------------------------------------------------------------------------------------------------
 
+    def save(self, path: str | IO[bytes]) -> None:
+        """Save the policy by itself.
+
+        :param path: where to; any open binary file will do.
+        """
+        parameters = self._get_constructor_parameters()
+        about = {"method": name_of(type(self.method)), "settings": self.method.settings()}
+        kept = {name: parameters[name] for name in parameters if name not in ("method", "lr_schedule")}
+        text = json.dumps(encode_attributes(about | kept))
+        torch.save({"state_dict": self.state_dict(), "about": text}, path)
+
+    @classmethod
+    def load(cls, path: str | IO[bytes], device: torch.device | str = "auto") -> Self:
+        """Load a policy; nothing in the file is run.
+
+        :param path: what :meth:`save` wrote.
+        :param device: where to.
+        :return: the policy.
+        :raises ValueError: if it is no such file, or of an algorithm that is not imported.
+        """
+        try:
+            saved = torch.load(path, map_location=get_device(device), weights_only=True)
+            about = decode_attributes(json.loads(saved["about"]))
+        except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"expected a policy as `save` writes it, got one that cannot be read: {error}") from error
+        found = find_named_by_file(about["method"])
+        if found is None:
+            raise ValueError(f"the policy is of `{about['method']}`, which is not known; import its module first")
+        method = found.method(**about.pop("settings"))
+        policy = cls(lr_schedule=lambda _: 0.0, **about | {"method": method.finish()})
+        policy.load_state_dict(saved["state_dict"])
+        return policy.to(device=get_device(device))
+
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        """Return what :meth:`load` needs to build the policy again."""
+        """Return what makes an equal policy."""
         return dict(
             observation_space=self.observation_space,
             action_space=self.action_space,

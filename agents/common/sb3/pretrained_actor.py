@@ -9,19 +9,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from stable_baselines3.common.save_util import load_from_zip_file
 from torch import Tensor
 
+from agents.common.model_file import read_model_file
 from agents.common.pretraining import no_behaviour_message, start_from_behaviour
 from agents.common.saved import find_model
 from agents.common.sb3.policy import FlowPolicy
 
 
-def load_behaviour(policy: FlowPolicy, behaviour: str | None, path: str | Path | BufferedIOBase) -> None:
+def load_behaviour(
+    policy: FlowPolicy, behaviour: str | None, path: str | Path | BufferedIOBase, trust: bool = False
+) -> None:
     """Copy a saved model's behaviour flow into the policy's; see :meth:`FlowQLearning.load_pretrained_actor`.
 
     ``behaviour`` names the policy's flow, None if it has none. A policy that scales observations must have their
-    statistics already.
+    statistics already. ``trust`` lets the file run code, as those of older versions do.
     """
     method = policy.method
     if behaviour is None:
@@ -31,14 +33,15 @@ def load_behaviour(policy: FlowPolicy, behaviour: str | None, path: str | Path |
             f"a pretrained actor takes the place of `pretraining_steps`, got {method.pretraining_steps}; set them to 0"
         )
     path = find_model(path) if isinstance(path, str | Path) else path
-    saved, parameters, _ = load_from_zip_file(path, device=policy.device)
-    flow = (saved or {}).get("behaviour_flow")
-    if saved is None or flow is None:
+    file = read_model_file(path, trust)
+    saved, (parameters, _) = file.attributes, file.parameters(policy.device)
+    flow = saved.get("behaviour_flow")
+    if flow is None:
         raise ValueError(
             f"a pretrained actor must be a saved model with a behaviour flow, got {path} without one; "
             "train one with e.g. `bc`"
         )
-    state: Mapping[str, Tensor] = parameters["policy"]  # type: ignore[assignment]
+    state: Mapping[str, Tensor] = parameters["policy"]
     _require_fit(policy, behaviour, saved, state, f"{path}")
     own = policy.nets[behaviour].state_dict()
     with torch.no_grad():

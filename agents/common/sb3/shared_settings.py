@@ -6,9 +6,8 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, ClassVar
 
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-
 from agents.common.method import Method
+from agents.common.sb3.stored_model import StoredModel
 
 
 class SharedSetting:
@@ -30,7 +29,7 @@ class SharedSetting:
         model._setting_changed(self.name)
 
 
-class MethodModel(OffPolicyAlgorithm):
+class MethodModel(StoredModel):
     """The part of a model that lends its method's settings their place among the model's attributes."""
 
     method_class: ClassVar[type[Method]]

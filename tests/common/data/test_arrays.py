@@ -16,6 +16,7 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from agents.common import bounded
 from agents.common.data import action_range as module
 from agents.common.data.action_range import ActionRange
 from agents.common.data.arrays import Transitions, prepare
@@ -415,6 +416,16 @@ def test_file_that_cannot_be_read_is_refused(tmp_path: Path, write: Callable[[Pa
     path = tmp_path / "own.npz"
     write(path)
     with pytest.raises(ValueError, match=rf"expected an \.npz file.* at {path}, got .*save it again with `np\.savez"):
+        prepared(path)
+
+
+def test_file_larger_than_the_memory_of_this_machine_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounded, "available_memory", lambda: 10_000_000)
+    path = tmp_path / "zeros.npz"
+    np.savez_compressed(path, **{**toy_dataset(), "rewards": np.zeros(2_000_000)})
+    with pytest.raises(ValueError, match=r"zeros\.npz .*claims 16\.0 MB .*, expected at most the 10\.0 MB of memory"):
         prepared(path)
 
 

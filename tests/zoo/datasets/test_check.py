@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import io
+import struct
+import tracemalloc
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from agents.common import bounded
+from agents.common.bounded import read_npz_headers
 from tests.zoo.datasets.conftest import NAME, TASK_1, small_arrays
 from zoo.datasets.check import (
     check_dataset,
     check_shapes,
     check_structure,
     check_values,
-    read_headers,
     remedy,
     require_sound,
 )
 from zoo.datasets.environment import make_raw_env, relabel
 from zoo.datasets.files import checksum_file, dataset_files
 from zoo.datasets.names import DATASETS
+from zoo.datasets.read import read_arrays
 from zoo.errors import UsageError
 
 SPEC = DATASETS[NAME]
@@ -48,7 +54,7 @@ def test_sound_values_have_no_findings() -> None:
 
 
 def test_headers_tell_shape_and_dtype(write_dataset: Write) -> None:
-    headers = read_headers(write_dataset())
+    headers = read_npz_headers(write_dataset())
     assert headers["observations"] == ((ROWS, 2), np.dtype(np.float32))
     assert headers["terminals"] == ((ROWS,), np.dtype(bool))
 
@@ -75,8 +81,6 @@ def test_file_of_another_kind_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize("compressed", [True, False])
 @pytest.mark.parametrize("array", ["observations", "actions", "qpos"])
 def test_truncated_file_tells_the_array_and_its_rows(write_dataset: Write, compressed: bool, array: str) -> None:
-    import zipfile
-
     path = write_dataset(compressed=compressed, episodes=30)
     with zipfile.ZipFile(path) as archive:
         member = archive.getinfo(f"{array}.npy")
@@ -201,8 +205,6 @@ def test_terminals_that_are_not_flags_are_found() -> None:
 
 
 def test_damaged_bytes_are_traced_to_their_array(write_dataset: Write) -> None:
-    import zipfile
-
     path = write_dataset(compressed=False)
     with zipfile.ZipFile(path) as archive:
         member = archive.getinfo("qpos.npy")
@@ -288,3 +290,46 @@ def test_relabelling_leaves_the_global_generator_alone() -> None:
     np.random.seed(3)
     relabel(env_id, small_arrays(), env)
     assert np.random.uniform() == expected
+
+
+# -- hostile files ----------------------------------------------------------------------------------------------------
+
+
+def test_header_of_more_rows_than_there_are_is_found(write_dataset: Write) -> None:
+    path = write_dataset()
+    content = path.read_bytes()
+    arrays = {name: np.asarray(array) for name, array in small_arrays().items()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            file = io.BytesIO()
+            np.save(file, array)
+            huge = file.getvalue().replace(f"({ROWS},".encode(), b"(9999999999,") if name == "qpos" else file.getvalue()
+            archive.writestr(f"{name}.npy", huge)
+    assert path.read_bytes() != content
+    (message,) = messages(path)
+    assert message.startswith("expected a whole npz file, got a damaged one (`qpos.npy` is damaged (")
+
+
+def test_file_without_its_end_and_with_a_header_of_gigabytes_takes_little_memory(write_dataset: Write) -> None:
+    path = write_dataset()
+    length = 64 << 20
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("observations.npy", b"\x93NUMPY\x02\x00" + struct.pack("<I", length) + b" " * length)
+    path.write_bytes(path.read_bytes()[:-30])
+    tracemalloc.start()
+    assert messages(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 << 20
+
+
+def test_file_larger_than_the_memory_of_this_machine_is_found_and_not_read(
+    write_dataset: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_dataset()
+    monkeypatch.setattr(bounded, "available_memory", lambda: 1000)
+    monkeypatch.setattr(bounded, "_CHUNK_BYTES", 100)
+    findings = check_dataset(path, SPEC)
+    assert [finding.message.partition(",")[0] for finding in findings][-1].startswith("it claims ")
+    with pytest.raises(UsageError, match=r"claims .* expected at most the 1\.0 kB of memory"):
+        read_arrays(path, SPEC)

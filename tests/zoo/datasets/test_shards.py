@@ -208,6 +208,15 @@ def test_arrays_of_another_making_are_made_again(folder: Path, record: dict[str,
     assert find_converted(folder, f"{NAME}-001", SPEC) is not None
 
 
+@pytest.mark.parametrize(
+    "text", ["[" * 60_000, "{" * 100_000, "\xff", "[]", "3"], ids=["deep", "long", "text", "list", "3"]
+)
+def test_record_that_holds_nonsense_is_made_again(folder: Path, text: str) -> None:
+    load_all(folder)
+    (folder / ARRAYS / f"{NAME}-001" / "shard.json").write_text(text)
+    assert find_converted(folder, f"{NAME}-001", SPEC) is None
+
+
 @pytest.mark.parametrize("array", ["observations", "rewards-task3"])
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-1])])
 def test_arrays_that_are_not_whole_are_made_again(folder: Path, array: str, damage: Callable[[Path], object]) -> None:

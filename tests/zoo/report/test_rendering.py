@@ -12,7 +12,7 @@ def nasty():
 
 def test_markdown_is_a_table_with_its_signs_escaped():
     lines = rendering.to_markdown(nasty()).splitlines()
-    assert lines[2:] == [r"| a\|b | x_y |", "| --- | --- |", r"| <b>\|50% & a_b$ | **1.0†** [0.5, 1.5] |"]
+    assert lines[2:] == [r"| a\|b | x_y |", "| --- | --- |", r"| &lt;b>\|50% & a_b$ | **1.0†** [0.5, 1.5] |"]
 
 
 def test_latex_signs_are_escaped():

@@ -123,13 +123,17 @@ def test_a_failed_write_leaves_the_last_file(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(OSError, match="disk full"):
         folder.write_evaluations(history().arrays())
     assert folder.evaluations.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [folder.evaluations]
+    assert sorted(tmp_path.iterdir()) == [folder.evaluations, tmp_path / "manifest.json"]
+    assert folder.read_evaluations()["timesteps"].tolist() == history().arrays()["timesteps"].tolist()
 
 
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.write_evaluations(history().arrays())
     folder.evaluations.write_bytes(folder.evaluations.read_bytes()[:300])
+    with pytest.raises(UnreadableRun, match=rf"{folder.evaluations} is damaged: its SHA-256 is not that of what was"):
+        folder.read_evaluations()
+    (tmp_path / "manifest.json").unlink()  # as in the folders of older versions
     with pytest.raises(UnreadableRun, match=rf"{folder.evaluations} cannot be read: "):
         folder.read_evaluations()
 

@@ -1,6 +1,10 @@
 """Reading run folders back. `write_run` makes folders as ``train.py`` leaves them."""
 
+import datetime
 import json
+import os
+import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
@@ -244,7 +248,7 @@ def test_departures_from_the_protocol_are_kept_and_separate_no_runs(tmp_path):
 @pytest.mark.parametrize("departures", ["horizon_length 10", {"horizon_length": 10}, [10], None])
 def test_departures_that_are_no_list_of_texts_make_a_run_unreadable(tmp_path, departures):
     write_run(tmp_path / "run", departures=departures)
-    expected = f"config.yml has departures that are not a list of texts: {departures!r}"
+    expected = f"config.yml has `departures` = {departures!r}, expected a list of texts"
     assert reasons(read_runs([tmp_path]))["run"] == expected
 
 
@@ -392,3 +396,168 @@ def test_online_steps_matter_to_online_scores_only():
 def test_dataset_size_may_count_the_last_states():
     assert protocol_differences("offline", {"dataset_size": 1_001_000}, {"dataset_size": 1_000_000}) == []
     assert protocol_differences("offline", {"dataset_size": 900_000}, {"dataset_size": 1_000_000})
+
+
+# -- hostile folders --------------------------------------------------------------------------------------------------
+
+HOSTILE = (
+    "abc", "", "=cmd()", "\x1b[2J", "a" * 50_000, 10**30, -1, 1.5, float("nan"), float("inf"), True, None, [], [1],
+    [[]], ["../.."], {}, {"a": {"b": [1]}}, {"x": 1, 1: "x"}, {"size": "abc"}, {"profile": 1, "profile_": 2},
+    datetime.date(2026, 1, 1),
+)  # fmt: skip
+"""Values that an entry may have which the zoo did not write."""
+
+ENTRIES = (
+    *(("config.yml", name) for name in (
+        "algo", "env", "label", "seed", "seeds", "folders", "profile", "offline_steps", "online_steps",
+        "pretraining_steps", "eval_episodes", "sparse", "dataset", "dataset.size", "dataset.fingerprint", "settings",
+        "settings.net_arch", "settings.gamma", "pretrained_actor", "pretrained_actor.updates", "departures", "unknown",
+    )),
+    *(("status.json", name) for name in (
+        "state", "seed", "offline_step", "online_step", "pretraining_step", "updated", "reason", "unknown",
+    )),
+)  # fmt: skip
+
+
+def change_entry(path, name, value):
+    """Replace one entry of a text file of a run."""
+    read, write = (json.loads, json.dumps) if path.suffix == ".json" else (yaml.safe_load, yaml.safe_dump)
+    content = read(path.read_text())
+    *outer, last = name.split(".")
+    inner = content
+    for part in outer:
+        inner = inner.setdefault(part, {})
+    inner[last] = str(value) if path.suffix == ".json" and isinstance(value, datetime.date) else value
+    path.write_text(write(content))
+
+
+@pytest.mark.parametrize(("file", "name"), ENTRIES)
+def test_no_value_of_any_entry_fails_the_others(tmp_path, file, name):
+    write_run(tmp_path / "good", seed=1)
+    for number, value in enumerate(HOSTILE):
+        change_entry(write_run(tmp_path / f"bad{number}", seed=2 + number) / file, name, value)
+    tables = read_runs([tmp_path])
+    assert len(tables.runs) == 1 + len(HOSTILE)
+    assert str(tmp_path / "good") in set(tables.counted()["run"])
+    merged = read_runs([tmp_path], merge_protocols=True)
+    assert set(merged.runs["run"]) == set(tables.runs["run"])
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "value", "reason"),
+    [
+        ("status.json", "offline_step", "abc", "status.json has `offline_step` = 'abc', expected a whole number >= 0"),
+        ("status.json", "online_step", True, "status.json has `online_step` = True, expected a whole number >= 0"),
+        ("status.json", "online_step", float("inf"), "status.json has `online_step` = inf, expected a whole number"),
+        ("status.json", "seed", [1], "status.json has `seed` = [1], expected a whole number"),
+        ("config.yml", "seed", [1], "config.yml has `seed` = [1], expected a whole number"),
+        ("config.yml", "seeds", "abc", "config.yml has `seeds` = 'abc', expected a list of whole numbers >= 0"),
+        ("config.yml", "seeds", [], "config.yml has `seeds` = [], expected a list of whole numbers >= 0"),
+        ("config.yml", "folders", ["../a"], "config.yml has `folders` = ['../a'], expected a list of names of folders"),
+        ("config.yml", "offline_steps", {}, "config.yml has `offline_steps` = {}, expected a whole number"),
+        ("config.yml", "env", 3, "config.yml has `env` = 3, expected a text"),
+        ("config.yml", "label", "a" * 20_000, "config.yml has `label` = 'aaaa"),
+        ("config.yml", "settings.net_arch", {"a": {"b": 1}}, "config.yml has `settings.net_arch` = {'a'"),
+        ("config.yml", "dataset.size", "abc", "config.yml has `dataset.size` = 'abc', expected a whole number"),
+        ("config.yml", "settings", {"a\x1b": 1}, "config.yml has 'a\\x1b' among its `settings`, expected names"),
+        ("config.yml", "settings", {"a": {"b_": 1}}, "config.yml has 'b_' among its `settings`, expected names"),
+    ],
+)
+def test_entry_of_another_type_makes_a_run_unreadable(tmp_path, file, name, value, reason):
+    change_entry(write_run(tmp_path / "run") / file, name, value)
+    assert reasons(read_runs([tmp_path]))["run"].startswith(reason)
+
+
+def replace_by_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+def replace_by_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("file", ["config.yml", "status.json", "evaluations.npz"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        replace_by_folder, replace_by_pipe,
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"\x00\x1b\xff" * 100),
+        lambda path: path.write_text("\t- a: \x1b[2J"),
+        lambda path: path.write_text("[" * 500_000),
+        lambda path: path.write_text('{"a":' * 100_000),
+        lambda path: path.write_text("9" * 10_000),
+        lambda path: path.write_text('"' + "a" * 3_000_000 + '"'),
+        lambda path: path.write_text("a: &a [x,x]\n" + "".join(f"b{n}: &a [*a,*a]\n" for n in range(40))),
+    ],
+    ids=["folder", "pipe", "empty", "bytes", "tab", "deep", "deep mapping", "digits", "long", "aliases"],
+)  # fmt: skip
+def test_file_that_holds_nonsense_is_listed_and_the_others_count(tmp_path, file, damage):
+    write_run(tmp_path / "good", seed=1)
+    damage(write_run(tmp_path / "bad") / file)
+    tables = read_runs([tmp_path])
+    assert reasons(tables)["bad"].startswith(f"{file} ")
+    assert reasons(tables)["bad"].isprintable()
+    assert len(tables.counted()) == 3
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.parametrize("file", ["config.yml", "status.json", "evaluations.npz"])
+def test_file_that_may_not_be_read_is_listed(tmp_path, file):
+    (write_run(tmp_path / "run") / file).chmod(0)
+    assert reasons(read_runs([tmp_path]))["run"].startswith(f"{file} cannot be read: ")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"timesteps": np.array([1, 2, np.nan])}, "timesteps are not whole numbers from 0 to"),
+        ({"timesteps": np.array([1, 2, np.inf])}, "timesteps are not whole numbers"),
+        ({"timesteps": np.array([1, 2, 2.5])}, "timesteps are not whole numbers"),
+        ({"timesteps": np.array([-1, 2, 3])}, "timesteps are not whole numbers"),
+        ({"timesteps": np.array([1, 2, 2**63], dtype=np.uint64)}, "timesteps are not whole numbers"),
+        ({"timesteps": np.array([False, True, True])}, "timesteps are not whole numbers"),
+        ({"timesteps": np.array(["1", "2", "3"])}, "timesteps are not numbers but <U1"),
+        ({"results": np.full((3, 50), "a")}, "results are not numbers but <U1"),
+        ({"ep_lengths": np.full((3, 50), 1j)}, "ep_lengths are not numbers but complex128"),
+        ({"phase": np.array(["a", "b", "c"])}, "phase are not numbers"),
+        ({"successes": np.full((3, 50), "x")}, "successes are not numbers"),
+    ],
+)
+def test_evaluations_of_another_type_are_listed(tmp_path, change, reason):
+    change_arrays(write_run(tmp_path / "run"), **change)
+    assert reason in reasons(read_runs([tmp_path]))["run"]
+
+
+def test_evaluations_that_claim_gigabytes_take_no_memory(tmp_path):
+    run = write_run(tmp_path / "bad")
+    with zipfile.ZipFile(run / "evaluations.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("timesteps", "phase", "results", "ep_lengths", "episode_seeds"):
+            with archive.open(f"{name}.npy", "w") as file:
+                np.lib.format.write_array_header_1_0(
+                    file, {"descr": "<f8", "fortran_order": False, "shape": (1 << 21, 1)}
+                )
+                for _ in range(16):
+                    file.write(bytes(1 << 20))
+    write_run(tmp_path / "good", seed=1)
+    tracemalloc.start()
+    tables = read_runs([tmp_path])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    expected = "evaluations.npz cannot be read: its arrays take 83.9 MB, expected at most 67.1 MB"
+    assert reasons(tables)["bad"] == expected
+    assert peak < 16 << 20
+    assert len(tables.counted()) == 3
+
+
+def test_evaluations_with_a_header_of_a_million_million_elements_are_listed(tmp_path):
+    run = write_run(tmp_path / "run")
+    with zipfile.ZipFile(run / "evaluations.npz") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["results.npy"] = members["results.npy"].replace(b"(3, 50), }          ", b"(1000000000000, 50)}")
+    with zipfile.ZipFile(run / "evaluations.npz", "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    assert "it claims 400,000,000,000,000 bytes" in reasons(read_runs([tmp_path]))["run"]

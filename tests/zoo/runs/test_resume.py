@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from agents.common.engine.checkpoint import FORMAT
+from agents.common.manifest import write_manifest
 from zoo.errors import UsageError
 from zoo.playing.episodes import EpisodeResults
 from zoo.runs.folder import RunFolder
 from zoo.runs.history import EvaluationHistory
 from zoo.runs.resume import StoredRun, choose, comparable, find_run, result_of_done, stored_runs
+from zoo.runs.versions import describe_versions
 
 RECORD = {"algo": "qam", "env": "some-v0", "pretraining_steps": 0, "offline_steps": 20, "online_steps": 10}
 RECORD |= {"settings": {"gamma": 0.9, "net_arch": [16, 16]}}
@@ -31,7 +33,7 @@ def written(logs: Path, state: str, seed: int = 3, **more: Any) -> RunFolder:
 def with_checkpoint(folder: RunFolder, step: int) -> RunFolder:
     checkpoint = folder.path / "checkpoint" / f"step_{step:09d}.0"
     checkpoint.mkdir(parents=True)
-    (checkpoint / "format.txt").write_text(f"{FORMAT}\n")
+    write_manifest(checkpoint, format=FORMAT)
     return folder
 
 
@@ -175,13 +177,17 @@ def test_a_run_that_another_process_is_at_is_refused(tmp_path: Path) -> None:
         find_run(tmp_path, RECORD, [3])
 
 
-@pytest.mark.parametrize("kept", [None, "1", "99"])
-def test_a_run_of_another_version_is_refused_and_left_as_it_is(tmp_path: Path, kept: str | None) -> None:
+@pytest.mark.parametrize("kept", ["3", "99"])
+def test_a_run_of_another_version_is_refused_and_left_as_it_is(tmp_path: Path, kept: str) -> None:
     folder = with_checkpoint(written(tmp_path, "interrupted"), 4)
-    (file,) = folder.path.glob("checkpoint/*/format.txt")
-    file.unlink() if kept is None else file.write_text(kept)
+    (checkpoint,) = folder.path.glob("checkpoint/*")
+    if kept == "3":  # before there was a manifest
+        (checkpoint / "manifest.json").unlink()
+        (checkpoint / "format.txt").write_text(kept)
+    else:
+        write_manifest(checkpoint, format=int(kept))
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(UsageError, match=rf"written by another version .* format {kept or 1}, expected {FORMAT}"):
+    with pytest.raises(UsageError, match=rf"written by another version .* format {kept}, expected {FORMAT}"):
         find_run(tmp_path, RECORD, [3])
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -198,7 +204,7 @@ def test_a_folder_whose_run_was_killed_before_it_began_is_passed_over_in_silence
     expected = written(tmp_path, "running")
     RunFolder.create(tmp_path, "qam", "some-v0", 0)
     (tmp_path / "qam" / "some-v0_notes").mkdir()
-    assert [names(run) for run in stored_runs(tmp_path, "qam", "some-v0")] == [[expected.path.name]]
+    assert [names(run) for run in stored_runs(tmp_path, "qam", "some-v0")[0]] == [[expected.path.name]]
     assert capsys.readouterr().err == ""
 
 
@@ -216,13 +222,41 @@ def test_a_run_with_checkpoints_is_not_passed_over_in_silence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, text: str | None, why: str
 ) -> None:
     folder = with_checkpoint(written(tmp_path, "running"), 10)
+    (folder.path / "manifest.json").unlink()  # as in the folders of older versions
     (folder.path / name).unlink()
     if text is not None:
         (folder.path / name).write_text(text)
-    assert stored_runs(tmp_path, "qam", "some-v0") == []
-    warning = capsys.readouterr().err
-    assert f"warning: {folder.path} has checkpoints, but --resume skips it: {folder.path / name} " in warning
-    assert why in warning
+    with pytest.raises(UsageError, match=rf"{folder.path} has checkpoints and may be the run to resume") as error:
+        find_run(tmp_path, RECORD, [3])
+    assert f"({folder.path / name} " in str(error.value)
+    assert why in str(error.value)
+    other = written(tmp_path, "running")
+    assert names(find_run(tmp_path, RECORD, [3])) == [other.path.name]
+    assert f"warning: {folder.path} has checkpoints, but it cannot be read: " in capsys.readouterr().err
+
+
+def test_a_run_whose_configuration_is_damaged_is_known_from_its_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = written(tmp_path, "running")
+    checkpoint = folder.path / "checkpoint" / "step_000000010.0"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "0.config.yml").write_bytes(folder.config.read_bytes())
+    write_manifest(checkpoint, format=FORMAT)
+    folder.config.write_bytes(folder.config.read_bytes().replace(b"0.9", b"0.8"))
+    assert names(find_run(tmp_path, RECORD, [3])) == [folder.path.name]
+    assert "config.yml is damaged: its SHA-256 is not that of what was written; its newest" in capsys.readouterr().err
+
+
+def test_other_software_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = written(tmp_path, "running")
+    versions = describe_versions("cpu", None)
+    versions["packages"]["mujoco"] = "2.0"
+    folder.write_origin({}, versions)
+    assert find_run(tmp_path, RECORD, [3]) is not None
+    assert (
+        "goes on with other software, so it may differ in its last bits: mujoco 2.0 there, " in capsys.readouterr().err
+    )
 
 
 # -- what is said -----------------------------------------------------------------------------------------------------
@@ -258,7 +292,7 @@ def test_where_none_matches_the_nearest_is_named(tmp_path: Path, capsys: pytest.
     folder = written(tmp_path, "interrupted", settings={"gamma": 0.99, "net_arch": [16, 16]})
     assert find_run(tmp_path, RECORD, [4]) is None
     assert capsys.readouterr().err == (
-        f"no unfinished run matches; the nearest, {folder.path}, differs in gamma: 0.99 there, 0.9 now; "
+        f"warning: no unfinished run matches; the nearest, {folder.path}, differs in gamma: 0.99 there, 0.9 now; "
         "seed: 3 there, 4 now; starting a new run\n"
     )
 

@@ -79,7 +79,7 @@ def test_all_logs_go_on_from_the_same_position(replicas):
         logger.dump(step)
         if step == 2:
             logger.record("time/fps", 9)
-            position = logger.position(step)
+            position = {**logger.position(step), "tables": logger.tables()}
             logger.name_to_value.clear()
     resumed = logger_of(replicas, position)
     resumed.record("train/loss", PerReplica([8, -8]))
@@ -106,7 +106,7 @@ def test_the_step_is_the_first_column_of_every_row(replicas):
     logger.record("train/loss", PerReplica([1.0, 5.0]))
     logger.dump(4)
     logger.write({"eval/mean_reward": 2.0}, 3)
-    position = logger.position(4)
+    position = {**logger.position(4), "tables": logger.tables()}
     resumed = logger_of(replicas, position)
     resumed.record("train/q", 2.0)
     resumed.record("time/total_timesteps", 9, exclude="tensorboard")

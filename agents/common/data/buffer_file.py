@@ -1,0 +1,88 @@
+"""The file of a replay buffer: its tensors as arrays of an ``.npz`` file, and everything else as JSON beside them."""
+
+from __future__ import annotations
+
+import json
+from typing import IO, Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+
+from agents.common import plain
+from agents.common.bounded import DamagedFile, read_npz
+from agents.common.data.action_range import ActionRange
+from agents.common.data.buffer import SequenceReplayBuffer
+from agents.common.data.shards import Shard, Shards
+from agents.common.data.storage import Placement
+from agents.common.data.transitions import RING_TENSORS
+from agents.common.model_file import UntrustedError
+
+DESCRIPTION = "description"
+PICKLE = b"\x80"
+"""How a pickle begins."""
+_INSTANCES = {plain.path_of(kind): kind for kind in (ActionRange, Placement, Shard, Shards, spaces.Box)}
+
+
+def write_buffer(buffer: SequenceReplayBuffer, file: IO[bytes]) -> None:
+    """Write a replay buffer.
+
+    :param buffer: the buffer.
+    :param file: open for writing.
+    :raises NotPlainError: if a subclass has an attribute that can only be written as code.
+    """
+    state = buffer.__getstate__()
+    arrays = {name: state.pop(name).numpy() for name in RING_TENSORS}
+    kept = {"class": plain.path_of(type(buffer)), "state": state}
+    encoded = plain.encode(kept, lambda value: isinstance(value, tuple(_INSTANCES.values())), "replay_buffer")
+    text = np.frombuffer(json.dumps(encoded).encode(), np.uint8)
+    np.savez(file, allow_pickle=False, **{DESCRIPTION: text}, **arrays)
+
+
+def read_buffer(file: IO[bytes], name: str) -> SequenceReplayBuffer:
+    """Read a replay buffer, without running anything of the file.
+
+    :param file: open for reading.
+    :param name: of the file, for messages.
+    :return: the buffer, on the CPU or the device that it names.
+    :raises UntrustedError: if it is a pickle, as SB3 and older versions write them.
+    :raises ValueError: if it is damaged or something else.
+    """
+    if is_pickle(file):
+        raise UntrustedError(
+            f"{name} is a pickle, as Stable-Baselines3 and older versions of this library write replay buffers: "
+            "loading it runs the code in it; if you trust its author, say `trust=True`"
+        )
+    arrays = read_npz(file)
+    missing = [each for each in (DESCRIPTION, *RING_TENSORS) if each not in arrays]
+    if missing:
+        raise DamagedFile(name, f"expected a saved replay buffer, got one without {', '.join(missing)}")
+    found = _decode(arrays.pop(DESCRIPTION).tobytes(), name)
+    cls = plain.imported_class(str(found["class"]), (SequenceReplayBuffer,))
+    if cls is None:
+        raise ValueError(f"{name} is of the class `{found['class']}`, which is not there; import its module first")
+    buffer: SequenceReplayBuffer = object.__new__(cls)
+    buffer.__setstate__(found["state"] | {each: torch.from_numpy(arrays[each]) for each in RING_TENSORS})
+    return buffer
+
+
+def _decode(text: bytes, name: str) -> dict[str, Any]:
+    try:
+        found = plain.decode(json.loads(text), _INSTANCES.get)
+    except (ValueError, RecursionError) as error:
+        raise DamagedFile(name, f"expected a saved replay buffer, got another description: {error}") from error
+    if not isinstance(found, dict) or not isinstance(found.get("state"), dict) or "class" not in found:
+        raise DamagedFile(name, "expected a saved replay buffer, got another description")
+    return found
+
+
+def is_pickle(file: IO[bytes]) -> bool:
+    """Return whether an open file holds a pickle; its position stays.
+
+    :param file: open for reading.
+    :return: True for those of SB3 and of older versions.
+    """
+    begin = file.tell()
+    first = file.read(1)
+    file.seek(begin)
+    return first == PICKLE

@@ -1,0 +1,148 @@
+"""Saving and loading of models and replay buffers, in files that run nothing when they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.save_util import open_path, recursive_getattr, save_to_zip_file
+from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.utils import get_device
+
+from agents.common.data.buffer import SequenceReplayBuffer
+from agents.common.data.buffer_file import is_pickle, read_buffer, write_buffer
+from agents.common.model_file import encode_attributes, read_model_file, read_parameters
+from agents.common.saved import find_model
+
+DERIVED = ("lr_schedule",)
+"""Attributes that follow from others, and are functions."""
+
+File = str | Path | BufferedIOBase
+
+
+class StoredModel(OffPolicyAlgorithm):
+    """The part of a model that saves and loads it; what SB3's programs read, they can read."""
+
+    replay_buffer: SequenceReplayBuffer | None
+
+    def save(self, path: File, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None) -> None:
+        """Save the model as a zip archive in SB3's layout, whose attributes are JSON.
+
+        What can only be written as code, e.g. a function as the learning rate, is left out with a warning.
+
+        :param path: file, with or without ``.zip``, or an open binary file.
+        :param exclude: names of attributes to leave out besides those that are always left out.
+        :param include: names of attributes to keep that are left out otherwise.
+        """
+        names, variables = self._get_torch_save_params()
+        left_out = {*(exclude or ()), *self._excluded_save_params(), *DERIVED} - {*(include or ())}
+        left_out |= {name.partition(".")[0] for name in (*names, *variables)}
+        attributes = {name: value for name, value in vars(self).items() if name not in left_out}
+        save_to_zip_file(
+            path,
+            data=encode_attributes(attributes),
+            params=self.get_parameters(),
+            pytorch_variables={name: recursive_getattr(self, name) for name in variables},
+        )
+
+    @classmethod
+    def load(
+        cls,
+        path: File,
+        env: GymEnv | None = None,
+        device: torch.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        *,
+        trust: bool = False,
+        **kwargs: Any,
+    ) -> Self:
+        """Load a model; as in SB3, a device that is not there stands for the CPU.
+
+        :param path: what :meth:`save` wrote, or the folder of a run.
+        :param env: environment to go on with.
+        :param device: where to.
+        :param custom_objects: stands for saved attributes.
+        :param print_system_info: whether to print versions, of then and now.
+        :param force_reset: whether training begins with a reset.
+        :param trust: whether a file may run code on loading, as those of SB3's own classes and of older versions do.
+        :param kwargs: further attributes to set.
+        :return: the model.
+        :raises FileNotFoundError: if there is no model.
+        :raises ValueError: if it is damaged, holds code and is not trusted, or is the model of another algorithm.
+        """
+        given = dict(custom_objects or {})
+        file = find_model(path) if isinstance(path, str | Path) else path
+        cls._require_own(file)
+        saved = read_model_file(file, trust, given)
+        missing = {name: what for name, what in saved.left_out.items() if name not in kwargs}
+        if missing:
+            raise ValueError(
+                f"a saved model holds no code, so {file} lacks what was {'; '.join(missing.values())}; give it in "
+                f"`custom_objects`, with the key{'s' * (len(missing) > 1)} {', '.join(map(repr, missing))}"
+            )
+        return super().load(
+            saved.open(),
+            env,
+            get_device(device),
+            {**saved.attributes, **given},
+            print_system_info,
+            force_reset,
+            **kwargs,
+        )
+
+    @classmethod
+    def _require_own(cls, file: Path | BufferedIOBase) -> None:
+        """Refuse the model of another algorithm."""
+
+    def set_parameters(self, load_path_or_dict: Any, exact_match: bool = True, device: Any = "auto") -> None:
+        """Load parameters and optimiser state; see Stable-Baselines3.
+
+        :param load_path_or_dict: a saved model, which is checked before anything changes, or state dicts by name.
+        :param exact_match: whether nothing may be missing.
+        :param device: where to.
+        """
+        if not isinstance(load_path_or_dict, dict):
+            is_path = isinstance(load_path_or_dict, str | Path)
+            file = find_model(load_path_or_dict) if is_path else load_path_or_dict
+            load_path_or_dict, _ = read_parameters(file, device)
+        super().set_parameters(load_path_or_dict, exact_match, device)
+
+    def save_replay_buffer(self, path: File) -> None:
+        """Save the replay buffer, dataset and online transitions, as arrays.
+
+        :param path: file, with or without ``.npz``, or an open binary file.
+        """
+        assert self.replay_buffer is not None, "the model has no replay buffer"
+        file = open_path(path, "w", self.verbose, suffix="npz")
+        try:
+            write_buffer(self.replay_buffer, file)
+        finally:
+            if isinstance(path, str | Path):
+                file.close()
+
+    def load_replay_buffer(self, path: File, truncate_last_traj: bool = True, *, trust: bool = False) -> None:
+        """Load a replay buffer, dataset and online transitions, to the model's device.
+
+        :param path: what :meth:`save_replay_buffer` wrote.
+        :param truncate_last_traj: of hindsight replay, which there is none of here.
+        :param trust: whether a pickle, of SB3 or an older version, may be read, which runs the code in it.
+        :raises ValueError: if it is damaged, or a pickle that is not trusted; the model keeps its buffer then.
+        """
+        file = open_path(path, "r", self.verbose, suffix="npz")
+        try:
+            if trust and is_pickle(file):
+                super().load_replay_buffer(file, truncate_last_traj)
+            else:
+                self.replay_buffer = read_buffer(file, str(getattr(file, "name", "the file")))
+        finally:
+            if isinstance(path, str | Path):
+                file.close()
+        assert self.replay_buffer is not None
+        self.replay_buffer.to(self.device)
+        self.replay_buffer.device = self.device  # as SB3 says it, although one that is not there stands for the CPU

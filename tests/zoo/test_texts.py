@@ -1,0 +1,159 @@
+"""Texts of strangers do nothing where they are shown: in a terminal, a spreadsheet, a table of a paper."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.zoo.runs.test_read import write_run
+from zoo import compare
+from zoo.errors import UsageError
+from zoo.messages import log, messages
+from zoo.report.entries import Entry, Table
+from zoo.report.rendering import to_csv, to_latex, to_markdown
+from zoo.runs.folder import RunFolder
+from zoo.runs.read import read_runs
+from zoo.tables import print_table
+from zoo.texts import check_label, csv_cell, csv_cells, printable
+
+FORMULAS = ("=cmd|' /C calc'!A0", "+1+1", "-1+1", "@SUM(1)")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain", "plain"), ("größe", "größe"), ("\x1b[2J\x07", "\\x1b[2J\\x07"), ("a\nb", "a\\nb"),
+        ("\u202eabc", "\\u202eabc"), ("\udcff", "\\udcff"), ("\x9b1m", "\\x9b1m"),
+    ],
+)  # fmt: skip
+def test_control_bytes_are_written_out(text: str, shown: str) -> None:
+    assert printable(text) == shown
+    assert printable("a\nb", keep="\n") == "a\nb"
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_formulas_become_texts(text: str) -> None:
+    assert csv_cell(text) == f"'{text}"
+    assert csv_cell(f"\t{text}") == f"\\t{text}"
+
+
+@pytest.mark.parametrize("value", [-1, -1.5, 0, None, True, "-1", "-1.5e3", "+2", "-inf", "qam", "a=b", ""])
+def test_numbers_and_plain_texts_stay(value: object) -> None:
+    assert csv_cell(value) is value
+
+
+def test_tables_keep_their_numbers() -> None:
+    table = pd.DataFrame({
+        "=a": ["=b", None], "number": [-1.5, 2.0], "whole": pd.array([-3, pd.NA], dtype="Int64"), "flag": [True, False],
+    })  # fmt: skip
+    assert csv_cells(table).to_csv(index=False) == "'=a,number,whole,flag\n'=b,-1.5,-3,True\n,2.0,,False\n"
+
+
+@pytest.mark.parametrize("label", ["a\nb", "\x1b[2J", "a\tb", "\u202ea", "a" * 201])
+def test_label_that_no_line_can_show_is_refused(label: str) -> None:
+    with pytest.raises(UsageError, match="a label must be at most 200 characters without line breaks") as raised:
+        check_label(label)
+    assert str(raised.value).isprintable()
+
+
+@pytest.mark.parametrize("label", [None, "", "my idea", "größer", "-critic", "a|b"])
+def test_other_labels_are_accepted(label: str | None) -> None:
+    check_label(label)
+
+
+def test_training_refuses_such_a_label_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from zoo.train import main
+
+    code = main(
+        ["--algo", "qam", "--env", "scene-play-singletask-v0", "-f", str(tmp_path / "logs"), "--label", "a\x1b"]
+    )
+    assert code == 2
+    assert "a label must be" in capsys.readouterr().err
+    assert not (tmp_path / "logs").exists()
+
+
+# -- where they are shown ---------------------------------------------------------------------------------------------
+
+HOSTILE = "=1<script>alert(1)</script>[a](javascript:b)|\\input{/etc/passwd}$x_1%&#^~"
+
+
+def hostile_table() -> Table:
+    return Table("t", HOSTILE, HOSTILE, ["method", HOSTILE], [[Entry(HOSTILE), Entry(HOSTILE, HOSTILE, True)]],
+                 [{"method": HOSTILE, "mean": -0.5}])  # fmt: skip
+
+
+def test_csv_tables_run_nothing() -> None:
+    (row,) = csv.DictReader(io.StringIO(to_csv(hostile_table())))
+    assert row == {"method": f"'{HOSTILE}", "mean": "-0.5"}
+
+
+def test_markdown_tables_hold_no_html_no_link_and_no_further_cell() -> None:
+    text = to_markdown(hostile_table())
+    assert "<" not in text
+    assert "](" not in text
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert {line.replace(r"\|", "").count("|") for line in rows} == {3}
+
+
+def test_latex_tables_hold_no_command_of_a_name() -> None:
+    text = to_latex(hostile_table())
+    assert "\\input" not in text
+    body = text.replace(r"\textbackslash{}", "").replace(r"\textasciitilde{}", "").replace(r"\textasciicircum{}", "")
+    for sign in "$#%":
+        assert body.count(sign) == body.count(f"\\{sign}")
+    assert to_latex(Table("t", "", "a\n\\write18{b}", ["a"], [[Entry("b\n")]], [{}])).count("write18") == 1
+    assert "\\write18" not in to_latex(Table("t", "", "\\write18{b}", ["a"], [[Entry("b")]], [{}]))
+
+
+def test_tables_and_messages_in_the_terminal_hold_no_control_bytes(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table("\x1b[2Jtitle", ["a"], [["\x1b]0;owned\x07"]])
+    with messages(1):
+        log.warning("%s", "first\nsecond \x1b[2J")
+    shown = capsys.readouterr().err
+    assert "\x1b" not in shown
+    assert "\x07" not in shown
+    assert "warning: first\nsecond \\x1b[2J" in shown
+
+
+def test_index_of_runs_holds_no_formula(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "qam", "env-v0", 0)
+    folder.enter_in_index(-3, "=cmd()")
+    with open(tmp_path / "qam" / "runs.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["label"], row["seed"]) == ("'=cmd()", "-3")
+
+
+def test_run_with_control_bytes_in_its_label_is_listed(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", label="a\x1b[2J")
+    (skipped,) = read_runs([tmp_path]).skipped()
+    expected = "config.yml has `label` = 'a\\x1b[2J', expected a text without line breaks or control bytes"
+    assert skipped["reason"] == expected
+
+
+def test_comparison_of_hostile_runs_writes_and_shows_harmless_texts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in range(2):
+        write_run(tmp_path / "logs" / f"{seed}\x1b[2J", seed=seed, label=HOSTILE, settings={"own": "\x1b]0;a\x07"})
+        write_run(tmp_path / "logs" / f"other{seed}", seed=seed, label="plain")
+    write_run(tmp_path / "logs" / "failed", seed=7, state="failed")
+    (tmp_path / "logs" / "failed" / "status.json").write_text('{"state": "failed", "reason": "\\u001b[2J"}')
+    words = [str(tmp_path / "logs"), "--output", str(tmp_path / "report"), "--print", "--reps", "50"]
+    assert compare.main(words) == 0
+    shown = capsys.readouterr()
+    assert "\x1b" not in shown.out + shown.err
+    texts = {path: path.read_text() for path in (tmp_path / "report").rglob("*.[chjmt]*") if path.is_file()}
+    assert {path.suffix for path in texts} == {".csv", ".html", ".json", ".md", ".tex"}
+    for path, text in texts.items():
+        assert "\x07" not in text, path
+        if path.suffix != ".html":  # where it is no command
+            assert "\x1b" not in text, path
+        if path.suffix in (".html", ".md"):
+            assert "<script>alert" not in text, path
+        if path.suffix == ".csv":
+            cells = [cell for row in csv.reader(io.StringIO(text)) for cell in row]
+            assert not [cell for cell in cells if cell.startswith("=")], path

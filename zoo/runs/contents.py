@@ -1,0 +1,166 @@
+"""What the files of a run hold: the one place that knows the type of each entry.
+
+A run folder may be damaged or from a stranger. Whoever reads an entry that is named here relies on its type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from zoo.runs.history import OFFLINE, ONLINE
+
+Check: TypeAlias = Callable[[Any], bool]
+
+_MOST = 1 << 53  # which float64 still counts one by one
+_LONGEST_TEXT = 10_000
+
+
+def find_bad_status(status: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with an entry of ``status.json``, or None."""
+    return _find_bad(status, _STATUS)
+
+
+def find_bad_config(config: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with an entry of ``config.yml``, or None."""
+    problem = _find_bad(config, _CONFIG)
+    for name, entries in _INSIDE.items():
+        problem = problem or _find_bad(config.get(name) or {}, entries, f"{name}.")
+    return problem or _find_bad_name(config.get("settings") or {})
+
+
+def find_bad_evaluations(arrays: Mapping[str, np.ndarray]) -> str | None:
+    """Return what is wrong with the arrays of ``evaluations.npz``, or None."""
+    return _find_other_types(arrays) or _find_misfit(arrays) or _find_nonsense(arrays)
+
+
+def _find_bad(content: Mapping[str, Any], entries: Mapping[str, tuple[Check, str]], prefix: str = "") -> str | None:
+    """Return which entry is not what it must be; each may be missing, and null where that is not a list."""
+    for name, (is_good, expected) in entries.items():
+        value = content.get(name)
+        is_missing = value is None and (name not in content or name not in _LISTS)
+        if not is_missing and not is_good(value):
+            return f"has `{prefix}{name}` = {_shown(value)}, expected {expected}"
+    return None
+
+
+def _find_bad_name(settings: Mapping[Any, Any], prefix: str = "") -> str | None:
+    """Return which name of a setting is not one."""
+    for name, value in settings.items():
+        if not _is_line(name) or name.endswith("_"):
+            return f"has {_shown(name)} among its `settings`, expected names"
+        problem = _find_bad_name(value, f"{prefix}{name}.") if isinstance(value, Mapping) else None
+        if problem:
+            return problem
+    return None
+
+
+def _shown(value: Any) -> str:
+    """Return a value as a short text without control bytes."""
+    text = ascii(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _is_count(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and 0 <= value <= _MOST and int(value) == value
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= _LONGEST_TEXT
+
+
+def _is_line(value: Any) -> bool:
+    return _is_text(value) and value.isprintable()
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _are_lines(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_line, value))
+
+
+def _are_names(value: Any) -> bool:
+    return _are_lines(value) and all(name == Path(name).name and name != ".." for name in value)
+
+
+def _are_counts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_count, value))
+
+
+def _are_layers(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(_is_line(name) and _are_counts(widths) for name, widths in value.items())
+    return _are_counts(value)
+
+
+_COUNT = (_is_count, "a whole number >= 0")
+_TEXT = (_is_text, f"a text of at most {_LONGEST_TEXT:,} characters")
+_LINE = (_is_line, "a text without line breaks or control bytes")
+_MAPPING = (_is_mapping, "a mapping")
+
+_STATUS = {
+    **dict.fromkeys(("seed", "offline_step", "online_step", "pretraining_step"), _COUNT),
+    **dict.fromkeys(("updated", "reason"), _TEXT),
+}
+_CONFIG: dict[str, tuple[Check, str]] = {
+    **dict.fromkeys(("algo", "env", "label", "profile"), _LINE),
+    **dict.fromkeys(("seed", "offline_steps", "online_steps", "pretraining_steps", "eval_episodes"), _COUNT),
+    "sparse": (_is_flag, "true or false"),
+    "seeds": (lambda value: _are_counts(value) and value != [], "a list of whole numbers >= 0"),
+    "folders": (_are_names, "a list of names of folders"),
+    "departures": (_are_lines, "a list of texts"),
+    **dict.fromkeys(("settings", "dataset", "pretrained_actor"), _MAPPING),
+}
+_LISTS = ("seeds", "folders", "departures")
+_INSIDE = {
+    "settings": {"net_arch": (_are_layers, "a list of widths, or a mapping of such lists")},
+    "dataset": {"size": _COUNT, "fingerprint": _TEXT},
+    "pretrained_actor": {"updates": _COUNT},
+}
+
+
+def _find_other_types(arrays: Mapping[str, np.ndarray]) -> str | None:
+    """Return which array of evaluations does not hold numbers, or which time steps are no steps."""
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biuf":
+            return f"{name} are not numbers but {array.dtype}"
+    steps = arrays["timesteps"]
+    if steps.dtype.kind == "b" or not ((steps >= 0) & (steps <= _MOST) & (np.floor(steps) == steps)).all():
+        return f"timesteps are not whole numbers from 0 to {_MOST:,}"
+    return None
+
+
+def _find_misfit(arrays: Mapping[str, np.ndarray]) -> str | None:
+    """Return which arrays of evaluations have shapes that do not fit together."""
+    first = "successes" if "successes" in arrays else "results"
+    shape = arrays[first].shape
+    if len(shape) != 2 or 0 in shape:
+        return f"{first} have shape {shape} instead of (evaluations, episodes)"
+    for name, array in arrays.items():
+        if array.shape != (shape[:1] if name in ("timesteps", "phase") else shape):
+            return f"{name} have shape {array.shape} beside {first} {shape}"
+    return None
+
+
+def _find_nonsense(arrays: Mapping[str, np.ndarray]) -> str | None:
+    """Return what no evaluation gives."""
+    phase = arrays["phase"]
+    if "successes" in arrays and not np.isin(arrays["successes"], (0, 1)).all():
+        return "successes are not all 0 or 1"
+    if "successes" not in arrays and not np.isfinite(arrays["results"]).all():
+        return "results are not all finite, and there are no successes to score the run by"
+    if not np.isin(phase, (OFFLINE, ONLINE)).all() or (np.diff(phase.astype(int)) < 0).any():
+        return "phase is not 0 and then 1"
+    if (np.diff(arrays["timesteps"].astype(int)) < 0).any():
+        return "timesteps decrease"
+    return None
