@@ -8,7 +8,8 @@ from zoo.report.comparison import Comparison, Method, Phase
 from zoo.report.estimates import FEW_SEEDS
 from zoo.report.published import PublishedSet, load_progress
 from zoo.report.tables import by_domain, scored_otherwise
-from zoo.runs.read import RunTables, count, short_name, show
+from zoo.runs.protocol import count, show
+from zoo.runs.read import RunTables, short_name
 from zoo.runs.scores import KINDS, RETURN, SUCCESS
 
 _LISTED = 6  # longer lists end in "and N more"

@@ -12,7 +12,7 @@ from typing import Any
 
 from zoo.report.estimates import Array, Curve, Estimate, Improvement
 from zoo.report.learning_curves import LearningCurve
-from zoo.runs.read import count
+from zoo.runs.protocol import count
 from zoo.runs.scores import Kind
 
 OWN = "own"

@@ -17,7 +17,8 @@ from zoo.messages import log
 from zoo.report.comparison import MEAN_COLUMNS, OWN, Method
 from zoo.report.published import PublishedSet, load_means, load_progress, load_runs, load_set, published_names
 from zoo.report.references import References, normalise_returns, read_references
-from zoo.runs.read import EVALUATION_COLUMNS, PROTOCOL, RunTables, read_runs, show, split_environment
+from zoo.runs.protocol import PROTOCOL, show
+from zoo.runs.read import EVALUATION_COLUMNS, RunTables, read_runs, split_environment
 from zoo.runs.scores import NORMALISED_RETURN, SUCCESS
 
 

@@ -22,6 +22,7 @@ from zoo.report.compute import last_evaluations
 from zoo.report.drawing import save
 from zoo.report.entries import Table
 from zoo.report.inputs import Inputs
+from zoo.report.own_runs import differences_table
 from zoo.report.plots import all_figures
 from zoo.report.published import suite_names
 from zoo.report.rendering import templates, to_csv, to_latex, to_markdown, write_file
@@ -36,7 +37,8 @@ from zoo.report.tables import (
     tasks_table,
 )
 from zoo.runs.history import PHASES
-from zoo.runs.read import RunTables, count
+from zoo.runs.protocol import count
+from zoo.runs.read import RunTables
 from zoo.runs.scores import KINDS, SUCCESS
 from zoo.texts import csv_cells
 
@@ -58,7 +60,7 @@ class Content:
     def tables(self) -> list[Table]:
         """Every table of the report, in the order of the page."""
         inputs = self.inputs
-        found = []
+        found = [differences_table(inputs.own, inputs.methods)]
         for comparison in self.comparisons:
             for phase in comparison.phases.values():
                 found.append(aggregates_table(comparison, phase))
@@ -145,7 +147,7 @@ def _files_of_reports(folder: Path) -> Iterator[Path]:
     """Yield the tables and figures that this or an older report has left in a folder."""
     suffixes = [kind.suffix for kind in KINDS.values()]
     names = [f"{name}_{phase}" for name in ("aggregates", "improvement", "domains", "tasks") for phase in PHASES]
-    names = [f"{name}{suffix}" for name in names for suffix in suffixes] + ["reproduction"]
+    names = [f"{name}{suffix}" for name in names for suffix in suffixes] + ["reproduction", "differences"]
     names += [f"aggregates_{phase}_{suite}" for phase in PHASES for suite in suite_names()]
     figures = ("aggregates", "profiles", "improvement", "sample_efficiency", "domains", "environments")
     found = [f"tables/{name}.{kind}" for name in names for kind in _FORMATS]

@@ -15,7 +15,8 @@ from zoo.report.estimates import Estimate, welch_mean
 from zoo.report.published import PublishedSet, load_means, tasks_of
 from zoo.report.statistics import Scores
 from zoo.runs.history import PHASES
-from zoo.runs.read import protocol_differences, split_environment
+from zoo.runs.protocol import protocol_differences
+from zoo.runs.read import split_environment
 from zoo.runs.scores import SUCCESS
 
 

@@ -21,7 +21,8 @@ from zoo.report.entries import (
 )
 from zoo.report.estimates import FEW_SEEDS
 from zoo.report.reproduction import Reproduction
-from zoo.runs.read import PROTOCOL, count, short_name, show, split_environment
+from zoo.runs.protocol import PROTOCOL, count, show
+from zoo.runs.read import short_name, split_environment
 from zoo.runs.scores import METRICS, NORMALISED_RETURN, RETURN, SUCCESS, Kind
 
 _GAP = {

@@ -31,6 +31,7 @@ def print_tables(sentences: Iterable[str], found: Sequence[entries.Table]) -> No
     columns = {
         "aggregates": ("method", "mean", "IQM", "seeds", "step"),
         "improvement": None,
+        "differences": None,
         "reproduction": ("phase", "where", "method", "published", "own", "difference", "verdict"),
     }
     averaged = {table.name.removeprefix("aggregates") for table in found if table.name.startswith("aggregates")}
