@@ -57,6 +57,12 @@ def make_parser() -> Parser:
         help="returns of a random and an expert policy, or YAML files of `env: [random, expert]`; normalises returns",
     )
     data.add_argument("--merge-protocols", action="store_true", help="one row per label, even where protocols differ")
+    data.add_argument(
+        "--failed",
+        choices=("last", "zero", "exclude"),
+        default="last",
+        help="what runs that failed count for: their last evaluation, zero, or nothing (default: last)",
+    )
     data.add_argument("--strict", action="store_true", help="fail (exit 2) if any run is skipped")
     how = parser.add_argument_group("how")
     how.add_argument(
@@ -121,7 +127,7 @@ def _compare(request: Request, args: argparse.Namespace) -> dict[str, Any]:
             from zoo.report.caveats import warnings
             from zoo.report.terminal import print_tables
 
-            print_tables(warnings(found, inputs.own, inputs.sets), content.tables)
+            print_tables(warnings(found, inputs.own, inputs.sets, inputs.failed), content.tables)
     return result
 
 

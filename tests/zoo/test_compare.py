@@ -362,7 +362,8 @@ def test_runs_with_returns_only_are_compared_by_their_return(tmp_path, capsys):
     assert online["aggregates"]["sac"]["mean"]["point"] == pytest.approx(-1475.0)
     low, high = online["aggregates"]["sac"]["mean"]["ci95"]
     assert -1500 <= low < -1475 < high <= -1450
-    assert set(online["aggregates"]["sac"]) == {"mean", "iqm", "tasks", "seeds", "most_seeds", "steps"}
+    counts = {"tasks", "seeds", "most_seeds", "steps", "started", "finished", "failed"}
+    assert set(online["aggregates"]["sac"]) == {"mean", "iqm", *counts}
     chance = online["probability_of_improvement"]["td3"]["sac"]
     assert chance["point"] == 1.0
     assert chance["difference"]["point"] == pytest.approx(100.0)

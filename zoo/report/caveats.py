@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from zoo.report.comparison import Comparison, Method, Phase
 from zoo.report.estimates import FEW_SEEDS
 from zoo.report.published import PublishedSet, load_progress
+from zoo.report.survival import describe_tallies
 from zoo.report.tables import by_domain, scored_otherwise
 from zoo.runs.protocol import count, show
 from zoo.runs.read import RunTables, short_name
@@ -40,15 +41,21 @@ def describe_kinds(comparisons: Sequence[Comparison]) -> str:
     return f"Scores are {words} of the last evaluation of a phase, never of the best one{unless}.{apart}"
 
 
-def warnings(comparisons: Sequence[Comparison], own: RunTables, sets: Sequence[PublishedSet] = ()) -> list[str]:
+def warnings(
+    comparisons: Sequence[Comparison], own: RunTables, sets: Sequence[PublishedSet] = (), failed: str = "last"
+) -> list[str]:
     """Return sentences on what a reader must know before believing a number.
 
     :param sets: the published sets that were asked for.
+    :param failed: what failed runs count for, one of `zoo.report.survival.FAILED_MODES`.
     """
     result = []
     skipped = own.skipped()
     if skipped:
-        result.append(f"{len(skipped)} of {len(own.runs)} run folders are not counted; each is listed with its reason.")
+        few = f"{len(skipped)} of {len(own.runs)} run folders did not finish, or do not count"
+        result.append(f"{few}; each is listed with its reason.")
+    tallies = {name: method.tally(method.tallies) for name, method in comparisons[0].methods.items()}
+    result += describe_tallies({name: tally for name, tally in tallies.items() if tally is not None}, failed)
     result += _unfinished_sets(sets)
     result += _departures(comparisons)
     result += [

@@ -117,7 +117,7 @@ def to_html(content: Content, images: Mapping[str, str]) -> str:
             baselines=[baseline_in(comparison, content.baseline) for comparison in content.comparisons],
             phases=describe_phases(content.comparisons),
             kinds=describe_kinds(content.comparisons),
-            warnings=warnings(content.comparisons, content.inputs.own, content.inputs.sets),
+            warnings=warnings(content.comparisons, content.inputs.own, content.inputs.sets, content.inputs.failed),
             skipped=content.inputs.own.skipped(),
             has_own=any(method.is_own for method in methods.values()),
             versions=", ".join(f"{name} {version(name)}" for name in _PACKAGES)

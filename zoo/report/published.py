@@ -188,6 +188,7 @@ def load_runs(published: PublishedSet) -> pd.DataFrame | None:
         "kind": SUCCESS.name,
         "score": count / int(episodes),
         "run": published.name,
+        "carried": False,
     }
     return pd.DataFrame(columns)
 
@@ -222,6 +223,7 @@ def _included_runs(published: PublishedSet) -> pd.DataFrame:
         kind=SUCCESS.name,
         score=table["successes"] / table["episodes"],
         run=published.name,
+        carried=False,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from zoo.report.comparison import OWN, Method
+from zoo.report.comparison import OWN, Method, Tally
 from zoo.report.compute import final_scores
 from zoo.report.estimates import Estimate, welch_mean
 from zoo.report.published import PublishedSet, load_means, tasks_of
@@ -29,6 +29,7 @@ class Reproduction:
     :param difference: own minus published mean.
     :param verdict: ``"agrees"``, ``"differs"``, ``"open"`` (more seeds would tell) or ``"no interval"``.
     :param protocol: where the protocols differ, in words.
+    :param tally: what became of the own runs.
     """
 
     phase: str
@@ -43,6 +44,7 @@ class Reproduction:
     difference: Estimate
     verdict: str
     protocol: list[str]
+    tally: Tally | None = None
 
 
 def reproduce(
@@ -119,6 +121,7 @@ def _reproduction(
         verdict=_verdict(difference, tolerance),
         protocol=sorted({phrase for phrases in protocols for phrase in phrases})
         + ([f"scoring {published.scoring}"] if published.scoring else []),
+        tally=method.tally(tasks),
     )
 
 

@@ -31,7 +31,7 @@ _BESIDES = ("offline_data", "env_kwargs", "eval_env_kwargs")
 
 EVALUATION_COLUMNS = (
     "method", "algorithm", "source", "environment", "domain", "task", "seed", "phase", "step", "successes", "episodes",
-    "kind", "score", "return", "length", "run",
+    "kind", "score", "return", "length", "run", "carried",
 )  # fmt: skip
 _RUN_COLUMNS = (
     "run", "state", "method", "algorithm", "label", "environment", "domain", "task", "seed", "kind", "offline_step",
@@ -55,7 +55,7 @@ class RunTables:
     evaluations: pd.DataFrame
 
     def counted(self) -> pd.DataFrame:
-        """Return the rows of `evaluations` whose runs count."""
+        """Return the rows of `evaluations` whose runs have finished and count."""
         good = self.runs.loc[self.runs["problem"].isna(), "run"]
         return self.evaluations[self.evaluations["run"].isin(good)]
 
@@ -107,7 +107,9 @@ def read_runs(paths: Iterable[Path], merge_protocols: bool = False) -> RunTables
     if not evaluations:
         return RunTables(runs, pd.DataFrame(columns=list(EVALUATION_COLUMNS)))
     columns = ["run", "method", "algorithm", "environment", "domain", "task", "seed"]
-    joined = pd.concat(evaluations, ignore_index=True).merge(runs[columns], on="run").assign(source="own")
+    joined = (
+        pd.concat(evaluations, ignore_index=True).merge(runs[columns], on="run").assign(source="own", carried=False)
+    )
     return RunTables(runs, joined[list(EVALUATION_COLUMNS)])
 
 
