@@ -58,6 +58,7 @@ class Method:
     :param suite: the suite of tasks that its published set is about; None for own runs.
     :param scoring: how its scores were taken, or None if they are those of the last evaluation.
     :param tallies: environment -> what became of its own runs there.
+    :param settings: environment -> the settings of its own runs, as `zoo.runs.protocol.describe_settings` has them.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Method:
     suite: str | None = None
     scoring: str | None = None
     tallies: Mapping[str, Tally] = field(default_factory=dict)
+    settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def tally(self, tasks: Iterable[str]) -> Tally | None:
         """Return what became of its runs on some tasks; None for published methods."""

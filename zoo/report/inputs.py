@@ -143,8 +143,15 @@ def _own_methods(own: RunTables, counted: pd.DataFrame) -> dict[str, Method]:
             {env: {field: _common(part[field]) for field in PROTOCOL} for env, part in parts.items()},
             {env: tuple(dict.fromkeys(part["departures"].explode().dropna())) for env, part in parts.items()},
             tallies=found[str(name)],
+            settings={env: _common_settings(part["settings"]) for env, part in parts.items()},
         )
     return result
+
+
+def _common_settings(settings: pd.Series) -> dict[str, str]:
+    """Return the settings of runs; one that differs between them has all its values."""
+    table = pd.DataFrame(list(settings)).fillna("not recorded")
+    return {str(name): " or ".join(sorted(set(table[name]))) for name in table}
 
 
 def _common(values: pd.Series) -> Any:

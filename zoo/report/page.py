@@ -26,7 +26,7 @@ from zoo.report.own_runs import differences_table
 from zoo.report.plots import all_figures
 from zoo.report.published import suite_names
 from zoo.report.rendering import templates, to_csv, to_latex, to_markdown, write_file
-from zoo.report.reproduction import reproduce
+from zoo.report.reproduction import Expected, reproduce
 from zoo.report.results import json_text, to_json
 from zoo.report.tables import (
     aggregates_table,
@@ -48,13 +48,17 @@ _PACKAGES = ("flow-rl-zoo", "numpy", "scipy", "pandas", "matplotlib")
 
 @dataclass(frozen=True)
 class Content:
-    """What a report is made from; the tolerance of a reproduction is a fraction."""
+    """What a report is made from; the tolerance of a reproduction is a fraction.
+
+    :param expected: gives the settings that are behind published scores.
+    """
 
     inputs: Inputs
     comparisons: Sequence[Comparison]
     baseline: str
     tolerance: float
     command: str
+    expected: Expected | None = None
 
     @cached_property
     def tables(self) -> list[Table]:
@@ -69,7 +73,7 @@ class Content:
                 found.append(domains_table(comparison, phase))
                 found.append(tasks_table(comparison, phase))
             if comparison.kind is SUCCESS:
-                reproduced = reproduce(inputs.methods, inputs.evaluations, inputs.sets, self.tolerance)
+                reproduced = reproduce(inputs.methods, inputs.evaluations, inputs.sets, self.tolerance, self.expected)
                 found.append(reproduction_table(reproduced, self.tolerance))
         found.append(protocol_table(self.comparisons[0]))
         return [table for table in found if table.rows]

@@ -21,7 +21,7 @@ from zoo.report.entries import (
 )
 from zoo.report.estimates import FEW_SEEDS
 from zoo.report.reproduction import Reproduction
-from zoo.runs.protocol import PROTOCOL, count, show
+from zoo.runs.protocol import PROTOCOL, count, shortened, show
 from zoo.runs.read import short_name, split_environment
 from zoo.runs.scores import METRICS, NORMALISED_RETURN, RETURN, SUCCESS, Kind
 
@@ -169,7 +169,7 @@ def reproduction_table(found: Sequence[Reproduction], tolerance: float) -> Table
             Entry(f"{100 * r.own:.1f}", count(seeds_text(r.own_seeds), "seed") + _finished_of(r)),
             number_entry(r.difference, 100, 1),
             Entry(r.verdict, is_bold=r.verdict == "differs"),
-            Entry("; ".join(r.protocol) or "same"),
+            Entry("; ".join(shortened(r.protocol)) or "same"),
         ]
         for r in found
     ]
@@ -184,7 +184,8 @@ def reproduction_table(found: Sequence[Reproduction], tolerance: float) -> Table
     caption = (
         f"Own and published means, and the difference in points with its 95% t-interval. A cell agrees if the whole "
         f"interval is within {100 * tolerance:g} points, differs if all of it is outside, and is open in between: more "
-        "seeds would tell. Where the protocol is not the same, the verdict is about the difference, not about an error."
+        "seeds would tell. The protocol is the same if all settings are, besides those that change no number; where it "
+        "is not, the verdict is about the difference, not about an error."
     )
     return Table("reproduction", "Reproduction", caption, header, rows, data)
 
