@@ -23,7 +23,8 @@ from zoo.cli import run_program
 from zoo.errors import UsageError, as_usage_error
 
 if TYPE_CHECKING:
-    from zoo.report.inputs import Request
+    from zoo.report.inputs import Inputs, Request
+    from zoo.report.reproduction import Expected
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,6 +58,12 @@ def make_parser() -> Parser:
         help="returns of a random and an expert policy, or YAML files of `env: [random, expert]`; normalises returns",
     )
     data.add_argument("--merge-protocols", action="store_true", help="one row per label, even where protocols differ")
+    data.add_argument(
+        "--failed",
+        choices=("last", "zero", "exclude"),
+        default="last",
+        help="what runs that failed count for: their last evaluation, zero, or nothing (default: last)",
+    )
     data.add_argument("--strict", action="store_true", help="fail (exit 2) if any run is skipped")
     how = parser.add_argument_group("how")
     how.add_argument(
@@ -114,15 +121,24 @@ def _compare(request: Request, args: argparse.Namespace) -> dict[str, Any]:
         from zoo.report.page import Content, write_report
 
         baseline = args.baseline or inputs.default_baseline()
-        content = Content(inputs, found, baseline, args.tolerance, args.command_line)
+        content = Content(inputs, found, baseline, args.tolerance, args.command_line, _expected(inputs))
         if args.output:
             result["report"] = str(write_report(args.output, content))
         if args.print or not (args.json or args.output):
             from zoo.report.caveats import warnings
             from zoo.report.terminal import print_tables
 
-            print_tables(warnings(found, inputs.own, inputs.sets), content.tables)
+            print_tables(warnings(found, inputs.own, inputs.sets, inputs.failed), content.tables)
     return result
+
+
+def _expected(inputs: Inputs) -> Expected | None:
+    """Return what knows the settings behind published scores; None, and no torch, where there is nothing to compare."""
+    if not inputs.sets or not any(method.is_own for method in inputs.methods.values()):
+        return None
+    from zoo.report.expected import expected_settings
+
+    return expected_settings
 
 
 def _check(args: argparse.Namespace) -> None:

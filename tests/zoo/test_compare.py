@@ -362,7 +362,8 @@ def test_runs_with_returns_only_are_compared_by_their_return(tmp_path, capsys):
     assert online["aggregates"]["sac"]["mean"]["point"] == pytest.approx(-1475.0)
     low, high = online["aggregates"]["sac"]["mean"]["ci95"]
     assert -1500 <= low < -1475 < high <= -1450
-    assert set(online["aggregates"]["sac"]) == {"mean", "iqm", "tasks", "seeds", "most_seeds", "steps"}
+    counts = {"tasks", "seeds", "most_seeds", "steps", "started", "finished", "failed"}
+    assert set(online["aggregates"]["sac"]) == {"mean", "iqm", *counts}
     chance = online["probability_of_improvement"]["td3"]["sac"]
     assert chance["point"] == 1.0
     assert chance["difference"]["point"] == pytest.approx(100.0)
@@ -608,3 +609,11 @@ def test_everything_about_17_methods_50_tasks_and_12_seeds_takes_a_minute_on_two
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert used < 2 * 60  # seconds of processor time; the wall clock depends on what else runs
+
+
+def test_protocol_of_a_run_with_other_settings_is_not_called_the_same(tmp_path, capsys):
+    write_runs(tmp_path / "logs", SCENE[:1], seeds=3, settings={"gamma": 0.5, "inverse_temperature": 99})
+    report = tmp_path / "report"
+    run(capsys, tmp_path / "logs", "--published", "qam2026", "-o", report, *SMALL)
+    protocol = pd.read_csv(report / "tables" / "reproduction.csv")["protocol"].iloc[0]
+    assert "gamma 0.5 against 0.99; inverse_temperature 99 against 1.0" in protocol

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from zoo.report.comparison import Comparison, Method, Phase
 from zoo.report.estimates import FEW_SEEDS
 from zoo.report.published import PublishedSet, load_progress
+from zoo.report.survival import describe_tallies
 from zoo.report.tables import by_domain, scored_otherwise
-from zoo.runs.read import RunTables, count, short_name, show
+from zoo.runs.protocol import count, shortened, show
+from zoo.runs.read import RunTables, short_name
 from zoo.runs.scores import KINDS, RETURN, SUCCESS
 
-_LISTED = 6  # longer lists end in "and N more"
 _PLURAL = dict(zip(KINDS, ("success rates", "mean returns", "normalised returns"), strict=True))
 
 
@@ -39,19 +40,25 @@ def describe_kinds(comparisons: Sequence[Comparison]) -> str:
     return f"Scores are {words} of the last evaluation of a phase, never of the best one{unless}.{apart}"
 
 
-def warnings(comparisons: Sequence[Comparison], own: RunTables, sets: Sequence[PublishedSet] = ()) -> list[str]:
+def warnings(
+    comparisons: Sequence[Comparison], own: RunTables, sets: Sequence[PublishedSet] = (), failed: str = "last"
+) -> list[str]:
     """Return sentences on what a reader must know before believing a number.
 
     :param sets: the published sets that were asked for.
+    :param failed: what failed runs count for, one of `zoo.report.survival.FAILED_MODES`.
     """
     result = []
     skipped = own.skipped()
     if skipped:
-        result.append(f"{len(skipped)} of {len(own.runs)} run folders are not counted; each is listed with its reason.")
+        few = f"{len(skipped)} of {len(own.runs)} run folders did not finish, or do not count"
+        result.append(f"{few}; each is listed with its reason.")
+    tallies = {name: method.tally(method.tallies) for name, method in comparisons[0].methods.items()}
+    result += describe_tallies({name: tally for name, tally in tallies.items() if tally is not None}, failed)
     result += _unfinished_sets(sets)
     result += _departures(comparisons)
     result += [
-        f"Scoring of {', '.join(_shortened(names))}: {scoring}. Other scores are those of the last evaluation."
+        f"Scoring of {', '.join(shortened(names))}: {scoring}. Other scores are those of the last evaluation."
         for scoring, names in scored_otherwise(comparisons[0]).items()
     ]
     for comparison in comparisons:
@@ -73,7 +80,7 @@ def _warnings_of_phase(comparison: Comparison, phase: Phase) -> list[str]:
         lacking: dict[tuple[str, ...], list[str]] = {}  # methods -> tasks
         for task, names in phase.left_out.items():
             lacking.setdefault(tuple(names), []).append(task)
-        missing = "; ".join(f"{_listed(tasks)} ({', '.join(_shortened(names))})" for names, tasks in lacking.items())
+        missing = "; ".join(f"{_listed(tasks)} ({', '.join(shortened(names))})" for names, tasks in lacking.items())
         result.append(f"{label}: {what} leave out tasks that some methods lack: {missing}.")
     result += _not_averaged(comparison, phase)
     if comparison.kind is RETURN and len(phase.tasks) > 1:
@@ -104,7 +111,7 @@ def _not_averaged(comparison: Comparison, phase: Phase) -> list[str]:
     missing = [name for name in sorted(phase.coverage) if name not in phase.aggregates]
     if phase.aggregates and missing:
         result.append(
-            f"{label}: no aggregate of {', '.join(_shortened(missing))}: published are means of whole domains, not of "
+            f"{label}: no aggregate of {', '.join(shortened(missing))}: published are means of whole domains, not of "
             "single tasks."
         )
     if comparison.kind is SUCCESS:
@@ -175,10 +182,10 @@ def _who_has_what(phase: Phase) -> str:
     for name, tasks in sorted(phase.coverage.items()):
         owners.setdefault(tuple(tasks), []).append(name)
     phrases = [
-        f"{', '.join(_shortened(names))} {'has' if len(names) == 1 else 'have'} {_listed(tasks)}"
+        f"{', '.join(shortened(names))} {'has' if len(names) == 1 else 'have'} {_listed(tasks)}"
         for tasks, names in owners.items()
     ]
-    return "; ".join(_shortened(phrases))
+    return "; ".join(shortened(phrases))
 
 
 def _listed(environments: Sequence[str]) -> str:
@@ -187,13 +194,7 @@ def _listed(environments: Sequence[str]) -> str:
         short_name(names[0]) if len(names) == 1 else f"{len(names)} tasks of {domain}"
         for domain, names in by_domain(environments).items()
     ]
-    return ", ".join(_shortened(places))
-
-
-def _shortened(phrases: Sequence[str]) -> list[str]:
-    """Return the first phrases, and how many more there are."""
-    more = len(phrases) - _LISTED
-    return [*phrases[:_LISTED], f"and {more} more"] if more > 1 else list(phrases)
+    return ", ".join(shortened(places))
 
 
 def _label(comparison: Comparison, phase: Phase) -> str:

@@ -6,13 +6,13 @@ kind: runs that are scored by success and runs that are scored by their return a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from zoo.report.estimates import Array, Curve, Estimate, Improvement
 from zoo.report.learning_curves import LearningCurve
-from zoo.runs.read import count
+from zoo.runs.protocol import count
 from zoo.runs.scores import Kind
 
 OWN = "own"
@@ -20,6 +20,31 @@ OWN = "own"
 
 MEAN_COLUMNS = ("method", "phase", "step", "environment", "domain", "mean", "sd", "seeds")
 """Columns of a table of published means of methods without single runs."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How many runs of a method were started, and what became of them."""
+
+    started: int = 0
+    finished: int = 0
+    failed: int = 0
+
+    @property
+    def unfinished(self) -> int:
+        """The number of runs that go on, were interrupted or cannot be read."""
+        return self.started - self.finished - self.failed
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every run finished."""
+        return self.finished == self.started
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(self.started + other.started, self.finished + other.finished, self.failed + other.failed)
+
+    def __str__(self) -> str:
+        return f"{self.finished} of {self.started}"
 
 
 @dataclass(frozen=True)
@@ -32,6 +57,8 @@ class Method:
     :param departures: environment -> where own runs depart from the protocol of their profile, in words.
     :param suite: the suite of tasks that its published set is about; None for own runs.
     :param scoring: how its scores were taken, or None if they are those of the last evaluation.
+    :param tallies: environment -> what became of its own runs there.
+    :param settings: environment -> the settings of its own runs, as `zoo.runs.protocol.describe_settings` has them.
     """
 
     name: str
@@ -41,6 +68,23 @@ class Method:
     departures: Mapping[str, Sequence[str]] = field(default_factory=dict)
     suite: str | None = None
     scoring: str | None = None
+    tallies: Mapping[str, Tally] = field(default_factory=dict)
+    settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def tally(self, tasks: Iterable[str]) -> Tally | None:
+        """Return what became of its runs on some tasks; None for published methods."""
+        found = [self.tallies[task] for task in tasks if task in self.tallies]
+        return sum(found, Tally()) if found else None
+
+    @property
+    def mark(self) -> str:
+        """What follows its name where runs failed."""
+        return "‡" if any(tally.failed for tally in self.tallies.values()) else ""
+
+    @property
+    def title(self) -> str:
+        """Its name and mark."""
+        return self.name + self.mark
 
     @property
     def is_own(self) -> bool:
@@ -54,11 +98,13 @@ class Cell:
 
     :param estimates: ``mean`` and, where known, ``iqm``, ``median`` and ``optimality_gap``.
     :param seeds: the smallest and the largest number of runs of a task.
+    :param tally: what became of its runs there; None for published scores.
     """
 
     estimates: Mapping[str, Estimate]
     tasks: int
     seeds: tuple[int, int]
+    tally: Tally | None = None
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,8 @@ def compare(
     for name in PHASES:
         runs, published = (table[table["phase"] == name] for table in (evaluations, means))
         if len(runs) or len(published):
-            phases[name] = _compare_phase(name, runs, published, kind, reps, suites, curve_tasks if curves else None)
+            over = curve_tasks if curves else None
+            phases[name] = _compare_phase(name, methods, runs, published, kind, reps, suites, over)
     label = label_of(curve_tasks, _suite_of(curve_tasks, kind))
     return Comparison(kind, methods, phases, reps, label)
 
@@ -85,6 +86,7 @@ def last_evaluations(evaluations: pd.DataFrame) -> pd.DataFrame:
 
 def _compare_phase(
     name: str,
+    methods: Mapping[str, Method],
     runs: pd.DataFrame,
     means: pd.DataFrame,
     kind: Kind,
@@ -107,6 +109,9 @@ def _compare_phase(
     domain_tasks = _domain_tasks(runs, table, kind)
     thresholds = _thresholds(runs, averaged, kind)
 
+    def tallied(cells: Mapping[str, Cell], where: Sequence[str]) -> dict[str, Cell]:
+        return {name: replace(cell, tally=methods[name].tally(where)) for name, cell in cells.items()}
+
     def profile(method: str) -> Curve:
         return statistics.performance_profile(averaged[method], thresholds, reps, kind.limits)
 
@@ -116,11 +121,14 @@ def _compare_phase(
         coverage=coverage,
         tasks=tasks,
         left_out=left_out,
-        aggregates=_aggregates(averaged, kind, reps) | table.aggregates(tasks),
+        aggregates=tallied(_aggregates(averaged, kind, reps) | table.aggregates(tasks), tasks),
         improvements=_all_pairs(common, kind, reps, with_difference=bool(averaged)),
-        domains=_domains(scores, table, domain_tasks, reps) if kind is SUCCESS else {},
+        domains={
+            domain: tallied(cells, domain_tasks[domain])
+            for domain, cells in (_domains(scores, table, domain_tasks, reps) if kind is SUCCESS else {}).items()
+        },
         domain_tasks=domain_tasks,
-        per_task=_per_task(scores, table, kind, reps),
+        per_task={task: tallied(cells, [task]) for task, cells in _per_task(scores, table, kind, reps).items()},
         thresholds=thresholds,
         profiles={} if curve_tasks is None else in_parallel(profile, averaged),
         curves=learning_curves(runs, curve_tasks, kind, reps) if _can_average(curve_tasks, kind) else {},
@@ -130,7 +138,10 @@ def _compare_phase(
             if curve_tasks is not None
         },
         suite=_suite_of(tasks, kind),
-        suite_aggregates=_suite_aggregates(scores, table, suites, tasks, reps),
+        suite_aggregates={
+            suite: tallied(cells, suite_tasks(suite))
+            for suite, cells in _suite_aggregates(scores, table, suites, tasks, reps).items()
+        },
     )
 
 

@@ -95,7 +95,7 @@ def plot_panels(panels: Sequence[Panel], looks: Mapping[str, Style]) -> Figure:
         ax.grid(axis="x", alpha=0.25)
         ax.tick_params(axis="y", length=0)
         ax.spines["left"].set_visible(False)
-    axes[0].set_yticks(range(len(names)), map(literal, names))
+    axes[0].set_yticks(range(len(names)), [literal(name + looks[name].mark) for name in names])
     axes[0].set_ylim(len(names) - 0.4, -0.6)
     return figure
 
@@ -121,7 +121,7 @@ def legend_below(figure: Figure, looks: Mapping[str, Style], drawn: Sequence[Ite
     width = max(1, int(figure.get_figwidth() / (0.6 + 0.085 * max(map(len, names)))))
     figure.legend(
         handles,
-        [literal(name) for name in names],
+        [literal(name + looks[name].mark) for name in names],
         loc="upper center",
         bbox_to_anchor=(0.5, 0.0),
         ncols=min(width, len(names)),

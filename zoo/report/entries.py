@@ -56,16 +56,21 @@ def digits_of(kind: Kind, estimates: Iterable[Estimate | None]) -> int:
     return kind.digits(value for e in estimates if e is not None for value in (e.point, *(e.interval or ())))
 
 
-def score_entry(estimate: Estimate | None, kind: Kind, digits: int, best: float | None) -> Entry:
-    """Return a score, bold if it is near the best and with a dagger if only its interval reaches it."""
+def score_entry(
+    estimate: Estimate | None, kind: Kind, digits: int, best: float | None, is_complete: bool = True
+) -> Entry:
+    """Return a score, bold if it is near the best and with a dagger if only its interval reaches it.
+
+    :param is_complete: whether all runs behind it finished; else it is not bold.
+    """
     if estimate is None:
         return Entry("-")
     entry = number_entry(estimate, kind.scale, digits)
     if best is None or not (best > 0 or kind is RETURN):
         return entry
-    is_bold = estimate.point >= (best if kind is RETURN else NEAR_BEST * best)
+    is_near = estimate.point >= (best if kind is RETURN else NEAR_BEST * best)
     reaches = estimate.interval is not None and estimate.interval[1] >= best
-    return Entry(entry.text + ("†" if reaches and not is_bold else ""), entry.detail, is_bold)
+    return Entry(entry.text + ("†" if reaches and not is_near else ""), entry.detail, is_near and is_complete)
 
 
 def number_entry(estimate: Estimate, scale: float, digits: int) -> Entry:
@@ -90,6 +95,10 @@ def seeds_text(seeds: tuple[int, int]) -> str:
 def cell_data(about: Mapping[str, Any], cell: Cell) -> list[dict[str, Any]]:
     """Return one row of numbers for each estimate of a cell."""
     counts = {"tasks": cell.tasks, "fewest_seeds": cell.seeds[0], "most_seeds": cell.seeds[1]}
+    if cell.tally is not None:
+        counts |= {"started": cell.tally.started, "finished": cell.tally.finished, "failed": cell.tally.failed}
+    else:
+        counts |= dict.fromkeys(("started", "finished", "failed"))
     return [
         {**about, "metric": metric, **estimate_data("score", estimate), **counts}
         for metric, estimate in cell.estimates.items()

@@ -11,7 +11,8 @@ import pandas as pd
 
 from zoo.errors import UsageError
 from zoo.runs.history import PHASES
-from zoo.runs.read import count, short_name
+from zoo.runs.protocol import count
+from zoo.runs.read import short_name
 
 COLUMNS = (
     "method", "environment", "seed", "phase", "step", "successes", "episodes", "return", "length", "settings", "commit",

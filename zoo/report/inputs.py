@@ -17,7 +17,9 @@ from zoo.messages import log
 from zoo.report.comparison import MEAN_COLUMNS, OWN, Method
 from zoo.report.published import PublishedSet, load_means, load_progress, load_runs, load_set, published_names
 from zoo.report.references import References, normalise_returns, read_references
-from zoo.runs.read import EVALUATION_COLUMNS, PROTOCOL, RunTables, read_runs, show, split_environment
+from zoo.report.survival import failed_scores, tallies
+from zoo.runs.protocol import PROTOCOL, show
+from zoo.runs.read import EVALUATION_COLUMNS, RunTables, read_runs, split_environment
 from zoo.runs.scores import NORMALISED_RETURN, SUCCESS
 
 
@@ -27,6 +29,7 @@ class Request:
 
     :param envs: patterns of the environments to keep, e.g. ``"scene-*"``; empty keeps all.
     :param reference_scores: what `read_references` reads.
+    :param failed: what failed runs count for, one of `zoo.report.survival.FAILED_MODES`.
     """
 
     paths: Sequence[Path] = ()
@@ -37,6 +40,7 @@ class Request:
     merge_protocols: bool = False
     strict: bool = False
     baseline: str | None = None
+    failed: str = "last"
 
     def read_runs(self) -> RunTables:
         """Return the tables of own runs as they are at the moment."""
@@ -49,6 +53,7 @@ class Inputs:
 
     :param evaluations: one row for each evaluation of a run that counts, own or published.
     :param own: the tables of own runs, those that do not count included.
+    :param failed: what failed runs count for, one of `zoo.report.survival.FAILED_MODES`.
     """
 
     methods: Mapping[str, Method]
@@ -57,6 +62,7 @@ class Inputs:
     own: RunTables
     sets: Sequence[PublishedSet]
     references: References
+    failed: str = "last"
 
     def default_baseline(self) -> str:
         """Return the method that the first published set proposes, or else the first method of all."""
@@ -76,7 +82,8 @@ def collect(request: Request) -> Inputs:
     counted = own.counted()
     if request.paths and counted.empty:
         raise UsageError(nothing_counts(own, request.paths))
-    methods = _own_methods(own)
+    counted = _joined([counted, failed_scores(own, request.failed)], EVALUATION_COLUMNS)
+    methods = _own_methods(own, counted)
     wanted = set(counted.loc[counted["kind"] == SUCCESS.name, "environment"]) if request.paths else None
     found = [_read_published(published, wanted) for published in sets]
     times = Counter([*methods, *(name for _, _, part in found for name in part)])
@@ -86,9 +93,8 @@ def collect(request: Request) -> Inputs:
         methods |= {names[name]: replace(method, name=names[name]) for name, method in part.items()}
         evaluations.append(runs.assign(method=runs["method"].map(names)))
         means.append(table.assign(method=table["method"].map(names)))
-    inputs = Inputs(
-        methods, _joined(evaluations, EVALUATION_COLUMNS), _joined(means, MEAN_COLUMNS), own, sets, references
-    )
+    table, means_table = _joined(evaluations, EVALUATION_COLUMNS), _joined(means, MEAN_COLUMNS)
+    inputs = Inputs(methods, table, means_table, own, sets, references, request.failed)
     return _chosen(inputs, request)
 
 
@@ -122,11 +128,12 @@ def _first_skipped(own: RunTables) -> str:
     return "{path}: {reason}".format(**own.skipped()[0])
 
 
-def _own_methods(own: RunTables) -> dict[str, Method]:
-    """Return the methods of own runs, with the protocol on each environment."""
+def _own_methods(own: RunTables, counted: pd.DataFrame) -> dict[str, Method]:
+    """Return the methods of the runs that count, with the protocol on each environment."""
     names = published_names()
+    found = tallies(own)
     result = {}
-    for name, group in own.runs[own.runs["problem"].isna()].groupby("method"):
+    for name, group in own.runs[own.runs["run"].isin(counted["run"])].groupby("method"):
         algorithm = str(group["algorithm"].iloc[0])
         parts = {str(environment): part for environment, part in group.groupby("environment")}
         result[str(name)] = Method(
@@ -135,8 +142,16 @@ def _own_methods(own: RunTables) -> dict[str, Method]:
             OWN,
             {env: {field: _common(part[field]) for field in PROTOCOL} for env, part in parts.items()},
             {env: tuple(dict.fromkeys(part["departures"].explode().dropna())) for env, part in parts.items()},
+            tallies=found[str(name)],
+            settings={env: _common_settings(part["settings"]) for env, part in parts.items()},
         )
     return result
+
+
+def _common_settings(settings: pd.Series) -> dict[str, str]:
+    """Return the settings of runs; one that differs between them has all its values."""
+    table = pd.DataFrame(list(settings)).fillna("not recorded")
+    return {str(name): " or ".join(sorted(set(table[name]))) for name in table}
 
 
 def _common(values: pd.Series) -> Any:

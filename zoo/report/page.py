@@ -22,10 +22,11 @@ from zoo.report.compute import last_evaluations
 from zoo.report.drawing import save
 from zoo.report.entries import Table
 from zoo.report.inputs import Inputs
+from zoo.report.own_runs import differences_table
 from zoo.report.plots import all_figures
 from zoo.report.published import suite_names
 from zoo.report.rendering import templates, to_csv, to_latex, to_markdown, write_file
-from zoo.report.reproduction import reproduce
+from zoo.report.reproduction import Expected, reproduce
 from zoo.report.results import json_text, to_json
 from zoo.report.tables import (
     aggregates_table,
@@ -36,7 +37,8 @@ from zoo.report.tables import (
     tasks_table,
 )
 from zoo.runs.history import PHASES
-from zoo.runs.read import RunTables, count
+from zoo.runs.protocol import count
+from zoo.runs.read import RunTables
 from zoo.runs.scores import KINDS, SUCCESS
 from zoo.texts import csv_cells
 
@@ -46,19 +48,23 @@ _PACKAGES = ("flow-rl-zoo", "numpy", "scipy", "pandas", "matplotlib")
 
 @dataclass(frozen=True)
 class Content:
-    """What a report is made from; the tolerance of a reproduction is a fraction."""
+    """What a report is made from; the tolerance of a reproduction is a fraction.
+
+    :param expected: gives the settings that are behind published scores.
+    """
 
     inputs: Inputs
     comparisons: Sequence[Comparison]
     baseline: str
     tolerance: float
     command: str
+    expected: Expected | None = None
 
     @cached_property
     def tables(self) -> list[Table]:
         """Every table of the report, in the order of the page."""
         inputs = self.inputs
-        found = []
+        found = [differences_table(inputs.own, inputs.methods)]
         for comparison in self.comparisons:
             for phase in comparison.phases.values():
                 found.append(aggregates_table(comparison, phase))
@@ -67,7 +73,7 @@ class Content:
                 found.append(domains_table(comparison, phase))
                 found.append(tasks_table(comparison, phase))
             if comparison.kind is SUCCESS:
-                reproduced = reproduce(inputs.methods, inputs.evaluations, inputs.sets, self.tolerance)
+                reproduced = reproduce(inputs.methods, inputs.evaluations, inputs.sets, self.tolerance, self.expected)
                 found.append(reproduction_table(reproduced, self.tolerance))
         found.append(protocol_table(self.comparisons[0]))
         return [table for table in found if table.rows]
@@ -115,7 +121,7 @@ def to_html(content: Content, images: Mapping[str, str]) -> str:
             baselines=[baseline_in(comparison, content.baseline) for comparison in content.comparisons],
             phases=describe_phases(content.comparisons),
             kinds=describe_kinds(content.comparisons),
-            warnings=warnings(content.comparisons, content.inputs.own, content.inputs.sets),
+            warnings=warnings(content.comparisons, content.inputs.own, content.inputs.sets, content.inputs.failed),
             skipped=content.inputs.own.skipped(),
             has_own=any(method.is_own for method in methods.values()),
             versions=", ".join(f"{name} {version(name)}" for name in _PACKAGES)
@@ -145,7 +151,7 @@ def _files_of_reports(folder: Path) -> Iterator[Path]:
     """Yield the tables and figures that this or an older report has left in a folder."""
     suffixes = [kind.suffix for kind in KINDS.values()]
     names = [f"{name}_{phase}" for name in ("aggregates", "improvement", "domains", "tasks") for phase in PHASES]
-    names = [f"{name}{suffix}" for name in names for suffix in suffixes] + ["reproduction"]
+    names = [f"{name}{suffix}" for name in names for suffix in suffixes] + ["reproduction", "differences"]
     names += [f"aggregates_{phase}_{suite}" for phase in PHASES for suite in suite_names()]
     figures = ("aggregates", "profiles", "improvement", "sample_efficiency", "domains", "environments")
     found = [f"tables/{name}.{kind}" for name in names for kind in _FORMATS]

@@ -23,7 +23,8 @@ from zoo.datasets.names import single_task_names
 from zoo.errors import UsageError
 from zoo.report.included_runs import Plan, Progress, check_progress, finished_runs, read_included_runs
 from zoo.runs.history import PHASES
-from zoo.runs.read import describe_layers, split_environment
+from zoo.runs.protocol import describe_layers
+from zoo.runs.read import split_environment
 from zoo.runs.scores import SUCCESS
 
 FOLDER = Path(__file__).resolve().parents[2] / "results" / "published"
@@ -187,6 +188,7 @@ def load_runs(published: PublishedSet) -> pd.DataFrame | None:
         "kind": SUCCESS.name,
         "score": count / int(episodes),
         "run": published.name,
+        "carried": False,
     }
     return pd.DataFrame(columns)
 
@@ -221,6 +223,7 @@ def _included_runs(published: PublishedSet) -> pd.DataFrame:
         kind=SUCCESS.name,
         score=table["successes"] / table["episodes"],
         run=published.name,
+        carried=False,
     )
 
 

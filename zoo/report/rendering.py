@@ -18,6 +18,7 @@ _LATEX = str.maketrans({
     "^": r"\textasciicircum{}",
     "\\": r"\textbackslash{}",
     "†": r"\textsuperscript{\dag}",
+    "‡": r"\textsuperscript{\ddag}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
 })  # fmt: skip

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from zoo.report.comparison import OWN, Method
+from zoo.report.comparison import OWN, Method, Tally
 from zoo.report.compute import final_scores
 from zoo.report.estimates import Estimate, welch_mean
 from zoo.report.published import PublishedSet, load_means, tasks_of
 from zoo.report.statistics import Scores
 from zoo.runs.history import PHASES
-from zoo.runs.read import protocol_differences, split_environment
+from zoo.runs.protocol import protocol_differences, setting_differences
+from zoo.runs.read import split_environment
 from zoo.runs.scores import SUCCESS
+
+Expected = Callable[[str, str, str | None], Mapping[str, str] | None]
+"""Published name of an algorithm, environment, profile -> its settings, or None where they are not known."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,8 @@ class Reproduction:
     :param own_seeds: the smallest and the largest number of own runs of a task.
     :param difference: own minus published mean.
     :param verdict: ``"agrees"``, ``"differs"``, ``"open"`` (more seeds would tell) or ``"no interval"``.
-    :param protocol: where the protocols differ, in words.
+    :param protocol: where protocols and settings differ, in words.
+    :param tally: what became of the own runs.
     """
 
     phase: str
@@ -42,10 +47,15 @@ class Reproduction:
     difference: Estimate
     verdict: str
     protocol: list[str]
+    tally: Tally | None = None
 
 
 def reproduce(
-    methods: Mapping[str, Method], evaluations: pd.DataFrame, sets: Sequence[PublishedSet], tolerance: float
+    methods: Mapping[str, Method],
+    evaluations: pd.DataFrame,
+    sets: Sequence[PublishedSet],
+    tolerance: float,
+    expected: Expected | None = None,
 ) -> list[Reproduction]:
     """Return own scores beside published ones: for each task, each complete domain, and all published domains.
 
@@ -55,6 +65,7 @@ def reproduce(
 
     :param evaluations: evaluations of runs; published scores are success rates, so returns are ignored.
     :param tolerance: the largest difference that still agrees, as a fraction.
+    :param expected: gives the settings that are behind published scores; None compares no settings, and says so.
     """
     result = []
     runs = evaluations[(evaluations["source"] == OWN) & (evaluations["kind"] == SUCCESS.name)]
@@ -66,7 +77,9 @@ def reproduce(
             for name, scores in own.items():
                 rows = means[means["method"] == methods[name].algorithm].set_index("environment")
                 for where, parts in _places(scores, rows).items():
-                    result.append(_reproduction(phase, where, methods[name], scores, published, parts, tolerance))
+                    result.append(
+                        _reproduction(phase, where, methods[name], scores, published, parts, tolerance, expected)
+                    )
     return result
 
 
@@ -88,6 +101,7 @@ def _reproduction(
     published: PublishedSet,
     parts: list[tuple[Any, list[str]]],
     tolerance: float,
+    expected: Expected | None,
 ) -> Reproduction:
     tasks = [task for _, inside in parts for task in inside]
     runs = [scores[task] for task in tasks]
@@ -99,11 +113,7 @@ def _reproduction(
         + [float(row["sd"]) ** 2 / len(parts) ** 2 for row, _ in parts],
         [len(values) for values in runs] + [int(row["seeds"]) for row, _ in parts],
     )
-    protocols = [
-        protocol_differences(phase, ours, published.protocol_of(method.algorithm, split_environment(task)[1]))
-        for task, ours in method.protocols.items()
-        if task in tasks
-    ]
+    protocols = [_differences(phase, method, task, published, expected) for task in method.protocols if task in tasks]
     return Reproduction(
         phase=phase,
         where=where,
@@ -118,7 +128,20 @@ def _reproduction(
         verdict=_verdict(difference, tolerance),
         protocol=sorted({phrase for phrases in protocols for phrase in phrases})
         + ([f"scoring {published.scoring}"] if published.scoring else []),
+        tally=method.tally(tasks),
     )
+
+
+def _differences(
+    phase: str, method: Method, task: str, published: PublishedSet, expected: Expected | None
+) -> list[str]:
+    """Return where a method's protocol and settings on a task are not those of the published scores."""
+    theirs = published.protocol_of(method.algorithm, split_environment(task)[1])
+    found = protocol_differences(phase, method.protocols[task], theirs)
+    settings = None if expected is None else expected(method.algorithm, task, theirs.get("profile"))
+    if settings is None:
+        return [*found, "settings not compared"]
+    return found + setting_differences(method.settings.get(task, {}), settings)
 
 
 def _verdict(difference: Estimate, tolerance: float) -> str:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zoo.report.comparison import Cell, Comparison, Phase
+from zoo.report.comparison import Cell, Comparison, Phase, Tally
 from zoo.report.estimates import Estimate
 from zoo.runs.history import PHASES
 from zoo.runs.scores import SUCCESS, Kind
@@ -27,7 +27,10 @@ def to_json(
         found.kind: {name: _phase_to_json(found.phases.get(name), found.kind) for name in PHASES}
         for found in comparisons
     }
-    methods = {name: {"algorithm": m.algorithm, "source": m.source} for name, m in comparisons[0].methods.items()}
+    methods = {
+        name: {"algorithm": m.algorithm, "source": m.source} | _tally_to_json(m.tally(m.tallies))
+        for name, m in comparisons[0].methods.items()
+    }
     result = by_kind.get(SUCCESS) or dict.fromkeys(PHASES)
     result |= {"repetitions": comparisons[0].reps, "methods": methods, "skipped": skipped}
     result |= {kind.suffix.removeprefix("_"): phases for kind, phases in by_kind.items() if kind is not SUCCESS}
@@ -71,6 +74,7 @@ def _phase_to_json(phase: Phase | None, kind: Kind) -> dict[str, Any] | None:
                     "mean": cell.estimates["mean"].point,
                     "ci95": _estimate_to_json(cell.estimates["mean"])["ci95"],
                     "seeds": cell.seeds[0],
+                    **_tally_to_json(cell.tally),
                 }
                 for method, cell in sorted(cells.items())
             }
@@ -90,7 +94,14 @@ def _aggregates_to_json(phase: Phase, cells: Mapping[str, Cell], kind: Kind) -> 
 def _cell_to_json(cell: Cell, metrics: Sequence[str]) -> dict[str, Any]:
     """Return estimates with the numbers of tasks and seeds that they are from."""
     estimates = {metric: _estimate_to_json(cell.estimates.get(metric)) for metric in metrics}
-    return {**estimates, "tasks": cell.tasks, "seeds": cell.seeds[0], "most_seeds": cell.seeds[1]}
+    return {**estimates, "tasks": cell.tasks, "seeds": cell.seeds[0], "most_seeds": cell.seeds[1]} | (
+        _tally_to_json(cell.tally)
+    )
+
+
+def _tally_to_json(tally: Tally | None) -> dict[str, int]:
+    """Return what became of own runs; nothing for published scores."""
+    return {} if tally is None else {"started": tally.started, "finished": tally.finished, "failed": tally.failed}
 
 
 def _estimate_to_json(estimate: Estimate | None) -> dict[str, Any]:

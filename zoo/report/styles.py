@@ -55,6 +55,7 @@ class Style:
     dash: Any
     marker: str
     is_own: bool
+    mark: str = ""  # follows the name where runs failed
 
     @property
     def line(self) -> dict[str, Any]:
@@ -86,7 +87,7 @@ def method_styles(methods: Mapping[str, Method]) -> dict[str, Style]:
         else:
             colour, dash = next(spare), DASH_DOTTED
         taken.add(key)
-        result[name] = Style(colour, dash, _MARKERS[dash], method.is_own)
+        result[name] = Style(colour, dash, _MARKERS[dash], method.is_own, method.mark)
     return result
 
 

@@ -21,7 +21,8 @@ from zoo.report.entries import (
 )
 from zoo.report.estimates import FEW_SEEDS
 from zoo.report.reproduction import Reproduction
-from zoo.runs.read import PROTOCOL, count, short_name, show, split_environment
+from zoo.runs.protocol import PROTOCOL, count, shortened, show
+from zoo.runs.read import short_name, split_environment
 from zoo.runs.scores import METRICS, NORMALISED_RETURN, RETURN, SUCCESS, Kind
 
 _GAP = {
@@ -44,8 +45,10 @@ def aggregates_table(comparison: Comparison, phase: Phase, suite: str | None = N
     kind = comparison.kind
     found = phase.aggregates if suite is None else phase.suite_aggregates[suite]
     label = suite or phase.suite
-    header = ["method", *(METRICS[metric] for metric in kind.metrics), "tasks", "seeds", "step"]
     cells = {name: found[name] for name in ranking(comparison) if name in found}
+    has_own = any(cell.tally is not None for cell in cells.values())
+    counts = ["tasks", "seeds", *(["finished"] if has_own else []), "step"]
+    header = ["method", *(METRICS[metric] for metric in kind.metrics), *counts]
     if suite is not None:  # the ranking is that of the common tasks
         cells = dict(sorted(cells.items(), key=lambda item: -item[1].estimates["mean"].point))
     best = {
@@ -57,17 +60,21 @@ def aggregates_table(comparison: Comparison, phase: Phase, suite: str | None = N
     rows, data = [], []
     for name, cell in cells.items():
         step = phase.steps[name]
-        scores = [score_entry(cell.estimates.get(metric), kind, digits, best.get(metric)) for metric in kind.metrics]
+        scores = [
+            score_entry(cell.estimates.get(metric), kind, digits, best.get(metric), is_complete(cell))
+            for metric in kind.metrics
+        ]
         tasks = str(cell.tasks) if label is None else f"{cell.tasks} ({label})"
-        counts = (tasks, seeds_text(cell.seeds), "mixed" if step is None else show(step))
-        rows.append([Entry(name), *scores, *map(Entry, counts)])
+        finished = [] if not has_own else ["-" if cell.tally is None else str(cell.tally)]
+        counts = (tasks, seeds_text(cell.seeds), *finished, "mixed" if step is None else show(step))
+        rows.append([Entry(comparison.methods[name].title), *scores, *map(Entry, counts)])
         data += cell_data({"method": name, "suite": label, "step": step}, cell)
     used = {cell.estimates["mean"].kind for cell in cells.values()}
     intervals = "; ".join(text for name, text in _INTERVALS.items() if name in used)
     caption = (
         f"{kind.caption} at the end of the {phase.name} phase on {_averaged_tasks(phase, kind, suite)}, "
         f"last evaluation, with 95% intervals over seeds on the same tasks ({intervals}). "
-        f"{_bold_rule(kind)}.{_GAP[kind.name]}{scoring_note(comparison, cells)}"
+        f"{_bold_rule(kind)}.{_GAP[kind.name]}{scoring_note(comparison, cells)}{finished_note(comparison, cells)}"
     )
     table = _table("aggregates", "Aggregates", phase, kind, caption, header, rows, data)
     if suite is None:
@@ -84,14 +91,16 @@ def improvement_table(comparison: Comparison, phase: Phase, baseline: str) -> Ta
     digits = digits_of(kind, (pair.difference for pair in pairs.values()))
     rows, data = [], []
     for name, pair in pairs.items():
-        rows.append([Entry(name), number_entry(pair.probability, 1, 2)])
+        rows.append([Entry(comparison.methods[name].title), number_entry(pair.probability, 1, 2)])
         data.append({"method": name, "baseline": baseline} | estimate_data("probability", pair.probability))
         if pair.difference is not None:
             rows[-1].append(number_entry(pair.difference, kind.scale, digits))
             data[-1] |= estimate_data("difference", pair.difference)
     has_difference = any(pair.difference is not None for pair in pairs.values())
-    header = ["method", f"P(method > {baseline})", *(["difference of means"] if has_difference else [])]
+    against = comparison.methods[baseline].title
+    header = ["method", f"P(method > {against})", *(["difference of means"] if has_difference else [])]
     caption = _improvement_caption(phase, kind, baseline, len(rows), has_difference)
+    caption += finished_note(comparison, [*pairs, baseline])
     return _table("improvement", f"Improvement over {baseline}", phase, kind, caption, header, rows, data)
 
 
@@ -105,8 +114,8 @@ def domains_table(comparison: Comparison, phase: Phase) -> Table:
         f"brackets). {_bold_rule(kind, ' in the column')}; -: not all tasks of the domain were run."
     )
     names = [name for name in ranking(comparison) if any(name in cells for cells in domains.values())]
-    caption += scoring_note(comparison, names)
-    rows = [[Entry(name)] for name in names]
+    caption += scoring_note(comparison, names) + finished_note(comparison, names)
+    rows = [[Entry(comparison.methods[name].title)] for name in names]
     for cells in domains.values():
         for row, entry in zip(rows, _scores(cells, names, kind), strict=True):
             row.append(entry)
@@ -125,6 +134,8 @@ def tasks_table(comparison: Comparison, phase: Phase) -> Table:
         for name, entry in zip(names, _scores(cells, names, kind), strict=True):
             interval = "" if kind is SUCCESS else entry.detail  # the papers have too many columns for intervals
             seeds = count(seeds_text(cells[name].seeds), "seed") if is_uneven and name in cells else ""
+            if name in cells and not is_complete(cells[name]):
+                seeds = f"{cells[name].tally} finished"
             row.append(Entry(entry.text, f"{interval} {seeds}".strip(), entry.is_bold))
         rows.append(row)
     if kind is SUCCESS:
@@ -134,11 +145,16 @@ def tasks_table(comparison: Comparison, phase: Phase) -> Table:
         intervals, note = ", last evaluation, with 95% intervals over seeds", ""
         small = "The number of seeds is shown where it differs within a row."
     caption = (
-        f"{kind.caption} at the end of the {phase.name} phase, mean over seeds{intervals}. "
-        f"{_bold_rule(kind, ' in the row', note)}. {small}"
-    ).rstrip() + scoring_note(comparison, names)
+        (
+            f"{kind.caption} at the end of the {phase.name} phase, mean over seeds{intervals}. "
+            f"{_bold_rule(kind, ' in the row', note)}. {small}"
+        ).rstrip()
+        + scoring_note(comparison, names)
+        + finished_note(comparison, names)
+    )
     data = _means_data("environment", phase.per_task, names)
-    return _table("tasks", "Tasks", phase, kind, caption, ["environment", *names], rows, data)
+    header = ["environment", *(comparison.methods[name].title for name in names)]
+    return _table("tasks", "Tasks", phase, kind, caption, header, rows, data)
 
 
 def reproduction_table(found: Sequence[Reproduction], tolerance: float) -> Table:
@@ -150,10 +166,10 @@ def reproduction_table(found: Sequence[Reproduction], tolerance: float) -> Table
             Entry(short_name(r.where)),
             Entry(r.method),
             Entry(f"{100 * r.published_mean:.1f}", f"{r.source}, {count(r.published_seeds, 'seed')}"),
-            Entry(f"{100 * r.own:.1f}", count(seeds_text(r.own_seeds), "seed")),
+            Entry(f"{100 * r.own:.1f}", count(seeds_text(r.own_seeds), "seed") + _finished_of(r)),
             number_entry(r.difference, 100, 1),
             Entry(r.verdict, is_bold=r.verdict == "differs"),
-            Entry("; ".join(r.protocol) or "same"),
+            Entry("; ".join(shortened(r.protocol)) or "same"),
         ]
         for r in found
     ]
@@ -168,7 +184,8 @@ def reproduction_table(found: Sequence[Reproduction], tolerance: float) -> Table
     caption = (
         f"Own and published means, and the difference in points with its 95% t-interval. A cell agrees if the whole "
         f"interval is within {100 * tolerance:g} points, differs if all of it is outside, and is open in between: more "
-        "seeds would tell. Where the protocol is not the same, the verdict is about the difference, not about an error."
+        "seeds would tell. The protocol is the same if all settings are, besides those that change no number; where it "
+        "is not, the verdict is about the difference, not about an error."
     )
     return Table("reproduction", "Reproduction", caption, header, rows, data)
 
@@ -215,12 +232,38 @@ def scored_otherwise(comparison: Comparison) -> dict[str, list[str]]:
     return result
 
 
+def finished_note(comparison: Comparison, names: Collection[str]) -> str:
+    """Return, after a space, which methods have runs that did not finish, and what the mark means."""
+    found = {}
+    for name in names:
+        method = comparison.methods[name]
+        tally = method.tally(method.tallies)
+        if tally is not None and not tally.is_complete:
+            found[method.title] = tally
+    if not found:
+        return ""
+    counts = "; ".join(
+        f"{name} {tally}" + (f" ({tally.failed} failed)" if tally.failed else "") for name, tally in found.items()
+    )
+    mark = "‡: runs failed. " if any(tally.failed for tally in found.values()) else ""
+    return f" {mark}Finished runs: {counts}; a method is not bold where runs are missing."
+
+
+def is_complete(cell: Cell) -> bool:
+    """Return whether all runs behind a cell finished, as far as that is known."""
+    return cell.tally is None or cell.tally.is_complete
+
+
 def by_domain(environments: Iterable[str]) -> dict[str, list[str]]:
     """Return domain -> its environments, both sorted by the environments' names."""
     domains: dict[str, list[str]] = {}
     for name in sorted(environments):
         domains.setdefault(split_environment(name)[1], []).append(name)
     return domains
+
+
+def _finished_of(found: Reproduction) -> str:
+    return "" if found.tally is None or found.tally.is_complete else f", {found.tally} runs finished"
 
 
 def _table(name: str, title: str, phase: Phase, kind: Kind, *content: Any) -> Table:
@@ -232,7 +275,10 @@ def _scores(cells: Mapping[str, Cell], names: Sequence[str], kind: Kind) -> list
     """Return the means of methods at one place, those that are compared with one another."""
     means = {name: cell.estimates["mean"] for name, cell in cells.items()}
     best, digits = best_point(means.values()), digits_of(kind, means.values())
-    return [score_entry(means.get(name), kind, digits, best) for name in names]
+    return [
+        score_entry(means.get(name), kind, digits, best, name not in cells or is_complete(cells[name]))
+        for name in names
+    ]
 
 
 def _means_data(label: str, places: Mapping[str, Mapping[str, Cell]], names: Sequence[str]) -> list[dict[str, Any]]:

@@ -29,8 +29,9 @@ def print_tables(sentences: Iterable[str], found: Sequence[entries.Table]) -> No
     Where nothing can be averaged, the means of the tasks stand in for the aggregates.
     """
     columns = {
-        "aggregates": ("method", "mean", "IQM", "seeds", "step"),
+        "aggregates": ("method", "mean", "IQM", "seeds", "finished", "step"),
         "improvement": None,
+        "differences": None,
         "reproduction": ("phase", "where", "method", "published", "own", "difference", "verdict"),
     }
     averaged = {table.name.removeprefix("aggregates") for table in found if table.name.startswith("aggregates")}

@@ -17,36 +17,25 @@ import pandas as pd
 
 from zoo.datasets.names import parse_env_name
 from zoo.errors import UsageError
-from zoo.layers import DEFAULT_PROFILE, flatten
+from zoo.layers import DEFAULT_PROFILE
 from zoo.runs.folder import RunFolder, UnreadableRun, find_run_folders
 from zoo.runs.history import PHASES
 from zoo.runs.liveness import DEAD, WHAT_TO_DO, state_now
+from zoo.runs.naming import name_methods
+from zoo.runs.protocol import PROTOCOL, describe_layers, describe_settings, show
 from zoo.runs.scores import RETURN, SUCCESS
 from zoo.texts import printable
 
-PROTOCOL = (
-    "profile", "offline_steps", "online_steps", "eval_episodes", "sparse", "dataset_size", "dataset_fingerprint",
-    "net_arch", "pretraining_steps", "pretrained_actor",
-)  # fmt: skip
-"""What must agree before two runs of an algorithm may share a row.
-
-Runs that began with a saved behaviour flow are set apart from others and by its number of updates, but not by the
-file, since each seed may have its own.
-"""
-
-_SAME_ON_ALL_TASKS = ("profile", "offline_steps", "online_steps", "eval_episodes")
-_SAME_FOR_RETURNS = ("profile",)  # each environment has a scale, and by custom a number of steps, of its own
-# Settings that change no score, and those that `PROTOCOL` names already.
-_NOT_SETTINGS = {"seed", "seeds", "device", "verbose", "tensorboard_log", "precision", "compile"}
-_NOT_SETTINGS |= {"net_arch", "sparse", "pretraining_steps"}
+_BESIDES = ("offline_data", "env_kwargs", "eval_env_kwargs")
+"""Entries of ``config.yml`` beside the settings of the algorithm that may change a score."""
 
 EVALUATION_COLUMNS = (
     "method", "algorithm", "source", "environment", "domain", "task", "seed", "phase", "step", "successes", "episodes",
-    "kind", "score", "return", "length", "run",
+    "kind", "score", "return", "length", "run", "carried",
 )  # fmt: skip
 _RUN_COLUMNS = (
     "run", "state", "method", "algorithm", "label", "environment", "domain", "task", "seed", "kind", "offline_step",
-    "online_step", "updated", *PROTOCOL, "departures", "settings", "problem",
+    "online_step", "updated", *PROTOCOL, "departures", "settings", "problem", "replaced_by",
 )  # fmt: skip
 
 
@@ -57,7 +46,8 @@ class RunTables:
     :param runs: one row a run: ``run`` (its path), ``state``, ``method``, ``algorithm``, ``label``, ``environment``,
         ``domain``, ``task``, ``seed``, ``kind`` (of its scores), ``offline_step``, ``online_step``, ``updated``, the
         fields of `PROTOCOL`, ``departures`` (from the protocol of its profile, texts), ``settings`` (flat, as a
-        mapping) and ``problem`` (why the run does not count, or None).
+        mapping), ``problem`` (why the run does not count, or None) and ``replaced_by`` (the run that stands for its
+        method, environment and seed instead, or None).
     :param evaluations: one row an evaluation of a readable run, columns `EVALUATION_COLUMNS`.
     """
 
@@ -65,7 +55,7 @@ class RunTables:
     evaluations: pd.DataFrame
 
     def counted(self) -> pd.DataFrame:
-        """Return the rows of `evaluations` whose runs count."""
+        """Return the rows of `evaluations` whose runs have finished and count."""
         good = self.runs.loc[self.runs["problem"].isna(), "run"]
         return self.evaluations[self.evaluations["run"].isin(good)]
 
@@ -98,7 +88,7 @@ def read_runs(paths: Iterable[Path], merge_protocols: bool = False) -> RunTables
     """Read all runs below some paths.
 
     Runs of one label on one environment that differ in a field of `PROTOCOL`, or in a setting, become different
-    methods, named after what differs; so do runs whose numbers of steps or episodes differ between environments, unless
+    methods, see `zoo.runs.naming`; so do runs whose numbers of steps or episodes differ between environments, unless
     they are scored by their return. The other fields may differ between environments, as they do in the papers: sparse
     rewards belong to some domains. Runs that are scored by success and by their return are never held apart by this.
 
@@ -111,55 +101,16 @@ def read_runs(paths: Iterable[Path], merge_protocols: bool = False) -> RunTables
         rows.append(row)
         if table is not None:
             evaluations.append(table)
-    runs = pd.DataFrame(rows, columns=list(_RUN_COLUMNS)).astype({"problem": object})
-    runs["method"] = runs["label"] if merge_protocols else _split_by_protocol(runs)
+    runs = pd.DataFrame(rows, columns=list(_RUN_COLUMNS)).astype({"problem": object, "replaced_by": object})
+    runs["method"] = runs["label"] if merge_protocols else name_methods(runs)
     _mark_duplicates(runs)
     if not evaluations:
         return RunTables(runs, pd.DataFrame(columns=list(EVALUATION_COLUMNS)))
     columns = ["run", "method", "algorithm", "environment", "domain", "task", "seed"]
-    joined = pd.concat(evaluations, ignore_index=True).merge(runs[columns], on="run").assign(source="own")
+    joined = (
+        pd.concat(evaluations, ignore_index=True).merge(runs[columns], on="run").assign(source="own", carried=False)
+    )
     return RunTables(runs, joined[list(EVALUATION_COLUMNS)])
-
-
-def protocol_differences(phase: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """Return where two protocols differ, e.g. ``["offline_steps 10,000 against 1,000,000"]``.
-
-    A field of `PROTOCOL` that one of them does not state is not compared, nor are online steps for offline scores.
-    """
-    result = []
-    for field in PROTOCOL:
-        a, b = ours.get(field), theirs.get(field)
-        if a is None or b is None or a == b or (phase == "offline" and field == "online_steps"):
-            continue
-        if field == "dataset_size" and isinstance(a, int) and abs(a - b) <= 0.01 * b:
-            continue  # the last state of each trajectory is counted or not
-        result.append(f"{field} {show(a)} against {show(b)}")
-    return result
-
-
-def describe_layers(value: Any) -> str | None:
-    """Return layer widths in short, e.g. ``512x4``; None where nothing is stated.
-
-    :param value: a list of widths, a mapping of such lists, or None.
-    """
-    if value is None:
-        return None
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {describe_layers(widths)}" for name, widths in sorted(value.items()))
-    if isinstance(value, list | tuple) and value:
-        same = len(set(map(str, value))) == 1
-        return f"{value[0]}x{len(value)}" if same else "-".join(map(str, value))
-    return str(value)
-
-
-def show(value: Any) -> str:
-    """Return a value of a protocol or setting as text, with thousands separated."""
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-
-def count(number: int | str, noun: str) -> str:
-    """Return a number of things in words, e.g. ``1 task`` or ``2 tasks``."""
-    return f"{number} {noun}{'s' * (str(number) != '1')}"
 
 
 def short_name(environment: str) -> str:
@@ -205,7 +156,9 @@ def _describe_config(folder: RunFolder, status: Mapping[str, Any]) -> dict[str, 
     config = folder.read_config()
     environment, domain, task = split_environment(str(config["env"]))
     settings, dataset, actor = (_mapping(config.get(key)) for key in ("settings", "dataset", "pretrained_actor"))
-    own = {name: value for name, value in settings.items() if name not in _NOT_SETTINGS}
+    besides = {name: config[name] for name in _BESIDES if config.get(name)}
+    if config.get("trained_agent"):
+        besides["trained_agent"] = True  # each seed may have its own file
     return {
         "algorithm": str(config["algo"]),
         "label": str(config.get("label") or config["algo"]),
@@ -224,7 +177,7 @@ def _describe_config(folder: RunFolder, status: Mapping[str, Any]) -> dict[str, 
         "pretraining_steps": int(config.get("pretraining_steps") or actor.get("updates") or 0),
         "pretrained_actor": bool(actor),
         "departures": tuple(config.get("departures") or ()),  # older runs do not say
-        "settings": {name: printable(show(value)) for name, value in sorted(flatten(own)) if value != {}},
+        "settings": describe_settings(settings | besides),
     }
 
 
@@ -272,39 +225,16 @@ def _progress(row: Mapping[str, Any], status: Mapping[str, Any]) -> str:
     return f"{offline} and online step {row['online_step']:,} of {show(row['online_steps'])}"
 
 
-def _split_by_protocol(runs: pd.DataFrame) -> pd.Series:
-    """Return the method of each run: its label, and what sets it apart from others of that label."""
-    methods = runs["label"].copy()
-    by_return = runs["kind"] == RETURN.name
-    for (label, has_returns), everything in runs[runs["label"].notna()].groupby(["label", by_return]):
-        same_on_all_tasks = _SAME_FOR_RETURNS if has_returns else _SAME_ON_ALL_TASKS
-        counted = everything[everything["problem"].isna()]
-        group = everything if counted.empty else counted  # a run that failed renames no other
-        settings = pd.DataFrame(list(group["settings"]), index=group.index)
-        settings = settings.rename(columns={field: f"{field}_" for field in PROTOCOL})
-        table = pd.concat([group[list(PROTOCOL)], settings], axis=1)
-        text = table.astype(object).where(table.notna(), None).map(_as_text)
-        apart = [
-            field
-            for field in text.columns
-            if (text.groupby(group["environment"])[field].nunique() > 1).any()
-            or (field in same_on_all_tasks and text[field].nunique() > 1)
-        ]
-        for index in group.index if apart else ():
-            methods[index] = f"{label} ({', '.join(f'{field}={text.at[index, field]}' for field in apart)})"
-    return methods
-
-
-def _as_text(value: Any) -> str:
-    """Return a table's value as text; numbers that pandas made floats are whole again."""
-    whole = isinstance(value, float) and value.is_integer()
-    return show(int(value)) if whole else show(value)
-
-
 def _mark_duplicates(runs: pd.DataFrame) -> None:
-    """Count only the newest run of a method, environment and seed."""
-    good = runs[runs["problem"].isna()].sort_values(["updated", "run"], ascending=False)
-    for _, group in good.groupby(["method", "environment", "seed"]):
-        newest = group.iloc[0]["run"]
-        for index in group.index[1:]:
-            runs.loc[index, "problem"] = f"duplicate: {newest} is a newer run of the same method, environment and seed"
+    """Let one run of a method, environment and seed stand for all: the newest that is finished, or else the newest."""
+    newest_first = runs.assign(is_open=runs["problem"].notna()).sort_values(
+        ["is_open", "updated", "run"], ascending=[True, False, False]
+    )
+    for _, group in newest_first.groupby(["method", "environment", "seed"]):
+        first = group.iloc[0]
+        for index, problem in group["problem"].iloc[1:].items():
+            runs.loc[index, "replaced_by"] = first["run"]
+            if pd.isna(problem):
+                runs.loc[index, "problem"] = (
+                    f"duplicate: {first['run']} is a newer run of the same method, environment and seed"
+                )

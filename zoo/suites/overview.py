@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from zoo.runs.read import count
+from zoo.runs.protocol import count
 from zoo.runs.resume import StoredRun
 from zoo.suites.jobs import Job, State
 from zoo.tables import print_table, terminal

@@ -73,8 +73,8 @@ def scene_runs(scores, method="qam"):
 
 
 def runs_table(problems=()):
-    columns = ["run", "state", "method", "departures", "settings", "problem"]
-    rows = [[path, "done", "qam", (), {}, why] for path, why in problems]
+    columns = ["run", "state", "method", "label", "environment", "departures", "settings", "problem", "replaced_by"]
+    rows = [[path, "done", "qam", "qam", SCENE[0], (), {}, why, None] for path, why in problems]
     return RunTables(pd.DataFrame(rows, columns=columns), None)
 
 

@@ -56,7 +56,7 @@ def test_names_inside_the_drawings_do_not_collide(folder):
 
 def test_skipped_runs_are_counted_and_listed_on_the_page(folder):
     page = (folder / "report.html").read_text()
-    assert "1 of 2 run folders are not counted" in page
+    assert "1 of 2 run folders did not finish, or do not count" in page
     assert "<code>logs/b</code>: failed: at step 1" in page
 
 

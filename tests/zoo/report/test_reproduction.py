@@ -3,8 +3,10 @@ import pytest
 
 from tests.zoo.report.samples import SCENE, scene_runs
 from zoo.report.comparison import Method
+from zoo.report.expected import expected_settings
 from zoo.report.published import load_set
 from zoo.report.reproduction import reproduce
+from zoo.report.tables import reproduction_table
 
 
 def test_published_value_and_own_runs_give_a_difference_with_a_verdict():
@@ -48,8 +50,53 @@ def test_reproduction_names_what_differs_in_the_protocol():
     methods = {"qam": Method("qam", "QAM", "own", {env: protocol for env in SCENE})}
     found = reproduce(methods, scene_runs([[1.0, 0.9]] * 5), [load_set("qam2026")], 0.05)
     assert {tuple(entry.protocol) for entry in found} == {
-        ("net_arch 128x2 against 512x4", "offline_steps 10,000 against 1,000,000")
+        ("net_arch 128x2 against 512x4", "offline_steps 10,000 against 1,000,000", "settings not compared")
     }
+
+
+def reproduction_with(settings, profile="qam"):
+    """Return what differs in the protocol of QAM on scene, with these changes of the published settings."""
+    published = {env: expected_settings("QAM", env, profile) for env in SCENE}
+    changed = {env: {**found, **settings} for env, found in published.items()}
+    methods = {"qam": Method("qam", "QAM", "own", {env: {"sparse": True} for env in SCENE}, settings=changed)}
+    found = reproduce(methods, scene_runs([[1.0, 0.9]] * 5), [load_set("qam2026")], 0.05, expected_settings)
+    (protocol,) = {tuple(entry.protocol) for entry in found}
+    return list(protocol)
+
+
+def test_published_settings_are_the_same_protocol():
+    assert reproduction_with({}) == []
+    assert reproduction_with({"inverse_temperature": "1"}) == []  # a whole number for 1.0
+
+
+def test_every_setting_that_differs_from_the_published_one_is_named():
+    found = reproduction_with({"gamma": "0.5", "inverse_temperature": "99.0", "mine": "True"})
+    assert found == ["gamma 0.5 against 0.99", "inverse_temperature 99.0 against 1.0", "mine True against none"]
+
+
+def test_settings_that_change_no_number_are_not_compared():
+    assert not {"device", "verbose", "compile"} & expected_settings("QAM", SCENE[0], "qam").keys()
+
+
+def test_settings_that_an_older_run_does_not_record_are_counted():
+    methods = {"qam": Method("qam", "QAM", "own", {SCENE[0]: {}}, settings={SCENE[0]: {"gamma": "0.99"}})}
+    found = reproduce(methods, scene_runs([[1.0, 0.9]] * 5), [load_set("qam2026")], 0.05, expected_settings)
+    entry = next(entry for entry in found if entry.where == SCENE[0])
+    assert entry.protocol[0].endswith("settings not recorded")
+
+
+def test_settings_of_an_algorithm_that_the_zoo_lacks_are_not_known():
+    assert expected_settings("RQL", SCENE[0], None) is None
+
+
+def test_long_list_of_differences_is_shortened_in_the_table_and_whole_in_the_numbers():
+    names = ("gamma", "tau", "rho", "batch_size", "flow_steps", "best_of_n", "ensemble_size", "horizon_length")
+    changed = {env: {**expected_settings("QAM", env, "qam"), **dict.fromkeys(names, "7")} for env in SCENE}
+    methods = {"qam": Method("qam", "QAM", "own", {env: {} for env in SCENE}, settings=changed)}
+    found = reproduce(methods, scene_runs([[1.0, 0.9]] * 5), [load_set("qam2026")], 0.05, expected_settings)
+    table = reproduction_table(found, 0.05)
+    assert table.rows[0][-1].text.endswith("; and 2 more")
+    assert "tau 7 against 0.005" in table.data[0]["protocol"]
 
 
 def test_published_mean_without_a_spread_gives_no_interval_and_names_its_scoring():
@@ -58,4 +105,5 @@ def test_published_mean_without_a_spread_gives_no_interval_and_names_its_scoring
     domain = next(r for r in found if r.where == "scene-play")
     assert (domain.published_mean, domain.published_seeds) == (0.89, 4)
     assert (domain.difference.interval, domain.verdict) == (None, "no interval")
+    assert "settings not compared" in domain.protocol
     assert domain.protocol[-1].startswith("scoring not stated to be of the last evaluation")

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from zoo.runs.folder import find_run_folders
-from zoo.runs.read import describe_layers, protocol_differences, read_runs, short_name, split_environment
+from zoo.runs.protocol import describe_layers, protocol_differences
+from zoo.runs.read import read_runs, short_name, split_environment
 
 ENV = "scene-play-singletask-task1-v0"
 
@@ -274,10 +275,10 @@ def test_newest_of_two_runs_of_a_seed_counts_and_the_other_is_listed(tmp_path):
         ({"online": (1,)}, "qam (online_steps=1,000)"),
         ({"episodes": 20, "offline": (1, 2, 3)}, "qam (eval_episodes=20)"),
         ({"sparse": False}, "qam (sparse=False)"),
-        ({"dataset": {"size": 500}}, "qam (dataset_size=500, dataset_fingerprint=None)"),
+        ({"dataset": {"size": 500}}, "qam (dataset_size=500)"),
         ({"settings": {"net_arch": [128, 128]}}, "qam (net_arch=128x2)"),
         ({"pretraining_steps": 300, "settings": {"pretraining_steps": 300}}, "qam (pretraining_steps=300)"),
-        ({"pretrained_actor": {"updates": 300}}, "qam (pretraining_steps=300, pretrained_actor=True)"),
+        ({"pretrained_actor": {"updates": 300}}, "qam (pretraining_steps=300)"),
         ({"profile": "trqam"}, "qam (profile=trqam)"),
         ({"settings": {"inverse_temperature": 3.0}}, "qam (inverse_temperature=3.0)"),
         ({"settings": {"profile": "mine"}}, "qam (profile_=mine)"),

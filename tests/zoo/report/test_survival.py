@@ -1,0 +1,190 @@
+"""Failed and unfinished runs: how they are counted, what they count for and how they are shown."""
+
+import json
+import re
+
+import pandas as pd
+import pytest
+
+from tests.zoo.report.samples import SCENE
+from tests.zoo.runs.test_read import write_run
+from zoo import compare
+from zoo.errors import UsageError
+from zoo.report.comparison import Tally
+from zoo.report.compute import compare_kinds, last_evaluations
+from zoo.report.inputs import Request, collect
+from zoo.report.page import Content
+from zoo.report.rendering import to_latex
+from zoo.report.survival import describe_tallies, tallies
+from zoo.runs.read import read_runs
+
+
+def write_method(folder, algo, ends, failed=(), **config):
+    """Write one run for each last number of successes of 50; those whose number is in `failed` end half-way."""
+    for seed, end in enumerate(ends):
+        path = folder / algo / str(seed)
+        if seed in failed:
+            write_run(path, algo=algo, seed=seed, offline=(end,), offline_steps=3000, state="failed", **config)
+        else:
+            write_run(path, algo=algo, seed=seed, offline=(5, 10, end), **config)
+
+
+def write_survivors(folder):
+    """Write a method of which three of six runs failed at 10%, and one that always ends at 70%."""
+    write_method(folder, "qam", [41, 41, 41, 5, 5, 5], failed=(3, 4, 5))
+    write_method(folder, "fql", [35] * 6)
+    return folder
+
+
+def content_of(folder, **options):
+    inputs = collect(Request(paths=[folder], **options))
+    found = compare_kinds(inputs.methods, inputs.evaluations, inputs.means, 50, curves=False)
+    return Content(inputs, found, "fql", 0.05, "zoo compare")
+
+
+def mean_of(content, method="qam"):
+    return content.comparisons[0].phases["offline"].aggregates[method].estimates["mean"].point
+
+
+@pytest.mark.parametrize(("mode", "mean"), [("last", (3 * 0.82 + 3 * 0.1) / 6), ("zero", 0.41), ("exclude", 0.82)])
+def test_failed_runs_count_as_they_are_told_to(tmp_path, mode, mean):
+    assert mean_of(content_of(write_survivors(tmp_path), failed=mode)) == pytest.approx(mean)
+
+
+def test_failed_run_keeps_its_last_evaluation_by_default(tmp_path):
+    content = content_of(write_survivors(tmp_path))
+    assert content.inputs.failed == "last"
+    scores = last_evaluations(content.inputs.evaluations).set_index(["method", "seed"])
+    assert scores.loc[("qam", 4), ["step", "score", "successes", "carried"]].tolist() == [3000, 0.1, 5, True]
+    assert not scores.loc[("qam", 0), "carried"]
+    assert content.comparisons[0].phases["offline"].steps["qam"] == 3000
+
+
+def test_every_table_marks_the_method_and_says_how_many_runs_finished(tmp_path):
+    for table in content_of(write_survivors(tmp_path)).tables:
+        if table.name in ("protocol", "differences"):
+            continue
+        names = [row[0].text for row in table.rows] + table.header
+        assert "qam‡" in names, table.name
+        assert "‡: runs failed. Finished runs: qam‡ 3 of 6 (3 failed); a method is not bold" in table.caption
+        assert r"\textsuperscript{\ddag}" in to_latex(table)
+
+
+def test_table_of_aggregates_has_finished_of_started_for_every_method_and_numbers_for_programs(tmp_path):
+    table = next(t for t in content_of(write_survivors(tmp_path)).tables if t.name == "aggregates_offline")
+    column = table.header.index("finished")
+    assert {row[0].text: row[column].text for row in table.rows} == {"fql": "6 of 6", "qam‡": "3 of 6"}
+    row = next(row for row in table.data if row["method"] == "qam")
+    assert (row["started"], row["finished"], row["failed"]) == (6, 3, 3)
+
+
+def test_method_with_missing_runs_is_never_bold(tmp_path):
+    for mode, is_first in (("exclude", True), ("last", False)):
+        content = content_of(write_survivors(tmp_path / mode), failed=mode)
+        assert (mean_of(content) > mean_of(content, "fql")) == is_first
+        bold = {row[0].text for t in content.tables for row in t.rows if any(entry.is_bold for entry in row)}
+        columns = {t.header[k] for t in content.tables for row in t.rows for k, e in enumerate(row) if e.is_bold}
+        assert "qam‡" not in bold | columns
+
+
+def test_unfinished_runs_are_started_but_have_not_failed(tmp_path):
+    write_method(tmp_path, "qam", [40] * 5)
+    write_run(tmp_path / "late", seed=5, state="running")
+    write_run(tmp_path / "stopped", seed=6, state="interrupted")
+    assert tallies(read_runs([tmp_path])) == {"qam": {SCENE[0]: Tally(7, 5, 0)}}
+    content = content_of(tmp_path)
+    assert mean_of(content) == pytest.approx(0.8)
+    table = next(t for t in content.tables if t.name == "aggregates_offline")
+    assert table.rows[0][0].text == "qam"  # no mark
+    assert "Finished runs: qam 5 of 7; a method is not bold where runs are missing." in table.caption
+
+
+def test_replaced_runs_are_neither_started_nor_failed(tmp_path):
+    write_method(tmp_path, "qam", [40] * 3)
+    write_run(tmp_path / "first", seed=0, state="failed", updated="2026-01-01T00:00:00+00:00")
+    write_run(tmp_path / "old", seed=1, updated="2026-01-01T00:00:00+00:00")
+    assert tallies(read_runs([tmp_path])) == {"qam": {SCENE[0]: Tally(3, 3, 0)}}
+
+
+def test_run_that_failed_before_its_first_evaluation_counts_only_as_zero(tmp_path):
+    write_method(tmp_path, "qam", [50, 50, 1], failed=(2,))
+    (tmp_path / "qam" / "2" / "evaluations.npz").unlink()
+    last, zero = content_of(tmp_path), content_of(tmp_path, failed="zero")
+    assert mean_of(last) == 1.0
+    assert mean_of(zero) == pytest.approx(2 / 3)
+    for content in (last, zero):
+        assert content.inputs.methods["qam"].title == "qam‡"
+
+
+def test_run_that_failed_offline_counts_online_too(tmp_path):
+    for seed in range(3):
+        write_run(tmp_path / str(seed), seed=seed, offline=(10, 20), online=(40, 50))
+    write_run(tmp_path / "bad", seed=3, offline=(10,), offline_steps=2000, online_steps=2000, state="failed")
+    phases = content_of(tmp_path).comparisons[0].phases
+    assert phases["offline"].aggregates["qam"].estimates["mean"].point == pytest.approx((3 * 0.4 + 0.2) / 4)
+    assert phases["online"].aggregates["qam"].estimates["mean"].point == pytest.approx((3 * 1.0 + 0.2) / 4)
+
+
+def test_failed_runs_leave_the_curve_of_their_method_as_long_as_it_was(tmp_path):
+    inputs = collect(Request(paths=[write_survivors(tmp_path)]))
+    (found,) = compare_kinds(inputs.methods, inputs.evaluations, inputs.means, 50)
+    curve = found.phases["offline"].curves["qam"]
+    assert curve.steps.tolist() == [1000, 2000, 3000]
+    assert curve.mean.points == pytest.approx([0.1, (3 * 0.2 + 3 * 0.1) / 6, (3 * 0.82 + 3 * 0.1) / 6])
+
+
+def test_method_whose_runs_all_failed_is_compared_too(tmp_path):
+    write_method(tmp_path, "fql", [35] * 3)
+    write_method(tmp_path, "qam", [5] * 3, failed=(0, 1, 2))
+    assert mean_of(content_of(tmp_path)) == pytest.approx(0.1)
+    assert set(content_of(tmp_path, failed="exclude").inputs.methods) == {"fql"}
+
+
+def test_zero_makes_no_sense_for_returns(tmp_path):
+    write_run(tmp_path / "a", env="Pendulum-v1", offline=(), online=(-9.0, -5.0), has_success=False)
+    write_run(
+        tmp_path / "b", seed=1, env="Pendulum-v1", offline=(), online=(-9.0,), online_steps=2000, has_success=False,
+        state="failed",
+    )  # fmt: skip
+    with pytest.raises(UsageError, match=r"`--failed zero` needs scores with a zero, got returns of Pendulum-v1"):
+        collect(Request(paths=[tmp_path], failed="zero"))
+    scores = last_evaluations(collect(Request(paths=[tmp_path])).evaluations)
+    assert scores["score"].tolist() == pytest.approx([-5.0, -9.0])
+    references = ["Pendulum-v1=-10,0"]
+    inputs = collect(Request(paths=[tmp_path], failed="zero", reference_scores=references))
+    assert last_evaluations(inputs.evaluations)["score"].tolist() == pytest.approx([0.5, 0.0])
+
+
+def test_report_says_what_failed_runs_count_for(tmp_path, capsys):
+    write_survivors(tmp_path / "logs")
+    out = tmp_path / "out.json"
+    report = tmp_path / "report"
+    words = [str(tmp_path / "logs"), "--reps", "50", "--failed", "exclude", "--json", str(out), "-o", str(report)]
+    assert compare.main(words) == 0
+    page = (report / "report.html").read_text()
+    sentence = "qam: 3 of 6 runs finished, 3 failed (‡): they are left out, so its scores are those of the survivors"
+    assert sentence in page
+    assert re.search(r"<td>qam‡</td>", page)
+    assert "qam‡" in (report / "figures" / "aggregates.svg").read_text()
+    found = json.loads(out.read_text())
+    expected = {"started": 6, "finished": 3, "failed": 3}
+    assert found["methods"]["qam"].items() >= expected.items()
+    assert found["offline"]["aggregates"]["qam"].items() >= expected.items()
+    assert found["offline"]["tasks"][SCENE[0]]["qam"].items() >= expected.items()
+    assert pd.read_csv(report / "tables" / "tasks_offline.csv")["finished"].tolist() == [3, 6]
+
+
+@pytest.mark.parametrize(
+    ("tally", "mode", "expected"),
+    [
+        (Tally(6, 6, 0), "last", []),
+        (Tally(6, 5, 0), "last", ["qam: 5 of 6 runs finished, 1 unfinished, left out."]),
+        (
+            Tally(6, 4, 1),
+            "zero",
+            ["qam: 4 of 6 runs finished, 1 failed (‡): they count as zero (--failed zero); 1 unfinished, left out."],
+        ),
+    ],
+)
+def test_tallies_are_described_in_one_sentence(tally, mode, expected):
+    assert describe_tallies({"qam": tally}, mode) == expected

@@ -1,0 +1,79 @@
+"""Names of methods, and which runs share one."""
+
+from tests.zoo.runs.test_read import write_run
+from zoo.runs.naming import what_differs
+from zoo.runs.read import read_runs
+
+CUBE = "cube-double-play-singletask-task1-v0"
+
+
+def names(tables):
+    """Return name of the folder -> method."""
+    return {path.rsplit("/", 1)[-1]: name for path, name in zip(tables.runs["run"], tables.runs["method"], strict=True)}
+
+
+def test_many_differences_give_letters_instead_of_a_long_name(tmp_path):
+    for k, gamma in enumerate((0.5, 0.99)):
+        for j, temperature in enumerate((0.3, 99.0)):
+            settings = {"gamma": gamma, "inverse_temperature": temperature}
+            write_run(tmp_path / f"{k}{j}", settings=settings, label="a method with a name")
+    found = read_runs([tmp_path])
+    assert names(found) == {
+        f"{k}{j}": f"a method with a name {letter}"
+        for (k, j), letter in zip([(0, 0), (0, 1), (1, 0), (1, 1)], "abcd", strict=True)
+    }
+    differ = what_differs(found.runs, set(found.runs["method"]))
+    assert differ["a method with a name b"] == {"gamma": "0.5", "inverse_temperature": "99.0"}
+
+
+def test_one_of_several_differences_that_come_together_makes_the_name(tmp_path):
+    write_run(tmp_path / "a", settings={"gamma": 0.5, "tau": 0.1})
+    write_run(tmp_path / "b", settings={"gamma": 0.9, "tau": 0.2})
+    found = read_runs([tmp_path])
+    assert names(found) == {"a": "qam (gamma=0.5)", "b": "qam (gamma=0.9)"}
+    assert what_differs(found.runs, names(found).values())["qam (gamma=0.9)"] == {"gamma": "0.9", "tau": "0.2"}
+
+
+def test_letters_avoid_the_labels_of_others(tmp_path):
+    long = "a value that is long enough to be no part of a name"
+    write_run(tmp_path / "a", settings={"kind": long})
+    write_run(tmp_path / "b", settings={"kind": f"{long} too"})
+    write_run(tmp_path / "c", label="qam a")
+    assert names(read_runs([tmp_path])) == {"a": "qam b", "b": "qam c", "c": "qam a"}
+
+
+def test_failed_run_belongs_to_the_method_that_has_its_settings(tmp_path):
+    write_run(tmp_path / "a", settings={"gamma": 0.5})
+    write_run(tmp_path / "b", settings={"gamma": 0.9})
+    write_run(tmp_path / "c", seed=1, settings={"gamma": 0.5}, state="failed")
+    write_run(tmp_path / "d", env=CUBE, settings={"gamma": 0.7}, state="failed")
+    found = names(read_runs([tmp_path]))
+    assert found["c"] == "qam (gamma=0.5)"
+    assert found["d"] in {"qam (gamma=0.5)", "qam (gamma=0.9)"}  # nothing finished there
+
+
+def test_failed_run_with_settings_of_its_own_is_a_method_and_renames_no_other(tmp_path):
+    write_run(tmp_path / "a")
+    write_run(tmp_path / "b", seed=1, state="failed", settings={"gamma": 0.5})
+    assert names(read_runs([tmp_path])) == {"a": "qam", "b": "qam a"}
+
+
+def test_failed_run_without_an_evaluation_belongs_to_the_runs_by_return_of_its_environment(tmp_path):
+    write_run(tmp_path / "a", env="Pendulum-v1", offline=(), online=(1.0, 2.0), has_success=False)
+    bad = write_run(
+        tmp_path / "b", env="Pendulum-v1", seed=1, offline=(), online=(1.0, 2.0), has_success=False, state="failed"
+    )
+    (bad / "evaluations.npz").unlink()
+    assert names(read_runs([tmp_path])) == {"a": "qam", "b": "qam"}
+
+
+def test_run_that_failed_before_a_finished_one_of_its_seed_is_replaced_by_it(tmp_path):
+    write_run(tmp_path / "first", state="failed", updated="2026-11-01T00:00:00+00:00")
+    write_run(tmp_path / "again", updated="2026-11-02T00:00:00+00:00")
+    write_run(tmp_path / "third", state="failed", updated="2026-11-03T00:00:00+00:00")
+    runs = read_runs([tmp_path]).runs.set_index("run")
+    again = str(tmp_path / "again")
+    assert runs.loc[str(tmp_path / "first"), "replaced_by"] == again
+    assert runs.loc[str(tmp_path / "third"), "replaced_by"] == again
+    assert runs.loc[str(tmp_path / "first"), "problem"].startswith("failed")
+    assert runs["replaced_by"].isna().sum() == 1

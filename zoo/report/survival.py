@@ -1,0 +1,120 @@
+"""Runs that did not finish: how many there are, and what those that failed count for.
+
+A comparison of finished runs alone flatters a method whose bad runs die. So every method says how many of its runs
+finished, and a failed run keeps its last score to the end. A run that was interrupted, or goes on, has not failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from zoo.errors import UsageError
+from zoo.report.comparison import Tally
+from zoo.runs.read import EVALUATION_COLUMNS, RunTables
+from zoo.runs.scores import RETURN, SUCCESS
+
+FAILED_MODES = ("last", "zero", "exclude")
+"""What a failed run counts for: its last evaluation, zero, or nothing."""
+
+
+def tallies(own: RunTables) -> dict[str, dict[str, Tally]]:
+    """Return method -> environment -> how many of its runs were started, finished and failed.
+
+    A run that another one of the same seed replaces is not counted.
+    """
+    result: dict[str, dict[str, Tally]] = {}
+    shown = own.runs[own.runs["replaced_by"].isna()]
+    for (method, environment), group in shown.groupby(["method", "environment"]):
+        finished, failed = int(group["problem"].isna().sum()), int(_has_failed(group).sum())
+        result.setdefault(str(method), {})[str(environment)] = Tally(len(group), finished, failed)
+    return result
+
+
+def failed_scores(own: RunTables, mode: str) -> pd.DataFrame:
+    """Return the evaluations of failed runs, carried to the end of each phase, columns `EVALUATION_COLUMNS`.
+
+    A failed run keeps its last score, or has zero, at each later step at which finished runs of its method on its
+    environment were evaluated, and at the end of each phase. These rows are marked in the column ``carried``. A run
+    that failed before its first evaluation has no last score: it counts only as zero.
+
+    :param mode: one of `FAILED_MODES`.
+    :raises UsageError: if zero is asked for where a return cannot be compared with it.
+    """
+    failed = own.runs[own.runs["replaced_by"].isna() & _has_failed(own.runs)]
+    if mode == "exclude" or failed.empty:
+        return pd.DataFrame(columns=list(EVALUATION_COLUMNS))
+    kinds = own.runs.groupby("environment")["kind"].first()
+    grids = own.counted().groupby(["method", "environment"])
+    parts = []
+    for row in failed.to_dict("records"):
+        kind = kinds.get(row["environment"])
+        if mode == "zero" and kind == RETURN.name:
+            raise UsageError(
+                f"`--failed zero` needs scores with a zero, got returns of {row['environment']}; give "
+                "--reference-scores for it, or --failed last"
+            )
+        there = own.evaluations[own.evaluations["run"] == row["run"]]
+        key = (row["method"], row["environment"])
+        steps = grids.get_group(key)[["phase", "step"]] if key in grids.groups else None
+        parts.append(_carried(row, there, _ends(row, steps), mode, SUCCESS.name if pd.isna(kind) else str(kind)))
+    return pd.concat(parts, ignore_index=True)
+
+
+def describe_tallies(found: Mapping[str, Tally], mode: str) -> list[str]:
+    """Return one sentence for each method with runs that did not finish.
+
+    :param found: method -> its runs on the tasks of the comparison.
+    """
+    counts = {
+        "last": "they count with their last evaluation, kept to the end",
+        "zero": "they count as zero",
+        "exclude": "they are left out, so its scores are those of the survivors",
+    }[mode]
+    result = []
+    for name, tally in found.items():
+        text = f"{name}: {tally.finished} of {tally.started} runs finished"
+        if tally.failed:
+            text += f", {tally.failed} failed (‡): {counts} (--failed {mode})"
+        if tally.unfinished:
+            text += f"{';' if tally.failed else ','} {tally.unfinished} unfinished, left out"
+        if tally.finished < tally.started:
+            result.append(f"{text}.")
+    return result
+
+
+def _has_failed(runs: pd.DataFrame) -> pd.Series:
+    return runs["problem"].notna() & (runs["state"] == "failed")
+
+
+def _ends(row: Mapping[str, Any], steps: pd.DataFrame | None) -> list[tuple[str, int]]:
+    """Return the (phase, step) of every evaluation that a failed run should have had."""
+    offline, online = int(row["offline_steps"]), int(row["online_steps"])
+    ends = [("offline", offline)] * bool(offline) + [("online", offline + online)] * bool(online)
+    found: Iterable[tuple[str, int]] = () if steps is None else steps.itertuples(index=False, name=None)
+    return sorted({*ends, *((str(phase), int(step)) for phase, step in found)})
+
+
+def _carried(
+    row: Mapping[str, Any], there: pd.DataFrame, wanted: list[tuple[str, int]], mode: str, kind: str
+) -> pd.DataFrame:
+    """Return a failed run's evaluations, and rows in place of those that it never reached."""
+    there = there.sort_values(["phase", "step"])
+    if mode == "last" and there.empty:
+        return there
+    reached = max(zip(there["phase"], there["step"], strict=True), default=("", -1))
+    later = [place for place in wanted if place > reached]
+    last = {"score": 0.0, "successes": 0 if kind == SUCCESS.name else pd.NA, "return": np.nan, "length": np.nan}
+    last |= {"episodes": row["eval_episodes"], "kind": kind, "source": "own"}
+    if len(there):
+        final = there.iloc[-1].to_dict()
+        last = final if mode == "last" else final | {name: last[name] for name in ("score", "successes", "return")}
+    about = {name: row[name] for name in ("method", "algorithm", "environment", "domain", "task", "seed", "run")}
+    added = [{**last, **about, "phase": phase, "step": step, "carried": True} for phase, step in later]
+    if not added:
+        return there
+    table = pd.DataFrame(added, columns=list(EVALUATION_COLUMNS)).astype({"successes": "Int64"})
+    return pd.concat([there, table], ignore_index=True) if len(there) else table
