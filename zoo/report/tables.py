@@ -19,7 +19,6 @@ from zoo.report.entries import (
     score_entry,
     seeds_text,
 )
-from zoo.report.estimates import FEW_SEEDS
 from zoo.report.reproduction import Reproduction
 from zoo.runs.protocol import PROTOCOL, count, shortened, show
 from zoo.runs.read import short_name, split_environment
@@ -31,8 +30,7 @@ _GAP = {
     RETURN.name: "",
 }
 _INTERVALS = {
-    "bootstrap": "stratified bootstrap",
-    "t": f"t-interval below {FEW_SEEDS} seeds",
+    "t": "t-interval for the mean, bootstrap for the others",
     "none": "none where no number is given",
 }
 
