@@ -71,6 +71,9 @@ def _warnings_of_phase(comparison: Comparison, phase: Phase) -> list[str]:
     """Return what limits the comparison in one phase."""
     result = []
     label = _label(comparison, phase)
+    for name in phase.strays:
+        has = f"{name} has only {_listed(phase.coverage[name])}"
+        result.append(f"{label}: {has}; aggregates leave it out, so that the others keep their {phase.tasks_label}.")
     if not phase.tasks:
         result.append(
             f"{label}: no aggregate is possible, because no environment was run by all methods: {_who_has_what(phase)}."
@@ -108,7 +111,7 @@ def _not_averaged(comparison: Comparison, phase: Phase) -> list[str]:
     """Return who is missing in the aggregates: methods that have whole domains only, and sets without the phase."""
     result = []
     label = _label(comparison, phase)
-    missing = [name for name in sorted(phase.coverage) if name not in phase.aggregates]
+    missing = [name for name in sorted(phase.coverage) if name not in (*phase.aggregates, *phase.strays)]
     if phase.aggregates and missing:
         result.append(
             f"{label}: no aggregate of {', '.join(shortened(missing))}: published are means of whole domains, not of "

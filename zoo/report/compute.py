@@ -5,7 +5,7 @@ The score of a run is that of its last evaluation in the phase, never its best o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 
@@ -14,11 +14,11 @@ import pandas as pd
 
 from zoo.errors import UsageError
 from zoo.report import statistics
-from zoo.report.comparison import Cell, Comparison, Method, Phase, label_of
+from zoo.report.comparison import OWN, Cell, Comparison, Method, Phase, label_of
 from zoo.report.estimates import Array, Curve, Estimate, Improvement
 from zoo.report.improvement import improvements
 from zoo.report.learning_curves import episodes_of, learning_curves
-from zoo.report.published import suite_of, suite_tasks
+from zoo.report.published import suite_of, suite_tasks, tasks_of
 from zoo.report.published_means import PublishedMeans
 from zoo.report.resampling import in_parallel
 from zoo.report.statistics import Scores
@@ -107,8 +107,14 @@ def _compare_phase(
     table = PublishedMeans(means)
     coverage = {method: sorted(tasks) for method, tasks in scores.items()}
     coverage |= table.tasks(set().union(*coverage.values()))
-    tasks, left_out = _common_tasks(coverage)
-    common = {method: {task: by_task[task] for task in tasks} for method, by_task in scores.items()} if tasks else {}
+    strays = _find_strays(coverage, set(runs.loc[runs["source"] == OWN, "method"]))
+    kept = {method: found for method, found in coverage.items() if method not in strays}
+    tasks, left_out = _common_tasks(kept)
+    common = {
+        method: {task: by_task[task] for task in tasks}
+        for method, by_task in scores.items()
+        if tasks and method not in strays
+    }
     averaged = common if _can_average(tasks, kind) else {}
     domain_tasks = _domain_tasks(runs, table, kind)
     thresholds = _thresholds(runs, averaged, kind)
@@ -122,6 +128,7 @@ def _compare_phase(
         coverage=coverage,
         tasks=tasks,
         left_out=left_out,
+        strays=strays,
         aggregates=_aggregates(averaged, kind, reps, episodes) | table.aggregates(tasks),
         improvements=_all_pairs(common, kind, reps, episodes, with_difference=bool(averaged)),
         domains=_domains(scores, table, domain_tasks, reps, episodes or {}) if kind is SUCCESS else {},
@@ -155,6 +162,19 @@ def _with_tallies(phase: Phase, methods: Mapping[str, Method]) -> Phase:
     )
 
 
+def _find_strays(coverage: Mapping[str, Sequence[str]], own: Collection[str]) -> tuple[str, ...]:
+    """Return the own methods that have less than half as many tasks as the median method.
+
+    They are left out if they would take tasks from at least two others.
+    """
+    typical = np.median([len(tasks) for tasks in coverage.values()])
+    few = {method for method, tasks in coverage.items() if method in own and len(tasks) < typical / 2}
+    others = {method: tasks for method, tasks in coverage.items() if method not in few}
+    if len(others) < 2 or len(_common_tasks(others)[0]) <= len(_common_tasks(coverage)[0]):
+        return ()
+    return tuple(sorted(few))
+
+
 def _common_tasks(coverage: Mapping[str, Sequence[str]]) -> tuple[tuple[str, ...], dict[str, list[str]]]:
     """Return the tasks that all methods have, and who lacks the others."""
     everything = sorted(set().union(*coverage.values()))
@@ -174,17 +194,31 @@ def _suite_of(tasks: Sequence[str], kind: Kind) -> str | None:
 
 
 def _curve_tasks(evaluations: pd.DataFrame) -> tuple[str, ...]:
-    """Return the tasks that all methods with single runs have in all their phases."""
-    found = [set(part) for _, part in evaluations.groupby(["method", "phase"])["environment"]]
+    """Return the tasks that all methods with single runs have in all their phases; strays are left out."""
+    own = set(evaluations.loc[evaluations["source"] == OWN, "method"])
+    found: list[set[str]] = []
+    for _, runs in evaluations.groupby("phase"):
+        coverage = {str(method): sorted(set(part["environment"])) for method, part in runs.groupby("method")}
+        strays = _find_strays(coverage, own)
+        found += [set(tasks) for method, tasks in coverage.items() if method not in strays]
     return tuple(sorted(set.intersection(*found))) if found else ()
 
 
 def _domain_tasks(runs: pd.DataFrame, means: PublishedMeans, kind: Kind) -> dict[str, list[str]]:
+    """Return domain -> the tasks of it that were run.
+
+    Where only some were run and a method has a mean over all of them, that is an entry of its own: means over different
+    tasks share no column, and neither hides the other.
+    """
     label = "domain" if kind is SUCCESS else "environment"
-    domain_of = dict(zip(runs["environment"], runs[label], strict=True)) | means.domain_of
+    domain_of = dict(zip(runs["environment"], runs[label], strict=True)) | means.single_tasks
     result: dict[str, list[str]] = {}
     for task in sorted(domain_of):
         result.setdefault(domain_of[task], []).append(task)
+    for domain in means.whole_domains:
+        everything = sorted(tasks_of(domain))
+        if result.setdefault(domain, everything) != everything:
+            result[f"{domain}, whole"] = everything
     return result
 
 

@@ -61,8 +61,8 @@ def reproduce(
     """Return own scores beside published ones: for each task, each complete domain, and all published domains.
 
     The interval of the difference is Welch's, from the spread over seeds on both sides: that of own runs is at least
-    that of their episodes, that of published ones is as published. Own and published seeds are not paired. The
-    verdict is ``"agrees"`` where the whole interval is within the tolerance, and ``"differs"`` where all of it is outside.
+    that of their episodes, that of published ones is as published. Own and published seeds are not paired. The verdict
+    is ``"agrees"`` where the whole interval is within the tolerance, and ``"differs"`` where all of it is outside.
 
     :param evaluations: evaluations of runs; published scores are success rates, so returns are ignored.
     :param tolerance: the largest difference that still agrees, as a fraction.

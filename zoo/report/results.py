@@ -59,6 +59,7 @@ def _phase_to_json(phase: Phase | None, kind: Kind) -> dict[str, Any] | None:
         "common_tasks": list(phase.tasks),
         "suite": phase.suite,
         "left_out_tasks": dict(phase.left_out),
+        "stray_methods": list(phase.strays),
         "aggregates": _aggregates_to_json(phase, phase.aggregates, kind),
         "suites": {
             suite: _aggregates_to_json(phase, cells, kind) for suite, cells in sorted(phase.suite_aggregates.items())
