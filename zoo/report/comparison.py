@@ -119,6 +119,7 @@ class Phase:
     :param tasks: the tasks that all methods have; aggregates are over these.
     :param suite: the suite that consists of `tasks`, or None.
     :param left_out: task that some methods lack -> those methods.
+    :param is_per_method: whether `aggregates` are over all tasks of each method instead, and so not comparable.
     :param strays: methods with so few tasks that `tasks` and the aggregates leave them out.
     :param aggregates: method -> its aggregates.
     :param improvements: (X, Y) -> how X compares with Y, for all ordered pairs of methods with single runs.
@@ -150,6 +151,7 @@ class Phase:
     suite: str | None = None
     suite_aggregates: Mapping[str, Mapping[str, Cell]] = field(default_factory=dict)
     strays: tuple[str, ...] = ()
+    is_per_method: bool = False
 
     @property
     def common_step(self) -> int | None:
@@ -160,6 +162,8 @@ class Phase:
     @property
     def tasks_label(self) -> str:
         """What aggregates are over, e.g. ``"50 tasks of qam50"`` or ``"2 common tasks"``."""
+        if self.is_per_method:
+            return "all tasks of each method"
         return label_of(self.tasks, self.suite)
 
     @property

@@ -30,7 +30,12 @@ Played = Mapping[str, statistics.Episodes]
 
 
 def compare_kinds(
-    methods: Mapping[str, Method], evaluations: pd.DataFrame, means: pd.DataFrame, reps: int, curves: bool = True
+    methods: Mapping[str, Method],
+    evaluations: pd.DataFrame,
+    means: pd.DataFrame,
+    reps: int,
+    curves: bool = True,
+    over: str = "common",
 ) -> list[Comparison]:
     """Compute one comparison for each kind of scores, in the order of `KINDS`; the arguments are those of `compare`.
 
@@ -38,7 +43,7 @@ def compare_kinds(
     """
     tables = {kind: evaluations[evaluations["kind"] == kind.name] for kind in KINDS.values()}
     found = [
-        compare(methods, table, means if kind is SUCCESS else means.iloc[:0], reps, curves, kind)
+        compare(methods, table, means if kind is SUCCESS else means.iloc[:0], reps, curves, kind, over)
         for kind, table in tables.items()
         if len(table) or (kind is SUCCESS and len(means))
     ]
@@ -54,12 +59,14 @@ def compare(
     reps: int,
     curves: bool = True,
     kind: Kind = SUCCESS,
+    over: str = "common",
 ) -> Comparison:
     """Compute every number of a comparison of scores of one kind.
 
     :param evaluations: one row for each evaluation of a run, columns `zoo.runs.read.EVALUATION_COLUMNS`.
     :param means: published means of methods without single runs, columns `zoo.report.comparison.MEAN_COLUMNS`.
     :param curves: also compute profiles and learning curves.
+    :param over: what aggregates are over: ``"common"`` tasks, or ``"per-method"`` for all tasks of each method.
     """
     phases = {}
     suites = sorted({m.suite for m in methods.values() if m.suite}) if kind is SUCCESS else []
@@ -67,8 +74,10 @@ def compare(
     for name in PHASES:
         runs, published = (table[table["phase"] == name] for table in (evaluations, means))
         if len(runs) or len(published):
-            over = curve_tasks if curves else None
-            phase = _compare_phase(name, runs, published, kind, reps, suites, over)
+            shown = curve_tasks if curves else None
+            phase = _compare_phase(name, runs, published, kind, reps, suites, shown)
+            if over == "per-method" and kind.is_comparable:
+                phase = _over_own_tasks(phase, runs, published, kind, reps)
             phases[name] = _with_tallies(phase, methods)
     label = label_of(curve_tasks, _suite_of(curve_tasks, kind))
     return Comparison(kind, methods, phases, reps, label)
@@ -147,6 +156,16 @@ def _compare_phase(
     )
 
 
+def _over_own_tasks(phase: Phase, runs: pd.DataFrame, means: pd.DataFrame, kind: Kind, reps: int) -> Phase:
+    """Return a phase whose aggregates are over all tasks of each method."""
+    episodes = episodes_of(runs) if kind is SUCCESS else None
+    aggregates = _aggregates(final_scores(runs), kind, reps, episodes)
+    for method, part in means.groupby("method"):
+        table = PublishedMeans(part)
+        aggregates |= table.aggregates(table.tasks()[str(method)])
+    return replace(phase, aggregates=aggregates, is_per_method=True)
+
+
 def _with_tallies(phase: Phase, methods: Mapping[str, Method]) -> Phase:
     """Return a phase whose cells say what became of the runs behind them."""
 
@@ -155,7 +174,10 @@ def _with_tallies(phase: Phase, methods: Mapping[str, Method]) -> Phase:
 
     return replace(
         phase,
-        aggregates=tallied(phase.aggregates, phase.tasks),
+        aggregates={
+            name: replace(cell, tally=methods[name].tally(phase.coverage[name] if phase.is_per_method else phase.tasks))
+            for name, cell in phase.aggregates.items()
+        },
         domains={domain: tallied(cells, phase.domain_tasks[domain]) for domain, cells in phase.domains.items()},
         per_task={task: tallied(cells, [task]) for task, cells in phase.per_task.items()},
         suite_aggregates={suite: tallied(cells, suite_tasks(suite)) for suite, cells in phase.suite_aggregates.items()},
