@@ -70,6 +70,12 @@ def make_parser() -> Parser:
         "--baseline", metavar="NAME", help="method to compare against (default: the first set's own method)"
     )
     how.add_argument(
+        "--tasks",
+        choices=("common", "per-method"),
+        default="common",
+        help="what aggregates are over: the tasks that all methods have, or all tasks of each (default: common)",
+    )
+    how.add_argument(
         "--tolerance", type=float, default=0.05, help="largest difference that counts as reproduced, as a fraction"
     )
     how.add_argument("--reps", type=whole_number, default=50_000, help="bootstrap repetitions")
@@ -111,7 +117,7 @@ def _compare(request: Request, args: argparse.Namespace) -> dict[str, Any]:
     from zoo.report.results import json_text, to_json
 
     inputs = collect(request)
-    found = compare_kinds(inputs.methods, inputs.evaluations, inputs.means, args.reps, curves=bool(args.output))
+    found = compare_kinds(inputs.methods, inputs.evaluations, inputs.means, args.reps, bool(args.output), args.tasks)
     skipped = inputs.own.skipped()
     result: dict[str, Any] = {"methods": len(inputs.methods), "runs": len(inputs.own.runs), "skipped": len(skipped)}
     if args.json:

@@ -151,7 +151,7 @@ def test_unequal_numbers_of_seeds_are_shown_for_each_cell(tmp_path, capsys):
     assert [out["tasks"][env]["qam"]["seeds"] for env in SCENE[:2]] == [6, 8]
 
 
-@pytest.mark.parametrize(("seeds", "kind"), [(1, "none"), (3, "t"), (5, "bootstrap")])
+@pytest.mark.parametrize(("seeds", "kind"), [(1, "none"), (3, "t"), (5, "t")])
 def test_interval_follows_the_number_of_seeds(tmp_path, capsys, seeds, kind):
     write_runs(tmp_path / "logs", SCENE[:2], seeds=seeds)
     run(capsys, tmp_path / "logs", "--json", tmp_path / "out.json", *SMALL)

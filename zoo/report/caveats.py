@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from zoo.report.comparison import Comparison, Method, Phase
+from zoo.report.comparison import Comparison, Method, Phase, label_of
 from zoo.report.estimates import FEW_SEEDS
 from zoo.report.published import PublishedSet, load_progress
 from zoo.report.survival import describe_tallies
@@ -71,12 +71,17 @@ def _warnings_of_phase(comparison: Comparison, phase: Phase) -> list[str]:
     """Return what limits the comparison in one phase."""
     result = []
     label = _label(comparison, phase)
+    for name in phase.strays:
+        has = f"{name} has only {_listed(phase.coverage[name])}"
+        what = "probabilities leave" if phase.is_per_method else "aggregates leave"
+        kept = label_of(phase.tasks, phase.suite)
+        result.append(f"{label}: {has}; {what} it out, so that the others keep their {kept}.")
     if not phase.tasks:
         result.append(
             f"{label}: no aggregate is possible, because no environment was run by all methods: {_who_has_what(phase)}."
         )
     elif phase.left_out:
-        what = "aggregates" if phase.aggregates else "probabilities of improvement"
+        what = "aggregates" if phase.aggregates and not phase.is_per_method else "probabilities of improvement"
         lacking: dict[tuple[str, ...], list[str]] = {}  # methods -> tasks
         for task, names in phase.left_out.items():
             lacking.setdefault(tuple(names), []).append(task)
@@ -108,7 +113,7 @@ def _not_averaged(comparison: Comparison, phase: Phase) -> list[str]:
     """Return who is missing in the aggregates: methods that have whole domains only, and sets without the phase."""
     result = []
     label = _label(comparison, phase)
-    missing = [name for name in sorted(phase.coverage) if name not in phase.aggregates]
+    missing = [name for name in sorted(phase.coverage) if name not in (*phase.aggregates, *phase.strays)]
     if phase.aggregates and missing:
         result.append(
             f"{label}: no aggregate of {', '.join(shortened(missing))}: published are means of whole domains, not of "

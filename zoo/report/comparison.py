@@ -119,6 +119,8 @@ class Phase:
     :param tasks: the tasks that all methods have; aggregates are over these.
     :param suite: the suite that consists of `tasks`, or None.
     :param left_out: task that some methods lack -> those methods.
+    :param is_per_method: whether `aggregates` are over all tasks of each method instead, and so not comparable.
+    :param strays: methods with so few tasks that `tasks` and the aggregates leave them out.
     :param aggregates: method -> its aggregates.
     :param improvements: (X, Y) -> how X compares with Y, for all ordered pairs of methods with single runs.
     :param domains: domain -> method -> its mean (and IQM) over the domain's tasks; empty for returns.
@@ -148,6 +150,8 @@ class Phase:
     domain_curves: Mapping[str, Mapping[str, LearningCurve]]
     suite: str | None = None
     suite_aggregates: Mapping[str, Mapping[str, Cell]] = field(default_factory=dict)
+    strays: tuple[str, ...] = ()
+    is_per_method: bool = False
 
     @property
     def common_step(self) -> int | None:
@@ -158,6 +162,8 @@ class Phase:
     @property
     def tasks_label(self) -> str:
         """What aggregates are over, e.g. ``"50 tasks of qam50"`` or ``"2 common tasks"``."""
+        if self.is_per_method:
+            return "all tasks of each method"
         return label_of(self.tasks, self.suite)
 
     @property
@@ -211,6 +217,7 @@ def ranking(comparison: Comparison) -> list[str]:
 
 
 def baseline_in(comparison: Comparison, wanted: str) -> str:
-    """Return the wanted method if it has scores of this kind, else the best one."""
+    """Return the wanted method if it has scores of this kind on the common tasks, else the best one."""
     names = ranking(comparison)
-    return wanted if wanted in names else names[0]
+    strays = {name for phase in comparison.phases.values() for name in phase.strays}
+    return next((name for name in (wanted, *names) if name in names and name not in strays), names[0])

@@ -5,7 +5,7 @@ The score of a run is that of its last evaluation in the phase, never its best o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 
@@ -14,20 +14,28 @@ import pandas as pd
 
 from zoo.errors import UsageError
 from zoo.report import statistics
-from zoo.report.comparison import Cell, Comparison, Method, Phase, label_of
+from zoo.report.comparison import OWN, Cell, Comparison, Method, Phase, label_of
 from zoo.report.estimates import Array, Curve, Estimate, Improvement
 from zoo.report.improvement import improvements
-from zoo.report.learning_curves import learning_curves
-from zoo.report.published import suite_of, suite_tasks
+from zoo.report.learning_curves import episodes_of, learning_curves
+from zoo.report.published import suite_of, suite_tasks, tasks_of
 from zoo.report.published_means import PublishedMeans
 from zoo.report.resampling import in_parallel
 from zoo.report.statistics import Scores
 from zoo.runs.history import PHASES
 from zoo.runs.scores import KINDS, SUCCESS, Kind
 
+Played = Mapping[str, statistics.Episodes]
+"""Method -> the episodes behind its success rates."""
+
 
 def compare_kinds(
-    methods: Mapping[str, Method], evaluations: pd.DataFrame, means: pd.DataFrame, reps: int, curves: bool = True
+    methods: Mapping[str, Method],
+    evaluations: pd.DataFrame,
+    means: pd.DataFrame,
+    reps: int,
+    curves: bool = True,
+    over: str = "common",
 ) -> list[Comparison]:
     """Compute one comparison for each kind of scores, in the order of `KINDS`; the arguments are those of `compare`.
 
@@ -35,7 +43,7 @@ def compare_kinds(
     """
     tables = {kind: evaluations[evaluations["kind"] == kind.name] for kind in KINDS.values()}
     found = [
-        compare(methods, table, means if kind is SUCCESS else means.iloc[:0], reps, curves, kind)
+        compare(methods, table, means if kind is SUCCESS else means.iloc[:0], reps, curves, kind, over)
         for kind, table in tables.items()
         if len(table) or (kind is SUCCESS and len(means))
     ]
@@ -51,12 +59,14 @@ def compare(
     reps: int,
     curves: bool = True,
     kind: Kind = SUCCESS,
+    over: str = "common",
 ) -> Comparison:
     """Compute every number of a comparison of scores of one kind.
 
     :param evaluations: one row for each evaluation of a run, columns `zoo.runs.read.EVALUATION_COLUMNS`.
     :param means: published means of methods without single runs, columns `zoo.report.comparison.MEAN_COLUMNS`.
     :param curves: also compute profiles and learning curves.
+    :param over: what aggregates are over: ``"common"`` tasks, or ``"per-method"`` for all tasks of each method.
     """
     phases = {}
     suites = sorted({m.suite for m in methods.values() if m.suite}) if kind is SUCCESS else []
@@ -64,8 +74,11 @@ def compare(
     for name in PHASES:
         runs, published = (table[table["phase"] == name] for table in (evaluations, means))
         if len(runs) or len(published):
-            over = curve_tasks if curves else None
-            phases[name] = _compare_phase(name, methods, runs, published, kind, reps, suites, over)
+            shown = curve_tasks if curves else None
+            phase = _compare_phase(name, runs, published, kind, reps, suites, shown)
+            if over == "per-method" and kind.is_comparable:
+                phase = _over_own_tasks(phase, runs, published, kind, reps)
+            phases[name] = _with_tallies(phase, methods)
     label = label_of(curve_tasks, _suite_of(curve_tasks, kind))
     return Comparison(kind, methods, phases, reps, label)
 
@@ -86,7 +99,6 @@ def last_evaluations(evaluations: pd.DataFrame) -> pd.DataFrame:
 
 def _compare_phase(
     name: str,
-    methods: Mapping[str, Method],
     runs: pd.DataFrame,
     means: pd.DataFrame,
     kind: Kind,
@@ -100,17 +112,21 @@ def _compare_phase(
     :param curve_tasks: what learning curves are over; None for no curves and profiles.
     """
     scores = final_scores(runs)
+    episodes = episodes_of(runs) if kind is SUCCESS else None
     table = PublishedMeans(means)
     coverage = {method: sorted(tasks) for method, tasks in scores.items()}
     coverage |= table.tasks(set().union(*coverage.values()))
-    tasks, left_out = _common_tasks(coverage)
-    common = {method: {task: by_task[task] for task in tasks} for method, by_task in scores.items()} if tasks else {}
+    strays = _find_strays(coverage, set(runs.loc[runs["source"] == OWN, "method"]))
+    kept = {method: found for method, found in coverage.items() if method not in strays}
+    tasks, left_out = _common_tasks(kept)
+    common = {
+        method: {task: by_task[task] for task in tasks}
+        for method, by_task in scores.items()
+        if tasks and method not in strays
+    }
     averaged = common if _can_average(tasks, kind) else {}
     domain_tasks = _domain_tasks(runs, table, kind)
     thresholds = _thresholds(runs, averaged, kind)
-
-    def tallied(cells: Mapping[str, Cell], where: Sequence[str]) -> dict[str, Cell]:
-        return {name: replace(cell, tally=methods[name].tally(where)) for name, cell in cells.items()}
 
     def profile(method: str) -> Curve:
         return statistics.performance_profile(averaged[method], thresholds, reps, kind.limits)
@@ -121,14 +137,12 @@ def _compare_phase(
         coverage=coverage,
         tasks=tasks,
         left_out=left_out,
-        aggregates=tallied(_aggregates(averaged, kind, reps) | table.aggregates(tasks), tasks),
-        improvements=_all_pairs(common, kind, reps, with_difference=bool(averaged)),
-        domains={
-            domain: tallied(cells, domain_tasks[domain])
-            for domain, cells in (_domains(scores, table, domain_tasks, reps) if kind is SUCCESS else {}).items()
-        },
+        strays=strays,
+        aggregates=_aggregates(averaged, kind, reps, episodes) | table.aggregates(tasks),
+        improvements=_all_pairs(common, kind, reps, episodes, with_difference=bool(averaged)),
+        domains=_domains(scores, table, domain_tasks, reps, episodes or {}) if kind is SUCCESS else {},
         domain_tasks=domain_tasks,
-        per_task={task: tallied(cells, [task]) for task, cells in _per_task(scores, table, kind, reps).items()},
+        per_task=_per_task(scores, table, kind, episodes),
         thresholds=thresholds,
         profiles={} if curve_tasks is None else in_parallel(profile, averaged),
         curves=learning_curves(runs, curve_tasks, kind, reps) if _can_average(curve_tasks, kind) else {},
@@ -138,11 +152,49 @@ def _compare_phase(
             if curve_tasks is not None
         },
         suite=_suite_of(tasks, kind),
-        suite_aggregates={
-            suite: tallied(cells, suite_tasks(suite))
-            for suite, cells in _suite_aggregates(scores, table, suites, tasks, reps).items()
-        },
+        suite_aggregates=_suite_aggregates(scores, table, suites, tasks, reps, episodes),
     )
+
+
+def _over_own_tasks(phase: Phase, runs: pd.DataFrame, means: pd.DataFrame, kind: Kind, reps: int) -> Phase:
+    """Return a phase whose aggregates are over all tasks of each method."""
+    episodes = episodes_of(runs) if kind is SUCCESS else None
+    aggregates = _aggregates(final_scores(runs), kind, reps, episodes)
+    for method, part in means.groupby("method"):
+        table = PublishedMeans(part)
+        aggregates |= table.aggregates(table.tasks()[str(method)])
+    return replace(phase, aggregates=aggregates, is_per_method=True)
+
+
+def _with_tallies(phase: Phase, methods: Mapping[str, Method]) -> Phase:
+    """Return a phase whose cells say what became of the runs behind them."""
+
+    def tallied(cells: Mapping[str, Cell], tasks: Sequence[str]) -> dict[str, Cell]:
+        return {name: replace(cell, tally=methods[name].tally(tasks)) for name, cell in cells.items()}
+
+    return replace(
+        phase,
+        aggregates={
+            name: replace(cell, tally=methods[name].tally(phase.coverage[name] if phase.is_per_method else phase.tasks))
+            for name, cell in phase.aggregates.items()
+        },
+        domains={domain: tallied(cells, phase.domain_tasks[domain]) for domain, cells in phase.domains.items()},
+        per_task={task: tallied(cells, [task]) for task, cells in phase.per_task.items()},
+        suite_aggregates={suite: tallied(cells, suite_tasks(suite)) for suite, cells in phase.suite_aggregates.items()},
+    )
+
+
+def _find_strays(coverage: Mapping[str, Sequence[str]], own: Collection[str]) -> tuple[str, ...]:
+    """Return the own methods that have less than half as many tasks as the median method.
+
+    They are left out if they would take tasks from at least two others.
+    """
+    typical = np.median([len(tasks) for tasks in coverage.values()])
+    few = {method for method, tasks in coverage.items() if method in own and len(tasks) < typical / 2}
+    others = {method: tasks for method, tasks in coverage.items() if method not in few}
+    if len(others) < 2 or len(_common_tasks(others)[0]) <= len(_common_tasks(coverage)[0]):
+        return ()
+    return tuple(sorted(few))
 
 
 def _common_tasks(coverage: Mapping[str, Sequence[str]]) -> tuple[tuple[str, ...], dict[str, list[str]]]:
@@ -164,17 +216,31 @@ def _suite_of(tasks: Sequence[str], kind: Kind) -> str | None:
 
 
 def _curve_tasks(evaluations: pd.DataFrame) -> tuple[str, ...]:
-    """Return the tasks that all methods with single runs have in all their phases."""
-    found = [set(part) for _, part in evaluations.groupby(["method", "phase"])["environment"]]
+    """Return the tasks that all methods with single runs have in all their phases; strays are left out."""
+    own = set(evaluations.loc[evaluations["source"] == OWN, "method"])
+    found: list[set[str]] = []
+    for _, runs in evaluations.groupby("phase"):
+        coverage = {str(method): sorted(set(part["environment"])) for method, part in runs.groupby("method")}
+        strays = _find_strays(coverage, own)
+        found += [set(tasks) for method, tasks in coverage.items() if method not in strays]
     return tuple(sorted(set.intersection(*found))) if found else ()
 
 
 def _domain_tasks(runs: pd.DataFrame, means: PublishedMeans, kind: Kind) -> dict[str, list[str]]:
+    """Return domain -> the tasks of it that were run.
+
+    Where only some were run and a method has a mean over all of them, that is an entry of its own: means over different
+    tasks share no column, and neither hides the other.
+    """
     label = "domain" if kind is SUCCESS else "environment"
-    domain_of = dict(zip(runs["environment"], runs[label], strict=True)) | means.domain_of
+    domain_of = dict(zip(runs["environment"], runs[label], strict=True)) | means.single_tasks
     result: dict[str, list[str]] = {}
     for task in sorted(domain_of):
         result.setdefault(domain_of[task], []).append(task)
+    for domain in means.whole_domains:
+        everything = sorted(tasks_of(domain))
+        if result.setdefault(domain, everything) != everything:
+            result[f"{domain}, whole"] = everything
     return result
 
 
@@ -197,9 +263,13 @@ def _steps(runs: pd.DataFrame, means: pd.DataFrame) -> dict[str, int | None]:
     return {str(method): int(row["max"]) if row["min"] == row["max"] else None for method, row in steps.iterrows()}
 
 
-def _aggregates(scores: Mapping[str, Scores], kind: Kind, reps: int) -> dict[str, Cell]:
+def _aggregates(scores: Mapping[str, Scores], kind: Kind, reps: int, episodes: Played | None) -> dict[str, Cell]:
     """Return the aggregates of each method over the same tasks."""
-    estimates = in_parallel(lambda method: statistics.aggregate(scores[method], reps, kind.limits), scores)
+
+    def aggregate(method: str) -> dict[str, Estimate]:
+        return statistics.aggregate(scores[method], reps, kind.limits, None if episodes is None else episodes[method])
+
+    estimates = in_parallel(aggregate, scores)
     return {
         method: _cell({metric: found[metric] for metric in kind.metrics}, scores[method])
         for method, found in estimates.items()
@@ -207,7 +277,12 @@ def _aggregates(scores: Mapping[str, Scores], kind: Kind, reps: int) -> dict[str
 
 
 def _suite_aggregates(
-    scores: Mapping[str, Scores], means: PublishedMeans, suites: Sequence[str], common: Sequence[str], reps: int
+    scores: Mapping[str, Scores],
+    means: PublishedMeans,
+    suites: Sequence[str],
+    common: Sequence[str],
+    reps: int,
+    episodes: Played | None,
 ) -> dict[str, dict[str, Cell]]:
     """Return suite -> method with all its tasks -> aggregates, for suites other than the common tasks."""
     result = {}
@@ -220,7 +295,7 @@ def _suite_aggregates(
             for method, by_task in scores.items()
             if set(tasks) <= set(by_task)
         }
-        result[suite] = _aggregates(whole, SUCCESS, reps) | means.aggregates(tasks)
+        result[suite] = _aggregates(whole, SUCCESS, reps, episodes) | means.aggregates(tasks)
     return {suite: cells for suite, cells in result.items() if cells}
 
 
@@ -230,10 +305,10 @@ def _cell(estimates: Mapping[str, Estimate], scores: Scores) -> Cell:
 
 
 def _all_pairs(
-    scores: Mapping[str, Scores], kind: Kind, reps: int, with_difference: bool
+    scores: Mapping[str, Scores], kind: Kind, reps: int, episodes: Played | None, with_difference: bool
 ) -> dict[tuple[str, str], Improvement]:
     """Return both directions of every pair; one follows from the other."""
-    found = improvements(scores, combinations(sorted(scores), 2), reps, kind.limits)
+    found = improvements(scores, combinations(sorted(scores), 2), reps, kind.limits, episodes)
     if not with_difference:
         found = {names: replace(pair, difference=None) for names, pair in found.items()}
     reverse = {
@@ -249,7 +324,11 @@ def _rest(estimate: Estimate, whole: float) -> Estimate:
 
 
 def _domains(
-    scores: Mapping[str, Scores], means: PublishedMeans, domain_tasks: Mapping[str, list[str]], reps: int
+    scores: Mapping[str, Scores],
+    means: PublishedMeans,
+    domain_tasks: Mapping[str, list[str]],
+    reps: int,
+    episodes: Played,
 ) -> dict[str, dict[str, Cell]]:
     """Return mean and IQM of each method on each domain of which it has all tasks."""
     cells: dict[tuple[str, str], Scores] = {
@@ -258,7 +337,7 @@ def _domains(
         for method, by_task in scores.items()
         if set(tasks) <= set(by_task)
     }
-    found = in_parallel(lambda key: statistics.mean_and_iqm(cells[key], reps), cells)
+    found = in_parallel(lambda key: statistics.mean_and_iqm(cells[key], reps, episodes=episodes.get(key[1])), cells)
     result: dict[str, dict[str, Cell]] = {domain: {} for domain in domain_tasks}
     for (domain, method), (mean, iqm) in found.items():
         estimates = {"mean": mean.estimate(0), "iqm": iqm.estimate(0)}
@@ -268,20 +347,16 @@ def _domains(
     return result
 
 
-def _per_task(scores: Mapping[str, Scores], means: PublishedMeans, kind: Kind, reps: int) -> dict[str, dict[str, Cell]]:
-    """Return the mean of each method on each task it has. Cells with equally many runs share one pass."""
-    by_seeds: dict[int, list[tuple[str, str]]] = {}
-    for method, by_task in scores.items():
-        for task, runs in by_task.items():
-            by_seeds.setdefault(len(runs), []).append((task, method))
+def _per_task(
+    scores: Mapping[str, Scores], means: PublishedMeans, kind: Kind, episodes: Played | None
+) -> dict[str, dict[str, Cell]]:
+    """Return the mean of each method on each task it has."""
     result: dict[str, dict[str, Cell]] = {}
-    for seeds, keys in sorted(by_seeds.items()):
-        for start in range(0, len(keys), 100):
-            part = keys[start : start + 100]
-            columns = np.stack([scores[method][task] for task, method in part], axis=1)  # (runs, cells)
-            curve = statistics.mean({"": columns}, reps, kind.limits)
-            for k, (task, method) in enumerate(part):
-                result.setdefault(task, {})[method] = Cell({"mean": curve.estimate(k)}, 1, (seeds, seeds))
+    for method, by_task in scores.items():
+        played = None if episodes is None else episodes[method]
+        for task, runs in by_task.items():
+            estimate = statistics.mean({task: runs}, kind.limits, played).estimate(0)
+            result.setdefault(task, {})[method] = Cell({"mean": estimate}, 1, (len(runs), len(runs)))
     for task, found in means.per_task().items():
         result.setdefault(task, {}).update(found)
     return dict(sorted(result.items()))

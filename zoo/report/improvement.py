@@ -8,22 +8,32 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.report.estimates import FEW_SEEDS, Array, Curve, Estimate, Improvement, percentile_bounds, welch_mean
+from zoo.report.estimates import Array, Curve, Estimate, Improvement, percentile_bounds, welch_half_width
 from zoo.report.resampling import BLOCK_ENTRIES, pair_counts
-from zoo.report.statistics import FRACTION, Scores, flatten, run_weights
+from zoo.report.statistics import FRACTION, Episodes, Scores, flatten, run_weights, seed_variances
 
 
 def improvements(
-    scores: Mapping[str, Scores], pairs: Iterable[tuple[str, str]], reps: int, limits: tuple[float, float] = FRACTION
+    scores: Mapping[str, Scores],
+    pairs: Iterable[tuple[str, str]],
+    reps: int,
+    limits: tuple[float, float] = FRACTION,
+    episodes: Mapping[str, Episodes] | None = None,
 ) -> dict[tuple[str, str], Improvement]:
     """Return P(X > Y), ties counted half, and the difference of means, for pairs (X, Y) of methods.
 
-    Both methods of a pair are resampled independently: run j of one has nothing to do with run j of the other.
+    Both methods of a pair are resampled independently: run j of one has nothing to do with run j of the other. The
+    difference has Welch-Satterthwaite's t-interval.
 
     :param scores: method -> task -> (runs,); both methods of a pair must have the same tasks.
+    :param episodes: method -> the episodes behind its success rates, see `zoo.report.statistics.seed_variances`.
     """
     groups: dict[tuple[tuple[int, ...], tuple[int, ...]], list[tuple[str, str]]] = {}  # seeds of X and Y -> pairs
     flat = {method: flatten(runs, limits) for method, runs in scores.items()}
+    variances = {
+        method: seed_variances(runs, limits, None if episodes is None else episodes[method])[:, 0]
+        for method, runs in scores.items()
+    }
     for pair in pairs:
         x, y = pair
         if set(scores[x]) != set(scores[y]):
@@ -35,14 +45,22 @@ def improvements(
     result: dict[tuple[str, str], Improvement] = {}
     for (seeds_x, seeds_y), group in groups.items():
         x, y = (np.stack([flat[name][0][:, 0] for name in side], axis=1) for side in zip(*group, strict=True))
-        result.update(zip(group, _improvements(x, y, seeds_x, seeds_y, reps), strict=True))
+        spread = [
+            np.stack([variances[name] for name in side], axis=1) / len(seeds) ** 2
+            for side, seeds in zip(zip(*group, strict=True), (seeds_x, seeds_y), strict=True)
+        ]
+        half = welch_half_width(np.concatenate(spread), np.array((*seeds_x, *seeds_y)))
+        result.update(zip(group, _improvements(x, y, seeds_x, seeds_y, half, reps), strict=True))
     return result
 
 
 def _improvements(
-    x: Array, y: Array, seeds_x: tuple[int, ...], seeds_y: tuple[int, ...], reps: int
+    x: Array, y: Array, seeds_x: tuple[int, ...], seeds_y: tuple[int, ...], half: Array, reps: int
 ) -> list[Improvement]:
-    """Return the comparison of pairs that share a layout: scores of X and of Y, each (cells, pairs)."""
+    """Return the comparison of pairs that share a layout: scores of X and of Y, each (cells, pairs).
+
+    :param half: half the widths of the intervals of their differences, shape (pairs,).
+    """
     meetings = _Meetings.of(seeds_x, seeds_y)
     # `wins` holds twice the score of a meeting, 0, 1 or 2: whole numbers keep the sum exact.
     wins = 1 + np.sign(x[meetings.x] - y[meetings.y])  # (meetings, pairs)
@@ -55,35 +73,16 @@ def _improvements(
         return [Improvement(Estimate(float(p)), Estimate(float(d))) for p, d in zip(points, differences, strict=True)]
     table = wins.astype(np.float32) if is_exact else scale[:, None] * wins
     counts_x, counts_y = pair_counts(seeds_x, seeds_y, reps)
-    weighted_x, weighted_y = run_weights(seeds_x)[:, None] * x, run_weights(seeds_y)[:, None] * y
-    probability, gap = np.empty((2, reps, x.shape[1]))
+    probability = np.empty((reps, x.shape[1]))
     size = max(1, 10 * BLOCK_ENTRIES // len(scale))
     for start in range(0, reps, size):
         block = slice(start, start + size)
         drawn_x, drawn_y = counts_x[block].astype(table.dtype), counts_y[block].astype(table.dtype)
         total = (drawn_x[:, meetings.x] * drawn_y[:, meetings.y]) @ table
         probability[block] = total.astype(np.float64) * scale[0] if is_exact else total
-        gap[block] = drawn_x.astype(np.float64) @ weighted_x - drawn_y.astype(np.float64) @ weighted_y
     chances = Curve(points, percentile_bounds(probability), "bootstrap")
-    effects = Curve(differences, percentile_bounds(gap), "bootstrap")
-    result = []
-    for pair in range(x.shape[1]):
-        effect = effects.estimate(pair)
-        if fewest < FEW_SEEDS:
-            effect = _welch_difference(x[:, pair], y[:, pair], seeds_x, seeds_y)
-        result.append(Improvement(chances.estimate(pair), effect))
-    return result
-
-
-def _welch_difference(x: Array, y: Array, seeds_x: tuple[int, ...], seeds_y: tuple[int, ...]) -> Estimate:
-    """Return the difference of the means of two methods with its t-interval."""
-    means: list[float] = []
-    variances: list[float] = []
-    for values, seeds, sign in ((x, seeds_x, 1.0), (y, seeds_y, -1.0)):
-        for runs in np.split(values, np.cumsum(seeds)[:-1]):
-            means.append(sign * float(runs.mean()) / len(seeds))
-            variances.append(float(runs.var(ddof=1)) / len(seeds) ** 2)
-    return welch_mean(means, variances, (*seeds_x, *seeds_y))
+    effects = Curve(differences, np.stack([differences - half, differences + half]), "t")
+    return [Improvement(chances.estimate(pair), effects.estimate(pair)) for pair in range(x.shape[1])]
 
 
 @dataclass(frozen=True)

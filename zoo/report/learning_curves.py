@@ -11,7 +11,7 @@ import pandas as pd
 from zoo.report import statistics
 from zoo.report.estimates import Curve
 from zoo.report.resampling import in_parallel
-from zoo.runs.scores import Kind
+from zoo.runs.scores import SUCCESS, Kind
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,18 @@ class LearningCurve:
     iqm: Curve | None = None
 
 
+def episodes_of(runs: pd.DataFrame) -> dict[str, statistics.Episodes]:
+    """Return method -> environment -> the number of episodes of its evaluations, the fewest where they differ.
+
+    :param runs: one row for each evaluation of a run, columns `zoo.runs.read.EVALUATION_COLUMNS`.
+    """
+    fewest = runs.groupby(["method", "environment"])["episodes"].min()
+    return {
+        str(method): {str(environment): int(number) for environment, number in part.droplevel(0).items()}
+        for method, part in fewest.groupby(level=0)
+    }
+
+
 def learning_curves(
     runs: pd.DataFrame, tasks: Sequence[str], kind: Kind, reps: int, with_iqm: bool = True
 ) -> dict[str, LearningCurve]:
@@ -42,13 +54,16 @@ def learning_curves(
         for method, group in runs[runs["environment"].isin(tasks)].groupby("method")
     }
 
+    episodes = episodes_of(runs) if kind is SUCCESS else {}
+
     def curve(method: str) -> LearningCurve:
         table = tables[method]
+        played = episodes.get(method)
         scores = {task: table.loc[task].to_numpy() for task in tasks}
         steps = table.columns.to_numpy()
         if not with_iqm:
-            return LearningCurve(steps, statistics.mean(scores, reps, kind.limits))
-        return LearningCurve(steps, *statistics.mean_and_iqm(scores, reps, kind.limits))
+            return LearningCurve(steps, statistics.mean(scores, kind.limits, played))
+        return LearningCurve(steps, *statistics.mean_and_iqm(scores, reps, kind.limits, played))
 
     complete = [
         method

@@ -23,8 +23,13 @@ class PublishedMeans:
             self._rows.setdefault(row.method, {})[row.environment] = (float(row.mean), int(row.seeds))
             if row.environment != row.domain:
                 self.domain_of[row.environment] = row.domain
+        self.single_tasks = dict(self.domain_of)
+        """Task -> its domain, for tasks that have a mean of their own."""
+        self.whole_domains = sorted(set(means["domain"]) & {name for rows in self._rows.values() for name in rows})
+        """Domains of which a method has a mean over all tasks."""
         for domain in set(means["domain"]) - set(self.domain_of.values()):
             self.domain_of |= {task: domain for task in tasks_of(domain)}
+        self._domain_of_any = {task: domain for domain in self.whole_domains for task in tasks_of(domain)}
 
     def tasks(self, known: Collection[str] = ()) -> dict[str, list[str]]:
         """Return the tasks of each method.
@@ -47,7 +52,7 @@ class PublishedMeans:
 
     def aggregates(self, tasks: Sequence[str]) -> dict[str, Cell]:
         """Return the mean over some tasks of each method that has them all, task by task or in whole domains."""
-        domains = sorted({self.domain_of.get(task, "") for task in tasks})
+        domains = sorted({self._domain_of_any.get(task, "") for task in tasks})
         are_whole = len(tasks) == NUM_TASKS * len(domains)
         result = {}
         for method, rows in self._rows.items() if tasks else ():

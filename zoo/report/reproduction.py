@@ -12,8 +12,9 @@ import pandas as pd
 from zoo.report.comparison import OWN, Method, Tally
 from zoo.report.compute import final_scores
 from zoo.report.estimates import Estimate, welch_mean
+from zoo.report.learning_curves import episodes_of
 from zoo.report.published import PublishedSet, load_means, tasks_of
-from zoo.report.statistics import Scores
+from zoo.report.statistics import Episodes, Scores, seed_variances
 from zoo.runs.history import PHASES
 from zoo.runs.protocol import protocol_differences, setting_differences
 from zoo.runs.read import split_environment
@@ -59,9 +60,9 @@ def reproduce(
 ) -> list[Reproduction]:
     """Return own scores beside published ones: for each task, each complete domain, and all published domains.
 
-    The interval of the difference is Welch's, from the spread over seeds on both sides; own and published seeds are
-    not paired. The verdict is ``"agrees"`` where the whole interval is within the tolerance, and ``"differs"`` where
-    all of it is outside.
+    The interval of the difference is Welch's, from the spread over seeds on both sides: that of own runs is at least
+    that of their episodes, that of published ones is as published. Own and published seeds are not paired. The verdict
+    is ``"agrees"`` where the whole interval is within the tolerance, and ``"differs"`` where all of it is outside.
 
     :param evaluations: evaluations of runs; published scores are success rates, so returns are ignored.
     :param tolerance: the largest difference that still agrees, as a fraction.
@@ -70,16 +71,16 @@ def reproduce(
     result = []
     runs = evaluations[(evaluations["source"] == OWN) & (evaluations["kind"] == SUCCESS.name)]
     for phase in PHASES:
-        own = final_scores(runs[runs["phase"] == phase])
+        there = runs[runs["phase"] == phase]
+        own, played = final_scores(there), episodes_of(there)
         for published in sets:
             means = load_means(published)
             means = means[means["phase"] == phase]
             for name, scores in own.items():
                 rows = means[means["method"] == methods[name].algorithm].set_index("environment")
                 for where, parts in _places(scores, rows).items():
-                    result.append(
-                        _reproduction(phase, where, methods[name], scores, published, parts, tolerance, expected)
-                    )
+                    against = (published, parts, tolerance, played[name], expected)
+                    result.append(_reproduction(phase, where, methods[name], scores, *against))
     return result
 
 
@@ -101,11 +102,12 @@ def _reproduction(
     published: PublishedSet,
     parts: list[tuple[Any, list[str]]],
     tolerance: float,
+    episodes: Episodes,
     expected: Expected | None,
 ) -> Reproduction:
     tasks = [task for _, inside in parts for task in inside]
     runs = [scores[task] for task in tasks]
-    spread = [float(values.var(ddof=1)) if len(values) > 1 else np.nan for values in runs]
+    spread = [float(seed_variances({task: scores[task]}, episodes=episodes)[0, 0]) for task in tasks]
     reported = [float(row["mean"]) for row, _ in parts]
     difference = welch_mean(
         [float(values.mean()) / len(runs) for values in runs] + [-mean / len(parts) for mean in reported],

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from zoo.report.comparison import Cell, Comparison, Phase, ranking
+from zoo.report.comparison import Cell, Comparison, Phase, label_of, ranking
 from zoo.report.entries import (
     NEAR_BEST,
     Entry,
@@ -19,7 +19,7 @@ from zoo.report.entries import (
     score_entry,
     seeds_text,
 )
-from zoo.report.estimates import FEW_SEEDS
+from zoo.report.estimates import Estimate, Improvement
 from zoo.report.reproduction import Reproduction
 from zoo.runs.protocol import PROTOCOL, count, shortened, show
 from zoo.runs.read import short_name, split_environment
@@ -31,8 +31,7 @@ _GAP = {
     RETURN.name: "",
 }
 _INTERVALS = {
-    "bootstrap": "stratified bootstrap",
-    "t": f"t-interval below {FEW_SEEDS} seeds",
+    "t": "t-interval for the mean, bootstrap for the others",
     "none": "none where no number is given",
 }
 
@@ -44,7 +43,8 @@ def aggregates_table(comparison: Comparison, phase: Phase, suite: str | None = N
     """
     kind = comparison.kind
     found = phase.aggregates if suite is None else phase.suite_aggregates[suite]
-    label = suite or phase.suite
+    is_per_method = phase.is_per_method and suite is None
+    label = None if is_per_method else suite or phase.suite
     cells = {name: found[name] for name in ranking(comparison) if name in found}
     has_own = any(cell.tally is not None for cell in cells.values())
     counts = ["tasks", "seeds", *(["finished"] if has_own else []), "step"]
@@ -54,7 +54,7 @@ def aggregates_table(comparison: Comparison, phase: Phase, suite: str | None = N
     best = {
         metric: best_point(cell.estimates.get(metric) for cell in cells.values())
         for metric in kind.metrics
-        if metric != "optimality_gap"
+        if metric != "optimality_gap" and not is_per_method
     }
     digits = digits_of(kind, (estimate for cell in cells.values() for estimate in cell.estimates.values()))
     rows, data = [], []
@@ -69,12 +69,13 @@ def aggregates_table(comparison: Comparison, phase: Phase, suite: str | None = N
         counts = (tasks, seeds_text(cell.seeds), *finished, "mixed" if step is None else show(step))
         rows.append([Entry(comparison.methods[name].title), *scores, *map(Entry, counts)])
         data += cell_data({"method": name, "suite": label, "step": step}, cell)
+    rule = "Different tasks: not comparable, so nothing is bold" if is_per_method else _bold_rule(kind)
     used = {cell.estimates["mean"].kind for cell in cells.values()}
     intervals = "; ".join(text for name, text in _INTERVALS.items() if name in used)
     caption = (
         f"{kind.caption} at the end of the {phase.name} phase on {_averaged_tasks(phase, kind, suite)}, "
         f"last evaluation, with 95% intervals over seeds on the same tasks ({intervals}). "
-        f"{_bold_rule(kind)}.{_GAP[kind.name]}{scoring_note(comparison, cells)}{finished_note(comparison, cells)}"
+        f"{rule}.{_GAP[kind.name]}{scoring_note(comparison, cells)}{finished_note(comparison, cells)}"
     )
     table = _table("aggregates", "Aggregates", phase, kind, caption, header, rows, data)
     if suite is None:
@@ -100,7 +101,7 @@ def improvement_table(comparison: Comparison, phase: Phase, baseline: str) -> Ta
     against = comparison.methods[baseline].title
     header = ["method", f"P(method > {against})", *(["difference of means"] if has_difference else [])]
     caption = _improvement_caption(phase, kind, baseline, len(rows), has_difference)
-    caption += finished_note(comparison, [*pairs, baseline])
+    caption += _opposite_note(comparison, pairs) + finished_note(comparison, [*pairs, baseline])
     return _table("improvement", f"Improvement over {baseline}", phase, kind, caption, header, rows, data)
 
 
@@ -262,6 +263,29 @@ def by_domain(environments: Iterable[str]) -> dict[str, list[str]]:
     return domains
 
 
+def _opposite_note(comparison: Comparison, pairs: Mapping[str, Improvement]) -> str:
+    """Return, after a space, for which methods both intervals exclude no difference, in opposite directions."""
+    names = [
+        comparison.methods[name].title
+        for name, pair in pairs.items()
+        if pair.difference is not None and _side(pair.probability, 0.5) * _side(pair.difference, 0.0) < 0
+    ]
+    if not names:
+        return ""
+    return (
+        f" {', '.join(names)}: probability and difference point in opposite directions, each with its interval; most "
+        "runs are on one side, and a few large differences on the other."
+    )
+
+
+def _side(estimate: Estimate, middle: float) -> int:
+    """Return 1 or -1 if an interval is above or below a number, else 0."""
+    if estimate.interval is None:
+        return 0
+    low, high = estimate.interval
+    return int(low > middle) - int(high < middle)
+
+
 def _finished_of(found: Reproduction) -> str:
     return "" if found.tally is None or found.tally.is_complete else f", {found.tally} runs finished"
 
@@ -318,6 +342,8 @@ def _averaged_tasks(phase: Phase, kind: Kind, suite: str | None) -> str:
     """Return the tasks of aggregates, in words."""
     if suite is not None:
         return f"all tasks of {suite}, for the methods that have them all"
+    if phase.is_per_method:
+        return phase.tasks_label
     if kind is not SUCCESS and len(phase.tasks) == 1:
         return short_name(phase.tasks[0])
     if phase.suite is not None:
@@ -336,7 +362,7 @@ def _improvement_caption(phase: Phase, kind: Kind, baseline: str, pairs: int, ha
         difference = f", and the difference of means{unit} as the size of that effect"
     return (
         f"Probability that a run of the method scores above a run of {baseline} on the same task (ties count half)"
-        f"{difference}, {phase.name}{kind.title}, {phase.tasks_label}. {advice} {count(pairs, 'comparison')}: "
-        "about one in twenty intervals misses the truth, so decide beforehand which one is the claim, and treat the "
-        "others as exploration."
+        f"{difference}, {phase.name}{kind.title}, {label_of(phase.tasks, phase.suite)}. "
+        f"{advice} {count(pairs, 'comparison')}: about one in twenty intervals misses the truth, so decide beforehand "
+        "which one is the claim, and treat the others as exploration."
     )

@@ -23,7 +23,8 @@ def test_methods_with_unequal_numbers_of_seeds_are_compared():
     assert found.probability.point == pytest.approx(expected)
     low, high = found.probability.interval
     assert low < found.probability.point < high
-    assert found.difference.kind == "bootstrap"
+    reference = stats.ttest_ind(x["t"], y["t"], equal_var=False).confidence_interval(0.95)
+    assert found.difference.interval == pytest.approx((reference.low, reference.high), abs=1e-12)
 
 
 def test_few_seeds_give_a_welch_t_interval_for_the_difference():
@@ -32,6 +33,14 @@ def test_few_seeds_give_a_welch_t_interval_for_the_difference():
     reference = stats.ttest_ind(x, y, equal_var=False).confidence_interval(0.95)
     assert found.difference.kind == "t"
     assert found.difference.interval == pytest.approx((reference.low, reference.high), abs=1e-12)
+
+
+def test_difference_of_methods_whose_seeds_agree_by_chance_is_not_certain():
+    scores = {"x": {"t": np.full(5, 1.0)}, "y": {"t": np.full(5, 0.96)}}
+    episodes = {name: {"t": 10} for name in scores}
+    assert improvements(scores, [("x", "y")], 10)["x", "y"].difference.interval == pytest.approx((0.04, 0.04))
+    low, high = improvements(scores, [("x", "y")], 10, episodes=episodes)["x", "y"].difference.interval
+    assert low < 0 < 0.04 < high
 
 
 def test_probability_and_difference_do_not_depend_on_the_scale_of_returns():

@@ -85,7 +85,7 @@ def test_csv_has_the_numbers_as_fractions(content, folder):
     row = rows["QAM", "mean"]
     assert float(row["score"]) == mean.point
     assert (float(row["score_low"]), float(row["score_high"])) == mean.interval
-    assert row["score_interval"] == "bootstrap"
+    assert row["score_interval"] == "t"
 
 
 def test_reproduction_stands_on_the_page():
@@ -95,7 +95,7 @@ def test_reproduction_stands_on_the_page():
     row = next(row for row in table.rows if row[1].text == "scene-play")
     assert row[3] == Entry("96.9", "qam2026, 12 seeds")
     assert row[4] == Entry("90.0", "3 seeds")
-    assert row[7].text == "same"
+    assert row[7].text == "settings not compared"
     page = report.to_html(found, {})
     assert "Reproduction of published scores" in page
     assert "Qiyang Li, Sergey Levine" in page

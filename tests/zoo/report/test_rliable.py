@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from rliable import library, metrics
+from scipy import stats
 
 from tests.zoo.report.samples import by_task, scores_of
 from zoo.report.improvement import improvements
@@ -36,6 +37,37 @@ def rliable_aggregates(scores):
     )
 
 
+def check_aggregates(ours, points, intervals):
+    """Check that all points, and the intervals of IQM and median, are rliable's; means have t-intervals."""
+    for k, name in enumerate(("mean", "iqm", "median", "optimality_gap")):
+        assert ours[name].point == pytest.approx(points[k], abs=1e-12)
+        if name in ("iqm", "median"):
+            assert ours[name].interval == pytest.approx(intervals[:, k], abs=1e-12)
+        else:
+            assert ours[name].kind == "t"
+
+
+def test_mean_of_one_task_has_scipys_t_interval():
+    scores = scores_of(7, 1)
+    reference = stats.ttest_1samp(scores[:, 0], 0).confidence_interval(0.95)
+    assert aggregate(by_task(scores), 10)["mean"].interval == pytest.approx((reference.low, reference.high), abs=1e-12)
+
+
+def test_t_interval_of_many_seeds_agrees_with_rliables_bootstrap():
+    scores = scores_of(60, 4)
+    _, intervals = rliable_intervals(scores, rliable_aggregates, 0)
+    assert aggregate(by_task(scores), 10)["mean"].interval == pytest.approx(intervals[:, 0], abs=0.003)
+
+
+def test_least_variance_of_episodes_widens_an_interval_that_rliable_makes_too_narrow():
+    agree = np.full((6, 2), 0.8)
+    _, intervals = rliable_intervals(agree, rliable_aggregates, 0, reps=50)
+    assert intervals[:, 0] == pytest.approx([0.8, 0.8])
+    low, high = aggregate(by_task(agree), 10, episodes={"task00": 50, "task01": 50})["mean"].interval
+    assert low < 0.78
+    assert high > 0.82
+
+
 @pytest.mark.parametrize(("runs", "tasks"), [(12, 10), (5, 1), (7, 3)])
 def test_aggregates_equal_rliable_on_the_same_stream(runs, tasks):
     scores = scores_of(runs, tasks)
@@ -44,10 +76,7 @@ def test_aggregates_equal_rliable_on_the_same_stream(runs, tasks):
         rliable_aggregates,
         stream_seed((runs,) * tasks),
     )
-    ours = aggregate(by_task(scores), REPS)
-    for k, name in enumerate(("mean", "iqm", "median", "optimality_gap")):
-        assert ours[name].point == pytest.approx(points[k], abs=1e-12)
-        assert ours[name].interval == pytest.approx(intervals[:, k], abs=1e-12)
+    check_aggregates(aggregate(by_task(scores), REPS), points, intervals)
 
 
 def test_scores_off_any_grid_equal_rliable_too():
@@ -89,7 +118,4 @@ def test_aggregates_of_scores_without_limits_equal_rliable_on_the_same_stream():
         rliable_aggregates,
         stream_seed((7,) * 3),
     )
-    ours = aggregate(by_task(scores), REPS, UNLIMITED)
-    for k, name in enumerate(("mean", "iqm", "median", "optimality_gap")):
-        assert ours[name].point == pytest.approx(points[k], abs=1e-12)
-        assert ours[name].interval == pytest.approx(intervals[:, k], abs=1e-12)
+    check_aggregates(aggregate(by_task(scores), REPS, UNLIMITED), points, intervals)

@@ -4,7 +4,7 @@ from scipy import stats
 
 from tests.zoo.report.samples import by_task, scores_of
 from zoo.report.improvement import improvements
-from zoo.report.statistics import aggregate, mean, mean_and_iqm
+from zoo.report.statistics import aggregate, mean, mean_and_iqm, performance_profile, seed_variances
 
 UNLIMITED = (-np.inf, np.inf)
 REPS = 1_200  # more than one block of resamples
@@ -13,7 +13,7 @@ REPS = 1_200  # more than one block of resamples
 def test_curve_has_the_interval_of_each_evaluation_alone():
     scores = np.stack([scores_of(6, 4, seed=k) for k in range(3)], axis=2)
     averages, iqms = mean_and_iqm(by_task(scores), REPS)
-    only_mean = mean(by_task(scores), REPS)
+    only_mean = mean(by_task(scores))
     for k in range(3):
         alone = aggregate(by_task(scores[..., k]), REPS)
         assert averages.estimate(k).interval == pytest.approx(alone["mean"].interval, abs=1e-12)
@@ -74,12 +74,13 @@ def test_unequal_layout_agrees_with_the_equal_one_where_they_meet():
 def test_unequal_bootstrap_has_the_right_spread():
     random = np.random.RandomState(0)
     scores = {"a": random.rand(6), "b": random.rand(30)}
-    low, high = aggregate(scores, 20_000)["mean"].interval
-    exact = np.sqrt(sum(values.var() / len(values) for values in scores.values()) / 4)  # of a resampled mean
-    assert (high - low) / 2 == pytest.approx(1.96 * exact, rel=0.05)
+    low, high = performance_profile(scores, np.array([0.5]), 20_000).bounds[:, 0]
+    above = [values > 0.5 for values in scores.values()]
+    exact = np.sqrt(sum(values.var() / len(values) for values in above) / 4)  # of a resampled fraction
+    assert (high - low) / 2 == pytest.approx(1.96 * exact, rel=0.1)
 
 
-def test_few_seeds_give_a_welch_t_interval_for_the_mean():
+def test_mean_has_a_welch_t_interval():
     a, b = np.array([0.4, 0.5, 0.7]), np.array([0.2, 0.3, 0.35])
     found = aggregate({"a": a, "b": b}, 100)
     assert found["mean"].kind == "t"
@@ -96,7 +97,7 @@ def test_t_interval_stays_inside_the_range_of_scores():
 def test_t_interval_of_scores_without_limits_is_not_cut():
     returns = np.array([-1500.0, -1400.0, -900.0])
     reference = stats.ttest_1samp(returns, 0).confidence_interval(0.95)
-    for found in (aggregate({"a": returns}, 10, UNLIMITED)["mean"], mean({"a": returns}, 10, UNLIMITED).estimate(0)):
+    for found in (aggregate({"a": returns}, 10, UNLIMITED)["mean"], mean({"a": returns}, UNLIMITED).estimate(0)):
         assert found.kind == "t"
         assert found.interval == pytest.approx((reference.low, reference.high), abs=1e-9)
 
@@ -126,7 +127,32 @@ def test_one_seed_gives_no_interval():
     assert pair.difference.interval is None
 
 
-def test_runs_that_all_agree_have_an_interval_of_no_width():
+@pytest.mark.parametrize("seeds", [3, 5, 12])
+@pytest.mark.parametrize("score", [0.0, 0.8, 1.0])
+def test_runs_that_agree_by_chance_are_not_certain(seeds, score):
+    found = aggregate({"a": np.full(seeds, score)}, 10, episodes={"a": 10})["mean"]
+    rate = (10 * seeds * score + 2) / (10 * seeds + 4)
+    half = stats.t.ppf(0.975, seeds - 1) * np.sqrt(rate * (1 - rate) / (10 * seeds))
+    assert found.interval == pytest.approx((max(0, score - half), min(1, score + half)))
+    assert found.interval[1] - found.interval[0] > 0.02
+
+
+def test_spread_of_seeds_above_that_of_episodes_is_the_one_that_counts():
+    scores = {"a": np.array([0.1, 0.9, 0.3, 0.7])}
+    assert seed_variances(scores, episodes={"a": 50})[0] == pytest.approx(scores["a"].var(ddof=1))
+    assert aggregate(scores, 10, episodes={"a": 50})["mean"] == aggregate(scores, 10)["mean"]
+
+
+def test_curve_has_the_least_variance_at_each_evaluation():
+    agree = np.stack([np.full(3, 0.8), np.array([0.2, 0.8, 0.5])], axis=1)  # (runs, evaluations)
+    bounds = mean({"a": agree}, episodes={"a": 20}).bounds
+    for k in range(2):
+        alone = aggregate({"a": agree[:, k]}, 10, episodes={"a": 20})["mean"]
+        assert tuple(bounds[:, k]) == pytest.approx(alone.interval)
+    assert bounds[1, 0] > 0.9
+
+
+def test_runs_that_all_agree_have_an_interval_of_no_width_where_episodes_are_not_known():
     assert aggregate({"a": np.full(3, 0.5)}, 10)["mean"].interval == pytest.approx((0.5, 0.5))
     assert aggregate({"a": np.full(6, 0.5)}, 10)["iqm"].interval == pytest.approx((0.5, 0.5))
 

@@ -6,7 +6,7 @@ import pytest
 from tests.zoo.report.samples import SCENE, comparison_of_returns, content_of, evaluations, own_methods, scene_runs
 from zoo.report import tables
 from zoo.report.comparison import Cell, Method
-from zoo.report.estimates import Estimate
+from zoo.report.estimates import Estimate, Improvement
 from zoo.runs.scores import NORMALISED_RETURN
 
 
@@ -135,3 +135,14 @@ def test_normalised_returns_are_shown_as_fractions_with_three_decimals():
     table = tables.tasks_table(comparison, phase)
     assert table.rows[0][1].plain == "1.235 [0.900, 1.500]"
     assert table.name == "tasks_online_normalised_return"
+
+
+def test_probability_and_difference_that_contradict_each_other_are_named():
+    opposite = Improvement(Estimate(0.7, (0.6, 0.8), "bootstrap"), Estimate(-0.1, (-0.2, -0.05), "t"))
+    agree = Improvement(Estimate(0.7, (0.6, 0.8), "bootstrap"), Estimate(0.1, (0.05, 0.2), "t"))
+    open_one = Improvement(Estimate(0.7, (0.6, 0.8), "bootstrap"), Estimate(-0.1, (-0.2, 0.05), "t"))
+    comparison = content_of(evaluations(["QAM", "FQL"])).comparisons[0]
+    for pair, is_named in ((opposite, True), (agree, False), (open_one, False)):
+        phase = replace(comparison.phases["offline"], improvements={("FQL", "QAM"): pair})
+        caption = tables.improvement_table(comparison, phase, "QAM").caption
+        assert ("FQL: probability and difference point in opposite directions" in caption) == is_named
