@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint type format doc-check commit-checks clean
+.PHONY: demo test test-slow faults lint type format doc-check commit-checks clean
 
 demo: $(INSTALLED)
 	$(BIN)/python zoo/train.py --algo qam --env pointmaze-medium-navigate-singletask-task1-v0 --quick --seed 0 \
@@ -16,6 +16,9 @@ test: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m 'slow or slurm'
+
+faults: $(INSTALLED)
+	$(BIN)/python benchmarks/faults.py --output results/faults.md
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -1,0 +1,58 @@
+"""The table of a suite of faults."""
+
+from __future__ import annotations
+
+import datetime
+import shlex
+import sys
+from collections.abc import Sequence
+
+from benchmarks.fault_suite.kind import Kind
+from benchmarks.fault_suite.runner import Outcome
+from zoo.runs.versions import describe_versions
+
+HEAD = "| fault | promised | tries | as promised | lost |\n|---|---|---|---|---|"
+
+
+def write_table(outcomes: Sequence[Outcome], kinds: Sequence[Kind]) -> str:
+    """Return the report: command, date, commit, versions, a row for each kind, and how to repeat what is lost."""
+    rows = [_row(f"{kind.fault} (`{kind.id}`)", kind.promise, _of(outcomes, kind)) for kind in kinds]
+    total = _row("**all**", "", outcomes)
+    parts = ["# Faults", _origin(outcomes), "\n".join([HEAD, *rows, total])]
+    skipped = sorted({f"- `{each.kind.id}`: {each.skipped}" for each in outcomes if each.skipped})
+    if skipped:
+        parts += ["Not tried here:", "\n".join(skipped)]
+    lost = [f"- `{each.command}`: {_one_line(each.lost)}" for each in outcomes if each.lost]
+    if lost:
+        parts += ["Lost:", "\n".join(lost)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _of(outcomes: Sequence[Outcome], kind: Kind) -> list[Outcome]:
+    return [each for each in outcomes if each.kind is kind]
+
+
+def _row(fault: str, promise: str, outcomes: Sequence[Outcome]) -> str:
+    tried = [each for each in outcomes if each.skipped is None]
+    lost = sum(each.lost is not None for each in tried)
+    cells = [fault, promise, len(tried), len(tried) - lost, lost]
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def _origin(outcomes: Sequence[Outcome]) -> str:
+    """Return how the table was made."""
+    versions = describe_versions("cpu", None)
+    packages = ", ".join(f"{name} {version}" for name, version in versions["packages"].items() if version)
+    command = shlex.join(["python", "benchmarks/faults.py", *sys.argv[1:]])
+    minutes = sum(each.seconds for each in outcomes) / 60
+    today = datetime.datetime.now(datetime.UTC).date()
+    return (
+        f"`{command}`, {today}, commit {versions['git_commit']}, Python {versions['python']}, {packages}, "
+        f"{versions['platform']}; {minutes:.0f} minutes of tries.\n\n"
+        "Lost is: a result that differs in silence, work that is gone although an intact copy was there, code of a "
+        "stranger that ran, a hang, or a traceback or another exit code in the place of a message."
+    )
+
+
+def _one_line(text: str | None) -> str:
+    return " ".join((text or "").split())[:600]
