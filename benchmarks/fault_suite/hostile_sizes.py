@@ -23,7 +23,7 @@ from benchmarks.fault_suite.programs import Ended
 
 MOST_MEMORY = 1_500_000
 """kB that reading a file may take besides what the program takes anyway."""
-BOMB = 3 << 30
+BOMB = 127 << 24
 SMALL = "refused with the name of the file (exit 2), or the run is skipped; memory stays below 1.5 GB more than usual"
 ALIASES = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{name}: &{name} [{','.join([f'*{before}'] * 10)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
