@@ -7,7 +7,7 @@ from typing import Any
 
 from agents.common.bounded import DamagedFile, open_zip, read_member
 from agents.common.engine.checkpoint import find_checkpoints
-from agents.common.model_file import ATTRIBUTES, parse_attributes
+from agents.common.model_file import ATTRIBUTES, parse_attributes, require_uncompressed
 from agents.registry import BUILT_IN, name_of
 
 
@@ -29,9 +29,13 @@ def read_attributes(path: Path) -> dict[str, Any]:
     """Return the attributes in a saved model's JSON without building anything; objects are described by strings."""
     try:
         with open_zip(path, members=(ATTRIBUTES,)) as archive:
+            require_uncompressed(archive, path.stat().st_size, str(path))
             return parse_attributes(read_member(archive, ATTRIBUTES), str(path))
     except (OSError, DamagedFile) as error:
-        raise ValueError(f"expected a saved model (.zip), got {path}, which cannot be read as one: {error}") from error
+        problem = error.problem if isinstance(error, DamagedFile) else error
+        raise ValueError(
+            f"expected a saved model (.zip), got {path}, which cannot be read as one: {problem}"
+        ) from error
 
 
 def algorithm_of(path: Path) -> str | None:

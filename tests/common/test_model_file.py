@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import sys
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -250,6 +251,27 @@ def test_files_of_sb3s_own_classes_need_trust(tmp_path: Path) -> None:
     SAC("MlpPolicy", SpacesEnv(4, 2), policy_kwargs={"net_arch": [8]}).save(tmp_path / "sac.zip")
     with pytest.raises(UntrustedError):
         read_model_file(tmp_path / "sac.zip")
+
+
+@pytest.mark.parametrize("member", ["data", "policy.pth", "zeros"])
+def test_a_model_that_claims_more_than_its_size_is_refused_before_it_is_unpacked(tmp_path: Path, member: str) -> None:
+    path = saved(tmp_path)
+    zeros = io.BytesIO()
+    with zipfile.ZipFile(zeros, "w", zipfile.ZIP_DEFLATED) as inner:
+        inner.writestr("archive/data.pkl", bytes(50_000_000))
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    is_nested = member == "policy.pth"
+    members[member] = zeros.getvalue() if is_nested else bytes(50_000_000)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED if is_nested else zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"model\.zip.* it claims .*, and no model does"):
+        agents.load(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20_000_000
 
 
 # -- replay buffers and policies --------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ def test_it_trains_from_the_current_folder_and_its_run_folder_is_a_model(folder:
     assert ran.returncode == 0, ran.stderr
     assert "settings differ from protocol `qam`:" in ran.stderr
     run = folder / json.loads(ran.stdout)["run"]
-    script = f"import agents; print(type(agents.load({str(run)!r}, device='cpu')).__name__)"
+    script = f"import agents, my_agents; print(type(agents.load({str(run)!r}, device='cpu')).__name__)"
     loaded = subprocess.run(
         [sys.executable, "-c", script], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
         text=True, check=False,

@@ -24,6 +24,7 @@ CONFIG_FLAGS = (
     "dataset_size", "dataset_replace_interval", "offline_data", "precision", "compile",
 )  # fmt: skip
 """Flags that override a setting of the same name."""
+MOST_SEEDS = 10_000
 
 
 @dataclass(frozen=True)
@@ -137,9 +138,12 @@ def parse_seeds(words: Sequence[str], name: str) -> list[int]:
     for word in words:
         first, dash, last = word.partition("-")
         try:
-            seeds += range(int(first), int(last) + 1) if dash else [int(first)]
+            wanted = range(int(first), int(last) + 1) if dash else [int(first)]
+            seeds += wanted[: MOST_SEEDS + 1]
         except ValueError:
             raise UsageError(f"`{name}` expects numbers or ranges such as 0-11, got {word!r}") from None
+    if len(seeds) > MOST_SEEDS:
+        raise UsageError(f"`{name}` expects at most {MOST_SEEDS:,} seeds, got {' '.join(words)}")
     if not seeds or len(set(seeds)) < len(seeds):
         raise UsageError(f"`{name}` expects different seeds, got {' '.join(words)}")
     return seeds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import IO, Any
 
@@ -53,7 +54,10 @@ def read_buffer(file: IO[bytes], name: str) -> SequenceReplayBuffer:
             f"{name} is a pickle, as Stable-Baselines3 and older versions of this library write replay buffers: "
             "loading it runs the code in it; if you trust its author, say `trust=True`"
         )
-    arrays = read_npz(file)
+    begin = file.tell()
+    size = file.seek(0, io.SEEK_END) - begin
+    file.seek(begin)
+    arrays = read_npz(file, most_bytes=size)  # they are not compressed
     missing = [each for each in (DESCRIPTION, *RING_TENSORS) if each not in arrays]
     if missing:
         raise DamagedFile(name, f"expected a saved replay buffer, got one without {', '.join(missing)}")

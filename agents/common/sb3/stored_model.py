@@ -86,14 +86,16 @@ class StoredModel(OffPolicyAlgorithm):
                 f"a saved model holds no code, so {file} lacks what was {'; '.join(missing.values())}; give it in "
                 f"`custom_objects`, with the key{'s' * (len(missing) > 1)} {', '.join(map(repr, missing))}"
             )
-        objects = {**saved.attributes, **given}
-        try:
-            return super().load(
-                saved.open(), env, get_device(device), objects, print_system_info, force_reset, **kwargs
-            )
-        except Exception:
-            saved.parameters("cpu")  # PyTorch names no file, and advises to let the file run code; this names it
-            raise
+        saved.parameters("cpu")  # what is damaged is refused by name before SB3 reads it again
+        return super().load(
+            saved.open(),
+            env,
+            get_device(device),
+            {**saved.attributes, **given},
+            print_system_info,
+            force_reset,
+            **kwargs,
+        )
 
     @classmethod
     def _require_own(cls, file: Path | BufferedIOBase) -> None:
