@@ -114,7 +114,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "one_environment_each_steps_per_s": median(alone),
     }
     if options.json:
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
+        options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return result
 
 

@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Train what is asked for, write the table, and return the result to print."""
-    reference = {row["algorithm"]: row for row in csv.DictReader(REFERENCE.read_text().splitlines())}
+    reference = {row["algorithm"]: row for row in csv.DictReader(REFERENCE.read_text(encoding="utf-8").splitlines())}
     algos = args.algos or list(reference)
     if not args.table_only:
         for algo in algos:
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.output is None:
         print(text, file=sys.stderr)
     else:
-        args.output.write_text(text)
+        args.output.write_text(text, encoding="utf-8")
     return {"algorithms": algos, "output": str(args.output)}
 
 
@@ -67,7 +67,7 @@ def train(algo: str, args: argparse.Namespace) -> None:
     if found.returncode:
         raise UsageError(f"training {algo} ended with exit code {found.returncode}: {' '.join(command)}")
     result = json.loads(found.stdout.splitlines()[-1])
-    (args.log_folder / algo / "result.json").write_text(json.dumps(result) + "\n")
+    (args.log_folder / algo / "result.json").write_text(json.dumps(result) + "\n", encoding="utf-8")
 
 
 def table(folder: Path, algos: Iterable[str], reference: dict[str, dict[str, str]]) -> str:
@@ -93,7 +93,7 @@ def table(folder: Path, algos: Iterable[str], reference: dict[str, dict[str, str
         cells = ["/".join(f"{100 * score:.0f}" for score in part["score"]) for part in at.values()]
         length = at[CHECKPOINTS[-1]]["length"].mean()
         result = folder / algo / "result.json"
-        seconds = f"{json.loads(result.read_text())['wall_s']:.0f}" if result.exists() else ""
+        seconds = f"{json.loads(result.read_text(encoding='utf-8'))['wall_s']:.0f}" if result.exists() else ""
         theirs = reference.get(algo, {})
         beside = [theirs.get(f"success_{step}", "") for step in CHECKPOINTS] + [theirs.get("steps", "")]
         lines.append("| " + " | ".join([algo, *cells, f"{length:.0f}", seconds, *beside]) + " |")

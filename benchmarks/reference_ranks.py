@@ -120,7 +120,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     lines = [summarise(tests, gaps, design), describe_control(*sides.values(), design)]
     result = "\n".join([*lines, describe_diverged(sides, design)])
     text = describe(tests, result, len(design.seeds), args.reference)
-    args.output.write_text(replace_tables(args.output.read_text() if args.output.exists() else "", text))
+    args.output.write_text(
+        replace_tables(args.output.read_text(encoding="utf-8") if args.output.exists() else "", text)
+    )
     missing = {side.lower(): sorted(f"{label} task{task}" for label, task in found) for side, found in gaps.items()}
     return {"tests": len(tests), "missing": missing, "output": str(args.output)}
 
@@ -264,7 +266,7 @@ def _describe_settings(seeds: int) -> str:
 
 def _describe_source(reference: Path) -> str:
     """Return where the scores of the originals come from, as the file beside them says."""
-    note = yaml.safe_load(reference.with_suffix(".yml").read_text())
+    note = yaml.safe_load(reference.with_suffix(".yml").read_text(encoding="utf-8"))
     code = "; ".join(
         f"{', '.join(part['rows'])} from {part['repository']} at `{part['commit'][:10]}` ({part['licence']})"
         for part in note["code"]

@@ -295,7 +295,7 @@ def count_kernels(model: FlowQLearning, batch: int) -> int:
 def cpu_name() -> str:
     """Return the processor's name as the system gives it."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

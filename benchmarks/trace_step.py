@@ -57,7 +57,10 @@ def trace(algo: str, flow_steps: int) -> dict[str, Any]:
         model.sample_and_update(16)
     finally:
         sys.setprofile(None)
-    lines = {str(Path(file).relative_to(ROOT)): len(Path(file).read_text().splitlines()) for file in set(visited)}
+    lines = {
+        str(Path(file).relative_to(ROOT)): len(Path(file).read_text(encoding="utf-8").splitlines())
+        for file in set(visited)
+    }
     changes = sum(before != after for before, after in itertools.pairwise(visited))
     return {
         "files": dict(sorted(lines.items())),

@@ -26,7 +26,7 @@ LAYERS = (
     "agents.common.sb3 agents.common.check",
     "agents.models",
     "agents",
-    "zoo.errors zoo.messages zoo.tables zoo.processes zoo.arguments zoo.plain_yaml zoo.texts",
+    "zoo.errors zoo.messages zoo.tables zoo.heartbeat zoo.processes zoo.arguments zoo.plain_yaml zoo.texts",
     "zoo.layers zoo.baselines zoo.config",
     "zoo.datasets zoo.envs",
     "zoo.playing",

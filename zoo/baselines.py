@@ -27,7 +27,7 @@ from agents import models, registry
 from agents.common.data.arrays import ArraySource
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.shards import Shards
-from agents.common.replicas import find_divergence
+from agents.common.replicas import PerReplica, find_divergence
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.sb3.spaces import available_device
 from agents.common.sb3.stored_model import StoredModel
@@ -190,6 +190,12 @@ class Baseline(StoredModel):
     def find_divergence(self) -> dict[int, str]:
         """Return {0: what is not finite, in words} if a parameter is NaN or infinite; waits for the device."""
         return find_divergence({"parameters of policy are": [p.unsqueeze(0) for p in self.policy.parameters()]})
+
+    def last_values(self) -> dict[str, PerReplica]:
+        """Return the losses that SB3 has recorded since its last log entry, by name."""
+        recorded = self.logger.name_to_value
+        names = [name for name in ("actor_loss", "critic_loss") if f"train/{name}" in recorded]
+        return {name: PerReplica([recorded[f"train/{name}"]]) for name in names}
 
     def replica(self, index: int) -> OffPolicyAlgorithm:
         """Return the model itself, which is its only replica."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import json
@@ -10,13 +11,14 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from agents.common.validation import unknown_name_message
 from zoo.arguments import module_of
-from zoo.errors import BAD_INPUT, DONE, FAILED, INTERRUPTED, TRACEBACK_HINT, Interrupted, UsageError
-from zoo.messages import FILE_ONLY, log, messages
+from zoo.errors import BAD_INPUT, DONE, FAILED, INTERRUPTED, TRACEBACK_HINT, Interrupted, UsageError, describe_limit
+from zoo.messages import FILE_ONLY, log, messages, show_what_cannot_be_encoded
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
 
@@ -49,6 +51,38 @@ def prepare_process() -> None:
     warnings.showwarning = _show_warning
 
 
+def restart_in_utf8() -> None:
+    """Start the program again in Python's UTF-8 mode where the locale has another encoding of file names.
+
+    In such a locale, e.g. C with ``PYTHONUTF8=0``, TensorBoard and others fail on names that are not ASCII.
+    """
+    if sys.getfilesystemencoding() == "utf-8" or sys.flags.utf8_mode:
+        return
+    program = sys.modules["__main__"]
+    file, spec = Path(getattr(program, "__file__", None) or ""), getattr(program, "__spec__", None)
+    if (spec and spec.name.startswith("zoo.")) or file.name == "zoo" or file.resolve().parent == Path(__file__).parent:
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
+@contextlib.contextmanager
+def signals_deferred() -> Iterator[None]:
+    """Let SIGINT and SIGTERM wait until the end of a ``with`` block that imports PyTorch.
+
+    An exception in the middle of its import may cross C++ code, which then aborts the process.
+    """
+    arrived: list[int] = []
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in previous:
+        signal.signal(number, lambda number, frame: arrived.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    for number in arrived[:1]:
+        signal.raise_signal(number)
+
+
 def require_optuna(needed_by: str) -> None:
     """Refuse what needs Optuna where it is not installed."""
     try:
@@ -63,11 +97,13 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
     :param verbose: 0 shows errors only, 2 or more the traceback of an unexpected failure.
     :return: 0 done, 2 bad input, 3 stopped by a signal, 1 anything else.
     """
+    restart_in_utf8()
     signal.signal(signal.SIGTERM, _interrupt)
     # Read when PyTorch loads. Its threads spin while they wait for each other; where another process wants the cores,
     # matrix products then take ten times as long. Spinning for some microseconds only costs 3% on an idle machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     keep_freed_memory()
+    show_what_cannot_be_encoded()
     with messages(verbose), warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
@@ -99,7 +135,8 @@ def _show_failure(error: Exception, verbose: int) -> None:
     log.log(FILE_ONLY, "%s", trace)
     is_shown = _show_traceback_of_others(error)
     hint = "" if is_shown else TRACEBACK_HINT
-    log.error("%s: %s", type(error).__name__, error, extra={"hint": hint})
+    limit = describe_limit(error)
+    log.error("%s: %s%s", type(error).__name__, error, f": {limit}" if limit else "", extra={"hint": hint})
 
 
 def _show_traceback_of_others(error: BaseException) -> bool:

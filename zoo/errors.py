@@ -1,11 +1,28 @@
 """What ends a program before its work is done, and with which exit code."""
 
 import contextlib
+import errno
 from collections.abc import Iterator
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 3
 """Exit codes of every program."""
 TRACEBACK_HINT = " (run with --verbose 2 for the traceback)"
+
+
+LIMITS = {
+    errno.EAGAIN: "the system allows no further process or thread; raise the limit (`ulimit -u`), or use fewer: "
+    "--n-eval-envs, --n-envs, --num-threads",
+    errno.EMFILE: "too many files are open; raise the limit (`ulimit -n`), or use fewer environments or seeds",
+    errno.ENFILE: "too many files are open on this machine; end other programs, or use fewer environments or seeds",
+}
+"""What to do where a limit of the system is reached."""
+
+
+def describe_limit(error: BaseException) -> str:
+    """Return what to do about an error, if it says that a limit of the system is reached, else nothing."""
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        return LIMITS[errno.EAGAIN]
+    return LIMITS.get(error.errno or 0, "") if isinstance(error, OSError) else ""
 
 
 class UsageError(Exception):
@@ -18,6 +35,14 @@ class CannotResume(UsageError):
 
 class Interrupted(Exception):
     """The run was stopped by a signal after its checkpoint was written; the program exits with code 3."""
+
+
+class Abandoned(Exception):
+    """An evaluation was given up in the middle because the run is to stop; it is made again when the run goes on."""
+
+
+class EnvironmentFault(Exception):
+    """An environment returned what cannot be trained on, e.g. NaN; the message says which one, when and what."""
 
 
 @contextlib.contextmanager

@@ -163,7 +163,7 @@ def read_profiles(algo: str, path: str | Path | None = None) -> dict[str, Entrie
 def shared_profile(name: str) -> Entries:
     """Return what a profile says to all algorithms: entry name -> settings."""
     resource = files("hyperparams") / PROFILES / f"{name}.yml"
-    return dict(load_yaml(resource.read_text(), f"{name}.yml")) if resource.is_file() else {}
+    return dict(load_yaml(resource.read_text(encoding="utf-8"), f"{name}.yml")) if resource.is_file() else {}
 
 
 def shared_profiles() -> list[str]:
@@ -223,7 +223,7 @@ def _read_text(algo: str, path: str | Path | None) -> str:
     """Return the text of a settings file; that of an algorithm without one is an empty mapping."""
     if path is None:
         resource = files("hyperparams") / f"{algo}.yml"
-        return resource.read_text() if resource.is_file() else "{}"
+        return resource.read_text(encoding="utf-8") if resource.is_file() else "{}"
     try:
         return read_text(Path(path), plain_yaml.MOST_CHARACTERS)
     except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import logging.handlers
 import sys
@@ -46,6 +47,12 @@ def keep_in(folders: Iterable[Path]) -> None:
         log.addHandler(handler)
     for backlog in backlogs:
         log.removeHandler(backlog)
+
+
+def show_what_cannot_be_encoded() -> None:
+    """Make standard output escape characters that its encoding lacks, as standard error does; it would raise."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and not str(sys.stdout.encoding).lower().startswith("utf"):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 class RunLog(logging.Handler):

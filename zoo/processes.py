@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import functools
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.util
 import os
 import signal
 import sys
@@ -16,17 +18,29 @@ import traceback
 import types
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from ctypes import c_uint64
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, Protocol
 
 from gymnasium.vector.utils import CloudpickleWrapper
 
-from zoo.errors import UsageError
+from zoo import heartbeat
+from zoo.errors import LIMITS, EnvironmentFault, UsageError, describe_limit
+from zoo.heartbeat import Watch, beat, beat_on
 
 CLOSE_SECONDS = 2.0  # a process in the middle of its work gets this long to end by itself
+PIPE_BYTES = 8192  # every pipe holds this much, so that sending it does not wait for the other side
+
+Hook = Callable[[], None]
+"""Called again and again while something lasts; what it raises ends that."""
 
 
 class WorkerError(RuntimeError):
     """A process failed; the message says how."""
+
+
+class WorkerLost(WorkerError):
+    """A process died or hung; what it was to do can be done again by a new one."""
 
 
 class Closable(Protocol):
@@ -72,6 +86,8 @@ class ServingProcess:
     :param has_children: whether the object starts processes itself.
     :param imports_main: whether to import the caller's main module, whose classes later arguments may need. Without
         that, a script needs no ``if __name__ == "__main__"``.
+    :param is_watched: whether the object calls :func:`zoo.heartbeat.beat` wherever it makes progress, and the process
+        is ended when it does not.
     """
 
     def __init__(
@@ -84,22 +100,89 @@ class ServingProcess:
         preload: Sequence[str] = (),
         has_children: bool = False,
         imports_main: bool = True,
+        is_watched: bool = False,
     ) -> None:
         self._what, self._name = what, name
-        context = _context(preload)
-        self._connection, theirs = context.Pipe()
-        arguments = (theirs, CloudpickleWrapper(build), method)
-        self._process = context.Process(target=_serve, args=arguments, daemon=not has_children)  # type: ignore[attr-defined, type-var]
-        with contextlib.nullcontext() if imports_main else _main_module_hidden():
+        self._build, self._method = build, method
+        self._is_daemon, self._imports_main, self._is_watched = not has_children, imports_main, is_watched
+        self._context = _context(preload)
+        self._start()
+
+    def _start(self) -> None:
+        """Start the process; raise WorkerError if the system does not allow it."""
+        try:
+            self._launch()
+        except (OSError, EOFError) as error:  # EOFError: the server that processes are forked from could not
+            raise WorkerError(
+                f"no {self._what} process of `{self._name}` could be started ({str(error) or 'none could be forked'}): "
+                f"{describe_limit(error) or LIMITS[errno.EAGAIN]}"
+            ) from error
+
+    def _launch(self) -> None:
+        """Start the process, which owes an answer at once: the object's ``spaces``."""
+        self._owed, self._has_hung = 1, False
+        count = self._context.RawValue(c_uint64) if self._is_watched else None
+        self._watch = None if count is None else Watch(count)
+        self._connection, theirs = self._context.Pipe()
+        arguments = (theirs, CloudpickleWrapper(self._build), self._method, count)
+        self._process = self._context.Process(target=_serve, args=arguments, daemon=self._is_daemon)  # type: ignore[attr-defined, type-var]
+        with contextlib.nullcontext() if self._imports_main else _main_module_hidden():
             self._process.start()
         theirs.close()
 
-    def send(self, *arguments: Any) -> None:
-        """Ask for a call of the method; raise WorkerError if the process is gone."""
+    def restart(self) -> None:
+        """Replace the process by a new one, which builds the object again and owes its ``spaces``."""
+        self.kill()
+        self.close()
+        self._start()
+
+    def send(self, *arguments: Any, check_in: Hook = beat) -> None:
+        """Ask for a call of the method.
+
+        :param check_in: called while the process is slow to take the arguments.
+        :raises WorkerLost: if the process is gone, or hangs.
+        """
+        content = ForkingPickler.dumps(arguments)
+        if not self._owed and self._watch is not None:
+            self._watch.expect()
+        self._owed += 1
         try:
-            self._connection.send(arguments)
+            if len(content) <= PIPE_BYTES:
+                self._connection.send_bytes(content)
+            else:
+                self._send_watched(content, check_in)
         except OSError as error:
             raise self._explain_death() from error
+
+    def _send_watched(self, content: memoryview, check_in: Hook) -> None:
+        """Send what a pipe may not hold, from a thread: a process that hangs takes nothing."""
+        failures: list[OSError] = []
+
+        def write() -> None:
+            try:
+                self._connection.send_bytes(content)
+            except OSError as error:
+                failures.append(error)
+
+        writer = threading.Thread(target=write, daemon=True)
+        writer.start()
+        while True:
+            writer.join(heartbeat.LOOK_SECONDS)
+            if not writer.is_alive():
+                break
+            self.look()
+            check_in()
+        if failures:
+            raise failures[0]
+
+    def look(self) -> None:
+        """End the process if it has been quiet for too long; :meth:`receive` then says so."""
+        if self._watch is None or not self._owed or self._has_hung or self._connection.poll():
+            return
+        self._watch.look()
+        if self._watch.is_hanging:
+            self._has_hung = True
+            self.kill()
 
     def fileno(self) -> int:
         """Return the pipe, which becomes readable with an answer or when the process ends."""
@@ -108,22 +191,35 @@ class ServingProcess:
     def has_answered(self) -> bool:
         """Return whether :meth:`receive` would not wait."""
         try:
-            return self._connection.poll()
+            return self._has_hung or self._connection.poll()
         except OSError:
             return True  # receive says what happened
 
-    def receive(self) -> Any:
+    def receive(self, check_in: Hook = beat) -> Any:
         """Return the next answer: first the object's ``spaces`` (None if it has none), then one for each call.
 
+        :param check_in: called while there is none; what it raises leaves the answer for later.
         :raises UsageError: if it raised one.
-        :raises WorkerError: if it raised anything else, with its traceback, or if the process is gone.
+        :raises EnvironmentFault: if it raised one.
+        :raises WorkerLost: if the process is gone, or hung.
+        :raises WorkerError: if it raised anything else, with its traceback.
         """
         try:
+            while not self.has_answered() and not self._connection.poll(heartbeat.LOOK_SECONDS):
+                self.look()
+                check_in()
+            if self._has_hung:
+                raise EOFError
             kind, answer = self._connection.recv()
         except (EOFError, OSError) as error:
             raise self._explain_death() from error
+        self._owed -= 1
+        if self._watch is not None:
+            self._watch.answered()
         if kind == "refused":
             raise UsageError(answer)
+        if kind == "faulty":
+            raise EnvironmentFault(answer)
         if kind == "failed":
             raise WorkerError(f"an {self._what} of `{self._name}` failed in its process:\n{answer}")
         return answer
@@ -140,46 +236,72 @@ class ServingProcess:
         """End the process in the middle of its work."""
         self._process.kill()
 
-    def close(self) -> None:
-        """Tell the process to end, wait for that, and enforce it."""
+    def close(self, seconds: float = CLOSE_SECONDS) -> None:
+        """Tell the process to end, wait for that, and enforce it.
+
+        :param seconds: how long to wait.
+        """
         self.hang_up()
-        self._process.join(CLOSE_SECONDS)
+        self._process.join(seconds)
         if self._process.is_alive():
             self._process.kill()
-            self._process.join()
-        self._process.close()
+            self._process.join(CLOSE_SECONDS)
+        with contextlib.suppress(ValueError):  # a process that waits for a broken disk cannot even be killed
+            self._process.close()
 
-    def _explain_death(self) -> WorkerError:
-        """Return the exception for a process that is gone."""
+    def _explain_death(self) -> WorkerLost:
+        """Return the exception for a process that is gone, or that hung."""
+        article = "an" if self._what[0] in "aeiou" else "a"
+        process = f"{article} {self._what} process of `{self._name}`"
+        if self._has_hung:
+            assert self._watch is not None
+            return WorkerLost(
+                f"{process} hung: it gave no sign of life for {self._watch.quiet:.0f} s, where at most "
+                f"{self._watch.patience:.0f} s were expected"
+            )
         self._process.join(CLOSE_SECONDS)
         code = self._process.exitcode
-        article = "an" if self._what[0] in "aeiou" else "a"
         how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
-        return WorkerError(
-            f"{article} {self._what} process of `{self._name}` {how} while it was needed; if memory ran out, use fewer "
-            "of them"
-        )
+        return WorkerLost(f"{process} {how} while it was needed; if memory ran out, use fewer of them")
 
 
-def wait_for_answers(asked: Sequence[ServingProcess], patience: float) -> list[ServingProcess]:
+def close_all(processes: Sequence[ServingProcess]) -> None:
+    """Tell processes to end, wait for all of them together, and enforce it."""
+    for process in processes:
+        process.hang_up()
+    end = time.monotonic() + CLOSE_SECONDS
+    for process in processes:
+        process.close(max(end - time.monotonic(), 0.0))
+
+
+def wait_for_answers(asked: Sequence[ServingProcess], patience: float, check_in: Hook = beat) -> list[ServingProcess]:
     """Return those that have answered, or that are gone; at least one.
 
     :param patience: how long to wait for the rest after the first, in seconds.
+    :param check_in: called while none has answered.
     """
 
-    def still_out(late: Sequence[ServingProcess], seconds: float | None) -> list[ServingProcess]:
+    def still_out(late: Sequence[ServingProcess], seconds: float) -> list[ServingProcess]:
         there = multiprocessing.connection.wait(late, seconds)  # type: ignore[arg-type]
         return [one for one in late if one not in there]
 
-    late = still_out(asked, None)
+    late = [one for one in asked if not one.has_answered()]
+    while late and len(late) == len(asked):
+        late = [one for one in still_out(late, heartbeat.LOOK_SECONDS) if not one.has_answered()]
+        for one in late:
+            one.look()
+        check_in()
     end = time.monotonic() + patience
     while late and (left := end - time.monotonic()) > 0:
         late = still_out(late, left)
     return [one for one in asked if one not in late]
 
 
-def _serve(connection: multiprocessing.connection.Connection, build: CloudpickleWrapper, method: str) -> None:
+def _serve(
+    connection: multiprocessing.connection.Connection, build: CloudpickleWrapper, method: str, count: c_uint64 | None
+) -> None:
     """Run a process: build the object, then answer until the other side hangs up."""
+    beat_on(count)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -189,6 +311,7 @@ def _serve(connection: multiprocessing.connection.Connection, build: Cloudpickle
         try:
             connection.send(answer)
             arguments = connection.recv()
+            beat()
         except (EOFError, OSError):
             break
         answer = _attempt(getattr(served, method), *arguments)
@@ -202,6 +325,8 @@ def _attempt(function: Callable[..., Any], *arguments: Any) -> tuple[str, Any]:
         return "done", function(*arguments)
     except UsageError as error:
         return "refused", str(error)
+    except EnvironmentFault as error:
+        return "faulty", str(error)
     except Exception:
         return "failed", traceback.format_exc()
 
@@ -231,4 +356,5 @@ def _context(preload: Sequence[str]) -> multiprocessing.context.BaseContext:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
+    multiprocessing.util.get_temp_dir()  # children use it too; one that is killed would leave its own behind
     return context

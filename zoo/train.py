@@ -11,7 +11,7 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import require_optuna, run_program
+from zoo.cli import require_optuna, run_program, signals_deferred
 from zoo.errors import UsageError
 from zoo.training.arguments import make_parser
 
@@ -24,7 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _train(args: argparse.Namespace) -> dict[str, Any]:
     """Do what the command line asks for; PyTorch is imported only here."""
-    from zoo.training.start import train
+    with signals_deferred():
+        from zoo.training.start import train
 
     args.trial = _read_trial(args)
     return train(args)

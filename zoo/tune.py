@@ -16,7 +16,7 @@ if __package__ in (None, ""):  # run as a file: let `import agents` and `import 
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from zoo.arguments import Parser, whole_number
-from zoo.cli import prepare_process, require_optuna, run_program
+from zoo.cli import prepare_process, require_optuna, run_program, signals_deferred
 from zoo.training import arguments as training
 from zoo.tuning import TUNING_SEED
 
@@ -30,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _tune(args: argparse.Namespace) -> dict[str, Any]:
     """Do what the command line asks for; PyTorch and Optuna are imported only here."""
     require_optuna("zoo tune")
-    from zoo.tuning.study import tune
+    with signals_deferred():
+        from zoo.tuning.study import tune
 
     rest = training.make_parser().parse_args(["--algo", args.algo, "--env", args.env])  # flags that trials leave alone
     return tune(argparse.Namespace(**{**vars(rest), **vars(args)}), prepare_process)

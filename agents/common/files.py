@@ -10,9 +10,16 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_PROBE_BYTES = 1 << 16
+
 
 class TakenOver(OSError):
     """Another process has taken over what this one was writing."""
+
+
+class WriteError(OSError):
+    """A file could not be written; the message says which, why, and how to go on."""
 
 
 class _Stage:
@@ -56,13 +63,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
     :raises TakenOver: if another process has taken over, see :func:`prepare_in`.
     """
     temporary = _temporary_path(path)
-    with _telling_of_a_takeover(path):
-        try:
+    try:
+        with naming(path, temporary):
             yield temporary
             sync(temporary)
             os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -78,9 +85,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     :raises TakenOver: if another process has taken over, see :func:`prepare_in`.
     """
     temporary = _temporary_path(path)
-    with _telling_of_a_takeover(path):
-        temporary.mkdir()
-        try:
+    try:
+        with naming(path, temporary):
+            temporary.mkdir()
             yield temporary
             for file in temporary.iterdir():
                 sync(file)
@@ -92,8 +99,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                     raise FileExistsError(error.errno, error.strerror, str(path)) from error
                 raise
             sync(path.parent)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def discard(folder: Path) -> None:
@@ -103,7 +110,7 @@ def discard(folder: Path) -> None:
     :raises TakenOver: if another process has taken over, see :func:`prepare_in`.
     """
     temporary = _temporary_path(folder)
-    with _telling_of_a_takeover(folder):
+    with naming(folder, temporary):
         os.rename(folder, temporary)
         shutil.rmtree(temporary)
 
@@ -128,11 +135,52 @@ def _temporary_path(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _telling_of_a_takeover(path: Path) -> Iterator[None]:
-    """Turn the failure of a write into :class:`TakenOver` if that is its cause."""
+def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Name the file in what is raised while it is written, and what to do where it is a full disk or a lost folder.
+
+    :param path: of the file or folder that is to appear.
+    :param temporary: where it is prepared; None: nowhere else.
+    :yields: nothing.
+    :raises TakenOver: if another process has taken over, see :func:`prepare_in`.
+    :raises WriteError: if there is no room for the file, or its folder is gone.
+    """
     try:
         yield
-    except OSError as error:
-        if not isinstance(error, TakenOver) and is_taken_over():
-            raise TakenOver(f"another process has taken over; {path} is not written") from error
+    except (TakenOver, WriteError):
         raise
+    except Exception as error:
+        if isinstance(error, OSError) and is_taken_over():
+            raise TakenOver(f"another process has taken over; {path} is not written") from error
+        full = _no_room(error, temporary)
+        if full is not None:
+            raise WriteError(
+                f"{path} could not be written: {full.strerror}; free space or raise the limit, then continue from the "
+                "last checkpoint (--resume)"
+            ) from error
+        if isinstance(error, FileNotFoundError) and not path.parent.is_dir():
+            raise WriteError(
+                f"{path.name} could not be written: its folder {path.parent} is gone; it was deleted or moved while it "
+                "was in use, and what is not saved elsewhere is lost"
+            ) from error
+        raise
+
+
+def _no_room(error: BaseException, temporary: Path | None) -> OSError | None:
+    """Return the error that says that there is no room for a file; libraries raise it under other names."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, OSError) and found.errno in _NO_ROOM:
+            return found
+        found = found.__cause__ or found.__context__
+    if temporary is None or not temporary.exists():
+        return None
+    for file in temporary.iterdir() if temporary.is_dir() else (temporary,):
+        try:
+            with file.open("ab") as end:  # it is removed in any case
+                end.write(bytes(_PROBE_BYTES))
+                end.flush()
+                os.fsync(end.fileno())
+        except OSError as probed:
+            if probed.errno in _NO_ROOM:
+                return probed
+    return None

@@ -50,7 +50,7 @@ def _left_of_address_space() -> int | None:
 def _number(path: Path) -> int | None:
     """Return the number at the beginning of a file of the system; None if there is no such file or number."""
     try:
-        return int(path.read_text().split()[0])
+        return int(path.read_text(encoding="utf-8").split()[0])
     except (OSError, ValueError, IndexError):
         return None
 
@@ -58,7 +58,7 @@ def _number(path: Path) -> int | None:
 def _numbers(path: Path) -> dict[str, int]:
     """Return the numbers in a table of the system by their names; empty if there is no such table."""
     try:
-        rows = [line.split() for line in path.read_text().splitlines()]
+        rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
     except OSError:
         return {}
     return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdigit()}

@@ -162,16 +162,17 @@ class Lab:
         self.require_same(name, logs)
         return ended
 
-    def require_same(self, name: str, logs: Path, numbers: tuple[int, ...] = (), log: bool = True) -> None:
+    def require_same(self, name: str, logs: Path, numbers: tuple[int, ...] = (), ordered: bool = True) -> None:
         """Require that a run has ended as the undisturbed one.
 
         :param numbers: of its folders, where they are others.
-        :param log: whether ``progress.csv`` is compared too; beside training, evaluations come in at other rows.
+        :param ordered: whether ``progress.csv`` has its rows in the same order; an evaluation beside training, or one
+            that is made again, comes in later.
         """
         reference = self.reference(name)
         for replica in range(CONFIGURATIONS[name].replicas):
             number = numbers[replica] if numbers else replica + 1
-            require_same_folder(run_folder(logs, name, number), run_folder(reference, name, replica + 1), log)
+            require_same_folder(run_folder(logs, name, number), run_folder(reference, name, replica + 1), ordered)
 
     # -- comparisons --------------------------------------------------------------------------------------------------
 
@@ -213,7 +214,7 @@ def require_named(text: str, *names: str) -> None:
             raise Broken(f"expected a message that names `{name}`, got: {text[-1000:] or 'nothing'}")
 
 
-def require_same_folder(found: Path, expected: Path, log: bool = True) -> None:
+def require_same_folder(found: Path, expected: Path, ordered: bool = True) -> None:
     """Require that two runs have the same final and best model, evaluations and log, and that both are done."""
     for name in (f"{ENV}.zip", "best_model.zip"):
         if not (found / name).is_file():
@@ -224,8 +225,7 @@ def require_same_folder(found: Path, expected: Path, log: bool = True) -> None:
             steps = there["timesteps"].tolist(), wanted["timesteps"].tolist()
         raise Broken(f"evaluations.npz differs: steps {steps[0]}, expected {steps[1]}")
     try:
-        if log:
-            pd.testing.assert_frame_equal(read_log(found), read_log(expected))
+        pd.testing.assert_frame_equal(read_log(found, ordered), read_log(expected, ordered))
     except (AssertionError, ValueError) as error:
         raise Broken(f"progress.csv differs: {error}") from error
     if json.loads((found / "status.json").read_text())["state"] != "done":
@@ -249,10 +249,13 @@ def require_same_tensors(found: Any, expected: Any, where: str) -> None:
         raise Broken(f"{where} differs")
 
 
-def read_log(folder: Path) -> pd.DataFrame:
-    """Return ``progress.csv`` without what depends on the time of day, columns sorted."""
+def read_log(folder: Path, ordered: bool = True) -> pd.DataFrame:
+    """Return ``progress.csv`` without what depends on the time of day, columns sorted, and rows too on demand."""
     table = pd.read_csv(folder / "progress.csv")
-    return table.drop(columns=[name for name in table if name in CLOCK]).sort_index(axis=1)
+    table = table.drop(columns=[name for name in table if name in CLOCK]).sort_index(axis=1)
+    if ordered:
+        return table
+    return table.sort_values(["time/total_timesteps", "eval/mean_reward"]).reset_index(drop=True)
 
 
 def snapshot(folder: Path, but: tuple[str, ...] = ("run.log",)) -> dict[str, bytes]:

@@ -22,20 +22,17 @@ from typing import Any
 import matplotlib.pyplot  # noqa: F401  imported once, for all processes
 import numpy as np
 import torch
-import torch.utils.tensorboard
 
 import agents.common.files
 import agents.common.sb3.model
 import zoo.benchmark
 import zoo.compare
 import zoo.envs.snapshot
-import zoo.report.compute
-import zoo.report.terminal
+import zoo.playing.pool
 import zoo.runs.folder
 import zoo.train
 import zoo.training.callbacks
 import zoo.training.replicas
-import zoo.training.start
 from agents.common.model_file import encode_attributes, read_model_file
 
 EVENTS = {
@@ -43,6 +40,7 @@ EVENTS = {
     "step": (zoo.envs.snapshot.ResumableEnv, "step"),
     "write": (agents.common.files, "sync"),  # counted in checkpoints, several times in each
     "evaluation": (zoo.runs.folder.RunFolder, "write_evaluations"),
+    "play": (zoo.playing.pool.EnvGroup, "_play"),  # a chunk of an evaluation in the training process
     "status": (zoo.training.replicas.Replicas, "write_status"),
     "model": (zoo.training.callbacks, "save_model"),
 }

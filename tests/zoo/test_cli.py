@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
+import io
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -15,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from zoo.arguments import Parser, module_of, whole_number
-from zoo.cli import PROGRAMS, main, run_program
-from zoo.errors import BAD_INPUT, FAILED, UsageError
+from zoo.cli import PROGRAMS, main, run_program, signals_deferred
+from zoo.errors import BAD_INPUT, FAILED, INTERRUPTED, UsageError
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = {"dataset": ("list", "generate", "download"), "agents": ("list", "show"), "published": ("list", "import")}
@@ -184,6 +187,43 @@ def test_why_a_program_ends_is_said_at_every_level(capsys: pytest.CaptureFixture
 def test_a_broken_pipe_inside_a_program_is_a_failure_like_any_other(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_program(failing(BrokenPipeError("a worker is gone"))) == FAILED
     assert "BrokenPipeError: a worker is gone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "way_on"),
+    [
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "raise the limit (`ulimit -u`)"),
+        (RuntimeError("can't start new thread"), "raise the limit (`ulimit -u`)"),
+        (OSError(errno.EMFILE, "Too many open files"), "raise the limit (`ulimit -n`)"),
+    ],
+)
+def test_a_limit_of_the_system_is_reported_with_the_way_on(
+    capsys: pytest.CaptureFixture[str], error: Exception, way_on: str
+) -> None:
+    assert run_program(failing(error)) == FAILED
+    assert way_on in capsys.readouterr().err
+
+
+def test_what_standard_output_cannot_encode_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", output)
+    assert run_program(lambda: print("für")) == 0
+    output.flush()
+    assert output.buffer.getvalue() == b"f\\xfcr\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_waits_for_the_end_of_an_import(number: signal.Signals) -> None:
+    finished = []
+
+    def body() -> None:
+        with signals_deferred():
+            os.kill(os.getpid(), number)
+            finished.append("import")
+        finished.append("more")
+
+    assert run_program(body) == INTERRUPTED
+    assert finished == ["import"]
 
 
 def test_a_program_without_a_result_prints_none(capsys: pytest.CaptureFixture[str]) -> None:

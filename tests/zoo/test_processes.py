@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import multiprocessing.process
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +15,7 @@ from tests.zoo.conftest import pretend_cores
 from tests.zoo.envs.toys import TOY
 from zoo.envs.make import find_spec
 from zoo.playing import pool
-from zoo.processes import ServingProcess, wait_for_answers
+from zoo.processes import ServingProcess, WorkerError, wait_for_answers
 
 
 class Waiter:
@@ -97,3 +99,22 @@ def test_a_process_has_work_left_while_its_first_answer_is_read(monkeypatch: pyt
         assert len(first.running) == 4 or second.running[:2] == [3, 9]
     finally:
         envs.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), r"unavailable\): .* \(`ulimit -u`\)"),
+        (OSError(errno.EMFILE, "Too many open files"), r"Too many open files\): .* \(`ulimit -n`\)"),
+        (EOFError(), r"none could be forked\): .* \(`ulimit -u`\)"),
+    ],
+)
+def test_a_process_that_cannot_be_started_says_which_limit_to_raise(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
+) -> None:
+    def refuse(self: object) -> None:
+        raise error
+
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", refuse)
+    with pytest.raises(WorkerError, match=rf"no waiter process of `a` could be started \(.*{message}"):
+        ServingProcess(Waiter, "wait", what="waiter", name="a")

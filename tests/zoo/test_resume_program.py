@@ -191,6 +191,31 @@ def test_a_run_that_was_asked_to_stop_ends_as_an_uninterrupted_one(
     pd.testing.assert_frame_equal(log_of(tmp_path), log_of(reference))
 
 
+@pytest.mark.parametrize(
+    ("play", "finished", "step"),
+    [
+        (2, 0, (10, 0)),  # offline
+        pytest.param(14, 2, (24, 0), marks=pytest.mark.slow),  # at the end of the offline phase
+        pytest.param(20, 3, (24, 6), marks=pytest.mark.slow),  # online, where the step is finished first
+        pytest.param(56, 9, (24, 60), marks=pytest.mark.slow),  # at the end
+    ],
+)
+def test_an_evaluation_is_abandoned_where_the_run_is_to_stop_and_made_again(
+    run: Runner, reference: Path, tmp_path: Path, play: int, finished: int, step: tuple[int, int]
+) -> None:
+    assert run(tmp_path, kill=("play", play), by="SIGTERM") == 3
+    status = json.loads((folder_of(tmp_path) / "status.json").read_text())
+    assert (status["state"], status["offline_step"], status["online_step"]) == ("interrupted", *step)
+    evaluations = folder_of(tmp_path) / "evaluations.npz"
+    assert finished == (len(np.load(evaluations)["timesteps"]) if evaluations.exists() else 0)
+    assert run(tmp_path) == 0
+    assert_same_run(tmp_path, reference)
+    tables = [
+        log.sort_values(["time/total_timesteps", "eval/mean_reward"]) for log in map(log_of, (tmp_path, reference))
+    ]
+    pd.testing.assert_frame_equal(*(table.reset_index(drop=True) for table in tables))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kill", [("update", 12), ("step", 31)], ids=str)
 def test_stacked_seeds_resume_together(run: Runner, tmp_path: Path, kill: tuple[str, int]) -> None:

@@ -54,7 +54,7 @@ class _Part:
     def validator(self, url: str) -> str | None:
         """Return what must still hold at the source to continue the download; None to start again."""
         try:
-            origin = json.loads(self.origin_path.read_text())
+            origin = json.loads(self.origin_path.read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
             return None
         return origin["validator"] if origin["url"] == url and self.size else None
@@ -65,7 +65,7 @@ class _Part:
         etag = response.headers.get("ETag", "")
         validator = etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified")
         with atomic_path(self.origin_path) as temporary:
-            temporary.write_text(json.dumps({"url": url, "validator": validator}))
+            temporary.write_text(json.dumps({"url": url, "validator": validator}), encoding="utf-8")
 
     def discard(self) -> None:
         """Remove the bytes and the note."""

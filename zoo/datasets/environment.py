@@ -10,14 +10,14 @@ import gymnasium
 import numpy as np
 from ogbench.relabel_utils import relabel_dataset
 
-from zoo.envs.make import without_startup_noise
+from zoo.envs.make import temporary_files_removed, without_startup_noise
 
 _CHUNK_ROWS = 250_000  # bounds the memory of temporary arrays
 
 
 def make_raw_env(env_id: str, **settings: Any) -> Any:
     """Return an OGBench environment with Gymnasium's time limit and no rendering context."""
-    with without_startup_noise():
+    with without_startup_noise(), temporary_files_removed():
         return gymnasium.make(env_id, disable_env_checker=True, **settings)
 
 

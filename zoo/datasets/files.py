@@ -126,7 +126,7 @@ def publish(temporary: Path, path: Path) -> None:
     checksum_file(path).unlink(missing_ok=True)
     os.replace(temporary, path)
     with atomic_path(checksum_file(path)) as target:
-        target.write_text(f"{digest}  {path.name}\n")
+        target.write_text(f"{digest}  {path.name}\n", encoding="utf-8")
 
 
 def checksum_file(path: Path) -> Path:
@@ -137,7 +137,7 @@ def checksum_file(path: Path) -> Path:
 def recorded_sha256(path: Path) -> str | None:
     """Return the sha256 that was written next to a file, or None."""
     try:
-        words = checksum_file(path).read_text().split()
+        words = checksum_file(path).read_text(encoding="utf-8").split()
     except FileNotFoundError:
         return None
     return words[0] if words else None

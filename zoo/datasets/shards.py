@@ -286,7 +286,7 @@ def _convert(source: Path, target: Path, spec: DatasetSpec, tasks: Tasks) -> Con
         ogbench=version("ogbench"),
     )
     record = {key: value for key, value in asdict(shard).items() if key != "folder"}
-    (temporary / RECORD).write_text(json.dumps(record) + "\n")
+    (temporary / RECORD).write_text(json.dumps(record) + "\n", encoding="utf-8")
     for file in temporary.iterdir():
         sync(file)
     shutil.rmtree(target, ignore_errors=True)

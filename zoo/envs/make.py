@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import importlib
+import math
+import multiprocessing.util
+import tempfile
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -15,12 +18,12 @@ import ogbench  # noqa: F401  registers its environments
 from gymnasium.envs.registration import EnvSpec
 
 from agents.common.validation import unknown_name_message
-from zoo.errors import UsageError
+from zoo.errors import EnvironmentFault, UsageError
 
 OGBENCH_ROBOTS = ("ogbench.locomaze", "ogbench.manipspace")
 
 
-def make_env(env_id: str | EnvSpec, **env_kwargs: Any) -> gymnasium.Env[np.ndarray, np.ndarray]:
+def make_env(env_id: str | EnvSpec, **env_kwargs: Any) -> RepeatableEnv:
     """Return an environment whose every random number follows from the seed given to ``reset``.
 
     ``info`` has ``success`` (0 or 1) and SB3's ``is_success`` wherever the environment knows success; of OGBench's own
@@ -32,7 +35,7 @@ def make_env(env_id: str | EnvSpec, **env_kwargs: Any) -> gymnasium.Env[np.ndarr
     :raises UsageError: if the id is unknown, an argument is, the task has no reward of its own, or a space is not flat.
     """
     spec = find_spec(env_id, **env_kwargs)
-    with without_startup_noise():
+    with without_startup_noise(), temporary_files_removed():
         env = RepeatableEnv(_construct(spec, env_kwargs), keep_info=not is_ogbench(spec))
     refuse_other_than_flat(spec.id, env)
     return env
@@ -88,12 +91,31 @@ def without_startup_noise() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def temporary_files_removed() -> Iterator[None]:
+    """Remove the temporary files that an environment's construction leaves behind, such as OGBench's mazes.
+
+    They are made where multiprocessing has its own, which the program's main process removes when it ends: so nothing
+    is left of a process that is killed meanwhile.
+    """
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(dir=multiprocessing.util.get_temp_dir(), ignore_cleanup_errors=True) as folder:
+        tempfile.tempdir = folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+
+
 class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarray]):
     """Environment whose ``reset(seed=s)`` decides everything that follows, without touching the global generator.
 
     OGBench draws start positions and teleports from NumPy's global generator, and steps with actions of an unseeded
     action space while it resets. Here both follow the seed; without a seed they follow the environment's own
     ``np_random``, so a seeded sequence of resets is repeatable too. The global generator is left as it was found.
+
+    What cannot be trained on, NaN and infinity in an observation or a reward, raises
+    :class:`zoo.errors.EnvironmentFault` at that step.
 
     :param keep_info: whether to keep all of the environment's ``info`` or only the success.
     """
@@ -111,6 +133,7 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
         self._keep_info = keep_info
         self._draws_while_stepping = getattr(raw, "_teleport_info", None) is not None
         self._global_state = np.random.RandomState(0).get_state()
+        self._called, self._steps = "", 0
 
     @property
     def unwrapped(self) -> Any:
@@ -127,13 +150,42 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
         self._global_state = np.random.RandomState(global_seed).get_state()
         with self._own_global_generator():
             observation, info = self.env.reset(seed=seed, options=options)
+        self._steps = 0
+        self._check(observation, 0.0)
         return observation, self._select(info)
+
+    def be_called(self, name: str) -> None:
+        """Take a name for messages, e.g. ``training environment 3``."""
+        self._called = name
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Take one step with an action in the environment's own units, shape (A,)."""
         with self._own_global_generator() if self._draws_while_stepping else contextlib.nullcontext():
             observation, reward, terminated, truncated, info = self.env.step(action)
-        return observation, float(reward), terminated, truncated, self._select(info)
+        reward = float(reward)
+        self._steps += 1
+        self._check(observation, reward)
+        return observation, reward, terminated, truncated, self._select(info)
+
+    def _check(self, observation: np.ndarray, reward: float) -> None:
+        """Raise EnvironmentFault if a value is not finite."""
+        # a sum is twice as fast as isfinite().all(), and not finite if a part is not; it may overflow, so look again
+        if not math.isfinite(float(np.add.reduce(observation)) + reward):
+            self._look_closely(observation, reward)
+
+    def _look_closely(self, observation: np.ndarray, reward: float) -> None:
+        """Raise EnvironmentFault for the first value that is not finite, if there is one."""
+        values = {f"observation[{index}]": float(value) for index, value in enumerate(observation)} | {"reward": reward}
+        bad = {name: value for name, value in values.items() if not math.isfinite(value)}
+        if bad:
+            name, value = next(iter(bad.items()))
+            which = f"`{self.env.spec.id}`" if self.env.spec is not None else str(self.env.unwrapped)
+            more = f" ({len(bad)} values in all)" if len(bad) > 1 else ""
+            raise EnvironmentFault(
+                f"an environment's values must be finite, got {name} = {value}{more} from {which}"
+                f"{f', {self._called},' if self._called else ''} at step {self._steps} of its episode; "
+                "this is a fault of the environment: correct it, or replace such values in a wrapper"
+            )
 
     def _select(self, info: dict[str, Any]) -> dict[str, Any]:
         """Return the part of an info that is kept, with success under both names."""

@@ -18,17 +18,25 @@ from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.policies import BasePolicy
 
 from zoo.envs.make import find_spec, is_ogbench
+from zoo.errors import Abandoned, EnvironmentFault, UsageError
+from zoo.heartbeat import beat
+from zoo.messages import log
 from zoo.playing.episodes import EpisodeResults
 from zoo.playing.evaluate import Evaluator
-from zoo.processes import ServingProcess, close_at_exit
+from zoo.playing.pool import MOST_RESTARTS
+from zoo.processes import Hook, ServingProcess, WorkerError, WorkerLost, close_at_exit
 
 
 class BackgroundEvaluator:
     """An :class:`zoo.playing.evaluate.Evaluator` in another process, with one evaluation at a time.
 
     The arguments and the errors are those of the evaluator. The process and its environments start at once, in the
-    background, and end with this process.
+    background, and end with this process. If the process dies or hangs, a new one makes the evaluation again, twice at
+    most.
     """
+
+    check_in: Hook = staticmethod(beat)
+    """Called again and again while an evaluation is waited for; what it raises ends the waiting."""
 
     def __init__(
         self, env_id: str, *, episodes: int, n_envs: int, seed: int, env_kwargs: dict[str, Any] | None = None
@@ -37,10 +45,12 @@ class BackgroundEvaluator:
         spec = find_spec(env_id, **kwargs)
         build = functools.partial(_Player, spec, episodes=episodes, n_envs=n_envs, seed=seed, env_kwargs=kwargs)
         self._process: ServingProcess | None = ServingProcess(
-            build, "play", what="evaluation", name=spec.id, has_children=True
+            build, "play", what="evaluation", name=spec.id, has_children=True, is_watched=True
         )
         self._spaces: Any = None
-        self._busy = False
+        self._request: tuple[Any, ...] | None = None  # of the evaluation under way
+        self._outcome: EpisodeResults | Exception | None = None
+        self._losses = 0
         self._stay_at_exit = close_at_exit(self)
         if kwargs or not is_ogbench(spec):
             self._wait_until_built()  # the environment may yet be refused
@@ -56,39 +66,76 @@ class BackgroundEvaluator:
 
         :param replicas: the number that stands for each replica in its noise seeds.
         """
-        assert not self._busy, "one evaluation at a time"
-        process = self._wait_until_built()
+        assert self._request is None, "one evaluation at a time"
         content = io.BytesIO()
         policy.save(content)  # type: ignore[arg-type]  # torch.save takes a file too
         threads = torch.get_num_threads()
         kinds = type(policy), type(getattr(policy, "method", None))  # whose modules the process then imports
-        process.send(kinds, content.getvalue(), str(policy.device), threads, list(replicas), list(active))
-        self._busy = True
+        self._request = (kinds, content.getvalue(), str(policy.device), threads, list(replicas), list(active))
+        self._outcome, self._losses = None, 0
+        self._send_when_built()
 
     def is_ready(self) -> bool:
-        """Return whether :meth:`finish` would not wait."""
-        return self._process is None or self._process.has_answered()
+        """Return whether :meth:`finish` would not wait; begin again if the process was lost."""
+        if self._process is None:
+            return True
+        self._process.look()
+        if self._request is not None and self._outcome is None and self._process.has_answered():
+            self._receive()
+        return self._outcome is not None
 
     def finish(self) -> EpisodeResults:
         """Wait for the evaluation that was begun and return its results.
 
-        :raises zoo.processes.WorkerError: if it failed, with its traceback, or its process died.
+        :raises zoo.processes.WorkerError: if it failed, with its traceback, or its process was lost too often.
         """
-        assert self._busy, "no evaluation was begun"
-        assert self._process is not None
-        try:
-            results: EpisodeResults = self._process.receive()
-        except Exception:
+        assert self._request is not None, "no evaluation was begun"
+        while self._outcome is None:
+            self._receive()
+        outcome, self._outcome = self._outcome, None
+        if isinstance(outcome, Exception):
             self.close()
-            raise
-        self._busy = False
-        return results
+            raise outcome
+        self._request = None
+        return outcome
+
+    def _receive(self) -> None:
+        """Wait for the outcome of the evaluation, or begin it again where its process was lost."""
+        assert self._process is not None, "closed"
+        try:
+            self._outcome = self._process.receive(self.check_in)
+        except WorkerLost as error:
+            self._begin_again(error)
+        except (WorkerError, EnvironmentFault, UsageError) as error:
+            self._outcome = error
+
+    def _send_when_built(self) -> None:
+        """Ask for the evaluation."""
+        assert self._request is not None
+        try:
+            self._wait_until_built().send(*self._request, check_in=self.check_in)
+        except WorkerLost as error:
+            self._begin_again(error)
+
+    def _begin_again(self, error: WorkerLost) -> None:
+        """Start the process again, and the evaluation, unless that was done too often."""
+        assert self._process is not None
+        self._losses += 1
+        if self._losses > MOST_RESTARTS:
+            failure = WorkerError(f"{error}; this happened {self._losses} times in one evaluation")
+            failure.__cause__ = error
+            self._outcome = failure
+            return
+        log.warning("%s; a new one makes the evaluation again (%d of %d times)", error, self._losses, MOST_RESTARTS)
+        self._process.restart()
+        self._spaces = None
+        self._send_when_built()
 
     def close(self) -> None:
         """End the process and its environments, in the middle of an evaluation too; harmless when repeated."""
         process, self._process = self._process, None
         if process is not None:
-            if self._busy:
+            if self._request is not None:
                 process.kill()  # its environments end with it
             process.close()
         self._stay_at_exit()
@@ -98,7 +145,9 @@ class BackgroundEvaluator:
         assert self._process is not None, "closed"
         if self._spaces is None:
             try:
-                self._spaces = self._process.receive()
+                self._spaces = self._process.receive(self.check_in)
+            except (WorkerLost, Abandoned):
+                raise
             except BaseException:
                 self.close()
                 raise

@@ -19,8 +19,10 @@ from stable_baselines3.common.policies import BasePolicy
 from agents.common.validation import integer
 from zoo.baselines import planner_of
 from zoo.envs.make import find_spec, is_ogbench
+from zoo.heartbeat import beat
 from zoo.playing.episodes import EpisodeResults
 from zoo.playing.pool import Ending, EnvPool
+from zoo.processes import Hook
 
 NOISE_PLANS = 16  # plans whose noise is drawn at a time; part of the result, like the seed
 
@@ -53,10 +55,14 @@ class Evaluator:
 
     Episode e starts from the same state for every policy and replica. Its noise depends only on the seed, the replica
     and e, and it always is row e of a batch of ``episodes`` rows, because a matrix product rounds differently at
-    another batch size. So the number of environments changes the time taken and nothing else.
+    another batch size. So the number of environments changes the time taken and nothing else. Nor does the loss of a
+    process, whose episodes are played again; see :class:`zoo.playing.pool.EnvPool`.
 
     :param seed: decides the starts and the noise.
     """
+
+    check_in: Hook = staticmethod(beat)
+    """Called again and again during an evaluation; what it raises ends the evaluation, which can be made again."""
 
     def __init__(
         self, env_id: str | EnvSpec, *, episodes: int, n_envs: int, seed: int, env_kwargs: dict[str, Any] | None = None
@@ -147,6 +153,7 @@ class Evaluator:
         """
         observation_space, action_space = self.spaces
         pool = self._open_pool()
+        pool.begin_evaluation()
         jobs = deque(itertools.product(players, range(self.episodes)))
         idle = deque(range(pool.n_envs))
         observations = np.zeros((len(names), self.episodes, *observation_space.shape), observation_space.dtype)
@@ -168,6 +175,11 @@ class Evaluator:
                 return {job: ending for job, ending in endings.items() if job[0] not in diverged}
             endings |= {job_of.pop(number): ending for number, ending in progress.endings.items()}
             idle.extend(progress.endings)
+            for number in progress.lost:
+                job = job_of.pop(number)
+                noise.restart(*job)
+                jobs.extendleft([job] if job[0] not in diverged else [])
+                idle.append(number)
             running = progress.running
             rows = tuple(np.array([job_of[number] for number in running], np.int64).reshape(-1, 2).T)
             if running:
@@ -185,7 +197,7 @@ class Evaluator:
     def _open_pool(self) -> EnvPool:
         """Return the environments, which begin to be built at the first call."""
         if self._pool is None:
-            self._pool = EnvPool(self._spec, self._env_kwargs, self.n_envs)
+            self._pool = EnvPool(self._spec, self._env_kwargs, self.n_envs, lambda: self.check_in())
         return self._pool
 
 
@@ -205,11 +217,10 @@ class _NoiseStock:
     """The noise of every episode, drawn a few plans ahead from the episode's own generator."""
 
     def __init__(self, policy: ChunkPolicy, seed: int, names: Sequence[int], episodes: int) -> None:
-        self._draw = policy.draw_action_noise
+        self._draw, self._seed, self._names = policy.draw_action_noise, seed, names
         self._generators = np.empty((len(names), episodes), object)
-        for (replica, name), episode in itertools.product(enumerate(names), range(episodes)):
-            words = np.random.SeedSequence(seed, spawn_key=(name, episode)).generate_state(1, np.uint64)
-            self._generators[replica, episode] = torch.Generator().manual_seed(int(words[0]))
+        for replica, episode in itertools.product(range(len(names)), range(episodes)):
+            self._generators[replica, episode] = self._make_generator(replica, episode)
         drawn = [[self._draw(NOISE_PLANS, generator) for generator in row] for row in self._generators]
         stacked = {
             key: torch.stack([torch.stack([noise[key] for noise in row]) for row in drawn]) for key in drawn[0][0]
@@ -219,6 +230,24 @@ class _NoiseStock:
         self._stock = {key: noise.numpy() for key, noise in stacked.items()}  # (S, episodes, NOISE_PLANS, ...)
         self._next = {key: noise.numpy() for key, noise in self._offered.items()}
         self._used = np.zeros((len(names), episodes), np.int64)
+
+    def _make_generator(self, replica: int, episode: int) -> torch.Generator:
+        """Return an episode's generator, at its beginning."""
+        sequence = np.random.SeedSequence(self._seed, spawn_key=(self._names[replica], episode))
+        return torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
+
+    def restart(self, replica: int, episode: int) -> None:
+        """Offer an episode its first noise again."""
+        self._generators[replica, episode] = self._make_generator(replica, episode)
+        self._fill(replica, episode)
+        for key, stock in self._stock.items():
+            self._next[key][replica, episode] = stock[replica, episode, 0]
+
+    def _fill(self, replica: int, episode: int) -> None:
+        """Draw an episode's noise of the next plans."""
+        for key, noise in self._draw(NOISE_PLANS, self._generators[replica, episode]).items():
+            self._stock[key][replica, episode] = noise.numpy()
+        self._used[replica, episode] = 0
 
     def offer(self) -> dict[str, torch.Tensor]:
         """Return the noise of every episode's next plan: name to noise of shape (S, episodes, ...)."""
@@ -232,9 +261,7 @@ class _NoiseStock:
         self._used[rows] += 1
         used_up = self._used[rows] == NOISE_PLANS
         for replica, episode in zip(rows[0][used_up], rows[1][used_up], strict=True):
-            for key, noise in self._draw(NOISE_PLANS, self._generators[replica, episode]).items():
-                self._stock[key][replica, episode] = noise.numpy()
-            self._used[replica, episode] = 0
+            self._fill(replica, episode)
         for key, stock in self._stock.items():
             self._next[key][rows] = stock[(*rows, self._used[rows])]
 

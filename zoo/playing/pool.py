@@ -8,20 +8,33 @@ from __future__ import annotations
 
 import functools
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
-from zoo.envs.make import find_spec, make_env
-from zoo.processes import ServingProcess, available_cores, close_at_exit, wait_for_answers
+from zoo.envs.make import RepeatableEnv, find_spec, make_env
+from zoo.heartbeat import beat
+from zoo.messages import log
+from zoo.processes import (
+    PIPE_BYTES,
+    Hook,
+    ServingProcess,
+    WorkerError,
+    WorkerLost,
+    available_cores,
+    close_all,
+    close_at_exit,
+    wait_for_answers,
+)
 
 MOST_MAZES = 64
 FEWEST_SCENES = 8
-PIPE_BYTES = 8192  # every pipe holds this much; a longer message could wait for an answer that waits for it
+MOST_RESTARTS = 2  # of each process in an evaluation
 
 Spaces = tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]
 
@@ -41,19 +54,30 @@ class Progress:
     :param running: numbers of the environments that are in the middle of an episode now.
     :param observations: what they see, shape (len(running), O).
     :param endings: environment to the episode that it finished; it is idle now.
+    :param lost: environments whose process was lost in the middle of an episode; they are new, and idle now.
     """
 
     running: list[int]
     observations: np.ndarray
     endings: dict[int, Ending]
+    lost: list[int] = field(default_factory=list)
 
 
 class EnvGroup:
-    """The environments of one process, played one after the other."""
+    """The environments of one process, played one after the other.
 
-    def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], count: int) -> None:
-        self._envs = [make_env(spec, **env_kwargs) for _ in range(count)]
-        self._totals = [(0.0, 0)] * count  # return and length of the running episode
+    :param names: what each is called in messages, beside the environment's id.
+    :param check_in: called at every step; what it raises leaves the episodes in the middle.
+    """
+
+    def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], names: Sequence[str], check_in: Hook = beat) -> None:
+        self._check_in = check_in
+        self._envs: list[RepeatableEnv] = []
+        for name in names:
+            self._envs.append(make_env(spec, **env_kwargs))
+            self._envs[-1].be_called(name)
+            check_in()
+        self._totals = [(0.0, 0)] * len(names)  # return and length of the running episode
         self.spaces: Spaces = (self._envs[0].observation_space, self._envs[0].action_space)  # type: ignore[assignment]
 
     def advance(self, numbers: Sequence[int], chunks: np.ndarray, openings: Mapping[int, int]) -> Progress:
@@ -71,6 +95,7 @@ class EnvGroup:
             else:
                 endings[number] = ending
         for number, seed in openings.items():
+            self._check_in()
             observations[number], _ = self._envs[number].reset(seed=seed)
             self._totals[number] = (0.0, 0)
         space = self.spaces[0]
@@ -88,6 +113,7 @@ class EnvGroup:
         total, length = self._totals[number]
         ending = None
         for action in chunk:
+            self._check_in()
             observation, reward, terminated, truncated, info = env.step(action)
             total, length = total + float(reward), length + 1
             if terminated or truncated:
@@ -106,19 +132,33 @@ class EnvPool:
 
     Other processes start building at once, in the background; ``spaces`` and ``send`` wait for them, and build what
     this process plays.
+
+    A process that dies or hangs is replaced by a new one, `MOST_RESTARTS` times in an evaluation, and :meth:`receive`
+    names the environments whose episodes it was playing.
+
+    :param check_in: called again and again while something lasts; what it raises ends that.
     """
 
-    def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], n_envs: int) -> None:
+    def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], n_envs: int, check_in: Hook = beat) -> None:
         self.n_envs = n_envs
         n_workers = min(n_envs, available_cores())
-        counts = [len(range(worker, n_envs, n_workers)) for worker in range(n_workers)]
-        builders = [functools.partial(EnvGroup, spec, env_kwargs, count) for count in counts]
+        names = [f"evaluation environment {number}" for number in range(n_envs)]
+        parts = [names[worker::n_workers] for worker in range(n_workers)]
+        builders = [functools.partial(EnvGroup, spec, env_kwargs, part) for part in parts]
+        self._check_in = check_in
         self._plays_too = n_workers <= 2
-        here = [_InThisProcess(builders.pop(0))] if self._plays_too else []
+        here = [_InThisProcess(functools.partial(builders.pop(0), check_in=check_in))] if self._plays_too else []
         self._workers: list[ServingProcess | _InThisProcess] = [*here, *(_start(build, spec) for build in builders)]
         self._owed = [0] * n_workers  # answers that each process has still to give
+        self._in_episode: set[int] = set()
+        self._lost: list[int] = []  # environments whose episodes were lost, not reported yet
+        self._losses: Counter[int] = Counter()  # of each process
         self._spaces: Spaces | None = None
         self._stay_at_exit = close_at_exit(self)
+
+    def begin_evaluation(self) -> None:
+        """Forget how often processes were replaced."""
+        self._losses.clear()
 
     @property
     def n_processes(self) -> int:
@@ -129,7 +169,7 @@ class EnvPool:
     def spaces(self) -> Spaces:
         """Observation and action space, as soon as every process has built its environments."""
         if self._spaces is None:
-            self._spaces = [worker.receive() for worker in self._workers][-1]
+            self._spaces = [self._receive_spaces(worker) for worker in range(len(self._workers))][-1]
         return self._spaces
 
     def send(self, numbers: Sequence[int], chunks: np.ndarray, openings: Mapping[int, int]) -> None:
@@ -145,6 +185,7 @@ class EnvPool:
         observation = self.spaces[0]
         row_bytes = min(chunks.itemsize * chunks[:1].size, observation.dtype.itemsize * math.prod(observation.shape))
         n_workers = len(self._workers)
+        self._in_episode |= set(openings)
         for worker in range(n_workers):
             rows = [row for row, number in enumerate(numbers) if number % n_workers == worker]
             begun = [number for number in openings if number % n_workers == worker]
@@ -154,7 +195,12 @@ class EnvPool:
                 own, opened = rows[message::messages], begun[message::messages]
                 if own or opened:
                     seeds = {number // n_workers: openings[number] for number in opened}
-                    self._workers[worker].send([numbers[row] // n_workers for row in own], chunks[own], seeds)
+                    try:
+                        content = [numbers[row] // n_workers for row in own], chunks[own], seeds
+                        self._workers[worker].send(*content, check_in=self._check_in)
+                    except WorkerLost as error:
+                        self._replace(worker, error)
+                        break  # the other message was meant for episodes that are lost now
                     self._owed[worker] += 1
 
     def receive(self, patience: float = 0.0) -> Progress | None:
@@ -163,40 +209,83 @@ class EnvPool:
         If this process plays too, it does so now, and then waits for the other one.
 
         :param patience: how long to wait for the other processes after one has answered, in seconds.
-        :raises WorkerError: if an environment raised in another process, or the process died. In this process it raises
-            what it raises.
+        :raises WorkerError: if an environment raised in another process, or a process was lost too often. In this
+            process it raises what it raises.
         """
         asked = [worker for worker, owed in enumerate(self._owed) if owed]
-        if not asked:
+        if not asked and not self._lost:
             return None
+        space = self.spaces[0]
+        found = Progress([], np.empty((0, *space.shape), space.dtype), {})
+        for worker in self._answering(asked, patience) if asked else ():
+            self._read(worker, found)
+        found.lost, self._lost = self._lost, []
+        return found
+
+    def _read(self, worker: int, found: Progress) -> None:
+        """Add the answers of a process that are there; of one that is lost, only what has ended before."""
+        n_workers = len(self._workers)
         running: list[int] = []
-        observations: list[np.ndarray] = []
-        endings: dict[int, Ending] = {}
-        for worker in self._answering(asked, patience):
-            n_workers, answered = len(self._workers), True
-            while answered:
-                part: Progress = self._workers[worker].receive()
+        observations = [found.observations]
+        try:
+            while True:
+                part: Progress = self._workers[worker].receive(self._check_in)
                 self._owed[worker] -= 1
                 running += [number * n_workers + worker for number in part.running]
                 observations.append(part.observations)
-                endings |= {number * n_workers + worker: ending for number, ending in part.endings.items()}
-                answered = self._owed[worker] > 0 and self._workers[worker].has_answered()
-        return Progress(running, np.concatenate(observations), endings)
+                endings = {number * n_workers + worker: ending for number, ending in part.endings.items()}
+                found.endings |= endings
+                self._in_episode -= set(endings)
+                if not self._owed[worker] or not self._workers[worker].has_answered():
+                    break
+        except WorkerLost as error:
+            self._replace(worker, error)
+            return
+        found.running += running
+        found.observations = np.concatenate(observations)
+
+    def _receive_spaces(self, worker: int) -> Spaces:
+        """Return the spaces of a process as soon as it has built its environments."""
+        try:
+            spaces: Spaces = self._workers[worker].receive(self._check_in)
+        except WorkerLost as error:
+            return self._replace(worker, error)
+        return spaces
+
+    def _replace(self, worker: int, error: WorkerLost) -> Spaces:
+        """Start a process again that was lost, and note which episodes it was playing; return its spaces.
+
+        :raises WorkerError: if it was lost too often.
+        """
+        lost = sorted(number for number in self._in_episode if number % len(self._workers) == worker)
+        self._lost += lost
+        self._in_episode -= set(lost)
+        self._owed[worker] = 0
+        self._losses[worker] += 1
+        process = self._workers[worker]
+        if self._losses[worker] > MOST_RESTARTS or not isinstance(process, ServingProcess):
+            raise WorkerError(f"{error}; this happened {self._losses[worker]} times in one evaluation") from error
+        log.warning(
+            "%s; starting it again, to play its %d unfinished episodes from their beginnings (%d of %d times)",
+            *(error, len(lost), self._losses[worker], MOST_RESTARTS),
+        )
+        process.restart()
+        return self._receive_spaces(worker)
 
     def _answering(self, asked: Sequence[int], patience: float) -> list[int]:
         """Return which workers have answered, soon after the first; all of them if this process has yet to play."""
         others = {worker: one for worker in asked if isinstance(one := self._workers[worker], ServingProcess)}
         if len(others) < len(asked):
             return list(asked)
-        there = wait_for_answers(list(others.values()), patience)
+        there = wait_for_answers(list(others.values()), patience, self._check_in)
         return [worker for worker in asked if others[worker] in there]
 
     def close(self) -> None:
         """End the processes; harmless when repeated."""
+        close_all([worker for worker in self._workers if isinstance(worker, ServingProcess)])
         for worker in self._workers:
-            worker.hang_up()
-        for worker in self._workers:
-            worker.close()
+            if isinstance(worker, _InThisProcess):
+                worker.close()
         self._workers = []
         self._stay_at_exit()
 
@@ -204,7 +293,7 @@ class EnvPool:
 def _start(build: functools.partial[EnvGroup], spec: EnvSpec) -> ServingProcess:
     simulator = [spec.entry_point.partition(":")[0]] if isinstance(spec.entry_point, str) else []
     preload = ["zoo.playing.preload", *simulator]
-    return ServingProcess(build, "advance", what="environment", name=spec.id, preload=preload)
+    return ServingProcess(build, "advance", what="environment", name=spec.id, preload=preload, is_watched=True)
 
 
 class _InThisProcess:
@@ -215,11 +304,11 @@ class _InThisProcess:
         self._group: EnvGroup | None = None
         self._asked: tuple[Any, ...] = ()
 
-    def send(self, *arguments: Any) -> None:
+    def send(self, *arguments: Any, check_in: Hook) -> None:
         """Remember what to do."""
         self._asked = arguments
 
-    def receive(self) -> Any:
+    def receive(self, check_in: Hook) -> Any:
         """Do it and return the answer."""
         if self._group is None:
             self._group = self._build()
@@ -229,9 +318,6 @@ class _InThisProcess:
     def has_answered(self) -> bool:
         """Return False: there is never a second answer."""
         return False
-
-    def hang_up(self) -> None:
-        """Nothing to tell."""
 
     def close(self) -> None:
         """Close the environments."""
@@ -244,7 +330,6 @@ def count_environments(env_id: str | EnvSpec, env_kwargs: dict[str, Any], episod
 
     A message and a plan cost about as much as several steps of a maze. Mazes are cheap to build, so there are enough of
     them to share these costs; a manipulation scene takes seconds and 170 MB, so there are two for a core, or eight.
-
     """
     entry_point = find_spec(env_id, **env_kwargs).entry_point
     maze = isinstance(entry_point, str) and entry_point.startswith("ogbench.locomaze")

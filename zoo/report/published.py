@@ -244,4 +244,4 @@ def _metadata() -> dict[str, Any]:
     path = FOLDER / "sets.yml"
     if not path.exists():
         raise UsageError(f"expected the published tables in `{FOLDER}`, got no such folder; install the package again")
-    return yaml.safe_load(path.read_text())
+    return yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -96,7 +96,7 @@ def _read_word(word: str) -> tuple[str, tuple[float, float]]:
 
 def _read_file(path: Path) -> References:
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"`{FLAG}` must name a YAML file that can be read, got {path}: {error}") from error
     content = load_yaml(text, f"`{FLAG}` {path}")

@@ -16,8 +16,8 @@ from zoo.errors import UsageError
 from zoo.report import entries
 from zoo.report.inputs import Request, nothing_counts, read_own
 from zoo.report.references import normalise_returns, read_references
-from zoo.runs.folder import STATES
 from zoo.runs.history import PHASES
+from zoo.runs.liveness import SHOWN_STATES
 from zoo.runs.read import RunTables, short_name
 from zoo.runs.scores import KINDS, SUCCESS, Kind
 from zoo.texts import printable
@@ -111,7 +111,7 @@ def _state_table(own: RunTables) -> Table:
     shown = _terminal_table(["method", "environment", "runs", "step", *map(_heading, kinds)])
     for (method, environment), runs in own.runs.groupby(["method", "environment"]):
         counts = runs["state"].value_counts()
-        states = ", ".join(f"{counts[state]} {state}" for state in STATES if state in counts)
+        states = ", ".join(f"{counts[state]} {state}" for state in SHOWN_STATES if state in counts)
         scores = own.evaluations[own.evaluations["run"].isin(runs["run"])]
         reached = scores.groupby("step")["run"].nunique()
         shared = reached.index[reached == len(runs)]

@@ -94,7 +94,7 @@ class Claims:
             with atomic_folder(claim.folder) as temporary:
                 (temporary / _HEARTBEAT).touch()
                 holder = {"owner": owner, "begin": time.time(), **_this_process()}
-                (temporary / _HOLDER).write_text(json.dumps(holder))
+                (temporary / _HOLDER).write_text(json.dumps(holder), encoding="utf-8")
         except FileExistsError:
             return None
         if any(path != claim.folder for path in self._numbered(claim.number)):
@@ -156,7 +156,7 @@ def held(folder: Path | None) -> Iterator[None]:
     claim, stop = Claim(folder.resolve()), threading.Event()
     claim.beat()
     maker = _read(claim.folder / _HOLDER).get("pid")
-    (claim.folder / _TRAINER).write_text(json.dumps(_this_process()))
+    (claim.folder / _TRAINER).write_text(json.dumps(_this_process()), encoding="utf-8")
     prepare_in(claim.folder, root=claim.folder.parents[2])
     beats = threading.Thread(target=_beat, args=(claim, stop, maker), name="heartbeat", daemon=True)
     beats.start()
@@ -194,7 +194,7 @@ def _end(folder: Path, outcome: str, **more: Any) -> bool:
         return False
     record = {**_read(ending / _HOLDER), "end": time.time(), "outcome": outcome, **more}
     with atomic_path(folder.with_name(f"{folder.name}.json")) as temporary:
-        temporary.write_text(json.dumps(record) + "\n")
+        temporary.write_text(json.dumps(record) + "\n", encoding="utf-8")
     _remove(ending)
     return True
 
@@ -241,7 +241,9 @@ def _is_dead(process: Mapping[str, Any]) -> bool:
 def _system() -> str | None:
     """Return what tells this system's process numbers from those of another, or None if that is not known."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + os.readlink("/proc/self/ns/pid")
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip() + os.readlink(
+            "/proc/self/ns/pid"
+        )
     except OSError:
         return None
 
@@ -249,7 +251,7 @@ def _system() -> str | None:
 def _start_of(pid: int) -> str | None:
     """Return when a process started, in the system's own units; None if there is no such process."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
     except OSError:
         return None
 
@@ -257,6 +259,6 @@ def _start_of(pid: int) -> str | None:
 def _read(path: Path) -> dict[str, Any]:
     """Return what a file says; nothing if it is gone or was not finished."""
     try:
-        return dict(json.loads(path.read_text()))
+        return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return {}

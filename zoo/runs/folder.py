@@ -9,7 +9,9 @@ import fcntl
 import json
 import os
 import shutil
+import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from agents.common.manifest import NAME as MANIFEST
 from agents.common.manifest import DamagedFolderError, digest_of, read_manifest, seal
 from zoo import plain_yaml
 from zoo.errors import CannotResume, Interrupted, UsageError
-from zoo.messages import RUN_LOG
+from zoo.messages import RUN_LOG, log
 from zoo.runs.contents import find_bad_config, find_bad_evaluations, find_bad_status
 from zoo.runs.history import COLUMNS
 from zoo.runs.versions import command_line
@@ -34,6 +36,8 @@ ARGUMENTS, VERSIONS = "args.yml", "versions.json"
 IDENTITY = ("config.yml", ARGUMENTS, VERSIONS, "command.txt")
 """Files that say what a run is; they do not change, and every checkpoint keeps a copy."""
 STATES = ("running", "done", "failed", "interrupted")
+HOST = socket.gethostname()
+CLAIM_TRIES, SECONDS_BETWEEN_TRIES = 5, 0.02
 _CONFIG_KEYS = ("algo", "env", "offline_steps", "seed")
 _MOST_TEXT_BYTES = plain_yaml.MOST_CHARACTERS
 _MOST_EVALUATION_BYTES = 1 << 26  # e.g. 10,000 evaluations of 150 episodes
@@ -80,7 +84,7 @@ class RunFolder:
         check_log_folder(parent)
         number = 1 + max(numbered_folders(parent, env), default=0)
         while True:
-            folder = cls(parent / f"{env}_{number}")
+            folder = cls(parent / f"{file_name_of(env)}_{number}")
             try:
                 with atomic_folder(folder.path) as temporary:
                     new = cls(temporary)
@@ -99,13 +103,16 @@ class RunFolder:
         :return: False if another process has claimed it.
         """
         handle = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            return False
-        self._handle = handle
-        return True
+        for _ in range(CLAIM_TRIES):  # who looks whether a run is alive takes its lock for an instant
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(SECONDS_BETWEEN_TRIES)
+            else:
+                self._handle = handle
+                return True
+        os.close(handle)
+        return False
 
     def release(self) -> None:
         """Give up the claim."""
@@ -131,7 +138,8 @@ class RunFolder:
         """Record how far the run is, in gradient steps offline and environment steps online."""
         assert state in STATES
         status = {"state": state, "seed": seed, "offline_step": offline_step, "online_step": online_step}
-        self._write(self.status, json.dumps({**status, "updated": _now(), **more}) + "\n")
+        where = {"host": HOST} if state == "running" else {}
+        self._write(self.status, json.dumps({**status, "updated": _now(), **where, **more}) + "\n")
 
     def read_status(self) -> dict[str, Any]:
         """Return what ``status.json`` says; its ``state`` is one of `STATES`.
@@ -153,6 +161,7 @@ class RunFolder:
             status = {"state": "running"}
         if status["state"] not in ("done", "failed"):
             status.pop("updated", None)
+            status.pop("host", None)
             start = {"offline_step": 0, "online_step": 0}
             self.write_status(**{**start, **status, "state": state, "seed": seed, "reason": reason})
 
@@ -269,7 +278,7 @@ class RunFolder:
 
     def enter_in_index(self, seed: int, label: str) -> None:
         """Append a row about the run to ``runs.csv`` next to its folder; runs that start together lose none."""
-        with open(self.path.parent / "runs.csv", "a", newline="") as file:
+        with open(self.path.parent / "runs.csv", "a", newline="", encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
             writer = csv.writer(file)
             if os.fstat(file.fileno()).st_size == 0:
@@ -312,9 +321,15 @@ class RunFolder:
         return arrays
 
 
+def file_name_of(env: str) -> str:
+    """Return how an environment's id stands in names of files: ``ns/Name-v0``, with a namespace, as ``ns__Name-v0``."""
+    return env.replace("/", "__")
+
+
 def numbered_folders(parent: Path, env: str) -> dict[int, Path]:
     """Return the folders of an environment's runs, by their number."""
-    found = {path.name.removeprefix(f"{env}_"): path for path in parent.glob(f"{env}_*")}
+    prefix = f"{file_name_of(env)}_"
+    found = {path.name.removeprefix(prefix): path for path in parent.glob(f"{prefix}*")}
     return {int(text): path for text, path in found.items() if text.isdigit()}
 
 
@@ -367,7 +382,10 @@ def ending_recorded(folders: Sequence[RunFolder], seeds: Sequence[int]) -> Itera
     except BaseException as error:
         state = state_after(error)
         for folder, seed in zip(folders, seeds, strict=False):
-            folder.write_ending(state, seed, describe_error(error))
+            try:
+                folder.write_ending(state, seed, describe_error(error))
+            except OSError as another:  # often for the same reason; the first error says more
+                log.warning("%s", another)
         raise
 
 

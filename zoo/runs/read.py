@@ -20,6 +20,7 @@ from zoo.errors import UsageError
 from zoo.layers import DEFAULT_PROFILE, flatten
 from zoo.runs.folder import RunFolder, UnreadableRun, find_run_folders
 from zoo.runs.history import PHASES
+from zoo.runs.liveness import DEAD, WHAT_TO_DO, state_now
 from zoo.runs.scores import RETURN, SUCCESS
 from zoo.texts import printable
 
@@ -183,7 +184,7 @@ def _read_run(folder: RunFolder) -> tuple[dict[str, Any], pd.DataFrame | None]:
     except OSError as error:  # e.g. a folder that is removed meanwhile
         return row | {"problem": f"cannot be read: {error.strerror}"}, None
     if unfinished:
-        reason = printable(" ".join((status.get("reason") or "").split()))
+        reason = WHAT_TO_DO if row["state"] == DEAD else printable(" ".join((status.get("reason") or "").split()))
         row["problem"] = f"{row['state']}: {_progress(row, status)}" + (f"; {reason}" if reason else "")
     elif missing := _find_missing_evaluation(row, table):
         return row | {"problem": missing}, None
@@ -196,7 +197,7 @@ def _describe_status(folder: RunFolder, status: Mapping[str, Any]) -> dict[str, 
     if pd.isna(updated):
         updated = pd.Timestamp(folder.status.stat().st_mtime, unit="s", tz="UTC")
     steps = {name: int(status.get(name) or 0) for name in ("offline_step", "online_step")}
-    return {"state": status["state"], "updated": updated, **steps}
+    return {"state": state_now(folder, status), "updated": updated, **steps}
 
 
 def _describe_config(folder: RunFolder, status: Mapping[str, Any]) -> dict[str, Any]:

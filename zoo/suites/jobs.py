@@ -14,6 +14,7 @@ from typing import Any
 from zoo.errors import BAD_INPUT, UsageError
 from zoo.layers import flatten
 from zoo.runs.claims import HIDDEN, STALE_SECONDS, Claims
+from zoo.runs.folder import file_name_of
 from zoo.runs.resume import StoredRun, comparable, stored_runs
 from zoo.suites.suite import Run, Suite
 from zoo.training.arguments import make_parser
@@ -74,7 +75,7 @@ class Job:
     def name(self) -> str:
         """A name that no other job in the log folder has, fit for a folder."""
         method = re.sub(r"[^\w.-]", "_", self.run.label or self.algo)[:MOST_LETTERS]
-        return f"{method}-{self.run.env}-{_digest(self.settings, self.run.seeds)}"
+        return f"{method}-{file_name_of(self.run.env)}-{_digest(self.settings, self.run.seeds)}"
 
     @property
     def digest(self) -> str:

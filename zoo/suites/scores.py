@@ -48,6 +48,6 @@ def _write(method: str, rows: pd.DataFrame, folder: Path) -> Path:
 
 def _commit(folder: RunFolder) -> str:
     """Return the commit of the code that a run was started with."""
-    versions = json.loads((folder.path / "versions.json").read_text())
+    versions = json.loads((folder.path / "versions.json").read_text(encoding="utf-8"))
     commit, *dirty = str(versions.get("git_commit") or "unknown").split("-")
     return "-".join([commit[:12], *dirty])

@@ -147,7 +147,7 @@ def find_suite(path: Path) -> Path:
 def read_suite(path: Path) -> Suite:
     """Read a suite's file; raise UsageError if a name, type or value in it is wrong."""
     try:
-        content = load_yaml(path.read_text(), str(path))
+        content = load_yaml(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
         raise UsageError(f"the suite {path} cannot be read: {error.strerror}; expected a YAML file") from error
     if not isinstance(content, dict):

@@ -112,7 +112,7 @@ class Worker:
         log_file = claim.folder.with_name(f"{claim.number}.log")
         command = [sys.executable, str(TRAIN), *job.words, "--claim", str(claim.folder)]
         with (
-            log_file.open("w") as errors,
+            log_file.open("w", encoding="utf-8") as errors,
             subprocess.Popen(
                 command,
                 stdout=subprocess.PIPE,
@@ -154,7 +154,7 @@ class Worker:
             return State.DONE, ""
         if code == INTERRUPTED or (self._stopping and code == -signal.SIGTERM):
             return State.INTERRUPTED, "stopped by a signal"
-        reason = _last_line(log_file.read_text(errors="replace")).removesuffix(TRACEBACK_HINT)
+        reason = _last_line(log_file.read_text(encoding="utf-8", errors="replace")).removesuffix(TRACEBACK_HINT)
         if code < 0:
             reason = f"killed by signal {-code}" + (f" after: {reason}" if reason else "")
         state = job.state()

@@ -145,6 +145,13 @@ def add_protocol(group: argparse._ArgumentGroup, eval_seed: int = 0) -> None:
         "--eval-seed", type=whole_number, default=eval_seed, help="decides the evaluation's starts and noise"
     )
     group.add_argument("--save-freq", type=whole_number, help="steps between checkpoints (default: from YAML)")
+    group.add_argument(
+        "--on-divergence",
+        choices=("stop", "warn"),
+        default="stop",
+        help="a seed whose losses or Q are finite but beyond recovery fails (stop), or goes on after a warning (warn); "
+        "NaN and infinity always fail",
+    )
 
 
 def add_speed(group: argparse._ArgumentGroup) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import sys
@@ -10,18 +11,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 
 from agents.common.engine.checkpoint import copy_model, load_checkpoint, load_pending, save_checkpoint, write_model
 from agents.common.files import atomic_path
 from agents.common.replicas import PerReplica
 from agents.common.sb3.model import FlowQLearning
-from zoo.errors import Interrupted
+from zoo.errors import Abandoned, Interrupted
 from zoo.messages import FILE_ONLY, log
 from zoo.playing.background import BackgroundEvaluator
 from zoo.playing.episodes import EpisodeResults
@@ -81,7 +83,11 @@ class EvaluationCallback(BaseCallback):
     With a background evaluator, training continues during an evaluation. At most one is under way; training waits for
     it where the next one is due and at the end of a phase.
 
+    An evaluation that lasts when the run is asked to stop is abandoned: it stays pending, and the next process makes it
+    again with the model as it was.
+
     :param observe: called with the histories of all replicas after each evaluation; what it raises ends the run.
+    :param stop: tells whether the run is to stop; None: it is not.
     """
 
     def __init__(
@@ -90,8 +96,11 @@ class EvaluationCallback(BaseCallback):
         replicas: Replicas,
         frequency: int,
         observe: Observer | None = None,
+        stop: StopSignal | None = None,
     ) -> None:
         super().__init__()
+        self.stop, self._may_abandon = stop, True
+        evaluator.check_in = self._check_in
         self.evaluator, self.replicas, self.frequency, self.observe = evaluator, replicas, frequency, observe
         self.histories = [EvaluationHistory() for _ in replicas.folders]
         self.best = [(-1.0, -float("inf"))] * len(replicas)
@@ -107,32 +116,63 @@ class EvaluationCallback(BaseCallback):
         """Position on the curve: steps since the end of pretraining, negative before it."""
         return curve_step(self.model)  # type: ignore[arg-type]
 
-    def _on_step(self) -> bool:
-        if self.step // self.frequency > max(self._last_step, 0) // self.frequency:
-            self.evaluate()
-        elif self.pending is not None and time.monotonic() >= self._next_look:
-            self._next_look = time.monotonic() + SECONDS_BETWEEN_LOOKS
-            if self.evaluator.is_ready():
+    def _check_in(self) -> None:
+        """Raise Abandoned if the run is to stop and its checkpoint can be written without the evaluation's results."""
+        if self._may_abandon and self.stop is not None and self.stop.requested:
+            raise Abandoned
+
+    def _is_due(self, step: int) -> bool:
+        return step // self.frequency > max(self._last_step, 0) // self.frequency
+
+    def _on_rollout_start(self) -> None:
+        """Wait for the evaluation under way before a rollout in which the next one is due.
+
+        A rollout cannot be saved in the middle, and a checkpoint has room for one pending evaluation.
+        """
+        frequency, unit = self.model.train_freq  # type: ignore[attr-defined, misc]
+        steps = frequency * self.model.n_envs if unit == TrainFrequencyUnit.STEP else None
+        self._may_abandon = True
+        with contextlib.suppress(Abandoned):  # `SaveCallback` comes next, and ends the run
+            if self.pending is not None and (steps is None or self._is_due(self.step + steps)):
                 self.collect()
+        self._may_abandon = steps is not None and steps <= self.frequency  # at most one evaluation is due meanwhile
+
+    def _on_step(self) -> bool:
+        with contextlib.suppress(Abandoned):  # `SaveCallback` ends the run as soon as a checkpoint is possible
+            if self._is_due(self.step):
+                self.evaluate()
+            elif self.pending is not None and time.monotonic() >= self._next_look:
+                self._next_look = time.monotonic() + SECONDS_BETWEEN_LOOKS
+                if self.evaluator.is_ready():
+                    self.collect()
         return True
 
     def finish_phase(self) -> None:
-        """Evaluate where the phase has ended, unless that was just done, and wait for the result."""
+        """Evaluate where the phase has ended, unless that was just done, and wait for the result.
+
+        :raises Abandoned: if the run is to stop first.
+        """
+        self._may_abandon = True
         if self._last_step != self.step:
             self.evaluate()
         self.collect()
 
     def evaluate(self) -> None:
-        """Evaluate the model as it is now."""
+        """Evaluate the model as it is now.
+
+        :raises Abandoned: if the run is to stop; the evaluation is pending then, unless an earlier one still is.
+        """
         self.collect()
         begin = time.perf_counter()
         model: FlowQLearning = self.model  # type: ignore[assignment]
         self.replicas.check(model)
         self._last_step = self.step
-        self._begin(PendingEvaluation(model, self.phase, self.replicas.active))
-        if self.pending is not None:  # training continues
-            self.pending = replace(self.pending, model=copy_model(model))
-        self.seconds += time.perf_counter() - begin
+        try:
+            self._begin(PendingEvaluation(model, self.phase, self.replicas.active))
+        finally:
+            if self.pending is not None:  # training continues
+                self.pending = replace(self.pending, model=copy_model(model))
+            self.seconds += time.perf_counter() - begin
 
     def collect(self) -> None:
         """Wait for the evaluation that is under way, if there is one, and record its results."""
@@ -143,12 +183,13 @@ class EvaluationCallback(BaseCallback):
 
     def _begin(self, evaluation: PendingEvaluation) -> None:
         """Begin an evaluation, and record its results if they are there at once."""
-        self.evaluator.begin(evaluation.model.policy, self.replicas.seeds, evaluation.active)
         self.pending = evaluation
+        self.evaluator.begin(evaluation.model.policy, self.replicas.seeds, evaluation.active)
         if self.evaluator.is_ready():
             self._collect(evaluation)
 
     def _collect(self, pending: PendingEvaluation) -> None:
+        self._check_in()
         results = self.evaluator.finish()
         self.pending = None
         self._write(pending, results)
@@ -206,10 +247,12 @@ class EvaluationCallback(BaseCallback):
             self._unfinished = PendingEvaluation(load_pending(), **state["pending"])
 
     def repeat_unfinished(self) -> None:
-        """Begin the evaluation again that was under way at the checkpoint."""
-        if self._unfinished is not None:
-            self._begin(self._unfinished)
-            self._unfinished = None
+        """Begin the evaluation again that was under way at the checkpoint, and the one that was due at its step."""
+        unfinished, self._unfinished = self._unfinished, None
+        if unfinished is not None:
+            self._begin(unfinished)
+        if self._is_due(self.step):
+            self.evaluate()
 
     def last_score(self) -> str | None:
         """Return the last evaluation's mean success (or return) over the replicas that have not failed, in words."""
@@ -252,15 +295,20 @@ class SaveCallback(BaseCallback):
         """Save if it is time to, or if the run is to stop."""
         step = self.model.num_timesteps
         if self.stop.requested:
-            self.save("interrupted")
-            raise Interrupted(f"stopped by a signal; checkpoint in {self.replicas.checkpoints}; continue with --resume")
+            self.stop_run()
         if step // self.frequency > self._last_step // self.frequency:
             self.save("running")
+
+    def stop_run(self) -> NoReturn:
+        """Write a checkpoint and end the run; call it between steps or phases."""
+        self.save("interrupted")
+        raise Interrupted(f"stopped by a signal; checkpoint in {self.replicas.checkpoints}; continue with --resume")
 
     def save(self, state: str) -> None:
         """Write a checkpoint and the status now."""
         model: FlowQLearning = self.model  # type: ignore[assignment]
         self.replicas.check(model)
+        self.replicas.require_folders()
         self._last_step = model.num_timesteps
         assert isinstance(model.logger, ReplicaLogger)
         kept = {"evaluation": self.evaluation.state(), "log": model.logger.position(model.num_timesteps)}

@@ -12,6 +12,7 @@ import numpy as np
 from stable_baselines3.common.logger import CSVOutputFormat, Logger, TensorBoardOutputFormat
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
+from agents.common.files import naming
 from agents.common.replicas import PerReplica
 from agents.common.sb3.model import FlowQLearning
 from zoo.config import Config
@@ -26,10 +27,12 @@ class ProgressTable(CSVOutputFormat):
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
         """Append a row."""
-        if not self.keys:
-            self.keys = [STEP]
-            self.file.write(f"{STEP}\n")
-        super().write({**key_values, STEP: step}, key_excluded, step)
+        path = Path(self.file.name)
+        with naming(path.with_name(path.name.removeprefix("."))):  # see `_reopen_csv`
+            if not self.keys:
+                self.keys = [STEP]
+                self.file.write(f"{STEP}\n")
+            super().write({**key_values, STEP: step}, key_excluded, step)
 
 
 class ReplicaLogger(Logger):
@@ -86,8 +89,9 @@ class ReplicaLogger(Logger):
                 name: float(value.values[replica]) if isinstance(value, PerReplica) else value
                 for name, value in values.items()
             }
-            for output in (self._tables[replica], self._events[replica]):
-                output.write(own, left_out, step)
+            self._tables[replica].write(own, left_out, step)
+            with naming(Path(self._events[replica].writer.log_dir) / "events.out.tfevents"):
+                self._events[replica].write(own, left_out, step)
 
     def position(self, step: int) -> dict[str, Any]:
         """Return how far the logs are, and what is recorded but not written yet."""

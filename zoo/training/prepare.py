@@ -6,7 +6,7 @@ import contextlib
 
 import torch
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from agents.common.check import AgentError, check_first_update
 from agents.common.saved import find_model
@@ -17,6 +17,7 @@ from zoo.datasets.load import Dataset, load_dataset
 from zoo.datasets.shards import ShardedDataset
 from zoo.envs.make import make_env
 from zoo.envs.snapshot import ResumableEnv
+from zoo.envs.subprocesses import WatchedVecEnv
 from zoo.errors import UsageError, as_usage_error
 from zoo.messages import log
 from zoo.playing.background import BackgroundEvaluator
@@ -104,10 +105,13 @@ def _make_environments(request: Request, seeds: list[int]) -> VecEnv:
             f"`--n-envs` must be a multiple of the {len(seeds)} seeds, got {args.n_envs}; each seed trains online with "
             "environments of its own"
         )
-    return make_vec_env(
+    env = make_vec_env(
         lambda: make_env(request.env_id, **request.env_kwargs),
         n_envs=args.n_envs or (len(seeds) if is_online else 1),
         seed=seeds[0],
         wrapper_class=ResumableEnv,
-        vec_env_cls=SubprocVecEnv if args.vec_env == "subproc" else DummyVecEnv,
+        vec_env_cls=WatchedVecEnv if args.vec_env == "subproc" else DummyVecEnv,
     )
+    for index in range(env.num_envs):
+        env.env_method("be_called", f"training environment {index}", indices=[index])
+    return env

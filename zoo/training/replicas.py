@@ -8,10 +8,12 @@ from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 
+from agents.common.files import WriteError
 from agents.common.replicas import Diverged
 from agents.common.sb3.model import FlowQLearning
 from zoo.messages import log
 from zoo.runs.folder import RunFolder
+from zoo.training.limits import bound_of_q, find_excess
 
 
 class Replicas:
@@ -21,9 +23,14 @@ class Replicas:
     ended with the state ``failed``: its evaluations stay; there are no others and no final model.
 
     :param folders: one run folder for each replica; the first holds the checkpoint of all.
+    :param stops: whether a replica fails whose values are beyond recovery although they are finite, see
+        :mod:`zoo.training.limits`; otherwise they are reported once.
     """
 
-    def __init__(self, folders: Sequence[RunFolder], seeds: Sequence[int]) -> None:
+    def __init__(self, folders: Sequence[RunFolder], seeds: Sequence[int], stops: bool = True) -> None:
+        self.stops = stops
+        self._largest_reward = 0.0
+        self._told: set[tuple[int, str]] = set()  # replica and kind of what was reported
         self.folders, self.seeds = list(folders), list(seeds)
         self.failed: dict[int, dict[str, Any]] = {}  # replica -> reason and step
         self._checked: tuple[int, int] | None = None
@@ -47,7 +54,26 @@ class Replicas:
         if progress != self._checked:
             self._checked = progress
             found = model.find_divergence()
+            found = self._find_excess(model) | found
             self.fail(model, {replica: f"{what} at step {progress[0]}" for replica, what in found.items()})
+
+    def _find_excess(self, model: FlowQLearning) -> dict[int, str]:
+        """Return what ends replicas whose values are finite, and report what does not."""
+        values = model.last_values()
+        if not values or model.replay_buffer is None:
+            return {}
+        low, high = model.replay_buffer.rewards.aminmax()  # of rows without a transition it is 0
+        self._largest_reward = max(self._largest_reward, -float(low), float(high))
+        bound = bound_of_q(self._largest_reward, model.gamma)
+        final: dict[int, str] = {}
+        for replica, excesses in find_excess(values, bound).items():
+            for excess in excesses if replica in self.active else ():
+                if excess.is_final and self.stops:
+                    final.setdefault(replica, excess.text)
+                elif (replica, excess.kind) not in self._told:
+                    self._told.add((replica, excess.kind))
+                    log.warning("seed %s at step %d: %s", self.seeds[replica], model.num_timesteps, excess.text)
+        return final
 
     def fail(self, model: FlowQLearning, reasons: Mapping[int, str]) -> None:
         """End the runs of replicas that have not ended yet; raise Diverged if no replica is left.
@@ -63,6 +89,13 @@ class Replicas:
         if not self.active:
             told = "; ".join(f"seed {self.seeds[k]}: {failure['reason']}" for k, failure in self.failed.items())
             raise Diverged(f"all replicas have diverged ({told}); a smaller `learning_rate` may help")
+
+    def require_folders(self) -> None:
+        """Raise WriteError if a run's folder is gone, in place of making it again without what was in it."""
+        for replica in self.active:
+            path = self.folders[replica].path
+            if not path.is_dir():
+                raise WriteError(f"the run folder {path} is gone; it was deleted or moved while the run was going on")
 
     def write_status(self, model: FlowQLearning, state: str, **more: object) -> None:
         """Write the status of every run that has not failed."""

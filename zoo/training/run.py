@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from agents.common.files import TakenOver
 from agents.common.replicas import Diverged
 from agents.common.sb3.model import FlowQLearning
 from zoo.config import Config
-from zoo.errors import CannotResume
+from zoo.errors import Abandoned, CannotResume
 from zoo.messages import log
 from zoo.playing.background import BackgroundEvaluator
 from zoo.playing.evaluate import Evaluator
@@ -44,7 +45,7 @@ class Training:
     ) -> None:
         self.config, self.model, self.replicas = config, model, replicas
         self.stop = StopSignal()
-        self.evaluation = EvaluationCallback(evaluator, replicas, config.run.eval_freq, observe)
+        self.evaluation = EvaluationCallback(evaluator, replicas, config.run.eval_freq, observe, self.stop)
         self.saving = SaveCallback(replicas, config.run.save_freq, self.evaluation, self.stop)
         for callback in (self.evaluation, self.saving):
             callback.init_callback(model)  # both act outside of `learn` too
@@ -93,18 +94,24 @@ class Training:
         except TakenOver:
             raise  # the runs are no longer ours to write to
         except BaseException as error:
-            self.replicas.write_status(self.model, state_after(error), reason=describe_error(error))
+            try:
+                self.replicas.write_status(self.model, state_after(error), reason=describe_error(error))
+            except OSError as another:  # often for the same reason; the first error says more
+                log.warning("%s", another)
             raise
         finally:
             self.progress.close()
 
     def _learn(self) -> None:
         """Run what is left of the phases, each with an evaluation at its end."""
-        self.evaluation.repeat_unfinished()
         try:
+            self.evaluation.repeat_unfinished()
             self._learn_in_phases()
+        except Abandoned:  # where a phase begins or ends
+            self.saving.stop_run()
         except Diverged:
-            self.evaluation.collect()  # it began when all was well
+            with contextlib.suppress(Abandoned):
+                self.evaluation.collect()  # it began when all was well
             raise
 
     def _learn_in_phases(self) -> None:

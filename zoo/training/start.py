@@ -60,7 +60,7 @@ def _train(request: Request, stack: contextlib.ExitStack, observe: Observer | No
     model = make_model(request, seeds, data)
     if not found:
         make_folders(folders, record, seeds, model, data, args)
-    replicas = Replicas(folders, seeds)
+    replicas = Replicas(folders, seeds, stops=args.on_divergence == "stop")
     bar = args.progress if args.verbose else bool(args.progress)
     training = Training(config, model, evaluator, replicas, bar, observe)
     set_logger(config, model, replicas, args, training.restore() if found else None)

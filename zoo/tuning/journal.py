@@ -54,7 +54,7 @@ def study_names(storage: JournalStorage) -> list[str]:
 def _require_first_line(path: Path) -> None:
     """Raise KeyError, TypeError or ValueError if a file begins with anything but an operation of a journal."""
     if path.exists() and path.stat().st_size:
-        with open(path) as file:
+        with open(path, encoding="utf-8") as file:
             json.loads(file.readline())["op_code"]
 
 

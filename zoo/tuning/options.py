@@ -17,6 +17,7 @@ from zoo.errors import UsageError
 from zoo.layers import parse_overrides
 from zoo.messages import log
 from zoo.processes import available_cores
+from zoo.runs.folder import file_name_of
 from zoo.runs.resume import comparable
 from zoo.training.options import Request, read_request
 from zoo.training.record import describe_run
@@ -92,7 +93,7 @@ def read_plan(args: argparse.Namespace) -> Plan:
         )
     entry = find_entry(args.algo)
     space = read_space(entry, args.search, parse_overrides(args.hyperparams, "-params"))
-    name = args.study_name or f"{entry.id}_{args.env}"
+    name = args.study_name or f"{entry.id}_{file_name_of(args.env)}"
     if not re.fullmatch(r"[^/:.][^/:]*", name):
         raise UsageError(
             f"`--study-name` names a folder, without `/`, `:` or a leading dot, got {name!r}; choose another"

@@ -94,7 +94,7 @@ def write_best(best: FrozenTrial, plan: Plan) -> None:
     }
     text = f"# {command_line()}\n" + plain_yaml.write({plan.request.config.env: entry})
     with atomic_path(plan.folder / "best.yml") as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _print_best(complete: Sequence[FrozenTrial], plan: Plan) -> None:

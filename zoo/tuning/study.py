@@ -80,7 +80,7 @@ def _open_study(plan: Plan, storage: JournalStorage) -> optuna.Study:
             "another --study-name"
         )
     with atomic_path(plan.folder / STUDY) as temporary:
-        temporary.write_text(plain_yaml.write({"study": plan.name, **plan.definition}))
+        temporary.write_text(plain_yaml.write({"study": plan.name, **plan.definition}), encoding="utf-8")
     return study
 
 

@@ -128,7 +128,11 @@ def require_format(checkpoint: Path) -> None:
     :raises DamagedFolderError: if it does not say.
     """
     old = checkpoint / OLD_FORMAT
-    found = old.read_text(errors="replace").strip() if old.exists() else read_manifest(checkpoint).get("format")
+    found = (
+        old.read_text(encoding="utf-8", errors="replace").strip()
+        if old.exists()
+        else read_manifest(checkpoint).get("format")
+    )
     if found != FORMAT:
         raise OtherVersionError(
             f"{checkpoint} was written by another version of this library (checkpoint format {found}, expected "

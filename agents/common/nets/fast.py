@@ -202,7 +202,7 @@ def processor() -> tuple[str, int]:
     how busy the machine was.
     """
     try:
-        lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0].splitlines()
     except OSError:
         return "", 0
     found = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}

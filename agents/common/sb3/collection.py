@@ -95,6 +95,20 @@ class CollectingModel(OffPolicyAlgorithm):
         dones: NDArray[Any],
         infos: list[dict[str, Any]],
     ) -> None:
-        """Store the transition, and remember which chunks end with their episode."""
+        """Store the transition, and remember which chunks end with their episode; refuse one that is not finite."""
+        last = [info["terminal_observation"] for info in infos if "terminal_observation" in info]
+        _refuse_bad_values({"observation": new_obs, "reward": reward, "last observation": last}, self.num_timesteps)
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
         self._last_episode_starts = np.array(dones, dtype=bool)
+
+
+def _refuse_bad_values(values: dict[str, Any], step: int) -> None:
+    """Raise where environments returned NaN or infinity, before anything learns from it."""
+    for name, value in values.items():
+        rows = np.asarray(value)
+        if not np.isfinite(rows.sum()) and not np.isfinite(rows).all():  # a sum is faster, but may overflow
+            environment, *place = np.argwhere(~np.isfinite(rows))[0].tolist()
+            raise ValueError(
+                f"environments must return finite values, got {name}{place or ''} = {rows[environment, *place]} from "
+                f"environment {environment} at step {step}; this is a fault of the environment, not of training"
+            )

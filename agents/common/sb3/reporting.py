@@ -36,6 +36,13 @@ class ReportingModel(OffPolicyAlgorithm):
         }
         return find_divergence(groups)
 
+    def last_values(self) -> dict[str, PerReplica]:
+        """Return losses and diagnostics of the last update by name; waits for the device.
+
+        :return: name -> one value for each replica.
+        """
+        return on_host(self._last_info)
+
     def dump_logs(self) -> None:
         """Write the log of the online phase."""
         self._record_info()
@@ -54,7 +61,7 @@ class ReportingModel(OffPolicyAlgorithm):
 
     def _record_info(self) -> None:
         """Hand the last update's losses and diagnostics to the logger; the only place that waits for the device."""
-        for name, value in on_host(self._last_info).items():
+        for name, value in self.last_values().items():
             self.logger.record(f"train/{name}", value)
         self.logger.record("train/learning_rate", self.policy.optimizer.param_groups[0]["lr"])
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")

@@ -1,4 +1,8 @@
+import multiprocessing.util
+import tempfile
 import warnings
+from collections.abc import Callable
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -8,6 +12,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from tests.zoo.envs import toys
+from zoo.datasets.environment import make_raw_env
 from zoo.envs.make import make_env
 from zoo.errors import UsageError
 
@@ -214,3 +219,14 @@ def test_other_type_errors_of_a_constructor_are_not_blamed_on_the_user(monkeypat
     monkeypatch.setattr(toys.ToyEnv, "__init__", build)
     with pytest.raises(TypeError, match="a bug"):
         make_env("Toy-v0", success="sign")
+
+
+@pytest.mark.parametrize("make", [make_env, make_raw_env])
+def test_an_environment_leaves_no_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[str], gymnasium.Env]
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(multiprocessing.util, "get_temp_dir", lambda: str(tmp_path))
+    make("pointmaze-medium-singletask-task1-v0").close()
+    assert list(tmp_path.iterdir()) == []
+    assert tempfile.gettempdir() == str(tmp_path)

@@ -19,7 +19,8 @@ class ToyEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     """Chaotic in its actions, so that one wrong bit of one action shows; episodes of 5 to 29 steps, drawn at reset.
 
     :param success: ``"sign"`` of the last state, ``"torch"`` is imported in this process, or None for no such entry.
-    :param failure: what ``step`` does while the file exists: ``"raise"``, or send itself the signal of that name.
+    :param failure: what ``step`` does while the file exists: ``"raise"``, return NaN or infinity as its
+        ``"observation"`` or ``"reward"``, or send itself the signal of that name.
     :param failure_file: the file.
     """
 
@@ -38,7 +39,8 @@ class ToyEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         return self.state.copy(), {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
-        if self.failure is not None and self.failure_file.exists():
+        is_failing = self.failure is not None and self.failure_file.exists()
+        if is_failing and self.failure not in ("observation", "reward"):
             self._fail()
         assert self.remaining > 0, "stepped after the end"
         assert action.shape == (2,)
@@ -46,6 +48,11 @@ class ToyEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         x, y, z = self.state
         self.state = np.array([np.sin(27 * y + float(action[0])), np.cos(35 * z + float(action[1])), np.sin(29 * x)])
         self.remaining -= 1
+        if is_failing:
+            wrong = self.state.copy()
+            wrong[1] = np.nan if self.failure == "observation" else wrong[1]
+            reward = np.inf if self.failure == "reward" else 0.0
+            return wrong, reward, self.remaining == 0, False, self._info()
         return self.state.copy(), float(self.state.sum()), self.remaining == 0, False, self._info()
 
     def _info(self) -> dict[str, Any]:

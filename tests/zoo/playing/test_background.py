@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -115,16 +114,6 @@ def test_a_crash_is_raised_with_its_traceback(tmp_path: Path, failure: str, mess
         with pytest.raises(WorkerError, match=message):
             evaluator.finish()
         assert set(multiprocessing.active_children()) == before
-
-
-def test_a_process_that_is_gone_is_reported() -> None:
-    before = set(multiprocessing.active_children())
-    with BackgroundEvaluator(TOY, **SETTINGS) as evaluator:
-        evaluator.begin(trained().policy, [3, 4], [0, 1])
-        (process,) = set(multiprocessing.active_children()) - before
-        os.kill(process.pid, signal.SIGKILL)
-        with pytest.raises(WorkerError, match="an evaluation process of `Toy-v0` was killed by signal 9"):
-            evaluator.finish()
 
 
 @pytest.mark.parametrize(

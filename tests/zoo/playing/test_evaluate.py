@@ -332,15 +332,6 @@ def test_a_failure_in_this_process_is_raised_as_it_is_and_the_next_evaluation_wo
         assert_same(evaluator.evaluate(ElementwisePolicy()), expected)
 
 
-def test_a_worker_that_died_between_evaluations_is_reported() -> None:
-    before = children()
-    with Evaluator(TOY, episodes=4, n_envs=2, seed=0) as evaluator:
-        for pid in children() - before:
-            os.kill(pid, signal.SIGKILL)
-        with pytest.raises(WorkerError, match="was killed by signal 9"):
-            evaluator.evaluate(ElementwisePolicy())
-
-
 def test_an_interrupted_evaluation_closes_its_workers_and_can_be_repeated() -> None:
     class Interrupted(ElementwisePolicy):
         def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:

@@ -62,6 +62,8 @@ def write_run(
         **config,
     }
     (folder / "config.yml").write_text(yaml.safe_dump(values))
+    if state == "running":  # nobody holds the lock; an older status would be that of a dead run
+        updated = datetime.datetime.now(datetime.UTC).isoformat()
     status = {"state": state, "seed": seed, "offline_step": int(steps[-1]), "online_step": 0, "updated": updated}
     (folder / "status.json").write_text(json.dumps(status))
     return folder

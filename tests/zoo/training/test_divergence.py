@@ -197,6 +197,55 @@ def test_nothing_that_is_not_finite_gets_into_a_checkpoint(
     assert not find_checkpoints(folder_of(tmp_path) / "checkpoint")
 
 
+def change_info(monkeypatch: pytest.MonkeyPatch, update: int, **values: float) -> None:
+    """Let the second replica report other values from an update on."""
+    original = FlowQLearning.sample_and_update
+
+    def changed(self: FlowQLearning, batch_size: int) -> Any:
+        info = original(self, batch_size)
+        for name, value in values.items() if self._n_updates >= update else ():
+            info[name] = torch.where(torch.arange(2) == 1, torch.tensor(value), info[name])
+        return info
+
+    monkeypatch.setattr(FlowQLearning, "sample_and_update", changed)
+
+
+@pytest.mark.parametrize(("name", "value"), [("total_loss", 2e32), ("q_max", 1e9), ("q_min", -1e9)])
+def test_a_finite_value_beyond_recovery_ends_a_replica_within_a_log_interval(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: float
+) -> None:
+    change_info(monkeypatch, 13, **{name: value})
+    assert main(arguments(data, tmp_path, "--seeds", "4", "5")) == 0
+    status = status_of(folder_of(tmp_path, 2))
+    assert (status["state"], status["step"]) == ("failed", 15)
+    assert f"training diverged: {name} = {value:.3g}, where rewards and discount allow far less" in status["reason"]
+    assert status_of(folder_of(tmp_path, 1))["state"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("values", "words", "message"),
+    [
+        ({"total_loss": 2e32}, ["--on-divergence", "warn"], "total_loss = 2e+32, where rewards and discount allow"),
+        ({"q_max": 5e5}, [], "q_max = 5e+05, where rewards and discount allow far less than"),  # may recover
+        ({"grad_norm": 0.0}, [], "every gradient is exactly 0"),
+    ],
+    ids=["--on-divergence warn", "beyond the bound", "dead gradient"],
+)
+def test_what_does_not_end_a_run_is_reported_once(
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    values: dict[str, float],
+    words: list[str],
+    message: str,
+) -> None:
+    change_info(monkeypatch, 13, **values)
+    assert main(arguments(data, tmp_path, "--seeds", "4", "5", *words)) == 0
+    assert status_of(folder_of(tmp_path, 2))["state"] == "done"
+    (line,) = [line for line in (folder_of(tmp_path) / "run.log").read_text().splitlines() if message in line]
+    assert "warning: seed 5 at step 15: " in line
+
+
 class Killed(BaseException):
     """Stands for the end of a process."""
 

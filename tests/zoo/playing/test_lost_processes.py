@@ -1,0 +1,180 @@
+"""Evaluations whose processes die or hang end with the same bits as undisturbed ones, or are given up on demand."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from tests.zoo.conftest import pretend_cores
+from tests.zoo.playing.test_background import SETTINGS, TOY, assert_same, trained
+from tests.zoo.playing.test_evaluate import NetworkPolicy, children
+from zoo import heartbeat
+from zoo.errors import Abandoned
+from zoo.playing.background import BackgroundEvaluator
+from zoo.playing.evaluate import Evaluator
+from zoo.processes import WorkerError
+
+SIGNALS = [signal.SIGKILL, signal.SIGSTOP]
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat, "LEAST_PATIENCE", 0.6)
+    monkeypatch.setattr(heartbeat, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(heartbeat, "PATIENCE_FACTOR", 1.0)
+
+
+def send(processes: set[int], number: signal.Signals) -> None:
+    for pid in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+class Disturbing(NetworkPolicy):
+    """Does something at some of its plans, while environments wait for them."""
+
+    def __init__(self, at: range, do: Callable[[], None]) -> None:
+        super().__init__(num_replicas=2, observation_size=3)
+        self.at, self.do, self.plans = at, do, 0
+
+    def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
+        self.plans += 1
+        if self.plans in self.at:
+            self.do()
+        return super().plan(observations, noise)
+
+
+@contextlib.contextmanager
+def playing(monkeypatch: pytest.MonkeyPatch, cores: int) -> Iterator[tuple[Evaluator, Callable[[], set[int]]]]:
+    """Yield an evaluator, and what finds its processes."""
+    pretend_cores(monkeypatch, cores)
+    before = children()
+    with Evaluator(TOY, episodes=6, n_envs=4, seed=5) as evaluator:
+        yield evaluator, lambda: children() - before
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("cores", [2, 3])
+def test_an_evaluation_that_loses_its_processes_has_the_same_bits(
+    monkeypatch: pytest.MonkeyPatch, cores: int, number: signal.Signals
+) -> None:
+    with playing(monkeypatch, cores) as (evaluator, workers):
+        expected = evaluator.evaluate(NetworkPolicy(num_replicas=2, observation_size=3))
+        first = workers()
+        found = evaluator.evaluate(Disturbing(range(5, 6), lambda: send(workers(), number)))
+        assert_same(found, expected)
+        assert not first & workers()
+
+
+def test_processes_that_died_between_evaluations_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = NetworkPolicy(num_replicas=2, observation_size=3)
+    with playing(monkeypatch, 3) as (evaluator, workers):
+        expected = evaluator.evaluate(policy)
+        send(workers(), signal.SIGKILL)
+        assert_same(evaluator.evaluate(policy), expected)
+
+
+def test_a_process_that_is_lost_at_every_plan_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    with playing(monkeypatch, 2) as (evaluator, workers):
+        with pytest.raises(WorkerError, match=r"was killed by signal 9 .*; this happened 3 times in one evaluation"):
+            evaluator.evaluate(Disturbing(range(100), lambda: send(workers(), signal.SIGKILL)))
+        assert not workers()
+
+
+def test_a_process_that_hangs_is_named_with_the_time_that_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        playing(monkeypatch, 2) as (evaluator, workers),
+        pytest.raises(WorkerError, match=r"an environment process of `Toy-v0` hung: it gave no sign of life for "),
+    ):
+        evaluator.evaluate(Disturbing(range(100), lambda: send(workers(), signal.SIGSTOP)))
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3])
+def test_an_evaluation_is_given_up_at_once_even_if_its_processes_are_stopped(
+    monkeypatch: pytest.MonkeyPatch, cores: int
+) -> None:
+    monkeypatch.setattr(heartbeat, "LEAST_PATIENCE", 60.0)
+    with playing(monkeypatch, cores) as (evaluator, workers):
+        expected = evaluator.evaluate(NetworkPolicy(num_replicas=2, observation_size=3))
+        is_asked = False
+
+        def check_in() -> None:
+            if is_asked:
+                raise Abandoned
+
+        def stop() -> None:
+            nonlocal is_asked
+            is_asked = True
+            send(workers(), signal.SIGSTOP)
+
+        monkeypatch.setattr(evaluator, "check_in", check_in)
+        begin = time.monotonic()
+        with pytest.raises(Abandoned):
+            evaluator.evaluate(Disturbing(range(3, 4), stop))
+        assert time.monotonic() - begin < 6
+        assert not workers()
+        is_asked = False
+        assert_same(evaluator.evaluate(NetworkPolicy(num_replicas=2, observation_size=3)), expected)
+
+
+@pytest.fixture(scope="module")
+def expected() -> object:
+    with Evaluator(TOY, **SETTINGS) as evaluator:
+        return evaluator.evaluate(trained(net_arch=[256, 256]).policy, [3, 4], [0, 1])
+
+
+def new_process(before: set[multiprocessing.Process]) -> set[int]:
+    return {process.pid for process in set(multiprocessing.active_children()) - before}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("is_early", [True, False], ids=["idle", "at work"])
+def test_a_background_evaluation_that_loses_its_process_is_made_again(
+    monkeypatch: pytest.MonkeyPatch, expected: object, number: signal.Signals, is_early: bool
+) -> None:
+    monkeypatch.setattr(heartbeat, "LEAST_PATIENCE", 8.0)  # its first plan takes a while
+    before = set(multiprocessing.active_children())
+    policy = trained(net_arch=[256, 256]).policy  # more than a pipe holds
+    with BackgroundEvaluator(TOY, **SETTINGS) as evaluator:
+        if is_early:
+            send(new_process(before), number)
+        evaluator.begin(policy, [3, 4], [0, 1])
+        if not is_early:
+            send(new_process(before), number)
+        while not evaluator.is_ready():
+            time.sleep(0.01)
+        assert_same(evaluator.finish(), expected)
+
+
+@pytest.mark.slow
+def test_a_background_evaluation_that_is_lost_again_and_again_fails() -> None:
+    before = set(multiprocessing.active_children())
+    with BackgroundEvaluator(TOY, **SETTINGS) as evaluator:
+        evaluator.begin(trained().policy, [3, 4], [0, 1])
+        for _ in range(3):
+            send(new_process(before), signal.SIGKILL)
+            evaluator.is_ready()
+            while not evaluator.is_ready() and not evaluator._process.has_answered():
+                time.sleep(0.01)
+        with pytest.raises(WorkerError, match="happened 3 times in one evaluation"):
+            evaluator.finish()
+
+
+def test_waiting_for_a_background_evaluation_can_be_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def check_in() -> None:
+        raise Abandoned
+
+    with BackgroundEvaluator(TOY, **{**SETTINGS, "episodes": 2000}) as evaluator:
+        evaluator.begin(trained().policy, [3, 4], [0, 1])
+        monkeypatch.setattr(evaluator, "check_in", check_in)
+        with pytest.raises(Abandoned):
+            evaluator.finish()

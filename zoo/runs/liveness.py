@@ -1,0 +1,88 @@
+"""Whether a run is being trained, or its process is gone and could not say so."""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from zoo import plain_yaml
+from zoo.runs.claims import HIDDEN, Claims
+from zoo.runs.folder import HOST, STATES, RunFolder, UnreadableRun
+
+DEAD = "dead"
+SHOWN_STATES = (*STATES, DEAD)
+WHAT_TO_DO = "its process is gone; --resume continues it"
+SILENT_FOR = datetime.timedelta(days=1)
+"""Age of the status at which a run of another host counts as dead."""
+
+
+def state_now(folder: RunFolder, status: Mapping[str, Any]) -> str:
+    """Return a run's state: the one in its ``status.json``, or ``dead``.
+
+    A run that says ``running`` is dead if nobody holds the lock of its folder and its status was written on this host.
+    Locks need not reach other hosts, and copies of a folder have none. So a run of another host, or of an older version
+    that recorded no host, counts as dead only when its status is more than a day old. Where locks cannot be tested the
+    status is believed. A run of a suite is dead if nobody holds the claim of its job, see `zoo.runs.claims`.
+
+    :param status: what ``status.json`` says.
+    """
+    state = str(status["state"])
+    if state != "running":
+        return state
+    is_held = _is_claimed(folder) if folder.is_of_suite() else _is_locked(_first(folder))
+    if is_held is not False:
+        return state
+    is_known = folder.is_of_suite() or status.get("host") == HOST
+    return DEAD if is_known or _age(status) > SILENT_FOR else state
+
+
+def _first(folder: RunFolder) -> Path:
+    """Return the folder of a run's first seed, whose lock stands for all."""
+    try:
+        names = folder.read_config().get("folders")
+    except UnreadableRun:
+        return folder.path
+    return folder.path.with_name(str(names[0])) if isinstance(names, list) and names else folder.path
+
+
+def _is_locked(path: Path) -> bool | None:
+    """Return whether a process holds a folder's lock; None if that cannot be told.
+
+    The test takes the lock for an instant, shared with others who look. `RunFolder.claim` tries again for longer.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
+    return False
+
+
+def _is_claimed(folder: RunFolder) -> bool | None:
+    """Return whether a process holds the claim of a suite's run; None if that cannot be told."""
+    try:
+        claim = Path(str(plain_yaml.read((folder.path / "args.yml").read_text(encoding="utf-8"))["claim"]))
+        job = folder.path.parents[1] / HIDDEN / claim.parent.name
+        return Claims(job).holder() is not None if job.is_dir() else None
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _age(status: Mapping[str, Any]) -> datetime.timedelta:
+    """Return how old a status is; zero if it does not say."""
+    try:
+        written = datetime.datetime.fromisoformat(str(status.get("updated")))
+        return datetime.datetime.now(datetime.UTC) - written
+    except (TypeError, ValueError):
+        return datetime.timedelta(0)
