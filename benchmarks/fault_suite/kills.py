@@ -20,7 +20,7 @@ from benchmarks.fault_suite.programs import Running
 
 EQUAL = "resumed, it ends bit for bit as an undisturbed run"
 STOP_SECONDS = 10.0
-EVENTS = {"update": 22, "step": 16, "write": 40, "evaluation": 4, "status": 5, "model": 2}
+EVENTS = {"update": 22, "step": 16, "write": 40, "evaluation": 4, "status": 5, "model": 2, "play": 12}
 """Where a run can be killed, and about how often that comes in one."""
 
 
