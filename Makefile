@@ -4,7 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-slow faults lint type format doc-check commit-checks clean
+TOOLS := .tools
+FUZZ_SECONDS ?= 600
+
+.PHONY: demo test test-slow faults lint type format doc-check commit-checks fuzz lock audit clean
 
 demo: $(INSTALLED)
 	$(BIN)/python zoo/train.py --algo qam --env pointmaze-medium-navigate-singletask-task1-v0 --quick --seed 0 \
@@ -37,10 +40,26 @@ format: $(INSTALLED)
 
 commit-checks: lint type doc-check test
 
-clean:
-	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache *.egg-info
+fuzz: $(INSTALLED)
+	$(BIN)/python -m pytest tests/fuzz --hypothesis-profile=long --timeout=3600
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
-$(INSTALLED): pyproject.toml constraints.txt
+lock: $(INSTALLED) $(TOOLS)/.installed
+	$(BIN)/python tools/make_locks.py $(TOOLS)/bin/uv
+	$(BIN)/python tools/make_licences.py
+
+audit: $(TOOLS)/.installed
+	$(TOOLS)/bin/python tools/audit.py
+
+clean:
+	rm -rf $(VENV) $(TOOLS) demo .pytest_cache .mypy_cache .ruff_cache *.egg-info
+
+$(INSTALLED): pyproject.toml constraints.txt requirements/*.lock tools/install_locked.sh
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	tools/install_locked.sh $(BIN)/python
+	touch $@
+
+$(TOOLS)/.installed: constraints.txt
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt uv pip-audit 'pip>=25'
 	touch $@

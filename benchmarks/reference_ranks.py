@@ -76,6 +76,7 @@ OFFLINE = (
 )  # fmt: skip
 ENTRIES = {algo: Entry(algo) for algo in OFFLINE} | {
     "bam_4_critics": Entry("bam", {"ensemble_size": 4}),
+    "rebrac_4_critics": Entry("rebrac", {"ensemble_size": 4}),
     "rlpd": Entry("rlpd", {"ensemble_size": 4}, (1_500, 3_000, 4_500), "online"),
 }
 """By label. Four critics where the originals become NaN with two: `results/reference_ranks.md` says why."""

@@ -61,6 +61,6 @@ def no_behaviour_message(algorithm: str) -> str:
     :return: one sentence.
     """
     return (
-        f"{algorithm} has no behaviour flow to pretrain; leave pretraining out, or take an algorithm that clones the "
-        "data with a flow, such as QAM"
+        f"{algorithm} has no behaviour flow to pretrain; leave pretraining out (`pretraining_steps` = 0), or take an "
+        "algorithm that clones the data with a flow, such as QAM"
     )

@@ -37,7 +37,10 @@ def number(
     bounds = describe_bounds(above, at_least, at_most, below)
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"`{name}` must be a number{bounds}, got {value!r} of type {type(value).__name__}")
-    result = float(value)
+    try:
+        result = float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        result = math.inf
     inside = (
         math.isfinite(result)
         and (above is None or result > above)

@@ -279,7 +279,7 @@ def test_discount_is_that_of_the_authors() -> None:
         ({"kl_budget": 0.0}, "`kl_budget` must be a finite number > 0, got 0"),
         ({"kl_budget_online": -1.0}, "`kl_budget_online` must be a finite number > 0, got -1"),
         ({"multiplier_scale": 0}, "`multiplier_scale` must be a finite number > 0, got 0"),
-        ({"multiplier_min": 2.0, "multiplier_max": 1.0}, "`multiplier_max` must be a finite number >= 2, got 1"),
+        ({"multiplier_min": 2, "multiplier_max": 1}, "`multiplier_max` must be at least `multiplier_min` = 2, got 1"),
         ({"kl_average_rate": 1.5}, "`kl_average_rate` must be a finite number > 0 and <= 1, got 1.5"),
         ({"kl_clip": 0}, "`kl_clip` must be a finite number > 0, got 0"),
     ],

@@ -19,6 +19,14 @@ from zoo.texts import check_label
 from zoo.training.options import parse_seeds
 
 ALL = "all"
+LISTS_OF_NAMES = ("environments", "gym_packages", "published")
+KINDS: Mapping[str, tuple[Any, str]] = {
+    **dict.fromkeys(("algorithms", "overrides", *LISTS_OF_NAMES), (list, "a list")),
+    **dict.fromkeys(("title", "profile", "dataset"), (str, "text")),
+    "dataset_dir": (str | None, "text"),
+    "quick": (bool, "true or false"),
+}
+"""What the keys of a suite's file must hold; the others are checked where they are used."""
 SHIPPED = Path(__file__).resolve().parents[2] / "benchmarks" / "suites"
 
 
@@ -148,8 +156,9 @@ def read_suite(path: Path) -> Suite:
     """Read a suite's file; raise UsageError if a name, type or value in it is wrong."""
     try:
         content = load_yaml(path.read_text(encoding="utf-8"), str(path))
-    except OSError as error:
-        raise UsageError(f"the suite {path} cannot be read: {error.strerror}; expected a YAML file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"the suite {path} cannot be read: {reason}; expected a YAML file in UTF-8") from error
     if not isinstance(content, dict):
         raise UsageError(f"the suite {path} must be a mapping, got {type(content).__name__}")
     _check_keys(content, [each.name for each in fields(Suite)], f"the suite {path}")
@@ -158,12 +167,12 @@ def read_suite(path: Path) -> Suite:
     ]
     if missing:
         raise UsageError(f"the suite {path} lacks {', '.join(missing)}")
-    for name in ("algorithms", "environments", "overrides", "gym_packages", "published"):
-        if not isinstance(content.get(name, []), list):
-            raise UsageError(f"`{name}` of the suite {path} must be a list, got {content[name]!r}")
-    for name in ("params", "env_kwargs"):
-        if not isinstance(content.get(name, {}), dict):
-            raise UsageError(f"`{name}` of the suite {path} must be a mapping, got {content[name]!r}")
+    for name, value in content.items():
+        kind, noun = KINDS.get(name, (object, ""))
+        if not isinstance(value, kind):
+            raise UsageError(f"`{name}` of the suite {path} must be {noun}, got {value!r}")
+        if name in LISTS_OF_NAMES and not all(isinstance(each, str) for each in value):
+            raise UsageError(f"`{name}` of the suite {path} must be a list of names, got {value!r}")
     return Suite(**content)
 
 
@@ -192,6 +201,9 @@ def _check_keys(values: Any, known: Sequence[str], what: str) -> None:
     for key in values:
         if key not in known:
             raise UsageError(unknown_name_message(f"key of {what}", str(key), known))
+    for key in ("params", "env_kwargs"):
+        if not isinstance(values.get(key, {}), Mapping):
+            raise UsageError(f"`{key}` of {what} must be a mapping, got {values[key]!r}")
 
 
 def _listed(value: Any) -> list[str]:

@@ -12,7 +12,6 @@ from agents.common.method import Info, Method, Noise
 from agents.common.nets.specs import Networks, NetworkSpec, critic, multiplier, velocity_field
 from agents.common.search import log_range
 from agents.common.settings import setting
-from agents.common.validation import number
 
 
 class TrustRegion(Method):
@@ -64,7 +63,11 @@ class TrustRegion(Method):
 
     def __init__(self, **values: Any) -> None:
         super().__init__(**values)
-        number("multiplier_max", self.multiplier_max, at_least=self.multiplier_min)
+        if self.multiplier_max < self.multiplier_min:
+            raise ValueError(
+                f"`multiplier_max` must be at least `multiplier_min` = {self.multiplier_min:g}, got "
+                f"{self.multiplier_max:g}; raise one or lower the other"
+            )
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics, behaviour flow, fine-tuned flow and the multiplier."""

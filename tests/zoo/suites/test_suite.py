@@ -87,6 +87,12 @@ def test_overrides_hold_where_their_patterns_match_and_the_last_wins(tmp_path: P
         ({"algorithms": [{"algo": "fql", "param": {}}]}, r"`param`; closest: params"),
         ({"params": [1]}, r"`params` of the suite .* must be a mapping"),
         ({"overrides": [{"algos": "fql", "params": {}}]}, r"`algos`; closest: algorithms"),
+        ({"algorithms": [{"algo": "fql", "params": [1]}]}, r"`params` of an algorithm .* must be a mapping, got \[1\]"),
+        ({"overrides": [{"params": 2}]}, r"`params` of an override .* must be a mapping, got 2"),
+        ({"environments": [None]}, r"`environments` of the suite .* must be a list of names, got \[None\]"),
+        ({"published": "qam2026"}, r"`published` of the suite .* must be a list, got 'qam2026'"),
+        ({"profile": 3}, r"`profile` of the suite .* must be text, got 3"),
+        ({"quick": "no"}, r"`quick` of the suite .* must be true or false, got 'no'"),
     ],
 )
 def test_a_wrong_file_is_refused(tmp_path: Path, values: dict[str, Any], message: str) -> None:
@@ -97,6 +103,9 @@ def test_a_wrong_file_is_refused(tmp_path: Path, values: dict[str, Any], message
 def test_a_file_that_is_missing_or_no_mapping_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"the suite .* cannot be read: No such file"):
         read_suite(tmp_path / "missing.yml")
+    (tmp_path / "latin.yml").write_bytes("title: Größe".encode("latin-1"))
+    with pytest.raises(UsageError, match=r"cannot be read: 'utf-8' codec .*; expected a YAML file in UTF-8"):
+        read_suite(tmp_path / "latin.yml")
     (tmp_path / "list.yml").write_text("[1, 2]")
     with pytest.raises(UsageError, match="must be a mapping, got list"):
         read_suite(tmp_path / "list.yml")

@@ -1,0 +1,141 @@
+"""Tables of random run folders: every run is in them once, and their order does not matter."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.zoo.report.samples import NO_MEANS, own_methods
+from tests.zoo.runs.test_read import write_run
+from zoo.report.comparison import Comparison
+from zoo.report.compute import compare
+from zoo.runs.read import RunTables, read_runs
+
+ENVIRONMENTS = ("scene-play-singletask-task1-v0", "scene-play-singletask-task2-v0", "cube-double-play-singletask-v0")
+
+
+@dataclass(frozen=True)
+class RandomRun:
+    """What `write_run` is given."""
+
+    algo: str
+    env: str
+    seed: int
+    wins: tuple[int, ...]
+    state: str
+    day: int
+    gamma: float
+
+
+FEWER = settings(max_examples=settings().max_examples // 5)
+"""For tests that write folders or make a whole comparison for each example."""
+
+RUNS = st.builds(
+    RandomRun,
+    algo=st.sampled_from(["qam", "fql"]),
+    env=st.sampled_from(ENVIRONMENTS),
+    seed=st.integers(0, 3),
+    wins=st.lists(st.integers(0, 10), min_size=1, max_size=3).map(tuple),
+    state=st.sampled_from(["done", "done", "done", "running", "failed"]),
+    day=st.integers(1, 28),
+    gamma=st.sampled_from([0.99, 0.99, 0.995]),
+)
+
+
+def tables_of(runs: list[RandomRun], names: list[str]) -> RunTables:
+    """Write runs under some names, and return their tables with these names as paths."""
+    with tempfile.TemporaryDirectory() as folder:
+        for run, name in zip(runs, names, strict=True):
+            write_run(
+                Path(folder) / name, algo=run.algo, env=run.env, seed=run.seed, offline=run.wins, state=run.state,
+                episodes=10, updated=f"2026-11-{run.day:02d}T00:00:00+00:00", settings={"gamma": run.gamma},
+            )  # fmt: skip
+        found = read_runs([Path(folder)])
+        return RunTables(
+            *(table.assign(run=table["run"].map(lambda path: Path(path).name)) for table in vars(found).values())
+        )
+
+
+def by_content(tables: RunTables) -> list[tuple[object, ...]]:
+    """Return the evaluations that count, without the names of folders."""
+    columns = ["method", "environment", "seed", "phase", "step", "successes", "episodes", "score"]
+    return sorted(map(tuple, tables.counted()[columns].astype(object).to_numpy().tolist()))
+
+
+@FEWER
+@given(st.lists(RUNS, max_size=8))
+def test_every_run_counts_once_or_has_a_reason_and_its_scores_are_fractions(runs: list[RandomRun]) -> None:
+    names = [f"run_{k}" for k in range(len(runs))]
+    tables = tables_of(runs, names)
+    assert sorted(tables.runs["run"]) == names
+    counted, skipped = set(tables.counted()["run"]), {entry["path"] for entry in tables.skipped()}
+    assert counted | skipped == set(names)
+    assert not counted & skipped
+    assert tables.counted()["score"].astype(float).between(0, 1).all()
+    for name, run in zip(names, runs, strict=True):
+        own = tables.evaluations[tables.evaluations["run"] == name]
+        assert own["score"].tolist() == pytest.approx([wins / 10 for wins in run.wins])
+        assert run.state == "done" or name in skipped
+    keys = tables.counted().drop_duplicates("run")[["method", "environment", "seed"]]
+    assert not keys.duplicated().any()
+
+
+@FEWER
+@given(st.lists(RUNS, min_size=1, max_size=6, unique_by=lambda run: run.day), st.randoms(use_true_random=False))
+def test_the_order_of_folders_does_not_matter(runs: list[RandomRun], random: Random) -> None:
+    names = [f"run_{k}" for k in range(len(runs))]
+    mixed = list(names)
+    random.shuffle(mixed)
+    assert by_content(tables_of(runs, names)) == by_content(tables_of(runs, mixed))
+
+
+@FEWER
+@given(st.lists(RUNS, min_size=1, max_size=6))
+def test_runs_that_do_not_count_change_no_score_of_the_others(runs: list[RandomRun]) -> None:
+    names = [f"run_{k}" for k in range(len(runs))]
+    finished = [k for k, run in enumerate(runs) if run.state == "done"]
+    alone = tables_of([runs[k] for k in finished], [names[k] for k in finished])
+    assert by_content(tables_of(runs, names)) == by_content(alone)
+
+
+@st.composite
+def evaluations(draw: st.DrawFn) -> pd.DataFrame:
+    """Draw the final evaluations of up to three methods, which all have the same two tasks."""
+    rows = []
+    for method in draw(st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, unique=True)):
+        for environment in ENVIRONMENTS[:2]:
+            for seed in range(draw(st.integers(1, 6))):
+                wins = draw(st.integers(0, 10))
+                about = {"method": method, "environment": environment, "domain": "scene-play", "seed": seed}
+                about |= {"phase": "offline", "step": 1000, "successes": wins, "episodes": 10, "kind": "success"}
+                rows.append(about | {"score": wins / 10, "source": "own", "run": f"{method}/{environment}/{seed}"})
+    return pd.DataFrame(rows)
+
+
+def compared(table: pd.DataFrame) -> Comparison:
+    return compare(own_methods(sorted(set(table["method"]))), table, NO_MEANS, reps=20, curves=False)
+
+
+@FEWER
+@given(evaluations(), st.integers(0, 1000))
+def test_a_comparison_is_that_of_the_direct_formulas_whatever_the_order_of_rows(table: pd.DataFrame, seed: int) -> None:
+    phase = compared(table).phases["offline"]
+    mixed = compared(table.sample(frac=1, random_state=seed)).phases["offline"]
+    assert mixed.aggregates == phase.aggregates
+    assert mixed.improvements == phase.improvements
+    assert mixed.per_task == phase.per_task
+    for method, group in table.groupby("method"):
+        tasks = group.groupby("environment")["score"]
+        cell = phase.aggregates[method]
+        assert cell.estimates["mean"].point == pytest.approx(tasks.mean().mean(), abs=1e-9)
+        assert cell.seeds == (tasks.size().min(), tasks.size().max())
+        for environment, scores in tasks:
+            assert phase.per_task[environment][method].estimates["mean"].point == pytest.approx(np.mean(scores))

@@ -1,0 +1,292 @@
+"""Sampled sequences against a plain reading of what an H-step sequence is, one step after the other."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from hypothesis import event, given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from agents.common.batch import Batch
+from agents.common.data.buffer import SequenceReplayBuffer
+from tests.common.data.test_buffer import all_rows
+
+Sequence = tuple[float, ...]
+ENDINGS = ("terminated", "truncated", "jump")
+"""How a trajectory ends: by the task, by a time limit, or because other transitions follow."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One transition; observations and actions are numbers that occur once."""
+
+    before: float
+    action: float
+    reward: float
+    mask: float
+    after: float
+    is_last: bool
+
+
+@dataclass(frozen=True)
+class Case:
+    """A buffer: its settings, the trajectories of its dataset, and what each environment does at each step."""
+
+    horizon: int
+    gamma: float
+    chunked: bool
+    sparse: bool
+    balanced: bool
+    bootstraps_timeouts: bool
+    replicas: int
+    envs: int
+    size: int
+    layout: str
+    dataset: list[list[Step]]
+    online: list[list[tuple[float, str]]]
+    """Reward of each environment and how its trajectory goes on, or one pair ``(0, "restart")`` for all of them."""
+
+
+# -- the definition ---------------------------------------------------------------------------------------------------
+
+
+def sequence(stream: list[Step], start: int, case: Case) -> Sequence:
+    """Return (observation, actions, return, discount, next observation, valid) of the sequence from a position."""
+    total, mask, inside = 0.0, 1.0, True
+    after = stream[start].after
+    for k in range(case.horizon):
+        step = stream[start + k]
+        if inside:
+            total += case.gamma**k * step.reward
+            mask = min(mask, step.mask)
+            after = step.after
+        is_valid = inside
+        inside = inside and not step.is_last
+    actions = [step.action for step in stream[start : start + (case.horizon if case.chunked else 1)]]
+    return (stream[start].before, *actions, total, case.gamma**case.horizon * mask, after, float(is_valid))
+
+
+def sequences(stream: list[Step], case: Case) -> list[Sequence]:
+    return [sequence(stream, start, case) for start in range(len(stream) - case.horizon + 1)]
+
+
+def expected(case: Case, streams: list[list[Step]]) -> list[tuple[list[Sequence], list[Sequence]]]:
+    """Return what each replica may sample from the dataset and from its environments.
+
+    A single learner's dataset goes on in the first environment's transitions until some of these are overwritten,
+    unless the two are kept apart.
+    """
+    dataset = [step for trajectory in case.dataset for step in trajectory]
+    kept = [stream[-case.size :] for stream in streams]
+    is_full = len(streams[0]) >= case.size
+    each = case.envs // case.replicas
+    found = []
+    for replica in range(case.replicas):
+        own = kept[replica * each : (replica + 1) * each]
+        front = dataset
+        if case.replicas == 1 and not case.balanced and not is_full:
+            front, own = dataset + own[0], own[1:]
+        found.append((sequences(front, case), [each for stream in own for each in sequences(stream, case)]))
+    return found
+
+
+# -- random cases -----------------------------------------------------------------------------------------------------
+
+SMALL = st.integers(-8, 0).map(lambda eighths: eighths / 8)
+
+
+@st.composite
+def trajectories(draw: st.DrawFn, horizon: int) -> list[list[Step]]:
+    """Draw a dataset, some of whose trajectories are as long as a chunk."""
+    lengths = draw(st.lists(st.integers(1, 7), max_size=6))
+    if not lengths:
+        return []
+    lengths.append(draw(st.integers(horizon, horizon + 4)))
+    found, ids = [], count(1)
+    for length in draw(st.permutations(lengths)):
+        steps = []
+        before = next(ids)
+        for k in range(length):
+            after, mask, reward = next(ids), draw(st.sampled_from([1.0, 1.0, 0.0])), draw(SMALL)
+            steps.append(Step(before, before / 1000, reward, mask, after, k == length - 1))
+            before = after
+        found.append(steps)
+    return found
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    horizon = draw(st.integers(1, 5))
+    replicas, each = draw(st.sampled_from([(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (3, 1)]))
+    envs = replicas * each
+    ways = st.tuples(SMALL, st.sampled_from(["goes on", "goes on", "goes on", *ENDINGS]))
+    size = draw(st.integers(1, 2 * horizon))
+    steps = draw(st.integers(0, 3 * size))  # which often overwrites what came first
+    moves = st.one_of(*3 * [st.lists(ways, min_size=envs, max_size=envs)], st.just([(0.0, "restart")]))
+    return Case(
+        horizon=horizon,
+        gamma=draw(st.sampled_from([0.5, 0.9, 0.99, 1.0])),
+        chunked=draw(st.booleans()),
+        sparse=draw(st.booleans()),
+        balanced=draw(st.booleans()),
+        bootstraps_timeouts=draw(st.booleans()),
+        replicas=replicas,
+        envs=envs,
+        size=size,
+        layout=draw(st.sampled_from(["regular", "compact", "timeouts", "unmarked"])),
+        dataset=draw(trajectories(horizon)),
+        online=draw(st.lists(moves, min_size=steps, max_size=steps)),
+    )
+
+
+# -- the buffer -------------------------------------------------------------------------------------------------------
+
+
+def arrays(case: Case) -> dict[str, NDArray[Any]]:
+    """Return the dataset in the case's layout."""
+    rows: dict[str, list[Any]] = {name: [] for name in ("observations", "actions", "rewards", "masks", "terminals")}
+    rows |= {"valids": []} if case.layout == "compact" else {"next_observations": []}
+    rows |= {"timeouts": []} if case.layout == "timeouts" else {}
+
+    def append(**values: Any) -> None:
+        for name in rows.keys() & values.keys():
+            rows[name].append(values[name])
+
+    for steps in case.dataset:
+        for step in steps:
+            is_marked = step.is_last and case.layout in ("regular", "compact")
+            append(
+                observations=[step.before], actions=[step.action], rewards=step.reward, masks=step.mask,
+                terminals=is_marked, next_observations=[step.after], timeouts=step.is_last, valids=1,
+            )  # fmt: skip
+        if case.layout == "compact":  # one more row, of which only the observation may be read
+            append(observations=[steps[-1].after], actions=[0.5], rewards=7, masks=0, terminals=1, valids=0)
+    return {name: np.asarray(values, np.float32) for name, values in rows.items()}
+
+
+def buffer_of(case: Case) -> SequenceReplayBuffer:
+    """Return a buffer that holds the dataset."""
+    buffer = SequenceReplayBuffer(
+        case.size * case.envs,
+        spaces.Box(-np.inf, np.inf, (1,), np.float32),
+        spaces.Box(-1, 1, (1,), np.float32),
+        "cpu",
+        case.envs,
+        handle_timeout_termination=case.bootstraps_timeouts,
+        horizon_length=case.horizon,
+        gamma=case.gamma,
+        action_chunking=case.chunked,
+        replicas=case.replicas,
+        sparse=case.sparse,
+        balanced=case.balanced,
+    )
+    if case.dataset:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about ends that nothing marks
+            buffer.load_dataset(arrays(case))
+    return buffer
+
+
+def play(case: Case, buffer: SequenceReplayBuffer) -> list[list[Step]]:
+    """Add the online transitions to a buffer, and return the stream of each environment."""
+    streams: list[list[Step]] = [[] for _ in range(case.envs)]
+    ids = count(10_000)
+    current = [float(next(ids)) for _ in range(case.envs)]
+    for number, ways in enumerate(case.online):
+        if ways == [(0.0, "restart")]:
+            buffer.end_episodes()
+            streams = [[*stream[:-1], replace(stream[-1], is_last=True)] if stream else [] for stream in streams]
+            current = [float(next(ids)) for _ in range(case.envs)]
+            continue
+        dones = [way in ("terminated", "truncated") for _, way in ways]
+        following = [float(next(ids)) for _ in ways]
+        actions = [(number * case.envs + e) / 1000 for e in range(case.envs)]
+        infos = [{"TimeLimit.truncated": way == "truncated"} for _, way in ways]
+        column = np.array([current, following, actions], np.float32)[..., None]
+        rewards = np.array([reward for reward, _ in ways], np.float32)
+        buffer.add(column[0], column[1], column[2], rewards, np.array(dones), infos)
+        for e, (reward, way) in enumerate(ways):
+            ends_value = way == "terminated" or (way == "truncated" and not case.bootstraps_timeouts)
+            kept = -float(reward != 0) if case.sparse else reward
+            step = Step(current[e], float(column[2, e, 0]), kept, float(not ends_value), following[e], way in ENDINGS)
+            streams[e].append(step)
+            current[e] = float(next(ids)) if way in ENDINGS else following[e]
+    return streams
+
+
+def rows_of(batch: Batch, replica: int) -> list[Sequence]:
+    columns = (
+        batch.observations, batch.actions, batch.rewards[..., None], batch.discounts[..., None],
+        batch.next_observations, batch.valid[..., None],
+    )  # fmt: skip
+    return [tuple(row) for row in torch.cat(columns, -1)[replica].tolist()]
+
+
+def assert_same(found: list[Sequence], wanted: list[Sequence]) -> None:
+    """Compare sequences, in any order: the first observation names one."""
+    np.testing.assert_allclose(sorted(found), sorted(wanted), rtol=1e-5, atol=1e-5)
+
+
+# -- the tests --------------------------------------------------------------------------------------------------------
+
+
+@given(cases())
+def test_every_sequence_that_can_be_drawn_is_one_of_the_definition_and_none_is_missing(case: Case) -> None:
+    buffer = buffer_of(case)
+    streams = play(case, buffer)
+    parts = expected(case, streams)
+    assert {buffer.count_starts()} == {len(offline) + len(online) for offline, online in parts}
+    event("ring wrapped" if len(streams[0]) > case.size else "ring not wrapped")
+    if not buffer.count_starts():
+        with pytest.raises(ValueError, match="horizon_length"):
+            buffer.sample(4)
+        return
+    batch = buffer.batch_of(all_rows(buffer))
+    for replica, (offline, online) in enumerate(parts):
+        assert_same(rows_of(batch, replica), offline + online)
+
+
+@given(cases(), st.integers(0, 2**31), st.integers(1, 9))
+def test_sampled_batches_hold_such_sequences_and_balanced_ones_half_of_each(case: Case, seed: int, size: int) -> None:
+    buffer = buffer_of(case)
+    parts = expected(case, play(case, buffer))
+    if not buffer.count_starts():
+        return
+    batch = buffer.sample(size, generator=torch.Generator().manual_seed(seed))
+    for replica, (offline, online) in enumerate(parts):
+        rows = rows_of(batch, replica)
+        known = {row[0]: row for row in offline + online}
+        assert_same(rows, [known[row[0]] for row in rows])
+        if case.balanced and offline and online:
+            is_offline = [row[0] in {first for first, *_ in offline} for row in rows]
+            assert is_offline == [True] * (size // 2) + [False] * (size - size // 2)
+
+
+@given(cases())
+def test_a_buffer_samples_the_same_after_it_was_stored_in_either_way(case: Case) -> None:
+    buffer = buffer_of(case)
+    play(case, buffer)
+    restored = buffer_of(case)
+    restored.restore_online_state(buffer.online_state())
+    copies = [restored, pickle.loads(pickle.dumps(buffer))]
+    for copy in copies if buffer.count_starts() else ():
+        batches = [each.sample(5, generator=torch.Generator().manual_seed(0)) for each in (buffer, copy)]
+        for name, value in vars(batches[0]).items():
+            assert torch.equal(value, getattr(batches[1], name)), name
+
+
+@given(cases().filter(lambda case: bool(case.dataset)), st.sampled_from(["regular", "compact", "timeouts", "unmarked"]))
+def test_all_layouts_of_a_dataset_give_the_same_samples(case: Case, layout: str) -> None:
+    buffers = [buffer_of(case), buffer_of(replace(case, layout=layout))]
+    batches = [buffer.batch_of(all_rows(buffer)) for buffer in buffers]
+    for name, value in vars(batches[0]).items():
+        assert torch.equal(value, getattr(batches[1], name)), name

@@ -1,0 +1,134 @@
+"""Any value of a setting is kept and survives a settings file, or is refused by an error that names the setting."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+import agents
+from agents.common.settings import Setting
+from zoo import plain_yaml
+from zoo.config import load_config
+from zoo.errors import UsageError
+from zoo.layers import flatten, load_yaml, merge, parse_override
+
+ENV = "cube-double-play-singletask-task1-v0"
+DECLARED = [
+    (id, declared) for id in agents.algorithm_ids() for declared in agents.get(id).method.declared().values()
+]  # fmt: skip
+OF_RUN = (
+    "pretraining_steps", "offline_steps", "online_steps", "eval_freq", "eval_episodes", "save_freq", "log_interval",
+    "dataset_size", "dataset_replace_interval", "offline_data",
+)  # fmt: skip
+
+NUMBERS = st.one_of(
+    st.sampled_from([10**400, -(10**400), 2**63, 1e308, 1e5, -0.0]), st.integers(-3, 3), st.integers(), st.floats()
+)
+WORDS = st.one_of(st.text(max_size=6), st.sampled_from(["auto", "1e5", "none", "null", "mean", "preload", "no", "~"]))
+SCALARS = st.one_of(st.none(), st.booleans(), NUMBERS, WORDS)
+NESTED_VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3), max_leaves=6
+)
+VALUES = st.one_of(NUMBERS, SCALARS, NESTED_VALUES)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Return whether two values are equal; a number that is none equals itself, a list the tuple of its values."""
+    if isinstance(one, Mapping):
+        return isinstance(other, Mapping) and one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
+    if isinstance(one, list | tuple):
+        return isinstance(other, list | tuple) and len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, float) and isinstance(other, float) and math.isnan(one):
+        return math.isnan(other)
+    return bool(one == other)
+
+
+@given(st.sampled_from(DECLARED), VALUES)
+def test_a_setting_keeps_a_value_or_names_itself(of: tuple[str, Setting], value: Any) -> None:
+    _, declared = of
+    try:
+        kept = declared.checked(value)
+    except (TypeError, ValueError) as error:
+        assert declared.name in str(error)
+        return
+    written = plain_yaml.read(plain_yaml.write({"kept": list(kept) if isinstance(kept, tuple) else kept}))["kept"]
+    assert same(declared.checked(written), kept)
+
+
+@given(st.sampled_from(DECLARED), VALUES)
+def test_a_configuration_keeps_a_value_or_names_its_setting(of: tuple[str, Setting], value: Any) -> None:
+    id, declared = of
+    assert_kept_or_refused(id, declared.name, value)
+
+
+@given(st.sampled_from(OF_RUN), VALUES)
+def test_a_configuration_keeps_what_a_run_does_or_names_it(name: str, value: Any) -> None:
+    assert_kept_or_refused("qam", name, value)
+
+
+def assert_kept_or_refused(id: str, name: str, value: Any) -> None:
+    try:
+        config = load_config(id, ENV, "cube-double-play", flags={name: value})
+    except UsageError as error:
+        assert name in str(error)
+        return
+    record = plain_yaml.read(plain_yaml.write(config.record()))
+    assert same(record, config.record())
+    kept = record[name] if name in OF_RUN else record["settings"][name]
+    again = load_config(id, ENV, "cube-double-play", flags={name: kept})
+    assert same(again.settings, config.settings)
+    assert again.run == config.run
+
+
+@given(st.one_of(st.text(), st.text(alphabet="{}[]:,&*!|>-?#'\" \n\t01eE.ab_=<%@`")))
+def test_text_is_a_value_or_refused_as_yaml(text: str) -> None:
+    try:
+        load_yaml(text, "a test")
+    except UsageError as error:
+        assert "a test" in str(error)
+
+
+@given(st.text(), st.sampled_from(["{}", "gamma={}", "policy_kwargs=dict({})", "a.b.c:{}"]))
+def test_a_word_of_params_is_a_mapping_or_refused(text: str, form: str) -> None:
+    try:
+        found = parse_override(form.replace("{}", text))
+    except UsageError:
+        return
+    assert len(found) == 1
+    assert all(re.fullmatch(r"[A-Za-z_]\w*|", part) for part in next(flatten(found))[0].partition(".")[:1])
+
+
+@given(st.sampled_from(["learning_rate", "net_arch", "policy_kwargs.n"]), VALUES)
+def test_a_word_of_params_gives_the_value_that_its_yaml_stands_for(name: str, value: Any) -> None:
+    text = yaml.safe_dump(value, default_flow_style=True)
+    found = parse_override(f"{name}={text}")
+    for part in name.split("."):
+        found = found[part]
+    assert same(found, load_yaml(text, "a test"))
+
+
+NESTED = st.recursive(
+    st.dictionaries(st.sampled_from("abc"), SCALARS, max_size=3),
+    lambda inner: st.dictionaries(st.sampled_from("abc"), st.one_of(SCALARS, inner), max_size=3),
+    max_leaves=8,
+)
+
+
+@given(NESTED, NESTED)
+def test_merged_mappings_have_the_values_of_the_last_one_and_change_neither(
+    base: dict[str, Any], over: dict[str, Any]
+) -> None:
+    before = repr((base, over))
+    merged = merge(base, over)
+    assert repr((base, over)) == before
+    assert same(merge(merged, over), merged)
+    assert same(merge({}, base), base)
+    found = dict(flatten(merged))
+    for name, value in flatten(over):
+        assert value == {} or same(found[name], value)

@@ -1,0 +1,156 @@
+"""Statistics of random scores: against direct formulas, and what must not change them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from scipy.stats import trim_mean
+
+from zoo.report import statistics
+from zoo.report.estimates import FEW_SEEDS, Estimate
+from zoo.report.improvement import improvements
+from zoo.report.statistics import Scores
+
+REPS = 60
+BOTH = (-np.inf, np.inf)
+
+
+@st.composite
+def success_rates(draw: st.DrawFn, least_runs: int = 1, tasks: int | None = None) -> Scores:
+    """Draw the success rates of one method: task -> runs, as many for every task or not."""
+    tasks = tasks or draw(st.integers(1, 5))
+    episodes = draw(st.sampled_from([1, 7, 50]))
+    runs = draw(st.one_of(st.integers(least_runs, 9).map(lambda n: [n] * tasks), layouts(tasks, least_runs)))
+    rate = st.integers(0, episodes).map(lambda wins: wins / episodes)
+    return {f"task{k}": np.array(draw(st.lists(rate, min_size=n, max_size=n))) for k, n in enumerate(runs)}
+
+
+def layouts(tasks: int, least_runs: int) -> st.SearchStrategy[list[int]]:
+    return st.lists(st.integers(least_runs, 9), min_size=tasks, max_size=tasks)
+
+
+def shuffled(scores: Scores, seed: int) -> Scores:
+    """Return the same runs with the tasks and the runs of each in another order."""
+    random = np.random.default_rng(seed)
+    return {task: random.permutation(scores[task]) for task in random.permutation(sorted(scores)).tolist()}
+
+
+def assert_close(found: Estimate, wanted: Estimate) -> None:
+    assert found.point == pytest.approx(wanted.point, abs=1e-9)
+    assert found.kind == wanted.kind
+    assert (found.interval or ()) == pytest.approx(wanted.interval or (), abs=1e-9)
+
+
+@given(success_rates())
+def test_points_are_those_of_the_direct_formulas(scores: Scores) -> None:
+    found = statistics.aggregate(scores, REPS)
+    task_means = [np.mean(runs) for runs in scores.values()]
+    assert found["mean"].point == pytest.approx(np.mean(task_means), abs=1e-9)
+    assert found["median"].point == pytest.approx(np.median(task_means), abs=1e-9)
+    assert found["optimality_gap"].point == pytest.approx(1 - np.mean(task_means), abs=1e-9)
+    # each run weighs one over its task's number of runs: repeat runs until all tasks have the same number
+    common = int(np.lcm.reduce([len(runs) for runs in scores.values()]))
+    repeated = np.concatenate([np.repeat(runs, common // len(runs)) for runs in scores.values()])
+    whole = 4 * common  # so that a quarter of them is a whole number
+    if len({len(runs) for runs in scores.values()}) == 1:
+        assert found["iqm"].point == pytest.approx(trim_mean(np.concatenate(list(scores.values())), 0.25), abs=1e-9)
+    else:
+        assert found["iqm"].point == pytest.approx(trim_mean(np.tile(repeated, whole // common), 0.25), abs=1e-9)
+
+
+@given(success_rates())
+def test_points_are_success_rates_and_bootstrap_intervals_lie_between_0_and_1(scores: Scores) -> None:
+    for name, estimate in statistics.aggregate(scores, REPS).items():
+        low, high = estimate.interval or (estimate.point, estimate.point)
+        assert -1e-9 <= low <= high <= 1 + 1e-9, name
+        assert -1e-9 <= estimate.point <= 1 + 1e-9, name
+
+
+@given(success_rates())
+def test_a_mean_lies_within_its_t_interval_and_between_the_resampled_extremes(scores: Scores) -> None:
+    estimate = statistics.aggregate(scores, REPS)["mean"]
+    fewest = min(map(len, scores.values()))
+    assert estimate.kind == ("none" if fewest < 2 else "t" if fewest < FEW_SEEDS else "bootstrap")
+    low, high = estimate.interval or (estimate.point, estimate.point)
+    if estimate.kind == "t":
+        assert low - 1e-9 <= estimate.point <= high + 1e-9
+    # no resample of a task is below its worst run or above its best one
+    assert low >= np.mean([min(runs) for runs in scores.values()]) - 1e-6 or estimate.kind == "t"
+    assert high <= np.mean([max(runs) for runs in scores.values()]) + 1e-6 or estimate.kind == "t"
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=FEW_SEEDS - 1))
+def test_the_interval_of_few_seeds_on_one_task_is_students(runs: list[float]) -> None:
+    estimate = statistics.aggregate({"task": np.array(runs)}, REPS)["mean"]
+    deviation = np.std(runs, ddof=1) / np.sqrt(len(runs))
+    half = stats.t.ppf(0.975, len(runs) - 1) * deviation
+    wanted = np.clip([np.mean(runs) - half, np.mean(runs) + half], 0, 1)
+    assert estimate.interval == pytest.approx(tuple(wanted), abs=1e-7)
+
+
+@given(success_rates(), st.integers(0, 1000))
+def test_the_order_of_tasks_changes_nothing_and_that_of_runs_no_point(scores: Scores, seed: int) -> None:
+    mixed, wanted = statistics.aggregate(shuffled(scores, seed), REPS), statistics.aggregate(scores, REPS)
+    for name, estimate in wanted.items():
+        assert mixed[name].point == pytest.approx(estimate.point, abs=1e-9), name
+    reordered = statistics.aggregate(dict(reversed(scores.items())), REPS)
+    for name, estimate in wanted.items():
+        assert_close(reordered[name], estimate)
+
+
+@given(st.integers(1, 4), st.integers(1, 9), st.integers(0, 50).map(lambda wins: wins / 50))
+def test_a_method_whose_runs_are_all_equal_has_that_value_everywhere(tasks: int, runs: int, rate: float) -> None:
+    scores = {f"task{k}": np.full(runs, rate) for k in range(tasks)}
+    for name, estimate in statistics.aggregate(scores, REPS).items():
+        wanted = 1 - rate if name == "optimality_gap" else rate
+        assert estimate.point == pytest.approx(wanted, abs=1e-6), name
+        assert estimate.interval is None or estimate.interval == pytest.approx((wanted, wanted), abs=1e-6), name
+
+
+@given(success_rates(least_runs=2), st.floats(0.1, 100), st.floats(-50, 50))
+def test_returns_in_another_unit_have_aggregates_in_that_unit(scores: Scores, scale: float, shift: float) -> None:
+    moved = {task: scale * runs + shift for task, runs in scores.items()}
+    for found, wanted in zip(
+        statistics.mean_and_iqm(moved, REPS, BOTH), statistics.mean_and_iqm(scores, REPS, BOTH), strict=True
+    ):
+        assert found.points == pytest.approx(scale * wanted.points + shift, rel=1e-6, abs=1e-4)
+        assert found.bounds == pytest.approx(scale * wanted.bounds + shift, rel=1e-6, abs=1e-4)
+
+
+@given(success_rates(), st.integers(1, 6))
+def test_a_profile_falls_from_the_left_and_counts_the_runs_above(scores: Scores, steps: int) -> None:
+    thresholds = (np.arange(steps) + 0.5) / steps
+    curve = statistics.performance_profile(scores, thresholds, REPS)
+    wanted = [np.mean([np.mean(runs > threshold) for runs in scores.values()]) for threshold in thresholds]
+    assert curve.points == pytest.approx(np.array(wanted), abs=1e-9)
+    assert (np.diff(curve.points) <= 1e-9).all()
+
+
+@st.composite
+def rivals(draw: st.DrawFn) -> tuple[Scores, Scores]:
+    """Draw two methods on the same tasks."""
+    tasks = draw(st.integers(1, 4))
+    return draw(success_rates(tasks=tasks)), draw(success_rates(tasks=tasks))
+
+
+@given(rivals())
+def test_the_probability_of_improvement_counts_every_meeting_and_turns_with_the_pair(
+    methods: tuple[Scores, Scores],
+) -> None:
+    x, y = methods
+    found = improvements({"x": x, "y": y}, [("x", "y"), ("y", "x")], REPS)
+    each = [np.mean([(a > b) + (a == b) / 2 for a in x[task] for b in y[task]]) for task in x]
+    assert found["x", "y"].probability.point == pytest.approx(np.mean(each), abs=1e-6)
+    assert found["y", "x"].probability.point == pytest.approx(1 - np.mean(each), abs=1e-6)
+    difference = np.mean([np.mean(x[task]) - np.mean(y[task]) for task in x])
+    assert found["x", "y"].difference.point == pytest.approx(difference, abs=1e-9)
+
+
+@given(success_rates(), st.sampled_from([np.nan, np.inf, -0.1, 1.01]))
+def test_a_score_that_no_evaluation_gives_is_refused(scores: Scores, bad: float) -> None:
+    scores["task0"][-1] = bad
+    with pytest.raises(ValueError, match="fractions in"):
+        statistics.aggregate(scores, REPS)

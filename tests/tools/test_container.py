@@ -1,0 +1,64 @@
+"""The container recipe, as far as it can be checked without a container engine."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+from tools.locks import ROOT
+
+INSTRUCTIONS = {"ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "FROM", "RUN", "USER", "WORKDIR"}
+
+
+def instructions() -> list[tuple[str, str]]:
+    """Return the recipe's instructions and what they are given."""
+    text = re.sub(r"^#.*\n", "", (ROOT / "Containerfile").read_text(), flags=re.MULTILINE)
+    lines = text.replace("\\\n", " ").splitlines()
+    return [(line.split()[0], line.partition(" ")[2].strip()) for line in lines if line.strip()]
+
+
+def copied() -> list[str]:
+    """Return what is copied into the image."""
+    words = [given.split() for name, given in instructions() if name == "COPY"]
+    return [word.rstrip("/") for each in words for word in each[:-1] if not word.startswith("--")]
+
+
+def test_every_instruction_is_known_and_what_is_used_was_declared() -> None:
+    assert {name for name, _ in instructions()} <= INSTRUCTIONS
+    assert instructions()[1][0] == "FROM"  # after the argument for its image
+    declared = {given.partition("=")[0] for name, given in instructions() if name == "ARG"}
+    used = {name for _, given in instructions() for name in re.findall(r"\$\{(\w+)\}", given)}
+    assert used <= declared
+
+
+def test_everything_that_is_copied_is_in_the_repository_and_not_ignored() -> None:
+    files = set(
+        subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    )
+    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    for source in copied():
+        assert any(file == source or file.startswith(f"{source}/") for file in files), source
+    assert set(copied()) == kept
+
+
+def test_what_is_run_in_the_image_is_run_as_an_ordinary_user() -> None:
+    users = [given for name, given in instructions() if name == "USER"]
+    assert users == ["zoo"]
+    after = [name for name, _ in instructions()]
+    assert after.index("USER") < after.index("COPY")
+    assert all("--chown=zoo" in given for name, given in instructions() if name == "COPY")
+
+
+def test_packages_are_installed_from_the_lock_files() -> None:
+    runs = [given for name, given in instructions() if name == "RUN"]
+    assert any("tools/install_locked.sh .venv/bin/python --packages-only" in given for given in runs)
+    for given in runs:
+        for command in re.findall(r"pip install .*", given):
+            assert "--no-deps" in command
+            assert "--no-index" in command
+
+
+def test_the_set_up_script_is_valid_and_can_be_run() -> None:
+    script = ROOT / "tools" / "install_locked.sh"
+    subprocess.run(["sh", "-n", script], check=True)
+    assert script.stat().st_mode & 0o111

@@ -1,0 +1,55 @@
+"""The table of licences is about the locked packages, and none of them has a licence that is not allowed."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from tools.locks import FOLDER, read_lock
+from tools.make_licences import ALLOWED, RUN_ONLY, TABLE, licence_of, parts_of
+
+
+def table() -> dict[str, tuple[str, str]]:
+    """Return package -> version and licence."""
+    rows = re.findall(r"^\| ([a-z0-9-]+) \| (\S+) \| (.+) \|$", TABLE.read_text(), flags=re.MULTILINE)
+    return {name: (version, licence) for name, version, licence in rows}
+
+
+def test_the_table_has_every_locked_package_in_its_version() -> None:
+    locked = [package for name in ("build", "dev", "torch-cuda") for package in read_lock(FOLDER / f"{name}.lock")]
+    found = {name: version for name, (version, _) in table().items() if name != "package"}
+    assert found == {package.name: package.version for package in locked}, "run `make lock`"
+
+
+def test_every_licence_is_allowed() -> None:
+    refused = {name: licence for name, (_, licence) in table().items() if not parts_of(licence) <= ALLOWED}
+    refused.pop("package", None)
+    assert refused == RUN_ONLY
+
+
+def test_tools_that_are_only_run_are_imported_nowhere() -> None:
+    for path in [
+        file for part in ("agents", "zoo", "benchmarks", "tools") for file in (TABLE.parents[1] / part).rglob("*.py")
+    ]:
+        assert not re.search(rf"^\s*(import|from) ({'|'.join(RUN_ONLY)})\b", path.read_text(), flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "licence"),
+    [
+        ({"license_expression": "MIT OR Apache-2.0"}, "MIT OR Apache-2.0"),
+        ({"license": "Apache License 2.0\n\nlong text"}, "Apache-2.0"),
+        ({"license": "a text of its own", "classifier": ["License :: OSI Approved :: MIT License"]}, "MIT"),
+        ({"license": "A licence nobody knows"}, "A licence nobody knows"),
+        ({}, "not stated"),
+    ],
+)
+def test_a_licence_is_that_of_the_metadata(metadata: dict[str, Any], licence: str) -> None:
+    assert licence_of({"name": "a_package", **metadata}) == licence
+
+
+def test_what_is_not_stated_or_not_known_is_not_allowed() -> None:
+    for licence in ("not stated", "GPL-3.0-only", "MIT AND GPL-3.0-only"):
+        assert not parts_of(licence) <= ALLOWED

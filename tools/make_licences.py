@@ -1,0 +1,102 @@
+"""Write docs/licences.md: the licence of every locked package, as its own metadata state it.
+
+``make lock`` runs it after the lock files are made. pip looks the metadata up without installing anything.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+if __package__ in (None, ""):  # run as a file: let `import tools` find the package
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from tools.locks import FOLDER, ROOT, normalised
+
+TABLE = ROOT / "docs" / "licences.md"
+ALLOWED = {
+    "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0",
+    "CNRI-Python", "HPND", "ISC", "MIT", "MIT-0", "MIT-CMU", "MPL-2.0", "NCSA", "PSF-2.0", "Python-2.0", "Unlicense",
+    "Zlib", "NVIDIA",
+}  # fmt: skip
+"""Licences under which a package may be used here: permissive ones, MPL-2.0, whose terms stay with its own files, and
+NVIDIA's for the CUDA libraries, which PyTorch's build for GPUs needs.
+"""
+SPELLINGS = {
+    "apache": "Apache-2.0", "apache 2.0": "Apache-2.0", "apache license 2.0": "Apache-2.0",
+    "apache software license": "Apache-2.0", "apache license, version 2.0": "Apache-2.0",
+    "apache license version 2.0": "Apache-2.0", "apache-2": "Apache-2.0",
+    "bsd": "BSD-3-Clause", "bsd license": "BSD-3-Clause", "bsd 3-clause": "BSD-3-Clause",
+    "bsd 3-clause license": "BSD-3-Clause", "3-clause bsd license": "BSD-3-Clause", "bsd-3": "BSD-3-Clause",
+    "2-clause bsd": "BSD-2-Clause", "mit license": "MIT", "the mit license": "MIT", "isc license (iscl)": "ISC",
+    "mozilla public license 2.0 (mpl 2.0)": "MPL-2.0", "python software foundation license": "PSF-2.0",
+    "nvidia proprietary software": "NVIDIA", "licenseref-nvidia-proprietary": "NVIDIA",
+    "licenseref-nvidia-software-license": "NVIDIA", "other/proprietary license": "NVIDIA",
+    "new bsd": "BSD-3-Clause", "psf": "PSF-2.0", "zlib/libpng": "Zlib",
+    "university of illinois/ncsa open source license": "NCSA",
+}  # fmt: skip
+STATED_ELSEWHERE = {"atheris": "Apache-2.0", "cuda-toolkit": "NVIDIA"}
+"""Packages whose metadata state no licence -> the one in their files, or of the libraries that they stand for."""
+RUN_ONLY = {"codespell": "GPL-2.0-only"}
+"""Tools that are run and never imported: their licences do not reach what they are run on."""
+HEAD = """\
+# Licences
+
+The licence of every package that the lock files install, as the package's own metadata state it, in SPDX's names where
+there is one. `make lock` writes this table; a test compares it with the lock files, and allows no licence but those
+listed in `tools/make_licences.py`. The CUDA libraries (`nvidia-*`, `cuda-*`, `triton`) are installed with PyTorch's
+build for GPUs only.
+
+| package | version | licence |
+|---|---|---|
+"""
+
+
+def look_up(lock: Path) -> list[Mapping[str, Any]]:
+    """Return the metadata of the packages of a lock file."""
+    command = [
+        sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--dry-run",
+        "--ignore-installed", "--no-deps", "--use-feature=fast-deps", "--report", "-",
+    ]  # fmt: skip
+    # without the hashes, pip reads metadata alone where it can, instead of whole packages
+    names = re.findall(r"^([A-Za-z0-9._-]+==\S+)", lock.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    text = subprocess.run([*command, *names], check=True, stdout=subprocess.PIPE, text=True).stdout
+    return [package["metadata"] for package in json.loads(text)["install"]]
+
+
+def licence_of(metadata: Mapping[str, Any]) -> str:
+    """Return a package's licence in SPDX's words where they are known: those of the metadata, or of a classifier."""
+    name = normalised(metadata["name"])
+    stated = [metadata.get("license_expression"), _first_line(metadata.get("license"))]
+    stated += [text.rpartition(" :: ")[2] for text in metadata.get("classifier", ()) if text.startswith("License :: ")]
+    words = [text for text in stated if text and text not in ("OSI Approved", "UNKNOWN", "Dual License")]
+    known = [SPELLINGS.get(text.lower(), text) for text in words]
+    allowed = [text for text in known if parts_of(text) <= ALLOWED]
+    return STATED_ELSEWHERE.get(name) or (allowed or known or ["not stated"])[0]
+
+
+def _first_line(text: str | None) -> str | None:
+    return text.strip().splitlines()[0] if text and text.strip() else None
+
+
+def parts_of(expression: str) -> set[str]:
+    """Return the licences of an expression."""
+    return {part.strip(" ()") for part in re.split(r" (?:AND|OR|and|or) ", expression)}
+
+
+def rows(packages: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the rows of the table."""
+    found = {
+        normalised(each["name"]): f"| {each['version'].partition('+')[0]} | {licence_of(each)} |" for each in packages
+    }
+    return [f"| {name} {rest}" for name, rest in sorted(found.items())]
+
+
+if __name__ == "__main__":
+    locks = [FOLDER / f"{name}.lock" for name in ("build", "dev", "torch-cuda")]
+    TABLE.write_text(HEAD + "\n".join(rows(package for lock in locks for package in look_up(lock))) + "\n")

@@ -1,0 +1,70 @@
+"""Write the lock files in `requirements/`: every package that `make` installs, with the hashes of its files.
+
+``make lock`` runs it. `constraints.txt` decides the versions; the hashes come from the package index, without
+downloading packages. The files hold for Python 3.11 and 3.12 on Linux on x86-64, and name no index.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "requirements"
+ABOUT = {
+    "build": "What builds packages: this one, and those that come as source.",
+    "dev": "What the project and its development need, except PyTorch.",
+    "torch-cuda": "PyTorch as the package index has it, and the CUDA libraries that it needs.",
+    "torch-cpu": "PyTorch's CPU build, which is smaller and not in the package index; known for Python 3.11 only.",
+}
+CPU_BUILD = {"version": "2.13.0", "hash": "6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b"}
+"""The file ``torch-<version>+cpu-cp311-cp311-manylinux_2_28_x86_64.whl``; `uv` cannot look it up in the index."""
+
+
+def compile_all(uv: str) -> dict[str, str]:
+    """Return the locked requirements of ``.[dev]``: name -> its lines."""
+    command = [
+        uv, "pip", "compile", "pyproject.toml", "--extra", "dev", "--universal", "--generate-hashes",
+        "--constraint", "constraints.txt", "--no-header", "--no-annotate", "--quiet",
+    ]  # fmt: skip
+    text = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+    blocks = re.split(r"\n(?=\S)", text.strip())
+    # the one marker, which is the platform of the lock, is left out: the set-up checks the platform
+    return {block.partition("==")[0]: re.sub(r" ;[^\\\n]*", " ", block) for block in blocks}
+
+
+def file_of(name: str) -> str:
+    """Return the lock file that a package belongs in."""
+    if name == "setuptools":
+        return "build"
+    return "torch-cuda" if re.match(r"(torch|triton|cuda-.*|nvidia-.*)$", name) else "dev"
+
+
+def cpu_build(torch: str) -> str:
+    """Return the requirement of PyTorch's CPU build, given that of the other one."""
+    version = torch.split()[0].partition("==")[2]
+    if version != CPU_BUILD["version"]:
+        raise SystemExit(
+            f"`CPU_BUILD` in {Path(__file__).name} is of torch {CPU_BUILD['version']}, constraints.txt pins {version}; "
+            "give it the version and the sha256 of the new wheel"
+        )
+    return f"torch=={version}+cpu \\\n    --hash=sha256:{CPU_BUILD['hash']}"
+
+
+def main(uv: str) -> None:
+    """Write the files."""
+    found: dict[str, list[str]] = {name: [] for name in ABOUT}
+    for name, block in compile_all(uv).items():
+        found[file_of(name)].append(block)
+        if name == "torch":
+            found["torch-cpu"].append(cpu_build(block))
+    FOLDER.mkdir(exist_ok=True)
+    for name, blocks in found.items():
+        head = f"# {ABOUT[name]}\n# Written by `make lock` from constraints.txt; do not edit.\n"
+        (FOLDER / f"{name}.lock").write_text(head + "\n".join(blocks) + "\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
