@@ -8,7 +8,7 @@ import signal
 import time
 from pathlib import Path
 
-from benchmarks.fault_suite.kills import STOP_SECONDS
+from benchmarks.fault_suite.kills import STOP_SECONDS, wait_for
 from benchmarks.fault_suite.kind import kind
 from benchmarks.fault_suite.lab import DONE, INTERRUPTED, NAMES, Broken, Lab, require, run_folder
 from benchmarks.fault_suite.programs import Running
@@ -57,6 +57,8 @@ def stop_worker(lab: Lab) -> None:
     """Stop a process that plays."""
     name, logs = lab.configuration(ONE_SEED), lab.folder / "logs"
     running = lab.start(name, logs, "--n-eval-envs", "2", constants=PATIENCE)
+    if lab.seed % 2:  # else while it builds
+        wait_for(running, run_folder(logs, name) / "checkpoint")
     _disturb(lab, running, "SIGSTOP")
     require(running.wait(), DONE)
     lab.require_same(name, logs)
@@ -72,10 +74,10 @@ def stop_worker_and_run(lab: Lab) -> None:
     """Stop a process that plays, and then ask the run to end."""
     name, logs = lab.configuration(ONE_SEED), lab.folder / "logs"
     running = lab.start(name, logs, "--n-eval-envs", "2")
+    if lab.seed % 2:  # else while it builds, before there is a run folder
+        wait_for(running, run_folder(logs, name) / "checkpoint")
     _disturb(lab, running, "SIGSTOP")
     running.has_ended(lab.draw.uniform(0, 2))
-    while not (run_folder(logs, name) / "config.yml").exists() and not running.has_ended(0.02):
-        pass
     running.send("SIGTERM")
     begin = time.monotonic()
     require(running.wait(), INTERRUPTED, DONE)
