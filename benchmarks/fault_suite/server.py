@@ -19,7 +19,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import matplotlib.pyplot  # noqa: F401  imported once, for all processes
 import numpy as np
 import torch
 
@@ -44,6 +43,12 @@ EVENTS = {
     "status": (zoo.training.replicas.Replicas, "write_status"),
     "model": (zoo.training.callbacks, "save_model"),
 }
+
+PRELOADED = (
+    "matplotlib.pyplot", "torch.utils.tensorboard", "zoo.report.compute", "zoo.report.page", "zoo.report.terminal",
+    "zoo.training.start",
+)  # fmt: skip
+"""What programs import on the way."""
 
 
 def load_model(arguments: Sequence[str]) -> int:
@@ -180,6 +185,8 @@ def main() -> None:
     """Answer until the other side hangs up."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
+    for module in PRELOADED:
+        importlib.import_module(module)
     for line in sys.stdin:
         request = json.loads(line)
         answer = start(request["start"]) if "start" in request else reap(request["reap"])
