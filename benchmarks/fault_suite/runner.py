@@ -57,11 +57,13 @@ def try_all(tries: Sequence[tuple[Kind, int]], folder: Path, jobs: int) -> list[
         counter.tell(outcome)
         return outcome
 
-    with ThreadPoolExecutor(jobs) as pool:
-        outcomes = list(pool.map(attempt, *zip(*tries, strict=True)))
-    for programs in servers:
-        programs.__exit__()
-    return outcomes
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        return list(pool.map(attempt, *zip(*tries, strict=True)))
+    finally:
+        pool.shutdown(cancel_futures=True)  # those that have begun end first
+        for programs in servers:
+            programs.__exit__()
 
 
 def try_once(kind: Kind, seed: int, programs: Programs, stock: Stock, folder: Path) -> Outcome:
