@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Try what is asked for, write the table, and return the result to print."""
     from benchmarks.fault_suite import all_kinds
     from benchmarks.fault_suite.runner import try_all
-    from benchmarks.fault_suite.table import write_table
+    from benchmarks.fault_suite.table import describe_origin, write_table
 
     kinds = all_kinds()
     if args.list:
@@ -68,8 +68,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     folder = args.folder or Path(
         tempfile.mkdtemp(prefix="faults-", dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None)
     )
+    origin = describe_origin()
     outcomes = try_all(tries, folder, args.jobs)
-    text = write_table(outcomes, chosen)
+    text = write_table(outcomes, chosen, origin)
     print(text, file=sys.stderr)
     if args.output:
         args.output.write_text(text, encoding="utf-8")

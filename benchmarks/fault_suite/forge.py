@@ -63,9 +63,12 @@ def change_attributes(path: Path, attributes: Mapping[str, Any]) -> None:
 
 
 def change_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Set arrays of an ``.npz`` file, pickled where they hold objects."""
-    with np.load(path) as found:
-        content = {name: found[name] for name in found.files} | dict(arrays)
+    """Set arrays of an ``.npz`` file, pickled where they hold objects; make the file if there is none."""
+    content = {}
+    if path.exists():
+        with np.load(path) as found:
+            content = {name: found[name] for name in found.files}
+    content |= arrays
     with path.open("wb") as file:
         np.savez(file, **content)
 

@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from agents.common.engine.checkpoint import find_checkpoints
 from benchmarks.fault_suite import forge
 from benchmarks.fault_suite.kind import kind
@@ -210,10 +212,19 @@ def _yaml(lab: Lab) -> None:
     require_named(require(ended, REFUSED).err, path.name)
 
 
-OTHER_FORGERIES = (_buffer_pickle, _evaluations, _dataset, _yaml)
+def _policy(lab: Lab) -> None:
+    path = lab.folder / "policy.pt"
+    if lab.draw.random() < 0.5:
+        path.write_bytes(forge.trap_pickle(_trap(lab)))
+    else:
+        torch.save({"state_dict": {}, "about": forge.Trap(_trap(lab))}, path)
+    require_named(require(lab.programs.run("load policy", [path]), REFUSED).err, path.name)
 
 
-@kind("code-other", "code in a replay buffer, in evaluations, in a dataset, in YAML", NO_CODE, 12)
+OTHER_FORGERIES = (_buffer_pickle, _evaluations, _dataset, _yaml, _policy)
+
+
+@kind("code-other", "code in a replay buffer, evaluations, a dataset, YAML, a policy", NO_CODE, 15)
 def read_other(lab: Lab) -> None:
     """Give a forged file to what reads it."""
     try:

@@ -33,6 +33,7 @@ import zoo.train
 import zoo.training.callbacks
 import zoo.training.replicas
 from agents.common.model_file import encode_attributes, read_model_file
+from agents.common.sb3.policy import FlowPolicy
 
 EVENTS = {
     "update": (agents.common.sb3.model.FlowQLearning, "sample_and_update"),
@@ -72,6 +73,15 @@ def load_buffer(arguments: Sequence[str]) -> int:
         model = agents.load(model_path, device="cpu")
         model.load_replay_buffer(path)
         return {"sum": _sum_of(model.replay_buffer.__getstate__())}
+
+    return _run_library(body)
+
+
+def load_policy(arguments: Sequence[str]) -> int:
+    """Load a policy that was saved by itself, and print a sum of all that it holds."""
+
+    def body() -> dict[str, Any]:
+        return {"sum": _sum_of(FlowPolicy.load(arguments[0], device="cpu").state_dict())}
 
     return _run_library(body)
 
@@ -118,6 +128,7 @@ PROGRAMS: dict[str, Callable[[Sequence[str]], int]] = {
     "benchmark": zoo.benchmark.main,
     "load": load_model,
     "load buffer": load_buffer,
+    "load policy": load_policy,
 }
 
 

@@ -13,12 +13,21 @@ from zoo.runs.versions import describe_versions
 
 HEAD = "| fault | promised | tries | as promised | lost |\n|---|---|---|---|---|"
 
+LOST = (
+    "Lost is: a result that differs in silence, work that is gone although an intact copy was there, code of a "
+    "stranger that ran, a hang, or a traceback or another exit code in the place of a message."
+)
 
-def write_table(outcomes: Sequence[Outcome], kinds: Sequence[Kind]) -> str:
-    """Return the report: command, date, commit, versions, a row for each kind, and how to repeat what is lost."""
+
+def write_table(outcomes: Sequence[Outcome], kinds: Sequence[Kind], origin: str) -> str:
+    """Return the report: a row for each kind, and how to repeat what is lost.
+
+    :param origin: what :func:`describe_origin` returned before the first try.
+    """
     rows = [_row(f"{kind.fault} (`{kind.id}`)", kind.promise, _of(outcomes, kind)) for kind in kinds]
     total = _row("**all**", "", outcomes)
-    parts = ["# Faults", _origin(outcomes), "\n".join([HEAD, *rows, total])]
+    minutes = sum(each.seconds for each in outcomes) / 60
+    parts = ["# Faults", f"{origin}; {minutes:.0f} minutes of tries.", LOST, "\n".join([HEAD, *rows, total])]
     skipped = sorted({f"- `{each.kind.id}`: {each.skipped}" for each in outcomes if each.skipped})
     if skipped:
         parts += ["Not tried here:", "\n".join(skipped)]
@@ -39,18 +48,15 @@ def _row(fault: str, promise: str, outcomes: Sequence[Outcome]) -> str:
     return f"| {' | '.join(map(str, cells))} |"
 
 
-def _origin(outcomes: Sequence[Outcome]) -> str:
-    """Return how the table was made."""
+def describe_origin() -> str:
+    """Return command, date, commit and versions."""
     versions = describe_versions("cpu", None)
     packages = ", ".join(f"{name} {version}" for name, version in versions["packages"].items() if version)
     command = shlex.join(["python", "benchmarks/faults.py", *sys.argv[1:]])
-    minutes = sum(each.seconds for each in outcomes) / 60
     today = datetime.datetime.now(datetime.UTC).date()
     return (
         f"`{command}`, {today}, commit {versions['git_commit']}, Python {versions['python']}, {packages}, "
-        f"{versions['platform']}; {minutes:.0f} minutes of tries.\n\n"
-        "Lost is: a result that differs in silence, work that is gone although an intact copy was there, code of a "
-        "stranger that ran, a hang, or a traceback or another exit code in the place of a message."
+        f"{versions['platform']}"
     )
 
 

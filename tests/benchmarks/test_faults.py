@@ -17,8 +17,8 @@ from benchmarks.fault_suite.runner import Outcome, stored_data, try_once
 from benchmarks.fault_suite.table import write_table
 
 QUICK = (
-    "kill-event", "checkpoint-flip", "checkpoint-both", "folder-interrupted", "model-flip", "buffer", "code-model",
-    "code-resume", "size-header", "race-resume",
+    "kill-event", "checkpoint-flip", "checkpoint-both", "folder-interrupted", "folder-finished", "model-flip", "policy",
+    "code-model", "code-resume", "code-other", "size-header", "text-label",
 )  # fmt: skip
 """Kinds that take a run of QAM and little more."""
 
@@ -84,7 +84,8 @@ def test_what_is_not_as_promised_is_lost_and_its_folder_stays(programs: Programs
 def test_the_table_counts_tries_and_names_what_is_lost() -> None:
     kind = Kind("flip", "a bit", "nothing", 3, lambda lab: None)
     outcomes = [Outcome(kind, 0, 1.0), Outcome(kind, 1, 1.0, lost="it differs"), Outcome(kind, 2, 1.0, skipped="root")]
-    text = write_table(outcomes, [kind])
+    text = write_table(outcomes, [kind], "made by hand")
+    assert "made by hand; 0 minutes of tries" in text
     assert "| a bit (`flip`) | nothing | 2 | 1 | 1 |" in text
     assert "- `python benchmarks/faults.py --only flip --seed 1`: it differs" in text
     assert "- `flip`: root" in text
