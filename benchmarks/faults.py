@@ -18,13 +18,9 @@ if __package__ in (None, ""):  # run as a file from anywhere
 
 from zoo.arguments import Parser, whole_number
 from zoo.cli import run_program
-from zoo.errors import UsageError
+from zoo.errors import FAILED, UsageError
 
 SHARED_MEMORY = Path("/dev/shm")
-
-
-class Lost(Exception):
-    """Something was not as promised; the program exits with code 1."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,7 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, help="where to work, and to keep what was lost (default: in memory)")
     parser.add_argument("-o", "--output", type=Path, help="the table, Markdown (default: standard error only)")
     args = parser.parse_args(arguments)
-    return run_program(lambda: run(args), verbose=1)
+    lost: list[int] = []
+
+    def body() -> dict[str, Any]:
+        result = run(args)
+        lost.append(result.get("lost", 0))
+        return result
+
+    code = run_program(body)
+    return FAILED if any(lost) else code
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -75,11 +79,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.output:
         args.output.write_text(text, encoding="utf-8")
     lost = sum(outcome.lost is not None for outcome in outcomes)
-    if lost:
-        raise Lost(f"{lost} of {len(outcomes)} faults were not survived as promised; what they left is in {folder}")
-    if args.folder is None:
+    if args.folder is None and not lost:
         shutil.rmtree(folder)
-    return {"tries": len(outcomes), "lost": 0, "output": str(args.output)}
+    return {"tries": len(outcomes), "lost": lost, "folder": str(folder), "output": str(args.output)}
 
 
 if __name__ == "__main__":
