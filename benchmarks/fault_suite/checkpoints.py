@@ -9,7 +9,6 @@ from agents.common.engine.checkpoint import find_checkpoints
 from benchmarks.fault_suite import damage
 from benchmarks.fault_suite.kind import kind
 from benchmarks.fault_suite.lab import (
-    NAMES,
     REFUSED,
     Broken,
     Lab,
@@ -25,9 +24,9 @@ BEFORE = "the checkpoint before it takes over with a warning that names the file
 
 
 def _file(lab: Lab, checkpoint: Path) -> Path:
-    """Return a file of a checkpoint; seeds that share a configuration take one file after the other."""
-    files = sorted(checkpoint.iterdir())
-    return files[lab.seed // len(NAMES) % len(files)]
+    """Return a file of a checkpoint: consecutive seeds take one after the other, those of the model first."""
+    files = sorted(checkpoint.iterdir(), reverse=True)
+    return files[lab.seed % len(files)]
 
 
 def _damage_newest(lab: Lab, how: damage.Damage) -> None:
