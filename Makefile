@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 TOOLS := .tools
 FUZZ_SECONDS ?= 600
 
-.PHONY: demo test test-slow lint type format doc-check commit-checks fuzz lock audit clean
+.PHONY: demo test test-slow faults lint type format doc-check commit-checks fuzz lock audit clean
 
 demo: $(INSTALLED)
 	$(BIN)/python zoo/train.py --algo qam --env pointmaze-medium-navigate-singletask-task1-v0 --quick --seed 0 \
@@ -19,6 +19,9 @@ test: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m 'slow or slurm'
+
+faults: $(INSTALLED)
+	$(BIN)/python benchmarks/faults.py --output results/faults.md
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

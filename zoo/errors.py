@@ -29,6 +29,10 @@ class UsageError(Exception):
     """Bad arguments, settings or data, found before any work starts; the program exits with code 2."""
 
 
+class CannotResume(UsageError):
+    """No checkpoint of a run can be used; its folder stays as it is."""
+
+
 class Interrupted(Exception):
     """The run was stopped by a signal after its checkpoint was written; the program exits with code 3."""
 

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import IO, Any, TypeAlias
 from zipfile import ZipFile
 
 import torch
@@ -48,7 +48,7 @@ _INSTANCES: dict[str, type] = {plain.path_of(kind): kind for kind in (*INSTANCES
 _BASES = (BasePolicy, BaseBuffer, nn.Module, torch.optim.Optimizer)
 
 
-Source: TypeAlias = str | Path | io.BufferedIOBase
+Source: TypeAlias = str | Path | io.BufferedIOBase | IO[bytes]
 
 
 class UntrustedError(ValueError):
@@ -192,15 +192,30 @@ def _load_tensors(
         part = f"{name}: {member}"
         with open_zip(_Named(members[member], part), members=()) as archive:  # PyTorch would unpack what it claims
             require_uncompressed(archive, len(members[member]), part)
-        try:
-            content = torch.load(io.BytesIO(members[member]), map_location=get_device(device), weights_only=True)
-        except (*FAULTS, pickle.UnpicklingError, AttributeError) as error:
-            raise ValueError(
-                f"{name} cannot be read: {member} holds no tensors, or more than tensors: {error}"
-            ) from error
-        found[member.removesuffix(TENSORS)] = content
+        found[member.removesuffix(TENSORS)] = _load(members[member], device, f"{name} cannot be read: {member}")
     variables = found.pop("pytorch_variables", None)
     return found, dict(variables or {})
+
+
+def _load(content: bytes, device: torch.device | str, where: str) -> Any:
+    """Return what `torch.save` has written, if it is tensors and plain values."""
+    try:
+        return torch.load(io.BytesIO(content), map_location=get_device(device), weights_only=True)
+    except (*FAULTS, pickle.UnpicklingError, AttributeError) as error:
+        raise ValueError(f"{where} holds no tensors, or more than tensors: {error}") from error
+
+
+def read_tensors(source: Source, device: torch.device | str) -> Any:
+    """Read what ``torch.save`` has written, after comparing it with its checksums, which PyTorch does not look at.
+
+    :param source: path or open file.
+    :param device: where to.
+    :return: tensors and plain values.
+    :raises ValueError: if it is damaged or holds anything else; the message names it.
+    """
+    name, content = _read_whole(source)
+    _read_members(name, content)
+    return _load(content, device, name)
 
 
 def read_parameters(source: Source, device: torch.device | str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -165,7 +165,7 @@ def test_code_among_the_tensors_is_not_run(tmp_path: Path) -> None:
         members["policy.pth"] = content.getvalue()
 
     path = rewrite(saved(tmp_path), change)
-    with pytest.raises(Exception, match="Weights only load failed"):
+    with pytest.raises(ValueError, match=r"model\.zip cannot be read: policy\.pth holds no tensors, or more than"):
         agents.load(path)
     assert ran == []
 
@@ -322,9 +322,24 @@ def test_a_policy_is_saved_by_itself_without_code(tmp_path: Path) -> None:
     assert_same(loaded.state_dict(), policy.state_dict())
     assert loaded.method.settings() == policy.method.settings()
     torch.save({"state_dict": {}, "data": Trap()}, tmp_path / "old.pt")
-    with pytest.raises(ValueError, match="expected a policy as `save` writes it"):
+    with pytest.raises(ValueError, match=r"old\.pt holds no tensors, or more than tensors"):
         type(policy).load(str(tmp_path / "old.pt"))
     assert ran == []
+    torch.save({"state_dict": {}}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match="expected a policy as `save` writes it"):
+        type(policy).load(str(tmp_path / "other.pt"))
+
+
+def test_a_flipped_bit_of_a_policy_is_found(tmp_path: Path) -> None:
+    policy = tiny_model().policy
+    path = tmp_path / "policy.pt"
+    policy.save(str(path))
+    content = bytearray(path.read_bytes())
+    value = max(policy.state_dict().values(), key=torch.numel).numpy().tobytes()
+    content[content.index(value)] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"policy\.pt cannot be read"):
+        type(policy).load(str(path))
 
 
 def test_the_trap_works(tmp_path: Path) -> None:

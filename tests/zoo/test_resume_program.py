@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,9 +15,9 @@ import torch
 
 import agents
 from agents.common.engine.checkpoint import find_checkpoints
+from benchmarks.fault_suite.programs import Programs
 
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"
-ROOT = Path(__file__).parents[2]
 KILLED = -9
 TINY = ["net_arch=[16,16]", "ensemble_size=2", "flow_steps=2", "batch_size=8", "horizon_length=3", "buffer_size=40"]
 OFFLINE, ONLINE = 24, 60
@@ -29,20 +26,8 @@ OFFLINE, ONLINE = 24, 60
 class Runner:
     """Starts training programs that can be killed at a chosen point."""
 
-    def __init__(self, data: Path) -> None:
-        self.data = data
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        command = [sys.executable, "-m", "tests.zoo.killable"]
-        self.process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def __enter__(self) -> Runner:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.process.kill()
-        self.process.wait()
+    def __init__(self, data: Path, programs: Programs) -> None:
+        self.data, self.programs = data, programs
 
     def __call__(
         self,
@@ -58,17 +43,13 @@ class Runner:
         words += ["--eval-freq", "10", "--eval-episodes", "2", "--n-eval-envs", "1", "--save-freq", "7"]
         words += ["--env-kwargs", "max_episode_steps=9", "--log-interval", "5", "--device", "cpu"]
         words += ["-params", *TINY, "learning_starts=4", *more]
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps({"arguments": words, "kill": kill and [*kill, by], "after": after}) + "\n")
-        self.process.stdin.flush()
-        return int(self.process.stdout.readline())
+        return self.programs.run("train", words, kill=kill, by=by, after=after).code
 
 
 @pytest.fixture(scope="module")
 def run(data: Path) -> Iterator[Runner]:
-    with Runner(data) as runner:
-        yield runner
+    with Programs() as programs:
+        yield Runner(data, programs)
 
 
 def folder_of(logs: Path, number: int = 1) -> Path:
@@ -322,4 +303,7 @@ def test_a_run_without_a_readable_checkpoint_is_not_begun_again(run: Runner, tmp
     assert run(tmp_path, kill=("step", 30)) == KILLED
     for checkpoint in find_checkpoints(folder_of(tmp_path) / "checkpoint"):
         (checkpoint / "model.zip").write_bytes(b"")
+    status = (folder_of(tmp_path) / "status.json").read_text()
     assert run(tmp_path) == 2
+    assert (folder_of(tmp_path) / "status.json").read_text() == status
+    assert not folder_of(tmp_path, 2).exists()

@@ -23,7 +23,7 @@ from agents.common.files import TakenOver, atomic_folder, atomic_path
 from agents.common.manifest import NAME as MANIFEST
 from agents.common.manifest import DamagedFolderError, digest_of, read_manifest, seal
 from zoo import plain_yaml
-from zoo.errors import Interrupted, UsageError
+from zoo.errors import CannotResume, Interrupted, UsageError
 from zoo.messages import RUN_LOG, log
 from zoo.runs.contents import find_bad_config, find_bad_evaluations, find_bad_status
 from zoo.runs.history import COLUMNS
@@ -377,8 +377,8 @@ def ending_recorded(folders: Sequence[RunFolder], seeds: Sequence[int]) -> Itera
     """
     try:
         yield
-    except TakenOver:
-        raise  # the runs are no longer ours to write to
+    except (TakenOver, CannotResume):
+        raise  # the runs are no longer ours to write to, or are to stay as they are
     except BaseException as error:
         state = state_after(error)
         for folder, seed in zip(folders, seeds, strict=False):

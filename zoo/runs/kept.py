@@ -14,7 +14,7 @@ from agents.common.engine.checkpoint import find_checkpoints, read_kept_file
 from agents.common.manifest import DamagedFolderError
 from zoo import plain_yaml
 from zoo.messages import log
-from zoo.runs.folder import IDENTITY, RunFolder
+from zoo.runs.folder import ARGUMENTS, IDENTITY, RunFolder
 from zoo.runs.history import EvaluationHistory
 
 EVALUATIONS, PROGRESS = "evaluations.npz", "progress.csv"
@@ -65,8 +65,15 @@ def find_kept_config(folder: RunFolder) -> Mapping[str, Any] | None:
 
     :param folder: that of the first replica.
     """
-    content = _find(folder, _name(0, folder.config.name))
-    return None if content is None else plain_yaml.read(content.decode())
+    return _find_mapping(folder, folder.config.name)
+
+
+def find_kept_arguments(folder: RunFolder) -> Mapping[str, Any] | None:
+    """Return ``args.yml`` as the newest checkpoint that has it whole, or None.
+
+    :param folder: that of the first replica.
+    """
+    return _find_mapping(folder, ARGUMENTS)
 
 
 def find_kept_history(first: RunFolder, replica: int) -> EvaluationHistory:
@@ -76,6 +83,11 @@ def find_kept_history(first: RunFolder, replica: int) -> EvaluationHistory:
     """
     content = _find(first, _name(replica, EVALUATIONS))
     return EvaluationHistory(None if content is None else read_npz(io.BytesIO(content)))
+
+
+def _find_mapping(folder: RunFolder, name: str) -> Mapping[str, Any] | None:
+    content = _find(folder, _name(0, name))
+    return None if content is None else plain_yaml.read(content.decode())
 
 
 def _find(folder: RunFolder, name: str) -> bytes | None:

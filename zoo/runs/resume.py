@@ -14,9 +14,9 @@ from zoo import plain_yaml
 from zoo.errors import UsageError
 from zoo.layers import flatten
 from zoo.messages import log
-from zoo.runs.folder import RunFolder, UnreadableRun, numbered_folders
+from zoo.runs.folder import ARGUMENTS, RunFolder, UnreadableRun, numbered_folders
 from zoo.runs.history import EvaluationHistory
-from zoo.runs.kept import find_kept_config, find_kept_history
+from zoo.runs.kept import find_kept_arguments, find_kept_config, find_kept_history
 from zoo.runs.results import joint_result, result_of, result_of_failed
 from zoo.runs.versions import describe_versions
 
@@ -149,10 +149,20 @@ def _claim(run: StoredRun, under_claim: bool) -> None:
     if under_claim:
         for folder in run.folders:
             folder.detach_logs()
-    elif first.is_of_suite():
+    elif _is_of_suite(first):
         raise UsageError(f"{first.path} belongs to a suite; continue it with zoo/benchmark.py")
     elif not first.claim():
         raise UsageError(f"another process is training {first.path}; wait for its end, or stop it, before --resume")
+
+
+def _is_of_suite(folder: RunFolder) -> bool:
+    """Return whether a suite started the run; where its arguments are damaged or missing, as its checkpoint says."""
+    if (folder.path / ARGUMENTS).exists():
+        try:
+            return folder.is_of_suite()
+        except UnreadableRun:
+            pass  # its copy takes its place, which is said then
+    return bool((find_kept_arguments(folder) or {}).get("claim"))
 
 
 def _require_format(run: StoredRun) -> None:

@@ -11,7 +11,7 @@ from agents.common.files import TakenOver
 from agents.common.replicas import Diverged
 from agents.common.sb3.model import FlowQLearning
 from zoo.config import Config
-from zoo.errors import Abandoned, UsageError
+from zoo.errors import Abandoned, CannotResume
 from zoo.messages import log
 from zoo.playing.background import BackgroundEvaluator
 from zoo.playing.evaluate import Evaluator
@@ -73,7 +73,7 @@ class Training:
                 return position
         if problems:
             told = "; ".join(f"{checkpoint.name}: {describe_error(error)}" for checkpoint, error in problems)
-            raise UsageError(
+            raise CannotResume(
                 f"--resume: none of the checkpoints in {self.replicas.checkpoints} can be used ({told}); put back a "
                 "copy of one, or leave out --resume to train again from the start in a new folder"
             )

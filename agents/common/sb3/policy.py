@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import pickle
 from collections.abc import Sequence
 from typing import IO, Any, Self
 
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 
 from agents.common.engine.precision import float32_products
 from agents.common.method import Method, Noise
-from agents.common.model_file import decode_attributes, encode_attributes
+from agents.common.model_file import decode_attributes, encode_attributes, read_tensors
 from agents.common.nets.heads import Networks, ObservingNetwork
 from agents.common.nets.mlp import StackedMLP
 from agents.common.nets.specs import Sizes
@@ -354,13 +353,13 @@ class FlowPolicy(BasePolicy):
         :param path: what :meth:`save` wrote.
         :param device: where to.
         :return: the policy.
-        :raises ValueError: if it is no such file, or of an algorithm that is not imported.
+        :raises ValueError: if it is damaged or no such file, or of an algorithm that is not imported.
         """
+        saved = read_tensors(path, device)
         try:
-            saved = torch.load(path, map_location=get_device(device), weights_only=True)
             about = decode_attributes(json.loads(saved["about"]))
-        except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"expected a policy as `save` writes it, got one that cannot be read: {error}") from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"expected a policy as `save` writes it, got {path}, which is none: {error}") from error
         found = find_named_by_file(about["method"])
         if found is None:
             raise ValueError(f"the policy is of `{about['method']}`, which is not known; import its module first")

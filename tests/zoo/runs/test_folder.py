@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from zoo.errors import Interrupted, UsageError
+from zoo.errors import CannotResume, Interrupted, UsageError
 from zoo.runs.folder import RunFolder, UnreadableRun, check_log_folder, ending_recorded, find_run_folders
 from zoo.runs.versions import command_line
 
@@ -120,6 +120,14 @@ def test_a_run_that_has_ended_keeps_its_ending(tmp_path: Path, state: str) -> No
     with pytest.raises(ArithmeticError), ending_recorded([folder], [3]):
         raise ArithmeticError("the second one")
     assert (status_of(folder)["state"], status_of(folder)["reason"]) == (state, "the first one")
+
+
+def test_a_run_that_cannot_be_resumed_keeps_its_state(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "qam", "env-v0", 0)
+    before = folder.status.read_bytes()
+    with pytest.raises(CannotResume), ending_recorded([folder], [3]):
+        raise CannotResume("every checkpoint is damaged")
+    assert folder.status.read_bytes() == before
 
 
 # -- reading back -----------------------------------------------------------------------------------------------------

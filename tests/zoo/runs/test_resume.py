@@ -248,6 +248,26 @@ def test_a_run_whose_configuration_is_damaged_is_known_from_its_checkpoint(
     assert "config.yml is damaged: its SHA-256 is not that of what was written; its newest" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("damaged", ["args.yml", "manifest.json"])
+@pytest.mark.parametrize("claim", [None, "logs/claim"])
+def test_who_started_a_run_is_known_from_its_checkpoint_where_that_is_damaged(
+    tmp_path: Path, damaged: str, claim: str | None
+) -> None:
+    folder = written(tmp_path, "running")
+    folder.write_origin({"claim": claim}, {})
+    checkpoint = folder.path / "checkpoint" / "step_000000010.0"
+    checkpoint.mkdir(parents=True)
+    for name, content in folder.identity.items():
+        (checkpoint / f"0.{name}").write_bytes(content)
+    write_manifest(checkpoint, format=FORMAT)
+    (folder.path / damaged).write_text("{")
+    if claim is None:
+        assert names(find_run(tmp_path, RECORD, [3])) == [folder.path.name]
+    else:
+        with pytest.raises(UsageError, match="belongs to a suite"):
+            find_run(tmp_path, RECORD, [3])
+
+
 def test_other_software_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = written(tmp_path, "running")
     versions = describe_versions("cpu", None)
