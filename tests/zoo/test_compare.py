@@ -608,3 +608,16 @@ def test_everything_about_17_methods_50_tasks_and_12_seeds_takes_a_minute_on_two
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert used < 2 * 60  # seconds of processor time; the wall clock depends on what else runs
+
+
+def test_figures_and_tables_are_made_for_a_paper(tmp_path, capsys):
+    write_runs(tmp_path / "logs", SCENE[:2], algo="qam")
+    write_runs(tmp_path / "logs", SCENE[:2], algo="fql")
+    words = ["--width", "column", "--format", "pdf", "--labels", "qam=Ours", "--order", "fql", "qam"]
+    code, _, _ = run(capsys, tmp_path / "logs", "-o", tmp_path / "report", *words, *SMALL)
+    assert code == 0
+    assert {path.suffix for path in (tmp_path / "report" / "figures").iterdir()} == {".pdf"}
+    assert b"/MediaBox [ 0 0 234 " in (tmp_path / "report" / "figures" / "profiles.pdf").read_bytes()
+    rows = (tmp_path / "report" / "tables" / "aggregates_offline.md").read_text().splitlines()[-2:]
+    assert [row.split(" ")[1] for row in rows] == ["fql", "Ours"]
+    assert "<svg" in (tmp_path / "report" / "report.html").read_text()

@@ -132,6 +132,7 @@ class Comparison:
     :param phases: name -> phase; only phases that were evaluated.
     :param curves_label: what learning curves are over: the tasks that all methods with single runs have in each phase,
         since a curve goes on from one phase to the next.
+    :param order: methods that come first in tables and figures, those that are not in it by their scores.
     """
 
     kind: Kind
@@ -139,6 +140,7 @@ class Comparison:
     phases: Mapping[str, Phase]
     reps: int
     curves_label: str = ""
+    order: Sequence[str] = ()
 
 
 def label_of(tasks: Sequence[str], suite: str | None) -> str:
@@ -147,10 +149,17 @@ def label_of(tasks: Sequence[str], suite: str | None) -> str:
 
 
 def ranking(comparison: Comparison) -> list[str]:
-    """Return the methods in the order in which tables and figures show them.
+    """Return the methods in the order in which tables and figures show them: those of `order`, then by their scores."""
+    names = by_score(comparison)
+    first = [name for name in comparison.order if name in names]
+    return first + [name for name in names if name not in first]
 
-    The best mean of the first phase comes first. Methods that this phase lacks follow by their mean in the next one,
-    and methods without any aggregate in the order of `Comparison.methods`.
+
+def by_score(comparison: Comparison) -> list[str]:
+    """Return the methods, the best mean of the first phase first.
+
+    Methods that this phase lacks follow by their mean in the next one, and methods without any aggregate in the order
+    of `Comparison.methods`.
     """
     phases = list(comparison.phases.values())
 
@@ -166,5 +175,5 @@ def ranking(comparison: Comparison) -> list[str]:
 
 def baseline_in(comparison: Comparison, wanted: str) -> str:
     """Return the wanted method if it has scores of this kind, else the best one."""
-    names = ranking(comparison)
+    names = by_score(comparison)
     return wanted if wanted in names else names[0]

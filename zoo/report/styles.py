@@ -8,7 +8,7 @@ that share a dash pattern stay far apart even for readers without red or green c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle
 from typing import Any
 
@@ -49,18 +49,22 @@ _MARKERS = {SOLID: "o", DASHED: "s", DOTTED: "^", DASH_DOTTED: "D"}
 
 @dataclass(frozen=True)
 class Style:
-    """How a method is drawn; own runs are drawn heavier than published ones."""
+    """How a method is drawn; own runs are drawn heavier than published ones.
+
+    :param stroke: what the width of its line is multiplied by.
+    """
 
     colour: str
     dash: Any
     marker: str
     is_own: bool
+    stroke: float = 1.0
 
     @property
     def line(self) -> dict[str, Any]:
         """Keyword arguments of ``Axes.plot``."""
         width = 2.2 if self.is_own else 1.2
-        return {"color": self.colour, "linestyle": self.dash, "linewidth": width}
+        return {"color": self.colour, "linestyle": self.dash, "linewidth": self.stroke * width}
 
 
 def algorithm_styles() -> dict[str, tuple[str, Any]]:
@@ -90,7 +94,7 @@ def method_styles(methods: Mapping[str, Method]) -> dict[str, Style]:
     return result
 
 
-def ranked_styles(comparison: Comparison) -> dict[str, Style]:
+def ranked_styles(comparison: Comparison, stroke: float = 1.0) -> dict[str, Style]:
     """Return the style of each method of a comparison, in the order in which tables and figures show them."""
     looks = method_styles(comparison.methods)
-    return {name: looks[name] for name in ranking(comparison)}
+    return {name: replace(looks[name], stroke=stroke) for name in ranking(comparison)}
