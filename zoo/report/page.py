@@ -35,12 +35,13 @@ from zoo.report.tables import (
     reproduction_table,
     tasks_table,
 )
+from zoo.report.tidy import curves_table, evaluations_table, profiles_table
 from zoo.runs.history import PHASES
 from zoo.runs.read import RunTables, count
 from zoo.runs.scores import KINDS, SUCCESS
 from zoo.texts import csv_cells
 
-_TEXTS = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
+_TEXTS = ("csv", "md", "tex")
 _PACKAGES = ("flow-rl-zoo", "numpy", "scipy", "pandas", "matplotlib")
 
 
@@ -80,7 +81,7 @@ class Content:
 
 
 def write_report(folder: Path, content: Content) -> Path:
-    """Write ``report.html``, tables, figures, ``scores.csv``, ``runs.csv`` and ``results.json``; return the page.
+    """Write ``report.html``, tables, figures, CSV files of runs and curves, and ``results.json``; return the page.
 
     Everything is made before anything is written. Files of an older report are replaced, or removed where this one has
     none of that name.
@@ -89,10 +90,18 @@ def write_report(folder: Path, content: Content) -> Path:
     images = {name: data["svg"].decode() for name, data in _figures(content, "page", ["svg"]).items()}
     figures = _figures(content, content.width, content.formats)
     files: dict[str, str | bytes] = {
-        f"tables/{table.name}.{kind}": render(table) for table in content.tables for kind, render in _TEXTS.items()
+        f"tables/{table.name}.{kind}": text
+        for table in content.tables
+        for kind, text in zip(_TEXTS, (to_csv(table), to_markdown(table), to_latex(table, content.width)), strict=True)
     }
     files |= {f"figures/{name}.{kind}": data for name, found in figures.items() for kind, data in found.items()}
     files["scores.csv"] = csv_cells(last_evaluations(inputs.evaluations)).to_csv(index=False)
+    tidy = {
+        "evaluations": evaluations_table(inputs.evaluations),
+        "curves": curves_table(content.comparisons),
+        "profiles": profiles_table(content.comparisons),
+    }
+    files |= {f"{name}.csv": csv_cells(table).to_csv(index=False) for name, table in tidy.items()}
     files["runs.csv"] = _runs_csv(inputs.own)
     files["results.json"] = json_text(to_json(content.comparisons, inputs.own.skipped(), inputs.references))
     files["report.html"] = to_html(content, images)
