@@ -8,7 +8,9 @@ from typing import Any
 
 from zoo.report.comparison import Cell, Comparison, Phase, ranking
 from zoo.report.entries import (
+    LEAST_BEST,
     NEAR_BEST,
+    SHOWN_METRICS,
     Entry,
     Table,
     best_point,
@@ -22,13 +24,8 @@ from zoo.report.entries import (
 from zoo.report.estimates import FEW_SEEDS
 from zoo.report.reproduction import Reproduction
 from zoo.runs.read import PROTOCOL, count, short_name, show, split_environment
-from zoo.runs.scores import METRICS, NORMALISED_RETURN, RETURN, SUCCESS, Kind
+from zoo.runs.scores import METRICS, RETURN, SUCCESS, Kind
 
-_GAP = {
-    SUCCESS.name: " The optimality gap at 1 is one minus the mean.",
-    NORMALISED_RETURN.name: " The optimality gap is the distance to the expert's score; scores above 1 count as 1.",
-    RETURN.name: "",
-}
 _INTERVALS = {
     "bootstrap": "stratified bootstrap",
     "t": f"t-interval below {FEW_SEEDS} seeds",
@@ -44,20 +41,17 @@ def aggregates_table(comparison: Comparison, phase: Phase, suite: str | None = N
     kind = comparison.kind
     found = phase.aggregates if suite is None else phase.suite_aggregates[suite]
     label = suite or phase.suite
-    header = ["method", *(METRICS[metric] for metric in kind.metrics), "tasks", "seeds", "step"]
+    header = ["method", *(METRICS[metric] for metric in SHOWN_METRICS), "tasks", "seeds", "step"]
     cells = {name: found[name] for name in ranking(comparison) if name in found}
     if suite is not None:  # the ranking is that of the common tasks
         cells = dict(sorted(cells.items(), key=lambda item: -item[1].estimates["mean"].point))
-    best = {
-        metric: best_point(cell.estimates.get(metric) for cell in cells.values())
-        for metric in kind.metrics
-        if metric != "optimality_gap"
-    }
-    digits = digits_of(kind, (estimate for cell in cells.values() for estimate in cell.estimates.values()))
+    shown = {metric: [cell.estimates.get(metric) for cell in cells.values()] for metric in SHOWN_METRICS}
+    best = {metric: best_point(estimates) for metric, estimates in shown.items()}
+    digits = digits_of(kind, (estimate for estimates in shown.values() for estimate in estimates))
     rows, data = [], []
     for name, cell in cells.items():
         step = phase.steps[name]
-        scores = [score_entry(cell.estimates.get(metric), kind, digits, best.get(metric)) for metric in kind.metrics]
+        scores = [score_entry(cell.estimates.get(metric), kind, digits, best[metric]) for metric in SHOWN_METRICS]
         tasks = str(cell.tasks) if label is None else f"{cell.tasks} ({label})"
         counts = (tasks, seeds_text(cell.seeds), "mixed" if step is None else show(step))
         rows.append([Entry(name), *scores, *map(Entry, counts)])
@@ -67,7 +61,7 @@ def aggregates_table(comparison: Comparison, phase: Phase, suite: str | None = N
     caption = (
         f"{kind.caption} at the end of the {phase.name} phase on {_averaged_tasks(phase, kind, suite)}, "
         f"last evaluation, with 95% intervals over seeds on the same tasks ({intervals}). "
-        f"{_bold_rule(kind)}.{_GAP[kind.name]}{scoring_note(comparison, cells)}"
+        f"{_bold_rule(kind)}.{scoring_note(comparison, cells)}"
     )
     table = _table("aggregates", "Aggregates", phase, kind, caption, header, rows, data)
     if suite is None:
@@ -264,7 +258,11 @@ def _places(environments: Sequence[str]) -> str:
 
 def _bold_rule(kind: Kind, where: str = "", note: str = "") -> str:
     """Return when an entry is bold, in words."""
-    best = "the best" if kind is RETURN else f"at least {NEAR_BEST:.0%} of the best"
+    best = "the best"
+    if kind is not RETURN:
+        least = f"{LEAST_BEST:.0%}" if kind is SUCCESS else f"{LEAST_BEST:g}"
+        best = f"at least {NEAR_BEST:.0%} of the best{where}, where that is at least {least}"
+        where = ""
     return f"Bold: {best}{where}; †: not bold, but its interval{note} reaches the best"
 
 
