@@ -171,7 +171,7 @@ def _broken(name: str) -> list[str]:
 def _stack(lines: Iterable[str]) -> str:
     """Return lines on top of one another."""
     joined = r" \\ ".join(lines)
-    return rf"\shortstack{{{joined}}}" if r"\\" in joined else joined
+    return rf"\begin{{tabular}}{{@{{}}c@{{}}}}{joined}\end{{tabular}}" if r"\\" in joined else joined
 
 
 def _plain(entry: Entry) -> str:
