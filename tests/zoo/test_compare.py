@@ -376,6 +376,7 @@ def test_runs_with_returns_only_are_compared_by_their_return(tmp_path, capsys):
         "results",
         "runs",
         "scores",
+        *("evaluations", "curves", "profiles"),
     }
     page = (report / "report.html").read_text()
     assert "Online, return: 2 methods on 1 common task, scored at 2,000 steps." in page
