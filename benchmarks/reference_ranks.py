@@ -31,7 +31,8 @@ from zoo.arguments import Parser, whole_number
 from zoo.cli import run_program
 from zoo.errors import UsageError
 from zoo.layers import read_profiles, shared_profile
-from zoo.runs.read import describe_layers, read_runs
+from zoo.runs.protocol import describe_layers
+from zoo.runs.read import read_runs
 
 ROOT = Path(__file__).resolve().parent.parent
 ENV = "pointmaze-medium-navigate-singletask-task{}-v0"

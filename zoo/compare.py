@@ -10,7 +10,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +80,7 @@ def make_parser() -> Parser:
     )
     how.add_argument("--reps", type=whole_number, default=50_000, help="bootstrap repetitions")
     how.add_argument("--verbose", type=whole_number, default=1, help="2 shows the traceback of an unexpected failure")
+    _add_looks(parser)
     output = parser.add_argument_group("what to make (default: --print)")
     output.add_argument("-o", "--output", type=Path, metavar="DIR", help="report.html, tables and figures")
     output.add_argument("--json", type=Path, metavar="FILE", help="every number, for other programs")
@@ -89,6 +90,30 @@ def make_parser() -> Parser:
         "--watch", nargs="?", type=float, const=10.0, metavar="SECONDS", help="state of the runs, until they are done"
     )
     return parser
+
+
+def _add_looks(parser: Parser) -> None:
+    """Add the arguments about how figures and tables look."""
+    looks = parser.add_argument_group("how figures and tables look")
+    looks.add_argument(
+        "--width",
+        choices=("page", "column", "text"),
+        default="page",
+        help="draw figures and LaTeX tables to stand in a paper as they are: 3.25 inches (column) or 6.75 (text)",
+    )
+    looks.add_argument(
+        "--format",
+        nargs="+",
+        choices=("pdf", "svg", "png"),
+        default=["pdf", "svg", "png"],
+        help="files of each figure (default: all three)",
+    )
+    looks.add_argument(
+        "--labels", nargs="+", action="extend", default=[], metavar="NAME=TEXT", help="what to call methods"
+    )
+    looks.add_argument(
+        "--order", nargs="+", default=[], metavar="NAME", help="these methods first (default: the best first)"
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -113,11 +138,21 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def _compare(request: Request, args: argparse.Namespace) -> dict[str, Any]:
     from zoo.report.compute import compare_kinds
     from zoo.report.inputs import collect
+    from zoo.report.labels import read_labels, read_order, relabelled
     from zoo.report.rendering import write_file
     from zoo.report.results import json_text, to_json
 
     inputs = collect(request)
-    found = compare_kinds(inputs.methods, inputs.evaluations, inputs.means, args.reps, bool(args.output), args.tasks)
+    baseline = args.baseline or inputs.default_baseline()
+    names = read_labels(args.labels, inputs.methods)
+    order = read_order(args.order, inputs.methods)
+    inputs = relabelled(inputs, names)
+    found = [
+        replace(comparison, order=[names[name] for name in order])
+        for comparison in compare_kinds(
+            inputs.methods, inputs.evaluations, inputs.means, args.reps, bool(args.output), args.tasks
+        )
+    ]
     skipped = inputs.own.skipped()
     result: dict[str, Any] = {"methods": len(inputs.methods), "runs": len(inputs.own.runs), "skipped": len(skipped)}
     if args.json:
@@ -126,8 +161,8 @@ def _compare(request: Request, args: argparse.Namespace) -> dict[str, Any]:
     if args.output or args.print or not args.json:
         from zoo.report.page import Content, write_report
 
-        baseline = args.baseline or inputs.default_baseline()
-        content = Content(inputs, found, baseline, args.tolerance, args.command_line, _expected(inputs))
+        looks = {"width": args.width, "formats": args.format, "expected": _expected(inputs)}
+        content = Content(inputs, found, names[baseline], args.tolerance, args.command_line, **looks)
         if args.output:
             result["report"] = str(write_report(args.output, content))
         if args.print or not (args.json or args.output):

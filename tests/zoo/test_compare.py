@@ -377,6 +377,7 @@ def test_runs_with_returns_only_are_compared_by_their_return(tmp_path, capsys):
         "results",
         "runs",
         "scores",
+        *("evaluations", "curves", "profiles"),
     }
     page = (report / "report.html").read_text()
     assert "Online, return: 2 methods on 1 common task, scored at 2,000 steps." in page
@@ -617,3 +618,16 @@ def test_protocol_of_a_run_with_other_settings_is_not_called_the_same(tmp_path, 
     run(capsys, tmp_path / "logs", "--published", "qam2026", "-o", report, *SMALL)
     protocol = pd.read_csv(report / "tables" / "reproduction.csv")["protocol"].iloc[0]
     assert "gamma 0.5 against 0.99; inverse_temperature 99 against 1.0" in protocol
+
+
+def test_figures_and_tables_are_made_for_a_paper(tmp_path, capsys):
+    write_runs(tmp_path / "logs", SCENE[:2], algo="qam")
+    write_runs(tmp_path / "logs", SCENE[:2], algo="fql")
+    words = ["--width", "column", "--format", "pdf", "--labels", "qam=Ours", "--order", "fql", "qam"]
+    code, _, _ = run(capsys, tmp_path / "logs", "-o", tmp_path / "report", *words, *SMALL)
+    assert code == 0
+    assert {path.suffix for path in (tmp_path / "report" / "figures").iterdir()} == {".pdf"}
+    assert b"/MediaBox [ 0 0 234 " in (tmp_path / "report" / "figures" / "profiles.pdf").read_bytes()
+    rows = (tmp_path / "report" / "tables" / "aggregates_offline.md").read_text().splitlines()[-2:]
+    assert [row.split(" ")[1] for row in rows] == ["fql", "Ours"]
+    assert "<svg" in (tmp_path / "report" / "report.html").read_text()

@@ -184,6 +184,7 @@ class Comparison:
     :param phases: name -> phase; only phases that were evaluated.
     :param curves_label: what learning curves are over: the tasks that all methods with single runs have in each phase,
         since a curve goes on from one phase to the next.
+    :param order: methods that come first in tables and figures, those that are not in it by their scores.
     """
 
     kind: Kind
@@ -191,6 +192,7 @@ class Comparison:
     phases: Mapping[str, Phase]
     reps: int
     curves_label: str = ""
+    order: Sequence[str] = ()
 
 
 def label_of(tasks: Sequence[str], suite: str | None) -> str:
@@ -199,10 +201,17 @@ def label_of(tasks: Sequence[str], suite: str | None) -> str:
 
 
 def ranking(comparison: Comparison) -> list[str]:
-    """Return the methods in the order in which tables and figures show them.
+    """Return the methods in the order in which tables and figures show them: those of `order`, then by their scores."""
+    names = by_score(comparison)
+    first = [name for name in comparison.order if name in names]
+    return first + [name for name in names if name not in first]
 
-    The best mean of the first phase comes first. Methods that this phase lacks follow by their mean in the next one,
-    and methods without any aggregate in the order of `Comparison.methods`.
+
+def by_score(comparison: Comparison) -> list[str]:
+    """Return the methods, the best mean of the first phase first.
+
+    Methods that this phase lacks follow by their mean in the next one, and methods without any aggregate in the order
+    of `Comparison.methods`.
     """
     phases = list(comparison.phases.values())
 
@@ -218,6 +227,6 @@ def ranking(comparison: Comparison) -> list[str]:
 
 def baseline_in(comparison: Comparison, wanted: str) -> str:
     """Return the wanted method if it has scores of this kind on the common tasks, else the best one."""
-    names = ranking(comparison)
+    names = by_score(comparison)
     strays = {name for phase in comparison.phases.values() for name in phase.strays}
     return next((name for name in (wanted, *names) if name in names and name not in strays), names[0])

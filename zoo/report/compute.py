@@ -27,6 +27,8 @@ from zoo.runs.scores import KINDS, SUCCESS, Kind
 
 Played = Mapping[str, statistics.Episodes]
 """Method -> the episodes behind its success rates."""
+CURVE_REPS = 2_000
+"""The most repetitions for the bounds of curves and profiles; the eye sees no more, and they take most of the time."""
 
 
 def compare_kinds(
@@ -127,9 +129,10 @@ def _compare_phase(
     averaged = common if _can_average(tasks, kind) else {}
     domain_tasks = _domain_tasks(runs, table, kind)
     thresholds = _thresholds(runs, averaged, kind)
+    curve_reps = min(reps, CURVE_REPS)
 
     def profile(method: str) -> Curve:
-        return statistics.performance_profile(averaged[method], thresholds, reps, kind.limits)
+        return statistics.performance_profile(averaged[method], thresholds, curve_reps, kind.limits)
 
     return Phase(
         name=name,
@@ -145,9 +148,9 @@ def _compare_phase(
         per_task=_per_task(scores, table, kind, episodes),
         thresholds=thresholds,
         profiles={} if curve_tasks is None else in_parallel(profile, averaged),
-        curves=learning_curves(runs, curve_tasks, kind, reps) if _can_average(curve_tasks, kind) else {},
+        curves=learning_curves(runs, curve_tasks, kind, curve_reps) if _can_average(curve_tasks, kind) else {},
         domain_curves={
-            domain: learning_curves(runs, inside, kind, reps, with_iqm=False)
+            domain: learning_curves(runs, inside, kind, curve_reps, with_iqm=False)
             for domain, inside in domain_tasks.items()
             if curve_tasks is not None
         },

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from zoo.report.comparison import Comparison
-from zoo.report.drawing import draw_curve, legend_below, literal
+from zoo.report.drawing import PAGE, Sheet, draw_curve, legend_below, literal, panel_width
 from zoo.report.estimates import Curve
 from zoo.report.learning_curves import LearningCurve
 from zoo.report.styles import Style, ranked_styles
@@ -20,52 +20,52 @@ Curves = Mapping[str, LearningCurve]
 """Method -> its learning curve in one phase."""
 
 
-def plot_sample_efficiency(comparison: Comparison) -> Figure | None:
+def plot_sample_efficiency(comparison: Comparison, sheet: Sheet = PAGE) -> Figure | None:
     """Return mean and IQM at every evaluation with the offline phase shaded, or None without single runs."""
     shown = [phase.curves for phase in comparison.phases.values()]
     if not any(shown):
         return None
-    kind, looks = comparison.kind, ranked_styles(comparison)
-    figure = Figure(figsize=(9.6, 3.8))
-    axes = figure.subplots(1, 2, sharey=True)
+    kind, looks = comparison.kind, ranked_styles(comparison, sheet.stroke)
+    height = 1.0 + 0.25 * sheet.width
+    figure, axes = sheet.panels(2, height, sharey=True)
     low, high = _score_limits(kind, [curve for part in shown for c in part.values() for curve in (c.mean, c.iqm)])
     for ax, metric in zip(axes, ("mean", "iqm"), strict=True):
         _draw_phases(ax, shown, metric, looks, kind)
-        ax.set_title(METRICS[metric] + kind.title, loc="left")
-        border = _decorate_steps(ax, shown, (low, high))
+        border = _decorate_steps(ax, shown, (low, high), _last_step(shown))
+        title = sheet.wrap(METRICS[metric] + kind.title, panel_width(ax, beside=0.6))
+        ax.set_title(title, loc="left", pad=1.5 * sheet.text if border else None)  # the phases stand below it
         for name, side in (("offline ", "right"), (" online", "left")) if border else ():
-            ax.text(border, high + (high - low) / 102, name, ha=side, va="bottom", fontsize=8, color="#555555")
-    axes[0].set_ylabel(f"{kind.unit}, {comparison.curves_label}")
-    legend_below(figure, looks, shown)
+            ax.text(border, high + (high - low) / 102, name, ha=side, va="bottom", color="#555555")
+    axes[0].set_ylabel(sheet.wrap(f"{kind.unit}\n{comparison.curves_label}", height - 0.7))
+    legend_below(figure, looks, shown, sheet)
     return figure
 
 
-def plot_domains(comparison: Comparison) -> Figure | None:
+def plot_domains(comparison: Comparison, sheet: Sheet = PAGE) -> Figure | None:
     """Return one panel of mean learning curves for each domain, or None without single runs.
 
     Returns have one panel for each environment, each with its own axis.
     """
-    kind, looks = comparison.kind, ranked_styles(comparison)
+    kind, looks = comparison.kind, ranked_styles(comparison, sheet.stroke)
     domains = sorted({d for phase in comparison.phases.values() for d, curves in phase.domain_curves.items() if curves})
     if not domains:
         return None
-    columns = min(5, len(domains))
-    rows = -(-len(domains) // columns)
-    figure = Figure(figsize=(max(2.3 * columns, 4.5), 2.0 * rows + 0.4))
-    axes = figure.subplots(rows, columns, squeeze=False, sharey=kind is SUCCESS)
-    for ax, domain in zip(axes.flat, domains, strict=False):
-        parts = [phase.domain_curves.get(domain, {}) for phase in comparison.phases.values()]
-        _draw_phases(ax, parts, "mean", looks, kind)
-        ax.set_title(literal(domain), fontsize=8.5)
-        _decorate_steps(ax, parts, _score_limits(kind, [curve.mean for part in parts for curve in part.values()]))
+    parts = {
+        domain: [phase.domain_curves.get(domain, {}) for phase in comparison.phases.values()] for domain in domains
+    }
+    figure, axes = sheet.panels(len(domains), 0.9 + 0.12 * sheet.width, sharey=kind is SUCCESS)
+    last = max(map(_last_step, parts.values()))
+    for ax, domain in zip(axes, domains, strict=True):
+        curves = [curve.mean for part in parts[domain] for curve in part.values()]
+        _draw_phases(ax, parts[domain], "mean", looks, kind)
+        ax.set_title(literal(sheet.wrap(domain, panel_width(ax))), fontsize=sheet.text)
+        # Returns have an axis of their own in each environment, and their own budget of steps.
+        steps = last if kind is SUCCESS else _last_step(parts[domain])
+        _decorate_steps(ax, parts[domain], _score_limits(kind, curves), steps)
         ax.set_xlabel("")
-    for ax in axes.flat[len(domains) :]:
-        ax.set_visible(False)
-    for ax in axes[:, 0]:
-        ax.set_ylabel(kind.unit)
-    figure.tight_layout()
-    shown = [curves for phase in comparison.phases.values() for curves in phase.domain_curves.values()]
-    legend_below(figure, looks, shown)
+        if ax.get_subplotspec().is_first_col():
+            ax.set_ylabel(kind.unit)
+    legend_below(figure, looks, [curves for part in parts.values() for curves in part], sheet)
     return figure
 
 
@@ -94,9 +94,16 @@ def _joined(before: np.ndarray, start: Curve, steps: np.ndarray, curve: Curve) -
     return np.concatenate([before[-1:], steps]), Curve(points, bounds, curve.kind)
 
 
-def _decorate_steps(ax: Axes, parts: Sequence[Curves], limits: tuple[float, float]) -> int | None:
-    """Shade the offline phase, label the axes, and return where online steps begin (None if methods differ)."""
-    last = max((int(curve.steps[-1]) for part in parts for curve in part.values()), default=0)
+def _last_step(parts: Sequence[Curves]) -> int:
+    """Return the last step of all curves of all phases."""
+    return max((int(curve.steps[-1]) for part in parts for curve in part.values()), default=0)
+
+
+def _decorate_steps(ax: Axes, parts: Sequence[Curves], limits: tuple[float, float], last: int) -> int | None:
+    """Shade the offline phase, label the axes, and return where online steps begin (None if methods differ).
+
+    :param last: the step at which the axis ends.
+    """
     border = _end_of_offline(parts)
     if border is not None:
         ax.axvspan(0, border, color="#f2f2f2", zorder=0)

@@ -1,7 +1,9 @@
-"""What the figures of a report share: fonts, curves with bands, panels of intervals, the legend, and files."""
+"""What the figures of a report share: sizes, fonts, curves with bands, panels of intervals, the legend, and files."""
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,24 +18,100 @@ from matplotlib.ticker import MaxNLocator
 from zoo.report.estimates import Curve, Estimate
 from zoo.report.styles import Style
 
+FORMATS = ("pdf", "svg", "png")
+"""The kinds of files that a figure can be written as."""
 FONTS = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that figures look the same on every machine
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.labelsize": 9,
     "axes.axisbelow": True,
+    "pdf.fonttype": 42,  # TrueType: conferences refuse the Type 3 fonts that are matplotlib's default
     "svg.hashsalt": "flow-rl-zoo",  # the same figure gives the same file
-    "svg.fonttype": "path",
+    "svg.fonttype": "path",  # text would be set in another font where DejaVu Sans is not installed
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
+_UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
+_LETTER = 0.62  # the width of an average letter of DejaVu Sans, in font sizes
+_LINE = 1.25  # the height of a line of text, in font sizes
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What figures are drawn for. They are placed at this width as they are, so that texts keep their size.
+
+    :param width: of a figure, in inches.
+    :param text: the size of texts, in points.
+    :param panel: how wide a panel must be at least, in inches.
+    :param letters: how many letters of a method's name fit on one line.
+    :param stroke: what the widths of lines are multiplied by.
+    """
+
+    width: float
+    text: float
+    panel: float
+    letters: int
+    stroke: float
+
+    @property
+    def fonts(self) -> dict[str, Any]:
+        """The settings of matplotlib for a figure of this sheet."""
+        sizes = {"font.size": self.text, "axes.titlesize": self.text + 0.5, "axes.labelsize": self.text}
+        return FONTS | sizes | {"xtick.labelsize": self.text, "ytick.labelsize": self.text}
+
+    def lines(self, count: int) -> float:
+        """Return the height of some lines of text in inches."""
+        return count * _LINE * self.text / 72
+
+    def wrap(self, text: str, inches: float) -> str:
+        """Return a text in lines that are about so many inches long."""
+        letters = max(8, int(inches * 72 / (_LETTER * self.text)))
+        return "\n".join(part for line in text.splitlines() for part in textwrap.wrap(line, letters))
+
+    def name(self, method: str, mark: str = "") -> str:
+        """Return the name of a method in at most two lines, escaped so that matplotlib reads no formula into it.
+
+        :param mark: follows the name, however short that becomes.
+        """
+        lines = textwrap.wrap(method, self.letters, max_lines=2, placeholder=" …") or [method]
+        return literal("\n".join(lines) + mark)
+
+    def panels(self, count: int, height: float, beside: float = 0.0, **options: Any) -> tuple[Figure, list[Axes]]:
+        """Return a figure with panels in as few rows as fit, those of a row equally wide, and its axes row by row.
+
+        :param height: of a row, in inches.
+        :param beside: what stands left of the panels, in inches.
+        :param options: of ``Figure.subplots``.
+        """
+        most = max(1, int((self.width - beside) / self.panel))
+        rows = math.ceil(count / most)
+        columns = math.ceil(count / rows)
+        figure = Figure(figsize=(self.width, rows * height), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False, **options)
+        for ax in axes.flat[count:]:
+            ax.set_visible(False)
+        for ax in axes.flat:
+            ax.tick_params(labelsize=self.text)  # ticks are made when they are drawn, with the settings of that time
+        return figure, list(axes.flat[:count])
+
+
+PAGE = Sheet(width=9.6, text=9.0, panel=1.8, letters=40, stroke=1.0)
+SHEETS = {
+    "page": PAGE,
+    "column": Sheet(width=3.25, text=7.0, panel=1.15, letters=15, stroke=0.7),
+    "text": Sheet(width=6.75, text=7.5, panel=1.2, letters=28, stroke=0.8),
+}
+"""What figures can be drawn for: a page of the screen, or one column or the whole width of the text in a paper."""
 
 
 def save(figure: Figure, path: Any, kind: str) -> None:
-    """Write a figure as ``"svg"`` or ``"png"`` to a path or an open binary file."""
-    metadata = {"Date": None} if kind == "svg" else {}
+    """Write a figure as one of `FORMATS` to a path or an open binary file."""
     with matplotlib.rc_context(FONTS):
-        figure.savefig(path, format=kind, dpi=200, bbox_inches="tight", metadata=metadata)
+        figure.savefig(path, format=kind, dpi=200 if figure.get_figwidth() > 7 else 400, metadata=_UNDATED.get(kind))
+
+
+def panel_width(ax: Axes, beside: float = 0.0) -> float:
+    """Return about how many inches of text fit above or below a panel."""
+    grid = ax.get_subplotspec().get_gridspec()
+    return float((ax.figure.get_figwidth() - beside) / grid.ncols - 0.15)
 
 
 def literal(name: str) -> str:
@@ -56,11 +134,12 @@ def draw_curve(
 
 @dataclass(frozen=True)
 class Panel:
-    """Estimates of several methods on one axis.
+    """Estimates of several methods on one axis; panels of one label share their limits.
 
+    :param note: a second line below the label.
     :param scale: what an estimate is multiplied by before it is drawn.
     :param no_difference: where to draw a dotted line, or None.
-    :param limits: of the axis; None fits it to the intervals.
+    :param limits: of the axis; None fits them to the intervals.
     """
 
     title: str
@@ -69,35 +148,48 @@ class Panel:
     scale: float = 1.0
     no_difference: float | None = None
     limits: tuple[float, float] | None = None
+    note: str = ""
 
 
-def plot_panels(panels: Sequence[Panel], looks: Mapping[str, Style]) -> Figure:
-    """Return panels side by side, with one row for each method that has estimates, the first one on top.
-
-    The axes fill the figure. Titles and labels stand outside, where `save` includes them, so that long names of methods
-    leave the panels as wide as they are.
-    """
+def plot_panels(panels: Sequence[Panel], looks: Mapping[str, Style], sheet: Sheet) -> Figure:
+    """Return panels with one row for each method that has estimates, the first one on top."""
     names = [name for name in looks if any(name in panel.estimates for panel in panels)]
-    figure = Figure(figsize=(2.4 * len(panels), max(0.9, 0.24 * len(names))))
-    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    figure.subplots_adjust(left=0, right=1, bottom=0, top=1, wspace=0.15)
+    labels = [sheet.name(name, looks[name].mark) for name in names]
+    lines = [line for label in labels for line in label.splitlines()]
+    beside = _LETTER * sheet.text / 72 * max(map(len, lines))
+    tallest = max(label.count("\n") + 1 for label in labels)
+    height = 0.25 + sheet.lines(6) + max(0.55, len(names) * (sheet.lines(tallest) + 0.04))
+    figure, axes = sheet.panels(len(panels), height, beside, sharey=True)
     for ax, panel in zip(axes, panels, strict=True):
         for row, name in enumerate(names):
             _draw_interval(ax, row, panel.estimates.get(name), looks[name], panel.scale)
         if panel.no_difference is not None:
             ax.axvline(panel.no_difference, color="black", linewidth=0.8, linestyle=":")
-        ax.use_sticky_edges = False  # bars keep a distance from the axes
-        ax.margins(x=0.06)
-        ax.set(title=panel.title, xlabel=panel.label)
-        if panel.limits:
-            ax.set_xlim(panel.limits)
-        ax.xaxis.set_major_locator(MaxNLocator(4))
+        room = panel_width(ax, beside)
+        ax.set_title(sheet.wrap(panel.title, room))
+        ax.set_xlabel("\n".join(sheet.wrap(text, room) for text in (panel.label, panel.note) if text))
+        ax.set_xlim(panel.limits or _common_limits([other for other in panels if other.label == panel.label]))
+        ax.xaxis.set_major_locator(MaxNLocator(4 if room > 1.5 else 2))
         ax.grid(axis="x", alpha=0.25)
         ax.tick_params(axis="y", length=0)
         ax.spines["left"].set_visible(False)
-    axes[0].set_yticks(range(len(names)), [literal(name + looks[name].mark) for name in names])
+    axes[0].set_yticks(range(len(names)), labels)
     axes[0].set_ylim(len(names) - 0.4, -0.6)
     return figure
+
+
+def _common_limits(panels: Sequence[Panel]) -> tuple[float, float]:
+    """Return limits that hold the intervals of all panels, with a margin between bars and axes."""
+    ends = [
+        panel.scale * value
+        for panel in panels
+        for estimate in panel.estimates.values()
+        if estimate is not None
+        for value in (estimate.point, *(estimate.interval or ()))
+    ] + [panel.no_difference for panel in panels if panel.no_difference is not None]
+    low, high = min(ends), max(ends)
+    margin = 0.06 * (high - low or abs(high) or 1.0)
+    return (low - margin, high + margin)
 
 
 def _draw_interval(ax: Axes, row: int, estimate: Estimate | None, style: Style, scale: float) -> None:
@@ -108,24 +200,30 @@ def _draw_interval(ax: Axes, row: int, estimate: Estimate | None, style: Style, 
         low, high = (scale * bound for bound in estimate.interval)
         edge = "black" if style.is_own else "none"
         ax.barh(row, high - low, left=low, height=0.6, color=style.colour, alpha=0.85, edgecolor=edge)
-    ax.vlines(scale * estimate.point, row - 0.3, row + 0.3, color="black", linewidth=1.2)
+    ax.vlines(scale * estimate.point, row - 0.3, row + 0.3, color="black", linewidth=style.stroke)
 
 
-def legend_below(figure: Figure, looks: Mapping[str, Style], drawn: Sequence[Iterable[str]]) -> None:
+def legend_below(figure: Figure, looks: Mapping[str, Style], drawn: Sequence[Iterable[str]], sheet: Sheet) -> None:
     """Put one legend of the methods that were drawn under all panels, in as many columns as fit."""
     names = [name for name in looks if any(name in part for part in drawn)]
     handles = [
         Line2D([], [], marker=looks[name].marker if looks[name].is_own else None, markersize=3, **looks[name].line)
         for name in names
     ]
-    width = max(1, int(figure.get_figwidth() / (0.6 + 0.085 * max(map(len, names)))))
+    labels = [sheet.name(name, looks[name].mark) for name in names]
+    longest = max(len(line) for label in labels for line in label.splitlines())
+    column = (4.5 + _LETTER * longest) * sheet.text / 72  # the handle, the gaps and the name
+    columns = min(len(names), max(1, int(sheet.width / column)))
+    tallest = max(label.count("\n") + 1 for label in labels)
+    figure.set_figheight(figure.get_figheight() + sheet.lines(math.ceil(len(names) / columns) * tallest + 1))
     figure.legend(
         handles,
-        [literal(name + looks[name].mark) for name in names],
-        loc="upper center",
-        bbox_to_anchor=(0.5, 0.0),
-        ncols=min(width, len(names)),
+        labels,
+        loc="outside lower center",
+        ncols=columns,
         frameon=False,
-        fontsize=8.5,
-        handlelength=3,
+        fontsize=sheet.text,
+        handlelength=2.5,
+        columnspacing=1.0,
+        labelspacing=0.25,
     )

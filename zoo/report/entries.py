@@ -16,6 +16,11 @@ NEAR_BEST = 0.95
 A fraction of a return means nothing, since returns have no floor at zero: there only the best one is bold.
 """
 
+LEAST_BEST = 0.05
+"""Nothing is bold where the best success rate, or normalised return, is below this: all methods fail there."""
+SHOWN_METRICS = ("mean", "iqm")
+"""The aggregates that tables show; the median and the optimality gap are in the JSON only."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -66,7 +71,7 @@ def score_entry(
     if estimate is None:
         return Entry("-")
     entry = number_entry(estimate, kind.scale, digits)
-    if best is None or not (best > 0 or kind is RETURN):
+    if best is None or not (best >= LEAST_BEST or kind is RETURN):
         return entry
     is_near = estimate.point >= (best if kind is RETURN else NEAR_BEST * best)
     reaches = estimate.interval is not None and estimate.interval[1] >= best

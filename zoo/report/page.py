@@ -19,7 +19,7 @@ from markupsafe import Markup
 from zoo.report.caveats import describe_kinds, describe_phases, warnings
 from zoo.report.comparison import Comparison, baseline_in
 from zoo.report.compute import last_evaluations
-from zoo.report.drawing import save
+from zoo.report.drawing import FORMATS, SHEETS, save
 from zoo.report.entries import Table
 from zoo.report.inputs import Inputs
 from zoo.report.own_runs import differences_table
@@ -36,13 +36,14 @@ from zoo.report.tables import (
     reproduction_table,
     tasks_table,
 )
+from zoo.report.tidy import curves_table, evaluations_table, profiles_table
 from zoo.runs.history import PHASES
 from zoo.runs.protocol import count
 from zoo.runs.read import RunTables
 from zoo.runs.scores import KINDS, SUCCESS
 from zoo.texts import csv_cells
 
-_FORMATS = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
+_TEXTS = ("csv", "md", "tex")
 _PACKAGES = ("flow-rl-zoo", "numpy", "scipy", "pandas", "matplotlib")
 
 
@@ -51,6 +52,8 @@ class Content:
     """What a report is made from; the tolerance of a reproduction is a fraction.
 
     :param expected: gives the settings that are behind published scores.
+    :param width: what the figures in files are drawn for, a key of `zoo.report.drawing.SHEETS`.
+    :param formats: the kinds of these files, of `zoo.report.drawing.FORMATS`.
     """
 
     inputs: Inputs
@@ -59,6 +62,8 @@ class Content:
     tolerance: float
     command: str
     expected: Expected | None = None
+    width: str = "page"
+    formats: Sequence[str] = FORMATS
 
     @cached_property
     def tables(self) -> list[Table]:
@@ -80,19 +85,27 @@ class Content:
 
 
 def write_report(folder: Path, content: Content) -> Path:
-    """Write ``report.html``, tables, figures, ``scores.csv``, ``runs.csv`` and ``results.json``; return the page.
+    """Write ``report.html``, tables, figures, CSV files of runs and curves, and ``results.json``; return the page.
 
     Everything is made before anything is written. Files of an older report are replaced, or removed where this one has
     none of that name.
     """
     inputs = content.inputs
-    figures = _figures(content)
-    images = {name.removesuffix(".svg"): data.decode() for name, data in figures.items() if name.endswith(".svg")}
+    images = {name: data["svg"].decode() for name, data in _figures(content, "page", ["svg"]).items()}
+    figures = _figures(content, content.width, content.formats)
     files: dict[str, str | bytes] = {
-        f"tables/{table.name}.{kind}": render(table) for table in content.tables for kind, render in _FORMATS.items()
+        f"tables/{table.name}.{kind}": text
+        for table in content.tables
+        for kind, text in zip(_TEXTS, (to_csv(table), to_markdown(table), to_latex(table, content.width)), strict=True)
     }
-    files |= {f"figures/{name}": data for name, data in figures.items()}
+    files |= {f"figures/{name}.{kind}": data for name, found in figures.items() for kind, data in found.items()}
     files["scores.csv"] = csv_cells(last_evaluations(inputs.evaluations)).to_csv(index=False)
+    tidy = {
+        "evaluations": evaluations_table(inputs.evaluations),
+        "curves": curves_table(content.comparisons),
+        "profiles": profiles_table(content.comparisons),
+    }
+    files |= {f"{name}.csv": csv_cells(table).to_csv(index=False) for name, table in tidy.items()}
     files["runs.csv"] = _runs_csv(inputs.own)
     files["results.json"] = json_text(to_json(content.comparisons, inputs.own.skipped(), inputs.references))
     files["report.html"] = to_html(content, images)
@@ -130,15 +143,16 @@ def to_html(content: Content, images: Mapping[str, str]) -> str:
     )
 
 
-def _figures(content: Content) -> dict[str, bytes]:
-    """Return every figure as SVG and PNG, under the names of their files."""
-    files = {}
+def _figures(content: Content, width: str, kinds: Sequence[str]) -> dict[str, dict[str, bytes]]:
+    """Return every figure as files: its name -> kind of file -> content."""
+    files: dict[str, dict[str, bytes]] = {}
     for comparison in content.comparisons:
-        for name, figure in all_figures(comparison, baseline_in(comparison, content.baseline)).items():
-            for kind in ("svg", "png"):
+        baseline = baseline_in(comparison, content.baseline)
+        for name, figure in all_figures(comparison, baseline, SHEETS[width]).items():
+            for kind in kinds:
                 buffer = io.BytesIO()
                 save(figure, buffer, kind)
-                files[f"{name}.{kind}"] = buffer.getvalue()
+                files.setdefault(name, {})[kind] = buffer.getvalue()
     return files
 
 
@@ -154,8 +168,8 @@ def _files_of_reports(folder: Path) -> Iterator[Path]:
     names = [f"{name}{suffix}" for name in names for suffix in suffixes] + ["reproduction", "differences"]
     names += [f"aggregates_{phase}_{suite}" for phase in PHASES for suite in suite_names()]
     figures = ("aggregates", "profiles", "improvement", "sample_efficiency", "domains", "environments")
-    found = [f"tables/{name}.{kind}" for name in names for kind in _FORMATS]
-    found += [f"figures/{name}{suffix}.{kind}" for name in figures for suffix in suffixes for kind in ("svg", "png")]
+    found = [f"tables/{name}.{kind}" for name in names for kind in _TEXTS]
+    found += [f"figures/{name}{suffix}.{kind}" for name in figures for suffix in suffixes for kind in FORMATS]
     return filter(Path.exists, (folder / name for name in found))
 
 

@@ -7,26 +7,26 @@ from matplotlib.figure import Figure
 
 from zoo.report.comparison import Comparison
 from zoo.report.curve_plots import plot_domains, plot_sample_efficiency
-from zoo.report.drawing import FONTS, Panel, draw_curve, legend_below, literal, plot_panels
+from zoo.report.drawing import PAGE, Panel, Sheet, draw_curve, legend_below, literal, panel_width, plot_panels
 from zoo.report.styles import ranked_styles
 from zoo.runs.scores import METRICS, SUCCESS
 
 
-def all_figures(comparison: Comparison, baseline: str) -> dict[str, Figure]:
+def all_figures(comparison: Comparison, baseline: str, sheet: Sheet = PAGE) -> dict[str, Figure]:
     """Return every figure of a comparison under its name, without those that have nothing to show."""
-    with matplotlib.rc_context(FONTS):
+    with matplotlib.rc_context(sheet.fonts):
         figures = {
-            "aggregates": plot_aggregates(comparison),
-            "profiles": plot_profiles(comparison),
-            "improvement": plot_improvement(comparison, baseline),
-            "sample_efficiency": plot_sample_efficiency(comparison),
-            "domains" if comparison.kind is SUCCESS else "environments": plot_domains(comparison),
+            "aggregates": plot_aggregates(comparison, sheet),
+            "profiles": plot_profiles(comparison, sheet),
+            "improvement": plot_improvement(comparison, baseline, sheet),
+            "sample_efficiency": plot_sample_efficiency(comparison, sheet),
+            "domains" if comparison.kind is SUCCESS else "environments": plot_domains(comparison, sheet),
         }
     suffix = comparison.kind.suffix
     return {f"{name}{suffix}": figure for name, figure in figures.items() if figure is not None}
 
 
-def plot_aggregates(comparison: Comparison) -> Figure | None:
+def plot_aggregates(comparison: Comparison, sheet: Sheet = PAGE) -> Figure | None:
     """Return mean and IQM with intervals for each method and phase, or None without aggregates.
 
     A method without an interval is a line; one that was not evaluated is empty.
@@ -35,7 +35,8 @@ def plot_aggregates(comparison: Comparison) -> Figure | None:
     panels = [
         Panel(
             title=f"{phase.name} {METRICS[metric]}{kind.title.replace(', ', chr(10))}",
-            label=f"{kind.unit}\n{phase.tasks_label}",
+            label=kind.unit,
+            note=phase.tasks_label,
             estimates={name: cell.estimates.get(metric) for name, cell in phase.aggregates.items()},
             scale=kind.scale,
         )
@@ -43,33 +44,32 @@ def plot_aggregates(comparison: Comparison) -> Figure | None:
         if phase.aggregates
         for metric in ("mean", "iqm")
     ]
-    return plot_panels(panels, ranked_styles(comparison)) if panels else None
+    return plot_panels(panels, ranked_styles(comparison, sheet.stroke), sheet) if panels else None
 
 
-def plot_profiles(comparison: Comparison) -> Figure | None:
+def plot_profiles(comparison: Comparison, sheet: Sheet = PAGE) -> Figure | None:
     """Return the performance profiles of each phase with bands, or None without single runs."""
     phases = [phase for phase in comparison.phases.values() if phase.profiles]
     if not phases:
         return None
-    kind, looks = comparison.kind, ranked_styles(comparison)
-    figure = Figure(figsize=(4.6 * len(phases), 3.6))
-    axes = figure.subplots(1, len(phases), squeeze=False, sharey=True)[0]
+    kind, looks = comparison.kind, ranked_styles(comparison, sheet.stroke)
+    figure, axes = sheet.panels(len(phases), 1.0 + 0.25 * sheet.width, sharey=True)
     for ax, phase in zip(axes, phases, strict=True):
         for name, curve in phase.profiles.items():
             draw_curve(ax, phase.thresholds, curve, looks[name])
         step = "" if phase.common_step is None else f", {phase.common_step:,} steps"
         limits = (0, 1) if kind is SUCCESS else (phase.thresholds[0], phase.thresholds[-1])
-        ax.set(title=f"{phase.name}{step}{kind.title}", xlim=limits, ylim=(0, 1.01))
+        ax.set(title=sheet.wrap(f"{phase.name}{step}{kind.title}", panel_width(ax)), xlim=limits, ylim=(0, 1.01))
         ax.set(xlabel=rf"{'score' if kind is SUCCESS else kind.name} $\tau$", yticks=[0, 0.25, 0.5, 0.75, 1])
         ax.spines[["left", "bottom"]].set_position(("outward", 3))  # curves at 0 and 1 stay visible
         ax.tick_params(length=0)
         ax.grid(alpha=0.25)
     axes[0].set_ylabel(r"fraction of runs above $\tau$")
-    legend_below(figure, looks, [phase.profiles for phase in phases])
+    legend_below(figure, looks, [phase.profiles for phase in phases], sheet)
     return figure
 
 
-def plot_improvement(comparison: Comparison, baseline: str) -> Figure | None:
+def plot_improvement(comparison: Comparison, baseline: str, sheet: Sheet = PAGE) -> Figure | None:
     """Return P(method > baseline) and the difference of means, for each phase.
 
     None if no method with single runs meets the baseline; without differences where scores of tasks cannot be averaged.
@@ -87,7 +87,8 @@ def plot_improvement(comparison: Comparison, baseline: str) -> Figure | None:
             panels.append(Panel(phase.name, f"difference of means ({unit})", differences, kind.scale, 0.0))
     if not panels:
         return None
-    figure = plot_panels(panels, ranked_styles(comparison))
-    above = 1 + 0.4 / figure.get_figheight()  # the titles of the panels are in between
-    figure.suptitle(literal(f"against {baseline}{kind.title}"), y=above, va="bottom", fontsize=10)
+    figure = plot_panels(panels, ranked_styles(comparison, sheet.stroke), sheet)
+    title = sheet.wrap(f"against {baseline}{kind.title}", sheet.width - 0.3)
+    figure.suptitle(literal(title), fontsize=sheet.text + 0.5)
+    figure.set_figheight(figure.get_figheight() + sheet.lines(title.count("\n") + 1))
     return figure

@@ -9,19 +9,9 @@ from pathlib import Path
 import jinja2
 
 from agents.common.files import atomic_path
+from zoo.report import latex
 from zoo.report.entries import Table
 from zoo.texts import csv_cell, printable
-
-_LATEX = str.maketrans({
-    **{sign: rf"\{sign}" for sign in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "\\": r"\textbackslash{}",
-    "†": r"\textsuperscript{\dag}",
-    "‡": r"\textsuperscript{\ddag}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-})  # fmt: skip
 
 _MARKDOWN = str.maketrans({"|": r"\|", "<": "&lt;"})  # HTML would be part of the page that Markdown becomes
 
@@ -40,9 +30,13 @@ def to_markdown(table: Table) -> str:
     return templates().get_template("table.md").render(table=table)
 
 
-def to_latex(table: Table) -> str:
-    r"""Return a table in LaTeX; it needs ``\usepackage{booktabs,graphicx}``."""
-    return templates().get_template("table.tex").render(table=table)
+def to_latex(table: Table, width: str = "page") -> str:
+    r"""Return a table in LaTeX; it needs ``\usepackage{array,booktabs}``.
+
+    :param width: where it stands, one of `zoo.report.latex.PLACES`.
+    """
+    place = latex.PLACES[width]
+    return templates().get_template("table.tex").render(parts=latex.split(table, place), place=place)
 
 
 def templates(autoescape: bool = False) -> jinja2.Environment:
@@ -55,7 +49,8 @@ def templates(autoescape: bool = False) -> jinja2.Environment:
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["latex"] = lambda text: printable(text).translate(_LATEX)
+    environment.filters["latex"] = latex.escape
+    environment.filters["braced"] = lambda text: f"{{{text}}}"
     environment.filters["markdown"] = lambda text: printable(text).translate(_MARKDOWN).replace("](", r"]\(")
     return environment
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from zoo.report.comparison import Cell, Comparison, Phase, label_of, ranking
 from zoo.report.entries import (
+    LEAST_BEST,
     NEAR_BEST,
+    SHOWN_METRICS,
     Entry,
     Table,
     best_point,
@@ -23,13 +25,8 @@ from zoo.report.estimates import Estimate, Improvement
 from zoo.report.reproduction import Reproduction
 from zoo.runs.protocol import PROTOCOL, count, shortened, show
 from zoo.runs.read import short_name, split_environment
-from zoo.runs.scores import METRICS, NORMALISED_RETURN, RETURN, SUCCESS, Kind
+from zoo.runs.scores import METRICS, RETURN, SUCCESS, Kind
 
-_GAP = {
-    SUCCESS.name: " The optimality gap at 1 is one minus the mean.",
-    NORMALISED_RETURN.name: " The optimality gap is the distance to the expert's score; scores above 1 count as 1.",
-    RETURN.name: "",
-}
 _INTERVALS = {
     "t": "t-interval for the mean, bootstrap for the others",
     "none": "none where no number is given",
@@ -48,21 +45,18 @@ def aggregates_table(comparison: Comparison, phase: Phase, suite: str | None = N
     cells = {name: found[name] for name in ranking(comparison) if name in found}
     has_own = any(cell.tally is not None for cell in cells.values())
     counts = ["tasks", "seeds", *(["finished"] if has_own else []), "step"]
-    header = ["method", *(METRICS[metric] for metric in kind.metrics), *counts]
+    header = ["method", *(METRICS[metric] for metric in SHOWN_METRICS), *counts]
     if suite is not None:  # the ranking is that of the common tasks
         cells = dict(sorted(cells.items(), key=lambda item: -item[1].estimates["mean"].point))
-    best = {
-        metric: best_point(cell.estimates.get(metric) for cell in cells.values())
-        for metric in kind.metrics
-        if metric != "optimality_gap" and not is_per_method
-    }
-    digits = digits_of(kind, (estimate for cell in cells.values() for estimate in cell.estimates.values()))
+    shown = {metric: [cell.estimates.get(metric) for cell in cells.values()] for metric in SHOWN_METRICS}
+    best = {} if is_per_method else {metric: best_point(estimates) for metric, estimates in shown.items()}
+    digits = digits_of(kind, (estimate for estimates in shown.values() for estimate in estimates))
     rows, data = [], []
     for name, cell in cells.items():
         step = phase.steps[name]
         scores = [
             score_entry(cell.estimates.get(metric), kind, digits, best.get(metric), is_complete(cell))
-            for metric in kind.metrics
+            for metric in SHOWN_METRICS
         ]
         tasks = str(cell.tasks) if label is None else f"{cell.tasks} ({label})"
         finished = [] if not has_own else ["-" if cell.tally is None else str(cell.tally)]
@@ -75,7 +69,7 @@ def aggregates_table(comparison: Comparison, phase: Phase, suite: str | None = N
     caption = (
         f"{kind.caption} at the end of the {phase.name} phase on {_averaged_tasks(phase, kind, suite)}, "
         f"last evaluation, with 95% intervals over seeds on the same tasks ({intervals}). "
-        f"{rule}.{_GAP[kind.name]}{scoring_note(comparison, cells)}{finished_note(comparison, cells)}"
+        f"{rule}.{scoring_note(comparison, cells)}{finished_note(comparison, cells)}"
     )
     table = _table("aggregates", "Aggregates", phase, kind, caption, header, rows, data)
     if suite is None:
@@ -334,7 +328,11 @@ def _places(environments: Sequence[str]) -> str:
 
 def _bold_rule(kind: Kind, where: str = "", note: str = "") -> str:
     """Return when an entry is bold, in words."""
-    best = "the best" if kind is RETURN else f"at least {NEAR_BEST:.0%} of the best"
+    best = "the best"
+    if kind is not RETURN:
+        least = f"{LEAST_BEST:.0%}" if kind is SUCCESS else f"{LEAST_BEST:g}"
+        best = f"at least {NEAR_BEST:.0%} of the best{where}, where that is at least {least}"
+        where = ""
     return f"Bold: {best}{where}; †: not bold, but its interval{note} reaches the best"
 
 

@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial
 
 from agents.common.files import atomic_path
 from agents.common.search import Range, Search
-from zoo.report.drawing import FONTS, literal, save
+from zoo.report.drawing import PAGE, literal, save
 from zoo.tuning.trials import SETTINGS
 
 FEWEST_FOR_IMPORTANCE = 8
@@ -28,7 +28,7 @@ def draw_figures(
     """Write the figures that the trials allow to a folder; return their paths."""
     shown = [trial for trial in complete if trial.value is not None and math.isfinite(trial.value)]
     figures: dict[str, Figure | None] = {}
-    with rc_context(FONTS):
+    with rc_context(PAGE.fonts):
         if shown:
             figures = {
                 "history": plot_history(shown),
@@ -48,7 +48,7 @@ def plot_history(trials: Sequence[FrozenTrial]) -> Figure:
     """Return the score of every complete trial, and the best so far."""
     ordered = sorted(trials, key=lambda trial: trial.number)
     numbers, scores = [trial.number for trial in ordered], [trial.value for trial in ordered]
-    figure = Figure(figsize=(4.8, 3.0))
+    figure = Figure(figsize=(4.8, 3.0), layout="constrained")
     ax = figure.subplots()
     ax.plot(numbers, scores, "o", markersize=4, color="#7a7a7a", label="trial")
     ax.step(numbers, np.maximum.accumulate(scores), where="post", color="#0072b2", label="best so far")
@@ -61,7 +61,7 @@ def plot_history(trials: Sequence[FrozenTrial]) -> Figure:
 
 def plot_slices(trials: Sequence[FrozenTrial], searches: Mapping[str, Search]) -> Figure:
     """Return one panel for each setting: the scores against its values."""
-    figure = Figure(figsize=(2.6 * len(searches) + 0.6, 2.8))
+    figure = Figure(figsize=(2.6 * len(searches) + 0.6, 2.8), layout="constrained")
     axes = figure.subplots(1, len(searches), sharey=True, squeeze=False)[0]
     for ax, (name, search) in zip(axes, searches.items(), strict=True):
         values = [trial.user_attrs[SETTINGS][name] for trial in trials]
@@ -91,7 +91,7 @@ def plot_importances(study: optuna.Study, scores: Sequence[float | None]) -> Fig
         found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), normalize=True)
     if len(found) < 2:
         return None
-    figure = Figure(figsize=(4.2, 0.4 + 0.35 * len(found)))
+    figure = Figure(figsize=(4.2, 0.4 + 0.35 * len(found)), layout="constrained")
     ax = figure.subplots()
     ax.barh([literal(name) for name in found], list(found.values()), color="#0072b2", height=0.6)
     ax.invert_yaxis()

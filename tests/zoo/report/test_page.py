@@ -33,7 +33,7 @@ def test_report_is_one_page_with_tables_and_figures_beside_it(folder):
     for table in ("aggregates_offline", "improvement_online", "domains_offline", "tasks_online"):
         assert {f"tables/{table}.{kind}" for kind in ("csv", "md", "tex")} <= names
     for figure in ("aggregates", "profiles", "improvement", "sample_efficiency", "domains"):
-        assert {f"figures/{figure}.{kind}" for kind in ("svg", "png")} <= names
+        assert {f"figures/{figure}.{kind}" for kind in ("pdf", "svg", "png")} <= names
 
 
 def test_page_needs_nothing_from_outside(folder):

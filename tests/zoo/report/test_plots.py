@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.colors import to_rgb
 
 from tests.zoo.report.samples import NO_MEANS, comparison_of, comparison_of_returns, evaluations, own_methods, returns
-from zoo.report import plots
+from zoo.report import curve_plots, plots
 from zoo.report.comparison import MEAN_COLUMNS, Method, ranking
 from zoo.report.compute import compare
 from zoo.report.drawing import save
@@ -51,11 +51,13 @@ def test_bars_of_intervals_keep_a_distance_from_the_axes():
             assert bar.get_x() + bar.get_width() < right
 
 
-def test_long_names_of_methods_leave_panels_as_wide_as_they_are():
-    comparisons = [comparison_of(names) for names in (["a", "b"], ["a", "b with a name as long as a sentence"])]
-    short, long = (plots.plot_improvement(c, "a") for c in comparisons)
-    for before, after in zip(short.axes, long.axes, strict=True):
-        assert after.get_position().width * long.get_figwidth() == before.get_position().width * short.get_figwidth()
+def test_panels_of_one_unit_share_their_axis():
+    comparison = comparison_of(["QAM", "FQL", "BAM"])
+    assert len({ax.get_xlim() for ax in plots.plot_aggregates(comparison).axes}) == 1
+    chance, difference, later_chance, later_difference = plots.plot_improvement(comparison, "QAM").axes
+    assert chance.get_xlim() == later_chance.get_xlim() == (0, 1)
+    assert difference.get_xlim() == later_difference.get_xlim()
+    assert len({(ax.get_xlim(), ax.get_ylim()) for ax in curve_plots.plot_domains(comparison).axes}) == 1
 
 
 def test_best_method_is_the_row_on_top():

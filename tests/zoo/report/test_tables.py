@@ -22,7 +22,8 @@ def test_table_of_aggregates_has_points_in_per_cent_with_intervals(content):
     mean = phase.aggregates["FQL"].estimates["mean"]
     assert row[1].text.startswith(f"{100 * mean.point:.1f}")
     assert row[1].detail == f"[{100 * mean.interval[0]:.1f}, {100 * mean.interval[1]:.1f}]"
-    assert [entry.text for entry in row[5:]] == ["2", "6", "2,000"]
+    assert table.header == ["method", "mean", "IQM", "tasks", "seeds", "step"]
+    assert [entry.text for entry in row[3:]] == ["2", "6", "2,000"]
 
 
 def test_bold_is_within_95_per_cent_of_the_best_and_a_dagger_reaches_it(content):
@@ -49,6 +50,17 @@ def test_nothing_is_bold_where_everyone_fails():
     table = scene_runs([[0.0] * 6] * 5)
     found = content_of(table, baseline="qam")
     assert not any(entry.is_bold for t in found.tables for row in t.rows for entry in row)
+
+
+@pytest.mark.parametrize(("best", "is_bold"), [(0.002, False), (0.049, False), (0.05, True)])
+def test_nothing_is_bold_below_a_best_of_five_per_cent(content, best, is_bold):
+    phase = content.comparisons[0].phases["offline"]
+    cells = {"QAM": Cell({"mean": Estimate(best, (0.0, 2 * best), "bootstrap")}, 1, (6, 6))}
+    phase = replace(phase, per_task={SCENE[0]: cells})
+    table = tables.tasks_table(content.comparisons[0], phase)
+    entries = dict(zip(table.header[1:], table.rows[0][1:], strict=True))
+    assert entries["QAM"].is_bold is is_bold
+    assert "Bold: at least 95% of the best in the row, where that is at least 5%; " in table.caption
 
 
 def test_protocol_table_has_one_row_for_each_protocol():
