@@ -78,4 +78,4 @@ def test_bounds_of_curves_and_profiles_take_fewer_repetitions_than_numbers(monke
     )
     assert np.array_equal(few.profiles["QAM"].bounds, many.profiles["QAM"].bounds)
     assert np.array_equal(few.curves["QAM"].mean.bounds, many.curves["QAM"].mean.bounds)
-    assert few.aggregates["QAM"].estimates["mean"] != many.aggregates["QAM"].estimates["mean"]
+    assert few.aggregates["QAM"].estimates["iqm"] != many.aggregates["QAM"].estimates["iqm"]

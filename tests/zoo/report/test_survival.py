@@ -67,7 +67,7 @@ def test_every_table_marks_the_method_and_says_how_many_runs_finished(tmp_path):
         names = [row[0].text for row in table.rows] + table.header
         assert "qam‡" in names, table.name
         assert "‡: runs failed. Finished runs: qam‡ 3 of 6 (3 failed); a method is not bold" in table.caption
-        assert r"\textsuperscript{\ddag}" in to_latex(table)
+        assert r"$^\ddagger$" in to_latex(table)
 
 
 def test_table_of_aggregates_has_finished_of_started_for_every_method_and_numbers_for_programs(tmp_path):
