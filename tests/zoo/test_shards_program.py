@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from benchmarks.fault_suite.programs import Programs
 from tests.zoo.datasets.test_shards import write_shard
 from tests.zoo.test_resume_program import KILLED, Runner, assert_same_run, folder_of
 from tests.zoo.test_train_program import ENV, train
@@ -30,7 +31,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(folder: Path) -> Iterator[Any]:
     more = ("--dataset", str(folder), "--dataset-replace-interval", str(EVERY))
-    with Runner(folder) as runner:
+    with Programs() as programs:
+        runner = Runner(folder, programs)
         yield lambda logs, *words, **settings: runner(logs, *words, *more, **settings)
 
 
