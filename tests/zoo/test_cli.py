@@ -222,7 +222,11 @@ def test_a_signal_waits_for_the_end_of_an_import(number: signal.Signals) -> None
             finished.append("import")
         finished.append("more")
 
-    assert run_program(body) == INTERRUPTED
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore SIGINT
+    try:
+        assert run_program(body) == INTERRUPTED
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert finished == ["import"]
 
 

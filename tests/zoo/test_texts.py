@@ -102,7 +102,9 @@ def test_markdown_tables_hold_no_html_no_link_and_no_further_cell() -> None:
 def test_latex_tables_hold_no_command_of_a_name() -> None:
     text = to_latex(hostile_table())
     assert "\\input" not in text
-    body = text.replace(r"\textbackslash{}", "").replace(r"\textasciitilde{}", "").replace(r"\textasciicircum{}", "")
+    body = text.partition("\n")[2]  # the first line is a comment on packages
+    for own in ("$\\backslash$", "$\\sim$", "$<$", "$>$", "$|$", "$-$", "$^\\dagger$", "$^\\ddagger$"):
+        body = body.replace(own, "")
     for sign in "$#%":
         assert body.count(sign) == body.count(f"\\{sign}")
     assert to_latex(Table("t", "", "a\n\\write18{b}", ["a"], [[Entry("b\n")]], [{}])).count("write18") == 1
