@@ -63,6 +63,17 @@ def encode(value: Any, may_write: Callable[[Any], bool] = lambda _: False, name:
     return writer.encode(value)
 
 
+def require_plain(value: Any, may_write: Callable[[Any], bool] = lambda _: False, name: str = "value") -> None:
+    """Refuse what :func:`encode` would refuse, without the work of encoding it.
+
+    :param value: see :func:`encode`.
+    :param may_write: see there.
+    :param name: what to call the value in messages.
+    :raises NotPlainError: if something cannot be written; the message says where.
+    """
+    _Writer(may_write).count(value, name)
+
+
 def decode(encoded: Any, find_class: Callable[[str], type | None] = lambda _: None) -> Any:
     """Return the value that :func:`encode` was given.
 
