@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 from benchmarks.fault_suite import forge
 from benchmarks.fault_suite.kind import kind
@@ -21,6 +23,8 @@ from benchmarks.fault_suite.lab import (
 )
 from benchmarks.fault_suite.programs import Ended
 
+Spoil: TypeAlias = Callable[[Path], None]
+"""Makes a file hostile."""
 MOST_MEMORY = 1_500_000
 """kB that reading a file may take besides what the program takes anyway."""
 BOMB = 127 << 24
@@ -68,67 +72,55 @@ def _model_bomb(lab: Lab) -> None:
     _require_small(lab.programs.run("load", [path]), usual, path.name)
 
 
-def _evaluations_bomb(lab: Lab) -> None:
+def _evaluations(lab: Lab, spoil: Spoil) -> None:
     logs = lab.finished("qam")
     usual, _ = lab.compare(logs)
     path = _without_manifest(logs) / "evaluations.npz"
-    path.write_bytes(_bomb(lab, "results.npy"))
+    spoil(path)
     ended, _ = lab.compare(logs)
     _require_small(ended, usual, path.name)
 
 
-def _dataset_bomb(lab: Lab) -> None:
+def _dataset(lab: Lab, spoil: Spoil) -> None:
     data = lab.folder / "data"
     shutil.copytree(lab.stock.data, data)
     path = data / "pointmaze-medium-navigate-v0.npz"
-    path.write_bytes(_bomb(lab, "observations.npy"))
+    spoil(path)
     _, usual = _usual_load(lab)
-    ended = lab.programs.run("train", lab.words("qam", lab.folder / "logs", data=data))
-    _require_small(ended, usual, path.name)
+    _require_small(lab.programs.run("train", lab.words("qam", lab.folder / "logs", data=data)), usual, path.name)
 
 
-def _buffer_bomb(lab: Lab) -> None:
+def _buffer(lab: Lab, spoil: Spoil) -> None:
     model, usual = _usual_load(lab)
     path = lab.folder / "replay_buffer.npz"
-    path.write_bytes(_bomb(lab, "description.npy"))
+    shutil.copyfile(model.parent / path.name, path)
+    spoil(path)
     _require_small(lab.programs.run("load buffer", [model, path]), usual, path.name)
 
 
 @kind("size-bomb", "a zip bomb as model, evaluations, dataset or replay buffer", SMALL, 4)
 def bomb(lab: Lab) -> None:
     """Give a zip bomb to what reads zip files."""
-    (_model_bomb, _evaluations_bomb, _dataset_bomb, _buffer_bomb)[lab.seed % 4](lab)
+
+    def fill(member: str) -> Spoil:
+        def spoil(path: Path) -> None:
+            path.write_bytes(_bomb(lab, member))
+
+        return spoil
+
+    tries: tuple[Callable[[], None], ...] = (
+        lambda: _model_bomb(lab),
+        lambda: _evaluations(lab, fill("results.npy")),
+        lambda: _dataset(lab, fill("observations.npy")),
+        lambda: _buffer(lab, fill("description.npy")),
+    )
+    tries[lab.seed % 4]()
 
 
-def _claim(lab: Lab, path: Path, array: str) -> None:
-    """Make an array of an ``.npz`` file claim a million million entries."""
+def _claim(lab: Lab, path: Path, *arrays: str) -> None:
+    """Make one of the arrays of an ``.npz`` file claim a million million entries."""
+    array = lab.draw.choice(arrays)
     forge.change_zip(path, {f"{array}.npy": forge.npy((10**12,), lab.draw.choice(["<f8", "|u1", "<U4"]), bytes(64))})
-
-
-def _evaluations_claim(lab: Lab) -> None:
-    logs = lab.finished("qam")
-    usual, _ = lab.compare(logs)
-    path = _without_manifest(logs) / "evaluations.npz"
-    _claim(lab, path, lab.draw.choice(["results", "timesteps", "phase"]))
-    ended, _ = lab.compare(logs)
-    _require_small(ended, usual, path.name)
-
-
-def _dataset_claim(lab: Lab) -> None:
-    data = lab.folder / "data"
-    shutil.copytree(lab.stock.data, data)
-    path = data / "pointmaze-medium-navigate-v0.npz"
-    _claim(lab, path, lab.draw.choice(["observations", "actions", "terminals"]))
-    _, usual = _usual_load(lab)
-    _require_small(lab.programs.run("train", lab.words("qam", lab.folder / "logs", data=data)), usual, path.name)
-
-
-def _buffer_claim(lab: Lab) -> None:
-    model, usual = _usual_load(lab)
-    path = lab.folder / "replay_buffer.npz"
-    shutil.copyfile(model.parent / path.name, path)
-    _claim(lab, path, lab.draw.choice(["_observations", "_rewards", "description"]))
-    _require_small(lab.programs.run("load buffer", [model, path]), usual, path.name)
 
 
 def _checkpoint_claim(lab: Lab) -> None:
@@ -146,7 +138,17 @@ def _checkpoint_claim(lab: Lab) -> None:
 )
 def header(lab: Lab) -> None:
     """Give an array that claims to be huge to what reads arrays."""
-    (_evaluations_claim, _dataset_claim, _buffer_claim, _checkpoint_claim)[lab.seed % 4](lab)
+
+    def claim(*arrays: str) -> Spoil:
+        return lambda path: _claim(lab, path, *arrays)
+
+    tries: tuple[Callable[[], None], ...] = (
+        lambda: _evaluations(lab, claim("results", "timesteps", "phase")),
+        lambda: _dataset(lab, claim("observations", "actions", "terminals")),
+        lambda: _buffer(lab, claim("_observations", "_rewards", "description")),
+        lambda: _checkpoint_claim(lab),
+    )
+    tries[lab.seed % 4]()
 
 
 @kind("size-aliases", "YAML whose aliases expand to 10^9 values as `config.yml`, settings file or suite", SMALL, 6)
