@@ -69,6 +69,13 @@ def make_parser() -> Parser:
     how.add_argument(
         "--baseline", metavar="NAME", help="method to compare against (default: the first set's own method)"
     )
+    focus = how.add_mutually_exclusive_group()
+    focus.add_argument(
+        "--focus",
+        metavar="NAME",
+        help="method that the report is about: a verdict on it, the others in grey (default: your own, if it is one)",
+    )
+    focus.add_argument("--no-focus", action="store_true", help="no verdict, every method in its colour")
     how.add_argument(
         "--tasks",
         choices=("common", "per-method"),
@@ -144,11 +151,12 @@ def _compare(request: Request, args: argparse.Namespace) -> dict[str, Any]:
 
     inputs = collect(request)
     baseline = args.baseline or inputs.default_baseline()
+    focus = None if args.no_focus else args.focus or inputs.default_focus()
     names = read_labels(args.labels, inputs.methods)
     order = read_order(args.order, inputs.methods)
     inputs = relabelled(inputs, names)
     found = [
-        replace(comparison, order=[names[name] for name in order])
+        replace(comparison, order=[names[name] for name in order], focus=names.get(focus))
         for comparison in compare_kinds(
             inputs.methods, inputs.evaluations, inputs.means, args.reps, bool(args.output), args.tasks
         )
@@ -169,7 +177,8 @@ def _compare(request: Request, args: argparse.Namespace) -> dict[str, Any]:
             from zoo.report.caveats import warnings
             from zoo.report.terminal import print_tables
 
-            print_tables(warnings(found, inputs.own, inputs.sets, inputs.failed), content.tables)
+            sentences = warnings(found, inputs.own, inputs.sets, inputs.failed)
+            print_tables(content.verdicts, sentences, content.tables)
     return result
 
 

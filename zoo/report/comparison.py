@@ -185,6 +185,7 @@ class Comparison:
     :param curves_label: what learning curves are over: the tasks that all methods with single runs have in each phase,
         since a curve goes on from one phase to the next.
     :param order: methods that come first in tables and figures, those that are not in it by their scores.
+    :param focus: the method that the report is about: it gets a verdict, and figures show the others in grey.
     """
 
     kind: Kind
@@ -193,6 +194,7 @@ class Comparison:
     reps: int
     curves_label: str = ""
     order: Sequence[str] = ()
+    focus: str | None = None
 
 
 def label_of(tasks: Sequence[str], suite: str | None) -> str:

@@ -37,12 +37,14 @@ from zoo.report.tables import (
     tasks_table,
 )
 from zoo.report.tidy import curves_table, evaluations_table, profiles_table
+from zoo.report.verdict import verdict_sentences, verdict_table
 from zoo.runs.history import PHASES
 from zoo.runs.protocol import count
 from zoo.runs.read import RunTables
 from zoo.runs.scores import KINDS, SUCCESS
 from zoo.texts import csv_cells
 
+_TABLES = ("verdict", "aggregates", "improvement", "domains", "tasks")
 _TEXTS = ("csv", "md", "tex")
 _PACKAGES = ("flow-rl-zoo", "numpy", "scipy", "pandas", "matplotlib")
 
@@ -65,12 +67,23 @@ class Content:
     width: str = "page"
     formats: Sequence[str] = FORMATS
 
+    @property
+    def focus(self) -> str | None:
+        """The method that the report is about, if there is one."""
+        return self.comparisons[0].focus
+
+    @cached_property
+    def verdicts(self) -> list[str]:
+        """What the report says about the focus, in sentences."""
+        return verdict_sentences(self.comparisons)
+
     @cached_property
     def tables(self) -> list[Table]:
         """Every table of the report, in the order of the page."""
         inputs = self.inputs
         found = [differences_table(inputs.own, inputs.methods)]
         for comparison in self.comparisons:
+            found += [verdict_table(comparison, phase) for phase in comparison.phases.values()]
             for phase in comparison.phases.values():
                 found.append(aggregates_table(comparison, phase))
                 found += [aggregates_table(comparison, phase, suite) for suite in phase.suite_aggregates]
@@ -164,7 +177,7 @@ def _runs_csv(own: RunTables) -> str:
 def _files_of_reports(folder: Path) -> Iterator[Path]:
     """Yield the tables and figures that this or an older report has left in a folder."""
     suffixes = [kind.suffix for kind in KINDS.values()]
-    names = [f"{name}_{phase}" for name in ("aggregates", "improvement", "domains", "tasks") for phase in PHASES]
+    names = [f"{name}_{phase}" for name in _TABLES for phase in PHASES]
     names = [f"{name}{suffix}" for name in names for suffix in suffixes] + ["reproduction", "differences"]
     names += [f"aggregates_{phase}_{suite}" for phase in PHASES for suite in suite_names()]
     figures = ("aggregates", "profiles", "improvement", "sample_efficiency", "domains", "environments")

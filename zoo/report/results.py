@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from zoo.report.comparison import Cell, Comparison, Phase, Tally
 from zoo.report.estimates import Estimate
+from zoo.report.verdict import verdicts
 from zoo.runs.history import PHASES
 from zoo.runs.scores import SUCCESS, Kind
 
@@ -23,16 +25,14 @@ def to_json(
     and ``skipped``. Where there are scores of other kinds, the same phases are under ``return`` and
     ``normalised_return``, beside the ``reference_scores``.
     """
-    by_kind = {
-        found.kind: {name: _phase_to_json(found.phases.get(name), found.kind) for name in PHASES}
-        for found in comparisons
-    }
+    by_kind = {found.kind: {name: _phase_to_json(found, name) for name in PHASES} for found in comparisons}
     methods = {
         name: {"algorithm": m.algorithm, "source": m.source} | _tally_to_json(m.tally(m.tallies))
         for name, m in comparisons[0].methods.items()
     }
     result = by_kind.get(SUCCESS) or dict.fromkeys(PHASES)
-    result |= {"repetitions": comparisons[0].reps, "methods": methods, "skipped": skipped}
+    result |= {"repetitions": comparisons[0].reps, "focus": comparisons[0].focus}
+    result |= {"methods": methods, "skipped": skipped}
     result |= {kind.suffix.removeprefix("_"): phases for kind, phases in by_kind.items() if kind is not SUCCESS}
     if references:
         result["reference_scores"] = {environment: list(pair) for environment, pair in references.items()}
@@ -44,15 +44,17 @@ def json_text(results: Mapping[str, Any]) -> str:
     return json.dumps(results, indent=1) + "\n"
 
 
-def _phase_to_json(phase: Phase | None, kind: Kind) -> dict[str, Any] | None:
+def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:
     """Return one phase as plain values; None where nothing was evaluated."""
+    phase, kind = comparison.phases.get(name), comparison.kind
     if phase is None:
         return None
     chances: dict[str, dict[str, Any]] = {}
     for (x, y), improvement in sorted(phase.improvements.items()):
         entry = _estimate_to_json(improvement.probability)
         if improvement.difference is not None:
-            entry["difference"] = _estimate_to_json(improvement.difference)
+            entry["difference"] = _estimate_to_json(improvement.difference) | {"p_value": improvement.p_value}
+        entry["tasks"] = asdict(improvement.tasks)
         chances.setdefault(x, {})[y] = entry
     return {
         "steps": phase.common_step,
@@ -66,6 +68,7 @@ def _phase_to_json(phase: Phase | None, kind: Kind) -> dict[str, Any] | None:
             suite: _aggregates_to_json(phase, cells, kind) for suite, cells in sorted(phase.suite_aggregates.items())
         },
         "probability_of_improvement": chances,
+        "verdicts": {v.other: {"p_holm": v.p_value, "verdict": v.outcome} for v in verdicts(comparison, phase)},
         "domains": {
             domain: {method: _cell_to_json(cell, ("mean", "iqm")) for method, cell in sorted(cells.items())}
             for domain, cells in sorted(phase.domains.items())
