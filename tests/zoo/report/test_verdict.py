@@ -163,7 +163,7 @@ def test_page_and_json_have_the_verdict():
 def test_chance_alone_gives_a_verdict_in_few_of_many_comparisons():
     random = np.random.RandomState(3)
     base = compared({name: GOOD for name in ("a", "b", "c", "ours")})
-    episodes = dict.fromkeys(base.methods, {"t": 50})
+    episodes = {name: {"t": 50} for name in base.methods}
     false = 0
     for _ in range(300):
         scores = {name: {"t": random.binomial(50, 0.7, 5) / 50} for name in base.methods}
