@@ -93,10 +93,8 @@ const Figures = (() => {
     document.getElementById("tip").hidden = true;
   }
 
-  function titled(title, svg, width, note = "") {
-    const holder = element("div", {style: `width: ${width}px`}, element("p", {class: "panel-title"}, title), svg);
-    if (note) holder.append(element("p", {class: "panel-note"}, note));
-    return holder;
+  function titled(title, svg, width) {
+    return element("div", {style: `width: ${width}px`}, element("p", {class: "panel-title"}, title), svg);
   }
 
   /** The names of methods left of their rows; own ones are bold. */
@@ -125,17 +123,17 @@ const Figures = (() => {
       const bars = {x1: d => d.interval[0], x2: d => d.interval[1], y: "m", fill: d => colour(d.m), insetTop: 3, insetBottom: 3};
       const known = rows.filter(row => row.interval);
       const options = {
-        width, height: 21 * methods.length + 52, marginLeft: left, marginRight: 14, marginTop: 6, marginBottom: 44,
-        x: {domain: panel.limits, label: null, nice: false}, y: {domain: methods, padding: 0, axis: null},
+        width, height: 21 * methods.length + 66, marginLeft: left, marginRight: 14, marginTop: 6, marginBottom: 58,
+        x: {domain: panel.limits, label: null}, y: {domain: methods, padding: 0, axis: null},
         color: {type: "identity"},
         marks: [
           Plot.gridX({...GRID, ticks: 4}),
-          Plot.axisX({label: panel.label, labelAnchor: "center", labelArrow: "none", labelOffset: 38, ticks: 4, tickSize: 0, ...FONT}),
+          Plot.axisX({label: `${panel.label}\n${panel.note}`, labelAnchor: "center", labelArrow: "none", labelOffset: 44, ticks: 4, tickSize: 0, ...FONT}),
           isFirst ? rowLabels(methods, view, side) : null,
           panel.zero === null ? null : Plot.ruleX([panel.zero], {stroke: "var(--ink)", strokeDasharray: "2 3"}),
           Plot.barX(known.filter(d => !view.methods[d.m].isOwn), {...bars, fillOpacity: 0.85}),
           Plot.barX(known.filter(d => view.methods[d.m].isOwn), {...bars, stroke: "var(--ink)", strokeWidth: 1.4}),
-          Plot.tickX(rows, {x: "value", y: "m", stroke: "var(--ink)", strokeWidth: 1.6}),
+          Plot.tickX(rows, {x: "value", y: "m", stroke: "var(--ink)", strokeWidth: 1.3}),
           Plot.tickX(rows, Plot.pointerY({x: "value", y: "m", stroke: "var(--ink)", strokeWidth: 3.5, maxRadius: 30})),
         ],
       };
@@ -143,7 +141,7 @@ const Figures = (() => {
         view.methods[d.m].title, `${panel.label}: ${estimate(d, panel.digits)}`,
         `${panel.title.replaceAll("\n", "")}${panel.note ? `, ${panel.note}` : ""}`, plural(d.seeds), inSteps(d.step),
       ];
-      return titled(panel.title, plot(options, rows, describe, `${panel.title}, ${panel.label}`), width, panel.note);
+      return titled(panel.title, plot(options, rows, describe, `${panel.title}, ${panel.label}`), width);
     });
   }
 
@@ -173,12 +171,12 @@ const Figures = (() => {
       });
       const offline = panel.border && view.hasPhase("offline") && limits[1] > panel.border ? panel.border : null;
       const options = {
-        width, height: Math.round(Math.max(190, Math.min(320, width * 0.66))), marginLeft: 44, marginRight: 14, marginTop: 22, marginBottom: 40, clip: true,
+        width, height: Math.round(Math.max(190, Math.min(320, width * 0.66))), marginLeft: 44, marginRight: 14, marginTop: 22, marginBottom: panel.domain == null ? 40 : 24, clip: true,
         x: {domain: limits}, y: {domain: panel.y.limits},
         marks: [
           offline ? Plot.rect([0], {x1: limits[0], x2: offline, y1: panel.y.limits[0], y2: panel.y.limits[1], fill: "var(--shade)"}) : null,
           Plot.gridY({...GRID, ticks: 5}), Plot.gridX({...GRID, ticks: 4}),
-          Plot.axisX({label: panel.x.label, labelAnchor: "center", labelArrow: "none", ticks: 4, tickSize: 0, tickFormat: isProfile ? undefined : short, clip: false, ...FONT}),
+          Plot.axisX({label: panel.domain == null ? panel.x.label : null, labelAnchor: "center", labelArrow: "none", ticks: 4, tickSize: 0, tickFormat: isProfile ? undefined : short, clip: false, ...FONT}),
           Plot.axisY({label: cut(panel.y.label, Math.floor(width / LETTER) - 2), labelArrow: "none", ticks: 5, tickSize: 0, clip: false, ...FONT}),
           ...marks,
           Plot.dot(points, Plot.pointer({x: "x", y: "value", r: 5, stroke: "var(--ink)", strokeWidth: 1.5, maxRadius: 40, clip: false})),
@@ -196,7 +194,7 @@ const Figures = (() => {
   /** Cells of a grid with a number inside where there is room; `shade` gives colour and how much of it. */
   function cells(options, found, describe, label, {shade, text, isQuiet}) {
     const space = (options.width - options.marginLeft - options.marginRight) / options.x.domain.length;
-    const strong = d => shade(d)[1] > 55;
+    const strong = d => shade(d)[1] > 66;
     const texts = (filter, fill) => Plot.text(found.filter(filter), {x: d => d.at[0], y: d => d.at[1], text, fill, fontSize: Math.min(11, space / 2.7)});
     const marks = [
       ...options.marks,
@@ -222,22 +220,25 @@ const Figures = (() => {
     Math.min(16, Math.max(...methods.map(m => view.methods[m].title.length))) * LETTER * 0.77 + 14;
 
   function matrix(drawing, view, width) {
-    const panels = drawing.panels.filter(panel => view.hasPhase(panel.phase));
-    const methods = view.shown.filter(m => panels.some(panel => panel.cells.some(cell => cell.m === m)));
-    if (methods.length < 2) return [];
-    const side = sideFor(methods, view, width);
-    const least = Math.min(width - side, Math.max(280, methods.length * 24));
-    return arrange(panels, width, least, side).map(({panel, isFirst, left, width}) => {
+    const panels = drawing.panels.map(panel => {
+      const present = new Set(panel.cells.map(cell => cell.m));
+      return {...panel, methods: view.shown.filter(m => present.has(m))};
+    }).filter(panel => view.hasPhase(panel.phase) && panel.methods.length > 1);
+    const most = Math.max(0, ...panels.map(panel => panel.methods.length));
+    const side = Math.max(0, ...panels.map(panel => sideFor(panel.methods, view, width)));
+    const least = Math.min(width, Math.max(280, side + 36 + most * 22));
+    return arrange(panels, width, least, 0).map(({panel, width}) => {
+      const {methods} = panel;
       const found = panel.cells
         .filter(cell => methods.includes(cell.m) && methods.includes(cell.other))
         .map(cell => ({...cell, at: [cell.other, cell.m]}));
       const right = 36, top = heightAbove(methods, view);
-      const size = Math.max(12, Math.min(34, (width - left - right) / methods.length));
-      const full = Math.min(width, Math.round(left + right + size * methods.length));
+      const size = Math.min(34, (width - side - right) / methods.length);
       const options = {
-        width: full, height: Math.round(top + 4 + Math.min(size, 24) * methods.length), marginLeft: left, marginRight: right, marginTop: top, marginBottom: 4,
+        width: Math.round(side + right + size * methods.length), height: Math.round(top + 4 + Math.min(size, 24) * methods.length),
+        marginLeft: side, marginRight: right, marginTop: top, marginBottom: 4,
         x: {domain: methods, padding: 0, axis: null}, y: {domain: methods, padding: 0, axis: null},
-        marks: [isFirst ? rowLabels(methods, view, side) : null, columnLabels(methods, view, 16)],
+        marks: [rowLabels(methods, view, side), columnLabels(methods, view, 16)],
       };
       const describe = d => [
         `${view.methods[d.m].title} against ${view.methods[d.other].title}`, `P(better) = ${estimate(d, 2)}`,
@@ -261,6 +262,7 @@ const Figures = (() => {
         .filter(cell => kept.has(cell.task) && methods.includes(cell.m))
         .map(cell => ({...cell, at: [cell.m, cell.task]}));
       if (!found.length) return null;
+      const firsts = tasks.filter((task, k) => k > 0 && task.domain !== tasks[k - 1].domain);
       const longest = Math.max(...tasks.map(task => task.name.length));
       const side = Math.round(Math.min(longest * LETTER + 14, width * 0.42)), top = heightAbove(methods, view);
       const full = Math.min(width, side + 60 * methods.length + 36);
@@ -270,6 +272,7 @@ const Figures = (() => {
         marks: [
           Plot.text(tasks, {...FONT, y: "k", text: task => cut(task.name, Math.floor(side / LETTER) - 1), frameAnchor: "left", textAnchor: "end", dx: -6}),
           columnLabels(methods, view, 16),
+          Plot.ruleY(firsts, {y: "k", dy: -8.5, stroke: "var(--quiet)", strokeWidth: 0.6}),
         ],
       };
       const describe = d => [
@@ -336,12 +339,11 @@ const Figures = (() => {
     return element("ul", {class: "legend", "aria-label": "Methods"}, ...items);
   }
 
-  /** Draw a figure into its holder; `view` says what is shown. */
-  function draw(holder, drawing, view) {
-    const width = Math.floor(holder.getBoundingClientRect().width);
+  /** Draw a figure into its holder, so wide; `view` says what is shown. */
+  function draw(holder, drawing, view, width) {
     const panels = KINDS[drawing.type](drawing, view, width);
     const shown = panels.length ? panels : [element("p", {class: "empty"}, "Everything in this figure is hidden.")];
-    holder.replaceChildren(element("div", {class: "panels"}, ...shown), ...(drawing.type === "curves" ? [legend(drawing, view)] : []));
+    holder.replaceChildren(element("div", {class: `panels ${drawing.type}`}, ...shown), ...(drawing.type === "curves" ? [legend(drawing, view)] : []));
   }
 
   return {draw, element, swatch, hideTip};

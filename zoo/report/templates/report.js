@@ -9,6 +9,9 @@
   const tables = [...document.querySelectorAll("figure.table")];
   const form = document.getElementById("selection");
   const side = document.getElementById("side");
+  const main = document.getElementById("main");
+
+  const PAPER = 700; // the width of the text on A4, in CSS pixels
 
   // The selection. It is in the address after the `#`, as `hide=QAM&domain=scene-play&phase=online&sort=...&at=...`.
 
@@ -186,6 +189,9 @@
 
   // All together
 
+  let drawOne;
+  let waiting = [];
+
   function drawAll() {
     const has = set => place => !set.has(place);
     const view = {
@@ -195,7 +201,27 @@
       hasPhase: phase => !selection.phase || selection.phase === phase,
       shown: data.methods.map((method, m) => m).filter(m => !selection.methods.has(m)),
     };
-    for (const holder of holders) draw(holder, drawings.get(holder.dataset.drawing), view);
+    drawOne = (holder, width = holder.clientWidth) => draw(holder, drawings.get(holder.dataset.drawing), view, width);
+    const isVisible = ({top, bottom}) => bottom > 0 && top < innerHeight;
+    const [now, later] = [[], []];
+    for (const holder of holders) (isVisible(holder.getBoundingClientRect()) ? now : later).push(holder);
+    now.forEach(holder => drawOne(holder));
+    waiting = later;
+    drawNext();
+  }
+
+  /** Draw the figures out of sight one by one, so that the page answers at once. */
+  function drawNext() {
+    main.setAttribute("aria-busy", waiting.length > 0);
+    if (!waiting.length) return;
+    setTimeout(() => {
+      if (waiting.length) drawOne(waiting.shift());
+      drawNext();
+    });
+  }
+
+  function drawRest() {
+    while (waiting.length) drawOne(waiting.shift());
   }
 
   function show() {
@@ -217,6 +243,7 @@
   function follow() {
     selection = read(location.hash.slice(1));
     show();
+    drawRest(); // else the place to go to would move
     goTo(selection.at);
   }
 
@@ -239,10 +266,16 @@
   fold();
   addEventListener("hashchange", follow);
   addEventListener("scroll", hideTip, {passive: true});
-  let width = document.getElementById("main").clientWidth;
+  addEventListener("beforeprint", () => {
+    waiting = [];
+    holders.forEach(holder => drawOne(holder, PAPER));
+  });
+  addEventListener("afterprint", drawAll);
+  let width = main.clientWidth;
   addEventListener("resize", () => {
-    if (width === (width = document.getElementById("main").clientWidth)) return;
-    requestAnimationFrame(drawAll);
+    const before = width;
+    width = main.clientWidth;
+    if (width !== before) drawAll();
   });
   follow();
 })();
