@@ -62,8 +62,13 @@ class Page:
     def __init__(self, socket, session=None):
         self._socket, self._session, self._numbers = socket, session, itertools.count(1)
         self.problems = []
-        self.requests = []
+        self._requests = {}
         self._loaded = False
+
+    @property
+    def requests(self):
+        """The addresses that were asked for."""
+        return set(self._requests.values())
 
     def send(self, method, **parameters):
         """Send a command and return its result."""
@@ -88,7 +93,9 @@ class Page:
         elif event == "Log.entryAdded":
             self.problems.append(parameters["entry"]["text"])
         elif event == "Network.requestWillBeSent":
-            self.requests.append(parameters["request"]["url"])
+            self._requests[parameters["requestId"]] = parameters["request"]["url"]
+        elif event == "Network.loadingFailed" and parameters.get("blockedReason") == "csp":
+            del self._requests[parameters["requestId"]]  # it never left
         elif event == "Page.loadEventFired":
             self._loaded = True
         return answer
@@ -100,7 +107,7 @@ class Page:
         self._wait_for_load()
         self._loaded = False
         self.problems.clear()
-        self.requests.clear()
+        self._requests.clear()
         self.send("Page.navigate", url=str(address))
         self._wait_for_load()
         self.settle()
@@ -133,12 +140,11 @@ class Page:
 
     def place(self, selector):
         """Return the middle of an element in the window, after scrolling to it."""
-        return self.evaluate(
-            f"(() => {{ const found = document.querySelector({json.dumps(selector)});"
-            "found.scrollIntoView({block: 'center', inline: 'center', behavior: 'instant'});"
-            "const box = found.getBoundingClientRect();"
-            "return [box.x + box.width / 2, box.y + box.height / 2]; })()"
-        )
+        found = f"document.querySelector({json.dumps(selector)})"
+        self.evaluate(f"{found}.scrollIntoView({{block: 'center', inline: 'center', behavior: 'instant'}})")
+        self.settle()
+        box = self.evaluate(f"{found}.getBoundingClientRect().toJSON()")
+        return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
     def move(self, x, y):
         """Move the mouse."""

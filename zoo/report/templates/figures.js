@@ -57,7 +57,7 @@ const Figures = (() => {
     svg.setAttribute("tabindex", "0");
     svg.setAttribute("role", "img");
     svg.setAttribute("aria-label", `${label}; arrow keys read its ${points.length} values`);
-    svg.addEventListener("input", () => (svg.value ? showTip(describe(svg.value), place(svg.value)) : hideTip()));
+    svg.addEventListener("input", () => (svg.value ? showTip(describe(svg.value), () => place(svg.value)) : hideTip()));
     let current = -1;
     svg.addEventListener("keydown", event => {
       const way = {ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1}[event.key];
@@ -67,22 +67,29 @@ const Figures = (() => {
       current = (current + way + points.length) % points.length;
       const [clientX, clientY] = place(points[current]);
       svg.dispatchEvent(new PointerEvent("pointermove", {clientX, clientY, pointerType: "mouse", bubbles: true}));
-      showTip(describe(points[current]), [clientX, clientY]); // where points lie upon each other, it is this one
+      showTip(describe(points[current]), () => place(points[current])); // where points lie upon each other, it is this one
     });
-    const leave = () => {
-      svg.dispatchEvent(new PointerEvent("pointerleave", {pointerType: "mouse"}));
-      hideTip();
-    };
+    const leave = () => svg.dispatchEvent(new PointerEvent("pointerleave", {pointerType: "mouse"}));
     svg.addEventListener("blur", leave);
     return svg;
   }
 
+  let placeOfTip; // a function, since the place moves when the page is scrolled
+
   /** Show lines of text beside a place in the window: a heading, the value, and what it is about. */
-  function showTip([title, value, ...about], [x, y]) {
+  function showTip([title, value, ...about], place) {
     const tip = document.getElementById("tip");
     const lines = about.filter(Boolean).map(text => element("div", {}, text));
     tip.replaceChildren(element("b", {}, title), element("div", {class: "value"}, value), ...lines);
     tip.hidden = false;
+    placeOfTip = place;
+    moveTip();
+  }
+
+  function moveTip() {
+    const tip = document.getElementById("tip");
+    if (tip.hidden) return;
+    const [x, y] = placeOfTip();
     const box = tip.getBoundingClientRect();
     const left = x + 14 + box.width < innerWidth ? x + 14 : Math.max(4, x - 14 - box.width);
     tip.style.left = `${left}px`;
@@ -97,11 +104,11 @@ const Figures = (() => {
     return element("div", {style: `width: ${width}px`}, element("p", {class: "panel-title"}, title), svg);
   }
 
-  /** The names of methods left of their rows; own ones are bold. */
-  function rowLabels(methods, view, side) {
+  /** The names of methods left of their rows; own ones are bold. `place` returns where a method's row is. */
+  function rowLabels(methods, view, side, place = m => m) {
     const letters = Math.floor(side / LETTER) - 1;
     const texts = isOwn => Plot.text(methods.filter(m => view.methods[m].isOwn === isOwn), {
-      ...FONT, y: m => m, text: m => cut(view.methods[m].title, letters), frameAnchor: "left", textAnchor: "end", dx: -6,
+      ...FONT, y: place, text: m => cut(view.methods[m].title, letters), frameAnchor: "left", textAnchor: "end", dx: -6,
       fontWeight: isOwn ? 600 : 400,
     });
     return [texts(false), texts(true)];
@@ -291,15 +298,15 @@ const Figures = (() => {
     const side = sideFor(methods, view, width);
     return arrange(panels, width, 300, side).map(({panel, isFirst, left, width}) => {
       const found = panel.points.filter(d => methods.includes(d.m) && (d.domain == null || view.hasDomain(d.domain)))
-        .map(d => ({...d, at: [d.value, d.m]}));
-      const dots = {x: "value", y: "m", dy: 0, r: 3.5};
+        .map((d, k) => ({...d, at: [d.value, methods.indexOf(d.m) + 0.6 * ((0.618 * k) % 1 - 0.5)]})); // apart, where many are equal
+      const dots = {x: "value", y: d => d.at[1], r: 3.5};
       const options = {
-        width, height: 30 * methods.length + 52, marginLeft: left, marginRight: 14, marginTop: 6, marginBottom: 44,
-        x: {domain: panel.limits}, y: {domain: methods, padding: 0, axis: null}, color: {type: "identity"},
+        width, height: 36 * methods.length + 52, marginLeft: left, marginRight: 14, marginTop: 6, marginBottom: 44,
+        x: {domain: panel.limits}, y: {domain: [-0.5, methods.length - 0.5], reverse: true, axis: null}, color: {type: "identity"},
         marks: [
           Plot.gridX({...GRID, ticks: 5}),
           Plot.axisX({label: panel.label, labelAnchor: "center", labelArrow: "none", labelOffset: 38, ticks: 5, tickSize: 0, ...FONT}),
-          isFirst ? rowLabels(methods, view, side) : null,
+          isFirst ? rowLabels(methods, view, side, m => methods.indexOf(m)) : null,
           Plot.dot(found, {...dots, fill: d => colour(d.m), fillOpacity: 0.45, stroke: d => colour(d.m)}),
           Plot.dot(found, Plot.pointer({...dots, r: 6, stroke: "var(--ink)", strokeWidth: 1.5})),
         ],
@@ -346,5 +353,5 @@ const Figures = (() => {
     holder.replaceChildren(element("div", {class: `panels ${drawing.type}`}, ...shown), ...(drawing.type === "curves" ? [legend(drawing, view)] : []));
   }
 
-  return {draw, element, swatch, hideTip};
+  return {draw, element, swatch, hideTip, moveTip};
 })();

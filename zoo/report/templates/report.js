@@ -3,7 +3,7 @@
 
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
-  const {draw, element, swatch, hideTip} = Figures;
+  const {draw, element, swatch, hideTip, moveTip} = Figures;
   const holders = [...document.querySelectorAll("[data-drawing]")];
   const drawings = new Map(data.drawings.map(drawing => [drawing.name, drawing]));
   const tables = [...document.querySelectorAll("figure.table")];
@@ -265,7 +265,7 @@
   isWide.addEventListener("change", fold);
   fold();
   addEventListener("hashchange", follow);
-  addEventListener("scroll", hideTip, {passive: true});
+  addEventListener("scroll", moveTip, {passive: true});
   addEventListener("beforeprint", () => {
     waiting = [];
     holders.forEach(holder => drawOne(holder, PAPER));
