@@ -208,7 +208,7 @@ def _scores_axis(kind: Kind, curves: Sequence[Curve | None], label: str) -> dict
 
 
 def _pairs(comparison: Comparison, names: Names) -> Drawing:
-    """Return P(X > Y) for every ordered pair; the differences are of one half of them, since the other is its negative."""
+    """Return P(X > Y) and the difference of means for every ordered pair, where there are more than two methods."""
     kind, panels = comparison.kind, []
     for phase in comparison.phases.values():
         digits = digits_of(kind, (pair.difference for pair in phase.improvements.values()))
@@ -219,7 +219,7 @@ def _pairs(comparison: Comparison, names: Names) -> Drawing:
             for (x, y), pair in phase.improvements.items()
             if x in names.methods and y in names.methods
         ]
-        if len(cells) > 2:
+        if len(cells) > 2:  # one pair has two directions
             unit = "points" if kind is SUCCESS else kind.unit
             about = {"title": f"{phase.name}{kind.title}", "phase": phase.name, "digits": digits, "unit": unit}
             panels.append(about | {"cells": cells})

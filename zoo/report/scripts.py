@@ -23,9 +23,7 @@ def vendored() -> list[dict[str, Any]]:
 @cache
 def scripts() -> tuple[str, ...]:
     """Return the scripts of the page in their order; those of others have their licence in front."""
-    others = [
-        f"/*\n{_read(VENDOR / entry['licence_file'])}*/\n{_read(VENDOR / entry['file'])}" for entry in vendored()
-    ]
+    others = [f"/*\n{_read(VENDOR / entry['licence_file'])}*/\n{_read(VENDOR / entry['file'])}" for entry in vendored()]
     return (*others, *(_read(FOLDER / name) for name in _OWN))
 
 

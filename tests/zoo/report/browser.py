@@ -89,7 +89,9 @@ class Page:
             details = parameters["exceptionDetails"]
             self.problems.append(details.get("exception", {}).get("description", details["text"]))
         elif event == "Runtime.consoleAPICalled" and parameters["type"] in ("error", "warning"):
-            self.problems.append(" ".join(str(each.get("value", each.get("description"))) for each in parameters["args"]))
+            self.problems.append(
+                " ".join(str(each.get("value", each.get("description"))) for each in parameters["args"])
+            )
         elif event == "Log.entryAdded":
             self.problems.append(parameters["entry"]["text"])
         elif event == "Network.requestWillBeSent":
@@ -135,7 +137,9 @@ class Page:
 
     def media(self, kind="", scheme="light"):
         """Pretend to be paper or a screen, and a light or dark one."""
-        self.send("Emulation.setEmulatedMedia", media=kind, features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.send(
+            "Emulation.setEmulatedMedia", media=kind, features=[{"name": "prefers-color-scheme", "value": scheme}]
+        )
         self.settle()
 
     def place(self, selector):

@@ -16,7 +16,10 @@ pytestmark = [
 ]
 HOSTILE = "</script><b>a&b=c,d</b>\u2028"
 METHODS = ["QAM", "FQL", HOSTILE]
-WAIT = "new Promise(done => { const look = () => document.querySelector('#main').ariaBusy === 'true' ? setTimeout(look, 5) : done(); look(); })"
+WAIT = """new Promise(done => {
+  const look = () => document.querySelector("#main").ariaBusy === "true" ? setTimeout(look, 5) : done();
+  look();
+})"""
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +76,8 @@ def words_of(page):
 
 
 def test_page_draws_everything_without_errors_or_requests(page, content, address):
-    drawn = page.evaluate(
-        "[...document.querySelectorAll('[data-drawing]')].filter(each => each.querySelector('svg')).map(each => each.dataset.drawing)"
-    )
+    found = "[...document.querySelectorAll('[data-drawing]')].filter(each => each.querySelector('.panels svg'))"
+    drawn = page.evaluate(f"{found}.map(each => each.dataset.drawing)")
     assert drawn == [
         "aggregates", "profiles", "improvement", "pairs", "sample_efficiency", "domains", "heat_map", "runs"
     ]  # fmt: skip
@@ -124,8 +126,8 @@ def test_what_is_missing_comes_last(page, entries, expected):
 
 
 def test_a_hidden_method_is_hidden_everywhere(page):
-    hide(page, "method", page.evaluate("[...document.querySelectorAll('#selection [name=method]')].findIndex(each => each.labels[0].textContent === 'FQL')"))
-    number = page.evaluate("document.querySelector('#selection [name=method]:not(:checked)').value")
+    number = texts(page, "#selection label:has([name=method])").index("FQL")
+    hide(page, "method", number)
     assert page.evaluate(f"document.querySelectorAll('.panels [fill=\"var(--method-{number})\"]').length") == 0
     assert page.evaluate(f"document.querySelectorAll('.panels [stroke=\"var(--method-{number})\"]').length") == 0
     assert "FQL" not in texts(page, ".panels text")
@@ -139,7 +141,9 @@ def test_a_hidden_method_is_hidden_everywhere(page):
 def test_a_click_in_a_legend_hides_a_method_and_keeps_the_focus(page):
     page.click("#figure-profiles .legend li:first-child button")
     page.evaluate(WAIT)
-    states = page.evaluate("[...document.querySelectorAll('.legend li:first-child button')].map(each => each.ariaPressed)")
+    states = page.evaluate(
+        "[...document.querySelectorAll('.legend li:first-child button')].map(each => each.ariaPressed)"
+    )
     assert states == ["false"] * 3
     assert page.evaluate("document.activeElement.closest('figure').id") == "figure-profiles"
     page.press("Enter")
@@ -174,11 +178,15 @@ def test_hovering_tells_method_value_interval_seeds_and_step(page):
     assert "offline mean, 4 common tasks\n6 seeds\n2,000 steps" in text
     assert text.split("\n")[0] in METHODS
     text = hover(page, "#figure-sample_efficiency svg [aria-label=dot] path")
-    assert re.search(r"success \(%\), 4 common tasks: \d+\.\d \[\d+\.\d, \d+\.\d\]\nstep [123],000\n(off|on)line\n6 seeds", text)
+    assert re.search(
+        r"success \(%\), 4 common tasks: \d+\.\d \[\d+\.\d, \d+\.\d\]\nstep [123],000\n(off|on)line\n6 seeds", text
+    )
     text = hover(page, "#figure-pairs svg [aria-label=cell] rect")
     assert re.search(r" against .*\nP\(better\) = 0\.\d\d \[0\.\d\d, 0\.\d\d\]\ndifference of means: ", text)
     text = hover(page, "#figure-heat_map svg [aria-label=cell] rect")
-    assert re.search(r"success \(%\): \d+\.\d \[\d+\.\d, \d+\.\d\]\n(cube-double|scene)-play task\d\noffline\n6 seeds", text)
+    assert re.search(
+        r"success \(%\): \d+\.\d \[\d+\.\d, \d+\.\d\]\n(cube-double|scene)-play task\d\noffline\n6 seeds", text
+    )
     page.move(2, 2)
     assert page.evaluate("document.querySelector('#tip').hidden")
 
@@ -207,7 +215,9 @@ def test_a_link_restores_the_selection(page, address):
 
 
 def test_a_link_may_name_what_this_report_lacks(page, address):
-    page.open(f"{address}#hide=GONE&domain=nowhere&phase=never&sort=a.b&sort=aggregates_offline.99.ascending&at=nothing")
+    page.open(
+        f"{address}#hide=GONE&domain=nowhere&phase=never&sort=a.b&sort=aggregates_offline.99.ascending&at=nothing"
+    )
     assert page.evaluate("document.querySelector('#hidden-note').hidden")
     page.open(f"{address}#section-3")
     assert page.evaluate("scrollY") > 0
@@ -275,16 +285,14 @@ CONTRASTS = """(() => {
   const paper = getComputedStyle(document.body).backgroundColor;
   const lines = [...document.querySelectorAll(".panels [aria-label=line] path, .legend line")]
     .map(each => contrast(getComputedStyle(each).stroke, paper));
-  const words = [...document.querySelectorAll("p, td, th, small, figcaption, a, label, .panels :is(.panel-title, [aria-label*=tick] text)")]
+  const texts = "p, td, th, small, figcaption, a, label, .panel-title, .panels [aria-label*=tick] text";
+  const words = [...document.querySelectorAll(texts)]
     .map(each => contrast(getComputedStyle(each)[each.tagName === "text" ? "fill" : "color"], paper));
   const cells = [...document.querySelectorAll("#figure-pairs svg, #figure-heat_map svg")].flatMap(svg => {
-    const behind = new Map([...svg.querySelectorAll("[aria-label=cell] rect")].map(each => {
-      const box = each.getBoundingClientRect();
-      return [`${Math.round((box.left + box.right) / 4)},${Math.round((box.top + box.bottom) / 4)}`, each];
-    }));
     return [...svg.querySelectorAll("[aria-label=text] text")].flatMap(each => {
       const box = each.getBoundingClientRect();
-      const found = document.elementsFromPoint((box.left + box.right) / 2, (box.top + box.bottom) / 2).find(other => other.tagName === "rect");
+      const behind = document.elementsFromPoint((box.left + box.right) / 2, (box.top + box.bottom) / 2);
+      const found = behind.find(other => other.tagName === "rect");
       return found ? [contrast(getComputedStyle(each).fill, getComputedStyle(found).fill)] : [];
     });
   });
@@ -320,10 +328,8 @@ def test_print_is_light_and_without_controls(page, tmp_path):
     for selector in ("#side", "#tip", ".skip"):
         assert page.evaluate(f"getComputedStyle(document.querySelector('{selector}')).display") == "none"
     page.media()
-    page.evaluate(
-        "(() => { const found = []; addEventListener('beforeprint', () => found.push(...[...document.querySelectorAll('.panels')]"
-        ".map(each => Math.max(...[...each.children].map(panel => panel.clientWidth))))); window.found = found; })()"
-    )
+    widths = "[...document.querySelectorAll('.panels')].map(each => each.firstChild.clientWidth)"
+    page.evaluate(f"addEventListener('beforeprint', () => {{ window.found = {widths}; }})")
     page.print(tmp_path / "page.pdf")
     widths = page.evaluate("window.found")
     assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
