@@ -113,6 +113,7 @@ def test_headings_sort_numbers_by_number_and_texts_by_name(page):
     [
         (["9.5", "1,000", "-", "-3.0†", "80 [1, 2]"], ["1,000", "80 [1, 2]", "9.5", "-3.0†", "-"]),
         (["task10", "task9", "-"], ["task9", "task10", "-"]),
+        (["500,000", "mixed", "1,000,000"], ["1,000,000", "500,000", "mixed"]),
     ],
 )
 def test_what_is_missing_comes_last(page, entries, expected):
@@ -165,6 +166,8 @@ def test_one_phase_can_be_shown_alone(page):
     assert page.evaluate("document.querySelector('#aggregates_offline').hidden")
     assert not page.evaluate("document.querySelector('#aggregates_online').hidden")
     assert texts(page, "#figure-aggregates .panel-title") == ["online mean", "online IQM"]
+    ticks = texts(page, "#figure-sample_efficiency .panels > div:first-child [aria-label='x-axis tick label'] text")
+    assert (ticks[0], ticks[-1]) == ("2k", "3k")  # the steps of this phase alone
 
 
 def hover(page, selector):

@@ -162,8 +162,9 @@ const Figures = (() => {
         x, value: line.y[k], m: line.m, line, at: [x, line.y[k]], interval: line.low ? [line.low[k], line.high[k]] : null,
       })).slice(line.isJoined ? 1 : 0));
       const isProfile = panel.x.digits > 0;
-      const last = Math.max(...lines.flatMap(line => line.x));
-      const limits = isProfile || panel.domain != null ? panel.x.limits : [0, Number.isFinite(last) ? last : panel.x.limits[1]];
+      const first = Math.min(...panel.lines.filter(line => view.hasPhase(line.phase)).map(line => line.x[0]));
+      const isPart = !isProfile && panel.border !== null && Number.isFinite(first) && first >= panel.border; // online alone
+      const limits = isPart ? [first, panel.x.limits[1]] : panel.x.limits;
       const marks = lines.flatMap(line => {
         const method = view.methods[line.m];
         const data = line.x.map((x, k) => ({x, y: line.y[k], low: line.low?.[k], high: line.high?.[k]}));
@@ -176,7 +177,7 @@ const Figures = (() => {
           !isProfile && (isSingle || method.isOwn) ? Plot.dot(data, {x: "x", y: "y", fill: colour(line.m), symbol: method.marker, r: 2.6}) : null,
         ];
       });
-      const offline = panel.border && view.hasPhase("offline") && limits[1] > panel.border ? panel.border : null;
+      const offline = !isPart && panel.border ? panel.border : null;
       const options = {
         width, height: Math.round(Math.max(190, Math.min(320, width * 0.66))), marginLeft: 44, marginRight: 14, marginTop: 22, marginBottom: panel.domain == null ? 40 : 24, clip: true,
         x: {domain: limits}, y: {domain: panel.y.limits},

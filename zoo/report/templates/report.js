@@ -65,6 +65,19 @@
 
   const textOf = cell => (cell.querySelector("b") ?? cell.firstChild ?? cell).textContent.trim();
 
+  /** What to sort rows by: numbers if most entries of a column are, else texts; null where there is nothing to compare. */
+  function keysOf(rows, column) {
+    const texts = rows.map(row => textOf(row.cells[column])).map(text => (text === "-" || text === "" ? null : text));
+    const numbers = texts.map(text => (text === null ? null : numberOf(text)));
+    const count = values => values.filter(value => value !== null).length;
+    return 2 * count(numbers) > count(texts) ? numbers : texts;
+  }
+
+  function compare(a, b, sign) {
+    if (a === null || b === null) return (a === null) - (b === null); // last in both directions
+    return sign * (typeof a === "number" ? a - b : a.localeCompare(b, "en", {numeric: true}));
+  }
+
   function sortTable(figure) {
     const body = figure.querySelector("tbody");
     const headings = [...figure.querySelectorAll("th")];
@@ -74,25 +87,17 @@
     }
     const rows = [...body.rows].sort((a, b) => a.dataset.place - b.dataset.place);
     if (sort && headings[sort.column]) {
-      const keys = new Map(rows.map(row => [row, textOf(row.cells[sort.column])]));
-      const isMissing = text => text === "-" || text === "";
-      const present = [...keys.values()].filter(text => !isMissing(text));
-      const areNumbers = present.every(text => numberOf(text) !== null);
-      const compare = (a, b) => (areNumbers ? numberOf(a) - numberOf(b) : a.localeCompare(b, "en", {numeric: true}));
+      const keys = new Map(keysOf(rows, sort.column).map((key, k) => [rows[k], key]));
       const sign = sort.way === "descending" ? -1 : 1;
-      rows.sort((a, b) => {
-        const [x, y] = [keys.get(a), keys.get(b)];
-        return isMissing(x) - isMissing(y) || (isMissing(x) ? 0 : sign * compare(x, y)); // what is missing comes last
-      });
+      rows.sort((a, b) => compare(keys.get(a), keys.get(b), sign));
     }
     body.append(...rows);
   }
 
   /** A click sorts one way (numbers: the largest first), the next one the other way, the third as it was. */
   function nextSort(figure, column) {
-    const cells = [...figure.querySelectorAll("tbody tr")].map(row => textOf(row.cells[column]));
-    const isNumeric = cells.every(text => text === "-" || text === "" || numberOf(text) !== null);
-    const ways = isNumeric ? ["descending", "ascending"] : ["ascending", "descending"];
+    const areNumbers = keysOf([...figure.querySelector("tbody").rows], column).some(key => typeof key === "number");
+    const ways = areNumbers ? ["descending", "ascending"] : ["ascending", "descending"];
     const current = selection.sorts.get(figure.id);
     const way = current?.column === column ? ways[ways.indexOf(current.way) + 1] : ways[0];
     const sorts = new Map(selection.sorts);
