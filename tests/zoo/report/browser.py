@@ -11,6 +11,7 @@ import subprocess
 import time
 from contextlib import contextmanager, suppress
 
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -36,9 +37,11 @@ def chromium(profile):
             page = Page(socket, browser.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"])
             for domain in ("Page", "Runtime", "Log", "Network"):
                 page.send(f"{domain}.enable")
-            yield page
-            with suppress(Exception):  # it hangs up while it closes
-                browser.send("Browser.close")
+            try:
+                yield page
+            finally:
+                with suppress(ConnectionClosed):  # it hangs up while it closes
+                    browser.send("Browser.close")
     finally:
         try:
             process.wait(timeout=10)

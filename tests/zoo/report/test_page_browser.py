@@ -236,12 +236,14 @@ def test_contents_lead_to_sections_and_keep_the_selection(page):
 
 @pytest.mark.parametrize("width", [390, 1400])
 def test_the_page_never_scrolls_sideways(tab, tmp_path, width):
-    names = ["QAM", "q" * 120, *(f"agent number {k}" for k in range(8))]
+    names = ["QAM", "q" * 120, *(f"agent {k}" for k in range(14))]
     (tmp_path / "report.html").write_text(report.to_html(content_of(evaluations(names, tasks=2)), {}), encoding="utf-8")
     tab.resize(width, 844, mobile=width < 500)
     tab.open((tmp_path / "report.html").as_uri())
     assert tab.evaluate("document.documentElement.scrollWidth") == width
     assert tab.evaluate("document.querySelector('#side').open") == (width == 1400)
+    wide = "document.querySelector('#figure-heat_map .panels')"
+    assert tab.evaluate(f"{wide}.scrollWidth > {wide}.clientWidth") == (width == 390)  # it scrolls inside instead
     assert tab.problems == []
 
 

@@ -6,6 +6,7 @@ const Figures = (() => {
   const FONT = {fontSize: 11, fill: "var(--ink)"};
   const GRID = {stroke: "var(--rule)", strokeOpacity: 1};
   const LETTER = 6.4; // about the width of a letter, in pixels
+  const SMALLEST_CELL = 14; // a grid with narrower ones scrolls instead
   const colour = m => `var(--method-${m})`;
 
   // Numbers and texts
@@ -20,7 +21,9 @@ const Figures = (() => {
   const plural = seeds => (seeds === "" ? "" : `${seeds} ${/^1($|,)/.test(seeds) ? "seed" : "seeds"}`);
   const inSteps = step => (step == null ? "scored at different steps" : `${step.toLocaleString("en")} steps`);
   const short = value => value >= 1e6 ? `${+(value / 1e6).toFixed(2)}M` : value >= 1e3 ? `${+(value / 1e3).toFixed(1)}k` : `${value}`;
-  const cut = (text, letters) => (text.length > letters ? `${text.slice(0, letters - 1)}…` : text);
+  /** A text in so many letters; the last `kept` ones stay. */
+  const cut = (text, letters, kept = 0) =>
+    text.length > letters ? `${text.slice(0, letters - 1 - kept)}…${text.slice(text.length - kept)}` : text;
 
   // Parts of drawings
 
@@ -241,7 +244,7 @@ const Figures = (() => {
         .filter(cell => methods.includes(cell.m) && methods.includes(cell.other))
         .map(cell => ({...cell, at: [cell.other, cell.m]}));
       const right = 36, top = heightAbove(methods, view);
-      const size = Math.min(34, (width - side - right) / methods.length);
+      const size = Math.max(SMALLEST_CELL, Math.min(34, (width - side - right) / methods.length));
       const options = {
         width: Math.round(side + right + size * methods.length), height: Math.round(top + 4 + Math.min(size, 24) * methods.length),
         marginLeft: side, marginRight: right, marginTop: top, marginBottom: 4,
@@ -272,13 +275,13 @@ const Figures = (() => {
       if (!found.length) return null;
       const firsts = tasks.filter((task, k) => k > 0 && task.domain !== tasks[k - 1].domain);
       const longest = Math.max(...tasks.map(task => task.name.length));
-      const side = Math.round(Math.min(longest * LETTER + 14, width * 0.42)), top = heightAbove(methods, view);
-      const full = Math.min(width, side + 60 * methods.length + 36);
+      const side = Math.round(Math.min((longest + 3) * LETTER, width * 0.42)), top = heightAbove(methods, view);
+      const full = Math.max(Math.min(width, side + 60 * methods.length + 36), side + SMALLEST_CELL * methods.length + 36);
       const options = {
         width: full, height: Math.round(top + 4 + 17 * tasks.length), marginLeft: side, marginRight: 36, marginTop: top, marginBottom: 4,
         x: {domain: methods, padding: 0, axis: null}, y: {domain: tasks.map(task => task.k), padding: 0, axis: null},
         marks: [
-          Plot.text(tasks, {...FONT, y: "k", text: task => cut(task.name, Math.floor(side / LETTER) - 1), frameAnchor: "left", textAnchor: "end", dx: -6}),
+          Plot.text(tasks, {...FONT, y: "k", text: task => cut(task.name, Math.floor(side / LETTER) - 3, 5), frameAnchor: "left", textAnchor: "end", dx: -6}),
           columnLabels(methods, view, 16),
           Plot.ruleY(firsts, {y: "k", dy: -8.5, stroke: "var(--quiet)", strokeWidth: 0.6}),
         ],
