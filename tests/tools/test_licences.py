@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tools.locks import FOLDER, read_lock
-from tools.make_licences import ALLOWED, RUN_ONLY, TABLE, licence_of, parts_of
+from tools.make_licences import ALLOWED, RUN_ONLY, SCRIPTS, TABLE, licence_of, parts_of, script_rows
+from zoo.report.scripts import vendored
 
 
 def table() -> dict[str, tuple[str, str]]:
@@ -27,6 +28,11 @@ def test_every_licence_is_allowed() -> None:
     refused = {name: licence for name, (_, licence) in table().items() if not parts_of(licence) <= ALLOWED}
     refused.pop("package", None)
     assert refused == RUN_ONLY
+
+
+def test_the_scripts_of_others_are_listed_and_allowed() -> None:
+    assert TABLE.read_text().endswith(SCRIPTS + "\n".join(script_rows()) + "\n"), "run `make lock`"
+    assert {each["licence"] for each in vendored()} <= ALLOWED
 
 
 def test_tools_that_are_only_run_are_imported_nowhere() -> None:

@@ -655,4 +655,4 @@ def test_figures_and_tables_are_made_for_a_paper(tmp_path, capsys):
     assert b"/MediaBox [ 0 0 234 " in (tmp_path / "report" / "figures" / "profiles.pdf").read_bytes()
     rows = (tmp_path / "report" / "tables" / "aggregates_offline.md").read_text().splitlines()[-2:]
     assert [row.split(" ")[1] for row in rows] == ["fql", "Ours"]
-    assert "<svg" in (tmp_path / "report" / "report.html").read_text()
+    assert 'data-drawing="profiles"' in (tmp_path / "report" / "report.html").read_text()

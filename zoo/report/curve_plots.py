@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -28,10 +28,10 @@ def plot_sample_efficiency(comparison: Comparison, sheet: Sheet = PAGE) -> Figur
     kind, looks = comparison.kind, ranked_styles(comparison, sheet.stroke)
     height = 1.0 + 0.25 * sheet.width
     figure, axes = sheet.panels(2, height, sharey=True)
-    low, high = _score_limits(kind, [curve for part in shown for c in part.values() for curve in (c.mean, c.iqm)])
+    low, high = score_limits(kind, [curve for part in shown for c in part.values() for curve in (c.mean, c.iqm)])
     for ax, metric in zip(axes, ("mean", "iqm"), strict=True):
         _draw_phases(ax, shown, metric, looks, kind)
-        border = _decorate_steps(ax, shown, (low, high), _last_step(shown))
+        border = _decorate_steps(ax, shown, (low, high), last_step(shown))
         title = sheet.wrap(METRICS[metric] + kind.title, panel_width(ax, beside=0.6))
         ax.set_title(title, loc="left", pad=1.5 * sheet.text if border else None)  # the phases stand below it
         for name, side in (("offline ", "right"), (" online", "left")) if border else ():
@@ -54,14 +54,14 @@ def plot_domains(comparison: Comparison, sheet: Sheet = PAGE) -> Figure | None:
         domain: [phase.domain_curves.get(domain, {}) for phase in comparison.phases.values()] for domain in domains
     }
     figure, axes = sheet.panels(len(domains), 0.9 + 0.12 * sheet.width, sharey=kind is SUCCESS)
-    last = max(map(_last_step, parts.values()))
+    last = max(map(last_step, parts.values()))
     for ax, domain in zip(axes, domains, strict=True):
         curves = [curve.mean for part in parts[domain] for curve in part.values()]
         _draw_phases(ax, parts[domain], "mean", looks, kind)
         ax.set_title(literal(sheet.wrap(domain, panel_width(ax))), fontsize=sheet.text)
         # Returns have an axis of their own in each environment, and their own budget of steps.
-        steps = last if kind is SUCCESS else _last_step(parts[domain])
-        _decorate_steps(ax, parts[domain], _score_limits(kind, curves), steps)
+        steps = last if kind is SUCCESS else last_step(parts[domain])
+        _decorate_steps(ax, parts[domain], score_limits(kind, curves), steps)
         ax.set_xlabel("")
         if ax.get_subplotspec().is_first_col():
             ax.set_ylabel(kind.unit)
@@ -70,18 +70,25 @@ def plot_domains(comparison: Comparison, sheet: Sheet = PAGE) -> Figure | None:
 
 
 def _draw_phases(ax: Axes, parts: Sequence[Curves], metric: str, looks: Mapping[str, Style], kind: Kind) -> None:
-    """Draw the curves of all phases; a method's next phase starts where its last one ended."""
+    """Draw the curves of all phases."""
+    for _, name, steps, curve in joined_curves(parts, metric):
+        style = looks[name]
+        marker = style.marker if len(steps) == 1 or style.is_own else None
+        draw_curve(ax, steps, curve, style, kind.scale, marker)
+
+
+def joined_curves(parts: Sequence[Curves], metric: str) -> Iterator[tuple[int, str, np.ndarray, Curve]]:
+    """Yield phase (its index), method, steps and curve; a method's next phase starts where its last one ended."""
     ends: dict[str, tuple[np.ndarray, Curve]] = {}
-    border = _end_of_offline(parts) or 0
-    for part in parts:
+    border = end_of_offline(parts) or 0
+    for phase, part in enumerate(parts):
         for name, found in part.items():
-            steps, curve, style = found.steps, getattr(found, metric), looks[name]
+            steps, curve = found.steps, getattr(found, metric)
             if part is not parts[0] and name not in parts[0] and steps[0] < border:
                 steps = steps + border  # a method that starts online begins where the others go online
             if name in ends:
                 steps, curve = _joined(*ends[name], steps, curve)
-            marker = style.marker if len(steps) == 1 or style.is_own else None
-            draw_curve(ax, steps, curve, style, kind.scale, marker)
+            yield phase, name, steps, curve
             ends[name] = (steps, curve)
 
 
@@ -94,7 +101,7 @@ def _joined(before: np.ndarray, start: Curve, steps: np.ndarray, curve: Curve) -
     return np.concatenate([before[-1:], steps]), Curve(points, bounds, curve.kind)
 
 
-def _last_step(parts: Sequence[Curves]) -> int:
+def last_step(parts: Sequence[Curves]) -> int:
     """Return the last step of all curves of all phases."""
     return max((int(curve.steps[-1]) for part in parts for curve in part.values()), default=0)
 
@@ -104,7 +111,7 @@ def _decorate_steps(ax: Axes, parts: Sequence[Curves], limits: tuple[float, floa
 
     :param last: the step at which the axis ends.
     """
-    border = _end_of_offline(parts)
+    border = end_of_offline(parts)
     if border is not None:
         ax.axvspan(0, border, color="#f2f2f2", zorder=0)
     ax.set(xlim=(0, last * 1.01 or 1), ylim=limits, xlabel="steps")
@@ -114,7 +121,7 @@ def _decorate_steps(ax: Axes, parts: Sequence[Curves], limits: tuple[float, floa
     return border
 
 
-def _score_limits(kind: Kind, curves: Sequence[Curve | None]) -> tuple[float, float]:
+def score_limits(kind: Kind, curves: Sequence[Curve | None]) -> tuple[float, float]:
     """Return the range of an axis of scores.
 
     With two seeds a band is many times as wide as the curves differ, so it may be cut: at most two thirds of the axis
@@ -132,7 +139,7 @@ def _score_limits(kind: Kind, curves: Sequence[Curve | None]) -> tuple[float, fl
     return (kind.scale * (low - margin), kind.scale * (high + margin))
 
 
-def _end_of_offline(parts: Sequence[Curves]) -> int | None:
+def end_of_offline(parts: Sequence[Curves]) -> int | None:
     """Return the last offline step if an online phase follows and all methods share it."""
     ends = {int(curve.steps[-1]) for curve in parts[0].values()}
     return ends.pop() if len(parts) == 2 and len(ends) == 1 else None

@@ -138,6 +138,7 @@ class Panel:
     """Estimates of several methods on one axis; panels of one label share their limits.
 
     :param note: a second line below the label.
+    :param phase: what the estimates are about.
     :param scale: what an estimate is multiplied by before it is drawn.
     :param no_difference: where to draw a dotted line, or None.
     :param limits: of the axis; None fits them to the intervals.
@@ -150,6 +151,7 @@ class Panel:
     no_difference: float | None = None
     limits: tuple[float, float] | None = None
     note: str = ""
+    phase: str = ""
 
 
 def plot_panels(panels: Sequence[Panel], looks: Mapping[str, Style], sheet: Sheet) -> Figure:
@@ -169,7 +171,7 @@ def plot_panels(panels: Sequence[Panel], looks: Mapping[str, Style], sheet: Shee
         room = panel_width(ax, beside)
         ax.set_title(sheet.wrap(panel.title, room))
         ax.set_xlabel("\n".join(sheet.wrap(text, room) for text in (panel.label, panel.note) if text))
-        ax.set_xlim(panel.limits or _common_limits([other for other in panels if other.label == panel.label]))
+        ax.set_xlim(limits_of(panel, panels))
         ax.xaxis.set_major_locator(MaxNLocator(4 if room > 1.5 else 2))
         ax.grid(axis="x", alpha=0.25)
         ax.tick_params(axis="y", length=0)
@@ -179,15 +181,18 @@ def plot_panels(panels: Sequence[Panel], looks: Mapping[str, Style], sheet: Shee
     return figure
 
 
-def _common_limits(panels: Sequence[Panel]) -> tuple[float, float]:
-    """Return limits that hold the intervals of all panels, with a margin between bars and axes."""
+def limits_of(panel: Panel, panels: Sequence[Panel]) -> tuple[float, float]:
+    """Return the limits of a panel's axis, by default those that hold the intervals of all panels of its label."""
+    if panel.limits is not None:
+        return panel.limits
+    same = [other for other in panels if other.label == panel.label]
     ends = [
-        panel.scale * value
-        for panel in panels
-        for estimate in panel.estimates.values()
+        other.scale * value
+        for other in same
+        for estimate in other.estimates.values()
         if estimate is not None
         for value in (estimate.point, *(estimate.interval or ()))
-    ] + [panel.no_difference for panel in panels if panel.no_difference is not None]
+    ] + [other.no_difference for other in same if other.no_difference is not None]
     low, high = min(ends), max(ends)
     margin = 0.06 * (high - low or abs(high) or 1.0)
     return (low - margin, high + margin)

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from zoo.report.caveats import describe_kinds, describe_phases, warnings
 from zoo.report.comparison import Comparison, baseline_in
@@ -22,12 +24,14 @@ from zoo.report.compute import last_evaluations
 from zoo.report.drawing import FORMATS, SHEETS, save
 from zoo.report.entries import Table
 from zoo.report.inputs import Inputs
+from zoo.report.interactive import Names, colours, page_data, phase_of
 from zoo.report.own_runs import differences_table
 from zoo.report.plots import all_figures
 from zoo.report.published import suite_names
 from zoo.report.rendering import templates, to_csv, to_latex, to_markdown, write_file
 from zoo.report.reproduction import Expected, reproduce
 from zoo.report.results import json_text, to_json
+from zoo.report.scripts import content_security_policy, scripts
 from zoo.report.tables import (
     aggregates_table,
     domains_table,
@@ -96,6 +100,21 @@ class Content:
         found.append(protocol_table(self.comparisons[0]))
         return [table for table in found if table.rows]
 
+    @cached_property
+    def baselines(self) -> list[str]:
+        """The method that each comparison is against."""
+        return [baseline_in(comparison, self.baseline) for comparison in self.comparisons]
+
+    @cached_property
+    def names(self) -> Names:
+        """The methods and domains that a reader of the page can hide."""
+        return Names(self.comparisons)
+
+    @cached_property
+    def data(self) -> dict[str, Any]:
+        """What the page's script draws."""
+        return page_data(self.comparisons, self.baselines, self.inputs.evaluations, self.names)
+
 
 def write_report(folder: Path, content: Content) -> Path:
     """Write ``report.html``, tables, figures, CSV files of runs and curves, and ``results.json``; return the page.
@@ -104,8 +123,7 @@ def write_report(folder: Path, content: Content) -> Path:
     none of that name.
     """
     inputs = content.inputs
-    images = {name: data["svg"].decode() for name, data in _figures(content, "page", ["svg"]).items()}
-    figures = _figures(content, content.width, content.formats)
+    figures, images = _figures(content)
     files: dict[str, str | bytes] = {
         f"tables/{table.name}.{kind}": text
         for table in content.tables
@@ -133,18 +151,29 @@ def write_report(folder: Path, content: Content) -> Path:
 
 
 def to_html(content: Content, images: Mapping[str, str]) -> str:
-    """Return the page with everything inside; ``images`` maps names of figures to SVG texts."""
+    """Return the page with everything inside.
+
+    :param images: figures that the page does not draw itself: name -> SVG text.
+    """
     methods = content.comparisons[0].methods
     return (
         templates(autoescape=True)
         .get_template("report.html")
         .render(
             content=content,
-            methods=methods,
             size=count(len(methods), "method"),
             tables={table.name: table for table in content.tables},
             images={name: Markup(_inline(svg, name)) for name, svg in images.items()},
-            baselines=[baseline_in(comparison, content.baseline) for comparison in content.comparisons],
+            names=content.names,
+            data=content.data,
+            drawings=[drawing["name"] for drawing in content.data["drawings"]],
+            colours=colours(content.comparisons, content.names),
+            scripts=scripts(),
+            policy=content_security_policy(),
+            phase_of=phase_of,
+            shown=[],
+            contents=[],
+            baselines=content.baselines,
             phases=describe_phases(content.comparisons),
             kinds=describe_kinds(content.comparisons),
             warnings=warnings(content.comparisons, content.inputs.own, content.inputs.sets, content.inputs.failed),
@@ -156,17 +185,28 @@ def to_html(content: Content, images: Mapping[str, str]) -> str:
     )
 
 
-def _figures(content: Content, width: str, kinds: Sequence[str]) -> dict[str, dict[str, bytes]]:
-    """Return every figure as files: its name -> kind of file -> content."""
+def _figures(content: Content) -> tuple[dict[str, dict[str, bytes]], dict[str, str]]:
+    """Return every figure as files, and those that the page does not draw itself as SVG texts.
+
+    The files are given by the name of the figure and the kind of file.
+    """
+    drawn = {drawing["name"] for drawing in content.data["drawings"]}
     files: dict[str, dict[str, bytes]] = {}
-    for comparison in content.comparisons:
-        baseline = baseline_in(comparison, content.baseline)
-        for name, figure in all_figures(comparison, baseline, SHEETS[width]).items():
-            for kind in kinds:
-                buffer = io.BytesIO()
-                save(figure, buffer, kind)
-                files.setdefault(name, {})[kind] = buffer.getvalue()
-    return files
+    images = {}
+    for comparison, baseline in zip(content.comparisons, content.baselines, strict=True):
+        for name, figure in all_figures(comparison, baseline, SHEETS[content.width]).items():
+            kinds = content.formats if name in drawn else {*content.formats, "svg"}
+            found = {kind: _file_of(figure, kind) for kind in kinds}
+            files[name] = {kind: found[kind] for kind in content.formats}
+            if name not in drawn:
+                images[name] = found["svg"].decode()
+    return files, images
+
+
+def _file_of(figure: Figure, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    save(figure, buffer, kind)
+    return buffer.getvalue()
 
 
 def _runs_csv(own: RunTables) -> str:

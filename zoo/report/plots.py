@@ -31,20 +31,26 @@ def plot_aggregates(comparison: Comparison, sheet: Sheet = PAGE) -> Figure | Non
 
     A method without an interval is a line; one that was not evaluated is empty.
     """
+    panels = aggregate_panels(comparison)
+    return plot_panels(panels, ranked_styles(comparison, sheet.stroke), sheet) if panels else None
+
+
+def aggregate_panels(comparison: Comparison) -> list[Panel]:
+    """Return a panel for mean and IQM of each phase that has aggregates."""
     kind = comparison.kind
-    panels = [
+    return [
         Panel(
             title=f"{phase.name} {METRICS[metric]}{kind.title.replace(', ', chr(10))}",
             label=kind.unit,
             note=phase.tasks_label,
             estimates={name: cell.estimates.get(metric) for name, cell in phase.aggregates.items()},
             scale=kind.scale,
+            phase=phase.name,
         )
         for phase in comparison.phases.values()
         if phase.aggregates
         for metric in ("mean", "iqm")
     ]
-    return plot_panels(panels, ranked_styles(comparison, sheet.stroke), sheet) if panels else None
 
 
 def plot_profiles(comparison: Comparison, sheet: Sheet = PAGE) -> Figure | None:
@@ -74,6 +80,18 @@ def plot_improvement(comparison: Comparison, baseline: str, sheet: Sheet = PAGE)
 
     None if no method with single runs meets the baseline; without differences where scores of tasks cannot be averaged.
     """
+    panels = improvement_panels(comparison, baseline)
+    if not panels:
+        return None
+    figure = plot_panels(panels, ranked_styles(comparison, sheet.stroke), sheet)
+    title = sheet.wrap(f"against {baseline}{comparison.kind.title}", sheet.width - 0.3)
+    figure.suptitle(literal(title), fontsize=sheet.text + 0.5)
+    figure.set_figheight(figure.get_figheight() + sheet.lines(title.count("\n") + 1))
+    return figure
+
+
+def improvement_panels(comparison: Comparison, baseline: str) -> list[Panel]:
+    """Return a panel for the probability and, where scores can be averaged, the difference of each phase."""
     kind = comparison.kind
     unit = "points" if kind is SUCCESS else kind.unit
     panels = []
@@ -82,13 +100,9 @@ def plot_improvement(comparison: Comparison, baseline: str, sheet: Sheet = PAGE)
         chances = {name: pair.probability for name, pair in found.items()}
         differences = {name: pair.difference for name, pair in found.items()}
         if found:
-            panels.append(Panel(phase.name, "probability of a better run", chances, 1, 0.5, (0, 1)))
+            label = "probability of a better run"
+            panels.append(Panel(phase.name, label, chances, 1, 0.5, (0, 1), phase=phase.name))
         if any(differences.values()):
-            panels.append(Panel(phase.name, f"difference of means ({unit})", differences, kind.scale, 0.0))
-    if not panels:
-        return None
-    figure = plot_panels(panels, ranked_styles(comparison, sheet.stroke), sheet)
-    title = sheet.wrap(f"against {baseline}{kind.title}", sheet.width - 0.3)
-    figure.suptitle(literal(title), fontsize=sheet.text + 0.5)
-    figure.set_figheight(figure.get_figheight() + sheet.lines(title.count("\n") + 1))
-    return figure
+            label = f"difference of means ({unit})"
+            panels.append(Panel(phase.name, label, differences, kind.scale, 0.0, phase=phase.name))
+    return panels

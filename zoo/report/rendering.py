@@ -48,7 +48,9 @@ def templates(autoescape: bool = False) -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
+        extensions=["jinja2.ext.do"],
     )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     environment.filters["latex"] = latex.escape
     environment.filters["braced"] = lambda text: f"{{{text}}}"
     environment.filters["markdown"] = lambda text: printable(text).translate(_MARKDOWN).replace("](", r"]\(")

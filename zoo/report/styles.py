@@ -8,7 +8,8 @@ their own are kept for methods that have no fixed style. The tests check this.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle
 from typing import Any
@@ -40,6 +41,8 @@ MUTED = "#8f8f8f"
 _SPARE_COLOURS = ("#f05a0f", "#2d87ff", "#4b1e2d", "#789669", "#1e00d2", "#4b7878", "#5a96d2", "#1e1e5a")
 _SPARE_DASHES = ((0, (5, 1.2, 1, 1.2, 1, 1.2)), (0, (9, 1.5)), (0, (2, 2.5)))
 _MARKERS = {SOLID: "o", DASHED: "s", DOTTED: "^", DASH_DOTTED: "D"} | dict(zip(_SPARE_DASHES, "vPX", strict=True))
+
+_LIGHTEST, _SLOPE, _BRIGHTEST_CHANNEL = 90.0, 0.7, 0.7  # found by search: they keep colours far apart
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,8 @@ def spare_styles() -> list[tuple[str, Any]]:
     return [(colour, dash) for dash in _SPARE_DASHES for colour in _SPARE_COLOURS]
 
 
-def method_styles(methods: Mapping[str, Method]) -> dict[str, Style]:
-    """Return the style of each method of a comparison.
+def method_styles(methods: Mapping[str, Method], focus: str | None = None) -> dict[str, Style]:
+    """Return the style of each method of a comparison; beside a focus the others are grey.
 
     Own and published runs of one algorithm share its style, so that they meet in a figure. Further variants of it, and
     algorithms without a fixed style, take spare ones in alphabetical order, never the colour of another algorithm.
@@ -93,16 +96,44 @@ def method_styles(methods: Mapping[str, Method]) -> dict[str, Style]:
         colour, dash = fixed[method.algorithm] if method.algorithm in fixed and key not in taken else next(spare)
         taken.add(key)
         result[name] = Style(colour, dash, _MARKERS[dash], method.is_own, method.mark)
+        if focus in methods and name != focus:
+            result[name] = replace(result[name], colour=MUTED, is_muted=True)
     return result
 
 
 def ranked_styles(comparison: Comparison, stroke: float = 1.0) -> dict[str, Style]:
-    """Return the style of each method of a comparison, in the order in which tables and figures show them.
+    """Return the style of each method of a comparison, in the order in which tables and figures show them."""
+    looks = method_styles(comparison.methods, comparison.focus)
+    return {name: replace(looks[name], stroke=stroke) for name in ranking(comparison)}
 
-    Where the comparison has a focus, the others are grey.
+
+def on_dark(colour: str) -> str:
+    """Return a colour (``#rrggbb``) for a dark page: dark colours become light ones, of about the same hue.
+
+    The lightness L* of CIE is turned round. Light is added first in the colour itself, which keeps it colourful, and
+    then as white.
     """
-    looks = method_styles(comparison.methods)
-    names = ranking(comparison)
-    muted = {"colour": MUTED, "is_muted": True}
-    others = set() if comparison.focus not in names else set(names) - {comparison.focus}
-    return {name: replace(looks[name], stroke=stroke, **(muted if name in others else {})) for name in names}
+    channels = [_linear(int(colour[k : k + 2], 16) / 255) for k in (1, 3, 5)]
+    luminance = _luminance(channels)
+    lightness = 116 * math.cbrt(luminance) - 16 if luminance > 216 / 24389 else luminance * 24389 / 27
+    wanted = ((_LIGHTEST - _SLOPE * lightness + 16) / 116) ** 3
+    factor = min(wanted / luminance, max(1.0, _BRIGHTEST_CHANNEL / max(channels)))
+    channels = [factor * value for value in channels]
+    luminance *= factor
+    white = (wanted - luminance) / (1 - luminance)
+    return "#" + "".join(f"{round(255 * _encoded(value + white * (1 - value))):02x}" for value in channels)
+
+
+def _luminance(channels: Sequence[float]) -> float:
+    """Return the luminance of linear light, 0 to 1."""
+    return sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), channels, strict=True))
+
+
+def _linear(value: float) -> float:
+    """Return the linear light of a channel of sRGB."""
+    return value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
+
+
+def _encoded(value: float) -> float:
+    """Return the channel of sRGB of linear light."""
+    return 12.92 * value if value <= 0.0031308 else 1.055 * value ** (1 / 2.4) - 0.055

@@ -1,6 +1,7 @@
 import csv
 import json
 import re
+from dataclasses import dataclass, fields, replace
 
 import pandas as pd
 import pytest
@@ -10,9 +11,15 @@ from zoo.errors import UsageError
 from zoo.report import page as report
 from zoo.report.comparison import Method
 from zoo.report.compute import compare_kinds
-from zoo.report.entries import Entry
+from zoo.report.entries import Entry, Table
 from zoo.report.published import load_set
 from zoo.report.results import to_json
+from zoo.report.scripts import scripts
+
+
+def data_of(page):
+    """Return the data that a page's script draws."""
+    return json.loads(re.search(r'id="data">(.*?)</script>', page, flags=re.DOTALL)[1])
 
 
 @pytest.fixture(scope="module")
@@ -38,20 +45,47 @@ def test_report_is_one_page_with_tables_and_figures_beside_it(folder):
 
 def test_page_needs_nothing_from_outside(folder):
     page = (folder / "report.html").read_text()
-    assert page.count("<svg") == 5
-    assert not re.search(r'(src|href)="(?!#)', page)
-    assert "<script" not in page
+    assert not re.search(r'<[^>]*(src|href)="(?!#)', page.replace("".join(scripts()), ""))
     assert "@import" not in page
+    assert "url(" not in page[: page.index("</style>")]
+    assert page.count("<script") == page.count("</script>") == 5
 
 
-def test_names_inside_the_drawings_do_not_collide(folder):
+def test_page_draws_its_figures_itself_and_says_where_the_files_are(folder):
     page = (folder / "report.html").read_text()
-    drawings = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
-    names = [set(re.findall(r'\bid="([^"]*)"', drawing)) for drawing in drawings]
-    assert all(not a & b for k, a in enumerate(names) for b in names[:k])
-    for drawing, known in zip(drawings, names, strict=True):
-        assert set(re.findall(r'href="#([^"]*)"', drawing)) <= known
-        assert set(re.findall(r"url\(#([^)]*)\)", drawing)) <= known
+    assert "<svg" not in page[: page.index("<script")]
+    assert "the figures are in <code>figures/</code>" in page
+    data = data_of(page)
+    names = [drawing["name"] for drawing in data["drawings"]]
+    assert sorted(re.findall(r'data-drawing="(.*?)"', page[: page.index("<script")])) == sorted(names)
+    assert {path.stem for path in (folder / "figures").iterdir()} <= set(names)
+
+
+def test_tables_and_figures_unknown_to_the_layout_stand_under_more(content, tmp_path):
+    extra = Table(
+        "seeds_needed_offline",
+        "Seeds needed",
+        "To resolve 3 points.",
+        ["method", "seeds"],
+        [[Entry("QAM"), Entry("9")]],
+    )
+    fuller = replace(content)
+    fuller.__dict__["tables"] = [*content.tables, extra]
+    page = report.to_html(fuller, {"cost": "<svg></svg>"})
+    assert page.index(">More</h2>") < page.index('id="figure-cost"') < page.index('id="seeds_needed_offline"')
+    assert 'id="seeds_needed_offline" data-phase="offline"' in page
+    assert ">More</h2>" not in report.to_html(content, {})
+    for table in content.tables:
+        assert page.count(f'id="{table.name}"') == 1
+
+
+def test_sentences_of_a_verdict_come_first(content):
+    @dataclass(frozen=True)
+    class Judged(report.Content):
+        verdicts: tuple[str, ...] = ("QAM is better than FQL.",)
+
+    page = report.to_html(Judged(**{each.name: getattr(content, each.name) for each in fields(content)}), {})
+    assert page.index("</h1>") < page.index("QAM is better than FQL.") < page.index("Scores are success rates")
 
 
 def test_skipped_runs_are_counted_and_listed_on_the_page(folder):
@@ -110,6 +144,18 @@ def test_names_from_run_folders_cannot_add_markup_to_the_page():
     name = "<script>alert(1)</script>"
     found = content_of(scene_runs([[0.5] * 6] * 5, name), problems=[("logs/<i>", "<u>")], baseline=name)
     page = report.to_html(found, {})
-    assert "<script" not in page
+    assert page.count("<script") == page.count("</script>") == 5
+    assert "alert(1)" in page
     assert "<i>" not in page
     assert "<u>" not in page
+
+
+@pytest.mark.parametrize(
+    "name", ["</script><script>alert(1)</script>", "<!--<script>", "a\u2028b", "a&amp;b'\"", "]]>"]
+)
+def test_labels_stay_inside_the_data(name):
+    found = content_of(scene_runs([[0.5] * 6] * 5, name), baseline=name)
+    page = report.to_html(found, {})
+    text = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, flags=re.DOTALL)[1]
+    assert not set("<>&'\u2028") & set(text)
+    assert data_of(page)["methods"][0]["name"] == name

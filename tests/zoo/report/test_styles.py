@@ -1,3 +1,4 @@
+import re
 from itertools import combinations
 
 import numpy as np
@@ -8,6 +9,7 @@ from tests.zoo.report.samples import own_methods
 from zoo.report import styles
 from zoo.report.comparison import Method
 from zoo.report.published import published_names
+from zoo.report.scripts import FOLDER
 
 # Machado, Oliveira, Fernandes, "A Physiologically-based Model for Simulation of Color Vision Deficiency" (2009), the
 # matrices of severity 1.0, applied to linear RGB.
@@ -66,6 +68,23 @@ def test_colours_have_a_contrast_of_three_to_white_paper():
     for name, (colour, _) in every_style().items():
         luminance = TO_XYZ[1] @ linear(colour)
         assert 1.05 / (luminance + 0.05) >= 3, name  # contrast ratio of WCAG 2
+
+
+def dark_styles():
+    return {name: (styles.on_dark(colour), dash) for name, (colour, dash) in every_style().items()}
+
+
+def test_colours_on_dark_ground_have_a_contrast_of_three():
+    paper = re.search(r"--paper: light-dark\(#ffffff, (#\w+)\)", (FOLDER / "report.css").read_text())[1]
+    for name, (colour, _) in dark_styles().items():
+        assert (TO_XYZ[1] @ linear(colour) + 0.05) / (TO_XYZ[1] @ linear(paper) + 0.05) >= 3, name
+
+
+@pytest.mark.parametrize("deficiency", DEFICIENCIES)
+def test_colours_of_one_dash_pattern_stay_apart_on_dark_ground(deficiency):
+    for (name, (a, dash_a)), (other, (b, dash_b)) in combinations(dark_styles().items(), 2):
+        if dash_a == dash_b:
+            assert np.linalg.norm(lab(a, deficiency) - lab(b, deficiency)) > 12, (name, other)
 
 
 def test_style_of_an_algorithm_does_not_depend_on_the_others():

@@ -1,0 +1,183 @@
+"""A headless Chromium for the tests, driven over its own debugging protocol.
+
+https://chromedevtools.github.io/devtools-protocol/ describes the commands and events.
+"""
+
+import base64
+import itertools
+import json
+import shutil
+import subprocess
+import time
+from contextlib import contextmanager, suppress
+
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+_FLAGS = (
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--force-color-profile=srgb",
+    "--remote-debugging-port=0",
+)  # fmt: skip
+_PATIENCE = 60.0
+_KEYS = {"Enter": (13, "\r"), " ": (32, " "), "Tab": (9, ""), "ArrowRight": (39, ""), "ArrowLeft": (37, "")}
+
+
+@contextmanager
+def chromium(profile):
+    """Yield a page in a browser of its own, whose profile is an empty folder."""
+    command = [PROGRAM, *_FLAGS, f"--user-data-dir={profile}", "about:blank"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        port, path = _address(process, profile / "DevToolsActivePort")
+        with connect(f"ws://127.0.0.1:{port}{path}", max_size=None, proxy=None) as socket:
+            browser = Page(socket)
+            target = browser.send("Target.createTarget", url="about:blank")["targetId"]
+            page = Page(socket, browser.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"])
+            for domain in ("Page", "Runtime", "Log", "Network"):
+                page.send(f"{domain}.enable")
+            try:
+                yield page
+            finally:
+                with suppress(ConnectionClosed):  # it hangs up while it closes
+                    browser.send("Browser.close")
+    finally:
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _address(process, file):
+    end = time.monotonic() + _PATIENCE
+    while time.monotonic() < end and process.poll() is None:
+        if file.exists() and (lines := file.read_text().splitlines())[1:]:
+            return lines[0], lines[1]
+        time.sleep(0.05)
+    raise RuntimeError(f"expected {PROGRAM} to open a port for debugging within {_PATIENCE:g} s, it did not")
+
+
+class Page:
+    """One tab: what it shows, what it complains about, and what it asks the network for."""
+
+    def __init__(self, socket, session=None):
+        self._socket, self._session, self._numbers = socket, session, itertools.count(1)
+        self.problems = []
+        self._requests = {}
+        self._loaded = False
+
+    @property
+    def requests(self):
+        """The addresses that were asked for."""
+        return set(self._requests.values())
+
+    def send(self, method, **parameters):
+        """Send a command and return its result."""
+        number = next(self._numbers) + (0 if self._session is None else 1_000_000)
+        message = {"id": number, "method": method, "params": parameters}
+        self._socket.send(json.dumps(message | ({"sessionId": self._session} if self._session else {})))
+        while True:
+            answer = self._receive()
+            if answer.get("id") == number:
+                if "error" in answer:
+                    raise RuntimeError(f"{method}: {answer['error']['message']}")
+                return answer["result"]
+
+    def _receive(self):
+        answer = json.loads(self._socket.recv(timeout=_PATIENCE))
+        event, parameters = answer.get("method"), answer.get("params", {})
+        if event == "Runtime.exceptionThrown":
+            details = parameters["exceptionDetails"]
+            self.problems.append(details.get("exception", {}).get("description", details["text"]))
+        elif event == "Runtime.consoleAPICalled" and parameters["type"] in ("error", "warning"):
+            self.problems.append(
+                " ".join(str(each.get("value", each.get("description"))) for each in parameters["args"])
+            )
+        elif event == "Log.entryAdded":
+            self.problems.append(parameters["entry"]["text"])
+        elif event == "Network.requestWillBeSent":
+            self._requests[parameters["requestId"]] = parameters["request"]["url"]
+        elif event == "Network.loadingFailed" and parameters.get("blockedReason") == "csp":
+            del self._requests[parameters["requestId"]]  # it never left
+        elif event == "Page.loadEventFired":
+            self._loaded = True
+        return answer
+
+    def open(self, address):
+        """Load an address and wait until the page has drawn."""
+        self._loaded = False
+        self.send("Page.navigate", url="about:blank")  # else another fragment of the same page would not load it again
+        self._wait_for_load()
+        self._loaded = False
+        self.problems.clear()
+        self._requests.clear()
+        self.send("Page.navigate", url=str(address))
+        self._wait_for_load()
+        self.settle()
+
+    def _wait_for_load(self):
+        while not self._loaded:
+            self._receive()
+
+    def settle(self):
+        """Wait until what a script has asked for is drawn."""
+        self.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+    def evaluate(self, expression):
+        """Return the value of a JavaScript expression; a promise is waited for."""
+        answer = self.send("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        if "exceptionDetails" in answer:
+            raise RuntimeError(answer["exceptionDetails"]["exception"].get("description"))
+        return answer["result"].get("value")
+
+    def resize(self, width, height=900, scale=1, mobile=False):
+        """Set the size of the window."""
+        size = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": mobile}
+        self.send("Emulation.setDeviceMetricsOverride", **size)
+        self.settle()
+
+    def media(self, kind="", scheme="light"):
+        """Pretend to be paper or a screen, and a light or dark one."""
+        self.send(
+            "Emulation.setEmulatedMedia", media=kind, features=[{"name": "prefers-color-scheme", "value": scheme}]
+        )
+        self.settle()
+
+    def place(self, selector):
+        """Return the middle of an element in the window, after scrolling to it."""
+        found = f"document.querySelector({json.dumps(selector)})"
+        self.evaluate(f"{found}.scrollIntoView({{block: 'center', inline: 'center', behavior: 'instant'}})")
+        self.settle()
+        box = self.evaluate(f"{found}.getBoundingClientRect().toJSON()")
+        return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+    def move(self, x, y):
+        """Move the mouse."""
+        self.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+        self.settle()
+
+    def click(self, selector):
+        """Click an element with the mouse."""
+        x, y = self.place(selector)
+        for kind in ("mousePressed", "mouseReleased"):
+            self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+        self.settle()
+
+    def press(self, key):
+        """Press a key."""
+        code, text = _KEYS[key]
+        for kind in ("keyDown", "keyUp"):
+            self.send("Input.dispatchKeyEvent", type=kind, key=key, text=text, windowsVirtualKeyCode=code)
+        self.settle()
+
+    def screenshot(self, path, whole=True):
+        """Write a picture of the page as PNG."""
+        data = self.send("Page.captureScreenshot", format="png", captureBeyondViewport=whole)["data"]
+        path.write_bytes(base64.b64decode(data))
+
+    def print(self, path):
+        """Write the page as it would be printed, as PDF."""
+        answer = self.send("Page.printToPDF", preferCSSPageSize=True, printBackground=True)
+        path.write_bytes(base64.b64decode(answer["data"]))
