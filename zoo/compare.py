@@ -78,6 +78,13 @@ def make_parser() -> Parser:
     how.add_argument(
         "--tolerance", type=float, default=0.05, help="largest difference that counts as reproduced, as a fraction"
     )
+    how.add_argument(
+        "--resolve",
+        type=float,
+        default=3.0,
+        metavar="POINTS",
+        help="difference of means for which to say how many seeds are needed, in points (default: 3)",
+    )
     how.add_argument("--reps", type=whole_number, default=50_000, help="bootstrap repetitions")
     how.add_argument("--verbose", type=whole_number, default=1, help="2 shows the traceback of an unexpected failure")
     _add_looks(parser)
@@ -148,7 +155,7 @@ def _compare(request: Request, args: argparse.Namespace) -> dict[str, Any]:
     order = read_order(args.order, inputs.methods)
     inputs = relabelled(inputs, names)
     found = [
-        replace(comparison, order=[names[name] for name in order])
+        replace(comparison, order=[names[name] for name in order], resolve=args.resolve / 100)
         for comparison in compare_kinds(
             inputs.methods, inputs.evaluations, inputs.means, args.reps, bool(args.output), args.tasks
         )
@@ -199,6 +206,7 @@ def _check(args: argparse.Namespace) -> None:
     with as_usage_error():
         integer("--reps", args.reps, at_least=1)
         number("--tolerance", args.tolerance, above=0, at_most=1)
+        number("--resolve", args.resolve, above=0, at_most=100)
         if args.watch is not None:
             number("--watch", args.watch, above=0)
 

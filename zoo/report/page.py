@@ -16,6 +16,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from zoo.report.analysis_tables import half_best_table, pairs_table, seeds_needed_table
 from zoo.report.caveats import describe_kinds, describe_phases, warnings
 from zoo.report.comparison import Comparison, baseline_in
 from zoo.report.compute import last_evaluations
@@ -44,6 +45,11 @@ from zoo.runs.scores import KINDS, SUCCESS
 from zoo.texts import csv_cells
 
 _TEXTS = ("csv", "md", "tex")
+_TABLES = ("aggregates", "improvement", "pairs", "seeds_needed", "half_best", "domains", "tasks")
+_FIGURES = (
+    "aggregates", "profiles", "improvement", "pairs", "sample_efficiency", "domains", "environments", "heat_map",
+    "cost",
+)  # fmt: skip
 _PACKAGES = ("flow-rl-zoo", "numpy", "scipy", "pandas", "matplotlib")
 
 
@@ -74,7 +80,11 @@ class Content:
             for phase in comparison.phases.values():
                 found.append(aggregates_table(comparison, phase))
                 found += [aggregates_table(comparison, phase, suite) for suite in phase.suite_aggregates]
-                found.append(improvement_table(comparison, phase, baseline_in(comparison, self.baseline)))
+                baseline = baseline_in(comparison, self.baseline)
+                found.append(improvement_table(comparison, phase, baseline))
+                found.append(pairs_table(comparison, phase))
+                found.append(seeds_needed_table(comparison, phase, baseline))
+                found.append(half_best_table(comparison, phase))
                 found.append(domains_table(comparison, phase))
                 found.append(tasks_table(comparison, phase))
             if comparison.kind is SUCCESS:
@@ -164,12 +174,11 @@ def _runs_csv(own: RunTables) -> str:
 def _files_of_reports(folder: Path) -> Iterator[Path]:
     """Yield the tables and figures that this or an older report has left in a folder."""
     suffixes = [kind.suffix for kind in KINDS.values()]
-    names = [f"{name}_{phase}" for name in ("aggregates", "improvement", "domains", "tasks") for phase in PHASES]
-    names = [f"{name}{suffix}" for name in names for suffix in suffixes] + ["reproduction", "differences"]
+    names = [f"{name}_{phase}" for name in _TABLES for phase in PHASES]
+    names = [f"{name}{suffix}" for name in names for suffix in suffixes] + ["reproduction", "differences", "cost"]
     names += [f"aggregates_{phase}_{suite}" for phase in PHASES for suite in suite_names()]
-    figures = ("aggregates", "profiles", "improvement", "sample_efficiency", "domains", "environments")
     found = [f"tables/{name}.{kind}" for name in names for kind in _TEXTS]
-    found += [f"figures/{name}{suffix}.{kind}" for name in figures for suffix in suffixes for kind in FORMATS]
+    found += [f"figures/{name}{suffix}.{kind}" for name in _FIGURES for suffix in suffixes for kind in FORMATS]
     return filter(Path.exists, (folder / name for name in found))
 
 
