@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import Colormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
 
 from zoo.report.comparison import Comparison, Phase, ranking
@@ -52,7 +52,9 @@ def plot_pairs(comparison: Comparison, sheet: Sheet = PAGE) -> Figure | None:
     for ax, (phase, names) in zip(axes, shown, strict=True):
         points = np.array([[_probability(phase, x, y) for y in names] for x in names])
         is_shown = np.array([[x != y and is_clear(phase.tests[x, y].probability) for y in names] for x in names])
-        _draw_matrix(ax, np.where(is_shown, points, np.nan), norm, colours, "white")
+        _draw_matrix(ax, np.where(is_shown, points, np.nan), norm, colours, "white", _MISSING)
+        nothing = np.ma.masked_equal(np.eye(len(names)), 0)
+        ax.pcolormesh(nothing, cmap=ListedColormap([_MISSING]), rasterized=True)  # no method meets itself
         if cell >= _ROOM_FOR_NUMBER * sheet.text / 72:
             _write(ax, points, is_shown, norm, colours, sheet)
         ax.set_yticks(np.arange(len(names)) + 0.5, [labels[name] for name in names])
@@ -90,7 +92,7 @@ def plot_heat_map(comparison: Comparison, sheet: Sheet = PAGE) -> Figure | None:
     for ax, phase in zip(axes, phases, strict=True):
         names = rows[phase.name]
         points = np.array([[_mean(phase, task, name) for task in tasks] for name in names])
-        _draw_matrix(ax, scale * points, norm, colours, _MISSING)
+        _draw_matrix(ax, scale * points, norm, colours, _MISSING, "white")
         ax.set_yticks(np.arange(len(names)) + 0.5, [labels[name] for name in names])
         ax.set_title(phase.name + comparison.kind.title)
         _name_groups(ax, groups)
@@ -100,22 +102,24 @@ def plot_heat_map(comparison: Comparison, sheet: Sheet = PAGE) -> Figure | None:
     return figure
 
 
-def _draw_matrix(ax: Axes, points: Array, norm: Normalize, colours: matplotlib.colors.Colormap, missing: str) -> None:
-    """Draw a matrix with its first row on top; what is not a number has a colour of its own."""
+def _draw_matrix(ax: Axes, points: Array, norm: Normalize, colours: Colormap, missing: str, grid: str) -> None:
+    """Draw a matrix with its first row on top.
+
+    :param missing: the colour of what is not a number.
+    :param grid: the colour of the lines between cells.
+    """
     ax.set_facecolor(missing)
+    # as a picture: a path for each cell would make the file several times as large
     ax.pcolormesh(np.ma.masked_invalid(points), norm=norm, cmap=colours, rasterized=True)
     rows, columns = points.shape
-    edge = {"color": "white", "linewidth": 0.4}  # one line for all cells is a tenth of the file that an edge of each is
-    ax.hlines(np.arange(rows + 1), 0, columns, **edge)
-    ax.vlines(np.arange(columns + 1), 0, rows, **edge)
+    ax.hlines(np.arange(rows + 1), 0, columns, color=grid, linewidth=0.4)
+    ax.vlines(np.arange(columns + 1), 0, rows, color=grid, linewidth=0.4)
     ax.set(xlim=(0, columns), ylim=(rows, 0))
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
 
 
-def _write(
-    ax: Axes, points: Array, is_coloured: np.ndarray, norm: Normalize, colours: matplotlib.colors.Colormap, sheet: Sheet
-) -> None:
+def _write(ax: Axes, points: Array, is_coloured: np.ndarray, norm: Normalize, colours: Colormap, sheet: Sheet) -> None:
     """Write probabilities into the cells of a matrix without their leading zero."""
     for row, column in zip(*np.nonzero(~np.isnan(points)), strict=True):
         value = points[row, column]
@@ -133,7 +137,7 @@ def _groups(tasks: Sequence[str], room: float) -> list[tuple[str, int]]:
     """
     label = _domain if len(tasks) > _MOST_NAMED_TASKS else short_name
     found = [(name, len(list(group))) for name, group in groupby(tasks, label)]
-    letters = 14 if room >= 2.2 * len(found) else 80
+    letters = 16 if room >= 2.2 * len(found) else 80
     return [("\n".join(textwrap.wrap(name, letters)), size) for name, size in found]
 
 
@@ -142,7 +146,7 @@ def _name_groups(ax: Axes, groups: Sequence[tuple[str, int]]) -> None:
     edges = np.cumsum([0, *(size for _, size in groups)])
     if edges[-1] > len(groups):
         ax.vlines(edges[1:-1], *ax.get_ylim(), color="white", linewidth=1.5)
-    ax.set_xticks((edges[1:] + edges[:-1]) / 2, [literal(name) for name, _ in groups], rotation=90)
+    ax.set_xticks((edges[1:] + edges[:-1]) / 2, [literal(name) for name, _ in groups], rotation=90, ma="right")
 
 
 def _domain(task: str) -> str:
