@@ -144,6 +144,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _compare(request: Request, args: argparse.Namespace) -> dict[str, Any]:
     from zoo.report.compute import compare_kinds
+    from zoo.report.cost import NO_COSTS, read_costs
     from zoo.report.inputs import collect
     from zoo.report.labels import read_labels, read_order, relabelled
     from zoo.report.rendering import write_file
@@ -160,15 +161,15 @@ def _compare(request: Request, args: argparse.Namespace) -> dict[str, Any]:
             inputs.methods, inputs.evaluations, inputs.means, args.reps, bool(args.output), args.tasks
         )
     ]
-    skipped = inputs.own.skipped()
+    skipped, costs = inputs.own.skipped(), read_costs(inputs) if args.json or args.output else NO_COSTS
     result: dict[str, Any] = {"methods": len(inputs.methods), "runs": len(inputs.own.runs), "skipped": len(skipped)}
     if args.json:
-        write_file(args.json, json_text(to_json(found, skipped, inputs.references)))
+        write_file(args.json, json_text(to_json(found, skipped, inputs.references, costs)))
         result["json"] = str(args.json)
     if args.output or args.print or not args.json:
         from zoo.report.page import Content, write_report
 
-        looks = {"width": args.width, "formats": args.format, "expected": _expected(inputs)}
+        looks = {"width": args.width, "formats": args.format, "expected": _expected(inputs), "costs": costs}
         content = Content(inputs, found, names[baseline], args.tolerance, args.command_line, **looks)
         if args.output:
             result["report"] = str(write_report(args.output, content))

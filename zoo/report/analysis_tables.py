@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from zoo.report.comparison import Comparison, HalfBest, PairTest, Phase, label_of, ranking
+from zoo.report.cost import COST_NUMBERS, Costs, cost_numbers
 from zoo.report.entries import LEAST_BEST, Entry, Table, digits_of, estimate_data, number_entry, seeds_text
 from zoo.report.estimates import Improvement
 from zoo.report.pairs import compared_methods, is_clear
@@ -76,13 +77,13 @@ def seeds_needed_table(comparison: Comparison, phase: Phase, baseline: str) -> T
     against = comparison.methods[baseline].title
     unit = "points" if kind is SUCCESS else "points (hundredths)"
     caption = (
-        f"{_plan_sentence(comparison, found, names, baseline)} That is the least number of each of the two methods on each "
-        f"of the {label_of(phase.tasks, phase.suite)} for which half the width of the 95% t-interval "
-        f"(Welch-Satterthwaite) of the difference of means from {against} at the end of the {phase.name} phase is below "
-        f"{points:g} {unit}, if runs go on to vary as those that there are. In brackets: the same at the ends of the 95% "
-        "interval of that variance (chi-squared), which few seeds hardly know. Beside it: the seeds of the method and "
-        "half the width today. Unknown where a task has one seed. A difference as large as half the width is found in "
-        "about half of all repetitions of such an experiment."
+        f"{_plan_sentence(comparison, found, names, baseline)} That is the least number of seeds of each of the two "
+        f"methods on each of the {label_of(phase.tasks, phase.suite)} for which half the width of the 95% t-interval "
+        f"(Welch-Satterthwaite) of the difference of means from {against} at the end of the {phase.name} phase is "
+        f"below {points:g} {unit}, if runs go on to vary as those that there are. In brackets: the same at the ends of "
+        "the 95% interval of that variance (chi-squared), which is wide where seeds are few. Beside it: the seeds of "
+        "the method and half the width today. Unknown where a task has one seed. A true difference as large as half "
+        "the width is found in about half of all such experiments."
     )
     return Table(name, title, caption + finished_note(comparison, [*names, baseline]), header, rows, data)
 
@@ -112,6 +113,39 @@ def half_best_table(comparison: Comparison, phase: Phase) -> Table:
     return Table(name, title + comparison.kind.title, caption, header, rows, data)
 
 
+def cost_table(comparisons: Sequence[Comparison], costs: Costs) -> Table:
+    """Return updates per second and hours of own methods, a row for each machine and number of seeds at once."""
+    order = list(dict.fromkeys(name for comparison in comparisons for name in ranking(comparison)))
+    titles = {name: comparisons[0].methods[name].title for name in order}
+    found = sorted(costs.groups().items(), key=lambda item: (order.index(item[0][0]), *item[0][1:]))
+    rows, data = [], []
+    for (method, machine, replicas), runs in found:
+        measured = cost_numbers(runs)
+        texts = titles[method], machine, str(replicas), f"{len(runs):,}"
+        rows.append([*map(Entry, texts), *(_range_entry(measured[name]) for name in COST_NUMBERS)])
+        data.append({"method": method, "machine": machine, "seeds_at_once": replicas, "runs": len(runs)})
+        for name in COST_NUMBERS:
+            values = measured[name] or dict.fromkeys(("median", "min", "max"))
+            data[-1] |= {f"{name}_{which}": value for which, value in values.items()}
+        data[-1]["total_hours"] = sum(cost.times.hours_per_seed for cost in runs)
+    header = ["method", "machine", "seeds at once", "runs", "updates/s", "hours per run", "hours per seed"]
+    caption = (
+        "Median over the finished own runs, and their range. Updates per second are those of each seed, while as many "
+        "seeds as stated trained at once. Hours are the wall-clock time of training by the run's own log, with "
+        "evaluation and checkpoints where training waits for them, without loading, work lost in interruptions and "
+        "what follows the last row of the log. Seeds trained at once share their time: hours per seed are the hours of "
+        "the run divided by their number. Rows of different machines, or numbers of seeds at once, do not compare "
+        "methods; the machine is the one that began the run. Published runs have no times."
+    )
+    mixed = sorted({method for (method, *_), _ in found if sum(key[0] == method for key, _ in found) > 1})
+    if mixed:
+        caption += f" Not in the figure, because of several rows: {', '.join(titles[name] for name in mixed)}."
+    if costs.unknown:
+        examples = shortened([f"{run} ({why})" for run, why in costs.unknown.items()], 2)
+        caption += f" The time of {count(len(costs.unknown), 'run')} is not known: {'; '.join(examples)}."
+    return Table("cost", "Cost", caption, header, rows, data)
+
+
 def _pair_entry(pair: Improvement, test: PairTest, kind: Kind, digits: int) -> Entry:
     detail = ""
     if pair.difference is not None:
@@ -136,6 +170,19 @@ def _pairs_caption(phase: Phase, kind: Kind, names: Sequence[str], has_differenc
         f"at 5% by Welch's t-test. Both are Holm-adjusted for the {pairs}; the intervals in the CSV file are not "
         "adjusted."
     )
+
+
+def _range_entry(values: Mapping[str, float] | None) -> Entry:
+    """Return a median with the range that it is from."""
+    if values is None:
+        return Entry("-")
+    low, high = _three_digits(values["min"]), _three_digits(values["max"])
+    return Entry(_three_digits(values["median"]), "" if low == high else f"[{low}, {high}]")
+
+
+def _three_digits(value: float) -> str:
+    digits = 2 - math.floor(math.log10(value)) if value > 0 else 0
+    return f"{value:,.{min(max(digits, 0), 6)}f}"
 
 
 def _plan_sentence(
@@ -180,8 +227,8 @@ def _half_best_caption(comparison: Comparison, phase: Phase, found: HalfBest) ->
     what, start = ("Gradient steps", "") if phase.name == PHASES[0] else ("Environment steps", " since going online")
     return (
         f"{what}{start} until the first evaluation at which a run has at least half of the best method's mean on that "
-        f"task at the end of the {phase.name} phase; mean over the runs of each task and over tasks ({over}). A run that "
-        f"never gets there counts as if it did at the last step that all methods make ({budget}), so the "
-        "mean is too small where few do: read both columns. 95% t-intervals over seeds on the same tasks; the variance "
-        "over runs is at least that of a step between two evaluations. No interval where no run gets there."
+        f"task at the end of the {phase.name} phase; mean over the runs of each task and over tasks ({over}). A run "
+        f"that never gets there counts as if it did at the last step that all methods make ({budget}), so the mean is "
+        "too small where few do: read both columns. 95% t-intervals over seeds on the same tasks; the variance over "
+        "runs is at least that of a step between two evaluations. No interval where no run gets there."
     )

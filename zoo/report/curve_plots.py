@@ -28,7 +28,7 @@ def plot_sample_efficiency(comparison: Comparison, sheet: Sheet = PAGE) -> Figur
     kind, looks = comparison.kind, ranked_styles(comparison, sheet.stroke)
     height = 1.0 + 0.25 * sheet.width
     figure, axes = sheet.panels(2, height, sharey=True)
-    low, high = _score_limits(kind, [curve for part in shown for c in part.values() for curve in (c.mean, c.iqm)])
+    low, high = score_limits(kind, [curve for part in shown for c in part.values() for curve in (c.mean, c.iqm)])
     for ax, metric in zip(axes, ("mean", "iqm"), strict=True):
         _draw_phases(ax, shown, metric, looks, kind)
         border = _decorate_steps(ax, shown, (low, high), _last_step(shown))
@@ -61,7 +61,7 @@ def plot_domains(comparison: Comparison, sheet: Sheet = PAGE) -> Figure | None:
         ax.set_title(literal(sheet.wrap(domain, panel_width(ax))), fontsize=sheet.text)
         # Returns have an axis of their own in each environment, and their own budget of steps.
         steps = last if kind is SUCCESS else _last_step(parts[domain])
-        _decorate_steps(ax, parts[domain], _score_limits(kind, curves), steps)
+        _decorate_steps(ax, parts[domain], score_limits(kind, curves), steps)
         ax.set_xlabel("")
         if ax.get_subplotspec().is_first_col():
             ax.set_ylabel(kind.unit)
@@ -114,7 +114,7 @@ def _decorate_steps(ax: Axes, parts: Sequence[Curves], limits: tuple[float, floa
     return border
 
 
-def _score_limits(kind: Kind, curves: Sequence[Curve | None]) -> tuple[float, float]:
+def score_limits(kind: Kind, curves: Sequence[Curve | None]) -> tuple[float, float]:
     """Return the range of an axis of scores.
 
     With two seeds a band is many times as wide as the curves differ, so it may be cut: at most two thirds of the axis

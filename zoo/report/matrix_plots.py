@@ -46,7 +46,8 @@ def plot_pairs(comparison: Comparison, sheet: Sheet = PAGE) -> Figure | None:
     figure, axes = narrow.panels(len(shown), 1.0)
     columns = axes[0].get_subplotspec().get_gridspec().ncols
     cell = (sheet.width / columns - beside - 0.35) / most
-    height = min(cell, 2 * sheet.lines(1)) * most + beside + sheet.lines(4)
+    tall, wide = min(cell, 2 * sheet.lines(1)), min(cell, 5 * sheet.lines(1))
+    height = tall * most + beside + sheet.lines(4)
     figure.set_figheight(height * axes[0].get_subplotspec().get_gridspec().nrows + sheet.lines(3))
     norm, colours = Normalize(0, 1), matplotlib.colormaps["RdBu"]
     for ax, (phase, names) in zip(axes, shown, strict=True):
@@ -60,6 +61,8 @@ def plot_pairs(comparison: Comparison, sheet: Sheet = PAGE) -> Figure | None:
         ax.set_yticks(np.arange(len(names)) + 0.5, [labels[name] for name in names])
         ax.set_xticks(np.arange(len(names)) + 0.5, [labels[name] for name in names], rotation=90)
         ax.set_title(phase.name + comparison.kind.title)
+        if wide < cell:  # few methods do not need the whole width
+            ax.set_box_aspect(tall / wide)
     bar = figure.colorbar(ScalarMappable(norm, colours), ax=axes, location="bottom", shrink=0.5, aspect=30, pad=0.02)
     bar.set_label("P(row > column)")
     bar.outline.set_visible(False)

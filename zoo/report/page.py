@@ -16,10 +16,11 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from zoo.report.analysis_tables import half_best_table, pairs_table, seeds_needed_table
+from zoo.report.analysis_tables import cost_table, half_best_table, pairs_table, seeds_needed_table
 from zoo.report.caveats import describe_kinds, describe_phases, warnings
 from zoo.report.comparison import Comparison, baseline_in
 from zoo.report.compute import last_evaluations
+from zoo.report.cost import NO_COSTS, Costs
 from zoo.report.drawing import FORMATS, SHEETS, save
 from zoo.report.entries import Table
 from zoo.report.inputs import Inputs
@@ -37,7 +38,7 @@ from zoo.report.tables import (
     reproduction_table,
     tasks_table,
 )
-from zoo.report.tidy import curves_table, evaluations_table, profiles_table
+from zoo.report.tidy import cost_curves_table, curves_table, evaluations_table, profiles_table
 from zoo.runs.history import PHASES
 from zoo.runs.protocol import count
 from zoo.runs.read import RunTables
@@ -60,6 +61,7 @@ class Content:
     :param expected: gives the settings that are behind published scores.
     :param width: what the figures in files are drawn for, a key of `zoo.report.drawing.SHEETS`.
     :param formats: the kinds of these files, of `zoo.report.drawing.FORMATS`.
+    :param costs: what own runs cost.
     """
 
     inputs: Inputs
@@ -70,6 +72,7 @@ class Content:
     expected: Expected | None = None
     width: str = "page"
     formats: Sequence[str] = FORMATS
+    costs: Costs = NO_COSTS
 
     @cached_property
     def tables(self) -> list[Table]:
@@ -90,7 +93,7 @@ class Content:
             if comparison.kind is SUCCESS:
                 reproduced = reproduce(inputs.methods, inputs.evaluations, inputs.sets, self.tolerance, self.expected)
                 found.append(reproduction_table(reproduced, self.tolerance))
-        found.append(protocol_table(self.comparisons[0]))
+        found += [cost_table(self.comparisons, self.costs), protocol_table(self.comparisons[0])]
         return [table for table in found if table.rows]
 
 
@@ -101,8 +104,10 @@ def write_report(folder: Path, content: Content) -> Path:
     none of that name.
     """
     inputs = content.inputs
-    images = {name: data["svg"].decode() for name, data in _figures(content, "page", ["svg"]).items()}
     figures = _figures(content, content.width, content.formats)
+    is_on_page = content.width == "page" and "svg" in content.formats  # then they need not be drawn again
+    drawn = figures if is_on_page else _figures(content, "page", ["svg"])
+    images = {name: data["svg"].decode() for name, data in drawn.items()}
     files: dict[str, str | bytes] = {
         f"tables/{table.name}.{kind}": text
         for table in content.tables
@@ -114,10 +119,13 @@ def write_report(folder: Path, content: Content) -> Path:
         "evaluations": evaluations_table(inputs.evaluations),
         "curves": curves_table(content.comparisons),
         "profiles": profiles_table(content.comparisons),
+        "cost": cost_curves_table(content.comparisons, content.costs),
     }
     files |= {f"{name}.csv": csv_cells(table).to_csv(index=False) for name, table in tidy.items()}
     files["runs.csv"] = _runs_csv(inputs.own)
-    files["results.json"] = json_text(to_json(content.comparisons, inputs.own.skipped(), inputs.references))
+    files["results.json"] = json_text(
+        to_json(content.comparisons, inputs.own.skipped(), inputs.references, content.costs)
+    )
     files["report.html"] = to_html(content, images)
     for name in ("tables", "figures"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -158,7 +166,7 @@ def _figures(content: Content, width: str, kinds: Sequence[str]) -> dict[str, di
     files: dict[str, dict[str, bytes]] = {}
     for comparison in content.comparisons:
         baseline = baseline_in(comparison, content.baseline)
-        for name, figure in all_figures(comparison, baseline, SHEETS[width]).items():
+        for name, figure in all_figures(comparison, baseline, SHEETS[width], content.costs).items():
             for kind in kinds:
                 buffer = io.BytesIO()
                 save(figure, buffer, kind)
