@@ -59,9 +59,11 @@ def steps_to_half(phase: Phase, evaluations: pd.DataFrame, kind: Kind) -> HalfBe
         evaluation of a run, columns `zoo.runs.read.EVALUATION_COLUMNS`.
     :return: None for returns, which have no zero, and where no task or no single run is left.
     """
+    if kind is RETURN or not phase.scores:
+        return None
     best = {task: max(cell.estimates["mean"].point for cell in phase.per_task[task].values()) for task in phase.tasks}
     thresholds = {task: value / 2 for task, value in best.items() if value >= LEAST_BEST}
-    if kind is RETURN or not thresholds or not phase.scores:
+    if not thresholds:
         return None
     found = _progress(evaluations[evaluations["environment"].isin(list(thresholds))], phase)
     budgets = {task: min(int(found[method, task].made.max()) for method in phase.scores) for task in thresholds}

@@ -6,13 +6,16 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import groupby
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, ListedColormap, Normalize
+from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
 
 from zoo.report.comparison import Comparison, Phase, ranking
 from zoo.report.drawing import PAGE, Sheet, literal
@@ -24,6 +27,7 @@ from zoo.runs.scores import RETURN, SUCCESS
 
 _LETTER = 0.62  # the width of a letter of DejaVu Sans, in font sizes
 _MISSING = "#e4e4e4"
+_SHADES = 100  # of a scale; the eye tells no more apart
 _MOST_NAMED_TASKS = 12  # more are named by their domains
 _ROOM_FOR_NUMBER = 2.8  # font sizes that a cell is wide
 _DARK = 0.45  # luminance below which a colour needs white text
@@ -54,8 +58,7 @@ def plot_pairs(comparison: Comparison, sheet: Sheet = PAGE) -> Figure | None:
         points = np.array([[_probability(phase, x, y) for y in names] for x in names])
         is_shown = np.array([[x != y and is_clear(phase.tests[x, y].probability) for y in names] for x in names])
         _draw_matrix(ax, np.where(is_shown, points, np.nan), norm, colours, "white", _MISSING)
-        nothing = np.ma.masked_equal(np.eye(len(names)), 0)
-        ax.pcolormesh(nothing, cmap=ListedColormap([_MISSING]), rasterized=True)  # no method meets itself
+        _fill_cells(ax, np.eye(len(names), dtype=bool), _MISSING)  # no method meets itself
         if cell >= _ROOM_FOR_NUMBER * sheet.text / 72:
             _write(ax, points, is_shown, norm, colours, sheet)
         ax.set_yticks(np.arange(len(names)) + 0.5, [labels[name] for name in names])
@@ -63,9 +66,7 @@ def plot_pairs(comparison: Comparison, sheet: Sheet = PAGE) -> Figure | None:
         ax.set_title(phase.name + comparison.kind.title)
         if wide < cell:  # few methods do not need the whole width
             ax.set_box_aspect(tall / wide)
-    bar = figure.colorbar(ScalarMappable(norm, colours), ax=axes, location="bottom", shrink=0.5, aspect=30, pad=0.02)
-    bar.set_label("P(row > column)")
-    bar.outline.set_visible(False)
+    _add_scale(figure, axes, norm, colours, "P(row > column)")
     return figure
 
 
@@ -99,9 +100,7 @@ def plot_heat_map(comparison: Comparison, sheet: Sheet = PAGE) -> Figure | None:
         ax.set_yticks(np.arange(len(names)) + 0.5, [labels[name] for name in names])
         ax.set_title(phase.name + comparison.kind.title)
         _name_groups(ax, groups)
-    bar = figure.colorbar(ScalarMappable(norm, colours), ax=axes, location="bottom", shrink=0.5, aspect=30, pad=0.02)
-    bar.set_label(comparison.kind.unit)
-    bar.outline.set_visible(False)
+    _add_scale(figure, axes, norm, colours, comparison.kind.unit)
     return figure
 
 
@@ -112,14 +111,29 @@ def _draw_matrix(ax: Axes, points: Array, norm: Normalize, colours: Colormap, mi
     :param grid: the colour of the lines between cells.
     """
     ax.set_facecolor(missing)
-    # as a picture: a path for each cell would make the file several times as large
-    ax.pcolormesh(np.ma.masked_invalid(points), norm=norm, cmap=colours, rasterized=True)
+    shades = np.round(_SHADES * (points - norm.vmin) / (norm.vmax - norm.vmin))
+    for shade in np.unique(shades[~np.isnan(shades)]):
+        _fill_cells(ax, shades == shade, colours(shade / _SHADES))
     rows, columns = points.shape
     ax.hlines(np.arange(rows + 1), 0, columns, color=grid, linewidth=0.4)
     ax.vlines(np.arange(columns + 1), 0, rows, color=grid, linewidth=0.4)
     ax.set(xlim=(0, columns), ylim=(rows, 0))
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
+
+
+def _add_scale(figure: Figure, axes: Sequence[Axes], norm: Normalize, colours: Colormap, label: str) -> None:
+    """Add the scale of the colours below all matrices; of more shades matplotlib would make a picture."""
+    shades = ScalarMappable(norm, colours.resampled(48))
+    bar = figure.colorbar(shades, ax=axes, location="bottom", shrink=0.5, aspect=30, pad=0.02)
+    bar.set_label(label)
+    bar.outline.set_visible(False)
+
+
+def _fill_cells(ax: Axes, is_chosen: np.ndarray, colour: Any) -> None:
+    """Fill some cells of a matrix, all in one path: a path for each makes a file four times as large."""
+    corners = np.argwhere(is_chosen)[:, None, ::-1] + np.array([(0, 0), (1, 0), (1, 1), (0, 1)])  # (cells, 4, 2)
+    ax.add_patch(PathPatch(Path.make_compound_path_from_polys(corners), facecolor=colour, linewidth=0))
 
 
 def _write(ax: Axes, points: Array, is_coloured: np.ndarray, norm: Normalize, colours: Colormap, sheet: Sheet) -> None:

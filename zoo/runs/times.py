@@ -8,12 +8,14 @@ waits for it, checkpoints). Not in it are loading, work that was lost in an inte
 from __future__ import annotations
 
 from dataclasses import dataclass
+from textwrap import shorten
 
 import numpy as np
 
 from zoo.runs.folder import RunFolder, UnreadableRun
+from zoo.texts import printable
 
-NOT_RECORDED = "processor not recorded"
+_LONGEST_NAME, _UNKNOWN = 80, "not recorded"
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Times:
 def read_times(folder: RunFolder) -> Times:
     """Return how long a run has taken.
 
-    :raises UnreadableRun: if a file is missing or damaged, or the run has logged no time.
+    :raises UnreadableRun: if its log or configuration is missing or damaged, or it has logged no time.
     """
     rows = folder.read_progress()
     if not len(rows["steps"]):
@@ -104,9 +106,13 @@ def _updates_per_second(updates: np.ndarray, seconds: np.ndarray) -> float | Non
 
 def _describe_machine(folder: RunFolder) -> str:
     """Return the device that a run was started on; a CPU by the name of the processor."""
-    versions = folder.read_versions()
+    try:
+        versions = folder.read_versions()
+    except UnreadableRun:
+        return _UNKNOWN  # the times are as good as with it, and no other machine has this name
     device, processor = (versions.get(name) for name in ("device", "processor"))
-    device = device if isinstance(device, str) else "device not recorded"
-    if device != "cpu":
-        return device
-    return f"cpu, {processor if isinstance(processor, str) else NOT_RECORDED}"
+    if device == "cpu":
+        device = f"cpu, {processor if isinstance(processor, str) else 'processor not recorded'}"
+    if not isinstance(device, str):
+        return _UNKNOWN
+    return shorten(printable(device), _LONGEST_NAME, placeholder=" ...")

@@ -30,15 +30,21 @@ def folder(content, tmp_path_factory):
 def test_report_is_one_page_with_tables_and_figures_beside_it(folder):
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert {"report.html", "scores.csv", "runs.csv", "results.json"} <= names
-    for table in ("aggregates_offline", "improvement_online", "domains_offline", "tasks_online"):
+    for table in (
+        "aggregates_offline",
+        "improvement_online",
+        "seeds_needed_offline",
+        "half_best_online",
+        "tasks_online",
+    ):
         assert {f"tables/{table}.{kind}" for kind in ("csv", "md", "tex")} <= names
-    for figure in ("aggregates", "profiles", "improvement", "sample_efficiency", "domains"):
+    for figure in ("aggregates", "profiles", "improvement", "sample_efficiency", "domains", "heat_map"):
         assert {f"figures/{figure}.{kind}" for kind in ("pdf", "svg", "png")} <= names
 
 
 def test_page_needs_nothing_from_outside(folder):
     page = (folder / "report.html").read_text()
-    assert page.count("<svg") == 5
+    assert page.count("<svg") == 6
     assert not re.search(r'(src|href)="(?!#)', page)
     assert "<script" not in page
     assert "@import" not in page
