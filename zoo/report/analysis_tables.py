@@ -166,7 +166,7 @@ def _pairs_caption(phase: Phase, kind: Kind, names: Sequence[str], has_differenc
         return f"{text}, Holm-adjusted for the {pairs}."
     unit = " in points" if kind is SUCCESS else ""
     return (
-        f"{text}. In small print: mean of the row minus mean of the column{unit}; *: clearly different from 0, that is "
+        f"{text}. Second number: mean of the row minus mean of the column{unit}; *: clearly different from 0, that is "
         f"at 5% by Welch's t-test. Both are Holm-adjusted for the {pairs}; the intervals in the CSV file are not "
         "adjusted."
     )
