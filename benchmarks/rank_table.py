@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.rank_tests import detectable_shift, difference_of_means, holm, rank_test
+from benchmarks.rank_tests import detectable_shift, difference_of_means, rank_test
+from zoo.report.estimates import holm
 
 LEVEL = 0.05
 COLUMNS = ["algorithm", "task", "seed", "step", "successes", "episodes", "mean_length", "diverged"]

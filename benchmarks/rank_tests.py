@@ -30,21 +30,6 @@ def rank_test(ours: Sequence[float] | Array, theirs: Sequence[float] | Array) ->
     return float(min(1.0, 2 * tail / counts.sum()))
 
 
-def holm(p_values: Sequence[float] | Array, family: int) -> Array:
-    """Return p values adjusted by Holm's step-down method.
-
-    :param p_values: in any order.
-    :param family: number of tests that belong together; those that are missing count as if their p value were 1.
-    :return: adjusted values in the same order; at most 0.05 means significant at 5% in the family.
-    """
-    values = np.asarray(p_values, np.float64)
-    order = np.argsort(values, kind="stable")
-    stepped = np.maximum.accumulate(values[order] * (family - np.arange(len(values))))
-    adjusted = np.empty_like(values)
-    adjusted[order] = np.minimum(stepped, 1)
-    return adjusted
-
-
 def difference_of_means(ours: Sequence[float] | Array, theirs: Sequence[float] | Array) -> tuple[float, float]:
     """Return the difference of two means, and half the width of its 95% interval (Welch's t; NaN for single runs)."""
     groups = [np.asarray(ours, np.float64), np.asarray(theirs, np.float64)]

@@ -81,7 +81,9 @@ def make_parser() -> Parser:
     report = parser.add_argument_group("report")
     report.add_argument("-o", "--output", type=Path, metavar="DIR", help="its folder (default: report in -f)")
     report.add_argument("--no-report", action="store_true", help="train only")
-    report.add_argument("--scores", type=Path, metavar="DIR", help="write the scores of finished runs as CSV files")
+    report.add_argument(
+        "--scores", type=Path, metavar="DIR", help="write the scores of finished runs as CSV files, even when stopped"
+    )
     report.add_argument("--verbose", type=whole_number, default=1, help="2 shows tracebacks of unexpected failures")
     return parser
 
@@ -99,16 +101,15 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         trials = {} if args.no_measure else try_algorithms(looks)
         show(looks, args.workers, trials)
         return summary(looks, trials)
-    if any(not look.state.is_final for look in looks):
-        check_log_folder(plan.machine.log_folder)
-        _say(describe(looks, args.workers))
-        _launch(plan, args)
+    try:
+        if any(not look.state.is_final for look in looks):
+            check_log_folder(plan.machine.log_folder)
+            _say(describe(looks, args.workers))
+            _launch(plan, args)
+    finally:  # a suite of many nights is stopped many times: what is finished is worth keeping
         looks = look_at(jobs)
+        _write_scores(looks, args)
     show(looks, args.workers)
-    if args.scores:
-        from zoo.suites.scores import write_scores
-
-        write_scores(looks, args.scores)
     if any(not look.state.is_final for look in looks):
         args.exit_code = FAILED  # what is left, and why, has been said
     return _report(plan, looks, args) | summary(looks)
@@ -149,6 +150,14 @@ def _launch(plan: Plan, args: argparse.Namespace) -> None:
         from zoo.suites.launchers.ray import run_on_ray
 
         run_on_ray(plan, args.workers, args.resources, args.ray_address)
+
+
+def _write_scores(looks: Sequence[Look], args: argparse.Namespace) -> None:
+    """Write the scores of finished runs if they were asked for."""
+    if args.scores:
+        from zoo.suites.scores import write_scores
+
+        write_scores(looks, args.scores)
 
 
 def _report(plan: Plan, looks: Sequence[Look], args: argparse.Namespace) -> dict[str, Any]:

@@ -65,10 +65,32 @@ def make_parser() -> Parser:
         help="what runs that failed count for: their last evaluation, zero, or nothing (default: last)",
     )
     data.add_argument("--strict", action="store_true", help="fail (exit 2) if any run is skipped")
+    _add_method(parser)
+    _add_looks(parser)
+    output = parser.add_argument_group("what to make (default: --print)")
+    output.add_argument("-o", "--output", type=Path, metavar="DIR", help="report.html, tables and figures")
+    output.add_argument("--json", type=Path, metavar="FILE", help="every number, for other programs")
+    output.add_argument("--print", action="store_true", help="the main tables in the terminal")
+    output.add_argument("--curve", action="store_true", help="each run's scores over time, in the terminal")
+    output.add_argument(
+        "--watch", nargs="?", type=float, const=10.0, metavar="SECONDS", help="state of the runs, until they are done"
+    )
+    return parser
+
+
+def _add_method(parser: Parser) -> None:
+    """Add the arguments about how methods are compared."""
     how = parser.add_argument_group("how")
     how.add_argument(
         "--baseline", metavar="NAME", help="method to compare against (default: the first set's own method)"
     )
+    focus = how.add_mutually_exclusive_group()
+    focus.add_argument(
+        "--focus",
+        metavar="NAME",
+        help="method that the report is about: a verdict on it, the others in grey (default: your own, if it is one)",
+    )
+    focus.add_argument("--no-focus", action="store_true", help="no verdict, every method in its colour")
     how.add_argument(
         "--tasks",
         choices=("common", "per-method"),
@@ -87,16 +109,6 @@ def make_parser() -> Parser:
     )
     how.add_argument("--reps", type=whole_number, default=50_000, help="bootstrap repetitions")
     how.add_argument("--verbose", type=whole_number, default=1, help="2 shows the traceback of an unexpected failure")
-    _add_looks(parser)
-    output = parser.add_argument_group("what to make (default: --print)")
-    output.add_argument("-o", "--output", type=Path, metavar="DIR", help="report.html, tables and figures")
-    output.add_argument("--json", type=Path, metavar="FILE", help="every number, for other programs")
-    output.add_argument("--print", action="store_true", help="the main tables in the terminal")
-    output.add_argument("--curve", action="store_true", help="each run's scores over time, in the terminal")
-    output.add_argument(
-        "--watch", nargs="?", type=float, const=10.0, metavar="SECONDS", help="state of the runs, until they are done"
-    )
-    return parser
 
 
 def _add_looks(parser: Parser) -> None:
@@ -152,11 +164,17 @@ def _compare(request: Request, args: argparse.Namespace) -> dict[str, Any]:
 
     inputs = collect(request)
     baseline = args.baseline or inputs.default_baseline()
+    focus = None if args.no_focus else args.focus or inputs.default_focus()
     names = read_labels(args.labels, inputs.methods)
     order = read_order(args.order, inputs.methods)
     inputs = relabelled(inputs, names)
     found = [
-        replace(comparison, order=[names[name] for name in order], resolve=args.resolve / 100)
+        replace(
+            comparison,
+            order=[names[name] for name in order],
+            focus=names.get(focus),
+            resolve=args.resolve / 100,
+        )
         for comparison in compare_kinds(
             inputs.methods, inputs.evaluations, inputs.means, args.reps, bool(args.output), args.tasks
         )
@@ -177,7 +195,8 @@ def _compare(request: Request, args: argparse.Namespace) -> dict[str, Any]:
             from zoo.report.caveats import warnings
             from zoo.report.terminal import print_tables
 
-            print_tables(warnings(found, inputs.own, inputs.sets, inputs.failed), content.tables)
+            sentences = warnings(found, inputs.own, inputs.sets, inputs.failed)
+            print_tables(content.verdicts, sentences, content.tables)
     return result
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.rank_tests import detectable_shift, difference_of_means, holm, rank_test
+from benchmarks.rank_tests import detectable_shift, difference_of_means, rank_test
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -37,18 +37,6 @@ def test_equal_scores_everywhere_say_nothing() -> None:
 def test_exchanging_the_groups_changes_nothing() -> None:
     ours, theirs = [1.0, 2, 2, 7], [2.0, 3, 9, 9, 9]
     assert rank_test(ours, theirs) == rank_test(theirs, ours)
-
-
-def test_holm_multiplies_by_the_number_of_tests_left_and_never_falls() -> None:
-    assert holm([0.01, 0.04, 0.03, 0.005], 4) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-
-
-def test_holm_counts_tests_that_are_missing() -> None:
-    assert holm([0.01, 0.04, 0.03, 0.005], 10) == pytest.approx([0.09, 0.28, 0.24, 0.05])
-
-
-def test_holm_ends_at_1() -> None:
-    assert holm([0.5, 0.9], 2).max() == 1
 
 
 def test_difference_has_welchs_interval() -> None:

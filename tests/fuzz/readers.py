@@ -141,8 +141,12 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 
 def _read_runs(folder: Path) -> None:
-    """Read a run and an intact one beside it, as ``compare`` does: a bad one is skipped, and takes no other with it."""
-    write_run(folder / "intact", seed=1, episodes=3, offline=(1, 2))
+    """Read a run and an intact one beside it, as ``compare`` does: a bad one is skipped, and takes no other with it.
+
+    The two differ in seed and environment, which are in different files: a run of the same seed
+    would replace the other.
+    """
+    write_run(folder / "intact", env="scene-play-singletask-task2-v0", seed=1, episodes=3, offline=(1, 2))
     tables = read_runs([folder])
     assert len(tables.runs) == 2
     assert all(entry["reason"] for entry in tables.skipped())

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ import yaml
 
 import agents
 from zoo.benchmark import main
+from zoo.errors import Interrupted
 
 ROOT = Path(__file__).parents[2]
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"
@@ -73,7 +74,22 @@ def test_a_suite_with_an_own_agent_trains_reports_and_is_not_trained_again(tmp_p
         (1, "offline", 20, 2),
     ]
     assert rows["settings"].nunique() == 1
+    check_scores_of_a_stopped_suite(tmp_path, data)
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def check_scores_of_a_stopped_suite(folder: Path, data: Path) -> None:
+    """Begin a suite with one more algorithm, stop it, and expect the scores of what was finished before."""
+    write_suite(folder, data, ["fql", "bc"], steps=20)
+
+    def stop(*_: Any) -> NoReturn:
+        raise Interrupted("stopped by a signal")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr("zoo.benchmark._launch", stop)
+        assert main(["suite.yml", "-f", "logs", "--device", "cpu", "--scores", "later"]) != 0
+    assert [path.name for path in (folder / "later").iterdir()] == ["fql.csv"]
 
 
 def test_the_plan_of_a_new_suite_has_an_estimate_of_time_and_disk(

@@ -325,6 +325,7 @@ def test_methods_and_environments_can_be_chosen(tmp_path, capsys):
         (["--published", "qam2025"], "unknown set of published scores `qam2025`; closest: qam2026"),
         (["{logs}", "--methods", "qan"], "unknown method `qan`; closest: qam"),
         (["{logs}", "--baseline", "qan"], "unknown method `qan`; closest: qam"),
+        (["{logs}", "--focus", "qan"], "unknown method `qan`; closest: qam"),
         (["{logs}", "--envs", "ant*"], "expected scores on environments like ant*, got none"),
         (["{logs}", "--reps", "0"], "`--reps` must be an int >= 1, got 0"),
         (["{logs}", "--resolve", "0"], "`--resolve` must be a finite number > 0 and <= 100, got 0.0"),
@@ -595,6 +596,30 @@ def test_watch_is_ended_by_an_interrupt_without_an_error(tmp_path, capsys, monke
     monkeypatch.setattr("time.sleep", interrupt)
     assert compare.main([str(tmp_path / "logs"), "--watch"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"runs": 1, "running": 1}
+
+
+def test_own_method_beside_published_ones_is_the_focus(tmp_path, capsys):
+    write_runs(tmp_path / "logs", CUBE, start=40)
+    write_published_runs(CUBE)
+    words = [str(tmp_path / "logs"), "--published", "qam2026", "--print", *SMALL]
+    compare.main(words)
+    output = capsys.readouterr().out
+    assert output.startswith("qam, offline, 5 common tasks: ")
+    assert "qam against each other method" in output
+    compare.main([*words, "--no-focus"])
+    assert "against each other method" not in capsys.readouterr().out
+    compare.main([*words, "--focus", "FQL", "--labels", "FQL=Flow"])
+    assert "Flow against each other method" in capsys.readouterr().out
+
+
+def test_two_own_methods_have_no_focus_unless_one_is_named(tmp_path, capsys):
+    write_runs(tmp_path / "logs", CUBE)
+    write_runs(tmp_path / "logs", CUBE, algo="fql", start=5)
+    compare.main([str(tmp_path / "logs"), "--print", *SMALL])
+    assert "against each other method" not in capsys.readouterr().out
+    compare.main([str(tmp_path / "logs"), "--print", "--focus", "qam", *SMALL])
+    output = capsys.readouterr().out
+    assert "Better than fql" in output
 
 
 def test_baseline_defaults_to_the_method_that_the_published_set_proposes(tmp_path, capsys):

@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from tests.zoo.report.samples import SCENE, mini_run, write_mini, write_set
+from tests.zoo.report.samples import SCENE, run_rows, write_set, write_small
 from tests.zoo.test_compare import run, write_published_runs, write_runs
 from zoo import compare
 from zoo.report.compute import compare_kinds
@@ -120,12 +120,12 @@ def test_means_of_domains_that_cannot_be_averaged_are_named(tmp_path, capsys):
 
 def test_learning_curves_are_over_the_same_tasks_in_both_phases(tmp_path, monkeypatch):
     write_published_runs(SCENE)
-    write_mini(tmp_path, monkeypatch, [mini_run("qam", task, seed) for task in SCENE[:2] for seed in (0, 1)])
-    inputs = collect(Request(published=["qam2026", "mini"]))
+    write_small(tmp_path, monkeypatch, [run_rows("qam", task, seed) for task in SCENE[:2] for seed in (0, 1)])
+    inputs = collect(Request(published=["qam2026", "small"]))
     (found,) = compare_kinds(inputs.methods, inputs.evaluations, inputs.means, reps=50)
     offline, online = (found.phases[name] for name in ("offline", "online"))
     assert (len(offline.tasks), len(online.tasks)) == (2, 5)  # there are no online runs of the small benchmark
-    assert found.curves_label == "2 tasks of mini"
+    assert found.curves_label == "2 tasks of small"
     last = inputs.evaluations.query("method == 'FQL' and step == 1_500_000")
     expected = last.loc[last["environment"].isin(SCENE[:2]), "score"].mean()
     assert online.curves["FQL"].mean.points[-1] == pytest.approx(expected)
@@ -140,42 +140,42 @@ def test_suite_tables_begin_with_the_best(tmp_path, capsys, monkeypatch):
 
 
 def test_incomplete_set_of_included_runs_is_compared_and_says_what_is_missing(tmp_path, capsys, monkeypatch):
-    runs = [mini_run("qam", task, seed) for task in SCENE[:2] for seed in (0, 1)] + [mini_run("fql", SCENE[0], 0)]
-    write_mini(tmp_path, monkeypatch, runs)
-    out = json_of(tmp_path, capsys, "--published", "mini")["offline"]
+    runs = [run_rows("qam", task, seed) for task in SCENE[:2] for seed in (0, 1)] + [run_rows("fql", SCENE[0], 0)]
+    write_small(tmp_path, monkeypatch, runs)
+    out = json_of(tmp_path, capsys, "--published", "small")["offline"]
     assert out["common_tasks"] == SCENE[:1]
     assert set(out["aggregates"]) == {"QAM", "FQL"}
-    assert set(out["suites"]["mini"]) == {"QAM"}
-    assert out["suites"]["mini"]["QAM"]["mean"]["point"] == pytest.approx(0.4)
-    text = printed(capsys, "--published", "mini")
+    assert set(out["suites"]["small"]) == {"QAM"}
+    assert out["suites"]["small"]["QAM"]["mean"]["point"] == pytest.approx(0.4)
+    text = printed(capsys, "--published", "small")
     assert (
-        "! mini: 5 of 8 planned runs are finished: FQL has 1 of 2 seeds on scene-play task1; FQL has 0 of 2 seeds on "
+        "! small: 5 of 8 planned runs are finished: FQL has 1 of 2 seeds on scene-play task1; FQL has 0 of 2 seeds on "
         "scene-play task2." in text
     )
-    assert "Aggregates, offline, 2 tasks of mini" in text
+    assert "Aggregates, offline, 2 tasks of small" in text
 
 
 def test_included_runs_stand_beside_means_of_another_suite(tmp_path, capsys, monkeypatch):
-    write_mini(tmp_path, monkeypatch, [mini_run("qam", task, seed) for task in SCENE[:2] for seed in (0, 1)])
-    out = json_of(tmp_path, capsys, "--published", "mini", "qam2026")["offline"]
-    assert out["suite"] == "mini"
+    write_small(tmp_path, monkeypatch, [run_rows("qam", task, seed) for task in SCENE[:2] for seed in (0, 1)])
+    out = json_of(tmp_path, capsys, "--published", "small", "qam2026")["offline"]
+    assert out["suite"] == "small"
     assert {cell["tasks"] for cell in out["aggregates"].values()} == {2}
-    assert {"QAM (mini)", "QAM (qam2026)"} <= set(out["aggregates"])
+    assert {"QAM (small)", "QAM (qam2026)"} <= set(out["aggregates"])
     assert set(out["suites"]) == {"qam50"}
-    assert "QAM (mini)" not in out["suites"]["qam50"]
+    assert "QAM (small)" not in out["suites"]["qam50"]
 
 
 def test_own_runs_are_set_beside_included_ones_of_the_same_algorithm(tmp_path, capsys, monkeypatch):
-    write_mini(tmp_path, monkeypatch, [mini_run("qam", SCENE[0], seed, (0, 20)) for seed in (0, 1)])
+    write_small(tmp_path, monkeypatch, [run_rows("qam", SCENE[0], seed, (0, 20)) for seed in (0, 1)])
     write_runs(tmp_path / "logs", SCENE[:1], seeds=2)
     report = tmp_path / "report"
-    run(capsys, tmp_path / "logs", "--published", "mini", "-o", report, *SMALL)
+    run(capsys, tmp_path / "logs", "--published", "small", "-o", report, *SMALL)
     table = pd.read_csv(report / "tables" / "reproduction.csv").iloc[0]
-    assert (table["source"], table["published_mean"], table["published_seeds"]) == ("mini", 0.4, 2)
+    assert (table["source"], table["published_mean"], table["published_seeds"]) == ("small", 0.4, 2)
 
 
 def test_set_without_a_finished_run_cannot_be_compared_alone(tmp_path, capsys, monkeypatch):
-    write_mini(tmp_path, monkeypatch, [mini_run("qam", SCENE[0], 0)[:1]])
-    code, _, err = run(capsys, "--published", "mini")
+    write_small(tmp_path, monkeypatch, [run_rows("qam", SCENE[0], 0)[:1]])
+    code, _, err = run(capsys, "--published", "small")
     assert code == 2
-    assert "mini: 0 of 8 planned runs are finished" in err
+    assert "small: 0 of 8 planned runs are finished" in err

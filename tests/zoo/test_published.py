@@ -10,7 +10,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from tests.zoo.report.samples import SCENE, mini_run, write_mini
+from tests.zoo.report.samples import SCENE, run_rows, write_small
 from zoo import published
 from zoo.report import published as library
 from zoo.report.published import FOLDER, load_means, load_runs, load_set
@@ -123,19 +123,19 @@ def test_list_tells_which_sets_were_imported(authors_file, capsys):
 
 
 def test_list_tells_how_many_planned_runs_are_included(tmp_path, monkeypatch, capsys):
-    write_mini(tmp_path, monkeypatch, [mini_run("qam", SCENE[0], 0), mini_run("fql", SCENE[0], 0)])
+    write_small(tmp_path, monkeypatch, [run_rows("qam", SCENE[0], 0), run_rows("fql", SCENE[0], 0)])
     assert published.main(["list"]) == 0
     printed = capsys.readouterr().out
-    assert "mini: A small benchmark (this repository), tasks: mini, single runs: included (2 of 8 planned)" in printed
+    assert "small: A small benchmark (this repository), tasks: small, single runs: included (2 of 8 planned)" in printed
     entry = json.loads(printed.splitlines()[-1])["sets"][-1]
-    expected = {"set": "mini", "suite": "mini", "methods": 2, "runs": "included", "finished": 2, "planned": 8}
+    expected = {"set": "small", "suite": "small", "methods": 2, "runs": "included", "finished": 2, "planned": 8}
     assert entry == expected
 
 
 def test_included_runs_need_no_import(tmp_path, monkeypatch, capsys):
-    write_mini(tmp_path, monkeypatch, [mini_run("qam", SCENE[0], 0)])
-    assert published.main(["import", "mini"]) == 2
-    assert "the single runs of `mini` come with the code; they need no import" in capsys.readouterr().err
+    write_small(tmp_path, monkeypatch, [run_rows("qam", SCENE[0], 0)])
+    assert published.main(["import", "small"]) == 2
+    assert "the single runs of `small` come with the code; they need no import" in capsys.readouterr().err
 
 
 def test_help_answers_at_once_when_run_as_a_file():
@@ -153,8 +153,8 @@ def test_an_installed_package_brings_its_data(tmp_path):
     root = FOLDER.parents[1]
     for name in ("agents", "zoo", "hyperparams", "benchmarks", "results"):
         shutil.copytree(root / name, sources / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (sources / "results" / "mini").mkdir(exist_ok=True)
-    (sources / "results" / "mini" / "some_runs.csv").write_text("")
+    (sources / "results" / "small").mkdir(exist_ok=True)
+    (sources / "results" / "small" / "some_runs.csv").write_text("")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(root / name, sources / name)
     build = [
@@ -172,7 +172,7 @@ def test_an_installed_package_brings_its_data(tmp_path):
     (wheel,) = wheels.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
-    assert (site / "results" / "mini" / "some_runs.csv").exists()
+    assert (site / "results" / "small" / "some_runs.csv").exists()
     code = (
         "import agents, zoo.report.published as p, zoo.layers as c\n"
         f"assert agents.__file__.startswith({str(site)!r}), agents.__file__\n"

@@ -44,8 +44,12 @@ def pairs_table(comparison: Comparison, phase: Phase) -> Table:
 
 
 def seeds_needed_table(comparison: Comparison, phase: Phase, baseline: str) -> Table:
-    """Return how many seeds each method and the baseline need; without rows where scores share no scale."""
+    """Return how many seeds each method and the focus, or else the baseline, need.
+
+    It has no rows where scores share no scale.
+    """
     kind = comparison.kind
+    baseline = comparison.focus if comparison.focus in phase.spreads else baseline
     name, title = f"seeds_needed_{phase.name}{kind.suffix}", f"Seeds needed, {phase.name}{kind.title}"
     names = [method for method in ranking(comparison) if method in phase.spreads and method != baseline]
     if kind is RETURN or not names or baseline not in phase.spreads:

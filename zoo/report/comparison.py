@@ -223,6 +223,7 @@ class Comparison:
     :param curves_label: what learning curves are over: the tasks that all methods with single runs have in each phase,
         since a curve goes on from one phase to the next.
     :param order: methods that come first in tables and figures, those that are not in it by their scores.
+    :param focus: the method that the report is about: it gets a verdict, and figures show the others in grey.
     :param curve_tasks: the tasks of `curves_label`.
     :param resolve: the half width of the interval of a difference of means that seeds are planned for.
     """
@@ -233,6 +234,7 @@ class Comparison:
     reps: int
     curves_label: str = ""
     order: Sequence[str] = ()
+    focus: str | None = None
     curve_tasks: Sequence[str] = ()
     resolve: float = 0.03
 

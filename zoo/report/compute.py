@@ -166,7 +166,7 @@ def _compare_phase(
 
 def _analysed(phase: Phase, evaluations: pd.DataFrame, kind: Kind) -> Phase:
     """Return a phase with what follows from its numbers and from all evaluations."""
-    tests = check_pairs(phase.improvements, phase.scores, phase.spreads)
+    tests = check_pairs(phase.improvements, phase.scores)
     return replace(phase, tests=tests, half_best=steps_to_half(phase, evaluations, kind))
 
 
@@ -324,9 +324,14 @@ def _all_pairs(
     """Return both directions of every pair; one follows from the other."""
     found = improvements(scores, combinations(sorted(scores), 2), reps, kind.limits, episodes)
     if not with_difference:
-        found = {names: replace(pair, difference=None) for names, pair in found.items()}
+        found = {names: replace(pair, difference=None, p_value=None) for names, pair in found.items()}
     reverse = {
-        (y, x): Improvement(_rest(pair.probability, 1), pair.difference and _rest(pair.difference, 0))
+        (y, x): replace(
+            pair,
+            probability=_rest(pair.probability, 1),
+            difference=pair.difference and _rest(pair.difference, 0),
+            tasks=pair.tasks.reversed,
+        )
         for (x, y), pair in found.items()
     }
     return found | reverse

@@ -128,8 +128,9 @@ def draw_curve(
         return
     low, high = scale * curve.bounds
     if len(x) == 1:
-        ax.vlines(x, low, high, color=style.colour, alpha=0.4)
-    ax.fill_between(x, low, high, color=style.colour, alpha=0.2, linewidth=0)
+        ax.vlines(x, low, high, color=style.colour, alpha=0.4, zorder=style.layer)
+    alpha = 0.08 if style.is_muted else 0.2  # many grey bands on one another would hide the curve that matters
+    ax.fill_between(x, low, high, color=style.colour, alpha=alpha, linewidth=0, zorder=style.layer - 1)
 
 
 @dataclass(frozen=True)

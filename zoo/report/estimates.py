@@ -30,6 +30,13 @@ class Estimate:
     interval: tuple[float, float] | None = None
     kind: str = "none"
 
+    def side(self, middle: float) -> int:
+        """Return 1 or -1 if the interval is above or below a number, else 0."""
+        if self.interval is None:
+            return 0
+        low, high = self.interval
+        return int(low > middle) - int(high < middle)
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -51,15 +58,41 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Record:
+    """On how many tasks one method is better than another, worse, or neither beyond chance."""
+
+    won: int = 0
+    lost: int = 0
+    undecided: int = 0
+
+    @property
+    def reversed(self) -> Record:
+        """The record of the other method."""
+        return Record(self.lost, self.won, self.undecided)
+
+    def __str__(self) -> str:
+        return f"{self.won} / {self.lost} / {self.undecided}"
+
+
+@dataclass(frozen=True)
 class Improvement:
     """How one method compares with another on the same tasks.
 
     :param probability: P(X > Y), ties counted half, averaged over tasks.
     :param difference: the effect size, mean of X minus mean of Y; None where scores of tasks cannot be averaged.
+    :param p_value: of no difference of means, two-sided; None where there is no interval.
+    :param tasks: on how many tasks the means differ at 5%, after Holm's correction for these tasks.
     """
 
     probability: Estimate
     difference: Estimate | None
+    p_value: float | None = None
+    tasks: Record = Record()
+
+    @property
+    def is_contradictory(self) -> bool:
+        """Whether the intervals of both exclude no difference, in opposite directions."""
+        return self.difference is not None and self.probability.side(0.5) * self.difference.side(0.0) < 0
 
 
 def percentile_bounds(resampled: Array) -> Array:

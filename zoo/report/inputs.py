@@ -40,6 +40,7 @@ class Request:
     merge_protocols: bool = False
     strict: bool = False
     baseline: str | None = None
+    focus: str | None = None
     failed: str = "last"
 
     def read_runs(self) -> RunTables:
@@ -73,6 +74,11 @@ class Inputs:
                 if name in self.methods and self.methods[name].source == published.name:
                     return name
         return min(self.methods)
+
+    def default_focus(self) -> str | None:
+        """Return one's own method, if there is exactly one beside others."""
+        own = [name for name, method in self.methods.items() if method.is_own]
+        return own[0] if len(own) == 1 < len(self.methods) else None
 
 
 def collect(request: Request) -> Inputs:
@@ -214,7 +220,7 @@ def _joined(tables: Sequence[pd.DataFrame], columns: Iterable[str]) -> pd.DataFr
 def _chosen(inputs: Inputs, request: Request) -> Inputs:
     """Keep the methods and environments that were asked for."""
     evaluations, means, methods = inputs.evaluations, inputs.means, inputs.methods
-    for name in [*request.methods, *filter(None, [request.baseline])]:
+    for name in [*request.methods, *filter(None, [request.baseline, request.focus])]:
         if name not in methods:
             raise UsageError(unknown_name_message("method", name, methods))
     if request.methods:

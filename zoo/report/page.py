@@ -39,6 +39,7 @@ from zoo.report.tables import (
     tasks_table,
 )
 from zoo.report.tidy import cost_curves_table, curves_table, evaluations_table, profiles_table
+from zoo.report.verdict import verdict_sentences, verdict_table
 from zoo.runs.history import PHASES
 from zoo.runs.protocol import count
 from zoo.runs.read import RunTables
@@ -46,7 +47,7 @@ from zoo.runs.scores import KINDS, SUCCESS
 from zoo.texts import csv_cells
 
 _TEXTS = ("csv", "md", "tex")
-_TABLES = ("aggregates", "improvement", "pairs", "seeds_needed", "half_best", "domains", "tasks")
+_TABLES = ("verdict", "aggregates", "improvement", "pairs", "seeds_needed", "half_best", "domains", "tasks")
 _FIGURES = (
     "aggregates", "profiles", "improvement", "pairs", "sample_efficiency", "domains", "environments", "heat_map",
     "cost",
@@ -74,12 +75,23 @@ class Content:
     formats: Sequence[str] = FORMATS
     costs: Costs = NO_COSTS
 
+    @property
+    def focus(self) -> str | None:
+        """The method that the report is about, if there is one."""
+        return self.comparisons[0].focus
+
+    @cached_property
+    def verdicts(self) -> list[str]:
+        """What the report says about the focus, in sentences."""
+        return verdict_sentences(self.comparisons)
+
     @cached_property
     def tables(self) -> list[Table]:
         """Every table of the report, in the order of the page."""
         inputs = self.inputs
         found = [differences_table(inputs.own, inputs.methods)]
         for comparison in self.comparisons:
+            found += [verdict_table(comparison, phase) for phase in comparison.phases.values()]
             for phase in comparison.phases.values():
                 found.append(aggregates_table(comparison, phase))
                 found += [aggregates_table(comparison, phase, suite) for suite in phase.suite_aggregates]

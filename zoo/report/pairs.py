@@ -9,8 +9,7 @@ import numpy as np
 from scipy import stats
 
 from zoo.report.comparison import Comparison, PairTest, Phase, ranking
-from zoo.report.estimates import SIGNIFICANT, Array, Improvement, holm, welch_p_values
-from zoo.report.spreads import Spread, pair_spreads
+from zoo.report.estimates import SIGNIFICANT, Array, Improvement, holm
 from zoo.report.statistics import Scores
 
 FEWEST_METHODS = 3
@@ -18,24 +17,19 @@ FEWEST_METHODS = 3
 
 
 def check_pairs(
-    improvements: Mapping[tuple[str, str], Improvement], scores: Mapping[str, Scores], spreads: Mapping[str, Spread]
+    improvements: Mapping[tuple[str, str], Improvement], scores: Mapping[str, Scores]
 ) -> dict[tuple[str, str], PairTest]:
     """Return the p values of every ordered pair, Holm-adjusted for the number of pairs.
 
     :param improvements: how X compares with Y, for all ordered pairs of the methods.
     :param scores: method -> task -> (runs,), the same tasks for all methods.
-    :param spreads: those of the same methods; empty where scores cannot be averaged.
     """
     pairs = list(combinations(sorted(scores), 2))
     if not pairs:
         return {}
     by_rank = holm(rank_p_values(scores, pairs), len(pairs)).tolist()
-    by_mean: list[float | None] = [None] * len(pairs)
-    if spreads:
-        variances, seeds = pair_spreads(spreads, pairs)
-        points = np.array([improvements[pair].difference.point for pair in pairs])  # type: ignore[union-attr]
-        adjusted = holm(welch_p_values(points, variances, seeds), len(pairs))
-        by_mean = [None if np.isnan(p) else p for p in adjusted.tolist()]
+    means = np.array([improvements[pair].p_value for pair in pairs], dtype=float)  # None is NaN
+    by_mean = [None if np.isnan(p) else p for p in holm(means, len(pairs)).tolist()]
     found = dict(zip(pairs, map(PairTest, by_rank, by_mean), strict=True))
     return found | {(y, x): test for (x, y), test in found.items()}
 

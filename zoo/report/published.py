@@ -41,7 +41,7 @@ class PublishedSet:
     :param scoring: how its scores were taken, or None if they are those of the last evaluation.
     :param protocol: fields of `zoo.runs.read.PROTOCOL` on most domains.
     :param domains: domain -> the fields that differ there.
-    :param methods: method -> the fields that differ for it.
+    :param methods: method -> the fields that differ for it, and under ``domains`` those that differ on a domain.
     :param raw: where the data of single runs can be imported from, or None.
     :param runs: the folder with the data of single runs that come with the code, or None.
     :param planned: ``methods`` and the number of ``seeds`` that those runs should have on each task of the suite.
@@ -67,7 +67,9 @@ class PublishedSet:
 
     def protocol_of(self, method: str, domain: str) -> dict[str, Any]:
         """Return the fields of `zoo.runs.read.PROTOCOL` of a method on a domain; None where the source does not say."""
-        protocol = {**self.protocol, **self.domains.get(domain, {}), **self.methods.get(method, {})}
+        own = dict(self.methods.get(method, {}))
+        there = own.pop("domains", {}).get(domain, {})
+        protocol = {**self.protocol, **self.domains.get(domain, {}), **own, **there}
         return {**protocol, "net_arch": describe_layers(protocol.get("net_arch"))}
 
     def last_steps(self, method: str, environment: str) -> dict[str, int]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from zoo.report.comparison import Cell, Comparison, HalfBest, Phase, Tally
 from zoo.report.cost import NO_COSTS, Costs, cost_numbers
 from zoo.report.estimates import Estimate
 from zoo.report.seeds_needed import plan_seeds
+from zoo.report.verdict import verdicts
 from zoo.runs.history import PHASES
 from zoo.runs.scores import RETURN, SUCCESS, Kind
 
@@ -26,16 +28,14 @@ def to_json(
     and ``skipped``. Where there are scores of other kinds, the same phases are under ``return`` and
     ``normalised_return``, beside the ``reference_scores``. ``cost`` has what own methods cost.
     """
-    by_kind = {
-        found.kind: {name: _phase_to_json(found.phases.get(name), found.kind, found.resolve) for name in PHASES}
-        for found in comparisons
-    }
+    by_kind = {found.kind: {name: _phase_to_json(found, name) for name in PHASES} for found in comparisons}
     methods = {
         name: {"algorithm": m.algorithm, "source": m.source} | _tally_to_json(m.tally(m.tallies))
         for name, m in comparisons[0].methods.items()
     }
     result = by_kind.get(SUCCESS) or dict.fromkeys(PHASES)
-    result |= {"repetitions": comparisons[0].reps, "methods": methods, "skipped": skipped}
+    result |= {"repetitions": comparisons[0].reps, "focus": comparisons[0].focus}
+    result |= {"methods": methods, "skipped": skipped}
     result |= {"resolve": comparisons[0].resolve, "cost": _costs_to_json(costs)}
     result |= {kind.suffix.removeprefix("_"): phases for kind, phases in by_kind.items() if kind is not SUCCESS}
     if references:
@@ -48,18 +48,23 @@ def json_text(results: Mapping[str, Any]) -> str:
     return json.dumps(results, indent=1) + "\n"
 
 
-def _phase_to_json(phase: Phase | None, kind: Kind, resolve: float) -> dict[str, Any] | None:
+def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:
     """Return one phase as plain values; None where nothing was evaluated."""
+    phase, kind = comparison.phases.get(name), comparison.kind
     if phase is None:
         return None
-    plans = {} if kind is RETURN else plan_seeds(phase.spreads, sorted(phase.improvements), resolve)
+    plans = {} if kind is RETURN else plan_seeds(phase.spreads, sorted(phase.improvements), comparison.resolve)
     chances: dict[str, dict[str, Any]] = {}
     for (x, y), improvement in sorted(phase.improvements.items()):
         entry = _estimate_to_json(improvement.probability) | {"p_holm": phase.tests[x, y].probability}
         if improvement.difference is not None:
-            difference = _estimate_to_json(improvement.difference) | {"p_holm": phase.tests[x, y].difference}
             plan = plans.get((x, y))
-            entry["difference"] = difference | {"seeds_needed": None if plan is None else plan.seeds}
+            entry["difference"] = _estimate_to_json(improvement.difference) | {
+                "p_value": improvement.p_value,
+                "p_holm": phase.tests[x, y].difference,
+                "seeds_needed": None if plan is None else plan.seeds,
+            }
+        entry["tasks"] = asdict(improvement.tasks)
         chances.setdefault(x, {})[y] = entry
     return {
         "steps": phase.common_step,
@@ -73,6 +78,7 @@ def _phase_to_json(phase: Phase | None, kind: Kind, resolve: float) -> dict[str,
             suite: _aggregates_to_json(phase, cells, kind) for suite, cells in sorted(phase.suite_aggregates.items())
         },
         "probability_of_improvement": chances,
+        "verdicts": {v.other: {"p_holm": v.p_value, "verdict": v.outcome} for v in verdicts(comparison, phase)},
         "steps_to_half_of_best": _half_best_to_json(phase.half_best),
         "domains": {
             domain: {method: _cell_to_json(cell, ("mean", "iqm")) for method, cell in sorted(cells.items())}

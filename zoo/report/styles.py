@@ -35,6 +35,8 @@ _COLOURS = {
         "FAWAC": "#000f69",
     },
 }
+MUTED = "#8f8f8f"
+"""The colour of methods that a figure is not about; it has a contrast of at least 3 to white paper too."""
 _SPARE_COLOURS = ("#f05a0f", "#2d87ff", "#4b1e2d", "#789669", "#1e00d2", "#4b7878", "#5a96d2", "#1e1e5a")
 _SPARE_DASHES = ((0, (5, 1.2, 1, 1.2, 1, 1.2)), (0, (9, 1.5)), (0, (2, 2.5)))
 _MARKERS = {SOLID: "o", DASHED: "s", DOTTED: "^", DASH_DOTTED: "D"} | dict(zip(_SPARE_DASHES, "vPX", strict=True))
@@ -53,12 +55,18 @@ class Style:
     is_own: bool
     mark: str = ""  # follows the name where runs failed
     stroke: float = 1.0
+    is_muted: bool = False  # it is not what the figure is about
 
     @property
     def line(self) -> dict[str, Any]:
         """Keyword arguments of ``Axes.plot``."""
         width = 2.2 if self.is_own else 1.2
-        return {"color": self.colour, "linestyle": self.dash, "linewidth": self.stroke * width}
+        return {"color": self.colour, "linestyle": self.dash, "linewidth": self.stroke * width, "zorder": self.layer}
+
+    @property
+    def layer(self) -> float:
+        """The order of drawing: muted lines lie below the others."""
+        return 1.9 if self.is_muted else 2.0
 
 
 def algorithm_styles() -> dict[str, tuple[str, Any]]:
@@ -89,6 +97,12 @@ def method_styles(methods: Mapping[str, Method]) -> dict[str, Style]:
 
 
 def ranked_styles(comparison: Comparison, stroke: float = 1.0) -> dict[str, Style]:
-    """Return the style of each method of a comparison, in the order in which tables and figures show them."""
+    """Return the style of each method of a comparison, in the order in which tables and figures show them.
+
+    Where the comparison has a focus, the others are grey.
+    """
     looks = method_styles(comparison.methods)
-    return {name: replace(looks[name], stroke=stroke) for name in ranking(comparison)}
+    names = ranking(comparison)
+    muted = {"colour": MUTED, "is_muted": True}
+    others = set() if comparison.focus not in names else set(names) - {comparison.focus}
+    return {name: replace(looks[name], stroke=stroke, **(muted if name in others else {})) for name in names}

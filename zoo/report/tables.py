@@ -21,7 +21,7 @@ from zoo.report.entries import (
     score_entry,
     seeds_text,
 )
-from zoo.report.estimates import Estimate, Improvement
+from zoo.report.estimates import Improvement
 from zoo.report.reproduction import Reproduction
 from zoo.runs.protocol import PROTOCOL, count, shortened, show
 from zoo.runs.read import short_name, split_environment
@@ -259,25 +259,13 @@ def by_domain(environments: Iterable[str]) -> dict[str, list[str]]:
 
 def _opposite_note(comparison: Comparison, pairs: Mapping[str, Improvement]) -> str:
     """Return, after a space, for which methods both intervals exclude no difference, in opposite directions."""
-    names = [
-        comparison.methods[name].title
-        for name, pair in pairs.items()
-        if pair.difference is not None and _side(pair.probability, 0.5) * _side(pair.difference, 0.0) < 0
-    ]
+    names = [comparison.methods[name].title for name, pair in pairs.items() if pair.is_contradictory]
     if not names:
         return ""
     return (
         f" {', '.join(names)}: probability and difference point in opposite directions, each with its interval; most "
         "runs are on one side, and a few large differences on the other."
     )
-
-
-def _side(estimate: Estimate, middle: float) -> int:
-    """Return 1 or -1 if an interval is above or below a number, else 0."""
-    if estimate.interval is None:
-        return 0
-    low, high = estimate.interval
-    return int(low > middle) - int(high < middle)
 
 
 def _finished_of(found: Reproduction) -> str:

@@ -23,14 +23,15 @@ from zoo.runs.scores import KINDS, SUCCESS, Kind
 from zoo.texts import printable
 
 
-def print_tables(sentences: Iterable[str], found: Sequence[entries.Table]) -> None:
-    """Print warnings, aggregates, improvements and reproduction, each in the columns that fit a terminal.
+def print_tables(verdicts: Iterable[str], warnings: Iterable[str], found: Sequence[entries.Table]) -> None:
+    """Print verdicts, warnings, aggregates, improvements and reproduction, each in the columns that fit a terminal.
 
     Where nothing can be averaged, the means of the tasks stand in for the aggregates.
     """
     columns = {
         "aggregates": ("method", "mean", "IQM", "seeds", "finished", "step"),
         "improvement": None,
+        "verdict": None,
         "differences": None,
         "reproduction": ("phase", "where", "method", "published", "own", "difference", "verdict"),
     }
@@ -39,8 +40,8 @@ def print_tables(sentences: Iterable[str], found: Sequence[entries.Table]) -> No
         t.name: None for t in found if t.name.startswith("tasks") and t.name.removeprefix("tasks") not in averaged
     }
     console = Console()
-    for sentence in sentences:
-        console.print(f"! {printable(sentence)}", markup=False, highlight=False)
+    for text in (*verdicts, *(f"! {sentence}" for sentence in warnings)):
+        console.print(printable(text), markup=False, highlight=False)
     for table in found:
         kind = table.name if table.name in columns else table.name.split("_")[0]
         if kind not in columns:

@@ -85,7 +85,7 @@ def content_of(table, methods=None, problems=(), sets=(), baseline="QAM"):
     return Content(inputs, [found], baseline, tolerance=0.05, command="zoo compare logs")
 
 
-def mini_run(method, environment, seed, scores=(10, 20), **columns):
+def run_rows(method, environment, seed, scores=(10, 20), **columns):
     """Return the rows of one run as a file of included runs has them: evaluations up to 2,000 offline steps."""
     fixed = {"method": method, "environment": environment, "seed": seed, "phase": "offline", "episodes": 50}
     fixed |= {"return": -100.0, "length": 150.0, "settings": "a1", "commit": "c0ffee"}
@@ -98,13 +98,14 @@ ABOUT |= {"source": "Own runs.", "notes": []}
 
 
 def write_set(tmp_path, monkeypatch, name, **entry):
-    """Add a set to a copy of the published ones; its suite of tasks has the name of the set or is given."""
+    """Add a set to a copy of the published ones that are whole there; its suite has the name of the set or is given."""
     folder = tmp_path / "results" / "published"
     if not folder.exists():
         folder.mkdir(parents=True)
         for path in published.FOLDER.iterdir():
             (folder / path.name).write_bytes(path.read_bytes())
     metadata = yaml.safe_load((folder / "sets.yml").read_text())
+    metadata["sets"] = {key: value for key, value in metadata["sets"].items() if value.get("runs") != "../mini"}
     metadata["suites"].setdefault(name, SCENE[:2])
     metadata["sets"][name] = ABOUT | {"suite": name} | entry
     (folder / "sets.yml").write_text(yaml.safe_dump(metadata, sort_keys=False))
@@ -112,13 +113,13 @@ def write_set(tmp_path, monkeypatch, name, **entry):
     return folder
 
 
-def write_mini(tmp_path, monkeypatch, runs, **entry):
-    """Add a set `mini` whose runs lie in CSV files: two methods, two tasks and two seeds are planned."""
-    fixed = {"runs": "../mini", "planned": {"methods": ["qam", "fql"], "seeds": 2}}
+def write_small(tmp_path, monkeypatch, runs, **entry):
+    """Add a set `small` whose runs lie in CSV files: two methods, two tasks and two seeds are planned."""
+    fixed = {"runs": "../small", "planned": {"methods": ["qam", "fql"], "seeds": 2}}
     fixed["protocol"] = {"profile": "qam", "offline_steps": 2000, "online_steps": 0, "eval_episodes": 50}
-    mini = write_set(tmp_path, monkeypatch, "mini", **(fixed | entry)).parent / "mini"
-    mini.mkdir()
-    pd.DataFrame([row for run in runs for row in run]).to_csv(mini / "runs.csv", index=False)
+    small = write_set(tmp_path, monkeypatch, "small", **(fixed | entry)).parent / "small"
+    small.mkdir()
+    pd.DataFrame([row for run in runs for row in run]).to_csv(small / "runs.csv", index=False)
 
 
 def scores_of(runs, tasks, seed=0, levels=50):

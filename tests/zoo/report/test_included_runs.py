@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from tests.zoo.report.samples import SCENE, mini_run
+from tests.zoo.report.samples import SCENE, run_rows
 from zoo.errors import UsageError
 from zoo.report.included_runs import COLUMNS, Plan, check_progress, finished_runs, read_included_runs
 
@@ -13,8 +13,8 @@ def write(folder, *runs, name="runs.csv"):
 
 
 def test_rows_of_all_files_are_read_with_their_types(tmp_path):
-    write(tmp_path, mini_run("qam", SCENE[0], 0), name="a.csv")
-    write(tmp_path, mini_run("fql", SCENE[0], 1, settings="1e5", length=""), name="b.csv")
+    write(tmp_path, run_rows("qam", SCENE[0], 0), name="a.csv")
+    write(tmp_path, run_rows("fql", SCENE[0], 1, settings="1e5", length=""), name="b.csv")
     table = read_included_runs(tmp_path, SCENE)
     assert table["seed"].tolist() == [0, 0, 1, 1]
     assert table["successes"].tolist() == [10, 20, 10, 20]
@@ -37,7 +37,7 @@ def test_rows_of_all_files_are_read_with_their_types(tmp_path):
     ],
 )
 def test_damaged_value_is_named_with_its_file_and_line(tmp_path, column, value, message):
-    rows = mini_run("qam", SCENE[0], 0)
+    rows = run_rows("qam", SCENE[0], 0)
     path = write(tmp_path, [rows[0], rows[1] | {column: value}])
     with pytest.raises(UsageError) as error:
         read_included_runs(tmp_path, SCENE)
@@ -45,14 +45,14 @@ def test_damaged_value_is_named_with_its_file_and_line(tmp_path, column, value, 
 
 
 def test_file_that_ends_in_the_middle_of_a_line_is_refused(tmp_path):
-    path = write(tmp_path, mini_run("qam", SCENE[0], 0))
+    path = write(tmp_path, run_rows("qam", SCENE[0], 0))
     path.write_text(path.read_text()[:-30])
     with pytest.raises(UsageError, match=r"runs.csv`, line 3: expected `"):
         read_included_runs(tmp_path, SCENE)
 
 
 def test_missing_columns_are_named(tmp_path):
-    path = write(tmp_path, mini_run("qam", SCENE[0], 0))
+    path = write(tmp_path, run_rows("qam", SCENE[0], 0))
     pd.read_csv(path).drop(columns=["seed", "commit"]).to_csv(path, index=False)
     with pytest.raises(UsageError, match=r"expected the columns method, .*; seed, commit missing; restore the file"):
         read_included_runs(tmp_path, SCENE)
@@ -73,33 +73,33 @@ def test_folder_without_files_is_refused(tmp_path):
 
 
 def test_evaluation_that_appears_twice_is_refused(tmp_path):
-    write(tmp_path, mini_run("qam", SCENE[0], 0), name="a.csv")
-    write(tmp_path, mini_run("qam", SCENE[0], 0)[1:], name="b.csv")
+    write(tmp_path, run_rows("qam", SCENE[0], 0), name="a.csv")
+    write(tmp_path, run_rows("qam", SCENE[0], 0)[1:], name="b.csv")
     with pytest.raises(UsageError, match=r"got several for qam on scene-play-\S+, seed 0, offline step 2000 in"):
         read_included_runs(tmp_path, SCENE)
 
 
 def test_runs_of_different_settings_are_not_one_method(tmp_path):
-    write(tmp_path, mini_run("qam", SCENE[0], 0), mini_run("qam", SCENE[0], 1, settings="b2"))
+    write(tmp_path, run_rows("qam", SCENE[0], 0), run_rows("qam", SCENE[0], 1, settings="b2"))
     with pytest.raises(UsageError, match="got several hashes for qam on scene-play"):
         read_included_runs(tmp_path, SCENE)
 
 
 def test_settings_may_differ_between_environments(tmp_path):
-    write(tmp_path, mini_run("qam", SCENE[0], 0), mini_run("qam", SCENE[1], 0, settings="b2"))
+    write(tmp_path, run_rows("qam", SCENE[0], 0), run_rows("qam", SCENE[1], 0, settings="b2"))
     assert len(read_included_runs(tmp_path, SCENE)) == 4
 
 
 def test_run_that_ends_early_is_not_finished():
-    table = pd.DataFrame([*mini_run("qam", SCENE[0], 0), *mini_run("qam", SCENE[0], 1)[:1]])
+    table = pd.DataFrame([*run_rows("qam", SCENE[0], 0), *run_rows("qam", SCENE[0], 1)[:1]])
     finished = finished_runs(table, lambda method, environment: {"offline": 2000})
     assert set(finished["seed"]) == {0}
     assert len(finished) == 2
 
 
 def test_progress_counts_planned_runs_and_names_the_missing_ones():
-    runs = [mini_run("QAM", SCENE[0], seed) for seed in range(5)] + [mini_run("QAM", SCENE[1], 0)]
-    runs += [mini_run("unplanned", SCENE[0], 0)]
+    runs = [run_rows("QAM", SCENE[0], seed) for seed in range(5)] + [run_rows("QAM", SCENE[1], 0)]
+    runs += [run_rows("unplanned", SCENE[0], 0)]
     table = pd.DataFrame([row for run in runs for row in run])
     progress = check_progress(table, Plan(["QAM", "FQL"], SCENE[:2], 3))
     assert (progress.finished, progress.planned) == (4, 12)  # seeds above the plan do not stand in for others
@@ -111,5 +111,5 @@ def test_progress_counts_planned_runs_and_names_the_missing_ones():
 
 
 def test_finished_plan_has_nothing_missing():
-    progress = check_progress(pd.DataFrame(mini_run("QAM", SCENE[0], 0)), Plan(["QAM"], SCENE[:1], 1))
+    progress = check_progress(pd.DataFrame(run_rows("QAM", SCENE[0], 0)), Plan(["QAM"], SCENE[:1], 1))
     assert progress.describe() == "1 of 1 planned runs are finished"

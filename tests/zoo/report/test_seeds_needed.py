@@ -77,6 +77,16 @@ def test_one_seed_tells_nothing_and_unequal_seeds_count_as_they_are():
     assert table.caption.startswith(f"To resolve 3 points against base: {data['many']['seeds_needed']} seeds.")
 
 
+def test_method_in_focus_stands_in_for_the_baseline():
+    comparison = comparison_of(["A", "B", "C"])
+    phase = comparison.phases["offline"]
+    table = seeds_needed_table(replace(comparison, focus="C"), phase, "A")
+    assert {row["baseline"] for row in table.data} == {"C"}
+    assert {row["method"] for row in table.data} == {"A", "B"}
+    table = seeds_needed_table(replace(comparison, focus="has other tasks"), phase, "A")
+    assert {row["baseline"] for row in table.data} == {"A"}
+
+
 def test_nothing_is_planned_from_single_seeds():
     comparison = comparison_with({"base": [0.4], "one": [0.5]})
     table = seeds_needed_table(comparison, comparison.phases["offline"], "base")
