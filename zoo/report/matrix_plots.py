@@ -84,7 +84,7 @@ def plot_heat_map(comparison: Comparison, sheet: Sheet = PAGE) -> Figure | None:
     figure, axes = replace(sheet, panel=sheet.width).panels(len(phases), 1.0, sharex=True)
     groups = _groups(tasks, (sheet.width - _widest(labels.values()) * _LETTER * sheet.text / 72) / sheet.lines(1))
     below = _widest(line for name, _ in groups for line in name.splitlines()) * _LETTER * sheet.text / 72
-    heights = [len(rows[phase.name]) * (sheet.lines(1) + 0.02) + sheet.lines(2.5) for phase in phases]
+    heights = [max(0.65, len(rows[phase.name]) * (sheet.lines(1) + 0.02)) + sheet.lines(2.5) for phase in phases]
     axes[0].get_subplotspec().get_gridspec().set_height_ratios(heights)
     figure.set_figheight(sum(heights) + below + sheet.lines(4))
     values = [
