@@ -395,6 +395,7 @@ def test_runs_with_returns_only_are_compared_by_their_return(tmp_path, capsys):
     tables = {f"{name}_online_return" for name in ("aggregates", "improvement", "tasks")}
     figures = ("aggregates", "profiles", "improvement", "sample_efficiency", "environments")
     assert files == tables | {f"{name}_return" for name in figures} | {
+        "cost",  # the curves, of which there are none
         "protocol",
         "report",
         "results",

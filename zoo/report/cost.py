@@ -20,6 +20,7 @@ from zoo.report.estimates import Array, Curve
 from zoo.report.inputs import Inputs
 from zoo.runs.folder import RunFolder, UnreadableRun
 from zoo.runs.history import PHASES
+from zoo.runs.protocol import count
 from zoo.runs.times import Times, read_times
 
 
@@ -84,7 +85,7 @@ class CostCurve:
 
 
 def read_costs(inputs: Inputs) -> Costs:
-    """Return the times of the own runs that finished and count; a run whose times cannot be read is named."""
+    """Return the times of the own runs that finished and count; one with a damaged log is named."""
     runs = inputs.own.runs
     if runs.empty or inputs.evaluations.empty:
         return Costs()
@@ -96,10 +97,13 @@ def read_costs(inputs: Inputs) -> Costs:
         except (UnreadableRun, OSError) as error:
             reason = error.reason if isinstance(error, UnreadableRun) else str(error.strerror)
             unknown[row["run"]] = reason
-            log.info("the time of %s is not known: %s", row["run"], reason)
             continue
         pretraining = 0 if row["pretrained_actor"] else int(row["pretraining_steps"])
         found.append(RunCost(row["method"], row["environment"], row["kind"], row["run"], pretraining, times))
+    damaged = [run for run in unknown if RunFolder(Path(run)).progress.exists()]
+    if damaged:
+        number = count(len(damaged), "run")
+        log.info("the time of %s is not known, e.g. %s: %s", number, damaged[0], unknown[damaged[0]])
     return Costs(found, unknown)
 
 

@@ -120,13 +120,16 @@ def test_methods_that_are_not_compared_have_no_cost(tmp_path):
     assert {cost.method for cost in read(tmp_path, methods=["fql"])[1].runs} == {"fql"}
 
 
-def test_report_is_whole_though_logs_are_damaged(tmp_path):
+def test_report_is_whole_though_logs_are_damaged(tmp_path, capsys):
     for seed in range(2):
         write(tmp_path / "logs" / f"run_{seed}", 1.0, seed=seed)
     (tmp_path / "logs" / "run_0" / "progress.csv").write_bytes(b"\xff\x00")
     (tmp_path / "logs" / "run_1" / "progress.csv").write_text(HEADER + "1,2\n" * 3 + "x\n")
     assert (
         compare.main([str(tmp_path / "logs"), "-o", str(tmp_path / "report"), "--reps", "20", "--format", "svg"]) == 0
+    )
+    assert (
+        f"the time of 2 runs is not known, e.g. {tmp_path / 'logs' / 'run_0'}: progress.csv" in capsys.readouterr().err
     )
     assert json.loads((tmp_path / "report" / "results.json").read_text())["cost"] == {}
     assert not (tmp_path / "report" / "tables" / "cost.csv").exists()
