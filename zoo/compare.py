@@ -65,6 +65,21 @@ def make_parser() -> Parser:
         help="what runs that failed count for: their last evaluation, zero, or nothing (default: last)",
     )
     data.add_argument("--strict", action="store_true", help="fail (exit 2) if any run is skipped")
+    _add_method(parser)
+    _add_looks(parser)
+    output = parser.add_argument_group("what to make (default: --print)")
+    output.add_argument("-o", "--output", type=Path, metavar="DIR", help="report.html, tables and figures")
+    output.add_argument("--json", type=Path, metavar="FILE", help="every number, for other programs")
+    output.add_argument("--print", action="store_true", help="the main tables in the terminal")
+    output.add_argument("--curve", action="store_true", help="each run's scores over time, in the terminal")
+    output.add_argument(
+        "--watch", nargs="?", type=float, const=10.0, metavar="SECONDS", help="state of the runs, until they are done"
+    )
+    return parser
+
+
+def _add_method(parser: Parser) -> None:
+    """Add the arguments about how methods are compared."""
     how = parser.add_argument_group("how")
     how.add_argument(
         "--baseline", metavar="NAME", help="method to compare against (default: the first set's own method)"
@@ -85,18 +100,15 @@ def make_parser() -> Parser:
     how.add_argument(
         "--tolerance", type=float, default=0.05, help="largest difference that counts as reproduced, as a fraction"
     )
+    how.add_argument(
+        "--resolve",
+        type=float,
+        default=3.0,
+        metavar="POINTS",
+        help="difference of means for which to say how many seeds are needed, in points (default: 3)",
+    )
     how.add_argument("--reps", type=whole_number, default=50_000, help="bootstrap repetitions")
     how.add_argument("--verbose", type=whole_number, default=1, help="2 shows the traceback of an unexpected failure")
-    _add_looks(parser)
-    output = parser.add_argument_group("what to make (default: --print)")
-    output.add_argument("-o", "--output", type=Path, metavar="DIR", help="report.html, tables and figures")
-    output.add_argument("--json", type=Path, metavar="FILE", help="every number, for other programs")
-    output.add_argument("--print", action="store_true", help="the main tables in the terminal")
-    output.add_argument("--curve", action="store_true", help="each run's scores over time, in the terminal")
-    output.add_argument(
-        "--watch", nargs="?", type=float, const=10.0, metavar="SECONDS", help="state of the runs, until they are done"
-    )
-    return parser
 
 
 def _add_looks(parser: Parser) -> None:
@@ -144,6 +156,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _compare(request: Request, args: argparse.Namespace) -> dict[str, Any]:
     from zoo.report.compute import compare_kinds
+    from zoo.report.cost import NO_COSTS, read_costs
     from zoo.report.inputs import collect
     from zoo.report.labels import read_labels, read_order, relabelled
     from zoo.report.rendering import write_file
@@ -156,20 +169,25 @@ def _compare(request: Request, args: argparse.Namespace) -> dict[str, Any]:
     order = read_order(args.order, inputs.methods)
     inputs = relabelled(inputs, names)
     found = [
-        replace(comparison, order=[names[name] for name in order], focus=names.get(focus))
+        replace(
+            comparison,
+            order=[names[name] for name in order],
+            focus=names.get(focus),
+            resolve=args.resolve / 100,
+        )
         for comparison in compare_kinds(
             inputs.methods, inputs.evaluations, inputs.means, args.reps, bool(args.output), args.tasks
         )
     ]
-    skipped = inputs.own.skipped()
+    skipped, costs = inputs.own.skipped(), read_costs(inputs) if args.json or args.output else NO_COSTS
     result: dict[str, Any] = {"methods": len(inputs.methods), "runs": len(inputs.own.runs), "skipped": len(skipped)}
     if args.json:
-        write_file(args.json, json_text(to_json(found, skipped, inputs.references)))
+        write_file(args.json, json_text(to_json(found, skipped, inputs.references, costs)))
         result["json"] = str(args.json)
     if args.output or args.print or not args.json:
         from zoo.report.page import Content, write_report
 
-        looks = {"width": args.width, "formats": args.format, "expected": _expected(inputs)}
+        looks = {"width": args.width, "formats": args.format, "expected": _expected(inputs), "costs": costs}
         content = Content(inputs, found, names[baseline], args.tolerance, args.command_line, **looks)
         if args.output:
             result["report"] = str(write_report(args.output, content))
@@ -208,6 +226,7 @@ def _check(args: argparse.Namespace) -> None:
     with as_usage_error():
         integer("--reps", args.reps, at_least=1)
         number("--tolerance", args.tolerance, above=0, at_most=1)
+        number("--resolve", args.resolve, above=0, at_most=100)
         if args.watch is not None:
             number("--watch", args.watch, above=0)
 

@@ -97,6 +97,27 @@ def test_published_runs_alone_give_every_number_of_the_json_schema(tmp_path, cap
     assert out["skipped"] == []
 
 
+def test_json_has_what_follows_from_the_scores(tmp_path, capsys):
+    scores = write_published_runs(SCENE)
+    code, _, _ = run(capsys, "--published", "qam2026", "--resolve", "10", "--json", tmp_path / "out.json", *SMALL)
+    assert code == 0
+    out = json.loads((tmp_path / "out.json").read_text())
+    pair = out["offline"]["probability_of_improvement"]["QAM"]["FQL"]
+    assert 0 <= pair["p_holm"] <= 1
+    assert 0 <= pair["difference"]["p_holm"] <= 1
+    low, high = pair["difference"]["ci95"]
+    assert pair["difference"]["seeds_needed"] > 6 or (high - low) / 2 < 0.1
+    assert (pair["difference"]["seeds_needed"] <= 6) == ((high - low) / 2 < 0.1)
+    half = out["offline"]["steps_to_half_of_best"]
+    best = scores[:, 0, 1].mean(axis=-1).max()  # of the first task at the end of the offline phase
+    assert half["tasks"][SCENE[0]] == {"score": pytest.approx(best / 2), "steps": 1_000_000}
+    first = scores[0, :, :2] >= np.array([half["tasks"][task]["score"] for task in SCENE])[:, None, None]
+    assert half["methods"]["QAM"]["reached"]["point"] == pytest.approx(first.any(axis=1).mean())
+    steps = np.where(first[:, 0], 500_000, 1_000_000)
+    assert half["methods"]["QAM"]["steps"]["point"] == pytest.approx(steps.mean())
+    assert (out["resolve"], out["cost"]) == (0.1, {})
+
+
 def test_published_means_without_runs_have_no_intervals(tmp_path, capsys):
     code, _, err = run(capsys, "--published", "qam2026", "--json", tmp_path / "out.json", *SMALL)
     assert code == 0
@@ -307,6 +328,7 @@ def test_methods_and_environments_can_be_chosen(tmp_path, capsys):
         (["{logs}", "--focus", "qan"], "unknown method `qan`; closest: qam"),
         (["{logs}", "--envs", "ant*"], "expected scores on environments like ant*, got none"),
         (["{logs}", "--reps", "0"], "`--reps` must be an int >= 1, got 0"),
+        (["{logs}", "--resolve", "0"], "`--resolve` must be a finite number > 0 and <= 100, got 0.0"),
         (["{logs}", "--tolerance", "0"], "`--tolerance` must be a finite number > 0 and <= 1, got 0.0"),
         (["{logs}", "--watch", "0"], "`--watch` must be a finite number > 0, got 0.0"),
         (["{tmp}/nowhere"], "expected a folder of runs, got `{tmp}/nowhere`"),
@@ -373,6 +395,7 @@ def test_runs_with_returns_only_are_compared_by_their_return(tmp_path, capsys):
     tables = {f"{name}_online_return" for name in ("aggregates", "improvement", "tasks")}
     figures = ("aggregates", "profiles", "improvement", "sample_efficiency", "environments")
     assert files == tables | {f"{name}_return" for name in figures} | {
+        "cost",  # the curves, of which there are none
         "protocol",
         "report",
         "results",

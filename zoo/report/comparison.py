@@ -12,6 +12,8 @@ from typing import Any
 
 from zoo.report.estimates import Array, Curve, Estimate, Improvement
 from zoo.report.learning_curves import LearningCurve
+from zoo.report.spreads import Spread
+from zoo.report.statistics import Scores
 from zoo.runs.protocol import count
 from zoo.runs.scores import Kind
 
@@ -108,6 +110,34 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class PairTest:
+    """How sure it is that two methods differ: two-sided p values, Holm-adjusted for all pairs of methods.
+
+    :param probability: that runs of both score alike on every task.
+    :param difference: that the means are equal; None where scores cannot be averaged, or a task has one run.
+    """
+
+    probability: float
+    difference: float | None
+
+
+@dataclass(frozen=True)
+class HalfBest:
+    """How many steps runs need to half of the best final mean of their task.
+
+    :param thresholds: task -> half of the best method's mean at the end of the phase.
+    :param budgets: task -> the steps of the phase that all methods made there.
+    :param steps: method -> mean over tasks of the mean over runs, where a run that never gets there has the budget.
+    :param reached: method -> fraction of runs that get there, averaged alike.
+    """
+
+    thresholds: Mapping[str, float]
+    budgets: Mapping[str, int]
+    steps: Mapping[str, Estimate]
+    reached: Mapping[str, Estimate]
+
+
+@dataclass(frozen=True)
 class Phase:
     """Everything about one phase.
 
@@ -132,6 +162,10 @@ class Phase:
     :param domain_curves: domain -> method -> its learning curve.
     :param suite_aggregates: suite of a published set -> method that has all its tasks -> its aggregates over them;
         without `suite`, whose aggregates are `aggregates`.
+    :param scores: method with single runs -> task of `tasks` -> the final score of each run; without `strays`.
+    :param spreads: the same methods -> how much their runs vary; empty where aggregates are.
+    :param tests: (X, Y) -> how sure it is that they differ, for the pairs of `improvements`.
+    :param half_best: the steps to half of the best score; None where no task has a best score far enough above zero.
     """
 
     name: str
@@ -152,6 +186,10 @@ class Phase:
     suite_aggregates: Mapping[str, Mapping[str, Cell]] = field(default_factory=dict)
     strays: tuple[str, ...] = ()
     is_per_method: bool = False
+    scores: Mapping[str, Scores] = field(default_factory=dict)
+    spreads: Mapping[str, Spread] = field(default_factory=dict)
+    tests: Mapping[tuple[str, str], PairTest] = field(default_factory=dict)
+    half_best: HalfBest | None = None
 
     @property
     def common_step(self) -> int | None:
@@ -186,6 +224,8 @@ class Comparison:
         since a curve goes on from one phase to the next.
     :param order: methods that come first in tables and figures, those that are not in it by their scores.
     :param focus: the method that the report is about: it gets a verdict, and figures show the others in grey.
+    :param curve_tasks: the tasks of `curves_label`.
+    :param resolve: the half width of the interval of a difference of means that seeds are planned for.
     """
 
     kind: Kind
@@ -195,6 +235,8 @@ class Comparison:
     curves_label: str = ""
     order: Sequence[str] = ()
     focus: str | None = None
+    curve_tasks: Sequence[str] = ()
+    resolve: float = 0.03
 
 
 def label_of(tasks: Sequence[str], suite: str | None) -> str:

@@ -16,11 +16,14 @@ from zoo.errors import UsageError
 from zoo.report import statistics
 from zoo.report.comparison import OWN, Cell, Comparison, Method, Phase, label_of
 from zoo.report.estimates import Array, Curve, Estimate, Improvement
+from zoo.report.half_best import steps_to_half
 from zoo.report.improvement import improvements
 from zoo.report.learning_curves import episodes_of, learning_curves
+from zoo.report.pairs import check_pairs
 from zoo.report.published import suite_of, suite_tasks, tasks_of
 from zoo.report.published_means import PublishedMeans
 from zoo.report.resampling import in_parallel
+from zoo.report.spreads import spreads_of
 from zoo.report.statistics import Scores
 from zoo.runs.history import PHASES
 from zoo.runs.scores import KINDS, SUCCESS, Kind
@@ -80,9 +83,9 @@ def compare(
             phase = _compare_phase(name, runs, published, kind, reps, suites, shown)
             if over == "per-method" and kind.is_comparable:
                 phase = _over_own_tasks(phase, runs, published, kind, reps)
-            phases[name] = _with_tallies(phase, methods)
+            phases[name] = _with_tallies(_analysed(phase, evaluations, kind), methods)
     label = label_of(curve_tasks, _suite_of(curve_tasks, kind))
-    return Comparison(kind, methods, phases, reps, label)
+    return Comparison(kind, methods, phases, reps, label, curve_tasks=curve_tasks)
 
 
 def final_scores(evaluations: pd.DataFrame) -> dict[str, dict[str, Array]]:
@@ -156,7 +159,15 @@ def _compare_phase(
         },
         suite=_suite_of(tasks, kind),
         suite_aggregates=_suite_aggregates(scores, table, suites, tasks, reps, episodes),
+        scores=common,
+        spreads=spreads_of(averaged, kind.limits, episodes),
     )
+
+
+def _analysed(phase: Phase, evaluations: pd.DataFrame, kind: Kind) -> Phase:
+    """Return a phase with what follows from its numbers and from all evaluations."""
+    tests = check_pairs(phase.improvements, phase.scores)
+    return replace(phase, tests=tests, half_best=steps_to_half(phase, evaluations, kind))
 
 
 def _over_own_tasks(phase: Phase, runs: pd.DataFrame, means: pd.DataFrame, kind: Kind, reps: int) -> Phase:

@@ -6,6 +6,7 @@ Every number is there once, rounded a little finer than it is written. Methods a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,10 +15,12 @@ import pandas as pd
 
 from zoo.report.comparison import OWN, Cell, Comparison, Phase, ranking
 from zoo.report.compute import last_evaluations
+from zoo.report.cost import Costs, cost_curves
 from zoo.report.curve_plots import Curves, end_of_offline, joined_curves, last_step, score_limits
 from zoo.report.drawing import Panel, limits_of
 from zoo.report.entries import Table, digits_of, seeds_text
 from zoo.report.estimates import Array, Curve, Estimate
+from zoo.report.pairs import is_clear
 from zoo.report.plots import aggregate_panels, improvement_panels
 from zoo.report.styles import method_styles, on_dark
 from zoo.runs.history import PHASES
@@ -79,12 +82,13 @@ def phase_of(name: str) -> str:
 
 
 def page_data(
-    comparisons: Sequence[Comparison], baselines: Sequence[str], evaluations: pd.DataFrame, names: Names
+    comparisons: Sequence[Comparison], baselines: Sequence[str], evaluations: pd.DataFrame, costs: Costs, names: Names
 ) -> dict[str, Any]:
     """Return everything that the page's script needs.
 
     :param baselines: the method that each comparison is against.
     :param evaluations: of all runs that count, columns `zoo.runs.read.EVALUATION_COLUMNS`.
+    :param costs: of own runs.
     """
     looks = method_styles(comparisons[0].methods, comparisons[0].focus)
     methods = [
@@ -101,6 +105,7 @@ def page_data(
             _intervals("improvement", comparison, improvement_panels(comparison, baseline), names),
             _pairs(comparison, names),
             _sample_efficiency(comparison, names),
+            _cost(comparison, costs, names),
             _domains(comparison, names),
             _heat_map(comparison, names),
             _runs(comparison, evaluations, names),
@@ -150,7 +155,7 @@ def _profiles(comparison: Comparison, names: Names) -> Drawing:
             limits = (0, 1) if kind is SUCCESS else _rounded((phase.thresholds[0], phase.thresholds[-1]), digits)
             label = f"{'score' if kind is SUCCESS else kind.name} τ"
             panels.append({"title": f"{phase.name}{steps}{kind.title}", "phase": phase.name, "lines": lines})
-            panels[-1] |= {"x": {"label": label, "limits": limits, "digits": digits}}
+            panels[-1] |= {"x": {"label": label, "limits": limits, "digits": digits, "kind": "tau"}}
             panels[-1] |= {"y": {"label": "fraction of runs above τ", "limits": [0, 1], "digits": 2}}
     return {"name": "profiles", "type": "curves", "panels": panels}
 
@@ -167,6 +172,29 @@ def _sample_efficiency(comparison: Comparison, names: Names) -> Drawing:
         if any(parts)
     ]
     return {"name": "sample_efficiency", "type": "curves", "panels": panels}
+
+
+def _cost(comparison: Comparison, costs: Costs, names: Names) -> Drawing:
+    """Return the mean score of own methods over hours, each phase in a line that begins where the last one ended."""
+    kind, lines = comparison.kind, []
+    curves = cost_curves(comparison, costs)
+    last = max((float(found.hours[-1]) for found in curves.values()), default=0.0)
+    digits = 2 + max(0, -math.floor(math.log10(last))) if last else 2
+    for name, found in curves.items():
+        for phase in dict.fromkeys(found.phases):
+            index = [k for k, other in enumerate(found.phases) if other == phase]
+            is_joined = index[0] > 0
+            index = [index[0] - 1, *index] if is_joined else index
+            bounds = None if found.mean.bounds is None else found.mean.bounds[:, index]
+            part = Curve(found.mean.points[index], bounds, found.mean.kind)
+            seeds = _seeds(comparison.phases[phase], name, comparison.curve_tasks)
+            lines.append({"m": names.method(name), "phase": phase, "seeds": seeds, "isJoined": is_joined})
+            lines[-1] |= _line(found.hours[index], part, kind.scale, digits, _digits(kind, [part]))
+    if not lines:
+        return {"name": "cost", "type": "curves", "panels": []}
+    y = _scores_axis(kind, [found.mean for found in curves.values()], f"{kind.unit}, {comparison.curves_label}")
+    x = {"label": "wall-clock hours per seed", "limits": _rounded((0, last), digits), "digits": digits, "kind": "hours"}
+    return {"name": "cost", "type": "curves", "panels": [{"title": "", "lines": lines, "border": None, "x": x, "y": y}]}
 
 
 def _domains(comparison: Comparison, names: Names) -> Drawing:
@@ -198,8 +226,8 @@ def _curve_panel(
         is_joined = len(steps) > len(parts[k][name].steps)
         lines.append({"m": names.method(name), "phase": phase.name, "seeds": _seeds(phase, name, where)})
         lines[-1] |= _line(steps, curve, kind.scale, 0, _digits(kind, [curve])) | {"isJoined": is_joined}
-    limits = [0, last_step(parts)]
-    return {"lines": lines, "border": end_of_offline(parts), "x": {"label": "steps", "limits": limits, "digits": 0}}
+    axis = {"label": "steps", "limits": [0, last_step(parts)], "digits": 0, "kind": "steps"}
+    return {"lines": lines, "border": end_of_offline(parts), "x": axis}
 
 
 def _scores_axis(kind: Kind, curves: Sequence[Curve | None], label: str) -> dict[str, Any]:
@@ -216,7 +244,7 @@ def _pairs(comparison: Comparison, names: Names) -> Drawing:
         cells = [
             {"m": names.method(x), "other": names.method(y), **_point(pair.probability, 1, 3)}
             | ({} if pair.difference is None else {"difference": _point(pair.difference, kind.scale, digits + 1)})
-            | {"seeds": _seeds(phase, x, phase.tasks)}
+            | {"isClear": is_clear(phase.tests[x, y].probability), "seeds": _seeds(phase, x, phase.tasks)}
             for (x, y), pair in phase.improvements.items()
             if x in names.methods and y in names.methods
         ]

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import io
 import platform
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from zoo.report.analysis_tables import cost_table, half_best_table, pairs_table, seeds_needed_table
 from zoo.report.caveats import describe_kinds, describe_phases, warnings
 from zoo.report.comparison import Comparison, baseline_in
 from zoo.report.compute import last_evaluations
+from zoo.report.cost import NO_COSTS, Costs
 from zoo.report.drawing import FORMATS, SHEETS, save
 from zoo.report.entries import Table
 from zoo.report.inputs import Inputs
@@ -40,7 +40,7 @@ from zoo.report.tables import (
     reproduction_table,
     tasks_table,
 )
-from zoo.report.tidy import curves_table, evaluations_table, profiles_table
+from zoo.report.tidy import cost_curves_table, curves_table, evaluations_table, profiles_table
 from zoo.report.verdict import verdict_sentences, verdict_table
 from zoo.runs.history import PHASES
 from zoo.runs.protocol import count
@@ -48,8 +48,12 @@ from zoo.runs.read import RunTables
 from zoo.runs.scores import KINDS, SUCCESS
 from zoo.texts import csv_cells
 
-_TABLES = ("verdict", "aggregates", "improvement", "domains", "tasks")
 _TEXTS = ("csv", "md", "tex")
+_TABLES = ("verdict", "aggregates", "improvement", "pairs", "seeds_needed", "half_best", "domains", "tasks")
+_FIGURES = (
+    "aggregates", "profiles", "improvement", "pairs", "sample_efficiency", "domains", "environments", "heat_map",
+    "cost",
+)  # fmt: skip
 _PACKAGES = ("flow-rl-zoo", "numpy", "scipy", "pandas", "matplotlib")
 
 
@@ -60,6 +64,7 @@ class Content:
     :param expected: gives the settings that are behind published scores.
     :param width: what the figures in files are drawn for, a key of `zoo.report.drawing.SHEETS`.
     :param formats: the kinds of these files, of `zoo.report.drawing.FORMATS`.
+    :param costs: what own runs cost.
     """
 
     inputs: Inputs
@@ -70,6 +75,7 @@ class Content:
     expected: Expected | None = None
     width: str = "page"
     formats: Sequence[str] = FORMATS
+    costs: Costs = NO_COSTS
 
     @property
     def focus(self) -> str | None:
@@ -91,13 +97,17 @@ class Content:
             for phase in comparison.phases.values():
                 found.append(aggregates_table(comparison, phase))
                 found += [aggregates_table(comparison, phase, suite) for suite in phase.suite_aggregates]
-                found.append(improvement_table(comparison, phase, baseline_in(comparison, self.baseline)))
+                baseline = baseline_in(comparison, self.baseline)
+                found.append(improvement_table(comparison, phase, baseline))
+                found.append(pairs_table(comparison, phase))
+                found.append(seeds_needed_table(comparison, phase, baseline))
+                found.append(half_best_table(comparison, phase))
                 found.append(domains_table(comparison, phase))
                 found.append(tasks_table(comparison, phase))
             if comparison.kind is SUCCESS:
                 reproduced = reproduce(inputs.methods, inputs.evaluations, inputs.sets, self.tolerance, self.expected)
                 found.append(reproduction_table(reproduced, self.tolerance))
-        found.append(protocol_table(self.comparisons[0]))
+        found += [cost_table(self.comparisons, self.costs), protocol_table(self.comparisons[0])]
         return [table for table in found if table.rows]
 
     @cached_property
@@ -113,7 +123,7 @@ class Content:
     @cached_property
     def data(self) -> dict[str, Any]:
         """What the page's script draws."""
-        return page_data(self.comparisons, self.baselines, self.inputs.evaluations, self.names)
+        return page_data(self.comparisons, self.baselines, self.inputs.evaluations, self.costs, self.names)
 
 
 def write_report(folder: Path, content: Content) -> Path:
@@ -123,7 +133,7 @@ def write_report(folder: Path, content: Content) -> Path:
     none of that name.
     """
     inputs = content.inputs
-    figures, images = _figures(content)
+    figures = _figures(content)
     files: dict[str, str | bytes] = {
         f"tables/{table.name}.{kind}": text
         for table in content.tables
@@ -135,11 +145,14 @@ def write_report(folder: Path, content: Content) -> Path:
         "evaluations": evaluations_table(inputs.evaluations),
         "curves": curves_table(content.comparisons),
         "profiles": profiles_table(content.comparisons),
+        "cost": cost_curves_table(content.comparisons, content.costs),
     }
     files |= {f"{name}.csv": csv_cells(table).to_csv(index=False) for name, table in tidy.items()}
     files["runs.csv"] = _runs_csv(inputs.own)
-    files["results.json"] = json_text(to_json(content.comparisons, inputs.own.skipped(), inputs.references))
-    files["report.html"] = to_html(content, images)
+    files["results.json"] = json_text(
+        to_json(content.comparisons, inputs.own.skipped(), inputs.references, content.costs)
+    )
+    files["report.html"] = to_html(content)
     for name in ("tables", "figures"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
@@ -150,11 +163,8 @@ def write_report(folder: Path, content: Content) -> Path:
     return folder / "report.html"
 
 
-def to_html(content: Content, images: Mapping[str, str]) -> str:
-    """Return the page with everything inside.
-
-    :param images: figures that the page does not draw itself: name -> SVG text.
-    """
+def to_html(content: Content) -> str:
+    """Return the page with everything inside."""
     methods = content.comparisons[0].methods
     return (
         templates(autoescape=True)
@@ -163,7 +173,6 @@ def to_html(content: Content, images: Mapping[str, str]) -> str:
             content=content,
             size=count(len(methods), "method"),
             tables={table.name: table for table in content.tables},
-            images={name: Markup(_inline(svg, name)) for name, svg in images.items()},
             names=content.names,
             data=content.data,
             drawings=[drawing["name"] for drawing in content.data["drawings"]],
@@ -185,22 +194,14 @@ def to_html(content: Content, images: Mapping[str, str]) -> str:
     )
 
 
-def _figures(content: Content) -> tuple[dict[str, dict[str, bytes]], dict[str, str]]:
-    """Return every figure as files, and those that the page does not draw itself as SVG texts.
-
-    The files are given by the name of the figure and the kind of file.
-    """
-    drawn = {drawing["name"] for drawing in content.data["drawings"]}
-    files: dict[str, dict[str, bytes]] = {}
-    images = {}
-    for comparison, baseline in zip(content.comparisons, content.baselines, strict=True):
-        for name, figure in all_figures(comparison, baseline, SHEETS[content.width]).items():
-            kinds = content.formats if name in drawn else {*content.formats, "svg"}
-            found = {kind: _file_of(figure, kind) for kind in kinds}
-            files[name] = {kind: found[kind] for kind in content.formats}
-            if name not in drawn:
-                images[name] = found["svg"].decode()
-    return files, images
+def _figures(content: Content) -> dict[str, dict[str, bytes]]:
+    """Return every figure as files: its name -> kind of file -> content."""
+    sheet = SHEETS[content.width]
+    return {
+        name: {kind: _file_of(figure, kind) for kind in content.formats}
+        for comparison, baseline in zip(content.comparisons, content.baselines, strict=True)
+        for name, figure in all_figures(comparison, baseline, sheet, content.costs).items()
+    }
 
 
 def _file_of(figure: Figure, kind: str) -> bytes:
@@ -218,18 +219,8 @@ def _files_of_reports(folder: Path) -> Iterator[Path]:
     """Yield the tables and figures that this or an older report has left in a folder."""
     suffixes = [kind.suffix for kind in KINDS.values()]
     names = [f"{name}_{phase}" for name in _TABLES for phase in PHASES]
-    names = [f"{name}{suffix}" for name in names for suffix in suffixes] + ["reproduction", "differences"]
+    names = [f"{name}{suffix}" for name in names for suffix in suffixes] + ["reproduction", "differences", "cost"]
     names += [f"aggregates_{phase}_{suite}" for phase in PHASES for suite in suite_names()]
-    figures = ("aggregates", "profiles", "improvement", "sample_efficiency", "domains", "environments")
     found = [f"tables/{name}.{kind}" for name in names for kind in _TEXTS]
-    found += [f"figures/{name}{suffix}.{kind}" for name in figures for suffix in suffixes for kind in FORMATS]
+    found += [f"figures/{name}{suffix}.{kind}" for name in _FIGURES for suffix in suffixes for kind in FORMATS]
     return filter(Path.exists, (folder / name for name in found))
-
-
-def _inline(svg: str, name: str) -> str:
-    """Return an SVG to put into a page beside others: without prologue, with unique ids, scaled to the page."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{name}-", svg)
-    opening = r'<svg [^>]*?width="([^"]*)"[^>]*?viewBox="([^"]*)"[^>]*>'
-    replaced = rf'<svg viewBox="\2" style="width: \1" role="img" aria-label="{name}">'
-    return re.sub(opening, lambda match: match.expand(replaced), svg, count=1)

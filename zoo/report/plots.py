@@ -6,21 +6,29 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from zoo.report.comparison import Comparison
+from zoo.report.cost import NO_COSTS, Costs
+from zoo.report.cost_plots import plot_cost
 from zoo.report.curve_plots import plot_domains, plot_sample_efficiency
 from zoo.report.drawing import PAGE, Panel, Sheet, draw_curve, legend_below, literal, panel_width, plot_panels
+from zoo.report.matrix_plots import plot_heat_map, plot_pairs
 from zoo.report.styles import ranked_styles
 from zoo.runs.scores import METRICS, SUCCESS
 
 
-def all_figures(comparison: Comparison, baseline: str, sheet: Sheet = PAGE) -> dict[str, Figure]:
+def all_figures(
+    comparison: Comparison, baseline: str, sheet: Sheet = PAGE, costs: Costs = NO_COSTS
+) -> dict[str, Figure]:
     """Return every figure of a comparison under its name, without those that have nothing to show."""
     with matplotlib.rc_context(sheet.fonts):
         figures = {
             "aggregates": plot_aggregates(comparison, sheet),
             "profiles": plot_profiles(comparison, sheet),
             "improvement": plot_improvement(comparison, baseline, sheet),
+            "pairs": plot_pairs(comparison, sheet),
             "sample_efficiency": plot_sample_efficiency(comparison, sheet),
             "domains" if comparison.kind is SUCCESS else "environments": plot_domains(comparison, sheet),
+            "heat_map": plot_heat_map(comparison, sheet),
+            "cost": plot_cost(comparison, costs, sheet),
         }
     suffix = comparison.kind.suffix
     return {f"{name}{suffix}": figure for name, figure in figures.items() if figure is not None}

@@ -7,23 +7,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from zoo.report.comparison import Cell, Comparison, Phase, Tally
+from zoo.report.comparison import Cell, Comparison, HalfBest, Phase, Tally
+from zoo.report.cost import NO_COSTS, Costs, cost_numbers
 from zoo.report.estimates import Estimate
+from zoo.report.seeds_needed import plan_seeds
 from zoo.report.verdict import verdicts
 from zoo.runs.history import PHASES
-from zoo.runs.scores import SUCCESS, Kind
+from zoo.runs.scores import RETURN, SUCCESS, Kind
 
 
 def to_json(
     comparisons: Sequence[Comparison],
     skipped: list[dict[str, str]],
     references: Mapping[str, tuple[float, float]] | None = None,
+    costs: Costs = NO_COSTS,
 ) -> dict[str, Any]:
     """Return comparisons as plain values; success rates are fractions, returns are as they are.
 
     There is one entry for each phase of success rates (None where nothing was evaluated), ``repetitions``, ``methods``
     and ``skipped``. Where there are scores of other kinds, the same phases are under ``return`` and
-    ``normalised_return``, beside the ``reference_scores``.
+    ``normalised_return``, beside the ``reference_scores``. ``cost`` has what own methods cost.
     """
     by_kind = {found.kind: {name: _phase_to_json(found, name) for name in PHASES} for found in comparisons}
     methods = {
@@ -33,6 +36,7 @@ def to_json(
     result = by_kind.get(SUCCESS) or dict.fromkeys(PHASES)
     result |= {"repetitions": comparisons[0].reps, "focus": comparisons[0].focus}
     result |= {"methods": methods, "skipped": skipped}
+    result |= {"resolve": comparisons[0].resolve, "cost": _costs_to_json(costs)}
     result |= {kind.suffix.removeprefix("_"): phases for kind, phases in by_kind.items() if kind is not SUCCESS}
     if references:
         result["reference_scores"] = {environment: list(pair) for environment, pair in references.items()}
@@ -49,11 +53,17 @@ def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:
     phase, kind = comparison.phases.get(name), comparison.kind
     if phase is None:
         return None
+    plans = {} if kind is RETURN else plan_seeds(phase.spreads, sorted(phase.improvements), comparison.resolve)
     chances: dict[str, dict[str, Any]] = {}
     for (x, y), improvement in sorted(phase.improvements.items()):
-        entry = _estimate_to_json(improvement.probability)
+        entry = _estimate_to_json(improvement.probability) | {"p_holm": phase.tests[x, y].probability}
         if improvement.difference is not None:
-            entry["difference"] = _estimate_to_json(improvement.difference) | {"p_value": improvement.p_value}
+            plan = plans.get((x, y))
+            entry["difference"] = _estimate_to_json(improvement.difference) | {
+                "p_value": improvement.p_value,
+                "p_holm": phase.tests[x, y].difference,
+                "seeds_needed": None if plan is None else plan.seeds,
+            }
         entry["tasks"] = asdict(improvement.tasks)
         chances.setdefault(x, {})[y] = entry
     return {
@@ -69,6 +79,7 @@ def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:
         },
         "probability_of_improvement": chances,
         "verdicts": {v.other: {"p_holm": v.p_value, "verdict": v.outcome} for v in verdicts(comparison, phase)},
+        "steps_to_half_of_best": _half_best_to_json(phase.half_best),
         "domains": {
             domain: {method: _cell_to_json(cell, ("mean", "iqm")) for method, cell in sorted(cells.items())}
             for domain, cells in sorted(phase.domains.items())
@@ -86,6 +97,29 @@ def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:
             for task, cells in phase.per_task.items()
         },
     }
+
+
+def _half_best_to_json(found: HalfBest | None) -> dict[str, Any] | None:
+    """Return the steps to half of the best score; None where it is not known."""
+    if found is None:
+        return None
+    return {
+        "tasks": {task: {"score": found.thresholds[task], "steps": found.budgets[task]} for task in found.thresholds},
+        "methods": {
+            method: {"steps": _estimate_to_json(steps), "reached": _estimate_to_json(found.reached[method])}
+            for method, steps in sorted(found.steps.items())
+        },
+    }
+
+
+def _costs_to_json(costs: Costs) -> dict[str, Any]:
+    """Return method -> what it cost on each machine, with each number of seeds at once."""
+    result: dict[str, Any] = {}
+    for (method, machine, replicas), runs in sorted(costs.groups().items()):
+        about = {"machine": machine, "seeds_at_once": replicas, "runs": len(runs)}
+        total = {"total_hours": sum(cost.times.hours_per_seed for cost in runs)}
+        result.setdefault(method, []).append(about | cost_numbers(runs) | total)
+    return result
 
 
 def _aggregates_to_json(phase: Phase, cells: Mapping[str, Cell], kind: Kind) -> dict[str, Any]:

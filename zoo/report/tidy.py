@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from zoo.report.comparison import Comparison, Phase
+from zoo.report.cost import Costs, cost_curves
 from zoo.report.estimates import Curve
 from zoo.report.learning_curves import LearningCurve
 
@@ -17,6 +18,7 @@ _EVALUATION = (
 )  # fmt: skip
 CURVE_COLUMNS = ("method", "kind", "phase", "where", "metric", "step", "value", "low", "high", "seeds")
 PROFILE_COLUMNS = ("method", "kind", "phase", "tau", "fraction", "low", "high", "seeds")
+COST_COLUMNS = ("method", "kind", "phase", "step", "hours", "value", "low", "high")
 ALL_TASKS = "all"
 """What `curves` calls the tasks that all methods with single runs have."""
 
@@ -45,6 +47,19 @@ def profiles_table(comparisons: Sequence[Comparison]) -> pd.DataFrame:
         for k in range(len(curve.points))
     ]
     return pd.DataFrame(rows, columns=list(PROFILE_COLUMNS))
+
+
+def cost_curves_table(comparisons: Sequence[Comparison], costs: Costs) -> pd.DataFrame:
+    """Return the points of every curve of mean scores over hours per seed."""
+    rows = [
+        {"method": name, "kind": comparison.kind.name, "phase": found.phases[k], "step": int(found.steps[k])}
+        | {"hours": float(found.hours[k])}
+        | _values(found.mean, k, "value")
+        for comparison in comparisons
+        for name, found in cost_curves(comparison, costs).items()
+        for k in range(len(found.steps))
+    ]
+    return pd.DataFrame(rows, columns=list(COST_COLUMNS))
 
 
 def _curve_rows(comparison: Comparison, phase: Phase) -> Iterator[dict[str, Any]]:

@@ -37,6 +37,25 @@ def find_bad_evaluations(arrays: Mapping[str, np.ndarray]) -> str | None:
     return _find_other_types(arrays) or _find_misfit(arrays) or _find_nonsense(arrays)
 
 
+def find_bad_progress(columns: Mapping[str, np.ndarray]) -> str | None:
+    """Return what is wrong with the columns of ``progress.csv`` that `zoo.runs.folder.PROGRESS` names, or None.
+
+    Every row has a step and the seconds so far; its number of updates and its speed may be missing, which is NaN.
+    """
+    for name, column in columns.items():
+        known = column[~np.isnan(column)]
+        if not ((known >= 0) & (known <= _MOST)).all():
+            return f"has {name} that are not from 0 to {_MOST:,}"
+    for name in ("steps", "seconds"):
+        if np.isnan(columns[name]).any():
+            return f"lacks {name} in some rows"
+    for name in ("steps", "updates"):
+        known = columns[name][~np.isnan(columns[name])]
+        if (np.floor(known) != known).any() or (np.diff(known) < 0).any():
+            return f"has {name} that decrease or are not whole numbers"
+    return None
+
+
 def _find_bad(content: Mapping[str, Any], entries: Mapping[str, tuple[Check, str]], prefix: str = "") -> str | None:
     """Return which entry is not what it must be; each may be missing, and null where that is not a list."""
     for name, (is_good, expected) in entries.items():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import array
 import contextlib
 import csv
 import datetime
 import fcntl
+import io
 import json
 import os
 import shutil
@@ -25,7 +27,7 @@ from agents.common.manifest import DamagedFolderError, digest_of, read_manifest,
 from zoo import plain_yaml
 from zoo.errors import CannotResume, Interrupted, UsageError
 from zoo.messages import RUN_LOG, log
-from zoo.runs.contents import find_bad_config, find_bad_evaluations, find_bad_status
+from zoo.runs.contents import find_bad_config, find_bad_evaluations, find_bad_progress, find_bad_status
 from zoo.runs.history import COLUMNS
 from zoo.runs.versions import command_line
 from zoo.texts import csv_cell, printable
@@ -42,6 +44,15 @@ _CONFIG_KEYS = ("algo", "env", "offline_steps", "seed")
 _MOST_TEXT_BYTES = plain_yaml.MOST_CHARACTERS
 _MOST_EVALUATION_BYTES = 1 << 26  # e.g. 10,000 evaluations of 150 episodes
 _INDEX_COLUMNS = ("run", "env", "seed", "label", "started", "command")
+_MOST_PROGRESS_BYTES = 1 << 26  # e.g. 100,000 rows of 30 numbers
+_MOST_PROGRESS_ROWS, _LONGEST_PROGRESS_ROW = 1_000_000, 1 << 14
+PROGRESS = {
+    "steps": ("time/total_timesteps",),
+    "seconds": ("time/time_elapsed",),
+    "updates": ("train/n_updates",),
+    "speed": ("time/updates_per_s", "time/fps"),
+}
+"""What `RunFolder.read_progress` returns, and under which names ``progress.csv`` has it offline and online."""
 _RENAMED = {"pretrain_steps": "pretraining_steps", "pretrain_step": "pretraining_step"}  # names in older runs
 
 
@@ -319,6 +330,54 @@ class RunFolder:
         if problem:
             raise UnreadableRun(self.evaluations, f"does not fit together: {problem}")
         return arrays
+
+    # -- progress.csv -------------------------------------------------------------------------------------------------
+
+    def read_progress(self) -> dict[str, np.ndarray]:
+        """Return the rows of ``progress.csv`` that say how long training has taken, an array for each of `PROGRESS`.
+
+        Steps count from the beginning of pretraining, seconds from the beginning of a phase, or from where a process
+        continued it. A last line that is not whole is left out. A run that logged no time has no rows.
+
+        :raises UnreadableRun: if the file is missing, damaged, or holds what no run writes.
+        """
+        try:
+            text = read_text(self.progress, _MOST_PROGRESS_BYTES)
+            table = _parse_progress(text[: text.rfind("\n") + 1])
+        except FileNotFoundError as error:
+            raise UnreadableRun(self.progress, "is missing") from error
+        except DamagedFile as error:
+            raise UnreadableRun(self.progress, f"cannot be read: {error.problem}") from error
+        except (OSError, ValueError, csv.Error) as error:
+            raise UnreadableRun(self.progress, f"cannot be read: {' '.join(str(error).split())}") from error
+        table = table[~np.isnan(table[:, 1])]  # the others are evaluations
+        columns = dict(zip(PROGRESS, table.T, strict=True))
+        if problem := find_bad_progress(columns):
+            raise UnreadableRun(self.progress, problem)
+        return columns
+
+
+def _parse_progress(text: str) -> np.ndarray:
+    """Return the columns of `PROGRESS` of a CSV file as numbers, shape (rows, columns); NaN where there is no value."""
+    rows = csv.reader(_bounded_lines(text))
+    places = {name: place for place, name in enumerate(next(rows, []))}
+    columns = [[places[name] for name in names if name in places] for names in PROGRESS.values()]
+    numbers = array.array("d")
+    for row in rows:
+        for column in columns:
+            found = [row[place] for place in column if place < len(row) and row[place]]
+            numbers.append(float(found[0]) if found else np.nan)
+    return np.array(numbers).reshape(-1, len(PROGRESS))
+
+
+def _bounded_lines(text: str) -> Iterator[str]:
+    """Yield the lines of a log, as many and as long as one may have."""
+    for number, line in enumerate(io.StringIO(text)):
+        if number > _MOST_PROGRESS_ROWS or len(line) > _LONGEST_PROGRESS_ROW:
+            raise ValueError(
+                f"expected at most {_MOST_PROGRESS_ROWS:,} rows of {_LONGEST_PROGRESS_ROW:,} characters, got more"
+            )
+        yield line
 
 
 def file_name_of(env: str) -> str:

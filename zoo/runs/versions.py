@@ -20,11 +20,22 @@ def describe_versions(device: str, dataset_fingerprint: str | None) -> dict[str,
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "processor": processor(),
         "packages": {name: _version_of(name) for name in RECORDED_PACKAGES},
         "git_commit": git_commit(),
         "device": device,
         "dataset_fingerprint": dataset_fingerprint,
     }
+
+
+def processor() -> str | None:
+    """Return the name of this machine's processor, or None where the system does not say."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor()) or None
 
 
 def git_commit() -> str | None:

@@ -1,7 +1,7 @@
 import csv
 import json
 import re
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -37,9 +37,15 @@ def folder(content, tmp_path_factory):
 def test_report_is_one_page_with_tables_and_figures_beside_it(folder):
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert {"report.html", "scores.csv", "runs.csv", "results.json"} <= names
-    for table in ("aggregates_offline", "improvement_online", "domains_offline", "tasks_online"):
+    for table in (
+        "aggregates_offline",
+        "improvement_online",
+        "seeds_needed_offline",
+        "half_best_online",
+        "tasks_online",
+    ):
         assert {f"tables/{table}.{kind}" for kind in ("csv", "md", "tex")} <= names
-    for figure in ("aggregates", "profiles", "improvement", "sample_efficiency", "domains"):
+    for figure in ("aggregates", "profiles", "improvement", "sample_efficiency", "domains", "heat_map"):
         assert {f"figures/{figure}.{kind}" for kind in ("pdf", "svg", "png")} <= names
 
 
@@ -61,31 +67,32 @@ def test_page_draws_its_figures_itself_and_says_where_the_files_are(folder):
     assert {path.stem for path in (folder / "figures").iterdir()} <= set(names)
 
 
-def test_tables_and_figures_unknown_to_the_layout_stand_under_more(content, tmp_path):
+def test_tables_unknown_to_the_layout_stand_under_more(content, tmp_path):
     extra = Table(
-        "seeds_needed_offline",
-        "Seeds needed",
-        "To resolve 3 points.",
+        "later_offline",
+        "Later",
+        "Something that the layout does not know.",
         ["method", "seeds"],
         [[Entry("QAM"), Entry("9")]],
     )
     fuller = replace(content)
     fuller.__dict__["tables"] = [*content.tables, extra]
-    page = report.to_html(fuller, {"cost": "<svg></svg>"})
-    assert page.index(">More</h2>") < page.index('id="figure-cost"') < page.index('id="seeds_needed_offline"')
-    assert 'id="seeds_needed_offline" data-phase="offline"' in page
-    assert ">More</h2>" not in report.to_html(content, {})
+    page = report.to_html(fuller)
+    assert page.index(">More</h2>") < page.index('id="later_offline"')
+    assert 'id="later_offline" data-phase="offline"' in page
+    assert ">More</h2>" not in report.to_html(content)
     for table in content.tables:
         assert page.count(f'id="{table.name}"') == 1
 
 
 def test_sentences_of_a_verdict_come_first(content):
-    @dataclass(frozen=True)
-    class Judged(report.Content):
-        verdicts: tuple[str, ...] = ("QAM is better than FQL.",)
-
-    page = report.to_html(Judged(**{each.name: getattr(content, each.name) for each in fields(content)}), {})
-    assert page.index("</h1>") < page.index("QAM is better than FQL.") < page.index("Scores are success rates")
+    focused = replace(content, comparisons=[replace(found, focus="QAM") for found in content.comparisons])
+    page = report.to_html(focused)
+    first = focused.verdicts[0]
+    assert first.startswith("QAM, offline")
+    assert page.index("</h1>") < page.index(first.split(" (")[0]) < page.index("Scores are success rates")
+    assert ">Verdict on QAM</h2>" in page
+    assert ">Verdict on" not in report.to_html(content)
 
 
 def test_skipped_runs_are_counted_and_listed_on_the_page(folder):
@@ -130,7 +137,7 @@ def test_reproduction_stands_on_the_page():
     assert row[3] == Entry("96.9", "qam2026, 12 seeds")
     assert row[4] == Entry("90.0", "3 seeds")
     assert row[7].text == "settings not compared"
-    page = report.to_html(found, {})
+    page = report.to_html(found)
     assert "Reproduction of published scores" in page
     assert "Qiyang Li, Sergey Levine" in page
 
@@ -143,7 +150,7 @@ def test_nothing_to_compare_is_refused():
 def test_names_from_run_folders_cannot_add_markup_to_the_page():
     name = "<script>alert(1)</script>"
     found = content_of(scene_runs([[0.5] * 6] * 5, name), problems=[("logs/<i>", "<u>")], baseline=name)
-    page = report.to_html(found, {})
+    page = report.to_html(found)
     assert page.count("<script") == page.count("</script>") == 5
     assert "alert(1)" in page
     assert "<i>" not in page
@@ -155,7 +162,7 @@ def test_names_from_run_folders_cannot_add_markup_to_the_page():
 )
 def test_labels_stay_inside_the_data(name):
     found = content_of(scene_runs([[0.5] * 6] * 5, name), baseline=name)
-    page = report.to_html(found, {})
+    page = report.to_html(found)
     text = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, flags=re.DOTALL)[1]
     assert not set("<>&'\u2028") & set(text)
     assert data_of(page)["methods"][0]["name"] == name

@@ -69,7 +69,7 @@ def test_best_method_is_the_row_on_top():
 
 def test_single_seed_gives_figures_without_bands():
     figures = plots.all_figures(comparison_of(["QAM", "FQL"], seeds=1), "QAM")
-    assert set(figures) == {"aggregates", "profiles", "improvement", "sample_efficiency", "domains"}
+    assert set(figures) == {"aggregates", "profiles", "improvement", "sample_efficiency", "domains", "heat_map"}
     assert not figures["profiles"].axes[0].collections
 
 

@@ -155,6 +155,13 @@ const Figures = (() => {
     });
   }
 
+  /** What a place on the axis of curves is called. */
+  const WHERE = {
+    steps: x => `step ${x.toLocaleString("en")}`,
+    tau: (x, digits) => `τ = ${written(x, digits)}`,
+    hours: (x, digits) => `${written(x, digits)} hours per seed`,
+  };
+
   function curves(drawing, view, width) {
     const panels = drawing.panels.filter(panel =>
       (panel.phase === undefined || view.hasPhase(panel.phase)) && (panel.domain == null || view.hasDomain(panel.domain)));
@@ -166,9 +173,9 @@ const Figures = (() => {
       const points = lines.flatMap(line => line.x.map((x, k) => ({
         x, value: line.y[k], m: line.m, line, at: [x, line.y[k]], interval: line.low ? [line.low[k], line.high[k]] : null,
       })).slice(line.isJoined ? 1 : 0));
-      const isProfile = panel.x.digits > 0;
+      const isProfile = panel.x.kind === "tau";
       const first = Math.min(...panel.lines.filter(line => view.hasPhase(line.phase)).map(line => line.x[0]));
-      const isPart = !isProfile && panel.border !== null && Number.isFinite(first) && first >= panel.border; // online alone
+      const isPart = panel.x.kind === "steps" && panel.border !== null && Number.isFinite(first) && first >= panel.border; // online alone
       const limits = isPart ? [first, panel.x.limits[1]] : panel.x.limits;
       const marks = lines.flatMap(line => {
         const method = view.methods[line.m];
@@ -189,7 +196,7 @@ const Figures = (() => {
         marks: [
           offline ? Plot.rect([0], {x1: limits[0], x2: offline, y1: panel.y.limits[0], y2: panel.y.limits[1], fill: "var(--shade)"}) : null,
           Plot.gridY({...GRID, ticks: 5}), Plot.gridX({...GRID, ticks: 4}),
-          Plot.axisX({label: panel.domain == null ? panel.x.label : null, labelAnchor: "center", labelArrow: "none", ticks: 4, tickSize: 0, tickFormat: isProfile ? undefined : short, clip: false, ...FONT}),
+          Plot.axisX({label: panel.domain == null ? panel.x.label : null, labelAnchor: "center", labelArrow: "none", ticks: 4, tickSize: 0, tickFormat: panel.x.kind === "steps" ? short : undefined, clip: false, ...FONT}),
           Plot.axisY({label: cut(panel.y.label, Math.floor(width / LETTER) - 2), labelArrow: "none", ticks: 5, tickSize: 0, clip: false, ...FONT}),
           ...marks,
           Plot.dot(points, Plot.pointer({x: "x", y: "value", r: 5, stroke: "var(--ink)", strokeWidth: 1.5, maxRadius: 40, clip: false})),
@@ -197,7 +204,7 @@ const Figures = (() => {
       };
       const describe = d => [
         view.methods[d.m].title, `${panel.y.label}: ${estimate(d, panel.y.digits)}`,
-        isProfile ? `τ = ${written(d.x, panel.x.digits)}` : `step ${d.x.toLocaleString("en")}`,
+        WHERE[panel.x.kind](d.x, panel.x.digits),
         `${d.line.phase}${panel.domain == null ? "" : `, ${panel.title}`}`, plural(d.line.seeds),
       ];
       return titled(panel.title, plot(options, points, describe, `${panel.title}, ${panel.y.label}`), width);
@@ -260,7 +267,7 @@ const Figures = (() => {
       const svg = cells(options, found, describe, `${panel.title}, probability of a better run`, {
         shade: d => [d.value >= 0.5 ? "better" : "worse", 170 * Math.abs(d.value - 0.5)],
         text: d => Math.round(100 * d.value),
-        isQuiet: d => d.interval && d.interval[0] <= 0.5 && d.interval[1] >= 0.5,
+        isQuiet: d => !d.isClear,
       });
       return titled(panel.title, svg, width);
     });

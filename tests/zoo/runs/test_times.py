@@ -1,0 +1,124 @@
+"""How long a run has taken, from logs of every history."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.zoo.runs.test_read import write_run
+from zoo.runs.folder import RunFolder, UnreadableRun
+from zoo.runs.times import add_up, read_times
+
+OFFLINE = "time/total_timesteps,time/time_elapsed,time/updates_per_s,train/n_updates,eval/success_rate\n"
+
+
+def run_with(folder: Path, progress: str, versions: dict[str, object] | None = None, **config: object) -> RunFolder:
+    write_run(folder, **config)
+    (folder / "progress.csv").write_text(progress)
+    if versions is not None:
+        (folder / "versions.json").write_text(json.dumps(versions))
+    return RunFolder(folder)
+
+
+def rows(*lines: tuple[object, ...]) -> str:
+    return "".join(",".join(map(str, line)) + "\n" for line in lines)
+
+
+def test_rows_without_a_time_are_evaluations(tmp_path: Path) -> None:
+    text = OFFLINE + rows((100, 10, 10.0, 100, ""), (100, "", "", "", 0.5), (200, 20, 10.0, 200, ""))
+    times = read_times(run_with(tmp_path / "a", text, {"device": "NVIDIA H200"}))
+    assert times.steps.tolist() == [100, 200]
+    assert times.seconds.tolist() == [10, 20]
+    assert times.updates_per_second == 10
+    assert times.hours == pytest.approx(20 / 3600)
+    assert (times.replicas, times.machine) == (1, "NVIDIA H200")
+
+
+def test_seeds_trained_at_once_share_the_time(tmp_path: Path) -> None:
+    text = OFFLINE + rows((100, 10, 10.0, 100), (200, 3600, 0.055, 200))
+    times = read_times(run_with(tmp_path / "a", text, {"device": "cpu", "processor": "Xeon"}, seeds=[0, 1, 2, 3]))
+    assert (times.hours, times.hours_per_seed) == (1, 0.25)
+    assert times.machine == "cpu, Xeon"
+
+
+def test_an_interrupted_run_adds_up_its_parts() -> None:
+    steps, seconds = np.array([100, 200, 300, 400]), np.array([10.0, 20, 10, 20])
+    assert add_up(steps, seconds, np.full(4, 10.0)).tolist() == [10, 20, 30, 40]
+
+
+def test_a_continued_run_is_found_though_its_first_row_is_later_than_the_last_one_before() -> None:
+    steps = np.array([1000, 2000, 3000])  # continued at 1,000: 12 seconds to the next row, where the first took 10
+    seconds = np.array([10.0, 12, 22])
+    speed = np.array([1000 / 10.4, 1000 / 12.3, 2000 / 22.5])
+    assert add_up(steps, seconds, speed).tolist() == [10, 22, 32]
+
+
+def test_a_run_that_slows_down_is_one_part() -> None:
+    took = np.cumsum(np.linspace(1, 40, 60))
+    steps = np.arange(1, 61) * 100
+    assert add_up(steps, np.floor(took), steps / took).tolist() == np.floor(took).tolist()
+    whole = np.floor(steps / took)  # SB3 cuts its speed online
+    assert add_up(steps, np.floor(took), whole).tolist() == np.floor(took).tolist()
+
+
+def test_online_speed_has_another_name_and_the_phase_its_own_clock(tmp_path: Path) -> None:
+    text = (
+        "time/total_timesteps,time/time_elapsed,time/updates_per_s,train/n_updates,time/fps\n"
+        "1000,10,99.5,1000,\n2000,20,99.6,2000,\n2500,15,,2400,33\n3000,30,,2900,33\n"
+    )
+    times = read_times(run_with(tmp_path / "a", text))
+    assert times.seconds.tolist() == [10, 20, 35, 50]
+    assert times.updates_per_second == pytest.approx(1900 / 40)
+    assert times.hours_at(np.array([0, 500, 2250])) * 3600 == pytest.approx([0, 5, 27.5])
+    assert times.machine == "not recorded"
+
+
+def test_one_row_is_too_short_for_a_speed(tmp_path: Path) -> None:
+    assert read_times(run_with(tmp_path / "a", OFFLINE + rows((100, 10, 10.0, 100)))).updates_per_second is None
+
+
+def test_a_last_line_that_is_not_whole_is_left_out(tmp_path: Path) -> None:
+    text = OFFLINE + rows((100, 10, 10.0, 100)) + "20"
+    assert read_times(run_with(tmp_path / "a", text)).steps.tolist() == [100]
+
+
+def test_strange_names_of_machines_are_one_short_line(tmp_path: Path) -> None:
+    machine = read_times(
+        run_with(tmp_path / "a", OFFLINE + rows((100, 10, 10.0, 100)), {"device": "\x1b[2J\n" + "x y " * 99})
+    ).machine
+    assert machine.isprintable()
+    assert len(machine) <= 80
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "has no row with the time"),
+        ("time/total_timesteps,eval/mean_reward\n150,-1\n", "has no row with the time"),
+        (OFFLINE + "100,ten,1,100,\n", "cannot be read: could not convert"),
+        (OFFLINE + "100,-10,1,100,\n", "has seconds that are not from 0"),
+        (OFFLINE + "1e400,10,1,100,\n", "has steps that are not from 0"),
+        (OFFLINE + ",10,1,100,\n", "lacks steps in some rows"),
+        (OFFLINE + "200,10,1,200,\n100,20,1,300,\n", "has steps that decrease"),
+        (OFFLINE + "100,10,1,200.5,\n", "has updates that decrease or are not whole"),
+        (OFFLINE + "x" * 20_000 + "\n", "cannot be read: expected at most 1,000,000 rows of 16,384 characters"),
+        (OFFLINE + "\n" * 1_000_001, "cannot be read: expected at most 1,000,000 rows"),
+        (OFFLINE + '100,"10\0",1,100,\n', "cannot be read"),
+    ],
+)
+def test_damaged_logs_are_named(tmp_path: Path, text: str, problem: str) -> None:
+    with pytest.raises(UnreadableRun, match="progress.csv " + problem):
+        read_times(run_with(tmp_path / "a", text))
+
+
+def test_missing_and_undecodable_logs_are_named(tmp_path: Path) -> None:
+    folder = run_with(tmp_path / "a", "")
+    folder.progress.write_bytes(b"\xff\xfe\n")
+    with pytest.raises(UnreadableRun, match=r"progress\.csv cannot be read"):
+        folder.read_progress()
+    folder.progress.unlink()
+    with pytest.raises(UnreadableRun, match=r"progress\.csv is missing"):
+        folder.read_progress()
