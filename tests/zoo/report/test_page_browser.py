@@ -33,7 +33,7 @@ def content():
 @pytest.fixture(scope="module")
 def address(content, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(report.to_html(content, {}), encoding="utf-8")
+    path.write_text(report.to_html(content), encoding="utf-8")
     return path.as_uri()
 
 
@@ -237,7 +237,7 @@ def test_contents_lead_to_sections_and_keep_the_selection(page):
 @pytest.mark.parametrize("width", [390, 1400])
 def test_the_page_never_scrolls_sideways(tab, tmp_path, width):
     names = ["QAM", "q" * 120, *(f"agent {k}" for k in range(14))]
-    (tmp_path / "report.html").write_text(report.to_html(content_of(evaluations(names, tasks=2)), {}), encoding="utf-8")
+    (tmp_path / "report.html").write_text(report.to_html(content_of(evaluations(names, tasks=2))), encoding="utf-8")
     tab.resize(width, 844, mobile=width < 500)
     tab.open((tmp_path / "report.html").as_uri())
     assert tab.evaluate("document.documentElement.scrollWidth") == width
@@ -347,7 +347,7 @@ def test_returns_are_drawn_too(tab, tmp_path):
     content = report.Content(
         found.inputs, [comparison_of_returns(["a", "b", "c"])], "a", tolerance=0.05, command="zoo compare logs"
     )
-    (tmp_path / "report.html").write_text(report.to_html(content, {}), encoding="utf-8")
+    (tmp_path / "report.html").write_text(report.to_html(content), encoding="utf-8")
     tab.open((tmp_path / "report.html").as_uri())
     assert texts(tab, "#figure-environments_return .panel-title") == ["HalfCheetah-v5", "Pendulum-v1"]
     assert tab.problems == []
