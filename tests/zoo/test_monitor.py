@@ -73,6 +73,15 @@ def test_steps_of_pretraining_are_left_too_but_not_those_of_a_saved_flow(tmp_pat
     assert "30k/60k 50 min 60.0 3k" in lines["starts"]
 
 
+@pytest.mark.parametrize(
+    ("steps", "text"), [(0, "0"), (999, "999"), (1000, "1k"), (999_499, "999k"), (999_500, "1M"), (1_250_000, "1.25M")]
+)
+def test_steps_have_three_digits(tmp_path, capsys, steps, text):
+    write_run(tmp_path / "a", offline=(25,), state="running", every=steps, offline_steps=2_000_000)
+    (line,) = [line for line in run(capsys, tmp_path)[2] if "qam" in line]
+    assert line[-4:] == [f"{text}/2M", "-", "50.0", text]
+
+
 def test_time_left_is_unknown_until_a_speed_is_logged(tmp_path, capsys):
     write_run(tmp_path / "a", offline=(25,), state="running", offline_steps=5000)
     (line,) = [line for line in run(capsys, tmp_path)[2] if "qam" in line]

@@ -104,7 +104,7 @@ class _Progress:
 def _short(steps: int) -> str:
     """Return a number of steps with three digits, e.g. ``1.25M``."""
     for size, unit in ((1_000_000, "M"), (1_000, "k")):
-        if steps >= size:
+        if steps >= 0.9995 * size:  # which three digits round to the next unit
             return f"{steps / size:.3g}{unit}"
     return str(steps)
 
