@@ -24,11 +24,15 @@ class Parser(argparse.ArgumentParser):
             file = f"{module_of(program)}.py"
             options["prog"] = file if Path(sys.argv[0]).name == file else f"zoo {program}"
         super().__init__(**{"allow_abbrev": False, "formatter_class": _HelpFormatter, **options})
+        self.moved: dict[str, str] = {}
+        """Former flags -> the program that has them now."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:
         """Parse arguments; refuse unknown ones by the name of the sub-command that they were given to."""
         words = list(sys.argv[1:] if args is None else args)
         for flag in self._unknown_flags(words):
+            if flag in self.moved:
+                self.error(f"{flag} is a flag of {self.moved[flag]} now")
             self.error(f"unknown flag {flag}; closest: {', '.join(closest_names(flag, self._option_string_actions))}")
         found, rest = super().parse_known_args(words, namespace)
         if rest:

@@ -27,6 +27,7 @@ PROGRAMS = {
     "tune": "search for an algorithm's best settings",
     "benchmark": "train every run of a suite, here or on a cluster, and compare",
     "compare": "tables, statistics and plots of runs and published scores",
+    "monitor": "state, scores and time left of runs, once or until they have ended",
     "published": "import the raw data of published scores",
     "dataset": "list, generate, download and check datasets",
     "agents": "show the algorithms and their settings",

@@ -71,10 +71,7 @@ def make_parser() -> Parser:
     output.add_argument("-o", "--output", type=Path, metavar="DIR", help="report.html, tables and figures")
     output.add_argument("--json", type=Path, metavar="FILE", help="every number, for other programs")
     output.add_argument("--print", action="store_true", help="the main tables in the terminal")
-    output.add_argument("--curve", action="store_true", help="each run's scores over time, in the terminal")
-    output.add_argument(
-        "--watch", nargs="?", type=float, const=10.0, metavar="SECONDS", help="state of the runs, until they are done"
-    )
+    parser.moved = dict.fromkeys(("--watch", "--curve"), "zoo/monitor.py")
     return parser
 
 
@@ -141,16 +138,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     _check(args)
     request = Request(**{field.name: getattr(args, field.name) for field in fields(Request)})
-    if args.watch is not None:
-        from zoo.report.terminal import watch
-
-        states = watch(request, args.watch).runs["state"]
-        return {"runs": len(states), **{str(state): int(count) for state, count in states.value_counts().items()}}
-    if args.curve:
-        from zoo.report.terminal import print_curves
-
-        own = print_curves(request)
-        return {"runs": len(own.runs), "skipped": len(own.skipped())}
     return _compare(request, args)
 
 
@@ -211,7 +198,7 @@ def _expected(inputs: Inputs) -> Expected | None:
 
 def _check(args: argparse.Namespace) -> None:
     """Raise if an argument makes no sense."""
-    if not args.paths and (not args.published or args.curve or args.watch is not None):
+    if not args.paths and not args.published:
         raise UsageError(
             "expected folders of runs, or --published SET for published scores alone, got none; see --help"
         )
@@ -227,8 +214,6 @@ def _check(args: argparse.Namespace) -> None:
         integer("--reps", args.reps, at_least=1)
         number("--tolerance", args.tolerance, above=0, at_most=1)
         number("--resolve", args.resolve, above=0, at_most=100)
-        if args.watch is not None:
-            number("--watch", args.watch, above=0)
 
 
 def _check_place(flag: str, folder: Path) -> None:

@@ -28,6 +28,7 @@ class RunSettings:
     :param offline_steps: gradient steps on the dataset.
     :param online_steps: environment steps after it.
     :param eval_freq: steps between evaluations.
+    :param eval_at_start: also evaluate before the first update; after pretraining that is always done.
     :param save_freq: steps between checkpoints.
     :param log_interval: gradient steps between log entries.
     :param dataset_size: transitions to use, in whole trajectories; None uses all.
@@ -41,6 +42,7 @@ class RunSettings:
     online_steps: int = 0
     eval_freq: int = 50_000
     eval_episodes: int = 50
+    eval_at_start: bool = False
     save_freq: int = 50_000
     log_interval: int = 5_000
     dataset_size: int | None = None
@@ -52,6 +54,8 @@ class RunSettings:
             self._make_integer(name, at_least=0)
         for name in ("eval_freq", "eval_episodes", "save_freq", "log_interval", "dataset_replace_interval"):
             self._make_integer(name, at_least=1)
+        if not isinstance(self.eval_at_start, bool):
+            raise TypeError(f"`eval_at_start` must be true or false, got {self.eval_at_start!r}")
         if self.dataset_size is not None:
             self._make_integer("dataset_size", at_least=1)
         if self.offline_data is not None:

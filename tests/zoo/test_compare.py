@@ -330,14 +330,12 @@ def test_methods_and_environments_can_be_chosen(tmp_path, capsys):
         (["{logs}", "--reps", "0"], "`--reps` must be an int >= 1, got 0"),
         (["{logs}", "--resolve", "0"], "`--resolve` must be a finite number > 0 and <= 100, got 0.0"),
         (["{logs}", "--tolerance", "0"], "`--tolerance` must be a finite number > 0 and <= 1, got 0.0"),
-        (["{logs}", "--watch", "0"], "`--watch` must be a finite number > 0, got 0.0"),
         (["{tmp}/nowhere"], "expected a folder of runs, got `{tmp}/nowhere`"),
         (["{tmp}/empty"], "expected run folders below {tmp}/empty, got none"),
         (["{tmp}/unfinished"], "expected finished runs below {tmp}/unfinished, got 1 that cannot be counted"),
-        (["--curve", "--published", "qam2026"], "expected folders of runs"),
         (["{logs}", "-o", "{tmp}/file"], "`--output` must be a place to write to, got {tmp}/file"),
         (["{logs}", "--reference-scores", "Pendulum-v1=1,2"], "unknown environment `Pendulum-v1`; closest: scene-play"),
-        (["{logs}", "--curve", "--reference-scores", "nonsense"], "must be ENV=RANDOM,EXPERT or a YAML file"),
+        (["{logs}", "--reference-scores", "nonsense"], "must be ENV=RANDOM,EXPERT or a YAML file"),
         (["{logs}", "--json", "{tmp}/empty"], "`--json` must be a file, got the folder {tmp}/empty"),
     ],
 )
@@ -350,6 +348,13 @@ def test_bad_input_is_refused_with_exit_code_2(tmp_path, capsys, words, message)
     code, _, err = run(capsys, *(word.format(**names) for word in words))
     assert code == 2
     assert message.format(**names) in err
+
+
+@pytest.mark.parametrize("flag", ["--watch", "--curve"])
+def test_flags_of_monitoring_name_the_program_that_has_them_now(tmp_path, capsys, flag):
+    with pytest.raises(SystemExit, match="2"):
+        compare.main([str(tmp_path), flag])
+    assert f"{flag} is a flag of zoo/monitor.py now" in capsys.readouterr().err
 
 
 def test_tables_are_printed_with_the_result_as_the_last_line(tmp_path, capsys):
@@ -519,84 +524,6 @@ def test_departures_from_the_protocol_are_said_once_for_each_method(tmp_path, ca
     printed = " ".join(capsys.readouterr().out.split())
     assert sentence in printed
     assert "fql departs" not in printed
-
-
-def test_curves_of_all_runs_are_shown_unfinished_ones_included(tmp_path, capsys):
-    write_run(tmp_path / "logs" / "a", offline=(0, 25, 50), online=(50,))
-    write_run(tmp_path / "logs" / "b", seed=1, offline=(0, 10), state="running")
-    assert compare.main([str(tmp_path / "logs"), "--curve"]) == 0
-    out = capsys.readouterr().out
-    assert "▁▅█|█" in out
-    assert "running" in out
-    assert json.loads(out.splitlines()[-1]) == {"runs": 2, "skipped": 1}
-
-
-def test_curves_of_returns_span_the_range_of_their_environment_in_a_table_of_their_own(tmp_path, capsys):
-    write_run(tmp_path / "logs" / "a", offline=(0, 25, 50))
-    for seed, returns in enumerate([(-1500.0, -800.0), (-1000.0, -100.0)]):
-        write_run(
-            tmp_path / "logs" / str(seed),
-            algo="sac",
-            env="Pendulum-v1",
-            seed=seed,
-            offline=(),
-            online=returns,
-            has_success=False,
-        )
-    assert compare.main([str(tmp_path / "logs"), "--curve"]) == 0
-    success, returns = capsys.readouterr().out.split("return (bars span its range on each environment)")
-    assert "▁▅█|" in success
-    assert "100.0" in success
-    assert "sac" not in success
-    assert "|▁▅" in returns
-    assert "|▃█" in returns
-    assert "-800" in returns
-    assert "%" not in returns
-
-
-def test_watch_shows_success_and_returns_in_columns_of_their_own(tmp_path, capsys):
-    write_run(tmp_path / "logs" / "a", offline=(25,))
-    write_return_runs(tmp_path / "logs", "sac", ["Pendulum-v1"], seeds=1)
-    assert compare.main([str(tmp_path / "logs"), "--watch", "0.01"]) == 0
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["method", "environment", "runs", "step", "%", "return"] in lines
-    assert any(words[-2:] == ["50.0", "-"] for words in lines)
-    assert any(words[-2:] == ["-", "-1,500"] for words in lines)
-
-
-def test_watch_ends_when_no_run_is_running(tmp_path, capsys):
-    write_run(tmp_path / "logs" / "a")
-    write_run(tmp_path / "logs" / "b", seed=1, state="failed")
-    assert compare.main([str(tmp_path / "logs"), "--watch", "0.01"]) == 0
-    out = capsys.readouterr().out
-    assert "1 done, 1 failed" in out
-    assert json.loads(out.splitlines()[-1]) == {"runs": 2, "done": 1, "failed": 1}
-
-
-def test_watch_refreshes_until_the_last_run_is_done(tmp_path, capsys, monkeypatch):
-    folder = write_run(tmp_path / "logs" / "a", state="running")
-    naps = []
-
-    def sleep(seconds):
-        naps.append(seconds)
-        status = json.loads((folder / "status.json").read_text()) | {"state": "done"}
-        (folder / "status.json").write_text(json.dumps(status))
-
-    monkeypatch.setattr("time.sleep", sleep)
-    assert compare.main([str(tmp_path / "logs"), "--watch", "3"]) == 0
-    assert naps == [3.0]
-    assert "1 done" in capsys.readouterr().out
-
-
-def test_watch_is_ended_by_an_interrupt_without_an_error(tmp_path, capsys, monkeypatch):
-    write_run(tmp_path / "logs" / "a", state="running")
-
-    def interrupt(seconds):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("time.sleep", interrupt)
-    assert compare.main([str(tmp_path / "logs"), "--watch"]) == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"runs": 1, "running": 1}
 
 
 def test_own_method_beside_published_ones_is_the_focus(tmp_path, capsys):

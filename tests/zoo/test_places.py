@@ -65,8 +65,8 @@ def test_a_unicode_folder_works_in_a_locale_that_does_not_know_it(tmp_path: Path
     command[3:3] = ["--gym-packages", "tests.zoo.envs.toys", "--label", "für 日本"]
     for more in ([], ["--resume"]):
         subprocess.run([*command, *more], cwd=ROOT, env=environment, check=True)
-    compared = [sys.executable, "zoo/compare.py", str(logs), "--curve"]
-    subprocess.run(compared, cwd=ROOT, env=environment, check=True)
+    monitored = [sys.executable, "zoo/monitor.py", str(logs), "--curve"]
+    subprocess.run(monitored, cwd=ROOT, env=environment, check=True)
     found = read_runs([tmp_path])
     assert list(found.runs["label"]) == ["für 日本"]
     assert not found.skipped()

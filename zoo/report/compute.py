@@ -80,9 +80,8 @@ def compare(
         runs, published = (table[table["phase"] == name] for table in (evaluations, means))
         if len(runs) or len(published):
             shown = curve_tasks if curves else None
-            phase = _compare_phase(name, runs, published, kind, reps, suites, shown)
-            if over == "per-method" and kind.is_comparable:
-                phase = _over_own_tasks(phase, runs, published, kind, reps)
+            is_per_method = over == "per-method" and kind.is_comparable
+            phase = _compare_phase(name, runs, published, kind, reps, suites, shown, is_per_method)
             phases[name] = _with_tallies(_analysed(phase, evaluations, kind), methods)
     label = label_of(curve_tasks, _suite_of(curve_tasks, kind))
     return Comparison(kind, methods, phases, reps, label, curve_tasks=curve_tasks)
@@ -110,11 +109,13 @@ def _compare_phase(
     reps: int,
     suites: Sequence[str],
     curve_tasks: Sequence[str] | None,
+    is_per_method: bool,
 ) -> Phase:
     """Compute every number of one phase.
 
     :param suites: the suites of published sets.
     :param curve_tasks: what learning curves are over; None for no curves and profiles.
+    :param is_per_method: whether aggregates are over all tasks of each method.
     """
     scores = final_scores(runs)
     episodes = episodes_of(runs) if kind is SUCCESS else None
@@ -130,13 +131,10 @@ def _compare_phase(
         if tasks and method not in strays
     }
     averaged = common if _can_average(tasks, kind) else {}
+    published = _means_over_own_tasks(means) if is_per_method else table.aggregates(tasks)
     domain_tasks = _domain_tasks(runs, table, kind)
     thresholds = _thresholds(runs, averaged, kind)
     curve_reps = min(reps, CURVE_REPS)
-
-    def profile(method: str) -> Curve:
-        return statistics.performance_profile(averaged[method], thresholds, curve_reps, kind.limits)
-
     return Phase(
         name=name,
         steps=_steps(runs, means),
@@ -144,13 +142,14 @@ def _compare_phase(
         tasks=tasks,
         left_out=left_out,
         strays=strays,
-        aggregates=_aggregates(averaged, kind, reps, episodes) | table.aggregates(tasks),
+        aggregates=_aggregates(scores if is_per_method else averaged, kind, reps, episodes) | published,
+        is_per_method=is_per_method,
         improvements=_all_pairs(common, kind, reps, episodes, with_difference=bool(averaged)),
         domains=_domains(scores, table, domain_tasks, reps, episodes or {}) if kind is SUCCESS else {},
         domain_tasks=domain_tasks,
         per_task=_per_task(scores, table, kind, episodes),
         thresholds=thresholds,
-        profiles={} if curve_tasks is None else in_parallel(profile, averaged),
+        profiles={} if curve_tasks is None else _profiles(averaged, thresholds, curve_reps, kind),
         curves=learning_curves(runs, curve_tasks, kind, curve_reps) if _can_average(curve_tasks, kind) else {},
         domain_curves={
             domain: learning_curves(runs, inside, kind, curve_reps, with_iqm=False)
@@ -170,14 +169,22 @@ def _analysed(phase: Phase, evaluations: pd.DataFrame, kind: Kind) -> Phase:
     return replace(phase, tests=tests, half_best=steps_to_half(phase, evaluations, kind))
 
 
-def _over_own_tasks(phase: Phase, runs: pd.DataFrame, means: pd.DataFrame, kind: Kind, reps: int) -> Phase:
-    """Return a phase whose aggregates are over all tasks of each method."""
-    episodes = episodes_of(runs) if kind is SUCCESS else None
-    aggregates = _aggregates(final_scores(runs), kind, reps, episodes)
+def _profiles(scores: Mapping[str, Scores], thresholds: Array, reps: int, kind: Kind) -> dict[str, Curve]:
+    """Return the performance profile of each method."""
+
+    def profile(method: str) -> Curve:
+        return statistics.performance_profile(scores[method], thresholds, reps, kind.limits)
+
+    return in_parallel(profile, scores)
+
+
+def _means_over_own_tasks(means: pd.DataFrame) -> dict[str, Cell]:
+    """Return the aggregates of published means over all tasks of each method."""
+    result: dict[str, Cell] = {}
     for method, part in means.groupby("method"):
         table = PublishedMeans(part)
-        aggregates |= table.aggregates(table.tasks()[str(method)])
-    return replace(phase, aggregates=aggregates, is_per_method=True)
+        result |= table.aggregates(table.tasks()[str(method)])
+    return result
 
 
 def _with_tallies(phase: Phase, methods: Mapping[str, Method]) -> Phase:

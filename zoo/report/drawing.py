@@ -105,6 +105,9 @@ SHEETS = {
 def save(figure: Figure, path: Any, kind: str) -> None:
     """Write a figure as one of `FORMATS` to a path or an open binary file."""
     with matplotlib.rc_context(FONTS):
+        if figure.get_layout_engine() is not None:
+            figure.draw_without_rendering()  # finds the layout, once for all kinds of files
+            figure.set_layout_engine(None)
         figure.savefig(path, format=kind, dpi=200 if figure.get_figwidth() > 7 else 400, metadata=_UNDATED.get(kind))
 
 

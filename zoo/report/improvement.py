@@ -20,7 +20,7 @@ from zoo.report.estimates import (
     welch_half_width,
     welch_p_values,
 )
-from zoo.report.resampling import BLOCK_ENTRIES, pair_counts
+from zoo.report.resampling import BLOCK_ENTRIES, in_parallel, pair_counts
 from zoo.report.statistics import FRACTION, Episodes, Scores, flatten, run_weights, seed_variances
 
 
@@ -107,47 +107,52 @@ def _records(
 
 def _chances(x: Array, y: Array, seeds_x: tuple[int, ...], seeds_y: tuple[int, ...], reps: int) -> list[Estimate]:
     """Return P(X > Y) of pairs that share a layout: scores of X and of Y, each (cells, pairs)."""
-    meetings = _Meetings.of(seeds_x, seeds_y)
-    # `wins` holds twice the score of a meeting, 0, 1 or 2: whole numbers keep the sum exact.
-    wins = 1 + np.sign(x[meetings.x] - y[meetings.y])  # (meetings, pairs)
-    scale = meetings.weight / 2
-    is_exact = len(set(scale)) == 1 and 2 * len(scale) < 2**24
-    points = wins.sum(axis=0) * scale[0] if is_exact else scale @ wins
+    chances = _Chances.of(x, y, seeds_x, seeds_y)
+    (points,) = chances(np.ones((1, len(x))), np.ones((1, len(y))))
     if min(*seeds_x, *seeds_y) < 2:
         return [Estimate(float(point)) for point in points]
-    table = wins.astype(np.float32) if is_exact else scale[:, None] * wins
     counts_x, counts_y = pair_counts(seeds_x, seeds_y, reps)
-    probability = np.empty((reps, x.shape[1]))
-    size = max(1, 10 * BLOCK_ENTRIES // len(scale))
-    for start in range(0, reps, size):
-        block = slice(start, start + size)
-        drawn_x, drawn_y = counts_x[block].astype(table.dtype), counts_y[block].astype(table.dtype)
-        total = (drawn_x[:, meetings.x] * drawn_y[:, meetings.y]) @ table
-        probability[block] = total.astype(np.float64) * scale[0] if is_exact else total
-    chances = Curve(points, percentile_bounds(probability), "bootstrap")
-    return [chances.estimate(pair) for pair in range(x.shape[1])]
+    size = max(1, BLOCK_ENTRIES // max(counts_x.shape[1], counts_y.shape[1]))
+    blocks = in_parallel(
+        lambda start: chances(counts_x[start : start + size], counts_y[start : start + size]), range(0, reps, size)
+    )
+    probabilities = Curve(points, percentile_bounds(np.concatenate(list(blocks.values()))), "bootstrap")
+    return [probabilities.estimate(pair) for pair in range(x.shape[1])]
 
 
 @dataclass(frozen=True)
-class _Meetings:
-    """Every meeting of a run of X with a run of Y on the same task, as indices of cells.
+class _Chances:
+    """P(X > Y) of pairs, as a function of how often each run is drawn.
 
-    :param x: cell of X, shape (meetings,).
-    :param y: cell of Y, shape (meetings,).
-    :param weight: what a meeting weighs in the average, shape (meetings,).
+    :param tables: for each task, what every meeting of a run of X with a run of Y scores, shape (meetings, pairs).
+    :param ends_x: where in the cells of X each task but the last ends.
+    :param scale: what the sum over all meetings is multiplied by.
     """
 
-    x: NDArray[np.int64]
-    y: NDArray[np.int64]
-    weight: Array
+    tables: Sequence[NDArray[np.floating]]
+    ends_x: NDArray[np.int64]
+    ends_y: NDArray[np.int64]
+    scale: float
 
     @classmethod
-    def of(cls, seeds_x: tuple[int, ...], seeds_y: tuple[int, ...]) -> _Meetings:
-        """Return the meetings of two layouts."""
-        parts = []
-        offset_x = offset_y = 0
-        for n, m in zip(seeds_x, seeds_y, strict=True):
-            weights = np.full(n * m, 1 / (len(seeds_x) * n * m))
-            parts.append((offset_x + np.repeat(np.arange(n), m), offset_y + np.tile(np.arange(m), n), weights))
-            offset_x, offset_y = offset_x + n, offset_y + m
-        return cls(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    def of(cls, x: Array, y: Array, seeds_x: tuple[int, ...], seeds_y: tuple[int, ...]) -> _Chances:
+        """Compare all runs of X and of Y, each (cells, pairs), task by task."""
+        ends_x, ends_y = (np.cumsum(seeds)[:-1] for seeds in (seeds_x, seeds_y))
+        # 0, 1 or 2, twice what a meeting is worth: whole numbers keep the sum exact, and 32 bits hold them.
+        wins = [
+            1 + np.sign(a[:, None] - b).reshape(-1, x.shape[1])
+            for a, b in zip(np.split(x, ends_x), np.split(y, ends_y), strict=True)
+        ]
+        weights = [1 / (2 * len(wins) * len(table)) for table in wins]
+        if len(set(weights)) == 1 and 2 * sum(map(len, wins)) < 2**24:
+            return cls([table.astype(np.float32) for table in wins], ends_x, ends_y, weights[0])
+        return cls([weight * table for weight, table in zip(weights, wins, strict=True)], ends_x, ends_y, 1.0)
+
+    def __call__(self, counts_x: NDArray[np.generic], counts_y: NDArray[np.generic]) -> Array:
+        """Return the probabilities in resamples: (R, cells) of X and of Y -> (R, pairs)."""
+        total = np.zeros((len(counts_x), self.tables[0].shape[1]), self.tables[0].dtype)
+        drawn_x, drawn_y = (counts.astype(total.dtype) for counts in (counts_x, counts_y))
+        parts = zip(np.split(drawn_x, self.ends_x, axis=1), np.split(drawn_y, self.ends_y, axis=1), strict=True)
+        for (a, b), table in zip(parts, self.tables, strict=True):
+            total += (a[:, :, None] * b[:, None]).reshape(len(a), -1) @ table
+        return self.scale * total.astype(np.float64)

@@ -126,7 +126,7 @@ def nothing_counts(own: RunTables, paths: Sequence[Path]) -> str:
         return f"expected run folders below {places}, got none; a run folder holds the status.json that train.py writes"
     return (
         f"expected finished runs below {places}, got {len(own.runs)} that cannot be counted, e.g. "
-        f"{_first_skipped(own)}; --watch shows how far they are"
+        f"{_first_skipped(own)}; zoo/monitor.py shows how far they are"
     )
 
 

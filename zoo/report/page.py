@@ -40,7 +40,7 @@ from zoo.report.tables import (
     reproduction_table,
     tasks_table,
 )
-from zoo.report.tidy import cost_curves_table, curves_table, evaluations_table, profiles_table
+from zoo.report.tidy import cost_curves_table, csv_file, curves_table, evaluations_table, profiles_table
 from zoo.report.verdict import verdict_sentences, verdict_table
 from zoo.runs.history import PHASES
 from zoo.runs.protocol import count
@@ -147,7 +147,7 @@ def write_report(folder: Path, content: Content) -> Path:
         "profiles": profiles_table(content.comparisons),
         "cost": cost_curves_table(content.comparisons, content.costs),
     }
-    files |= {f"{name}.csv": csv_cells(table).to_csv(index=False) for name, table in tidy.items()}
+    files |= dict(csv_file(name, table) for name, table in tidy.items())
     files["runs.csv"] = _runs_csv(inputs.own)
     files["results.json"] = json_text(
         to_json(content.comparisons, inputs.own.skipped(), inputs.references, content.costs)
@@ -216,11 +216,12 @@ def _runs_csv(own: RunTables) -> str:
 
 
 def _files_of_reports(folder: Path) -> Iterator[Path]:
-    """Yield the tables and figures that this or an older report has left in a folder."""
+    """Yield the tables, figures and tidy files that this or an older report has left in a folder."""
     suffixes = [kind.suffix for kind in KINDS.values()]
     names = [f"{name}_{phase}" for name in _TABLES for phase in PHASES]
     names = [f"{name}{suffix}" for name in names for suffix in suffixes] + ["reproduction", "differences", "cost"]
     names += [f"aggregates_{phase}_{suite}" for phase in PHASES for suite in suite_names()]
     found = [f"tables/{name}.{kind}" for name in names for kind in _TEXTS]
     found += [f"figures/{name}{suffix}.{kind}" for name in _FIGURES for suffix in suffixes for kind in FORMATS]
+    found += [f"{name}.csv{ending}" for name in ("evaluations", "curves", "profiles", "cost") for ending in ("", ".gz")]
     return filter(Path.exists, (folder / name for name in found))

@@ -4,9 +4,8 @@ The definitions are rliable's (Agarwal et al., "Deep Reinforcement Learning at t
 arXiv 2108.13264): runs are resampled with replacement inside each task, and the 2.5% and 97.5% percentiles of the
 resampled aggregate bound it. Means are the exception: they have Welch-Satterthwaite t-intervals, which cover the truth
 more often at any number of seeds (``results/coverage.md``). For the others only the computation differs. A resample is
-kept as the number of times that each run was drawn, so that one matrix product turns a block of resamples into what an
-aggregate needs: how many drawn scores are at most x. For F_j drawn scores at or below the j-th of the sorted levels
-x_1 < ... < x_L of N scores,
+kept as the number of times that each run was drawn, so that one matrix product turns a block of resamples into F_j, how
+many drawn scores are at or below the j-th of the sorted levels x_1 < ... < x_L of N scores:
 
     IQM = x_1 + \sum_{j<L} (x_{j+1} - x_j) clip(N - c - F_j, 0, N - 2 c) / (N - 2 c),  c = floor(N / 4)
 
@@ -20,8 +19,7 @@ is not a finite number within the limits. A run counts once per task: average th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import pairwise
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +35,6 @@ Episodes = Mapping[str, int]
 
 FRACTION = (0.0, 1.0)
 """The limits of a success rate."""
-_LEVELS_AT_ONCE = 2_000  # columns of one matrix product, where scores are not on a grid
 
 
 def aggregate(
@@ -58,7 +55,15 @@ def aggregate(
         capped = mean(at_most_1, (limits[0], 1.0)).estimate(0)
     interval = None if capped.interval is None else (1 - capped.interval[1], 1 - capped.interval[0])
     gap = Estimate(1 - capped.point, interval, capped.kind)
-    return {"mean": average, "iqm": iqm, "median": _median(scores, reps, limits), "optimality_gap": gap}
+    cells, seeds = flatten(scores, limits)
+    weighted, starts = cells[:, 0] / np.repeat(seeds, seeds), np.cumsum((0, *seeds))[:-1]
+    middle = [(len(seeds) - 1) // 2, len(seeds) // 2]
+
+    def median(counts: Array) -> Array:
+        means = np.add.reduceat(counts * weighted, starts, axis=1)
+        return np.asarray(np.sort(means, axis=1)[:, middle].mean(axis=1, keepdims=True))  # `np.median` takes longer
+
+    return {"mean": average, "iqm": iqm, "median": _bootstrap(median, seeds, reps).estimate(0), "optimality_gap": gap}
 
 
 def mean_and_iqm(
@@ -70,27 +75,17 @@ def mean_and_iqm(
     run to its average first.
     """
     cells, seeds = flatten(scores, limits)
-    evaluations = cells.shape[1]
-    # Success rates have few levels. Other scores have one for each run, so that all evaluations at once take gigabytes.
-    width = evaluations if limits == FRACTION else max(1, _LEVELS_AT_ONCE // len(cells))
-    points, bounds = [], []
-    for start in range(0, evaluations, width):
-        pool = _Pool(cells[:, start : start + width], seeds)
-        points.append(pool.iqm(np.ones((1, len(cells)), dtype=pool.dtype))[0])  # (K,)
-        if min(seeds) > 1:
-            parts = [pool.iqm(counts) for counts in resamples(seeds, reps, pool.dtype)]
-            bounds.append(percentile_bounds(np.concatenate(parts)))  # (2, K)
-    iqms = np.concatenate(points)
-    average = mean(scores, limits, episodes)
-    return average, Curve(iqms, np.concatenate(bounds, axis=1), "bootstrap") if bounds else Curve(iqms)
+    curves = [_iqm(column, seeds, reps) for column in cells.T]
+    bounds = [curve.bounds for curve in curves if curve.bounds is not None]
+    iqm = Curve(np.concatenate([c.points for c in curves]), np.hstack(bounds) if bounds else None, curves[0].kind)
+    return mean(scores, limits, episodes), iqm
 
 
 def mean(scores: Scores, limits: tuple[float, float] = FRACTION, episodes: Episodes | None = None) -> Curve:
     """Return the mean at every evaluation, with the point-wise bounds of Welch-Satterthwaite's t-interval."""
     cells, seeds = flatten(scores, limits)
     points = run_weights(seeds) @ cells
-    variances = seed_variances(scores, limits, episodes) / len(seeds) ** 2
-    half = welch_half_width(variances, np.asarray(seeds))
+    half = welch_half_width(seed_variances(scores, limits, episodes) / len(seeds) ** 2, np.asarray(seeds))
     if np.isnan(half).any():
         return Curve(points)
     return Curve(points, np.clip(np.stack([points - half, points + half]), *limits), "t")
@@ -107,15 +102,14 @@ def seed_variances(scores: Scores, limits: tuple[float, float] = FRACTION, episo
     :param episodes: task -> the number of episodes behind each of its scores; without them there is no least variance.
     """
     cells, seeds = flatten(scores, limits)
-    edges = np.cumsum((0, *seeds))
     result = np.full((len(seeds), cells.shape[1]), np.nan)
-    for task, (name, (start, end)) in enumerate(zip(sorted(scores), pairwise(edges), strict=True)):
-        if end - start > 1:
-            result[task] = cells[start:end].var(axis=0, ddof=1)
-            if episodes is not None:
-                total = (end - start) * episodes[name]
-                rate = (cells[start:end].mean(axis=0) * total + 2) / (total + 4)
-                result[task] = np.maximum(result[task], rate * (1 - rate) / episodes[name])
+    for row, task, runs in zip(result, sorted(scores), np.split(cells, np.cumsum(seeds)[:-1]), strict=True):
+        if len(runs) > 1:
+            row[:] = runs.var(axis=0, ddof=1)
+        if len(runs) > 1 and episodes is not None:
+            total = len(runs) * episodes[task]
+            rate = (runs.mean(axis=0) * total + 2) / (total + 4)
+            np.maximum(row, rate * (1 - rate) / episodes[task], out=row)
     return result
 
 
@@ -125,11 +119,8 @@ def performance_profile(scores: Scores, thresholds: Array, reps: int, limits: tu
     Put the thresholds, shape (K,), between the values that a score can take: with 50 episodes, (k + 0.5) / 50.
     """
     cells, seeds = flatten(scores, limits)
-    above = (cells > thresholds).astype(float)  # (cells, K)
-    points = run_weights(seeds) @ above
-    if min(seeds) < 2:
-        return Curve(points)
-    return Curve(points, percentile_bounds(_resampled_mean(above, seeds, reps)), "bootstrap")
+    above = run_weights(seeds)[:, None] * (cells > thresholds)  # (cells, K)
+    return _bootstrap(lambda counts: counts @ above, seeds, reps)
 
 
 def flatten(scores: Scores, limits: tuple[float, float]) -> tuple[Array, tuple[int, ...]]:
@@ -137,10 +128,8 @@ def flatten(scores: Scores, limits: tuple[float, float]) -> tuple[Array, tuple[i
     if not scores:
         raise ValueError("expected the scores of at least one task, got none; check which runs were selected")
     tasks = sorted(scores)
-    columns = [np.asarray(scores[task], dtype=float) for task in tasks]
-    columns = [column[:, None] if column.ndim == 1 else column for column in columns]
-    empty = [task for task, column in zip(tasks, columns, strict=True) if not len(column)]
-    cells = np.concatenate(columns)
+    cells = np.concatenate([np.asarray(scores[task], dtype=float) for task in tasks])
+    empty = [task for task in tasks if not len(scores[task])]
     low, high = limits
     if empty or not (np.isfinite(cells) & (cells >= low) & (cells <= high)).all():
         wanted = "fractions in [0, 1]" if limits == FRACTION else f"finite numbers in [{low:g}, {high:g}]"
@@ -149,7 +138,7 @@ def flatten(scores: Scores, limits: tuple[float, float]) -> tuple[Array, tuple[i
             + (f"no run of `{empty[0]}`" if empty else f"values from {cells.min()} to {cells.max()}")
             + ("; divide successes by episodes" if limits == FRACTION else "")
         )
-    return cells, tuple(len(column) for column in columns)
+    return cells.reshape(len(cells), -1), tuple(len(scores[task]) for task in tasks)
 
 
 def run_weights(seeds: tuple[int, ...]) -> Array:
@@ -157,52 +146,28 @@ def run_weights(seeds: tuple[int, ...]) -> Array:
     return np.repeat([1 / (len(seeds) * runs) for runs in seeds], seeds)
 
 
-class _Pool:
-    """The scores of all runs of all tasks as sorted levels, for every evaluation at once.
+def _iqm(cells: Array, seeds: tuple[int, ...], reps: int) -> Curve:
+    """Return the interquartile mean of one evaluation."""
+    # Counts of a balanced layout are whole numbers, which 32 bits hold exactly; weights need 64.
+    is_balanced = len(set(seeds)) == 1
+    weight = np.ones(len(cells), np.float32) if is_balanced else run_weights(seeds)
+    total, cut = (len(cells), len(cells) // 4) if is_balanced else (1.0, 0.25)
+    levels = np.unique(cells)
+    at_most = weight[:, None] * (cells[:, None] <= levels[:-1])  # (cells, levels)
+    shares = np.diff(levels) / (total - 2 * cut)
 
-    :param cells: scores, shape (cells, K).
-    :param seeds: the number of runs of each task.
-    """
+    def iqm(counts: NDArray[np.floating]) -> Array:
+        return np.asarray(levels[0] + np.clip(total - cut - counts @ at_most, 0, total - 2 * cut) @ shares)[:, None]
 
-    def __init__(self, cells: Array, seeds: tuple[int, ...]) -> None:
-        balanced = len(set(seeds)) == 1
-        # Counts of a balanced layout are whole numbers, which 32 bits hold exactly; weights need 64.
-        self.dtype = np.float32 if balanced else np.float64
-        self.total = float(len(cells)) if balanced else 1.0
-        self.cut = float(len(cells) // 4) if balanced else 0.25
-        weight = np.ones(len(cells)) if balanced else run_weights(seeds)
-        levels = [np.unique(column) for column in cells.T]
-        edges = np.cumsum([0] + [len(level) - 1 for level in levels])
-        self.lowest = np.array([level[0] for level in levels])
-        self.at_most = np.empty((len(cells), edges[-1]), dtype=self.dtype)  # (cells, levels of all evaluations)
-        self.gaps = np.zeros((edges[-1], len(levels)))
-        for k, level in enumerate(levels):
-            block = slice(edges[k], edges[k + 1])
-            self.at_most[:, block] = weight[:, None] * (cells[:, k, None] <= level[:-1])
-            self.gaps[block, k] = np.diff(level)
-
-    def iqm(self, counts: NDArray[np.floating]) -> Array:
-        """Return the interquartile mean of each resample: counts (R, cells) -> (R, K)."""
-        below = (counts @ self.at_most).astype(np.float64)
-        kept = self.total - 2 * self.cut
-        above = np.clip(self.total - self.cut - below, 0, kept, out=below)
-        return np.asarray(self.lowest + above @ self.gaps / kept)
+    return _bootstrap(iqm, seeds, reps, weight.dtype.type)
 
 
-def _resampled_mean(cells: Array, seeds: tuple[int, ...], reps: int) -> Array:
-    """Return the mean of each resample: (cells, K) -> (reps, K)."""
-    weighted = run_weights(seeds)[:, None] * cells
-    return np.concatenate([counts @ weighted for counts in resamples(seeds, reps, np.float64)])
-
-
-def _median(scores: Scores, reps: int, limits: tuple[float, float]) -> Estimate:
-    """Return the median over tasks of the means over runs."""
-    cells, seeds = flatten(scores, limits)
-    starts = np.cumsum((0, *seeds))[:-1]
-    weighted = cells[:, 0] / np.repeat(seeds, seeds)
-    point = np.median(np.add.reduceat(weighted, starts))[None]
+def _bootstrap(
+    statistic: Callable[[Array], Array], seeds: tuple[int, ...], reps: int, dtype: type[np.floating] = np.float64
+) -> Curve:
+    """Return a statistic of how often each run is drawn, (R, cells) -> (R, K), with its percentile bounds."""
+    points = statistic(np.ones((1, sum(seeds)), dtype))[0]
     if min(seeds) < 2:
-        return Estimate(float(point[0]))
-    means = (np.add.reduceat(counts * weighted, starts, axis=1) for counts in resamples(seeds, reps, np.float64))
-    medians = np.concatenate([np.median(part, axis=1) for part in means])
-    return Curve(point, percentile_bounds(medians[:, None]), "bootstrap").estimate(0)
+        return Curve(points)
+    resampled = np.concatenate([statistic(counts) for counts in resamples(seeds, reps, dtype)])
+    return Curve(points, percentile_bounds(resampled), "bootstrap")

@@ -39,7 +39,7 @@ def failed_scores(own: RunTables, mode: str) -> pd.DataFrame:
 
     A failed run keeps its last score, or has zero, at each later step at which finished runs of its method on its
     environment were evaluated, and at the end of each phase. These rows are marked in the column ``carried``. A run
-    that failed before its first evaluation has no last score: it counts only as zero.
+    that failed before its first evaluation after step 0 has no last score: it counts only as zero.
 
     :param mode: one of `FAILED_MODES`.
     :raises UsageError: if zero is asked for where a return cannot be compared with it.
@@ -103,8 +103,8 @@ def _carried(
 ) -> pd.DataFrame:
     """Return a failed run's evaluations, and rows in place of those that it never reached."""
     there = there.sort_values(["phase", "step"])
-    if mode == "last" and there.empty:
-        return there
+    if mode == "last" and not (there["step"] > 0).any():  # at step 0 nothing is trained yet
+        return there.iloc[:0]
     reached = max(zip(there["phase"], there["step"], strict=True), default=("", -1))
     later = [place for place in wanted if place > reached]
     last = {"score": 0.0, "successes": 0 if kind == SUCCESS.name else pd.NA, "return": np.nan, "length": np.nan}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,21 +12,26 @@ from zoo.report.comparison import Comparison, Phase
 from zoo.report.cost import Costs, cost_curves
 from zoo.report.estimates import Curve
 from zoo.report.learning_curves import LearningCurve
+from zoo.texts import csv_cells
 
 _EVALUATION = (
     "method", "environment", "domain", "seed", "phase", "step", "successes", "episodes", "kind", "score", "return",
     "length", "source", "run",
 )  # fmt: skip
+_TEXTS = ("method", "task", "domain", "phase", "kind", "source", "run")
 CURVE_COLUMNS = ("method", "kind", "phase", "where", "metric", "step", "value", "low", "high", "seeds")
 PROFILE_COLUMNS = ("method", "kind", "phase", "tau", "fraction", "low", "high", "seeds")
 COST_COLUMNS = ("method", "kind", "phase", "step", "hours", "value", "low", "high")
 ALL_TASKS = "all"
 """What `curves` calls the tasks that all methods with single runs have."""
+LARGEST_CSV = 10_000_000
+"""The most characters of a CSV file; a larger table is compressed, to about a thirtieth."""
 
 
 def evaluations_table(evaluations: pd.DataFrame) -> pd.DataFrame:
     """Return every evaluation of every run that counts, sorted; the environment is the task."""
     found = evaluations.reindex(columns=list(_EVALUATION)).rename(columns={"environment": "task"})
+    found = found.astype(dict.fromkeys(_TEXTS, "category"))  # hundreds of thousands of rows share few texts
     return found.sort_values(["method", "task", "seed", "phase", "step"], kind="stable").reset_index(drop=True)
 
 
@@ -60,6 +66,14 @@ def cost_curves_table(comparisons: Sequence[Comparison], costs: Costs) -> pd.Dat
         for k in range(len(found.steps))
     ]
     return pd.DataFrame(rows, columns=list(COST_COLUMNS))
+
+
+def csv_file(name: str, table: pd.DataFrame) -> tuple[str, str | bytes]:
+    """Return the name and the content of a table's file: ``NAME.csv``, or ``NAME.csv.gz`` where that is large."""
+    text = csv_cells(table).to_csv(index=False)
+    if len(text) <= LARGEST_CSV:
+        return f"{name}.csv", text
+    return f"{name}.csv.gz", gzip.compress(text.encode(), compresslevel=6, mtime=0)  # the same input, the same bytes
 
 
 def _curve_rows(comparison: Comparison, phase: Phase) -> Iterator[dict[str, Any]]:

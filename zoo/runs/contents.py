@@ -134,7 +134,7 @@ _STATUS = {
 _CONFIG: dict[str, tuple[Check, str]] = {
     **dict.fromkeys(("algo", "env", "label", "profile"), _LINE),
     **dict.fromkeys(("seed", "offline_steps", "online_steps", "pretraining_steps", "eval_episodes"), _COUNT),
-    "sparse": (_is_flag, "true or false"),
+    **dict.fromkeys(("sparse", "eval_at_start"), (_is_flag, "true or false")),
     "seeds": (lambda value: _are_counts(value) and value != [], "a list of whole numbers >= 0"),
     "folders": (_are_names, "a list of names of folders"),
     "departures": (_are_lines, "a list of texts"),

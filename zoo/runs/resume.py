@@ -24,6 +24,8 @@ DERIVED = ("sources", "departures")
 """Entries of ``config.yml`` that follow from the others; runs that differ in nothing else are the same."""
 WHO = ("seed", "seeds", "folders")
 """Entries of ``config.yml`` that say which seeds of the same settings a run trains."""
+BESIDES = ("eval_at_start",)
+"""Entries of ``config.yml`` that change nothing of what comes after; older runs lack them."""
 NAMED_DIFFERENCES = 10
 
 
@@ -101,7 +103,7 @@ def comparable(record: Mapping[str, Any]) -> dict[str, Any]:
 
     The values are as YAML gives them back, so what will be written can be compared with what was.
     """
-    kept = {name: value for name, value in record.items() if name not in (*DERIVED, *WHO)}
+    kept = {name: value for name, value in record.items() if name not in (*DERIVED, *WHO, *BESIDES)}
     return dict(flatten(plain_yaml.read(plain_yaml.write(kept))))
 
 

@@ -131,6 +131,11 @@ def add_protocol(group: argparse._ArgumentGroup, eval_seed: int = 0) -> None:
     group.add_argument("--eval-freq", type=whole_number, help="steps between evaluations (default: from YAML)")
     group.add_argument("--eval-episodes", type=whole_number, help="episodes per evaluation (default: from YAML)")
     group.add_argument(
+        "--eval-at-start",
+        action=argparse.BooleanOptionalAction,
+        help="evaluate before the first update too, or do not (default: from YAML)",
+    )
+    group.add_argument(
         "--eval-mode",
         choices=("auto", "sync", "async"),
         default="auto",

@@ -103,7 +103,7 @@ class EvaluationCallback(BaseCallback):
         evaluator.check_in = self._check_in
         self.evaluator, self.replicas, self.frequency, self.observe = evaluator, replicas, frequency, observe
         self.histories = [EvaluationHistory() for _ in replicas.folders]
-        self.best = [(-1.0, -float("inf"))] * len(replicas)
+        self.best = [(-1.0, -float("inf"), False)] * len(replicas)
         self.phase = OFFLINE
         self.seconds = 0.0
         self.pending: PendingEvaluation | None = None
@@ -146,6 +146,15 @@ class EvaluationCallback(BaseCallback):
                 if self.evaluator.is_ready():
                     self.collect()
         return True
+
+    def begin_phase(self, phase: int) -> None:
+        """Evaluate the model before its first update, unless that was done, or it is too late for it.
+
+        :raises Abandoned: if the run is to stop first.
+        """
+        if self.step == 0 and self._last_step < 0:
+            self.phase = phase
+            self.evaluate()
 
     def finish_phase(self) -> None:
         """Evaluate where the phase has ended, unless that was just done, and wait for the result.
@@ -204,7 +213,8 @@ class EvaluationCallback(BaseCallback):
             history.append(step, evaluation.phase, results, replica)
             folder.write_evaluations(history.arrays())
             success = 0.0 if results.successes is None else float(results.successes[replica].mean())
-            score = (success, float(results.returns[replica].mean()))
+            # Where all is equal, e.g. nothing succeeds, a trained model is better than an untrained one.
+            score = (success, float(results.returns[replica].mean()), model.num_timesteps > 0)
             if score > self.best[replica]:
                 self.best[replica] = score
                 save_model(model.replica(replica), folder.best_model)
@@ -241,7 +251,8 @@ class EvaluationCallback(BaseCallback):
         :param state: what :meth:`state` returned then.
         :param histories: the evaluations then, one for each replica.
         """
-        self._last_step, self.best = state["last_step"], [tuple(score) for score in state["best"]]
+        self._last_step = state["last_step"]
+        self.best = [(*score, True)[:3] for score in state["best"]]  # older versions evaluated trained models only
         self.histories = list(histories)
         if state["pending"] is not None:
             self._unfinished = PendingEvaluation(load_pending(), **state["pending"])
@@ -300,7 +311,12 @@ class SaveCallback(BaseCallback):
             self.save("running")
 
     def stop_run(self) -> NoReturn:
-        """Write a checkpoint and end the run; call it between steps or phases."""
+        """Write a checkpoint and end the run; call it between steps or phases.
+
+        Before the first step there is nothing to keep, and the environments have not begun: the run starts again.
+        """
+        if self.model.num_timesteps == 0:
+            raise Interrupted("stopped by a signal before the first step; start again with --resume")
         self.save("interrupted")
         raise Interrupted(f"stopped by a signal; checkpoint in {self.replicas.checkpoints}; continue with --resume")
 

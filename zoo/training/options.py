@@ -20,8 +20,8 @@ from zoo.texts import check_label
 from zoo.training.record import check_trained_agent, describe_model
 
 CONFIG_FLAGS = (
-    "pretraining_steps", "offline_steps", "online_steps", "eval_freq", "eval_episodes", "save_freq", "log_interval",
-    "dataset_size", "dataset_replace_interval", "offline_data", "precision", "compile",
+    "pretraining_steps", "offline_steps", "online_steps", "eval_freq", "eval_episodes", "eval_at_start", "save_freq",
+    "log_interval", "dataset_size", "dataset_replace_interval", "offline_data", "precision", "compile",
 )  # fmt: skip
 """Flags that override a setting of the same name."""
 MOST_SEEDS = 10_000

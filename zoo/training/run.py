@@ -16,7 +16,7 @@ from zoo.messages import log
 from zoo.playing.background import BackgroundEvaluator
 from zoo.playing.evaluate import Evaluator
 from zoo.runs.folder import describe_error, state_after
-from zoo.runs.history import ONLINE
+from zoo.runs.history import OFFLINE, ONLINE
 from zoo.runs.results import joint_result, result_of, result_of_failed
 from zoo.training import logs
 from zoo.training.callbacks import (
@@ -116,6 +116,8 @@ class Training:
 
     def _learn_in_phases(self) -> None:
         run, model = self.config.run, self.model
+        if run.eval_at_start and not run.pretraining_steps:
+            self.evaluation.begin_phase(OFFLINE if run.offline_steps else ONLINE)
         divergence = DivergenceCallback(self.replicas, run.log_interval)
         callbacks = [divergence, self.evaluation, self.saving, self.progress]
         for steps, end in ((run.pretraining_steps, run.pretraining_steps), (run.offline_steps, self._gradient_steps)):

@@ -114,7 +114,8 @@ class TrialRunner:
 class Watch:
     """Reports every evaluation of a run to its study, and ends the run where the study's pruner says so.
 
-    Evaluations are numbered from 1. A run that continues from a checkpoint has its earlier evaluations reported too.
+    Evaluations are numbered from 1. The one of step 0 tells nothing of the training and is not reported. A run that
+    continues from a checkpoint has its earlier evaluations reported too.
     """
 
     def __init__(self, trial: Trial, steps: int) -> None:
@@ -124,12 +125,15 @@ class Watch:
         """Report the evaluations that are new."""
         arrays = [history.arrays() for history in histories]
         steps = max((each["timesteps"] for each in arrays), key=len)
-        for row in range(self._reported, len(steps)):
+        trained = np.flatnonzero(steps)
+        if len(trained) == self._reported:
+            return
+        for number, row in enumerate(trained[self._reported :], start=self._reported + 1):
             score = float(np.mean(scores_of(arrays, row)))
-            self._trial.report(score, row + 1)
-        self._reported = len(steps)
+            self._trial.report(score, number)
+        self._reported = len(trained)
         if steps[-1] < self._steps and self._trial.should_prune():
-            raise Pruned(f"score {score:.4g} in evaluation {len(steps)}, at step {steps[-1]}")
+            raise Pruned(f"score {score:.4g} in evaluation {len(trained)}, at step {steps[-1]}")
 
 
 def scores_of(arrays: Sequence[dict[str, np.ndarray]], row: int) -> list[float]:

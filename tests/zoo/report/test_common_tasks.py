@@ -3,6 +3,7 @@
 import pandas as pd
 
 from tests.zoo.report.samples import NO_MEANS, SCENE, own_methods, runs_table, scene_runs
+from zoo.report import statistics
 from zoo.report.caveats import warnings
 from zoo.report.comparison import MEAN_COLUMNS, Method, baseline_in
 from zoo.report.compute import compare
@@ -64,6 +65,20 @@ def test_means_of_single_tasks_hide_no_mean_of_their_domain():
         assert phase.domains["scene-play, whole"]["Whole"].estimates["mean"].point == 0.9
         assert set(phase.domains["scene-play, whole"]) == {"Whole"}
         assert phase.domains["scene-play"]["a"].tasks == 2
+
+
+def test_aggregates_over_the_tasks_of_each_method_are_computed_once(monkeypatch):
+    have = {"a": SCENE[:2], "b": SCENE[:3]}
+    runs = [scene_runs([[0.5, 0.6]] * 5, name).query("environment in @tasks") for name, tasks in have.items()]
+    seen = []
+
+    def aggregate(scores, *rest, compute=statistics.aggregate):
+        seen.append(len(scores))
+        return compute(scores, *rest)
+
+    monkeypatch.setattr(statistics, "aggregate", aggregate)
+    compare(own_methods(have), pd.concat(runs), NO_MEANS, reps=20, curves=False, over="per-method")
+    assert sorted(seen) == [2, 3]
 
 
 def test_aggregates_over_the_tasks_of_each_method_say_so_and_are_never_bold():

@@ -79,3 +79,15 @@ def test_bounds_of_curves_and_profiles_take_fewer_repetitions_than_numbers(monke
     assert np.array_equal(few.profiles["QAM"].bounds, many.profiles["QAM"].bounds)
     assert np.array_equal(few.curves["QAM"].mean.bounds, many.curves["QAM"].mean.bounds)
     assert few.aggregates["QAM"].estimates["iqm"] != many.aggregates["QAM"].estimates["iqm"]
+
+
+def test_evaluation_at_step_0_begins_the_curve_and_is_no_score():
+    steps = ((0, "offline"), (1000, "offline"), (2000, "offline"))
+    table = evaluations(["QAM"], steps=steps)
+    (found,) = compare_kinds(own_methods(["QAM"]), table, NO_MEANS, reps=20)
+    (without,) = compare_kinds(own_methods(["QAM"]), table[table["step"] > 0], NO_MEANS, reps=20)
+    curve = found.phases["offline"].curves["QAM"]
+    assert curve.steps.tolist() == [0, 1000, 2000]
+    assert curve.mean.points[0] == pytest.approx(table.loc[table["step"] == 0, "score"].mean())
+    assert found.phases["offline"].aggregates == without.phases["offline"].aggregates
+    assert found.phases["offline"].steps == {"QAM": 2000}

@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -114,6 +115,15 @@ def test_run_that_failed_before_its_first_evaluation_counts_only_as_zero(tmp_pat
     assert mean_of(zero) == pytest.approx(2 / 3)
     for content in (last, zero):
         assert content.inputs.methods["qam"].title == "qam‡"
+
+
+def test_evaluation_at_step_0_is_not_the_score_of_a_failed_run(tmp_path):
+    write_method(tmp_path, "qam", [50, 50, 1], failed=(2,))
+    bad = tmp_path / "qam" / "2" / "evaluations.npz"
+    arrays = {name: column[:1] for name, column in np.load(bad).items()}
+    np.savez(bad, **(arrays | {"timesteps": np.zeros(1, int)}))
+    assert mean_of(content_of(tmp_path)) == 1.0
+    assert mean_of(content_of(tmp_path, failed="zero")) == pytest.approx(2 / 3)
 
 
 def test_run_that_failed_offline_counts_online_too(tmp_path):

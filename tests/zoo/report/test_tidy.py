@@ -1,3 +1,5 @@
+import gzip
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -76,3 +78,22 @@ def test_returns_are_told_apart_by_their_kind():
     table = tidy.curves_table([comparison_of_returns(["SAC"])])
     assert set(table["kind"]) == {"return"}
     assert set(table["where"]) == {"HalfCheetah-v5", "Pendulum-v1"}
+
+
+def test_a_large_table_is_compressed_without_loss_and_takes_the_place_of_the_plain_one(
+    content, tables, tmp_path, monkeypatch
+):
+    page.write_report(tmp_path, content)
+    plain = (tmp_path / "evaluations.csv").read_bytes()
+    monkeypatch.setattr(tidy, "LARGEST_CSV", 1000)
+    page.write_report(tmp_path, content)
+    assert not (tmp_path / "evaluations.csv").exists()
+    compressed = (tmp_path / "evaluations.csv.gz").read_bytes()
+    assert gzip.decompress(compressed) == plain
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "evaluations.csv.gz"), tables["evaluations"])
+    page.write_report(tmp_path, content)
+    assert (tmp_path / "evaluations.csv.gz").read_bytes() == compressed
+    monkeypatch.undo()
+    page.write_report(tmp_path, content)
+    assert (tmp_path / "evaluations.csv").read_bytes() == plain
+    assert not (tmp_path / "evaluations.csv.gz").exists()

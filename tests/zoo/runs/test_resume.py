@@ -127,6 +127,11 @@ def test_what_is_derived_does_not_make_another_run() -> None:
     assert comparable(RECORD)["settings.gamma"] == 0.9
 
 
+@pytest.mark.parametrize("is_evaluated", [True, False])
+def test_runs_of_older_versions_do_not_say_whether_they_are_evaluated_at_step_0(is_evaluated: bool) -> None:
+    assert comparable(RECORD | {"eval_at_start": is_evaluated}) == comparable(RECORD)
+
+
 def test_settings_are_compared_as_yaml_gives_them_back() -> None:
     assert comparable(RECORD | {"settings": {"net_arch": [16, 16], "gamma": 9e-1}}) == comparable(RECORD)
 

@@ -84,6 +84,17 @@ def test_every_evaluation_is_reported_once_under_its_number(study: optuna.Study)
     assert study.trials[-1].intermediate_values == {1: 0.5, 2: 1.0}
 
 
+def test_the_evaluation_before_the_first_update_is_neither_reported_nor_a_reason_to_prune(study: optuna.Study) -> None:
+    arrays = history([0.0, 1.0, 0.0]).arrays()
+    arrays["timesteps"] -= 10  # 0, 10, 20
+    watch = Watch(study.ask(), steps=30)
+    watch([EvaluationHistory({name: column[:1] for name, column in arrays.items()})])
+    assert not study.trials[-1].intermediate_values
+    watch([EvaluationHistory({name: column[:2] for name, column in arrays.items()})])
+    watch([EvaluationHistory(arrays)])
+    assert study.trials[-1].intermediate_values == {1: 1.0, 2: 0.0}
+
+
 def test_a_run_that_continues_reports_its_earlier_evaluations(study: optuna.Study) -> None:
     Watch(study.ask(), steps=30)([history([0.5, 1.0])])
     assert study.trials[-1].intermediate_values == {1: 0.5, 2: 1.0}

@@ -1,0 +1,207 @@
+import json
+
+import pytest
+
+from tests.zoo.runs.test_read import write_run
+from zoo import monitor
+
+
+def run(capsys, *words):
+    """Run the program; return its exit code, its result and the words of each line that it printed."""
+    code = monitor.main([str(word) for word in words])
+    captured = capsys.readouterr()
+    lines = captured.out.splitlines()
+    result = json.loads(lines[-1]) if code == 0 else None
+    return code, result, [line.split() for line in lines] if code == 0 else captured.err
+
+
+def log_speed(folder, *rows):
+    header = "time/total_timesteps,time/updates_per_s,time/fps,eval/success_rate\n"
+    (folder / "progress.csv").write_text(header + "".join(f"{row}\n" for row in rows))
+
+
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "250")
+
+
+@pytest.fixture
+def no_sleep(monkeypatch):
+    """Return the naps that watching takes."""
+    naps = []
+    monkeypatch.setattr("time.sleep", naps.append)
+    return naps
+
+
+def test_states_are_shown_once_without_a_flag_although_a_run_goes_on(tmp_path, capsys, no_sleep):
+    write_run(tmp_path / "a", offline=(25,))
+    write_run(tmp_path / "b", seed=1, offline=(25,), state="running")
+    code, result, lines = run(capsys, tmp_path)
+    assert code == 0
+    assert result == {"runs": 2, "done": 1, "running": 1}
+    assert ["method", "environment", "runs", "step", "left", "%", "at"] in lines
+    assert not no_sleep
+
+
+def test_a_dead_run_is_not_called_running_and_is_named(tmp_path, capsys):
+    write_run(tmp_path / "a", offline=(25,), state="running")
+    folder = write_run(tmp_path / "b", seed=1, offline=(25,), state="running")
+    status = json.loads((folder / "status.json").read_text())
+    (folder / "status.json").write_text(json.dumps(status | {"updated": "2026-11-01T00:00:00+00:00"}))
+    _, result, lines = run(capsys, tmp_path)
+    assert result == {"runs": 2, "running": 1, "dead": 1}
+    assert "its process is gone; --resume continues it" in " ".join(word for line in lines for word in line)
+
+
+def test_the_run_that_is_furthest_behind_says_the_step_and_the_slowest_the_time_left(tmp_path, capsys):
+    steps = {"offline_steps": 1_000_000, "online_steps": 500_000}
+    for seed, (done, speed) in enumerate([(600_000, 100), (300_000, 200)]):
+        folder = write_run(tmp_path / str(seed), seed=seed, offline=(25,), state="running", **steps)
+        log_speed(folder, f"{done - 100_000},1,,", f"{done},{speed},,", f"{done},,,0.5")
+    write_run(tmp_path / "done", seed=2, offline=(25,), **steps)  # is at its end, says nothing about the others
+    (line,) = [line for line in run(capsys, tmp_path)[2] if "qam" in line]
+    assert "300k/1.5M" in line
+    assert " ".join(line[-6:-2]) == "2 h 30 min"  # 900,000 steps at 100 per second, not 1,200,000 at 200
+
+
+def test_steps_of_pretraining_are_left_too_but_not_those_of_a_saved_flow(tmp_path, capsys):
+    for label, more in (("pretrains", {"pretraining_steps": 60_000}), ("starts", {"pretrained_actor": {"updates": 9}})):
+        folder = write_run(tmp_path / label, state="running", label=label, **{"offline_steps": 60_000, **more})
+        log_speed(folder, "30000,10,,")
+    lines = {line[0]: " ".join(line) for line in run(capsys, tmp_path)[2] if line}
+    assert "3k/60k 2 h 30 min 60.0 3k" in lines["pretrains"]  # its evaluation is newer than its log
+    assert "30k/60k 50 min 60.0 3k" in lines["starts"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "text"), [(0, "0"), (999, "999"), (1000, "1k"), (999_499, "999k"), (999_500, "1M"), (1_250_000, "1.25M")]
+)
+def test_steps_have_three_digits(tmp_path, capsys, steps, text):
+    write_run(tmp_path / "a", offline=(25,), state="running", every=steps, offline_steps=2_000_000)
+    (line,) = [line for line in run(capsys, tmp_path)[2] if "qam" in line]
+    assert line[-4:] == [f"{text}/2M", "-", "50.0", text]
+
+
+def test_time_left_is_unknown_until_a_speed_is_logged(tmp_path, capsys):
+    write_run(tmp_path / "a", offline=(25,), state="running", offline_steps=5000)
+    (line,) = [line for line in run(capsys, tmp_path)[2] if "qam" in line]
+    assert line[-4:] == ["1k/5k", "-", "50.0", "1k"]
+
+
+def test_success_and_returns_have_columns_of_their_own(tmp_path, capsys):
+    write_run(tmp_path / "a", offline=(25,))
+    write_run(tmp_path / "b", algo="sac", env="Pendulum-v1", offline=(), online=(-1500.0,), has_success=False)
+    lines = run(capsys, tmp_path)[2]
+    assert ["method", "environment", "runs", "step", "left", "%", "return", "at"] in lines
+    assert any(words[-3:] == ["50.0", "-", "1k"] for words in lines)
+    assert any(words[-3:] == ["-", "-1,500", "1k"] for words in lines)
+    lines = run(capsys, tmp_path, "--reference-scores", "Pendulum-v1=-2000,-1000")[2]
+    assert any(words[-3:] == ["-", "0.500", "1k"] for words in lines)
+
+
+def test_runs_that_failed_or_cannot_be_read_are_named_at_most_ten(tmp_path, capsys):
+    for seed in range(12):
+        write_run(tmp_path / f"failed{seed}", seed=seed, state="failed")
+    (write_run(tmp_path / "broken") / "config.yml").unlink()
+    _, result, lines = run(capsys, tmp_path)
+    assert result == {"runs": 13, "failed": 12, "unknown": 1}
+    shown = [" ".join(line) for line in lines]
+    assert sum(line.startswith("! /") for line in shown) == 10
+    assert any("broken: config.yml is missing" in line for line in shown)
+    assert "! and 3 more; `zoo compare PATH -o DIR` lists all in runs.csv" in shown
+
+
+def test_curves_of_all_runs_are_shown_unfinished_ones_included(tmp_path, capsys):
+    write_run(tmp_path / "a", offline=(0, 25, 50), online=(50,))
+    write_run(tmp_path / "b", seed=1, offline=(0, 10), state="running")
+    _, result, lines = run(capsys, tmp_path, "--curve")
+    assert result == {"runs": 2, "done": 1, "running": 1}
+    assert [line[-4:] for line in lines if "qam" in line] == [
+        ["▁▅█|█", "4,000", "100.0", "done"],
+        ["▁▂|", "2,000", "20.0", "running"],
+    ]
+
+
+def test_curves_of_returns_span_the_range_of_their_environment_in_a_table_of_their_own(tmp_path, capsys):
+    write_run(tmp_path / "a", offline=(0, 25, 50))
+    for seed, returns in enumerate([(-1500.0, -800.0), (-1000.0, -100.0)]):
+        more = {"offline": (), "online": returns, "has_success": False}
+        write_run(tmp_path / str(seed), algo="sac", env="Pendulum-v1", seed=seed, **more)
+    assert monitor.main([str(tmp_path), "--curve"]) == 0
+    success, returns = capsys.readouterr().out.split("return (bars span its range on each environment)")
+    assert "▁▅█|" in success
+    assert "100.0" in success
+    assert "sac" not in success
+    assert "|▁▅" in returns
+    assert "|▃█" in returns
+    assert "-800" in returns
+    assert "%" not in returns
+
+
+def test_runs_without_an_evaluation_have_no_curve(tmp_path, capsys):
+    (write_run(tmp_path / "a", state="running") / "evaluations.npz").unlink()
+    _, _, lines = run(capsys, tmp_path, "--curve")
+    assert ["no", "run", "has", "been", "evaluated", "yet"] in lines
+
+
+def test_watch_ends_when_no_run_is_running(tmp_path, capsys, no_sleep):
+    write_run(tmp_path / "a")
+    write_run(tmp_path / "b", seed=1, state="failed")
+    _, result, lines = run(capsys, tmp_path, "--watch")
+    assert result == {"runs": 2, "done": 1, "failed": 1}
+    assert any("1 done, 1 failed" in " ".join(line) for line in lines)
+    assert not no_sleep
+
+
+def test_watch_refreshes_until_the_last_run_is_done(tmp_path, capsys, monkeypatch):
+    folder = write_run(tmp_path / "a", state="running")
+    naps = []
+
+    def sleep(seconds):
+        naps.append(seconds)
+        status = json.loads((folder / "status.json").read_text()) | {"state": "done"}
+        (folder / "status.json").write_text(json.dumps(status))
+
+    monkeypatch.setattr("time.sleep", sleep)
+    _, result, lines = run(capsys, tmp_path, "--watch", "3")
+    assert naps == [3.0]
+    assert result == {"runs": 1, "done": 1}
+    assert any("1 done" in " ".join(line) for line in lines)
+
+
+def test_watch_waits_for_the_first_run(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: write_run(tmp_path / "a"))
+    assert run(capsys, tmp_path, "--watch", "--curve")[1] == {"runs": 1, "done": 1}
+
+
+def test_watch_is_ended_by_an_interrupt_without_an_error(tmp_path, capsys, monkeypatch):
+    write_run(tmp_path / "a", state="running")
+
+    def interrupt(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", interrupt)
+    assert run(capsys, tmp_path, "--watch")[:2] == (0, {"runs": 1, "running": 1})
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["{tmp}/nowhere"], "expected a folder of runs, got `{tmp}/nowhere`"),
+        (["{tmp}/empty"], "expected run folders below {tmp}/empty, got none; --watch waits for the first one"),
+        (["{tmp}/runs", "--reference-scores", "nonsense"], "must be ENV=RANDOM,EXPERT or a YAML file"),
+    ],
+)
+def test_bad_input_is_refused_with_exit_code_2(tmp_path, capsys, words, message):
+    write_run(tmp_path / "runs" / "a")
+    (tmp_path / "empty").mkdir()
+    code, _, err = run(capsys, *(word.format(tmp=tmp_path) for word in words))
+    assert code == 2
+    assert message.format(tmp=tmp_path) in err
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "logs"])
+def test_watching_needs_a_number_of_seconds(tmp_path, capsys, seconds):
+    with pytest.raises(SystemExit, match="2"):
+        monitor.main([str(tmp_path), "--watch", seconds])
+    assert f"expected seconds > 0, got '{seconds}'; give paths before --watch" in capsys.readouterr().err

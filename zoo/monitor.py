@@ -1,0 +1,111 @@
+"""How far are my runs? Their states, steps, scores and the time left, once or until they have ended.
+
+``python zoo/monitor.py logs/ --watch``
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from agents.common.validation import number
+from zoo.arguments import Parser, whole_number
+from zoo.cli import run_program
+from zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from zoo.runs.read import RunTables
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program on the words after its name, by default those of the command line; return its exit code."""
+    args = make_parser().parse_args(arguments)
+    return run_program(lambda: _run(args), args.verbose)
+
+
+def make_parser() -> Parser:
+    """Return the parser of the command line."""
+    parser = Parser("monitor", description=__doc__)
+    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="folders to search for run folders")
+    parser.add_argument(
+        "--watch",
+        nargs="?",
+        type=_seconds,
+        const=10.0,
+        metavar="SECONDS",
+        help="show it again every so many seconds (10 if left out) until no run is running, or until Ctrl-C",
+    )
+    parser.add_argument("--curve", action="store_true", help="show each run's scores over time instead")
+    parser.add_argument(
+        "--reference-scores",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="ENV=RANDOM,EXPERT",
+        help="normalise returns, as zoo/compare.py does",
+    )
+    parser.add_argument("--merge-protocols", action="store_true", help="one row per label, even where protocols differ")
+    parser.add_argument(
+        "--verbose", type=whole_number, default=1, help="2 shows the traceback of an unexpected failure"
+    )
+    return parser
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(number("--watch", float(text), above=0))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected seconds > 0, got {text!r}; give paths before --watch") from None
+
+
+def _run(args: argparse.Namespace) -> dict[str, Any]:
+    """Show the runs once or again and again, and return how many are in each state."""
+    from rich.console import Console
+    from rich.live import Live
+
+    from zoo.report.monitoring import count_states, show_curves, show_states
+    from zoo.report.references import normalise_returns, read_references
+
+    console = Console()
+    show = show_curves if args.curve else show_states
+    own = _read(args)
+    references = read_references(args.reference_scores, own)
+    if args.watch is None:
+        if own.runs.empty:
+            places = ", ".join(map(str, args.paths))
+            raise UsageError(f"expected run folders below {places}, got none; --watch waits for the first one")
+        console.print(show(normalise_returns(own, references)))
+        return count_states(own)
+    with Live(auto_refresh=False, console=console) as live:
+        try:
+            while True:
+                live.update(show(normalise_returns(own, references)), refresh=True)
+                if len(own.runs) and not (own.runs["state"] == "running").any():
+                    break
+                time.sleep(args.watch)
+                own = _read(args)
+        except KeyboardInterrupt:  # the way to stop watching; the runs continue
+            pass
+    if not console.is_terminal:
+        console.line()  # Rich ends the last line only in a terminal
+    return count_states(own)
+
+
+def _read(args: argparse.Namespace) -> RunTables:
+    from zoo.runs.read import read_runs
+
+    missing = [path for path in args.paths if not path.is_dir()]
+    if missing:
+        raise UsageError(f"expected a folder of runs, got `{missing[0]}`, which is not one; check the path")
+    return read_runs(args.paths, args.merge_protocols)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
