@@ -265,7 +265,7 @@ const Figures = (() => {
         d.difference ? `difference of means: ${estimate(d.difference, panel.digits)} ${panel.unit}` : "", panel.title, plural(d.seeds),
       ];
       const svg = cells(options, found, describe, `${panel.title}, probability of a better run`, {
-        shade: d => [d.value >= 0.5 ? "better" : "worse", 170 * Math.abs(d.value - 0.5)],
+        shade: d => [d.value >= 0.5 ? "better" : "worse", Math.min(170 * Math.abs(d.value - 0.5), d.isClear ? 85 : 20)],
         text: d => Math.round(100 * d.value),
         isQuiet: d => !d.isClear,
       });
