@@ -85,6 +85,7 @@ class Recording:
         self.before = Cuda.now.stream
         Cuda.now.stream, Cuda.now.recording, Cuda.now.broken = self.stream, self, False
         Cuda.now.pools.append(self.pool)
+        Cuda.now.held.append(self.pool)
         for generator in self.graph.generators:
             generator.state["recorded"] = True
 
@@ -111,7 +112,8 @@ class Cuda:
         self.current = list(self.first)
         self.recording: Recording | None = None
         self.broken = False
-        self.pools: list[Any] = []
+        self.pools: list[Any] = []  # that the allocator takes memory from
+        self.held: list[Any] = []  # that keep their memory
         self.error_mode = ""
 
     @property
@@ -152,6 +154,9 @@ class Cuda:
             raise RuntimeError("endAllocatePool: not currently recording to mempool_id")
         self.pools.remove(pool)
 
+    def release(self, index: int, pool: Any) -> None:
+        self.held.remove(pool)
+
 
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> Cuda:
@@ -164,6 +169,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Cuda:
     for name, value in names.items():
         monkeypatch.setattr(torch.cuda, name, value)
     monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", found.end_allocation, raising=False)
+    monkeypatch.setattr(torch._C, "_cuda_releasePool", found.release, raising=False)
     monkeypatch.setattr(torch, "Generator", Generator)
     monkeypatch.setattr(capture, "_failures", [])
     return found
@@ -217,7 +223,7 @@ def test_a_recording_that_fails_leaves_everything_as_it_was_and_names_its_cause(
         record(step_of(cuda, generator, waits=True), SECOND, [generator])  # type: ignore[list-item]
     assert "previous error" not in str(error.value)
     assert isinstance(error.value.__cause__, RuntimeError)
-    assert (cuda.device, cuda.current, cuda.pools) == (0, cuda.first, [])
+    assert (cuda.device, cuda.current, cuda.pools, cuda.held) == (0, cuda.first, [], [])
     assert generator.get_state() == 5
     for each in (generator, *cuda.defaults):
         each.draw()  # raises as long as it takes itself for recorded
