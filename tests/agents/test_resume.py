@@ -396,7 +396,7 @@ COMPILED = """
 import hashlib
 from tests.common.toys import tiny_model, toy_dataset
 
-model = tiny_model("fql", compile="on")
+model = tiny_model("bc", compile="on")
 model.load_dataset(toy_dataset())
 for _ in range(3):
     model.sample_and_update(16)
@@ -406,6 +406,7 @@ print(hashlib.sha256(b"".join(value.numpy().tobytes() for value in model.policy.
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_compiling_again_in_another_process_gives_the_same_bits(tmp_path: Path) -> None:
     found = []
     for cache in ("first", "second"):
