@@ -9,11 +9,26 @@ from agents.common.nets import fast
 
 # Tests compare CPU numbers, so a GPU is out of sight, also in the programs that they start; those marked `gpu` see it.
 FINDS_CUDA = torch.cuda.is_available
-HAS_CUDA = FINDS_CUDA()
-if HAS_CUDA:
-    torch.cuda.init()  # reads the environment, which is about to change
+DEVICES = "CUDA_VISIBLE_DEVICES"
+# workers of pytest-xdist load this file too, where the variable is already empty
+SEEN_BY_GPU_TESTS = os.environ.setdefault("DEVICES_OF_GPU_TESTS", os.environ.get(DEVICES, "all"))
+
+
+def show_devices(patch: pytest.MonkeyPatch) -> None:
+    """Put the environment variable back to what it was before the tests."""
+    if SEEN_BY_GPU_TESTS == "all":
+        patch.delenv(DEVICES, raising=False)
+    else:
+        patch.setenv(DEVICES, SEEN_BY_GPU_TESTS)
+
+
+with pytest.MonkeyPatch.context() as shown:
+    show_devices(shown)
+    HAS_CUDA = FINDS_CUDA()
+    if HAS_CUDA:
+        torch.cuda.init()  # reads the environment, which is about to change
 torch.cuda.is_available = lambda: False
-os.environ["CUDA_VISIBLE_DEVICES"] = ""
+os.environ[DEVICES] = ""
 torch.set_num_threads(1)  # small tensors: a second thread costs more than it gives, above all beside other processes
 
 
@@ -29,6 +44,7 @@ def _show_the_gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     """Let tests that are marked `gpu` see the GPU."""
     if "gpu" in request.keywords:
         monkeypatch.setattr(torch.cuda, "is_available", FINDS_CUDA)
+        show_devices(monkeypatch)
 
 
 @pytest.fixture

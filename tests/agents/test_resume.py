@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -388,3 +390,28 @@ def test_a_checkpoint_keeps_the_model_that_something_is_still_done_with(tmp_path
     found = saved_state(checkpoint.load_pending(resumed, written), tmp_path)
     assert all(torch.equal(found[name], value) for name, value in expected.items())
     assert resumed.num_timesteps == 2 + later
+
+
+COMPILED = """
+import hashlib
+from tests.common.toys import tiny_model, toy_dataset
+
+model = tiny_model("bc", compile="on")
+model.load_dataset(toy_dataset())
+for _ in range(3):
+    model.sample_and_update(16)
+assert model.update_mode.compiled
+print(hashlib.sha256(b"".join(value.numpy().tobytes() for value in model.policy.state_dict().values())).hexdigest())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_compiling_again_in_another_process_gives_the_same_bits(tmp_path: Path) -> None:
+    found = []
+    for cache in ("first", "second"):
+        environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / cache)}
+        done = subprocess.run([sys.executable, "-c", COMPILED], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        found.append(done.stdout)
+    assert found[0] == found[1]

@@ -150,6 +150,8 @@ class SequenceReplayBuffer(TransitionStore):
         begin = in_front
         oldest = self.pos if self.full else 0
         for ring, count in rings:
+            if not count:
+                continue
             first = self._rings_begin + (replica * (self.n_envs // self.replicas) + ring) * self.buffer_size
             inside = first + (oldest + offset - begin + steps) % self.buffer_size
             rows = torch.where(offset >= begin, inside, rows)
@@ -181,6 +183,8 @@ class SequenceReplayBuffer(TransitionStore):
 
     def _ends(self, next_row: Tensor) -> Tensor:
         """Return where trajectories end: the next observation is in the tail, and is not that of a running episode."""
+        if not self.size():
+            return next_row >= self.capacity
         running = (next_row >= self._pending[0]) & (next_row < self._pending[0] + self.n_envs)
         return (next_row >= self.capacity) & ~running
 

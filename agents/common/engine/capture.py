@@ -118,6 +118,7 @@ def record(
             torch.cuda.set_stream(before)
             with contextlib.suppress(RuntimeError):  # the allocator has left the pool, if the recording got that far
                 torch._C._cuda_endAllocateToPool(index, pool)
+                torch._C._cuda_releasePool(index, pool)  # a graph does so only if it was recorded to the end
             for generator, state in zip(drawn_from, states, strict=True):
                 _replace_state(generator, state)
             cause = cause or error

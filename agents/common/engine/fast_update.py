@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -85,6 +86,7 @@ class FastUpdate(Update):
         super().__init__(learner)
         self._own_losses = _with_own_code(learner.compute_losses)
         self._recording = False
+        self.rounds_learning_rate = learner.device.type == "cuda"
         self._learning_rate = torch.tensor(0.0, device=learner.device)
         self.prepare()
 
@@ -165,17 +167,31 @@ class FastUpdate(Update):
     @contextmanager
     def _while_recording(self) -> Iterator[None]:
         """Make the optimiser read its step size from the device: a number would be recorded as it was."""
-        groups = self.optimizer.param_groups
-        before = [(group["lr"], group["capturable"]) for group in groups]
-        for group in groups:
-            group["lr"], group["capturable"] = self._learning_rate, True
         self._recording = True
+        try:
+            with self._optimiser_told(lr=self._learning_rate, capturable=True):
+                yield
+        finally:
+            self._recording = False
+
+    def step(self) -> None:
+        """Move the parameters; on CUDA by a step size in float32, as recordings read it, so that all have its bits."""
+        if self._recording or not self.rounds_learning_rate:
+            return super().step()
+        with self._optimiser_told(lr=float(np.float32(self.optimizer.param_groups[0]["lr"]))):
+            super().step()
+
+    @contextmanager
+    def _optimiser_told(self, **values: Any) -> Iterator[None]:
+        """Change what the optimiser is told of its parameters."""
+        before = [dict(group) for group in self.optimizer.param_groups]
+        for group in self.optimizer.param_groups:
+            group.update(values)
         try:
             yield
         finally:
-            self._recording = False
-            for group, (lr, capturable) in zip(groups, before, strict=True):
-                group["lr"], group["capturable"] = lr, capturable
+            for group, old in zip(self.optimizer.param_groups, before, strict=True):
+                group.update({name: old[name] for name in values})
 
     def _differentiate_compiled(self, batch: Batch, noise: Noise) -> tuple[Info, tuple[Tensor | None, ...]]:
         """Return diagnostics and gradients; where the compiler fails, forwards or backwards, go on without it."""

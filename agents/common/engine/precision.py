@@ -10,21 +10,27 @@ import torch
 
 @contextmanager
 def float32_products(precision: str, device: torch.device) -> Iterator[None]:
-    """Let float32 products take TF32 where a model's precision allows it, and not elsewhere.
+    """Let float32 products and convolutions take TF32 where a model's precision allows it, and not elsewhere.
 
-    PyTorch has one switch for the process. With ``bf16`` the layers that stay in float32 take TF32 too. On a CPU the
-    switch is left alone.
+    PyTorch has one switch of each for the process; that of convolutions is on by default. With ``bf16`` the layers that
+    stay in float32 take TF32 too. On a CPU the switches are left alone.
 
     :param precision: ``fp32``, ``tf32`` or ``bf16``.
     :param device: where the model is.
     """
-    before = torch.get_float32_matmul_precision()
-    wanted = "highest" if precision == "fp32" else "high"
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    wanted = ("highest", False) if precision == "fp32" else ("high", True)
     if device.type == "cpu" or wanted == before:
         yield
         return
-    torch.set_float32_matmul_precision(wanted)
+    _switch(*wanted)
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        _switch(*before)
+
+
+def _switch(products: str, convolutions: bool) -> None:
+    """Set PyTorch's switches."""
+    torch.set_float32_matmul_precision(products)
+    torch.backends.cudnn.allow_tf32 = convolutions

@@ -223,6 +223,10 @@ class Update:
                 own.copy_(other)
         for parameter, grad in zip(self.parameters, grads, strict=True):
             parameter.grad = grad
+        self.step()
+
+    def step(self) -> None:
+        """Move the parameters by their gradients."""
         self.optimizer.step()
 
 

@@ -22,7 +22,8 @@ from agents.common.engine import capture, fast_update
 from agents.common.engine.fast_update import Mode, choose_mode
 from agents.common.method import Info
 from agents.common.sb3.model import FlowQLearning
-from tests.common.toys import tiny_model, toy_batch, toy_dataset, toy_noise
+from tests.common.toys import assert_same as assert_equal
+from tests.common.toys import parameters_of, tiny_model, toy_batch, toy_dataset, toy_noise
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -127,6 +128,35 @@ def assert_falls_back(model: FlowQLearning, plain: FlowQLearning, warning: str) 
     for _ in range(2):
         plain.sample_and_update(16)
     assert_same(model, plain)
+
+
+def rounding(model: FlowQLearning) -> FlowQLearning:
+    """Let a model's step size be in float32, as on CUDA."""
+    model._update.rounds_learning_rate = True
+    return model
+
+
+def test_replayed_updates_have_the_bits_of_plain_ones(captured: Any) -> None:
+    replayed, plain = rounding(captured()), rounding(made_plain())
+    for model in (replayed, plain):
+        for _ in range(8):
+            model.policy.optimizer.param_groups[0]["lr"] = 1e-3 / 3  # is another number in float32
+            model.sample_and_update(16)
+    assert_equal(parameters_of(replayed), parameters_of(plain))
+    assert replayed.policy.optimizer.param_groups[0]["lr"] == 1e-3 / 3
+
+
+def test_where_a_recording_begins_changes_no_bit(captured: Any) -> None:
+    found = []
+    for beginnings in ((0,), (0, 6, 8)):  # as when a run is stopped after 6 and after 8 updates
+        model = rounding(captured())
+        for update in range(12):
+            if update in beginnings:
+                model._update.prepare()
+            model.policy.optimizer.param_groups[0]["lr"] = 1e-3 / 3
+            model.sample_and_update(16)
+        found.append(parameters_of(model))
+    assert_equal(*found)
 
 
 def test_a_replayed_update_has_new_noise_and_a_new_batch(captured: Any) -> None:

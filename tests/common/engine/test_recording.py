@@ -18,7 +18,7 @@ import torch
 from agents.common.engine import capture, fast_update
 from agents.common.engine.capture import CapturedStep, CaptureError, record, run_aside
 from agents.common.engine.fast_update import Mode
-from tests.common.engine.test_capture import assert_same, made
+from tests.common.engine.test_capture import assert_same, made, state_of
 
 SECOND = torch.device("cuda", 1)
 
@@ -85,6 +85,7 @@ class Recording:
         self.before = Cuda.now.stream
         Cuda.now.stream, Cuda.now.recording, Cuda.now.broken = self.stream, self, False
         Cuda.now.pools.append(self.pool)
+        Cuda.now.held.append(self.pool)
         for generator in self.graph.generators:
             generator.state["recorded"] = True
 
@@ -111,7 +112,8 @@ class Cuda:
         self.current = list(self.first)
         self.recording: Recording | None = None
         self.broken = False
-        self.pools: list[Any] = []
+        self.pools: list[Any] = []  # that the allocator takes memory from
+        self.held: list[Any] = []  # that keep their memory
         self.error_mode = ""
 
     @property
@@ -152,6 +154,9 @@ class Cuda:
             raise RuntimeError("endAllocatePool: not currently recording to mempool_id")
         self.pools.remove(pool)
 
+    def release(self, index: int, pool: Any) -> None:
+        self.held.remove(pool)
+
 
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> Cuda:
@@ -164,6 +169,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Cuda:
     for name, value in names.items():
         monkeypatch.setattr(torch.cuda, name, value)
     monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", found.end_allocation, raising=False)
+    monkeypatch.setattr(torch._C, "_cuda_releasePool", found.release, raising=False)
     monkeypatch.setattr(torch, "Generator", Generator)
     monkeypatch.setattr(capture, "_failures", [])
     return found
@@ -217,7 +223,7 @@ def test_a_recording_that_fails_leaves_everything_as_it_was_and_names_its_cause(
         record(step_of(cuda, generator, waits=True), SECOND, [generator])  # type: ignore[list-item]
     assert "previous error" not in str(error.value)
     assert isinstance(error.value.__cause__, RuntimeError)
-    assert (cuda.device, cuda.current, cuda.pools) == (0, cuda.first, [])
+    assert (cuda.device, cuda.current, cuda.pools, cuda.held) == (0, cuda.first, [], [])
     assert generator.get_state() == 5
     for each in (generator, *cuda.defaults):
         each.draw()  # raises as long as it takes itself for recorded
@@ -361,3 +367,43 @@ def test_an_error_while_recording_is_not_the_compilers(monkeypatch: pytest.Monke
     for _ in range(capture.WARM_UP + 2):
         plain.sample_and_update(16)
     assert_same(model, plain)
+
+
+# -- on a device ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gpu
+def test_on_cuda_a_recording_that_fails_leaves_a_working_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture, "_failures", [])
+    model, plain = (made(device="cuda", compile=wish) for wish in ("auto", "off"))
+    draw = model.draw_noise
+
+    def wait(size: int) -> Any:
+        noise = draw(size)
+        if torch.cuda.is_current_stream_capturing():
+            noise["bc_t"].sum().item()
+        return noise
+
+    monkeypatch.setattr(model, "draw_noise", wait)
+    for _ in range(capture.WARM_UP):
+        model.sample_and_update(16)
+    with pytest.warns(UserWarning, match="updates are not captured"):
+        model.sample_and_update(16)
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
+    torch.rand(1, device="cuda")
+    for _ in range(capture.WARM_UP + 1):
+        plain.sample_and_update(16)
+    torch.testing.assert_close(state_of(model), state_of(plain), rtol=0, atol=0)
+
+
+@pytest.mark.gpu
+def test_on_cuda_where_a_recording_begins_changes_no_bit() -> None:
+    models = [made(device="cuda", compile="auto") for _ in range(2)]
+    for update in range(12):
+        if update in (6, 8):
+            models[0]._update.prepare()
+        for model in models:
+            model.policy.optimizer.param_groups[0]["lr"] = 1e-3 / 3
+            model.sample_and_update(16)
+    assert all(model.update_mode.captured for model in models)
+    torch.testing.assert_close(*map(state_of, models), rtol=0, atol=0)

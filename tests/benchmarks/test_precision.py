@@ -1,0 +1,130 @@
+"""The comparison of precisions: TF32 without a GPU, the maze, and what the table says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import precision
+from tests.common.toys import tiny_model, toy_batch, toy_noise
+
+ULP = 2.0**-10  # of TF32 between 1 and 2
+VALUES = {1.0: 1.0, 1 + 0.49 * ULP: 1.0, 1 + 0.51 * ULP: 1 + ULP, -1 - 0.51 * ULP: -1 - ULP, 0.0: 0.0}
+
+
+@pytest.mark.parametrize(("value", "expected"), [*VALUES.items(), (float("inf"), float("inf"))])
+def test_tf32_has_ten_bits(value: float, expected: float) -> None:
+    assert float(precision.to_tf32(torch.tensor(value))) == pytest.approx(expected, rel=1e-7)
+
+
+def test_factors_are_rounded_forwards_and_backwards() -> None:
+    x = torch.full((2, 3), 1 + 0.4 * ULP, requires_grad=True)
+    weight = torch.full((3, 4), 2 + 0.8 * ULP, requires_grad=True)
+    with precision.emulated("tf32"):
+        product = x @ weight
+        product.sum().backward()
+    assert torch.equal(product, torch.full((2, 4), 6.0))
+    assert x.grad is not None
+    assert weight.grad is not None
+    assert torch.equal(x.grad, torch.full((2, 3), 8.0))
+    assert torch.equal(weight.grad, torch.full((3, 4), 2.0))
+
+
+@pytest.mark.parametrize("onednn", [False, True])
+def test_the_products_of_an_update_are_rounded(onednn: bool, request: pytest.FixtureRequest) -> None:
+    if onednn:
+        request.getfixturevalue("onednn")
+    model = tiny_model(net_arch=[48, 48])
+    batch, noise = toy_batch(model), toy_noise(model)
+    exact = float(model.compute_losses(batch, noise)[0].detach())
+    with precision.emulated("tf32"):
+        rounded = float(model.compute_losses(batch, noise)[0].detach())
+    assert 1e-7 < abs(rounded - exact) / abs(exact) < 1e-2
+
+
+def test_float32_is_left_alone() -> None:
+    x = torch.full((2, 3), 1 + 0.4 * ULP)
+    expected = x @ x.T
+    with precision.emulated("fp32"):
+        assert torch.equal(x @ x.T, expected)
+    with precision.emulated("tf32"):
+        assert not torch.equal(x @ x.T, expected)
+
+
+def test_the_wall_stops_what_would_cross_it_and_nothing_else() -> None:
+    starts = np.array([[-0.1, 0.0], [-0.1, 0.7], [0.1, -0.59], [-0.5, 0.0], [0.9, 0.0]])
+    ends = precision.move(starts, np.array([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [1.0, 0.0], [1.0, 0.0]]))
+    expected = [[-0.001, 0.0], [0.1, 0.7], [0.001, -0.59], [-0.3, 0.0], [1.0, 0.0]]
+    np.testing.assert_allclose(ends, expected, atol=1e-9)
+    assert precision.arrived(ends).tolist() == [False, False, False, False, True]
+
+
+def test_the_data_reach_the_goal_seldom_and_end_there() -> None:
+    data = precision.dataset(100)
+    done = data["masks"] == 0
+    assert 0 < done.mean() < 0.1
+    assert np.array_equal(done, precision.arrived(data["next_observations"].astype(np.float64)))
+    assert (data["terminals"][done] == 1).all()
+    assert np.array_equal(data["rewards"], -data["masks"])
+
+
+def test_episodes_are_counted_to_the_goal() -> None:
+    class Straight:
+        """Goes to the goal, above the wall."""
+
+        num_replicas = 2
+
+        def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, Any]:
+            return {"x_0": torch.zeros(rows, 1)}
+
+        def plan(self, points: np.ndarray[Any, Any], noise: Any) -> np.ndarray[Any, Any]:
+            aims = np.where(points[..., :1] < 0, [0.1, 0.8], precision.GOAL)
+            return np.stack([(aims - points) / precision.STEP] * 3, 2)
+
+    class Model:
+        policy = Straight()
+
+    lengths = precision.evaluate(Model(), 5)  # type: ignore[arg-type]
+    assert lengths.shape == (2, 5)
+    assert np.array_equal(lengths[0], lengths[1])
+    assert ((lengths > 5) & (lengths < 40)).all()
+
+
+def test_training_writes_rows_and_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {"net_arch": [8, 8], "flow_steps": 2, "batch_size": 8, "horizon_length": 25}
+    monkeypatch.setattr(precision, "SETTINGS", {**precision.SETTINGS, **small})
+    output = tmp_path / "precision.json"
+    for part in ("fp32", "bf16"):
+        assert precision.main(["--precision", part, "--seeds", "2", "--steps", "3", "-o", str(output)]) == 0
+    rows = json.loads(output.read_text())
+    assert [(row["precision"], row["updates"], row["seed"]) for row in rows] == [
+        (part, step, seed) for part in ("fp32", "bf16") for step in (1, 2, 3) for seed in (0, 1)
+    ]
+    assert "| 3 | steps to the goal |" in output.with_suffix(".md").read_text()
+
+
+def test_a_difference_beyond_its_interval_is_marked() -> None:
+    def rows(part: str, *successes: float) -> list[precision.Row]:
+        return [{"precision": part, "updates": 500, "success": success, "steps": 20.0} for success in successes]
+
+    shifted = rows("bf16", 0.4, 0.89, 0.78)  # by 0.1 to 0.12: far beyond the interval, seed by seed
+    lines = precision.table([*rows("fp32", 0.5, 1, 0.9), *rows("tf32", 0.6, 1, 0.8), *shifted]).splitlines()
+    success = [cell.strip() for cell in lines[2].split("|")]
+    assert success[3] == "80.0"
+    assert success[4] == "80.0, +0.00 ± 24.84"  # t of two degrees of freedom, 4.30, times 10 by the root of 3
+    assert success[5] == "69.0, -11.00 ± 2.48 **differs**"
+    assert lines[3].count("20.0, +0.00 ± 0.00") == 2
+
+
+def test_the_committed_comparison_finds_no_difference() -> None:
+    text = (precision.RESULTS / "precision.md").read_text(encoding="utf-8")
+    rows = json.loads((precision.RESULTS / "precision.json").read_text(encoding="utf-8"))
+    assert text == precision.TEXT + precision.table(rows)
+    assert {row["precision"] for row in rows} == set(precision.PRECISIONS)
+    last = text.splitlines()[-2:]
+    assert not any("differs" in line for line in last)
