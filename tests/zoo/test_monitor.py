@@ -16,7 +16,7 @@ def run(capsys, *words):
 
 
 def log_speed(folder, *rows):
-    header = "time/total_timesteps,time/updates_per_s,time/fps,eval/success_rate\n"
+    header = "time/total_timesteps,time/time_elapsed,time/updates_per_s,time/fps,eval/success_rate\n"
     (folder / "progress.csv").write_text(header + "".join(f"{row}\n" for row in rows))
 
 
@@ -57,7 +57,7 @@ def test_the_run_that_is_furthest_behind_says_the_step_and_the_slowest_the_time_
     steps = {"offline_steps": 1_000_000, "online_steps": 500_000}
     for seed, (done, speed) in enumerate([(600_000, 100), (300_000, 200)]):
         folder = write_run(tmp_path / str(seed), seed=seed, offline=(25,), state="running", **steps)
-        log_speed(folder, f"{done - 100_000},1,,", f"{done},{speed},,", f"{done},,,0.5")
+        log_speed(folder, f"{done - 100_000},1,1,,", f"{done},9,{speed},,", f"{done},,,,0.5")
     write_run(tmp_path / "done", seed=2, offline=(25,), **steps)  # is at its end, says nothing about the others
     (line,) = [line for line in run(capsys, tmp_path)[2] if "qam" in line]
     assert "300k/1.5M" in line
@@ -67,7 +67,7 @@ def test_the_run_that_is_furthest_behind_says_the_step_and_the_slowest_the_time_
 def test_steps_of_pretraining_are_left_too_but_not_those_of_a_saved_flow(tmp_path, capsys):
     for label, more in (("pretrains", {"pretraining_steps": 60_000}), ("starts", {"pretrained_actor": {"updates": 9}})):
         folder = write_run(tmp_path / label, state="running", label=label, **{"offline_steps": 60_000, **more})
-        log_speed(folder, "30000,10,,")
+        log_speed(folder, "30000,3000,10,,")
     lines = {line[0]: " ".join(line) for line in run(capsys, tmp_path)[2] if line}
     assert "3k/60k 2 h 30 min 60.0 3k" in lines["pretrains"]  # its evaluation is newer than its log
     assert "30k/60k 50 min 60.0 3k" in lines["starts"]

@@ -69,6 +69,19 @@ def read_times(folder: RunFolder) -> Times:
     )
 
 
+def read_speed(folder: RunFolder) -> tuple[int, float] | None:
+    """Return the last step with a speed that a run has logged, and the speed in steps per second.
+
+    :return: the step counts from the beginning of pretraining; None if no speed is known, or the log is damaged.
+    """
+    try:
+        rows = folder.read_progress()
+    except UnreadableRun:
+        return None
+    known = np.flatnonzero(rows["speed"] > 0)
+    return (int(rows["steps"][known[-1]]), float(rows["speed"][known[-1]])) if len(known) else None
+
+
 def add_up(steps: np.ndarray, seconds: np.ndarray, speed: np.ndarray) -> np.ndarray:
     """Return the seconds since the beginning of the run, from those since the beginning of each part.
 

@@ -10,8 +10,9 @@ import pytest
 
 from tests.zoo.runs.test_read import write_run
 from zoo.runs.folder import RunFolder, UnreadableRun
-from zoo.runs.times import add_up, read_times
+from zoo.runs.times import add_up, read_speed, read_times
 
+SPEED_HEADER = "time/total_timesteps,time/time_elapsed,time/updates_per_s,time/fps\n"
 OFFLINE = "time/total_timesteps,time/time_elapsed,time/updates_per_s,train/n_updates,eval/success_rate\n"
 
 
@@ -122,3 +123,36 @@ def test_missing_and_undecodable_logs_are_named(tmp_path: Path) -> None:
     folder.progress.unlink()
     with pytest.raises(UnreadableRun, match=r"progress\.csv is missing"):
         folder.read_progress()
+
+
+def speed_of(tmp_path: Path, text: str) -> tuple[int, float] | None:
+    (tmp_path / "progress.csv").write_text(text)
+    return read_speed(RunFolder(tmp_path))
+
+
+def test_the_last_row_with_a_speed_counts(tmp_path: Path) -> None:
+    assert speed_of(tmp_path, SPEED_HEADER + "100,1,50.5,\n200,1,40.5,\n200,,,\n") == (200, 40.5)
+    assert speed_of(tmp_path, SPEED_HEADER + "100,1,50.5,\n300,1,,20\n") == (300, 20.0)
+
+
+def test_a_row_that_is_not_whole_yet_does_not_count(tmp_path: Path) -> None:
+    assert speed_of(tmp_path, SPEED_HEADER + "100,1,50.5,\n200,1,4") == (100, 50.5)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        SPEED_HEADER,
+        "a,b\n1,2\n",
+        SPEED_HEADER + "x,1,2,\n",
+        SPEED_HEADER + "-5,1,2,\n",
+        SPEED_HEADER + "100,1,inf,\n100,1,nan,0\n",
+    ],
+)
+def test_a_log_without_a_sound_speed_tells_nothing(tmp_path: Path, text: str) -> None:
+    assert speed_of(tmp_path, text) is None
+
+
+def test_a_run_without_a_log_tells_nothing(tmp_path: Path) -> None:
+    assert read_speed(RunFolder(tmp_path)) is None
