@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         qsm,
         rebrac,
         rlpd,
+        rql,
         sqam,
         trqam,
     )
@@ -80,6 +81,8 @@ if TYPE_CHECKING:
     class ReBRAC(FlowQLearning, rebrac.ReBRAC, Arguments): ...
 
     class RLPD(FlowQLearning, rlpd.RLPD, Arguments): ...
+
+    class RQL(FlowQLearning, rql.RQL, Arguments): ...
 
     class SQAM(FlowQLearning, sqam.SQAM, Arguments): ...
 

@@ -36,6 +36,7 @@ BUILT_IN = {
     "fedit": "FEDIT",
     "rebrac": "ReBRAC",
     "rlpd": "RLPD",
+    "rql": "RQL",
     "bc": "BC",
 }
 ALIASES: dict[str, str] = {"bptt": "fbrac", "guidance": "cgql"}

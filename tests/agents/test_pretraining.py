@@ -28,6 +28,7 @@ FLOWS: dict[str, tuple[str, set[str]]] = {
     **dict.fromkeys(("fql", "ifql", "fedit", "bc"), ("behaviour", set())),
     "fbrac": ("flow", set()),
     "fawac": ("flow", set()),
+    "rql": ("flow", {"flow_target"}),
 }
 WITHOUT = {"qsm", "dac", "rebrac", "rlpd"}
 
