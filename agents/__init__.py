@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         qam,
         qam_e,
         qam_f,
+        qgf,
         qsm,
         rebrac,
         rlpd,
@@ -75,6 +76,8 @@ if TYPE_CHECKING:
     class QAME(FlowQLearning, qam_e.QAME, Arguments): ...
 
     class QAMF(FlowQLearning, qam_f.QAMF, Arguments): ...
+
+    class QGF(FlowQLearning, qgf.QGF, Arguments): ...
 
     class QSM(FlowQLearning, qsm.QSM, Arguments): ...
 

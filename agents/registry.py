@@ -37,6 +37,7 @@ BUILT_IN = {
     "rebrac": "ReBRAC",
     "rlpd": "RLPD",
     "rql": "RQL",
+    "qgf": "QGF",
     "bc": "BC",
 }
 ALIASES: dict[str, str] = {"bptt": "fbrac", "guidance": "cgql"}

@@ -128,6 +128,13 @@ SETTINGS: dict[str, dict[str, Translation]] = {
         "target_entropy_multiplier": None,
         "init_temp": "initial_temperature",
     },
+    "qgf": {
+        "denoise_steps": "flow_steps",
+        "expectile": "expectile",
+        "guidance_weight": "guidance_weight",
+        "gradient": "gradient",
+        "q_aggregation": ("rho", {"min": 1.0, "mean": 0.0}),  # of two critics
+    },
     "rql": {
         "alpha": "bc_weight",
         "expectile": "expectile",
@@ -168,6 +175,7 @@ MODULES: dict[str, dict[str, str]] = {
     "fql": {"critic": "critic", "actor_bc_flow": "behaviour", "actor_onestep_flow": "one_step"},
     "rebrac": {"critic": "critic", "actor": "actor"},
     "rlpd": {"critic": "critic", "actor": "actor", "alpha": "temperature"},
+    "qgf": {"critic": "critic", "value": "value", "policy": "behaviour"},
     "rql": {"value": "critic", "actor": "flow"},
 }
 LOSSES = {"alpha": "temperature"}  # the reference's loss names -> ours, where they differ
@@ -180,6 +188,7 @@ INTERMEDIATES = {
     "am_xs": "states",
     "am_adjs": "adjoints",
     "am_v_base": "prior",
+    "value_target": "value",
     "partial_action": "partial",
     "partial_time": "time",
 }
