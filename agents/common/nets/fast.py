@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from agents.common.nets import mlp
@@ -113,7 +114,7 @@ def gelu(x: Tensor) -> Tensor:
         return mlp.gelu(x)
     if torch.compiler.is_compiling():
         return x * torch.sigmoid(GELU_SLOPE * x * (1 + GELU_CUBIC * x * x))  # the compiler makes one pass of it
-    if torch.is_grad_enabled() and x.requires_grad:
+    if torch.is_grad_enabled() and x.requires_grad and not has_tangent(x):
         return _RecordedGelu.apply(x)  # type: ignore[no-untyped-call]
     return _gelu_by_sigmoid(x)
 
@@ -221,6 +222,11 @@ def onednn_is_faster(of_weights: bool = False) -> bool:
     return vendor == "AuthenticAMD" and (family >= 26 or not of_weights)
 
 
+def has_tangent(x: Tensor) -> bool:
+    """Return whether a derivative is carried forwards (`torch.func.jvp`); oneDNN's products would drop it silently."""
+    return forward_ad.unpack_dual(x).tangent is not None
+
+
 def prefers_onednn(x: Tensor, weight: Tensor) -> bool:
     """Return whether oneDNN should multiply, member by member: where it is faster, given enough rows and work."""
     if torch.compiler.is_compiling() or x.device.type != "cpu":
@@ -228,6 +234,7 @@ def prefers_onednn(x: Tensor, weight: Tensor) -> bool:
     rows = x.shape[weight.ndim - 2 : -1].numel()
     return (
         onednn_is_faster()
+        and not has_tangent(x)
         and x.dtype in (torch.float32, torch.bfloat16)
         and rows >= ONEDNN_ROWS
         and rows * weight.shape[-2:].numel() >= ONEDNN_WORK
