@@ -40,6 +40,7 @@ _COLOURS = {
         "CGQL-L": "#5a691e",
         "CGQL-M": "#b43ca5",
         "FAWAC": "#000f69",
+        "MeanFlowQL": "#00001e",
     },
 }
 MUTED = "#8f8f8f"
