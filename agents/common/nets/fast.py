@@ -192,6 +192,40 @@ def _pull_back(layer: Layer, product: Tensor, cotangent: Tensor) -> Tensor:
     return found
 
 
+# -- derivatives along a direction ------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def push_forward(layers: Sequence[Layer], product: Tensor, tangent: Tensor) -> Tensor:
+    """Carry a derivative through layers; nothing is recorded, and parameters are constants.
+
+    :param layers: of one stack.
+    :param product: of the first layer with its bias, (*stack, N, width).
+    :param tangent: its derivative, of the same shape.
+    :return: the output's derivative, (*stack, N, out).
+    """
+    for layer, following in itertools.pairwise(layers):
+        tangent = _push_forward(layer, product, tangent)
+        product = dense(layer.finish(product), following.weight, following.bias, following.dtype)
+        tangent = dense(tangent, following.weight, None, following.dtype)
+    return _push_forward(layers[-1], product, tangent)
+
+
+def _push_forward(layer: Layer, product: Tensor, tangent: Tensor) -> Tensor:
+    """Return a derivative of a layer's product as one of its output."""
+    plain = layer._replace(norm_scale=None, norm_bias=None)
+    if layer.activation is not None:  # elementwise: its Jacobian is its own transpose
+        tangent = _pull_back(plain, product, tangent)
+    if layer.norm_scale is None:
+        return tangent
+    x = plain.finish(product)
+    variance, mean = torch.var_mean(x, -1, correction=0, keepdim=True)
+    factor = (variance + mlp.LAYER_NORM_EPS).rsqrt()
+    normal = (x - mean) * factor
+    tangent = tangent - tangent.mean(-1, keepdim=True) - normal * (normal * tangent).mean(-1, keepdim=True)
+    return tangent * factor * layer.norm_scale.unsqueeze(-2)
+
+
 # -- oneDNN -----------------------------------------------------------------------------------------------------------
 
 
