@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         fedit,
         fql,
         ifql,
+        meanflowql,
         qam,
         qam_e,
         qam_f,
@@ -70,6 +71,8 @@ if TYPE_CHECKING:
     class FQL(FlowQLearning, fql.FQL, Arguments): ...
 
     class IFQL(FlowQLearning, ifql.IFQL, Arguments): ...
+
+    class MeanFlowQL(FlowQLearning, meanflowql.MeanFlowQL, Arguments): ...
 
     class QAM(FlowQLearning, qam.QAM, Arguments): ...
 

@@ -38,6 +38,7 @@ BUILT_IN = {
     "rlpd": "RLPD",
     "rql": "RQL",
     "qgf": "QGF",
+    "meanflowql": "MeanFlowQL",
     "bc": "BC",
 }
 ALIASES: dict[str, str] = {"bptt": "fbrac", "guidance": "cgql"}

@@ -30,7 +30,7 @@ FLOWS: dict[str, tuple[str, set[str]]] = {
     "fawac": ("flow", set()),
     "rql": ("flow", {"flow_target"}),
 }
-WITHOUT = {"qsm", "dac", "rebrac", "rlpd"}
+WITHOUT = {"qsm", "dac", "rebrac", "rlpd", "meanflowql"}
 
 
 @pytest.fixture(params=FLOWS)

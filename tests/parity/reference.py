@@ -128,6 +128,14 @@ SETTINGS: dict[str, dict[str, Translation]] = {
         "target_entropy_multiplier": None,
         "init_temp": "initial_temperature",
     },
+    "meanflowql": {
+        "alpha": "flow_weight",
+        "adaptive_gamma": "adaptive_power",
+        "bound_loss_weight": "bound_weight",
+        "time_steps": "time_steps",
+        "num_candidates": "best_of_n",
+        "q_agg": ("rho", {"mean": 0.0}),
+    },
     "qgf": {
         "denoise_steps": "flow_steps",
         "expectile": "expectile",
@@ -175,6 +183,7 @@ MODULES: dict[str, dict[str, str]] = {
     "fql": {"critic": "critic", "actor_bc_flow": "behaviour", "actor_onestep_flow": "one_step"},
     "rebrac": {"critic": "critic", "actor": "actor"},
     "rlpd": {"critic": "critic", "actor": "actor", "alpha": "temperature"},
+    "meanflowql": {"critic": "critic", "actor_bc_flow": "policy"},
     "qgf": {"critic": "critic", "value": "value", "policy": "behaviour"},
     "rql": {"value": "critic", "actor": "flow"},
 }
