@@ -25,12 +25,15 @@ if TYPE_CHECKING:
         fedit,
         fql,
         ifql,
+        meanflowql,
         qam,
         qam_e,
         qam_f,
+        qgf,
         qsm,
         rebrac,
         rlpd,
+        rql,
         sqam,
         trqam,
     )
@@ -69,17 +72,23 @@ if TYPE_CHECKING:
 
     class IFQL(FlowQLearning, ifql.IFQL, Arguments): ...
 
+    class MeanFlowQL(FlowQLearning, meanflowql.MeanFlowQL, Arguments): ...
+
     class QAM(FlowQLearning, qam.QAM, Arguments): ...
 
     class QAME(FlowQLearning, qam_e.QAME, Arguments): ...
 
     class QAMF(FlowQLearning, qam_f.QAMF, Arguments): ...
 
+    class QGF(FlowQLearning, qgf.QGF, Arguments): ...
+
     class QSM(FlowQLearning, qsm.QSM, Arguments): ...
 
     class ReBRAC(FlowQLearning, rebrac.ReBRAC, Arguments): ...
 
     class RLPD(FlowQLearning, rlpd.RLPD, Arguments): ...
+
+    class RQL(FlowQLearning, rql.RQL, Arguments): ...
 
     class SQAM(FlowQLearning, sqam.SQAM, Arguments): ...
 

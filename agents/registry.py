@@ -36,6 +36,9 @@ BUILT_IN = {
     "fedit": "FEDIT",
     "rebrac": "ReBRAC",
     "rlpd": "RLPD",
+    "rql": "RQL",
+    "qgf": "QGF",
+    "meanflowql": "MeanFlowQL",
     "bc": "BC",
 }
 ALIASES: dict[str, str] = {"bptt": "fbrac", "guidance": "cgql"}

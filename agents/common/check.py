@@ -173,7 +173,8 @@ def _find_unmasked(
     """Yield a message for each loss that counts sequences across a trajectory's end."""
     if probe.method.horizon_length == 1:
         return
-    nowhere = {**vars(batch), "valid": torch.zeros_like(batch.valid)}
+    nothing = {name: torch.zeros_like(getattr(batch, name)) for name in ("valid", "action_valid")}
+    nowhere = {**vars(batch), **nothing}
     other = {"rewards": batch.rewards.flip(1) + 1, "discounts": batch.discounts * 0.5}
     if probe.method.action_chunking:
         other["actions"] = -batch.actions

@@ -8,7 +8,12 @@ from agents.common.batch import Batch
 
 
 def test_a_mapped_batch_has_every_tensor_changed_alike() -> None:
-    batch = Batch(*(torch.full((1, 2), float(i)) for i in range(6)))
+    batch = Batch(*(torch.full((1, 2), float(i)) for i in range(7)))
     assert [value.tolist() for value in vars(batch.map(lambda x: x + 1)).values()] == [
-        [[i + 1.0] * 2] for i in range(6)
+        [[i + 1.0] * 2] for i in range(7)
     ]
+
+
+def test_actions_count_as_their_sequence_does_where_nothing_else_is_said() -> None:
+    batch = Batch(*(torch.full((1, 2), float(i)) for i in range(5)), valid=torch.tensor([[1.0, 0.0]]))
+    assert batch.action_valid.tolist() == [[[1], [0]]]

@@ -128,6 +128,30 @@ SETTINGS: dict[str, dict[str, Translation]] = {
         "target_entropy_multiplier": None,
         "init_temp": "initial_temperature",
     },
+    "meanflowql": {
+        "alpha": "flow_weight",
+        "adaptive_gamma": "adaptive_power",
+        "bound_loss_weight": "bound_weight",
+        "time_steps": "time_steps",
+        "num_candidates": "best_of_n",
+        "q_agg": ("rho", {"mean": 0.0}),
+    },
+    "qgf": {
+        "denoise_steps": "flow_steps",
+        "expectile": "expectile",
+        "guidance_weight": "guidance_weight",
+        "gradient": "gradient",
+        "q_aggregation": ("rho", {"min": 1.0, "mean": 0.0}),  # of two critics
+    },
+    "rql": {
+        "alpha": "bc_weight",
+        "expectile": "expectile",
+        "ema": ("policy_tau", {0.999: 0.001}),
+        "ensemble_ct": "ensemble_size",
+        "layer_norm": "critic_layer_norm",
+        "h": None,  # recorded as `horizon_length` too
+        "q_agg": None,  # not used by the reference
+    },
 }
 # the reference's modules -> ours
 QAM_MODULES = {"critic": "critic", "actor_slow": "behaviour", "actor_fast": "fine_tuned"}
@@ -159,6 +183,9 @@ MODULES: dict[str, dict[str, str]] = {
     "fql": {"critic": "critic", "actor_bc_flow": "behaviour", "actor_onestep_flow": "one_step"},
     "rebrac": {"critic": "critic", "actor": "actor"},
     "rlpd": {"critic": "critic", "actor": "actor", "alpha": "temperature"},
+    "meanflowql": {"critic": "critic", "actor_bc_flow": "policy"},
+    "qgf": {"critic": "critic", "value": "value", "policy": "behaviour"},
+    "rql": {"value": "critic", "actor": "flow"},
 }
 LOSSES = {"alpha": "temperature"}  # the reference's loss names -> ours, where they differ
 WEIGHTED = {("rebrac", "bc"), ("rlpd", "bc")}  # losses that the reference records with their weight
@@ -170,6 +197,9 @@ INTERMEDIATES = {
     "am_xs": "states",
     "am_adjs": "adjoints",
     "am_v_base": "prior",
+    "value_target": "value",
+    "partial_action": "partial",
+    "partial_time": "time",
 }
 TIME_MAJOR = {"am_eps", "td_denoise", "denoise", "bridge_eps"}
 
@@ -238,6 +268,9 @@ class Fixture:
             "discounts": config["discount"] ** config["horizon_length"] * self["batch/masks"][:, -1],
             "next_observations": self["batch/next_observations"][:, -1],
             "valid": self["batch/valid"][:, -1],
+            "action_valid": self["batch/valid"][:, : actions.shape[1] // self.sizes["A"]].repeat_interleave(
+                self.sizes["A"], 1
+            ),
         }
         return Batch(**{name: value.float().unsqueeze(0) for name, value in fields.items()})
 

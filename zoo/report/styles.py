@@ -27,13 +27,21 @@ _COLOURS = {
         "RQL": "#2d4b4b",
     },
     DASHED: {"IFQL": "#7800a5", "DSRL": "#0fa51e", "ReBRAC": "#b43c69", "CGQL": "#3c003c", "SQAM": "#1e1e0f"},
-    DOTTED: {"QSM": "#69963c", "DAC": "#000fff", "RLPD": "#5a2d0f", "BAM": "#0f0096", "BC": "#5a3c87"},
+    DOTTED: {
+        "QSM": "#69963c",
+        "DAC": "#000fff",
+        "RLPD": "#5a2d0f",
+        "BAM": "#0f0096",
+        "BC": "#5a3c87",
+        "QGF": "#ff0fff",
+    },
     DASH_DOTTED: {
         "FEdit": "#d27896",
         "FBRAC": "#3c4bd2",
         "CGQL-L": "#5a691e",
         "CGQL-M": "#b43ca5",
         "FAWAC": "#000f69",
+        "MeanFlowQL": "#00001e",
     },
 }
 MUTED = "#8f8f8f"

@@ -189,8 +189,13 @@ class Update:
         for parameter in every:
             parameter.grad = None  # the optimiser leaves a parameter without gradient, and its moments, alone
         following = [pair for pair in nets.targets() if all(id(q) not in still for q in pair[1].parameters())]
-        self.online: list[Tensor] = [p for online, _ in following for p in online.parameters()]
-        self.target: list[Tensor] = [q for _, target in following for q in target.parameters()]
+        own_rates = {id(nets[name]): spec.tau for name, spec in self.method.networks().items() if spec.target}
+        # weight of the moving averages, None for the setting's -> what they follow, and they themselves
+        self.averages: dict[float | None, tuple[list[Tensor], list[Tensor]]] = {}
+        for online, target in following:
+            followed, averages = self.averages.setdefault(own_rates[id(online)], ([], []))
+            followed += online.parameters()
+            averages += target.parameters()
         # statistics that a features extractor gathers, e.g. those of batch normalisation
         self.online_statistics: list[Tensor] = [p for online, _ in following for p in online.buffers()]
         self.target_statistics: list[Tensor] = [q for _, target in following for q in target.buffers()]
@@ -217,8 +222,8 @@ class Update:
             factor = (self.method.max_grad_norm / norm).clamp(max=1.0)
             grads = list(torch._foreach_mul(grads, _for_each(grads, factor)))
         with torch.no_grad():
-            if self.online:
-                torch._foreach_lerp_(self.target, self.online, self.method.tau)
+            for own_rate, (online, target) in self.averages.items():
+                torch._foreach_lerp_(target, online, self.method.tau if own_rate is None else own_rate)
             for own, other in zip(self.target_statistics, self.online_statistics, strict=True):
                 own.copy_(other)
         for parameter, grad in zip(self.parameters, grads, strict=True):

@@ -43,6 +43,16 @@ def flow_matching_loss(velocity: Velocity, x_0: Tensor, x_1: Tensor, t: Tensor, 
     return (weight * error.square().mean(-1)).mean(-1)
 
 
+def times_of_sampler(t: Tensor, flow_steps: int) -> Tensor:
+    """Turn uniform draws into times of the sampler's grid, 0, 1/K, ..., 1, each as likely as the others.
+
+    :param t: in [0, 1), any shape.
+    :param flow_steps: number of steps K.
+    :return: same shape.
+    """
+    return (t * (flow_steps + 1)).floor() / flow_steps
+
+
 def cloning_loss(flow: Any, batch: Batch, noise: Mapping[str, Tensor]) -> Tensor:
     """Return the flow-matching loss of a flow on the actions of a batch.
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from agents.common.nets import mlp
@@ -113,7 +114,7 @@ def gelu(x: Tensor) -> Tensor:
         return mlp.gelu(x)
     if torch.compiler.is_compiling():
         return x * torch.sigmoid(GELU_SLOPE * x * (1 + GELU_CUBIC * x * x))  # the compiler makes one pass of it
-    if torch.is_grad_enabled() and x.requires_grad:
+    if torch.is_grad_enabled() and x.requires_grad and not has_tangent(x):
         return _RecordedGelu.apply(x)  # type: ignore[no-untyped-call]
     return _gelu_by_sigmoid(x)
 
@@ -191,6 +192,40 @@ def _pull_back(layer: Layer, product: Tensor, cotangent: Tensor) -> Tensor:
     return found
 
 
+# -- derivatives along a direction ------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def push_forward(layers: Sequence[Layer], product: Tensor, tangent: Tensor) -> Tensor:
+    """Carry a derivative through layers; nothing is recorded, and parameters are constants.
+
+    :param layers: of one stack.
+    :param product: of the first layer with its bias, (*stack, N, width).
+    :param tangent: its derivative, of the same shape.
+    :return: the output's derivative, (*stack, N, out).
+    """
+    for layer, following in itertools.pairwise(layers):
+        tangent = _push_forward(layer, product, tangent)
+        product = dense(layer.finish(product), following.weight, following.bias, following.dtype)
+        tangent = dense(tangent, following.weight, None, following.dtype)
+    return _push_forward(layers[-1], product, tangent)
+
+
+def _push_forward(layer: Layer, product: Tensor, tangent: Tensor) -> Tensor:
+    """Return a derivative of a layer's product as one of its output."""
+    plain = layer._replace(norm_scale=None, norm_bias=None)
+    if layer.activation is not None:  # elementwise: its Jacobian is its own transpose
+        tangent = _pull_back(plain, product, tangent)
+    if layer.norm_scale is None:
+        return tangent
+    x = plain.finish(product)
+    variance, mean = torch.var_mean(x, -1, correction=0, keepdim=True)
+    factor = (variance + mlp.LAYER_NORM_EPS).rsqrt()
+    normal = (x - mean) * factor
+    tangent = tangent - tangent.mean(-1, keepdim=True) - normal * (normal * tangent).mean(-1, keepdim=True)
+    return tangent * factor * layer.norm_scale.unsqueeze(-2)
+
+
 # -- oneDNN -----------------------------------------------------------------------------------------------------------
 
 
@@ -221,6 +256,11 @@ def onednn_is_faster(of_weights: bool = False) -> bool:
     return vendor == "AuthenticAMD" and (family >= 26 or not of_weights)
 
 
+def has_tangent(x: Tensor) -> bool:
+    """Return whether a derivative is carried forwards (`torch.func.jvp`); oneDNN's products would drop it silently."""
+    return forward_ad.unpack_dual(x).tangent is not None
+
+
 def prefers_onednn(x: Tensor, weight: Tensor) -> bool:
     """Return whether oneDNN should multiply, member by member: where it is faster, given enough rows and work."""
     if torch.compiler.is_compiling() or x.device.type != "cpu":
@@ -228,6 +268,7 @@ def prefers_onednn(x: Tensor, weight: Tensor) -> bool:
     rows = x.shape[weight.ndim - 2 : -1].numel()
     return (
         onednn_is_faster()
+        and not has_tangent(x)
         and x.dtype in (torch.float32, torch.bfloat16)
         and rows >= ONEDNN_ROWS
         and rows * weight.shape[-2:].numel() >= ONEDNN_WORK

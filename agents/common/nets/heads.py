@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from agents.common.nets.fast import Linearisation, make_mlp
+from agents.common.nets.fast import Linearisation, make_mlp, push_forward
 from agents.common.nets.mlp import StackedMLP, fill_uniform, maybe_detach
 
 Time = Tensor | float
@@ -150,6 +150,12 @@ class VelocityAt:
         to_x = self._of_x.detach().transpose(-2, -1)
         dense, dtype = self._mlp.dense, self._layers[0].dtype
         return lambda point, cotangent: dense(there.pull_back(point, cotangent), to_x, None, dtype)
+
+    def slope(self, x: Tensor, t: Time, along: Tensor) -> Tensor:
+        """Return the derivative along a way on which x moves by ``along`` (S, N, D) while t moves by 1; no gradient."""
+        with torch.no_grad():
+            tangent = self._mlp.dense(along, self._of_x, None, self._layers[0].dtype) + self._of_time[0]
+            return push_forward(self._layers, self._product(x, t), tangent)
 
     def _product(self, x: Tensor, t: Time | None) -> Tensor:
         """Return the first layer's product with its bias."""

@@ -1,7 +1,7 @@
 """What networks an algorithm has: how each is built and what follows it.
 
-Each function here returns the spec of one network. ``target``: it has a target copy; ``time``: the flow time is an
-input; ``role``: its part in pretraining.
+Each function here returns the spec of one network. ``target``: it has a target copy; ``tau``: the weight with which the
+copy follows, instead of the setting `tau`; ``time``: the flow time is an input; ``role``: its part in pretraining.
 """
 
 from __future__ import annotations
@@ -54,34 +54,42 @@ class NetworkSpec:
     :param target: whether it has an exponential moving average, named with ``_target``.
     :param role: its part in pretraining: the ``behaviour`` flow is cloned from the data, a ``copy`` starts equal to it,
         and a ``residual``, which is added to it, at zero; None has no part.
+    :param tau: Polyak weight of its moving average; None for the one of the setting `tau`.
     """
 
     build: Callable[[Sizes], Network]
     target: bool = False
     role: Role | None = None
+    tau: float | None = None
 
 
-def critic(target: bool = True, time: bool = False) -> NetworkSpec:
+def critic(target: bool = True, time: bool = False, tau: float | None = None) -> NetworkSpec:
     """Return the spec of a critic ensemble."""
     return NetworkSpec(
         lambda n: CriticEnsemble(
             n.replicas, n.observations, n.actions, n.ensemble, n.critic_arch, n.critic_layer_norm, time
         ),
         target,
+        tau=tau,
     )
 
 
-def state_value(target: bool = False) -> NetworkSpec:
+def state_value(target: bool = False, tau: float | None = None) -> NetworkSpec:
     """Return the spec of a state value."""
-    return NetworkSpec(lambda n: StateValue(n.replicas, n.observations, n.critic_arch, n.critic_layer_norm), target)
+    return NetworkSpec(
+        lambda n: StateValue(n.replicas, n.observations, n.critic_arch, n.critic_layer_norm), target, tau=tau
+    )
 
 
-def velocity_field(target: bool = False, time: bool = True, role: Role | None = None) -> NetworkSpec:
+def velocity_field(
+    target: bool = False, time: bool = True, role: Role | None = None, tau: float | None = None
+) -> NetworkSpec:
     """Return the spec of a velocity field, or of a one-step map without ``time``."""
     return NetworkSpec(
         lambda n: VelocityField(n.replicas, n.observations, n.actions, n.actor_arch, n.actor_layer_norm, time),
         target,
         role,
+        tau,
     )
 
 
@@ -99,11 +107,12 @@ def tanh_gaussian(given_action: bool = False) -> NetworkSpec:
     )
 
 
-def tanh_actor(target: bool = False, head_scale: float = 0.01) -> NetworkSpec:
+def tanh_actor(target: bool = False, head_scale: float = 0.01, tau: float | None = None) -> NetworkSpec:
     """Return the spec of a deterministic tanh policy; ``head_scale`` is the variance scale of its last layer."""
     return NetworkSpec(
         lambda n: TanhActor(n.replicas, n.observations, n.actions, n.actor_arch, n.actor_layer_norm, head_scale),
         target,
+        tau=tau,
     )
 
 

@@ -156,6 +156,14 @@ def test_batch_holds_chunks_or_first_actions() -> None:
     assert torch.equal(firsts.batch_of(rows).rewards, chunks.batch_of(rows).rewards)
 
 
+def test_actions_count_up_to_the_end_of_the_trajectory_that_a_chunk_begins_in() -> None:
+    dataset = toy_dataset(12, length=4)  # two actions a step
+    chunks, firsts = loaded_buffer(dataset), loaded_buffer(dataset, action_chunking=False)
+    rows = torch.arange(2, 5).view(1, 3, 1) + torch.arange(3)
+    assert chunks.batch_of(rows).action_valid[0].tolist() == [[1, 1, 1, 1, 0, 0], [1, 1, 0, 0, 0, 0], [1] * 6]
+    assert firsts.batch_of(rows).action_valid.tolist() == [[[1, 1]] * 3]
+
+
 def test_dataset_arrays_of_any_precision_are_stored_in_single_precision() -> None:
     dataset = {name: array.astype(np.float64) for name, array in toy_dataset(20).items()}
     dataset["terminals"] = dataset["terminals"].astype(bool)
@@ -413,6 +421,7 @@ def test_sampled_batch_has_the_seed_axis_in_front() -> None:
         "discounts": (2, 7),
         "next_observations": (2, 7, 4),
         "valid": (2, 7),
+        "action_valid": (2, 7, 6),
     }
 
 

@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+import agents
 from agents.common.engine.update import Update, joint_norm
 from agents.common.maths.adjoint import memoryless_sigmas, step_times
+from agents.common.nets.specs import critic, velocity_field
 from agents.common.sb3.model import FlowQLearning
 from tests.common.toys import tiny_model, toy_batch, toy_noise
 
@@ -88,6 +90,19 @@ def test_targets_stay_with_a_tau_of_zero() -> None:
     updated(model, seed=2)
     after = networks_of(model)
     assert torch.equal(after["critic_target.mlp.weights.0"], before["critic_target.mlp.weights.0"])
+
+
+def test_a_moving_average_can_have_a_weight_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    networks = {"critic": critic(time=True), "behaviour": velocity_field(target=True, role="behaviour", tau=1.0)}
+    monkeypatch.setattr(agents.get("cgql").method, "networks", lambda method: networks)
+    model = tiny_model("cgql", tau=0)
+    updated(model, seed=1)
+    before = networks_of(model)
+    updated(model, seed=2)
+    after = networks_of(model)
+    assert torch.equal(after["behaviour_target.mlp.weights.0"], before["behaviour.mlp.weights.0"])
+    assert torch.equal(after["critic_target.mlp.weights.0"], before["critic_target.mlp.weights.0"])
+    assert not torch.equal(after["critic.mlp.weights.0"], before["critic.mlp.weights.0"])
 
 
 # -- optimiser --------------------------------------------------------------------------------------------------------

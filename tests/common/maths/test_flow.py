@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from agents.common.maths.flow import flow_matching_loss, integrate_flow, interpolate
+from agents.common.maths.flow import flow_matching_loss, integrate_flow, interpolate, times_of_sampler
 from agents.common.nets.heads import Networks
 from tests.common.closed_forms import Gaussian, sampled_moments
 from tests.common.toys import tiny_model, toy_batch, toy_noise
@@ -24,6 +24,14 @@ def test_path_runs_straight_from_noise_to_action() -> None:
     x_0, x_1 = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 4.0]])
     for t, expected in ((0.0, [2.0, 0.0]), (0.25, [1.5, 1.0]), (1.0, [0.0, 4.0])):
         assert interpolate(x_0, x_1, torch.tensor([[t]])).tolist() == [expected]
+
+
+def test_times_of_the_sampler_are_equally_likely_and_include_both_ends() -> None:
+    draws = torch.arange(1000) / 1000
+    times, counts = times_of_sampler(draws, 4).unique(return_counts=True)
+    assert times.tolist() == [0, 0.25, 0.5, 0.75, 1]
+    assert counts.tolist() == [200] * 5
+    assert times_of_sampler(torch.tensor(1 - 2**-24), 10) == 1  # the largest draw there is
 
 
 # -- flow matching ----------------------------------------------------------------------------------------------------

@@ -222,3 +222,28 @@ def test_log_standard_deviation_is_clipped_and_has_no_gradient_outside() -> None
     assert log_std.detach().unique(dim=1).tolist() == [[[2.0, -20.0]]]
     log_std.sum().backward()
     assert not network.log_std.biases[0].grad.any()
+
+
+# -- derivatives along a way ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["plain", "onednn"])
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_slope_is_the_change_along_a_way(layer_norm: bool, way: str, request: pytest.FixtureRequest) -> None:
+    network = filled(VelocityField(2, 3, 2, [16, 16], layer_norm))
+    observations, x, along, t = (
+        normals(2, 5, 3),
+        normals(2, 5, 2, seed=1),
+        normals(2, 5, 2, seed=2),
+        normals(2, 5, 1).sigmoid(),
+    )
+    exact = VelocityField(2, 3, 2, [16, 16], layer_norm).double()
+    exact.load_state_dict(network.state_dict())
+    ends = [exact(observations.double(), x.double() + h * along, t.double() + h) for h in (1e-4, -1e-4)]
+    if way == "onednn":
+        request.getfixturevalue("onednn")
+        network = VelocityField(2, 3, 2, [16, 16], layer_norm)  # made of the fast networks
+        network.load_state_dict(exact.state_dict())
+    slope = network.at(observations).slope(x, t, along)
+    torch.testing.assert_close(slope, ((ends[0] - ends[1]) / 2e-4).float(), rtol=1e-4, atol=1e-5)
+    assert not slope.requires_grad

@@ -1,0 +1,119 @@
+"""MeanFlowQL: a one-step policy that is trained as a mean flow and climbs the critics in the same stage."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from agents.common.batch import Batch
+from agents.common.maths.critic import q_statistics, td_loss, td_target
+from agents.common.maths.flow import interpolate
+from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
+from agents.common.nets.heads import Networks
+from agents.common.nets.specs import NetworkSpec, critic, velocity_field
+from agents.common.search import log_range
+from agents.common.settings import setting
+from agents.registry import register
+
+TARGET_BOUND = 5.0
+SMALLEST = 1e-4  # c of the adaptive weight
+
+
+@register(
+    "meanflowql",
+    paper="One-Step Generative Policies with Q-Learning: A Reformulation of MeanFlow (Wang et al., arXiv 2511.13035)",
+    published_name="MeanFlowQL",
+)
+class MeanFlowQL(Method):
+    r"""One network maps noise to actions in one step, is held to the data as a mean flow, and climbs the critics.
+
+    Here x runs from the data action at time 0 to noise e at time 1. Where u is the mean velocity of that way back to
+    time 0, the network is g(x, t) = x - u(x, t), so that g(e, 1) is an action; it regresses to what its own slope along
+    the way asks for, with weights that shrink large errors:
+
+    .. math:: L = L_{TD} + w\,\mathbb{E}\,\frac{\lVert g(s, x, t) - y\rVert^2}{(\lVert g - y\rVert^2 + c)^{1-\gamma}}
+        - \mathbb{E}\,\bar Q(s, \mathrm{clip}\,g(s, e, 1)) + L_{bound}, \quad y = x + (t-1)(e-a) - t\,\tfrac{dg}{dt}
+
+    Source: Wang et al., arXiv 2511.13035, and the authors' code (github.com/HiccupRL/MeanFlowQL,
+    ``agents/meanflowql.py``). Differs in: the network is this library's, not a transformer; w, the learning rate and
+    the bound on the gradient are constants, the same for all networks; action chunks.
+    """
+
+    flow_weight: float = setting(
+        default=10.0, reference="alpha", at_least=0, search=log_range(0.1, 1000.0), doc="Weight w of the mean flow."
+    )
+    adaptive_power: float = setting(
+        default=0.8, reference="adaptive_gamma", at_least=0, at_most=1, doc="Gamma; 1 weighs all errors alike."
+    )
+    bound_weight: float = setting(
+        default=1.0, reference="bound_loss_weight", at_least=0, doc="Weight of the distance to the action box."
+    )
+    time_steps: int | None = setting(
+        default=None, at_least=1, doc="Draw times from 1/T, 2/T, ..., 1 of T steps; None for uniform times."
+    )
+    best_of_n: int = setting(default=5, reference="num_candidates")
+    ensemble_size: int = setting(default=2)
+    rho: float = setting(default=0.0, reference="q_agg")
+
+    def networks(self) -> dict[str, NetworkSpec]:
+        """Return critics and the policy, which also sees the time."""
+        return {"critic": critic(target=True), "policy": velocity_field()}
+
+    def noise(self) -> dict[str, Draw]:
+        """Return the draws of the mean flow and the noise of the climb."""
+        return {"flow_e": normal(), "flow_t": uniform(), "q_z": normal()}
+
+    def loss_weights(self) -> dict[str, float]:
+        """Return the weights of the mean flow and of the action box."""
+        return {"flow": self.flow_weight, "bound": self.bound_weight}
+
+    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
+        """Map noise to actions in one step."""
+        action: Tensor = nets.policy(observations, noise["action"], 1.0)
+        return action.clamp(-1, 1)
+
+    def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
+        """Rate candidates by the target critics' mean."""
+        q: Tensor = nets.critic_target(observations, actions)
+        return q.mean(1)
+
+    def on_the_way(self, actions: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
+        """Return points between data actions and noise (S, B, D), and their times (S, B, 1)."""
+        t = noise["flow_t"].unsqueeze(-1)
+        if self.time_steps is not None:
+            t = ((t * self.time_steps).floor() + 1) / self.time_steps
+        return interpolate(actions, noise["flow_e"], t), t
+
+    def mean_flow_target(self, x: Tensor, t: Tensor, velocity: Tensor, slope: Tensor) -> Tensor:
+        """Return what g regresses to: its identity with its own slope along the way, bounded.
+
+        :param x: points, (S, B, D).
+        :param t: their times, (S, B, 1).
+        :param velocity: of the way from data to noise, (S, B, D).
+        :param slope: derivative of g along the way, (S, B, D).
+        :return: (S, B, D).
+        """
+        return (x + (t - 1) * velocity - t * slope).clamp(-TARGET_BOUND, TARGET_BOUND)
+
+    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
+        """Return the TD target and the mean flow's."""
+        next_actions = self.next_actions(batch, noise, nets)
+        next_q = nets.critic_target(batch.next_observations, next_actions)
+        x, t = self.on_the_way(batch.actions, noise)
+        velocity = noise["flow_e"] - batch.actions
+        slope = nets.policy.at(batch.observations).slope(x, t, velocity)
+        flow = self.mean_flow_target(x, t, velocity, slope)
+        return {"next_actions": next_actions, "td": td_target(batch, next_q, self.rho), "flow": flow}
+
+    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+        """Return the TD loss, the mean flow's, the climb, and the distance to the action box."""
+        q, policy = nets.critic(batch.observations, batch.actions), nets.policy.at(batch.observations)
+        error = (policy(*self.on_the_way(batch.actions, noise)) - targets["flow"]).square().mean(-1)
+        weight = (error.detach() + SMALLEST).pow(self.adaptive_power - 1)
+        actions = policy(noise["q_z"], 1.0)
+        info |= q_statistics(q)
+        return {
+            "td": td_loss(q, targets["td"], batch.valid),
+            "flow": (batch.valid * weight * error).mean(-1),
+            "q": -nets.frozen.critic(batch.observations, actions.clamp(-1, 1)).mean((1, 2)),
+            "bound": (actions.abs() - 1).clamp(min=0).mean((1, 2)),
+        }

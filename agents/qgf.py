@@ -1,0 +1,118 @@
+"""QGF: Q-guided flow, a cloned flow that the critic steers only while it acts."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from agents.common.batch import Batch
+from agents.common.maths.critic import action_gradient, expectile_loss, pessimistic_value, q_statistics, td_loss
+from agents.common.maths.flow import flow_matching_loss, integrate_flow, times_of_sampler
+from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
+from agents.common.nets.heads import Networks, Time
+from agents.common.nets.specs import NetworkSpec, critic, state_value, velocity_field
+from agents.common.search import linear_range, log_range
+from agents.common.settings import setting
+from agents.registry import register
+
+
+@register(
+    "qgf",
+    paper="Test-Time Gradient Guidance of Flow Policies in Reinforcement Learning (Zhou et al., arXiv 2606.11087)",
+    published_name="QGF",
+)
+class QGF(Method):
+    r"""A flow is cloned, values are learnt from the data alone, and Q's gradient is added to the flow where it acts.
+
+    The gradient is taken at the clean action that one long step would reach, and used where the flow is:
+
+    .. math:: \dot x = v(s, x, t) + w\,\nabla_a Q'(s, a)\big|_{a = \mathrm{clip}(x + (1 - t) v(s, x, t))}, \qquad
+        L = \mathbb{E}\,|\kappa - 1[u < 0]|\,u^2 + \mathbb{E}\,(Q(s, a) - R - \gamma^H M V(s'))^2 + L_{FM}(v)
+
+    with :math:`u = Q'(s, a) - V(s)` and Q' the smaller of two target critics: two critics and ``rho`` 1 are that.
+    Source: Test-Time Gradient Guidance of Flow Policies in Reinforcement Learning, arXiv 2606.11087, and the authors'
+    code (github.com/zhouzypaul/qgf, ``agents/qgf.py``). Differs in: the networks are those of all algorithms here,
+    where the authors embed the flow time in sines and normalise before the activation.
+    """
+
+    unmasked_losses = frozenset({"bc_flow"})
+
+    guidance_weight: float = setting(
+        default=0.04,
+        at_least=0,
+        search=log_range(0.004, 1.0),
+        doc="Weight w of Q's gradient; 0 samples the behaviour flow. Nothing that is trained depends on it.",
+    )
+    gradient: Literal["clean", "jacobian", "noisy"] = setting(
+        default="clean",
+        reference="denoised_action_approx, apply_jacobian",
+        doc="Where Q's gradient is taken: `clean`, at the action that one long step reaches; `jacobian`, there, and "
+        "pulled back through that step; `noisy`, at the unfinished action itself.",
+    )
+    expectile: float = setting(
+        default=0.9, above=0, below=1, search=linear_range(0.5, 0.99), doc="Kappa of the value loss."
+    )
+    mask_cloning: bool = setting(
+        default=False,
+        doc="Leave sequences that cross a trajectory's end out of cloning too, as the other losses do; the authors' "
+        "code keeps them, with actions of the next trajectory in their chunk.",
+    )
+    ensemble_size: int = setting(default=2, reference="num_qs")
+    rho: float = setting(default=1.0, reference="q_aggregation")
+
+    def networks(self) -> dict[str, NetworkSpec]:
+        """Return critics, state value and behaviour flow."""
+        return {"critic": critic(target=True), "value": state_value(), "behaviour": velocity_field(role="behaviour")}
+
+    def noise(self) -> dict[str, Draw]:
+        """Return the draws of flow matching."""
+        return {"bc_x0": normal(), "bc_t": uniform()}
+
+    def update_noise(self) -> dict[str, Draw]:
+        """Return the draws of flow matching: an update samples no next action."""
+        return self.noise()
+
+    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
+        """Follow the behaviour flow, steered by the target critics."""
+        behaviour = nets.behaviour.at(observations)
+
+        def q(actions: Tensor) -> Tensor:
+            return pessimistic_value(nets.critic_target(observations, actions), self.rho)
+
+        def velocity(x: Tensor, t: Time) -> Tensor:
+            v: Tensor = behaviour(x, t)
+            if self.guidance_weight == 0:
+                return v
+            if self.gradient == "noisy":
+                slope = action_gradient(q, x)
+            elif self.gradient == "jacobian":
+                slope = action_gradient(lambda y: q((y + (1 - t) * behaviour(y, t)).clamp(-1, 1)), x)
+            else:
+                slope = action_gradient(q, (x + (1 - t) * v).clamp(-1, 1))
+            return v + self.guidance_weight * slope
+
+        return integrate_flow(velocity, noise["action"], self.flow_steps).clamp(-1, 1)
+
+    def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
+        """Rate candidates by the target critics' value that guides the flow too."""
+        return pessimistic_value(nets.critic_target(observations, actions), self.rho)
+
+    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
+        """Return the critics' target from V at the next state, and V's from the target critics at the data actions."""
+        return {
+            "td": batch.rewards + batch.discounts * nets.value(batch.next_observations),
+            "value": self.score(batch.observations, batch.actions, nets),
+        }
+
+    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+        """Return the expectile and TD losses, and flow matching at the times of the sampler."""
+        q, value = nets.critic(batch.observations, batch.actions), nets.value(batch.observations)
+        info |= {**q_statistics(q), "v_mean": value.mean(1)}
+        flow, t = nets.behaviour.at(batch.observations), times_of_sampler(noise["bc_t"], self.flow_steps)
+        weight = batch.valid if self.mask_cloning else batch.valid.new_ones(batch.valid.shape)
+        return {
+            "value": (batch.valid * expectile_loss(targets["value"] - value, self.expectile)).mean(1),
+            "td": td_loss(q, targets["td"], batch.valid),
+            "bc_flow": flow_matching_loss(flow, noise["bc_x0"], batch.actions, t, weight),
+        }

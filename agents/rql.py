@@ -1,0 +1,117 @@
+"""RQL: Reversal Q-learning, values of partly generated actions found by following the flow backwards."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from agents.common.batch import Batch
+from agents.common.maths.critic import expectile_loss, q_statistics, td_target
+from agents.common.maths.flow import integrate_flow, interpolate, times_of_sampler
+from agents.common.method import OF_NETWORKS, Draw, Info, Losses, Method, Noise, Targets, normal, uniform
+from agents.common.nets.heads import Networks, Velocity
+from agents.common.nets.specs import NetworkSpec, critic, velocity_field
+from agents.common.search import linear_range, log_range
+from agents.common.settings import setting
+from agents.registry import register
+
+
+@register("rql", paper="Reversal Q-Learning (Oberai, Park and Levine, arXiv 2606.17551)", published_name="RQL")
+class RQL(Method):
+    r"""Each step of a flow is an action of its own, and climbs the value of where it leads.
+
+    The critics value partly generated actions x at flow time f. They learn at points on the flow's own path to a data
+    action, which the flow backwards finds, from the value of a flow that has not started at the next state:
+
+    .. math:: L = \mathbb{E}\,|\kappa - 1[u < 0]|\,u^2 + w L_{FM}(v)
+        - \mathbb{E}\,\bar Q(s, x_t + h v, t + h), \qquad u = R + \gamma^H M\,Q'_{pess}(s', z, 0) - Q(s, x, f)
+
+    with v at (s, x_t, t), z standard normal and h the sampler's step, shorter at the end. Source: Oberai, Park and
+    Levine, Reversal Q-Learning, arXiv 2606.17551, and the authors' code (github.com/aoberai/rql, ``total_loss``).
+    Differs in: sequences start at any transition, and a success within a chunk ends its return, as for all algorithms
+    here; online transitions are collected with the flow's moving average too; the flow has no unused second output.
+    """
+
+    expectile: float = setting(
+        default=0.5, above=0, below=1, search=linear_range(0.5, 0.95), doc="Kappa of the value's loss."
+    )
+    bc_weight: float = setting(
+        default=1.0,
+        reference="alpha",
+        at_least=0,
+        search=log_range(0.03, 30.0),
+        doc="Weight w of cloning against the climb.",
+    )
+    policy_tau: float = setting(
+        default=0.001,
+        reference="1 - ema",
+        at_least=0,
+        at_most=1,
+        fixed=OF_NETWORKS,
+        search=log_range(0.0003, 0.03),
+        doc="Polyak weight of the flow's moving average, which acts.",
+    )
+
+    def networks(self) -> dict[str, NetworkSpec]:
+        """Return critics of partly generated actions and the flow, which is followed at its own pace."""
+        flow = velocity_field(target=True, role="behaviour", tau=self.policy_tau)
+        return {"critic": critic(target=True, time=True), "flow": flow}
+
+    def noise(self) -> dict[str, Draw]:
+        """Return the draws of flow matching, how far flows are reversed, and where the next state's flow starts."""
+        return {"bc_x0": normal(), "bc_t": uniform(), "reversal": uniform(), "next_x0": normal()}
+
+    def update_noise(self) -> dict[str, Draw]:
+        """Return these draws: an update samples no next action."""
+        return self.noise()
+
+    def loss_weights(self) -> dict[str, float]:
+        """Return the weight of cloning."""
+        return {"bc_flow": self.bc_weight}
+
+    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
+        """Follow the moving average of the flow."""
+        return integrate_flow(nets.flow_target.at(observations), noise["action"], self.flow_steps).clamp(-1, 1)
+
+    def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
+        """Rate complete actions by the online critics' mean."""
+        q: Tensor = nets.critic(observations, actions, 1.0)
+        return q.mean(1)
+
+    def reverse(self, velocity: Velocity, actions: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+        """Follow a flow backwards from complete actions.
+
+        :param velocity: the flow's field.
+        :param actions: where to start, (S, B, D).
+        :param draws: uniform (S, B): how far, for the first half of the rows; for the rest, in whole steps.
+        :return: partly generated actions (S, B, D), and their flow times (S, B, 1).
+        """
+        anywhere, on_grid = draws.tensor_split([draws.shape[-1] // 2], -1)
+        far = torch.cat([anywhere, times_of_sampler(on_grid, self.flow_steps)], -1).unsqueeze(-1)
+        x, time, step = actions, torch.ones_like(far), far / self.flow_steps
+        for _ in range(self.flow_steps):
+            x, time = x - step * velocity(x, time), time - step
+        return x, time
+
+    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
+        """Return the value's target, and the partly generated actions that it belongs to."""
+        next_q = nets.critic_target(batch.next_observations, noise["next_x0"], 0.0)
+        partial, time = self.reverse(nets.flow.at(batch.observations), batch.actions, noise["reversal"])
+        return {"td": td_target(batch, next_q, self.rho), "partial": partial, "time": time}
+
+    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+        """Return the expectile loss of the value, cloning, and the climb of one step of the flow."""
+        q = nets.critic(batch.observations, targets["partial"], targets["time"])
+        t, x_0 = noise["bc_t"].unsqueeze(-1), noise["bc_x0"]
+        x_t = interpolate(x_0, batch.actions, t)
+        velocity = nets.flow(batch.observations, x_t, t)
+        step = (1 - t).clamp(max=1 / self.flow_steps)
+        climbed = nets.frozen.critic(batch.observations, x_t + step * velocity, t + step).mean(1)
+        info |= {**q_statistics(q), "climb_q_mean": climbed.mean(1)}
+        value_losses = expectile_loss(targets["td"].unsqueeze(1) - q, self.expectile)
+        cloning = (velocity - (batch.actions - x_0)).square()
+        return {
+            "td": (batch.valid.unsqueeze(1) * value_losses).mean((1, 2)),
+            "bc_flow": (batch.action_valid * cloning).mean((1, 2)),
+            "q": -(batch.valid * climbed).mean(1),
+        }
