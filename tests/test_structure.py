@@ -33,7 +33,7 @@ LAYERS = (
     "zoo.playing",
     "zoo.runs",
     "zoo.training zoo.report",
-    "zoo.tuning zoo.suites",
+    "zoo.authoring zoo.tuning zoo.suites",
     "zoo",
 )
 """Modules and packages, lowest first; a module belongs where its longest prefix stands (``agents.*`` are the algorithm

@@ -29,7 +29,7 @@ PROGRAMS = {
     "compare": "tables, statistics and plots of runs and published scores",
     "published": "import the raw data of published scores",
     "dataset": "list, generate, download and check datasets",
-    "agents": "show the algorithms and their settings",
+    "agents": "show the algorithms and their settings, check or begin one of your own",
 }
 
 

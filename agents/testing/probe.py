@@ -14,9 +14,9 @@ CONSTANT, FIRST, SECOND, CHOICE = range(STATES)
 """States of the dataset, as one-hot observations. An episode is CONSTANT, or FIRST and then SECOND, or CHOICE."""
 GAMMA = 0.5
 MODE = 0.7
-"""In CONSTANT, FIRST and SECOND half of the actions are +MODE and half -MODE."""
+"""In CONSTANT half of the actions are +MODE and half -MODE; elsewhere they are uniform in [-1, 1]."""
 SLOPE = 30.0
-"""In CHOICE actions are uniform in [-1, 1], and the reward is SLOPE times the action."""
+"""In CHOICE the reward is SLOPE times the action."""
 EPISODES = 200
 """Of each kind."""
 
@@ -40,11 +40,11 @@ def make_dataset() -> dict[str, NDArray[np.float32]]:
     rows: list[_Row] = []
     for episode in range(EPISODES):
         mode = MODE if episode % 2 else -MODE
-        choice = draw.uniform(0, 1)
+        choice, other = draw.uniform(0, 1), draw.uniform(-1, 1)
         rows += [
             _Row(CONSTANT, mode, 1.0, CONSTANT, False),
-            _Row(FIRST, mode, 0.0, SECOND, True),
-            _Row(SECOND, -mode, 1.0, SECOND, False),
+            _Row(FIRST, other, 0.0, SECOND, True),
+            _Row(SECOND, -other, 1.0, SECOND, False),
             _Row(CHOICE, choice, SLOPE * choice, CHOICE, False),
             _Row(CHOICE, -choice, -SLOPE * choice, CHOICE, False),
         ]
