@@ -88,7 +88,7 @@ def _new(args: argparse.Namespace) -> dict[str, Any] | None:
 def _shown(
     result: dict[str, Any], print_tables: Callable[[dict[str, Any]], None], as_json: bool
 ) -> dict[str, Any] | None:
-    """Show a result as tables unless JSON is asked for; return what to print as JSON, None where a terminal has tables."""
+    """Show a result, as tables unless JSON is asked for; return what to print as JSON, None where tables are enough."""
     if not as_json:
         print_tables(result)
     return result if as_json or not sys.stdout.isatty() else None

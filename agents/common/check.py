@@ -69,8 +69,14 @@ def examine(
     policy_class: type[FlowPolicy] = FlowPolicy,
     **policy_kwargs: Any,
 ) -> list[Finding]:
-    """Try an algorithm's hooks as an update and a plan will use them; return its bad habits.
+    """Try an algorithm's hooks as an update and a plan will use them.
 
+    :param method: the algorithm; it stays as it is.
+    :param observation_space: of its environment.
+    :param action_space: of its environment.
+    :param policy_class: of the model.
+    :param policy_kwargs: further arguments of the policy.
+    :return: bad habits, which do not stop training.
     :raises AgentError: if a hook is missing, fails, or returns another type, name or shape than promised.
     """
     probe = _Probe(method, observation_space, action_space, policy_class, policy_kwargs)

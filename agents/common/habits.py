@@ -99,7 +99,8 @@ class Watch:
     def note_wait(self) -> None:
         """Note that the line waits for the device."""
         self.note(
-            "device", "waits for the device (`.item()`, `float(...)`, `if` on a tensor, a mask as index); stay with tensors"
+            "device",
+            "waits for the device (`.item()`, `float(...)`, `if` on a tensor, a mask as index); stay with tensors",
         )
 
     def note_writes(self, written: Iterator[Any]) -> None:
@@ -171,6 +172,7 @@ def find_misled_gradients(method: Method, nets: Networks, losses: Losses) -> Ite
     :param method: the algorithm.
     :param nets: its networks.
     :param losses: name -> (S,), with their graphs.
+    :yields: a finding for each.
     """
     owners = [(name, p) for name, net in nets.items() for p in net.parameters() if p.requires_grad]
     for name, loss in losses.items():
@@ -197,6 +199,7 @@ def find_undeclared_networks(method: Method, nets: Networks, losses: Losses) -> 
     :param method: the algorithm.
     :param nets: its networks.
     :param losses: name -> (S,), with their graphs.
+    :yields: a finding for each.
     """
     told = "it is neither trained nor saved, nor moved to the device; declare it in `networks`"
     held = {name: value for name, value in vars(method).items() if isinstance(value, nn.Module)}
@@ -236,6 +239,7 @@ def find_hidden_state(evaluate: Evaluate, batch: Batch, noise: Noise, losses: Lo
     :param batch: the batch.
     :param noise: the draws.
     :param losses: what it gave before.
+    :yields: a finding for each.
     """
     again = evaluate(batch, noise)
     for name, loss in losses.items():
@@ -247,9 +251,7 @@ def find_hidden_state(evaluate: Evaluate, batch: Batch, noise: Noise, losses: Lo
             )
 
 
-def find_unmasked(
-    method: Method, evaluate: Evaluate, batch: Batch, noise: Noise, losses: Losses
-) -> Iterator[Finding]:
+def find_unmasked(method: Method, evaluate: Evaluate, batch: Batch, noise: Noise, losses: Losses) -> Iterator[Finding]:
     """Yield a finding for each loss that counts sequences across a trajectory's end.
 
     :param method: the algorithm.
@@ -257,6 +259,7 @@ def find_unmasked(
     :param batch: the batch.
     :param noise: the draws.
     :param losses: what it gave before.
+    :yields: a finding for each.
     """
     if method.horizon_length == 1:
         return
@@ -281,6 +284,7 @@ def find_mixed_replicas(evaluate: Evaluate, batch: Batch, noise: Noise, losses: 
     :param batch: the batch, of two replicas.
     :param noise: the draws.
     :param losses: what it gave before.
+    :yields: a finding for each.
     """
     changed = {
         name: torch.cat([tensor[:1], 0.5 * tensor[1:]])

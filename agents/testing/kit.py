@@ -99,7 +99,7 @@ def run_checks(
     :param method: the algorithm.
     :param settings: over the small ones that the checks choose.
     :param skip: names of checks to leave out.
-    :return: an outcome for each check, as soon as it is there.
+    :yields: an outcome for each check, as soon as it is there.
     :raises ValueError: if a name is not one of a check.
     """
     require_names(skip)

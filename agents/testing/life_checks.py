@@ -64,8 +64,8 @@ def check_actions(subject: Subject) -> str:
         mean = _sample(model, CHOICE).mean()
         if not mean >= LEAST_IMPROVEMENT:
             raise Violation(
-                f"the mean action is {mean:.2f} where the reward is {SLOPE:.0f} times the action and the data's mean is "
-                f"0, expected at least {LEAST_IMPROVEMENT}; look at the sign and weight of the loss that climbs the "
+                f"the mean action is {mean:.2f} where the reward is {SLOPE:.0f} times the action and that of the data "
+                f"is 0, expected at least {LEAST_IMPROVEMENT}; look at the sign and weight of the loss that climbs the "
                 "critic. If the default settings are meant to stay this close to the data, check with others"
             )
         return f"mean action {mean:.2f}, of the data 0 (at least {LEAST_IMPROVEMENT})"

@@ -2,7 +2,7 @@
 
 ::
 
-    @pytest.mark.agent(MyAgent)
+    @pytest.mark.agent("my_agent:MyAgent")
     def test_it_keeps_the_contract(agent_check):
         agent_check()
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from agents.testing.subject import Subject
 
 FIXTURE = "agent_check"
-HOW = f'mark the test with `@pytest.mark.agent(MyAgent)`, a registered class or "module:Class"'
+HOW = 'mark the test with the algorithm, by its id or as `@pytest.mark.agent("my_agent:MyAgent")`'
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the mark."""
-    config.addinivalue_line("markers", f"agent(algorithm, **settings): what `{FIXTURE}` checks")
+    config.addinivalue_line("markers", f"agent(name, **settings): algorithm that `{FIXTURE}` checks")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -47,18 +47,19 @@ def agent_check(request: pytest.FixtureRequest) -> Callable[[], None]:
 
 def _subject_of(request: pytest.FixtureRequest) -> Subject:
     """Return the algorithm of a test's mark; tests of one module share it, with what it has learnt."""
-    from agents.testing.subject import Subject, find_method
+    from agents.registry import find
+    from agents.testing.subject import Subject
 
     mark = request.node.get_closest_marker("agent")
-    if mark is None or len(mark.args) != 1:
+    if mark is None or len(mark.args) != 1 or not isinstance(mark.args[0], str):
         raise pytest.UsageError(f"{request.node.nodeid} uses `{FIXTURE}`; {HOW}")
     subjects: dict[Any, Subject] = request.node.parent.stash.setdefault(_SUBJECTS, {})
     key = (mark.args[0], repr(sorted(mark.kwargs.items())))
     if key not in subjects:
         try:
-            subjects[key] = Subject(find_method(mark.args[0]), mark.kwargs)
-        except (KeyError, TypeError) as error:
-            raise pytest.UsageError(f"{error.args[0]}; {HOW}") from error
+            subjects[key] = Subject(find(mark.args[0]).method, mark.kwargs)
+        except KeyError as error:
+            raise pytest.UsageError(str(error.args[0])) from error
     return subjects[key]
 
 

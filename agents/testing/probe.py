@@ -48,14 +48,15 @@ def make_dataset() -> dict[str, NDArray[np.float32]]:
             _Row(CHOICE, choice, SLOPE * choice, CHOICE, False),
             _Row(CHOICE, -choice, -SLOPE * choice, CHOICE, False),
         ]
-    one_hot, columns = np.eye(STATES, dtype=np.float32), _Row(*map(np.asarray, zip(*rows, strict=True)))
+    one_hot = np.eye(STATES, dtype=np.float32)
+    masks = np.array([row.goes_on for row in rows], np.float32)
     return {
-        "observations": one_hot[columns.state],
-        "next_observations": one_hot[columns.next_state],
-        "actions": np.asarray(columns.action, np.float32)[:, None],
-        "rewards": np.asarray(columns.reward, np.float32),
-        "masks": np.asarray(columns.goes_on, np.float32),
-        "terminals": 1 - np.asarray(columns.goes_on, np.float32),
+        "observations": one_hot[[row.state for row in rows]],
+        "next_observations": one_hot[[row.next_state for row in rows]],
+        "actions": np.array([[row.action] for row in rows], np.float32),
+        "rewards": np.array([row.reward for row in rows], np.float32),
+        "masks": masks,
+        "terminals": 1 - masks,
     }
 
 

@@ -16,7 +16,6 @@ from agents.common.habits import Finding
 from agents.common.method import Method
 from agents.common.sb3.model import FlowQLearning
 from agents.models import model_class
-from agents.registry import find, name_of
 from agents.testing.probe import GAMMA, STATES, ProbeEnv, make_dataset, make_trajectories
 
 ROWS = 16
@@ -49,19 +48,6 @@ class Violation(Exception):
 
 class NotApplicable(Exception):
     """A check has nothing to ask of this algorithm; the message says why."""
-
-
-def find_method(agent: type[Method] | str) -> type[Method]:
-    """Return the algorithm that an id, ``"module:Class"`` or a class stands for.
-
-    :param agent: one of them.
-    :return: the class.
-    :raises KeyError: if there is no such algorithm, or the class is not registered.
-    :raises TypeError: if it is another thing.
-    """
-    if not isinstance(agent, str) and not (isinstance(agent, type) and issubclass(agent, Method)):
-        raise TypeError(f"expected a subclass of `agents.Method` or its name, got {agent!r}")
-    return find(agent if isinstance(agent, str) else name_of(agent)).method
 
 
 class Subject:

@@ -23,7 +23,12 @@ TOLERANCE = 1e-4
 """Of numbers that are computed in another order: relative to the largest of a tensor."""
 BF16_TOLERANCE = 0.05
 """Of a gradient's norm in low precision, relative."""
-VARIANTS = ({"horizon_length": 5}, {"horizon_length": 1}, {"horizon_length": 5, "action_chunking": False}, {"best_of_n": 4})
+VARIANTS = (
+    {"horizon_length": 5},
+    {"horizon_length": 1},
+    {"horizon_length": 5, "action_chunking": False},
+    {"best_of_n": 4},
+)
 
 
 def check_hooks(subject: Subject) -> str:
@@ -114,11 +119,6 @@ def check_noise(subject: Subject) -> str:
     no_findings(subject, "noise")
     model = subject.make_model()
     batch, noise, nets = make_batch(model), make_noise(model), model.policy.nets
-    start, _ = model.compute_losses(batch, noise)
-    for name, draw in noise.items():
-        changed, _ = model.compute_losses(batch, {**noise, name: draw.roll(1, draw.ndim - 1)})
-        if torch.equal(changed, start):
-            raise Violation(f"no loss depends on the draw `{name}`; remove it from {_declared_in(name)}")
     acting = make_noise(model, acting=True)
     with torch.no_grad():
         planned = model.method.act(batch.observations, acting, nets)
@@ -126,6 +126,11 @@ def check_noise(subject: Subject) -> str:
             changed = model.method.act(batch.observations, {**acting, name: draw.flip(1) + 0.1}, nets)
             if torch.equal(changed, planned):
                 raise Violation(f"`act` does not use the draw `{name}`; remove it from `action_noise_table`")
+    start, _ = model.compute_losses(batch, noise)
+    for name, draw in noise.items():
+        changed, _ = model.compute_losses(batch, {**noise, name: draw.roll(1, draw.ndim - 1)})
+        if torch.equal(changed, start):
+            raise Violation(f"no loss depends on the draw `{name}`; remove it from {_declared_in(name)}")
     return f"used: {', '.join([*noise, *acting])}"
 
 
@@ -191,7 +196,9 @@ def _compare_start(together: FlowQLearning, alone: FlowQLearning, k: int, seed: 
             )
 
 
-def _differentiate(model: FlowQLearning, batch: Batch, noise: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _differentiate(
+    model: FlowQLearning, batch: Batch, noise: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return losses and diagnostics, and the gradients that are there, by name."""
     total, info = model.compute_losses(batch, noise)
     trained = {name: p for name, p in model.policy.nets.named_parameters() if p.requires_grad}

@@ -32,7 +32,9 @@ def check_algorithm(algo: str, skip: Sequence[str], params: Sequence[str]) -> di
         require_names(skip)
         entry.method.refuse_unknown(settings)
         entry.method(**settings)
-    log.info("%d checks of %s; compiling takes about half a minute (`--skip compiled`)", len(CHECKS), entry.published_name)
+    log.info(
+        "%d checks of %s; compiling takes about half a minute (`--skip compiled`)", len(CHECKS), entry.published_name
+    )
     found, begin = {}, time.process_time()
     for outcome in run_checks(entry.method, settings, skip):
         now = time.process_time()

@@ -33,10 +33,10 @@ FILES = {
 
 HOOKS = {
     "networks": "Every network by name. What is not declared here is neither trained nor saved. `target=True` adds a "
-    "moving average, `nets.NAME_target`; a flow with `role=\"behaviour\"` is the one that pretraining clones.",
+    'moving average, `nets.NAME_target`; a flow with `role="behaviour"` is the one that pretraining clones.',
     "noise": "Every random draw of an update by name, except those of the next action (`td_...`). Never draw numbers "
     "of your own: they would change when a run is resumed.",
-    "action_noise_table": "The draws of one call of `act`; by default {\"action\": normal()}.",
+    "action_noise_table": 'The draws of one call of `act`; by default {"action": normal()}.',
     "update_noise": "All draws of an update; by default those of `noise` and of the next action.",
     "act": "Sample actions (S, N, D) in [-1, 1] for observations (S, N, O). TD targets, collection and evaluation all "
     "use it, and a saved policy too, so it may use only settings, its draws and networks.",
