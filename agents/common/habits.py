@@ -243,7 +243,7 @@ def find_hidden_state(evaluate: Evaluate, batch: Batch, noise: Noise, losses: Lo
     """
     again = evaluate(batch, noise)
     for name, loss in losses.items():
-        if name not in again or not torch.equal(again[name], loss):
+        if name not in again or not torch.allclose(again[name], loss, rtol=0, atol=0, equal_nan=True):
             yield Finding(
                 "pure",
                 f"`losses`: loss `{name}` is another number when it is computed again from the same input; let it "
@@ -293,7 +293,7 @@ def find_mixed_replicas(evaluate: Evaluate, batch: Batch, noise: Noise, losses: 
     }
     found = evaluate(replace(batch, **changed), noise)
     for name, loss in losses.items():
-        if not torch.allclose(found[name][0], loss[0], rtol=1e-4, atol=1e-6):
+        if not torch.allclose(found[name][0], loss[0], rtol=1e-4, atol=1e-6, equal_nan=True):
             yield Finding(
                 "replicas",
                 f"`losses`: loss `{name}` of one replica changes with the batch of another one; keep the first axis S "

@@ -116,11 +116,30 @@ BEYOND = {
         "        self.seen = getattr(self, 'seen', 0) + 1\n        self.beta = self.beta + self.seen\n\n" + HOOKS,
         "resuming", r"differs after training that went on from a checkpoint offline; keep state in networks",
     ),
+    "state that loading forgets": (
+        HOOKS,
+        "    def after_update(self, nets, info):\n        self.seen = getattr(self, 'seen', 0) + 1\n\n"
+        f"{HOOKS}\n        noise = {{**noise, 'action': noise['action'] + getattr(self, 'seen', 0)}}",
+        "saving", r"a loaded model plans other actions than the saved one; `act` may depend on nothing but settings",
+    ),
+    "weights drawn otherwise": (
+        '        return {"critic"',
+        "        import torch\n        from agents.common.nets.specs import Network, NetworkSpec\n\n"
+        "        class Odd(Network):\n            def __init__(self, replicas):\n                super().__init__()\n"
+        "                self.value = torch.nn.Parameter(torch.randn(replicas, 3))\n\n"
+        '        return {"odd": NetworkSpec(lambda n: Odd(n.replicas)), "critic"',
+        "replicas", r"`odd\.value` of seed \d does not start as in a run of that seed alone; .* `initialise\(",
+    ),
+    "numbers too fine for bfloat16": (
+        'targets["td"], batch.valid),',
+        'targets["td"], batch.valid) * (3 * (1e5 * targets["td"].mean(1)).sin()).exp(),',
+        "bf16", r"the gradient's norm changes by \d+% in bfloat16, expected at most 5%",
+    ),
     "a branch on values": (
         '        weight = targets["weight"]',
         '        if targets["weight"].sum() > 0:\n            flow = nets.flow.at(batch.observations)\n'
         '        weight = targets["weight"]',
-        "device", r"waits for the device",
+        "device", r"`losses`: an_agent\.py:\d+ waits for the device",
     ),
 }  # fmt: skip
 
