@@ -166,7 +166,6 @@ def test_settings_reach_every_check(write_agent: Callable[[str], str]) -> None:
     assert not failures(outcomes("fql", *only("hooks", "actions"), distill_weight=10.0))
 
 
-@pytest.mark.slow
 def test_what_cannot_be_compiled_fails(write_agent: Callable[[str], str]) -> None:
     code = example().replace(
         "        flow = nets.flow", "        print(batch.valid.data_ptr())\n        flow = nets.flow"
