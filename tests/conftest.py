@@ -1,10 +1,13 @@
 """Shared test set-up."""
 
 import os
+import sys
+from collections.abc import Iterator
 
 import pytest
 import torch
 
+from agents import registry
 from agents.common.nets import fast
 
 # Tests compare CPU numbers, so a GPU is out of sight, also in the programs that they start; those marked `gpu` see it.
@@ -56,3 +59,16 @@ def onednn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fast, "SMALLEST_MATRIX", 0)
     monkeypatch.setattr(fast, "ONEDNN_WORK", 0)
     monkeypatch.setattr(fast, "ONEDNN_ROWS", 0)
+
+
+@pytest.fixture
+def own_agents(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Forget after a test which algorithms it has imported from files of its own."""
+    for id in registry.BUILT_IN:  # a module that is first imported in the test would register its algorithm only there
+        registry.find(id)
+    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    monkeypatch.setattr(registry, "_imported", set(registry._imported))
+    before = set(registry._entries)
+    yield
+    for id in set(registry._entries) - before:
+        sys.modules.pop(registry._entries[id].method.__module__, None)

@@ -30,7 +30,7 @@ PROGRAMS = {
     "monitor": "state, scores and time left of runs, once or until they have ended",
     "published": "import the raw data of published scores",
     "dataset": "list, generate, download and check datasets",
-    "agents": "show the algorithms and their settings",
+    "agents": "show the algorithms and their settings, check or begin one of your own",
 }
 
 

@@ -1,11 +1,12 @@
-"""Show which algorithms exist, and their settings."""
+"""Show which algorithms exist and their settings, check one of your own, or write a package to start from."""
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ if __package__ in (None, ""):  # run as a file: let `import agents` find the pac
 
 from zoo.arguments import Parser
 from zoo.cli import run_program
+from zoo.errors import DONE, FAILED
+from zoo.messages import log
 
 WIDE = 110
 """Width of a terminal from which settings, types and notes get a column each."""
@@ -21,22 +24,73 @@ WIDE = 110
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program on the words after its name, by default those of the command line; return its exit code."""
+    args = make_parser().parse_args(arguments)
+    args.exit_code = DONE
+    return run_program(lambda: args.run(args)) or int(args.exit_code)
+
+
+def make_parser() -> Parser:
+    """Return the parser of the command line."""
     parser = Parser("agents", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    commands.add_parser("list", help="every algorithm").set_defaults(algo=None)
+    commands.add_parser("list", help="every algorithm").set_defaults(run=_list)
     show = commands.add_parser("show", help="one algorithm: settings, defaults, what they mean")
     show.add_argument("algo", help="id or alias, e.g. qam")
+    show.set_defaults(run=_show)
+    check = commands.add_parser("check", help="try everything that training, saving and reporting need of an algorithm")
+    check.add_argument("algo", help="id, or module:Class of your own")
+    check.add_argument("--skip", nargs="+", default=[], metavar="CHECK", help="checks to leave out, e.g. compiled")
+    check.add_argument(
+        "-params", "--hyperparams", nargs="+", default=[], metavar="KEY=VALUE", help="settings for all checks"
+    )
+    check.set_defaults(run=_check)
+    new = commands.add_parser("new", help="write a package with an algorithm to start from")
+    new.add_argument("name", help="of the package and the algorithm, e.g. my_agent")
+    new.add_argument("--like", metavar="ALGO", help="start from the hooks of a built-in algorithm, e.g. fql")
+    new.add_argument("--folder", type=Path, default=Path(), help="where the package's folder is made")
+    new.set_defaults(run=_new)
     for command in commands.choices.values():
         command.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    args = parser.parse_args(arguments)
-    return run_program(lambda: run(args.algo, args.json))
+    return parser
 
 
-def run(algo: str | None, as_json: bool) -> dict[str, Any] | None:
-    """Show one algorithm, or all of them, as tables; return what to print as JSON, None where a terminal has tables."""
-    result = describe_algorithms() if algo is None else describe_algorithm(algo)
+def _list(args: argparse.Namespace) -> dict[str, Any] | None:
+    """Show all algorithms."""
+    return _shown(describe_algorithms(), print_algorithms, args.json)
+
+
+def _show(args: argparse.Namespace) -> dict[str, Any] | None:
+    """Show one algorithm."""
+    return _shown(describe_algorithm(args.algo), print_algorithm, args.json)
+
+
+def _check(args: argparse.Namespace) -> dict[str, Any] | None:
+    """Check an algorithm; the exit code says whether everything holds."""
+    from zoo.authoring.conformance import check_algorithm, print_outcomes
+
+    found = check_algorithm(args.algo, args.skip, args.hyperparams)
+    args.exit_code = DONE if found["holds"] else FAILED
+    return _shown(found, print_outcomes, args.json)
+
+
+def _new(args: argparse.Namespace) -> dict[str, Any] | None:
+    """Write a package."""
+    from zoo.authoring.package import write_package
+
+    found = write_package(args.name, args.like, args.folder)
+    log.info(
+        "wrote %s: %s\nnext: cd %s && zoo agents check %s",
+        found["folder"], ", ".join(found["files"]), found["folder"], found["algo"],
+    )  # fmt: skip
+    return found
+
+
+def _shown(
+    result: dict[str, Any], print_tables: Callable[[dict[str, Any]], None], as_json: bool
+) -> dict[str, Any] | None:
+    """Show a result, as tables unless JSON is asked for; return what to print as JSON, None where tables are enough."""
     if not as_json:
-        print_algorithms(result) if algo is None else print_algorithm(result)
+        print_tables(result)
     return result if as_json or not sys.stdout.isatty() else None
 
 

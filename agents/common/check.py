@@ -8,27 +8,33 @@ random generator.
 from __future__ import annotations
 
 import inspect
-import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from numbers import Real
-from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 from gymnasium import spaces
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from agents.common.batch import Batch
+from agents.common.habits import (
+    Finding,
+    Watch,
+    find_hidden_state,
+    find_misled_gradients,
+    find_mixed_replicas,
+    find_undeclared_networks,
+    find_unmasked,
+    named_inputs,
+)
 from agents.common.method import Draw, Method
 from agents.common.nets.specs import NetworkSpec
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.validation import unknown_name_message
 
 REPLICAS, ROWS, WIDTH = 2, 7, 8  # of the made-up batch and its networks; all different, to tell the axes apart
-LIBRARY = Path(__file__).parent
 EXAMPLES: dict[type, str] = {
     NetworkSpec: 'e.g. {"critic": critic()}',
     Draw: 'e.g. {"bc_x0": normal()}',
@@ -49,7 +55,29 @@ def check_first_update(
 ) -> None:
     """Try an algorithm's hooks as an update and a plan will use them.
 
-    An :class:`AgentError` says which hook is missing, fails, or returns another type, name or shape than promised.
+    An :class:`AgentError` says which hook is missing, fails, or returns another type, name or shape than promised; a
+    warning tells each bad habit.
+    """
+    for finding in examine(method, observation_space, action_space, policy_class, **policy_kwargs):
+        warnings.warn(f"{type(method).__name__}: {finding.text}", stacklevel=3)
+
+
+def examine(
+    method: Method,
+    observation_space: spaces.Space[Any],
+    action_space: spaces.Space[Any],
+    policy_class: type[FlowPolicy] = FlowPolicy,
+    **policy_kwargs: Any,
+) -> list[Finding]:
+    """Try an algorithm's hooks as an update and a plan will use them.
+
+    :param method: the algorithm; it stays as it is.
+    :param observation_space: of its environment.
+    :param action_space: of its environment.
+    :param policy_class: of the model.
+    :param policy_kwargs: further arguments of the policy.
+    :return: bad habits, which do not stop training.
+    :raises AgentError: if a hook is missing, fails, or returns another type, name or shape than promised.
     """
     probe = _Probe(method, observation_space, action_space, policy_class, policy_kwargs)
     require_table(probe.method, "noise", Draw)
@@ -57,11 +85,11 @@ def check_first_update(
     _check_acting(probe)
     noise = probe.draw(probe.method.update_noise())
     batch = _make_batch(probe)
-    with _Watch() as watch:
-        losses = _check_update(probe, batch, noise)
+    given = batch.map(Tensor.clone), {name: draw.clone() for name, draw in noise.items()}
+    with Watch(named_inputs(batch, noise, probe.nets)) as watch:
+        losses = _check_update(probe, batch, noise, watch)
     _check_gradient(probe, losses)
-    for finding in [*watch.findings, *_find_unmasked(probe, batch, noise, losses)]:
-        warnings.warn(f"{type(method).__name__}: {finding}", stacklevel=3)
+    return [*watch.findings, *_find_habits(probe, given, losses, {finding.kind for finding in watch.findings})]
 
 
 def require_table(method: Method, hook: str, kind: type) -> dict[str, Any]:
@@ -134,13 +162,14 @@ def _check_acting(probe: _Probe) -> None:
             _require_tensor("scores", scores, (REPLICAS, ROWS), "(S, N): replicas, rows")
 
 
-def _check_update(probe: _Probe, batch: Batch, noise: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _check_update(probe: _Probe, batch: Batch, noise: Mapping[str, Tensor], watch: Watch) -> dict[str, Tensor]:
     """Check targets and losses; return the losses."""
     method, nets, info = probe.method, probe.nets, dict[str, Any]()
     with probe.calling("targets"), torch.no_grad():
         targets = method.targets(batch, noise, nets, info)
         if not isinstance(targets, Mapping):
             _fail(f"must return a dict of name -> tensor, got {_describe(targets)}")
+        watch.add({f'targets["{name}"]': value for name, value in targets.items()})
     with probe.calling("losses"):
         losses = method.losses(batch, _Named("target", targets), noise, nets, info)
         if not isinstance(losses, Mapping) or not losses:
@@ -164,33 +193,32 @@ def _check_gradient(probe: _Probe, losses: Mapping[str, Tensor]) -> None:
     with probe.calling("losses"):
         if not total.requires_grad:
             _fail("must return losses with a gradient, got none that depends on a network's parameters")
-        torch.autograd.grad(total, trained, allow_unused=True)
+        torch.autograd.grad(total, trained, allow_unused=True, retain_graph=True)
 
 
-def _find_unmasked(
-    probe: _Probe, batch: Batch, noise: Mapping[str, Tensor], losses: Mapping[str, Tensor]
-) -> Iterator[str]:
-    """Yield a message for each loss that counts sequences across a trajectory's end."""
-    if probe.method.horizon_length == 1:
+def _find_habits(
+    probe: _Probe, given: tuple[Batch, Mapping[str, Tensor]], losses: Mapping[str, Tensor], seen: set[str]
+) -> Iterator[Finding]:
+    """Yield what the losses depend on and should not.
+
+    Losses that draw or keep something of their own differ with every call, so nothing is told from how they change.
+    """
+    method, nets = probe.method, probe.nets
+    yield from find_misled_gradients(method, nets, losses)
+    yield from find_undeclared_networks(method, nets, losses)
+    if seen & {"noise", "pure"}:
         return
-    nothing = {name: torch.zeros_like(getattr(batch, name)) for name in ("valid", "action_valid")}
-    nowhere = {**vars(batch), **nothing}
-    other = {"rewards": batch.rewards.flip(1) + 1, "discounts": batch.discounts * 0.5}
-    if probe.method.action_chunking:
-        other["actions"] = -batch.actions
-    found = [_evaluate(probe, Batch(**values), noise) for values in (nowhere, nowhere | other)]
-    for name in losses:
-        if name not in probe.method.unmasked_losses and not torch.equal(found[0][name], found[1][name]):
-            yield (
-                f"`losses`: loss `{name}` counts sequences that cross a trajectory's end, whose `batch.valid` is 0; "
-                f"multiply its weight by `batch.valid`, or name it in `unmasked_losses` if that is meant"
-            )
 
+    def evaluate(batch: Batch, noise: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        with torch.no_grad():
+            targets = method.targets(batch, noise, nets, {})
+        return method.losses(batch, targets, noise, nets, {})
 
-def _evaluate(probe: _Probe, batch: Batch, noise: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    with torch.no_grad():
-        targets = probe.method.targets(batch, noise, probe.nets, {})
-    return probe.method.losses(batch, targets, noise, probe.nets, {})
+    hidden = list(find_hidden_state(evaluate, *given, losses))
+    yield from hidden
+    if not hidden:
+        yield from find_unmasked(method, evaluate, *given, losses)
+        yield from find_mixed_replicas(evaluate, *given, losses)
 
 
 # -- made-up input ----------------------------------------------------------------------------------------------------
@@ -224,37 +252,6 @@ class _Named(dict[str, Any]):
 
     def __missing__(self, name: str) -> NoReturn:
         _fail(f"asks for an {unknown_name_message(self.kind, name, self)}; there are: {', '.join(self) or 'none'}")
-
-
-class _Watch(TorchDispatchMode):
-    """Notes operations that wait for the device, and random draws that are not in the noise table."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.findings: list[str] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.ops.aten._local_scalar_dense.default:
-            self._note("waits for the device (`.item()`, `float(...)`, `if` on a tensor); stay with tensors")
-        elif torch.Tag.nondeterministic_seeded in func.tags:
-            self._note("draws random numbers of its own; declare the draw in `noise` and take it from there")
-        return func(*args, **(kwargs or {}))
-
-    def _note(self, what: str) -> None:
-        finding = f"{_place()} {what}"
-        if finding not in self.findings:
-            self.findings.append(finding)
-
-
-def _place() -> str:
-    """Return the innermost line of the algorithm that is being run, and the method that it is in."""
-    frame: Any = sys._getframe(1)
-    while frame is not None:
-        path = Path(frame.f_code.co_filename)
-        if LIBRARY not in path.parents and not frame.f_globals.get("__name__", "").startswith("torch"):
-            return f"`{frame.f_code.co_name}`: {path.name}:{frame.f_lineno}"
-        frame = frame.f_back
-    return "an update"
 
 
 # -- messages ---------------------------------------------------------------------------------------------------------

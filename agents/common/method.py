@@ -133,6 +133,8 @@ class Method(Declared):
 
     unmasked_losses: ClassVar[frozenset[str]] = frozenset()
     """Losses that are meant to count what ``batch.valid`` leaves out."""
+    trains: ClassVar[Mapping[str, frozenset[str]]] = {}
+    """Loss -> the networks that it trains; a loss that is not named trains one network."""
 
     learning_rate: float | str | Callable[[float], float] = setting(
         default=3e-4,

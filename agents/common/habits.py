@@ -1,0 +1,302 @@
+"""Bad habits of an algorithm's hooks: what runs, and yet trains something else than its author means.
+
+Each is found on one small made-up batch and told with the line, loss or network that it concerns. Training goes on
+after them, with a warning; the conformance kit (:mod:`agents.testing.kit`) counts them as failures.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from agents.common.batch import Batch
+from agents.common.method import Method, Noise
+from agents.common.nets.heads import Networks
+
+LIBRARY = Path(__file__).parent
+TO_THE_HOST = {"tolist", "numpy", "cpu", "__array__"}
+"""Methods of tensors that wait for the device and that no dispatcher sees."""
+MOST_FINDINGS = 20
+
+Losses = Mapping[str, Tensor]
+Evaluate = Callable[[Batch, Noise], Losses]
+
+
+class Finding(NamedTuple):
+    """One bad habit.
+
+    :param kind: ``device``, ``noise``, ``pure``, ``masks``, ``gradients``, ``networks`` or ``replicas``.
+    :param text: where it is, what it is and what to do.
+    """
+
+    kind: str
+    text: str
+
+
+def named_inputs(batch: Batch, noise: Noise, nets: Networks) -> dict[str, Tensor]:
+    """Return every tensor that `targets` and `losses` must leave as it is, by the name that its author knows.
+
+    :param batch: the batch.
+    :param noise: the draws.
+    :param nets: the networks.
+    :return: name -> tensor.
+    """
+    found = {f"batch.{name}": tensor for name, tensor in vars(batch).items()}
+    found |= {f'noise["{name}"]': tensor for name, tensor in noise.items()}
+    for tensors in (nets.named_parameters(), nets.named_buffers()):
+        found |= {f"nets.{name}": tensor for name, tensor in tensors}
+    return found
+
+
+class Watch:
+    """Notes, while a ``with`` block runs, what waits for the device, draws random numbers or changes its inputs.
+
+    :param inputs: tensors that must not be changed, by name; more can be added inside the block.
+    """
+
+    def __init__(self, inputs: Mapping[str, Tensor]) -> None:
+        self.findings: list[Finding] = []
+        self._inputs: dict[int, str] = {}
+        self._modes = (_Functions(self), _Operations(self))
+        self.add(inputs)
+
+    def add(self, inputs: Mapping[str, Any]) -> None:
+        """Watch further tensors.
+
+        :param inputs: by name; what is not a tensor is left out.
+        """
+        for name, tensor in inputs.items():
+            if isinstance(tensor, Tensor) and tensor.numel():
+                self._inputs.setdefault(tensor.untyped_storage().data_ptr(), name)
+
+    def __enter__(self) -> Self:
+        for mode in self._modes:
+            mode.__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        for mode in reversed(self._modes):
+            mode.__exit__(*exception)  # type: ignore[no-untyped-call]
+
+    def note(self, kind: str, what: str) -> None:
+        """Note a finding at the line that is being run, once.
+
+        :param kind: of the finding.
+        :param what: the line does.
+        """
+        finding = Finding(kind, f"{_place()} {what}")
+        if finding not in self.findings and len(self.findings) < MOST_FINDINGS:
+            self.findings.append(finding)
+
+    def note_wait(self) -> None:
+        """Note that the line waits for the device."""
+        self.note(
+            "device",
+            "waits for the device (`.item()`, `float(...)`, `if` on a tensor, a mask as index); stay with tensors",
+        )
+
+    def note_writes(self, written: Iterator[Any]) -> None:
+        """Note inputs among the tensors that an operation writes to.
+
+        :param written: arguments of the operation.
+        """
+        for value in written:
+            for tensor in value if isinstance(value, list | tuple) else [value]:
+                name = self._inputs.get(tensor.untyped_storage().data_ptr()) if isinstance(tensor, Tensor) else None
+                if name is not None:
+                    self.note("pure", f"changes `{name}` in place; make a new tensor (`x = x + 1`, not `x += 1`)")
+
+
+class _Operations(TorchDispatchMode):
+    """Shows a watch every operation."""
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.watch = watch
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(func.tags):
+            self.watch.note_wait()
+        elif torch.Tag.nondeterministic_seeded in func.tags:
+            self.watch.note(
+                "noise", "draws random numbers of its own; declare the draw in `noise` and take it from there"
+            )
+        if func._schema.is_mutable:
+            schema = zip(func._schema.arguments, args, strict=False)
+            written = [value for argument, value in schema if argument.alias_info and argument.alias_info.is_write]
+            self.watch.note_writes(iter([*written, kwargs.get("out")]))
+        return func(*args, **kwargs)
+
+
+class _Functions(TorchFunctionMode):
+    """Shows a watch the calls that leave tensors for the host without an operation."""
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__()
+        self.watch = watch
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in TO_THE_HOST:
+            self.watch.note_wait()
+        return func(*args, **(kwargs or {}))
+
+
+def _place() -> str:
+    """Return the innermost line of the algorithm that is being run, and the method that it is in."""
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        path = Path(frame.f_code.co_filename)
+        if LIBRARY not in path.parents and not frame.f_globals.get("__name__", "").startswith("torch"):
+            return f"`{frame.f_code.co_name}`: {path.name}:{frame.f_lineno}"
+        frame = frame.f_back
+    return "an update"
+
+
+# -- what the losses depend on ----------------------------------------------------------------------------------------
+
+
+def find_misled_gradients(method: Method, nets: Networks, losses: Losses) -> Iterator[Finding]:
+    """Yield a finding for each loss that trains other networks than it says.
+
+    A loss trains one network, or those that :attr:`Method.trains` names.
+
+    :param method: the algorithm.
+    :param nets: its networks.
+    :param losses: name -> (S,), with their graphs.
+    :yields: a finding for each.
+    """
+    owners = [(name, p) for name, net in nets.items() for p in net.parameters() if p.requires_grad]
+    for name, loss in losses.items():
+        if not loss.requires_grad:
+            continue
+        grads = torch.autograd.grad(loss.sum(), [p for _, p in owners], allow_unused=True, retain_graph=True)
+        trained = {net for (net, _), grad in zip(owners, grads, strict=True) if grad is not None}
+        declared = method.trains.get(name)
+        shown = ", ".join(f"`{net}`" for net in sorted(trained)) or "no network"
+        if declared is not None and trained != set(declared):
+            meant = ", ".join(f"`{net}`" for net in sorted(declared))
+            yield Finding("gradients", f"`losses`: loss `{name}` trains {shown}, but `trains` declares {meant}")
+        elif declared is None and len(trained) > 1:
+            yield Finding(
+                "gradients",
+                f"`losses`: loss `{name}` trains {shown} at once; take networks that only give a signal from "
+                f"`nets.frozen`, e.g. `nets.frozen.critic(...)`, or name all of them in `trains` if that is meant",
+            )
+
+
+def find_undeclared_networks(method: Method, nets: Networks, losses: Losses) -> Iterator[Finding]:
+    """Yield a finding for each module or parameter that `networks` does not know of.
+
+    :param method: the algorithm.
+    :param nets: its networks.
+    :param losses: name -> (S,), with their graphs.
+    :yields: a finding for each.
+    """
+    told = "it is neither trained nor saved, nor moved to the device; declare it in `networks`"
+    held = {name: value for name, value in vars(method).items() if isinstance(value, nn.Module)}
+    for name, module in held.items():
+        yield Finding("networks", f"`self.{name}` is a {type(module).__name__} that is not in `networks`: {told}")
+    known = {id(p) for p in nets.parameters()} | {id(p) for module in held.values() for p in module.parameters()}
+    for leaf in _leaves(losses):
+        if id(leaf) not in known:
+            yield Finding(
+                "networks",
+                f"`losses`: the losses depend on a parameter of shape {tuple(leaf.shape)} of no network in `networks`: "
+                f"{told}",
+            )
+
+
+def _leaves(losses: Losses) -> Iterator[Tensor]:
+    """Give every tensor that the losses send gradient to, once."""
+    waiting = [loss.grad_fn for loss in losses.values() if loss.grad_fn is not None]
+    seen = set(waiting)
+    while waiting:
+        node = waiting.pop()
+        if hasattr(node, "variable"):
+            yield node.variable
+        for following, _ in node.next_functions:
+            if following is not None and following not in seen:
+                seen.add(following)
+                waiting.append(following)
+
+
+# -- what the losses change with --------------------------------------------------------------------------------------
+
+
+def find_hidden_state(evaluate: Evaluate, batch: Batch, noise: Noise, losses: Losses) -> Iterator[Finding]:
+    """Yield a finding for each loss that is another one when it is computed again.
+
+    :param evaluate: computes the losses.
+    :param batch: the batch.
+    :param noise: the draws.
+    :param losses: what it gave before.
+    :yields: a finding for each.
+    """
+    again = evaluate(batch, noise)
+    for name, loss in losses.items():
+        if name not in again or not torch.allclose(again[name], loss, rtol=0, atol=0, equal_nan=True):
+            yield Finding(
+                "pure",
+                f"`losses`: loss `{name}` is another number when it is computed again from the same input; let it "
+                "depend on nothing but settings, batch, noise, targets and networks",
+            )
+
+
+def find_unmasked(method: Method, evaluate: Evaluate, batch: Batch, noise: Noise, losses: Losses) -> Iterator[Finding]:
+    """Yield a finding for each loss that counts sequences across a trajectory's end.
+
+    :param method: the algorithm.
+    :param evaluate: computes the losses.
+    :param batch: the batch.
+    :param noise: the draws.
+    :param losses: what it gave before.
+    :yields: a finding for each.
+    """
+    if method.horizon_length == 1:
+        return
+    nothing = {name: torch.zeros_like(getattr(batch, name)) for name in ("valid", "action_valid")}
+    nowhere = {**vars(batch), **nothing}
+    other = {"rewards": batch.rewards.flip(1) + 1, "discounts": batch.discounts * 0.5}
+    if method.action_chunking:
+        other["actions"] = -batch.actions
+    found = [evaluate(Batch(**values), noise) for values in (nowhere, nowhere | other)]
+    for name in losses:
+        if name not in method.unmasked_losses and not torch.equal(found[0][name], found[1][name]):
+            yield Finding(
+                "masks",
+                f"`losses`: loss `{name}` counts sequences that cross a trajectory's end, whose `batch.valid` is 0; "
+                f"multiply its weight by `batch.valid`, or name it in `unmasked_losses` if that is meant",
+            )
+
+
+def find_mixed_replicas(evaluate: Evaluate, batch: Batch, noise: Noise, losses: Losses) -> Iterator[Finding]:
+    """Yield a finding for each loss of a replica that changes with the batch of another one.
+
+    :param evaluate: computes the losses.
+    :param batch: the batch, of two replicas.
+    :param noise: the draws.
+    :param losses: what it gave before.
+    :yields: a finding for each.
+    """
+    changed = {
+        name: torch.cat([tensor[:1], 0.5 * tensor[1:]])
+        for name, tensor in vars(batch).items()
+        if name not in ("discounts", "valid")
+    }
+    found = evaluate(replace(batch, **changed), noise)
+    for name, loss in losses.items():
+        if not torch.allclose(found[name][0], loss[0], rtol=1e-4, atol=1e-6, equal_nan=True):
+            yield Finding(
+                "replicas",
+                f"`losses`: loss `{name}` of one replica changes with the batch of another one; keep the first axis S "
+                "apart, e.g. `x.mean(1, keepdim=True)`, not `x.mean()`",
+            )

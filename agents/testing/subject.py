@@ -1,0 +1,173 @@
+"""The algorithm under test, with what the checks share: small models of it, a batch, and one trained model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import torch
+from stable_baselines3.common.logger import configure
+from torch import Tensor
+
+from agents.common.batch import Batch
+from agents.common.check import examine
+from agents.common.habits import Finding
+from agents.common.method import Method
+from agents.common.sb3.model import FlowQLearning
+from agents.models import model_class
+from agents.testing.probe import GAMMA, STATES, ProbeEnv, make_dataset, make_trajectories
+
+ROWS = 16
+TINY: dict[str, Any] = {
+    "net_arch": [16, 16],
+    "ensemble_size": 2,
+    "flow_steps": 3,
+    "horizon_length": 5,
+    "batch_size": ROWS,
+    "buffer_size": 200,
+    "learning_starts": 10,
+    "compile": "off",
+}
+LEARNING: dict[str, Any] = {
+    "net_arch": [32, 32],
+    "flow_steps": 5,
+    "horizon_length": 1,
+    "batch_size": 128,
+    "gamma": GAMMA,
+    "learning_rate": "lin_3e-3",
+    "tau": 0.05,
+    "rho": 0.0,
+}
+UPDATES = 600
+
+
+class Violation(Exception):
+    """What a check asks for does not hold; the message says what was found and what to do."""
+
+
+class NotApplicable(Exception):
+    """A check has nothing to ask of this algorithm; the message says why."""
+
+
+class Subject:
+    """An algorithm under test.
+
+    :param method: the algorithm.
+    :param settings: over those of the checks, e.g. where the algorithm's defaults learn too slowly for a probe.
+    """
+
+    def __init__(self, method: type[Method], settings: Mapping[str, Any]) -> None:
+        self.method, self.settings = method, dict(settings)
+
+    def make_model(self, actions: int = 2, seeds: list[int] | None = None, **settings: Any) -> FlowQLearning:
+        """Return a small model on the CPU that writes no logs.
+
+        :param actions: number of actions of its environment.
+        :param seeds: of its replicas; None: a single one with seed 0.
+        :param settings: over the tiny ones; those of the user are over these.
+        :return: the model.
+        """
+        chosen = {**TINY, **settings, **self.settings}
+        seeded: dict[str, Any] = {"seed": 0} if seeds is None else {"seeds": seeds}
+        model = model_class(self.method)("MlpPolicy", ProbeEnv(actions), **chosen, **seeded, device="cpu")
+        model.set_logger(configure(None, []))
+        return model
+
+    def make_trained_model(self, **settings: Any) -> FlowQLearning:
+        """Return a model after three updates offline.
+
+        :param settings: as in :meth:`make_model`.
+        :return: the model.
+        """
+        model = self.make_model(**settings)
+        return model.learn_offline(3, dataset=self.dataset_for(model))
+
+    def dataset_for(self, model: FlowQLearning) -> dict[str, Any]:
+        """Return random trajectories for a model.
+
+        :param model: says which actions there are.
+        :return: the dataset.
+        """
+        return make_trajectories(model.action_space)  # type: ignore[arg-type]
+
+    @cached_property
+    def findings(self) -> list[Finding]:
+        """Bad habits of the hooks with chunks, found before any training."""
+        return self.examine(horizon_length=5)
+
+    def examine(self, **settings: Any) -> list[Finding]:
+        """Try the hooks on a made-up batch.
+
+        :param settings: of the algorithm.
+        :return: its bad habits.
+        :raises AgentError: if a hook does not keep its contract.
+        """
+        env = ProbeEnv()
+        method = self.method(**{**TINY, **settings, **self.settings})
+        return examine(method, env.observation_space, env.action_space)
+
+    @cached_property
+    def learnt(self) -> FlowQLearning:
+        """A model after it has learnt from the dataset of known values."""
+        model = self.make_model(actions=1, **LEARNING)
+        low, high = model.action_space.low, model.action_space.high  # type: ignore[attr-defined]
+        dataset = make_dataset()
+        dataset["actions"] = low + (dataset["actions"] + 1) / 2 * (high - low)
+        return model.learn_offline(UPDATES, dataset=dataset)
+
+
+def make_batch(model: FlowQLearning, seed: int = 0) -> Batch:
+    """Return a random batch of a model's sizes, different for every replica; one row in eight is not valid.
+
+    :param model: the model.
+    :param seed: of the numbers.
+    :return: the batch.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    replicas = model.policy.num_replicas
+
+    def normals(*shape: int) -> Tensor:
+        return torch.randn(replicas, ROWS, *shape, generator=generator)
+
+    return Batch(
+        observations=normals(STATES),
+        actions=normals(model.policy.chunk_size).tanh(),
+        rewards=normals(),
+        discounts=0.9 * (normals() > -1).float(),
+        next_observations=normals(STATES),
+        valid=(torch.arange(ROWS) % 8 != 3).float().expand(replicas, ROWS).clone(),
+    )
+
+
+def make_noise(model: FlowQLearning, seed: int = 0, acting: bool = False) -> dict[str, Tensor]:
+    """Return all draws of one update, or of one choice of actions.
+
+    :param model: the model.
+    :param seed: of the numbers.
+    :param acting: whether to draw what :meth:`Method.act` asks for.
+    :return: name -> draw.
+    """
+    sizes = model.method.noise_sizes(model.policy.num_replicas, ROWS, model.policy.chunk_size)
+    table = model.method.action_noise_table() if acting else model.method.update_noise()
+    generator = torch.Generator().manual_seed(seed)
+    return {name: draw(sizes, generator, "cpu") for name, draw in table.items()}
+
+
+def parameters_of(model: FlowQLearning) -> dict[str, Tensor]:
+    """Return copies of all parameters and buffers of the policy.
+
+    :param model: the model.
+    :return: name -> tensor.
+    """
+    return {name: value.detach().clone() for name, value in model.policy.state_dict().items()}
+
+
+def first_difference(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> str | None:
+    """Return the name of the first tensor that differs in a bit, or None.
+
+    :param first: name -> tensor.
+    :param second: the same names.
+    :return: the name.
+    """
+    return next((name for name in first if not torch.equal(first[name], second[name])), None)

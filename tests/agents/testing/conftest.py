@@ -1,0 +1,21 @@
+"""Agents in files of their own, as a user has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def write_agent(own_agents: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """Return what writes an agent's code into the current folder and returns its name; all is forgotten afterwards."""
+
+    def write(code: str) -> str:
+        (tmp_path / "an_agent.py").write_text(code)
+        return "an_agent:WeightedBC"
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return write

@@ -1,0 +1,91 @@
+"""Typical mistakes: each is one edit of the example in docs/register.md."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+PAGE = Path(__file__).parents[3] / "docs" / "register.md"
+WEIGHT = 'weight = targets["weight"] * batch.valid'
+
+
+class Mistake(NamedTuple):
+    """An edit and what it is told.
+
+    :param before: text of the example.
+    :param after: what stands there instead.
+    :param check: of the kit that fails.
+    :param message: regular expression of what both the kit and training say.
+    :param stops: whether training is refused, not only warned of.
+    """
+
+    before: str
+    after: str
+    check: str
+    message: str
+    stops: bool
+
+
+MISTAKES = {
+    "forgotten hook": Mistake(
+        "def noise(self):", "def noises(self):", "hooks",
+        r'WeightedBC\.noise must be defined; it returns \{"bc_x0": normal\(\), \.\.\.\}, every random draw', True,
+    ),
+    "loss returning a scalar": Mistake(
+        'targets["td"], batch.valid),', 'targets["td"], batch.valid).mean(),', "hooks",
+        r"WeightedBC\.losses must give loss `td` as a tensor of shape \(2,\) here, .*one number per replica: take the "
+        r"mean over everything but the first axis; got a tensor of shape \(\)", True,
+    ),
+    "wrong noise name": Mistake(
+        'noise["bc_x0"]', 'noise["bc_x"]', "hooks",
+        r"WeightedBC\.losses asks for an unknown noise `bc_x`; closest: bc_x0", True,
+    ),
+    "wrong shape": Mistake(
+        "clamp(-1, 1)", "clamp(-1, 1).mean(-1)", "hooks",
+        r"WeightedBC\.act must give actions as a tensor of shape \(2, 7, \d+\) here, \(S, N, D\): replicas, rows, "
+        r"flattened chunk; got a tensor of shape \(2, 7\)", True,
+    ),
+    "missing S": Mistake(
+        "q.mean(1, keepdim=True)", "q.mean()", "replicas",
+        r"loss `bc` of one replica changes with the batch of another one; keep the first axis S apart", False,
+    ),
+    "in-place change": Mistake(
+        WEIGHT, 'weight = targets["weight"].mul_(batch.valid)', "purity",
+        r'`losses`: \w+\.py:\d+ changes `targets\["weight"\]` in place; make a new tensor', False,
+    ),
+    "item": Mistake(
+        WEIGHT, f"{WEIGHT} / batch.valid.mean().item()", "device",
+        r"`losses`: \w+\.py:\d+ waits for the device \(`\.item\(\)`.*\); stay with tensors", False,
+    ),
+    "own randn": Mistake(
+        'flow, noise["bc_x0"]', "flow, batch.actions.new_empty(batch.actions.shape).normal_()", "noise",
+        r"`losses`: \w+\.py:\d+ draws random numbers of its own; declare the draw in `noise`", False,
+    ),
+    "gradient into the critic": Mistake(
+        '            "bc": flow_matching_loss',
+        '            "climb": -nets.critic(batch.observations, flow(noise["bc_x0"], 0.0)).mean((1, 2)),\n'
+        '            "bc": flow_matching_loss', "gradients",
+        r"loss `climb` trains `critic`, `flow` at once; take networks that only give a signal from `nets\.frozen`, "
+        r"e\.g\. `nets\.frozen\.critic\(\.\.\.\)`", False,
+    ),
+    "unregistered network": Mistake(
+        "    def networks(self):\n",
+        "    def networks(self):\n        import torch\n\n        self.extra = torch.nn.Linear(4, 1)\n", "networks",
+        r"`self\.extra` is a Linear that is not in `networks`: it is neither trained nor saved.*"
+        "declare it in `networks`", False,
+    ),
+}  # fmt: skip
+
+
+def example() -> str:
+    """Return the example of the page."""
+    (found,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    return found
+
+
+def with_mistake(name: str) -> str:
+    """Return the example with one mistake."""
+    mistake, code = MISTAKES[name], example()
+    assert mistake.before in code
+    return code.replace(mistake.before, mistake.after, 1)

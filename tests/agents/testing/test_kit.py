@@ -1,0 +1,174 @@
+"""The conformance kit: it passes on the algorithms of the zoo, and finds what only training and saving show."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import agents
+from agents.testing.kit import CHECKS, PAGE, Outcome, run_checks
+from tests.agents.testing.mistakes import example
+
+ROOT = Path(__file__).parents[3]
+NAMES = [check.name for check in CHECKS]
+HOOKS = "    def act(self, observations, noise, nets):"
+
+
+def outcomes(id: str, *skip: str, **settings: Any) -> dict[str, Outcome]:
+    method = agents.get(id).method
+    assert method is not None
+    return {outcome.check.name: outcome for outcome in run_checks(method, settings, skip)}
+
+
+def failures(found: dict[str, Outcome]) -> dict[str, str]:
+    return {name: outcome.detail for name, outcome in found.items() if outcome.state in ("fails", "not tried")}
+
+
+def only(*names: str) -> set[str]:
+    """Return the checks to leave out."""
+    return {*NAMES} - {*names}
+
+
+@pytest.mark.parametrize("id", ["fql", "bc"])
+def test_it_passes_on_an_algorithm(id: str) -> None:
+    found = outcomes(id, "compiled")
+    assert not failures(found)
+    assert [name for name, outcome in found.items() if outcome.state == "does not apply"] == (
+        ["values"] if id == "bc" else []
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("id", agents.algorithm_ids())
+def test_it_passes_on_every_algorithm(id: str) -> None:
+    assert not failures(outcomes(id))
+
+
+def test_each_check_says_where_to_look() -> None:
+    headings = re.findall(r"^#+ (.*)$", (ROOT / PAGE).read_text(), flags=re.MULTILINE)
+    assert {check.section for check in CHECKS} <= {heading.lower().replace(" ", "-") for heading in headings}
+
+
+def test_the_page_names_each_check_once() -> None:
+    section = (ROOT / PAGE).read_text().partition("## Checks\n")[2].partition("## ")[0]
+    rows = re.findall(r"^\| (`[a-z0-9`, ]+`) \|", section, flags=re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`([a-z0-9]+)`", row)]
+    assert [name for name in named if name in NAMES] == NAMES
+
+
+def test_an_unknown_check_is_refused_with_the_closest() -> None:
+    with pytest.raises(ValueError, match="unknown check `compile`; closest: compiled"):
+        outcomes("fql", "compile")
+
+
+def test_without_working_hooks_nothing_else_is_tried(write_agent: Callable[[str], str]) -> None:
+    found = outcomes(write_agent(example().replace("def act(", "def acts(")))
+    assert found["hooks"].state == "fails"
+    assert {outcome.state for name, outcome in found.items() if name != "hooks"} == {"not tried"}
+
+
+BEYOND = {
+    "a draw that nothing uses": (
+        'return {"bc_x0": normal(),', 'return {"spare": normal(), "bc_x0": normal(),', "noise",
+        r"no loss depends on the draw `spare`; remove it from `noise`",
+    ),
+    "a draw that acting does not use": (
+        HOOKS, '    def action_noise_table(self):\n        return {"action": normal(), "spare": normal()}\n\n' + HOOKS,
+        "noise", r"`act` does not use the draw `spare`; remove it from `action_noise_table`",
+    ),
+    "actions out of bounds": (
+        ".clamp(-1, 1)", "", "bounds", r"`act` returns actions up to [\d.e+]+, expected \[-1, 1\]; .*clamp",
+    ),
+    "a changed setting": (
+        "        flow = nets.flow", "        self.beta = self.beta + 1\n        flow = nets.flow", "purity", r"setting",
+    ),
+    "hidden state": (
+        "        flow = nets.flow",
+        "        self.count = getattr(self, 'count', 0) + 1\n"
+        "        noise = {**noise, 'bc_t': noise['bc_t'] / self.count}\n        flow = nets.flow",
+        "purity", r"loss `bc` is another number when it is computed again",
+    ),
+    "NumPy's random numbers": (
+        "        flow = nets.flow",
+        "        import numpy\n        noise = {**noise, 'bc_t': noise['bc_t'] * numpy.random.rand()}\n"
+        "        flow = nets.flow",
+        "purity", r"loss `bc` is another number when it is computed again",
+    ),
+    "no discount": (
+        "td_target(batch, next_q, self.rho)", "batch.rewards + (batch.discounts > 0) * next_q.mean(1)", "values",
+        r"`score` gives (0\.[89]|1\.)\d* where the rewards are 0 and then 1, with gamma 0\.5, expected 0\.5 \+- 0\.15",
+    ),
+    "no bootstrap": (
+        "td_target(batch, next_q, self.rho)", "batch.rewards + 0 * next_q.mean(1)", "values",
+        r"`score` gives -?0\.[01]\d* where the rewards are 0 and then 1",
+    ),
+    "climbing down": (
+        "self.beta * (q", "-self.beta * (q", "actions",
+        r"the mean action is -0\.\d+ where the reward is 30 times the action .* at least 0\.08; look at the sign",
+    ),
+    "state that is not saved": (
+        HOOKS,
+        "    def after_update(self, nets, info):\n        self.beta = self.beta * 0.9\n"
+        "        self.seen = getattr(self, 'seen', 0) + 1\n        self.beta = self.beta + self.seen\n\n" + HOOKS,
+        "resuming", r"differs after training that went on from a checkpoint offline; keep state in networks",
+    ),
+    "state that loading forgets": (
+        HOOKS,
+        "    def after_update(self, nets, info):\n        self.seen = getattr(self, 'seen', 0) + 1\n\n"
+        f"{HOOKS}\n        noise = {{**noise, 'action': noise['action'] + getattr(self, 'seen', 0)}}",
+        "saving", r"a loaded model plans other actions than the saved one; `act` may depend on nothing but settings",
+    ),
+    "weights drawn otherwise": (
+        '        return {"critic"',
+        "        import torch\n        from agents.common.nets.specs import Network, NetworkSpec\n\n"
+        "        class Odd(Network):\n            def __init__(self, replicas):\n                super().__init__()\n"
+        "                self.value = torch.nn.Parameter(torch.randn(replicas, 3))\n\n"
+        '        return {"odd": NetworkSpec(lambda n: Odd(n.replicas)), "critic"',
+        "replicas", r"`odd\.value` of seed \d does not start as in a run of that seed alone; .* `initialise\(",
+    ),
+    "numbers too fine for bfloat16": (
+        'targets["td"], batch.valid),',
+        'targets["td"], batch.valid) * (3 * (1e5 * targets["td"].mean(1)).sin()).exp(),',
+        "bf16", r"the gradient's norm changes by \d+% in bfloat16, expected at most 5%",
+    ),
+    "a branch on values": (
+        '        weight = targets["weight"]',
+        '        if targets["weight"].sum() > 0:\n            flow = nets.flow.at(batch.observations)\n'
+        '        weight = targets["weight"]',
+        "device", r"`losses`: an_agent\.py:\d+ waits for the device",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BEYOND)
+def test_what_only_running_shows_is_found(case: str, write_agent: Callable[[str], str]) -> None:
+    before, after, check, message = BEYOND[case]
+    code = example()
+    assert before in code
+    found = outcomes(write_agent(code.replace(before, after, 1)), *only("hooks", check))
+    assert found[check].state == "fails", found[check]
+    assert re.search(message, found[check].detail), found[check].detail
+
+
+def test_a_failure_names_the_authors_line(write_agent: Callable[[str], str]) -> None:
+    code = example().replace("        flow = nets.flow", "        1 / 0\n        flow = nets.flow")
+    line = code.splitlines().index("        1 / 0") + 1
+    assert f"(an_agent.py:{line})" in outcomes(write_agent(code), *only("hooks"))["hooks"].detail
+
+
+def test_settings_reach_every_check(write_agent: Callable[[str], str]) -> None:
+    code = example().replace("self.beta * (q", "0 * self.beta * (q")
+    assert failures(outcomes(write_agent(code), *only("hooks", "actions")))
+    assert not failures(outcomes("fql", *only("hooks", "actions"), distill_weight=10.0))
+
+
+def test_what_cannot_be_compiled_fails(write_agent: Callable[[str], str]) -> None:
+    code = example().replace(
+        "        flow = nets.flow", "        print(batch.valid.data_ptr())\n        flow = nets.flow"
+    )
+    found = outcomes(write_agent(code), *only("hooks", "compiled"))
+    assert "the losses cannot be compiled: " in found["compiled"].detail

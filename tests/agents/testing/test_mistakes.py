@@ -1,0 +1,48 @@
+"""Ten typical mistakes: the conformance kit and training tell each in the same words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+import agents
+from agents.testing.kit import CHECKS, run_checks
+from tests.agents.testing.mistakes import MISTAKES, example, with_mistake
+from zoo.train import main
+
+WriteAgent = Callable[[str], str]
+ENV = "pointmaze-medium-navigate-singletask-task1-v0"
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_fails_its_check_with_the_message_that_a_newcomer_needs(name: str, write_agent: WriteAgent) -> None:
+    mistake = MISTAKES[name]
+    method = agents.get(write_agent(with_mistake(name))).method
+    assert method is not None
+    others = {check.name for check in CHECKS} - {"hooks", mistake.check}
+    outcomes = {outcome.check.name: outcome for outcome in run_checks(method, skip=others)}
+    assert outcomes[mistake.check].state == "fails"
+    assert re.search(mistake.message, outcomes[mistake.check].detail)
+    assert outcomes["hooks"].state == ("fails" if mistake.check == "hooks" else "holds")
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_told_before_training(
+    name: str, write_agent: WriteAgent, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mistake = MISTAKES[name]
+    agent = write_agent(with_mistake(name))
+    assert main(["--algo", agent, "--env", ENV, "--quick", "--dataset", "no-such-dataset.npz", "--device", "cpu"]) == 2
+    told = capsys.readouterr().err
+    assert re.search(mistake.message, told)
+    assert ("no-such-dataset" in told.splitlines()[-1]) is not mistake.stops
+
+
+def test_the_example_without_mistakes_is_told_nothing(
+    write_agent: WriteAgent, capsys: pytest.CaptureFixture[str]
+) -> None:
+    agent = write_agent(example())
+    assert main(["--algo", agent, "--env", ENV, "--quick", "--dataset", "no-such-dataset.npz", "--device", "cpu"]) == 2
+    assert "WeightedBC: " not in capsys.readouterr().err

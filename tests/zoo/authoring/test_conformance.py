@@ -1,0 +1,69 @@
+"""The conformance kit as a program."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from agents.testing.kit import CHECKS
+from tests.agents.testing.mistakes import example
+from zoo.list_agents import main
+
+SLOW = ["values", "actions", "compiled"]
+
+
+@pytest.fixture
+def agent(own_agents: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the name of an agent whose actions are out of bounds, in the current folder."""
+    (tmp_path / "unbounded.py").write_text(example().replace(".clamp(-1, 1)", ""))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return "unbounded:WeightedBC"
+
+
+def test_everything_holds_for_a_sound_algorithm(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "bc", "--skip", *SLOW]) == 0
+    output = capsys.readouterr()
+    found = json.loads(output.out.splitlines()[-1])
+    assert (found["algo"], found["holds"]) == ("bc", True)
+    assert list(found["checks"]) == [check.name for check in CHECKS]
+    assert {name for name, row in found["checks"].items() if row["state"] == "skipped"} == set(SLOW)
+    assert "bc conforms" in output.err
+
+
+def test_what_does_not_hold_is_shown_with_why_and_where_to_look(agent: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", agent, "--skip", *SLOW]) == 1
+    output = capsys.readouterr()
+    found = json.loads(output.out.splitlines()[-1])
+    assert [name for name, row in found["checks"].items() if row["state"] == "fails"] == ["bounds"]
+    shown = " ".join(output.err.split())
+    assert "weighted_bc fails: bounds" in shown
+    assert "actions keep to their bounds: `act` returns actions up to" in shown
+    assert "docs/register.md#the-hooks" in shown
+
+
+def test_json_replaces_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "bc", "--json", "--skip", *(check.name for check in CHECKS)]) == 0
+    output = capsys.readouterr()
+    assert "conforms" not in output.err
+    assert json.loads(output.out)["holds"] is True
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["fqll"], "unknown algorithm `fqll`; closest: fql"),
+        (["no_such_module:Agent"], "there is no module `no_such_module`"),
+        (["sac"], "`sac` is one of SB3's algorithms"),
+        (["fql", "--skip", "compile"], "unknown check `compile`; closest: compiled"),
+        (["fql", "-params", "distil_weight=3"], "unexpected keyword argument 'distil_weight'; closest: distill_weight"),
+        (["fql", "-params", "distill_weight=-3"], "`distill_weight` must be"),
+    ],
+)
+def test_bad_input_is_refused_before_any_check(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", *words]) == 2
+    assert message in capsys.readouterr().err

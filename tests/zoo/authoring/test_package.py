@@ -1,0 +1,126 @@
+"""Packages to start from."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import agents
+from agents.common.check import examine
+from agents.testing.kit import run_checks
+from tests.envs import SpacesEnv
+from zoo.authoring.package import HOOKS, explain
+from zoo.list_agents import main
+from zoo.train import main as train
+
+SPACES = (SpacesEnv(4, 2).observation_space, SpacesEnv(4, 2).action_space)
+
+
+@pytest.fixture
+def make(own_agents: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Return a function that writes a package, and returns its folder and the agent's class."""
+
+    def write(name: str, *words: str) -> tuple[Path, Any]:
+        assert main(["new", name, "--folder", str(tmp_path), *words]) == 0
+        result = json.loads(capsys.readouterr().out)
+        folder = Path(result["folder"])
+        assert sorted(result["files"]) == sorted(path.name for path in folder.iterdir())
+        monkeypatch.syspath_prepend(folder)
+        module, _, class_name = result["algo"].partition(":")
+        return folder, getattr(importlib.import_module(module), class_name)
+
+    return write
+
+
+def test_a_package_has_a_sound_agent_settings_a_test_and_an_entry_point(make: Any) -> None:
+    folder, method = make("zoo_test_agent")
+    found = list(run_checks(method, skip=["compiled"]))
+    assert {outcome.check.name: outcome.detail for outcome in found if outcome.state not in ("holds", "skipped")} == {}
+    project = tomllib.loads((folder / "pyproject.toml").read_text())
+    assert project["project"]["name"] == "zoo-test-agent"
+    assert project["project"]["entry-points"]["flow_rl_zoo.agents"] == {"zoo_test_agent": "zoo_test_agent:ZooTestAgent"}
+    assert '@pytest.mark.agent("zoo_test_agent:ZooTestAgent")' in (folder / "test_zoo_test_agent.py").read_text()
+    assert "zoo train --algo zoo_test_agent -conf zoo_test_agent.yml" in (folder / "README.md").read_text()
+
+
+def test_its_settings_file_is_one_that_training_reads(make: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, _ = make("zoo_test_conf")
+    env = "pointmaze-medium-navigate-singletask-task1-v0"
+    words = ["--env", env, "-conf", str(folder / "zoo_test_conf.yml"), "--quick", "--dataset", "no-such-dataset.npz"]
+    assert train(["--algo", "zoo_test_conf:ZooTestConf", *words]) == 2
+    assert "no-such-dataset.npz" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("like", agents.algorithm_ids())
+def test_a_package_starts_from_the_hooks_of_any_algorithm(make: Any, like: str) -> None:
+    folder, method = make(f"my_{like}", "--like", like)
+    assert method.__module__ == f"my_{like}"
+    assert examine(method(), *SPACES) == []
+    original = agents.get(like).method
+    assert original is not None
+    settings = yaml.safe_load((folder / f"my_{like}.yml").read_text())["default"]
+    own = set(original.declared()) - set(agents.Method.declared())
+    assert set(settings) == {"source", "status"} | own
+    assert agents.registry.find(f"my_{like}:{method.__name__}").paper == ""
+
+
+@pytest.mark.parametrize("words", [[], ["--like", "rebrac"]], ids=" ".join)
+def test_every_hook_of_an_agent_is_explained(make: Any, words: list[str]) -> None:
+    folder, _ = make("zoo_test_hooks", *words)
+    code = (folder / "zoo_test_hooks.py").read_text()
+    defined = [name for name in HOOKS if f"    def {name}(self" in code]
+    assert {"networks", "noise", "act", "targets", "losses"} <= set(defined)
+    for name in defined:
+        assert f"{explain(name)}\n    def {name}(self" in code
+    assert max(map(len, code.splitlines())) <= 120
+
+
+def test_all_hooks_of_a_method_have_an_explanation() -> None:
+    source = Path(agents.Method.__init__.__code__.co_filename).read_text()
+    defined = source.partition("# -- what an algorithm defines")[2].partition("# -- what follows from it")[0]
+    assert {line.split("(")[0].split()[1] for line in defined.splitlines() if line.startswith("    def ")} <= set(HOOKS)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["MyAgent"], "must be lower case with underscores, e.g. `my_agent`, got 'MyAgent'"),
+        (["my-agent"], "must be lower case with underscores"),
+        (["../agent"], "must be lower case with underscores"),
+        (["lambda"], "must be lower case with underscores"),
+        (["qam"], "algorithm id `qam` is taken; choose another name, e.g. `my_qam`"),
+        (["sac"], "algorithm id `sac` is taken"),
+        (["json"], "`json` is the name of an installed Python module"),
+        (["my_agent", "--like", "fqll"], "`--like`: unknown algorithm `fqll`; closest: fql"),
+        (["my_agent", "--like", "sac"], "`--like`: unknown algorithm `sac`"),
+        (["my_agent", "--folder", "nowhere"], "`--folder` must be an existing folder, got nowhere"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_anything_is(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["new", *words]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("what", ["file", "empty folder", "dangling link"])
+def test_nothing_is_overwritten(what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    taken = tmp_path / "zoo_test_taken"
+    if what == "file":
+        taken.write_text("mine")
+    elif what == "empty folder":
+        taken.mkdir()
+    else:
+        taken.symlink_to(tmp_path / "nowhere")
+    assert main(["new", "zoo_test_taken", "--folder", str(tmp_path)]) == 2
+    assert f"{taken} exists, and nothing is overwritten" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [taken]
+    assert what != "file" or taken.read_text() == "mine"

@@ -1,0 +1,109 @@
+"""The page on registering an agent, command by command, where the zoo and the agent are installed packages."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+PAGE = ROOT / "docs" / "register.md"
+SOURCES = ("agents", "zoo", "hyperparams", "benchmarks", "results", "pyproject.toml", "README.md", "LICENSE")
+SMALLER = {
+    "train": "--dataset-size 2000 --offline-steps 60 --eval-freq 20 --eval-episodes 1 --n-eval-envs 1 --device cpu",
+    "tune": "--dataset-size 2000 --offline-steps 4 --eval-episodes 1 --n-eval-envs 1 --device cpu --max-total-trials 1",
+    "check": "--skip compiled",
+    "pytest": "-k 'not compiled'",
+    "benchmark": "--device cpu",
+}
+"""What makes the page's commands quick; later flags win."""
+SUITE = "params: {offline_steps: 4, eval_freq: 4, eval_episodes: 1, dataset_size: 2000}\n"
+
+
+def commands() -> Iterator[list[str]]:
+    """Give the words of every command in the page's bash blocks."""
+    for block in re.findall(r"```bash\n(.*?)```", PAGE.read_text(), flags=re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            name = words[1 + (words[1] == "agents")] if words[0] == "zoo" else words[0]
+            yield words + shlex.split(SMALLER.get(name, ""))
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """Return the environment of a virtual environment that sees this one's packages, with the zoo from a wheel."""
+    venv, source = tmp_path / "venv", tmp_path / "source"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
+    (site,) = venv.glob("lib/python*/site-packages")
+    (site / "parent.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    source.mkdir()
+    for name in SOURCES:
+        path = ROOT / name
+        shutil.copytree(path, source / name) if path.is_dir() else shutil.copy(path, source / name)
+    offline = {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    found = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYTEST", "VIRTUAL"))}
+    found |= offline | {"PATH": f"{venv / 'bin'}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    run(["pip", "install", "-q", "--no-deps", "--ignore-installed", str(source)], tmp_path, found)
+    return found
+
+
+def run(words: list[str], folder: Path, environment: dict[str, str], code: int = 0) -> str:
+    """Run a command to its end; return what it prints."""
+    if words[0] in ("pip", "pytest"):
+        words = ["python", "-m", *words]  # the programs of that name start the Python of the parent
+    program = str(shutil.which(words[0], path=environment["PATH"]))
+    ran = subprocess.run(
+        [program, *words[1:]], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == code, f"{shlex.join(words)}\n{ran.stdout}\n{ran.stderr}"
+    return ran.stdout
+
+
+def interrupt(words: list[str], folder: Path, environment: dict[str, str]) -> None:
+    """Press Ctrl-C after the first evaluation of a training."""
+    program = str(shutil.which(words[0], path=environment["PATH"]))
+    with subprocess.Popen(
+        [program, *words[1:]], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "step 20" in line or re.search(r"\b20\b.*success", line):
+                process.send_signal(signal.SIGINT)
+                break
+        process.stderr.read()
+        assert process.wait(120) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_page_works_word_by_word_in_a_fresh_environment(tmp_path: Path, environment: dict[str, str]) -> None:
+    folder, said = tmp_path / "work", dict[str, str]()
+    folder.mkdir()
+    for words in commands():
+        if words[0] == "cd":
+            folder /= words[1]
+        elif words[:2] == ["zoo", "train"] and "--resume" not in words:
+            interrupt(words, folder, environment)
+        else:
+            if words[:2] == ["zoo", "benchmark"]:
+                (suite,) = re.findall(r"```yaml\n(title.*?)```", PAGE.read_text(), flags=re.DOTALL)
+                (folder / words[2]).write_text(suite + SUITE)
+            said[" ".join(words[:2])] = run(words, folder, environment)
+    runs = sorted((folder / "logs" / "my_agent").glob("pointmaze-*"))
+    assert [json.loads((path / "status.json").read_text())["offline_step"] for path in runs] == [60, 60, 60]
+    assert "16 passed" in said["pytest -k"]
+    assert json.loads(said["zoo benchmark"].splitlines()[-1])["done"] == 2
+    assert json.loads(said["zoo compare"].splitlines()[-1])["runs"] == 3
+    assert (
+        folder / "logs" / "studies" / "my_agent_pointmaze-medium-navigate-singletask-task1-v0" / "best.yml"
+    ).exists()

@@ -1,0 +1,152 @@
+"""A package to start an algorithm from: agent, settings, test, project file and README."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+import keyword
+import re
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from agents.common.files import atomic_folder
+from agents.common.method import Method
+from agents.common.validation import unknown_name_message
+from agents.registry import ALIASES, BUILT_IN, find
+from zoo.baselines import algorithm_ids
+from zoo.errors import UsageError
+
+FILES = {
+    "{name}.py": "agent.py.jinja",
+    "{name}.yml": "settings.yml.jinja",
+    "test_{name}.py": "test.py.jinja",
+    "pyproject.toml": "pyproject.toml.jinja",
+    "README.md": "README.md.jinja",
+}
+"""File of the package -> its template."""
+
+HOOKS = {
+    "networks": "Every network by name. What is not declared here is neither trained nor saved. `target=True` adds a "
+    'moving average, `nets.NAME_target`; a flow with `role="behaviour"` is the one that pretraining clones.',
+    "noise": "Every random draw of an update by name, except those of the next action (`td_...`). Never draw numbers "
+    "of your own: they would change when a run is resumed.",
+    "action_noise_table": 'The draws of one call of `act`; by default {"action": normal()}.',
+    "update_noise": "All draws of an update; by default those of `noise` and of the next action.",
+    "act": "Sample actions (S, N, D) in [-1, 1] for observations (S, N, O). TD targets, collection and evaluation all "
+    "use it, and a saved policy too, so it may use only settings, its draws and networks.",
+    "score": "Rate actions for best-of-n, (S, N); by default the critics' mean.",
+    "targets": "What the losses regress to, by name. No gradient is recorded here. Change nothing and never wait for "
+    "the device (`.item()`, `if` on a tensor).",
+    "losses": "The losses by name, each (S,): a mean over everything except the replicas. Weight what uses actions, "
+    "rewards or discounts by `batch.valid`. A loss trains one network; take the others from `nets.frozen`.",
+    "loss_weights": "Weights of the losses; those that are not named weigh 1.",
+    "skipped_networks": "Networks that the coming update leaves as they are, e.g. for delayed policy updates.",
+    "after_update": "Update state that is not trained by gradient, e.g. a multiplier that is a network's buffer.",
+    "before_online": "Prepare for online training, e.g. change a budget.",
+}
+"""What each hook is for, as comments in the agent."""
+
+WIDTH = 116
+WEIGHTED = {"beta": 1.0}
+"""Settings of the agent that a package starts with."""
+
+
+def write_package(name: str, like: str | None, parent: Path) -> dict[str, Any]:
+    """Write a new folder with a package that holds one algorithm; return its path, files and the algorithm's name.
+
+    :param name: of package and algorithm, e.g. ``my_agent``.
+    :param like: id of a built-in algorithm whose hooks to start from; None for a short one of its own.
+    :param parent: where the folder is made.
+    :raises UsageError: if the name cannot be used, there is no such algorithm, or the folder exists.
+    """
+    _refuse_bad_name(name)
+    folder = parent / name
+    if folder.exists() or folder.is_symlink():
+        raise UsageError(f"{folder} exists, and nothing is overwritten; choose another name or --folder")
+    if not parent.is_dir():
+        raise UsageError(f"`--folder` must be an existing folder, got {parent}")
+    class_name = "".join(part.capitalize() for part in name.split("_"))
+    body, settings = (None, WEIGHTED) if like is None else _start_from(like, name, class_name)
+    values = {"name": name, "class_name": class_name, "settings": settings, "body": body, "like": like}
+    with atomic_folder(folder) as temporary:
+        for path, template in FILES.items():
+            text = _templates().get_template(template).render(values)
+            (temporary / path.format(name=name)).write_text(text, encoding="utf-8")
+    files = [path.format(name=name) for path in FILES]
+    return {"folder": str(folder), "files": files, "algo": f"{name}:{class_name}"}
+
+
+def _refuse_bad_name(name: str) -> None:
+    """Refuse what is not a name of a new module and a new algorithm."""
+    if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or keyword.iskeyword(name):
+        raise UsageError(f"the name must be lower case with underscores, e.g. `my_agent`, got {name!r}")
+    if name in (*algorithm_ids(), *ALIASES):
+        raise UsageError(f"algorithm id `{name}` is taken; choose another name, e.g. `my_{name}`")
+    if name in sys.stdlib_module_names or importlib.util.find_spec(name) is not None:
+        raise UsageError(f"`{name}` is the name of an installed Python module; choose another name, e.g. `my_{name}`")
+
+
+def _templates() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.globals["explain"] = explain
+    return environment
+
+
+def explain(hook: str) -> str:
+    """Return a hook's explanation as lines of comment inside a class."""
+    return "\n".join(textwrap.wrap(HOOKS[hook], WIDTH, initial_indent="    # ", subsequent_indent="    # "))
+
+
+# -- from a built-in algorithm ----------------------------------------------------------------------------------------
+
+
+def _start_from(like: str, name: str, class_name: str) -> tuple[str, dict[str, Any]]:
+    """Return the source of a built-in algorithm under a new name, its hooks explained, and its own settings."""
+    id = ALIASES.get(like, like)
+    if id not in BUILT_IN:
+        raise UsageError(f"`--like`: {unknown_name_message('algorithm', like, [*BUILT_IN, *ALIASES])}")
+    method = find(id).method
+    shared = Method.declared()
+    own = {key: found.default for key, found in method.declared().items() if key not in shared}
+    source = Path(inspect.getsourcefile(method) or "").read_text(encoding="utf-8")
+    return _renamed(source, method.__name__, name, class_name), own
+
+
+def _renamed(source: str, old: str, name: str, class_name: str) -> str:
+    """Return an algorithm's source with another id and class name, and comments before its hooks."""
+    tree = ast.parse(source)
+    (found,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == old)
+    lines = source.splitlines()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and node.id == old:
+            line = lines[node.lineno - 1]
+            lines[node.lineno - 1] = line[: node.col_offset] + class_name + line[node.end_col_offset :]
+    lines[found.lineno - 1] = re.sub(rf"\b{old}\b", class_name, lines[found.lineno - 1], count=1)
+    hooks = {node.lineno - 1: node.name for node in found.body if isinstance(node, ast.FunctionDef)}
+    first, last = min(node.lineno for node in found.decorator_list) - 1, found.lineno - 2
+    return "\n".join(_rewritten(lines, hooks, (first, last), name, class_name)) + "\n"
+
+
+def _rewritten(
+    lines: list[str], hooks: dict[int, str], decorator: tuple[int, int], name: str, class_name: str
+) -> Iterator[str]:
+    """Give the lines of the new file, without the old module's docstring."""
+    for number, line in enumerate(lines[1:], start=1):
+        if number == decorator[0]:
+            yield f'@register("{name}", paper="", published_name="{class_name}")'
+        elif not decorator[0] < number <= decorator[1]:
+            if hooks.get(number) in HOOKS:
+                yield explain(hooks[number])
+            yield line
