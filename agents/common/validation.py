@@ -13,13 +13,16 @@ from collections.abc import Iterable
 from numbers import Integral, Real
 
 
-def closest_names(name: str, choices: Iterable[str], n: int = 3) -> list[str]:
-    """Return up to ``n`` choices that look most like a name, best first; if none does, the first in the alphabet."""
+def closest_names(name: object, choices: Iterable[str], n: int = 3) -> list[str]:
+    """Return up to ``n`` choices that look most like a name, best first; if none does, the first in the alphabet.
+
+    In a YAML file, a name may be a number or nothing at all.
+    """
     known = sorted(set(choices))
-    return difflib.get_close_matches(name, known, n=n, cutoff=0.4) or known[:n]
+    return difflib.get_close_matches(str(name), known, n=n, cutoff=0.4) or known[:n]
 
 
-def unknown_name_message(kind: str, name: str, choices: Iterable[str]) -> str:
+def unknown_name_message(kind: str, name: object, choices: Iterable[str]) -> str:
     """Return the message for a name that is not one of the choices; ``kind`` is what it names, e.g. "algorithm"."""
     return f"unknown {kind} `{name}`; closest: {', '.join(closest_names(name, choices))}"
 

@@ -90,5 +90,10 @@ def test_closest_names_fall_back_to_the_first_ones() -> None:
     assert closest_names("xyzzy", ["c", "b", "a", "d"]) == ["a", "b", "c"]
 
 
+def test_a_name_that_is_no_text_is_unknown_too() -> None:
+    assert unknown_name_message("setting", 0.99, ["0.9", "rho"]) == "unknown setting `0.99`; closest: 0.9"
+    assert unknown_name_message("setting", None, ["rho"]) == "unknown setting `None`; closest: rho"
+
+
 def test_unknown_name_message_names_the_closest_choice() -> None:
     assert unknown_name_message("algorithm", "qan", ["qam", "fql"]) == "unknown algorithm `qan`; closest: qam"
