@@ -119,7 +119,7 @@ def run_limited(logs: Path, limit: str, value: int, *more: str) -> subprocess.Co
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [2_000, 70_000])
+@pytest.mark.parametrize("size", [2_000, 60_000])
 def test_a_file_that_does_not_fit_is_named_with_the_way_on(tmp_path: Path, size: int) -> None:
     done = run_limited(tmp_path, "RLIMIT_FSIZE", size)
     assert done.returncode in (1, 2)
