@@ -243,7 +243,7 @@ _LEGEND = (
 )
 _NOT_SHOWN = {
     "source", "status", "pretraining_steps", "offline_steps", "online_steps", "eval_freq", "save_freq", "log_interval",
-    "learning_starts", "sparse", "eval_episodes", "observation_scale",
+    "learning_starts", "sparse", "eval_episodes", "observation_scale", "eval_at_start",
 }  # fmt: skip
 
 

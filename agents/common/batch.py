@@ -19,9 +19,8 @@ class Batch:
     :param next_observations: last state inside the trajectory, (S, B, O).
     :param valid: 1 where the sequence does not cross a trajectory end, else 0, (S, B). Where it is 0 the chunk holds
         actions of the next trajectory: losses on actions, rewards or discounts are weighted by it.
-    :param action_valid: 1 for every coordinate of the chunk whose action belongs to the first one's trajectory, else 0,
-        (S, B, D): for losses that count the part of a chunk before a trajectory's end. Without it, every action counts
-        as its sequence does, (S, B, 1).
+    :param steps_valid: 1 for each action of the chunk that belongs to the first one's trajectory, else 0, (S, B, H), or
+        (S, B, 1) without chunking. Without it, every action counts as its sequence does.
     """
 
     observations: Tensor
@@ -30,11 +29,16 @@ class Batch:
     discounts: Tensor
     next_observations: Tensor
     valid: Tensor
-    action_valid: Tensor = None  # type: ignore[assignment]  # see __post_init__
+    steps_valid: Tensor = None  # type: ignore[assignment]  # see __post_init__
 
     def __post_init__(self) -> None:
-        if self.action_valid is None:
-            object.__setattr__(self, "action_valid", self.valid.unsqueeze(-1))
+        if self.steps_valid is None:
+            object.__setattr__(self, "steps_valid", self.valid.unsqueeze(-1))
+
+    @property
+    def action_valid(self) -> Tensor:
+        """`steps_valid` for every coordinate, (S, B, D): for losses that count the part of a chunk before an end."""
+        return self.steps_valid.repeat_interleave(self.actions.shape[-1] // self.steps_valid.shape[-1], -1)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
         """Return the batch with every tensor changed alike.

@@ -263,7 +263,7 @@ def find_unmasked(method: Method, evaluate: Evaluate, batch: Batch, noise: Noise
     """
     if method.horizon_length == 1:
         return
-    nothing = {name: torch.zeros_like(getattr(batch, name)) for name in ("valid", "action_valid")}
+    nothing = {name: torch.zeros_like(getattr(batch, name)) for name in ("valid", "steps_valid")}
     nowhere = {**vars(batch), **nothing}
     other = {"rewards": batch.rewards.flip(1) + 1, "discounts": batch.discounts * 0.5}
     if method.action_chunking:

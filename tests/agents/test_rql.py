@@ -113,10 +113,10 @@ def test_cloning_counts_the_actions_before_a_trajectorys_end() -> None:
     valid = torch.zeros_like(batch.valid)
 
     def losses(inside: Tensor) -> dict[str, float]:
-        changed = dataclasses.replace(batch, valid=valid, action_valid=inside.expand_as(batch.actions))
+        changed = dataclasses.replace(batch, valid=valid, steps_valid=inside.expand(*valid.shape, 2))
         return {name: float(value) for name, value in model.compute_losses(changed, noise)[1].items()}
 
-    first, both = (losses(torch.tensor(steps)) for steps in ([1.0, 1, 0, 0], [1.0, 1, 1, 1]))
+    first, both = (losses(torch.tensor(steps)) for steps in ([1.0, 0], [1.0, 1]))
     assert first["td_loss"] == first["q_loss"] == 0
     assert 0 < first["bc_flow_loss"] < both["bc_flow_loss"]
 

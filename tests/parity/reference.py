@@ -268,9 +268,7 @@ class Fixture:
             "discounts": config["discount"] ** config["horizon_length"] * self["batch/masks"][:, -1],
             "next_observations": self["batch/next_observations"][:, -1],
             "valid": self["batch/valid"][:, -1],
-            "action_valid": self["batch/valid"][:, : actions.shape[1] // self.sizes["A"]].repeat_interleave(
-                self.sizes["A"], 1
-            ),
+            "steps_valid": self["batch/valid"][:, : actions.shape[1] // self.sizes["A"]],
         }
         return Batch(**{name: value.float().unsqueeze(0) for name, value in fields.items()})
 

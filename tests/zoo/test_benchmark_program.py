@@ -70,8 +70,7 @@ def test_a_suite_with_an_own_agent_trains_reports_and_is_not_trained_again(tmp_p
     finish(start(tmp_path, "--no-report", "--scores", "scores"))
     rows = pd.read_csv(tmp_path / "scores" / "fql.csv")
     assert list(zip(rows["seed"], rows["phase"], rows["step"], rows["episodes"], strict=True)) == [
-        (0, "offline", 20, 2),
-        (1, "offline", 20, 2),
+        (seed, "offline", step, 2) for seed in (0, 1) for step in (0, 20)
     ]
     assert rows["settings"].nunique() == 1
     check_scores_of_a_stopped_suite(tmp_path, data)

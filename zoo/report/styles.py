@@ -34,6 +34,7 @@ _COLOURS = {
         "BAM": "#0f0096",
         "BC": "#5a3c87",
         "QGF": "#ff0fff",
+        "MeanFlowQL": "#0fa596",
     },
     DASH_DOTTED: {
         "FEdit": "#d27896",
@@ -41,7 +42,6 @@ _COLOURS = {
         "CGQL-L": "#5a691e",
         "CGQL-M": "#b43ca5",
         "FAWAC": "#000f69",
-        "MeanFlowQL": "#00001e",
     },
 }
 MUTED = "#8f8f8f"

@@ -192,7 +192,6 @@ class SequenceReplayBuffer(TransitionStore):
         """Reduce the sequences along rows (S, B, H) to what an update needs, on the device of the data."""
         found = self.sequences(rows, env)
         taken = rows if self.action_chunking else rows[..., :1]
-        action_valid = found.valid[..., : taken.shape[-1]].repeat_interleave(self.action_dim, -1)
         return Batch(
             observations=self._normalised(self._observations[rows[..., 0]], env),
             actions=self._actions[taken].flatten(-2),
@@ -200,7 +199,7 @@ class SequenceReplayBuffer(TransitionStore):
             discounts=self.gamma**self.horizon_length * found.masks[..., -1],
             next_observations=self._normalised(self._observations[found.next_rows[..., -1]], env),
             valid=found.valid[..., -1],
-            action_valid=action_valid,
+            steps_valid=found.valid[..., : taken.shape[-1]],
         )
 
     def sample(  # type: ignore[override]  # a Batch, where SB3 returns a NamedTuple

@@ -86,7 +86,8 @@ class FastUpdate(Update):
         super().__init__(learner)
         self._own_losses = _with_own_code(learner.compute_losses)
         self._recording = False
-        self.rounds_learning_rate = learner.device.type == "cuda"
+        if learner.device.type == "cuda":
+            self.step = self.step_in_float32  # type: ignore[method-assign]
         self._learning_rate = torch.tensor(0.0, device=learner.device)
         self.prepare()
 
@@ -174,12 +175,13 @@ class FastUpdate(Update):
         finally:
             self._recording = False
 
-    def step(self) -> None:
-        """Move the parameters; on CUDA by a step size in float32, as recordings read it, so that all have its bits."""
-        if self._recording or not self.rounds_learning_rate:
-            return super().step()
+    def step_in_float32(self) -> None:
+        """Move the parameters by a step size in float32, as recordings read it, so that all updates have its bits."""
+        if self._recording:
+            self.optimizer.step()
+            return
         with self._optimiser_told(lr=float(np.float32(self.optimizer.param_groups[0]["lr"]))):
-            super().step()
+            self.optimizer.step()
 
     @contextmanager
     def _optimiser_told(self, **values: Any) -> Iterator[None]:

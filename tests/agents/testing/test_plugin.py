@@ -36,7 +36,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> str:
     (folder / "test_mine.py").write_text(head + "\n".join(tests))
     wanted = "networks or bounds or (cloning and values)"
     ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-v", "--strict-markers", "-p", "agents.testing.plugin", "-k", wanted, "-rs"],
+        [sys.executable, "-m", "pytest", "-v", "--strict-markers", "-k", wanted, "-rs"],
         cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}, capture_output=True, text=True,
         check=False,
     )  # fmt: skip

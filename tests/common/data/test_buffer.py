@@ -421,7 +421,7 @@ def test_sampled_batch_has_the_seed_axis_in_front() -> None:
         "discounts": (2, 7),
         "next_observations": (2, 7, 4),
         "valid": (2, 7),
-        "action_valid": (2, 7, 6),
+        "steps_valid": (2, 7, 3),
     }
 
 

@@ -132,7 +132,7 @@ def assert_falls_back(model: FlowQLearning, plain: FlowQLearning, warning: str) 
 
 def rounding(model: FlowQLearning) -> FlowQLearning:
     """Let a model's step size be in float32, as on CUDA."""
-    model._update.rounds_learning_rate = True
+    model._update.step = model._update.step_in_float32
     return model
 
 

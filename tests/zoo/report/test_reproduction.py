@@ -86,7 +86,7 @@ def test_settings_that_an_older_run_does_not_record_are_counted():
 
 
 def test_settings_of_an_algorithm_that_the_zoo_lacks_are_not_known():
-    assert expected_settings("RQL", SCENE[0], None) is None
+    assert expected_settings("ReBRAC-v2", SCENE[0], None) is None
 
 
 def test_long_list_of_differences_is_shortened_in_the_table_and_whole_in_the_numbers():

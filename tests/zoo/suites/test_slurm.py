@@ -90,9 +90,9 @@ def test_a_signal_leads_to_a_checkpoint_and_back_to_the_queue_and_a_killed_drive
         for driver in drivers:
             end(driver)
     assert result["done"] == JOBS
+    wait_for(lambda: len(project.ended()) == JOBS + 1, 60, "for the records of workers, which may be written last")
     records = sorted((r for r in project.ended() if r["job"] == first["job"]), key=lambda record: record["begin"])
     assert [record["outcome"] for record in records] == ["interrupted", "done"]
-    assert len(project.ended()) == JOBS + 1
     print(
         f"\nstopped with a checkpoint after {stopped:.1f} s; continued {records[1]['begin'] - records[0]['end']:.1f} s"
     )
