@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from zoo.report.comparison import Comparison, PairTest, Phase, ranking
 from zoo.report.estimates import SIGNIFICANT, Array, Improvement, holm
@@ -58,7 +58,7 @@ def rank_p_values(scores: Mapping[str, Scores], pairs: Sequence[tuple[str, str]]
         variances += (total + 1 - ties / (total * (total - 1))) / (12 * meetings)
     x, y = ([names.index(name) for name in side] for side in zip(*pairs, strict=True))
     away, spread = np.abs(chances - len(tasks) / 2)[x, y], np.sqrt(variances)[x, y]
-    return np.asarray(2 * stats.norm.sf(np.divide(away, spread, out=np.zeros_like(away), where=spread > 0)))
+    return np.asarray(2 * special.ndtr(-np.divide(away, spread, out=np.zeros_like(away), where=spread > 0)))
 
 
 def compared_methods(comparison: Comparison, phase: Phase) -> list[str]:

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
-from zoo.report.estimates import PERCENTILES, Array, welch_half_width
+from zoo.report.estimates import PERCENTILES, Array, t_quantile, welch_half_width
 from zoo.report.spreads import Spread, pair_spreads
 
 MOST_SEEDS = 1 << 20
@@ -47,7 +47,7 @@ def plan_seeds(
     # Satterthwaite's degrees of freedom of the sum of variances itself: how well it is known.
     divisor = (variances**2 / np.maximum(seeds - 1, 1)).sum(axis=0)
     freedom = np.divide(total**2, divisor, out=np.ones_like(total), where=divisor > 0)
-    ends = [freedom / stats.chi2.ppf(end / 100, freedom) for end in reversed(PERCENTILES)]
+    ends = [freedom / (2 * special.gammaincinv(freedom / 2, end / 100)) for end in reversed(PERCENTILES)]
     low, needed, high = (_seeds_needed(variances * scale, resolve) for scale in (ends[0], 1.0, ends[1]))
     return {
         pair: None if np.isnan(widths[k]) else SeedPlan(float(widths[k]), needed[k], (low[k], high[k]))
@@ -65,7 +65,7 @@ def _seeds_needed(variances: Array, resolve: float) -> list[int | None]:
     total, ratio = np.nan_to_num(total), np.nan_to_num(ratio, nan=1.0)
 
     def is_enough(seeds: Array) -> np.ndarray:
-        quantile = stats.t.ppf(PERCENTILES[1] / 100, (seeds - 1) * ratio)
+        quantile = t_quantile((seeds - 1) * ratio)
         return np.asarray(quantile * np.sqrt(total / seeds) < resolve)
 
     low, high = np.ones_like(total), np.full_like(total, MOST_SEEDS)

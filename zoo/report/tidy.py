@@ -73,7 +73,7 @@ def csv_file(name: str, table: pd.DataFrame) -> tuple[str, str | bytes]:
     text = csv_cells(table).to_csv(index=False)
     if len(text) <= LARGEST_CSV:
         return f"{name}.csv", text
-    return f"{name}.csv.gz", gzip.compress(text.encode(), compresslevel=6, mtime=0)  # the same input, the same bytes
+    return f"{name}.csv.gz", gzip.compress(text.encode(), compresslevel=3, mtime=0)  # the same input, the same bytes
 
 
 def _curve_rows(comparison: Comparison, phase: Phase) -> Iterator[dict[str, Any]]:
