@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -56,6 +56,21 @@ def random_noise(model: FlowQLearning, rows: int = ROWS, seed: int = 1) -> dict[
     generator = torch.Generator().manual_seed(seed)
     sizes = model.noise_sizes(model.policy.num_replicas, rows, model.policy.chunk_size)
     return {name: draw(sizes, generator, "cpu") for name, draw in model.update_noise().items()}
+
+
+def acting_depends_on(network: str, model: FlowQLearning, noise: Mapping[str, Tensor]) -> bool:
+    """Return whether a model acts differently when the parameters of one of its networks change, which they do."""
+    observations = random_batch(model).observations
+
+    def actions() -> Tensor:
+        with torch.no_grad():
+            return model.act(observations, noise, model.policy.nets)
+
+    before = actions()
+    with torch.no_grad():
+        for parameter in model.policy.nets[network].parameters():
+            parameter.mul_(1.5)
+    return not torch.equal(before, actions())
 
 
 def routes(model: FlowQLearning) -> dict[str, set[str]]:

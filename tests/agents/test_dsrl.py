@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
 
 from tests.agents.oracles import (
     Behaviour,
     Field,
     Quadratic,
+    acting_depends_on,
     assert_stacked_equals_single,
     bandit_actions,
     bandit_model,
@@ -81,17 +81,7 @@ def test_flow_starts_inside_the_noise_scale() -> None:
 def acts_with(network: str, **settings: object) -> bool:
     """Return whether acting depends on a network."""
     model = small_model("dsrl", **settings)
-    observations, noise = random_batch(model).observations, {"policy": random_noise(model)["td_policy"]}
-
-    def actions() -> Tensor:
-        with torch.no_grad():
-            return model.act(observations, noise, model.policy.nets)
-
-    before = actions()
-    with torch.no_grad():
-        for parameter in model.policy.nets[network].parameters():
-            parameter.mul_(1.5)
-    return not torch.equal(before, actions())
+    return acting_depends_on(network, model, {"policy": random_noise(model)["td_policy"]})
 
 
 def test_acting_follows_the_moving_average_of_the_behaviour() -> None:

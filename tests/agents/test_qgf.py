@@ -15,6 +15,7 @@ from tests.agents.oracles import (
     Behaviour,
     Field,
     Quadratic,
+    acting_depends_on,
     assert_stacked_equals_single,
     bare,
     mode_masses,
@@ -94,17 +95,7 @@ def test_two_critics_with_a_rho_of_1_are_their_minimum() -> None:
 def acts_with(network: str, **settings: object) -> bool:
     """Return whether acting depends on a network."""
     model = small_model("qgf", **settings)
-    observations, noise = random_batch(model).observations, {"action": random_noise(model)["bc_x0"]}
-
-    def actions() -> Tensor:
-        with torch.no_grad():
-            return model.act(observations, noise, model.policy.nets)
-
-    before = actions()
-    with torch.no_grad():
-        for parameter in model.policy.nets[network].parameters():
-            parameter.mul_(1.5)
-    return not torch.equal(before, actions())
+    return acting_depends_on(network, model, {"action": random_noise(model)["bc_x0"]})
 
 
 def test_the_behaviour_flow_acts_guided_by_the_target_critics() -> None:
