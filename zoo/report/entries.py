@@ -18,6 +18,11 @@ A fraction of a return means nothing, since returns have no floor at zero: there
 
 LEAST_BEST = 0.05
 """Nothing is bold where the best success rate, or normalised return, is below this: all methods fail there."""
+CONTRADICTION = (
+    "probability and difference point in opposite directions, each with its interval; most runs are on one side, and a "
+    "few large differences on the other"
+)
+"""What it means that an `Improvement` is contradictory."""
 SHOWN_METRICS = ("mean", "iqm")
 """The aggregates that tables show; the median and the optimality gap are in the JSON only."""
 

@@ -117,8 +117,11 @@ def welch_mean(means: Sequence[float], variances: Sequence[float], seeds: Sequen
 
 
 def welch_half_width(variances: Array, seeds: NDArray[np.int64]) -> Array:
-    """Return half the width of the 95% t-interval of a sum of means: (parts, K) variances of one run -> (K,)."""
-    error, freedom = _welch(variances, seeds[:, None])
+    """Return half the width of the 95% t-interval of a sum of means: (parts, K) variances of one run -> (K,).
+
+    :param seeds: how many runs each mean is the average of, shape (parts,) or (parts, K).
+    """
+    error, freedom = _welch(variances, seeds)
     return np.asarray(t_quantile(freedom) * error)
 
 
@@ -135,7 +138,7 @@ def welch_p_values(sums: Array, variances: Array, seeds: NDArray[np.int64]) -> A
 
     :param sums: shape (K,).
     :param variances: of one run, shape (parts, K).
-    :param seeds: how many runs each mean is the average of, shape (parts, 1) or (parts, K).
+    :param seeds: how many runs each mean is the average of, shape (parts,) or (parts, K).
     :return: shape (K,).
     """
     error, freedom = _welch(variances, seeds)
@@ -162,6 +165,7 @@ def holm(p_values: Sequence[float] | Array, family: int) -> Array:
 
 def _welch(variances: Array, seeds: NDArray[np.int64]) -> tuple[Array, Array]:
     """Return the standard error and the degrees of freedom of a sum of means (Welch-Satterthwaite)."""
+    seeds = seeds.reshape(len(seeds), -1)
     parts = variances / seeds
     total = parts.sum(axis=0)
     divisor = (parts**2 / np.maximum(seeds - 1, 1)).sum(axis=0)

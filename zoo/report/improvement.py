@@ -21,7 +21,8 @@ from zoo.report.estimates import (
     welch_p_values,
 )
 from zoo.report.resampling import BLOCK_ENTRIES, in_parallel, pair_counts
-from zoo.report.statistics import FRACTION, Episodes, Scores, flatten, run_weights, seed_variances
+from zoo.report.spreads import pair_spreads, spreads_of
+from zoo.report.statistics import FRACTION, Episodes, Scores, flatten, run_weights
 
 
 def improvements(
@@ -41,10 +42,7 @@ def improvements(
     """
     groups: dict[tuple[tuple[int, ...], tuple[int, ...]], list[tuple[str, str]]] = {}  # seeds of X and Y -> pairs
     flat = {method: flatten(runs, limits) for method, runs in scores.items()}
-    variances = {
-        method: seed_variances(runs, limits, None if episodes is None else episodes[method])[:, 0]
-        for method, runs in scores.items()
-    }
+    spreads = spreads_of(scores, limits, episodes)
     for pair in pairs:
         x, y = pair
         if set(scores[x]) != set(scores[y]):
@@ -56,21 +54,15 @@ def improvements(
     result: dict[tuple[str, str], Improvement] = {}
     for (seeds_x, seeds_y), group in groups.items():
         x, y = (np.stack([flat[name][0][:, 0] for name in side], axis=1) for side in zip(*group, strict=True))
-        spread = [
-            np.stack([variances[name] for name in side], axis=1) / len(seeds) ** 2
-            for side, seeds in zip(zip(*group, strict=True), (seeds_x, seeds_y), strict=True)
-        ]
+        variances, seeds = pair_spreads(spreads, group)
         differences = run_weights(seeds_x) @ x - run_weights(seeds_y) @ y
-        seeds = np.array((*seeds_x, *seeds_y))
-        half = welch_half_width(np.concatenate(spread), seeds)
-        p_values = welch_p_values(differences, np.concatenate(spread), seeds[:, None])
         found = [
             Improvement(chance, effect, None if np.isnan(p) else float(p), record)
             for chance, effect, p, record in zip(
                 _chances(x, y, seeds_x, seeds_y, reps),
-                _effects(differences, half),
-                p_values,
-                _records(x, y, seeds_x, seeds_y, spread),
+                _effects(differences, welch_half_width(variances, seeds)),
+                welch_p_values(differences, variances, seeds),
+                _records(x, y, variances, seeds),
                 strict=True,
             )
         ]
@@ -86,23 +78,23 @@ def _effects(differences: Array, half: Array) -> list[Estimate]:
     ]
 
 
-def _records(
-    x: Array, y: Array, seeds_x: tuple[int, ...], seeds_y: tuple[int, ...], spread: Sequence[Array]
-) -> list[Record]:
+def _records(x: Array, y: Array, variances: Array, seeds: NDArray[np.int64]) -> list[Record]:
     """Return on how many tasks each X is better and worse than its Y, see `Improvement`.
 
-    :param spread: variances of one run of X and of Y, divided by the squared number of tasks: two of (tasks, pairs).
+    :param variances: as `pair_spreads` has them, and so are `seeds`.
     """
-    starts = [np.cumsum((0, *seeds))[:-1] for seeds in (seeds_x, seeds_y)]
-    weights = [run_weights(seeds)[:, None] for seeds in (seeds_x, seeds_y)]
-    means = [np.add.reduceat(w * cells, start) for w, cells, start in zip(weights, (x, y), starts, strict=True)]
-    differences = means[0] - means[1]  # (tasks, pairs), each divided by the number of tasks as the variances are
-    tasks, pairs = differences.shape
-    seeds = np.repeat(np.array([seeds_x, seeds_y]), pairs, axis=1)
-    p_values = welch_p_values(differences.ravel(), np.stack([part.ravel() for part in spread]), seeds)
+    tasks, pairs = len(seeds) // 2, seeds.shape[1]
+    differences = _task_means(x, seeds[:tasks, 0]) - _task_means(y, seeds[tasks:, 0])  # weighted as the variances are
+    p_values = welch_p_values(differences.ravel(), variances.reshape(2, -1), seeds.reshape(2, -1))
     is_decided = holm(p_values.reshape(tasks, pairs), tasks) <= SIGNIFICANT
     won, lost = ((is_decided & (sign * differences > 0)).sum(axis=0) for sign in (1, -1))
     return [Record(int(w), int(k), tasks - int(w + k)) for w, k in zip(won, lost, strict=True)]
+
+
+def _task_means(cells: Array, seeds: NDArray[np.int64]) -> Array:
+    """Return the means of runs of each task, divided by the number of tasks: (cells, pairs) -> (tasks, pairs)."""
+    weights = run_weights(tuple(seeds.tolist()))[:, None]
+    return np.asarray(np.add.reduceat(weights * cells, np.cumsum([0, *seeds[:-1]])))
 
 
 def _chances(x: Array, y: Array, seeds_x: tuple[int, ...], seeds_y: tuple[int, ...], reps: int) -> list[Estimate]:

@@ -43,7 +43,7 @@ def plan_seeds(
         return {}
     variances, seeds = pair_spreads(spreads, pairs)
     total = variances.sum(axis=0)
-    widths = np.array([welch_half_width(variances[:, [k]], seeds[:, k])[0] for k in range(len(pairs))])
+    widths = welch_half_width(variances, seeds)
     # Satterthwaite's degrees of freedom of the sum of variances itself: how well it is known.
     divisor = (variances**2 / np.maximum(seeds - 1, 1)).sum(axis=0)
     freedom = np.divide(total**2, divisor, out=np.ones_like(total), where=divisor > 0)

@@ -8,6 +8,7 @@ from typing import Any
 
 from zoo.report.comparison import Cell, Comparison, Phase, label_of, ranking
 from zoo.report.entries import (
+    CONTRADICTION,
     LEAST_BEST,
     NEAR_BEST,
     SHOWN_METRICS,
@@ -260,12 +261,7 @@ def by_domain(environments: Iterable[str]) -> dict[str, list[str]]:
 def _opposite_note(comparison: Comparison, pairs: Mapping[str, Improvement]) -> str:
     """Return, after a space, for which methods both intervals exclude no difference, in opposite directions."""
     names = [comparison.methods[name].title for name, pair in pairs.items() if pair.is_contradictory]
-    if not names:
-        return ""
-    return (
-        f" {', '.join(names)}: probability and difference point in opposite directions, each with its interval; most "
-        "runs are on one side, and a few large differences on the other."
-    )
+    return f" {', '.join(names)}: {CONTRADICTION}." if names else ""
 
 
 def _finished_of(found: Reproduction) -> str:

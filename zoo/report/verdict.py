@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from zoo.report.comparison import Comparison, Phase, by_score, ranking
-from zoo.report.entries import Entry, Table, digits_of, estimate_data, number_entry
+from zoo.report.entries import CONTRADICTION, Entry, Table, digits_of, estimate_data, number_entry
 from zoo.report.estimates import SIGNIFICANT, Estimate, Improvement, holm
 from zoo.report.tables import finished_note
 from zoo.runs.protocol import count, shortened
@@ -129,8 +129,7 @@ def _rivals(comparison: Comparison, found: Sequence[Verdict]) -> str:
     record = pair.tasks
     text += f"tasks won {record.won}, lost {record.lost}, undecided {record.undecided}."
     if pair.is_contradictory:
-        text += " Probability and difference point in opposite directions: most runs are on one side, and a few large "
-        text += "differences on the other."
+        text += f" {CONTRADICTION[0].upper()}{CONTRADICTION[1:]}."
     return text
 
 
@@ -160,8 +159,5 @@ def _caption(comparison: Comparison, phase: Phase, found: Sequence[Verdict], has
         "where means differ at 5%, Holm-adjusted for the tasks of a row."
     )
     if any(v.improvement.is_contradictory for v in found):
-        text += (
-            " §: probability and difference point in opposite directions, each with its interval; most runs are on one "
-            "side, and a few large differences on the other."
-        )
+        text += f" §: {CONTRADICTION}."
     return text + finished_note(comparison, [comparison.focus, *(v.other for v in found)])
