@@ -21,6 +21,7 @@ from agents.parity.checker import TOLERANCES, Comparison, Row, compare
 from agents.parity.fixture import Fixture, ParityError, find_fixtures, read_fixture
 
 HOLDS, FAILS, BAD_INPUT = 0, 1, 2
+WIDTH = 120
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -125,11 +126,13 @@ def _print_comparison(name: str, outcome: Comparison | str) -> None:
     if isinstance(outcome, str):
         print(f"{name}: skipped, {outcome}")
         return
-    failing = [row.quantity for row in outcome.rows if not row.holds]
-    title = f"{name} fails: {', '.join(failing)}" if failing else f"{name} holds"
-    header = ("quantity", "largest error", "tolerance", "", "where to look")
+    failing = sum(not row.holds for row in outcome.rows)
+    title = f"{name} fails: {failing} of {len(outcome.rows)} quantities" if failing else f"{name} holds"
+    header = ("quantity", "largest\nerror", "tolerance", "", "what differs, and where to look")
     rows = [
-        (row.quantity, _number(row.error), _number(row.tolerance), "holds" if row.holds else "FAILS", row.where)
+        (row.quantity, _number(row.error), _number(row.tolerance), "holds", "")
+        if row.holds
+        else (row.quantity, _number(row.error), _number(row.tolerance), "FAILS", f"{row.found}\nlook: {row.look}")
         for row in outcome.rows
     ]
     _print_table(title, header if failing else header[:4], [row if failing else row[:4] for row in rows])
@@ -138,13 +141,13 @@ def _print_comparison(name: str, outcome: Comparison | str) -> None:
 
 
 def _print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table on standard output; the text of the last column is wrapped."""
+    """Print a table on standard output, as wide as the terminal; a file or pipe has no width of its own."""
     table = Table(title=Text(title), title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     for name in header:
         table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console(highlight=False).print(table)
+    Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH).print(table)
 
 
 def _number(value: float) -> str:
@@ -165,7 +168,8 @@ def _row_to_json(row: Row) -> Mapping[str, Any]:
         "error": row.error if math.isfinite(row.error) else None,
         "tolerance": row.tolerance,
         "holds": row.holds,
-        "where": row.where,
+        "found": row.found,
+        "look": row.look,
     }
 
 

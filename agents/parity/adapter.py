@@ -6,7 +6,9 @@ import importlib
 import inspect
 import os
 import sys
+import traceback
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -81,15 +83,7 @@ def load_adapter(name: str) -> Any:
     :raises ParityError: if there is no such module or adapter, or it lacks a function.
     """
     module_name, _, attribute = name.partition(":")
-    if not {"", os.getcwd()} & set(sys.path):
-        sys.path.append(os.getcwd())
-    try:
-        found: Any = importlib.import_module(module_name)
-    except (ModuleNotFoundError, ValueError) as error:
-        missing = getattr(error, "name", None)
-        if missing is not None and not f"{module_name}.".startswith(f"{missing}."):
-            raise  # the module is there, and something that it imports is not
-        raise ParityError(f"there is no module `{module_name}` in {os.getcwd()} or on the Python path") from error
+    found = _import(module_name)
     if attribute:
         if not hasattr(found, attribute):
             names = [known for known in vars(found) if not known.startswith("_")]
@@ -98,6 +92,39 @@ def load_adapter(name: str) -> Any:
     adapter = found() if inspect.isclass(found) else found
     require_functions(adapter, name)
     return adapter
+
+
+def _import(name: str) -> Any:
+    """Return a module."""
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())
+    unknown = ParityError(f"there is no module `{name}` in {os.getcwd()} or on the Python path")
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise unknown
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            raise unknown from error
+        raise ParityError(f"`{name}` cannot be imported: {error}{line_of(error)}") from error
+    except Exception as error:
+        raise ParityError(f"`{name}` cannot be imported: {type(error).__name__}: {error}{line_of(error)}") from error
+
+
+def line_of(error: Exception) -> str:
+    """Return the innermost line of an adapter's file that an error has passed through, in brackets.
+
+    :param error: what an adapter's code raised.
+    :return: file and line, with a leading space; empty if there is none.
+    """
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<") and Path(frame.filename).parent != Path(__file__).parent
+    ]
+    first = next((frame for frame in frames if "importlib" not in frame.filename), None)
+    own = [frame for frame in frames if first is not None and frame.filename == first.filename]
+    return f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
 
 
 def require_functions(adapter: Any, name: str) -> None:

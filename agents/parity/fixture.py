@@ -226,6 +226,9 @@ def _parse_meta(text: Array | None, path: Path) -> dict[str, Any] | None:
         return None
     if not isinstance(meta.get("config"), dict):
         raise ParityError(f"`meta` in {path} must have `config`, the original's settings by name")
+    tau, rate = meta["config"].get("tau", 0), meta.get("adam", {"lr": 0}).get("lr")
+    if not isinstance(tau, int | float) or not isinstance(rate, int | float):
+        raise ParityError(f"`meta` in {path} must have numbers as `tau` in `config` and `lr` in `adam`")
     if meta.get("format", 1) != FORMAT:
         raise ParityError(f"{path} has format {meta['format']}, and this version reads {FORMAT}; update flow-rl-zoo")
     return meta

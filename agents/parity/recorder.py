@@ -12,8 +12,17 @@ import numpy as np
 
 from agents.common.files import atomic_path
 from agents.parity.adapter import to_array
-from agents.parity.fixture import FORMAT, META, STEPS, STEPS_WITH_PARAMETERS, Array, Fixture, ParityError
-from agents.parity.fixture import require_complete as require_complete_fixture
+from agents.parity.fixture import (
+    FORMAT,
+    META,
+    STEPS,
+    STEPS_WITH_PARAMETERS,
+    TARGET,
+    Array,
+    Fixture,
+    ParityError,
+    require_complete,
+)
 
 Tree = Mapping[str, Any]
 """Arrays by name, or mappings of them, as Flax nests parameters."""
@@ -52,12 +61,20 @@ class Recorder:
     def start(self, parameters: Tree, batch: Tree, dual: Tree | None = None) -> None:
         """Record the starting parameters and the batch of all updates.
 
-        :param parameters: all of them; moving averages as modules named ``target_...``. Perturb them first, since
-            numbers that begin at 0, or averages that begin equal, hide mistakes.
+        :param parameters: all of them; moving averages as modules named ``target_...``. Perturb them first
+            (:func:`perturb`): biases that begin at 0, or averages that begin equal, hide mistakes.
         :param batch: name -> rows.
         :param dual: multipliers, by name.
+        :raises ParityError: if a moving average begins equal to what it follows.
         """
         self._record("params_before", parameters)
+        start = self._below("params_before/")
+        for path in start:
+            if path.startswith(TARGET) and np.array_equal(start[path], start.get(path.removeprefix(TARGET), [])):
+                raise ParityError(
+                    f"`{path}` begins equal to `{path.removeprefix(TARGET)}`, so that a mistake in it would not be "
+                    "seen; begin with `perturb(parameters, seed)`"
+                )
         self._record("batch", batch)
         self._record("dual_before", dual or {})
 
@@ -125,7 +142,13 @@ class Recorder:
             meta = json.dumps({"algo": path.stem, **self.meta})
         except TypeError as error:
             raise ParityError(f"settings and notes must be plain numbers, texts, lists and dicts: {error}") from error
-        require_complete_fixture(Fixture(self.arrays, self.meta, path))
+        require_complete(Fixture(self.arrays, self.meta, path))
+        first, total = float(self.arrays["loss_total/step_1"]), float(self.arrays["loss/total"])
+        if not np.isclose(first, total, rtol=1e-4, atol=1e-6):
+            raise ParityError(
+                f"the first update begins with total {first:.6g}, and `losses` was given {total:.6g}; both must be of "
+                "the same batch, parameters and draws"
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
             np.savez_compressed(temporary, **{META: np.array(meta)}, **self.arrays)  # type: ignore[arg-type]
