@@ -49,7 +49,7 @@ fuzz: $(INSTALLED)
 
 lock: $(INSTALLED) $(TOOLS)/.installed
 	$(BIN)/python tools/make_locks.py $(TOOLS)/bin/uv
-	$(BIN)/python tools/make_licences.py
+	$(BIN)/python tools/make_licences.py $(TOOLS)/bin/python
 
 audit: $(TOOLS)/.installed
 	$(TOOLS)/bin/python tools/audit.py
