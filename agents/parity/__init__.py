@@ -4,8 +4,8 @@
 implementation needs neither our classes nor PyTorch. :class:`Recorder` writes the fixtures of a new agent.
 """
 
-from agents.parity.checker import TOLERANCES, Comparison, Row, compare
-from agents.parity.fixture import Fixture, ParityError, find_fixtures, read_fixture
+from agents.parity.checker import Comparison, Row, compare
+from agents.parity.fixture import TOLERANCES, Fixture, ParityError, find_fixtures, read_fixture
 from agents.parity.recorder import Recorder, norm, note_draws, perturb
 
 __all__ = [

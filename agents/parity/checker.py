@@ -9,25 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from agents.common.validation import closest_names, unknown_name_message
+from agents.common.validation import closest_names
 from agents.parity.adapter import Adapter, Arrays, line_of, to_array
-from agents.parity.fixture import STEPS, STEPS_WITH_PARAMETERS, TARGET, Array, Fixture, ParityError
-
-TOLERANCES = {
-    "loss": 2e-5,
-    "total": 5e-5,
-    "intermediate": 2e-5,
-    "gradient": 2.5e-5,
-    "gradient_norm": 3e-5,
-    "action": 2e-5,
-    "parameter": 2e-6,
-    "parameter_share": 1e-3,
-    "target_1": 5e-7,
-    "target_3": 1e-6,
-    "adam": 3e-5,
-    "dual": 1e-6,
-}
-"""Float32, at least five times the error of an independent implementation; ``docs/parity.md`` says what is measured."""
+from agents.parity.fixture import STEPS, STEPS_WITH_PARAMETERS, TARGET, TOLERANCES, Array, Fixture, require_tolerances
 
 LOSS_FLOOR = 0.01
 RELIABLE = 1e-3
@@ -121,17 +105,9 @@ def compare(fixture: Fixture, adapter: Adapter, tolerances: Mapping[str, float] 
     :raises ParityError: for an unknown tolerance.
     :raises NotImplementedError: if the adapter does not implement the fixture's algorithm.
     """
-    return _Check(fixture, adapter, _limits(fixture, tolerances or {})).run()
-
-
-def _limits(fixture: Fixture, tolerances: Mapping[str, float]) -> dict[str, float]:
-    """Return every tolerance by its name."""
-    limits = dict(TOLERANCES)
-    for name, limit in {**fixture.meta.get("tolerances", {}), **tolerances}.items():
-        if name not in limits:
-            raise ParityError(unknown_name_message("tolerance", name, limits))
-        limits[name] = float(limit)
-    return limits
+    own = tolerances or {}
+    require_tolerances(own)
+    return _Check(fixture, adapter, {**TOLERANCES, **fixture.tolerances, **own}).run()
 
 
 class _Check:
@@ -299,7 +275,7 @@ class _Check:
     def _measure_change(self, step: int, parameters: Arrays, errors: Arrays) -> Measured:
         """Return the largest error, and how the change of that array since the start differs from the recorded one."""
         path, largest = max(((path, _largest(error)) for path, error in errors.items()), key=lambda found: found[1])
-        start, recorded = self.fixture.parameters[path], self.fixture[f"params_after_{step}/{path}"]
+        start, recorded = self.fixture[f"params_before/{path}"], self.fixture[f"params_after_{step}/{path}"]
         return Measured(largest, f"the change of `{path}` {_explain(parameters[path] - start, recorded - start)}")
 
     def _recorded_states(self) -> dict[str, Array]:
@@ -328,9 +304,9 @@ class _Check:
         """Call a function of the adapter."""
         try:
             return getattr(self.adapter, name)(*arguments)
-        except NotImplementedError:
-            raise
         except Exception as error:
+            if name == "create" and isinstance(error, NotImplementedError):
+                raise
             raise _Unusable(f"`{name}` raised {type(error).__name__}: {error}{line_of(error)}") from error
 
 

@@ -9,14 +9,13 @@ import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.common.validation import closest_names
+from agents.common.validation import closest_names, unknown_name_message
 
 Array = NDArray[Any]
 
@@ -26,6 +25,22 @@ STEPS_WITH_PARAMETERS = (1, 3)
 META = "meta"
 TARGET = "target_"
 """What the name of a moving average begins with: module ``target_x`` follows module ``x``."""
+
+TOLERANCES = {
+    "loss": 2e-5,
+    "total": 5e-5,
+    "intermediate": 2e-5,
+    "gradient": 2.5e-5,
+    "gradient_norm": 3e-5,
+    "action": 2e-5,
+    "parameter": 2e-6,
+    "parameter_share": 1e-3,
+    "target_1": 5e-7,
+    "target_3": 1e-6,
+    "adam": 3e-5,
+    "dual": 1e-6,
+}
+"""Float32, at least five times the error of an independent implementation; ``docs/parity.md`` says what is measured."""
 
 
 class ParityError(ValueError):
@@ -66,21 +81,26 @@ class Fixture:
         """Sizes that the author has noted, by name."""
         return dict(self.meta.get("sizes", {}))
 
-    @cached_property
+    @property
     def parameters(self) -> dict[str, Array]:
         """Parameters at the start, by path: ``module/...``."""
         return self.below("params_before/")
 
-    @cached_property
+    @property
     def batch(self) -> dict[str, Array]:
         """The batch of every update, by name."""
         return self.below("batch/")
 
-    @cached_property
+    @property
     def losses(self) -> dict[str, Array]:
         """The losses of the first update, by name; a form with ``_masked`` after its name replaces the other."""
         found = self.below("loss/")
         return {name: found.get(f"{name}_masked", loss) for name, loss in found.items() if not name.endswith("_masked")}
+
+    @property
+    def tolerances(self) -> dict[str, float]:
+        """What the fixture needs in place of :data:`TOLERANCES`."""
+        return dict(self.meta.get("tolerances", {}))
 
     @property
     def tau(self) -> float:
@@ -105,12 +125,12 @@ class Fixture:
         return float(self[f"loss_total/step_{step}"]) - unmasked
 
     def below(self, prefix: str) -> dict[str, Array]:
-        """Return the arrays whose key begins with a prefix, by the rest of the key.
+        """Return copies of the arrays whose key begins with a prefix, by the rest of the key.
 
         :param prefix: e.g. ``"grad/"``.
         :return: rest of the key -> array.
         """
-        return {key.removeprefix(prefix): array for key, array in self.arrays.items() if key.startswith(prefix)}
+        return {key.removeprefix(prefix): array.copy() for key, array in self.arrays.items() if key.startswith(prefix)}
 
 
 def read_fixture(path: Path) -> Fixture:
@@ -162,9 +182,13 @@ def require_complete(fixture: Fixture) -> None:
             raise ParityError(f"`{key}` in {fixture.path} must hold finite numbers, got {_describe_values(array)}")
         if key.startswith(("loss/", "loss_total/")) and array.shape != ():
             raise ParityError(f"`{key}` in {fixture.path} must be a single number, got shape {array.shape}")
+    if not _is_number(fixture.meta["config"].get("tau", 0.0)) or not _is_number(_rate_of(fixture)):
+        raise ParityError(f"`meta` in {fixture.path} must have numbers as `tau` in `config` and `lr` in `adam`")
+    require_tolerances(fixture.tolerances, f"`meta` in {fixture.path}: ")
     _require_same_rows(fixture, "the batch", {f"batch/{name}": array for name, array in fixture.batch.items()})
     _require_same_rows(fixture, "action sampling", {key: fixture[key] for key in ("sample/obs", "sample/actions")})
     _require_parameters(fixture)
+    _require_same_draws(fixture)
 
 
 def _require_parameters(fixture: Fixture) -> None:
@@ -190,6 +214,29 @@ def _require_parameters(fixture: Fixture) -> None:
                 f"`{path}` in {fixture.path} must be the moving average of `{path.removeprefix(TARGET)}`, which is not "
                 f"there; closest: {', '.join(closest_names(path.removeprefix(TARGET), start))}"
             )
+
+
+def _require_same_draws(fixture: Fixture) -> None:
+    """Refuse updates that draw something else than the first."""
+    first = {role: draw.shape for role, draw in fixture.noise(1).items()}
+    for step in STEPS[1:]:
+        found = {role: draw.shape for role, draw in fixture.noise(step).items()}
+        if found != first:
+            raise ParityError(f"update {step} in {fixture.path} must draw what update 1 draws, {first}, got {found}")
+
+
+def require_tolerances(tolerances: Mapping[str, Any], where: str = "") -> None:
+    """Refuse tolerances of unknown names, and those that are not numbers.
+
+    :param tolerances: name -> largest error.
+    :param where: what the message begins with.
+    :raises ParityError: for the first one.
+    """
+    for name, limit in tolerances.items():
+        if name not in TOLERANCES:
+            raise ParityError(f"{where}{unknown_name_message('tolerance', name, TOLERANCES)}")
+        if not _is_number(limit):
+            raise ParityError(f"{where}tolerance `{name}` must be a number, got {limit!r}")
 
 
 def _require_same_rows(fixture: Fixture, what: str, arrays: Mapping[str, Array]) -> None:
@@ -226,12 +273,19 @@ def _parse_meta(text: Array | None, path: Path) -> dict[str, Any] | None:
         return None
     if not isinstance(meta.get("config"), dict):
         raise ParityError(f"`meta` in {path} must have `config`, the original's settings by name")
-    tau, rate = meta["config"].get("tau", 0), meta.get("adam", {"lr": 0}).get("lr")
-    if not isinstance(tau, int | float) or not isinstance(rate, int | float):
-        raise ParityError(f"`meta` in {path} must have numbers as `tau` in `config` and `lr` in `adam`")
     if meta.get("format", 1) != FORMAT:
         raise ParityError(f"{path} has format {meta['format']}, and this version reads {FORMAT}; update flow-rl-zoo")
     return meta
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _rate_of(fixture: Fixture) -> object:
+    """Return Adam's learning rate; 0 of a fixture without Adam."""
+    adam = fixture.meta.get("adam", {"lr": 0.0})
+    return adam.get("lr") if isinstance(adam, Mapping) else None
 
 
 def _describe_values(array: Array) -> str:

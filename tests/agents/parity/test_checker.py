@@ -120,6 +120,21 @@ def test_an_adapter_may_decline_a_fixture(recorded: Path, broken: Break) -> None
         compared(recorded, name)
 
 
+def test_only_create_may_decline(recorded: Path, broken: Break) -> None:
+    rows = failing(
+        compared(recorded, broken("    return act(agent, torch.t", "    raise NotImplementedError\n    torch.t"))
+    )
+    assert list(rows) == ["actions"]
+
+
+def test_an_adapter_that_writes_into_what_it_is_given_changes_no_recorded_number(recorded: Path, broken: Break) -> None:
+    name = broken("torch.tensor(array, requires_grad=True)", "torch.from_numpy(array).requires_grad_()")
+    assert compared(recorded, name).holds
+    fixture = read_fixture(recorded)
+    fixture.batch["rewards"][:] = 0
+    assert fixture.batch["rewards"].all()
+
+
 def test_tolerances_come_from_the_user_then_the_fixture_then_the_table(recorded: Path) -> None:
     fixture, adapter = read_fixture(recorded), load_adapter("my_port")
     limits = {row.quantity: row.tolerance for row in compare(fixture, adapter).rows}

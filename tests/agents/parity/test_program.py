@@ -140,6 +140,12 @@ CHANGES = {
     "meta ": (np.array('{"id": "my_agent", "config": {}, "format": 2}'), "has format 2, and this version reads 1"),
     "meta  ": (np.array('{"id": "my_agent", "config": {"tau": "small"}}'), "must have numbers as `tau`"),
     "meta   ": (np.array("{"), "must be JSON"),
+    "meta    ": (np.array('{"id": "my_agent", "config": {}, "adam": {}}'), "must have numbers as .* `lr` in `adam`"),
+    "meta     ": (
+        np.array('{"id": "my_agent", "config": {}, "tolerances": {"los": 1}}'),
+        "tolerance `los`; closest: loss",
+    ),
+    "noise/step_2/actor": (None, "update 2 in .* must draw what update 1 draws"),
     "odd": (np.array([object()]), "without pickled objects"),
 }
 
