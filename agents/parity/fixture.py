@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import json
-import zipfile
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.common.bounded import DamagedFile, read_npz
 from agents.common.validation import closest_names, unknown_name_message
 
 Array = NDArray[Any]
@@ -159,7 +160,7 @@ def find_fixtures(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise ParityError(f"there is no folder {folder}; give the folder that holds the fixtures")
     files = sorted(folder.rglob("*.npz"))
-    found = [path for path in files if _parse_meta(_read_arrays(path, only=META).get(META), path) is not None]
+    found = [path for path in files if _parse_meta(_read_arrays(path, [META]).get(META), path) is not None]
     if not found:
         raise ParityError(f"there is no fixture in {folder}; a fixture is an .npz file whose `meta` names an `id`")
     return found
@@ -171,6 +172,7 @@ def require_complete(fixture: Fixture) -> None:
     :param fixture: the fixture.
     :raises ParityError: for the first thing that is wrong.
     """
+    _require_sound_meta(fixture)
     for key in ("loss/total", "sample/obs", "sample/actions", *(f"loss_total/step_{step}" for step in STEPS)):
         if key not in fixture:
             raise ParityError(f"{fixture.path} lacks `{key}`; record it again with `Recorder`")
@@ -182,13 +184,20 @@ def require_complete(fixture: Fixture) -> None:
             raise ParityError(f"`{key}` in {fixture.path} must hold finite numbers, got {_describe_values(array)}")
         if key.startswith(("loss/", "loss_total/")) and array.shape != ():
             raise ParityError(f"`{key}` in {fixture.path} must be a single number, got shape {array.shape}")
-    if not _is_number(fixture.meta["config"].get("tau", 0.0)) or not _is_number(_rate_of(fixture)):
-        raise ParityError(f"`meta` in {fixture.path} must have numbers as `tau` in `config` and `lr` in `adam`")
-    require_tolerances(fixture.tolerances, f"`meta` in {fixture.path}: ")
     _require_same_rows(fixture, "the batch", {f"batch/{name}": array for name, array in fixture.batch.items()})
     _require_same_rows(fixture, "action sampling", {key: fixture[key] for key in ("sample/obs", "sample/actions")})
     _require_parameters(fixture)
     _require_same_draws(fixture)
+
+
+def _require_sound_meta(fixture: Fixture) -> None:
+    """Refuse a description whose numbers are none."""
+    for name in ("sizes", "tolerances"):
+        if not isinstance(fixture.meta.get(name, {}), Mapping):
+            raise ParityError(f"`{name}` in `meta` of {fixture.path} must be numbers by name")
+    if not _is_number(fixture.meta["config"].get("tau", 0.0)) or not _is_number(_rate_of(fixture)):
+        raise ParityError(f"`meta` in {fixture.path} must have numbers as `tau` in `config` and `lr` in `adam`")
+    require_tolerances(fixture.tolerances, f"`meta` in {fixture.path}: ")
 
 
 def _require_parameters(fixture: Fixture) -> None:
@@ -209,10 +218,11 @@ def _require_parameters(fixture: Fixture) -> None:
                     f"{start[path].shape}, got {array.shape}"
                 )
     for path in start:
-        if path.startswith(TARGET) and path.removeprefix(TARGET) not in start:
+        online = path.removeprefix(TARGET)
+        if online not in start or start[online].shape != start[path].shape:
             raise ParityError(
-                f"`{path}` in {fixture.path} must be the moving average of `{path.removeprefix(TARGET)}`, which is not "
-                f"there; closest: {', '.join(closest_names(path.removeprefix(TARGET), start))}"
+                f"`{path}` in {fixture.path} must be the moving average of `{online}`, which is not there with shape "
+                f"{start[path].shape}; closest: {', '.join(closest_names(online, start))}"
             )
 
 
@@ -249,18 +259,16 @@ def _require_same_rows(fixture: Fixture, what: str, arrays: Mapping[str, Array])
         )
 
 
-def _read_arrays(path: Path, only: str | None = None) -> dict[str, Array]:
-    """Return the arrays of a file, or the one of a name where it is there."""
+def _read_arrays(path: Path, names: Collection[str] | None = None) -> dict[str, Array]:
+    """Return the arrays of a file, or those of some names as far as they are there."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files if only in (None, key)}
+        return read_npz(path, names)
     except FileNotFoundError as error:
         raise ParityError(f"there is no file {path}; give the path of a fixture") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, TypeError, AttributeError) as error:
-        raise ParityError(
-            f"{path} cannot be read as an .npz file of plain arrays without pickled objects ({error}); write it with "
-            "`Recorder`"
-        ) from error
+    except DamagedFile as error:
+        raise ParityError(f"{path} cannot be read: {error.problem}; write it again with `Recorder`") from error
+    except OSError as error:
+        raise ParityError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _parse_meta(text: Array | None, path: Path) -> dict[str, Any] | None:
@@ -279,7 +287,7 @@ def _parse_meta(text: Array | None, path: Path) -> dict[str, Any] | None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _rate_of(fixture: Fixture) -> object:

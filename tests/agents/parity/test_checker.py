@@ -121,9 +121,8 @@ def test_an_adapter_may_decline_a_fixture(recorded: Path, broken: Break) -> None
 
 
 def test_only_create_may_decline(recorded: Path, broken: Break) -> None:
-    rows = failing(
-        compared(recorded, broken("    return act(agent, torch.t", "    raise NotImplementedError\n    torch.t"))
-    )
+    name = broken('    return act(agent, torch.tensor(observations), noise["action"])', "    raise NotImplementedError")
+    rows = failing(compared(recorded, name))
     assert list(rows) == ["actions"]
 
 

@@ -69,6 +69,20 @@ def small(**changes: Any) -> Recorder:
     return recorder
 
 
+@pytest.mark.parametrize("parameters", [{"target_critic": {"w": np.ones(2)}, "actor": {"w": np.ones(2)}}, None])
+def test_a_moving_average_of_nothing_is_refused(parameters: dict[str, Any] | None, tmp_path: Path) -> None:
+    parameters = parameters or {"target_critic": {"w": np.ones(2)}, "critic": {"w": np.ones((1, 2))}}
+    recorder = small()
+    recorder.arrays = {key: array for key, array in recorder.arrays.items() if "critic" not in key}
+    recorder.updates = 0
+    recorder.start(parameters, {"rewards": np.zeros(3)})
+    recorder.gradients({})
+    for _ in range(3):
+        recorder.update({}, 1.0, parameters)
+    with pytest.raises(ParityError, match=r"`target_critic/w` in .* must be the moving average of `critic/w`"):
+        recorder.save(tmp_path / "mine.npz")
+
+
 def test_what_is_not_trained_has_no_gradient(tmp_path: Path) -> None:
     small().save(tmp_path / "mine.npz")
     fixture = read_fixture(tmp_path / "mine.npz")
