@@ -108,6 +108,13 @@ def test_what_follows_from_a_mistake_refers_to_it(recorded: Path, broken: Break)
     assert {row.look for name, row in rows.items() if name != "loss actor"} == {"first mend loss actor"}
 
 
+def test_a_mistake_that_begins_with_the_second_update_is_told(recorded: Path, broken: Break) -> None:
+    rows = failing(compared(recorded, broken('agent["tau"])', 'agent.pop("tau", 0.05))')))
+    assert next(iter(rows)) == "total at update 3"
+    assert "`target_critic/w`" in rows["targets after 3 updates"].found
+    assert "targets after 1 update" not in rows
+
+
 def test_optional_functions_may_be_missing(recorded: Path, broken: Break) -> None:
     found = compared(recorded, broken("def intermediates(", "def _intermediates("))
     assert found.holds
