@@ -209,14 +209,7 @@ def check_capture(seeds: int, options: Options) -> Found:
         losses = [model.sample_and_update(args.batch)["td_loss"].clone() for _ in range(4)]
     if len({loss.sum().item() for loss in losses}) < len(losses):
         raise Violation("replayed updates repeat their losses, so they draw no new batches")
-    count = 5 if options.small else 200
-    throughput.wait_for(model.device)
-    begin = time.perf_counter()
-    for _ in range(count):
-        model.sample_and_update(args.batch)
-    host = (time.perf_counter() - begin) / count
-    throughput.wait_for(model.device)
-    whole = (time.perf_counter() - begin) / count
+    host, whole = time_updates(model, args.batch, count=5 if options.small else 200)
     kernels = sum(kernel.count for kernel in throughput.profile_kernels(model, args.batch))
     counted = None if options.small else counted_nodes(seeds)
     if counted is not None and not abs(kernels / counted - 1) <= NODES_MARGIN:
@@ -233,6 +226,22 @@ def check_capture(seeds: int, options: Options) -> Found:
         "updates_per_s": 1 / whole,
         "host_seconds": host,
     }
+
+
+def time_updates(model: FlowQLearning, batch: int, count: int) -> tuple[float, float]:
+    """Return how many seconds an update takes the host to ask for, and the device to do.
+
+    :param model: the algorithm.
+    :param batch: B.
+    :param count: of updates.
+    """
+    throughput.wait_for(model.device)
+    begin = time.perf_counter()
+    for _ in range(count):
+        model.sample_and_update(batch)
+    asked = time.perf_counter() - begin
+    throughput.wait_for(model.device)
+    return asked / count, (time.perf_counter() - begin) / count
 
 
 def counted_nodes(seeds: int) -> int | None:
