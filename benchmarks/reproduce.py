@@ -57,6 +57,11 @@ Intervals hold at 95% and are Welch's, as in `zoo compare`. A difference is beyo
 correction for both comparisons, is below 0.05.
 
 """
+SMALL_TEXT = """# A small run
+
+Tiny networks on `{env}`, to try the command. It says nothing about the published curve.
+
+"""
 
 
 @dataclass(frozen=True)
@@ -359,7 +364,8 @@ def write(path: Path, rows: Sequence[Row], plan: Plan, device: str) -> None:
     content = {"env": plan.env, "seeds": plan.seeds, "device": device, "rows": [asdict(row) for row in rows]}
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    about = TEXT.format(env=plan.env, seeds=plan.seeds, device=device, published=len(PUBLISHED[100_000]))
+    text = SMALL_TEXT if plan == SMALL else TEXT
+    about = text.format(env=plan.env, seeds=plan.seeds, device=device, published=len(PUBLISHED[100_000]))
     with atomic_path(path.with_suffix(".md")) as temporary:
         temporary.write_text(about + table(rows), encoding="utf-8")
 

@@ -91,6 +91,13 @@ def test_numbers_that_are_not_finite_differ(recorder: TapeRecorder) -> None:
         correct.difference(recorded, plain, "now")
 
 
+def test_what_an_update_reports_must_be_on_the_models_device() -> None:
+    model, _ = correct.make_pair("bc", OPTIONS)
+    correct.require_device(model, {"loss": torch.zeros(1)})
+    with pytest.raises(Violation, match=r"info\['loss'\] is on meta, expected cpu"):
+        correct.require_device(model, {"loss": torch.zeros(1, device="meta")})
+
+
 def test_batches_of_a_thread_hold(recorder: TapeRecorder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(correct, "SLOW_BATCH", 0.001)
     assert "four models" in correct.check_host_storage(OPTIONS)["detail"]
