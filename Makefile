@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 TOOLS := .tools
 FUZZ_SECONDS ?= 600
 
-.PHONY: demo test test-slow faults gpu-check reproduce lint type format doc-check commit-checks fuzz lock audit clean
+.PHONY: demo test test-slow notebook faults gpu-check reproduce lint type format doc-check commit-checks fuzz lock audit clean
 
 demo: $(INSTALLED)
 	$(BIN)/python zoo/train.py --algo qam --env pointmaze-medium-navigate-singletask-task1-v0 --quick --seed 0 \
@@ -19,6 +19,9 @@ test: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m 'slow or slurm'
+
+notebook: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow tests/test_notebook.py
 
 faults: $(INSTALLED)
 	$(BIN)/python benchmarks/faults.py --output results/faults.md
@@ -33,7 +36,7 @@ reproduce: $(INSTALLED)
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/codespell agents zoo hyperparams benchmarks tests docs README.md CHANGELOG.md
+	$(BIN)/codespell agents zoo hyperparams benchmarks tests docs README.md CHANGELOG.md CONTRIBUTING.md
 
 type: $(INSTALLED)
 	$(BIN)/mypy
@@ -53,7 +56,7 @@ fuzz: $(INSTALLED)
 
 lock: $(INSTALLED) $(TOOLS)/.installed
 	$(BIN)/python tools/make_locks.py $(TOOLS)/bin/uv
-	$(BIN)/python tools/make_licences.py
+	$(BIN)/python tools/make_licences.py $(TOOLS)/bin/python
 
 audit: $(TOOLS)/.installed
 	$(TOOLS)/bin/python tools/audit.py

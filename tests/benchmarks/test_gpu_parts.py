@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -162,17 +163,18 @@ def kernels(recorder: TapeRecorder, monkeypatch: pytest.MonkeyPatch) -> list[thr
     found = [throughput.Kernel("gemm", 100, 1.0), throughput.Kernel("copy", 5, 1.0)]
     monkeypatch.setattr(throughput, "profile_kernels", lambda *arguments: found)
     monkeypatch.setattr(correct, "never_waiting", nullcontext)
+    monkeypatch.setattr(correct, "time_updates", lambda *arguments, **named: (1e-5, 1e-3))
     return found
 
 
 def test_a_recordings_kernels_are_compared_with_those_counted(
     kernels: list[throughput.Kernel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = correct.check_capture(2, OPTIONS)
-    assert (found["kernels"], found["counted_nodes"]) == (105, None)
     monkeypatch.setattr(correct, "counted_nodes", lambda seeds: 100)
     monkeypatch.setattr(correct.Setting, "words", with_small_words)
-    assert correct.check_capture(2, Options("cpu", small=False))["counted_nodes"] == 100
+    found = correct.check_capture(2, Options("cpu", small=False))
+    assert (found["kernels"], found["counted_nodes"]) == (105, 100)
+    assert found["detail"].startswith("105 kernels (100 counted without a GPU), 1000 updates/s")
     kernels.append(throughput.Kernel("more", 6, 1.0))
     with pytest.raises(Violation, match="a replay runs 111 kernels, 100 were counted"):
         correct.check_capture(2, Options("cpu", small=False))
@@ -183,6 +185,18 @@ def with_small_words(setting: correct.Setting, options: Options) -> list[str]:
 
 
 small_words = correct.Setting.words
+
+
+def test_at_other_sizes_no_kernels_were_counted(kernels: list[throughput.Kernel]) -> None:
+    assert "none counted at these sizes" in correct.check_capture(1, OPTIONS)["detail"]
+
+
+def test_an_update_is_timed_on_the_host_and_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _ = correct.make_pair("bc", OPTIONS)
+    waits = iter([0.0, 0.2])
+    monkeypatch.setattr(throughput, "wait_for", lambda device: time.sleep(next(waits)))
+    host, whole = correct.time_updates(model, 16, count=2)
+    assert whole - host == pytest.approx(0.1, rel=0.2)
 
 
 def test_replays_without_new_batches_are_noticed(kernels: Any, stale: None) -> None:
