@@ -7,7 +7,8 @@ INSTALLED := $(VENV)/.installed
 TOOLS := .tools
 FUZZ_SECONDS ?= 600
 
-.PHONY: demo test test-slow notebook faults gpu-check reproduce lint type format doc-check commit-checks fuzz lock audit clean
+.PHONY: demo test test-slow notebook faults lint type format doc-check commit-checks fuzz lock audit clean
+.PHONY: gpu-check reproduce
 
 demo: $(INSTALLED)
 	$(BIN)/python zoo/train.py --algo qam --env pointmaze-medium-navigate-singletask-task1-v0 --quick --seed 0 \

@@ -167,6 +167,11 @@ class WarmUps:
 
 
 def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
-    nowhere = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     threads = {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": str(CORES_PER_COMPILER - 1)}
-    return subprocess.Popen(command, env={**os.environ, **threads}, start_new_session=True, **nowhere)  # type: ignore[call-overload]
+    return subprocess.Popen(
+        command,
+        env={**os.environ, **threads},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
