@@ -207,6 +207,9 @@ INTERMEDIATES = {
 }
 
 
+TOLERANCES = {"cgql_linex": {"gradient": 1e-4, "gradient_norm": 1e-4, "adam": 1e-4}}
+"""Where an algorithm's float32 is rougher: linex takes the exponential of a difference of Q-values."""
+
 Arrays = Mapping[str, np.ndarray]
 
 

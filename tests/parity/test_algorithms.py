@@ -15,10 +15,7 @@ from torch._dynamo.utils import counters
 
 import agents
 from agents.parity import Comparison, Fixture, compare, read_fixture
-from tests.parity.reference import Agent, Arrays, OurAgents, fixture_paths
-
-TOLERANCES = {"cgql_linex": {"gradient": 1e-4, "gradient_norm": 1e-4, "adam": 1e-4}}
-"""Where an algorithm's float32 is rougher: linex takes the exponential of a difference of Q-values."""
+from tests.parity.reference import TOLERANCES, Agent, Arrays, OurAgents, fixture_paths
 
 load = cache(read_fixture)
 
