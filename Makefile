@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 TOOLS := .tools
 FUZZ_SECONDS ?= 600
 
-.PHONY: demo test test-slow notebook faults lint type format doc-check commit-checks fuzz lock audit clean
+.PHONY: demo test test-slow notebook faults lint type format doc-check commit-checks release-check fuzz lock audit clean
 .PHONY: gpu-check reproduce
 
 demo: $(INSTALLED)
@@ -50,6 +50,9 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 commit-checks: lint type doc-check test
+
+release-check: commit-checks
+	tools/release_check.sh $(BIN)/python
 
 fuzz: $(INSTALLED)
 	$(BIN)/python -m pytest tests/fuzz --hypothesis-profile=long --timeout=3600
