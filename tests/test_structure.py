@@ -18,8 +18,7 @@ LAYERS = (
     "agents.common.settings agents.common.model_file agents.common.nets",
     "agents.common.maths",
     "agents.common.method",
-    "agents.common.families agents.common.habits agents.common.pretraining agents.common.watched "
-    "agents.registry",
+    "agents.common.families agents.common.habits agents.common.pretraining agents.common.watched agents.registry",
     "agents.*",
     "agents.common.data",
     "agents.common.engine",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,13 @@ def find_runs(logs: Path) -> dict[tuple[str, str], Path]:
 def make_agent(run: Path, target: Path) -> Score:
     """Write the trained agent of a run, with the score that the written file itself has under the protocol."""
     trained, config = agent_of_run(run, Choice()), RunFolder(run).read_config()
-    target.parent.mkdir(parents=True, exist_ok=True)
     about = describe(trained, config, RunFolder(run).read_versions())
-    save_policy(trained.policy, target, about)
-    written = agent_of_file(target, None)
+    with tempfile.TemporaryDirectory() as folder:
+        save_policy(trained.policy, Path(folder) / target.name, about)
+        written = agent_of_file(Path(folder) / target.name, None)
     _, score = play(written)
     first, _ = play(with_protocol(written, 1, None))
+    target.parent.mkdir(parents=True, exist_ok=True)
     episode = {"return": float(first.returns[0, 0]), "length": int(first.lengths[0, 0])}
     save_policy(trained.policy, target, about | {"score": score.plain(), "first_episode": episode})
     if target.stat().st_size > MOST_BYTES:
@@ -95,14 +97,13 @@ def table(folder: Path) -> str:
     """Return the table: one row an algorithm, in the registry's order."""
     found = list_trained(folder)
     heads = [task.removesuffix("-v0").replace("-navigate-singletask-", " ").replace("-", " ") for task in TASKS]
-    lines = [f"| algorithm | {' | '.join(heads)} | chunk | size |", "|---|" + "---|" * (len(heads) + 2)]
+    lines = [f"| algorithm | {' | '.join(heads)} | size |", "|---|" + "---|" * (len(heads) + 1)]
     for algo in (each for each in BUILT_IN if each in found):
         files = [folder / algo / f"{file_name_of(task)}{ENDING}" for task in TASKS]
         there = [file for file in files if file.exists()]
         cells = [_cell(file) if file.exists() else "" for file in files]
         size = max(file.stat().st_size for file in there) / 1000
-        chunk = read_about(there[0])["chunk_length"]
-        lines.append(f"| {find(algo).published_name} (`{algo}`) | {' | '.join(cells)} | {chunk} | {size:.0f} kB |")
+        lines.append(f"| {find(algo).published_name} (`{algo}`) | {' | '.join(cells)} | {size:.0f} kB |")
     return "\n".join(lines) + "\n"
 
 

@@ -86,17 +86,17 @@ def test_a_policy_plays_no_other_environment(policy: Path, tmp_path: Path, capsy
     assert not (tmp_path / "pendulum.gif").exists()
 
 
-def save_walker(folder: Path) -> Path:
+def save_swimmer(folder: Path) -> Path:
     """Save a policy for an environment of MuJoCo that is no maze."""
-    about = {"env": "Reacher-v5", "protocol": {"env_kwargs": {"max_episode_steps": 5}}}
-    tiny_model("qam", make_env("Reacher-v5"), seed=3).save_policy(folder / "policy.safetensors", about)
+    about = {"env": "Swimmer-v5", "protocol": {"env_kwargs": {"max_episode_steps": 5}}}
+    tiny_model("qam", make_env("Swimmer-v5"), seed=3).save_policy(folder / "policy.safetensors", about)
     return folder / "policy.safetensors"
 
 
 def test_what_is_no_maze_needs_a_camera(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, said = enjoy(capsys, save_walker(tmp_path), "--video", tmp_path / "reacher.gif")
+    code, _, said = enjoy(capsys, save_swimmer(tmp_path), "--video", tmp_path / "swimmer.gif")
     assert code == 2
-    assert "MuJoCo can draw nothing here, and Reacher-v5 is no maze; install EGL" in said[-1]
+    assert "MuJoCo can draw nothing here, and Swimmer-v5 is no maze; install EGL" in said[-1]
 
 
 @pytest.mark.parametrize(
@@ -143,4 +143,4 @@ def test_the_camera_is_used_where_there_is_one(policy: Path, tmp_path: Path) -> 
 
 
 def test_thoughts_stand_beside_the_cameras_picture(tmp_path: Path) -> None:
-    assert record_elsewhere(save_walker(tmp_path), tmp_path / "reacher.gif", "--explain") > 100
+    assert record_elsewhere(save_swimmer(tmp_path), tmp_path / "swimmer.gif", "--explain") > 100

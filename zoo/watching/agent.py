@@ -161,18 +161,22 @@ def _agent_of_policy(path: Path, env: str | None, device: str) -> Agent:
     """Return the agent in a file that :func:`agents.common.sb3.acting.save_policy` wrote."""
     with as_usage_error(ValueError, OSError):
         policy, about = load_policy(path, device), read_about(path)
-    protocol = about.get("protocol") or {}
-    agent = Agent(
-        algo=name_of(type(policy.method)),
-        policy=policy,
-        source=path,
-        env=_required(about.get("env") or env, path),
-        env_kwargs=dict(protocol.get("env_kwargs") or {}),
-        episodes=int(protocol.get("episodes") or DEFAULT_EPISODES),
-        seed=int(protocol.get("seed") or DEFAULT_SEED),
-        replica=int(about.get("seed") or 0),
-        stated=Score.read(about["score"]) if about.get("score") else None,
-    )
+    own = _required(about.get("env") or env, path)
+    try:
+        protocol = dict(about.get("protocol") or {})
+        agent = Agent(
+            algo=name_of(type(policy.method)),
+            policy=policy,
+            source=path,
+            env=str(own),
+            env_kwargs=dict(protocol.get("env_kwargs") or {}),
+            episodes=int(protocol.get("episodes") or DEFAULT_EPISODES),
+            seed=int(protocol.get("seed") or DEFAULT_SEED),
+            replica=int(about.get("seed") or 0),
+            stated=Score.read(about["score"]) if about.get("score") else None,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{path} says nonsense about its protocol or its score: {error!r}") from error
     return _moved(agent, env)
 
 

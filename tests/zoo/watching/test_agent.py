@@ -95,6 +95,15 @@ def test_a_stated_score_is_not_that_of_another_environment(tmp_path: Path, model
     assert (elsewhere.stated, elsewhere.env) == (None, ENV.replace("task1", "task2"))
 
 
+@pytest.mark.parametrize(
+    "about", [{"protocol": 3}, {"protocol": {"episodes": "many"}}, {"score": {"mean": 1}}, {"seed": [1]}]
+)
+def test_nonsense_about_a_policy_is_refused(about: dict[str, object], tmp_path: Path, model: FlowQLearning) -> None:
+    model.save_policy(tmp_path / "policy.safetensors", {"env": ENV, **about})
+    with pytest.raises(UsageError, match="says nonsense about its protocol or its score"):
+        agent_of_file(tmp_path / "policy.safetensors", None)
+
+
 def test_a_model_by_itself_needs_an_environment(tmp_path: Path, model: FlowQLearning) -> None:
     model.save(tmp_path / "model.zip")
     with pytest.raises(UsageError, match=r"model\.zip does not say in which environment it plays; give --env"):
