@@ -32,7 +32,7 @@ LAYERS = (
     "zoo.datasets zoo.envs",
     "zoo.playing",
     "zoo.runs",
-    "zoo.training zoo.report",
+    "zoo.training zoo.report zoo.watching",
     "zoo.authoring zoo.tuning zoo.suites",
     "zoo",
 )

@@ -26,6 +26,8 @@ PROGRAMS = {
     "train": "train an algorithm on an environment's dataset, then online",
     "tune": "search for an algorithm's best settings",
     "benchmark": "train every run of a suite, here or on a cluster, and compare",
+    "enjoy": "watch an agent play, and record it",
+    "evaluate": "play any model under the report's protocol, and print its score",
     "compare": "tables, statistics and plots of runs and published scores",
     "monitor": "state, scores and time left of runs, once or until they have ended",
     "published": "import the raw data of published scores",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 import agents
+from agents.common.sb3 import acting
 from agents.common.sb3.acting import read_about
 from agents.common.sb3.policy import FlowPolicy
 from tests.common.toys import tiny_model
@@ -85,7 +86,7 @@ def test_only_networks_that_act_and_rate_actions_are_kept(
 
 def test_a_loaded_policy_can_be_saved_again(tmp_path: Path) -> None:
     first = agents.load_policy(saved(tmp_path))
-    agents.common.sb3.acting.save_policy(first, tmp_path / "again.safetensors")
+    acting.save_policy(first, tmp_path / "again.safetensors")
     np.testing.assert_array_equal(planned(agents.load_policy(tmp_path / "again.safetensors")), planned(first))
 
 
@@ -115,14 +116,62 @@ def test_other_tensors_are_refused(tmp_path: Path) -> None:
         agents.load_policy(tmp_path / "other.safetensors")
 
 
+def rewrite(path: Path, **changes: str) -> None:
+    """Change texts in a policy's file; an empty one is removed."""
+    with acting._opened(path) as file:
+        header = {**file.metadata(), **changes}
+    save_file(load_file(path), path, {name: text for name, text in header.items() if text})
+
+
+def policy_text(path: Path) -> dict[str, Any]:
+    with acting._opened(path) as file:
+        return dict(json.loads(file.metadata()["policy"]))
+
+
 def test_a_policy_of_an_algorithm_that_is_not_imported_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path)
-    with agents.common.sb3.acting._opened(path) as file:
-        header = file.metadata()
-    policy = json.loads(header["policy"]) | {"method": "os:system"}
-    save_file(load_file(path), path, header | {"policy": json.dumps(policy)})
+    rewrite(path, policy=json.dumps(policy_text(path) | {"method": "os:system"}))
     with pytest.raises(ValueError, match="of `os:system`, which is not known"):
         agents.load_policy(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"sha256": ""}, "expected a policy as `save_policy` writes it"),
+        ({"policy": "[1]"}, "expected a policy as `save` writes it"),
+        ({"policy": "["}, "expected a policy as `save` writes it"),
+        ({"policy": "[" * 100_000}, "expected a policy as `save` writes it"),
+    ],
+)
+def test_texts_that_are_missing_or_nonsense_are_refused(change: dict[str, str], text: str, tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    rewrite(path, **change)
+    with pytest.raises(ValueError, match=text):
+        agents.load_policy(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"settings": {"flow_stepz": 3}}, "describes a policy that cannot be built"),
+        ({"net_arch": [4]}, "describes a policy that cannot be built"),
+        ({"settings": {"net_arch": [4]}}, "its tensors are not those of its settings"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(change: dict[str, Any], text: str, tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    rewrite(path, policy=json.dumps(policy_text(path) | change))
+    with pytest.raises(ValueError, match=text):
+        agents.load_policy(path)
+
+
+@pytest.mark.parametrize("text", ["[1]", "{", "7"])
+def test_what_is_said_about_a_policy_is_a_mapping(text: str, tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    rewrite(path, about=text)
+    with pytest.raises(ValueError, match="what it says about its policy is no mapping"):
+        read_about(path)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -117,7 +117,11 @@ def read_about(path: str | Path) -> dict[str, Any]:
     :raises ValueError: as :func:`load_policy` does.
     """
     with _opened(Path(path)) as file:
-        return dict(json.loads(_header_of(file, path)["about"]))
+        text = _header_of(file, path)["about"]
+    try:
+        return dict(json.loads(text))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DamagedFile(str(path), f"what it says about its policy is no mapping: {error}") from error
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -142,7 +146,7 @@ def _opened(path: Path) -> Any:
 def _header_of(file: Any, path: str | Path) -> dict[str, str]:
     """Return the texts in a file, which must be a policy."""
     header = dict(file.metadata() or {})
-    if header.get("format") != FORMAT:
+    if header.get("format") != FORMAT or not header.keys() >= {"policy", "sha256", "about"}:
         raise ValueError(
             f"expected a policy as `save_policy` writes it, got {path}, whose format is {header.get('format')!r}"
         )

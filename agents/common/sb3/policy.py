@@ -374,13 +374,16 @@ class FlowPolicy(BasePolicy):
         """
         try:
             about = decode_attributes(json.loads(description))
+            settings = dict(about.pop("settings"))
             found = find_named_by_file(about["method"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise ValueError(f"expected a policy as `save` writes it, got {name}, which is none: {error}") from error
         if found is None:
             raise ValueError(f"the policy is of `{about['method']}`, which is not known; import its module first")
-        method = found.method(**about.pop("settings"))
-        return cls(lr_schedule=lambda _: 0.0, **about | {"method": method.finish()})
+        try:
+            return cls(lr_schedule=lambda _: 0.0, **about | {"method": found.method(**settings).finish()})
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"{name} describes a policy that cannot be built: {error}") from error
 
     @classmethod
     def load(cls, path: str | IO[bytes], device: torch.device | str = "auto") -> Self:
