@@ -8,6 +8,7 @@ TOOLS := .tools
 FUZZ_SECONDS ?= 600
 
 .PHONY: demo test test-slow notebook faults lint type format doc-check commit-checks fuzz lock audit clean
+.PHONY: gpu-check reproduce
 
 demo: $(INSTALLED)
 	$(BIN)/python zoo/train.py --algo qam --env pointmaze-medium-navigate-singletask-task1-v0 --quick --seed 0 \
@@ -25,6 +26,13 @@ notebook: $(INSTALLED)
 
 faults: $(INSTALLED)
 	$(BIN)/python benchmarks/faults.py --output results/faults.md
+
+# at most nine minutes each; exit code 3: something is left
+gpu-check: $(INSTALLED)
+	$(BIN)/python benchmarks/gpu.py $(RESUME)
+
+reproduce: $(INSTALLED)
+	$(BIN)/python benchmarks/reproduce.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
