@@ -27,6 +27,7 @@ PROGRAMS = {
     "tune": "search for an algorithm's best settings",
     "benchmark": "train every run of a suite, here or on a cluster, and compare",
     "enjoy": "watch an agent play, and record it",
+    "export": "write a policy as an ONNX file, for programs without PyTorch",
     "evaluate": "play any model under the report's protocol, and print its score",
     "compare": "tables, statistics and plots of runs and published scores",
     "monitor": "state, scores and time left of runs, once or until they have ended",
