@@ -156,6 +156,7 @@ def test_texts_that_are_missing_or_nonsense_are_refused(change: dict[str, str], 
     [
         ({"settings": {"flow_stepz": 3}}, "describes a policy that cannot be built"),
         ({"net_arch": [4]}, "describes a policy that cannot be built"),
+        ({"settings": {"net_arch": [1 << 30, 1 << 30]}}, "describes a policy that cannot be built"),
         ({"settings": {"net_arch": [4]}}, "its tensors are not those of its settings"),
     ],
 )

@@ -382,7 +382,7 @@ class FlowPolicy(BasePolicy):
             raise ValueError(f"the policy is of `{about['method']}`, which is not known; import its module first")
         try:
             return cls(lr_schedule=lambda _: 0.0, **about | {"method": found.method(**settings).finish()})
-        except (TypeError, AttributeError) as error:
+        except (TypeError, AttributeError, RuntimeError, MemoryError) as error:  # e.g. networks larger than the memory
             raise ValueError(f"{name} describes a policy that cannot be built: {error}") from error
 
     @classmethod
