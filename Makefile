@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 TOOLS := .tools
 FUZZ_SECONDS ?= 600
 
-.PHONY: demo test test-slow faults lint type format doc-check commit-checks fuzz lock audit clean
+.PHONY: demo test test-slow faults lint type format doc-check docs commit-checks fuzz lock audit clean
 
 demo: $(INSTALLED)
 	$(BIN)/python zoo/train.py --algo qam --env pointmaze-medium-navigate-singletask-task1-v0 --quick --seed 0 \
@@ -33,6 +33,13 @@ type: $(INSTALLED)
 
 doc-check: $(INSTALLED)
 	$(BIN)/pydoclint agents
+
+SITE := docs/_build
+docs: $(INSTALLED)
+	$(BIN)/sphinx-build -W --keep-going --quiet -j 2 -c docs . $(SITE)
+	$(BIN)/python zoo/compare.py --published qam2026 -o $(SITE)/reports/qam2026
+	$(BIN)/python zoo/compare.py --published mini -o $(SITE)/reports/mini
+	$(BIN)/python tools/check_site.py $(SITE)
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix-only .
