@@ -25,18 +25,17 @@ ONE_BACKTICK = r"(?<![:`])`([^`]+)`(?!`)"
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Offer the directives to Sphinx."""
-    for name, lines in (("programs", programs), ("settings", settings), ("videos", videos)):
-        app.add_directive(name, type(name, (_Generated,), {"lines": staticmethod(lines), "__doc__": lines.__doc__}))
+    for name in LINES:
+        app.add_directive(name, Generated)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
-class _Generated(SphinxDirective):
+class Generated(SphinxDirective):
     """Shows lines of reStructuredText that are made when the page is read."""
 
     def run(self) -> list[nodes.Node]:
         """Return what the lines say."""
-        text = "\n".join(type(self).lines())  # type: ignore[attr-defined]
-        return self.parse_text_to_nodes(text, allow_section_headings=True)
+        return self.parse_text_to_nodes("\n".join(LINES[self.name]()), allow_section_headings=True)
 
 
 def programs() -> Iterator[str]:
@@ -159,3 +158,7 @@ def escaped(text: str) -> str:
     text = re.sub(r"([*|\\])", r"\\\1", " ".join(text.split()))
     text = re.sub(r"(\w)_(?!\w)", r"\1\\_", text)
     return re.sub(ONE_BACKTICK, r"``\1``", text)
+
+
+LINES = {"programs": programs, "settings": settings, "videos": videos}
+"""Name of a directive -> what gives its lines."""
