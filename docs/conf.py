@@ -15,7 +15,7 @@ project = "Flow RL Zoo"
 author = "the authors of Flow RL Zoo"
 version = release = __version__
 root_doc = "docs/index"
-SHOWN = {"README.md", "CHANGELOG.md", "SECURITY.md", "docs", "results", "benchmarks"}
+SHOWN = {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs", "results", "benchmarks"}
 # what is named here is not searched for pages
 exclude_patterns = [path.name for path in ROOT.iterdir() if path.name not in SHOWN] + ["docs/_build"]
 extensions = [

@@ -40,7 +40,7 @@ class Block:
 
 def pages() -> list[Path]:
     """Return every page of the site that can have commands, and the README."""
-    found = [ROOT / name for name in ("README.md", "SECURITY.md", "CHANGELOG.md")]
+    found = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
     found += [path for folder in ("docs", *MEASUREMENTS) for path in sorted((ROOT / folder).rglob("*.md"))]
     return [path for path in found if "_build" not in path.parts]
 

@@ -118,6 +118,12 @@ def test_a_command_that_has_drifted_is_found(command: str) -> None:
     assert complaint(tuple(command.split()), is_part=False)
 
 
+def test_a_block_of_other_programs_says_why_it_is_not_run() -> None:
+    unmarked = [(block.page, words) for block in BLOCKS if not block.mark for words in block.commands]
+    strange = [f"{page}: {' '.join(words)}" for page, words in unmarked if words[0] != "cd" and not program_of(words)]
+    assert not strange, "write <!-- not run: REASON --> or <!-- run by: TEST --> before the block"
+
+
 def test_a_block_that_is_run_elsewhere_names_its_test() -> None:
     named = [(block, test) for block in BLOCKS if block.mark == "run by" for test in block.reason.split(", ")]
     assert named
@@ -164,7 +170,7 @@ def run(block: Block, data: Path) -> None:
             os.chdir(words[1])
             continue
         found = program_of(words)
-        assert found is not None, f"{block.page}: say why `{' '.join(words)}` is not run, or which test runs it"
+        assert found is not None, f"{block.page}: {' '.join(words)}"
         program, arguments = found
         code = program.main(smaller(program.__name__, arguments, data))
         assert code == 0, f"{block.page}: {' '.join(words)}"
