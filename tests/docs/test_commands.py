@@ -35,22 +35,11 @@ RUN = sorted({block.page for block in BLOCKS if not block.mark})
 QUICK = {"docs/start.md", "docs/compare.md", "docs/monitor.md"}
 """Pages that a plain run of the tests tries; those of the others are slow."""
 TINY = ["net_arch=[8,8]", "ensemble_size=2", "flow_steps=2", "batch_size=8", "buffer_size=1000"]
-RUNS = [
-    "--eval-freq",
-    "4",
-    "--eval-episodes",
-    "1",
-    "--n-eval-envs",
-    "1",
-    "--dataset-size",
-    "1000",
-    "--num-threads",
-    "1",
-]
-RUNS += ["--offline-steps", "4", "--device", "cpu", "--env-kwargs", "max_episode_steps=20", "-params", *TINY]
+RUNS = ["--offline-steps", "4", "--eval-episodes", "1", "--n-eval-envs", "1", "--dataset-size", "1000"]
+RUNS += ["--num-threads", "1", "--device", "cpu", "--env-kwargs", "max_episode_steps=20", "-params", *TINY]
 SMALLER = {
-    "zoo.train": RUNS,
-    "zoo.tune": [*RUNS, "--max-total-trials", "1"],
+    "zoo.train": [*RUNS, "--eval-freq", "4", "--online-steps", "4"],
+    "zoo.tune": [*RUNS, "--n-evaluations", "1", "--max-total-trials", "1"],
     "zoo.compare": ["--reps", "50"],
     "zoo.benchmark": ["--dry-run", "--no-measure"],
 }
@@ -182,8 +171,6 @@ def smaller(program: str, arguments: Sequence[str], data: Path) -> list[str]:
     if program in ("zoo.train", "zoo.tune"):
         prepare(arguments[arguments.index("--env") + 1], data)
         found = ["--pretraining-steps", "0", *found, "--dataset-dir", str(data)]
-    if "--online-steps" in arguments:
-        found += ["--online-steps", "4"]
     if program == "zoo.dataset" and arguments[0] == "generate":
         found += ["--episodes", "1", "--num-workers", "1", "--dataset-dir", str(data / "generated")]
     if program == "zoo.list_agents" and arguments[0] == "check":
