@@ -20,7 +20,7 @@ from benchmarks import throughput
 from benchmarks.gpu_parts import correct
 from benchmarks.gpu_parts.part import Options
 from tests.common.engine.test_capture import TapeRecorder
-from tests.parity import reference, test_algorithms
+from tests.parity import reference
 
 OPTIONS = Options("cpu", small=True)
 
@@ -217,15 +217,15 @@ def test_a_number_that_is_not_the_references_is_found(monkeypatch: pytest.Monkey
     paths = reference.fixture_paths()[:1]
     monkeypatch.setattr(reference, "fixture_paths", lambda: paths)
     assert "1 of 1 fixtures" in correct.check_parity(OPTIONS)["detail"]
-    checked = test_algorithms.check_updates
+    update = reference.OurAgents.update
 
-    def check(fixture: Any, model: FlowQLearning) -> None:
+    def update_from_elsewhere(self: Any, agent: Any, *given: Any) -> Any:
         with torch.no_grad():
-            for parameter in model.policy.parameters():
+            for parameter in agent.model.policy.parameters():
                 parameter.mul_(1.01)
-        checked(fixture, model)
+        return update(self, agent, *given)
 
-    monkeypatch.setattr(test_algorithms, "check_updates", check)
+    monkeypatch.setattr(reference.OurAgents, "update", update_from_elsewhere)
     with pytest.raises(Violation, match=f"1 of 1 fixtures differ: {paths[0].parent.name}/{paths[0].stem}"):
         correct.check_parity(OPTIONS)
 
