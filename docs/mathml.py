@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from docutils import nodes
@@ -33,7 +34,9 @@ def visit_block(writer: Any, node: nodes.math_block) -> None:
 
 def _converted(node: nodes.Element, as_block: bool) -> str:
     try:
-        return str(tex2mathml(node.astext(), as_block=as_block))
+        found = str(tex2mathml(node.astext(), as_block=as_block))
+        # the bar that closes a squared norm stands alone in its element and would be sized without what it closes
+        return re.sub(r"<mo([^>]*)>‖</mo>", r'<mo\1 stretchy="false">‖</mo>', found)
     except MathError as error:
         log.warning("formula %r: %s", node.astext(), error, location=node)
         return ""

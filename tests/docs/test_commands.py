@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -72,10 +73,12 @@ def complaint(words: tuple[str, ...], is_part: bool) -> str:
     if words[0] == "make":
         has_target = re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
         return "" if has_target else "the Makefile has no such target"
-    if words[0] == "python" and words[1].endswith(".py"):
+    if words[0] == "python" and "/" not in words[1]:  # a module, or a file that the page has
+        return "" if words[1] != "-m" or find_spec(words[2]) else f"there is no module {words[2]}"
+    if words[0] == "python":
         source = (ROOT / words[1]).read_text() + (ROOT / "zoo/training/arguments.py").read_text()
         return ", ".join(flag for flag in words[2:] if flag.startswith("--") and f'"{flag}"' not in source)
-    return "" if words[0] in SYSTEM or words[:2] == ("python", "-m") else "no such program"
+    return "" if words[0] in SYSTEM else "no such program"
 
 
 def refusal(program: ModuleType, arguments: list[str]) -> str:
@@ -99,6 +102,7 @@ def refusal(program: ModuleType, arguments: list[str]) -> str:
         "python zoo/no_such_program.py",
         "python benchmarks/throughput.py --algos qam",
         "zoo benchmark benchmarks/suites/no_such_suite.yml",
+        "python -m no_such_module",
         "make cake",
         "conda install",
     ],
