@@ -16,7 +16,7 @@ from stable_baselines3.common.policies import BasePolicy
 from agents.common.engine.checkpoint import find_checkpoints
 from agents.common.saved import algorithm_of, find_model
 from agents.common.sb3.acting import load_policy, read_about
-from agents.registry import name_of
+from agents.registry import ALIASES, find_named_by_file, name_of
 from zoo.baselines import find_algorithm
 from zoo.datasets.names import parse_env_name
 from zoo.envs.make import is_ogbench
@@ -84,6 +84,7 @@ def find_agent(args: argparse.Namespace) -> Agent:
         return agent_of_file(args.model, args.env, args.device, trust=args.trust)
     if args.trained:
         return agent_of_file(find_trained(args.algo, args.env), None, args.device)
+    _find_algorithm(args.algo, trust=True)  # what the user names may be imported, and not what a file names
     choice = Choice(args.load_best, -1 if args.load_last_checkpoint else args.load_checkpoint)
     run = find_run(args.folder, args.algo, args.env, args.exp_id)
     return agent_of_run(run, choice, args.device, trust=args.trust)
@@ -103,7 +104,7 @@ def agent_of_run(path: Path, choice: Choice, device: str = "auto", *, trust: boo
     config = RunFolder(path).read_config()
     file, index = _find_file(path, choice, config)
     with as_usage_error(ValueError, TypeError, OSError):
-        model = _find_algorithm(config["algo"]).load(file, device=device, trust=trust)
+        model = _find_algorithm(config["algo"], trust).load(file, device=device, trust=trust)
     policy = model.policy if index is None else model.policy.replica(index)
     kwargs = parse_overrides(config.get("eval_env_kwargs") or config.get("env_kwargs") or [], "--env-kwargs")
     return Agent(
@@ -138,7 +139,7 @@ def agent_of_file(path: Path, env: str | None, device: str = "auto", *, trust: b
         choice = Choice(best=path.name == "best_model.zip")
         return _moved(agent_of_run(path.parent, choice, device, trust=trust), env)
     with as_usage_error(ValueError, TypeError, OSError):
-        policy = _find_algorithm(algo).load(path, device=device, trust=trust).policy
+        policy = _find_algorithm(algo, trust).load(path, device=device, trust=trust).policy
     return Agent(algo=algo, policy=policy, source=path, env=_required(env, path))
 
 
@@ -149,6 +150,7 @@ def find_run(logs: Path, algo: str, env: str, number: int = 0) -> Path:
     :param number: of the run; 0: the newest.
     :raises UsageError: if there is none; the message says which there are.
     """
+    algo = ALIASES.get(algo, algo)
     found = numbered_folders(logs / algo, env)
     if not found:
         raise UsageError(f"expected a run of {algo} on {env} in {logs}, found none; train one, or give -f or --trained")
@@ -191,7 +193,10 @@ def _required(env: str | None, path: Path) -> str:
     return env
 
 
-def _find_algorithm(id: str) -> Any:
+def _find_algorithm(id: str, trust: bool) -> Any:
+    """Return the class of an algorithm's models; a module that a file names is imported only if it is trusted."""
+    if ":" in id and not trust and find_named_by_file(id) is None:
+        raise UsageError(f"the agent is of `{id}`, which is not imported; give --trust to have the file import it")
     try:
         return find_algorithm(id).algorithm
     except KeyError as error:
