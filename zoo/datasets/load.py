@@ -105,7 +105,7 @@ def _load_file(env_name: str, path: Path, size: int | None, sparse: bool, split:
         digest = verified_sha256(path, name.spec)
         arrays = read_arrays(path, name.spec)
         if size is not None:
-            rows = _rows_of_first_trajectories(arrays["valids"], size, path)
+            rows = rows_of_first_trajectories(arrays["valids"], size, path)
             arrays = {key: array[:rows].copy() for key, array in arrays.items()}
         rewards, masks = relabel(name.env_id, arrays, env)
     if masks.all():
@@ -204,7 +204,7 @@ def _no_file_message(name: DatasetName, path: Path, problem: str) -> str:
     )
 
 
-def _rows_of_first_trajectories(valids: Float32Array, size: int, path: Path) -> int:
+def rows_of_first_trajectories(valids: Float32Array, size: int, path: Path) -> int:
     """Return how many rows the first whole trajectories with at least ``size`` transitions have."""
     ends = np.flatnonzero(valids == 0.0)
     transitions = ends - np.arange(len(ends))  # up to and with each trajectory: one row of each is not a transition
