@@ -14,6 +14,7 @@ from zoo import plain_yaml
 from zoo.errors import UsageError
 from zoo.layers import flatten
 from zoo.messages import log
+from zoo.playing.scoring import Scoring
 from zoo.runs.folder import ARGUMENTS, RunFolder, UnreadableRun, numbered_folders
 from zoo.runs.history import EvaluationHistory
 from zoo.runs.kept import find_kept_arguments, find_kept_config, find_kept_history
@@ -247,7 +248,8 @@ def result_of_done(run: StoredRun) -> dict[str, Any]:
             failure = {name: status.get(name) for name in ("reason", "step")}
             results.append(result_of_failed(folder, seed, failure))
         else:
-            results.append(result_of(folder, seed, _history(run, folder)))
+            scoring = Scoring(reference_scores=run.settings.get("reference_scores"))
+            results.append(result_of(folder, seed, _history(run, folder), scoring))
     joint = joint_result(run.settings["algo"], run.settings["env"], None, results)
     return {**joint, "already_done": True}
 

@@ -4,7 +4,7 @@ from zoo.runs.scores import KINDS, NORMALISED_RETURN, RETURN, SUCCESS
 
 
 def test_names_of_success_have_no_ending_and_those_of_other_kinds_say_the_kind():
-    assert [kind.suffix for kind in KINDS.values()] == ["", "_return", "_normalised_return"]
+    assert [kind.suffix for kind in KINDS.values()] == ["", "_success_by_return", "_return", "_normalised_return"]
     assert [kind.title for kind in KINDS.values()] == ["", ", return", ", normalised return"]
 
 
