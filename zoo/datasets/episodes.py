@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from agents.common.bounded import require_memory, size_text
 from agents.common.data.arrays import OTHER_NAMES
 from agents.common.validation import closest_names
+from zoo.datasets.files import publish
 from zoo.errors import UsageError, as_usage_error
 from zoo.messages import log
 
@@ -149,6 +152,19 @@ def join_rows(name: str, rows: Arrays, ends: Array, terminated: Array) -> Arrays
         dropped,
     )
     return {key: arrays[key] for key in COMPACT}
+
+
+def write_set(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write a set as an ``.npz`` file, which appears when it is whole, and its checksum beside it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+        publish(temporary, path)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}; choose another place") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def trajectories(arrays: Arrays) -> Iterator[slice]:

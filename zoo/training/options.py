@@ -13,7 +13,7 @@ import torch
 
 from zoo.config import Config, load_config
 from zoo.datasets.load import SOURCES
-from zoo.datasets.names import is_env_name, parse_env_name
+from zoo.datasets.names import gym_id, parse_env_name
 from zoo.datasets.sources import environment_of, is_own
 from zoo.envs.make import find_spec, is_ogbench
 from zoo.errors import UsageError
@@ -73,7 +73,7 @@ def _is_of_ogbench(env: str, own: str | None) -> bool:
     """
     if ":" in env or own is not None:
         try:
-            spec = find_spec(parse_env_name(env).env_id if is_env_name(env) else env)
+            spec = find_spec(gym_id(env))
         except UsageError as error:
             recorded = None if own is None else environment_of(own)
             if recorded != env:
