@@ -173,7 +173,7 @@ def _from_arrays(name: str, arrays: Arrays) -> Arrays:
 
 def _size_of_episodes(files: list[Path]) -> Size:
     """Return what the headers of episodes say."""
-    steps = 0
+    steps, widths = 0, []
     for path in files:
         try:
             headers = read_npz_headers(path)
@@ -188,8 +188,8 @@ def _size_of_episodes(files: list[Path]) -> Size:
         if not headers["actions"][0] or len(headers["observations"][0]) != 2:
             require_vectors(str(path), np.broadcast_to(np.float32(0), headers["observations"][0]))
         steps += (headers["actions"][0] or (0,))[0]
-        shapes = [headers[key][0] for key in ("observations", "actions")]
-    return Size(len(files), steps, *(shape[-1] if shape else 0 for shape in shapes))
+        widths.append([headers[key][0][-1] if headers[key][0] else 0 for key in ("observations", "actions")])
+    return Size(len(files), steps, *widths[0])
 
 
 def _read_episodes(files: list[Path]) -> Iterator[Episode]:
