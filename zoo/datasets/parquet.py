@@ -26,6 +26,9 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 """What is read -> the names of its column, the first that is there."""
 
 
+_BATCH_ROWS = 1 << 14
+
+
 def is_parquet(path: Path) -> bool:
     """Return whether a path is a parquet file, or a folder with some below it."""
     return path.suffix == ".parquet" if not path.is_dir() else any(path.rglob("*.parquet"))
@@ -43,12 +46,19 @@ def read_parquet(path: Path, columns: Mapping[str, str]) -> Arrays:
         with _faults_named(file):
             part = _read_file(file, columns)
         parts.append(part | {"file": np.full(len(part["actions"]), number)})
-    names = [name for name in parts[0] if all(name in part for part in parts)] if parts else []
     if not parts:
         raise UsageError(f"expected parquet files below {path}, got none; check the path")
+    return _concatenated(path, parts)
+
+
+def _concatenated(path: Path, parts: Sequence[Arrays]) -> Arrays:
+    """Return the rows of all parts, of the columns that all of them have."""
+    if not parts:
+        raise UsageError(f"{path} must hold an episode with a transition, got no row; give another set")
+    names = [name for name in parts[0] if all(name in part for part in parts)]
     widths = {name: {part[name].shape[1:] for part in parts} for name in names}
     if uneven := [name for name, found in widths.items() if len(found) > 1]:
-        raise UsageError(f"{path}: `{uneven[0]}` must have one size in all files, got {sorted(widths[uneven[0]])}")
+        raise UsageError(f"{path}: `{uneven[0]}` must have one size in all rows, got {sorted(widths[uneven[0]])}")
     return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
 
@@ -66,11 +76,15 @@ def _faults_named(file: Path) -> Iterator[None]:
 def _read_file(file: Path, columns: Mapping[str, str]) -> Arrays:
     """Return the columns of one file."""
     source = import_extra("pyarrow.parquet", f"reading {file}").ParquetFile(file)
-    there = source.schema_arrow.names
-    chosen = _choose(file, there, columns)
-    tell_memory(str(file), 8 * _values(source.metadata, set(chosen.values())))
-    table = source.read(columns=sorted(set(chosen.values())), use_threads=False)
-    return {name: _as_array(file, column, table.column(column)) for name, column in chosen.items()}
+    chosen = _choose(file, source.schema_arrow.names, columns)
+    names = sorted(set(chosen.values()))
+    tell_memory(str(file), 8 * len(names) * source.metadata.num_rows)
+    parts: list[Arrays] = []
+    # what a page claims is known only when it is decoded, so that memory is looked at again for each batch
+    for batch in source.iter_batches(_BATCH_ROWS, columns=names, use_threads=False):
+        tell_memory(str(file), 4 * batch.nbytes)
+        parts.append({name: _as_array(file, column, batch.column(column)) for name, column in chosen.items()})
+    return _concatenated(file, parts)
 
 
 def _choose(file: Path, there: Sequence[str], columns: Mapping[str, str]) -> dict[str, str]:
@@ -89,23 +103,10 @@ def _choose(file: Path, there: Sequence[str], columns: Mapping[str, str]) -> dic
     return chosen
 
 
-def _values(metadata: Any, columns: set[str]) -> int:
-    """Return how many numbers some columns claim to hold."""
-    total = 0
-    for group in map(metadata.row_group, range(metadata.num_row_groups)):
-        for column in map(group.column, range(group.num_columns)):
-            path = column.path_in_schema
-            if any(path == name or path.startswith(f"{name}.") for name in columns):
-                total += max(column.num_values, group.num_rows)
-    return total
-
-
 def _as_array(file: Path, name: str, column: Any) -> Array:
     """Return a column of numbers or of lists of numbers, all of one length, as an array."""
     types = import_extra("pyarrow.types", f"reading {file}")
     rows, width = len(column), None
-    column = column.combine_chunks()
-    column = column.chunk(0) if hasattr(column, "chunks") and column.num_chunks else column
     if column.null_count:
         raise UsageError(f"{file}: `{name}` must have a value in each row, got {column.null_count:,} nulls; fill them")
     if types.is_list(column.type) or types.is_large_list(column.type) or types.is_fixed_size_list(column.type):
