@@ -126,11 +126,12 @@ def write_minari(root: Path, parts: list[Arrays], name: str = "spring/random-v0"
         for number, part in enumerate(parts)
     ]
     about = {"algorithm_name": "random", "author": "a", "author_email": "a@b.c", "code_permalink": "d"}
-    settings = {"env": "Spring-v0", "observation_space": toys.SpringEnv.observation_space, **about, **more}
+    spaces = {"observation_space": toys.SpringEnv.observation_space, "action_space": toys.SpringEnv.action_space}
+    settings = {"env": "Spring-v0", **spaces, **about, **more}
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it misses a description
         patch.setenv("MINARI_DATASETS_PATH", str(root))
-        minari.create_dataset_from_buffers(name, buffers, action_space=toys.SpringEnv.action_space, **settings)
+        minari.create_dataset_from_buffers(name, buffers, **settings)
     return f"minari:{name}"
 
 
