@@ -105,7 +105,9 @@ def comparable(record: Mapping[str, Any]) -> dict[str, Any]:
     The values are as YAML gives them back, so what will be written can be compared with what was.
     """
     kept = {name: value for name, value in record.items() if name not in (*DERIVED, *WHO, *BESIDES)}
-    return dict(flatten(plain_yaml.read(plain_yaml.write(kept))))
+    found = dict(flatten(plain_yaml.read(plain_yaml.write(kept))))
+    found.pop("dataset.name", None)  # the fingerprint says more: a file may have moved
+    return found
 
 
 def find_run(
