@@ -32,7 +32,7 @@ def made_small(command: str) -> list[str]:
     if words[0] == "train":
         ensemble = " ensemble_size=2" if "bc" not in words else ""
         words += [*shlex.split(TINY + ensemble), "--eval-episodes", "2", "--n-eval-envs", "1"]
-    return words + (["--reps", "50"] if words[0] == "compare" else [])
+    return words + (["--reps", "50", "--format", "svg"] if words[0] == "compare" else [])
 
 
 def pendulum(count: int = 2) -> list[dict[str, np.ndarray]]:
@@ -89,7 +89,8 @@ def test_every_command_of_the_page_works(place: Path, capsys: pytest.CaptureFixt
 def test_each_option_of_the_page_is_one(capsys: pytest.CaptureFixture[str]) -> None:
     options = set(re.findall(r"--[a-z][a-z-]+", PAGE.read_text()))
     known = ""
-    for words in (["train"], ["compare"], ["dataset", "check"], ["dataset", "convert"], ["dataset", "collect"]):
+    programs = (["train"], ["compare"], *(["dataset", word] for word in ("check", "convert", "collect", "show")))
+    for words in programs:
         with pytest.raises(SystemExit):
             main([*words, "--help"])
         known += capsys.readouterr().out

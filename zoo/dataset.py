@@ -39,6 +39,7 @@ def _parser() -> Parser:
         ("download", _download, "fetch a dataset from OGBench's host or its mirror"),
         ("check", _check, "test a dataset: arrays, values, trajectories, and whether it fits its environment"),
         ("convert", _convert, "make an npz of a dataset in another format, or the arrays of one of several files"),
+        ("show", _show, "draw what is in a dataset: returns, lengths, actions, coverage, on one HTML page"),
         ("collect", _collect, "play episodes in an environment and write them as a dataset"),
     ):
         command = commands.add_parser(word, help=purpose, description=purpose)
@@ -53,7 +54,7 @@ def _add_arguments(command: Parser, word: str) -> None:
             "policy", metavar="POLICY", help="random, a model (.zip), the folder of a run, or module:function"
         )
     elif word != "list":
-        others = ", or the path of your own, or minari:ID" if word in ("check", "convert") else ""
+        others = ", or the path of your own, or minari:ID" if word in ("check", "convert", "show") else ""
         command.add_argument("name", metavar="NAME", help=f"dataset name, e.g. cube-double-play-v0{others}")
     command.add_argument("--dataset-dir", metavar="DIR", default=DEFAULT_DATASET_DIR, help="folder of datasets")
     command.add_argument(
@@ -76,7 +77,7 @@ def _add_arguments(command: Parser, word: str) -> None:
 
 def _add_own(command: Parser, word: str) -> None:
     """Add the arguments about datasets of the user's own."""
-    if word in ("check", "convert"):
+    if word in ("check", "convert", "show"):
         _add_reading(command)
     if word in ("check", "collect"):
         command.add_argument(
@@ -88,6 +89,8 @@ def _add_own(command: Parser, word: str) -> None:
         command.add_argument(
             "--action-range", type=two_numbers, metavar="LOW,HIGH", help="what stands for the limits of its actions"
         )
+    if word == "show":
+        command.add_argument("-o", "--output", type=Path, default=Path("card.html"), help="the page to write")
     if word in ("convert", "collect"):
         command.add_argument("-o", "--output", type=Path, required=word == "collect", help="the npz file to write")
         command.add_argument("--force", action="store_true", help="replace a file that exists")
@@ -244,6 +247,24 @@ def _collect(args: argparse.Namespace) -> dict[str, Any]:
         max_steps=args.max_episode_steps,
     )
     return {**_write(path, arrays), "return": float(np.mean(returns)), "best_return": max(returns)}
+
+
+def _show(args: argparse.Namespace) -> dict[str, Any]:
+    from zoo.datasets.card import write_card
+
+    about: dict[str, Any] = {}
+    if _is_own(args.name):
+        from zoo.datasets.sources import environment_of, read_source
+
+        arrays, recorded = read_source(args.name, _reading(args)), environment_of(args.name)
+        about = {} if recorded is None else {"recorded in": recorded}
+    else:
+        from zoo.datasets.load import load_file
+
+        env_name, arrays = load_file(args.name, args.dataset_dir)
+        about = {"rewards of": env_name}
+    facts = write_card(args.output, args.name, about, arrays)
+    return {"name": args.name, "card": str(args.output), **facts}
 
 
 def _check_own(args: argparse.Namespace) -> dict[str, Any]:

@@ -49,6 +49,12 @@ class Request:
     env_kwargs: dict[str, Any]
     eval_env_kwargs: dict[str, Any]
 
+    @property
+    def has_success(self) -> bool:
+        """Whether its score is known to be success: OGBench's environments report it."""
+        run = self.config.run
+        return run.score is None and (self.has_dataset or run.success_return is not None)
+
 
 def read_request(args: argparse.Namespace) -> Request:
     """Return the run that a command line asks for; raise UsageError if it contradicts itself or a setting is wrong."""
