@@ -218,8 +218,9 @@ def _dataset(path: Path, group: Any, name: str) -> Any:
     filters = {settings.get_filter(number)[0] for number in range(settings.get_nfilters())}
     if part.is_virtual or part.external or filters - _FILTERS:
         raise UsageError(f"{path}: `{name}` must lie in the file, packed by gzip or lzf or not at all; write it again")
-    if part.shape is None or part.dtype.kind not in "fiub":
-        raise UsageError(f"{path}: `{name}` must hold numbers, got dtype {part.dtype}; leave it out, or convert it")
+    if not part.shape or part.dtype.kind not in "fiub":
+        got = f"dtype {part.dtype}" if part.shape else "a single value"
+        raise UsageError(f"{path}: `{name}` must hold rows of numbers, got {got}; leave it out, or convert it")
     return part
 
 

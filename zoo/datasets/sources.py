@@ -97,19 +97,19 @@ def read_source(source: str | Path, reading: Reading = PLAIN) -> Arrays:
     folder = _minari_folder(source)
     if folder is not None:
         size, episodes = open_minari(folder)
-        return _finite(str(source), join(str(source), episodes, size))
+        return _from_arrays(str(source), join(str(source), episodes, size))
     path = Path(source).expanduser()
     if not path.exists():
         raise UsageError(f"expected a dataset at {path}, got nothing; check the path, or give `{MINARI}ID`")
     if is_parquet(path):
-        return _finite(str(path), _from_rows(str(path), read_parquet(path, reading.columns), reading))
+        return _from_arrays(str(path), _from_rows(str(path), read_parquet(path, reading.columns), reading))
     if path.suffix in HDF5_SUFFIXES:
         return _from_d4rl(str(path), _renamed(read_hdf5(path), reading.columns), reading)
     if path.is_dir():
         files = _npz_files(path)
         if not files:
             raise UsageError(f"expected .npz or .parquet files, or a Minari set, in {path}, got none; check the path")
-        return _finite(str(path), join(str(path), _read_episodes(files), _size_of_episodes(files)))
+        return _from_arrays(str(path), join(str(path), _read_episodes(files), _size_of_episodes(files)))
     if path.suffix != ".npz":
         raise UsageError(
             f"a dataset must be an .npz, .hdf5 or .parquet file, a folder or `{MINARI}ID`, got {path}; save arrays "
@@ -195,15 +195,8 @@ def _size_of_episodes(files: list[Path]) -> Size:
 def _read_episodes(files: list[Path]) -> Iterator[Episode]:
     for path in files:
         arrays = _read_npz(path, _EPISODE_ARRAYS)
-        masks = arrays.get("masks")
-        yield checked_episode(
-            str(path),
-            arrays["observations"],
-            arrays["actions"],
-            arrays["rewards"],
-            terminated=arrays.get("terminated"),
-            masks=masks,
-        )
+        needed = (arrays[name] for name in ("observations", "actions", "rewards"))
+        yield checked_episode(str(path), *needed, terminated=arrays.get("terminated"), masks=arrays.get("masks"))
 
 
 # -- rows without a next observation ----------------------------------------------------------------------------------
@@ -220,7 +213,7 @@ def _renamed(arrays: Arrays, columns: Mapping[str, str]) -> Arrays:
 
 def _from_d4rl(name: str, arrays: Arrays, reading: Reading) -> Arrays:
     """Return D4RL's arrays in the compact layout."""
-    arrays.setdefault("rewards", _step_rewards(name, len(arrays["actions"]), reading))
+    _add_rewards(name, arrays, reading)
     require_keys(name, arrays, ("observations", "actions", "rewards", "terminals"))
     if "next_observations" in arrays and len(arrays["next_observations"]) == len(arrays["observations"]):
         arrays.setdefault("timeouts", np.zeros(len(arrays["actions"]), bool))
@@ -235,7 +228,7 @@ def _from_d4rl(name: str, arrays: Arrays, reading: Reading) -> Arrays:
             raise UsageError(f"{name}: `{key}` must be 0 or 1 for each action, got {arrays[key].shape}; correct it")
     terminated = arrays["terminals"] > 0
     ends = terminated | (arrays["timeouts"] > 0)
-    return _finite(name, _from_ends(name, arrays, ends, terminated))
+    return _from_arrays(name, _from_ends(name, arrays, ends, terminated))
 
 
 def _from_rows(name: str, rows: Arrays, reading: Reading) -> Arrays:
@@ -249,7 +242,7 @@ def _from_rows(name: str, rows: Arrays, reading: Reading) -> Arrays:
     number = rows.get("episode", rows["file"])
     ends = np.append(number[1:] != number[:-1], True)
     _require_in_order(name, rows, ends)
-    rows.setdefault("rewards", _step_rewards(name, steps, reading))
+    _add_rewards(name, rows, reading)
     return _from_ends(name, rows, ends, _terminated(name, rows, ends, reading))
 
 
@@ -284,11 +277,16 @@ def _terminated(name: str, rows: Arrays, ends: np.ndarray, reading: Reading) -> 
     return (flags > 0) & ends
 
 
-def _step_rewards(name: str, steps: int, reading: Reading) -> np.ndarray:
-    """Return the same reward for each step, if one was given."""
+def _add_rewards(name: str, rows: Arrays, reading: Reading) -> None:
+    """Give each step the same reward where there is none."""
+    if "rewards" in rows:
+        return
     if reading.step_reward is None:
-        return np.full(steps, np.nan, np.float32)
-    return np.full(steps, reading.step_reward, np.float32)
+        raise UsageError(
+            f"{name} has no rewards; name their column with `--columns rewards=NAME`, or give each step the same one "
+            "with `--step-reward -1`"
+        )
+    rows["rewards"] = np.full(len(rows["actions"]), reading.step_reward, np.float32)
 
 
 def _from_ends(name: str, rows: Arrays, ends: np.ndarray, terminated: np.ndarray) -> Arrays:
@@ -296,11 +294,6 @@ def _from_ends(name: str, rows: Arrays, ends: np.ndarray, terminated: np.ndarray
     require_vectors(name, rows["observations"])
     require_continuous(name, rows["actions"])
     require_numbers(name, "rewards", rows["rewards"])
-    if np.isnan(rows["rewards"]).all():
-        raise UsageError(
-            f"{name} has no rewards; name their column with `--columns rewards=NAME`, or give each step the same one "
-            "with `--step-reward -1`"
-        )
     steps = len(rows["actions"])
     for key in ("observations", "rewards"):
         wanted = (steps, *(rows[key].shape[1:] if key == "observations" else ()))
@@ -311,8 +304,3 @@ def _from_ends(name: str, rows: Arrays, ends: np.ndarray, terminated: np.ndarray
     ends[-1] = True
     tell_memory(name, sum(rows[key].nbytes for key in ("observations", "actions")))
     return join_rows(name, rows, ends, terminated)
-
-
-def _finite(name: str, arrays: Arrays) -> Arrays:
-    """Return a set in the compact layout; refuse NaN, infinity and flags that are none."""
-    return _from_arrays(name, arrays)

@@ -187,6 +187,16 @@ def test_memory_that_is_not_there_is_refused_before_anything_is_read(
     monkeypatch.setattr(joining, "_TELL_BYTES", 1)
 
 
+@pytest.mark.parametrize("name", ["actions", "observations"])
+def test_a_single_value_is_no_array(tmp_path: Path, name: str) -> None:
+    h5py = pytest.importorskip("h5py")
+    path = write_d4rl(tmp_path, episodes())
+    with h5py.File(path, "a") as file:
+        del file[name]
+        file[name] = 1.0
+    assert "got a single value" in refusal(path)
+
+
 def test_links_out_of_an_hdf5_file_are_not_followed(tmp_path: Path) -> None:
     h5py = pytest.importorskip("h5py")
     other = write_d4rl(tmp_path, episodes())
