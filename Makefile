@@ -7,7 +7,8 @@ INSTALLED := $(VENV)/.installed
 TOOLS := .tools
 FUZZ_SECONDS ?= 600
 
-.PHONY: demo test test-slow faults lint type format doc-check commit-checks fuzz lock audit clean
+.PHONY: demo test test-slow notebook faults lint type format doc-check commit-checks fuzz lock audit clean
+.PHONY: gpu-check reproduce
 
 demo: $(INSTALLED)
 	$(BIN)/python zoo/train.py --algo qam --env pointmaze-medium-navigate-singletask-task1-v0 --quick --seed 0 \
@@ -20,13 +21,23 @@ test: $(INSTALLED)
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m 'slow or slurm'
 
+notebook: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow tests/test_notebook.py
+
 faults: $(INSTALLED)
 	$(BIN)/python benchmarks/faults.py --output results/faults.md
+
+# at most nine minutes each; exit code 3: something is left
+gpu-check: $(INSTALLED)
+	$(BIN)/python benchmarks/gpu.py $(RESUME)
+
+reproduce: $(INSTALLED)
+	$(BIN)/python benchmarks/reproduce.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/codespell agents zoo hyperparams benchmarks tests docs README.md CHANGELOG.md
+	$(BIN)/codespell agents zoo hyperparams benchmarks tests docs README.md CHANGELOG.md CONTRIBUTING.md
 
 type: $(INSTALLED)
 	$(BIN)/mypy
@@ -46,7 +57,7 @@ fuzz: $(INSTALLED)
 
 lock: $(INSTALLED) $(TOOLS)/.installed
 	$(BIN)/python tools/make_locks.py $(TOOLS)/bin/uv
-	$(BIN)/python tools/make_licences.py
+	$(BIN)/python tools/make_licences.py $(TOOLS)/bin/python
 
 audit: $(TOOLS)/.installed
 	$(TOOLS)/bin/python tools/audit.py
