@@ -13,8 +13,9 @@ import gymnasium
 import numpy as np
 
 import agents
-from agents.common.saved import find_model
+from agents.common.saved import algorithm_of, find_model
 from agents.common.validation import integer, number
+from zoo import baselines
 from zoo.datasets.episodes import Array, Arrays, Episode, Size, join
 from zoo.datasets.progress import progress_bar
 from zoo.envs.make import RepeatableEnv, make_env
@@ -92,7 +93,7 @@ def _function(word: str) -> Callable[[Array], Any]:
 def _model(word: str, env: gymnasium.Env[Any, Any], seed: int) -> Policy:
     """Return the policy of a saved model, which draws its noise as in an evaluation."""
     with as_usage_error(OSError, KeyError, TypeError, ValueError):
-        model = agents.load(find_model(Path(word)), device="cpu")
+        model = _load(find_model(Path(word)))
     for role in ("observation_space", "action_space"):
         there, here = getattr(model, role), getattr(env, role)
         if there.shape != here.shape:
@@ -106,6 +107,14 @@ def _model(word: str, env: gymnasium.Env[Any, Any], seed: int) -> Policy:
         return action
 
     return act
+
+
+def _load(file: Path) -> Any:
+    """Return a saved model of any algorithm, of SB3's too."""
+    module, _, name = (algorithm_of(file) or "").partition(":")
+    if module == baselines.__name__:
+        return baselines.find_algorithm(name.lower()).algorithm.load(file, device="cpu")
+    return agents.load(file, device="cpu")
 
 
 def _play(

@@ -10,6 +10,7 @@ import pytest
 import agents
 from tests.zoo.datasets.own import ENV
 from tests.zoo.envs.toys import SpringEnv
+from zoo.baselines import find_algorithm
 from zoo.datasets.rollouts import collect
 from zoo.errors import UsageError
 
@@ -81,3 +82,10 @@ def test_a_policy_that_is_none_is_refused(policy: str, text: str) -> None:
 def test_an_environment_without_a_time_limit_needs_one() -> None:
     with pytest.raises(UsageError, match="add --max-episode-steps"):
         collect("random", "tests.zoo.envs.toys:Toy-v0", {}, episodes=1)
+
+
+def test_a_model_of_sb3s_own_algorithms_is_played(tmp_path: Path) -> None:
+    model = find_algorithm("sac").algorithm("MlpPolicy", SpringEnv(), buffer_size=4, seed=0, device="cpu")
+    model.save(tmp_path / "model")
+    arrays, _ = collect(str(tmp_path / "model.zip"), ENV, {}, episodes=1)
+    assert np.isfinite(arrays["actions"]).all()
