@@ -85,7 +85,7 @@ def test_an_environment_without_a_time_limit_needs_one() -> None:
 
 
 def test_a_model_of_sb3s_own_algorithms_is_played(tmp_path: Path) -> None:
-    model = find_algorithm("sac").algorithm("MlpPolicy", SpringEnv(), buffer_size=4, seed=0, device="cpu")
+    model = find_algorithm("sac").algorithm("MlpPolicy", SpringEnv(), buffer_size=4, seeds=[0], device="cpu")
     model.save(tmp_path / "model")
     arrays, _ = collect(str(tmp_path / "model.zip"), ENV, {}, episodes=1)
     assert np.isfinite(arrays["actions"]).all()
