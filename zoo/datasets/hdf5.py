@@ -18,10 +18,7 @@ from zoo.datasets.episodes import (
     Episode,
     Size,
     checked_episode,
-    require_continuous,
     require_keys,
-    require_numbers,
-    require_vectors,
     tell_memory,
 )
 from zoo.errors import UsageError
@@ -29,6 +26,7 @@ from zoo.errors import UsageError
 EXTRA = "pip install 'flow-rl-zoo[data]'"
 MINARI = "minari:"
 _MINARI_FILE = Path("data", "main_data.hdf5")
+_MINARI_ARRAYS = ("observations", "actions", "rewards", "terminations")
 _MOST_METADATA_BYTES = 1 << 24
 _FAULTS = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError)
 _FILTERS = {1, 2, 3, 4, 5, 6, 32000}  # those that h5py itself has; others are loaded as libraries
@@ -49,7 +47,7 @@ def read_hdf5(path: Path) -> Arrays:
     """Return the arrays at the top of an HDF5 file, as D4RL's files have them."""
     with _opened(path) as file:
         names = [name for name in file if name not in ("infos", "metadata")]
-        found = {name: _dataset(path, file, name) for name in names if _is_dataset(file, name)}
+        found = {name: _dataset(path, file, name) for name in names if _is_dataset(path, file, name)}
         require_keys(str(path), found, ("observations", "actions"))
         tell_memory(str(path), sum(_bytes(found[name]) for name in found))
         return {name: found[name][()] for name in found}
@@ -125,42 +123,26 @@ def _minari_episodes(path: Path) -> Iterator[Size | Episode]:
     """Yield the size of a set, then its episodes."""
     with _opened(path) as file:
         numbers = sorted(int(name[8:]) for name in file if name.startswith("episode_") and name[8:].isdigit())
-        groups = [file[f"episode_{number}"] for number in numbers]
+        groups = [_linked(path, file, f"episode_{number}") for number in numbers]
         if not groups:
             raise UsageError(f"{path} must hold episodes, got none; record or download the Minari dataset again")
-        names = ("observations", "actions", "rewards", "terminations")
-        parts = [_members(path, group, names) for group in groups]
-        first = parts[0]
-        steps = sum(part["actions"].shape[0] if part["actions"].ndim else 0 for part in parts)
-        yield Size(len(parts), steps, first["observations"].shape[-1], first["actions"].shape[-1])
+        parts = [_members(path, group) for group in groups]
+        steps = sum(part["actions"].shape[0] for part in parts)
+        yield Size(len(parts), steps, *(parts[0][key].shape[-1] for key in ("observations", "actions")))
         for number, part in zip(numbers, parts, strict=True):
             name = f"{path}, episode {number}"
             tell_memory(name, sum(map(_bytes, part.values())))
-            arrays = {key: part[key][()] for key in names}
-            yield checked_episode(
-                name,
-                arrays["observations"],
-                arrays["actions"],
-                arrays["rewards"],
-                terminated=arrays["terminations"],
-                masks=None,
-            )
+            *arrays, terminated = (part[key][()] for key in _MINARI_ARRAYS)
+            yield checked_episode(name, *arrays, terminated=terminated, masks=None)
 
 
-def _members(path: Path, group: Any, names: tuple[str, ...]) -> dict[str, Any]:
-    """Return the arrays of an episode; refuse one whose spaces are not plain, by its first."""
+def _members(path: Path, group: Any) -> dict[str, Any]:
+    """Return the arrays of an episode, unread."""
     name = f"{path}, {group.name}"
     if not hasattr(group, "keys"):
         raise UsageError(f"{name} must be a group of arrays; get the Minari dataset again")
-    require_keys(name, group, names)
-    found = {key: _dataset(path, group, key) for key in names}
-    empty = {key: np.empty((0, *part.shape[1:]), part.dtype) for key, part in found.items()}
-    if 0 not in found["observations"].shape:
-        require_vectors(name, np.broadcast_to(np.zeros((), found["observations"].dtype), found["observations"].shape))
-    require_numbers(name, "rewards", empty["rewards"])
-    if found["actions"].shape[:1] != (0,):
-        require_continuous(name, np.broadcast_to(np.zeros((), found["actions"].dtype), found["actions"].shape))
-    return found
+    require_keys(name, group, _MINARI_ARRAYS)
+    return {key: _dataset(path, group, key) for key in _MINARI_ARRAYS}
 
 
 def _require_box(folder: Path, role: str, space: Mapping[str, Any]) -> None:
@@ -203,16 +185,15 @@ def _opened(path: Path) -> Iterator[Any]:
         raise UsageError(f"{path} cannot be read as HDF5: {text}; get or make the file again") from error
 
 
-def _is_dataset(group: Any, name: str) -> bool:
-    return hasattr(group[name], "dtype")
+def _is_dataset(path: Path, group: Any, name: str) -> bool:
+    return hasattr(_linked(path, group, name), "dtype")
 
 
 def _dataset(path: Path, group: Any, name: str) -> Any:
     """Return an array of a group, unread; refuse one whose numbers lie elsewhere, or that needs a library to unpack."""
-    link = type(group.get(name, getlink=True)).__name__
-    part = group[name] if link == "HardLink" else None
-    if part is None or not hasattr(part, "dtype") or not hasattr(part, "chunks"):
-        got = "a link to another place" if part is None else "a group, as Dict and Tuple spaces have"
+    part = _linked(path, group, name)
+    if not hasattr(part, "dtype") or not hasattr(part, "chunks"):
+        got = "a group, as Dict and Tuple spaces have"
         raise UsageError(f"{path}: `{name}` must be an array of numbers, got {got}; write a flat one")
     settings = part.id.get_create_plist()
     filters = {settings.get_filter(number)[0] for number in range(settings.get_nfilters())}
@@ -222,6 +203,13 @@ def _dataset(path: Path, group: Any, name: str) -> Any:
         got = f"dtype {part.dtype}" if part.shape else "a single value"
         raise UsageError(f"{path}: `{name}` must hold rows of numbers, got {got}; leave it out, or convert it")
     return part
+
+
+def _linked(path: Path, group: Any, name: str) -> Any:
+    """Return a part of a file; follow no link to another place."""
+    if type(group.get(name, getlink=True)).__name__ != "HardLink":
+        raise UsageError(f"{path}: `{name}` must lie in the file, got a link to another place; write it again")
+    return group[name]
 
 
 def _bytes(part: Any) -> int:

@@ -204,6 +204,11 @@ def test_links_out_of_an_hdf5_file_are_not_followed(tmp_path: Path) -> None:
         file["observations"] = h5py.ExternalLink(str(other), "observations")
         file["actions"] = np.zeros((3, 2))
     assert "a link to another place" in refusal(tmp_path / "linked.hdf5")
+    name = write_minari(tmp_path, episodes())
+    with h5py.File(tmp_path / "spring" / "random-v0" / "data" / "main_data.hdf5", "a") as file:
+        del file["episode_1"]
+        file["episode_1"] = h5py.ExternalLink(str(other), "/")
+    assert "`episode_1` must lie in the file, got a link to another place" in refusal(name)
     with h5py.File(tmp_path / "virtual.hdf5", "w") as file:
         layout = h5py.VirtualLayout((39, 4), np.float64)
         layout[:] = h5py.VirtualSource(str(other), "observations", (39, 4))
