@@ -32,7 +32,7 @@ PROGRAMS = {
     "compare": "tables, statistics and plots of runs and published scores",
     "monitor": "state, scores and time left of runs, once or until they have ended",
     "published": "import the raw data of published scores",
-    "dataset": "list, generate, download and check datasets",
+    "dataset": "list, generate, download, check, convert and collect datasets",
     "agents": "show the algorithms and their settings, check or begin one of your own",
 }
 

@@ -381,8 +381,8 @@ def _bounded_lines(text: str) -> Iterator[str]:
 
 
 def file_name_of(env: str) -> str:
-    """Return how an environment's id stands in names of files: ``ns/Name-v0``, with a namespace, as ``ns__Name-v0``."""
-    return env.replace("/", "__")
+    """Return how an environment's id stands in names of files: ``module:ns/Name-v0`` as ``module__ns__Name-v0``."""
+    return env.replace("/", "__").replace(":", "__")
 
 
 def numbered_folders(parent: Path, env: str) -> dict[int, Path]:
