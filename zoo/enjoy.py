@@ -91,7 +91,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
             log.info("%s", episode_text(episode + 1, success, int(length), float(results.returns[0, episode])))
     else:
         results = _record(args, agent, platform)
-    score = Score.of(results)
+    score = Score.of(results, agent.scoring)
     log.info("%s over %d episodes", score.text, score.episodes)
     return {
         "algo": agent.algo,

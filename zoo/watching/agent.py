@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import torch
 from stable_baselines3.common.policies import BasePolicy
 
@@ -18,10 +17,10 @@ from agents.common.saved import algorithm_of, find_model
 from agents.common.sb3.acting import load_policy, read_about
 from agents.registry import ALIASES, find_named_by_file, name_of
 from zoo.baselines import find_algorithm
-from zoo.datasets.names import parse_env_name
-from zoo.envs.make import is_ogbench
+from zoo.datasets.names import gym_id
 from zoo.errors import UsageError, as_usage_error
 from zoo.layers import parse_overrides
+from zoo.playing.scoring import REPORTED, Scoring
 from zoo.runs.folder import RunFolder, numbered_folders
 from zoo.watching.score import Score
 from zoo.watching.trained import ENDING, find_trained
@@ -43,6 +42,7 @@ class Agent:
     :param episodes: of an evaluation.
     :param seed: decides the starts and the noise.
     :param replica: the number that stands for it in its noise; the seed that it was trained with.
+    :param scoring: what its episodes are scored by.
     :param stated: the score that its file states; None where it states none.
     """
 
@@ -54,12 +54,13 @@ class Agent:
     episodes: int = DEFAULT_EPISODES
     seed: int = DEFAULT_SEED
     replica: int = 0
+    scoring: Scoring = REPORTED
     stated: Score | None = None
 
     @property
     def env_id(self) -> str:
         """Gymnasium's id of the environment."""
-        return env_id_of(self.env)
+        return gym_id(self.env)
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,6 @@ def find_agent(args: argparse.Namespace) -> Agent:
     return agent_of_run(run, choice, args.device, trust=args.trust)
 
 
-def env_id_of(env: str) -> str:
-    """Return Gymnasium's id of an environment, which OGBench's single tasks have without the kind of the data."""
-    spec = gymnasium.registry.get(env)
-    return parse_env_name(env).env_id if spec is None or is_ogbench(spec) else env
-
-
 def agent_of_run(path: Path, choice: Choice, device: str = "auto", *, trust: bool = False) -> Agent:
     """Return the agent of a run folder; it plays the environment of the run, by the run's protocol.
 
@@ -116,6 +111,7 @@ def agent_of_run(path: Path, choice: Choice, device: str = "auto", *, trust: boo
         episodes=int(config.get("eval_episodes") or DEFAULT_EPISODES),
         seed=int(config.get("eval_seed") or DEFAULT_SEED),
         replica=int(config["seed"]),
+        scoring=Scoring.recorded_in(config),
     )
 
 

@@ -13,7 +13,7 @@ from agents.common.sb3.model import FlowQLearning
 from tests.zoo.watching.conftest import ENV, STEPS, maze_model, write_run
 from zoo.errors import UsageError
 from zoo.runs.folder import RunFolder
-from zoo.watching.agent import Agent, Choice, agent_of_file, agent_of_run, env_id_of, find_run
+from zoo.watching.agent import Agent, Choice, agent_of_file, agent_of_run, find_run
 from zoo.watching.score import Score
 
 
@@ -146,10 +146,5 @@ def test_a_run_folder_without_settings_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("env", "id"), [(ENV, "pointmaze-medium-singletask-task1-v0"), ("Pendulum-v1", "Pendulum-v1")])
-def test_data_are_no_part_of_an_environments_id(env: str, id: str) -> None:
-    assert env_id_of(env) == id
-
-
-def test_an_unknown_environment_is_named_with_the_closest() -> None:
-    with pytest.raises(UsageError, match="unknown environment `pointmaze-medum-navigate-singletask-task1-v0`"):
-        env_id_of("pointmaze-medum-navigate-singletask-task1-v0")
+def test_data_are_no_part_of_an_environments_id(env: str, id: str, model: FlowQLearning) -> None:
+    assert Agent("qam", model.policy, Path("model.zip"), env).env_id == id
