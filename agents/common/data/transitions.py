@@ -80,6 +80,7 @@ class TransitionStore(NStepReplayBuffer):
         for name in RING_TENSORS:
             setattr(self, name, torch.empty(0))  # free the old tensors first
         needed = sum(math.prod(shapes[name]) * kind.itemsize for name, kind in RING_TENSORS.items())
+        needed += dataset_rows * (4 * (3 + self.horizon_length) + 8)  # the table of what sequences amount to
         self.placement = place(self.storage, self.device, needed)
         for name, kind in RING_TENSORS.items():
             # zeros are mapped lazily by the operating system: rings that are never filled take no memory on a CPU
@@ -87,6 +88,9 @@ class TransitionStore(NStepReplayBuffer):
         self._pending = [self.capacity + dataset_extra + e for e in range(self.n_envs)]
         self._free_tail = list(range(self.capacity + tail - 1, self.capacity + dataset_extra + self.n_envs - 1, -1))
         self.pos, self.full = 0, False
+
+    def _dataset_changed(self) -> None:
+        """Prepare for drawing from the dataset, which is new or has been moved."""
 
     @property
     def on_device(self) -> bool:
@@ -144,6 +148,7 @@ class TransitionStore(NStepReplayBuffer):
         next_row = np.arange(1, count + 1, dtype=np.int32)
         next_row[found.ends] = self.capacity + np.arange(extra, dtype=np.int32)
         self._next_row[:count] = torch.from_numpy(next_row)
+        self._dataset_changed()
 
     def rotate_dataset(self, updates: int) -> None:
         """Switch to the part of a dataset of several parts whose turn it is after a number of gradient steps.
@@ -161,6 +166,7 @@ class TransitionStore(NStepReplayBuffer):
             getattr(self, f"_{name}")[: len(values)].copy_(values, non_blocking=True)
         self._observations[self.capacity : self.capacity + len(final)].copy_(final, non_blocking=True)
         self.dataset_size = len(rows["rewards"])
+        self._dataset_changed()
         loader.prepare_next()
 
     @staticmethod
@@ -281,6 +287,7 @@ class TransitionStore(NStepReplayBuffer):
         for name, tensor in tensors.items():
             setattr(self, name, tensor.to(self.placement.device))
         self._prefetcher = Prefetcher(self.device)
+        self._dataset_changed()
         if self.loader is not None:
             active, self.loader = self.loader.active, ShardLoader(self.loader.shards, self.capacity, self._place)
             self.loader.active = active
@@ -299,6 +306,7 @@ class TransitionStore(NStepReplayBuffer):
             self.loader = ShardLoader(shards, self.capacity, torch.device("cpu"))
             self.loader.active = active
         self.to(self.device)
+        self._dataset_changed()
 
     # -- what a checkpoint holds --------------------------------------------------------------------------------------
 
