@@ -39,7 +39,7 @@ def memoryless_sigmas(flow_steps: int, like: Tensor) -> Tensor:
 
 def _memoryless_variance(step: Any, flow_steps: int) -> Any:
     """Return the square of the noise scale of one step, or of a tensor of them."""
-    return 2.0 * (flow_steps - step + 1) / (step + 1)
+    return 2.0 * (flow_steps + 2) / (step + 1) - 2  # with few operations
 
 
 def step_times(flow_steps: int, like: Tensor) -> Tensor:
@@ -123,7 +123,7 @@ def lean_adjoint(base: Velocity, states: Tensor, terminal: Tensor) -> Tensor:
     """
     flow_steps = states.shape[1]
     h = 1.0 / flow_steps
-    pull_back = velocity_pull_back(base, states, step_times(flow_steps, states) + h)
+    pull_back = velocity_pull_back(base, states, bridge_times(flow_steps, states))  # t_i + h
     adjoints, adjoint = [], terminal
     for i in reversed(range(flow_steps)):
         adjoint = (i / (i + 1) * adjoint).add(pull_back(i, adjoint), alpha=2 * h)  # 1 - h / (t_i + h) = i / (i + 1)
