@@ -6,8 +6,10 @@ INSTALLED := $(VENV)/.installed
 
 TOOLS := .tools
 FUZZ_SECONDS ?= 600
+SITE := docs/_build
 
-.PHONY: demo test test-slow faults lint type format doc-check commit-checks fuzz lock audit clean
+.PHONY: demo test test-slow notebook faults lint type format doc-check docs commit-checks fuzz lock audit clean
+.PHONY: gpu-check reproduce
 
 demo: $(INSTALLED)
 	$(BIN)/python zoo/train.py --algo qam --env pointmaze-medium-navigate-singletask-task1-v0 --quick --seed 0 \
@@ -20,19 +22,36 @@ test: $(INSTALLED)
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m 'slow or slurm'
 
+notebook: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow tests/test_notebook.py
+
 faults: $(INSTALLED)
 	$(BIN)/python benchmarks/faults.py --output results/faults.md
+
+# at most nine minutes each; exit code 3: something is left
+gpu-check: $(INSTALLED)
+	$(BIN)/python benchmarks/gpu.py $(RESUME)
+
+reproduce: $(INSTALLED)
+	$(BIN)/python benchmarks/reproduce.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/codespell agents zoo hyperparams benchmarks tests docs README.md CHANGELOG.md
+	$(BIN)/codespell agents zoo hyperparams benchmarks tests docs README.md CHANGELOG.md CONTRIBUTING.md
 
 type: $(INSTALLED)
 	$(BIN)/mypy
 
 doc-check: $(INSTALLED)
 	$(BIN)/pydoclint agents
+
+docs: $(INSTALLED)
+	rm -rf $(SITE)
+	$(BIN)/sphinx-build -W --keep-going --quiet -j 2 -c docs . $(SITE)
+	$(BIN)/python zoo/compare.py --published qam2026 -o $(SITE)/reports/qam2026
+	$(BIN)/python zoo/compare.py --published mini -o $(SITE)/reports/mini
+	$(BIN)/python tools/check_site.py $(SITE)
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix-only .
@@ -46,13 +65,13 @@ fuzz: $(INSTALLED)
 
 lock: $(INSTALLED) $(TOOLS)/.installed
 	$(BIN)/python tools/make_locks.py $(TOOLS)/bin/uv
-	$(BIN)/python tools/make_licences.py
+	$(BIN)/python tools/make_licences.py $(TOOLS)/bin/python
 
 audit: $(TOOLS)/.installed
 	$(TOOLS)/bin/python tools/audit.py
 
 clean:
-	rm -rf $(VENV) $(TOOLS) demo .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) $(TOOLS) $(SITE) demo .pytest_cache .mypy_cache .ruff_cache *.egg-info
 
 $(INSTALLED): pyproject.toml constraints.txt requirements/*.lock tools/install_locked.sh
 	$(PYTHON) -m venv $(VENV)

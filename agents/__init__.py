@@ -7,7 +7,15 @@ package costs nothing. ``agents.Method`` and ``agents.setting`` are what an algo
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+if (Path(__file__).parent / "run.py").exists():  # a file of openai-agents, whose package has our name
+    raise ImportError(
+        "expected the package `agents` of flow-rl-zoo alone, got files of openai-agents among its own: each of the two "
+        "overwrites the other's. Run `pip uninstall openai-agents flow-rl-zoo`, then install one of them here, and the "
+        "other in another virtual environment"
+    )
 
 from agents.registry import BUILT_IN, algorithm_ids, register
 

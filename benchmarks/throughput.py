@@ -7,7 +7,8 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from agents.common.sb3.model import FlowQLearning
 
 ROUNDS = 5
+LONGEST = 12  # kernels of an update that are listed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -91,6 +93,9 @@ def measure_once(args: argparse.Namespace) -> dict[str, Any]:
 
     begin = time.perf_counter()
     model = make_model(args)
+    cuda = model.device.type == "cuda"
+    if cuda:  # a sweep measures several models
+        torch.cuda.reset_peak_memory_stats(model.device)
     model.sample_and_update(args.batch)
     first = time.perf_counter() - begin
     model._n_updates = COMPILE_AFTER_UPDATES  # `--compile auto` does what it does in long training
@@ -100,7 +105,7 @@ def measure_once(args: argparse.Namespace) -> dict[str, Any]:
     fractions = [updates * flop / rate for updates, rate in rounds]
     speeds, peaks = zip(*rounds, strict=True)
     speed = statistics.median(speeds)
-    cuda = model.device.type == "cuda"
+    kernels = profile_kernels(model, args.batch) if cuda else None
     return {
         "algo": args.algo,
         "device": model.device.type,
@@ -122,7 +127,8 @@ def measure_once(args: argparse.Namespace) -> dict[str, Any]:
         "fraction_of_peak_range": [min(fractions), max(fractions)],
         "seconds_to_first_update": first,
         "peak_memory_bytes": torch.cuda.max_memory_allocated(model.device) if cuda else None,
-        "kernels_per_update": count_kernels(model, args.batch) if cuda else None,
+        "kernels_per_update": None if kernels is None else sum(kernel.count for kernel in kernels),
+        "kernels": None if kernels is None else [vars(kernel) for kernel in kernels[:LONGEST]],
     }
 
 
@@ -239,7 +245,10 @@ def time_rounds(model: FlowQLearning, batch: int, precision: str, seconds: float
 
     time_updates(5)  # on CUDA updates are recorded in the fourth
     per_round = max(1, int(seconds / ROUNDS / time_updates(1)))
-    return [(per_round / time_updates(per_round), matmul_rate(model.device, precision, 0.3)) for _ in range(ROUNDS)]
+    of_products = min(0.3, seconds / ROUNDS)
+    return [
+        (per_round / time_updates(per_round), matmul_rate(model.device, precision, of_products)) for _ in range(ROUNDS)
+    ]
 
 
 def wait_for(device: torch.device) -> None:
@@ -282,14 +291,43 @@ def matmul_rate(device: torch.device, precision: str, seconds: float) -> float:
     return best
 
 
-def count_kernels(model: FlowQLearning, batch: int) -> int:
-    """Return how many CUDA kernels one update launches."""
-    from torch.autograd import DeviceType
+@dataclass(frozen=True)
+class Kernel:
+    """What an update spends in one CUDA kernel.
+
+    :param name: as the profiler gives it.
+    :param count: how often it is launched.
+    :param microseconds: of all launches together.
+    """
+
+    name: str
+    count: int
+    microseconds: float
+
+
+def profile_kernels(model: FlowQLearning, batch: int) -> list[Kernel]:
+    """Return the CUDA kernels of one update, copies and fills included, the longest first."""
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CUDA]) as found:
         model.sample_and_update(batch)
-    return sum(event.count for event in found.key_averages() if event.device_type == DeviceType.CUDA)
+        wait_for(model.device)
+    return kernels_of(found.key_averages())
+
+
+def kernels_of(events: Iterable[Any]) -> list[Kernel]:
+    """Return the kernels among a profiler's events, the longest first.
+
+    :param events: averages by name.
+    """
+    from torch.autograd import DeviceType
+
+    found = [
+        Kernel(event.key, event.count, event.self_device_time_total)
+        for event in events
+        if event.device_type == DeviceType.CUDA
+    ]
+    return sorted(found, key=lambda kernel: -kernel.microseconds)
 
 
 def cpu_name() -> str:

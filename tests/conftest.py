@@ -38,14 +38,14 @@ torch.set_num_threads(1)  # small tensors: a second thread costs more than it gi
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs a GPU where there is none."""
     for item in items:
-        if "gpu" in item.keywords and not HAS_CUDA:
+        if item.get_closest_marker("gpu") and not HAS_CUDA:  # `keywords` has the names of folders too
             item.add_marker(pytest.mark.skip(reason="needs CUDA"))
 
 
 @pytest.fixture(autouse=True)
 def _show_the_gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let tests that are marked `gpu` see the GPU."""
-    if "gpu" in request.keywords:
+    if request.node.get_closest_marker("gpu"):
         monkeypatch.setattr(torch.cuda, "is_available", FINDS_CUDA)
         show_devices(monkeypatch)
 

@@ -46,7 +46,9 @@ def test_marked_tests_see_the_gpu_and_no_others(
     environment: dict[str, str], devices: str | None, tmp_path: Path
 ) -> None:
     (tmp_path / "pretend_cuda.py").write_text(PLUGIN)
-    (tmp_path / "test_it.py").write_text(TESTS.format(devices=devices))
+    folder = tmp_path / "gpu"  # whose name is no mark
+    folder.mkdir()
+    (folder / "test_it.py").write_text(TESTS.format(devices=devices))
     (tmp_path / "pytest.ini").write_text(SETTINGS)
     kept = {
         name: value

@@ -12,12 +12,25 @@ python=$1
 only=${2:-}
 cd "$(dirname "$0")/.."
 
-pip() {
-    "$python" -m pip --disable-pip-version-check "$@"
-}
+# uv installs several times as fast; it gets the package indexes that pip's variables name
+if command -v uv >/dev/null; then
+    export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-${PIP_INDEX_URL:-https://pypi.org/simple}}"
+    export UV_INDEX="${UV_INDEX:-${PIP_EXTRA_INDEX_URL:-}}" UV_FIND_LINKS="${UV_FIND_LINKS:-${PIP_FIND_LINKS:-}}"
+    pip() {
+        command=$1
+        shift
+        uv pip "$command" --quiet --python "$python" "$@"
+    }
+else
+    pip() {
+        command=$1
+        shift
+        "$python" -m pip "$command" --quiet --disable-pip-version-check "$@"
+    }
+fi
 
 locked() {
-    pip install --quiet --require-hashes --no-deps --no-build-isolation --only-binary :all: --no-binary rliable \
+    pip install --require-hashes --no-deps --no-build-isolation --only-binary :all: --no-binary rliable \
         -r "requirements/$1.lock"
 }
 
@@ -26,7 +39,7 @@ case "$(uname -sm) $version" in
 "Linux x86_64 3.11" | "Linux x86_64 3.12") ;;
 *)
     echo "no lock file for $(uname -sm) with Python $version: versions are pinned, hashes are not checked" >&2
-    pip install --quiet -c constraints.txt -e '.[dev]'
+    pip install -c constraints.txt -e '.[dev]'
     exit
     ;;
 esac
@@ -34,13 +47,13 @@ esac
 build=${TORCH:-cuda}
 cpu_version=$(sed -n 's/^\(torch==[^ ]*\).*/\1/p' requirements/torch-cpu.lock)
 if [ -z "${TORCH:-}" ] && [ "$version" = 3.11 ] &&
-    pip install --quiet --dry-run --no-deps --only-binary :all: "$cpu_version" >/dev/null 2>&1; then
+    pip install --dry-run --no-deps --only-binary :all: "$cpu_version" >/dev/null 2>&1; then
     build=cpu
 fi
 for name in build "torch-$build" dev; do
     locked "$name"
 done
 if [ "$only" != --packages-only ]; then
-    pip install --quiet --no-deps --no-build-isolation --no-index -e .
+    pip install --no-deps --no-build-isolation --no-index -e .
     pip check
 fi

@@ -67,10 +67,10 @@ where they are from, and a test compares them with the SHA-256 there.
 """
 
 
-def look_up(lock: Path) -> list[Mapping[str, Any]]:
-    """Return the metadata of the packages of a lock file."""
+def look_up(lock: Path, python: str) -> list[Mapping[str, Any]]:
+    """Return the metadata of the packages of a lock file; older pips than 25 do not read every licence."""
     command = [
-        sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--dry-run",
+        python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--dry-run",
         "--ignore-installed", "--no-deps", "--use-feature=fast-deps", "--report", "-",
     ]  # fmt: skip
     # without the hashes, pip reads metadata alone where it can, instead of whole packages
@@ -114,5 +114,5 @@ def script_rows() -> list[str]:
 
 if __name__ == "__main__":
     locks = [FOLDER / f"{name}.lock" for name in ("build", "dev", "torch-cuda")]
-    packages = rows(package for lock in locks for package in look_up(lock))
+    packages = rows(package for lock in locks for package in look_up(lock, sys.argv[1]))
     TABLE.write_text(HEAD + "\n".join(packages) + "\n" + SCRIPTS + "\n".join(script_rows()) + "\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import decimal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,6 +19,9 @@ class Parser(argparse.ArgumentParser):
     :param program: a name in :data:`PROGRAMS`, shown as the user has called it; None takes ``prog`` from the options.
     """
 
+    answer_shell: Callable[[argparse.ArgumentParser], None] = staticmethod(lambda parser: None)
+    """What gives the shell completions; `zoo.completion` puts itself here where the shell asks for some."""
+
     def __init__(self, program: str | None = None, **options: Any) -> None:
         if program is not None:
             file = f"{module_of(program)}.py"
@@ -26,6 +29,11 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**{"allow_abbrev": False, "formatter_class": _HelpFormatter, **options})
         self.moved: dict[str, str] = {}
         """Former flags -> the program that has them now."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse arguments, or complete them where the shell asks for that."""
+        self.answer_shell(self)
+        return super().parse_args(args, namespace)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:
         """Parse arguments; refuse unknown ones by the name of the sub-command that they were given to."""

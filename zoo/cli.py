@@ -157,6 +157,10 @@ def _show_traceback_of_others(error: BaseException) -> bool:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``zoo PROGRAM ...`` on the words after ``zoo``, by default those typed; return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if "_ARGCOMPLETE" in os.environ:  # the shell's Tab key
+        from zoo import completion
+
+        words = [completion.program_typed(PROGRAMS)]
     if not words or words[0] in ("-h", "--help"):
         print("usage: zoo PROGRAM [arguments]; programs:")
         for name, purpose in PROGRAMS.items():

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from torch.autograd import DeviceType
 
 from agents import registry
 from agents.common.engine import fast_update
@@ -101,3 +103,12 @@ def test_a_sweep_is_refused_where_its_plot_cannot_be_written(
     code, _, err = run(capsys, "--sweep-seeds", "1", "-o", str(tmp_path / "none" / "plot.png"))
     assert code == 2
     assert "the folder of the plot must exist" in err
+
+
+def test_kernels_of_the_device_are_listed_the_longest_first() -> None:
+    def event(name: str, device: DeviceType, count: int, time: float) -> SimpleNamespace:
+        return SimpleNamespace(key=name, device_type=device, count=count, self_device_time_total=time)
+
+    events = [event("cat", DeviceType.CUDA, 1, 2.0), event("gemm", DeviceType.CUDA, 3, 9.0)]
+    found = throughput.kernels_of([*events, event("aten::mm", DeviceType.CPU, 3, 50.0)])
+    assert found == [throughput.Kernel("gemm", 3, 9.0), throughput.Kernel("cat", 1, 2.0)]

@@ -15,11 +15,11 @@ import sys
 import traceback
 from pathlib import Path
 
-NAMES = ("runs", "datasets", "settings", "suites", "models")
+NAMES = ("runs", "datasets", "settings", "suites", "models", "fixtures")
 KNOWN = Path(__file__).parent / "found"
 MEMORY_GIB = 1
 SECONDS_PER_INPUT = 20
-OWN_PACKAGES = ["agents.common", "zoo", "yaml", "zipfile"]
+OWN_PACKAGES = ["agents.common", "agents.parity", "zoo", "yaml", "zipfile"]
 """Where what is reached counts."""
 
 

@@ -29,6 +29,7 @@ import agents
 from agents.common.data.action_range import ActionRange
 from agents.common.data.arrays import prepare
 from agents.common.saved import find_model, read_attributes
+from agents.parity import ParityError, Recorder, find_fixtures, perturb, read_fixture
 from tests.common.toys import toy_dataset
 from tests.envs import SpacesEnv
 from tests.zoo.runs.test_read import write_run
@@ -228,10 +229,35 @@ def _read_model(folder: Path) -> None:
     model.predict(model.observation_space.sample())
 
 
+# -- recorded numbers -------------------------------------------------------------------------------------------------
+
+
+@cache
+def _fixture() -> Files:
+    parameters = perturb({"critic": {"w": np.zeros(2)}, "target_critic": {"w": np.zeros(2)}}, seed=0)
+    recorder = Recorder("small", reference="us", config={"tau": 0.1}, adam={"lr": 3e-4}, tolerances={"loss": 1e-4})
+    recorder.start(parameters, {"rewards": np.zeros(2)})
+    recorder.losses({"td": 1.0, "total": 1.0})
+    recorder.gradients({"critic": {"w": np.ones(2)}})
+    for _ in range(3):
+        recorder.update({"bc_t": np.zeros(2)}, 1.0, parameters)
+    recorder.sample(np.zeros((1, 2)), {}, np.zeros((1, 1)))
+    with tempfile.TemporaryDirectory() as folder:
+        recorder.save(Path(folder) / "small.npz")
+        return _files(Path(folder))
+
+
+def _read_fixture(folder: Path) -> None:
+    (path,) = find_fixtures(folder)
+    fixture = read_fixture(path)
+    assert np.isfinite([fixture.tau, fixture.total(3), *fixture.losses.values()]).all()
+
+
 READERS = {
     "runs": Reader(_runs, _read_runs, ()),
     "datasets": Reader(_dataset, _read_dataset, (ValueError, OSError)),
     "settings": Reader(lambda: {"settings.yml": SETTINGS.encode()}, _read_settings, (UsageError,)),
     "suites": Reader(lambda: {"suite.yml": SUITE.encode()}, _read_suite, (UsageError,)),
     "models": Reader(_model, _read_model, (ValueError, OSError)),
+    "fixtures": Reader(_fixture, _read_fixture, (ParityError,)),
 }

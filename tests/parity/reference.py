@@ -1,10 +1,13 @@
-"""Reading the recorded numbers of the reference implementations, and translating its names into ours."""
+"""Our algorithms as an adapter of `agents.parity`: translates the names of the reference implementations into ours.
+
+``python -m agents.parity check --fixtures tests/parity/fixtures --agent tests.parity.reference:OurAgents``
+"""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ import agents
 from agents.common.batch import Batch
 from agents.common.nets.heads import NoisePredictor
 from agents.common.sb3.model import FlowQLearning
+from agents.parity import Fixture, find_fixtures
 from tests.envs import SpacesEnv
 
 OWN_FIXTURES = Path(__file__).parent / "fixtures"
@@ -201,85 +205,123 @@ INTERMEDIATES = {
     "partial_action": "partial",
     "partial_time": "time",
 }
-TIME_MAJOR = {"am_eps", "td_denoise", "denoise", "bridge_eps"}
 
 
-class Fixture:
-    """One recorded run of a reference algorithm."""
+TOLERANCES = {"cgql_linex": {"gradient": 1e-4, "gradient_norm": 1e-4, "adam": 1e-4}}
+"""Where an algorithm's float32 is rougher: linex takes the exponential of a difference of Q-values."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.arrays = np.load(path)
-        self.meta = json.loads(str(self.arrays["meta"]))
-        self.id = self.meta["id"]
-        self.name = self.meta["algo"]
-        self.sizes = self.meta["sizes"]
+Arrays = Mapping[str, np.ndarray]
 
-    def __getitem__(self, key: str) -> Tensor:
-        return torch.from_numpy(np.asarray(self.arrays[key]))
 
-    def keys(self, prefix: str) -> list[str]:
-        """Return the keys below a prefix, without it."""
-        return [key.removeprefix(prefix) for key in self.arrays.files if key.startswith(prefix)]
+@dataclass(frozen=True)
+class Agent:
+    """One of our models with the fixture that says what its settings and parameters are called."""
 
-    def settings(self) -> dict[str, Any]:
-        """Return the recorded settings under our names; a setting without a translation is an error."""
-        config, names = self.meta["config"], {**COMMON_SETTINGS, **SETTINGS[self.id]}
-        translated = dict(translate(names[key], value) for key, value in config.items() if names[key] is not None)
-        translated["net_arch"] = {"pi": config["actor_hidden_dims"], "qf": config["value_hidden_dims"]}
-        translated["max_grad_norm"] = self.meta["max_grad_norm"]
-        return translated
+    model: FlowQLearning
+    fixture: Fixture
 
-    def model(self, device: str = "cpu", compile: str = "off") -> FlowQLearning:
-        """Return the algorithm with the recorded settings and starting parameters."""
-        env = SpacesEnv(self.sizes["obs"], self.sizes["A"])
-        model = agents.get(self.id).algorithm(
-            "MlpPolicy", env, **self.settings(), buffer_size=10, device=device, compile=compile, seed=0
-        )
-        with torch.no_grad():
-            for _, parameter, value in self.parameters(model, "params_before"):
-                parameter.copy_(value)
-            for name, _, value in self.multiplier(model, "dual_before"):
-                model.policy.nets.multiplier.get_buffer(name).copy_(value)
-        return model
-
-    def multiplier(self, model: FlowQLearning, group: str) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """Yield (our name, our value, recorded value with the seed axis) of a trust region's state, if there is one."""
-        for recorded, name in (("lam", "value"), ("kl_ema", "kl_average")):
-            if f"{group}/{recorded}" in self.arrays:
-                yield name, model.policy.nets.multiplier.get_buffer(name), self[f"{group}/{recorded}"].unsqueeze(0)
-
-    def parameters(self, model: FlowQLearning, group: str) -> Iterator[tuple[str, nn.Parameter, Tensor]]:
-        """Yield (reference path, our parameter, recorded value with the seed axis) of one group of arrays."""
-        for path in self.keys(f"{group}/"):
+    def parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield (reference path, our parameter)."""
+        for path in self.fixture.parameters:
             module, _, below = path.partition("/")
-            is_target = module.startswith("target_")
-            name = MODULES[self.id][module.removeprefix("target_")] + ("_target" if is_target else "")
-            yield path, find_parameter(model.policy.nets[name], below), self[f"{group}/{path}"].unsqueeze(0)
+            name = MODULES[self.fixture.id][module.removeprefix("target_")]
+            name += "_target" if module.startswith("target_") else ""
+            yield path, find_parameter(self.model.policy.nets[name], below)
 
-    def batch(self) -> Batch:
-        """Return the recorded batch, reduced to what an update sees."""
-        config, chunk = self.meta["config"], self["batch/actions"]
-        actions = chunk.flatten(1) if config["action_chunking"] else chunk[:, 0]
-        fields = {
-            "observations": self["batch/observations"],
-            "actions": actions,
-            "rewards": self["batch/rewards"][:, -1],
-            "discounts": config["discount"] ** config["horizon_length"] * self["batch/masks"][:, -1],
-            "next_observations": self["batch/next_observations"][:, -1],
-            "valid": self["batch/valid"][:, -1],
-            "steps_valid": self["batch/valid"][:, : actions.shape[1] // self.sizes["A"]],
-        }
-        return Batch(**{name: value.float().unsqueeze(0) for name, value in fields.items()})
+    def multiplier(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield (reference name, our value) of a trust region's state, if there is one."""
+        for recorded, name in (("lam", "value"), ("kl_ema", "kl_average")):
+            if f"dual_before/{recorded}" in self.fixture:
+                yield recorded, self.model.policy.nets.multiplier.get_buffer(name)
 
-    def noise(self, step: int) -> dict[str, Tensor]:
-        """Return the recorded draws of one update, with the seed axis."""
-        prefix = f"noise/step_{step}/"
-        return {role: self[prefix + role].unsqueeze(0) for role in self.keys(prefix)}
+    def tensors(self, arrays: Arrays) -> dict[str, Tensor]:
+        """Return recorded arrays as tensors with the seed axis."""
+        return {name: torch.tensor(array, device=self.model.device).unsqueeze(0) for name, array in arrays.items()}
 
-    def action_noise(self) -> dict[str, Tensor]:
-        """Return the recorded draws of action sampling, with the seed axis."""
-        return {role: self[f"sample/noise/{role}"].unsqueeze(0) for role in self.keys("sample/noise/")}
+    def batch(self, recorded: Arrays) -> Batch:
+        """Return a recorded batch, reduced to what an update sees."""
+        config, batch = self.fixture.config, self.tensors(recorded)
+        actions = batch["actions"].flatten(2) if config["action_chunking"] else batch["actions"][:, :, 0]
+        return Batch(
+            observations=batch["observations"],
+            actions=actions,
+            rewards=batch["rewards"][:, :, -1],
+            discounts=config["discount"] ** config["horizon_length"] * batch["masks"][:, :, -1],
+            next_observations=batch["next_observations"][:, :, -1],
+            valid=batch["valid"][:, :, -1],
+            steps_valid=batch["valid"][:, :, : actions.shape[-1] // self.fixture.sizes["A"]],
+        )
+
+
+class OurAgents:
+    """The five functions of an adapter, and the two optional ones, for every built-in algorithm."""
+
+    def __init__(self, device: str = "cpu", compile: str = "off") -> None:
+        self.device, self.compile = device, compile
+
+    def create(self, fixture: Fixture) -> Agent:
+        if fixture.id not in agents.algorithm_ids():
+            raise NotImplementedError(f"algorithm `{fixture.id}` is not built yet")
+        env = SpacesEnv(fixture.sizes["obs"], fixture.sizes["A"])
+        options = {"buffer_size": 10, "device": self.device, "compile": self.compile, "seed": 0}
+        model = agents.get(fixture.id).algorithm("MlpPolicy", env, **our_settings(fixture), **options)
+        agent = Agent(model, fixture)
+        with torch.no_grad():
+            for path, parameter in agent.parameters():
+                parameter.copy_(torch.tensor(fixture.parameters[path]))
+            for name, value in agent.multiplier():
+                value.copy_(torch.tensor(fixture[f"dual_before/{name}"]))
+        return agent
+
+    def losses(self, agent: Agent, batch: Arrays, noise: Arrays) -> dict[str, Tensor]:
+        total, info = agent.model.compute_losses(agent.batch(batch), agent.tensors(noise))
+        found = {"total": total[0]}
+        for name in agent.fixture.losses.keys() - {"total"}:
+            ours = LOSSES.get(name, name)
+            weight = agent.model.loss_weights()[ours] if (agent.fixture.id, name) in WEIGHTED else 1.0
+            found[name] = weight * info[ours if ours in DIAGNOSTICS else f"{ours}_loss"][0]
+        return found
+
+    def intermediates(self, agent: Agent, batch: Arrays, noise: Arrays) -> dict[str, Tensor]:
+        with torch.no_grad():
+            nets = agent.model.policy.nets
+            targets = agent.model.targets(agent.batch(batch), agent.tensors(noise), nets, {})
+        names = {recorded: ours for recorded, ours in INTERMEDIATES.items() if f"out/{recorded}" in agent.fixture}
+        return {recorded: targets[ours][0] for recorded, ours in names.items() if ours in targets}
+
+    def gradients(self, agent: Agent, batch: Arrays, noise: Arrays) -> dict[str, Tensor]:
+        total, _ = agent.model.compute_losses(agent.batch(batch), agent.tensors(noise))
+        agent.model.policy.zero_grad()
+        total.sum().backward()
+        return {path: parameter.grad[0] for path, parameter in agent.parameters() if parameter.grad is not None}
+
+    def update(self, agent: Agent, batch: Arrays, noise: Arrays) -> tuple[Agent, Tensor, dict[str, Tensor]]:
+        info = agent.model.update(agent.batch(batch), agent.tensors(noise))
+        return agent, info["total_loss"][0], {path: parameter[0] for path, parameter in agent.parameters()}
+
+    def state(self, agent: Agent) -> dict[str, float | Tensor]:
+        squares: dict[str, float] = {}
+        for path, parameter in agent.parameters():
+            moments = agent.model.policy.optimizer.state.get(parameter)
+            for kind, name in (("m", "exp_avg"), ("v", "exp_avg_sq")) if moments else ():
+                key = f"adam/{kind}_norm/{path.partition('/')[0]}"
+                squares[key] = squares.get(key, 0.0) + float(moments[name].double().square().sum())
+        norms = {key: square**0.5 for key, square in squares.items()}
+        return {**norms, **{f"dual/{name}": value[0] for name, value in agent.multiplier()}}
+
+    def sample(self, agent: Agent, observations: np.ndarray, noise: Arrays) -> Tensor:
+        with torch.no_grad():
+            seen = agent.tensors({"observations": observations})["observations"]
+            return agent.model.sample_actions(seen, agent.tensors(noise), agent.model.policy.nets)[0]
+
+
+def our_settings(fixture: Fixture) -> dict[str, Any]:
+    """Return the recorded settings under our names; a setting without a translation is an error."""
+    config, names = fixture.config, {**COMMON_SETTINGS, **SETTINGS[fixture.id]}
+    translated = dict(translate(names[key], value) for key, value in config.items() if names[key] is not None)
+    translated["net_arch"] = {"pi": config["actor_hidden_dims"], "qf": config["value_hidden_dims"]}
+    translated["max_grad_norm"] = fixture.meta["max_grad_norm"]
+    return translated
 
 
 def translate(name: str | tuple[str, dict[Any, Any]], value: Any) -> tuple[str, Any]:
@@ -317,10 +359,4 @@ def find_parameter(module: nn.Module, path: str) -> nn.Parameter:
 def fixture_paths() -> list[Path]:
     """Return every algorithm fixture: in the folder that PARITY_FIXTURES names, and the project's own common ones."""
     folder = Path(os.environ.get("PARITY_FIXTURES", OWN_FIXTURES))
-    paths = set(folder.rglob("*.npz")) | set((OWN_FIXTURES / "common").glob("*.npz"))
-    with_id = []
-    for path in sorted(paths):
-        with np.load(path) as arrays:
-            if "meta" in arrays and '"id"' in str(arrays["meta"]):
-                with_id.append(path)
-    return with_id
+    return sorted({*find_fixtures(folder), *find_fixtures(OWN_FIXTURES / "common")})

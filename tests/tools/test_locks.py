@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -86,3 +88,18 @@ def test_the_set_up_installs_every_lock_file_and_checks_hashes() -> None:
     assert 'for name in build "torch-$build" dev; do' in script
     assert set(ABOUT) == {"build", "dev", "torch-cpu", "torch-cuda"}
     assert "tools/install_locked.sh $(BIN)/python" in (ROOT / "Makefile").read_text()
+
+
+def test_the_set_up_uses_uv_where_there_is_one(tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    uv = tmp_path / "uv"
+    uv.write_text(f'#!/bin/sh\necho "$UV_FIND_LINKS|$*" >> {calls}\n')
+    uv.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "PIP_FIND_LINKS": "wheels", "TORCH": "cpu"}
+    subprocess.run([ROOT / "tools" / "install_locked.sh", sys.executable], env=environment, check=True)
+    *locked, own, check = calls.read_text().splitlines()
+    for name, call in zip(["build", "torch-cpu", "dev"], locked, strict=True):
+        assert call.startswith(f"wheels|pip install --quiet --python {sys.executable} --require-hashes --no-deps")
+        assert call.endswith(f"-r requirements/{name}.lock")
+    assert own.endswith("--no-index -e .")
+    assert "|pip check " in check

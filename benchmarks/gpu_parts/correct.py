@@ -1,0 +1,390 @@
+"""What must hold on a GPU before its speed counts: equal numbers, whatever runs an update or an evaluation."""
+
+from __future__ import annotations
+
+import functools
+import math
+import platform
+import subprocess
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import metadata
+from typing import Any
+from unittest.mock import patch
+
+import gymnasium
+import numpy as np
+import torch
+
+import agents
+from agents.common.data import prefetch
+from agents.common.engine import capture
+from agents.common.sb3.model import FlowQLearning
+from agents.parity import compare, read_fixture
+from agents.testing.subject import Violation
+from agents.testing.update_checks import TOLERANCE
+from benchmarks import nodes, throughput
+from benchmarks.gpu_parts.part import Found, Options, Part
+from benchmarks.gpu_parts.speed import Setting
+from tests.common.toys import parameters_of, tiny_model, toy_dataset
+from zoo.playing.background import BackgroundEvaluator
+from zoo.playing.evaluate import Evaluator
+from zoo.processes import available_cores
+from zoo.runs.versions import git_commit
+
+UPDATES, ONLINE_STEPS, ROWS = 12, 24, 16
+SMALL_FIXTURES = 3
+SLOW_BATCH = 0.03  # seconds, so that a batch is being page-locked while a step is recorded
+NODES_MARGIN = 0.1  # by which the counted number of graph nodes may be off, relative
+GPU_FIELDS = ("driver_version", "clocks.sm", "clocks.max.sm", "clocks.mem", "power.limit", "memory.used")
+
+
+def correctness_parts() -> list[Part]:
+    """Return the parts in the order in which they are run."""
+    contracts = [
+        Part(
+            f"contract {id}",
+            "recorded updates equal plain ones",
+            functools.partial(check_contract, id),
+            seconds=60,
+            needs_cuda=True,
+        )
+        for id in agents.algorithm_ids()
+    ]
+    recordings = [
+        Part(
+            f"capture x{seeds}",
+            "one launch an update, with the nodes that were counted and no wait",
+            functools.partial(check_capture, seeds),
+            seconds=60,
+            needs_cuda=True,
+        )
+        for seeds in (1, 12)
+    ]
+    return [
+        *contracts,
+        Part("parity", "updates equal the references' recorded numbers", check_parity, seconds=120),
+        *recordings,
+        Part("host storage", "a thread may page-lock batches", check_host_storage, seconds=60, needs_cuda=True),
+        Part(
+            "failed recording",
+            "updates go on with the same numbers",
+            check_failed_recording,
+            seconds=60,
+            needs_cuda=True,
+            spoils=True,
+        ),
+        Part("evaluation", "beside training the same results as in line", check_evaluation, seconds=90),
+    ]
+
+
+# -- where it is measured ---------------------------------------------------------------------------------------------
+
+
+def describe_environment(options: Options) -> Found:
+    """Return device, versions, clocks, and the rate of large matrix products.
+
+    :param options: of the check.
+    :raises Violation: if PyTorch finds no GPU.
+    """
+    device = torch.device(options.device)
+    cuda = device.type == "cuda"
+    if cuda and not torch.cuda.is_available():
+        raise Violation("PyTorch finds no CUDA device; `--device cpu --small` tries the logic without one")
+    versions = {}
+    for name in ("torch", "triton", "stable_baselines3", "gymnasium", "numpy"):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "none"
+    rates = {
+        precision: throughput.matmul_rate(device, precision, 0.05 if options.small else 1.0) / 1e12
+        for precision in ("tf32", "bf16")
+    }
+    name = torch.cuda.get_device_name(device) if cuda else throughput.cpu_name()
+    return {
+        "detail": f"{name}, {rates['tf32']:.3g} TFLOP/s in TF32 and {rates['bf16']:.3g} in bf16",
+        "device_name": name,
+        "processor": throughput.cpu_name(),
+        "cores": available_cores(),
+        "python": platform.python_version(),
+        "cuda": torch.version.cuda,
+        "versions": versions,
+        "commit": git_commit(),
+        "matmul_tflop_per_s": rates,
+        **(describe_gpu(device) if cuda else {}),
+    }
+
+
+def describe_gpu(device: torch.device) -> dict[str, Any]:
+    """Return what the driver says about a GPU; nothing if its program is not there.
+
+    :param device: the GPU.
+    """
+    properties = torch.cuda.get_device_properties(device)
+    command = ["nvidia-smi", f"--query-gpu={','.join(GPU_FIELDS)}", "--format=csv,noheader"]
+    try:
+        told = subprocess.run(
+            [*command, f"--id=GPU-{properties.uuid}"], capture_output=True, text=True, timeout=20, check=True
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return {"memory_bytes": properties.total_memory}
+    fields = dict(zip(GPU_FIELDS, map(str.strip, told.strip().split(",")), strict=True))
+    return {"memory_bytes": properties.total_memory, **fields}
+
+
+# -- recorded updates -------------------------------------------------------------------------------------------------
+
+
+def check_contract(id: str, options: Options) -> Found:
+    """Compare recorded and plain updates of one algorithm: of one seed and of two, offline and online.
+
+    :param id: the algorithm.
+    :param options: of the check.
+    :raises Violation: if they differ.
+    """
+    worst = 0.0
+    for seeds in ({}, {"seeds": [0, 1], "seed": None}):
+        recorded, plain = make_pair(id, options, **seeds)
+        for model in (recorded, plain):
+            infos = [model.sample_and_update(ROWS) for _ in range(UPDATES)]
+            require_device(model, infos[-1])
+        worst = max(worst, difference(recorded, plain, f"after {UPDATES} updates of {len(seeds) or 1} seed(s)"))
+        if not seeds:
+            for model in (recorded, plain):
+                model.learn(ONLINE_STEPS, reset_num_timesteps=False)
+            worst = max(worst, difference(recorded, plain, f"after {ONLINE_STEPS} online steps"))
+    exact = "the same bits" if worst == 0 else f"to {worst:.1e}"
+    return {"detail": f"one and two seeds, offline and online: {exact}", "largest_difference": worst}
+
+
+def require_device(model: FlowQLearning, info: Mapping[str, torch.Tensor]) -> None:
+    """Check that what an update reports is where the model is, so that nobody waited for it.
+
+    :param model: the algorithm.
+    :param info: what its update reports.
+    :raises Violation: if something is elsewhere.
+    """
+    device = next(model.policy.parameters()).device
+    for name, value in info.items():
+        if value.device != device:
+            raise Violation(f"info[{name!r}] is on {value.device}, expected {device}")
+
+
+def make_pair(id: str, options: Options, **settings: Any) -> tuple[FlowQLearning, FlowQLearning]:
+    """Return a model whose updates are recorded and one whose updates are plain, alike in all else.
+
+    :param id: the algorithm.
+    :param options: of the check.
+    :param settings: over the tiny ones of the tests.
+    """
+    recorded, plain = (tiny_model(id, device=options.device, compile=wish, **settings) for wish in ("auto", "off"))
+    for model in (recorded, plain):
+        model.load_dataset(toy_dataset())
+    return recorded, plain
+
+
+def difference(recorded: FlowQLearning, plain: FlowQLearning, when: str) -> float:
+    """Return the largest difference of two models' parameters and buffers.
+
+    :param recorded: must have recorded its updates.
+    :param plain: the other one.
+    :param when: for the message.
+    :raises Violation: if it is more than rounding, or nothing was recorded.
+    """
+    if not recorded.update_mode.captured:
+        raise Violation(f"updates are {recorded.update_mode}, expected captured ones")
+    mine, theirs = parameters_of(recorded), parameters_of(plain)
+    gaps = {name: float((mine[name].double() - theirs[name].double()).abs().max()) for name in mine}
+    for name, gap in gaps.items():
+        if not gap <= TOLERANCE:  # NaN is not
+            raise Violation(f"`{name}` differs by {gap:.1e} {when}, expected at most {TOLERANCE:g}")
+    return max(gaps.values())
+
+
+def check_capture(seeds: int, options: Options) -> Found:
+    """Check that an update of QAM is one graph, with the nodes that were counted, and never waits for the device.
+
+    :param seeds: S.
+    :param options: of the check.
+    :raises Violation: if that does not hold.
+    """
+    args = throughput.make_parser().parse_args(Setting("qam", seeds, "tf32").words(options))
+    model = throughput.make_model(args)
+    for _ in range(capture.WARM_UP + 2):
+        model.sample_and_update(args.batch)
+    if not model.update_mode.captured or model.update_mode.compiled:
+        raise Violation(f"updates are {model.update_mode}, expected captured ones without the compiler")
+    with never_waiting():
+        losses = [model.sample_and_update(args.batch)["td_loss"].clone() for _ in range(4)]
+    if len({loss.sum().item() for loss in losses}) < len(losses):
+        raise Violation("replayed updates repeat their losses, so they draw no new batches")
+    host, whole = time_updates(model, args.batch, count=5 if options.small else 200)
+    kernels = sum(kernel.count for kernel in throughput.profile_kernels(model, args.batch))
+    counted = None if options.small else counted_nodes(seeds)
+    if counted is not None and not abs(kernels / counted - 1) <= NODES_MARGIN:
+        raise Violation(
+            f"a replay runs {kernels:,} kernels, {counted:,} were counted without a GPU; correct "
+            "benchmarks/kernels.py, on which benchmarks/results/nodes.md rests"
+        )
+    known = "none counted at these sizes" if counted is None else f"{counted:,} counted without a GPU"
+    return {
+        "detail": f"{kernels:,} kernels ({known}), {1 / whole:.0f} updates/s without the compiler, the host "
+        f"busy for {1e6 * host:.0f} us of {1e6 * whole:.0f}",
+        "kernels": kernels,
+        "counted_nodes": counted,
+        "updates_per_s": 1 / whole,
+        "host_seconds": host,
+    }
+
+
+def time_updates(model: FlowQLearning, batch: int, count: int) -> tuple[float, float]:
+    """Return how many seconds an update takes the host to ask for, and the device to do.
+
+    :param model: the algorithm.
+    :param batch: B.
+    :param count: of updates.
+    """
+    throughput.wait_for(model.device)
+    begin = time.perf_counter()
+    for _ in range(count):
+        model.sample_and_update(batch)
+    asked = time.perf_counter() - begin
+    throughput.wait_for(model.device)
+    return asked / count, (time.perf_counter() - begin) / count
+
+
+def counted_nodes(seeds: int) -> int | None:
+    """Return how many nodes QAM's graph has as counted on a CPU, or None if that was not counted.
+
+    :param seeds: S.
+    """
+    row = nodes.read(nodes.RESULTS / "nodes.json").get(("qam", seeds, "tf32"))
+    return None if row is None else sum(row[part] for part in nodes.PARTS)
+
+
+@contextmanager
+def never_waiting() -> Iterator[None]:
+    """Make whatever waits for the device raise."""
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
+def check_host_storage(options: Options) -> Found:
+    """Compare recorded and plain updates while a thread prepares and page-locks the batches.
+
+    :param options: of the check.
+    :raises Violation: if they differ, or nothing was recorded.
+    """
+    prepare = prefetch.Prefetcher._prepare
+    worst = 0.0
+    for delay in (0.0, 0.0, SLOW_BATCH, SLOW_BATCH):
+
+        def slowly(self: Any, *arguments: Any, delay: float = delay) -> Any:
+            time.sleep(delay)
+            return prepare(self, *arguments)
+
+        with patch.object(prefetch.Prefetcher, "_prepare", slowly):
+            recorded, plain = make_pair("qam", options, replay_buffer_kwargs={"storage": "host"})
+            for model in (recorded, plain):
+                for _ in range(UPDATES):
+                    model.sample_and_update(ROWS)
+            worst = max(worst, difference(recorded, plain, f"with batches that take {delay:g} s"))
+    return {"detail": f"four models, batches at once and {SLOW_BATCH:g} s late: to {worst:.1e}"}
+
+
+def check_failed_recording(options: Options) -> Found:
+    """Let a recording fail, by a wait for the device, and compare the updates after it with plain ones.
+
+    :param options: of the check.
+    :raises Violation: if they differ, or it did not fail.
+    """
+    model, plain = make_pair("qam", options)
+    draw = model.draw_noise
+
+    def wait(size: int) -> Any:
+        noise = draw(size)
+        if torch.cuda.is_current_stream_capturing():
+            noise["bc_t"].sum().item()
+        return noise
+
+    with warnings.catch_warnings(record=True) as told, patch.object(model, "draw_noise", wait):
+        warnings.simplefilter("always")
+        for _ in range(UPDATES):
+            model.sample_and_update(ROWS)
+    reasons = [str(warning.message) for warning in told if "updates are not captured" in str(warning.message)]
+    if len(reasons) != 1 or model.update_mode.captured:
+        raise Violation(f"a recording that waits for the device was said to fail {len(reasons)} times, expected 1")
+    if (device := torch.device(options.device)).type == "cuda":
+        if torch.cuda.current_stream(device) != torch.cuda.default_stream(device):
+            raise Violation("a failed recording left its stream behind")
+        torch.rand(1, device=device)  # raises where the default generator still counts as recorded
+    for _ in range(UPDATES):
+        plain.sample_and_update(ROWS)
+    mine, theirs = parameters_of(model), parameters_of(plain)
+    differing = [name for name in mine if not torch.equal(mine[name], theirs[name])]
+    if differing:
+        raise Violation(f"`{differing[0]}` differs from plain updates after a failed recording")
+    return {"detail": f"the same bits; {reasons[0]}"}
+
+
+# -- against the references, and beside training ----------------------------------------------------------------------
+
+
+def check_parity(options: Options) -> Found:
+    """Take the references' recorded updates on the device.
+
+    :param options: of the check.
+    :raises Violation: if a number is off; the first of each fixture is named.
+    """
+    from tests.parity.reference import TOLERANCES, OurAgents, fixture_paths
+
+    paths = fixture_paths()
+    wrong = []
+    for path in paths[:SMALL_FIXTURES] if options.small else paths:
+        fixture = read_fixture(path)
+        rows = compare(fixture, OurAgents(options.device), TOLERANCES.get(fixture.id)).rows
+        first = next((row for row in rows if "update" in row.quantity and not row.holds), None)
+        if first is not None:
+            wrong.append(f"{path.parent.name}/{path.stem} ({first.quantity}: {first.found})")
+    if wrong:
+        raise Violation(f"{len(wrong)} of {len(paths)} fixtures differ: {'; '.join(wrong)}")
+    tried = min(SMALL_FIXTURES, len(paths)) if options.small else len(paths)
+    return {"detail": f"{tried} of {len(paths)} fixtures, three updates each, in float32"}
+
+
+def check_evaluation(options: Options) -> Found:
+    """Evaluate four seeds in line and beside training, and compare every episode.
+
+    :param options: of the check.
+    :raises Violation: if an episode differs.
+    """
+    env, seeds = "Pendulum-v1", [0, 1, 2, 3]
+    how: dict[str, Any] = {"episodes": 2 if options.small else 20, "n_envs": 2 if options.small else 8, "seed": 5}
+    model = tiny_model(env=gymnasium.make(env), seeds=seeds, seed=None, device=options.device, compile="auto")
+    model.load_dataset(toy_dataset(observations=3, actions=1))
+    for _ in range(UPDATES):
+        model.sample_and_update(ROWS)
+    with BackgroundEvaluator(env, **how) as beside, Evaluator(env, **how) as in_line:
+        begin = time.perf_counter()
+        expected = in_line.evaluate(model.policy, seeds)
+        seconds = time.perf_counter() - begin
+        beside.begin(model.policy, seeds, range(len(seeds)))
+        updates = 0
+        while not beside.is_ready():  # goes on with other parameters
+            model.sample_and_update(ROWS)
+            updates += 1
+        found = beside.finish()
+    for name in ("returns", "lengths", "seeds", "played"):
+        if not np.array_equal(getattr(found, name), getattr(expected, name)):
+            raise Violation(f"`{name}` of an evaluation beside training differ from those of one in line")
+    if math.isclose(float(np.ptp(expected.returns)), 0.0):
+        raise Violation("all episodes have the same return, so nothing was compared")
+    played = f"{expected.returns.size} episodes of {len(seeds)} seeds"
+    return {"detail": f"the same bits: {played} ({seconds:.1f} s in line), {updates} updates meanwhile"}

@@ -1,0 +1,161 @@
+"""The reproduction of a published curve: how it is compared, how it ends, and that it goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from benchmarks import reproduce
+from benchmarks.fault_suite.programs import Programs
+from benchmarks.reproduce import FULL, PUBLISHED, compare, problems
+
+
+def evaluations(scores: dict[int, Any], episodes: int = 50) -> pd.DataFrame:
+    rows = [(step, score, episodes) for step, values in scores.items() for score in values]
+    return pd.DataFrame(rows, columns=["step", "score", "episodes"])
+
+
+def published_scores(shift: float = 0.0) -> dict[int, Any]:
+    """Return scores like the published ones, with the two evaluations that have none published."""
+    scores = {step: np.clip(np.array(values) / 50 + shift, 0, 1) for step, values in PUBLISHED.items()}
+    return dict(sorted({**scores, 25_000: np.full(12, 0.1), 75_000: np.full(12, 0.7)}.items()))
+
+
+def test_the_published_numbers_are_those_of_the_paper() -> None:
+    assert {step: np.mean(values) * 2 for step, values in PUBLISHED.items()} == pytest.approx(
+        {50_000: 41.5, 100_000: 83.667}, abs=1e-3
+    )
+    assert {len(values) for values in PUBLISHED.values()} == {12}
+
+
+def test_the_same_curve_is_reproduced() -> None:
+    rows = compare(evaluations(published_scores()), PUBLISHED)
+    assert [row.updates for row in rows] == [25_000, 50_000, 75_000, 100_000]
+    assert [row.published is None for row in rows] == [True, False, True, False]
+    assert rows[1].difference == pytest.approx(0)
+    assert problems(rows, FULL) == []
+
+
+def test_intervals_and_p_values_are_welchs_with_holms_correction() -> None:
+    own = {50_000: np.linspace(0.3, 0.8, 12), 100_000: np.linspace(0.5, 0.99, 12)}
+    rows = compare(evaluations(own), PUBLISHED)
+    raw = {}
+    for row in rows:
+        found = stats.ttest_ind(own[row.updates], np.array(PUBLISHED[row.updates]) / 50, equal_var=False)
+        raw[row.updates] = found.pvalue
+        assert row.difference_interval == pytest.approx(tuple(found.confidence_interval()))
+        single = stats.ttest_1samp(own[row.updates], 0).confidence_interval()
+        assert row.interval == pytest.approx(tuple(single))
+    low, high = sorted(raw.values())
+    expected = [2 * low if raw[row.updates] == low else max(2 * low, high) for row in rows]
+    assert [row.p_value for row in rows] == pytest.approx(expected)
+
+
+def test_seeds_that_agree_are_as_uncertain_as_their_episodes() -> None:
+    (row,) = compare(evaluations({50_000: np.full(12, 0.5)}), PUBLISHED)
+    low, high = row.interval or (0, 0)
+    assert high - low == pytest.approx(2 * stats.t.ppf(0.975, 11) * np.sqrt(0.25 / 50 / 12), rel=0.01)
+
+
+@pytest.mark.parametrize("shift", [-0.15, 0.3])
+def test_another_curve_is_named_in_words(shift: float) -> None:
+    first, second = problems(compare(evaluations(published_scores(shift)), PUBLISHED), FULL)
+    assert first.startswith(f"at 50,000 updates success is {100 * (0.415 + shift):.1f} (")
+    assert "published is 41.5 (" in first
+    assert f"a difference beyond chance, {100 * shift:+.1f} (" in first
+    assert second.startswith("at 100,000 updates")
+
+
+def test_a_seed_without_an_evaluation_is_named() -> None:
+    scores = published_scores()
+    scores[100_000] = scores[100_000][:11]
+    (found,) = problems(compare(evaluations(scores), PUBLISHED), FULL)
+    assert found.startswith("11 of 12 seeds have an evaluation at 100,000 updates")
+    del scores[25_000]
+    assert "0 of 12 seeds have an evaluation at 25,000" in problems(compare(evaluations(scores), PUBLISHED), FULL)[0]
+
+
+def test_the_page_has_every_evaluation(tmp_path: Path) -> None:
+    rows = compare(evaluations(published_scores(0.02)), PUBLISHED)
+    reproduce.write(tmp_path / "reproduction.json", rows, FULL, "NVIDIA H200")
+    text = (tmp_path / "reproduction.md").read_text()
+    assert "| 50,000 | 12 | 43.5 (" in text
+    assert "| 41.5 (" in text
+    assert "| +2.0 (-" in text
+    assert "on NVIDIA H200" in text
+    assert json.loads((tmp_path / "reproduction.json").read_text())["rows"][0]["published"] is None
+
+
+# -- training ---------------------------------------------------------------------------------------------------------
+
+ENDS_WITH_A_CHECKPOINT = "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(3))\n{then}"
+
+
+def train(code: str, stop: float, end: float) -> int:
+    now = time.monotonic()
+    return reproduce.train([sys.executable, "-c", code], now + stop, now + end)
+
+
+def test_training_that_ends_in_time_is_done() -> None:
+    assert train("", 60, 60) == 0
+
+
+def test_training_is_told_to_stop_when_the_time_is_over() -> None:
+    begin = time.monotonic()
+    assert train(ENDS_WITH_A_CHECKPOINT.format(then="time.sleep(60)"), 1, 30) == 3
+    assert time.monotonic() - begin < 20
+
+
+def test_training_that_does_not_stop_is_ended() -> None:
+    deaf = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(60)"
+    begin = time.monotonic()
+    assert train(deaf, 1, 2) == 3
+    assert time.monotonic() - begin < 20
+
+
+def test_training_that_fails_is_an_error() -> None:
+    with pytest.raises(RuntimeError, match="training ended with exit code 5"):
+        train("raise SystemExit(5)", 60, 60)
+
+
+def test_all_that_was_asked_for_is_trained() -> None:
+    assert (FULL.env, FULL.seeds, FULL.updates) == ("scene-play-singletask-task4-v0", 12, 100_000)
+    assert {step % FULL.every for step in PUBLISHED} == {0}
+
+
+def test_training_that_did_not_yet_listen_goes_on_next_time() -> None:
+    assert train("import time; time.sleep(60)", 1, 30) == 3
+
+
+def test_the_small_command_goes_on_where_it_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--small", "--device", "cpu", "--dataset-dir", str(tmp_path / "data"), "-f", str(tmp_path / "logs")]
+    words += ["-o", str(tmp_path)]
+
+    kills: list[tuple[str, int] | None] = [("update", 5), None]
+    with Programs() as programs:
+
+        def train(command: list[str], stop: float, end: float) -> int:
+            return programs.run("train", command[2:], kill=kills.pop(0), by="SIGTERM").code
+
+        monkeypatch.setattr(reproduce, "train", train)
+        assert reproduce.main(words) == 3
+        assert "5 of 8 updates are done" in capsys.readouterr().err
+        assert not (tmp_path / "reproduction-small.json").exists()
+        assert reproduce.main(words) == 0
+    assert len(list((tmp_path / "logs" / "small" / "qam").glob("*-v0_*"))) == 2  # one per seed, as before
+    found = json.loads((tmp_path / "reproduction-small.json").read_text())["rows"]
+    assert [(row["updates"], row["seeds"], row["published"]) for row in found] == [(n, 2, None) for n in (2, 4, 6, 8)]
+
+
+def test_a_folder_that_is_not_there_is_refused_before_training() -> None:
+    assert reproduce.main(["--small", "-o", "/nowhere"]) == 2

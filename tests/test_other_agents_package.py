@@ -1,0 +1,30 @@
+"""The package `agents` of another distribution, installed into the same folder before ours or after it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def error_of(code: str, folder: Path) -> str:
+    ran = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+    assert ran.returncode == 1
+    return ran.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("ours_last", "code"), [(True, "import agents"), (True, "import zoo"), (False, "import zoo")])
+def test_a_mixture_of_the_two_is_refused_with_the_way_on(tmp_path: Path, ours_last: bool, code: str) -> None:
+    for package in ("agents", "zoo"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "agents" / "run.py").touch()
+    if not ours_last:
+        (tmp_path / "agents" / "__init__.py").write_text("import openai_of_theirs")
+    said = error_of(code, tmp_path)
+    assert said.startswith("ImportError: expected the package `agents` of flow-rl-zoo")
+    assert "pip uninstall openai-agents flow-rl-zoo" in said
