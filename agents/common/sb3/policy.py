@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO, Any, Self
 
 import numpy as np
@@ -411,10 +411,8 @@ class FlowPolicy(BasePolicy):
         saved = read_tensors(path, device)
         description = saved.get("about") if isinstance(saved, dict) else None
         policy = cls.build(description, str(path))  # type: ignore[arg-type]  # refused there
-        left_out = set(saved.get("left_out", ()))
-        own = {name: value for name, value in policy.state_dict().items() if _is_part(name, left_out)}
-        missing = {name: torch.full_like(value, torch.nan) for name, value in own.items() if value.is_floating_point()}
-        policy.load_state_dict({**own, **missing, **saved["state_dict"]})
+        missing = _nan_of(set(saved.get("left_out", ())), policy.state_dict())
+        policy.load_state_dict({**missing, **saved["state_dict"]})
         return policy.to(device=get_device(device))
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
@@ -437,6 +435,12 @@ def _is_part(name: str, networks: set[str]) -> bool:
     """Return whether an entry of a policy's state is a part of one of some networks."""
     parent, _, rest = name.partition(".")
     return parent == "nets" and rest.partition(".")[0] in networks
+
+
+def _nan_of(networks: set[str], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the entries of some networks of a policy's state, with NaN where they have numbers."""
+    own = {name: value for name, value in state.items() if _is_part(name, networks)}
+    return {name: torch.full_like(v, torch.nan) if v.is_floating_point() else v for name, v in own.items()}
 
 
 def _refuse_reset_pair(observation: Any) -> None:
