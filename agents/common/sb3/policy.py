@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO, Any, Self
 
 import numpy as np
@@ -23,6 +23,7 @@ from agents.common.model_file import decode_attributes, encode_attributes, read_
 from agents.common.nets.heads import Networks, ObservingNetwork
 from agents.common.nets.mlp import StackedMLP
 from agents.common.nets.specs import Sizes
+from agents.common.watched import WatchedNetworks
 from agents.registry import find_named_by_file, name_of
 
 ChunkState = tuple[NDArray[Any], NDArray[np.int64]]
@@ -228,13 +229,27 @@ class FlowPolicy(BasePolicy):
         """
         if self.training:
             self.set_training_mode(False)
+        actions = self.sample(observations, noise, self.nets).clamp(-1, 1).cpu().numpy()
+        return self.in_units(actions)
+
+    def sample(self, observations: NDArray[Any], noise: Noise, nets: Any) -> Tensor:
+        """Sample one chunk for every observation with the given networks, e.g. a view that records what they do.
+
+        :param observations: raw, of every replica, (S, N, O).
+        :param noise: name -> (S, N, ...), as :meth:`draw_action_noise` gives it for one replica.
+        :param nets: the policy's networks, or a view of them.
+        :return: actions scaled to [-1, 1], flattened, (S, N, D).
+        """
         draws = self.method.candidate_noise()
         placed = {k: v.to(self.device).movedim(1, 1 + draws[k].axes.index("B")) for k, v in noise.items()}
         rows = torch.as_tensor(observations, dtype=torch.float32, device=self.device)
         with torch.no_grad(), float32_products(self.method.precision, self.device):
-            actions = self.method.sample_actions(self.preprocess(rows), placed, self.nets).clamp(-1, 1)
-        shape = (*rows.shape[:2], self.chunk_length, *self.action_space.shape)  # type: ignore[misc]
-        return np.asarray(self.unscale_action(actions.cpu().numpy().reshape(shape)), dtype=self.action_space.dtype)
+            return self.method.sample_actions(self.preprocess(rows), placed, nets)
+
+    def in_units(self, actions: NDArray[Any]) -> NDArray[Any]:
+        """Return flattened chunks (..., D) in [-1, 1] as actions in the environment's units, (..., H, A)."""
+        shape = (*actions.shape[:-1], self.chunk_length, *self.action_space.shape)  # type: ignore[misc]
+        return np.asarray(self.unscale_action(actions.reshape(shape)), dtype=self.action_space.dtype)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         """Plan and return the first action, scaled to [-1, 1]."""
@@ -335,16 +350,54 @@ class FlowPolicy(BasePolicy):
 
     # -- saving -------------------------------------------------------------------------------------------------------
 
-    def save(self, path: str | IO[bytes]) -> None:
+    def acting_networks(self) -> set[str]:
+        """Return the names of the networks that acting uses, found by planning once."""
+        self.set_training_mode(False)
+        watched = WatchedNetworks(self.nets)
+        drawn = self.draw_action_noise(1, torch.Generator())
+        noise = {name: draw.expand(self.num_replicas, *draw.shape) for name, draw in drawn.items()}
+        self.sample(np.zeros((self.num_replicas, 1, self.observation_mean.numel())), noise, watched)
+        return watched.used
+
+    def save(self, path: str | IO[bytes], to_act: bool = False) -> None:
         """Save the policy by itself.
 
         :param path: where to; any open binary file will do.
+        :param to_act: whether to leave out the networks that acting does not use; a policy that is loaded without them
+            has NaN in their place.
         """
+        unused = set(self.nets) - self.acting_networks() if to_act else set()
+        state = {name: value for name, value in self.state_dict().items() if not _is_part(name, unused)}
+        torch.save({"state_dict": state, "about": self.describe(), "left_out": sorted(unused)}, path)
+
+    def describe(self) -> str:
+        """Return what makes an equal policy but for its parameters, as JSON; :meth:`build` reads it."""
         parameters = self._get_constructor_parameters()
         about = {"method": name_of(type(self.method)), "settings": self.method.settings()}
         kept = {name: parameters[name] for name in parameters if name not in ("method", "lr_schedule")}
-        text = json.dumps(encode_attributes(about | kept))
-        torch.save({"state_dict": self.state_dict(), "about": text}, path)
+        return json.dumps(encode_attributes(about | kept))
+
+    @classmethod
+    def build(cls, description: str, name: str) -> Self:
+        """Return a policy with new parameters.
+
+        :param description: what :meth:`describe` returned.
+        :param name: of the file that it is from, for messages.
+        :return: the policy.
+        :raises ValueError: if it is something else, or of an algorithm that is not imported.
+        """
+        try:
+            about = decode_attributes(json.loads(description))
+            settings = dict(about.pop("settings"))
+            found = find_named_by_file(about["method"])
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise ValueError(f"expected a policy as `save` writes it, got {name}, which is none: {error}") from error
+        if found is None:
+            raise ValueError(f"the policy is of `{about['method']}`, which is not known; import its module first")
+        try:
+            return cls(lr_schedule=lambda _: 0.0, **about | {"method": found.method(**settings).finish()})
+        except (TypeError, AttributeError, RuntimeError, MemoryError) as error:  # e.g. networks larger than the memory
+            raise ValueError(f"{name} describes a policy that cannot be built: {error}") from error
 
     @classmethod
     def load(cls, path: str | IO[bytes], device: torch.device | str = "auto") -> Self:
@@ -356,16 +409,10 @@ class FlowPolicy(BasePolicy):
         :raises ValueError: if it is damaged or no such file, or of an algorithm that is not imported.
         """
         saved = read_tensors(path, device)
-        try:
-            about = decode_attributes(json.loads(saved["about"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"expected a policy as `save` writes it, got {path}, which is none: {error}") from error
-        found = find_named_by_file(about["method"])
-        if found is None:
-            raise ValueError(f"the policy is of `{about['method']}`, which is not known; import its module first")
-        method = found.method(**about.pop("settings"))
-        policy = cls(lr_schedule=lambda _: 0.0, **about | {"method": method.finish()})
-        policy.load_state_dict(saved["state_dict"])
+        description = saved.get("about") if isinstance(saved, dict) else None
+        policy = cls.build(description, str(path))  # type: ignore[arg-type]  # refused there
+        missing = _nan_of(set(saved.get("left_out", ())), policy.state_dict())
+        policy.load_state_dict({**missing, **saved["state_dict"]})
         return policy.to(device=get_device(device))
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
@@ -382,6 +429,18 @@ class FlowPolicy(BasePolicy):
             optimizer_class=self.optimizer_class,
             optimizer_kwargs=self.optimizer_kwargs,
         )
+
+
+def _is_part(name: str, networks: set[str]) -> bool:
+    """Return whether an entry of a policy's state is a part of one of some networks."""
+    parent, _, rest = name.partition(".")
+    return parent == "nets" and rest.partition(".")[0] in networks
+
+
+def _nan_of(networks: set[str], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the entries of some networks of a policy's state, with NaN where they have numbers."""
+    own = {name: value for name, value in state.items() if _is_part(name, networks)}
+    return {name: torch.full_like(v, torch.nan) if v.is_floating_point() else v for name, v in own.items()}
 
 
 def _refuse_reset_pair(observation: Any) -> None:
