@@ -21,6 +21,9 @@ from zoo.errors import BAD_INPUT, Interrupted, UsageError
 if TYPE_CHECKING:
     from zoo.datasets.names import DatasetSpec
     from zoo.datasets.sources import Reading
+    from zoo.envs.ocbench import OcbenchTask
+
+_STOPPED = "stopped; finished episodes are kept, and the same command continues from there"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,6 +69,8 @@ def _add_arguments(command: Parser, word: str) -> None:
         command.add_argument(
             "--dataset-size", type=whole_number, help="of several files, those that hold the first N transitions"
         )
+    if word == "download":
+        command.add_argument("--files", type=whole_number, help="of a dataset of OCBench, the first N training files")
     if word == "generate":
         size = command.add_mutually_exclusive_group()
         size.add_argument("--episodes", type=whole_number, help="training episodes (default: as many as OGBench)")
@@ -115,6 +120,8 @@ def _add_reading(command: Parser) -> None:
 def _list(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.datasets.files import training_files
     from zoo.datasets.names import DATASETS
+    from zoo.datasets.ocbench import describe_task
+    from zoo.envs.ocbench import TASKS
     from zoo.tables import terminal
 
     rows = []
@@ -123,7 +130,9 @@ def _list(args: argparse.Namespace) -> dict[str, Any]:
         rows.append({**_describe(spec), "here": here})
     left_out = ("files", "episodes") if terminal().width < 100 else ()
     _print_table("Datasets", [{key: value for key, value in row.items() if key not in left_out} for row in rows])
-    return {"datasets": rows}
+    tasks = [describe_task(task, args.dataset_dir) for task in TASKS.values()]
+    _print_table("OCBench", tasks)
+    return {"datasets": rows, "ocbench": tasks}
 
 
 def _info(args: argparse.Namespace) -> dict[str, Any]:
@@ -132,7 +141,11 @@ def _info(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.datasets.check import check_structure, require_sound
     from zoo.datasets.files import dataset_files, file_sha256, training_files
     from zoo.datasets.names import parse_name, single_task_names
+    from zoo.datasets.ocbench import describe_task
+    from zoo.envs.ocbench import find_task
 
+    if task := find_task(args.name):
+        return describe_task(task, args.dataset_dir)
     spec = parse_name(args.name).spec
     files = {}
     several = training_files(spec, args.dataset_dir) if spec.files > 1 else None
@@ -160,7 +173,10 @@ def _describe(spec: DatasetSpec) -> dict[str, Any]:
 
 def _generate(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.datasets.generate import generate_dataset
+    from zoo.envs.ocbench import find_task
 
+    if task := find_task(args.name):
+        return _generate_ocbench(args, task)
     try:
         files = generate_dataset(
             args.name,
@@ -172,14 +188,41 @@ def _generate(args: argparse.Namespace) -> dict[str, Any]:
             existing="replace" if args.force else "refuse",
         )
     except KeyboardInterrupt as error:
-        raise Interrupted("stopped; finished episodes are kept, and the same command continues from there") from error
+        raise Interrupted(_STOPPED) from error
     return _describe_files(args.name, files)
+
+
+def _generate_ocbench(args: argparse.Namespace, task: OcbenchTask) -> dict[str, Any]:
+    from zoo.datasets.ocbench import generated_files
+    from zoo.datasets.ocbench_generate import generate_ocbench
+
+    if args.dataset_size is not None:
+        raise UsageError(f"the episodes of {task.name} differ in length; give `--episodes` instead of `--dataset-size`")
+    files = generated_files(task, args.dataset_dir)
+    try:
+        generate_ocbench(
+            task,
+            files,
+            num_episodes=args.episodes,
+            seed=args.seed,
+            num_workers=args.num_workers,
+            existing="replace" if args.force else "refuse",
+        )
+    except KeyboardInterrupt as error:
+        raise Interrupted(_STOPPED) from error
+    return {"name": task.name, "train": str(files[0]), "val": str(files[1])}
 
 
 def _download(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.datasets.download import download_dataset, download_shards
     from zoo.datasets.names import parse_name
+    from zoo.datasets.ocbench import download_ocbench
+    from zoo.envs.ocbench import find_task
 
+    if task := find_task(args.name):
+        how = "replace" if args.force else "refuse"
+        folder = download_ocbench(task, args.dataset_dir, num_files=args.files, existing=how)
+        return {"name": task.name, "folder": str(folder), "files": len(list(folder.glob("*.npz")))}
     spec, existing = parse_name(args.name).spec, "replace" if args.force else "refuse"
     size = _checked_size(args.dataset_size)
     if spec.files == 1:
@@ -251,7 +294,10 @@ def _collect(args: argparse.Namespace) -> dict[str, Any]:
 
 def _show(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.datasets.card import write_card
+    from zoo.envs.ocbench import find_task
 
+    if task := find_task(args.name):
+        args.name = _existing(args, task)
     about: dict[str, Any] = {}
     if _is_own(args.name):
         from zoo.datasets.sources import environment_of, read_source
@@ -265,6 +311,12 @@ def _show(args: argparse.Namespace) -> dict[str, Any]:
         about = {"rewards of": env_name}
     facts = write_card(args.output, args.name, about, arrays)
     return {"name": args.name, "card": str(args.output), **facts}
+
+
+def _existing(args: argparse.Namespace, task: OcbenchTask) -> str:
+    from zoo.datasets.ocbench import find_existing
+
+    return str(find_existing(task, args.dataset_dir))
 
 
 def _check_own(args: argparse.Namespace) -> dict[str, Any]:
@@ -361,7 +413,10 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.datasets.check import check_dataset
     from zoo.datasets.files import dataset_files, training_files
     from zoo.datasets.names import parse_name
+    from zoo.envs.ocbench import find_task
 
+    if task := find_task(args.name):
+        args.name, args.env = _existing(args, task), task.name
     if _is_own(args.name):
         return _check_own(args)
     spec = parse_name(args.name).spec
