@@ -36,10 +36,10 @@ def _parser() -> Parser:
     parser = Parser("dataset", description="List, describe, generate, download, check, convert, collect datasets.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for word, function, purpose in (
-        ("list", _list, "every dataset of OGBench: size, where it comes from, whether it is here"),
+        ("list", _list, "every dataset of OGBench and OCBench: size, where it comes from, whether it is here"),
         ("info", _info, "one dataset: its sizes, tasks, files and arrays"),
-        ("generate", _generate, "make a dataset with OGBench's scripted oracles"),
-        ("download", _download, "fetch a dataset from OGBench's host or its mirror"),
+        ("generate", _generate, "make a dataset with OGBench's or OCBench's scripted oracles"),
+        ("download", _download, "fetch a dataset from OGBench's or OCBench's host, or a mirror"),
         ("check", _check, "test a dataset: arrays, values, trajectories, and whether it fits its environment"),
         ("convert", _convert, "make an npz of a dataset in another format, or the arrays of one of several files"),
         ("show", _show, "draw what is in a dataset: returns, lengths, actions, coverage, on one HTML page"),
@@ -73,7 +73,7 @@ def _add_arguments(command: Parser, word: str) -> None:
         command.add_argument("--files", type=whole_number, help="of a dataset of OCBench, the first N training files")
     if word == "generate":
         size = command.add_mutually_exclusive_group()
-        size.add_argument("--episodes", type=whole_number, help="training episodes (default: as many as OGBench)")
+        size.add_argument("--episodes", type=whole_number, help="training episodes (default: OGBench's number, or 1000)")
         size.add_argument("--dataset-size", type=whole_number, help="training transitions instead of episodes")
         command.add_argument("--seed", type=whole_number, default=0, help="seed of the dataset")
         command.add_argument("--num-workers", type=whole_number, help="processes (default: one for each core)")
