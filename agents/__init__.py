@@ -46,7 +46,9 @@ if TYPE_CHECKING:
         trqam,
     )
     from agents.common.method import Method as Method
+    from agents.common.sb3.acting import load_policy as load_policy
     from agents.common.sb3.arguments import Arguments
+    from agents.common.sb3.exporting import export_onnx as export_onnx
     from agents.common.sb3.model import FlowQLearning
     from agents.common.search import choice as choice
     from agents.common.search import linear_range as linear_range
@@ -105,16 +107,19 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Method", "algorithm_ids", "choice", "get", "linear_range", "load", "log_range", "register", "setting",
+    "Method", "algorithm_ids", "choice", "export_onnx", "get", "linear_range", "load", "load_policy", "log_range",
+    "register", "setting",
     *BUILT_IN.values(),
 ]  # fmt: skip
 
 _LOCATIONS = {
     "Method": "agents.common.method",
     "choice": "agents.common.search",
+    "export_onnx": "agents.common.sb3.exporting",
     "get": "agents.models",
     "linear_range": "agents.common.search",
     "load": "agents.models",
+    "load_policy": "agents.common.sb3.acting",
     "log_range": "agents.common.search",
     "setting": "agents.common.settings",
 }

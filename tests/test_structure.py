@@ -19,7 +19,7 @@ LAYERS = (
     "agents.common.settings agents.common.model_file agents.common.nets",
     "agents.common.maths",
     "agents.common.method",
-    "agents.common.families agents.common.habits agents.common.pretraining agents.registry",
+    "agents.common.families agents.common.habits agents.common.pretraining agents.common.watched agents.registry",
     "agents.*",
     "agents.common.data",
     "agents.common.engine",
@@ -33,7 +33,7 @@ LAYERS = (
     "zoo.datasets zoo.envs",
     "zoo.playing",
     "zoo.runs",
-    "zoo.training zoo.report",
+    "zoo.training zoo.report zoo.watching",
     "zoo.authoring zoo.tuning zoo.suites",
     "zoo",
 )

@@ -28,11 +28,12 @@ _STOPPED = "stopped; finished episodes are kept, and the same command continues 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program on the words after its name, by default those of the command line; return its exit code."""
-    args = _parser().parse_args(arguments)
+    args = make_parser().parse_args(arguments)
     return run_program(lambda: args.command(args), args.verbose) or int(getattr(args, "exit_code", 0))
 
 
-def _parser() -> Parser:
+def make_parser() -> Parser:
+    """Return the parser of the command line."""
     parser = Parser("dataset", description="List, describe, generate, download, check, convert, collect datasets.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for word, function, purpose in (

@@ -42,6 +42,8 @@ from zoo.errors import UsageError
 from zoo.layers import load_yaml
 from zoo.runs.read import read_runs
 from zoo.suites.suite import read_suite
+from zoo.watching.agent import agent_of_file
+from zoo.watching.score import Score
 
 GIB = 1 << 30
 Files = Mapping[str, bytes]
@@ -256,6 +258,24 @@ def _read_model(folder: Path) -> None:
     model.predict(model.observation_space.sample())
 
 
+@cache
+def _policy() -> Files:
+    with tempfile.TemporaryDirectory() as folder:
+        env = SpacesEnv(3, 2)
+        model = agents.BC("MlpPolicy", env, net_arch=[2], flow_steps=1, horizon_length=1, buffer_size=4, device="cpu")
+        protocol = {"episodes": 2, "seed": 0, "env_kwargs": {}}
+        score = Score("success", 0.5, 0.1, 0.9, 2).plain()
+        model.save_policy(
+            Path(folder) / "policy.safetensors", {"env": "Toy-v0", "seed": 0, "protocol": protocol, "score": score}
+        )
+        return _files(Path(folder))
+
+
+def _read_policy(folder: Path) -> None:
+    agent = agent_of_file(folder / "policy.safetensors", None, "cpu")
+    agent.policy.predict(agent.policy.observation_space.sample())
+
+
 # -- recorded numbers -------------------------------------------------------------------------------------------------
 
 
@@ -290,5 +310,6 @@ READERS = {
     "settings": Reader(lambda: {"settings.yml": SETTINGS.encode()}, _read_settings, (UsageError,)),
     "suites": Reader(lambda: {"suite.yml": SUITE.encode()}, _read_suite, (UsageError,)),
     "models": Reader(_model, _read_model, (ValueError, OSError)),
+    "policies": Reader(_policy, _read_policy, (UsageError,)),
     "fixtures": Reader(_fixture, _read_fixture, (ParityError,)),
 }

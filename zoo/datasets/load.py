@@ -77,7 +77,7 @@ def load_dataset(
     """Load the dataset of a single-task environment, making its files first when they are missing.
 
     A dataset of several files is converted at its first use to arrays that are mapped, see
-    :mod:`zoo.datasets.shards`.
+    ``zoo.datasets.shards``.
 
     :param dataset: where a missing file comes from: ``"download"``, ``"generate"``, ``"auto"`` for the first of these
         that works; or the path of a file to use instead, or of a folder of files.

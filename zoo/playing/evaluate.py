@@ -157,7 +157,7 @@ class Evaluator:
         jobs = deque(itertools.product(players, range(self.episodes)))
         idle = deque(range(pool.n_envs))
         observations = np.zeros((len(names), self.episodes, *observation_space.shape), observation_space.dtype)
-        noise = _NoiseStock(policy, self.seed, names, self.episodes)
+        noise = NoiseStock(policy, self.seed, names, self.episodes)
         job_of: dict[int, tuple[int, int]] = {}
         endings: dict[tuple[int, int], Ending] = {}
         diverged: set[int] = set()
@@ -213,7 +213,7 @@ def _global_generators_kept() -> Iterator[None]:
         torch.set_rng_state(states[2])
 
 
-class _NoiseStock:
+class NoiseStock:
     """The noise of every episode, drawn a few plans ahead from the episode's own generator."""
 
     def __init__(self, policy: ChunkPolicy, seed: int, names: Sequence[int], episodes: int) -> None:

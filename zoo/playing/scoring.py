@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +24,12 @@ class Scoring:
     success_return: float | None = None
     reference_scores: tuple[float, float] | None = None
 
+    @classmethod
+    def recorded_in(cls, config: Mapping[str, Any]) -> Scoring:
+        """Return what a run was scored by, as its `config.yml` says."""
+        references = config.get("reference_scores")
+        return cls(config.get("score"), config.get("success_return"), tuple(references) if references else None)
+
     def apply(self, results: EpisodeResults) -> EpisodeResults:
         """Return results with the successes that count: none of them where the return is the score."""
         if self.score == "return":
@@ -29,6 +37,12 @@ class Scoring:
         if self.success_return is None:
             return results
         return replace(results, successes=(results.returns >= self.success_return).astype(np.int64))
+
+    def success_of(self, reported: int | None, episode_return: float) -> int | None:
+        """Return whether one episode is a success, as :meth:`apply` does for many."""
+        if self.score == "return":
+            return None
+        return reported if self.success_return is None else int(episode_return >= self.success_return)
 
     def normalised(self, episode_return: float) -> float | None:
         """Return where a return lies between those of a random and of an expert policy, if these are known."""

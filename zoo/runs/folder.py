@@ -202,7 +202,7 @@ class RunFolder:
         self._write_identity(VERSIONS, json.dumps(versions, indent=1) + "\n")
 
     def read_versions(self) -> dict[str, Any]:
-        """Return what software and data the run has used, as :func:`zoo.runs.versions.describe_versions` gave it.
+        """Return what software and data the run has used, as ``zoo.runs.versions.describe_versions`` gave it.
 
         :raises UnreadableRun: if it cannot be read.
         """

@@ -145,6 +145,12 @@ class FastMLP(StackedMLP):
     gelu, dense = staticmethod(gelu), staticmethod(dense)
     evaluate = staticmethod(evaluate)  # type: ignore[assignment]  # chooses the product itself
 
+    def evaluate_plainly(self) -> None:
+        """Compute as `StackedMLP` does from now on: with PyTorch's standard operations, whatever the sizes."""
+        self.dense, self.evaluate = mlp.dense, mlp.evaluate
+        if self.activation is gelu:
+            self.activation = mlp.gelu
+
 
 def make_mlp(stack: Sequence[int], widths: Sequence[int], *arguments: Any, **settings: Any) -> StackedMLP:
     """Return a `StackedMLP` of these arguments: a fast one, unless it is so small that nothing is gained."""

@@ -42,7 +42,7 @@ class Network(nn.Module):
 class ObservingNetwork(Network):
     """A network whose first input is observations, optionally through a features extractor of its own.
 
-    The extractor is SB3's: rows (N, *observation shape) to features (N, F). Its parameters have no axis S, so S is 1.
+    The extractor is SB3's: rows ``(N, *observation shape)`` to features (N, F). Its parameters have no axis S: S is 1.
     """
 
     def __init__(self) -> None:

@@ -23,11 +23,11 @@ LAYER_NORM_EPS = 1e-6  # Flax's default; PyTorch's 1e-5 is another network
 class Layer(NamedTuple):
     """One dense layer, and what is done to its output.
 
-    :param weight: (*stack, in, out).
-    :param bias: (*stack, out).
+    :param weight: ``(*stack, in, out)``.
+    :param bias: ``(*stack, out)``.
     :param activation: elementwise function; None for a plain output.
     :param dtype: lower precision of the product's factors, or None.
-    :param norm_scale: of the LayerNorm after the activation, (*stack, out), or None.
+    :param norm_scale: of the LayerNorm after the activation, ``(*stack, out)``, or None.
     :param norm_bias: likewise.
     """
 
@@ -39,7 +39,7 @@ class Layer(NamedTuple):
     norm_bias: Tensor | None = None
 
     def finish(self, product: Tensor) -> Tensor:
-        """Apply activation and LayerNorm to the product, bias included, (*stack, ..., out)."""
+        """Apply activation and LayerNorm to the product, bias included, ``(*stack, ..., out)``."""
         x = product if self.activation is None else self.activation(product)
         if self.norm_scale is None or self.norm_bias is None:
             return x
@@ -52,11 +52,11 @@ class Layer(NamedTuple):
 def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dtype | None = None) -> Tensor:
     """Multiply rows by stacked matrices.
 
-    :param x: (*stack, ..., in).
-    :param weight: (*stack, in, out).
-    :param bias: (*stack, out), or None.
+    :param x: ``(*stack, ..., in)``.
+    :param weight: ``(*stack, in, out)``.
+    :param bias: ``(*stack, out)``, or None.
     :param dtype: lower precision of the factors, e.g. bfloat16; None: that of the weight.
-    :return: (*stack, ..., out), in the precision of the weight.
+    :return: ``(*stack, ..., out)``, in the precision of the weight.
     """
     if x.ndim > weight.ndim:  # several row axes: fold them into one
         lead = weight.ndim - 2
@@ -67,7 +67,7 @@ def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dt
 
 
 def evaluate(layers: Sequence[Layer], x: Tensor, product: Callable[..., Tensor] = dense) -> Tensor:
-    """Evaluate layers one after the other on x, (*stack, ..., in); ``product`` multiplies as :func:`dense` does."""
+    """Evaluate layers one after the other on x, ``(*stack, ..., in)``; ``product`` multiplies as :func:`dense` does."""
     for layer in layers:
         x = layer.finish(product(x, layer.weight, layer.bias, layer.dtype))
     return x

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Mapping
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -30,6 +31,7 @@ from agents.common.nets.heads import CriticEnsemble
 from agents.common.nets.specs import NetworkSpec
 from agents.common.pretraining import find_behaviour, no_behaviour_message
 from agents.common.saved import require_algorithm
+from agents.common.sb3.acting import save_policy
 from agents.common.sb3.arguments import SETTINGS_OF_POLICY, sort_arguments
 from agents.common.sb3.collection import CollectingModel
 from agents.common.sb3.policy import FlowPolicy
@@ -238,6 +240,14 @@ class FlowQLearning(Learner, MethodModel, CollectingModel, ReportingModel):
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []
+
+    def save_policy(self, path: str | Path, about: Mapping[str, Any] | None = None) -> None:
+        """Save the policy in a small file without a critic's copies, optimiser and counters: `agents.load_policy` acts.
+
+        :param path: file, usually with the ending ``.safetensors``.
+        :param about: what else is to be said about it, e.g. its environment and score: values that JSON takes.
+        """
+        save_policy(self.policy, path, about)
 
     # -- names ---------------------------------------------------------------------------------------------------------
 

@@ -228,13 +228,27 @@ class FlowPolicy(BasePolicy):
         """
         if self.training:
             self.set_training_mode(False)
+        actions = self.sample(observations, noise, self.nets).clamp(-1, 1).cpu().numpy()
+        return self.in_units(actions)
+
+    def sample(self, observations: NDArray[Any], noise: Noise, nets: Any) -> Tensor:
+        """Sample one chunk for every observation with the given networks, e.g. a view that records what they do.
+
+        :param observations: raw, of every replica, (S, N, O).
+        :param noise: name -> (S, N, ...), as :meth:`draw_action_noise` gives it for one replica.
+        :param nets: the policy's networks, or a view of them.
+        :return: actions scaled to [-1, 1], flattened, (S, N, D).
+        """
         draws = self.method.candidate_noise()
         placed = {k: v.to(self.device).movedim(1, 1 + draws[k].axes.index("B")) for k, v in noise.items()}
         rows = torch.as_tensor(observations, dtype=torch.float32, device=self.device)
         with torch.no_grad(), float32_products(self.method.precision, self.device):
-            actions = self.method.sample_actions(self.preprocess(rows), placed, self.nets).clamp(-1, 1)
-        shape = (*rows.shape[:2], self.chunk_length, *self.action_space.shape)  # type: ignore[misc]
-        return np.asarray(self.unscale_action(actions.cpu().numpy().reshape(shape)), dtype=self.action_space.dtype)
+            return self.method.sample_actions(self.preprocess(rows), placed, nets)
+
+    def in_units(self, actions: NDArray[Any]) -> NDArray[Any]:
+        """Return flattened chunks (..., D) in [-1, 1] as actions in the environment's units, (..., H, A)."""
+        shape = (*actions.shape[:-1], self.chunk_length, *self.action_space.shape)  # type: ignore[misc]
+        return np.asarray(self.unscale_action(actions.reshape(shape)), dtype=self.action_space.dtype)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         """Plan and return the first action, scaled to [-1, 1]."""
@@ -340,11 +354,36 @@ class FlowPolicy(BasePolicy):
 
         :param path: where to; any open binary file will do.
         """
+        torch.save({"state_dict": self.state_dict(), "about": self.describe()}, path)
+
+    def describe(self) -> str:
+        """Return what makes an equal policy but for its parameters, as JSON; :meth:`build` reads it."""
         parameters = self._get_constructor_parameters()
         about = {"method": name_of(type(self.method)), "settings": self.method.settings()}
         kept = {name: parameters[name] for name in parameters if name not in ("method", "lr_schedule")}
-        text = json.dumps(encode_attributes(about | kept))
-        torch.save({"state_dict": self.state_dict(), "about": text}, path)
+        return json.dumps(encode_attributes(about | kept))
+
+    @classmethod
+    def build(cls, description: str, name: str) -> Self:
+        """Return a policy with new parameters.
+
+        :param description: what :meth:`describe` returned.
+        :param name: of the file that it is from, for messages.
+        :return: the policy.
+        :raises ValueError: if it is something else, or of an algorithm that is not imported.
+        """
+        try:
+            about = decode_attributes(json.loads(description))
+            settings = dict(about.pop("settings"))
+            found = find_named_by_file(about["method"])
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise ValueError(f"expected a policy as `save` writes it, got {name}, which is none: {error}") from error
+        if found is None:
+            raise ValueError(f"the policy is of `{about['method']}`, which is not known; import its module first")
+        try:
+            return cls(lr_schedule=lambda _: 0.0, **about | {"method": found.method(**settings).finish()})
+        except (TypeError, AttributeError, RuntimeError, MemoryError) as error:  # e.g. networks larger than the memory
+            raise ValueError(f"{name} describes a policy that cannot be built: {error}") from error
 
     @classmethod
     def load(cls, path: str | IO[bytes], device: torch.device | str = "auto") -> Self:
@@ -356,15 +395,8 @@ class FlowPolicy(BasePolicy):
         :raises ValueError: if it is damaged or no such file, or of an algorithm that is not imported.
         """
         saved = read_tensors(path, device)
-        try:
-            about = decode_attributes(json.loads(saved["about"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"expected a policy as `save` writes it, got {path}, which is none: {error}") from error
-        found = find_named_by_file(about["method"])
-        if found is None:
-            raise ValueError(f"the policy is of `{about['method']}`, which is not known; import its module first")
-        method = found.method(**about.pop("settings"))
-        policy = cls(lr_schedule=lambda _: 0.0, **about | {"method": method.finish()})
+        description = saved.get("about") if isinstance(saved, dict) else None
+        policy = cls.build(description, str(path))  # type: ignore[arg-type]  # refused there
         policy.load_state_dict(saved["state_dict"])
         return policy.to(device=get_device(device))
 

@@ -1,0 +1,162 @@
+"""Policies that only act, in a small file for other people and programs.
+
+The file has the networks that acting needs, and texts that say what they are, in the safetensors format. Reading one
+runs nothing of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from stable_baselines3.common.utils import get_device
+from torch import Tensor, nn
+
+from agents.common.bounded import DamagedFile, require_memory
+from agents.common.files import atomic_path
+from agents.common.method import Method
+from agents.common.nets.heads import Networks
+from agents.common.sb3.policy import FlowPolicy
+from agents.common.watched import WatchedNetworks
+
+FORMAT = "flow-rl-zoo policy 1"
+_NETWORKS = "nets."
+
+
+class ActingNetworks(Networks):
+    """Some of an algorithm's networks; a target network may be here without the one that it follows."""
+
+    def targets(self) -> list[tuple[nn.Module, nn.Module]]:
+        """Return no pairs: nothing is trained."""
+        return []
+
+
+class ActingPolicy(FlowPolicy):
+    """A policy without the networks that only training needs; :func:`load_policy` makes it."""
+
+    def keep_networks(self, names: set[str]) -> None:
+        """Drop the other networks, and the optimiser."""
+        del self.optimizer
+        self.nets = ActingNetworks({name: network for name, network in self.nets.items() if name in names})
+
+
+def find_acting_networks(policy: FlowPolicy) -> set[str]:
+    """Return the names of the networks that acting needs, and of those by which the algorithm rates actions.
+
+    Acting is tried: what is not asked for is not needed. Which networks these are may depend on settings.
+    """
+    watched, generator = WatchedNetworks(policy.nets), torch.Generator().manual_seed(0)
+    drawn = policy.draw_action_noise(1, generator)
+    noise = {name: draw.expand(policy.num_replicas, *draw.shape) for name, draw in drawn.items()}
+    rows = torch.zeros(policy.num_replicas, 1, policy.observation_mean.numel())
+    actions = policy.sample(rows.numpy(), noise, watched)
+    if has_score(policy):
+        with torch.no_grad():
+            policy.method.score(policy.preprocess(rows.to(policy.device)), actions, watched)  # type: ignore[arg-type]
+    return set(watched.used)
+
+
+def has_score(policy: FlowPolicy) -> bool:
+    """Return whether the algorithm can rate actions: it has the critic that `score` asks, or its own `score`."""
+    return "critic" in policy.nets or type(policy.method).score is not Method.score
+
+
+def save_policy(policy: FlowPolicy, path: str | Path, about: Mapping[str, Any] | None = None) -> None:
+    """Save what acting needs of a policy.
+
+    :param policy: of a model, ``model.policy``.
+    :param path: file, usually with the ending ``.safetensors``.
+    :param about: what else is to be said about it, e.g. its environment and score: plain values that JSON takes.
+    """
+    kept = find_acting_networks(policy)
+    tensors = {
+        name: value.detach().cpu().contiguous()
+        for name, value in policy.state_dict().items()
+        if not name.startswith(_NETWORKS) or name.split(".")[1] in kept
+    }
+    header = {
+        "format": FORMAT,
+        "policy": policy.describe(),
+        "sha256": _digest(tensors),
+        "about": json.dumps(dict(about or {})),
+    }
+    with atomic_path(Path(path)) as temporary:
+        save_file(tensors, temporary, header)
+
+
+def load_policy(path: str | Path, device: torch.device | str = "auto") -> ActingPolicy:
+    """Load a policy that acts: ``predict`` and ``plan`` work as in the model that it is of, to the last bit.
+
+    :param path: what :func:`save_policy` wrote.
+    :param device: where to; one that is not there stands for the CPU.
+    :return: the policy. It cannot be trained.
+    :raises FileNotFoundError: if there is no such file.
+    :raises ValueError: if it is damaged, something else, or of an algorithm that is not there.
+    """
+    header, tensors = _read(Path(path))
+    policy = ActingPolicy.build(header["policy"], str(path))
+    policy.keep_networks({name.split(".")[1] for name in tensors if name.startswith(_NETWORKS)})
+    try:
+        policy.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise DamagedFile(str(path), f"its tensors are not those of its settings: {error}") from error
+    return policy.to(device=get_device(device))
+
+
+def read_about(path: str | Path) -> dict[str, Any]:
+    """Return what :func:`save_policy` was told about a policy; its tensors are not read.
+
+    :param path: of the file.
+    :return: by name.
+    :raises ValueError: as :func:`load_policy` does.
+    """
+    with _opened(Path(path)) as file:
+        text = _header_of(file, path)["about"]
+    try:
+        return dict(json.loads(text))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DamagedFile(str(path), f"what it says about its policy is no mapping: {error}") from error
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Return the texts and the tensors of a file, compared with their sum."""
+    require_memory(str(path), path.stat().st_size)
+    with _opened(path) as file:
+        header = _header_of(file, path)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
+    if _digest(tensors) != header["sha256"]:
+        raise DamagedFile(str(path), "its SHA-256 is not that of what was written")
+    return header, tensors
+
+
+def _opened(path: Path) -> Any:
+    """Open a file of tensors."""
+    try:
+        return safe_open(path, framework="pt")
+    except SafetensorError as error:
+        raise DamagedFile(str(path), f"it is no file of tensors as `save_policy` writes it: {error}") from error
+
+
+def _header_of(file: Any, path: str | Path) -> dict[str, str]:
+    """Return the texts in a file, which must be a policy."""
+    header = dict(file.metadata() or {})
+    if header.get("format") != FORMAT or not header.keys() >= {"policy", "sha256", "about"}:
+        raise ValueError(
+            f"expected a policy as `save_policy` writes it, got {path}, whose format is {header.get('format')!r}"
+        )
+    return header
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of tensors by name."""
+    found = hashlib.sha256()
+    for name in sorted(tensors):
+        found.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
+        found.update(tensors[name].numpy().tobytes())
+    return found.hexdigest()

@@ -1,0 +1,252 @@
+"""Policies as ONNX files, which programs without PyTorch run.
+
+The sampler is recorded operation by operation, Q's gradient inside it included, so every algorithm is exported in the
+same way. One file holds the whole way from raw observations to a chunk of actions in the environment's units.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from agents.common.files import atomic_path
+from agents.common.method import Draw
+from agents.common.nets.fast import FastMLP
+from agents.common.nets.mlp import StackedMLP
+from agents.common.sb3.policy import FlowPolicy
+from agents.registry import name_of
+
+FORMAT = "flow-rl-zoo onnx 1"
+OPSET = 20
+OBSERVATIONS, ACTIONS = "observations", "actions"
+TOLERANCE = 1e-5
+CHECKED_ROWS = 1000
+_TRACED_ROWS = 61  # a size that no other axis is likely to have, so that nothing else is taken for the rows
+
+
+class Sampler(nn.Module):
+    """A policy as a function of tensors: raw observations and noise in, chunks in the environment's units out.
+
+    :param policy: of one replica.
+    :param draws_noise: whether the noise is drawn inside.
+    """
+
+    low: Tensor
+    span: Tensor
+
+    def __init__(self, policy: FlowPolicy, draws_noise: bool = False) -> None:
+        super().__init__()
+        self.policy, self.draws_noise = policy, draws_noise
+        self.draws = policy.method.candidate_noise()
+        assert isinstance(policy.action_space, spaces.Box)
+        low, high = (torch.as_tensor(np.float32(end)) for end in (policy.action_space.low, policy.action_space.high))
+        self.register_buffer("low", low)
+        self.register_buffer("span", high - low)
+
+    def forward(self, observations: Tensor, *noise: Tensor) -> Tensor:
+        """Plan one chunk for every observation.
+
+        :param observations: raw, (N, *observation shape).
+        :param noise: each (N, ...), in the order of the names in :attr:`draws`; none if noise is drawn inside.
+        :return: (N, H, *action shape).
+        """
+        policy, method = self.policy, self.policy.method
+        if self.draws_noise:
+            sizes = method.noise_sizes(1, observations.shape[0], policy.chunk_size)
+            placed = {name: _draw(draw, sizes) for name, draw in self.draws.items()}
+        else:
+            given = zip(self.draws.items(), noise, strict=True)
+            placed = {name: value[None].movedim(1, 1 + draw.axes.index("B")) for (name, draw), value in given}
+        rows = policy.preprocess(observations.flatten(1)[None])
+        scaled = method.sample_actions(rows, placed, policy.nets)[0].clamp(-1, 1)
+        chunks = scaled.unflatten(-1, (policy.chunk_length, *self.low.shape))
+        ends = self.low + self.span * (chunks + 1) / 2
+        return torch.maximum(torch.minimum(ends, self.low + self.span), self.low)
+
+
+def export_onnx(
+    policy: FlowPolicy, path: str | Path, about: Mapping[str, Any] | None = None, seed: int | None = None
+) -> float:
+    """Write a policy as an ONNX file, and compare the file with it on random observations.
+
+    Inputs are ``observations`` (N, *observation shape) and the noise by its names, each (N, ...), in float32; the
+    output is ``actions`` (N, H, *action shape), a chunk of H actions in the environment's units. ``flow_rl_zoo`` in the
+    file's metadata is JSON that says what the policy is, how its noise is distributed, and what ``about`` says.
+
+    :param policy: of one replica, e.g. ``model.policy`` or what ``agents.load_policy`` returns.
+    :param path: file, usually with the ending ``.onnx``.
+    :param about: what else is to be said about it: values that JSON takes.
+    :param seed: of noise that is drawn inside; None makes the noise an input.
+    :return: the largest difference from PyTorch's actions over 1,000 observations, in units of the action box's width;
+        with noise inside, that of the same graph with noise as input.
+    :raises ImportError: if onnx, onnxscript or onnxruntime is missing.
+    :raises ValueError: if the policy has several replicas.
+    :raises ArithmeticError: if the file's actions are not the policy's.
+    """
+    _require_packages()
+    if policy.num_replicas != 1:
+        raise ValueError(
+            f"expected a policy of one replica, got {policy.num_replicas}; export `model.replica(k).policy` of each"
+        )
+    plain = _in_float32(policy)
+    graph = _convert(Sampler(plain))
+    error = _largest_error(graph, plain)
+    if seed is not None:
+        graph = _convert(Sampler(plain, draws_noise=True))
+        _seed_noise(graph, seed)
+    graph.metadata_props.add(key="flow_rl_zoo", value=json.dumps(_describe(plain, seed) | {"about": dict(about or {})}))
+    with atomic_path(Path(path)) as temporary:
+        temporary.write_bytes(graph.SerializeToString())
+    return error
+
+
+def _draw(draw: Draw, sizes: Mapping[str, int]) -> Tensor:
+    """Return what a draw returns, by functions without a generator, which the converter knows."""
+    shape = [1, *(sizes[axis] for axis in draw.axes)]
+    if draw.kind == "normal":
+        return torch.randn(shape)
+    return torch.rand(shape) if draw.kind == "uniform" else torch.floor(torch.rand(shape) * sizes["K"]) + 1
+
+
+def _require_packages() -> None:
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise ImportError(
+                f"exporting needs {name}; install it with `pip install onnx onnxscript onnxruntime`"
+            ) from error
+
+
+def _in_float32(policy: FlowPolicy) -> FlowPolicy:
+    """Return a copy on the CPU of standard operations in float32, which every runtime has."""
+    plain = copy.deepcopy(policy).to("cpu")
+    plain.set_training_mode(False)
+    for network in plain.modules():
+        if isinstance(network, StackedMLP):
+            network.matmul_dtype = None
+        if isinstance(network, FastMLP):
+            network.evaluate_plainly()
+    return plain.requires_grad_(False)
+
+
+def _inputs(policy: FlowPolicy, rows: int, seed: int = 0) -> dict[str, Tensor]:
+    """Return random observations and noise by the names of the inputs."""
+    generator = torch.Generator().manual_seed(seed)
+    observations = torch.randn(rows, *(policy.observation_space.shape or ()), generator=generator)
+    return {OBSERVATIONS: observations, **policy.draw_action_noise(rows, generator)}
+
+
+def _convert(sampler: Sampler) -> Any:
+    """Return a sampler as an ONNX model in which the number of rows is free."""
+    inputs = _inputs(sampler.policy, _TRACED_ROWS)
+    names = [OBSERVATIONS] if sampler.draws_noise else list(inputs)
+    values = tuple(inputs[name] for name in names)
+    record = make_fx(
+        lambda *tensors: sampler(*tensors),
+        tracing_mode="symbolic",
+        _allow_non_fake_inputs=True,
+        decomposition_table=dict(torch._decomp.core_aten_decompositions()),
+    )
+    rows = torch.export.Dim("N", min=1)
+    with warnings.catch_warnings(), _quiet():
+        warnings.simplefilter("ignore")  # the converter's own use of what is deprecated
+        program = torch.onnx.export(
+            record(*values),
+            values,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=names,
+            output_names=[ACTIONS],
+            dynamic_shapes=tuple({0: rows} for _ in names),
+            verbose=False,
+        )
+    assert program is not None
+    return program.model_proto
+
+
+class _quiet:
+    """Silence what the converter logs of packages that it does not need."""
+
+    def __enter__(self) -> None:
+        self.before = logging.root.manager.disable
+        logging.disable(logging.WARNING)
+
+    def __exit__(self, *_: object) -> None:
+        logging.disable(self.before)
+
+
+def _seed_noise(graph: Any, seed: int) -> None:
+    """Give every node that draws random numbers a seed of its own."""
+    import onnx
+
+    nodes = [node for node in graph.graph.node if node.op_type.startswith("Random")]
+    for number, node in enumerate(nodes):
+        node.attribute.append(onnx.helper.make_attribute("seed", float(seed + number)))
+
+
+def _describe(policy: FlowPolicy, seed: int | None) -> dict[str, Any]:
+    """Return what the file says about itself."""
+    box = policy.action_space
+    assert isinstance(box, spaces.Box)
+    noise = {
+        name: {"kind": draw.kind, "shape": list(value.shape[1:])}
+        for (name, draw), value in zip(
+            policy.method.candidate_noise().items(), list(_inputs(policy, 1).values())[1:], strict=True
+        )
+    }
+    return {
+        "format": FORMAT,
+        "algorithm": name_of(type(policy.method)),
+        "policy": json.loads(policy.describe()),
+        "chunk_length": policy.chunk_length,
+        "observation_shape": list(policy.observation_space.shape or ()),
+        "action_low": box.low.tolist(),
+        "action_high": box.high.tolist(),
+        "noise": noise,
+        "seed": seed,
+    }
+
+
+def _largest_error(graph: Any, policy: FlowPolicy) -> float:
+    """Return how far a file's actions are from a policy's, in units of the box's width; refuse more than rounding."""
+    inputs = _inputs(policy, CHECKED_ROWS, seed=1)
+    names = [value.name for value in graph.graph.input]
+    found = run_onnx(graph.SerializeToString(), {name: inputs[name].numpy() for name in names})
+    noise = {name: value[None] for name, value in inputs.items() if name != OBSERVATIONS}
+    wanted = policy.plan(inputs[OBSERVATIONS].flatten(1)[None].numpy(), noise)[0]
+    box = policy.action_space
+    assert isinstance(box, spaces.Box)
+    error = float(np.max(np.abs(found - wanted) / (box.high - box.low)))
+    if not error <= TOLERANCE:
+        raise ArithmeticError(
+            f"expected the file's actions within {TOLERANCE:g} of PyTorch's over {CHECKED_ROWS} observations, got "
+            f"{error:.2g}"
+        )
+    return error
+
+
+def run_onnx(file: bytes | str, inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+    """Return the actions that an exported policy plans, (N, H, *action shape).
+
+    :param file: its content or its name.
+    :param inputs: by their names.
+    :return: the chunks.
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    return np.asarray(session.run([ACTIONS], dict(inputs))[0])

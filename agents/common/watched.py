@@ -1,0 +1,88 @@
+"""Networks that record how they are called: which ones acting needs, and which states a flow passes on its way."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from agents.common.nets.heads import Networks, NoisePredictor, Time, Velocity, VelocityField
+
+
+class Visit(NamedTuple):
+    """A state at which a velocity field, a noise predictor or a one-step map was evaluated.
+
+    :param network: its name.
+    :param x: the state, (S, N, D).
+    :param t: the time that it was given; None for a one-step map.
+    """
+
+    network: str
+    x: Tensor
+    t: Time | None
+
+
+class WatchedNetworks:
+    """View of networks that acts as they do, and records what is done with them.
+
+    :param nets: the networks.
+    """
+
+    def __init__(self, nets: Networks) -> None:
+        self._nets, self._names, self._frozen = nets, dict[str, str](), False
+        self.used: set[str] = set()
+        """Names of the networks that were asked for."""
+        self.visits: list[Visit] = []
+        """In the order of the evaluations; the same state may come several times."""
+
+    @property
+    def frozen(self) -> WatchedNetworks:
+        """The same view with constant weights."""
+        return self._view(self._names, True)
+
+    def using(self, **substitutes: str) -> WatchedNetworks:
+        """Return the view in which some names stand for other networks."""
+        return self._view({**self._names, **substitutes}, self._frozen)
+
+    def __getattr__(self, name: str) -> Any:
+        name = self._names.get(name, name)
+        if name not in self._nets:  # what asks for all of them at once, e.g. `items`
+            self.used |= set(self._nets)
+            return getattr(self._nets, name)
+        self.used.add(name)
+        return _WatchedNetwork(name, self._nets[name], self._frozen, self.visits)
+
+    __getitem__ = __getattr__
+
+    def _view(self, names: dict[str, str], frozen: bool) -> WatchedNetworks:
+        view = WatchedNetworks(self._nets)
+        view._names, view._frozen, view.used, view.visits = names, frozen, self.used, self.visits
+        return view
+
+
+class _WatchedNetwork:
+    def __init__(self, name: str, network: Any, frozen: bool, visits: list[Visit]) -> None:
+        self._name, self._network, self._visits = name, network, visits
+        self._how = {"frozen": True} if frozen else {}
+        self._is_flow = isinstance(network, VelocityField | NoisePredictor)
+
+    def __call__(self, *inputs: Any, **how: Any) -> Any:
+        if self._is_flow:
+            self._note(*inputs[1:])
+        return self._network(*inputs, **{**self._how, **how})
+
+    def at(self, observations: Tensor, **how: Any) -> Velocity:
+        """Fix the observations, as the network does."""
+        there = self._network.at(observations, **{**self._how, **how})
+
+        def evaluate(x: Tensor, t: Time | None = None) -> Any:
+            self._note(x, t)
+            return there(x, t)
+
+        return evaluate
+
+    def _note(self, x: Tensor, t: Time | None = None) -> None:
+        self._visits.append(Visit(self._name, x.detach(), t))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._network, name)

@@ -1,0 +1,108 @@
+"""An exported policy plans as PyTorch does, says what it is, and is refused where it cannot."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import agents
+from agents.common.nets.fast import FastMLP
+from agents.common.sb3 import exporting
+from agents.common.sb3.exporting import export_onnx, run_onnx
+from agents.common.sb3.policy import FlowPolicy
+from tests.common.toys import tiny_model
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+QUICK = ["fql", "cgql"]  # a plain chain, and one with Q's gradient inside
+
+
+def differing_inputs(policy: FlowPolicy, rows: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    observations = 3 * torch.randn(rows, 4, generator=generator)
+    return {"observations": observations, **policy.draw_action_noise(rows, generator)}
+
+
+@pytest.mark.parametrize(
+    "id", [pytest.param(id, marks=[] if id in QUICK else [pytest.mark.slow]) for id in agents.algorithm_ids()]
+)
+def test_every_algorithm_plans_alike_for_any_number_of_observations(id: str, tmp_path: Path) -> None:
+    policy = tiny_model(id, observation_scale=2.0).policy
+    assert export_onnx(policy, tmp_path / "policy.onnx") <= 1e-5
+    for rows in (1, 7):
+        inputs = differing_inputs(policy, rows)
+        chunks = run_onnx(str(tmp_path / "policy.onnx"), {name: value.numpy() for name, value in inputs.items()})
+        observations = inputs.pop("observations")
+        wanted = policy.plan(observations[None].numpy(), {name: value[None] for name, value in inputs.items()})[0]
+        np.testing.assert_allclose(chunks, wanted, atol=2e-5)
+
+
+def test_large_networks_are_exported_by_standard_operations(tmp_path: Path) -> None:
+    policy = tiny_model("fql", net_arch=[64, 64]).policy
+    assert any(isinstance(network, FastMLP) for network in policy.modules())
+    assert export_onnx(policy, tmp_path / "policy.onnx") <= 1e-5
+    assert {node.domain for node in onnx.load(tmp_path / "policy.onnx").graph.node} == {""}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("onnx") / "policy.onnx"
+    export_onnx(tiny_model("rebrac").policy, path, about={"env": "a maze"}, seed=3)
+    return path
+
+
+def test_noise_inside_is_seeded(exported: Path) -> None:
+    assert [each.name for each in onnx.load(exported).graph.input] == ["observations"]
+    rows = np.zeros((4, 4), np.float32)
+    np.testing.assert_array_equal(
+        run_onnx(str(exported), {"observations": rows}), run_onnx(str(exported), {"observations": rows})
+    )
+
+
+def test_a_file_says_what_it_is(exported: Path) -> None:
+    file = onnx.load(exported)
+    assert [each.version for each in file.opset_import if not each.domain] == [20]
+    (text,) = [each.value for each in file.metadata_props if each.key == "flow_rl_zoo"]
+    said = json.loads(text)
+    assert said["algorithm"] == "rebrac"
+    assert said["about"] == {"env": "a maze"}
+    assert said["observation_shape"] == [4]
+    assert len(said["action_low"]) == len(said["action_high"]) == 2
+    assert said["noise"] == {"smooth": {"kind": "normal", "shape": [2 * said["chunk_length"]]}}
+
+
+def test_bf16_is_exported_in_float32_and_leaves_the_policy_alone(tmp_path: Path) -> None:
+    policy = tiny_model("rebrac", precision="bf16").policy
+    before = {network.matmul_dtype for network in policy.modules() if hasattr(network, "matmul_dtype")}
+    export_onnx(policy, tmp_path / "policy.onnx")
+    assert before == {torch.bfloat16}
+    assert {network.matmul_dtype for network in policy.modules() if hasattr(network, "matmul_dtype")} == before
+    assert all(each.requires_grad for each in policy.nets.actor.parameters())
+
+
+def test_several_replicas_are_refused_with_the_way_on(tmp_path: Path) -> None:
+    policy = tiny_model(seeds=[1, 2], seed=None).policy
+    with pytest.raises(ValueError, match=r"one replica, got 2; export `model.replica\(k\).policy`"):
+        export_onnx(policy, tmp_path / "policy.onnx")
+
+
+def test_a_file_that_plans_otherwise_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def shifted(*args: Any) -> Any:
+        return run_onnx(*args) + 1e-3
+
+    monkeypatch.setattr(exporting, "run_onnx", shifted)
+    with pytest.raises(ArithmeticError, match=r"within 1e-05 of PyTorch's over 1000 observations, got 0\.00"):
+        export_onnx(tiny_model("rebrac").policy, tmp_path / "policy.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ImportError, match="pip install onnx onnxscript onnxruntime"):
+        export_onnx(tiny_model("rebrac").policy, tmp_path / "policy.onnx")

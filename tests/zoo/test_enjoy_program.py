@@ -1,0 +1,146 @@
+"""`zoo/enjoy.py` plays an agent, says how each episode ended, and records it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.common.toys import tiny_model
+from tests.zoo.watching.conftest import ENV, STEPS, maze_model
+from zoo.enjoy import main
+from zoo.envs.make import make_env
+from zoo.watching import rendering
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("policy") / "policy.safetensors"
+    maze_model(seed=3).save_policy(path, {"env": ENV, "protocol": {"episodes": 9, "env_kwargs": STEPS}})
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _no_platform(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let MuJoCo draw nothing, which it can only in processes that have not imported it."""
+    monkeypatch.setattr(rendering, "_works", lambda name: False)
+
+
+def enjoy(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, dict[str, Any], list[str]]:
+    code = main([str(word) for word in words])
+    output = capsys.readouterr()
+    return code, json.loads(output.out) if output.out else {}, output.err.splitlines()
+
+
+def test_five_episodes_are_played_and_each_is_told(policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, found, said = enjoy(capsys, policy)
+    assert (code, found["episodes"], found["success"], found["video"]) == (0, 5, 0.0, None)
+    told = [line for line in said if line.startswith("episode ")]
+    assert told == [f"episode {number}: failure, 12 steps, return -12.0" for number in range(1, 6)]
+    assert said[-1] == "success 0.0% [0.0, 43.4] over 5 episodes"
+
+
+def test_a_maze_is_recorded_without_a_camera(policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, found, said = enjoy(capsys, policy, "--episodes", 2, "--video", tmp_path / "maze.gif")
+    assert (code, found["episodes"], found["video"]) == (0, 2, str(tmp_path / "maze.gif"))
+    assert "so the maze is shown as a map; for pictures, install EGL" in " ".join(said)
+    with Image.open(tmp_path / "maze.gif") as image:
+        assert (image.size, image.n_frames > 10) == ((480, 512), True)
+
+
+def test_a_grid_plays_as_many_episodes_as_it_shows(
+    policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, found, _ = enjoy(capsys, policy, "--grid", "2x3", "--every", 6, "--video", tmp_path / "maze.gif")
+    assert (code, found["episodes"]) == (0, 6)
+    with Image.open(tmp_path / "maze.gif") as image:
+        assert image.size == (3 * 256 + 8, 2 * 288 + 4)
+
+
+def test_thoughts_are_recorded_in_mp4_too(policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, _ = enjoy(capsys, policy, "--episodes", 1, "--explain", "--video", tmp_path / "maze.mp4")
+    assert code == 0
+    assert (tmp_path / "maze.mp4").stat().st_size > 10_000
+
+
+def test_the_recorded_episodes_are_those_that_are_played(
+    policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, played, _ = enjoy(capsys, policy, "--seed", 4)
+    _, recorded, _ = enjoy(capsys, policy, "--seed", 4, "--every", 100, "--video", tmp_path / "maze.gif")
+    assert played == recorded | {"video": None}
+
+
+def test_a_policy_plays_no_other_environment(policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, said = enjoy(capsys, policy, "--env", "Pendulum-v1", "--video", tmp_path / "pendulum.gif")
+    assert code == 2
+    assert "got Pendulum-v1 with" in said[-1]
+    assert not (tmp_path / "pendulum.gif").exists()
+
+
+def save_swimmer(folder: Path) -> Path:
+    """Save a policy for an environment of MuJoCo that is no maze."""
+    about = {"env": "Swimmer-v5", "protocol": {"env_kwargs": {"max_episode_steps": 5}}}
+    tiny_model("qam", make_env("Swimmer-v5"), seed=3).save_policy(folder / "policy.safetensors", about)
+    return folder / "policy.safetensors"
+
+
+def test_what_is_no_maze_needs_a_camera(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, said = enjoy(capsys, save_swimmer(tmp_path), "--video", tmp_path / "swimmer.gif")
+    assert code == 2
+    assert "MuJoCo can draw nothing here, and Swimmer-v5 is no maze; install EGL" in said[-1]
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--explain"], "`--explain` says what a video shows; add --video FILE"),
+        (["--grid", "2x2"], "`--grid` says what a video shows; add --video FILE"),
+        (["--grid", "2x2", "--explain", "--video", "a.gif"], "`--explain` shows one episode at a time"),
+        (["--video", "a.avi"], "`--video` must end in .mp4 or .gif, got a.avi"),
+        (["--episodes", "0"], "`--episodes` must be at least 1"),
+        (["--every", "0"], "`--every` must be at least 1, got 0"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused(
+    words: list[str], text: str, policy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, said = enjoy(capsys, policy, *words)
+    assert code == 2
+    assert text in said[-1]
+
+
+@pytest.mark.parametrize("text", ["3", "0x3", "3x", "9x9"])
+def test_a_grid_is_rows_and_columns(text: str, policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([str(policy), "--grid", text])
+    assert "expected ROWSxCOLUMNS of at most 64 episodes" in capsys.readouterr().err
+
+
+def record_elsewhere(policy: Path, video: Path, *words: str) -> int:
+    """Record in another process, with what draws there; return how many colours the picture has."""
+    command = [sys.executable, str(ROOT / "zoo" / "enjoy.py"), str(policy), "--video", str(video), *words]
+    kept = {name: value for name, value in os.environ.items() if name != rendering.VARIABLE}
+    ran = subprocess.run([*command, "--episodes", "1", "--every", "6"], env=kept, capture_output=True, text=True)
+    if "MuJoCo can draw nothing here" in ran.stderr:
+        pytest.skip("needs EGL, OSMesa or a screen")
+    assert ran.returncode == 0, ran.stderr
+    assert "pictures are drawn with " in ran.stderr
+    with Image.open(video) as image:
+        return len(image.convert("RGB").getcolors(1 << 20) or [])
+
+
+def test_the_camera_is_used_where_there_is_one(policy: Path, tmp_path: Path) -> None:
+    assert record_elsewhere(policy, tmp_path / "maze.gif") > 100  # shades, which a map has few of
+
+
+def test_thoughts_stand_beside_the_cameras_picture(tmp_path: Path) -> None:
+    assert record_elsewhere(save_swimmer(tmp_path), tmp_path / "swimmer.gif", "--explain") > 100

@@ -1,0 +1,90 @@
+"""A film shows every episode, from its first moment to its end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.zoo.watching.conftest import ENV, STEPS, maze_model
+from zoo.baselines import SAC
+from zoo.envs.make import make_env
+from zoo.errors import UsageError
+from zoo.watching.agent import Agent
+from zoo.watching.film import Film, find_maze
+from zoo.watching.pictures import AGENT, CAPTION, GOAL
+
+
+def agent_of(id: str = "qam", episodes: int = 2, **more: Any) -> Agent:
+    policy = maze_model(id, seed=3).policy
+    return replace(Agent(id, policy, Path("here"), ENV, STEPS, episodes), **more)
+
+
+def shot(film: Film, every: int = 1) -> list[tuple[np.ndarray, bool]]:
+    found = [(np.asarray(picture), is_last) for picture, is_last in film.pictures(every)]
+    film.close()
+    return found
+
+
+def has(image: np.ndarray, colour: tuple[int, int, int]) -> bool:
+    return bool((image == colour).all(-1).any())
+
+
+def test_without_a_camera_a_maze_is_a_map_with_agent_and_goal() -> None:
+    frames = shot(Film(agent_of(), has_camera=False))
+    assert [is_last for _, is_last in frames] == ([False] * 12 + [True]) * 2
+    assert all(frame.shape == (480 + CAPTION, 480, 3) for frame, _ in frames)
+    assert all(has(frame, AGENT) and has(frame, GOAL) for frame, _ in frames)
+    assert (frames[0][0] != frames[12][0]).any()
+
+
+def test_moments_are_left_out_but_never_the_last() -> None:
+    frames = shot(Film(agent_of(episodes=1), has_camera=False), every=5)
+    assert [is_last for _, is_last in frames] == [False, False, False, True]  # steps 0, 5, 10 and 12
+
+
+def test_a_grid_shows_as_many_episodes_and_leaves_places_empty() -> None:
+    frames = shot(Film(agent_of(episodes=3), grid=(1, 2), has_camera=False), every=12)
+    assert len({frame.shape for frame, _ in frames}) == 1
+    both, alone = frames[0][0], frames[-1][0]
+    assert both.shape == (256 + CAPTION, 2 * 256 + 4, 3)
+    assert has(both[:, 260:], AGENT)
+    assert has(alone[:, :256], AGENT)
+    assert (alone[:, 260:] == 255).all()
+
+
+@pytest.mark.parametrize("id", ["qam", "bc", "rebrac"])
+def test_thoughts_are_shown_beside_the_map(id: str) -> None:
+    frames = shot(Film(agent_of(id, episodes=1), explain=True, has_camera=False), every=6)
+    assert {frame.shape for frame, _ in frames} == {(512 + CAPTION, 512 + 448, 3)}
+    assert all((frame[:512, 512:] != 255).any() for frame, _ in frames)
+
+
+def test_thoughts_of_others_than_flow_policies_are_refused() -> None:
+    env = make_env("pointmaze-medium-singletask-task1-v0", **STEPS)
+    policy = SAC("MlpPolicy", env, buffer_size=10).policy
+    with pytest.raises(UsageError, match="`--explain` shows how flow policies think, got sac"):
+        Film(Agent("sac", policy, Path("here"), ENV, STEPS, 1), explain=True)
+
+
+def test_pictures_change_no_episode() -> None:
+    agent = agent_of()
+    film, other = Film(agent, explain=True, has_camera=False), Film(agent, grid=(1, 2), has_camera=False)
+    for each in (film, other):
+        shot(each)
+    np.testing.assert_array_equal(film.stage.results().returns, other.stage.results().returns)
+
+
+def test_teleports_are_on_the_map() -> None:
+    env = make_env("pointmaze-teleport-singletask-task1-v0")
+    maze = find_maze(env)
+    assert maze is not None
+    assert [len(places) for places in maze.gates] == [2, 3]
+    env.close()
+
+
+def test_what_is_no_maze_has_no_map() -> None:
+    assert find_maze(make_env("Pendulum-v1")) is None

@@ -1,0 +1,70 @@
+"""What draws is found by trying."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from zoo.watching import rendering
+from zoo.watching.rendering import PLATFORMS, VARIABLE, choose_platform
+
+
+@pytest.fixture(autouse=True)
+def _not_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "mujoco", raising=False)
+    monkeypatch.setenv(VARIABLE, "")
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, *working: str) -> list[str]:
+    tried: list[str] = []
+
+    def works(name: str) -> bool:
+        tried.append(name)
+        return name in working
+
+    monkeypatch.setattr(rendering, "_works", works)
+    return tried
+
+
+def test_the_first_that_works_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = pretend(monkeypatch, "osmesa", "glfw")
+    assert choose_platform() == "osmesa"
+    assert (tried, os.environ[VARIABLE]) == (["egl", "osmesa"], "osmesa")
+
+
+def test_nothing_may_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = pretend(monkeypatch)
+    assert choose_platform() is None
+    assert tried == list(PLATFORMS)
+    assert VARIABLE not in os.environ
+
+
+def test_what_the_user_names_is_the_only_one_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "glfw")
+    tried = pretend(monkeypatch, "egl")
+    assert choose_platform() is None
+    assert tried == ["glfw"]
+
+
+def test_a_process_that_has_imported_mujoco_keeps_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = pretend(monkeypatch, "egl")
+    monkeypatch.setitem(sys.modules, "mujoco", sys)
+    assert choose_platform() is None
+    assert tried == []
+    monkeypatch.setenv(VARIABLE, "egl")
+    assert choose_platform() == "egl"
+
+
+def test_a_platform_that_does_not_exist_does_not_work() -> None:
+    assert not rendering._works("none")
+
+
+def test_one_that_hangs_does_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hang(*command: object, **how: object) -> object:
+        raise subprocess.TimeoutExpired("python", 60)
+
+    monkeypatch.setattr(subprocess, "run", hang)
+    assert not rendering._works("egl")

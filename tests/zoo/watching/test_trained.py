@@ -1,0 +1,72 @@
+"""The trained agents that come with the package are small, say what they are, and play as when they were made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import agents
+from agents.common.sb3.acting import read_about
+from agents.registry import BUILT_IN
+from zoo.errors import UsageError
+from zoo.watching.agent import agent_of_file
+from zoo.watching.playing import play, with_protocol
+from zoo.watching.score import Score
+from zoo.watching.trained import FOLDER, find_trained, list_trained
+
+MEDIUM, LARGE = (f"pointmaze-{size}-navigate-singletask-task1-v0" for size in ("medium", "large"))
+FILES = sorted(FOLDER.glob("*/*.safetensors"))
+EVERY_FILE = pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}-{file.stem.split('-')[1]}")
+
+
+def test_every_algorithm_has_an_agent_for_two_tasks() -> None:
+    assert list_trained() == {algo: [LARGE, MEDIUM] for algo in sorted(BUILT_IN)}
+
+
+def test_the_agents_are_small() -> None:
+    sizes = [file.stat().st_size for file in FILES]
+    assert max(sizes) <= 300_000
+    assert sum(sizes) <= 20_000_000
+
+
+@EVERY_FILE
+def test_a_file_says_what_its_agent_is(file: Path) -> None:
+    about, policy = read_about(file), agents.load_policy(file)
+    assert (about["algo"], about["env"], about["seed"]) == (file.parent.name, file.stem, 0)
+    assert about["chunk_length"] == policy.chunk_length
+    assert about["actions"] == {"networks": [-1, 1], "low": [-1, -1], "high": [1, 1]}
+    assert about["protocol"] == {"episodes": 50, "seed": 0, "env_kwargs": {}}
+    assert about["training"]["profile"] == "mini"
+    assert about["versions"]["torch"]
+    assert Score.read(about["score"]).episodes == 50
+
+
+@pytest.mark.parametrize("algo", sorted(BUILT_IN))
+def test_an_agent_plays_its_first_episode_again(algo: str) -> None:
+    file = find_trained(algo, MEDIUM)
+    results, _ = play(with_protocol(agent_of_file(file, None), 1, None), n_envs=1)
+    assert {"return": results.returns[0, 0], "length": results.lengths[0, 0]} == read_about(file)["first_episode"]
+
+
+@pytest.mark.slow
+@EVERY_FILE
+def test_an_agent_scores_what_its_file_states(file: Path) -> None:
+    agent = agent_of_file(file, None)
+    assert play(agent)[1] == agent.stated
+
+
+def test_an_agent_is_found_by_an_alias_too() -> None:
+    assert find_trained("bptt", MEDIUM) == find_trained("fbrac", MEDIUM)
+
+
+@pytest.mark.parametrize(
+    ("algo", "env", "text"),
+    [
+        ("qamm", MEDIUM, "unknown trained algorithm `qamm`; closest: qam, "),
+        ("qam", "cube-single-play-singletask-task1-v0", f"qam was trained on {LARGE}, {MEDIUM}; got cube"),
+    ],
+)
+def test_an_agent_that_is_not_there_is_named_with_those_that_are(algo: str, env: str, text: str) -> None:
+    with pytest.raises(UsageError, match=text):
+        find_trained(algo, env)

@@ -1,0 +1,132 @@
+"""Make the trained agents that come with the package, and docs/trained.md, from finished runs of the mini benchmark.
+
+``python tools/make_trained.py logs/mini``. Which run stands for an algorithm and a task is fixed here, before any score
+is looked at: that of the first seed, at the end of its training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+if __package__ in (None, ""):  # run as a file: let `import tools` find the package
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from agents.common.sb3.acting import read_about, save_policy
+from agents.registry import BUILT_IN, find
+from zoo.runs.folder import RunFolder, file_name_of, find_run_folders
+from zoo.watching.agent import Agent, Choice, agent_of_file, agent_of_run
+from zoo.watching.playing import play, with_protocol
+from zoo.watching.score import Score
+from zoo.watching.trained import ENDING, FOLDER, list_trained
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "trained.md"
+TASKS = (
+    "pointmaze-medium-navigate-singletask-task1-v0",
+    "pointmaze-large-navigate-singletask-task1-v0",
+)
+SEED = 0
+PROFILE = "mini"
+MOST_BYTES, MOST_BYTES_IN_ALL = 300_000, 20_000_000
+_KEPT_SETTINGS = ("profile", "pretraining_steps", "offline_steps", "online_steps", "sparse", "dataset")
+
+
+def find_runs(logs: Path) -> dict[tuple[str, str], Path]:
+    """Return the run that stands for each algorithm and task by the rule: algorithm and task -> folder."""
+    found: dict[tuple[str, str], Path] = {}
+    for folder in find_run_folders([logs]):
+        if folder.read_status()["state"] != "done":
+            continue
+        config = folder.read_config()
+        key = (config["algo"], config["env"])
+        wanted = config["seed"] == SEED and config.get("profile") == PROFILE and not config.get("label")
+        if wanted and config["algo"] in BUILT_IN and config["env"] in TASKS:
+            found[key] = folder.path  # the newest, should there be several
+    return found
+
+
+def make_agent(run: Path, target: Path) -> Score:
+    """Write the trained agent of a run, with the score that the written file itself has under the protocol."""
+    trained, config = agent_of_run(run, Choice()), RunFolder(run).read_config()
+    about = describe(trained, config, RunFolder(run).read_versions())
+    with tempfile.TemporaryDirectory() as folder:
+        save_policy(trained.policy, Path(folder) / target.name, about)
+        written = agent_of_file(Path(folder) / target.name, None)
+    _, score = play(written)
+    first, _ = play(with_protocol(written, 1, None))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    episode = {"return": float(first.returns[0, 0]), "length": int(first.lengths[0, 0])}
+    save_policy(trained.policy, target, about | {"score": score.plain(), "first_episode": episode})
+    if target.stat().st_size > MOST_BYTES:
+        raise SystemExit(f"{target} has {target.stat().st_size:,} bytes, more than {MOST_BYTES:,}")
+    return score
+
+
+def describe(agent: Agent, config: dict[str, Any], versions: dict[str, Any]) -> dict[str, Any]:
+    """Return what a trained agent's file says about it, besides its settings and spaces, which the policy says."""
+    box = agent.policy.action_space
+    return {
+        "algo": agent.algo,
+        "env": agent.env,
+        "env_id": agent.env_id,
+        "seed": agent.replica,
+        "chunk_length": agent.policy.chunk_length,
+        "observation_shape": list(agent.policy.observation_space.shape),
+        "action_shape": list(box.shape),
+        "actions": {"networks": [-1, 1], "low": box.low.tolist(), "high": box.high.tolist()},
+        "protocol": {"episodes": agent.episodes, "seed": agent.seed, "env_kwargs": agent.env_kwargs},
+        "training": {name: config.get(name) for name in _KEPT_SETTINGS},
+        "versions": {"python": versions.get("python"), **versions.get("packages", {})},
+        "licence": "MIT",
+    }
+
+
+def write_page(folder: Path, page: Path) -> None:
+    """Write the table of the trained agents' scores into its page, between the two marks."""
+    text = page.read_text(encoding="utf-8")
+    head, _, rest = text.partition("<!-- table -->\n")
+    _, _, tail = rest.partition("<!-- end of the table -->")
+    page.write_text(f"{head}<!-- table -->\n{table(folder)}<!-- end of the table -->{tail}", encoding="utf-8")
+
+
+def table(folder: Path) -> str:
+    """Return the table: one row an algorithm, in the registry's order."""
+    found = list_trained(folder)
+    heads = [task.removesuffix("-v0").replace("-navigate-singletask-", " ").replace("-", " ") for task in TASKS]
+    lines = [f"| algorithm | {' | '.join(heads)} | size |", "|---|" + "---|" * (len(heads) + 1)]
+    for algo in (each for each in BUILT_IN if each in found):
+        files = [folder / algo / f"{file_name_of(task)}{ENDING}" for task in TASKS]
+        there = [file for file in files if file.exists()]
+        cells = [_cell(file) if file.exists() else "" for file in files]
+        size = max(file.stat().st_size for file in there) / 1000
+        lines.append(f"| {find(algo).published_name} (`{algo}`) | {' | '.join(cells)} | {size:.0f} kB |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(file: Path) -> str:
+    score = Score.read(read_about(file)["score"])
+    return f"{100 * score.mean:.0f} {score.interval.text}"
+
+
+def main(words: list[str] | None = None) -> None:
+    """Make the agents of the runs in a folder, and the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("logs", type=Path, help="folder of the mini benchmark's runs")
+    parser.add_argument("--algos", nargs="+", help="only these algorithms")
+    args = parser.parse_args(words)
+    for (algo, env), run in sorted(find_runs(args.logs).items()):
+        if args.algos is None or algo in args.algos:
+            score = make_agent(run, FOLDER / algo / f"{file_name_of(env)}{ENDING}")
+            print(f"{algo} in {env}: {score.text}", flush=True)
+    size = sum(path.stat().st_size for path in FOLDER.rglob(f"*{ENDING}"))
+    if size > MOST_BYTES_IN_ALL:
+        raise SystemExit(f"the trained agents have {size:,} bytes together, more than {MOST_BYTES_IN_ALL:,}")
+    write_page(FOLDER, PAGE)
+
+
+if __name__ == "__main__":
+    main()

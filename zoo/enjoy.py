@@ -1,0 +1,151 @@
+"""Watch an agent play: its success in each episode, and a video.
+
+``python zoo/enjoy.py --algo fql --env pointmaze-medium-navigate-singletask-task1-v0 --trained --video fql.gif``
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from zoo.arguments import Parser, whole_number
+from zoo.cli import run_program, signals_deferred
+from zoo.errors import UsageError
+from zoo.messages import log
+from zoo.watching.arguments import add_agent, add_machine, check_agent
+from zoo.watching.rendering import PLATFORMS, WHAT_TO_INSTALL, choose_platform
+
+if TYPE_CHECKING:
+    from zoo.playing.episodes import EpisodeResults
+    from zoo.watching.agent import Agent
+
+PURPOSE = """Watch an agent play in the environment of its run, with the chunks and the protocol of its run. The first
+episodes are those of the run's evaluations.
+
+A video needs EGL, OSMesa or a screen: the program takes what works, and says what. Mazes are drawn as maps where
+nothing works."""
+DEFAULT_EPISODES = 5
+MOST_TILES = 64
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program on the words after its name, by default those of the command line; return its exit code."""
+    args = make_parser().parse_args(arguments)
+    return run_program(lambda: _run(args), args.verbose)
+
+
+def make_parser() -> Parser:
+    """Return the parser of the command line."""
+    parser = Parser("enjoy", description=PURPOSE)
+    add_agent(parser.add_argument_group("which agent"))
+    show = parser.add_argument_group("what to play and to show")
+    show.add_argument(
+        "--episodes",
+        type=whole_number,
+        help=f"how many (default: {DEFAULT_EPISODES}, or one for each place of the grid)",
+    )
+    show.add_argument("--seed", type=whole_number, help="decides starts and noise (default: the run's, else 0)")
+    show.add_argument("--video", type=Path, metavar="FILE", help="record to this .mp4 or .gif")
+    show.add_argument("--grid", type=_grid, metavar="ROWSxCOLUMNS", help="episodes side by side, e.g. 3x3")
+    show.add_argument(
+        "--explain",
+        action="store_true",
+        help="show what the policy thinks: its flow from noise to action, sampled chunks, their Q, planned paths",
+    )
+    show.add_argument("--every", type=whole_number, help="steps between pictures (default: 1, in a GIF 2)")
+    add_machine(parser.add_argument_group("machine and messages"))
+    return parser
+
+
+def _grid(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"([1-9]\d?)x([1-9]\d?)", text)
+    if found is None or int(found[1]) * int(found[2]) > MOST_TILES:
+        raise argparse.ArgumentTypeError(f"expected ROWSxCOLUMNS of at most {MOST_TILES} episodes, got {text!r}")
+    return int(found[1]), int(found[2])
+
+
+def _run(args: argparse.Namespace) -> dict[str, Any]:
+    """Play, record if that is asked for, and return the score."""
+    _check(args)
+    platform = choose_platform() if args.video is not None else None  # before MuJoCo is imported
+    with signals_deferred():
+        from zoo.watching.agent import find_agent
+        from zoo.watching.playing import episode_text, play, with_protocol
+        from zoo.watching.score import Score
+
+    rows, columns = args.grid or (1, 1)
+    default = rows * columns if args.grid else DEFAULT_EPISODES
+    agent = with_protocol(find_agent(args), default if args.episodes is None else args.episodes, args.seed)
+    log.info("%s in %s, from %s", agent.algo, agent.env, agent.source)
+    if args.video is None:
+        results, _ = play(agent)
+        for episode, length in enumerate(results.lengths[0]):
+            success = None if results.successes is None else int(results.successes[0, episode])
+            log.info("%s", episode_text(episode + 1, success, int(length), float(results.returns[0, episode])))
+    else:
+        results = _record(args, agent, platform)
+    score = Score.of(results, agent.scoring)
+    log.info("%s over %d episodes", score.text, score.episodes)
+    return {
+        "algo": agent.algo,
+        "env": agent.env,
+        "model": str(agent.source),
+        score.kind: score.mean,
+        "interval": [score.low, score.high],
+        "return": float(results.returns[0].mean()),
+        "episodes": score.episodes,
+        "seed": agent.seed,
+        "video": None if args.video is None else str(args.video),
+    }
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuse what cannot be shown, before any work."""
+    check_agent(args)
+    if args.every is not None and args.every < 1:
+        raise UsageError(f"`--every` must be at least 1, got {args.every}")
+    shown = [f"--{name}" for name in ("grid", "explain", "every") if getattr(args, name)]
+    if shown and args.video is None:
+        raise UsageError(f"`{shown[0]}` says what a video shows; add --video FILE")
+    if args.explain and args.grid:
+        raise UsageError("`--explain` shows one episode at a time; leave out --grid")
+    if args.video is not None:
+        from zoo.watching.video import check_video
+
+        check_video(args.video)
+
+
+def _record(args: argparse.Namespace, agent: Agent, platform: str | None) -> EpisodeResults:
+    """Play step by step and write the video."""
+    from gymnasium.error import DependencyNotInstalled
+
+    from zoo.errors import as_usage_error
+    from zoo.watching.film import Film, draws_with_mujoco, find_maze
+    from zoo.watching.video import STEPS_BETWEEN, open_video
+
+    film = Film(agent, args.grid or (1, 1), args.explain, platform is not None)
+    try:
+        env = film.stage.lanes[0].env
+        if platform is not None:
+            log.info("pictures are drawn with %s: %s", platform, PLATFORMS[platform])
+        elif find_maze(env) is not None:
+            log.info("MuJoCo can draw nothing here, so the maze is shown as a map; for pictures, %s", WHAT_TO_INSTALL)
+        elif draws_with_mujoco(env):
+            raise UsageError(f"MuJoCo can draw nothing here, and {agent.env} is no maze; {WHAT_TO_INSTALL}")
+        with as_usage_error(DependencyNotInstalled), open_video(args.video) as add:
+            for picture, is_last in film.pictures(args.every or STEPS_BETWEEN[args.video.suffix]):
+                add(picture, is_last)
+        return film.stage.results()
+    finally:
+        film.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

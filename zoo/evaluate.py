@@ -1,0 +1,111 @@
+"""Play a model under the report's protocol, and print its score with an interval.
+
+``python zoo/evaluate.py --algo fql --env pointmaze-medium-navigate-singletask-task1-v0 --trained``
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from zoo.arguments import Parser, whole_number
+from zoo.cli import run_program, signals_deferred
+from zoo.errors import FAILED, UsageError
+from zoo.messages import log
+from zoo.watching.arguments import add_agent, add_machine, check_agent
+
+if TYPE_CHECKING:
+    from zoo.watching.agent import Agent
+    from zoo.watching.score import Score
+
+PURPOSE = """Play a model under the report's protocol: the environment, episodes and start states of its run's
+evaluations. Print its success (or return) with a 95% interval over the episodes.
+
+A score that somebody states, with --interval or in the file of a trained agent, is called reproduced only if the score
+found here lies in the stated interval. Otherwise the exit code is 1."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program on the words after its name, by default those of the command line; return its exit code."""
+    args = make_parser().parse_args(arguments)
+    return run_program(lambda: _run(args), args.verbose) or int(getattr(args, "exit_code", 0))
+
+
+def make_parser() -> Parser:
+    """Return the parser of the command line."""
+    parser = Parser("evaluate", description=PURPOSE)
+    add_agent(parser.add_argument_group("which agent"))
+    protocol = parser.add_argument_group("protocol")
+    protocol.add_argument("--episodes", type=whole_number, help="episodes (default: those of the run, else 50)")
+    protocol.add_argument("--seed", type=whole_number, help="decides starts and noise (default: the run's, else 0)")
+    protocol.add_argument(
+        "--interval",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="the interval of the score to reproduce: success as a fraction, or a return",
+    )
+    protocol.add_argument("--n-eval-envs", type=whole_number, help="environments (default: as in training)")
+    add_machine(parser.add_argument_group("machine and messages"))
+    return parser
+
+
+def _run(args: argparse.Namespace) -> dict[str, Any]:
+    """Play, say what came of it, and return it."""
+    check_agent(args)
+    with signals_deferred():
+        from zoo.watching.agent import find_agent
+        from zoo.watching.playing import play, with_protocol
+
+    agent = find_agent(args)
+    playing = with_protocol(agent, args.episodes, args.seed)
+    differs = (playing.episodes, playing.seed) != (agent.episodes, agent.seed)
+    if args.interval is not None and differs:
+        raise UsageError(
+            f"`--interval` belongs to a score under the protocol, {agent.episodes} episodes with the starts of seed "
+            f"{agent.seed}; leave out --episodes and --seed"
+        )
+    results, score = play(playing, args.n_eval_envs)
+    log.info("%s in %s: %s over %d episodes", agent.algo, agent.env, score.text, score.episodes)
+    found = {
+        "algo": agent.algo,
+        "env": agent.env,
+        "model": str(agent.source),
+        score.kind: score.mean,
+        "interval": [score.low, score.high],
+        "return": float(results.returns[0].mean()),
+        "normalised return": agent.scoring.normalised(float(results.returns[0].mean())),
+        "episodes": score.episodes,
+        "seed": playing.seed,
+    }
+    return found | _compare(args, agent, score, differs)
+
+
+def _compare(args: argparse.Namespace, agent: Agent, score: Score, differs: bool) -> dict[str, Any]:
+    """Return whether a stated score is reproduced, if one is stated, and note the exit code."""
+    from zoo.watching.score import stated_interval
+
+    if args.interval is not None:
+        stated = stated_interval(score.kind, *args.interval)
+    elif agent.stated is not None:
+        stated = agent.stated.interval
+    else:
+        return {}
+    if differs:
+        log.info("stated: %s; not compared, because this is not its protocol", stated.text)
+        return {}
+    reproduced = stated.contains(score)
+    args.exit_code = 0 if reproduced else FAILED
+    verdict = "reproduced" if reproduced else "not reproduced: the score is outside the stated interval"
+    log.info("stated: %s; %s", stated.text, verdict)
+    return {"stated": [stated.low, stated.high], "reproduced": reproduced}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""Write a policy as an ONNX file, which programs without PyTorch run.
+
+``python zoo/export.py --algo fql --env pointmaze-medium-navigate-singletask-task1-v0 --trained -o policy.onnx``
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from zoo.arguments import Parser, whole_number
+from zoo.cli import run_program, signals_deferred
+from zoo.errors import UsageError
+from zoo.messages import log
+from zoo.watching.arguments import add_agent, add_machine, check_agent
+
+PURPOSE = """Write a policy as an ONNX file. Its inputs are observations and noise, its output is a chunk of actions in
+the environment's units. The file's actions are compared with PyTorch's before it is written."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program on the words after its name, by default those of the command line; return its exit code."""
+    args = make_parser().parse_args(arguments)
+    return run_program(lambda: _run(args), args.verbose)
+
+
+def make_parser() -> Parser:
+    """Return the parser of the command line."""
+    parser = Parser("export", description=PURPOSE)
+    add_agent(parser.add_argument_group("which agent"))
+    output = parser.add_argument_group("output")
+    output.add_argument("-o", "--output", type=Path, required=True, help="file to write, e.g. policy.onnx")
+    output.add_argument("--noise-seed", type=whole_number, help="draw the noise in the file, from this seed")
+    add_machine(parser.add_argument_group("machine and messages"))
+    return parser
+
+
+def _run(args: argparse.Namespace) -> dict[str, Any]:
+    """Load the agent, export it, and return what came of it."""
+    check_agent(args)
+    if not args.output.parent.is_dir() or args.output.is_dir():
+        raise UsageError(f"expected `-o` to be a file in a folder that exists, got {args.output}")
+    with signals_deferred():
+        from agents.common.sb3.exporting import export_onnx
+        from agents.common.sb3.policy import FlowPolicy
+        from zoo.watching.agent import find_agent
+
+    agent = find_agent(args)
+    if not isinstance(agent.policy, FlowPolicy):
+        raise UsageError(f"{agent.algo} is one of SB3's algorithms; its documentation says how to export them")
+    about: dict[str, Any] = {"env": agent.env, "env_kwargs": agent.env_kwargs}
+    if agent.stated is not None:
+        about["score"] = agent.stated.text
+    try:
+        error = export_onnx(agent.policy, args.output, about, args.noise_seed)
+    except ImportError as missing:
+        raise UsageError(str(missing)) from missing
+    size = args.output.stat().st_size
+    log.info("%s: %d kB, differs from PyTorch by at most %.1e of the action range", args.output, size // 1000, error)
+    return {"file": str(args.output), "algo": agent.algo, "env": agent.env, "bytes": size, "largest_error": error}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

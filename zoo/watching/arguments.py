@@ -1,0 +1,54 @@
+"""The flags that say which agent plays, which the programs that play share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from zoo.arguments import whole_number
+from zoo.errors import UsageError
+
+
+def add_agent(group: argparse._ArgumentGroup) -> None:
+    """Add the flags that name an agent."""
+    group.add_argument(
+        "model", nargs="?", type=Path, metavar="MODEL", help="saved model, policy or run folder, instead of the flags"
+    )
+    group.add_argument("--algo", help="algorithm id, e.g. qam")
+    group.add_argument("--env", help="environment, e.g. cube-double-play-singletask-task2-v0")
+    group.add_argument("--trained", action="store_true", help="the trained agent that comes with the package")
+    group.add_argument("-f", "--folder", "--log-folder", type=Path, default=Path("logs"), help="folder of runs")
+    group.add_argument("--exp-id", type=whole_number, default=0, help="number of the run folder; 0: the newest")
+    which = group.add_mutually_exclusive_group()
+    which.add_argument("--load-best", action="store_true", help="the best model instead of the final one")
+    which.add_argument("--load-checkpoint", type=whole_number, help="the checkpoint of that step instead")
+    which.add_argument("--load-last-checkpoint", action="store_true", help="the last checkpoint instead")
+    group.add_argument("--gym-packages", nargs="+", default=[], help="packages to import, for their environments")
+    group.add_argument(
+        "--trust", action="store_true", help="let the model's file run code, as files of SB3 and of older versions do"
+    )
+
+
+def add_machine(group: argparse._ArgumentGroup) -> None:
+    """Add the flags of device and messages."""
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    group.add_argument(
+        "--num-threads", type=whole_number, default=-1, help="CPU threads of PyTorch; -1: PyTorch's default"
+    )
+    group.add_argument(
+        "--verbose", type=whole_number, default=1, help="0 errors only, 1 what happens, 2 tracebacks too"
+    )
+
+
+def check_agent(args: argparse.Namespace) -> None:
+    """Refuse a command line that names no agent, or two."""
+    named = [f"--{name}" for name in ("algo", "trained") if getattr(args, name)]
+    if args.model is not None and named:
+        raise UsageError(f"MODEL and `{named[0]}` both name an agent; give one of them")
+    if args.model is None and not (args.algo and args.env):
+        raise UsageError("expected a MODEL, or --algo and --env of a run or of a trained agent (--trained)")
+    chosen = [
+        name for name in ("load_best", "load_checkpoint", "load_last_checkpoint", "exp_id") if getattr(args, name)
+    ]
+    if chosen and (args.model is not None or args.trained):
+        raise UsageError(f"`--{chosen[0].replace('_', '-')}` chooses among the models of a run; leave it out")

@@ -1,0 +1,240 @@
+"""From episodes to pictures: what of an agent's play is shown, and where it stands in a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from agents.common.sb3.policy import FlowPolicy
+from zoo.envs.make import RepeatableEnv, find_spec, is_ogbench
+from zoo.errors import UsageError
+from zoo.messages import log
+from zoo.runs.read import short_name
+from zoo.watching.agent import Agent
+from zoo.watching.pictures import (
+    PAPER,
+    MazeMap,
+    MazePicture,
+    Sheet,
+    colours_of,
+    draw_caption,
+    draw_chunks,
+    draw_close_up,
+    draw_flow,
+    draw_note,
+    draw_values,
+    fitted,
+    put_together,
+)
+from zoo.watching.playing import Lane, Stage, episode_text
+from zoo.watching.thoughts import Imagination, Mind, Thoughts
+
+ALONE, TILE = 480, 256
+"""Size of the picture of an episode by itself, and of one among several."""
+EXPLAINED, PANELS = 512, 448
+"""Size of the picture beside which thoughts are shown, and width of these."""
+SHOWN_STEPS = 200
+"""How many of the last steps have their values shown."""
+
+
+@dataclass
+class Diary:
+    """What is remembered of the episode of a lane.
+
+    :param trail: where the agent was, x and y.
+    :param values: of the sampled chunks at each step, (F,).
+    :param planned: steps at which chunks were planned, and the values of these.
+    :param thoughts: at the last plan.
+    :param paths: where the sampled chunks of the last plan lead, (F, H + 1, 2).
+    :param map: of the maze, with the episode's goal.
+    :param is_over: whether the end of the episode was seen.
+    """
+
+    trail: list[np.ndarray] = field(default_factory=list)
+    values: list[np.ndarray] = field(default_factory=list)
+    planned: list[tuple[int, float]] = field(default_factory=list)
+    thoughts: Thoughts | None = None
+    paths: np.ndarray | None = None
+    map: MazePicture | None = None
+    is_over: bool = False
+
+
+class Film:
+    """Makes a picture of each moment of an agent's episodes.
+
+    :param grid: rows and columns of episodes that are shown together.
+    :param explain: whether to show what the policy thinks.
+    :param has_camera: whether MuJoCo draws here; mazes can do without.
+    :raises UsageError: if that cannot be shown.
+    """
+
+    def __init__(
+        self, agent: Agent, grid: tuple[int, int] = (1, 1), explain: bool = False, has_camera: bool = True
+    ) -> None:
+        if explain and not (isinstance(agent.policy, FlowPolicy) and agent.policy.num_replicas == 1):
+            raise UsageError(
+                f"`--explain` shows how flow policies think, got {agent.algo}, which is none; leave it out"
+            )
+        lanes = grid[0] * grid[1]
+        self._agent, (self._rows, self._columns) = agent, grid
+        self._size = EXPLAINED if explain else ALONE if lanes == 1 else TILE
+        self.stage = Stage(agent, lanes, _picture_size(agent, self._size))
+        maze = find_maze(self.stage.lanes[0].env)
+        self._uses_map = maze is not None and (explain or not has_camera)
+        self._mind = Mind(agent.policy) if explain else None  # type: ignore[arg-type]  # a FlowPolicy, see above
+        self._imagination = Imagination(agent) if explain and maze is not None else None
+        self._diaries = [Diary() for _ in self.stage.lanes]
+        self._reach = 0.1  # metres that chunks lead away, at most so far
+
+    def pictures(self, every: int = 1) -> Iterator[tuple[Image.Image, bool]]:
+        """Play all episodes; yield a picture of every so many steps, and whether it is the last one of its episodes."""
+        for moment, lanes in enumerate(self.stage.play()):
+            for index, lane in enumerate(lanes):
+                self._remember(index, lane)
+            is_last = all(lane.is_over for lane in lanes)
+            if moment % every == 0 or is_last:
+                yield self._picture(lanes), is_last
+
+    def close(self) -> None:
+        """Close the environments."""
+        self.stage.close()
+        if self._imagination is not None:
+            self._imagination.close()
+
+    def _remember(self, index: int, lane: Lane) -> None:
+        """Add a moment to a lane's diary, which begins again with each episode."""
+        if lane.length == 0:
+            self._diaries[index] = Diary()
+        diary = self._diaries[index]
+        if diary.is_over:
+            return
+        diary.is_over = lane.is_over
+        if self._uses_map:
+            diary.trail.append(_place_of(lane.env))
+        if lane.is_over:
+            log.info("%s", describe_episode(lane))
+        elif self._mind is not None:
+            self._think(self._mind, lane, diary)
+
+    def _think(self, mind: Mind, lane: Lane, diary: Diary) -> None:
+        """Add what the policy thinks now."""
+        thoughts = mind.think(lane)
+        if thoughts.values is not None:
+            diary.values.append(thoughts.values)
+        if lane.has_new_chunk:
+            diary.thoughts = thoughts
+            if thoughts.values is not None:
+                diary.planned.append((lane.length, float(thoughts.values[thoughts.played])))
+            if self._imagination is not None:
+                diary.paths = self._imagination.paths(lane.env, thoughts.chunks)
+                self._reach = max(self._reach, float(np.abs(diary.paths - diary.paths[:, :1]).max()))
+
+    def _picture(self, lanes: Sequence[Lane]) -> Image.Image:
+        """Return the picture of a moment: a tile for each lane."""
+        tiles = [self._tile(lane, diary) for lane, diary in zip(lanes, self._diaries, strict=False)]
+        blank = Image.new("RGB", tiles[0].size, PAPER)  # for the last episodes, if there are fewer than places
+        tiles += [blank] * (self._rows * self._columns - len(tiles))
+        rows = [tiles[first : first + self._columns] for first in range(0, len(tiles), self._columns)]
+        return put_together(rows, gap=4 if len(tiles) > 1 else 0)
+
+    def _tile(self, lane: Lane, diary: Diary) -> Image.Image:
+        """Return the picture of a lane with its caption."""
+        main = [self._main(lane, diary)]
+        if self._mind is not None:
+            main.append(self._panels(lane, diary))
+        width = sum(each.width for each in main)
+        text = f"episode {(lane.episode or 0) + 1} of {self._agent.episodes}"
+        if len(self._diaries) == 1:
+            text = f"{self._agent.algo} in {short_name(self._agent.env)}, {text}"
+        ending = "" if not lane.is_over or lane.success is None else "success" if lane.success else "failure"
+        caption = draw_caption(width, text, f"step {lane.length}", ending, ending == "success")
+        return put_together([main, [caption]])
+
+    def _main(self, lane: Lane, diary: Diary) -> Image.Image:
+        """Return the camera's picture, or the map with what is planned."""
+        if not self._uses_map:
+            _draw_fast(lane.env)
+            return fitted(np.asarray(lane.env.render()), self._size)
+        if diary.map is None:  # the goal differs a little between episodes
+            maze = find_maze(lane.env)
+            assert maze is not None
+            diary.map = MazePicture(maze, self._size)
+        if diary.thoughts is None or diary.paths is None:
+            return diary.map.draw(diary.trail).finished()
+        colours = colours_of(diary.thoughts.values, len(diary.paths))
+        return diary.map.draw(diary.trail, diary.paths, colours, diary.thoughts.played).finished()
+
+    def _panels(self, lane: Lane, diary: Diary) -> Image.Image:
+        """Return the panels beside the picture."""
+        maze = find_maze(lane.env)
+        thoughts = diary.thoughts
+        assert thoughts is not None
+        sheet, middle, size = Sheet(PANELS, self._size), PANELS / 2, float(self._size)
+        colours = colours_of(thoughts.values, len(thoughts.chunks))
+        left, right = (0.0, 0.0, middle, size / 2), (middle, 0.0, float(PANELS), size / 2)
+        below = (0.0, size / 2, float(PANELS), size)
+        if maze is not None and diary.paths is not None:
+            reach = 1.15 * self._reach
+            draw_close_up(sheet, left, maze, reach, diary.trail, diary.paths, colours, thoughts.played)
+        else:
+            box = self._agent.policy.action_space
+            limits = float(box.low[0]), float(box.high[0])  # type: ignore[attr-defined]  # it is a box
+            draw_chunks(sheet, left, thoughts.chunks[:, :, 0], limits, colours, thoughts.played)
+        draw_flow(sheet, right, thoughts.stages, colours, thoughts.played)
+        if thoughts.values is None:
+            draw_note(sheet, below, "Q of a chunk planned now", f"{self._agent.algo} has no critic")
+        else:
+            first = max(0, len(diary.values) - SHOWN_STEPS)
+            draw_values(sheet, below, np.array(diary.values[first:]), diary.planned, first)
+        return sheet.finished()
+
+
+def describe_episode(lane: Lane) -> str:
+    """Return the end of an episode in words."""
+    return episode_text((lane.episode or 0) + 1, lane.success, lane.length, lane.total)
+
+
+def find_maze(env: RepeatableEnv) -> MazeMap | None:
+    """Return the plan of OGBench's mazes, as it is in the present episode; None for other environments."""
+    raw = env.env.unwrapped
+    if not hasattr(raw, "maze_map") or not hasattr(raw, "cur_goal_xy"):
+        return None
+    gates = raw._teleport_info or {"teleport_in_xys": [], "teleport_out_xys": []}
+    return MazeMap(
+        walls=raw.maze_map,
+        unit=raw._maze_unit,
+        offset=(raw._offset_x, raw._offset_y),
+        goal=tuple(raw.cur_goal_xy),
+        gates=(gates["teleport_in_xys"], gates["teleport_out_xys"]),
+    )
+
+
+def draws_with_mujoco(env: RepeatableEnv) -> bool:
+    """Return whether MuJoCo makes an environment's pictures; others have a library of their own."""
+    kinds = type(env.env.unwrapped).__mro__
+    return any(kind.__module__.startswith(("ogbench.", "gymnasium.envs.mujoco")) for kind in kinds)
+
+
+def _place_of(env: RepeatableEnv) -> np.ndarray:
+    """Return x and y of the agent in a maze."""
+    place: np.ndarray = np.array(env.env.unwrapped.get_xy())
+    return place
+
+
+def _picture_size(agent: Agent, size: int) -> dict[str, Any]:
+    """Return the arguments by which an environment makes pictures of about a given size."""
+    return {"width": size, "height": size} if is_ogbench(find_spec(agent.env_id)) else {"render_mode": "rgb_array"}
+
+
+def _draw_fast(env: RepeatableEnv) -> None:
+    """Draw without shadows and smoothed edges, which take up to 30 times as long where there is no GPU.
+
+    What is set takes effect when the first picture is made. OGBench's scenes have a model only after the first reset.
+    """
+    model = getattr(env.env.unwrapped, "model", None) or getattr(env.env.unwrapped, "_model", None)
+    if model is not None:
+        model.vis.quality.shadowsize = model.vis.quality.offsamples = 0

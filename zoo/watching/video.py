@@ -1,0 +1,59 @@
+"""Write pictures as a video, MP4 or GIF."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import imageio.v2 as imageio
+import numpy as np
+from PIL import Image
+
+from agents.common.files import atomic_path
+from zoo.errors import UsageError
+
+SPEEDS = {".mp4": 30, ".gif": 20}
+"""Endings of files -> pictures in a second."""
+STEPS_BETWEEN = {".mp4": 1, ".gif": 2}
+"""Environment steps from one picture to the next: a GIF is larger and slower to write."""
+LAST_SECONDS = 0.8
+"""How long the last picture of an episode stays."""
+
+
+def check_video(path: Path) -> None:
+    """Refuse a video that cannot be written.
+
+    :raises UsageError: if the ending is unknown, what writes MP4 is not installed, or the folder is missing.
+    """
+    if path.suffix not in SPEEDS:
+        raise UsageError(f"`--video` must end in {' or '.join(SPEEDS)}, got {path}")
+    if not path.parent.is_dir():
+        raise UsageError(f"`--video` needs the folder {path.parent}, which does not exist; make it first")
+    if path.suffix == ".mp4":
+        try:
+            importlib.import_module("imageio_ffmpeg")
+        except ImportError as error:
+            raise UsageError(
+                "`--video` needs imageio-ffmpeg to write MP4; install it with `pip install imageio-ffmpeg`, or record "
+                f"a GIF: {path.with_suffix('.gif')}"
+            ) from error
+
+
+@contextlib.contextmanager
+def open_video(path: Path) -> Iterator[Callable[[Image.Image, bool], None]]:
+    """Yield a function that adds a picture, for longer if it is the last of an episode; the file appears when whole."""
+    speed = SPEEDS[path.suffix]
+    # MP4 wants even sizes; players that know little want this format of pixels
+    how = {"fps": speed, "macro_block_size": 2, "pixelformat": "yuv420p"}
+    if path.suffix == ".gif":
+        how = {"duration": 1000 / speed, "loop": 0}
+    with atomic_path(path) as temporary, imageio.get_writer(temporary, mode="I", **how) as writer:
+
+        def add(picture: Image.Image, is_last: bool = False) -> None:
+            frame = np.asarray(picture)
+            for _ in range(1 + is_last * round(LAST_SECONDS * speed)):
+                writer.append_data(frame)
+
+        yield add
