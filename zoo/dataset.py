@@ -74,7 +74,7 @@ def _add_arguments(command: Parser, word: str) -> None:
         command.add_argument("--files", type=whole_number, help="of a dataset of OCBench, the first N training files")
     if word == "generate":
         size = command.add_mutually_exclusive_group()
-        size.add_argument("--episodes", type=whole_number, help="training episodes (default: OGBench's number, or 1000)")
+        size.add_argument("--episodes", type=whole_number, help="training episodes (default: the usual number)")
         size.add_argument("--dataset-size", type=whole_number, help="training transitions instead of episodes")
         command.add_argument("--seed", type=whole_number, default=0, help="seed of the dataset")
         command.add_argument("--num-workers", type=whole_number, help="processes (default: one for each core)")
