@@ -13,14 +13,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from agents.common.bounded import DamagedFile, read_text
+from agents.common.validation import integer, unknown_name_message
 from zoo.datasets.download import DownloadError, download_file, find_damage
 from zoo.datasets.files import DEFAULT_DATASET_DIR, is_settled, making
 from zoo.datasets.load import SOURCES, Dataset
 from zoo.datasets.ocbench_format import is_ocbench_format
 from zoo.datasets.ocbench_generate import generate_ocbench
 from zoo.datasets.own import load_own
-from zoo.envs.ocbench import TASKS, OcbenchTask
-from zoo.errors import UsageError
+from zoo.envs.ocbench import TASKS, OcbenchTask, find_task
+from zoo.errors import UsageError, as_usage_error
 from zoo.messages import log
 
 REVISION = "fd771640f7a47879d8b06657fe05389641b5bff9"
@@ -78,8 +79,12 @@ def load_ocbench(
     :param dataset: where missing files come from: ``"download"``, ``"generate"``, ``"auto"`` for the first of these
         that works; or a file or folder to use instead.
     :param dataset_size: use the first whole trajectories that have this many transitions; None uses all.
+    :raises UsageError: if OCBench has no such task, or its data cannot be had.
     """
-    source = find_set(TASKS[name], dataset_dir, dataset) if dataset in SOURCES else dataset
+    task = find_task(name)
+    if task is None:
+        raise UsageError(unknown_name_message("task of OCBench", name, TASKS))
+    source = find_set(task, dataset_dir, dataset) if dataset in SOURCES else dataset
     return load_own(source, name, {}, size=dataset_size)
 
 
@@ -109,8 +114,8 @@ def find_existing(task: OcbenchTask, dataset_dir: str | Path | None = None) -> P
     here = _set_here(task, dataset_dir)
     if here is None:
         raise UsageError(
-            f"there is no dataset of {task.name} in {dataset_root(dataset_dir)}; make it with `zoo dataset generate "
-            f"{task.name}`, or download it with `zoo dataset download {task.name}`"
+            f"there is no complete dataset of {task.name} in {dataset_root(dataset_dir)}; make it with `zoo dataset "
+            f"generate {task.name}`, or download it with `zoo dataset download {task.name}`"
         )
     return here
 
@@ -150,12 +155,14 @@ def download_ocbench(
     :param sources: addresses of folders that hold OCBench's; None takes `HOSTS`.
     :param existing: what to do if the files exist: ``"refuse"``, ``"keep"`` or ``"replace"``.
     """
+    with as_usage_error():
+        count = None if num_files is None else integer("num_files", num_files, at_least=1)
     root, sources = dataset_root(dataset_dir), sources or HOSTS
     manifest = _manifest_path(dataset_dir)
     with making(manifest):
         if not manifest.exists():
             download_file(manifest, sources, lambda path: [] if path.stat().st_size else ["it is empty"])
-    files = _selected(task, dataset_dir, num_files)
+    files = _selected(task, dataset_dir, count)
     folder = hosted_folder(task, dataset_dir)
     with making(folder):
         missing = [file for file in files if not (root / file.path).exists()]

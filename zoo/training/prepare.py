@@ -63,9 +63,9 @@ def load_data(request: Request) -> Dataset | ShardedDataset | None:
     if request.has_own_data:
         if config.settings.get("sparse"):
             raise UsageError("`sparse` belongs to OGBench's rewards, and --dataset has its own; set it to false")
-        task = TASKS.get(request.env_id) if args.dataset in SOURCES else None
+        is_own = args.dataset not in SOURCES  # else it is one of OCBench's
         return load_own(
-            find_set(task, args.dataset_dir, args.dataset) if task else args.dataset,
+            args.dataset if is_own else find_set(TASKS[config.env], args.dataset_dir, args.dataset),
             request.env_id,
             request.env_kwargs,
             size=config.run.dataset_size,

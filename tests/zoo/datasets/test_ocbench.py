@@ -106,7 +106,7 @@ def test_every_file_but_the_pickled_ones_arrives_in_ocbenchs_place(server: Serve
         download_ocbench(TASK, tmp_path)
 
 
-def test_ocbench_finds_what_was_downloaded(server: Server, tmp_path: Path) -> None:
+def test_ocbench_reads_what_was_downloaded(server: Server, tmp_path: Path) -> None:
     ocbench = pytest.importorskip("ocbench", reason="needs OCBench")
     folder = download_ocbench(TASK, tmp_path)
     manifest = tmp_path / ".cache" / "ocbench" / sets.REVISION / "manifest.jsonl"
@@ -155,6 +155,17 @@ def test_a_file_that_is_not_what_the_list_says_is_refused(
     with pytest.raises(DownloadError, match=problem):
         download_ocbench(TASK, tmp_path)
     assert not (tmp_path / path).exists()
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_no_file_at_all_is_refused(server: Server, tmp_path: Path, number: int) -> None:
+    with pytest.raises(UsageError, match=f"`num_files` must be an int >= 1, got {number}"):
+        download_ocbench(TASK, tmp_path, num_files=number)
+
+
+def test_an_unknown_task_is_told_the_closest() -> None:
+    with pytest.raises(UsageError, match=f"closest: {TASK.name}"):
+        load_ocbench("block-cpu-lite-singel-task1-v0")
 
 
 def test_a_task_without_hosted_data_says_so(server: Server, tmp_path: Path) -> None:
