@@ -65,15 +65,15 @@ def test_every_command_of_the_page_works(place: Path, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.slow
-def test_a_killed_run_ends_as_an_uninterrupted_one(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_killed_within_an_online_episode_ends_as_an_uninterrupted_one(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--algo", "qam", "--env", BLOCK, "--dataset", "generate", "--seed", "1", "--device", "cpu"]
-    words += ["--offline-steps", "12", "--eval-freq", "6", "--save-freq", "4", "--eval-episodes", "1"]
-    words += ["--n-eval-envs", "1", "--verbose", "0", *shlex.split(TINY)]
+    words += ["--offline-steps", "6", "--online-steps", "12", "--eval-freq", "6", "--save-freq", "4"]
+    words += ["--eval-episodes", "1", "--n-eval-envs", "1", "--verbose", "0", *shlex.split(TINY), "learning_starts=1"]
     assert main(["dataset", "generate", BLOCK, "--episodes", "2", "--num-workers", "1"]) == 0
     whole, killed = ([*words, "-f", str(place / name)] for name in ("whole", "killed"))
     with Programs() as programs:
         assert programs.run("train", whole).code == 0
-        assert programs.run("train", killed, kill=("update", 9)).code == -9
+        assert programs.run("train", killed, kill=("update", 15)).code == -9
         assert programs.run("train", [*killed, "--resume"]).code == 0
     first, second = (place / name / "qam" / f"{BLOCK}_1" for name in ("whole", "killed"))
     assert (first / "evaluations.npz").read_bytes() == (second / "evaluations.npz").read_bytes()
