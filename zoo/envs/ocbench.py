@@ -8,10 +8,12 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 from types import ModuleType
-
-from gymnasium.envs.registration import EnvSpec
+from typing import TYPE_CHECKING
 
 from zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from gymnasium.envs.registration import EnvSpec
 
 EXTRA = "pip install 'flow-rl-zoo[ocbench]'"
 CONTROL_STEPS, LITE_CONTROL_STEPS = "ocbench", "ocbench-lite"
