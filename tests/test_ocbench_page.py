@@ -65,7 +65,7 @@ def test_every_command_of_the_page_works(place: Path, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.slow
-def test_a_run_killed_within_an_online_episode_ends_as_an_uninterrupted_one(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_killed_within_an_online_episode_ends_as_an_uninterrupted_one(place: Path) -> None:
     words = ["--algo", "qam", "--env", BLOCK, "--dataset", "generate", "--seed", "1", "--device", "cpu"]
     words += ["--offline-steps", "6", "--online-steps", "12", "--eval-freq", "6", "--save-freq", "4"]
     words += ["--eval-episodes", "1", "--n-eval-envs", "1", "--verbose", "0", *shlex.split(TINY), "learning_starts=1"]
