@@ -18,6 +18,7 @@ from zoo.errors import UsageError
 from zoo.layers import parse_overrides
 from zoo.texts import check_label
 from zoo.training.record import check_trained_agent, describe_model
+from zoo.training.tracking import check_tracking
 
 CONFIG_FLAGS = (
     "pretraining_steps", "offline_steps", "online_steps", "eval_freq", "eval_episodes", "eval_at_start", "save_freq",
@@ -58,19 +59,6 @@ def read_request(args: argparse.Namespace) -> Request:
     env_kwargs = parse_overrides(args.env_kwargs, "--env-kwargs")
     eval_env_kwargs = parse_overrides(args.eval_env_kwargs, "--eval-env-kwargs") or env_kwargs
     return Request(args, config, env_id, has_dataset, seeds, env_kwargs, eval_env_kwargs)
-
-
-def check_tracking(args: argparse.Namespace) -> None:
-    """Refuse Weights & Biases where it is not installed, and its options without ``--track``."""
-    flags = ("wandb_project_name", "wandb_entity", "wandb_group", "wandb_tags")
-    given = [f"--{name.replace('_', '-')}" for name in flags if getattr(args, name)]
-    if given and not args.track:
-        raise UsageError(f"`{given[0]}` needs --track, which is not given; add it, or leave out `{given[0]}`")
-    if args.track:
-        try:
-            importlib.import_module("wandb")
-        except ImportError as error:
-            raise UsageError("`--track` needs Weights & Biases; install it with `pip install wandb`") from error
 
 
 def read_config(args: argparse.Namespace, has_dataset: bool) -> tuple[Config, str]:
