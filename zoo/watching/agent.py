@@ -21,6 +21,7 @@ from zoo.baselines import find_algorithm
 from zoo.datasets.names import parse_env_name
 from zoo.envs.make import is_ogbench
 from zoo.errors import UsageError, as_usage_error
+from zoo.hub.download import download_policy
 from zoo.layers import parse_overrides
 from zoo.runs.folder import RunFolder, numbered_folders
 from zoo.watching.score import Score
@@ -44,6 +45,7 @@ class Agent:
     :param seed: decides the starts and the noise.
     :param replica: the number that stands for it in its noise; the seed that it was trained with.
     :param stated: the score that its file states; None where it states none.
+    :param run: folder of its run; None where it is of none, or plays in another environment.
     """
 
     algo: str
@@ -55,6 +57,7 @@ class Agent:
     seed: int = DEFAULT_SEED
     replica: int = 0
     stated: Score | None = None
+    run: Path | None = None
 
     @property
     def env_id(self) -> str:
@@ -80,6 +83,8 @@ def find_agent(args: argparse.Namespace) -> Agent:
         importlib.import_module(package)
     if args.num_threads > 0:
         torch.set_num_threads(args.num_threads)
+    if args.from_hub is not None:
+        return agent_of_file(download_policy(args.from_hub), args.env, args.device)
     if args.model is not None:
         return agent_of_file(args.model, args.env, args.device, trust=args.trust)
     if args.trained:
@@ -115,6 +120,7 @@ def agent_of_run(path: Path, choice: Choice, device: str = "auto", *, trust: boo
         episodes=int(config.get("eval_episodes") or DEFAULT_EPISODES),
         seed=int(config.get("eval_seed") or DEFAULT_SEED),
         replica=int(config["seed"]),
+        run=path,
     )
 
 
@@ -182,7 +188,7 @@ def _agent_of_policy(path: Path, env: str | None, device: str) -> Agent:
 
 def _moved(agent: Agent, env: str | None) -> Agent:
     """Return an agent in another environment, if one is given; no score is stated for it there."""
-    return agent if env in (None, agent.env) else replace(agent, env=str(env), stated=None)
+    return agent if env in (None, agent.env) else replace(agent, env=str(env), stated=None, run=None)
 
 
 def _required(env: str | None, path: Path) -> str:
