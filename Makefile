@@ -6,8 +6,9 @@ INSTALLED := $(VENV)/.installed
 
 TOOLS := .tools
 FUZZ_SECONDS ?= 600
+SITE := docs/_build
 
-.PHONY: demo test test-slow notebook faults lint type format doc-check commit-checks fuzz lock audit clean
+.PHONY: demo test test-slow notebook faults lint type format doc-check docs commit-checks fuzz lock audit clean
 .PHONY: gpu-check reproduce
 
 demo: $(INSTALLED)
@@ -45,6 +46,13 @@ type: $(INSTALLED)
 doc-check: $(INSTALLED)
 	$(BIN)/pydoclint agents
 
+docs: $(INSTALLED)
+	rm -rf $(SITE)
+	$(BIN)/sphinx-build -W --keep-going --quiet -j 2 -c docs . $(SITE)
+	$(BIN)/python zoo/compare.py --published qam2026 -o $(SITE)/reports/qam2026
+	$(BIN)/python zoo/compare.py --published mini -o $(SITE)/reports/mini
+	$(BIN)/python tools/check_site.py $(SITE)
+
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
@@ -63,7 +71,7 @@ audit: $(TOOLS)/.installed
 	$(TOOLS)/bin/python tools/audit.py
 
 clean:
-	rm -rf $(VENV) $(TOOLS) demo .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) $(TOOLS) $(SITE) demo .pytest_cache .mypy_cache .ruff_cache *.egg-info
 
 $(INSTALLED): pyproject.toml constraints.txt requirements/*.lock tools/install_locked.sh
 	$(PYTHON) -m venv $(VENV)

@@ -27,7 +27,7 @@ class QGF(Method):
 
     The gradient is taken at the clean action that one long step would reach, and used where the flow is:
 
-    .. math:: \dot x = v(s, x, t) + w\,\nabla_a Q'(s, a)\big|_{a = \mathrm{clip}(x + (1 - t) v(s, x, t))}, \qquad
+    .. math:: \dot x = v(s, x, t) + w\,\nabla_a Q'(s, a)|_{a = \mathrm{clip}(x + (1 - t) v(s, x, t))}, \qquad
         L = \mathbb{E}\,|\kappa - 1[u < 0]|\,u^2 + \mathbb{E}\,(Q(s, a) - R - \gamma^H M V(s'))^2 + L_{FM}(v)
 
     with :math:`u = Q'(s, a) - V(s)` and Q' the smaller of two target critics: two critics and ``rho`` 1 are that.

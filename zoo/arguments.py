@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import decimal
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ class Parser(argparse.ArgumentParser):
             file = f"{module_of(program)}.py"
             options["prog"] = file if Path(sys.argv[0]).name == file else f"zoo {program}"
         super().__init__(**{"allow_abbrev": False, "formatter_class": _HelpFormatter, **options})
+        self._negative_number_matcher = re.compile(r"-\.?\d[\d.,eE+-]*$")  # two with a comma are a value too
         self.moved: dict[str, str] = {}
         """Former flags -> the program that has them now."""
 
@@ -105,6 +107,15 @@ def whole_number(text: str) -> int:
     if not value.is_finite() or value.adjusted() >= 18 or value != value.to_integral_value():
         raise argparse.ArgumentTypeError(f"expected a whole number, e.g. 1000, 100_000 or 1e5, got {text!r}")
     return int(value)
+
+
+def two_numbers(text: str) -> list[float]:
+    """Read two numbers with a comma between them, e.g. ``"-1,1"``."""
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected two numbers with a comma, e.g. -1,1, got {text!r}") from None
+    return [low, high]
 
 
 def module_of(program: str) -> str:

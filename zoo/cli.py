@@ -27,12 +27,13 @@ PROGRAMS = {
     "tune": "search for an algorithm's best settings",
     "benchmark": "train every run of a suite, here or on a cluster, and compare",
     "enjoy": "watch an agent play, and record it",
+    "export": "write a policy as an ONNX file, for programs without PyTorch",
     "evaluate": "play any model under the report's protocol, and print its score",
     "push-to-hub": "upload an agent to the Hugging Face hub, with a model card",
     "compare": "tables, statistics and plots of runs and published scores",
     "monitor": "state, scores and time left of runs, once or until they have ended",
     "published": "import the raw data of published scores",
-    "dataset": "list, generate, download and check datasets",
+    "dataset": "list, generate, download, check, convert and collect datasets",
     "agents": "show the algorithms and their settings, check or begin one of your own",
 }
 

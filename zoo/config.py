@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from agents.common.validation import integer, one_of, unknown_name_message
+from agents.common.validation import integer, number, one_of, unknown_name_message
 from agents.models import Entry
 from zoo.baselines import find_algorithm, settings_of
 from zoo.errors import UsageError, as_usage_error
@@ -18,6 +18,8 @@ PROTOCOL_SETTINGS = (
     "eval_episodes",
 )  # fmt: skip
 """What a benchmark fixes for all algorithms on a domain: rewards, horizon, discount, data, steps, episodes."""
+UNRECORDED_IF_NONE = ("score", "success_return", "reference_scores", "action_range")
+"""Settings that `config.yml` has only where they are given, as in runs that are older than they are."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,10 @@ class RunSettings:
     :param dataset_replace_interval: gradient steps until the next file of a dataset of several takes over.
     :param offline_data: what online training does with the dataset: ``preload`` the buffer, ``balanced`` batches,
         ``none``; None leaves it to the algorithm's settings.
+    :param score: what an episode is scored by: ``return``; None is success where the environment reports it.
+    :param success_return: the return from which an episode counts as a success, instead of what the environment says.
+    :param reference_scores: returns of a random and of an expert policy, by which a comparison normalises returns.
+    :param action_range: what stands for the low and the high of the environment's actions in a dataset of one's own.
     """
 
     pretraining_steps: int = 0
@@ -48,6 +54,10 @@ class RunSettings:
     dataset_size: int | None = None
     dataset_replace_interval: int = 1000
     offline_data: str | None = None
+    score: str | None = None
+    success_return: float | None = None
+    reference_scores: tuple[float, float] | None = None
+    action_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         for name in ("pretraining_steps", "offline_steps", "online_steps"):
@@ -65,6 +75,25 @@ class RunSettings:
                 raise ValueError(f"`offline_data` is none, but `{name}` = {getattr(self, name)} need data; drop one")
         if self.offline_steps + self.online_steps == 0:
             raise ValueError("`offline_steps` and `online_steps` are both 0; give one of them")
+        self._check_scores()
+
+    def _check_scores(self) -> None:
+        if self.score is not None:
+            one_of("score", self.score, ("return",))
+        for name in ("reference_scores", "action_range"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, _pair(name, getattr(self, name)))
+        if self.action_range is not None and not self.action_range[0] < self.action_range[1]:
+            raise ValueError(f"`action_range` must be a low and a higher number, got {list(self.action_range)}")
+        if self.reference_scores is not None and self.score is None:
+            object.__setattr__(self, "score", "return")  # frozen
+        if self.success_return is not None:
+            object.__setattr__(self, "success_return", number("success_return", self.success_return))
+            if self.score is not None:
+                raise ValueError(
+                    "`success_return` scores episodes by success, and `score` = return or `reference_scores` by their "
+                    "return; give one of the two"
+                )
 
     def _make_integer(self, name: str, at_least: int) -> None:
         object.__setattr__(self, name, integer(name, getattr(self, name), at_least=at_least))  # frozen
@@ -89,7 +118,11 @@ class Config:
     def record(self) -> dict[str, Any]:
         """Return the configuration as plain values for ``config.yml``."""
         settings = {name: list(value) if isinstance(value, tuple) else value for name, value in self.settings.items()}
-        head = {"algo": self.algo, "env": self.env, "profile": self.profile, **asdict(self.run)}
+        run = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self.run).items()}
+        for name in UNRECORDED_IF_NONE:
+            if run[name] is None:
+                del run[name]
+        head = {"algo": self.algo, "env": self.env, "profile": self.profile, **run}
         head["sparse"] = settings.get("sparse", False)
         return {**head, "settings": settings, "sources": list(self.sources), "departures": list(self.departures)}
 
@@ -197,6 +230,17 @@ class _Merging:
         self.values = merge(self.values, values)
         if source is not None:
             self.sources.append(source)
+
+
+def _pair(name: str, value: Any) -> tuple[float, float]:
+    """Return two different finite numbers."""
+    try:
+        low, high = (number(name, part) for part in value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`{name}` must be two finite numbers, e.g. [-1, 1], got {value!r}") from error
+    if low == high:
+        raise ValueError(f"`{name}` must be two different numbers, got {low:g} twice")
+    return low, high
 
 
 def _run_defaults() -> dict[str, Any]:

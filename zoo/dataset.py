@@ -1,8 +1,9 @@
-"""List, describe, generate, download, check and convert datasets: ``python zoo/dataset.py COMMAND ...``."""
+"""List, describe, generate, download, check, convert and collect datasets: ``python zoo/dataset.py COMMAND ...``."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,31 +13,35 @@ from typing import TYPE_CHECKING, Any
 if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.arguments import Parser, whole_number
+from zoo.arguments import Parser, two_numbers, whole_number
 from zoo.cli import run_program
 from zoo.datasets.files import DEFAULT_DATASET_DIR
 from zoo.errors import BAD_INPUT, Interrupted, UsageError
 
 if TYPE_CHECKING:
     from zoo.datasets.names import DatasetSpec
+    from zoo.datasets.sources import Reading
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program on the words after its name, by default those of the command line; return its exit code."""
-    args = _parser().parse_args(arguments)
+    args = make_parser().parse_args(arguments)
     return run_program(lambda: args.command(args), args.verbose) or int(getattr(args, "exit_code", 0))
 
 
-def _parser() -> Parser:
-    parser = Parser("dataset", description="List, describe, generate, download, check, convert datasets.")
+def make_parser() -> Parser:
+    """Return the parser of the command line."""
+    parser = Parser("dataset", description="List, describe, generate, download, check, convert, collect datasets.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for word, function, purpose in (
         ("list", _list, "every dataset of OGBench: size, where it comes from, whether it is here"),
         ("info", _info, "one dataset: its sizes, tasks, files and arrays"),
         ("generate", _generate, "make a dataset with OGBench's scripted oracles"),
         ("download", _download, "fetch a dataset from OGBench's host or its mirror"),
-        ("check", _check, "test a dataset's files: arrays, values, trajectories, tasks"),
-        ("convert", _convert, "make the arrays that training maps, of a dataset of several files"),
+        ("check", _check, "test a dataset: arrays, values, trajectories, and whether it fits its environment"),
+        ("convert", _convert, "make an npz of a dataset in another format, or the arrays of one of several files"),
+        ("show", _show, "draw what is in a dataset: returns, lengths, actions, coverage, on one HTML page"),
+        ("collect", _collect, "play episodes in an environment and write them as a dataset"),
     ):
         command = commands.add_parser(word, help=purpose, description=purpose)
         command.set_defaults(command=function)
@@ -45,8 +50,13 @@ def _parser() -> Parser:
 
 
 def _add_arguments(command: Parser, word: str) -> None:
-    if word != "list":
-        command.add_argument("name", metavar="NAME", help="dataset name, e.g. cube-double-play-v0")
+    if word == "collect":
+        command.add_argument(
+            "policy", metavar="POLICY", help="random, a model (.zip), the folder of a run, or module:function"
+        )
+    elif word != "list":
+        others = ", or the path of your own, or minari:ID" if word in ("check", "convert", "show") else ""
+        command.add_argument("name", metavar="NAME", help=f"dataset name, e.g. cube-double-play-v0{others}")
     command.add_argument("--dataset-dir", metavar="DIR", default=DEFAULT_DATASET_DIR, help="folder of datasets")
     command.add_argument(
         "--verbose", type=whole_number, default=1, help="2 shows the traceback of an unexpected failure"
@@ -63,6 +73,44 @@ def _add_arguments(command: Parser, word: str) -> None:
         size.add_argument("--dataset-size", type=whole_number, help="training transitions instead of episodes")
         command.add_argument("--seed", type=whole_number, default=0, help="seed of the dataset")
         command.add_argument("--num-workers", type=whole_number, help="processes (default: one for each core)")
+    _add_own(command, word)
+
+
+def _add_own(command: Parser, word: str) -> None:
+    """Add the arguments about datasets of the user's own."""
+    if word in ("check", "convert", "show"):
+        _add_reading(command)
+    if word in ("check", "collect"):
+        command.add_argument(
+            "--env", required=word == "collect", help="environment of a dataset of your own, e.g. HalfCheetah-v5"
+        )
+        command.add_argument("--env-kwargs", nargs="+", default=[], metavar="KEY=VALUE", help="its arguments")
+        command.add_argument("--gym-packages", nargs="+", default=[], help="packages to import, for their environments")
+    if word == "check":
+        command.add_argument(
+            "--action-range", type=two_numbers, metavar="LOW,HIGH", help="what stands for the limits of its actions"
+        )
+    if word == "show":
+        command.add_argument("-o", "--output", type=Path, default=Path("card.html"), help="the page to write")
+    if word in ("convert", "collect"):
+        command.add_argument("-o", "--output", type=Path, required=word == "collect", help="the npz file to write")
+        command.add_argument("--force", action="store_true", help="replace a file that exists")
+    if word == "collect":
+        command.add_argument("--episodes", type=whole_number, default=100, help="how many")
+        command.add_argument("--seed", type=whole_number, default=0, help="seed of starts and noise")
+        command.add_argument("--noise", type=float, default=0.0, help="of the actions, in halves of their range")
+        command.add_argument("--max-episode-steps", type=whole_number, help="cut episodes off after so many steps")
+
+
+def _add_reading(command: Parser) -> None:
+    """Add what formats leave open."""
+    command.add_argument(
+        "--columns", nargs="+", default=[], metavar="NAME=COLUMN", help="of parquet and HDF5, e.g. rewards=cost"
+    )
+    command.add_argument("--step-reward", type=float, metavar="X", help="reward of each step of a dataset without any")
+    command.add_argument(
+        "--done", choices=("terminated", "truncated"), help="how episodes end where the dataset does not say"
+    )
 
 
 def _list(args: argparse.Namespace) -> dict[str, Any]:
@@ -145,11 +193,15 @@ def _download(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _convert(args: argparse.Namespace) -> dict[str, Any]:
-    """Convert a dataset of several files before training, which would do it too."""
+    """Convert a dataset in another format; or one of several files before training, which would do it too."""
+    if args.output is not None:
+        return _convert_own(args)
     from zoo.datasets.files import shard_folder
     from zoo.datasets.names import parse_name
     from zoo.datasets.shards import convert_shards
 
+    if _is_own(args.name):
+        raise UsageError(f"`--output` must name the file to write, e.g. `zoo dataset convert {args.name} -o my.npz`")
     spec = parse_name(args.name).spec
     if spec.files == 1:
         raise UsageError(f"{spec.name} is one file, which is read as it is; only datasets of several are converted")
@@ -160,6 +212,142 @@ def _convert(args: argparse.Namespace) -> dict[str, Any]:
         raise Interrupted("stopped; converted files are kept, and the same command continues from there") from error
     transitions = sum(shard.transitions for shard in shards)
     return {"name": spec.name, "folder": str(shards[0].folder.parent), "files": len(shards), "transitions": transitions}
+
+
+def _is_own(name: str) -> bool:
+    """Return whether a name is that of a dataset of the user's own, and not of OGBench's."""
+    from zoo.datasets.names import DATASETS
+
+    path = Path(name)
+    return name.startswith("minari:") or (
+        name not in DATASETS and (path.suffix in (".npz", ".hdf5", ".h5", ".parquet") or path.exists())
+    )
+
+
+def _convert_own(args: argparse.Namespace) -> dict[str, Any]:
+    from zoo.datasets.sources import environment_of, read_source
+
+    path = _output(args)
+    arrays = read_source(args.name, _reading(args))
+    return {**_write(path, arrays), "recorded_in": environment_of(args.name)}
+
+
+def _collect(args: argparse.Namespace) -> dict[str, Any]:
+    import numpy as np
+
+    from zoo.datasets.rollouts import collect
+
+    path, (env_id, env_kwargs) = _output(args), _environment(args)
+    arrays, returns = collect(
+        args.policy,
+        env_id,
+        env_kwargs,
+        episodes=args.episodes,
+        seed=args.seed,
+        noise=args.noise,
+        max_steps=args.max_episode_steps,
+    )
+    return {**_write(path, arrays), "return": float(np.mean(returns)), "best_return": max(returns)}
+
+
+def _show(args: argparse.Namespace) -> dict[str, Any]:
+    from zoo.datasets.card import write_card
+
+    about: dict[str, Any] = {}
+    if _is_own(args.name):
+        from zoo.datasets.sources import environment_of, read_source
+
+        arrays, recorded = read_source(args.name, _reading(args)), environment_of(args.name)
+        about = {} if recorded is None else {"recorded in": recorded}
+    else:
+        from zoo.datasets.load import load_file
+
+        env_name, arrays = load_file(args.name, args.dataset_dir)
+        about = {"rewards of": env_name}
+    facts = write_card(args.output, args.name, about, arrays)
+    return {"name": args.name, "card": str(args.output), **facts}
+
+
+def _check_own(args: argparse.Namespace) -> dict[str, Any]:
+    """Check a dataset of the user's own against its environment."""
+    from zoo.datasets.own import in_units_of
+    from zoo.datasets.plausible import check_set
+    from zoo.datasets.sources import read_source
+    from zoo.envs.make import make_env
+
+    if args.env is None:
+        raise UsageError(f"`--env` must name the environment of {args.name}, e.g. --env HalfCheetah-v5; add it")
+    env_id, env_kwargs = _environment(args)
+    arrays = read_source(args.name, _reading(args))
+    if args.action_range is not None:
+        with contextlib.closing(make_env(env_id, **env_kwargs)) as env:
+            arrays["actions"] = in_units_of(env.action_space, arrays["actions"], args.action_range)
+    findings = [asdict(finding) for finding in check_set(arrays, env_id, env_kwargs)]
+    return {**_report(args, args.name, findings), **_counts(arrays)}
+
+
+def _report(args: argparse.Namespace, name: str, findings: list[dict[str, Any]]) -> dict[str, Any]:
+    """Print findings, decide the exit code, and return the result."""
+    _print_table(f"Findings in {name}", findings, wrapped=("message",))
+    is_sound = all(row["severity"] != "error" for row in findings)
+    args.exit_code = 0 if is_sound else BAD_INPUT
+    return {"name": name, "sound": is_sound, "findings": findings}
+
+
+def _environment(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    """Return the Gymnasium id and the arguments of the environment that was asked for."""
+    import importlib
+
+    from zoo.datasets.names import gym_id
+    from zoo.layers import parse_overrides
+
+    for package in args.gym_packages:
+        importlib.import_module(package)
+    return gym_id(args.env), parse_overrides(args.env_kwargs, "--env-kwargs")
+
+
+def _reading(args: argparse.Namespace) -> Reading:
+    from zoo.datasets.sources import Reading
+
+    columns = {}
+    for word in args.columns:
+        name, equals, column = word.partition("=")
+        if not equals or not column:
+            raise UsageError(f"`--columns` expects NAME=COLUMN, e.g. rewards=cost, got {word!r}")
+        columns[name] = column
+    return Reading(columns, args.step_reward, args.done)
+
+
+def _output(args: argparse.Namespace) -> Path:
+    """Return the file to write, which must not be there."""
+    path: Path = args.output.expanduser()
+    if path.suffix != ".npz":
+        raise UsageError(f"`--output` must name an .npz file, got {path}")
+    if path.exists() and not args.force:
+        raise UsageError(f"expected no file at {path} yet; add `--force` to replace it, or choose another")
+    if not path.parent.is_dir():
+        raise UsageError(f"`--output` must be in a folder that exists, got {path}; make the folder first")
+    return path
+
+
+def _write(path: Path, arrays: dict[str, Any]) -> dict[str, Any]:
+    from zoo.datasets.episodes import write_set
+
+    write_set(path, arrays)
+    return {"file": str(path), **_counts(arrays)}
+
+
+def _counts(arrays: dict[str, Any]) -> dict[str, Any]:
+    """Return how much a set holds."""
+    last = arrays["valids"] == 0
+    terminated = (arrays["masks"] == 0)[:-1] & last[1:]
+    return {
+        "trajectories": int(last.sum()),
+        "transitions": int((~last).sum()),
+        "terminated": int(terminated.sum()),
+        "observation": arrays["observations"].shape[1],
+        "action": arrays["actions"].shape[1],
+    }
 
 
 def _checked_size(size: int | None) -> int | None:
@@ -175,16 +363,15 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.datasets.files import dataset_files, training_files
     from zoo.datasets.names import parse_name
 
+    if _is_own(args.name):
+        return _check_own(args)
     spec = parse_name(args.name).spec
     findings = []
     paths = training_files(spec, args.dataset_dir)
     val = dataset_files(spec.name, args.dataset_dir)[1]
     for path in [*paths, val] if val.exists() else paths:
         findings += [{"file": path.name, **asdict(finding)} for finding in check_dataset(path, spec)]
-    _print_table(f"Findings in {spec.name}", findings, wrapped=("message",))
-    is_sound = all(row["severity"] != "error" for row in findings)
-    args.exit_code = 0 if is_sound else BAD_INPUT
-    return {"name": spec.name, "sound": is_sound, "findings": findings}
+    return _report(args, spec.name, findings)
 
 
 def _describe_files(name: str, files: tuple[Path, Path]) -> dict[str, Any]:

@@ -46,7 +46,11 @@ def make_parser() -> Parser:
     parser = Parser("enjoy", description=PURPOSE)
     add_agent(parser.add_argument_group("which agent"))
     show = parser.add_argument_group("what to play and to show")
-    show.add_argument("--episodes", type=whole_number, help=f"(default: {DEFAULT_EPISODES}, or all of the grid)")
+    show.add_argument(
+        "--episodes",
+        type=whole_number,
+        help=f"how many (default: {DEFAULT_EPISODES}, or one for each place of the grid)",
+    )
     show.add_argument("--seed", type=whole_number, help="decides starts and noise (default: the run's, else 0)")
     show.add_argument("--video", type=Path, metavar="FILE", help="record to this .mp4 or .gif")
     show.add_argument("--grid", type=_grid, metavar="ROWSxCOLUMNS", help="episodes side by side, e.g. 3x3")
@@ -87,7 +91,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
             log.info("%s", episode_text(episode + 1, success, int(length), float(results.returns[0, episode])))
     else:
         results = _record(args, agent, platform)
-    score = Score.of(results)
+    score = Score.of(results, agent.scoring)
     log.info("%s over %d episodes", score.text, score.episodes)
     return {
         "algo": agent.algo,

@@ -80,6 +80,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         score.kind: score.mean,
         "interval": [score.low, score.high],
         "return": float(results.returns[0].mean()),
+        "normalised return": agent.scoring.normalised(float(results.returns[0].mean())),
         "episodes": score.episodes,
         "seed": playing.seed,
     }

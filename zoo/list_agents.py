@@ -159,7 +159,7 @@ def print_algorithm(found: Mapping[str, Any]) -> None:
     is_wide = console.width >= WIDE
     rows = []
     for name, row in found["settings"].items():
-        type, meaning = _readable_type(row["type"]), _unmarked(row["meaning"])
+        type, meaning = readable_type(row["type"]), _unmarked(row["meaning"])
         meaning += f" Search: {row['search']}." if row["search"] else ""
         rest = (type, meaning) if is_wide else (f"{meaning} ({type})",)
         rows.append((name, str(row["default"]), *rest))
@@ -200,7 +200,7 @@ def _unmarked(text: str) -> str:
     return re.sub(r"(?::\w+:)?(`{1,2})(.+?)\1", r"\2", text, flags=re.DOTALL)
 
 
-def _readable_type(name: str) -> str:
+def readable_type(name: str) -> str:
     """Return a type without modules, its literals as they are typed."""
     name = re.sub(r"\b(?:\w+\.)+(?=\w)", "", name)
     return re.sub(r"Literal\[(.*?)\]", lambda found: found[1].replace("'", "").replace(",", " |"), name)

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program on the words after its name, by default those of the command line; return its exit code."""
+    args = make_parser().parse_args(arguments)
+    return run_program(lambda: args.command(args), args.verbose)
+
+
+def make_parser() -> Parser:
+    """Return the parser of the command line."""
     parser = Parser("published", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser("list", help="which sets there are, and whether they have single runs")
@@ -32,8 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.add_argument(
             "--verbose", type=whole_number, default=1, help="2 shows the traceback of an unexpected failure"
         )
-    args = parser.parse_args(arguments)
-    return run_program(lambda: args.command(args), args.verbose)
+    return parser
 
 
 def _list(args: argparse.Namespace) -> dict[str, Any]:

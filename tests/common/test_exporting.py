@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import agents
+from agents.common.nets.fast import FastMLP
 from agents.common.sb3 import exporting
 from agents.common.sb3.exporting import export_onnx, run_onnx
 from agents.common.sb3.policy import FlowPolicy
@@ -40,6 +41,13 @@ def test_every_algorithm_plans_alike_for_any_number_of_observations(id: str, tmp
         observations = inputs.pop("observations")
         wanted = policy.plan(observations[None].numpy(), {name: value[None] for name, value in inputs.items()})[0]
         np.testing.assert_allclose(chunks, wanted, atol=2e-5)
+
+
+def test_large_networks_are_exported_by_standard_operations(tmp_path: Path) -> None:
+    policy = tiny_model("fql", net_arch=[64, 64]).policy
+    assert any(isinstance(network, FastMLP) for network in policy.modules())
+    assert export_onnx(policy, tmp_path / "policy.onnx") <= 1e-5
+    assert {node.domain for node in onnx.load(tmp_path / "policy.onnx").graph.node} == {""}
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,9 @@ import sys
 import traceback
 from pathlib import Path
 
-NAMES = ("runs", "datasets", "settings", "suites", "models", "fixtures")
+NAMES = (
+    "runs", "datasets", "folders", "parquet", "hdf5", "minari", "settings", "suites", "models", "policies", "fixtures",
+)  # fmt: skip
 KNOWN = Path(__file__).parent / "found"
 MEMORY_GIB = 1
 SECONDS_PER_INPUT = 20

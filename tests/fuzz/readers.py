@@ -32,13 +32,18 @@ from agents.common.saved import find_model, read_attributes
 from agents.parity import ParityError, Recorder, find_fixtures, perturb, read_fixture
 from tests.common.toys import toy_dataset
 from tests.envs import SpacesEnv
+from tests.zoo.datasets import own
 from tests.zoo.runs.test_read import write_run
 from zoo import plain_yaml
 from zoo.config import load_config
+from zoo.datasets.episodes import COMPACT, Arrays
+from zoo.datasets.sources import read_source
 from zoo.errors import UsageError
 from zoo.layers import load_yaml
 from zoo.runs.read import read_runs
 from zoo.suites.suite import read_suite
+from zoo.watching.agent import agent_of_file
+from zoo.watching.score import Score
 
 GIB = 1 << 30
 Files = Mapping[str, bytes]
@@ -173,6 +178,30 @@ def _read_dataset(folder: Path) -> None:
         assert np.isfinite(np.asarray(array, np.float32)[found.valid]).all(), name
 
 
+def _written(write: Callable[[Path, list[Arrays]], Any]) -> Callable[[], Files]:
+    """Return what gives the files of a set of one's own."""
+
+    @cache
+    def example() -> Files:
+        with tempfile.TemporaryDirectory() as folder:
+            write(Path(folder), own.episodes(2, 4))
+            return _files(Path(folder))
+
+    return example
+
+
+def _read_own(name: str) -> Callable[[Path], None]:
+    """Return what reads a set of one's own, given its path in the folder."""
+
+    def read(folder: Path) -> None:
+        found = read_source(folder / name)
+        shapes = {len(found[array]) for array in COMPACT}
+        assert len(shapes) == 1
+        assert all(np.isfinite(found[array]).all() for array in ("observations", "rewards", "masks"))
+
+    return read
+
+
 # -- settings and suites ----------------------------------------------------------------------------------------------
 
 SETTINGS = """\
@@ -229,6 +258,24 @@ def _read_model(folder: Path) -> None:
     model.predict(model.observation_space.sample())
 
 
+@cache
+def _policy() -> Files:
+    with tempfile.TemporaryDirectory() as folder:
+        env = SpacesEnv(3, 2)
+        model = agents.BC("MlpPolicy", env, net_arch=[2], flow_steps=1, horizon_length=1, buffer_size=4, device="cpu")
+        protocol = {"episodes": 2, "seed": 0, "env_kwargs": {}}
+        score = Score("success", 0.5, 0.1, 0.9, 2).plain()
+        model.save_policy(
+            Path(folder) / "policy.safetensors", {"env": "Toy-v0", "seed": 0, "protocol": protocol, "score": score}
+        )
+        return _files(Path(folder))
+
+
+def _read_policy(folder: Path) -> None:
+    agent = agent_of_file(folder / "policy.safetensors", None, "cpu")
+    agent.policy.predict(agent.policy.observation_space.sample())
+
+
 # -- recorded numbers -------------------------------------------------------------------------------------------------
 
 
@@ -256,8 +303,13 @@ def _read_fixture(folder: Path) -> None:
 READERS = {
     "runs": Reader(_runs, _read_runs, ()),
     "datasets": Reader(_dataset, _read_dataset, (ValueError, OSError)),
+    "folders": Reader(_written(own.write_folder), _read_own("episodes"), (UsageError,)),
+    "parquet": Reader(_written(own.write_parquet), _read_own("robot"), (UsageError,)),
+    "hdf5": Reader(_written(own.write_d4rl), _read_own("d4rl.hdf5"), (UsageError,)),
+    "minari": Reader(_written(own.write_minari), _read_own("spring/random-v0"), (UsageError,)),
     "settings": Reader(lambda: {"settings.yml": SETTINGS.encode()}, _read_settings, (UsageError,)),
     "suites": Reader(lambda: {"suite.yml": SUITE.encode()}, _read_suite, (UsageError,)),
     "models": Reader(_model, _read_model, (ValueError, OSError)),
+    "policies": Reader(_policy, _read_policy, (UsageError,)),
     "fixtures": Reader(_fixture, _read_fixture, (ParityError,)),
 }

@@ -52,6 +52,28 @@ def test_a_run_scores_what_it_recorded_to_the_last_bit(
 
 
 @pytest.mark.parametrize(
+    ("flags", "kind", "expected"),
+    [
+        (["--success-return", "-1e9"], "success by return", 1.0),
+        (["--success-return", "1e9"], "success by return", 0.0),
+        (["--score", "return", "--reference-scores", "0,-100"], "return", None),
+    ],
+)
+def test_a_run_is_scored_as_it_was_in_training(
+    flags: list[str], kind: str, expected: float | None, data: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    assert train.main(arguments(data, tmp_path, *flags, seeds=("--seed", "3"))) == 0
+    capsys.readouterr()
+    code, found, said = evaluate(capsys, "--algo", "qam", "--env", ENV, "-f", tmp_path)
+    assert code == 0
+    assert f"in {ENV}: {kind} " in said
+    assert found[kind] == (found["return"] if expected is None else expected)
+    normalised = None if expected is not None else pytest.approx(found["return"] / -100)
+    assert found["normalised return"] == normalised
+
+
+@pytest.mark.parametrize(
     ("interval", "code", "reproduced", "words"),
     [
         (("0", "0.4"), 0, True, "reproduced"),

@@ -272,18 +272,21 @@ def commands_of_page() -> list[list[str]]:
     text = (ROOT / "docs" / "share.md").read_text()
     blocks = [block.partition("```")[0] for block in text.split("```bash\n")[1:]]
     lines = [line for block in blocks for line in block.splitlines()]
-    return [
-        shlex.split(line) for line in lines if "--trained" in line or line.startswith("python zoo/evaluate.py --from")
-    ]
+    return [shlex.split(line) for line in lines if "--trained" in line or "--from-hub" in line]
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page_run_as_programs_by_hf_endpoint(endpoint: Hub, tmp_path: Path) -> None:
     environment = {**os.environ, "HF_ENDPOINT": endpoint.url, "HF_TOKEN": TOKEN, "HF_HOME": str(tmp_path)}
     environment["HF_HUB_DISABLE_XET"] = "1"
-    commands = commands_of_page()
-    assert [words[1] for words in commands] == ["zoo/push_to_hub.py", "zoo/evaluate.py"]
-    for words in commands:
-        words[0] = sys.executable
-        done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    results = {}
+    for words in commands_of_page():
+        fewer = ["--episodes", "1", "--every", "25"] if "--video" in words else []
+        command = [sys.executable, ROOT / words[1], *words[2:], *fewer]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["reproduced"]
+        results[words[1]] = json.loads(done.stdout)
+    assert results.keys() == {"zoo/push_to_hub.py", "zoo/evaluate.py", "zoo/enjoy.py", "zoo/export.py"}
+    assert results["zoo/evaluate.py"]["reproduced"]
+    assert (tmp_path / "fql.gif").exists()
+    assert results["zoo/export.py"]["largest_error"] < 1e-5

@@ -17,7 +17,7 @@ from zoo.datasets.download import DownloadError, download_dataset, download_shar
 from zoo.datasets.environment import make_raw_env, relabel
 from zoo.datasets.files import SPLITS, dataset_files, folder_option, settings_sha256, shard_folder
 from zoo.datasets.generate import generate_dataset
-from zoo.datasets.names import DatasetName, DatasetSpec, parse_env_name
+from zoo.datasets.names import DatasetName, DatasetSpec, parse_env_name, parse_name, single_task_names
 from zoo.datasets.read import read_arrays, verified_sha256
 from zoo.datasets.shards import ShardedDataset, load_shards, missing_shards
 from zoo.errors import UsageError, as_usage_error
@@ -77,7 +77,7 @@ def load_dataset(
     """Load the dataset of a single-task environment, making its files first when they are missing.
 
     A dataset of several files is converted at its first use to arrays that are mapped, see
-    :mod:`zoo.datasets.shards`.
+    ``zoo.datasets.shards``.
 
     :param dataset: where a missing file comes from: ``"download"``, ``"generate"``, ``"auto"`` for the first of these
         that works; or the path of a file to use instead, or of a folder of files.
@@ -97,6 +97,21 @@ def load_dataset(
     return _load_file(env_name, path, size, sparse, split)
 
 
+def load_file(name: str, dataset_dir: str | Path | None = None) -> tuple[str, dict[str, np.ndarray]]:
+    """Return the arrays of a dataset whose file is there, with the rewards of its task, or of OGBench's default one.
+
+    :param name: of the dataset, or of a single-task environment.
+    :return: the environment whose rewards they are, and the arrays.
+    """
+    parsed = parse_name(name)
+    env_name = single_task_names(parsed.dataset)[0] if parsed.task is None else name
+    path = dataset_files(parsed.dataset, dataset_dir)[0]
+    if not path.is_file():
+        raise UsageError(_no_file_message(parsed, path, ""))
+    data = _load_file(env_name, path, None, False, "train")
+    return env_name, {key: np.asarray(array) for key, array in data.content.items()}
+
+
 def _load_file(env_name: str, path: Path, size: int | None, sparse: bool, split: str) -> Dataset:
     name = parse_env_name(env_name)
     require_sound(check_structure(path, name.spec), name.spec, path)
@@ -105,7 +120,7 @@ def _load_file(env_name: str, path: Path, size: int | None, sparse: bool, split:
         digest = verified_sha256(path, name.spec)
         arrays = read_arrays(path, name.spec)
         if size is not None:
-            rows = _rows_of_first_trajectories(arrays["valids"], size, path)
+            rows = rows_of_first_trajectories(arrays["valids"], size, path)
             arrays = {key: array[:rows].copy() for key, array in arrays.items()}
         rewards, masks = relabel(name.env_id, arrays, env)
     if masks.all():
@@ -204,7 +219,7 @@ def _no_file_message(name: DatasetName, path: Path, problem: str) -> str:
     )
 
 
-def _rows_of_first_trajectories(valids: Float32Array, size: int, path: Path) -> int:
+def rows_of_first_trajectories(valids: Float32Array, size: int, path: Path) -> int:
     """Return how many rows the first whole trajectories with at least ``size`` transitions have."""
     ends = np.flatnonzero(valids == 0.0)
     transitions = ends - np.arange(len(ends))  # up to and with each trajectory: one row of each is not a transition

@@ -197,6 +197,17 @@ def parse_env_name(name: str) -> DatasetName:
     return found
 
 
+def is_env_name(name: str) -> bool:
+    """Return whether a name is that of a single-task environment with a dataset of OGBench."""
+    found = _parse(name)
+    return found is not None and found.task is not None
+
+
+def gym_id(name: str) -> str:
+    """Return the Gymnasium id of an environment, given its name here: OGBench's datasets are part of the name."""
+    return parse_env_name(name).env_id if is_env_name(name) else name
+
+
 def _parse(name: str) -> DatasetName | None:
     """Return the parts of a name, or None if there is no such dataset or task."""
     match = re.fullmatch(r"(?P<stem>.+?)(?P<single>-singletask(?:-task(?P<task>[1-5]))?)?-v0", name)

@@ -17,6 +17,7 @@ from zoo.errors import UsageError
 from zoo.hub.download import POLICY
 from zoo.messages import log
 from zoo.playing.episodes import EpisodeResults
+from zoo.playing.scoring import Scoring
 from zoo.runs.folder import RunFolder, UnreadableRun, numbered_folders
 from zoo.runs.resume import comparable
 from zoo.watching.agent import Agent
@@ -120,7 +121,8 @@ def describe_agent(
         "observation_shape": list(agent.policy.observation_space.shape or ()),
         "action_shape": list(box.shape),
         "actions": {"networks": [-1, 1], "low": box.low.tolist(), "high": box.high.tolist()},
-        "protocol": {"episodes": agent.episodes, "seed": agent.seed, "env_kwargs": agent.env_kwargs},
+        "protocol": {"episodes": agent.episodes, "seed": agent.seed, "env_kwargs": agent.env_kwargs}
+        | agent.scoring.plain(),
         "training": {name: config.get(name) for name in _KEPT_SETTINGS},
         "versions": {"python": versions.get("python"), **versions.get("packages", {})},
         "licence": licence,
@@ -152,7 +154,8 @@ def _final_score(run: RunFolder) -> Score:
             lengths=last["ep_lengths"],
             seeds=last["episode_seeds"][0],
             played=np.array([True]),
-        )
+        ),
+        Scoring.recorded_in(run.read_config()),
     )
 
 

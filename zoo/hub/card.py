@@ -13,7 +13,7 @@ from zoo.hub.bundle import COMMAND, CURVE, MODEL, SETTINGS, VERSIONS, Origin
 from zoo.hub.client import hub_library
 from zoo.hub.download import POLICY
 from zoo.report.estimates import welch_mean
-from zoo.runs.scores import KINDS, SUCCESS
+from zoo.runs.scores import KINDS, RETURN
 from zoo.watching.agent import Agent
 from zoo.watching.score import Score
 
@@ -53,7 +53,7 @@ def _metadata(agent: Agent, score: Score, repo: str, licence: str) -> str:
         task_name="reinforcement learning",
         dataset_type=agent.env,
         dataset_name=agent.env,
-        metric_type="success_rate" if score.kind == SUCCESS.name else "mean_reward",
+        metric_type="mean_reward" if score.kind == RETURN.name else "success_rate",
         metric_name=f"{score.kind}, mean of {score.episodes} episodes",
         metric_value=score.mean,
     )
@@ -91,7 +91,7 @@ def _scores(agent: Agent, origin: Origin, score: Score, chosen: str | None) -> I
     kind = KINDS[score.kind]
     yield "## Score"
     head = f"| seed | {kind.unit} | 95% interval | episodes |\n|---|---|---|---|"
-    author = "Wilson" if score.kind == SUCCESS.name else "Student"
+    author = "Student" if score.kind == RETURN.name else "Wilson"
     yield f"{head}\n{_row(f'{agent.replica} (this agent)', score)}"
     yield (
         f"Protocol: {score.episodes} episodes, whose starts and noise come from seed {agent.seed}; environment "
@@ -108,17 +108,15 @@ def _scores(agent: Agent, origin: Origin, score: Score, chosen: str | None) -> I
 
 
 def _row(name: str, score: Score) -> str:
-    return f"| {name} | {KINDS[score.kind].scale * score.mean:.1f} | {score.interval.text} | {score.episodes} |"
+    return f"| {name} | {score.mean_text} | {score.interval.text} | {score.episodes} |"
 
 
 def _mean_over_seeds(means: list[float], kind: Any) -> str:
     estimate = welch_mean([float(np.mean(means))], [float(np.var(means, ddof=1))], [len(means)])
     assert estimate.interval is not None  # of two seeds or more
-    low, high = np.clip(estimate.interval, *kind.limits) * kind.scale
-    return (
-        f"Mean of {len(means)} seeds: {kind.scale * estimate.point:.1f}, 95% interval [{low:.1f}, {high:.1f}] "
-        "(Student's, over seeds)."
-    )
+    low, high = np.clip(estimate.interval, *kind.limits)
+    mean = Score(kind.name, estimate.point, float(low), float(high), len(means))
+    return f"Mean of {len(means)} seeds: {mean.mean_text}, 95% interval {mean.interval.text} (Student's, over seeds)."
 
 
 def _training(agent: Agent, origin: Origin) -> Iterator[str]:

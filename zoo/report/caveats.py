@@ -13,7 +13,13 @@ from zoo.runs.protocol import count, shortened, show
 from zoo.runs.read import RunTables, short_name
 from zoo.runs.scores import KINDS, RETURN, SUCCESS
 
-_PLURAL = dict(zip(KINDS, ("success rates", "mean returns", "normalised returns"), strict=True))
+_PLURAL = dict(
+    zip(
+        KINDS,
+        ("success rates", "shares of returns above a threshold", "mean returns", "normalised returns"),
+        strict=True,
+    )
+)
 
 
 def describe_phases(comparisons: Sequence[Comparison]) -> str:
@@ -57,6 +63,7 @@ def warnings(
     result += describe_tallies({name: tally for name, tally in tallies.items() if tally is not None}, failed)
     result += _unfinished_sets(sets)
     result += _departures(comparisons)
+    result += _different_thresholds(own)
     result += [
         f"Scoring of {', '.join(shortened(names))}: {scoring}. Other scores are those of the last evaluation."
         for scoring, names in scored_otherwise(comparisons[0]).items()
@@ -101,6 +108,18 @@ def _warnings_of_phase(comparison: Comparison, phase: Phase) -> list[str]:
     if phase.uneven_seeds:
         result.append(f"{label}: unequal numbers of seeds between tasks: {', '.join(phase.uneven_seeds)}.")
     return result
+
+
+def _different_thresholds(own: RunTables) -> list[str]:
+    """Return where runs count a success from different returns on, which are different scores."""
+    counted = own.runs[own.runs["problem"].isna() & own.runs["success_return"].notna()]
+    found = {str(name): sorted(set(part)) for name, part in counted.groupby("environment")["success_return"]}
+    return [
+        f"{short_name(name)}: runs count a success from different returns on, {', '.join(f'{x:g}' for x in values)}; "
+        "their shares of successes say nothing about each other."
+        for name, values in found.items()
+        if len(values) > 1
+    ]
 
 
 def _unfinished_sets(sets: Sequence[PublishedSet]) -> list[str]:

@@ -14,7 +14,7 @@ from zoo.errors import UsageError
 from zoo.layers import load_yaml
 from zoo.messages import log
 from zoo.runs.read import RunTables, split_environment
-from zoo.runs.scores import NORMALISED_RETURN, RETURN, SUCCESS
+from zoo.runs.scores import NORMALISED_RETURN, RETURN, SUCCESS, SUCCESS_BY_RETURN
 
 FLAG = "--reference-scores"
 References = dict[str, tuple[float, float]]
@@ -26,6 +26,8 @@ def read_references(words: Sequence[str], own: RunTables) -> References:
 
     An environment that is given on the command line must be one whose runs are scored by their return. A file may list
     others too, since one file serves many comparisons; they are named on standard error.
+
+    Runs that record references of their own need none; what is given here wins.
 
     :param words: ``ENV=RANDOM,EXPERT``, or names of YAML files of ``env: [random, expert]``; later words win.
     """
@@ -45,6 +47,22 @@ def read_references(words: Sequence[str], own: RunTables) -> References:
             if problem := _problem(name, environments):
                 raise UsageError(f"`{FLAG}` {word}: {problem}")
             result[name] = pair
+    return _recorded(own, result) | result
+
+
+def _recorded(own: RunTables, given: Mapping[str, tuple[float, float]]) -> References:
+    """Return the references that runs record, of environments without a given one."""
+    result: References = {}
+    known = own.runs[own.runs["reference_scores"].notna() & ~own.runs["environment"].isin(given)]
+    for name, found in known.groupby("environment")["reference_scores"]:
+        pairs = sorted({(float(random), float(expert)) for random, expert in found})
+        if len(pairs) > 1:
+            texts = " and ".join(f"{random:g},{expert:g}" for random, expert in pairs)
+            raise UsageError(
+                f"runs on `{name}` record different reference scores, {texts}; say which normalise all of them, e.g. "
+                f"`{FLAG} {name}={pairs[0][0]:g},{pairs[0][1]:g}`"
+            )
+        result[str(name)] = pairs[0]
     return result
 
 
@@ -81,7 +99,7 @@ def _problem(name: str, environments: Mapping[str, set[Any]]) -> str | None:
         return f"`{name}` has no runs, because there are no own runs"
     if name not in environments:
         return unknown_name_message("environment", name, environments)
-    if environments[name] == {SUCCESS.name}:
+    if environments[name] <= {SUCCESS.name, SUCCESS_BY_RETURN.name}:
         return f"runs on `{name}` are compared by success, not by their return"
     return None
 

@@ -5,6 +5,7 @@ A run folder may be damaged or from a stranger. Whoever reads an entry that is n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -95,6 +96,14 @@ def _is_count(value: Any) -> bool:
     return is_number and 0 <= value <= _MOST and int(value) == value
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+
+
+def _are_two_numbers(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value)) and value[0] != value[1]
+
+
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) and len(value) <= _LONGEST_TEXT
 
@@ -150,6 +159,8 @@ _CONFIG: dict[str, tuple[Check, str]] = {
     "folders": (_are_names, "a list of names of folders"),
     "departures": (_are_lines, "a list of texts"),
     **dict.fromkeys(("settings", "dataset", "pretrained_actor"), _MAPPING),
+    "success_return": (_is_number, "a finite number"),
+    **dict.fromkeys(("reference_scores", "action_range"), (_are_two_numbers, "two different finite numbers")),
 }
 _LISTS = ("seeds", "folders", "departures")
 _INSIDE = {

@@ -209,7 +209,7 @@ class RunFolder:
         self._write_identity(VERSIONS, json.dumps(versions, indent=1) + "\n")
 
     def read_versions(self) -> dict[str, Any]:
-        """Return what software and data the run has used, as :func:`zoo.runs.versions.describe_versions` gave it.
+        """Return what software and data the run has used, as ``zoo.runs.versions.describe_versions`` gave it.
 
         :raises UnreadableRun: if it cannot be read.
         """
@@ -410,8 +410,8 @@ def _bounded_lines(text: str) -> Iterator[str]:
 
 
 def file_name_of(env: str) -> str:
-    """Return how an environment's id stands in names of files: ``ns/Name-v0``, with a namespace, as ``ns__Name-v0``."""
-    return env.replace("/", "__")
+    """Return how an environment's id stands in names of files: ``module:ns/Name-v0`` as ``module__ns__Name-v0``."""
+    return env.replace("/", "__").replace(":", "__")
 
 
 def numbered_folders(parent: Path, env: str) -> dict[int, Path]:

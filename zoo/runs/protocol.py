@@ -10,7 +10,7 @@ from zoo.texts import printable
 
 PROTOCOL = (
     "profile", "offline_steps", "online_steps", "eval_episodes", "sparse", "dataset_size", "dataset_fingerprint",
-    "net_arch", "pretraining_steps", "pretrained_actor",
+    "net_arch", "pretraining_steps", "pretrained_actor", "success_return", "action_range",
 )  # fmt: skip
 """What must agree before two runs of an algorithm may share a row.
 

@@ -23,7 +23,7 @@ from zoo.runs.history import PHASES
 from zoo.runs.liveness import DEAD, WHAT_TO_DO, state_now
 from zoo.runs.naming import name_methods
 from zoo.runs.protocol import PROTOCOL, describe_layers, describe_settings, show
-from zoo.runs.scores import RETURN, SUCCESS
+from zoo.runs.scores import RETURN, SUCCESS, SUCCESS_BY_RETURN, Kind
 from zoo.texts import printable
 
 _BESIDES = ("offline_data", "env_kwargs", "eval_env_kwargs")
@@ -35,7 +35,7 @@ EVALUATION_COLUMNS = (
 )  # fmt: skip
 _RUN_COLUMNS = (
     "run", "state", "method", "algorithm", "label", "environment", "domain", "task", "seed", "kind", "offline_step",
-    "online_step", "updated", *PROTOCOL, "departures", "settings", "problem", "replaced_by",
+    "online_step", "updated", *PROTOCOL, "reference_scores", "departures", "settings", "problem", "replaced_by",
 )  # fmt: skip
 
 
@@ -45,7 +45,8 @@ class RunTables:
 
     :param runs: one row a run: ``run`` (its path), ``state``, ``method``, ``algorithm``, ``label``, ``environment``,
         ``domain``, ``task``, ``seed``, ``kind`` (of its scores), ``offline_step``, ``online_step``, ``updated``, the
-        fields of `PROTOCOL`, ``departures`` (from the protocol of its profile, texts), ``settings`` (flat, as a
+        fields of `PROTOCOL`, ``reference_scores`` (returns of a random and an expert policy, or None),
+        ``departures`` (from the protocol of its profile, texts), ``settings`` (flat, as a
         mapping), ``problem`` (why the run does not count, or None) and ``replaced_by`` (the run that stands for its
         method, environment and seed instead, or None).
     :param evaluations: one row an evaluation of a readable run, columns `EVALUATION_COLUMNS`.
@@ -128,7 +129,7 @@ def _read_run(folder: RunFolder) -> tuple[dict[str, Any], pd.DataFrame | None]:
         if unfinished and not folder.evaluations.exists():
             table = None
         else:
-            table = _tabulate(folder)
+            table = _tabulate(folder, SUCCESS if row["success_return"] is None else SUCCESS_BY_RETURN)
             row["kind"] = table["kind"].iloc[0]
     except UnreadableRun as error:
         return row | {"problem": error.reason}, None
@@ -176,6 +177,9 @@ def _describe_config(folder: RunFolder, status: Mapping[str, Any]) -> dict[str, 
         "net_arch": describe_layers(settings.get("net_arch")),
         "pretraining_steps": int(config.get("pretraining_steps") or actor.get("updates") or 0),
         "pretrained_actor": bool(actor),
+        "success_return": config.get("success_return"),
+        "action_range": None if config.get("action_range") is None else str(config["action_range"]),
+        "reference_scores": tuple(config["reference_scores"]) if config.get("reference_scores") else None,
         "departures": tuple(config.get("departures") or ()),  # older runs do not say
         "settings": describe_settings(settings | besides),
     }
@@ -185,8 +189,11 @@ def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _tabulate(folder: RunFolder) -> pd.DataFrame:
-    """Return a run's evaluations, scored by success where the environment knows success, else by the return."""
+def _tabulate(folder: RunFolder, success: Kind) -> pd.DataFrame:
+    """Return a run's evaluations, scored by success where it was recorded, else by the return.
+
+    :param success: what kind of success that is.
+    """
     arrays = folder.read_evaluations()
     successes, average = arrays.get("successes"), arrays["results"].mean(axis=1)
     episodes = arrays["results"].shape[1]
@@ -198,7 +205,7 @@ def _tabulate(folder: RunFolder) -> pd.DataFrame:
             "step": arrays["timesteps"].astype(int),
             "successes": total,
             "episodes": episodes,
-            "kind": (RETURN if successes is None else SUCCESS).name,
+            "kind": (RETURN if successes is None else success).name,
             "score": average if successes is None else total.to_numpy(int) / episodes,
             "return": average,
             "length": arrays["ep_lengths"].mean(axis=1),

@@ -8,17 +8,23 @@ from typing import Any
 import numpy as np
 
 from zoo.playing.episodes import EpisodeResults
+from zoo.playing.scoring import REPORTED, Scoring
 from zoo.runs.folder import RunFolder
 from zoo.runs.history import EvaluationHistory
 
 
-def result_of(folder: RunFolder, seed: int, history: EvaluationHistory) -> dict[str, Any]:
-    """Return the result of one finished run: success and return of its last evaluation, None where there is none."""
+def result_of(folder: RunFolder, seed: int, history: EvaluationHistory, scoring: Scoring = REPORTED) -> dict[str, Any]:
+    """Return the result of one finished run: success and return of its last evaluation, None where there is none.
+
+    :param scoring: adds the normalised return where it knows the returns of a random and an expert policy.
+    """
     result = {"run": str(folder.path), "seed": seed, "success": None, "return": None, "episodes": 0, "steps": None}
     if len(history):
         arrays, rates = history.arrays(), history.success_rates()
         result["success"] = None if rates is None else float(rates[-1])
         result["return"] = float(arrays["results"][-1].mean())
+        if scoring.reference_scores is not None:
+            result["normalised_return"] = scoring.normalised(result["return"])
         result["episodes"], result["steps"] = arrays["results"].shape[1], int(arrays["timesteps"][-1])
     return result | ({"learning_curve": str(folder.learning_curve)} if folder.learning_curve.exists() else {})
 
@@ -38,18 +44,24 @@ def joint_result(
     return head | (results[0] if len(results) == 1 else {"runs": results})
 
 
-def describe_evaluation(step: int, phase: str, results: EpisodeResults, seeds: Sequence[int]) -> str:
-    """Return an evaluation in one line: success where the environment knows it, mean return and mean length.
+def describe_evaluation(
+    step: int, phase: str, results: EpisodeResults, seeds: Sequence[int], scoring: Scoring = REPORTED
+) -> str:
+    """Return an evaluation in one line: success where it is the score, mean return and mean length.
 
     Several seeds have the mean over all of them, and the score of each.
     """
     played = np.flatnonzero(results.played)
     returns, lengths = results.returns[played], results.lengths[played]
-    name, scores = ("mean return", returns) if results.successes is None else ("success", results.successes[played])
+    name, scores = "mean return", returns
+    if results.successes is not None:
+        name, scores = scoring.success, results.successes[played]
     text = f"{name} {scores.mean():.2f} over {returns.shape[1]} episodes"
     if len(seeds) > 1:
         each = (f"seed {seeds[replica]}: {own.mean():.2f}" for replica, own in zip(played, scores, strict=True))
         text += f" ({', '.join(each)})"
     if results.successes is not None:
         text += f", mean return {returns.mean():.2f}"
+    elif scoring.reference_scores is not None:
+        text += f", normalised return {scoring.normalised(float(returns.mean())):.3f}"
     return f"evaluation at step {step} ({phase}): {text}, mean length {lengths.mean():.1f}"

@@ -14,6 +14,7 @@ from zoo import plain_yaml
 from zoo.errors import UsageError
 from zoo.layers import flatten
 from zoo.messages import log
+from zoo.playing.scoring import Scoring
 from zoo.runs.folder import ARGUMENTS, RunFolder, UnreadableRun, numbered_folders
 from zoo.runs.history import EvaluationHistory
 from zoo.runs.kept import find_kept_arguments, find_kept_config, find_kept_history
@@ -104,7 +105,9 @@ def comparable(record: Mapping[str, Any]) -> dict[str, Any]:
     The values are as YAML gives them back, so what will be written can be compared with what was.
     """
     kept = {name: value for name, value in record.items() if name not in (*DERIVED, *WHO, *BESIDES)}
-    return dict(flatten(plain_yaml.read(plain_yaml.write(kept))))
+    found = dict(flatten(plain_yaml.read(plain_yaml.write(kept))))
+    found.pop("dataset.name", None)  # the fingerprint says more: a file may have moved
+    return found
 
 
 def find_run(
@@ -247,7 +250,8 @@ def result_of_done(run: StoredRun) -> dict[str, Any]:
             failure = {name: status.get(name) for name in ("reason", "step")}
             results.append(result_of_failed(folder, seed, failure))
         else:
-            results.append(result_of(folder, seed, _history(run, folder)))
+            scoring = Scoring(reference_scores=run.settings.get("reference_scores"))
+            results.append(result_of(folder, seed, _history(run, folder), scoring))
     joint = joint_result(run.settings["algo"], run.settings["env"], None, results)
     return {**joint, "already_done": True}
 

@@ -1,7 +1,7 @@
 """Kinds of scores.
 
-A run is scored by its success where its environment knows success, and by its return elsewhere. Scores of two kinds
-never meet in one column, figure or average.
+A run is scored by its success where its environment knows success, and by its return elsewhere or where it was asked
+to be. Success may also be a return above a threshold. Scores of two kinds never meet in one column, figure or average.
 """
 
 from __future__ import annotations
@@ -51,6 +51,15 @@ METRICS = {"mean": "mean", "iqm": "IQM", "median": "median", "optimality_gap": "
 """Aggregates under their names in `zoo.report.statistics` -> what tables call them."""
 
 SUCCESS = Kind("success", (0.0, 1.0), 100.0, "success (%)", "Success in %", True, tuple(METRICS))
+SUCCESS_BY_RETURN = Kind(
+    "success by return",
+    (0.0, 1.0),
+    1.0,
+    "success by return",
+    "Success (a return of at least the run's threshold)",
+    True,
+    tuple(METRICS),
+)
 RETURN = Kind("return", (-math.inf, math.inf), 1.0, "return", "Return", False, ("mean", "iqm"))
 NORMALISED_RETURN = Kind(
     "normalised return",
@@ -61,5 +70,5 @@ NORMALISED_RETURN = Kind(
     True,
     tuple(METRICS),
 )
-KINDS = {kind.name: kind for kind in (SUCCESS, RETURN, NORMALISED_RETURN)}
+KINDS = {kind.name: kind for kind in (SUCCESS, SUCCESS_BY_RETURN, RETURN, NORMALISED_RETURN)}
 """All kinds, in the order of a report."""

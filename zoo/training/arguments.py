@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from zoo.arguments import Parser, whole_number
+from zoo.arguments import Parser, two_numbers, whole_number
 from zoo.layers import DEFAULT_PROFILE
 
 PURPOSE = "Train an algorithm on an environment's dataset, then online: one run folder per seed."
@@ -88,7 +88,9 @@ def add_data(group: argparse._ArgumentGroup, storage: str = "--storage") -> None
 
     :param storage: what the flag of the replay buffer's place is called.
     """
-    group.add_argument("--dataset", default="auto", help="auto, download, generate or the path of a file or folder")
+    group.add_argument(
+        "--dataset", default="auto", help="auto, download, generate, the path of a file or folder, or minari:ID"
+    )
     group.add_argument("--dataset-dir", help="where datasets live (default: ~/.ogbench/data)")
     group.add_argument(
         "--offline-data",
@@ -97,6 +99,12 @@ def add_data(group: argparse._ArgumentGroup, storage: str = "--storage") -> None
         "(default: from YAML)",
     )
     group.add_argument("--dataset-size", type=whole_number, help="transitions to use, or to generate (default: all)")
+    group.add_argument(
+        "--action-range",
+        type=two_numbers,
+        metavar="LOW,HIGH",
+        help="what stands for the limits of the environment's actions in a dataset of your own (default: those limits)",
+    )
     group.add_argument(
         "--dataset-replace-interval",
         type=whole_number,
@@ -148,6 +156,18 @@ def add_protocol(group: argparse._ArgumentGroup, eval_seed: int = 0) -> None:
     )
     group.add_argument(
         "--eval-seed", type=whole_number, default=eval_seed, help="decides the evaluation's starts and noise"
+    )
+    group.add_argument(
+        "--score", choices=("return",), help="score runs by their return even where the environment reports success"
+    )
+    group.add_argument(
+        "--success-return", type=float, metavar="X", help="an episode succeeds if its return is at least X"
+    )
+    group.add_argument(
+        "--reference-scores",
+        type=two_numbers,
+        metavar="RANDOM,EXPERT",
+        help="score runs by their return, which comparisons put on the scale of these two: 0 and 1",
     )
     group.add_argument("--save-freq", type=whole_number, help="steps between checkpoints (default: from YAML)")
     group.add_argument(

@@ -28,6 +28,7 @@ from zoo.messages import FILE_ONLY, log
 from zoo.playing.background import BackgroundEvaluator
 from zoo.playing.episodes import EpisodeResults
 from zoo.playing.evaluate import Evaluator
+from zoo.playing.scoring import REPORTED, Scoring
 from zoo.runs.history import OFFLINE, PHASES, EvaluationHistory
 from zoo.runs.kept import kept_files, restore_files
 from zoo.runs.results import describe_evaluation
@@ -88,6 +89,7 @@ class EvaluationCallback(BaseCallback):
 
     :param observe: called with the histories of all replicas after each evaluation; what it raises ends the run.
     :param stop: tells whether the run is to stop; None: it is not.
+    :param scoring: what the episodes are scored by.
     """
 
     def __init__(
@@ -97,8 +99,10 @@ class EvaluationCallback(BaseCallback):
         frequency: int,
         observe: Observer | None = None,
         stop: StopSignal | None = None,
+        scoring: Scoring = REPORTED,
     ) -> None:
         super().__init__()
+        self.scoring = scoring
         self.stop, self._may_abandon = stop, True
         evaluator.check_in = self._check_in
         self.evaluator, self.replicas, self.frequency, self.observe = evaluator, replicas, frequency, observe
@@ -199,7 +203,7 @@ class EvaluationCallback(BaseCallback):
 
     def _collect(self, pending: PendingEvaluation) -> None:
         self._check_in()
-        results = self.evaluator.finish()
+        results = self.scoring.apply(self.evaluator.finish())
         self.pending = None
         self._write(pending, results)
 
@@ -222,7 +226,8 @@ class EvaluationCallback(BaseCallback):
         reason = f"planned actions of the evaluation at step {model.num_timesteps} are not finite"
         self.replicas.fail(self.model, dict.fromkeys(lost, reason))  # type: ignore[arg-type]
         self._log(model.num_timesteps, results)
-        log.info("%s", describe_evaluation(step, PHASES[evaluation.phase], results, self.replicas.seeds))
+        text = describe_evaluation(step, PHASES[evaluation.phase], results, self.replicas.seeds, self.scoring)
+        log.info("%s", text)
         if self.observe is not None:
             self.observe(self.histories)
 

@@ -12,8 +12,10 @@ import gymnasium
 import torch
 
 from zoo.config import Config, load_config
-from zoo.datasets.names import parse_env_name
-from zoo.envs.make import is_ogbench
+from zoo.datasets.load import SOURCES
+from zoo.datasets.names import gym_id, parse_env_name
+from zoo.datasets.sources import environment_of, is_own
+from zoo.envs.make import find_spec, is_ogbench
 from zoo.errors import UsageError
 from zoo.layers import parse_overrides
 from zoo.texts import check_label
@@ -22,10 +24,12 @@ from zoo.training.tracking import check_tracking
 
 CONFIG_FLAGS = (
     "pretraining_steps", "offline_steps", "online_steps", "eval_freq", "eval_episodes", "eval_at_start", "save_freq",
-    "log_interval", "dataset_size", "dataset_replace_interval", "offline_data", "precision", "compile",
+    "log_interval", "dataset_size", "dataset_replace_interval", "offline_data", "precision", "compile", "score",
+    "success_return", "reference_scores", "action_range",
 )  # fmt: skip
 """Flags that override a setting of the same name."""
 MOST_SEEDS = 10_000
+_GIVE_DATA = "give your own with --dataset (docs/data.md), or leave"
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Request:
     """A run that is asked for.
 
     :param has_dataset: whether OGBench has data of the environment.
+    :param has_own_data: whether ``--dataset`` names a set of the user's own, with rewards.
     :param seeds: one for each replica; None takes any.
     """
 
@@ -40,9 +45,16 @@ class Request:
     config: Config
     env_id: str
     has_dataset: bool
+    has_own_data: bool
     seeds: list[int] | None
     env_kwargs: dict[str, Any]
     eval_env_kwargs: dict[str, Any]
+
+    @property
+    def has_success(self) -> bool:
+        """Whether its score is known to be success: OGBench's environments report it."""
+        run = self.config.run
+        return run.score is None and (self.has_dataset or run.success_return is not None)
 
 
 def read_request(args: argparse.Namespace) -> Request:
@@ -52,24 +64,45 @@ def read_request(args: argparse.Namespace) -> Request:
     for package in args.gym_packages:
         importlib.import_module(package)
     seeds = read_seeds(args)
-    spec = gymnasium.registry.get(args.env)
-    has_dataset = spec is None or is_ogbench(spec)
-    config, env_id = read_config(args, has_dataset)
+    has_own_data = args.dataset not in SOURCES and is_own(args.dataset)
+    has_dataset = _is_of_ogbench(args.env, args.dataset if has_own_data else None)
+    config, env_id = read_config(args, has_dataset, has_own_data)
     check_start(args, config)
     env_kwargs = parse_overrides(args.env_kwargs, "--env-kwargs")
     eval_env_kwargs = parse_overrides(args.eval_env_kwargs, "--eval-env-kwargs") or env_kwargs
-    return Request(args, config, env_id, has_dataset, seeds, env_kwargs, eval_env_kwargs)
+    return Request(args, config, env_id, has_dataset, has_own_data, seeds, env_kwargs, eval_env_kwargs)
 
 
-def read_config(args: argparse.Namespace, has_dataset: bool) -> tuple[Config, str]:
+def _is_of_ogbench(env: str, own: str | None) -> bool:
+    """Return whether OGBench has data of an environment.
+
+    :param own: the user's own set, which may say where an unknown environment is from.
+    """
+    if ":" in env or own is not None:
+        try:
+            spec = find_spec(gym_id(env))
+        except UsageError as error:
+            recorded = None if own is None else environment_of(own)
+            if recorded != env:
+                raise
+            raise UsageError(
+                f"{own} was recorded in `{env}`, which is not installed; install the package that registers it and "
+                "name it with --gym-packages, or give --env another environment with the same observations and actions"
+            ) from error
+    else:
+        spec = gymnasium.registry.get(env)
+    return spec is None or is_ogbench(spec)
+
+
+def read_config(args: argparse.Namespace, has_dataset: bool, has_own_data: bool) -> tuple[Config, str]:
     """Return the checked configuration, and the Gymnasium id of the environment."""
     flags = {name: getattr(args, name) for name in CONFIG_FLAGS if getattr(args, name) is not None}
     domain, dataset, env_id = None, None, args.env
     if has_dataset:
         name = parse_env_name(args.env)
         domain, dataset, env_id = name.domain, name.dataset, name.env_id
-    elif flags.setdefault("offline_steps", 0) != 0:
-        raise UsageError(f"`{args.env}` has no dataset to train on offline; leave --offline-steps at 0")
+    elif not has_own_data and flags.setdefault("offline_steps", 0) != 0:
+        raise UsageError(f"`{args.env}` has no dataset to train on offline; {_GIVE_DATA} --offline-steps at 0")
     config = load_config(
         args.algo,
         args.env,
@@ -83,8 +116,10 @@ def read_config(args: argparse.Namespace, has_dataset: bool) -> tuple[Config, st
         flags=flags,
         device=args.device,
     )
-    if config.run.pretraining_steps and not has_dataset:
-        raise UsageError(f"`{args.env}` has no dataset to pretrain on; leave --pretraining-steps at 0")
+    if config.run.pretraining_steps and not (has_dataset or has_own_data):
+        raise UsageError(f"`{args.env}` has no dataset to pretrain on; {_GIVE_DATA} --pretraining-steps at 0")
+    if config.run.action_range is not None and not has_own_data:
+        raise UsageError("`--action-range` belongs to a dataset of your own; give it with --dataset, or leave it out")
     if "precision" in config.settings and args.precision is None and args.device != "cpu" and torch.cuda.is_available():
         config.settings["precision"] = "tf32"
     return config, env_id

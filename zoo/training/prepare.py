@@ -14,6 +14,7 @@ from agents.common.sb3.model import FlowQLearning
 from agents.common.sb3.spaces import available_device
 from zoo.baselines import find_algorithm
 from zoo.datasets.load import Dataset, load_dataset
+from zoo.datasets.own import load_own
 from zoo.datasets.shards import ShardedDataset
 from zoo.envs.make import make_env
 from zoo.envs.snapshot import ResumableEnv
@@ -55,8 +56,18 @@ def load_data(request: Request) -> Dataset | ShardedDataset | None:
     how = config.run.offline_data
     steps = config.run.pretraining_steps + config.run.offline_steps
     needed = steps or config.settings["balanced_sampling"] if how is None else how != "none"
-    if not needed or not request.has_dataset:
+    if not needed or not (request.has_dataset or request.has_own_data):
         return None
+    if request.has_own_data:
+        if config.settings.get("sparse"):
+            raise UsageError("`sparse` belongs to OGBench's rewards, and --dataset has its own; set it to false")
+        return load_own(
+            args.dataset,
+            request.env_id,
+            request.env_kwargs,
+            size=config.run.dataset_size,
+            action_range=config.run.action_range,
+        )
     return load_dataset(
         config.env,
         dataset_dir=args.dataset_dir,

@@ -15,6 +15,7 @@ from zoo.errors import Abandoned, CannotResume
 from zoo.messages import log
 from zoo.playing.background import BackgroundEvaluator
 from zoo.playing.evaluate import Evaluator
+from zoo.playing.scoring import Scoring
 from zoo.runs.folder import describe_error, state_after
 from zoo.runs.history import OFFLINE, ONLINE
 from zoo.runs.results import joint_result, result_of, result_of_failed
@@ -45,7 +46,8 @@ class Training:
     ) -> None:
         self.config, self.model, self.replicas = config, model, replicas
         self.stop = StopSignal()
-        self.evaluation = EvaluationCallback(evaluator, replicas, config.run.eval_freq, observe, self.stop)
+        scoring = Scoring(config.run.score, config.run.success_return, config.run.reference_scores)
+        self.evaluation = EvaluationCallback(evaluator, replicas, config.run.eval_freq, observe, self.stop, scoring)
         self.saving = SaveCallback(replicas, config.run.save_freq, self.evaluation, self.stop)
         for callback in (self.evaluation, self.saving):
             callback.init_callback(model)  # both act outside of `learn` too
@@ -151,4 +153,4 @@ class Training:
         history = self.evaluation.histories[replica]
         save_model(self.model.replica(replica), folder.model)
         plot_learning_curve(history, folder.learning_curve, f"{self.config.algo} on {self.config.env}")
-        return result_of(folder, seed, history)
+        return result_of(folder, seed, history, self.evaluation.scoring)

@@ -186,7 +186,7 @@ class Tuner:
             pruner=plan.pruner,
             steps=plan.steps,
             replicas=len(plan.seeds),
-            has_success=plan.request.has_dataset,
+            has_success=plan.request.has_success,
             command=sys.orig_argv,
             prepare=self.prepare,
         )

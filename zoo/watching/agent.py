@@ -9,20 +9,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import torch
 from stable_baselines3.common.policies import BasePolicy
 
 from agents.common.engine.checkpoint import find_checkpoints
 from agents.common.saved import algorithm_of, find_model
 from agents.common.sb3.acting import load_policy, read_about
-from agents.registry import name_of
+from agents.registry import ALIASES, find_named_by_file, name_of
 from zoo.baselines import find_algorithm
-from zoo.datasets.names import parse_env_name
-from zoo.envs.make import is_ogbench
+from zoo.datasets.names import gym_id
 from zoo.errors import UsageError, as_usage_error
 from zoo.hub.download import download_policy
 from zoo.layers import parse_overrides
+from zoo.playing.scoring import REPORTED, Scoring
 from zoo.runs.folder import RunFolder, numbered_folders
 from zoo.watching.score import Score
 from zoo.watching.trained import ENDING, find_trained
@@ -44,6 +43,7 @@ class Agent:
     :param episodes: of an evaluation.
     :param seed: decides the starts and the noise.
     :param replica: the number that stands for it in its noise; the seed that it was trained with.
+    :param scoring: what its episodes are scored by.
     :param stated: the score that its file states; None where it states none.
     :param run: folder of its run; None where it is of none, or plays in another environment.
     """
@@ -56,13 +56,14 @@ class Agent:
     episodes: int = DEFAULT_EPISODES
     seed: int = DEFAULT_SEED
     replica: int = 0
+    scoring: Scoring = REPORTED
     stated: Score | None = None
     run: Path | None = None
 
     @property
     def env_id(self) -> str:
         """Gymnasium's id of the environment."""
-        return env_id_of(self.env)
+        return gym_id(self.env)
 
 
 @dataclass(frozen=True)
@@ -89,15 +90,10 @@ def find_agent(args: argparse.Namespace) -> Agent:
         return agent_of_file(args.model, args.env, args.device, trust=args.trust)
     if args.trained:
         return agent_of_file(find_trained(args.algo, args.env), None, args.device)
+    _find_algorithm(args.algo, trust=True)  # what the user names may be imported, and not what a file names
     choice = Choice(args.load_best, -1 if args.load_last_checkpoint else args.load_checkpoint)
     run = find_run(args.folder, args.algo, args.env, args.exp_id)
     return agent_of_run(run, choice, args.device, trust=args.trust)
-
-
-def env_id_of(env: str) -> str:
-    """Return Gymnasium's id of an environment, which OGBench's single tasks have without the kind of the data."""
-    spec = gymnasium.registry.get(env)
-    return parse_env_name(env).env_id if spec is None or is_ogbench(spec) else env
 
 
 def agent_of_run(path: Path, choice: Choice, device: str = "auto", *, trust: bool = False) -> Agent:
@@ -108,7 +104,7 @@ def agent_of_run(path: Path, choice: Choice, device: str = "auto", *, trust: boo
     config = RunFolder(path).read_config()
     file, index = _find_file(path, choice, config)
     with as_usage_error(ValueError, TypeError, OSError):
-        model = _find_algorithm(config["algo"]).load(file, device=device, trust=trust)
+        model = _find_algorithm(config["algo"], trust).load(file, device=device, trust=trust)
     policy = model.policy if index is None else model.policy.replica(index)
     kwargs = parse_overrides(config.get("eval_env_kwargs") or config.get("env_kwargs") or [], "--env-kwargs")
     return Agent(
@@ -120,6 +116,7 @@ def agent_of_run(path: Path, choice: Choice, device: str = "auto", *, trust: boo
         episodes=int(config.get("eval_episodes") or DEFAULT_EPISODES),
         seed=int(config.get("eval_seed") or DEFAULT_SEED),
         replica=int(config["seed"]),
+        scoring=Scoring.recorded_in(config),
         run=path,
     )
 
@@ -144,7 +141,7 @@ def agent_of_file(path: Path, env: str | None, device: str = "auto", *, trust: b
         choice = Choice(best=path.name == "best_model.zip")
         return _moved(agent_of_run(path.parent, choice, device, trust=trust), env)
     with as_usage_error(ValueError, TypeError, OSError):
-        policy = _find_algorithm(algo).load(path, device=device, trust=trust).policy
+        policy = _find_algorithm(algo, trust).load(path, device=device, trust=trust).policy
     return Agent(algo=algo, policy=policy, source=path, env=_required(env, path))
 
 
@@ -155,6 +152,7 @@ def find_run(logs: Path, algo: str, env: str, number: int = 0) -> Path:
     :param number: of the run; 0: the newest.
     :raises UsageError: if there is none; the message says which there are.
     """
+    algo = ALIASES.get(algo, algo)
     found = numbered_folders(logs / algo, env)
     if not found:
         raise UsageError(f"expected a run of {algo} on {env} in {logs}, found none; train one, or give -f or --trained")
@@ -167,18 +165,21 @@ def _agent_of_policy(path: Path, env: str | None, device: str) -> Agent:
     """Return the agent in a file that :func:`agents.common.sb3.acting.save_policy` wrote."""
     with as_usage_error(ValueError, OSError):
         policy, about = load_policy(path, device), read_about(path)
-    own = _required(about.get("env") or env, path)
+    own = str(_required(about.get("env") or env, path))
+    if ":" in own and own != env:
+        raise UsageError(f"{path} plays in `{own}`, which would import a module; give --env {own} if you trust it")
     try:
         protocol = dict(about.get("protocol") or {})
         agent = Agent(
             algo=name_of(type(policy.method)),
             policy=policy,
             source=path,
-            env=str(own),
+            env=own,
             env_kwargs=dict(protocol.get("env_kwargs") or {}),
             episodes=int(protocol.get("episodes") or DEFAULT_EPISODES),
             seed=int(protocol.get("seed") or DEFAULT_SEED),
             replica=int(about.get("seed") or 0),
+            scoring=Scoring.read(protocol),
             stated=Score.read(about["score"]) if about.get("score") else None,
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -197,7 +198,10 @@ def _required(env: str | None, path: Path) -> str:
     return env
 
 
-def _find_algorithm(id: str) -> Any:
+def _find_algorithm(id: str, trust: bool) -> Any:
+    """Return the class of an algorithm's models; a module that a file names is imported only if it is trusted."""
+    if ":" in id and not trust and find_named_by_file(id) is None:
+        raise UsageError(f"the agent is of `{id}`, which is not imported; give --trust to have the file import it")
     try:
         return find_algorithm(id).algorithm
     except KeyError as error:

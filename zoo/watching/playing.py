@@ -42,7 +42,8 @@ def play(agent: Agent, n_envs: int | None = None) -> tuple[EpisodeResults, Score
         results = evaluator.evaluate(planner_of(agent.policy), [agent.replica])
     if not results.played[0]:
         raise ArithmeticError(f"{agent.source} planned an action that is NaN or infinite")
-    return results, Score.of(results)
+    results = agent.scoring.apply(results)
+    return results, Score.of(results, agent.scoring)
 
 
 def episode_text(number: int, success: int | None, length: int, total: float) -> str:
@@ -153,7 +154,8 @@ class Stage:
     def _step(self, lane: Lane) -> None:
         lane.observation, reward, terminated, truncated, info = lane.env.step(lane.chunk[lane.used])
         lane.used, lane.length, lane.total = lane.used + 1, lane.length + 1, lane.total + reward
-        lane.success, lane.is_over = info.get("success"), terminated or truncated
+        lane.is_over = terminated or truncated
+        lane.success = self.agent.scoring.success_of(info.get("success"), lane.total)
         if lane.is_over:
             assert lane.episode is not None
             self._endings[lane.episode] = replace(lane)

@@ -12,7 +12,8 @@ from scipy import stats
 
 from zoo.errors import UsageError
 from zoo.playing.episodes import EpisodeResults
-from zoo.runs.scores import KINDS, RETURN, SUCCESS
+from zoo.playing.scoring import REPORTED, Scoring
+from zoo.runs.scores import KINDS, RETURN, SUCCESS, SUCCESS_BY_RETURN
 
 LEVEL = 0.95
 
@@ -35,8 +36,7 @@ class Interval:
     @property
     def text(self) -> str:
         """The interval in words, e.g. ``[83.8, 97.9]``, in percent for success."""
-        scale = KINDS[self.kind].scale
-        return f"[{scale * self.low:.1f}, {scale * self.high:.1f}]"
+        return f"[{_shown(self.kind, self.low)}, {_shown(self.kind, self.high)}]"
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,18 @@ class Score:
     episodes: int
 
     @classmethod
-    def of(cls, results: EpisodeResults, replica: int = 0) -> Score:
-        """Return the score of a replica in an evaluation: its success where the environment knows success."""
+    def of(cls, results: EpisodeResults, scoring: Scoring = REPORTED) -> Score:
+        """Return the score of the only replica in an evaluation.
+
+        :param scoring: what the results were scored by: it has been applied to them.
+        """
         if results.successes is None:
-            returns = results.returns[replica]
+            returns = results.returns[0]
             return cls(RETURN.name, float(returns.mean()), *_interval_of_mean(returns), len(returns))
-        won, episodes = int(results.successes[replica].sum()), results.successes.shape[1]
+        won, episodes = int(results.successes[0].sum()), results.successes.shape[1]
         interval = stats.binomtest(won, episodes).proportion_ci(LEVEL, method="wilson")
-        return cls(SUCCESS.name, won / episodes, float(interval.low), float(interval.high), episodes)
+        kind = SUCCESS if scoring.success_return is None else SUCCESS_BY_RETURN
+        return cls(kind.name, won / episodes, float(interval.low), float(interval.high), episodes)
 
     @classmethod
     def read(cls, content: Mapping[str, Any]) -> Score:
@@ -82,10 +86,15 @@ class Score:
         return Interval(self.kind, self.low, self.high)
 
     @property
+    def mean_text(self) -> str:
+        """The mean as it is shown, in percent for success."""
+        return _shown(self.kind, self.mean)
+
+    @property
     def text(self) -> str:
         """The score in words, e.g. ``success 94.0% [83.8, 97.9]``."""
         unit = "%" if self.kind == SUCCESS.name else ""
-        return f"{self.kind} {KINDS[self.kind].scale * self.mean:.1f}{unit} {self.interval.text}"
+        return f"{self.kind} {self.mean_text}{unit} {self.interval.text}"
 
 
 def stated_interval(kind: str, low: float, high: float) -> Interval:
@@ -98,6 +107,11 @@ def stated_interval(kind: str, low: float, high: float) -> Interval:
         limits = " of fractions from 0 to 1" if kind == SUCCESS.name else ""
         raise UsageError(f"`--interval` must be an interval{limits}, the lower end first, got {low:g} {high:g}")
     return Interval(kind, low, high)
+
+
+def _shown(kind: str, value: float) -> str:
+    """Return a score as it is shown: success in percent, and by return as a fraction, as in a report."""
+    return f"{KINDS[kind].scale * value:.{3 if kind == SUCCESS_BY_RETURN.name else 1}f}"
 
 
 def _interval_of_mean(values: np.ndarray) -> tuple[float, float]:

@@ -23,11 +23,11 @@ LAYER_NORM_EPS = 1e-6  # Flax's default; PyTorch's 1e-5 is another network
 class Layer(NamedTuple):
     """One dense layer, and what is done to its output.
 
-    :param weight: (*stack, in, out).
-    :param bias: (*stack, out).
+    :param weight: ``(*stack, in, out)``.
+    :param bias: ``(*stack, out)``.
     :param activation: elementwise function; None for a plain output.
     :param dtype: lower precision of the product's factors, or None.
-    :param norm_scale: of the LayerNorm after the activation, (*stack, out), or None.
+    :param norm_scale: of the LayerNorm after the activation, ``(*stack, out)``, or None.
     :param norm_bias: likewise.
     """
 
@@ -39,12 +39,13 @@ class Layer(NamedTuple):
     norm_bias: Tensor | None = None
 
     def finish(self, product: Tensor) -> Tensor:
-        """Apply activation and LayerNorm to the product, bias included, (*stack, ..., out)."""
+        """Apply activation and LayerNorm to the product, bias included, ``(*stack, ..., out)``."""
         x = product if self.activation is None else self.activation(product)
         if self.norm_scale is None or self.norm_bias is None:
             return x
         if self.bias.numel() == x.shape[-1]:  # one network: scale and shift are part of PyTorch's kernel
-            return F.layer_norm(x, x.shape[-1:], self.norm_scale.flatten(), self.norm_bias.flatten(), LAYER_NORM_EPS)
+            scale, bias = (parameter.flatten().to(x.dtype) for parameter in (self.norm_scale, self.norm_bias))
+            return F.layer_norm(x, x.shape[-1:], scale, bias, LAYER_NORM_EPS)
         scale, bias = (_over_rows(parameter.to(x.dtype), x) for parameter in (self.norm_scale, self.norm_bias))
         return torch.addcmul(bias, F.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPS), scale)
 
@@ -52,11 +53,11 @@ class Layer(NamedTuple):
 def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dtype | None = None) -> Tensor:
     """Multiply rows by stacked matrices.
 
-    :param x: (*stack, ..., in).
-    :param weight: (*stack, in, out).
-    :param bias: (*stack, out), or None.
+    :param x: ``(*stack, ..., in)``.
+    :param weight: ``(*stack, in, out)``.
+    :param bias: ``(*stack, out)``, or None.
     :param dtype: lower precision of the factors, e.g. bfloat16; None: that of the weight.
-    :return: (*stack, ..., out), in the precision of the weight.
+    :return: ``(*stack, ..., out)``, in the precision of the weight.
     """
     if x.ndim > weight.ndim:  # several row axes: fold them into one
         lead = weight.ndim - 2
@@ -67,7 +68,7 @@ def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dt
 
 
 def evaluate(layers: Sequence[Layer], x: Tensor, product: Callable[..., Tensor] = dense) -> Tensor:
-    """Evaluate layers one after the other on x, (*stack, ..., in); ``product`` multiplies as :func:`dense` does."""
+    """Evaluate layers one after the other on x, ``(*stack, ..., in)``; ``product`` multiplies as :func:`dense` does."""
     for layer in layers:
         x = layer.finish(product(x, layer.weight, layer.bias, layer.dtype))
     return x
@@ -123,6 +124,11 @@ class StackedMLP(nn.Module):
         With stack (S,), x (S, ..., in) gives (S, ..., out); with (S, E), x (S, N, in) gives (S, E, N, out).
         """
         return self.evaluate(self.layers(frozen), x if len(self.stack) == 1 else x.unsqueeze(1))
+
+    @staticmethod
+    def for_chain(layers: Sequence[Layer]) -> Sequence[Layer]:
+        """Return layers, as constants, in the form in which they are best evaluated many times."""
+        return layers
 
     def layers(self, frozen: bool = False) -> list[Layer]:
         """Return the layers as they are now, from the input to the output."""

@@ -47,19 +47,16 @@ class ActingPolicy(FlowPolicy):
 
 
 def find_acting_networks(policy: FlowPolicy) -> set[str]:
-    """Return the names of the networks that acting needs, and of those by which the algorithm rates actions.
-
-    Acting is tried: what is not asked for is not needed. Which networks these are may depend on settings.
-    """
-    watched, generator = WatchedNetworks(policy.nets), torch.Generator().manual_seed(0)
-    drawn = policy.draw_action_noise(1, generator)
-    noise = {name: draw.expand(policy.num_replicas, *draw.shape) for name, draw in drawn.items()}
-    rows = torch.zeros(policy.num_replicas, 1, policy.observation_mean.numel())
-    actions = policy.sample(rows.numpy(), noise, watched)
+    """Return the names of the networks that acting uses, and of those by which the algorithm rates actions."""
+    used = policy.acting_networks()
     if has_score(policy):
+        watched = WatchedNetworks(policy.nets)
+        rows = torch.zeros(policy.num_replicas, 1, policy.observation_mean.numel(), device=policy.device)
+        actions = rows.new_zeros(policy.num_replicas, 1, policy.chunk_size)
         with torch.no_grad():
-            policy.method.score(policy.preprocess(rows.to(policy.device)), actions, watched)  # type: ignore[arg-type]
-    return set(watched.used)
+            policy.method.score(policy.preprocess(rows), actions, watched)  # type: ignore[arg-type]
+        used |= watched.used
+    return used
 
 
 def has_score(policy: FlowPolicy) -> bool:
@@ -141,10 +138,10 @@ def _require_shapes(description: str, tensors: Mapping[str, Tensor], name: str) 
     try:
         with torch.device("meta"):  # shapes without memory
             expected = ActingPolicy.build(description, name).state_dict()
-    except NotImplementedError:  # a network of somebody's own looks at its values when it is made
-        return
-    except (RuntimeError, OverflowError, MemoryError) as error:
-        raise DamagedFile(name, f"no networks can be made of its settings: {error}") from error
+    except ValueError as error:
+        if isinstance(error.__cause__, NotImplementedError):  # somebody's own network looks at its values
+            return
+        raise
     other = [key for key, value in tensors.items() if key not in expected or expected[key].shape != value.shape]
     if other:
         raise DamagedFile(name, f"its tensors are not those of its settings: `{other[0]}` differs")

@@ -24,6 +24,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from agents.common.files import atomic_path
 from agents.common.method import Draw
+from agents.common.nets.fast import FastMLP
 from agents.common.nets.mlp import StackedMLP
 from agents.common.sb3.policy import FlowPolicy
 from agents.registry import name_of
@@ -56,10 +57,11 @@ class Sampler(nn.Module):
         self.register_buffer("span", high - low)
 
     def forward(self, observations: Tensor, *noise: Tensor) -> Tensor:
-        """Return one chunk for every observation, (N, H, *action shape).
+        """Plan one chunk for every observation.
 
         :param observations: raw, (N, *observation shape).
         :param noise: each (N, ...), in the order of the names in :attr:`draws`; none if noise is drawn inside.
+        :return: (N, H, *action shape).
         """
         policy, method = self.policy, self.policy.method
         if self.draws_noise:
@@ -130,12 +132,14 @@ def _require_packages() -> None:
 
 
 def _in_float32(policy: FlowPolicy) -> FlowPolicy:
-    """Return a copy on the CPU whose matrix products are all in float32, which every runtime has."""
+    """Return a copy on the CPU of standard operations in float32, which every runtime has."""
     plain = copy.deepcopy(policy).to("cpu")
     plain.set_training_mode(False)
     for network in plain.modules():
         if isinstance(network, StackedMLP):
             network.matmul_dtype = None
+        if isinstance(network, FastMLP):
+            network.evaluate_plainly()
     return plain.requires_grad_(False)
 
 
@@ -155,7 +159,7 @@ def _convert(sampler: Sampler) -> Any:
         lambda *tensors: sampler(*tensors),
         tracing_mode="symbolic",
         _allow_non_fake_inputs=True,
-        decomposition_table=torch._decomp.core_aten_decompositions(),
+        decomposition_table=dict(torch._decomp.core_aten_decompositions()),
     )
     rows = torch.export.Dim("N", min=1)
     with warnings.catch_warnings(), _quiet():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO, Any, Self
 
 import numpy as np
@@ -23,6 +23,7 @@ from agents.common.model_file import decode_attributes, encode_attributes, read_
 from agents.common.nets.heads import Networks, ObservingNetwork
 from agents.common.nets.mlp import StackedMLP
 from agents.common.nets.specs import Sizes
+from agents.common.watched import WatchedNetworks
 from agents.registry import find_named_by_file, name_of
 
 ChunkState = tuple[NDArray[Any], NDArray[np.int64]]
@@ -349,12 +350,25 @@ class FlowPolicy(BasePolicy):
 
     # -- saving -------------------------------------------------------------------------------------------------------
 
-    def save(self, path: str | IO[bytes]) -> None:
+    def acting_networks(self) -> set[str]:
+        """Return the names of the networks that acting uses, found by planning once."""
+        self.set_training_mode(False)
+        watched = WatchedNetworks(self.nets)
+        drawn = self.draw_action_noise(1, torch.Generator())
+        noise = {name: draw.expand(self.num_replicas, *draw.shape) for name, draw in drawn.items()}
+        self.sample(np.zeros((self.num_replicas, 1, self.observation_mean.numel())), noise, watched)
+        return watched.used
+
+    def save(self, path: str | IO[bytes], to_act: bool = False) -> None:
         """Save the policy by itself.
 
         :param path: where to; any open binary file will do.
+        :param to_act: whether to leave out the networks that acting does not use; a policy that is loaded without them
+            has NaN in their place.
         """
-        torch.save({"state_dict": self.state_dict(), "about": self.describe()}, path)
+        unused = set(self.nets) - self.acting_networks() if to_act else set()
+        state = {name: value for name, value in self.state_dict().items() if not _is_part(name, unused)}
+        torch.save({"state_dict": state, "about": self.describe(), "left_out": sorted(unused)}, path)
 
     def describe(self) -> str:
         """Return what makes an equal policy but for its parameters, as JSON; :meth:`build` reads it."""
@@ -382,7 +396,7 @@ class FlowPolicy(BasePolicy):
             raise ValueError(f"the policy is of `{about['method']}`, which is not known; import its module first")
         try:
             return cls(lr_schedule=lambda _: 0.0, **about | {"method": found.method(**settings).finish()})
-        except (TypeError, AttributeError) as error:
+        except (TypeError, AttributeError, RuntimeError, MemoryError) as error:  # e.g. networks larger than the memory
             raise ValueError(f"{name} describes a policy that cannot be built: {error}") from error
 
     @classmethod
@@ -397,7 +411,8 @@ class FlowPolicy(BasePolicy):
         saved = read_tensors(path, device)
         description = saved.get("about") if isinstance(saved, dict) else None
         policy = cls.build(description, str(path))  # type: ignore[arg-type]  # refused there
-        policy.load_state_dict(saved["state_dict"])
+        missing = _nan_of(set(saved.get("left_out", ())), policy.state_dict())
+        policy.load_state_dict({**missing, **saved["state_dict"]})
         return policy.to(device=get_device(device))
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
@@ -414,6 +429,18 @@ class FlowPolicy(BasePolicy):
             optimizer_class=self.optimizer_class,
             optimizer_kwargs=self.optimizer_kwargs,
         )
+
+
+def _is_part(name: str, networks: set[str]) -> bool:
+    """Return whether an entry of a policy's state is a part of one of some networks."""
+    parent, _, rest = name.partition(".")
+    return parent == "nets" and rest.partition(".")[0] in networks
+
+
+def _nan_of(networks: set[str], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the entries of some networks of a policy's state, with NaN where they have numbers."""
+    own = {name: value for name, value in state.items() if _is_part(name, networks)}
+    return {name: torch.full_like(v, torch.nan) if v.is_floating_point() else v for name, v in own.items()}
 
 
 def _refuse_reset_pair(observation: Any) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from gymnasium import spaces
 
 TOY = "tests.zoo.envs.toys:Toy-v0"
+SPRING = "tests.zoo.envs.toys:Spring-v0"
 
 
 class ToyEnv(gymnasium.Env[np.ndarray, np.ndarray]):
@@ -78,6 +79,25 @@ class ImageToyEnv(ToyEnv):
     observation_space = spaces.Box(0, 255, (8, 8, 3), np.uint8)
 
 
+class SpringEnv(gymnasium.Env[np.ndarray, np.ndarray]):
+    """A mass on a spring in a plane, pushed by its actions: what it does follows its state and actions linearly."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (4,), np.float64)
+    action_space = spaces.Box(-2.0, 2.0, (2,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.position, self.speed = self.np_random.uniform(2.0, 4.0, 2), np.zeros(2)
+        return np.r_[self.position, self.speed], {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self.speed = 0.9 * self.speed + 0.1 * (action - self.position)
+        self.position = self.position + 0.5 * self.speed
+        reward = -float(np.square(self.position).sum())
+        return np.r_[self.position, self.speed], reward, False, False, {"is_success": reward > -0.1}
+
+
+gymnasium.register("Spring-v0", entry_point="tests.zoo.envs.toys:SpringEnv", max_episode_steps=20)
 gymnasium.register("Toy-v0", entry_point="tests.zoo.envs.toys:ToyEnv")
 gymnasium.register("DictToy-v0", entry_point="tests.zoo.envs.toys:DictToyEnv")
 gymnasium.register("ImageToy-v0", entry_point="tests.zoo.envs.toys:ImageToyEnv")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,15 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
+from agents.common.sb3.acting import save_policy
 from tests.zoo.hub.stand_in import Hub, Repository
 from tests.zoo.watching.conftest import ENV
 from zoo.errors import UsageError
 from zoo.evaluate import main
+from zoo.hub.bundle import describe_agent
 from zoo.hub.download import download_policy
+from zoo.playing.scoring import Scoring
+from zoo.watching.agent import agent_of_file
 from zoo.watching.trained import find_trained
 
 POLICY = "policy.safetensors"
@@ -78,7 +83,9 @@ def test_one_file_is_asked_for_and_nothing_in_a_repository_is_run(
         (lambda: changed(policy="[]"), "expected a policy as `save` writes it"),
         (lambda: changed(format="flow-rl-zoo policy 9"), "whose format is 'flow-rl-zoo policy 9'"),
         (lambda: changed(sha256="0" * 64), "its SHA-256 is not that of what was written"),
-        (lambda: told(env="os:path"), "os:path"),
+        (lambda: told(env="this:Env-v0"), "plays in `this:Env-v0`, which would import a module"),
+        (lambda: told(protocol={"success_return": "high"}), "says nonsense about its protocol or its score"),
+        (lambda: told(protocol={"score": "best"}), "says nonsense about its protocol or its score"),
         (lambda: told(score={"kind": "success"}), "says nonsense about its protocol or its score"),
         (lambda: told(protocol={"episodes": "many"}), "says nonsense about its protocol or its score"),
         (lambda: (1 << 60).to_bytes(8, "little") + trained()[8:], "it is no file of tensors"),
@@ -94,6 +101,13 @@ def test_what_is_not_a_policy_of_this_library_is_refused(
     code = main(["--from-hub", "them/agent"])
     errors = capsys.readouterr().err
     assert (code, message in errors) == (2, True), errors
+
+
+def test_what_its_episodes_are_scored_by_is_part_of_the_protocol(tmp_path: Path) -> None:
+    agent = agent_of_file(find_trained("bc", ENV), None, "cpu")
+    scored = replace(agent, scoring=Scoring(success_return=-5.0, reference_scores=(0.0, 1.0)))
+    save_policy(agent.policy, tmp_path / POLICY, describe_agent(scored, {}, {}))
+    assert agent_of_file(tmp_path / POLICY, None, "cpu").scoring == scored.scoring
 
 
 def test_a_file_that_is_too_large_for_a_policy_is_not_downloaded(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

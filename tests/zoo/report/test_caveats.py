@@ -11,9 +11,11 @@ from tests.zoo.report.samples import (
     runs_table,
     scene_runs,
 )
+from tests.zoo.runs.test_read import write_run
 from zoo.report.caveats import describe_kinds, describe_phases, warnings
 from zoo.report.comparison import Method
 from zoo.report.compute import compare
+from zoo.runs.read import read_runs
 
 
 def warnings_of(content):
@@ -119,3 +121,11 @@ def test_departures_of_some_environments_name_them():
 
 def test_runs_that_keep_to_the_protocol_have_no_sentence():
     assert departures_of({SCENE[0]: (), SCENE[1]: ()}) == []
+
+
+def test_different_thresholds_of_success_on_one_environment_are_told(tmp_path):
+    for number, (env, threshold) in enumerate([("Pendulum-v1", -300), ("Pendulum-v1", -500.5), ("Hopper-v5", 1000)]):
+        write_run(tmp_path / str(number), env=env, seed=number, success_return=threshold)
+    found = warnings(content_of(evaluations(["QAM"])).comparisons, read_runs([tmp_path]))
+    assert "Pendulum-v1: runs count a success from different returns on, -500.5, -300" in "\n".join(found)
+    assert "Hopper" not in "\n".join(found)

@@ -91,3 +91,21 @@ def test_bad_file_is_refused(own, tmp_path, text, message):
 def test_references_without_runs_are_refused():
     with pytest.raises(UsageError, match="`Pendulum-v1` has no runs"):
         read_references(["Pendulum-v1=1,2"], read_runs([]))
+
+
+def test_references_that_runs_record_serve_all_runs_on_their_environment(tmp_path):
+    about = {"env": "Pendulum-v1", "has_success": False, "offline": (-825.0,)}
+    write_run(tmp_path / "a", **about, reference_scores=[-1500, -150], score="return")
+    write_run(tmp_path / "b", **about, seed=1)
+    own = read_runs([tmp_path])
+    assert read_references([], own) == {"Pendulum-v1": (-1500.0, -150.0)}
+    assert read_references(["Pendulum-v1=-1,0"], own) == {"Pendulum-v1": (-1.0, 0.0)}
+    assert list(normalise_returns(own, read_references([], own)).evaluations["score"]) == pytest.approx([0.5, 0.5])
+
+
+def test_references_that_runs_record_must_agree(tmp_path):
+    about = {"env": "Pendulum-v1", "has_success": False, "offline": (-825.0,)}
+    write_run(tmp_path / "a", **about, reference_scores=[-1500, -150])
+    write_run(tmp_path / "b", **about, seed=1, reference_scores=[-1600, -150])
+    with pytest.raises(UsageError, match="record different reference scores, -1600,-150 and -1500,-150"):
+        read_references([], read_runs([tmp_path]))

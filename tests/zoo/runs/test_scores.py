@@ -4,8 +4,8 @@ from zoo.runs.scores import KINDS, NORMALISED_RETURN, RETURN, SUCCESS
 
 
 def test_names_of_success_have_no_ending_and_those_of_other_kinds_say_the_kind():
-    assert [kind.suffix for kind in KINDS.values()] == ["", "_return", "_normalised_return"]
-    assert [kind.title for kind in KINDS.values()] == ["", ", return", ", normalised return"]
+    assert [kind.suffix for kind in KINDS.values()] == ["", "_success_by_return", "_return", "_normalised_return"]
+    assert [kind.title for kind in KINDS.values()] == ["", ", success by return", ", return", ", normalised return"]
 
 
 @pytest.mark.parametrize(
@@ -22,4 +22,4 @@ def test_other_scores_have_a_fixed_number_of_decimals():
 
 
 def test_returns_of_different_environments_are_not_comparable_but_for_normalised_ones():
-    assert [kind.is_comparable for kind in KINDS.values()] == [True, False, True]
+    assert [kind.is_comparable for kind in KINDS.values()] == [True, True, False, True]

@@ -13,7 +13,7 @@ from agents.common.sb3.model import FlowQLearning
 from tests.zoo.watching.conftest import ENV, STEPS, maze_model, write_run
 from zoo.errors import UsageError
 from zoo.runs.folder import RunFolder
-from zoo.watching.agent import Agent, Choice, agent_of_file, agent_of_run, env_id_of, find_run
+from zoo.watching.agent import Agent, Choice, agent_of_file, agent_of_run, find_run
 from zoo.watching.score import Score
 
 
@@ -113,6 +113,23 @@ def test_a_model_by_itself_needs_an_environment(tmp_path: Path, model: FlowQLear
     np.testing.assert_array_equal(weights(agent), own_weights(model))
 
 
+def test_a_module_that_a_file_names_is_not_imported(
+    tmp_path: Path, model: FlowQLearning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "named_by_a_file.py").write_text("raise ArithmeticError('it was imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = write_run(tmp_path, model, algo="named_by_a_file:Agent")
+    with pytest.raises(UsageError, match="of `named_by_a_file:Agent`, which is not imported; give --trust"):
+        agent_of_run(folder.path, Choice())
+    with pytest.raises(ArithmeticError, match="it was imported"):
+        agent_of_run(folder.path, Choice(), trust=True)
+
+
+def test_an_alias_names_the_runs_of_its_algorithm(tmp_path: Path) -> None:
+    (tmp_path / "fbrac" / f"{ENV}_1").mkdir(parents=True)
+    assert find_run(tmp_path, "bptt", ENV) == tmp_path / "fbrac" / f"{ENV}_1"
+
+
 def test_what_is_not_there_or_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="which does not exist"):
         agent_of_file(tmp_path / "none.zip", ENV)
@@ -129,10 +146,5 @@ def test_a_run_folder_without_settings_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("env", "id"), [(ENV, "pointmaze-medium-singletask-task1-v0"), ("Pendulum-v1", "Pendulum-v1")])
-def test_data_are_no_part_of_an_environments_id(env: str, id: str) -> None:
-    assert env_id_of(env) == id
-
-
-def test_an_unknown_environment_is_named_with_the_closest() -> None:
-    with pytest.raises(UsageError, match="unknown environment `pointmaze-medum-navigate-singletask-task1-v0`"):
-        env_id_of("pointmaze-medum-navigate-singletask-task1-v0")
+def test_data_are_no_part_of_an_environments_id(env: str, id: str, model: FlowQLearning) -> None:
+    assert Agent("qam", model.policy, Path("model.zip"), env).env_id == id

@@ -1,0 +1,54 @@
+"""How Sphinx builds the site: ``make docs``.
+
+The source folder is the repository's root, so that a link between files means the same on GitHub and on the site.
+"""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from agents import __version__  # noqa: E402
+
+project = "Flow RL Zoo"
+author = "the authors of Flow RL Zoo"
+version = release = __version__
+root_doc = "docs/index"
+SHOWN = {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs", "results", "benchmarks"}
+# what is named here is not searched for pages
+exclude_patterns = [path.name for path in ROOT.iterdir() if path.name not in SHOWN] + ["docs/_build"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "docs.mathml",
+    "docs.directives",
+]
+
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 4  # the anchors that GitHub gives headings
+
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+python_use_unqualified_type_names = True
+maximum_signature_line_length = 100
+add_module_names = False
+toc_object_entries = False
+nitpicky = True
+# names of other projects, whose sites a build without a network cannot ask, and type variables
+nitpick_ignore_regex = [("py:.*", r"(?!agents|zoo).*"), ("py:class", r".*\.(T|\w+T)")]
+
+html_theme = "furo"
+html_copy_source = html_show_sourcelink = False
+html_title = "Flow RL Zoo"
+html_favicon = html_logo = "assets/logo.svg"
+html_math_renderer = "mathml"
+html_extra_path = ["assets/index.html"]  # leads from the site's root to its first page
+html_static_path = ["assets/site.css"]
+html_css_files = ["site.css"]
+html_theme_options = {
+    "light_css_variables": {"color-brand-primary": "#1d63b8", "color-brand-content": "#1d63b8"},
+    "dark_css_variables": {"color-brand-primary": "#6fb1ff", "color-brand-content": "#6fb1ff"},
+}

@@ -1,0 +1,95 @@
+"""The commands of the documentation: where they are, what they say, and why some are not run."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from zoo.arguments import module_of
+from zoo.cli import PROGRAMS
+
+ROOT = Path(__file__).parents[2]
+FENCE = re.compile(r"^ *```(\w*)\s*$", flags=re.MULTILINE)
+BLOCK = re.compile(
+    r"(?:^<!-- (?P<mark>not run|run by): (?P<reason>[^\n]+) -->\n)?^```(?:bash|sh)\n(?P<code>.*?)^```",
+    flags=re.MULTILINE | re.DOTALL,
+)
+MEASUREMENTS = ("results", "benchmarks")
+"""Folders whose pages name the commands that measured them: these take hours, and are not run."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of commands on a page.
+
+    :param mark: ``not run`` or ``run by``, from the comment before it; empty where :mod:`tests.docs.test_commands`
+        runs it.
+    :param reason: why it is not run, or the tests that run it.
+    """
+
+    page: str
+    mark: str
+    reason: str
+    commands: tuple[tuple[str, ...], ...]
+
+
+def pages() -> list[Path]:
+    """Return every page of the site that can have commands, and the README."""
+    found = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
+    found += [path for folder in ("docs", *MEASUREMENTS) for path in sorted((ROOT / folder).rglob("*.md"))]
+    return [path for path in found if "_build" not in path.parts]
+
+
+def blocks() -> list[Block]:
+    """Return the blocks of commands of all pages, in their order."""
+    found = []
+    for path in pages():
+        page = str(path.relative_to(ROOT))
+        for match in BLOCK.finditer(path.read_text()):
+            mark, reason = match["mark"] or "", match["reason"] or ""
+            if page.startswith(MEASUREMENTS):
+                mark, reason = "not run", "a measurement takes hours"
+            found.append(Block(page, mark, reason, tuple(words_of(match["code"]))))
+    return found
+
+
+def words_of(code: str) -> Iterator[tuple[str, ...]]:
+    """Give the words of each command, with variables of the block in their places."""
+    variables: dict[str, str] = {}
+    for line in code.replace("\\\n", " ").splitlines():
+        if match := re.fullmatch(r'(\w+)="(.*)"', line):
+            variables[match[1]] = match[2]
+            continue
+        for name, value in variables.items():
+            line = line.replace(f"${name}", value)
+        words = shlex.split(line, comments=True)
+        while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
+            del words[0]
+        if words:
+            yield tuple(words)
+
+
+def inline_commands() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Give the page and the words of every command inside a line of text that has arguments."""
+    for path in pages():
+        text = re.sub(r"^ *```.*?^ *```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+        for code in re.findall(r"(?<!`)`((?:zoo|python zoo/\w+\.py) [^`]+)`(?!`)", text):
+            words = tuple(shlex.split(code.replace("\n", " ")))
+            if len(words) > 2:
+                yield str(path.relative_to(ROOT)), words
+
+
+def program_of(words: Sequence[str]) -> tuple[ModuleType, list[str]] | None:
+    """Return the module of the program that a command calls, and its arguments; None if it is not one of ours."""
+    if words[0] == "zoo" and words[1] in PROGRAMS:
+        name, rest = module_of(words[1]), words[2:]
+    elif words[0] == "python" and (match := re.fullmatch(r"zoo/(\w+)\.py", words[1])):
+        name, rest = match[1], words[2:]
+    else:
+        return None
+    return importlib.import_module(f"zoo.{name}"), list(rest)

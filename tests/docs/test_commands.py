@@ -1,0 +1,205 @@
+"""Every command of the documentation is known to its program, and is run at a small size or says why it is not.
+
+A page's blocks of commands are run here, in a folder of their own. One with a comment before it is left out:
+``<!-- not run: needs a cluster -->``, or ``<!-- run by: tests/zoo/test_x.py::test_y -->``.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+
+import gymnasium
+import numpy as np
+import pytest
+
+from tests.docs.commands import FENCE, ROOT, Block, blocks, inline_commands, pages, program_of
+from tests.zoo.runs.test_read import write_run
+from zoo.datasets.generate import generate_dataset
+from zoo.datasets.names import parse_env_name
+
+BLOCKS = blocks()
+INLINE = set(inline_commands())
+COMMANDS = sorted({(block.page, words) for block in BLOCKS for words in block.commands} | INLINE)
+FOLDERS = re.compile(r"(agents|benchmarks|docs|hyperparams|results|tests|tools|zoo)/")
+SYSTEM = {".", "cd", "docker", "export", "for", "hf", "pip", "pytest", "tar", "trackio"}
+"""What is not of this project, and so not checked."""
+RUN = sorted({block.page for block in BLOCKS if not block.mark})
+QUICK = {"docs/start.md", "docs/compare.md", "docs/monitor.md"}
+"""Pages that a plain run of the tests tries; those of the others are slow."""
+TINY = ["net_arch=[8,8]", "ensemble_size=2", "flow_steps=2", "batch_size=8", "buffer_size=1000"]
+RUNS = ["--offline-steps", "4", "--eval-episodes", "1", "--n-eval-envs", "1", "--dataset-size", "1000"]
+RUNS += ["--num-threads", "1", "--device", "cpu", "--env-kwargs", "max_episode_steps=20", "-params", *TINY]
+SMALLER = {
+    "zoo.train": [*RUNS, "--eval-freq", "4", "--online-steps", "4"],
+    "zoo.tune": [*RUNS, "--n-evaluations", "1", "--max-total-trials", "1"],
+    "zoo.compare": ["--reps", "50"],
+    "zoo.benchmark": ["--dry-run", "--no-measure"],
+}
+"""What makes commands quick: program -> flags that are added; later ones win."""
+
+
+@pytest.mark.parametrize("path", pages(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_each_block_says_its_language(path: Path) -> None:
+    opening = FENCE.findall(path.read_text())[::2]
+    assert "" not in opening, "write ```bash for commands, ```text for what a program prints"
+
+
+@pytest.mark.parametrize(("page", "words"), COMMANDS, ids=lambda value: value if isinstance(value, str) else value[-1])
+def test_its_program_knows_the_command(page: str, words: tuple[str, ...]) -> None:
+    assert not complaint(words, is_part=(page, words) in INLINE), f"{page}: {' '.join(words)}"
+
+
+def complaint(words: tuple[str, ...], is_part: bool) -> str:
+    """Return what is wrong with a command, empty if nothing is.
+
+    :param is_part: whether the sentence that it is in may go on with its arguments.
+    """
+    named = [word.partition("::")[0] for word in words if FOLDERS.match(word)]
+    missing = [name for name in named if not (ROOT / name).exists()]
+    if missing:
+        return f"{', '.join(missing)} is not there"
+    if found := program_of(words):
+        said = refusal(*found)
+        return "" if is_part and "arguments are required" in said else said
+    if words[0] == "make":
+        has_target = re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+        return "" if has_target else "the Makefile has no such target"
+    if words[0] == "python" and "/" not in words[1]:  # a module, or a file that the page has
+        return "" if words[1] != "-m" or find_spec(words[2]) else f"there is no module {words[2]}"
+    if words[0] == "python":
+        source = (ROOT / words[1]).read_text() + (ROOT / "zoo/training/arguments.py").read_text()
+        return ", ".join(flag for flag in words[2:] if flag.startswith("--") and f'"{flag}"' not in source)
+    return "" if words[0] in SYSTEM else "no such program"
+
+
+def refusal(program: ModuleType, arguments: list[str]) -> str:
+    """Return what a program's parser says against arguments, empty if it takes them."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+            program.make_parser().parse_args(arguments)
+    except SystemExit:  # of --help too, which says nothing against them
+        return said.getvalue()
+    return ""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "zoo train --algo qam --env scene --ofline-steps 3",
+        "zoo retrain --algo qam",
+        "zoo agents new",
+        "python zoo/compare.py logs/ --published mini --no-such-flag",
+        "python zoo/no_such_program.py",
+        "python benchmarks/throughput.py --algos qam",
+        "zoo benchmark benchmarks/suites/no_such_suite.yml",
+        "python -m no_such_module",
+        "make cake",
+        "conda install",
+    ],
+)
+def test_a_command_that_has_drifted_is_found(command: str) -> None:
+    assert complaint(tuple(command.split()), is_part=False)
+
+
+def test_a_block_of_other_programs_says_why_it_is_not_run() -> None:
+    unmarked = [(block.page, words) for block in BLOCKS if not block.mark for words in block.commands]
+    strange = [f"{page}: {' '.join(words)}" for page, words in unmarked if words[0] != "cd" and not program_of(words)]
+    assert not strange, "write <!-- not run: REASON --> or <!-- run by: TEST --> before the block"
+
+
+def test_a_block_that_is_run_elsewhere_names_its_test() -> None:
+    named = [(block, test) for block in BLOCKS if block.mark == "run by" for test in block.reason.split(", ")]
+    assert named
+    for block, test in named:
+        file, _, name = test.partition("::")
+        tree = ast.parse((ROOT / file).read_text())
+        assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, f"{block.page}: {test}"
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder for datasets."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the current folder of a user who has the repository and has trained a little."""
+    for name in ("benchmarks", "results"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    for seed in range(2):
+        for algo in ("qam", "fql"):
+            write_run(tmp_path / f"logs/{algo}/scene-play-singletask-task1-v0_{seed + 1}", algo=algo, seed=seed)
+        for env in ("Pendulum-v1", "HalfCheetah-v5"):
+            write_run(tmp_path / f"logs/sac/{env}_{seed + 1}", algo="sac", env=env, seed=seed, has_success=False)
+    (tmp_path / "references.yml").write_text("Pendulum-v1: [-1200, -150]\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("own_agents")
+@pytest.mark.filterwarnings("ignore:no state in:UserWarning")  # two episodes need not reach the goal
+@pytest.mark.parametrize("page", [pytest.param(page, marks=() if page in QUICK else pytest.mark.slow) for page in RUN])
+def test_its_commands_run(page: str, sandbox: Path, data: Path) -> None:
+    for block in BLOCKS:
+        if block.page == page and not block.mark:
+            run(block, data)
+
+
+def run(block: Block, data: Path) -> None:
+    """Run the commands of a block."""
+    for words in block.commands:
+        if words[0] == "cd":
+            os.chdir(words[1])
+            continue
+        found = program_of(words)
+        assert found is not None, f"{block.page}: {' '.join(words)}"
+        program, arguments = found
+        code = program.main(smaller(program.__name__, arguments, data))
+        assert code == 0, f"{block.page}: {' '.join(words)}"
+
+
+def smaller(program: str, arguments: Sequence[str], data: Path) -> list[str]:
+    """Return the arguments that make a command quick."""
+    found = [*arguments, *SMALLER.get(program, ())]
+    if program in ("zoo.train", "zoo.tune"):
+        prepare(arguments[arguments.index("--env") + 1], data)
+        found = ["--pretraining-steps", "0", *found, "--dataset-dir", str(data)]
+    if program == "zoo.dataset" and arguments[0] == "generate":
+        found += ["--episodes", "1", "--num-workers", "1", "--dataset-dir", str(data / "generated")]
+    if program == "zoo.list_agents" and arguments[0] == "check":
+        found += ["--skip", "compiled", "bf16", "values", "actions"]
+    return found
+
+
+def prepare(env: str, data: Path) -> None:
+    """Put the dataset of an environment into a folder: a generated one, or noise where OGBench has no oracle."""
+    spec = parse_env_name(env).spec
+    if (data / f"{spec.name}.npz").exists():
+        return
+    if spec.is_generatable:
+        generate_dataset(spec.name, data, num_episodes=2, num_workers=1)
+    else:
+        np.savez(data / f"{spec.name}.npz", **noise_arrays(spec.env_id, spec.steps))
+
+
+def noise_arrays(env_id: str, steps: int) -> dict[str, np.ndarray]:
+    """Return two trajectories in OGBench's format, without any meaning."""
+    env = gymnasium.make(env_id).unwrapped
+    rng, rows = np.random.default_rng(0), 2 * (steps + 1)
+    widths = {"qpos": env.model.nq, "qvel": env.model.nv, "observations": env.observation_space.shape[0]}
+    arrays = {name: rng.normal(size=(rows, width)).astype(np.float32) for name, width in widths.items()}
+    terminals = np.zeros(rows, bool)
+    terminals[steps :: steps + 1] = True
+    actions = rng.uniform(-1, 1, (rows, *env.action_space.shape)).astype(np.float32)
+    return {**arrays, "actions": actions, "terminals": terminals}

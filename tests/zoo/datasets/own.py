@@ -1,0 +1,149 @@
+"""Sets of one's own in every format, of two episodes each, with known content."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.zoo.envs import toys
+
+ENV = toys.SPRING
+Arrays = dict[str, np.ndarray]
+
+
+def episodes(count: int = 2, steps: int = 20, seed: int = 0) -> list[Arrays]:
+    """Play episodes with random actions; the first terminates one step early, the others are cut off."""
+    generator, found = np.random.default_rng(seed), []
+    for number in range(count):
+        env = toys.SpringEnv()
+        length = steps - (number == 0)
+        observations, rewards, actions = [env.reset(seed=number)[0]], [], []
+        for _ in range(length):
+            actions.append(generator.uniform(-2, 2, 2).astype(np.float32))
+            observation, reward, *_ = env.step(actions[-1])
+            observations.append(observation)
+            rewards.append(reward)
+        terminated = np.arange(length) == (length - 1 if number == 0 else -1)
+        found.append(
+            {
+                "observations": np.array(observations),
+                "actions": np.array(actions),
+                "rewards": np.array(rewards),
+                "terminated": terminated,
+            }
+        )
+    return found
+
+
+def joined(parts: list[Arrays], name: str) -> np.ndarray:
+    return np.concatenate([part[name] for part in parts])
+
+
+def regular(parts: list[Arrays]) -> Arrays:
+    """Return episodes in the regular layout."""
+    terminals = joined(parts, "terminated")
+    ends = np.zeros(len(terminals), bool)
+    ends[np.cumsum([len(part["actions"]) for part in parts]) - 1] = True
+    return {
+        "observations": np.concatenate([part["observations"][:-1] for part in parts]),
+        "next_observations": np.concatenate([part["observations"][1:] for part in parts]),
+        "actions": joined(parts, "actions"),
+        "rewards": joined(parts, "rewards"),
+        "terminals": terminals,
+        "timeouts": ends & ~terminals,
+    }
+
+
+def write_npz(folder: Path, parts: list[Arrays]) -> Path:
+    path = folder / "my.npz"
+    np.savez(path, **regular(parts))
+    return path
+
+
+def write_folder(folder: Path, parts: list[Arrays]) -> Path:
+    (folder / "episodes").mkdir()
+    for number, part in enumerate(parts):
+        np.savez(folder / "episodes" / f"{number:03d}.npz", **part)
+    return folder / "episodes"
+
+
+def write_parquet(folder: Path, parts: list[Arrays]) -> Path:
+    """Write episodes as LeRobot 2 does, in a file each: without the last observation."""
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    for number, part in enumerate(parts):
+        length = len(part["actions"])
+        table = arrow.table(
+            {
+                "observation.state": list(part["observations"][:-1].astype(np.float32)),
+                "action": list(part["actions"]),
+                "next.reward": part["rewards"],
+                "next.success": part["terminated"],
+                "next.done": np.arange(length) == length - 1,
+                "episode_index": np.full(length, number),
+                "frame_index": np.arange(length),
+            }
+        )
+        path = folder / "robot" / "data" / "chunk-000" / f"episode_{number:06d}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        parquet.write_table(table, path)
+    return folder / "robot"
+
+
+def write_d4rl(folder: Path, parts: list[Arrays], names: tuple[str, ...] = ()) -> Path:
+    """Write an HDF5 file as D4RL's, without ``next_observations`` if ``names`` does not have it."""
+    h5py = pytest.importorskip("h5py")
+    arrays = regular(parts)
+    with h5py.File(folder / "d4rl.hdf5", "w") as file:
+        for name, array in arrays.items():
+            if name != "next_observations" or name in names:
+                file.create_dataset(name, data=array, compression="gzip")
+        file.create_dataset("infos/qpos", data=np.zeros(3))
+    return folder / "d4rl.hdf5"
+
+
+def write_minari(root: Path, parts: list[Arrays], name: str = "spring/random-v0", **more: Any) -> str:
+    """Write a set with Minari's own API below the folder that it is told to use; return how it is named here."""
+    minari = pytest.importorskip("minari")
+    pytest.importorskip("h5py")
+    from minari.data_collector import EpisodeBuffer
+
+    buffers = [
+        EpisodeBuffer(
+            id=number,
+            observations=part["observations"],
+            actions=part["actions"],
+            rewards=part["rewards"].tolist(),
+            terminations=part["terminated"].tolist(),
+            truncations=[False] * (len(part["actions"]) - 1) + [not part["terminated"][-1]],
+            infos={},
+        )
+        for number, part in enumerate(parts)
+    ]
+    about = {"algorithm_name": "random", "author": "a", "author_email": "a@b.c", "code_permalink": "d"}
+    spaces = {"observation_space": toys.SpringEnv.observation_space, "action_space": toys.SpringEnv.action_space}
+    settings = {"env": "Spring-v0", **spaces, **about, **more}
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it misses a description
+        patch.setenv("MINARI_DATASETS_PATH", str(root))
+        minari.create_dataset_from_buffers(name, buffers, **settings)
+    return f"minari:{name}"
+
+
+WRITERS: dict[str, Callable[..., Any]] = {
+    "npz": write_npz,
+    "folder": write_folder,
+    "parquet": write_parquet,
+    "d4rl": write_d4rl,
+    "minari": write_minari,
+}
+
+
+def metadata_of(root: Path, name: str = "spring/random-v0") -> tuple[Path, dict[str, Any]]:
+    path = root / name / "data" / "metadata.json"
+    return path, json.loads(path.read_text())

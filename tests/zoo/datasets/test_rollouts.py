@@ -1,0 +1,91 @@
+"""Collecting: any policy's episodes become a set, the same for the same seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import agents
+from tests.zoo.datasets.own import ENV
+from tests.zoo.envs.toys import SpringEnv
+from zoo.baselines import find_algorithm
+from zoo.datasets.rollouts import collect
+from zoo.errors import UsageError
+
+HERE = "tests.zoo.datasets.test_rollouts"
+NO_POLICY = 3.0
+
+
+def push(observation: np.ndarray) -> list[float]:
+    return [-1.0, 5.0]
+
+
+def wrong(observation: np.ndarray) -> float:
+    return float("nan")
+
+
+def test_a_function_is_played_its_actions_clipped_and_every_observation_kept() -> None:
+    arrays, returns = collect(f"{HERE}:push", ENV, {}, episodes=2)
+    assert arrays["observations"].shape == (42, 4)
+    np.testing.assert_array_equal(np.flatnonzero(arrays["valids"] == 0), [20, 41])
+    np.testing.assert_array_equal(arrays["actions"][0], [-1, 2])
+    assert (arrays["masks"] == 1).all()  # the time limit terminates nothing
+    env = SpringEnv()
+    seed = int(np.random.SeedSequence(0).generate_state(2)[0])
+    np.testing.assert_array_equal(arrays["observations"][0], env.reset(seed=seed)[0].astype(np.float32))
+    after, reward, *_ = env.step(np.array([-1, 2], np.float32))
+    np.testing.assert_array_equal(arrays["observations"][1], after.astype(np.float32))
+    assert arrays["rewards"][0] == np.float32(reward)
+    assert returns[0] == pytest.approx(arrays["rewards"][:20].sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["random", f"{HERE}:push"])
+def test_the_seed_decides_a_set(policy: str) -> None:
+    sets = [collect(policy, ENV, {}, episodes=2, seed=seed, noise=0.1)[0] for seed in (1, 1, 2)]
+    for name, array in sets[0].items():
+        np.testing.assert_array_equal(array, sets[1][name])
+    assert not np.array_equal(sets[0]["actions"], sets[2]["actions"])
+    assert not np.array_equal(sets[0]["observations"], sets[2]["observations"])
+
+
+def test_a_saved_model_is_played_with_its_chunks(tmp_path: Path) -> None:
+    model = agents.BC("MlpPolicy", SpringEnv(), net_arch=[4], flow_steps=1, horizon_length=3, buffer_size=4, seed=0)
+    model.save(tmp_path / "model")
+    first, again = (collect(str(tmp_path / "model.zip"), ENV, {}, episodes=2)[0] for _ in range(2))
+    np.testing.assert_array_equal(first["actions"], again["actions"])
+    with pytest.raises(UsageError, match="choose one it was trained in"):
+        collect(str(tmp_path / "model.zip"), "Pendulum-v1", {}, episodes=1)
+
+
+def test_episodes_are_cut_off_where_asked() -> None:
+    arrays, _ = collect("random", ENV, {}, episodes=2, max_steps=7)
+    np.testing.assert_array_equal(np.flatnonzero(arrays["valids"] == 0), [7, 15])
+
+
+@pytest.mark.parametrize(
+    ("policy", "text"),
+    [
+        (f"{HERE}:wrong", "must return a finite action of shape"),
+        (f"{HERE}:nothing", "must name a function as module:function"),
+        ("no_such_module:f", "must name a function as module:function"),
+        (f"{HERE}:NO_POLICY", "must be a function of an observation, got float"),
+        ("no/such/model.zip", "no/such/model"),
+    ],
+)
+def test_a_policy_that_is_none_is_refused(policy: str, text: str) -> None:
+    with pytest.raises(UsageError, match=text):
+        collect(policy, ENV, {}, episodes=1)
+
+
+def test_an_environment_without_a_time_limit_needs_one() -> None:
+    with pytest.raises(UsageError, match="add --max-episode-steps"):
+        collect("random", "tests.zoo.envs.toys:Toy-v0", {}, episodes=1)
+
+
+def test_a_model_of_sb3s_own_algorithms_is_played(tmp_path: Path) -> None:
+    model = find_algorithm("sac").algorithm("MlpPolicy", SpringEnv(), buffer_size=4, seeds=[0], device="cpu")
+    model.save(tmp_path / "model")
+    arrays, _ = collect(str(tmp_path / "model.zip"), ENV, {}, episodes=1)
+    assert np.isfinite(arrays["actions"]).all()

@@ -1,0 +1,352 @@
+"""Sets of one's own: every format gives the same arrays, and what is wrong with a set is said in one sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.zoo.datasets.own import (
+    ENV,
+    WRITERS,
+    Arrays,
+    episodes,
+    metadata_of,
+    regular,
+    write_d4rl,
+    write_folder,
+    write_minari,
+    write_npz,
+    write_parquet,
+)
+from zoo.datasets import episodes as joining
+from zoo.datasets.episodes import COMPACT, write_set
+from zoo.datasets.own import load_own
+from zoo.datasets.sources import Reading, environment_of, is_own, read_source
+from zoo.errors import UsageError
+
+
+@pytest.fixture(autouse=True)
+def _minari_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+
+
+def refusal(source: Any, **reading: Any) -> str:
+    """Return what is said about a set; one sentence."""
+    with pytest.raises(UsageError) as error:
+        read_source(source, Reading(**reading))
+    text = str(error.value)
+    assert "\n" not in text
+    return text
+
+
+# -- what is read -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["npz", "folder", "minari"])
+def test_whole_episodes_keep_their_last_observation_and_why_they_end(tmp_path: Path, kind: str) -> None:
+    parts = episodes()
+    found = read_source(WRITERS[kind](tmp_path, parts))
+    assert tuple(found) == COMPACT or set(found) == set(COMPACT)
+    np.testing.assert_array_equal(found["valids"], [1] * 19 + [0] + [1] * 20 + [0])
+    np.testing.assert_array_equal(found["terminals"], [0] * 18 + [1, 1] + [0] * 19 + [1, 1])
+    np.testing.assert_array_equal(np.flatnonzero(found["masks"] == 0), [18])
+    both = np.concatenate([part["observations"] for part in parts]).astype(np.float32)
+    np.testing.assert_array_equal(found["observations"], both)
+    valid = found["valids"] > 0
+    for name in ("actions", "rewards"):
+        expected = np.concatenate([part[name] for part in parts]).astype(np.float32)
+        np.testing.assert_array_equal(found[name][valid], expected)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "d4rl"])
+def test_rows_without_a_last_observation_repeat_it_at_a_termination_and_drop_a_step_at_a_cut(
+    tmp_path: Path, kind: str
+) -> None:
+    first, second = parts = episodes()
+    found = read_source(WRITERS[kind](tmp_path, parts))
+    np.testing.assert_array_equal(found["valids"], [1] * 19 + [0] + [1] * 19 + [0])
+    np.testing.assert_array_equal(np.flatnonzero(found["masks"] == 0), [18])
+    expected = [*first["observations"][:19], first["observations"][18], *second["observations"][:20]]
+    np.testing.assert_array_equal(found["observations"], np.array(expected, np.float32))
+    np.testing.assert_array_equal(found["actions"][20:39], second["actions"][:19])
+    np.testing.assert_array_equal(found["rewards"][:19], first["rewards"].astype(np.float32))
+
+
+def test_d4rl_with_next_observations_loses_no_transition(tmp_path: Path) -> None:
+    parts = episodes()
+    found = read_source(write_d4rl(tmp_path, parts, ("next_observations",)))
+    own = read_source(write_npz(tmp_path, parts))
+    for name in COMPACT:
+        np.testing.assert_array_equal(found[name], own[name])
+
+
+def test_one_parquet_file_may_hold_several_episodes(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    folder = write_parquet(tmp_path, episodes(3))
+    tables = [parquet.read_table(path) for path in sorted(folder.rglob("*.parquet"))]
+    parquet.write_table(pytest.importorskip("pyarrow").concat_tables(tables), tmp_path / "all.parquet")
+    one, several = read_source(tmp_path / "all.parquet"), read_source(folder)
+    for name in COMPACT:
+        np.testing.assert_array_equal(one[name], several[name])
+
+
+@pytest.mark.parametrize("kind", list(WRITERS))
+def test_a_converted_set_reads_back_the_same_and_has_the_same_fingerprint(tmp_path: Path, kind: str) -> None:
+    source = WRITERS[kind](tmp_path, episodes())
+    write_set(tmp_path / "converted.npz", read_source(source))
+    before, after = (load_own(path, ENV, {}) for path in (source, tmp_path / "converted.npz"))
+    assert before.fingerprint == after.fingerprint
+    np.testing.assert_array_equal(before.observations, after.observations)
+    assert (tmp_path / "converted.npz.sha256").is_file()
+
+
+def test_a_changed_converted_file_is_refused(tmp_path: Path) -> None:
+    write_set(tmp_path / "a.npz", read_source(write_npz(tmp_path, episodes())))
+    np.savez(tmp_path / "a.npz", **regular(episodes(seed=1)))
+    assert "recorded sha256" in refusal(tmp_path / "a.npz")
+
+
+def test_masks_of_an_episode_may_be_zero_before_its_end(tmp_path: Path) -> None:
+    (part,) = episodes(1)
+    part.pop("terminated")
+    masks = np.ones(19)
+    masks[7:] = 0
+    found = read_source(write_folder(tmp_path, [part | {"masks": masks}]))
+    np.testing.assert_array_equal(np.flatnonzero(found["masks"][:-1] == 0), range(7, 19))
+
+
+def test_what_formats_leave_open_can_be_given(tmp_path: Path) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    (part,) = episodes(1)
+    table = pyarrow.table({"joints": list(part["observations"][:-1]), "torque": list(part["actions"])})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    columns = {"observations": "joints", "actions": "torque"}
+    assert "`--columns observations=NAME`" in refusal(tmp_path / "a.parquet")
+    assert "`--step-reward -1`" in refusal(tmp_path / "a.parquet", columns=columns, done="terminated")
+    assert "`--done truncated`" in refusal(tmp_path / "a.parquet", columns=columns, step_reward=-1)
+    found = read_source(tmp_path / "a.parquet", Reading(columns, -1.0, "truncated"))
+    assert (found["rewards"][:-1] == -1).all()
+    assert (found["masks"] == 1).all()
+    assert len(found["valids"]) == 19
+    assert "closest: rewards" in refusal(tmp_path / "a.parquet", columns={"reward": "cost"})
+
+
+def test_dataset_size_keeps_whole_trajectories_and_changes_the_fingerprint(tmp_path: Path) -> None:
+    path = write_npz(tmp_path, episodes(3))
+    whole, part = load_own(path, ENV, {}), load_own(path, ENV, {}, size=20)
+    assert (whole.num_transitions, part.num_transitions) == (59, 39)
+    assert whole.fingerprint != part.fingerprint
+    with pytest.raises(UsageError, match="at most 59"):
+        load_own(path, ENV, {}, size=60)
+
+
+def test_actions_in_other_units_are_scaled_to_the_environments(tmp_path: Path) -> None:
+    parts = episodes()
+    for part in parts:
+        part["actions"] = part["actions"] / 2 * 100
+    found = load_own(write_npz(tmp_path, parts), ENV, {}, action_range=(-100.0, 100.0))
+    np.testing.assert_allclose(found.actions[:19], parts[0]["actions"] / 50, rtol=1e-5)
+
+
+def test_ogbenchs_files_are_not_taken_for_ones_own(tmp_path: Path) -> None:
+    np.savez(tmp_path / "ogbench.npz", observations=np.zeros((2, 2)), qpos=np.zeros((2, 2)))
+    assert not is_own(tmp_path / "ogbench.npz")
+    assert not is_own(tmp_path / "nothing.npz")
+    assert is_own(write_npz(tmp_path, episodes()))
+    assert is_own("minari:a/b-v0")
+
+
+# -- what is never done -----------------------------------------------------------------------------------------------
+
+
+def test_nothing_of_minaris_set_is_made_or_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = write_minari(tmp_path, episodes())
+    path, metadata = metadata_of(tmp_path)
+    spec = json.loads(metadata["env_spec"]) | {"id": "Evil-v0", "entry_point": "antigravity:open"}
+    path.write_text(json.dumps(metadata | {"env_spec": json.dumps(spec)}))
+    monkeypatch.setitem(sys.modules, "antigravity", None)  # importing it fails
+    assert len(read_source(name)["valids"]) == 41
+    assert environment_of(name) == "Evil-v0"
+
+
+def test_memory_that_is_not_there_is_refused_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "huge.hdf5", "w") as file:  # which takes no room in the file
+        for name, shape in (("observations", (1 << 40, 100)), ("actions", (1 << 40, 2))):
+            file.create_dataset(name, shape, np.float32, chunks=(1000, shape[1]))
+    assert "of memory that this process can take" in refusal(tmp_path / "huge.hdf5")
+    monkeypatch.setattr(joining, "_TELL_BYTES", 1)
+
+
+@pytest.mark.parametrize("name", ["actions", "observations"])
+def test_a_single_value_is_no_array(tmp_path: Path, name: str) -> None:
+    h5py = pytest.importorskip("h5py")
+    path = write_d4rl(tmp_path, episodes())
+    with h5py.File(path, "a") as file:
+        del file[name]
+        file[name] = 1.0
+    assert "got a single value" in refusal(path)
+
+
+def test_links_out_of_an_hdf5_file_are_not_followed(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    other = write_d4rl(tmp_path, episodes())
+    with h5py.File(tmp_path / "linked.hdf5", "w") as file:
+        file["observations"] = h5py.ExternalLink(str(other), "observations")
+        file["actions"] = np.zeros((3, 2))
+    assert "a link to another place" in refusal(tmp_path / "linked.hdf5")
+    name = write_minari(tmp_path, episodes())
+    with h5py.File(tmp_path / "spring" / "random-v0" / "data" / "main_data.hdf5", "a") as file:
+        del file["episode_1"]
+        file["episode_1"] = h5py.ExternalLink(str(other), "/")
+    assert "`episode_1` must lie in the file, got a link to another place" in refusal(name)
+    with h5py.File(tmp_path / "virtual.hdf5", "w") as file:
+        layout = h5py.VirtualLayout((39, 4), np.float64)
+        layout[:] = h5py.VirtualSource(str(other), "observations", (39, 4))
+        file.create_virtual_dataset("observations", layout)
+        file["actions"] = np.zeros((3, 2))
+    assert "must lie in the file" in refusal(tmp_path / "virtual.hdf5")
+
+
+def test_pickled_arrays_are_refused(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> Any:
+            return os.abort, ()
+
+    np.savez(tmp_path / "a.npz", **regular(episodes()) | {"rewards": np.array([Evil()] * 39)})
+    assert "nothing is unpickled" in refusal(tmp_path / "a.npz")
+
+
+# -- what is refused --------------------------------------------------------------------------------------------------
+
+BROKEN: dict[str, tuple[Callable[[Arrays], Arrays], str]] = {
+    "wrong keys": (lambda a: {"obs": a["observations"], **without(a, "observations")}, "`obs` may be meant as"),
+    "no rewards": (lambda a: without(a, "rewards"), "missing: rewards"),
+    "no end": (lambda a: without(a, "terminals"), "missing: masks, terminals"),
+    "no next observations": (lambda a: without(a, "next_observations"), "`next_observations` (regular layout)"),
+    "shape": (lambda a: a | {"rewards": a["rewards"][:-1]}, "must have shape (39,)"),
+    "text": (lambda a: a | {"rewards": a["rewards"].astype(str)}, "must hold numbers"),
+    "discrete actions": (lambda a: a | {"actions": np.arange(39) % 4}, "Discrete or MultiDiscrete"),
+    "flat actions": (lambda a: a | {"actions": a["rewards"]}, "reshape them"),
+    "images": (lambda a: a | {"observations": np.zeros((39, 3, 8, 8), np.float32)}, "these are images"),
+    "NaN": (lambda a: a | {"rewards": np.full(39, np.nan)}, "must hold finite numbers"),
+    "no masks": (lambda a: without(a, "timeouts"), "masks"),
+}
+
+
+def without(arrays: Arrays, name: str) -> Arrays:
+    return {key: array for key, array in arrays.items() if key != name}
+
+
+@pytest.mark.parametrize("case", list(BROKEN))
+def test_a_broken_npz_is_refused_by_what_is_wrong_with_it(tmp_path: Path, case: str) -> None:
+    change, text = BROKEN[case]
+    np.savez(tmp_path / "a.npz", **change(regular(episodes())))
+    assert text in refusal(tmp_path / "a.npz")
+
+
+EPISODE: dict[str, tuple[Callable[[Arrays], Arrays], str]] = {
+    "last observation": (lambda a: a | {"observations": a["observations"][:-1]}, "after the last action is missing"),
+    "no ending": (lambda a: without(a, "terminated"), "must have `terminated`"),
+    "goes on": (lambda a: a | {"terminated": np.arange(19) == 4}, "in row 4, but the episode goes on to row 18"),
+    "another size": (lambda a: a | {"actions": a["actions"][:, :1]}, "actions of 2 numbers like the first one"),
+    "flag": (lambda a: a | {"terminated": np.array(2)}, "must be 0 or 1"),
+}
+
+
+@pytest.mark.parametrize("case", list(EPISODE))
+def test_a_broken_episode_is_refused_by_its_file(tmp_path: Path, case: str) -> None:
+    change, text = EPISODE[case]
+    first, second = episodes()
+    folder = write_folder(tmp_path, [second, second])
+    np.savez(folder / "001.npz", **change(first))
+    said = refusal(folder)
+    assert text in said
+    assert "001.npz" in said
+
+
+def test_rows_of_mixed_trajectories_are_refused(tmp_path: Path) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    folder = write_parquet(tmp_path, episodes())
+    table = pyarrow.concat_tables([parquet.read_table(path) for path in sorted(folder.rglob("*.parquet"))])
+    parquet.write_table(table.sort_by("frame_index"), tmp_path / "mixed.parquet")
+    assert "must follow one another, got them mixed" in refusal(tmp_path / "mixed.parquet")
+    parquet.write_table(table.filter(pyarrow.compute.field("frame_index") != 5), tmp_path / "gap.parquet")
+    assert "got 6 instead of 5 in row 5" in refusal(tmp_path / "gap.parquet")
+
+
+def test_d4rl_without_time_limits_is_refused(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    path = write_d4rl(tmp_path, episodes())
+    with h5py.File(path, "a") as file:
+        del file["timeouts"]
+    assert "trajectories run into one another" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("space", "text"),
+    [
+        ({"type": "Discrete", "n": 4}, "has the action space Discrete, expected a one-dimensional Box"),
+        ({"type": "Tuple", "subspaces": []}, "has the action space Tuple"),
+        ({"type": "Box", "shape": [64, 64, 3]}, "a Box of shape (64, 64, 3)"),
+        ({"type": "Dict", "subspaces": {"state": {}, "goal": {}}}, "Dict of state, goal"),
+    ],
+)
+def test_a_minari_set_of_another_space_is_refused(tmp_path: Path, space: dict[str, Any], text: str) -> None:
+    name = write_minari(tmp_path, episodes())
+    path, metadata = metadata_of(tmp_path)
+    path.write_text(json.dumps(metadata | {"action_space": json.dumps(space)}))
+    assert text in refusal(name)
+
+
+def test_a_minari_set_that_is_not_there_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    minari = pytest.importorskip("minari")
+
+    def download(name: str) -> None:
+        raise ConnectionError(f"no route to {name}")
+
+    monkeypatch.setattr(minari, "download_dataset", download)
+    assert "its download failed (no route to a/b-v0)" in refusal("minari:a/b-v0")
+    assert "must be followed by the id" in refusal("minari:../b-v0")
+
+
+def test_a_minari_set_in_another_format_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    name = write_minari(tmp_path, episodes(), data_format="arrow")
+    assert "expected hdf5" in refusal(name)
+
+
+def test_a_package_that_is_missing_is_named_with_how_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_d4rl(tmp_path, episodes())
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    assert "`h5py`, which is not installed; `pip install 'flow-rl-zoo[data]'`" in refusal(path)
+
+
+def test_a_set_that_does_not_fit_its_environment_is_refused(tmp_path: Path) -> None:
+    path = write_npz(tmp_path, episodes())
+    with pytest.raises(UsageError, match=r"rows of shape \(3,\) as in Pendulum-v1, got \(4,\)"):
+        load_own(path, "Pendulum-v1", {})
+
+
+def test_a_set_of_another_environment_is_told_of(tmp_path: Path) -> None:
+    name = write_minari(tmp_path, episodes(), env="Pendulum-v1")
+    with pytest.warns(UserWarning, match="was recorded in Pendulum-v1"):
+        load_own(name, ENV, {})
+
+
+@pytest.mark.parametrize("name", ["nothing.npz", "a.txt", "empty"])
+def test_no_dataset_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.txt").touch()
+    (tmp_path / "empty").mkdir()
+    assert refusal(tmp_path / name)

@@ -1,0 +1,56 @@
+"""The program that exports a policy, and the example that plays the file without PyTorch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from zoo.cli import main
+from zoo.errors import BAD_INPUT, DONE
+
+ROOT = Path(__file__).parents[2]
+MAZE = "pointmaze-medium-navigate-singletask-task1-v0"
+TRAINED = ["export", "--algo", "sqam", "--env", MAZE, "--trained"]
+
+onnxruntime = pytest.importorskip("onnxruntime")
+
+
+def test_a_trained_agent_plays_without_pytorch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "policy.onnx"
+    assert main([*TRAINED, "-o", str(file)]) == DONE
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["largest_error"] <= 1e-5
+    assert result["bytes"] == file.stat().st_size
+    example = ROOT / "docs" / "examples" / "play_onnx.py"
+    assert len(example.read_text().splitlines()) <= 30
+    code = f"import runpy, sys; sys.modules['torch'] = None; runpy.run_path({str(example)!r})"
+    words = [sys.executable, "-c", code, str(file), "pointmaze-medium-singletask-task1-v0"]
+    said = subprocess.run(words, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    assert said.startswith("sqam: success in ")
+    assert int(said.split()[3]) >= 4  # of 5; its score is above 90%
+    about = json.loads(onnxruntime.InferenceSession(file).get_modelmeta().custom_metadata_map["flow_rl_zoo"])
+    assert about["about"]["env"] == MAZE
+    assert about["about"]["score"]
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_loading(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*TRAINED, "-o", str(tmp_path / "missing" / "policy.onnx")]) == BAD_INPUT
+    assert "a file in a folder that exists" in caplog.text + capsys.readouterr().err
+
+
+def test_missing_packages_are_named(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert main([*TRAINED, "-o", str(tmp_path / "policy.onnx")]) == BAD_INPUT
+    assert "pip install onnx onnxscript onnxruntime" in caplog.text + capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,136 @@
+"""A dataset on one HTML page: returns, lengths, how trajectories end, actions, and where the observations are."""
+
+from __future__ import annotations
+
+import html
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from agents.common.files import atomic_path
+from zoo.datasets.episodes import Array, Arrays
+from zoo.texts import printable
+
+BINS, MOST_PANELS, MOST_POINTS = 40, 12, 200_000
+COLOUR = "#0072B2"
+_PAGE = """\
+<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; }}
+td, th {{ padding: .1em 1em .1em 0; text-align: left; }} svg {{ max-width: 100%; height: auto; }}
+</style></head><body><h1>{title}</h1><table>{rows}</table>{figures}</body></html>
+"""
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """What is known of each of k trajectories; every field has shape (k,)."""
+
+    returns: Array
+    lengths: Array
+    terminated: Array
+
+    @classmethod
+    def of(cls, arrays: Arrays) -> Trajectories:
+        """Return those of a set in the compact layout."""
+        last = np.flatnonzero(arrays["valids"] == 0)
+        begins = np.append(0, last[:-1] + 1)
+        rewards = np.where(arrays["valids"] > 0, arrays["rewards"], 0)
+        over = (arrays["masks"] == 0) & (arrays["valids"] > 0)
+        return cls(np.add.reduceat(rewards, begins), last - begins, np.logical_or.reduceat(over, begins))
+
+
+def write_card(path: Path, name: str, about: Mapping[str, Any], arrays: Arrays) -> dict[str, Any]:
+    """Draw a set and write the page.
+
+    :param about: what else to say about it, e.g. the task of the rewards.
+    :param arrays: in the compact layout.
+    :return: the facts on the page.
+    """
+    found = Trajectories.of(arrays)
+    facts = {**about, **_facts(arrays, found)}
+    drawings = {
+        "Returns and lengths of trajectories": _figure(
+            [
+                ("return", lambda axes: _histogram(axes, found.returns)),
+                ("length", lambda a: _histogram(a, found.lengths)),
+            ]
+        ),
+        "Actions": _of_columns(arrays["actions"][arrays["valids"] > 0], "action"),
+        "Coverage: the two main directions of the observations": _coverage(arrays["observations"]),
+        "Observations": _of_columns(arrays["observations"], "observation"),
+    }
+    rows = "".join(f"<tr><th>{_text(key)}</th><td>{_text(value)}</td></tr>" for key, value in facts.items())
+    figures = "".join(f"<h2>{_text(title)}</h2>{_svg(figure)}" for title, figure in drawings.items())
+    with atomic_path(path) as temporary:
+        temporary.write_text(_PAGE.format(title=_text(name), rows=rows, figures=figures), encoding="utf-8")
+    return facts
+
+
+def _facts(arrays: Arrays, found: Trajectories) -> dict[str, Any]:
+    """Return what the page says in words."""
+    return {
+        "trajectories": len(found.lengths),
+        "transitions": int(found.lengths.sum()),
+        "numbers in an observation": arrays["observations"].shape[1],
+        "numbers in an action": arrays["actions"].shape[1],
+        "shortest, mean and longest trajectory": _three(found.lengths),
+        "lowest, mean and highest return": _three(found.returns),
+        "trajectories with a terminal state (mask 0)": f"{found.terminated.mean():.1%}",
+    }
+
+
+def _three(values: Array) -> str:
+    return f"{values.min():.4g}, {values.mean():.4g}, {values.max():.4g}"
+
+
+def _of_columns(array: Array, name: str) -> Figure:
+    """Return a histogram of each of the first coordinates."""
+    shown = array[:: max(1, len(array) // MOST_POINTS), :MOST_PANELS]
+    return _figure([(f"{name} {k}", lambda axes, k=k: _histogram(axes, shown[:, k])) for k in range(shown.shape[1])])
+
+
+def _coverage(observations: Array) -> Figure:
+    """Return how often the observations are where, in the plane in which they vary most."""
+    centred = (observations - observations.mean(0, np.float64))[:: max(1, len(observations) // MOST_POINTS)]
+    directions = np.linalg.eigh(np.cov(centred, rowvar=False).reshape(2 * centred.shape[1:]))[1][:, ::-1][:, :2]
+    points = centred @ directions
+    if points.shape[1] == 1:
+        points = np.c_[points, np.zeros(len(points))]
+    return _figure([("", lambda axes: axes.hexbin(*points.T, gridsize=BINS, bins="log", mincnt=1, cmap="viridis"))], 6)
+
+
+def _histogram(axes: Axes, values: Array) -> None:
+    axes.hist(values, BINS, color=COLOUR)
+
+
+def _figure(panels: Sequence[tuple[str, Callable[[Axes], Any]]], width: float = 2.6) -> Figure:
+    """Draw panels side by side, four in a row."""
+    columns = min(4, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(width * columns, 0.8 * width * rows), layout="constrained")
+    for number, (title, draw) in enumerate(panels, start=1):
+        axes = figure.add_subplot(rows, columns, number)
+        draw(axes)
+        axes.set_title(title, fontsize=9)
+        axes.tick_params(labelsize=7)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _svg(figure: Figure) -> str:
+    """Return a figure as a part of a page."""
+    content = io.StringIO()
+    figure.savefig(content, format="svg", metadata={"Date": None})
+    text = content.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _text(value: Any) -> str:
+    return html.escape(printable(f"{value:,}" if isinstance(value, int) else str(value)))

@@ -1,0 +1,259 @@
+"""Episodes of any origin, checked, and joined in OGBench's compact layout."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.common.bounded import require_memory, size_text
+from agents.common.data.arrays import OTHER_NAMES
+from agents.common.validation import closest_names
+from zoo.datasets.files import publish
+from zoo.errors import UsageError, as_usage_error
+from zoo.messages import log
+
+Array: TypeAlias = NDArray[Any]
+Arrays: TypeAlias = dict[str, Array]
+
+COMPACT = ("observations", "actions", "rewards", "masks", "terminals", "valids")
+"""The arrays of a set in the compact layout, as `docs/datasets.md` describes them."""
+_TELL_BYTES = 1 << 28
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One trajectory of T transitions.
+
+    :param name: what to call it in messages.
+    :param observations: shape (T + 1, O): the last one follows the last action.
+    :param actions: shape (T, A).
+    :param rewards: shape (T,).
+    :param masks: 0 where the task terminates, else 1, shape (T,).
+    """
+
+    name: str
+    observations: Array
+    actions: Array
+    rewards: Array
+    masks: Array
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much a set holds, at most: known before it is read.
+
+    :param observation: entries of an observation; ``action``: of an action.
+    """
+
+    episodes: int
+    transitions: int
+    observation: int
+    action: int
+
+    @property
+    def bytes(self) -> int:
+        """Memory of its arrays in the compact layout."""
+        return (self.episodes + self.transitions) * (self.observation + self.action + len(COMPACT) - 2) * 4
+
+
+def checked_episode(
+    name: str, observations: Array, actions: Array, rewards: Array, *, terminated: Array | None, masks: Array | None
+) -> Episode:
+    """Return an episode; refuse arrays that are none.
+
+    :param terminated: 1 if the episode ended because its task did, a number or shape (T,); or:
+    :param masks: shape (T,).
+    """
+    actions = require_continuous(name, actions)
+    steps = len(actions)
+    observations = require_vectors(name, observations)
+    if len(observations) == steps:
+        raise UsageError(
+            f"{name}: `observations` must have {steps + 1} rows, one more than the {steps} actions, got {steps}: the "
+            "one after the last action is missing; add it, or leave out the last action, its reward and its flags"
+        )
+    _require_rows(name, "observations", observations, steps + 1)
+    rewards = require_numbers(name, "rewards", rewards)
+    _require_rows(name, "rewards", rewards, steps, ())
+    if masks is None:
+        assert terminated is not None
+        masks = 1 - _at_end(name, terminated, steps)
+    masks = require_numbers(name, "masks", masks)
+    _require_rows(name, "masks", masks, steps, ())
+    return Episode(name, observations, actions, rewards, masks)
+
+
+def join(name: str, episodes: Iterable[Episode], size: Size) -> Arrays:
+    """Return all episodes as one set, whose memory is taken once.
+
+    :param size: what there is at most, as the headers of the files say.
+    """
+    tell_memory(name, size.bytes)
+    rows = size.episodes + size.transitions
+    shapes = {"observations": (size.observation,), "actions": (size.action,)}
+    with np.errstate(over="ignore"):  # infinite then, which is refused
+        arrays = {key: np.zeros((rows, *shapes.get(key, ())), np.float32) for key in COMPACT}
+        end = 0
+        for episode in episodes:
+            begin, steps = end, len(episode.actions)
+            end = begin + steps + 1
+            got = (episode.observations.shape[1], episode.actions.shape[1])
+            if end > rows or got != (size.observation, size.action):
+                raise UsageError(
+                    f"{episode.name} must have observations of {size.observation} and actions of {size.action} "
+                    f"numbers like the first one, and the episodes {size.transitions:,} transitions in all, got "
+                    f"{got[0]} and {got[1]}; keep the episodes of one environment apart from others"
+                )
+            arrays["observations"][begin:end] = episode.observations
+            for key in ("actions", "rewards", "masks"):
+                arrays[key][begin : end - 1] = getattr(episode, key)
+            arrays["masks"][end - 1] = 1.0
+            arrays["valids"][begin : end - 1] = 1.0
+            arrays["terminals"][end - 2 : end] = 1.0
+    if end == 0:
+        raise UsageError(f"{name} must hold an episode with a transition, got none; give another set")
+    return {key: array[:end] for key, array in arrays.items()}
+
+
+def join_rows(name: str, rows: Arrays, ends: Array, terminated: Array) -> Arrays:
+    """Return trajectories whose last observations are missing as one set.
+
+    Where a trajectory terminates nothing is bootstrapped from what follows, so its last observation is repeated. Where
+    it was cut off its last action and reward are dropped, and the observation before them is the last one.
+
+    :param rows: ``observations``, ``actions`` and ``rewards`` of trajectories that follow one another, (n, ...).
+    :param ends: where a trajectory ends, (n,); ``terminated``: where it does so because the task did.
+    """
+    begins = np.append(True, ends[:-1])
+    kept = ~(begins & ends & ~terminated)  # an episode of a single row that was cut off has no transition
+    index = np.repeat(np.arange(len(ends)), np.where(kept, 1 + terminated, 0))
+    if not len(index):
+        raise UsageError(f"{name} must hold an episode with a transition, got none; give another set")
+    last = ends[index] & np.append(index[1:] != index[:-1], True)
+    with np.errstate(over="ignore"):
+        arrays = {key: np.asarray(rows[key][index], np.float32) for key in ("observations", "actions", "rewards")}
+    arrays["valids"] = np.asarray(~last, np.float32)
+    arrays["terminals"] = np.asarray(last | np.append(last[1:], False), np.float32)
+    arrays["masks"] = np.asarray(~(terminated[index] & ~last), np.float32)
+    for key in ("actions", "rewards"):
+        arrays[key][last] = 0.0
+    repeated, dropped = int(terminated.sum()), int((ends & ~terminated).sum())
+    log.info(
+        "%s has no observation after the last action: repeated in %d trajectories, which terminate; in the %d that "
+        "were cut off the last transition is dropped",
+        name,
+        repeated,
+        dropped,
+    )
+    return {key: arrays[key] for key in COMPACT}
+
+
+def write_set(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write a set as an ``.npz`` file, which appears when it is whole, and its checksum beside it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+        publish(temporary, path)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}; choose another place") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def trajectories(arrays: Arrays) -> Iterator[slice]:
+    """Yield the rows of each trajectory of a compact set, that of the last observation included."""
+    begin = 0
+    for end in np.flatnonzero(arrays["valids"] == 0) + 1:
+        yield slice(begin, int(end))
+        begin = int(end)
+
+
+def tell_memory(name: str, needed: int) -> None:
+    """Say how much memory a large set takes, and refuse one that there is no memory for."""
+    with as_usage_error():
+        require_memory(name, needed)
+    if needed >= _TELL_BYTES:
+        log.info("%s takes %s of memory", name, size_text(needed))
+
+
+def require_numbers(name: str, key: str, array: Array) -> Array:
+    """Return an array of real numbers; refuse anything else."""
+    if array.dtype.kind not in "fiub":
+        raise UsageError(f"{name}: `{key}` must hold numbers, got dtype {array.dtype}; convert it to float32")
+    return array
+
+
+def require_vectors(name: str, observations: Array) -> Array:
+    """Return observations, shape (rows, O); refuse images and texts."""
+    require_numbers(name, "observations", observations)
+    if observations.ndim == 2 and 0 not in observations.shape:
+        return observations
+    what = ": these are images" if observations.ndim in (4, 5) else ""
+    raise UsageError(
+        f"{name}: `observations` must have shape (rows, size), got {observations.shape} of {observations.dtype}{what}; "
+        "give vectors, e.g. the robot's state"
+    )
+
+
+def require_continuous(name: str, actions: Array) -> Array:
+    """Return actions, shape (rows, A); refuse discrete ones."""
+    require_numbers(name, "actions", actions)
+    if actions.dtype.kind != "f":
+        raise UsageError(
+            f"{name}: `actions` must be continuous, got {actions.dtype}, which a Discrete or MultiDiscrete action "
+            "space has; choose an environment with a Box of actions, or convert them to float32 if they are numbers of "
+            "one"
+        )
+    if actions.ndim != 2 or 0 in actions.shape:
+        raise UsageError(
+            f"{name}: `actions` must have shape (rows, size) with at least one row, got {actions.shape}; reshape them"
+        )
+    return actions
+
+
+def require_keys(name: str, there: Iterable[str], needed: Iterable[str]) -> None:
+    """Refuse a set that lacks arrays; name those that may be meant."""
+    there = list(there)
+    missing = [key for key in needed if key not in there]
+    if not missing:
+        return
+    meant = {other: key for other, key in OTHER_NAMES.items() if other in there and key in missing}
+    meant |= {close: key for key in missing for close in closest_names(key, there)[:1] if _is_alike(close, key)}
+    hints = "".join(f"; `{other}` may be meant as `{key}`" for other, key in meant.items())
+    raise UsageError(
+        f"{name} must have the arrays {', '.join(needed)}; missing: {', '.join(missing)}, got "
+        f"{', '.join(there[:12]) or 'none'}{hints}; rename them (docs/data.md lists what is read)"
+    )
+
+
+def _is_alike(name: str, key: str) -> bool:
+    return name.rstrip("s").endswith(key.rstrip("s")) or key.startswith(name.rstrip("s"))
+
+
+def _require_rows(name: str, key: str, array: Array, rows: int, shape: tuple[int, ...] | None = None) -> None:
+    wanted = (rows, *(array.shape[1:] if shape is None else shape))
+    if array.shape != wanted:
+        raise UsageError(f"{name}: `{key}` must have shape {wanted} like the actions, got {array.shape}; check it")
+
+
+def _at_end(name: str, flags: Array, steps: int) -> Array:
+    """Return where an episode terminates, from a flag or one for each step, shape (T,)."""
+    flags = require_numbers(name, "terminated", np.asarray(flags))
+    if not np.isin(flags, (0, 1)).all():
+        raise UsageError(f"{name}: `terminated` must be 0 or 1, got {flags.reshape(-1)[:5]}; correct it")
+    if flags.size == 1:
+        flags = np.append(np.zeros(steps - 1, bool), flags.reshape(-1) > 0)
+    _require_rows(name, "terminated", flags, steps, ())
+    if flags[:-1].any():
+        raise UsageError(
+            f"{name}: `terminated` is 1 in row {int(np.argmax(flags))}, but the episode goes on to row {steps - 1}; "
+            "split it there, or, if the task is achieved and goes on, give `masks` instead"
+        )
+    return flags > 0

@@ -1,0 +1,77 @@
+"""Load a set of one's own for an environment."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from zoo.datasets.check import Finding
+from zoo.datasets.episodes import COMPACT, Arrays
+from zoo.datasets.load import Dataset, rows_of_first_trajectories
+from zoo.datasets.sources import environment_of, name_of, read_source
+from zoo.envs.make import make_env
+from zoo.errors import UsageError
+
+
+def load_own(
+    source: str | Path,
+    env_id: str,
+    env_kwargs: dict[str, Any],
+    *,
+    size: int | None = None,
+    action_range: Sequence[float] | None = None,
+) -> Dataset:
+    """Return a set of one's own; refuse one that does not fit the environment.
+
+    :param source: what `zoo.datasets.sources.read_source` reads.
+    :param size: use the first whole trajectories that have this many transitions; None uses all.
+    :param action_range: what stands for the low and the high of the environment's actions in the set; None: they
+        are in the environment's units.
+    """
+    with contextlib.closing(make_env(env_id, **env_kwargs)) as env:
+        spaces = env.observation_space, env.action_space
+    _tell_of_another_environment(source, env_id)
+    arrays = read_source(source)
+    if size is not None:
+        rows = rows_of_first_trajectories(arrays["valids"], size, Path(name_of(source)))
+        arrays = {key: array[:rows] for key, array in arrays.items()}
+    if misfits := shape_findings(arrays, env_id, spaces):
+        raise UsageError(f"{source} does not fit {env_id}: {'; '.join(finding.message for finding in misfits)}")
+    if action_range is not None:
+        arrays["actions"] = in_units_of(spaces[1], arrays["actions"], action_range)
+    digest = hashlib.sha256()
+    for key in COMPACT:
+        digest.update(f"{key} {arrays[key].shape} ".encode())
+        digest.update(np.ascontiguousarray(arrays[key]).data)
+    name = Path(name_of(source).replace("/", "-")).with_suffix(".npz")
+    return Dataset(name, **{key: arrays[key] for key in COMPACT}, fingerprint=digest.hexdigest())
+
+
+def shape_findings(arrays: Arrays, env_id: str, spaces: tuple[gymnasium.Space[Any], ...]) -> list[Finding]:
+    """Return where the sizes of a set are not those of an environment."""
+    return [
+        Finding("error", key, f"`{key}` must have rows of shape {space.shape} as in {env_id}, got {got}")
+        for key, space in zip(("observations", "actions"), spaces, strict=True)
+        if (got := arrays[key].shape[1:]) != space.shape
+    ]
+
+
+def in_units_of(space: gymnasium.Space[Any], actions: np.ndarray, action_range: Sequence[float]) -> np.ndarray:
+    """Return actions in an environment's units."""
+    assert isinstance(space, gymnasium.spaces.Box)
+    low, high = action_range
+    scaled: np.ndarray = space.low + (actions - np.float32(low)) / np.float32(high - low) * (space.high - space.low)
+    return scaled.astype(np.float32)
+
+
+def _tell_of_another_environment(source: str | Path, env_id: str) -> None:
+    recorded = environment_of(source)
+    if recorded is not None and recorded.rpartition(":")[2] != env_id.rpartition(":")[2]:
+        warnings.warn(f"{source} was recorded in {recorded}, and --env is {env_id}", stacklevel=2)

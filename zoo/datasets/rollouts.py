@@ -1,0 +1,156 @@
+"""Collect episodes in any environment with a policy: a saved model, a function of one's own, or random actions."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+import agents
+from agents.common.saved import algorithm_of, find_model
+from agents.common.validation import integer, number
+from zoo import baselines
+from zoo.datasets.episodes import Array, Arrays, Episode, Size, join
+from zoo.datasets.progress import progress_bar
+from zoo.envs.make import RepeatableEnv, make_env
+from zoo.errors import UsageError, as_usage_error
+
+RANDOM = "random"
+Policy = Callable[[Array, bool], Any]
+"""Gives the action for an observation, (O,); told whether an episode begins."""
+
+
+def collect(
+    policy: str,
+    env_id: str,
+    env_kwargs: dict[str, Any],
+    *,
+    episodes: int,
+    seed: int = 0,
+    noise: float = 0.0,
+    max_steps: int | None = None,
+) -> tuple[Arrays, list[float]]:
+    """Play episodes and return them as a set in the compact layout, and their returns.
+
+    :param policy: ``random``, a model's ``.zip`` or the folder of its run, or ``module:function``, which is given an
+        observation and returns an action.
+    :param seed: decides the starts, the noise and a model's own noise.
+    :param noise: standard deviation of noise on the actions, in halves of their range.
+    :param max_steps: cut an episode off after so many steps, besides the environment's own limit.
+    """
+    with as_usage_error():
+        integer("episodes", episodes, at_least=1)
+        number("noise", noise, at_least=0)
+        most = None if max_steps is None else integer("max_steps", max_steps, at_least=1)
+    with contextlib.closing(make_env(env_id, **env_kwargs)) as env:
+        if most is None and (env.spec is None or env.spec.max_episode_steps is None):
+            raise UsageError(f"`{env_id}` has no time limit, so an episode may never end; add --max-episode-steps")
+        act = make_policy(policy, env, seed)
+        played = []
+        with progress_bar(f"collecting in {env_id}", unit=" episodes", total=episodes) as bar:
+            for number_, start in enumerate(np.random.SeedSequence(seed).generate_state(episodes)):
+                generator = np.random.default_rng([seed, number_])
+                played.append(_play(f"episode {number_}", env, act, int(start), generator, noise, most))
+                bar.update()
+    steps = sum(len(episode.actions) for episode in played)
+    size = Size(episodes, steps, played[0].observations.shape[1], played[0].actions.shape[1])
+    return join(env_id, played, size), [float(episode.rewards.sum()) for episode in played]
+
+
+def make_policy(word: str, env: gymnasium.Env[Any, Any], seed: int) -> Policy:
+    """Return the policy that a word names."""
+    space = env.action_space
+    assert isinstance(space, gymnasium.spaces.Box)
+    if word == RANDOM:
+        generator = np.random.default_rng(seed)
+        low, high = (np.nan_to_num(bound, posinf=1.0, neginf=-1.0) for bound in (space.low, space.high))
+        return lambda observation, begins: generator.uniform(low, high)
+    if ":" in word and not Path(word).exists():
+        function = _function(word)
+        return lambda observation, begins: function(observation)
+    return _model(word, env, seed)
+
+
+def _function(word: str) -> Callable[[Array], Any]:
+    """Return a function of the user's own."""
+    module, _, name = word.partition(":")
+    try:
+        found = functools.reduce(getattr, name.split("."), importlib.import_module(module))
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(f"`{word}` must name a function as module:function, got {error}; check the names") from error
+    if not callable(found):
+        raise UsageError(f"`{word}` must be a function of an observation, got {type(found).__name__}")
+    result: Callable[[Array], Any] = found
+    return result
+
+
+def _model(word: str, env: gymnasium.Env[Any, Any], seed: int) -> Policy:
+    """Return the policy of a saved model, which draws its noise as in an evaluation."""
+    with as_usage_error(OSError, KeyError, TypeError, ValueError):
+        model = _load(find_model(Path(word)))
+    for role in ("observation_space", "action_space"):
+        there, here = getattr(model, role), getattr(env, role)
+        if there.shape != here.shape:
+            raise UsageError(f"{word} has the {role} {there}, and the environment {here}; choose one it was trained in")
+    model.set_random_seed(seed)
+    state: Any = None
+
+    def act(observation: Array, begins: bool) -> Array:
+        nonlocal state
+        action, state = model.predict(observation, None if begins else state, np.array([begins]), deterministic=False)
+        return action
+
+    return act
+
+
+def _load(file: Path) -> Any:
+    """Return a saved model of any algorithm, of SB3's too."""
+    module, _, name = (algorithm_of(file) or "").partition(":")
+    if module == baselines.__name__:
+        return baselines.find_algorithm(name.lower()).algorithm.load(file, device="cpu")
+    return agents.load(file, device="cpu")
+
+
+def _play(
+    name: str,
+    env: RepeatableEnv,
+    act: Policy,
+    seed: int,
+    generator: np.random.Generator,
+    noise: float,
+    most: int | None,
+) -> Episode:
+    """Play one episode."""
+    space = env.action_space
+    assert isinstance(space, gymnasium.spaces.Box)
+    observations, actions, rewards = [env.reset(seed=seed)[0]], [], []
+    for action in _chosen(name, space, act, observations):
+        if noise:
+            action = action + noise * generator.standard_normal(space.shape) * (space.high - space.low) / 2
+        actions.append(np.clip(action, space.low, space.high).astype(np.float32))
+        observation, reward, terminated, truncated, _ = env.step(actions[-1].astype(space.dtype))
+        observations.append(observation)
+        rewards.append(reward)
+        if terminated or truncated or len(actions) == most:
+            break
+    masks = np.ones(len(actions), np.float32)
+    masks[-1] = 1.0 - terminated
+    return Episode(name, np.array(observations), np.array(actions), np.array(rewards), masks)
+
+
+def _chosen(name: str, space: gymnasium.spaces.Box, act: Policy, observations: list[Array]) -> Iterator[Array]:
+    """Yield the policy's action for each observation that is appended; refuse one that is none."""
+    while True:
+        action = np.asarray(act(observations[-1], len(observations) == 1), np.float64)
+        if action.shape != space.shape or not np.isfinite(action).all():
+            raise UsageError(
+                f"the policy must return a finite action of shape {space.shape}, got {action.tolist()} in {name}, step "
+                f"{len(observations) - 1}; correct it"
+            )
+        yield action

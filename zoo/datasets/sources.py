@@ -1,0 +1,306 @@
+"""Sets of one's own, in any format that is read: Minari, parquet, D4RL's HDF5, npz files and folders of episodes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from agents.common.bounded import DamagedFile, read_npz, read_npz_headers
+from agents.common.data.action_range import ActionRange
+from agents.common.data.arrays import KNOWN_ARRAYS, prepare
+from agents.common.validation import unknown_name_message
+from zoo.datasets.check import check_checksum, error_messages
+from zoo.datasets.episodes import (
+    Arrays,
+    Episode,
+    Size,
+    checked_episode,
+    join,
+    join_rows,
+    require_continuous,
+    require_keys,
+    require_numbers,
+    require_vectors,
+    tell_memory,
+)
+from zoo.datasets.hdf5 import MINARI, find_minari, is_minari, minari_environment, open_minari, read_hdf5
+from zoo.datasets.hdf5 import read_minari_metadata as read_metadata
+from zoo.datasets.parquet import COLUMNS, is_parquet, read_parquet
+from zoo.errors import UsageError
+
+HDF5_SUFFIXES = (".hdf5", ".h5")
+_EPISODE_ARRAYS = ("observations", "actions", "rewards", "terminated", "masks")
+_WIDEST = np.float32(1e38)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a format leaves open.
+
+    :param columns: what is read -> its name in the files, see `zoo.datasets.parquet.COLUMNS`.
+    :param step_reward: the reward of every step of a set that has none.
+    :param done: what ends the episodes of a set that does not say: ``terminated`` or ``truncated``.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    step_reward: float | None = None
+    done: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.columns:
+            if name not in COLUMNS:
+                raise UsageError(unknown_name_message("name in `--columns`", name, COLUMNS))
+
+
+PLAIN = Reading()
+
+
+def is_own(source: str | Path) -> bool:
+    """Return whether a set has rewards of its own; OGBench's files have none, since they serve several tasks."""
+    if str(source).startswith(MINARI):
+        return True
+    path = Path(source).expanduser()
+    if path.suffix in HDF5_SUFFIXES or (path.exists() and is_parquet(path)):
+        return True
+    files = _npz_files(path) if path.is_dir() else [path] * (path.suffix == ".npz" and path.is_file())
+    if not files:
+        return path.is_dir() and is_minari(path)
+    try:
+        return "qpos" not in read_npz_headers(files[0])
+    except (DamagedFile, OSError):
+        return False  # OGBench's own check says more
+
+
+def name_of(source: str | Path) -> str:
+    """Return the name of a set in a run's record."""
+    text = str(source)
+    return text if text.startswith(MINARI) else Path(text).expanduser().stem
+
+
+def environment_of(source: str | Path) -> str | None:
+    """Return the id of the environment that a set was recorded in, where it says so."""
+    folder = _minari_folder(source)
+    return None if folder is None else minari_environment(read_metadata(folder))
+
+
+def read_source(source: str | Path, reading: Reading = PLAIN) -> Arrays:
+    """Return a set in OGBench's compact layout, checked for what any set must be.
+
+    Nothing in it is executed or unpickled, and no environment is made.
+
+    :raises UsageError: if it cannot be read or trained on, with what to do.
+    """
+    folder = _minari_folder(source)
+    if folder is not None:
+        size, episodes = open_minari(folder)
+        return _from_arrays(str(source), join(str(source), episodes, size))
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise UsageError(f"expected a dataset at {path}, got nothing; check the path, or give `{MINARI}ID`")
+    if is_parquet(path):
+        return _from_arrays(str(path), _from_rows(str(path), read_parquet(path, reading.columns), reading))
+    if path.suffix in HDF5_SUFFIXES:
+        return _from_d4rl(str(path), _renamed(read_hdf5(path), reading.columns), reading)
+    if path.is_dir():
+        files = _npz_files(path)
+        if not files:
+            raise UsageError(f"expected .npz or .parquet files, or a Minari set, in {path}, got none; check the path")
+        return _from_arrays(str(path), join(str(path), _read_episodes(files), _size_of_episodes(files)))
+    if path.suffix != ".npz":
+        raise UsageError(
+            f"a dataset must be an .npz, .hdf5 or .parquet file, a folder or `{MINARI}ID`, got {path}; save arrays "
+            "with `np.savez(path, **arrays)`"
+        )
+    if damaged := error_messages(check_checksum(path)[1]):
+        raise UsageError(f"{path} cannot be used: {'; '.join(damaged)}; make it again, or remove {path.name}.sha256")
+    return _from_arrays(str(path), _read_npz(path, KNOWN_ARRAYS))
+
+
+def _minari_folder(source: str | Path) -> Path | None:
+    """Return the folder of a Minari set, or None if a source is none."""
+    if str(source).startswith(MINARI):
+        return find_minari(str(source).removeprefix(MINARI))
+    path = Path(source).expanduser()
+    return path if path.is_dir() and is_minari(path) else None
+
+
+# -- npz --------------------------------------------------------------------------------------------------------------
+
+
+def _npz_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.npz") if not path.stem.endswith("-val"))
+
+
+def _read_npz(path: Path, names: tuple[str, ...]) -> Arrays:
+    try:
+        there = list(read_npz_headers(path))
+        arrays = read_npz(path, names)
+    except DamagedFile as error:
+        raise UsageError(f"{error}; save it with `np.savez(path, **arrays)`") from error
+    needed = ["observations", "actions", "rewards"]
+    require_keys(str(path), [*arrays, *(name for name in there if name not in arrays)], needed)
+    return arrays
+
+
+def _from_arrays(name: str, arrays: Arrays) -> Arrays:
+    """Return arrays in any layout that `docs/datasets.md` describes in the compact one."""
+    require_vectors(name, arrays["observations"])
+    require_continuous(name, arrays["actions"])
+    size = arrays["actions"].shape[1]
+    box = ActionRange(np.full(size, -_WIDEST), np.full(size, _WIDEST), scales=False)
+    try:
+        found = prepare(arrays, arrays["observations"].shape[1:], box)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{name} cannot be used: {error}") from error
+    for note in found.warnings:
+        warnings.warn(f"{name}: {note}", stacklevel=3)
+    stored = {key: np.asarray(array, np.float32) for key, array in found.arrays.items()}
+    if "valids" in arrays:
+        return stored | {"valids": found.valid.astype(np.float32)}
+    index = np.repeat(np.arange(len(found.ends)), 1 + found.ends)
+    last = np.append(index[1:] != index[:-1], True) & found.ends[index]
+    compact = {key: array[index] for key, array in stored.items()}
+    compact["observations"][last] = found.final_observations
+    for key, value in (("actions", 0.0), ("rewards", 0.0), ("masks", 1.0)):
+        compact[key][last] = value
+    compact["terminals"] = found.ends[index].astype(np.float32)
+    return compact | {"valids": (~last).astype(np.float32)}
+
+
+def _size_of_episodes(files: list[Path]) -> Size:
+    """Return what the headers of episodes say."""
+    steps, widths = 0, []
+    for path in files:
+        try:
+            headers = read_npz_headers(path)
+        except DamagedFile as error:
+            raise UsageError(str(error)) from error
+        require_keys(str(path), headers, ("observations", "actions", "rewards"))
+        if "terminated" not in headers and "masks" not in headers:
+            raise UsageError(
+                f"{path} must have `terminated`, 1 if the task ended the episode and 0 if it was cut off, or `masks`, "
+                f"got {', '.join(headers)}; add it"
+            )
+        if not headers["actions"][0] or len(headers["observations"][0]) != 2:
+            require_vectors(str(path), np.broadcast_to(np.float32(0), headers["observations"][0]))
+        steps += (headers["actions"][0] or (0,))[0]
+        widths.append([headers[key][0][-1] if headers[key][0] else 0 for key in ("observations", "actions")])
+    return Size(len(files), steps, *widths[0])
+
+
+def _read_episodes(files: list[Path]) -> Iterator[Episode]:
+    for path in files:
+        arrays = _read_npz(path, _EPISODE_ARRAYS)
+        needed = (arrays[name] for name in ("observations", "actions", "rewards"))
+        yield checked_episode(str(path), *needed, terminated=arrays.get("terminated"), masks=arrays.get("masks"))
+
+
+# -- rows without a next observation ----------------------------------------------------------------------------------
+
+
+def _renamed(arrays: Arrays, columns: Mapping[str, str]) -> Arrays:
+    """Return arrays under the names that are read."""
+    for name, column in columns.items():
+        if column not in arrays:
+            raise UsageError(unknown_name_message("array", column, arrays))
+        arrays[{"terminated": "terminals"}.get(name, name)] = arrays.pop(column)
+    return arrays
+
+
+def _from_d4rl(name: str, arrays: Arrays, reading: Reading) -> Arrays:
+    """Return D4RL's arrays in the compact layout."""
+    _add_rewards(name, arrays, reading)
+    require_keys(name, arrays, ("observations", "actions", "rewards", "terminals"))
+    if "next_observations" in arrays and len(arrays["next_observations"]) == len(arrays["observations"]):
+        arrays.setdefault("timeouts", np.zeros(len(arrays["actions"]), bool))
+        return _from_arrays(name, {key: array for key, array in arrays.items() if key in KNOWN_ARRAYS})
+    if "timeouts" not in arrays:
+        raise UsageError(
+            f"{name} must have `timeouts`, 1 where a trajectory was cut off, or `next_observations`: without them "
+            "trajectories run into one another; add one of them"
+        )
+    for key in ("terminals", "timeouts"):
+        if not np.isin(arrays[key], (0, 1)).all() or arrays[key].shape != arrays["actions"].shape[:1]:
+            raise UsageError(f"{name}: `{key}` must be 0 or 1 for each action, got {arrays[key].shape}; correct it")
+    terminated = arrays["terminals"] > 0
+    ends = terminated | (arrays["timeouts"] > 0)
+    return _from_arrays(name, _from_ends(name, arrays, ends, terminated))
+
+
+def _from_rows(name: str, rows: Arrays, reading: Reading) -> Arrays:
+    """Return rows of episodes, as LeRobot has them, in the compact layout."""
+    for key in ("observations", "actions"):
+        if rows[key].ndim == 1:
+            rows[key] = rows[key][:, None]
+    steps = len(rows["actions"])
+    if steps == 0:
+        raise UsageError(f"{name} must hold an episode with a transition, got no row; give another set")
+    number = rows.get("episode", rows["file"])
+    ends = np.append(number[1:] != number[:-1], True)
+    _require_in_order(name, rows, ends)
+    _add_rewards(name, rows, reading)
+    return _from_ends(name, rows, ends, _terminated(name, rows, ends, reading))
+
+
+def _require_in_order(name: str, rows: Arrays, ends: np.ndarray) -> None:
+    """Refuse episodes that are mixed or have gaps."""
+    begins = np.flatnonzero(np.append(True, ends[:-1]))
+    if "episode" in rows and len(np.unique(rows["episode"])) < len(begins):
+        raise UsageError(f"{name}: the rows of an episode must follow one another, got them mixed; sort them")
+    if "frame" in rows:
+        number = np.arange(len(ends)) - np.repeat(begins, np.diff(np.append(begins, len(ends))))
+        wrong = np.flatnonzero(rows["frame"] != number)
+        if len(wrong):
+            raise UsageError(
+                f"{name}: the frames of an episode must be 0, 1, 2, ..., got {rows['frame'][wrong[0]]} instead of "
+                f"{number[wrong[0]]} in row {wrong[0]}; sort them, and keep frames that are missing out of an episode"
+            )
+
+
+def _terminated(name: str, rows: Arrays, ends: np.ndarray, reading: Reading) -> np.ndarray:
+    """Return where an episode ends because its task did."""
+    if reading.done is not None:
+        return ends if reading.done == "terminated" else np.zeros_like(ends)
+    flags = rows.get("terminated", rows.get("success"))
+    if flags is None:
+        raise UsageError(
+            f"{name} does not say why its episodes end; add `--done terminated` if the task ends them, so that nothing "
+            "comes after, or `--done truncated` if the recording was only cut off"
+        )
+    if "terminated" in rows and (flags[~ends] > 0).any():
+        row = int(np.argmax((flags > 0) & ~ends))
+        raise UsageError(f"{name}: an episode goes on after it has terminated in row {row}; split it there")
+    return (flags > 0) & ends
+
+
+def _add_rewards(name: str, rows: Arrays, reading: Reading) -> None:
+    """Give each step the same reward where there is none."""
+    if "rewards" in rows:
+        return
+    if reading.step_reward is None:
+        raise UsageError(
+            f"{name} has no rewards; name their column with `--columns rewards=NAME`, or give each step the same one "
+            "with `--step-reward -1`"
+        )
+    rows["rewards"] = np.full(len(rows["actions"]), reading.step_reward, np.float32)
+
+
+def _from_ends(name: str, rows: Arrays, ends: np.ndarray, terminated: np.ndarray) -> Arrays:
+    """Return trajectories, given where they end, in the compact layout."""
+    require_vectors(name, rows["observations"])
+    require_continuous(name, rows["actions"])
+    require_numbers(name, "rewards", rows["rewards"])
+    steps = len(rows["actions"])
+    for key in ("observations", "rewards"):
+        wanted = (steps, *(rows[key].shape[1:] if key == "observations" else ()))
+        if rows[key].shape != wanted:
+            got = rows[key].shape
+            raise UsageError(f"{name}: `{key}` must have shape {wanted} like the actions, got {got}; check it")
+    ends = ends.copy()
+    ends[-1] = True
+    tell_memory(name, sum(rows[key].nbytes for key in ("observations", "actions")))
+    return join_rows(name, rows, ends, terminated)
