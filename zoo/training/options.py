@@ -21,6 +21,7 @@ from zoo.errors import UsageError
 from zoo.layers import parse_overrides
 from zoo.texts import check_label
 from zoo.training.record import check_trained_agent, describe_model
+from zoo.training.tracking import check_tracking
 
 CONFIG_FLAGS = (
     "pretraining_steps", "offline_steps", "online_steps", "eval_freq", "eval_episodes", "eval_at_start", "save_freq",
@@ -96,19 +97,6 @@ def _is_of_ogbench(env: str, own: str | None) -> bool:
     else:
         spec = gymnasium.registry.get(env)
     return spec is None or is_ogbench(spec)
-
-
-def check_tracking(args: argparse.Namespace) -> None:
-    """Refuse Weights & Biases where it is not installed, and its options without ``--track``."""
-    flags = ("wandb_project_name", "wandb_entity", "wandb_group", "wandb_tags")
-    given = [f"--{name.replace('_', '-')}" for name in flags if getattr(args, name)]
-    if given and not args.track:
-        raise UsageError(f"`{given[0]}` needs --track, which is not given; add it, or leave out `{given[0]}`")
-    if args.track:
-        try:
-            importlib.import_module("wandb")
-        except ImportError as error:
-            raise UsageError("`--track` needs Weights & Biases; install it with `pip install wandb`") from error
 
 
 def read_config(args: argparse.Namespace, has_dataset: bool, has_own_data: bool) -> tuple[Config, str]:

@@ -97,6 +97,7 @@ def load_policy(path: str | Path, device: torch.device | str = "auto") -> Acting
     :raises ValueError: if it is damaged, something else, or of an algorithm that is not there.
     """
     header, tensors = _read(Path(path))
+    _require_shapes(header["policy"], tensors, str(path))
     policy = ActingPolicy.build(header["policy"], str(path))
     policy.keep_networks({name.split(".")[1] for name in tensors if name.startswith(_NETWORKS)})
     try:
@@ -130,6 +131,21 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     if _digest(tensors) != header["sha256"]:
         raise DamagedFile(str(path), "its SHA-256 is not that of what was written")
     return header, tensors
+
+
+def _require_shapes(description: str, tensors: Mapping[str, Tensor], name: str) -> None:
+    """Refuse tensors that are not those of the settings before networks are made, whose size the settings decide."""
+    try:
+        with torch.device("meta"):  # shapes without memory
+            expected = ActingPolicy.build(description, name).state_dict()
+    except ValueError as error:
+        if isinstance(error.__cause__, NotImplementedError):  # somebody's own network looks at its values
+            return
+        raise
+    other = [key for key, value in tensors.items() if key not in expected or expected[key].shape != value.shape]
+    if other:
+        raise DamagedFile(name, f"its tensors are not those of its settings: `{other[0]}` differs")
+    require_memory(name, sum(value.numel() * value.element_size() for value in expected.values()))
 
 
 def _opened(path: Path) -> Any:
