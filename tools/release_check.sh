@@ -31,7 +31,7 @@ installed=$(python -c 'import agents; print(agents.__file__)')
 case $installed in "$work"/venv/*) ;; *) echo "expected the wheel's package, got $installed" >&2; exit 1 ;; esac
 maze=pointmaze-medium-navigate-singletask-task1-v0
 zoo train --algo qam --env $maze --quick --seeds 0-1 --offline-steps 200 --eval-episodes 2 --num-threads 1 \
-    --dataset generate --dataset-size 5000
+    --dataset generate --dataset-size 5000 --dataset-dir data
 zoo compare logs/ --published mini -o report/
 zoo enjoy --algo fql --env $maze --trained --episodes 1 --video fql.gif
 zoo evaluate --algo fql --env $maze --trained
