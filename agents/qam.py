@@ -12,8 +12,9 @@ from agents.common.maths.adjoint import (
     adjoint_matching_loss,
     adjoint_statistics,
     lean_adjoint,
-    memoryless_rollout,
+    memoryless_end,
     memoryless_sigmas,
+    memoryless_states,
     step_times,
     terminal_adjoint,
 )
@@ -87,18 +88,20 @@ class QAM(Method):
         next_q = nets.critic_target(batch.next_observations, next_actions)
         prior, own = self._prior(nets).at(s), nets.fine_tuned.at(s)
         fine_tuned = added(own, prior) if self.residual else own
-        states = memoryless_rollout(fine_tuned, prior, noise["am_x0"], noise["am_eps"])
+        states = memoryless_states(fine_tuned, noise["am_x0"], noise["am_eps"])
+        velocities = prior(states, step_times(self.flow_steps, states))
         end_adjoint = self.inverse_temperature * terminal_adjoint(
-            lambda actions: self._guide(nets)(s, actions).mean(1), states[:, -1], self.clip_adjoint
+            lambda actions: self._guide(nets)(s, actions).mean(1),
+            memoryless_end(states, velocities[:, -1]),
+            self.clip_adjoint,
         )
-        states = states[:, :-1]
         info |= adjoint_statistics(end_adjoint)
         return {
             "next_actions": next_actions,
             "td": td_target(batch, next_q, self.rho),
             "states": states,
             "adjoints": lean_adjoint(prior, states, end_adjoint),
-            "prior": prior(states, step_times(self.flow_steps, states)),
+            "prior": velocities,
         }
 
     def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:

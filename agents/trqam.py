@@ -8,8 +8,9 @@ from agents.common.maths.adjoint import (
     adjoint_matching_loss,
     adjoint_statistics,
     lean_adjoint,
-    memoryless_rollout,
+    memoryless_end,
     memoryless_sigmas,
+    memoryless_states,
     path_kl,
     step_times,
     terminal_adjoint,
@@ -54,17 +55,18 @@ class TRQAM(TrustRegion):
         next_actions = self.next_actions(batch, noise, nets)
         next_q = nets.critic_target(batch.next_observations, next_actions)
         fine_tuned = nets.fine_tuned.at(batch.observations)
-        states = memoryless_rollout(fine_tuned, prior, noise["am_x0"], noise["am_eps"])
+        states = memoryless_states(fine_tuned, noise["am_x0"], noise["am_eps"])
+        velocities = prior(states, step_times(self.flow_steps, states))
+        end = memoryless_end(states, velocities[:, -1])
         guide = nets.critic_target if self.target_gradient else nets.frozen.critic
-        end_adjoint = terminal_adjoint(lambda a: guide(batch.observations, a).mean(1), states[:, -1], self.clip_adjoint)
-        states = states[:, :-1]
+        end_adjoint = terminal_adjoint(lambda a: guide(batch.observations, a).mean(1), end, self.clip_adjoint)
         info |= adjoint_statistics(end_adjoint)
         return {
             "next_actions": next_actions,
             "td": td_target(batch, next_q, self.rho),
             "states": states,
             "adjoints": lean_adjoint(prior, states, end_adjoint),
-            "prior": prior(states, step_times(self.flow_steps, states)),
+            "prior": velocities,
         }
 
     def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:

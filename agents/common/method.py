@@ -435,6 +435,7 @@ class Method(Declared):
         :return: the total with its graph; losses and diagnostics without.
         """
         weights = self.loss_weights()
-        total = torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum(0)
+        weighted = [loss * weights[name] if name in weights else loss for name, loss in losses.items()]
+        total = torch.stack(weighted).sum(0)
         info |= {f"{name}_loss": loss for name, loss in losses.items()} | {"total_loss": total}
         return total, {name: value.detach() for name, value in info.items()}

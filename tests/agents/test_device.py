@@ -15,6 +15,7 @@ from torch import Tensor
 import agents
 from agents.common.batch import Batch
 from agents.fql import FQL
+from tests.common.data.test_buffer import Recorder, empty_buffer
 from tests.common.elsewhere import CrossingError, Dispatch, Elsewhere, emulation
 from tests.common.toys import assert_same, tiny_model, toy_batch, toy_dataset, toy_noise, toy_shards
 
@@ -79,6 +80,23 @@ def test_batches_come_to_the_device_from_any_storage(
     parts = toy_dataset(seed=0), toy_dataset(seed=1)
     model.learn_offline(3, dataset=toy_shards(tmp_path, *parts, replace_interval=2) if sharded else parts[0])
     assert model.draw_batch(4).observations.device == elsewhere
+
+
+def test_storing_transitions_never_waits_for_the_device(elsewhere: torch.device) -> None:
+    buffers = [empty_buffer(4, n_envs=2), empty_buffer(4, n_envs=2)]
+    buffers[1].to(elsewhere)
+    recorders = [Recorder(buffer) for buffer in buffers]
+    for step in range(11):  # each ring begins again twice
+        ends = {0: "terminated"} if step % 3 == 1 else {1: "truncated"} if step == 5 else {}
+        recorders[0].add(ends)
+        with Dispatch(may_cross=True, may_read=False):
+            recorders[1].add(ends)
+    for buffer in buffers:
+        buffer.end_episodes()
+    states = [buffer.online_state() for buffer in buffers]
+    assert_same(moved(states[1].pop("rings"), "cpu"), states[0].pop("rings"))
+    assert torch.equal(states[1].pop("tail").cpu(), states[0].pop("tail"))
+    assert states[0] == states[1]
 
 
 def test_mixing_devices_and_waiting_for_the_host_are_seen(elsewhere: torch.device) -> None:

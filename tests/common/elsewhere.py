@@ -64,17 +64,18 @@ class Dispatch(TorchDispatchMode):
     """Checks and runs all operations, those that make new tensors among them.
 
     :param may_cross: whether host and device may wait for each other.
+    :param may_read: whether values may come from the device to the host, which waits for them.
     """
 
-    def __init__(self, may_cross: bool) -> None:
+    def __init__(self, may_cross: bool, may_read: bool = True) -> None:
         super().__init__()
-        self.may_cross = may_cross
+        self.may_cross, self.may_read = may_cross, may_read
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return run(func, args, kwargs or {}, self.may_cross)
+        return run(func, args, kwargs or {}, self.may_cross, self.may_read)
 
 
-def run(func: Any, args: Any, kwargs: dict[str, Any], may_cross: bool) -> Any:
+def run(func: Any, args: Any, kwargs: dict[str, Any], may_cross: bool, may_read: bool = True) -> Any:
     """Run an operation on the CPU and return its result where a device would have it."""
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     there = [tensor for tensor in tensors if isinstance(tensor, Elsewhere)]
@@ -84,6 +85,8 @@ def run(func: Any, args: Any, kwargs: dict[str, Any], may_cross: bool) -> Any:
         to_device = isinstance(args[0], Elsewhere)
     if tensors and crosses(func, args, tensors, to_device) and not may_cross:
         raise CrossingError(f"{func} waits for the host, or copies from or to it")
+    if there and not may_read and (func in WAITING or (func in COPIES and not to_device)):
+        raise CrossingError(f"{func} waits for the device")
     plain = {name: value for name, value in kwargs.items() if name not in ("device", "pin_memory", "non_blocking")}
     plain |= {} if wanted is None else {"device": torch.device("cpu")}
     result = func(*tree_map(_unwrap, args), **tree_map(_unwrap, plain))

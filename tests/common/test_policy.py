@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+import agents
 from agents.common.sb3.policy import FlowPolicy
 from tests.common.toys import space_env, tiny_model
 
@@ -292,3 +294,45 @@ def test_replicas_act_with_noise_of_their_own() -> None:
     policy = policy_of(seeds=[5, 6])
     noise = policy._draw_due(np.ones((2, 3), dtype=bool))
     assert not (noise["action"][0] == noise["action"][1]).any()
+
+
+# -- what acting needs ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("id", "settings", "expected"),
+    [
+        ("qam", {}, {"fine_tuned"}),
+        ("qam", {"inverse_temperature": 0}, {"behaviour"}),
+        ("qam", {"residual": True, "best_of_n": 4}, {"fine_tuned", "behaviour", "critic"}),
+        ("fql", {}, {"one_step"}),
+        ("cgql", {}, {"behaviour_target", "critic"}),
+        ("qsm", {}, {"denoiser", "schedule"}),
+    ],
+)
+def test_networks_that_act_are_found(id: str, settings: dict[str, Any], expected: set[str]) -> None:
+    assert tiny_model(id, **settings).policy.acting_networks() == expected
+
+
+def test_finding_the_networks_that_act_draws_nothing() -> None:
+    policy = policy_of()
+    before = torch.get_rng_state(), policy.generator.get_state()
+    policy.acting_networks()
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert torch.equal(policy.generator.get_state(), before[1])
+
+
+@pytest.mark.parametrize("id", agents.algorithm_ids())
+def test_a_policy_saved_to_act_acts_alike_without_the_other_networks(id: str) -> None:
+    policy = tiny_model(id).policy
+    used = policy.acting_networks()
+    content = io.BytesIO()
+    policy.save(content, to_act=True)
+    content.seek(0)
+    loaded = FlowPolicy.load(content, device="cpu")
+    for each in (policy, loaded):
+        each.set_random_seed(0)
+    np.testing.assert_array_equal(policy.predict(observations())[0], loaded.predict(observations())[0])
+    parameters = loaded.nets.named_parameters()
+    left_out = {name.partition(".")[0] for name, value in parameters if not value.isfinite().any()}
+    assert left_out == {name for name, net in policy.nets.items() if name not in used and list(net.parameters())}

@@ -17,6 +17,7 @@ import torch
 from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.policies import BasePolicy
 
+from agents.common.sb3.policy import FlowPolicy
 from zoo.envs.make import find_spec, is_ogbench
 from zoo.errors import Abandoned, EnvironmentFault, UsageError
 from zoo.heartbeat import beat
@@ -68,7 +69,8 @@ class BackgroundEvaluator:
         """
         assert self._request is None, "one evaluation at a time"
         content = io.BytesIO()
-        policy.save(content)  # type: ignore[arg-type]  # torch.save takes a file too
+        what = {"to_act": True} if isinstance(policy, FlowPolicy) else {}  # not its critics
+        policy.save(content, **what)  # type: ignore[arg-type]  # torch.save takes a file too
         threads = torch.get_num_threads()
         kinds = type(policy), type(getattr(policy, "method", None))  # whose modules the process then imports
         self._request = (kinds, content.getvalue(), str(policy.device), threads, list(replicas), list(active))

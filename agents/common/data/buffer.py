@@ -15,6 +15,8 @@ from torch import Tensor
 from agents.common.batch import Batch
 from agents.common.data.transitions import TransitionStore
 
+STARTS_AT_ONCE = 1 << 16  # whose sequences are followed together when a dataset is loaded
+
 
 @dataclass(frozen=True)
 class Sequences:
@@ -33,6 +35,18 @@ class Sequences:
     masks: Tensor
     terminals: Tensor
     valid: Tensor
+    next_rows: Tensor
+
+
+@dataclass(frozen=True)
+class StartTable:
+    """What the sequence from each row of the dataset amounts to, so that drawing a batch is a few look-ups.
+
+    :param values: reward, discount, validity, and validity of every step, as in a batch, (rows, 3 + C).
+    :param next_rows: row of the next observation, (rows,).
+    """
+
+    values: Tensor
     next_rows: Tensor
 
 
@@ -81,6 +95,8 @@ class SequenceReplayBuffer(TransitionStore):
                 f"`n_envs` must be a multiple of the number of seeds, got {n_envs} environments for {replicas} seeds; "
                 "give each seed the same number of environments"
             )
+        self.gamma, self.action_chunking = gamma, action_chunking
+        self.replicas, self.balanced = replicas, balanced
         super().__init__(
             buffer_size,
             observation_space,
@@ -94,8 +110,57 @@ class SequenceReplayBuffer(TransitionStore):
         )
         self.optimize_memory_usage = optimize_memory_usage
         self.n_steps = horizon_length  # SB3's name
-        self.gamma, self.action_chunking = gamma, action_chunking
-        self.replicas, self.balanced = replicas, balanced
+
+    # -- the table of starts ------------------------------------------------------------------------------------------
+
+    def _allocate(self, dataset_rows: int, dataset_extra: int) -> None:
+        self._table: StartTable | None = None
+        super()._allocate(dataset_rows, dataset_extra)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the table, which follows from the data."""
+        return {name: value for name, value in super().__getstate__().items() if name != "_table"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._table = None
+        super().__setstate__(state)
+
+    def _dataset_changed(self) -> None:
+        """Follow all sequences of the dataset once; in place, since recorded updates go on reading the same memory."""
+        if self.size() or not self.on_device:  # sequences are followed when they are drawn, in the background on a host
+            self._table = None
+            return
+        rows, steps = self._rings_begin, self._chunk_steps
+        if self._table is None or self._table.values.device != self._place:
+            values = torch.zeros(rows, 3 + steps, device=self._place)
+            self._table = StartTable(values, torch.zeros(rows, dtype=torch.int64, device=self._place))
+        count, h = self.count_starts(), torch.arange(self.horizon_length, device=self._place)
+        for first in range(0, count, STARTS_AT_ONCE):
+            starts = torch.arange(first, min(first + STARTS_AT_ONCE, count), device=self._place)
+            found = self.sequences(starts.unsqueeze(-1) + h)
+            of_row = torch.stack(self._reduced(found), -1)
+            self._table.values[starts] = torch.cat([of_row, found.valid[..., :steps]], -1)
+            self._table.next_rows[starts] = found.next_rows[..., -1]
+
+    @property
+    def _chunk_steps(self) -> int:
+        """Number of actions of a batch's row."""
+        return self.horizon_length if self.action_chunking else 1
+
+    def _batch_from(self, table: StartTable, starts: Tensor) -> Batch:
+        """Return what :meth:`batch_of` does, for starts (S, B) in a dataset without online transitions."""
+        values = table.values[starts]
+        width = self._chunk_steps * self.action_dim
+        chunks = self._actions.as_strided((self.dataset_size - self._chunk_steps + 1, width), (self.action_dim, 1))
+        return Batch(
+            observations=self._observations[starts],
+            actions=chunks[starts],
+            rewards=values[..., 0],
+            discounts=values[..., 1],
+            next_observations=self._observations[table.next_rows[starts]],
+            valid=values[..., 2],
+            steps_valid=values[..., 3:],
+        )
 
     # -- sampling -----------------------------------------------------------------------------------------------------
 
@@ -118,14 +183,18 @@ class SequenceReplayBuffer(TransitionStore):
     def draw_rows(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
         """Draw start positions, and return the rows of the sequences that begin there.
 
-        They are uniform; when ``balanced``, uniform over the dataset in the first half of the batch and over the online
-        transitions in the second.
+        Starts are uniform; when ``balanced``, uniform over the dataset in the first half of the batch and over the
+        online transitions in the second.
 
         :param shape: (S, B).
         :param generator: on the device of the data; None uses PyTorch's global one.
         :return: rows, (S, B, H).
         :raises ValueError: if there are fewer than H transitions.
         """
+        return self._rows_of(self._draw_starts(shape, generator))
+
+    def _draw_starts(self, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+        """Draw start positions (S, B), counted through the segments."""
         total = self.count_starts()
         if total == 0:
             raise ValueError(
@@ -136,9 +205,9 @@ class SequenceReplayBuffer(TransitionStore):
         draw = torch.rand(shape, dtype=torch.float64, device=self._observations.device, generator=generator)
         offline = self._segments()[0][1]
         if not self.balanced or offline in (0, total):
-            return self._rows_of((draw * total).long())
+            return (draw * total).long()
         first, second = draw.tensor_split([shape[-1] // 2], -1)
-        return self._rows_of(torch.cat([(first * offline).long(), offline + (second * (total - offline)).long()], -1))
+        return torch.cat([(first * offline).long(), offline + (second * (total - offline)).long()], -1)
 
     def _rows_of(self, index: Tensor) -> Tensor:
         """Turn start positions (S, B), counted through the segments, into rows (S, B, H)."""
@@ -191,16 +260,21 @@ class SequenceReplayBuffer(TransitionStore):
     def batch_of(self, rows: Tensor, env: VecNormalize | None = None) -> Batch:
         """Reduce the sequences along rows (S, B, H) to what an update needs, on the device of the data."""
         found = self.sequences(rows, env)
-        taken = rows if self.action_chunking else rows[..., :1]
+        rewards, discounts, valid = self._reduced(found)
         return Batch(
             observations=self._normalised(self._observations[rows[..., 0]], env),
-            actions=self._actions[taken].flatten(-2),
-            rewards=found.rewards[..., -1],
-            discounts=self.gamma**self.horizon_length * found.masks[..., -1],
+            actions=self._actions[rows[..., : self._chunk_steps]].flatten(-2),
+            rewards=rewards,
+            discounts=discounts,
             next_observations=self._normalised(self._observations[found.next_rows[..., -1]], env),
-            valid=found.valid[..., -1],
-            steps_valid=found.valid[..., : taken.shape[-1]],
+            valid=valid,
+            steps_valid=found.valid[..., : self._chunk_steps],
         )
+
+    def _reduced(self, found: Sequences) -> tuple[Tensor, Tensor, Tensor]:
+        """Return a batch's rewards, discounts and validity."""
+        discounts = self.gamma**self.horizon_length * found.masks[..., -1]
+        return found.rewards[..., -1], discounts, found.valid[..., -1]
 
     def sample(  # type: ignore[override]  # a Batch, where SB3 returns a NamedTuple
         self, batch_size: int, env: VecNormalize | None = None, generator: torch.Generator | None = None
@@ -219,7 +293,10 @@ class SequenceReplayBuffer(TransitionStore):
         return batch if self.on_device else batch.map(lambda value: value.to(self.device))
 
     def _draw_batch(self, size: int, generator: torch.Generator | None, env: VecNormalize | None = None) -> Batch:
-        return self.batch_of(self.draw_rows((self.replicas, size), generator), env)
+        starts = self._draw_starts((self.replicas, size), generator)
+        if self._table is not None and env is None and not self.size():
+            return self._batch_from(self._table, starts)
+        return self.batch_of(self._rows_of(starts), env)
 
     @staticmethod
     def _normalised(observations: Tensor, env: VecNormalize | None) -> Tensor:

@@ -34,6 +34,14 @@ RING_TENSORS = {
     "_masks": torch.bool,
     "_next_row": torch.int32,
 }
+MIRRORS = {"_holders", "_newest"}
+
+
+class _Writes(dict[str, dict[int, Any]]):
+    """Values by tensor and row; of two for one row the last counts."""
+
+    def __init__(self) -> None:
+        super().__init__({name: {} for name in RING_TENSORS})
 
 
 class TransitionStore(NStepReplayBuffer):
@@ -46,6 +54,10 @@ class TransitionStore(NStepReplayBuffer):
     _rewards: Tensor
     _masks: Tensor
     _next_row: Tensor
+    _holders: NDArray[np.int32]
+    """`_next_row` of the rings, (n_envs, buffer_size), on the host."""
+    _newest: NDArray[np.float32]
+    """Each environment's newest next observation, (n_envs, O), on the host."""
 
     def __init__(
         self,
@@ -80,6 +92,7 @@ class TransitionStore(NStepReplayBuffer):
         for name in RING_TENSORS:
             setattr(self, name, torch.empty(0))  # free the old tensors first
         needed = sum(math.prod(shapes[name]) * kind.itemsize for name, kind in RING_TENSORS.items())
+        needed += dataset_rows * (4 * (3 + self.horizon_length) + 8)  # the table of what sequences amount to
         self.placement = place(self.storage, self.device, needed)
         for name, kind in RING_TENSORS.items():
             # zeros are mapped lazily by the operating system: rings that are never filled take no memory on a CPU
@@ -87,6 +100,12 @@ class TransitionStore(NStepReplayBuffer):
         self._pending = [self.capacity + dataset_extra + e for e in range(self.n_envs)]
         self._free_tail = list(range(self.capacity + tail - 1, self.capacity + dataset_extra + self.n_envs - 1, -1))
         self.pos, self.full = 0, False
+        # what adding a transition asks for; zeros take no memory until they are written to
+        self._holders = np.zeros((self.n_envs, self.buffer_size), np.int32)
+        self._newest = np.zeros((self.n_envs, flat), np.float32)
+
+    def _dataset_changed(self) -> None:
+        """Prepare for drawing from the dataset, which is new or has been moved."""
 
     @property
     def on_device(self) -> bool:
@@ -144,6 +163,7 @@ class TransitionStore(NStepReplayBuffer):
         next_row = np.arange(1, count + 1, dtype=np.int32)
         next_row[found.ends] = self.capacity + np.arange(extra, dtype=np.int32)
         self._next_row[:count] = torch.from_numpy(next_row)
+        self._dataset_changed()
 
     def rotate_dataset(self, updates: int) -> None:
         """Switch to the part of a dataset of several parts whose turn it is after a number of gradient steps.
@@ -161,6 +181,7 @@ class TransitionStore(NStepReplayBuffer):
             getattr(self, f"_{name}")[: len(values)].copy_(values, non_blocking=True)
         self._observations[self.capacity : self.capacity + len(final)].copy_(final, non_blocking=True)
         self.dataset_size = len(rows["rewards"])
+        self._dataset_changed()
         loader.prepare_next()
 
     @staticmethod
@@ -192,26 +213,27 @@ class TransitionStore(NStepReplayBuffer):
         rewards = np.asarray(reward, dtype=np.float32).reshape(self.n_envs)
         dones = np.asarray(done, dtype=bool).reshape(self.n_envs)
         before, after, actions = (
-            torch.from_numpy(np.asarray(array, dtype=np.float32).reshape(self.n_envs, -1))
-            for array in (obs, next_obs, action)
+            np.asarray(array, dtype=np.float32).reshape(self.n_envs, -1) for array in (obs, next_obs, action)
         )
         if self.sparse:
             if (rewards > 0).any():
                 raise ValueError(f"`sparse` expects rewards <= 0, got {rewards.max()}; switch `sparse` off")
             rewards = -(rewards != 0).astype(np.float32)
         self._prefetcher.discard()
+        writes = _Writes()
         for e in range(self.n_envs):
             row = self._rings_begin + e * self.buffer_size + self.pos
-            self._forget(row)
-            self._link_previous(e, row, before[e])
+            self._forget(e)
+            self._link_previous(e, row, before[e], writes)
             truncated = self.handle_timeout_termination and infos[e].get("TimeLimit.truncated", False)
-            self._observations[row] = before[e]
-            self._actions[row] = actions[e]
-            self._rewards[row] = float(rewards[e])
-            self._masks[row] = bool(truncated or not dones[e])
             holder = self._take_tail() if dones[e] else self._pending[e]
-            self._observations[holder] = after[e]
-            self._next_row[row] = holder
+            writes["_observations"] |= {row: before[e], holder: after[e]}
+            writes["_actions"][row] = actions[e]
+            writes["_rewards"][row] = rewards[e]
+            writes["_masks"][row] = truncated or not dones[e]
+            self._point(e, self.pos, holder, writes)
+            self._newest[e] = after[e]
+        self._write(writes)
         self.pos += 1
         if self.pos == self.buffer_size:
             self.full, self.pos = True, 0
@@ -224,32 +246,58 @@ class TransitionStore(NStepReplayBuffer):
         for transition in zip(obs[: len(action)], next_obs[: len(action)], action, reward, done, infos, strict=True):
             self.add(*transition)
 
-    def _forget(self, row: int) -> None:
+    def _forget(self, env: int) -> None:
         """Give back the extra observation of a transition that is about to be overwritten."""
-        if self.full and int(self._next_row[row]) >= self._pending[0] + self.n_envs:
-            self._free_tail.append(int(self._next_row[row]))
+        holder = int(self._holders[env, self.pos])
+        if self.full and holder >= self._pending[0] + self.n_envs:
+            self._free_tail.append(holder)
 
-    def _link_previous(self, env: int, row: int, observation: Tensor) -> None:
+    def _link_previous(self, env: int, row: int, observation: NDArray[np.float32], writes: _Writes) -> None:
         """If the environment's episode continues, make its last transition share the new row's observation."""
         previous = self._running(env)
         if previous is None:
             return
-        if torch.equal(self._observations[self._pending[env]].cpu(), observation):
-            self._next_row[previous] = row
+        if np.array_equal(self._newest[env], observation):
+            self._point(env, previous, row, writes)
         else:  # transitions of another trajectory are added
-            self._end_episode(env, previous)
+            self._end_episode(env, previous, writes)
 
     def _running(self, env: int) -> int | None:
-        """Return the row of the environment's last transition, or None if no episode is running."""
+        """Return the place in its ring of the environment's last transition, or None if no episode is running."""
         if self.pos == 0 and not self.full:
             return None
-        row = self._rings_begin + env * self.buffer_size + (self.pos - 1) % self.buffer_size
-        return row if int(self._next_row[row]) == self._pending[env] else None
+        last = (self.pos - 1) % self.buffer_size
+        return last if self._holders[env, last] == self._pending[env] else None
 
-    def _end_episode(self, env: int, last: int) -> None:
+    def _end_episode(self, env: int, last: int, writes: _Writes) -> None:
         """End a trajectory at its last transition, whose next observation gets a row of its own."""
-        self._next_row[last] = holder = self._take_tail()
-        self._observations[holder] = self._observations[self._pending[env]]
+        holder = self._take_tail()
+        self._point(env, last, holder, writes)
+        writes["_observations"][holder] = self._newest[env].copy()
+
+    def _point(self, env: int, place: int, holder: int, writes: _Writes) -> None:
+        """Let a transition's next observation be that of a row."""
+        self._holders[env, place] = holder
+        writes["_next_row"][self._rings_begin + env * self.buffer_size + place] = holder
+
+    def _write(self, writes: _Writes) -> None:
+        """Write values into rows, so that the host waits for nothing that the device does."""
+        for name, values in writes.items():
+            if values:
+                target: Tensor = getattr(self, name)
+                rows, new = torch.tensor(list(values)), torch.from_numpy(np.asarray(list(values.values())))
+                target[self._sent(rows)] = self._sent(new.to(target.dtype))
+
+    def _sent(self, values: Tensor) -> Tensor:
+        """Copy values to the data's device; from page-locked memory, so that nothing is waited for."""
+        if self._place.type != "cuda":
+            return values.to(self._place)
+        return values.pin_memory().to(self._place, non_blocking=True)
+
+    def _mirror(self) -> None:
+        """Note on the host what adding a transition asks for; reading it from a device would wait for the device."""
+        self._holders = self._rings("_next_row").cpu().numpy().copy()
+        self._newest = self._observations[self._pending].cpu().numpy().copy()
 
     def _take_tail(self) -> int:
         """Return a free row of the tail, doubling it when there is none."""
@@ -265,10 +313,12 @@ class TransitionStore(NStepReplayBuffer):
     def end_episodes(self) -> None:
         """End the running trajectories here without changing their masks, because the environments start again."""
         self._prefetcher.discard()
+        writes = _Writes()
         for env in range(self.n_envs):
             last = self._running(env)
             if last is not None:
-                self._end_episode(env, last)
+                self._end_episode(env, last, writes)
+        self._write(writes)
 
     def to(self, device: torch.device | str) -> None:
         """Move to another training device; an unavailable one stands for the CPU, as in SB3."""
@@ -281,6 +331,7 @@ class TransitionStore(NStepReplayBuffer):
         for name, tensor in tensors.items():
             setattr(self, name, tensor.to(self.placement.device))
         self._prefetcher = Prefetcher(self.device)
+        self._dataset_changed()
         if self.loader is not None:
             active, self.loader = self.loader.active, ShardLoader(self.loader.shards, self.capacity, self._place)
             self.loader.active = active
@@ -289,7 +340,8 @@ class TransitionStore(NStepReplayBuffer):
         """Pickle tensors from the CPU, so that a buffer can be read on a machine without this device."""
         loader = None if self.loader is None else (self.loader.shards, self.loader.active)
         threads = {"_prefetcher": None, "loader": loader}
-        return {**vars(self), **{name: getattr(self, name).cpu() for name in RING_TENSORS}, **threads}
+        state = {**vars(self), **{name: getattr(self, name).cpu() for name in RING_TENSORS}, **threads}
+        return {name: value for name, value in state.items() if name not in MIRRORS}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -298,7 +350,9 @@ class TransitionStore(NStepReplayBuffer):
             shards, active = state["loader"]
             self.loader = ShardLoader(shards, self.capacity, torch.device("cpu"))
             self.loader.active = active
+        self._mirror()
         self.to(self.device)
+        self._dataset_changed()
 
     # -- what a checkpoint holds --------------------------------------------------------------------------------------
 
@@ -320,6 +374,7 @@ class TransitionStore(NStepReplayBuffer):
             self._observations = torch.cat([self._observations, tail.new_zeros(missing, tail.shape[1])])
         self._observations[begin : begin + len(tail)] = tail
         self._free_tail, self.pos, self.full = list(state["free_tail"]), state["pos"], state["full"]
+        self._mirror()
 
     def _rings(self, name: str) -> Tensor:
         """Return a view of the rings, (n_envs, buffer_size, ...)."""

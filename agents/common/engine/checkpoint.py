@@ -31,7 +31,7 @@ from agents.common.files import atomic_folder, discard
 from agents.common.manifest import read_manifest, verify, write_manifest
 from agents.common.model_file import read_model_file
 
-FORMAT = 4
+FORMAT = 5
 """Grows when a version goes on with other numbers than the one before, or keeps its state in another way."""
 KEPT = 2
 IN_FLIGHT = ("_chunk_state", "_last_info")  # attributes that a saved model leaves out

@@ -201,7 +201,7 @@ class FastUpdate(Update):
             if self._compiled is None:
                 self._compiled = torch.compile(self._own_losses, dynamic=False, fullgraph=True)
             total, info = self._compiled(batch, noise)
-            return info, torch.autograd.grad(total.sum(), self.parameters, allow_unused=True)
+            return info, torch.autograd.grad(total, self.parameters, torch.ones_like(total), allow_unused=True)
         except Exception as error:  # an error of the losses themselves comes again without the compiler
             if self._recording:  # recording is not the compiler's work, which is done by then
                 raise

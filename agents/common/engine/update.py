@@ -209,7 +209,7 @@ class Update:
         :return: name -> (S,), and one tensor per parameter.
         """
         total, info = self.learner.compute_losses(batch, noise)
-        return info, torch.autograd.grad(total.sum(), self.parameters, allow_unused=True)
+        return info, torch.autograd.grad(total, self.parameters, torch.ones_like(total), allow_unused=True)
 
     def apply(self, grads: list[Tensor], info: Info) -> None:
         """Clip the gradient, move the targets towards the weights from before the step, and take the step.
@@ -219,8 +219,8 @@ class Update:
         """
         info["grad_norm"] = norm = joint_norm(grads, self.policy.num_replicas)
         if self.method.max_grad_norm is not None:
-            factor = (self.method.max_grad_norm / norm).clamp(max=1.0)
-            grads = list(torch._foreach_mul(grads, _for_each(grads, factor)))
+            grads = _own_memory(grads)
+            scale(grads, (self.method.max_grad_norm / norm).clamp(max=1.0))
         with torch.no_grad():
             for own_rate, (online, target) in self.averages.items():
                 torch._foreach_lerp_(target, online, self.method.tau if own_rate is None else own_rate)
@@ -235,13 +235,6 @@ class Update:
         self.optimizer.step()
 
 
-def _for_each(grads: list[Tensor], factor: Tensor) -> Tensor | list[Tensor]:
-    """Return each replica's factor, (S,), in the shapes of its gradients; of a single one, as what one kernel takes."""
-    if len(factor) == 1:
-        return factor[0]
-    return [factor.view([-1, *[1] * (g.ndim - 1)]) for g in grads]
-
-
 def joint_norm(grads: list[Tensor], replicas: int) -> Tensor:
     """Return the L2 norm of each replica's whole gradient.
 
@@ -251,4 +244,35 @@ def joint_norm(grads: list[Tensor], replicas: int) -> Tensor:
     """
     if replicas == 1:
         return torch.nn.utils.get_total_norm(grads).view(1)
-    return torch.stack([torch.linalg.vector_norm(g.reshape(replicas, -1), dim=1) for g in grads]).norm(dim=0)
+    parts = [part for own in _by_replica(grads, replicas) for part in own]
+    return torch.stack(torch._foreach_norm(parts)).view(replicas, -1).norm(dim=1)
+
+
+def scale(grads: list[Tensor], factor: Tensor) -> None:
+    """Multiply each replica's whole gradient by a factor, in place.
+
+    :param grads: tensors (S, ...), or of any shape where S is 1; none shares memory with another.
+    :param factor: (S,).
+    """
+    # one kernel takes many tensors, but only one factor
+    for own, number in zip(_by_replica(grads, len(factor)), factor.unbind(), strict=True):
+        torch._foreach_mul_(own, number)
+
+
+def _by_replica(tensors: list[Tensor], replicas: int) -> list[list[Tensor]]:
+    """Return each replica's part of tensors (S, ...)."""
+    if replicas == 1:
+        return [tensors]
+    return [list(own) for own in zip(*(tensor.unbind() for tensor in tensors), strict=True)]
+
+
+def _own_memory(grads: list[Tensor]) -> list[Tensor]:
+    """Return gradients that may be changed in place; as they come, one tensor may be that of two parameters."""
+    seen: set[int] = set()
+    own = []
+    for grad in grads:
+        memory = grad.untyped_storage()._cdata
+        shared = memory in seen or not grad.is_contiguous()
+        own.append(grad.clone() if shared else grad)
+        seen.add(memory)
+    return own

@@ -39,7 +39,7 @@ def memoryless_sigmas(flow_steps: int, like: Tensor) -> Tensor:
 
 def _memoryless_variance(step: Any, flow_steps: int) -> Any:
     """Return the square of the noise scale of one step, or of a tensor of them."""
-    return 2.0 * (flow_steps - step + 1) / (step + 1)
+    return 2.0 * (flow_steps + 2) / (step + 1) - 2  # with few operations
 
 
 def step_times(flow_steps: int, like: Tensor) -> Tensor:
@@ -53,8 +53,9 @@ def memoryless_step(x: Tensor, velocity: Tensor, noise: Tensor, step: int, flow_
     ``x`` is x_i, ``velocity`` v(x_i, t_i) and ``noise`` standard normal, all (S, B, D), as is the result.
     """
     h = 1.0 / flow_steps
-    drift = 2 * velocity - x / (step * h + h)
-    return x + h * drift + math.sqrt(h) * memoryless_sigma(step, flow_steps) * noise
+    kept = step / (step + 1)  # 1 - h / (t_i + h)
+    scale = math.sqrt(h) * memoryless_sigma(step, flow_steps)
+    return (kept * x).add(velocity, alpha=2 * h).add(noise, alpha=scale)
 
 
 def memoryless_rollout(fine_tuned: Velocity, base: Velocity, x_0: Tensor, noise: Tensor) -> Tensor:
@@ -67,12 +68,30 @@ def memoryless_rollout(fine_tuned: Velocity, base: Velocity, x_0: Tensor, noise:
     :return: states x_0..x_K, (S, K+1, B, D).
     """
     flow_steps = noise.shape[1]
-    h = 1.0 / flow_steps
+    states = memoryless_states(fine_tuned, x_0, noise)
+    velocity = base(states[:, -1], 1 - 1.0 / flow_steps)
+    return torch.cat([states, memoryless_end(states, velocity).unsqueeze(1)], 1)
+
+
+def memoryless_states(fine_tuned: Velocity, x_0: Tensor, noise: Tensor) -> Tensor:
+    """Return a memoryless rollout without its last step: states x_0..x_{K-1}, (S, K, B, D).
+
+    Its arguments are those of :func:`memoryless_rollout`.
+    """
+    flow_steps = noise.shape[1]
     states = [x_0]
     for i in range(flow_steps - 1):
-        velocity = fine_tuned(states[-1], i * h)
+        velocity = fine_tuned(states[-1], i * (1.0 / flow_steps))
         states.append(memoryless_step(states[-1], velocity, noise[:, i], i, flow_steps))
-    return torch.stack([*states, states[-1] + h * base(states[-1], (flow_steps - 1) * h)], dim=1)
+    return torch.stack(states, 1)
+
+
+def memoryless_end(states: Tensor, base: Tensor) -> Tensor:
+    """Return the last state x_K, (S, B, D), of a memoryless rollout with ``states`` x_0..x_{K-1}, (S, K, B, D).
+
+    ``base`` is v_beta at x_{K-1}, (S, B, D).
+    """
+    return torch.add(states[:, -1], base, alpha=1.0 / states.shape[1])
 
 
 def terminal_adjoint(value: Callable[[Tensor], Tensor], x: Tensor, clip: bool = True) -> Tensor:
@@ -104,10 +123,10 @@ def lean_adjoint(base: Velocity, states: Tensor, terminal: Tensor) -> Tensor:
     """
     flow_steps = states.shape[1]
     h = 1.0 / flow_steps
-    pull_back = velocity_pull_back(base, states, step_times(flow_steps, states) + h)
+    pull_back = velocity_pull_back(base, states, bridge_times(flow_steps, states))  # t_i + h
     adjoints, adjoint = [], terminal
     for i in reversed(range(flow_steps)):
-        adjoint = adjoint + h * (2 * pull_back(i, adjoint) - adjoint / ((i + 1) * h))
+        adjoint = (i / (i + 1) * adjoint).add(pull_back(i, adjoint), alpha=2 * h)  # 1 - h / (t_i + h) = i / (i + 1)
         adjoints.append(adjoint)
     return torch.stack(adjoints[::-1], dim=1)
 

@@ -72,7 +72,8 @@ def action_gradient(value: Callable[[Tensor], Tensor], actions: Tensor) -> Tenso
         return torch.func.grad(lambda y: value(y).sum())(actions)
     with torch.enable_grad():
         actions = actions.detach().requires_grad_()
-        return torch.autograd.grad(value(actions).sum(), actions)[0]
+        values = value(actions)
+        return torch.autograd.grad(values, actions, torch.ones_like(values))[0]
 
 
 def q_statistics(q: Tensor) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from agents.common.batch import Batch
@@ -20,7 +21,7 @@ def interpolate(x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
 
     Noise and actions are (..., D), times in [0, 1] are (..., 1).
     """
-    return (1 - t) * x_0 + t * x_1
+    return torch.lerp(x_0, x_1, t)
 
 
 def flow_matching_loss(velocity: Velocity, x_0: Tensor, x_1: Tensor, t: Tensor, weight: Tensor) -> Tensor:
@@ -76,7 +77,7 @@ def integrate_flow(velocity: Velocity, x_0: Tensor, flow_steps: int) -> Tensor:
     h = 1.0 / flow_steps
     x = x_0
     for step in range(flow_steps):
-        x = x + h * velocity(x, step * h)
+        x = torch.add(x, velocity(x, step * h), alpha=h)
     return x
 
 

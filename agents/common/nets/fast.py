@@ -22,6 +22,7 @@ from agents.common.nets import mlp
 from agents.common.nets.mlp import Layer, StackedMLP
 
 ALIGNMENT = 8  # columns; CUDA's fast kernels want rows of a multiple of 16 bytes
+MANY_MATRICES = 32
 ONEDNN_ROWS = 32  # fewer rows gain nothing
 ONEDNN_WORK = 1 << 24  # multiplications; smaller products gain less than the call costs
 SMALLEST_MATRIX = 1 << 11  # entries; networks whose matrices all have fewer are evaluated plainly
@@ -70,9 +71,14 @@ def _members(layer: Layer) -> list[Layer]:
 
 def _in_low_precision(layers: Sequence[Layer], x: Tensor) -> Sequence[Layer]:
     """Return layers whose outputs stay in the precision of their products, to which the next one would round anyway."""
-    # on CUDA the compiler fuses the conversions with what lies between two products
-    if x.device.type != "cpu" or torch.compiler.is_compiling():
+    # the compiler fuses the conversions with what lies between two products
+    if device_type(x) != "cpu" or torch.compiler.is_compiling():
         return layers
+    return _lowered(layers)
+
+
+def _lowered(layers: Sequence[Layer]) -> list[Layer]:
+    """Return layers with their parameters in the lower precision of their products, where they have one."""
     return [
         layer
         if layer.dtype is None
@@ -83,22 +89,53 @@ def _in_low_precision(layers: Sequence[Layer], x: Tensor) -> Sequence[Layer]:
 
 def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dtype | None = None) -> Tensor:
     """Multiply rows by stacked matrices, as :func:`agents.common.nets.mlp.dense` does."""
-    if x.device.type == "cuda":
-        return _padded_dense(x, weight, bias, dtype)
+    if device_type(x) == "cuda":
+        return _dense_on_cuda(x, weight, bias, dtype)
     if weight.shape[:-2].numel() == 1 and not torch.is_grad_enabled() and prefers_onednn(x, weight):
         return _by_onednn(x, weight, bias, dtype)
     return mlp.dense(x, weight, bias, dtype)
 
 
-def _padded_dense(x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype | None) -> Tensor:
-    """Multiply with zero columns added where odd sizes would fall back to slow kernels."""
-    inputs, outputs = weight.shape[-2:]
-    more_inputs, more_outputs = -inputs % ALIGNMENT, -outputs % ALIGNMENT
-    if outputs == 1 or not (more_inputs or more_outputs):
-        return mlp.dense(x, weight, bias, dtype)
-    padded = F.pad(weight, (0, more_outputs, 0, more_inputs))
-    offset = None if bias is None else F.pad(bias, (0, more_outputs))
-    return mlp.dense(F.pad(x, (0, more_inputs)), padded, offset, dtype)[..., :outputs]
+# -- CUDA -------------------------------------------------------------------------------------------------------------
+
+
+def device_type(x: Tensor) -> str:
+    """Return where a tensor is, ``cpu`` or ``cuda``: this decides how networks are evaluated."""
+    return x.device.type
+
+
+def align(x: Tensor, axis: int) -> Tensor:
+    """Return a tensor with zeros added along an axis, -1 or -2, up to a multiple of ``ALIGNMENT``."""
+    missing = -x.shape[axis] % ALIGNMENT
+    if not missing:
+        return x
+    return F.pad(x, (0, missing) if axis == -1 else (0, 0, 0, missing))
+
+
+def _dense_on_cuda(x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype | None) -> Tensor:
+    """Multiply with few kernels.
+
+    Odd sizes fall back to slow kernels. Adding zeros is worth kernels of its own only where there are many matrices, or
+    one is multiplied with many times (:meth:`FastMLP.for_chain`).
+    """
+    stack, (inputs, outputs) = weight.shape[:-2], weight.shape[-2:]
+    if outputs == 1 and torch.compiler.is_compiling():  # one pass together with the LayerNorm before it
+        product = _as_sum(x, weight)
+        return product if bias is None else product + bias.unsqueeze(-2)
+    if inputs % ALIGNMENT and stack.numel() >= MANY_MATRICES:
+        x, weight = align(x, -1), align(weight, -2)
+    if stack.numel() == 1 and bias is not None and (dtype or weight.dtype) == bias.dtype:
+        rows, matrix = x.flatten(0, -2).to(bias.dtype), weight.flatten(0, -2)
+        product = torch.addmm(bias.flatten(), rows, matrix)  # one kernel, which adds the bias too
+        return product.view(*stack, *x.shape[len(stack) : -1], outputs)
+    return mlp.dense(x, weight, bias, dtype)
+
+
+def _as_sum(x: Tensor, weight: Tensor) -> Tensor:
+    """Multiply rows by matrices of one column."""
+    column = weight.squeeze(-1)
+    rows: Tensor = (x * column.unflatten(-1, [1] * (x.ndim - column.ndim) + [-1])).sum(-1, keepdim=True)
+    return rows
 
 
 # -- GELU -------------------------------------------------------------------------------------------------------------
@@ -110,7 +147,7 @@ def gelu(x: Tensor) -> Tensor:
     On a CPU it is computed as :math:`x\,\sigma(2\sqrt{2/\pi}\,(x + 0.044715x^3))`, the same function: PyTorch's sigmoid
     takes half the time of its tanh, in its own kernels and in compiled ones.
     """
-    if x.device.type != "cpu":
+    if device_type(x) != "cpu":
         return mlp.gelu(x)
     if torch.compiler.is_compiling():
         return x * torch.sigmoid(GELU_SLOPE * x * (1 + GELU_CUBIC * x * x))  # the compiler makes one pass of it
@@ -151,6 +188,18 @@ class FastMLP(StackedMLP):
         if self.activation is gelu:
             self.activation = mlp.gelu
 
+    @staticmethod
+    def for_chain(layers: Sequence[Layer]) -> Sequence[Layer]:
+        """Return layers, as constants, in the form in which they are best evaluated many times.
+
+        On CUDA their outputs get further columns of zeros, and weights are rounded to a lower precision once.
+        """
+        last = layers[-1]
+        if device_type(last.weight) != "cuda":
+            return layers
+        aligned = [*layers[:-1], last._replace(weight=align(last.weight, -1), bias=align(last.bias, -1))]
+        return aligned if torch.compiler.is_compiling() else _lowered(aligned)
+
 
 def make_mlp(stack: Sequence[int], widths: Sequence[int], *arguments: Any, **settings: Any) -> StackedMLP:
     """Return a `StackedMLP` of these arguments: a fast one, unless it is so small that nothing is gained."""
@@ -190,7 +239,7 @@ class Linearisation:
 
 def _pull_back(layer: Layer, product: Tensor, cotangent: Tensor) -> Tensor:
     """Return a cotangent of a layer's output as one of its product."""
-    if layer.activation is gelu and not (product.device.type == "cpu" and torch.compiler.is_compiling()):
+    if layer.activation is gelu and not (device_type(product) == "cpu" and torch.compiler.is_compiling()):
         if layer.norm_scale is None:
             return torch.ops.aten.gelu_backward(cotangent, product, approximate="tanh")
         layer = layer._replace(activation=mlp.gelu)
@@ -269,7 +318,7 @@ def has_tangent(x: Tensor) -> bool:
 
 def prefers_onednn(x: Tensor, weight: Tensor) -> bool:
     """Return whether oneDNN should multiply, member by member: where it is faster, given enough rows and work."""
-    if torch.compiler.is_compiling() or x.device.type != "cpu":
+    if torch.compiler.is_compiling() or device_type(x) != "cpu":
         return False
     rows = x.shape[weight.ndim - 2 : -1].numel()
     return (

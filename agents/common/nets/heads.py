@@ -21,7 +21,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from agents.common.nets.fast import Linearisation, make_mlp, push_forward
-from agents.common.nets.mlp import StackedMLP, fill_uniform, maybe_detach
+from agents.common.nets.mlp import Layer, StackedMLP, fill_uniform, maybe_detach
 
 Time = Tensor | float
 Velocity = Callable[[Tensor, Time], Tensor]
@@ -129,15 +129,22 @@ class VelocityAt:
     """A velocity field at fixed observations: a function (x, t) -> velocity, both (S, N, D) or (S, K, N, D)."""
 
     def __init__(self, field: VelocityField, observations: Tensor, frozen: bool) -> None:
-        self._mlp, self._layers = field.mlp, field.mlp.layers(frozen)
-        first = self._layers[0]
+        self._mlp, self._size = field.mlp, field.action_size
+        first, *others = field.mlp.layers(frozen)
         split = [field.observation_size, field.action_size] + ([1] if field.time else [])
-        of_observation, self._of_x, *self._of_time = first.weight.split(split, dim=-2)
+        of_observation, of_x, *self._of_time = first.weight.split(split, dim=-2)
         self._shared = self._mlp.dense(observations, of_observation, first.bias, first.dtype)
+        self._layers = [first._replace(weight=of_x), *others]  # the first layer's weight is that of x
+        recorded = torch.is_grad_enabled() and of_x.requires_grad  # copies for a chain would cost more than they gain
+        self._in_chain: Sequence[Layer] | None = self._layers if recorded else None
 
     def __call__(self, x: Tensor, t: Time | None = None) -> Tensor:
         """Return the velocities at x; ``t`` is None for a one-step map."""
-        return self._mlp.evaluate(self._layers[1:], self._layers[0].finish(self._product(x, t)))
+        layers: Sequence[Layer] = self._layers  # many states at once are not a chain
+        if x.ndim < 4:
+            layers = self._in_chain = self._in_chain or self._mlp.for_chain(layers)
+        first, *others = layers
+        return self._mlp.evaluate(others, first.finish(self._product(first, x, t)))[..., : self._size]
 
     def linearise(self, x: Tensor, t: Time) -> Callable[[int, Tensor], Tensor]:
         """Evaluate the field at K points of every row at once, for vector-Jacobian products in x there.
@@ -146,23 +153,32 @@ class VelocityAt:
         :param t: times, broadcastable to (S, K, N, 1).
         :return: function of a point's index and a cotangent (S, N, D) that returns the product, (S, N, D).
         """
-        there = Linearisation(self._layers, self._product(x, t))
-        to_x = self._of_x.detach().transpose(-2, -1)
-        dense, dtype = self._mlp.dense, self._layers[0].dtype
-        return lambda point, cotangent: dense(there.pull_back(point, cotangent), to_x, None, dtype)
+        first, size, dense = self._layers[0], self._size, self._mlp.dense
+        there = Linearisation(self._layers, self._product(first, x, t))
+        (back,) = self._mlp.for_chain([first._replace(weight=first.weight.detach().transpose(-2, -1))])
+
+        def pull_back(point: int, cotangent: Tensor) -> Tensor:
+            found = dense(there.pull_back(point, cotangent), back.weight, None, back.dtype)[..., :size]
+            return found.to(cotangent.dtype)
+
+        return pull_back
 
     def slope(self, x: Tensor, t: Time, along: Tensor) -> Tensor:
         """Return the derivative along a way on which x moves by ``along`` (S, N, D) while t moves by 1; no gradient."""
+        first = self._layers[0]
         with torch.no_grad():
-            tangent = self._mlp.dense(along, self._of_x, None, self._layers[0].dtype) + self._of_time[0]
-            return push_forward(self._layers, self._product(x, t), tangent)
+            tangent = self._mlp.dense(along, first.weight, None, first.dtype) + self._of_time[0]
+            return push_forward(self._layers, self._product(first, x, t), tangent)
 
-    def _product(self, x: Tensor, t: Time | None) -> Tensor:
+    def _product(self, first: Layer, x: Tensor, t: Time | None) -> Tensor:
         """Return the first layer's product with its bias."""
         parts = [self._shared, *self._of_time]
         shared, *of_time = (part.unsqueeze(1) for part in parts) if x.ndim == 4 else parts
-        product = self._mlp.dense(x, self._of_x, None, self._layers[0].dtype) + shared
-        return product if t is None else product + t * of_time[0]
+        if isinstance(t, Tensor):
+            shared = torch.addcmul(shared, t, of_time[0])
+        elif t:
+            shared = torch.add(shared, of_time[0], alpha=t)
+        return self._mlp.dense(x, first.weight, None, first.dtype) + shared
 
 
 class TanhGaussian(ObservingNetwork):

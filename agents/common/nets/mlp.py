@@ -44,7 +44,8 @@ class Layer(NamedTuple):
         if self.norm_scale is None or self.norm_bias is None:
             return x
         if self.bias.numel() == x.shape[-1]:  # one network: scale and shift are part of PyTorch's kernel
-            return F.layer_norm(x, x.shape[-1:], self.norm_scale.flatten(), self.norm_bias.flatten(), LAYER_NORM_EPS)
+            scale, bias = (parameter.flatten().to(x.dtype) for parameter in (self.norm_scale, self.norm_bias))
+            return F.layer_norm(x, x.shape[-1:], scale, bias, LAYER_NORM_EPS)
         scale, bias = (_over_rows(parameter.to(x.dtype), x) for parameter in (self.norm_scale, self.norm_bias))
         return torch.addcmul(bias, F.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPS), scale)
 
@@ -123,6 +124,11 @@ class StackedMLP(nn.Module):
         With stack (S,), x (S, ..., in) gives (S, ..., out); with (S, E), x (S, N, in) gives (S, E, N, out).
         """
         return self.evaluate(self.layers(frozen), x if len(self.stack) == 1 else x.unsqueeze(1))
+
+    @staticmethod
+    def for_chain(layers: Sequence[Layer]) -> Sequence[Layer]:
+        """Return layers, as constants, in the form in which they are best evaluated many times."""
+        return layers
 
     def layers(self, frozen: bool = False) -> list[Layer]:
         """Return the layers as they are now, from the input to the output."""

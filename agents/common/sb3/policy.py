@@ -23,6 +23,7 @@ from agents.common.model_file import decode_attributes, encode_attributes, read_
 from agents.common.nets.heads import Networks, ObservingNetwork
 from agents.common.nets.mlp import StackedMLP
 from agents.common.nets.specs import Sizes
+from agents.common.nets.usage import NotedNetworks
 from agents.registry import find_named_by_file, name_of
 
 ChunkState = tuple[NDArray[Any], NDArray[np.int64]]
@@ -349,12 +350,28 @@ class FlowPolicy(BasePolicy):
 
     # -- saving -------------------------------------------------------------------------------------------------------
 
-    def save(self, path: str | IO[bytes]) -> None:
+    def acting_networks(self) -> set[str]:
+        """Return the names of the networks that acting uses, found by planning once."""
+        self.set_training_mode(False)
+        noted = NotedNetworks(self.nets)
+        sizes = self.method.noise_sizes(self.num_replicas, 1, self.chunk_size)
+        draws = self.method.candidate_noise().items()
+        noise = {name: draw(sizes, torch.Generator(), "cpu").to(self.device) for name, draw in draws}
+        rows = torch.zeros(self.num_replicas, 1, len(self.observation_mean), device=self.device)
+        with torch.no_grad():
+            self.method.sample_actions(self.preprocess(rows), noise, noted)  # type: ignore[arg-type]
+        return noted.used
+
+    def save(self, path: str | IO[bytes], to_act: bool = False) -> None:
         """Save the policy by itself.
 
         :param path: where to; any open binary file will do.
+        :param to_act: whether to leave out the networks that acting does not use; a policy that is loaded without them
+            has NaN in their place.
         """
-        torch.save({"state_dict": self.state_dict(), "about": self.describe()}, path)
+        unused = set(self.nets) - self.acting_networks() if to_act else set()
+        state = {name: value for name, value in self.state_dict().items() if not _is_part(name, unused)}
+        torch.save({"state_dict": state, "about": self.describe(), "left_out": sorted(unused)}, path)
 
     def describe(self) -> str:
         """Return what makes an equal policy but for its parameters, as JSON; :meth:`build` reads it."""
@@ -397,7 +414,10 @@ class FlowPolicy(BasePolicy):
         saved = read_tensors(path, device)
         description = saved.get("about") if isinstance(saved, dict) else None
         policy = cls.build(description, str(path))  # type: ignore[arg-type]  # refused there
-        policy.load_state_dict(saved["state_dict"])
+        left_out = set(saved.get("left_out", ()))
+        own = {name: value for name, value in policy.state_dict().items() if _is_part(name, left_out)}
+        missing = {name: torch.full_like(value, torch.nan) for name, value in own.items() if value.is_floating_point()}
+        policy.load_state_dict({**own, **missing, **saved["state_dict"]})
         return policy.to(device=get_device(device))
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
@@ -414,6 +434,12 @@ class FlowPolicy(BasePolicy):
             optimizer_class=self.optimizer_class,
             optimizer_kwargs=self.optimizer_kwargs,
         )
+
+
+def _is_part(name: str, networks: set[str]) -> bool:
+    """Return whether an entry of a policy's state is a part of one of some networks."""
+    parent, _, rest = name.partition(".")
+    return parent == "nets" and rest.partition(".")[0] in networks
 
 
 def _refuse_reset_pair(observation: Any) -> None:

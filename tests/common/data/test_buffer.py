@@ -15,7 +15,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import Tensor
 
 from agents.common.batch import Batch
+from agents.common.data import buffer as module
 from agents.common.data.buffer import SequenceReplayBuffer
+from benchmarks.kernels import KernelCounter
 from tests.common.toys import toy_dataset
 from tests.envs import SpacesEnv
 
@@ -65,6 +67,12 @@ def all_rows(buffer: SequenceReplayBuffer) -> Tensor:
 def assert_same_batches(first: Batch, second: Batch) -> None:
     for name, value in vars(first).items():
         assert torch.equal(value, getattr(second, name)), name
+
+
+def assert_looked_up_batches_are_followed_ones(buffer: SequenceReplayBuffer) -> None:
+    starts = torch.arange(buffer.count_starts()).expand(buffer.replicas, -1)
+    assert buffer._table is not None
+    assert_same_batches(buffer._batch_from(buffer._table, starts), buffer.batch_of(all_rows(buffer)))
 
 
 class Recorder:
@@ -398,6 +406,37 @@ def test_rows_of_a_sequence_follow_each_other() -> None:
     buffer = loaded_buffer(toy_dataset(40), horizon_length=5)
     rows = buffer.draw_rows((1, 100), torch.Generator().manual_seed(0))
     assert torch.equal(rows - rows[..., :1], torch.arange(5).expand(1, 100, 5))
+
+
+@pytest.mark.parametrize("horizon_length", [1, 3, 5])
+@pytest.mark.parametrize("action_chunking", [False, True])
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_batches_of_a_dataset_are_looked_up_as_they_would_be_followed(
+    horizon_length: int, action_chunking: bool, replicas: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "STARTS_AT_ONCE", 16)
+    settings = {"horizon_length": horizon_length, "action_chunking": action_chunking, "replicas": replicas}
+    dataset = {**toy_dataset(40), "masks": np.arange(40) % 7 > 0}
+    buffer = loaded_buffer(dataset, **settings)
+    assert_looked_up_batches_are_followed_ones(buffer)
+    assert_looked_up_batches_are_followed_ones(pickle.loads(pickle.dumps(buffer)))
+
+
+def test_batches_after_the_first_online_transition_are_followed_again() -> None:
+    buffer = loaded_buffer(toy_dataset(40, 1, 1))
+    recorder = Recorder(buffer)
+    recorder.add()
+    drawn = buffer.sample(50, generator=torch.Generator().manual_seed(0))
+    rows = buffer.draw_rows((1, 50), torch.Generator().manual_seed(0))
+    assert int(rows.max()) == 40  # the online row
+    assert_same_batches(drawn, buffer.batch_of(rows))
+
+
+def test_drawing_from_a_dataset_is_few_operations() -> None:
+    buffer = loaded_buffer(toy_dataset(40), horizon_length=5)
+    with KernelCounter() as counter:
+        buffer.sample(20)
+    assert counter.found.total() <= 8
 
 
 def test_replicas_draw_different_batches() -> None:

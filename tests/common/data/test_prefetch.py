@@ -154,13 +154,13 @@ def test_models_draw_batches_in_host_memory_from_a_generator_of_their_own() -> N
     model.load_dataset(toy_dataset())
     before = model.generators()["batches"].get_state()
     names: list[str] = []
-    batch_of = model.replay_buffer.batch_of
+    draw_batch = model.replay_buffer._draw_batch
 
     def noted(*given: Any) -> Batch:
         names.append(threading.current_thread().name.partition("_")[0])
-        return batch_of(*given)
+        return draw_batch(*given)
 
-    model.replay_buffer.batch_of = noted
+    model.replay_buffer._draw_batch = noted
     model.learn_offline(6)
     assert not torch.equal(model.generators()["batches"].get_state(), before)
     assert names.count("next-batch") >= 4

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 import agents
-from agents.common.engine.update import Update, joint_norm
+from agents.common.engine.update import Update, joint_norm, scale
 from agents.common.maths.adjoint import memoryless_sigmas, step_times
 from agents.common.nets.specs import critic, velocity_field
 from agents.common.sb3.model import FlowQLearning
-from tests.common.toys import tiny_model, toy_batch, toy_noise
+from benchmarks.kernels import KernelCounter
+from tests.common.toys import normals, tiny_model, toy_batch, toy_noise
 
 LEARNING_RATE = 3e-4
 FOLLOWED = ("critic", "behaviour")
@@ -160,6 +161,39 @@ def test_joint_norm_runs_over_all_tensors_of_each_replica() -> None:
 
 def test_joint_norm_counts_tensors_without_an_axis_of_replicas() -> None:
     assert joint_norm([torch.tensor([[3.0], [4.0]]), torch.tensor([0.0]), torch.tensor(12.0)], 1).tolist() == [13.0]
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_each_replica_is_scaled_by_its_own_factor(replicas: int) -> None:
+    grads = [normals(replicas, 4, 5), normals(replicas, 2, seed=1), normals(replicas, seed=2)]
+    factor = torch.arange(1.0, replicas + 1)
+    expected = [grad * factor.view(-1, *[1] * (grad.ndim - 1)) for grad in grads]
+    scale(grads, factor)
+    for grad, wanted in zip(grads, expected, strict=True):
+        assert torch.equal(grad, wanted)
+
+
+def test_gradients_that_share_memory_are_not_scaled_twice() -> None:
+    model = tiny_model(max_grad_norm=1e-3)
+    update, parameters = model._update, model._update.parameters
+    grads = [torch.ones_like(parameter) for parameter in parameters]
+    one = torch.ones(1)
+    shared = [one.expand_as(parameter) for parameter in parameters]
+    for given in (grads, shared):
+        update.apply(list(given), {})
+    found = [parameter.grad for parameter in parameters]
+    factor = 1e-3 / math.sqrt(sum(parameter.numel() for parameter in parameters))
+    for grad in found:
+        assert grad is not None
+        torch.testing.assert_close(grad, torch.full_like(grad, factor))
+    assert one.item() == 1
+
+
+def test_clipping_twelve_replicas_takes_few_kernels() -> None:
+    grads = [torch.ones(12, 4) for _ in range(40)]
+    with KernelCounter() as counter:
+        scale(grads, 1 / joint_norm(grads, 12))
+    assert counter.found.total() <= 24  # one by one, they would be 80
 
 
 def apply_constant(model: FlowQLearning, sizes: list[float]) -> tuple[dict[str, Tensor], list[Tensor]]:

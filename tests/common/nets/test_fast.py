@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from agents.common.nets import fast, mlp
 from agents.common.nets.fast import FastMLP, Linearisation, dense, evaluate, gelu
 from agents.common.nets.mlp import Layer, StackedMLP
+from benchmarks.kernels import KernelCounter
 
 
 @pytest.fixture
@@ -207,9 +208,46 @@ def test_the_processor_decides(
     assert (fast.onednn_is_faster(), fast.onednn_is_faster(of_weights=True)) == (of_rows, of_weights)
 
 
-def test_odd_sizes_are_padded_without_a_trace() -> None:
-    x, weight = normals(2, 6, 25), normals(2, 25, 63, seed=1)
-    torch.testing.assert_close(fast._padded_dense(x, weight, None, None), x @ weight, rtol=1e-5, atol=1e-5)
+@pytest.fixture
+def as_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast, "device_type", lambda x: "cuda")
+
+
+@pytest.mark.usefixtures("as_on_cuda")
+@pytest.mark.parametrize("stack", [(1,), (2,), (4, 8)])
+@pytest.mark.parametrize("outputs", [1, 8, 25])
+def test_products_on_cuda_are_the_plain_ones(stack: tuple[int, ...], outputs: int) -> None:
+    x, weight, bias = normals(*stack, 6, 25), normals(*stack, 25, outputs, seed=1), normals(*stack, outputs, seed=2)
+    for offset in (None, bias):
+        torch.testing.assert_close(dense(x, weight, offset), mlp.dense(x, weight, offset), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(fast._as_sum(x, weight[..., :1]), x @ weight[..., :1], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.usefixtures("as_on_cuda")
+def test_the_bias_of_a_single_network_is_added_by_the_kernel_of_the_product() -> None:
+    x, weight, bias = normals(1, 6, 25), normals(1, 25, 8, seed=1), normals(1, 8, seed=2)
+    with KernelCounter() as counter:
+        dense(x, weight, bias)
+    assert counter.found.total() == 1
+
+
+@pytest.mark.usefixtures("as_on_cuda")
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_layers_for_a_chain_have_aligned_outputs_of_the_same_values(
+    replicas: int, norm: bool, dtype: torch.dtype | None
+) -> None:
+    layers = stacked((replicas,), [40, 64, 48, 25], norm, dtype)
+    x = normals(replicas, 6, 40, seed=3)
+    with torch.no_grad():
+        prepared = FastMLP.for_chain(layers)
+        expected, found = mlp.evaluate(layers, x), evaluate(prepared, x)
+    assert found.shape[-1] == 32
+    assert not found[..., 25:].any()
+    tolerance = 1e-5 if dtype is None else 0.1
+    torch.testing.assert_close(found[..., :25], expected, rtol=tolerance, atol=tolerance)
+    assert all(layer.dtype is None for layer in prepared)
 
 
 # -- vector-Jacobian products -----------------------------------------------------------------------------------------
