@@ -54,7 +54,7 @@ def find_acting_networks(policy: FlowPolicy) -> set[str]:
     watched, generator = WatchedNetworks(policy.nets), torch.Generator().manual_seed(0)
     drawn = policy.draw_action_noise(1, generator)
     noise = {name: draw.expand(policy.num_replicas, *draw.shape) for name, draw in drawn.items()}
-    rows = torch.zeros(policy.num_replicas, 1, policy.observation_mean.numel())
+    rows = torch.zeros(policy.num_replicas, 1, policy.layout.size, dtype=policy.layout.dtype)
     actions = policy.sample(rows.numpy(), noise, watched)
     if has_score(policy):
         with torch.no_grad():
