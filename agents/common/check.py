@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import Tensor
 
 from agents.common.batch import Batch
@@ -31,6 +32,7 @@ from agents.common.habits import (
 )
 from agents.common.method import Draw, Method
 from agents.common.nets.specs import NetworkSpec
+from agents.common.observations import ObservationLayout
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.validation import unknown_name_message
 
@@ -123,13 +125,16 @@ class _Probe:
         require_table(method, "action_noise_table", Draw)
         tiny = {"net_arch": [WIDTH, WIDTH], "precision": "fp32"}
         self.method = type(method)(**{**method.settings(), **tiny})
+        if not ObservationLayout(observation_space).is_plain:
+            observation_space = spaces.Box(-1, 1, (WIDTH,))  # the hooks see features in any case
         with _calling(method, "networks"):
             self.policy = policy_class(
-                observation_space,  # type: ignore[arg-type]
+                observation_space,
                 action_space,  # type: ignore[arg-type]
                 lambda _: 1e-3,
                 self.method,
                 seeds=list(range(REPLICAS)),
+                features_extractor_class=FlattenExtractor,
                 **policy_kwargs,
             )
         self.policy.set_training_mode(False)  # no dropout: every random draw that is left is the algorithm's own

@@ -38,8 +38,9 @@ TENSORS = ".pth"
 ATTRIBUTES = "data"
 """The member of the archive that holds the attributes."""
 
+SPACES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Dict)
 INSTANCES = (
-    spaces.Box, spaces.Discrete, TrainFreq, RunningMeanStd, noise.NormalActionNoise,
+    *SPACES, TrainFreq, RunningMeanStd, noise.NormalActionNoise,
     noise.OrnsteinUhlenbeckActionNoise, noise.VectorizedActionNoise, utils.FloatSchedule, utils.ConstantSchedule,
     utils.LinearSchedule,
 )  # fmt: skip

@@ -261,9 +261,9 @@ def test_observation_statistics_are_saved(id: str, tmp_path: Path) -> None:
 
 
 UNSUPPORTED: dict[str, tuple[spaces.Space[Any], spaces.Space[Any] | None, str]] = {
-    "image": (spaces.Box(0, 255, (36, 36, 3), np.uint8), None, "flat Box observations, got an image space"),
-    "Dict": (spaces.Dict({"state": OBSERVATIONS}), None, "flat Box observations, got a Dict space"),
-    "Discrete observation": (spaces.Discrete(3), None, "flat Box observations, got a Discrete space"),
+    "Tuple": (spaces.Tuple([OBSERVATIONS]), None, "and Dicts of these, got Tuple(Box("),
+    "Dict in a Dict": (spaces.Dict({"state": spaces.Dict({"x": OBSERVATIONS})}), None, "and Dicts of these, got Dict("),
+    "empty Dict": (spaces.Dict({}), None, "and Dicts of these, got nothing"),
     "Discrete action": (OBSERVATIONS, spaces.Discrete(3), "Box actions, got a Discrete space"),
     "MultiBinary action": (OBSERVATIONS, spaces.MultiBinary(3), "Box actions, got a MultiBinary space"),
     "unbounded action": (

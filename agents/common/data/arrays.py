@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from agents.common.bounded import DamagedFile, TooLarge, read_npz, read_npz_headers
 from agents.common.data.action_range import ActionRange, clipped_message, in_pieces
+from agents.common.observations import channels_first
 
 Arrays: TypeAlias = Mapping[str, ArrayLike]
 ArraySource: TypeAlias = Arrays | str | os.PathLike[str]
@@ -55,7 +56,7 @@ class Transitions:
     :param arrays: the arrays of `STORED_ARRAYS`, (rows, ...); actions in the dataset's units.
     :param valid: which rows are transitions, (rows,).
     :param ends: which transitions end a trajectory, (n,); the last one does.
-    :param final_observations: what follows each of them, (k, O).
+    :param final_observations: what follows each of them, (k, O), as it is stored.
     :param description: what was found, in one line.
     :param warnings: what is probably a mistake, one text each.
     """
@@ -63,7 +64,7 @@ class Transitions:
     arrays: Mapping[str, NDArray[Any]]
     valid: Flags
     ends: Flags
-    final_observations: NDArray[np.float32]
+    final_observations: NDArray[Any]
     description: str
     warnings: tuple[str, ...]
 
@@ -80,7 +81,11 @@ class _Ends:
 
 
 def prepare(
-    dataset: ArraySource, obs_shape: tuple[int, ...], action_range: ActionRange, horizon_length: int = 1
+    dataset: ArraySource,
+    obs_shape: tuple[int, ...],
+    action_range: ActionRange,
+    horizon_length: int = 1,
+    images: bool = False,
 ) -> Transitions:
     """Return a dataset ready to be stored.
 
@@ -88,6 +93,7 @@ def prepare(
     :param obs_shape: shape of one observation.
     :param action_range: what the actions lie in.
     :param horizon_length: H, the transitions of a chunk.
+    :param images: whether observations are images: uint8, with the channels first or last.
     :return: the transitions.
     :raises FileNotFoundError: if there is no such file.
     :raises ValueError: if an array is missing or has the wrong shape, a value is not finite or out of range, or no
@@ -95,6 +101,8 @@ def prepare(
     """
     arrays, others = _read(dataset)
     _require_arrays(arrays, others)
+    if images:
+        _arrange_images(arrays, obs_shape)
     _require_shapes(arrays, obs_shape, len(action_range.low))
     for name in FLAGS:
         _require_flags(arrays, name)
@@ -118,7 +126,7 @@ def prepare(
     if found.broken:
         notes.append(_broken_message(found))
     stored = {name: arrays[name] for name in STORED_ARRAYS}
-    final = np.asarray(found.final, dtype=np.float32).reshape(len(found.final), -1)
+    final = np.asarray(found.final, dtype=np.uint8 if images else np.float32).reshape(len(found.final), -1)
     return Transitions(stored, found.valid, found.ends, final, description, tuple(notes))
 
 
@@ -231,6 +239,17 @@ def _require_shapes(arrays: Mapping[str, NDArray[Any]], obs_shape: tuple[int, ..
             raise ValueError(f"dataset array `{name}` must have shape {shape} with at least one row, got {array.shape}")
 
 
+def _arrange_images(arrays: dict[str, NDArray[Any]], shape: tuple[int, ...]) -> None:
+    """Put the channels of images first, as they are stored; refuse images that are not uint8."""
+    for name in {"observations", "next_observations"} & arrays.keys():
+        if arrays[name].dtype != np.uint8:
+            raise ValueError(
+                f"dataset array `{name}` must hold images as uint8 from 0 to 255, got {arrays[name].dtype}; convert "
+                "them, e.g. `(255 * images).round().astype(np.uint8)` where they are from 0 to 1"
+            )
+        arrays[name] = channels_first(arrays[name], shape)
+
+
 def _require_flags(arrays: Mapping[str, NDArray[Any]], name: str, rows: Flags | None = None) -> None:
     """Refuse values other than 0 and 1 in an array, if it is there."""
     array = arrays.get(name)
@@ -249,6 +268,8 @@ def _require_finite(arrays: Mapping[str, NDArray[Any]], found: _Ends) -> None:
     if "valids" not in arrays:
         stored["next_observations"] = found.ends  # the others were found equal to the next row
     for name, rows in stored.items():
+        if arrays[name].dtype.kind != "f":
+            continue
         bad = _find_bad(arrays[name], lambda piece: ~np.isfinite(_single(piece)), rows)
         if bad is not None:
             row, value = bad
@@ -274,8 +295,10 @@ def _find_bad(
     return None
 
 
-def _single(piece: NDArray[Any]) -> NDArray[np.float32]:
+def _single(piece: NDArray[Any]) -> NDArray[Any]:
     """Return values as they are stored; those that are too large become infinite."""
+    if piece.dtype == np.uint8:  # single precision has all of these numbers
+        return piece
     with np.errstate(over="ignore"):
         return np.asarray(piece, dtype=np.float32)
 

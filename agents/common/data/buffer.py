@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
@@ -56,7 +55,7 @@ class SequenceReplayBuffer(TransitionStore):
     ``sample`` returns a :class:`~agents.common.batch.Batch`. It subclasses SB3's n-step buffer without using its code.
 
     :param buffer_size: online transitions to keep, over all environments.
-    :param observation_space: flat Box.
+    :param observation_space: Box, Discrete, MultiDiscrete, MultiBinary, or Dict of these. Images are kept as uint8.
     :param action_space: Box; actions are stored scaled to [-1, 1].
     :param device: where batches go, and where the data live unless they are in host memory.
     :param n_envs: environments that add transitions; with S replicas, environment e feeds replica e // (n_envs / S).
@@ -298,11 +297,11 @@ class SequenceReplayBuffer(TransitionStore):
             return self._batch_from(self._table, starts)
         return self.batch_of(self._rows_of(starts), env)
 
-    @staticmethod
-    def _normalised(observations: Tensor, env: VecNormalize | None) -> Tensor:
+    def _normalised(self, observations: Tensor, env: VecNormalize | None) -> Tensor:
         if env is None:
             return observations
-        return _as_tensor(np.asarray(env.normalize_obs(observations.cpu().numpy())), observations)
+        found = self.layout.rows(env.normalize_obs(self.layout.observations(observations.cpu().numpy())))
+        return torch.from_numpy(found).to(observations.device).view(observations.shape)
 
     # -- SB3's names, for tensors on the device where SB3 has NumPy arrays --------------------------------------------
 

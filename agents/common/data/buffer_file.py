@@ -8,7 +8,6 @@ from typing import IO, Any
 
 import numpy as np
 import torch
-from gymnasium import spaces
 
 from agents.common import plain
 from agents.common.bounded import DamagedFile, read_npz
@@ -17,12 +16,12 @@ from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.shards import Shard, Shards
 from agents.common.data.storage import Placement
 from agents.common.data.transitions import RING_TENSORS
-from agents.common.model_file import UntrustedError
+from agents.common.model_file import SPACES, UntrustedError
 
 DESCRIPTION = "description"
 PICKLE = b"\x80"
 """How a pickle begins."""
-_INSTANCES = {plain.path_of(kind): kind for kind in (ActionRange, Placement, Shard, Shards, spaces.Box)}
+_INSTANCES = {plain.path_of(kind): kind for kind in (ActionRange, Placement, Shard, Shards, *SPACES)}
 
 
 def write_buffer(buffer: SequenceReplayBuffer, file: IO[bytes]) -> None:

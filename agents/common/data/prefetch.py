@@ -19,7 +19,7 @@ class _Prepared:
     """A batch in host memory."""
 
     batch: Batch
-    block: Tensor | None  # all of the batch, if it is to be copied to another device
+    block: Tensor | None  # the bytes of all of the batch, if it is to be copied to another device
     state: Tensor  # of the generator, after the batch
 
 
@@ -73,8 +73,9 @@ class Prefetcher:
         state = generator.get_state()
         if self.device.type == "cpu":
             return _Prepared(batch, None, state)
-        values = [value.reshape(-1) for value in vars(batch).values()]
-        block = torch.empty(sum(len(value) for value in values), pin_memory=self.device.type == "cuda")
+        values = [value.reshape(-1).view(torch.uint8) for value in _by_precision(batch)]
+        size = sum(len(value) for value in values)
+        block = torch.empty(size, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
         torch.cat(values, out=block)
         return _Prepared(batch, block, state)
 
@@ -83,5 +84,12 @@ class Prefetcher:
         if prepared.block is None:
             return prepared.batch
         there = prepared.block.to(self.device, non_blocking=True)
-        parts = iter(there.split([value.numel() for value in vars(prepared.batch).values()]))
-        return prepared.batch.map(lambda value: next(parts).view(value.shape))
+        values = _by_precision(prepared.batch)
+        parts = there.split([value.nbytes for value in values])
+        found = {id(v): part.view(v.dtype).view(v.shape) for v, part in zip(values, parts, strict=True)}
+        return prepared.batch.map(lambda value: found[id(value)])
+
+
+def _by_precision(batch: Batch) -> list[Tensor]:
+    """Return a batch's tensors, those of uint8 last: in a block of bytes, numbers begin where their size divides."""
+    return sorted(vars(batch).values(), key=lambda value: -value.itemsize)

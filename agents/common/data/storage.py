@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import torch
 
+from agents.common.memory import available_memory
 from agents.common.validation import one_of
 
 STORAGES = ("auto", "device", "host")
@@ -32,12 +34,15 @@ def place(storage: str, device: torch.device, needed: int) -> Placement:
 
     On a GPU, ``"auto"`` leaves 2 GiB or a tenth of its memory free, whichever is more, and ``"device"`` is refused if
     the data do not fit. On a CPU ``"auto"`` is ``"device"``, and ``"host"`` still prepares batches in the background.
+    A warning tells where host memory does not suffice.
     """
     one_of("storage", storage, STORAGES)
     host, size = torch.device("cpu"), f"replay buffer: {_show(needed)}"
     if storage == "host":
+        _warn_if_too_large(needed)
         return Placement(False, host, f"{size} in host memory, the next batch prepared in the background")
     if device.type != "cuda":
+        _warn_if_too_large(needed)
         return Placement(True, device, f"{size} on {device}")
     free, total = device_memory(device)
     if storage == "device":
@@ -51,7 +56,19 @@ def place(storage: str, device: torch.device, needed: int) -> Placement:
     why = f"{_show(free)} of {_show(total)} are free on {device}, {_show(kept)} of which are kept for training"
     if needed <= free - kept:
         return Placement(True, device, f"{size} on {device} ({why})")
+    _warn_if_too_large(needed)
     return Placement(False, host, f"{size} in host memory, the next batch prepared in the background ({why})")
+
+
+def _warn_if_too_large(needed: int) -> None:
+    """Warn of data that host memory has no room for; parts of the buffer that are never filled take none."""
+    free = available_memory()
+    if needed > free:
+        warnings.warn(
+            f"the replay buffer needs {_show(needed)} when it is full, and {_show(free)} of memory are free; use a "
+            "smaller `buffer_size` or dataset",
+            stacklevel=2,
+        )
 
 
 def device_memory(device: torch.device) -> tuple[int, int]:

@@ -26,15 +26,17 @@ from agents.common.data.arrays import ArraySource, Transitions, prepare, rows_of
 from agents.common.data.prefetch import Prefetcher
 from agents.common.data.shards import ShardLoader, Shards
 from agents.common.data.storage import place
+from agents.common.observations import ObservationLayout
 
 RING_TENSORS = {
-    "_observations": torch.float32,
+    "_observations": torch.float32,  # or uint8, for images
     "_actions": torch.float32,
     "_rewards": torch.float32,
     "_masks": torch.bool,
     "_next_row": torch.int32,
 }
-MIRRORS = {"_holders", "_newest"}
+DERIVED = {"_holders", "_newest", "layout"}
+"""What is left out of a pickled buffer, because it follows from the rest."""
 
 
 class _Writes(dict[str, dict[int, Any]]):
@@ -56,7 +58,7 @@ class TransitionStore(NStepReplayBuffer):
     _next_row: Tensor
     _holders: NDArray[np.int32]
     """`_next_row` of the rings, (n_envs, buffer_size), on the host."""
-    _newest: NDArray[np.float32]
+    _newest: NDArray[Any]
     """Each environment's newest next observation, (n_envs, O), on the host."""
 
     def __init__(
@@ -73,6 +75,7 @@ class TransitionStore(NStepReplayBuffer):
         storage: str,
     ) -> None:
         BaseBuffer.__init__(self, max(buffer_size // n_envs, 1), observation_space, action_space, device, n_envs)
+        self.layout = ObservationLayout(observation_space)
         self.handle_timeout_termination = handle_timeout_termination
         self.horizon_length = horizon_length
         self.sparse, self.storage = sparse, storage
@@ -86,15 +89,15 @@ class TransitionStore(NStepReplayBuffer):
         self.dataset_size = self._rings_begin = dataset_rows
         self.capacity = dataset_rows + self.n_envs * self.buffer_size
         tail = dataset_extra + 2 * self.n_envs
-        flat = int(np.prod(self.obs_shape))
+        flat, kinds = self.layout.size, {**RING_TENSORS, "_observations": self.layout.dtype}
         shapes: dict[str, tuple[int, ...]] = {name: (self.capacity,) for name in RING_TENSORS}
         shapes |= {"_observations": (self.capacity + tail, flat), "_actions": (self.capacity, self.action_dim)}
         for name in RING_TENSORS:
             setattr(self, name, torch.empty(0))  # free the old tensors first
-        needed = sum(math.prod(shapes[name]) * kind.itemsize for name, kind in RING_TENSORS.items())
+        needed = sum(math.prod(shapes[name]) * kind.itemsize for name, kind in kinds.items())
         needed += dataset_rows * (4 * (3 + self.horizon_length) + 8)  # the table of what sequences amount to
         self.placement = place(self.storage, self.device, needed)
-        for name, kind in RING_TENSORS.items():
+        for name, kind in kinds.items():
             # zeros are mapped lazily by the operating system: rings that are never filled take no memory on a CPU
             setattr(self, name, torch.zeros(shapes[name], dtype=kind, device=self.placement.device))
         self._pending = [self.capacity + dataset_extra + e for e in range(self.n_envs)]
@@ -102,7 +105,7 @@ class TransitionStore(NStepReplayBuffer):
         self.pos, self.full = 0, False
         # what adding a transition asks for; zeros take no memory until they are written to
         self._holders = np.zeros((self.n_envs, self.buffer_size), np.int32)
-        self._newest = np.zeros((self.n_envs, flat), np.float32)
+        self._newest = np.zeros((self.n_envs, flat), self.layout.numpy_dtype)
 
     def _dataset_changed(self) -> None:
         """Prepare for drawing from the dataset, which is new or has been moved."""
@@ -137,15 +140,21 @@ class TransitionStore(NStepReplayBuffer):
         if self.pos or self.full:
             raise ValueError("a dataset must be loaded before online transitions are added; make a new buffer")
         box = ActionRange.of(self.action_space, action_range)
+        images = self.layout.dtype == torch.uint8
+        shape = self.layout.row_shape
         if isinstance(dataset, Shards):
+            if images:
+                raise ValueError("a dataset of several parts must hold vectors, got images; load them as one dataset")
             dataset = replace(dataset, action_range=box)
-            dataset.check(self.obs_shape, self.action_dim, self.horizon_length)
+            dataset.check(shape, self.action_dim, self.horizon_length)
             self._allocate(dataset.most_transitions, dataset.most_trajectories)
             self.dataset_description = dataset.describe()
             self.loader = ShardLoader(dataset, self.capacity, self._place)
             self.rotate_dataset(0)
             return
-        found = prepare(dataset, self.obs_shape, box, self.horizon_length)
+        if isinstance(dataset, Mapping):
+            dataset = self.layout.with_rows(dataset)
+        found = prepare(dataset, shape, box, self.horizon_length, images)
         for note in found.warnings:
             warnings.warn(note, stacklevel=3)
         self.loader = None
@@ -187,7 +196,7 @@ class TransitionStore(NStepReplayBuffer):
     @staticmethod
     def _fill(target: Tensor, pieces: Iterable[NDArray[Any]]) -> None:
         """Copy rows piece by piece, so that no second full copy ever exists."""
-        kind = np.bool_ if target.dtype == torch.bool else np.float32
+        kind = {torch.bool: np.bool_, torch.uint8: np.uint8}.get(target.dtype, np.float32)
         done = 0
         for piece in pieces:
             rows = torch.from_numpy(piece.reshape(len(piece), *target.shape[1:]).astype(kind, copy=False))
@@ -212,9 +221,8 @@ class TransitionStore(NStepReplayBuffer):
         """
         rewards = np.asarray(reward, dtype=np.float32).reshape(self.n_envs)
         dones = np.asarray(done, dtype=bool).reshape(self.n_envs)
-        before, after, actions = (
-            np.asarray(array, dtype=np.float32).reshape(self.n_envs, -1) for array in (obs, next_obs, action)
-        )
+        before, after = self.layout.rows(obs), self.layout.rows(next_obs)
+        actions = np.asarray(action, dtype=np.float32).reshape(self.n_envs, -1)
         if self.sparse:
             if (rewards > 0).any():
                 raise ValueError(f"`sparse` expects rewards <= 0, got {rewards.max()}; switch `sparse` off")
@@ -252,7 +260,7 @@ class TransitionStore(NStepReplayBuffer):
         if self.full and holder >= self._pending[0] + self.n_envs:
             self._free_tail.append(holder)
 
-    def _link_previous(self, env: int, row: int, observation: NDArray[np.float32], writes: _Writes) -> None:
+    def _link_previous(self, env: int, row: int, observation: NDArray[Any], writes: _Writes) -> None:
         """If the environment's episode continues, make its last transition share the new row's observation."""
         previous = self._running(env)
         if previous is None:
@@ -341,10 +349,11 @@ class TransitionStore(NStepReplayBuffer):
         loader = None if self.loader is None else (self.loader.shards, self.loader.active)
         threads = {"_prefetcher": None, "loader": loader}
         state = {**vars(self), **{name: getattr(self, name).cpu() for name in RING_TENSORS}, **threads}
-        return {name: value for name, value in state.items() if name not in MIRRORS}
+        return {name: value for name, value in state.items() if name not in DERIVED}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
+        self.layout = ObservationLayout(self.observation_space)
         self._prefetcher = Prefetcher(self.device)
         if self.loader is not None:
             shards, active = state["loader"]

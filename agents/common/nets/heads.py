@@ -42,25 +42,26 @@ class Network(nn.Module):
 class ObservingNetwork(Network):
     """A network whose first input is observations, optionally through a features extractor of its own.
 
-    The extractor is SB3's: rows ``(N, *observation shape)`` to features (N, F). Its parameters have no axis S: S is 1.
+    The extractor is SB3's: rows ``(N, *observation shape)`` to features (N, F). Its parameters, if it has any, have no
+    axis S: S is 1.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.features_extractor: nn.Module | None = None
-        self.observation_shape: tuple[int, ...] = ()
+        self._prepare: Callable[[Tensor], Any] | None = None
 
-    def extract_with(self, extractor: nn.Module, observation_shape: tuple[int, ...]) -> None:
-        """Put an extractor that no other network uses in front; it expects observations of the given shape."""
-        self.features_extractor, self.observation_shape = extractor, observation_shape
+    def extract_with(self, extractor: nn.Module, prepare: Callable[[Tensor], Any]) -> None:
+        """Put an extractor that no other network uses in front; ``prepare`` makes its input from rows (N, O)."""
+        self.features_extractor, self._prepare = extractor, prepare
 
     def features(self, observations: Tensor, frozen: bool) -> Tensor:
         """Return what the first layer sees, (S, N, F): the observations themselves where there is no extractor."""
-        if self.features_extractor is None:
+        if self.features_extractor is None or self._prepare is None:
             return observations
-        rows = observations.reshape(-1, *self.observation_shape)
+        seen = self._prepare(observations.flatten(0, -2))
         constants = {name: value.detach() for name, value in self.features_extractor.named_parameters() if frozen}
-        found: Tensor = functional_call(self.features_extractor, constants, (rows,))
+        found: Tensor = functional_call(self.features_extractor, constants, (seen,))
         return found.unflatten(0, observations.shape[:-1])
 
 

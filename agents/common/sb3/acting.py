@@ -51,8 +51,9 @@ def find_acting_networks(policy: FlowPolicy) -> set[str]:
     used = policy.acting_networks()
     if has_score(policy):
         watched = WatchedNetworks(policy.nets)
-        rows = torch.zeros(policy.num_replicas, 1, policy.observation_mean.numel(), device=policy.device)
-        actions = rows.new_zeros(policy.num_replicas, 1, policy.chunk_size)
+        layout, shape = policy.layout, (policy.num_replicas, 1)
+        rows = torch.zeros(*shape, layout.size, dtype=layout.dtype, device=policy.device)
+        actions = torch.zeros(*shape, policy.chunk_size, device=policy.device)
         with torch.no_grad():
             policy.method.score(policy.preprocess(rows), actions, watched)  # type: ignore[arg-type]
         used |= watched.used

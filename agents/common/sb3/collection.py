@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,9 @@ class CollectingModel(OffPolicyAlgorithm):
             self._chunk_state = None
             if self.replay_buffer is not None:
                 self.replay_buffer.end_episodes()
-            return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+            prepared = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+            self._keep_plain_dicts()
+            return prepared
         noise = copy.deepcopy(self.action_noise)
         prepared = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         if type(noise) is type(self.action_noise):
@@ -100,11 +103,28 @@ class CollectingModel(OffPolicyAlgorithm):
         _refuse_bad_values({"observation": new_obs, "reward": reward, "last observation": last}, self.num_timesteps)
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
         self._last_episode_starts = np.array(dones, dtype=bool)
+        self._keep_plain_dicts()
+
+    def _keep_plain_dicts(self) -> None:
+        """Make the newest observations dicts where SB3 has ordered ones, which saved files do not know."""
+        for name in ("_last_obs", "_last_original_obs"):
+            value = getattr(self, name)
+            setattr(self, name, dict(value) if isinstance(value, dict) else value)
+
+
+def _leaves(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield arrays by name, the parts of Dict observations one by one."""
+    for name, value in values.items():
+        rows = value if isinstance(value, list) else [value]
+        if rows and isinstance(rows[0], dict):
+            yield from ((f"{name} `{key}`", [row[key] for row in rows]) for key in rows[0])
+        else:
+            yield name, value
 
 
 def _refuse_bad_values(values: dict[str, Any], step: int) -> None:
     """Raise where environments returned NaN or infinity, before anything learns from it."""
-    for name, value in values.items():
+    for name, value in _leaves(values):
         rows = np.asarray(value)
         if not np.isfinite(rows.sum()) and not np.isfinite(rows).all():  # a sum is faster, but may overflow
             environment, *place = np.argwhere(~np.isfinite(rows))[0].tolist()

@@ -93,10 +93,15 @@ def export_onnx(
     :return: the largest difference from PyTorch's actions over 1,000 observations, in units of the action box's width;
         with noise inside, that of the same graph with noise as input.
     :raises ImportError: if onnx, onnxscript or onnxruntime is missing.
-    :raises ValueError: if the policy has several replicas.
+    :raises ValueError: if the policy has several replicas, or observes images or Dicts.
     :raises ArithmeticError: if the file's actions are not the policy's.
     """
     _require_packages()
+    if not policy.layout.is_plain:
+        raise ValueError(
+            f"expected a policy of vectors, got one that observes {policy.observation_space}; save it with "
+            "`save_policy` and act in Python"
+        )
     if policy.num_replicas != 1:
         raise ValueError(
             f"expected a policy of one replica, got {policy.num_replicas}; export `model.replica(k).policy` of each"

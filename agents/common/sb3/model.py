@@ -34,7 +34,7 @@ from agents.common.saved import require_algorithm
 from agents.common.sb3.acting import save_policy
 from agents.common.sb3.arguments import SETTINGS_OF_POLICY, sort_arguments
 from agents.common.sb3.collection import CollectingModel
-from agents.common.sb3.policy import FlowPolicy
+from agents.common.sb3.policy import CnnFlowPolicy, FlowPolicy, MultiInputFlowPolicy
 from agents.common.sb3.pretrained_actor import load_behaviour
 from agents.common.sb3.reporting import ReportingModel
 from agents.common.sb3.shared_settings import MethodModel
@@ -53,16 +53,21 @@ class FlowQLearning(Learner, MethodModel, CollectingModel, ReportingModel):
     What is learnt, and how, is in ``method``; its settings are attributes of the model too. One that is changed acts
     from then on in training and acting; one that networks or buffer were built with cannot be changed.
 
-    :param policy: ``"MlpPolicy"`` or a subclass of ``FlowPolicy``.
-    :param env: environment, its Gymnasium id, or None when loading. Flat Box observations and bounded Box actions.
+    :param policy: ``"MlpPolicy"``, ``"CnnPolicy"`` for images, ``"MultiInputPolicy"`` for Dict observations, or a
+        subclass of ``FlowPolicy``.
+    :param env: environment, its Gymnasium id, or None when loading. Bounded Box actions.
     :param positional: settings in SB3's order, from ``learning_rate`` on.
     :param named: settings of the method and :class:`~agents.common.sb3.arguments.Arguments`.
-    :raises UnsupportedSpaceError: for image, Dict and other observations, or actions that are not a bounded Box.
+    :raises UnsupportedSpaceError: for Tuple and other observations, or actions that are not a bounded Box.
     :raises TypeError: for an argument that is not known; the message names the closest.
     :raises ValueError: for a setting out of range, or pretraining where the algorithm has no behaviour flow.
     """
 
-    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": FlowPolicy}
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": FlowPolicy,
+        "CnnPolicy": CnnFlowPolicy,
+        "MultiInputPolicy": MultiInputFlowPolicy,
+    }
     method_class: ClassVar[type[Method]]
     method: Method
     policy: FlowPolicy
@@ -128,15 +133,6 @@ class FlowQLearning(Learner, MethodModel, CollectingModel, ReportingModel):
             self._update.prepare()
 
     # -- set-up -------------------------------------------------------------------------------------------------------
-
-    def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
-        """Refuse SB3's policies for other observations by name."""
-        if policy_name in ("CnnPolicy", "MultiInputPolicy"):
-            raise UnsupportedSpaceError(
-                f"flow policies support flat Box observations with `MlpPolicy`, got `{policy_name}`, which is for "
-                "images or Dict observation spaces (and hindsight replay); use `MlpPolicy` and a state-based one"
-            )
-        return super()._get_policy_from_name(policy_name)
 
     @classmethod
     def _wrap_env(cls, env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:

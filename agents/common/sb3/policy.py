@@ -12,7 +12,13 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor, get_actor_critic_arch
+from stable_baselines3.common.torch_layers import (
+    BaseFeaturesExtractor,
+    CombinedExtractor,
+    FlattenExtractor,
+    NatureCNN,
+    get_actor_critic_arch,
+)
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.common.utils import get_device
 from torch import Tensor, nn
@@ -23,6 +29,7 @@ from agents.common.model_file import decode_attributes, encode_attributes, read_
 from agents.common.nets.heads import Networks, ObservingNetwork
 from agents.common.nets.mlp import StackedMLP
 from agents.common.nets.specs import Sizes
+from agents.common.observations import ObservationLayout
 from agents.common.watched import WatchedNetworks
 from agents.registry import find_named_by_file, name_of
 
@@ -35,19 +42,19 @@ class FlowPolicy(BasePolicy):
     With H > 1 the rest of the chunk is the recurrent ``state`` of :meth:`predict`; without it, every step is planned
     again. ``deterministic=True`` plans from zero noise; published scores use sampled noise.
 
-    :param observation_space: flat Box.
+    :param observation_space: Box, Discrete, MultiDiscrete or MultiBinary, or Dict of these.
     :param action_space: bounded Box.
     :param lr_schedule: learning rate as a function of the remaining progress.
     :param method: what the algorithm is: networks, sampler and settings. A model shares it with its policy.
     :param seeds: one seed per replica; None draws one from PyTorch's global generator.
     :param activation_fn: hidden activation of all networks, e.g. ``torch.nn.ReLU``; None: each network's own.
-    :param normalize_images: accepted for SB3; images are not supported.
+    :param normalize_images: whether features extractors get images in [0, 1].
     :param features_extractor_class: SB3's. Every network that sees observations has its own extractor, and a target
-        network a copy; ``FlattenExtractor`` passes observations on unchanged.
+        network a copy; ``FlattenExtractor`` passes vectors on unchanged, and has choices one-hot.
     :param features_extractor_kwargs: its arguments besides the observation space.
     :param optimizer_class: the one optimiser over all networks.
     :param optimizer_kwargs: its arguments besides the learning rate.
-    :raises ValueError: if the activation has parameters.
+    :raises ValueError: if the activation has parameters, or observations that are not vectors are to be scaled.
     :raises NotImplementedError: if several seeds at once are to have a features extractor.
     """
 
@@ -57,7 +64,7 @@ class FlowPolicy(BasePolicy):
 
     def __init__(
         self,
-        observation_space: spaces.Box,
+        observation_space: spaces.Space[Any],
         action_space: spaces.Box,
         lr_schedule: Schedule,
         method: Method,
@@ -73,11 +80,6 @@ class FlowPolicy(BasePolicy):
             raise ValueError(
                 f"`activation_fn` must have no parameters, got {activation_fn.__name__}; use e.g. torch.nn.ReLU"
             )
-        if features_extractor_class is not FlattenExtractor and seeds is not None and len(seeds) > 1:
-            raise NotImplementedError(
-                f"`features_extractor_class` must be FlattenExtractor for {len(seeds)} seeds at once, got "
-                f"{features_extractor_class.__name__}, whose layers hold only one replica; train each seed by itself"
-            )
         super().__init__(
             observation_space,
             action_space,
@@ -88,18 +90,18 @@ class FlowPolicy(BasePolicy):
             optimizer_kwargs=optimizer_kwargs,
             squash_output=True,
         )
-        self.method = method
+        self.method, self.layout = method, _layout_of(observation_space, normalize_images, method)
         self.seeds = [int(torch.randint(2**31, ()))] if seeds is None else list(seeds)
         self.num_replicas = len(self.seeds)
         self.activation_fn = activation_fn
         self.action_size = int(np.prod(action_space.shape))
         self.chunk_size = self.action_size * method.chunk_length
-        size = int(np.prod(observation_space.shape))
-        self.register_buffer("observation_mean", torch.zeros(size))
-        self.register_buffer("observation_factor", torch.ones(size))
+        self.register_buffer("observation_mean", torch.zeros(self.layout.size))
+        self.register_buffer("observation_factor", torch.ones(self.layout.size))
         with torch.random.fork_rng(devices=[]):  # extractors draw their weights from the global generator
             torch.default_generator.manual_seed(self.seeds[0])
             self.features_extractor = self.make_features_extractor()
+            _require_fit(self.features_extractor, self.num_replicas)
             self.nets = self._build_networks()
         # acting noise, drawn on the CPU whatever the device; what one replica draws does not depend on the others
         self.generators = [torch.Generator() for _ in self.seeds]
@@ -140,7 +142,7 @@ class FlowPolicy(BasePolicy):
         )
         specs = self.method.networks()
         nets = Networks({name: spec.build(sizes) for name, spec in specs.items()})
-        if self.features_extractor_class is not FlattenExtractor:
+        if self.features_extractor_class is not FlattenExtractor or not self.layout.is_plain:
             self._extract_features(nets)
         for replica, seed in enumerate(self.seeds):
             generator = torch.Generator().manual_seed(seed)
@@ -162,7 +164,7 @@ class FlowPolicy(BasePolicy):
         for network in nets.values():
             if isinstance(network, ObservingNetwork):
                 self.features_extractor = self.make_features_extractor()
-                network.extract_with(self.features_extractor, self.observation_space.shape or ())
+                network.extract_with(self.features_extractor, self.layout.prepared)
 
     def set_random_seed(self, seed: int) -> None:
         """Seed the noise of :meth:`predict`: that of replica k with ``seed + k``."""
@@ -223,7 +225,7 @@ class FlowPolicy(BasePolicy):
     def plan(self, observations: NDArray[Any], noise: Noise) -> NDArray[Any]:
         """Plan one chunk for every observation.
 
-        :param observations: raw, of every replica, (S, N, O).
+        :param observations: raw, of every replica, as rows of :attr:`layout`, (S, N, O).
         :param noise: name -> (S, N, ...), as :meth:`draw_action_noise` gives it for one replica.
         :return: actions in the environment's units, (S, N, H, A).
         """
@@ -242,7 +244,7 @@ class FlowPolicy(BasePolicy):
         """
         draws = self.method.candidate_noise()
         placed = {k: v.to(self.device).movedim(1, 1 + draws[k].axes.index("B")) for k, v in noise.items()}
-        rows = torch.as_tensor(observations, dtype=torch.float32, device=self.device)
+        rows = torch.as_tensor(observations, dtype=self.layout.dtype, device=self.device)
         with torch.no_grad(), float32_products(self.method.precision, self.device):
             return self.method.sample_actions(self.preprocess(rows), placed, nets)
 
@@ -253,7 +255,7 @@ class FlowPolicy(BasePolicy):
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         """Plan and return the first action, scaled to [-1, 1]."""
-        chunks = self._plan_rows(observation, deterministic)
+        chunks = self._plan_rows(self.layout.rows(observation), deterministic)
         return torch.as_tensor(self.scale_action(chunks[:, 0]), dtype=torch.float32, device=self.device)
 
     def forward(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
@@ -261,11 +263,10 @@ class FlowPolicy(BasePolicy):
         return self._predict(observation, deterministic)
 
     def _plan_rows(
-        self, observation: PyTorchObs, deterministic: bool, due: NDArray[np.bool_] | None = None
+        self, observations: NDArray[Any], deterministic: bool, due: NDArray[np.bool_] | None = None
     ) -> NDArray[Any]:
-        """Plan chunks (N, H, A) for rows that are grouped by replica; only rows that are due use up noise."""
-        assert isinstance(observation, Tensor)
-        rows, replicas = len(observation), self.num_replicas
+        """Plan chunks (N, H, A) for rows (N, O) that are grouped by replica; only rows that are due use up noise."""
+        rows, replicas = len(observations), self.num_replicas
         if rows % replicas:
             raise ValueError(
                 f"{replicas} replicas expect a multiple of {replicas} observations, got {rows}; use "
@@ -275,7 +276,7 @@ class FlowPolicy(BasePolicy):
         noise = self._draw_due(grouped)
         if deterministic:
             noise = {name: torch.zeros_like(draw) for name, draw in noise.items()}
-        flat = observation.detach().cpu().numpy().reshape(replicas, rows // replicas, -1)
+        flat = observations.reshape(replicas, rows // replicas, -1)
         return self.plan(flat, noise).reshape(rows, self.chunk_length, *self.action_space.shape)  # type: ignore[misc]
 
     def _draw_due(self, due: NDArray[np.bool_]) -> dict[str, Tensor]:
@@ -311,8 +312,8 @@ class FlowPolicy(BasePolicy):
             return super().predict(observation, state, episode_start, deterministic)
         self.set_training_mode(False)
         _refuse_reset_pair(observation)
-        rows, vectorised = self.obs_to_tensor(observation)
-        assert isinstance(rows, Tensor)
+        found, vectorised = self.obs_to_tensor(observation)
+        rows = self.layout.rows(found)
         chunks, used = self._continued(len(rows), state, episode_start)
         due = used >= self.chunk_length
         if due.any():
@@ -321,11 +322,11 @@ class FlowPolicy(BasePolicy):
         actions = chunks[np.arange(len(rows)), used]
         return (actions if vectorised else actions[0]), (chunks, used + 1)
 
-    def _plan_due(self, rows: Tensor, due: NDArray[np.bool_], deterministic: bool) -> NDArray[Any]:
+    def _plan_due(self, rows: NDArray[Any], due: NDArray[np.bool_], deterministic: bool) -> NDArray[Any]:
         """Plan where a chunk is used up; several replicas plan all rows, since each needs the same number."""
         if self.num_replicas > 1:
             return self._plan_rows(rows, deterministic, due)[due]
-        return self._plan_rows(rows[torch.as_tensor(due)], deterministic)
+        return self._plan_rows(rows[due], deterministic)
 
     def _continued(
         self, rows: int, state: tuple[NDArray[Any], ...] | None, episode_start: NDArray[Any] | None
@@ -356,7 +357,8 @@ class FlowPolicy(BasePolicy):
         watched = WatchedNetworks(self.nets)
         drawn = self.draw_action_noise(1, torch.Generator())
         noise = {name: draw.expand(self.num_replicas, *draw.shape) for name, draw in drawn.items()}
-        self.sample(np.zeros((self.num_replicas, 1, self.observation_mean.numel())), noise, watched)
+        rows = torch.zeros(self.num_replicas, 1, self.layout.size, dtype=self.layout.dtype)
+        self.sample(rows.numpy(), noise, watched)
         return watched.used
 
     def save(self, path: str | IO[bytes], to_act: bool = False) -> None:
@@ -424,10 +426,31 @@ class FlowPolicy(BasePolicy):
             method=self.method,
             seeds=self.seeds,
             activation_fn=self.activation_fn,
+            normalize_images=self.normalize_images,
             features_extractor_class=self.features_extractor_class,
             features_extractor_kwargs=self.features_extractor_kwargs,
             optimizer_class=self.optimizer_class,
             optimizer_kwargs=self.optimizer_kwargs,
+        )
+
+
+def _layout_of(space: spaces.Space[Any], normalize_images: bool, method: Method) -> ObservationLayout:
+    """Return how observations become rows; refuse to scale what is not a vector of numbers."""
+    layout = ObservationLayout(space, normalize_images)
+    if method.observation_scale is not None and not layout.is_plain:
+        raise ValueError(
+            f"`observation_scale` is for vectors of numbers, got observations in {space}; leave it None: images are "
+            "brought to [0, 1], and choices are one-hot"
+        )
+    return layout
+
+
+def _require_fit(extractor: nn.Module, replicas: int) -> None:
+    """Refuse a features extractor whose tensors have no axis of replicas where there are several."""
+    if replicas > 1 and extractor.state_dict():
+        raise NotImplementedError(
+            f"`features_extractor_class` must be FlattenExtractor for {replicas} seeds at once, got "
+            f"{type(extractor).__name__}, whose layers hold only one replica; train each seed by itself"
         )
 
 
@@ -450,3 +473,17 @@ def _refuse_reset_pair(observation: Any) -> None:
             "expected an observation, got a tuple: Gymnasium's `env.reset()` returns (observation, info); "
             "pass the first element. You are probably mixing Gym API with SB3 VecEnv API"
         )
+
+
+class CnnFlowPolicy(FlowPolicy):
+    """A policy of images: each network sees them through SB3's ``NatureCNN``, unless another extractor is given."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **{"features_extractor_class": NatureCNN, **named})
+
+
+class MultiInputFlowPolicy(FlowPolicy):
+    """A policy of Dict observations: each network sees them through SB3's ``CombinedExtractor`` or a given one."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **{"features_extractor_class": CombinedExtractor, **named})

@@ -86,7 +86,7 @@ def _describe(attributes: Mapping[str, Any], state: Mapping[str, Tensor]) -> dic
     weights = [value for name, value in parts.items() if name.startswith("mlp.weights.")]
     actions, activation = attributes["action_space"], attributes["policy_kwargs"].get("activation_fn")
     return {
-        "observation size": int(np.prod(attributes["observation_space"].shape)),
+        "observation size": len(state["observation_mean"]),
         "action size": int(np.prod(actions.shape)),
         "lowest actions": actions.low.tolist(),
         "highest actions": actions.high.tolist(),

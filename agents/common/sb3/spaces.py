@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.utils import get_device
+
+from agents.common.observations import PARTS
 
 
 class UnsupportedSpaceError(NotImplementedError, AssertionError):
@@ -17,15 +18,17 @@ class UnsupportedSpaceError(NotImplementedError, AssertionError):
 def check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) -> None:
     """Refuse spaces that flow policies are not built for, by name.
 
-    :param observations: must be a flat Box.
+    :param observations: must be a Box, Discrete, MultiDiscrete or MultiBinary space, or a Dict of such spaces.
     :param actions: must be a bounded Box.
     :raises UnsupportedSpaceError: if they are not.
     """
-    if not isinstance(observations, spaces.Box) or is_image_space(observations):
-        kind = "an image" if isinstance(observations, spaces.Box) else f"a {type(observations).__name__}"
+    parts = list(observations.spaces.values()) if isinstance(observations, spaces.Dict) else [observations]
+    wrong = [part for part in parts if not isinstance(part, PARTS) or _is_table_of_choices(part)]
+    if wrong or not parts:
         raise UnsupportedSpaceError(
-            f"flow policies support flat Box observations, got {kind} space {observations}; "
-            "flatten it with gymnasium.wrappers.FlattenObservation or use a state-based version of the environment"
+            "flow policies support Box, Discrete, MultiDiscrete and MultiBinary observations and Dicts of these, got "
+            f"{wrong[0] if wrong else 'nothing'} in {observations}; "
+            "flatten it with gymnasium.wrappers.FlattenObservation"
         )
     if not isinstance(actions, spaces.Box) or not actions.is_bounded():
         kind = "an unbounded" if isinstance(actions, spaces.Box) else f"a {type(actions).__name__}"
@@ -33,6 +36,10 @@ def check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) ->
             f"flow policies support bounded Box actions, got {kind} space {actions}; "
             "use an environment with continuous actions between finite bounds"
         )
+
+
+def _is_table_of_choices(space: spaces.Space[Any]) -> bool:
+    return isinstance(space, spaces.MultiDiscrete) and len(space.shape) > 1
 
 
 def available_device(device: torch.device | str) -> torch.device:

@@ -19,6 +19,14 @@ def gpu_with(monkeypatch: pytest.MonkeyPatch, free: float, total: float = 20.0) 
     monkeypatch.setattr(storage, "device_memory", lambda device: (int(free * GIB), int(total * GIB)))
 
 
+@pytest.mark.parametrize("choice", ["auto", "device", "host"])
+def test_data_larger_than_the_free_memory_are_warned_of(monkeypatch: pytest.MonkeyPatch, choice: str) -> None:
+    monkeypatch.setattr(storage, "available_memory", lambda: 3 * GIB)
+    with pytest.warns(UserWarning, match=r"needs 4.00 GiB when it is full, and 3.00 GiB of memory are free"):
+        place(choice, torch.device("cpu"), 4 * GIB)
+
+
+@pytest.mark.filterwarnings("ignore:the replay buffer needs")
 @pytest.mark.parametrize("choice", ["auto", "device"])
 def test_on_a_cpu_there_is_nothing_to_choose(choice: str) -> None:
     found = place(choice, torch.device("cpu"), 50 << 40)
@@ -38,6 +46,7 @@ def test_data_are_on_a_gpu_as_long_as_enough_memory_stays_free(
     monkeypatch: pytest.MonkeyPatch, free: float, total: float, needed: float, fits: bool
 ) -> None:
     gpu_with(monkeypatch, free, total)
+    monkeypatch.setattr(storage, "available_memory", lambda: 100 * GIB)
     found = place("auto", GPU, int(needed * GIB))
     assert (found.on_device, found.device.type) == ((True, "cuda") if fits else (False, "cpu"))
 

@@ -1,0 +1,152 @@
+"""Observations as rows of numbers: how images, dicts and choices are stored, and what a features extractor gets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.preprocessing import get_obs_shape, is_image_space
+from torch import Tensor
+from torch.nn import functional as F
+
+PARTS = spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
+
+
+class Part(NamedTuple):
+    """One space of an observation, and which columns of a row hold it.
+
+    :param key: its name in a Dict space; empty where the observation is this space alone.
+    :param space: the space.
+    :param shape: of its values in an environment's observation, and in a features extractor's input if it is a Box.
+    :param columns: where it is in a row.
+    """
+
+    key: str
+    space: PARTS
+    shape: tuple[int, ...]
+    columns: slice
+    is_image: bool
+
+
+class ObservationLayout:
+    """How observations of a space become rows (N, O) for the replay buffer and the networks, and what becomes of them.
+
+    Rows hold the values as the environment gives them: a Box flattened, a choice as its number, the parts of a Dict one
+    after the other. Images stay uint8 if there is nothing else in the observation; other rows are float32.
+
+    :param space: a Box, Discrete, MultiDiscrete or MultiBinary space, or a Dict of such spaces.
+    :param normalize_images: whether a features extractor gets images in [0, 1].
+    """
+
+    def __init__(self, space: spaces.Space[Any], normalize_images: bool = True) -> None:
+        self.space, self.normalize_images = space, normalize_images
+        self.parts: list[Part] = []
+        self.size = 0
+        leaves: dict[str, Any] = dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
+        for key, part in leaves.items():
+            shape: Any = get_obs_shape(part)
+            columns = slice(self.size, self.size + int(np.prod(shape)))
+            self.parts.append(Part(key, part, shape, columns, is_image_space(part)))
+            self.size = columns.stop
+        only_images = all(part.is_image for part in self.parts)
+        self.dtype = torch.uint8 if only_images else torch.float32
+        self.numpy_dtype: type[Any] = np.uint8 if only_images else np.float32
+        self.is_plain = isinstance(space, spaces.Box) and not only_images
+        """Whether rows are what networks see, so that nothing needs to be extracted."""
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of one observation in a dataset's array: its own, or (O,) where a Dict is made a row."""
+        return (self.size,) if isinstance(self.space, spaces.Dict) else self.parts[0].shape
+
+    def rows(self, observations: Any) -> NDArray[Any]:
+        """Return observations as rows.
+
+        :param observations: arrays or tensors (N, ...), by name in a Dict space.
+        :return: (N, O).
+        """
+        values = observations if isinstance(self.space, spaces.Dict) else {"": observations}
+        rows = [_as_array(values[part.key], self.numpy_dtype).reshape(-1, _width(part)) for part in self.parts]
+        return rows[0] if len(rows) == 1 else np.concatenate(rows, -1)
+
+    def observations(self, rows: NDArray[Any]) -> Any:
+        """Return rows (..., O) as the environment's observations, (N, ...), by name in a Dict space."""
+        found = {part.key: rows[..., part.columns].reshape(-1, *part.shape) for part in self.parts}
+        return found if isinstance(self.space, spaces.Dict) else found[""]
+
+    def prepared(self, rows: Tensor) -> Any:
+        """Return rows as SB3's features extractors take them: images in [0, 1], choices one-hot, all in float32.
+
+        :param rows: (N, O).
+        :return: (N, ...), by name in a Dict space.
+        """
+        found = {part.key: self._prepare(part, rows[:, part.columns]) for part in self.parts}
+        return found if isinstance(self.space, spaces.Dict) else found[""]
+
+    def _prepare(self, part: Part, values: Tensor) -> Tensor:
+        if isinstance(part.space, spaces.Box):
+            numbers = values.float().unflatten(-1, part.shape)
+            return numbers / 255.0 if self.normalize_images and part.is_image else numbers
+        if isinstance(part.space, spaces.MultiBinary):
+            return values.float()
+        choices = [part.space.n] if isinstance(part.space, spaces.Discrete) else part.space.nvec
+        columns = values.long().unbind(-1)
+        return torch.cat([F.one_hot(column, int(n)) for column, n in zip(columns, choices, strict=True)], -1).float()
+
+    def with_rows(self, dataset: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a dataset whose observations, dicts of arrays in a Dict space, are rows.
+
+        :param dataset: arrays by name.
+        :return: the same with `observations` and `next_observations` as (n, O), where they were dicts.
+        :raises ValueError: if a part is missing or has the wrong shape.
+        """
+        names = [name for name in ("observations", "next_observations") if isinstance(dataset.get(name), Mapping)]
+        if not isinstance(self.space, spaces.Dict) or not names:
+            return dataset
+        for name in names:
+            missing = [part.key for part in self.parts if part.key not in dataset[name]]
+            if missing:
+                raise ValueError(
+                    f"dataset array `{name}` must hold the parts of {self.space}, got no `{missing[0]}`; "
+                    "give it an array with a row for every transition"
+                )
+        return {**dataset, **{name: self._dataset_rows(name, dataset[name]) for name in names}}
+
+    def _dataset_rows(self, name: str, values: Mapping[str, Any]) -> NDArray[Any]:
+        """Return the observations of a dataset as rows; refuse parts of another shape."""
+        arrays = {}
+        for part in self.parts:
+            array = np.asarray(values[part.key])
+            if part.is_image:
+                array = channels_first(array, part.shape)
+            if array.ndim == 0 or array.shape[1:] not in (part.shape, part.space.shape):
+                raise ValueError(
+                    f"dataset array `{name}` must hold `{part.key}` with the shape (n, *{part.shape}), got "
+                    f"{array.shape}; the environment's space is {part.space}"
+                )
+            arrays[part.key] = array
+        return self.rows(arrays)
+
+
+def channels_first(images: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return a view of images whose channels come last, (n, H, W, C), with the channels first; others unchanged.
+
+    :param images: of a dataset.
+    :param shape: of one image, (C, H, W).
+    :return: (n, C, H, W) if they fit.
+    """
+    is_last = images.shape[1:] != shape and images.shape[1:] == (*shape[1:], shape[0])
+    return np.moveaxis(images, -1, 1) if is_last else images
+
+
+def _width(part: Part) -> int:
+    return part.columns.stop - part.columns.start
+
+
+def _as_array(values: Any, dtype: type[Any]) -> NDArray[Any]:
+    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    return array.astype(dtype, copy=False)

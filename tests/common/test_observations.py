@@ -1,0 +1,91 @@
+"""Observations of all supported spaces as rows, and what features extractors get of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import preprocess_obs
+
+from agents.common.observations import ObservationLayout
+
+IMAGE = spaces.Box(0, 255, (3, 4, 5), np.uint8)
+SPACES: dict[str, spaces.Space[Any]] = {
+    "vector": spaces.Box(-1, 1, (4,)),
+    "table": spaces.Box(-1, 1, (2, 3)),
+    "image": IMAGE,
+    "bytes that are no image": spaces.Box(0, 255, (4,), np.uint8),
+    "choice": spaces.Discrete(3),
+    "choices": spaces.MultiDiscrete([3, 4]),
+    "switches": spaces.MultiBinary(3),
+    "images": spaces.Dict({"left": IMAGE, "right": IMAGE}),
+    "all": spaces.Dict({"image": IMAGE, "vector": spaces.Box(-1, 1, (2,)), "choice": spaces.Discrete(3)}),
+}
+
+
+def sampled(space: spaces.Space[Any], count: int = 6) -> Any:
+    """Return observations of a space, (N, ...), by name in a Dict space."""
+    space.seed(0)
+    if isinstance(space, spaces.Dict):
+        return {key: sampled(part, count) for key, part in space.spaces.items()}
+    return np.stack([np.asarray(space.sample()) for _ in range(count)])
+
+
+def flattened(values: Any) -> torch.Tensor:
+    parts = values.values() if isinstance(values, dict) else [values]
+    return torch.cat([part.flatten(1) for part in parts], 1)
+
+
+@pytest.mark.parametrize("normalize_images", [True, False])
+@pytest.mark.parametrize("name", SPACES)
+def test_extractors_get_what_sb3_gives_them(name: str, normalize_images: bool) -> None:
+    space = SPACES[name]
+    layout, seen = ObservationLayout(space, normalize_images), sampled(space)
+    tensors = {key: torch.from_numpy(value) for key, value in seen.items()} if isinstance(seen, dict) else None
+    expected = preprocess_obs(tensors or torch.from_numpy(seen), space, normalize_images)
+    found = layout.prepared(torch.from_numpy(layout.rows(seen)))
+    assert torch.equal(flattened(found), flattened(expected))
+    if isinstance(space, spaces.Box):
+        assert found.shape == expected.shape
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_rows_become_the_same_observations_again(name: str) -> None:
+    layout, seen = ObservationLayout(SPACES[name]), sampled(SPACES[name])
+    rows = layout.rows(seen)
+    assert rows.shape == (6, layout.size)
+    again = layout.observations(rows.reshape(2, 3, -1))
+    for key in seen if isinstance(seen, dict) else [None]:
+        got, wanted = (again, seen) if key is None else (again[key], seen[key])
+        np.testing.assert_array_equal(got.reshape(6, -1), wanted.reshape(6, -1))
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("image", np.uint8), ("images", np.uint8), ("all", np.float32)])
+def test_only_images_alone_stay_uint8(name: str, dtype: type) -> None:
+    layout = ObservationLayout(SPACES[name])
+    assert layout.rows(sampled(SPACES[name])).dtype == dtype
+    assert layout.dtype == torch.from_numpy(np.zeros(1, dtype)).dtype
+
+
+def test_only_vectors_of_numbers_need_no_extractor() -> None:
+    plain = {name for name, space in SPACES.items() if ObservationLayout(space).is_plain}
+    assert plain == {"vector", "table", "bytes that are no image"}
+
+
+def test_a_datasets_dicts_become_rows_with_channels_first() -> None:
+    layout, seen = ObservationLayout(SPACES["all"]), sampled(SPACES["all"])
+    last = {**seen, "image": np.moveaxis(seen["image"], 1, -1)}
+    found = layout.with_rows({"observations": last, "next_observations": seen, "rewards": np.zeros(6)})
+    np.testing.assert_array_equal(found["observations"], layout.rows(seen))
+    np.testing.assert_array_equal(found["next_observations"], layout.rows(seen))
+
+
+def test_a_part_that_is_missing_or_has_another_shape_is_named() -> None:
+    layout, seen = ObservationLayout(SPACES["all"]), sampled(SPACES["all"])
+    with pytest.raises(ValueError, match="got no `vector`"):
+        layout.with_rows({"observations": {key: seen[key] for key in ("image", "choice")}})
+    with pytest.raises(ValueError, match=r"`vector` with the shape \(n, \*\(2,\)\), got \(6, 3\)"):
+        layout.with_rows({"observations": {**seen, "vector": np.zeros((6, 3))}})

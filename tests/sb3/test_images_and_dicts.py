@@ -1,0 +1,185 @@
+"""Images, Dicts and choices as observations: stored, trained on and acted on as vectors are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+import agents
+from agents.common.sb3.model import FlowQLearning
+from tests.common.toys import TINY, assert_same, parameters_of, tiny_model, toy_dataset
+
+SIDE = 36  # NatureCNN takes no smaller images
+IMAGE = spaces.Box(0, 255, (SIDE, SIDE, 3), np.uint8)
+MIXED = spaces.Dict({"image": IMAGE, "choice": spaces.Discrete(3), "vector": spaces.Box(-1, 1, (2,), np.float32)})
+SPACES: dict[str, tuple[str, spaces.Space[Any]]] = {
+    "image": ("CnnPolicy", IMAGE),
+    "flat image": ("MlpPolicy", spaces.Box(0, 255, (4, 4, 3), np.uint8)),
+    "mixed": ("MultiInputPolicy", MIXED),
+    "choices": ("MlpPolicy", spaces.MultiDiscrete([3, 4])),
+}
+
+
+class SampledEnv(gymnasium.Env[Any, NDArray[Any]]):
+    """Episodes of six random observations of a space."""
+
+    def __init__(self, space: spaces.Space[Any]) -> None:
+        self.observation_space, self.action_space, self.steps = space, spaces.Box(-1, 1, (2,), np.float32), 0
+        space.seed(0)
+
+    def reset(self, **how: Any) -> tuple[Any, dict[str, Any]]:
+        super().reset(**how)
+        self.steps = 0
+        return self.observation_space.sample(), {}
+
+    def step(self, action: NDArray[Any]) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        return self.observation_space.sample(), -1.0, False, self.steps == 6, {}
+
+
+def model_of(name: str, **settings: Any) -> FlowQLearning:
+    policy, space = SPACES[name]
+    model = agents.QAM(policy, SampledEnv(space), **{**TINY, **settings})
+    model.set_logger(configure(None, []))
+    return model
+
+
+def dataset_of(space: spaces.Space[Any], rows: int = 24) -> dict[str, Any]:
+    """Return random trajectories of six transitions, with observations as an environment of the space gives them."""
+    dataset: dict[str, Any] = {**toy_dataset(rows, length=6)}
+    space.seed(1)
+    seen = [[space.sample() for _ in range(7)] for _ in range(rows // 6)]
+    for name, part in (("observations", slice(0, 6)), ("next_observations", slice(1, 7))):
+        values = [value for trajectory in seen for value in trajectory[part]]
+        if isinstance(space, spaces.Dict):
+            dataset[name] = {key: np.stack([value[key] for value in values]) for key in space.spaces}
+        else:
+            dataset[name] = np.stack(values)
+    return dataset
+
+
+@pytest.mark.parametrize("horizon_length", [1, 3])
+@pytest.mark.parametrize("name", SPACES)
+def test_both_phases_train_act_and_are_saved(name: str, horizon_length: int, tmp_path: Path) -> None:
+    model = model_of(name, horizon_length=horizon_length)
+    before = parameters_of(model)
+    model.learn_offline(2, dataset=dataset_of(SPACES[name][1]))
+    model.learn(14, reset_num_timesteps=False)
+    changed = [key for key, value in parameters_of(model).items() if not torch.equal(value, before[key])]
+    if SPACES[name][0] != "MlpPolicy":
+        assert any("features_extractor" in key for key in changed)
+    model.save(tmp_path / "model.zip")
+    model.policy.save(str(tmp_path / "policy"))
+    model.save_replay_buffer(tmp_path / "buffer")
+    loaded = agents.load(tmp_path / "model.zip")
+    loaded.load_replay_buffer(tmp_path / "buffer")
+    assert torch.equal(loaded.replay_buffer.observations, model.replay_buffer.observations)
+    seen = SPACES[name][1].sample()
+    expected, _ = model.predict(seen, deterministic=True)
+    assert expected.shape == (2,)
+    for other in (loaded, type(model.policy).load(str(tmp_path / "policy"))):
+        np.testing.assert_array_equal(other.predict(seen, deterministic=True)[0], expected)
+
+
+@pytest.mark.parametrize(("name", "extractor"), [("image", NatureCNN), ("mixed", CombinedExtractor)])
+def test_each_network_has_sb3s_extractor_of_its_own(name: str, extractor: type) -> None:
+    nets = model_of(name).policy.nets
+    own = {id(nets[each].features_extractor) for each in nets}
+    assert len(own) == len(nets)
+    assert all(type(nets[each].features_extractor) is extractor for each in nets)
+
+
+def test_images_are_stored_as_uint8_and_once() -> None:
+    model, dataset = model_of("image"), dataset_of(IMAGE)
+    model.learn_offline(1, dataset=dataset)
+    buffer = model.replay_buffer
+    assert buffer.observations.dtype == torch.uint8
+    stored = buffer.observations[:24].unflatten(1, (3, SIDE, SIDE)).movedim(1, -1)
+    assert torch.equal(stored, torch.from_numpy(dataset["observations"]))
+    batch = buffer.sample(8)
+    assert batch.observations.dtype == batch.next_observations.dtype == torch.uint8
+    frames = 24 + TINY["buffer_size"] + 4 + 2  # the dataset, the ring, a last one for each trajectory, the tail
+    assert buffer.observations.nbytes == frames * SIDE * SIDE * 3
+
+
+def test_what_is_collected_is_what_was_seen() -> None:
+    model = model_of("mixed", learning_starts=100)
+    model.learn(9)
+    rows = model.replay_buffer.observations[:9]
+    MIXED.seed(0)
+    env = SampledEnv(MIXED)
+    expected = [env.reset()[0], *(env.step(np.zeros(2))[0] for _ in range(5))]
+    images = np.stack([np.moveaxis(each["image"], -1, 0) for each in expected])
+    found = model.replay_buffer.layout.observations(rows[:6].numpy())
+    np.testing.assert_array_equal(found["image"], images)
+    np.testing.assert_array_equal(found["choice"].ravel(), [each["choice"] for each in expected])
+
+
+def test_choices_and_flat_images_train_with_several_seeds() -> None:
+    for name in ("choices", "flat image"):
+        model = model_of(name, seeds=[0, 1])
+        model.learn_offline(2, dataset=dataset_of(SPACES[name][1]))
+        single = model_of(name, seed=1)
+        assert_same(
+            {key: value[1:] for key, value in model_of(name, seeds=[0, 1]).policy.nets.state_dict().items()},
+            dict(single.policy.nets.state_dict()),
+        )
+
+
+def test_dict_observations_are_normalised_part_by_part() -> None:
+    space = spaces.Dict({"first": spaces.Box(-1, 1, (2,)), "second": spaces.Box(-1, 1, (3,))})
+    env = VecNormalize(DummyVecEnv([lambda: SampledEnv(space)]))
+    model = agents.QAM("MultiInputPolicy", env, **{**TINY, "horizon_length": 1})
+    model.set_logger(configure(None, []))
+    model.learn(20)
+    rows = torch.arange(5).view(1, 5, 1)
+    found = model.replay_buffer.batch_of(rows, env).observations[0]
+    raw = model.replay_buffer.layout.observations(model.replay_buffer.observations[:5].numpy())
+    expected = env.normalize_obs(raw)
+    np.testing.assert_allclose(found[:, :2], expected["first"], rtol=1e-6)
+    np.testing.assert_allclose(found[:, 2:], expected["second"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("change", ["dtype", "shape"])
+def test_a_dataset_of_other_images_is_refused(change: str) -> None:
+    dataset = dataset_of(IMAGE)
+    for name in ("observations", "next_observations"):
+        dataset[name] = dataset[name] / np.float32(255) if change == "dtype" else dataset[name][:, :-1]
+    message = "as uint8 from 0 to 255, got float32" if change == "dtype" else r"must have shape \(24, 3, 36, 36\)"
+    with pytest.raises(ValueError, match=message):
+        model_of("image").load_dataset(dataset)
+
+
+def test_observations_other_than_vectors_are_not_scaled() -> None:
+    with pytest.raises(ValueError, match="`observation_scale` is for vectors of numbers"):
+        model_of("image", observation_scale=1.0)
+
+
+def test_an_environments_nan_is_named_with_its_part() -> None:
+    class Broken(SampledEnv):
+        def step(self, action: NDArray[Any]) -> Any:
+            observation, *others = super().step(action)
+            observation["vector"][1] = np.nan
+            return observation, *others
+
+    model = agents.QAM("MultiInputPolicy", Broken(MIXED), **TINY)
+    model.set_logger(configure(None, []))
+    with pytest.raises(ValueError, match=r"got observation `vector`\[0, 1\] = nan from environment 0"):
+        model.learn(3)
+
+
+@pytest.mark.parametrize("id", agents.algorithm_ids())
+def test_every_algorithm_takes_images(id: str) -> None:
+    model = tiny_model(id, SampledEnv(SPACES["flat image"][1]))
+    model.learn_offline(2, dataset=dataset_of(SPACES["flat image"][1]))
+    assert model.predict(SPACES["flat image"][1].sample())[0].shape == (2,)
