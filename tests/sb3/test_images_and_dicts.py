@@ -183,3 +183,40 @@ def test_every_algorithm_takes_images(id: str) -> None:
     model = tiny_model(id, SampledEnv(SPACES["flat image"][1]))
     model.learn_offline(2, dataset=dataset_of(SPACES["flat image"][1]))
     assert model.predict(SPACES["flat image"][1].sample())[0].shape == (2,)
+
+
+# -- several seeds with our own encoder -------------------------------------------------------------------------------
+
+
+ENCODED = {
+    "features_extractor_class": agents.ImpalaEncoder,
+    "features_extractor_kwargs": {"features_dim": 8, "widths": [4, 4]},
+}
+
+
+@pytest.mark.parametrize("id", ["qam", "rebrac", "dac"])  # one of each kind of actor
+def test_a_replica_of_several_seeds_is_what_its_seed_alone_gives(id: str) -> None:
+    space = spaces.Box(0, 255, (8, 8, 3), np.uint8)
+    both = tiny_model(id, SampledEnv(space), policy_kwargs=ENCODED, seed=None, seeds=[3, 4])
+    single = tiny_model(id, SampledEnv(space), policy_kwargs=ENCODED, seed=4)
+    assert_same(dict(both.replica(1).policy.nets.state_dict()), dict(single.policy.nets.state_dict()))
+    both.learn_offline(1, dataset=dataset_of(space))
+    third = both.replica(1)
+    seen = np.stack([space.sample() for _ in range(4)])
+    noise = {
+        name: draw.expand(2, *draw.shape) for name, draw in third.policy.draw_action_noise(4, torch.Generator()).items()
+    }
+    rows = np.moveaxis(seen, -1, 1).reshape(1, 4, -1)
+    expected = both.policy.plan(np.repeat(rows, 2, 0), noise)[1:]
+    found = third.policy.plan(rows, {name: draw[1:] for name, draw in noise.items()})
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    grads = [p.grad for name, p in both.policy.nets.named_parameters() if "features_extractor.weights.0" in name]
+    assert any(grad is not None and bool(grad[0].any()) and bool(grad[1].any()) for grad in grads)
+
+
+def test_the_activation_of_networks_is_not_the_encoders() -> None:
+    kwargs = {**ENCODED, "activation_fn": torch.nn.ReLU}
+    model = tiny_model(env=SampledEnv(spaces.Box(0, 255, (8, 8, 3), np.uint8)), policy_kwargs=kwargs)
+    critic = model.policy.nets.critic
+    assert isinstance(critic.mlp.activation, torch.nn.ReLU)
+    assert not isinstance(critic.features_extractor.mlp.activation, torch.nn.ReLU)
