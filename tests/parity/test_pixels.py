@@ -1,4 +1,4 @@
-"""The image encoder against recorded numbers of FQL's, which is OGBench's."""
+"""The image encoder against recorded numbers of FQL's, which is OGBench's, and random crops against FQL's."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from agents.common.engine.update import CROP_PIXELS
+from agents.common.observations import ObservationLayout
 from agents.common.sb3.encoders import ImpalaEncoder
 from tests.parity.reference import OWN_FIXTURES
 
@@ -88,3 +90,10 @@ def test_replicas_are_encoders_side_by_side() -> None:
 def test_other_observations_than_images_are_refused() -> None:
     with pytest.raises(ValueError, match=r"expects images \(C, H, W\)"):
         ImpalaEncoder(spaces.Box(-1, 1, (4,)))
+
+
+def test_shifted_images_are_the_references_crops() -> None:
+    images, begin = recorded()["crop/images"].movedim(-1, 1), recorded()["crop/from"]
+    layout = ObservationLayout(image_space(*images.shape[1:]))
+    found = layout.shifted(images.flatten(1), begin[:, 0] - CROP_PIXELS, begin[:, 1] - CROP_PIXELS)
+    assert torch.equal(found.unflatten(1, images.shape[1:]), recorded()["crop/cropped"].movedim(-1, 1))

@@ -453,6 +453,8 @@ def _layout_of(space: spaces.Space[Any], normalize_images: bool, method: Method)
             f"`observation_scale` is for vectors of numbers, got observations in {space}; leave it None: images are "
             "brought to [0, 1], and choices are one-hot"
         )
+    if method.random_crop and not any(part.is_image for part in layout.parts):
+        raise ValueError(f"`random_crop` is for images, got observations in {space}; leave it 0")
     return layout
 
 
