@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from agents.common.method import Method as Method
     from agents.common.sb3.acting import load_policy as load_policy
     from agents.common.sb3.arguments import Arguments
+    from agents.common.sb3.encoders import ImpalaEncoder as ImpalaEncoder
     from agents.common.sb3.exporting import export_onnx as export_onnx
     from agents.common.sb3.model import FlowQLearning
     from agents.common.search import choice as choice
@@ -107,12 +108,13 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 __all__ = [
-    "Method", "algorithm_ids", "choice", "export_onnx", "get", "linear_range", "load", "load_policy", "log_range",
-    "register", "setting",
+    "ImpalaEncoder", "Method", "algorithm_ids", "choice", "export_onnx", "get", "linear_range", "load", "load_policy",
+    "log_range", "register", "setting",
     *BUILT_IN.values(),
 ]  # fmt: skip
 
 _LOCATIONS = {
+    "ImpalaEncoder": "agents.common.sb3.encoders",
     "Method": "agents.common.method",
     "choice": "agents.common.search",
     "export_onnx": "agents.common.sb3.exporting",

@@ -123,7 +123,7 @@ class _Probe:
     ) -> None:
         require_table(method, "networks", NetworkSpec)
         require_table(method, "action_noise_table", Draw)
-        tiny = {"net_arch": [WIDTH, WIDTH], "precision": "fp32"}
+        tiny = {"net_arch": [WIDTH, WIDTH], "precision": "fp32", "random_crop": 0.0}
         self.method = type(method)(**{**method.settings(), **tiny})
         if not ObservationLayout(observation_space).is_plain:
             observation_space = spaces.Box(-1, 1, (WIDTH,))  # the hooks see features in any case

@@ -230,6 +230,13 @@ class Method(Declared):
         doc="Centre observations by the dataset's mean and scale each coordinate to this standard deviation; None for "
         "raw observations. The statistics are stored with the model.",
     )
+    random_crop: float = setting(
+        default=0.0,
+        at_least=0,
+        at_most=1,
+        doc="Probability with which the images of an update are shifted by up to 3 pixels each way, each pair of an "
+        "observation and the next one alike; the edges are repeated.",
+    )
     sparse: bool = setting(
         default=False,
         fixed="rewards are changed when they are stored",
@@ -370,8 +377,13 @@ class Method(Declared):
         return table if self.best_of_n == 1 else {name: draw.with_candidates() for name, draw in table.items()}
 
     def update_noise(self) -> dict[str, Draw]:
-        """Return every draw of one update: the next action's, prefixed ``td_``, and the algorithm's own."""
-        return {**{f"td_{name}": draw for name, draw in self.candidate_noise().items()}, **self.noise()}
+        """Return every draw of one update: the next action's, prefixed ``td_``, the algorithm's own, and the crops'."""
+        of_actions = {f"td_{name}": draw for name, draw in self.candidate_noise().items()}
+        return {**of_actions, **self.noise(), **self.crop_noise()}
+
+    def crop_noise(self) -> dict[str, Draw]:
+        """Return the draws of random crops: none without them, or whether they are done, and where images begin."""
+        return {"crop": uniform(""), "crop_y": uniform(), "crop_x": uniform()} if self.random_crop else {}
 
     def noise_sizes(self, replicas: int, rows: int, chunk_size: int) -> dict[str, int]:
         """Return the sizes of the noise table's axes.

@@ -97,6 +97,20 @@ class ObservationLayout:
         columns = values.long().unbind(-1)
         return torch.cat([F.one_hot(column, int(n)) for column, n in zip(columns, choices, strict=True)], -1).float()
 
+    def shifted(self, rows: Tensor, shift_y: Tensor, shift_x: Tensor) -> Tensor:
+        """Return rows whose images are shifted, with their edges repeated; what is not an image stays as it is.
+
+        :param rows: (..., O).
+        :param shift_y: rows of pixels by which each image begins later, integers (...).
+        :param shift_x: likewise for columns.
+        :return: (..., O).
+        """
+        parts = [rows[..., part.columns] for part in self.parts]
+        for index, part in enumerate(self.parts):
+            if part.is_image:
+                parts[index] = _shift(parts[index].unflatten(-1, part.shape), shift_y, shift_x).flatten(-3)
+        return torch.cat(parts, -1)
+
     def with_rows(self, dataset: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return a dataset whose observations, dicts of arrays in a Dict space, are rows.
 
@@ -141,6 +155,15 @@ def channels_first(images: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]
     """
     is_last = images.shape[1:] != shape and images.shape[1:] == (*shape[1:], shape[0])
     return np.moveaxis(images, -1, 1) if is_last else images
+
+
+def _shift(images: Tensor, shift_y: Tensor, shift_x: Tensor) -> Tensor:
+    """Shift images (..., C, H, W) by numbers of pixels (...)."""
+    height, width = images.shape[-2:]
+    down = (torch.arange(height, device=images.device) + shift_y.unsqueeze(-1)).clamp(0, height - 1)  # (..., H)
+    right = (torch.arange(width, device=images.device) + shift_x.unsqueeze(-1)).clamp(0, width - 1)
+    lines = images.gather(-2, down[..., None, :, None].expand(*images.shape))
+    return lines.gather(-1, right[..., None, None, :].expand(*images.shape))
 
 
 def _width(part: Part) -> int:

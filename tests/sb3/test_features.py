@@ -221,7 +221,7 @@ def test_a_policy_with_an_extractor_is_saved_whole(tmp_path: Path) -> None:
 def test_stacked_seeds_and_extractors_are_refused_together() -> None:
     with pytest.raises(
         NotImplementedError,
-        match="`features_extractor_class` must be FlattenExtractor for 2 seeds at once, got NormedFeatures",
+        match="must be FlattenExtractor or ImpalaEncoder for 2 seeds at once, got NormedFeatures",
     ):
         normed_model(seeds=[1, 2])
 

@@ -183,3 +183,89 @@ def test_every_algorithm_takes_images(id: str) -> None:
     model = tiny_model(id, SampledEnv(SPACES["flat image"][1]))
     model.learn_offline(2, dataset=dataset_of(SPACES["flat image"][1]))
     assert model.predict(SPACES["flat image"][1].sample())[0].shape == (2,)
+
+
+# -- several seeds with our own encoder -------------------------------------------------------------------------------
+
+
+ENCODED = {
+    "features_extractor_class": agents.ImpalaEncoder,
+    "features_extractor_kwargs": {"features_dim": 8, "widths": [4, 4]},
+}
+
+
+@pytest.mark.parametrize("id", ["qam", "rebrac", "dac"])  # one of each kind of actor
+def test_a_replica_of_several_seeds_is_what_its_seed_alone_gives(id: str) -> None:
+    space = spaces.Box(0, 255, (8, 8, 3), np.uint8)
+    both = tiny_model(id, SampledEnv(space), policy_kwargs=ENCODED, seed=None, seeds=[3, 4])
+    single = tiny_model(id, SampledEnv(space), policy_kwargs=ENCODED, seed=4)
+    assert_same(dict(both.replica(1).policy.nets.state_dict()), dict(single.policy.nets.state_dict()))
+    both.learn_offline(1, dataset=dataset_of(space))
+    third = both.replica(1)
+    seen = np.stack([space.sample() for _ in range(4)])
+    noise = {
+        name: draw.expand(2, *draw.shape) for name, draw in third.policy.draw_action_noise(4, torch.Generator()).items()
+    }
+    rows = np.moveaxis(seen, -1, 1).reshape(1, 4, -1)
+    expected = both.policy.plan(np.repeat(rows, 2, 0), noise)[1:]
+    found = third.policy.plan(rows, {name: draw[1:] for name, draw in noise.items()})
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    grads = [p.grad for name, p in both.policy.nets.named_parameters() if "features_extractor.weights.0" in name]
+    assert any(grad is not None and bool(grad[0].any()) and bool(grad[1].any()) for grad in grads)
+
+
+def test_the_activation_of_networks_is_not_the_encoders() -> None:
+    kwargs = {**ENCODED, "activation_fn": torch.nn.ReLU}
+    model = tiny_model(env=SampledEnv(spaces.Box(0, 255, (8, 8, 3), np.uint8)), policy_kwargs=kwargs)
+    critic = model.policy.nets.critic
+    assert isinstance(critic.mlp.activation, torch.nn.ReLU)
+    assert not isinstance(critic.features_extractor.mlp.activation, torch.nn.ReLU)
+
+
+# -- random crops -----------------------------------------------------------------------------------------------------
+
+
+CHANCES = torch.tensor([0.49, 0.51])  # of two replicas, below and above one half
+PLACES = torch.tensor([[0.0, 0.5, 0.99]] * 2)  # the lowest, the middle and the highest of seven
+
+
+def cropping_model(**settings: Any) -> FlowQLearning:
+    space = spaces.Box(0, 255, (8, 8, 3), np.uint8)
+    return tiny_model(env=SampledEnv(space), policy_kwargs=ENCODED, random_crop=0.5, **settings)
+
+
+def test_images_are_shifted_with_the_probability_and_both_observations_alike() -> None:
+    model = cropping_model(seed=None, seeds=[1, 2])
+    model.load_dataset(dataset_of(spaces.Box(0, 255, (8, 8, 3), np.uint8)))
+    batch = model.replay_buffer.sample(3)
+    found = model.crop_images(batch, {"crop": CHANCES, "crop_y": PLACES, "crop_x": PLACES})
+    for name in ("observations", "next_observations"):
+        before, after = (getattr(each, name).unflatten(-1, (3, 8, 8)) for each in (batch, found))
+        assert after.dtype == torch.uint8
+        assert torch.equal(after[1], before[1]), "not done for the second replica"
+        assert torch.equal(after[0, 1], before[0, 1]), "the middle is no shift"
+        assert torch.equal(after[0, 0, :, 3:, 3:], before[0, 0, :, :5, :5])
+        assert torch.equal(after[0, 0, :, 0, 0], before[0, 0, :, 0, 0]), "edges are repeated"
+        assert torch.equal(after[0, 2, :, :5, :5], before[0, 2, :, 3:, 3:])
+
+
+@pytest.mark.parametrize("pretraining_steps", [0, 2])
+def test_crops_change_training_and_follow_from_the_seed(pretraining_steps: int) -> None:
+    dataset = dataset_of(spaces.Box(0, 255, (8, 8, 3), np.uint8))
+    models = [cropping_model(pretraining_steps=pretraining_steps) for _ in range(2)]
+    for model in models:
+        model.learn_offline(2, dataset=dataset)
+    assert_same(parameters_of(models[0]), parameters_of(models[1]))
+    always = cropping_model(pretraining_steps=pretraining_steps)
+    always.random_crop = 1.0
+    never = cropping_model(pretraining_steps=pretraining_steps)
+    never.random_crop = 1e-9
+    for model in (always, never):
+        model.learn_offline(2, dataset=dataset)
+    first, second = parameters_of(always), parameters_of(never)
+    assert not torch.equal(first["nets.behaviour.mlp.weights.0"], second["nets.behaviour.mlp.weights.0"])
+
+
+def test_crops_of_vectors_are_refused() -> None:
+    with pytest.raises(ValueError, match="`random_crop` is for images"):
+        tiny_model(random_crop=0.5)

@@ -17,6 +17,9 @@ from agents.common.maths.flow import cloning_loss
 from agents.common.method import Info, Method, Noise
 from agents.common.pretraining import CLONING_NOISE, start_from_behaviour
 
+CROP_PIXELS = 3
+"""By how many pixels random crops shift images at most, as in FQL's implementation."""
+
 
 class Learner:
     """What takes gradient steps: a method, the networks of a policy, a replay buffer, generators. A model is one."""
@@ -77,11 +80,30 @@ class Learner:
         :param noise: all draws of the update.
         :return: the weighted total of every replica with its graph, (S,), and losses and diagnostics without.
         """
-        nets = self.policy.nets
+        nets, batch = self.policy.nets, self.crop_images(batch, noise)
         if self.pretraining:
             assert self.behaviour_flow is not None
             return self.method.total({"bc_flow": cloning_loss(nets[self.behaviour_flow], batch, noise)}, {})
         return self.method.compute_losses(batch, noise, nets)
+
+    def crop_images(self, batch: Batch, noise: Noise) -> Batch:
+        """Shift the images of a batch at random, with the probability `random_crop`.
+
+        :param batch: the batch.
+        :param noise: all draws of the update.
+        :return: the batch with other observations; the same one without random crops.
+        """
+        if not self.method.random_crop:
+            return batch
+        is_done = (noise["crop"] < self.method.random_crop).unsqueeze(-1)  # (S, 1)
+        ways = 2 * CROP_PIXELS + 1
+        y, x = (((noise[name] * ways).long() - CROP_PIXELS) * is_done for name in ("crop_y", "crop_x"))
+        shifted = self.policy.layout.shifted
+        return replace(
+            batch,
+            observations=shifted(batch.observations, y, x),
+            next_observations=shifted(batch.next_observations, y, x),
+        )
 
     def skipped_networks(self) -> frozenset[str]:
         """Return which networks the coming update leaves as they are: while pretraining, all but the behaviour flow."""
@@ -109,10 +131,12 @@ class Learner:
         """Draw the noise of one update.
 
         :param batch_size: B.
-        :return: every draw of ``method.update_noise()`` by name; while pretraining, those of cloning.
+        :return: every draw of ``method.update_noise()`` by name; while pretraining, those of cloning and of crops.
         """
         sizes = self.method.noise_sizes(self.policy.num_replicas, batch_size, self.policy.chunk_size)
-        draws = CLONING_NOISE if self.pretraining else self.method.update_noise()
+        draws = self.method.update_noise()
+        if self.pretraining:
+            draws = {**CLONING_NOISE, **self.method.crop_noise()}
         return {name: draw(sizes, self._generator, self.device) for name, draw in draws.items()}
 
     def batch_source(self) -> Hashable:

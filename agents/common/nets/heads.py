@@ -43,7 +43,7 @@ class ObservingNetwork(Network):
     """A network whose first input is observations, optionally through a features extractor of its own.
 
     The extractor is SB3's: rows ``(N, *observation shape)`` to features (N, F). Its parameters, if it has any, have no
-    axis S: S is 1.
+    axis S, and S is 1, unless it is a :class:`~agents.common.nets.replicated.ReplicatedExtractor`.
     """
 
     def __init__(self) -> None:

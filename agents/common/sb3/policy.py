@@ -12,13 +12,7 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.torch_layers import (
-    BaseFeaturesExtractor,
-    CombinedExtractor,
-    FlattenExtractor,
-    NatureCNN,
-    get_actor_critic_arch,
-)
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor, get_actor_critic_arch
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.common.utils import get_device
 from torch import Tensor, nn
@@ -28,6 +22,7 @@ from agents.common.method import Method, Noise
 from agents.common.model_file import decode_attributes, encode_attributes, read_tensors
 from agents.common.nets.heads import Networks, ObservingNetwork
 from agents.common.nets.mlp import StackedMLP
+from agents.common.nets.replicated import ReplicatedExtractor
 from agents.common.nets.specs import Sizes
 from agents.common.observations import ObservationLayout
 from agents.common.watched import WatchedNetworks
@@ -144,20 +139,21 @@ class FlowPolicy(BasePolicy):
         nets = Networks({name: spec.build(sizes) for name, spec in specs.items()})
         if self.features_extractor_class is not FlattenExtractor or not self.layout.is_plain:
             self._extract_features(nets)
-        for replica, seed in enumerate(self.seeds):
-            generator = torch.Generator().manual_seed(seed)
-            network: Any
-            for network in nets.values():
-                network.initialise(replica, generator)
+        _initialise(nets, self.seeds)
         for name, spec in specs.items():
             if spec.target:
                 nets[f"{name}_target"] = copy.deepcopy(nets[name]).requires_grad_(False)
-        for module in nets.modules():
+        for name, module in nets.named_modules():
             if isinstance(module, StackedMLP):
                 module.matmul_dtype = torch.bfloat16 if self.method.precision == "bf16" else None
-                if self.activation_fn is not None:
+                if self.activation_fn is not None and ".features_extractor." not in name:
                     module.activation = self.activation_fn()
         return nets.train()
+
+    def make_features_extractor(self) -> BaseFeaturesExtractor:
+        """Return a new features extractor, of all replicas where it can hold several."""
+        own = {"replicas": self.num_replicas} if issubclass(self.features_extractor_class, ReplicatedExtractor) else {}
+        return self.features_extractor_class(self.observation_space, **self.features_extractor_kwargs, **own)
 
     def _extract_features(self, nets: Networks) -> None:
         """Give each network that sees observations an extractor; the policy's attribute is the last one's."""
@@ -198,16 +194,16 @@ class FlowPolicy(BasePolicy):
             "seeds": [self.seeds[index]],
         }
         single = type(self)(**parameters)
-        stacked = dict(self.nets.named_parameters()) | dict(self.nets.named_buffers())
-        slices = {f"nets.{name}": self._of_replica(value, index) for name, value in stacked.items()}
-        single.load_state_dict({**self.state_dict(), **slices})
+        state = self.state_dict()
+        stacked = [name for name in state if name.startswith(("nets.", "features_extractor."))]
+        single.load_state_dict({**state, **{name: self._of_replica(state[name], index) for name in stacked}})
         single.to(self.device)
-        state = self.optimizer.state_dict()
+        steps = self.optimizer.state_dict()
         moments = {
             key: {k: (v if k == "step" else self._of_replica(v, index)).clone() for k, v in values.items()}
-            for key, values in state["state"].items()
+            for key, values in steps["state"].items()
         }
-        single.optimizer.load_state_dict({**state, "state": moments})
+        single.optimizer.load_state_dict({**steps, "state": moments})
         return single
 
     def _of_replica(self, value: Tensor, index: int) -> Tensor:
@@ -317,8 +313,7 @@ class FlowPolicy(BasePolicy):
         chunks, used = self._continued(len(rows), state, episode_start)
         due = used >= self.chunk_length
         if due.any():
-            fresh = self._plan_due(rows, due, deterministic)
-            chunks[due], used[due] = fresh, 0
+            chunks[due], used[due] = self._plan_due(rows, due, deterministic), 0
         actions = chunks[np.arange(len(rows)), used]
         return (actions if vectorised else actions[0]), (chunks, used + 1)
 
@@ -434,6 +429,18 @@ class FlowPolicy(BasePolicy):
         )
 
 
+def _initialise(nets: Networks, seeds: Sequence[int]) -> None:
+    """Draw the weights of every replica from a generator of its own."""
+    for replica, seed in enumerate(seeds):
+        generator = torch.Generator().manual_seed(seed)
+        network: Any
+        for network in nets.values():
+            network.initialise(replica, generator)
+            extractor = getattr(network, "features_extractor", None)
+            if isinstance(extractor, ReplicatedExtractor):
+                extractor.initialise(replica, generator)
+
+
 def _layout_of(space: spaces.Space[Any], normalize_images: bool, method: Method) -> ObservationLayout:
     """Return how observations become rows; refuse to scale what is not a vector of numbers."""
     layout = ObservationLayout(space, normalize_images)
@@ -442,14 +449,16 @@ def _layout_of(space: spaces.Space[Any], normalize_images: bool, method: Method)
             f"`observation_scale` is for vectors of numbers, got observations in {space}; leave it None: images are "
             "brought to [0, 1], and choices are one-hot"
         )
+    if method.random_crop and not any(part.is_image for part in layout.parts):
+        raise ValueError(f"`random_crop` is for images, got observations in {space}; leave it 0")
     return layout
 
 
 def _require_fit(extractor: nn.Module, replicas: int) -> None:
     """Refuse a features extractor whose tensors have no axis of replicas where there are several."""
-    if replicas > 1 and extractor.state_dict():
+    if replicas > 1 and extractor.state_dict() and not isinstance(extractor, ReplicatedExtractor):
         raise NotImplementedError(
-            f"`features_extractor_class` must be FlattenExtractor for {replicas} seeds at once, got "
+            f"`features_extractor_class` must be FlattenExtractor or ImpalaEncoder for {replicas} seeds at once, got "
             f"{type(extractor).__name__}, whose layers hold only one replica; train each seed by itself"
         )
 
@@ -473,17 +482,3 @@ def _refuse_reset_pair(observation: Any) -> None:
             "expected an observation, got a tuple: Gymnasium's `env.reset()` returns (observation, info); "
             "pass the first element. You are probably mixing Gym API with SB3 VecEnv API"
         )
-
-
-class CnnFlowPolicy(FlowPolicy):
-    """A policy of images: each network sees them through SB3's ``NatureCNN``, unless another extractor is given."""
-
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **{"features_extractor_class": NatureCNN, **named})
-
-
-class MultiInputFlowPolicy(FlowPolicy):
-    """A policy of Dict observations: each network sees them through SB3's ``CombinedExtractor`` or a given one."""
-
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **{"features_extractor_class": CombinedExtractor, **named})

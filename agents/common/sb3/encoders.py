@@ -1,0 +1,82 @@
+"""The image encoder of OGBench's and FQL's implementations, for several seeds at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from agents.common.nets.fast import make_mlp
+from agents.common.nets.mlp import fill_uniform
+from agents.common.nets.replicated import ReplicatedExtractor
+
+
+class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
+    """The residual convolutional network of IMPALA, then one dense layer with GELU.
+
+    Each stage is a convolution, a max-pooling that halves the sides, and residual blocks of two convolutions. The
+    defaults are `impala_small`, with which OGBench's visual datasets are trained on.
+
+    Source: Espeholt et al., "IMPALA", arXiv 1802.01561, Figure 3; ``impls/utils/encoders.py`` of OGBench, which
+    ``utils/encoders.py`` of FQL equals. Differs in: images are brought to [0, 1] before, not here.
+
+    :param observation_space: images, (C, H, W).
+    :param features_dim: size of the output.
+    :param widths: channels of each stage.
+    :param blocks: residual blocks of each stage; 2 is the references' `impala`.
+    :param replicas: S, set by the policy.
+    :raises ValueError: if observations are not images.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Box,
+        features_dim: int = 512,
+        widths: Sequence[int] = (16, 32, 32),
+        blocks: int = 1,
+        replicas: int = 1,
+    ) -> None:
+        super().__init__(observation_space, features_dim)
+        if not is_image_space(observation_space, normalized_image=True):
+            raise ValueError(f"`ImpalaEncoder` expects images (C, H, W), got observations in {observation_space}")
+        self.replicas, self.blocks = replicas, blocks
+        channels, *sides = observation_space.shape
+        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        for width in widths:
+            for inputs in [channels, *[width] * (2 * blocks)]:
+                self.weights.append(nn.Parameter(torch.zeros(replicas, width, inputs, 3, 3)))
+                self.biases.append(nn.Parameter(torch.zeros(replicas, width)))
+            channels, sides = width, [-(-side // 2) for side in sides]
+        self.mlp = make_mlp((replicas,), [channels * math.prod(sides), features_dim], activate_final=True)
+
+    def initialise(self, replica: int, generator: torch.Generator) -> None:
+        """Draw one replica's weights, Xavier-uniform; biases stay zero."""
+        for weight in self.weights:
+            fans = weight[0, :, 0].numel() + weight[0, 0].numel()
+            fill_uniform(weight, replica, math.sqrt(6.0 / fans), generator)
+        self.mlp.initialise(replica, generator)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Return the features of images in [0, 1], (S * N, C, H, W), as (S * N, F)."""
+        # replicas side by side in the channels, as groups of one convolution: (N, S * C, H, W)
+        x = observations.unflatten(0, (self.replicas, -1)).transpose(0, 1).flatten(1, 2)
+        layers = iter(zip(self.weights, self.biases, strict=True))
+        for _ in range(len(self.weights) // (1 + 2 * self.blocks)):
+            x = self._convolve(x, *next(layers))
+            # the references' padding: one row before an odd side, and what is missing after any side
+            x = F.max_pool2d(x, 3, 2, padding=(x.shape[-2] % 2, x.shape[-1] % 2), ceil_mode=True)
+            for _ in range(self.blocks):
+                inner = self._convolve(x.relu(), *next(layers))
+                x = x + self._convolve(inner.relu(), *next(layers))
+        rows = x.relu().unflatten(1, (self.replicas, -1)).transpose(0, 1).flatten(2)  # (S, N, C * H * W)
+        found: Tensor = self.mlp(rows)
+        return found.flatten(0, 1)
+
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return F.conv2d(x, weight.flatten(0, 1), bias.flatten(), padding=1, groups=self.replicas)

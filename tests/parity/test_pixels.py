@@ -1,0 +1,99 @@
+"""The image encoder against recorded numbers of FQL's, which is OGBench's, and random crops against FQL's."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from agents.common.engine.update import CROP_PIXELS
+from agents.common.observations import ObservationLayout
+from agents.common.sb3.encoders import ImpalaEncoder
+from tests.parity.reference import OWN_FIXTURES
+
+SIZES = ("even", "odd")  # of the images' sides
+
+
+@cache
+def recorded() -> dict[str, Tensor]:
+    with np.load(OWN_FIXTURES / "common" / "pixels.npz") as arrays:
+        return {key: torch.from_numpy(arrays[key]) for key in arrays.files if key != "meta"}
+
+
+def image_space(channels: int, *sides: int) -> spaces.Box:
+    return spaces.Box(0, 255, (channels, *sides), np.uint8)
+
+
+def convolutions(stage: int) -> list[str]:
+    return [f"stack_blocks_{stage}/Conv_{index}" for index in range(3)]
+
+
+def parameters(size: str, kind: str) -> dict[str, Tensor]:
+    """Return what was recorded of a kind under our names: kernels (H, W, in, out) are ours with the channels first."""
+    own = {key.removeprefix(f"{size}/{kind}/"): value for key, value in recorded().items() if f"{size}/{kind}/" in key}
+    found = {}
+    for index, name in enumerate([name for stage in range(3) for name in convolutions(stage)]):
+        found[f"weights.{index}"] = own[f"{name}/kernel"].permute(3, 2, 0, 1)[None]
+        found[f"biases.{index}"] = own[f"{name}/bias"][None]
+    kernel = own["MLP_0/Dense_0/kernel"]  # its rows are (H, W, C), ours (C, H, W)
+    sides = [2, 2]  # after three halvings
+    found["mlp.weights.0"] = kernel.unflatten(0, (*sides, -1)).permute(2, 0, 1, 3).flatten(0, 2)[None]
+    found["mlp.biases.0"] = own["MLP_0/Dense_0/bias"][None]
+    return found
+
+
+def encoder_of(size: str) -> tuple[nn.Module, Tensor]:
+    images = recorded()[f"{size}/images"].movedim(-1, 1)
+    encoder = ImpalaEncoder(image_space(*images.shape[1:]), features_dim=16, widths=(4, 8, 8))
+    encoder.load_state_dict(parameters(size, "params"))
+    return encoder, images / 255.0
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_features_and_gradients_are_the_references(size: str) -> None:
+    encoder, images = encoder_of(size)
+    features = encoder(images)
+    torch.testing.assert_close(features, recorded()[f"{size}/features"], rtol=2e-5, atol=2e-6)
+    features.backward(recorded()[f"{size}/cotangent"])
+    expected = parameters(size, "grads")
+    for name, parameter in encoder.named_parameters():
+        torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-4, atol=1e-5)
+
+
+def test_the_defaults_are_impala_small() -> None:
+    with np.load(OWN_FIXTURES / "common" / "pixels.npz") as arrays:
+        shapes = json.loads(str(arrays["meta"]))["impala_small"]
+    encoder = ImpalaEncoder(image_space(9, 64, 64))
+    own = sorted(parameter[0].numel() for parameter in encoder.parameters())
+    assert own == sorted(int(np.prod(shape)) for shape in shapes.values())
+
+
+def test_replicas_are_encoders_side_by_side() -> None:
+    space, generator = image_space(3, 16, 16), torch.Generator().manual_seed(0)
+    both = ImpalaEncoder(space, features_dim=16, widths=(4, 8), replicas=2)
+    for replica in range(2):
+        both.initialise(replica, generator)
+    images = torch.rand(2, 5, 3, 16, 16, generator=generator)
+    found = both(images.flatten(0, 1)).unflatten(0, (2, 5))
+    for replica in range(2):
+        single = ImpalaEncoder(space, features_dim=16, widths=(4, 8))
+        single.load_state_dict({name: value[replica : replica + 1] for name, value in both.state_dict().items()})
+        torch.testing.assert_close(found[replica], single(images[replica]), rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(found[0], both(images.flip(0).flatten(0, 1)).unflatten(0, (2, 5))[1])
+
+
+def test_other_observations_than_images_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"expects images \(C, H, W\)"):
+        ImpalaEncoder(spaces.Box(-1, 1, (4,)))
+
+
+def test_shifted_images_are_the_references_crops() -> None:
+    images, begin = recorded()["crop/images"].movedim(-1, 1), recorded()["crop/from"]
+    layout = ObservationLayout(image_space(*images.shape[1:]))
+    found = layout.shifted(images.flatten(1), begin[:, 0] - CROP_PIXELS, begin[:, 1] - CROP_PIXELS)
+    assert torch.equal(found.unflatten(1, images.shape[1:]), recorded()["crop/cropped"].movedim(-1, 1))
