@@ -8,8 +8,8 @@ TOOLS := .tools
 FUZZ_SECONDS ?= 600
 SITE := docs/_build
 
-.PHONY: demo test test-slow notebook faults lint type format doc-check docs commit-checks fuzz lock audit clean
-.PHONY: gpu-check reproduce
+.PHONY: demo test test-slow notebook faults lint type format doc-check docs commit-checks release-check fuzz lock audit
+.PHONY: clean gpu-check reproduce
 
 demo: $(INSTALLED)
 	$(BIN)/python zoo/train.py --algo qam --env pointmaze-medium-navigate-singletask-task1-v0 --quick --seed 0 \
@@ -58,6 +58,9 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 commit-checks: lint type doc-check test
+
+release-check: commit-checks
+	tools/release_check.sh $(BIN)/python
 
 fuzz: $(INSTALLED)
 	$(BIN)/python -m pytest tests/fuzz --hypothesis-profile=long --timeout=3600

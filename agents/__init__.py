@@ -106,7 +106,7 @@ if TYPE_CHECKING:
     class TRQAM(FlowQLearning, trqam.TRQAM, Arguments): ...
 
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "ImpalaEncoder", "Method", "algorithm_ids", "choice", "export_onnx", "get", "linear_range", "load", "load_policy",
     "log_range", "register", "setting",

@@ -10,15 +10,15 @@ import argparse
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 if __package__ in (None, ""):  # run as a file: let `import tools` find the package
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from agents.common.sb3.acting import read_about, save_policy
 from agents.registry import BUILT_IN, find
+from zoo.hub.bundle import describe_agent
 from zoo.runs.folder import RunFolder, file_name_of, find_run_folders
-from zoo.watching.agent import Agent, Choice, agent_of_file, agent_of_run
+from zoo.watching.agent import Choice, agent_of_file, agent_of_run
 from zoo.watching.playing import play, with_protocol
 from zoo.watching.score import Score
 from zoo.watching.trained import ENDING, FOLDER, list_trained
@@ -32,7 +32,6 @@ TASKS = (
 SEED = 0
 PROFILE = "mini"
 MOST_BYTES, MOST_BYTES_IN_ALL = 300_000, 20_000_000
-_KEPT_SETTINGS = ("profile", "pretraining_steps", "offline_steps", "online_steps", "sparse", "dataset")
 
 
 def find_runs(logs: Path) -> dict[tuple[str, str], Path]:
@@ -52,7 +51,7 @@ def find_runs(logs: Path) -> dict[tuple[str, str], Path]:
 def make_agent(run: Path, target: Path) -> Score:
     """Write the trained agent of a run, with the score that the written file itself has under the protocol."""
     trained, config = agent_of_run(run, Choice()), RunFolder(run).read_config()
-    about = describe(trained, config, RunFolder(run).read_versions())
+    about = describe_agent(trained, config, RunFolder(run).read_versions())
     with tempfile.TemporaryDirectory() as folder:
         save_policy(trained.policy, Path(folder) / target.name, about)
         written = agent_of_file(Path(folder) / target.name, None)
@@ -64,25 +63,6 @@ def make_agent(run: Path, target: Path) -> Score:
     if target.stat().st_size > MOST_BYTES:
         raise SystemExit(f"{target} has {target.stat().st_size:,} bytes, more than {MOST_BYTES:,}")
     return score
-
-
-def describe(agent: Agent, config: dict[str, Any], versions: dict[str, Any]) -> dict[str, Any]:
-    """Return what a trained agent's file says about it, besides its settings and spaces, which the policy says."""
-    box = agent.policy.action_space
-    return {
-        "algo": agent.algo,
-        "env": agent.env,
-        "env_id": agent.env_id,
-        "seed": agent.replica,
-        "chunk_length": agent.policy.chunk_length,
-        "observation_shape": list(agent.policy.observation_space.shape),
-        "action_shape": list(box.shape),
-        "actions": {"networks": [-1, 1], "low": box.low.tolist(), "high": box.high.tolist()},
-        "protocol": {"episodes": agent.episodes, "seed": agent.seed, "env_kwargs": agent.env_kwargs},
-        "training": {name: config.get(name) for name in _KEPT_SETTINGS},
-        "versions": {"python": versions.get("python"), **versions.get("packages", {})},
-        "licence": "MIT",
-    }
 
 
 def write_page(folder: Path, page: Path) -> None:

@@ -121,4 +121,4 @@ def two_numbers(text: str) -> list[float]:
 def module_of(program: str) -> str:
     """Return the name of the module of the package ``zoo`` that holds a program."""
     # a file zoo/agents.py would hide the package `agents` from the files beside it when they are run by path
-    return "list_agents" if program == "agents" else program
+    return "list_agents" if program == "agents" else program.replace("-", "_")

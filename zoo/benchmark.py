@@ -55,7 +55,7 @@ def make_parser() -> Parser:
         help="jobs at once (default: local: one per GPU, else per core; slurm, ray: one per job, at most 100)",
     )
     where.add_argument("-f", "--log-folder", type=Path, help="where run folders are made (default: logs/SUITE)")
-    where.add_argument("--dataset-dir", help="where datasets live (default: the suite's, else ~/.ogbench/data)")
+    where.add_argument("--dataset-dir", help="where datasets live (default: the suite's, else as for `train.py`)")
     where.add_argument(
         "--stale-after",
         type=whole_number,

@@ -29,6 +29,7 @@ PROGRAMS = {
     "enjoy": "watch an agent play, and record it",
     "export": "write a policy as an ONNX file, for programs without PyTorch",
     "evaluate": "play any model under the report's protocol, and print its score",
+    "push-to-hub": "upload an agent to the Hugging Face hub, with a model card",
     "compare": "tables, statistics and plots of runs and published scores",
     "monitor": "state, scores and time left of runs, once or until they have ended",
     "published": "import the raw data of published scores",
@@ -167,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not words or words[0] in ("-h", "--help"):
         print("usage: zoo PROGRAM [arguments]; programs:")
         for name, purpose in PROGRAMS.items():
-            print(f"  {name:<10} {purpose}")
+            print(f"  {name:<11} {purpose}")
         return DONE if words else BAD_INPUT
     if words[0] not in PROGRAMS:
         print(f"{unknown_name_message('program', words[0], PROGRAMS)}; see zoo --help", file=sys.stderr)

@@ -132,6 +132,7 @@ def load_config(
     env: str,
     domain: str | None = None,
     *,
+    groups: Sequence[str] = (),
     dataset: str | None = None,
     profile: str = DEFAULT_PROFILE,
     quick: bool = False,
@@ -144,6 +145,7 @@ def load_config(
     """Merge the layers of settings and check the result, without an environment.
 
     :param domain: the environment's domain, e.g. ``"cube-double-play"``; None: no benchmark knows the environment.
+    :param groups: entries that hold for several domains, e.g. ``["ocbench"]``; that of the domain overrides them.
     :param conf: a YAML file of the same form that overrides the shipped one.
     :param trial: ``settings`` that a study has chosen, and their ``source``; they override the files.
     :param flags: settings from command-line flags; they override everything.
@@ -154,7 +156,7 @@ def load_config(
         raise UsageError(f"`--quick` has steps and nets of its own, got `--profile {profile}` with it; leave out one")
     parameters = settings_of(entry.algorithm)
     merging = _Merging(entry.id, known_settings(entry))
-    wanted = ["default", domain, env]
+    wanted = ["default", *groups, domain, env]
     layers = read_layers(entry.id, profile, conf)
     merging.add(layers.shipped, wanted)
     protocol = {name: parameter.default for name, parameter in parameters.items()} | _run_defaults() | merging.values

@@ -21,6 +21,9 @@ from zoo.errors import BAD_INPUT, Interrupted, UsageError
 if TYPE_CHECKING:
     from zoo.datasets.names import DatasetSpec
     from zoo.datasets.sources import Reading
+    from zoo.envs.ocbench import OcbenchTask
+
+_STOPPED = "stopped; finished episodes are kept, and the same command continues from there"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,10 +37,10 @@ def make_parser() -> Parser:
     parser = Parser("dataset", description="List, describe, generate, download, check, convert, collect datasets.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for word, function, purpose in (
-        ("list", _list, "every dataset of OGBench: size, where it comes from, whether it is here"),
+        ("list", _list, "every dataset of OGBench and OCBench: size, where it comes from, whether it is here"),
         ("info", _info, "one dataset: its sizes, tasks, files and arrays"),
-        ("generate", _generate, "make a dataset with OGBench's scripted oracles"),
-        ("download", _download, "fetch a dataset from OGBench's host or its mirror"),
+        ("generate", _generate, "make a dataset with OGBench's or OCBench's scripted oracles"),
+        ("download", _download, "fetch a dataset from OGBench's or OCBench's host, or a mirror"),
         ("check", _check, "test a dataset: arrays, values, trajectories, and whether it fits its environment"),
         ("convert", _convert, "make an npz of a dataset in another format, or the arrays of one of several files"),
         ("show", _show, "draw what is in a dataset: returns, lengths, actions, coverage, on one HTML page"),
@@ -67,9 +70,11 @@ def _add_arguments(command: Parser, word: str) -> None:
         command.add_argument(
             "--dataset-size", type=whole_number, help="of several files, those that hold the first N transitions"
         )
+    if word == "download":
+        command.add_argument("--files", type=whole_number, help="of a dataset of OCBench, the first N training files")
     if word == "generate":
         size = command.add_mutually_exclusive_group()
-        size.add_argument("--episodes", type=whole_number, help="training episodes (default: as many as OGBench)")
+        size.add_argument("--episodes", type=whole_number, help="training episodes (default: the usual number)")
         size.add_argument("--dataset-size", type=whole_number, help="training transitions instead of episodes")
         command.add_argument("--seed", type=whole_number, default=0, help="seed of the dataset")
         command.add_argument("--num-workers", type=whole_number, help="processes (default: one for each core)")
@@ -116,6 +121,8 @@ def _add_reading(command: Parser) -> None:
 def _list(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.datasets.files import training_files
     from zoo.datasets.names import DATASETS
+    from zoo.datasets.ocbench import describe_task
+    from zoo.envs.ocbench import TASKS
     from zoo.tables import terminal
 
     rows = []
@@ -124,7 +131,9 @@ def _list(args: argparse.Namespace) -> dict[str, Any]:
         rows.append({**_describe(spec), "here": here})
     left_out = ("files", "episodes") if terminal().width < 100 else ()
     _print_table("Datasets", [{key: value for key, value in row.items() if key not in left_out} for row in rows])
-    return {"datasets": rows}
+    tasks = [describe_task(task, args.dataset_dir) for task in TASKS.values()]
+    _print_table("OCBench", tasks)
+    return {"datasets": rows, "ocbench": tasks}
 
 
 def _info(args: argparse.Namespace) -> dict[str, Any]:
@@ -133,7 +142,11 @@ def _info(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.datasets.check import check_structure, require_sound
     from zoo.datasets.files import dataset_files, file_sha256, training_files
     from zoo.datasets.names import parse_name, single_task_names
+    from zoo.datasets.ocbench import describe_task
+    from zoo.envs.ocbench import find_task
 
+    if task := find_task(args.name):
+        return describe_task(task, args.dataset_dir)
     spec = parse_name(args.name).spec
     files = {}
     several = training_files(spec, args.dataset_dir) if spec.files > 1 else None
@@ -161,7 +174,10 @@ def _describe(spec: DatasetSpec) -> dict[str, Any]:
 
 def _generate(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.datasets.generate import generate_dataset
+    from zoo.envs.ocbench import find_task
 
+    if task := find_task(args.name):
+        return _generate_ocbench(args, task)
     try:
         files = generate_dataset(
             args.name,
@@ -173,14 +189,41 @@ def _generate(args: argparse.Namespace) -> dict[str, Any]:
             existing="replace" if args.force else "refuse",
         )
     except KeyboardInterrupt as error:
-        raise Interrupted("stopped; finished episodes are kept, and the same command continues from there") from error
+        raise Interrupted(_STOPPED) from error
     return _describe_files(args.name, files)
+
+
+def _generate_ocbench(args: argparse.Namespace, task: OcbenchTask) -> dict[str, Any]:
+    from zoo.datasets.ocbench import generated_files
+    from zoo.datasets.ocbench_generate import generate_ocbench
+
+    if args.dataset_size is not None:
+        raise UsageError(f"the episodes of {task.name} differ in length; give `--episodes` instead of `--dataset-size`")
+    files = generated_files(task, args.dataset_dir)
+    try:
+        generate_ocbench(
+            task,
+            files,
+            num_episodes=args.episodes,
+            seed=args.seed,
+            num_workers=args.num_workers,
+            existing="replace" if args.force else "refuse",
+        )
+    except KeyboardInterrupt as error:
+        raise Interrupted(_STOPPED) from error
+    return {"name": task.name, "train": str(files[0]), "val": str(files[1])}
 
 
 def _download(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.datasets.download import download_dataset, download_shards
     from zoo.datasets.names import parse_name
+    from zoo.datasets.ocbench import download_ocbench
+    from zoo.envs.ocbench import find_task
 
+    if task := find_task(args.name):
+        how = "replace" if args.force else "refuse"
+        folder = download_ocbench(task, args.dataset_dir, num_files=args.files, existing=how)
+        return {"name": task.name, "folder": str(folder), "files": len(list(folder.glob("*.npz")))}
     spec, existing = parse_name(args.name).spec, "replace" if args.force else "refuse"
     size = _checked_size(args.dataset_size)
     if spec.files == 1:
@@ -252,7 +295,10 @@ def _collect(args: argparse.Namespace) -> dict[str, Any]:
 
 def _show(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.datasets.card import write_card
+    from zoo.envs.ocbench import find_task
 
+    if task := find_task(args.name):
+        args.name = _existing(args, task)
     about: dict[str, Any] = {}
     if _is_own(args.name):
         from zoo.datasets.sources import environment_of, read_source
@@ -266,6 +312,12 @@ def _show(args: argparse.Namespace) -> dict[str, Any]:
         about = {"rewards of": env_name}
     facts = write_card(args.output, args.name, about, arrays)
     return {"name": args.name, "card": str(args.output), **facts}
+
+
+def _existing(args: argparse.Namespace, task: OcbenchTask) -> str:
+    from zoo.datasets.ocbench import find_existing
+
+    return str(find_existing(task, args.dataset_dir))
 
 
 def _check_own(args: argparse.Namespace) -> dict[str, Any]:
@@ -362,7 +414,10 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.datasets.check import check_dataset
     from zoo.datasets.files import dataset_files, training_files
     from zoo.datasets.names import parse_name
+    from zoo.envs.ocbench import find_task
 
+    if task := find_task(args.name):
+        args.name, args.env = _existing(args, task), task.name
     if _is_own(args.name):
         return _check_own(args)
     spec = parse_name(args.name).spec

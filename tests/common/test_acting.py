@@ -16,6 +16,7 @@ import agents
 from agents.common.sb3 import acting
 from agents.common.sb3.acting import read_about
 from agents.common.sb3.policy import FlowPolicy
+from agents.registry import BUILT_IN
 from tests.common.toys import tiny_model
 
 
@@ -165,6 +166,36 @@ def test_settings_that_do_not_fit_are_refused(change: dict[str, Any], text: str,
     rewrite(path, policy=json.dumps(policy_text(path) | change))
     with pytest.raises(ValueError, match=text):
         agents.load_policy(path)
+
+
+@pytest.mark.parametrize("width", [10**5, 10**12, 10**30])
+def test_networks_that_are_larger_than_the_file_are_refused_before_they_are_made(width: int, tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    settings = policy_text(path)["settings"] | {"net_arch": [width, width]}
+    rewrite(path, policy=json.dumps(policy_text(path) | {"settings": settings}))
+    with pytest.raises(ValueError, match=r"its tensors are not those of its settings|cannot be built"):
+        agents.load_policy(path)  # the narrower of them would take 80 GB
+
+
+def test_networks_that_would_be_dropped_must_fit_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(tmp_path)
+    monkeypatch.setattr("agents.common.bounded.available_memory", lambda: 10**9)
+    settings = policy_text(path)["settings"] | {"net_arch": {"pi": [16, 16], "qf": [10**5, 10**5]}}
+    kept = {name: value for name, value in load_file(path).items() if "critic" not in name}
+    save_file(kept, path, {"format": acting.FORMAT, "policy": json.dumps(policy_text(path) | {"settings": settings}),
+                           "sha256": acting._digest(kept), "about": "{}"})  # fmt: skip
+    with pytest.raises(ValueError, match=r"it claims .* of content, expected at most the 1\.0 GB of memory"):
+        agents.load_policy(path)
+
+
+@pytest.mark.parametrize("id", sorted(BUILT_IN))
+def test_the_size_of_every_algorithm_is_known_without_making_it(id: str, tmp_path: Path) -> None:
+    tiny_model(id).save_policy(tmp_path / "policy.safetensors")
+    header, tensors = acting._read(tmp_path / "policy.safetensors")
+    with torch.device("meta"):
+        shapes = acting.ActingPolicy.build(header["policy"], "policy").state_dict()
+    assert all(shapes[name].device.type == "meta" or "table" in name for name in tensors)
+    assert all(shapes[name].shape == value.shape for name, value in tensors.items())
 
 
 @pytest.mark.parametrize("text", ["[1]", "{", "7"])

@@ -25,7 +25,7 @@ def test_a_flow_passes_its_euler_states(nets: Networks) -> None:
         expected, x = [], x_0
         for step in range(3):
             expected.append(x)
-            x = x + 1 / 3 * nets.fine_tuned.at(rows)(x, step / 3)
+            x = x.add(nets.fine_tuned.at(rows)(x, step / 3), alpha=1 / 3)
     torch.testing.assert_close(end, x, rtol=0, atol=0)
     assert [visit.network for visit in watched.visits] == ["fine_tuned"] * 3
     assert [visit.t for visit in watched.visits] == [0, 1 / 3, 2 / 3]

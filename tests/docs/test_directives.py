@@ -51,7 +51,7 @@ def test_a_sub_command_has_a_heading_and_its_own_arguments() -> None:
 
 def test_every_program_is_described() -> None:
     text = "\n".join(directives.programs())
-    assert re.findall(r"^zoo (\w+)\n=+$", text, flags=re.MULTILINE) == list(PROGRAMS)
+    assert re.findall(r"^zoo ([\w-]+)\n=+$", text, flags=re.MULTILINE) == list(PROGRAMS)
 
 
 def test_every_setting_of_an_algorithm_is_in_its_table_or_in_the_common_one() -> None:

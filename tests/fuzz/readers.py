@@ -33,6 +33,7 @@ from agents.parity import ParityError, Recorder, find_fixtures, perturb, read_fi
 from tests.common.toys import toy_dataset
 from tests.envs import SpacesEnv
 from tests.zoo.datasets import own
+from tests.zoo.datasets.test_ocbench_format import arrays as ocbench_arrays
 from tests.zoo.runs.test_read import write_run
 from zoo import plain_yaml
 from zoo.config import load_config
@@ -190,6 +191,13 @@ def _written(write: Callable[[Path, list[Arrays]], Any]) -> Callable[[], Files]:
     return example
 
 
+@cache
+def _ocbench() -> Files:
+    content = io.BytesIO()
+    np.savez(content, **ocbench_arrays())  # type: ignore[arg-type]
+    return {"ocbench.npz": content.getvalue()}
+
+
 def _read_own(name: str) -> Callable[[Path], None]:
     """Return what reads a set of one's own, given its path in the folder."""
 
@@ -307,6 +315,7 @@ READERS = {
     "parquet": Reader(_written(own.write_parquet), _read_own("robot"), (UsageError,)),
     "hdf5": Reader(_written(own.write_d4rl), _read_own("d4rl.hdf5"), (UsageError,)),
     "minari": Reader(_written(own.write_minari), _read_own("spring/random-v0"), (UsageError,)),
+    "ocbench": Reader(_ocbench, _read_own("ocbench.npz"), (UsageError,)),
     "settings": Reader(lambda: {"settings.yml": SETTINGS.encode()}, _read_settings, (UsageError,)),
     "suites": Reader(lambda: {"suite.yml": SUITE.encode()}, _read_suite, (UsageError,)),
     "models": Reader(_model, _read_model, (ValueError, OSError)),

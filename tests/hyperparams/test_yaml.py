@@ -12,6 +12,7 @@ from agents.fql import FQL
 from zoo.baselines import algorithm_ids, find_algorithm
 from zoo.config import PROTOCOL_SETTINGS, known_settings, load_config
 from zoo.datasets.names import DATASETS
+from zoo.envs.ocbench import TASKS
 from zoo.errors import UsageError
 from zoo.layers import (
     DEFAULT_PROFILE,
@@ -30,6 +31,7 @@ LARGE = {
     "cube-quadruple-play": 100_000_000,
 }
 ENTRIES = [(algo, name) for algo in agents.algorithm_ids() for name in read_profiles(algo)[DEFAULT_PROFILE]]
+OCBENCH = {name for task in TASKS.values() for name in (task.domain, *task.entries)}
 DOMAINS = {f"{spec.environment}-{spec.kind}" for spec in DATASETS.values()}
 PROFILES = [(algo, name) for algo in agents.algorithm_ids() for name in read_profiles(algo) if name != DEFAULT_PROFILE]
 PROFILE_ENTRIES = [
@@ -156,9 +158,25 @@ def test_qam_uses_the_published_values(domain: str, expected: dict[str, Any]) ->
 def test_every_entry_of_a_profile_is_reachable_and_names_its_source_and_status(
     origin: str, name: str, entry: dict[str, Any]
 ) -> None:
-    assert name in {"default", "quick"} | DOMAINS, origin
+    assert name in {"default", "quick"} | DOMAINS | OCBENCH, origin
     assert entry["source"]
     assert entry["status"] in STATUSES
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("block-cpu-single-task1-v0", (2_000_000, 500, 25, None)),
+        ("block-cpu-lite-single-task1-v0", (2_000_000, 500, 3, None)),
+        ("bowling-cpu-task1-v0", (2_000_000, 500, 25, "return")),
+    ],
+)
+def test_the_tasks_of_ocbench_have_its_protocol(name: str, expected: tuple[Any, ...]) -> None:
+    task = TASKS[name]
+    config = load_config("fql", name, task.domain, groups=task.entries)
+    run = config.run
+    assert (run.offline_steps, run.eval_episodes, config.settings["horizon_length"], run.score) == expected
+    assert any("untuned" in source for source in config.sources)
 
 
 @pytest.mark.parametrize(("algo", "profile"), PROFILES)

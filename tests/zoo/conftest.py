@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.zoo.hub.stand_in import TOKEN, Hub, serve
 from zoo.datasets.generate import generate_dataset
 
 
@@ -38,3 +40,18 @@ def objective(monkeypatch: pytest.MonkeyPatch) -> Any:
     from tests.zoo.tuning.fakes import use_fakes  # imports PyTorch and Optuna
 
     return use_fakes(monkeypatch)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """Stand in for the Hugging Face hub, with an empty cache and a token."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    with serve() as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)  # both are what HF_ENDPOINT sets
+        address = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # the stand-in speaks the older protocol
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no token"))
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        yield server

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,7 +90,7 @@ def download_dataset(
             return files
         for file in reversed(files):  # the training file comes last: where it is, the dataset is complete
             if existing == "replace" or not file.exists():
-                _download_file(file, spec, sources or SOURCES)
+                download_file(file, sources or SOURCES, lambda path: _find_problems(path, spec))
     return files
 
 
@@ -116,7 +116,8 @@ def download_shards(
         if not missing and is_settled(paths[-1], existing):
             return paths
         for path in paths if existing == "replace" else missing:
-            _download_file(path, spec, [f"{source}/{spec.name}" for source in sources or SOURCES])
+            folders = [f"{source}/{spec.name}" for source in sources or SOURCES]
+            download_file(path, folders, lambda path: _find_problems(path, spec))
     return paths
 
 
@@ -132,14 +133,19 @@ def _not_offered_message(spec: DatasetSpec) -> str:
     )
 
 
-def _download_file(file: Path, spec: DatasetSpec, sources: Sequence[str]) -> None:
+def download_file(file: Path, sources: Sequence[str], find_problems: Callable[[Path], list[str]]) -> None:
+    """Download a file, continuing where it stopped; it gets its place when it is complete.
+
+    :param sources: addresses of folders to try in this order.
+    :param find_problems: returns what is wrong with what has arrived.
+    """
     part = _Part(file.with_name(f"{file.name}.part"))
     problems = []
     for source in sources:
         url = f"{source.rstrip('/')}/{file.name}"
         try:
             _fetch(url, part)
-            _check_content(part, spec)
+            _check_content(part, find_problems)
         except (_SourceError, requests.RequestException) as error:
             problems.append(f"{url}: {_root_cause(error)}")
             continue
@@ -234,15 +240,23 @@ def _parse_content_range(text: str) -> tuple[int | None, int | None]:
     return int(first) if first.isdigit() else None, int(total) if total.isdigit() else None
 
 
-def _check_content(part: _Part, spec: DatasetSpec) -> None:
-    """Test the archive's checksums and the arrays' headers; bytes that fail are not kept."""
-    problems = error_messages(check_structure(part.path, spec))
-    if not problems:
-        try:
-            damaged = find_damaged_array(part.path)
-        except READ_ERRORS as error:
-            damaged = str(error)
-        problems = [f"damaged data in {damaged}"] if damaged else []
+def _check_content(part: _Part, find_problems: Callable[[Path], list[str]]) -> None:
+    """Refuse bytes that are not what was expected; they are not kept."""
+    problems = find_problems(part.path)
     if problems:
         part.discard()
         raise _SourceError(f"the downloaded file is not a valid dataset: {'; '.join(problems)}")
+
+
+def _find_problems(path: Path, spec: DatasetSpec) -> list[str]:
+    """Test the archive's checksums and the arrays' headers."""
+    return error_messages(check_structure(path, spec)) or find_damage(path)
+
+
+def find_damage(path: Path) -> list[str]:
+    """Return which array of an npz file is damaged, or why it cannot be read; nothing if it is whole."""
+    try:
+        damaged = find_damaged_array(path)
+    except READ_ERRORS as error:
+        damaged = str(error)
+    return [f"damaged data in {damaged}"] if damaged else []

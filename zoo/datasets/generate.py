@@ -8,13 +8,15 @@ import math
 import shutil
 import zipfile
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import IO, Any, Protocol
 
 import numpy as np
 
-from agents.common.bounded import read_npz
+from agents.common.bounded import read_npz, read_npz_headers
 from agents.common.validation import integer
 from zoo.datasets.collect import EpisodeWriter, oracle_settings
 from zoo.datasets.files import SPLITS, dataset_files, is_settled, making, publish, settings_sha256
@@ -28,6 +30,37 @@ SMALLER_SIZE = 100_000  # transitions of the smaller set that is suggested
 
 Jobs = list[tuple[str, int, Path]]
 """Split, number and file of episodes."""
+
+
+class Writer(Protocol):
+    """Collects episodes, each into a file."""
+
+    def write(self, split: str, episode: int, file: Path) -> Path:
+        """Collect an episode and return its file, which appears when it is complete."""
+
+    def close(self) -> None:
+        """End what was started."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a dataset is made.
+
+    :param name: of the dataset, for messages.
+    :param build: makes what collects its episodes, in each process.
+    :param settings: everything that decides what an episode holds, besides its split and number.
+    :param plan: returns what to say before: given which episodes are missing, how many are collected at a time, and
+        whether others are done already.
+    :param package: that has the oracles.
+    :param constants: numbers that its files hold besides the arrays of the episodes.
+    """
+
+    name: str
+    build: functools.partial[Writer]
+    settings: dict[str, Any]
+    plan: Callable[[Jobs, int, bool], str]
+    package: str = "ogbench"
+    constants: Mapping[str, np.generic] = field(default_factory=dict)
 
 
 def generate_dataset(
@@ -57,20 +90,35 @@ def generate_dataset(
     with as_usage_error():
         seed = integer("seed", seed, at_least=0)
         workers = integer("num_workers", available_cores() if num_workers is None else num_workers, at_least=1)
+    whole = num_episodes is None and dataset_size is None
+    recipe = Recipe(
+        name=spec.name,
+        build=functools.partial(EpisodeWriter, spec.name, seed),
+        settings={"dataset": spec.name, "rows": spec.steps + 1, "seed": seed, "oracle": oracle_settings(spec)},
+        plan=lambda missing, cores, resumed: describe_plan(spec, missing, cores, is_resumed=resumed, whole=whole),
+    )
     files = dataset_files(spec.name, dataset_dir)
+    make_dataset(recipe, files, episodes, num_workers=workers, existing=existing)
+    return files
+
+
+def make_dataset(recipe: Recipe, files: tuple[Path, Path], episodes: int, *, num_workers: int, existing: str) -> None:
+    """Make a dataset's training file and its validation file, which has a tenth of the episodes, at least one.
+
+    :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
+    """
     with making(files[0]):
         if is_settled(files[0], existing):
-            return files
+            return
         counts = {"train": episodes, "val": max(1, episodes // 10)}
-        parts = {split: _parts_folder(file, spec, seed) for split, file in zip(SPLITS, files, strict=True)}
+        parts = {split: _parts_folder(file, recipe) for split, file in zip(SPLITS, files, strict=True)}
         jobs = [(split, k, parts[split] / f"{k:06d}.npz") for split in SPLITS for k in range(counts[split])]
-        _collect(spec, seed, jobs, workers, whole=num_episodes is None and dataset_size is None)
+        _collect(recipe, jobs, num_workers)
         # The training file comes last: where it is, the dataset is complete.
         for split, file in reversed(list(zip(SPLITS, files, strict=True))):
-            _join([part for own, _, part in jobs if own == split], file)
+            _join([part for own, _, part in jobs if own == split], file, recipe.constants)
         for folder in parts.values():
             shutil.rmtree(folder.parent)
-    return files
 
 
 def _no_oracle_message(spec: DatasetSpec) -> str:
@@ -95,49 +143,41 @@ def _count_episodes(spec: DatasetSpec, num_episodes: int | None, dataset_size: i
         return spec.episodes if num_episodes is None else integer("num_episodes", num_episodes, at_least=1)
 
 
-def _parts_folder(file: Path, spec: DatasetSpec, seed: int) -> Path:
+def _parts_folder(file: Path, recipe: Recipe) -> Path:
     """Return the folder of finished episodes; its name carries the settings, so that others do not mix in."""
-    settings = {
-        "dataset": spec.name,
-        "rows": spec.steps + 1,
-        "seed": seed,
-        "oracle": oracle_settings(spec),
-        "versions": {package: version(package) for package in ("ogbench", "mujoco", "numpy", "gymnasium")},
-    }
-    folder = file.with_name(f"{file.name}.parts") / settings_sha256(settings)[:16]
+    versions = {name: version(name) for name in (recipe.package, "mujoco", "numpy", "gymnasium")}
+    digest = settings_sha256({**recipe.settings, "versions": versions})
+    folder = file.with_name(f"{file.name}.parts") / digest[:16]
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def _collect(spec: DatasetSpec, seed: int, jobs: Jobs, num_workers: int, *, whole: bool) -> None:
+def _collect(recipe: Recipe, jobs: Jobs, num_workers: int) -> None:
     """Collect the episodes that are missing, after saying how long that takes."""
     missing = [job for job in jobs if not job[2].exists()]
     num_workers = min(num_workers, len(missing))
     if missing:
-        cores = min(num_workers, available_cores())
-        log.info("%s", describe_plan(spec, missing, cores, is_resumed=len(missing) < len(jobs), whole=whole))
-    build = functools.partial(EpisodeWriter, spec.name, seed)
-    finished = _write_in_processes(build, spec, missing, num_workers) if num_workers > 1 else _write(build, missing)
+        log.info("%s", recipe.plan(missing, min(num_workers, available_cores()), len(missing) < len(jobs)))
+    finished = _write_in_processes(recipe, missing, num_workers) if num_workers > 1 else _write(recipe, missing)
     with (
-        progress_bar(spec.name, unit=" episodes", total=len(jobs), done=len(jobs) - len(missing)) as bar,
+        progress_bar(recipe.name, unit=" episodes", total=len(jobs), done=len(jobs) - len(missing)) as bar,
         contextlib.closing(finished),
     ):
         for _ in finished:
             bar.update()
 
 
-def _write(build: functools.partial[EpisodeWriter], jobs: Jobs) -> Generator[Path, None, None]:
+def _write(recipe: Recipe, jobs: Jobs) -> Generator[Path, None, None]:
     """Write the episodes in this process; yield each finished file."""
     if jobs:
-        writer = build()
-        yield from (writer.write(*job) for job in jobs)
+        with contextlib.closing(recipe.build()) as writer:
+            yield from (writer.write(*job) for job in jobs)
 
 
-def _write_in_processes(
-    build: functools.partial[EpisodeWriter], spec: DatasetSpec, jobs: Jobs, num_workers: int
-) -> Generator[Path, None, None]:
+def _write_in_processes(recipe: Recipe, jobs: Jobs, num_workers: int) -> Generator[Path, None, None]:
     """Write the episodes in child processes; yield each finished file."""
-    options = {"what": "episode collector", "name": spec.name, "preload": ["zoo.datasets.collect"]}
+    build = recipe.build
+    options = {"what": "episode collector", "name": recipe.name, "preload": [build.func.__module__]}
     workers = [ServingProcess(build, "write", **options, imports_main=False) for _ in range(num_workers)]
     left, busy = deque(jobs), list(workers)
     try:
@@ -170,11 +210,11 @@ def describe_plan(spec: DatasetSpec, missing: Jobs, cores: int, *, is_resumed: b
     smaller = f"; --dataset-size {SMALLER_SIZE} makes a smaller set" if whole and train > SMALLER_SIZE else ""
     return (
         f"generating {spec.name}: {train:,} {'more ' if is_resumed else ''}transitions (and {val:,} for validation), "
-        f"about {_duration_text(seconds)} on {cores} core{'' if cores == 1 else 's'}{smaller}"
+        f"about {duration_text(seconds)} on {cores} core{'' if cores == 1 else 's'}{smaller}"
     )
 
 
-def _duration_text(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
     """Return an expected duration in words."""
     if seconds < 60:
         return f"{math.ceil(seconds)} s"
@@ -182,22 +222,34 @@ def _duration_text(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _join(parts: list[Path], file: Path) -> None:
-    """Write the episodes as one npz; memory stays that of one episode, and equal data become equal bytes."""
+def _join(parts: Sequence[Path], file: Path, constants: Mapping[str, np.generic]) -> None:
+    """Write the episodes as one npz; memory stays that of one episode, and equal data become equal bytes.
+
+    :param constants: numbers that the file holds besides.
+    """
     temporary = file.with_name(f"{file.name}.tmp")  # the lock is held, so no other process writes a left-over one
-    arrays = read_npz(parts[0])
+    rows = [{key: shape[0] for key, (shape, _) in read_npz_headers(part).items()} for part in parts]
+    examples = read_npz(parts[0])
     with (
         zipfile.ZipFile(temporary, "w") as archive,
-        progress_bar(f"writing {file.name}", unit=" parts", total=len(arrays) * len(parts)) as bar,
+        progress_bar(f"writing {file.name}", unit=" parts", total=len(examples) * len(parts)) as bar,
     ):
-        for key, example in arrays.items():
-            member = zipfile.ZipInfo(f"{key}.npy")  # dated 1980, so the bytes do not depend on the clock
-            member.compress_type = zipfile.ZIP_DEFLATED
-            shape = (len(parts) * len(example), *example.shape[1:])
+        for key, example in examples.items():
+            shape = (sum(part[key] for part in rows), *example.shape[1:])
             header = {"descr": example.dtype.str, "fortran_order": False, "shape": shape}
-            with archive.open(member, "w", force_zip64=True) as target:
+            with _opened_member(archive, key) as target:
                 np.lib.format.write_array_header_1_0(target, header)
                 for part in parts:
                     target.write(np.ascontiguousarray(read_npz(part, [key])[key]).tobytes())
                     bar.update()
+        for key, value in constants.items():
+            with _opened_member(archive, key) as target:
+                np.lib.format.write_array(target, np.asarray(value), (1, 0))
     publish(temporary, file)
+
+
+def _opened_member(archive: zipfile.ZipFile, key: str) -> IO[bytes]:
+    """Return an array's file in an archive, to write to."""
+    member = zipfile.ZipInfo(f"{key}.npy")  # dated 1980, so the bytes do not depend on the clock
+    member.compress_type = zipfile.ZIP_DEFLATED
+    return archive.open(member, "w", force_zip64=True)

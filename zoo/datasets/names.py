@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 
 from agents.common.validation import unknown_name_message
+from zoo.envs import ocbench
 from zoo.errors import UsageError
 
 NUM_TASKS = 5  # every OGBench environment below has tasks 1 to 5
@@ -176,7 +177,7 @@ def parse_name(name: str) -> DatasetName:
     """
     found = _parse(name)
     if found is None:
-        raise UsageError(unknown_name_message("dataset", name, _env_names() if "singletask" in name else DATASETS))
+        raise _unknown("dataset", name, _env_names() if "singletask" in name else [*DATASETS])
     return found
 
 
@@ -187,7 +188,7 @@ def parse_env_name(name: str) -> DatasetName:
     """
     found = _parse(name)
     if found is None:
-        raise UsageError(unknown_name_message("environment", name, _env_names()))
+        raise _unknown("environment", name, _env_names())
     if found.task is None:
         alias, first, *_, last = single_task_names(name)
         raise UsageError(
@@ -195,6 +196,13 @@ def parse_env_name(name: str) -> DatasetName:
             f"{first} to {last}, or {alias} for OGBench's default task"
         )
     return found
+
+
+def _unknown(kind: str, name: str, known: list[str]) -> UsageError:
+    """Return the error for a name that is not OGBench's; the closest one may be OCBench's."""
+    if ocbench.find_task(name) is not None:
+        return UsageError(f"`{name}` is a task of OCBench, not of OGBench; `zoo.datasets.ocbench` loads its data")
+    return UsageError(unknown_name_message(kind, name, [*known, *ocbench.TASKS]))
 
 
 def is_env_name(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Sets of one's own, in any format that is read: Minari, parquet, D4RL's HDF5, npz files and folders of episodes."""
+"""Sets of one's own, in any format that is read: Minari, parquet, D4RL's HDF5, OCBench's, npz files and folders."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from zoo.datasets.episodes import (
 )
 from zoo.datasets.hdf5 import MINARI, find_minari, is_minari, minari_environment, open_minari, read_hdf5
 from zoo.datasets.hdf5 import read_minari_metadata as read_metadata
+from zoo.datasets.ocbench_format import is_ocbench_format, read_ocbench
 from zoo.datasets.parquet import COLUMNS, is_parquet, read_parquet
 from zoo.errors import UsageError
 
@@ -66,11 +67,11 @@ def is_own(source: str | Path) -> bool:
     path = Path(source).expanduser()
     if path.suffix in HDF5_SUFFIXES or (path.exists() and is_parquet(path)):
         return True
-    files = _npz_files(path) if path.is_dir() else [path] * (path.suffix == ".npz" and path.is_file())
+    files = _npz_files(path)
     if not files:
         return path.is_dir() and is_minari(path)
     try:
-        return "qpos" not in read_npz_headers(files[0])
+        return "qpos" not in read_npz_headers(files[0]) or is_ocbench_format(files)
     except (DamagedFile, OSError):
         return False  # OGBench's own check says more
 
@@ -105,8 +106,11 @@ def read_source(source: str | Path, reading: Reading = PLAIN) -> Arrays:
         return _from_arrays(str(path), _from_rows(str(path), read_parquet(path, reading.columns), reading))
     if path.suffix in HDF5_SUFFIXES:
         return _from_d4rl(str(path), _renamed(read_hdf5(path), reading.columns), reading)
+    if is_ocbench_format(files := _npz_files(path)):
+        for file in files:
+            _require_checksum(file)
+        return _from_arrays(str(path), read_ocbench(str(path), files))
     if path.is_dir():
-        files = _npz_files(path)
         if not files:
             raise UsageError(f"expected .npz or .parquet files, or a Minari set, in {path}, got none; check the path")
         return _from_arrays(str(path), join(str(path), _read_episodes(files), _size_of_episodes(files)))
@@ -115,8 +119,7 @@ def read_source(source: str | Path, reading: Reading = PLAIN) -> Arrays:
             f"a dataset must be an .npz, .hdf5 or .parquet file, a folder or `{MINARI}ID`, got {path}; save arrays "
             "with `np.savez(path, **arrays)`"
         )
-    if damaged := error_messages(check_checksum(path)[1]):
-        raise UsageError(f"{path} cannot be used: {'; '.join(damaged)}; make it again, or remove {path.name}.sha256")
+    _require_checksum(path)
     return _from_arrays(str(path), _read_npz(path, KNOWN_ARRAYS))
 
 
@@ -131,8 +134,16 @@ def _minari_folder(source: str | Path) -> Path | None:
 # -- npz --------------------------------------------------------------------------------------------------------------
 
 
-def _npz_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*.npz") if not path.stem.endswith("-val"))
+def _npz_files(path: Path) -> list[Path]:
+    """Return the npz files of a folder, except those for validation; or a file, if it is one."""
+    if not path.is_dir():
+        return [path] * (path.suffix == ".npz" and path.is_file())
+    return sorted(file for file in path.glob("*.npz") if not file.stem.endswith("-val"))
+
+
+def _require_checksum(path: Path) -> None:
+    if damaged := error_messages(check_checksum(path)[1]):
+        raise UsageError(f"{path} cannot be used: {'; '.join(damaged)}; make it again, or remove {path.name}.sha256")
 
 
 def _read_npz(path: Path, names: tuple[str, ...]) -> Arrays:

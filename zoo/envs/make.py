@@ -1,4 +1,4 @@
-"""Environments with a repeatable reset: OGBench's single tasks and any other flat Gymnasium environment."""
+"""Environments with a repeatable reset: OGBench's single tasks, OCBench's and any other flat Gymnasium environment."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import ogbench  # noqa: F401  registers its environments
 from gymnasium.envs.registration import EnvSpec
 
 from agents.common.validation import unknown_name_message
+from zoo.envs.ocbench import find_task, import_ocbench, is_ocbench
 from zoo.errors import EnvironmentFault, UsageError
 
 OGBENCH_ROBOTS = ("ogbench.locomaze", "ogbench.manipspace")
@@ -26,8 +27,8 @@ OGBENCH_ROBOTS = ("ogbench.locomaze", "ogbench.manipspace")
 def make_env(env_id: str | EnvSpec, **env_kwargs: Any) -> RepeatableEnv:
     """Return an environment whose every random number follows from the seed given to ``reset``.
 
-    ``info`` has ``success`` (0 or 1) and SB3's ``is_success`` wherever the environment knows success; of OGBench's own
-    entries nothing else is kept, since they are a hundred times the size of the observation.
+    ``info`` has ``success`` (0 or 1) and SB3's ``is_success`` wherever the environment knows success; of the own
+    entries of OGBench and OCBench nothing else is kept, since they are a hundred times the size of the observation.
 
     :param env_id: Gymnasium id (``cube-double-singletask-task2-v0``, ``Pendulum-v1``, ``my_package:Mine-v0``) or spec.
     :param env_kwargs: passed to the environment's constructor.
@@ -36,7 +37,7 @@ def make_env(env_id: str | EnvSpec, **env_kwargs: Any) -> RepeatableEnv:
     """
     spec = find_spec(env_id, **env_kwargs)
     with without_startup_noise(), temporary_files_removed():
-        env = RepeatableEnv(_construct(spec, env_kwargs), keep_info=not is_ogbench(spec))
+        env = RepeatableEnv(_construct(spec, env_kwargs), keep_info=not (is_ogbench(spec) or is_ocbench(spec)))
     refuse_other_than_flat(spec.id, env)
     return env
 
@@ -44,8 +45,8 @@ def make_env(env_id: str | EnvSpec, **env_kwargs: Any) -> RepeatableEnv:
 def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
     """Return the registered description of an environment; nothing is built.
 
-    :raises UsageError: if the id is unknown, or an OGBench environment with these arguments is not a single task with
-        state observations.
+    :raises UsageError: if the id is unknown, a task of OCBench while that is not installed, or an OGBench environment
+        that with these arguments is not a single task with state observations.
     """
     if isinstance(env_id, EnvSpec):
         spec = env_id
@@ -54,6 +55,8 @@ def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
         try:
             if module:
                 importlib.import_module(module)
+            elif find_task(name) is not None:
+                import_ocbench(name)
             spec = gymnasium.spec(name)
         except (gymnasium.error.Error, ModuleNotFoundError) as error:
             raise UsageError(f"{unknown_name_message('environment', env_id, gymnasium.registry)} ({error})") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,24 @@ class Scoring:
         """Return what a run was scored by, as its `config.yml` says."""
         references = config.get("reference_scores")
         return cls(config.get("score"), config.get("success_return"), tuple(references) if references else None)
+
+    @classmethod
+    def read(cls, content: Mapping[str, Any]) -> Scoring:
+        """Return what :meth:`plain` returned.
+
+        :raises ValueError: if it is something else.
+        """
+        found = cls.recorded_in(content)
+        if found.score not in (None, "return"):
+            raise ValueError(f"`score` must be return, got {found.score!r}")
+        numbers = [found.success_return, *(found.reference_scores or ())]
+        if not all(number is None or type(number) in (int, float) for number in numbers):
+            raise ValueError(f"`success_return` and `reference_scores` must be numbers, got {numbers}")
+        return found
+
+    def plain(self) -> dict[str, Any]:
+        """Return what differs from :data:`REPORTED` as plain values."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     def apply(self, results: EpisodeResults) -> EpisodeResults:
         """Return results with the successes that count: none of them where the return is the score."""

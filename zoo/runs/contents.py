@@ -25,6 +25,13 @@ def find_bad_status(status: Mapping[str, Any]) -> str | None:
     return _find_bad(status, _STATUS)
 
 
+def find_bad_tracking(record: Any) -> str | None:
+    """Return what is wrong with what ``tracking.json`` says of a tracker, or None."""
+    if not isinstance(record, dict) or not {"id", "project"} <= record.keys():
+        return "lacks the id or the project of a tracker's run"
+    return _find_bad(record, _TRACKING)
+
+
 def find_bad_config(config: Mapping[str, Any]) -> str | None:
     """Return what is wrong with an entry of ``config.yml``, or None."""
     problem = _find_bad(config, _CONFIG)
@@ -139,6 +146,10 @@ _MAPPING = (_is_mapping, "a mapping")
 _STATUS = {
     **dict.fromkeys(("seed", "offline_step", "online_step", "pretraining_step"), _COUNT),
     **dict.fromkeys(("updated", "reason"), _TEXT),
+}
+_TRACKING = {
+    **dict.fromkeys(("id", "project", "entity"), _LINE),
+    **dict.fromkeys(("training", "evaluations"), _COUNT),
 }
 _CONFIG: dict[str, tuple[Check, str]] = {
     **dict.fromkeys(("algo", "env", "label", "profile"), _LINE),

@@ -27,7 +27,13 @@ from agents.common.manifest import DamagedFolderError, digest_of, read_manifest,
 from zoo import plain_yaml
 from zoo.errors import CannotResume, Interrupted, UsageError
 from zoo.messages import RUN_LOG, log
-from zoo.runs.contents import find_bad_config, find_bad_evaluations, find_bad_progress, find_bad_status
+from zoo.runs.contents import (
+    find_bad_config,
+    find_bad_evaluations,
+    find_bad_progress,
+    find_bad_status,
+    find_bad_tracking,
+)
 from zoo.runs.history import COLUMNS
 from zoo.runs.versions import command_line
 from zoo.texts import csv_cell, printable
@@ -82,6 +88,7 @@ class RunFolder:
         self.model = path / f"{self.env}.zip"
         self.best_model = path / "best_model.zip"
         self.replay_buffer = path / "replay_buffer.npz"
+        self.tracking = path / "tracking.json"
         self.identity: dict[str, bytes] = {}
         """What the run is, by file name, as it was written or restored; see :meth:`restore_file`."""
         self._handle: int | None = None  # of the lock
@@ -296,6 +303,28 @@ class RunFolder:
                 writer.writerow(_INDEX_COLUMNS)
             row = (self.path.name, self.env, seed, label, _now(), command_line())
             writer.writerow(map(csv_cell, row))
+
+    # -- tracking.json ------------------------------------------------------------------------------------------------
+
+    def write_tracking(self, tracker: str, record: Mapping[str, Any]) -> None:
+        """Record the id of the run at a tracker, and the last steps that it has; a damaged file is replaced."""
+        try:
+            others = self._read_mapping(self.tracking, json.loads)
+        except UnreadableRun:
+            others = {}
+        self._write(self.tracking, json.dumps(others | {tracker: dict(record)}) + "\n")
+
+    def read_tracking(self, tracker: str) -> dict[str, Any]:
+        """Return what :meth:`write_tracking` was given last; empty if the run has not been at that tracker.
+
+        :raises UnreadableRun: if the file is damaged.
+        """
+        record = self._read_mapping(self.tracking, json.loads).get(tracker) if self.tracking.exists() else None
+        if record is None:
+            return {}
+        if problem := find_bad_tracking(record):
+            raise UnreadableRun(self.tracking, problem)
+        return dict(record)
 
     # -- evaluations.npz ----------------------------------------------------------------------------------------------
 

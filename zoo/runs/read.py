@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from zoo.datasets.names import parse_env_name
+from zoo.envs.ocbench import TASKS
 from zoo.errors import UsageError
 from zoo.layers import DEFAULT_PROFILE
 from zoo.runs.folder import RunFolder, UnreadableRun, find_run_folders
@@ -74,9 +75,11 @@ def split_environment(name: str) -> tuple[str, str, str]:
     (``scene-play-singletask-v0`` is ``scene-play-singletask-task2-v0``), and a larger dataset adds its size
     (``scene-play-100m-...``). All of them meet in one row; the size of the data is part of the protocol.
 
-    :return: full name, domain (``cube-double-play``), task (``task2``); a name that OGBench does not know is its own
-        domain, without a task.
+    :return: full name, domain (``cube-double-play``), task (``task2``); a name that neither OGBench nor
+        OCBench knows is its own domain, without a task.
     """
+    if name in TASKS:
+        return name, TASKS[name].domain, f"task{TASKS[name].number}"
     try:
         parsed = parse_env_name(name)
     except UsageError:

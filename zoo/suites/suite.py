@@ -13,6 +13,7 @@ from agents.common.validation import unknown_name_message
 from zoo.baselines import Baseline
 from zoo.config import find_entry
 from zoo.datasets.names import single_task_names
+from zoo.envs.ocbench import tasks_of
 from zoo.errors import UsageError
 from zoo.layers import DEFAULT_PROFILE, load_yaml, merge
 from zoo.texts import check_label
@@ -110,7 +111,8 @@ class Suite:
         found: dict[str, None] = {}
         for name in self.environments:
             is_domain = "singletask" not in name and not re.search(r"-v\d+$", name)
-            found |= dict.fromkeys(single_task_names(f"{name}-v0")[1:] if is_domain else [name])
+            of_domain = tasks_of(name) or single_task_names(f"{name}-v0")[1:]
+            found |= dict.fromkeys(of_domain if is_domain else [name])
         return list(found)
 
     def _variants(self) -> list[tuple[str, str, Mapping[str, Any]]]:

@@ -91,7 +91,7 @@ def add_data(group: argparse._ArgumentGroup, storage: str = "--storage") -> None
     group.add_argument(
         "--dataset", default="auto", help="auto, download, generate, the path of a file or folder, or minari:ID"
     )
-    group.add_argument("--dataset-dir", help="where datasets live (default: ~/.ogbench/data)")
+    group.add_argument("--dataset-dir", help="where datasets live (default: where OGBench or OCBench keeps its own)")
     group.add_argument(
         "--offline-data",
         choices=("preload", "balanced", "none"),
@@ -205,8 +205,14 @@ def _add_logging(group: argparse._ArgumentGroup) -> None:
     group.add_argument("-tb", "--tensorboard-log", help="folder of TensorBoard events (default: the run folder)")
     group.add_argument("-P", "--progress", action="store_true", default=None, help="progress bar, terminal or not")
     group.add_argument("--label", help="name of this run's row in a comparison (default: the algorithm)")
-    group.add_argument("--track", action="store_true", help="log to Weights & Biases (needs wandb)")
-    group.add_argument("--wandb-project-name", help="its project (default: flow-rl-zoo)")
-    group.add_argument("--wandb-entity", help="its entity")
-    group.add_argument("--wandb-group", help="its group")
-    group.add_argument("-tags", "--wandb-tags", nargs="+", default=[], help="its tags")
+    group.add_argument(
+        "--track",
+        nargs="?",
+        const="wandb",
+        choices=("wandb", "trackio"),
+        help="log to Weights & Biases (also without a value) or to trackio too, one of its runs for each seed",
+    )
+    group.add_argument("--wandb-project-name", help="project of either tracker (default: flow-rl-zoo)")
+    group.add_argument("--wandb-group", help="group of either tracker")
+    group.add_argument("--wandb-entity", help="entity of Weights & Biases")
+    group.add_argument("-tags", "--wandb-tags", nargs="+", default=[], help="tags of Weights & Biases")

@@ -17,9 +17,7 @@ from agents.common.replicas import PerReplica
 from agents.common.sb3.model import FlowQLearning
 from zoo.config import Config
 from zoo.training.replicas import Replicas
-
-WANDB_PROJECT = "flow-rl-zoo"
-STEP = "time/total_timesteps"
+from zoo.training.tracking import STEP, TrackedRun
 
 
 class ProgressTable(CSVOutputFormat):
@@ -42,12 +40,17 @@ class ReplicaLogger(Logger):
 
     :param position: what :meth:`position` returned at a checkpoint, with what :meth:`tables` returned as ``tables``, to
         continue from there; None begins new files.
+    :param trackers: replica -> its run of a tracker, which gets each row too.
     """
 
     def __init__(
-        self, replicas: Replicas, tensorboard: Sequence[Path], position: Mapping[str, Any] | None = None
+        self,
+        replicas: Replicas,
+        tensorboard: Sequence[Path],
+        position: Mapping[str, Any] | None = None,
+        trackers: Mapping[int, TrackedRun] | None = None,
     ) -> None:
-        self._replicas = replicas
+        self._replicas, self._trackers = replicas, trackers or {}
         files = [folder.progress for folder in replicas.folders]
         self._events = [TensorBoardOutputFormat(str(folder)) for folder in tensorboard]
         if position is None:
@@ -92,6 +95,8 @@ class ReplicaLogger(Logger):
             self._tables[replica].write(own, left_out, step)
             with naming(Path(self._events[replica].writer.log_dir) / "events.out.tfevents"):
                 self._events[replica].write(own, left_out, step)
+            if replica in self._trackers:
+                self._trackers[replica].write(own, step)
 
     def position(self, step: int) -> dict[str, Any]:
         """Return how far the logs are, and what is recorded but not written yet."""
@@ -115,24 +120,13 @@ def set_logger(
     replicas: Replicas,
     args: argparse.Namespace,
     position: Mapping[str, Any] | None = None,
+    trackers: Mapping[int, TrackedRun] | None = None,
 ) -> None:
-    """Make every replica log to its run folder: CSV and TensorBoard, and Weights & Biases on demand."""
+    """Make every replica log to its run folder: CSV and TensorBoard, and to its tracker run if it has one."""
     paths = [folder.path for folder in replicas.folders]
     below = Path(args.tensorboard_log) if args.tensorboard_log else None
     events = [path if below is None else below / f"{config.algo}_{path.name}" for path in paths]
-    model.set_logger(ReplicaLogger(replicas, events, position))
-    if args.track:
-        import wandb  # optional: not among the dependencies
-
-        wandb.init(
-            project=args.wandb_project_name or WANDB_PROJECT,
-            entity=args.wandb_entity,
-            group=args.wandb_group,
-            tags=args.wandb_tags,
-            name=paths[0].name,
-            config=config.record(),
-            sync_tensorboard=True,
-        )
+    model.set_logger(ReplicaLogger(replicas, events, position, trackers))
 
 
 def _read_again(file: TextIO) -> str:

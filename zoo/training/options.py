@@ -16,10 +16,12 @@ from zoo.datasets.load import SOURCES
 from zoo.datasets.names import gym_id, parse_env_name
 from zoo.datasets.sources import environment_of, is_own
 from zoo.envs.make import find_spec, is_ogbench
+from zoo.envs.ocbench import TASKS, find_task
 from zoo.errors import UsageError
 from zoo.layers import parse_overrides
 from zoo.texts import check_label
 from zoo.training.record import check_trained_agent, describe_model
+from zoo.training.tracking import check_tracking
 
 CONFIG_FLAGS = (
     "pretraining_steps", "offline_steps", "online_steps", "eval_freq", "eval_episodes", "eval_at_start", "save_freq",
@@ -36,7 +38,7 @@ class Request:
     """A run that is asked for.
 
     :param has_dataset: whether OGBench has data of the environment.
-    :param has_own_data: whether ``--dataset`` names a set of the user's own, with rewards.
+    :param has_own_data: whether its data have rewards: a set of the user's own, or OCBench's.
     :param seeds: one for each replica; None takes any.
     """
 
@@ -51,9 +53,10 @@ class Request:
 
     @property
     def has_success(self) -> bool:
-        """Whether its score is known to be success: OGBench's environments report it."""
+        """Whether its score is known to be success: OGBench's and OCBench's environments report it."""
         run = self.config.run
-        return run.score is None and (self.has_dataset or run.success_return is not None)
+        is_reported = self.has_dataset or self.config.env in TASKS
+        return run.score is None and (is_reported or run.success_return is not None)
 
 
 def read_request(args: argparse.Namespace) -> Request:
@@ -63,8 +66,11 @@ def read_request(args: argparse.Namespace) -> Request:
     for package in args.gym_packages:
         importlib.import_module(package)
     seeds = read_seeds(args)
-    has_own_data = args.dataset not in SOURCES and is_own(args.dataset)
-    has_dataset = _is_of_ogbench(args.env, args.dataset if has_own_data else None)
+    is_of_ocbench = find_task(args.env) is not None
+    has_own_data = is_of_ocbench if args.dataset in SOURCES else is_own(args.dataset)
+    if is_of_ocbench:
+        find_spec(args.env)  # refuses it if OCBench is not installed
+    has_dataset = not is_of_ocbench and _is_of_ogbench(args.env, args.dataset if has_own_data else None)
     config, env_id = read_config(args, has_dataset, has_own_data)
     check_start(args, config)
     env_kwargs = parse_overrides(args.env_kwargs, "--env-kwargs")
@@ -93,19 +99,6 @@ def _is_of_ogbench(env: str, own: str | None) -> bool:
     return spec is None or is_ogbench(spec)
 
 
-def check_tracking(args: argparse.Namespace) -> None:
-    """Refuse Weights & Biases where it is not installed, and its options without ``--track``."""
-    flags = ("wandb_project_name", "wandb_entity", "wandb_group", "wandb_tags")
-    given = [f"--{name.replace('_', '-')}" for name in flags if getattr(args, name)]
-    if given and not args.track:
-        raise UsageError(f"`{given[0]}` needs --track, which is not given; add it, or leave out `{given[0]}`")
-    if args.track:
-        try:
-            importlib.import_module("wandb")
-        except ImportError as error:
-            raise UsageError("`--track` needs Weights & Biases; install it with `pip install wandb`") from error
-
-
 def read_config(args: argparse.Namespace, has_dataset: bool, has_own_data: bool) -> tuple[Config, str]:
     """Return the checked configuration, and the Gymnasium id of the environment."""
     flags = {name: getattr(args, name) for name in CONFIG_FLAGS if getattr(args, name) is not None}
@@ -115,10 +108,12 @@ def read_config(args: argparse.Namespace, has_dataset: bool, has_own_data: bool)
         domain, dataset, env_id = name.domain, name.dataset, name.env_id
     elif not has_own_data and flags.setdefault("offline_steps", 0) != 0:
         raise UsageError(f"`{args.env}` has no dataset to train on offline; {_GIVE_DATA} --offline-steps at 0")
+    task = TASKS.get(args.env)
     config = load_config(
         args.algo,
         args.env,
-        domain,
+        task.domain if task else domain,
+        groups=task.entries if task else (),
         dataset=dataset,
         profile=args.profile,
         quick=args.quick,

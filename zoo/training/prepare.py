@@ -13,10 +13,12 @@ from agents.common.saved import find_model
 from agents.common.sb3.model import FlowQLearning
 from agents.common.sb3.spaces import available_device
 from zoo.baselines import find_algorithm
-from zoo.datasets.load import Dataset, load_dataset
+from zoo.datasets.load import SOURCES, Dataset, load_dataset
+from zoo.datasets.ocbench import find_set
 from zoo.datasets.own import load_own
 from zoo.datasets.shards import ShardedDataset
 from zoo.envs.make import make_env
+from zoo.envs.ocbench import TASKS
 from zoo.envs.snapshot import ResumableEnv
 from zoo.envs.subprocesses import WatchedVecEnv
 from zoo.errors import UsageError, as_usage_error
@@ -61,8 +63,9 @@ def load_data(request: Request) -> Dataset | ShardedDataset | None:
     if request.has_own_data:
         if config.settings.get("sparse"):
             raise UsageError("`sparse` belongs to OGBench's rewards, and --dataset has its own; set it to false")
+        is_own = args.dataset not in SOURCES  # else it is one of OCBench's
         return load_own(
-            args.dataset,
+            args.dataset if is_own else find_set(TASKS[config.env], args.dataset_dir, args.dataset),
             request.env_id,
             request.env_kwargs,
             size=config.run.dataset_size,

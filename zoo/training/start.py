@@ -21,6 +21,7 @@ from zoo.training.prepare import check_algorithm, load_data, make_evaluator, mak
 from zoo.training.record import describe_run, make_folders
 from zoo.training.replicas import Replicas
 from zoo.training.run import Training
+from zoo.training.tracking import tracked
 
 
 def train(args: argparse.Namespace, observe: Observer | None = None) -> dict[str, Any]:
@@ -63,7 +64,9 @@ def _train(request: Request, stack: contextlib.ExitStack, observe: Observer | No
     replicas = Replicas(folders, seeds, stops=args.on_divergence == "stop")
     bar = args.progress if args.verbose else bool(args.progress)
     training = Training(config, model, evaluator, replicas, bar, observe)
-    set_logger(config, model, replicas, args, training.restore() if found else None)
+    position = training.restore() if found else None
+    trackers = stack.enter_context(tracked(args, config, replicas, position))
+    set_logger(config, model, replicas, args, position, trackers)
     result = training.run()
     if args.save_replay_buffer:
         with atomic_path(folders[0].replay_buffer) as temporary, temporary.open("wb") as file:

@@ -19,6 +19,7 @@ from agents.registry import ALIASES, find_named_by_file, name_of
 from zoo.baselines import find_algorithm
 from zoo.datasets.names import gym_id
 from zoo.errors import UsageError, as_usage_error
+from zoo.hub.download import download_policy
 from zoo.layers import parse_overrides
 from zoo.playing.scoring import REPORTED, Scoring
 from zoo.runs.folder import RunFolder, numbered_folders
@@ -44,6 +45,7 @@ class Agent:
     :param replica: the number that stands for it in its noise; the seed that it was trained with.
     :param scoring: what its episodes are scored by.
     :param stated: the score that its file states; None where it states none.
+    :param run: folder of its run; None where it is of none, or plays in another environment.
     """
 
     algo: str
@@ -56,6 +58,7 @@ class Agent:
     replica: int = 0
     scoring: Scoring = REPORTED
     stated: Score | None = None
+    run: Path | None = None
 
     @property
     def env_id(self) -> str:
@@ -81,6 +84,8 @@ def find_agent(args: argparse.Namespace) -> Agent:
         importlib.import_module(package)
     if args.num_threads > 0:
         torch.set_num_threads(args.num_threads)
+    if args.from_hub is not None:
+        return agent_of_file(download_policy(args.from_hub), args.env, args.device)
     if args.model is not None:
         return agent_of_file(args.model, args.env, args.device, trust=args.trust)
     if args.trained:
@@ -112,6 +117,7 @@ def agent_of_run(path: Path, choice: Choice, device: str = "auto", *, trust: boo
         seed=int(config.get("eval_seed") or DEFAULT_SEED),
         replica=int(config["seed"]),
         scoring=Scoring.recorded_in(config),
+        run=path,
     )
 
 
@@ -159,18 +165,21 @@ def _agent_of_policy(path: Path, env: str | None, device: str) -> Agent:
     """Return the agent in a file that :func:`agents.common.sb3.acting.save_policy` wrote."""
     with as_usage_error(ValueError, OSError):
         policy, about = load_policy(path, device), read_about(path)
-    own = _required(about.get("env") or env, path)
+    own = str(_required(about.get("env") or env, path))
+    if ":" in own and own != env:
+        raise UsageError(f"{path} plays in `{own}`, which would import a module; give --env {own} if you trust it")
     try:
         protocol = dict(about.get("protocol") or {})
         agent = Agent(
             algo=name_of(type(policy.method)),
             policy=policy,
             source=path,
-            env=str(own),
+            env=own,
             env_kwargs=dict(protocol.get("env_kwargs") or {}),
             episodes=int(protocol.get("episodes") or DEFAULT_EPISODES),
             seed=int(protocol.get("seed") or DEFAULT_SEED),
             replica=int(about.get("seed") or 0),
+            scoring=Scoring.read(protocol),
             stated=Score.read(about["score"]) if about.get("score") else None,
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -180,7 +189,7 @@ def _agent_of_policy(path: Path, env: str | None, device: str) -> Agent:
 
 def _moved(agent: Agent, env: str | None) -> Agent:
     """Return an agent in another environment, if one is given; no score is stated for it there."""
-    return agent if env in (None, agent.env) else replace(agent, env=str(env), stated=None)
+    return agent if env in (None, agent.env) else replace(agent, env=str(env), stated=None, run=None)
 
 
 def _required(env: str | None, path: Path) -> str:

@@ -9,14 +9,21 @@ from zoo.arguments import whole_number
 from zoo.errors import UsageError
 
 
-def add_agent(group: argparse._ArgumentGroup) -> None:
-    """Add the flags that name an agent."""
+def add_agent(group: argparse._ArgumentGroup, from_hub: bool = True) -> None:
+    """Add the flags that name an agent.
+
+    :param from_hub: whether it may be on the hub.
+    """
     group.add_argument(
         "model", nargs="?", type=Path, metavar="MODEL", help="saved model, policy or run folder, instead of the flags"
     )
     group.add_argument("--algo", help="algorithm id, e.g. qam")
     group.add_argument("--env", help="environment, e.g. cube-double-play-singletask-task2-v0")
     group.add_argument("--trained", action="store_true", help="the trained agent that comes with the package")
+    if from_hub:
+        group.add_argument(
+            "--from-hub", metavar="REPO[@REVISION]", help="an agent on the Hugging Face hub, e.g. my-name/qam-maze@main"
+        )
     group.add_argument("-f", "--folder", "--log-folder", type=Path, default=Path("logs"), help="folder of runs")
     group.add_argument("--exp-id", type=whole_number, default=0, help="number of the run folder; 0: the newest")
     which = group.add_mutually_exclusive_group()
@@ -42,13 +49,15 @@ def add_machine(group: argparse._ArgumentGroup) -> None:
 
 def check_agent(args: argparse.Namespace) -> None:
     """Refuse a command line that names no agent, or two."""
-    named = [f"--{name}" for name in ("algo", "trained") if getattr(args, name)]
-    if args.model is not None and named:
-        raise UsageError(f"MODEL and `{named[0]}` both name an agent; give one of them")
-    if args.model is None and not (args.algo and args.env):
+    named = [f"`--{name.replace('_', '-')}`" for name in ("from_hub", "algo", "trained") if getattr(args, name)]
+    is_file = args.model is not None or args.from_hub is not None
+    if (args.model is not None and named) or (args.from_hub is not None and named[1:]):
+        others = ["MODEL", *named] if args.model is not None else named
+        raise UsageError(f"{others[0]} and {others[1]} both name an agent; give one of them")
+    if not is_file and not (args.algo and args.env):
         raise UsageError("expected a MODEL, or --algo and --env of a run or of a trained agent (--trained)")
     chosen = [
         name for name in ("load_best", "load_checkpoint", "load_last_checkpoint", "exp_id") if getattr(args, name)
     ]
-    if chosen and (args.model is not None or args.trained):
+    if chosen and (is_file or args.trained):
         raise UsageError(f"`--{chosen[0].replace('_', '-')}` chooses among the models of a run; leave it out")

@@ -86,10 +86,15 @@ class Score:
         return Interval(self.kind, self.low, self.high)
 
     @property
+    def mean_text(self) -> str:
+        """The mean as it is shown, in percent for success."""
+        return _shown(self.kind, self.mean)
+
+    @property
     def text(self) -> str:
         """The score in words, e.g. ``success 94.0% [83.8, 97.9]``."""
         unit = "%" if self.kind == SUCCESS.name else ""
-        return f"{self.kind} {_shown(self.kind, self.mean)}{unit} {self.interval.text}"
+        return f"{self.kind} {self.mean_text}{unit} {self.interval.text}"
 
 
 def stated_interval(kind: str, low: float, high: float) -> Interval:

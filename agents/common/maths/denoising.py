@@ -26,15 +26,16 @@ def noise_schedule(kind: str, steps: int) -> Tensor:
     :param steps: T.
     :return: float32 (T + 1,); entry 0 is 0.
     """
-    t = torch.arange(1, steps + 1, dtype=torch.float64)
+    cpu = torch.device("cpu")  # also where a policy is built without memory, to learn its shapes
+    t = torch.arange(1, steps + 1, dtype=torch.float64, device=cpu)
     if kind == "vp":
         betas = 1 - torch.exp(-0.1 / steps - 0.5 * 9.9 * (2 * t - 1) / steps**2)
     elif kind == "cosine":
         curve = torch.cos((torch.cat([t[:1] - 1, t]) / steps + 0.008) / 1.008 * math.pi / 2).square()
         betas = (1 - curve[1:] / curve[:-1]).clamp(0, 0.999)
     else:
-        betas = torch.linspace(1e-4, 2e-2, steps, dtype=torch.float64)
-    return torch.cat([torch.zeros(1), betas.float()])
+        betas = torch.linspace(1e-4, 2e-2, steps, dtype=torch.float64, device=cpu)
+    return torch.cat([torch.zeros(1, device=cpu), betas.float()])
 
 
 class NoiseSchedule(Network):

@@ -47,19 +47,17 @@ class ActingPolicy(FlowPolicy):
 
 
 def find_acting_networks(policy: FlowPolicy) -> set[str]:
-    """Return the names of the networks that acting needs, and of those by which the algorithm rates actions.
-
-    Acting is tried: what is not asked for is not needed. Which networks these are may depend on settings.
-    """
-    watched, generator = WatchedNetworks(policy.nets), torch.Generator().manual_seed(0)
-    drawn = policy.draw_action_noise(1, generator)
-    noise = {name: draw.expand(policy.num_replicas, *draw.shape) for name, draw in drawn.items()}
-    rows = torch.zeros(policy.num_replicas, 1, policy.layout.size, dtype=policy.layout.dtype)
-    actions = policy.sample(rows.numpy(), noise, watched)
+    """Return the names of the networks that acting uses, and of those by which the algorithm rates actions."""
+    used = policy.acting_networks()
     if has_score(policy):
+        watched = WatchedNetworks(policy.nets)
+        layout, shape = policy.layout, (policy.num_replicas, 1)
+        rows = torch.zeros(*shape, layout.size, dtype=layout.dtype, device=policy.device)
+        actions = torch.zeros(*shape, policy.chunk_size, device=policy.device)
         with torch.no_grad():
-            policy.method.score(policy.preprocess(rows.to(policy.device)), actions, watched)  # type: ignore[arg-type]
-    return set(watched.used)
+            policy.method.score(policy.preprocess(rows), actions, watched)  # type: ignore[arg-type]
+        used |= watched.used
+    return used
 
 
 def has_score(policy: FlowPolicy) -> bool:
@@ -100,6 +98,7 @@ def load_policy(path: str | Path, device: torch.device | str = "auto") -> Acting
     :raises ValueError: if it is damaged, something else, or of an algorithm that is not there.
     """
     header, tensors = _read(Path(path))
+    _require_shapes(header["policy"], tensors, str(path))
     policy = ActingPolicy.build(header["policy"], str(path))
     policy.keep_networks({name.split(".")[1] for name in tensors if name.startswith(_NETWORKS)})
     try:
@@ -133,6 +132,21 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     if _digest(tensors) != header["sha256"]:
         raise DamagedFile(str(path), "its SHA-256 is not that of what was written")
     return header, tensors
+
+
+def _require_shapes(description: str, tensors: Mapping[str, Tensor], name: str) -> None:
+    """Refuse tensors that are not those of the settings before networks are made, whose size the settings decide."""
+    try:
+        with torch.device("meta"):  # shapes without memory
+            expected = ActingPolicy.build(description, name).state_dict()
+    except ValueError as error:
+        if isinstance(error.__cause__, NotImplementedError):  # somebody's own network looks at its values
+            return
+        raise
+    other = [key for key, value in tensors.items() if key not in expected or expected[key].shape != value.shape]
+    if other:
+        raise DamagedFile(name, f"its tensors are not those of its settings: `{other[0]}` differs")
+    require_memory(name, sum(value.numel() * value.element_size() for value in expected.values()))
 
 
 def _opened(path: Path) -> Any:

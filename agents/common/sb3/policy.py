@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO, Any, Self
 
 import numpy as np
@@ -24,8 +24,8 @@ from agents.common.nets.heads import Networks, ObservingNetwork
 from agents.common.nets.mlp import StackedMLP
 from agents.common.nets.replicated import ReplicatedExtractor
 from agents.common.nets.specs import Sizes
-from agents.common.nets.usage import NotedNetworks
 from agents.common.observations import ObservationLayout
+from agents.common.watched import WatchedNetworks
 from agents.registry import find_named_by_file, name_of
 
 ChunkState = tuple[NDArray[Any], NDArray[np.int64]]
@@ -349,14 +349,12 @@ class FlowPolicy(BasePolicy):
     def acting_networks(self) -> set[str]:
         """Return the names of the networks that acting uses, found by planning once."""
         self.set_training_mode(False)
-        noted = NotedNetworks(self.nets)
-        sizes = self.method.noise_sizes(self.num_replicas, 1, self.chunk_size)
-        draws = {name: draw(sizes, torch.Generator(), "cpu") for name, draw in self.method.candidate_noise().items()}
-        noise = {name: draw.to(self.device) for name, draw in draws.items()}
-        rows = torch.zeros(self.num_replicas, 1, self.layout.size, dtype=self.layout.dtype, device=self.device)
-        with torch.no_grad():
-            self.method.sample_actions(self.preprocess(rows), noise, noted)  # type: ignore[arg-type]
-        return noted.used
+        watched = WatchedNetworks(self.nets)
+        drawn = self.draw_action_noise(1, torch.Generator())
+        noise = {name: draw.expand(self.num_replicas, *draw.shape) for name, draw in drawn.items()}
+        rows = torch.zeros(self.num_replicas, 1, self.layout.size, dtype=self.layout.dtype)
+        self.sample(rows.numpy(), noise, watched)
+        return watched.used
 
     def save(self, path: str | IO[bytes], to_act: bool = False) -> None:
         """Save the policy by itself.
@@ -410,10 +408,8 @@ class FlowPolicy(BasePolicy):
         saved = read_tensors(path, device)
         description = saved.get("about") if isinstance(saved, dict) else None
         policy = cls.build(description, str(path))  # type: ignore[arg-type]  # refused there
-        left_out = set(saved.get("left_out", ()))
-        own = {name: value for name, value in policy.state_dict().items() if _is_part(name, left_out)}
-        missing = {name: torch.full_like(value, torch.nan) for name, value in own.items() if value.is_floating_point()}
-        policy.load_state_dict({**own, **missing, **saved["state_dict"]})
+        missing = _nan_of(set(saved.get("left_out", ())), policy.state_dict())
+        policy.load_state_dict({**missing, **saved["state_dict"]})
         return policy.to(device=get_device(device))
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
@@ -471,6 +467,12 @@ def _is_part(name: str, networks: set[str]) -> bool:
     """Return whether an entry of a policy's state is a part of one of some networks."""
     parent, _, rest = name.partition(".")
     return parent == "nets" and rest.partition(".")[0] in networks
+
+
+def _nan_of(networks: set[str], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the entries of some networks of a policy's state, with NaN where they have numbers."""
+    own = {name: value for name, value in state.items() if _is_part(name, networks)}
+    return {name: torch.full_like(v, torch.nan) if v.is_floating_point() else v for name, v in own.items()}
 
 
 def _refuse_reset_pair(observation: Any) -> None:

@@ -1,0 +1,134 @@
+"""Generation with OCBench's oracles: each episode follows from its number, plays back, and is what OCBench reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from zoo.datasets.files import file_sha256
+from zoo.datasets.ocbench import generated_files
+from zoo.datasets.ocbench_generate import OracleWriter, describe_plan, generate_ocbench
+from zoo.datasets.sources import read_source
+from zoo.envs.make import make_env
+from zoo.envs.ocbench import TASKS
+from zoo.errors import UsageError
+
+ocbench = pytest.importorskip("ocbench", reason="needs OCBench")
+
+BLOCK = TASKS["block-cpu-lite-single-task1-v0"]
+FAMILIES = [
+    "switch-cpu-lite-3x3-task1-v0", "hanoi-cpu-lite-single-task1-v0", "chamber-cpu-lite-easy-task1-v0",
+    "bowling-cpu-task1-v0",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def writer() -> OracleWriter:
+    return OracleWriter(BLOCK.name, seed=0)
+
+
+def test_an_episode_depends_on_its_number_only_and_leaves_the_global_generator(writer: OracleWriter) -> None:
+    state = np.random.get_state()[1].copy()
+    first, other, again = (writer.collect(split, 0) for split in ("train", "val", "train"))
+    assert first.keys() == {"observations", "actions", "rewards", "masks", "terminals"}
+    for name, array in first.items():
+        np.testing.assert_array_equal(array, again[name], err_msg=name)
+    assert not np.array_equal(first["observations"][0], other["observations"][0])
+    np.testing.assert_array_equal(np.random.get_state()[1], state)
+
+
+def test_its_actions_played_back_give_its_observations_and_rewards(writer: OracleWriter) -> None:
+    episode = writer.collect("train", 0)
+    env = make_env(BLOCK.name)
+    words = np.random.SeedSequence(0, spawn_key=(0, 0, 0)).generate_state(5)
+    observations = [env.reset(seed=int(words[4]))[0]]
+    rows = zip(*(episode[name] for name in ("actions", "rewards", "masks", "terminals")), strict=True)
+    for action, reward, mask, is_last in rows:
+        observation, got, terminated, truncated, info = env.step(action)
+        observations.append(observation)
+        assert (got, 1 - terminated, terminated or truncated) == (reward, mask, is_last)
+    np.testing.assert_array_equal(episode["observations"], np.array(observations, np.float32))
+    assert info["success"] == 1
+    assert episode["rewards"].sum() == 1
+
+
+def test_an_unhealthy_episode_is_replaced(writer: OracleWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+
+    def play(seed: int) -> dict[str, np.ndarray] | None:
+        seeds.append(seed)
+        return None if len(seeds) < 3 else {"rewards": np.ones(1)}
+
+    monkeypatch.setattr(writer, "_play", play)
+    assert writer.collect("train", 0) == {"rewards": np.ones(1)}
+    assert len(set(seeds)) == 3
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return the files of two episodes, generated in one go by this process."""
+    files = generated_files(BLOCK, tmp_path_factory.mktemp("whole"))
+    generate_ocbench(BLOCK, files, num_episodes=2, num_workers=1)
+    return files
+
+
+def test_a_stopped_generation_continues_to_the_same_bytes(
+    whole: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, played = generated_files(BLOCK, tmp_path), []
+
+    def collect(self: OracleWriter, split: str, episode: int) -> dict[str, np.ndarray]:
+        played.append((split, episode))
+        if len(played) == 2:
+            raise KeyboardInterrupt
+        return original(self, split, episode)
+
+    original = OracleWriter.collect
+    monkeypatch.setattr(OracleWriter, "collect", collect)
+    with pytest.raises(KeyboardInterrupt):
+        generate_ocbench(BLOCK, files, num_episodes=2, num_workers=1)
+    assert not files[0].exists()
+    generate_ocbench(BLOCK, files, num_episodes=2, num_workers=1)
+    assert played == [("train", 0), ("train", 1), ("train", 1), ("val", 0)]
+    assert [file_sha256(file) for file in files] == [file_sha256(file) for file in whole]
+
+
+@pytest.mark.slow
+def test_number_of_processes_does_not_change_a_byte(whole: tuple[Path, Path], tmp_path: Path) -> None:
+    files = generated_files(BLOCK, tmp_path)
+    generate_ocbench(BLOCK, files, num_episodes=2, num_workers=3)
+    assert [file_sha256(file) for file in files] == [file_sha256(file) for file in whole]
+
+
+def test_ocbench_reads_the_files(whole: tuple[Path, Path]) -> None:
+    theirs = ocbench.load_dataset(whole[0])
+    assert len(ocbench.get_episode_offsets(theirs)[0]) == 3
+    np.testing.assert_array_equal(read_source(whole[0])["observations"], theirs["observations"])
+
+
+def test_what_exists_is_not_generated_again(whole: tuple[Path, Path]) -> None:
+    with pytest.raises(UsageError, match="expected no dataset yet"):
+        generate_ocbench(BLOCK, whole, num_episodes=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_each_family_has_its_oracle(name: str) -> None:
+    writer = OracleWriter(name, seed=0)
+    first, _, again = (writer.collect("train", number) for number in (0, 1, 0))
+    for key, array in first.items():
+        np.testing.assert_array_equal(array, again[key], err_msg=key)
+    assert len(first["actions"]) <= TASKS[name].steps
+    assert len(first["observations"]) == len(first["actions"]) + 1
+    assert np.abs(first["actions"]).max() <= 1
+
+
+def test_the_plan_says_how_much_and_how_long() -> None:
+    jobs = [("train", k, Path()) for k in range(1000)] + [("val", k, Path()) for k in range(100)]
+    assert describe_plan(BLOCK, jobs, 2, is_resumed=False) == (
+        "generating block-cpu-lite-single-task1-v0: 1,000 episodes (and 100 for validation) of at most 200 steps, at "
+        "most 14 min on 2 cores; --episodes 100 makes a smaller set"
+    )
+    assert "9 more episodes (and 0 for" in describe_plan(BLOCK, jobs[:9], 1, is_resumed=True)

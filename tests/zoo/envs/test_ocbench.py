@@ -1,0 +1,99 @@
+"""OCBench's names, which are known without the package; and what its environments become."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import numpy as np
+import pytest
+
+from zoo.datasets.names import parse_env_name, parse_name
+from zoo.envs.make import find_spec, make_env
+from zoo.envs.ocbench import TASKS, find_task, is_ocbench, tasks_of
+from zoo.envs.snapshot import ResumableEnv
+from zoo.errors import UsageError
+from zoo.runs.read import split_environment
+
+NAME = "block-cpu-lite-double-task2-v0"
+
+
+def test_the_table_is_that_of_the_package() -> None:
+    ocbench = pytest.importorskip("ocbench", reason="needs OCBench")
+    from gymnasium import registry
+
+    theirs = {name: spec for name, spec in registry.items() if is_ocbench(spec) and not name.startswith("visual-")}
+    assert {task.name: task.steps for task in TASKS.values()} == {
+        name: spec.max_episode_steps for name, spec in theirs.items()
+    }
+    assert {task.name for task in TASKS.values() if task.is_lite} == {
+        name for name, spec in theirs.items() if spec.kwargs.get("lite")
+    }
+    for task in TASKS.values():
+        family, backend, kwargs, steps = ocbench.parse_env_spec(task.gpu_name)
+        assert (family, backend, kwargs["task_id"], steps) == (task.family, "mjwarp", task.number, task.steps)
+
+
+def test_a_task_has_a_domain_and_a_number() -> None:
+    task = find_task(NAME)
+    assert task is not None
+    assert (task.domain, task.number, task.family, task.is_lite) == ("block-cpu-lite-double", 2, "block", True)
+    assert tasks_of(task.domain) == ["block-cpu-lite-double-task1-v0", NAME]
+    assert split_environment(NAME) == (NAME, "block-cpu-lite-double", "task2")
+
+
+def test_environments_of_others_are_none_of_its_tasks() -> None:
+    assert find_task("scene-play-singletask-task2-v0") is None
+    assert find_task("Pendulum-v1") is None
+    assert tasks_of("scene-play") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("block-lite-double-task2-v0", "needs a GPU"),
+        ("visual-block-lite-double-task2-v0", "has image observations"),
+        ("visual-block-cpu-lite-double-task2-v0", "has image observations"),
+    ],
+)
+@pytest.mark.parametrize("use", [find_task, find_spec, parse_env_name, parse_name])
+def test_a_task_for_gpus_or_with_images_is_refused_with_the_one_to_use(use, name: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=f"`{name}` .*{reason}.*: `{NAME}`"):
+        use(name)
+
+
+@pytest.mark.parametrize("parse", [parse_env_name, parse_name])
+def test_a_wrong_name_is_told_the_closest(parse) -> None:
+    with pytest.raises(UsageError, match=f"closest: {NAME}"):
+        parse("block-cpu-lite-doubel-task2-v0")
+
+
+@pytest.mark.parametrize("parse", [parse_env_name, parse_name])
+def test_ogbenchs_data_are_not_sought_for_its_tasks(parse) -> None:
+    with pytest.raises(UsageError, match="a task of OCBench, not of OGBench"):
+        parse(NAME)
+
+
+def test_without_the_package_its_tasks_say_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ocbench", None)
+    install = re.escape("pip install 'flow-rl-zoo[ocbench]'")
+    with pytest.raises(UsageError, match=f"`{NAME}` is a task of OCBench, which is not installed; `{install}`"):
+        find_spec(NAME)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [NAME, "chamber-cpu-hard-task2-v0", "hanoi-cpu-lite-single-task1-v0"])
+def test_its_environments_repeat_and_are_restored_within_an_episode(name: str) -> None:
+    pytest.importorskip("ocbench", reason="needs OCBench")
+    first, second = (ResumableEnv(make_env(name)) for _ in range(2))
+    actions = np.random.default_rng(0).uniform(-1, 1, (20, 7)).astype(np.float32)
+    observation, info = first.reset(seed=3)
+    assert info == {"success": 0, "is_success": False}  # and nothing of OCBench's own
+    np.testing.assert_array_equal(observation, second.reset(seed=3)[0])
+    for action in actions[:10]:
+        first.step(action)
+    snapshot = first.snapshot()
+    assert snapshot is not None, first.obstacle
+    assert second.restore(snapshot) is None
+    for action in actions[10:]:
+        np.testing.assert_array_equal(first.step(action)[0], second.step(action)[0])

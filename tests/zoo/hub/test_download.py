@@ -1,0 +1,181 @@
+"""Playing from the hub reads one file, refuses what is not a policy, and says what is wrong with the hub."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load, save
+
+from agents.common.sb3.acting import save_policy
+from tests.zoo.hub.stand_in import Hub, Repository
+from tests.zoo.watching.conftest import ENV
+from zoo.errors import UsageError
+from zoo.evaluate import main
+from zoo.hub.bundle import describe_agent
+from zoo.hub.download import download_policy
+from zoo.playing.scoring import Scoring
+from zoo.watching.agent import agent_of_file
+from zoo.watching.trained import find_trained
+
+POLICY = "policy.safetensors"
+
+
+def trained() -> bytes:
+    return find_trained("bc", ENV).read_bytes()
+
+
+def header_of(content: bytes) -> dict[str, str]:
+    size = int.from_bytes(content[:8], "little")
+    return json.loads(content[8 : 8 + size])["__metadata__"]
+
+
+def changed(**texts: Any) -> bytes:
+    """Return a trained policy that says other things."""
+    content = trained()
+    return save(load(content), header_of(content) | texts)
+
+
+def described(**values: Any) -> bytes:
+    """Return a trained policy with another description of the policy."""
+    return changed(policy=json.dumps(json.loads(header_of(trained())["policy"]) | values))
+
+
+def told(**values: Any) -> bytes:
+    """Return a trained policy that says other things about itself."""
+    return changed(about=json.dumps(json.loads(header_of(trained())["about"]) | values))
+
+
+class Bomb:
+    """Leaves a trace where it is unpickled."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.trace,)
+
+
+def test_one_file_is_asked_for_and_nothing_in_a_repository_is_run(
+    hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bomb = pickle.dumps(Bomb(tmp_path / "trace"))
+    hostile = {"model.zip": bomb, "config.json": bomb, "policy.pkl": bomb, "modeling.py": b"raise SystemExit(9)"}
+    card = f"---\n!!python/object/apply:pathlib.Path.touch [{tmp_path / 'trace'}]\n---\n".encode()
+    hub.put("them/agent", {POLICY: trained(), "README.md": card, "config.yml": card, **hostile})
+    assert main(["--from-hub", "them/agent", "--episodes", "1"]) == 0
+    assert not (tmp_path / "trace").exists()
+    asked = {request.rpartition("/")[2] for request in hub.requests if request.startswith(("GET /them", "HEAD /them"))}
+    assert asked == {POLICY}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (lambda: described(method="nobodys"), "the policy is of `nobodys`, which is not known"),
+        (lambda: described(method="elsewhere.module:Agent"), "`elsewhere.module:Agent`, which is not known"),
+        (lambda: described(method="os:system"), "os:system"),
+        (lambda: changed(policy="[]"), "expected a policy as `save` writes it"),
+        (lambda: changed(format="flow-rl-zoo policy 9"), "whose format is 'flow-rl-zoo policy 9'"),
+        (lambda: changed(sha256="0" * 64), "its SHA-256 is not that of what was written"),
+        (lambda: told(env="this:Env-v0"), "plays in `this:Env-v0`, which would import a module"),
+        (lambda: told(protocol={"success_return": "high"}), "says nonsense about its protocol or its score"),
+        (lambda: told(protocol={"score": "best"}), "says nonsense about its protocol or its score"),
+        (lambda: told(score={"kind": "success"}), "says nonsense about its protocol or its score"),
+        (lambda: told(protocol={"episodes": "many"}), "says nonsense about its protocol or its score"),
+        (lambda: (1 << 60).to_bytes(8, "little") + trained()[8:], "it is no file of tensors"),
+        (lambda: trained()[:-100], "it is no file of tensors"),
+        (lambda: pickle.dumps([1]), "it is no file of tensors"),
+        (lambda: save({"weight": torch.zeros(2)}), "whose format is None"),
+    ],
+)  # fmt: skip
+def test_what_is_not_a_policy_of_this_library_is_refused(
+    hub: Hub, capsys: pytest.CaptureFixture[str], content: Any, message: str
+) -> None:
+    hub.put("them/agent", {POLICY: content()})
+    code = main(["--from-hub", "them/agent"])
+    errors = capsys.readouterr().err
+    assert (code, message in errors) == (2, True), errors
+
+
+def test_what_its_episodes_are_scored_by_is_part_of_the_protocol(tmp_path: Path) -> None:
+    agent = agent_of_file(find_trained("bc", ENV), None, "cpu")
+    scored = replace(agent, scoring=Scoring(success_return=-5.0, reference_scores=(0.0, 1.0)))
+    save_policy(agent.policy, tmp_path / POLICY, describe_agent(scored, {}, {}))
+    assert agent_of_file(tmp_path / POLICY, None, "cpu").scoring == scored.scoring
+
+
+def test_a_file_that_is_too_large_for_a_policy_is_not_downloaded(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.put("them/agent", {POLICY: trained()})
+    monkeypatch.setattr("zoo.hub.download.MOST_BYTES", 1000)
+    with pytest.raises(UsageError, match=r"policy\.safetensors of them/agent has .* kB, expected at most 1.0 kB"):
+        download_policy("them/agent")
+    assert {request.partition(" ")[0] for request in hub.requests if "/resolve/" in request} == {"HEAD"}
+
+
+def test_a_revision_is_played_for_good(hub: Hub) -> None:
+    other = told(seed=1)
+    first, second = hub.put("me/agent", {POLICY: trained()}), hub.put("me/agent", {POLICY: other})
+    assert download_policy(f"me/agent@{first}").read_bytes() == trained()
+    assert download_policy("me/agent").read_bytes() == other
+    assert second in str(download_policy("me/agent"))
+
+
+@pytest.mark.parametrize("name", ["agent", "me/agent@", "a b/c", "me/a/b@x@y"])
+def test_a_name_that_is_not_a_repository_is_refused(hub: Hub, name: str) -> None:
+    with pytest.raises(UsageError, match="expected `--from-hub` to be NAME/REPOSITORY"):
+        download_policy(name)
+    assert not hub.requests
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("me/nothing", "the hub has no repository me/nothing, or it is private; check the name"),
+        ("me/private", "the hub has no repository me/private, or it is private; .* log in with `hf auth login`"),
+        ("me/empty", "me/empty holds no agent of this library: expected the file policy.safetensors"),
+        ("me/empty@nope", "me/empty has no revision 'nope'; give a branch, tag or commit"),
+        ("../up/x", r"expected a repository of the hub, e.g. my-name/my-agent, got '\.\./up/x'"),
+    ],
+)
+def test_what_is_not_on_the_hub_is_one_sentence(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, name: str, message: str
+) -> None:
+    hub.put("me/empty", {"README.md": b""})
+    hub.repositories["me/private"] = Repository(private=True)
+    hub.put("me/private", {POLICY: trained()})
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(UsageError, match=message):
+        download_policy(name)
+
+
+def test_a_private_agent_is_played_with_a_token(hub: Hub) -> None:
+    hub.repositories["me/private"] = Repository(private=True)
+    hub.put("me/private", {POLICY: trained()})
+    assert download_policy("me/private").read_bytes() == trained()
+
+
+def test_without_a_network_what_was_downloaded_before_plays_and_the_rest_is_said(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.put("me/agent", {POLICY: trained()})
+    hub.put("me/other", {POLICY: trained()})
+    download_policy("me/agent")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    asked = len(hub.requests)
+    assert download_policy("me/agent").read_bytes() == trained()
+    with pytest.raises(UsageError, match=r"could not get an answer about me/other from http.*HF_HUB_OFFLINE"):
+        download_policy("me/other")
+    assert len(hub.requests) == asked
+
+
+@pytest.mark.slow
+def test_a_hub_that_does_not_answer_is_one_sentence(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}")
+    with pytest.raises(UsageError, match=r"could not get an answer about me/agent .*check the connection"):
+        download_policy("me/agent")

@@ -1,0 +1,292 @@
+"""An agent that is uploaded to the hub plays from there as it did before, and its card says what it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import agents
+from tests.zoo.hub.stand_in import TOKEN, Hub, serve
+from tests.zoo.test_train_program import ENV, ROOT, arguments
+from tests.zoo.watching.conftest import STEPS, maze_model
+from zoo import enjoy, evaluate, train
+from zoo.push_to_hub import main
+from zoo.runs.folder import RunFolder
+from zoo.watching.trained import find_trained
+
+pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")
+
+AGENT = ["--algo", "qam", "--env", ENV]
+REPO = f"me/qam-{ENV}"
+
+
+@pytest.fixture(scope="module")
+def logs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seeds of the same settings at once, and a run of others."""
+    folder = tmp_path_factory.mktemp("logs")
+    assert train.main(arguments(data, folder, "--save-freq", "10", seeds=("--seeds", "3", "4"))) == 0
+    assert train.main(arguments(data, folder, "gamma=0.9", seeds=("--seed", "5"))) == 0
+    return folder
+
+
+def push(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, dict[str, Any], str]:
+    return call(capsys, main, *words)
+
+
+def call(capsys: pytest.CaptureFixture[str], program: Any, *words: object) -> tuple[int, dict[str, Any], str]:
+    code = program([str(word) for word in words])
+    output = capsys.readouterr()
+    return code, json.loads(output.out) if output.out else {}, output.err
+
+
+def newest(hub: Hub, repo: str = REPO) -> dict[str, bytes]:
+    return hub.repositories[repo].commits[-1][1]
+
+
+def metadata_of(card: bytes) -> dict[str, Any]:
+    return yaml.safe_load(card.decode().split("---\n")[1])
+
+
+def test_a_run_that_is_uploaded_plays_from_the_hub_with_the_same_bits(
+    logs: Path,
+    hub: Hub,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, result, _ = push(capsys, *AGENT, "-f", logs, "--exp-id", 2, "-orga", "me")
+    assert (code, result["repository"], result["url"]) == (0, REPO, f"{hub.url}/{REPO}")
+    code, found, errors = call(capsys, evaluate.main, "--from-hub", REPO)
+    assert (code, found["reproduced"], found["env"]) == (0, True, ENV)
+    assert f"{REPO} from the hub, commit {hub.repositories[REPO].commits[-1][0]}" in errors
+    with np.load(logs / "qam" / f"{ENV}_2" / "evaluations.npz") as recorded:
+        assert (found["success"], found["return"]) == (recorded["successes"][-1].mean(), recorded["results"][-1].mean())
+    policy = agents.load_policy(found["model"], "cpu")
+    original = agents.load(logs / "qam" / f"{ENV}_2", device="cpu").policy.state_dict()
+    assert all(torch.equal(value, original[name]) for name, value in policy.state_dict().items())
+    assert call(capsys, enjoy.main, "--from-hub", f"{REPO}@main", "--episodes", 2)[1]["return"] == found["return"]
+
+
+def test_what_is_uploaded_is_named_and_holds_nothing_else(
+    logs: Path,
+    hub: Hub,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = RunFolder(logs / "qam" / f"{ENV}_1")
+    assert push(capsys, run.path, "-orga", "me", "-name", "maze", "--private", "--with-model")[0] == 0
+    files = newest(hub, "me/maze")
+    assert hub.repositories["me/maze"].private
+    assert files.keys() == {
+        ".gitattributes", "README.md", "policy.safetensors", "config.yml", "command.txt", "versions.json",
+        "learning_curve.png", "model.zip",
+    }  # fmt: skip
+    assert yaml.safe_load(files["config.yml"]) == run.read_config()
+    assert files["model.zip"] == run.model.read_bytes()
+    assert files["learning_curve.png"] == run.learning_curve.read_bytes()
+    assert "zoo train -i model.zip" in files["README.md"].decode()
+
+
+def test_the_card_says_score_seeds_protocol_command_and_licence(
+    logs: Path,
+    hub: Hub,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = [*AGENT, "-f", logs, "--exp-id", 1, "-orga", "me", "--license", "cc-by-4.0"]
+    _, result, _ = push(capsys, *words)
+    card = newest(hub)["README.md"]
+    metadata, text = metadata_of(card), card.decode()
+    assert (metadata["library_name"], metadata["license"]) == ("flow-rl-zoo", "cc-by-4.0")
+    assert {"reinforcement-learning", "qam", ENV} <= set(metadata["tags"])
+    (found,) = metadata["model-index"][0]["results"]
+    assert (found["dataset"]["type"], found["task"]["type"]) == (ENV, "reinforcement-learning")
+    assert found["metrics"][0] == {
+        "type": "success_rate", "value": result["success"], "name": "success, mean of 2 episodes",
+    }  # fmt: skip
+    low, high = (f"{100 * end:.1f}" for end in result["interval"])
+    assert f"| 3 (this agent) | {100 * result['success']:.1f} | [{low}, {high}] | 2 |" in text
+    command = (logs / "qam" / f"{ENV}_1" / "command.txt").read_text().strip()
+    for part in (
+        "Protocol: 2 episodes, whose starts and noise come from seed 0; environment arguments: max_episode_steps 30.",
+        "![Learning curve of qam on",
+        f"\n{command}\n",
+        "20 offline steps, profile `qam`.",
+        "Data: name pointmaze-medium-navigate-v0, size 2000",
+        f"zoo enjoy --from-hub {REPO} --video",
+        "torch ",
+    ):
+        assert part in text
+    table = text.partition("All finished runs of these settings")[2]
+    assert [line.split(" |")[0] for line in table.splitlines() if line.startswith("| ")] == ["| seed", "| 3", "| 4"]
+    assert "Mean of 2 seeds: " in table
+
+
+def test_a_model_that_was_chosen_is_called_that(
+    logs: Path,
+    hub: Hub,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for flags, name in (
+        (["--load-best"], "the best model of its run"),
+        (["--load-last-checkpoint"], "a checkpoint of"),
+    ):
+        assert push(capsys, *AGENT, "-f", logs, "--exp-id", 2, *flags, "-orga", "me")[0] == 0
+        text = newest(hub)["README.md"].decode()
+        assert f"seed 4, {name}" in text
+        assert "may score lower in new episodes" in text
+
+
+def test_a_trained_agent_is_uploaded_as_it_is(hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+    code, result, _ = push(capsys, "--algo", "fql", "--env", ENV, "--trained", "-orga", "me", "-name", "fql")
+    assert (code, result["episodes"]) == (0, 50)
+    files = newest(hub, "me/fql")
+    assert files["policy.safetensors"] == find_trained("fql", ENV).read_bytes()
+    assert yaml.safe_load(files["config.yml"])["settings"]["distill_weight"] == 45.6
+    assert "FQL in" in files["README.md"].decode()
+
+
+def test_a_second_upload_replaces_the_first_and_leaves_other_files(
+    logs: Path,
+    hub: Hub,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert push(capsys, logs / "qam" / f"{ENV}_1", "-orga", "me", "-name", "a", "--with-model")[0] == 0
+    first = hub.repositories["me/a"].commits[-1][0]
+    hub.put("me/a", {**newest(hub, "me/a"), "notes.md": b"mine"})
+    assert push(capsys, "--algo", "fql", "--env", ENV, "--trained", "-orga", "me", "-name", "a", "-m", "other")[0] == 0
+    assert newest(hub, "me/a").keys() == {
+        ".gitattributes", "README.md", "policy.safetensors", "config.yml", "versions.json", "notes.md",
+    }  # fmt: skip
+    played = [call(capsys, evaluate.main, "--from-hub", repo)[1]["algo"] for repo in (f"me/a@{first}", "me/a")]
+    assert played == ["qam", "fql"]
+
+
+def test_files_can_be_written_without_uploading(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    model = maze_model(seed=3)
+    model.save(tmp_path / "model.zip")
+    words = [tmp_path / "model.zip", "--env", ENV, "--n-eval-envs", 1, "-orga", "me", "-o", tmp_path / "files"]
+    monkeypatch.setattr("zoo.watching.agent.DEFAULT_EPISODES", 1)
+    monkeypatch.setattr("zoo.hub.bundle.play", lambda agent, n_envs: evaluate_quickly(agent, n_envs))
+    code, result, errors = push(capsys, *words)
+    assert (code, result["folder"]) == (0, str(tmp_path / "files"))
+    assert "nothing is uploaded" in errors
+    names = {path.name for path in (tmp_path / "files").iterdir()}
+    assert names == {"README.md", "policy.safetensors", "config.yml", "versions.json"}
+    assert push(capsys, *words)[0] == 2  # the folder exists
+
+
+def evaluate_quickly(agent: Any, n_envs: int | None) -> Any:
+    from dataclasses import replace
+
+    from zoo.watching.playing import play
+
+    return play(replace(agent, episodes=2, env_kwargs=STEPS), n_envs)
+
+
+# -- what is refused --------------------------------------------------------------------------------------------------
+
+
+def test_uploading_without_a_token_is_refused_before_anything_is_played(
+    logs: Path,
+    hub: Hub,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    code, _, errors = push(capsys, *AGENT, "-f", logs, "-orga", "me")
+    assert (code, errors.count("\n")) == (2, 1)
+    assert "needs a token that may write; log in with `hf auth login`, or set HF_TOKEN" in errors
+    assert not hub.requests
+
+
+def test_a_token_that_the_hub_refuses_is_said(
+    hub: Hub,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    code, _, errors = push(capsys, "--algo", "fql", "--env", ENV, "--trained", "-orga", "me")
+    assert (code, "log in with `hf auth login`" in errors) == (2, True)
+
+
+def test_a_model_of_sb3_is_refused(
+    tmp_path: Path,
+    hub: Hub,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = ["--algo", "sac", "--env", "Pendulum-v1", "--online-steps", "4", "-f", tmp_path, "--eval-episodes", "1"]
+    words += ["--eval-freq", "4", "--env-kwargs", "max_episode_steps=3", "--verbose", "0", "--n-eval-envs", "1"]
+    assert train.main([*map(str, words), "-params", "policy_kwargs.net_arch=[8]", "learning_starts=2"]) == 0
+    code, _, errors = push(capsys, "--algo", "sac", "--env", "Pendulum-v1", "-f", tmp_path, "-orga", "me")
+    assert (code, "sac is one of SB3's algorithms; upload it with the package `huggingface_sb3`" in errors) == (2, True)
+
+
+def test_a_policy_has_no_whole_model(hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--algo", "fql", "--env", ENV, "--trained", "-orga", "me", "--with-model"]
+    code, _, errors = push(capsys, *words)
+    assert (code, "is a policy that only acts" in errors) == (2, True)
+    assert not hub.repositories
+
+
+def test_a_checkpoint_is_not_uploaded_whole_since_it_has_all_seeds(
+    logs: Path, hub: Hub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*AGENT, "-f", logs, "--exp-id", 2, "--load-last-checkpoint", "--with-model", "-orga", "me"]
+    code, _, errors = push(capsys, *words)
+    assert (code, "`--with-model`: a checkpoint has the models of all seeds" in errors) == (2, True)
+    assert not hub.requests
+
+
+def test_the_hub_without_its_library_says_what_to_install(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    for program, words in ((evaluate.main, ["--from-hub", "me/a"]), (main, [*AGENT, "-orga", "me"])):
+        code, _, errors = call(capsys, program, *words)
+        assert (code, "install it with `pip install 'huggingface_hub>=2,<3'`" in errors) == (2, True)
+
+
+# -- the page ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Hub]:
+    with serve() as server:
+        yield server
+
+
+def commands_of_page() -> list[list[str]]:
+    """Return the commands of docs/share.md that need no run of one's own."""
+    text = (ROOT / "docs" / "share.md").read_text()
+    blocks = [block.partition("```")[0] for block in text.split("```bash\n")[1:]]
+    lines = [line for block in blocks for line in block.splitlines()]
+    return [shlex.split(line) for line in lines if "--trained" in line or "--from-hub" in line]
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_run_as_programs_by_hf_endpoint(endpoint: Hub, tmp_path: Path) -> None:
+    environment = {**os.environ, "HF_ENDPOINT": endpoint.url, "HF_TOKEN": TOKEN, "HF_HOME": str(tmp_path)}
+    environment["HF_HUB_DISABLE_XET"] = "1"
+    results = {}
+    for words in commands_of_page():
+        fewer = ["--episodes", "1", "--every", "25"] if "--video" in words else []
+        command = [sys.executable, ROOT / words[1], *words[2:], *fewer]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        results[words[1]] = json.loads(done.stdout)
+    assert results.keys() == {"zoo/push_to_hub.py", "zoo/evaluate.py", "zoo/enjoy.py", "zoo/export.py"}
+    assert results["zoo/evaluate.py"]["reproduced"]
+    assert (tmp_path / "fql.gif").exists()
+    assert results["zoo/export.py"]["largest_error"] < 1e-5

@@ -1,0 +1,340 @@
+"""What a tracker gets of a run, and what becomes of a run when its tracker fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tests.zoo.test_train_program import ENV, ROOT, arguments, train
+from zoo.runs.folder import RunFolder
+from zoo.train import main
+
+pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")  # two episodes need not reach the goal
+
+STEP = "time/total_timesteps"
+CLOCK = ("time/fps", "time/time_elapsed", "time/updates_per_s")
+
+
+class Killed(BaseException):
+    """Ends a run where it stands, as losing the machine would."""
+
+
+class TrackerRun:
+    """A run of the stand-ins: what it was begun with, its rows, and how it ended."""
+
+    def __init__(self, options: dict[str, Any], hook: Callable[[int], None]) -> None:
+        self.options, self.rows, self.exit_codes = options, [], []
+        self.metrics: list[tuple[str, str]] = []
+        self._hook = hook
+
+    def define_metric(self, name: str, *, step_metric: str) -> None:
+        self.metrics.append((name, step_metric))
+
+    def log(self, data: dict[str, Any], step: int | None = None) -> None:
+        row = dict(data) | ({} if step is None else {STEP: step})
+        self._hook(int(row[STEP]))
+        self.rows.append(row)
+
+    def finish(self, exit_code: int = 0) -> None:
+        self.exit_codes.append(exit_code)
+
+
+class StandIn(types.ModuleType):
+    """Stands for a tracker's package: takes the arguments of its `init` that are used here, and keeps the runs.
+
+    :ivar hook: called with the step of every row, before it is kept.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.runs: list[TrackerRun] = []
+        self.hook: Callable[[int], None] = lambda step: None
+        self.init = {"wandb": self._wandb, "trackio": self._trackio}[name]
+
+    def _wandb(
+        self, *, project: str, entity: str | None, group: str | None, tags: list[str], name: str, id: str, resume: str,
+        config: dict[str, Any], reinit: str,
+    ) -> TrackerRun:  # fmt: skip
+        assert (resume, reinit) == ("allow", "create_new")
+        known = [run for run in self.runs if run.options["id"] == id]
+        return known[0] if known else self._new(locals())
+
+    def _trackio(
+        self, project: str, name: str, *, group: str | None, config: dict[str, Any], resume: str, embed: bool
+    ) -> TrackerRun:
+        print("* trackio writes to standard output")
+        assert not embed
+        known = [run for run in self.runs if run.options["name"] == name]
+        assert bool(known) == (resume == "allow")
+        return known[0] if known else self._new(locals())
+
+    def _new(self, options: dict[str, Any]) -> TrackerRun:
+        self.runs.append(TrackerRun(options, lambda step: self.hook(step)))
+        return self.runs[-1]
+
+
+@pytest.fixture(params=["wandb", "trackio"])
+def tracker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    module = StandIn(request.param)
+    monkeypatch.setitem(sys.modules, request.param, module)
+    return module
+
+
+@pytest.fixture
+def wandb(monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    module = StandIn("wandb")
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    return module
+
+
+@pytest.fixture
+def end_process(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Give up the claims of the runs so far, as the end of their process would."""
+    folders: list[RunFolder] = []
+    create = RunFolder.create
+
+    def created(*arguments: Any) -> RunFolder:
+        folders.append(create(*arguments))
+        return folders[-1]
+
+    monkeypatch.setattr(RunFolder, "create", created)
+    return lambda: [folder.release() for folder in folders] and None
+
+
+def rows_of(run: TrackerRun) -> list[dict[str, float]]:
+    return sorted_rows([{name: value for name, value in row.items() if name not in CLOCK} for row in run.rows])
+
+
+def rows_of_table(folder: Path) -> list[dict[str, float]]:
+    table = pd.read_csv(folder / "progress.csv", float_precision="round_trip")
+    table = table.drop(columns=[name for name in CLOCK if name in table])
+    return sorted_rows([row.dropna().to_dict() for _, row in table.iterrows()])
+
+
+def sorted_rows(rows: list[dict[str, float]]) -> list[dict[str, float]]:
+    return sorted(rows, key=lambda row: (row[STEP], sorted(row)))
+
+
+def folder_of(logs: Path, number: int = 1) -> Path:
+    return logs / "qam" / f"{ENV}_{number}"
+
+
+def test_a_tracker_gets_every_row_of_each_seed_in_a_run_of_its_own(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], tracker: StandIn
+) -> None:
+    words = [*arguments(data, tmp_path, seeds=("--seeds", "4", "9")), "--track", tracker.__name__]
+    assert main([*words, "--wandb-project-name", "mazes", "--wandb-group", "first"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    assert [run.options["config"]["seed"] for run in tracker.runs] == [4, 9]
+    assert {(run.options["project"], run.options["group"]) for run in tracker.runs} == {("mazes", "first")}
+    for number, run in enumerate(tracker.runs, start=1):
+        assert run.options["name"].startswith(f"qam_{ENV}_{number}")
+        assert run.options["config"]["settings"]["net_arch"] == [16, 16]
+        assert rows_of(run) == rows_of_table(folder_of(tmp_path, number))
+        assert run.exit_codes == [0]
+    assert rows_of(tracker.runs[0]) != rows_of(tracker.runs[1])
+
+
+def test_track_without_a_value_is_weights_and_biases_with_the_training_step_as_its_axis(
+    data: Path, tmp_path: Path, wandb: StandIn
+) -> None:
+    words = ["--track", "--wandb-entity", "lab", "-tags", "a", "b"]
+    assert main([*arguments(data, tmp_path, steps=10), *words]) == 0
+    (run,) = wandb.runs
+    assert (run.options["project"], run.options["entity"], run.options["tags"]) == ("flow-rl-zoo", "lab", ["a", "b"])
+    assert run.metrics == [("*", STEP)]
+
+
+def test_a_resumed_run_goes_on_in_its_tracker_run_and_sends_nothing_twice(
+    data: Path, tmp_path: Path, tracker: StandIn, end_process: Callable[[], None]
+) -> None:
+    words = [*arguments(data, tmp_path), "--save-freq", "7", "--resume", "--track", tracker.__name__]
+
+    def kill(step: int) -> None:
+        if step == 20:
+            raise Killed
+
+    tracker.hook = kill
+    with pytest.raises(Killed):
+        main(words)
+    end_process()
+    (run,) = tracker.runs
+    before = list(run.rows)
+    assert max(row[STEP] for row in before) == 15  # after the checkpoint of step 14
+    tracker.hook = lambda step: None
+    assert main(words) == 0
+    assert tracker.runs == [run]
+    assert run.rows[: len(before)] == before
+    assert rows_of(run) == rows_of_table(folder_of(tmp_path))
+    assert run.exit_codes == ([1, 0] if tracker.__name__ == "wandb" else [0, 0])  # trackio knows none
+
+
+def test_a_run_that_was_not_tracked_before_sends_its_earlier_rows_when_it_is_resumed(
+    data: Path, tmp_path: Path, wandb: StandIn, monkeypatch: pytest.MonkeyPatch, end_process: Callable[[], None],
+) -> None:  # fmt: skip
+    words = [*arguments(data, tmp_path), "--save-freq", "7", "--resume"]
+    with monkeypatch.context() as patch:
+        patch.setattr("zoo.training.run.Training._finish", lambda self: signal.raise_signal(signal.SIGTERM))
+        assert main(words) == 3
+    end_process()
+    assert main([*words, "--track"]) == 0
+    assert rows_of(wandb.runs[0]) == rows_of_table(folder_of(tmp_path))
+
+
+def test_a_tracker_that_fails_is_reported_once_and_the_run_is_the_same(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], tracker: StandIn
+) -> None:
+    def fail(step: int) -> None:
+        if step > 5:
+            raise ConnectionError("the network is gone")
+
+    tracker.hook = fail
+    assert main(arguments(data, tmp_path, seeds=("--seeds", "4", "9"))) == 0
+    words = arguments(data, tmp_path, seeds=("--seeds", "4", "9"), verbose=1)
+    code, _, errors = train(capsys, [*words, "--track", tracker.__name__])
+    assert code == 0
+    (first, second) = [line for line in errors.splitlines() if "the network is gone" in line]
+    assert f"failed at step 10 for {ENV}_3 (ConnectionError: the network is gone); training goes on without it" in first
+    assert f"for {ENV}_4 (" in second
+    for number in (1, 2):
+        same = [(folder_of(tmp_path, number + add) / "evaluations.npz").read_bytes() for add in (0, 2)]
+        assert same[0] == same[1]
+    assert [{row[STEP] for row in run.rows} for run in tracker.runs] == [{5}, {5}]
+
+
+def test_a_tracker_that_cannot_end_its_run_does_not_fail_the_run(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], wandb: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def finish(self: TrackerRun, exit_code: int = 0) -> None:
+        raise TimeoutError("no answer")
+
+    monkeypatch.setattr(TrackerRun, "finish", finish)
+    code, _, errors = train(capsys, [*arguments(data, tmp_path, steps=5, verbose=1), "--track"])
+    assert (code, "Weights & Biases could not end its run" in errors) == (0, True)
+
+
+def test_a_new_run_that_its_tracker_refuses_ends_before_it_trains(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], wandb: StandIn
+) -> None:
+    def refuse(**_: object) -> None:
+        raise ConnectionError("no such project")
+
+    wandb.init = refuse
+    code, _, errors = train(capsys, [*arguments(data, tmp_path), "--track"])
+    message = "Weights & Biases refused the run (ConnectionError: no such project); log in with `wandb login`"
+    assert (code, message in errors) == (2, True)
+    status = json.loads((folder_of(tmp_path) / "status.json").read_text())
+    assert (status["state"], status["offline_step"]) == ("failed", 0)
+    assert message in status["reason"]
+
+
+def test_a_resumed_run_that_its_tracker_refuses_goes_on_and_says_so(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], wandb: StandIn, end_process: Callable[[], None],
+) -> None:  # fmt: skip
+    words = [*arguments(data, tmp_path, verbose=1), "--save-freq", "7", "--resume", "--track"]
+
+    def stop(step: int) -> None:
+        if step == 10:
+            signal.raise_signal(signal.SIGTERM)
+
+    def refuse(**_: object) -> None:
+        raise ConnectionError("no network")
+
+    wandb.hook = stop
+    assert main(words) == 3
+    end_process()
+    wandb.init = refuse
+    code, _, errors = train(capsys, words)
+    assert (code, f"refused {ENV}_1 (ConnectionError: no network); it goes on without it" in errors) == (0, True)
+
+
+def test_a_damaged_record_begins_a_new_tracker_run(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], wandb: StandIn, end_process: Callable[[], None],
+) -> None:  # fmt: skip
+    words = [*arguments(data, tmp_path, verbose=1), "--save-freq", "7", "--resume", "--track"]
+
+    def kill(step: int) -> None:
+        if step == 20:
+            raise Killed
+
+    wandb.hook = kill
+    with pytest.raises(Killed):
+        main(words)
+    end_process()
+    (folder_of(tmp_path) / "tracking.json").write_text('{"wandb": {"id": 3}}')
+    wandb.hook = lambda step: None
+    code, _, errors = train(capsys, words)
+    assert (code, len(wandb.runs)) == (0, 2)
+    assert "tracking.json is damaged" in errors
+    assert rows_of(wandb.runs[1]) == rows_of_table(folder_of(tmp_path))
+
+
+@pytest.mark.parametrize("words", [["-tags", "a"], ["--wandb-entity", "a"]], ids=lambda words: words[0])
+def test_trackio_refuses_what_it_does_not_have(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    code, _, errors = train(capsys, [*arguments(data, tmp_path / "logs"), "--track", "trackio", *words])
+    assert (code, "trackio has no `--wandb-" in errors) == (2, True)
+    assert not (tmp_path / "logs").exists()
+
+
+# -- the packages themselves ------------------------------------------------------------------------------------------
+
+STOPPED = """
+import signal, sys
+from zoo.training import tracking
+from zoo.train import main
+tracker, send = tracking.TRACKERS[sys.argv[1]], tracking.TRACKERS[sys.argv[1]].send
+def stop(run, step, numbers):
+    send(run, step, numbers)
+    if step == 10:
+        signal.raise_signal(signal.SIGTERM)
+tracker.send = stop
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.slow
+def test_trackio_has_a_stopped_and_resumed_run_once(data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("trackio")
+    environment = {**os.environ, "TRACKIO_DIR": str(tmp_path / "trackio"), "PYTHONPATH": str(ROOT)}
+    words = [*arguments(data, tmp_path, seeds=("--seeds", "4", "9")), "--save-freq", "7", "--resume"]
+    words = [*words, "--track", "trackio", "--wandb-project-name", "mazes"]
+    python = [sys.executable, "-W", "ignore"]
+    assert subprocess.run([*python, "-c", STOPPED, "trackio", *words], env=environment, check=False).returncode == 3
+    subprocess.run([*python, "-m", "zoo.train", *words], env=environment, check=True)
+    read = "import json, sys; from trackio.sqlite_storage import SQLiteStorage as S; project = 'mazes'\n"
+    read += "print(json.dumps({run: S.get_logs(project, run) for run in S.get_runs(project)}))"
+    found = subprocess.run([*python, "-c", read], env=environment, check=True, capture_output=True, text=True).stdout
+    runs = json.loads(found.splitlines()[-1])
+    assert len(runs) == 2
+    for name, rows in runs.items():
+        number = int(name.partition(f"{ENV}_")[2].partition("-")[0])
+        rows = [{key: value for key, value in row.items() if key != "timestamp"} for row in rows]
+        rows = [{STEP: row.pop("step"), **row} for row in rows]
+        plain = [{key: value for key, value in row.items() if key not in CLOCK} for row in rows]
+        assert sorted_rows(plain) == rows_of_table(folder_of(tmp_path, number))
+
+
+@pytest.mark.slow
+def test_weights_and_biases_keeps_a_run_of_each_seed_offline(data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("wandb", reason="wandb is not installed")
+    environment = {**os.environ, "WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path)}
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    words = [*arguments(data, tmp_path, seeds=("--seeds", "4", "9")), "--save-freq", "7", "--resume", "--track"]
+    python = [sys.executable, "-W", "ignore"]
+    assert subprocess.run([*python, "-c", STOPPED, "wandb", *words], env=environment, check=False).returncode == 3
+    subprocess.run([*python, "-m", "zoo.train", *words], env=environment, check=True)
+    for number in (1, 2):
+        record = json.loads((folder_of(tmp_path, number) / "tracking.json").read_text())["wandb"]
+        assert len(list((tmp_path / "wandb").glob(f"offline-run-*-{record['id']}"))) == 2  # W&B joins them by their id

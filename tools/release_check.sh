@@ -1,0 +1,40 @@
+#!/bin/sh
+# Build the wheel from what is committed, install it into a new environment, and use it far from the checkout:
+#
+#     tools/release_check.sh .venv/bin/python
+#
+# It trains, compares, plays and exports, and checks that every place says the same version.
+set -eu
+python=$1
+cd "$(dirname "$0")/.."
+root=$PWD
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+version=$("$python" -c 'import tomllib; print(tomllib.load(open("pyproject.toml", "rb"))["project"]["version"])')
+for place in 'agents/__init__.py:__version__ = "%s"' 'CITATION.cff:version: %s' 'CHANGELOG.md:## %s'; do
+    line=$(printf "${place#*:}" "$version")
+    grep -qF "$line" "${place%%:*}" || { echo "expected '$line' in ${place%%:*}, as pyproject.toml says" >&2; exit 1; }
+done
+
+mkdir "$work/source" "$work/elsewhere"
+git archive HEAD | tar -x -C "$work/source"
+"$python" -m pip wheel --quiet --no-deps --no-build-isolation -w "$work" "$work/source"
+"$python" -m venv "$work/venv"
+"$work/source/tools/install_locked.sh" "$work/venv/bin/python" --packages-only
+"$work/venv/bin/python" -m pip install --quiet --no-deps --no-index "$work"/flow_rl_zoo-"$version"-*.whl
+
+cd "$work/elsewhere"
+PATH="$work/venv/bin:$PATH"
+unset PYTHONPATH
+installed=$(python -c 'import agents; print(agents.__file__)')
+case $installed in "$work"/venv/*) ;; *) echo "expected the wheel's package, got $installed" >&2; exit 1 ;; esac
+maze=pointmaze-medium-navigate-singletask-task1-v0
+zoo train --algo qam --env $maze --quick --seeds 0-1 --offline-steps 200 --eval-episodes 2 --num-threads 1 \
+    --dataset generate --dataset-size 5000 --dataset-dir data
+zoo compare logs/ --published mini -o report/
+zoo enjoy --algo fql --env $maze --trained --episodes 1 --video fql.gif
+zoo evaluate --algo fql --env $maze --trained
+zoo export --algo qam --env $maze -o qam.onnx
+cd "$root"
+echo "flow-rl-zoo $version: the wheel trains, compares, plays and exports"

@@ -1,0 +1,135 @@
+"""Generate data of OCBench's tasks with its scripted oracles, in OCBench's format.
+
+Source of the procedure: OCBench (Park and Levine, 2026), ``data_gen_scripts/generate_ocbench.py``, version 1.0: the
+oracles' own settings, and episodes in which something leaves the workspace are replaced.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from pathlib import Path
+
+import numpy as np
+
+from agents.common.files import atomic_path
+from agents.common.validation import integer
+from zoo.datasets.environment import global_numpy_seed, make_raw_env
+from zoo.datasets.files import SPLITS
+from zoo.datasets.generate import Jobs, Recipe, duration_text, make_dataset
+from zoo.datasets.ocbench_format import INTERVAL
+from zoo.envs.ocbench import OcbenchTask, find_task, import_ocbench
+from zoo.errors import UsageError, as_usage_error
+from zoo.processes import available_cores
+
+EPISODES = 1000  # as in OCBench's script
+_MOST_ATTEMPTS = 100  # far above need: few episodes are unhealthy
+_DTYPES = {"terminals": np.dtype(bool)}  # the others are float32
+
+# Steps a second of one core, with the oracle (OCBench 1.0.2, MuJoCo 4.0, a 2-core virtual machine)
+_STEPS_PER_SECOND, _LITE_STEPS_PER_SECOND = 350, 130
+
+
+def generate_ocbench(
+    task: OcbenchTask,
+    files: tuple[Path, Path],
+    *,
+    num_episodes: int | None = None,
+    seed: int = 0,
+    num_workers: int | None = None,
+    existing: str = "refuse",
+) -> None:
+    """Generate a task's training and validation file; see :func:`zoo.datasets.generate.generate_dataset`.
+
+    :param files: their paths.
+    :param num_episodes: training episodes; None takes `EPISODES`. The validation file gets a tenth of them.
+    """
+    with as_usage_error():
+        episodes = EPISODES if num_episodes is None else integer("num_episodes", num_episodes, at_least=1)
+        seed = integer("seed", seed, at_least=0)
+        workers = integer("num_workers", available_cores() if num_workers is None else num_workers, at_least=1)
+    import_ocbench(task.name)
+    recipe = Recipe(
+        name=task.name,
+        build=functools.partial(OracleWriter, task.name, seed),
+        settings={"dataset": task.name, "seed": seed},
+        plan=lambda missing, cores, resumed: describe_plan(task, missing, cores, is_resumed=resumed),
+        package="ocbench",
+        constants={INTERVAL: np.int32(1)},
+    )
+    make_dataset(recipe, files, episodes, num_workers=workers, existing=existing)
+
+
+def describe_plan(task: OcbenchTask, missing: Jobs, cores: int, *, is_resumed: bool) -> str:
+    """Return in one line what will be generated and how long that takes at most.
+
+    :param cores: how many episodes are collected at a time.
+    :param is_resumed: whether other episodes are done already.
+    """
+    train = sum(split == "train" for split, _, _ in missing)
+    speed = _LITE_STEPS_PER_SECOND if task.is_lite else _STEPS_PER_SECOND
+    longest = duration_text(math.ceil(len(missing) / cores) * task.steps / speed)
+    smaller = f"; --episodes {EPISODES // 10} makes a smaller set" if train > EPISODES // 10 else ""
+    return (
+        f"generating {task.name}: {train:,} {'more ' if is_resumed else ''}episodes (and {len(missing) - train:,} for "
+        f"validation) of at most {task.steps:,} steps, at most {longest} on {cores} core{'' if cores == 1 else 's'}"
+        f"{smaller}"
+    )
+
+
+class OracleWriter:
+    """Collects episodes of a task with OCBench's oracle, each into a file."""
+
+    def __init__(self, name: str, seed: int) -> None:
+        task = find_task(name)
+        if task is None:
+            raise UsageError(f"`{name}` is not a task of OCBench on the CPU")
+        oracles = import_ocbench(name, "ocbench.oracles")
+        self._make_oracle = getattr(oracles, f"{task.family.capitalize()}Controller")
+        self._env = make_raw_env(name)
+        self._name, self._seed = name, seed
+
+    def write(self, split: str, episode: int, file: Path) -> Path:
+        """Collect an episode and return its file, which appears when it is complete."""
+        arrays = self.collect(split, episode)
+        with atomic_path(file) as temporary:
+            np.savez(temporary, **arrays)  # type: ignore[arg-type]
+        return file
+
+    def collect(self, split: str, episode: int) -> dict[str, np.ndarray]:
+        """Return an episode's arrays, which depend on the seed, the split and its number only.
+
+        The global NumPy generator, from which the oracles draw, is left as it was.
+        """
+        for attempt in range(_MOST_ATTEMPTS):
+            key = (SPLITS.index(split), episode, attempt)
+            words = np.random.SeedSequence(self._seed, spawn_key=key).generate_state(5)
+            with global_numpy_seed(words[:4]):
+                arrays = self._play(int(words[4]))
+            if arrays is not None:
+                return arrays
+        raise RuntimeError(f"{self._name}: {_MOST_ATTEMPTS} episodes in a row were unhealthy")
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._env.close()
+
+    def _play(self, seed: int) -> dict[str, np.ndarray] | None:
+        """Return the arrays of one episode; None if something left the workspace in it."""
+        observation, info = self._env.reset(seed=seed)
+        oracle = self._make_oracle(env=self._env)
+        oracle.reset(observation, info)
+        observations = [observation]
+        rows: dict[str, list[object]] = {"actions": [], "rewards": [], "masks": [], "terminals": []}
+        is_over = False
+        while not is_over:
+            action = np.clip(oracle.select_action(observation, info), -1.0, 1.0).astype(np.float32)
+            observation, reward, terminated, truncated, info = self._env.step(action)
+            is_over = terminated or truncated
+            observations.append(observation)
+            for name, value in zip(rows, (action, reward, 1.0 - terminated, is_over), strict=True):
+                rows[name].append(value)
+            if not info["healthy"]:
+                return None
+        found = {"observations": observations, **rows}
+        return {name: np.array(values, _DTYPES.get(name, np.float32)) for name, values in found.items()}

@@ -1,0 +1,168 @@
+"""What is uploaded of an agent: its policy, settings, origin, learning curve and model card."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.common.sb3.acting import read_about, save_policy
+from zoo import plain_yaml
+from zoo.errors import UsageError
+from zoo.hub.download import POLICY
+from zoo.messages import log
+from zoo.playing.episodes import EpisodeResults
+from zoo.playing.scoring import Scoring
+from zoo.runs.folder import RunFolder, UnreadableRun, numbered_folders
+from zoo.runs.resume import comparable
+from zoo.watching.agent import Agent
+from zoo.watching.playing import play
+from zoo.watching.score import Score
+from zoo.watching.trained import ENDING
+
+CARD, SETTINGS, COMMAND, VERSIONS, CURVE = (
+    "README.md",
+    "config.yml",
+    "command.txt",
+    "versions.json",
+    "learning_curve.png",
+)
+MODEL = "model.zip"
+_KEPT_SETTINGS = ("profile", "pretraining_steps", "offline_steps", "online_steps", "sparse", "dataset")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an agent is from.
+
+    :param config: settings, as ``config.yml`` has them.
+    :param versions: of the software that trained it.
+    :param command: that trained it; None where that is not known.
+    :param curve: file of the learning curve; None where there is none.
+    :param seeds: final scores of finished runs of the same settings, by seed; its own is among them.
+    """
+
+    config: dict[str, Any]
+    versions: dict[str, Any]
+    command: str | None = None
+    curve: Path | None = None
+    seeds: dict[int, Score] = field(default_factory=dict)
+
+
+def origin_of(agent: Agent) -> Origin:
+    """Return where an agent is from, as its run or its file says."""
+    if agent.run is not None:
+        run = RunFolder(agent.run)
+        command = run.path / COMMAND
+        return Origin(
+            config=run.read_config(),
+            versions=run.read_versions(),
+            command=command.read_text(encoding="utf-8").strip() if command.is_file() else None,
+            curve=run.learning_curve if run.learning_curve.is_file() else None,
+            seeds=scores_of_seeds(run),
+        )
+    about = read_about(agent.source) if agent.source.suffix == ENDING else {}
+    own = {name: value for name, value in agent.policy.method.settings().items() if _is_plain(value)}
+    head = {"algo": agent.algo, "env": agent.env, "seed": agent.replica}
+    packages = dict(about.get("versions") or {})
+    versions = {"python": packages.pop("python", None), "packages": packages}
+    return Origin({**head, **dict(about.get("training") or {}), "settings": own}, versions)
+
+
+def write_files(
+    agent: Agent, origin: Origin, folder: Path, *, licence: str, with_model: bool = False, n_envs: int | None = None
+) -> Score:
+    """Write everything about an agent but its card into a folder, and return the score of its policy.
+
+    The policy is played under its protocol for that; one that states its score, as the trained agents do, is copied as
+    it is.
+
+    :param with_model: also the whole model, which can be trained on.
+    :param n_envs: environments to play in; None takes as many as in training.
+    :raises UsageError: if there is no whole model.
+    """
+    if with_model and agent.source.suffix == ENDING:
+        raise UsageError(f"`--with-model`: {agent.source} is a policy that only acts; leave it out, or give the run")
+    if agent.source.suffix == ENDING and agent.stated is not None:
+        shutil.copyfile(agent.source, folder / POLICY)
+        score = agent.stated
+    else:
+        log.info("playing %d episodes for the score on the card", agent.episodes)
+        _, score = play(agent, n_envs)
+        about = describe_agent(agent, origin.config, origin.versions, licence) | {"score": score.plain()}
+        save_policy(agent.policy, folder / POLICY, about)
+    (folder / SETTINGS).write_text(plain_yaml.write(origin.config), encoding="utf-8")
+    (folder / VERSIONS).write_text(json.dumps(origin.versions, indent=1) + "\n", encoding="utf-8")
+    if origin.command is not None:
+        (folder / COMMAND).write_text(origin.command + "\n", encoding="utf-8")
+    if origin.curve is not None:
+        shutil.copyfile(origin.curve, folder / CURVE)
+    if with_model:
+        shutil.copyfile(agent.source, folder / MODEL)
+    return score
+
+
+def describe_agent(
+    agent: Agent, config: Mapping[str, Any], versions: Mapping[str, Any], licence: str = "MIT"
+) -> dict[str, Any]:
+    """Return what the file of a policy says about it, besides its settings and spaces, which the policy says."""
+    box: Any = agent.policy.action_space
+    return {
+        "algo": agent.algo,
+        "env": agent.env,
+        "env_id": agent.env_id,
+        "seed": agent.replica,
+        "chunk_length": agent.policy.chunk_length,
+        "observation_shape": list(agent.policy.observation_space.shape or ()),
+        "action_shape": list(box.shape),
+        "actions": {"networks": [-1, 1], "low": box.low.tolist(), "high": box.high.tolist()},
+        "protocol": {"episodes": agent.episodes, "seed": agent.seed, "env_kwargs": agent.env_kwargs}
+        | agent.scoring.plain(),
+        "training": {name: config.get(name) for name in _KEPT_SETTINGS},
+        "versions": {"python": versions.get("python"), **versions.get("packages", {})},
+        "licence": licence,
+    }
+
+
+def scores_of_seeds(run: RunFolder) -> dict[int, Score]:
+    """Return the final scores of finished runs with the settings of a run, in its log folder, by seed."""
+    settings, found = comparable(run.read_config()), {}
+    for path in numbered_folders(run.path.parent, run.env).values():
+        other = RunFolder(path)
+        try:
+            config = other.read_config()
+            if other.read_status()["state"] == "done" and comparable(config) == settings:
+                found[int(config["seed"])] = _final_score(other)
+        except UnreadableRun as error:
+            log.warning("%s; its score is left out of the card", error)
+    return dict(sorted(found.items()))
+
+
+def _final_score(run: RunFolder) -> Score:
+    """Return the score of a run's last evaluation."""
+    arrays = run.read_evaluations()
+    last = {name: column[-1:] for name, column in arrays.items()}
+    return Score.of(
+        EpisodeResults(
+            successes=last.get("successes"),
+            returns=last["results"],
+            lengths=last["ep_lengths"],
+            seeds=last["episode_seeds"][0],
+            played=np.array([True]),
+        ),
+        Scoring.recorded_in(run.read_config()),
+    )
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether YAML takes a value as it is."""
+    if type(value) in (list, tuple):
+        return all(map(_is_plain, value))
+    if type(value) is dict:
+        return all(map(_is_plain, value.values()))
+    return value is None or type(value) in (bool, int, float, str)

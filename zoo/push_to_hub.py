@@ -1,0 +1,106 @@
+"""Upload an agent to the Hugging Face hub, with a model card that says how good it is and how it was made.
+
+``python zoo/push_to_hub.py --algo qam --env pointmaze-medium-navigate-singletask-task1-v0 -f logs -orga my-name``
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from zoo.arguments import Parser, whole_number
+from zoo.cli import run_program, signals_deferred
+from zoo.errors import UsageError
+from zoo.messages import log
+from zoo.watching.arguments import add_agent, add_machine, check_agent
+
+if TYPE_CHECKING:
+    from zoo.watching.agent import Agent
+    from zoo.watching.score import Score
+
+PURPOSE = """Upload an agent to the Hugging Face hub: its policy (safetensors), settings, learning curve and a model
+card. The policy is played under its run's protocol first, for the score on the card. `--from-hub` of zoo enjoy,
+evaluate and export plays what is uploaded."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program on the words after its name, by default those of the command line; return its exit code."""
+    args = make_parser().parse_args(arguments)
+    return run_program(lambda: _run(args), args.verbose)
+
+
+def make_parser() -> Parser:
+    """Return the parser of the command line."""
+    parser = Parser("push-to-hub", description=PURPOSE)
+    add_agent(parser.add_argument_group("which agent"), from_hub=False)
+    target = parser.add_argument_group("where to, and what")
+    target.add_argument("-orga", "--organization", required=True, help="your name on the hub, or an organisation's")
+    target.add_argument("-name", "--repo-name", help="name of the repository (default: ALGO-ENV)")
+    target.add_argument("-m", "--commit-message", default="Upload an agent", help="message of the commit")
+    target.add_argument("--private", action="store_true", help="make the repository private, if it is new")
+    target.add_argument("--license", default="mit", help="licence of the agent, as the hub calls it")
+    target.add_argument("--with-model", action="store_true", help="upload the whole model too, to train on")
+    target.add_argument("-o", "--output", type=Path, help="write the files to this new folder, and upload nothing")
+    target.add_argument("--n-eval-envs", type=whole_number, help="environments (default: as in training)")
+    add_machine(parser.add_argument_group("machine and messages"))
+    parser.set_defaults(from_hub=None)
+    return parser
+
+
+def _run(args: argparse.Namespace) -> dict[str, Any]:
+    """Write the files, upload them, and return where they are."""
+    check_agent(args)
+    with signals_deferred():
+        from agents.common.files import atomic_folder
+        from zoo.hub.client import hub_library
+        from zoo.hub.push import push, require_token
+        from zoo.watching.agent import find_agent
+
+    hub_library()
+    if args.with_model and (args.load_last_checkpoint or args.load_checkpoint is not None):
+        raise UsageError("`--with-model`: a checkpoint has the models of all seeds; leave out one of the flags")
+    if args.output is not None and args.output.exists():
+        raise UsageError(f"expected `-o` to be a folder that does not exist yet, got {args.output}")
+    if args.output is None:
+        require_token()
+    agent = find_agent(args)
+    repo = f"{args.organization}/{args.repo_name or re.sub(r'[^A-Za-z0-9_.-]+', '-', f'{agent.algo}-{agent.env}')}"
+    if args.output is not None:
+        with atomic_folder(args.output) as folder:
+            score = _write(args, agent, repo, folder)
+        log.info("wrote %s; nothing is uploaded", args.output)
+        found = {"folder": str(args.output)}
+    else:
+        with tempfile.TemporaryDirectory() as name:
+            score = _write(args, agent, repo, Path(name))
+            url = push(Path(name), repo, args.commit_message, private=args.private)
+        log.info("uploaded to %s", url)
+        found = {"url": url}
+    result = {"algo": agent.algo, "env": agent.env, "repository": repo, score.kind: score.mean}
+    return result | {"interval": [score.low, score.high], "episodes": score.episodes} | found
+
+
+def _write(args: argparse.Namespace, agent: Agent, repo: str, folder: Path) -> Score:
+    """Write the files of an agent into a folder."""
+    from zoo.hub.push import write_folder
+
+    chosen = None
+    if args.load_best:
+        chosen = "the best model of its run"
+    elif args.load_checkpoint is not None or args.load_last_checkpoint:
+        chosen = "a checkpoint of its run"
+    return write_folder(
+        agent, folder, repo, licence=args.license, chosen=chosen, with_model=args.with_model, n_envs=args.n_eval_envs
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
