@@ -73,7 +73,7 @@ class Prefetcher:
         state = generator.get_state()
         if self.device.type == "cpu":
             return _Prepared(batch, None, state)
-        values = [value.reshape(-1).view(torch.uint8) for value in _by_precision(batch)]
+        values = [value.reshape(-1).contiguous().view(torch.uint8) for value in _by_precision(batch)]
         size = sum(len(value) for value in values)
         block = torch.empty(size, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
         torch.cat(values, out=block)

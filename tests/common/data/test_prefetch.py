@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import threading
 from typing import Any
@@ -179,3 +180,14 @@ def test_a_replica_has_a_batch_generator_of_its_own() -> None:
     replica = model.replica(1)
     torch.rand(1, generator=replica.generators()["batches"])
     assert torch.equal(model.generators()["batches"].get_state(), torch.Generator().manual_seed(1).get_state())
+
+
+def test_a_batch_is_copied_to_a_device_as_one_block_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = loaded_buffer(toy_dataset(40, 3, 1)).sample(5, generator=seeded()[0])
+    batch = dataclasses.replace(batch, observations=torch.arange(15, dtype=torch.uint8).view(1, 5, 3))
+    prefetcher = Prefetcher(torch.device("meta"))  # no CPU, so that there is a block, and none that needs locked pages
+    prepared = prefetcher._prepare(lambda size, generator: batch, 5, torch.Generator())
+    assert prepared.block is not None
+    assert prepared.block.nbytes == sum(value.nbytes for value in vars(batch).values())
+    prefetcher.device = CPU
+    assert_same_batches(prefetcher._sent(prepared), batch)
