@@ -68,7 +68,11 @@ def own_agents(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         registry.find(id)
     monkeypatch.setattr(registry, "_entries", dict(registry._entries))
     monkeypatch.setattr(registry, "_imported", set(registry._imported))
+    monkeypatch.setattr(sys, "path", list(sys.path))  # the current folder may be added
     before = set(registry._entries)
     yield
     for id in set(registry._entries) - before:
-        sys.modules.pop(registry._entries[id].method.__module__, None)
+        module = registry._entries[id].method.__module__
+        package = module if module.startswith("tests.") else module.partition(".")[0]
+        for name in [each for each in sys.modules if each == package or each.startswith(f"{package}.")]:
+            del sys.modules[name]
