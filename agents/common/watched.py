@@ -6,7 +6,15 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from agents.common.nets.heads import Networks, NoisePredictor, Time, Velocity, VelocityField
+from agents.common.nets.heads import (
+    FrozenNetworks,
+    Networks,
+    NoisePredictor,
+    RenamedNetworks,
+    Time,
+    Velocity,
+    VelocityField,
+)
 
 
 class Visit(NamedTuple):
@@ -29,51 +37,44 @@ class WatchedNetworks:
     """
 
     def __init__(self, nets: Networks) -> None:
-        self._nets, self._names, self._frozen = nets, dict[str, str](), False
+        self._nets = nets
         self.used: set[str] = set()
         """Names of the networks that were asked for."""
         self.visits: list[Visit] = []
         """In the order of the evaluations; the same state may come several times."""
 
     @property
-    def frozen(self) -> WatchedNetworks:
+    def frozen(self) -> Any:
         """The same view with constant weights."""
-        return self._view(self._names, True)
+        return FrozenNetworks(self)
 
-    def using(self, **substitutes: str) -> WatchedNetworks:
+    def using(self, **substitutes: str) -> Any:
         """Return the view in which some names stand for other networks."""
-        return self._view({**self._names, **substitutes}, self._frozen)
+        return RenamedNetworks(self, substitutes)
 
     def __getattr__(self, name: str) -> Any:
-        name = self._names.get(name, name)
         if name not in self._nets:  # what asks for all of them at once, e.g. `items`
             self.used |= set(self._nets)
             return getattr(self._nets, name)
         self.used.add(name)
-        return _WatchedNetwork(name, self._nets[name], self._frozen, self.visits)
+        return _WatchedNetwork(name, self._nets[name], self.visits)
 
     __getitem__ = __getattr__
 
-    def _view(self, names: dict[str, str], frozen: bool) -> WatchedNetworks:
-        view = WatchedNetworks(self._nets)
-        view._names, view._frozen, view.used, view.visits = names, frozen, self.used, self.visits
-        return view
-
 
 class _WatchedNetwork:
-    def __init__(self, name: str, network: Any, frozen: bool, visits: list[Visit]) -> None:
+    def __init__(self, name: str, network: Any, visits: list[Visit]) -> None:
         self._name, self._network, self._visits = name, network, visits
-        self._how = {"frozen": True} if frozen else {}
         self._is_flow = isinstance(network, VelocityField | NoisePredictor)
 
     def __call__(self, *inputs: Any, **how: Any) -> Any:
         if self._is_flow:
             self._note(*inputs[1:])
-        return self._network(*inputs, **{**self._how, **how})
+        return self._network(*inputs, **how)
 
     def at(self, observations: Tensor, **how: Any) -> Velocity:
         """Fix the observations, as the network does."""
-        there = self._network.at(observations, **{**self._how, **how})
+        there = self._network.at(observations, **how)
 
         def evaluate(x: Tensor, t: Time | None = None) -> Any:
             self._note(x, t)

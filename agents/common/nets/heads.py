@@ -317,11 +317,11 @@ class Networks(nn.ModuleDict):
     @property
     def frozen(self) -> Any:
         """The same networks with constant weights: gradient goes through their inputs only."""
-        return _Frozen(self)
+        return FrozenNetworks(self)
 
     def using(self, **substitutes: str) -> Any:
         """Return a view in which some names stand for other networks, e.g. ``actor="actor_target"``."""
-        return _Renamed(self, substitutes)
+        return RenamedNetworks(self, substitutes)
 
     def targets(self) -> list[tuple[nn.Module, nn.Module]]:
         """Return the pairs (network, its target network)."""
@@ -335,20 +335,27 @@ class Networks(nn.ModuleDict):
         return self
 
 
-class _Renamed:
+class RenamedNetworks:
     """View of networks in which some names stand for others."""
 
-    def __init__(self, nets: Networks, substitutes: Mapping[str, str]) -> None:
+    def __init__(self, nets: Any, substitutes: Mapping[str, str]) -> None:
         self._nets, self._substitutes = nets, substitutes
+
+    @property
+    def frozen(self) -> Any:
+        """The same networks with constant weights."""
+        return FrozenNetworks(self)
 
     def __getattr__(self, name: str) -> Any:
         return self._nets[self._substitutes.get(name, name)]
 
+    __getitem__ = __getattr__
 
-class _Frozen:
+
+class FrozenNetworks:
     """View of networks that calls them with constant weights."""
 
-    def __init__(self, nets: Networks) -> None:
+    def __init__(self, nets: Any) -> None:
         self._nets = nets
 
     def __getattr__(self, name: str) -> _FrozenNetwork:
