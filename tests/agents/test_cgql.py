@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
 
 from agents import registry
 from tests.agents.oracles import (
@@ -11,6 +10,7 @@ from tests.agents.oracles import (
     Behaviour,
     Field,
     Quadratic,
+    acting_depends_on,
     assert_stacked_equals_single,
     bare,
     mode_masses,
@@ -81,17 +81,7 @@ def test_without_guidance_the_behaviour_flow_is_sampled(off: dict[str, float]) -
 def acts_with(network: str, **settings: object) -> bool:
     """Return whether acting depends on a network."""
     model = small_model("cgql", **settings)
-    observations, noise = torch.zeros(1, 4, 3), {"action": random_noise(model, 4)["td_action"]}
-
-    def actions() -> Tensor:
-        with torch.no_grad():
-            return model.act(observations, noise, model.policy.nets)
-
-    before = actions()
-    with torch.no_grad():
-        for parameter in model.policy.nets[network].parameters():
-            parameter.mul_(1.5)
-    return not torch.equal(before, actions())
+    return acting_depends_on(network, model, {"action": random_noise(model)["td_action"]})
 
 
 def test_sampling_follows_the_moving_average_of_the_behaviour() -> None:
