@@ -41,15 +41,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :return: exit code: 1 if anything is not as it should be, 3 if parts are left for `--resume`.
     """
     args = make_parser().parse_args(arguments)
-    codes: list[int] = []
+    args.exit_code = DONE
 
     def body() -> dict[str, Any]:
         result = run(args)
-        codes.append(FAILED if result["problems"] else INTERRUPTED if result["left"] else DONE)
+        args.exit_code = FAILED if result["problems"] else INTERRUPTED if result["left"] else DONE
         return result
 
-    code = run_program(body)
-    return codes[0] if codes else code
+    return run_program(body) or int(args.exit_code)
 
 
 def make_parser() -> Parser:

@@ -127,15 +127,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :return: exit code: 1 if the curve is not the published one, 3 if training is not finished.
     """
     args = make_parser().parse_args(arguments)
-    codes: list[int] = []
+    args.exit_code = DONE
 
     def body() -> dict[str, Any]:
         result = run(args)
-        codes.append(FAILED if result["problems"] else DONE if result["finished"] else INTERRUPTED)
+        args.exit_code = FAILED if result["problems"] else DONE if result["finished"] else INTERRUPTED
         return result
 
-    code = run_program(body)
-    return codes[0] if codes else code
+    return run_program(body) or int(args.exit_code)
 
 
 def make_parser() -> Parser:
