@@ -77,7 +77,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     platform = choose_platform() if args.video is not None else None  # before MuJoCo is imported
     with signals_deferred():
         from zoo.watching.agent import find_agent
-        from zoo.watching.playing import episode_text, play, with_protocol
+        from zoo.watching.playing import describe, episode_text, play, with_protocol
         from zoo.watching.score import Score
 
     rows, columns = args.grid or (1, 1)
@@ -93,17 +93,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         results = _record(args, agent, platform)
     score = Score.of(results, agent.scoring)
     log.info("%s over %d episodes", score.text, score.episodes)
-    return {
-        "algo": agent.algo,
-        "env": agent.env,
-        "model": str(agent.source),
-        score.kind: score.mean,
-        "interval": [score.low, score.high],
-        "return": float(results.returns[0].mean()),
-        "episodes": score.episodes,
-        "seed": agent.seed,
-        "video": None if args.video is None else str(args.video),
-    }
+    return describe(agent, results, score) | {"video": None if args.video is None else str(args.video)}
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -61,7 +61,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     check_agent(args)
     with signals_deferred():
         from zoo.watching.agent import find_agent
-        from zoo.watching.playing import play, with_protocol
+        from zoo.watching.playing import describe, play, with_protocol
 
     agent = find_agent(args)
     playing = with_protocol(agent, args.episodes, args.seed)
@@ -73,17 +73,8 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         )
     results, score = play(playing, args.n_eval_envs)
     log.info("%s in %s: %s over %d episodes", agent.algo, agent.env, score.text, score.episodes)
-    found = {
-        "algo": agent.algo,
-        "env": agent.env,
-        "model": str(agent.source),
-        score.kind: score.mean,
-        "interval": [score.low, score.high],
-        "return": float(results.returns[0].mean()),
-        "normalised return": agent.scoring.normalised(float(results.returns[0].mean())),
-        "episodes": score.episodes,
-        "seed": playing.seed,
-    }
+    found = describe(playing, results, score)
+    found["normalised return"] = agent.scoring.normalised(found["return"])
     return found | _compare(args, agent, score, differs)
 
 

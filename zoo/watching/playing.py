@@ -46,6 +46,20 @@ def play(agent: Agent, n_envs: int | None = None) -> tuple[EpisodeResults, Score
     return results, Score.of(results, agent.scoring)
 
 
+def describe(agent: Agent, results: EpisodeResults, score: Score) -> dict[str, Any]:
+    """Return what came of playing, as the programs that play print it."""
+    return {
+        "algo": agent.algo,
+        "env": agent.env,
+        "model": str(agent.source),
+        score.kind: score.mean,
+        "interval": [score.low, score.high],
+        "return": float(results.returns[0].mean()),
+        "episodes": score.episodes,
+        "seed": agent.seed,
+    }
+
+
 def episode_text(number: int, success: int | None, length: int, total: float) -> str:
     """Return an episode's end in words.
 
