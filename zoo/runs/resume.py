@@ -27,6 +27,8 @@ WHO = ("seed", "seeds", "folders")
 """Entries of ``config.yml`` that say which seeds of the same settings a run trains."""
 BESIDES = ("eval_at_start",)
 """Entries of ``config.yml`` that change nothing of what comes after; older runs lack them."""
+WITHOUT_EFFECT = {"settings.random_crop": 0.0}
+"""Settings that runs of older versions lack, and the value with which training is what it was without them."""
 NAMED_DIFFERENCES = 10
 
 
@@ -107,7 +109,7 @@ def comparable(record: Mapping[str, Any]) -> dict[str, Any]:
     kept = {name: value for name, value in record.items() if name not in (*DERIVED, *WHO, *BESIDES)}
     found = dict(flatten(plain_yaml.read(plain_yaml.write(kept))))
     found.pop("dataset.name", None)  # the fingerprint says more: a file may have moved
-    return found
+    return {name: value for name, value in found.items() if name not in WITHOUT_EFFECT or value != WITHOUT_EFFECT[name]}
 
 
 def find_run(

@@ -10,12 +10,16 @@ import pytest
 
 from agents.common.engine.checkpoint import FORMAT
 from agents.common.manifest import write_manifest
+from zoo import plain_yaml
 from zoo.errors import UsageError
 from zoo.playing.episodes import EpisodeResults
 from zoo.runs.folder import RunFolder
 from zoo.runs.history import EvaluationHistory
 from zoo.runs.resume import StoredRun, choose, comparable, find_run, result_of_done, stored_runs
 from zoo.runs.versions import describe_versions
+from zoo.training.arguments import make_parser
+from zoo.training.options import read_request
+from zoo.training.record import describe_run
 
 RECORD = {"algo": "qam", "env": "some-v0", "pretraining_steps": 0, "offline_steps": 20, "online_steps": 10}
 RECORD |= {"settings": {"gamma": 0.9, "net_arch": [16, 16]}}
@@ -130,6 +134,21 @@ def test_what_is_derived_does_not_make_another_run() -> None:
 @pytest.mark.parametrize("is_evaluated", [True, False])
 def test_runs_of_older_versions_do_not_say_whether_they_are_evaluated_at_step_0(is_evaluated: bool) -> None:
     assert comparable(RECORD | {"eval_at_start": is_evaluated}) == comparable(RECORD)
+
+
+def test_a_run_of_the_first_version_is_the_same_run_today() -> None:
+    then = plain_yaml.read((Path(__file__).parent / "config_of_version_0_1.yml").read_text())
+    words = ["--algo", then["algo"], "--env", then["env"], "--profile", "mini", "--dataset", "generate"]
+    args = make_parser().parse_args(words)
+    now = describe_run(read_request(args).config, None, args)
+    assert comparable(now) == comparable({name: value for name, value in then.items() if name != "dataset"}), (
+        "finished runs of older versions would be trained again: name what the new setting was in zoo.runs.resume"
+    )
+
+
+def test_a_new_setting_that_has_an_effect_makes_another_run() -> None:
+    with_crops = RECORD["settings"] | {"random_crop": 0.5}
+    assert comparable(RECORD | {"settings": with_crops}) != comparable(RECORD)
 
 
 def test_settings_are_compared_as_yaml_gives_them_back() -> None:
