@@ -104,6 +104,14 @@ def device_type(x: Tensor) -> str:
     return x.device.type
 
 
+def joins_chains(x: Tensor) -> bool:
+    """Return whether chains of one network are followed in the same passes: on CUDA, where a pass mostly waits.
+
+    On a CPU a pass of twice the rows takes twice the time, and may round in another way.
+    """
+    return device_type(x) == "cuda"
+
+
 def align(x: Tensor, axis: int) -> Tensor:
     """Return a tensor with zeros added along an axis, -1 or -2, up to a multiple of ``ALIGNMENT``."""
     missing = -x.shape[axis] % ALIGNMENT
