@@ -433,11 +433,20 @@ class Method(Declared):
         :param nets: the networks.
         :return: the weighted total of every replica with its graph, (S,), and losses and diagnostics without.
         """
+        return self.total(*self.all_losses(batch, noise, nets))
+
+    def all_losses(self, batch: Batch, noise: Noise, nets: Networks) -> tuple[Losses, Info]:
+        """Evaluate targets and losses, and weigh nothing yet.
+
+        :param batch: the batch, observations as the networks see them.
+        :param noise: all draws of the update.
+        :param nets: the networks.
+        :return: losses with their graph and diagnostics, name -> (S,).
+        """
         info: Info = {}
         with torch.no_grad():
             targets = self.targets(batch, noise, nets, info)
-        losses = self.losses(batch, targets, noise, nets, info)
-        return self.total(losses, info)
+        return self.losses(batch, targets, noise, nets, info), info
 
     def total(self, losses: Losses, info: Info) -> tuple[Tensor, Info]:
         """Return the weighted total of losses, (S,), and what to log.
