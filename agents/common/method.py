@@ -376,6 +376,11 @@ class Method(Declared):
         table = self.action_noise_table()
         return table if self.best_of_n == 1 else {name: draw.with_candidates() for name, draw in table.items()}
 
+    def with_rows_in_place(self, noise: Noise) -> dict[str, Tensor]:
+        """Return noise whose rows come right after the replicas, (S, N, ...), with the axes of its draws."""
+        draws = self.candidate_noise()
+        return {name: draw.movedim(1, 1 + draws[name].axes.index("B")) for name, draw in noise.items()}
+
     def update_noise(self) -> dict[str, Draw]:
         """Return every draw of one update: the next action's, prefixed ``td_``, the algorithm's own, and the crops'."""
         of_actions = {f"td_{name}": draw for name, draw in self.candidate_noise().items()}
