@@ -37,7 +37,11 @@ def make_parser() -> Parser:
     parser = Parser("dataset", description="List, describe, generate, download, check, convert, collect datasets.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for word, function, purpose in (
-        ("list", _list, "every dataset of OGBench and OCBench: size, where it comes from, whether it is here"),
+        (
+            "list",
+            _list,
+            "every dataset of the benchmarks: size, where it comes from, whether it is here",
+        ),
         ("info", _info, "one dataset: its sizes, tasks, files and arrays"),
         ("generate", _generate, "make a dataset with OGBench's or OCBench's scripted oracles"),
         ("download", _download, "fetch a dataset from OGBench's or OCBench's host, or a mirror"),
@@ -119,10 +123,11 @@ def _add_reading(command: Parser) -> None:
 
 
 def _list(args: argparse.Namespace) -> dict[str, Any]:
+    from zoo.datasets import ocbench, robomimic
     from zoo.datasets.files import training_files
     from zoo.datasets.names import DATASETS
-    from zoo.datasets.ocbench import describe_task
     from zoo.envs.ocbench import TASKS
+    from zoo.envs.robomimic import TASKS as ROBOMIMIC
     from zoo.tables import terminal
 
     rows = []
@@ -131,9 +136,11 @@ def _list(args: argparse.Namespace) -> dict[str, Any]:
         rows.append({**_describe(spec), "here": here})
     left_out = ("files", "episodes") if terminal().width < 100 else ()
     _print_table("Datasets", [{key: value for key, value in row.items() if key not in left_out} for row in rows])
-    tasks = [describe_task(task, args.dataset_dir) for task in TASKS.values()]
+    tasks = [ocbench.describe_task(task, args.dataset_dir) for task in TASKS.values()]
     _print_table("OCBench", tasks)
-    return {"datasets": rows, "ocbench": tasks}
+    demonstrated = [robomimic.describe_task(task, args.dataset_dir) for task in ROBOMIMIC.values()]
+    _print_table("robomimic", demonstrated)
+    return {"datasets": rows, "ocbench": tasks, "robomimic": demonstrated}
 
 
 def _info(args: argparse.Namespace) -> dict[str, Any]:
@@ -295,10 +302,8 @@ def _collect(args: argparse.Namespace) -> dict[str, Any]:
 
 def _show(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.datasets.card import write_card
-    from zoo.envs.ocbench import find_task
 
-    if task := find_task(args.name):
-        args.name = _existing(args, task)
+    _find_data_of_task(args)
     about: dict[str, Any] = {}
     if _is_own(args.name):
         from zoo.datasets.sources import environment_of, read_source
@@ -314,10 +319,20 @@ def _show(args: argparse.Namespace) -> dict[str, Any]:
     return {"name": args.name, "card": str(args.output), **facts}
 
 
-def _existing(args: argparse.Namespace, task: OcbenchTask) -> str:
+def _find_data_of_task(args: argparse.Namespace) -> str | None:
+    """Put the path of its data in the place of a task of another benchmark than OGBench; return the task's name."""
     from zoo.datasets.ocbench import find_existing
+    from zoo.datasets.robomimic import find_demonstrations
+    from zoo.envs import ocbench, robomimic
 
-    return str(find_existing(task, args.dataset_dir))
+    name = args.name
+    if task := ocbench.find_task(name):
+        args.name = str(find_existing(task, args.dataset_dir))
+    elif demonstrated := robomimic.find_task(name):
+        args.name = str(find_demonstrations(demonstrated, args.dataset_dir))
+    else:
+        return None
+    return str(name)
 
 
 def _check_own(args: argparse.Namespace) -> dict[str, Any]:
@@ -414,10 +429,8 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.datasets.check import check_dataset
     from zoo.datasets.files import dataset_files, training_files
     from zoo.datasets.names import parse_name
-    from zoo.envs.ocbench import find_task
 
-    if task := find_task(args.name):
-        args.name, args.env = _existing(args, task), task.name
+    args.env = _find_data_of_task(args) or args.env
     if _is_own(args.name):
         return _check_own(args)
     spec = parse_name(args.name).spec

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from agents.common.validation import unknown_name_message
-from zoo.envs import ocbench
+from zoo.envs import ocbench, robomimic
 from zoo.errors import UsageError
 
 NUM_TASKS = 5  # every OGBench environment below has tasks 1 to 5
@@ -200,9 +200,13 @@ def parse_env_name(name: str) -> DatasetName:
 
 def _unknown(kind: str, name: str, known: list[str]) -> UsageError:
     """Return the error for a name that is not OGBench's; the closest one may be OCBench's."""
+    if robomimic.find_task(name) is not None:
+        return UsageError(
+            f"`{name}` is a task of robomimic, with demonstrations by people; download them as docs/robomimic.md says"
+        )
     if ocbench.find_task(name) is not None:
         return UsageError(f"`{name}` is a task of OCBench, not of OGBench; `zoo.datasets.ocbench` loads its data")
-    return UsageError(unknown_name_message(kind, name, [*known, *ocbench.TASKS]))
+    return UsageError(unknown_name_message(kind, name, [*known, *ocbench.TASKS, *robomimic.TASKS]))
 
 
 def is_env_name(name: str) -> bool:

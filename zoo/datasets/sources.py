@@ -1,4 +1,4 @@
-"""Sets of one's own, in any format that is read: Minari, parquet, D4RL's HDF5, OCBench's, npz files and folders."""
+"""Sets of one's own, in any format that is read: Minari, parquet, D4RL's and robomimic's HDF5, OCBench's, npz files."""
 
 from __future__ import annotations
 
@@ -27,10 +27,21 @@ from zoo.datasets.episodes import (
     require_vectors,
     tell_memory,
 )
-from zoo.datasets.hdf5 import MINARI, find_minari, is_minari, minari_environment, open_minari, read_hdf5
+from zoo.datasets.hdf5 import (
+    MINARI,
+    find_minari,
+    is_minari,
+    is_robomimic,
+    minari_environment,
+    open_minari,
+    open_robomimic,
+    read_hdf5,
+    robomimic_env_args,
+)
 from zoo.datasets.hdf5 import read_minari_metadata as read_metadata
 from zoo.datasets.ocbench_format import is_ocbench_format, read_ocbench
 from zoo.datasets.parquet import COLUMNS, is_parquet, read_parquet
+from zoo.envs.robomimic import TASKS
 from zoo.errors import UsageError
 
 HDF5_SUFFIXES = (".hdf5", ".h5")
@@ -85,7 +96,13 @@ def name_of(source: str | Path) -> str:
 def environment_of(source: str | Path) -> str | None:
     """Return the id of the environment that a set was recorded in, where it says so."""
     folder = _minari_folder(source)
-    return None if folder is None else minari_environment(read_metadata(folder))
+    if folder is not None:
+        return minari_environment(read_metadata(folder))
+    path = Path(source).expanduser()
+    if path.suffix not in HDF5_SUFFIXES or not path.is_file() or not is_robomimic(path):
+        return None
+    scene = robomimic_env_args(path).get("env_name")
+    return next((task.name for task in TASKS.values() if task.scene == scene), None)
 
 
 def read_source(source: str | Path, reading: Reading = PLAIN) -> Arrays:
@@ -105,7 +122,7 @@ def read_source(source: str | Path, reading: Reading = PLAIN) -> Arrays:
     if is_parquet(path):
         return _from_arrays(str(path), _from_rows(str(path), read_parquet(path, reading.columns), reading))
     if path.suffix in HDF5_SUFFIXES:
-        return _from_d4rl(str(path), _renamed(read_hdf5(path), reading.columns), reading)
+        return _read_hdf5(path, reading)
     if is_ocbench_format(files := _npz_files(path)):
         for file in files:
             _require_checksum(file)
@@ -155,6 +172,26 @@ def _read_npz(path: Path, names: tuple[str, ...]) -> Arrays:
     needed = ["observations", "actions", "rewards"]
     require_keys(str(path), [*arrays, *(name for name in there if name not in arrays)], needed)
     return arrays
+
+
+def _read_hdf5(path: Path, reading: Reading) -> Arrays:
+    """Return the content of an HDF5 file, robomimic's or D4RL's."""
+    if not is_robomimic(path):
+        return _from_d4rl(str(path), _renamed(read_hdf5(path), reading.columns), reading)
+    if reading != PLAIN:
+        raise UsageError(
+            f"{path} is a file of robomimic, whose arrays have fixed names and meanings; leave out `--columns`, "
+            "`--step-reward` and `--done`"
+        )
+    version = robomimic_env_args(path).get("env_version", "1.5")
+    if not str(version).startswith("1.5"):
+        warnings.warn(
+            f"{path} was recorded with robosuite {version!s:.20}, whose controllers and sensors differ from those of "
+            "1.5, which is used here; get low_dim_v15.hdf5 instead",
+            stacklevel=3,
+        )
+    size, episodes = open_robomimic(path)
+    return _from_arrays(str(path), join(str(path), episodes, size))
 
 
 def _from_arrays(name: str, arrays: Arrays) -> Arrays:

@@ -1,4 +1,4 @@
-"""Environments with a repeatable reset: OGBench's single tasks, OCBench's and any other flat Gymnasium environment."""
+"""Environments with a repeatable reset: OGBench's single tasks, OCBench's, robomimic's and any flat Gymnasium one."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import ogbench  # noqa: F401  registers its environments
 from gymnasium.envs.registration import EnvSpec
 
 from agents.common.validation import unknown_name_message
+from zoo.envs import robomimic
 from zoo.envs.ocbench import find_task, import_ocbench, is_ocbench
 from zoo.errors import EnvironmentFault, UsageError
 
@@ -45,8 +46,8 @@ def make_env(env_id: str | EnvSpec, **env_kwargs: Any) -> RepeatableEnv:
 def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
     """Return the registered description of an environment; nothing is built.
 
-    :raises UsageError: if the id is unknown, a task of OCBench while that is not installed, or an OGBench environment
-        that with these arguments is not a single task with state observations.
+    :raises UsageError: if the id is unknown, a task of OCBench or robomimic whose simulator is not installed, or an
+        OGBench environment that with these arguments is not a single task with state observations.
     """
     if isinstance(env_id, EnvSpec):
         spec = env_id
@@ -57,6 +58,8 @@ def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
                 importlib.import_module(module)
             elif find_task(name) is not None:
                 import_ocbench(name)
+            elif robomimic.find_task(name) is not None:
+                robomimic.require_robosuite(name)
             spec = gymnasium.spec(name)
         except (gymnasium.error.Error, ModuleNotFoundError) as error:
             raise UsageError(f"{unknown_name_message('environment', env_id, gymnasium.registry)} ({error})") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,8 @@ from zoo.config import Config, load_config
 from zoo.datasets.load import SOURCES
 from zoo.datasets.names import gym_id, parse_env_name
 from zoo.datasets.sources import environment_of, is_own
+from zoo.envs import ocbench, robomimic
 from zoo.envs.make import find_spec, is_ogbench
-from zoo.envs.ocbench import TASKS, find_task
 from zoo.errors import UsageError
 from zoo.layers import parse_overrides
 from zoo.texts import check_label
@@ -30,6 +30,8 @@ CONFIG_FLAGS = (
 )  # fmt: skip
 """Flags that override a setting of the same name."""
 MOST_SEEDS = 10_000
+TASKS: Mapping[str, ocbench.OcbenchTask | robomimic.RobomimicTask] = {**ocbench.TASKS, **robomimic.TASKS}
+"""Tasks of other benchmarks than OGBench, whose data have rewards."""
 _GIVE_DATA = "give your own with --dataset (docs/data.md), or leave"
 
 
@@ -38,7 +40,7 @@ class Request:
     """A run that is asked for.
 
     :param has_dataset: whether OGBench has data of the environment.
-    :param has_own_data: whether its data have rewards: a set of the user's own, or OCBench's.
+    :param has_own_data: whether its data have rewards: a set of the user's own, OCBench's or robomimic's.
     :param seeds: one for each replica; None takes any.
     """
 
@@ -53,7 +55,7 @@ class Request:
 
     @property
     def has_success(self) -> bool:
-        """Whether its score is known to be success: OGBench's and OCBench's environments report it."""
+        """Whether its score is known to be success: the environments of the benchmarks report it."""
         run = self.config.run
         is_reported = self.has_dataset or self.config.env in TASKS
         return run.score is None and (is_reported or run.success_return is not None)
@@ -66,11 +68,11 @@ def read_request(args: argparse.Namespace) -> Request:
     for package in args.gym_packages:
         importlib.import_module(package)
     seeds = read_seeds(args)
-    is_of_ocbench = find_task(args.env) is not None
-    has_own_data = is_of_ocbench if args.dataset in SOURCES else is_own(args.dataset)
-    if is_of_ocbench:
-        find_spec(args.env)  # refuses it if OCBench is not installed
-    has_dataset = not is_of_ocbench and _is_of_ogbench(args.env, args.dataset if has_own_data else None)
+    has_task = ocbench.find_task(args.env) is not None or robomimic.find_task(args.env) is not None
+    has_own_data = has_task if args.dataset in SOURCES else is_own(args.dataset)
+    if has_task:
+        find_spec(args.env)  # refuses it if its simulator is not installed
+    has_dataset = not has_task and _is_of_ogbench(args.env, args.dataset if has_own_data else None)
     config, env_id = read_config(args, has_dataset, has_own_data)
     check_start(args, config)
     env_kwargs = parse_overrides(args.env_kwargs, "--env-kwargs")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 
 import torch
 from stable_baselines3.common.env_util import make_vec_env
@@ -16,9 +17,10 @@ from zoo.baselines import find_algorithm
 from zoo.datasets.load import SOURCES, Dataset, load_dataset
 from zoo.datasets.ocbench import find_set
 from zoo.datasets.own import load_own
+from zoo.datasets.robomimic import find_demonstrations
 from zoo.datasets.shards import ShardedDataset
+from zoo.envs import ocbench, robomimic
 from zoo.envs.make import make_env
-from zoo.envs.ocbench import TASKS
 from zoo.envs.snapshot import ResumableEnv
 from zoo.envs.subprocesses import WatchedVecEnv
 from zoo.errors import UsageError, as_usage_error
@@ -63,9 +65,8 @@ def load_data(request: Request) -> Dataset | ShardedDataset | None:
     if request.has_own_data:
         if config.settings.get("sparse"):
             raise UsageError("`sparse` belongs to OGBench's rewards, and --dataset has its own; set it to false")
-        is_own = args.dataset not in SOURCES  # else it is one of OCBench's
         return load_own(
-            args.dataset if is_own else find_set(TASKS[config.env], args.dataset_dir, args.dataset),
+            _find_own(request),
             request.env_id,
             request.env_kwargs,
             size=config.run.dataset_size,
@@ -79,6 +80,16 @@ def load_data(request: Request) -> Dataset | ShardedDataset | None:
         sparse=config.settings["sparse"],
         replace_interval=config.run.dataset_replace_interval,
     )
+
+
+def _find_own(request: Request) -> str | Path:
+    """Return where data with rewards are: what the user gave, or the data of a benchmark's task."""
+    name, args = request.config.env, request.args
+    if args.dataset not in SOURCES:
+        return str(args.dataset)
+    if name in robomimic.TASKS:
+        return find_demonstrations(robomimic.TASKS[name], args.dataset_dir)
+    return find_set(ocbench.TASKS[name], args.dataset_dir, args.dataset)
 
 
 def make_model(request: Request, seeds: list[int], data: Dataset | ShardedDataset | None) -> FlowQLearning:

@@ -215,8 +215,8 @@ def find_maze(env: RepeatableEnv) -> MazeMap | None:
 
 def draws_with_mujoco(env: RepeatableEnv) -> bool:
     """Return whether MuJoCo makes an environment's pictures; others have a library of their own."""
-    kinds = type(env.env.unwrapped).__mro__
-    return any(kind.__module__.startswith(("ogbench.", "gymnasium.envs.mujoco")) for kind in kinds)
+    origins = ("ogbench.", "gymnasium.envs.mujoco", "zoo.envs.robosuite")
+    return any(kind.__module__.startswith(origins) for kind in type(env.env.unwrapped).__mro__)
 
 
 def _place_of(env: RepeatableEnv) -> np.ndarray:
