@@ -124,6 +124,13 @@ def _net_arch(name: str, value: Any) -> list[int] | dict[str, list[int]]:
     return checked if isinstance(value, dict) else checked["pi"]
 
 
+def _observation_scale(name: str, value: Any) -> float | str | None:
+    """Check how observations are scaled."""
+    if isinstance(value, str) and value != "range":
+        raise ValueError(f'`{name}` must be a number > 0, "range" or None, got {value!r}; choose one of them')
+    return value if value is None or isinstance(value, str) else number(name, value, above=0)
+
+
 class Method(Declared):
     """An algorithm: a subclass names networks and noise and writes sampler (:meth:`act`), targets and losses.
 
@@ -223,12 +230,14 @@ class Method(Declared):
     critic_layer_norm: bool = setting(
         default=True, fixed=OF_NETWORKS, doc="Apply LayerNorm after each hidden activation of critics and values."
     )
-    observation_scale: float | None = setting(
+    observation_scale: float | Literal["range"] | None = setting(
         default=None,
         above=0,
+        check=_observation_scale,
         fixed="the statistics are taken when the dataset is loaded",
-        doc="Centre observations by the dataset's mean and scale each coordinate to this standard deviation; None for "
-        "raw observations. The statistics are stored with the model.",
+        doc="Centre observations by the dataset's mean and scale each coordinate to this standard deviation; or, with "
+        '`"range"`, bring the range of each coordinate in it to [-1, 1]; None for raw observations. The statistics are '
+        "stored with the model.",
     )
     random_crop: float = setting(
         default=0.0,
