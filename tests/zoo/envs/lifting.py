@@ -13,18 +13,21 @@ from zoo.envs.make import make_env
 NAME = "lift-mh-low_dim"
 
 
-def lift(observation: np.ndarray) -> np.ndarray:
-    """Return an action that brings the gripper over the cube, down to it, closes it, and lifts."""
-    away = observation[9:12] - observation[:3]
-    action = np.append(10 * away, np.zeros(4)).astype(np.float32)
-    action[6] = -1
-    if np.linalg.norm(away[:2]) > 0.015:
-        action[2] += 0.6  # from above
-    elif abs(away[2]) < 0.012:
-        action[6] = 1
-        is_held = observation[7] - observation[8] < 0.05  # how far it is open
-        action[:3] = (0, 0, 1) if is_held else 0
-    return np.clip(action, -1, 1)
+class Lifting:
+    """Brings the gripper over the cube, down to it, closes it for some steps, and lifts."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    def __call__(self, observation: np.ndarray) -> np.ndarray:
+        """Return the next action of an episode."""
+        away = observation[9:12] - observation[:3]
+        if self.closed or (np.linalg.norm(away[:2]) < 0.015 and abs(away[2]) < 0.012):
+            self.closed += 1
+            return np.array([0, 0, float(self.closed > 8), 0, 0, 0, 1], np.float32)
+        if np.linalg.norm(away[:2]) > 0.015:
+            away[2] += 0.06  # from above
+        return np.clip(np.append(10 * away, (0, 0, 0, -1)), -1, 1).astype(np.float32)
 
 
 def play(episodes: int) -> list[Arrays]:
@@ -33,9 +36,10 @@ def play(episodes: int) -> list[Arrays]:
     with contextlib.closing(make_env(NAME)) as env:
         for seed in range(episodes):
             observations, actions, rewards = [env.reset(seed=seed)[0]], [], []
+            act = Lifting()
             is_over = False
             while not is_over:
-                actions.append(lift(observations[-1]))
+                actions.append(act(observations[-1]))
                 observation, reward, terminated, truncated, _ = env.step(actions[-1])
                 observations.append(observation)
                 rewards.append(reward + 1)

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tests.zoo.datasets.demonstrations import demonstration, write
-from tests.zoo.envs.lifting import NAME, lift, play
+from tests.zoo.envs.lifting import NAME, play
 from zoo.datasets.sources import read_source
 from zoo.envs.make import find_spec, make_env
 from zoo.envs.robomimic import OBSERVATIONS, TASKS, find_task
@@ -179,11 +179,3 @@ def test_what_robosuite_holds_cannot_be_saved_and_is_named(robosuite: Any) -> No
     env.reset(seed=0)
     assert env.snapshot() is None
     assert "_scene` cannot be saved" in str(env.obstacle)
-
-
-def test_the_script_closes_the_gripper_at_the_cube_and_lifts_when_it_is_held() -> None:
-    observation = np.zeros(19, np.float32)
-    observation[7:9] = (0.04, -0.04)
-    np.testing.assert_array_equal(lift(observation), [0, 0, 0, 0, 0, 0, 1])
-    observation[7:9] = (0.02, -0.02)
-    np.testing.assert_array_equal(lift(observation), [0, 0, 1, 0, 0, 0, 1])
