@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import mmap
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -31,6 +32,7 @@ MINARI = "minari:"
 _MINARI_FILE = Path("data", "main_data.hdf5")
 _MINARI_ARRAYS = ("observations", "actions", "rewards", "terminations")
 _MOST_METADATA_BYTES = 1 << 24
+_OF_ENVIRONMENT = ("env_name", "env_version")
 _FAULTS = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError)
 _FILTERS = {1, 2, 3, 4, 5, 6, 32000}  # those that h5py itself has; others are loaded as libraries
 
@@ -181,10 +183,14 @@ def is_robomimic(path: Path) -> bool:
         return data is not None and _is_group(data) and any(map(_is_demonstration, data))
 
 
-def robomimic_env_args(path: Path) -> dict[str, Any]:
-    """Return what a file of robomimic says about the environment of its demonstrations; nothing is made of it."""
-    with _opened(path) as file:
-        return _parsed(_linked(path, file, "data").attrs.get("env_args"))
+def robomimic_environment(path: Path) -> dict[str, str]:
+    """Return ``env_name`` and ``env_version`` of robosuite that a file of robomimic says it was recorded with, if any.
+
+    They are sought as text: reading the attribute that has them, HDF5's library never ends in some damaged files.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        found = {name: re.search(rb'"%s": ?"([\w.]{1,40})"' % name.encode(), content) for name in _OF_ENVIRONMENT}
+        return {name: match[1].decode("ascii") for name, match in found.items() if match}
 
 
 def open_robomimic(path: Path) -> tuple[Size, Iterator[Episode]]:

@@ -36,7 +36,7 @@ from zoo.datasets.hdf5 import (
     open_minari,
     open_robomimic,
     read_hdf5,
-    robomimic_env_args,
+    robomimic_environment,
 )
 from zoo.datasets.hdf5 import read_minari_metadata as read_metadata
 from zoo.datasets.ocbench_format import is_ocbench_format, read_ocbench
@@ -101,7 +101,7 @@ def environment_of(source: str | Path) -> str | None:
     path = Path(source).expanduser()
     if path.suffix not in HDF5_SUFFIXES or not path.is_file() or not is_robomimic(path):
         return None
-    scene = robomimic_env_args(path).get("env_name")
+    scene = robomimic_environment(path).get("env_name")
     return next((task.name for task in TASKS.values() if task.scene == scene), None)
 
 
@@ -183,10 +183,10 @@ def _read_hdf5(path: Path, reading: Reading) -> Arrays:
             f"{path} is a file of robomimic, whose arrays have fixed names and meanings; leave out `--columns`, "
             "`--step-reward` and `--done`"
         )
-    version = robomimic_env_args(path).get("env_version", "1.5")
-    if not str(version).startswith("1.5"):
+    version = robomimic_environment(path).get("env_version", "1.5")
+    if not version.startswith("1.5"):
         warnings.warn(
-            f"{path} was recorded with robosuite {version!s:.20}, whose controllers and sensors differ from those of "
+            f"{path} was recorded with robosuite {version}, whose controllers and sensors differ from those of "
             "1.5, which is used here; get low_dim_v15.hdf5 instead",
             stacklevel=3,
         )

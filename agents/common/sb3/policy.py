@@ -176,8 +176,7 @@ class FlowPolicy(BasePolicy):
             low, high = torch.aminmax(observations, dim=0)
             spread, centre, wanted = (high - low) / 2, (low + high) / 2, 1.0
         else:
-            spread, centre = torch.std_mean(observations, dim=0, correction=0)
-            wanted = scale
+            (spread, centre), wanted = torch.std_mean(observations, dim=0, correction=0), scale
         self.observation_mean.copy_(centre)
         # a coordinate that never changes is centred and left alone
         self.observation_factor.copy_(torch.where(spread > 1e-6, wanted / spread.clamp(min=1e-6), 1.0))
