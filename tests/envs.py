@@ -42,7 +42,9 @@ class PicturesEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
     :param side: pixels of the picture's height and width.
     :param channels_first: whether pictures are (3, H, W) instead of (H, W, 3).
-    :param fault: what an observation is that breaks its promise: ``float``, ``channels`` or nothing.
+    :param as_dict: whether an observation is a Dict of the picture and the dot's place.
+    :param fault: what an observation is that breaks its promise: ``float``, ``channels`` or nothing; or what the space
+        is: ``float space``.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"]}
@@ -52,11 +54,17 @@ class PicturesEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         side: int = 16,
         episode_length: int = 8,
         channels_first: bool = False,
+        as_dict: bool = False,
         fault: str = "",
         render_mode: str | None = None,
     ) -> None:
         shape = (3, side, side) if channels_first else (side, side, 3)
-        self.observation_space = spaces.Box(0, 255, shape, np.uint8)
+        picture = spaces.Box(0, 255, shape, np.uint8)
+        if fault == "float space":
+            picture = spaces.Box(0, 1, shape, np.float32)
+        place = spaces.Box(-1, 1, (2,), np.float32)
+        self.observation_space: Any = spaces.Dict({"picture": picture, "place": place}) if as_dict else picture
+        self.as_dict = as_dict
         self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
         self.side, self.episode_length, self.fault = side, episode_length, fault
         self.channels_first, self.render_mode = channels_first, render_mode
@@ -83,5 +91,10 @@ class PicturesEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     def _draw(self) -> Any:
         picture = self.render()
         if self.fault == "float":
-            return picture.astype(np.float32) / 255
-        return np.moveaxis(picture, -1, 0) if self.channels_first != (self.fault == "channels") else picture
+            picture = picture.astype(np.float32) / 255
+        if self.channels_first != (self.fault == "channels"):
+            picture = np.moveaxis(picture, -1, 0)
+        return {"picture": picture, "place": self.place.astype(np.float32)} if self.as_dict else picture
+
+
+gymnasium.register("Pictures-v0", entry_point="tests.envs:PicturesEnv", max_episode_steps=8)

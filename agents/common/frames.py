@@ -12,9 +12,27 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 
 from agents.common.validation import integer
+
+
+def is_image(space: spaces.Space[Any]) -> bool:
+    """Return whether observations are images as SB3 recognises them; unlike its own function this needs no PyTorch.
+
+    :param space: of observations.
+    :return: True for a Box of uint8 from 0 to 255 with three axes.
+    """
+    is_bytes = isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3
+    return is_bytes and bool((space.low == 0).all() and (space.high == 255).all())  # type: ignore[attr-defined]
+
+
+def channel_axis(shape: tuple[int, ...]) -> int:
+    """Return where SB3 takes an image's channels to be: first, if no other axis is shorter, else last.
+
+    :param shape: of an image.
+    :return: 0 or -1.
+    """
+    return 0 if int(np.argmin(shape)) == 0 else -1
 
 
 class FrameStack(gymnasium.Wrapper[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]):
@@ -30,12 +48,12 @@ class FrameStack(gymnasium.Wrapper[NDArray[Any], NDArray[Any], NDArray[Any], NDA
     def __init__(self, env: gymnasium.Env[NDArray[Any], NDArray[Any]], frames: int) -> None:
         super().__init__(env)
         frames, space = integer("frames", frames, at_least=1), env.observation_space
-        if not isinstance(space, spaces.Box) or not is_image_space(space):
+        if not isinstance(space, spaces.Box) or not is_image(space):
             raise ValueError(
                 f"frames are stacked of images, uint8 from 0 to 255 of shape (H, W, C) or (C, H, W), got observations "
                 f"in {space}; leave `frame_stack` at 1"
             )
-        self._axis = 0 if is_image_space_channels_first(space) else -1
+        self._axis = channel_axis(space.shape)
         self._channels = space.shape[self._axis]
         sides = [side for axis, side in enumerate(space.shape) if axis != self._axis % 3]
         if frames * self._channels >= min(sides):  # SB3 takes the shortest axis for the channels
@@ -83,7 +101,7 @@ def frame_space(space: spaces.Space[Any], frames: int) -> spaces.Space[Any]:
     """
     if frames == 1:
         return space
-    if not isinstance(space, spaces.Box) or not is_image_space(space) or space.shape[0] % frames:
+    if not isinstance(space, spaces.Box) or not is_image(space) or space.shape[0] % frames:
         raise ValueError(
             f"`frame_stack` = {frames} expects images that are {frames} frames stacked along the channels, got "
             f"observations in {space}; wrap the environment in `agents.FrameStack(env, {frames})`"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,10 @@ def collect(
         number("noise", noise, at_least=0)
         most = None if max_steps is None else integer("max_steps", max_steps, at_least=1)
     with contextlib.closing(make_env(env_id, **env_kwargs)) as env:
+        if isinstance(env.observation_space, gymnasium.spaces.Dict):
+            raise UsageError(
+                f"`{env_id}` has Dict observations, which a file cannot hold; collect in Python (docs/pixels.md)"
+            )
         if most is None and (env.spec is None or env.spec.max_episode_steps is None):
             raise UsageError(f"`{env_id}` has no time limit, so an episode may never end; add --max-episode-steps")
         act = make_policy(policy, env, seed)
@@ -59,7 +64,9 @@ def collect(
                 played.append(_play(f"episode {number_}", env, act, int(start), generator, noise, most))
                 bar.update()
     steps = sum(len(episode.actions) for episode in played)
-    size = Size(episodes, steps, played[0].observations.shape[1], played[0].actions.shape[1])
+    shape = played[0].observations.shape[1:]
+    image = shape if len(shape) == 3 else None
+    size = Size(episodes, steps, math.prod(shape), played[0].actions.shape[1], image)
     return join(env_id, played, size), [float(episode.rewards.sum()) for episode in played]
 
 
