@@ -75,10 +75,11 @@ def write_card(path: Path, name: str, about: Mapping[str, Any], arrays: Arrays) 
 
 def _facts(arrays: Arrays, found: Trajectories) -> dict[str, Any]:
     """Return what the page says in words."""
+    shape = arrays["observations"].shape[1:]
     return {
         "trajectories": len(found.lengths),
         "transitions": int(found.lengths.sum()),
-        "numbers in an observation": " x ".join(map(str, arrays["observations"].shape[1:])),
+        "numbers in an observation": shape[0] if len(shape) == 1 else " x ".join(map(str, shape)),
         "numbers in an action": arrays["actions"].shape[1],
         "shortest, mean and longest trajectory": _three(found.lengths),
         "lowest, mean and highest return": _three(found.returns),
