@@ -30,9 +30,9 @@ def channel_axis(shape: tuple[int, ...]) -> int:
     """Return where SB3 takes an image's channels to be: first, if no other axis is shorter, else last.
 
     :param shape: of an image.
-    :return: 0 or -1.
+    :return: the axis, counted from the end: -3 or -1.
     """
-    return 0 if int(np.argmin(shape)) == 0 else -1
+    return -3 if int(np.argmin(shape)) == 0 else -1
 
 
 class FrameStack(gymnasium.Wrapper[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]):
@@ -55,8 +55,8 @@ class FrameStack(gymnasium.Wrapper[NDArray[Any], NDArray[Any], NDArray[Any], NDA
             )
         self._axis = channel_axis(space.shape)
         self._channels = space.shape[self._axis]
-        sides = [side for axis, side in enumerate(space.shape) if axis != self._axis % 3]
-        if frames * self._channels >= min(sides):  # SB3 takes the shortest axis for the channels
+        sides = np.delete(space.shape, self._axis)
+        if frames * self._channels >= sides.min():  # SB3 takes the shortest axis for the channels
             raise ValueError(
                 f"images must have more pixels a side than the {frames * self._channels} channels of {frames} frames, "
                 f"got {space.shape}; stack fewer"
@@ -89,6 +89,14 @@ class FrameStack(gymnasium.Wrapper[NDArray[Any], NDArray[Any], NDArray[Any], NDA
         kept = np.take(self._stacked, range(self._channels, self.frames * self._channels), self._axis)
         self._stacked = np.concatenate([kept, frame], self._axis)
         return self._stacked.copy(), reward, terminated, truncated, info
+
+    def newest(self, observations: NDArray[Any]) -> NDArray[Any]:
+        """Return the newest frame of observations.
+
+        :param observations: (..., H, W, k * C), or with the channels first.
+        :return: (..., H, W, C), or with the channels first.
+        """
+        return observations.take(range(-self._channels, 0), self._axis)
 
 
 def frame_space(space: spaces.Space[Any], frames: int) -> spaces.Space[Any]:

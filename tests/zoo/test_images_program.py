@@ -61,7 +61,7 @@ def test_images_are_collected_as_they_are_seen(data: Path) -> None:
         assert found["valids"].sum() == 40
 
 
-@pytest.mark.parametrize("frames", [1, 3])
+@pytest.mark.parametrize("frames", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_a_set_of_images_is_trained_on_evaluated_resumed_compared_and_watched(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], frames: int
 ) -> None:
@@ -81,6 +81,21 @@ def test_a_set_of_images_is_trained_on_evaluated_resumed_compared_and_watched(
     assert enjoy([str(folder), "--video", str(tmp_path / "a.gif"), "--episodes", "2", "--verbose", "0"]) == 0
     assert result_of(capsys)["success"] == trained["success"]
     assert (tmp_path / "a.gif").stat().st_size > 0
+    again = [
+        "collect",
+        str(folder),
+        "--env",
+        ENV,
+        "--episodes",
+        "2",
+        "-o",
+        str(tmp_path / "again.npz"),
+        "--verbose",
+        "0",
+    ]
+    assert dataset(again) == 0
+    with np.load(tmp_path / "again.npz") as found:
+        assert found["observations"].shape == (18, 16, 16, 3)
     assert compare([str(logs), "--json", str(tmp_path / "report.json"), "--reps", "50"]) == 0
     assert ENV in (tmp_path / "report.json").read_text()
 
@@ -112,6 +127,7 @@ def test_dicts_are_trained_on_online_evaluated_and_watched(tmp_path: Path, capsy
     assert result_of(capsys)["return"] == trained["return"]
 
 
+@pytest.mark.slow
 def test_several_seeds_train_on_frames_at_once(data: Path, tmp_path: Path) -> None:
     more = ("--seed", "-1", "--seeds", "1", "2")
     assert main(words(tmp_path, data, *more, params=(*OF_IMAGES, "frame_stack=2"))) == 0
@@ -184,6 +200,7 @@ def test_data_that_are_not_the_environments_images_are_refused(
     assert expected[change] in message
 
 
+@pytest.mark.slow
 def test_data_may_have_their_channels_first(data: Path, tmp_path: Path) -> None:
     with np.load(data) as found:
         arrays = dict(found)

@@ -10,10 +10,9 @@ import gymnasium
 import numpy as np
 import torch
 
-from agents.common.frames import channel_axis, is_image
 from zoo.baselines import planner_of
 from zoo.envs.make import RepeatableEnv, make_env
-from zoo.envs.observations import stack
+from zoo.envs.observations import shape_of, stack
 from zoo.errors import UsageError
 from zoo.playing.episodes import EpisodeResults
 from zoo.playing.evaluate import Evaluator, NoiseStock
@@ -74,21 +73,13 @@ def episode_text(number: int, success: int | None, length: int, total: float) ->
 
 def require_spaces(agent: Agent, observations: gymnasium.Space[Any], actions: gymnasium.spaces.Box) -> None:
     """Refuse an environment that is not the agent's."""
-    own = _shape(agent.policy.observation_space), agent.policy.action_space.shape
-    there = _shape(observations), actions.shape
+    own = shape_of(agent.policy.observation_space), agent.policy.action_space.shape
+    there = shape_of(observations), actions.shape
     if own != there:
         raise UsageError(
             f"{agent.source} expects observations and actions of shape {own[0]} and {own[1]}, got {agent.env} with "
             f"{there[0]} and {there[1]}; give the environment that it was trained in"
         )
-
-
-def _shape(space: gymnasium.Space[Any]) -> Any:
-    """Return the shape of observations, by name in a Dict space; of images with the channels first."""
-    if isinstance(space, gymnasium.spaces.Dict):
-        return {key: _shape(part) for key, part in space.spaces.items()}
-    shape: Any = space.shape
-    return (shape[-1], *shape[:-1]) if is_image(space) and channel_axis(shape) == -1 else shape
 
 
 @dataclass
