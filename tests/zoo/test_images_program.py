@@ -66,7 +66,8 @@ def test_a_set_of_images_is_trained_on_evaluated_resumed_compared_and_watched(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], frames: int
 ) -> None:
     logs = tmp_path / "logs"
-    arguments = words(logs, data, params=(*OF_IMAGES, f"frame_stack={frames}"))
+    mode = "async" if frames == 1 else "sync"
+    arguments = words(logs, data, "--eval-mode", mode, params=(*OF_IMAGES, f"frame_stack={frames}"))
     assert main(arguments) == 0
     trained = result_of(capsys)
     folder = logs / "qam" / f"{FOLDER}_1"

@@ -187,10 +187,10 @@ class SequenceReplayBuffer(TransitionStore):
         """
         if self.frame_stack == 1:
             return self._observations[rows]
-        frames = [rows]
-        for _ in range(self.frame_stack - 1):
-            frames.append(self._before(frames[-1]) if after is None or len(frames) > 1 else after)
-        return self._observations[torch.stack(frames[::-1], -1)].flatten(-2)
+        newest_first = [rows] if after is None else [rows, after]
+        while len(newest_first) < self.frame_stack:
+            newest_first.append(self._before(newest_first[-1]))
+        return self._observations[torch.stack(newest_first[::-1], -1)].flatten(-2)
 
     def _before(self, rows: Tensor) -> Tensor:
         """Return the row of each transition's predecessor in its trajectory, and of a first transition its own."""
