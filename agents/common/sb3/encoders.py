@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from gymnasium import spaces
@@ -81,30 +80,3 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return F.conv2d(x, weight.flatten(0, 1), bias.flatten(), padding=1, groups=self.replicas)
-
-
-ENCODERS: dict[str, dict[str, Any]] = {
-    "impala_small": {},
-    "impala": {"blocks": 2},
-    "impala_large": {"blocks": 2, "widths": [64, 128, 128], "features_dim": 1024},
-}
-"""Names of the references -> arguments of :class:`ImpalaEncoder`."""
-
-
-def with_encoder(name: str | None, policy_kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a policy's arguments with the encoder that a name stands for.
-
-    :param name: one of `ENCODERS`; None leaves the arguments as they are.
-    :param policy_kwargs: the other arguments.
-    :return: all of them.
-    :raises ValueError: if the arguments have a features extractor of their own.
-    """
-    if name is None:
-        return dict(policy_kwargs)
-    if "features_extractor_class" in policy_kwargs:
-        raise ValueError(
-            f"`encoder` and `features_extractor_class` both say what sees images, got {name!r} and "
-            f"{policy_kwargs['features_extractor_class'].__name__}; give one of them"
-        )
-    own = ENCODERS[name] | policy_kwargs.get("features_extractor_kwargs", {})
-    return {**policy_kwargs, "features_extractor_class": ImpalaEncoder, "features_extractor_kwargs": own}

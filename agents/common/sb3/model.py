@@ -35,8 +35,7 @@ from agents.common.sb3.acting import save_policy
 from agents.common.sb3.arguments import SETTINGS_OF_POLICY, sort_arguments
 from agents.common.sb3.collection import CollectingModel
 from agents.common.sb3.encoders import ImpalaEncoder as ImpalaEncoder  # a saved model may name it
-from agents.common.sb3.encoders import with_encoder
-from agents.common.sb3.image_policies import CnnFlowPolicy, MultiInputFlowPolicy
+from agents.common.sb3.image_policies import CnnFlowPolicy, MultiInputFlowPolicy, with_encoder
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.sb3.pretrained_actor import load_behaviour
 from agents.common.sb3.reporting import ReportingModel
