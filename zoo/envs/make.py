@@ -176,18 +176,21 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
         return observation, reward, terminated, truncated, self._select(info)
 
     def _check(self, observation: np.ndarray, reward: float) -> None:
-        """Raise EnvironmentFault if a value is not finite."""
+        """Raise EnvironmentFault if an observation is not what its space promises, or a value is not finite."""
         if not self._is_vector and (broken := broken_promise(self.observation_space, observation)):
             raise EnvironmentFault(f"{broken} from {self._where()}")
+        parts = [observation] if self._is_vector else vectors_of(observation).values()
         # a sum is twice as fast as isfinite().all(), and not finite if a part is not; it may overflow, so look again
-        if not math.isfinite(sum(float(np.add.reduce(each)) for each in vectors_of(observation).values()) + reward):
+        if not math.isfinite(sum(float(np.add.reduce(part)) for part in parts) + reward):
             self._look_closely(observation, reward)
 
     def _look_closely(self, observation: np.ndarray, reward: float) -> None:
         """Raise EnvironmentFault for the first value that is not finite, if there is one."""
-        values = {"reward": reward}
-        for name, vector in vectors_of(observation).items():
-            values |= {f"observation{name}[{index}]": float(value) for index, value in enumerate(vector)}
+        values = {
+            f"observation{name}[{index}]": float(value)
+            for name, vector in vectors_of(observation).items()
+            for index, value in enumerate(vector)
+        } | {"reward": reward}
         bad = {name: value for name, value in values.items() if not math.isfinite(value)}
         if bad:
             name, value = next(iter(bad.items()))
