@@ -17,10 +17,10 @@ if __package__ in (None, ""):  # run as a file: let `import agents` and `import 
 
 from zoo.arguments import Parser, whole_number
 from zoo.cli import run_program, signals_deferred
+from zoo.envs.rendering import PLATFORMS, WHAT_TO_INSTALL, choose_platform, prepare_pictures
 from zoo.errors import UsageError
 from zoo.messages import log
 from zoo.watching.arguments import add_agent, add_machine, check_agent
-from zoo.watching.rendering import PLATFORMS, WHAT_TO_INSTALL, choose_platform
 
 if TYPE_CHECKING:
     from zoo.playing.episodes import EpisodeResults
@@ -74,6 +74,7 @@ def _grid(text: str) -> tuple[int, int]:
 def _run(args: argparse.Namespace) -> dict[str, Any]:
     """Play, record if that is asked for, and return the score."""
     _check(args)
+    prepare_pictures(args.env, args.model)
     platform = choose_platform() if args.video is not None else None  # before MuJoCo is imported
     with signals_deferred():
         from zoo.watching.agent import find_agent

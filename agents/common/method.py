@@ -246,6 +246,19 @@ class Method(Declared):
         doc="Probability with which the images of an update are shifted by up to 3 pixels each way, each pair of an "
         "observation and the next one alike; the edges are repeated.",
     )
+    frame_stack: int = setting(
+        default=1,
+        at_least=1,
+        fixed=OF_BUFFER,
+        doc="k, the frames that an observation of images stacks along its channels, the newest last. The replay buffer "
+        "stores each once. The environment must stack them too: `agents.FrameStack(env, k)`.",
+    )
+    encoder: Literal["impala_small", "impala", "impala_large"] | None = setting(
+        default=None,
+        fixed=OF_NETWORKS,
+        doc="What sees images: `impala_small`, `impala` or `impala_large`, as OGBench and FQL name them; None: the "
+        "policy's own extractor, or that of `policy_kwargs`.",
+    )
     sparse: bool = setting(
         default=False,
         fixed="rewards are changed when they are stored",

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+from zoo.errors import UsageError
+
 VARIABLE = "MUJOCO_GL"
 PLATFORMS = {
     "egl": "EGL, on a GPU or in software, without a screen",
@@ -28,6 +30,33 @@ with mujoco.Renderer(model, 32, 32) as renderer:
     raise SystemExit(0 if renderer.render().max() else 1)
 """
 _SECONDS = 60
+VISUAL = "visual-"
+"""What OGBench's names of environments and datasets with images begin with."""
+
+
+def prepare_pictures(*names: object) -> None:
+    """Choose what draws the observations, if one of some names is of OGBench's images; before MuJoCo is imported.
+
+    :param names: of environments, datasets, and folders of runs, which are named after environments.
+    :raises UsageError: if nothing here draws.
+    """
+    named = next((str(name) for name in names if VISUAL in str(name)), None)
+    if named is not None and choose_platform() is None:
+        raise UsageError(_nothing_draws(named))
+
+
+def require_pictures(env_id: str) -> None:
+    """Raise UsageError if it is clear that MuJoCo cannot draw an environment's images in this process."""
+    has_screen = "DISPLAY" in os.environ or not sys.platform.startswith("linux")
+    if os.environ.get(VARIABLE) not in PLATFORMS and not has_screen:
+        raise UsageError(_nothing_draws(env_id))
+
+
+def _nothing_draws(name: str) -> str:
+    return (
+        f"`{name}` has images, and MuJoCo can draw nothing here; {WHAT_TO_INSTALL}. A program of your own sets "
+        f"{VARIABLE}=egl or osmesa before MuJoCo is imported"
+    )
 
 
 def choose_platform() -> str | None:
