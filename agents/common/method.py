@@ -11,8 +11,8 @@ from torch import Tensor
 
 from agents.common.batch import Batch
 from agents.common.maths.critic import pick_best
+from agents.common.nets.encoding import RepeatedObservations
 from agents.common.nets.heads import Networks
-from agents.common.nets.repeated import RepeatedObservations
 from agents.common.nets.specs import NetworkSpec
 from agents.common.search import choice, linear_range, log_range
 from agents.common.settings import Declared, setting

@@ -53,7 +53,7 @@ def test_walls_stop_a_point_that_slides_along_them() -> None:
 def test_an_episode_ends_at_the_goal_or_after_its_time() -> None:
     env = VisualMaze()
     env.reset()
-    env.position = GOAL + (0.0, -0.9)
+    env.position = GOAL - np.array([0.0, 0.9])
     assert env.step(np.array([0.0, 1.0]))[2:] == (True, False, {"is_success": True})
     env.reset()
     ends = [env.step(np.zeros(2))[2:4] for _ in range(EPISODE)]

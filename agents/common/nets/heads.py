@@ -330,6 +330,11 @@ class Networks(nn.ModuleDict):
         """The same networks with constant weights: gradient goes through their inputs only."""
         return FrozenNetworks(self)
 
+    @property
+    def have_extractors(self) -> bool:
+        """Whether observations pass features extractors."""
+        return any(getattr(network, "features_extractor", None) is not None for network in self.values())
+
     def using(self, **substitutes: str) -> Any:
         """Return a view in which some names stand for other networks, e.g. ``actor="actor_target"``."""
         return RenamedNetworks(self, substitutes)

@@ -1,4 +1,4 @@
-"""Observations that are repeated for several candidates are encoded once, and what comes of it stays the same."""
+"""The same observations are encoded once, and what comes of it stays the same."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 import agents
-from agents.common.nets.repeated import RepeatedObservations
+from agents.common.nets.encoding import RememberedFeatures, RepeatedObservations
+from agents.common.nets.heads import Networks, ObservingNetwork
 from agents.common.sb3.model import FlowQLearning
-from tests.common.toys import normals, space_env, tiny_model, toy_batch, toy_noise
+from tests.common.toys import NormedFeatures, normals, space_env, tiny_model, toy_batch, toy_noise
 
 CANDIDATES, ROWS = 4, 16
 
@@ -46,7 +47,52 @@ def counted(model: FlowQLearning) -> int:
 @pytest.mark.parametrize("id", [id for id in agents.algorithm_ids() if id != "bc"])  # BC has no candidates
 def test_candidates_do_not_add_to_what_is_encoded_but_for_their_scores(id: str) -> None:
     one, several = (counted(counting_model(id, best_of_n=n)) for n in (1, CANDIDATES))
-    assert several in (one, one + ROWS)  # the scores' critics see the next observations once
+    assert several in (one, one + ROWS)  # the scores' critic sees the next observations once
+
+
+@pytest.mark.parametrize("id", agents.algorithm_ids())
+def test_an_update_encodes_the_same_observations_once_for_each_network(
+    id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, features = [], ObservingNetwork.features
+
+    def noted(self: ObservingNetwork, observations: Any, frozen: bool) -> Tensor:
+        if isinstance(observations, Tensor):
+            seen.append((id_of[self], observations.data_ptr()))
+        return features(self, observations, frozen)
+
+    monkeypatch.setattr(ObservingNetwork, "features", noted)
+    model = counting_model(id)
+    id_of = {network: name for name, network in model.policy.nets.items()}
+    counted(model)
+    assert len(seen) == len(set(seen)) > 0
+
+
+@pytest.mark.parametrize("id", agents.algorithm_ids())
+def test_what_is_remembered_changes_neither_losses_nor_gradients(id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = counting_model(id)
+    batch, noise = toy_batch(model), toy_noise(model)
+    parameters = [p for p in model.policy.nets.parameters() if p.requires_grad]
+
+    def differentiated() -> tuple[Tensor, ...]:
+        total, info = model.compute_losses(batch, noise)
+        return (*info.values(), *torch.autograd.grad(total.sum(), parameters, allow_unused=True))
+
+    found = differentiated()
+    monkeypatch.setattr(Networks, "have_extractors", False)
+    for own, expected in zip(found, differentiated(), strict=True):
+        torch.testing.assert_close(own, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_an_extractor_with_dropout_or_statistics_is_called_every_time_while_it_trains() -> None:
+    kwargs = {"features_extractor_class": NormedFeatures}
+    nets = tiny_model("qam", space_env(spaces.Box(-1, 1, (4,))), policy_kwargs=kwargs).policy.nets
+    view, observations, actions = RememberedFeatures(nets), normals(1, 3, 4), normals(1, 3, 6, seed=1)
+    first, second = (view.critic(observations, actions) for _ in range(2))
+    assert not torch.equal(first, second)
+    nets.eval()
+    first, second = (view.critic(observations, actions) for _ in range(2))
+    assert torch.equal(first, second)
 
 
 @pytest.mark.parametrize("id", ["qam", "cgql", "qam_e"])  # a flow, Q's gradient inside the sampler, an edited flow
@@ -56,7 +102,7 @@ def test_actions_are_those_of_repeated_observations(id: str, monkeypatch: pytest
     rows = normals(1, ROWS, 4).numpy()
     placed = {name: draw[None] for name, draw in noise.items()}
     found = model.policy.plan(rows, placed)
-    monkeypatch.setattr(RepeatedObservations, "features", lambda self, network, observations, frozen: observations)
+    monkeypatch.setattr(RepeatedObservations, "encode", lambda self, network, observations, frozen: observations)
     torch.testing.assert_close(found, model.policy.plan(rows, placed), rtol=1e-5, atol=1e-6)
 
 
