@@ -11,6 +11,7 @@ from torch import Tensor
 
 from agents.common.batch import Batch
 from agents.common.maths.critic import pick_best
+from agents.common.nets.encoding import RepeatedObservations
 from agents.common.nets.heads import Networks
 from agents.common.nets.specs import NetworkSpec
 from agents.common.search import choice, linear_range, log_range
@@ -431,9 +432,9 @@ class Method(Declared):
         table = self.candidate_noise()
         axes = {name: 1 + table[name].axes.index("B") for name in noise}
         merged = {name: draw.flatten(axes[name], axes[name] + 1) for name, draw in noise.items()}
-        repeated = observations.repeat_interleave(n, dim=1)
-        candidates = self.act(repeated, merged, nets)
-        scores = self.score(repeated, candidates, nets)
+        repeating: Any = RepeatedObservations(nets, observations, n)
+        candidates = self.act(repeating.repeated, merged, repeating)
+        scores = self.score(repeating.repeated, candidates, repeating)
         return pick_best(candidates.unflatten(1, (-1, n)), scores.unflatten(1, (-1, n)))
 
     def next_actions(self, batch: Batch, noise: Noise, nets: Networks) -> Tensor:
