@@ -76,7 +76,10 @@ def test_submitit_that_is_not_installed_is_named(
     monkeypatch.setitem(sys.modules, "submitit", None)
     monkeypatch.delitem(sys.modules, "zoo.suites.launchers.slurm")
     assert run(tmp_path) == BAD_INPUT
-    assert "needs submitit; pip install 'flow-rl-zoo[slurm]'" in capsys.readouterr().err
+    assert (
+        "`--launcher slurm` needs submitit; install it with `pip install 'flow-rl-zoo[slurm]'`"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
