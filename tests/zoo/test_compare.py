@@ -558,14 +558,6 @@ def test_baseline_defaults_to_the_method_that_the_published_set_proposes(tmp_pat
     assert "P(method > FQL)" in capsys.readouterr().out
 
 
-def test_help_answers_at_once_when_run_as_a_file():
-    found = subprocess.run(
-        [sys.executable, "zoo/compare.py", "-h"], cwd=ROOT, capture_output=True, text=True, timeout=20
-    )
-    assert found.returncode == 0
-    assert "--published" in found.stdout
-
-
 def test_neither_torch_nor_rliable_is_imported():
     code = "import sys; import zoo.report.page; assert not {'torch', 'rliable', 'seaborn', 'arch'} & set(sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
