@@ -30,6 +30,8 @@ with pytest.MonkeyPatch.context() as shown:
     HAS_CUDA = FINDS_CUDA()
     if HAS_CUDA:
         torch.cuda.init()  # reads the environment, which is about to change
+for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+    os.environ.pop(name, None)  # no test opens a window on the screen of whoever runs it
 torch.cuda.is_available = lambda: False
 os.environ[DEVICES] = ""
 torch.set_num_threads(1)  # small tensors: a second thread costs more than it gives, above all beside other processes

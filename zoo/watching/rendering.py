@@ -20,6 +20,7 @@ WHAT_TO_INSTALL = (
 )
 _TRIAL = """
 import mujoco
+from OpenGL import GL
 model = mujoco.MjModel.from_xml_string("<mujoco><worldbody><geom size='1'/></worldbody></mujoco>")
 data = mujoco.MjData(model)
 mujoco.mj_forward(model, data)
@@ -28,6 +29,24 @@ with mujoco.Renderer(model, 32, 32) as renderer:
     raise SystemExit(0 if renderer.render().max() else 1)
 """
 _SECONDS = 60
+_IN_WINDOWS = "glfw"
+_SCREENS = ("DISPLAY", "WAYLAND_DISPLAY")
+
+
+def why_no_window() -> str | None:
+    """Make MuJoCo draw in a way that leaves this process a window to show; return why there is none, or None.
+
+    A process can draw through EGL or OSMesa, or in windows, but not both.
+    """
+    if sys.platform == "linux" and not any(os.environ.get(name) for name in _SCREENS):
+        return f"there is no screen ({' and '.join(_SCREENS)} are not set)"
+    wanted = os.environ.get(VARIABLE) or _IN_WINDOWS
+    if wanted != _IN_WINDOWS:
+        return f"{VARIABLE}={wanted} draws without windows"
+    if not _works(_IN_WINDOWS):
+        return "GLFW cannot draw in a window on this screen"
+    os.environ[VARIABLE] = _IN_WINDOWS
+    return None
 
 
 def choose_platform() -> str | None:
