@@ -9,6 +9,7 @@ import torch
 
 from agents import registry
 from agents.common.nets import fast
+from benchmarks.fault_suite.programs import Programs
 
 # Tests compare CPU numbers, so a GPU is out of sight, also in the programs that they start; those marked `gpu` see it.
 FINDS_CUDA = torch.cuda.is_available
@@ -50,6 +51,13 @@ def _show_the_gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     if request.node.get_closest_marker("gpu"):
         monkeypatch.setattr(torch.cuda, "is_available", FINDS_CUDA)
         show_devices(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def programs() -> Iterator[Programs]:
+    """Return what starts programs quickly: a process that has imported everything, from which they are forked."""
+    with Programs() as found:
+        yield found
 
 
 @pytest.fixture
