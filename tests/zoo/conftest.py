@@ -56,6 +56,18 @@ def reference(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def with_figures() -> None:
+    """Have the figures of reports drawn, in modules that use `figures_on_demand`."""
+
+
+@pytest.fixture
+def figures_on_demand(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the figures out of reports, except for tests that use `with_figures`: drawing is most of the work."""
+    if "with_figures" not in request.fixturenames:
+        monkeypatch.setattr("zoo.report.page.all_figures", lambda *about: {})
+
+
+@pytest.fixture
 def objective(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Make the trials of studies functions; return what sets the function for those from now on."""
     from tests.zoo.tuning.fakes import use_fakes  # imports PyTorch and Optuna

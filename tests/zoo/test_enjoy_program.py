@@ -184,5 +184,6 @@ def test_the_camera_is_used_where_there_is_one(policy: Path, tmp_path: Path) -> 
     assert record_elsewhere(policy, tmp_path / "maze.gif") > 100  # shades, which a map has few of
 
 
+@pytest.mark.slow
 def test_thoughts_stand_beside_the_cameras_picture(tmp_path: Path) -> None:
     assert record_elsewhere(save_swimmer(tmp_path), tmp_path / "swimmer.gif", "--explain") > 100
