@@ -371,13 +371,11 @@ def _report(args: argparse.Namespace, name: str, findings: list[dict[str, Any]])
 
 def _environment(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     """Return the Gymnasium id and the arguments of the environment that was asked for."""
-    import importlib
-
     from zoo.datasets.names import gym_id
     from zoo.layers import parse_overrides
+    from zoo.packages import import_environments
 
-    for package in args.gym_packages:
-        importlib.import_module(package)
+    import_environments(args.gym_packages)
     return gym_id(args.env), parse_overrides(args.env_kwargs, "--env-kwargs")
 
 

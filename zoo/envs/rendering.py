@@ -22,6 +22,7 @@ WHAT_TO_INSTALL = (
 )
 _TRIAL = """
 import mujoco
+from OpenGL import GL
 model = mujoco.MjModel.from_xml_string("<mujoco><worldbody><geom size='1'/></worldbody></mujoco>")
 data = mujoco.MjData(model)
 mujoco.mj_forward(model, data)
@@ -30,6 +31,8 @@ with mujoco.Renderer(model, 32, 32) as renderer:
     raise SystemExit(0 if renderer.render().max() else 1)
 """
 _SECONDS = 60
+_IN_WINDOWS = "glfw"
+_SCREENS = ("DISPLAY", "WAYLAND_DISPLAY")
 VISUAL = "visual-"
 """What OGBench's names of environments and datasets with images begin with."""
 
@@ -47,9 +50,28 @@ def prepare_pictures(*names: object) -> None:
 
 def require_pictures(env_id: str) -> None:
     """Raise UsageError if it is clear that MuJoCo cannot draw an environment's images in this process."""
-    has_screen = "DISPLAY" in os.environ or not sys.platform.startswith("linux")
-    if os.environ.get(VARIABLE) not in PLATFORMS and not has_screen:
+    if os.environ.get(VARIABLE) not in PLATFORMS and not _has_screen():
         raise UsageError(_nothing_draws(env_id))
+
+
+def why_no_window() -> str | None:
+    """Make MuJoCo draw in a way that leaves this process a window to show; return why there is none, or None.
+
+    A process can draw through EGL or OSMesa, or in windows, but not both.
+    """
+    if not _has_screen():
+        return f"there is no screen ({' and '.join(_SCREENS)} are not set)"
+    wanted = os.environ.get(VARIABLE) or _IN_WINDOWS
+    if wanted != _IN_WINDOWS:
+        return f"{VARIABLE}={wanted} draws without windows"
+    if not _works(_IN_WINDOWS):
+        return "GLFW cannot draw in a window on this screen"
+    os.environ[VARIABLE] = _IN_WINDOWS
+    return None
+
+
+def _has_screen() -> bool:
+    return sys.platform != "linux" or any(os.environ.get(name) for name in _SCREENS)
 
 
 def _nothing_draws(name: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from zoo.envs import ocbench, robomimic
 from zoo.envs.make import find_spec, is_ogbench
 from zoo.errors import UsageError
 from zoo.layers import parse_overrides
+from zoo.packages import import_environments
 from zoo.texts import check_label
 from zoo.training.record import check_trained_agent, describe_model
 from zoo.training.tracking import check_tracking
@@ -66,8 +66,7 @@ def read_request(args: argparse.Namespace) -> Request:
     """Return the run that a command line asks for; raise UsageError if it contradicts itself or a setting is wrong."""
     check_tracking(args)
     check_label(args.label)
-    for package in args.gym_packages:
-        importlib.import_module(package)
+    import_environments(args.gym_packages)
     seeds = read_seeds(args)
     has_task = ocbench.find_task(args.env) is not None or robomimic.find_task(args.env) is not None
     has_own_data = has_task if args.dataset in SOURCES else is_own(args.dataset)

@@ -333,7 +333,7 @@ def test_a_package_that_is_missing_is_named_with_how_to_install_it(
 ) -> None:
     path = write_d4rl(tmp_path, episodes())
     monkeypatch.setitem(sys.modules, "h5py", None)
-    assert "`h5py`, which is not installed; `pip install 'flow-rl-zoo[data]'`" in refusal(path)
+    assert "needs h5py; install it with `pip install 'flow-rl-zoo[data]'`" in refusal(path)
 
 
 def test_a_set_that_does_not_fit_its_environment_is_refused(tmp_path: Path) -> None:

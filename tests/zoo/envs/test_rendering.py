@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from zoo.envs import rendering
-from zoo.envs.rendering import PLATFORMS, VARIABLE, choose_platform, prepare_pictures, require_pictures
+from zoo.envs.rendering import (
+    PLATFORMS,
+    VARIABLE,
+    choose_platform,
+    prepare_pictures,
+    require_pictures,
+    why_no_window,
+)
 from zoo.errors import UsageError
 
 
@@ -58,6 +65,30 @@ def test_a_process_that_has_imported_mujoco_keeps_what_it_has(monkeypatch: pytes
     assert tried == []
     monkeypatch.setenv(VARIABLE, "egl")
     assert choose_platform() == "egl"
+
+
+@pytest.fixture
+def screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv("DISPLAY", ":0")
+
+
+@pytest.mark.usefixtures("screen")
+def test_where_there_is_a_screen_mujoco_draws_in_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = pretend(monkeypatch, *PLATFORMS)
+    assert why_no_window() is None
+    assert (tried, os.environ[VARIABLE]) == (["glfw"], "glfw")
+
+
+@pytest.mark.usefixtures("screen")
+def test_what_keeps_a_window_from_opening_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, "egl")
+    assert why_no_window() == "GLFW cannot draw in a window on this screen"
+    assert not os.environ[VARIABLE]
+    monkeypatch.setenv(VARIABLE, "egl")
+    assert why_no_window() == "MUJOCO_GL=egl draws without windows"
+    monkeypatch.delenv("DISPLAY")
+    assert why_no_window() == "there is no screen (DISPLAY and WAYLAND_DISPLAY are not set)"
 
 
 def test_a_platform_that_does_not_exist_does_not_work() -> None:
