@@ -399,6 +399,11 @@ class Method(Declared):
         table = self.action_noise_table()
         return table if self.best_of_n == 1 else {name: draw.with_candidates() for name, draw in table.items()}
 
+    def with_rows_in_place(self, noise: Noise) -> dict[str, Tensor]:
+        """Return noise whose rows come right after the replicas, (S, N, ...), with the axes of its draws."""
+        draws = self.candidate_noise()
+        return {name: draw.movedim(1, 1 + draws[name].axes.index("B")) for name, draw in noise.items()}
+
     def update_noise(self) -> dict[str, Draw]:
         """Return every draw of one update: the next action's, prefixed ``td_``, the algorithm's own, and the crops'."""
         of_actions = {f"td_{name}": draw for name, draw in self.candidate_noise().items()}
@@ -456,11 +461,20 @@ class Method(Declared):
         :param nets: the networks.
         :return: the weighted total of every replica with its graph, (S,), and losses and diagnostics without.
         """
+        return self.total(*self.all_losses(batch, noise, nets))
+
+    def all_losses(self, batch: Batch, noise: Noise, nets: Networks) -> tuple[Losses, Info]:
+        """Evaluate targets and losses, and weigh nothing yet.
+
+        :param batch: the batch, observations as the networks see them.
+        :param noise: all draws of the update.
+        :param nets: the networks.
+        :return: losses with their graph and diagnostics, name -> (S,).
+        """
         info: Info = {}
         with torch.no_grad():
             targets = self.targets(batch, noise, nets, info)
-        losses = self.losses(batch, targets, noise, nets, info)
-        return self.total(losses, info)
+        return self.losses(batch, targets, noise, nets, info), info
 
     def total(self, losses: Losses, info: Info) -> tuple[Tensor, Info]:
         """Return the weighted total of losses, (S,), and what to log.
