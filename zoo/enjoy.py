@@ -75,8 +75,8 @@ def _grid(text: str) -> tuple[int, int]:
 def _run(args: argparse.Namespace) -> dict[str, Any]:
     """Play, record if that is asked for, and return the score."""
     _check(args)
-    prepare_pictures(args.env, args.model)
     has_window = _has_window(args)  # before MuJoCo is imported
+    prepare_pictures(args.env, args.model)
     platform = "glfw" if has_window else None if args.video is None else choose_platform()
     with signals_deferred():
         from zoo.watching.agent import find_agent

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -148,6 +148,21 @@ class ObservationLayout:
                 )
             arrays[part.key] = array
         return self.rows(arrays)
+
+
+def centre_and_factor(observations: Tensor, scale: float | Literal["range"]) -> tuple[Tensor, Tensor]:
+    """Return what to subtract from observations and what to multiply them with then, for each coordinate.
+
+    :param observations: (N, O).
+    :param scale: their standard deviation after scaling; with ``"range"`` they then reach from -1 to 1.
+    :return: both of shape (O,); a coordinate that never changes has the factor 1.
+    """
+    if scale == "range":
+        low, high = torch.aminmax(observations, dim=0)
+        spread, centre, wanted = (high - low) / 2, (low + high) / 2, 1.0
+    else:
+        (spread, centre), wanted = torch.std_mean(observations, dim=0, correction=0), scale
+    return centre, torch.where(spread > 1e-6, wanted / spread.clamp(min=1e-6), 1.0)
 
 
 def channels_first(images: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:

@@ -24,7 +24,7 @@ from agents.common.nets.heads import Networks, ObservingNetwork
 from agents.common.nets.mlp import StackedMLP
 from agents.common.nets.replicated import ReplicatedExtractor
 from agents.common.nets.specs import Sizes
-from agents.common.observations import ObservationLayout
+from agents.common.observations import ObservationLayout, centre_and_factor
 from agents.common.watched import WatchedNetworks
 from agents.registry import find_named_by_file, name_of
 
@@ -172,14 +172,9 @@ class FlowPolicy(BasePolicy):
 
         ``scale`` is their standard deviation after scaling; with ``"range"`` they then reach from -1 to 1.
         """
-        if scale == "range":
-            low, high = torch.aminmax(observations, dim=0)
-            spread, centre, wanted = (high - low) / 2, (low + high) / 2, 1.0
-        else:
-            (spread, centre), wanted = torch.std_mean(observations, dim=0, correction=0), scale
+        centre, factor = centre_and_factor(observations, scale)
         self.observation_mean.copy_(centre)
-        # a coordinate that never changes is centred and left alone
-        self.observation_factor.copy_(torch.where(spread > 1e-6, wanted / spread.clamp(min=1e-6), 1.0))
+        self.observation_factor.copy_(factor)
 
     def preprocess(self, observations: Tensor) -> Tensor:
         """Return observations, (..., O), as the networks see them."""
