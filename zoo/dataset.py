@@ -16,6 +16,7 @@ if __package__ in (None, ""):  # run as a file: let `import agents` and `import 
 from zoo.arguments import Parser, two_numbers, whole_number
 from zoo.cli import run_program
 from zoo.datasets.files import DEFAULT_DATASET_DIR
+from zoo.envs.rendering import prepare_pictures
 from zoo.errors import BAD_INPUT, Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -76,6 +77,9 @@ def _add_arguments(command: Parser, word: str) -> None:
         size = command.add_mutually_exclusive_group()
         size.add_argument("--episodes", type=whole_number, help="training episodes (default: the usual number)")
         size.add_argument("--dataset-size", type=whole_number, help="training transitions instead of episodes")
+        command.add_argument(
+            "--episode-steps", type=whole_number, help="transitions of an episode (default: OGBench's)"
+        )
         command.add_argument("--seed", type=whole_number, default=0, help="seed of the dataset")
         command.add_argument("--num-workers", type=whole_number, help="processes (default: one for each core)")
     _add_own(command, word)
@@ -176,6 +180,7 @@ def _describe(spec: DatasetSpec) -> dict[str, Any]:
 
 
 def _generate(args: argparse.Namespace) -> dict[str, Any]:
+    prepare_pictures(args.name)  # before MuJoCo is imported
     from zoo.datasets.generate import generate_dataset
     from zoo.envs.ocbench import find_task
 
@@ -187,6 +192,7 @@ def _generate(args: argparse.Namespace) -> dict[str, Any]:
             args.dataset_dir,
             num_episodes=args.episodes,
             dataset_size=args.dataset_size,
+            episode_steps=args.episode_steps,
             seed=args.seed,
             num_workers=args.num_workers,
             existing="replace" if args.force else "refuse",
@@ -200,8 +206,10 @@ def _generate_ocbench(args: argparse.Namespace, task: OcbenchTask) -> dict[str, 
     from zoo.datasets.ocbench import generated_files
     from zoo.datasets.ocbench_generate import generate_ocbench
 
-    if args.dataset_size is not None:
-        raise UsageError(f"the episodes of {task.name} differ in length; give `--episodes` instead of `--dataset-size`")
+    for flag in ("dataset_size", "episode_steps"):
+        if getattr(args, flag) is not None:
+            flag = flag.replace("_", "-")
+            raise UsageError(f"the episodes of {task.name} differ in length; give `--episodes` instead of `--{flag}`")
     files = generated_files(task, args.dataset_dir)
     try:
         generate_ocbench(
@@ -359,13 +367,11 @@ def _report(args: argparse.Namespace, name: str, findings: list[dict[str, Any]])
 
 def _environment(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     """Return the Gymnasium id and the arguments of the environment that was asked for."""
-    import importlib
-
     from zoo.datasets.names import gym_id
     from zoo.layers import parse_overrides
+    from zoo.packages import import_environments
 
-    for package in args.gym_packages:
-        importlib.import_module(package)
+    import_environments(args.gym_packages)
     return gym_id(args.env), parse_overrides(args.env_kwargs, "--env-kwargs")
 
 

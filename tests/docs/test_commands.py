@@ -42,6 +42,7 @@ SMALLER = {
     "zoo.train": [*RUNS, "--eval-freq", "4", "--online-steps", "4"],
     "zoo.tune": [*RUNS, "--n-evaluations", "1", "--max-total-trials", "1"],
     "zoo.compare": ["--reps", "50"],
+    "zoo.enjoy": ["--episodes", "1", "--every", "50"],
     "zoo.benchmark": ["--dry-run", "--no-measure"],
 }
 """What makes commands quick: program -> flags that are added; later ones win."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import mmap
 import os
@@ -26,8 +25,8 @@ from zoo.datasets.episodes import (
 )
 from zoo.envs.robomimic import OBSERVATIONS
 from zoo.errors import UsageError
+from zoo.packages import import_optional
 
-EXTRA = "pip install 'flow-rl-zoo[data]'"
 MINARI = "minari:"
 _MINARI_FILE = Path("data", "main_data.hdf5")
 _MINARI_ARRAYS = ("observations", "actions", "rewards", "terminations")
@@ -39,10 +38,7 @@ _FILTERS = {1, 2, 3, 4, 5, 6, 32000}  # those that h5py itself has; others are l
 
 def import_extra(package: str, what: str) -> Any:
     """Return a package of the extra ``data``."""
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise UsageError(f"{what} needs the package `{package}`, which is not installed; `{EXTRA}`") from error
+    return import_optional(package, package, what, "flow-rl-zoo[data]")
 
 
 # -- D4RL -------------------------------------------------------------------------------------------------------------

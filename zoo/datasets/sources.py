@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from zoo.datasets.episodes import (
     require_continuous,
     require_keys,
     require_numbers,
+    require_observations,
     require_vectors,
     tell_memory,
 )
@@ -196,23 +198,24 @@ def _read_hdf5(path: Path, reading: Reading) -> Arrays:
 
 def _from_arrays(name: str, arrays: Arrays) -> Arrays:
     """Return arrays in any layout that `docs/datasets.md` describes in the compact one."""
-    require_vectors(name, arrays["observations"])
+    observations = require_observations(name, arrays["observations"])
     require_continuous(name, arrays["actions"])
-    size = arrays["actions"].shape[1]
+    is_image, size = observations.ndim == 4, arrays["actions"].shape[1]
     box = ActionRange(np.full(size, -_WIDEST), np.full(size, _WIDEST), scales=False)
     try:
-        found = prepare(arrays, arrays["observations"].shape[1:], box)
+        found = prepare(arrays, observations.shape[1:], box, images=is_image)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{name} cannot be used: {error}") from error
     for note in found.warnings:
         warnings.warn(f"{name}: {note}", stacklevel=3)
-    stored = {key: np.asarray(array, np.float32) for key, array in found.arrays.items()}
+    kinds = {"observations": np.uint8} if is_image else {}
+    stored = {key: np.asarray(array, kinds.get(key, np.float32)) for key, array in found.arrays.items()}
     if "valids" in arrays:
         return stored | {"valids": found.valid.astype(np.float32)}
     index = np.repeat(np.arange(len(found.ends)), 1 + found.ends)
     last = np.append(index[1:] != index[:-1], True) & found.ends[index]
     compact = {key: array[index] for key, array in stored.items()}
-    compact["observations"][last] = found.final_observations
+    compact["observations"][last] = found.final_observations.reshape(-1, *observations.shape[1:])
     for key, value in (("actions", 0.0), ("rewards", 0.0), ("masks", 1.0)):
         compact[key][last] = value
     compact["terminals"] = found.ends[index].astype(np.float32)
@@ -233,10 +236,11 @@ def _size_of_episodes(files: list[Path]) -> Size:
                 f"{path} must have `terminated`, 1 if the task ended the episode and 0 if it was cut off, or `masks`, "
                 f"got {', '.join(headers)}; add it"
             )
-        if not headers["actions"][0] or len(headers["observations"][0]) != 2:
-            require_vectors(str(path), np.broadcast_to(np.float32(0), headers["observations"][0]))
-        steps += (headers["actions"][0] or (0,))[0]
-        widths.append([headers[key][0][-1] if headers[key][0] else 0 for key in ("observations", "actions")])
+        (shape, dtype), (of_actions, _) = headers["observations"], headers["actions"]
+        if not of_actions or len(shape) != 2:
+            require_observations(str(path), np.broadcast_to(np.zeros((), dtype), shape))
+        steps += (of_actions or (0,))[0]
+        widths.append((math.prod(shape[1:]), of_actions[-1] if of_actions else 0, shape[1:] if shape[3:] else None))
     return Size(len(files), steps, *widths[0])
 
 

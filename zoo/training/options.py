@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from zoo.envs import ocbench, robomimic
 from zoo.envs.make import find_spec, is_ogbench
 from zoo.errors import UsageError
 from zoo.layers import parse_overrides
+from zoo.packages import import_environments
 from zoo.texts import check_label
 from zoo.training.record import check_trained_agent, describe_model
 from zoo.training.tracking import check_tracking
@@ -42,6 +42,7 @@ class Request:
     :param has_dataset: whether OGBench has data of the environment.
     :param has_own_data: whether its data have rewards: a set of the user's own, OCBench's or robomimic's.
     :param seeds: one for each replica; None takes any.
+    :param env_kwargs: arguments of `make_env`: those of the environment's constructor, and of stacked frames.
     """
 
     args: argparse.Namespace
@@ -65,8 +66,7 @@ def read_request(args: argparse.Namespace) -> Request:
     """Return the run that a command line asks for; raise UsageError if it contradicts itself or a setting is wrong."""
     check_tracking(args)
     check_label(args.label)
-    for package in args.gym_packages:
-        importlib.import_module(package)
+    import_environments(args.gym_packages)
     seeds = read_seeds(args)
     has_task = ocbench.find_task(args.env) is not None or robomimic.find_task(args.env) is not None
     has_own_data = has_task if args.dataset in SOURCES else is_own(args.dataset)
@@ -77,7 +77,9 @@ def read_request(args: argparse.Namespace) -> Request:
     check_start(args, config)
     env_kwargs = parse_overrides(args.env_kwargs, "--env-kwargs")
     eval_env_kwargs = parse_overrides(args.eval_env_kwargs, "--eval-env-kwargs") or env_kwargs
-    return Request(args, config, env_id, has_dataset, has_own_data, seeds, env_kwargs, eval_env_kwargs)
+    stacked = {"frame_stack": k} if (k := config.settings.get("frame_stack", 1)) > 1 else {}
+    kwargs = {**env_kwargs, **stacked}, {**eval_env_kwargs, **stacked}
+    return Request(args, config, env_id, has_dataset, has_own_data, seeds, *kwargs)
 
 
 def _is_of_ogbench(env: str, own: str | None) -> bool:
@@ -105,17 +107,19 @@ def read_config(args: argparse.Namespace, has_dataset: bool, has_own_data: bool)
     """Return the checked configuration, and the Gymnasium id of the environment."""
     flags = {name: getattr(args, name) for name in CONFIG_FLAGS if getattr(args, name) is not None}
     domain, dataset, env_id = None, None, args.env
+    task = TASKS.get(args.env)
+    groups = task.entries if task else ()
     if has_dataset:
         name = parse_env_name(args.env)
         domain, dataset, env_id = name.domain, name.dataset, name.env_id
+        groups = ("visual",) if name.spec.is_visual else ()
     elif not has_own_data and flags.setdefault("offline_steps", 0) != 0:
         raise UsageError(f"`{args.env}` has no dataset to train on offline; {_GIVE_DATA} --offline-steps at 0")
-    task = TASKS.get(args.env)
     config = load_config(
         args.algo,
         args.env,
         task.domain if task else domain,
-        groups=task.entries if task else (),
+        groups=groups,
         dataset=dataset,
         profile=args.profile,
         quick=args.quick,
