@@ -38,11 +38,7 @@ def make_parser() -> Parser:
     parser = Parser("dataset", description="List, describe, generate, download, check, convert, collect datasets.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for word, function, purpose in (
-        (
-            "list",
-            _list,
-            "every dataset of the benchmarks: size, where it comes from, whether it is here",
-        ),
+        ("list", _list, "every dataset of the benchmarks: size, where it comes from, whether it is here"),
         ("info", _info, "one dataset: its sizes, tasks, files and arrays"),
         ("generate", _generate, "make a dataset with OGBench's or OCBench's scripted oracles"),
         ("download", _download, "fetch a dataset from OGBench's or OCBench's host, or a mirror"),

@@ -271,9 +271,7 @@ def _ends(part: dict[str, Any]) -> Array:
 def _episodes_of(part: dict[str, Any]) -> Iterator[Episode]:
     """Yield the episodes of a demonstration."""
     observations = np.concatenate([sensor[()] for sensor in part["obs"]], axis=1)
-    last = (
-        np.concatenate([sensor[-1:] for sensor in part["next_obs"]], axis=1) if part["next_obs"] else observations[-1:]
-    )
+    last = np.concatenate([sensor[-1:] for sensor in part["next_obs"] or part["obs"]], axis=1)
     observations = np.concatenate([observations, last])
     actions, rewards = part["actions"][()], _flags(part["name"], "rewards", part["rewards"]) - 1.0
     begin = 0
