@@ -72,6 +72,13 @@ def onednn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def as_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluate networks on the CPU in the way that is chosen on CUDA."""
+    monkeypatch.setattr(fast, "device_type", lambda x: "cuda")
+    monkeypatch.setattr(fast, "SMALLEST_MATRIX", 0)
+
+
+@pytest.fixture
 def own_agents(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Forget after a test which algorithms it has imported from files of its own."""
     for id in registry.BUILT_IN:  # a module that is first imported in the test would register its algorithm only there

@@ -17,10 +17,10 @@ if __package__ in (None, ""):  # run as a file: let `import agents` and `import 
 
 from zoo.arguments import Parser, whole_number
 from zoo.cli import run_program, signals_deferred
+from zoo.envs.rendering import PLATFORMS, WHAT_TO_INSTALL, choose_platform, prepare_pictures, why_no_window
 from zoo.errors import UsageError
 from zoo.messages import log
 from zoo.watching.arguments import add_agent, add_machine, check_agent
-from zoo.watching.rendering import PLATFORMS, WHAT_TO_INSTALL, choose_platform, why_no_window
 
 if TYPE_CHECKING:
     from zoo.playing.episodes import EpisodeResults
@@ -75,6 +75,7 @@ def _grid(text: str) -> tuple[int, int]:
 def _run(args: argparse.Namespace) -> dict[str, Any]:
     """Play, record if that is asked for, and return the score."""
     _check(args)
+    prepare_pictures(args.env, args.model)
     has_window = _has_window(args)  # before MuJoCo is imported
     platform = "glfw" if has_window else None if args.video is None else choose_platform()
     with signals_deferred():

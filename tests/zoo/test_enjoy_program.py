@@ -18,8 +18,8 @@ from PIL import Image
 from tests.common.toys import tiny_model
 from tests.zoo.watching.conftest import ENV, STEPS, maze_model
 from zoo.enjoy import main
+from zoo.envs import rendering
 from zoo.envs.make import make_env
-from zoo.watching import rendering
 
 ROOT = Path(__file__).parents[2]
 

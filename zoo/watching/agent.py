@@ -39,7 +39,7 @@ class Agent:
     :param policy: plans the actions.
     :param source: file that it was loaded from.
     :param env: name of the environment, as runs have it.
-    :param env_kwargs: arguments of the environment.
+    :param env_kwargs: arguments of the environment; the policy's stacked frames are added.
     :param episodes: of an evaluation.
     :param seed: decides the starts and the noise.
     :param replica: the number that stands for it in its noise; the seed that it was trained with.
@@ -59,6 +59,11 @@ class Agent:
     scoring: Scoring = REPORTED
     stated: Score | None = None
     run: Path | None = None
+
+    def __post_init__(self) -> None:
+        frames = getattr(getattr(self.policy, "method", None), "frame_stack", 1)
+        if frames > 1:  # frozen
+            object.__setattr__(self, "env_kwargs", {**self.env_kwargs, "frame_stack": frames})
 
     @property
     def env_id(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
@@ -15,6 +15,7 @@ from agents.common.batch import Batch
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.maths.flow import cloning_loss
 from agents.common.method import Info, Method, Noise
+from agents.common.nets.encoding import RememberedFeatures
 from agents.common.pretraining import CLONING_NOISE, start_from_behaviour
 
 CROP_PIXELS = 3
@@ -84,6 +85,8 @@ class Learner:
         if self.pretraining:
             assert self.behaviour_flow is not None
             return self.method.total({"bc_flow": cloning_loss(nets[self.behaviour_flow], batch, noise)}, {})
+        if nets.have_extractors:
+            nets = RememberedFeatures(nets)
         return self.method.compute_losses(batch, noise, nets)
 
     def crop_images(self, batch: Batch, noise: Noise) -> Batch:
@@ -225,7 +228,7 @@ class Update:
         self.target_statistics: list[Tensor] = [q for _, target in following for q in target.buffers()]
         self.skipped = skipped
 
-    def differentiate(self, batch: Batch, noise: Noise) -> tuple[Info, tuple[Tensor | None, ...]]:
+    def differentiate(self, batch: Batch, noise: Noise) -> tuple[Info, Sequence[Tensor | None]]:
         """Return diagnostics, and the gradient of the total loss; None for parameters that no loss depends on.
 
         :param batch: the batch.

@@ -405,10 +405,10 @@ def test_workers_end_with_the_main_process_however_it_ends(tmp_path: Path, end: 
     ("env_id", "message"),
     [
         ("CartPole-v1", "`CartPole-v1` has the action space Discrete"),
-        ("DictToy-v0", "`DictToy-v0` has the observation space Dict"),
+        ("DictToy-v0", "`DictToy-v0` has the observation space Tuple"),
         ("ImageToy-v0", "`ImageToy-v0` has the observation space Box"),
         ("Toy-v7", "unknown environment `Toy-v7`"),
-        ("visual-scene-singletask-task1-v0", "image observations"),
+        ("visual-scene-v0", "goal-conditioned"),
     ],
 )
 @pytest.mark.parametrize("n_envs", [1, 2])

@@ -5,11 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from zoo.watching import rendering
-from zoo.watching.rendering import PLATFORMS, VARIABLE, choose_platform, why_no_window
+from zoo.envs import rendering
+from zoo.envs.rendering import (
+    PLATFORMS,
+    VARIABLE,
+    choose_platform,
+    prepare_pictures,
+    require_pictures,
+    why_no_window,
+)
+from zoo.errors import UsageError
 
 
 @pytest.fixture(autouse=True)
@@ -92,3 +101,21 @@ def test_one_that_hangs_does_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(subprocess, "run", hang)
     assert not rendering._works("egl")
+
+
+def test_names_of_images_choose_what_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = pretend(monkeypatch, "egl")
+    prepare_pictures("cube-single-play-singletask-task1-v0", None)
+    assert tried == []
+    prepare_pictures(None, Path("logs/qam/visual-cube-single-play-singletask-task1-v0_1"))
+    assert (tried, os.environ[VARIABLE]) == (["egl"], "egl")
+
+
+def test_images_that_nothing_draws_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    for refuse in (prepare_pictures, require_pictures):
+        with pytest.raises(
+            UsageError, match=r"`visual-scene-v0` has images, and MuJoCo can draw nothing here; install"
+        ):
+            refuse("visual-scene-v0")
