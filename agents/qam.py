@@ -12,6 +12,7 @@ from agents.common.maths.adjoint import (
     adjoint_matching_loss,
     adjoint_statistics,
     lean_adjoint,
+    memoryless_chain,
     memoryless_end,
     memoryless_sigmas,
     memoryless_states,
@@ -19,7 +20,7 @@ from agents.common.maths.adjoint import (
     terminal_adjoint,
 )
 from agents.common.maths.critic import q_statistics, td_loss, td_target
-from agents.common.maths.flow import added, cloning_loss, integrate_flow
+from agents.common.maths.flow import added, cloning_loss, euler_chain, follow_chains, integrate_flow
 from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
 from agents.common.nets.specs import Networks, NetworkSpec, critic, velocity_field
 from agents.common.search import log_range
@@ -72,7 +73,12 @@ class QAM(Method):
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Follow the fine-tuned flow; without any weight on Q, the behaviour flow."""
-        return self.sample_flow(observations, noise["action"], nets)
+        actions = self.sample_flow(observations, noise["action"], nets)
+        return self.after_flow(observations, actions, noise, nets)
+
+    def after_flow(self, observations: Tensor, actions: Tensor, noise: Noise, nets: Networks) -> Tensor:
+        """Return what is played where the policy's flow ends in ``actions``: these themselves."""
+        return actions
 
     def sample_flow(self, observations: Tensor, x_0: Tensor, nets: Networks) -> Tensor:
         """Return the end of the policy's flow, clipped to the action box."""
@@ -81,14 +87,17 @@ class QAM(Method):
             velocity = added(velocity, nets.behaviour.at(observations))
         return integrate_flow(velocity, x_0, self.flow_steps).clamp(-1, 1)
 
+    def flow_starts(self, batch: Batch, noise: Noise) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return the observations and the noise from which an update samples the policy's flow, by name."""
+        return {"next": (batch.next_observations, noise["td_action"])} if self.best_of_n == 1 else {}
+
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target, the rollout's states, their adjoints and the prior's velocities there."""
         s = batch.observations
-        next_actions = self.next_actions(batch, noise, nets)
+        prior = self._prior(nets).at(s)
+        flow_ends, states = self._follow(batch, noise, nets, prior)
+        next_actions = self._next_actions(batch, noise, nets, flow_ends)
         next_q = nets.critic_target(batch.next_observations, next_actions)
-        prior, own = self._prior(nets).at(s), nets.fine_tuned.at(s)
-        fine_tuned = added(own, prior) if self.residual else own
-        states = memoryless_states(fine_tuned, noise["am_x0"], noise["am_eps"])
         velocities = prior(states, step_times(self.flow_steps, states))
         end_adjoint = self.inverse_temperature * terminal_adjoint(
             lambda actions: self._guide(nets)(s, actions).mean(1),
@@ -97,12 +106,34 @@ class QAM(Method):
         )
         info |= adjoint_statistics(end_adjoint)
         return {
+            **flow_ends,
             "next_actions": next_actions,
             "td": td_target(batch, next_q, self.rho),
             "states": states,
             "adjoints": lean_adjoint(prior, states, end_adjoint),
             "prior": velocities,
         }
+
+    def _follow(self, batch: Batch, noise: Noise, nets: Networks, prior: Any) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the ends of the policy's flows by name, and the states of the rollout."""
+        starts, s, steps = self.flow_starts(batch, noise), batch.observations, self.flow_steps
+        if self.residual or self.inverse_temperature == 0:  # flow and rollout are not of one network
+            ends = {name: self.sample_flow(*start, nets) for name, start in starts.items()}
+            own = nets.fine_tuned.at(s)
+            fine_tuned = added(own, prior) if self.residual else own
+            return ends, memoryless_states(fine_tuned, noise["am_x0"], noise["am_eps"])
+        chains = [euler_chain(*start, steps) for start in starts.values()]
+        rollout = memoryless_chain(s, noise["am_x0"], noise["am_eps"])
+        *flows, states = follow_chains(nets.fine_tuned, [*chains, rollout], steps)
+        ends = {name: points[-1].clamp(-1, 1) for name, points in zip(starts, flows, strict=True)}
+        return ends, torch.stack(states, 1)
+
+    def _next_actions(self, batch: Batch, noise: Noise, nets: Networks, flow_ends: dict[str, Tensor]) -> Tensor:
+        """Return the next state's actions, from the flow's end where it is known."""
+        if "next" not in flow_ends:
+            return self.next_actions(batch, noise, nets)
+        own = {name: noise[f"td_{name}"] for name in self.action_noise_table()}
+        return self.after_flow(batch.next_observations, flow_ends["next"], own, nets)
 
     def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
         """Return the TD, flow-matching and adjoint-matching losses."""

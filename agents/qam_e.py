@@ -49,14 +49,13 @@ class QAME(QAM):
         """Return QAM's draws and those of the edit loss."""
         return {**super().noise(), "edit_z": normal(), "edit_eps": normal()}
 
-    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
-        """Follow the flow, then add the edit."""
-        return edited(nets.edit, observations, super().act(observations, noise, nets), noise["edit"], self.edit_scale)
+    def after_flow(self, observations: Tensor, actions: Tensor, noise: Noise, nets: Networks) -> Tensor:
+        """Add the edit to the flow's actions."""
+        return edited(nets.edit, observations, actions, noise["edit"], self.edit_scale)
 
-    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return QAM's targets and the flow's actions, which the edit loss takes as given."""
-        targets = super().targets(batch, noise, nets, info)
-        return {**targets, "flow_actions": self.sample_flow(batch.observations, noise["edit_z"], nets)}
+    def flow_starts(self, batch: Batch, noise: Noise) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return QAM's, and that of the actions which the edit loss takes as given."""
+        return {**super().flow_starts(batch, noise), "flow_actions": (batch.observations, noise["edit_z"])}
 
     def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
         """Return QAM's losses and those of the edit policy and its temperature."""

@@ -47,10 +47,9 @@ class QAMF(QAM):
         """Map noise to actions in one step; the flow is only a teacher."""
         return nets.one_step(observations, noise["action"]).clamp(-1, 1)
 
-    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return QAM's targets and the teacher's actions."""
-        targets = super().targets(batch, noise, nets, info)
-        return {**targets, "teacher": self.sample_flow(batch.observations, noise["distill_z"], nets)}
+    def flow_starts(self, batch: Batch, noise: Noise) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return that of the teacher's actions; next actions take one step."""
+        return {"teacher": (batch.observations, noise["distill_z"])}
 
     def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
         """Return QAM's losses, the distillation and the Q term."""

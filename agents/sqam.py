@@ -13,7 +13,7 @@ from agents.common.maths.adjoint import (
     terminal_adjoint,
 )
 from agents.common.maths.critic import q_statistics, td_loss, td_target
-from agents.common.maths.flow import cloning_loss, integrate_flow, interpolate
+from agents.common.maths.flow import cloning_loss, euler_chain, interpolate
 from agents.common.method import Draw, Info, Losses, Noise, Targets, normal, uniform
 from agents.common.nets.heads import Networks
 from agents.common.search import log_range
@@ -62,9 +62,10 @@ class SQAM(TrustRegion):
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target, the policy's end point, the bridge to it, its adjoints and the prior's velocities."""
-        next_actions = self.next_actions(batch, noise, nets)
+        flow = euler_chain(batch.observations, noise["endpoint_z"], self.flow_steps)
+        next_actions, points = self.next_actions_and(flow, batch, noise, nets)
         next_q = nets.critic_target(batch.next_observations, next_actions)
-        endpoint = integrate_flow(nets.fine_tuned.at(batch.observations), noise["endpoint_z"], self.flow_steps)
+        endpoint = points[-1]
         times = bridge_times(self.bridge_states, endpoint)
         states = interpolate(noise["bridge_eps"], endpoint.unsqueeze(1), times)  # (S, M, B, D)
         end_adjoint = terminal_adjoint(lambda a: nets.critic_target(batch.observations, a).mean(1), endpoint)

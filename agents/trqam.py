@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import torch
+
 from agents.common.batch import Batch
 from agents.common.families.trust_region import TrustRegion
 from agents.common.maths.adjoint import (
     adjoint_matching_loss,
     adjoint_statistics,
     lean_adjoint,
+    memoryless_chain,
     memoryless_end,
     memoryless_sigmas,
-    memoryless_states,
     path_kl,
     step_times,
     terminal_adjoint,
@@ -52,10 +54,10 @@ class TRQAM(TrustRegion):
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target, the rollout's states, their adjoints and the prior's velocities there."""
         prior = self.prior(nets).at(batch.observations)
-        next_actions = self.next_actions(batch, noise, nets)
+        rollout = memoryless_chain(batch.observations, noise["am_x0"], noise["am_eps"])
+        next_actions, points = self.next_actions_and(rollout, batch, noise, nets)
         next_q = nets.critic_target(batch.next_observations, next_actions)
-        fine_tuned = nets.fine_tuned.at(batch.observations)
-        states = memoryless_states(fine_tuned, noise["am_x0"], noise["am_eps"])
+        states = torch.stack(points, 1)
         velocities = prior(states, step_times(self.flow_steps, states))
         end = memoryless_end(states, velocities[:, -1])
         guide = nets.critic_target if self.target_gradient else nets.frozen.critic

@@ -34,8 +34,9 @@ PARTS = ("batch", "noise", "losses", "step")
 TEXT = """# Graph nodes per update
 
 How many nodes the CUDA graph of one update has, counted without a GPU by `python benchmarks/nodes.py` (rows of bf16:
-`--precision bf16 --seeds 1 --compiled`). Sizes are the papers' (cube-double, 512 x 4, 10 critics, 10 flow steps, chunks
-of 5, batches of 256). Tests compare some of these numbers with the code.
+`--precision bf16 --seeds 1 --compiled`; compiled QAM of 12 seeds: `--algos qam --seeds 12 --compiled 12`). Sizes are
+the papers' (cube-double, 512 x 4, 10 critics, 10 flow steps, chunks of 5, batches of 256). Tests compare some of these
+numbers with the code.
 
 `batch` draws the batch, `noise` draws the noise, `losses` evaluates losses and gradients, and `step` clips, moves the
 targets and takes Adam's step; `plain` is their sum. Compiled losses are counted after the fusions of Inductor's

@@ -125,6 +125,13 @@ def _net_arch(name: str, value: Any) -> list[int] | dict[str, list[int]]:
     return checked if isinstance(value, dict) else checked["pi"]
 
 
+def _observation_scale(name: str, value: Any) -> float | str | None:
+    """Check how observations are scaled."""
+    if isinstance(value, str) and value != "range":
+        raise ValueError(f'`{name}` must be a number > 0, "range" or None, got {value!r}; choose one of them')
+    return value if value is None or isinstance(value, str) else number(name, value, above=0)
+
+
 class Method(Declared):
     """An algorithm: a subclass names networks and noise and writes sampler (:meth:`act`), targets and losses.
 
@@ -224,12 +231,14 @@ class Method(Declared):
     critic_layer_norm: bool = setting(
         default=True, fixed=OF_NETWORKS, doc="Apply LayerNorm after each hidden activation of critics and values."
     )
-    observation_scale: float | None = setting(
+    observation_scale: float | Literal["range"] | None = setting(
         default=None,
         above=0,
+        check=_observation_scale,
         fixed="the statistics are taken when the dataset is loaded",
-        doc="Centre observations by the dataset's mean and scale each coordinate to this standard deviation; None for "
-        "raw observations. The statistics are stored with the model.",
+        doc="Centre observations by the dataset's mean and scale each coordinate to this standard deviation; or, with "
+        '`"range"`, bring the range of each coordinate in it to [-1, 1]; None for raw observations. The statistics are '
+        "stored with the model.",
     )
     random_crop: float = setting(
         default=0.0,
@@ -237,6 +246,19 @@ class Method(Declared):
         at_most=1,
         doc="Probability with which the images of an update are shifted by up to 3 pixels each way, each pair of an "
         "observation and the next one alike; the edges are repeated.",
+    )
+    frame_stack: int = setting(
+        default=1,
+        at_least=1,
+        fixed=OF_BUFFER,
+        doc="k, the frames that an observation of images stacks along its channels, the newest last. The replay buffer "
+        "stores each once. The environment must stack them too: `agents.FrameStack(env, k)`.",
+    )
+    encoder: Literal["impala_small", "impala", "impala_large"] | None = setting(
+        default=None,
+        fixed=OF_NETWORKS,
+        doc="What sees images: `impala_small`, `impala` or `impala_large`, as OGBench and FQL name them; None: the "
+        "policy's own extractor, or that of `policy_kwargs`.",
     )
     sparse: bool = setting(
         default=False,
@@ -377,6 +399,11 @@ class Method(Declared):
         table = self.action_noise_table()
         return table if self.best_of_n == 1 else {name: draw.with_candidates() for name, draw in table.items()}
 
+    def with_rows_in_place(self, noise: Noise) -> dict[str, Tensor]:
+        """Return noise whose rows come right after the replicas, (S, N, ...), with the axes of its draws."""
+        draws = self.candidate_noise()
+        return {name: draw.movedim(1, 1 + draws[name].axes.index("B")) for name, draw in noise.items()}
+
     def update_noise(self) -> dict[str, Draw]:
         """Return every draw of one update: the next action's, prefixed ``td_``, the algorithm's own, and the crops'."""
         of_actions = {f"td_{name}": draw for name, draw in self.candidate_noise().items()}
@@ -434,11 +461,20 @@ class Method(Declared):
         :param nets: the networks.
         :return: the weighted total of every replica with its graph, (S,), and losses and diagnostics without.
         """
+        return self.total(*self.all_losses(batch, noise, nets))
+
+    def all_losses(self, batch: Batch, noise: Noise, nets: Networks) -> tuple[Losses, Info]:
+        """Evaluate targets and losses, and weigh nothing yet.
+
+        :param batch: the batch, observations as the networks see them.
+        :param noise: all draws of the update.
+        :param nets: the networks.
+        :return: losses with their graph and diagnostics, name -> (S,).
+        """
         info: Info = {}
         with torch.no_grad():
             targets = self.targets(batch, noise, nets, info)
-        losses = self.losses(batch, targets, noise, nets, info)
-        return self.total(losses, info)
+        return self.losses(batch, targets, noise, nets, info), info
 
     def total(self, losses: Losses, info: Info) -> tuple[Tensor, Info]:
         """Return the weighted total of losses, (S,), and what to log.

@@ -66,12 +66,16 @@ class ObservationLayout:
     def rows(self, observations: Any) -> NDArray[Any]:
         """Return observations as rows.
 
-        :param observations: arrays or tensors (N, ...), by name in a Dict space.
+        :param observations: arrays or tensors (N, ...), by name in a Dict space; the channels of images first or last.
         :return: (N, O).
         """
         values = observations if isinstance(self.space, spaces.Dict) else {"": observations}
-        rows = [_as_array(values[part.key], self.numpy_dtype).reshape(-1, _width(part)) for part in self.parts]
+        rows = [self._part_rows(part, values[part.key]) for part in self.parts]
         return rows[0] if len(rows) == 1 else np.concatenate(rows, -1)
+
+    def _part_rows(self, part: Part, values: Any) -> NDArray[Any]:
+        array = _as_array(values, self.numpy_dtype)
+        return (channels_first(array, part.shape) if part.is_image else array).reshape(-1, _width(part))
 
     def observations(self, rows: NDArray[Any]) -> Any:
         """Return rows (..., O) as the environment's observations, (N, ...), by name in a Dict space."""

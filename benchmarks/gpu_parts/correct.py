@@ -21,6 +21,8 @@ import torch
 import agents
 from agents.common.data import prefetch
 from agents.common.engine import capture
+from agents.common.engine.fast_update import Mode
+from agents.common.engine.recorded_plans import RecordedPlans
 from agents.common.sb3.model import FlowQLearning
 from agents.parity import compare, read_fixture
 from agents.testing.subject import Violation
@@ -34,7 +36,7 @@ from zoo.playing.evaluate import Evaluator
 from zoo.processes import available_cores
 from zoo.runs.versions import git_commit
 
-UPDATES, ONLINE_STEPS, ROWS = 12, 24, 16
+UPDATES, ONLINE_STEPS, ROWS, PLANS = 12, 24, 16, 20
 SMALL_FIXTURES = 3
 SLOW_BATCH = 0.03  # seconds, so that a batch is being page-locked while a step is recorded
 NODES_MARGIN = 0.1  # by which the counted number of graph nodes may be off, relative
@@ -67,6 +69,13 @@ def correctness_parts() -> list[Part]:
         *contracts,
         Part("parity", "updates equal the references' recorded numbers", check_parity, seconds=120),
         *recordings,
+        Part(
+            "branches",
+            "updates on several streams equal plain ones",
+            check_branches,
+            seconds=240,
+            needs_cuda=True,
+        ),
         Part("host storage", "a thread may page-lock batches", check_host_storage, seconds=60, needs_cuda=True),
         Part(
             "failed recording",
@@ -76,6 +85,7 @@ def correctness_parts() -> list[Part]:
             needs_cuda=True,
             spoils=True,
         ),
+        Part("plans", "recorded plans equal plain ones", check_plans, seconds=90, needs_cuda=True),
         Part("evaluation", "beside training the same results as in line", check_evaluation, seconds=90),
     ]
 
@@ -276,6 +286,27 @@ def never_waiting() -> Iterator[None]:
         torch.cuda.set_sync_debug_mode(before)
 
 
+def check_branches(options: Options) -> Found:
+    """Compare compiled updates, whose losses are recorded on streams of their own, with plain ones.
+
+    :param options: of the check.
+    :raises Violation: if they differ, or there were no branches.
+    """
+    worst = 0.0
+    for id in ("qam", "sqam"):
+        recorded, plain = make_pair(id, options)
+        update = recorded._update
+        update.in_branches = True
+        update._set_mode(Mode(True, True, "to be checked"))
+        for model in (recorded, plain):
+            for _ in range(UPDATES):
+                model.sample_and_update(ROWS)
+        if not recorded.update_mode.compiled or not any(update._branched.values()):
+            raise Violation(f"updates of {id} are {recorded.update_mode} and in one branch, expected compiled ones")
+        worst = max(worst, difference(recorded, plain, f"in branches, after {UPDATES} updates of {id}"))
+    return {"detail": f"QAM and SQAM: to {worst:.1e}"}
+
+
 def check_host_storage(options: Options) -> Found:
     """Compare recorded and plain updates while a thread prepares and page-locks the batches.
 
@@ -357,6 +388,37 @@ def check_parity(options: Options) -> Found:
         raise Violation(f"{len(wrong)} of {len(paths)} fixtures differ: {'; '.join(wrong)}")
     tried = min(SMALL_FIXTURES, len(paths)) if options.small else len(paths)
     return {"detail": f"{tried} of {len(paths)} fixtures, three updates each, in float32"}
+
+
+def check_plans(options: Options) -> Found:
+    """Compare recorded plans of QAM with plain ones, and measure both.
+
+    :param options: of the check.
+    :raises Violation: if they differ, or nothing was recorded.
+    """
+    args = throughput.make_parser().parse_args(Setting("qam", 1, "tf32").words(options))
+    policy = throughput.make_model(args).policy
+    recorded, rows = RecordedPlans(policy), 4 if options.small else 50
+    noise = {name: draw[None] for name, draw in policy.draw_action_noise(rows, torch.Generator()).items()}
+    observations = np.random.default_rng(0).normal(size=(1, rows, policy.layout.size)).astype(np.float32)
+    milliseconds = {}
+    for name, plan in (("recorded", recorded), ("plain", policy.plan)):
+        for _ in range(capture.WARM_UP + 2):
+            plan(observations, noise)
+        begin = time.perf_counter()
+        for _ in range(PLANS):
+            plan(observations, noise)
+        milliseconds[name] = 1e3 * (time.perf_counter() - begin) / PLANS
+    if not recorded.is_replaying:
+        raise Violation(f"plans were not recorded: {capture.earlier_failure() or 'none was tried'}")
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.mul_(1.1)
+    gap = float(np.abs(recorded(observations, noise) - policy.plan(observations, noise)).max())
+    if not gap <= TOLERANCE:
+        raise Violation(f"recorded plans differ from plain ones by {gap:.1e}, expected at most {TOLERANCE:g}")
+    times = ", ".join(f"{name} {each:.2f} ms" for name, each in milliseconds.items())
+    return {"detail": f"{rows} rows to {gap:.1e}; a plan takes {times}", "milliseconds": milliseconds}
 
 
 def check_evaluation(options: Options) -> Found:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.common.engine import capture, fast_update
+from agents.common.engine import branches, capture, fast_update, recorded_plans
 from agents.common.engine.fast_update import Mode
 from agents.common.sb3.model import FlowQLearning
 from agents.testing.subject import Violation
@@ -211,6 +211,53 @@ def test_counted_nodes_are_those_of_the_committed_table() -> None:
 
 
 # -- the references, and evaluation -----------------------------------------------------------------------------------
+
+
+def test_recorded_plans_that_equal_plain_ones_hold(recorder: TapeRecorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorded_plans, "may_record", lambda device: True)
+    assert "4 rows to 0.0e+00" in correct.check_plans(OPTIONS)["detail"]
+
+
+def test_plans_that_do_not_follow_the_parameters_differ(stale: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorded_plans, "may_record", lambda device: True)
+    with pytest.raises(Violation, match="recorded plans differ from plain ones"):
+        correct.check_plans(OPTIONS)
+
+
+def test_plans_that_were_not_recorded_do_not_pass_for_recorded_ones(recorder: TapeRecorder) -> None:
+    with pytest.raises(Violation, match="plans were not recorded: none was tried"):
+        correct.check_plans(OPTIONS)
+
+
+@pytest.fixture
+def streams(recorder: TapeRecorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let branches be evaluated one after the other, and leave the compiler out."""
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: SimpleNamespace(wait_stream=lambda other: None))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(wait_stream=lambda other: None))
+    monkeypatch.setattr(torch.cuda, "stream", nullcontext)
+    monkeypatch.setattr(fast_update, "_compiled", lambda evaluate: evaluate)
+
+
+def test_updates_in_branches_that_equal_plain_ones_hold(streams: None) -> None:
+    assert "QAM and SQAM" in correct.check_branches(OPTIONS)["detail"]
+
+
+def test_branches_that_lose_a_gradient_differ(streams: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluate = branches.BranchedLosses.__call__
+
+    def lose(self: Any, *arguments: Any) -> Any:
+        info, grads = evaluate(self, *arguments)
+        return info, [None, *grads[1:]]
+
+    monkeypatch.setattr(branches.BranchedLosses, "__call__", lose)
+    with pytest.raises(Violation, match=r"differs by .* in branches"):
+        correct.check_branches(OPTIONS)
+
+
+def test_updates_in_one_branch_do_not_pass_for_branched_ones(streams: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast_update.FastUpdate, "_branches", lambda *arguments: None)
+    with pytest.raises(Violation, match="in one branch"):
+        correct.check_branches(OPTIONS)
 
 
 def test_a_number_that_is_not_the_references_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

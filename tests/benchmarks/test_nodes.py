@@ -87,16 +87,23 @@ def test_the_committed_numbers_of_compiled_losses_are_those_of_the_code() -> Non
     assert found == COMMITTED["bc", 1, "tf32"]["losses_compiled"], ADVICE
 
 
-def test_qam_stays_within_seven_hundred_nodes() -> None:
+def test_qam_stays_within_its_bounds() -> None:
     one = COMMITTED["qam", 1, "tf32"]
-    assert sum(one[part] for part in nodes.PARTS) <= 700
+    assert total(one) <= 610
+    assert total(one, compiled=True) <= 420
 
 
 def test_more_seeds_at_once_add_few_kernels() -> None:
     one, twelve = (COMMITTED["qam", seeds, "tf32"] for seeds in (1, 12))
+    assert total(twelve, compiled=True) <= 1.1 * total(one, compiled=True)
     # the product of a single network adds the bias, those of several do not; and clipping takes a kernel per seed
-    assert twelve["losses"] - one["losses"] <= 115
+    assert twelve["losses"] - one["losses"] <= 80
     assert twelve["step"] - one["step"] <= 30
+
+
+def total(row: dict[str, Any], compiled: bool = False) -> int:
+    parts = [part for part in nodes.PARTS if part != "losses" or not compiled]
+    return sum(row[part] for part in [*parts, *(["losses_compiled"] if compiled else [])])
 
 
 def test_every_algorithm_is_counted() -> None:
@@ -104,7 +111,6 @@ def test_every_algorithm_is_counted() -> None:
 
     for id in algorithm_ids():
         assert {(id, 1, "tf32"), (id, 12, "tf32"), (id, 1, "bf16")} <= COMMITTED.keys()
-    for id in ("bc", "fawac", "fql", "qam"):
         assert "losses_compiled" in COMMITTED[id, 1, "tf32"]
     for row in COMMITTED.values():
         assert row.get("losses_compiled", 0) < row["losses"]

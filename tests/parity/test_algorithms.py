@@ -45,6 +45,10 @@ def test_numbers_by_onednn_equal_the_reference(fixture: Fixture, onednn: None) -
     check(fixture, OurAgents())
 
 
+def test_numbers_in_the_way_of_cuda_equal_the_reference(fixture: Fixture, as_on_cuda: None) -> None:
+    check(fixture, OurAgents())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("id", agents.algorithm_ids())
 def test_compiled_updates_equal_the_reference(id: str) -> None:

@@ -12,11 +12,11 @@ import io
 from collections.abc import Collection, Sequence
 from typing import Any
 
-import gymnasium
 import torch
 from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.policies import BasePolicy
 
+from agents.common.engine.recorded_plans import RecordedPlans
 from agents.common.sb3.policy import FlowPolicy
 from zoo.envs.make import find_spec, is_ogbench
 from zoo.errors import Abandoned, EnvironmentFault, UsageError
@@ -24,7 +24,7 @@ from zoo.heartbeat import beat
 from zoo.messages import log
 from zoo.playing.episodes import EpisodeResults
 from zoo.playing.evaluate import Evaluator
-from zoo.playing.pool import MOST_RESTARTS
+from zoo.playing.pool import MOST_RESTARTS, Spaces
 from zoo.processes import Hook, ServingProcess, WorkerError, WorkerLost, close_at_exit
 
 
@@ -163,7 +163,7 @@ class _Player:
         self._evaluator = Evaluator(spec, **how)
 
     @property
-    def spaces(self) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]:
+    def spaces(self) -> Spaces:
         """Observation and action space."""
         return self._evaluator.spaces
 
@@ -179,6 +179,9 @@ class _Player:
         """Evaluate a saved policy; the last bits of matrix products depend on the number of threads."""
         torch.set_num_threads(threads)
         policy = kinds[0].load(io.BytesIO(content), device=device)  # type: ignore[arg-type]  # torch.load too
+        if isinstance(policy, FlowPolicy) and policy.method.compile != "off":
+            # an evaluation always asks for as many rows, and a recording that fails spoils no training in this process
+            policy.plan = RecordedPlans(policy)  # type: ignore[method-assign]
         self._evaluator.begin(policy, replicas, active)
         return self._evaluator.finish()
 

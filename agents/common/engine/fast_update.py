@@ -11,7 +11,7 @@ import functools
 import textwrap
 import types
 import warnings
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from agents.common.batch import Batch
+from agents.common.engine.branches import BranchedLosses, Evaluate, find_branches
 from agents.common.engine.capture import CapturedStep, CaptureError, earlier_failure
 from agents.common.engine.precision import float32_products
 from agents.common.engine.update import Learner, Update
@@ -82,9 +83,13 @@ class FastUpdate(Update):
     :param learner: the model.
     """
 
+    in_branches = False
+    """Whether compiled losses of disjoint networks are recorded on streams of their own; no GPU has measured it yet."""
+
     def __init__(self, learner: Learner) -> None:
         super().__init__(learner)
         self._own_losses = _with_own_code(learner.compute_losses)
+        self._branched: dict[Hashable, BranchedLosses | None] = {}
         self._recording = False
         if learner.device.type == "cuda":
             self.step = self.step_in_float32  # type: ignore[method-assign]
@@ -114,7 +119,7 @@ class FastUpdate(Update):
         """Run the coming updates in a mode; what was compiled or recorded before is dropped."""
         self.mode = mode
         self._captured: dict[Hashable, CapturedStep] = {}
-        self._compiled: Callable[[Batch, Noise], tuple[Tensor, Info]] | None = None
+        self._compiled: Evaluate | None = None
         for name in ("differentiate", "draw_and_take"):
             vars(self).pop(name, None)
         if mode.compiled:
@@ -195,11 +200,14 @@ class FastUpdate(Update):
             for group, old in zip(self.optimizer.param_groups, before, strict=True):
                 group.update({name: old[name] for name in values})
 
-    def _differentiate_compiled(self, batch: Batch, noise: Noise) -> tuple[Info, tuple[Tensor | None, ...]]:
+    def _differentiate_compiled(self, batch: Batch, noise: Noise) -> tuple[Info, Sequence[Tensor | None]]:
         """Return diagnostics and gradients; where the compiler fails, forwards or backwards, go on without it."""
         try:
+            branched = self._branches(batch, noise)
+            if branched is not None:
+                return branched(batch, noise, self.parameters)
             if self._compiled is None:
-                self._compiled = torch.compile(self._own_losses, dynamic=False, fullgraph=True)
+                self._compiled = _compiled(self._own_losses)
             total, info = self._compiled(batch, noise)
             return info, torch.autograd.grad(total, self.parameters, torch.ones_like(total), allow_unused=True)
         except Exception as error:  # an error of the losses themselves comes again without the compiler
@@ -207,6 +215,18 @@ class FastUpdate(Update):
                 raise
             self._give_up("compiled", f"{type(error).__name__}: {error}")
             return self.differentiate(batch, noise)
+
+    def _branches(self, batch: Batch, noise: Noise) -> BranchedLosses | None:
+        """Return what evaluates the losses on several streams; None where that is not wanted, or there is one loss."""
+        if not (self.in_branches and self.mode.captured) or self.learner.pretraining:
+            return None
+        key = self.skipped, self.method.changes
+        if key not in self._branched:
+            found = find_branches(self.learner, self.parameters, batch, noise)
+            compiled = [_compiled(_with_own_code(branch.compute_losses)) for branch in found]
+            several = BranchedLosses(found, len(self.parameters), self.learner.device, compiled)
+            self._branched[key] = several if len(found) > 1 else None
+        return self._branched[key]
 
     def _give_up(self, what: str, why: str) -> None:
         """Go on without compiling or capturing, and say so once."""
@@ -221,6 +241,11 @@ def _shortened(why: str) -> str:
     """Return the beginning of an error's text; the compiler's second line often is the first that explains."""
     said = " ".join(why.split("\n")[:REASON_LINES])
     return textwrap.shorten(said, REASON_CHARACTERS, placeholder="...") or "no reason given"
+
+
+def _compiled(evaluate: Evaluate) -> Evaluate:
+    """Return a function that is compiled at its first call."""
+    return torch.compile(evaluate, dynamic=False, fullgraph=True)
 
 
 def _with_own_code(method: Callable[..., Any]) -> Callable[..., Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
@@ -228,7 +228,7 @@ class Update:
         self.target_statistics: list[Tensor] = [q for _, target in following for q in target.buffers()]
         self.skipped = skipped
 
-    def differentiate(self, batch: Batch, noise: Noise) -> tuple[Info, tuple[Tensor | None, ...]]:
+    def differentiate(self, batch: Batch, noise: Noise) -> tuple[Info, Sequence[Tensor | None]]:
         """Return diagnostics, and the gradient of the total loss; None for parameters that no loss depends on.
 
         :param batch: the batch.

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.common.maths.flow import integrate_flow
+from agents.common.batch import Batch
+from agents.common.maths.flow import Chain, euler_chain, follow_chains, integrate_flow
 from agents.common.method import Info, Method, Noise
 from agents.common.nets.specs import Networks, NetworkSpec, critic, multiplier, velocity_field
 from agents.common.search import log_range
@@ -81,6 +82,22 @@ class TrustRegion(Method):
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Follow the fine-tuned flow."""
         return integrate_flow(nets.fine_tuned.at(observations), noise["action"], self.flow_steps).clamp(-1, 1)
+
+    def next_actions_and(self, chain: Chain, batch: Batch, noise: Noise, nets: Networks) -> tuple[Tensor, list[Tensor]]:
+        """Sample the next state's actions, and follow another chain of the fine-tuned flow.
+
+        :param chain: the other chain.
+        :param batch: the batch.
+        :param noise: all draws of the update.
+        :param nets: the networks.
+        :return: next actions, (S, B, D), and the chain's points, each (S, B, D).
+        """
+        if self.best_of_n > 1:
+            (points,) = follow_chains(nets.fine_tuned, [chain], self.flow_steps)
+            return self.next_actions(batch, noise, nets), points
+        flow = euler_chain(batch.next_observations, noise["td_action"], self.flow_steps)
+        ends, points = follow_chains(nets.fine_tuned, [flow, chain], self.flow_steps)
+        return ends[-1].clamp(-1, 1), points
 
     def prior(self, nets: Networks) -> Any:
         """Return the network that the policy is held to.

@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ MANY_MATRICES = 32
 ONEDNN_ROWS = 32  # fewer rows gain nothing
 ONEDNN_WORK = 1 << 24  # multiplications; smaller products gain less than the call costs
 SMALLEST_MATRIX = 1 << 11  # entries; networks whose matrices all have fewer are evaluated plainly
+_chains_may_join = True
 GELU_SLOPE, GELU_CUBIC = 2 * math.sqrt(2 / math.pi), 0.044715
 
 
@@ -102,6 +104,25 @@ def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dt
 def device_type(x: Tensor) -> str:
     """Return where a tensor is, ``cpu`` or ``cuda``: this decides how networks are evaluated."""
     return x.device.type
+
+
+def joins_chains(x: Tensor) -> bool:
+    """Return whether chains of one network are followed in the same passes: on CUDA, where a pass mostly waits.
+
+    On a CPU a pass of twice the rows takes twice the time, and may round in another way.
+    """
+    return _chains_may_join and device_type(x) == "cuda"
+
+
+@contextmanager
+def separate_chains() -> Iterator[None]:
+    """Follow chains one by one, because each is needed for another purpose."""
+    global _chains_may_join
+    before, _chains_may_join = _chains_may_join, False
+    try:
+        yield
+    finally:
+        _chains_may_join = before
 
 
 def align(x: Tensor, axis: int) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping, Sequence
-from typing import IO, Any, Self
+from typing import IO, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -167,15 +167,19 @@ class FlowPolicy(BasePolicy):
         for replica, generator in enumerate(self.generators):
             generator.manual_seed(seed + replica)
 
-    def set_observation_statistics(self, observations: Tensor, scale: float) -> None:
+    def set_observation_statistics(self, observations: Tensor, scale: float | Literal["range"]) -> None:
         """Centre observations and scale each coordinate from now on, by the statistics of these, (N, O).
 
-        ``scale`` is their standard deviation after scaling.
+        ``scale`` is their standard deviation after scaling; with ``"range"`` they then reach from -1 to 1.
         """
-        std, mean = torch.std_mean(observations, dim=0, correction=0)
-        self.observation_mean.copy_(mean)
+        if scale == "range":
+            low, high = torch.aminmax(observations, dim=0)
+            spread, centre, wanted = (high - low) / 2, (low + high) / 2, 1.0
+        else:
+            (spread, centre), wanted = torch.std_mean(observations, dim=0, correction=0), scale
+        self.observation_mean.copy_(centre)
         # a coordinate that never changes is centred and left alone
-        self.observation_factor.copy_(torch.where(std > 1e-6, scale / std.clamp(min=1e-6), 1.0))
+        self.observation_factor.copy_(torch.where(spread > 1e-6, wanted / spread.clamp(min=1e-6), 1.0))
 
     def preprocess(self, observations: Tensor) -> Tensor:
         """Return observations, (..., O), as the networks see them."""
@@ -238,11 +242,14 @@ class FlowPolicy(BasePolicy):
         :param nets: the policy's networks, or a view of them.
         :return: actions scaled to [-1, 1], flattened, (S, N, D).
         """
-        draws = self.method.candidate_noise()
-        placed = {k: v.to(self.device).movedim(1, 1 + draws[k].axes.index("B")) for k, v in noise.items()}
+        placed = self.method.with_rows_in_place({name: draw.to(self.device) for name, draw in noise.items()})
         rows = torch.as_tensor(observations, dtype=self.layout.dtype, device=self.device)
+        return self.sample_placed(rows, placed, nets)
+
+    def sample_placed(self, rows: Tensor, noise: Noise, nets: Any) -> Tensor:
+        """Sample as :meth:`sample` does, from observations on the device and noise with the method's axes."""
         with torch.no_grad(), float32_products(self.method.precision, self.device):
-            return self.method.sample_actions(self.preprocess(rows), placed, nets)
+            return self.method.sample_actions(self.preprocess(rows), noise, nets)
 
     def in_units(self, actions: NDArray[Any]) -> NDArray[Any]:
         """Return flattened chunks (..., D) in [-1, 1] as actions in the environment's units, (..., H, A)."""

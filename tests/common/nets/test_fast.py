@@ -208,11 +208,6 @@ def test_the_processor_decides(
     assert (fast.onednn_is_faster(), fast.onednn_is_faster(of_weights=True)) == (of_rows, of_weights)
 
 
-@pytest.fixture
-def as_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fast, "device_type", lambda x: "cuda")
-
-
 @pytest.mark.usefixtures("as_on_cuda")
 @pytest.mark.parametrize("stack", [(1,), (2,), (4, 8)])
 @pytest.mark.parametrize("outputs", [1, 8, 25])

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from agents.common.engine.recorded_plans import RecordedPlans
 from agents.common.sb3.model import FlowQLearning
+from agents.common.sb3.policy import FlowPolicy
 from tests.common.toys import tiny_model, toy_dataset
 from tests.zoo.envs.toys import ToyEnv
 from tests.zoo.report.programs import start_program
 from zoo.baselines import TD3, planner_of
 from zoo.errors import UsageError
+from zoo.playing import background
 from zoo.playing.background import BackgroundEvaluator
 from zoo.playing.evaluate import EpisodeResults, Evaluator
 from zoo.processes import WorkerError
@@ -59,6 +64,29 @@ def test_results_have_the_same_bits_as_in_the_foreground(
     model.learn_offline(2)  # goes on with other parameters
     assert_same(beside.finish(), expected)
     assert not np.array_equal(in_front.evaluate(model.policy, [3, 4]).returns, expected.returns)
+
+
+class Catching:
+    """Keeps the policy that it is to evaluate."""
+
+    def __init__(self, *arguments: object, **how: object) -> None:
+        self.policy: Any = None
+
+    def begin(self, policy: FlowPolicy, *others: object) -> None:
+        self.policy = policy
+
+    def finish(self) -> Any:
+        return self.policy
+
+
+@pytest.mark.parametrize(("compile", "records"), [("auto", True), ("off", False)])
+def test_plans_are_recorded_where_updates_may_be(compile: str, records: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "Evaluator", Catching)
+    policy, content = trained(compile=compile).policy, io.BytesIO()
+    policy.save(content, to_act=True)
+    kinds, player = (type(policy), type(policy.method)), background._Player(None)  # type: ignore[arg-type]
+    found: Any = player.play(kinds, content.getvalue(), "cpu", torch.get_num_threads(), [3, 4], [0, 1])
+    assert isinstance(found.plan, RecordedPlans) == records
 
 
 @pytest.mark.slow
@@ -120,7 +148,7 @@ def test_a_crash_is_raised_with_its_traceback(tmp_path: Path, failure: str, mess
     ("env_id", "kwargs", "message"),
     [
         ("Toy-v7", {}, "unknown environment `Toy-v7`"),
-        ("DictToy-v0", {}, "`DictToy-v0` has the observation space Dict"),
+        ("DictToy-v0", {}, "`DictToy-v0` has the observation space Tuple"),
         (TOY, {"size": 3}, "does not take these arguments"),
     ],
 )

@@ -1,0 +1,133 @@
+"""Plans that are recorded and replayed, with a recorder of operations in place of a CUDA graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from agents.common.engine import capture, recorded_plans
+from agents.common.engine.recorded_plans import RECORDINGS, RecordedPlans, may_record
+from agents.common.sb3.policy import FlowPolicy
+from tests.common.engine.test_capture import Tape
+from tests.common.toys import tiny_model
+
+
+@pytest.fixture
+def recordings(monkeypatch: pytest.MonkeyPatch) -> list[Tape]:
+    """Record operations on a CPU, and keep the recordings."""
+    found: list[Tape] = []
+
+    def record(step: Callable[[], Any], device: torch.device, generators: Any) -> Any:
+        with Tape() as tape:
+            info = step()
+        found.append(tape)
+        return tape.replay, info
+
+    monkeypatch.setattr(capture, "record", record)
+    monkeypatch.setattr(capture, "run_aside", lambda step, device: step())
+    monkeypatch.setattr(capture, "_failures", [])
+    monkeypatch.setattr(recorded_plans, "may_record", lambda device: capture.earlier_failure() is None)
+    return found
+
+
+def policy_of(**settings: Any) -> FlowPolicy:
+    policy = tiny_model(**settings).policy
+    policy.set_training_mode(False)
+    return policy
+
+
+def question(policy: FlowPolicy, rows: int, seed: int) -> tuple[Any, Any]:
+    """Return observations and noise."""
+    drawn = [policy.draw_action_noise(rows, torch.Generator().manual_seed(seed + k)) for k in range(len(policy.seeds))]
+    noise = {name: torch.stack([each[name] for each in drawn]) for name in drawn[0]}
+    observations = np.random.default_rng(seed).normal(size=(policy.num_replicas, rows, policy.layout.size))
+    return observations.astype(np.float32), noise
+
+
+def assert_plans_agree(plans: RecordedPlans, policy: FlowPolicy, rows: int = 3, count: int = 6) -> None:
+    for seed in range(count):
+        asked = question(policy, rows, seed)
+        assert np.array_equal(plans(*asked), policy.plan(*asked))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"seeds": [0, 1], "seed": None},
+        {"best_of_n": 3},
+        {"horizon_length": 1},
+        {"observation_scale": 1.0},
+    ],
+)
+def test_replayed_plans_are_those_that_would_have_been_made(settings: dict[str, Any], recordings: list[Tape]) -> None:
+    policy = policy_of(**settings)
+    assert_plans_agree(RecordedPlans(policy), policy)
+    assert len(recordings) == 1
+
+
+def test_a_plan_follows_parameters_that_change_in_place(recordings: list[Tape]) -> None:
+    policy = policy_of()
+    plans = RecordedPlans(policy)
+    assert_plans_agree(plans, policy)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.mul_(1.5)
+    assert_plans_agree(plans, policy)
+    assert len(recordings) == 1
+
+
+def test_other_parameters_settings_and_shapes_have_recordings_of_their_own(recordings: list[Tape]) -> None:
+    policy = policy_of()
+    plans = RecordedPlans(policy)
+    assert_plans_agree(plans, policy)
+    weight = policy.nets["fine_tuned"].mlp.weights[0]
+    weight.data = 2 * weight.data
+    assert_plans_agree(plans, policy)
+    policy.method.flow_steps += 1
+    assert_plans_agree(plans, policy)
+    assert_plans_agree(plans, policy, rows=4)
+    assert len(recordings) == 4
+
+
+def test_a_few_recordings_are_kept(recordings: list[Tape]) -> None:
+    policy = policy_of()
+    plans = RecordedPlans(policy)
+    for rows in (*range(1, RECORDINGS + 2), 1):
+        assert_plans_agree(plans, policy, rows, count=4)
+    assert len(recordings) == RECORDINGS + 2
+    assert len(plans._recorded) == RECORDINGS
+
+
+def test_after_a_recording_that_fails_plans_are_plain_with_one_warning(
+    recordings: list[Tape], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any) -> Any:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(capture, "record", fail)
+    policy = policy_of()
+    plans = RecordedPlans(policy)
+    with pytest.warns(UserWarning, match="plans are not recorded: operation not permitted") as told:
+        assert_plans_agree(plans, policy)
+    assert len(told) == 1
+    assert capture.earlier_failure() is not None
+
+
+def test_training_mode_is_left_as_plan_leaves_it(recordings: list[Tape]) -> None:
+    policy = policy_of()
+    policy.set_training_mode(True)
+    RecordedPlans(policy)(*question(policy, 2, 0))
+    assert not policy.training
+
+
+def test_plans_are_recorded_on_cuda_until_a_recording_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture, "_failures", [])
+    assert may_record(torch.device("cuda", 1))
+    assert not may_record(torch.device("cpu"))
+    monkeypatch.setattr(capture, "_failures", ["why"])
+    assert not may_record(torch.device("cuda"))
