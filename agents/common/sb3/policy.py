@@ -172,14 +172,9 @@ class FlowPolicy(BasePolicy):
 
         ``scale`` is their standard deviation after scaling; with ``"range"`` they then reach from -1 to 1.
         """
-        if scale == "range":
-            low, high = torch.aminmax(observations, dim=0)
-            spread, centre, wanted = (high - low) / 2, (low + high) / 2, 1.0
-        else:
-            (spread, centre), wanted = torch.std_mean(observations, dim=0, correction=0), scale
-        self.observation_mean.copy_(centre)
-        # a coordinate that never changes is centred and left alone
-        self.observation_factor.copy_(torch.where(spread > 1e-6, wanted / spread.clamp(min=1e-6), 1.0))
+        mean, factor = _centre_and_factor(observations, scale)
+        self.observation_mean.copy_(mean)
+        self.observation_factor.copy_(factor)
 
     def preprocess(self, observations: Tensor) -> Tensor:
         """Return observations, (..., O), as the networks see them."""
@@ -459,6 +454,17 @@ def _layout_of(space: spaces.Space[Any], normalize_images: bool, method: Method)
     if method.random_crop and not any(part.is_image for part in layout.parts):
         raise ValueError(f"`random_crop` is for images, got observations in {space}; leave it 0")
     return layout
+
+
+def _centre_and_factor(observations: Tensor, scale: float | Literal["range"]) -> tuple[Tensor, Tensor]:
+    """Return what is subtracted from observations, and what they are multiplied with after that, (O,) each."""
+    if scale == "range":
+        low, high = torch.aminmax(observations, dim=0)
+        spread, centre, wanted = (high - low) / 2, (low + high) / 2, 1.0
+    else:
+        (spread, centre), wanted = torch.std_mean(observations, dim=0, correction=0), scale
+    # a coordinate that never changes is centred and left alone
+    return centre, torch.where(spread > 1e-6, wanted / spread.clamp(min=1e-6), 1.0)
 
 
 def _require_fit(extractor: nn.Module, replicas: int) -> None:
