@@ -124,7 +124,9 @@ class Encoder(nn.Module):
 class Network(nn.Module):
     """An encoder and MLPs that see its features and further inputs."""
 
-    def __init__(self, encoder: Encoder, inputs: int, hidden: Sequence[int], outputs: int, members: int, norm: bool):
+    def __init__(
+        self, encoder: Encoder, inputs: int, hidden: Sequence[int], outputs: int, members: int, norm: bool
+    ) -> None:
         super().__init__()
         self.encoder, self.members = encoder, nn.ModuleList()
         for _ in range(members):
@@ -156,7 +158,7 @@ class PlainQAM:
             copy.deepcopy(network).requires_grad_(False) for network in (self.critic, self.behaviour)
         )
         self.trained = nn.ModuleList([self.critic, self.behaviour, self.fine_tuned])
-        self.optimizer = torch.optim.Adam(self.trained.parameters(), lr=3e-4, fused=True)
+        self.optimizer = torch.optim.Adam(self.trained.parameters(), lr=model.learning_rate, fused=True)
 
     def _network(self, inputs: int, outputs: int, members: int, norm: bool) -> Network:
         hidden = self.method.net_arch or [512] * 4
