@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         sqam,
         trqam,
     )
+    from agents.common.frames import FrameStack as FrameStack
     from agents.common.method import Method as Method
     from agents.common.sb3.acting import load_policy as load_policy
     from agents.common.sb3.arguments import Arguments
@@ -108,12 +109,13 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 __all__ = [
-    "ImpalaEncoder", "Method", "algorithm_ids", "choice", "export_onnx", "get", "linear_range", "load", "load_policy",
-    "log_range", "register", "setting",
+    "FrameStack", "ImpalaEncoder", "Method", "algorithm_ids", "choice", "export_onnx", "get", "linear_range", "load",
+    "load_policy", "log_range", "register", "setting",
     *BUILT_IN.values(),
 ]  # fmt: skip
 
 _LOCATIONS = {
+    "FrameStack": "agents.common.frames",
     "ImpalaEncoder": "agents.common.sb3.encoders",
     "Method": "agents.common.method",
     "choice": "agents.common.search",

@@ -55,6 +55,13 @@ def make_parser() -> Parser:
     parser.add_argument("-o", "--output", type=Path, default=Path("throughput.png"), help="plot of --sweep-seeds")
     parser.add_argument("--batch", type=whole_number, default=256, help="B, sequences per seed")
     parser.add_argument("--observations", type=whole_number, default=37, help="O; the default sizes are cube-double's")
+    parser.add_argument(
+        "--image",
+        type=whole_number,
+        nargs=2,
+        metavar=("SIDE", "CHANNELS"),
+        help="observe square images, by `ImpalaEncoder`, and not vectors",
+    )
     parser.add_argument("--actions", type=whole_number, default=5, help="A")
     parser.add_argument("-params", nargs="+", action="extend", default=[], help="settings, key=value")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long to measure")
@@ -163,27 +170,36 @@ def make_model(args: argparse.Namespace) -> FlowQLearning:
 
     from zoo.config import load_config
 
+    vectors = gymnasium.spaces.Box(-np.inf, np.inf, (args.observations,), np.float32)
+    images = args.image and gymnasium.spaces.Box(0, 255, (args.image[1], *args.image[:1] * 2), np.uint8)
+
     class Spaces(gymnasium.Env[Any, Any]):
-        observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (args.observations,), np.float32)
+        observation_space = images or vectors
         action_space = gymnasium.spaces.Box(-1, 1, (args.actions,), np.float32)
 
     config = load_config(
         args.algo, "", params=args.params, flags={"precision": args.precision, "compile": args.compile}
     )
+    import agents
     from agents import models
 
     settings = {**config.settings, "batch_size": args.batch}
-    algorithm = models.get(config.algo).algorithm
+    if images:  # the default buffer of online transitions would take as much memory as a large dataset
+        settings |= {"policy_kwargs": {"features_extractor_class": agents.ImpalaEncoder}, "buffer_size": 1}
+    algorithm, policy = models.get(config.algo).algorithm, "CnnPolicy" if images else "MlpPolicy"
     try:
-        model = algorithm("MlpPolicy", Spaces(), **settings, seeds=list(range(args.seeds)), device=args.device)
+        model = algorithm(policy, Spaces(), **settings, seeds=list(range(args.seeds)), device=args.device)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    rng, rows = np.random.default_rng(0), 100_000
-    normal = rng.standard_normal((rows, args.observations), dtype=np.float32)
+    rng, rows = np.random.default_rng(0), 2_000 if images else 100_000
+    if images:
+        seen = rng.integers(0, 256, (rows, *images.shape), np.uint8)
+    else:
+        seen = rng.standard_normal((rows, args.observations), dtype=np.float32)
     model.load_dataset(
         {
-            "observations": normal,
-            "next_observations": np.roll(normal, -1, axis=0),
+            "observations": seen,
+            "next_observations": np.roll(seen, -1, axis=0),
             "actions": rng.uniform(-1, 1, (rows, args.actions)).astype(np.float32),
             "rewards": np.full(rows, -1, np.float32),
             "masks": np.ones(rows, np.float32),

@@ -25,6 +25,7 @@ extensions = [
     "sphinx_copybutton",
     "docs.mathml",
     "docs.directives",
+    "docs.notebook",
 ]
 
 myst_enable_extensions = ["dollarmath"]
@@ -41,7 +42,7 @@ nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(?!agents|zoo).*"), ("py:class", r".*\.(T|\w+T)")]
 
 html_theme = "furo"
-html_copy_source = html_show_sourcelink = False
+html_copy_source = html_show_sourcelink = html_show_copyright = False
 html_title = "Flow RL Zoo"
 html_favicon = html_logo = "assets/logo.svg"
 html_math_renderer = "mathml"

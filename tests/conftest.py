@@ -9,6 +9,7 @@ import torch
 
 from agents import registry
 from agents.common.nets import fast
+from benchmarks.fault_suite.programs import Programs
 
 # Tests compare CPU numbers, so a GPU is out of sight, also in the programs that they start; those marked `gpu` see it.
 FINDS_CUDA = torch.cuda.is_available
@@ -30,6 +31,8 @@ with pytest.MonkeyPatch.context() as shown:
     HAS_CUDA = FINDS_CUDA()
     if HAS_CUDA:
         torch.cuda.init()  # reads the environment, which is about to change
+for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+    os.environ.pop(name, None)  # no test opens a window on the screen of whoever runs it
 torch.cuda.is_available = lambda: False
 os.environ[DEVICES] = ""
 torch.set_num_threads(1)  # small tensors: a second thread costs more than it gives, above all beside other processes
@@ -48,6 +51,13 @@ def _show_the_gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     if request.node.get_closest_marker("gpu"):
         monkeypatch.setattr(torch.cuda, "is_available", FINDS_CUDA)
         show_devices(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def programs() -> Iterator[Programs]:
+    """Return what starts programs quickly: a process that has imported everything, from which they are forked."""
+    with Programs() as found:
+        yield found
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -28,3 +28,73 @@ class SpacesEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
     def _observe(self) -> np.ndarray:
         return self.np_random.standard_normal(self.observation_space.shape).astype(np.float32)
+
+
+def space_env_of(observations: spaces.Space[Any]) -> SpacesEnv:
+    """Return an environment with these observations, which it cannot make."""
+    env = SpacesEnv(1, 2)
+    env.observation_space = observations  # type: ignore[assignment]
+    return env
+
+
+class PicturesEnv(gymnasium.Env[np.ndarray, np.ndarray]):
+    """A dot on a picture, drawn by NumPy: actions move it, and it succeeds in the right half.
+
+    :param side: pixels of the picture's height and width.
+    :param channels_first: whether pictures are (3, H, W) instead of (H, W, 3).
+    :param as_dict: whether an observation is a Dict of the picture and the dot's place.
+    :param fault: what an observation is that breaks its promise: ``float``, ``channels`` or nothing; or what the space
+        is: ``float space``.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"]}
+
+    def __init__(
+        self,
+        side: int = 16,
+        episode_length: int = 8,
+        channels_first: bool = False,
+        as_dict: bool = False,
+        fault: str = "",
+        render_mode: str | None = None,
+    ) -> None:
+        shape = (3, side, side) if channels_first else (side, side, 3)
+        picture = spaces.Box(0, 255, shape, np.uint8)
+        if fault == "float space":
+            picture = spaces.Box(0, 1, shape, np.float32)
+        place = spaces.Box(-1, 1, (2,), np.float32)
+        self.observation_space: Any = spaces.Dict({"picture": picture, "place": place}) if as_dict else picture
+        self.as_dict = as_dict
+        self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self.side, self.episode_length, self.fault = side, episode_length, fault
+        self.channels_first, self.render_mode = channels_first, render_mode
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.elapsed, self.place = 0, self.np_random.uniform(-1, 1, 2)
+        self.background = int(self.np_random.integers(64))  # tells episodes apart
+        return self._draw(), {}
+
+    def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.elapsed += 1
+        self.place = np.clip(self.place + 0.3 * action, -1, 1)
+        success = bool(self.place[0] > 0)
+        return self._draw(), float(success) - 1.0, False, self.elapsed >= self.episode_length, {"success": success}
+
+    def render(self) -> np.ndarray:
+        picture = np.full((self.side, self.side, 3), self.background, np.uint8)
+        row, column = ((self.place + 1) / 2 * (self.side - 1)).astype(int)
+        picture[row, column] = 255
+        picture[0, 0] = self.elapsed  # no two pictures of an episode are equal
+        return picture
+
+    def _draw(self) -> Any:
+        picture = self.render()
+        if self.fault == "float":
+            picture = picture.astype(np.float32) / 255
+        if self.channels_first != (self.fault == "channels"):
+            picture = np.moveaxis(picture, -1, 0)
+        return {"picture": picture, "place": self.place.astype(np.float32)} if self.as_dict else picture
+
+
+gymnasium.register("Pictures-v0", entry_point="tests.envs:PicturesEnv", max_episode_steps=8)

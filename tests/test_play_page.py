@@ -12,7 +12,7 @@ import pytest
 import agents
 from tests.zoo.watching.conftest import ENV, maze_model, write_run
 from zoo import enjoy, evaluate
-from zoo.watching import rendering
+from zoo.envs import rendering
 
 DOCS = Path(__file__).parents[1] / "docs"
 PROGRAMS = {"zoo/enjoy.py": enjoy.main, "zoo/evaluate.py": evaluate.main}

@@ -14,7 +14,8 @@ MOST_LINES = {ast.Module: 500, ast.ClassDef: 400, ast.FunctionDef: 60, ast.Async
 
 LAYERS = (
     "agents.common.files agents.common.memory agents.common.validation agents.common.replicas agents.common.batch",
-    "agents.common.bounded agents.common.manifest agents.common.observations agents.common.plain agents.common.search",
+    "agents.common.bounded agents.common.frames agents.common.manifest agents.common.observations agents.common.plain "
+    "agents.common.search",
     "agents.parity",  # knows nothing of our algorithms: other implementations are checked by it too
     "agents.common.settings agents.common.model_file agents.common.nets",
     "agents.common.maths",
@@ -28,7 +29,8 @@ LAYERS = (
     "agents.models",
     "agents.testing",
     "agents",
-    "zoo.errors zoo.messages zoo.tables zoo.heartbeat zoo.processes zoo.arguments zoo.plain_yaml zoo.texts",
+    "zoo.errors zoo.messages zoo.tables zoo.heartbeat zoo.processes zoo.arguments zoo.packages zoo.plain_yaml "
+    "zoo.texts",
     "zoo.layers zoo.baselines zoo.config",
     "zoo.datasets zoo.envs",
     "zoo.playing",

@@ -118,6 +118,18 @@ def two_numbers(text: str) -> list[float]:
     return [low, high]
 
 
+def add_reference_scores(parser: argparse._ActionsContainer) -> None:
+    """Add the flag that normalises the returns of runs, which `zoo.report.references` reads."""
+    parser.add_argument(
+        "--reference-scores",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="ENV=RANDOM,EXPERT",
+        help="returns of a random and an expert policy, or YAML files of `env: [random, expert]`; normalises returns",
+    )
+
+
 def module_of(program: str) -> str:
     """Return the name of the module of the package ``zoo`` that holds a program."""
     # a file zoo/agents.py would hide the package `agents` from the files beside it when they are run by path

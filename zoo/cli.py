@@ -88,14 +88,6 @@ def signals_deferred() -> Iterator[None]:
         signal.raise_signal(number)
 
 
-def require_optuna(needed_by: str) -> None:
-    """Refuse what needs Optuna where it is not installed."""
-    try:
-        importlib.import_module("optuna")
-    except ModuleNotFoundError as error:
-        raise UsageError(f"`{needed_by}` needs Optuna; install it with `pip install 'optuna>=5'`") from error
-
-
 def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> int:
     """Run a program's body, print its result, and turn its failures into exit codes.
 

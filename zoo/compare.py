@@ -18,7 +18,7 @@ if __package__ in (None, ""):  # run as a file: let `import agents` and `import 
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from agents.common.validation import integer, number
-from zoo.arguments import Parser, whole_number
+from zoo.arguments import Parser, add_reference_scores, whole_number
 from zoo.cli import run_program
 from zoo.errors import UsageError, as_usage_error
 
@@ -49,14 +49,7 @@ def make_parser() -> Parser:
     data.add_argument(
         "--envs", nargs="+", default=[], metavar="PATTERN", help="only these, e.g. 'scene-*' (default: all)"
     )
-    data.add_argument(
-        "--reference-scores",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="ENV=RANDOM,EXPERT",
-        help="returns of a random and an expert policy, or YAML files of `env: [random, expert]`; normalises returns",
-    )
+    add_reference_scores(data)
     data.add_argument("--merge-protocols", action="store_true", help="one row per label, even where protocols differ")
     data.add_argument(
         "--failed",

@@ -145,7 +145,8 @@ def load_config(
     """Merge the layers of settings and check the result, without an environment.
 
     :param domain: the environment's domain, e.g. ``"cube-double-play"``; None: no benchmark knows the environment.
-    :param groups: entries that hold for several domains, e.g. ``["ocbench"]``; that of the domain overrides them.
+    :param groups: entries that hold for several domains, e.g. ``["ocbench"]``; that of the domain overrides them. With
+        `quick`, ``ocbench-quick`` lies over ``quick``.
     :param conf: a YAML file of the same form that overrides the shipped one.
     :param trial: ``settings`` that a study has chosen, and their ``source``; they override the files.
     :param flags: settings from command-line flags; they override everything.
@@ -161,7 +162,7 @@ def load_config(
     merging.add(layers.shipped, wanted)
     protocol = {name: parameter.default for name, parameter in parameters.items()} | _run_defaults() | merging.values
     if quick:
-        merging.add(layers.shipped, ["quick"])
+        merging.add(layers.shipped, ["quick", *(f"{group}-quick" for group in groups)])
     for layer in layers.given:
         merging.add([layer], [*wanted, *(["quick"] if quick else [])])
     if trial is not None:

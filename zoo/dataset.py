@@ -16,6 +16,7 @@ if __package__ in (None, ""):  # run as a file: let `import agents` and `import 
 from zoo.arguments import Parser, two_numbers, whole_number
 from zoo.cli import run_program
 from zoo.datasets.files import DEFAULT_DATASET_DIR
+from zoo.envs.rendering import prepare_pictures
 from zoo.errors import BAD_INPUT, Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def make_parser() -> Parser:
     parser = Parser("dataset", description="List, describe, generate, download, check, convert, collect datasets.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for word, function, purpose in (
-        ("list", _list, "every dataset of OGBench and OCBench: size, where it comes from, whether it is here"),
+        ("list", _list, "every dataset of the benchmarks: size, where it comes from, whether it is here"),
         ("info", _info, "one dataset: its sizes, tasks, files and arrays"),
         ("generate", _generate, "make a dataset with OGBench's or OCBench's scripted oracles"),
         ("download", _download, "fetch a dataset from OGBench's or OCBench's host, or a mirror"),
@@ -76,6 +77,9 @@ def _add_arguments(command: Parser, word: str) -> None:
         size = command.add_mutually_exclusive_group()
         size.add_argument("--episodes", type=whole_number, help="training episodes (default: the usual number)")
         size.add_argument("--dataset-size", type=whole_number, help="training transitions instead of episodes")
+        command.add_argument(
+            "--episode-steps", type=whole_number, help="transitions of an episode (default: OGBench's)"
+        )
         command.add_argument("--seed", type=whole_number, default=0, help="seed of the dataset")
         command.add_argument("--num-workers", type=whole_number, help="processes (default: one for each core)")
     _add_own(command, word)
@@ -119,10 +123,11 @@ def _add_reading(command: Parser) -> None:
 
 
 def _list(args: argparse.Namespace) -> dict[str, Any]:
+    from zoo.datasets import ocbench, robomimic
     from zoo.datasets.files import training_files
     from zoo.datasets.names import DATASETS
-    from zoo.datasets.ocbench import describe_task
     from zoo.envs.ocbench import TASKS
+    from zoo.envs.robomimic import TASKS as ROBOMIMIC
     from zoo.tables import terminal
 
     rows = []
@@ -131,9 +136,11 @@ def _list(args: argparse.Namespace) -> dict[str, Any]:
         rows.append({**_describe(spec), "here": here})
     left_out = ("files", "episodes") if terminal().width < 100 else ()
     _print_table("Datasets", [{key: value for key, value in row.items() if key not in left_out} for row in rows])
-    tasks = [describe_task(task, args.dataset_dir) for task in TASKS.values()]
+    tasks = [ocbench.describe_task(task, args.dataset_dir) for task in TASKS.values()]
     _print_table("OCBench", tasks)
-    return {"datasets": rows, "ocbench": tasks}
+    demonstrated = [robomimic.describe_task(task, args.dataset_dir) for task in ROBOMIMIC.values()]
+    _print_table("robomimic", demonstrated)
+    return {"datasets": rows, "ocbench": tasks, "robomimic": demonstrated}
 
 
 def _info(args: argparse.Namespace) -> dict[str, Any]:
@@ -173,6 +180,7 @@ def _describe(spec: DatasetSpec) -> dict[str, Any]:
 
 
 def _generate(args: argparse.Namespace) -> dict[str, Any]:
+    prepare_pictures(args.name)  # before MuJoCo is imported
     from zoo.datasets.generate import generate_dataset
     from zoo.envs.ocbench import find_task
 
@@ -184,6 +192,7 @@ def _generate(args: argparse.Namespace) -> dict[str, Any]:
             args.dataset_dir,
             num_episodes=args.episodes,
             dataset_size=args.dataset_size,
+            episode_steps=args.episode_steps,
             seed=args.seed,
             num_workers=args.num_workers,
             existing="replace" if args.force else "refuse",
@@ -197,8 +206,10 @@ def _generate_ocbench(args: argparse.Namespace, task: OcbenchTask) -> dict[str, 
     from zoo.datasets.ocbench import generated_files
     from zoo.datasets.ocbench_generate import generate_ocbench
 
-    if args.dataset_size is not None:
-        raise UsageError(f"the episodes of {task.name} differ in length; give `--episodes` instead of `--dataset-size`")
+    for flag in ("dataset_size", "episode_steps"):
+        if getattr(args, flag) is not None:
+            flag = flag.replace("_", "-")
+            raise UsageError(f"the episodes of {task.name} differ in length; give `--episodes` instead of `--{flag}`")
     files = generated_files(task, args.dataset_dir)
     try:
         generate_ocbench(
@@ -295,10 +306,8 @@ def _collect(args: argparse.Namespace) -> dict[str, Any]:
 
 def _show(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.datasets.card import write_card
-    from zoo.envs.ocbench import find_task
 
-    if task := find_task(args.name):
-        args.name = _existing(args, task)
+    _find_data_of_task(args)
     about: dict[str, Any] = {}
     if _is_own(args.name):
         from zoo.datasets.sources import environment_of, read_source
@@ -314,10 +323,20 @@ def _show(args: argparse.Namespace) -> dict[str, Any]:
     return {"name": args.name, "card": str(args.output), **facts}
 
 
-def _existing(args: argparse.Namespace, task: OcbenchTask) -> str:
+def _find_data_of_task(args: argparse.Namespace) -> str | None:
+    """Put the path of its data in the place of a task of another benchmark than OGBench; return the task's name."""
     from zoo.datasets.ocbench import find_existing
+    from zoo.datasets.robomimic import find_demonstrations
+    from zoo.envs import ocbench, robomimic
 
-    return str(find_existing(task, args.dataset_dir))
+    name = args.name
+    if task := ocbench.find_task(name):
+        args.name = str(find_existing(task, args.dataset_dir))
+    elif demonstrated := robomimic.find_task(name):
+        args.name = str(find_demonstrations(demonstrated, args.dataset_dir))
+    else:
+        return None
+    return str(name)
 
 
 def _check_own(args: argparse.Namespace) -> dict[str, Any]:
@@ -348,13 +367,11 @@ def _report(args: argparse.Namespace, name: str, findings: list[dict[str, Any]])
 
 def _environment(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     """Return the Gymnasium id and the arguments of the environment that was asked for."""
-    import importlib
-
     from zoo.datasets.names import gym_id
     from zoo.layers import parse_overrides
+    from zoo.packages import import_environments
 
-    for package in args.gym_packages:
-        importlib.import_module(package)
+    import_environments(args.gym_packages)
     return gym_id(args.env), parse_overrides(args.env_kwargs, "--env-kwargs")
 
 
@@ -414,10 +431,8 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.datasets.check import check_dataset
     from zoo.datasets.files import dataset_files, training_files
     from zoo.datasets.names import parse_name
-    from zoo.envs.ocbench import find_task
 
-    if task := find_task(args.name):
-        args.name, args.env = _existing(args, task), task.name
+    args.env = _find_data_of_task(args) or args.env
     if _is_own(args.name):
         return _check_own(args)
     spec = parse_name(args.name).spec

@@ -1,4 +1,4 @@
-"""Watch an agent play: its success in each episode, and a video.
+"""Watch an agent play: in a window or a video, and its success in each episode.
 
 ``python zoo/enjoy.py --algo fql --env pointmaze-medium-navigate-singletask-task1-v0 --trained --video fql.gif``
 """
@@ -17,10 +17,10 @@ if __package__ in (None, ""):  # run as a file: let `import agents` and `import 
 
 from zoo.arguments import Parser, whole_number
 from zoo.cli import run_program, signals_deferred
+from zoo.envs.rendering import PLATFORMS, WHAT_TO_INSTALL, choose_platform, prepare_pictures, why_no_window
 from zoo.errors import UsageError
 from zoo.messages import log
 from zoo.watching.arguments import add_agent, add_machine, check_agent
-from zoo.watching.rendering import PLATFORMS, WHAT_TO_INSTALL, choose_platform
 
 if TYPE_CHECKING:
     from zoo.playing.episodes import EpisodeResults
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 PURPOSE = """Watch an agent play in the environment of its run, with the chunks and the protocol of its run. The first
 episodes are those of the run's evaluations.
 
-A video needs EGL, OSMesa or a screen: the program takes what works, and says what. Mazes are drawn as maps where
-nothing works."""
+Where there is a screen, a window shows it, until Esc, q or its last episode; --video records instead. A video needs
+EGL, OSMesa or a screen: the program takes what works, and says what. Mazes are drawn as maps where nothing works."""
 DEFAULT_EPISODES = 5
 MOST_TILES = 64
 
@@ -53,6 +53,7 @@ def make_parser() -> Parser:
     )
     show.add_argument("--seed", type=whole_number, help="decides starts and noise (default: the run's, else 0)")
     show.add_argument("--video", type=Path, metavar="FILE", help="record to this .mp4 or .gif")
+    show.add_argument("--no-render", action="store_true", help="show no window")
     show.add_argument("--grid", type=_grid, metavar="ROWSxCOLUMNS", help="episodes side by side, e.g. 3x3")
     show.add_argument(
         "--explain",
@@ -74,7 +75,9 @@ def _grid(text: str) -> tuple[int, int]:
 def _run(args: argparse.Namespace) -> dict[str, Any]:
     """Play, record if that is asked for, and return the score."""
     _check(args)
-    platform = choose_platform() if args.video is not None else None  # before MuJoCo is imported
+    has_window = _has_window(args)  # before MuJoCo is imported
+    prepare_pictures(args.env, args.model)
+    platform = "glfw" if has_window else None if args.video is None else choose_platform()
     with signals_deferred():
         from zoo.watching.agent import find_agent
         from zoo.watching.playing import describe, episode_text, play, with_protocol
@@ -84,13 +87,13 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     default = rows * columns if args.grid else DEFAULT_EPISODES
     agent = with_protocol(find_agent(args), default if args.episodes is None else args.episodes, args.seed)
     log.info("%s in %s, from %s", agent.algo, agent.env, agent.source)
-    if args.video is None:
+    if args.video is None and not has_window:
         results, _ = play(agent)
         for episode, length in enumerate(results.lengths[0]):
             success = None if results.successes is None else int(results.successes[0, episode])
             log.info("%s", episode_text(episode + 1, success, int(length), float(results.returns[0, episode])))
     else:
-        results = _record(args, agent, platform)
+        results = _show(args, agent, platform)
     score = Score.of(results, agent.scoring)
     log.info("%s over %d episodes", score.text, score.episodes)
     return describe(agent, results, score) | {"video": None if args.video is None else str(args.video)}
@@ -101,9 +104,8 @@ def _check(args: argparse.Namespace) -> None:
     check_agent(args)
     if args.every is not None and args.every < 1:
         raise UsageError(f"`--every` must be at least 1, got {args.every}")
-    shown = [f"--{name}" for name in ("grid", "explain", "every") if getattr(args, name)]
-    if shown and args.video is None:
-        raise UsageError(f"`{shown[0]}` says what a video shows; add --video FILE")
+    if args.no_render and args.video is None and (about := _about_pictures(args)):
+        raise UsageError(f"`{about[0]}` says what is shown; leave out --no-render, or add --video FILE")
     if args.explain and args.grid:
         raise UsageError("`--explain` shows one episode at a time; leave out --grid")
     if args.video is not None:
@@ -112,25 +114,50 @@ def _check(args: argparse.Namespace) -> None:
         check_video(args.video)
 
 
-def _record(args: argparse.Namespace, agent: Agent, platform: str | None) -> EpisodeResults:
-    """Play step by step and write the video."""
+def _about_pictures(args: argparse.Namespace) -> list[str]:
+    """Return the given flags that say what pictures show."""
+    return [f"--{name}" for name in ("grid", "explain", "every") if getattr(args, name)]
+
+
+def _has_window(args: argparse.Namespace) -> bool:
+    """Return whether a window is to show the agent; where there could be none, say why."""
+    if args.video is not None or args.no_render:
+        return False
+    reason = why_no_window()
+    if reason is None:
+        return True
+    if about := _about_pictures(args):
+        raise UsageError(f"`{about[0]}` says what is shown, but no window can be opened: {reason}; add --video FILE")
+    log.info("no window is opened: %s; to see the agent, add --video FILE", reason)
+    return False
+
+
+def _show(args: argparse.Namespace, agent: Agent, platform: str | None) -> EpisodeResults:
+    """Play step by step, in a window or into a video."""
     from gymnasium.error import DependencyNotInstalled
 
     from zoo.errors import as_usage_error
     from zoo.watching.film import Film, draws_with_mujoco, find_maze
     from zoo.watching.video import STEPS_BETWEEN, open_video
 
+    if args.video is None:
+        from zoo.watching.window import open_window
+
     film = Film(agent, args.grid or (1, 1), args.explain, platform is not None)
     try:
         env = film.stage.lanes[0].env
-        if platform is not None:
+        if args.video is None:
+            log.info("shown in a window; close it, or press Esc or q, to stop")
+        elif platform is not None:
             log.info("pictures are drawn with %s: %s", platform, PLATFORMS[platform])
         elif find_maze(env) is not None:
             log.info("MuJoCo can draw nothing here, so the maze is shown as a map; for pictures, %s", WHAT_TO_INSTALL)
         elif draws_with_mujoco(env):
             raise UsageError(f"MuJoCo can draw nothing here, and {agent.env} is no maze; {WHAT_TO_INSTALL}")
-        with as_usage_error(DependencyNotInstalled), open_video(args.video) as add:
-            for picture, is_last in film.pictures(args.every or STEPS_BETWEEN[args.video.suffix]):
+        target = open_window(f"{agent.algo} in {agent.env}") if args.video is None else open_video(args.video)
+        every = args.every or (1 if args.video is None else STEPS_BETWEEN[args.video.suffix])
+        with as_usage_error(DependencyNotInstalled), target as add:
+            for picture, is_last in film.pictures(every):
                 add(picture, is_last)
         return film.stage.results()
     finally:

@@ -16,6 +16,7 @@ if __package__ in (None, ""):  # run as a file: let `import agents` and `import 
 
 from zoo.arguments import Parser, whole_number
 from zoo.cli import run_program, signals_deferred
+from zoo.envs.rendering import prepare_pictures
 from zoo.errors import FAILED, UsageError
 from zoo.messages import log
 from zoo.watching.arguments import add_agent, add_machine, check_agent
@@ -59,6 +60,7 @@ def make_parser() -> Parser:
 def _run(args: argparse.Namespace) -> dict[str, Any]:
     """Play, say what came of it, and return it."""
     check_agent(args)
+    prepare_pictures(args.env, args.model)
     with signals_deferred():
         from zoo.watching.agent import find_agent
         from zoo.watching.playing import describe, play, with_protocol

@@ -16,7 +16,7 @@ if __package__ in (None, ""):  # run as a file: let `import agents` and `import 
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from agents.common.validation import number
-from zoo.arguments import Parser, whole_number
+from zoo.arguments import Parser, add_reference_scores, whole_number
 from zoo.cli import run_program
 from zoo.errors import UsageError
 
@@ -43,14 +43,7 @@ def make_parser() -> Parser:
         help="show it again every so many seconds (10 if left out) until no run is running, or until Ctrl-C",
     )
     parser.add_argument("--curve", action="store_true", help="show each run's scores over time instead")
-    parser.add_argument(
-        "--reference-scores",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="ENV=RANDOM,EXPERT",
-        help="normalise returns, as zoo/compare.py does",
-    )
+    add_reference_scores(parser)
     parser.add_argument("--merge-protocols", action="store_true", help="one row per label, even where protocols differ")
     parser.add_argument(
         "--verbose", type=whole_number, default=1, help="2 shows the traceback of an unexpected failure"

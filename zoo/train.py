@@ -11,8 +11,10 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import require_optuna, run_program, signals_deferred
+from zoo.cli import run_program, signals_deferred
+from zoo.envs.rendering import prepare_pictures
 from zoo.errors import UsageError
+from zoo.packages import require_optuna
 from zoo.training.arguments import make_parser
 
 
@@ -24,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _train(args: argparse.Namespace) -> dict[str, Any]:
     """Do what the command line asks for; PyTorch is imported only here."""
+    prepare_pictures(args.env)
     with signals_deferred():
         from zoo.training.start import train
 

@@ -16,7 +16,9 @@ if __package__ in (None, ""):  # run as a file: let `import agents` and `import 
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from zoo.arguments import Parser, whole_number
-from zoo.cli import prepare_process, require_optuna, run_program, signals_deferred
+from zoo.cli import prepare_process, run_program, signals_deferred
+from zoo.envs.rendering import prepare_pictures
+from zoo.packages import require_optuna
 from zoo.training import arguments as training
 from zoo.tuning import TUNING_SEED
 
@@ -30,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _tune(args: argparse.Namespace) -> dict[str, Any]:
     """Do what the command line asks for; PyTorch and Optuna are imported only here."""
     require_optuna("zoo tune")
+    prepare_pictures(args.env)
     with signals_deferred():
         from zoo.tuning.study import tune
 

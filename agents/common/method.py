@@ -11,6 +11,7 @@ from torch import Tensor
 
 from agents.common.batch import Batch
 from agents.common.maths.critic import pick_best
+from agents.common.nets.encoding import RepeatedObservations
 from agents.common.nets.heads import Networks
 from agents.common.nets.specs import NetworkSpec
 from agents.common.search import choice, linear_range, log_range
@@ -124,6 +125,13 @@ def _net_arch(name: str, value: Any) -> list[int] | dict[str, list[int]]:
     return checked if isinstance(value, dict) else checked["pi"]
 
 
+def _observation_scale(name: str, value: Any) -> float | str | None:
+    """Check how observations are scaled."""
+    if isinstance(value, str) and value != "range":
+        raise ValueError(f'`{name}` must be a number > 0, "range" or None, got {value!r}; choose one of them')
+    return value if value is None or isinstance(value, str) else number(name, value, above=0)
+
+
 class Method(Declared):
     """An algorithm: a subclass names networks and noise and writes sampler (:meth:`act`), targets and losses.
 
@@ -223,12 +231,14 @@ class Method(Declared):
     critic_layer_norm: bool = setting(
         default=True, fixed=OF_NETWORKS, doc="Apply LayerNorm after each hidden activation of critics and values."
     )
-    observation_scale: float | None = setting(
+    observation_scale: float | Literal["range"] | None = setting(
         default=None,
         above=0,
+        check=_observation_scale,
         fixed="the statistics are taken when the dataset is loaded",
-        doc="Centre observations by the dataset's mean and scale each coordinate to this standard deviation; None for "
-        "raw observations. The statistics are stored with the model.",
+        doc="Centre observations by the dataset's mean and scale each coordinate to this standard deviation; or, with "
+        '`"range"`, bring the range of each coordinate in it to [-1, 1]; None for raw observations. The statistics are '
+        "stored with the model.",
     )
     random_crop: float = setting(
         default=0.0,
@@ -236,6 +246,19 @@ class Method(Declared):
         at_most=1,
         doc="Probability with which the images of an update are shifted by up to 3 pixels each way, each pair of an "
         "observation and the next one alike; the edges are repeated.",
+    )
+    frame_stack: int = setting(
+        default=1,
+        at_least=1,
+        fixed=OF_BUFFER,
+        doc="k, the frames that an observation of images stacks along its channels, the newest last. The replay buffer "
+        "stores each once. The environment must stack them too: `agents.FrameStack(env, k)`.",
+    )
+    encoder: Literal["impala_small", "impala", "impala_large"] | None = setting(
+        default=None,
+        fixed=OF_NETWORKS,
+        doc="What sees images: `impala_small`, `impala` or `impala_large`, as OGBench and FQL name them; None: the "
+        "policy's own extractor, or that of `policy_kwargs`.",
     )
     sparse: bool = setting(
         default=False,
@@ -414,9 +437,9 @@ class Method(Declared):
         table = self.candidate_noise()
         axes = {name: 1 + table[name].axes.index("B") for name in noise}
         merged = {name: draw.flatten(axes[name], axes[name] + 1) for name, draw in noise.items()}
-        repeated = observations.repeat_interleave(n, dim=1)
-        candidates = self.act(repeated, merged, nets)
-        scores = self.score(repeated, candidates, nets)
+        repeating: Any = RepeatedObservations(nets, observations, n)
+        candidates = self.act(repeating.repeated, merged, repeating)
+        scores = self.score(repeating.repeated, candidates, repeating)
         return pick_best(candidates.unflatten(1, (-1, n)), scores.unflatten(1, (-1, n)))
 
     def next_actions(self, batch: Batch, noise: Noise, nets: Networks) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -66,12 +66,16 @@ class ObservationLayout:
     def rows(self, observations: Any) -> NDArray[Any]:
         """Return observations as rows.
 
-        :param observations: arrays or tensors (N, ...), by name in a Dict space.
+        :param observations: arrays or tensors (N, ...), by name in a Dict space; the channels of images first or last.
         :return: (N, O).
         """
         values = observations if isinstance(self.space, spaces.Dict) else {"": observations}
-        rows = [_as_array(values[part.key], self.numpy_dtype).reshape(-1, _width(part)) for part in self.parts]
+        rows = [self._part_rows(part, values[part.key]) for part in self.parts]
         return rows[0] if len(rows) == 1 else np.concatenate(rows, -1)
+
+    def _part_rows(self, part: Part, values: Any) -> NDArray[Any]:
+        array = _as_array(values, self.numpy_dtype)
+        return (channels_first(array, part.shape) if part.is_image else array).reshape(-1, _width(part))
 
     def observations(self, rows: NDArray[Any]) -> Any:
         """Return rows (..., O) as the environment's observations, (N, ...), by name in a Dict space."""
@@ -144,6 +148,21 @@ class ObservationLayout:
                 )
             arrays[part.key] = array
         return self.rows(arrays)
+
+
+def centre_and_factor(observations: Tensor, scale: float | Literal["range"]) -> tuple[Tensor, Tensor]:
+    """Return what to subtract from observations and what to multiply them with then, for each coordinate.
+
+    :param observations: (N, O).
+    :param scale: their standard deviation after scaling; with ``"range"`` they then reach from -1 to 1.
+    :return: both of shape (O,); a coordinate that never changes has the factor 1.
+    """
+    if scale == "range":
+        low, high = torch.aminmax(observations, dim=0)
+        spread, centre, wanted = (high - low) / 2, (low + high) / 2, 1.0
+    else:
+        (spread, centre), wanted = torch.std_mean(observations, dim=0, correction=0), scale
+    return centre, torch.where(spread > 1e-6, wanted / spread.clamp(min=1e-6), 1.0)
 
 
 def channels_first(images: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:

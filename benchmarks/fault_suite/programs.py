@@ -121,6 +121,7 @@ class Programs:
         by: str = "SIGKILL",
         limits: Mapping[str, int] | None = None,
         constants: Mapping[str, Any] | None = None,
+        folder: Path = ROOT,
     ) -> Running:
         """Start a program.
 
@@ -128,6 +129,7 @@ class Programs:
         :param by: that signal.
         :param limits: of `resource`, by name.
         :param constants: values by ``module:NAME`` that a program takes in the place of its own.
+        :param folder: in which it starts.
         """
         number = next(self._numbers)
         out, err = Path(self._folder.name, f"{number}.out"), Path(self._folder.name, f"{number}.err")
@@ -139,6 +141,7 @@ class Programs:
             "kill": kill and [*kill, by],
             "limits": dict(limits or {}),
             "constants": dict(constants or {}),
+            "folder": str(folder),
             "out": str(out),
             "err": str(err),
         }

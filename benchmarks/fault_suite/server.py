@@ -170,6 +170,7 @@ def start(job: dict[str, Any]) -> int:
 
 def _serve(job: dict[str, Any]) -> int:
     os.setsid()
+    os.chdir(job["folder"])
     for number, file in ((0, os.devnull), (1, job["out"]), (2, job["err"])):
         os.dup2(os.open(file, os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), number)
     for name, value in job["constants"].items():

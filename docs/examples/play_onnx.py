@@ -10,6 +10,7 @@ import onnxruntime
 
 session = onnxruntime.InferenceSession(sys.argv[1])
 about = json.loads(session.get_modelmeta().custom_metadata_map["flow_rl_zoo"])
+dtype = about["observations"]["observations"]["dtype"]  # float32, or uint8 for images
 generator = np.random.default_rng(0)
 env = gymnasium.make(sys.argv[2])
 successes = []
@@ -18,7 +19,7 @@ for episode in range(5):
     chunk, done = [], False
     while not done:
         if len(chunk) == 0:  # the last chunk is used up
-            inputs = {"observations": observation[None].astype(np.float32)}
+            inputs = {"observations": observation[None].astype(dtype)}
             for name, noise in about["noise"].items():  # every algorithm acts with standard normal noise
                 inputs[name] = generator.standard_normal((1, *noise["shape"]), dtype=np.float32)
             chunk = session.run(None, inputs)[0][0]

@@ -40,7 +40,7 @@ def test_offline_updates_neither_leave_the_device_nor_wait_for_the_host(
     id: str, seeds: dict[str, object], elsewhere: torch.device
 ) -> None:
     model = tiny_model(id, device=elsewhere, **seeds)
-    model.learn_offline(2, dataset=toy_dataset())
+    model.learn_offline(1, dataset=toy_dataset())
     with Dispatch(may_cross=False):
         info = model.sample_and_update(16)
     assert {value.device for value in info.values()} == {elsewhere}
@@ -59,7 +59,7 @@ def test_an_update_gives_the_numbers_of_the_cpu(id: str, elsewhere: torch.device
 @pytest.mark.parametrize("id", ALGORITHMS)
 def test_a_model_acts_collects_and_is_loaded_on_either_device(id: str, elsewhere: torch.device) -> None:
     model = tiny_model(id, device=elsewhere)
-    model.learn(20)
+    model.learn(12)
     observation = np.zeros((1, 4), np.float32)
     content = io.BytesIO()
     model.save(content)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,12 +26,6 @@ QUICK = (
 def stock(tmp_path_factory: pytest.TempPathFactory) -> Stock:
     folder = tmp_path_factory.mktemp("stock")
     return Stock(folder, stored_data(folder / "data"))
-
-
-@pytest.fixture(scope="module")
-def programs() -> Iterator[Programs]:
-    with Programs() as found:
-        yield found
 
 
 @pytest.mark.parametrize("id", [pytest.param(id, marks=[] if id in QUICK else pytest.mark.slow) for id in all_kinds()])

@@ -112,3 +112,10 @@ def test_kernels_of_the_device_are_listed_the_longest_first() -> None:
     events = [event("cat", DeviceType.CUDA, 1, 2.0), event("gemm", DeviceType.CUDA, 3, 9.0)]
     found = throughput.kernels_of([*events, event("aten::mm", DeviceType.CPU, 3, 50.0)])
     assert found == [throughput.Kernel("gemm", 3, 9.0), throughput.Kernel("cat", 1, 2.0)]
+
+
+def test_updates_on_images_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    code, result, _ = run(capsys, "--algo", "bc", "--image", "12", "3", "--batch", "8")
+    assert code == 0
+    first = 8 * 2 * 12 * 12 * 3 * 9 * 16  # forwards through the first convolution of `ImpalaEncoder`
+    assert result["flop_per_update"] > 2 * first

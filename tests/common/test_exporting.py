@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
 import agents
 from agents.common.nets.fast import FastMLP
 from agents.common.sb3 import exporting
 from agents.common.sb3.exporting import export_onnx, run_onnx
 from agents.common.sb3.policy import FlowPolicy
-from tests.common.toys import tiny_model
+from tests.common.toys import TINY, space_env, tiny_model
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -50,6 +51,57 @@ def test_large_networks_are_exported_by_standard_operations(tmp_path: Path) -> N
     assert {node.domain for node in onnx.load(tmp_path / "policy.onnx").graph.node} == {""}
 
 
+SIDE = 36  # NatureCNN takes no smaller images
+IMAGE = spaces.Box(0, 255, (SIDE, SIDE, 3), np.uint8)
+MIXED = spaces.Dict({"choice": spaces.Discrete(3), "image": IMAGE, "vector": spaces.Box(-1, 1, (2,), np.float32)})
+IMPALA = {"features_extractor_class": agents.ImpalaEncoder, "features_extractor_kwargs": {"widths": [4, 4]}}
+PICTURES: dict[str, tuple[str, spaces.Space[Any], dict[str, Any]]] = {
+    "NatureCNN": ("CnnPolicy", IMAGE, {}),
+    "ImpalaEncoder": ("CnnPolicy", spaces.Box(0, 255, (9, 10, 3), np.uint8), IMPALA),
+    "flattened": ("MlpPolicy", spaces.Box(0, 255, (4, 5, 3), np.uint8), {}),
+    "Dict": ("MultiInputPolicy", MIXED, {}),
+    "choices": ("MlpPolicy", spaces.MultiDiscrete([3, 4]), {}),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "id"),
+    [(name, "fql") for name in PICTURES] + [pytest.param("ImpalaEncoder", "cgql", marks=pytest.mark.slow)],
+)
+def test_images_and_choices_are_taken_as_the_environment_gives_them(name: str, id: str, tmp_path: Path) -> None:
+    policy_name, space, kwargs = PICTURES[name]
+    model = agents.get(id).algorithm(
+        policy_name, space_env(space), **{**TINY, "horizon_length": 1, "policy_kwargs": kwargs}
+    )
+    assert export_onnx(model.policy, tmp_path / "policy.onnx") <= 1e-5
+    space.seed(3)
+    seen = [space.sample() for _ in range(5)]
+    batch = {
+        f"observations.{key}" if key else "observations": np.stack([each[key] if key else each for each in seen])
+        for key in (space.spaces if isinstance(space, spaces.Dict) else [""])
+    }
+    zeros = {key: np.zeros((5, *draw.shape[1:]), np.float32) for key, draw in noise_of(model.policy).items()}
+    found = run_onnx(str(tmp_path / "policy.onnx"), {**batch, **zeros})[:, 0]
+    wanted = [model.predict(each, deterministic=True)[0] for each in seen]
+    np.testing.assert_allclose(found, wanted, atol=2e-5)
+    assert np.ptp(found, 0).max() > 1e-4, "actions depend on the observation"
+
+
+def noise_of(policy: FlowPolicy) -> dict[str, torch.Tensor]:
+    return policy.draw_action_noise(1, torch.Generator())
+
+
+def test_a_file_says_what_its_images_are(tmp_path: Path) -> None:
+    model = agents.ReBRAC("MultiInputPolicy", space_env(MIXED), **TINY)
+    export_onnx(model.policy, tmp_path / "policy.onnx", seed=0)
+    (text,) = [each.value for each in onnx.load(tmp_path / "policy.onnx").metadata_props]
+    assert json.loads(text)["observations"] == {
+        "observations.choice": {"dtype": "int64", "shape": []},
+        "observations.image": {"dtype": "uint8", "shape": [SIDE, SIDE, 3]},
+        "observations.vector": {"dtype": "float32", "shape": [2]},
+    }
+
+
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("onnx") / "policy.onnx"
@@ -72,7 +124,7 @@ def test_a_file_says_what_it_is(exported: Path) -> None:
     said = json.loads(text)
     assert said["algorithm"] == "rebrac"
     assert said["about"] == {"env": "a maze"}
-    assert said["observation_shape"] == [4]
+    assert said["observations"] == {"observations": {"dtype": "float32", "shape": [4]}}
     assert len(said["action_low"]) == len(said["action_high"]) == 2
     assert said["noise"] == {"smooth": {"kind": "normal", "shape": [2 * said["chunk_length"]]}}
 

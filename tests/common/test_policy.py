@@ -255,6 +255,19 @@ def test_observation_statistics_centre_and_scale_each_coordinate() -> None:
     torch.testing.assert_close(seen, torch.tensor(expected))
 
 
+def test_observations_are_brought_from_minus_one_to_one_by_their_range() -> None:
+    policy = policy_of(observation_scale="range")
+    rows = torch.tensor([[0.0, 10.0, 3.0, 0.0], [2.0, 30.0, 3.0, 4.0], [2.0, 15.0, 3.0, 1.0]])
+    policy.set_observation_statistics(rows, "range")
+    expected = [[-1.0, -1.0, 0.0, -1.0], [1.0, 1.0, 0.0, 1.0], [1.0, -0.5, 0.0, -0.5]]
+    torch.testing.assert_close(policy.preprocess(rows), torch.tensor(expected))
+
+
+def test_another_word_than_range_is_no_scale() -> None:
+    with pytest.raises(ValueError, match="`observation_scale` must be a number > 0, \"range\" or None, got 'ranges'"):
+        policy_of(observation_scale="ranges")
+
+
 def test_observations_are_left_alone_without_a_scale() -> None:
     rows = torch.randn(3, 4)
     assert torch.equal(policy_of().preprocess(rows), rows)

@@ -30,7 +30,7 @@ BLOCKS = blocks()
 INLINE = set(inline_commands())
 COMMANDS = sorted({(block.page, words) for block in BLOCKS for words in block.commands} | INLINE)
 FOLDERS = re.compile(r"(agents|benchmarks|docs|hyperparams|results|tests|tools|zoo)/")
-SYSTEM = {".", "cd", "docker", "export", "for", "hf", "pip", "pytest", "tar", "trackio"}
+SYSTEM = {".", "cd", "curl", "docker", "export", "for", "hf", "pip", "pytest", "tar", "trackio"}
 """What is not of this project, and so not checked."""
 RUN = sorted({block.page for block in BLOCKS if not block.mark})
 QUICK = {"docs/start.md", "docs/compare.md", "docs/monitor.md"}
@@ -42,6 +42,7 @@ SMALLER = {
     "zoo.train": [*RUNS, "--eval-freq", "4", "--online-steps", "4"],
     "zoo.tune": [*RUNS, "--n-evaluations", "1", "--max-total-trials", "1"],
     "zoo.compare": ["--reps", "50"],
+    "zoo.enjoy": ["--episodes", "1", "--every", "50"],
     "zoo.benchmark": ["--dry-run", "--no-measure"],
 }
 """What makes commands quick: program -> flags that are added; later ones win."""

@@ -16,8 +16,8 @@ import traceback
 from pathlib import Path
 
 NAMES = (
-    "runs", "datasets", "folders", "parquet", "hdf5", "minari", "ocbench", "settings", "suites", "models", "policies",
-    "fixtures",
+    "runs", "datasets", "folders", "parquet", "hdf5", "minari", "robomimic", "ocbench", "settings", "suites", "models",
+    "policies", "fixtures",
 )  # fmt: skip
 KNOWN = Path(__file__).parent / "found"
 MEMORY_GIB = 1

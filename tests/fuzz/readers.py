@@ -32,7 +32,7 @@ from agents.common.saved import find_model, read_attributes
 from agents.parity import ParityError, Recorder, find_fixtures, perturb, read_fixture
 from tests.common.toys import toy_dataset
 from tests.envs import SpacesEnv
-from tests.zoo.datasets import own
+from tests.zoo.datasets import demonstrations, own
 from tests.zoo.datasets.test_ocbench_format import arrays as ocbench_arrays
 from tests.zoo.runs.test_read import write_run
 from zoo import plain_yaml
@@ -192,6 +192,15 @@ def _written(write: Callable[[Path, list[Arrays]], Any]) -> Callable[[], Files]:
 
 
 @cache
+def _robomimic() -> Files:
+    with tempfile.TemporaryDirectory() as folder:
+        demonstrations.write(
+            Path(folder) / "low_dim.hdf5", [demonstrations.demonstration(3), demonstrations.demonstration(2, 1)]
+        )
+        return _files(Path(folder))
+
+
+@cache
 def _ocbench() -> Files:
     content = io.BytesIO()
     np.savez(content, **ocbench_arrays())  # type: ignore[arg-type]
@@ -315,6 +324,7 @@ READERS = {
     "parquet": Reader(_written(own.write_parquet), _read_own("robot"), (UsageError,)),
     "hdf5": Reader(_written(own.write_d4rl), _read_own("d4rl.hdf5"), (UsageError,)),
     "minari": Reader(_written(own.write_minari), _read_own("spring/random-v0"), (UsageError,)),
+    "robomimic": Reader(_robomimic, _read_own("low_dim.hdf5"), (UsageError,)),
     "ocbench": Reader(_ocbench, _read_own("ocbench.npz"), (UsageError,)),
     "settings": Reader(lambda: {"settings.yml": SETTINGS.encode()}, _read_settings, (UsageError,)),
     "suites": Reader(lambda: {"suite.yml": SUITE.encode()}, _read_suite, (UsageError,)),

@@ -12,6 +12,7 @@ from agents.fql import FQL
 from zoo.baselines import algorithm_ids, find_algorithm
 from zoo.config import PROTOCOL_SETTINGS, known_settings, load_config
 from zoo.datasets.names import DATASETS
+from zoo.envs import robomimic
 from zoo.envs.ocbench import TASKS
 from zoo.errors import UsageError
 from zoo.layers import (
@@ -32,6 +33,7 @@ LARGE = {
 }
 ENTRIES = [(algo, name) for algo in agents.algorithm_ids() for name in read_profiles(algo)[DEFAULT_PROFILE]]
 OCBENCH = {name for task in TASKS.values() for name in (task.domain, *task.entries)}
+ROBOMIMIC = {name for task in robomimic.TASKS.values() for name in (task.domain, *task.entries)}
 DOMAINS = {f"{spec.environment}-{spec.kind}" for spec in DATASETS.values()}
 PROFILES = [(algo, name) for algo in agents.algorithm_ids() for name in read_profiles(algo) if name != DEFAULT_PROFILE]
 PROFILE_ENTRIES = [
@@ -158,7 +160,7 @@ def test_qam_uses_the_published_values(domain: str, expected: dict[str, Any]) ->
 def test_every_entry_of_a_profile_is_reachable_and_names_its_source_and_status(
     origin: str, name: str, entry: dict[str, Any]
 ) -> None:
-    assert name in {"default", "quick"} | DOMAINS | OCBENCH, origin
+    assert name in {"default", "quick", "visual", "visual-quick"} | DOMAINS | OCBENCH | ROBOMIMIC, origin
     assert entry["source"]
     assert entry["status"] in STATUSES
 
@@ -177,6 +179,51 @@ def test_the_tasks_of_ocbench_have_its_protocol(name: str, expected: tuple[Any, 
     run = config.run
     assert (run.offline_steps, run.eval_episodes, config.settings["horizon_length"], run.score) == expected
     assert any("untuned" in source for source in config.sources)
+
+
+@pytest.mark.parametrize("task", robomimic.TASKS.values(), ids=robomimic.TASKS)
+def test_the_tasks_of_robomimic_have_the_protocols_of_q_chunking_and_trqam(task: robomimic.RobomimicTask) -> None:
+    ours, theirs = (
+        load_config("trqam", task.name, task.domain, groups=task.entries, profile=profile)
+        for profile in (DEFAULT_PROFILE, "trqam")
+    )
+    shared = {"horizon_length": 5, "batch_size": 256, "net_arch": [512] * 4, "rho": 0.5}
+    assert ours.settings.items() >= (shared | {"gamma": 0.99, "observation_scale": None}).items()
+    assert theirs.settings.items() >= (shared | {"gamma": 0.995, "observation_scale": "range"}).items()
+    assert (ours.run.eval_freq, theirs.run.pretraining_steps) == (100_000, 300_000)
+    assert theirs.settings["kl_budget"] == (1.0 if task.domain == "square-mh" else 0.1)
+    assert any("untuned" in source for source in ours.sources)
+
+
+@pytest.mark.parametrize("algo", agents.algorithm_ids())
+def test_images_have_the_protocol_of_fql(algo: str) -> None:
+    domain = "visual-cube-single-play"
+    config = load_config(algo, f"{domain}-singletask-task1-v0", domain, groups=("visual",))
+    run, settings = config.run, config.settings
+    assert (run.offline_steps, run.eval_episodes) == (0 if algo == "rlpd" else 500_000, 50)
+    found = [settings[name] for name in ("encoder", "frame_stack", "random_crop", "horizon_length")]
+    assert found == ["impala_small", 3, 0.5, 1]
+    assert any("published" in source for source in config.sources if domain in source) == (
+        algo in ("fql", "ifql", "rebrac")
+    )
+    assert config.departures == []
+
+
+@pytest.mark.parametrize(
+    ("domain", "weight"),
+    [("cube-single", 300), ("cube-double", 100), ("scene", 100), ("puzzle-3x3", 300), ("puzzle-4x4", 300)],
+)
+def test_fql_has_its_published_weights_on_images(domain: str, weight: float) -> None:
+    found = load_config("fql", f"visual-{domain}", f"visual-{domain}-play", groups=("visual",)).settings
+    wanted = {"distill_weight": weight, "ensemble_size": 2, "rho": 0, "batch_size": 256, "gamma": 0.99, "tau": 0.005}
+    assert {name: found[name] for name in wanted} == wanted
+
+
+def test_quick_settings_fit_images() -> None:
+    found = load_config("qam", "visual-scene", "visual-scene-play", groups=("visual",), quick=True)
+    assert found.run.offline_steps == 200
+    assert found.settings["observation_scale"] is None
+    assert found.settings["encoder"] == "impala_small"
 
 
 @pytest.mark.parametrize(("algo", "profile"), PROFILES)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from agents.common.engine.update import CROP_PIXELS
 from agents.common.observations import ObservationLayout
+from agents.common.sb3 import encoders
 from agents.common.sb3.encoders import ImpalaEncoder
 from tests.parity.reference import OWN_FIXTURES
 
@@ -73,7 +74,9 @@ def test_the_defaults_are_impala_small() -> None:
     assert own == sorted(int(np.prod(shape)) for shape in shapes.values())
 
 
-def test_replicas_are_encoders_side_by_side() -> None:
+@pytest.mark.parametrize("device", ["cpu", "cuda"])  # one after the other, or as groups of one convolution
+def test_replicas_are_encoders_side_by_side(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoders, "device_type", lambda _: device)
     space, generator = image_space(3, 16, 16), torch.Generator().manual_seed(0)
     both = ImpalaEncoder(space, features_dim=16, widths=(4, 8), replicas=2)
     for replica in range(2):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
+import multiprocessing.forkserver
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +14,24 @@ import pytest
 
 from tests.zoo.hub.stand_in import TOKEN, Hub, serve
 from zoo.datasets.generate import generate_dataset
+
+ROOT = Path(__file__).parents[2]
+IMPORTED = ["pytest", "ogbench", "zoo.playing.preload", "zoo.training.start", "tests.zoo.envs.toys"]
+"""What most processes import that the tests start; seconds for each of them."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _server_of_processes() -> Iterator[None]:
+    """Start the server that processes are forked from with all that they import, whichever test needs it first."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        yield
+        return
+    multiprocessing.set_forkserver_preload(IMPORTED)
+    with contextlib.chdir(ROOT):  # from where the server imports
+        multiprocessing.forkserver.ensure_running()
+    with pytest.MonkeyPatch.context() as patch:  # it imports nothing more
+        patch.setattr(multiprocessing.forkserver, "set_forkserver_preload", lambda modules: None)
+        yield
 
 
 def pretend_cores(monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
@@ -32,6 +53,18 @@ def reference(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     logs = tmp_path_factory.mktemp("reference")
     assert run(logs) == 0
     return logs
+
+
+@pytest.fixture
+def with_figures() -> None:
+    """Have the figures of reports drawn, in modules that use `figures_on_demand`."""
+
+
+@pytest.fixture
+def figures_on_demand(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the figures out of reports, except for tests that use `with_figures`: drawing is most of the work."""
+    if "with_figures" not in request.fixturenames:
+        monkeypatch.setattr("zoo.report.page.all_figures", lambda *about: {})
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,6 +20,7 @@ import torch
 import yaml
 
 import agents
+from benchmarks.fault_suite.programs import Ended, Programs
 from zoo.benchmark import main
 from zoo.errors import Interrupted
 
@@ -52,22 +54,34 @@ def finish(process: subprocess.Popen[str], code: int = 0) -> dict[str, Any]:
     return dict(json.loads(output.splitlines()[-1])) if code == 0 else {"message": errors}
 
 
+@pytest.fixture
+def run(tmp_path: Path, programs: Programs) -> Callable[..., Ended]:
+    """Return what runs the program from the test's folder to its end."""
+
+    def ended(*words: str) -> Ended:
+        return programs.run("benchmark", ["suite.yml", "-f", "logs", "--device", "cpu", *words], folder=tmp_path)
+
+    return ended
+
+
 def folders(logs: Path) -> list[Path]:
     return sorted(path.parent for path in logs.glob("*/*/status.json"))
 
 
-def test_a_suite_with_an_own_agent_trains_reports_and_is_not_trained_again(tmp_path: Path, data: Path) -> None:
+def test_a_suite_with_an_own_agent_trains_reports_and_is_not_trained_again(
+    run: Callable[..., Ended], tmp_path: Path, data: Path
+) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "register.md").read_text(), flags=re.DOTALL)
     (tmp_path / "my_agents.py").write_text(code)
     write_suite(tmp_path, data, ["fql", "my_agents:WeightedBC"], steps=20)
-    result = finish(start(tmp_path))
+    result = run().result
     assert (result["jobs"], result["runs"], result["done"], result["methods"]) == (2, 4, 2, 2)
     assert Path(result["report"]).exists()
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "logs").glob("*/*/*") if path.is_file()}
     assert len(folders(tmp_path / "logs")) == 4
-    again = finish(start(tmp_path, "--dry-run", "--no-measure"))
+    again = run("--dry-run", "--no-measure").result
     assert (again["done"], again["hours_left"]) == (2, 0.0)
-    finish(start(tmp_path, "--no-report", "--scores", "scores"))
+    assert run("--no-report", "--scores", "scores").code == 0
     rows = pd.read_csv(tmp_path / "scores" / "fql.csv")
     assert list(zip(rows["seed"], rows["phase"], rows["step"], rows["episodes"], strict=True)) == [
         (seed, "offline", step, 2) for seed in (0, 1) for step in (0, 20)
@@ -124,22 +138,22 @@ def test_bad_input_is_refused_before_anything_is_made(
     assert not (tmp_path / "logs").exists()
 
 
-def test_a_suite_whose_job_keeps_failing_says_why_and_finishes_the_others(tmp_path: Path, data: Path) -> None:
+def test_a_suite_whose_job_keeps_failing_says_why_and_finishes_the_others(
+    run: Callable[..., Ended], tmp_path: Path, data: Path
+) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "register.md").read_text(), flags=re.DOTALL)
     late = "assert batch.observations.shape[1] == 7, 'my mistake'\n        flow = nets.flow.at(batch.observations)"
     (tmp_path / "my_agents.py").write_text(
         code.replace("flow = nets.flow.at(batch.observations)", late, 1)  # the check before training has 7 rows
     )
     write_suite(tmp_path, data, ["my_agents:WeightedBC", "bc"], steps=20, seeds=0)
-    process = start(tmp_path, "--retries", "1")
-    output, errors = process.communicate()
-    assert process.returncode == 1, errors
-    result = json.loads(output)
-    assert (result["done"], result["failed"]) == (1, 1)
-    (problem,) = result["problems"]
+    ran = run("--retries", "0", "--no-report")
+    assert ran.code == 1, ran.err
+    assert (ran.result["done"], ran.result["failed"]) == (1, 1)
+    (problem,) = ran.result["problems"]
     assert problem["job"] == f"my_agents:WeightedBC on {ENV}, seed 0"
     assert "my mistake" in problem["reason"]
-    assert errors.count("failed: my_agents:WeightedBC") == 3  # twice tried, and in the end
+    assert ran.err.count("failed: my_agents:WeightedBC") == 2  # when tried, and in the end
 
 
 def outcome(folder: Path) -> tuple[bytes, dict[str, torch.Tensor]]:

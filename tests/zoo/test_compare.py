@@ -18,6 +18,8 @@ SCENE = [f"scene-play-singletask-task{k}-v0" for k in range(1, 6)]
 CUBE = [f"cube-double-play-singletask-task{k}-v0" for k in range(1, 6)]
 SMALL = ["--reps", "200"]
 
+pytestmark = pytest.mark.usefixtures("figures_on_demand")
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory, monkeypatch):
@@ -192,12 +194,14 @@ def test_tasks_that_a_method_lacks_are_left_out_of_aggregates_and_named(tmp_path
     assert set(out["domains"]["scene-play"]) == {"qam"}  # the other method has not all its tasks
 
 
+@pytest.mark.usefixtures("with_figures")
 def test_methods_without_a_common_environment_have_their_tables_and_the_reason_why_there_is_no_aggregate(
     tmp_path, capsys
 ):
     write_runs(tmp_path / "logs", SCENE)
     write_runs(tmp_path / "logs", CUBE[:1], algo="fql")
-    code, result, _ = run(capsys, tmp_path / "logs", "-o", tmp_path / "report", "--json", tmp_path / "out.json", *SMALL)
+    words = ["-o", tmp_path / "report", "--format", "svg", "--json", tmp_path / "out.json", *SMALL]
+    code, result, _ = run(capsys, tmp_path / "logs", *words)
     assert (code, result["methods"]) == (0, 2)
     out = json.loads((tmp_path / "out.json").read_text())["offline"]
     assert out["aggregates"] == out["probability_of_improvement"] == {}
@@ -248,14 +252,15 @@ def test_nothing_is_written_where_the_report_cannot_be_made(tmp_path, capsys, mo
     assert not (tmp_path / "report").exists()
 
 
+@pytest.mark.usefixtures("with_figures")
 def test_tables_and_figures_of_an_older_report_do_not_stay_beside_a_new_one(tmp_path, capsys):
     report = tmp_path / "report"
     write_runs(tmp_path / "logs", SCENE[:1])
-    run(capsys, tmp_path / "logs", "-o", report, *SMALL)
+    run(capsys, tmp_path / "logs", "-o", report, "--format", "svg", *SMALL)
     assert (report / "figures" / "aggregates.svg").exists()
     (report / "figures" / "mine.svg").write_text("")
     write_runs(tmp_path / "logs", CUBE[:1], algo="fql")
-    run(capsys, tmp_path / "logs", "-o", report, *SMALL)
+    run(capsys, tmp_path / "logs", "-o", report, "--format", "svg", *SMALL)
     assert not (report / "figures" / "aggregates.svg").exists()
     assert not (report / "tables" / "aggregates_offline.csv").exists()
     assert (report / "tables" / "tasks_offline.csv").exists()
@@ -376,11 +381,12 @@ def test_own_scores_are_set_beside_the_published_ones_of_the_same_algorithm(tmp_
     assert "agrees" in row or "open" in row or "differs" in row
 
 
+@pytest.mark.usefixtures("with_figures")
 def test_runs_with_returns_only_are_compared_by_their_return(tmp_path, capsys):
     write_return_runs(tmp_path / "logs", "sac", ["Pendulum-v1"])
     write_return_runs(tmp_path / "logs", "td3", ["Pendulum-v1"], start=-1400.0)
     out, report = tmp_path / "out.json", tmp_path / "report"
-    code, result, err = run(capsys, tmp_path / "logs", "--json", out, "-o", report, *SMALL)
+    code, result, err = run(capsys, tmp_path / "logs", "--json", out, "-o", report, "--format", "svg", *SMALL)
     assert (code, result["skipped"], err) == (0, 0, "")
     out = json.loads(out.read_text())
     assert out["offline"] is None  # these are success rates
@@ -434,11 +440,13 @@ def test_success_and_returns_never_share_a_number(tmp_path, capsys):
     assert runs.groupby("kind").size().to_dict() == {"success": 12, "return": 18}
 
 
+@pytest.mark.usefixtures("with_figures")
 def test_returns_of_several_environments_are_not_averaged(tmp_path, capsys):
     for algo, better in (("sac", 0.0), ("td3", 25.0)):
         write_return_runs(tmp_path / "logs", algo, ["Pendulum-v1"], start=-1500.0 + better)
         write_return_runs(tmp_path / "logs", algo, ["HalfCheetah-v5"], start=4000.0 + better)
-    run(capsys, tmp_path / "logs", "--json", tmp_path / "out.json", "-o", tmp_path / "report", *SMALL)
+    words = ["--json", tmp_path / "out.json", "-o", tmp_path / "report", "--format", "svg", *SMALL]
+    run(capsys, tmp_path / "logs", *words)
     online = json.loads((tmp_path / "out.json").read_text())["return"]["online"]
     assert online["aggregates"] == {}
     chance = online["probability_of_improvement"]["td3"]["sac"]
@@ -558,14 +566,6 @@ def test_baseline_defaults_to_the_method_that_the_published_set_proposes(tmp_pat
     assert "P(method > FQL)" in capsys.readouterr().out
 
 
-def test_help_answers_at_once_when_run_as_a_file():
-    found = subprocess.run(
-        [sys.executable, "zoo/compare.py", "-h"], cwd=ROOT, capture_output=True, text=True, timeout=20
-    )
-    assert found.returncode == 0
-    assert "--published" in found.stdout
-
-
 def test_neither_torch_nor_rliable_is_imported():
     code = "import sys; import zoo.report.page; assert not {'torch', 'rliable', 'seaborn', 'arch'} & set(sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
@@ -595,6 +595,7 @@ def test_protocol_of_a_run_with_other_settings_is_not_called_the_same(tmp_path, 
     assert "gamma 0.5 against 0.99; inverse_temperature 99 against 1.0" in protocol
 
 
+@pytest.mark.usefixtures("with_figures")
 def test_figures_and_tables_are_made_for_a_paper(tmp_path, capsys):
     write_runs(tmp_path / "logs", SCENE[:2], algo="qam")
     write_runs(tmp_path / "logs", SCENE[:2], algo="fql")

@@ -14,6 +14,8 @@ from zoo.report.published import suite_tasks
 
 SMALL = ["--reps", "100"]
 
+pytestmark = pytest.mark.usefixtures("figures_on_demand")
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory, monkeypatch):

@@ -45,6 +45,7 @@ def test_tags_that_build_objects_are_refused() -> None:
         ("net_arch=[64, 32]", {"net_arch": [64, 32]}),
         ("policy_kwargs.n_critics=2", {"policy_kwargs": {"n_critics": 2}}),
         ("observation_scale=null", {"observation_scale": None}),
+        ("observation_scale=range", {"observation_scale": "range"}),
         ("a=b=c", {"a": "b=c"}),
         ("policy_kwargs=dict(net_arch=[64, 64])", {"policy_kwargs": {"net_arch": [64, 64]}}),
         (

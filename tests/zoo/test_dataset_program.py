@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,6 @@ import pytest
 
 from tests.zoo.datasets.conftest import NAME, small_arrays
 from tests.zoo.datasets.test_shards import write_shard
-from zoo.cli import main as zoo
 from zoo.dataset import main
 from zoo.datasets import download, shards
 from zoo.datasets.download import MIRROR_URL
@@ -23,7 +19,6 @@ from zoo.datasets.files import file_sha256
 from zoo.datasets.names import DATASETS
 
 STITCH = "pointmaze-medium-stitch-v0"
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, dict[str, Any], str]:
@@ -32,28 +27,6 @@ def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, dict[s
     output = capsys.readouterr()
     lines = output.out.splitlines()
     return code, json.loads(lines[-1]) if lines else {}, output.err
-
-
-@pytest.mark.parametrize("arguments", [["-h"], ["generate", "-h"]])
-def test_help_of_the_file_answers_within_a_second(arguments: list[str]) -> None:
-    start = time.monotonic()
-    done = subprocess.run([sys.executable, "zoo/dataset.py", *arguments], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0
-    assert "usage: dataset.py" in done.stdout
-    assert time.monotonic() - start < 1.0
-
-
-def test_zoo_and_the_file_are_the_same_program(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert zoo(["dataset", "list", "--dataset-dir", str(tmp_path)]) == 0
-    by_zoo = capsys.readouterr().out
-    by_file = subprocess.run(
-        [sys.executable, "zoo/dataset.py", "list", "--dataset-dir", str(tmp_path)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert by_file.stdout == by_zoo
 
 
 def test_list_tells_size_source_and_presence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,8 +18,8 @@ from PIL import Image
 from tests.common.toys import tiny_model
 from tests.zoo.watching.conftest import ENV, STEPS, maze_model
 from zoo.enjoy import main
+from zoo.envs import rendering
 from zoo.envs.make import make_env
-from zoo.watching import rendering
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,6 +49,45 @@ def test_five_episodes_are_played_and_each_is_told(policy: Path, capsys: pytest.
     told = [line for line in said if line.startswith("episode ")]
     assert told == [f"episode {number}: failure, 12 steps, return -12.0" for number in range(1, 6)]
     assert said[-1] == "success 0.0% [0.0, 43.4] over 5 episodes"
+    assert "no window is opened: there is no screen" in " ".join(said)
+
+
+def test_no_window_is_missed_where_none_is_wanted(policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, said = enjoy(capsys, policy, "--no-render", "--episodes", 1)
+    assert code == 0
+    assert "window" not in " ".join(said)
+
+
+@pytest.fixture
+def window(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Image.Image, bool]]:
+    """Stand in for a screen; return what is shown in its window."""
+    shown: list[tuple[Image.Image, bool]] = []
+
+    @contextlib.contextmanager
+    def open_window(title: str) -> Iterator[Any]:
+        assert title == f"qam in {ENV}"
+        yield lambda picture, is_last: shown.append((picture, is_last))
+
+    monkeypatch.setattr("zoo.enjoy.why_no_window", lambda: None)
+    monkeypatch.setitem(sys.modules, "zoo.watching.window", SimpleNamespace(open_window=open_window))
+    return shown
+
+
+def test_where_there_is_a_screen_every_step_is_shown(
+    policy: Path, window: list[tuple[Image.Image, bool]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, found, said = enjoy(capsys, policy, "--episodes", 2, "--explain")  # mazes are maps then, without a camera
+    assert (code, found["episodes"], found["video"]) == (0, 2, None)
+    assert [is_last for _, is_last in window] == ([False] * 12 + [True]) * 2
+    assert len({picture.tobytes() for picture, _ in window}) == 26
+    assert "shown in a window; close it, or press Esc or q, to stop" in said
+
+
+def test_a_video_needs_no_window(
+    policy: Path, tmp_path: Path, window: list[tuple[Image.Image, bool]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert enjoy(capsys, policy, "--episodes", 1, "--every", 6, "--video", tmp_path / "maze.gif")[0] == 0
+    assert not window
 
 
 def test_a_maze_is_recorded_without_a_camera(policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,8 +144,8 @@ def test_what_is_no_maze_needs_a_camera(tmp_path: Path, capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["--explain"], "`--explain` says what a video shows; add --video FILE"),
-        (["--grid", "2x2"], "`--grid` says what a video shows; add --video FILE"),
+        (["--explain"], "`--explain` says what is shown, but no window can be opened: there is no screen"),
+        (["--every", "3", "--no-render"], "`--every` says what is shown; leave out --no-render, or add --video FILE"),
         (["--grid", "2x2", "--explain", "--video", "a.gif"], "`--explain` shows one episode at a time"),
         (["--video", "a.avi"], "`--video` must end in .mp4 or .gif, got a.avi"),
         (["--episodes", "0"], "`--episodes` must be at least 1"),
@@ -142,5 +184,6 @@ def test_the_camera_is_used_where_there_is_one(policy: Path, tmp_path: Path) -> 
     assert record_elsewhere(policy, tmp_path / "maze.gif") > 100  # shades, which a map has few of
 
 
+@pytest.mark.slow
 def test_thoughts_stand_beside_the_cameras_picture(tmp_path: Path) -> None:
     assert record_elsewhere(save_swimmer(tmp_path), tmp_path / "swimmer.gif", "--explain") > 100

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,9 +111,8 @@ def test_an_untrained_model_is_the_best_only_if_it_is_better(
 
 
 @pytest.fixture(scope="module")
-def run(data: Path) -> Iterator[Runner]:
-    with Programs() as programs:
-        yield Runner(data, programs)
+def run(data: Path, programs: Programs) -> Runner:
+    return Runner(data, programs)
 
 
 @pytest.fixture(scope="module")

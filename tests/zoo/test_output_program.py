@@ -74,6 +74,7 @@ def test_a_runs_log_has_everything_that_was_said(
     command, said = log_of(Path(result["run"])).split("\n", 1)
     assert command == command_line()
     assert said == errors
+    assert errors.count("no state in") == 1
     for text in (
         "settings differ from",
         "warning: no state in",

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
+import importlib
 import re
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import agents
+from benchmarks.fault_suite.programs import Ended, Programs
 from zoo.train import main
 
 ROOT = Path(__file__).parents[2]
@@ -33,24 +32,26 @@ def folder(tmp_path: Path, code: str) -> Path:
     return tmp_path
 
 
-def train(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run the program from a folder, as its file, on one thread."""
-    command = [sys.executable, str(ROOT / "zoo" / "train.py"), "--algo", "my_agents:WeightedBC", "--env", ENV, *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+@pytest.fixture
+def train(folder: Path, programs: Programs) -> Callable[..., Ended]:
+    """Return what runs the training program from the folder of the agent's file."""
+
+    def run(*words: str) -> Ended:
+        return programs.run("train", ["--algo", "my_agents:WeightedBC", "--env", ENV, *words], folder=folder)
+
+    return run
 
 
-def test_it_trains_from_the_current_folder_and_its_run_folder_is_a_model(folder: Path, data: Path) -> None:
-    ran = train(folder, "--dataset-dir", str(data), "--quick", "--eval-mode", "async", *FEW)
-    assert ran.returncode == 0, ran.stderr
-    assert "settings differ from protocol `qam`:" in ran.stderr
-    run = folder / json.loads(ran.stdout)["run"]
-    script = f"import agents, my_agents; print(type(agents.load({str(run)!r}, device='cpu')).__name__)"
-    loaded = subprocess.run(
-        [sys.executable, "-c", script], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
-    assert loaded.stdout.strip() == "WeightedBC", loaded.stderr
+@pytest.mark.usefixtures("own_agents")
+def test_it_trains_from_the_current_folder_and_its_run_folder_is_a_model(
+    train: Callable[..., Ended], folder: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = train("--dataset-dir", str(data), "--quick", "--eval-mode", "async", *FEW)
+    assert ran.code == 0, ran.err
+    assert "settings differ from protocol `qam`:" in ran.err
+    monkeypatch.syspath_prepend(folder)
+    mine = importlib.import_module("my_agents")
+    assert type(agents.load(folder / ran.result["run"], device="cpu").policy.method) is mine.WeightedBC
 
 
 MISTAKES = {
@@ -62,29 +63,33 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("before", MISTAKES)
-def test_a_mistake_is_told_with_its_line_before_data_are_loaded_and_a_folder_is_made(folder: Path, before: str) -> None:
+def test_a_mistake_is_told_with_its_line_before_data_are_loaded_and_a_folder_is_made(
+    train: Callable[..., Ended], folder: Path, before: str
+) -> None:
     after, message = MISTAKES[before]
     file = folder / "my_agents.py"
     assert before in file.read_text()
     file.write_text(file.read_text().replace(before, after, 1))
-    ran = train(folder, "--dataset", "no-such-dataset.npz", *FEW)
-    assert ran.returncode == 2, ran.stderr
-    assert message in ran.stderr.splitlines()[-1]
-    assert after.strip() in ran.stderr  # the traceback
+    ran = train("--dataset", "no-such-dataset.npz", *FEW)
+    assert ran.code == 2, ran.err
+    assert message in ran.err.splitlines()[-1]
+    assert after.strip() in ran.err  # the traceback
     assert not list(folder.glob("logs/*"))
 
 
-def test_an_error_in_the_middle_of_training_shows_its_line(folder: Path, data: Path) -> None:
+def test_an_error_in_the_middle_of_training_shows_its_line(
+    train: Callable[..., Ended], folder: Path, data: Path
+) -> None:
     file = folder / "my_agents.py"
     first = "flow = nets.flow.at(batch.observations)"
     late = (
         f'if batch.valid.shape[1] == 8:\n            raise RuntimeError("three")\n        {first}'  # not in the check
     )
     file.write_text(file.read_text().replace(first, late, 1))
-    ran = train(folder, "--dataset-dir", str(data), *FEW)
-    assert ran.returncode == 1
-    assert 'raise RuntimeError("three")' in ran.stderr
-    assert ran.stderr.splitlines()[-1] == "RuntimeError: three"
+    ran = train("--dataset-dir", str(data), *FEW)
+    assert ran.code == 1
+    assert 'raise RuntimeError("three")' in ran.err
+    assert ran.err.splitlines()[-1] == "RuntimeError: three"
 
 
 def test_a_module_that_is_not_there_is_named() -> None:

@@ -68,15 +68,14 @@ def test_a_set_is_trained_on_evaluated_resumed_and_compared(
 
 
 @pytest.mark.slow
-def test_a_killed_run_on_a_set_of_ones_own_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
+def test_a_killed_run_on_a_set_of_ones_own_ends_as_an_uninterrupted_one(programs: Programs, tmp_path: Path) -> None:
     data = write_npz(tmp_path, episodes(3))
-    with Programs() as programs:
-        assert programs.run("train", words(tmp_path / "whole", data)).code == 0
-        shutil.copy(data, tmp_path / "moved.npz")
-        killed = words(tmp_path / "killed", data, "--online-steps", "0")
-        assert programs.run("train", killed, kill=("update", 9)).code == -9
-        resumed = words(tmp_path / "killed", tmp_path / "moved.npz", "--online-steps", "0", "--resume")
-        assert programs.run("train", resumed).code == 0
+    assert programs.run("train", words(tmp_path / "whole", data)).code == 0
+    shutil.copy(data, tmp_path / "moved.npz")
+    killed = words(tmp_path / "killed", data, "--online-steps", "0")
+    assert programs.run("train", killed, kill=("update", 9)).code == -9
+    resumed = words(tmp_path / "killed", tmp_path / "moved.npz", "--online-steps", "0", "--resume")
+    assert programs.run("train", resumed).code == 0
     first, second = (tmp_path / name / "qam" / f"{FOLDER}_1" / "evaluations.npz" for name in ("whole", "killed"))
     assert first.read_bytes() == second.read_bytes()
 

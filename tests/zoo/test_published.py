@@ -138,13 +138,6 @@ def test_included_runs_need_no_import(tmp_path, monkeypatch, capsys):
     assert "the single runs of `small` come with the code; they need no import" in capsys.readouterr().err
 
 
-def test_help_answers_at_once_when_run_as_a_file():
-    command = [sys.executable, "zoo/published.py", "-h"]
-    found = subprocess.run(command, cwd=FOLDER.parents[1], capture_output=True, text=True, timeout=20)
-    assert found.returncode == 0
-    assert "import" in found.stdout
-
-
 @pytest.mark.slow
 def test_an_installed_package_brings_its_data(tmp_path):
     """A wheel is built from a copy of the sources, without a network, and used far from any checkout."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -47,9 +46,8 @@ class Runner:
 
 
 @pytest.fixture(scope="module")
-def run(data: Path) -> Iterator[Runner]:
-    with Programs() as programs:
-        yield Runner(data, programs)
+def run(data: Path, programs: Programs) -> Runner:
+    return Runner(data, programs)
 
 
 def folder_of(logs: Path, number: int = 1) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +28,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(folder: Path) -> Iterator[Any]:
+def run(folder: Path, programs: Programs) -> Any:
     more = ("--dataset", str(folder), "--dataset-replace-interval", str(EVERY))
-    with Programs() as programs:
-        runner = Runner(folder, programs)
-        yield lambda logs, *words, **settings: runner(logs, *words, *more, **settings)
+    runner = Runner(folder, programs)
+    return lambda logs, *words, **settings: runner(logs, *words, *more, **settings)
 
 
 @pytest.mark.parametrize(

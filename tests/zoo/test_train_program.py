@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +13,7 @@ import torch
 import yaml
 
 import agents
+from benchmarks.fault_suite.programs import Programs
 from tests.zoo.envs import toys  # noqa: F401  registers the toys
 from zoo.train import main
 
@@ -163,8 +159,8 @@ def test_a_crash_of_the_evaluation_beside_training_ends_the_run_with_its_traceba
 
 
 def test_every_stacked_seed_logs_its_own_values(data: Path, tmp_path: Path) -> None:
-    words = [*arguments(data, tmp_path, "learning_starts=2", seeds=("--seeds", "4-5")), "--online-steps", "150"]
-    assert main([*words, "--save-freq", "5"]) == 0
+    words = [*arguments(data, tmp_path, "learning_starts=2", seeds=("--seeds", "4-5")), "--online-steps", "65"]
+    assert main([*words, "--save-freq", "5", "--log-interval", "1"]) == 0
     first, second = (pd.read_csv(tmp_path / "qam" / f"{ENV}_{number}" / "progress.csv") for number in (1, 2))
     assert len(first) == len(second)
     assert set(first) == set(second) > {"train/total_loss", "rollout/ep_rew_mean", "eval/mean_reward"}
@@ -225,33 +221,14 @@ def test_stacked_seeds_are_refused_online_with_environments_that_they_cannot_sha
     assert not (tmp_path / "qam").exists()
 
 
-def test_ctrl_c_writes_a_checkpoint_and_exits_with_3(data: Path, tmp_path: Path) -> None:
-    words = arguments(data, tmp_path, steps=1_000_000)
-    words[words.index("--eval-freq") + 1] = "1000000"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        [sys.executable, "zoo/train.py", *words], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
-    ) as process:
-        log = tmp_path / "qam" / f"{ENV}_1" / "progress.csv"
-        deadline = time.monotonic() + 120
-        while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline and process.poll() is None:
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 3, errors
-    assert "checkpoint in" in errors
-    assert json.loads((log.parent / "status.json").read_text())["state"] == "interrupted"
-    (checkpoint,) = (log.parent / "checkpoint").iterdir()
+def test_ctrl_c_writes_a_checkpoint_and_exits_with_3(programs: Programs, data: Path, tmp_path: Path) -> None:
+    ran = programs.run("train", arguments(data, tmp_path, steps=1_000_000), kill=("update", 12), by="SIGINT")
+    assert ran.code == 3, ran.err
+    assert "checkpoint in" in ran.err
+    folder = tmp_path / "qam" / f"{ENV}_1"
+    assert json.loads((folder / "status.json").read_text())["state"] == "interrupted"
+    (checkpoint,) = (folder / "checkpoint").iterdir()
     assert agents.QAM.load(checkpoint / "model.zip", device="cpu").num_timesteps > 0
-
-
-def test_warnings_are_one_plain_line(data: Path, tmp_path: Path) -> None:
-    words = arguments(data, tmp_path, steps=1, verbose=1)
-    found = subprocess.run(
-        [sys.executable, "zoo/train.py", *words], capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    (line,) = [line for line in found.stderr.splitlines() if "no state in" in line]
-    assert line.startswith("warning: ")
 
 
 def test_a_chunk_longer_than_every_trajectory_is_refused_before_there_is_a_run_folder(

@@ -66,11 +66,6 @@ def test_optuna_is_asked_for_by_its_install_command(
     assert "`--study` needs Optuna" in capsys.readouterr().err
 
 
-def test_parsing_imports_neither_pytorch_nor_optuna() -> None:
-    code = "import sys, zoo.tune; zoo.tune.make_parser(); print({'torch', 'optuna'} & set(sys.modules))"
-    assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True) == "set()\n"
-
-
 def test_rl_zoos_spellings_are_understood() -> None:
     words = "--algo qam --env e --n-trials 20 --sampler tpe --pruner halving --storage f.log --study-name n"
     words += " --n-startup-trials 3 --n-evaluations 4 --n-jobs 2 --max-total-trials 9 -params gamma=0.9 -conf c.yml"

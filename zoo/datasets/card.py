@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from agents.common.files import atomic_path
+from agents.common.frames import channel_axis
 from zoo.datasets.episodes import Array, Arrays
 from zoo.texts import printable
 
@@ -63,8 +64,7 @@ def write_card(path: Path, name: str, about: Mapping[str, Any], arrays: Arrays) 
             ]
         ),
         "Actions": _of_columns(arrays["actions"][arrays["valids"] > 0], "action"),
-        "Coverage: the two main directions of the observations": _coverage(arrays["observations"]),
-        "Observations": _of_columns(arrays["observations"], "observation"),
+        **_of_observations(arrays["observations"]),
     }
     rows = "".join(f"<tr><th>{_text(key)}</th><td>{_text(value)}</td></tr>" for key, value in facts.items())
     figures = "".join(f"<h2>{_text(title)}</h2>{_svg(figure)}" for title, figure in drawings.items())
@@ -75,10 +75,11 @@ def write_card(path: Path, name: str, about: Mapping[str, Any], arrays: Arrays) 
 
 def _facts(arrays: Arrays, found: Trajectories) -> dict[str, Any]:
     """Return what the page says in words."""
+    shape = arrays["observations"].shape[1:]
     return {
         "trajectories": len(found.lengths),
         "transitions": int(found.lengths.sum()),
-        "numbers in an observation": arrays["observations"].shape[1],
+        "numbers in an observation": shape[0] if len(shape) == 1 else " x ".join(map(str, shape)),
         "numbers in an action": arrays["actions"].shape[1],
         "shortest, mean and longest trajectory": _three(found.lengths),
         "lowest, mean and highest return": _three(found.returns),
@@ -94,6 +95,24 @@ def _of_columns(array: Array, name: str) -> Figure:
     """Return a histogram of each of the first coordinates."""
     shown = array[:: max(1, len(array) // MOST_POINTS), :MOST_PANELS]
     return _figure([(f"{name} {k}", lambda axes, k=k: _histogram(axes, shown[:, k])) for k in range(shown.shape[1])])
+
+
+def _of_observations(observations: Array) -> dict[str, Figure]:
+    """Return what is drawn of the observations, by title: of images, some of them."""
+    if observations.ndim == 2:
+        return {
+            "Coverage: the two main directions of the observations": _coverage(observations),
+            "Observations": _of_columns(observations, "observation"),
+        }
+    shown = np.linspace(0, len(observations) - 1, MOST_PANELS).astype(int)
+    panels = [(f"row {row:,}", lambda axes, row=row: _image(axes, observations[row])) for row in dict.fromkeys(shown)]
+    return {"Observations": _figure(panels)}
+
+
+def _image(axes: Axes, image: Array) -> None:
+    last = image if channel_axis(image.shape) == -1 else np.moveaxis(image, 0, -1)
+    axes.imshow(last[..., :3] if last.shape[-1] >= 3 else last[..., 0])
+    axes.set_axis_off()
 
 
 def _coverage(observations: Array) -> Figure:

@@ -16,9 +16,9 @@ import numpy as np
 
 from agents.common.bounded import FAULTS, DamagedFile, Header, TooLarge, open_zip, read_npz, read_npz_headers
 from agents.common.data.action_range import ActionRange, clipped_message, in_pieces
-from zoo.datasets.environment import env_spaces, make_raw_env, relabel
+from zoo.datasets.environment import env_spaces, make_labelling_env, relabel
 from zoo.datasets.files import dataset_files, file_sha256, folder_option, recorded_sha256
-from zoo.datasets.names import DatasetSpec
+from zoo.datasets.names import IMAGE_SHAPE, DatasetSpec
 from zoo.errors import UsageError
 
 READ_ERRORS = (*FAULTS, OSError)  # what reading a broken npz raises
@@ -86,14 +86,16 @@ def check_structure(path: Path, spec: DatasetSpec) -> list[Finding]:
     return _check_headers(headers, spec)
 
 
-def check_shapes(path: Path, env: Any) -> list[Finding]:
-    """Check the sizes of observations and actions against an environment of the dataset."""
+def check_shapes(path: Path, spec: DatasetSpec, env: Any) -> list[Finding]:
+    """Check the sizes of observations and actions against an environment of the dataset, or of its states."""
     headers = read_npz_headers(path)
     findings = []
-    for array, space in zip(("observations", "actions"), env_spaces(env), strict=True):
+    observation, action = (space.shape for space in env_spaces(env))
+    wanted = {"observations": IMAGE_SHAPE if spec.is_visual else observation, "actions": action}
+    for array, shape in wanted.items():
         got = headers[array][0][1:]
-        if got != space.shape:
-            message = f"`{array}` must have rows of shape {space.shape} as in the environment, got {got}"
+        if got != shape:
+            message = f"`{array}` must have rows of shape {shape} as in the environment, got {got}"
             findings.append(Finding("error", array, message))
     return findings
 
@@ -131,8 +133,8 @@ def check_dataset(path: Path, spec: DatasetSpec) -> list[Finding]:
     findings = check_structure(path, spec)
     if error_messages(findings):
         return findings
-    with contextlib.closing(make_raw_env(spec.env_id)) as env:
-        findings += check_shapes(path, env)
+    with contextlib.closing(make_labelling_env(spec.env_id)) as env:
+        findings += check_shapes(path, spec, env)
     findings += check_checksum(path)[1]
     if error_messages(findings):
         return findings
@@ -156,9 +158,8 @@ def _check_headers(headers: Mapping[str, Header], spec: DatasetSpec) -> list[Fin
             findings.append(Finding(severity, name, f"expected an array `{name}`, got only {got}"))
         elif headers[name][1].kind not in "fiub":
             findings.append(Finding("error", name, f"`{name}` must be numbers, got dtype {headers[name][1]}"))
-        elif headers[name][0] and len(headers[name][0]) != (1 if name == "terminals" else 2):
-            wanted = "(rows,)" if name == "terminals" else "(rows, size)"
-            findings.append(Finding("error", name, f"`{name}` must have shape {wanted}, got {headers[name][0]}"))
+        elif wrong := _wrong_header(name, headers[name], spec):
+            findings.append(Finding("error", name, f"`{name}` must {wrong}"))
     if "observations" not in headers or not headers["observations"][0]:
         return findings
     rows = headers["observations"][0][0]
@@ -169,6 +170,18 @@ def _check_headers(headers: Mapping[str, Header], spec: DatasetSpec) -> list[Fin
             got = str(shape[0]) if shape else "a single number"
             findings.append(Finding("error", name, f"`{name}` must have {rows} rows like `observations`, got {got}"))
     return findings
+
+
+def _wrong_header(name: str, header: Header, spec: DatasetSpec) -> str | None:
+    """Return what shape or dtype an array must have, and has not; None if it is right."""
+    shape, dtype = header
+    is_image = spec.is_visual and name == "observations"
+    if is_image and dtype != np.uint8:
+        return f"be images as uint8 from 0 to 255, got {dtype}"
+    axes = 1 if name == "terminals" else 4 if is_image else 2
+    if not shape or len(shape) == axes:
+        return None
+    return f"have shape {({1: '(rows,)', 2: '(rows, size)'}).get(axes, '(rows, height, width, 3)')}, got {shape}"
 
 
 def _check_finite(name: str, array: np.ndarray) -> Finding | None:
@@ -220,7 +233,7 @@ def _check_tasks(arrays: Mapping[str, np.ndarray], spec: DatasetSpec) -> list[Fi
     """Find tasks that no state of the dataset achieves."""
     unsolved = []
     for task, env_id in spec.task_env_ids.items():
-        with contextlib.closing(make_raw_env(env_id)) as env:
+        with contextlib.closing(make_labelling_env(env_id)) as env:
             _, masks = relabel(env_id, arrays, env)
         if masks.all():
             unsolved.append(str(task))

@@ -6,6 +6,7 @@ Source of the settings: OGBench (Park et al., arXiv 2410.20092), `data_gen_scrip
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +24,25 @@ from agents.common.files import atomic_path
 from zoo.datasets.environment import env_spaces, global_numpy_seed, make_raw_env
 from zoo.datasets.files import SPLITS
 from zoo.datasets.names import DATASETS, DatasetSpec
+from zoo.envs.rendering import VISUAL
 
 Episode = dict[str, np.ndarray]
 _DTYPES = {"terminals": np.dtype(bool), "button_states": np.dtype(np.int64)}  # the others are float32
 _MAX_ATTEMPTS = 100  # far above need: an unhealthy Scene episode is rare
 
 
+def _family(spec: DatasetSpec) -> str:
+    """Return the environment whose oracles and settings a dataset has: the same with images and without."""
+    return spec.environment.removeprefix(VISUAL)
+
+
 def oracle_settings(spec: DatasetSpec) -> dict[str, float]:
     """Return the noise settings with which OGBench collected a dataset."""
-    if spec.environment.startswith("pointmaze"):
+    if _family(spec).startswith("pointmaze"):
         return {"action_noise": 0.5}
     if spec.kind == "play":
         return {"plan_noise": 0.1, "plan_noise_smoothing": 0.5}
-    random_actions = 0.2 if spec.environment.startswith("puzzle") else 0.1
+    random_actions = 0.2 if _family(spec).startswith("puzzle") else 0.1
     return {"max_action_noise": 0.1, "min_norm": 0.4, "random_action_probability": random_actions}
 
 
@@ -54,7 +61,7 @@ def make_collector(spec: DatasetSpec) -> Callable[[int, str, int], Episode]:
             with global_numpy_seed(words[:4]):
                 rows = collector.collect(int(words[4]), int(words[5]))
             arrays = _to_arrays(rows)
-            if not spec.environment.startswith("scene") or _is_healthy(arrays["qpos"]):
+            if not _family(spec).startswith("scene") or _is_healthy(arrays["qpos"]):
                 return arrays
         raise RuntimeError(f"{spec.name}: {_MAX_ATTEMPTS} episodes in a row were unhealthy")
 
@@ -132,7 +139,7 @@ class _ManipulationCollector:
         """Return the rows of one episode."""
         self.action_space.seed(action_seed)
         observation, info = self.env.reset(seed=reset_seed)
-        stacking = _stacking_probability(self.spec.environment)
+        stacking = _stacking_probability(_family(self.spec))
         noise = np.random.uniform(0.0, self.settings.get("max_action_noise", 0.0))
         oracle = self.start_oracle(observation, info)
         rows, done = [], False
@@ -167,9 +174,9 @@ def _plan_oracles(env: Any, spec: DatasetSpec) -> dict[str, Any]:
     """Return the open-loop oracles of an environment by target."""
     settings = oracle_settings(spec)
     common = {"env": env, "noise": settings["plan_noise"], "noise_smoothing": settings["plan_noise_smoothing"]}
-    if spec.environment.startswith("puzzle"):
+    if _family(spec).startswith("puzzle"):
         return {"button": ButtonPlanOracle(gripper_always_closed=True, **common)}
-    if spec.environment.startswith("cube"):
+    if _family(spec).startswith("cube"):
         return {"cube": CubePlanOracle(**common)}
     classes = {"cube": CubePlanOracle, "button": ButtonPlanOracle, "drawer": DrawerPlanOracle}
     return {target: oracle(**common) for target, oracle in {**classes, "window": WindowPlanOracle}.items()}
@@ -178,9 +185,9 @@ def _plan_oracles(env: Any, spec: DatasetSpec) -> dict[str, Any]:
 def _markov_oracles(env: Any, spec: DatasetSpec) -> dict[str, Any]:
     """Return the closed-loop oracles of an environment by target."""
     common = {"env": env, "min_norm": oracle_settings(spec)["min_norm"]}
-    if spec.environment.startswith("puzzle"):
+    if _family(spec).startswith("puzzle"):
         return {"button": ButtonMarkovOracle(gripper_always_closed=True, **common)}
-    if spec.environment.startswith("cube"):
+    if _family(spec).startswith("cube"):
         return {"cube": CubeMarkovOracle(**common)}
     return {
         "cube": CubeMarkovOracle(max_step=100, **common),
@@ -240,21 +247,33 @@ def _row(observation: np.ndarray, action: np.ndarray, done: bool, info: dict[str
 
 def _to_arrays(rows: list[dict[str, Any]]) -> Episode:
     """Stack rows into arrays of OGBench's dtypes."""
-    return {key: np.array([row[key] for row in rows], dtype=_DTYPES.get(key, np.dtype(np.float32))) for key in rows[0]}
+    return {key: np.array([row[key] for row in rows], dtype=_dtype(key, first)) for key, first in rows[0].items()}
+
+
+def _dtype(key: str, value: Any) -> np.dtype[Any]:
+    """Return OGBench's dtype of an array."""
+    is_image = key == "observations" and value.dtype == np.uint8
+    return np.dtype(np.uint8) if is_image else _DTYPES.get(key, np.dtype(np.float32))
 
 
 class EpisodeWriter:
-    """Collects episodes of a dataset, each into a file."""
+    """Collects episodes of a dataset, each into a file.
 
-    def __init__(self, dataset: str, seed: int) -> None:
-        self._collect = make_collector(DATASETS[dataset])
+    :param steps: transitions of an episode.
+    """
+
+    def __init__(self, dataset: str, seed: int, steps: int) -> None:
+        spec = DATASETS[dataset]
+        self._collect = make_collector(replace(spec, steps=steps))
         self._seed = seed
+        # images are most of a file, and shrink to a fifth
+        self._save = np.savez_compressed if spec.is_visual else np.savez
 
     def write(self, split: str, episode: int, file: Path) -> Path:
         """Collect an episode and return its file, which appears when it is complete."""
         arrays = self._collect(self._seed, split, episode)
         with atomic_path(file) as temporary:
-            np.savez(temporary, **arrays)  # type: ignore[arg-type]
+            self._save(temporary, **arrays)  # type: ignore[arg-type]
         return file
 
     def close(self) -> None:

@@ -31,7 +31,7 @@ class Episode:
     """One trajectory of T transitions.
 
     :param name: what to call it in messages.
-    :param observations: shape (T + 1, O): the last one follows the last action.
+    :param observations: shape (T + 1, O), or images: the last one follows the last action.
     :param actions: shape (T, A).
     :param rewards: shape (T,).
     :param masks: 0 where the task terminates, else 1, shape (T,).
@@ -49,17 +49,25 @@ class Size:
     """How much a set holds, at most: known before it is read.
 
     :param observation: entries of an observation; ``action``: of an action.
+    :param image: shape of an observation, if it is an image.
     """
 
     episodes: int
     transitions: int
     observation: int
     action: int
+    image: tuple[int, ...] | None = None
+
+    @property
+    def observation_shape(self) -> tuple[int, ...]:
+        """Shape of an observation."""
+        return self.image or (self.observation,)
 
     @property
     def bytes(self) -> int:
         """Memory of its arrays in the compact layout."""
-        return (self.episodes + self.transitions) * (self.observation + self.action + len(COMPACT) - 2) * 4
+        seen = self.observation * (1 if self.image else 4)
+        return (self.episodes + self.transitions) * (seen + (self.action + len(COMPACT) - 2) * 4)
 
 
 def checked_episode(
@@ -72,7 +80,7 @@ def checked_episode(
     """
     actions = require_continuous(name, actions)
     steps = len(actions)
-    observations = require_vectors(name, observations)
+    observations = require_observations(name, observations)
     if len(observations) == steps:
         raise UsageError(
             f"{name}: `observations` must have {steps + 1} rows, one more than the {steps} actions, got {steps}: the "
@@ -96,19 +104,21 @@ def join(name: str, episodes: Iterable[Episode], size: Size) -> Arrays:
     """
     tell_memory(name, size.bytes)
     rows = size.episodes + size.transitions
-    shapes = {"observations": (size.observation,), "actions": (size.action,)}
+    shapes = {"observations": size.observation_shape, "actions": (size.action,)}
+    kinds = {"observations": np.uint8} if size.image else {}
     with np.errstate(over="ignore"):  # infinite then, which is refused
-        arrays = {key: np.zeros((rows, *shapes.get(key, ())), np.float32) for key in COMPACT}
+        arrays = {key: np.zeros((rows, *shapes.get(key, ())), kinds.get(key, np.float32)) for key in COMPACT}
         end = 0
         for episode in episodes:
             begin, steps = end, len(episode.actions)
             end = begin + steps + 1
-            got = (episode.observations.shape[1], episode.actions.shape[1])
-            if end > rows or got != (size.observation, size.action):
+            got = (episode.observations.shape[1:], episode.actions.shape[1])
+            if end > rows or got != (size.observation_shape, size.action):
+                wanted, there = (" x ".join(map(str, shape)) for shape in (size.observation_shape, got[0]))
                 raise UsageError(
-                    f"{episode.name} must have observations of {size.observation} and actions of {size.action} "
+                    f"{episode.name} must have observations of {wanted} and actions of {size.action} "
                     f"numbers like the first one, and the episodes {size.transitions:,} transitions in all, got "
-                    f"{got[0]} and {got[1]}; keep the episodes of one environment apart from others"
+                    f"{there} and {got[1]}; keep the episodes of one environment apart from others"
                 )
             arrays["observations"][begin:end] = episode.observations
             for key in ("actions", "rewards", "masks"):
@@ -200,6 +210,23 @@ def require_vectors(name: str, observations: Array) -> Array:
         f"{name}: `observations` must have shape (rows, size), got {observations.shape} of {observations.dtype}{what}; "
         "give vectors, e.g. the robot's state"
     )
+
+
+def require_observations(name: str, observations: Array) -> Array:
+    """Return observations, shape (rows, O) or images of uint8; refuse anything else."""
+    if observations.ndim == 4 and 0 not in observations.shape:
+        require_bytes(name, observations.dtype)
+        return observations
+    return require_vectors(name, observations)
+
+
+def require_bytes(name: str, dtype: np.dtype[Any]) -> None:
+    """Refuse images that are not uint8: nothing says their scale."""
+    if dtype != np.uint8:
+        raise UsageError(
+            f"{name}: images must be uint8 from 0 to 255, got {dtype}; convert them, e.g. "
+            "`(255 * images).round().astype(np.uint8)` where they are from 0 to 1"
+        )
 
 
 def require_continuous(name: str, actions: Array) -> Array:

@@ -9,24 +9,26 @@ import shutil
 import zipfile
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 import numpy as np
 
-from agents.common.bounded import read_npz, read_npz_headers
+from agents.common.bounded import read_npz, read_npz_headers, size_text
 from agents.common.validation import integer
 from zoo.datasets.collect import EpisodeWriter, oracle_settings
 from zoo.datasets.files import SPLITS, dataset_files, is_settled, making, publish, settings_sha256
-from zoo.datasets.names import DatasetSpec, parse_name
+from zoo.datasets.names import IMAGE_SHAPE, DatasetSpec, parse_name
 from zoo.datasets.progress import progress_bar
+from zoo.envs.rendering import require_pictures
 from zoo.errors import UsageError, as_usage_error
 from zoo.messages import log
 from zoo.processes import ServingProcess, available_cores, wait_for_answers
 
 SMALLER_SIZE = 100_000  # transitions of the smaller set that is suggested
+IMAGE_COMPRESSION = 6  # how much smaller images are in a file, roughly
 
 Jobs = list[tuple[str, int, Path]]
 """Split, number and file of episodes."""
@@ -69,6 +71,7 @@ def generate_dataset(
     *,
     num_episodes: int | None = None,
     dataset_size: int | None = None,
+    episode_steps: int | None = None,
     seed: int = 0,
     num_workers: int | None = None,
     existing: str = "refuse",
@@ -81,25 +84,44 @@ def generate_dataset(
     :param num_episodes: training episodes; the validation file gets a tenth of them, at least one.
     :param dataset_size: training transitions instead of episodes, rounded up to whole episodes; None for both takes
         OGBench's size.
+    :param episode_steps: transitions of an episode; None takes OGBench's number.
     :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
     """
     spec = parse_name(name).spec
     if not spec.is_generatable:
         raise UsageError(_no_oracle_message(spec))
+    if spec.is_visual:
+        require_pictures(spec.name)
+    if episode_steps is not None:
+        with as_usage_error():
+            spec = replace(spec, steps=integer("episode_steps", episode_steps, at_least=1))
     episodes = _count_episodes(spec, num_episodes, dataset_size)
     with as_usage_error():
         seed = integer("seed", seed, at_least=0)
         workers = integer("num_workers", available_cores() if num_workers is None else num_workers, at_least=1)
-    whole = num_episodes is None and dataset_size is None
+    whole = num_episodes is None and dataset_size is None and episode_steps is None
     recipe = Recipe(
         name=spec.name,
-        build=functools.partial(EpisodeWriter, spec.name, seed),
+        build=functools.partial(EpisodeWriter, spec.name, seed, spec.steps),
         settings={"dataset": spec.name, "rows": spec.steps + 1, "seed": seed, "oracle": oracle_settings(spec)},
         plan=lambda missing, cores, resumed: describe_plan(spec, missing, cores, is_resumed=resumed, whole=whole),
     )
     files = dataset_files(spec.name, dataset_dir)
+    if spec.is_visual and not files[0].exists():
+        _require_disk(files[0].parent, bytes_on_disk(spec, episodes + max(1, episodes // 10)))
     make_dataset(recipe, files, episodes, num_workers=workers, existing=existing)
     return files
+
+
+def _require_disk(folder: Path, needed: int) -> None:
+    """Refuse to begin what the disk has no room for."""
+    there = next(parent for parent in (folder, *folder.resolve().parents) if parent.exists())
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise UsageError(
+            f"{folder} needs about {size_text(needed)} of disk, {size_text(free)} are free; make a smaller set with "
+            "`--dataset-size`, or choose another folder with `--dataset-dir`"
+        )
 
 
 def make_dataset(recipe: Recipe, files: tuple[Path, Path], episodes: int, *, num_workers: int, existing: str) -> None:
@@ -208,10 +230,22 @@ def describe_plan(spec: DatasetSpec, missing: Jobs, cores: int, *, is_resumed: b
     val = spec.steps * len(missing) - train
     seconds = math.ceil(len(missing) / cores) * (spec.steps + 1) / spec.rows_per_second
     smaller = f"; --dataset-size {SMALLER_SIZE} makes a smaller set" if whole and train > SMALLER_SIZE else ""
+    space = ""
+    if spec.is_visual:
+        memory = 2 * math.prod(IMAGE_SHAPE) * (train + train // spec.steps)
+        space = (
+            f" without a GPU, {size_text(bytes_on_disk(spec, len(missing)))} of disk; to train on it takes "
+            f"{size_text(memory)} of memory"
+        )
     return (
         f"generating {spec.name}: {train:,} {'more ' if is_resumed else ''}transitions (and {val:,} for validation), "
-        f"about {duration_text(seconds)} on {cores} core{'' if cores == 1 else 's'}{smaller}"
+        f"about {duration_text(seconds)} on {cores} core{'' if cores == 1 else 's'}{space}{smaller}"
     )
+
+
+def bytes_on_disk(spec: DatasetSpec, episodes: int) -> int:
+    """Return roughly what episodes of images take while a set is made: twice what they take in the end."""
+    return 2 * math.prod(IMAGE_SHAPE) // IMAGE_COMPRESSION * episodes * (spec.steps + 1)
 
 
 def duration_text(seconds: float) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
+import mmap
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 
 from agents.common.bounded import read_text
 from zoo.datasets.episodes import (
+    Array,
     Arrays,
     Episode,
     Size,
@@ -21,23 +23,22 @@ from zoo.datasets.episodes import (
     require_keys,
     tell_memory,
 )
+from zoo.envs.robomimic import OBSERVATIONS
 from zoo.errors import UsageError
+from zoo.packages import import_optional
 
-EXTRA = "pip install 'flow-rl-zoo[data]'"
 MINARI = "minari:"
 _MINARI_FILE = Path("data", "main_data.hdf5")
 _MINARI_ARRAYS = ("observations", "actions", "rewards", "terminations")
 _MOST_METADATA_BYTES = 1 << 24
+_OF_ENVIRONMENT = ("env_name", "env_version")
 _FAULTS = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError)
 _FILTERS = {1, 2, 3, 4, 5, 6, 32000}  # those that h5py itself has; others are loaded as libraries
 
 
 def import_extra(package: str, what: str) -> Any:
     """Return a package of the extra ``data``."""
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise UsageError(f"{what} needs the package `{package}`, which is not installed; `{EXTRA}`") from error
+    return import_optional(package, package, what, "flow-rl-zoo[data]")
 
 
 # -- D4RL -------------------------------------------------------------------------------------------------------------
@@ -139,7 +140,7 @@ def _minari_episodes(path: Path) -> Iterator[Size | Episode]:
 def _members(path: Path, group: Any) -> dict[str, Any]:
     """Return the arrays of an episode, unread."""
     name = f"{path}, {group.name}"
-    if not hasattr(group, "keys"):
+    if not _is_group(group):
         raise UsageError(f"{name} must be a group of arrays; get the Minari dataset again")
     require_keys(name, group, _MINARI_ARRAYS)
     return {key: _dataset(path, group, key) for key in _MINARI_ARRAYS}
@@ -166,6 +167,129 @@ def _parsed(text: Any) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+# -- robomimic --------------------------------------------------------------------------------------------------------
+
+
+def is_robomimic(path: Path) -> bool:
+    """Return whether an HDF5 file holds demonstrations in robomimic's layout."""
+    with _opened(path) as file:
+        data = file["data"] if "data" in file and _is_inside(file, "data") else None
+        return data is not None and _is_group(data) and any(map(_is_demonstration, data))
+
+
+def robomimic_environment(path: Path) -> dict[str, str]:
+    """Return ``env_name`` and ``env_version`` of robosuite that a file of robomimic says it was recorded with, if any.
+
+    They are sought as text: reading the attribute that has them, HDF5's library never ends in some damaged files.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        found = {name: re.search(rb'"%s": ?"([\w.]{1,40})"' % name.encode(), content) for name in _OF_ENVIRONMENT}
+        return {name: match[1].decode("ascii") for name, match in found.items() if match}
+
+
+def open_robomimic(path: Path) -> tuple[Size, Iterator[Episode]]:
+    """Return the size of robomimic's demonstrations and their episodes, which are read one at a time.
+
+    As in Q-chunking (arXiv 2507.07969, ``envs/robomimic_utils.py`` and ``main.py``), the reward is 0 where the file's
+    is 1, and -1 where it is 0; nothing comes after a step that is ``done``, so that what a demonstration shows after it
+    is an episode of its own.
+    """
+    episodes = _demonstrations(path)
+    size = next(episodes)
+    assert isinstance(size, Size)
+    return size, episodes  # type: ignore[return-value]
+
+
+def _demonstrations(path: Path) -> Iterator[Size | Episode]:
+    """Yield the size of a set, then its episodes, in the order of the demonstrations' numbers."""
+    with _opened(path) as file:
+        data = _linked(path, file, "data")
+        others = [name for name in data if not _is_demonstration(name)]
+        if others:
+            raise UsageError(f"{path} must hold demo_0, demo_1, ... in `data`, got {others[0][:40]!r} too; remove it")
+        parts = [_demonstration(path, data, name) for name in sorted(data, key=lambda name: int(name[5:]))]
+        steps, ends = sum(len(part["dones"]) for part in parts), sum(len(_ends(part)) for part in parts)
+        widths = (sum(sensor.shape[1] for sensor in parts[0]["obs"]), parts[0]["actions"].shape[-1])
+        yield Size(ends, steps, *widths)
+        for part in parts:
+            yield from _episodes_of(part)
+
+
+def _demonstration(path: Path, data: Any, name: str) -> dict[str, Any]:
+    """Return the arrays of a demonstration, of which only ``dones`` is read."""
+    group, name = _linked(path, data, name), f"{path}, {name}"
+    if not _is_group(group) or "obs" not in group:
+        raise UsageError(f"{name} has no observations, as in robomimic's raw files; get low_dim_v15.hdf5 instead")
+    require_keys(name, group, ("actions", "rewards", "dones"))
+    part: dict[str, Any] = {key: _dataset(path, group, key) for key in ("actions", "rewards", "dones")}
+    part["obs"] = _sensors(path, name, group, "obs")
+    part["next_obs"] = _sensors(path, name, group, "next_obs") if "next_obs" in group else []
+    steps = part["actions"].shape[0]
+    arrays = [*part["obs"], *part["next_obs"], part["rewards"], part["dones"]]
+    wrong = [array for array in arrays if array.shape[0] != steps]
+    if wrong or not steps:
+        key, got = (wrong[0].name.partition("/data/")[2], wrong[0].shape[0]) if wrong else ("actions", 0)
+        wanted = f"{steps} rows like the actions" if steps else "at least one row"
+        raise UsageError(f"{name}: `{key}` must have {wanted}, got {got}; get the file again")
+    tell_memory(name, sum(map(_bytes, [part["actions"], *arrays])))
+    return part | {"name": name, "dones": _flags(name, "dones", part["dones"])}
+
+
+def _sensors(path: Path, name: str, group: Any, key: str) -> list[Any]:
+    """Return the parts of observations, unread."""
+    found = _linked(path, group, key)
+    there = list(found) if _is_group(found) else []
+    if not set(OBSERVATIONS) & set(there) and any(sensor.endswith(("_image", "_depth")) for sensor in there):
+        raise UsageError(f"{name} has images only ({', '.join(there[:3])}); get low_dim_v15.hdf5 instead")
+    require_keys(f"{name}, {key}", there, OBSERVATIONS)
+    parts = [_dataset(path, found, sensor) for sensor in OBSERVATIONS]
+    for sensor, part in zip(OBSERVATIONS, parts, strict=True):
+        if len(part.shape) != 2:
+            raise UsageError(f"{name}: `{key}/{sensor}` must have shape (steps, size), got {part.shape}; reshape it")
+    return parts
+
+
+def _flags(name: str, key: str, part: Any) -> Array:
+    """Return an array that is 0 or 1 in each step."""
+    flags: Array = part[()]
+    if flags.ndim != 1 or not np.isin(flags, (0, 1)).all():
+        wrong = flags.shape if flags.ndim != 1 else flags[~np.isin(flags, (0, 1))][0]
+        sparse = "; dense rewards are not read, get the sparse file" if key == "rewards" else "; correct it"
+        raise UsageError(f"{name}: `{key}` must be 0 or 1 in each step, got {wrong}{sparse}")
+    return flags
+
+
+def _ends(part: dict[str, Any]) -> Array:
+    """Return how many steps there are up to the end of each of a demonstration's episodes."""
+    dones = part["dones"]
+    known = len(dones) - (not part["next_obs"] and not dones[-1])  # steps after which the state is known, or unneeded
+    return np.union1d(np.flatnonzero(dones) + 1, [known] if known else []).astype(int)
+
+
+def _episodes_of(part: dict[str, Any]) -> Iterator[Episode]:
+    """Yield the episodes of a demonstration."""
+    observations = np.concatenate([sensor[()] for sensor in part["obs"]], axis=1)
+    last = np.concatenate([sensor[-1:] for sensor in part["next_obs"] or part["obs"]], axis=1)
+    observations = np.concatenate([observations, last])
+    actions, rewards = part["actions"][()], _flags(part["name"], "rewards", part["rewards"]) - 1.0
+    begin = 0
+    for end in _ends(part):
+        steps = slice(begin, end)
+        yield checked_episode(
+            part["name"],
+            observations[begin : end + 1],
+            actions[steps],
+            rewards[steps],
+            terminated=None,
+            masks=1.0 - part["dones"][steps],
+        )
+        begin = end
+
+
+def _is_demonstration(name: str) -> bool:
+    return re.fullmatch(r"demo_[0-9]{1,9}", name) is not None
 
 
 # -- HDF5 -------------------------------------------------------------------------------------------------------------
@@ -207,9 +331,18 @@ def _dataset(path: Path, group: Any, name: str) -> Any:
 
 def _linked(path: Path, group: Any, name: str) -> Any:
     """Return a part of a file; follow no link to another place."""
-    if type(group.get(name, getlink=True)).__name__ != "HardLink":
+    if not _is_inside(group, name):
         raise UsageError(f"{path}: `{name}` must lie in the file, got a link to another place; write it again")
     return group[name]
+
+
+def _is_inside(group: Any, name: str) -> bool:
+    """Return whether a group has a part that is not a link to another place."""
+    return type(group.get(name, getlink=True)).__name__ == "HardLink"
+
+
+def _is_group(part: Any) -> bool:
+    return hasattr(part, "keys")
 
 
 def _bytes(part: Any) -> int:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.common.bounded import read_npz_headers
 from agents.common.data.arrays import STORED_ARRAYS, Arrays
 from agents.common.validation import integer, one_of
 from zoo.datasets.check import check_shapes, check_structure, require_sound
 from zoo.datasets.download import DownloadError, download_dataset, download_shards
-from zoo.datasets.environment import make_raw_env, relabel
+from zoo.datasets.environment import make_labelling_env, relabel
+from zoo.datasets.episodes import tell_memory
 from zoo.datasets.files import SPLITS, dataset_files, folder_option, settings_sha256, shard_folder
 from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import DatasetName, DatasetSpec, parse_env_name, parse_name, single_task_names
@@ -35,7 +39,7 @@ class Dataset:
     trajectory has no transition: ``valids`` is 0 there. ``terminals`` is 1 in the last two rows of each trajectory,
     that is, in the row of its last transition and in the row after it.
 
-    :param observations: shape (rows, observation size).
+    :param observations: shape (rows, observation size), float32, or images of uint8.
     :param actions: in [-1 + 1e-5, 1 - 1e-5], shape (rows, action size).
     :param rewards: reward of the state before the action, shape (rows,).
     :param masks: 0 where the task is achieved before the action, else 1, shape (rows,).
@@ -45,7 +49,7 @@ class Dataset:
     """
 
     path: Path
-    observations: Float32Array
+    observations: NDArray[Any]
     actions: Float32Array
     rewards: Float32Array
     masks: Float32Array
@@ -115,8 +119,10 @@ def load_file(name: str, dataset_dir: str | Path | None = None) -> tuple[str, di
 def _load_file(env_name: str, path: Path, size: int | None, sparse: bool, split: str) -> Dataset:
     name = parse_env_name(env_name)
     require_sound(check_structure(path, name.spec), name.spec, path)
-    with contextlib.closing(make_raw_env(name.env_id)) as env:
-        require_sound(check_shapes(path, env), name.spec, path)
+    with contextlib.closing(make_labelling_env(name.env_id)) as env:
+        require_sound(check_shapes(path, name.spec, env), name.spec, path)
+        if name.spec.is_visual:
+            tell_memory(f"{path.name}, with the replay buffer,", 2 * _bytes(path))
         digest = verified_sha256(path, name.spec)
         arrays = read_arrays(path, name.spec)
         if size is not None:
@@ -138,6 +144,12 @@ def _load_file(env_name: str, path: Path, size: int | None, sparse: bool, split:
         valids=arrays["valids"],
         fingerprint=settings_sha256(settings),
     )
+
+
+def _bytes(path: Path) -> int:
+    """Return the memory of a file's observations."""
+    shape, dtype = read_npz_headers(path)["observations"]
+    return math.prod(shape) * dtype.itemsize
 
 
 def _find_files(

@@ -1,4 +1,4 @@
-"""Names and sizes of OGBench's state-based datasets: the one table, and the parsing of names.
+"""Names and sizes of OGBench's datasets: the one table, and the parsing of names.
 
 Source: OGBench (Park et al., arXiv 2410.20092), `data_gen_scripts/commands.sh` and README, version 1.2.
 """
@@ -10,7 +10,8 @@ import re
 from dataclasses import dataclass
 
 from agents.common.validation import unknown_name_message
-from zoo.envs import ocbench
+from zoo.envs import ocbench, robomimic
+from zoo.envs.rendering import VISUAL
 from zoo.errors import UsageError
 
 NUM_TASKS = 5  # every OGBench environment below has tasks 1 to 5
@@ -44,6 +45,10 @@ _STANDARD = (
 # 1000 episodes.
 _GENERATED_ONLY = (("cube-octuple", "play noisy", 1000, 1000),)
 
+# Families that have the same datasets with images too, under names that begin with `visual-`.
+_VISUAL_FAMILIES = ("antmaze", "humanoidmaze", "cube", "scene", "puzzle")
+IMAGE_SHAPE = (64, 64, 3)
+
 # 100M transitions in files of 1000 episodes: (environments, kind, files, transitions an episode)
 _LARGE = (
     ("cube-double cube-triple cube-quadruple cube-octuple scene", "play", 100, 1000),
@@ -61,6 +66,7 @@ _ROWS_PER_SECOND = {
     "scene": 500,
     "puzzle-3x3": 550, "puzzle-4x4": 500, "puzzle-4x5": 450, "puzzle-4x6": 400,
 }  # fmt: skip
+_DRAWN_PER_SECOND = 3  # images that Mesa draws in software, on such a machine; a GPU is far faster
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,11 @@ class DatasetSpec:
         return f"{self.environment}-v0"
 
     @property
+    def is_visual(self) -> bool:
+        """Whether observations are images, of the shape `IMAGE_SHAPE`."""
+        return self.name.startswith(VISUAL)
+
+    @property
     def task_env_ids(self) -> dict[int, str]:
         """Gymnasium id of each single-task environment, by the task's number."""
         return {task: f"{self.environment}-singletask-task{task}-v0" for task in range(1, NUM_TASKS + 1)}
@@ -110,11 +121,13 @@ class DatasetSpec:
     @property
     def is_generatable(self) -> bool:
         """Whether OGBench has a scripted oracle for it and it is one file."""
-        return self.files == 1 and self.environment.split("-")[0] in _ORACLE_FAMILIES
+        return self.files == 1 and self.environment.removeprefix(VISUAL).split("-")[0] in _ORACLE_FAMILIES
 
     @property
     def rows_per_second(self) -> int:
         """Rows that one core generates in a second, roughly; known where the dataset can be generated."""
+        if self.is_visual:
+            return _DRAWN_PER_SECOND
         family = "pointmaze" if self.environment.startswith("pointmaze") else self.environment
         return _ROWS_PER_SECOND[family]
 
@@ -141,6 +154,7 @@ class DatasetName:
 
 def _default_task(environment: str) -> int:
     """Return the task that OGBench 1.2 means where a name gives none."""
+    environment = environment.removeprefix(VISUAL)
     if environment.startswith(("puzzle-3x3", "puzzle-4x4", "antsoccer")):
         return 4
     return 2 if environment.startswith(("puzzle", "cube", "scene")) else 1
@@ -148,7 +162,13 @@ def _default_task(environment: str) -> int:
 
 def _build_table() -> dict[str, DatasetSpec]:
     specs = []
-    for rows, suffix, hosted in ((_STANDARD, "", True), (_GENERATED_ONLY, "", False), (_LARGE, "-100m", True)):
+    visual = tuple(
+        (" ".join(VISUAL + each for each in environments.split()), *row)
+        for environments, *row in _STANDARD
+        if environments.startswith(_VISUAL_FAMILIES)
+    )
+    tables = (_STANDARD, "", True), (_GENERATED_ONLY, "", False), (_LARGE, "-100m", True), (visual, "", True)
+    for rows, suffix, hosted in tables:
         for environments, kinds, size, steps in rows:
             episodes, files = (1000, size) if suffix else (size, 1)
             specs += [
@@ -200,9 +220,13 @@ def parse_env_name(name: str) -> DatasetName:
 
 def _unknown(kind: str, name: str, known: list[str]) -> UsageError:
     """Return the error for a name that is not OGBench's; the closest one may be OCBench's."""
+    if robomimic.find_task(name) is not None:
+        return UsageError(
+            f"`{name}` is a task of robomimic, with demonstrations by people; download them as docs/robomimic.md says"
+        )
     if ocbench.find_task(name) is not None:
         return UsageError(f"`{name}` is a task of OCBench, not of OGBench; `zoo.datasets.ocbench` loads its data")
-    return UsageError(unknown_name_message(kind, name, [*known, *ocbench.TASKS]))
+    return UsageError(unknown_name_message(kind, name, [*known, *ocbench.TASKS, *robomimic.TASKS]))
 
 
 def is_env_name(name: str) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from agents.common.frames import channel_axis, is_image
 from zoo.datasets.check import Finding
 from zoo.datasets.episodes import COMPACT, Arrays
 from zoo.datasets.load import Dataset, rows_of_first_trajectories
@@ -55,12 +56,25 @@ def load_own(
 
 
 def shape_findings(arrays: Arrays, env_id: str, spaces: tuple[gymnasium.Space[Any], ...]) -> list[Finding]:
-    """Return where the sizes of a set are not those of an environment."""
-    return [
-        Finding("error", key, f"`{key}` must have rows of shape {space.shape} as in {env_id}, got {got}")
-        for key, space in zip(("observations", "actions"), spaces, strict=True)
-        if (got := arrays[key].shape[1:]) != space.shape
-    ]
+    """Return where the sizes of a set are not those of an environment; images may have their channels first or last."""
+    if isinstance(spaces[0], gymnasium.spaces.Dict):
+        what = f"`observations` must be a Dict as in {env_id}, which no file holds; load it in Python (docs/pixels.md)"
+        return [Finding("error", "observations", what)]
+    findings = []
+    for key, space in zip(("observations", "actions"), spaces, strict=True):
+        shape, got = space.shape or (), arrays[key].shape[1:]
+        if got != shape and not (is_image(space) and got in _turned(shape)):
+            what = f"`{key}` must have rows of shape {space.shape} as in {env_id}, got {got}"
+            findings.append(Finding("error", key, what))
+        elif is_image(space) != (arrays[key].dtype == np.uint8):
+            what = f"`{key}` must be {space.dtype} as in {env_id}, got {arrays[key].dtype}"
+            findings.append(Finding("error", key, what))
+    return findings
+
+
+def _turned(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Return an image's shape with its channels at the other end."""
+    return [(shape[-1], *shape[:-1])] if channel_axis(shape) == -1 else [(*shape[1:], shape[0])]
 
 
 def in_units_of(space: gymnasium.Space[Any], actions: np.ndarray, action_range: Sequence[float]) -> np.ndarray:

@@ -34,7 +34,8 @@ def read_arrays(path: Path, spec: DatasetSpec) -> dict[str, np.ndarray]:
     """
     try:
         require_npz(path, _ARRAYS)
-        arrays: dict[str, np.ndarray] = read_dataset(os.fspath(path), compact_dataset=True, add_info=True)
+        kind = np.uint8 if spec.is_visual else np.float32
+        arrays: dict[str, np.ndarray] = read_dataset(os.fspath(path), kind, compact_dataset=True, add_info=True)
     except TooLarge as error:
         raise UsageError(str(error)) from error
     except READ_ERRORS as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ import gymnasium
 import numpy as np
 
 import agents
+from agents.common.frames import FrameStack, frame_space
 from agents.common.saved import algorithm_of, find_model
 from agents.common.validation import integer, number
 from zoo import baselines
 from zoo.datasets.episodes import Array, Arrays, Episode, Size, join
 from zoo.datasets.progress import progress_bar
 from zoo.envs.make import RepeatableEnv, make_env
+from zoo.envs.observations import shape_of
 from zoo.errors import UsageError, as_usage_error
 
 RANDOM = "random"
@@ -49,31 +52,38 @@ def collect(
         number("noise", noise, at_least=0)
         most = None if max_steps is None else integer("max_steps", max_steps, at_least=1)
     with contextlib.closing(make_env(env_id, **env_kwargs)) as env:
+        if isinstance(env.observation_space, gymnasium.spaces.Dict):
+            raise UsageError(
+                f"`{env_id}` has Dict observations, which a file cannot hold; collect in Python (docs/pixels.md)"
+            )
         if most is None and (env.spec is None or env.spec.max_episode_steps is None):
             raise UsageError(f"`{env_id}` has no time limit, so an episode may never end; add --max-episode-steps")
-        act = make_policy(policy, env, seed)
+        act, frames = make_policy(policy, env, seed)
+        playing = env if frames == 1 else FrameStack(env, frames)
         played = []
         with progress_bar(f"collecting in {env_id}", unit=" episodes", total=episodes) as bar:
             for number_, start in enumerate(np.random.SeedSequence(seed).generate_state(episodes)):
                 generator = np.random.default_rng([seed, number_])
-                played.append(_play(f"episode {number_}", env, act, int(start), generator, noise, most))
+                played.append(_play(f"episode {number_}", playing, act, int(start), generator, noise, most))
                 bar.update()
     steps = sum(len(episode.actions) for episode in played)
-    size = Size(episodes, steps, played[0].observations.shape[1], played[0].actions.shape[1])
+    shape = played[0].observations.shape[1:]
+    image = shape if len(shape) == 3 else None
+    size = Size(episodes, steps, math.prod(shape), played[0].actions.shape[1], image)
     return join(env_id, played, size), [float(episode.rewards.sum()) for episode in played]
 
 
-def make_policy(word: str, env: gymnasium.Env[Any, Any], seed: int) -> Policy:
-    """Return the policy that a word names."""
+def make_policy(word: str, env: gymnasium.Env[Any, Any], seed: int) -> tuple[Policy, int]:
+    """Return the policy that a word names, and the number of frames that it sees."""
     space = env.action_space
     assert isinstance(space, gymnasium.spaces.Box)
     if word == RANDOM:
         generator = np.random.default_rng(seed)
         low, high = (np.nan_to_num(bound, posinf=1.0, neginf=-1.0) for bound in (space.low, space.high))
-        return lambda observation, begins: generator.uniform(low, high)
+        return lambda observation, begins: generator.uniform(low, high), 1
     if ":" in word and not Path(word).exists():
         function = _function(word)
-        return lambda observation, begins: function(observation)
+        return lambda observation, begins: function(observation), 1
     return _model(word, env, seed)
 
 
@@ -90,13 +100,14 @@ def _function(word: str) -> Callable[[Array], Any]:
     return result
 
 
-def _model(word: str, env: gymnasium.Env[Any, Any], seed: int) -> Policy:
+def _model(word: str, env: gymnasium.Env[Any, Any], seed: int) -> tuple[Policy, int]:
     """Return the policy of a saved model, which draws its noise as in an evaluation."""
     with as_usage_error(OSError, KeyError, TypeError, ValueError):
         model = _load(find_model(Path(word)))
+    frames = getattr(getattr(model, "method", None), "frame_stack", 1)
     for role in ("observation_space", "action_space"):
         there, here = getattr(model, role), getattr(env, role)
-        if there.shape != here.shape:
+        if shape_of(there if role == "action_space" else frame_space(there, frames)) != shape_of(here):
             raise UsageError(f"{word} has the {role} {there}, and the environment {here}; choose one it was trained in")
     model.set_random_seed(seed)
     state: Any = None
@@ -106,7 +117,7 @@ def _model(word: str, env: gymnasium.Env[Any, Any], seed: int) -> Policy:
         action, state = model.predict(observation, None if begins else state, np.array([begins]), deterministic=False)
         return action
 
-    return act
+    return act, frames
 
 
 def _load(file: Path) -> Any:
@@ -119,7 +130,7 @@ def _load(file: Path) -> Any:
 
 def _play(
     name: str,
-    env: RepeatableEnv,
+    env: RepeatableEnv | FrameStack,
     act: Policy,
     seed: int,
     generator: np.random.Generator,
@@ -141,7 +152,10 @@ def _play(
             break
     masks = np.ones(len(actions), np.float32)
     masks[-1] = 1.0 - terminated
-    return Episode(name, np.array(observations), np.array(actions), np.array(rewards), masks)
+    seen = np.array(observations)
+    return Episode(
+        name, env.newest(seen) if isinstance(env, FrameStack) else seen, np.array(actions), np.array(rewards), masks
+    )
 
 
 def _chosen(name: str, space: gymnasium.spaces.Box, act: Policy, observations: list[Array]) -> Iterator[Array]:

@@ -224,7 +224,7 @@ def _check_before(folder: Path, found: Found, spec: DatasetSpec, tasks: Tasks, s
             continue
         source = folder / f"{name}.npz"
         require_sound(check_structure(source, spec), spec, source)
-        require_sound(check_shapes(source, tasks[1][1]), spec, source)
+        require_sound(check_shapes(source, spec, tasks[1][1]), spec, source)
         headers = read_npz_headers(source)
         (rows, observation), (_, action) = headers["observations"][0], headers["actions"][0]
         needed += rows * (4 * observation + 4 * action + 1 + 5 * NUM_TASKS)

@@ -1,7 +1,8 @@
-"""Sets of one's own, in any format that is read: Minari, parquet, D4RL's HDF5, OCBench's, npz files and folders."""
+"""Sets of one's own, in any format that is read: Minari, parquet, D4RL's and robomimic's HDF5, OCBench's, npz files."""
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,13 +25,25 @@ from zoo.datasets.episodes import (
     require_continuous,
     require_keys,
     require_numbers,
+    require_observations,
     require_vectors,
     tell_memory,
 )
-from zoo.datasets.hdf5 import MINARI, find_minari, is_minari, minari_environment, open_minari, read_hdf5
+from zoo.datasets.hdf5 import (
+    MINARI,
+    find_minari,
+    is_minari,
+    is_robomimic,
+    minari_environment,
+    open_minari,
+    open_robomimic,
+    read_hdf5,
+    robomimic_environment,
+)
 from zoo.datasets.hdf5 import read_minari_metadata as read_metadata
 from zoo.datasets.ocbench_format import is_ocbench_format, read_ocbench
 from zoo.datasets.parquet import COLUMNS, is_parquet, read_parquet
+from zoo.envs.robomimic import TASKS
 from zoo.errors import UsageError
 
 HDF5_SUFFIXES = (".hdf5", ".h5")
@@ -85,7 +98,13 @@ def name_of(source: str | Path) -> str:
 def environment_of(source: str | Path) -> str | None:
     """Return the id of the environment that a set was recorded in, where it says so."""
     folder = _minari_folder(source)
-    return None if folder is None else minari_environment(read_metadata(folder))
+    if folder is not None:
+        return minari_environment(read_metadata(folder))
+    path = Path(source).expanduser()
+    if path.suffix not in HDF5_SUFFIXES or not path.is_file() or not is_robomimic(path):
+        return None
+    scene = robomimic_environment(path).get("env_name")
+    return next((task.name for task in TASKS.values() if task.scene == scene), None)
 
 
 def read_source(source: str | Path, reading: Reading = PLAIN) -> Arrays:
@@ -105,7 +124,7 @@ def read_source(source: str | Path, reading: Reading = PLAIN) -> Arrays:
     if is_parquet(path):
         return _from_arrays(str(path), _from_rows(str(path), read_parquet(path, reading.columns), reading))
     if path.suffix in HDF5_SUFFIXES:
-        return _from_d4rl(str(path), _renamed(read_hdf5(path), reading.columns), reading)
+        return _read_hdf5(path, reading)
     if is_ocbench_format(files := _npz_files(path)):
         for file in files:
             _require_checksum(file)
@@ -157,25 +176,46 @@ def _read_npz(path: Path, names: tuple[str, ...]) -> Arrays:
     return arrays
 
 
+def _read_hdf5(path: Path, reading: Reading) -> Arrays:
+    """Return the content of an HDF5 file, robomimic's or D4RL's."""
+    if not is_robomimic(path):
+        return _from_d4rl(str(path), _renamed(read_hdf5(path), reading.columns), reading)
+    if reading != PLAIN:
+        raise UsageError(
+            f"{path} is a file of robomimic, whose arrays have fixed names and meanings; leave out `--columns`, "
+            "`--step-reward` and `--done`"
+        )
+    version = robomimic_environment(path).get("env_version", "1.5")
+    if not version.startswith("1.5"):
+        warnings.warn(
+            f"{path} was recorded with robosuite {version}, whose controllers and sensors differ from those of "
+            "1.5, which is used here; get low_dim_v15.hdf5 instead",
+            stacklevel=3,
+        )
+    size, episodes = open_robomimic(path)
+    return _from_arrays(str(path), join(str(path), episodes, size))
+
+
 def _from_arrays(name: str, arrays: Arrays) -> Arrays:
     """Return arrays in any layout that `docs/datasets.md` describes in the compact one."""
-    require_vectors(name, arrays["observations"])
+    observations = require_observations(name, arrays["observations"])
     require_continuous(name, arrays["actions"])
-    size = arrays["actions"].shape[1]
+    is_image, size = observations.ndim == 4, arrays["actions"].shape[1]
     box = ActionRange(np.full(size, -_WIDEST), np.full(size, _WIDEST), scales=False)
     try:
-        found = prepare(arrays, arrays["observations"].shape[1:], box)
+        found = prepare(arrays, observations.shape[1:], box, images=is_image)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{name} cannot be used: {error}") from error
     for note in found.warnings:
         warnings.warn(f"{name}: {note}", stacklevel=3)
-    stored = {key: np.asarray(array, np.float32) for key, array in found.arrays.items()}
+    kinds = {"observations": np.uint8} if is_image else {}
+    stored = {key: np.asarray(array, kinds.get(key, np.float32)) for key, array in found.arrays.items()}
     if "valids" in arrays:
         return stored | {"valids": found.valid.astype(np.float32)}
     index = np.repeat(np.arange(len(found.ends)), 1 + found.ends)
     last = np.append(index[1:] != index[:-1], True) & found.ends[index]
     compact = {key: array[index] for key, array in stored.items()}
-    compact["observations"][last] = found.final_observations
+    compact["observations"][last] = found.final_observations.reshape(-1, *observations.shape[1:])
     for key, value in (("actions", 0.0), ("rewards", 0.0), ("masks", 1.0)):
         compact[key][last] = value
     compact["terminals"] = found.ends[index].astype(np.float32)
@@ -196,10 +236,11 @@ def _size_of_episodes(files: list[Path]) -> Size:
                 f"{path} must have `terminated`, 1 if the task ended the episode and 0 if it was cut off, or `masks`, "
                 f"got {', '.join(headers)}; add it"
             )
-        if not headers["actions"][0] or len(headers["observations"][0]) != 2:
-            require_vectors(str(path), np.broadcast_to(np.float32(0), headers["observations"][0]))
-        steps += (headers["actions"][0] or (0,))[0]
-        widths.append([headers[key][0][-1] if headers[key][0] else 0 for key in ("observations", "actions")])
+        (shape, dtype), (of_actions, _) = headers["observations"], headers["actions"]
+        if not of_actions or len(shape) != 2:
+            require_observations(str(path), np.broadcast_to(np.zeros((), dtype), shape))
+        steps += (of_actions or (0,))[0]
+        widths.append((math.prod(shape[1:]), of_actions[-1] if of_actions else 0, shape[1:] if shape[3:] else None))
     return Size(len(files), steps, *widths[0])
 
 

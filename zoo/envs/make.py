@@ -1,4 +1,4 @@
-"""Environments with a repeatable reset: OGBench's single tasks, OCBench's and any other flat Gymnasium environment."""
+"""Environments with a repeatable reset: those of OGBench, OCBench and robomimic, and any other of vectors or images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import math
 import multiprocessing.util
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import gymnasium
@@ -17,36 +17,46 @@ import numpy as np
 import ogbench  # noqa: F401  registers its environments
 from gymnasium.envs.registration import EnvSpec
 
+from agents.common.frames import FrameStack
 from agents.common.validation import unknown_name_message
+from zoo.envs import robomimic
+from zoo.envs.observations import broken_promise, refuse_unfit, vectors_of
 from zoo.envs.ocbench import find_task, import_ocbench, is_ocbench
-from zoo.errors import EnvironmentFault, UsageError
+from zoo.envs.rendering import require_pictures
+from zoo.errors import EnvironmentFault, UsageError, as_usage_error
 
 OGBENCH_ROBOTS = ("ogbench.locomaze", "ogbench.manipspace")
 
 
-def make_env(env_id: str | EnvSpec, **env_kwargs: Any) -> RepeatableEnv:
+def make_env(env_id: str | EnvSpec, *, frame_stack: int = 1, **env_kwargs: Any) -> RepeatableEnv:
     """Return an environment whose every random number follows from the seed given to ``reset``.
 
     ``info`` has ``success`` (0 or 1) and SB3's ``is_success`` wherever the environment knows success; of the own
     entries of OGBench and OCBench nothing else is kept, since they are a hundred times the size of the observation.
 
     :param env_id: Gymnasium id (``cube-double-singletask-task2-v0``, ``Pendulum-v1``, ``my_package:Mine-v0``) or spec.
+    :param frame_stack: images of which an observation is a stack, see :class:`agents.FrameStack`.
     :param env_kwargs: passed to the environment's constructor.
     :return: the environment, with its own observation dtype and a time limit if its id has one.
-    :raises UsageError: if the id is unknown, an argument is, the task has no reward of its own, or a space is not flat.
+    :raises UsageError: if the id is unknown, an argument is, the task has no reward of its own, a space cannot be
+        trained on, or nothing can draw the images.
     """
     spec = find_spec(env_id, **env_kwargs)
+    if observes_images(spec, env_kwargs):
+        require_pictures(spec.id)
     with without_startup_noise(), temporary_files_removed():
-        env = RepeatableEnv(_construct(spec, env_kwargs), keep_info=not (is_ogbench(spec) or is_ocbench(spec)))
-    refuse_other_than_flat(spec.id, env)
-    return env
+        env = _construct(spec, env_kwargs)
+        refuse_unfit(spec.id, env)
+        with as_usage_error():
+            stacked = env if frame_stack == 1 else FrameStack(env, frame_stack)
+        return RepeatableEnv(stacked, keep_info=not (is_ogbench(spec) or is_ocbench(spec)))
 
 
 def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
     """Return the registered description of an environment; nothing is built.
 
-    :raises UsageError: if the id is unknown, a task of OCBench while that is not installed, or an OGBench environment
-        that with these arguments is not a single task with state observations.
+    :raises UsageError: if the id is unknown, a task of OCBench or robomimic whose simulator is not installed, or an
+        OGBench environment that with these arguments is not a single task with state observations.
     """
     if isinstance(env_id, EnvSpec):
         spec = env_id
@@ -57,6 +67,8 @@ def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
                 importlib.import_module(module)
             elif find_task(name) is not None:
                 import_ocbench(name)
+            elif robomimic.find_task(name) is not None:
+                robomimic.require_robosuite(name)
             spec = gymnasium.spec(name)
         except (gymnasium.error.Error, ModuleNotFoundError) as error:
             raise UsageError(f"{unknown_name_message('environment', env_id, gymnasium.registry)} ({error})") from error
@@ -70,14 +82,9 @@ def is_ogbench(spec: EnvSpec) -> bool:
     return isinstance(spec.entry_point, str) and spec.entry_point.startswith(OGBENCH_ROBOTS)
 
 
-def refuse_other_than_flat(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
-    """Raise UsageError unless observations and actions are vectors."""
-    for role, space in (("observation", env.observation_space), ("action", env.action_space)):
-        if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
-            raise UsageError(
-                f"`{env_id}` has the {role} space {_describe(space)}, expected a one-dimensional Box; "
-                "choose an environment with vector observations and continuous actions"
-            )
+def observes_images(spec: EnvSpec, env_kwargs: Mapping[str, Any]) -> bool:
+    """Return whether an environment is one of OGBench's whose observations MuJoCo draws."""
+    return is_ogbench(spec) and {**spec.kwargs, **env_kwargs}.get("ob_type") == "pixels"
 
 
 def ignore_startup_warnings() -> None:
@@ -128,6 +135,7 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
         raw = env.unwrapped
         # OGBench's manipulation scenes build both spaces at each access, and draw actions from them in a reset.
         self.observation_space = env.observation_space
+        self._is_vector = len(env.observation_space.shape or ()) == 1
         self._reset_actions = env.action_space
         self.action_space = copy.deepcopy(env.action_space)
         if isinstance(getattr(type(raw), "action_space", None), property):
@@ -171,24 +179,36 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
         return observation, reward, terminated, truncated, self._select(info)
 
     def _check(self, observation: np.ndarray, reward: float) -> None:
-        """Raise EnvironmentFault if a value is not finite."""
+        """Raise EnvironmentFault if an observation is not what its space promises, or a value is not finite."""
+        if not self._is_vector and (broken := broken_promise(self.observation_space, observation)):
+            raise EnvironmentFault(f"{broken} from {self._where()}")
+        parts = [observation] if self._is_vector else vectors_of(observation).values()
         # a sum is twice as fast as isfinite().all(), and not finite if a part is not; it may overflow, so look again
-        if not math.isfinite(float(np.add.reduce(observation)) + reward):
+        if not math.isfinite(sum(float(np.add.reduce(part)) for part in parts) + reward):
             self._look_closely(observation, reward)
 
     def _look_closely(self, observation: np.ndarray, reward: float) -> None:
         """Raise EnvironmentFault for the first value that is not finite, if there is one."""
-        values = {f"observation[{index}]": float(value) for index, value in enumerate(observation)} | {"reward": reward}
+        values = {
+            f"observation{name}[{index}]": float(value)
+            for name, vector in vectors_of(observation).items()
+            for index, value in enumerate(vector)
+        } | {"reward": reward}
         bad = {name: value for name, value in values.items() if not math.isfinite(value)}
         if bad:
             name, value = next(iter(bad.items()))
-            which = f"`{self.env.spec.id}`" if self.env.spec is not None else str(self.env.unwrapped)
             more = f" ({len(bad)} values in all)" if len(bad) > 1 else ""
             raise EnvironmentFault(
-                f"an environment's values must be finite, got {name} = {value}{more} from {which}"
-                f"{f', {self._called},' if self._called else ''} at step {self._steps} of its episode; "
-                "this is a fault of the environment: correct it, or replace such values in a wrapper"
+                f"an environment's values must be finite, got {name} = {value}{more} from {self._where()}"
             )
+
+    def _where(self) -> str:
+        """Return which environment is at fault, when, and what to do, as the end of a message."""
+        which = f"`{self.env.spec.id}`" if self.env.spec is not None else str(self.env.unwrapped)
+        return (
+            f"{which}{f', {self._called},' if self._called else ''} at step {self._steps} of its episode; "
+            "this is a fault of the environment: correct it, or replace such values in a wrapper"
+        )
 
     def _select(self, info: dict[str, Any]) -> dict[str, Any]:
         """Return the part of an info that is kept, with success under both names."""
@@ -240,11 +260,7 @@ def _construct(spec: EnvSpec, env_kwargs: dict[str, Any]) -> gymnasium.Env[np.nd
 
 
 def _refuse_other_than_single_task(spec: EnvSpec, kwargs: dict[str, Any]) -> None:
-    """Refuse OGBench's image and goal-conditioned environments by name, before anything is built."""
-    if kwargs.get("ob_type") == "pixels":
-        raise UsageError(
-            f"`{spec.id}` has image observations, expected vectors; use the same task without `visual-` in its name"
-        )
+    """Refuse OGBench's goal-conditioned environments by name, before anything is built."""
     if kwargs.get("reward_task_id") is None and kwargs.get("mode") != "data_collection":
         prefix = spec.id.rpartition("-v")[0] + "-singletask"
         tasks = sorted(name for name in gymnasium.registry if name.startswith(prefix))
@@ -252,7 +268,3 @@ def _refuse_other_than_single_task(spec: EnvSpec, kwargs: dict[str, Any]) -> Non
             f"`{spec.id}` is a goal-conditioned task without a reward of its own; "
             f"use one of its single tasks: {', '.join(tasks)}"
         )
-
-
-def _describe(space: gymnasium.Space[Any]) -> str:
-    return f"{type(space).__name__}{space.shape}" if space.shape is not None else type(space).__name__

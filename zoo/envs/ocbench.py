@@ -5,17 +5,16 @@ Source: OCBench (Park and Levine, "Behavioral Cloning Mystery", 2026), ``ocbench
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from zoo.errors import UsageError
+from zoo.packages import import_optional
 
 if TYPE_CHECKING:
     from gymnasium.envs.registration import EnvSpec
 
-EXTRA = "pip install 'flow-rl-zoo[ocbench]'"
 CONTROL_STEPS, LITE_CONTROL_STEPS = "ocbench", "ocbench-lite"
 """Entries of settings files: for all tasks, and over it for the lite variants, whose steps are five times longer."""
 
@@ -116,12 +115,7 @@ def import_ocbench(name: str, module: str = "ocbench") -> ModuleType:
 
     :param name: what needs it, for the message.
     """
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "ocbench":
-            raise
-        raise UsageError(f"`{name}` is a task of OCBench, which is not installed; `{EXTRA}`") from error
+    return import_optional(module, "OCBench", f"`{name}`", "flow-rl-zoo[ocbench]")
 
 
 def is_ocbench(spec: EnvSpec) -> bool:

@@ -17,6 +17,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from zoo import heartbeat
+from zoo.envs.observations import nothing_in
 from zoo.errors import EnvironmentFault
 from zoo.heartbeat import Watch
 from zoo.processes import CLOSE_SECONDS, WorkerError, WorkerLost, close_at_exit
@@ -101,9 +102,8 @@ class TellingEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarra
         except Exception as error:
             return self._nothing(), 0.0, False, False, {FAULT: _described(error)}
 
-    def _nothing(self) -> np.ndarray:
-        space = self.observation_space
-        return np.zeros(space.shape or (), space.dtype)
+    def _nothing(self) -> Any:
+        return nothing_in(self.observation_space)
 
 
 def _described(error: Exception) -> tuple[type[Exception], str]:

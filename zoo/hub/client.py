@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from zoo.errors import UsageError
+from zoo.packages import import_optional
 
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 
@@ -17,12 +18,7 @@ def hub_library() -> Any:
 
     :raises UsageError: if it is not installed.
     """
-    try:
-        return importlib.import_module("huggingface_hub")
-    except ImportError as error:
-        raise UsageError(
-            "the hub needs huggingface_hub; install it with `pip install 'huggingface_hub>=2,<3'`"
-        ) from error
+    return import_optional("huggingface_hub", "huggingface_hub", "the hub", "huggingface_hub>=2,<3")
 
 
 @contextlib.contextmanager

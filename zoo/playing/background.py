@@ -12,7 +12,6 @@ import io
 from collections.abc import Collection, Sequence
 from typing import Any
 
-import gymnasium
 import torch
 from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.policies import BasePolicy
@@ -25,7 +24,7 @@ from zoo.heartbeat import beat
 from zoo.messages import log
 from zoo.playing.episodes import EpisodeResults
 from zoo.playing.evaluate import Evaluator
-from zoo.playing.pool import MOST_RESTARTS
+from zoo.playing.pool import MOST_RESTARTS, Spaces
 from zoo.processes import Hook, ServingProcess, WorkerError, WorkerLost, close_at_exit
 
 
@@ -164,7 +163,7 @@ class _Player:
         self._evaluator = Evaluator(spec, **how)
 
     @property
-    def spaces(self) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]:
+    def spaces(self) -> Spaces:
         """Observation and action space."""
         return self._evaluator.spaces
 

@@ -21,7 +21,8 @@ from zoo.baselines import planner_of
 from zoo.envs.make import find_spec, is_ogbench
 from zoo.heartbeat import beat
 from zoo.playing.episodes import EpisodeResults
-from zoo.playing.pool import Ending, EnvPool
+from zoo.playing.pool import Ending, EnvPool, Spaces
+from zoo.playing.rows import Rows
 from zoo.processes import Hook
 
 NOISE_PLANS = 16  # plans whose noise is drawn at a time; part of the result, like the seed
@@ -86,7 +87,7 @@ class Evaluator:
         self.close()
 
     @property
-    def spaces(self) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]:
+    def spaces(self) -> Spaces:
         """Observation and action space; waits until the environments are built."""
         try:
             return self._open_pool().spaces
@@ -156,7 +157,8 @@ class Evaluator:
         pool.begin_evaluation()
         jobs = deque(itertools.product(players, range(self.episodes)))
         idle = deque(range(pool.n_envs))
-        observations = np.zeros((len(names), self.episodes, *observation_space.shape), observation_space.dtype)
+        to_rows = Rows(policy, observation_space)
+        observations = to_rows.blank(len(names), self.episodes)
         noise = NoiseStock(policy, self.seed, names, self.episodes)
         job_of: dict[int, tuple[int, int]] = {}
         endings: dict[tuple[int, int], Ending] = {}
@@ -183,7 +185,7 @@ class Evaluator:
             running = progress.running
             rows = tuple(np.array([job_of[number] for number in running], np.int64).reshape(-1, 2).T)
             if running:
-                observations[rows] = progress.observations
+                observations[rows] = to_rows(progress.observations)
                 began = time.perf_counter()
                 chunks = _plan(policy, observations, noise.offer(), rows, action_space)
                 plan_seconds = time.perf_counter() - began

@@ -7,7 +7,6 @@ in one environment while the others play on. Workers here import no torch, and a
 from __future__ import annotations
 
 import functools
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
 from zoo.envs.make import RepeatableEnv, find_spec, make_env
+from zoo.envs.observations import bytes_of, join, stack
 from zoo.heartbeat import beat
 from zoo.messages import log
 from zoo.processes import (
@@ -36,7 +36,7 @@ MOST_MAZES = 64
 FEWEST_SCENES = 8
 MOST_RESTARTS = 2  # of each process in an evaluation
 
-Spaces = tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]
+Spaces = tuple[gymnasium.Space[Any], gymnasium.spaces.Box]
 
 
 class Ending(NamedTuple):
@@ -52,13 +52,13 @@ class Progress:
     """What one process or several report.
 
     :param running: numbers of the environments that are in the middle of an episode now.
-    :param observations: what they see, shape (len(running), O).
+    :param observations: what they see, shape (len(running), ...), by name in a Dict space.
     :param endings: environment to the episode that it finished; it is idle now.
     :param lost: environments whose process was lost in the middle of an episode; they are new, and idle now.
     """
 
     running: list[int]
-    observations: np.ndarray
+    observations: Any
     endings: dict[int, Ending]
     lost: list[int] = field(default_factory=list)
 
@@ -86,7 +86,7 @@ class EnvGroup:
         :param chunks: their actions, shape (len(numbers), H, A); what an episode's end leaves of a chunk is dropped.
         :param openings: environment to the reset seed of the episode that it begins.
         """
-        observations: dict[int, np.ndarray] = {}
+        observations: dict[int, Any] = {}
         endings: dict[int, Ending] = {}
         for number, chunk in zip(numbers, chunks, strict=True):
             observation, ending = self._play(number, chunk)
@@ -98,16 +98,14 @@ class EnvGroup:
             self._check_in()
             observations[number], _ = self._envs[number].reset(seed=seed)
             self._totals[number] = (0.0, 0)
-        space = self.spaces[0]
-        rows = np.array(list(observations.values()), space.dtype).reshape(-1, *space.shape)
-        return Progress(list(observations), rows, endings)
+        return Progress(list(observations), stack(self.spaces[0], list(observations.values())), endings)
 
     def close(self) -> None:
         """Close the environments."""
         for env in self._envs:
             env.close()
 
-    def _play(self, number: int, chunk: np.ndarray) -> tuple[np.ndarray, Ending | None]:
+    def _play(self, number: int, chunk: np.ndarray) -> tuple[Any, Ending | None]:
         """Execute one chunk open loop and return the last observation and, if the episode ended, its result."""
         env = self._envs[number]
         total, length = self._totals[number]
@@ -183,7 +181,7 @@ class EnvPool:
         :param openings: idle environment to the reset seed of the episode that it begins.
         """
         observation = self.spaces[0]
-        row_bytes = min(chunks.itemsize * chunks[:1].size, observation.dtype.itemsize * math.prod(observation.shape))
+        row_bytes = min(chunks.itemsize * chunks[:1].size, bytes_of(observation))
         n_workers = len(self._workers)
         self._in_episode |= set(openings)
         for worker in range(n_workers):
@@ -215,8 +213,7 @@ class EnvPool:
         asked = [worker for worker, owed in enumerate(self._owed) if owed]
         if not asked and not self._lost:
             return None
-        space = self.spaces[0]
-        found = Progress([], np.empty((0, *space.shape), space.dtype), {})
+        found = Progress([], stack(self.spaces[0], []), {})
         for worker in self._answering(asked, patience) if asked else ():
             self._read(worker, found)
         found.lost, self._lost = self._lost, []
@@ -242,7 +239,7 @@ class EnvPool:
             self._replace(worker, error)
             return
         found.running += running
-        found.observations = np.concatenate(observations)
+        found.observations = join(observations)
 
     def _receive_spaces(self, worker: int) -> Spaces:
         """Return the spaces of a process as soon as it has built its environments."""

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from matplotlib.figure import Figure
 
 from zoo.report.comparison import Comparison
-from zoo.report.cost import Costs, cost_curves
+from zoo.report.cost import CostCurve
 from zoo.report.curve_plots import score_limits
 from zoo.report.drawing import PAGE, Sheet, draw_curve, legend_below
 from zoo.report.styles import ranked_styles
 
 
-def plot_cost(comparison: Comparison, costs: Costs, sheet: Sheet = PAGE) -> Figure | None:
+def plot_cost(comparison: Comparison, curves: Mapping[str, CostCurve], sheet: Sheet = PAGE) -> Figure | None:
     """Return the mean of each own method against hours per seed, or None where no time is known."""
-    curves = cost_curves(comparison, costs)
     if not curves:
         return None
     kind, looks = comparison.kind, ranked_styles(comparison, sheet.stroke)

@@ -58,18 +58,26 @@ class Progress:
         places: dict[tuple[str, int], list[str]] = {}  # (method, finished) -> tasks
         for (method, task), finished in self.missing.items():
             places.setdefault((method, finished), []).append(task)
+        alike: dict[tuple[int, tuple[str, ...]], list[str]] = {}  # (finished, tasks) -> methods
+        for (method, finished), tasks in places.items():
+            alike.setdefault((finished, tuple(tasks)), []).append(method)
         phrases = [
-            f"{method} has {finished} of {count(self.plan.seeds, 'seed')} on {self._where(tasks)}"
-            for (method, finished), tasks in places.items()
+            f"{', '.join(_shortened(methods))} {'has' if len(methods) == 1 else 'have'} {finished} of "
+            f"{count(self.plan.seeds, 'seed')} on {self._where(tasks)}"
+            for (finished, tasks), methods in alike.items()
         ]
-        more = len(phrases) - _LISTED
-        shown = [*phrases[:_LISTED], f"and {more} more"] if more > 1 else phrases
-        return f"{text}: {'; '.join(shown)}"
+        return f"{text}: {'; '.join(_shortened(phrases))}"
 
     def _where(self, tasks: Sequence[str]) -> str:
         if len(tasks) == len(self.plan.tasks):
             return "every task"
         return ", ".join(map(short_name, tasks)) if len(tasks) <= _LISTED else count(len(tasks), "task")
+
+
+def _shortened(texts: Sequence[str]) -> list[str]:
+    """Return the first texts of a long list, and how many more there are."""
+    more = len(texts) - _LISTED
+    return [*texts[:_LISTED], f"and {more} more"] if more > 1 else list(texts)
 
 
 def read_included_runs(folder: Path, tasks: Collection[str]) -> pd.DataFrame:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from zoo.report.comparison import OWN, Cell, Comparison, Phase, ranking
 from zoo.report.compute import last_evaluations
-from zoo.report.cost import Costs, cost_curves
+from zoo.report.cost import CostCurve
 from zoo.report.curve_plots import Curves, end_of_offline, joined_curves, last_step, score_limits
 from zoo.report.drawing import Panel, limits_of
 from zoo.report.entries import Table, digits_of, seeds_text
@@ -82,13 +82,17 @@ def phase_of(name: str) -> str:
 
 
 def page_data(
-    comparisons: Sequence[Comparison], baselines: Sequence[str], evaluations: pd.DataFrame, costs: Costs, names: Names
+    comparisons: Sequence[Comparison],
+    baselines: Sequence[str],
+    evaluations: pd.DataFrame,
+    costs: Sequence[Mapping[str, CostCurve]],
+    names: Names,
 ) -> dict[str, Any]:
     """Return everything that the page's script needs.
 
     :param baselines: the method that each comparison is against.
     :param evaluations: of all runs that count, columns `zoo.runs.read.EVALUATION_COLUMNS`.
-    :param costs: of own runs.
+    :param costs: of each comparison, method -> its curve over hours.
     """
     looks = method_styles(comparisons[0].methods, comparisons[0].focus)
     methods = [
@@ -98,14 +102,14 @@ def page_data(
         for name in names.methods
     ]
     drawings: list[Drawing] = []
-    for comparison, baseline in zip(comparisons, baselines, strict=True):
+    for comparison, baseline, curves in zip(comparisons, baselines, costs, strict=True):
         found = [
             _intervals("aggregates", comparison, aggregate_panels(comparison), names),
             _profiles(comparison, names),
             _intervals("improvement", comparison, improvement_panels(comparison, baseline), names),
             _pairs(comparison, names),
             _sample_efficiency(comparison, names),
-            _cost(comparison, costs, names),
+            _cost(comparison, curves, names),
             _domains(comparison, names),
             _heat_map(comparison, names),
             _runs(comparison, evaluations, names),
@@ -174,10 +178,9 @@ def _sample_efficiency(comparison: Comparison, names: Names) -> Drawing:
     return {"name": "sample_efficiency", "type": "curves", "panels": panels}
 
 
-def _cost(comparison: Comparison, costs: Costs, names: Names) -> Drawing:
+def _cost(comparison: Comparison, curves: Mapping[str, CostCurve], names: Names) -> Drawing:
     """Return the mean score of own methods over hours, each phase in a line that begins where the last one ended."""
     kind, lines = comparison.kind, []
-    curves = cost_curves(comparison, costs)
     last = max((float(found.hours[-1]) for found in curves.values()), default=0.0)
     digits = 2 + max(0, -math.floor(math.log10(last))) if last else 2
     for name, found in curves.items():

@@ -20,7 +20,7 @@ from zoo.report.analysis_tables import cost_table, half_best_table, pairs_table,
 from zoo.report.caveats import describe_kinds, describe_phases, warnings
 from zoo.report.comparison import Comparison, baseline_in
 from zoo.report.compute import last_evaluations
-from zoo.report.cost import NO_COSTS, Costs
+from zoo.report.cost import NO_COSTS, CostCurve, Costs, cost_curves
 from zoo.report.drawing import FORMATS, SHEETS, save
 from zoo.report.entries import Table
 from zoo.report.inputs import Inputs
@@ -116,6 +116,11 @@ class Content:
         return [baseline_in(comparison, self.baseline) for comparison in self.comparisons]
 
     @cached_property
+    def cost_curves(self) -> list[dict[str, CostCurve]]:
+        """The curves over hours of each comparison."""
+        return [cost_curves(comparison, self.costs) for comparison in self.comparisons]
+
+    @cached_property
     def names(self) -> Names:
         """The methods and domains that a reader of the page can hide."""
         return Names(self.comparisons)
@@ -123,7 +128,7 @@ class Content:
     @cached_property
     def data(self) -> dict[str, Any]:
         """What the page's script draws."""
-        return page_data(self.comparisons, self.baselines, self.inputs.evaluations, self.costs, self.names)
+        return page_data(self.comparisons, self.baselines, self.inputs.evaluations, self.cost_curves, self.names)
 
 
 def write_report(folder: Path, content: Content) -> Path:
@@ -145,7 +150,7 @@ def write_report(folder: Path, content: Content) -> Path:
         "evaluations": evaluations_table(inputs.evaluations),
         "curves": curves_table(content.comparisons),
         "profiles": profiles_table(content.comparisons),
-        "cost": cost_curves_table(content.comparisons, content.costs),
+        "cost": cost_curves_table(content.comparisons, content.cost_curves),
     }
     files |= dict(csv_file(name, table) for name, table in tidy.items())
     files["runs.csv"] = _runs_csv(inputs.own)
@@ -199,8 +204,8 @@ def _figures(content: Content) -> dict[str, dict[str, bytes]]:
     sheet = SHEETS[content.width]
     return {
         name: {kind: _file_of(figure, kind) for kind in content.formats}
-        for comparison, baseline in zip(content.comparisons, content.baselines, strict=True)
-        for name, figure in all_figures(comparison, baseline, sheet, content.costs).items()
+        for comparison, baseline, costs in zip(content.comparisons, content.baselines, content.cost_curves, strict=True)
+        for name, figure in all_figures(comparison, baseline, sheet, costs).items()
     }
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import matplotlib
 from matplotlib.figure import Figure
 
 from zoo.report.comparison import Comparison
-from zoo.report.cost import NO_COSTS, Costs
+from zoo.report.cost import CostCurve
 from zoo.report.cost_plots import plot_cost
 from zoo.report.curve_plots import plot_domains, plot_sample_efficiency
 from zoo.report.drawing import PAGE, Panel, Sheet, draw_curve, legend_below, literal, panel_width, plot_panels
@@ -16,9 +18,12 @@ from zoo.runs.scores import METRICS, SUCCESS
 
 
 def all_figures(
-    comparison: Comparison, baseline: str, sheet: Sheet = PAGE, costs: Costs = NO_COSTS
+    comparison: Comparison, baseline: str, sheet: Sheet = PAGE, costs: Mapping[str, CostCurve] | None = None
 ) -> dict[str, Figure]:
-    """Return every figure of a comparison under its name, without those that have nothing to show."""
+    """Return every figure of a comparison under its name, without those that have nothing to show.
+
+    :param costs: method -> its curve over hours.
+    """
     with matplotlib.rc_context(sheet.fonts):
         figures = {
             "aggregates": plot_aggregates(comparison, sheet),
@@ -28,7 +33,7 @@ def all_figures(
             "sample_efficiency": plot_sample_efficiency(comparison, sheet),
             "domains" if comparison.kind is SUCCESS else "environments": plot_domains(comparison, sheet),
             "heat_map": plot_heat_map(comparison, sheet),
-            "cost": plot_cost(comparison, costs, sheet),
+            "cost": plot_cost(comparison, costs or {}, sheet),
         }
     suffix = comparison.kind.suffix
     return {f"{name}{suffix}": figure for name, figure in figures.items() if figure is not None}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from zoo.report.comparison import Comparison, Phase
-from zoo.report.cost import Costs, cost_curves
+from zoo.report.cost import CostCurve
 from zoo.report.estimates import Curve
 from zoo.report.learning_curves import LearningCurve
 from zoo.texts import csv_cells
@@ -55,14 +55,17 @@ def profiles_table(comparisons: Sequence[Comparison]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(PROFILE_COLUMNS))
 
 
-def cost_curves_table(comparisons: Sequence[Comparison], costs: Costs) -> pd.DataFrame:
-    """Return the points of every curve of mean scores over hours per seed."""
+def cost_curves_table(comparisons: Sequence[Comparison], costs: Sequence[Mapping[str, CostCurve]]) -> pd.DataFrame:
+    """Return the points of every curve of mean scores over hours per seed.
+
+    :param costs: of each comparison, method -> its curve over hours.
+    """
     rows = [
         {"method": name, "kind": comparison.kind.name, "phase": found.phases[k], "step": int(found.steps[k])}
         | {"hours": float(found.hours[k])}
         | _values(found.mean, k, "value")
-        for comparison in comparisons
-        for name, found in cost_curves(comparison, costs).items()
+        for comparison, curves in zip(comparisons, costs, strict=True)
+        for name, found in curves.items()
         for k in range(len(found.steps))
     ]
     return pd.DataFrame(rows, columns=list(COST_COLUMNS))

@@ -27,7 +27,7 @@ WHO = ("seed", "seeds", "folders")
 """Entries of ``config.yml`` that say which seeds of the same settings a run trains."""
 BESIDES = ("eval_at_start",)
 """Entries of ``config.yml`` that change nothing of what comes after; older runs lack them."""
-WITHOUT_EFFECT = {"settings.random_crop": 0.0}
+WITHOUT_EFFECT = {"settings.random_crop": 0.0, "settings.frame_stack": 1, "settings.encoder": None}
 """Settings that runs of older versions lack, and the value with which training is what it was without them."""
 NAMED_DIFFERENCES = 10
 

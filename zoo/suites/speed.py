@@ -11,9 +11,11 @@ import torch
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.sb3.model import FlowQLearning
 from zoo.baselines import find_algorithm
 from zoo.envs.make import make_env
+from zoo.envs.observations import policy_name
 from zoo.messages import log
 from zoo.suites.jobs import Job
 from zoo.suites.overview import Look, Trial
@@ -42,7 +44,11 @@ def _try(job: Job) -> Trial:
         torch.set_num_threads(request.args.num_threads)
     env = DummyVecEnv([lambda: make_env(request.env_id, **request.env_kwargs)])
     model = find_algorithm(request.config.algo).algorithm(
-        "MlpPolicy", env, **request.config.settings, seeds=list(job.run.seeds), device=request.args.device
+        policy_name(env.observation_space),
+        env,
+        **request.config.settings,
+        seeds=list(job.run.seeds),
+        device=request.args.device,
     )
     model.load_dataset(_random_dataset(model))
     _train_for(model, 2)  # warms up
@@ -68,12 +74,17 @@ def _train_for(model: OffPolicyAlgorithm, steps: int) -> int:
 def _random_dataset(model: OffPolicyAlgorithm) -> dict[str, np.ndarray]:
     """Return trajectories of 200 steps for a model's spaces."""
     rng = np.random.default_rng(0)
-    assert model.observation_space.shape is not None
+    assert isinstance(model.replay_buffer, SequenceReplayBuffer)
     assert model.action_space.shape is not None
-    normal = rng.standard_normal((ROWS, *model.observation_space.shape), dtype=np.float32)
+    layout = model.replay_buffer.stored
+    shape = (ROWS, *layout.row_shape)
+    if layout.is_plain:
+        seen = rng.standard_normal(shape, dtype=np.float32)
+    else:  # zero is a value of any choice
+        seen = rng.integers(256, size=shape, dtype=np.uint8) if layout.dtype == torch.uint8 else np.zeros(shape)
     return {
-        "observations": normal,
-        "next_observations": np.roll(normal, -1, axis=0),
+        "observations": seen,
+        "next_observations": np.roll(seen, -1, axis=0),
         "actions": rng.uniform(-1, 1, (ROWS, *model.action_space.shape)).astype(np.float32),
         "rewards": np.full(ROWS, -1, np.float32),
         "masks": np.ones(ROWS, np.float32),

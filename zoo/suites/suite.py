@@ -13,6 +13,7 @@ from agents.common.validation import unknown_name_message
 from zoo.baselines import Baseline
 from zoo.config import find_entry
 from zoo.datasets.names import single_task_names
+from zoo.envs import robomimic
 from zoo.envs.ocbench import tasks_of
 from zoo.errors import UsageError
 from zoo.layers import DEFAULT_PROFILE, load_yaml, merge
@@ -110,9 +111,9 @@ class Suite:
         """Return the environments, those of each domain in place of it."""
         found: dict[str, None] = {}
         for name in self.environments:
-            is_domain = "singletask" not in name and not re.search(r"-v\d+$", name)
+            is_one = "singletask" in name or name in robomimic.TASKS or re.search(r"-v\d+$", name)
             of_domain = tasks_of(name) or single_task_names(f"{name}-v0")[1:]
-            found |= dict.fromkeys(of_domain if is_domain else [name])
+            found |= dict.fromkeys([name] if is_one else of_domain)
         return list(found)
 
     def _variants(self) -> list[tuple[str, str, Mapping[str, Any]]]:

@@ -91,7 +91,7 @@ def add_data(group: argparse._ArgumentGroup, storage: str = "--storage") -> None
     group.add_argument(
         "--dataset", default="auto", help="auto, download, generate, the path of a file or folder, or minari:ID"
     )
-    group.add_argument("--dataset-dir", help="where datasets live (default: where OGBench or OCBench keeps its own)")
+    group.add_argument("--dataset-dir", help="where datasets live (default: where each benchmark keeps its own)")
     group.add_argument(
         "--offline-data",
         choices=("preload", "balanced", "none"),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +14,11 @@ from zoo.config import Config, load_config
 from zoo.datasets.load import SOURCES
 from zoo.datasets.names import gym_id, parse_env_name
 from zoo.datasets.sources import environment_of, is_own
+from zoo.envs import ocbench, robomimic
 from zoo.envs.make import find_spec, is_ogbench
-from zoo.envs.ocbench import TASKS, find_task
 from zoo.errors import UsageError
 from zoo.layers import parse_overrides
+from zoo.packages import import_environments
 from zoo.texts import check_label
 from zoo.training.record import check_trained_agent, describe_model
 from zoo.training.tracking import check_tracking
@@ -30,6 +30,8 @@ CONFIG_FLAGS = (
 )  # fmt: skip
 """Flags that override a setting of the same name."""
 MOST_SEEDS = 10_000
+TASKS: Mapping[str, ocbench.OcbenchTask | robomimic.RobomimicTask] = {**ocbench.TASKS, **robomimic.TASKS}
+"""Tasks of other benchmarks than OGBench, whose data have rewards."""
 _GIVE_DATA = "give your own with --dataset (docs/data.md), or leave"
 
 
@@ -38,8 +40,9 @@ class Request:
     """A run that is asked for.
 
     :param has_dataset: whether OGBench has data of the environment.
-    :param has_own_data: whether its data have rewards: a set of the user's own, or OCBench's.
+    :param has_own_data: whether its data have rewards: a set of the user's own, OCBench's or robomimic's.
     :param seeds: one for each replica; None takes any.
+    :param env_kwargs: arguments of `make_env`: those of the environment's constructor, and of stacked frames.
     """
 
     args: argparse.Namespace
@@ -53,7 +56,7 @@ class Request:
 
     @property
     def has_success(self) -> bool:
-        """Whether its score is known to be success: OGBench's and OCBench's environments report it."""
+        """Whether its score is known to be success: the environments of the benchmarks report it."""
         run = self.config.run
         is_reported = self.has_dataset or self.config.env in TASKS
         return run.score is None and (is_reported or run.success_return is not None)
@@ -63,19 +66,20 @@ def read_request(args: argparse.Namespace) -> Request:
     """Return the run that a command line asks for; raise UsageError if it contradicts itself or a setting is wrong."""
     check_tracking(args)
     check_label(args.label)
-    for package in args.gym_packages:
-        importlib.import_module(package)
+    import_environments(args.gym_packages)
     seeds = read_seeds(args)
-    is_of_ocbench = find_task(args.env) is not None
-    has_own_data = is_of_ocbench if args.dataset in SOURCES else is_own(args.dataset)
-    if is_of_ocbench:
-        find_spec(args.env)  # refuses it if OCBench is not installed
-    has_dataset = not is_of_ocbench and _is_of_ogbench(args.env, args.dataset if has_own_data else None)
+    has_task = ocbench.find_task(args.env) is not None or robomimic.find_task(args.env) is not None
+    has_own_data = has_task if args.dataset in SOURCES else is_own(args.dataset)
+    if has_task:
+        find_spec(args.env)  # refuses it if its simulator is not installed
+    has_dataset = not has_task and _is_of_ogbench(args.env, args.dataset if has_own_data else None)
     config, env_id = read_config(args, has_dataset, has_own_data)
     check_start(args, config)
     env_kwargs = parse_overrides(args.env_kwargs, "--env-kwargs")
     eval_env_kwargs = parse_overrides(args.eval_env_kwargs, "--eval-env-kwargs") or env_kwargs
-    return Request(args, config, env_id, has_dataset, has_own_data, seeds, env_kwargs, eval_env_kwargs)
+    stacked = {"frame_stack": k} if (k := config.settings.get("frame_stack", 1)) > 1 else {}
+    kwargs = {**env_kwargs, **stacked}, {**eval_env_kwargs, **stacked}
+    return Request(args, config, env_id, has_dataset, has_own_data, seeds, *kwargs)
 
 
 def _is_of_ogbench(env: str, own: str | None) -> bool:
@@ -103,17 +107,19 @@ def read_config(args: argparse.Namespace, has_dataset: bool, has_own_data: bool)
     """Return the checked configuration, and the Gymnasium id of the environment."""
     flags = {name: getattr(args, name) for name in CONFIG_FLAGS if getattr(args, name) is not None}
     domain, dataset, env_id = None, None, args.env
+    task = TASKS.get(args.env)
+    groups = task.entries if task else ()
     if has_dataset:
         name = parse_env_name(args.env)
         domain, dataset, env_id = name.domain, name.dataset, name.env_id
+        groups = ("visual",) if name.spec.is_visual else ()
     elif not has_own_data and flags.setdefault("offline_steps", 0) != 0:
         raise UsageError(f"`{args.env}` has no dataset to train on offline; {_GIVE_DATA} --offline-steps at 0")
-    task = TASKS.get(args.env)
     config = load_config(
         args.algo,
         args.env,
         task.domain if task else domain,
-        groups=task.entries if task else (),
+        groups=groups,
         dataset=dataset,
         profile=args.profile,
         quick=args.quick,

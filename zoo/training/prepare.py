@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 
 import torch
 from stable_baselines3.common.env_util import make_vec_env
@@ -16,9 +17,11 @@ from zoo.baselines import find_algorithm
 from zoo.datasets.load import SOURCES, Dataset, load_dataset
 from zoo.datasets.ocbench import find_set
 from zoo.datasets.own import load_own
+from zoo.datasets.robomimic import find_demonstrations
 from zoo.datasets.shards import ShardedDataset
+from zoo.envs import ocbench, robomimic
 from zoo.envs.make import make_env
-from zoo.envs.ocbench import TASKS
+from zoo.envs.observations import policy_name
 from zoo.envs.snapshot import ResumableEnv
 from zoo.envs.subprocesses import WatchedVecEnv
 from zoo.errors import UsageError, as_usage_error
@@ -27,6 +30,9 @@ from zoo.playing.background import BackgroundEvaluator
 from zoo.playing.evaluate import Evaluator
 from zoo.playing.pool import count_environments
 from zoo.training.options import Request
+
+OF_IMAGES = {"encoder": None, "frame_stack": 1, "random_crop": 0.0}
+"""Settings that only images take, and the values with which vectors take them too."""
 
 
 def make_evaluator(request: Request) -> Evaluator | BackgroundEvaluator:
@@ -43,13 +49,32 @@ def make_evaluator(request: Request) -> Evaluator | BackgroundEvaluator:
 
 
 def check_algorithm(request: Request) -> None:
-    """Refuse an algorithm whose hooks break their contract, before data are loaded and a folder is made."""
-    algorithm = find_algorithm(request.config.algo).algorithm
-    if not issubclass(algorithm, FlowQLearning):
-        return  # SB3's own
-    bare = algorithm("MlpPolicy", None, **request.config.settings, _init_setup_model=False)
-    with as_usage_error(AgentError), contextlib.closing(make_env(request.env_id, **request.env_kwargs)) as env:
-        check_first_update(bare.method, env.observation_space, env.action_space)
+    """Refuse an algorithm whose hooks break their contract, before data are loaded and a folder is made.
+
+    So too one that does not take the environment's observations, or not with these settings.
+    """
+    algorithm, settings = find_algorithm(request.config.algo).algorithm, request.config.settings
+    with contextlib.closing(make_env(request.env_id, **request.env_kwargs)) as env:
+        policy = policy_name(env.observation_space)
+        if not issubclass(algorithm, FlowQLearning):  # SB3's own
+            if policy != "MlpPolicy":
+                raise UsageError(
+                    f"`{request.config.algo}` is one of Stable-Baselines3's, which take vectors here, got "
+                    f"{env.observation_space} in {request.env_id}; use an algorithm of this zoo, e.g. --algo qam"
+                )
+            return
+        bare = algorithm(policy, None, **settings, _init_setup_model=False)
+        with as_usage_error(AgentError):
+            check_first_update(bare.method, env.observation_space, env.action_space)
+        if policy != "MlpPolicy" or any(settings[name] != value for name, value in OF_IMAGES.items()):
+            with as_usage_error(NotImplementedError, TypeError, ValueError):
+                algorithm(
+                    policy,
+                    env,
+                    **{**settings, "buffer_size": 1},
+                    seeds=request.seeds or [0],
+                    device=request.args.device,
+                )
 
 
 def load_data(request: Request) -> Dataset | ShardedDataset | None:
@@ -63,11 +88,10 @@ def load_data(request: Request) -> Dataset | ShardedDataset | None:
     if request.has_own_data:
         if config.settings.get("sparse"):
             raise UsageError("`sparse` belongs to OGBench's rewards, and --dataset has its own; set it to false")
-        is_own = args.dataset not in SOURCES  # else it is one of OCBench's
         return load_own(
-            args.dataset if is_own else find_set(TASKS[config.env], args.dataset_dir, args.dataset),
+            _find_own(request),
             request.env_id,
-            request.env_kwargs,
+            {name: value for name, value in request.env_kwargs.items() if name != "frame_stack"},
             size=config.run.dataset_size,
             action_range=config.run.action_range,
         )
@@ -81,6 +105,16 @@ def load_data(request: Request) -> Dataset | ShardedDataset | None:
     )
 
 
+def _find_own(request: Request) -> str | Path:
+    """Return where data with rewards are: what the user gave, or the data of a benchmark's task."""
+    name, args = request.config.env, request.args
+    if args.dataset not in SOURCES:
+        return str(args.dataset)
+    if name in robomimic.TASKS:
+        return find_demonstrations(robomimic.TASKS[name], args.dataset_dir)
+    return find_set(ocbench.TASKS[name], args.dataset_dir, args.dataset)
+
+
 def make_model(request: Request, seeds: list[int], data: Dataset | ShardedDataset | None) -> FlowQLearning:
     """Return the algorithm with its environments and its data loaded."""
     config, args = request.config, request.args
@@ -89,7 +123,7 @@ def make_model(request: Request, seeds: list[int], data: Dataset | ShardedDatase
     env = _make_environments(request, seeds)
     with as_usage_error(NotImplementedError, TypeError, ValueError, OSError):
         model = find_algorithm(config.algo).algorithm(
-            "MlpPolicy",
+            policy_name(env.observation_space),
             env,
             **config.settings,
             replay_buffer_kwargs={"storage": args.storage},

@@ -27,6 +27,7 @@ import numpy as np
 from zoo.config import Config
 from zoo.errors import UsageError
 from zoo.messages import log
+from zoo.packages import import_optional
 from zoo.runs.folder import RunFolder, UnreadableRun, describe_error
 from zoo.training.replicas import Replicas
 
@@ -137,11 +138,7 @@ def check_tracking(args: argparse.Namespace) -> None:
     unknown = [flag for flag in given if flag in ("--wandb-entity", "--wandb-tags")]
     if args.track == "trackio" and unknown:
         raise UsageError(f"trackio has no `{unknown[0]}`; leave it out, or use --track wandb")
-    try:
-        importlib.import_module(args.track)
-    except ImportError as error:
-        title = TRACKERS[args.track].title
-        raise UsageError(f"`--track` needs {title}; install it with `pip install {args.track}`") from error
+    import_optional(args.track, TRACKERS[args.track].title, "`--track`", args.track)
 
 
 class TrackedRun:

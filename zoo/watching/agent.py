@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from zoo.datasets.names import gym_id
 from zoo.errors import UsageError, as_usage_error
 from zoo.hub.download import download_policy
 from zoo.layers import parse_overrides
+from zoo.packages import import_environments
 from zoo.playing.scoring import REPORTED, Scoring
 from zoo.runs.folder import RunFolder, numbered_folders
 from zoo.watching.score import Score
@@ -39,7 +39,7 @@ class Agent:
     :param policy: plans the actions.
     :param source: file that it was loaded from.
     :param env: name of the environment, as runs have it.
-    :param env_kwargs: arguments of the environment.
+    :param env_kwargs: arguments of the environment; the policy's stacked frames are added.
     :param episodes: of an evaluation.
     :param seed: decides the starts and the noise.
     :param replica: the number that stands for it in its noise; the seed that it was trained with.
@@ -59,6 +59,11 @@ class Agent:
     scoring: Scoring = REPORTED
     stated: Score | None = None
     run: Path | None = None
+
+    def __post_init__(self) -> None:
+        frames = getattr(getattr(self.policy, "method", None), "frame_stack", 1)
+        if frames > 1:  # frozen
+            object.__setattr__(self, "env_kwargs", {**self.env_kwargs, "frame_stack": frames})
 
     @property
     def env_id(self) -> str:
@@ -80,8 +85,7 @@ class Choice:
 
 def find_agent(args: argparse.Namespace) -> Agent:
     """Return the agent that the flags of :mod:`zoo.watching.arguments` name."""
-    for package in args.gym_packages:
-        importlib.import_module(package)
+    import_environments(args.gym_packages)
     if args.num_threads > 0:
         torch.set_num_threads(args.num_threads)
     if args.from_hub is not None:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from agents.common.sb3.policy import FlowPolicy
-from zoo.envs.make import RepeatableEnv, find_spec, is_ogbench
+from zoo.envs.make import RepeatableEnv, find_spec, is_ogbench, observes_images
 from zoo.errors import UsageError
 from zoo.messages import log
 from zoo.runs.read import short_name
@@ -82,6 +82,7 @@ class Film:
         lanes = grid[0] * grid[1]
         self._agent, (self._rows, self._columns) = agent, grid
         self._size = EXPLAINED if explain else ALONE if lanes == 1 else TILE
+        self._sees_pictures = observes_images(find_spec(agent.env_id), agent.env_kwargs)
         self.stage = Stage(agent, lanes, _picture_size(agent, self._size))
         maze = find_maze(self.stage.lanes[0].env)
         self._uses_map = maze is not None and (explain or not has_camera)
@@ -157,7 +158,8 @@ class Film:
     def _main(self, lane: Lane, diary: Diary) -> Image.Image:
         """Return the camera's picture, or the map with what is planned."""
         if not self._uses_map:
-            _draw_fast(lane.env)
+            if not self._sees_pictures:
+                _draw_fast(lane.env)
             return fitted(np.asarray(lane.env.render()), self._size)
         if diary.map is None:  # the goal differs a little between episodes
             maze = find_maze(lane.env)
@@ -215,8 +217,8 @@ def find_maze(env: RepeatableEnv) -> MazeMap | None:
 
 def draws_with_mujoco(env: RepeatableEnv) -> bool:
     """Return whether MuJoCo makes an environment's pictures; others have a library of their own."""
-    kinds = type(env.env.unwrapped).__mro__
-    return any(kind.__module__.startswith(("ogbench.", "gymnasium.envs.mujoco")) for kind in kinds)
+    origins = ("ogbench.", "gymnasium.envs.mujoco", "zoo.envs.robosuite")
+    return any(kind.__module__.startswith(origins) for kind in type(env.env.unwrapped).__mro__)
 
 
 def _place_of(env: RepeatableEnv) -> np.ndarray:
@@ -227,7 +229,10 @@ def _place_of(env: RepeatableEnv) -> np.ndarray:
 
 def _picture_size(agent: Agent, size: int) -> dict[str, Any]:
     """Return the arguments by which an environment makes pictures of about a given size."""
-    return {"width": size, "height": size} if is_ogbench(find_spec(agent.env_id)) else {"render_mode": "rgb_array"}
+    spec = find_spec(agent.env_id)
+    if observes_images(spec, agent.env_kwargs):
+        return {}  # what it draws is what the agent sees, of the size that it has learnt
+    return {"width": size, "height": size} if is_ogbench(spec) else {"render_mode": "rgb_array"}
 
 
 def _draw_fast(env: RepeatableEnv) -> None:

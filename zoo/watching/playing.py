@@ -12,10 +12,12 @@ import torch
 
 from zoo.baselines import planner_of
 from zoo.envs.make import RepeatableEnv, make_env
+from zoo.envs.observations import shape_of, stack
 from zoo.errors import UsageError
 from zoo.playing.episodes import EpisodeResults
 from zoo.playing.evaluate import Evaluator, NoiseStock
 from zoo.playing.pool import count_environments
+from zoo.playing.rows import Rows
 from zoo.watching.agent import Agent
 from zoo.watching.score import Score
 
@@ -69,13 +71,14 @@ def episode_text(number: int, success: int | None, length: int, total: float) ->
     return f"episode {number}: {ending}{length} steps, return {total:.1f}"
 
 
-def require_spaces(agent: Agent, observations: gymnasium.spaces.Box, actions: gymnasium.spaces.Box) -> None:
+def require_spaces(agent: Agent, observations: gymnasium.Space[Any], actions: gymnasium.spaces.Box) -> None:
     """Refuse an environment that is not the agent's."""
-    own = agent.policy.observation_space.shape, agent.policy.action_space.shape
-    if own != (observations.shape, actions.shape):
+    own = shape_of(agent.policy.observation_space), agent.policy.action_space.shape
+    there = shape_of(observations), actions.shape
+    if own != there:
         raise UsageError(
             f"{agent.source} expects observations and actions of shape {own[0]} and {own[1]}, got {agent.env} with "
-            f"{observations.shape} and {actions.shape}; give the environment that it was trained in"
+            f"{there[0]} and {there[1]}; give the environment that it was trained in"
         )
 
 
@@ -91,7 +94,7 @@ class Lane:
 
     env: RepeatableEnv
     episode: int | None = None
-    observation: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    observation: Any = field(default_factory=lambda: np.zeros(0))
     chunk: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     used: int = 0
     noise: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -119,8 +122,9 @@ class Stage:
         kwargs = {**agent.env_kwargs, **(env_kwargs or {})}
         self.agent, self._planner = agent, planner_of(agent.policy)
         self.lanes = [Lane(make_env(agent.env_id, **kwargs)) for _ in range(min(lanes, agent.episodes))]
-        self._space: Any = self.lanes[0].env.observation_space
-        require_spaces(agent, self._space, self.lanes[0].env.action_space)  # type: ignore[arg-type]  # both are boxes
+        self._space = self.lanes[0].env.observation_space
+        require_spaces(agent, self._space, self.lanes[0].env.action_space)  # type: ignore[arg-type]  # it is a box
+        self._to_rows = Rows(self._planner, self._space)
         self._seeds = np.random.SeedSequence(agent.seed).generate_state(agent.episodes)
         self._stock = NoiseStock(self._planner, agent.seed, [agent.replica], agent.episodes)
         self._endings: dict[int, Lane] = {}
@@ -180,8 +184,8 @@ class Stage:
         if not due:
             return
         episodes = np.array([lane.episode for lane in due])
-        rows = np.zeros((1, self.agent.episodes, *self._space.shape), self._space.dtype)
-        rows[0, episodes] = [lane.observation for lane in due]
+        rows = self._to_rows.blank(1, self.agent.episodes)
+        rows[0, episodes] = self._to_rows(stack(self._space, [lane.observation for lane in due]))
         noise = self._stock.offer()
         chunks = np.asarray(self._planner.plan(rows, noise))[0, episodes]
         if not np.isfinite(chunks).all():

@@ -18,6 +18,7 @@ from agents.common.sb3.acting import has_score
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.watched import Visit, WatchedNetworks
 from zoo.envs.make import RepeatableEnv, make_env
+from zoo.envs.observations import stack
 from zoo.watching.agent import Agent
 from zoo.watching.playing import Lane
 
@@ -61,7 +62,8 @@ class Mind:
         """Return what the policy thinks in the state of a lane."""
         policy, noise = self._policy, self._noise(lane)
         count = len(next(iter(noise.values())))
-        rows = torch.as_tensor(np.repeat(lane.observation[None], count, 0)[None], dtype=torch.float32)
+        row = policy.layout.rows(stack(lane.env.observation_space, [lane.observation]))
+        rows = torch.as_tensor(np.repeat(row, count, 0)[None], dtype=policy.layout.dtype)
         seen = policy.preprocess(rows.to(policy.device))
         placed = {
             name: draw[None].to(policy.device).movedim(1, 1 + self._draws[name].axes.index("B"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from PIL import Image
 
 from agents.common.files import atomic_path
 from zoo.errors import UsageError
+from zoo.packages import import_optional
 
 SPEEDS = {".mp4": 30, ".gif": 20}
 """Endings of files -> pictures in a second."""
@@ -32,13 +32,8 @@ def check_video(path: Path) -> None:
     if not path.parent.is_dir():
         raise UsageError(f"`--video` needs the folder {path.parent}, which does not exist; make it first")
     if path.suffix == ".mp4":
-        try:
-            importlib.import_module("imageio_ffmpeg")
-        except ImportError as error:
-            raise UsageError(
-                "`--video` needs imageio-ffmpeg to write MP4; install it with `pip install imageio-ffmpeg`, or record "
-                f"a GIF: {path.with_suffix('.gif')}"
-            ) from error
+        gif = f", or record a GIF: {path.with_suffix('.gif')}"
+        import_optional("imageio_ffmpeg", "imageio-ffmpeg", "an MP4", "imageio-ffmpeg", gif)
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ class Sequences:
     :param terminals: 1 from the first trajectory end on, (N, H).
     :param valid: 1 while the position belongs to the first row's trajectory, (N, H).
     :param next_rows: row that holds each position's next observation, stopping at the trajectory's end, (N, H).
+    :param last_rows: row of the transition that leads there, (N, H).
     """
 
     rows: Tensor
@@ -35,6 +36,7 @@ class Sequences:
     terminals: Tensor
     valid: Tensor
     next_rows: Tensor
+    last_rows: Tensor
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,12 @@ class StartTable:
 
     :param values: reward, discount, validity, and validity of every step, as in a batch, (rows, 3 + C).
     :param next_rows: row of the next observation, (rows,).
+    :param last_rows: row before it, (rows,); empty where observations are single frames, which do not ask for it.
     """
 
     values: Tensor
     next_rows: Tensor
+    last_rows: Tensor
 
 
 class SequenceReplayBuffer(TransitionStore):
@@ -70,6 +74,8 @@ class SequenceReplayBuffer(TransitionStore):
         is then kept apart: no sequence runs from one into the other.
     :param storage: where the data live: ``"device"``, ``"host"`` (the next batch is then prepared while the current one
         is used), or ``"auto"``: on the device if they fit, decided whenever a dataset is loaded.
+    :param frame_stack: k, the frames of which an observation of images is a stack, as `agents.FrameStack` makes it.
+        Each is stored once; a dataset has single frames.
     """
 
     def __init__(
@@ -88,6 +94,7 @@ class SequenceReplayBuffer(TransitionStore):
         sparse: bool = False,
         balanced: bool = False,
         storage: str = "auto",
+        frame_stack: int = 1,
     ) -> None:
         if n_envs > 1 and n_envs % replicas:
             raise ValueError(
@@ -106,6 +113,7 @@ class SequenceReplayBuffer(TransitionStore):
             horizon_length=horizon_length,
             sparse=sparse,
             storage=storage,
+            frame_stack=frame_stack,
         )
         self.optimize_memory_usage = optimize_memory_usage
         self.n_steps = horizon_length  # SB3's name
@@ -132,7 +140,11 @@ class SequenceReplayBuffer(TransitionStore):
         rows, steps = self._rings_begin, self._chunk_steps
         if self._table is None or self._table.values.device != self._place:
             values = torch.zeros(rows, 3 + steps, device=self._place)
-            self._table = StartTable(values, torch.zeros(rows, dtype=torch.int64, device=self._place))
+            next_rows, last_rows = (
+                torch.zeros(size, dtype=torch.int64, device=self._place)
+                for size in (rows, rows if self.frame_stack > 1 else 0)
+            )
+            self._table = StartTable(values, next_rows, last_rows)
         count, h = self.count_starts(), torch.arange(self.horizon_length, device=self._place)
         for first in range(0, count, STARTS_AT_ONCE):
             starts = torch.arange(first, min(first + STARTS_AT_ONCE, count), device=self._place)
@@ -140,6 +152,8 @@ class SequenceReplayBuffer(TransitionStore):
             of_row = torch.stack(self._reduced(found), -1)
             self._table.values[starts] = torch.cat([of_row, found.valid[..., :steps]], -1)
             self._table.next_rows[starts] = found.next_rows[..., -1]
+            if self.frame_stack > 1:
+                self._table.last_rows[starts] = found.last_rows[..., -1]
 
     @property
     def _chunk_steps(self) -> int:
@@ -151,15 +165,45 @@ class SequenceReplayBuffer(TransitionStore):
         values = table.values[starts]
         width = self._chunk_steps * self.action_dim
         chunks = self._actions.as_strided((self.dataset_size - self._chunk_steps + 1, width), (self.action_dim, 1))
+        next_rows = table.next_rows[starts]
         return Batch(
-            observations=self._observations[starts],
+            observations=self._seen_at(starts),
             actions=chunks[starts],
             rewards=values[..., 0],
             discounts=values[..., 1],
-            next_observations=self._observations[table.next_rows[starts]],
+            next_observations=self._seen_at(next_rows, table.last_rows[starts] if self.frame_stack > 1 else None),
             valid=values[..., 2],
             steps_valid=values[..., 3:],
         )
+
+    # -- frames -------------------------------------------------------------------------------------------------------
+
+    def _seen_at(self, rows: Tensor, after: Tensor | None = None) -> Tensor:
+        """Return observations with all of their frames, (..., O).
+
+        :param rows: where the newest frame of each is stored, (...).
+        :param after: the transition that leads to each, for next observations: their rows may begin no transition.
+        :return: observations as networks see them.
+        """
+        if self.frame_stack == 1:
+            return self._observations[rows]
+        newest_first = [rows] if after is None else [rows, after]
+        while len(newest_first) < self.frame_stack:
+            newest_first.append(self._before(newest_first[-1]))
+        return self._observations[torch.stack(newest_first[::-1], -1)].flatten(-2)
+
+    def _before(self, rows: Tensor) -> Tensor:
+        """Return the row of each transition's predecessor in its trajectory, and of a first transition its own."""
+        in_ring = rows - self._rings_begin
+        place = in_ring % self.buffer_size
+        wrapped = torch.where(place > 0, rows - 1, rows + (self.buffer_size - 1 if self.full else 0))
+        before = torch.where(in_ring < 0, rows - 1, wrapped).clamp(min=0)
+        return torch.where(self._next_row[before] == rows, before, rows)
+
+    @property
+    def _incomplete(self) -> int:
+        """How many of the oldest rows of a full ring may lack frames, which were overwritten."""
+        return self.frame_stack - 1 if self.full else 0
 
     # -- sampling -----------------------------------------------------------------------------------------------------
 
@@ -176,7 +220,7 @@ class SequenceReplayBuffer(TransitionStore):
         segments = [(-1, max(self.dataset_size + joined - h + 1, 0))]
         for ring in range(per_replica):
             if not (ring == 0 and joined):
-                segments.append((ring, max(online - h + 1, 0)))
+                segments.append((ring, max(online - self._incomplete - h + 1, 0)))
         return segments
 
     def draw_rows(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
@@ -216,7 +260,7 @@ class SequenceReplayBuffer(TransitionStore):
         offset = index.unsqueeze(-1)
         rows = offset + steps
         begin = in_front
-        oldest = self.pos if self.full else 0
+        oldest = self.pos + self._incomplete if self.full else 0
         for ring, count in rings:
             if not count:
                 continue
@@ -247,7 +291,7 @@ class SequenceReplayBuffer(TransitionStore):
         masks = torch.cummin(torch.where(valid > 0, self._masks[rows].float(), 1.0), -1).values
         last_valid = (valid.cumsum(-1) - 1).long()
         next_rows = torch.gather(next_row, -1, last_valid).long()
-        return Sequences(rows, rewards, masks, 1 - alive, valid, next_rows)
+        return Sequences(rows, rewards, masks, 1 - alive, valid, next_rows, torch.gather(rows, -1, last_valid))
 
     def _ends(self, next_row: Tensor) -> Tensor:
         """Return where trajectories end: the next observation is in the tail, and is not that of a running episode."""
@@ -261,11 +305,11 @@ class SequenceReplayBuffer(TransitionStore):
         found = self.sequences(rows, env)
         rewards, discounts, valid = self._reduced(found)
         return Batch(
-            observations=self._normalised(self._observations[rows[..., 0]], env),
+            observations=self._normalised(self._seen_at(rows[..., 0]), env),
             actions=self._actions[rows[..., : self._chunk_steps]].flatten(-2),
             rewards=rewards,
             discounts=discounts,
-            next_observations=self._normalised(self._observations[found.next_rows[..., -1]], env),
+            next_observations=self._normalised(self._seen_at(found.next_rows[..., -1], found.last_rows[..., -1]), env),
             valid=valid,
             steps_valid=found.valid[..., : self._chunk_steps],
         )

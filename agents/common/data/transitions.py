@@ -26,6 +26,7 @@ from agents.common.data.arrays import ArraySource, Transitions, prepare, rows_of
 from agents.common.data.prefetch import Prefetcher
 from agents.common.data.shards import ShardLoader, Shards
 from agents.common.data.storage import place
+from agents.common.frames import frame_space
 from agents.common.observations import ObservationLayout
 
 RING_TENSORS = {
@@ -35,7 +36,7 @@ RING_TENSORS = {
     "_masks": torch.bool,
     "_next_row": torch.int32,
 }
-DERIVED = {"_holders", "_newest", "layout"}
+DERIVED = {"_holders", "_newest", "layout", "stored"}
 """What is left out of a pickled buffer, because it follows from the rest."""
 
 
@@ -50,6 +51,11 @@ class TransitionStore(NStepReplayBuffer):
     """Storage of a replay buffer, without sampling; its arguments are documented at `SequenceReplayBuffer`."""
 
     dataset_description: str = "no dataset"
+    frame_stack: int = 1
+    layout: ObservationLayout
+    """Of observations as networks see them."""
+    stored: ObservationLayout
+    """Of the rows: one frame of an observation, or all of it."""
 
     _observations: Tensor
     _actions: Tensor
@@ -73,9 +79,11 @@ class TransitionStore(NStepReplayBuffer):
         horizon_length: int,
         sparse: bool,
         storage: str,
+        frame_stack: int,
     ) -> None:
         BaseBuffer.__init__(self, max(buffer_size // n_envs, 1), observation_space, action_space, device, n_envs)
-        self.layout = ObservationLayout(observation_space)
+        self.frame_stack = frame_stack
+        self._make_layouts()
         self.handle_timeout_termination = handle_timeout_termination
         self.horizon_length = horizon_length
         self.sparse, self.storage = sparse, storage
@@ -83,13 +91,17 @@ class TransitionStore(NStepReplayBuffer):
         self._prefetcher = Prefetcher(self.device)
         self._allocate(0, 0)
 
+    def _make_layouts(self) -> None:
+        self.layout = ObservationLayout(self.observation_space)
+        self.stored = ObservationLayout(frame_space(self.observation_space, self.frame_stack))
+
     def _allocate(self, dataset_rows: int, dataset_extra: int) -> None:
         """Make empty storage: dataset rows, one ring per environment, then the tail of extra observations."""
         self._prefetcher.discard()
         self.dataset_size = self._rings_begin = dataset_rows
         self.capacity = dataset_rows + self.n_envs * self.buffer_size
         tail = dataset_extra + 2 * self.n_envs
-        flat, kinds = self.layout.size, {**RING_TENSORS, "_observations": self.layout.dtype}
+        flat, kinds = self.stored.size, {**RING_TENSORS, "_observations": self.stored.dtype}
         shapes: dict[str, tuple[int, ...]] = {name: (self.capacity,) for name in RING_TENSORS}
         shapes |= {"_observations": (self.capacity + tail, flat), "_actions": (self.capacity, self.action_dim)}
         for name in RING_TENSORS:
@@ -105,7 +117,7 @@ class TransitionStore(NStepReplayBuffer):
         self.pos, self.full = 0, False
         # what adding a transition asks for; zeros take no memory until they are written to
         self._holders = np.zeros((self.n_envs, self.buffer_size), np.int32)
-        self._newest = np.zeros((self.n_envs, flat), self.layout.numpy_dtype)
+        self._newest = np.zeros((self.n_envs, flat), self.stored.numpy_dtype)
 
     def _dataset_changed(self) -> None:
         """Prepare for drawing from the dataset, which is new or has been moved."""
@@ -140,8 +152,8 @@ class TransitionStore(NStepReplayBuffer):
         if self.pos or self.full:
             raise ValueError("a dataset must be loaded before online transitions are added; make a new buffer")
         box = ActionRange.of(self.action_space, action_range)
-        images = self.layout.dtype == torch.uint8
-        shape = self.layout.row_shape
+        images = self.stored.dtype == torch.uint8
+        shape = self.stored.row_shape
         if isinstance(dataset, Shards):
             if images:
                 raise ValueError("a dataset of several parts must hold vectors, got images; load them as one dataset")
@@ -153,7 +165,7 @@ class TransitionStore(NStepReplayBuffer):
             self.rotate_dataset(0)
             return
         if isinstance(dataset, Mapping):
-            dataset = self.layout.with_rows(dataset)
+            dataset = self.stored.with_rows(dataset)
         found = prepare(dataset, shape, box, self.horizon_length, images)
         for note in found.warnings:
             warnings.warn(note, stacklevel=3)
@@ -221,7 +233,8 @@ class TransitionStore(NStepReplayBuffer):
         """
         rewards = np.asarray(reward, dtype=np.float32).reshape(self.n_envs)
         dones = np.asarray(done, dtype=bool).reshape(self.n_envs)
-        before, after = self.layout.rows(obs), self.layout.rows(next_obs)
+        seen, after = self.layout.rows(obs), self.layout.rows(next_obs)[:, -self.stored.size :]
+        before = seen[:, -self.stored.size :]
         actions = np.asarray(action, dtype=np.float32).reshape(self.n_envs, -1)
         if self.sparse:
             if (rewards > 0).any():
@@ -232,7 +245,8 @@ class TransitionStore(NStepReplayBuffer):
         for e in range(self.n_envs):
             row = self._rings_begin + e * self.buffer_size + self.pos
             self._forget(e)
-            self._link_previous(e, row, before[e], writes)
+            if not self._link_previous(e, row, before[e], writes):
+                self._require_first_frames(seen[e])
             truncated = self.handle_timeout_termination and infos[e].get("TimeLimit.truncated", False)
             holder = self._take_tail() if dones[e] else self._pending[e]
             writes["_observations"] |= {row: before[e], holder: after[e]}
@@ -260,15 +274,26 @@ class TransitionStore(NStepReplayBuffer):
         if self.full and holder >= self._pending[0] + self.n_envs:
             self._free_tail.append(holder)
 
-    def _link_previous(self, env: int, row: int, observation: NDArray[Any], writes: _Writes) -> None:
-        """If the environment's episode continues, make its last transition share the new row's observation."""
+    def _link_previous(self, env: int, row: int, observation: NDArray[Any], writes: _Writes) -> bool:
+        """Return whether the environment's episode continues; its last transition then shares the row's observation."""
         previous = self._running(env)
         if previous is None:
-            return
+            return False
         if np.array_equal(self._newest[env], observation):
             self._point(env, previous, row, writes)
-        else:  # transitions of another trajectory are added
-            self._end_episode(env, previous, writes)
+            return True
+        self._end_episode(env, previous, writes)  # transitions of another trajectory are added
+        return False
+
+    def _require_first_frames(self, observation: NDArray[Any]) -> None:
+        """Refuse an episode that begins with different frames: those before the last are not stored."""
+        frames = observation.reshape(self.frame_stack, -1)
+        if (frames != frames[0]).any():
+            raise ValueError(
+                f"with `frame_stack` = {self.frame_stack} an episode must begin with its first frame "
+                f"{self.frame_stack} times, got different ones; wrap the environment in "
+                f"`agents.FrameStack(env, {self.frame_stack})`"
+            )
 
     def _running(self, env: int) -> int | None:
         """Return the place in its ring of the environment's last transition, or None if no episode is running."""
@@ -353,7 +378,7 @@ class TransitionStore(NStepReplayBuffer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self.layout = ObservationLayout(self.observation_space)
+        self._make_layouts()
         self._prefetcher = Prefetcher(self.device)
         if self.loader is not None:
             shards, active = state["loader"]

@@ -15,6 +15,7 @@ from agents.common.batch import Batch
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.maths.flow import cloning_loss
 from agents.common.method import Info, Method, Noise
+from agents.common.nets.encoding import RememberedFeatures
 from agents.common.pretraining import CLONING_NOISE, start_from_behaviour
 
 CROP_PIXELS = 3
@@ -84,6 +85,8 @@ class Learner:
         if self.pretraining:
             assert self.behaviour_flow is not None
             return self.method.total({"bc_flow": cloning_loss(nets[self.behaviour_flow], batch, noise)}, {})
+        if nets.have_extractors:
+            nets = RememberedFeatures(nets)
         return self.method.compute_losses(batch, noise, nets)
 
     def crop_images(self, batch: Batch, noise: Noise) -> Batch:

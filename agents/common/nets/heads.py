@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,15 @@ class Network(nn.Module):
                 part.initialise(replica, generator)
 
 
+class Features(NamedTuple):
+    """What a network's features extractor makes of observations, given to that network in their place.
+
+    :param values: (S, N, F).
+    """
+
+    values: Tensor
+
+
 class ObservingNetwork(Network):
     """A network whose first input is observations, optionally through a features extractor of its own.
 
@@ -55,8 +64,10 @@ class ObservingNetwork(Network):
         """Put an extractor that no other network uses in front; ``prepare`` makes its input from rows (N, O)."""
         self.features_extractor, self._prepare = extractor, prepare
 
-    def features(self, observations: Tensor, frozen: bool) -> Tensor:
+    def features(self, observations: Tensor | Features, frozen: bool) -> Tensor:
         """Return what the first layer sees, (S, N, F): the observations themselves where there is no extractor."""
+        if isinstance(observations, Features):
+            return observations.values
         if self.features_extractor is None or self._prepare is None:
             return observations
         seen = self._prepare(observations.flatten(0, -2))
@@ -318,6 +329,11 @@ class Networks(nn.ModuleDict):
     def frozen(self) -> Any:
         """The same networks with constant weights: gradient goes through their inputs only."""
         return FrozenNetworks(self)
+
+    @property
+    def have_extractors(self) -> bool:
+        """Whether observations pass features extractors."""
+        return any(getattr(network, "features_extractor", None) is not None for network in self.values())
 
     def using(self, **substitutes: str) -> Any:
         """Return a view in which some names stand for other networks, e.g. ``actor="actor_target"``."""

@@ -12,7 +12,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from agents.common.nets.fast import make_mlp
+from agents.common.nets.fast import device_type, make_mlp
 from agents.common.nets.mlp import fill_uniform
 from agents.common.nets.replicated import ReplicatedExtractor
 
@@ -64,19 +64,29 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
 
     def forward(self, observations: Tensor) -> Tensor:
         """Return the features of images in [0, 1], (S * N, C, H, W), as (S * N, F)."""
-        # replicas side by side in the channels, as groups of one convolution: (N, S * C, H, W)
-        x = observations.unflatten(0, (self.replicas, -1)).transpose(0, 1).flatten(1, 2)
-        layers = iter(zip(self.weights, self.biases, strict=True))
-        for _ in range(len(self.weights) // (1 + 2 * self.blocks)):
-            x = self._convolve(x, *next(layers))
+        # replica by replica the values between two layers stay in a CPU's cache; a GPU wants few and large kernels
+        together = 1 if device_type(observations) == "cpu" else self.replicas
+        images = observations.unflatten(0, (self.replicas, -1)).split(together)  # (S, N, C, H, W)
+        weights = zip(*(weight.split(together) for weight in self.weights), strict=True)
+        biases = zip(*(bias.split(together) for bias in self.biases), strict=True)
+        rows = [self._convolve(*own) for own in zip(images, weights, biases, strict=True)]  # (S, N, C * H * W)
+        found: Tensor = self.mlp(rows[0] if len(rows) == 1 else torch.cat(rows))
+        return found.flatten(0, 1)
+
+    def _convolve(self, images: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
+        """Return what the convolutions of some replicas make of their images (S, N, C, H, W), (S, N, C * H * W)."""
+        groups = len(images)
+        x = images.transpose(0, 1).flatten(1, 2)  # replicas side by side in the channels, (N, S * C, H, W)
+        layers = iter(zip(weights, biases, strict=True))
+
+        def convolve(x: Tensor) -> Tensor:
+            weight, bias = next(layers)
+            return F.conv2d(x, weight.flatten(0, 1), bias.flatten(), padding=1, groups=groups)
+
+        for _ in range(len(weights) // (1 + 2 * self.blocks)):
+            x = convolve(x)
             # the references' padding: one row before an odd side, and what is missing after any side
             x = F.max_pool2d(x, 3, 2, padding=(x.shape[-2] % 2, x.shape[-1] % 2), ceil_mode=True)
             for _ in range(self.blocks):
-                inner = self._convolve(x.relu(), *next(layers))
-                x = x + self._convolve(inner.relu(), *next(layers))
-        rows = x.relu().unflatten(1, (self.replicas, -1)).transpose(0, 1).flatten(2)  # (S, N, C * H * W)
-        found: Tensor = self.mlp(rows)
-        return found.flatten(0, 1)
-
-    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return F.conv2d(x, weight.flatten(0, 1), bias.flatten(), padding=1, groups=self.replicas)
+                x = x + convolve(convolve(x.relu()).relu())
+        return x.relu().unflatten(1, (groups, -1)).transpose(0, 1).flatten(2)

@@ -11,7 +11,7 @@ import importlib
 import json
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from agents.common.files import atomic_path
 from agents.common.method import Draw
 from agents.common.nets.fast import FastMLP
 from agents.common.nets.mlp import StackedMLP
+from agents.common.observations import ObservationLayout, Part
 from agents.common.sb3.policy import FlowPolicy
 from agents.registry import name_of
 
@@ -34,6 +35,7 @@ OPSET = 20
 OBSERVATIONS, ACTIONS = "observations", "actions"
 TOLERANCE = 1e-5
 CHECKED_ROWS = 1000
+CHECKED_IMAGES = 100
 _TRACED_ROWS = 61  # a size that no other axis is likely to have, so that nothing else is taken for the rows
 
 
@@ -56,21 +58,23 @@ class Sampler(nn.Module):
         self.register_buffer("low", low)
         self.register_buffer("span", high - low)
 
-    def forward(self, observations: Tensor, *noise: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor) -> Tensor:
         """Plan one chunk for every observation.
 
-        :param observations: raw, (N, *observation shape).
-        :param noise: each (N, ...), in the order of the names in :attr:`draws`; none if noise is drawn inside.
+        :param inputs: each (N, ...): raw observations, part by part of a Dict, images with the channels last; then
+            noise in the order of the names in :attr:`draws`, unless it is drawn inside.
         :return: (N, H, *action shape).
         """
         policy, method = self.policy, self.policy.method
+        parts = len(policy.layout.parts)
+        observations, noise = _as_rows(policy.layout, inputs[:parts]), inputs[parts:]
         if self.draws_noise:
             sizes = method.noise_sizes(1, observations.shape[0], policy.chunk_size)
             placed = {name: _draw(draw, sizes) for name, draw in self.draws.items()}
         else:
             given = zip(self.draws.items(), noise, strict=True)
             placed = {name: value[None].movedim(1, 1 + draw.axes.index("B")) for (name, draw), value in given}
-        rows = policy.preprocess(observations.flatten(1)[None])
+        rows = policy.preprocess(observations[None])
         scaled = method.sample_actions(rows, placed, policy.nets)[0].clamp(-1, 1)
         chunks = scaled.unflatten(-1, (policy.chunk_length, *self.low.shape))
         ends = self.low + self.span * (chunks + 1) / 2
@@ -82,26 +86,23 @@ def export_onnx(
 ) -> float:
     """Write a policy as an ONNX file, and compare the file with it on random observations.
 
-    Inputs are ``observations`` (N, *observation shape) and the noise by its names, each (N, ...), in float32; the
-    output is ``actions`` (N, H, *action shape), a chunk of H actions in the environment's units. ``flow_rl_zoo`` in the
-    file's metadata is JSON that says what the policy is, how its noise is distributed, and what ``about`` says.
+    Inputs are ``observations`` (N, *observation shape) and the noise by its names, each (N, ...), in float32. Images
+    are uint8 with the channels last, (N, H, W, C), choices int64, and the parts of a Dict inputs of their own, e.g.
+    ``observations.camera``. The output is ``actions`` (N, H, *action shape), a chunk of H actions in the environment's
+    units. ``flow_rl_zoo`` in the file's metadata is JSON that says what the policy is, what its inputs are, how its
+    noise is distributed, and what ``about`` says.
 
     :param policy: of one replica, e.g. ``model.policy`` or what ``agents.load_policy`` returns.
     :param path: file, usually with the ending ``.onnx``.
     :param about: what else is to be said about it: values that JSON takes.
     :param seed: of noise that is drawn inside; None makes the noise an input.
-    :return: the largest difference from PyTorch's actions over 1,000 observations, in units of the action box's width;
-        with noise inside, that of the same graph with noise as input.
+    :return: the largest difference from PyTorch's actions over 1,000 observations (100 images), in units of the action
+        box's width; with noise inside, that of the same graph with noise as input.
     :raises ImportError: if onnx, onnxscript or onnxruntime is missing.
-    :raises ValueError: if the policy has several replicas, or observes images or Dicts.
+    :raises ValueError: if the policy has several replicas.
     :raises ArithmeticError: if the file's actions are not the policy's.
     """
     _require_packages()
-    if not policy.layout.is_plain:
-        raise ValueError(
-            f"expected a policy of vectors, got one that observes {policy.observation_space}; save it with "
-            "`save_policy` and act in Python"
-        )
     if policy.num_replicas != 1:
         raise ValueError(
             f"expected a policy of one replica, got {policy.num_replicas}; export `model.replica(k).policy` of each"
@@ -148,17 +149,42 @@ def _in_float32(policy: FlowPolicy) -> FlowPolicy:
     return plain.requires_grad_(False)
 
 
+def _observation_inputs(layout: ObservationLayout) -> dict[str, Part]:
+    """Return the parts of an observation by the names of the inputs."""
+    return {f"{OBSERVATIONS}.{part.key}" if part.key else OBSERVATIONS: part for part in layout.parts}
+
+
+def _as_rows(layout: ObservationLayout, values: Sequence[Tensor]) -> Tensor:
+    """Return observations, part by part as the file gets them, as rows (N, O)."""
+    rows = []
+    for part, value in zip(layout.parts, values, strict=True):
+        own = value.movedim(-1, 1) if part.is_image else value
+        rows.append((own.flatten(1) if own.ndim > 1 else own.unsqueeze(1)).to(layout.dtype))
+    return rows[0] if len(rows) == 1 else torch.cat(rows, 1)
+
+
 def _inputs(policy: FlowPolicy, rows: int, seed: int = 0) -> dict[str, Tensor]:
     """Return random observations and noise by the names of the inputs."""
     generator = torch.Generator().manual_seed(seed)
-    observations = torch.randn(rows, *(policy.observation_space.shape or ()), generator=generator)
-    return {OBSERVATIONS: observations, **policy.draw_action_noise(rows, generator)}
+    parts = _observation_inputs(policy.layout)
+    observations = {name: _random(part, rows, generator) for name, part in parts.items()}
+    return {**observations, **policy.draw_action_noise(rows, generator)}
+
+
+def _random(part: Part, rows: int, generator: torch.Generator) -> Tensor:
+    """Return random values of a part of an observation, (N, ...)."""
+    if isinstance(part.space, spaces.Box) and not part.is_image:
+        return torch.randn(rows, *part.space.shape, generator=generator)
+    space = copy.deepcopy(part.space)
+    space.seed(int(torch.randint(2**31, (), generator=generator)))
+    values = torch.as_tensor(np.stack([space.sample() for _ in range(rows)]))
+    return values.movedim(1, -1).contiguous() if part.is_image else values.long()
 
 
 def _convert(sampler: Sampler) -> Any:
     """Return a sampler as an ONNX model in which the number of rows is free."""
     inputs = _inputs(sampler.policy, _TRACED_ROWS)
-    names = [OBSERVATIONS] if sampler.draws_noise else list(inputs)
+    names = list(_observation_inputs(sampler.policy.layout) if sampler.draws_noise else inputs)
     values = tuple(inputs[name] for name in names)
     record = make_fx(
         lambda *tensors: sampler(*tensors),
@@ -207,18 +233,18 @@ def _describe(policy: FlowPolicy, seed: int | None) -> dict[str, Any]:
     """Return what the file says about itself."""
     box = policy.action_space
     assert isinstance(box, spaces.Box)
-    noise = {
-        name: {"kind": draw.kind, "shape": list(value.shape[1:])}
-        for (name, draw), value in zip(
-            policy.method.candidate_noise().items(), list(_inputs(policy, 1).values())[1:], strict=True
-        )
+    inputs, draws = _inputs(policy, 1), policy.method.candidate_noise()
+    observations = {
+        name: {"dtype": str(inputs[name].dtype).removeprefix("torch."), "shape": list(inputs[name].shape[1:])}
+        for name in _observation_inputs(policy.layout)
     }
+    noise = {name: {"kind": draw.kind, "shape": list(inputs[name].shape[1:])} for name, draw in draws.items()}
     return {
         "format": FORMAT,
         "algorithm": name_of(type(policy.method)),
         "policy": json.loads(policy.describe()),
         "chunk_length": policy.chunk_length,
-        "observation_shape": list(policy.observation_space.shape or ()),
+        "observations": observations,
         "action_low": box.low.tolist(),
         "action_high": box.high.tolist(),
         "noise": noise,
@@ -228,17 +254,19 @@ def _describe(policy: FlowPolicy, seed: int | None) -> dict[str, Any]:
 
 def _largest_error(graph: Any, policy: FlowPolicy) -> float:
     """Return how far a file's actions are from a policy's, in units of the box's width; refuse more than rounding."""
-    inputs = _inputs(policy, CHECKED_ROWS, seed=1)
+    layout = policy.layout
+    checked = CHECKED_IMAGES if any(part.is_image for part in layout.parts) else CHECKED_ROWS
+    inputs = _inputs(policy, checked, seed=1)
     names = [value.name for value in graph.graph.input]
     found = run_onnx(graph.SerializeToString(), {name: inputs[name].numpy() for name in names})
-    noise = {name: value[None] for name, value in inputs.items() if name != OBSERVATIONS}
-    wanted = policy.plan(inputs[OBSERVATIONS].flatten(1)[None].numpy(), noise)[0]
+    rows = _as_rows(layout, [inputs.pop(name) for name in _observation_inputs(layout)])
+    wanted = policy.plan(rows[None].numpy(), {name: value[None] for name, value in inputs.items()})[0]
     box = policy.action_space
     assert isinstance(box, spaces.Box)
     error = float(np.max(np.abs(found - wanted) / (box.high - box.low)))
     if not error <= TOLERANCE:
         raise ArithmeticError(
-            f"expected the file's actions within {TOLERANCE:g} of PyTorch's over {CHECKED_ROWS} observations, got "
+            f"expected the file's actions within {TOLERANCE:g} of PyTorch's over {checked} observations, got "
             f"{error:.2g}"
         )
     return error

@@ -35,7 +35,7 @@ from agents.common.sb3.acting import save_policy
 from agents.common.sb3.arguments import SETTINGS_OF_POLICY, sort_arguments
 from agents.common.sb3.collection import CollectingModel
 from agents.common.sb3.encoders import ImpalaEncoder as ImpalaEncoder  # a saved model may name it
-from agents.common.sb3.image_policies import CnnFlowPolicy, MultiInputFlowPolicy
+from agents.common.sb3.image_policies import CnnFlowPolicy, MultiInputFlowPolicy, with_encoder
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.sb3.pretrained_actor import load_behaviour
 from agents.common.sb3.reporting import ReportingModel
@@ -151,7 +151,8 @@ class FlowQLearning(Learner, MethodModel, CollectingModel, ReportingModel):
         if self.replay_buffer is None:
             self.replay_buffer = self._make_buffer()
         seeds = self.seeds or (None if self.seed is None else [self.seed])
-        arguments = {name: value for name, value in self.policy_kwargs.items() if name not in SETTINGS_OF_POLICY}
+        given = {name: value for name, value in self.policy_kwargs.items() if name not in SETTINGS_OF_POLICY}
+        arguments = with_encoder(self.method.encoder, given)
         self.policy = self.policy_class(  # type: ignore[assignment]
             self.observation_space, self.action_space, self.lr_schedule, self.method.finish(), seeds, **arguments
         )
@@ -192,6 +193,7 @@ class FlowQLearning(Learner, MethodModel, CollectingModel, ReportingModel):
             replicas=1 if self.seeds is None else len(self.seeds),
             sparse=self.method.sparse,
             balanced=self.method.balanced_sampling,
+            frame_stack=self.method.frame_stack,
             **self.replay_buffer_kwargs,
         )
 

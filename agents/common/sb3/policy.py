@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping, Sequence
-from typing import IO, Any, Self
+from typing import IO, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from agents.common.nets.heads import Networks, ObservingNetwork
 from agents.common.nets.mlp import StackedMLP
 from agents.common.nets.replicated import ReplicatedExtractor
 from agents.common.nets.specs import Sizes
-from agents.common.observations import ObservationLayout
+from agents.common.observations import ObservationLayout, centre_and_factor
 from agents.common.watched import WatchedNetworks
 from agents.registry import find_named_by_file, name_of
 
@@ -167,15 +167,14 @@ class FlowPolicy(BasePolicy):
         for replica, generator in enumerate(self.generators):
             generator.manual_seed(seed + replica)
 
-    def set_observation_statistics(self, observations: Tensor, scale: float) -> None:
+    def set_observation_statistics(self, observations: Tensor, scale: float | Literal["range"]) -> None:
         """Centre observations and scale each coordinate from now on, by the statistics of these, (N, O).
 
-        ``scale`` is their standard deviation after scaling.
+        ``scale`` is their standard deviation after scaling; with ``"range"`` they then reach from -1 to 1.
         """
-        std, mean = torch.std_mean(observations, dim=0, correction=0)
-        self.observation_mean.copy_(mean)
-        # a coordinate that never changes is centred and left alone
-        self.observation_factor.copy_(torch.where(std > 1e-6, scale / std.clamp(min=1e-6), 1.0))
+        centre, factor = centre_and_factor(observations, scale)
+        self.observation_mean.copy_(centre)
+        self.observation_factor.copy_(factor)
 
     def preprocess(self, observations: Tensor) -> Tensor:
         """Return observations, (..., O), as the networks see them."""

@@ -146,7 +146,7 @@ def test_single_number_in_place_of_an_array_is_found(write_dataset: Write) -> No
 def test_sizes_of_another_environment_are_found(write_dataset: Write) -> None:
     path = write_dataset(observations=np.zeros((ROWS, 29), np.float32), actions=np.zeros((ROWS, 8), np.float32))
     env = make_raw_env("pointmaze-medium-v0")
-    assert [finding.message for finding in check_shapes(path, env)] == [
+    assert [finding.message for finding in check_shapes(path, DATASETS["pointmaze-medium-navigate-v0"], env)] == [
         "`observations` must have rows of shape (2,) as in the environment, got (29,)",
         "`actions` must have rows of shape (2,) as in the environment, got (8,)",
     ]

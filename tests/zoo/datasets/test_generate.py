@@ -141,7 +141,7 @@ def test_killed_program_leaves_no_process_and_goes_on_later(tmp_path: Path, kill
 
 
 class BrokenWriter:
-    def __init__(self, dataset: str, seed: int) -> None:
+    def __init__(self, dataset: str, seed: int, steps: int) -> None:
         raise ArithmeticError("no physics today")
 
 

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from zoo.datasets.environment import make_raw_env
+from zoo.datasets.environment import make_labelling_env, make_raw_env
 from zoo.datasets.names import DATASETS, NUM_TASKS, parse_env_name, parse_name, single_task_names
 from zoo.errors import UsageError
 
@@ -65,14 +65,14 @@ def test_every_environment_of_the_table_is_registered_with_its_tasks() -> None:
     assert wanted <= set(gymnasium.registry)
 
 
-def test_every_state_based_task_of_ogbench_is_in_the_table() -> None:
+def test_every_task_of_ogbench_is_in_the_table() -> None:
     import gymnasium
     import ogbench  # noqa: F401
 
     offered = {
         key
         for key in gymnasium.registry
-        if "singletask" in key and not key.startswith(("visual", "humanoidmaze-teleport"))  # the latter has no dataset
+        if "singletask" in key and "humanoidmaze-teleport" not in key  # which has no dataset
     }
     assert offered == {parse_env_name(name).env_id for dataset in DATASETS for name in single_task_names(dataset)}
 
@@ -84,8 +84,9 @@ def test_environments_have_the_number_of_tasks_assumed(env_id: str) -> None:
     env.close()
 
 
-def test_ogbench_offers_47_state_based_datasets_and_11_large_ones() -> None:
-    assert sum(spec.hosted and spec.files == 1 for spec in DATASETS.values()) == 47
+def test_ogbench_offers_47_state_based_datasets_35_of_images_and_11_large_ones() -> None:
+    assert sum(spec.hosted and spec.files == 1 and not spec.is_visual for spec in DATASETS.values()) == 47
+    assert sum(spec.is_visual for spec in DATASETS.values()) == 35
     assert sum(spec.files > 1 for spec in DATASETS.values()) == 11
 
 
@@ -96,6 +97,8 @@ def test_ogbench_offers_47_state_based_datasets_and_11_large_ones() -> None:
         ("humanoidmaze-giant-navigate-v0", 4_000_000),
         ("humanoidmaze-giant-navigate-100m-v0", 100_000_000),
         ("antmaze-medium-explore-v0", 5_000_000),
+        ("visual-antmaze-medium-explore-v0", 5_000_000),
+        ("visual-puzzle-4x6-noisy-v0", 5_000_000),
         ("pointmaze-giant-navigate-v0", 1_000_000),
     ],
 )
@@ -109,6 +112,8 @@ def test_sizes_are_those_of_the_paper(name: str, transitions: int) -> None:
         ("pointmaze-teleport-stitch-v0", True),
         ("cube-octuple-play-v0", True),
         ("puzzle-4x6-noisy-v0", True),
+        ("visual-scene-play-v0", True),
+        ("visual-antmaze-giant-stitch-v0", False),
         ("antmaze-large-navigate-v0", False),
         ("cube-quadruple-play-100m-v0", False),
     ],
@@ -134,5 +139,5 @@ def test_files_that_hold_a_number_of_transitions(transitions: int, files: int) -
 def test_default_task_is_ogbenchs(environment: str) -> None:
     (name, *_) = (single_task_names(spec.name)[0] for spec in DATASETS.values() if spec.environment == environment)
     parsed = parse_name(name)
-    with contextlib.closing(make_raw_env(parsed.env_id)) as env:
+    with contextlib.closing(make_labelling_env(parsed.env_id)) as env:
         assert parsed.task == env.unwrapped._reward_task_id

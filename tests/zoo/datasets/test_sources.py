@@ -237,7 +237,10 @@ BROKEN: dict[str, tuple[Callable[[Arrays], Arrays], str]] = {
     "text": (lambda a: a | {"rewards": a["rewards"].astype(str)}, "must hold numbers"),
     "discrete actions": (lambda a: a | {"actions": np.arange(39) % 4}, "Discrete or MultiDiscrete"),
     "flat actions": (lambda a: a | {"actions": a["rewards"]}, "reshape them"),
-    "images": (lambda a: a | {"observations": np.zeros((39, 3, 8, 8), np.float32)}, "these are images"),
+    "images": (
+        lambda a: a | {"observations": np.zeros((39, 3, 8, 8), np.float32)},
+        "images must be uint8 from 0 to 255",
+    ),
     "NaN": (lambda a: a | {"rewards": np.full(39, np.nan)}, "must hold finite numbers"),
     "no masks": (lambda a: without(a, "timeouts"), "masks"),
 }
@@ -330,7 +333,7 @@ def test_a_package_that_is_missing_is_named_with_how_to_install_it(
 ) -> None:
     path = write_d4rl(tmp_path, episodes())
     monkeypatch.setitem(sys.modules, "h5py", None)
-    assert "`h5py`, which is not installed; `pip install 'flow-rl-zoo[data]'`" in refusal(path)
+    assert "needs h5py; install it with `pip install 'flow-rl-zoo[data]'`" in refusal(path)
 
 
 def test_a_set_that_does_not_fit_its_environment_is_refused(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_ogbenchs_data_are_not_sought_for_its_tasks(parse) -> None:
 def test_without_the_package_its_tasks_say_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ocbench", None)
     install = re.escape("pip install 'flow-rl-zoo[ocbench]'")
-    with pytest.raises(UsageError, match=f"`{NAME}` is a task of OCBench, which is not installed; `{install}`"):
+    with pytest.raises(UsageError, match=f"`{NAME}` needs OCBench; install it with `{install}`"):
         find_spec(NAME)
 
 

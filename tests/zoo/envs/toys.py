@@ -68,15 +68,15 @@ class ToyEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
 
 class DictToyEnv(ToyEnv):
-    """Has a Dict observation space."""
+    """Has observations with a part that cannot be trained on."""
 
-    observation_space = spaces.Dict({"position": spaces.Box(-1.0, 1.0, (3,))})
+    observation_space = spaces.Dict({"position": spaces.Tuple([spaces.Box(-1.0, 1.0, (3,))])})
 
 
 class ImageToyEnv(ToyEnv):
-    """Has image observations."""
+    """Has image observations of which nothing says the scale."""
 
-    observation_space = spaces.Box(0, 255, (8, 8, 3), np.uint8)
+    observation_space = spaces.Box(0, 255, (8, 8, 3), np.float32)
 
 
 class SpringEnv(gymnasium.Env[np.ndarray, np.ndarray]):

@@ -148,7 +148,7 @@ def test_a_crash_is_raised_with_its_traceback(tmp_path: Path, failure: str, mess
     ("env_id", "kwargs", "message"),
     [
         ("Toy-v7", {}, "unknown environment `Toy-v7`"),
-        ("DictToy-v0", {}, "`DictToy-v0` has the observation space Dict"),
+        ("DictToy-v0", {}, "`DictToy-v0` has the observation space Tuple"),
         (TOY, {"size": 3}, "does not take these arguments"),
     ],
 )

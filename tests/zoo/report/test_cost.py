@@ -62,7 +62,7 @@ def test_seeds_at_once_and_machines_have_rows_of_their_own(tmp_path):
         ["Tesla T4", "1", "1", "5.00", "5.00"],
     ]
     assert "Not in the figure, because of several rows: qam." in table.caption
-    assert plot_cost(comparisons[0], costs) is None
+    assert plot_cost(comparisons[0], cost_curves(comparisons[0], costs)) is None
     assert {row["machine"] for row in table.data} == {"NVIDIA H200", "Tesla T4"}
 
 
@@ -70,14 +70,15 @@ def test_scores_stand_over_the_mean_hours_per_seed(tmp_path):
     write(tmp_path / "a", 2.0, seeds=[0, 1], seed=0, offline=(10, 20), online=(30, 40))
     write(tmp_path / "b", 4.0, seeds=[0, 1], seed=1, offline=(20, 30), online=(40, 50))
     comparisons, costs = read(tmp_path)
-    curve = cost_curves(comparisons[0], costs)["qam"]
+    curves = cost_curves(comparisons[0], costs)
+    curve = curves["qam"]
     assert curve.phases == ("offline", "offline", "online", "online")
     assert curve.hours == pytest.approx([0.375, 0.75, 1.125, 1.5], abs=1e-3)
     assert curve.mean.points == pytest.approx([0.3, 0.5, 0.7, 0.9])
-    line = plot_cost(comparisons[0], costs).axes[0].lines[0]
+    line = plot_cost(comparisons[0], curves).axes[0].lines[0]
     assert line.get_xdata() == pytest.approx(curve.hours)
     assert line.get_ydata() == pytest.approx([30, 50, 70, 90])
-    table = cost_curves_table(comparisons, costs)
+    table = cost_curves_table(comparisons, [curves])
     assert table["hours"].tolist() == pytest.approx(curve.hours.tolist())
     assert table["step"].tolist() == [1000, 2000, 3000, 4000]
 

@@ -98,12 +98,18 @@ def test_pdf_has_the_width_of_its_place_and_fonts_that_conferences_accept(compar
             assert all("TrueType" in line and "yes yes" in line for line in fonts)  # embedded, as a subset
 
 
+@pytest.fixture(scope="module")
+def twice():
+    """Return a figure that was made two times."""
+    return [all_figures(comparison_of(["QAM", "FQL"]), "QAM")["profiles"] for _ in range(2)]
+
+
 @pytest.mark.parametrize("kind", FORMATS)
-def test_same_figure_gives_the_same_file(kind):
+def test_same_figure_gives_the_same_file(twice, kind):
     files = []
-    for _ in range(2):
+    for figure in twice:
         buffer = io.BytesIO()
-        save(all_figures(comparison_of(["QAM", "FQL"]), "QAM")["profiles"], buffer, kind)
+        save(figure, buffer, kind)
         files.append(buffer.getvalue())
     assert files[0] == files[1]
 

@@ -110,6 +110,14 @@ def test_progress_counts_planned_runs_and_names_the_missing_ones():
     )
 
 
+def test_methods_that_miss_the_same_runs_are_named_together():
+    table = pd.DataFrame([row for seed in range(3) for row in run_rows("QAM", SCENE[0], seed)])
+    three = check_progress(table, Plan(["QAM", "FQL", "IFQL"], SCENE[:1], 3))
+    assert three.describe() == "3 of 9 planned runs are finished: FQL, IFQL have 0 of 3 seeds on every task"
+    many = check_progress(table, Plan(["QAM", *(f"method {k}" for k in range(8))], SCENE[:1], 3))
+    assert many.describe().endswith("method 5, and 2 more have 0 of 3 seeds on every task")
+
+
 def test_finished_plan_has_nothing_missing():
     progress = check_progress(pd.DataFrame(run_rows("QAM", SCENE[0], 0)), Plan(["QAM"], SCENE[:1], 1))
     assert progress.describe() == "1 of 1 planned runs are finished"

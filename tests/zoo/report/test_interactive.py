@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from tests.zoo.report.samples import comparison_of, comparison_of_returns, evaluations, own_methods, returns
-from zoo.report.cost import NO_COSTS
 from zoo.report.entries import Entry, Table
 from zoo.report.interactive import Names, colours, page_data, phase_of
 from zoo.report.tables import domains_table, tasks_table
@@ -24,7 +23,7 @@ def names(comparison):
 
 @pytest.fixture(scope="module")
 def data(comparison, names):
-    return page_data([comparison], ["QAM"], evaluations(METHODS, tasks=4), NO_COSTS, names)
+    return page_data([comparison], ["QAM"], evaluations(METHODS, tasks=4), [{}], names)
 
 
 def drawing(data, name):
@@ -89,16 +88,14 @@ def test_pairs_hold_both_directions_and_need_three_methods(comparison, names, da
     assert cell["value"] == round(pair.probability.point, 3)
     assert cell["difference"]["value"] == round(100 * pair.difference.point, 2)
     two = comparison_of(["QAM", "FQL"])
-    assert "pairs" not in json.dumps(page_data([two], ["QAM"], evaluations(["QAM", "FQL"]), NO_COSTS, Names([two])))
+    assert "pairs" not in json.dumps(page_data([two], ["QAM"], evaluations(["QAM", "FQL"]), [{}], Names([two])))
 
 
 def test_shades_of_success_are_absolute_and_those_of_returns_are_between_worst_and_best_of_a_row(data):
     for cell in drawing(data, "heat_map")["panels"][0]["cells"]:
         assert cell["shade"] == pytest.approx(cell["value"] / 100, abs=1e-3)
     found = comparison_of_returns(METHODS)
-    panel = drawing(page_data([found], ["QAM"], returns(METHODS), NO_COSTS, Names([found])), "heat_map_return")[
-        "panels"
-    ][0]
+    panel = drawing(page_data([found], ["QAM"], returns(METHODS), [{}], Names([found])), "heat_map_return")["panels"][0]
     for task in range(2):
         cells = [cell for cell in panel["cells"] if cell["task"] == task]
         assert {0.0, 1.0} < {cell["shade"] for cell in cells}
@@ -108,7 +105,7 @@ def test_shades_of_success_are_absolute_and_those_of_returns_are_between_worst_a
 def test_single_runs_are_own_ones_with_their_folders(comparison, names):
     table = evaluations(METHODS, tasks=4)
     table.loc[table["method"] == "QAM", "source"] = "a_set"
-    panels = drawing(page_data([comparison], ["QAM"], table, NO_COSTS, names), "runs")["panels"]
+    panels = drawing(page_data([comparison], ["QAM"], table, [{}], names), "runs")["panels"]
     assert [panel["phase"] for panel in panels] == ["offline", "online"]
     assert len(panels[0]["points"]) == 2 * 4 * 6  # methods, tasks, seeds
     assert {point["m"] for point in panels[0]["points"]} == {names.method("FQL"), names.method("mine")}
@@ -119,7 +116,7 @@ def test_single_runs_are_own_ones_with_their_folders(comparison, names):
 
 def test_returns_of_several_environments_have_no_figure_of_single_runs():
     found = comparison_of_returns(METHODS)
-    data = page_data([found], ["QAM"], returns(METHODS), NO_COSTS, Names([found]))
+    data = page_data([found], ["QAM"], returns(METHODS), [{}], Names([found]))
     assert {each["name"] for each in data["drawings"]} == {
         "improvement_return", "pairs_return", "environments_return", "heat_map_return"
     }  # fmt: skip

@@ -87,16 +87,6 @@ def test_names_with_formula_signs_are_drawn_as_they_are():
         save(figure, io.BytesIO(), "svg")
 
 
-def test_same_figure_gives_the_same_bytes():
-    texts = []
-    for _ in range(2):
-        made = plots.all_figures(comparison_of(["QAM", "FQL"]), "QAM")
-        buffer = io.BytesIO()
-        save(made["profiles"], buffer, "svg")
-        texts.append(buffer.getvalue())
-    assert texts[0] == texts[1]
-
-
 def test_figures_of_returns_have_the_kind_in_their_name_and_on_their_axes():
     figures = plots.all_figures(comparison_of_returns(["SAC", "TD3"], environments=["Pendulum-v1"]), "SAC")
     names = {"aggregates", "profiles", "improvement", "sample_efficiency", "environments"}

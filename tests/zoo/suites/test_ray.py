@@ -154,4 +154,4 @@ def test_ray_that_is_not_installed_is_named(
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "zoo.suites.launchers.ray", raising=False)
     assert main(["mini", "-f", str(tmp_path / "logs"), "--launcher", "ray"]) == BAD_INPUT
-    assert "`--launcher ray` needs Ray; pip install 'flow-rl-zoo[ray]'" in capfd.readouterr().err
+    assert "`--launcher ray` needs Ray; install it with `pip install 'flow-rl-zoo[ray]'`" in capfd.readouterr().err

@@ -57,7 +57,9 @@ def script_of(tmp_path: Path) -> str:
 
 
 def run(tmp_path: Path, *words: str) -> int:
-    return main(["mini", "-f", str(tmp_path / "logs"), "--device", "cpu", "--launcher", "slurm", *words])
+    suite = tmp_path / "suite.yml"
+    suite.write_text("{algorithms: [fql], environments: [pointmaze-medium-navigate-singletask-task1-v0], seeds: 0}")
+    return main([str(suite), "-f", str(tmp_path / "logs"), "--device", "cpu", "--launcher", "slurm", *words])
 
 
 def test_without_sbatch_nothing_begins(
@@ -76,7 +78,10 @@ def test_submitit_that_is_not_installed_is_named(
     monkeypatch.setitem(sys.modules, "submitit", None)
     monkeypatch.delitem(sys.modules, "zoo.suites.launchers.slurm")
     assert run(tmp_path) == BAD_INPUT
-    assert "needs submitit; pip install 'flow-rl-zoo[slurm]'" in capsys.readouterr().err
+    assert (
+        "`--launcher slurm` needs submitit; install it with `pip install 'flow-rl-zoo[slurm]'`"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import sys
 from pathlib import Path
 
 import imageio.v2 as imageio
@@ -55,10 +55,7 @@ def test_what_cannot_be_written_is_refused(name: str, tmp_path: Path) -> None:
 
 
 def test_without_ffmpeg_a_gif_is_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(name: str) -> object:
-        raise ImportError(name)
-
-    monkeypatch.setattr(importlib, "import_module", fail)
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     with pytest.raises(UsageError, match=r"`pip install imageio-ffmpeg`, or record a GIF: .*video\.gif"):
         check_video(tmp_path / "video.mp4")
     check_video(tmp_path / "video.gif")

@@ -12,14 +12,12 @@ from agents.common.validation import unknown_name_message
 from zoo.errors import Interrupted, UsageError
 from zoo.layers import parse_overrides
 from zoo.messages import log
+from zoo.packages import import_optional
 from zoo.suites.launchers.fleet import Driver, python_path
 from zoo.suites.worker import Plan, Worker, WorkerThread
 
-try:
-    import ray
-    from ray.exceptions import RayError, TaskCancelledError
-except ImportError as error:
-    raise UsageError("`--launcher ray` needs Ray; pip install 'flow-rl-zoo[ray]'") from error
+ray = import_optional("ray", "Ray", "`--launcher ray`", "flow-rl-zoo[ray]")
+from ray.exceptions import RayError, TaskCancelledError  # noqa: E402  only where Ray is
 
 RESOURCES = ("num_cpus", "num_gpus", "memory", "accelerator_type", "resources")
 MOST_RETRIES = 100

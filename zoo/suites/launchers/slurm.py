@@ -19,15 +19,13 @@ from agents.common.validation import unknown_name_message
 from zoo.errors import Interrupted, UsageError, as_usage_error
 from zoo.layers import parse_overrides
 from zoo.messages import log
+from zoo.packages import import_optional
 from zoo.runs.claims import HIDDEN
 from zoo.suites.launchers.fleet import Driver, python_path
 from zoo.suites.worker import Plan, Worker, WorkerThread
 
-try:
-    import submitit
-    from submitit.core.utils import FailedJobError, FailedSubmissionError
-except ImportError as error:
-    raise UsageError("`--launcher slurm` needs submitit; pip install 'flow-rl-zoo[slurm]'") from error
+submitit = import_optional("submitit", "submitit", "`--launcher slurm`", "flow-rl-zoo[slurm]")
+from submitit.core.utils import FailedJobError, FailedSubmissionError  # noqa: E402  only where submitit is
 
 DEFAULTS: Mapping[str, Any] = {"timeout_min": 240, "slurm_signal_delay_s": 180, "name": "zoo"}
 """Parameters of submitit, over its own: a job of 5 minutes, which gets 90 s for a checkpoint."""

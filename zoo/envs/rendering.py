@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+from zoo.errors import UsageError
+
 VARIABLE = "MUJOCO_GL"
 PLATFORMS = {
     "egl": "EGL, on a GPU or in software, without a screen",
@@ -20,6 +22,7 @@ WHAT_TO_INSTALL = (
 )
 _TRIAL = """
 import mujoco
+from OpenGL import GL
 model = mujoco.MjModel.from_xml_string("<mujoco><worldbody><geom size='1'/></worldbody></mujoco>")
 data = mujoco.MjData(model)
 mujoco.mj_forward(model, data)
@@ -28,6 +31,54 @@ with mujoco.Renderer(model, 32, 32) as renderer:
     raise SystemExit(0 if renderer.render().max() else 1)
 """
 _SECONDS = 60
+_IN_WINDOWS = "glfw"
+_SCREENS = ("DISPLAY", "WAYLAND_DISPLAY")
+VISUAL = "visual-"
+"""What OGBench's names of environments and datasets with images begin with."""
+
+
+def prepare_pictures(*names: object) -> None:
+    """Choose what draws the observations, if one of some names is of OGBench's images; before MuJoCo is imported.
+
+    :param names: of environments, datasets, and folders of runs, which are named after environments.
+    :raises UsageError: if nothing here draws.
+    """
+    named = next((str(name) for name in names if VISUAL in str(name)), None)
+    if named is not None and choose_platform() is None:
+        raise UsageError(_nothing_draws(named))
+
+
+def require_pictures(env_id: str) -> None:
+    """Raise UsageError if it is clear that MuJoCo cannot draw an environment's images in this process."""
+    if os.environ.get(VARIABLE) not in PLATFORMS and not _has_screen():
+        raise UsageError(_nothing_draws(env_id))
+
+
+def why_no_window() -> str | None:
+    """Make MuJoCo draw in a way that leaves this process a window to show; return why there is none, or None.
+
+    A process can draw through EGL or OSMesa, or in windows, but not both.
+    """
+    if not _has_screen():
+        return f"there is no screen ({' and '.join(_SCREENS)} are not set)"
+    wanted = os.environ.get(VARIABLE) or _IN_WINDOWS
+    if wanted != _IN_WINDOWS:
+        return f"{VARIABLE}={wanted} draws without windows"
+    if not _works(_IN_WINDOWS):
+        return "GLFW cannot draw in a window on this screen"
+    os.environ[VARIABLE] = _IN_WINDOWS
+    return None
+
+
+def _has_screen() -> bool:
+    return sys.platform != "linux" or any(os.environ.get(name) for name in _SCREENS)
+
+
+def _nothing_draws(name: str) -> str:
+    return (
+        f"`{name}` has images, and MuJoCo can draw nothing here; {WHAT_TO_INSTALL}. A program of your own sets "
+        f"{VARIABLE}=egl or osmesa before MuJoCo is imported"
+    )
 
 
 def choose_platform() -> str | None:

@@ -1,0 +1,118 @@
+"""Frames of images stacked along their channels: an environment that stacks them, and the space of one of them.
+
+An observation is its newest k frames, oldest first; at an episode's start the first frame stands in for those before.
+Source: ``FrameStackWrapper`` in ``envs/env_utils.py`` and ``sample`` in ``utils/datasets.py`` of FQL's implementation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from agents.common.validation import integer
+
+
+def is_image(space: spaces.Space[Any]) -> bool:
+    """Return whether observations are images as SB3 recognises them; unlike its own function this needs no PyTorch.
+
+    :param space: of observations.
+    :return: True for a Box of uint8 from 0 to 255 with three axes.
+    """
+    is_bytes = isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3
+    return is_bytes and bool((space.low == 0).all() and (space.high == 255).all())  # type: ignore[attr-defined]
+
+
+def channel_axis(shape: tuple[int, ...]) -> int:
+    """Return where SB3 takes an image's channels to be: first, if no other axis is shorter, else last.
+
+    :param shape: of an image.
+    :return: the axis, counted from the end: -3 or -1.
+    """
+    return -3 if int(np.argmin(shape)) == 0 else -1
+
+
+class FrameStack(gymnasium.Wrapper[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]):
+    """Environment that returns its newest frames instead of one, stacked along the channels, the newest last.
+
+    A model with ``frame_stack=k`` stores each of these frames once, and takes a dataset of single frames.
+
+    :param env: its observations are images, with the channels first or last.
+    :param frames: k, at least 1.
+    :raises ValueError: if observations are not images, or have no more pixels a side than the stack has channels.
+    """
+
+    def __init__(self, env: gymnasium.Env[NDArray[Any], NDArray[Any]], frames: int) -> None:
+        super().__init__(env)
+        frames, space = integer("frames", frames, at_least=1), env.observation_space
+        if not isinstance(space, spaces.Box) or not is_image(space):
+            raise ValueError(
+                f"frames are stacked of images, uint8 from 0 to 255 of shape (H, W, C) or (C, H, W), got observations "
+                f"in {space}; leave `frame_stack` at 1"
+            )
+        self._axis = channel_axis(space.shape)
+        self._channels = space.shape[self._axis]
+        sides = np.delete(space.shape, self._axis)
+        if frames * self._channels >= sides.min():  # SB3 takes the shortest axis for the channels
+            raise ValueError(
+                f"images must have more pixels a side than the {frames * self._channels} channels of {frames} frames, "
+                f"got {space.shape}; stack fewer"
+            )
+        low, high = (np.concatenate([bound] * frames, self._axis) for bound in (space.low, space.high))
+        self.observation_space = spaces.Box(low, high, dtype=np.uint8)
+        self.frames = frames
+        self._stacked = np.zeros(0, np.uint8)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[Any], dict[str, Any]]:
+        """Start an episode; its first frame fills the stack.
+
+        :param seed: of the environment.
+        :param options: of the environment.
+        :return: the frames, and the environment's info.
+        """
+        frame, info = self.env.reset(seed=seed, options=options)
+        self._stacked = np.concatenate([frame] * self.frames, self._axis)
+        return self._stacked.copy(), info
+
+    def step(self, action: NDArray[Any]) -> tuple[NDArray[Any], Any, bool, bool, dict[str, Any]]:
+        """Take a step; its frame takes the place of the oldest.
+
+        :param action: of the environment.
+        :return: as the environment does, with the frames as the observation.
+        """
+        frame, reward, terminated, truncated, info = self.env.step(action)
+        kept = np.take(self._stacked, range(self._channels, self.frames * self._channels), self._axis)
+        self._stacked = np.concatenate([kept, frame], self._axis)
+        return self._stacked.copy(), reward, terminated, truncated, info
+
+    def newest(self, observations: NDArray[Any]) -> NDArray[Any]:
+        """Return the newest frame of observations.
+
+        :param observations: (..., H, W, k * C), or with the channels first.
+        :return: (..., H, W, C), or with the channels first.
+        """
+        return observations.take(range(-self._channels, 0), self._axis)
+
+
+def frame_space(space: spaces.Space[Any], frames: int) -> spaces.Space[Any]:
+    """Return the space of one frame.
+
+    :param space: of k frames stacked along the channels, (k * C, H, W).
+    :param frames: k.
+    :return: images (C, H, W); the space itself where k is 1.
+    :raises ValueError: if observations are not images, or their channels are no multiple of k.
+    """
+    if frames == 1:
+        return space
+    if not isinstance(space, spaces.Box) or not is_image(space) or space.shape[0] % frames:
+        raise ValueError(
+            f"`frame_stack` = {frames} expects images that are {frames} frames stacked along the channels, got "
+            f"observations in {space}; wrap the environment in `agents.FrameStack(env, {frames})`"
+        )
+    channels = space.shape[0] // frames
+    return spaces.Box(space.low[:channels], space.high[:channels], dtype=np.uint8)

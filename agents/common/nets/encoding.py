@@ -1,0 +1,113 @@
+"""Views of networks in which the same observations pass a features extractor only once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from agents.common.nets.heads import Features, FrozenNetworks, RenamedNetworks
+
+
+class EncodingNetworks:
+    """View of networks that decides how observations become features; networks without an extractor are as they are.
+
+    :param nets: the networks, or a view of them.
+    """
+
+    def __init__(self, nets: Any) -> None:
+        self._nets = nets
+
+    def encode(self, network: Any, observations: Tensor, frozen: bool) -> Tensor | Features:
+        """Return what a network with an extractor is called with in place of observations."""
+        raise NotImplementedError("must be defined; it returns `observations`, or their features")
+
+    @property
+    def frozen(self) -> Any:
+        """The same view with constant weights."""
+        return FrozenNetworks(self)
+
+    def using(self, **substitutes: str) -> Any:
+        """Return the view in which some names stand for other networks."""
+        return RenamedNetworks(self, substitutes)
+
+    def __getattr__(self, name: str) -> Any:
+        network = self._nets[name]
+        has_extractor = getattr(network, "features_extractor", None) is not None
+        return _EncodingNetwork(network, self) if has_extractor else network
+
+    __getitem__ = __getattr__
+
+
+class RepeatedObservations(EncodingNetworks):
+    """View that knows some observations as others repeated, and repeats the others' features instead.
+
+    :param nets: the networks, or a view of them.
+    :param observations: (S, N, O).
+    :param times: by which each of them is repeated, n.
+    """
+
+    def __init__(self, nets: Any, observations: Tensor, times: int) -> None:
+        super().__init__(nets)
+        self._observations, self._times = observations, times
+        self.repeated = observations.repeat_interleave(times, dim=1)
+        """The observations that networks are called with, (S, N * n, O)."""
+
+    def encode(self, network: Any, observations: Tensor, frozen: bool) -> Tensor | Features:
+        """Encode what was repeated."""
+        if observations is not self.repeated:
+            return observations
+        found = network.features(self._observations, frozen)
+        return Features(found.repeat_interleave(self._times, dim=1))
+
+
+class RememberedFeatures(EncodingNetworks):
+    """View that remembers the features of observations, for as long as no weights change.
+
+    Targets and losses often need the same ones. Gradient may be needed only later, so features are found with their
+    graph. An extractor that draws (dropout) or gathers statistics (batch normalisation) is called every time.
+
+    :param nets: the networks, or a view of them.
+    """
+
+    def __init__(self, nets: Any) -> None:
+        super().__init__(nets)
+        self._known: list[tuple[nn.Module, Tensor, Tensor]] = []  # extractor, observations, features
+
+    def encode(self, network: Any, observations: Tensor, frozen: bool) -> Tensor | Features:
+        """Encode what was not encoded before."""
+        extractor = network.features_extractor
+        if isinstance(observations, Features) or not _is_function(extractor):
+            return observations
+        known = [features for own, seen, features in self._known if own is extractor and seen is observations]
+        if not known:
+            with torch.enable_grad():
+                known = [network.features(observations, False)]
+            self._known.append((extractor, observations, known[0]))
+        return Features(known[0] if torch.is_grad_enabled() and not frozen else known[0].detach())
+
+
+class _EncodingNetwork:
+    def __init__(self, network: Any, view: EncodingNetworks) -> None:
+        self._network, self._view = network, view
+
+    def __call__(self, observations: Tensor, *inputs: Any, frozen: bool = False) -> Any:
+        return self._network(self._view.encode(self._network, observations, frozen), *inputs, frozen=frozen)
+
+    def at(self, observations: Tensor, frozen: bool = False) -> Any:
+        """Fix the observations, as the network does."""
+        return self._network.at(self._view.encode(self._network, observations, frozen), frozen=frozen)
+
+    def features(self, observations: Tensor, frozen: bool) -> Any:
+        """Return the features, as the network does."""
+        return self._network.features(self._view.encode(self._network, observations, frozen), frozen)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._network, name)
+
+
+def _is_function(extractor: nn.Module) -> bool:
+    """Return whether an extractor gives the same features each time and remembers nothing."""
+    changing = nn.modules.dropout._DropoutNd | nn.modules.batchnorm._NormBase
+    return not any(part.training and isinstance(part, changing) for part in extractor.modules())

@@ -1,0 +1,215 @@
+"""Frames stored once and stacked when they are sampled, against what an environment that stacks them returns."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecTransposeImage
+
+import agents
+from agents.common.data.buffer import SequenceReplayBuffer
+from agents.common.frames import FrameStack
+from agents.common.sb3.model import FlowQLearning
+from tests.common.toys import TINY, assert_same, parameters_of
+from tests.envs import PicturesEnv
+
+SIDE, K, LENGTH = 16, 3, 8
+SPACE = VecTransposeImage.transpose_space(FrameStack(PicturesEnv(SIDE), K).observation_space)
+ACTIONS = PicturesEnv(SIDE).action_space
+Episode = dict[str, Any]
+
+
+def play(seed: int, frames: int = K, length: int = LENGTH) -> Episode:
+    """Return an episode in an environment that stacks frames, channels first; its actions are numbered."""
+    env = FrameStack(PicturesEnv(SIDE, length), frames)
+    seen, actions, rewards = [env.reset(seed=seed)[0]], [], []
+    for step in range(length):
+        actions.append(np.array([seed / 100, step / 100], np.float32))
+        observation, reward, *_ = env.step(actions[-1])
+        seen.append(observation)
+        rewards.append(reward)
+    observations = np.moveaxis(np.stack(seen), -1, 1)
+    return {"observations": observations, "actions": np.array(actions), "rewards": np.array(rewards, np.float32)}
+
+
+def dataset_of(episodes: list[Episode], layout: str = "compact") -> dict[str, NDArray[Any]]:
+    """Return episodes of single frames, channels last, as a dataset."""
+    parts: dict[str, list[Any]] = {name: [] for name in ("observations", "actions", "rewards", "next_observations")}
+    for episode in episodes:
+        frames, steps = np.moveaxis(episode["observations"], 1, -1), len(episode["actions"])
+        rows = 1 if layout == "compact" else 0
+        parts["observations"].append(frames[: steps + rows])
+        parts["next_observations"].append(frames[1:])
+        for name in ("actions", "rewards"):
+            parts[name].append(np.concatenate([episode[name], episode[name][:rows]]))
+    found = {name: np.concatenate(values) for name, values in parts.items() if values}
+    last = np.concatenate([np.arange(len(values)) == len(values) - 1 for values in parts["actions"]])
+    found["masks"] = np.ones(len(last), np.float32)
+    if layout == "compact":
+        found.pop("next_observations")
+        found["valids"] = (~last).astype(np.float32)
+        last = last | np.append(last[1:], False)
+    return found | {"terminals": last.astype(np.float32)}
+
+
+def buffer_of(size: int = 50, **settings: Any) -> SequenceReplayBuffer:
+    return SequenceReplayBuffer(size, SPACE, ACTIONS, **{"device": "cpu", "frame_stack": K, **settings})
+
+
+def add(buffer: SequenceReplayBuffer, episode: Episode, steps: int | None = None) -> None:
+    """Add an episode of the only environment, which a time limit ends."""
+    seen, length = episode["observations"], len(episode["actions"])
+    for step in range(length if steps is None else steps):
+        ends = step == length - 1
+        infos = [{"TimeLimit.truncated": ends}]
+        given = (seen[step], seen[step + 1], episode["actions"][step], episode["rewards"][step], ends)
+        buffer.add(*(np.asarray(value)[None] for value in given), infos)
+
+
+def require_as_seen(buffer: SequenceReplayBuffer, episodes: dict[int, Episode], horizon: int, draws: int = 200) -> set:
+    """Compare sampled observations with those of the episodes, found by their numbered actions; return the starts."""
+    batch = buffer.sample(draws, generator=torch.Generator().manual_seed(0))
+    starts = set()
+    for row in range(draws):
+        seed, step = (round(float(value) * 100) for value in batch.actions[0, row, :2])
+        seen = episodes[seed]["observations"]
+        after = min(step + horizon, len(seen) - 1)
+        np.testing.assert_array_equal(batch.observations[0, row], seen[step].ravel())
+        np.testing.assert_array_equal(batch.next_observations[0, row], seen[after].ravel())
+        starts.add((seed, step))
+    return starts
+
+
+@pytest.mark.parametrize("storage", ["device", "host"])
+@pytest.mark.parametrize("layout", ["compact", "regular"])
+@pytest.mark.parametrize("horizon", [1, 4])
+def test_a_dataset_of_single_frames_gives_what_the_environment_returned(
+    horizon: int, layout: str, storage: str
+) -> None:
+    stacked = {seed: play(seed) for seed in range(3)}
+    buffer = buffer_of(horizon_length=horizon, storage=storage)
+    buffer.load_dataset(dataset_of([play(seed, frames=1) for seed in range(3)], layout))
+    starts = require_as_seen(buffer, stacked, horizon)
+    assert len(starts) == 3 * LENGTH - horizon + 1, "each row that a chunk fits after begins one"
+    require_as_seen(buffer, stacked, horizon)  # on a host prepared while the first one was used
+
+
+@pytest.mark.parametrize("horizon", [1, 3])
+def test_online_frames_follow_those_of_a_dataset(horizon: int) -> None:
+    buffer = buffer_of(horizon_length=horizon)
+    buffer.load_dataset(dataset_of([play(0, frames=1)]))
+    episodes = {seed: play(seed) for seed in range(4)}
+    for seed in (1, 2):
+        add(buffer, episodes[seed])
+    add(buffer, episodes[3], steps=5)  # goes on
+    starts = require_as_seen(buffer, episodes | {3: {"observations": episodes[3]["observations"][:6]}}, horizon)
+    assert {seed for seed, _ in starts} == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("size", [11, 16, 21])
+def test_a_full_ring_has_all_frames_of_what_it_gives(size: int) -> None:
+    buffer = buffer_of(size)
+    episodes = {seed: play(seed) for seed in range(5)}
+    for episode in episodes.values():
+        add(buffer, episode)
+    assert buffer.full
+    starts = require_as_seen(buffer, episodes, 1, draws=400)
+    assert len(starts) == size - (K - 1), "the oldest rows may lack frames"
+    assert buffer.count_starts() == len(starts)
+
+
+def test_several_environments_and_seeds_keep_their_frames_apart() -> None:
+    buffer = buffer_of(60, n_envs=4, replicas=2, horizon_length=2)
+    episodes = {seed: play(seed) for seed in range(4)}
+    for step in range(LENGTH):
+        seen = [episodes[seed] for seed in range(4)]
+        given = ([each["observations"][step + after] for each in seen] for after in (0, 1))
+        actions = np.array([each["actions"][step] for each in seen])
+        ends = np.full(4, step == LENGTH - 1)
+        buffer.add(*map(np.array, given), actions, np.zeros(4), ends, [{"TimeLimit.truncated": True}] * 4)
+    batch = buffer.sample(60, generator=torch.Generator().manual_seed(0))
+    for replica, row in np.ndindex(2, 60):
+        seed, step = (round(float(value) * 100) for value in batch.actions[replica, row, :2])
+        assert seed // 2 == replica
+        np.testing.assert_array_equal(batch.observations[replica, row], episodes[seed]["observations"][step].ravel())
+
+
+def test_each_frame_is_stored_once_as_uint8() -> None:
+    buffer = buffer_of(10)
+    buffer.load_dataset(dataset_of([play(0, frames=1), play(1, frames=1)]))
+    rows = 2 * LENGTH + 10 + 2 + 2  # the dataset, the ring, a last one for each trajectory, the tail
+    assert buffer.observations.dtype == torch.uint8
+    assert buffer.observations.nbytes == rows * 3 * SIDE * SIDE
+
+
+def test_a_buffer_and_its_online_state_are_taken_back() -> None:
+    episodes = {seed: play(seed) for seed in range(3)}
+    buffers = [buffer_of(20), buffer_of(20)]
+    for buffer in buffers:
+        buffer.load_dataset(dataset_of([play(0, frames=1)]))
+    add(buffers[0], episodes[1])
+    add(buffers[0], episodes[2], steps=4)
+    buffers[1].restore_online_state(buffers[0].online_state())
+    for buffer in (*buffers, pickle.loads(pickle.dumps(buffers[0]))):
+        add_rest = {name: value[4:] for name, value in episodes[2].items()}
+        add(buffer, add_rest)  # the episode goes on
+        assert {2} <= {seed for seed, _ in require_as_seen(buffer, episodes, 1)}
+
+
+def test_an_episode_that_begins_with_different_frames_is_refused() -> None:
+    middle = {name: value[3:] for name, value in play(0).items()}
+    with pytest.raises(ValueError, match=r"begin with its first frame 3 times.*`agents.FrameStack\(env, 3\)`"):
+        add(buffer_of(), middle)
+
+
+def test_a_dataset_of_stacked_frames_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"must have shape \(9, 3, 16, 16\)"):
+        buffer_of().load_dataset(dataset_of([play(0)]))
+
+
+# -- models -----------------------------------------------------------------------------------------------------------
+
+
+def model_of(frames: int = K, **settings: Any) -> FlowQLearning:
+    env = FrameStack(PicturesEnv(SIDE), frames)
+    extractor = {"features_extractor_kwargs": {"features_dim": 8, "widths": [4, 4]}}
+    wanted = {"encoder": "impala_small", "policy_kwargs": extractor, "frame_stack": frames, "random_crop": 0.5}
+    return agents.QAM("CnnPolicy", env, **{**TINY, **wanted, "horizon_length": 2, **settings})
+
+
+@pytest.mark.parametrize("storage", ["device", "host"])
+def test_models_train_on_frames_in_both_phases_with_several_seeds(storage: str) -> None:
+    model = model_of(seed=None, seeds=[0, 1], replay_buffer_kwargs={"storage": storage})
+    model.learn_offline(2, dataset=dataset_of([play(seed, frames=1) for seed in range(3)]))
+    single = model_of(seed=1)
+    assert single.observation_space.shape == (9, SIDE, SIDE)
+    single.learn_offline(2, dataset=dataset_of([play(seed, frames=1) for seed in range(3)]))
+    single.learn(14, reset_num_timesteps=False)
+    assert single.replay_buffer.size() == 14
+
+
+def test_stacks_in_the_dataset_train_as_frames_that_the_buffer_stacks() -> None:
+    stored_once, stacked = model_of(), model_of(frame_stack=1)
+    stored_once.learn_offline(3, dataset=dataset_of([play(seed, frames=1) for seed in range(3)]))
+    stacked.learn_offline(3, dataset=dataset_of([play(seed) for seed in range(3)]))
+    assert_same(parameters_of(stored_once), parameters_of(stacked))
+
+
+def test_an_encoder_by_name_is_the_references() -> None:
+    extractor = model_of(encoder="impala").policy.nets["critic"].features_extractor
+    assert isinstance(extractor, agents.ImpalaEncoder)
+    assert extractor.blocks == 2
+    with pytest.raises(ValueError, match="`encoder` must be one of"):
+        model_of(encoder="impala_tiny")
+    with pytest.raises(ValueError, match="`encoder` and `features_extractor_class` both say"):
+        model_of(policy_kwargs={"features_extractor_class": agents.ImpalaEncoder})
+
+
+def test_an_environment_that_does_not_stack_is_refused() -> None:
+    with pytest.raises(ValueError, match="frames stacked along the channels"):
+        agents.QAM("CnnPolicy", PicturesEnv(SIDE), **{**TINY, "frame_stack": 2})

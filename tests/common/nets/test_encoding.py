@@ -1,0 +1,132 @@
+"""The same observations are encoded once, and what comes of it stays the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import Tensor, nn
+
+import agents
+from agents.common.nets.encoding import RememberedFeatures, RepeatedObservations
+from agents.common.nets.heads import Networks, ObservingNetwork
+from agents.common.sb3.model import FlowQLearning
+from tests.common.toys import NormedFeatures, normals, space_env, tiny_model, toy_batch, toy_noise
+
+CANDIDATES, ROWS = 4, 16
+
+
+class Counting(BaseFeaturesExtractor):
+    """Two dense features; counts the rows that it sees."""
+
+    rows = 0
+
+    def __init__(self, observation_space: spaces.Box) -> None:
+        super().__init__(observation_space, 2)
+        self.dense = nn.Linear(observation_space.shape[0], 2)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        Counting.rows += len(observations)
+        return self.dense(observations).tanh()
+
+
+def counting_model(id: str, **settings: Any) -> FlowQLearning:
+    kwargs = {"features_extractor_class": Counting}
+    return tiny_model(id, space_env(spaces.Box(-1, 1, (4,))), policy_kwargs=kwargs, **settings)
+
+
+def counted(model: FlowQLearning) -> int:
+    Counting.rows = 0
+    model.compute_losses(toy_batch(model, ROWS), toy_noise(model, ROWS))
+    return Counting.rows
+
+
+@pytest.mark.parametrize("id", [id for id in agents.algorithm_ids() if id != "bc"])  # BC has no candidates
+def test_candidates_do_not_add_to_what_is_encoded_but_for_their_scores(id: str) -> None:
+    one, several = (counted(counting_model(id, best_of_n=n)) for n in (1, CANDIDATES))
+    assert several in (one, one + ROWS)  # the scores' critic sees the next observations once
+
+
+@pytest.mark.parametrize("id", agents.algorithm_ids())
+def test_an_update_encodes_the_same_observations_once_for_each_network(
+    id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, features = [], ObservingNetwork.features
+
+    def noted(self: ObservingNetwork, observations: Any, frozen: bool) -> Tensor:
+        if isinstance(observations, Tensor):
+            seen.append((id_of[self], observations.data_ptr()))
+        return features(self, observations, frozen)
+
+    monkeypatch.setattr(ObservingNetwork, "features", noted)
+    model = counting_model(id)
+    id_of = {network: name for name, network in model.policy.nets.items()}
+    counted(model)
+    assert len(seen) == len(set(seen)) > 0
+
+
+@pytest.mark.parametrize("id", agents.algorithm_ids())
+def test_what_is_remembered_changes_neither_losses_nor_gradients(id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = counting_model(id)
+    batch, noise = toy_batch(model), toy_noise(model)
+    parameters = [p for p in model.policy.nets.parameters() if p.requires_grad]
+
+    def differentiated() -> tuple[Tensor, ...]:
+        total, info = model.compute_losses(batch, noise)
+        return (*info.values(), *torch.autograd.grad(total.sum(), parameters, allow_unused=True))
+
+    found = differentiated()
+    monkeypatch.setattr(Networks, "have_extractors", False)
+    for own, expected in zip(found, differentiated(), strict=True):
+        torch.testing.assert_close(own, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_an_extractor_with_dropout_or_statistics_is_called_every_time_while_it_trains() -> None:
+    kwargs = {"features_extractor_class": NormedFeatures}
+    nets = tiny_model("qam", space_env(spaces.Box(-1, 1, (4,))), policy_kwargs=kwargs).policy.nets
+    view, observations, actions = RememberedFeatures(nets), normals(1, 3, 4), normals(1, 3, 6, seed=1)
+    first, second = (view.critic(observations, actions) for _ in range(2))
+    assert not torch.equal(first, second)
+    nets.eval()
+    first, second = (view.critic(observations, actions) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("id", ["qam", "cgql", "qam_e"])  # a flow, Q's gradient inside the sampler, an edited flow
+def test_actions_are_those_of_repeated_observations(id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = counting_model(id, best_of_n=CANDIDATES)
+    noise = model.policy.draw_action_noise(ROWS, torch.Generator().manual_seed(1))
+    rows = normals(1, ROWS, 4).numpy()
+    placed = {name: draw[None] for name, draw in noise.items()}
+    found = model.policy.plan(rows, placed)
+    monkeypatch.setattr(RepeatedObservations, "encode", lambda self, network, observations, frozen: observations)
+    torch.testing.assert_close(found, model.policy.plan(rows, placed), rtol=1e-5, atol=1e-6)
+
+
+def test_networks_without_an_extractor_are_left_as_they_are() -> None:
+    nets = tiny_model("qam").policy.nets
+    view = RepeatedObservations(nets, normals(1, 3, 4), 2)
+    assert all(view[name] is nets[name] for name in nets)
+
+
+def test_views_of_the_view_encode_once_too() -> None:
+    nets = counting_model("qam").policy.nets
+    observations, actions = normals(1, 3, 4), normals(1, 6, 6, seed=1)
+    view: Any = RepeatedObservations(nets, observations, 2)
+    expected = nets.critic_target(observations.repeat_interleave(2, 1), actions)
+    Counting.rows = 0
+    for critic in (view.using(critic="critic_target").critic, view.using(critic="critic_target").frozen.critic):
+        torch.testing.assert_close(critic(view.repeated, actions), expected)
+    assert Counting.rows == 2 * 3
+
+
+def test_frozen_features_bear_no_gradient_of_the_extractor() -> None:
+    nets = counting_model("qam").policy.nets
+    view: Any = RepeatedObservations(nets, normals(1, 3, 4), 2)
+    actions = normals(1, 6, 6, seed=1).requires_grad_()
+    view.frozen.critic(view.repeated, actions).sum().backward()
+    assert actions.grad is not None
+    assert all(parameter.grad is None for parameter in nets.critic.parameters())

@@ -1,0 +1,76 @@
+"""Frames stacked by an environment: which ones, in which order, and of which spaces."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.wrappers import FrameStackObservation
+from numpy.typing import NDArray
+
+import agents
+from agents.common.frames import FrameStack, frame_space
+from tests.envs import PicturesEnv, space_env_of
+
+
+def played(env: gymnasium.Env[Any, Any], steps: int, seed: int = 0) -> list[NDArray[Any]]:
+    """Return the observations of an episode."""
+    seen = [env.reset(seed=seed)[0]]
+    for _ in range(steps):
+        seen.append(env.step(env.action_space.low)[0])
+    return seen
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_an_observation_is_the_newest_frames_and_the_first_one_is_repeated(is_first: bool) -> None:
+    frames = played(PicturesEnv(channels_first=is_first), 4)
+    found = played(FrameStack(PicturesEnv(channels_first=is_first), 3), 4)
+    axis = 0 if is_first else -1
+    for step, stacked in enumerate(found):
+        expected = [frames[max(step - back, 0)] for back in (2, 1, 0)]
+        np.testing.assert_array_equal(stacked, np.concatenate(expected, axis))
+
+
+def test_the_frames_are_gymnasiums() -> None:
+    theirs = played(FrameStackObservation(PicturesEnv(), 3, padding_type="reset"), 4)
+    for ours, frames in zip(played(FrameStack(PicturesEnv(), 3), 4), theirs, strict=True):
+        np.testing.assert_array_equal(ours, np.concatenate(list(frames), -1))
+
+
+def test_every_episode_begins_anew_and_earlier_observations_stay_as_they_were() -> None:
+    env = FrameStack(PicturesEnv(), 2)
+    first = played(env, 2, seed=1)
+    kept = [each.copy() for each in first]
+    again = played(env, 2, seed=1)
+    for before, copied, after in zip(first, kept, again, strict=True):
+        np.testing.assert_array_equal(before, copied)
+        np.testing.assert_array_equal(after, copied)
+
+
+def test_the_space_is_that_of_the_observations() -> None:
+    env = FrameStack(PicturesEnv(), 3)
+    assert env.observation_space == spaces.Box(0, 255, (16, 16, 9), np.uint8)
+    assert all(seen in env.observation_space for seen in played(env, 2))
+    assert frame_space(spaces.Box(0, 255, (9, 16, 16), np.uint8), 3) == spaces.Box(0, 255, (3, 16, 16), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (spaces.Box(0, 1, (16, 16, 3), np.float32), "uint8 from 0 to 255"),
+        (spaces.Box(-1, 1, (4,), np.float32), "uint8 from 0 to 255"),
+        (spaces.Dict({"image": spaces.Box(0, 255, (16, 16, 3), np.uint8)}), "uint8 from 0 to 255"),
+        (spaces.Box(0, 255, (8, 8, 3), np.uint8), "more pixels a side than the 9 channels of 3 frames"),
+    ],
+)
+def test_other_observations_are_refused(space: spaces.Space[Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        agents.FrameStack(space_env_of(space), 3)
+
+
+def test_a_space_that_is_no_stack_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"wrap the environment in `agents.FrameStack\(env, 3\)`"):
+        frame_space(spaces.Box(0, 255, (4, 16, 16), np.uint8), 3)

@@ -1,0 +1,101 @@
+"""A small maze seen from above, for training on images: drawn with NumPy, without a simulator or a renderer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+MAP = (
+    "########",
+    "#.....G#",
+    "#......#",
+    "#..#####",
+    "#..#####",
+    "#......#",
+    "#.....S#",
+    "########",
+)
+WALLS = np.array([[letter == "#" for letter in line] for line in MAP])
+(START,), (GOAL,) = (np.argwhere([[c == letter for c in line] for line in MAP]) + 0.5 for letter in "SG")
+STEP, REACH, EPISODE = 0.5, 0.5, 100  # the longest step and the goal's radius, in cells; steps of an episode
+CELL = 4  # pixels
+SIDE = CELL * len(MAP)
+PIXELS = (np.stack(np.mgrid[:SIDE, :SIDE], -1).astype(np.float32) + 0.5) / CELL  # their centres, in cells
+
+
+def discs(positions: NDArray[Any]) -> NDArray[np.float32]:
+    """Return how much of each pixel a disc at positions (..., 2) covers, (..., 32, 32, 1); its edge is soft."""
+    distance = np.linalg.norm(PIXELS - np.float32(positions)[..., None, None, :], axis=-1, keepdims=True)
+    return np.clip(0.5 - distance, 0, 1 / CELL) * CELL
+
+
+BACKGROUND = np.kron(WALLS, np.ones((CELL, CELL)))[..., None] * (90, 90, 90) + discs(GOAL) * (0, 200, 0)
+
+
+def drawn(positions: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return images (..., 32, 32, 3) of walls, the goal and a point at positions (..., 2)."""
+    cover = discs(positions)
+    return (cover * (255, 80, 0) + (1 - cover) * BACKGROUND).round().astype(np.uint8)
+
+
+def moved(position: NDArray[Any], action: NDArray[Any]) -> NDArray[Any]:
+    """Return where a step leads; what would enter a wall is left out, row and column each by itself."""
+    found = position.copy()
+    for axis in (0, 1):
+        there = found.copy()
+        there[axis] += STEP * np.clip(action[axis], -1, 1)
+        if not WALLS[tuple(there.astype(int))]:
+            found = there
+    return found
+
+
+def is_at_goal(position: NDArray[Any]) -> bool:
+    return bool(np.linalg.norm(position - GOAL) < REACH)
+
+
+class VisualMaze(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
+    """A point goes from S around the wall to G; each step costs 1. Positions are (row, column), in cells."""
+
+    observation_space = spaces.Box(0, 255, (SIDE, SIDE, 3), np.uint8)
+    action_space = spaces.Box(-1, 1, (2,), np.float32)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+        super().reset(seed=seed)
+        self.position, self.elapsed = START, 0
+        return drawn(self.position), {}
+
+    def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
+        self.position, self.elapsed = moved(self.position, action), self.elapsed + 1
+        reached = is_at_goal(self.position)
+        return drawn(self.position), -1.0, reached, self.elapsed == EPISODE, {"is_success": reached}
+
+
+def wandering(trajectories: int, length: int = 50, seed: int = 0) -> dict[str, NDArray[Any]]:
+    """Return a dataset of points that begin anywhere, hold a random direction for some steps, and bump into walls."""
+    draw = np.random.default_rng(seed)
+    free = np.argwhere(~WALLS)
+    positions, actions = np.zeros((trajectories, length + 1, 2)), np.zeros((trajectories, length, 2), np.float32)
+    for position, action in zip(positions, actions, strict=True):
+        position[0] = free[draw.integers(len(free))] + draw.uniform(0.1, 0.9, 2)
+        direction = draw.uniform(-1, 1, 2)
+        for step in range(length):
+            if draw.random() < 0.2:
+                direction = draw.uniform(-1, 1, 2)
+            action[step] = np.clip(direction + 0.2 * draw.standard_normal(2), -1, 1)
+            position[step + 1] = moved(position[step], action[step])
+    images = np.stack([drawn(own) for own in positions])
+    rows = trajectories * length
+    return {
+        "observations": images[:, :-1].reshape(rows, *images.shape[2:]),
+        "next_observations": images[:, 1:].reshape(rows, *images.shape[2:]),
+        "actions": actions.reshape(rows, 2),
+        "rewards": np.full(rows, -1, np.float32),
+        "masks": np.array([not is_at_goal(place) for own in positions for place in own[1:]], np.float32),
+        "terminals": np.tile(np.arange(length) == length - 1, trajectories).astype(np.float32),
+    }

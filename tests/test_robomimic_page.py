@@ -1,0 +1,90 @@
+"""The page on robomimic: its commands check, train, evaluate and compare in the real simulator, at a small size.
+
+The demonstrations are scripted ones in robomimic's layout: the real ones can only be downloaded.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import gymnasium
+import pytest
+import yaml
+
+from tests.docs.commands import blocks
+from tests.zoo.envs.lifting import NAME, record
+from tests.zoo.envs.test_robomimic import INSTALL
+from zoo.cli import main
+from zoo.datasets.robomimic import FILE, HOST
+from zoo.envs.robomimic import TASKS
+
+PAGE = Path(__file__).parents[1] / "docs" / "robomimic.md"
+TINY = "-params net_arch=[16,16] ensemble_size=2 flow_steps=2 batch_size=16 buffer_size=1000 learning_starts=1"
+SMALL = ["--pretraining-steps", "2", "--offline-steps", "4", "--eval-freq", "2", "--eval-episodes", "1"]
+SMALL += ["--n-eval-envs", "1", "--device", "cpu", "--env-kwargs", "max_episode_steps=12", *shlex.split(TINY)]
+
+
+def commands() -> list[str]:
+    """Return the commands of the page that this file runs."""
+    ours = [block for block in blocks() if block.page == "docs/robomimic.md" and block.mark == "run by"]
+    return [shlex.join(words) for block in ours for words in block.commands]
+
+
+def made_small(command: str) -> list[str]:
+    """Return the words of a command, with small numbers."""
+    words = [str(Path(word).expanduser()) if word.startswith("~") else word for word in shlex.split(command)[1:]]
+    words = ["6" if before == "--online-steps" else word for before, word in zip(["", *words], words, strict=False)]
+    if words[0] == "train":
+        return [*words, *(SMALL if "trqam" in words else SMALL[2:])]
+    more = {"compare": ["--reps", "50"], "evaluate": ["--episodes", "1", "--n-eval-envs", "1"]}
+    return words + more.get(words[0], [])
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty folder, which is the current one and the user's, with demonstrations where they belong."""
+    pytest.importorskip("robosuite", reason=f"needs `{INSTALL}`")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    record(tmp_path / ".robomimic" / "lift" / "mh" / FILE, 3)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_every_command_of_the_page_works(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = {}
+    for line in commands():
+        assert main(made_small(line)) == 0, (line, capsys.readouterr().err)
+        results[line] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    trained = [result for line, result in results.items() if line.startswith("zoo train")]
+    assert len(trained) == 2
+    assert all(result["success"] == 0.0 for result in trained)  # reported, and out of reach within 12 steps
+    config = yaml.safe_load((place / "logs_of_trqam" / "trqam" / f"{NAME}_1" / "config.yml").read_text())
+    assert config["settings"]["observation_scale"] == "range"
+    assert NAME in (place / "report" / "report.html").read_text()
+    assert next(result for line, result in results.items() if " benchmark " in line)["runs"] == 8 * 3 * 8
+    assert next(result for line, result in results.items() if " check " in line)["sound"]
+
+
+@pytest.mark.slow
+def test_a_run_stopped_while_it_trains_online_goes_on(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "--algo", "qam", "--env", NAME, "--seed", "0", "-f", "logs", "--save-freq", "2", *SMALL[2:]]
+    assert main([*words, "--online-steps", "6"]) == 0
+    first = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert main([*words, "--online-steps", "12", "--resume"]) == 0
+    second = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (first["steps"], second["steps"]) == (10, 16)
+
+
+def test_the_page_says_where_files_come_from() -> None:
+    assert f"-o ~/.robomimic/lift/mh/{FILE} {HOST}/lift/mh/{FILE}" in PAGE.read_text()
+
+
+def test_the_table_of_the_page_has_every_task_with_its_steps() -> None:
+    rows = re.findall(r"^\| `(\S+-low_dim)` \| `(\w+)` \| \d+ \| (\d+) \|$", PAGE.read_text(), flags=re.MULTILINE)
+    assert {name: (scene, int(steps)) for name, scene, steps in rows} == {
+        task.name: (task.scene, gymnasium.spec(task.name).max_episode_steps) for task in TASKS.values()
+    }

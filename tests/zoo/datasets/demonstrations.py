@@ -1,0 +1,62 @@
+"""Files in robomimic's layout, with known content."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from zoo.envs.robomimic import OBSERVATIONS
+
+Arrays = dict[str, np.ndarray]
+SIZES = dict(zip(OBSERVATIONS, (3, 4, 2, 10), strict=True))
+ENV_ARGS = {"env_name": "Lift", "env_version": "1.5.1", "type": 1, "env_kwargs": {"control_freq": 20}}
+
+
+def demonstration(steps: int, successes: int = 2, seed: int = 0) -> Arrays:
+    """Return a demonstration of Lift that is achieved in its last steps, with its last observation."""
+    generator = np.random.default_rng(seed)
+    is_achieved = np.arange(steps) >= steps - successes
+    return {
+        "observations": generator.normal(size=(steps + 1, sum(SIZES.values()))),
+        "actions": generator.uniform(-1, 1, (steps, 7)),
+        "rewards": is_achieved.astype(np.float64),
+        "dones": is_achieved.astype(np.int64),
+    }
+
+
+def write(
+    path: Path,
+    demonstrations: Sequence[Arrays],
+    *,
+    next_obs: bool = True,
+    env_args: Mapping[str, Any] | None = ENV_ARGS,
+    masks: bool = True,
+) -> Path:
+    """Write demonstrations as robomimic does, observations of each step under their names, without the last one.
+
+    :param next_obs: whether to write the observations after each step too.
+    """
+    h5py = pytest.importorskip("h5py", reason="needs `pip install 'flow-rl-zoo[data]'`")
+    ends = np.cumsum([0, *SIZES.values()])
+    with h5py.File(path, "w") as file:
+        data = file.create_group("data")
+        if env_args is not None:
+            data.attrs["env_args"] = json.dumps(env_args)
+        for number, part in enumerate(demonstrations):
+            group = data.create_group(f"demo_{number}")
+            for name in ("actions", "rewards", "dones"):
+                group[name] = part[name]
+            for name, begin, end in zip(SIZES, ends[:-1], ends[1:], strict=True):
+                group[f"obs/{name}"] = part["observations"][:-1, begin:end]
+                if next_obs:
+                    group[f"next_obs/{name}"] = part["observations"][1:, begin:end]
+            group["obs/robot0_joint_pos"] = np.zeros((len(part["actions"]), 7))  # what is not read
+            group["states"] = np.zeros((len(part["actions"]), 32))
+        if masks:
+            file["mask/train"] = np.array(["demo_0"], "S8")
+    return path

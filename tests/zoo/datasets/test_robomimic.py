@@ -1,0 +1,281 @@
+"""robomimic's files: read as Q-chunking and TRQAM read them, and refused in one sentence where they are not sound."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.zoo.datasets.demonstrations import ENV_ARGS, Arrays, demonstration, write
+from zoo.dataset import main as dataset
+from zoo.datasets.episodes import COMPACT
+from zoo.datasets.names import parse_env_name
+from zoo.datasets.robomimic import FILE, demonstrations_file, find_demonstrations
+from zoo.datasets.sources import Reading, environment_of, is_own, read_source
+from zoo.envs.robomimic import OBSERVATIONS, TASKS
+from zoo.errors import UsageError
+
+h5py = pytest.importorskip("h5py", reason="needs `pip install 'flow-rl-zoo[data]'`")
+LIFT = TASKS["lift-mh-low_dim"]
+
+
+def reference_transitions(parts: list[Arrays]) -> Arrays:
+    """Return the transitions as Q-chunking has them: rows one after another, with the next observation of each."""
+    return {
+        "observations": np.concatenate([part["observations"][:-1] for part in parts]),
+        "next_observations": np.concatenate([part["observations"][1:] for part in parts]),
+        "actions": np.concatenate([part["actions"] for part in parts]),
+        "rewards": np.concatenate([part["rewards"] for part in parts]) - 1,
+        "masks": 1 - np.concatenate([part["dones"] for part in parts]),
+        "terminals": np.concatenate([part["dones"] for part in parts]),
+    }
+
+
+def transitions(found: Arrays) -> Arrays:
+    """Return the transitions of a compact set."""
+    rows = np.flatnonzero(found["valids"])
+    return {name: found[name][rows] for name in COMPACT if name != "valids"} | {
+        "next_observations": found["observations"][rows + 1]
+    }
+
+
+def test_transitions_are_those_of_q_chunking(tmp_path: Path) -> None:
+    parts = [demonstration(6, 2), demonstration(3, 1, seed=1), demonstration(4, 4, seed=2)]
+    ours, theirs = transitions(read_source(write(tmp_path / "a.hdf5", parts))), reference_transitions(parts)
+    for name, array in theirs.items():
+        np.testing.assert_array_equal(ours[name], array.astype(np.float32), err_msg=name)
+
+
+def test_what_follows_a_done_step_is_another_trajectory(tmp_path: Path) -> None:
+    found = read_source(write(tmp_path / "a.hdf5", [demonstration(5, 2)]))
+    np.testing.assert_array_equal(found["valids"], [1, 1, 1, 1, 0, 1, 0])
+    np.testing.assert_array_equal(found["terminals"], [0, 0, 0, 1, 1, 1, 1])
+    np.testing.assert_array_equal(found["masks"], [1, 1, 1, 0, 1, 0, 1])
+    np.testing.assert_array_equal(found["rewards"], [-1, -1, -1, 0, 0, 0, 0])
+
+
+def test_demonstrations_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    parts = [demonstration(2, 1, seed=number) for number in range(12)]  # in the file, demo_10 comes before demo_2
+    found = transitions(read_source(write(tmp_path / "a.hdf5", parts)))
+    np.testing.assert_array_equal(found["actions"], reference_transitions(parts)["actions"].astype(np.float32))
+
+
+@pytest.mark.parametrize("successes", [2, 0])
+def test_without_next_observations_the_last_one_is_repeated_or_the_step_dropped(tmp_path: Path, successes: int) -> None:
+    part = demonstration(4, successes)
+    found = read_source(write(tmp_path / "a.hdf5", [part], next_obs=False))
+    assert found["valids"].sum() == (4 if successes else 3)
+    expected = part["observations"][3].astype(np.float32)
+    np.testing.assert_array_equal(found["observations"][-1], expected)
+    np.testing.assert_array_equal(found["masks"][found["valids"] > 0], [1, 1, 0, 0] if successes else [1, 1, 1])
+
+
+def test_one_that_was_cut_off_keeps_its_last_observation(tmp_path: Path) -> None:
+    part = demonstration(4, 0)
+    found = read_source(write(tmp_path / "a.hdf5", [part]))
+    np.testing.assert_array_equal(found["observations"], part["observations"].astype(np.float32))
+    assert found["masks"].all()
+
+
+def test_a_file_needs_neither_masks_nor_words_about_its_environment(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.hdf5", [demonstration(4)], masks=False, env_args=None)
+    assert len(read_source(path)["valids"]) == 6
+    assert environment_of(path) is None
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (ENV_ARGS, "lift-mh-low_dim"),
+        (ENV_ARGS | {"env_name": "NutAssemblySquare"}, "square-mh-low_dim"),
+        (ENV_ARGS | {"env_name": "ToolHang"}, None),
+        ({"env_name": ["Lift"]}, None),
+    ],
+)
+def test_a_file_says_which_of_the_tasks_it_is_of(tmp_path: Path, args: dict[str, Any], expected: str | None) -> None:
+    assert environment_of(write(tmp_path / "a.hdf5", [demonstration(4)], env_args=args)) == expected
+
+
+def test_a_file_of_an_earlier_simulator_is_warned_about(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.hdf5", [demonstration(4)], env_args=ENV_ARGS | {"env_version": "1.4.1"})
+    with pytest.warns(UserWarning, match=r"recorded with robosuite 1\.4\.1, .* get low_dim_v15\.hdf5"):
+        read_source(path)
+
+
+def test_convert_writes_the_same_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "a.hdf5", [demonstration(4), demonstration(3, 1)])
+    assert dataset(["convert", str(path), "-o", str(tmp_path / "a.npz")]) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (
+        result.items() >= {"trajectories": 3, "transitions": 7, "terminated": 3, "observation": 19, "action": 7}.items()
+    )
+    assert result["recorded_in"] == "lift-mh-low_dim"
+    converted = read_source(tmp_path / "a.npz")
+    for name, array in read_source(path).items():
+        np.testing.assert_array_equal(converted[name], array, err_msg=name)
+
+
+# -- what is refused --------------------------------------------------------------------------------------------------
+
+
+def replaced(name: str, value: Any) -> Callable[[Any], None]:
+    """Return what replaces an array of the first demonstration; None removes it."""
+
+    def change(file: Any) -> None:
+        del file[f"data/demo_0/{name}"]
+        if value is not None:
+            file[f"data/demo_0/{name}"] = value
+
+    return change
+
+
+def images_only(file: Any) -> None:
+    del file["data/demo_0/obs"]
+    file["data/demo_0/obs/agentview_image"] = np.zeros((4, 8, 8, 3), np.uint8)
+
+
+def other_member(file: Any) -> None:
+    file["data/notes"] = 1
+
+
+def linked(file: Any) -> None:
+    del file["data/demo_0"]
+    file["data/demo_0"] = h5py.ExternalLink("/etc/other.hdf5", "/")
+
+
+def group_in_place_of_numbers(file: Any) -> None:
+    del file["data/demo_0/actions"]
+    file.create_group("data/demo_0/actions")
+
+
+def not_finite(name: str, value: float) -> Callable[[Any], None]:
+    def change(file: Any) -> None:
+        file[f"data/demo_0/{name}"][0] = value
+
+    return change
+
+
+def huge(file: Any) -> None:
+    del file["data/demo_0/dones"]
+    file.create_dataset("data/demo_0/dones", (1 << 40,), np.int64, chunks=(1000,))
+
+
+BROKEN: dict[str, tuple[Callable[[Any], None], str]] = {
+    "no observations": (replaced("obs", None), "no observations, as in robomimic's raw files; get low_dim_v15.hdf5"),
+    "images only": (images_only, "has images only (agentview_image); get low_dim_v15.hdf5 instead"),
+    "observations as an array": (replaced("obs", np.zeros((4, 19))), "missing: robot0_eef_pos"),
+    "a sensor missing": (replaced("obs/object", None), "missing: object"),
+    "a sensor missing afterwards": (replaced("next_obs/object", None), "missing: object"),
+    "flat sensor": (replaced("obs/object", np.zeros(4)), "`obs/object` must have shape (steps, size), got (4,)"),
+    "no rewards": (replaced("rewards", None), "missing: rewards"),
+    "no dones": (replaced("dones", None), "missing: dones"),
+    "short sensor": (
+        replaced("obs/object", np.zeros((3, 10))),
+        "`demo_0/obs/object` must have 4 rows like the actions",
+    ),
+    "short rewards": (replaced("rewards", np.zeros(3)), "`demo_0/rewards` must have 4 rows like the actions, got 3"),
+    "no step": (replaced("actions", np.zeros((0, 7))), "must have"),
+    "dense rewards": (replaced("rewards", np.full(4, 0.5)), "got 0.5; dense rewards are not read, get the sparse file"),
+    "odd dones": (replaced("dones", np.full(4, 2)), "`dones` must be 0 or 1 in each step, got 2; correct it"),
+    "dones as a table": (replaced("dones", np.zeros((4, 1))), "`dones` must be 0 or 1 in each step, got (4, 1)"),
+    "whole actions": (replaced("actions", np.zeros((4, 7), int)), "`actions` must be continuous, got int64"),
+    "flat actions": (replaced("actions", np.zeros(4)), "`actions` must have shape (rows, size)"),
+    "words as actions": (replaced("actions", np.array([b"up"] * 4)), "`actions` must hold rows of numbers, got dtype"),
+    "NaN in a sensor": (not_finite("obs/object", np.nan), "`observations` must hold finite numbers, got nan in row 0"),
+    "infinite action": (not_finite("actions", np.inf), "`actions` must hold finite numbers, got inf"),
+    "NaN as reward": (not_finite("rewards", np.nan), "`rewards` must be 0 or 1 in each step, got nan"),
+    "other size": (replaced("actions", np.zeros((4, 6))), "must have observations of 19 and actions of 6 numbers"),
+    "another member": (other_member, "must hold demo_0, demo_1, ... in `data`, got 'notes' too; remove it"),
+    "a link": (linked, "`demo_0` must lie in the file, got a link to another place"),
+    "a group": (group_in_place_of_numbers, "`actions` must be an array of numbers"),
+    "a claim": (huge, "must have 4 rows like the actions, got 1099511627776"),
+}
+
+
+@pytest.mark.parametrize("case", list(BROKEN))
+def test_a_broken_file_is_refused_with_what_to_do(tmp_path: Path, case: str) -> None:
+    change, message = BROKEN[case]
+    path = write(tmp_path / "a.hdf5", [demonstration(4), demonstration(3)])
+    with h5py.File(path, "a") as file:
+        change(file)
+    with pytest.raises(UsageError) as error:
+        read_source(path)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_claim_of_more_than_there_is_memory_for_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.hdf5", [demonstration(4)])
+    rows = 1 << 40
+    with h5py.File(path, "a") as file:
+        for name, shape in {"actions": (7,), "rewards": (), "dones": ()}.items():
+            del file[f"data/demo_0/{name}"]
+            file.create_dataset(f"data/demo_0/{name}", (rows, *shape), np.float64, chunks=(1000, *shape))
+        for group in ("obs", "next_obs"):
+            for name in OBSERVATIONS:
+                del file[f"data/demo_0/{group}/{name}"]
+                file.create_dataset(f"data/demo_0/{group}/{name}", (rows, 2), np.float64, chunks=(1000, 2))
+    with pytest.raises(UsageError, match="of memory that this process can take"):
+        read_source(path)
+
+
+def test_options_about_unknown_formats_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.hdf5", [demonstration(4)])
+    with pytest.raises(UsageError, match="fixed names and meanings; leave out `--columns`"):
+        read_source(path, Reading(step_reward=-1.0))
+
+
+def test_a_damaged_file_is_one_of_ones_own_and_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.hdf5", [demonstration(4)])
+    path.write_bytes(path.read_bytes()[:1000])
+    assert is_own(path)
+    with pytest.raises(UsageError, match="cannot be read as HDF5"):
+        read_source(path)
+
+
+# -- where files are --------------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_where_q_chunking_looks_for_it_or_in_the_folder_that_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert demonstrations_file(LIFT) == tmp_path / ".robomimic" / "lift" / "mh" / FILE
+    path = demonstrations_file(LIFT, tmp_path / "data")
+    assert path == tmp_path / "data" / "lift" / "mh" / FILE
+    path.parent.mkdir(parents=True)
+    write(path, [demonstration(4)])
+    assert find_demonstrations(LIFT, tmp_path / "data") == path
+
+
+@pytest.mark.parametrize("words", [["check", LIFT.name], ["show", LIFT.name]])
+def test_a_missing_file_is_told_where_it_comes_from_and_goes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    assert dataset([*words, "--dataset-dir", str(tmp_path)]) == 2
+    text = capsys.readouterr().err
+    assert f"-o {tmp_path}/lift/mh/{FILE} https://huggingface.co/datasets/robomimic/robomimic_datasets/" in text
+    assert f"v1.5/lift/mh/{FILE}`, or give a file elsewhere with `--dataset PATH`" in text
+
+
+@pytest.mark.parametrize("words", [["generate"], ["download"], ["info"]])
+def test_what_cannot_be_generated_or_downloaded_here_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    assert dataset([*words, LIFT.name, "--dataset-dir", str(tmp_path)]) == 2
+    assert "with demonstrations by people; download them as docs/robomimic.md says" in capsys.readouterr().err
+
+
+def test_the_list_of_datasets_has_the_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert dataset(["list", "--dataset-dir", str(tmp_path)]) == 0
+    rows = json.loads(capsys.readouterr().out.splitlines()[-1])["robomimic"]
+    assert [(row["name"], row["here"]) for row in rows] == [(name, False) for name in TASKS]
+
+
+def test_a_name_of_ogbench_is_not_mistaken_for_one_of_the_tasks() -> None:
+    with pytest.raises(UsageError, match="is a task of robomimic"):
+        parse_env_name(LIFT.name)

@@ -1,0 +1,131 @@
+"""OGBench's datasets of images: labelled as those of states are, checked by their headers, drawn by MuJoCo."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import namedtuple
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from zoo.datasets.check import check_structure
+from zoo.datasets.generate import describe_plan, generate_dataset
+from zoo.datasets.load import load_dataset
+from zoo.datasets.names import DATASETS
+from zoo.envs.rendering import PLATFORMS, VARIABLE, _works
+from zoo.errors import UsageError
+
+ROOT = Path(__file__).parents[3]
+STATES, IMAGES = "cube-single-play-v0", "visual-cube-single-play-v0"
+
+
+@pytest.fixture(scope="module")
+def states(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a file of two episodes of seven transitions."""
+    folder = tmp_path_factory.mktemp("data")
+    return generate_dataset(STATES, folder, num_episodes=2, episode_steps=7, num_workers=1)[0]
+
+
+def with_images(states: Path, folder: Path, images: np.ndarray | None = None, name: str = IMAGES) -> Path:
+    """Write the file with images in place of its states."""
+    with np.load(states) as found:
+        arrays = dict(found)
+    if images is None:
+        images = np.random.default_rng(0).integers(256, size=(len(arrays["actions"]), 64, 64, 3), dtype=np.uint8)
+    np.savez(folder / f"{name}.npz", **{**arrays, "observations": images})
+    return folder / f"{name}.npz"
+
+
+@pytest.mark.filterwarnings("ignore:no state in")
+def test_images_are_read_as_they_are_and_labelled_as_states(states: Path, tmp_path: Path) -> None:
+    path = with_images(states, tmp_path)
+    found = load_dataset("visual-cube-single-play-singletask-task2-v0", dataset_dir=tmp_path)
+    of_states = load_dataset("cube-single-play-singletask-task2-v0", dataset=states)
+    with np.load(path) as arrays:
+        np.testing.assert_array_equal(found.observations, arrays["observations"])
+    assert found.observations.dtype == np.uint8
+    for name in ("actions", "rewards", "masks", "terminals", "valids"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(of_states, name))
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((16, 64, 64, 3), np.float32), "`observations` must be images as uint8 from 0 to 255, got float32"),
+        (np.zeros((16, 9), np.uint8), r"`observations` must have shape (rows, height, width, 3), got (16, 9)"),
+        (np.zeros((16, 3, 64, 64), np.uint8), "must have rows of shape (64, 64, 3) as in the environment, got (3, 64,"),
+        (
+            np.zeros((16, 32, 32, 3), np.uint8),
+            "must have rows of shape (64, 64, 3) as in the environment, got (32, 32,",
+        ),
+    ],
+)
+def test_other_images_are_refused_by_their_headers(
+    states: Path, tmp_path: Path, images: np.ndarray, message: str
+) -> None:
+    with_images(states, tmp_path, images)
+    with pytest.raises(UsageError) as refused:
+        load_dataset("visual-cube-single-play-singletask-task2-v0", dataset_dir=tmp_path)
+    assert message in str(refused.value)
+
+
+def test_states_under_a_name_of_images_are_refused(states: Path, tmp_path: Path) -> None:
+    shutil.copy(states, tmp_path / f"{IMAGES}.npz")
+    (finding,) = check_structure(tmp_path / f"{IMAGES}.npz", DATASETS[IMAGES])
+    assert "must be images as uint8" in finding.message
+
+
+def test_the_plan_says_time_disk_and_memory() -> None:
+    spec = DATASETS[IMAGES]
+    jobs = [("train", k, Path()) for k in range(1000)] + [("val", k, Path()) for k in range(100)]
+    text = describe_plan(spec, jobs, 2, is_resumed=False, whole=True)
+    assert "about 50 h" in text
+    assert "on 2 cores without a GPU, 4.5 GB of disk; to train on it takes 24.6 GB of memory" in text
+
+
+def test_images_that_nothing_draws_or_the_disk_cannot_hold_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    with pytest.raises(UsageError, match="MuJoCo can draw nothing here; install EGL"):
+        generate_dataset(IMAGES, tmp_path / "new")
+    monkeypatch.setenv(VARIABLE, "egl")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("Usage", "free")(10**9))
+    with pytest.raises(UsageError, match=r"needs about 4.5 GB of disk, 1.0 GB are free"):
+        generate_dataset(IMAGES, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+# -- drawn by MuJoCo --------------------------------------------------------------------------------------------------
+
+
+def generate(folder: Path, *more: str, name: str = IMAGES) -> dict[str, Any]:
+    """Generate a small set in a process that draws with what works here."""
+    words = ["generate", name, "--dataset-dir", str(folder), "--episodes", "2", "--episode-steps", "7", *more]
+    environment = {key: value for key, value in os.environ.items() if key != VARIABLE}
+    program = [sys.executable, str(ROOT / "zoo" / "dataset.py"), *words]
+    ended = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    return dict(json.loads(ended.stdout.splitlines()[-1]))
+
+
+@pytest.mark.slow
+def test_images_follow_from_the_seed_alone_and_the_trajectories_are_those_of_states(
+    states: Path, tmp_path: Path
+) -> None:
+    if not any(map(_works, PLATFORMS)):
+        pytest.skip("MuJoCo can draw nothing here")
+    one, two = (generate(tmp_path / count, "--num-workers", count) for count in "12")
+    assert one["sha256"] == two["sha256"]
+    with np.load(one["train"]) as drawn, np.load(states) as of_states:
+        assert (drawn["observations"].dtype, drawn["observations"].shape) == (np.uint8, (16, 64, 64, 3))
+        assert drawn["observations"].std() > 10
+        for name in ("actions", "qpos", "qvel", "terminals"):
+            np.testing.assert_array_equal(drawn[name], of_states[name])

@@ -1,0 +1,117 @@
+"""Which observations can be trained on, and how those of several environments are put together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from tests.envs import PicturesEnv, space_env_of
+from zoo.envs.make import RepeatableEnv, make_env
+from zoo.envs.observations import bytes_of, join, nothing_in, policy_name, refuse_unfit, shape_of, stack, vectors_of
+from zoo.envs.subprocesses import WatchedVecEnv
+from zoo.errors import EnvironmentFault, UsageError
+
+ENV = "tests.envs:Pictures-v0"
+IMAGE = spaces.Box(0, 255, (16, 16, 3), np.uint8)
+VECTOR = spaces.Box(-1, 1, (2,), np.float32)
+MIXED = spaces.Dict({"image": IMAGE, "vector": VECTOR, "choice": spaces.Discrete(3)})
+
+
+@pytest.mark.parametrize(("space", "name"), [(VECTOR, "MlpPolicy"), (IMAGE, "CnnPolicy"), (MIXED, "MultiInputPolicy")])
+def test_the_policy_follows_from_the_observations(space: spaces.Space[Any], name: str) -> None:
+    assert policy_name(space) == name
+    refuse_unfit("Any-v0", space_env_of(space))
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (spaces.Box(0, 1, (16, 16, 3), np.float32), r"Box\(16, 16, 3\) of float32, .*; give images as uint8"),
+        (spaces.Box(0, 100, (16, 16, 3), np.uint8), r"of uint8, .*; declare the bounds of images as 0 and 255"),
+        (spaces.Box(0, 255, (16, 16), np.uint8), r"Box\(16, 16\) of uint8, .*; give an image an axis of channels"),
+        (spaces.Discrete(3), r"the observation space Discrete\(\), expected a vector"),
+        (spaces.Dict({"a": spaces.Tuple([VECTOR])}), "the observation space Tuple for `a`, expected a vector"),
+        (spaces.Dict({"a": spaces.Dict({"b": VECTOR})}), "the observation space Dict for `a`"),
+    ],
+)
+def test_other_observations_are_refused_with_a_way_on(space: spaces.Space[Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        refuse_unfit("Any-v0", space_env_of(space))
+
+
+def test_observations_are_stacked_and_joined_by_their_parts() -> None:
+    MIXED.seed(0)
+    seen = [MIXED.sample() for _ in range(5)]
+    found = join([stack(MIXED, []), stack(MIXED, seen[:2]), stack(MIXED, seen[2:])])
+    assert {key: len(values) for key, values in found.items()} == dict.fromkeys(MIXED.spaces, 5)
+    np.testing.assert_array_equal(found["image"], [each["image"] for each in seen])
+    np.testing.assert_array_equal(found["choice"], [each["choice"] for each in seen])
+    assert stack(IMAGE, []).shape == (0, 16, 16, 3)
+    assert bytes_of(MIXED) == 16 * 16 * 3 + 2 * 4 + 8
+    assert nothing_in(MIXED) in MIXED
+
+
+def test_an_image_has_the_same_shape_wherever_its_channels_are() -> None:
+    assert shape_of(IMAGE) == shape_of(spaces.Box(0, 255, (3, 16, 16), np.uint8)) == (3, 16, 16)
+    assert shape_of(MIXED) == {"choice": (), "image": (3, 16, 16), "vector": (2,)}
+    assert shape_of(VECTOR) == (2,)
+
+
+def test_vectors_are_what_may_be_infinite() -> None:
+    seen = {"image": np.zeros((4, 4, 3), np.uint8), "vector": np.ones(2, np.float32), "choice": np.int64(1)}
+    assert list(vectors_of(seen)) == ["['vector']"]
+    assert list(vectors_of(seen["vector"])) == [""]
+    assert vectors_of(seen["image"]) == {}
+
+
+class Faulty(PicturesEnv):
+    """Loses a part of its observation, or has infinity in one, at the second step."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(as_dict=True)
+        self.kind = fault
+
+    def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        seen, *rest = super().step(action)
+        if self.elapsed == 2 and self.kind == "missing":
+            del seen["place"]
+        if self.elapsed == 2 and self.kind == "infinite":
+            seen["place"][1] = np.inf
+        return seen, *rest  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [("missing", "got none named `place` from"), ("infinite", r"got observation\['place'\]\[1\] = inf from")],
+)
+def test_a_dict_that_breaks_its_promise_is_the_environments_fault(fault: str, message: str) -> None:
+    env = RepeatableEnv(Faulty(fault), keep_info=True)
+    env.reset(seed=0)
+    env.step(np.zeros(2, np.float32))
+    with pytest.raises(EnvironmentFault, match=f"{message}.* at step 2 of its episode; this is a fault"):
+        env.step(np.zeros(2, np.float32))
+
+
+def test_frames_are_stacked_with_a_repeatable_reset() -> None:
+    first, second = (make_env(ENV, frame_stack=3) for _ in range(2))
+    for env in (first, second):
+        env.be_called("env")
+    np.testing.assert_array_equal(first.reset(seed=4)[0], second.reset(seed=4)[0])
+    assert first.observation_space.shape == (16, 16, 9)
+    with pytest.raises(UsageError, match="frames are stacked of images"):
+        make_env("Pendulum-v1", frame_stack=2)
+
+
+@pytest.mark.slow
+def test_a_fault_in_another_process_is_raised_here_with_dicts_too() -> None:
+    env = WatchedVecEnv([lambda: RepeatableEnv(Faulty("missing"), keep_info=True)])
+    try:
+        env.reset()
+        env.step(np.zeros((1, 2), np.float32))
+        with pytest.raises(EnvironmentFault, match="got none named `place`"):
+            env.step(np.zeros((1, 2), np.float32))
+    finally:
+        env.close()

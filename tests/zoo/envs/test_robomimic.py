@@ -1,0 +1,180 @@
+"""robomimic's tasks: names that are known without robosuite, and what they are with it."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import yaml
+
+from tests.zoo.datasets.demonstrations import demonstration, write
+from tests.zoo.envs.lifting import NAME, play
+from zoo.datasets.sources import read_source
+from zoo.envs.make import find_spec, make_env
+from zoo.envs.robomimic import OBSERVATIONS, TASKS, find_task
+from zoo.envs.snapshot import ResumableEnv
+from zoo.errors import UsageError
+from zoo.runs.read import split_environment
+from zoo.train import main as train
+
+INSTALL = "pip install 'flow-rl-zoo[robomimic]'"
+TINY = "net_arch=[16,16] ensemble_size=2 flow_steps=2 batch_size=16 horizon_length=2 buffer_size=1000"
+
+
+@pytest.fixture
+def robosuite() -> Any:
+    """Return the package, which these tests need."""
+    pytest.importorskip("robosuite", reason=f"needs `{INSTALL}`")
+    return importlib.import_module("zoo.envs.robosuite")
+
+
+# -- without robosuite ------------------------------------------------------------------------------------------------
+
+
+def test_tasks_have_the_names_and_steps_of_q_chunking() -> None:
+    assert {name: gymnasium.spec(name).max_episode_steps for name in TASKS} == {
+        "lift-mh-low_dim": 300,
+        "can-mh-low_dim": 300,
+        "square-mh-low_dim": 400,
+    }
+
+
+def test_names_of_others_are_none_of_the_tasks() -> None:
+    assert find_task("Pendulum-v1") is None
+    assert find_task("scene-play-singletask-task2-v0") is None
+    assert find_task("block-cpu-single") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("lift-ph-low_dim", NAME), ("can-mh-image", "can-mh-low_dim"), ("transport-mh-low_dim", "-mh-low_dim")],
+)
+def test_other_tasks_of_robomimic_are_refused_with_the_one_to_use(name: str, meant: str) -> None:
+    with pytest.raises(UsageError, match=f"`{name}` is not supported: .*use `--env .*{meant}`, with `--dataset PATH`"):
+        find_spec(name)
+
+
+def test_a_task_stands_for_itself_in_comparisons() -> None:
+    assert split_environment(NAME) == (NAME, NAME, "")
+
+
+def test_without_robosuite_tasks_say_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "robosuite", None)
+    message = f"`{NAME}` is simulated by robosuite, which is not installed; `{INSTALL}`"
+    with pytest.raises(UsageError, match=re.escape(message)):
+        find_spec(NAME)
+
+
+class FakeLift(gymnasium.Env[np.ndarray, np.ndarray]):
+    """Lift's spaces and ends, without physics."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (19,), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (7,), np.float32)
+
+    def __init__(self, scene: str) -> None:
+        assert scene == "Lift"
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        return self.np_random.normal(size=19).astype(np.float32), {"success": 0}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        is_achieved = bool(self.np_random.random() < 0.5)
+        return self.reset()[0], is_achieved - 1.0, is_achieved, False, {"success": int(is_achieved)}
+
+
+def test_training_takes_the_file_in_its_place_and_the_settings_of_the_tasks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gymnasium.spec(NAME), "entry_point", FakeLift)
+    monkeypatch.setattr("zoo.envs.robomimic.require_robosuite", lambda name: None)
+    path = tmp_path / "lift" / "mh" / "low_dim_v15.hdf5"
+    path.parent.mkdir(parents=True)
+    write(path, [demonstration(9), demonstration(12)])
+    words = ["--algo", "qam", "--env", NAME, "--dataset-dir", str(tmp_path), "-f", str(tmp_path / "logs")]
+    words += ["--offline-steps", "4", "--eval-freq", "2", "--eval-episodes", "2", "--n-eval-envs", "1", "--seed", "0"]
+    assert train([*words, "--device", "cpu", "--verbose", "0", "-params", *TINY.split()]) == 0
+    config = yaml.safe_load((tmp_path / "logs" / "qam" / f"{NAME}_1" / "config.yml").read_text())
+    assert config["dataset"]["name"] == "low_dim_v15"
+    assert "profiles/qam.yml robomimic" in " ".join(config["sources"])
+    assert any("offline_steps 4 instead of 1,000,000" in departure for departure in config["departures"])
+
+
+# -- with robosuite ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_cube_that_is_lifted_is_a_success_and_ends_the_episode(robosuite: Any) -> None:
+    for part in play(3):
+        assert 20 < len(part["actions"]) < 100
+        np.testing.assert_array_equal(part["rewards"], part["dones"])  # -1 and 0 in the environment
+
+
+@pytest.mark.slow
+def test_replaying_a_files_actions_gives_its_observations(robosuite: Any, tmp_path: Path) -> None:
+    found = read_source(write(tmp_path / "a.hdf5", play(2)))
+    env, row = make_env(NAME), 0
+    for seed in range(2):
+        observation, _ = env.reset(seed=seed)
+        while found["valids"][row]:
+            np.testing.assert_array_equal(observation, found["observations"][row])
+            observation, reward, terminated, _, info = env.step(found["actions"][row])
+            assert (reward, terminated) == (found["rewards"][row], found["masks"][row] == 0)
+            assert info == {"success": int(terminated), "is_success": terminated}
+            row += 1
+        np.testing.assert_array_equal(observation, found["observations"][row])
+        row += 1
+    env.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "size"), [("lift-mh-low_dim", 19), ("can-mh-low_dim", 23), ("square-mh-low_dim", 23)])
+def test_environments_repeat_by_their_seed_and_leave_the_global_generator_alone(
+    robosuite: Any, name: str, size: int
+) -> None:
+    np.random.seed(7)
+    expected = np.random.get_state()[1].copy()  # type: ignore[index]
+    first, second = make_env(name), make_env(name)
+    actions = np.random.default_rng(0).uniform(-1, 1, (5, 7)).astype(np.float32)
+    first.reset(seed=8)
+    first.step(actions[0])
+    observation, _ = first.reset(seed=3)
+    assert observation.shape == (size,)
+    np.testing.assert_array_equal(observation, second.reset(seed=3)[0])
+    for action in actions:
+        np.testing.assert_array_equal(first.step(action)[0], second.step(action)[0])
+    assert (first.reset(seed=4)[0] != observation).any()
+    np.testing.assert_array_equal(np.random.get_state()[1], expected)  # type: ignore[index]
+
+
+@pytest.mark.slow
+def test_observations_are_robosuites_sensors_in_robomimics_order(robosuite: Any) -> None:
+    env = make_env("can-mh-low_dim")
+    observation, _ = env.reset(seed=0)
+    sensors = env.env.unwrapped._scene._get_observations(force_update=True)
+    names = ["object-state" if name == "object" else name for name in OBSERVATIONS]
+    np.testing.assert_array_equal(observation, np.concatenate([sensors[name] for name in names]).astype(np.float32))
+    assert np.abs(observation[9:]).max() > 0.5  # robosuite's own `reset` returns zeros here
+    np.testing.assert_allclose(observation[16:19], sensors["Can_pos"], rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_an_episode_ends_with_its_last_step(robosuite: Any) -> None:
+    env = make_env(NAME, max_episode_steps=3)
+    env.reset(seed=0)
+    ends = [env.step(np.zeros(7, np.float32))[2:4] for _ in range(3)]
+    assert ends == [(False, False), (False, False), (False, True)]
+
+
+@pytest.mark.slow
+def test_what_robosuite_holds_cannot_be_saved_and_is_named(robosuite: Any) -> None:
+    env = ResumableEnv(make_env(NAME))
+    env.reset(seed=0)
+    assert env.snapshot() is None
+    assert "_scene` cannot be saved" in str(env.obstacle)

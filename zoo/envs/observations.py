@@ -1,0 +1,125 @@
+"""Observations that can be trained on: vectors, images, and Dicts of these; and how those of many are put together.
+
+Nothing here imports PyTorch, since the processes of environments do without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from agents.common.frames import channel_axis, is_image
+from zoo.errors import UsageError
+
+CHOICES = spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
+_WHAT_FITS = "a vector, an image (uint8 from 0 to 255, shape (H, W, C) or (C, H, W)), or a Dict of these and choices"
+
+
+def refuse_unfit(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
+    """Raise UsageError unless observations are vectors, images or Dicts of these, and actions vectors."""
+    actions, observations = env.action_space, env.observation_space
+    if not isinstance(actions, spaces.Box) or len(actions.shape) != 1:
+        raise UsageError(
+            f"`{env_id}` has the action space {_describe(actions)}, expected a one-dimensional Box; choose an "
+            "environment with continuous actions"
+        )
+    parts = observations.spaces if isinstance(observations, spaces.Dict) else {"": observations}
+    for key, part in parts.items():
+        if is_image(part) or (isinstance(part, spaces.Box) and len(part.shape) == 1):
+            continue
+        if not key or not isinstance(part, CHOICES):
+            raise UsageError(
+                f"`{env_id}` has the observation space {_describe(part)}{f' for `{key}`' if key else ''}, expected "
+                f"{_WHAT_FITS}; {_way_on(part)}"
+            )
+
+
+def policy_name(space: spaces.Space[Any]) -> str:
+    """Return SB3's name of the policy for observations of a space."""
+    if isinstance(space, spaces.Dict):
+        return "MultiInputPolicy"
+    return "CnnPolicy" if is_image(space) else "MlpPolicy"
+
+
+def shape_of(space: spaces.Space[Any]) -> Any:
+    """Return the shape of observations, by name in a Dict space; of images with the channels first, as in a model."""
+    if isinstance(space, spaces.Dict):
+        return {key: shape_of(part) for key, part in space.spaces.items()}
+    shape: Any = space.shape
+    return (shape[-1], *shape[:-1]) if is_image(space) and channel_axis(shape) == -1 else shape
+
+
+def broken_promise(space: spaces.Space[Any], observation: Any) -> str | None:
+    """Return in what an observation is not what its space says, as the beginning of a message; None if it is."""
+    if isinstance(space, spaces.Dict):
+        missing = [key for key in space.spaces if not isinstance(observation, dict) or key not in observation]
+        if missing:
+            return f"an observation must have the parts of {space}, got none named `{missing[0]}`"
+        found = (broken_promise(part, observation[key]) for key, part in space.spaces.items())
+        return next((text for text in found if text), None)
+    if not is_image(space):
+        return None
+    there = np.asarray(observation)
+    if (there.dtype, there.shape) == (space.dtype, space.shape):
+        return None
+    return (
+        f"an image must be uint8 from 0 to 255 of shape {space.shape} as its space says, got {there.dtype} of shape "
+        f"{there.shape}"
+    )
+
+
+def vectors_of(observation: Any) -> dict[str, np.ndarray]:
+    """Return the parts of an observation that hold floating-point numbers, by their places in it."""
+    if isinstance(observation, dict):
+        parts = {f"[{key!r}]": np.atleast_1d(part) for key, part in observation.items()}
+        return {key: part for key, part in parts.items() if part.dtype.kind == "f"}
+    return {} if observation.ndim > 1 else {"": observation}
+
+
+def stack(space: spaces.Space[Any], observations: Sequence[Any]) -> Any:
+    """Return observations as one array (N, ...), or as one of each part."""
+    if isinstance(space, spaces.Dict):
+        return {key: stack(part, [each[key] for each in observations]) for key, part in space.spaces.items()}
+    return np.array(observations, space.dtype).reshape(-1, *(space.shape or ()))
+
+
+def join(parts: Sequence[Any]) -> Any:
+    """Return what :func:`stack` returned at several times as one."""
+    if isinstance(parts[0], dict):
+        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    return np.concatenate(parts)
+
+
+def nothing_in(space: spaces.Space[Any]) -> Any:
+    """Return an observation of zeros."""
+    if isinstance(space, spaces.Dict):
+        return {key: nothing_in(part) for key, part in space.spaces.items()}
+    return np.zeros(space.shape or (), space.dtype)
+
+
+def bytes_of(space: spaces.Space[Any]) -> int:
+    """Return the memory of an observation."""
+    if isinstance(space, spaces.Dict):
+        return sum(map(bytes_of, space.spaces.values()))
+    return int(np.prod(space.shape or ())) * np.dtype(space.dtype).itemsize
+
+
+def _way_on(space: spaces.Space[Any]) -> str:
+    """Return what to do about a space that does not fit."""
+    if isinstance(space, spaces.Box) and len(space.shape) == 3:
+        if space.dtype != np.uint8:
+            return "give images as uint8, e.g. `(255 * image).round().astype(np.uint8)` in a wrapper"
+        return "declare the bounds of images as 0 and 255"
+    if isinstance(space, spaces.Box) and len(space.shape) == 2:
+        return "give an image an axis of channels, or flatten a table with gymnasium.wrappers.FlattenObservation"
+    return "make it a vector, e.g. with gymnasium.wrappers.FlattenObservation, or choose another environment"
+
+
+def _describe(space: spaces.Space[Any]) -> str:
+    if isinstance(space, spaces.Box):
+        return f"Box{space.shape} of {space.dtype}" if len(space.shape) > 1 else f"Box{space.shape}"
+    return f"{type(space).__name__}{space.shape}" if space.shape is not None else type(space).__name__

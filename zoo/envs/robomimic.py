@@ -1,0 +1,102 @@
+"""robomimic's tasks with human demonstrations: their names, known without robosuite, which simulates them.
+
+Sources: the names and the steps of an episode are those of Q-chunking (Li, Zhou and Levine, arXiv 2507.07969,
+``envs/robomimic_utils.py``) and TRQAM (Dong et al., arXiv 2605.27079), which evaluate on these tasks. robomimic's own
+evaluations have 500 steps.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from dataclasses import dataclass
+
+import gymnasium
+
+from agents.common.validation import closest_names
+from zoo.errors import UsageError
+
+EXTRA = "pip install 'flow-rl-zoo[robomimic]'"
+OBSERVATIONS = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos", "object")
+"""What an observation is made of, in this order: robomimic's names, in its files and of robosuite's sensors."""
+GROUP = "robomimic"
+"""Entry of settings files for all tasks."""
+
+
+@dataclass(frozen=True)
+class RobomimicTask:
+    """One of robomimic's tasks.
+
+    :param domain: robomimic's task and kind of demonstrations: ``"lift-mh"``, of several humans.
+    :param scene: robosuite's name of the environment.
+    :param steps: most steps of an episode.
+    """
+
+    domain: str
+    scene: str
+    steps: int
+
+    @property
+    def name(self) -> str:
+        """Name of the environment, and its Gymnasium id."""
+        return f"{self.domain}-low_dim"
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """The entries of settings files that hold for it besides those of its domain and name."""
+        return (GROUP,)
+
+    @property
+    def folder(self) -> str:
+        """Where robomimic keeps the demonstrations, on its host and on disks."""
+        return self.domain.replace("-", "/")
+
+
+TASKS = {
+    task.name: task
+    for task in (
+        RobomimicTask("lift-mh", "Lift", 300),
+        RobomimicTask("can-mh", "PickPlaceCan", 300),
+        RobomimicTask("square-mh", "NutAssemblySquare", 400),
+    )
+}
+
+# it tells whenever it is imported which optional packages are missing, and which files it reads
+logging.getLogger("robosuite_logs").addFilter(lambda record: record.levelno >= logging.ERROR)
+
+for _task in TASKS.values():
+    gymnasium.register(
+        _task.name,
+        entry_point="zoo.envs.robosuite:RobosuiteEnv",
+        kwargs={"scene": _task.scene},
+        max_episode_steps=_task.steps,
+        disable_env_checker=True,
+    )
+
+
+def find_task(name: str) -> RobomimicTask | None:
+    """Return the task that a name stands for; None for an environment of another origin.
+
+    :raises UsageError: if it is one of robomimic's tasks in a form that is not supported.
+    """
+    task = TASKS.get(name)
+    parts = name.split("-")
+    if task is None and len(parts) == 3 and parts[1] in _KINDS and parts[2] in ("low_dim", "image"):
+        meant = closest_names(f"{parts[0]}-mh-low_dim", TASKS)
+        raise UsageError(
+            f"`{name}` is not supported: of robomimic's tasks, {', '.join(TASKS)} are; use "
+            f"`--env {meant[0] if meant else next(iter(TASKS))}`, with `--dataset PATH` for other demonstrations of it"
+        )
+    return task
+
+
+_KINDS = ("mh", "ph", "mg", "paired")  # of many humans, of one who is proficient, of machines, good and bad ones
+
+
+def require_robosuite(name: str) -> None:
+    """Refuse to make an environment while robosuite is not installed; it is not imported, which takes seconds.
+
+    :param name: what needs it, for the message.
+    """
+    if importlib.util.find_spec("robosuite") is None:
+        raise UsageError(f"`{name}` is simulated by robosuite, which is not installed; `{EXTRA}`")

@@ -1,0 +1,163 @@
+"""robosuite's environments as robomimic's demonstrations were recorded in them, on any version of MuJoCo.
+
+Sources: the environment's arguments are ``env_args`` of robomimic's files for robosuite 1.5; sensors, reward and ends
+are those of Q-chunking (Li, Zhou and Levine, arXiv 2507.07969, ``envs/robomimic_utils.py`` and ``main.py``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+from gymnasium import spaces
+from robosuite.controllers.parts import controller
+from robosuite.environments.base import REGISTERED_ENVS
+from robosuite.utils.binding_utils import MjModel
+
+from zoo.envs.robomimic import OBSERVATIONS
+
+SENSORS = tuple({"object": "object-state"}.get(name, name) for name in OBSERVATIONS)
+SIZE, CAMERA = 256, "agentview"
+
+# How the arm moves: by differences of position and rotation in the world's frame. The files call three of these
+# settings by names of earlier versions (`control_delta`, `damping`, `damping_limits`), for which robosuite 1.5 has the
+# defaults here.
+_ARM = {
+    "type": "OSC_POSE",
+    "input_max": 1,
+    "input_min": -1,
+    "output_max": [0.05, 0.05, 0.05, 0.5, 0.5, 0.5],
+    "output_min": [-0.05, -0.05, -0.05, -0.5, -0.5, -0.5],
+    "kp": 150,
+    "damping_ratio": 1,
+    "impedance_mode": "fixed",
+    "kp_limits": [0, 300],
+    "damping_ratio_limits": [0, 10],
+    "position_limits": None,
+    "orientation_limits": None,
+    "uncouple_pos_ori": True,
+    "input_type": "delta",
+    "input_ref_frame": "world",
+    "interpolation": None,
+    "ramp_ratio": 0.2,
+    "gripper": {"type": "GRIP"},
+}
+ENV_ARGS = {
+    "robots": ["Panda"],
+    "controller_configs": {"type": "BASIC", "body_parts": {"right": _ARM}},
+    "control_freq": 20,
+    "lite_physics": False,
+    "reward_shaping": False,
+    "use_object_obs": True,
+    "use_camera_obs": False,
+    "has_renderer": False,
+    "has_offscreen_renderer": False,
+    "ignore_done": True,
+}
+
+_Model = type.__new__(  # not by its own metaclass, which would replace methods of robosuite's by MuJoCo's attributes
+    type(MjModel), "_Model", (MjModel,), {"jnt_type": property(lambda self: self._model.jnt_type.tolist())}
+)
+"""robosuite's model with Python's integers, which MuJoCo's enumerations equal; from 3.9 on they equal no NumPy's."""
+
+_MASSES_ARE_MOVED = not hasattr(mujoco.MjData, "qM")
+if _MASSES_ARE_MOVED:  # from MuJoCo 4 on, `mj_fullM` takes the data instead of their array `qM`, and in another order
+    controller.mujoco = types.SimpleNamespace(mj_fullM=lambda model, full, data: mujoco.mj_fullM(model, data, full))
+
+
+def _adapted(kind: Any) -> Any:
+    """Return one of robosuite's environments, so that it runs with later versions of MuJoCo than it was written for."""
+
+    class Adapted(kind):  # type: ignore[misc]
+        def _initialize_sim(self, xml_string: str | None = None) -> None:
+            super()._initialize_sim(xml_string)
+            self.sim.model.__class__ = _Model
+            if _MASSES_ARE_MOVED:
+                self.sim.data.qM = self.sim.data._data
+
+    return Adapted
+
+
+class RobosuiteEnv(gymnasium.Env[np.ndarray, np.ndarray]):
+    """A task of robosuite whose reward is 0 in the step that achieves it, which ends the episode, and -1 before.
+
+    Everything random is drawn in ``reset``, and follows its seed.
+
+    :param scene: robosuite's name, e.g. ``"Lift"``.
+    :param render_mode: ``"rgb_array"`` to make pictures, (256, 256, 3).
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": ENV_ARGS["control_freq"]}  # noqa: RUF012  gymnasium's
+
+    def __init__(self, scene: str, render_mode: str | None = None) -> None:
+        self.render_mode = render_mode
+        self._renderer: mujoco.Renderer | None = None
+        with self._global_generator():
+            self._scene = _adapted(REGISTERED_ENVS[scene])(**ENV_ARGS)
+        low, high = self._scene.action_spec
+        self.action_space = spaces.Box(low.astype(np.float32), high.astype(np.float32))
+        size = len(_vector(self._scene._get_observations()))
+        self.observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float32)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Start an episode."""
+        super().reset(seed=seed)
+        with self._global_generator():
+            self._scene.reset()
+        self._close_renderer()  # the scene is another one: the size of the cube differs
+        # as robomimic does it: in what `reset` returns, sensors that depend on others are still 0
+        return _vector(self._scene._get_observations(force_update=True)), {"success": 0}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Take one step of a twentieth of a second."""
+        sensors, reward, _, _ = self._scene.step(action)
+        is_achieved = bool(reward > 0)
+        return _vector(sensors), float(reward) - 1, is_achieved, False, {"success": int(is_achieved)}
+
+    def render(self) -> np.ndarray | None:  # type: ignore[override]
+        """Return a picture from the front, (256, 256, 3); None without a render mode."""
+        if self.render_mode is None:
+            return None
+        if self._renderer is None:
+            self._renderer = mujoco.Renderer(self._scene.sim.model._model, SIZE, SIZE)
+        self._renderer.update_scene(self._scene.sim.data._data, CAMERA, _visible())
+        return self._renderer.render()
+
+    def close(self) -> None:
+        """Free the simulation and what draws it."""
+        self._close_renderer()
+        self._scene.close()
+
+    def _close_renderer(self) -> None:
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+    @contextlib.contextmanager
+    def _global_generator(self) -> Iterator[None]:
+        """Let NumPy's global generator, from which robosuite draws, follow from this environment's own."""
+        outside = np.random.get_state()
+        np.random.seed(int(self.np_random.integers(2**32)))
+        try:
+            yield
+        finally:
+            np.random.set_state(outside)
+
+
+def _vector(sensors: dict[str, np.ndarray]) -> np.ndarray:
+    """Return an observation."""
+    return np.concatenate([sensors[name] for name in SENSORS], dtype=np.float32)
+
+
+def _visible() -> mujoco.MjvOption:
+    """Return what is drawn: the shapes that are meant for it, and not those for collisions."""
+    option = mujoco.MjvOption()
+    option.geomgroup[0] = 0
+    return option

@@ -1,0 +1,53 @@
+"""Packages that are imported only where a user asks for them: optional ones, and those with own environments."""
+
+from __future__ import annotations
+
+import importlib
+import shlex
+from collections.abc import Iterable
+from typing import Any
+
+from zoo.errors import UsageError
+
+
+def import_optional(module: str, title: str, needed_by: str, install: str, otherwise: str = "") -> Any:
+    """Return a module of a package that is not always installed.
+
+    :param title: of the package, for the message.
+    :param needed_by: what cannot do without it.
+    :param install: what pip installs.
+    :param otherwise: what else the user can do.
+    :raises UsageError: if the package is not installed; the message says how to install it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        _raise_unless_missing(error, module)
+        how = f"install it with `pip install {shlex.quote(install)}`"
+        raise UsageError(f"{needed_by} needs {title}; {how}{otherwise}") from error
+
+
+def require_optuna(needed_by: str) -> None:
+    """Refuse what needs Optuna where it is not installed."""
+    import_optional("optuna", "Optuna", f"`{needed_by}`", "optuna>=5")
+
+
+def import_environments(packages: Iterable[str]) -> None:
+    """Import the packages that ``--gym-packages`` names, which register environments.
+
+    :raises UsageError: if one is not found.
+    """
+    for package in packages:
+        try:
+            importlib.import_module(package)
+        except ModuleNotFoundError as error:
+            _raise_unless_missing(error, package)
+            raise UsageError(
+                f"`--gym-packages` must name packages that Python finds, got {package!r}: {error}"
+            ) from error
+
+
+def _raise_unless_missing(error: ModuleNotFoundError, module: str) -> None:
+    """Raise an error again if it is about another package, one that the module itself imports."""
+    if (error.name or "").partition(".")[0] != module.partition(".")[0]:
+        raise error

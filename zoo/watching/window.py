@@ -1,0 +1,99 @@
+"""Show pictures in a window while they are made.
+
+GLFW and PyOpenGL come with MuJoCo, so that a window needs no further package.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+import glfw
+import numpy as np
+from OpenGL import GL
+from PIL import Image
+
+from zoo.errors import Interrupted, UsageError
+from zoo.watching.video import LAST_SECONDS
+
+SPEED = 30
+"""Pictures in a second, at most."""
+
+
+@contextlib.contextmanager
+def open_window(title: str) -> Iterator[Callable[[Image.Image, bool], None]]:
+    """Yield a function that shows a picture, for longer if it is the last of an episode.
+
+    The function raises Interrupted once the user has closed the window.
+    """
+    window = _Window(title)
+    try:
+        yield window.show
+    finally:
+        window.close()
+
+
+class _Window:
+    """A window that is opened with the first picture, in its size.
+
+    MuJoCo draws through GLFW too, in a context of its own, which is current again after each picture.
+    """
+
+    def __init__(self, title: str) -> None:
+        self._title, self._handle = title, None
+        self._until = 0.0  # time at which the picture that is shown has been shown for long enough
+
+    def show(self, picture: Image.Image, is_last: bool = False) -> None:
+        """Show a picture when the one before it has been shown for long enough."""
+        previous = glfw.get_current_context()
+        if self._handle is None:
+            self._handle = self._open(picture.size)
+        self._wait()
+        glfw.make_context_current(self._handle)
+        _draw(np.ascontiguousarray(picture.convert("RGB")), glfw.get_framebuffer_size(self._handle))
+        glfw.swap_buffers(self._handle)
+        glfw.make_context_current(previous)
+        self._until = time.monotonic() + (LAST_SECONDS if is_last else 1 / SPEED)
+        self._answer_user()
+        if is_last:
+            self._wait()  # the next picture may be long in coming, or never come
+
+    def close(self) -> None:
+        """Close the window; GLFW goes on, since MuJoCo may have contexts of it."""
+        if self._handle is not None:
+            glfw.destroy_window(self._handle)
+
+    def _open(self, size: tuple[int, int]) -> object:
+        """Return the handle of a new window."""
+        glfw.init()
+        glfw.default_window_hints()  # MuJoCo's windows are invisible
+        glfw.window_hint(glfw.RESIZABLE, glfw.FALSE)
+        handle = glfw.create_window(*size, self._title, None, None)
+        if handle is None:
+            raise UsageError("no window can be opened on this screen; record with --video FILE, or add --no-render")
+        glfw.make_context_current(handle)
+        glfw.swap_interval(0)  # this class keeps the time
+        return handle
+
+    def _wait(self) -> None:
+        while (left := self._until - time.monotonic()) > 0:
+            glfw.wait_events_timeout(left)
+            self._answer_user()
+
+    def _answer_user(self) -> None:
+        """Raise Interrupted if the user has closed the window or pressed Esc or q."""
+        glfw.poll_events()
+        keys = (glfw.get_key(self._handle, key) for key in (glfw.KEY_ESCAPE, glfw.KEY_Q))
+        if glfw.window_should_close(self._handle) or glfw.PRESS in keys:
+            raise Interrupted("the window was closed before all episodes were over")
+
+
+def _draw(pixels: np.ndarray, size: tuple[int, int]) -> None:
+    """Fill the current framebuffer, of some width and height, with a picture of bytes, (height, width, 3)."""
+    height, width, _ = pixels.shape
+    GL.glViewport(0, 0, *size)
+    GL.glPixelStorei(GL.GL_UNPACK_ALIGNMENT, 1)
+    GL.glRasterPos2f(-1, 1)  # its first row is the uppermost one
+    GL.glPixelZoom(size[0] / width, -size[1] / height)
+    GL.glDrawPixels(width, height, GL.GL_RGB, GL.GL_UNSIGNED_BYTE, pixels)
