@@ -33,7 +33,7 @@ class EncodingNetworks:
         return RenamedNetworks(self, substitutes)
 
     def __getattr__(self, name: str) -> Any:
-        network = self._nets[name]
+        network = getattr(self._nets, name)
         has_extractor = getattr(network, "features_extractor", None) is not None
         return _EncodingNetwork(network, self) if has_extractor else network
 
