@@ -180,7 +180,7 @@ def _print_profile(name: str, entries: Mapping[str, Mapping[str, Any]], is_wide:
             f"{key}={str(value).replace(' ', '')}" for key, value in values.items() if key not in ENTRY_NOTES
         )
         notes = [str(values.get(note, "")) for note in ENTRY_NOTES]
-        rows.append((entry, own, *notes) if is_wide else (entry, f"{own}\n({'; '.join(notes)})"))
+        rows.append((entry, own, *notes) if is_wide else (entry, f"{own} ({'; '.join(notes)})"))
     header = ("entry", "settings", *(ENTRY_NOTES if is_wide else ()))
     print_table(f"--profile {name}", header, rows, wrapped=("settings", "source"))
 

@@ -55,7 +55,9 @@ class Running:
 
     def has_ended(self, seconds: float = 0.0) -> bool:
         """Wait for its end, at most so many seconds; return whether it has ended."""
-        return bool(select.select([self._handle], [], [], max(seconds, 0.0))[0])
+        waiting = select.poll()  # unlike `select.select`, it takes handles of any number
+        waiting.register(self._handle, select.POLLIN)
+        return bool(waiting.poll(max(seconds, 0.0) * 1000))
 
     def send(self, by: str) -> None:
         """Send a signal to the program alone."""

@@ -223,7 +223,7 @@ def test_quick_settings_fit_images() -> None:
     found = load_config("qam", "visual-scene", "visual-scene-play", groups=("visual",), quick=True)
     assert found.run.offline_steps == 200
     assert found.settings["observation_scale"] is None
-    assert found.settings["encoder"] == "impala_small"
+    assert found.settings["encoder"] == "impala_debug"
 
 
 @pytest.mark.parametrize(("algo", "profile"), PROFILES)

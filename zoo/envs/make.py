@@ -25,6 +25,8 @@ from zoo.envs.ocbench import find_task, import_ocbench, is_ocbench
 from zoo.envs.rendering import require_pictures
 from zoo.errors import EnvironmentFault, UsageError, as_usage_error
 
+robomimic.register()
+
 OGBENCH_ROBOTS = ("ogbench.locomaze", "ogbench.manipspace")
 
 

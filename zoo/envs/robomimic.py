@@ -11,8 +11,6 @@ import importlib.util
 import logging
 from dataclasses import dataclass
 
-import gymnasium
-
 from agents.common.validation import closest_names
 from zoo.errors import UsageError
 
@@ -61,17 +59,21 @@ TASKS = {
     )
 }
 
-# it tells whenever it is imported which optional packages are missing, and which files it reads
-logging.getLogger("robosuite_logs").addFilter(lambda record: record.levelno >= logging.ERROR)
 
-for _task in TASKS.values():
-    gymnasium.register(
-        _task.name,
-        entry_point="zoo.envs.robosuite:RobosuiteEnv",
-        kwargs={"scene": _task.scene},
-        max_episode_steps=_task.steps,
-        disable_env_checker=True,
-    )
+def register() -> None:
+    """Make the tasks known to Gymnasium; robosuite is imported when one is built."""
+    import gymnasium
+
+    # it tells whenever it is imported which optional packages are missing, and which files it reads
+    logging.getLogger("robosuite_logs").addFilter(lambda record: record.levelno >= logging.ERROR)
+    for task in TASKS.values():
+        gymnasium.register(
+            task.name,
+            entry_point="zoo.envs.robosuite:RobosuiteEnv",
+            kwargs={"scene": task.scene},
+            max_episode_steps=task.steps,
+            disable_env_checker=True,
+        )
 
 
 def find_task(name: str) -> RobomimicTask | None:

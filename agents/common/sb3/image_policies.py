@@ -13,6 +13,7 @@ from agents.common.sb3.policy import FlowPolicy
 ENCODERS: dict[str, dict[str, Any]] = {
     "impala_small": {},
     "impala": {"blocks": 2},
+    "impala_debug": {"widths": [4, 4]},
     "impala_large": {"blocks": 2, "widths": [64, 128, 128], "features_dim": 1024},
 }
 """Names of the references -> arguments of :class:`ImpalaEncoder`."""
