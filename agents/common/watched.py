@@ -6,15 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from agents.common.nets.heads import (
-    FrozenNetworks,
-    Networks,
-    NoisePredictor,
-    RenamedNetworks,
-    Time,
-    Velocity,
-    VelocityField,
-)
+from agents.common.nets.heads import Networks, NetworkViews, NoisePredictor, Time, Velocity, VelocityField
 
 
 class Visit(NamedTuple):
@@ -30,7 +22,7 @@ class Visit(NamedTuple):
     t: Time | None
 
 
-class WatchedNetworks:
+class WatchedNetworks(NetworkViews):
     """View of networks that acts as they do, and records what is done with them.
 
     :param nets: the networks.
@@ -42,15 +34,6 @@ class WatchedNetworks:
         """Names of the networks that were asked for."""
         self.visits: list[Visit] = []
         """In the order of the evaluations; the same state may come several times."""
-
-    @property
-    def frozen(self) -> Any:
-        """The same view with constant weights."""
-        return FrozenNetworks(self)
-
-    def using(self, **substitutes: str) -> Any:
-        """Return the view in which some names stand for other networks."""
-        return RenamedNetworks(self, substitutes)
 
     def __getattr__(self, name: str) -> Any:
         if name not in self._nets:  # what asks for all of them at once, e.g. `items`

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from agents.common.nets.heads import Features, FrozenNetworks, RenamedNetworks
+from agents.common.nets.heads import Features, NetworkViews
 
 
-class EncodingNetworks:
+class EncodingNetworks(NetworkViews):
     """View of networks that decides how observations become features; networks without an extractor are as they are.
 
     :param nets: the networks, or a view of them.
@@ -22,15 +22,6 @@ class EncodingNetworks:
     def encode(self, network: Any, observations: Tensor, frozen: bool) -> Tensor | Features:
         """Return what a network with an extractor is called with in place of observations."""
         raise NotImplementedError("must be defined; it returns `observations`, or their features")
-
-    @property
-    def frozen(self) -> Any:
-        """The same view with constant weights."""
-        return FrozenNetworks(self)
-
-    def using(self, **substitutes: str) -> Any:
-        """Return the view in which some names stand for other networks."""
-        return RenamedNetworks(self, substitutes)
 
     def __getattr__(self, name: str) -> Any:
         network = getattr(self._nets, name)

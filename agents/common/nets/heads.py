@@ -318,7 +318,20 @@ class Temperature(Network):
         return maybe_detach(self.log_value, frozen).exp()
 
 
-class Networks(nn.ModuleDict):
+class NetworkViews:
+    """The ways to look at networks, which networks have and views of them too."""
+
+    @property
+    def frozen(self) -> Any:
+        """The same networks with constant weights: gradient goes through their inputs only."""
+        return FrozenNetworks(self)
+
+    def using(self, **substitutes: str) -> Any:
+        """Return a view in which some names stand for other networks, e.g. ``actor="actor_target"``."""
+        return RenamedNetworks(self, substitutes)
+
+
+class Networks(NetworkViews, nn.ModuleDict):
     """An algorithm's networks by name: ``nets.critic``, ``nets.critic_target``, ``nets.frozen.critic``."""
 
     if TYPE_CHECKING:  # each network is called in its own way
@@ -326,18 +339,9 @@ class Networks(nn.ModuleDict):
         def __getattr__(self, name: str) -> Any: ...
 
     @property
-    def frozen(self) -> Any:
-        """The same networks with constant weights: gradient goes through their inputs only."""
-        return FrozenNetworks(self)
-
-    @property
     def have_extractors(self) -> bool:
         """Whether observations pass features extractors."""
         return any(getattr(network, "features_extractor", None) is not None for network in self.values())
-
-    def using(self, **substitutes: str) -> Any:
-        """Return a view in which some names stand for other networks, e.g. ``actor="actor_target"``."""
-        return RenamedNetworks(self, substitutes)
 
     def targets(self) -> list[tuple[nn.Module, nn.Module]]:
         """Return the pairs (network, its target network)."""
@@ -351,16 +355,11 @@ class Networks(nn.ModuleDict):
         return self
 
 
-class RenamedNetworks:
+class RenamedNetworks(NetworkViews):
     """View of networks in which some names stand for others."""
 
     def __init__(self, nets: Any, substitutes: Mapping[str, str]) -> None:
         self._nets, self._substitutes = nets, substitutes
-
-    @property
-    def frozen(self) -> Any:
-        """The same networks with constant weights."""
-        return FrozenNetworks(self)
 
     def __getattr__(self, name: str) -> Any:
         return self._nets[self._substitutes.get(name, name)]
