@@ -1,6 +1,7 @@
 """Shared test set-up."""
 
 import os
+import resource
 import sys
 from collections.abc import Iterator
 
@@ -35,6 +36,9 @@ for name in ("DISPLAY", "WAYLAND_DISPLAY"):
     os.environ.pop(name, None)  # no test opens a window on the screen of whoever runs it
 torch.cuda.is_available = lambda: False
 os.environ[DEVICES] = ""
+# every maze of OGBench leaves a file open, and so does every run until its process ends: here that is all the tests
+MOST_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (MOST_FILES, MOST_FILES))
 torch.set_num_threads(1)  # small tensors: a second thread costs more than it gives, above all beside other processes
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,6 +51,7 @@ def test_it_trains_from_the_current_folder_and_its_run_folder_is_a_model(
     assert ran.code == 0, ran.err
     assert "settings differ from protocol `qam`:" in ran.err
     monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "my_agents", raising=False)  # another test's file of that name
     mine = importlib.import_module("my_agents")
     assert type(agents.load(folder / ran.result["run"], device="cpu").policy.method) is mine.WeightedBC
 

@@ -25,9 +25,16 @@ from zoo.envs.ocbench import find_task, import_ocbench, is_ocbench
 from zoo.envs.rendering import require_pictures
 from zoo.errors import EnvironmentFault, UsageError, as_usage_error
 
-robomimic.register()
-
 OGBENCH_ROBOTS = ("ogbench.locomaze", "ogbench.manipspace")
+
+for _task in robomimic.TASKS.values():  # robosuite is imported when one is built
+    gymnasium.register(
+        _task.name,
+        entry_point="zoo.envs.robosuite:RobosuiteEnv",
+        kwargs={"scene": _task.scene},
+        max_episode_steps=_task.steps,
+        disable_env_checker=True,
+    )
 
 
 def make_env(env_id: str | EnvSpec, *, frame_stack: int = 1, **env_kwargs: Any) -> RepeatableEnv:

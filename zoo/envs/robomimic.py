@@ -59,21 +59,8 @@ TASKS = {
     )
 }
 
-
-def register() -> None:
-    """Make the tasks known to Gymnasium; robosuite is imported when one is built."""
-    import gymnasium
-
-    # it tells whenever it is imported which optional packages are missing, and which files it reads
-    logging.getLogger("robosuite_logs").addFilter(lambda record: record.levelno >= logging.ERROR)
-    for task in TASKS.values():
-        gymnasium.register(
-            task.name,
-            entry_point="zoo.envs.robosuite:RobosuiteEnv",
-            kwargs={"scene": task.scene},
-            max_episode_steps=task.steps,
-            disable_env_checker=True,
-        )
+# it tells whenever it is imported which optional packages are missing, and which files it reads
+logging.getLogger("robosuite_logs").addFilter(lambda record: record.levelno >= logging.ERROR)
 
 
 def find_task(name: str) -> RobomimicTask | None:
