@@ -16,7 +16,7 @@ if __package__ in (None, ""):  # run as a file: let `import agents` and `import 
 from zoo.arguments import Parser, two_numbers, whole_number
 from zoo.cli import run_program
 from zoo.datasets.files import DEFAULT_DATASET_DIR
-from zoo.envs.rendering import prepare_pictures
+from zoo.envs.rendering import VISUAL, WHAT_TO_INSTALL, choose_platform, prepare_pictures
 from zoo.errors import BAD_INPUT, Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -305,10 +305,12 @@ def _collect(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _show(args: argparse.Namespace) -> dict[str, Any]:
-    from zoo.datasets.card import write_card
+    can_draw = not _is_own(args.name) and choose_platform() is not None  # before MuJoCo is imported
+    from zoo.datasets.card import MOST_PANELS, write_card
 
     _find_data_of_task(args)
     about: dict[str, Any] = {}
+    pictures = None
     if _is_own(args.name):
         from zoo.datasets.sources import environment_of, read_source
 
@@ -316,10 +318,15 @@ def _show(args: argparse.Namespace) -> dict[str, Any]:
         about = {} if recorded is None else {"recorded in": recorded}
     else:
         from zoo.datasets.load import load_file
+        from zoo.datasets.pictures import draw_states
 
         env_name, arrays = load_file(args.name, args.dataset_dir)
         about = {"rewards of": env_name}
-    facts = write_card(args.output, args.name, about, arrays)
+        if not can_draw:
+            about["states are not drawn"] = WHAT_TO_INSTALL
+        elif not env_name.startswith(VISUAL):
+            pictures = draw_states(env_name, MOST_PANELS, args.dataset_dir)
+    facts = write_card(args.output, args.name, about, arrays, pictures)
     return {"name": args.name, "card": str(args.output), **facts}
 
 

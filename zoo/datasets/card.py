@@ -47,11 +47,14 @@ class Trajectories:
         return cls(np.add.reduceat(rewards, begins), last - begins, np.logical_or.reduceat(over, begins))
 
 
-def write_card(path: Path, name: str, about: Mapping[str, Any], arrays: Arrays) -> dict[str, Any]:
+def write_card(
+    path: Path, name: str, about: Mapping[str, Any], arrays: Arrays, pictures: Mapping[int, Array] | None = None
+) -> dict[str, Any]:
     """Draw a set and write the page.
 
     :param about: what else to say about it, e.g. the task of the rewards.
     :param arrays: in the compact layout.
+    :param pictures: of states, by row.
     :return: the facts on the page.
     """
     found = Trajectories.of(arrays)
@@ -66,6 +69,8 @@ def write_card(path: Path, name: str, about: Mapping[str, Any], arrays: Arrays) 
         "Actions": _of_columns(arrays["actions"][arrays["valids"] > 0], "action"),
         **_of_observations(arrays["observations"]),
     }
+    if pictures:
+        drawings["States"] = _gallery(pictures)
     rows = "".join(f"<tr><th>{_text(key)}</th><td>{_text(value)}</td></tr>" for key, value in facts.items())
     figures = "".join(f"<h2>{_text(title)}</h2>{_svg(figure)}" for title, figure in drawings.items())
     with atomic_path(path) as temporary:
@@ -105,8 +110,11 @@ def _of_observations(observations: Array) -> dict[str, Figure]:
             "Observations": _of_columns(observations, "observation"),
         }
     shown = np.linspace(0, len(observations) - 1, MOST_PANELS).astype(int)
-    panels = [(f"row {row:,}", lambda axes, row=row: _image(axes, observations[row])) for row in dict.fromkeys(shown)]
-    return {"Observations": _figure(panels)}
+    return {"Observations": _gallery({row: observations[row] for row in shown})}
+
+
+def _gallery(images: Mapping[int, Array]) -> Figure:
+    return _figure([(f"row {row:,}", lambda axes, image=image: _image(axes, image)) for row, image in images.items()])
 
 
 def _image(axes: Axes, image: Array) -> None:
