@@ -42,7 +42,7 @@ SMALLER = {
     "zoo.train": [*RUNS, "--eval-freq", "4", "--online-steps", "4"],
     "zoo.tune": [*RUNS, "--n-evaluations", "1", "--max-total-trials", "1"],
     "zoo.compare": ["--reps", "50"],
-    "zoo.enjoy": ["--episodes", "1", "--every", "50"],
+    "zoo.enjoy": ["--episodes", "1"],
     "zoo.benchmark": ["--dry-run", "--no-measure"],
 }
 """What makes commands quick: program -> flags that are added; later ones win."""
@@ -176,6 +176,8 @@ def smaller(program: str, arguments: Sequence[str], data: Path) -> list[str]:
     if program in ("zoo.train", "zoo.tune"):
         prepare(arguments[arguments.index("--env") + 1], data)
         found = ["--pretraining-steps", "0", *found, "--dataset-dir", str(data)]
+    if program == "zoo.enjoy" and "--video" in arguments:
+        found += ["--every", "50"]
     if program == "zoo.dataset" and arguments[0] == "generate":
         found += ["--episodes", "1", "--num-workers", "1", "--dataset-dir", str(data / "generated")]
     if program == "zoo.list_agents" and arguments[0] == "check":
