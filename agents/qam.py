@@ -132,8 +132,7 @@ class QAM(Method):
         """Return the next state's actions, from the flow's end where it is known."""
         if "next" not in flow_ends:
             return self.next_actions(batch, noise, nets)
-        own = {name: noise[f"td_{name}"] for name in self.action_noise_table()}
-        return self.after_flow(batch.next_observations, flow_ends["next"], own, nets)
+        return self.after_flow(batch.next_observations, flow_ends["next"], self.next_noise(noise), nets)
 
     def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
         """Return the TD, flow-matching and adjoint-matching losses."""

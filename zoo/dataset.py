@@ -306,7 +306,7 @@ def _collect(args: argparse.Namespace) -> dict[str, Any]:
 
 def _show(args: argparse.Namespace) -> dict[str, Any]:
     can_draw = not _is_own(args.name) and choose_platform() is not None  # before MuJoCo is imported
-    from zoo.datasets.card import MOST_PANELS, write_card
+    from zoo.datasets.card import rows_shown, write_card
 
     _find_data_of_task(args)
     about: dict[str, Any] = {}
@@ -322,10 +322,11 @@ def _show(args: argparse.Namespace) -> dict[str, Any]:
 
         env_name, arrays = load_file(args.name, args.dataset_dir)
         about = {"rewards of": env_name}
-        if not can_draw:
-            about["states are not drawn"] = WHAT_TO_INSTALL
-        elif not env_name.startswith(VISUAL):
-            pictures = draw_states(env_name, MOST_PANELS, args.dataset_dir)
+        if not env_name.startswith(VISUAL):  # whose observations are pictures
+            if can_draw:
+                pictures = draw_states(env_name, rows_shown(len(arrays["observations"])), args.dataset_dir)
+            else:
+                about["states are not drawn"] = WHAT_TO_INSTALL
     facts = write_card(args.output, args.name, about, arrays, pictures)
     return {"name": args.name, "card": str(args.output), **facts}
 

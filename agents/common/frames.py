@@ -99,6 +99,16 @@ class FrameStack(gymnasium.Wrapper[NDArray[Any], NDArray[Any], NDArray[Any], NDA
         return observations.take(range(-self._channels, 0), self._axis)
 
 
+def frames_of(model: Any) -> int:
+    """Return how many frames a model or policy sees at a time.
+
+    :param model: of any library; those of others see one.
+    :return: k.
+    """
+    frames: int = getattr(getattr(model, "method", None), "frame_stack", 1)
+    return frames
+
+
 def frame_space(space: spaces.Space[Any], frames: int) -> spaces.Space[Any]:
     """Return the space of one frame.
 

@@ -450,8 +450,11 @@ class Method(Declared):
         :param nets: the networks.
         :return: (S, B, D).
         """
-        own = {name: noise[f"td_{name}"] for name in self.action_noise_table()}
-        return self.sample_actions(batch.next_observations, own, nets)
+        return self.sample_actions(batch.next_observations, self.next_noise(noise), nets)
+
+    def next_noise(self, noise: Noise) -> Noise:
+        """Return the draws of the next action among all of an update, by the names that :meth:`act` asks for."""
+        return {name: noise[f"td_{name}"] for name in self.action_noise_table()}
 
     def compute_losses(self, batch: Batch, noise: Noise, nets: Networks) -> tuple[Tensor, Info]:
         """Evaluate targets and losses.

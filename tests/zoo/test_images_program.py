@@ -5,9 +5,7 @@ The environment draws its pictures by NumPy, so that nothing here needs OpenGL.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +13,7 @@ import yaml
 
 import agents
 from benchmarks.fault_suite.programs import Programs
+from tests.zoo.outcomes import refusal, result_of
 from zoo.compare import main as compare
 from zoo.dataset import main as dataset
 from zoo.enjoy import main as enjoy
@@ -33,19 +32,6 @@ def words(logs: Path, data: Path | None, *more: str, algo: str = "qam", params: 
     found += ["--eval-freq", "6", "--save-freq", "4", "--n-eval-envs", "2", "--verbose", "0"]
     found += ["--dataset", str(data), "--offline-steps", "12"] if data else []
     return [*found, *more, "-params", *TINY, *params]
-
-
-def result_of(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
-    return result
-
-
-def refusal(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
-    """Return what is said about a command line; nothing is trained, and no run folder made."""
-    assert main(arguments) == 2
-    logs = Path(arguments[arguments.index("-f") + 1])
-    assert not list(logs.rglob("status.json"))
-    return capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ import yaml
 import agents
 from benchmarks.fault_suite.programs import Programs
 from tests.zoo.datasets.own import ENV, WRITERS, episodes, metadata_of, regular, write_minari, write_npz
+from tests.zoo.outcomes import refusal, result_of
 from zoo.compare import main as compare
 from zoo.dataset import main as dataset
 from zoo.train import main
@@ -26,19 +26,6 @@ def words(logs: Path, data: str | Path, *more: str, env: str = ENV) -> list[str]
     found = ["--algo", "qam", "--env", env, "--dataset", str(data), "-f", str(logs), "--seed", "1", "--device", "cpu"]
     found += ["--offline-steps", "12", "--eval-freq", "6", "--save-freq", "4", "--eval-episodes", "2"]
     return [*found, "--n-eval-envs", "1", "--verbose", "0", "-params", *TINY, *more]
-
-
-def result_of(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
-    return result
-
-
-def refusal(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
-    """Return what is said about a command line; nothing is trained, and no run folder made."""
-    assert main(arguments) == 2
-    logs = Path(arguments[arguments.index("-f") + 1])
-    assert not list(logs.rglob("status.json"))
-    return capsys.readouterr().err
 
 
 @pytest.fixture(autouse=True)

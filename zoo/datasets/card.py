@@ -109,8 +109,12 @@ def _of_observations(observations: Array) -> dict[str, Figure]:
             "Coverage: the two main directions of the observations": _coverage(observations),
             "Observations": _of_columns(observations, "observation"),
         }
-    shown = np.linspace(0, len(observations) - 1, MOST_PANELS).astype(int)
-    return {"Observations": _gallery({row: observations[row] for row in shown})}
+    return {"Observations": _gallery({row: observations[row] for row in rows_shown(len(observations))})}
+
+
+def rows_shown(rows: int) -> list[int]:
+    """Return which rows of a set are shown in pictures: some at equal distances, from the first to the last."""
+    return [int(row) for row in np.unique(np.linspace(0, rows - 1, MOST_PANELS).astype(int))]
 
 
 def _gallery(images: Mapping[int, Array]) -> Figure:

@@ -114,10 +114,7 @@ def open_minari(folder: Path) -> tuple[Size, Iterator[Episode]]:
     for role in ("observation", "action"):
         _require_box(folder, role, _parsed(metadata.get(f"{role}_space")))
     path = folder / _MINARI_FILE
-    episodes = _minari_episodes(path)
-    size = next(episodes)
-    assert isinstance(size, Size)
-    return size, episodes  # type: ignore[return-value]
+    return _size_first(_minari_episodes(path))
 
 
 def _minari_episodes(path: Path) -> Iterator[Size | Episode]:
@@ -196,10 +193,7 @@ def open_robomimic(path: Path) -> tuple[Size, Iterator[Episode]]:
     is 1, and -1 where it is 0; nothing comes after a step that is ``done``, so that what a demonstration shows after it
     is an episode of its own.
     """
-    episodes = _demonstrations(path)
-    size = next(episodes)
-    assert isinstance(size, Size)
-    return size, episodes  # type: ignore[return-value]
+    return _size_first(_demonstrations(path))
 
 
 def _demonstrations(path: Path) -> Iterator[Size | Episode]:
@@ -343,6 +337,13 @@ def _is_inside(group: Any, name: str) -> bool:
 
 def _is_group(part: Any) -> bool:
     return hasattr(part, "keys")
+
+
+def _size_first(found: Iterator[Size | Episode]) -> tuple[Size, Iterator[Episode]]:
+    """Return the size of a set, which comes first, and its episodes, which are read one at a time."""
+    size = next(found)
+    assert isinstance(size, Size)
+    return size, found  # type: ignore[return-value]
 
 
 def _bytes(part: Any) -> int:

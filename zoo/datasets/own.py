@@ -63,7 +63,7 @@ def shape_findings(arrays: Arrays, env_id: str, spaces: tuple[gymnasium.Space[An
     findings = []
     for key, space in zip(("observations", "actions"), spaces, strict=True):
         shape, got = space.shape or (), arrays[key].shape[1:]
-        if got != shape and not (is_image(space) and got in _turned(shape)):
+        if got != shape and not (is_image(space) and got == _turned(shape)):
             what = f"`{key}` must have rows of shape {space.shape} as in {env_id}, got {got}"
             findings.append(Finding("error", key, what))
         elif is_image(space) != (arrays[key].dtype == np.uint8):
@@ -72,9 +72,9 @@ def shape_findings(arrays: Arrays, env_id: str, spaces: tuple[gymnasium.Space[An
     return findings
 
 
-def _turned(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+def _turned(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return an image's shape with its channels at the other end."""
-    return [(shape[-1], *shape[:-1])] if channel_axis(shape) == -1 else [(*shape[1:], shape[0])]
+    return (shape[-1], *shape[:-1]) if channel_axis(shape) == -1 else (*shape[1:], shape[0])
 
 
 def in_units_of(space: gymnasium.Space[Any], actions: np.ndarray, action_range: Sequence[float]) -> np.ndarray:

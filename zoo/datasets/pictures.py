@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +13,23 @@ from zoo.datasets.environment import global_numpy_seed, make_raw_env
 from zoo.datasets.files import dataset_files
 from zoo.datasets.names import parse_env_name
 from zoo.envs.make import without_startup_noise
-from zoo.envs.rendering import VISUAL
 
 
-def draw_states(env_name: str, count: int, dataset_dir: str | Path | None = None) -> dict[int, np.ndarray]:
-    """Draw states of a dataset at equal distances, from its first row to its last.
+def draw_states(env_name: str, rows: Iterable[int], dataset_dir: str | Path | None = None) -> dict[int, np.ndarray]:
+    """Draw states of a dataset.
 
-    :param env_name: a single-task environment of OGBench; its dataset must be there and sound.
-    :param count: how many; fewer if the dataset has fewer rows.
+    :param env_name: a single-task environment of OGBench without images; its dataset must be there and sound.
+    :param rows: where the states are in it.
     :param dataset_dir: where the dataset is.
     :return: row -> picture, (H, W, 3) of uint8.
     """
     name = parse_env_name(env_name)
     with np.load(dataset_files(name.dataset, dataset_dir)[0]) as file:
         state = [file[key] for key in ("qpos", "qvel", "button_states") if key in file]
-    rows = np.unique(np.linspace(0, len(state[0]) - 1, count).astype(int))
-    env = make_raw_env(name.env_id.removeprefix(VISUAL), render_mode="rgb_array")
+    env = make_raw_env(name.env_id, render_mode="rgb_array")
     with contextlib.closing(env), without_startup_noise(), global_numpy_seed(0):  # mazes draw a start from it
         env.reset(seed=0)
-        return {int(row): _draw(env, [array[row] for array in state]) for row in rows}
+        return {row: _draw(env, [array[row] for array in state]) for row in rows}
 
 
 def _draw(env: Any, state: list[np.ndarray]) -> np.ndarray:

@@ -14,7 +14,7 @@ import gymnasium
 import numpy as np
 
 import agents
-from agents.common.frames import FrameStack, frame_space
+from agents.common.frames import FrameStack, frame_space, frames_of
 from agents.common.saved import algorithm_of, find_model
 from agents.common.validation import integer, number
 from zoo import baselines
@@ -104,7 +104,7 @@ def _model(word: str, env: gymnasium.Env[Any, Any], seed: int) -> tuple[Policy, 
     """Return the policy of a saved model, which draws its noise as in an evaluation."""
     with as_usage_error(OSError, KeyError, TypeError, ValueError):
         model = _load(find_model(Path(word)))
-    frames = getattr(getattr(model, "method", None), "frame_stack", 1)
+    frames = frames_of(model)
     for role in ("observation_space", "action_space"):
         there, here = getattr(model, role), getattr(env, role)
         if shape_of(there if role == "action_space" else frame_space(there, frames)) != shape_of(here):

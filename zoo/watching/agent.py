@@ -12,6 +12,7 @@ import torch
 from stable_baselines3.common.policies import BasePolicy
 
 from agents.common.engine.checkpoint import find_checkpoints
+from agents.common.frames import frames_of
 from agents.common.saved import algorithm_of, find_model
 from agents.common.sb3.acting import load_policy, read_about
 from agents.registry import ALIASES, find_named_by_file, name_of
@@ -61,7 +62,7 @@ class Agent:
     run: Path | None = None
 
     def __post_init__(self) -> None:
-        frames = getattr(getattr(self.policy, "method", None), "frame_stack", 1)
+        frames = frames_of(self.policy)
         if frames > 1:  # frozen
             object.__setattr__(self, "env_kwargs", {**self.env_kwargs, "frame_stack": frames})
 

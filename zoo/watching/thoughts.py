@@ -65,10 +65,7 @@ class Mind:
         row = policy.layout.rows(stack(lane.env.observation_space, [lane.observation]))
         rows = torch.as_tensor(np.repeat(row, count, 0)[None], dtype=policy.layout.dtype)
         seen = policy.preprocess(rows.to(policy.device))
-        placed = {
-            name: draw[None].to(policy.device).movedim(1, 1 + self._draws[name].axes.index("B"))
-            for name, draw in noise.items()
-        }
+        placed = self._method.with_rows_in_place({name: draw[None].to(policy.device) for name, draw in noise.items()})
         watched = WatchedNetworks(policy.nets)
         with torch.no_grad(), float32_products(policy.method.precision, policy.device):
             actions = self._method.act(seen, placed, watched).clamp(-1, 1)  # type: ignore[arg-type]

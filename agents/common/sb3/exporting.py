@@ -72,8 +72,7 @@ class Sampler(nn.Module):
             sizes = method.noise_sizes(1, observations.shape[0], policy.chunk_size)
             placed = {name: _draw(draw, sizes) for name, draw in self.draws.items()}
         else:
-            given = zip(self.draws.items(), noise, strict=True)
-            placed = {name: value[None].movedim(1, 1 + draw.axes.index("B")) for (name, draw), value in given}
+            placed = method.with_rows_in_place({k: v[None] for k, v in zip(self.draws, noise, strict=True)})
         rows = policy.preprocess(observations[None])
         scaled = method.sample_actions(rows, placed, policy.nets)[0].clamp(-1, 1)
         chunks = scaled.unflatten(-1, (policy.chunk_length, *self.low.shape))
