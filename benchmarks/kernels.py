@@ -20,6 +20,7 @@ from torch.nn.utils import clip_grad
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from agents.common.nets import fast
+from benchmarks.absent_gpu import absent_gpu, move
 
 # no kernel: memory alone, and numbers that stay with the host
 NONE = {"_unsafe_view", "empty", "empty_like", "empty_strided", "lift_fresh", "new_empty", "new_empty_strided"}
@@ -112,10 +113,11 @@ def networks_as_on_cuda() -> Iterator[None]:
 
 
 def scheduled_kernels(loss: Callable[[], Tensor]) -> int:
-    """Return how many kernels Inductor's scheduler makes of a loss and its gradient; nothing is run.
+    """Return how many kernels Inductor's scheduler makes of a loss and its gradient on an H200; nothing is run.
 
-    :param loss: evaluates the loss, which needs a gradient.
+    :param loss: evaluates the loss on the CPU; it needs a gradient.
     :raises RuntimeError: if the loss has no graph, or no single one.
+    :raises UsageError: if Triton is missing.
     """
     from torch._dynamo.backends.common import aot_autograd
     from torch._functorch.partitioners import min_cut_rematerialization_partition
@@ -132,7 +134,8 @@ def scheduled_kernels(loss: Callable[[], Tensor]) -> int:
     def lower(graph: Any, inputs: Any) -> Any:
         known = len(counts)
         try:
-            compile_fx_inner(graph, inputs)
+            with absent_gpu():
+                compile_fx_inner(graph, move(graph, inputs))
         except Exception:
             if len(counts) == known:  # it did not come from `note`
                 raise

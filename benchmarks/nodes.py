@@ -2,7 +2,7 @@
 
 Updates run on fake tensors of the papers' sizes, which have shapes and no numbers, with the networks as they are
 evaluated on CUDA. Kernels are counted by operation (`benchmarks/kernels.py`); those of compiled losses are what
-Inductor's scheduler makes of them for a CPU, which it fuses by nearly the same rules.
+Inductor's scheduler makes of them for an H200, which need not be there (`benchmarks/absent_gpu.py`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmarks import throughput
+from benchmarks.absent_gpu import require_triton
 from benchmarks.kernels import KernelCounter, networks_as_on_cuda, scheduled_kernels
 from zoo.arguments import Parser, whole_number
 from zoo.cli import run_program
@@ -40,7 +41,8 @@ numbers with the code.
 
 `batch` draws the batch, `noise` draws the noise, `losses` evaluates losses and gradients, and `step` clips, moves the
 targets and takes Adam's step; `plain` is their sum. Compiled losses are counted after the fusions of Inductor's
-scheduler for a CPU; `compiled` has the other three parts with them. No GPU has confirmed the counts yet.
+scheduler for an H200, which need not be there (PyTorch 2.13; `pip install triton` first); `compiled` has the other
+three parts with them. No GPU has confirmed the counts yet.
 
 """
 
@@ -55,7 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--algos", nargs="+", help="algorithm ids (default: all)")
     parser.add_argument("--seeds", type=whole_number, nargs="+", default=[1, 12], help="numbers of seeds at once")
     parser.add_argument("--precision", choices=("tf32", "bf16"), nargs="+", default=["tf32"])
-    parser.add_argument("--compiled", type=whole_number, nargs="*", default=[1], help="of these, count compiled losses")
+    parser.add_argument(
+        "--compiled", type=whole_number, nargs="*", default=[1], help="of these, count compiled losses (needs Triton)"
+    )
     parser.add_argument("-params", nargs="+", action="extend", default=[], help="settings, key=value")
     parser.add_argument(
         "-o", "--output", type=Path, default=RESULTS / "nodes.json", help="JSON; the table is beside it"
@@ -71,6 +75,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """
     from agents import algorithm_ids
 
+    if set(args.seeds) & set(args.compiled):
+        require_triton()
     known = read(args.output)
     for id in args.algos or algorithm_ids():
         for seeds in args.seeds:

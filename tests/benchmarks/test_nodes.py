@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks import nodes
-from benchmarks.kernels import KernelCounter, kernels_of_lists, scheduled_kernels
+from benchmarks.kernels import KernelCounter, kernels_of_lists
 
 COMMITTED = nodes.read(nodes.RESULTS / "nodes.json")
 ADVICE = "if the change is meant, run `python benchmarks/nodes.py` and commit the table"
@@ -83,6 +83,7 @@ def test_the_committed_numbers_are_those_of_the_code(id: str) -> None:
 
 @pytest.mark.slow
 def test_the_committed_numbers_of_compiled_losses_are_those_of_the_code() -> None:
+    pytest.importorskip("triton", reason="pip install triton")
     found = nodes.count("bc", 1, "tf32", compiled=True)["losses_compiled"]
     assert found == COMMITTED["bc", 1, "tf32"]["losses_compiled"], ADVICE
 
@@ -90,7 +91,7 @@ def test_the_committed_numbers_of_compiled_losses_are_those_of_the_code() -> Non
 def test_qam_stays_within_its_bounds() -> None:
     one = COMMITTED["qam", 1, "tf32"]
     assert total(one) <= 610
-    assert total(one, compiled=True) <= 420
+    assert total(one, compiled=True) <= 405
 
 
 def test_more_seeds_at_once_add_few_kernels() -> None:
@@ -120,13 +121,6 @@ def test_a_bias_is_part_of_a_product_and_a_matrix_is_copied_first() -> None:
     x, weight = torch.zeros(4, 6), torch.zeros(6, 5)
     assert kernels(torch.addmm, torch.zeros(5), x, weight) == 1
     assert kernels(torch.addmm, torch.zeros(4, 5), x, weight) == 2
-
-
-@pytest.mark.slow
-def test_what_the_compiler_fuses_is_one_kernel() -> None:
-    x, weight = torch.randn(8, 8), torch.randn(8, 8, requires_grad=True)
-    # a product, a fused function of it, a sum; the gradient of the function, and of the weight
-    assert scheduled_kernels(lambda: (2 * torch.tanh(x @ weight) + 1).sum()) in (4, 5)
 
 
 def test_the_table_adds_up() -> None:
