@@ -139,7 +139,7 @@ def find_run(
     elif run.is_done:
         log.info("%s has already finished with these settings; leave out --resume to train again", run)
     else:
-        _require_format(run)
+        _require_format(run, under_claim)
         _claim(run, under_claim)
         _tell_of_other_versions(run.folders[0])
         log.info("resuming %s %s", run, _position(run))
@@ -172,13 +172,15 @@ def _is_of_suite(folder: RunFolder) -> bool:
     return bool((find_kept_arguments(folder) or {}).get("claim"))
 
 
-def _require_format(run: StoredRun) -> None:
+def _require_format(run: StoredRun, under_claim: bool) -> None:
     """Refuse a run that another version has trained so far; its checkpoints are left as they are."""
+    folders = ", ".join(str(folder.path) for folder in run.folders)
+    how = f"after moving its folders away: {folders}" if under_claim else "without --resume"
     for checkpoint in find_checkpoints(run.folders[0].checkpoints):
         try:
             require_format(checkpoint)
         except OtherVersionError as error:
-            raise UsageError(f"--resume: {error} without --resume") from error
+            raise UsageError(f"--resume: {error} {how}") from error
         except DamagedFolderError:
             pass  # said when it is its turn to be restored
 

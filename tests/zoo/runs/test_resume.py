@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -211,8 +212,11 @@ def test_a_run_of_another_version_is_refused_and_left_as_it_is(tmp_path: Path, k
     else:
         write_manifest(checkpoint, format=int(kept))
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(UsageError, match=rf"written by another version .* format {kept}, expected {FORMAT}"):
+    refusal = rf"written by another version .* format {kept}, expected {FORMAT}.* or train again"
+    with pytest.raises(UsageError, match=refusal + " without --resume$"):
         find_run(tmp_path, RECORD, [3])
+    with pytest.raises(UsageError, match=refusal + f" after moving its folders away: {re.escape(str(folder.path))}$"):
+        find_run(tmp_path, RECORD, [3], under_claim=True)  # a suite always resumes
     assert sorted(tmp_path.rglob("*")) == before
 
 
