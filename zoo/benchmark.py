@@ -90,29 +90,30 @@ def make_parser() -> Parser:
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.runs.folder import check_log_folder
-    from zoo.suites.overview import describe, look_at, show, summary
+    from zoo.suites.overview import Experience, describe, look_at, show, summary
 
     plan = _make_plan(args)
     jobs = plan.jobs()  # every run is checked
-    looks = look_at(jobs)
+    looks, others = look_at(jobs), look_at(plan.other_jobs())
     if args.dry_run:
         from zoo.suites.speed import try_algorithms
 
-        trials = {} if args.no_measure else try_algorithms(looks)
-        show(looks, args.workers, trials)
-        return summary(looks, trials)
+        known = Experience(others, {} if args.no_measure else try_algorithms(looks, others))
+        show(looks, args.workers, known)
+        return summary(looks, known)
+    known = Experience(others)
     try:
         if any(not look.state.is_final for look in looks):
             check_log_folder(plan.machine.log_folder)
-            _say(describe(looks, args.workers))
+            _say(describe(looks, args.workers, known))
             _launch(plan, args)
     finally:  # a suite of many nights is stopped many times: what is finished is worth keeping
         looks = look_at(jobs)
         _write_scores(looks, args)
-    show(looks, args.workers)
+    show(looks, args.workers, known)
     if any(not look.state.is_final for look in looks):
         args.exit_code = FAILED  # what is left, and why, has been said
-    return _report(plan, looks, args) | summary(looks)
+    return _report(plan, looks, args) | summary(looks, known)
 
 
 def _make_plan(args: argparse.Namespace) -> Plan:

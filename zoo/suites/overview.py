@@ -6,17 +6,14 @@ import contextlib
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from zoo.runs.protocol import count
 from zoo.runs.resume import StoredRun
 from zoo.suites.jobs import Job, State
 from zoo.tables import print_table, terminal
-
-NO_TRIALS: Mapping[str, Trial] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -61,6 +58,21 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class Experience:
+    """What tells the time of jobs beside those that are asked about.
+
+    :param others: further jobs of the suite.
+    :param trials: by algorithm.
+    """
+
+    others: Sequence[Look] = ()
+    trials: Mapping[str, Trial] = field(default_factory=dict)
+
+
+NONE = Experience()
+
+
+@dataclass(frozen=True)
 class Forecast:
     """What is left to do.
 
@@ -75,15 +87,16 @@ class Forecast:
     disk_bytes: float | None
 
 
-def forecast(looks: Sequence[Look], trials: Mapping[str, Trial]) -> Forecast:
+def forecast(looks: Sequence[Look], known: Experience = NONE) -> Forecast:
     """Estimate what is left.
 
     The time of a job is that of finished ones of the same algorithm and domain, by steps and seeds. Where there is
     none, it is that of the algorithm's trial, then of the same algorithm elsewhere, then of all.
 
-    :param trials: by algorithm.
+    :param known: what there is to go by beside these jobs.
     """
-    done = [look for look in looks if look.state.is_final and look.seconds]
+    done = [look for look in (*looks, *known.others) if look.state.is_final and look.seconds]
+    trials = known.trials
     left = [look for look in looks if not look.state.is_final]
     if not left:
         return Forecast(0.0, 0, 0, 0.0)
@@ -126,7 +139,7 @@ def _size(folder: Path) -> int:
     return total
 
 
-def show(looks: Sequence[Look], workers: int | None, trials: Mapping[str, Trial] = NO_TRIALS) -> None:
+def show(looks: Sequence[Look], workers: int | None, known: Experience = NONE) -> None:
     """Print how far the suite is, and what failed."""
     states = list(State)
     methods = list(dict.fromkeys(_kind(look)[0] for look in looks))
@@ -137,13 +150,13 @@ def show(looks: Sequence[Look], workers: int | None, trials: Mapping[str, Trial]
     totals = Counter(look.state for look in looks)
     rows.append(("all", *(str(totals[state] or "") for state in states)))
     print_table("Jobs", ("method", *states), rows)
-    terminal().print(describe(looks, workers, trials), markup=False)
+    terminal().print(describe(looks, workers, known), markup=False)
 
 
-def describe(looks: Sequence[Look], workers: int | None, trials: Mapping[str, Trial] = NO_TRIALS) -> str:
+def describe(looks: Sequence[Look], workers: int | None, known: Experience = NONE) -> str:
     """Return what is left in a few lines of text."""
     seeds = sum(len(look.job.run.seeds) for look in looks)
-    expected = forecast(looks, trials)
+    expected = forecast(looks, known)
     head = f"{count(len(looks), 'job')}, {count(seeds, 'run')} (one per seed); {count(expected.left, 'job')} left"
     lines = [head]
     if expected.left and expected.seconds is None:
@@ -151,7 +164,7 @@ def describe(looks: Sequence[Look], workers: int | None, trials: Mapping[str, Tr
     elif expected.seconds and expected.disk_bytes is not None:
         hours = expected.seconds / 3600
         each = f", {hours / workers:.1f} h with {workers} workers" if workers and workers > 1 else ""
-        others = ", the others by trials on this machine, without evaluations" if trials else ""
+        others = ", the others by trials on this machine, without evaluations" if known.trials else ""
         lines.append(
             f"{hours:.1f} h of one worker{each}, and {expected.disk_bytes / 1e9:.1f} GB; {expected.measured} of "
             f"{expected.left} by finished jobs of the same algorithm and domain{others}"
@@ -161,9 +174,9 @@ def describe(looks: Sequence[Look], workers: int | None, trials: Mapping[str, Tr
     return "\n".join(lines)
 
 
-def summary(looks: Sequence[Look], trials: Mapping[str, Trial] = NO_TRIALS) -> dict[str, Any]:
+def summary(looks: Sequence[Look], known: Experience = NONE) -> dict[str, Any]:
     """Return the same for other programs."""
-    expected = forecast(looks, trials)
+    expected = forecast(looks, known)
     return {
         "jobs": len(looks),
         "runs": sum(len(look.job.run.seeds) for look in looks),

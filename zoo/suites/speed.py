@@ -28,9 +28,13 @@ KEPT_MODELS = 4
 """How often a run folder holds the model: two checkpoints, the best, the last."""
 
 
-def try_algorithms(looks: Sequence[Look]) -> dict[str, Trial]:
-    """Try every algorithm that has jobs left and no finished one, and return what was seen, by algorithm."""
-    known = {look.job.algo for look in looks if look.state.is_final and look.seconds}
+def try_algorithms(looks: Sequence[Look], others: Sequence[Look] = ()) -> dict[str, Trial]:
+    """Try every algorithm that has jobs left and no finished one, and return what was seen, by algorithm.
+
+    :param looks: at the jobs that are asked about.
+    :param others: at further jobs, of which finished ones tell the time too.
+    """
+    known = {look.job.algo for look in (*looks, *others) if look.state.is_final and look.seconds}
     jobs = {look.job.algo: look.job for look in looks if not look.state.is_final and look.job.algo not in known}
     if jobs:
         log.info("trying how fast %s train on this machine, some seconds each", ", ".join(jobs))

@@ -14,10 +14,11 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from zoo.errors import DONE, INTERRUPTED, TRACEBACK_HINT
+from zoo.errors import DONE, INTERRUPTED, TRACEBACK_HINT, UsageError
 from zoo.messages import log
 from zoo.runs.claims import Claim
 from zoo.suites.jobs import Job, Machine, State, make_jobs
@@ -47,6 +48,15 @@ class Plan:
     def jobs(self) -> list[Job]:
         """Return the jobs of the runs."""
         return make_jobs(self.suite, self.runs, self.machine)
+
+    def other_jobs(self) -> list[Job]:
+        """Return the jobs of the suite's runs that are not wanted, without those that cannot be trained here."""
+        jobs = []
+        for run in self.suite.runs():
+            if run not in self.runs:
+                with suppress(UsageError):  # it says so once it is wanted
+                    jobs += make_jobs(self.suite, [run], self.machine)
+        return jobs
 
 
 @dataclass

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from zoo.suites.jobs import Job, Machine, State
-from zoo.suites.overview import Look, Trial, describe, forecast, summary
+from zoo.suites.overview import Experience, Look, Trial, describe, forecast, summary
+from zoo.suites.speed import try_algorithms
 from zoo.suites.suite import Run
 
 
@@ -24,7 +25,7 @@ def test_what_is_left_takes_as_long_as_finished_jobs_of_its_algorithm_and_domain
         look("fql", "cube-single-play", State.DONE, seconds=99.0, size=600),
         look("fql", "scene-play", State.WAITING, seeds=4),
     ]
-    found = forecast(looks, {})
+    found = forecast(looks)
     assert (found.seconds, found.measured, found.left) == (pytest.approx(40.0), 1, 1)
     assert found.disk_bytes == 4 * 250
 
@@ -33,10 +34,19 @@ def test_without_such_a_job_a_trial_tells_the_time_then_the_same_algorithm_then_
     done = look("fql", "scene-play", State.DONE, seconds=20.0)
     left = look("qam", "scene-play", State.WAITING)
     trial = Trial(seconds_per_step=0.5, folder_bytes=7.0)
-    assert forecast([done, left], {"qam": trial}).seconds == pytest.approx(0.5 * 2_000)
-    assert forecast([done, left], {}).seconds == pytest.approx(20.0)
+    assert forecast([done, left], Experience(trials={"qam": trial})).seconds == pytest.approx(0.5 * 2_000)
+    assert forecast([done, left]).seconds == pytest.approx(20.0)
     elsewhere = look("qam", "cube-single-play", State.DONE, seconds=60.0)
-    assert forecast([done, elsewhere, left], {}).seconds == pytest.approx(60.0)
+    assert forecast([done, elsewhere, left]).seconds == pytest.approx(60.0)
+
+
+def test_jobs_that_were_not_asked_about_tell_the_time_too() -> None:
+    left, same = look("qam", "scene-play", State.WAITING), look("qam", "scene-play", State.DONE, seconds=60.0, size=10)
+    known = Experience([same, look("qam", "scene-play", State.WAITING)])
+    found = forecast([left], known)
+    assert (found.seconds, found.measured, found.left, found.disk_bytes) == (pytest.approx(60.0), 1, 1, 10)
+    assert (summary([left], known)["jobs"], summary([left], known)["done"]) == (1, 0)
+    assert try_algorithms([left], [same]) == {}
 
 
 def test_what_was_never_tried_has_no_estimate_and_what_is_done_costs_nothing() -> None:

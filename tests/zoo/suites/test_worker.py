@@ -179,3 +179,14 @@ def test_the_training_process_gets_its_share_of_the_machine(tmp_path: Path) -> N
     worker()
     (end,) = claims_of(worker).ended()
     assert end["result"] == {"cores": [core], "gpu": "3"}
+
+
+def test_jobs_that_are_not_wanted_are_those_that_can_be_trained(tmp_path: Path) -> None:
+    tasks = [f"pointmaze-medium-navigate-singletask-task{number}-v0" for number in (1, 2)]
+    suite = Suite(["bc", "fql"], [*tasks, "nowhere-v0"], "0-1", quick=True)
+    wanted = [run for run in suite.runs() if (run.algo, run.env) == ("bc", tasks[0])]
+    plan = Plan(suite, wanted, Machine(tmp_path / "logs"), "launch")
+    assert [(job.algo, job.run.env) for job in plan.jobs()] == [("bc", tasks[0])]
+    others = [(job.algo, job.run.env) for job in plan.other_jobs()]
+    assert sorted(others) == [("bc", tasks[1]), ("fql", tasks[0]), ("fql", tasks[1])]
+    assert Plan(suite, suite.runs(), plan.machine, "launch").other_jobs() == []
