@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from agents.common.validation import closest_names
-from zoo.errors import BAD_INPUT
+from zoo.errors import BAD_INPUT, UsageError
+
+MOST_SEEDS = 10_000
 
 
 class Parser(argparse.ArgumentParser):
@@ -134,3 +136,23 @@ def module_of(program: str) -> str:
     """Return the name of the module of the package ``zoo`` that holds a program."""
     # a file zoo/agents.py would hide the package `agents` from the files beside it when they are run by path
     return "list_agents" if program == "agents" else program.replace("-", "_")
+
+
+def parse_seeds(words: Sequence[str], name: str) -> list[int]:
+    """Return the numbers that words stand for, e.g. ``["0-2", "7"]``.
+
+    :param name: what they were given as, for messages.
+    """
+    seeds: list[int] = []
+    for word in words:
+        first, dash, last = word.partition("-")
+        try:
+            wanted = range(int(first), int(last) + 1) if dash else [int(first)]
+            seeds += wanted[: MOST_SEEDS + 1]
+        except ValueError:
+            raise UsageError(f"`{name}` expects numbers or ranges such as 0-11, got {word!r}") from None
+    if len(seeds) > MOST_SEEDS:
+        raise UsageError(f"`{name}` expects at most {MOST_SEEDS:,} seeds, got {' '.join(words)}")
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise UsageError(f"`{name}` expects different seeds, got {' '.join(words)}")
+    return seeds

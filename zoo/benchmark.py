@@ -19,6 +19,7 @@ if __package__ in (None, ""):  # run as a file: let `import agents` and `import 
 
 from zoo.arguments import Parser, whole_number
 from zoo.cli import run_program
+from zoo.envs.rendering import prepare_pictures
 from zoo.errors import DONE, FAILED
 
 if TYPE_CHECKING:
@@ -89,10 +90,10 @@ def make_parser() -> Parser:
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
+    plan = _make_plan(args)
     from zoo.runs.folder import check_log_folder
     from zoo.suites.overview import Experience, describe, look_at, show, summary
 
-    plan = _make_plan(args)
     jobs = plan.jobs()  # every run is checked
     looks, others = look_at(jobs), look_at(plan.other_jobs())
     if args.dry_run:
@@ -121,12 +122,15 @@ def _make_plan(args: argparse.Namespace) -> Plan:
     import uuid
     from dataclasses import replace
 
-    from zoo.suites.jobs import Machine
     from zoo.suites.suite import find_suite, read_suite, select
-    from zoo.suites.worker import Plan
 
     file = find_suite(args.suite)
     suite = read_suite(file)
+    if args.dry_run and not args.no_measure:  # makes environments
+        prepare_pictures(*suite.environments)
+    from zoo.suites.jobs import Machine  # after it, since they import MuJoCo
+    from zoo.suites.worker import Plan
+
     if args.dataset_dir:
         suite = replace(suite, dataset_dir=args.dataset_dir)
     folder = (args.log_folder or Path("logs") / file.stem).resolve()

@@ -221,3 +221,23 @@ def test_a_suite_that_is_stopped_writes_checkpoints_and_continues(tmp_path: Path
     assert (result["done"], len(folders(tmp_path / "logs"))) == (1, 2)
     with np.load(folders(tmp_path / "logs")[0] / "evaluations.npz") as arrays:
         assert arrays["timesteps"][-1] == 2_000
+
+
+def test_what_draws_is_chosen_before_mujoco_is_imported_where_a_trial_needs_pictures(tmp_path: Path) -> None:
+    suite = tmp_path / "pictures.yml"
+    content = {"algorithms": ["fql"], "environments": ["visual-cube-single-play-singletask-task1-v0"], "seeds": 0}
+    suite.write_text(yaml.safe_dump(content))
+    code = """
+import sys
+from zoo.envs import rendering
+rendering._works = lambda name: print(name, "mujoco" in sys.modules)
+from zoo import benchmark
+sys.exit(benchmark.main([*sys.argv[1:], "--dry-run"]))
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "MUJOCO_GL"}
+    command = [sys.executable, "-c", code, str(suite), "-f", str(tmp_path / "logs")]
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (run.returncode, run.stdout.splitlines()) == (2, ["egl False", "osmesa False", "glfw False"])
+    assert "MuJoCo can draw nothing here" in run.stderr
+    run = subprocess.run([*command, "--no-measure"], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (run.returncode, "egl" in run.stdout) == (0, False)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.common.validation import unknown_name_message
+from zoo.arguments import parse_seeds
 from zoo.baselines import Baseline
 from zoo.config import find_entry
 from zoo.datasets.names import single_task_names
@@ -18,7 +19,6 @@ from zoo.envs.ocbench import tasks_of
 from zoo.errors import UsageError
 from zoo.layers import DEFAULT_PROFILE, load_yaml, merge
 from zoo.texts import check_label
-from zoo.training.options import parse_seeds
 
 ALL = "all"
 LISTS_OF_NAMES = ("environments", "gym_packages", "published")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
 import torch
 
+from zoo.arguments import parse_seeds
 from zoo.config import Config, load_config
 from zoo.datasets.load import SOURCES
 from zoo.datasets.names import gym_id, parse_env_name
@@ -29,7 +30,6 @@ CONFIG_FLAGS = (
     "success_return", "reference_scores", "action_range",
 )  # fmt: skip
 """Flags that override a setting of the same name."""
-MOST_SEEDS = 10_000
 TASKS: Mapping[str, ocbench.OcbenchTask | robomimic.RobomimicTask] = {**ocbench.TASKS, **robomimic.TASKS}
 """Tasks of other benchmarks than OGBench, whose data have rewards."""
 _GIVE_DATA = "give your own with --dataset (docs/data.md), or leave"
@@ -163,23 +163,3 @@ def read_seeds(args: argparse.Namespace) -> list[int] | None:
     if args.seed >= 0:
         raise UsageError(f"`--seeds` and `--seed` both name seeds, got --seed {args.seed} too; leave one of them out")
     return parse_seeds(args.seeds, "--seeds")
-
-
-def parse_seeds(words: Sequence[str], name: str) -> list[int]:
-    """Return the numbers that words stand for, e.g. ``["0-2", "7"]``.
-
-    :param name: what they were given as, for messages.
-    """
-    seeds: list[int] = []
-    for word in words:
-        first, dash, last = word.partition("-")
-        try:
-            wanted = range(int(first), int(last) + 1) if dash else [int(first)]
-            seeds += wanted[: MOST_SEEDS + 1]
-        except ValueError:
-            raise UsageError(f"`{name}` expects numbers or ranges such as 0-11, got {word!r}") from None
-    if len(seeds) > MOST_SEEDS:
-        raise UsageError(f"`{name}` expects at most {MOST_SEEDS:,} seeds, got {' '.join(words)}")
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise UsageError(f"`{name}` expects different seeds, got {' '.join(words)}")
-    return seeds
