@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
+import agents
 from tests.zoo.report.samples import own_methods
 from zoo.report import styles
 from zoo.report.comparison import Method
@@ -42,7 +43,7 @@ def lab(colour, deficiency):
 
 def test_every_algorithm_of_the_zoo_has_a_style_of_its_own():
     found = styles.algorithm_styles()
-    assert set(published_names().values()) <= set(found)
+    assert {published_names()[id] for id in agents.algorithm_ids()} <= set(found)  # SB3's take spare ones
     assert len({colour for colour, _ in found.values()}) == len(found)
 
 
