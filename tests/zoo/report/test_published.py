@@ -205,3 +205,11 @@ def test_damaged_import_says_how_to_repair_it(cache):
     path.write_bytes(b"nothing")
     with pytest.raises(UsageError, match=r"cannot be read .*; run `zoo published import qam2026`"):
         published.load_runs(published.load_set("qam2026"))
+
+
+def test_what_differs_for_a_method_of_a_set_is_said_under_its_published_name():
+    names = set(published.published_names().values())
+    for found in map(published.load_set, published.set_names()):
+        planned = found.planned["methods"] if found.planned else []
+        assert set(found.methods) | set(planned) <= names, found.name
+    assert published.load_set("mini").last_steps("SAC", "scene-play-singletask-task1-v0") == {"online": 10_000}
