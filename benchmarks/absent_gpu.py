@@ -53,14 +53,13 @@ def require_triton() -> None:
 
 
 @contextmanager
-def absent_gpu(gpu: Any = None) -> Iterator[None]:
-    """Let the compiler lower graphs of :data:`DEVICE` as if it were there.
+def absent_gpu() -> Iterator[None]:
+    """Let the compiler lower graphs of :data:`DEVICE` as if it were there, an H200.
 
-    :param gpu: its properties; None: an H200.
     :raises UsageError: if Triton is missing.
     """
     require_triton()
-    gpu, state = gpu or H200(), torch.zeros(16, dtype=torch.uint8)
+    gpu, state = H200(), torch.zeros(16, dtype=torch.uint8)
     answers: dict[str, Any] = {
         "torch.cuda._lazy_init": lambda: None,
         "torch.cuda.device_count": lambda: 1,

@@ -51,9 +51,9 @@ class Plan:
 
     def other_jobs(self) -> list[Job]:
         """Return the jobs of the suite's runs that are not wanted, without those that cannot be trained here."""
-        jobs = []
+        wanted, jobs = set(map(str, self.runs)), []  # there may be thousands
         for run in self.suite.runs():
-            if run not in self.runs:
+            if str(run) not in wanted:
                 with suppress(UsageError):  # it says so once it is wanted
                     jobs += make_jobs(self.suite, [run], self.machine)
         return jobs
