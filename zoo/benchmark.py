@@ -11,6 +11,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from zoo.envs.rendering import prepare_pictures
 from zoo.errors import DONE, FAILED
 
 if TYPE_CHECKING:
+    from zoo.suites.jobs import Job
     from zoo.suites.overview import Look
     from zoo.suites.worker import Plan
 
@@ -83,7 +85,10 @@ def make_parser() -> Parser:
     report.add_argument("-o", "--output", type=Path, metavar="DIR", help="its folder (default: report in -f)")
     report.add_argument("--no-report", action="store_true", help="train only")
     report.add_argument(
-        "--scores", type=Path, metavar="DIR", help="write the scores of finished runs as CSV files, even when stopped"
+        "--scores",
+        type=Path,
+        metavar="DIR",
+        help="write the scores of finished runs as CSV files, even when stopped; runs whose scores are there are done",
     )
     report.add_argument("--verbose", type=whole_number, default=1, help="2 shows tracebacks of unexpected failures")
     return parser
@@ -92,10 +97,12 @@ def make_parser() -> Parser:
 def _run(args: argparse.Namespace) -> dict[str, Any]:
     plan = _make_plan(args)
     from zoo.runs.folder import check_log_folder
+    from zoo.suites.jobs import State
     from zoo.suites.overview import Experience, describe, look_at, show, summary
 
     jobs = plan.jobs()  # every run is checked
-    looks, others = look_at(jobs), look_at(plan.other_jobs())
+    kept = _find_kept(jobs, args)
+    looks, others = look_at(jobs, kept), look_at(plan.other_jobs())
     if args.dry_run:
         from zoo.suites.speed import try_algorithms
 
@@ -107,9 +114,9 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         if any(not look.state.is_final for look in looks):
             check_log_folder(plan.machine.log_folder)
             _say(describe(looks, args.workers, known))
-            _launch(plan, args)
+            _launch(replace(plan, runs=[look.job.run for look in looks if look.state is not State.KEPT]), args)
     finally:  # a suite of many nights is stopped many times: what is finished is worth keeping
-        looks = look_at(jobs)
+        looks = look_at(jobs, kept)
         _write_scores(looks, args)
     show(looks, args.workers, known)
     if any(not look.state.is_final for look in looks):
@@ -120,7 +127,6 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 def _make_plan(args: argparse.Namespace) -> Plan:
     """Return what the command line asks for."""
     import uuid
-    from dataclasses import replace
 
     from zoo.suites.suite import find_suite, read_suite, select
 
@@ -157,6 +163,15 @@ def _launch(plan: Plan, args: argparse.Namespace) -> None:
         run_on_ray(plan, args.workers, args.resources, args.ray_address)
 
 
+def _find_kept(jobs: Sequence[Job], args: argparse.Namespace) -> set[str]:
+    """Return the names of the jobs that have their scores in the folder of ``--scores``."""
+    if not args.scores or not args.scores.is_dir():
+        return set()
+    from zoo.suites.scores import find_kept
+
+    return find_kept(jobs, args.scores)
+
+
 def _write_scores(looks: Sequence[Look], args: argparse.Namespace) -> None:
     """Write the scores of finished runs if they were asked for."""
     if args.scores:
@@ -168,10 +183,14 @@ def _write_scores(looks: Sequence[Look], args: argparse.Namespace) -> None:
 def _report(plan: Plan, looks: Sequence[Look], args: argparse.Namespace) -> dict[str, Any]:
     """Compare the runs of the suite that are there, once one has finished; return where the report is."""
     from zoo import compare
+    from zoo.runs.protocol import count
     from zoo.suites.jobs import State
 
     if args.no_report or all(look.state is not State.DONE for look in looks):
         return {"log_folder": str(plan.machine.log_folder)}
+    kept = sum(look.state is State.KEPT for look in looks)
+    if kept:
+        _say(f"the report leaves out {count(kept, 'job')} of which only the scores are here, in {args.scores}")
     paths = [folder.path for look in looks if look.run is not None for folder in look.run.folders]
     output = args.output or plan.machine.log_folder / "report"
     words = ["--published", *plan.suite.published] if plan.suite.published else []

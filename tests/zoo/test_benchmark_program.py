@@ -87,8 +87,37 @@ def test_a_suite_with_an_own_agent_trains_reports_and_is_not_trained_again(
         (seed, "offline", step, 2) for seed in (0, 1) for step in (0, 20)
     ]
     assert rows["settings"].nunique() == 1
+    check_kept_scores(run, tmp_path)
     check_scores_of_a_stopped_suite(tmp_path, data)
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def check_kept_scores(run: Callable[..., Ended], folder: Path) -> None:
+    """Expect that scores stand for runs whose folders are elsewhere, that none is lost, and others are refused."""
+    file = folder / "scores" / "fql.csv"
+    before = file.read_bytes()
+    elsewhere = ("--algos", "fql", "-f", "elsewhere", "--scores", "scores")
+    ended = run(*elsewhere)
+    assert (ended.result["kept"], ended.result["done"], ended.result["hours_left"]) == (1, 0, 0.0)
+    assert not (folder / "elsewhere").exists()
+    others = run("--dry-run", "--no-measure", "-f", "elsewhere", "--scores", "scores").result
+    assert (others["kept"], others["waiting"]) == (2, 0)
+    of_another_run = before.splitlines()[-1].replace(b",1,offline,", b",7,offline,")
+    file.write_bytes(before + of_another_run + b"\n")
+    assert run("--no-report", "--scores", "scores").result["done"] == 2
+    assert file.read_bytes() == before + of_another_run + b"\n"
+    file.write_bytes(b"\n".join(line for line in before.splitlines() if b",1,offline," not in line) + b"\n")
+    assert run(*elsewhere, "--dry-run", "--no-measure").result["waiting"] == 1  # of the second seed nothing is kept
+    for damage, message in (
+        ((b"offline,20,", b"offline,many,"), "whole numbers for seeds and steps"),
+        ((b"episodes", b"epsodes"), "expected scores, with the columns"),
+        ((pd.read_csv(file)["settings"][0].encode(), b"0123456789ab"), "settings that runs have now"),
+    ):
+        file.write_bytes(before.replace(*damage))
+        ended = run("--scores", "scores")
+        assert ended.code == 2
+        assert message in " ".join(ended.err.split())
+    file.write_bytes(before)
 
 
 def check_scores_of_a_stopped_suite(folder: Path, data: Path) -> None:
@@ -102,7 +131,7 @@ def check_scores_of_a_stopped_suite(folder: Path, data: Path) -> None:
         patch.chdir(folder)
         patch.setattr("zoo.benchmark._launch", stop)
         assert main(["suite.yml", "-f", "logs", "--device", "cpu", "--scores", "later"]) != 0
-    assert [path.name for path in (folder / "later").iterdir()] == ["fql.csv"]
+    assert [path.name for path in (folder / "later").glob("*.csv")] == ["fql.csv"]
 
 
 def test_the_plan_of_a_new_suite_has_an_estimate_of_time_and_disk(

@@ -30,6 +30,8 @@ class State(StrEnum):
     """What has become of a job."""
 
     DONE = "done"
+    KEPT = "kept"
+    """Its run folders are not here, but its scores are kept."""
     DIVERGED = "diverged"
     """Every replica has diverged: a result too, and the same again with the same seeds."""
     FAILED = "failed"
@@ -40,7 +42,7 @@ class State(StrEnum):
     @property
     def is_final(self) -> bool:
         """Whether there is nothing left to train."""
-        return self in (State.DONE, State.DIVERGED)
+        return self in (State.DONE, State.KEPT, State.DIVERGED)
 
 
 @dataclass(frozen=True)

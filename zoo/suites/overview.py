@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,17 +32,23 @@ class Look:
     """Its run folders; None if it has not started."""
 
 
-def look_at(jobs: Iterable[Job]) -> list[Look]:
-    """Return the jobs as they are now."""
-    return [_look(job) for job in jobs]
+def look_at(jobs: Iterable[Job], kept: Collection[str] = ()) -> list[Look]:
+    """Return the jobs as they are now.
+
+    :param kept: names of jobs whose scores are kept, which need no run folders.
+    """
+    return [_look(job, job.name in kept) for job in jobs]
 
 
-def _look(job: Job) -> Look:
+def _look(job: Job, is_kept: bool) -> Look:
     run, ended = job.find(), job.claims.ended()
+    state = job.state_of(run)
+    if is_kept and not state.is_final:
+        state = State.KEPT
     times = [end["seconds"] for end in ended if "seconds" in end]
     size = sum(_size(folder.path) for folder in run.folders) if run else 0
     reasons = [str(end.get("reason") or "") for end in ended if end["outcome"] in (State.FAILED, State.DIVERGED)]
-    return Look(job, job.state_of(run), sum(times) if times else None, size, reasons[-1] if reasons else "", run)
+    return Look(job, state, sum(times) if times else None, size, reasons[-1] if reasons else "", run)
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,58 @@
-"""The scores of a suite's runs as small tables, to be kept beside the code and published."""
+"""The scores of a suite's runs as small tables, to be kept beside the code and published.
+
+They also stand for the runs: where run folders are not, e.g. on another machine, a job whose scores are kept is done.
+"""
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
+from filelock import FileLock
 
 from agents.common.files import atomic_path
+from zoo.errors import UsageError
 from zoo.report.included_runs import COLUMNS
 from zoo.runs.folder import RunFolder
-from zoo.runs.read import read_runs
+from zoo.runs.read import read_runs, split_environment
+from zoo.suites.jobs import Job
 from zoo.suites.overview import Look
-from zoo.texts import csv_cells
+from zoo.texts import csv_cell, csv_cells
+
+_RUN = ["method", "environment", "seed"]
+
+
+def find_kept(jobs: Sequence[Job], folder: Path) -> set[str]:
+    """Return the names of the jobs whose scores, of every seed, are in a folder.
+
+    :param folder: of files that `write_scores` made; it need not exist.
+    :raises UsageError: if a file is damaged, or has runs of these methods on these tasks with other settings.
+    """
+    kept = _read(folder.glob("*.csv"))
+    found = kept.groupby(_RUN)["settings"].unique().to_dict()
+    allowed: dict[tuple[str, str], set[str]] = {}
+    for job in jobs:
+        allowed.setdefault(_pair(job), set()).add(job.digest)
+    for (method, environment, seed), digests in found.items():
+        expected = allowed.get((method, environment))
+        if expected and not expected.issuperset(digests):
+            raise UsageError(
+                f"expected the scores in `{folder}` to be of the settings that runs have now, got other ones of "
+                f"{method} on {environment}, seed {seed} ({', '.join(digests)}, now {', '.join(sorted(expected))}); "
+                "move the file away, or name another folder"
+            )
+    return {
+        job.name for job in jobs if all(job.digest in found.get((*_pair(job), str(seed)), ()) for seed in job.run.seeds)
+    }
 
 
 def write_scores(looks: Sequence[Look], folder: Path) -> list[Path]:
     """Write one CSV file for each method, with a row for each evaluation of its finished runs; return the files.
 
-    :param folder: what is there of other methods stays.
+    :param folder: what is there of other runs stays.
     """
     settings = {
         str(folder.path): look.job.digest
@@ -35,15 +68,47 @@ def write_scores(looks: Sequence[Look], folder: Path) -> list[Path]:
         commit=table["run"].map(lambda path: _commit(RunFolder(Path(path)))),
     )
     folder.mkdir(parents=True, exist_ok=True)
-    return [_write(str(method), rows, folder) for method, rows in table.groupby("method")]
+    with FileLock(folder / ".lock"):  # of what another start adds meanwhile, nothing is lost
+        return [_write(str(method), rows, folder) for method, rows in table.groupby("method")]
 
 
 def _write(method: str, rows: pd.DataFrame, folder: Path) -> Path:
     path = folder / f"{method.replace('/', '_').replace(' ', '_')}.csv"
+    text = csv_cells(rows[list(COLUMNS)]).to_csv(index=False, float_format="%.6g")
+    new, kept = _table(io.StringIO(text)), _read([path] if path.exists() else [])
+    others = kept[~pd.MultiIndex.from_frame(kept[_RUN]).isin(pd.MultiIndex.from_frame(new[_RUN]))]
+    both = pd.concat([others, new], ignore_index=True)
+    order = both.astype({"seed": int, "step": int}).sort_values(["environment", "seed", "phase", "step"]).index
     with atomic_path(path) as temporary:
-        ordered = rows.sort_values(["environment", "seed", "phase", "step"])
-        csv_cells(ordered[list(COLUMNS)]).to_csv(temporary, index=False, float_format="%.6g")
+        both.loc[order].to_csv(temporary, index=False)
     return path
+
+
+def _read(files: Iterable[Path]) -> pd.DataFrame:
+    """Return the rows of files, every cell as the text that stands there."""
+    tables = [pd.DataFrame(columns=list(COLUMNS), dtype=str)]
+    for path in sorted(files):
+        try:
+            table = _table(path)
+        except (OSError, ValueError) as error:  # pandas' own errors and broken UTF-8 are ValueErrors
+            raise UsageError(f"`{path}` cannot be read ({error}); restore the file, or name another folder") from error
+        is_whole = set(COLUMNS) <= set(table) and all(table[name].str.isdecimal().all() for name in ("seed", "step"))
+        if not is_whole:
+            raise UsageError(
+                f"`{path}`: expected scores, with the columns {', '.join(COLUMNS)} and whole numbers for seeds and "
+                "steps, got something else; restore the file, or name another folder"
+            )
+        tables.append(table[list(COLUMNS)])
+    return pd.concat(tables, ignore_index=True)
+
+
+def _table(source: Path | io.StringIO) -> pd.DataFrame:
+    return pd.read_csv(source, dtype=str, keep_default_na=False, index_col=False)
+
+
+def _pair(job: Job) -> tuple[str, str]:
+    """Return the method and the environment under which a job's scores are kept."""
+    return str(csv_cell(job.run.label or job.algo)), split_environment(job.run.env)[0]
 
 
 def _commit(folder: RunFolder) -> str:
