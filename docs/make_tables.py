@@ -1,4 +1,4 @@
-"""Write the settings tables of docs/algorithms from the settings' declarations.
+"""Write the tables of settings from their declarations, and those of the mini benchmark from its scores.
 
 ``python docs/make_tables.py`` rewrites the tables in place; a test fails where one is out of date.
 """
@@ -7,16 +7,49 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Literal, get_args, get_origin
 
-DOCS = Path(__file__).resolve().parent / "algorithms"
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs" / "algorithms"
 if __package__ in (None, ""):  # run as a file: let `import agents` find the package
-    sys.path[0] = str(DOCS.parent.parent)
+    sys.path[0] = str(ROOT)
 
 import agents  # noqa: E402
 from agents.common.validation import describe_bounds  # noqa: E402
+from zoo.report.comparison import Cell  # noqa: E402
+from zoo.report.compute import compare  # noqa: E402
+from zoo.report.entries import number_entry  # noqa: E402
+from zoo.report.inputs import Inputs, Request, collect  # noqa: E402
+from zoo.report.published import load_progress, load_set, suite_tasks  # noqa: E402
+from zoo.runs.scores import SUCCESS  # noqa: E402
 
+MINI_COLUMNS = {
+    ROOT / "README.md": {
+        "mean of the 8 tasks": "*",
+        "mazes (6)": "pointmaze-*",
+        "cube-single": "cube-*",
+        "scene": "scene-*",
+    },
+    ROOT / "docs" / "mini.md": {
+        "mean of the 8 tasks": "*",
+        "of the 6 mazes": "pointmaze-*",
+        "medium 1": "*-medium-*task1-*",
+        "medium 2": "*-medium-*task2-*",
+        "large 1": "*-large-*task1-*",
+        "large 3": "*-large-*task3-*",
+        "teleport 1": "*-teleport-*task1-*",
+        "teleport 3": "*-teleport-*task3-*",
+        "cube-single 1": "cube-*",
+        "scene 1": "scene-*",
+    },
+}
+"""Page -> column of its table of the mini benchmark -> the tasks that it is over."""
+MINI_TABLE = re.compile(r"(?<=\n\n)\| method \| mean of .*\n(?:\|.*\n)+")
+MINI_PROGRESS = re.compile(r"\b[\d,]+ of [\d,]+ runs are finished")
 TABLE = re.compile(r"(?<=## Settings\n\n)(?:\|.*\n)+")
 
 
@@ -53,6 +86,61 @@ def updated(id: str) -> str:
     return TABLE.sub(lambda _: table_of(id), text)
 
 
+def mini_table(columns: Mapping[str, str]) -> str:
+    """Return the success of each method in percent, with the interval over seeds, the best mean first.
+
+    Online methods have that at the end of their online steps. Where runs of a column are missing, it says so.
+    """
+    cells = {name: _mini_cells(pattern) for name, pattern in columns.items()}
+    whole, mazes = (_mini_cells(pattern) for pattern in ("*", "pointmaze-*"))
+    order = sorted(_mini().methods, key=lambda name: (-_mean(whole, name), -_mean(mazes, name), name))
+    rows = [f"| method | {' | '.join(columns)} |", f"|{'---|' * (len(columns) + 1)}"]
+    for name in order:
+        texts = [
+            number_entry(found[name].estimates["mean"], SUCCESS.scale, 0).plain if name in found else "to do"
+            for found in cells.values()
+        ]
+        rows.append(f"| {name} | {' | '.join(texts)} |")
+    return "\n".join(rows) + "\n"
+
+
+@cache
+def _mini() -> Inputs:
+    return collect(Request(published=["mini"]))
+
+
+@cache
+def _mini_cells(pattern: str) -> Mapping[str, Cell]:
+    """Return method -> its mean over the tasks of a pattern, for the methods with every planned run of them."""
+    planned = load_set("mini").planned
+    tasks = [task for task in suite_tasks("mini") if fnmatchcase(task, pattern)]
+    scores = _mini().evaluations
+    scores = scores[scores["environment"].isin(tasks)]
+    if planned is None or scores.empty:
+        return {}
+    phases = compare(_mini().methods, scores, _mini().means, reps=1, curves=False, over="per-method").phases
+    return {
+        name: cell
+        for phase in phases.values()
+        for name, cell in phase.aggregates.items()
+        if cell.tasks == len(tasks) and cell.seeds[0] >= planned["seeds"]
+    }
+
+
+def _mean(cells: Mapping[str, Cell], name: str) -> float:
+    return cells[name].estimates["mean"].point if name in cells else -1.0
+
+
+def updated_mini(page: Path) -> str:
+    """Return the text of a page with the mini benchmark's table and progress as its scores are now."""
+    progress = load_progress(load_set("mini"))
+    assert progress is not None
+    text = MINI_TABLE.sub(lambda _: mini_table(MINI_COLUMNS[page]), page.read_text(encoding="utf-8"))
+    return MINI_PROGRESS.sub(f"{progress.finished:,} of {progress.planned:,} runs are finished", text)
+
+
 if __name__ == "__main__":
+    for page in MINI_COLUMNS:
+        page.write_text(updated_mini(page), encoding="utf-8")
     for each in agents.algorithm_ids():
         (DOCS / f"{each}.md").write_text(updated(each))
