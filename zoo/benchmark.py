@@ -110,6 +110,8 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         show(looks, args.workers, known)
         return summary(looks, known)
     known = Experience(others)
+    if args.scores:
+        check_log_folder(args.scores, "folder of scores", "--scores")
     try:
         if any(not look.state.is_final for look in looks):
             check_log_folder(plan.machine.log_folder)

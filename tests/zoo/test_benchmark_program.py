@@ -118,6 +118,8 @@ def check_kept_scores(run: Callable[..., Ended], folder: Path) -> None:
         assert ended.code == 2
         assert message in " ".join(ended.err.split())
     file.write_bytes(before)
+    ended = run("--scores", "suite.yml")
+    assert (ended.code, "the folder of scores must be writable" in ended.err) == (2, True)
 
 
 def check_scores_of_a_stopped_suite(folder: Path, data: Path) -> None:

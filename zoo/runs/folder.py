@@ -441,8 +441,12 @@ def find_run_folders(paths: Iterable[Path]) -> list[RunFolder]:
     return [RunFolder(path) for path in sorted(found)]
 
 
-def check_log_folder(folder: Path) -> None:
-    """Make a folder for runs if need be; raise UsageError if a file of 64 KiB cannot be written there."""
+def check_log_folder(folder: Path, name: str = "log folder", flag: str = "-f/--log-folder") -> None:
+    """Make a folder for runs if need be; raise UsageError if a file of 64 KiB cannot be written there.
+
+    :param name: what to call it.
+    :param flag: what it was chosen with.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder) as file:
@@ -451,8 +455,8 @@ def check_log_folder(folder: Path) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise UsageError(
-            f"the log folder must be writable with free space, got {error.strerror} for {folder}; "
-            "choose another with -f/--log-folder"
+            f"the {name} must be writable with free space, got {error.strerror} for {folder}; "
+            f"choose another with {flag}"
         ) from error
 
 
