@@ -167,7 +167,7 @@ def _launch(plan: Plan, args: argparse.Namespace) -> None:
 
 def _find_kept(jobs: Sequence[Job], args: argparse.Namespace) -> set[str]:
     """Return the names of the jobs that have their scores in the folder of ``--scores``."""
-    if not args.scores or not args.scores.is_dir():
+    if not args.scores:
         return set()
     from zoo.suites.scores import find_kept
 

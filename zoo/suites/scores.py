@@ -75,6 +75,7 @@ def write_scores(looks: Sequence[Look], folder: Path) -> list[Path]:
 def _write(method: str, rows: pd.DataFrame, folder: Path) -> Path:
     path = folder / f"{method.replace('/', '_').replace(' ', '_')}.csv"
     text = csv_cells(rows[list(COLUMNS)]).to_csv(index=False, float_format="%.6g")
+    # read back, since rows that stay keep the very texts that they have
     new, kept = _table(io.StringIO(text)), _read([path] if path.exists() else [])
     others = kept[~pd.MultiIndex.from_frame(kept[_RUN]).isin(pd.MultiIndex.from_frame(new[_RUN]))]
     both = pd.concat([others, new], ignore_index=True)
