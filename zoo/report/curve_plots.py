@@ -102,8 +102,8 @@ def _joined(before: np.ndarray, start: Curve, steps: np.ndarray, curve: Curve) -
 
 
 def last_step(parts: Sequence[Curves]) -> int:
-    """Return the last step of all curves of all phases."""
-    return max((int(curve.steps[-1]) for part in parts for curve in part.values()), default=0)
+    """Return the step at which the last curve ends, as they are drawn."""
+    return max((int(steps[-1]) for _, _, steps, _ in joined_curves(parts, "mean")), default=0)
 
 
 def _decorate_steps(ax: Axes, parts: Sequence[Curves], limits: tuple[float, float], last: int) -> int | None:

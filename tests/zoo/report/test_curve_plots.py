@@ -17,13 +17,14 @@ def test_offline_phase_is_shaded_and_the_online_curve_starts_where_it_ends():
     assert online.get_ydata()[0] == offline.get_ydata()[-1]
 
 
-def test_method_that_starts_online_is_drawn_from_the_border():
-    runs = pd.concat([evaluations(["QAM"]), evaluations(["RLPD"], steps=((500, "online"), (1000, "online")))])
-    methods = own_methods(("QAM", "RLPD"))
-    comparison = compare(methods, runs, NO_MEANS, reps=20)
-    figure = curve_plots.plot_sample_efficiency(comparison)
-    drawn = [line.get_xdata().tolist() for line in figure.axes[0].lines]
-    assert [2500, 3000] in drawn
+def test_method_that_starts_online_is_drawn_from_the_border_and_inside_the_axes():
+    offline = evaluations(["QAM"], steps=((1000, "offline"), (2000, "offline")))  # no other method goes online
+    runs = pd.concat([offline, evaluations(["RLPD"], steps=((500, "online"), (1000, "online")))])
+    comparison = compare(own_methods(("QAM", "RLPD")), runs, NO_MEANS, reps=20)
+    for plot in (curve_plots.plot_sample_efficiency, curve_plots.plot_domains):
+        ax = plot(comparison).axes[0]
+        assert [2500, 3000] in [line.get_xdata().tolist() for line in ax.lines]
+        assert ax.get_xlim()[1] >= 3000
 
 
 def test_single_evaluation_is_drawn_as_a_marker_with_its_interval():

@@ -1,9 +1,11 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from tests.zoo.report.samples import comparison_of, comparison_of_returns, evaluations, own_methods, returns
+from tests.zoo.report.samples import NO_MEANS, comparison_of, comparison_of_returns, evaluations, own_methods, returns
+from zoo.report.compute import compare
 from zoo.report.entries import Entry, Table
 from zoo.report.interactive import Names, colours, page_data, phase_of
 from zoo.report.tables import domains_table, tasks_table
@@ -77,6 +79,18 @@ def test_an_online_curve_begins_where_the_offline_one_ended(comparison, names, d
     found = comparison.phases["offline"].curves["QAM"].mean
     assert offline["y"] == [round(100 * value, 2) for value in found.points]
     assert offline["low"] == [round(100 * value, 2) for value in found.bounds[0]]
+
+
+def test_axis_holds_a_method_that_starts_online_where_the_others_end():
+    offline = evaluations(["QAM"], steps=((1000, "offline"), (2000, "offline")))
+    runs = pd.concat([offline, evaluations(["RLPD"], steps=((500, "online"), (1000, "online")))])
+    comparison = compare(own_methods(("QAM", "RLPD")), runs, NO_MEANS, reps=20)
+    names = Names([comparison])
+    data = page_data([comparison], ["QAM"], runs, [{}], names)
+    for figure in ("sample_efficiency", "domains"):
+        panel = drawing(data, figure)["panels"][0]
+        assert next(line["x"] for line in panel["lines"] if line["m"] == names.method("RLPD")) == [2500, 3000]
+        assert panel["x"]["limits"] == [0, 3000]
 
 
 def test_pairs_hold_both_directions_and_need_three_methods(comparison, names, data):
