@@ -56,6 +56,13 @@ def comparison_of_returns(methods, kind=RETURN, **options):
     return compare(own_methods(methods), returns(methods, **options), NO_MEANS, reps=50, kind=kind)
 
 
+def runs_with_an_online_starter(others_go_online=False):
+    """Return the evaluations of QAM, and of RLPD, which has no offline phase."""
+    steps = ((1000, "offline"), (2000, "offline"), (3000, "online"))
+    qam = evaluations(["QAM"], steps=steps if others_go_online else steps[:2])
+    return pd.concat([qam, evaluations(["RLPD"], steps=((500, "online"), (1000, "online")))])
+
+
 def comparison_of(methods, **options):
     return compare(own_methods(methods), evaluations(methods, **options), NO_MEANS, reps=50)
 

@@ -1,7 +1,13 @@
 import numpy as np
-import pandas as pd
+import pytest
 
-from tests.zoo.report.samples import NO_MEANS, comparison_of, comparison_of_returns, evaluations, own_methods
+from tests.zoo.report.samples import (
+    NO_MEANS,
+    comparison_of,
+    comparison_of_returns,
+    own_methods,
+    runs_with_an_online_starter,
+)
 from zoo.report import curve_plots
 from zoo.report.compute import compare
 
@@ -17,9 +23,9 @@ def test_offline_phase_is_shaded_and_the_online_curve_starts_where_it_ends():
     assert online.get_ydata()[0] == offline.get_ydata()[-1]
 
 
-def test_method_that_starts_online_is_drawn_from_the_border_and_inside_the_axes():
-    offline = evaluations(["QAM"], steps=((1000, "offline"), (2000, "offline")))  # no other method goes online
-    runs = pd.concat([offline, evaluations(["RLPD"], steps=((500, "online"), (1000, "online")))])
+@pytest.mark.parametrize("others_go_online", [True, False])
+def test_method_that_starts_online_is_drawn_from_the_border_and_inside_the_axes(others_go_online):
+    runs = runs_with_an_online_starter(others_go_online)
     comparison = compare(own_methods(("QAM", "RLPD")), runs, NO_MEANS, reps=20)
     for plot in (curve_plots.plot_sample_efficiency, curve_plots.plot_domains):
         ax = plot(comparison).axes[0]

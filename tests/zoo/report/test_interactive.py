@@ -1,10 +1,17 @@
 import json
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from tests.zoo.report.samples import NO_MEANS, comparison_of, comparison_of_returns, evaluations, own_methods, returns
+from tests.zoo.report.samples import (
+    NO_MEANS,
+    comparison_of,
+    comparison_of_returns,
+    evaluations,
+    own_methods,
+    returns,
+    runs_with_an_online_starter,
+)
 from zoo.report.compute import compare
 from zoo.report.entries import Entry, Table
 from zoo.report.interactive import Names, colours, page_data, phase_of
@@ -82,8 +89,7 @@ def test_an_online_curve_begins_where_the_offline_one_ended(comparison, names, d
 
 
 def test_axis_holds_a_method_that_starts_online_where_the_others_end():
-    offline = evaluations(["QAM"], steps=((1000, "offline"), (2000, "offline")))
-    runs = pd.concat([offline, evaluations(["RLPD"], steps=((500, "online"), (1000, "online")))])
+    runs = runs_with_an_online_starter()
     comparison = compare(own_methods(("QAM", "RLPD")), runs, NO_MEANS, reps=20)
     names = Names([comparison])
     data = page_data([comparison], ["QAM"], runs, [{}], names)
