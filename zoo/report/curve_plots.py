@@ -31,7 +31,7 @@ def plot_sample_efficiency(comparison: Comparison, sheet: Sheet = PAGE) -> Figur
     low, high = score_limits(kind, [curve for part in shown for c in part.values() for curve in (c.mean, c.iqm)])
     for ax, metric in zip(axes, ("mean", "iqm"), strict=True):
         _draw_phases(ax, shown, metric, looks, kind)
-        border = _decorate_steps(ax, shown, (low, high), last_step(shown))
+        border = _decorate_steps(ax, shown, (low, high))
         title = sheet.wrap(METRICS[metric] + kind.title, panel_width(ax, beside=0.6))
         ax.set_title(title, loc="left", pad=1.5 * sheet.text if border else None)  # the phases stand below it
         for name, side in (("offline ", "right"), (" online", "left")) if border else ():
@@ -44,7 +44,8 @@ def plot_sample_efficiency(comparison: Comparison, sheet: Sheet = PAGE) -> Figur
 def plot_domains(comparison: Comparison, sheet: Sheet = PAGE) -> Figure | None:
     """Return one panel of mean learning curves for each domain, or None without single runs.
 
-    Returns have one panel for each environment, each with its own axis.
+    Each panel has an axis of steps of its own, since domains may have their own budgets. Returns have a panel for each
+    environment, with an axis of scores of its own too.
     """
     kind, looks = comparison.kind, ranked_styles(comparison, sheet.stroke)
     domains = sorted({d for phase in comparison.phases.values() for d, curves in phase.domain_curves.items() if curves})
@@ -54,14 +55,11 @@ def plot_domains(comparison: Comparison, sheet: Sheet = PAGE) -> Figure | None:
         domain: [phase.domain_curves.get(domain, {}) for phase in comparison.phases.values()] for domain in domains
     }
     figure, axes = sheet.panels(len(domains), 0.9 + 0.12 * sheet.width, sharey=kind is SUCCESS)
-    last = max(map(last_step, parts.values()))
     for ax, domain in zip(axes, domains, strict=True):
         curves = [curve.mean for part in parts[domain] for curve in part.values()]
         _draw_phases(ax, parts[domain], "mean", looks, kind)
         ax.set_title(literal(sheet.wrap(domain, panel_width(ax))), fontsize=sheet.text)
-        # Returns have an axis of their own in each environment, and their own budget of steps.
-        steps = last if kind is SUCCESS else last_step(parts[domain])
-        _decorate_steps(ax, parts[domain], score_limits(kind, curves), steps)
+        _decorate_steps(ax, parts[domain], score_limits(kind, curves))
         ax.set_xlabel("")
         if ax.get_subplotspec().is_first_col():
             ax.set_ylabel(kind.unit)
@@ -106,15 +104,12 @@ def last_step(parts: Sequence[Curves]) -> int:
     return max((int(steps[-1]) for _, _, steps, _ in joined_curves(parts, "mean")), default=0)
 
 
-def _decorate_steps(ax: Axes, parts: Sequence[Curves], limits: tuple[float, float], last: int) -> int | None:
-    """Shade the offline phase, label the axes, and return where online steps begin (None if methods differ).
-
-    :param last: the step at which the axis ends.
-    """
+def _decorate_steps(ax: Axes, parts: Sequence[Curves], limits: tuple[float, float]) -> int | None:
+    """Shade the offline phase, label the axes, and return where online steps begin (None if methods differ)."""
     border = end_of_offline(parts)
     if border is not None:
         ax.axvspan(0, border, color="#f2f2f2", zorder=0)
-    ax.set(xlim=(0, last * 1.01 or 1), ylim=limits, xlabel="steps")
+    ax.set(xlim=(0, last_step(parts) * 1.01 or 1), ylim=limits, xlabel="steps")
     ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 1.5M, 5k
     ax.grid(alpha=0.25)

@@ -205,13 +205,10 @@ def _domains(comparison: Comparison, names: Names) -> Drawing:
     phases = comparison.phases.values()
     found = sorted({domain for phase in phases for domain, curves in phase.domain_curves.items() if curves})
     parts = {domain: [phase.domain_curves.get(domain, {}) for phase in phases] for domain in found}
-    last = max(map(last_step, parts.values()), default=0)
     for domain in found:
         panel = _curve_panel(comparison, parts[domain], "mean", names, domain)
         curves = [curve.mean for part in parts[domain] for curve in part.values()]
         panel |= {"title": domain, "domain": names.domain(domain), "y": _scores_axis(kind, curves, kind.unit)}
-        if kind is SUCCESS:
-            panel["x"]["limits"] = [0, last]
         panels.append(panel)
     name = "domains" if kind is SUCCESS else "environments"
     return {"name": name, "type": "curves", "panels": panels}

@@ -5,6 +5,7 @@ from tests.zoo.report.samples import (
     NO_MEANS,
     comparison_of,
     comparison_of_returns,
+    comparison_of_two_budgets,
     own_methods,
     runs_with_an_online_starter,
 )
@@ -31,6 +32,13 @@ def test_method_that_starts_online_is_drawn_from_the_border_and_inside_the_axes(
         ax = plot(comparison).axes[0]
         assert [2500, 3000] in [line.get_xdata().tolist() for line in ax.lines]
         assert ax.get_xlim()[1] >= 3000
+
+
+def test_axis_of_each_domain_ends_with_its_own_budget():
+    cube, scene = curve_plots.plot_domains(comparison_of_two_budgets()).axes[:2]
+    assert (cube.get_title(), scene.get_title()) == ("cube-double-play", "scene-play")
+    assert cube.get_xlim() == pytest.approx((0, 30_300))
+    assert scene.get_xlim() == pytest.approx((0, 3030))
 
 
 def test_single_evaluation_is_drawn_as_a_marker_with_its_interval():

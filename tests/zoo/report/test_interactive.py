@@ -7,6 +7,7 @@ from tests.zoo.report.samples import (
     NO_MEANS,
     comparison_of,
     comparison_of_returns,
+    comparison_of_two_budgets,
     evaluations,
     own_methods,
     returns,
@@ -97,6 +98,15 @@ def test_axis_holds_a_method_that_starts_online_where_the_others_end():
         panel = drawing(data, figure)["panels"][0]
         assert next(line["x"] for line in panel["lines"] if line["m"] == names.method("RLPD")) == [2500, 3000]
         assert panel["x"]["limits"] == [0, 3000]
+
+
+def test_axis_of_each_domain_ends_with_its_own_budget():
+    comparison = comparison_of_two_budgets()
+    panels = drawing(page_data([comparison], ["QAM"], evaluations(["QAM"]), [{}], Names([comparison])), "domains")[
+        "panels"
+    ]
+    limits = {panel["title"]: panel["x"]["limits"] for panel in panels}
+    assert limits == {"cube-double-play": [0, 30_000], "scene-play": [0, 3000]}
 
 
 def test_pairs_hold_both_directions_and_need_three_methods(comparison, names, data):
