@@ -71,9 +71,7 @@ def make_parser() -> Parser:
 def _add_method(parser: Parser) -> None:
     """Add the arguments about how methods are compared."""
     how = parser.add_argument_group("how")
-    how.add_argument(
-        "--baseline", metavar="NAME", help="method to compare against (default: the first set's own method)"
-    )
+    how.add_argument("--baseline", metavar="NAME", help="method to compare against (default: the one of the first set)")
     focus = how.add_mutually_exclusive_group()
     focus.add_argument(
         "--focus",

@@ -558,7 +558,7 @@ def test_two_own_methods_have_no_focus_unless_one_is_named(tmp_path, capsys):
     assert "Better than fql" in output
 
 
-def test_baseline_defaults_to_the_method_that_the_published_set_proposes(tmp_path, capsys):
+def test_baseline_defaults_to_that_of_the_published_set(tmp_path, capsys):
     write_published_runs(SCENE)
     compare.main(["--published", "qam2026", "--print", *SMALL])
     assert "P(method > QAM)" in capsys.readouterr().out

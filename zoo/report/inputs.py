@@ -66,11 +66,11 @@ class Inputs:
     failed: str = "last"
 
     def default_baseline(self) -> str:
-        """Return the method that the first published set proposes, or else the first method of all."""
+        """Return the method that the first published set names, or else the first method of all."""
         for published in self.sets:
-            if published.proposed is None:
+            if published.baseline is None:
                 continue
-            for name in (published.proposed, _with_source(published.proposed, published.name)):
+            for name in (published.baseline, _with_source(published.baseline, published.name)):
                 if name in self.methods and self.methods[name].source == published.name:
                     return name
         return min(self.methods)

@@ -39,6 +39,7 @@ class PublishedSet:
     :param about: ``title``, ``authors``, ``reference``, ``date``, ``source`` and ``notes``.
     :param suite: name of the tasks that its scores are about.
     :param scoring: how its scores were taken, or None if they are those of the last evaluation.
+    :param baseline: the method that others are compared with unless a user names one, or None for the first by name.
     :param protocol: fields of `zoo.runs.read.PROTOCOL` on most domains.
     :param domains: domain -> the fields that differ there.
     :param methods: method -> the fields that differ for it, and under ``domains`` those that differ on a domain.
@@ -51,7 +52,7 @@ class PublishedSet:
     about: dict[str, Any]
     suite: str
     scoring: str | None
-    proposed: str | None
+    baseline: str | None
     protocol: dict[str, Any]
     domains: dict[str, dict[str, Any]]
     methods: dict[str, dict[str, Any]]
@@ -96,7 +97,7 @@ def load_set(name: str) -> PublishedSet:
         about,
         suite=entry["suite"],
         scoring=entry.get("scoring"),
-        proposed=entry.get("proposed"),
+        baseline=entry.get("baseline"),
         protocol=entry["protocol"],
         domains=entry.get("domains", {}),
         methods=entry.get("methods", {}),

@@ -207,6 +207,12 @@ def test_damaged_import_says_how_to_repair_it(cache):
         published.load_runs(published.load_set("qam2026"))
 
 
+@pytest.mark.parametrize("name", published.set_names())
+def test_baseline_of_a_set_is_one_of_its_methods(name):
+    found = published.load_set(name)
+    assert found.baseline in set(published.load_means(found)["method"])
+
+
 def test_what_differs_for_a_method_of_a_set_is_said_under_its_published_name():
     names = set(published.published_names().values())
     for found in map(published.load_set, published.set_names()):
