@@ -6,6 +6,8 @@ INSTALLED := $(VENV)/.installed
 
 TOOLS := .tools
 FUZZ_SECONDS ?= 600
+# the tests of a file share what they prepare, so each file goes to one of the processes
+TEST_PROCESSES ?= 2
 SITE := docs/_build
 
 .PHONY: demo test test-slow notebook faults lint type format doc-check docs commit-checks release-check fuzz lock audit
@@ -17,7 +19,7 @@ demo: $(INSTALLED)
 		--num-threads 1 -params learning_rate=lin_1e-3
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m 'slow or slurm'

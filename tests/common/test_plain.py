@@ -93,7 +93,11 @@ def test_an_object_comes_back_without_its_constructor() -> None:
     np.testing.assert_array_equal(found.part.b, np.ones(2))
 
 
-@pytest.mark.parametrize("shared", [np.ones(2), [1], {"a": 1}, Thing(a=1), {1}, np.random.default_rng(0)], ids=repr)
+@pytest.mark.parametrize(
+    "shared",
+    [np.ones(2), [1], {"a": 1}, Thing(a=1), {1}, np.random.default_rng(0)],
+    ids=lambda shared: type(shared).__name__,
+)
 def test_what_two_places_share_is_still_shared(shared: Any) -> None:
     found = through_json({"first": [shared], "second": (shared, [shared])})
     assert found["first"][0] is found["second"][0] is found["second"][1][0]
