@@ -285,7 +285,8 @@ def compare_scores(step: int, own: Scores, published: Scores | None) -> Row:
     def mean_of(*parts: Scores) -> Estimate:
         """Return the first mean, or the first minus the second."""
         means = [sign * float(part.values.mean()) for sign, part in zip((1, -1), parts, strict=False)]
-        return welch_mean(means, [part.variance for part in parts], [len(part.values) for part in parts])
+        variances, seeds = [part.variance for part in parts], [len(part.values) for part in parts]
+        return welch_mean(means, variances, seeds, (0.0 if len(parts) == 1 else -1.0, 1.0))
 
     mean = mean_of(own)
     row = Row(step, len(own.values), mean.point, mean.interval)

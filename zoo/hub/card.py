@@ -112,10 +112,9 @@ def _row(name: str, score: Score) -> str:
 
 
 def _mean_over_seeds(means: list[float], kind: Any) -> str:
-    estimate = welch_mean([float(np.mean(means))], [float(np.var(means, ddof=1))], [len(means)])
+    estimate = welch_mean([float(np.mean(means))], [float(np.var(means, ddof=1))], [len(means)], kind.limits)
     assert estimate.interval is not None  # of two seeds or more
-    low, high = np.clip(estimate.interval, *kind.limits)
-    mean = Score(kind.name, estimate.point, float(low), float(high), len(means))
+    mean = Score(kind.name, estimate.point, *estimate.interval, len(means))
     return f"Mean of {len(means)} seeds: {mean.mean_text}, 95% interval {mean.interval.text} (Student's, over seeds)."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from scipy import special
 Array = NDArray[np.float64]
 
 PERCENTILES = (2.5, 97.5)
+UNLIMITED = (-math.inf, math.inf)
 SIGNIFICANT = 0.05
 """The largest p value, after a correction for many tests, that says that two methods differ."""
 FEW_SEEDS = 5
@@ -101,7 +103,19 @@ def percentile_bounds(resampled: Array) -> Array:
     return np.asarray(np.percentile(columns, PERCENTILES, axis=1))
 
 
-def welch_mean(means: Sequence[float], variances: Sequence[float], seeds: Sequence[int]) -> Estimate:
+def t_estimate(point: float, half: float, limits: tuple[float, float] = UNLIMITED) -> Estimate:
+    """Return a number with its t-interval, cut at the limits of what it can be; without one if half a width is NaN."""
+    if math.isnan(half):
+        return Estimate(point)
+    return Estimate(point, (max(limits[0], point - half), min(limits[1], point + half)), "t")
+
+
+def welch_mean(
+    means: Sequence[float],
+    variances: Sequence[float],
+    seeds: Sequence[int],
+    limits: tuple[float, float] = UNLIMITED,
+) -> Estimate:
     """Return the average of independent means with its Welch-Satterthwaite t-interval.
 
     Signs may be folded in: the difference of two means is the sum of one and the negative of the other.
@@ -109,11 +123,11 @@ def welch_mean(means: Sequence[float], variances: Sequence[float], seeds: Sequen
     :param means: each one already multiplied by its weight, so that the estimate is their sum.
     :param variances: sample variances (ddof = 1) of one run, multiplied by the squared weight; 0 where exact.
     :param seeds: how many runs each mean is the average of.
+    :param limits: the least and the greatest value that the sum can have.
     :return: the sum; without an interval if a mean with one run has no known variance (NaN).
     """
-    point = float(np.sum(means))
-    half = float(welch_half_width(np.asarray(variances, float)[:, None], np.asarray(seeds))[0])
-    return Estimate(point) if np.isnan(half) else Estimate(point, (point - half, point + half), "t")
+    half = welch_half_width(np.asarray(variances, float)[:, None], np.asarray(seeds))[0]
+    return t_estimate(float(np.sum(means)), float(half), limits)
 
 
 def welch_half_width(variances: Array, seeds: NDArray[np.int64]) -> Array:

@@ -19,7 +19,7 @@ import pandas as pd
 from zoo.report import statistics
 from zoo.report.comparison import HalfBest, Phase
 from zoo.report.entries import LEAST_BEST
-from zoo.report.estimates import Array, Estimate, welch_half_width
+from zoo.report.estimates import Array, Estimate, t_estimate, welch_half_width
 from zoo.runs.history import PHASES
 from zoo.runs.scores import RETURN, Kind
 
@@ -134,6 +134,6 @@ def _restricted_mean(first: Mapping[str, Array], budgets: Mapping[str, int], gap
     variances = np.maximum(variances, [gaps[task] ** 2 / 12 for task in tasks]) / len(tasks) ** 2
     half = float(welch_half_width(variances[:, None], np.array([len(values[task]) for task in tasks]))[0])
     point, most = float(mean.points[0]), float(np.mean(list(budgets.values())))
-    if math.isnan(half) or not any(np.isfinite(steps).any() for steps in first.values()):
+    if not any(np.isfinite(steps).any() for steps in first.values()):
         return Estimate(point)
-    return Estimate(point, (max(0.0, point - half), min(most, point + half)), "t")
+    return t_estimate(point, half, (0.0, most))

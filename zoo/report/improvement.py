@@ -17,6 +17,7 @@ from zoo.report.estimates import (
     Record,
     holm,
     percentile_bounds,
+    t_estimate,
     welch_half_width,
     welch_p_values,
 )
@@ -60,7 +61,7 @@ def improvements(
             Improvement(chance, effect, None if np.isnan(p) else float(p), record)
             for chance, effect, p, record in zip(
                 _chances(x, y, seeds_x, seeds_y, reps),
-                _effects(differences, welch_half_width(variances, seeds)),
+                _effects(differences, welch_half_width(variances, seeds), limits),
                 welch_p_values(differences, variances, seeds),
                 _records(x, y, variances, seeds),
                 strict=True,
@@ -70,12 +71,11 @@ def improvements(
     return result
 
 
-def _effects(differences: Array, half: Array) -> list[Estimate]:
-    """Return differences of means; without intervals where a variance is not known (half a width of NaN)."""
-    return [
-        Estimate(float(point)) if np.isnan(width) else Estimate(float(point), (point - width, point + width), "t")
-        for point, width in zip(differences.tolist(), half.tolist(), strict=True)
-    ]
+def _effects(differences: Array, half: Array, limits: tuple[float, float]) -> list[Estimate]:
+    """Return differences of means of scores within limits."""
+    largest = limits[1] - limits[0]
+    found = zip(differences.tolist(), half.tolist(), strict=True)
+    return [t_estimate(point, width, (-largest, largest)) for point, width in found]
 
 
 def _records(x: Array, y: Array, variances: Array, seeds: NDArray[np.int64]) -> list[Record]:

@@ -114,6 +114,7 @@ def _reproduction(
         [variance / len(runs) ** 2 for variance in spread]
         + [float(row["sd"]) ** 2 / len(parts) ** 2 for row, _ in parts],
         [len(values) for values in runs] + [int(row["seeds"]) for row, _ in parts],
+        limits=(-1.0, 1.0),
     )
     protocols = [_differences(phase, method, task, published, expected) for task in method.protocols if task in tasks]
     return Reproduction(

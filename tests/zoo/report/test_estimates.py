@@ -12,6 +12,12 @@ def test_welch_mean_takes_a_known_part_as_exact():
     assert found.interval == pytest.approx((reference.low, reference.high), abs=1e-12)
 
 
+def test_interval_is_cut_at_the_limits_of_the_number():
+    assert welch_mean([0.9], [0.04], [5]).interval[1] > 1
+    low, high = welch_mean([0.9], [0.04], [5], limits=(0.0, 1.0)).interval
+    assert (low, high) == (pytest.approx(0.9 - stats.t.ppf(0.975, 4) * 0.2 / 5**0.5), 1.0)
+
+
 def test_welch_mean_without_a_known_variance_has_no_interval():
     assert welch_mean([0.3], [np.nan], [1]).interval is None
 

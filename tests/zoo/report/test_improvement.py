@@ -35,6 +35,15 @@ def test_few_seeds_give_a_welch_t_interval_for_the_difference():
     assert found.difference.interval == pytest.approx((reference.low, reference.high), abs=1e-12)
 
 
+def test_difference_of_rates_is_at_most_100_points():
+    scores = {"x": {"t": np.array([1.0, 1.0, 0.7])}, "y": {"t": np.array([0.0, 0.2, 0.0])}}
+    reference = stats.ttest_ind(*(part["t"] for part in scores.values()), equal_var=False).confidence_interval(0.95)
+    assert reference.high > 1
+    found = improvements(scores, [("x", "y"), ("y", "x")], 10)
+    assert found["x", "y"].difference.interval == pytest.approx((reference.low, 1), abs=1e-12)
+    assert found["y", "x"].difference.interval == pytest.approx((-1, -reference.low), abs=1e-12)
+
+
 def test_difference_of_methods_whose_seeds_agree_by_chance_is_not_certain():
     scores = {"x": {"t": np.full(5, 1.0)}, "y": {"t": np.full(5, 0.96)}}
     episodes = {name: {"t": 10} for name in scores}
