@@ -63,7 +63,7 @@ def test_every_command_for_ogbench_works(tmp_path: Path) -> None:
     assert (tmp_path / "cube.gif").stat().st_size > 0
     config = yaml.safe_load((tmp_path / trained["run"] / "config.yml").read_text())
     found = [config["settings"][name] for name in ("encoder", "frame_stack", "random_crop")]
-    assert found == ["impala_small", 3, 0.5]
+    assert found == ["impala_debug", 3, 0.5]  # the encoder is that of `--quick`
     assert any("untuned" in source for source in config["sources"])
 
 
