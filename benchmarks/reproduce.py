@@ -244,6 +244,13 @@ class Scores:
     episodes: int
 
     @property
+    def mean(self) -> Estimate:
+        """Mean over seeds."""
+        from zoo.report import statistics
+
+        return statistics.mean({"task": self.values}, episodes={"task": self.episodes}).estimate(0)
+
+    @property
     def variance(self) -> float:
         """Variance of one seed, which is at least that of its episodes."""
         from zoo.report.statistics import seed_variances
@@ -282,26 +289,20 @@ def compare_scores(step: int, own: Scores, published: Scores | None) -> Row:
 
     from zoo.report.estimates import welch_mean, welch_p_values
 
-    def mean_of(*parts: Scores) -> Estimate:
-        """Return the first mean, or the first minus the second."""
-        means = [sign * float(part.values.mean()) for sign, part in zip((1, -1), parts, strict=False)]
-        variances, seeds = [part.variance for part in parts], [len(part.values) for part in parts]
-        return welch_mean(means, variances, seeds, (0.0 if len(parts) == 1 else -1.0, 1.0))
-
-    mean = mean_of(own)
+    mean = own.mean
     row = Row(step, len(own.values), mean.point, mean.interval)
     if published is None:
         return row
-    theirs, difference = mean_of(published), mean_of(own, published)
-    spread = np.array([[own.variance], [published.variance]])
-    seeds = np.array([len(own.values), len(published.values)])
+    theirs = published.mean
+    variances, seeds = [own.variance, published.variance], [len(own.values), len(published.values)]
+    difference = welch_mean([mean.point, -theirs.point], variances, seeds, limits=(-1.0, 1.0))
     return replace(
         row,
         published=theirs.point,
         published_interval=theirs.interval,
         difference=difference.point,
         difference_interval=difference.interval,
-        p_value=float(welch_p_values(np.array([difference.point]), spread, seeds)[0]),
+        p_value=float(welch_p_values(np.array([difference.point]), np.array(variances)[:, None], np.array(seeds))[0]),
     )
 
 

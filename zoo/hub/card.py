@@ -12,7 +12,7 @@ from zoo import plain_yaml
 from zoo.hub.bundle import COMMAND, CURVE, MODEL, SETTINGS, VERSIONS, Origin
 from zoo.hub.client import hub_library
 from zoo.hub.download import POLICY
-from zoo.report.estimates import welch_mean
+from zoo.report import statistics
 from zoo.runs.scores import KINDS, RETURN
 from zoo.watching.agent import Agent
 from zoo.watching.score import Score
@@ -112,7 +112,7 @@ def _row(name: str, score: Score) -> str:
 
 
 def _mean_over_seeds(means: list[float], kind: Any) -> str:
-    estimate = welch_mean([float(np.mean(means))], [float(np.var(means, ddof=1))], [len(means)], kind.limits)
+    estimate = statistics.mean({"": np.array(means)}, kind.limits).estimate(0)
     assert estimate.interval is not None  # of two seeds or more
     mean = Score(kind.name, estimate.point, *estimate.interval, len(means))
     return f"Mean of {len(means)} seeds: {mean.mean_text}, 95% interval {mean.interval.text} (Student's, over seeds)."

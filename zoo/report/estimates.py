@@ -13,7 +13,6 @@ from scipy import special
 Array = NDArray[np.float64]
 
 PERCENTILES = (2.5, 97.5)
-UNLIMITED = (-math.inf, math.inf)
 SIGNIFICANT = 0.05
 """The largest p value, after a correction for many tests, that says that two methods differ."""
 FEW_SEEDS = 5
@@ -103,7 +102,7 @@ def percentile_bounds(resampled: Array) -> Array:
     return np.asarray(np.percentile(columns, PERCENTILES, axis=1))
 
 
-def t_estimate(point: float, half: float, limits: tuple[float, float] = UNLIMITED) -> Estimate:
+def t_estimate(point: float, half: float, limits: tuple[float, float]) -> Estimate:
     """Return a number with its t-interval, cut at the limits of what it can be; without one if half a width is NaN."""
     if math.isnan(half):
         return Estimate(point)
@@ -114,7 +113,7 @@ def welch_mean(
     means: Sequence[float],
     variances: Sequence[float],
     seeds: Sequence[int],
-    limits: tuple[float, float] = UNLIMITED,
+    limits: tuple[float, float] = (-math.inf, math.inf),
 ) -> Estimate:
     """Return the average of independent means with its Welch-Satterthwaite t-interval.
 

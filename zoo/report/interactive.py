@@ -204,10 +204,10 @@ def _domains(comparison: Comparison, names: Names) -> Drawing:
     kind, panels = comparison.kind, []
     phases = comparison.phases.values()
     found = sorted({domain for phase in phases for domain, curves in phase.domain_curves.items() if curves})
-    parts = {domain: [phase.domain_curves.get(domain, {}) for phase in phases] for domain in found}
     for domain in found:
-        panel = _curve_panel(comparison, parts[domain], "mean", names, domain)
-        curves = [curve.mean for part in parts[domain] for curve in part.values()]
+        parts = [phase.domain_curves.get(domain, {}) for phase in phases]
+        panel = _curve_panel(comparison, parts, "mean", names, domain)
+        curves = [curve.mean for part in parts for curve in part.values()]
         panel |= {"title": domain, "domain": names.domain(domain), "y": _scores_axis(kind, curves, kind.unit)}
         panels.append(panel)
     name = "domains" if kind is SUCCESS else "environments"

@@ -102,10 +102,8 @@ def test_axis_holds_a_method_that_starts_online_where_the_others_end():
 
 def test_axis_of_each_domain_ends_with_its_own_budget():
     comparison = comparison_of_two_budgets()
-    panels = drawing(page_data([comparison], ["QAM"], evaluations(["QAM"]), [{}], Names([comparison])), "domains")[
-        "panels"
-    ]
-    limits = {panel["title"]: panel["x"]["limits"] for panel in panels}
+    data = page_data([comparison], ["QAM"], evaluations(["QAM"]), [{}], Names([comparison]))
+    limits = {panel["title"]: panel["x"]["limits"] for panel in drawing(data, "domains")["panels"]}
     assert limits == {"cube-double-play": [0, 30_000], "scene-play": [0, 3000]}
 
 
