@@ -10,7 +10,7 @@ FUZZ_SECONDS ?= 600
 TEST_PROCESSES ?= 2
 SITE := docs/_build
 
-.PHONY: demo test test-slow notebook faults lint type format doc-check docs commit-checks release-check fuzz lock audit
+.PHONY: demo test test-slow notebook faults lint size type format doc-check docs commit-checks release-check fuzz lock audit
 .PHONY: clean gpu-check reproduce
 
 demo: $(INSTALLED)
@@ -41,6 +41,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell agents zoo hyperparams benchmarks tests docs README.md CHANGELOG.md CONTRIBUTING.md
+
+size:
+	$(PYTHON) tools/size.py
 
 type: $(INSTALLED)
 	$(BIN)/mypy

@@ -6,12 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
-from agents.common.batch import Batch
 from agents.common.maths.flow import cloning_loss, integrate_flow
-from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
-from agents.common.nets.specs import Networks, NetworkSpec, velocity_field
-from agents.common.settings import setting
-from agents.registry import register
+from agents.common.method import normal, uniform
+from agents.common.nets.specs import velocity_field
+from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec, Noise, Targets, register, setting
 
 
 def _one(name: str, value: Any) -> int:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.batch import Batch
 from agents.common.maths.critic import action_gradient, q_statistics, td_loss, td_target
 from agents.common.maths.flow import cloning_loss, integrate_flow
-from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
-from agents.common.nets.heads import Networks, Time, Velocity
-from agents.common.nets.specs import NetworkSpec, critic, velocity_field
+from agents.common.method import normal, uniform
+from agents.common.nets.heads import Time, Velocity
+from agents.common.nets.specs import critic, velocity_field
 from agents.common.search import log_range
-from agents.common.settings import setting
-from agents.registry import register
+from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec, Noise, Targets, register, setting
 
 
 @register(

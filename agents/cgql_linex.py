@@ -6,9 +6,7 @@ import torch
 from torch import Tensor
 
 from agents.cgql_mse import CGQLMSE
-from agents.common.method import Info
-from agents.common.settings import setting
-from agents.registry import register
+from agents.core import Info, register, setting
 
 
 @register(

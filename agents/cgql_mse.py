@@ -5,13 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from agents.cgql import CGQL
-from agents.common.batch import Batch
 from agents.common.maths.flow import interpolate
-from agents.common.method import Draw, Info, Losses, Noise, Targets, normal, uniform
-from agents.common.nets.heads import Networks
+from agents.common.method import normal, uniform
 from agents.common.search import log_range
-from agents.common.settings import setting
-from agents.registry import register
+from agents.core import Batch, Draw, Info, Losses, Networks, Noise, Targets, register, setting
 
 
 @register(

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from agents.common.batch import Batch
 from agents.common.families.diffusion import DiffusionQLearning
 from agents.common.maths.critic import q_statistics, td_loss
 from agents.common.maths.denoising import row_mean
-from agents.common.method import Info, Losses, Noise, Targets
-from agents.common.nets.heads import Networks
-from agents.registry import register
+from agents.core import Batch, Info, Losses, Networks, Noise, Targets, register
 
 
 @register(

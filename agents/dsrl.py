@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.batch import Batch
-from agents.common.maths.critic import q_statistics, td_loss, td_target
+from agents.common.maths.critic import q_statistics, td_loss
 from agents.common.maths.flow import cloning_loss, integrate_flow
-from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
-from agents.common.nets.heads import Networks, tanh_gaussian_sample
-from agents.common.nets.specs import NetworkSpec, critic, tanh_gaussian, temperature, velocity_field
+from agents.common.method import normal, uniform
+from agents.common.nets.heads import tanh_gaussian_sample
+from agents.common.nets.specs import critic, tanh_gaussian, temperature, velocity_field
 from agents.common.search import linear_range
-from agents.common.settings import setting
-from agents.registry import register
+from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec, Noise, Targets, register, setting
 
 
 @register(
@@ -77,14 +75,8 @@ class DSRL(Method):
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target and the critics' values of the flow's actions, member by member."""
-        next_actions = self.next_actions(batch, noise, nets)
-        next_q = nets.critic_target(batch.next_observations, next_actions)
         steered = self.steer(batch.observations, noise["latent_z"], nets)
-        return {
-            "next_actions": next_actions,
-            "td": td_target(batch, next_q, self.rho),
-            "latent_q": nets.critic(batch.observations, steered),
-        }
+        return {**self.td_targets(batch, noise, nets), "latent_q": nets.critic(batch.observations, steered)}
 
     def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
         """Return the TD, latent distillation and flow-matching losses and those of the latent soft actor-critic."""

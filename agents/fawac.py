@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.batch import Batch
-from agents.common.maths.critic import q_statistics, td_loss, td_target
+from agents.common.maths.critic import q_statistics, td_loss
 from agents.common.maths.flow import flow_matching_loss, integrate_flow
-from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
-from agents.common.nets.specs import Networks, NetworkSpec, critic, state_value, velocity_field
+from agents.common.method import normal, uniform
+from agents.common.nets.specs import critic, state_value, velocity_field
 from agents.common.search import log_range
-from agents.common.settings import setting
-from agents.registry import register
+from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec, Noise, Targets, register, setting
 
 
 @register(
@@ -53,15 +51,12 @@ class FAWAC(Method):
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target, the target critics' values of the data actions and the weights of those actions."""
-        next_actions = self.next_actions(batch, noise, nets)
-        next_q = nets.critic_target(batch.next_observations, next_actions)
         advantage = nets.critic(batch.observations, batch.actions).mean(1) - nets.value(batch.observations)
         weight = (self.inverse_temperature * advantage).exp().clamp(max=self.max_weight)
         info |= {"advantage_mean": advantage.mean(1), "weight_mean": weight.mean(1)}
         info["weight_at_max"] = (weight == self.max_weight).float().mean(1)
         return {
-            "next_actions": next_actions,
-            "td": td_target(batch, next_q, self.rho),
+            **self.td_targets(batch, noise, nets),
             "data_q": nets.critic_target(batch.observations, batch.actions),
             "weight": weight,
         }

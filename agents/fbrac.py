@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.batch import Batch
-from agents.common.maths.critic import q_statistics, td_loss, td_target
+from agents.common.maths.critic import q_statistics, td_loss
 from agents.common.maths.flow import cloning_loss, integrate_flow
-from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
-from agents.common.nets.specs import Networks, NetworkSpec, critic, velocity_field
+from agents.common.method import normal, uniform
+from agents.common.nets.specs import critic, velocity_field
 from agents.common.search import log_range
-from agents.common.settings import setting
-from agents.registry import register
+from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec, Noise, Targets, register, setting
 
 
 @register(
@@ -58,9 +56,7 @@ class FBRAC(Method):
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target."""
-        next_actions = self.next_actions(batch, noise, nets)
-        next_q = nets.critic_target(batch.next_observations, next_actions)
-        return {"next_actions": next_actions, "td": td_target(batch, next_q, self.rho)}
+        return self.td_targets(batch, noise, nets)
 
     def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
         """Return the TD and flow-matching losses, and the Q term through the whole chain."""

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.batch import Batch
-from agents.common.maths.critic import q_statistics, td_loss, td_target
+from agents.common.maths.critic import q_statistics, td_loss
 from agents.common.maths.flow import cloning_loss, integrate_flow
-from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
-from agents.common.nets.specs import Networks, NetworkSpec, critic, velocity_field
+from agents.common.method import normal, uniform
+from agents.common.nets.specs import critic, velocity_field
 from agents.common.search import log_range
-from agents.common.settings import setting
-from agents.registry import register
+from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec, Noise, Targets, register, setting
 
 
 @register("fql", paper="Flow Q-Learning (Park, Li and Levine, arXiv 2502.02538)", published_name="FQL")
@@ -55,14 +53,9 @@ class FQL(Method):
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target and the teacher's actions."""
-        next_actions = self.next_actions(batch, noise, nets)
-        next_q = nets.critic_target(batch.next_observations, next_actions)
         behaviour = nets.behaviour.at(batch.observations)
-        return {
-            "next_actions": next_actions,
-            "td": td_target(batch, next_q, self.rho),
-            "teacher": integrate_flow(behaviour, noise["distill_z"], self.flow_steps).clamp(-1, 1),
-        }
+        teacher = integrate_flow(behaviour, noise["distill_z"], self.flow_steps).clamp(-1, 1)
+        return {**self.td_targets(batch, noise, nets), "teacher": teacher}
 
     def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
         """Return the TD, flow-matching and distillation losses, and the Q term."""

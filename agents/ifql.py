@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.batch import Batch
 from agents.common.maths.critic import expectile_loss, pessimistic_value, q_statistics, td_loss
 from agents.common.maths.flow import cloning_loss, integrate_flow
-from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
-from agents.common.nets.specs import Networks, NetworkSpec, critic, state_value, velocity_field
+from agents.common.method import normal, uniform
+from agents.common.nets.specs import critic, state_value, velocity_field
 from agents.common.search import choice, linear_range
-from agents.common.settings import setting
-from agents.registry import register
+from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec, Noise, Targets, register, setting
 
 
 @register(

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.batch import Batch
-from agents.common.maths.critic import q_statistics, td_loss, td_target
+from agents.common.maths.critic import q_statistics, td_loss
 from agents.common.maths.flow import interpolate
-from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
-from agents.common.nets.heads import Networks
-from agents.common.nets.specs import NetworkSpec, critic, velocity_field
+from agents.common.method import normal, uniform
+from agents.common.nets.specs import critic, velocity_field
 from agents.common.search import log_range
-from agents.common.settings import setting
-from agents.registry import register
+from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec, Noise, Targets, register, setting
 
 TARGET_BOUND = 5.0
 SMALLEST = 1e-4  # c of the adaptive weight
@@ -96,13 +93,11 @@ class MeanFlowQL(Method):
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target and the mean flow's."""
-        next_actions = self.next_actions(batch, noise, nets)
-        next_q = nets.critic_target(batch.next_observations, next_actions)
         x, t = self.on_the_way(batch.actions, noise)
         velocity = noise["flow_e"] - batch.actions
         slope = nets.policy.at(batch.observations).slope(x, t, velocity)
         flow = self.mean_flow_target(x, t, velocity, slope)
-        return {"next_actions": next_actions, "td": td_target(batch, next_q, self.rho), "flow": flow}
+        return {**self.td_targets(batch, noise, nets), "flow": flow}
 
     def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
         """Return the TD loss, the mean flow's, the climb, and the distance to the action box."""

@@ -9,7 +9,6 @@ from typing import Any
 
 from agents import registry
 from agents.common.method import Method
-from agents.common.model_file import UntrustedError
 from agents.common.saved import algorithm_of, find_model
 from agents.common.sb3.arguments import Arguments
 from agents.common.sb3.model import FlowQLearning, GymEnv
@@ -77,7 +76,7 @@ def load(
     :param path: what ``save`` wrote, or the folder of a run.
     :param env: environment to go on with.
     :param device: where to; as in SB3, one that is not there stands for the CPU.
-    :param trust: whether the file may name a module to import, and run code on loading as older versions' do.
+    :param trust: whether the file may name a module to import, and run code on loading as SB3's own do.
     :param kwargs: see ``load`` of the algorithm.
     :return: the model.
     :raises FileNotFoundError: if there is no model.
@@ -88,16 +87,11 @@ def load(
     name = algorithm_of(file)
     if name is None:
         raise ValueError(
-            f"{file} does not say which algorithm it is of, as models of before 0.2 do not; "
+            f"{file} does not say which algorithm it is of, as those of Stable-Baselines3 do not; "
             "load it with the class, e.g. `agents.QAM.load(path)`"
         )
-    module = name.partition(":")[0]
-    if ":" in name and not trust and registry.find_named_by_file(name) is None:
-        raise UntrustedError(
-            f"{file} is a model of `{name}`; import `{module}` first, or say `trust=True` to have the file import it"
-        )
     try:
-        algorithm: type[FlowQLearning] = get(name).algorithm
+        found = registry.find_named_by_file(name, file, trust=trust)
     except KeyError as error:
         raise ValueError(f"{file} is a model of `{name}`, which is not there: {error.args[0]}") from error
-    return algorithm.load(file, env, device, trust=trust, **kwargs)
+    return model_class(found.method).load(file, env, device, trust=trust, **kwargs)

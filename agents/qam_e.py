@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.batch import Batch
 from agents.common.maths.edit import edit_losses, edited
-from agents.common.method import Draw, Info, Losses, Noise, Targets, normal
-from agents.common.nets.specs import Networks, NetworkSpec, tanh_gaussian, temperature
+from agents.common.method import normal
+from agents.common.nets.specs import tanh_gaussian, temperature
 from agents.common.search import linear_range
-from agents.common.settings import setting
+from agents.core import Batch, Draw, Info, Losses, Networks, NetworkSpec, Noise, Targets, register, setting
 from agents.qam import QAM
-from agents.registry import register
 
 
 @register(
@@ -49,13 +47,15 @@ class QAME(QAM):
         """Return QAM's draws and those of the edit loss."""
         return {**super().noise(), "edit_z": normal(), "edit_eps": normal()}
 
-    def after_flow(self, observations: Tensor, actions: Tensor, noise: Noise, nets: Networks) -> Tensor:
+    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Add the edit to the flow's actions."""
-        return edited(nets.edit, observations, actions, noise["edit"], self.edit_scale)
+        flow_actions = super().act(observations, noise, nets)
+        return edited(nets.edit, observations, flow_actions, noise["edit"], self.edit_scale)
 
-    def flow_starts(self, batch: Batch, noise: Noise) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return QAM's, and that of the actions which the edit loss takes as given."""
-        return {**super().flow_starts(batch, noise), "flow_actions": (batch.observations, noise["edit_z"])}
+    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
+        """Return QAM's targets, and the flow's actions, which the edit loss takes as given."""
+        flow_actions = super().act(batch.observations, {"action": noise["edit_z"]}, nets)
+        return {**super().targets(batch, noise, nets, info), "flow_actions": flow_actions}
 
     def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
         """Return QAM's losses and those of the edit policy and its temperature."""

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.batch import Batch
-from agents.common.method import Draw, Info, Losses, Noise, Targets, normal
-from agents.common.nets.specs import Networks, NetworkSpec, velocity_field
+from agents.common.method import normal
+from agents.common.nets.specs import velocity_field
 from agents.common.search import log_range
-from agents.common.settings import setting
+from agents.core import Batch, Draw, Info, Losses, Networks, NetworkSpec, Noise, Targets, register, setting
 from agents.qam import QAM
-from agents.registry import register
 
 
 @register(
@@ -47,9 +45,10 @@ class QAMF(QAM):
         """Map noise to actions in one step; the flow is only a teacher."""
         return nets.one_step(observations, noise["action"]).clamp(-1, 1)
 
-    def flow_starts(self, batch: Batch, noise: Noise) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return that of the teacher's actions; next actions take one step."""
-        return {"teacher": (batch.observations, noise["distill_z"])}
+    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
+        """Return QAM's targets and the teacher's actions."""
+        teacher = super().act(batch.observations, {"action": noise["distill_z"]}, nets)
+        return {**super().targets(batch, noise, nets, info), "teacher": teacher}
 
     def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
         """Return QAM's losses, the distillation and the Q term."""

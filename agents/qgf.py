@@ -6,15 +6,13 @@ from typing import Literal
 
 from torch import Tensor
 
-from agents.common.batch import Batch
 from agents.common.maths.critic import action_gradient, expectile_loss, pessimistic_value, q_statistics, td_loss
 from agents.common.maths.flow import flow_matching_loss, integrate_flow, times_of_sampler
-from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, normal, uniform
-from agents.common.nets.heads import Networks, Time
-from agents.common.nets.specs import NetworkSpec, critic, state_value, velocity_field
+from agents.common.method import normal, uniform
+from agents.common.nets.heads import Time
+from agents.common.nets.specs import critic, state_value, velocity_field
 from agents.common.search import linear_range, log_range
-from agents.common.settings import setting
-from agents.registry import register
+from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec, Noise, Targets, register, setting
 
 
 @register(
@@ -78,21 +76,23 @@ class QGF(Method):
         behaviour = nets.behaviour.at(observations)
 
         def q(actions: Tensor) -> Tensor:
-            return pessimistic_value(nets.critic_target(observations, actions), self.rho)
+            return self.score(observations, actions, nets)
 
-        def velocity(x: Tensor, t: Time) -> Tensor:
+        def ahead(x: Tensor, t: Time, v: Tensor) -> Tensor:
+            return (x + (1 - t) * v).clamp(-1, 1)
+
+        def guided(x: Tensor, t: Time) -> Tensor:
             v: Tensor = behaviour(x, t)
-            if self.guidance_weight == 0:
-                return v
-            if self.gradient == "noisy":
-                slope = action_gradient(q, x)
+            if self.gradient == "clean":
+                slope = action_gradient(q, ahead(x, t, v))
             elif self.gradient == "jacobian":
-                slope = action_gradient(lambda y: q((y + (1 - t) * behaviour(y, t)).clamp(-1, 1)), x)
+                slope = action_gradient(lambda y: q(ahead(y, t, behaviour(y, t))), x)
             else:
-                slope = action_gradient(q, (x + (1 - t) * v).clamp(-1, 1))
+                slope = action_gradient(q, x)
             return v + self.guidance_weight * slope
 
-        return integrate_flow(velocity, noise["action"], self.flow_steps).clamp(-1, 1)
+        flow = guided if self.guidance_weight > 0 else behaviour
+        return integrate_flow(flow, noise["action"], self.flow_steps).clamp(-1, 1)
 
     def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
         """Rate candidates by the target critics' value that guides the flow too."""

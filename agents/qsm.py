@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from agents.common.batch import Batch
 from agents.common.families.diffusion import DiffusionQLearning, Sampler
 from agents.common.maths.critic import q_statistics, td_loss
 from agents.common.maths.denoising import row_mean
-from agents.common.method import Info, Losses, Noise, Targets
-from agents.common.nets.heads import Networks
 from agents.common.search import log_range
-from agents.common.settings import setting
-from agents.registry import register
+from agents.core import Batch, Info, Losses, Networks, Noise, Targets, register, setting
 
 
 @register(

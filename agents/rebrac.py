@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.batch import Batch
-from agents.common.maths.critic import pessimistic_value, q_statistics, td_loss, td_target
-from agents.common.method import OF_NETWORKS, Draw, Info, Losses, Method, Noise, Targets, normal
-from agents.common.nets.specs import Networks, NetworkSpec, critic, tanh_actor
+from agents.common.maths.critic import pessimistic_value, q_statistics, td_loss
+from agents.common.method import OF_NETWORKS, normal
+from agents.common.nets.specs import critic, tanh_actor
 from agents.common.search import linear_range, log_range
-from agents.common.settings import setting
-from agents.registry import register
+from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec, Noise, Targets, register, setting
 
 
 @register(
@@ -84,9 +82,7 @@ class ReBRAC(Method):
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target."""
-        next_actions = self.next_actions(batch, noise, nets)
-        next_q = nets.critic_target(batch.next_observations, next_actions)
-        return {"next_actions": next_actions, "td": td_target(batch, next_q, self.rho)}
+        return self.td_targets(batch, noise, nets)
 
     def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
         """Return the TD loss, the normalised Q term and the distance to the data."""

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from agents.common.validation import unknown_name_message
+from agents.common.validation import UntrustedError, unknown_name_message
 
 if TYPE_CHECKING:
     from agents.common.method import Method
@@ -94,12 +95,21 @@ def register(id: str, *, paper: str, published_name: str) -> Callable[[MethodT],
 
 def name_of(method: type[Any]) -> str:
     """Return the name by which :func:`find` finds a class, registered or not: an id or ``"package.module:Class"``."""
-    module, name = method.__module__, method.__qualname__
-    for id, built_in in BUILT_IN.items():
-        if (module, name) == (f"agents.{id}", built_in):
-            return id
-    plugins = {point.value: id for id, point in _plugins().items()}
-    return plugins.get(f"{module}:{name}", f"{module}:{name}")
+    path = _path_of(method)
+    built_in = {f"agents.{id}:{name}": id for id, name in BUILT_IN.items()}
+    return built_in.get(path) or _installed().get(path, path)
+
+
+def origin_of(method: type[Any]) -> dict[str, str]:
+    """Return where a class that is not built in is from, for whoever finds a run of it.
+
+    :param method: the class.
+    :return: ``class`` (``"package.module:Class"``) and, where an installed package offers it, ``package``
+        (``"name==version"``).
+    """
+    path = _path_of(method)
+    dist = _plugins()[_installed()[path]].dist if path in _installed() else None
+    return {"class": path} | ({} if dist is None else {"package": f"{dist.name}=={dist.version}"})
 
 
 def is_from_elsewhere(module: str) -> bool:
@@ -129,33 +139,53 @@ def find(id: str) -> Registered:
         elif id in _plugins():
             _plugins()[id].load()
     if id not in _entries:
-        raise KeyError(unknown_name_message("algorithm", id, [*algorithm_ids(), *ALIASES]))
+        raise KeyError(unknown_name_message("algorithm", id, algorithm_ids()))
     return _entries[id]
 
 
-def find_named_by_file(name: str) -> Registered | None:
-    """Return the entry of an algorithm that a file names, without importing what its author chooses.
+def find_named_by_file(name: str, file: object, package: str | None = None, *, trust: bool = False) -> Registered:
+    """Return the entry of an algorithm that a file names; its author does not choose what is imported.
 
     :param name: what :func:`name_of` returned.
-    :return: the entry; None if it is neither built in, nor of an installed package, nor imported already.
+    :param file: that names it, for messages.
+    :param package: that offers it, as the file says.
+    :param trust: whether the file may name a module to import.
+    :return: its entry.
+    :raises KeyError: if there is no such algorithm; the message names the closest.
+    :raises UntrustedError: if it is neither built in, nor of an installed package, nor imported already.
     """
-    module, _, _ = name.partition(":")
-    if ":" in name and module not in sys.modules:
-        return None
-    try:
+    for entry in _entries.values():
+        if name == _path_of(entry.method):
+            return entry
+    name = _installed().get(name, name)
+    if ":" not in name or trust:
         return find(name)
-    except KeyError:
-        return None
+    module = name.partition(":")[0]
+    raise UntrustedError(
+        f"{file} is of `{name}`, which a file may not choose to import: "
+        f"{f'install {package}, or ' if package else ''}give --algo {name}, from the folder that holds "
+        f"{module.partition('.')[0]}; in Python, import {module} first; or, if you trust its author, --trust "
+        "(`trust=True`)"
+    )
+
+
+def import_named(module: str) -> ModuleType:
+    """Import a module that the user names, from the current folder too.
+
+    :param module: its name.
+    :return: the module.
+    """
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())
+    return importlib.import_module(module)
 
 
 def _by_path(path: str) -> Registered:
-    """Import a module, from the current folder too, and return the entry of one of its classes."""
+    """Import a module and return the entry of one of its classes."""
     module, _, name = path.partition(":")
-    if not {"", os.getcwd()} & set(sys.path):
-        sys.path.append(os.getcwd())
     _imported.add(module)
     try:
-        method = getattr(importlib.import_module(module), name, None)
+        method = getattr(import_named(module), name, None)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise  # the module is there, and something that it imports is not
@@ -163,9 +193,18 @@ def _by_path(path: str) -> Registered:
     for entry in _entries.values():
         if entry.method is method:
             return entry
-    mine = [f"{module}:{e.method.__qualname__}" for e in _entries.values() if e.method.__module__ == module]
+    mine = [_path_of(e.method) for e in _entries.values() if e.method.__module__ == module]
     known = f"; registered there: {', '.join(mine)}" if mine else ""
     raise KeyError(f"`{path}` is not a registered algorithm; decorate the class with `agents.register(...)`{known}")
+
+
+def _path_of(method: type[Any]) -> str:
+    return f"{method.__module__}:{method.__qualname__}"
+
+
+def _installed() -> dict[str, str]:
+    """Return the ids of the algorithms that installed packages offer, by ``"package.module:Class"``."""
+    return {point.value: id for id, point in _plugins().items()}
 
 
 @cache

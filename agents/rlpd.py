@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.batch import Batch
-from agents.common.maths.critic import pessimistic_value, q_statistics, td_loss, td_target
-from agents.common.method import OF_NETWORKS, Draw, Info, Losses, Method, Noise, Targets, normal
-from agents.common.nets.heads import Networks, tanh_gaussian_log_prob, tanh_gaussian_sample
-from agents.common.nets.specs import NetworkSpec, critic, tanh_gaussian, temperature
+from agents.common.maths.critic import pessimistic_value, q_statistics, td_loss
+from agents.common.method import OF_NETWORKS, normal
+from agents.common.nets.heads import tanh_gaussian_log_prob, tanh_gaussian_sample
+from agents.common.nets.specs import critic, tanh_gaussian, temperature
 from agents.common.search import log_range
-from agents.common.settings import setting
-from agents.registry import register
+from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec, Noise, Targets, register, setting
 
 ACTION_MARGIN = 1e-5  # actions on the border of the box have no finite pre-tanh value
 
@@ -72,9 +70,7 @@ class RLPD(Method):
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target, without an entropy bonus."""
-        next_actions = self.next_actions(batch, noise, nets)
-        next_q = nets.critic_target(batch.next_observations, next_actions)
-        return {"next_actions": next_actions, "td": td_target(batch, next_q, self.rho)}
+        return self.td_targets(batch, noise, nets)
 
     def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
         """Return the TD loss, the soft policy loss, the temperature's and the cloning loss."""

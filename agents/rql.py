@@ -5,15 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from agents.common.batch import Batch
 from agents.common.maths.critic import expectile_loss, q_statistics, td_target
 from agents.common.maths.flow import integrate_flow, interpolate, times_of_sampler
-from agents.common.method import OF_NETWORKS, Draw, Info, Losses, Method, Noise, Targets, normal, uniform
-from agents.common.nets.heads import Networks, Velocity
-from agents.common.nets.specs import NetworkSpec, critic, velocity_field
+from agents.common.method import OF_NETWORKS, normal, uniform
+from agents.common.nets.heads import Velocity
+from agents.common.nets.specs import critic, velocity_field
 from agents.common.search import linear_range, log_range
-from agents.common.settings import setting
-from agents.registry import register
+from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec, Noise, Targets, register, setting
 
 
 @register("rql", paper="Reversal Q-Learning (Oberai, Park and Levine, arXiv 2606.17551)", published_name="RQL")

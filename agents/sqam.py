@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from agents.common.batch import Batch
 from agents.common.families.trust_region import TrustRegion
 from agents.common.maths.adjoint import (
     adjoint_matching_loss,
@@ -12,13 +11,11 @@ from agents.common.maths.adjoint import (
     path_kl,
     terminal_adjoint,
 )
-from agents.common.maths.critic import q_statistics, td_loss, td_target
-from agents.common.maths.flow import cloning_loss, euler_chain, interpolate
-from agents.common.method import Draw, Info, Losses, Noise, Targets, normal, uniform
-from agents.common.nets.heads import Networks
+from agents.common.maths.critic import q_statistics, td_loss
+from agents.common.maths.flow import cloning_loss, integrate_flow, interpolate
+from agents.common.method import normal, uniform
 from agents.common.search import log_range
-from agents.common.settings import setting
-from agents.registry import register
+from agents.core import Batch, Draw, Info, Losses, Networks, Noise, Targets, register, setting
 
 
 @register("sqam", paper="Scalar Q Adjoint Matching (arXiv 2610.10437)", published_name="SQAM")
@@ -62,18 +59,14 @@ class SQAM(TrustRegion):
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target, the policy's end point, the bridge to it, its adjoints and the prior's velocities."""
-        flow = euler_chain(batch.observations, noise["endpoint_z"], self.flow_steps)
-        next_actions, points = self.next_actions_and(flow, batch, noise, nets)
-        next_q = nets.critic_target(batch.next_observations, next_actions)
-        endpoint = points[-1]
+        endpoint = integrate_flow(nets.fine_tuned.at(batch.observations), noise["endpoint_z"], self.flow_steps)
         times = bridge_times(self.bridge_states, endpoint)
         states = interpolate(noise["bridge_eps"], endpoint.unsqueeze(1), times)  # (S, M, B, D)
         end_adjoint = terminal_adjoint(lambda a: nets.critic_target(batch.observations, a).mean(1), endpoint)
         adjoints = times * end_adjoint.unsqueeze(1)
         info |= adjoint_statistics(adjoints)
         return {
-            "next_actions": next_actions,
-            "td": td_target(batch, next_q, self.rho),
+            **self.td_targets(batch, noise, nets),
             "endpoint": endpoint.clamp(-1, 1),
             "states": states,
             "adjoints": adjoints,
@@ -88,7 +81,7 @@ class SQAM(TrustRegion):
         times = bridge_times(self.bridge_states, states)
         sigmas = bridge_sigmas(times)
         fine_tuned = nets.fine_tuned(batch.observations, states, times)
-        info |= {**q_statistics(q), "path_kl": self.per_action(path_kl(fine_tuned, prior, sigmas))}
+        info |= {**q_statistics(q), "path_kl": path_kl(fine_tuned, prior, sigmas) / self.chunk_length}
         return {
             "td": td_loss(q, targets["td"], batch.valid),
             "gap": policy_q.mean((1, 2)) - q.mean((1, 2)),

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import torch
-
-from agents.common.batch import Batch
 from agents.common.families.trust_region import TrustRegion
 from agents.common.maths.adjoint import (
     adjoint_matching_loss,
     adjoint_statistics,
     lean_adjoint,
-    memoryless_chain,
     memoryless_end,
     memoryless_sigmas,
+    memoryless_states,
     path_kl,
     step_times,
     terminal_adjoint,
 )
-from agents.common.maths.critic import q_statistics, td_loss, td_target
+from agents.common.maths.critic import q_statistics, td_loss
 from agents.common.maths.flow import cloning_loss
-from agents.common.method import Draw, Info, Losses, Noise, Targets, normal, uniform
-from agents.common.nets.heads import Networks
-from agents.common.settings import setting
-from agents.registry import register
+from agents.common.method import normal, uniform
+from agents.core import Batch, Draw, Info, Losses, Networks, Noise, Targets, register, setting
 
 
 @register("trqam", paper="Trust Region Q Adjoint Matching (arXiv 2605.27079)", published_name="TRQAM")
@@ -54,18 +49,14 @@ class TRQAM(TrustRegion):
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target, the rollout's states, their adjoints and the prior's velocities there."""
         prior = self.prior(nets).at(batch.observations)
-        rollout = memoryless_chain(batch.observations, noise["am_x0"], noise["am_eps"])
-        next_actions, points = self.next_actions_and(rollout, batch, noise, nets)
-        next_q = nets.critic_target(batch.next_observations, next_actions)
-        states = torch.stack(points, 1)
+        states = memoryless_states(nets.fine_tuned.at(batch.observations), noise["am_x0"], noise["am_eps"])
         velocities = prior(states, step_times(self.flow_steps, states))
         end = memoryless_end(states, velocities[:, -1])
         guide = nets.critic_target if self.target_gradient else nets.frozen.critic
         end_adjoint = terminal_adjoint(lambda a: guide(batch.observations, a).mean(1), end, self.clip_adjoint)
         info |= adjoint_statistics(end_adjoint)
         return {
-            "next_actions": next_actions,
-            "td": td_target(batch, next_q, self.rho),
+            **self.td_targets(batch, noise, nets),
             "states": states,
             "adjoints": lean_adjoint(prior, states, end_adjoint),
             "prior": velocities,
@@ -77,7 +68,7 @@ class TRQAM(TrustRegion):
         states, prior = targets["states"], targets["prior"]
         fine_tuned = nets.fine_tuned(batch.observations, states, step_times(self.flow_steps, states))
         sigmas = memoryless_sigmas(self.flow_steps, states)
-        info |= {**q_statistics(q), "path_kl": self.per_action(path_kl(fine_tuned, prior, sigmas))}
+        info |= {**q_statistics(q), "path_kl": path_kl(fine_tuned, prior, sigmas) / self.chunk_length}
         return {
             "td": td_loss(q, targets["td"], batch.valid),
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),

@@ -178,9 +178,9 @@ class UntrainedPolicy:
     def __init__(self, observation_size: int, action_space: gymnasium.spaces.Box, options: argparse.Namespace) -> None:
         import torch
 
-        self.horizon_length, self.num_replicas = options.horizon_length, options.replicas
+        self.chunk_length, self.num_replicas = options.horizon_length, options.replicas
         self._low, self._high = torch.as_tensor(action_space.low), torch.as_tensor(action_space.high)
-        size = self.horizon_length * len(action_space.low)
+        size = self.chunk_length * len(action_space.low)
         widths = [observation_size + size, *options.hidden, size]
         generator = torch.Generator().manual_seed(0)
         self._weights = [
@@ -197,7 +197,7 @@ class UntrainedPolicy:
         """
         import torch
 
-        return {"x_0": torch.randn(rows, self.horizon_length * len(self._low), generator=generator)}
+        return {"x_0": torch.randn(rows, self.chunk_length * len(self._low), generator=generator)}
 
     def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
         """Return chunks of actions.
@@ -213,7 +213,7 @@ class UntrainedPolicy:
             for weight in self._weights:
                 x = torch.tanh(torch.bmm(x, weight))
             # almost noise alone: a drift would push robots into walls, where a step of simulation costs twice as much
-            chunks = (noise["x_0"] + 1e-3 * x).unflatten(-1, (self.horizon_length, -1))
+            chunks = (noise["x_0"] + 1e-3 * x).unflatten(-1, (self.chunk_length, -1))
             return torch.clamp(chunks, self._low, self._high).numpy()
 
 

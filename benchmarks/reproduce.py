@@ -44,7 +44,7 @@ PUBLISHED = {
 }
 """Updates -> successes of the published seeds, of 50 episodes each.
 
-They are the single runs of QAM on this task in the data that its authors released: ``zoo published import qam2026``.
+They are the single runs of QAM on this task in the data that its authors released (``results/published/qam2026.npz``).
 """
 TEXT = """# A published curve, reproduced
 

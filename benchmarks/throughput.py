@@ -45,9 +45,6 @@ def make_parser() -> Parser:
     parser.add_argument("--device", default="auto", help="cpu, cuda, ...")
     parser.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default="fp32", help="matrix products")
     parser.add_argument("--compile", choices=("auto", "on", "off"), default="auto", help="compile the update")
-    parser.add_argument(
-        "--branches", action="store_true", help="on CUDA, record losses of disjoint networks on streams of their own"
-    )
     parser.add_argument("--seeds", type=whole_number, default=1, help="S, seeds trained at once")
     parser.add_argument(
         "--sweep-seeds", type=whole_number, nargs="+", metavar="S", help="measure each of these S and plot them"
@@ -103,7 +100,6 @@ def measure_once(args: argparse.Namespace) -> dict[str, Any]:
 
     begin = time.perf_counter()
     model = make_model(args)
-    model._update.in_branches = args.branches
     cuda = model.device.type == "cuda"
     if cuda:  # a sweep measures several models
         torch.cuda.reset_peak_memory_stats(model.device)
@@ -126,7 +122,6 @@ def measure_once(args: argparse.Namespace) -> dict[str, Any]:
         "precision": args.precision,
         "compile": args.compile,
         "mode": str(model.update_mode),
-        "branches": args.branches,
         "seeds": args.seeds,
         "batch_size": args.batch,
         "updates_per_s": speed,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -18,13 +18,15 @@ DOCS = ROOT / "docs" / "algorithms"
 if __package__ in (None, ""):  # run as a file: let `import agents` find the package
     sys.path[0] = str(ROOT)
 
+import pandas as pd  # noqa: E402
+
 import agents  # noqa: E402
 from agents.common.validation import describe_bounds  # noqa: E402
 from zoo.report.comparison import Cell  # noqa: E402
 from zoo.report.compute import compare  # noqa: E402
 from zoo.report.entries import number_entry  # noqa: E402
 from zoo.report.inputs import Inputs, Request, collect  # noqa: E402
-from zoo.report.published import load_progress, load_set, suite_tasks  # noqa: E402
+from zoo.report.published import load_progress, load_runs, load_set, suite_tasks  # noqa: E402
 from zoo.runs.scores import SUCCESS  # noqa: E402
 
 MINI_COLUMNS = {
@@ -48,7 +50,12 @@ MINI_COLUMNS = {
     },
 }
 """Page -> column of its table of the mini benchmark -> the tasks that it is over."""
+MINI_ROWS = {ROOT / "README.md": ("SQAM", "IFQL", "DSRL", "QAM", "TRQAM", "QAM-E", "FQL", "BC")}
+"""Page -> the methods in its table; a page that is not named shows all of them."""
+EARLY = (50_000, 100_000, 200_000, 500_000)  # updates
 MINI_TABLE = re.compile(r"(?<=\n\n)\| method \| mean of .*\n(?:\|.*\n)+")
+MINI_RANKS = re.compile(r"(?<=\n\n)\| scores \| rank correlation .*\n(?:\|.*\n)+")
+MINI_RANK = re.compile(r"(?<=rank correlation of )-?\d\.\d\d")
 MINI_PROGRESS = re.compile(r"\b[\d,]+ of [\d,]+ runs are finished")
 TABLE = re.compile(r"(?<=## Settings\n\n)(?:\|.*\n)+")
 
@@ -86,22 +93,56 @@ def updated(id: str) -> str:
     return TABLE.sub(lambda _: table_of(id), text)
 
 
-def mini_table(columns: Mapping[str, str]) -> str:
+def mini_table(columns: Mapping[str, str], rows: Collection[str] | None = None) -> str:
     """Return the success of each method in percent, with the interval over seeds, the best mean first.
 
-    Online methods have that at the end of their online steps. Where runs of a column are missing, it says so.
+    ``rows`` are the methods to show, by default all of them. Online methods have their success at the end of their
+    online steps. Where runs of a column are missing, it says so.
     """
     cells = {name: _mini_cells(pattern) for name, pattern in columns.items()}
     whole, mazes = (_mini_cells(pattern) for pattern in ("*", "pointmaze-*"))
     order = sorted(_mini().methods, key=lambda name: (-_mean(whole, name), -_mean(mazes, name), name))
-    rows = [f"| method | {' | '.join(columns)} |", f"|{'---|' * (len(columns) + 1)}"]
+    order = [name for name in order if rows is None or name in rows]
+    lines = [f"| method | {' | '.join(columns)} |", f"|{'---|' * (len(columns) + 1)}"]
     for name in order:
         texts = [
             number_entry(found[name].estimates["mean"], SUCCESS.scale, 0).plain if name in found else "to do"
             for found in cells.values()
         ]
-        rows.append(f"| {name} | {' | '.join(texts)} |")
-    return "\n".join(rows) + "\n"
+        lines.append(f"| {name} | {' | '.join(texts)} |")
+    return "\n".join(lines) + "\n"
+
+
+@cache
+def rank_correlations() -> dict[str, float]:
+    """Return how scores rank the methods of the QAM paper, against the published means after 1,000,000 updates.
+
+    Scores -> Spearman's rank correlation of their means over tasks with those of the 50 published tasks, offline.
+    """
+    published, mini = (load_runs(load_set(name)) for name in ("qam2026", "mini"))
+    assert published is not None
+    assert mini is not None
+    means = _mean_by_method(published[published["phase"] == "offline"])
+    result = {f"published, after {step:,} updates": means[step] for step in EARLY}
+    offline = mini[mini["phase"] == "offline"]
+    last = offline.sort_values("step").drop_duplicates(["method", "environment", "seed"], keep="last").assign(step=0)
+    for column, pattern in MINI_COLUMNS[ROOT / "README.md"].items():
+        tasks = {name for name in last["environment"] if fnmatchcase(name, pattern)}
+        result[f"mini, {column}"] = _mean_by_method(last[last["environment"].isin(tasks)])[0]
+    final = means[1_000_000]
+    return {name: float(scores.reindex(final.index).corr(final, method="spearman")) for name, scores in result.items()}
+
+
+def _mean_by_method(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean over tasks of each method (rows) at each step (columns)."""
+    by_task = scores.groupby(["method", "step", "environment"])["score"].mean()
+    return by_task.groupby(["method", "step"]).mean().unstack("step")
+
+
+def ranks_table() -> str:
+    """Return the table of rank correlations."""
+    lines = [f"| {name} | {value:.2f} |" for name, value in rank_correlations().items()]
+    return "\n".join(["| scores | rank correlation with the published means |", "|---|---|", *lines]) + "\n"
 
 
 @cache
@@ -135,7 +176,9 @@ def updated_mini(page: Path) -> str:
     """Return the text of a page with the mini benchmark's table and progress as its scores are now."""
     progress = load_progress(load_set("mini"))
     assert progress is not None
-    text = MINI_TABLE.sub(lambda _: mini_table(MINI_COLUMNS[page]), page.read_text(encoding="utf-8"))
+    text = MINI_TABLE.sub(lambda _: mini_table(MINI_COLUMNS[page], MINI_ROWS.get(page)), page.read_text("utf-8"))
+    text = MINI_RANKS.sub(lambda _: ranks_table(), text)
+    text = MINI_RANK.sub(f"{rank_correlations()['mini, mean of the 8 tasks']:.2f}", text)
     return MINI_PROGRESS.sub(f"{progress.finished:,} of {progress.planned:,} runs are finished", text)
 
 

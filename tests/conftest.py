@@ -42,9 +42,12 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (MOST_FILES, MOST_FILES))
 torch.set_num_threads(1)  # small tensors: a second thread costs more than it gives, above all beside other processes
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a GPU where there is none."""
+    """Skip what needs a GPU where there is none; tests of programs for developers are no part of a plain run."""
     for item in items:
+        if item.path.parent.name == "benchmarks":
+            item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("gpu") and not HAS_CUDA:  # `keywords` has the names of folders too
             item.add_marker(pytest.mark.skip(reason="needs CUDA"))
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import agents
-from tests.zoo.watching.conftest import ENV, maze_model, write_run
+from tests.zoo.models.conftest import ENV, maze_model, write_run
 from zoo import enjoy, evaluate
 from zoo.envs import rendering
 

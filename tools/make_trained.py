@@ -17,11 +17,11 @@ if __package__ in (None, ""):  # run as a file: let `import tools` find the pack
 from agents.common.sb3.acting import read_about, save_policy
 from agents.registry import BUILT_IN, find
 from zoo.hub.bundle import describe_agent
+from zoo.models.agent import Choice, agent_of_file, agent_of_run
+from zoo.models.score import Score
+from zoo.models.trained import ENDING, FOLDER, list_trained
 from zoo.runs.folder import RunFolder, file_name_of, find_run_folders
-from zoo.watching.agent import Choice, agent_of_file, agent_of_run
 from zoo.watching.playing import play, with_protocol
-from zoo.watching.score import Score
-from zoo.watching.trained import ENDING, FOLDER, list_trained
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "trained.md"

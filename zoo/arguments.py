@@ -7,6 +7,7 @@ import decimal
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,6 +15,8 @@ from agents.common.validation import closest_names
 from zoo.errors import BAD_INPUT, UsageError
 
 MOST_SEEDS = 10_000
+MOST, MOST_SEED = 10**18 - 1, 2**32 - 1
+"""The largest number that an argument takes, and the largest seed that NumPy takes."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -87,7 +90,8 @@ class _HelpFormatter(argparse.HelpFormatter):
         return f"{text} (default: {shown.replace('%', '%%')})"
 
     def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
-        return "N" if action.type is whole_number else super()._get_default_metavar_for_optional(action)
+        is_whole = isinstance(action.type, Number) and action.type.is_whole
+        return "N" if is_whole else super()._get_default_metavar_for_optional(action)
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if not action.option_strings or action.nargs == 0:
@@ -100,15 +104,46 @@ class _HelpFormatter(argparse.HelpFormatter):
         return "\n\n".join(fill(paragraph, width, indent) for paragraph in text.split("\n\n"))
 
 
-def whole_number(text: str) -> int:
-    """Read a whole number of at most 18 digits, e.g. ``"1000"``, ``"100_000"`` or ``"1e5"``."""
-    try:
-        value = decimal.Decimal(text)
-    except decimal.InvalidOperation:
-        value = decimal.Decimal("nan")
-    if not value.is_finite() or value.adjusted() >= 18 or value != value.to_integral_value():
-        raise argparse.ArgumentTypeError(f"expected a whole number, e.g. 1000, 100_000 or 1e5, got {text!r}")
-    return int(value)
+@dataclass(frozen=True)
+class Number:
+    """The type of an argument: a number within bounds, e.g. ``1000``, ``100_000`` or ``1e5``.
+
+    :param is_whole: whether it is a whole number.
+    """
+
+    least: int = -MOST
+    most: int = MOST
+    is_whole: bool = True
+
+    def __call__(self, text: str) -> float:
+        """Read a number."""
+        try:
+            value = decimal.Decimal(text)
+        except decimal.InvalidOperation:
+            value = decimal.Decimal("nan")
+        if not (value.is_finite() and self.least <= value <= self.most) or (self.is_whole and value % 1):
+            raise argparse.ArgumentTypeError(f"expected {self}, got {text!r}")
+        return int(value) if self.is_whole else float(value)
+
+    def __str__(self) -> str:
+        """Return what is expected."""
+        noun = "a whole number" if self.is_whole else "a number"
+        least = f" >= {self.least}" if self.least > -MOST else ""
+        most = f" and <= {self.most}" if self.most < MOST else ""
+        return f"{noun}{least}{most}, e.g. 1000, 100_000 or 1e5"
+
+
+COUNT, ZERO_OR_MORE, THREADS, whole_number = Number(1), Number(0), Number(-1), Number()
+SEED, SEED_OR_ANY = Number(0, MOST_SEED), Number(-1, MOST_SEED)
+AMOUNT, REAL = Number(0, is_whole=False), Number(is_whole=False)
+"""Types of the arguments of all programs; -1 threads are PyTorch's default."""
+
+
+def a_path(text: str) -> Path:
+    """Read a path; no text at all would be the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, e.g. `.` for the current folder, got ''")
+    return Path(text)
 
 
 def two_numbers(text: str) -> list[float]:
@@ -118,6 +153,13 @@ def two_numbers(text: str) -> list[float]:
     except ValueError:
         raise argparse.ArgumentTypeError(f"expected two numbers with a comma, e.g. -1,1, got {text!r}") from None
     return [low, high]
+
+
+def add_verbose(parser: argparse._ActionsContainer) -> None:
+    """Add the flag that says how much is said."""
+    parser.add_argument(
+        "--verbose", type=ZERO_OR_MORE, default=1, help="0 errors only, 1 what happens, 2 tracebacks too"
+    )
 
 
 def add_reference_scores(parser: argparse._ActionsContainer) -> None:
@@ -153,6 +195,8 @@ def parse_seeds(words: Sequence[str], name: str) -> list[int]:
             raise UsageError(f"`{name}` expects numbers or ranges such as 0-11, got {word!r}") from None
     if len(seeds) > MOST_SEEDS:
         raise UsageError(f"`{name}` expects at most {MOST_SEEDS:,} seeds, got {' '.join(words)}")
+    if max(seeds, default=0) > MOST_SEED:
+        raise UsageError(f"`{name}` expects seeds <= {MOST_SEED}, got {' '.join(words)}")
     if not seeds or len(set(seeds)) < len(seeds):
         raise UsageError(f"`{name}` expects different seeds, got {' '.join(words)}")
     return seeds

@@ -260,13 +260,22 @@ def find_algorithm(id: str) -> models.Entry:
     if id in BASELINES:
         algorithm, paper = BASELINES[id]
         return models.Entry(id, algorithm, None, paper, algorithm.__name__)
-    known = [*algorithm_ids(), *registry.ALIASES]
-    if id not in known and ":" not in id:
-        raise KeyError(unknown_name_message("algorithm", id, known))
+    known = algorithm_ids()
+    if ":" not in id and id not in (*known, *registry.ALIASES):
+        message = unknown_name_message("algorithm", id, known)
+        raise KeyError(f"{message}; one of your own that is not installed is called module:Class")
     entry = models.get(id)
     if entry.id in BASELINES:
         raise KeyError(f"algorithm id `{entry.id}` is taken by SB3's; register {id} with another id")
     return entry
+
+
+def find_named_by_file(name: str, file: object, package: str | None = None, *, trust: bool = False) -> models.Entry:
+    """Return the entry of an algorithm that a file names; see :func:`agents.registry.find_named_by_file`."""
+    sb3 = {registry.name_of(algorithm): id for id, (algorithm, _) in BASELINES.items()}
+    if (id := sb3.get(name, name)) not in algorithm_ids():
+        id = registry.find_named_by_file(id, file, package, trust=trust).id
+    return find_algorithm(id)
 
 
 def algorithm_ids() -> list[str]:

@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING, Any
 if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.arguments import Parser, whole_number
+from zoo.arguments import COUNT, THREADS, ZERO_OR_MORE, Parser, a_path, add_verbose
 from zoo.cli import run_program
 from zoo.envs.rendering import prepare_pictures
 from zoo.errors import DONE, FAILED
 
 if TYPE_CHECKING:
-    from zoo.suites.jobs import Job
     from zoo.suites.overview import Look
     from zoo.suites.worker import Plan
 
@@ -44,24 +43,24 @@ def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser("benchmark", description=__doc__)
     what = parser.add_argument_group("what to train")
-    what.add_argument("suite", type=Path, help="file of the suite, or the name of one that comes with the zoo")
+    what.add_argument("suite", type=a_path, help="file of the suite, or the name of one that comes with the zoo")
     what.add_argument("--algos", nargs="+", default=[], metavar="PATTERN", help="only these algorithms or labels")
     what.add_argument("--envs", nargs="+", default=[], metavar="PATTERN", help="only these environments")
     what.add_argument("--dry-run", action="store_true", help="show what is done and left, and what it will cost")
     what.add_argument("--no-measure", action="store_true", help="--dry-run without trying how fast algorithms are")
-    what.add_argument("--retries", type=whole_number, default=2, help="how often to try a failed job again")
+    what.add_argument("--retries", type=ZERO_OR_MORE, default=2, help="how often to try a failed job again")
     where = parser.add_argument_group("where")
     where.add_argument("--launcher", choices=LAUNCHERS, default="local", help="what starts the workers")
     where.add_argument(
         "--workers",
-        type=whole_number,
+        type=COUNT,
         help="jobs at once (default: local: one per GPU, else per core; slurm, ray: one per job, at most 100)",
     )
-    where.add_argument("-f", "--log-folder", type=Path, help="where run folders are made (default: logs/SUITE)")
+    where.add_argument("-f", "--log-folder", type=a_path, help="where run folders are made (default: logs/SUITE)")
     where.add_argument("--dataset-dir", help="where datasets live (default: the suite's, else as for `train.py`)")
     where.add_argument(
         "--stale-after",
-        type=whole_number,
+        type=COUNT,
         default=180,
         metavar="SECONDS",
         help="without a sign of life for this long, a job's worker counts as dead and another one takes over",
@@ -80,17 +79,17 @@ def make_parser() -> Parser:
     how.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
     how.add_argument("--precision", choices=("fp32", "tf32", "bf16"), help="matrix products (default: tf32 on CUDA)")
     how.add_argument("--compile", choices=("auto", "on", "off"), help="compile the update (default: auto)")
-    how.add_argument("--num-threads", type=whole_number, default=-1, help="CPU threads of a run; -1: its cores")
+    how.add_argument("--num-threads", type=THREADS, default=-1, help="CPU threads of a run; -1: its cores")
     report = parser.add_argument_group("report")
-    report.add_argument("-o", "--output", type=Path, metavar="DIR", help="its folder (default: report in -f)")
+    report.add_argument("-o", "--output", type=a_path, metavar="DIR", help="its folder (default: report in -f)")
     report.add_argument("--no-report", action="store_true", help="train only")
     report.add_argument(
         "--scores",
-        type=Path,
+        type=a_path,
         metavar="DIR",
         help="write the scores of finished runs as CSV files, even when stopped; runs whose scores are there are done",
     )
-    report.add_argument("--verbose", type=whole_number, default=1, help="2 shows tracebacks of unexpected failures")
+    add_verbose(report)
     return parser
 
 
@@ -99,9 +98,10 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.runs.folder import check_log_folder
     from zoo.suites.jobs import State
     from zoo.suites.overview import Experience, describe, look_at, show, summary
+    from zoo.suites.scores import find_kept, write_scores
 
     jobs = plan.jobs()  # every run is checked
-    kept = _find_kept(jobs, args)
+    kept = find_kept(jobs, args.scores) if args.scores else set()
     looks, others = look_at(jobs, kept), look_at(plan.other_jobs())
     if args.dry_run:
         from zoo.suites.speed import try_algorithms
@@ -119,7 +119,8 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
             _launch(replace(plan, runs=[look.job.run for look in looks if look.state is not State.KEPT]), args)
     finally:  # a suite of many nights is stopped many times: what is finished is worth keeping
         looks = look_at(jobs, kept)
-        _write_scores(looks, args)
+        if args.scores:
+            write_scores(looks, args.scores)
     show(looks, args.workers, known)
     if any(not look.state.is_final for look in looks):
         args.exit_code = FAILED  # what is left, and why, has been said
@@ -165,23 +166,6 @@ def _launch(plan: Plan, args: argparse.Namespace) -> None:
         run_on_ray(plan, args.workers, args.resources, args.ray_address)
 
 
-def _find_kept(jobs: Sequence[Job], args: argparse.Namespace) -> set[str]:
-    """Return the names of the jobs that have their scores in the folder of ``--scores``."""
-    if not args.scores:
-        return set()
-    from zoo.suites.scores import find_kept
-
-    return find_kept(jobs, args.scores)
-
-
-def _write_scores(looks: Sequence[Look], args: argparse.Namespace) -> None:
-    """Write the scores of finished runs if they were asked for."""
-    if args.scores:
-        from zoo.suites.scores import write_scores
-
-        write_scores(looks, args.scores)
-
-
 def _report(plan: Plan, looks: Sequence[Look], args: argparse.Namespace) -> dict[str, Any]:
     """Compare the runs of the suite that are there, once one has finished; return where the report is."""
     from zoo import compare
@@ -198,6 +182,8 @@ def _report(plan: Plan, looks: Sequence[Look], args: argparse.Namespace) -> dict
     words = ["--published", *plan.suite.published] if plan.suite.published else []
     request = compare.make_parser().parse_args([*words, "-o", str(output)])
     request.paths, request.command_line = paths, args.command_line
+    named = {look.job.run.label or look.job.run.algo: look.job.run.label or look.job.algo for look in looks}
+    request.suite_focus = named.get(plan.suite.focus, "")
     return {"log_folder": str(plan.machine.log_folder), **compare.run(request)}
 
 

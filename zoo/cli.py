@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from agents.common.files import DamagedFile
 from agents.common.validation import unknown_name_message
 from zoo.arguments import module_of
 from zoo.errors import BAD_INPUT, DONE, FAILED, INTERRUPTED, TRACEBACK_HINT, Interrupted, UsageError, describe_limit
@@ -105,13 +106,18 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
         warnings.showwarning = _show_warning
         try:
             result = body()
-        except UsageError as error:
+        except (UsageError, DamagedFile) as error:
             _show_traceback_of_others(error)
             log.error("%s", error)
             return BAD_INPUT
         except (KeyboardInterrupt, Interrupted) as error:
             log.error("%s", str(error) or "stopped by a signal")
             return INTERRUPTED
+        except SystemExit as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{place.filename}, line {place.lineno}"
+            log.error("%s ended the program before it was done, with SystemExit(%s)", where, error.code)
+            return FAILED
         except Exception as error:
             _show_failure(error, verbose)
             return FAILED

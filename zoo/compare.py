@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from agents.common.validation import integer, number
-from zoo.arguments import Parser, add_reference_scores, whole_number
+from agents.common.validation import number
+from zoo.arguments import COUNT, REAL, Parser, a_path, add_reference_scores, add_verbose
 from zoo.cli import run_program
 from zoo.errors import UsageError, as_usage_error
+from zoo.messages import log
 
 if TYPE_CHECKING:
     from zoo.report.inputs import Inputs, Request
@@ -41,7 +42,7 @@ def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser("compare", description=__doc__)
     data = parser.add_argument_group("what to compare")
-    data.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="folders to search for run folders")
+    data.add_argument("paths", nargs="*", type=a_path, metavar="PATH", help="folders to search for run folders")
     data.add_argument("--published", nargs="+", default=[], metavar="SET", help="published scores, e.g. qam2026")
     data.add_argument(
         "--methods", nargs="+", default=[], metavar="NAME", help="only these, e.g. qam QAM-E (default: all)"
@@ -61,10 +62,11 @@ def make_parser() -> Parser:
     _add_method(parser)
     _add_looks(parser)
     output = parser.add_argument_group("what to make (default: --print)")
-    output.add_argument("-o", "--output", type=Path, metavar="DIR", help="report.html, tables and figures")
-    output.add_argument("--json", type=Path, metavar="FILE", help="every number, for other programs")
+    output.add_argument("-o", "--output", type=a_path, metavar="DIR", help="report.html, tables and figures")
+    output.add_argument("--json", type=a_path, metavar="FILE", help="every number, for other programs")
     output.add_argument("--print", action="store_true", help="the main tables in the terminal")
     parser.moved = dict.fromkeys(("--watch", "--curve"), "zoo/monitor.py")
+    parser.set_defaults(suite_focus="")  # what a suite's file wishes; it may have no run yet
     return parser
 
 
@@ -76,7 +78,8 @@ def _add_method(parser: Parser) -> None:
     focus.add_argument(
         "--focus",
         metavar="NAME",
-        help="method that the report is about: a verdict on it, the others in grey (default: your own, if it is one)",
+        help="method that the report is about: a verdict on it, the others in grey (default: your own if it is one; of "
+        "two, the one that is not the baseline)",
     )
     focus.add_argument("--no-focus", action="store_true", help="no verdict, every method in its colour")
     how.add_argument(
@@ -86,17 +89,17 @@ def _add_method(parser: Parser) -> None:
         help="what aggregates are over: the tasks that all methods have, or all tasks of each (default: common)",
     )
     how.add_argument(
-        "--tolerance", type=float, default=0.05, help="largest difference that counts as reproduced, as a fraction"
+        "--tolerance", type=REAL, default=0.05, help="largest difference that counts as reproduced, as a fraction"
     )
     how.add_argument(
         "--resolve",
-        type=float,
+        type=REAL,
         default=3.0,
         metavar="POINTS",
         help="difference of means for which to say how many seeds are needed, in points (default: 3)",
     )
-    how.add_argument("--reps", type=whole_number, default=50_000, help="bootstrap repetitions")
-    how.add_argument("--verbose", type=whole_number, default=1, help="2 shows the traceback of an unexpected failure")
+    how.add_argument("--reps", type=COUNT, default=50_000, help="bootstrap repetitions")
+    add_verbose(how)
 
 
 def _add_looks(parser: Parser) -> None:
@@ -142,7 +145,10 @@ def _compare(request: Request, args: argparse.Namespace) -> dict[str, Any]:
 
     inputs = collect(request)
     baseline = args.baseline or inputs.default_baseline()
-    focus = None if args.no_focus else args.focus or inputs.default_focus()
+    focus = None if args.no_focus else args.focus or inputs.default_focus(baseline, args.suite_focus)
+    has_own = any(method.is_own for method in inputs.methods.values())
+    if has_own and len(inputs.methods) > 1 and not (focus or args.no_focus):
+        log.info("no verdict, since no method is in focus: choose one with --focus NAME (in a suite: `focus: NAME`)")
     names = read_labels(args.labels, inputs.methods)
     order = read_order(args.order, inputs.methods)
     inputs = relabelled(inputs, names)
@@ -173,7 +179,7 @@ def _compare(request: Request, args: argparse.Namespace) -> dict[str, Any]:
             from zoo.report.caveats import warnings
             from zoo.report.terminal import print_tables
 
-            sentences = warnings(found, inputs.own, inputs.sets, inputs.failed)
+            sentences = warnings(found, inputs.own, inputs.sets, inputs.failed, content.expected)
             print_tables(content.verdicts, sentences, content.tables)
     return result
 
@@ -202,7 +208,6 @@ def _check(args: argparse.Namespace) -> None:
     if args.json and args.json.is_dir():
         raise UsageError(f"`--json` must be a file, got the folder {args.json}; choose another name")
     with as_usage_error():
-        integer("--reps", args.reps, at_least=1)
         number("--tolerance", args.tolerance, above=0, at_most=1)
         number("--resolve", args.resolve, above=0, at_most=100)
 

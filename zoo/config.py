@@ -22,6 +22,11 @@ UNRECORDED_IF_NONE = ("score", "success_return", "reference_scores", "action_ran
 """Settings that `config.yml` has only where they are given, as in runs that are older than they are."""
 
 
+MOST_EPISODES = 100_000
+"""The most of an evaluation, which keeps 10 kB of noise for each and plans all of them in one batch. Of so many, a
+success rate is known within 0.3 percentage points."""
+
+
 @dataclass(frozen=True)
 class RunSettings:
     """What a run does, besides the algorithm's own settings.
@@ -62,8 +67,9 @@ class RunSettings:
     def __post_init__(self) -> None:
         for name in ("pretraining_steps", "offline_steps", "online_steps"):
             self._make_integer(name, at_least=0)
-        for name in ("eval_freq", "eval_episodes", "save_freq", "log_interval", "dataset_replace_interval"):
+        for name in ("eval_freq", "save_freq", "log_interval", "dataset_replace_interval"):
             self._make_integer(name, at_least=1)
+        object.__setattr__(self, "eval_episodes", checked_episodes("eval_episodes", self.eval_episodes))  # frozen
         if not isinstance(self.eval_at_start, bool):
             raise TypeError(f"`eval_at_start` must be true or false, got {self.eval_at_start!r}")
         if self.dataset_size is not None:
@@ -97,6 +103,20 @@ class RunSettings:
 
     def _make_integer(self, name: str, at_least: int) -> None:
         object.__setattr__(self, name, integer(name, getattr(self, name), at_least=at_least))  # frozen
+
+
+def checked_episodes(name: str, value: object) -> int:
+    """Return the number of an evaluation's episodes; raise TypeError or ValueError if it cannot be one.
+
+    :param name: of the setting, for the message.
+    """
+    episodes = integer(name, value, at_least=1)
+    if episodes > MOST_EPISODES:
+        raise ValueError(
+            f"`{name}` must be at most {MOST_EPISODES:,}, got {episodes:,}; an evaluation has all of its episodes in "
+            "memory, and so many give a success rate within 0.3 percentage points"
+        )
+    return episodes
 
 
 @dataclass(frozen=True)
@@ -187,9 +207,9 @@ def find_entry(algo: str) -> Entry:
         raise UsageError(f"`{algo}` cannot be imported: {type(error).__name__}: {error}") from error
 
 
-def known_settings(entry: Entry) -> set[str]:
-    """Return the names that settings files and ``-params`` may give an algorithm: its own, and the run's."""
-    return {*_run_defaults(), *settings_of(entry.algorithm), "policy_kwargs"}
+def known_settings(entry: Entry) -> dict[str, Any]:
+    """Return what settings files and ``-params`` may give an algorithm: its own declarations, and the run's."""
+    return {**_run_defaults(), **settings_of(entry.algorithm), "policy_kwargs": None}
 
 
 def find_departures(values: Mapping[str, Any], protocol: Mapping[str, Any]) -> list[str]:
@@ -207,7 +227,7 @@ def find_departures(values: Mapping[str, Any], protocol: Mapping[str, Any]) -> l
 class _Merging:
     """Settings of an algorithm while they are merged, layer by layer."""
 
-    def __init__(self, algo: str, known: set[str]) -> None:
+    def __init__(self, algo: str, known: Mapping[str, Any]) -> None:
         self.algo, self.known = algo, known
         self.values: dict[str, Any] = {}
         self.sources: list[str] = []

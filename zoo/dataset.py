@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.arguments import Parser, two_numbers, whole_number
+from zoo.arguments import AMOUNT, COUNT, REAL, SEED, Parser, a_path, add_verbose, two_numbers
 from zoo.cli import run_program
 from zoo.datasets.files import DEFAULT_DATASET_DIR
 from zoo.envs.rendering import VISUAL, WHAT_TO_INSTALL, choose_platform, prepare_pictures
 from zoo.errors import BAD_INPUT, Interrupted, UsageError
+from zoo.models.arguments import TRUST
 
 if TYPE_CHECKING:
     from zoo.datasets.names import DatasetSpec
@@ -62,26 +63,22 @@ def _add_arguments(command: Parser, word: str) -> None:
         others = ", or the path of your own, or minari:ID" if word in ("check", "convert", "show") else ""
         command.add_argument("name", metavar="NAME", help=f"dataset name, e.g. cube-double-play-v0{others}")
     command.add_argument("--dataset-dir", metavar="DIR", default=DEFAULT_DATASET_DIR, help="folder of datasets")
-    command.add_argument(
-        "--verbose", type=whole_number, default=1, help="2 shows the traceback of an unexpected failure"
-    )
+    add_verbose(command)
     if word in ("generate", "download"):
         command.add_argument("--force", action="store_true", help="replace a dataset that exists")
     if word in ("download", "convert"):
         command.add_argument(
-            "--dataset-size", type=whole_number, help="of several files, those that hold the first N transitions"
+            "--dataset-size", type=COUNT, help="of several files, those that hold the first N transitions"
         )
     if word == "download":
-        command.add_argument("--files", type=whole_number, help="of a dataset of OCBench, the first N training files")
+        command.add_argument("--files", type=COUNT, help="of a dataset of OCBench, the first N training files")
     if word == "generate":
         size = command.add_mutually_exclusive_group()
-        size.add_argument("--episodes", type=whole_number, help="training episodes (default: the usual number)")
-        size.add_argument("--dataset-size", type=whole_number, help="training transitions instead of episodes")
-        command.add_argument(
-            "--episode-steps", type=whole_number, help="transitions of an episode (default: OGBench's)"
-        )
-        command.add_argument("--seed", type=whole_number, default=0, help="seed of the dataset")
-        command.add_argument("--num-workers", type=whole_number, help="processes (default: one for each core)")
+        size.add_argument("--episodes", type=COUNT, help="training episodes (default: the usual number)")
+        size.add_argument("--dataset-size", type=COUNT, help="training transitions instead of episodes")
+        command.add_argument("--episode-steps", type=COUNT, help="transitions of an episode (default: OGBench's)")
+        command.add_argument("--seed", type=SEED, default=0, help="seed of the dataset")
+        command.add_argument("--num-workers", type=COUNT, help="processes (default: one for each core)")
     _add_own(command, word)
 
 
@@ -100,15 +97,17 @@ def _add_own(command: Parser, word: str) -> None:
             "--action-range", type=two_numbers, metavar="LOW,HIGH", help="what stands for the limits of its actions"
         )
     if word == "show":
-        command.add_argument("-o", "--output", type=Path, default=Path("card.html"), help="the page to write")
+        command.add_argument("-o", "--output", type=a_path, default=Path("card.html"), help="the page to write")
     if word in ("convert", "collect"):
-        command.add_argument("-o", "--output", type=Path, required=word == "collect", help="the npz file to write")
+        command.add_argument("-o", "--output", type=a_path, required=word == "collect", help="the npz file to write")
         command.add_argument("--force", action="store_true", help="replace a file that exists")
     if word == "collect":
-        command.add_argument("--episodes", type=whole_number, default=100, help="how many")
-        command.add_argument("--seed", type=whole_number, default=0, help="seed of starts and noise")
-        command.add_argument("--noise", type=float, default=0.0, help="of the actions, in halves of their range")
-        command.add_argument("--max-episode-steps", type=whole_number, help="cut episodes off after so many steps")
+        command.add_argument("--episodes", type=COUNT, default=100, help="how many")
+        command.add_argument("--seed", type=SEED, default=0, help="seed of starts and noise")
+        command.add_argument("--algo", metavar="MODULE:CLASS", help="algorithm of a model, where it is your own")
+        command.add_argument("--trust", action="store_true", help=TRUST)
+        command.add_argument("--noise", type=AMOUNT, default=0.0, help="of the actions, in halves of their range")
+        command.add_argument("--max-episode-steps", type=COUNT, help="cut episodes off after so many steps")
 
 
 def _add_reading(command: Parser) -> None:
@@ -116,7 +115,7 @@ def _add_reading(command: Parser) -> None:
     command.add_argument(
         "--columns", nargs="+", default=[], metavar="NAME=COLUMN", help="of parquet and HDF5, e.g. rewards=cost"
     )
-    command.add_argument("--step-reward", type=float, metavar="X", help="reward of each step of a dataset without any")
+    command.add_argument("--step-reward", type=REAL, metavar="X", help="reward of each step of a dataset without any")
     command.add_argument(
         "--done", choices=("terminated", "truncated"), help="how episodes end where the dataset does not say"
     )
@@ -146,8 +145,9 @@ def _list(args: argparse.Namespace) -> dict[str, Any]:
 def _info(args: argparse.Namespace) -> dict[str, Any]:
     """Show what is known about one dataset and what its files hold."""
     from agents.common.bounded import read_npz_headers
+    from agents.common.manifest import digest_of
     from zoo.datasets.check import check_structure, require_sound
-    from zoo.datasets.files import dataset_files, file_sha256, training_files
+    from zoo.datasets.files import dataset_files, training_files
     from zoo.datasets.names import parse_name, single_task_names
     from zoo.datasets.ocbench import describe_task
     from zoo.envs.ocbench import find_task
@@ -162,7 +162,7 @@ def _info(args: argparse.Namespace) -> dict[str, Any]:
             require_sound(check_structure(path, spec), spec, path)
             headers = read_npz_headers(path)
             arrays = {name: {"shape": list(shape), "dtype": str(dtype)} for name, (shape, dtype) in headers.items()}
-            files[str(path)] = {"bytes": path.stat().st_size, "sha256": file_sha256(path), "arrays": arrays}
+            files[str(path)] = {"bytes": path.stat().st_size, "sha256": digest_of(path), "arrays": arrays}
             _print_table(str(path), [{"array": name, **values} for name, values in arrays.items()])
     return {**_describe(spec), "environments": single_task_names(spec.name), "files": files}
 
@@ -236,7 +236,7 @@ def _download(args: argparse.Namespace) -> dict[str, Any]:
         folder = download_ocbench(task, args.dataset_dir, num_files=args.files, existing=how)
         return {"name": task.name, "folder": str(folder), "files": len(list(folder.glob("*.npz")))}
     spec, existing = parse_name(args.name).spec, "replace" if args.force else "refuse"
-    size = _checked_size(args.dataset_size)
+    size = args.dataset_size
     if spec.files == 1:
         if size is not None:
             raise UsageError(f"`--dataset-size` chooses among several files, and {spec.name} is one file; leave it out")
@@ -259,7 +259,7 @@ def _convert(args: argparse.Namespace) -> dict[str, Any]:
     spec = parse_name(args.name).spec
     if spec.files == 1:
         raise UsageError(f"{spec.name} is one file, which is read as it is; only datasets of several are converted")
-    size = _checked_size(args.dataset_size)
+    size = args.dataset_size
     try:
         shards = convert_shards(shard_folder(spec.name, args.dataset_dir), spec, size=size)
     except KeyboardInterrupt as error:
@@ -289,9 +289,12 @@ def _convert_own(args: argparse.Namespace) -> dict[str, Any]:
 def _collect(args: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
 
+    from zoo.config import find_entry
     from zoo.datasets.rollouts import collect
 
     path, (env_id, env_kwargs) = _output(args), _environment(args)
+    if args.algo is not None:
+        find_entry(args.algo)  # what the user names is imported
     arrays, returns = collect(
         args.policy,
         env_id,
@@ -300,6 +303,7 @@ def _collect(args: argparse.Namespace) -> dict[str, Any]:
         seed=args.seed,
         noise=args.noise,
         max_steps=args.max_episode_steps,
+        trust=args.trust,
     )
     return {**_write(path, arrays), "return": float(np.mean(returns)), "best_return": max(returns)}
 
@@ -425,13 +429,6 @@ def _counts(arrays: dict[str, Any]) -> dict[str, Any]:
         "observation": arrays["observations"].shape[1],
         "action": arrays["actions"].shape[1],
     }
-
-
-def _checked_size(size: int | None) -> int | None:
-    """Return a number of transitions, or refuse it."""
-    if size is not None and size < 1:
-        raise UsageError(f"`--dataset-size` must be an int >= 1, got {size}")
-    return size
 
 
 def _check(args: argparse.Namespace) -> dict[str, Any]:

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.arguments import Parser, whole_number
+from zoo.arguments import COUNT, SEED, Parser, a_path
 from zoo.cli import run_program, signals_deferred
 from zoo.envs.rendering import PLATFORMS, WHAT_TO_INSTALL, choose_platform, prepare_pictures, why_no_window
 from zoo.errors import UsageError
 from zoo.messages import log
-from zoo.watching.arguments import add_agent, add_machine, check_agent
+from zoo.models.arguments import add_agent, add_machine, check_agent
 
 if TYPE_CHECKING:
+    from zoo.models.agent import Agent
     from zoo.playing.episodes import EpisodeResults
-    from zoo.watching.agent import Agent
 
 PURPOSE = """Watch an agent play in the environment of its run, with the chunks and the protocol of its run. The first
 episodes are those of the run's evaluations.
@@ -48,11 +48,11 @@ def make_parser() -> Parser:
     show = parser.add_argument_group("what to play and to show")
     show.add_argument(
         "--episodes",
-        type=whole_number,
+        type=COUNT,
         help=f"how many (default: {DEFAULT_EPISODES}, or one for each place of the grid)",
     )
-    show.add_argument("--seed", type=whole_number, help="decides starts and noise (default: the run's, else 0)")
-    show.add_argument("--video", type=Path, metavar="FILE", help="record to this .mp4 or .gif")
+    show.add_argument("--seed", type=SEED, help="decides starts and noise (default: the run's, else 0)")
+    show.add_argument("--video", type=a_path, metavar="FILE", help="record to this .mp4 or .gif")
     show.add_argument("--no-render", action="store_true", help="show no window")
     show.add_argument("--grid", type=_grid, metavar="ROWSxCOLUMNS", help="episodes side by side, e.g. 3x3")
     show.add_argument(
@@ -60,7 +60,7 @@ def make_parser() -> Parser:
         action="store_true",
         help="show what the policy thinks: its flow from noise to action, sampled chunks, their Q, planned paths",
     )
-    show.add_argument("--every", type=whole_number, help="steps between pictures (default: 1, in a GIF 2)")
+    show.add_argument("--every", type=COUNT, help="steps between pictures (default: 1, in a GIF 2)")
     add_machine(parser.add_argument_group("machine and messages"))
     return parser
 
@@ -79,9 +79,9 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     prepare_pictures(args.env, args.model)
     platform = "glfw" if has_window else None if args.video is None else choose_platform()
     with signals_deferred():
-        from zoo.watching.agent import find_agent
+        from zoo.models.agent import find_agent
+        from zoo.models.score import Score
         from zoo.watching.playing import describe, episode_text, play, with_protocol
-        from zoo.watching.score import Score
 
     rows, columns = args.grid or (1, 1)
     default = rows * columns if args.grid else DEFAULT_EPISODES
@@ -102,8 +102,6 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 def _check(args: argparse.Namespace) -> None:
     """Refuse what cannot be shown, before any work."""
     check_agent(args)
-    if args.every is not None and args.every < 1:
-        raise UsageError(f"`--every` must be at least 1, got {args.every}")
     if args.no_render and args.video is None and (about := _about_pictures(args)):
         raise UsageError(f"`{about[0]}` says what is shown; leave out --no-render, or add --video FILE")
     if args.explain and args.grid:

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.arguments import Parser, whole_number
+from zoo.arguments import COUNT, REAL, SEED, Parser
 from zoo.cli import run_program, signals_deferred
 from zoo.envs.rendering import prepare_pictures
 from zoo.errors import FAILED, UsageError
 from zoo.messages import log
-from zoo.watching.arguments import add_agent, add_machine, check_agent
+from zoo.models.arguments import add_agent, add_machine, check_agent
 
 if TYPE_CHECKING:
-    from zoo.watching.agent import Agent
-    from zoo.watching.score import Score
+    from zoo.models.agent import Agent
+    from zoo.models.score import Score
 
 PURPOSE = """Play a model under the report's protocol: the environment, episodes and start states of its run's
 evaluations. Print its success (or return) with a 95% interval over the episodes.
@@ -43,16 +43,16 @@ def make_parser() -> Parser:
     parser = Parser("evaluate", description=PURPOSE)
     add_agent(parser.add_argument_group("which agent"))
     protocol = parser.add_argument_group("protocol")
-    protocol.add_argument("--episodes", type=whole_number, help="episodes (default: those of the run, else 50)")
-    protocol.add_argument("--seed", type=whole_number, help="decides starts and noise (default: the run's, else 0)")
+    protocol.add_argument("--episodes", type=COUNT, help="episodes (default: those of the run, else 50)")
+    protocol.add_argument("--seed", type=SEED, help="decides starts and noise (default: the run's, else 0)")
     protocol.add_argument(
         "--interval",
-        type=float,
+        type=REAL,
         nargs=2,
         metavar=("LOW", "HIGH"),
         help="the interval of the score to reproduce: success as a fraction, or a return",
     )
-    protocol.add_argument("--n-eval-envs", type=whole_number, help="environments (default: as in training)")
+    protocol.add_argument("--n-eval-envs", type=COUNT, help="environments (default: as in training)")
     add_machine(parser.add_argument_group("machine and messages"))
     return parser
 
@@ -62,7 +62,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     check_agent(args)
     prepare_pictures(args.env, args.model)
     with signals_deferred():
-        from zoo.watching.agent import find_agent
+        from zoo.models.agent import find_agent
         from zoo.watching.playing import describe, play, with_protocol
 
     agent = find_agent(args)
@@ -82,7 +82,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _compare(args: argparse.Namespace, agent: Agent, score: Score, differs: bool) -> dict[str, Any]:
     """Return whether a stated score is reproduced, if one is stated, and note the exit code."""
-    from zoo.watching.score import stated_interval
+    from zoo.models.score import stated_interval
 
     if args.interval is not None:
         stated = stated_interval(score.kind, *args.interval)

@@ -14,11 +14,11 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.arguments import Parser, whole_number
+from zoo.arguments import SEED, Parser, a_path
 from zoo.cli import run_program, signals_deferred
 from zoo.errors import UsageError
 from zoo.messages import log
-from zoo.watching.arguments import add_agent, add_machine, check_agent
+from zoo.models.arguments import add_agent, add_machine, check_agent
 
 PURPOSE = """Write a policy as an ONNX file. Its inputs are observations and noise, its output is a chunk of actions in
 the environment's units. The file's actions are compared with PyTorch's before it is written."""
@@ -35,8 +35,8 @@ def make_parser() -> Parser:
     parser = Parser("export", description=PURPOSE)
     add_agent(parser.add_argument_group("which agent"))
     output = parser.add_argument_group("output")
-    output.add_argument("-o", "--output", type=Path, required=True, help="file to write, e.g. policy.onnx")
-    output.add_argument("--noise-seed", type=whole_number, help="draw the noise in the file, from this seed")
+    output.add_argument("-o", "--output", type=a_path, required=True, help="file to write, e.g. policy.onnx")
+    output.add_argument("--noise-seed", type=SEED, help="draw the noise in the file, from this seed")
     add_machine(parser.add_argument_group("machine and messages"))
     return parser
 
@@ -49,7 +49,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     with signals_deferred():
         from agents.common.sb3.exporting import export_onnx
         from agents.common.sb3.policy import FlowPolicy
-        from zoo.watching.agent import find_agent
+        from zoo.models.agent import find_agent
 
     agent = find_agent(args)
     if not isinstance(agent.policy, FlowPolicy):

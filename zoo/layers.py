@@ -16,7 +16,8 @@ from typing import Any
 
 import yaml
 
-from agents.common.bounded import DamagedFile, read_text
+from agents.common.bounded import read_text
+from agents.common.files import DamagedFile
 from zoo import plain_yaml
 from zoo.errors import UsageError
 
@@ -224,12 +225,18 @@ def _read_text(algo: str, path: str | Path | None) -> str:
     if path is None:
         resource = files("hyperparams") / f"{algo}.yml"
         return resource.read_text(encoding="utf-8") if resource.is_file() else "{}"
+    return read_yaml_text(Path(path), "`-conf`")
+
+
+def read_yaml_text(path: Path, name: str) -> str:
+    """Return the text of a YAML file that the user names; raise UsageError if it cannot be read.
+
+    :param name: of what it is, for the message.
+    """
     try:
-        return read_text(Path(path), plain_yaml.MOST_CHARACTERS)
-    except OSError as error:
-        raise UsageError(f"`-conf` must be a readable YAML file, got {path}: {error.strerror}") from error
-    except DamagedFile as error:
-        raise UsageError(f"`-conf` must be a readable YAML file, got {error}") from error
+        return read_text(path, plain_yaml.MOST_CHARACTERS)
+    except (OSError, DamagedFile) as error:
+        raise UsageError(f"{name} must be a readable YAML file in UTF-8, got {path}: {error}") from error
 
 
 def _require_entries(entries: Any, origin: str) -> Entries:

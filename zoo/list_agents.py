@@ -13,7 +13,7 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: let `import agents` find the package, not this file
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.arguments import Parser
+from zoo.arguments import Parser, a_path
 from zoo.cli import run_program
 from zoo.errors import DONE, FAILED
 from zoo.messages import log
@@ -47,7 +47,7 @@ def make_parser() -> Parser:
     new = commands.add_parser("new", help="write a package with an algorithm to start from")
     new.add_argument("name", help="of the package and the algorithm, e.g. my_agent")
     new.add_argument("--like", metavar="ALGO", help="start from the hooks of a built-in algorithm, e.g. fql")
-    new.add_argument("--folder", type=Path, default=Path(), help="where the package's folder is made")
+    new.add_argument("--folder", type=a_path, default=Path(), help="where the package's folder is made")
     new.set_defaults(run=_new)
     for command in commands.choices.values():
         command.add_argument("--json", action="store_true", help="print JSON instead of tables")

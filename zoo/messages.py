@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import logging
 import logging.handlers
@@ -21,6 +22,12 @@ FILE_ONLY = logging.DEBUG
 log = logging.getLogger("zoo")
 log.setLevel(logging.INFO)
 log.propagate = False
+
+
+@functools.cache
+def say_once(text: str) -> None:
+    """Say what would otherwise be said again and again."""
+    log.warning("%s", text)
 
 
 @contextlib.contextmanager

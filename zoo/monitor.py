@@ -16,7 +16,7 @@ if __package__ in (None, ""):  # run as a file: let `import agents` and `import 
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from agents.common.validation import number
-from zoo.arguments import Parser, add_reference_scores, whole_number
+from zoo.arguments import Parser, a_path, add_reference_scores, add_verbose
 from zoo.cli import run_program
 from zoo.errors import UsageError
 
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser("monitor", description=__doc__)
-    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="folders to search for run folders")
+    parser.add_argument("paths", nargs="+", type=a_path, metavar="PATH", help="folders to search for run folders")
     parser.add_argument(
         "--watch",
         nargs="?",
@@ -45,9 +45,7 @@ def make_parser() -> Parser:
     parser.add_argument("--curve", action="store_true", help="show each run's scores over time instead")
     add_reference_scores(parser)
     parser.add_argument("--merge-protocols", action="store_true", help="one row per label, even where protocols differ")
-    parser.add_argument(
-        "--verbose", type=whole_number, default=1, help="2 shows the traceback of an unexpected failure"
-    )
+    add_verbose(parser)
     return parser
 
 

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterable
 from typing import Any
 
+from agents.registry import import_named
 from zoo.errors import UsageError
 
 
@@ -39,7 +40,7 @@ def import_environments(packages: Iterable[str]) -> None:
     """
     for package in packages:
         try:
-            importlib.import_module(package)
+            import_named(package)
         except ModuleNotFoundError as error:
             _raise_unless_missing(error, package)
             raise UsageError(

@@ -205,7 +205,7 @@ class ServingProcess:
         :raises WorkerError: if it raised anything else, with its traceback.
         """
         try:
-            while not self.has_answered() and not self._connection.poll(heartbeat.LOOK_SECONDS):
+            while not self._has_hung and not self._connection.poll(heartbeat.LOOK_SECONDS):
                 self.look()
                 check_in()
             if self._has_hung:
@@ -327,7 +327,7 @@ def _attempt(function: Callable[..., Any], *arguments: Any) -> tuple[str, Any]:
         return "refused", str(error)
     except EnvironmentFault as error:
         return "faulty", str(error)
-    except Exception:
+    except (Exception, SystemExit):
         return "failed", traceback.format_exc()
 
 

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.arguments import Parser, whole_number
+from zoo.arguments import COUNT, Parser, a_path
 from zoo.cli import run_program, signals_deferred
 from zoo.errors import UsageError
 from zoo.messages import log
-from zoo.watching.arguments import add_agent, add_machine, check_agent
+from zoo.models.arguments import add_agent, add_machine, check_agent
 
 if TYPE_CHECKING:
-    from zoo.watching.agent import Agent
-    from zoo.watching.score import Score
+    from zoo.models.agent import Agent
+    from zoo.models.score import Score
 
 PURPOSE = """Upload an agent to the Hugging Face hub: its policy (safetensors), settings, learning curve and a model
 card. The policy is played under its run's protocol first, for the score on the card. `--from-hub` of zoo enjoy,
@@ -48,8 +48,8 @@ def make_parser() -> Parser:
     target.add_argument("--private", action="store_true", help="make the repository private, if it is new")
     target.add_argument("--license", default="mit", help="licence of the agent, as the hub calls it")
     target.add_argument("--with-model", action="store_true", help="upload the whole model too, to train on")
-    target.add_argument("-o", "--output", type=Path, help="write the files to this new folder, and upload nothing")
-    target.add_argument("--n-eval-envs", type=whole_number, help="environments (default: as in training)")
+    target.add_argument("-o", "--output", type=a_path, help="write the files to this new folder, and upload nothing")
+    target.add_argument("--n-eval-envs", type=COUNT, help="environments (default: as in training)")
     add_machine(parser.add_argument_group("machine and messages"))
     parser.set_defaults(from_hub=None)
     return parser
@@ -60,9 +60,9 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     check_agent(args)
     with signals_deferred():
         from agents.common.files import atomic_folder
-        from zoo.hub.client import hub_library
         from zoo.hub.push import push, require_token
-        from zoo.watching.agent import find_agent
+        from zoo.models.agent import find_agent
+        from zoo.models.hub_client import hub_library
 
     hub_library()
     if args.with_model and (args.load_last_checkpoint or args.load_checkpoint is not None):

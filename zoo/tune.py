@@ -15,7 +15,7 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.arguments import Parser, whole_number
+from zoo.arguments import AMOUNT, COUNT, ZERO_OR_MORE, Parser
 from zoo.cli import prepare_process, run_program, signals_deferred
 from zoo.envs.rendering import prepare_pictures
 from zoo.packages import require_optuna
@@ -63,25 +63,23 @@ def _add_study(group: argparse._ArgumentGroup) -> None:
         help="settings to search, each NAME, NAME=low:high, NAME=low:high:log or NAME=[a,b,c] (default: those that "
         "the algorithm declares; `zoo agents show ALGO` lists them)",
     )
-    group.add_argument("--n-trials", type=whole_number, default=100, help="trials that this call begins")
+    group.add_argument("--n-trials", type=COUNT, default=100, help="trials that this call begins")
     group.add_argument(
         "--max-total-trials",
-        type=whole_number,
+        type=COUNT,
         help="trials of the whole study, whichever calls begin them; takes the place of --n-trials",
     )
-    group.add_argument("--timeout", type=float, metavar="SECONDS", help="begin no trial after this time")
+    group.add_argument("--timeout", type=AMOUNT, metavar="SECONDS", help="begin no trial after this time")
     group.add_argument("--sampler", choices=("tpe", "random", "qmc"), default="tpe", help="how settings are proposed")
     group.add_argument(
         "--pruner", choices=("median", "halving", "none"), default="median", help="which trials are ended early"
     )
     group.add_argument(
-        "--n-startup-trials", type=whole_number, default=10, help="trials before tpe and the median pruner begin"
+        "--n-startup-trials", type=ZERO_OR_MORE, default=10, help="trials before tpe and the median pruner begin"
     )
+    group.add_argument("--n-evaluations", type=COUNT, help="evaluations of each trial (default: as --eval-freq says)")
     group.add_argument(
-        "--n-evaluations", type=whole_number, help="evaluations of each trial (default: as --eval-freq says)"
-    )
-    group.add_argument(
-        "--n-workers", "--n-jobs", type=whole_number, default=1, help="trials at once, each in a process of its own"
+        "--n-workers", "--n-jobs", type=COUNT, default=1, help="trials at once, each in a process of its own"
     )
     group.add_argument("--study-name", help="name of the study, which is continued if it exists (default: ALGO_ENV)")
     group.add_argument(

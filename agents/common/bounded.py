@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import io
 import math
 import os
 import re
-import stat
 import struct
 import tokenize
 import zipfile
@@ -28,6 +28,7 @@ from typing import IO, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.common.files import DamagedFile, TooLarge, open_file
 from agents.common.memory import available_memory
 
 ZipSource: TypeAlias = str | os.PathLike[str] | IO[bytes]
@@ -48,26 +49,6 @@ FAULTS = (
 """What `zipfile`, `zlib` and NumPy raise for damaged files."""
 
 
-class DamagedFile(ValueError):
-    """A file is damaged, or claims more than it can hold or this machine can take.
-
-    :param file: its path, or what else names it.
-    :param problem: what is wrong with it, and what was expected.
-    :param remedy: what to do.
-    """
-
-    def __init__(self, file: str, problem: str, remedy: str = "get or make the file again") -> None:
-        super().__init__(file, problem, remedy)
-        self.file, self.problem, self.remedy = file, problem, remedy
-
-    def __str__(self) -> str:
-        return f"{self.file} cannot be read: {self.problem}; {self.remedy}"
-
-
-class TooLarge(DamagedFile):
-    """A file may be sound, but this process has no memory for what it claims."""
-
-
 @contextlib.contextmanager
 def open_zip(file: ZipSource, members: Collection[str] | None = None) -> Iterator[zipfile.ZipFile]:
     """Open a zip file after checking its directory: what each member claims, and how it is called.
@@ -80,7 +61,7 @@ def open_zip(file: ZipSource, members: Collection[str] | None = None) -> Iterato
     """
     name = _name_of(file)
     with contextlib.ExitStack() as stack:
-        raw = stack.enter_context(_open(Path(file))) if isinstance(file, str | os.PathLike) else file
+        raw = stack.enter_context(open_file(Path(file))) if isinstance(file, str | os.PathLike) else file
         with _faults_named(name):
             archive = stack.enter_context(zipfile.ZipFile(raw))
             _require_all_entries(archive, raw)
@@ -118,7 +99,14 @@ def read_npz(
     :raises OSError: if there is no such file, or it may not be read.
     """
     with open_zip(file, members=()) as archive:
-        return {name: _read_array(archive, name) for name in _require_readable(archive, names, most_bytes)}
+        members = _members(archive)
+        wanted = {name: member for name, member in members.items() if names is None or name in names}
+        claimed = sum(archive.getinfo(member).file_size for member in wanted.values())
+        if most_bytes is not None and claimed > most_bytes:
+            problem = f"its arrays take {size_text(claimed)}, expected at most {size_text(most_bytes)}"
+            raise DamagedFile(_name_of(file), problem)
+        require_memory(_name_of(file), claimed)
+        return {name: _read_array(archive, member) for name, member in wanted.items()}
 
 
 def require_npz(file: ZipSource, names: Collection[str] | None = None) -> None:
@@ -154,7 +142,7 @@ def read_text(path: Path, most_bytes: int) -> str:
     :raises DamagedFile: if it is larger, is not text, or is a folder, pipe or device.
     :raises OSError: if there is no such file, or it may not be read.
     """
-    with _open(path) as file:
+    with open_file(path) as file:
         content = file.read(most_bytes + 1)
         if len(content) > most_bytes:
             size = size_text(os.fstat(file.fileno()).st_size)
@@ -198,14 +186,6 @@ def size_text(count: int) -> str:
 def _name_of(file: ZipSource) -> str:
     """Return what to call a file in a message."""
     return os.fspath(file) if isinstance(file, str | os.PathLike) else str(getattr(file, "name", "the file"))
-
-
-def _open(path: Path) -> IO[bytes]:
-    """Open a file; waits for no pipe."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        got = "a folder" if path.is_dir() else "a pipe or device"
-        raise DamagedFile(str(path), f"expected a file, got {got}", "check the path")
-    return path.open("rb")
 
 
 @contextlib.contextmanager
@@ -315,8 +295,15 @@ def _read_front(file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.d
     version = np.lib.format.read_magic(front)
     if version not in _HEADER_READERS:
         raise ValueError(f"npy version {version} is not supported")
-    shape, fortran_order, dtype = _HEADER_READERS[version](front)
-    return shape, fortran_order, dtype, front
+    length = front.read(2 if version == (1, 0) else 4)
+    header = length + front.read(int.from_bytes(length, "little"))
+    return *_parse_header(version, header), front
+
+
+@functools.lru_cache(maxsize=128)
+def _parse_header(version: tuple[int, int], header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return shape, order and dtype; files of one kind have equal headers, and reading one takes long."""
+    return _HEADER_READERS[version](io.BytesIO(header))
 
 
 def _require_fit(shape: tuple[int, ...], dtype: np.dtype[Any], following: int) -> None:
@@ -333,16 +320,8 @@ def _require_fit(shape: tuple[int, ...], dtype: np.dtype[Any], following: int) -
 
 
 def _read_array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
-    """Return an array of an archive whose headers fit."""
+    """Return an array of an archive whose headers fit, so that all of its bytes are read and compared."""
     member = name if name in archive.namelist() else f"{name}.npy"
-    with _open_member(archive, member) as (file, size):
-        shape, fortran_order, dtype, front = _read_front(file, size)
-        array: NDArray[Any] = np.empty(shape[::-1] if fortran_order else shape, dtype)
-        content = array.reshape(-1).view(np.uint8)
-        done, piece = 0, front.read()
-        while piece:
-            content[done : done + len(piece)] = np.frombuffer(piece, np.uint8)
-            done += len(piece)
-            piece = file.read(min(_CHUNK_BYTES, len(content) - done))
-        _require_end(file, len(content) - done)
-        return array.T if fortran_order else array
+    with _open_member(archive, member) as (file, _):
+        array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+        return array

@@ -25,10 +25,11 @@ from agents.common.habits import (
     Watch,
     find_hidden_state,
     find_misled_gradients,
-    find_mixed_replicas,
     find_undeclared_networks,
     find_unmasked,
+    find_unread_settings,
     named_inputs,
+    noting_reads,
 )
 from agents.common.method import Draw, Method
 from agents.common.nets.specs import NetworkSpec
@@ -85,8 +86,9 @@ def examine(
     require_table(probe.method, "noise", Draw)
     require_table(probe.method, "loss_weights", Real)
     _check_acting(probe)
-    noise = probe.draw(probe.method.update_noise())
-    batch = _make_batch(probe)
+    with probe.calling("noise"):
+        noise = probe.draw(probe.method.update_noise())
+    batch = random_batch(probe.policy, ROWS, probe.generator)
     given = batch.map(Tensor.clone), {name: draw.clone() for name, draw in noise.items()}
     with Watch(named_inputs(batch, noise, probe.nets)) as watch:
         losses = _check_update(probe, batch, noise, watch)
@@ -124,7 +126,8 @@ class _Probe:
         require_table(method, "networks", NetworkSpec)
         require_table(method, "action_noise_table", Draw)
         tiny = {"net_arch": [WIDTH, WIDTH], "precision": "fp32", "random_crop": 0.0}
-        self.method = type(method)(**{**method.settings(), **tiny})
+        self.read: set[str] = set()
+        self.method = noting_reads(type(method), self.read)(**{**method.settings(), **tiny})
         if not ObservationLayout(observation_space).is_plain:
             observation_space = spaces.Box(-1, 1, (WIDTH,))  # the hooks see features in any case
         with _calling(method, "networks"):
@@ -138,7 +141,7 @@ class _Probe:
                 **policy_kwargs,
             )
         self.policy.set_training_mode(False)  # no dropout: every random draw that is left is the algorithm's own
-        self.nets = self.policy.nets
+        self.nets, self.changes = self.policy.nets, self.method.changes
         self.generator = torch.Generator().manual_seed(0)
 
     def calling(self, hook: str) -> AbstractContextManager[None]:
@@ -204,47 +207,51 @@ def _check_gradient(probe: _Probe, losses: Mapping[str, Tensor]) -> None:
 def _find_habits(
     probe: _Probe, given: tuple[Batch, Mapping[str, Tensor]], losses: Mapping[str, Tensor], seen: set[str]
 ) -> Iterator[Finding]:
-    """Yield what the losses depend on and should not.
+    """Yield what the losses depend on and should not, and settings that do nothing.
 
     Losses that draw or keep something of their own differ with every call, so nothing is told from how they change.
     """
     method, nets = probe.method, probe.nets
-    yield from find_misled_gradients(method, nets, losses)
-    yield from find_undeclared_networks(method, nets, losses)
-    if seen & {"noise", "pure"}:
-        return
 
     def evaluate(batch: Batch, noise: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         with torch.no_grad():
             targets = method.targets(batch, noise, nets, {})
         return method.losses(batch, targets, noise, nets, {})
 
-    hidden = list(find_hidden_state(evaluate, *given, losses))
-    yield from hidden
-    if not hidden:
-        yield from find_unmasked(method, evaluate, *given, losses)
-        yield from find_mixed_replicas(evaluate, *given, losses)
+    again = evaluate(*given)
+    yield from find_unread_settings(type(method), probe.read)
+    yield from find_misled_gradients(method, nets, losses)
+    yield from find_undeclared_networks(method, nets, losses, again)
+    if method.changes != probe.changes:
+        yield Finding("pure", "an update changes a setting, which is the user's; keep state in a network's buffer")
+    if not seen & {"noise", "pure"}:
+        hidden = list(find_hidden_state(losses, again))
+        yield from hidden or find_unmasked(method, evaluate, *given, losses)
 
 
 # -- made-up input ----------------------------------------------------------------------------------------------------
 
 
-def _make_batch(probe: _Probe) -> Batch:
-    """Return a random batch; one row in seven crosses a trajectory's end."""
+def random_batch(policy: FlowPolicy, rows: int, generator: torch.Generator) -> Batch:
+    """Return a random batch, different for every replica; one row in eight crosses a trajectory's end.
+
+    :param policy: for the sizes.
+    :param rows: B.
+    :param generator: of the numbers.
+    :return: the batch.
+    """
 
     def normals(*shape: int) -> Tensor:
-        return torch.randn(REPLICAS, ROWS, *shape, generator=probe.generator)
+        return torch.randn(policy.num_replicas, rows, *shape, generator=generator)
 
-    size = probe.policy.observation_mean.numel()
-    valid = torch.ones(REPLICAS, ROWS)
-    valid[:, 3] = 0
+    size = policy.observation_mean.numel()
     return Batch(
         observations=normals(size),
-        actions=normals(probe.policy.chunk_size).tanh(),
+        actions=normals(policy.chunk_size).tanh(),
         rewards=normals(),
         discounts=0.9 * (normals() > -1).float(),
         next_observations=normals(size),
-        valid=valid,
+        valid=(torch.arange(rows) % 8 != 3).float().repeat(policy.num_replicas, 1),
     )
 
 

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, and only while this process may still write them."""
+"""Files that are read only if they are files, and files and folders that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,12 +6,59 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PROBE_BYTES = 1 << 16
+
+
+class DamagedFile(ValueError):
+    """A file is damaged, or claims more than it can hold or this machine can take.
+
+    :param file: its path, or what else names it.
+    :param problem: what is wrong with it, and what was expected.
+    :param remedy: what to do.
+    """
+
+    def __init__(self, file: str, problem: str, remedy: str = "get or make the file again") -> None:
+        super().__init__(file, problem, remedy)
+        self.file, self.problem, self.remedy = file, problem, remedy
+
+    def __str__(self) -> str:
+        return f"{self.file} cannot be read: {self.problem}; {self.remedy}"
+
+
+class TooLarge(DamagedFile):
+    """A file may be sound, but this process has no memory for what it claims."""
+
+
+def regular_file(path: Path) -> Path:
+    """Return the path of a file; a pipe would be waited for, and some devices never end.
+
+    :param path: of the file.
+    :return: the same path, for whoever opens it.
+    :raises DamagedFile: if it is a folder, pipe or device, or a link to one.
+    :raises OSError: if there is no such file.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        got = "a folder" if path.is_dir() else "a pipe or device"
+        raise DamagedFile(str(path), f"it is not a regular file but {got}", "check the path")
+    return path
+
+
+def open_file(path: Path) -> BufferedReader:
+    """Open a file to read it, if it is a regular file.
+
+    :param path: of the file.
+    :return: the file, open.
+    :raises DamagedFile: see :func:`regular_file`.
+    :raises OSError: if there is no such file, or it may not be read.
+    """
+    return regular_file(path).open("rb")
 
 
 class TakenOver(OSError):
@@ -104,7 +151,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def discard(folder: Path) -> None:
-    """Remove a folder and what is in it, so that it disappears at once.
+    """Remove a folder and what is in it, so that it disappears at once; of a link to one, the link alone.
 
     :param folder: the folder.
     :raises TakenOver: if another process has taken over, see :func:`prepare_in`.
@@ -112,7 +159,10 @@ def discard(folder: Path) -> None:
     temporary = _temporary_path(folder)
     with naming(folder, temporary):
         os.rename(folder, temporary)
-        shutil.rmtree(temporary)
+        if temporary.is_symlink():
+            temporary.unlink()
+        else:
+            shutil.rmtree(temporary)
 
 
 def sync(path: Path) -> None:

@@ -6,10 +6,11 @@ after them, with a warning; the conformance kit (:mod:`agents.testing.kit`) coun
 
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
+from types import CodeType
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -33,7 +34,7 @@ Evaluate = Callable[[Batch, Noise], Losses]
 class Finding(NamedTuple):
     """One bad habit.
 
-    :param kind: ``device``, ``noise``, ``pure``, ``masks``, ``gradients``, ``networks`` or ``replicas``.
+    :param kind: ``device``, ``noise``, ``pure``, ``masks``, ``gradients``, ``networks`` or ``settings``.
     :param text: where it is, what it is and what to do.
     """
 
@@ -193,12 +194,14 @@ def find_misled_gradients(method: Method, nets: Networks, losses: Losses) -> Ite
             )
 
 
-def find_undeclared_networks(method: Method, nets: Networks, losses: Losses) -> Iterator[Finding]:
+def find_undeclared_networks(method: Method, nets: Networks, losses: Losses, again: Losses) -> Iterator[Finding]:
     """Yield a finding for each module or parameter that `networks` does not know of.
 
     :param method: the algorithm.
     :param nets: its networks.
     :param losses: name -> (S,), with their graphs.
+    :param again: the same losses, computed once more. A tensor that both depend on outlives an update; one that an
+        update makes itself, e.g. to take a gradient of the critic by its actions, is no parameter.
     :yields: a finding for each.
     """
     told = "it is neither trained nor saved, nor moved to the device; declare it in `networks`"
@@ -206,7 +209,7 @@ def find_undeclared_networks(method: Method, nets: Networks, losses: Losses) -> 
     for name, module in held.items():
         yield Finding("networks", f"`self.{name}` is a {type(module).__name__} that is not in `networks`: {told}")
     known = {id(p) for p in nets.parameters()} | {id(p) for module in held.values() for p in module.parameters()}
-    for leaf in _leaves(losses):
+    for leaf in {*_leaves(losses)} & {*_leaves(again)}:
         if id(leaf) not in known:
             yield Finding(
                 "networks",
@@ -232,16 +235,13 @@ def _leaves(losses: Losses) -> Iterator[Tensor]:
 # -- what the losses change with --------------------------------------------------------------------------------------
 
 
-def find_hidden_state(evaluate: Evaluate, batch: Batch, noise: Noise, losses: Losses) -> Iterator[Finding]:
+def find_hidden_state(losses: Losses, again: Losses) -> Iterator[Finding]:
     """Yield a finding for each loss that is another one when it is computed again.
 
-    :param evaluate: computes the losses.
-    :param batch: the batch.
-    :param noise: the draws.
-    :param losses: what it gave before.
+    :param losses: name -> (S,).
+    :param again: computed once more from the same input.
     :yields: a finding for each.
     """
-    again = evaluate(batch, noise)
     for name, loss in losses.items():
         if name not in again or not torch.allclose(again[name], loss, rtol=0, atol=0, equal_nan=True):
             yield Finding(
@@ -278,25 +278,47 @@ def find_unmasked(method: Method, evaluate: Evaluate, batch: Batch, noise: Noise
             )
 
 
-def find_mixed_replicas(evaluate: Evaluate, batch: Batch, noise: Noise, losses: Losses) -> Iterator[Finding]:
-    """Yield a finding for each loss of a replica that changes with the batch of another one.
+# -- settings ---------------------------------------------------------------------------------------------------------
 
-    :param evaluate: computes the losses.
-    :param batch: the batch, of two replicas.
-    :param noise: the draws.
-    :param losses: what it gave before.
+
+def noting_reads(method: type[Method], read: set[str]) -> type[Method]:
+    """Return a subclass of an algorithm whose objects note which of their attributes are read.
+
+    :param method: the algorithm.
+    :param read: gets the names.
+    :return: the subclass, of the same name.
+    """
+
+    def note(self: Method, name: str) -> Any:
+        read.add(name)
+        return method.__getattribute__(self, name)
+
+    return type(method.__name__, (method,), {"__getattribute__": note, "__module__": method.__module__})
+
+
+def find_unread_settings(method: type[Method], read: Collection[str]) -> Iterator[Finding]:
+    """Yield a finding for each setting of the algorithm's own that changes nothing, whatever its value.
+
+    :param method: the algorithm.
+    :param read: names that an update and a plan have read. What its code names beside them counts too: that may be
+        read with other settings, or in hooks that are called later.
     :yields: a finding for each.
     """
-    changed = {
-        name: torch.cat([tensor[:1], 0.5 * tensor[1:]])
-        for name, tensor in vars(batch).items()
-        if name not in ("discounts", "valid")
-    }
-    found = evaluate(replace(batch, **changed), noise)
-    for name, loss in losses.items():
-        if not torch.allclose(found[name][0], loss[0], rtol=1e-4, atol=1e-6, equal_nan=True):
+    named = {name for attribute in dir(method) for name in _names_in(inspect.getattr_static(method, attribute))}
+    for name in method.declared():
+        if name not in Method.declared() and name not in named and name not in read:
             yield Finding(
-                "replicas",
-                f"`losses`: loss `{name}` of one replica changes with the batch of another one; keep the first axis S "
-                "apart, e.g. `x.mean(1, keepdim=True)`, not `x.mean()`",
+                "settings",
+                f"nothing reads the setting `{name}`, so it changes nothing; use `self.{name}` in a hook, or remove it",
             )
+
+
+def _names_in(attribute: Any) -> Iterator[str]:
+    """Give every name that the code of a function, method or property mentions."""
+    waiting = [attribute, *(getattr(attribute, holder, None) for holder in ("fget", "__func__", "func", "__wrapped__"))]
+    while waiting:
+        code = waiting.pop()
+        code = getattr(code, "__code__", code)
+        if isinstance(code, CodeType):
+            yield from code.co_names
+            waiting += code.co_consts  # functions inside of it are among its constants

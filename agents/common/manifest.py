@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from agents.common.files import DamagedFile, open_file
+
 NAME = "manifest.json"
 
 
@@ -21,7 +23,7 @@ def digest_of(path: Path) -> str:
     :param path: the file.
     :return: 64 hexadecimal digits.
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -44,10 +46,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / NAME
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DamagedFolderError(f"{path} cannot be read ({error.strerror})") from error
-    return unseal(content, path)
+        with open_file(path) as file:
+            return unseal(file.read(), path)
+    except (OSError, DamagedFile) as error:
+        raise DamagedFolderError(f"{path} cannot be read ({error})") from error
 
 
 def verify(folder: Path, names: Iterable[str] | None = None) -> dict[str, Any]:

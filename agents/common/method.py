@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from agents.common.batch import Batch
-from agents.common.maths.critic import pick_best
+from agents.common.maths.critic import pick_best, td_target
 from agents.common.nets.encoding import RepeatedObservations
 from agents.common.nets.heads import Networks
 from agents.common.nets.specs import NetworkSpec
@@ -23,6 +23,7 @@ Info = dict[str, Tensor]
 Losses = dict[str, Tensor]
 Targets = dict[str, Tensor]
 Kind = Literal["normal", "uniform", "integer"]
+AXES = "B (rows), N (candidates), K (flow steps) and D (flattened chunk)"
 OF_NETWORKS = "networks are built with it"
 OF_BUFFER = "the replay buffer is built with it"
 
@@ -47,7 +48,10 @@ class Draw:
         :param generator: on ``device``; None uses PyTorch's global one.
         :param device: where the tensor lives.
         :return: (S, *axes).
+        :raises ValueError: for a letter that is no axis.
         """
+        if not {*self.axes} <= {*sizes} - {"S"}:
+            raise ValueError(f"the axes of a draw are {AXES}, after S, which comes by itself; got {self.axes!r}")
         shape = [sizes["S"], *(sizes[letter] for letter in self.axes)]
         if self.kind == "normal":
             return torch.randn(shape, generator=generator, device=device)
@@ -452,6 +456,18 @@ class Method(Declared):
         """
         return self.sample_actions(batch.next_observations, self.next_noise(noise), nets)
 
+    def td_targets(self, batch: Batch, noise: Noise, nets: Networks) -> Targets:
+        """Sample the next actions, and return them with the TD target, which the target critics give.
+
+        :param batch: the batch.
+        :param noise: all draws of the update.
+        :param nets: the networks.
+        :return: ``next_actions``, (S, B, D), and ``td``, (S, B).
+        """
+        next_actions = self.next_actions(batch, noise, nets)
+        next_q = nets.critic_target(batch.next_observations, next_actions)
+        return {"next_actions": next_actions, "td": td_target(batch, next_q, self.rho)}
+
     def next_noise(self, noise: Noise) -> Noise:
         """Return the draws of the next action among all of an update, by the names that :meth:`act` asks for."""
         return {name: noise[f"td_{name}"] for name in self.action_noise_table()}
@@ -464,20 +480,10 @@ class Method(Declared):
         :param nets: the networks.
         :return: the weighted total of every replica with its graph, (S,), and losses and diagnostics without.
         """
-        return self.total(*self.all_losses(batch, noise, nets))
-
-    def all_losses(self, batch: Batch, noise: Noise, nets: Networks) -> tuple[Losses, Info]:
-        """Evaluate targets and losses, and weigh nothing yet.
-
-        :param batch: the batch, observations as the networks see them.
-        :param noise: all draws of the update.
-        :param nets: the networks.
-        :return: losses with their graph and diagnostics, name -> (S,).
-        """
         info: Info = {}
         with torch.no_grad():
             targets = self.targets(batch, noise, nets, info)
-        return self.losses(batch, targets, noise, nets, info), info
+        return self.total(self.losses(batch, targets, noise, nets, info), info)
 
     def total(self, losses: Losses, info: Info) -> tuple[Tensor, Info]:
         """Return the weighted total of losses, (S,), and what to log.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 import warnings
 from collections.abc import Collection, Mapping
@@ -28,7 +29,9 @@ from stable_baselines3.common.utils import get_device
 from torch import nn
 
 from agents.common import plain
-from agents.common.bounded import FAULTS, DamagedFile, open_zip, read_member, require_memory, size_text
+from agents.common.bounded import FAULTS, open_zip, read_member, require_memory, size_text
+from agents.common.files import DamagedFile, open_file
+from agents.common.validation import UntrustedError
 
 PICKLED = ":serialized:"
 """The key under which SB3's files hold a pickle."""
@@ -50,10 +53,6 @@ _BASES = (BasePolicy, BaseBuffer, nn.Module, torch.optim.Optimizer)
 
 
 Source: TypeAlias = str | Path | io.BufferedIOBase | IO[bytes]
-
-
-class UntrustedError(ValueError):
-    """A file holds code, and nothing says that its author is trusted."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ def read_model_file(source: Source, trust: bool = False, given: Collection[str] 
     """Read a saved model, without running anything of it.
 
     :param source: path or open file.
-    :param trust: whether a file with code, of SB3's classes or an older version, is accepted.
+    :param trust: whether a file with code, of SB3's classes, is accepted.
     :param given: names of attributes that the caller replaces; they may hold anything.
     :return: what it holds.
     :raises FileNotFoundError: if there is no such file.
@@ -134,8 +133,8 @@ def read_model_file(source: Source, trust: bool = False, given: Collection[str] 
     pickled = {key: value for key, value in found.items() if isinstance(value, dict) and PICKLED in value}
     if pickled and not trust:
         raise UntrustedError(
-            f"{name} holds code that would run on loading, as files of Stable-Baselines3 and of older versions of this "
-            "library do; if you trust its author, say `trust=True`, or --trust on the command line"
+            f"{name} holds code that would run on loading, as files of Stable-Baselines3 do; if you trust its author, "
+            "say `trust=True`, or --trust on the command line"
         )
     left_out = {key: value[LEFT_OUT] for key, value in found.items() if isinstance(value, dict) and LEFT_OUT in value}
     try:
@@ -161,8 +160,9 @@ def _read_whole(source: Source) -> tuple[str, bytes]:
     """Return the name of a file and what it holds."""
     if not isinstance(source, str | Path):
         return str(getattr(source, "name", "the file")), source.read()
-    require_memory(str(source), Path(source).stat().st_size)
-    return str(source), Path(source).read_bytes()
+    with open_file(Path(source)) as file:
+        require_memory(str(source), os.fstat(file.fileno()).st_size)
+        return str(source), file.read()
 
 
 def _read_members(name: str, content: bytes) -> dict[str, bytes]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from agents.common.bounded import DamagedFile, open_zip, read_member
+from agents.common.bounded import open_zip, read_member
 from agents.common.engine.checkpoint import find_checkpoints
+from agents.common.files import DamagedFile, regular_file
 from agents.common.model_file import ATTRIBUTES, parse_attributes, require_uncompressed
 from agents.registry import BUILT_IN, name_of
 
@@ -17,9 +18,11 @@ def find_model(path: str | Path) -> Path:
     A folder gives its final model, else that of the newest checkpoint, else the best so far.
     """
     path = Path(path)
+    if path.exists() and not path.is_dir():
+        return regular_file(path)
     final = path / f"{path.name.rpartition('_')[0]}.zip"
     checkpoints = [checkpoint / "model.zip" for checkpoint in find_checkpoints(path / "checkpoint")]
-    for candidate in (path, path.with_name(f"{path.name}.zip"), final, *checkpoints, path / "best_model.zip"):
+    for candidate in (path.with_name(f"{path.name}.zip"), final, *checkpoints, path / "best_model.zip"):
         if candidate.is_file():
             return candidate
     raise FileNotFoundError(f"expected a saved model (.zip) or the folder of a run that has saved one, got {path}")

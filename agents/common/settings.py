@@ -198,7 +198,7 @@ class Declared:
         :param also: further names that are known.
         :raises TypeError: for the first unknown name; the closest are named.
         """
-        known = {*cls.declared(), *(also or {})}
+        known = {**cls.declared(), **(also or {})}
         for name in values:
             if name not in known:
                 closest = ", ".join(closest_names(name, known))

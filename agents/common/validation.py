@@ -9,15 +9,24 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
+
+
+class UntrustedError(ValueError):
+    """A file holds code or names a module to import, and nothing says that its author is trusted."""
 
 
 def closest_names(name: object, choices: Iterable[str], n: int = 3) -> list[str]:
     """Return up to ``n`` choices that look most like a name, best first; if none does, the first in the alphabet.
 
-    In a YAML file, a name may be a number or nothing at all.
+    Of declared settings by name, the one comes first that the paper or the authors' code calls so. In a YAML file, a
+    name may be a number or nothing at all.
     """
+    if isinstance(choices, Mapping):
+        known_as = {choice: getattr(declared, "reference", "") for choice, declared in choices.items()}
+        if found := [choice for choice, names in known_as.items() if name in names.split(", ")]:
+            return found
     known = sorted(set(choices))
     return difflib.get_close_matches(str(name), known, n=n, cutoff=0.4) or known[:n]
 

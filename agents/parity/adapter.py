@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import os
-import sys
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +11,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from agents.common.validation import unknown_name_message
 from agents.parity.fixture import Array, Fixture, ParityError
 
 Arrays = Mapping[str, Array]
@@ -72,82 +69,38 @@ class Adapter(Protocol):
 
 
 REQUIRED = ("create", "losses", "gradients", "update", "sample")
-OPTIONAL = {"intermediates": ("agent", "batch", "noise"), "state": ("agent",)}
 
 
 def load_adapter(name: str) -> Any:
-    """Import an adapter, from the current folder too.
+    """Import an adapter.
 
     :param name: ``"my.module"`` if the functions are in the module itself, or ``"my.module:adapter"``.
     :return: the adapter; of a class, an object made without arguments.
-    :raises ParityError: if there is no such module or adapter, or it lacks a function.
+    :raises ParityError: if it cannot be imported, or lacks a function.
     """
-    module_name, _, attribute = name.partition(":")
-    found = _import(module_name)
-    if attribute:
-        if not hasattr(found, attribute):
-            names = [known for known in vars(found) if not known.startswith("_")]
-            raise ParityError(unknown_name_message(f"adapter in `{module_name}`", attribute, names))
-        found = getattr(found, attribute)
-    adapter = found() if inspect.isclass(found) else found
-    require_functions(adapter, name)
+    module, _, attribute = name.partition(":")
+    try:
+        found = importlib.import_module(module)
+        found = getattr(found, attribute) if attribute else found
+        adapter = found() if inspect.isclass(found) else found
+    except Exception as error:
+        raise ParityError(f"`{name}` cannot be imported: {describe(error)}") from error
+    missing = [function for function in REQUIRED if not callable(getattr(adapter, function, None))]
+    if missing:
+        raise ParityError(f"adapter `{name}` has no function `{missing[0]}`; it needs {', '.join(REQUIRED)}")
     return adapter
 
 
-def _import(name: str) -> Any:
-    """Return a module."""
-    if not {"", os.getcwd()} & set(sys.path):
-        sys.path.append(os.getcwd())
-    unknown = ParityError(f"there is no module `{name}` in {os.getcwd()} or on the Python path")
-    if not all(part.isidentifier() for part in name.split(".")):
-        raise unknown
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
-            raise unknown from error
-        raise ParityError(f"`{name}` cannot be imported: {error}{line_of(error)}") from error
-    except Exception as error:
-        raise ParityError(f"`{name}` cannot be imported: {type(error).__name__}: {error}{line_of(error)}") from error
+def describe(error: Exception) -> str:
+    """Return what an adapter's code raised, and the innermost line of its files that the error has passed through.
 
-
-def line_of(error: Exception) -> str:
-    """Return the innermost line of an adapter's file that an error has passed through, in brackets.
-
-    :param error: what an adapter's code raised.
-    :return: file and line, with a leading space; empty if there is none.
+    :param error: what was raised.
+    :return: type, text, and file and line if they are known.
     """
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith("<") and Path(frame.filename).parent != Path(__file__).parent
-    ]
-    first = next((frame for frame in frames if "importlib" not in frame.filename), None)
-    own = [frame for frame in frames if first is not None and frame.filename == first.filename]
-    return f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
-
-
-def require_functions(adapter: Any, name: str) -> None:
-    """Refuse an adapter that lacks a function, or has one with other arguments.
-
-    :param adapter: the adapter.
-    :param name: of the adapter, for the message.
-    :raises ParityError: if a function is missing or cannot be called.
-    """
-    takes = {function: _arguments_of(getattr(Adapter, function)) for function in REQUIRED}
-    for function, arguments in {**takes, **OPTIONAL}.items():
-        found = getattr(adapter, function, None)
-        if found is None and function in OPTIONAL:
-            continue
-        call = f"{function}({', '.join(arguments)})"
-        if not callable(found):
-            raise ParityError(f"adapter `{name}` has no function `{call}`; it needs {', '.join(REQUIRED)}")
-        try:
-            inspect.signature(found).bind(*arguments)
-        except TypeError as error:
-            raise ParityError(
-                f"`{function}` of adapter `{name}` must be callable as `{call}`, and takes {inspect.signature(found)}"
-            ) from error
+    others = ("<", "importlib", "site-packages", str(Path(__file__).parent))
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f" ({frame.filename}:{frame.lineno})" for frame in frames if not any(a in frame.filename for a in others)]
+    return f"{type(error).__name__}: {error}{lines[-1] if lines else ''}"
 
 
 def to_array(value: Any) -> Array:
@@ -163,7 +116,3 @@ def to_array(value: Any) -> Array:
     if array.dtype.kind not in "fiub":
         raise TypeError(f"expected numbers, got {value!r} of type {type(value).__name__}")
     return array
-
-
-def _arguments_of(function: Any) -> tuple[str, ...]:
-    return tuple(name for name in inspect.signature(function).parameters if name != "self")

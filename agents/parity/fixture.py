@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.common.bounded import DamagedFile, read_npz
-from agents.common.validation import closest_names, unknown_name_message
+from agents.common.bounded import read_npz
+from agents.common.files import DamagedFile
+from agents.common.validation import number, unknown_name_message
 
 Array = NDArray[Any]
 
@@ -98,16 +98,6 @@ class Fixture:
         found = self.below("loss/")
         return {name: found.get(f"{name}_masked", loss) for name, loss in found.items() if not name.endswith("_masked")}
 
-    @property
-    def tolerances(self) -> dict[str, float]:
-        """What the fixture needs in place of :data:`TOLERANCES`."""
-        return dict(self.meta.get("tolerances", {}))
-
-    @property
-    def tau(self) -> float:
-        """How much of a parameter its moving average takes over in an update; 0 where the settings do not say."""
-        return float(self.meta["config"].get("tau", 0.0))
-
     def noise(self, step: int) -> dict[str, Array]:
         """Return every random draw of an update, by role.
 
@@ -155,10 +145,8 @@ def find_fixtures(folder: Path) -> list[Path]:
 
     :param folder: the folder.
     :return: sorted paths.
-    :raises ParityError: if there is no such folder, no fixture in it, or a file that cannot be read.
+    :raises ParityError: if there is no fixture in it, or a file that cannot be read.
     """
-    if not folder.is_dir():
-        raise ParityError(f"there is no folder {folder}; give the folder that holds the fixtures")
     files = sorted(folder.rglob("*.npz"))
     found = [path for path in files if _parse_meta(_read_arrays(path, [META]).get(META), path) is not None]
     if not found:
@@ -172,103 +160,92 @@ def require_complete(fixture: Fixture) -> None:
     :param fixture: the fixture.
     :raises ParityError: for the first thing that is wrong.
     """
-    _require_sound_meta(fixture)
-    for key in ("loss/total", "sample/obs", "sample/actions", *(f"loss_total/step_{step}" for step in STEPS)):
-        if key not in fixture:
-            raise ParityError(f"{fixture.path} lacks `{key}`; record it again with `Recorder`")
-    for group in ("params_before/", "batch/"):
+    path = fixture.path
+    _require_meta(fixture)
+    for group in ("loss/total", "sample/obs", "sample/actions", "params_before/", "batch/"):
         if not fixture.below(group):
-            raise ParityError(f"{fixture.path} has nothing below `{group}`; record it again with `Recorder`")
+            raise ParityError(f"{path} lacks `{group}`; record it again with `Recorder`")
     for key, array in fixture.arrays.items():
         if array.dtype.kind not in "fiub" or not np.isfinite(array).all():
-            raise ParityError(f"`{key}` in {fixture.path} must hold finite numbers, got {_describe_values(array)}")
-        if key.startswith(("loss/", "loss_total/")) and array.shape != ():
-            raise ParityError(f"`{key}` in {fixture.path} must be a single number, got shape {array.shape}")
-    _require_same_rows(fixture, "the batch", {f"batch/{name}": array for name, array in fixture.batch.items()})
-    _require_same_rows(fixture, "action sampling", {key: fixture[key] for key in ("sample/obs", "sample/actions")})
-    _require_parameters(fixture)
-    _require_same_draws(fixture)
+            raise ParityError(f"`{key}` in {path} must hold finite numbers, got {array.dtype} {array}")
+    for keys in ([key for key in fixture.arrays if key.startswith("batch/")], ["sample/obs", "sample/actions"]):
+        rows = {key: fixture[key].shape[:1] for key in keys}
+        if len(set(rows.values())) > 1 or () in rows.values():
+            raise ParityError(f"in {path}, the first axes must be the same rows, and have lengths {rows}")
+    _require_layout(fixture)
 
 
-def _require_sound_meta(fixture: Fixture) -> None:
-    """Refuse a description whose numbers are none."""
-    for name in ("sizes", "tolerances"):
-        if not isinstance(fixture.meta.get(name, {}), Mapping):
-            raise ParityError(f"`{name}` in `meta` of {fixture.path} must be numbers by name")
-    if not _is_number(fixture.meta["config"].get("tau", 0.0)) or not _is_number(_rate_of(fixture)):
-        raise ParityError(f"`meta` in {fixture.path} must have numbers as `tau` in `config` and `lr` in `adam`")
-    require_tolerances(fixture.tolerances, f"`meta` in {fixture.path}: ")
-
-
-def _require_parameters(fixture: Fixture) -> None:
-    """Refuse parameters and gradients of other paths or shapes than those at the start."""
-    start = fixture.parameters
-    for group in ("grad", *(f"params_after_{step}" for step in STEPS_WITH_PARAMETERS)):
-        found = fixture.below(f"{group}/")
-        if found.keys() != start.keys():
-            path = min(found.keys() ^ start.keys())
-            raise ParityError(
-                f"`{path}` in {fixture.path} is in only one of `params_before/` and `{group}/`; record both of the "
-                "same parameters"
-            )
-        for path, array in found.items():
-            if array.shape != start[path].shape:
-                raise ParityError(
-                    f"`{group}/{path}` in {fixture.path} must have the shape of `params_before/{path}`, "
-                    f"{start[path].shape}, got {array.shape}"
-                )
-    for path in start:
-        online = path.removeprefix(TARGET)
-        if online not in start or start[online].shape != start[path].shape:
-            raise ParityError(
-                f"`{path}` in {fixture.path} must be the moving average of `{online}`, which is not there with shape "
-                f"{start[path].shape}; closest: {', '.join(closest_names(online, start))}"
-            )
-
-
-def _require_same_draws(fixture: Fixture) -> None:
-    """Refuse updates that draw something else than the first."""
-    first = {role: draw.shape for role, draw in fixture.noise(1).items()}
-    for step in STEPS[1:]:
-        found = {role: draw.shape for role, draw in fixture.noise(step).items()}
-        if found != first:
-            raise ParityError(f"update {step} in {fixture.path} must draw what update 1 draws, {first}, got {found}")
-
-
-def require_tolerances(tolerances: Mapping[str, Any], where: str = "") -> None:
+def require_tolerances(tolerances: Mapping[str, Any]) -> None:
     """Refuse tolerances of unknown names, and those that are not numbers.
 
     :param tolerances: name -> largest error.
-    :param where: what the message begins with.
     :raises ParityError: for the first one.
     """
     for name, limit in tolerances.items():
         if name not in TOLERANCES:
-            raise ParityError(f"{where}{unknown_name_message('tolerance', name, TOLERANCES)}")
-        if not _is_number(limit):
-            raise ParityError(f"{where}tolerance `{name}` must be a number, got {limit!r}")
+            raise ParityError(unknown_name_message("tolerance", name, TOLERANCES))
+        _require_number(f"tolerance {name}", limit)
 
 
-def _require_same_rows(fixture: Fixture, what: str, arrays: Mapping[str, Array]) -> None:
-    """Refuse arrays whose first axes have different lengths."""
-    rows = {key: array.shape[:1] for key, array in arrays.items()}
-    if len(set(rows.values())) > 1 or () in rows.values():
-        raise ParityError(
-            f"the arrays of {what} in {fixture.path} must have the same number of rows, got "
-            + ", ".join(f"{key} {arrays[key].shape}" for key in rows)
-        )
+def _require_meta(fixture: Fixture) -> None:
+    """Refuse a description whose numbers are none."""
+    for name in ("sizes", "tolerances", "adam"):
+        if not isinstance(fixture.meta.get(name, {}), Mapping):
+            raise ParityError(f"`{name}` in `meta` of {fixture.path} must be numbers by name")
+    try:
+        _require_number("tau", fixture.config.get("tau", 0.0))
+        _require_number("lr", fixture.meta.get("adam", {"lr": 0.0}).get("lr"))
+        require_tolerances(fixture.meta.get("tolerances", {}))
+    except ParityError as error:
+        raise ParityError(f"`meta` in {fixture.path}: {error}") from error
+
+
+def _require_number(name: str, value: object) -> None:
+    try:
+        number(name, value)
+    except (TypeError, ValueError) as error:
+        raise ParityError(str(error)) from error
+
+
+def _shapes(fixture: Fixture, group: str) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in fixture.below(group).items()}
+
+
+def _require_shapes(fixture: Fixture, group: str, expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse a group that has other arrays than it must have, or arrays of other shapes."""
+    found = _shapes(fixture, group)
+    for name in sorted(expected.keys() | found.keys()):
+        if found.get(name) != expected.get(name):
+            raise ParityError(
+                f"`{group}{name}` in {fixture.path} must have shape {expected.get(name)}, got {found.get(name)} (None: "
+                "it is not there); record it again with `Recorder`"
+            )
+
+
+def _require_layout(fixture: Fixture) -> None:
+    """Refuse losses, parameters, gradients and draws of other paths or shapes than they must have."""
+    start = _shapes(fixture, "params_before/")
+    _require_shapes(fixture, "loss/", dict.fromkeys(_shapes(fixture, "loss/"), ()))
+    _require_shapes(fixture, "loss_total/", {f"step_{step}": () for step in STEPS})
+    for group in ("grad/", *(f"params_after_{step}/" for step in STEPS_WITH_PARAMETERS)):
+        _require_shapes(fixture, group, start)
+    for step in STEPS[1:]:
+        _require_shapes(fixture, f"noise/step_{step}/", _shapes(fixture, "noise/step_1/"))
+    for average, shape in start.items():
+        online = average.removeprefix(TARGET)
+        if start.get(online) != shape:
+            raise ParityError(
+                f"`{average}` in {fixture.path} must be the moving average of `{online}`, and have its shape, "
+                f"{start.get(online)}, got {shape}"
+            )
 
 
 def _read_arrays(path: Path, names: Collection[str] | None = None) -> dict[str, Array]:
     """Return the arrays of a file, or those of some names as far as they are there."""
     try:
         return read_npz(path, names)
-    except FileNotFoundError as error:
-        raise ParityError(f"there is no file {path}; give the path of a fixture") from error
-    except DamagedFile as error:
-        raise ParityError(f"{path} cannot be read: {error.problem}; write it again with `Recorder`") from error
-    except OSError as error:
-        raise ParityError(f"{path} cannot be read: {error.strerror}") from error
+    except (OSError, DamagedFile) as error:
+        raise ParityError(str(error)) from error
 
 
 def _parse_meta(text: Array | None, path: Path) -> dict[str, Any] | None:
@@ -284,17 +261,3 @@ def _parse_meta(text: Array | None, path: Path) -> dict[str, Any] | None:
     if meta.get("format", 1) != FORMAT:
         raise ParityError(f"{path} has format {meta['format']}, and this version reads {FORMAT}; update flow-rl-zoo")
     return meta
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _rate_of(fixture: Fixture) -> object:
-    """Return Adam's learning rate; 0 of a fixture without Adam."""
-    adam = fixture.meta.get("adam", {"lr": 0.0})
-    return adam.get("lr") if isinstance(adam, Mapping) else None
-
-
-def _describe_values(array: Array) -> str:
-    return f"dtype {array.dtype}" if array.dtype.kind not in "fiub" else f"{array[~np.isfinite(array)][0]}"

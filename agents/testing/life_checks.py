@@ -15,10 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from agents.common.engine.checkpoint import find_checkpoints, load_checkpoint, save_checkpoint
-from agents.common.method import Method
 from agents.common.sb3.model import FlowQLearning
-from agents.testing.probe import CHOICE, CONSTANT, FIRST, GAMMA, MODE, SECOND, SLOPE, STATES
-from agents.testing.subject import NotApplicable, Subject, Violation, first_difference, parameters_of
+from agents.testing.probe import CHOICE, CONSTANT, FIRST, GAMMA, MODE, SECOND, SLOPE, STATES, make_trajectories
+from agents.testing.subject import SIZES, NotApplicable, Subject, Violation, first_difference, parameters_of
 
 VALUE_MARGIN = 0.15
 """Of a value of 1."""
@@ -36,7 +35,7 @@ SAMPLES = 256
 def check_values(subject: Subject) -> str:
     """Check the values that are learnt of a constant reward, of a reward one step later, and of two actions."""
     model = subject.learnt
-    if not learns_values(model):
+    if not subject.rates_actions:
         raise NotApplicable("it declares no critic and rates no actions, so it learns no value")
     values = {state: _rate(model, state, [-MODE, MODE]).mean() for state in (CONSTANT, FIRST, SECOND)}
     wanted = {CONSTANT: 1.0, FIRST: GAMMA, SECOND: 1.0}
@@ -60,7 +59,7 @@ def check_values(subject: Subject) -> str:
 def check_actions(subject: Subject) -> str:
     """Check that better actions are preferred, or, where no value is learnt, that both modes of the data are cloned."""
     model = subject.learnt
-    if learns_values(model):
+    if subject.rates_actions:
         mean = _sample(model, CHOICE).mean()
         if not mean >= LEAST_IMPROVEMENT:
             raise Violation(
@@ -77,15 +76,6 @@ def check_actions(subject: Subject) -> str:
             f"at least {LEAST_SHARE:.0%} each; a flow clones both, a mean lies between them"
         )
     return f"{shares[0]:.0%} and {shares[1]:.0%} near the two modes of the data (at least {LEAST_SHARE:.0%})"
-
-
-def learns_values(model: FlowQLearning) -> bool:
-    """Return whether an algorithm has a value: a network named ``critic``, or a `score` of its own.
-
-    :param model: of it.
-    :return: False for plain cloning.
-    """
-    return "critic" in model.policy.nets or type(model.method).score is not Method.score
 
 
 def _rate(model: FlowQLearning, state: int, actions: list[float]) -> NDArray[Any]:
@@ -107,22 +97,14 @@ OFFLINE, ONLINE = 3, 16
 
 
 def check_phases(subject: Subject) -> str:
-    """Check that an algorithm trains offline, and goes on online."""
-    updates = _train(subject, horizon_length=5)
-    return f"{OFFLINE} steps offline, {ONLINE} online: {updates} updates, everything finite"
-
-
-def check_chunks(subject: Subject) -> str:
-    """Check training and acting with single actions, with chunks of five, and with returns of five steps only."""
+    """Check training offline, then online, with single actions, chunks of five, and returns of five steps only."""
     sizes = []
-    for settings in ({"horizon_length": 1}, {"horizon_length": 5}, {"horizon_length": 5, "action_chunking": False}):
-        try:
-            subject.method(**settings)
-        except ValueError as error:
-            sizes.append(f"refused by the algorithm: {error}")
+    for settings in SIZES:
+        if refusal := subject.refusal(settings):
+            sizes.append(f"refused by the algorithm: {refusal}")
             continue
-        _train(subject, **settings)
-        sizes.append(" ".join(f"{name}={value}" for name, value in settings.items()))
+        updates = _train(subject, **settings)
+        sizes.append(" ".join(f"{name}={value}" for name, value in settings.items()) + f": {updates} updates")
     return "; ".join(sizes)
 
 
@@ -130,7 +112,7 @@ def _train(subject: Subject, **settings: Any) -> int:
     """Train a model in both phases; return the number of updates."""
     model = subject.make_model(**settings)
     start = parameters_of(model)
-    model.learn_offline(OFFLINE, dataset=subject.dataset_for(model))
+    model.learn_offline(OFFLINE, dataset=make_trajectories(model.action_space))
     if model._n_updates != OFFLINE or first_difference(start, parameters_of(model)) is None:
         raise Violation(f"{OFFLINE} updates offline with {settings} changed no network")
     model.learn(ONLINE, reset_num_timesteps=False)
@@ -199,7 +181,7 @@ def _trained_twice(subject: Subject, phase: str, folder: Path) -> tuple[FlowQLea
 
     def begin() -> FlowQLearning:
         model = subject.make_model()
-        model.load_dataset(subject.dataset_for(model))
+        model.load_dataset(make_trajectories(model.action_space))
         return model
 
     def go_on(model: FlowQLearning) -> FlowQLearning:

@@ -60,10 +60,10 @@ def make_dataset() -> dict[str, NDArray[np.float32]]:
     }
 
 
-def make_trajectories(actions: spaces.Box, length: int = 12, count: int = 8) -> dict[str, NDArray[np.float32]]:
+def make_trajectories(actions: Any, length: int = 12, count: int = 8) -> dict[str, NDArray[np.float32]]:
     """Return trajectories of random numbers that fit :class:`ProbeEnv`, in OGBench's regular layout.
 
-    :param actions: the action box.
+    :param actions: the action box, as a model has it.
     :param length: transitions of each trajectory.
     :param count: trajectories.
     :return: array name -> array.

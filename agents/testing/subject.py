@@ -11,12 +11,12 @@ from stable_baselines3.common.logger import configure
 from torch import Tensor
 
 from agents.common.batch import Batch
-from agents.common.check import examine
+from agents.common.check import examine, random_batch
 from agents.common.habits import Finding
 from agents.common.method import Method
 from agents.common.sb3.model import FlowQLearning
 from agents.models import model_class
-from agents.testing.probe import GAMMA, STATES, ProbeEnv, make_dataset, make_trajectories
+from agents.testing.probe import GAMMA, ProbeEnv, make_dataset, make_trajectories
 
 ROWS = 16
 TINY: dict[str, Any] = {
@@ -40,6 +40,8 @@ LEARNING: dict[str, Any] = {
     "rho": 0.0,
 }
 UPDATES = 600
+SIZES = ({"horizon_length": 5}, {"horizon_length": 1}, {"horizon_length": 5, "action_chunking": False})
+"""Chunks of five actions, single actions, and single actions with returns of five steps."""
 
 
 class Violation(Exception):
@@ -74,6 +76,24 @@ class Subject:
         model.set_logger(configure(None, []))
         return model
 
+    @property
+    def rates_actions(self) -> bool:
+        """Whether it has a value: a network named ``critic``, or a `score` of its own. Plain cloning has none."""
+        method = self.method(**self.settings)
+        return "critic" in method.networks() or type(method).score is not Method.score
+
+    def refusal(self, settings: Mapping[str, Any]) -> str:
+        """Return why the algorithm's own check of its settings refuses some; empty if it takes them.
+
+        :param settings: the settings.
+        :return: the message.
+        """
+        try:
+            self.method(**settings)
+        except ValueError as error:
+            return str(error)
+        return ""
+
     def make_trained_model(self, **settings: Any) -> FlowQLearning:
         """Return a model after three updates offline.
 
@@ -81,15 +101,7 @@ class Subject:
         :return: the model.
         """
         model = self.make_model(**settings)
-        return model.learn_offline(3, dataset=self.dataset_for(model))
-
-    def dataset_for(self, model: FlowQLearning) -> dict[str, Any]:
-        """Return random trajectories for a model.
-
-        :param model: says which actions there are.
-        :return: the dataset.
-        """
-        return make_trajectories(model.action_space)  # type: ignore[arg-type]
+        return model.learn_offline(3, dataset=make_trajectories(model.action_space))
 
     @cached_property
     def findings(self) -> list[Finding]:
@@ -117,38 +129,27 @@ class Subject:
         return model.learn_offline(UPDATES, dataset=dataset)
 
 
-def make_batch(model: FlowQLearning, seed: int = 0) -> Batch:
-    """Return a random batch of a model's sizes, different for every replica; one row in eight is not valid.
+def make_batch(model: FlowQLearning, seed: int = 0, rows: int = ROWS) -> Batch:
+    """Return a random batch of a model's sizes.
 
     :param model: the model.
     :param seed: of the numbers.
+    :param rows: B.
     :return: the batch.
     """
-    generator = torch.Generator().manual_seed(seed)
-    replicas = model.policy.num_replicas
-
-    def normals(*shape: int) -> Tensor:
-        return torch.randn(replicas, ROWS, *shape, generator=generator)
-
-    return Batch(
-        observations=normals(STATES),
-        actions=normals(model.policy.chunk_size).tanh(),
-        rewards=normals(),
-        discounts=0.9 * (normals() > -1).float(),
-        next_observations=normals(STATES),
-        valid=(torch.arange(ROWS) % 8 != 3).float().expand(replicas, ROWS).clone(),
-    )
+    return random_batch(model.policy, rows, torch.Generator().manual_seed(seed))
 
 
-def make_noise(model: FlowQLearning, seed: int = 0, acting: bool = False) -> dict[str, Tensor]:
+def make_noise(model: FlowQLearning, seed: int = 0, acting: bool = False, rows: int = ROWS) -> dict[str, Tensor]:
     """Return all draws of one update, or of one choice of actions.
 
     :param model: the model.
     :param seed: of the numbers.
     :param acting: whether to draw what :meth:`Method.act` asks for.
+    :param rows: B.
     :return: name -> draw.
     """
-    sizes = model.method.noise_sizes(model.policy.num_replicas, ROWS, model.policy.chunk_size)
+    sizes = model.method.noise_sizes(model.policy.num_replicas, rows, model.policy.chunk_size)
     table = model.method.action_noise_table() if acting else model.method.update_noise()
     generator = torch.Generator().manual_seed(seed)
     return {name: draw(sizes, generator, "cpu") for name, draw in table.items()}

@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from benchmarks.fault_suite.kind import Kind
 
 MODULES = (
-    "kills", "checkpoints", "run_folders", "saved_files", "hostile_code", "hostile_sizes", "hostile_texts", "limits",
-    "workers", "races", "circumstances",
+    "kills", "checkpoints", "run_folders", "saved_files", "hostile_code", "hostile_names", "hostile_sizes",
+    "hostile_texts", "strange_files", "limits", "workers", "environments", "suites", "races", "circumstances",
+    "own_agents",
 )  # fmt: skip
 """Modules with kinds of faults, in the order of the table."""
 

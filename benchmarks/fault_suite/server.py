@@ -26,12 +26,19 @@ import agents.common.files
 import agents.common.sb3.model
 import zoo.benchmark
 import zoo.compare
+import zoo.dataset
+import zoo.enjoy
 import zoo.envs.snapshot
+import zoo.evaluate
+import zoo.export
+import zoo.monitor
 import zoo.playing.pool
+import zoo.push_to_hub
 import zoo.runs.folder
 import zoo.train
 import zoo.training.callbacks
 import zoo.training.replicas
+import zoo.tune
 from agents.common.model_file import encode_attributes, read_model_file
 from agents.common.sb3.policy import FlowPolicy
 
@@ -40,7 +47,7 @@ EVENTS = {
     "step": (zoo.envs.snapshot.ResumableEnv, "step"),
     "write": (agents.common.files, "sync"),  # counted in checkpoints, several times in each
     "evaluation": (zoo.runs.folder.RunFolder, "write_evaluations"),
-    "play": (zoo.playing.pool.EnvGroup, "_play"),  # a chunk of an evaluation in the training process
+    "play": (zoo.playing.pool.EnvPool, "receive"),  # chunks of an evaluation
     "status": (zoo.training.replicas.Replicas, "write_status"),
     "model": (zoo.training.callbacks, "save_model"),
 }
@@ -126,6 +133,13 @@ PROGRAMS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": zoo.train.main,
     "compare": zoo.compare.main,
     "benchmark": zoo.benchmark.main,
+    "monitor": zoo.monitor.main,
+    "enjoy": zoo.enjoy.main,
+    "evaluate": zoo.evaluate.main,
+    "export": zoo.export.main,
+    "push-to-hub": zoo.push_to_hub.main,
+    "dataset": zoo.dataset.main,
+    "tune": zoo.tune.main,
     "load": load_model,
     "load buffer": load_buffer,
     "load policy": load_policy,

@@ -21,7 +21,6 @@ import torch
 import agents
 from agents.common.data import prefetch
 from agents.common.engine import capture
-from agents.common.engine.fast_update import Mode
 from agents.common.engine.recorded_plans import RecordedPlans
 from agents.common.sb3.model import FlowQLearning
 from agents.parity import compare, read_fixture
@@ -69,13 +68,6 @@ def correctness_parts() -> list[Part]:
         *contracts,
         Part("parity", "updates equal the references' recorded numbers", check_parity, seconds=120),
         *recordings,
-        Part(
-            "branches",
-            "updates on several streams equal plain ones",
-            check_branches,
-            seconds=240,
-            needs_cuda=True,
-        ),
         Part("host storage", "a thread may page-lock batches", check_host_storage, seconds=60, needs_cuda=True),
         Part(
             "failed recording",
@@ -284,27 +276,6 @@ def never_waiting() -> Iterator[None]:
         yield
     finally:
         torch.cuda.set_sync_debug_mode(before)
-
-
-def check_branches(options: Options) -> Found:
-    """Compare compiled updates, whose losses are recorded on streams of their own, with plain ones.
-
-    :param options: of the check.
-    :raises Violation: if they differ, or there were no branches.
-    """
-    worst = 0.0
-    for id in ("qam", "sqam"):
-        recorded, plain = make_pair(id, options)
-        update = recorded._update
-        update.in_branches = True
-        update._set_mode(Mode(True, True, "to be checked"))
-        for model in (recorded, plain):
-            for _ in range(UPDATES):
-                model.sample_and_update(ROWS)
-        if not recorded.update_mode.compiled or not any(update._branched.values()):
-            raise Violation(f"updates of {id} are {recorded.update_mode} and in one branch, expected compiled ones")
-        worst = max(worst, difference(recorded, plain, f"in branches, after {UPDATES} updates of {id}"))
-    return {"detail": f"QAM and SQAM: to {worst:.1e}"}
 
 
 def check_host_storage(options: Options) -> Found:

@@ -84,7 +84,7 @@ def problems(results: Results) -> list[str]:
         row = outcome.get("speed")
         if row is not None and row["device"] == "cuda" and not row["mode"].startswith(RECORDED):
             found.append(f"{name}: updates are {row['mode']}, expected {RECORDED} ones")
-        if row is not None and are_floors_judged(results) and not row.get("branches"):
+        if row is not None and are_floors_judged(results):
             floor = FLOORS.get((row["algo"], row["seeds"], row["precision"]))
             if floor is not None and row["seed_updates_per_s"] < floor:
                 found.append(f"{name}: {row['seed_updates_per_s']:,.0f} updates/s of all seeds, the floor is {floor:,}")
@@ -164,7 +164,7 @@ def speed_text(results: Results, rows: Sequence[dict[str, Any]]) -> str:
                 "" if kernels is None else f"{kernels:,}",
                 "" if peak is None else f"{peak / 2**30:.1f}",
                 f"{row['fraction_of_peak']:.0%}",
-                row["mode"].partition(" (")[0] + (", in branches" if row.get("branches") else ""),
+                row["mode"].partition(" (")[0],
             ]
         )
     judged = "they are judged here" if are_floors_judged(results) else "they are not judged here"

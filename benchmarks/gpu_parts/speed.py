@@ -36,18 +36,16 @@ class Setting:
     :param algo: algorithm id.
     :param seeds: S, trained at once.
     :param precision: of the matrix products.
-    :param branches: whether losses of disjoint networks are recorded on streams of their own.
     """
 
     algo: str
     seeds: int
     precision: str
-    branches: bool = False
 
     @property
     def name(self) -> str:
         """Name of the part."""
-        return f"speed {self.algo} x{self.seeds} {self.precision}{' branches' if self.branches else ''}"
+        return f"speed {self.algo} x{self.seeds} {self.precision}"
 
     def words(self, options: Options, seconds: float = SECONDS) -> list[str]:
         """Return the command line of the throughput benchmark.
@@ -57,7 +55,6 @@ class Setting:
         """
         words = ["--algo", self.algo, "--seeds", str(self.seeds), "--precision", self.precision]
         words += ["--device", options.device, "--seconds", str(SMALL_SECONDS if options.small else seconds)]
-        words += ["--branches"] if self.branches else []
         if options.small:
             words += ["--observations", "4", "--actions", "2", "--batch", "16"]
             words += ["-params", "net_arch=[16,16]", "flow_steps=2", "ensemble_size=2"]
@@ -66,12 +63,11 @@ class Setting:
 
 SETTINGS = (
     *(Setting("qam", seeds, precision) for seeds in (1, 12) for precision in ("tf32", "bf16")),
-    *(Setting("qam", seeds, precision, branches=True) for seeds in (1, 12) for precision in ("tf32", "bf16")),
     *(Setting("qam", seeds, precision) for seeds in (4, 24) for precision in ("tf32", "bf16")),
     *(Setting(algo, seeds, "tf32") for seeds in (1, 12) for algo in ("fql", "fawac", "qam_e", "sqam")),
 )
 """The most wanted first."""
-SMALL_SETTINGS = (Setting("qam", 1, "tf32"), Setting("qam", 1, "tf32", branches=True), Setting("fql", 2, "bf16"))
+SMALL_SETTINGS = (Setting("qam", 1, "tf32"), Setting("fql", 2, "bf16"))
 
 
 def speed_parts(options: Options) -> list[Part]:

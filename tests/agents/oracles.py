@@ -73,19 +73,6 @@ def acting_depends_on(network: str, model: FlowQLearning, noise: Mapping[str, Te
     return not torch.equal(before, actions())
 
 
-def routes(model: FlowQLearning) -> dict[str, set[str]]:
-    """Return, for every loss alone, the networks to whose parameters it sends gradient."""
-    nets, batch, noise = model.policy.nets, random_batch(model), random_noise(model)
-    with torch.no_grad():
-        targets = model.targets(batch, noise, nets, {})
-    reached = {}
-    for name, loss in model.losses(batch, targets, noise, nets, {}).items():
-        trained = [(net, p) for net, module in nets.items() for p in module.parameters() if p.requires_grad]
-        grads = torch.autograd.grad(loss.sum(), [p for _, p in trained], allow_unused=True, retain_graph=True)
-        reached[name] = {net for (net, _), g in zip(trained, grads, strict=True) if g is not None and bool(g.any())}
-    return reached
-
-
 def assert_stacked_equals_single(id: str, **settings: Any) -> None:
     """Assert that three stacked replicas learn and act as three models of their own do, given the same noise."""
     stacked = small_model(id, **settings, seeds=[3, 4, 5], seed=None)

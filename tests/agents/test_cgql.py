@@ -3,21 +3,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from agents import registry
 from tests.agents.oracles import (
-    FOUR_MODES,
-    TILT,
     Behaviour,
     Field,
     Quadratic,
     acting_depends_on,
-    assert_stacked_equals_single,
     bare,
-    mode_masses,
     networks,
     random_batch,
     random_noise,
-    routes,
     small_model,
 )
 
@@ -61,17 +55,6 @@ def test_guided_flow_has_the_closed_form_of_a_gaussian(
     assert got == pytest.approx((mean, std), abs=6e-4 if weight == 1.0 else 6e-5)
 
 
-@pytest.mark.parametrize(
-    ("x_term", "masses"), [(True, [0.171, 0.346, 0.236, 0.247]), (False, [0.153, 0.370, 0.240, 0.238])]
-)
-def test_guidance_moves_the_modes_of_a_mixture(x_term: bool, masses: list[float]) -> None:
-    model = bare("cgql", flow_steps=10, guidance_weight=0.1, x_term=x_term)
-    nets = networks(behaviour_target=Field(FOUR_MODES.velocity), critic=Quadratic(TILT))
-    noise = torch.randn(1, 30_000, 2, generator=torch.Generator().manual_seed(0))
-    actions = model.act(torch.zeros(1, 30_000, 1), {"action": noise}, nets)[0]
-    torch.testing.assert_close(mode_masses(actions), torch.tensor(masses), atol=0.012, rtol=0)
-
-
 @pytest.mark.parametrize("off", [{"inverse_temperature": 0.0}, {"guidance_weight": 0.0}])
 def test_without_guidance_the_behaviour_flow_is_sampled(off: dict[str, float]) -> None:
     got = gaussian_end("cgql", Behaviour(0.5, [[0.0]]), Quadratic(1.0), **off)
@@ -84,23 +67,9 @@ def acts_with(network: str, **settings: object) -> bool:
     return acting_depends_on(network, model, {"action": random_noise(model)["td_action"]})
 
 
-def test_sampling_follows_the_moving_average_of_the_behaviour() -> None:
-    assert acts_with("behaviour_target")
-    assert not acts_with("behaviour")
-
-
 def test_sampling_can_follow_the_behaviour_itself() -> None:
     assert acts_with("behaviour", target_behaviour=False)
     assert not acts_with("behaviour_target", target_behaviour=False)
-
-
-def test_guidance_comes_from_the_online_critics() -> None:
-    assert acts_with("critic")
-    assert not acts_with("critic_target")
-
-
-def test_each_loss_trains_its_own_network() -> None:
-    assert routes(small_model("cgql")) == {"td": {"critic"}, "bc_flow": {"behaviour"}}
 
 
 def test_best_of_n_scores_clean_actions_by_the_mean_critic() -> None:
@@ -109,22 +78,3 @@ def test_best_of_n_scores_clean_actions_by_the_mean_critic() -> None:
     with torch.no_grad():
         expected = nets.critic(batch.observations, batch.actions, 1.0).mean(1)
         assert torch.equal(model.score(batch.observations, batch.actions, nets), expected)
-
-
-def test_stacked_replicas_equal_single_runs() -> None:
-    assert_stacked_equals_single("cgql", inverse_temperature=10.0, best_of_n=2)
-
-
-def test_guidance_is_an_alias() -> None:
-    assert registry.find("guidance") is registry.find("cgql")
-
-
-@pytest.mark.parametrize("name", ["inverse_temperature", "guidance_weight"])
-def test_weights_below_zero_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"`{name}` must be a finite number >= 0, got -0.1"):
-        small_model("cgql", **{name: -0.1})
-
-
-def test_x_term_must_be_a_bool() -> None:
-    with pytest.raises(TypeError, match="`x_term` must be true or false, got 1 of type int"):
-        small_model("cgql", x_term=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import gymnasium
 import numpy as np
@@ -21,6 +21,7 @@ from agents.common.nets.heads import ObservingNetwork
 from agents.common.sb3.model import FlowQLearning
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.sb3.spaces import UnsupportedSpaceError
+from tests.agents.oracles import assert_stacked_equals_single
 from tests.common.toys import (
     NormedFeatures,
     assert_same,
@@ -155,6 +156,26 @@ def test_stacked_seeds_learn_offline_and_act(id: str) -> None:
     together, _ = model.predict(seen, deterministic=True)
     alone, _ = single.predict(seen[3:], deterministic=True)
     np.testing.assert_allclose(together[3:], alone, atol=1e-5)
+
+
+REPLICATED = {  # settings of which replicas may have their own
+    "cgql": {"inverse_temperature": 10.0, "best_of_n": 2},
+    "dsrl": {"best_of_n": 2},
+    "fedit": {"best_of_n": 2},
+    "ifql": {"best_of_n": 4},
+    "meanflowql": {"best_of_n": 2},
+    "qgf": {"best_of_n": 2, "guidance_weight": 0.5, "gradient": "jacobian"},
+    "qsm": {"best_of_n": 2, "actor_layer_norm": True},
+    "rebrac": {"bc_weight": 0.1, "true_delay": True},
+    "rlpd": {"bc_weight": 0.1},
+    "rql": {"best_of_n": 2},
+    "sqam": {"multiplier_learning_rate": 0.5},
+    "trqam": {"multiplier_learning_rate": 0.5},
+}
+
+
+def test_stacked_replicas_equal_single_runs(id: str) -> None:
+    assert_stacked_equals_single(id, **REPLICATED.get(id, {}))
 
 
 def test_same_seed_gives_identical_parameters(id: str) -> None:
@@ -303,6 +324,46 @@ def test_action_box_other_than_the_unit_box_works(id: str) -> None:
 
 
 # -- settings ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_bad_value_of_every_declared_setting_is_refused_by_name(id: str) -> None:
+    refused = 0
+    for name, declaration in agents.get(id).method.declared().items():
+        bounds, kinds = declaration.bounds, (declaration.type, *get_args(declaration.type))
+        bad = [bounds["above"]] if "above" in bounds else []
+        bad += [bounds["at_least"] - 1] if "at_least" in bounds else []
+        bad += [bounds["at_most"] + 1] if "at_most" in bounds else []
+        bad += [bounds["below"]] if "below" in bounds else []
+        bad += ["text"] if {bool, int, float} & set(kinds) or get_origin(declaration.type) is Literal else []
+        for value in bad:
+            with pytest.raises((TypeError, ValueError), match=f"`{name}`"):
+                tiny_model(id, **{name: value})
+        refused += len(bad)
+    assert refused > 20
+
+
+@pytest.mark.parametrize(
+    ("id", "setting", "value"),
+    [
+        ("qam", "learning_rate", 0),
+        ("qam", "gradient_steps", -2),
+        ("qam", "gamma", float("nan")),
+        ("qam", "batch_size", 16.5),
+        ("qam", "flow_steps", True),
+        ("qam", "net_arch", "[]"),
+        ("qam", "net_arch", {"pi": [8]}),
+        ("qam", "net_arch", [8, 0]),
+        ("qam", "observation_scale", 0),
+        ("qam", "compile", True),
+        ("qam", "seeds", [1, 2.5]),
+        ("qam", "seeds", []),
+        ("trqam", "multiplier_max", 1e-9),  # below `multiplier_min`
+        ("qsm", "time_features", 7),
+    ],
+)
+def test_a_bad_setting_is_refused_by_name(id: str, setting: str, value: object) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"`{setting}`"):
+        tiny_model(id, **{setting: value})
 
 
 def test_settings_that_are_read_back_build_the_same_model(id: str) -> None:

@@ -14,7 +14,8 @@ from docs import make_tables
 def test_the_tables_of_the_mini_benchmark_are_those_of_its_scores(page: Path) -> None:
     text = make_tables.updated_mini(page)
     assert text == page.read_text(encoding="utf-8"), "run `python docs/make_tables.py`"
-    assert make_tables.mini_table(make_tables.MINI_COLUMNS[page]) in text
+    assert make_tables.mini_table(make_tables.MINI_COLUMNS[page], make_tables.MINI_ROWS.get(page)) in text
+    assert make_tables.MINI_RANK.search(text)
     assert make_tables.MINI_PROGRESS.search(text)
 
 

@@ -4,33 +4,17 @@ import pytest
 import torch
 
 from agents.common.batch import Batch
-from agents.common.maths.critic import expectile_loss
 from tests.agents.oracles import (
-    FOUR_MODES,
-    TILT,
     Behaviour,
     Field,
     Quadratic,
-    assert_stacked_equals_single,
     bare,
     learn_bandit,
-    mode_masses,
     networks,
-    normal_quantiles,
     random_batch,
     random_noise,
-    routes,
     small_model,
 )
-
-
-@pytest.mark.parametrize(
-    ("expectile", "expected"), [(0.5, 0.0), (0.7, 0.33712), (0.8, 0.54916), (0.9, 0.86159), (0.95, 1.14017)]
-)
-def test_expectile_loss_is_least_at_the_expectile_of_a_normal(expectile: float, expected: float) -> None:
-    value = torch.tensor(expected, dtype=torch.float64, requires_grad=True)
-    expectile_loss(normal_quantiles(400_001).double() - value, expectile).mean().backward()
-    assert abs(float(value.grad)) < 3e-5
 
 
 @pytest.mark.parametrize(
@@ -46,32 +30,10 @@ def test_best_of_n_is_the_largest_of_n_samples_of_the_flow(candidates: int, mean
     assert float(actions.std()) == pytest.approx(std * base, abs=0.003)
 
 
-@pytest.mark.parametrize(("candidates", "masses"), [(4, [0.310, 0.211, 0.048, 0.430]), (32, [0.714, 0.0, 0.0, 0.286])])
-def test_best_of_n_moves_the_modes_of_a_mixture(candidates: int, masses: list[float]) -> None:
-    model = bare("ifql", best_of_n=candidates, flow_steps=10)
-    nets = networks(behaviour=Field(FOUR_MODES.velocity), critic=Quadratic(TILT))
-    rows = 100_000 // candidates
-    noise = torch.randn(1, rows, candidates, 2, generator=torch.Generator().manual_seed(0))
-    actions = model.sample_actions(torch.zeros(1, rows, 1), {"action": noise}, nets)[0]
-    torch.testing.assert_close(mode_masses(actions), torch.tensor(masses), atol=0.025, rtol=0)
-
-
 def test_candidates_are_rated_by_the_lowest_critic() -> None:
     model = bare("ifql")
     nets = networks(critic=lambda observations, actions: torch.tensor([[[1.0, 5.0], [2.0, -3.0]]]))
     assert model.score(torch.zeros(1, 2, 1), torch.zeros(1, 2, 1), nets).tolist() == [[1.0, -3.0]]
-
-
-def test_critics_regress_to_the_value_of_the_next_state() -> None:
-    model = small_model("ifql")
-    batch, nets = random_batch(model), model.policy.nets
-    with torch.no_grad():
-        got = model.targets(batch, random_noise(model), nets, {})["td"]
-        assert torch.equal(got, batch.rewards + 0.9 * nets.value(batch.next_observations))
-
-
-def test_an_update_draws_no_next_action() -> None:
-    assert set(small_model("ifql").update_noise()) == {"bc_x0", "bc_t"}
 
 
 def value_loss_without_valid_rows(mask_value: bool) -> float:
@@ -90,19 +52,6 @@ def test_value_loss_counts_crossing_sequences_as_the_reference_does() -> None:
 
 def test_value_loss_can_leave_crossing_sequences_out() -> None:
     assert value_loss_without_valid_rows(mask_value=True) == 0
-
-
-def test_each_loss_trains_its_own_network() -> None:
-    assert routes(small_model("ifql")) == {"td": {"critic"}, "value": {"value"}, "bc_flow": {"behaviour"}}
-
-
-def test_stacked_replicas_equal_single_runs() -> None:
-    assert_stacked_equals_single("ifql", best_of_n=4)
-
-
-def test_expectile_must_lie_inside_the_unit_interval() -> None:
-    with pytest.raises(ValueError, match="`expectile` must be a finite number > 0 and < 1, got 1"):
-        small_model("ifql", expectile=1)
 
 
 @pytest.mark.slow

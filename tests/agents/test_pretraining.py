@@ -305,8 +305,6 @@ def test_a_model_without_a_behaviour_flow_is_no_source(tmp_path: Path) -> None:
     SAC("MlpPolicy", "Pendulum-v1", device="cpu").save(path)
     with pytest.raises(ValueError, match=r"source.zip holds code that would run on loading"):
         tiny_model("qam").load_pretrained_actor(path)
-    with pytest.raises(ValueError, match=r"must be a saved model with a behaviour flow, got .*source.zip without one"):
-        tiny_model("qam").load_pretrained_actor(path, trust=True)
 
 
 def test_a_model_that_is_to_be_pretrained_takes_no_pretrained_flow(tmp_path: Path) -> None:

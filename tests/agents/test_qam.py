@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from typing import Any
 
 import numpy as np
@@ -34,99 +33,6 @@ def networks_of(model: FlowQLearning) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in model.policy.nets.state_dict().items()}
 
 
-# -- the adjoint-matching loss ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def double() -> tuple[FlowQLearning, Batch, dict[str, Tensor]]:
-    """Return a model, batch and noise in double precision, so that finite differences are exact enough."""
-    model = tiny_model(inverse_temperature=2.0)
-    model.policy.nets.double()
-    batch = Batch(**{name: value.double() for name, value in vars(toy_batch(model)).items()})
-    return model, batch, {name: draw.double() for name, draw in toy_noise(model).items()}
-
-
-def adjoint_loss(
-    model: FlowQLearning, batch: Batch, noise: dict[str, Tensor], targets: dict[str, Tensor] | None = None
-) -> Tensor:
-    nets = model.policy.nets
-    if targets is None:
-        with torch.no_grad():
-            targets = model.targets(batch, noise, nets, {})
-    return model.losses(batch, targets, noise, nets, {})["am"].sum()
-
-
-def test_adjoint_matching_trains_only_the_fine_tuned_flow(
-    double: tuple[FlowQLearning, Batch, dict[str, Tensor]],
-) -> None:
-    model = double[0]
-    adjoint_loss(*double).backward()
-    reached = {name.split(".")[0] for name, p in model.policy.nets.named_parameters() if p.grad is not None}
-    assert reached == {"fine_tuned"}
-
-
-def test_adjoint_matching_gradient_holds_states_and_adjoints_fixed(
-    double: tuple[FlowQLearning, Batch, dict[str, Tensor]],
-) -> None:
-    model, batch, noise = double
-    nets, step = model.policy.nets, 1e-5
-    with torch.no_grad():
-        targets = model.targets(batch, noise, nets, {})
-    adjoint_loss(model, batch, noise).backward()
-    through_rollout = 0.0
-    for layer in range(3):
-        weight = nets.fine_tuned.mlp.weights[layer]
-        assert weight.grad is not None
-        for index in ((0, 0, 1), (0, 3, 4)):
-            values = {}
-            for held in (targets, None):
-                ends = []
-                for sign in (1, -1):
-                    with torch.no_grad():
-                        weight[index] += sign * step
-                        ends.append(float(adjoint_loss(model, batch, noise, held)))
-                        weight[index] -= sign * step
-                values[held is None] = (ends[0] - ends[1]) / (2 * step)
-            assert float(weight.grad[index]) == pytest.approx(values[False], rel=1e-5, abs=1e-7)
-            through_rollout = max(through_rollout, abs(values[True] - values[False]) / abs(values[False]))
-    assert through_rollout > 0.01  # with a rollout that follows the weights the slope is another one
-
-
-def test_weight_on_q_scales_the_adjoints() -> None:
-    one, three = tiny_model(inverse_temperature=1.0), tiny_model(inverse_temperature=3.0)
-    batch, noise = toy_batch(one), toy_noise(one)
-    with torch.no_grad():
-        first, second = (model.targets(batch, noise, model.policy.nets, {}) for model in (one, three))
-    torch.testing.assert_close(second["adjoints"], 3 * first["adjoints"])
-    assert torch.equal(second["states"], first["states"])
-
-
-@pytest.mark.parametrize(
-    ("setting", "used", "unused"),
-    [
-        ({"target_behaviour": True, "target_gradient": True}, ["behaviour_target", "critic_target"], ["behaviour"]),
-        ({"target_behaviour": False, "target_gradient": False}, ["behaviour", "critic"], ["behaviour_target"]),
-    ],
-    ids=["averages", "online"],
-)
-def test_prior_and_guide_are_the_chosen_copies(setting: dict[str, bool], used: list[str], unused: list[str]) -> None:
-    model = tiny_model(inverse_temperature=1.0, **setting)
-    batch, noise, nets = toy_batch(model), toy_noise(model), model.policy.nets
-
-    def adjoints() -> Tensor:
-        with torch.no_grad():
-            return model.targets(batch, noise, nets, {})["adjoints"]
-
-    start = adjoints()
-    for name, matters in [*((name, True) for name in used), *((name, False) for name in unused)]:
-        before = nets[name].mlp.weights[1].detach().clone()
-        with torch.no_grad():
-            nets[name].mlp.weights[1].mul_(1.5)
-        assert torch.equal(adjoints(), start) != matters, name
-        with torch.no_grad():
-            nets[name].mlp.weights[1].copy_(before)
-
-
 # -- stacked seeds ----------------------------------------------------------------------------------------------------
 
 
@@ -136,51 +42,6 @@ def test_replica_starts_as_a_single_run_with_its_seed(id: str) -> None:
     for k, seed in enumerate(SEEDS):
         alone = networks_of(tiny_model(id, seed=seed))
         assert_same({name: value[k : k + 1] for name, value in stack.items()}, alone)
-
-
-def test_replicas_start_differently() -> None:
-    weights = networks_of(tiny_model(seeds=SEEDS))["critic.mlp.weights.0"]
-    assert not torch.equal(weights[0], weights[1])
-
-
-@pytest.mark.parametrize("id", FAMILY)
-def test_stacked_replicas_learn_like_single_runs(id: str) -> None:
-    stack, singles = tiny_model(id, seeds=SEEDS), [tiny_model(id, seed=seed) for seed in SEEDS]
-    for step in range(4):
-        batch, noise = toy_batch(stack, seed=step), toy_noise(stack, seed=step)
-        together = stack.update(batch, noise)
-        for k, single in enumerate(singles):
-            alone = single.update(row(batch, k), take(noise, k))
-            for name, value in alone.items():
-                torch.testing.assert_close(together[name][k : k + 1], value, rtol=1e-4, atol=1e-5, msg=name)
-    after = networks_of(stack)
-    for k, single in enumerate(singles):
-        for name, value in networks_of(single).items():
-            torch.testing.assert_close(after[name][k : k + 1], value, rtol=0, atol=1e-5, msg=name)
-
-
-@pytest.mark.parametrize("id", FAMILY)
-def test_replica_goes_on_learning_like_the_stack(id: str) -> None:
-    stack = tiny_model(id, seeds=SEEDS)
-    for step in range(3):
-        stack.update(toy_batch(stack, seed=step), toy_noise(stack, seed=step))
-    single = stack.replica(1)
-    for step in range(3, 6):
-        batch, noise = toy_batch(stack, seed=step), toy_noise(stack, seed=step)
-        single.update(row(batch, 1), take(noise, 1))
-        stack.update(batch, noise)
-    for name, value in networks_of(single).items():
-        torch.testing.assert_close(networks_of(stack)[name][1:2], value, rtol=0, atol=1e-5, msg=name)
-
-
-def test_taking_a_replica_leaves_the_stack_alone() -> None:
-    taken, untouched = tiny_model(seeds=SEEDS), tiny_model(seeds=SEEDS)
-    for step in range(4):
-        for model in (taken, untouched):
-            model.update(toy_batch(model, seed=step), toy_noise(model, seed=step))
-        if step == 1:
-            taken.replica(1)
-    assert_same(networks_of(taken), networks_of(untouched))
 
 
 def test_learning_of_a_replica_leaves_the_stack_alone() -> None:
@@ -280,23 +141,6 @@ SETTINGS: list[tuple[str, str, object, type[Exception], str]] = [
     ("qam", "seeds", [1, 2.5], TypeError, "`seeds` must be an int, got 2.5 of type float"),
     ("qam", "seeds", [], ValueError, "`seeds` must"),
 ]
-
-
-@pytest.mark.parametrize(
-    ("id", "setting", "value", "error", "message"),
-    SETTINGS,
-    ids=[f"{case[0]}-{case[1]}-{case[2]!r}" for case in SETTINGS],
-)
-def test_bad_setting_is_refused_by_name(
-    id: str, setting: str, value: object, error: type[Exception], message: str
-) -> None:
-    with pytest.raises(error, match=re.escape(message)):
-        tiny_model(id, **{setting: value})
-
-
-def test_unknown_setting_is_refused_by_name() -> None:
-    with pytest.raises(TypeError, match="inverse_temprature"):
-        tiny_model("qam", inverse_temprature=1.0)
 
 
 def test_replay_buffer_without_sequences_is_refused() -> None:

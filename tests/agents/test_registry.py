@@ -6,12 +6,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import agents
 from agents.qam import QAM
-from agents.registry import ALIASES, BUILT_IN
+from agents.registry import ALIASES, BUILT_IN, origin_of
 from tests.common.toys import tiny_model, toy_dataset
 from zoo.config import load_config
 from zoo.errors import UsageError
@@ -47,6 +48,19 @@ def test_published_names_are_unique() -> None:
 def test_an_unknown_id_names_the_closest() -> None:
     with pytest.raises(KeyError, match="unknown algorithm `fqll`; closest: fql"):
         agents.get("fqll")
+    with pytest.raises(KeyError, match="unknown algorithm `bptttt`") as refusal:
+        agents.get("bptttt")
+    assert "bptt," not in refusal.value.args[0]  # an alias
+
+
+def test_a_class_of_an_installed_package_is_known_by_its_distribution(
+    own_module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = agents.get(own_module).method
+    assert origin_of(method) == {"class": own_module}
+    package = SimpleNamespace(value=own_module, dist=SimpleNamespace(name="my-agents", version="1.0"))
+    monkeypatch.setattr("agents.registry._plugins", lambda: {"weighted_bc": package})
+    assert origin_of(method) == {"class": own_module, "package": "my-agents==1.0"}
 
 
 def test_a_taken_id_is_refused() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import warnings
@@ -15,6 +16,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
@@ -23,7 +25,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecNormalize
 from agents.common import files, plain
 from agents.common.engine import checkpoint
 from agents.common.engine.checkpoint import find_checkpoints, load_checkpoint, save_checkpoint
-from agents.common.manifest import DamagedFolderError
+from agents.common.manifest import DamagedFolderError, write_manifest
 from agents.common.sb3.model import FlowQLearning
 from tests.common.toys import NormedFeatures, assert_same, parameters_of, tiny_model, toy_dataset
 from tests.zoo.envs.toys import ToyEnv
@@ -59,11 +61,14 @@ def model_on(env: VecEnv, **settings: Any) -> FlowQLearning:
     return model
 
 
-def finished(folder: Path, *, resume: bool, envs: int = 1, make: Any = environments, **settings: Any) -> FlowQLearning:
+def finished(
+    folder: Path, *, resume: bool, envs: int = 1, make: Any = environments, offline: int = 4, **settings: Any
+) -> FlowQLearning:
     """Train in both phases, without a break or with a new model that goes on from a checkpoint at the middle."""
-    offline, middle = 4, 4 + STEPS // 2 // envs * envs
+    middle = offline + STEPS // 2 // envs * envs
     model = model_on(make(envs), **settings)
-    model.learn_offline(offline)
+    if offline:
+        model.learn_offline(offline)
     if not resume:
         return model.learn(STEPS, SaveAt(middle, folder), reset_num_timesteps=False)
     model.learn(STEPS, SaveAt(middle, folder, stop=True), reset_num_timesteps=False)
@@ -113,8 +118,8 @@ def test_normalisation_statistics_resume(tmp_path: Path) -> None:
     def make(count: int) -> VecEnv:
         return VecNormalize(environments(count))
 
-    whole = finished(tmp_path / "whole", resume=False, make=make, envs=2)
-    assert_same_training(finished(tmp_path / "killed", resume=True, make=make, envs=2), whole)
+    whole = finished(tmp_path / "whole", resume=False, make=make, envs=2, offline=0)
+    assert_same_training(finished(tmp_path / "killed", resume=True, make=make, envs=2, offline=0), whole)
 
 
 @pytest.mark.slow
@@ -124,6 +129,36 @@ def test_environments_in_other_processes_resume(tmp_path: Path) -> None:
 
     whole = finished(tmp_path / "whole", resume=False, make=make, envs=2)
     assert_same_training(finished(tmp_path / "killed", resume=True, make=make, envs=2), whole)
+
+
+@pytest.mark.parametrize("space", ["observation_space", "action_space"])
+def test_a_checkpoint_is_refused_where_the_environment_has_another_space_now(tmp_path: Path, space: str) -> None:
+    changed = {
+        "observation_space": spaces.Box(-9.0, 9.0, (3,), np.float64),
+        "action_space": spaces.Box(-2.0, 2.0, (2,)),
+    }
+    save_checkpoint(model_on(environments()), tmp_path)
+    other = model_on(make_vec_env(type("Changed", (ToyEnv,), {space: changed[space]}), wrapper_class=ResumableEnv))
+    there, now = map(re.escape, map(str, (getattr(ToyEnv, space), changed[space])))
+    before = {name: value.clone() for name, value in parameters_of(other).items()}
+    with pytest.raises(ValueError, match=f"{there} != {now}"):
+        load_checkpoint(other, find_checkpoints(tmp_path)[0])
+    assert_same(parameters_of(other), before)
+
+
+def test_of_a_checkpoint_that_is_a_link_the_link_alone_is_removed(tmp_path: Path) -> None:
+    model = model_on(environments())
+    runs, elsewhere = tmp_path / "checkpoint", tmp_path / "elsewhere"
+    save_checkpoint(model, runs).rename(elsewhere)
+    (runs / elsewhere.name).symlink_to(elsewhere)
+    (runs / elsewhere.name).rename(runs / "step_000000000.0")
+    kept = sorted(elsewhere.iterdir())
+    for _ in range(2):
+        model.learn_offline(1)
+        save_checkpoint(model, runs)
+    assert [path.name for path in find_checkpoints(runs)] == ["step_000000002.0", "step_000000001.0"]
+    assert not (runs / "step_000000000.0").is_symlink()
+    assert sorted(elsewhere.iterdir()) == kept
 
 
 def test_offline_training_resumes(tmp_path: Path) -> None:
@@ -166,7 +201,7 @@ def test_an_environment_that_cannot_be_saved_begins_a_new_episode_and_says_so(tm
 
 def test_a_checkpoint_of_another_version_is_refused_and_the_model_left_as_it_is(tmp_path: Path) -> None:
     checkpoint = save_checkpoint(tiny_model("bc"), tmp_path)
-    (checkpoint / "format.txt").write_text("3\n")  # as versions before the fourth did
+    write_manifest(checkpoint, format=3)
     other = tiny_model("bc", seed=1)
     before = parameters_of(other)
     with pytest.raises(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 from benchmarks import gpu
 from benchmarks.gpu_parts import results as kept
 from benchmarks.gpu_parts.part import Options, OutOfTime, Part, Runner, outcome_of
-from benchmarks.gpu_parts.speed import SETTINGS, WarmUps, speed_parts
+from benchmarks.gpu_parts.speed import SETTINGS, speed_parts
 from tests.benchmarks import gpu_toys as toys
 
 CPU, CUDA = Options("cpu", small=True), Options("cuda", small=False)
@@ -105,12 +104,6 @@ def test_what_there_is_no_time_for_is_left_to_the_next_command(check: Any) -> No
     assert found["parts"]["a"]["process"] == process
 
 
-def test_a_command_without_resume_begins_again(check: Any) -> None:
-    check([part("a")])
-    _, found = check([part("b")])
-    assert list(found["parts"]) == ["b"]
-
-
 def test_single_parts_are_done_again_and_the_others_are_kept(check: Any) -> None:
     code, _ = check([part("a", toys.differ), part("b")])
     assert code == 1
@@ -128,11 +121,6 @@ def test_unknown_parts_and_folders_are_refused(check: Any, capsys: pytest.Captur
 def test_a_missing_device_is_bad_input(check: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "ENVIRONMENT", part("environment", toys.differ))
     assert check([part("a")]) == (2, {})
-
-
-def test_parts_are_listed(check: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    assert check([part("a")], "--list") == (0, {})
-    assert "a promise" in capsys.readouterr().err
 
 
 # -- time -------------------------------------------------------------------------------------------------------------
@@ -158,27 +146,6 @@ def test_a_part_that_the_commands_end_cuts_off_is_left() -> None:
 def test_a_part_that_takes_longer_than_it_may_has_failed() -> None:
     left, outcomes, _ = do([part("a", toys.hang, seconds=10), part("b")], seconds=50)
     assert (left, outcomes["a"]["state"], outcomes["a"]["detail"]) == ([], "failed", "took longer than 10 s")
-
-
-def test_a_part_that_was_warmed_up_needs_less_time() -> None:
-    warm = {"warm_up": (sys.executable, "-c", ""), "seconds_warm": 5, "seconds": 100}
-    cold = {**warm, "warm_up": (sys.executable, "-c", "raise SystemExit(1)")}
-    assert do([part("a"), part("b", **warm)], seconds=50)[0] == []
-    assert do([part("a"), part("b", **cold)], seconds=50)[0] == ["b"]
-
-
-def test_warm_ups_run_a_few_at_once_and_are_ended() -> None:
-    quick, slow = ((sys.executable, "-c", f"import time; time.sleep({seconds})") for seconds in (0, 60))
-    parts = [part("none"), *(part(f"quick {k}", warm_up=quick) for k in range(3)), part("slow", warm_up=slow)]
-    with WarmUps(parts, most=2) as warm_ups:
-        warm_ups.look()
-        processes = dict(warm_ups._running)
-        assert list(processes) == ["quick 0", "quick 1"]
-        begin = time.monotonic()
-        warm_ups.wait(begin + 1.5)
-        assert time.monotonic() - begin < 20
-        assert warm_ups.done == {"quick 0", "quick 1", "quick 2"}
-    assert not warm_ups._running
 
 
 # -- the process ------------------------------------------------------------------------------------------------------
@@ -218,7 +185,7 @@ def test_on_a_cpu_all_parts_are_done(tmp_path: Path) -> None:
     assert gpu.main(["--device", "cpu", "--small", "-o", str(tmp_path)]) == 0
     found = kept.read(next(tmp_path.glob("*-small.json")))["parts"]
     done = [name for name, outcome in found.items() if outcome["state"] != "skipped"]
-    speeds = ["speed qam x1 tf32", "speed qam x1 tf32 branches", "speed fql x2 bf16"]
+    speeds = ["speed qam x1 tf32", "speed fql x2 bf16"]
     assert done == ["parity", "evaluation", *speeds]
     assert list(found) == [part.name for part in gpu.all_parts(CPU)]
 

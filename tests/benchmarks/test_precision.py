@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -71,54 +69,6 @@ def test_the_data_reach_the_goal_seldom_and_end_there() -> None:
     assert np.array_equal(done, precision.arrived(data["next_observations"].astype(np.float64)))
     assert (data["terminals"][done] == 1).all()
     assert np.array_equal(data["rewards"], -data["masks"])
-
-
-def test_episodes_are_counted_to_the_goal() -> None:
-    class Straight:
-        """Goes to the goal, above the wall."""
-
-        num_replicas = 2
-
-        def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, Any]:
-            return {"x_0": torch.zeros(rows, 1)}
-
-        def plan(self, points: np.ndarray[Any, Any], noise: Any) -> np.ndarray[Any, Any]:
-            aims = np.where(points[..., :1] < 0, [0.1, 0.8], precision.GOAL)
-            return np.stack([(aims - points) / precision.STEP] * 3, 2)
-
-    class Model:
-        policy = Straight()
-
-    lengths = precision.evaluate(Model(), 5)  # type: ignore[arg-type]
-    assert lengths.shape == (2, 5)
-    assert np.array_equal(lengths[0], lengths[1])
-    assert ((lengths > 5) & (lengths < 40)).all()
-
-
-def test_training_writes_rows_and_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = {"net_arch": [8, 8], "flow_steps": 2, "batch_size": 8, "horizon_length": 25}
-    monkeypatch.setattr(precision, "SETTINGS", {**precision.SETTINGS, **small})
-    output = tmp_path / "precision.json"
-    for part in ("fp32", "bf16"):
-        assert precision.main(["--precision", part, "--seeds", "2", "--steps", "3", "-o", str(output)]) == 0
-    rows = json.loads(output.read_text())
-    assert [(row["precision"], row["updates"], row["seed"]) for row in rows] == [
-        (part, step, seed) for part in ("fp32", "bf16") for step in (1, 2, 3) for seed in (0, 1)
-    ]
-    assert "| 3 | steps to the goal |" in output.with_suffix(".md").read_text()
-
-
-def test_a_difference_beyond_its_interval_is_marked() -> None:
-    def rows(part: str, *successes: float) -> list[precision.Row]:
-        return [{"precision": part, "updates": 500, "success": success, "steps": 20.0} for success in successes]
-
-    shifted = rows("bf16", 0.4, 0.89, 0.78)  # by 0.1 to 0.12: far beyond the interval, seed by seed
-    lines = precision.table([*rows("fp32", 0.5, 1, 0.9), *rows("tf32", 0.6, 1, 0.8), *shifted]).splitlines()
-    success = [cell.strip() for cell in lines[2].split("|")]
-    assert success[3] == "80.0"
-    assert success[4] == "80.0, +0.00 ± 24.84"  # t of two degrees of freedom, 4.30, times 10 by the root of 3
-    assert success[5] == "69.0, -11.00 ± 2.48 **differs**"
-    assert lines[3].count("20.0, +0.00 ± 0.00") == 2
 
 
 def test_the_committed_comparison_finds_no_difference() -> None:

@@ -30,10 +30,6 @@ def test_groups_that_do_not_overlap_have_the_smallest_p_value() -> None:
     assert rank_test([0.0] * 10, [1.0] * 10) == pytest.approx(2 / math.comb(20, 10))
 
 
-def test_equal_scores_everywhere_say_nothing() -> None:
-    assert rank_test([5.0] * 10, [5.0] * 10) == 1
-
-
 def test_exchanging_the_groups_changes_nothing() -> None:
     ours, theirs = [1.0, 2, 2, 7], [2.0, 3, 9, 9, 9]
     assert rank_test(ours, theirs) == rank_test(theirs, ours)
@@ -46,22 +42,8 @@ def test_difference_has_welchs_interval() -> None:
     assert (difference - half_width, difference + half_width) == pytest.approx((expected.low, expected.high))
 
 
-def test_difference_of_single_runs_has_no_interval() -> None:
-    difference, half_width = difference_of_means([3.0], [1.0])
-    assert difference == 2
-    assert math.isnan(half_width)
-
-
 def test_detectable_shift_is_found_at_the_given_rate() -> None:
     shift = detectable_shift(6, 0.05)
     generator = np.random.default_rng(1)
     found = [rank_test(generator.normal(shift, size=6), generator.normal(size=6)) <= 0.05 for _ in range(500)]
     assert np.mean(found) == pytest.approx(0.8, abs=0.06)
-
-
-def test_no_shift_is_detectable_at_a_level_that_few_runs_cannot_reach() -> None:
-    assert detectable_shift(3, 0.05) == math.inf  # the smallest p value is 2 / 20
-
-
-def test_more_runs_or_a_weaker_level_detect_smaller_shifts() -> None:
-    assert detectable_shift(12, 0.05) < detectable_shift(8, 0.05) < detectable_shift(8, 0.005)

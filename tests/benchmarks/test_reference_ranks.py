@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,13 @@ from benchmarks.rank_table import (
     COLUMNS,
     MEAN,
     Design,
-    cell_table,
     compare,
     describe_control,
     describe_diverged,
     find_missing,
-    mean_table,
     summarise,
 )
-from benchmarks.reference_ranks import BEGIN, ENTRIES, OURS, PAGE, REFERENCE, add_runs, replace_tables
+from benchmarks.reference_ranks import ENTRIES, OURS, PAGE, REFERENCE, add_runs
 from tests.zoo.runs.test_read import write_run
 
 DESIGN = Design({"qam": (10, 20), "fql": (10, 20)}, (1, 5), range(8))
@@ -63,14 +62,6 @@ def test_the_same_distribution_is_not_significant_and_a_shifted_one_is() -> None
     assert "fql, success, task 5 at 20 (p = " in summarise(tests, {}, DESIGN)
 
 
-def test_success_is_in_percent_and_differences_are_ours_minus_the_original() -> None:
-    tests = compare(scores(shift=2), scores(), DESIGN)
-    assert tests.loc[tests["score"] == "success", "difference"].to_numpy() == pytest.approx(10)
-    assert tests.loc[tests["score"] == "length", "difference"].to_numpy() == pytest.approx(-80)
-    assert "| +10 ± " in cell_table(tests)
-    assert "| qam | tau 3 |" in mean_table(tests, {"qam": "tau 3", "fql": ""})
-
-
 def test_what_is_missing_is_named_and_the_rest_is_tested_in_the_whole_family() -> None:
     ours = scores()
     ours = ours[(ours["algorithm"] == "qam") & ~((ours["task"] == 5) & (ours["seed"] == 3) & (ours["step"] == 20))]
@@ -83,12 +74,6 @@ def test_what_is_missing_is_named_and_the_rest_is_tested_in_the_whole_family() -
     text = summarise(tests, {"Ours": gaps, "Originals": {}}, DESIGN)
     assert "Ours: 1 of 4 pairs of algorithm and task; **missing**: qam task 5 (seeds 3), fql." in text
     assert "Originals: complete" in text
-
-
-def test_without_scores_the_page_says_so() -> None:
-    nothing = scores().iloc[:0]
-    tests = compare(nothing, scores(), DESIGN)
-    assert "No cell has both sides yet" in summarise(tests, {"Ours": find_missing(nothing, DESIGN)}, DESIGN)
 
 
 def test_seeds_that_diverged_are_named() -> None:
@@ -105,15 +90,6 @@ def test_the_control_counts_pairs_of_different_algorithms_that_the_tests_tell_ap
     assert "the means of 0 of 2 such pairs" in describe_control(ours, theirs, DESIGN)
     theirs.loc[theirs["algorithm"] == "fql", "successes"] += 8
     assert "the means of 1 of 2 such pairs" in describe_control(ours, theirs, DESIGN)
-
-
-def test_a_page_keeps_the_text_around_its_tables() -> None:
-    first = replace_tables("# Title\n\nWritten by hand.\n", "old\n")
-    assert first.startswith(f"# Title\n\nWritten by hand.\n\n{BEGIN}\n\nold\n")
-    second = replace_tables(first + "\nAlso by hand.\n", "new\n")
-    assert "old" not in second
-    assert second.endswith("\nAlso by hand.\n")
-    assert replace_tables(second, "new\n") == second
 
 
 def own_run(folder: Path, name: str, seed: int, **changes: Any) -> Path:
@@ -136,14 +112,6 @@ def test_finished_runs_become_scores(tmp_path: Path) -> None:
     ]
 
 
-def test_a_newer_run_replaces_scores_and_others_stay(tmp_path: Path) -> None:
-    own_run(tmp_path, "a", 4)
-    before = pd.DataFrame([["fql", 5, 4, 700, 0, 20, 1000.0, 0], ["fql", 5, 3, 700, 1, 20, 990.0, 0]], columns=COLUMNS)
-    found = add_runs(before, tmp_path)
-    assert len(found) == 4
-    assert found.loc[(found["seed"] == 4) & (found["step"] == 700), "successes"].tolist() == [2]
-
-
 def test_a_diverged_run_has_no_success_where_it_did_not_come(tmp_path: Path) -> None:
     run = own_run(tmp_path, "a", 4, offline=(2,), state="failed", offline_steps=2_100)
     status = json.loads((run / "status.json").read_text())
@@ -164,6 +132,13 @@ def arguments(folder: Path) -> list[str]:
     return [word for flag, name in paths.items() for word in (flag, str(folder / name))] + ["--seeds", "2"]
 
 
+def the_data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the words that name a folder with the data of the comparison."""
+    (folder / "pointmaze-medium-navigate-v0.npz").write_bytes(b"the data")
+    monkeypatch.setattr(reference_ranks, "DATA_SHA256", hashlib.sha256(b"the data").hexdigest())
+    return ["--dataset-dir", str(folder)]
+
+
 def test_only_what_is_missing_is_trained_by_the_training_program(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -176,7 +151,7 @@ def test_only_what_is_missing_is_trained_by_the_training_program(
         return type("Finished", (), {"returncode": 0})
 
     monkeypatch.setattr(reference_ranks.subprocess, "run", train)
-    words = [*arguments(tmp_path), "--only", "fql"]
+    words = [*arguments(tmp_path), "--only", "fql", *the_data(tmp_path, monkeypatch)]
     assert reference_ranks.main([*words, "--tasks", "5"]) == 0
     assert len(commands) == 1
     assert {"--quick", "--resume", "net_arch=[64, 64]", "batch_size=128", "eval_freq=700"} <= set(commands[0])
@@ -187,23 +162,20 @@ def test_only_what_is_missing_is_trained_by_the_training_program(
     assert "| fql | 5 | 700 |" in (tmp_path / "page.md").read_text()
 
 
-def test_seeds_train_at_once_offline_and_one_by_one_online() -> None:
-    args = reference_ranks.argparse.Namespace(seeds=3, log_folder=Path("logs"), dataset_dir=None)
-    (offline,) = reference_ranks.commands("bam_4_critics", 1, args)
-    assert offline[offline.index("--seeds") + 1] == "0-2"
-    assert offline[offline.index("--label") + 1] == "bam_4_critics"
-    assert {"ensemble_size=4", "offline_steps=2100"} <= set(offline)
-    online = reference_ranks.commands("rlpd", 5, args)
-    assert [words[words.index("--seed") + 1] for words in online] == ["0", "1", "2"]
-    assert all({"online_steps=4500", "eval_freq=1500"} <= set(words) and "--label" not in words for words in online)
-
-
-def test_training_that_fails_says_what_and_keeps_the_scores(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("content", [b"other data", None])
+def test_data_that_the_originals_were_not_trained_on_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: bytes | None
 ) -> None:
-    monkeypatch.setattr(reference_ranks.subprocess, "run", lambda *_, **__: type("Failed", (), {"returncode": 1}))
-    assert reference_ranks.main([*arguments(tmp_path), "--only", "fql"]) == 2
-    assert "training fql on task 1 ended with exit code 1" in capsys.readouterr().err
+    words = the_data(tmp_path, monkeypatch)
+    path = tmp_path / "pointmaze-medium-navigate-v0.npz"
+    path.unlink() if content is None else path.write_bytes(content)
+    monkeypatch.setattr(reference_ranks.subprocess, "run", lambda *_, **__: pytest.fail("it trains"))
+    assert reference_ranks.main([*arguments(tmp_path), *words]) == 2
+    message = capsys.readouterr().err
+    assert hashlib.sha256(b"the data").hexdigest() in message
+    assert "no such file" in message if content is None else hashlib.sha256(content).hexdigest() in message
+    assert "zoo dataset generate pointmaze-medium-navigate-v0" in message
+    assert not (tmp_path / "ours.csv").exists()
 
 
 def test_a_file_of_other_columns_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from torch.autograd import DeviceType
 
 from agents import registry
 from agents.common.engine import fast_update
@@ -65,16 +63,6 @@ def test_operations_of_compiled_updates_are_counted_without_the_compiler(
     assert len({result["flop_per_update"] for result in results}) == 1
 
 
-def test_rates_follow_from_each_other(capsys: pytest.CaptureFixture[str]) -> None:
-    code, result, _ = run(capsys, "--seeds", "2")
-    assert code == 0
-    assert result["seed_updates_per_s"] == 2 * result["updates_per_s"]
-    assert result["flop_per_s"] == result["updates_per_s"] * result["flop_per_update"]
-    assert result["updates_per_s_range"][0] <= result["updates_per_s"] <= result["updates_per_s_range"][1]
-    assert 0 < result["fraction_of_peak_range"][0] <= result["fraction_of_peak"] <= result["fraction_of_peak_range"][1]
-    assert result["mode"].startswith("eager")
-
-
 def test_the_share_of_the_peak_is_taken_round_by_round(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,23 +83,6 @@ def test_a_sweep_measures_every_number_of_seeds_and_draws_them(
     assert [row["seeds"] for row in result["sweep"]] == [1, 3]
     assert result["sweep"][1]["flop_per_update"] == 3 * result["sweep"][0]["flop_per_update"]
     assert (tmp_path / "plot.png").read_bytes()[1:4] == b"PNG"
-
-
-def test_a_sweep_is_refused_where_its_plot_cannot_be_written(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, _, err = run(capsys, "--sweep-seeds", "1", "-o", str(tmp_path / "none" / "plot.png"))
-    assert code == 2
-    assert "the folder of the plot must exist" in err
-
-
-def test_kernels_of_the_device_are_listed_the_longest_first() -> None:
-    def event(name: str, device: DeviceType, count: int, time: float) -> SimpleNamespace:
-        return SimpleNamespace(key=name, device_type=device, count=count, self_device_time_total=time)
-
-    events = [event("cat", DeviceType.CUDA, 1, 2.0), event("gemm", DeviceType.CUDA, 3, 9.0)]
-    found = throughput.kernels_of([*events, event("aten::mm", DeviceType.CPU, 3, 50.0)])
-    assert found == [throughput.Kernel("gemm", 3, 9.0), throughput.Kernel("cat", 1, 2.0)]
 
 
 def test_updates_on_images_are_measured(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from agents.common.maths.adjoint import memoryless_rollout
@@ -107,29 +106,3 @@ def sampled_moments(velocity: Velocity, flow_steps: int) -> tuple[float, float]:
 def simulated_moments(fine_tuned: Velocity, base: Velocity, flow_steps: int) -> tuple[float, float]:
     """Return mean and standard deviation at the end of a flow's memoryless SDE."""
     return moments(memoryless_rollout(fine_tuned, base, *noise_basis(flow_steps))[:, -1])
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """Behaviour sum_k w_k N(m_k, s^2 I) in the plane, usable as a velocity field.
-
-    With responsibilities r_k(x, t) of N(t m_k, V_t I): v = c_t x + (1 - t c_t) sum_k r_k m_k.
-    """
-
-    means: tuple[tuple[float, float], ...]
-    weights: tuple[float, ...]
-    s: float
-
-    def __call__(self, x: Tensor, t: Time) -> Tensor:
-        t = float(t)
-        variance = t**2 * self.s**2 + (1 - t) ** 2
-        slope = (t * self.s**2 - (1 - t)) / variance
-        means = x.new_tensor(self.means)
-        distance = (x.unsqueeze(-2) - t * means).square().sum(-1)
-        share = (x.new_tensor(self.weights).log() - distance / (2 * variance)).softmax(-1)
-        return slope * x + (1 - t * slope) * share @ means
-
-    def masses(self, samples: Tensor) -> NDArray[np.float64]:
-        """Return the share of samples (..., 2) that lie nearest to each mean."""
-        nearest = (samples.reshape(-1, 1, 2) - samples.new_tensor(self.means)).square().sum(-1).argmin(-1)
-        return np.bincount(nearest.numpy(), minlength=len(self.means)) / len(nearest)

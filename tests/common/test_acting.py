@@ -16,6 +16,7 @@ import agents
 from agents.common.sb3 import acting
 from agents.common.sb3.acting import read_about
 from agents.common.sb3.policy import FlowPolicy
+from agents.common.validation import UntrustedError
 from agents.registry import BUILT_IN
 from tests.common.toys import tiny_model
 
@@ -132,7 +133,7 @@ def policy_text(path: Path) -> dict[str, Any]:
 def test_a_policy_of_an_algorithm_that_is_not_imported_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path)
     rewrite(path, policy=json.dumps(policy_text(path) | {"method": "os:system"}))
-    with pytest.raises(ValueError, match="of `os:system`, which is not known"):
+    with pytest.raises(UntrustedError, match="of `os:system`"):
         agents.load_policy(path)
 
 

@@ -40,23 +40,6 @@ def test_the_frames_are_gymnasiums() -> None:
         np.testing.assert_array_equal(ours, np.concatenate(list(frames), -1))
 
 
-def test_every_episode_begins_anew_and_earlier_observations_stay_as_they_were() -> None:
-    env = FrameStack(PicturesEnv(), 2)
-    first = played(env, 2, seed=1)
-    kept = [each.copy() for each in first]
-    again = played(env, 2, seed=1)
-    for before, copied, after in zip(first, kept, again, strict=True):
-        np.testing.assert_array_equal(before, copied)
-        np.testing.assert_array_equal(after, copied)
-
-
-def test_the_space_is_that_of_the_observations() -> None:
-    env = FrameStack(PicturesEnv(), 3)
-    assert env.observation_space == spaces.Box(0, 255, (16, 16, 9), np.uint8)
-    assert all(seen in env.observation_space for seen in played(env, 2))
-    assert frame_space(spaces.Box(0, 255, (9, 16, 16), np.uint8), 3) == spaces.Box(0, 255, (3, 16, 16), np.uint8)
-
-
 @pytest.mark.parametrize(
     ("space", "message"),
     [

@@ -12,6 +12,7 @@ from agents.bc import BC
 from agents.common.check import examine
 from agents.common.habits import Finding
 from agents.common.nets.specs import velocity_field
+from agents.common.settings import setting
 from agents.fql import FQL
 from tests.envs import SpacesEnv
 
@@ -86,6 +87,46 @@ def test_a_parameter_that_no_network_holds_is_found() -> None:
     (found,) = findings(losses=lambda found, batch, nets: {k: v * ELSEWHERE.sum() for k, v in found.items()})
     assert found.kind == "networks"
     assert "depend on a parameter of shape (3,) of no network in `networks`" in found.text
+
+
+def test_a_tensor_that_an_update_makes_itself_is_no_parameter() -> None:
+    def penalised(found: Any, batch: Any, nets: Any) -> Any:
+        actions, kept = batch.actions.detach().requires_grad_(), batch.rewards.requires_grad_()
+        q = nets.critic(batch.observations, actions)
+        (slope,) = torch.autograd.grad(q.sum(), actions, create_graph=True)
+        return {**found, "penalty": (slope.square().sum(-1) * batch.valid).mean(1) + 0 * kept.detach().mean(1)}
+
+    assert findings(FQL, penalised) == []
+
+
+class Settled(BC):
+    """Reads its settings in a hook, in a function outside, in a property, by name, and one not at all."""
+
+    here: float = setting(default=1.0)
+    outside: float = setting(default=1.0)
+    derived: float = setting(default=1.0)
+    never: float = setting(default=1.0)
+    later: float = setting(default=1.0)
+
+    @property
+    def twice(self) -> float:
+        return 2 * self.derived
+
+    def after_update(self, nets: Any, info: Any) -> None:
+        if self.here < 0:
+            info["later"] = (lambda: self.later)()
+
+
+def test_a_setting_that_nothing_reads_is_found() -> None:
+    def losses(self: Any, *given: Any) -> Any:
+        return {name: loss * read(self) * self.here for name, loss in BC.losses(self, *given).items()}
+
+    def read(method: Any) -> Any:
+        return method.outside
+
+    (found,) = examine(type("Mine", (Settled,), {"losses": losses})(flow_steps=2), *SPACES)
+    assert found.kind == "settings"
+    assert "`never`" in found.text
 
 
 def climb(found: Any, batch: Any, nets: Any) -> Any:

@@ -33,19 +33,7 @@ def test_a_container_leaves_its_limit_without_what_is_used_apart_from_page_cache
     assert memory.available_memory() == 550_000
 
 
-def test_a_container_without_a_limit_leaves_what_the_machine_has(cgroups: Path) -> None:
-    (cgroups / "memory.max").write_text("max\n")
-    (cgroups / "memory.current").write_text("700000\n")
-    assert memory.available_memory() > 1_000_000
-
-
 def test_limit_of_the_address_space_counts(cgroups: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (used + 5_000_000, used + 5_000_000))
     assert 0 <= memory.available_memory() <= 6_000_000
-
-
-def test_nothing_is_left_beyond_a_limit(cgroups: Path) -> None:
-    (cgroups / "memory.max").write_text("5\n")
-    (cgroups / "memory.current").write_text("700000\n")
-    assert memory.available_memory() == 0

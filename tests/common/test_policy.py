@@ -73,12 +73,6 @@ def test_caller_that_drops_the_state_gets_a_new_plan_each_time(numbered: tuple[F
     assert firsts == [1.0, 2.0, 3.0]
 
 
-def test_number_of_rows_may_change_when_the_state_is_dropped() -> None:
-    policy = policy_of()
-    assert policy.predict(observations(10))[0].shape == (10, 2)
-    assert policy.predict(observations(1))[0].shape == (1, 2)
-
-
 def test_single_observation_gives_a_single_action_and_can_be_continued() -> None:
     policy = policy_of()
     action, state = policy.predict(observations()[0])
@@ -101,16 +95,6 @@ def test_inputs_of_predict_are_not_changed() -> None:
     policy.predict(seen, state, starts)
     for array, copy in zip((seen, *state, starts), before, strict=True):
         np.testing.assert_array_equal(array, copy)
-
-
-def test_single_step_policies_keep_no_state() -> None:
-    for settings in ({"horizon_length": 1}, {"action_chunking": False}):
-        assert policy_of(**settings).predict(observations())[1] is None
-
-
-def test_result_of_reset_is_refused_as_an_observation() -> None:
-    with pytest.raises(ValueError, match=r"returns \(observation, info\); pass the first element"):
-        policy_of().predict((observations()[0], {}))  # type: ignore[arg-type]
 
 
 def test_chunk_is_laid_out_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,11 +142,6 @@ def test_sampling_actions_leaves_the_global_generators_alone() -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_rows_get_different_noise() -> None:
-    actions, _ = policy_of().predict(np.zeros((5, 4), np.float32))
-    assert len(np.unique(actions[:, 0])) == 5
-
-
 @pytest.mark.parametrize(("id", "best_of_n"), [("qam", 1), ("qam", 4), ("qam_e", 4)])
 def test_acting_noise_has_rows_first(id: str, best_of_n: int) -> None:
     policy = policy_of(id=id, best_of_n=best_of_n)
@@ -170,18 +149,6 @@ def test_acting_noise_has_rows_first(id: str, best_of_n: int) -> None:
     candidates = () if best_of_n == 1 else (best_of_n,)
     assert {name: tuple(draw.shape) for name, draw in noise.items()} == dict.fromkeys(noise, (7, *candidates, 6))
     assert set(noise) == ({"action", "edit"} if id == "qam_e" else {"action"})
-
-
-def test_candidates_of_a_row_compete_by_the_mean_of_the_critics() -> None:
-    policy = policy_of(best_of_n=4)
-    seen, noise = torch.from_numpy(observations())[None], policy.draw_action_noise(4, torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        chosen = policy.method.sample_actions(seen, {"action": noise["action"][None]}, policy.nets)[0]
-        for row in range(4):
-            repeated = seen[:, row : row + 1].expand(1, 4, -1)
-            candidates = policy.method.act(repeated, {"action": noise["action"][None, row]}, policy.nets)
-            scores = policy.nets.critic(repeated, candidates).mean(1)[0]
-            torch.testing.assert_close(chosen[row], candidates[0, scores.argmax()])
 
 
 # -- stacked seeds ----------------------------------------------------------------------------------------------------
@@ -263,29 +230,6 @@ def test_observations_are_brought_from_minus_one_to_one_by_their_range() -> None
     torch.testing.assert_close(policy.preprocess(rows), torch.tensor(expected))
 
 
-def test_another_word_than_range_is_no_scale() -> None:
-    with pytest.raises(ValueError, match="`observation_scale` must be a number > 0, \"range\" or None, got 'ranges'"):
-        policy_of(observation_scale="ranges")
-
-
-def test_observations_are_left_alone_without_a_scale() -> None:
-    rows = torch.randn(3, 4)
-    assert torch.equal(policy_of().preprocess(rows), rows)
-
-
-def test_networks_see_preprocessed_observations(monkeypatch: pytest.MonkeyPatch) -> None:
-    policy, seen = policy_of(observation_scale=1.0), []
-    policy.set_observation_statistics(torch.tensor([[1.0] * 4, [3.0] * 4]), 1.0)
-
-    def sample_actions(rows: torch.Tensor, noise: object, nets: object) -> torch.Tensor:
-        seen.append(rows)
-        return torch.zeros(*rows.shape[:2], 6)
-
-    monkeypatch.setattr(policy.method, "sample_actions", sample_actions)
-    policy.predict(np.full((1, 4), 4.0, np.float32))
-    torch.testing.assert_close(seen[0], torch.full((1, 1, 4), 2.0))
-
-
 # -- stacked replicas -------------------------------------------------------------------------------------------------
 
 
@@ -301,12 +245,6 @@ def test_a_replica_acts_the_same_whenever_the_others_plan(horizon_length: int) -
         return actions
 
     np.testing.assert_array_equal(played(interrupted=True), played(interrupted=False))
-
-
-def test_replicas_act_with_noise_of_their_own() -> None:
-    policy = policy_of(seeds=[5, 6])
-    noise = policy._draw_due(np.ones((2, 3), dtype=bool))
-    assert not (noise["action"][0] == noise["action"][1]).any()
 
 
 # -- what acting needs ------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 
 import agents
 from agents.common.saved import find_model
-from agents.common.sb3.policy import FlowPolicy
 from tests.common.toys import assert_same, parameters_of, tiny_model, toy_dataset
 
 
@@ -92,7 +90,3 @@ def test_a_file_that_is_not_a_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.zip").write_text("not a zip")
     with pytest.raises(ValueError, match=r"expected a saved model \(\.zip\), got .*model\.zip, which cannot be read"):
         agents.load(tmp_path / "model.zip")
-
-
-def test_models_of_earlier_versions_find_the_class_of_their_policy() -> None:
-    assert importlib.import_module("agents.common.policy").FlowPolicy is FlowPolicy

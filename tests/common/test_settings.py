@@ -39,10 +39,6 @@ def test_a_subclass_changes_a_default_and_inherits_the_rest() -> None:
     assert Base().weight == 2.0
 
 
-def test_settings_of_base_classes_come_first() -> None:
-    assert list(Derived.declared()) == ["weight", "steps", "bound", "word", "flag", "own"]
-
-
 @pytest.mark.parametrize(
     ("values", "error", "message"),
     [
@@ -67,11 +63,6 @@ def test_bad_values_are_refused_when_given_and_when_assigned(
             setattr(Derived(), name, value)
 
 
-def test_numbers_get_their_type_and_none_is_kept_where_it_is_allowed() -> None:
-    found = Derived(weight=1, steps=4.0, bound=None)
-    assert [type(found.weight), type(found.steps), found.bound] == [float, int, None]
-
-
 def test_a_fixed_setting_can_be_changed_until_the_object_is_finished() -> None:
     found = Base()
     found.steps = 7
@@ -83,14 +74,6 @@ def test_a_fixed_setting_can_be_changed_until_the_object_is_finished() -> None:
     ):
         found.steps = 8
     assert (found.steps, found.weight) == (7, 1.0)
-
-
-def test_changes_are_counted() -> None:
-    found = Base()
-    before = found.changes
-    found.weight = 3.0
-    found.unrelated = 1  # type: ignore[attr-defined]
-    assert found.changes == before + 1
 
 
 def test_documentation_names_every_setting_with_its_range() -> None:
@@ -154,13 +137,6 @@ def test_what_networks_or_buffer_were_built_with_cannot_be_changed(name: str, va
     assert agents.get("qam").method.declared()["net_arch"].fixed == OF_NETWORKS  # type: ignore[union-attr]
 
 
-def test_a_bad_value_is_refused_on_a_model_too() -> None:
-    model = tiny_model("qam")
-    with pytest.raises(ValueError, match="`tau` must be a finite number >= 0 and <= 1, got 2"):
-        model.tau = 2.0
-    assert model.tau == tiny_model("qam").tau
-
-
 def test_a_learning_rate_that_is_changed_is_used() -> None:
     model = tiny_model("bc", learning_rate=1e-3)
     model.learn_offline(1, dataset=toy_dataset())
@@ -192,14 +168,3 @@ def test_a_replica_has_settings_of_its_own() -> None:
     single = model.replica(1)
     single.flow_steps = 8
     assert (single.policy.method.flow_steps, model.flow_steps) == (8, 3)
-
-
-def test_hooks_in_a_model_are_refused() -> None:
-    message = r"`losses` of Mine must be defined in a subclass of `agents\.Method`, not of a model"
-    with pytest.raises(TypeError, match=message):
-        type("Mine", (agents.FQL,), {"losses": lambda *arguments: {}})
-
-
-def test_a_model_cannot_be_registered() -> None:
-    with pytest.raises(TypeError, match=r"FQL must be a subclass of `agents\.Method`"):
-        agents.register("another_fql", paper="", published_name="")(agents.FQL)

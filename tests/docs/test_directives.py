@@ -37,12 +37,6 @@ def test_a_flag_has_its_spellings_value_help_and_default() -> None:
     assert ".. option:: --fast\n\n   be quick" in text
 
 
-def test_a_hidden_flag_and_help_itself_are_left_out() -> None:
-    text = "\n".join(directives.program(parser(), "zoo train"))
-    assert "--secret" not in text
-    assert "--help" not in text
-
-
 def test_a_sub_command_has_a_heading_and_its_own_arguments() -> None:
     text = "\n".join(directives.program(parser(), "zoo train"))
     assert "zoo train list\n--------------\n\nShow all.\n\n.. program:: zoo train list" in text
@@ -66,20 +60,6 @@ def test_every_setting_of_an_algorithm_is_in_its_table_or_in_the_common_one() ->
 def test_a_value_that_differs_from_the_common_one_is_in_the_own_table() -> None:
     text = "\n".join(directives.settings()).partition("(``trqam``)")[2].partition("* - ``kl_budget``")[0]
     assert "* - ``gamma``\n     - ``0.995``" in text
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("a*b", "a\\*b"),
-        ("a|b", "a\\|b"),
-        ("use `x`", "use ``x``"),
-        ("two_words", "two_words"),
-        ("end_ of", "end\\_ of"),
-    ],
-)
-def test_text_of_a_terminal_has_no_marks(text: str, shown: str) -> None:
-    assert directives.escaped(text) == shown
 
 
 def test_every_formula_can_be_shown() -> None:

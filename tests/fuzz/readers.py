@@ -41,10 +41,10 @@ from zoo.datasets.episodes import COMPACT, Arrays
 from zoo.datasets.sources import read_source
 from zoo.errors import UsageError
 from zoo.layers import load_yaml
+from zoo.models.agent import agent_of_file
+from zoo.models.score import Score
 from zoo.runs.read import read_runs
 from zoo.suites.suite import read_suite
-from zoo.watching.agent import agent_of_file
-from zoo.watching.score import Score
 
 GIB = 1 << 30
 Files = Mapping[str, bytes]
@@ -314,7 +314,7 @@ def _fixture() -> Files:
 def _read_fixture(folder: Path) -> None:
     (path,) = find_fixtures(folder)
     fixture = read_fixture(path)
-    assert np.isfinite([fixture.tau, fixture.total(3), *fixture.losses.values()]).all()
+    assert np.isfinite([fixture.config.get("tau", 0), fixture.total(3), *fixture.losses.values()]).all()
 
 
 READERS = {

@@ -18,8 +18,9 @@ FEWER = settings(max_examples=settings().max_examples // 3)
 
 @EACH_READER
 def test_intact_files_are_accepted(name: str) -> None:
+    seeds = READERS[name].seeds()  # writing the example is no cost of reading it
     with memory_limited():
-        assert all(READERS[name].try_input(seed) for seed in READERS[name].seeds())
+        assert all(READERS[name].try_input(seed) for seed in seeds)
 
 
 @pytest.mark.parametrize("path", FOUND, ids=lambda path: f"{path.parent.name}/{path.name}")

@@ -9,7 +9,7 @@ import pytest
 
 import agents
 from agents.fql import FQL
-from zoo.baselines import algorithm_ids, find_algorithm
+from zoo.baselines import algorithm_ids
 from zoo.config import PROTOCOL_SETTINGS, known_settings, load_config
 from zoo.datasets.names import DATASETS
 from zoo.envs import robomimic
@@ -104,12 +104,6 @@ def test_an_agent_of_ones_own_gets_the_protocol(own_agent: str) -> None:
         for domain in sorted(PAPER_DOMAINS):
             assert protocol_of(own_agent, domain, profile) == protocol_of("qam", domain, profile)
     assert protocol_of(own_agent, "scene-play")["sparse"] is True
-
-
-def test_an_agent_of_ones_own_has_quick_settings(own_agent: str) -> None:
-    ours, fql = (load_config(algo, "x", quick=True) for algo in (own_agent, "fql"))
-    assert ours.run == fql.run
-    assert ours.settings | {"distill_weight": 0} == fql.settings | {"distill_weight": 0}
 
 
 @pytest.mark.parametrize(("algo", "name"), ENTRIES)
@@ -219,13 +213,6 @@ def test_fql_has_its_published_weights_on_images(domain: str, weight: float) -> 
     assert {name: found[name] for name in wanted} == wanted
 
 
-def test_quick_settings_fit_images() -> None:
-    found = load_config("qam", "visual-scene", "visual-scene-play", groups=("visual",), quick=True)
-    assert found.run.offline_steps == 200
-    assert found.settings["observation_scale"] is None
-    assert found.settings["encoder"] == "impala_debug"
-
-
 @pytest.mark.parametrize(("algo", "profile"), PROFILES)
 def test_every_entry_of_a_profile_is_in_effect(algo: str, profile: str) -> None:
     entries = describe_profiles(algo, known_settings(agents.get(algo)))[profile]
@@ -235,17 +222,6 @@ def test_every_entry_of_a_profile_is_in_effect(algo: str, profile: str) -> None:
         expected = {k: v for k, v in {**entries["default"], **entries[domain]}.items() if k not in ENTRY_NOTES}
         assert {key: effective[key] for key in expected} == expected
         assert config.profile == profile
-
-
-def test_a_profile_is_shown_without_what_the_algorithm_lacks() -> None:
-    shown = describe_profiles("sac", known_settings(find_algorithm("sac")))[DEFAULT_PROFILE]
-    assert {"horizon_length", "ensemble_size"}.isdisjoint(shown["default"])
-    assert shown["scene-play"]["sparse"] is True
-
-
-def test_the_algorithms_of_trqams_tables_have_its_profile() -> None:
-    tables = {"fql", "dsrl", "ifql", "qam", "qam_e", "trqam", "sqam"}
-    assert {algo for algo, profile in PROFILES if profile == "trqam"} == tables | {"bc"}
 
 
 @pytest.mark.parametrize("algo", [algo for algo, profile in PROFILES if profile == "trqam"])

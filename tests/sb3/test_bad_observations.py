@@ -10,7 +10,7 @@ from tests.zoo.envs.toys import ToyEnv
 
 
 class BrokenEnv(ToyEnv):
-    """Observes NaN from its fifth step on."""
+    """Observes a wrong number from its fifth step on."""
 
     steps = 0
 
@@ -18,13 +18,14 @@ class BrokenEnv(ToyEnv):
         observation, *others = super().step(action)
         self.steps += 1
         if self.steps >= 5:
-            observation[2] = np.nan
+            observation[2] = self.wrong
         return observation, *others
 
 
-def test_the_environment_and_the_observation_are_named():
-    model = tiny_model(env=BrokenEnv(), learning_starts=0)
+@pytest.mark.parametrize(("wrong", "found"), [(np.nan, "nan"), (1e300, r"1e\+300")])
+def test_the_environment_and_the_observation_are_named(wrong: float, found: str) -> None:
+    model = tiny_model(env=BrokenEnv(wrong=wrong), learning_starts=0)
     with pytest.raises(
-        ValueError, match=r"got observation\[2\] = nan from environment 0 at step \d+; this is a fault of"
+        ValueError, match=rf"got observation\[2\] = {found} from environment 0 at step \d+; this is a fault of"
     ):
         model.learn(60)

@@ -13,10 +13,9 @@ from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
-import agents
 from agents.common.nets.heads import CriticEnsemble, NoisePredictor, StateValue, TanhActor, TanhGaussian, VelocityField
 from agents.common.sb3.model import FlowQLearning
-from tests.common.toys import NormedFeatures, assert_same, parameters_of, space_env, tiny_model, toy_dataset
+from tests.common.toys import NormedFeatures, assert_same, parameters_of, tiny_model, toy_dataset
 from tests.envs import SpacesEnv
 
 SEEN = np.linspace(-1, 1, 20, dtype=np.float32).reshape(5, 4)
@@ -75,18 +74,6 @@ def test_a_network_sees_the_features_of_its_observations(network_and_inputs: tup
     network.extract_with(extractor, lambda rows: rows)
     torch.testing.assert_close(first_of(network(observations, *inputs)), expected)
     torch.testing.assert_close(first_of(network(observations, *inputs, frozen=True)), expected)
-
-
-def test_frozen_networks_have_frozen_extractors(network_and_inputs: tuple[Any, list[Any]]) -> None:
-    network, inputs = network_and_inputs
-    network.extract_with(Linear(spaces.Box(-1, 1, (4,))), lambda rows: rows)
-    observations = torch.from_numpy(SEEN).unsqueeze(0).requires_grad_()
-    first_of(network(observations, *inputs, frozen=True)).sum().backward()
-    assert observations.grad is not None
-    assert observations.grad.any()
-    assert all(parameter.grad is None for parameter in network.parameters())
-    first_of(network(observations, *inputs)).sum().backward()
-    assert network.features_extractor.layer.weight.grad.any()
 
 
 # -- training and acting ----------------------------------------------------------------------------------------------
@@ -171,25 +158,6 @@ def test_targets_are_never_in_training_mode() -> None:
         assert not policy.nets.critic_target.features_extractor.norm.training
 
 
-def test_an_extractor_gets_observations_in_their_own_shape() -> None:
-    class Convolution(BaseFeaturesExtractor):
-        def __init__(self, observation_space: spaces.Box) -> None:
-            super().__init__(observation_space, features_dim=4)
-            self.layers = nn.Sequential(nn.Conv1d(2, 4, 3), nn.Flatten())
-
-        def forward(self, observations: Tensor) -> Tensor:
-            assert observations.shape[1:] == (2, 3)
-            return self.layers(observations)
-
-    env = space_env(spaces.Box(-1, 1, (2, 3)))
-    model = tiny_model(env=env, policy_kwargs={"features_extractor_class": Convolution}, observation_scale=2.0)
-    dataset = toy_dataset(60, 6)
-    for name in ("observations", "next_observations"):
-        dataset[name] = dataset[name].reshape(-1, 2, 3)
-    model.learn_offline(2, dataset=dataset)
-    assert model.predict(np.zeros((7, 2, 3), np.float32))[0].shape == (7, 2)
-
-
 # -- seeds, saving, refusals ------------------------------------------------------------------------------------------
 
 
@@ -224,19 +192,3 @@ def test_stacked_seeds_and_extractors_are_refused_together() -> None:
         match="must be FlattenExtractor or ImpalaEncoder for 2 seeds at once, got NormedFeatures",
     ):
         normed_model(seeds=[1, 2])
-
-
-# -- SB3's names ------------------------------------------------------------------------------------------------------
-
-
-def test_actor_and_critics_are_the_real_networks() -> None:
-    model = normed_model()
-    assert model.actor is model.policy
-    assert model.critic is model.policy.nets["critic"]
-    assert model.critic_target is model.policy.nets["critic_target"]
-    assert model.actor.features_extractor is model.policy.nets["fine_tuned"].features_extractor
-
-
-def test_an_algorithm_without_critics_has_no_such_name() -> None:
-    assert not hasattr(tiny_model("bc"), "critic")
-    assert hasattr(agents.BC, "critic")

@@ -160,11 +160,6 @@ def test_a_dataset_of_other_images_is_refused(change: str) -> None:
         model_of("image").load_dataset(dataset)
 
 
-def test_observations_other_than_vectors_are_not_scaled() -> None:
-    with pytest.raises(ValueError, match="`observation_scale` is for vectors of numbers"):
-        model_of("image", observation_scale=1.0)
-
-
 def test_an_environments_nan_is_named_with_its_part() -> None:
     class Broken(SampledEnv):
         def step(self, action: NDArray[Any]) -> Any:
@@ -214,14 +209,6 @@ def test_a_replica_of_several_seeds_is_what_its_seed_alone_gives(id: str) -> Non
     assert any(grad is not None and bool(grad[0].any()) and bool(grad[1].any()) for grad in grads)
 
 
-def test_the_activation_of_networks_is_not_the_encoders() -> None:
-    kwargs = {**ENCODED, "activation_fn": torch.nn.ReLU}
-    model = tiny_model(env=SampledEnv(spaces.Box(0, 255, (8, 8, 3), np.uint8)), policy_kwargs=kwargs)
-    critic = model.policy.nets.critic
-    assert isinstance(critic.mlp.activation, torch.nn.ReLU)
-    assert not isinstance(critic.features_extractor.mlp.activation, torch.nn.ReLU)
-
-
 # -- random crops -----------------------------------------------------------------------------------------------------
 
 
@@ -264,8 +251,3 @@ def test_crops_change_training_and_follow_from_the_seed(pretraining_steps: int) 
         model.learn_offline(2, dataset=dataset)
     first, second = parameters_of(always), parameters_of(never)
     assert not torch.equal(first["nets.behaviour.mlp.weights.0"], second["nets.behaviour.mlp.weights.0"])
-
-
-def test_crops_of_vectors_are_refused() -> None:
-    with pytest.raises(ValueError, match="`random_crop` is for images"):
-        tiny_model(random_crop=0.5)

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from agents.common.sb3.acting import read_about
-from tests.zoo.watching.conftest import maze_model
+from tests.zoo.models.conftest import maze_model
 from tools import make_trained
 from tools.make_trained import PAGE, TASKS, find_runs, main, table, write_page
+from zoo.models.trained import FOLDER
 from zoo.runs.folder import RunFolder
-from zoo.watching.trained import FOLDER
 
 
 def write_run(logs: Path, env: str = TASKS[0], state: str = "done", **config: Any) -> Path:

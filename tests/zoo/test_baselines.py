@@ -8,19 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-import stable_baselines3
 import torch
 import yaml
-from gymnasium.spaces import Box
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
 
-from tests.common.toys import space_env, toy_dataset, toy_shards
+from tests.common.toys import toy_dataset, toy_shards
 from tests.envs import SpacesEnv
 from tests.zoo.envs.toys import ToyEnv
 from tests.zoo.test_train_program import ENV, EVALUATIONS
 from zoo import baselines
-from zoo.baselines import BASELINES, find_algorithm, planner_of, settings_of
+from zoo.baselines import BASELINES, planner_of, settings_of
 from zoo.config import load_config
 from zoo.envs.snapshot import ResumableEnv
 from zoo.errors import UsageError
@@ -50,29 +48,6 @@ def test_a_baseline_learns_with_a_dataset_in_its_buffer(id: str) -> None:
     assert any(not torch.equal(value, before[name]) for name, value in model.policy.state_dict().items())
 
 
-def test_a_batch_has_the_shapes_and_the_masks_that_sb3_expects() -> None:
-    model = small()
-    dataset = toy_dataset(12, length=12)
-    model.load_dataset(dataset)
-    batch = model.replay_buffer.sample(400)
-    assert [tuple(value.shape) for value in batch[:5]] == [(400, 4), (400, 2), (400, 4), (400, 1), (400, 1)]
-    assert batch.discounts is None
-    rows = [int(np.flatnonzero((dataset["observations"] == row).all(1))[0]) for row in batch.observations.numpy()]
-    np.testing.assert_array_equal(batch.dones[:, 0], 1 - dataset["masks"][rows])
-    np.testing.assert_array_equal(batch.rewards[:, 0], dataset["rewards"][rows])
-    np.testing.assert_array_equal(batch.next_observations, dataset["next_observations"][rows])
-
-
-def test_actions_of_a_dataset_are_scaled_by_sb3s_formula_in_every_box() -> None:
-    for low, high in ((-1, 1), (-2, 6)):
-        model = small(env=space_env(Box(-1, 1, (4,), np.float32), Box(low, high, (2,), np.float32)))
-        dataset = toy_dataset()
-        dataset["actions"] = np.float32(low) + (dataset["actions"] + 1) / 2 * np.float32(high - low)
-        model.load_dataset(dataset)
-        expected = model.policy.scale_action(dataset["actions"])
-        np.testing.assert_array_equal(model.replay_buffer.actions[:60], expected)
-
-
 def test_a_baseline_refuses_clips_and_scales_actions_like_the_other_algorithms(tmp_path: Path) -> None:
     dataset = toy_dataset()
     dataset["actions"] *= 3
@@ -90,14 +65,6 @@ def test_a_baseline_refuses_clips_and_scales_actions_like_the_other_algorithms(t
         small().load_dataset(dataset)
 
 
-def test_a_baseline_takes_a_path_and_says_what_it_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    np.savez(tmp_path / "own.npz", **toy_dataset())
-    model = small(verbose=1)
-    model.load_dataset(tmp_path / "own.npz")
-    assert "dataset: 60 transitions in 5 trajectories; 5 end by terminals" in capsys.readouterr().out
-    np.testing.assert_array_equal(model.replay_buffer.rewards[:60], toy_dataset()["rewards"])
-
-
 @pytest.mark.parametrize("id", BASELINES)
 def test_a_baseline_trains_on_one_part_of_a_dataset_after_the_other(id: str, tmp_path: Path) -> None:
     first, second = toy_dataset(seed=1), toy_dataset(seed=2)
@@ -107,14 +74,6 @@ def test_a_baseline_trains_on_one_part_of_a_dataset_after_the_other(id: str, tmp
     np.testing.assert_array_equal(model.replay_buffer.rewards[:60], first["rewards"])
     model.learn(1, reset_num_timesteps=False)
     np.testing.assert_array_equal(model.replay_buffer.rewards[:60], second["rewards"])
-
-
-def test_actions_of_parts_are_scaled_like_those_of_a_dataset_in_memory(tmp_path: Path) -> None:
-    env = space_env(Box(-1, 1, (4,), np.float32), Box(-2, 6, (2,), np.float32))
-    models = [small(env=env) for _ in range(2)]
-    models[0].load_dataset(toy_dataset())
-    models[1].load_dataset(toy_shards(tmp_path, toy_dataset()))
-    assert torch.equal(*(model.replay_buffer.actions[:60] for model in models))
 
 
 def test_balanced_batches_are_half_from_the_dataset() -> None:
@@ -173,24 +132,6 @@ def test_a_run_with_tqc_leaves_the_same_files_as_any_other(data: Path, tmp_path:
     assert model.action_space.contains(model.predict(np.zeros(2, np.float32))[0])
 
 
-def test_without_offline_data_no_dataset_is_read(tmp_path: Path) -> None:
-    words = [
-        "--algo",
-        "sac",
-        "--env",
-        ENV,
-        "--dataset-dir",
-        str(tmp_path / "nowhere"),
-        "-f",
-        str(tmp_path),
-        "--seed",
-        "3",
-    ]
-    words += ["--online-steps", "8", "--eval-freq", "8", "--eval-episodes", "1", "--n-eval-envs", "1", "--verbose", "0"]
-    words += ["--env-kwargs", "max_episode_steps=5", "--device", "cpu", "--offline-data", "none"]
-    assert main([*words, "-params", "net_arch=[8]", "learning_starts=2", "batch_size=4", "buffer_size=20"]) == 0
-
-
 def test_a_baseline_resumes_to_the_last_bit(tmp_path: Path) -> None:
     from agents.common.engine.checkpoint import find_checkpoints, load_checkpoint
     from tests.agents.test_resume import SaveAt, forget_all_randomness
@@ -212,10 +153,6 @@ def test_a_baseline_resumes_to_the_last_bit(tmp_path: Path) -> None:
     assert torch.equal(whole.log_ent_coef, other.log_ent_coef)
 
 
-def test_a_baseline_is_still_the_algorithm_of_sb3() -> None:
-    assert isinstance(small("sac"), stable_baselines3.SAC)
-
-
 @pytest.mark.parametrize(
     ("id", "flags", "message"),
     [
@@ -233,11 +170,6 @@ def test_wrong_settings_are_refused(id: str, flags: dict[str, Any], message: str
     with pytest.raises(UsageError) as error:
         load_config(id, "any", flags=flags)
     assert message in str(error.value)
-
-
-def test_an_unknown_algorithm_names_the_closest_of_all() -> None:
-    with pytest.raises(KeyError, match="unknown algorithm `tqcc`; closest: tqc"):
-        find_algorithm("tqcc")
 
 
 def test_several_seeds_at_once_are_refused() -> None:

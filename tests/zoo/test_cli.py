@@ -17,12 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from zoo.arguments import Parser, module_of, whole_number
+from zoo.arguments import module_of, whole_number
 from zoo.cli import PROGRAMS, main, run_program, signals_deferred
+from zoo.completion import actions_of
 from zoo.errors import BAD_INPUT, FAILED, INTERRUPTED, UsageError
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = {"dataset": ("list", "generate", "download"), "agents": ("list", "show"), "published": ("list", "import")}
+COMMANDS = {"dataset": ("list", "generate", "download"), "agents": ("list", "show"), "published": ("list",)}
 USES = [(program, *command) for program in PROGRAMS for command in ((), *((c,) for c in COMMANDS.get(program, ())))]
 
 
@@ -57,60 +58,11 @@ def test_an_unknown_flag_is_named_before_what_is_missing(capsys: pytest.CaptureF
     assert "unknown flag --offline-step; closest: --offline-steps" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("flag", ["--offline", "--offline=3", "-param", "-conf-f"])
-def test_abbreviations_are_unknown_flags(capsys: pytest.CaptureFixture[str], flag: str) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        main(["train", "--algo", "qam", "--env", "some", flag, "gamma=1"])
-    assert f"unknown flag {flag.partition('=')[0]}; closest: " in capsys.readouterr().err
-
-
-def test_an_argument_that_has_no_place_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        main(["dataset", "list", "cube-double-play-v0"])
-    assert capsys.readouterr().err.startswith("zoo dataset list: unexpected argument 'cube-double-play-v0'; see zoo ")
-
-
-@pytest.mark.parametrize(
-    ("words", "values"),
-    [
-        (["-flogs", "-nabc"], {"folder": "logs", "number": "abc"}),
-        (["--folder=logs", "-n", "-1"], {"folder": "logs", "number": "-1"}),
-        (["--", "-x"], {"rest": ["-x"]}),
-        (["-f", "- a b"], {"folder": "- a b"}),
-    ],
-)
-def test_values_are_not_taken_for_flags(words: list[str], values: dict[str, object]) -> None:
-    parser = Parser(prog="some")
-    parser.add_argument("-f", "--folder")
-    parser.add_argument("-n", dest="number")
-    parser.add_argument("rest", nargs="*")
-    found = vars(parser.parse_args(words))
-    assert {name: found[name] for name in values} == values
-
-
-@pytest.mark.parametrize("words", USES, ids=" ".join)
-def test_help_states_a_default_once_and_only_where_there_is_one(
-    capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
-) -> None:
-    text = " ".join(help_of(capsys, *words).split())
-    for default in ("None", "[]", "False", "True", ""):
-        assert f"(default: {default})" not in text
-    assert not re.search(r"\(default: [^()]*\) \(default:", text)
-
-
 def test_help_states_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     text = " ".join(help_of(capsys, "train").split())
     assert "where run folders are made (default: logs)" in text
     assert "decides the evaluation's starts and noise (default: 0)" in text
     assert "gradient steps on the dataset (default: from YAML)" in text
-
-
-@pytest.mark.parametrize("columns", [80, 200])
-def test_help_is_as_wide_as_the_terminal(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
-) -> None:
-    monkeypatch.setenv("COLUMNS", str(columns))
-    assert columns - 20 < max(map(len, help_of(capsys, "train").splitlines())) <= columns
 
 
 @pytest.mark.parametrize("words", USES, ids=" ".join)
@@ -149,12 +101,42 @@ def test_what_is_not_a_whole_number_is_refused(text: str) -> None:
         whole_number(text)
 
 
+OPTIONS = [
+    action
+    for name in PROGRAMS
+    for action in actions_of(importlib.import_module(f"zoo.{module_of(name)}").make_parser())
+]
+BELOW = {
+    "-1": ("--workers", "--retries", "--timeout", "--stale-after", "--verbose", "--noise"),
+    "0": ("--n-trials", "--n-workers", "--every", "--episodes", "--reps", "--dataset-size"),
+    "-3": ("--n-eval-envs", "--num-threads", "--seed"),
+    "": ("-f", "-o"),
+}
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        *((flag, value) for value, flags in BELOW.items() for flag in flags),
+        *(("--eval-freq", "1.5"), ("--seed", str(2**32)), ("--eval-seed", str(2**64)), ("--timeout", "nan")),
+    ],
+)
+def test_every_program_refuses_what_a_flag_cannot_be(flag: str, value: str) -> None:
+    having = [action for action in OPTIONS if flag in action.option_strings]
+    assert having
+    for action in having:
+        with pytest.raises(argparse.ArgumentTypeError, match=f"expected .*, got {re.escape(repr(value))}"):
+            action.type(value)
+
+
 def test_the_flag_with_the_bad_number_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
-        main(["train", "--algo", "qam", "--env", "some", "--eval-freq", "1.5"])
-    assert "argument --eval-freq: expected a whole number, e.g. 1000, 100_000 or 1e5, got '1.5'" in (
-        capsys.readouterr().err
-    )
+        main(["benchmark", "mini", "--workers", "-1"])
+    assert "argument --workers: expected a whole number >= 1, e.g. 1000," in capsys.readouterr().err
+
+
+def test_every_number_and_path_of_a_command_line_has_bounds() -> None:
+    assert [action.dest for action in OPTIONS if action.type in (int, float, Path, whole_number)] == []
 
 
 def test_an_unknown_program_names_the_closest(capsys: pytest.CaptureFixture[str]) -> None:
@@ -184,9 +166,15 @@ def test_why_a_program_ends_is_said_at_every_level(capsys: pytest.CaptureFixture
     assert capsys.readouterr().err == "a bad word\n"
 
 
-def test_a_broken_pipe_inside_a_program_is_a_failure_like_any_other(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_program(failing(BrokenPipeError("a worker is gone"))) == FAILED
-    assert "BrokenPipeError: a worker is gone" in capsys.readouterr().err
+@pytest.mark.parametrize("code", [0, None, 5])
+def test_an_exit_inside_a_program_is_a_failure_that_says_where(
+    capsys: pytest.CaptureFixture[str], code: int | None
+) -> None:
+    assert run_program(failing(SystemExit(code))) == FAILED
+    shown = capsys.readouterr()
+    assert f"SystemExit({code})" in shown.err
+    assert "test_cli.py, line " in shown.err
+    assert not shown.out
 
 
 @pytest.mark.parametrize(
@@ -228,11 +216,6 @@ def test_a_signal_waits_for_the_end_of_an_import(number: signal.Signals) -> None
     finally:
         signal.signal(signal.SIGINT, before)
     assert finished == ["import"]
-
-
-def test_a_program_without_a_result_prints_none(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_program(lambda: None) == 0
-    assert capsys.readouterr().out == ""
 
 
 @pytest.fixture(autouse=True)

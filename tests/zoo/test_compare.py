@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.zoo.report.samples import write_published_runs
 from tests.zoo.runs.test_read import write_run
 from zoo import compare
-from zoo.report.published import load_set, published_names
+from zoo.report.published import published_names
 
 ROOT = Path(compare.__file__).resolve().parents[1]
 SCENE = [f"scene-play-singletask-task{k}-v0" for k in range(1, 6)]
@@ -19,31 +20,6 @@ CUBE = [f"cube-double-play-singletask-task{k}-v0" for k in range(1, 6)]
 SMALL = ["--reps", "200"]
 
 pytestmark = pytest.mark.usefixtures("figures_on_demand")
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
-    folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
-    return folder
-
-
-def write_published_runs(environments, methods=("QAM", "FQL"), seeds=6, evaluations=3):
-    """Write data of single runs as an import leaves them: offline to 1M, then online to 1.5M."""
-    random = np.random.RandomState(0)
-    path = load_set("qam2026").imported
-    path.parent.mkdir(parents=True)
-    successes = random.randint(0, 51, (len(methods), len(environments), evaluations, seeds)).astype(np.int16)
-    np.savez(
-        path,
-        methods=np.array(methods),
-        environments=np.array(environments),
-        steps=np.linspace(0, 1_500_000, evaluations + 1)[1:].astype(int),
-        successes=successes,
-        episodes=np.array(50),
-        offline_steps=np.array(1_000_000),
-    )
-    return successes / 50
 
 
 def write_runs(folder, environments, *, algo="qam", seeds=6, start=20, **config):
@@ -72,8 +48,8 @@ def run(capsys, *words):
     return code, json.loads(lines[-1]) if code == 0 else None, captured.err
 
 
-def test_published_runs_alone_give_every_number_of_the_json_schema(tmp_path, capsys):
-    scores = write_published_runs(SCENE)
+def test_published_runs_alone_give_every_number_of_the_json_schema(tmp_path, capsys, monkeypatch):
+    scores = write_published_runs(tmp_path, monkeypatch, SCENE)
     code, result, _ = run(capsys, "--published", "qam2026", "--json", tmp_path / "out.json", *SMALL)
     assert code == 0
     assert result["json"] == str(tmp_path / "out.json")
@@ -99,35 +75,27 @@ def test_published_runs_alone_give_every_number_of_the_json_schema(tmp_path, cap
     assert out["skipped"] == []
 
 
-def test_json_has_what_follows_from_the_scores(tmp_path, capsys):
-    scores = write_published_runs(SCENE)
+def test_json_has_what_follows_from_the_scores(tmp_path, capsys, monkeypatch):
+    write_published_runs(tmp_path, monkeypatch, SCENE)
     code, _, _ = run(capsys, "--published", "qam2026", "--resolve", "10", "--json", tmp_path / "out.json", *SMALL)
     assert code == 0
     out = json.loads((tmp_path / "out.json").read_text())
     pair = out["offline"]["probability_of_improvement"]["QAM"]["FQL"]
-    assert 0 <= pair["p_holm"] <= 1
-    assert 0 <= pair["difference"]["p_holm"] <= 1
+    assert 0 <= pair["p_value"] <= pair["p_holm"] <= 1
     low, high = pair["difference"]["ci95"]
     assert pair["difference"]["seeds_needed"] > 6 or (high - low) / 2 < 0.1
     assert (pair["difference"]["seeds_needed"] <= 6) == ((high - low) / 2 < 0.1)
-    half = out["offline"]["steps_to_half_of_best"]
-    best = scores[:, 0, 1].mean(axis=-1).max()  # of the first task at the end of the offline phase
-    assert half["tasks"][SCENE[0]] == {"score": pytest.approx(best / 2), "steps": 1_000_000}
-    first = scores[0, :, :2] >= np.array([half["tasks"][task]["score"] for task in SCENE])[:, None, None]
-    assert half["methods"]["QAM"]["reached"]["point"] == pytest.approx(first.any(axis=1).mean())
-    steps = np.where(first[:, 0], 500_000, 1_000_000)
-    assert half["methods"]["QAM"]["steps"]["point"] == pytest.approx(steps.mean())
     assert (out["resolve"], out["cost"]) == (0.1, {})
 
 
 def test_published_means_without_runs_have_no_intervals(tmp_path, capsys):
-    code, _, err = run(capsys, "--published", "qam2026", "--json", tmp_path / "out.json", *SMALL)
+    code, _, err = run(capsys, "--published", "rql2026", "--json", tmp_path / "out.json", *SMALL)
     assert code == 0
-    assert "`zoo published import qam2026` fetches its single runs" in err
-    qam = json.loads((tmp_path / "out.json").read_text())["offline"]["aggregates"]["QAM"]
-    assert qam["mean"] == {"point": pytest.approx(0.4439, abs=5e-5), "ci95": None, "interval": "none"}
-    assert qam["iqm"]["point"] is None
-    assert (qam["tasks"], qam["seeds"]) == (50, 12)
+    assert "rql2026: means without intervals" in err
+    rql = json.loads((tmp_path / "out.json").read_text())["offline"]["aggregates"]["RQL"]
+    assert rql["mean"] == {"point": pytest.approx(0.5552), "ci95": None, "interval": "none"}
+    assert rql["iqm"]["point"] is None
+    assert (rql["tasks"], rql["seeds"]) == (50, 4)
 
 
 def test_domain_means_alone_give_their_overall_mean(tmp_path, capsys):
@@ -139,15 +107,16 @@ def test_domain_means_alone_give_their_overall_mean(tmp_path, capsys):
 
 
 def test_a_method_of_two_sets_has_a_row_in_each(tmp_path, capsys):
-    run(capsys, "--published", "qam2026", "trqam2026", "--json", tmp_path / "out.json", *SMALL)
+    words = ["--published", "qam2026", "trqam2026", "--methods", "QAM (qam2026)", "QAM (trqam2026)", "TRQAM"]
+    run(capsys, *words, "--json", tmp_path / "out.json", *SMALL)
     aggregates = json.loads((tmp_path / "out.json").read_text())["offline"]["aggregates"]
     assert aggregates["QAM (qam2026)"]["mean"]["point"] == pytest.approx(0.4439, abs=5e-5)
     assert aggregates["QAM (trqam2026)"]["mean"]["point"] == pytest.approx(0.347)
     assert "TRQAM" in aggregates
 
 
-def test_own_runs_stand_beside_published_ones_on_their_own_tasks(tmp_path, capsys):
-    write_published_runs([*SCENE, *CUBE])
+def test_own_runs_stand_beside_published_ones_on_their_own_tasks(tmp_path, capsys, monkeypatch):
+    write_published_runs(tmp_path, monkeypatch, [*SCENE, *CUBE])
     write_runs(tmp_path / "logs", SCENE, seeds=6)
     run(capsys, tmp_path / "logs", "--published", "qam2026", "--json", tmp_path / "out.json", *SMALL)
     out = json.loads((tmp_path / "out.json").read_text())
@@ -314,8 +283,8 @@ def test_a_single_evaluation_is_enough(tmp_path, capsys):
     assert (tmp_path / "report" / "report.html").stat().st_size > 10_000
 
 
-def test_methods_and_environments_can_be_chosen(tmp_path, capsys):
-    write_published_runs([*SCENE, *CUBE])
+def test_methods_and_environments_can_be_chosen(tmp_path, capsys, monkeypatch):
+    write_published_runs(tmp_path, monkeypatch, [*SCENE, *CUBE])
     words = ["--published", "qam2026", "--methods", "QAM", "--envs", "cube-*", "--json", tmp_path / "out.json"]
     run(capsys, *words, *SMALL)
     out = json.loads((tmp_path / "out.json").read_text())["offline"]
@@ -332,7 +301,6 @@ def test_methods_and_environments_can_be_chosen(tmp_path, capsys):
         (["{logs}", "--baseline", "qan"], "unknown method `qan`; closest: qam"),
         (["{logs}", "--focus", "qan"], "unknown method `qan`; closest: qam"),
         (["{logs}", "--envs", "ant*"], "expected scores on environments like ant*, got none"),
-        (["{logs}", "--reps", "0"], "`--reps` must be an int >= 1, got 0"),
         (["{logs}", "--resolve", "0"], "`--resolve` must be a finite number > 0 and <= 100, got 0.0"),
         (["{logs}", "--tolerance", "0"], "`--tolerance` must be a finite number > 0 and <= 1, got 0.0"),
         (["{tmp}/nowhere"], "expected a folder of runs, got `{tmp}/nowhere`"),
@@ -369,7 +337,7 @@ def test_tables_are_printed_with_the_result_as_the_last_line(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert json.loads(lines[-1]) == {"methods": 2, "runs": 12, "skipped": 0}
     assert any(line.split()[:2] == ["fql", "65.0"] for line in lines)
-    assert any("P(method > fql)" in line for line in lines)
+    assert any("Improvement over fql" in line for line in lines)
 
 
 def test_own_scores_are_set_beside_the_published_ones_of_the_same_algorithm(tmp_path, capsys):
@@ -403,7 +371,7 @@ def test_runs_with_returns_only_are_compared_by_their_return(tmp_path, capsys):
     assert chance["difference"]["point"] == pytest.approx(100.0)
     assert online["tasks"]["Pendulum-v1"]["td3"]["mean"] == pytest.approx(-1375.0)
     files = {path.stem for path in report.rglob("*") if path.is_file()}
-    tables = {f"{name}_online_return" for name in ("aggregates", "improvement", "tasks")}
+    tables = {f"{name}_online_return" for name in ("verdict", "aggregates", "improvement", "tasks")}
     figures = ("aggregates", "profiles", "improvement", "sample_efficiency", "environments")
     assert files == tables | {f"{name}_return" for name in figures} | {
         "cost",  # the curves, of which there are none
@@ -424,7 +392,7 @@ def test_success_and_returns_never_share_a_number(tmp_path, capsys):
     write_runs(tmp_path / "logs", SCENE[:1], algo="sac")
     write_runs(tmp_path / "logs", SCENE[:1], start=30)
     alone, both = tmp_path / "alone.json", tmp_path / "both.json"
-    run(capsys, tmp_path / "logs", "--json", alone, *SMALL)
+    run(capsys, tmp_path / "logs", "--json", alone, "--no-focus", *SMALL)
     write_return_runs(tmp_path / "logs", "sac", ["Pendulum-v1", "HalfCheetah-v5"])
     write_return_runs(tmp_path / "logs", "td3", ["Pendulum-v1"])
     run(capsys, tmp_path / "logs", "--json", both, "-o", tmp_path / "report", *SMALL)
@@ -487,8 +455,8 @@ def test_environment_without_a_reference_stays_a_return_beside_normalised_ones(t
     assert set(out["normalised_return"]["online"]["tasks"]) == {"Pendulum-v1"}
 
 
-def test_published_success_rates_are_not_set_beside_returns(tmp_path, capsys):
-    write_published_runs(SCENE)
+def test_published_success_rates_are_not_set_beside_returns(tmp_path, capsys, monkeypatch):
+    write_published_runs(tmp_path, monkeypatch, SCENE)
     write_return_runs(tmp_path / "logs", "sac", SCENE[:1])
     code, result, err = run(capsys, tmp_path / "logs", "--published", "qam2026", *SMALL)
     assert (code, result["methods"]) == (0, 1)
@@ -509,7 +477,7 @@ def test_baseline_of_another_kind_of_score_is_replaced_by_the_best_method(tmp_pa
     for algo, start in (("sac", -1500.0), ("td3", -1400.0)):
         write_return_runs(tmp_path / "logs", algo, ["Pendulum-v1"], start=start)
     compare.main([str(tmp_path / "logs"), "--print", "--baseline", "qam", *SMALL])
-    assert "P(method > td3)" in capsys.readouterr().out
+    assert "Improvement over td3" in capsys.readouterr().out
 
 
 def test_departures_from_the_protocol_are_said_once_for_each_method(tmp_path, capsys):
@@ -534,9 +502,9 @@ def test_departures_from_the_protocol_are_said_once_for_each_method(tmp_path, ca
     assert "fql departs" not in printed
 
 
-def test_own_method_beside_published_ones_is_the_focus(tmp_path, capsys):
+def test_own_method_beside_published_ones_is_the_focus(tmp_path, capsys, monkeypatch):
     write_runs(tmp_path / "logs", CUBE, start=40)
-    write_published_runs(CUBE)
+    write_published_runs(tmp_path, monkeypatch, CUBE)
     words = [str(tmp_path / "logs"), "--published", "qam2026", "--print", *SMALL]
     compare.main(words)
     output = capsys.readouterr().out
@@ -548,22 +516,57 @@ def test_own_method_beside_published_ones_is_the_focus(tmp_path, capsys):
     assert "Flow against each other method" in capsys.readouterr().out
 
 
-def test_two_own_methods_have_no_focus_unless_one_is_named(tmp_path, capsys):
+def test_two_own_methods_have_a_verdict_and_three_say_how_to_get_one(tmp_path, capsys):
     write_runs(tmp_path / "logs", CUBE)
     write_runs(tmp_path / "logs", CUBE, algo="fql", start=5)
-    compare.main([str(tmp_path / "logs"), "--print", *SMALL])
-    assert "against each other method" not in capsys.readouterr().out
-    compare.main([str(tmp_path / "logs"), "--print", "--focus", "qam", *SMALL])
-    output = capsys.readouterr().out
-    assert "Better than fql" in output
+    words = [str(tmp_path / "logs"), "--print", *SMALL]
+    compare.main(words)
+    assert "Better than fql" in capsys.readouterr().out
+    compare.main([*words, "--baseline", "qam"])
+    assert "Worse than qam" in capsys.readouterr().out
+    write_runs(tmp_path / "logs", CUBE, algo="bc", start=0)
+    compare.main(words)
+    captured = capsys.readouterr()
+    assert "against each other method" not in captured.out
+    assert "--focus NAME" in captured.err
+    compare.main([*words, "--focus", "qam"])
+    assert "Better than all 2 others" in " ".join(capsys.readouterr().out.split())
 
 
-def test_baseline_defaults_to_that_of_the_published_set(tmp_path, capsys):
-    write_published_runs(SCENE)
+@pytest.mark.parametrize("algo", ["qam", "mine:Mine"])
+def test_differences_from_a_published_set_come_first(tmp_path, capsys, algo):
+    settings = {"net_arch": [128] * 3, "batch_size": 256, "inverse_temperature": 3.0, "gamma": 0.995}
+    env = "pointmaze-medium-navigate-singletask-task1-v0"
+    more = {"episodes": 20, "settings": settings, "sparse": False, "departures": ["eval_episodes 20 instead of 50"]}
+    for seed in range(2):
+        write_run(
+            tmp_path / "logs" / str(seed), algo=algo, env=env, seed=seed, offline=(2, 4, 6), profile="qam", **more
+        )
+    compare.main([str(tmp_path / "logs"), "--published", "mini", "--print", *SMALL])
+    output = " ".join(capsys.readouterr().out.split())
+    first = output[output.index("! ") :].split(" ! ")[0]
+    assert first.startswith(f"! {algo} was not run as mini was: ")
+    for expected in ("net_arch 128x3 against 64x2", "eval_episodes 20 against 50", "batch_size 256 against 128"):
+        assert expected in first
+    assert ("inverse_temperature 3.0 against 1.21" in first) == (algo == "qam")
+    assert f"{algo} departs from the protocol of profile qam: eval_episodes 20 instead of 50" in output
+
+
+def test_a_set_of_means_alone_says_what_is_missing(tmp_path, capsys):
+    write_runs(tmp_path / "logs", CUBE, seeds=2)
+    report = tmp_path / "report"
+    run(capsys, tmp_path / "logs", "--published", "qam2026", "rql2026", "-o", report, *SMALL)
+    page = (report / "report.html").read_text()
+    assert "<li>rql2026: means only, since single runs are not published" in page
+    assert "<li>qam2026: means only" not in page
+
+
+def test_baseline_defaults_to_that_of_the_published_set(tmp_path, capsys, monkeypatch):
+    write_published_runs(tmp_path, monkeypatch, SCENE)
     compare.main(["--published", "qam2026", "--print", *SMALL])
-    assert "P(method > QAM)" in capsys.readouterr().out
+    assert "Improvement over QAM" in capsys.readouterr().out
     compare.main(["--published", "qam2026", "--print", "--baseline", "FQL", *SMALL])
-    assert "P(method > FQL)" in capsys.readouterr().out
+    assert "Improvement over FQL" in capsys.readouterr().out
 
 
 def test_neither_torch_nor_rliable_is_imported():
@@ -573,12 +576,14 @@ def test_neither_torch_nor_rliable_is_imported():
 
 
 @pytest.mark.slow
-def test_everything_about_17_methods_50_tasks_and_12_seeds_takes_a_minute_on_two_cores(tmp_path):
+def test_everything_about_17_methods_50_tasks_and_12_seeds_takes_a_minute_on_two_cores(tmp_path, monkeypatch):
     domains = ("scene-play", "cube-double-play", "cube-triple-play", "puzzle-3x3-play", "puzzle-4x4-play")
     domains += ("antmaze-large-navigate", "antmaze-giant-navigate", "humanoidmaze-medium-navigate")
     domains += ("humanoidmaze-large-navigate", "cube-quadruple-play")
     environments = [f"{domain}-singletask-task{k}-v0" for domain in domains for k in range(1, 6)]
-    write_published_runs(environments, methods=list(published_names().values())[:17], seeds=12, evaluations=30)
+    write_published_runs(
+        tmp_path, monkeypatch, environments, methods=list(published_names().values())[:17], seeds=12, evaluations=30
+    )
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "zoo/compare.py", "--published", "qam2026", "-o", str(tmp_path / "report")]
     subprocess.run(command, cwd=ROOT, check=True, timeout=600)

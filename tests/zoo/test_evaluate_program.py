@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.zoo.models.conftest import STEPS, maze_model
 from tests.zoo.test_train_program import ENV, arguments
-from tests.zoo.watching.conftest import STEPS, maze_model
 from zoo import train
 from zoo.evaluate import main
-from zoo.watching.score import Score
+from zoo.models.score import Score
 
 pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")
 
@@ -119,7 +119,7 @@ def test_an_interval_in_percent_is_refused(tmp_path: Path, capsys: pytest.Captur
     [
         ([], "expected a MODEL, or --algo and --env"),
         (["--algo", "qam"], "expected a MODEL, or --algo and --env"),
-        (["model.zip", "--algo", "qam"], "MODEL and `--algo` both name an agent"),
+        (["model.zip", "--trained"], "MODEL and `--trained` both name an agent"),
         (["model.zip", "--load-best"], "`--load-best` chooses among the models of a run"),
         (["--algo", "qam", "--env", ENV, "--trained", "--exp-id", "2"], "`--exp-id` chooses among the models of a run"),
         (["none.zip"], "which does not exist"),

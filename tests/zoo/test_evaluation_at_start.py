@@ -55,12 +55,6 @@ def test_training_and_the_other_evaluations_are_those_of_a_run_without_it(
     assert yaml.safe_load((folder_of(tmp_path) / "config.yml").read_text())["eval_at_start"] is True
 
 
-def test_every_replica_is_evaluated(data: Path, tmp_path: Path) -> None:
-    assert main([*arguments(data, tmp_path, AT_START, steps=10, seeds=("--seeds", "4-5"))]) == 0
-    for number in (1, 2):
-        assert evaluations(tmp_path, number)["timesteps"].tolist() == [0, 10]
-
-
 @pytest.mark.parametrize(("algo", "settings"), [("qam", ["net_arch=[8]", "ensemble_size=2"]), ("sac", [])])
 def test_an_online_run_begins_in_the_online_phase(tmp_path: Path, algo: str, settings: list[str]) -> None:
     words = ["--algo", algo, "--env", "Toy-v0", "--online-steps", "20", "-f", str(tmp_path), "--seed", "1"]
@@ -71,11 +65,6 @@ def test_an_online_run_begins_in_the_online_phase(tmp_path: Path, algo: str, set
         assert found["phase"].tolist() == [1, 1, 1]
 
 
-def test_after_pretraining_there_is_one_evaluation_at_step_0(data: Path, tmp_path: Path) -> None:
-    assert main([*arguments(data, tmp_path, "pretraining_steps=5", steps=10), "--eval-at-start"]) == 0
-    assert evaluations(tmp_path)["timesteps"].tolist() == [0, 10]
-
-
 def test_the_flag_wins_over_settings(data: Path, tmp_path: Path) -> None:
     assert main([*arguments(data, tmp_path, AT_START, steps=10), "--no-eval-at-start"]) == 0
     assert evaluations(tmp_path)["timesteps"].tolist() == [10]
@@ -84,11 +73,6 @@ def test_the_flag_wins_over_settings(data: Path, tmp_path: Path) -> None:
 def test_it_is_on_where_it_is_known_to_be_cheap() -> None:
     assert load_config("qam", "x", quick=True).run.eval_at_start
     assert not load_config("qam", "x").run.eval_at_start
-
-
-def test_the_setting_is_a_truth_value(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*arguments(data, tmp_path, "eval_at_start=3")]) == 2
-    assert "`eval_at_start` must be true or false, got 3" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("bonus", "best"), [(0.0, 10), (1.0, 0)], ids=["as good as after training", "better"])

@@ -41,12 +41,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def test_images_are_collected_as_they_are_seen(data: Path) -> None:
-    with np.load(data) as found:
-        assert (found["observations"].dtype, found["observations"].shape) == (np.uint8, (45, 16, 16, 3))
-        assert found["valids"].sum() == 40
-
-
 @pytest.mark.parametrize("frames", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_a_set_of_images_is_trained_on_evaluated_resumed_compared_and_watched(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], frames: int
@@ -114,13 +108,6 @@ def test_dicts_are_trained_on_online_evaluated_and_watched(tmp_path: Path, capsy
     assert result_of(capsys)["return"] == trained["return"]
 
 
-@pytest.mark.slow
-def test_several_seeds_train_on_frames_at_once(data: Path, tmp_path: Path) -> None:
-    more = ("--seed", "-1", "--seeds", "1", "2")
-    assert main(words(tmp_path, data, *more, params=(*OF_IMAGES, "frame_stack=2"))) == 0
-    assert len(list((tmp_path / "qam").iterdir())) >= 2
-
-
 # -- refused before any work ------------------------------------------------------------------------------------------
 
 
@@ -185,18 +172,6 @@ def test_data_that_are_not_the_environments_images_are_refused(
         "vectors": "must have rows of shape (16, 16, 3) as in tests.envs:Pictures-v0, got (3,)",
     }
     assert expected[change] in message
-
-
-@pytest.mark.slow
-def test_data_may_have_their_channels_first(data: Path, tmp_path: Path) -> None:
-    with np.load(data) as found:
-        arrays = dict(found)
-    arrays["observations"] = np.moveaxis(arrays["observations"], -1, 1)
-    np.savez(tmp_path / "first.npz", **arrays)
-    assert main(words(tmp_path / "a", data, params=tuple(OF_IMAGES))) == 0
-    assert main(words(tmp_path / "b", tmp_path / "first.npz", params=tuple(OF_IMAGES))) == 0
-    first, second = (tmp_path / name / "qam" / f"{FOLDER}_1" / "evaluations.npz" for name in "ab")
-    assert first.read_bytes() == second.read_bytes()
 
 
 def test_a_set_of_images_is_checked_and_shown(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

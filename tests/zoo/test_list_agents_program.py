@@ -44,15 +44,6 @@ def test_every_setting_has_a_meaning(algo: str, capsys: pytest.CaptureFixture[st
     assert [name for name, row in settings.items() if not row["meaning"]] == []
 
 
-def test_it_is_shown_where_tuning_searches(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["show", "qam"]) == 0
-    output = capsys.readouterr()
-    settings = json.loads(output.out.strip().splitlines()[-1])["settings"]
-    assert settings["inverse_temperature"]["search"] == "0.1:100.0:log"
-    assert settings["gamma"]["search"] is None
-    assert "Search: 0.1:100.0:log." in " ".join(output.err.split())
-
-
 def test_an_algorithms_profiles_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "trqam"]) == 0
     output = capsys.readouterr()
@@ -65,12 +56,6 @@ def test_an_algorithms_profiles_are_shown(capsys: pytest.CaptureFixture[str]) ->
     assert (shown["dataset_size"], shown["kl_budget"], shown["status"]) == (10_000_000, 0.5, "published")
 
 
-def test_an_unknown_algorithm_names_the_closest(capsys: pytest.CaptureFixture[str]) -> None:
-    for typed, meant in (("qamm", "qam"), ("tqcc", "tqc")):
-        assert main(["show", typed]) == 2
-        assert f"closest: {meant}" in capsys.readouterr().err
-
-
 def test_a_baseline_is_shown_as_one_with_its_own_and_sb3s_settings(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "sac"]) == 0
     captured = capsys.readouterr()
@@ -80,13 +65,6 @@ def test_a_baseline_is_shown_as_one_with_its_own_and_sb3s_settings(capsys: pytes
     assert shown["gamma"]["type"] == "float"
     assert shown["learning_rate"]["default"] == 3e-4
     assert shown["noise_std"]["default"] == 0.0
-
-
-def test_the_docstring_of_a_baseline_explains_what_sb3_does_not(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["show", "crossq"]) == 0
-    shown = json.loads(capsys.readouterr().out)["settings"]
-    assert shown["policy_delay"]["meaning"] == "updates of the critics for each of the actor, >= 1."
-    assert shown["noise_std"]["meaning"].endswith("Must be >= 0.")
 
 
 def in_a_terminal(columns: int, *words: str) -> list[str]:
@@ -113,18 +91,6 @@ def test_a_terminal_shows_tables_as_wide_as_it_is_and_no_json() -> None:
     assert {len(rule) for rule in rules} == {119}
     assert max(map(len, lines)) <= 120
     assert not any(line.startswith("{") for line in lines)
-
-
-@pytest.mark.parametrize("columns", [80, 120, 200])
-@pytest.mark.parametrize("words", [("show", "trqam"), ("show", "sac"), ("list",)], ids=" ".join)
-def test_tables_have_the_width_of_the_terminal(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int, words: tuple[str, ...]
-) -> None:
-    monkeypatch.setenv("COLUMNS", str(columns))
-    assert main(list(words)) == 0
-    lines = capsys.readouterr().err.splitlines()
-    assert {len(line.rstrip()) for line in lines if "──" in line} == {columns - 1}
-    assert max(map(len, lines)) <= columns
 
 
 @pytest.mark.parametrize("columns", [80, 120, 200])

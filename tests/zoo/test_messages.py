@@ -49,16 +49,6 @@ def test_a_resumed_run_appends(tmp_path: Path) -> None:
     assert lines_of(tmp_path) == ["first", "second"]
 
 
-def test_the_terminal_can_be_silenced_and_the_log_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with messages(0):
-        keep_in([tmp_path])
-        log.info("news")
-        log.warning("beware")
-        log.error("the end")
-    assert capsys.readouterr().err == "the end\n"
-    assert lines_of(tmp_path) == ["news", "warning: beware", "the end"]
-
-
 def test_what_is_for_the_file_is_not_on_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with messages(2):
         keep_in([tmp_path])
@@ -91,11 +81,3 @@ def test_a_full_disk_stops_nothing(
         keep_in([tmp_path])
         log.info("first")
     assert "cannot be written: No space left on device" in capsys.readouterr().err
-
-
-def test_messages_are_shown_outside_a_program_too(capsys: pytest.CaptureFixture[str]) -> None:
-    with messages(0):
-        pass
-    log.info("from a script")
-    log.log(FILE_ONLY, "details")
-    assert capsys.readouterr().err == "from a script\n"

@@ -88,6 +88,16 @@ def test_time_left_is_unknown_until_a_speed_is_logged(tmp_path, capsys):
     assert line[-4:] == ["1k/5k", "-", "50.0", "1k"]
 
 
+def test_the_last_speed_of_a_long_log_counts_wherever_it_is(tmp_path, capsys):
+    rows = [f"{step},{step},,,0.5" for step in range(1001, 3000)]  # more than is looked at first
+    for label, log in (("early", ["1000,10,100,,", *rows]), ("late", [*rows, "3000,10,50,,"])):
+        folder = write_run(tmp_path / label, label=label, state="running", offline_steps=183_000)
+        log_speed(folder, *log)
+    lines = {line[0]: " ".join(line) for line in run(capsys, tmp_path)[2] if line}
+    assert "30 min" in lines["early"]  # 182,000 steps at 100 per second
+    assert "1 h 0 min" in lines["late"]  # 180,000 steps at 50 per second
+
+
 def test_success_and_returns_have_columns_of_their_own(tmp_path, capsys):
     write_run(tmp_path / "a", offline=(25,))
     write_run(tmp_path / "b", algo="sac", env="Pendulum-v1", offline=(), online=(-1500.0,), has_success=False)

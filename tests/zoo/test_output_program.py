@@ -43,18 +43,6 @@ def test_every_evaluation_is_a_line(data: Path, tmp_path: Path, capsys: pytest.C
         assert re.fullmatch(EVALUATION.format(step, phase), line)
 
 
-def test_stacked_seeds_have_one_line_for_each_evaluation(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    _, _, errors = train(capsys, arguments(data, tmp_path, steps=10, seeds=("--seeds", "4", "9"), verbose=1))
-    (line,) = [line for line in errors.splitlines() if line.startswith("evaluation at")]
-    assert re.search(r"over 2 episodes \(seed 4: \d\.\d\d, seed 9: \d\.\d\d\), mean return", line)
-    first, second = (log_of(tmp_path / "qam" / f"{ENV}_{number}") for number in (1, 2))
-    assert first == second
-    assert line in first
-    assert "\nrun folders: " in errors
-
-
 def test_progress_is_a_line_now_and_then(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,19 +72,6 @@ def test_a_runs_log_has_everything_that_was_said(
         "evaluation at",
     ):
         assert f"\n{text}" in f"\n{said}"
-
-
-def test_a_silenced_run_has_the_same_log(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, result, errors = train(capsys, arguments(data, tmp_path, verbose=0))
-    assert (code, errors) == (0, "")
-    assert re.search(EVALUATION.format(20, "offline"), log_of(Path(result["run"])))
-
-
-def test_a_runs_log_says_that_its_dataset_was_generated(tmp_path: Path) -> None:
-    words = [*arguments(tmp_path / "data", tmp_path / "logs", steps=1), "--dataset-size", "1000"]
-    assert main([*words, "--dataset", "generate"]) == 0
-    text = log_of(tmp_path / "logs" / "qam" / f"{ENV}_1")
-    assert "generating pointmaze-medium-navigate-v0: 1,000 transitions" in text
 
 
 def test_a_runs_log_has_the_traceback_of_its_failure(
@@ -144,16 +119,6 @@ def test_evaluations_appear_above_the_bar_in_a_terminal(data: Path, tmp_path: Pa
     assert "━" in evaluation  # the bar is drawn again below the line
     assert "━" not in log_of(tmp_path / "qam" / f"{ENV}_1")
     assert re.search(EVALUATION.format(10, "offline"), log_of(tmp_path / "qam" / f"{ENV}_1"))
-
-
-def test_the_step_is_the_first_column_of_the_log(data: Path, tmp_path: Path) -> None:
-    assert main([*arguments(data, tmp_path, "learning_starts=2"), "--online-steps", "150"]) == 0
-    log = pd.read_csv(tmp_path / "qam" / f"{ENV}_1" / "progress.csv")
-    assert log.columns[0] == "time/total_timesteps"
-    steps = log["time/total_timesteps"]
-    assert steps.notna().all()
-    assert steps.min() == 5
-    assert steps.max() == 170
 
 
 def test_without_success_the_return_is_the_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 import agents
 from benchmarks.fault_suite.programs import Ended, Programs
+from zoo.runs.folder import RunFolder
 from zoo.train import main
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +55,18 @@ def test_it_trains_from_the_current_folder_and_its_run_folder_is_a_model(
     monkeypatch.delitem(sys.modules, "my_agents", raising=False)  # another test's file of that name
     mine = importlib.import_module("my_agents")
     assert type(agents.load(folder / ran.result["run"], device="cpu").policy.method) is mine.WeightedBC
+
+
+def test_its_runs_are_found_and_played_by_its_name(
+    train: Callable[..., Ended], folder: Path, data: Path, programs: Programs
+) -> None:
+    run = train("--dataset-dir", str(data), "--quick", *FEW).result["run"]
+    assert RunFolder(folder / run).read_config()["agent"] == {"class": "my_agents:WeightedBC"}
+    named = ["--algo", "my_agents:WeightedBC"]
+    for words in ([*named, "--env", ENV], [run, *named]):
+        assert programs.run("evaluate", [*words, "--episodes", "1"], folder=folder).result["algo"] == "weighted_bc"
+    refused = programs.run("evaluate", [run], folder=folder)
+    assert (refused.code, " ".join(named) in refused.err) == (2, True)
 
 
 MISTAKES = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,9 @@ import torch
 import yaml
 
 import agents
+from agents.common.manifest import digest_of
 from tests.zoo.test_train_program import ENV, arguments, train
-from zoo.datasets.files import file_sha256
-from zoo.train import main, make_parser
+from zoo.train import main
 
 pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")  # two episodes need not reach the goal
 
@@ -56,18 +55,6 @@ def test_the_curve_begins_where_pretraining_ends(pretrained: Path) -> None:
         assert found["phase"].tolist() == [0, 0, 0, 1]
 
 
-def test_pretraining_comes_on_top_of_the_offline_steps(pretrained: Path) -> None:
-    status = json.loads((pretrained / "status.json").read_text())
-    assert [status[name] for name in ("pretraining_step", "offline_step", "online_step")] == [7, 20, 10]
-    assert load(pretrained / f"{ENV}.zip").num_timesteps == 37
-
-
-def test_the_number_of_steps_is_recorded(pretrained: Path) -> None:
-    config = config_of(pretrained)
-    assert (config["pretraining_steps"], config["offline_steps"]) == (7, 20)
-    assert config["settings"]["pretraining_steps"] == 7
-
-
 def test_the_result_counts_steps_as_the_curve_does(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -75,11 +62,6 @@ def test_the_result_counts_steps_as_the_curve_does(
     assert (code, result["steps"]) == (0, 10)
     assert "pretraining 3/3" in errors
     assert "offline 10/10" in errors
-
-
-def test_the_flag_has_a_former_name() -> None:
-    words = ["--algo", "qam", "--env", "x", "--pretrain-steps", "7"]
-    assert make_parser().parse_args(words).pretraining_steps == 7
 
 
 def test_pretraining_can_precede_an_online_phase_alone(data: Path, tmp_path: Path) -> None:
@@ -96,7 +78,7 @@ def test_a_run_can_begin_with_the_clone_of_another(data: Path, tmp_path: Path, c
     words = arguments(data, tmp_path, steps=1, seeds=("--seeds", "4", "5"))
     assert main([*words, "--pretrained-actor", str(clone)]) == 0
     final = clone / f"{ENV}.zip"
-    recorded = {"path": str(final), "updates": 20, "fingerprint": file_sha256(final)}
+    recorded = {"path": str(final), "updates": 20, "fingerprint": digest_of(final)}
     for number in (1, 2):
         folder = tmp_path / "qam" / f"{ENV}_{number}"
         assert config_of(folder)["pretrained_actor"] == recorded
@@ -134,7 +116,6 @@ REFUSED: list[tuple[list[str], str]] = [
         ["--pretraining-steps", "3", "--algo", "sac", "--offline-steps", "0"],
         "`sac` trains online only, got `pretr",
     ),
-    (["--pretraining-steps", "-1"], "`pretraining_steps` must be an int >= 0, got -1"),
     (["-params", "pretrain_steps=3"], "unknown setting of qam `pretrain_steps`; closest: pretraining_steps"),
     (["--profile", "trqam", "--pretrained-actor", "CLONE"], "got 300000 steps of it too"),
     (

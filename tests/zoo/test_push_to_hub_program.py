@@ -18,12 +18,12 @@ import yaml
 
 import agents
 from tests.zoo.hub.stand_in import TOKEN, Hub, serve
+from tests.zoo.models.conftest import STEPS, maze_model
 from tests.zoo.test_train_program import ENV, ROOT, arguments
-from tests.zoo.watching.conftest import STEPS, maze_model
 from zoo import enjoy, evaluate, train
+from zoo.models.trained import find_trained
 from zoo.push_to_hub import main
 from zoo.runs.folder import RunFolder
-from zoo.watching.trained import find_trained
 
 pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")
 
@@ -101,6 +101,7 @@ def test_the_card_says_score_seeds_protocol_command_and_licence(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     words = [*AGENT, "-f", logs, "--exp-id", 1, "-orga", "me", "--license", "cc-by-4.0"]
+    (logs / "qam" / f"{ENV}_1" / "command.txt").write_text("/usr/bin/python /me/zoo train --algo qam --dataset-dir /me/data\n")
     _, result, _ = push(capsys, *words)
     card = newest(hub)["README.md"]
     metadata, text = metadata_of(card), card.decode()
@@ -113,11 +114,10 @@ def test_the_card_says_score_seeds_protocol_command_and_licence(
     }  # fmt: skip
     low, high = (f"{100 * end:.1f}" for end in result["interval"])
     assert f"| 3 (this agent) | {100 * result['success']:.1f} | [{low}, {high}] | 2 |" in text
-    command = (logs / "qam" / f"{ENV}_1" / "command.txt").read_text().strip()
     for part in (
         "Protocol: 2 episodes, whose starts and noise come from seed 0; environment arguments: max_episode_steps 30.",
         "![Learning curve of qam on",
-        f"\n{command}\n",
+        "\nzoo train --algo qam --dataset-dir data\n",
         "20 offline steps, profile `qam`.",
         "Data: name pointmaze-medium-navigate-v0, size 2000",
         f"zoo enjoy --from-hub {REPO} --video",
@@ -176,7 +176,7 @@ def test_files_can_be_written_without_uploading(
     model = maze_model(seed=3)
     model.save(tmp_path / "model.zip")
     words = [tmp_path / "model.zip", "--env", ENV, "--n-eval-envs", 1, "-orga", "me", "-o", tmp_path / "files"]
-    monkeypatch.setattr("zoo.watching.agent.DEFAULT_EPISODES", 1)
+    monkeypatch.setattr("zoo.models.agent.DEFAULT_EPISODES", 1)
     monkeypatch.setattr("zoo.hub.bundle.play", lambda agent, n_envs: evaluate_quickly(agent, n_envs))
     code, result, errors = push(capsys, *words)
     assert (code, result["folder"]) == (0, str(tmp_path / "files"))

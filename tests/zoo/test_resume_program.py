@@ -193,9 +193,9 @@ def test_a_run_that_was_asked_to_stop_ends_as_an_uninterrupted_one(
     ("play", "finished", "step"),
     [
         (2, 0, (10, 0)),  # offline
-        pytest.param(14, 2, (24, 0), marks=pytest.mark.slow),  # at the end of the offline phase
-        pytest.param(20, 3, (24, 6), marks=pytest.mark.slow),  # online, where the step is finished first
-        pytest.param(56, 9, (24, 60), marks=pytest.mark.slow),  # at the end
+        pytest.param(20, 2, (24, 0), marks=pytest.mark.slow),  # at the end of the offline phase
+        pytest.param(29, 3, (24, 6), marks=pytest.mark.slow),  # online, where the step is finished first
+        pytest.param(83, 9, (24, 60), marks=pytest.mark.slow),  # at the end
     ],
 )
 def test_an_evaluation_is_abandoned_where_the_run_is_to_stop_and_made_again(

@@ -12,8 +12,8 @@ import yaml
 from benchmarks.fault_suite.programs import Programs
 from tests.zoo.datasets.test_shards import write_shard
 from tests.zoo.test_resume_program import KILLED, Runner, assert_same_run, folder_of
-from tests.zoo.test_train_program import ENV, train
 from tests.zoo.test_train_program import arguments as plain_arguments
+from tests.zoo.test_train_program import train
 
 EVERY = 5  # updates a file
 
@@ -65,14 +65,6 @@ def test_stacked_seeds_resume_among_several_files(run: Any, tmp_path: Path, kill
         assert_same_run(tmp_path / "killed", tmp_path / "whole", number)
 
 
-@pytest.mark.slow
-def test_a_run_in_host_memory_resumes_among_several_files(run: Any, tmp_path: Path) -> None:
-    assert run(tmp_path / "whole", "--storage", "host") == 0
-    assert run(tmp_path / "killed", "--storage", "host", kill=("step", 21)) == KILLED
-    assert run(tmp_path / "killed", "--storage", "host") == 0
-    assert_same_run(tmp_path / "killed", tmp_path / "whole")
-
-
 def test_the_record_covers_all_files(folder: Path, reference: Path) -> None:
     config = yaml.safe_load((folder_of(reference) / "config.yml").read_text())
     assert config["dataset"]["name"] == folder.name
@@ -92,25 +84,6 @@ def test_where_the_data_live_is_said_and_recorded(
     recorded = json.loads((Path(result["run"]) / "versions.json").read_text())["storage"]
     assert place in recorded
     assert recorded in said
-
-
-def test_an_interval_below_one_is_refused(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = [*plain_arguments(folder, tmp_path), "--dataset", str(folder), "--dataset-replace-interval", "0"]
-    code, _, said = train(capsys, words)
-    assert code == 2
-    assert "`dataset_replace_interval` must be an int >= 1, got 0" in said
-    assert not (tmp_path / "qam" / f"{ENV}_1").exists()
-
-
-def test_sb3s_algorithms_train_on_several_files(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = ["--algo", "sac", "--env", ENV, "--dataset", str(folder), "-f", str(tmp_path), "--verbose", "0"]
-    words += ["--online-steps", "12", "--offline-data", "preload", "--dataset-replace-interval", "4", "--device", "cpu"]
-    words += ["--eval-freq", "12", "--eval-episodes", "1", "--n-eval-envs", "1", "--seed", "1"]
-    words += ["--env-kwargs", "max_episode_steps=9", "-params", "learning_starts=1", "batch_size=8", "net_arch=[16]"]
-    code, result, _ = train(capsys, words)
-    assert (code, result["steps"]) == (0, 12)
 
 
 def test_trajectories_shorter_than_a_chunk_are_refused_before_there_is_a_run_folder(

@@ -99,12 +99,6 @@ def test_the_result_is_one_line_of_json(data: Path, tmp_path: Path, capsys: pyte
     assert Path(result["run"]).is_dir()
 
 
-def test_a_run_says_what_its_dataset_holds(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, errors = train(capsys, arguments(data, tmp_path, "--verbose", "1", steps=10))
-    assert code == 0
-    assert "dataset: 2,000 transitions in 2 trajectories, whose ends are marked by valids\n" in errors
-
-
 def test_two_runs_with_one_seed_are_identical(data: Path, tmp_path: Path, finished: Path) -> None:
     assert main(arguments(data, tmp_path)) == 0
     again = tmp_path / "qam" / f"{ENV}_1"
@@ -183,6 +177,7 @@ def test_offline_and_online_share_one_axis(data: Path, tmp_path: Path) -> None:
         (["--algo", "qamm"], "unknown algorithm `qamm`; closest: qam"),
         (["--algo", "qam", "--seeds", "1-x"], "`--seeds` expects numbers or ranges such as 0-11, got '1-x'"),
         (["--algo", "qam", "--seeds", "1", "0-3"], "`--seeds` expects different seeds"),
+        (["--seeds", "1", "4294967296"], "`--seeds` expects seeds <= 4294967295"),
         (["--env", "Pendulum-v1", "--offline-steps", "5"], "has no dataset to train on offline"),
         (["--env", "CartPole-v1", "--online-steps", "5"], "Discrete"),
         (["-params", "rho"], "expects key=value"),
@@ -211,16 +206,6 @@ def test_a_full_disk_while_training_is_reported(
     assert status["state"] == "failed"
 
 
-def test_stacked_seeds_are_refused_online_with_environments_that_they_cannot_share(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = [*arguments(data, tmp_path, seeds=("--seeds", "0-2")), "--n-envs", "1", "--online-steps", "4"]
-    code, _, errors = train(capsys, words)
-    assert code == 2
-    assert "`--n-envs` must be a multiple of the 3 seeds, got 1" in errors
-    assert not (tmp_path / "qam").exists()
-
-
 def test_ctrl_c_writes_a_checkpoint_and_exits_with_3(programs: Programs, data: Path, tmp_path: Path) -> None:
     ran = programs.run("train", arguments(data, tmp_path, steps=1_000_000), kill=("update", 12), by="SIGINT")
     assert ran.code == 3, ran.err
@@ -231,11 +216,14 @@ def test_ctrl_c_writes_a_checkpoint_and_exits_with_3(programs: Programs, data: P
     assert agents.QAM.load(checkpoint / "model.zip", device="cpu").num_timesteps > 0
 
 
-def test_a_chunk_longer_than_every_trajectory_is_refused_before_there_is_a_run_folder(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("learning_starts", "is_said"), [(5, True), (4, False)])
+def test_an_online_phase_without_updates_is_said_before_training_begins(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], learning_starts: int, is_said: bool
 ) -> None:
-    code, _, errors = train(capsys, arguments(data, tmp_path, "horizon_length=2000"))
+    (tmp_path / "file").touch()  # as the log folder it is refused, before anything else is done
+    words = ["--algo", "qam", "--env", "tests.zoo.envs.toys:Toy-v0", "--offline-steps", "0", "--online-steps", "5"]
+    code, _, errors = train(
+        capsys, [*words, "-f", str(tmp_path / "file"), "-params", f"learning_starts={learning_starts}"]
+    )
     assert code == 2
-    assert "`horizon_length` = 2000 transitions must stay inside one trajectory, got 0 of 2,000 rows" in errors
-    assert "the longest of 1,000 transitions" in errors
-    assert not list(tmp_path.rglob("status.json"))
+    assert ("`learning_starts`" in errors and "--online-steps" in errors) == is_said

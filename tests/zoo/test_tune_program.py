@@ -78,8 +78,6 @@ def test_rl_zoos_spellings_are_understood() -> None:
     [
         (["--search", "inverse_temp"], "unknown setting of qam `inverse_temp`; closest: inverse_temperature"),
         (["--search", "rho=-1:1"], "leaves what is allowed"),
-        (["--n-trials", "0"], "`--n-trials` must be at least 1, got 0"),
-        (["--n-workers", "0"], "`--n-workers` must be at least 1, got 0"),
         (["--n-evaluations", "2", "--eval-freq", "3"], "`--n-evaluations` and `--eval-freq` both say"),
         (["--study-name", "a/b"], "`--study-name` names a folder"),
         (["--storage", "sqlite:///a.db"], "`--storage` expects the path of a journal file, got the URL sqlite:///a.db"),
@@ -92,11 +90,6 @@ def test_bad_input_is_refused_before_any_work(
     assert main(["--algo", "qam", "--env", ENV, "-f", str(tmp_path), *words]) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
-
-
-def test_a_seed_that_would_be_drawn_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--algo", "qam", "--env", ENV, "-f", str(tmp_path), "--seed", "-1"]) == 2
-    assert "`--seed -1` would draw other seeds for each trial" in capsys.readouterr().err
 
 
 def test_an_algorithm_without_declared_searches_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

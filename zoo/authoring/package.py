@@ -116,7 +116,7 @@ def _start_from(like: str, name: str, class_name: str) -> tuple[str, dict[str, A
     """Return the source of a built-in algorithm under a new name, its hooks explained, and its own settings."""
     id = ALIASES.get(like, like)
     if id not in BUILT_IN:
-        raise UsageError(f"`--like`: {unknown_name_message('algorithm', like, [*BUILT_IN, *ALIASES])}")
+        raise UsageError(f"`--like`: {unknown_name_message('algorithm', like, BUILT_IN)}")
     method = find(id).method
     shared = Method.declared()
     own = {key: found.default for key, found in method.declared().items() if key not in shared}

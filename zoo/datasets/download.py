@@ -12,8 +12,9 @@ from pathlib import Path
 import requests
 from ogbench.utils import DATASET_URL
 
+from agents.common.bounded import open_zip
 from agents.common.files import atomic_path
-from zoo.datasets.check import READ_ERRORS, check_structure, error_messages, find_damaged_array
+from zoo.datasets.check import READ_ERRORS, check_structure, error_messages
 from zoo.datasets.files import dataset_files, is_settled, make_folder, making, publish, shard_folder, training_files
 from zoo.datasets.names import DatasetSpec, parse_name
 from zoo.datasets.progress import progress_bar
@@ -60,10 +61,9 @@ class _Part:
         return origin["validator"] if origin["url"] == url and self.size else None
 
     def remember(self, url: str, response: requests.Response) -> None:
-        """Record where the bytes come from. A weak ETag does not promise equal bytes, so it is not used."""
+        """Record where the bytes come from; a server does not continue by a weak ETag (RFC 9110, 13.1.5)."""
         make_folder(self.path.parent)  # not before: there is something to write now
-        etag = response.headers.get("ETag", "")
-        validator = etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified")
+        validator = response.headers.get("ETag") or response.headers.get("Last-Modified")
         with atomic_path(self.origin_path) as temporary:
             temporary.write_text(json.dumps({"url": url, "validator": validator}), encoding="utf-8")
 
@@ -194,12 +194,14 @@ def _transfer(url: str, part: _Part) -> None:
     if validator is not None:
         headers |= {"Range": f"bytes={part.size}-", "If-Range": validator}
     with requests.get(url, headers=headers, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)) as response:
-        start, total = _read_range(response, part)
-        if start == total:
+        if response.status_code == 416 and response.headers.get("Content-Range") == f"bytes */{part.size}":
             return  # an earlier run had all of it
-        if start == 0:  # first request, no ranges at this server, or another file than before
+        _require_continuation(response, part)
+        if response.status_code == 200:  # first request, no ranges at this server, or another file than before
             part.discard()
             part.remember(url, response)
+        start, length = part.size, response.headers.get("Content-Length")
+        total = None if length is None else start + int(length)
         with (
             part.path.open("ab") as target,
             progress_bar(url.rsplit("/", 1)[-1], total=total, done=start, unit="B", unit_scale=True) as bar,
@@ -213,31 +215,17 @@ def _transfer(url: str, part: _Part) -> None:
         raise requests.ConnectionError(f"expected {total} bytes, got {part.size}")
 
 
-def _read_range(response: requests.Response, part: _Part) -> tuple[int, int | None]:
-    """Return the first byte that the response has, and the size of the whole file if the server says so."""
-    status = response.status_code
+def _require_continuation(response: requests.Response, part: _Part) -> None:
+    """Refuse what is neither the whole file nor what follows the bytes so far, which are then of no use."""
+    status, told = response.status_code, response.headers.get("Content-Range", "no range")
     if status >= 500 or status == 429:
         response.raise_for_status()  # busy or broken for now: tried again
-    if status == 200:
-        length = response.headers.get("Content-Length")
-        return 0, int(length) if length is not None else None
-    if status not in (206, 416):
-        raise _SourceError(f"expected the file, got HTTP status {status} ({response.reason})")
-    start, total = _parse_content_range(response.headers.get("Content-Range", ""))
-    if status == 416:  # nothing after our bytes: they are all, or too many
-        start = total
-    if start != part.size:
+    if status in (206, 416) and not told.startswith(f"bytes {part.size}-"):
         got = part.size
         part.discard()
-        raise _SourceError(f"expected bytes from {got} on, got bytes from {start} on")
-    return start, total
-
-
-def _parse_content_range(text: str) -> tuple[int | None, int | None]:
-    """Return first byte and total size of ``bytes FIRST-LAST/TOTAL``; None for what is missing."""
-    span, _, total = text.removeprefix("bytes ").partition("/")
-    first = span.partition("-")[0]
-    return int(first) if first.isdigit() else None, int(total) if total.isdigit() else None
+        raise _SourceError(f"expected bytes from {got} on, got {told}")
+    if status not in (200, 206):
+        raise _SourceError(f"expected the file, got HTTP status {status} ({response.reason})")
 
 
 def _check_content(part: _Part, find_problems: Callable[[Path], list[str]]) -> None:
@@ -256,7 +244,8 @@ def _find_problems(path: Path, spec: DatasetSpec) -> list[str]:
 def find_damage(path: Path) -> list[str]:
     """Return which array of an npz file is damaged, or why it cannot be read; nothing if it is whole."""
     try:
-        damaged = find_damaged_array(path)
+        with open_zip(path, members=()) as archive:
+            damaged = archive.testzip()
     except READ_ERRORS as error:
         damaged = str(error)
     return [f"damaged data in {damaged}"] if damaged else []

@@ -13,13 +13,16 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from agents.common.bounded import read_text
 from agents.common.files import atomic_path, sync
+from agents.common.manifest import digest_of
 from agents.common.validation import one_of
 from zoo.datasets.names import DatasetSpec
 from zoo.errors import UsageError
 from zoo.messages import log
 
 DEFAULT_DATASET_DIR = "~/.ogbench/data"  # OGBench's own default, so that both find each other's files
+_MOST_CHECKSUM_BYTES = 1 << 12
 SPLITS = ("train", "val")
 
 
@@ -121,7 +124,7 @@ def publish(temporary: Path, path: Path) -> None:
     The old checksum goes first and the new one comes last, so a crash leaves a file without checksum, never a wrong
     one.
     """
-    digest = file_sha256(temporary)
+    digest = digest_of(temporary)
     sync(temporary)
     checksum_file(path).unlink(missing_ok=True)
     os.replace(temporary, path)
@@ -137,7 +140,7 @@ def checksum_file(path: Path) -> Path:
 def recorded_sha256(path: Path) -> str | None:
     """Return the sha256 that was written next to a file, or None."""
     try:
-        words = checksum_file(path).read_text(encoding="utf-8").split()
+        words = read_text(checksum_file(path), _MOST_CHECKSUM_BYTES).split()
     except FileNotFoundError:
         return None
     return words[0] if words else None
@@ -146,9 +149,3 @@ def recorded_sha256(path: Path) -> str | None:
 def settings_sha256(settings: Mapping[str, Any]) -> str:
     """Return the sha256 of plain settings, in hexadecimal; the order of their names does not matter."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file's content, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from agents.common.bounded import read_text
+from agents.common.files import open_file, regular_file
 from zoo.datasets.episodes import (
     Array,
     Arrays,
@@ -181,7 +182,7 @@ def robomimic_environment(path: Path) -> dict[str, str]:
 
     They are sought as text: reading the attribute that has them, HDF5's library never ends in some damaged files.
     """
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+    with open_file(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         found = {name: re.search(rb'"%s": ?"([\w.]{1,40})"' % name.encode(), content) for name in _OF_ENVIRONMENT}
         return {name: match[1].decode("ascii") for name, match in found.items() if match}
 
@@ -292,11 +293,9 @@ def _is_demonstration(name: str) -> bool:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """Open a file to read; whatever is wrong with it becomes a UsageError."""
-    if not path.is_file():
-        raise UsageError(f"expected an HDF5 file at {path}, got {'a folder' if path.is_dir() else 'nothing'}")
     h5py = import_extra("h5py", f"reading {path}")
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(regular_file(path), "r") as file:
             yield file
     except _FAULTS as error:
         text = " ".join(str(error).split()) or type(error).__name__

@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from agents.common.bounded import DamagedFile, read_text
-from agents.common.validation import integer, unknown_name_message
+from agents.common.bounded import read_text
+from agents.common.files import DamagedFile
+from agents.common.validation import integer
 from zoo.datasets.download import DownloadError, download_file, find_damage
 from zoo.datasets.files import DEFAULT_DATASET_DIR, is_settled, making
-from zoo.datasets.load import SOURCES, Dataset
 from zoo.datasets.ocbench_format import is_ocbench_format
 from zoo.datasets.ocbench_generate import generate_ocbench
-from zoo.datasets.own import load_own
-from zoo.envs.ocbench import TASKS, OcbenchTask, find_task
+from zoo.envs.ocbench import OcbenchTask
 from zoo.errors import UsageError, as_usage_error
 from zoo.messages import log
 
@@ -65,27 +64,6 @@ def generated_files(task: OcbenchTask, dataset_dir: str | Path | None = None) ->
     """Return the paths of a task's generated training and validation file, whether they exist or not."""
     folder = dataset_root(dataset_dir) / "generated"
     return folder / f"{task.name}.npz", folder / f"{task.name}-val.npz"
-
-
-def load_ocbench(
-    name: str,
-    *,
-    dataset_dir: str | Path | None = None,
-    dataset: str | Path = "auto",
-    dataset_size: int | None = None,
-) -> Dataset:
-    """Load the data of one of OCBench's tasks, making its files first when they are missing.
-
-    :param dataset: where missing files come from: ``"download"``, ``"generate"``, ``"auto"`` for the first of these
-        that works; or a file or folder to use instead.
-    :param dataset_size: use the first whole trajectories that have this many transitions; None uses all.
-    :raises UsageError: if OCBench has no such task, or its data cannot be had.
-    """
-    task = find_task(name)
-    if task is None:
-        raise UsageError(unknown_name_message("task of OCBench", name, TASKS))
-    source = find_set(task, dataset_dir, dataset) if dataset in SOURCES else dataset
-    return load_own(source, name, {}, size=dataset_size)
 
 
 def find_set(task: OcbenchTask, dataset_dir: str | Path | None, how: str | Path) -> Path:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from agents.common.bounded import DamagedFile, Header, read_npz, read_npz_headers
+from agents.common.bounded import Header, read_npz, read_npz_headers
+from agents.common.files import DamagedFile
 from zoo.datasets.episodes import Arrays, Episode, Size, checked_episode, join, require_keys, require_vectors
 from zoo.errors import UsageError
 
@@ -44,10 +45,7 @@ def read_ocbench(name: str, files: Sequence[Path]) -> Arrays:
 
 def _headers(file: Path) -> dict[str, Header]:
     """Return shapes and dtypes of a file; refuse one whose shapes are not those of vectors."""
-    try:
-        headers = read_npz_headers(file)
-    except DamagedFile as error:
-        raise UsageError(str(error)) from error
+    headers = read_npz_headers(file)
     require_keys(str(file), headers, ARRAYS)
     shape, dtype = headers["observations"]
     require_vectors(str(file), np.broadcast_to(np.zeros((), dtype), shape))
@@ -58,10 +56,7 @@ def _headers(file: Path) -> dict[str, Header]:
 
 def _episodes(files: Sequence[Path]) -> Iterator[Episode]:
     for file in files:
-        try:
-            arrays = read_npz(file, ARRAYS)
-        except DamagedFile as error:
-            raise UsageError(str(error)) from error
+        arrays = read_npz(file, ARRAYS)
         _require_every_observation(file, arrays[INTERVAL])
         begins = _boundaries(file, arrays)
         for number, (begin, end) in enumerate(itertools.pairwise(begins)):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from agents.common.files import regular_file
 from zoo.datasets.episodes import Array, Arrays, tell_memory
 from zoo.datasets.hdf5 import import_extra
 from zoo.errors import UsageError
@@ -40,7 +41,9 @@ def read_parquet(path: Path, columns: Mapping[str, str]) -> Arrays:
     :param columns: names of columns that override `COLUMNS`.
     :return: those of `COLUMNS` that are there, (rows, ...), and ``file``, the number of the file of each row.
     """
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*.parquet") if "meta" not in file.parts)
+    files = (
+        [path] if not path.is_dir() else sorted(file for file in path.rglob("*.parquet") if "meta" not in file.parts)
+    )
     parts = []
     for number, file in enumerate(files):
         with _faults_named(file):
@@ -75,7 +78,7 @@ def _faults_named(file: Path) -> Iterator[None]:
 
 def _read_file(file: Path, columns: Mapping[str, str]) -> Arrays:
     """Return the columns of one file."""
-    source = import_extra("pyarrow.parquet", f"reading {file}").ParquetFile(file)
+    source = import_extra("pyarrow.parquet", f"reading {file}").ParquetFile(regular_file(file))
     chosen = _choose(file, source.schema_arrow.names, columns)
     names = sorted(set(chosen.values()))
     tell_memory(str(file), 8 * len(names) * source.metadata.num_rows)

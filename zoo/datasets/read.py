@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from ogbench.utils import load_dataset as read_dataset
 
-from agents.common.bounded import TooLarge, require_npz
+from agents.common.bounded import require_npz
+from agents.common.files import TooLarge
 from zoo.datasets.check import READ_ERRORS, check_checksum, check_values, describe_damage, require_sound
 from zoo.datasets.names import DatasetSpec
 from zoo.errors import UsageError
@@ -39,7 +40,7 @@ def read_arrays(path: Path, spec: DatasetSpec) -> dict[str, np.ndarray]:
     except TooLarge as error:
         raise UsageError(str(error)) from error
     except READ_ERRORS as error:
-        require_sound([describe_damage(path, error)], spec, path)
+        require_sound([describe_damage(error)], spec, path)
         raise
     arrays.pop("qvel", None)
     checked = {key: arrays[key] for key in ("observations", "actions", "qpos")}

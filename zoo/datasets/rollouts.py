@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +16,8 @@ import agents
 from agents.common.frames import FrameStack, frame_space, frames_of
 from agents.common.saved import algorithm_of, find_model
 from agents.common.validation import integer, number
-from zoo import baselines
+from agents.registry import import_named
+from zoo.baselines import find_named_by_file
 from zoo.datasets.episodes import Array, Arrays, Episode, Size, join
 from zoo.datasets.progress import progress_bar
 from zoo.envs.make import RepeatableEnv, make_env
@@ -38,6 +38,7 @@ def collect(
     seed: int = 0,
     noise: float = 0.0,
     max_steps: int | None = None,
+    trust: bool = False,
 ) -> tuple[Arrays, list[float]]:
     """Play episodes and return them as a set in the compact layout, and their returns.
 
@@ -46,6 +47,7 @@ def collect(
     :param seed: decides the starts, the noise and a model's own noise.
     :param noise: standard deviation of noise on the actions, in halves of their range.
     :param max_steps: cut an episode off after so many steps, besides the environment's own limit.
+    :param trust: whether a model's file may name a module to import, and run code.
     """
     with as_usage_error():
         integer("episodes", episodes, at_least=1)
@@ -58,7 +60,7 @@ def collect(
             )
         if most is None and (env.spec is None or env.spec.max_episode_steps is None):
             raise UsageError(f"`{env_id}` has no time limit, so an episode may never end; add --max-episode-steps")
-        act, frames = make_policy(policy, env, seed)
+        act, frames = make_policy(policy, env, seed, trust)
         playing = env if frames == 1 else FrameStack(env, frames)
         played = []
         with progress_bar(f"collecting in {env_id}", unit=" episodes", total=episodes) as bar:
@@ -73,7 +75,7 @@ def collect(
     return join(env_id, played, size), [float(episode.rewards.sum()) for episode in played]
 
 
-def make_policy(word: str, env: gymnasium.Env[Any, Any], seed: int) -> tuple[Policy, int]:
+def make_policy(word: str, env: gymnasium.Env[Any, Any], seed: int, trust: bool = False) -> tuple[Policy, int]:
     """Return the policy that a word names, and the number of frames that it sees."""
     space = env.action_space
     assert isinstance(space, gymnasium.spaces.Box)
@@ -84,14 +86,14 @@ def make_policy(word: str, env: gymnasium.Env[Any, Any], seed: int) -> tuple[Pol
     if ":" in word and not Path(word).exists():
         function = _function(word)
         return lambda observation, begins: function(observation), 1
-    return _model(word, env, seed)
+    return _model(word, env, seed, trust)
 
 
 def _function(word: str) -> Callable[[Array], Any]:
     """Return a function of the user's own."""
     module, _, name = word.partition(":")
     try:
-        found = functools.reduce(getattr, name.split("."), importlib.import_module(module))
+        found = functools.reduce(getattr, name.split("."), import_named(module))
     except (ImportError, AttributeError, ValueError) as error:
         raise UsageError(f"`{word}` must name a function as module:function, got {error}; check the names") from error
     if not callable(found):
@@ -100,10 +102,10 @@ def _function(word: str) -> Callable[[Array], Any]:
     return result
 
 
-def _model(word: str, env: gymnasium.Env[Any, Any], seed: int) -> tuple[Policy, int]:
+def _model(word: str, env: gymnasium.Env[Any, Any], seed: int, trust: bool) -> tuple[Policy, int]:
     """Return the policy of a saved model, which draws its noise as in an evaluation."""
     with as_usage_error(OSError, KeyError, TypeError, ValueError):
-        model = _load(find_model(Path(word)))
+        model = _load(find_model(Path(word)), trust)
     frames = frames_of(model)
     for role in ("observation_space", "action_space"):
         there, here = getattr(model, role), getattr(env, role)
@@ -120,12 +122,11 @@ def _model(word: str, env: gymnasium.Env[Any, Any], seed: int) -> tuple[Policy, 
     return act, frames
 
 
-def _load(file: Path) -> Any:
+def _load(file: Path, trust: bool) -> Any:
     """Return a saved model of any algorithm, of SB3's too."""
-    module, _, name = (algorithm_of(file) or "").partition(":")
-    if module == baselines.__name__:
-        return baselines.find_algorithm(name.lower()).algorithm.load(file, device="cpu")
-    return agents.load(file, device="cpu")
+    if (algo := algorithm_of(file)) is None:
+        return agents.load(file, device="cpu")  # refuses it, and says how to load it
+    return find_named_by_file(algo, file, trust=trust).algorithm.load(file, device="cpu", trust=trust)
 
 
 def _play(

@@ -18,9 +18,10 @@ import numpy as np
 from agents.common.bounded import read_npz_headers, read_text
 from agents.common.data.shards import Shard, Shards
 from agents.common.files import sync
+from agents.common.manifest import digest_of
 from zoo.datasets.check import check_shapes, check_structure, require_sound
 from zoo.datasets.environment import make_raw_env, relabel
-from zoo.datasets.files import file_sha256, making, settings_sha256
+from zoo.datasets.files import making, settings_sha256
 from zoo.datasets.names import NUM_TASKS, DatasetSpec, parse_env_name
 from zoo.datasets.progress import progress_bar
 from zoo.datasets.read import read_arrays, verified_sha256
@@ -174,7 +175,7 @@ def find_converted(folder: Path, name: str, spec: DatasetSpec) -> ConvertedShard
     if source.exists():
         state = source.stat()
         same = (state.st_size, state.st_mtime_ns) == (shard.bytes, shard.modified)
-        if not same and (state.st_size != shard.bytes or file_sha256(source) != shard.sha256):
+        if not same and (state.st_size != shard.bytes or digest_of(source) != shard.sha256):
             return None
     return shard
 

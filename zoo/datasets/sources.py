@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from agents.common.bounded import DamagedFile, read_npz, read_npz_headers
+from agents.common.bounded import read_npz, read_npz_headers
 from agents.common.data.action_range import ActionRange
 from agents.common.data.arrays import KNOWN_ARRAYS, prepare
+from agents.common.files import DamagedFile
 from agents.common.validation import unknown_name_message
 from zoo.datasets.check import check_checksum, error_messages
 from zoo.datasets.episodes import (
@@ -44,7 +45,7 @@ from zoo.datasets.hdf5 import read_minari_metadata as read_metadata
 from zoo.datasets.ocbench_format import is_ocbench_format, read_ocbench
 from zoo.datasets.parquet import COLUMNS, is_parquet, read_parquet
 from zoo.envs.robomimic import TASKS
-from zoo.errors import UsageError
+from zoo.errors import UsageError, as_usage_error
 
 HDF5_SUFFIXES = (".hdf5", ".h5")
 _EPISODE_ARRAYS = ("observations", "actions", "rewards", "terminated", "masks")
@@ -107,6 +108,7 @@ def environment_of(source: str | Path) -> str | None:
     return next((task.name for task in TASKS.values() if task.scene == scene), None)
 
 
+@as_usage_error(DamagedFile)
 def read_source(source: str | Path, reading: Reading = PLAIN) -> Arrays:
     """Return a set in OGBench's compact layout, checked for what any set must be.
 
@@ -166,11 +168,8 @@ def _require_checksum(path: Path) -> None:
 
 
 def _read_npz(path: Path, names: tuple[str, ...]) -> Arrays:
-    try:
-        there = list(read_npz_headers(path))
-        arrays = read_npz(path, names)
-    except DamagedFile as error:
-        raise UsageError(f"{error}; save it with `np.savez(path, **arrays)`") from error
+    there = list(read_npz_headers(path))
+    arrays = read_npz(path, names)
     needed = ["observations", "actions", "rewards"]
     require_keys(str(path), [*arrays, *(name for name in there if name not in arrays)], needed)
     return arrays
@@ -226,10 +225,7 @@ def _size_of_episodes(files: list[Path]) -> Size:
     """Return what the headers of episodes say."""
     steps, widths = 0, []
     for path in files:
-        try:
-            headers = read_npz_headers(path)
-        except DamagedFile as error:
-            raise UsageError(str(error)) from error
+        headers = read_npz_headers(path)
         require_keys(str(path), headers, ("observations", "actions", "rewards"))
         if "terminated" not in headers and "masks" not in headers:
             raise UsageError(

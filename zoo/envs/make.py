@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import importlib
-import math
 import multiprocessing.util
 import tempfile
 import warnings
@@ -19,12 +17,15 @@ from gymnasium.envs.registration import EnvSpec
 
 from agents.common.frames import FrameStack
 from agents.common.validation import unknown_name_message
+from agents.registry import import_named
 from zoo.envs import robomimic
 from zoo.envs.observations import broken_promise, refuse_unfit, vectors_of
 from zoo.envs.ocbench import find_task, import_ocbench, is_ocbench
 from zoo.envs.rendering import require_pictures
 from zoo.errors import EnvironmentFault, UsageError, as_usage_error
 
+LARGEST = float(np.finfo(np.float32).max)
+"""What networks and replay buffers can hold."""
 OGBENCH_ROBOTS = ("ogbench.locomaze", "ogbench.manipspace")
 
 for _task in robomimic.TASKS.values():  # robosuite is imported when one is built
@@ -73,7 +74,7 @@ def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
         module, _, name = env_id.rpartition(":")
         try:
             if module:
-                importlib.import_module(module)
+                import_named(module)
             elif find_task(name) is not None:
                 import_ocbench(name)
             elif robomimic.find_task(name) is not None:
@@ -133,8 +134,8 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
     action space while it resets. Here both follow the seed; without a seed they follow the environment's own
     ``np_random``, so a seeded sequence of resets is repeatable too. The global generator is left as it was found.
 
-    What cannot be trained on, NaN and infinity in an observation or a reward, raises
-    :class:`zoo.errors.EnvironmentFault` at that step.
+    What cannot be trained on raises :class:`zoo.errors.EnvironmentFault` at that step: NaN and infinity in an
+    observation or a reward, numbers that float32 cannot hold, and a success that is neither 0 nor 1.
 
     :param keep_info: whether to keep all of the environment's ``info`` or only the success.
     """
@@ -168,9 +169,12 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
         action_seed, global_seed = np.random.SeedSequence(entropy).generate_state(2)
         self._reset_actions.seed(int(action_seed))
         self._global_state = np.random.RandomState(global_seed).get_state()
-        with self._own_global_generator():
-            observation, info = self.env.reset(seed=seed, options=options)
         self._steps = 0
+        with self._own_global_generator():
+            try:
+                observation, info = self.env.reset(seed=seed, options=options)
+            except SystemExit as error:
+                raise self._exit_fault(error) from error
         self._check(observation, 0.0)
         return observation, self._select(info)
 
@@ -180,36 +184,45 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Take one step with an action in the environment's own units, shape (A,)."""
-        with self._own_global_generator() if self._draws_while_stepping else contextlib.nullcontext():
-            observation, reward, terminated, truncated, info = self.env.step(action)
-        reward = float(reward)
         self._steps += 1
+        with self._own_global_generator() if self._draws_while_stepping else contextlib.nullcontext():
+            try:
+                observation, reward, terminated, truncated, info = self.env.step(action)
+            except SystemExit as error:
+                raise self._exit_fault(error) from error
+        reward = float(reward)
         self._check(observation, reward)
         return observation, reward, terminated, truncated, self._select(info)
 
     def _check(self, observation: np.ndarray, reward: float) -> None:
-        """Raise EnvironmentFault if an observation is not what its space promises, or a value is not finite."""
+        """Raise EnvironmentFault if an observation is not what its space promises, or a value not finite in float32."""
         if not self._is_vector and (broken := broken_promise(self.observation_space, observation)):
             raise EnvironmentFault(f"{broken} from {self._where()}")
         parts = [observation] if self._is_vector else vectors_of(observation).values()
-        # a sum is twice as fast as isfinite().all(), and not finite if a part is not; it may overflow, so look again
-        if not math.isfinite(sum(float(np.add.reduce(part)) for part in parts) + reward):
+        # twice as fast as isfinite().all(); the square of what is too large is too large, or infinite
+        if not sum(float(np.dot(part, part)) for part in parts) + reward * reward <= LARGEST:
             self._look_closely(observation, reward)
 
     def _look_closely(self, observation: np.ndarray, reward: float) -> None:
-        """Raise EnvironmentFault for the first value that is not finite, if there is one."""
+        """Raise EnvironmentFault for the first value that is not finite in float32, if there is one."""
         values = {
             f"observation{name}[{index}]": float(value)
             for name, vector in vectors_of(observation).items()
             for index, value in enumerate(vector)
         } | {"reward": reward}
-        bad = {name: value for name, value in values.items() if not math.isfinite(value)}
+        bad = {name: value for name, value in values.items() if not abs(value) <= LARGEST}
         if bad:
             name, value = next(iter(bad.items()))
             more = f" ({len(bad)} values in all)" if len(bad) > 1 else ""
             raise EnvironmentFault(
-                f"an environment's values must be finite, got {name} = {value}{more} from {self._where()}"
+                f"an environment's values must be finite in float32, got {name} = {value}{more} from {self._where()}"
             )
+
+    def _exit_fault(self, error: SystemExit) -> EnvironmentFault:
+        """Return what to raise in place of an exit, which would end training as if it were done."""
+        return EnvironmentFault(
+            f"an environment must not end the program, got SystemExit({error.code}) from {self._where()}"
+        )
 
     def _where(self) -> str:
         """Return which environment is at fault, when, and what to do, as the end of a message."""
@@ -223,7 +236,11 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
         """Return the part of an info that is kept, with success under both names."""
         success = info.get("success", info.get("is_success"))
         kept = info if self._keep_info else {}
-        return kept if success is None else {**kept, "success": int(success), "is_success": bool(success)}
+        if success is None:
+            return kept
+        if success not in (0, 1):
+            raise EnvironmentFault(f"`success` of an info must be 0 or 1, got {success!r} from {self._where()}")
+        return {**kept, "success": int(success), "is_success": bool(success)}
 
     @contextlib.contextmanager
     def _own_global_generator(self) -> Iterator[None]:

@@ -94,13 +94,6 @@ def join(parts: Sequence[Any]) -> Any:
     return np.concatenate(parts)
 
 
-def nothing_in(space: spaces.Space[Any]) -> Any:
-    """Return an observation of zeros."""
-    if isinstance(space, spaces.Dict):
-        return {key: nothing_in(part) for key, part in space.spaces.items()}
-    return np.zeros(space.shape or (), space.dtype)
-
-
 def bytes_of(space: spaces.Space[Any]) -> int:
     """Return the memory of an observation."""
     if isinstance(space, spaces.Dict):

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import multiprocessing.util
-import time
-import traceback
-from collections.abc import Callable, Sequence
-from ctypes import c_uint64
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
 import numpy as np
-from stable_baselines3.common.vec_env import SubprocVecEnv
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+from stable_baselines3.common.env_util import is_wrapped
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 
-from zoo import heartbeat
-from zoo.envs.observations import nothing_in
-from zoo.errors import EnvironmentFault
-from zoo.heartbeat import Watch
-from zoo.processes import CLOSE_SECONDS, WorkerError, WorkerLost, close_at_exit
-
-FAULT = "fault"
-"""Entry of an info that says why there is no transition."""
+from zoo.processes import ServingProcess, WorkerLost, close_all, close_at_exit
 
 EnvFunction = Callable[[], gymnasium.Env[np.ndarray, np.ndarray]]
 
@@ -36,123 +24,94 @@ class WatchedVecEnv(SubprocVecEnv):
     """
 
     def __init__(self, env_fns: list[EnvFunction]) -> None:
-        multiprocessing.util.get_temp_dir()  # children use it too; one that is killed would leave its own behind
-        try:
-            super().__init__([functools.partial(TellingEnv.made_by, function) for function in env_fns])
-        except (EOFError, OSError) as error:
-            raise WorkerError("a training environment could not be built in its process, which says why") from error
-        pairs = zip(self.remotes, self.processes, strict=True)
-        self.remotes = tuple(_Watched(remote, process, index) for index, (remote, process) in enumerate(pairs))
+        self.waiting = self.closed = False
+        self.processes = [
+            ServingProcess(
+                functools.partial(_Served, function),
+                "answer",
+                what="environment",
+                name=f"training environment {index}",
+                is_watched=True,
+            )
+            for index, function in enumerate(env_fns)
+        ]
+        self.remotes = tuple(map(_Remote, self.processes))
         self._stay_at_exit = close_at_exit(self)
-
-    def step_wait(self) -> VecEnvStepReturn:
-        """Return the transitions; raise what an environment raised."""
-        found = super().step_wait()
-        self._raise_fault([*found[3], *self.reset_infos])
-        return found
-
-    def reset(self) -> VecEnvObs:
-        """Begin an episode in every environment; raise what one raised."""
-        found = super().reset()
-        self._raise_fault(self.reset_infos)
-        return found
+        try:
+            spaces, *_ = [remote.recv() for remote in self.remotes]  # of all: each is owed
+        except BaseException:
+            self.close()
+            raise
+        VecEnv.__init__(self, len(env_fns), *spaces)
 
     def close(self) -> None:
         """End the processes, also those that hang."""
-        if self.closed:
-            return
-        self.closed = True
-        for remote in self.remotes:
-            remote.close()
-        end = time.monotonic() + CLOSE_SECONDS
-        for process in self.processes:
-            process.join(max(end - time.monotonic(), 0.0))
-            if process.is_alive():
-                process.kill()
-                process.join(CLOSE_SECONDS)
-        self._stay_at_exit()
-
-    @staticmethod
-    def _raise_fault(infos: Sequence[dict[str, Any]]) -> None:
-        for info in infos:
-            if FAULT in info:
-                kind, text = info[FAULT]
-                raise kind(text)
+        if not self.closed:
+            self.closed = True
+            close_all(self.processes)
+            self._stay_at_exit()
 
 
-class TellingEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarray]):
-    """Returns an exception of the environment as an entry of the info, which gets to the other process."""
+class _Remote:
+    """Sends SB3's messages to a process, and returns its answers, under the names that a pipe has for it."""
 
-    @classmethod
-    def made_by(cls, function: EnvFunction) -> TellingEnv:
-        """Wrap the environment that a function makes."""
-        return cls(function())
+    def __init__(self, process: ServingProcess) -> None:
+        self._process = process
 
-    def reset(self, **how: Any) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begin an episode."""
-        try:
-            return self.env.reset(**how)
-        except Exception as error:
-            return self._nothing(), {FAULT: _described(error)}
-
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
-        """Take one step."""
-        try:
-            return self.env.step(action)
-        except Exception as error:
-            return self._nothing(), 0.0, False, False, {FAULT: _described(error)}
-
-    def _nothing(self) -> Any:
-        return nothing_in(self.observation_space)
-
-
-def _described(error: Exception) -> tuple[type[Exception], str]:
-    """Return what to raise in the other process."""
-    if isinstance(error, EnvironmentFault):
-        return EnvironmentFault, str(error)
-    return WorkerError, f"a training environment failed in its process:\n{''.join(traceback.format_exception(error))}"
-
-
-class _Watched:
-    """A pipe to an environment's process that does not wait for ever."""
-
-    def __init__(self, remote: Any, process: Any, index: int) -> None:
-        self._remote, self._process, self._index = remote, process, index
-        self._watch = Watch(c_uint64())  # no heartbeat: every answer is one
-
-    def send(self, message: Any) -> None:
-        """Send a message."""
-        try:
-            self._remote.send(message)
-        except OSError as error:
-            raise self._lost() from error
+    def send(self, message: tuple[str, Any]) -> None:
+        self._reworded(self._process.send, *message)
 
     def recv(self) -> Any:
-        """Return the answer; raise WorkerLost if there will be none."""
-        self._watch.expect()
+        return self._reworded(self._process.receive)
+
+    def _reworded(self, call: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            while not self._remote.poll(heartbeat.LOOK_SECONDS):
-                self._watch.look()
-                if self._watch.is_hanging:
-                    self._process.kill()
-                    raise self._lost(f"gave no answer for {self._watch.quiet:.0f} s")
-            answer = self._remote.recv()
-        except (EOFError, OSError) as error:
-            raise self._lost() from error
-        self._watch.answered()
-        return answer
+            return call(*arguments)
+        except WorkerLost as error:
+            raise WorkerLost(f"{error}; --resume continues from the last checkpoint") from error
+
+
+class _Served:
+    """An environment in its process, which answers the messages of SB3's vector environment."""
+
+    def __init__(self, function: EnvFunction) -> None:
+        self._env = function()
+        self._reset_info: dict[str, Any] = {}
+        self.spaces = self._env.observation_space, self._env.action_space
+
+    def answer(self, command: str, data: Any) -> Any:
+        """Do what a message asks for."""
+        match command:
+            case "step":
+                return self._step(data)
+            case "reset":
+                seed, options = data
+                return self._env.reset(seed=seed, **({"options": options} if options else {}))
+            case "render":
+                return self._env.render()
+            case "env_method":
+                name, arguments, named = data
+                return self._env.get_wrapper_attr(name)(*arguments, **named)
+            case "get_attr":
+                return self._env.get_wrapper_attr(data)
+            case "has_attr":
+                return self._env.has_wrapper_attr(data)
+            case "set_attr":
+                return setattr(self._env, *data)
+            case "is_wrapped":
+                return is_wrapped(self._env, data)
+        raise NotImplementedError(f"SB3 sends `{command}`, which this version does not know")
 
     def close(self) -> None:
-        """Close the pipe."""
-        with contextlib.suppress(OSError):
-            self._remote.close()
+        """Close the environment."""
+        self._env.close()
 
-    def _lost(self, how: str = "") -> WorkerLost:
-        if not how:
-            self._process.join(CLOSE_SECONDS)
-            code = self._process.exitcode
-            how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
-        return WorkerLost(
-            f"the process of training environment {self._index} {how} while it was needed; --resume continues from the "
-            "last checkpoint"
-        )
+    def _step(self, action: np.ndarray) -> tuple[Any, float, bool, dict[str, Any], dict[str, Any]]:
+        """Take a step, and begin the next episode where one ends."""
+        observation, reward, terminated, truncated, info = self._env.step(action)
+        ended = terminated or truncated
+        info["TimeLimit.truncated"] = truncated and not terminated
+        if ended:
+            info["terminal_observation"] = observation
+            observation, self._reset_info = self._env.reset()
+        return observation, reward, ended, info, self._reset_info

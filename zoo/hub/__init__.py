@@ -1,1 +1,1 @@
-"""Agents on the Hugging Face hub: what is uploaded, its model card, and how one is downloaded and played."""
+"""Agents for the Hugging Face hub: what is uploaded, and its model card."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,16 +16,16 @@ import numpy as np
 from agents.common.sb3.acting import read_about, save_policy
 from zoo import plain_yaml
 from zoo.errors import UsageError
-from zoo.hub.download import POLICY
 from zoo.messages import log
+from zoo.models.agent import Agent
+from zoo.models.download import POLICY
+from zoo.models.score import Score
+from zoo.models.trained import ENDING
 from zoo.playing.episodes import EpisodeResults
 from zoo.playing.scoring import Scoring
 from zoo.runs.folder import RunFolder, UnreadableRun, numbered_folders
 from zoo.runs.resume import comparable
-from zoo.watching.agent import Agent
 from zoo.watching.playing import play
-from zoo.watching.score import Score
-from zoo.watching.trained import ENDING
 
 CARD, SETTINGS, COMMAND, VERSIONS, CURVE = (
     "README.md",
@@ -33,6 +35,8 @@ CARD, SETTINGS, COMMAND, VERSIONS, CURVE = (
     "learning_curve.png",
 )
 MODEL = "model.zip"
+_FOLDERS = re.compile(r"(^(?:-\w)?|[\s=]|:(?!//))/(?:[^/]+/)*(?=[^/\s])")
+"""The folders of an absolute path, and what may stand before it: a flag, ``name=`` or ``name:``."""
 _KEPT_SETTINGS = ("profile", "pretraining_steps", "offline_steps", "online_steps", "sparse", "dataset")
 
 
@@ -40,9 +44,9 @@ _KEPT_SETTINGS = ("profile", "pretraining_steps", "offline_steps", "online_steps
 class Origin:
     """Where an agent is from.
 
-    :param config: settings, as ``config.yml`` has them.
+    :param config: settings, as ``config.yml`` has them, without the folders of the machine.
     :param versions: of the software that trained it.
-    :param command: that trained it; None where that is not known.
+    :param command: that trained it, without these folders too; None where that is not known.
     :param curve: file of the learning curve; None where there is none.
     :param seeds: final scores of finished runs of the same settings, by seed; its own is among them.
     """
@@ -58,11 +62,10 @@ def origin_of(agent: Agent) -> Origin:
     """Return where an agent is from, as its run or its file says."""
     if agent.run is not None:
         run = RunFolder(agent.run)
-        command = run.path / COMMAND
         return Origin(
-            config=run.read_config(),
+            config=without_folders(run.read_config()),
             versions=run.read_versions(),
-            command=command.read_text(encoding="utf-8").strip() if command.is_file() else None,
+            command=_command_of(run),
             curve=run.learning_curve if run.learning_curve.is_file() else None,
             seeds=scores_of_seeds(run),
         )
@@ -72,6 +75,24 @@ def origin_of(agent: Agent) -> Origin:
     packages = dict(about.get("versions") or {})
     versions = {"python": packages.pop("python", None), "packages": packages}
     return Origin({**head, **dict(about.get("training") or {}), "settings": own}, versions)
+
+
+def without_folders(value: Any) -> Any:
+    """Return plain values in which absolute paths, which tell of a machine and a user, are names of files."""
+    if isinstance(value, dict):
+        return {name: without_folders(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [without_folders(each) for each in value]
+    return _FOLDERS.sub(r"\1", value) if isinstance(value, str) else value
+
+
+def _command_of(run: RunFolder) -> str | None:
+    """Return the command that trained a run."""
+    try:
+        words = without_folders(shlex.split((run.path / COMMAND).read_text(encoding="utf-8")))
+    except (OSError, ValueError):  # there is none, or it is not one
+        return None
+    return shlex.join(words[1:] if words[1:2] == ["zoo"] else words)  # without the interpreter of an installed program
 
 
 def write_files(

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import html
+import re
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from agents.registry import find_named_by_file
+from agents.registry import find
 from zoo import plain_yaml
 from zoo.hub.bundle import COMMAND, CURVE, MODEL, SETTINGS, VERSIONS, Origin
-from zoo.hub.client import hub_library
-from zoo.hub.download import POLICY
+from zoo.models.agent import Agent
+from zoo.models.download import POLICY
+from zoo.models.hub_client import hub_library
+from zoo.models.score import Score
 from zoo.report import statistics
 from zoo.runs.scores import KINDS, RETURN
-from zoo.watching.agent import Agent
-from zoo.watching.score import Score
 
 LIBRARY = "flow-rl-zoo"
 
@@ -31,12 +34,12 @@ def model_card(
     :param chosen: which model of its run it is, where that is not the final one.
     :param with_model: whether the whole model is uploaded too.
     """
-    title = f"{_name_of(agent.algo)} in {agent.env}"
+    title = f"{find(agent.algo).published_name} in {agent.env}"
     parts = [
-        f"# {title}",
-        f"An agent of Flow RL Zoo (`{LIBRARY}`): algorithm `{agent.algo}`, environment `{agent.env}`, seed "
+        f"# {_text(title)}",
+        f"An agent of Flow RL Zoo (`{LIBRARY}`): algorithm {_code(agent.algo)}, environment {_code(agent.env)}, seed "
         f"{agent.replica}{f', {chosen}' if chosen else ''}.",
-        *_usage(repo, with_model),
+        *_usage(agent, origin, repo, with_model),
         *_scores(agent, origin, score, chosen),
         *_training(agent, origin),
         *_software(origin),
@@ -68,17 +71,18 @@ def _metadata(agent: Agent, score: Score, repo: str, licence: str) -> str:
     return str(data.to_yaml())
 
 
-def _name_of(algo: str) -> str:
-    found = find_named_by_file(algo)
-    return getattr(found, "published_name", None) or algo
-
-
-def _usage(repo: str, with_model: bool) -> Iterator[str]:
+def _usage(agent: Agent, origin: Origin, repo: str, with_model: bool) -> Iterator[str]:
+    own = origin.config.get("agent") or {}
+    named = {"--algo": own.get("class"), "--env": agent.env if ":" in agent.env else None}
+    words = shlex.join(["--from-hub", repo, *(word for pair in named.items() if pair[1] for word in pair)])
     yield "## Play it"
-    yield (
-        f"```bash\npip install '{LIBRARY}[hub]'\nzoo enjoy --from-hub {repo} --video agent.gif\n"
-        f"zoo evaluate --from-hub {repo}   # plays it under its protocol, and compares with the score below\n```"
+    yield _block(
+        f"pip install '{LIBRARY}[hub]'\nzoo enjoy {words} --video agent.gif\n"
+        f"zoo evaluate {words}   # plays it under its protocol, and compares with the score below",
+        "bash",
     )
+    if needed := ", ".join(filter(None, (own.get("package"), *named.values()))):
+        yield f"This needs code that is not here: {_text(needed)}."
     yield f"This downloads `{POLICY}` and nothing else. It is in the safetensors format, and loading it runs nothing."
     if with_model:
         yield (
@@ -113,24 +117,28 @@ def _row(name: str, score: Score) -> str:
 
 def _mean_over_seeds(means: list[float], kind: Any) -> str:
     estimate = statistics.mean({"": np.array(means)}, kind.limits).estimate(0)
-    assert estimate.interval is not None  # of two seeds or more
-    mean = Score(kind.name, estimate.point, *estimate.interval, len(means))
-    return f"Mean of {len(means)} seeds: {mean.mean_text}, 95% interval {mean.interval.text} (Student's, over seeds)."
+    low, high = estimate.interval or (estimate.point, estimate.point)
+    mean = Score(kind.name, estimate.point, low, high, len(means))
+    interval = f"95% interval {mean.interval.text} (Student's, over seeds)"
+    if estimate.interval is None:
+        interval = "which are equal, so that they tell no interval"
+    return f"Mean of {len(means)} seeds: {mean.mean_text}, {interval}."
 
 
 def _training(agent: Agent, origin: Origin) -> Iterator[str]:
     yield "## Training"
     if origin.curve is not None:
-        yield f"![Learning curve of {agent.algo} on {agent.env}]({CURVE})"
+        yield f"![Learning curve of {_text(agent.algo)} on {_text(agent.env)}]({CURVE})"
     if origin.command is not None:
-        yield f"```text\n{origin.command}\n```\n\nThis command (`{COMMAND}`) trained it."
+        yield f"{_block(origin.command, 'text')}\n\nThis command (`{COMMAND}`) trained it."
     phases = {name: origin.config.get(name) for name in ("pretraining_steps", "offline_steps", "online_steps")}
     steps = [f"{count:,} {name.partition('_')[0]} steps" for name, count in phases.items() if count]
     if steps:
-        yield f"{', '.join(steps).capitalize()}, profile `{origin.config.get('profile')}`."
+        yield f"{', '.join(steps).capitalize()}, profile {_code(origin.config.get('profile'))}."
     if isinstance(dataset := origin.config.get("dataset"), dict):
         yield f"Data: {_in_words(dataset)}."
-    yield f"Settings (`{SETTINGS}`):\n\n```yaml\n{plain_yaml.write(origin.config.get('settings') or {}).rstrip()}\n```"
+    settings = plain_yaml.write(origin.config.get("settings") or {}).rstrip()
+    yield f"Settings (`{SETTINGS}`):\n\n{_block(settings, 'yaml')}"
 
 
 def _software(origin: Origin) -> Iterator[str]:
@@ -141,4 +149,20 @@ def _software(origin: Origin) -> Iterator[str]:
 
 
 def _in_words(values: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items()) or "none"
+    return _text(", ".join(f"{name} {value}" for name, value in values.items()) or "none")
+
+
+def _text(value: Any) -> str:
+    """Return a text from a file as one line of Markdown that is shown as it is: no HTML, link or picture."""
+    return re.sub(r"([\\`*\[\]|~])", r"\\\1", html.escape(" ".join(str(value).split()), quote=False))
+
+
+def _code(value: Any) -> str:
+    """Return a name from a file as code in a line."""
+    return f"`{' '.join(str(value).split()).replace('`', '')}`"
+
+
+def _block(text: str, language: str) -> str:
+    """Return a text as a block of code whose fence is longer than any in it."""
+    fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", text))])
+    return f"{fence}{language}\n{text}\n{fence}"

@@ -8,9 +8,9 @@ from agents.common.sb3.policy import FlowPolicy
 from zoo.errors import UsageError
 from zoo.hub.bundle import CARD, COMMAND, CURVE, MODEL, origin_of, write_files
 from zoo.hub.card import model_card
-from zoo.hub.client import LOG_IN, hub_errors, hub_library
-from zoo.watching.agent import Agent
-from zoo.watching.score import Score
+from zoo.models.agent import Agent
+from zoo.models.hub_client import LOG_IN, hub_errors, hub_library
+from zoo.models.score import Score
 
 
 def write_folder(

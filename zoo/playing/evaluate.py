@@ -18,6 +18,7 @@ from stable_baselines3.common.policies import BasePolicy
 
 from agents.common.validation import integer
 from zoo.baselines import planner_of
+from zoo.config import checked_episodes
 from zoo.envs.make import find_spec, is_ogbench
 from zoo.heartbeat import beat
 from zoo.playing.episodes import EpisodeResults
@@ -68,7 +69,7 @@ class Evaluator:
     def __init__(
         self, env_id: str | EnvSpec, *, episodes: int, n_envs: int, seed: int, env_kwargs: dict[str, Any] | None = None
     ) -> None:
-        self.episodes = integer("episodes", episodes, at_least=1)
+        self.episodes = checked_episodes("episodes", episodes)
         self.n_envs = integer("n_envs", n_envs, at_least=1)
         self.seed = integer("seed", seed, at_least=0)
         self.episode_seeds = np.random.SeedSequence(self.seed).generate_state(self.episodes)
@@ -205,7 +206,7 @@ class Evaluator:
 
 @contextlib.contextmanager
 def _global_generators_kept() -> Iterator[None]:
-    """Restore the global generators, from which the policy or an environment in this process may draw."""
+    """Restore the global generators, from which the policy may draw."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
         yield

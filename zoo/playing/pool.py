@@ -67,16 +67,14 @@ class EnvGroup:
     """The environments of one process, played one after the other.
 
     :param names: what each is called in messages, beside the environment's id.
-    :param check_in: called at every step; what it raises leaves the episodes in the middle.
     """
 
-    def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], names: Sequence[str], check_in: Hook = beat) -> None:
-        self._check_in = check_in
+    def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], names: Sequence[str]) -> None:
         self._envs: list[RepeatableEnv] = []
         for name in names:
             self._envs.append(make_env(spec, **env_kwargs))
             self._envs[-1].be_called(name)
-            check_in()
+            beat()
         self._totals = [(0.0, 0)] * len(names)  # return and length of the running episode
         self.spaces: Spaces = (self._envs[0].observation_space, self._envs[0].action_space)  # type: ignore[assignment]
 
@@ -95,7 +93,7 @@ class EnvGroup:
             else:
                 endings[number] = ending
         for number, seed in openings.items():
-            self._check_in()
+            beat()
             observations[number], _ = self._envs[number].reset(seed=seed)
             self._totals[number] = (0.0, 0)
         return Progress(list(observations), stack(self.spaces[0], list(observations.values())), endings)
@@ -111,7 +109,7 @@ class EnvGroup:
         total, length = self._totals[number]
         ending = None
         for action in chunk:
-            self._check_in()
+            beat()
             observation, reward, terminated, truncated, info = env.step(action)
             total, length = total + float(reward), length + 1
             if terminated or truncated:
@@ -122,14 +120,11 @@ class EnvGroup:
 
 
 class EnvPool:
-    """Environments in one process per processor core; with one or two cores this process is among them.
+    """Environments in child processes, one per processor core; they start building at once, in the background.
 
-    With so few cores a further process that sends, receives and plans would take its time from those that play. So this
-    one plays its share too, and the other waits while it plans: a step costs less in all. With more cores this process
-    does not play, and serves whichever is done.
-
-    Other processes start building at once, in the background; ``spaces`` and ``send`` wait for them, and build what
-    this process plays.
+    The process that plans steps no environment, so that nothing that an environment does can stop it. With one or two
+    child processes it plans once for all environments, after both have reported, since each plan would take its time
+    from those that play. With more, it serves whichever is done.
 
     A process that dies or hangs is replaced by a new one, `MOST_RESTARTS` times in an evaluation, and :meth:`receive`
     names the environments whose episodes it was playing.
@@ -142,11 +137,9 @@ class EnvPool:
         n_workers = min(n_envs, available_cores())
         names = [f"evaluation environment {number}" for number in range(n_envs)]
         parts = [names[worker::n_workers] for worker in range(n_workers)]
-        builders = [functools.partial(EnvGroup, spec, env_kwargs, part) for part in parts]
         self._check_in = check_in
-        self._plays_too = n_workers <= 2
-        here = [_InThisProcess(functools.partial(builders.pop(0), check_in=check_in))] if self._plays_too else []
-        self._workers: list[ServingProcess | _InThisProcess] = [*here, *(_start(build, spec) for build in builders)]
+        self._plans_once = n_workers <= 2
+        self._workers = [_start(functools.partial(EnvGroup, spec, env_kwargs, part), spec) for part in parts]
         self._owed = [0] * n_workers  # answers that each process has still to give
         self._in_episode: set[int] = set()
         self._lost: list[int] = []  # environments whose episodes were lost, not reported yet
@@ -173,8 +166,8 @@ class EnvPool:
     def send(self, numbers: Sequence[int], chunks: np.ndarray, openings: Mapping[int, int]) -> None:
         """Make environments play a chunk, and others begin episodes; :meth:`receive` waits for the answers.
 
-        An idle process gets two messages, so that it has work left while its first answer is read, unless this process
-        plays too, which reads no answer before it is done.
+        An idle process gets two messages, so that it has work left while its first answer is read, unless the answers
+        of all are read together.
 
         :param numbers: environments to play, each from 0 to ``n_envs`` - 1 and in the middle of an episode.
         :param chunks: their actions, shape (len(numbers), H, A).
@@ -188,7 +181,7 @@ class EnvPool:
             rows = [row for row, number in enumerate(numbers) if number % n_workers == worker]
             begun = [number for number in openings if number % n_workers == worker]
             too_long = (len(rows) + len(begun)) * row_bytes > PIPE_BYTES
-            messages = 1 if self._plays_too or self._owed[worker] or too_long else 2
+            messages = 1 if self._plans_once or self._owed[worker] or too_long else 2
             for message in range(messages):
                 own, opened = rows[message::messages], begun[message::messages]
                 if own or opened:
@@ -204,18 +197,19 @@ class EnvPool:
     def receive(self, patience: float = 0.0) -> Progress | None:
         """Return what the processes report, as soon as one does; None if none has anything to do.
 
-        If this process plays too, it does so now, and then waits for the other one.
-
-        :param patience: how long to wait for the other processes after one has answered, in seconds.
-        :raises WorkerError: if an environment raised in another process, or a process was lost too often. In this
-            process it raises what it raises.
+        :param patience: how long to wait for the other processes after one has answered, in seconds, if there are more
+            than two.
+        :raises WorkerError: if an environment raised, or a process was lost too often.
         """
         asked = [worker for worker, owed in enumerate(self._owed) if owed]
         if not asked and not self._lost:
             return None
         found = Progress([], stack(self.spaces[0], []), {})
-        for worker in self._answering(asked, patience) if asked else ():
-            self._read(worker, found)
+        processes = [self._workers[worker] for worker in asked]
+        there = processes if self._plans_once else wait_for_answers(processes, patience, self._check_in)
+        for worker, process in zip(asked, processes, strict=True):
+            if process in there:
+                self._read(worker, found)
         found.lost, self._lost = self._lost, []
         return found
 
@@ -259,30 +253,18 @@ class EnvPool:
         self._in_episode -= set(lost)
         self._owed[worker] = 0
         self._losses[worker] += 1
-        process = self._workers[worker]
-        if self._losses[worker] > MOST_RESTARTS or not isinstance(process, ServingProcess):
+        if self._losses[worker] > MOST_RESTARTS:
             raise WorkerError(f"{error}; this happened {self._losses[worker]} times in one evaluation") from error
         log.warning(
             "%s; starting it again, to play its %d unfinished episodes from their beginnings (%d of %d times)",
             *(error, len(lost), self._losses[worker], MOST_RESTARTS),
         )
-        process.restart()
+        self._workers[worker].restart()
         return self._receive_spaces(worker)
-
-    def _answering(self, asked: Sequence[int], patience: float) -> list[int]:
-        """Return which workers have answered, soon after the first; all of them if this process has yet to play."""
-        others = {worker: one for worker in asked if isinstance(one := self._workers[worker], ServingProcess)}
-        if len(others) < len(asked):
-            return list(asked)
-        there = wait_for_answers(list(others.values()), patience, self._check_in)
-        return [worker for worker in asked if others[worker] in there]
 
     def close(self) -> None:
         """End the processes; harmless when repeated."""
-        close_all([worker for worker in self._workers if isinstance(worker, ServingProcess)])
-        for worker in self._workers:
-            if isinstance(worker, _InThisProcess):
-                worker.close()
+        close_all(self._workers)
         self._workers = []
         self._stay_at_exit()
 
@@ -290,36 +272,10 @@ class EnvPool:
 def _start(build: functools.partial[EnvGroup], spec: EnvSpec) -> ServingProcess:
     simulator = [spec.entry_point.partition(":")[0]] if isinstance(spec.entry_point, str) else []
     preload = ["zoo.playing.preload", *simulator]
-    return ServingProcess(build, "advance", what="environment", name=spec.id, preload=preload, is_watched=True)
-
-
-class _InThisProcess:
-    """Plays the group here, when its answer is asked for: by then the other processes are at work."""
-
-    def __init__(self, build: functools.partial[EnvGroup]) -> None:
-        self._build = build
-        self._group: EnvGroup | None = None
-        self._asked: tuple[Any, ...] = ()
-
-    def send(self, *arguments: Any, check_in: Hook) -> None:
-        """Remember what to do."""
-        self._asked = arguments
-
-    def receive(self, check_in: Hook) -> Any:
-        """Do it and return the answer."""
-        if self._group is None:
-            self._group = self._build()
-            return self._group.spaces
-        return self._group.advance(*self._asked)
-
-    def has_answered(self) -> bool:
-        """Return False: there is never a second answer."""
-        return False
-
-    def close(self) -> None:
-        """Close the environments."""
-        if self._group is not None:
-            self._group.close()
+    # a script without `if __name__ == "__main__"` is not run again, unless it is where the environment is defined
+    is_in_script = str(spec.entry_point).startswith("__main__:")
+    how = {"preload": preload, "imports_main": is_in_script, "is_watched": True}
+    return ServingProcess(build, "advance", what="environment", name=spec.id, **how)
 
 
 def count_environments(env_id: str | EnvSpec, env_kwargs: dict[str, Any], episodes: int) -> int:

@@ -1,26 +1,24 @@
-"""Tables of what follows from the scores: all pairs, seeds needed, steps to half of the best, and cost."""
+"""Tables of what follows from the scores: all pairs, seeds needed, and cost."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 
-from zoo.report.comparison import Comparison, HalfBest, PairTest, Phase, label_of, ranking
+from zoo.report.comparison import Comparison, Phase, label_of, ranking
 from zoo.report.cost import COST_NUMBERS, Costs, cost_numbers
-from zoo.report.entries import LEAST_BEST, Entry, Table, digits_of, estimate_data, number_entry, seeds_text
+from zoo.report.entries import Entry, Table, digits_of, estimate_data, seeds_text
 from zoo.report.estimates import Improvement
-from zoo.report.pairs import compared_methods, is_clear
+from zoo.report.pairs import Family, compared_methods, family_of
 from zoo.report.seeds_needed import MOST_SEEDS, SeedPlan, plan_seeds
 from zoo.report.tables import finished_note
-from zoo.runs.history import PHASES
 from zoo.runs.protocol import count, shortened
-from zoo.runs.read import short_name
 from zoo.runs.scores import RETURN, SUCCESS, Kind
 
 
 def pairs_table(comparison: Comparison, phase: Phase) -> Table:
     """Return P(row > column) and the difference of means of every pair; without rows below three methods."""
-    kind, names = comparison.kind, compared_methods(comparison, phase)
+    kind, names, family = comparison.kind, compared_methods(comparison, phase), family_of(comparison, phase)
     digits = digits_of(kind, (pair.difference for pair in phase.improvements.values()))
     titles = {name: comparison.methods[name].title for name in names}
     rows, data = [], []
@@ -30,15 +28,13 @@ def pairs_table(comparison: Comparison, phase: Phase) -> Table:
             if x == y:
                 rows[-1].append(Entry("-"))
                 continue
-            pair, test = phase.improvements[x, y], phase.tests[x, y]
-            rows[-1].append(_pair_entry(pair, test, kind, digits))
+            pair = phase.improvements[x, y]
+            rows[-1].append(_pair_entry(pair, family.is_clear(x, y), kind, digits))
             data.append({"method": x, "other": y} | estimate_data("probability", pair.probability))
-            data[-1]["probability_p_holm"] = test.probability
             if pair.difference is not None:
-                data[-1] |= estimate_data("difference", pair.difference) | {"difference_p_holm": test.difference}
-    caption = _pairs_caption(phase, kind, names, any("difference" in row for row in data)) + finished_note(
-        comparison, names
-    )
+                data[-1] |= estimate_data("difference", pair.difference)
+            data[-1] |= {"p_value": pair.p_value, "p_holm": family.p_values.get((x, y))}
+    caption = _pairs_caption(phase, kind, family) + finished_note(comparison, names)
     name, title = f"pairs_{phase.name}{kind.suffix}", f"All pairs, {phase.name}{kind.title}"
     return Table(name, title, caption, ["method", *titles.values()], rows, data)
 
@@ -51,7 +47,7 @@ def seeds_needed_table(comparison: Comparison, phase: Phase, baseline: str) -> T
     kind = comparison.kind
     baseline = comparison.focus if comparison.focus in phase.spreads else baseline
     name, title = f"seeds_needed_{phase.name}{kind.suffix}", f"Seeds needed, {phase.name}{kind.title}"
-    names = [method for method in ranking(comparison) if method in phase.spreads and method != baseline]
+    names = [method for method in ranking(comparison, phase) if method in phase.spreads and method != baseline]
     if kind is RETURN or not names or baseline not in phase.spreads:
         return Table(name, title, "", [], [])
     found = plan_seeds(phase.spreads, [(method, baseline) for method in names], comparison.resolve)
@@ -92,31 +88,6 @@ def seeds_needed_table(comparison: Comparison, phase: Phase, baseline: str) -> T
     return Table(name, title, caption + finished_note(comparison, [*names, baseline]), header, rows, data)
 
 
-def half_best_table(comparison: Comparison, phase: Phase) -> Table:
-    """Return the steps to half of the best score and the fraction of runs that get there."""
-    name, title = f"half_best_{phase.name}{comparison.kind.suffix}", f"Steps to half of the best, {phase.name}"
-    found = phase.half_best
-    if found is None:
-        return Table(name, title, "", [], [])
-    names = [method for method in ranking(comparison) if method in found.steps]
-    longest = max(found.budgets.values())
-    digits = min(3, max(0, 5 - math.floor(math.log10(max(longest, 1)))))
-    rows, data = [], []
-    for method in names:
-        steps, reached = found.steps[method], found.reached[method]
-        entry = number_entry(steps, 1e-3, digits) if reached.point else Entry("never")
-        sizes = [len(phase.scores[method][task]) for task in found.thresholds]
-        seeds = (min(sizes), max(sizes))
-        texts = Entry(comparison.methods[method].title), entry, number_entry(reached, 100, 0), Entry(seeds_text(seeds))
-        rows.append(list(texts))
-        data.append({"method": method, "phase": phase.name, "tasks": len(found.thresholds)})
-        data[-1] |= estimate_data("steps", steps) | estimate_data("reached", reached)
-        data[-1] |= {"fewest_seeds": seeds[0], "most_seeds": seeds[1]}
-    header = ["method", "thousand steps", "runs that get there (%)", "seeds"]
-    caption = _half_best_caption(comparison, phase, found) + finished_note(comparison, names)
-    return Table(name, title + comparison.kind.title, caption, header, rows, data)
-
-
 def cost_table(comparisons: Sequence[Comparison], costs: Costs) -> Table:
     """Return updates per second and hours of own methods, a row for each machine and number of seeds at once."""
     order = list(dict.fromkeys(name for comparison in comparisons for name in ranking(comparison)))
@@ -150,28 +121,20 @@ def cost_table(comparisons: Sequence[Comparison], costs: Costs) -> Table:
     return Table("cost", "Cost", caption, header, rows, data)
 
 
-def _pair_entry(pair: Improvement, test: PairTest, kind: Kind, digits: int) -> Entry:
-    detail = ""
-    if pair.difference is not None:
-        star = "*" if is_clear(test.difference) else ""
-        detail = f"{kind.scale * pair.difference.point:+z,.{digits}f}{star}"
-    return Entry(f"{pair.probability.point:.2f}", detail, is_clear(test.probability))
+def _pair_entry(pair: Improvement, is_clear: bool, kind: Kind, digits: int) -> Entry:
+    difference = "" if pair.difference is None else f"{kind.scale * pair.difference.point:+z,.{digits}f}"
+    return Entry(f"{pair.probability.point:.2f}", difference, is_clear)
 
 
-def _pairs_caption(phase: Phase, kind: Kind, names: Sequence[str], has_difference: bool) -> str:
-    pairs = count(len(names) * (len(names) - 1) // 2, "pair")
-    text = (
-        "Probability that a run of the method in the row scores above a run of the method in the column on the same "
-        f"task (ties count half), at the end of the {phase.name} phase{kind.title}, "
-        f"{label_of(phase.tasks, phase.suite)}. Bold: clearly different from 0.5, that is at 5% by the "
-        "Wilcoxon-Mann-Whitney test over tasks (normal approximation)"
-    )
-    if not has_difference:
-        return f"{text}, Holm-adjusted for the {pairs}."
+def _pairs_caption(phase: Phase, kind: Kind, family: Family) -> str:
+    has_difference = any(pair.difference is not None for pair in phase.improvements.values())
     unit = " in points" if kind is SUCCESS else ""
+    difference = f" Second number: mean of the row minus mean of the column{unit}." if has_difference else ""
     return (
-        f"{text}. Second number: mean of the row minus mean of the column{unit}; *: clearly different from 0, that is "
-        f"at 5% by Welch's t-test. Both are Holm-adjusted for the {pairs}; the intervals in the CSV file are not "
+        "Probability of improvement: that a run of the method in the row scores above a run of the method in the "
+        f"column on the same task (ties count half), at the end of the {phase.name} phase{kind.title}, "
+        f"{label_of(phase.tasks, phase.suite)}.{difference} Bold: clearly different, that is by {family.describe()}"
+        f"{'' if family.focus is None else '; other pairs are not tested'}. The intervals in the CSV file are not "
         "adjusted."
     )
 
@@ -215,24 +178,3 @@ def _count_seeds(number: int) -> str:
 
 def _count_text(seeds: int | None) -> str:
     return f"more than {MOST_SEEDS:,}" if seeds is None else f"{seeds:,}"
-
-
-def _half_best_caption(comparison: Comparison, phase: Phase, found: HalfBest) -> str:
-    tasks, left_out = list(found.thresholds), [task for task in phase.tasks if task not in found.thresholds]
-    over = label_of(phase.tasks, phase.suite)
-    if left_out:
-        names = ", ".join(shortened([short_name(task) for task in left_out]))
-        over = (
-            f"{len(tasks)} of the {over}; left out where the best mean is below "
-            f"{LEAST_BEST:.0%}, that is all methods fail: {names}"
-        )
-    low, high = min(found.budgets.values()), max(found.budgets.values())
-    budget = f"{low:,}" if low == high else f"{low:,} to {high:,}"
-    what, start = ("Gradient steps", "") if phase.name == PHASES[0] else ("Environment steps", " since going online")
-    return (
-        f"{what}{start} until the first evaluation at which a run has at least half of the best method's mean on that "
-        f"task at the end of the {phase.name} phase; mean over the runs of each task and over tasks ({over}). A run "
-        f"that never gets there counts as if it did at the last step that all methods make ({budget}), so the mean is "
-        "too small where few do: read both columns. 95% t-intervals over seeds on the same tasks; the variance over "
-        "runs is at least that of a step between two evaluations. No interval where no run gets there."
-    )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from zoo.report.comparison import Comparison, Method, Phase, label_of
+from zoo.report.comparison import Comparison, Phase, label_of
 from zoo.report.estimates import FEW_SEEDS
 from zoo.report.published import PublishedSet, load_progress
+from zoo.report.reproduction import Expected, set_differences
 from zoo.report.survival import describe_tallies
 from zoo.report.tables import by_domain, scored_otherwise
+from zoo.runs.history import PHASES
 from zoo.runs.protocol import count, shortened, show
-from zoo.runs.read import RunTables, short_name
+from zoo.runs.read import RunTables, short_name, split_environment
 from zoo.runs.scores import KINDS, RETURN, SUCCESS
 
 _PLURAL = dict(
@@ -47,14 +49,19 @@ def describe_kinds(comparisons: Sequence[Comparison]) -> str:
 
 
 def warnings(
-    comparisons: Sequence[Comparison], own: RunTables, sets: Sequence[PublishedSet] = (), failed: str = "last"
+    comparisons: Sequence[Comparison],
+    own: RunTables,
+    sets: Sequence[PublishedSet] = (),
+    failed: str = "last",
+    expected: Expected | None = None,
 ) -> list[str]:
     """Return sentences on what a reader must know before believing a number.
 
     :param sets: the published sets that were asked for.
     :param failed: what failed runs count for, one of `zoo.report.survival.FAILED_MODES`.
+    :param expected: gives the settings that are behind published scores.
     """
-    result = []
+    result = _differences_from_sets(comparisons, sets, expected)
     skipped = own.skipped()
     if skipped:
         few = f"{len(skipped)} of {len(own.runs)} run folders did not finish, or do not count"
@@ -62,7 +69,7 @@ def warnings(
     tallies = {name: method.tally(method.tallies) for name, method in comparisons[0].methods.items()}
     result += describe_tallies({name: tally for name, tally in tallies.items() if tally is not None}, failed)
     result += _unfinished_sets(sets)
-    result += _departures(comparisons)
+    result += _departures(comparisons, sets)
     result += _different_thresholds(own)
     result += [
         f"Scoring of {', '.join(shortened(names))}: {scoring}. Other scores are those of the last evaluation."
@@ -123,9 +130,18 @@ def _different_thresholds(own: RunTables) -> list[str]:
 
 
 def _unfinished_sets(sets: Sequence[PublishedSet]) -> list[str]:
-    """Return which published sets lack planned runs."""
-    found = {published.name: load_progress(published) for published in sets}
-    return [f"{name}: {progress.describe()}." for name, progress in found.items() if progress and progress.missing]
+    """Return which published sets lack planned runs, or have means alone."""
+    result = []
+    for published in sets:
+        progress = load_progress(published)
+        if progress and progress.missing:
+            result.append(f"{published.name}: {progress.describe()}.")
+        if published.runs is None:
+            result.append(
+                f"{published.name}: means only, since single runs are not published. So its methods have no IQM, "
+                "profile, curve, probability of improvement or verdict here."
+            )
+    return result
 
 
 def _not_averaged(comparison: Comparison, phase: Phase) -> list[str]:
@@ -169,34 +185,61 @@ def _warnings_of_seeds(comparisons: Sequence[Comparison]) -> list[str]:
     return result
 
 
-def _departures(comparisons: Sequence[Comparison]) -> list[str]:
-    """Return which methods depart from the protocol of their profile, and where."""
-    phases = [phase for comparison in comparisons for phase in comparison.phases.values()]
+def _differences_from_sets(
+    comparisons: Sequence[Comparison], sets: Sequence[PublishedSet], expected: Expected | None
+) -> list[str]:
+    """Return where own methods were not run as the published scores beside them were."""
     result = []
-    for name, method in comparisons[0].methods.items():
-        shown = sorted({task for phase in phases for task, cells in phase.per_task.items() if name in cells})
-        found = _departures_of(method, shown)
-        if found:
-            profiles = dict.fromkeys(
-                str(method.protocols[task]["profile"]) for task in shown if method.departures[task]
-            )
-            result.append(f"{name} departs from the protocol of profile {', '.join(profiles)}: {found}.")
+    for comparison in (found for found in comparisons if found.kind is SUCCESS):
+        phase = PHASES[-1] if PHASES[-1] in comparison.phases else PHASES[0]
+        for published in sets:
+            covered = {
+                domain for m in comparison.methods.values() if m.source == published.name for domain in m.protocols
+            }
+            for name, method in comparison.methods.items():
+                tasks = [task for task in _shown_tasks([comparison], name) if split_environment(task)[1] in covered]
+                if method.is_own and tasks:
+                    differences = {task: set_differences(phase, method, task, published, expected) for task in tasks}
+                    if any(differences.values()):
+                        result.append(f"{name} was not run as {published.name} was: {_gathered(differences)}.")
     return result
 
 
-def _departures_of(method: Method, environments: Sequence[str]) -> str:
-    """Return a method's departures, each once, with the environments where it departs."""
-    where: dict[str, list[str]] = {}  # departure -> environments
-    for environment in environments:
-        for departure in method.departures.get(environment, ()):
-            where.setdefault(departure, []).append(environment)
-    together: dict[tuple[str, ...], list[str]] = {}  # environments -> departures
-    for departure, places in where.items():
-        together.setdefault(tuple(places), []).append(departure)
-    everywhere = f"all {len(environments)} environments"
+def _departures(comparisons: Sequence[Comparison], sets: Sequence[PublishedSet]) -> list[str]:
+    """Return which methods depart from the protocol of their profile, and where.
+
+    Of a published set's profile, `_differences_from_sets` says it.
+    """
+    compared = {published.protocol.get("profile") for published in sets}
+    result = []
+    for name, method in comparisons[0].methods.items():
+        shown = _shown_tasks(comparisons, name)
+        found = {task: method.departures.get(task, ()) for task in shown}
+        profiles = {str(method.protocols[task]["profile"]): None for task in shown if found[task]}
+        if profiles and not set(profiles) <= compared:
+            result.append(f"{name} departs from the protocol of profile {', '.join(profiles)}: {_gathered(found)}.")
+    return result
+
+
+def _shown_tasks(comparisons: Sequence[Comparison], name: str) -> list[str]:
+    """Return the environments on which a method has scores."""
+    phases = [phase for comparison in comparisons for phase in comparison.phases.values()]
+    return sorted({task for phase in phases for task, cells in phase.per_task.items() if name in cells})
+
+
+def _gathered(phrases: Mapping[str, Sequence[str]]) -> str:
+    """Return the phrases of environments, each once, with the environments that it is about."""
+    where: dict[str, list[str]] = {}  # phrase -> environments
+    for environment, found in phrases.items():
+        for phrase in found:
+            where.setdefault(phrase, []).append(environment)
+    together: dict[tuple[str, ...], list[str]] = {}  # environments -> phrases
+    for phrase, places in where.items():
+        together.setdefault(tuple(places), []).append(phrase)
+    everywhere = f"all {len(phrases)} environments"
     return "; ".join(
-        f"{', '.join(departures)} ({everywhere if 1 < len(places) == len(environments) else _listed(places)})"
-        for places, departures in together.items()
+        f"{', '.join(shortened(found, 12))} ({everywhere if 1 < len(places) == len(phrases) else _listed(places)})"
+        for places, found in together.items()
     )
 
 

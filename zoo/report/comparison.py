@@ -110,34 +110,6 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class PairTest:
-    """How sure it is that two methods differ: two-sided p values, Holm-adjusted for all pairs of methods.
-
-    :param probability: that runs of both score alike on every task.
-    :param difference: that the means are equal; None where scores cannot be averaged, or a task has one run.
-    """
-
-    probability: float
-    difference: float | None
-
-
-@dataclass(frozen=True)
-class HalfBest:
-    """How many steps runs need to half of the best final mean of their task.
-
-    :param thresholds: task -> half of the best method's mean at the end of the phase.
-    :param budgets: task -> the steps of the phase that all methods made there.
-    :param steps: method -> mean over tasks of the mean over runs, where a run that never gets there has the budget.
-    :param reached: method -> fraction of runs that get there, averaged alike.
-    """
-
-    thresholds: Mapping[str, float]
-    budgets: Mapping[str, int]
-    steps: Mapping[str, Estimate]
-    reached: Mapping[str, Estimate]
-
-
-@dataclass(frozen=True)
 class Phase:
     """Everything about one phase.
 
@@ -164,8 +136,6 @@ class Phase:
         without `suite`, whose aggregates are `aggregates`.
     :param scores: method with single runs -> task of `tasks` -> the final score of each run; without `strays`.
     :param spreads: the same methods -> how much their runs vary; empty where aggregates are.
-    :param tests: (X, Y) -> how sure it is that they differ, for the pairs of `improvements`.
-    :param half_best: the steps to half of the best score; None where no task has a best score far enough above zero.
     """
 
     name: str
@@ -188,8 +158,6 @@ class Phase:
     is_per_method: bool = False
     scores: Mapping[str, Scores] = field(default_factory=dict)
     spreads: Mapping[str, Spread] = field(default_factory=dict)
-    tests: Mapping[tuple[str, str], PairTest] = field(default_factory=dict)
-    half_best: HalfBest | None = None
 
     @property
     def common_step(self) -> int | None:
@@ -244,20 +212,23 @@ def label_of(tasks: Sequence[str], suite: str | None) -> str:
     return count(len(tasks), "common task") if suite is None else f"{count(len(tasks), 'task')} of {suite}"
 
 
-def ranking(comparison: Comparison) -> list[str]:
-    """Return the methods in the order in which tables and figures show them: those of `order`, then by their scores."""
-    names = by_score(comparison)
+def ranking(comparison: Comparison, phase: Phase | None = None) -> list[str]:
+    """Return the methods in the order in which tables and figures show them: those of `order`, then by their scores.
+
+    :param phase: what is shown; None for what is about all phases, such as a legend.
+    """
+    names = by_score(comparison, phase)
     first = [name for name in comparison.order if name in names]
     return first + [name for name in names if name not in first]
 
 
-def by_score(comparison: Comparison) -> list[str]:
-    """Return the methods, the best mean of the first phase first.
+def by_score(comparison: Comparison, phase: Phase | None = None) -> list[str]:
+    """Return the methods, the best mean of a phase first, by default of the first one.
 
     Methods that this phase lacks follow by their mean in the next one, and methods without any aggregate in the order
     of `Comparison.methods`.
     """
-    phases = list(comparison.phases.values())
+    phases = sorted(comparison.phases.values(), key=lambda found: phase is not None and found.name != phase.name)
 
     def key(name: str) -> tuple[Any, ...]:
         found = [(k, -p.aggregates[name].estimates["mean"].point) for k, p in enumerate(phases) if name in p.aggregates]

@@ -16,10 +16,9 @@ from zoo.errors import UsageError
 from zoo.report import statistics
 from zoo.report.comparison import OWN, Cell, Comparison, Method, Phase, label_of
 from zoo.report.estimates import Array, Curve, Estimate, Improvement
-from zoo.report.half_best import steps_to_half
 from zoo.report.improvement import improvements
 from zoo.report.learning_curves import episodes_of, learning_curves
-from zoo.report.pairs import check_pairs
+from zoo.report.pairs import rank_p_values
 from zoo.report.published import suite_of, suite_tasks, tasks_of
 from zoo.report.published_means import PublishedMeans
 from zoo.report.resampling import in_parallel
@@ -82,7 +81,7 @@ def compare(
             shown = curve_tasks if curves else None
             is_per_method = over == "per-method" and kind.is_comparable
             phase = _compare_phase(name, runs, published, kind, reps, suites, shown, is_per_method)
-            phases[name] = _with_tallies(_analysed(phase, evaluations, kind), methods)
+            phases[name] = _with_tallies(phase, methods)
     label = label_of(curve_tasks, _suite_of(curve_tasks, kind))
     return Comparison(kind, methods, phases, reps, label, curve_tasks=curve_tasks)
 
@@ -161,12 +160,6 @@ def _compare_phase(
         scores=common,
         spreads=spreads_of(averaged, kind.limits, episodes),
     )
-
-
-def _analysed(phase: Phase, evaluations: pd.DataFrame, kind: Kind) -> Phase:
-    """Return a phase with what follows from its numbers and from all evaluations."""
-    tests = check_pairs(phase.improvements, phase.scores)
-    return replace(phase, tests=tests, half_best=steps_to_half(phase, evaluations, kind))
 
 
 def _profiles(scores: Mapping[str, Scores], thresholds: Array, reps: int, kind: Kind) -> dict[str, Curve]:
@@ -329,9 +322,11 @@ def _all_pairs(
     scores: Mapping[str, Scores], kind: Kind, reps: int, episodes: Played | None, with_difference: bool
 ) -> dict[tuple[str, str], Improvement]:
     """Return both directions of every pair; one follows from the other."""
-    found = improvements(scores, combinations(sorted(scores), 2), reps, kind.limits, episodes)
-    if not with_difference:
-        found = {names: replace(pair, difference=None, p_value=None) for names, pair in found.items()}
+    pairs = list(combinations(sorted(scores), 2))
+    found = improvements(scores, pairs, reps, kind.limits, episodes)
+    if not with_difference and pairs:
+        by_rank = dict(zip(pairs, rank_p_values(scores, pairs), strict=True))
+        found = {names: replace(pair, difference=None, p_value=by_rank[names]) for names, pair in found.items()}
     reverse = {
         (y, x): replace(
             pair,

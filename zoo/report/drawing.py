@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -74,14 +75,17 @@ class Sheet:
         lines = textwrap.wrap(method, self.letters, max_lines=2, placeholder=" …") or [method]
         return literal("\n".join(lines) + mark)
 
-    def panels(self, count: int, height: float, beside: float = 0.0, **options: Any) -> tuple[Figure, list[Axes]]:
+    def panels(
+        self, count: int, height: float, beside: float = 0.0, most: int = 100, **options: Any
+    ) -> tuple[Figure, list[Axes]]:
         """Return a figure with panels in as few rows as fit, those of a row equally wide, and its axes row by row.
 
         :param height: of a row, in inches.
         :param beside: what stands left of the panels, in inches.
+        :param most: the most panels of a row.
         :param options: of ``Figure.subplots``.
         """
-        most = max(1, int((self.width - beside) / self.panel))
+        most = min(most, max(1, int((self.width - beside) / self.panel)))
         rows = math.ceil(count / most)
         columns = math.ceil(count / rows)
         figure = Figure(figsize=(self.width, rows * height), layout="constrained")
@@ -138,7 +142,7 @@ def draw_curve(
 
 @dataclass(frozen=True)
 class Panel:
-    """Estimates of several methods on one axis; panels of one label share their limits.
+    """Estimates of several methods on one axis, the first one on top; panels of one label share their limits.
 
     :param note: a second line below the label.
     :param phase: what the estimates are about.
@@ -158,17 +162,21 @@ class Panel:
 
 
 def plot_panels(panels: Sequence[Panel], looks: Mapping[str, Style], sheet: Sheet) -> Figure:
-    """Return panels with one row for each method that has estimates, the first one on top."""
-    names = [name for name in looks if any(name in panel.estimates for panel in panels)]
-    labels = [sheet.name(name, looks[name].mark) for name in names]
-    lines = [line for label in labels for line in label.splitlines()]
+    """Return panels, those of a phase in rows of their own, since each phase has its own order of methods."""
+    labels = {name: sheet.name(name, looks[name].mark) for panel in panels for name in panel.estimates}
+    lines = [line for label in labels.values() for line in label.splitlines()]
     beside = _LETTER * sheet.text / 72 * max(map(len, lines))
-    tallest = max(label.count("\n") + 1 for label in labels)
-    height = 0.25 + sheet.lines(6) + max(0.55, len(names) * (sheet.lines(tallest) + 0.04))
-    figure, axes = sheet.panels(len(panels), height, beside, sharey=True)
+    tallest = max(label.count("\n") + 1 for label in labels.values())
+    most = max(len(panel.estimates) for panel in panels)
+    height = 0.25 + sheet.lines(6) + max(0.55, most * (sheet.lines(tallest) + 0.04))
+    together = max(Counter(panel.phase for panel in panels).values())
+    figure, axes = sheet.panels(len(panels), height, beside, together)
     for ax, panel in zip(axes, panels, strict=True):
-        for row, name in enumerate(names):
-            _draw_interval(ax, row, panel.estimates.get(name), looks[name], panel.scale)
+        for row, (name, estimate) in enumerate(panel.estimates.items()):
+            _draw_interval(ax, row, estimate, looks[name], panel.scale)
+        is_first = ax.get_subplotspec().is_first_col()
+        ax.set_yticks(range(len(panel.estimates)), [labels[name] if is_first else "" for name in panel.estimates])
+        ax.set_ylim(len(panel.estimates) - 0.4, -0.6)
         if panel.no_difference is not None:
             ax.axvline(panel.no_difference, color="black", linewidth=0.8, linestyle=":")
         room = panel_width(ax, beside)
@@ -179,8 +187,6 @@ def plot_panels(panels: Sequence[Panel], looks: Mapping[str, Style], sheet: Shee
         ax.grid(axis="x", alpha=0.25)
         ax.tick_params(axis="y", length=0)
         ax.spines["left"].set_visible(False)
-    axes[0].set_yticks(range(len(names)), labels)
-    axes[0].set_ylim(len(names) - 0.4, -0.6)
     return figure
 
 

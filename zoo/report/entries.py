@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from zoo.report.comparison import Cell
-from zoo.report.estimates import Estimate
+from zoo.report.estimates import UNSURE, Estimate
 from zoo.runs.scores import RETURN, Kind
-
-NEAR_BEST = 0.95
-"""A mean is set in bold if it is at least this fraction of the best one (OGBench's convention).
-
-A fraction of a return means nothing, since returns have no floor at zero: there only the best one is bold.
-"""
 
 LEAST_BEST = 0.05
 """Nothing is bold where the best success rate, or normalised return, is below this: all methods fail there."""
@@ -69,7 +64,9 @@ def digits_of(kind: Kind, estimates: Iterable[Estimate | None]) -> int:
 def score_entry(
     estimate: Estimate | None, kind: Kind, digits: int, best: float | None, is_complete: bool = True
 ) -> Entry:
-    """Return a score, bold if it is near the best and with a dagger if only its interval reaches it.
+    """Return a score, bold if it is the best and with a dagger if its interval reaches the best.
+
+    Only the best one, so that bold never contradicts a test that finds another method better.
 
     :param is_complete: whether all runs behind it finished; else it is not bold.
     """
@@ -78,9 +75,9 @@ def score_entry(
     entry = number_entry(estimate, kind.scale, digits)
     if best is None or not (best >= LEAST_BEST or kind is RETURN):
         return entry
-    is_near = estimate.point >= (best if kind is RETURN else NEAR_BEST * best)
+    is_best = math.isclose(estimate.point, best) or estimate.point > best
     reaches = estimate.interval is not None and estimate.interval[1] >= best
-    return Entry(entry.text + ("†" if reaches and not is_near else ""), entry.detail, is_near and is_complete)
+    return Entry(entry.text + ("†" if reaches and not is_best else ""), entry.detail, is_best and is_complete)
 
 
 def number_entry(estimate: Estimate, scale: float, digits: int) -> Entry:
@@ -89,11 +86,18 @@ def number_entry(estimate: Estimate, scale: float, digits: int) -> Entry:
     def text(value: float) -> str:
         return f"{scale * value:z,.{digits}f}"  # z: zero has no sign
 
-    detail = ""
+    detail = "(no interval)" if estimate.kind == UNSURE else ""
     if estimate.interval is not None:
         low, high = estimate.interval
         detail = f"[{text(low)}, {text(high)}]"
     return Entry(text(estimate.point), detail)
+
+
+def unsure_note(estimates: Iterable[Estimate | None]) -> str:
+    """Return, after a space, why estimates with several seeds have no interval; empty where all of them have one."""
+    if all(estimate is None or estimate.kind != UNSURE for estimate in estimates):
+        return ""
+    return " No interval: all resamples of so few seeds give this number, which says nothing about other seeds."
 
 
 def seeds_text(seeds: tuple[int, int]) -> str:

@@ -15,6 +15,8 @@ Array = NDArray[np.float64]
 PERCENTILES = (2.5, 97.5)
 SIGNIFICANT = 0.05
 """The largest p value, after a correction for many tests, that says that two methods differ."""
+UNSURE = "unsure"
+"""The kind of an estimate whose resamples are all equal: an interval of no width would look certain."""
 FEW_SEEDS = 5
 """With fewer seeds the percentile bootstrap is too narrow (coverage 0.87 at three seeds instead of 0.95)."""
 
@@ -24,7 +26,8 @@ class Estimate:
     """A number and its 95% interval.
 
     :param interval: lower and upper bound, or None where the data allow none.
-    :param kind: how the interval was made: ``"bootstrap"``, ``"t"`` or ``"none"``.
+    :param kind: how the interval was made: ``"bootstrap"`` or ``"t"``; ``"none"`` where a task has one run, and
+        `UNSURE`.
     """
 
     point: float
@@ -53,9 +56,10 @@ class Curve:
     kind: str = "none"
 
     def estimate(self, index: int) -> Estimate:
-        """Return one point of the curve with its interval."""
-        interval = None if self.bounds is None else (float(self.bounds[0, index]), float(self.bounds[1, index]))
-        return Estimate(float(self.points[index]), interval, self.kind)
+        """Return one point of the curve with its interval, if that has a width."""
+        if self.bounds is None:
+            return Estimate(float(self.points[index]))
+        return with_width(float(self.points[index]), *self.bounds[:, index].tolist(), self.kind)
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,8 @@ class Improvement:
 
     :param probability: P(X > Y), ties counted half, averaged over tasks.
     :param difference: the effect size, mean of X minus mean of Y; None where scores of tasks cannot be averaged.
-    :param p_value: of no difference of means, two-sided; None where there is no interval.
+    :param p_value: two-sided, before any correction: that the means are equal, or without a difference that runs of
+        both score alike on every task; None where a task has one run.
     :param tasks: on how many tasks the means differ at 5%, after Holm's correction for these tasks.
     """
 
@@ -89,6 +94,11 @@ class Improvement:
     difference: Estimate | None
     p_value: float | None = None
     tasks: Record = Record()
+
+    @property
+    def is_positive(self) -> bool:
+        """Whether X is ahead: by its mean, or without a difference by the probability."""
+        return self.probability.point > 0.5 if self.difference is None else self.difference.point > 0
 
     @property
     def is_contradictory(self) -> bool:
@@ -102,11 +112,16 @@ def percentile_bounds(resampled: Array) -> Array:
     return np.asarray(np.percentile(columns, PERCENTILES, axis=1))
 
 
+def with_width(point: float, low: float, high: float, kind: str) -> Estimate:
+    """Return a number with its interval, or without one that has no width: it would look certain."""
+    return Estimate(point, None, UNSURE) if math.isclose(low, high) else Estimate(point, (low, high), kind)
+
+
 def t_estimate(point: float, half: float, limits: tuple[float, float]) -> Estimate:
     """Return a number with its t-interval, cut at the limits of what it can be; without one if half a width is NaN."""
     if math.isnan(half):
         return Estimate(point)
-    return Estimate(point, (max(limits[0], point - half), min(limits[1], point + half)), "t")
+    return with_width(point, max(limits[0], point - half), min(limits[1], point + half), "t")
 
 
 def welch_mean(

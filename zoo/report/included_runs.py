@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from agents.common.files import regular_file
 from zoo.errors import UsageError
 from zoo.runs.history import PHASES
 from zoo.runs.protocol import count
@@ -136,7 +137,9 @@ def check_progress(finished: pd.DataFrame, plan: Plan) -> Progress:
 def _read_file(path: Path, tasks: Collection[str]) -> pd.DataFrame:
     """Return one file's rows in the right types."""
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False, skip_blank_lines=False)
+        table = pd.read_csv(
+            regular_file(path), dtype=str, keep_default_na=False, index_col=False, skip_blank_lines=False
+        )
     except (OSError, ValueError) as error:  # pandas' own errors and broken UTF-8 are ValueErrors
         raise UsageError(f"`{path}` cannot be read ({error}); restore the file") from error
     lacking = [name for name in COLUMNS if name not in table]

@@ -75,9 +75,17 @@ class Inputs:
                     return name
         return min(self.methods)
 
-    def default_focus(self) -> str | None:
-        """Return one's own method, if there is exactly one beside others."""
+    def default_focus(self, baseline: str, wished: str = "") -> str | None:
+        """Return the method that the report is about unless a user says which.
+
+        It is the one that is wished for, if it is there; else one's own, if there is exactly one beside others; else
+        that of two which is not the baseline.
+        """
+        if wished in self.methods:
+            return wished
         own = [name for name, method in self.methods.items() if method.is_own]
+        if len(self.methods) == 2 == len(own):
+            own.remove(baseline)
         return own[0] if len(own) == 1 < len(self.methods) else None
 
 
@@ -171,17 +179,11 @@ def _read_published(
     published: PublishedSet, wanted: set[str] | None
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Method]]:
     """Return the runs, the means and the methods of a set, on the wanted environments only."""
-    means = load_means(published)
-    means["domain"] = [split_environment(name)[1] for name in means["environment"]]
-    runs = load_runs(published)
+    runs, means = load_runs(published), pd.DataFrame(columns=list(MEAN_COLUMNS))
     if runs is None:
-        runs = pd.DataFrame(columns=list(EVALUATION_COLUMNS))
-        why = "there are no single runs to import"
-        if published.raw is not None:
-            why = f"`zoo published import {published.name}` fetches its single runs"
-        log.info("%s: means without intervals (%s)", published.name, why)
-    else:
-        means = means.iloc[:0]
+        runs, means = pd.DataFrame(columns=list(EVALUATION_COLUMNS)), load_means(published)
+        means["domain"] = [split_environment(name)[1] for name in means["environment"]]
+        log.info("%s: means without intervals (single runs are not published)", published.name)
     progress = load_progress(published)
     if progress is not None:
         log.info("%s: %s", published.name, progress.describe())

@@ -20,7 +20,7 @@ from zoo.report.curve_plots import Curves, end_of_offline, joined_curves, last_s
 from zoo.report.drawing import Panel, limits_of
 from zoo.report.entries import Table, digits_of, seeds_text
 from zoo.report.estimates import Array, Curve, Estimate
-from zoo.report.pairs import is_clear
+from zoo.report.pairs import family_of
 from zoo.report.plots import aggregate_panels, improvement_panels
 from zoo.report.styles import method_styles, on_dark
 from zoo.runs.history import PHASES
@@ -127,17 +127,17 @@ def colours(comparisons: Sequence[Comparison], names: Names) -> list[tuple[str, 
 
 
 def _intervals(name: str, comparison: Comparison, panels: Sequence[Panel], names: Names) -> Drawing:
-    """Return panels with a row for each method."""
+    """Return panels with a row for each method, in the order of their phase."""
     kind, found = comparison.kind, []
     for panel in panels:
         phase = comparison.phases[panel.phase]
         is_chance = panel.limits is not None
         digits = 2 if is_chance else digits_of(kind, panel.estimates.values())
         rows = [
-            {"m": names.method(method), **_point(panel.estimates[method], panel.scale, digits + 1)}
+            {"m": names.method(method), **_point(estimate, panel.scale, digits + 1)}
             | {"seeds": _seeds(phase, method, phase.tasks), "step": phase.steps.get(method)}
-            for method in names.methods
-            if panel.estimates.get(method) is not None
+            for method, estimate in panel.estimates.items()
+            if estimate is not None
         ]
         about = {"title": panel.title, "label": panel.label, "note": panel.note, "phase": panel.phase}
         about |= {"digits": digits, "zero": panel.no_difference, "limits": _rounded(limits_of(panel, panels), 3)}
@@ -237,21 +237,22 @@ def _scores_axis(kind: Kind, curves: Sequence[Curve | None], label: str) -> dict
 
 
 def _pairs(comparison: Comparison, names: Names) -> Drawing:
-    """Return P(X > Y) and the difference of means for every ordered pair, where there are more than two methods."""
+    """Return how every method compares with every other, where there are more than two."""
     kind, panels = comparison.kind, []
     for phase in comparison.phases.values():
         digits = digits_of(kind, (pair.difference for pair in phase.improvements.values()))
+        family = family_of(comparison, phase)
         cells = [
             {"m": names.method(x), "other": names.method(y), **_point(pair.probability, 1, 3)}
             | ({} if pair.difference is None else {"difference": _point(pair.difference, kind.scale, digits + 1)})
-            | {"isClear": is_clear(phase.tests[x, y].probability), "seeds": _seeds(phase, x, phase.tasks)}
+            | {"isClear": family.is_clear(x, y), "seeds": _seeds(phase, x, phase.tasks)}
             for (x, y), pair in phase.improvements.items()
             if x in names.methods and y in names.methods
         ]
         if len(cells) > 2:  # one pair has two directions
             unit = "points" if kind is SUCCESS else kind.unit
             about = {"title": f"{phase.name}{kind.title}", "phase": phase.name, "digits": digits, "unit": unit}
-            panels.append(about | {"cells": cells})
+            panels.append(about | {"cells": cells, "methods": _order(comparison, phase, names)})
     return {"name": "pairs", "type": "matrix", "panels": panels}
 
 
@@ -276,7 +277,7 @@ def _heat_map(comparison: Comparison, names: Names) -> Drawing:
                 cells[-1] |= _point(mean, kind.scale, digits + 1) | {"seeds": _cell_seeds(cell)}
         if len(tasks) > 1:
             about = {"title": f"{phase.name}{kind.title}", "label": kind.unit, "phase": phase.name}
-            panels.append(about | {"tasks": tasks, "cells": cells})
+            panels.append(about | {"tasks": tasks, "cells": cells, "methods": _order(comparison, phase, names)})
     return {"name": "heat_map", "type": "heat", "panels": panels}
 
 
@@ -297,8 +298,14 @@ def _runs(comparison: Comparison, evaluations: pd.DataFrame, names: Names) -> Dr
         ]
         limits = (0, 100) if kind is SUCCESS else score_limits(kind, [Curve(last["score"].to_numpy())])
         about = {"title": f"{phase}{kind.title}", "label": kind.unit, "phase": phase, "digits": digits}
+        about |= {"methods": _order(comparison, comparison.phases[phase], names)}
         panels.append(about | {"limits": _rounded(limits, digits + 1), "points": points})
     return {"name": "runs", "type": "runs", "panels": panels}
+
+
+def _order(comparison: Comparison, phase: Phase, names: Names) -> list[int | None]:
+    """Return the methods in the order in which a panel about a phase shows them."""
+    return [names.method(name) for name in ranking(comparison, phase)]
 
 
 def _point(estimate: Estimate, scale: float, digits: int) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from matplotlib.path import Path
 from zoo.report.comparison import Comparison, Phase, ranking
 from zoo.report.drawing import PAGE, Sheet, literal
 from zoo.report.estimates import Array
-from zoo.report.pairs import compared_methods, is_clear
+from zoo.report.pairs import compared_methods, family_of
 from zoo.report.styles import method_styles
 from zoo.runs.read import short_name, split_environment
 from zoo.runs.scores import RETURN, SUCCESS
@@ -34,9 +34,9 @@ _DARK = 0.45  # luminance below which a colour needs white text
 
 
 def plot_pairs(comparison: Comparison, sheet: Sheet = PAGE) -> Figure | None:
-    """Return P(row > column) for every pair of each phase, or None below three methods.
+    """Return the probability of improvement of row over column for every pair, or None below three methods.
 
-    Pairs that are not clearly different are white. There are numbers where they fit.
+    Pairs that are not clearly different, or not tested, are white. There are numbers where they fit.
     """
     shown = [(phase, compared_methods(comparison, phase)) for phase in comparison.phases.values()]
     shown = [(phase, names) for phase, names in shown if names]
@@ -56,7 +56,8 @@ def plot_pairs(comparison: Comparison, sheet: Sheet = PAGE) -> Figure | None:
     norm, colours = Normalize(0, 1), matplotlib.colormaps["RdBu"]
     for ax, (phase, names) in zip(axes, shown, strict=True):
         points = np.array([[_probability(phase, x, y) for y in names] for x in names])
-        is_shown = np.array([[x != y and is_clear(phase.tests[x, y].probability) for y in names] for x in names])
+        family = family_of(comparison, phase)
+        is_shown = np.array([[family.is_clear(x, y) for y in names] for x in names])
         _draw_matrix(ax, np.where(is_shown, points, np.nan), norm, colours, "white", _MISSING)
         _fill_cells(ax, np.eye(len(names), dtype=bool), _MISSING)  # no method meets itself
         if cell >= _ROOM_FOR_NUMBER * sheet.text / 72:
@@ -66,7 +67,7 @@ def plot_pairs(comparison: Comparison, sheet: Sheet = PAGE) -> Figure | None:
         ax.set_title(phase.name + comparison.kind.title)
         if wide < cell:  # few methods do not need the whole width
             ax.set_box_aspect(tall / wide)
-    _add_scale(figure, axes, norm, colours, "P(row > column)")
+    _add_scale(figure, axes, norm, colours, "probability of improvement (row)")
     return figure
 
 
@@ -81,7 +82,9 @@ def plot_heat_map(comparison: Comparison, sheet: Sheet = PAGE) -> Figure | None:
     labels = _labels(comparison, sheet)
     tasks = sorted({task for phase in phases for task in phase.per_task}, key=lambda task: split_environment(task)[1:])
     rows = {
-        phase.name: [name for name in ranking(comparison) if any(name in cells for cells in phase.per_task.values())]
+        phase.name: [
+            name for name in ranking(comparison, phase) if any(name in cells for cells in phase.per_task.values())
+        ]
         for phase in phases
     }
     figure, axes = replace(sheet, panel=sheet.width).panels(len(phases), 1.0, sharex=True)

@@ -23,6 +23,10 @@ from zoo.runs.times import read_speed
 from zoo.texts import printable
 
 _MOST_PROBLEMS = 10
+_ABOUT_PROGRESS = (
+    "run", "state", "offline_steps", "online_steps", "offline_step", "online_step", "pretraining_steps",
+    "pretrained_actor",
+)  # fmt: skip
 
 
 def show_states(own: RunTables) -> RenderableType:
@@ -45,10 +49,12 @@ def _state_table(own: RunTables) -> Table:
     """Return the states of runs, their steps, the time left, and their scores at the last step that all reached."""
     kinds = [kind for kind in KINDS.values() if (own.evaluations["kind"] == kind.name).any()] or [SUCCESS]
     shown = terminal_table(["method", "environment", "runs", "step", "left", *map(_heading, kinds), "at"])
-    for (method, environment), runs in own.runs.groupby(["method", "environment"]):
+    evaluated = dict(list(own.evaluations.groupby(["method", "environment"])))
+    for key, runs in own.runs.groupby(["method", "environment"]):
+        method, environment = key
         counts = runs["state"].value_counts()
         states = ", ".join(f"{counts[state]} {state}" for state in SHOWN_STATES if state in counts)
-        scores = own.evaluations[own.evaluations["run"].isin(runs["run"])]
+        scores = evaluated.get(key, own.evaluations.iloc[:0])
         reached = scores.groupby("step")["run"].nunique()
         shared = reached.index[reached == len(runs)]
         step, last = "-", scores.iloc[:0]
@@ -72,7 +78,7 @@ def _progress(runs: pd.DataFrame, scores: pd.DataFrame) -> tuple[str, str]:
     evaluated = scores.groupby("run")["step"].max()
     found = [
         _Progress.of(run, int(evaluated.get(run["run"], 0)))
-        for run in (runs if running.empty else running).to_dict("records")
+        for run in (runs if running.empty else running)[list(_ABOUT_PROGRESS)].to_dict("records")
     ]
     last = max(found, key=lambda progress: progress.end - progress.step)
     seconds = [progress.seconds_left for progress in found]

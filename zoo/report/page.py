@@ -16,7 +16,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from zoo.report.analysis_tables import cost_table, half_best_table, pairs_table, seeds_needed_table
+from zoo.report.analysis_tables import cost_table, pairs_table, seeds_needed_table
 from zoo.report.caveats import describe_kinds, describe_phases, warnings
 from zoo.report.comparison import Comparison, baseline_in
 from zoo.report.compute import last_evaluations
@@ -26,6 +26,7 @@ from zoo.report.entries import Table
 from zoo.report.inputs import Inputs
 from zoo.report.interactive import Names, colours, page_data, phase_of
 from zoo.report.own_runs import differences_table
+from zoo.report.pairs import family_of
 from zoo.report.plots import all_figures
 from zoo.report.published import suite_names
 from zoo.report.rendering import templates, to_csv, to_latex, to_markdown, write_file
@@ -49,7 +50,7 @@ from zoo.runs.scores import KINDS, SUCCESS
 from zoo.texts import csv_cells
 
 _TEXTS = ("csv", "md", "tex")
-_TABLES = ("verdict", "aggregates", "improvement", "pairs", "seeds_needed", "half_best", "domains", "tasks")
+_TABLES = ("verdict", "aggregates", "improvement", "pairs", "seeds_needed", "domains", "tasks")
 _FIGURES = (
     "aggregates", "profiles", "improvement", "pairs", "sample_efficiency", "domains", "environments", "heat_map",
     "cost",
@@ -101,7 +102,6 @@ class Content:
                 found.append(improvement_table(comparison, phase, baseline))
                 found.append(pairs_table(comparison, phase))
                 found.append(seeds_needed_table(comparison, phase, baseline))
-                found.append(half_best_table(comparison, phase))
                 found.append(domains_table(comparison, phase))
                 found.append(tasks_table(comparison, phase))
             if comparison.kind is SUCCESS:
@@ -170,7 +170,7 @@ def write_report(folder: Path, content: Content) -> Path:
 
 def to_html(content: Content) -> str:
     """Return the page with everything inside."""
-    methods = content.comparisons[0].methods
+    methods, inputs = content.comparisons[0].methods, content.inputs
     return (
         templates(autoescape=True)
         .get_template("report.html")
@@ -185,12 +185,13 @@ def to_html(content: Content) -> str:
             scripts=scripts(),
             policy=content_security_policy(),
             phase_of=phase_of,
+            family_of=family_of,
             shown=[],
             contents=[],
             baselines=content.baselines,
             phases=describe_phases(content.comparisons),
             kinds=describe_kinds(content.comparisons),
-            warnings=warnings(content.comparisons, content.inputs.own, content.inputs.sets, content.inputs.failed),
+            warnings=warnings(content.comparisons, inputs.own, inputs.sets, inputs.failed, content.expected),
             skipped=content.inputs.own.skipped(),
             has_own=any(method.is_own for method in methods.values()),
             versions=", ".join(f"{name} {version(name)}" for name in _PACKAGES)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import matplotlib
 from matplotlib.figure import Figure
 
-from zoo.report.comparison import Comparison
+from zoo.report.comparison import Comparison, ranking
 from zoo.report.cost import CostCurve
 from zoo.report.cost_plots import plot_cost
 from zoo.report.curve_plots import plot_domains, plot_sample_efficiency
@@ -56,7 +56,11 @@ def aggregate_panels(comparison: Comparison) -> list[Panel]:
             title=f"{phase.name} {METRICS[metric]}{kind.title.replace(', ', chr(10))}",
             label=kind.unit,
             note=phase.tasks_label,
-            estimates={name: cell.estimates.get(metric) for name, cell in phase.aggregates.items()},
+            estimates={
+                name: phase.aggregates[name].estimates.get(metric)
+                for name in ranking(comparison, phase)
+                if name in phase.aggregates
+            },
             scale=kind.scale,
             phase=phase.name,
         )
@@ -89,7 +93,7 @@ def plot_profiles(comparison: Comparison, sheet: Sheet = PAGE) -> Figure | None:
 
 
 def plot_improvement(comparison: Comparison, baseline: str, sheet: Sheet = PAGE) -> Figure | None:
-    """Return P(method > baseline) and the difference of means, for each phase.
+    """Return the probability of improvement over the baseline and the difference of means, for each phase.
 
     None if no method with single runs meets the baseline; without differences where scores of tasks cannot be averaged.
     """
@@ -109,11 +113,12 @@ def improvement_panels(comparison: Comparison, baseline: str) -> list[Panel]:
     unit = "points" if kind is SUCCESS else kind.unit
     panels = []
     for phase in comparison.phases.values():
-        found = {x: pair for (x, y), pair in phase.improvements.items() if y == baseline}
+        pairs = {name: phase.improvements.get((name, baseline)) for name in ranking(comparison, phase)}
+        found = {name: pair for name, pair in pairs.items() if pair is not None}
         chances = {name: pair.probability for name, pair in found.items()}
         differences = {name: pair.difference for name, pair in found.items()}
         if found:
-            label = "probability of a better run"
+            label = "probability of improvement"
             panels.append(Panel(phase.name, label, chances, 1, 0.5, (0, 1), phase=phase.name))
         if any(differences.values()):
             label = f"difference of means ({unit})"

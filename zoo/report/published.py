@@ -1,13 +1,11 @@
 """Published scores: which sets there are, their protocols, and their scores as tables.
 
-The tables of means in ``results/published`` come with the code, in a checkout and in an installed package. Data of
-single runs, which give intervals, come with the code too (`zoo.report.included_runs`) or are imported on demand
-(`zoo.report.published_import`).
+They are in ``results/published``, in a checkout and in an installed package: the counts of single runs, which give
+intervals, as an array or as CSV files (`zoo.report.included_runs`), or tables of means where there is no more.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from agents.common.bounded import DamagedFile, read_npz
+from agents.common.bounded import read_npz
+from agents.common.files import DamagedFile
 from agents.common.validation import unknown_name_message
 from zoo.datasets.names import single_task_names
 from zoo.errors import UsageError
@@ -29,7 +28,7 @@ from zoo.runs.scores import SUCCESS
 
 FOLDER = Path(__file__).resolve().parents[2] / "results" / "published"
 NOT_EVALUATED = -1
-"""What stands in imported counts of successes where a method was not evaluated."""
+"""What stands in an array of counts where a method was not evaluated."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,7 @@ class PublishedSet:
     :param protocol: fields of `zoo.runs.read.PROTOCOL` on most domains.
     :param domains: domain -> the fields that differ there.
     :param methods: method -> the fields that differ for it, and under ``domains`` those that differ on a domain.
-    :param raw: where the data of single runs can be imported from, or None.
-    :param runs: the folder with the data of single runs that come with the code, or None.
+    :param runs: the data of single runs, an array of counts (``.npz``) or a folder of CSV files, or None.
     :param planned: ``methods`` and the number of ``seeds`` that those runs should have on each task of the suite.
     """
 
@@ -56,15 +54,8 @@ class PublishedSet:
     protocol: dict[str, Any]
     domains: dict[str, dict[str, Any]]
     methods: dict[str, dict[str, Any]]
-    raw: dict[str, Any] | None
     runs: Path | None = None
     planned: dict[str, Any] | None = None
-
-    @property
-    def imported(self) -> Path:
-        """Where imported data of single runs are kept: below ``$XDG_CACHE_HOME``, or ``~/.cache`` without it."""
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        return folder / "flow-rl-zoo" / "published" / f"{self.name}.npz"
 
     def protocol_of(self, method: str, domain: str) -> dict[str, Any]:
         """Return the fields of `zoo.runs.read.PROTOCOL` of a method on a domain; None where the source does not say."""
@@ -101,7 +92,6 @@ def load_set(name: str) -> PublishedSet:
         protocol=entry["protocol"],
         domains=entry.get("domains", {}),
         methods=entry.get("methods", {}),
-        raw=entry.get("raw"),
         runs=(FOLDER / entry["runs"]).resolve() if entry.get("runs") else None,
         planned=entry.get("planned"),
     )
@@ -150,46 +140,47 @@ def load_means(published: PublishedSet) -> pd.DataFrame:
     The columns are ``method``, ``phase``, ``step``, ``environment`` (a task, or a domain), ``mean`` and ``sd`` (sample
     standard deviation over seeds; fractions, NaN where the source does not say) and ``seeds``.
     """
-    if published.runs is not None:
-        return _means_of_runs(published)
-    return pd.read_csv(FOLDER / f"{published.name}.csv")
+    runs = load_runs(published)
+    return pd.read_csv(FOLDER / f"{published.name}.csv") if runs is None else _means_of_runs(runs)
 
 
 def load_runs(published: PublishedSet) -> pd.DataFrame | None:
-    """Return the data of single runs, one row for each evaluation, or None if none are included or imported.
+    """Return the data of single runs, one row for each evaluation, or None where only means were published.
 
-    The columns are `zoo.runs.read.EVALUATION_COLUMNS`; imported data have no returns and lengths. The seed of imported
-    data is the number of a column. It pairs nothing, because the columns of different tasks and methods are in
-    different orders. Raises UsageError if a file is damaged.
+    The columns are `zoo.runs.read.EVALUATION_COLUMNS`; arrays of counts have no returns and lengths, and their seed is
+    the number of a column. It pairs nothing, because the columns of different tasks and methods are in different
+    orders. Raises UsageError if a file is damaged.
     """
-    if published.runs is not None:
-        return _included_runs(published)
-    path = published.imported
-    if not path.exists():
+    if published.runs is None:
         return None
-    names = ("methods", "environments", "steps", "successes", "episodes", "offline_steps")
+    return _counted_runs(published) if published.runs.suffix == ".npz" else _runs_in_files(published)
+
+
+def _counted_runs(published: PublishedSet) -> pd.DataFrame:
+    assert published.runs is not None
+    names = ("methods", "environments", "steps", "successes")
     try:
-        arrays = read_npz(path, names)
-        methods, environments, steps, successes, episodes, offline_steps = (arrays[name] for name in names)
+        arrays = read_npz(published.runs, names)
+        methods, environments, steps, successes = (arrays[name] for name in names)
     except (OSError, DamagedFile, KeyError) as error:
-        raise UsageError(f"`{path}` cannot be read ({error}); run `zoo published import {published.name}`") from error
+        raise UsageError(f"`{published.runs}` cannot be read ({error}); install the package again") from error
     where = np.nonzero(successes != NOT_EVALUATED)
     method, environment, step, seed = where
     methods = methods.astype(object)  # shares one string between all rows
     parts = np.array([split_environment(str(name)) for name in environments], dtype=object)
-    count = successes[where].astype(int)
+    count, episodes = successes[where].astype(int), published.protocol["eval_episodes"]
     columns = {
         "method": methods[method],
         "algorithm": methods[method],
         "source": published.name,
         **{name: parts[environment, k] for k, name in enumerate(("environment", "domain", "task"))},
         "seed": seed,
-        "phase": np.where(steps[step] <= offline_steps, *PHASES),
+        "phase": np.where(steps[step] <= published.protocol["offline_steps"], *PHASES),
         "step": steps[step],
         "successes": count,
-        "episodes": int(episodes),
+        "episodes": episodes,
         "kind": SUCCESS.name,
-        "score": count / int(episodes),
+        "score": count / episodes,
         "run": published.name,
         "carried": False,
     }
@@ -197,8 +188,8 @@ def load_runs(published: PublishedSet) -> pd.DataFrame | None:
 
 
 def load_progress(published: PublishedSet) -> Progress | None:
-    """Return which planned runs of a set are finished, or None if its runs do not come with the code."""
-    if published.runs is None or published.planned is None:
+    """Return which planned runs of a set are finished, or None for a set that was published whole."""
+    if published.planned is None:
         return None
     names = published_names()
     methods = [names.get(name, name) for name in published.planned["methods"]]
@@ -214,8 +205,8 @@ def _finished_runs(published: PublishedSet) -> pd.DataFrame:
     return finished_runs(table, published.last_steps)
 
 
-def _included_runs(published: PublishedSet) -> pd.DataFrame:
-    """Return the finished runs that come with the code as `load_runs` does."""
+def _runs_in_files(published: PublishedSet) -> pd.DataFrame:
+    """Return the finished runs of CSV files as `load_runs` does."""
     table = _finished_runs(published).drop(columns=["settings", "commit"])
     parts = [split_environment(name) for name in table["environment"]]
     return table.assign(
@@ -230,10 +221,10 @@ def _included_runs(published: PublishedSet) -> pd.DataFrame:
     )
 
 
-def _means_of_runs(published: PublishedSet) -> pd.DataFrame:
-    """Return the means of included runs: those of single tasks, and of the domains that a method has whole."""
+def _means_of_runs(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the means of single runs: those of single tasks, and of the domains that a method has whole."""
     key = ["method", "phase", "environment"]
-    last = _included_runs(published).sort_values("step").drop_duplicates([*key, "seed"], keep="last")
+    last = runs.sort_values("step").drop_duplicates([*key, "seed"], keep="last")
     scores = last.groupby([*key, "domain"])
     tasks = scores.agg(step=("step", "max"), mean=("score", "mean"), sd=("score", "std"), seeds=("score", "size"))
     tables = [tasks.reset_index()]
@@ -243,7 +234,7 @@ def _means_of_runs(published: PublishedSet) -> pd.DataFrame:
             row |= {"mean": part["mean"].mean(), "seeds": part["seeds"].min()}
             row["sd"] = np.sqrt((part["sd"] ** 2).sum(skipna=False)) / len(part)  # seeds are not paired between tasks
             tables.append(pd.DataFrame([row]))
-    return pd.concat(tables, ignore_index=True).drop(columns="domain")
+    return pd.concat(tables).drop(columns="domain").sort_values(key, ignore_index=True)
 
 
 def _metadata() -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from agents.common.validation import number, unknown_name_message
 from zoo.errors import UsageError
-from zoo.layers import load_yaml
+from zoo.layers import load_yaml, read_yaml_text
 from zoo.messages import log
 from zoo.runs.read import RunTables, split_environment
 from zoo.runs.scores import NORMALISED_RETURN, RETURN, SUCCESS, SUCCESS_BY_RETURN
@@ -113,11 +113,7 @@ def _read_word(word: str) -> tuple[str, tuple[float, float]]:
 
 
 def _read_file(path: Path) -> References:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"`{FLAG}` must name a YAML file that can be read, got {path}: {error}") from error
-    content = load_yaml(text, f"`{FLAG}` {path}")
+    content = load_yaml(read_yaml_text(path, f"`{FLAG}`"), f"`{FLAG}` {path}")
     if not isinstance(content, dict) or not content:
         raise UsageError(f"`{FLAG}` {path} must hold `env: [random, expert]` for each environment, got {content!r}")
     return dict(_checked(str(name), pair, str(path)) for name, pair in content.items())

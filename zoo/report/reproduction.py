@@ -13,7 +13,7 @@ from zoo.report.comparison import OWN, Method, Tally
 from zoo.report.compute import final_scores
 from zoo.report.estimates import Estimate, welch_mean
 from zoo.report.learning_curves import episodes_of
-from zoo.report.published import PublishedSet, load_means, tasks_of
+from zoo.report.published import PublishedSet, load_means, published_names, tasks_of
 from zoo.report.statistics import Episodes, Scores, seed_variances
 from zoo.runs.history import PHASES
 from zoo.runs.protocol import protocol_differences, setting_differences
@@ -70,12 +70,12 @@ def reproduce(
     """
     result = []
     runs = evaluations[(evaluations["source"] == OWN) & (evaluations["kind"] == SUCCESS.name)]
+    tables = [(published, load_means(published)) for published in sets]
     for phase in PHASES:
         there = runs[runs["phase"] == phase]
         own, played = final_scores(there), episodes_of(there)
-        for published in sets:
-            means = load_means(published)
-            means = means[means["phase"] == phase]
+        for published, table in tables:
+            means = table[table["phase"] == phase]
             for name, scores in own.items():
                 rows = means[means["method"] == methods[name].algorithm].set_index("environment")
                 for where, parts in _places(scores, rows).items():
@@ -116,7 +116,9 @@ def _reproduction(
         [len(values) for values in runs] + [int(row["seeds"]) for row, _ in parts],
         limits=(-1.0, 1.0),
     )
-    protocols = [_differences(phase, method, task, published, expected) for task in method.protocols if task in tasks]
+    protocols = [
+        set_differences(phase, method, task, published, expected) for task in method.protocols if task in tasks
+    ]
     return Reproduction(
         phase=phase,
         where=where,
@@ -135,16 +137,24 @@ def _reproduction(
     )
 
 
-def _differences(
+def set_differences(
     phase: str, method: Method, task: str, published: PublishedSet, expected: Expected | None
 ) -> list[str]:
-    """Return where a method's protocol and settings on a task are not those of the published scores."""
+    """Return where a method's protocol and settings on a task are not those of a set of published scores.
+
+    They are compared with those of the same algorithm in the set; where the set lacks it, with what the set's protocol
+    says to every algorithm.
+    """
     theirs = published.protocol_of(method.algorithm, split_environment(task)[1])
     found = protocol_differences(phase, method.protocols[task], theirs)
     settings = None if expected is None else expected(method.algorithm, task, theirs.get("profile"))
     if settings is None:
         return [*found, "settings not compared"]
-    return found + setting_differences(method.settings.get(task, {}), settings)
+    own = method.settings.get(task, {})
+    if method.algorithm not in published_names().values():
+        own = {name: value for name, value in own.items() if name in settings}
+        settings = {name: settings[name] for name in own}
+    return found + setting_differences(own, settings)
 
 
 def _verdict(difference: Estimate, tolerance: float) -> str:

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from zoo.report.comparison import Cell, Comparison, HalfBest, Phase, Tally
+from zoo.report.comparison import Cell, Comparison, Phase, Tally
 from zoo.report.cost import NO_COSTS, Costs, cost_numbers
 from zoo.report.estimates import Estimate
+from zoo.report.pairs import family_of
 from zoo.report.seeds_needed import plan_seeds
 from zoo.report.verdict import verdicts
 from zoo.runs.history import PHASES
@@ -55,13 +56,13 @@ def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:
         return None
     plans = {} if kind is RETURN else plan_seeds(phase.spreads, sorted(phase.improvements), comparison.resolve)
     chances: dict[str, dict[str, Any]] = {}
+    family = family_of(comparison, phase)
     for (x, y), improvement in sorted(phase.improvements.items()):
-        entry = _estimate_to_json(improvement.probability) | {"p_holm": phase.tests[x, y].probability}
+        tested = {"p_value": improvement.p_value, "p_holm": family.p_values.get((x, y))}
+        entry = _estimate_to_json(improvement.probability) | tested
         if improvement.difference is not None:
             plan = plans.get((x, y))
             entry["difference"] = _estimate_to_json(improvement.difference) | {
-                "p_value": improvement.p_value,
-                "p_holm": phase.tests[x, y].difference,
                 "seeds_needed": None if plan is None else plan.seeds,
             }
         entry["tasks"] = asdict(improvement.tasks)
@@ -77,9 +78,9 @@ def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:
         "suites": {
             suite: _aggregates_to_json(phase, cells, kind) for suite, cells in sorted(phase.suite_aggregates.items())
         },
+        "tests": family.describe(),
         "probability_of_improvement": chances,
         "verdicts": {v.other: {"p_holm": v.p_value, "verdict": v.outcome} for v in verdicts(comparison, phase)},
-        "steps_to_half_of_best": _half_best_to_json(phase.half_best),
         "domains": {
             domain: {method: _cell_to_json(cell, ("mean", "iqm")) for method, cell in sorted(cells.items())}
             for domain, cells in sorted(phase.domains.items())
@@ -95,19 +96,6 @@ def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:
                 for method, cell in sorted(cells.items())
             }
             for task, cells in phase.per_task.items()
-        },
-    }
-
-
-def _half_best_to_json(found: HalfBest | None) -> dict[str, Any] | None:
-    """Return the steps to half of the best score; None where it is not known."""
-    if found is None:
-        return None
-    return {
-        "tasks": {task: {"score": found.thresholds[task], "steps": found.budgets[task]} for task in found.thresholds},
-        "methods": {
-            method: {"steps": _estimate_to_json(steps), "reached": _estimate_to_json(found.reached[method])}
-            for method, steps in sorted(found.steps.items())
         },
     }
 

@@ -10,7 +10,6 @@ from zoo.report.comparison import Cell, Comparison, Phase, label_of, ranking
 from zoo.report.entries import (
     CONTRADICTION,
     LEAST_BEST,
-    NEAR_BEST,
     SHOWN_METRICS,
     Entry,
     Table,
@@ -21,6 +20,7 @@ from zoo.report.entries import (
     number_entry,
     score_entry,
     seeds_text,
+    unsure_note,
 )
 from zoo.report.estimates import Improvement
 from zoo.report.reproduction import Reproduction
@@ -43,7 +43,7 @@ def aggregates_table(comparison: Comparison, phase: Phase, suite: str | None = N
     found = phase.aggregates if suite is None else phase.suite_aggregates[suite]
     is_per_method = phase.is_per_method and suite is None
     label = None if is_per_method else suite or phase.suite
-    cells = {name: found[name] for name in ranking(comparison) if name in found}
+    cells = {name: found[name] for name in ranking(comparison, phase) if name in found}
     has_own = any(cell.tally is not None for cell in cells.values())
     counts = ["tasks", "seeds", *(["finished"] if has_own else []), "step"]
     header = ["method", *(METRICS[metric] for metric in SHOWN_METRICS), *counts]
@@ -70,7 +70,8 @@ def aggregates_table(comparison: Comparison, phase: Phase, suite: str | None = N
     caption = (
         f"{kind.caption} at the end of the {phase.name} phase on {_averaged_tasks(phase, kind, suite)}, "
         f"last evaluation, with 95% intervals over seeds on the same tasks ({intervals}). "
-        f"{rule}.{scoring_note(comparison, cells)}{finished_note(comparison, cells)}"
+        f"{rule}.{unsure_note(estimate for estimates in shown.values() for estimate in estimates)}"
+        f"{scoring_note(comparison, cells)}{finished_note(comparison, cells)}"
     )
     table = _table("aggregates", "Aggregates", phase, kind, caption, header, rows, data)
     if suite is None:
@@ -82,7 +83,7 @@ def aggregates_table(comparison: Comparison, phase: Phase, suite: str | None = N
 def improvement_table(comparison: Comparison, phase: Phase, baseline: str) -> Table:
     """Return how each method compares with the baseline; without rows where that has no single runs."""
     kind = comparison.kind
-    found = {name: phase.improvements.get((name, baseline)) for name in ranking(comparison)}
+    found = {name: phase.improvements.get((name, baseline)) for name in ranking(comparison, phase)}
     pairs = {name: pair for name, pair in found.items() if pair is not None}
     digits = digits_of(kind, (pair.difference for pair in pairs.values()))
     rows, data = [], []
@@ -93,10 +94,10 @@ def improvement_table(comparison: Comparison, phase: Phase, baseline: str) -> Ta
             rows[-1].append(number_entry(pair.difference, kind.scale, digits))
             data[-1] |= estimate_data("difference", pair.difference)
     has_difference = any(pair.difference is not None for pair in pairs.values())
-    against = comparison.methods[baseline].title
-    header = ["method", f"P(method > {against})", *(["difference of means"] if has_difference else [])]
+    header = ["method", "probability of improvement", *(["difference of means"] if has_difference else [])]
     caption = _improvement_caption(phase, kind, baseline, len(rows), has_difference)
-    caption += _opposite_note(comparison, pairs) + finished_note(comparison, [*pairs, baseline])
+    caption += _opposite_note(comparison, pairs) + unsure_note(pair.probability for pair in pairs.values())
+    caption += finished_note(comparison, [*pairs, baseline])
     return _table("improvement", f"Improvement over {baseline}", phase, kind, caption, header, rows, data)
 
 
@@ -109,7 +110,7 @@ def domains_table(comparison: Comparison, phase: Phase) -> Table:
         f"Success in % at the end of the {phase.name} phase, mean over the tasks of a domain (their number in "
         f"brackets). {_bold_rule(kind, ' in the column')}; -: not all tasks of the domain were run."
     )
-    names = [name for name in ranking(comparison) if any(name in cells for cells in domains.values())]
+    names = [name for name in ranking(comparison, phase) if any(name in cells for cells in domains.values())]
     caption += scoring_note(comparison, names) + finished_note(comparison, names)
     rows = [[Entry(comparison.methods[name].title)] for name in names]
     for cells in domains.values():
@@ -122,7 +123,7 @@ def domains_table(comparison: Comparison, phase: Phase) -> Table:
 def tasks_table(comparison: Comparison, phase: Phase) -> Table:
     """Return the mean of each method on each task; the intervals of success rates are in the CSV file only."""
     kind = comparison.kind
-    names = [name for name in ranking(comparison) if any(name in cells for cells in phase.per_task.values())]
+    names = [name for name in ranking(comparison, phase) if any(name in cells for cells in phase.per_task.values())]
     rows = []
     for task, cells in phase.per_task.items():
         is_uneven = len({cell.seeds for cell in cells.values()}) > 1
@@ -312,12 +313,9 @@ def _places(environments: Sequence[str]) -> str:
 
 def _bold_rule(kind: Kind, where: str = "", note: str = "") -> str:
     """Return when an entry is bold, in words."""
-    best = "the best"
-    if kind is not RETURN:
-        least = f"{LEAST_BEST:.0%}" if kind is SUCCESS else f"{LEAST_BEST:g}"
-        best = f"at least {NEAR_BEST:.0%} of the best{where}, where that is at least {least}"
-        where = ""
-    return f"Bold: {best}{where}; †: not bold, but its interval{note} reaches the best"
+    least = f"{LEAST_BEST:.0%}" if kind is SUCCESS else f"{LEAST_BEST:g}"
+    least = "" if kind is RETURN else f", where that is at least {least}"
+    return f"Bold: the best{where}{least}; †: its interval{note} reaches the best. Neither is a test"
 
 
 def _averaged_tasks(phase: Phase, kind: Kind, suite: str | None) -> str:
@@ -343,7 +341,8 @@ def _improvement_caption(phase: Phase, kind: Kind, baseline: str, pairs: int, ha
         unit = " in points" if kind is SUCCESS else ""
         difference = f", and the difference of means{unit} as the size of that effect"
     return (
-        f"Probability that a run of the method scores above a run of {baseline} on the same task (ties count half)"
+        f"Probability of improvement: that a run of the method scores above one of {baseline} on the same task (ties "
+        "count half)"
         f"{difference}, {phase.name}{kind.title}, {label_of(phase.tasks, phase.suite)}. "
         f"{advice} {count(pairs, 'comparison')}: about one in twenty intervals misses the truth, so decide beforehand "
         "which one is the claim, and treat the others as exploration."

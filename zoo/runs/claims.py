@@ -1,52 +1,58 @@
-"""Who may train a run when several processes, on several machines, could: numbered claims on shared storage.
+"""Who may train a run when several processes, on several machines, could: one claim at a time, on shared storage.
 
-The claims on a job lie in one folder. Claim number n is the folder ``n/`` there, made by a rename that only one process
-can win. Its holder touches ``n/heartbeat``, and prepares in ``n/`` all that it writes
-(`agents.common.files.prepare_in`). A claim ends as ``n.json``, which says how. A claim without heartbeat is taken over:
-its folder is renamed and emptied, so that whatever its holder still writes appears nowhere, even if the holder was only
-suspended; then number n + 1 is made.
+The claim on a job is the folder ``held/NAME/`` in the job's folder. It appears there by a rename that fails while there
+is another. Its holder touches it again and again, and prepares in it all that it writes
+(`agents.common.files.prepare_in`). Whoever takes over gives it another name and empties it, so that whatever its holder
+still writes appears nowhere, even if the holder was only suspended. So to take a living process for a dead one costs
+time, but no results. A claim ends as the record ``NAME.json``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
 import signal
-import socket
+import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agents.common.files import TakenOver, atomic_folder, atomic_path, prepare_beside, prepare_in
-from zoo.messages import log
+from zoo.messages import log, say_once
+from zoo.runs.folder import HOST
 
 HEARTBEAT_SECONDS = 15.0
 STALE_SECONDS = 180.0
-"""Age of the last heartbeat at which a claim may be taken over; file attributes on NFS are up to a minute old."""
+"""Age of the last sign of life at which a claim may be taken over; file attributes on NFS are up to a minute old."""
 HIDDEN = ".claims"
 """Folder of all claims in a log folder."""
-_HEARTBEAT, _HOLDER, _TRAINER = "heartbeat", "holder.json", "trainer.json"
+_HELD, _HOLDER = "held", "holder.json"
+_MOST_TRIES = 1000
+"""How often a folder is emptied that a client of NFS, which knows it by its handle, still puts something into."""
 
 
 @dataclass(frozen=True)
 class Claim:
     """A claim that this process holds, or the process that it trains in.
 
-    :param folder: ``{log folder}/.claims/{job}/{number}``.
+    :param folder: ``{log folder}/.claims/{job}/held/{name}``.
+    :param lock: descriptor of a file that is locked until this process, and those that inherit it, have ended.
     """
 
     folder: Path
+    lock: int | None = None
 
     @property
-    def number(self) -> int:
-        """How many claims on the job there were, this one included."""
-        return int(self.folder.name)
+    def job(self) -> Path:
+        """The folder of all claims on the job."""
+        return self.folder.parents[1]
 
     @property
     def is_lost(self) -> bool:
@@ -56,12 +62,14 @@ class Claim:
     def beat(self) -> None:
         """Show that the holder is alive; raise TakenOver if the claim is lost."""
         try:
-            os.utime(self.folder / _HEARTBEAT)
+            os.utime(self.folder)
         except FileNotFoundError as error:
-            raise TakenOver(f"another process has taken over {self.folder.parent.name}") from error
+            raise TakenOver(f"another process has taken over {self.job.name}") from error
 
     def release(self, outcome: str, **more: Any) -> bool:
         """End the claim, and record how; return False if it was lost before."""
+        if self.lock is not None:
+            os.close(self.lock)
         return _end(self.folder, outcome, **more)
 
 
@@ -69,84 +77,80 @@ class Claims:
     """The claims on one job.
 
     :param folder: ``{log folder}/.claims/{job}``.
-    :param stale_after: age of the last heartbeat, in seconds, at which a claim may be taken over.
+    :param stale_after: age of the last sign of life, in seconds, at which a claim may be taken over.
     """
 
     def __init__(self, folder: Path, stale_after: float = STALE_SECONDS) -> None:
         self.folder, self.stale_after = folder, stale_after
 
-    def take(self, owner: str, earlier: int | None = None) -> Claim | None:
-        """Claim the job, or return None if another process holds it.
-
-        :param owner: who asks.
-        :param earlier: number of a claim that an earlier life of the owner has made, which is taken over at once.
-        """
+    def take(self, owner: str) -> Claim | None:
+        """Claim the job for an owner, or return None if another process holds it."""
+        held = self._held()
+        if held is not None and not (self._is_stale(held) and _end(held, "lost", reason="no sign of life")):
+            return None  # it lives, or another process was faster
         self.folder.mkdir(parents=True, exist_ok=True)
-        number = self._newest()
-        held = self.folder / str(number)
-        if held.is_dir() and number != earlier and not self._is_stale(held):
-            return None
-        reason = "its owner was started again" if number == earlier else "no sign of life"
-        if held.is_dir() and not _end(held, "lost", reason=reason, taken_over_by=owner):
-            return None  # another process was faster
-        claim = Claim(self.folder / str(number + 1))
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
         try:
-            with atomic_folder(claim.folder) as temporary:
-                (temporary / _HEARTBEAT).touch()
-                holder = {"owner": owner, "begin": time.time(), **_this_process()}
-                (temporary / _HOLDER).write_text(json.dumps(holder), encoding="utf-8")
+            with atomic_folder(self.folder / _HELD) as temporary:
+                (temporary / name).mkdir()
+                lock = os.open(temporary / name / _HOLDER, os.O_CREAT | os.O_RDWR)
+                os.write(
+                    lock, json.dumps({"owner": owner, "begin": time.time(), "host": HOST, "pid": os.getpid()}).encode()
+                )
+                with contextlib.suppress(OSError):  # not all storage has locks
+                    fcntl.flock(lock, fcntl.LOCK_EX)
         except FileExistsError:
+            os.close(lock)
             return None
-        if any(path != claim.folder for path in self._numbered(claim.number)):
-            _fence_off(claim.folder)  # the number was used while this process was slow
-            return None
-        return claim
+        return Claim(self.folder / _HELD / name, lock)
 
-    def held_by(self, owner: str) -> int | None:
-        """Return the number of the claim that an owner has made and not ended, or None if there is none."""
-        number = self._newest()
-        return number if _read(self.folder / str(number) / _HOLDER).get("owner") == owner else None
+    def end_earlier(self, owner: str) -> None:
+        """End the claim that an earlier life of an owner has made; it may still run, if only Slurm believes it dead."""
+        held = self._held()
+        if held is not None and _read(held / _HOLDER).get("owner") == owner:
+            _end(held, "lost", reason="its owner was started again")
 
     def holder(self) -> dict[str, Any] | None:
-        """Return who holds the job, or None if nobody does."""
-        held = self.folder / str(self._newest())
-        return _read(held / _HOLDER) if held.is_dir() and not self._is_stale(held) else None
+        """Return who holds the job, or None if nobody does; nothing is sure to be known of the holder."""
+        held = self._held()
+        return None if held is None or self._is_stale(held) else _read(held / _HOLDER)
 
     def ended(self) -> list[dict[str, Any]]:
-        """Return what is recorded of the claims that have ended, oldest first."""
-        files = [path for path in self.folder.glob("*.json") if path.stem.isdigit()]
-        return [{"number": int(path.stem), **_read(path)} for path in sorted(files, key=lambda path: int(path.stem))]
+        """Return what is recorded of the claims that have ended, oldest first, without damaged records."""
+        records = {path: _read(path) for path in self.folder.glob("*.json")}
+        for path in [path for path, record in records.items() if not _is_record(record)]:
+            say_once(f"{path} is damaged; the attempt that it recorded does not count")
+            del records[path]
+        return sorted(records.values(), key=lambda record: float(record["end"]))
 
-    def _newest(self) -> int:
-        """Return the highest number so far, also of claims that are just being ended; 0 if there is none."""
-        return max(map(_number_of, self._numbered(1)), default=0)
-
-    def _numbered(self, least: int) -> list[Path]:
-        """Return what has a number, at least that; what is only being made is hidden."""
-        found = [path for path in self.folder.glob("[0-9]*") if path.name.partition(".")[0].isdigit()]
-        return [path for path in found if _number_of(path) >= least]
+    def _held(self) -> Path | None:
+        """Return the folder of the claim that there is."""
+        try:
+            return min((self.folder / _HELD).iterdir(), default=None)
+        except FileNotFoundError:
+            return None
 
     def _is_stale(self, held: Path) -> bool:
-        """Return whether a claim shows no sign of life; ages are measured with the storage's clock."""
-        processes = [_read(path) for path in (held / _HOLDER, held / _TRAINER) if path.exists()]
-        if processes and all(map(_is_dead, processes)):
+        """Return whether a claim shows no sign of life.
+
+        On the holder's host, its lock tells. Elsewhere the age does, measured with the storage's clock. A sign from the
+        future is none: that clock was set back, and the next one of a living holder is on time.
+        """
+        if _read(held / _HOLDER).get("host") == HOST and is_locked(held / _HOLDER) is False:
             return True
-        probe = self.folder / f".{uuid.uuid4().hex}.now"
-        probe.touch()
         try:
-            age = probe.stat().st_mtime - (held / _HEARTBEAT).stat().st_mtime
+            with tempfile.TemporaryFile(dir=self.folder) as now:
+                age = os.fstat(now.fileno()).st_mtime - held.stat().st_mtime
         except FileNotFoundError:
             return False  # it has just ended
-        finally:
-            probe.unlink()
-        return age > self.stale_after
+        return abs(age) > self.stale_after
 
 
 @contextlib.contextmanager
 def held(folder: Path | None) -> Iterator[None]:
     """Train under a claim: show signs of life, and write nothing more once it is lost.
 
-    If the process that made the claim ends, this one is asked to stop, as by SIGTERM, and ends the claim itself.
+    If the process that made the claim ends, this one is asked to stop, as by SIGTERM.
 
     :param folder: of the claim; None: without one.
     """
@@ -155,10 +159,8 @@ def held(folder: Path | None) -> Iterator[None]:
         return
     claim, stop = Claim(folder.resolve()), threading.Event()
     claim.beat()
-    maker = _read(claim.folder / _HOLDER).get("pid")
-    (claim.folder / _TRAINER).write_text(json.dumps(_this_process()), encoding="utf-8")
-    prepare_in(claim.folder, root=claim.folder.parents[2])
-    beats = threading.Thread(target=_beat, args=(claim, stop, maker), name="heartbeat", daemon=True)
+    prepare_in(claim.folder, root=claim.job.parents[1])
+    beats = threading.Thread(target=_beat, args=(claim, stop), name="heartbeat", daemon=True)
     beats.start()
     try:
         yield
@@ -166,12 +168,11 @@ def held(folder: Path | None) -> Iterator[None]:
         stop.set()
         beats.join()
         prepare_beside()
-        if os.getppid() != maker:
-            claim.release("interrupted", reason="the process that started the run has ended")
 
 
-def _beat(claim: Claim, stop: threading.Event, maker: int | None) -> None:
+def _beat(claim: Claim, stop: threading.Event) -> None:
     """Show signs of life until the run has ended; end the process at once when the claim is lost."""
+    maker = _read(claim.folder / _HOLDER).get("pid", os.getppid())
     is_orphan = False
     while not stop.wait(HEARTBEAT_SECONDS):
         try:
@@ -189,76 +190,51 @@ def _beat(claim: Claim, stop: threading.Event, maker: int | None) -> None:
 
 def _end(folder: Path, outcome: str, **more: Any) -> bool:
     """End a claim: fence off its holder first, then record how it ended; return False if it has ended already."""
-    ending = _renamed(folder)
-    if ending is None:
-        return False
-    record = {**_read(ending / _HOLDER), "end": time.time(), "outcome": outcome, **more}
-    with atomic_path(folder.with_name(f"{folder.name}.json")) as temporary:
-        temporary.write_text(json.dumps(record) + "\n", encoding="utf-8")
-    _remove(ending)
-    return True
-
-
-def _fence_off(folder: Path) -> None:
-    """End a claim without a record."""
-    ending = _renamed(folder)
-    if ending is not None:
-        _remove(ending)
-
-
-def _renamed(folder: Path) -> Path | None:
-    """Give a claim's folder another name, which nobody else knows; None if it has gone."""
-    ending = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}")
+    job = folder.parents[1]
+    ending = job / f".{folder.name}.{uuid.uuid4().hex}"  # which nobody else knows
     try:
         os.rename(folder, ending)
     except FileNotFoundError:
-        return None
-    return ending
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder; a client of NFS that knows it by its handle may still put something into it until then."""
-    while folder.exists():
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _number_of(path: Path) -> int:
-    return int(path.name.partition(".")[0])
-
-
-def _this_process() -> dict[str, Any]:
-    """Return what identifies this process, among those of the same system only."""
-    return {"host": socket.gethostname(), "system": _system(), "pid": os.getpid(), "started": _start_of(os.getpid())}
-
-
-def _is_dead(process: Mapping[str, Any]) -> bool:
-    """Return whether a process has certainly ended: it ran on this system, and is not there any more."""
-    if _system() is None or process.get("system") != _system():
         return False
-    return _start_of(process["pid"]) != process.get("started")
+    record = {**_read(ending / _HOLDER), "end": time.time(), "outcome": outcome, **more}
+    with atomic_path(job / f"{folder.name}.json") as temporary:
+        temporary.write_text(json.dumps(record) + "\n", encoding="utf-8")
+    tries = 0
+    while ending.exists():
+        tries += 1
+        shutil.rmtree(ending, ignore_errors=tries < _MOST_TRIES)
+    return True
 
 
-def _system() -> str | None:
-    """Return what tells this system's process numbers from those of another, or None if that is not known."""
+def is_locked(path: Path) -> bool | None:
+    """Return whether a process holds the lock of a file or folder; None if that cannot be told.
+
+    The test takes the lock for an instant, shared with others who look. `RunFolder.claim` tries again for longer.
+    """
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip() + os.readlink(
-            "/proc/self/ns/pid"
-        )
+        handle = os.open(path, os.O_RDONLY)
     except OSError:
         return None
-
-
-def _start_of(pid: int) -> str | None:
-    """Return when a process started, in the system's own units; None if there is no such process."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
     except OSError:
         return None
+    finally:
+        os.close(handle)
+    return False
+
+
+def _is_record(record: dict[str, Any]) -> bool:
+    times = (record.get("end"), record.get("seconds", 0.0))
+    return isinstance(record.get("outcome"), str) and all(isinstance(seconds, float) for seconds in times)
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Return what a file says; nothing if it is gone or was not finished."""
+    """Return the mapping in a file; nothing if it is gone or holds anything else."""
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
+    return content if isinstance(content, dict) else {}

@@ -158,7 +158,7 @@ _CONFIG: dict[str, tuple[Check, str]] = {
     "seeds": (lambda value: _are_counts(value) and value != [], "a list of whole numbers >= 0"),
     "folders": (_are_names, "a list of names of folders"),
     "departures": (_are_lines, "a list of texts"),
-    **dict.fromkeys(("settings", "dataset", "pretrained_actor"), _MAPPING),
+    **dict.fromkeys(("settings", "dataset", "pretrained_actor", "agent"), _MAPPING),
     "success_return": (_is_number, "a finite number"),
     **dict.fromkeys(("reference_scores", "action_range"), (_are_two_numbers, "two different finite numbers")),
 }
@@ -167,6 +167,7 @@ _INSIDE = {
     "settings": {"net_arch": (_are_layers, "a list of widths, or a mapping of such lists")},
     "dataset": {"size": _COUNT, "fingerprint": _TEXT},
     "pretrained_actor": {"updates": _COUNT},
+    "agent": {"class": _LINE, "package": _LINE},
 }
 
 

@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from agents.common.bounded import DamagedFile, read_npz, read_npz_headers, read_text
-from agents.common.files import TakenOver, atomic_folder, atomic_path
+from agents.common.bounded import read_npz, read_text
+from agents.common.files import DamagedFile, TakenOver, atomic_folder, atomic_path
 from agents.common.manifest import NAME as MANIFEST
 from agents.common.manifest import DamagedFolderError, digest_of, read_manifest, seal
 from zoo import plain_yaml
@@ -59,7 +59,6 @@ PROGRESS = {
     "speed": ("time/updates_per_s", "time/fps"),
 }
 """What `RunFolder.read_progress` returns, and under which names ``progress.csv`` has it offline and online."""
-_RENAMED = {"pretrain_steps": "pretraining_steps", "pretrain_step": "pretraining_step"}  # names in older runs
 
 
 class UnreadableRun(UsageError):
@@ -71,6 +70,19 @@ class UnreadableRun(UsageError):
     def __init__(self, file: Path, problem: str) -> None:
         super().__init__(f"{file} {problem}")
         self.reason = printable(f"{file.name} {problem}")
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Name a file in what is raised while it is read."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UnreadableRun(path, "is missing") from error
+    except DamagedFile as error:
+        raise UnreadableRun(path, f"cannot be read: {error.problem}") from error
+    except (OSError, ValueError, RecursionError, csv.Error) as error:  # RecursionError: JSON that is nested too deeply
+        raise UnreadableRun(path, f"cannot be read: {' '.join(str(error).split())}") from error
 
 
 class RunFolder:
@@ -92,6 +104,7 @@ class RunFolder:
         self.identity: dict[str, bytes] = {}
         """What the run is, by file name, as it was written or restored; see :meth:`restore_file`."""
         self._handle: int | None = None  # of the lock
+        self._manifest: tuple[tuple[int, ...], dict[str, list[str]]] | None = None  # the one read last
 
     # -- ownership ----------------------------------------------------------------------------------------------------
 
@@ -189,12 +202,13 @@ class RunFolder:
         """Write the effective settings of the run, seed included."""
         self._write_identity(self.config.name, plain_yaml.write(dict(config)))
 
-    def read_config(self) -> dict[str, Any]:
+    def read_config(self, parse: Callable[[str], Any] = plain_yaml.read) -> dict[str, Any]:
         """Return the settings of the run.
 
+        :param parse: reads YAML.
         :raises UnreadableRun: if ``config.yml`` cannot be read, lacks what every run has, or holds what no run writes.
         """
-        config = self._read_mapping(self.config, plain_yaml.read)
+        config = self._read_mapping(self.config, parse)
         missing = [key for key in _CONFIG_KEYS if config.get(key) is None]
         if missing:
             raise UnreadableRun(self.config, f"lacks {', '.join(missing)}")
@@ -247,15 +261,9 @@ class RunFolder:
     def _read_mapping(self, path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
         """Return what a text file holds, under the names of today; empty if that is not a mapping."""
         self._require_intact(path)
-        try:
+        with _reading(path):
             content = parse(read_text(path, _MOST_TEXT_BYTES))
-        except FileNotFoundError as error:
-            raise UnreadableRun(path, "is missing") from error
-        except DamagedFile as error:
-            raise UnreadableRun(path, f"cannot be read: {error.problem}") from error
-        except (OSError, ValueError, RecursionError) as error:  # the last one: JSON that is nested too deeply
-            raise UnreadableRun(path, f"cannot be read: {' '.join(str(error).split())}") from error
-        return {_RENAMED.get(name, name): value for name, value in content.items()} if isinstance(content, dict) else {}
+        return content if isinstance(content, dict) else {}
 
     # -- manifest.json ------------------------------------------------------------------------------------------------
 
@@ -285,8 +293,11 @@ class RunFolder:
         manifest = self.path / MANIFEST
         if not manifest.exists():
             return
+        version = manifest.stat().st_ino, manifest.stat().st_mtime_ns  # it is replaced whole, never written to
         try:
-            allowed = read_manifest(self.path)["files"].get(path.name)
+            if self._manifest is None or self._manifest[0] != version:
+                self._manifest = version, read_manifest(self.path)["files"]
+            allowed = self._manifest[1].get(path.name)
         except DamagedFolderError as error:
             raise UnreadableRun(
                 manifest, "is damaged; if you know that the other files are whole, remove it"
@@ -341,44 +352,32 @@ class RunFolder:
         :raises UnreadableRun: if the file is missing, damaged, or holds what no evaluation gives.
         """
         self._require_intact(self.evaluations)
-        try:
-            there = read_npz_headers(self.evaluations)
-            missing = [name for name in COLUMNS if name not in there]
-            if missing:
-                raise UnreadableRun(self.evaluations, f"lacks {', '.join(missing)}")
+        with _reading(self.evaluations):
             # the zoo compresses none, so its own may be as large as their file
             most = max(_MOST_EVALUATION_BYTES, self.evaluations.stat().st_size)
             arrays = read_npz(self.evaluations, (*COLUMNS, "successes"), most)
-        except FileNotFoundError as error:
-            raise UnreadableRun(self.evaluations, "is missing") from error
-        except DamagedFile as error:
-            raise UnreadableRun(self.evaluations, f"cannot be read: {error.problem}") from error
-        except OSError as error:
-            raise UnreadableRun(self.evaluations, f"cannot be read: {error.strerror}") from error
-        problem = find_bad_evaluations(arrays)
-        if problem:
+        if missing := [name for name in COLUMNS if name not in arrays]:
+            raise UnreadableRun(self.evaluations, f"lacks {', '.join(missing)}")
+        if problem := find_bad_evaluations(arrays):
             raise UnreadableRun(self.evaluations, f"does not fit together: {problem}")
         return arrays
 
     # -- progress.csv -------------------------------------------------------------------------------------------------
 
-    def read_progress(self) -> dict[str, np.ndarray]:
+    def read_progress(self, last: int = _MOST_PROGRESS_BYTES) -> dict[str, np.ndarray]:
         """Return the rows of ``progress.csv`` that say how long training has taken, an array for each of `PROGRESS`.
 
         Steps count from the beginning of pretraining, seconds from the beginning of a phase, or from where a process
         continued it. A last line that is not whole is left out. A run that logged no time has no rows.
 
+        :param last: how many characters at the end to look at, in whole lines.
         :raises UnreadableRun: if the file is missing, damaged, or holds what no run writes.
         """
-        try:
+        with _reading(self.progress):
             text = read_text(self.progress, _MOST_PROGRESS_BYTES)
-            table = _parse_progress(text[: text.rfind("\n") + 1])
-        except FileNotFoundError as error:
-            raise UnreadableRun(self.progress, "is missing") from error
-        except DamagedFile as error:
-            raise UnreadableRun(self.progress, f"cannot be read: {error.problem}") from error
-        except (OSError, ValueError, csv.Error) as error:
-            raise UnreadableRun(self.progress, f"cannot be read: {' '.join(str(error).split())}") from error
+            header, _, rows = text[: text.rfind("\n") + 1].partition("\n")
+            recent = rows if len(rows) <= last else rows[-last:].partition("\n")[2]
+            table = _parse_progress(f"{header}\n{recent}")
         table = table[~np.isnan(table[:, 1])]  # the others are evaluations
         columns = dict(zip(PROGRESS, table.T, strict=True))
         if problem := find_bad_progress(columns):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import fcntl
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from agents.common.bounded import read_text
 from zoo import plain_yaml
-from zoo.runs.claims import HIDDEN, Claims
+from zoo.runs.claims import HIDDEN, Claims, is_locked
 from zoo.runs.folder import HOST, STATES, RunFolder, UnreadableRun
 
 DEAD = "dead"
@@ -33,7 +32,7 @@ def state_now(folder: RunFolder, status: Mapping[str, Any]) -> str:
     state = str(status["state"])
     if state != "running":
         return state
-    is_held = _is_claimed(folder) if folder.is_of_suite() else _is_locked(_first(folder))
+    is_held = _is_claimed(folder) if folder.is_of_suite() else is_locked(_first(folder))
     if is_held is not False:
         return state
     is_known = folder.is_of_suite() or status.get("host") == HOST
@@ -49,33 +48,13 @@ def _first(folder: RunFolder) -> Path:
     return folder.path.with_name(str(names[0])) if isinstance(names, list) and names else folder.path
 
 
-def _is_locked(path: Path) -> bool | None:
-    """Return whether a process holds a folder's lock; None if that cannot be told.
-
-    The test takes the lock for an instant, shared with others who look. `RunFolder.claim` tries again for longer.
-    """
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return None
-    finally:
-        os.close(handle)
-    return False
-
-
 def _is_claimed(folder: RunFolder) -> bool | None:
     """Return whether a process holds the claim of a suite's run; None if that cannot be told."""
     try:
-        claim = Path(str(plain_yaml.read((folder.path / "args.yml").read_text(encoding="utf-8"))["claim"]))
-        job = folder.path.parents[1] / HIDDEN / claim.parent.name
+        claim = Path(str(plain_yaml.read(read_text(folder.path / "args.yml", plain_yaml.MOST_CHARACTERS))["claim"]))
+        job = folder.path.parents[1] / HIDDEN / claim.parents[1].name
         return Claims(job).holder() is not None if job.is_dir() else None
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, LookupError):
         return None
 
 

@@ -6,7 +6,9 @@ be counted stays in the table with the reason: it is unfinished, unreadable, or 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import datetime
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from zoo import plain_yaml
 from zoo.datasets.names import parse_env_name
 from zoo.envs.ocbench import TASKS
 from zoo.errors import UsageError
@@ -24,7 +27,7 @@ from zoo.runs.history import PHASES
 from zoo.runs.liveness import DEAD, WHAT_TO_DO, state_now
 from zoo.runs.naming import name_methods
 from zoo.runs.protocol import PROTOCOL, describe_layers, describe_settings, show
-from zoo.runs.scores import RETURN, SUCCESS, SUCCESS_BY_RETURN, Kind
+from zoo.runs.scores import RETURN, SUCCESS, SUCCESS_BY_RETURN
 from zoo.texts import printable
 
 _BESIDES = ("offline_data", "env_kwargs", "eval_env_kwargs")
@@ -34,10 +37,15 @@ EVALUATION_COLUMNS = (
     "method", "algorithm", "source", "environment", "domain", "task", "seed", "phase", "step", "successes", "episodes",
     "kind", "score", "return", "length", "run", "carried",
 )  # fmt: skip
+_OF_RUNS = ("run", "method", "algorithm", "environment", "domain", "task", "seed", "kind")
 _RUN_COLUMNS = (
     "run", "state", "method", "algorithm", "label", "environment", "domain", "task", "seed", "kind", "offline_step",
     "online_step", "updated", *PROTOCOL, "reference_scores", "departures", "settings", "problem", "replaced_by",
 )  # fmt: skip
+
+
+_PHASE_NAMES = np.array(PHASES, dtype=object)
+_SEED_LINE = re.compile(r"^seed: (\d{1,15})\n", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -98,23 +106,46 @@ def read_runs(paths: Iterable[Path], merge_protocols: bool = False) -> RunTables
 
     :param merge_protocols: put runs of a label in one row, whatever their protocol.
     """
-    rows: list[dict[str, Any]] = []
-    evaluations: list[pd.DataFrame] = []
-    for folder in find_run_folders(paths):
-        row, table = _read_run(folder)
-        rows.append(row)
-        if table is not None:
-            evaluations.append(table)
+    parse = _parse_once()
+    found = [_read_run(folder, parse) for folder in find_run_folders(paths)]
+    rows, evaluations = [row for row, _ in found], [arrays for _, arrays in found]
     runs = pd.DataFrame(rows, columns=list(_RUN_COLUMNS)).astype({"problem": object, "replaced_by": object})
     runs["method"] = runs["label"] if merge_protocols else name_methods(runs)
     _mark_duplicates(runs)
-    if not evaluations:
-        return RunTables(runs, pd.DataFrame(columns=list(EVALUATION_COLUMNS)))
-    columns = ["run", "method", "algorithm", "environment", "domain", "task", "seed"]
-    joined = (
-        pd.concat(evaluations, ignore_index=True).merge(runs[columns], on="run").assign(source="own", carried=False)
-    )
-    return RunTables(runs, joined[list(EVALUATION_COLUMNS)])
+    return RunTables(runs, _join(runs, evaluations))
+
+
+def _parse_once() -> Callable[[str], Any]:
+    """Return a reader of YAML that reads settings once for all seeds that share them; nobody may change them."""
+    known: dict[str, Any] = {}
+
+    def parse(text: str) -> Any:
+        found = _SEED_LINE.search(text)
+        if found is None:
+            return plain_yaml.read(text)
+        shared = text[: found.start()] + text[found.end() :]
+        if shared not in known:
+            known[shared] = plain_yaml.read(text)
+        content = known[shared]
+        return {**content, "seed": int(found[1])} if isinstance(content, dict) else content
+
+    return parse
+
+
+def _join(runs: pd.DataFrame, evaluations: Sequence[Mapping[str, Any] | None]) -> pd.DataFrame:
+    """Return the evaluations of runs as one table, columns `EVALUATION_COLUMNS`.
+
+    :param runs: the rows of `RunTables`.
+    :param evaluations: what `_tabulate` returned for each of them, or None.
+    """
+    tables = [table for table in evaluations if table is not None]
+    if not tables:
+        return pd.DataFrame(columns=list(EVALUATION_COLUMNS))
+    columns = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
+    columns["successes"] = pd.array(columns["successes"], dtype="Int64")
+    length = [0 if table is None else len(table["step"]) for table in evaluations]
+    of_runs = {name: np.repeat(runs[name].to_numpy(), length) for name in _OF_RUNS}
+    return pd.DataFrame(columns | of_runs | {"source": "own", "carried": False}, columns=list(EVALUATION_COLUMNS))
 
 
 def short_name(environment: str) -> str:
@@ -122,18 +153,22 @@ def short_name(environment: str) -> str:
     return environment.replace("-singletask-", " ").removesuffix("-v0")
 
 
-def _read_run(folder: RunFolder) -> tuple[dict[str, Any], pd.DataFrame | None]:
-    """Return a run's row, and its evaluations if they can be read."""
+def _read_run(folder: RunFolder, parse: Callable[[str], Any]) -> tuple[dict[str, Any], Mapping[str, np.ndarray] | None]:
+    """Return a run's row, and its evaluations if they can be read.
+
+    :param parse: reads the YAML of its settings.
+    """
     row: dict[str, Any] = {"run": str(folder.path), "state": "unknown"}
     try:
         status = folder.read_status()
-        row |= _describe_status(folder, status) | _describe_config(folder, status)
+        row |= _describe_status(folder, status) | _describe_config(folder.read_config(parse), status)
         unfinished = row["state"] != "done"
         if unfinished and not folder.evaluations.exists():
             table = None
         else:
-            table = _tabulate(folder, SUCCESS if row["success_return"] is None else SUCCESS_BY_RETURN)
-            row["kind"] = table["kind"].iloc[0]
+            table = _tabulate(folder)
+            success = SUCCESS if row["success_return"] is None else SUCCESS_BY_RETURN
+            row["kind"] = (RETURN if np.isnan(table["successes"]).all() else success).name
     except UnreadableRun as error:
         return row | {"problem": error.reason}, None
     except OSError as error:  # e.g. a folder that is removed meanwhile
@@ -148,16 +183,17 @@ def _read_run(folder: RunFolder) -> tuple[dict[str, Any], pd.DataFrame | None]:
 
 def _describe_status(folder: RunFolder, status: Mapping[str, Any]) -> dict[str, Any]:
     """Return the columns of a run that ``status.json`` gives."""
-    updated = pd.to_datetime(str(status.get("updated")), utc=True, errors="coerce")
-    if pd.isna(updated):
-        updated = pd.Timestamp(folder.status.stat().st_mtime, unit="s", tz="UTC")
+    try:
+        written = datetime.datetime.fromisoformat(str(status.get("updated")))
+    except ValueError:
+        written = datetime.datetime.fromtimestamp(folder.status.stat().st_mtime, datetime.UTC)
+    updated = written.replace(tzinfo=written.tzinfo or datetime.UTC).astimezone(datetime.UTC)
     steps = {name: int(status.get(name) or 0) for name in ("offline_step", "online_step")}
     return {"state": state_now(folder, status), "updated": updated, **steps}
 
 
-def _describe_config(folder: RunFolder, status: Mapping[str, Any]) -> dict[str, Any]:
+def _describe_config(config: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
     """Return the columns of a run that ``config.yml`` gives."""
-    config = folder.read_config()
     environment, domain, task = split_environment(str(config["env"]))
     settings, dataset, actor = (_mapping(config.get(key)) for key in ("settings", "dataset", "pretrained_actor"))
     besides = {name: config[name] for name in _BESIDES if config.get(name)}
@@ -192,37 +228,32 @@ def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _tabulate(folder: RunFolder, success: Kind) -> pd.DataFrame:
-    """Return a run's evaluations, scored by success where it was recorded, else by the return.
+def _tabulate(folder: RunFolder) -> dict[str, np.ndarray]:
+    """Return a run's evaluations as columns, scored by success where it was recorded, else by the return.
 
-    :param success: what kind of success that is.
+    Their number of successes is NaN where it was not recorded.
     """
     arrays = folder.read_evaluations()
-    successes, average = arrays.get("successes"), arrays["results"].mean(axis=1)
-    episodes = arrays["results"].shape[1]
-    total = pd.array([pd.NA] * len(average) if successes is None else successes.sum(axis=1), dtype="Int64")
-    return pd.DataFrame(
-        {
-            "run": str(folder.path),
-            "phase": np.asarray(PHASES)[arrays["phase"].astype(int)],
-            "step": arrays["timesteps"].astype(int),
-            "successes": total,
-            "episodes": episodes,
-            "kind": (RETURN if successes is None else success).name,
-            "score": average if successes is None else total.to_numpy(int) / episodes,
-            "return": average,
-            "length": arrays["ep_lengths"].mean(axis=1),
-        }
-    )
+    average, episodes = arrays["results"].mean(axis=1), arrays["results"].shape[1]
+    total = arrays["successes"].sum(axis=1) if "successes" in arrays else np.full(len(average), np.nan)
+    return {
+        "phase": _PHASE_NAMES[arrays["phase"].astype(int)],
+        "step": arrays["timesteps"].astype(int),
+        "successes": total.astype(float),
+        "episodes": np.full(len(average), episodes),
+        "score": total / episodes if "successes" in arrays else average,
+        "return": average,
+        "length": arrays["ep_lengths"].mean(axis=1),
+    }
 
 
-def _find_missing_evaluation(row: Mapping[str, Any], evaluations: pd.DataFrame) -> str | None:
+def _find_missing_evaluation(row: Mapping[str, Any], evaluations: Mapping[str, np.ndarray]) -> str | None:
     """Return which phase of a finished run lacks an evaluation at its end."""
-    last = evaluations.groupby("phase")["step"].max()
     ends = {"offline": row["offline_steps"], "online": row["offline_steps"] + row["online_steps"]}
     for phase, wanted in ends.items():
-        if row[f"{phase}_steps"] and last.get(phase, -1) < wanted:
-            got = f"{last[phase]:,}" if phase in last else "none"
+        steps = evaluations["step"][evaluations["phase"] == phase]
+        if row[f"{phase}_steps"] and steps.max(initial=-1) < wanted:
+            got = f"{steps.max():,}" if len(steps) else "none"
             return f"its last {phase} evaluation is at step {got}, expected {wanted:,}"
     return None
 
@@ -240,11 +271,11 @@ def _mark_duplicates(runs: pd.DataFrame) -> None:
     newest_first = runs.assign(is_open=runs["problem"].notna()).sort_values(
         ["is_open", "updated", "run"], ascending=[True, False, False]
     )
-    for _, group in newest_first.groupby(["method", "environment", "seed"]):
-        first = group.iloc[0]
-        for index, problem in group["problem"].iloc[1:].items():
-            runs.loc[index, "replaced_by"] = first["run"]
-            if pd.isna(problem):
-                runs.loc[index, "problem"] = (
-                    f"duplicate: {first['run']} is a newer run of the same method, environment and seed"
-                )
+    key = ["method", "environment", "seed"]
+    first = newest_first.dropna(subset=key).groupby(key)["run"].transform("first")
+    first = first[first != runs.loc[first.index, "run"]]
+    runs.loc[first.index, "replaced_by"] = first
+    first = first[runs.loc[first.index, "problem"].isna()]
+    runs.loc[first.index, "problem"] = (
+        "duplicate: " + first + " is a newer run of the same method, environment and seed"
+    )

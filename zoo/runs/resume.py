@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,10 +26,8 @@ DERIVED = ("sources", "departures")
 """Entries of ``config.yml`` that follow from the others; runs that differ in nothing else are the same."""
 WHO = ("seed", "seeds", "folders")
 """Entries of ``config.yml`` that say which seeds of the same settings a run trains."""
-BESIDES = ("eval_at_start",)
-"""Entries of ``config.yml`` that change nothing of what comes after; older runs lack them."""
-WITHOUT_EFFECT = {"settings.random_crop": 0.0, "settings.frame_stack": 1, "settings.encoder": None}
-"""Settings that runs of older versions lack, and the value with which training is what it was without them."""
+BESIDES = ("eval_at_start", "agent")
+"""Entries of ``config.yml`` that change nothing of what comes after; a class may move."""
 NAMED_DIFFERENCES = 10
 
 
@@ -109,7 +108,7 @@ def comparable(record: Mapping[str, Any]) -> dict[str, Any]:
     kept = {name: value for name, value in record.items() if name not in (*DERIVED, *WHO, *BESIDES)}
     found = dict(flatten(plain_yaml.read(plain_yaml.write(kept))))
     found.pop("dataset.name", None)  # the fingerprint says more: a file may have moved
-    return {name: value for name, value in found.items() if name not in WITHOUT_EFFECT or value != WITHOUT_EFFECT[name]}
+    return found
 
 
 def find_run(
@@ -141,6 +140,7 @@ def find_run(
     else:
         _require_format(run, under_claim)
         _claim(run, under_claim)
+        _require_folders(run)
         _tell_of_other_versions(run.folders[0])
         log.info("resuming %s %s", run, _position(run))
     return run
@@ -160,6 +160,19 @@ def _claim(run: StoredRun, under_claim: bool) -> None:
         raise UsageError(f"{first.path} belongs to a suite; continue it with zoo/benchmark.py")
     elif not first.claim():
         raise UsageError(f"another process is training {first.path}; wait for its end, or stop it, before --resume")
+
+
+def _require_folders(run: StoredRun) -> None:
+    """Make the folders again that are gone, which the checkpoint fills; refuse those that another run has got since."""
+    for folder, seed in zip(run.folders, run.seeds, strict=True):
+        folder.path.mkdir(exist_ok=True)
+        with contextlib.suppress(UnreadableRun):  # a damaged file is replaced by its copy
+            config = folder.read_config()
+            names = [each.path.name for each in run.folders]
+            if config["seed"] != seed or config.get("folders", [folder.path.name]) != names:
+                raise UsageError(
+                    f"--resume: {folder.path} was seed {seed} of {run}, and is another run now; move it away to go on"
+                )
 
 
 def _is_of_suite(folder: RunFolder) -> bool:

@@ -16,6 +16,7 @@ from zoo.runs.folder import RunFolder, UnreadableRun
 from zoo.texts import printable
 
 _LONGEST_NAME, _UNKNOWN = 80, "not recorded"
+_RECENT = 10_000  # characters of a log, about a dozen rows
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,14 @@ def read_speed(folder: RunFolder) -> tuple[int, float] | None:
     :return: the step counts from the beginning of pretraining; None if no speed is known, or the log is damaged.
     """
     try:
-        rows = folder.read_progress()
+        for last in ({"last": _RECENT}, {}):  # most of a long log says nothing about now
+            rows = folder.read_progress(**last)
+            known = np.flatnonzero(rows["speed"] > 0)
+            if len(known):
+                return int(rows["steps"][known[-1]]), float(rows["speed"][known[-1]])
     except UnreadableRun:
-        return None
-    known = np.flatnonzero(rows["speed"] > 0)
-    return (int(rows["steps"][known[-1]]), float(rows["speed"][known[-1]])) if len(known) else None
+        pass
+    return None
 
 
 def add_up(steps: np.ndarray, seconds: np.ndarray, speed: np.ndarray) -> np.ndarray:

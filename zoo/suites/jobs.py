@@ -15,6 +15,7 @@ from zoo.errors import BAD_INPUT, UsageError
 from zoo.layers import flatten
 from zoo.runs.claims import HIDDEN, STALE_SECONDS, Claims
 from zoo.runs.folder import file_name_of
+from zoo.runs.history import PHASES
 from zoo.runs.resume import StoredRun, comparable, stored_runs
 from zoo.suites.suite import Run, Suite
 from zoo.training.arguments import make_parser
@@ -64,6 +65,7 @@ class Job:
     :param words: its command line.
     :param settings: what a run folder's settings must be, with dotted names, to be of this job.
     :param steps: gradient steps and environment steps of a replica, all phases together.
+    :param ends: the step of the last evaluation of each phase.
     """
 
     run: Run
@@ -72,6 +74,7 @@ class Job:
     algo: str
     settings: Mapping[str, Any] = field(repr=False)
     steps: int = 0
+    ends: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -115,7 +118,7 @@ class Job:
     def has_failed(self, launch: str, retries: int) -> bool:
         """Return whether it has failed too often, or for good, since a start of the benchmark program."""
         own = [end for end in self.claims.ended() if end.get("launch") == launch and end["outcome"] == State.FAILED]
-        return len(own) > retries or any(end["exit_code"] == BAD_INPUT for end in own)
+        return len(own) > retries or any(end.get("exit_code") == BAD_INPUT for end in own)
 
 
 def make_jobs(suite: Suite, runs: Sequence[Run], machine: Machine) -> list[Job]:
@@ -141,7 +144,9 @@ def _make_job(suite: Suite, run: Run, machine: Machine) -> Job:
     settings = _compared(comparable(describe_run(request.config, None, args)))
     each = request.config.run
     steps = each.pretraining_steps + each.offline_steps + each.online_steps
-    return Job(run, machine, (*words, "--resume"), request.config.algo, settings, steps)
+    ends = dict(zip(PHASES, (each.offline_steps, each.offline_steps + each.online_steps), strict=True))
+    ends = {phase: end for phase, end in ends.items() if getattr(each, f"{phase}_steps")}
+    return Job(run, machine, (*words, "--resume"), request.config.algo, settings, steps, ends)
 
 
 def _digest(*values: Any) -> str:

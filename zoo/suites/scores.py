@@ -13,9 +13,9 @@ from pathlib import Path
 import pandas as pd
 from filelock import FileLock
 
-from agents.common.files import atomic_path
+from agents.common.files import atomic_path, regular_file
 from zoo.errors import UsageError
-from zoo.report.included_runs import COLUMNS
+from zoo.report.included_runs import COLUMNS, finished_runs
 from zoo.runs.folder import RunFolder
 from zoo.runs.read import read_runs, split_environment
 from zoo.suites.jobs import Job
@@ -26,13 +26,13 @@ _RUN = ["method", "environment", "seed"]
 
 
 def find_kept(jobs: Sequence[Job], folder: Path) -> set[str]:
-    """Return the names of the jobs whose scores, of every seed, are in a folder.
+    """Return the names of the jobs whose scores, of every seed up to the end of each phase, are in a folder.
 
     :param folder: of files that `write_scores` made; it need not exist.
     :raises UsageError: if a file is damaged, or has runs of these methods on these tasks with other settings.
     """
-    kept = _read(folder.glob("*.csv"))
-    found = kept.groupby(_RUN)["settings"].unique().to_dict()
+    table = _read(folder.glob("*.csv"))
+    found = table.groupby(_RUN)["settings"].unique().to_dict()
     allowed: dict[tuple[str, str], set[str]] = {}
     for job in jobs:
         allowed.setdefault(_pair(job), set()).add(job.digest)
@@ -44,8 +44,11 @@ def find_kept(jobs: Sequence[Job], folder: Path) -> set[str]:
                 f"{method} on {environment}, seed {seed} ({', '.join(digests)}, now {', '.join(sorted(expected))}); "
                 "move the file away, or name another folder"
             )
+    ends = {_pair(job): job.ends for job in jobs}
+    finished = finished_runs(table.astype({"step": int}), lambda *pair: ends.get(pair, {}))
+    whole = set(zip(*(finished[name] for name in (*_RUN, "settings")), strict=True))
     return {
-        job.name for job in jobs if all(job.digest in found.get((*_pair(job), str(seed)), ()) for seed in job.run.seeds)
+        job.name for job in jobs if whole.issuperset((*_pair(job), str(seed), job.digest) for seed in job.run.seeds)
     }
 
 
@@ -93,8 +96,9 @@ def _read(files: Iterable[Path]) -> pd.DataFrame:
             table = _table(path)
         except (OSError, ValueError) as error:  # pandas' own errors and broken UTF-8 are ValueErrors
             raise UsageError(f"`{path}` cannot be read ({error}); restore the file, or name another folder") from error
-        is_whole = set(COLUMNS) <= set(table) and all(table[name].str.isdecimal().all() for name in ("seed", "step"))
-        if not is_whole:
+        # a line that ends early has no hash of settings
+        is_whole = set(COLUMNS) <= set(table) and not table.isna().any(axis=None) and table["settings"].ne("").all()
+        if not is_whole or not all(table[name].str.fullmatch(r"\d{1,18}").all() for name in ("seed", "step")):
             raise UsageError(
                 f"`{path}`: expected scores, with the columns {', '.join(COLUMNS)} and whole numbers for seeds and "
                 "steps, got something else; restore the file, or name another folder"
@@ -104,6 +108,7 @@ def _read(files: Iterable[Path]) -> pd.DataFrame:
 
 
 def _table(source: Path | io.StringIO) -> pd.DataFrame:
+    source = regular_file(source) if isinstance(source, Path) else source
     return pd.read_csv(source, dtype=str, keep_default_na=False, index_col=False)
 
 

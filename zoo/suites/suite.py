@@ -17,14 +17,14 @@ from zoo.datasets.names import single_task_names
 from zoo.envs import robomimic
 from zoo.envs.ocbench import tasks_of
 from zoo.errors import UsageError
-from zoo.layers import DEFAULT_PROFILE, load_yaml, merge
+from zoo.layers import DEFAULT_PROFILE, load_yaml, merge, read_yaml_text
 from zoo.texts import check_label
 
 ALL = "all"
 LISTS_OF_NAMES = ("environments", "gym_packages", "published")
 KINDS: Mapping[str, tuple[Any, str]] = {
     **dict.fromkeys(("algorithms", "overrides", *LISTS_OF_NAMES), (list, "a list")),
-    **dict.fromkeys(("title", "profile", "dataset"), (str, "text")),
+    **dict.fromkeys(("title", "profile", "dataset", "focus"), (str, "text")),
     "dataset_dir": (str | None, "text"),
     "quick": (bool, "true or false"),
 }
@@ -72,6 +72,7 @@ class Suite:
     :param env_kwargs: arguments of the environments.
     :param gym_packages: packages to import, for their environments.
     :param published: sets of published scores that the report shows beside the runs.
+    :param focus: the algorithm, by its label or id, that the report gives a verdict on.
     """
 
     algorithms: Sequence[Any]
@@ -88,6 +89,7 @@ class Suite:
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     gym_packages: Sequence[str] = ()
     published: Sequence[str] = ()
+    focus: str = ""
 
     def runs(self) -> list[Run]:
         """Return every run, environment by environment, so that a suite that is stopped has compared some."""
@@ -130,6 +132,8 @@ class Suite:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise UsageError(f"algorithms of a suite must have different names, got {twice[0]} twice; give a `label`")
+        if self.focus and self.focus not in names:
+            raise UsageError(unknown_name_message("algorithm of the suite as its `focus`", self.focus, names))
         return found
 
     def _params_for(self, name: str, algo: str, env: str) -> dict[str, Any]:
@@ -157,11 +161,7 @@ def find_suite(path: Path) -> Path:
 
 def read_suite(path: Path) -> Suite:
     """Read a suite's file; raise UsageError if a name, type or value in it is wrong."""
-    try:
-        content = load_yaml(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UsageError(f"the suite {path} cannot be read: {reason}; expected a YAML file in UTF-8") from error
+    content = load_yaml(read_yaml_text(path, "a suite"), str(path))
     if not isinstance(content, dict):
         raise UsageError(f"the suite {path} must be a mapping, got {type(content).__name__}")
     _check_keys(content, [each.name for each in fields(Suite)], f"the suite {path}")

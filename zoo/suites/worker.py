@@ -6,7 +6,6 @@ many, or how often; a launcher only has to start some.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -17,9 +16,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, BinaryIO
 
-from zoo.errors import DONE, INTERRUPTED, TRACEBACK_HINT, UsageError
-from zoo.messages import log
+from zoo.errors import INTERRUPTED, TRACEBACK_HINT, UsageError
+from zoo.messages import log, say_once
 from zoo.runs.claims import Claim
 from zoo.suites.jobs import Job, Machine, State, make_jobs
 from zoo.suites.suite import Run, Suite
@@ -27,7 +27,11 @@ from zoo.suites.suite import Run, Suite
 TRAIN = Path(__file__).resolve().parents[1] / "train.py"
 SECONDS_BETWEEN_LOOKS = 0.2
 SECONDS_BETWEEN_ROUNDS = 5.0
-SECONDS_UNTIL_RECORDED = 10.0
+STOP_SECONDS = 120.0
+"""How long a training process has for its checkpoint after it was asked to stop."""
+LEFTOVER_SECONDS = 2.0
+"""How long what a training process has started may take to end after it."""
+_END_OF_LOG = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -80,20 +84,20 @@ class Worker:
 
     def __post_init__(self) -> None:
         self._stopping = False
-        self._earlier: dict[str, int | None] = {}
-        """Claims of an earlier life. Later ones of the same owner are not taken over at once: an earlier life that
-        still runs, since only Slurm or Ray believe it dead, would take them from its successor too."""
 
     def __call__(self) -> None:
         """Train until nothing is left to do, or :meth:`stop` is called."""
         left = self.plan.jobs()
-        self._earlier = {job.name: job.claims.held_by(self.owner) for job in left}
+        for job in left:
+            job.claims.end_earlier(self.owner)
         while left and not self._stopping:
             begin = time.monotonic()
             left = [job for job in left if not self._attempt(job)]
             if left and not self.waits:
                 return
-            if left and all(job.claims.holder() is not None for job in left):
+            holders = [holder for job in left if (holder := job.claims.holder()) is not None]
+            if left and len(holders) == len(left):
+                self._tell_of_others(holders)
                 self._pause(max(SECONDS_BETWEEN_ROUNDS, time.monotonic() - begin))  # half of the time on the storage
 
     @property
@@ -110,7 +114,7 @@ class Worker:
         while not self._stopping:
             if job.has_failed(self.plan.launch, self.plan.retries) or job.state().is_final:
                 return True
-            claim = job.claims.take(self.owner, self._earlier[job.name])
+            claim = job.claims.take(self.owner)
             if claim is None:
                 return False
             self._train(job, claim)
@@ -119,66 +123,75 @@ class Worker:
     def _train(self, job: Job, claim: Claim) -> None:
         """Train a job under a claim, and record how that ended."""
         begin = time.monotonic()
-        log_file = claim.folder.with_name(f"{claim.number}.log")
+        log_file, output_file = (claim.job / f"{claim.folder.name}.{kind}" for kind in ("log", "out"))
         command = [sys.executable, str(TRAIN), *job.words, "--claim", str(claim.folder)]
         with (
-            log_file.open("w", encoding="utf-8") as errors,
+            log_file.open("a+b") as errors,
+            output_file.open("wb") as output,  # a pipe would be full, or kept open by what the process leaves behind
             subprocess.Popen(
                 command,
-                stdout=subprocess.PIPE,
+                stdout=output,
                 stderr=errors,
-                text=True,
                 env={**os.environ, **self.variables},
                 start_new_session=True,  # Ctrl-C is for the worker, which asks once
+                pass_fds=[] if claim.lock is None else [claim.lock],
             ) as child,
         ):
             if self.cores:
                 os.sched_setaffinity(child.pid, self.cores)
             self._watch(child, claim)
-            output = child.stdout.read() if child.stdout else ""
-        code = child.returncode
-        outcome, reason = self._outcome(job, code, log_file)
-        more = {"exit_code": code, "seconds": time.monotonic() - begin, "launch": self.plan.launch, "reason": reason}
-        result = _last_line(output)
-        if claim.release(outcome, **more, result=json.loads(result) if code == DONE else None):
-            told = f": {reason}" if reason else ""
-            log.info("%s: %s after %.0f s%s", outcome, job.run, more["seconds"], told)
+            told = _last_line(errors)
+        outcome, reason = self._outcome(job, child.returncode, told)
+        seconds = time.monotonic() - begin
+        more = {"exit_code": child.returncode, "seconds": seconds, "launch": self.plan.launch, "reason": reason}
+        if claim.release(outcome, **more):
+            told = f": {reason}" * bool(reason) + f"; see {log_file}" * (outcome == State.FAILED)
+            log.info("%s: %s after %.0f s%s", outcome, job.run, seconds, told)
         else:
-            log.warning("lost the claim on %s: another worker has taken over", job.run)
-            self._stopping |= self._is_superseded(job, claim)
+            log.warning("lost the claim on %s: another worker has taken over, or %s was removed", job.run, claim.job)
+            self._stopping |= not self.waits  # it was taken for dead, and the launcher starts others in its place
 
-    def _watch(self, child: subprocess.Popen[str], claim: Claim) -> None:
-        """Wait for the end of a training process; end it if its claim is lost."""
+    def _watch(self, child: subprocess.Popen[bytes], claim: Claim) -> None:
+        """Wait for the end of a training process and of what it has started; end it if its claim is lost."""
         while child.poll() is None:
-            if self._stopping:
-                child.terminate()
-                child.wait()
-            elif claim.is_lost:
+            if claim.is_lost:
                 child.kill()
-            else:
-                time.sleep(SECONDS_BETWEEN_LOOKS)
+            elif self._stopping:
+                child.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    child.wait(STOP_SECONDS)
+                    break
+                log.warning("process %d has not stopped within %.0f s; it is killed", child.pid, STOP_SECONDS)
+                child.kill()
+                child.wait()
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        _end_group(child.pid)
 
-    def _outcome(self, job: Job, code: int, log_file: Path) -> tuple[str, str]:
-        """Return how a training process has ended, and why if it was not as wanted."""
-        if code == DONE:
-            return State.DONE, ""
-        if code == INTERRUPTED or (self._stopping and code == -signal.SIGTERM):
-            return State.INTERRUPTED, "stopped by a signal"
-        reason = _last_line(log_file.read_text(encoding="utf-8", errors="replace")).removesuffix(TRACEBACK_HINT)
-        if code < 0:
-            reason = f"killed by signal {-code}" + (f" after: {reason}" if reason else "")
+    def _outcome(self, job: Job, code: int, told: str) -> tuple[str, str]:
+        """Return how a training process has ended, and why if it was not as wanted.
+
+        :param told: its last message.
+        """
         state = job.state()
+        if state is State.DONE:
+            return state, ""
+        if code == INTERRUPTED or (self._stopping and code in (-signal.SIGTERM, -signal.SIGKILL)):
+            return State.INTERRUPTED, "stopped by a signal"
+        reason = told.removesuffix(TRACEBACK_HINT)
+        if code <= 0:
+            how = f"killed by signal {-code}" if code else "ended with exit code 0 before the run was done"
+            reason = how + (f" after: {reason}" if reason else "")
         return (state if state is State.DIVERGED else State.FAILED), reason
 
-    def _is_superseded(self, job: Job, claim: Claim) -> bool:
-        """Return whether a later life of this worker has taken its job over, after others gave it up for dead."""
-        end = time.monotonic() + SECONDS_UNTIL_RECORDED
-        while time.monotonic() < end:  # who takes over fences this worker off first, and records it then
-            ended = {each["number"]: each for each in job.claims.ended()}
-            if claim.number in ended:
-                return ended[claim.number].get("taken_over_by") == self.owner
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-        return False
+    def _tell_of_others(self, holders: Sequence[Mapping[str, Any]]) -> None:
+        """Say what is waited for that this start of the program has not begun."""
+        others = [each for each in holders if not str(each.get("owner")).startswith(f"{self.plan.launch}/")]
+        if others:
+            hosts = ", ".join(sorted({str(each.get("host")) for each in others}))
+            say_once(
+                f"waiting for jobs that other programs train, on {hosts}; they are continued here after "
+                f"{self.plan.machine.stale_after:.0f} s without a sign of life"
+            )
 
     def _pause(self, seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -202,6 +215,17 @@ class WorkerThread(threading.Thread):
             self.error = error
 
 
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+def _end_group(group: int) -> None:
+    """Wait a moment for the end of all processes of a group, then kill what is left, e.g. a simulator's server."""
+    end = time.monotonic() + LEFTOVER_SECONDS
+    with suppress(ProcessLookupError, PermissionError):  # macOS does not permit it for those that have ended
+        while time.monotonic() < end:
+            os.killpg(group, 0)
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        os.killpg(group, signal.SIGKILL)
+
+
+def _last_line(file: BinaryIO) -> str:
+    file.seek(max(0, file.seek(0, os.SEEK_END) - _END_OF_LOG))
+    lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
     return lines[-1] if lines else ""

@@ -5,7 +5,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from zoo.arguments import Parser, two_numbers, whole_number
+from zoo.arguments import (
+    COUNT,
+    REAL,
+    SEED,
+    SEED_OR_ANY,
+    THREADS,
+    ZERO_OR_MORE,
+    Parser,
+    a_path,
+    add_verbose,
+    two_numbers,
+)
 from zoo.layers import DEFAULT_PROFILE
 
 PURPOSE = "Train an algorithm on an environment's dataset, then online: one run folder per seed."
@@ -37,19 +48,19 @@ def add_task(group: argparse._ArgumentGroup, seed: int = -1) -> None:
     """
     group.add_argument("--algo", required=True, help="algorithm id, e.g. qam")
     group.add_argument("--env", required=True, help="e.g. cube-double-play-singletask-task2-v0")
-    group.add_argument("--seed", type=whole_number, default=seed, help="seed of everything random; -1 draws one")
+    kind, drawn = (SEED_OR_ANY, "; -1 draws one") if seed < 0 else (SEED, "")
+    group.add_argument("--seed", type=kind, default=seed, help=f"seed of everything random{drawn}")
     group.add_argument("--seeds", nargs="+", help="several seeds at once, e.g. 0-11 or 3 7 9")
     group.add_argument(
         "--profile", default=DEFAULT_PROFILE, help="protocol of the settings; `zoo agents show ALGO` lists them"
     )
     group.add_argument(
         "--pretraining-steps",
-        "--pretrain-steps",  # its former name
-        type=whole_number,
+        type=ZERO_OR_MORE,
         help="cloning steps before the offline phase (default: from YAML)",
     )
-    group.add_argument("--offline-steps", type=whole_number, help="gradient steps on the dataset (default: from YAML)")
-    group.add_argument("--online-steps", type=whole_number, help="environment steps after it (default: from YAML)")
+    group.add_argument("--offline-steps", type=ZERO_OR_MORE, help="gradient steps on the dataset (default: from YAML)")
+    group.add_argument("--online-steps", type=ZERO_OR_MORE, help="environment steps after it (default: from YAML)")
     group.add_argument("--quick", action="store_true", help="the algorithm's small settings, for a laptop")
     group.add_argument(
         "-params",
@@ -63,10 +74,7 @@ def add_task(group: argparse._ArgumentGroup, seed: int = -1) -> None:
     group.add_argument("-conf", "--conf-file", help="YAML file that overrides the shipped settings")
     group.add_argument("-i", "--trained-agent", default="", help="model (.zip), or folder of a run, to start from")
     group.add_argument(
-        "--pretrained-actor", type=Path, help="model (.zip), or folder of a run, whose behaviour flow to start from"
-    )
-    group.add_argument(
-        "--trust", action="store_true", help="let the file of --pretrained-actor run code, as older versions' files do"
+        "--pretrained-actor", type=a_path, help="model (.zip), or folder of a run, whose behaviour flow to start from"
     )
 
 
@@ -98,7 +106,7 @@ def add_data(group: argparse._ArgumentGroup, storage: str = "--storage") -> None
         help="what online training does with the dataset: in front of the buffer, half of every batch, nothing "
         "(default: from YAML)",
     )
-    group.add_argument("--dataset-size", type=whole_number, help="transitions to use, or to generate (default: all)")
+    group.add_argument("--dataset-size", type=COUNT, help="transitions to use, or to generate (default: all)")
     group.add_argument(
         "--action-range",
         type=two_numbers,
@@ -107,7 +115,7 @@ def add_data(group: argparse._ArgumentGroup, storage: str = "--storage") -> None
     )
     group.add_argument(
         "--dataset-replace-interval",
-        type=whole_number,
+        type=COUNT,
         help="updates until a set's next file takes over (default: from YAML)",
     )
     group.add_argument(
@@ -121,7 +129,7 @@ def add_data(group: argparse._ArgumentGroup, storage: str = "--storage") -> None
 
 def add_environments(group: argparse._ArgumentGroup) -> None:
     """Add the flags of environments."""
-    group.add_argument("--n-envs", type=whole_number, help="training environments (default: one per seed)")
+    group.add_argument("--n-envs", type=COUNT, help="training environments (default: one per seed)")
     group.add_argument(
         "--vec-env", choices=("dummy", "subproc"), default="dummy", help="how training environments are stepped"
     )
@@ -136,8 +144,8 @@ def add_protocol(group: argparse._ArgumentGroup, eval_seed: int = 0) -> None:
 
     :param eval_seed: the default.
     """
-    group.add_argument("--eval-freq", type=whole_number, help="steps between evaluations (default: from YAML)")
-    group.add_argument("--eval-episodes", type=whole_number, help="episodes per evaluation (default: from YAML)")
+    group.add_argument("--eval-freq", type=COUNT, help="steps between evaluations (default: from YAML)")
+    group.add_argument("--eval-episodes", type=COUNT, help="episodes per evaluation (default: from YAML)")
     group.add_argument(
         "--eval-at-start",
         action=argparse.BooleanOptionalAction,
@@ -151,17 +159,15 @@ def add_protocol(group: argparse._ArgumentGroup, eval_seed: int = 0) -> None:
     )
     group.add_argument(
         "--n-eval-envs",
-        type=whole_number,
+        type=COUNT,
         help="evaluation environments (default: two per core or eight, mazes one per episode)",
     )
-    group.add_argument(
-        "--eval-seed", type=whole_number, default=eval_seed, help="decides the evaluation's starts and noise"
-    )
+    group.add_argument("--eval-seed", type=SEED, default=eval_seed, help="decides the evaluation's starts and noise")
     group.add_argument(
         "--score", choices=("return",), help="score runs by their return even where the environment reports success"
     )
     group.add_argument(
-        "--success-return", type=float, metavar="X", help="an episode succeeds if its return is at least X"
+        "--success-return", type=REAL, metavar="X", help="an episode succeeds if its return is at least X"
     )
     group.add_argument(
         "--reference-scores",
@@ -169,7 +175,7 @@ def add_protocol(group: argparse._ArgumentGroup, eval_seed: int = 0) -> None:
         metavar="RANDOM,EXPERT",
         help="score runs by their return, which comparisons put on the scale of these two: 0 and 1",
     )
-    group.add_argument("--save-freq", type=whole_number, help="steps between checkpoints (default: from YAML)")
+    group.add_argument("--save-freq", type=COUNT, help="steps between checkpoints (default: from YAML)")
     group.add_argument(
         "--on-divergence",
         choices=("stop", "warn"),
@@ -184,24 +190,18 @@ def add_speed(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     group.add_argument("--precision", choices=("fp32", "tf32", "bf16"), help="matrix products (default: tf32 on CUDA)")
     group.add_argument("--compile", choices=("auto", "on", "off"), help="compile the update (default: auto)")
-    group.add_argument(
-        "--num-threads", type=whole_number, default=-1, help="CPU threads of PyTorch; -1: PyTorch's default"
-    )
+    group.add_argument("--num-threads", type=THREADS, default=-1, help="CPU threads of PyTorch; -1: PyTorch's default")
 
 
 def add_output(group: argparse._ArgumentGroup) -> None:
     """Add the flags of log folder and messages."""
-    group.add_argument("-f", "--log-folder", type=Path, default=Path("logs"), help="where run folders are made")
-    group.add_argument(
-        "--log-interval", type=whole_number, help="gradient steps between log entries (default: from YAML)"
-    )
-    group.add_argument(
-        "--verbose", type=whole_number, default=1, help="0 errors only, 1 what happens, 2 tracebacks too"
-    )
+    group.add_argument("-f", "--log-folder", type=a_path, default=Path("logs"), help="where run folders are made")
+    group.add_argument("--log-interval", type=COUNT, help="gradient steps between log entries (default: from YAML)")
+    add_verbose(group)
 
 
 def _add_logging(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--claim", type=Path, help=argparse.SUPPRESS)  # `zoo/benchmark.py` trains under claims
+    group.add_argument("--claim", type=a_path, help=argparse.SUPPRESS)  # `zoo/benchmark.py` trains under claims
     group.add_argument("-tb", "--tensorboard-log", help="folder of TensorBoard events (default: the run folder)")
     group.add_argument("-P", "--progress", action="store_true", default=None, help="progress bar, terminal or not")
     group.add_argument("--label", help="name of this run's row in a comparison (default: the algorithm)")

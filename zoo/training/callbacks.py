@@ -257,7 +257,7 @@ class EvaluationCallback(BaseCallback):
         :param histories: the evaluations then, one for each replica.
         """
         self._last_step = state["last_step"]
-        self.best = [(*score, True)[:3] for score in state["best"]]  # older versions evaluated trained models only
+        self.best = [tuple(score) for score in state["best"]]
         self.histories = list(histories)
         if state["pending"] is not None:
             self._unfinished = PendingEvaluation(load_pending(), **state["pending"])

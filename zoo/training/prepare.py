@@ -116,7 +116,7 @@ def _find_own(request: Request) -> str | Path:
 
 
 def make_model(request: Request, seeds: list[int], data: Dataset | ShardedDataset | None) -> FlowQLearning:
-    """Return the algorithm with its environments and its data loaded."""
+    """Return the algorithm, whose hooks :func:`check_algorithm` has tried, with its environments and data loaded."""
     config, args = request.config, request.args
     if args.num_threads > 0:
         torch.set_num_threads(args.num_threads)
@@ -131,16 +131,18 @@ def make_model(request: Request, seeds: list[int], data: Dataset | ShardedDatase
             device=args.device,
             verbose=max(args.verbose - 1, 0),
         )
+        if isinstance(model, FlowQLearning):  # SB3's own algorithms come here too
+            model.is_checked = True
         if args.trained_agent:
             model.set_parameters(find_model(args.trained_agent), device=args.device)  # type: ignore[arg-type]
         if data is not None:
             model.load_dataset(data.content)
         if args.pretrained_actor:  # after the dataset, which gives the observation statistics
-            model.load_pretrained_actor(args.pretrained_actor, trust=args.trust)
+            model.load_pretrained_actor(args.pretrained_actor)
     log.info("%s", model.replay_buffer.placement.text)
     if data is not None:
         log.info("%s", model.replay_buffer.dataset_description)
-    if isinstance(model, FlowQLearning):  # SB3's own algorithms come here too
+    if isinstance(model, FlowQLearning):
         log.info("updates: %s", model.update_mode)
     return model
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 
+from agents.common.manifest import digest_of
 from agents.common.saved import find_model, read_attributes, require_algorithm
 from agents.common.sb3.model import FlowQLearning
+from agents.registry import BUILT_IN, origin_of
 from zoo import plain_yaml
 from zoo.baselines import find_algorithm
 from zoo.config import Config
-from zoo.datasets.files import file_sha256
 from zoo.datasets.load import Dataset
 from zoo.datasets.shards import ShardedDataset
 from zoo.errors import UsageError, as_usage_error
@@ -28,6 +29,9 @@ def describe_run(config: Config, data: Dataset | ShardedDataset | None, args: ar
     for name in ("label", "n_envs", "env_kwargs", "eval_env_kwargs", "trained_agent"):
         if getattr(args, name):
             record[name] = getattr(args, name)
+    method = find_algorithm(config.algo).method
+    if method is not None and config.algo not in BUILT_IN:
+        record["agent"] = origin_of(method)
     if args.pretrained_actor:
         record["pretrained_actor"] = describe_model(args.pretrained_actor)
     if data is not None:
@@ -40,7 +44,7 @@ def describe_model(path: Path) -> dict[str, Any]:
     with as_usage_error(OSError, KeyError, TypeError, ValueError):
         file = find_model(path)
         updates = int(read_attributes(file)["_n_updates"])
-    return {"path": str(file.resolve()), "updates": updates, "fingerprint": file_sha256(file)}
+    return {"path": str(file.resolve()), "updates": updates, "fingerprint": digest_of(file)}
 
 
 def check_trained_agent(path: Path, config: Config) -> None:

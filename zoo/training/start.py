@@ -35,6 +35,13 @@ def train(args: argparse.Namespace, observe: Observer | None = None) -> dict[str
     config = request.config
     if config.departures:
         log.info("settings differ from protocol `%s`: %s", config.profile, "; ".join(config.departures))
+    online_steps, first = config.run.online_steps, config.settings["learning_starts"]
+    if 0 < online_steps <= first:
+        log.warning(
+            "the online phase will make no update: `learning_starts` is %d and --online-steps %d; make "
+            "`learning_starts` smaller or --online-steps larger, or leave the online phase out (--online-steps 0)",
+            *(first, online_steps),
+        )
     check_log_folder(args.log_folder)
     with contextlib.ExitStack() as stack:
         stack.enter_context(held(args.claim))

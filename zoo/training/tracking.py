@@ -19,8 +19,8 @@ import secrets
 import sys
 from collections.abc import Iterator, Mapping
 from contextvars import copy_context
-from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -35,58 +35,23 @@ STEP = "time/total_timesteps"
 PROJECT = "flow-rl-zoo"
 
 
-@dataclass(frozen=True)
-class Begin:
-    """What a tracker is told about a run when it begins, or goes on.
-
-    :param id: of the tracker run.
-    :param is_known: whether the tracker run exists already.
-    """
-
-    project: str
-    entity: str | None
-    group: str | None
-    tags: list[str]
-    name: str
-    id: str
-    is_known: bool
-    config: dict[str, Any]
-
-
-class Tracker(Protocol):
-    """A library that keeps runs."""
-
-    title: str
-    hint: str
-    """What to do if it refuses a run."""
-
-    def begin(self, library: Any, about: Begin) -> Any:
-        """Return a run of the library."""
-
-    def send(self, run: Any, step: int, numbers: dict[str, float]) -> None:
-        """Add a row to a run."""
-
-    def finish(self, run: Any, exit_code: int) -> None:
-        """End a run, after all of its rows have arrived."""
-
-
 class Wandb:
     """Weights & Biases."""
 
     title = "Weights & Biases"
     hint = "log in with `wandb login`, or set WANDB_MODE=offline and upload later with `wandb sync`"
 
-    def begin(self, library: Any, about: Begin) -> Any:
+    def begin(self, record: Mapping[str, Any], args: argparse.Namespace, name: str, config: dict[str, Any]) -> Any:
         """Return a run; the x axis of its charts is the training step."""
-        run = library.init(
-            project=about.project,
-            entity=about.entity,
-            group=about.group,
-            tags=about.tags,
-            name=about.name,
-            id=about.id,
+        run = importlib.import_module("wandb").init(
+            project=record["project"],
+            entity=record["entity"],
+            group=args.wandb_group,
+            tags=args.wandb_tags,
+            name=name,
+            id=record["id"],
             resume="allow",
-            config=about.config,
+            config=config,
             reinit="create_new",  # beside the runs of other seeds
         )
         run.define_metric("*", step_metric=STEP)
@@ -107,12 +72,18 @@ class Trackio:
     title = "trackio"
     hint = "check TRACKIO_DIR, TRACKIO_SPACE_ID and TRACKIO_SERVER_URL"
 
-    def begin(self, library: Any, about: Begin) -> Any:
+    def begin(self, record: Mapping[str, Any], args: argparse.Namespace, name: str, config: dict[str, Any]) -> Any:
         """Return a run, which trackio finds again by its name."""
-        options = {"group": about.group, "config": about.config, "resume": "allow" if about.is_known else "never"}
-        # It ends the run that its context knows, here that of another seed.
-        begin = lambda: library.init(about.project, f"{about.name}-{about.id}", embed=False, **options)  # noqa: E731
-        return copy_context().run(begin)
+        begin = partial(
+            importlib.import_module("trackio").init,
+            record["project"],
+            f"{name}-{record['id']}",
+            embed=False,
+            group=args.wandb_group,
+            config=config,
+            resume="allow",
+        )
+        return copy_context().run(begin)  # it ends the run that its context knows, here that of another seed
 
     def send(self, run: Any, step: int, numbers: dict[str, float]) -> None:
         """Add a row."""
@@ -123,7 +94,7 @@ class Trackio:
         run.finish()
 
 
-TRACKERS: dict[str, Tracker] = {"wandb": Wandb(), "trackio": Trackio()}
+TRACKERS: dict[str, Wandb | Trackio] = {"wandb": Wandb(), "trackio": Trackio()}
 """What ``--track`` takes; the names are those of the packages."""
 
 
@@ -227,41 +198,21 @@ def _begin(
 
     :raises UsageError: if the tracker refuses a run that has not trained yet.
     """
-    tracker, known = TRACKERS[args.track], _read_record(folder, args.track)
-    new = {"id": secrets.token_hex(4), "project": args.wandb_project_name or PROJECT, "entity": args.wandb_entity}
-    record = known or new
-    about = Begin(
-        project=record["project"],
-        entity=record["entity"],
-        group=args.wandb_group,
-        tags=args.wandb_tags,
-        name=f"{config.algo}_{folder.path.name}",
-        id=record["id"],
-        is_known=bool(known),
-        config=config.record() | {"seed": seed},
-    )
-    run = None
+    tracker, run = TRACKERS[args.track], None
+    record = {"id": secrets.token_hex(4), "project": args.wandb_project_name or PROJECT, "entity": args.wandb_entity}
+    try:
+        record = folder.read_tracking(args.track) or record
+    except UnreadableRun as error:
+        log.warning("%s; a new run of %s begins", error, tracker.title)
+    name, settings = f"{config.algo}_{folder.path.name}", config.record() | {"seed": seed}
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            run = tracker.begin(importlib.import_module(args.track), about)
+            run = tracker.begin(record, args, name, settings)
     except Exception as error:
+        refused = f"{tracker.title} refused {folder.path.name} ({describe_error(error)}); {tracker.hint}"
         if position is None:
-            raise UsageError(
-                f"{tracker.title} refused the run ({describe_error(error)}); {tracker.hint}, or leave out --track"
-            ) from error
-        log.warning(
-            "%s refused %s (%s); it goes on without it; %s, and resume again to send what is missing",
-            tracker.title, folder.path.name, describe_error(error), tracker.hint,
-        )  # fmt: skip
+            raise UsageError(f"{refused}, or leave out --track") from error
+        log.warning("%s, and resume again to send what is missing; the run goes on without it", refused)
     else:
         folder.write_tracking(args.track, record)
     return TrackedRun(folder, args.track, run, record)
-
-
-def _read_record(folder: RunFolder, tracker: str) -> dict[str, Any]:
-    """Return what a run folder records of its run at a tracker; empty if it has none there."""
-    try:
-        return folder.read_tracking(tracker)
-    except UnreadableRun as error:
-        log.warning("%s; a new run of %s begins", error, TRACKERS[tracker].title)
-        return {}

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
+import re
 import socket
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
 
 import optuna
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages.journal import BaseJournalBackend
 
+from agents.common.files import DamagedFile, open_file
 from zoo.errors import UsageError
 
 STUDIES = "studies"
 """Folder of studies in a log folder."""
 JOURNAL = "journal.log"
+CHECKSUM = "sha256"
 
 
 def study_folder(log_folder: Path, name: str) -> Path:
@@ -27,23 +32,14 @@ def study_folder(log_folder: Path, name: str) -> Path:
     return log_folder / STUDIES / name
 
 
-def open_journal(path: Path, to_write: bool = False) -> JournalStorage:
-    """Open a journal; raise UsageError if the file is something else.
-
-    :param to_write: begin a new one if there is none, and repair one whose last writer was stopped in a line.
-    """
+def open_journal(path: Path) -> JournalStorage:
+    """Open a journal, which begins with what is written first; raise UsageError if the file is something else."""
     try:
-        if to_write and path.exists():
-            _drop_half_a_line(path)
-        _require_first_line(path)
-        return JournalStorage(JournalFileBackend(str(path)))
-    except OSError as error:
-        raise UsageError(f"`{path}` cannot be a study's journal: {error.strerror}; choose another file") from error
-    except (AssertionError, KeyError, TypeError, ValueError) as error:
-        raise UsageError(
-            f"expected `{path}` to be a journal that `zoo tune` has written, got a file of another kind; choose "
-            "another with --storage"
-        ) from error
+        return JournalStorage(JournalFile(path))
+    except (OSError, DamagedFile) as error:
+        raise UsageError(f"the study's journal cannot be read: {error}; choose another with --storage") from error
+    except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UsageError(_not_a_journal(path, f"got what Optuna cannot read, {error!r}")) from error
 
 
 def study_names(storage: JournalStorage) -> list[str]:
@@ -51,24 +47,79 @@ def study_names(storage: JournalStorage) -> list[str]:
     return sorted(optuna.get_all_study_names(storage))
 
 
-def _require_first_line(path: Path) -> None:
-    """Raise KeyError, TypeError or ValueError if a file begins with anything but an operation of a journal."""
-    if path.exists() and path.stat().st_size:
-        with open(path, encoding="utf-8") as file:
-            json.loads(file.readline())["op_code"]
+class JournalFile(BaseJournalBackend):
+    """A file of Optuna's operations, one a line, each with the SHA-256 of itself and all lines before it.
+
+    A line that was changed, added or removed is found by whoever reads the file. What a killed writer left of its last
+    line does not count, and the next writer removes it. Optuna's own `JournalFileBackend` reads the file too.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._ends = [(0, "")]  # after 0, 1, 2, ... lines: the position in the file, and the checksum
+
+    def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
+        """Return the operations from a number on."""
+        if not self._path.exists():
+            return []
+        with open_file(self._path) as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            return self._read(file, log_number_from)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Add operations to the end of the file."""
+        with self._path.open("ab+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed, or the process is killed
+            self._read(file, len(self._ends) - 1)
+            end, checksum = self._ends[-1]
+            file.truncate(end)
+            for log in logs:
+                checksum = _chain(checksum, log)
+                file.write(json.dumps({**log, CHECKSUM: checksum}).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _read(self, file: IO[bytes], first: int) -> list[dict[str, Any]]:
+        """Return the operations from a number on, each compared with its checksum."""
+        logs: list[dict[str, Any]] = []
+        del self._ends[first + 1 :]
+        (end, checksum), size = self._ends[first], os.fstat(file.fileno()).st_size
+        if size < end:
+            raise UsageError(
+                f"{self._path} has lost its end: it had {end:,} bytes, got {size:,}; put a copy of it back"
+            )
+        file.seek(end)
+        for line in file:
+            if not line.endswith(b"\n") and end:
+                break
+            try:
+                log = json.loads(line)
+                claimed = log.pop(CHECKSUM)
+            except (ValueError, LookupError, AttributeError, TypeError, RecursionError):
+                claimed = None
+            if claimed is None or claimed != _chain(checksum, log):
+                raise self._damage(first + len(logs) + 1)
+            end, checksum = end + len(line), claimed
+            self._ends.append((end, checksum))
+            logs.append(log)
+        return logs
+
+    def _damage(self, number: int) -> UsageError:
+        if number == 1:
+            return UsageError(_not_a_journal(self._path, "got another file, or one without checksums"))
+        return UsageError(
+            f"{self._path} is damaged: line {number} does not follow line {number - 1}, so it was changed, or lines "
+            "before it were removed; put a copy of the file back, or begin another study with --study-name"
+        )
 
 
-def _drop_half_a_line(path: Path) -> None:
-    """Remove what a process wrote of its last line before it was killed, or before the disk was full."""
-    lock = JournalFileSymlinkLock(str(path))  # of those who write
-    lock.acquire()
-    try:
-        with open(path, "rb+") as file:
-            content = file.read()
-            if not content.endswith(b"\n") and b"\n" in content:
-                file.truncate(content.rindex(b"\n") + 1)
-    finally:
-        lock.release()
+def _not_a_journal(path: Path, got: str) -> str:
+    return f"expected `{path}` to be a journal that `zoo tune` has written, {got}; choose another with --storage"
+
+
+def _chain(checksum: str, log: dict[str, Any]) -> str:
+    """Return the checksum of an operation that follows those of another checksum."""
+    return hashlib.sha256(f"{checksum}{json.dumps(log)}".encode()).hexdigest()
 
 
 class Workers:
@@ -106,7 +157,9 @@ class Workers:
             os.close(handle)
 
     def is_alive(self, name: str) -> bool:
-        """Return whether a worker still runs."""
+        """Return whether a worker still runs; the name is what a journal says, which may be anything."""
+        if not isinstance(name, str) or not re.fullmatch(r"[^/\0]+-\d+-\w+", name):
+            raise UsageError(f"a trial's worker must be a name beside the journal, got {name!r}; begin another study")
         try:
             handle = os.open(self._folder / name, os.O_RDWR)
         except FileNotFoundError:

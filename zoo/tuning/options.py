@@ -77,11 +77,6 @@ class Plan:
 
 def read_plan(args: argparse.Namespace) -> Plan:
     """Return the study that a command line asks for; raise UsageError if something in it is wrong."""
-    for name in ("n_trials", "n_workers", "n_evaluations", "max_total_trials"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise UsageError(f"`--{name.replace('_', '-')}` must be at least 1, got {getattr(args, name)}")
-    if args.seed < 0 and args.seeds is None:
-        raise UsageError("`--seed -1` would draw other seeds for each trial; give a seed, or several with --seeds")
     args.seed = -1 if args.seeds else args.seed
     args.trial = None
     args.num_threads = _threads(args)

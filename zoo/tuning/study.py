@@ -29,7 +29,7 @@ from zoo.processes import ServingProcess, WorkerError
 from zoo.runs.folder import STUDY, check_log_folder, find_run_folders
 from zoo.training.callbacks import StopSignal
 from zoo.tuning import trial as trials
-from zoo.tuning.journal import Workers, open_journal
+from zoo.tuning.journal import Workers, open_journal, study_names
 from zoo.tuning.options import Plan, differences, read_plan
 from zoo.tuning.results import in_words, summarise
 from zoo.tuning.trials import DEFINITION, SETTINGS
@@ -51,7 +51,7 @@ def tune(args: argparse.Namespace, prepare: Callable[[], None]) -> dict[str, Any
     plan = read_plan(args)
     for folder in (plan.folder, plan.journal.parent):
         check_log_folder(folder)
-    storage = open_journal(plan.journal, to_write=True)
+    storage = open_journal(plan.journal)
     with Workers(plan.journal) as workers:
         with workers.alone():
             study = _open_study(plan, storage)
@@ -67,6 +67,7 @@ def tune(args: argparse.Namespace, prepare: Callable[[], None]) -> dict[str, Any
 
 def _open_study(plan: Plan, storage: JournalStorage) -> optuna.Study:
     """Return the study, made if need be; refuse one whose trials differ in more than what is searched."""
+    _require_known_trials(plan, storage)
     study = optuna.create_study(storage=storage, study_name=plan.name, direction="maximize", load_if_exists=True)
     there = study.user_attrs.get(DEFINITION)
     if there is None and study.get_trials(deepcopy=False):
@@ -82,6 +83,19 @@ def _open_study(plan: Plan, storage: JournalStorage) -> optuna.Study:
     with atomic_path(plan.folder / STUDY) as temporary:
         temporary.write_text(plain_yaml.write({"study": plan.name, **plan.definition}), encoding="utf-8")
     return study
+
+
+def _require_known_trials(plan: Plan, storage: JournalStorage) -> None:
+    """Refuse a journal that has lost its end, which the checksums of its lines cannot show."""
+    there = plan.name in study_names(storage)
+    count = len(storage.get_all_trials(storage.get_study_id_from_name(plan.name), deepcopy=False)) if there else 0
+    for folder in plan.folder.glob("trial_*"):
+        number = folder.name.removeprefix("trial_")
+        if number.isdecimal() and int(number) >= count:
+            raise UsageError(
+                f"{folder} was trained, but {plan.journal} ends before trial {number}; put a copy of the journal back, "
+                "or choose another --study-name"
+            )
 
 
 def _try_given_settings_first(study: optuna.Study, plan: Plan) -> None:
@@ -154,9 +168,7 @@ class Tuner:
             settings = self.plan.space.suggest(trial)
             trial.set_user_attr(SETTINGS, settings)
         self.begun += 1
-        folder = Path(trial.user_attrs.get("folder") or self.plan.folder / f"trial_{trial.number}")
-        trial.set_user_attr("folder", str(folder))
-        attempt = Attempt(trial, settings, folder, time.monotonic())
+        attempt = Attempt(trial, settings, self._folder_of(trial), time.monotonic())
         process = ServingProcess(
             trials.TrialRunner,
             "run",
@@ -172,6 +184,13 @@ class Tuner:
         again = f" (trial {trial.user_attrs['retry_of']} again)" if "retry_of" in trial.user_attrs else ""
         log.info("trial %d%s: %s", trial.number, again, in_words(settings))
         return True
+
+    def _folder_of(self, trial: Trial | FrozenTrial) -> Path:
+        """Return where a trial is trained: in the folder of its first attempt, whose number is all the journal says."""
+        number = trial.user_attrs.get("retry_of", trial.number)
+        if not isinstance(number, int):
+            raise UsageError(f"`retry_of` in {self.plan.journal} must be a trial's number, got {number!r}")
+        return self.plan.folder / f"trial_{number}"
 
     def _job(self, attempt: Attempt) -> trials.Job:
         plan, number = self.plan, attempt.trial.number
@@ -217,7 +236,7 @@ class Tuner:
         del self.running[process]
         process.close()
         if outcome.state == trials.INTERRUPTED:
-            self._retry(attempt.trial, attempt.folder, outcome.reason)
+            self._retry(attempt.trial, outcome.reason)
         else:
             self._tell(attempt, outcome)
         if refusal is not None:  # the next trial would be refused too
@@ -258,28 +277,27 @@ class Tuner:
         """Make a trial whose process was ended one that is tried again."""
         attempt = self.running.pop(process)
         process.close()
-        self._retry(attempt.trial, attempt.folder, reason)
+        self._retry(attempt.trial, reason)
 
     def _take_back_from_the_dead(self) -> None:
         """Make the trials of workers that were killed such that are tried again; other workers are kept out."""
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             worker = trial.user_attrs.get("worker")  # missing: it died right after it took the trial
             if worker is None or (worker != self.workers.name and not self.workers.is_alive(worker)):
-                folder = Path(trial.user_attrs.get("folder") or self.plan.folder / f"trial_{trial.number}")
-                self._retry(trial, folder, f"its worker {worker or ''} was killed", was_killed=True)
+                self._retry(trial, f"its worker {worker or ''} was killed", was_killed=True)
 
-    def _retry(self, trial: Trial | FrozenTrial, folder: Path, reason: str, was_killed: bool = False) -> None:
+    def _retry(self, trial: Trial | FrozenTrial, reason: str, was_killed: bool = False) -> None:
         """End a trial as failed and put its settings back in the queue, to continue from its last checkpoint."""
         attributes = dict(trial.user_attrs)
         kills = attributes.get("kills", 0) + was_killed
         again = kills < MOST_ATTEMPTS
-        trials.end_runs(folder, "interrupted" if again else "failed", reason)
+        trials.end_runs(self._folder_of(trial), "interrupted" if again else "failed", reason)
         notes = {"reason": reason, "scores": []} | ({"retried": True} if again else {})
         for name, value in notes.items():
             self.storage.set_trial_user_attr(trial._trial_id, name, value)
         self.study.tell(trial.number, state=TrialState.FAIL)
         if again and SETTINGS in attributes:
             first = attributes.get("retry_of", trial.number)
-            kept = {"retry_of": first, "folder": str(folder), "kills": kills}
+            kept = {"retry_of": first, "kills": kills}
             self.study.enqueue_trial(trial.params, user_attrs=kept)
         log.info("trial %d: %s; %s", trial.number, reason, "will be tried again" if again else "not tried again")

@@ -1,1 +1,1 @@
-"""Trained agents at work: which one plays, what it scores, and pictures of it."""
+"""Trained agents at work: played for a score, in a window or a video, and pictures of what they think."""

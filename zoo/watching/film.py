@@ -13,8 +13,8 @@ from agents.common.sb3.policy import FlowPolicy
 from zoo.envs.make import RepeatableEnv, find_spec, is_ogbench, observes_images
 from zoo.errors import UsageError
 from zoo.messages import log
+from zoo.models.agent import Agent
 from zoo.runs.read import short_name
-from zoo.watching.agent import Agent
 from zoo.watching.pictures import (
     PAPER,
     MazeMap,

@@ -13,22 +13,20 @@ import torch
 from zoo.baselines import planner_of
 from zoo.envs.make import RepeatableEnv, make_env
 from zoo.envs.observations import shape_of, stack
-from zoo.errors import UsageError
+from zoo.errors import UsageError, as_usage_error
+from zoo.models.agent import Agent
+from zoo.models.score import Score
 from zoo.playing.episodes import EpisodeResults
 from zoo.playing.evaluate import Evaluator, NoiseStock
 from zoo.playing.pool import count_environments
 from zoo.playing.rows import Rows
-from zoo.watching.agent import Agent
-from zoo.watching.score import Score
 
 
 def with_protocol(agent: Agent, episodes: int | None, seed: int | None) -> Agent:
-    """Return an agent that plays other episodes, where they are given."""
-    episodes = agent.episodes if episodes is None else episodes
-    seed = agent.seed if seed is None else seed
-    if episodes < 1 or seed < 0:
-        raise UsageError(f"`--episodes` must be at least 1 and `--seed` at least 0, got {episodes} and {seed}")
-    return replace(agent, episodes=episodes, seed=seed)
+    """Return an agent that plays other episodes, where they are given; raise UsageError for numbers that are none."""
+    given = {"episodes": episodes, "seed": seed}
+    with as_usage_error():
+        return replace(agent, **{name: value for name, value in given.items() if value is not None})
 
 
 def play(agent: Agent, n_envs: int | None = None) -> tuple[EpisodeResults, Score]:

@@ -19,7 +19,7 @@ from agents.common.sb3.policy import FlowPolicy
 from agents.common.watched import Visit, WatchedNetworks
 from zoo.envs.make import RepeatableEnv, make_env
 from zoo.envs.observations import stack
-from zoo.watching.agent import Agent
+from zoo.models.agent import Agent
 from zoo.watching.playing import Lane
 
 FAN = 16

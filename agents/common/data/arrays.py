@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from agents.common.bounded import DamagedFile, TooLarge, read_npz, read_npz_headers
+from agents.common.bounded import read_npz, read_npz_headers
 from agents.common.data.action_range import ActionRange, clipped_message, in_pieces
 from agents.common.observations import channels_first
 
@@ -159,16 +159,8 @@ def _read_file(path: Path) -> tuple[dict[str, NDArray[Any]], list[str]]:
         )
     if not path.exists():
         raise FileNotFoundError(f"expected a dataset at {path}, got nothing; check the path")
-    try:
-        names = list(read_npz_headers(path))
-        found = read_npz(path, KNOWN_ARRAYS)
-    except TooLarge:
-        raise
-    except DamagedFile as error:
-        raise ValueError(
-            f"expected an .npz file of plain arrays at {path}, got one that cannot be read: {error.problem}; save it "
-            "again with `np.savez(path, **arrays)`"
-        ) from error
+    names = list(read_npz_headers(path))
+    found = read_npz(path, KNOWN_ARRAYS)
     arrays = {name: _as_array(name, found.pop(name)) for name in KNOWN_ARRAYS if name in found}
     return arrays, [name for name in names if name not in KNOWN_ARRAYS]
 

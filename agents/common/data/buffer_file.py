@@ -10,17 +10,16 @@ import numpy as np
 import torch
 
 from agents.common import plain
-from agents.common.bounded import DamagedFile, read_npz
+from agents.common.bounded import read_npz
 from agents.common.data.action_range import ActionRange
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.shards import Shard, Shards
 from agents.common.data.storage import Placement
 from agents.common.data.transitions import RING_TENSORS
-from agents.common.model_file import SPACES, UntrustedError
+from agents.common.files import DamagedFile
+from agents.common.model_file import SPACES
 
 DESCRIPTION = "description"
-PICKLE = b"\x80"
-"""How a pickle begins."""
 _INSTANCES = {plain.path_of(kind): kind for kind in (ActionRange, Placement, Shard, Shards, *SPACES)}
 
 
@@ -45,14 +44,8 @@ def read_buffer(file: IO[bytes], name: str) -> SequenceReplayBuffer:
     :param file: open for reading.
     :param name: of the file, for messages.
     :return: the buffer, on the CPU or the device that it names.
-    :raises UntrustedError: if it is a pickle, as SB3 and older versions write them.
-    :raises ValueError: if it is damaged or something else.
+    :raises ValueError: if it is damaged or something else, such as a pickle, as SB3 writes them.
     """
-    if is_pickle(file):
-        raise UntrustedError(
-            f"{name} is a pickle, as Stable-Baselines3 and older versions of this library write replay buffers: "
-            "loading it runs the code in it; if you trust its author, say `trust=True`"
-        )
     begin = file.tell()
     size = file.seek(0, io.SEEK_END) - begin
     file.seek(begin)
@@ -77,15 +70,3 @@ def _decode(text: bytes, name: str) -> dict[str, Any]:
     if not isinstance(found, dict) or not isinstance(found.get("state"), dict) or "class" not in found:
         raise DamagedFile(name, "expected a saved replay buffer, got another description")
     return found
-
-
-def is_pickle(file: IO[bytes]) -> bool:
-    """Return whether an open file holds a pickle; its position stays.
-
-    :param file: open for reading.
-    :return: True for those of SB3 and of older versions.
-    """
-    begin = file.tell()
-    first = file.read(1)
-    file.seek(begin)
-    return first == PICKLE

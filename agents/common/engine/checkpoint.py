@@ -24,6 +24,7 @@ from gymnasium import spaces
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.save_util import recursive_setattr
+from stable_baselines3.common.utils import check_for_correct_spaces
 
 from agents.common import plain
 from agents.common.bounded import read_npz
@@ -36,8 +37,6 @@ FORMAT = 5
 KEPT = 2
 IN_FLIGHT = ("_chunk_state", "_last_info")  # attributes that a saved model leaves out
 MODEL, PENDING, BUFFER, STATE = "model.zip", "pending.zip", "buffer.npz", "state.json"
-OLD_FORMAT = "format.txt"
-"""Where the version was written before there was a manifest."""
 NOT_COPIED = {
     "env", "replay_buffer", "_vec_normalize_env", "_logger", "_update", "_generator", "_host_generator", "_last_info",
 }  # fmt: skip
@@ -127,12 +126,7 @@ def require_format(checkpoint: Path) -> None:
     :raises OtherVersionError: if it is one.
     :raises DamagedFolderError: if it does not say.
     """
-    old = checkpoint / OLD_FORMAT
-    found = (
-        old.read_text(encoding="utf-8", errors="replace").strip()
-        if old.exists()
-        else read_manifest(checkpoint).get("format")
-    )
+    found = read_manifest(checkpoint).get("format")
     if found != FORMAT:
         raise OtherVersionError(
             f"{checkpoint} was written by another version of this library (checkpoint format {found}, expected "
@@ -202,8 +196,10 @@ def load_pending(model: ModelT, checkpoint: Path) -> ModelT:
 
 
 def _restore_model(model: OffPolicyAlgorithm, path: Path) -> None:
-    """Put the parameters, optimisers and counts of a saved model into a model."""
+    """Put the parameters, optimisers and counts of a saved model into a model; refuse one of other spaces."""
     saved = read_model_file(path)
+    observations, actions = saved.attributes["observation_space"], saved.attributes["action_space"]
+    check_for_correct_spaces(model, observations, actions)  # type: ignore[arg-type]  # it has them, as environments do
     parameters, variables = saved.parameters(model.device)
     model.set_parameters(parameters, device=model.device)
     for name, value in variables.items():

@@ -21,12 +21,14 @@ import torch
 from torch import Tensor
 
 from agents.common.batch import Batch
-from agents.common.engine.branches import BranchedLosses, Evaluate, find_branches
 from agents.common.engine.capture import CapturedStep, CaptureError, earlier_failure
+from agents.common.engine.compiler_cache import remove_cut_libraries
 from agents.common.engine.precision import float32_products
 from agents.common.engine.update import Learner, Update
 from agents.common.method import Info, Noise
 from agents.common.nets.fast import onednn_is_faster
+
+Evaluate = Callable[[Batch, Noise], tuple[Tensor, Info]]
 
 RECORDINGS = 4  # kept at most: each holds an update's memory
 REASON_LINES, REASON_CHARACTERS = 2, 500  # of an error that updates go on after
@@ -83,13 +85,9 @@ class FastUpdate(Update):
     :param learner: the model.
     """
 
-    in_branches = False
-    """Whether compiled losses of disjoint networks are recorded on streams of their own; no GPU has measured it yet."""
-
     def __init__(self, learner: Learner) -> None:
         super().__init__(learner)
         self._own_losses = _with_own_code(learner.compute_losses)
-        self._branched: dict[Hashable, BranchedLosses | None] = {}
         self._recording = False
         if learner.device.type == "cuda":
             self.step = self.step_in_float32  # type: ignore[method-assign]
@@ -164,7 +162,8 @@ class FastUpdate(Update):
         static = None if batch is None else batch.map(Tensor.clone)
 
         def take() -> Info:
-            found = learner.draw_batch(batch_size) if static is None else static
+            # losses may call `requires_grad_` of what they get; the tensors that are filled stay as they are
+            found = learner.draw_batch(batch_size) if static is None else static.map(Tensor.detach)
             return self(found, learner.draw_noise(batch_size))
 
         generators = list(learner.generators().values())
@@ -203,10 +202,8 @@ class FastUpdate(Update):
     def _differentiate_compiled(self, batch: Batch, noise: Noise) -> tuple[Info, Sequence[Tensor | None]]:
         """Return diagnostics and gradients; where the compiler fails, forwards or backwards, go on without it."""
         try:
-            branched = self._branches(batch, noise)
-            if branched is not None:
-                return branched(batch, noise, self.parameters)
             if self._compiled is None:
+                remove_cut_libraries()
                 self._compiled = _compiled(self._own_losses)
             total, info = self._compiled(batch, noise)
             return info, torch.autograd.grad(total, self.parameters, torch.ones_like(total), allow_unused=True)
@@ -215,18 +212,6 @@ class FastUpdate(Update):
                 raise
             self._give_up("compiled", f"{type(error).__name__}: {error}")
             return self.differentiate(batch, noise)
-
-    def _branches(self, batch: Batch, noise: Noise) -> BranchedLosses | None:
-        """Return what evaluates the losses on several streams; None where that is not wanted, or there is one loss."""
-        if not (self.in_branches and self.mode.captured) or self.learner.pretraining:
-            return None
-        key = self.skipped, self.method.changes
-        if key not in self._branched:
-            found = find_branches(self.learner, self.parameters, batch, noise)
-            compiled = [_compiled(_with_own_code(branch.compute_losses)) for branch in found]
-            several = BranchedLosses(found, len(self.parameters), self.learner.device, compiled)
-            self._branched[key] = several if len(found) > 1 else None
-        return self._branched[key]
 
     def _give_up(self, what: str, why: str) -> None:
         """Go on without compiling or capturing, and say so once."""

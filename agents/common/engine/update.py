@@ -244,6 +244,7 @@ class Update:
         :param grads: one tensor per parameter.
         :param info: gets ``grad_norm``, each replica's norm before clipping, (S,).
         """
+        grads = [_laid_out(grad, parameter) for grad, parameter in zip(grads, self.parameters, strict=True)]
         info["grad_norm"] = norm = joint_norm(grads, self.policy.num_replicas)
         if self.method.max_grad_norm is not None:
             grads = _own_memory(grads)
@@ -293,13 +294,17 @@ def _by_replica(tensors: list[Tensor], replicas: int) -> list[list[Tensor]]:
     return [list(own) for own in zip(*(tensor.unbind() for tensor in tensors), strict=True)]
 
 
+def _laid_out(grad: Tensor, parameter: Tensor) -> Tensor:
+    """Return a gradient with the strides of its parameter: a fused optimiser walks memory and looks at no strides."""
+    return grad if grad.stride() == parameter.stride() else torch.empty_like(parameter).copy_(grad)
+
+
 def _own_memory(grads: list[Tensor]) -> list[Tensor]:
     """Return gradients that may be changed in place; as they come, one tensor may be that of two parameters."""
     seen: set[int] = set()
     own = []
     for grad in grads:
         memory = grad.untyped_storage()._cdata
-        shared = memory in seen or not grad.is_contiguous()
-        own.append(grad.clone() if shared else grad)
+        own.append(grad.clone() if memory in seen else grad)
         seen.add(memory)
     return own

@@ -6,14 +6,13 @@ from typing import Literal
 
 from torch import Tensor
 
-from agents.common.batch import Batch
-from agents.common.maths.critic import action_gradient, td_target
+from agents.common.maths.critic import action_gradient
 from agents.common.maths.denoising import NoiseSchedule, denoise, noised
-from agents.common.method import OF_NETWORKS, Draw, Info, Method, Noise, Targets, integers, normal
-from agents.common.nets.specs import Networks, NetworkSpec, critic, noise_predictor
+from agents.common.method import OF_NETWORKS, integers, normal
+from agents.common.nets.specs import critic, noise_predictor
 from agents.common.search import log_range
-from agents.common.settings import setting
 from agents.common.validation import integer
+from agents.core import Batch, Draw, Info, Method, Networks, NetworkSpec, Noise, Targets, setting
 
 BetaSchedule = Literal["vp", "cosine", "linear"]
 Sampler = Literal["ddpm", "ddpm_clipped", "jump"]
@@ -89,16 +88,13 @@ class DiffusionQLearning(Method):
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target, noisy data actions, and Q's gradient there."""
-        next_actions = self.next_actions(batch, noise, nets)
-        next_q = nets.critic_target(batch.next_observations, next_actions)
         alpha_bar = nets.schedule.alpha_bar(noise["diffusion_t"])
         noisy = noised(batch.actions, noise["diffusion_eps"], alpha_bar)
         guide = nets.critic_target if self.target_gradient else nets.frozen.critic
         gradient = action_gradient(lambda actions: guide(batch.observations, actions).mean(1), noisy)
         info["q_gradient_norm"] = gradient.norm(dim=-1).mean(-1)
         return {
-            "next_actions": next_actions,
-            "td": td_target(batch, next_q, self.rho),
+            **self.td_targets(batch, noise, nets),
             "noisy": noisy,
             "gradient": gradient,
             "alpha_bar": alpha_bar,

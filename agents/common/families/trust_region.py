@@ -7,12 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.common.batch import Batch
-from agents.common.maths.flow import Chain, euler_chain, follow_chains, integrate_flow
-from agents.common.method import Info, Method, Noise
-from agents.common.nets.specs import Networks, NetworkSpec, critic, multiplier, velocity_field
+from agents.common.maths.flow import integrate_flow
+from agents.common.nets.specs import critic, multiplier, velocity_field
 from agents.common.search import log_range
-from agents.common.settings import setting
+from agents.core import Info, Method, Networks, NetworkSpec, Noise, setting
 
 
 class TrustRegion(Method):
@@ -83,55 +81,17 @@ class TrustRegion(Method):
         """Follow the fine-tuned flow."""
         return integrate_flow(nets.fine_tuned.at(observations), noise["action"], self.flow_steps).clamp(-1, 1)
 
-    def next_actions_and(self, chain: Chain, batch: Batch, noise: Noise, nets: Networks) -> tuple[Tensor, list[Tensor]]:
-        """Sample the next state's actions, and follow another chain of the fine-tuned flow.
-
-        :param chain: the other chain.
-        :param batch: the batch.
-        :param noise: all draws of the update.
-        :param nets: the networks.
-        :return: next actions, (S, B, D), and the chain's points, each (S, B, D).
-        """
-        if self.best_of_n > 1:
-            (points,) = follow_chains(nets.fine_tuned, [chain], self.flow_steps)
-            return self.next_actions(batch, noise, nets), points
-        flow = euler_chain(batch.next_observations, noise["td_action"], self.flow_steps)
-        ends, points = follow_chains(nets.fine_tuned, [flow, chain], self.flow_steps)
-        return ends[-1].clamp(-1, 1), points
-
     def prior(self, nets: Networks) -> Any:
-        """Return the network that the policy is held to.
-
-        :param nets: the networks.
-        :return: a velocity field with constant weights.
-        """
+        """Return the behaviour flow that the policy is held to, with constant weights."""
         return nets.frozen.behaviour_target if self.target_behaviour else nets.frozen.behaviour
 
     def effective_multiplier(self, nets: Networks) -> Tensor:
-        """Return the multiplier of the loss.
-
-        :param nets: the networks.
-        :return: (S,).
-        """
-        effective: Tensor = self.multiplier_scale * nets.multiplier.value
-        return effective
+        """Return the multiplier of the loss, (S,), kept above zero."""
+        return (self.multiplier_scale * nets.multiplier.value).clamp(min=1e-8)
 
     def scaled(self, sigmas: Tensor, nets: Networks) -> Tensor:
-        """Return the noise scales of the loss, smaller for a larger multiplier.
-
-        :param sigmas: of the rollout, (K, 1, 1).
-        :param nets: the networks.
-        :return: (S, K, 1, 1).
-        """
-        return sigmas / self.effective_multiplier(nets).clamp(min=1e-8).sqrt().view(-1, 1, 1, 1)
-
-    def per_action(self, kl: Tensor) -> Tensor:
-        """Return a path KL per action of the chunk.
-
-        :param kl: (S,).
-        :return: (S,).
-        """
-        return kl / self.chunk_length
+        """Return noise scales (K, 1, 1) as the loss takes them, smaller for a larger multiplier, (S, K, 1, 1)."""
+        return sigmas / self.effective_multiplier(nets).sqrt().view(-1, 1, 1, 1)
 
     # -- state --------------------------------------------------------------------------------------------------------
 
@@ -139,24 +99,16 @@ class TrustRegion(Method):
         """Return the base where it is frozen."""
         return frozenset({"behaviour", "behaviour_target"}) if self.freeze_base else frozenset()
 
+    @torch.no_grad()
     def after_update(self, nets: Networks, info: Info) -> None:
-        """Move the multiplier."""
-        with torch.no_grad():
-            info |= self._move_multiplier(info["path_kl"], nets)
-
-    def _move_multiplier(self, kl: Tensor, nets: Networks) -> Info:
-        """Take one dual step and return its diagnostics."""
-        state = nets.multiplier
-        state.kl_average.lerp_(torch.minimum(kl, self.kl_clip * state.budget), self.kl_average_rate)
+        """Move the average of the path KL, and the multiplier by a dual step."""
+        state, path_kl = nets.multiplier, info["path_kl"]
+        state.kl_average.lerp_(torch.minimum(path_kl, self.kl_clip * state.budget), self.kl_average_rate)
         state.value.add_(self.multiplier_learning_rate * (state.kl_average - state.budget))
         state.value.clamp_(self.multiplier_min, self.multiplier_max)
         effective = self.effective_multiplier(nets)
-        return {
-            "multiplier": effective,
-            "sigma_scale": effective.clamp(min=1e-8).rsqrt(),
-            "kl_average": state.kl_average.clone(),
-            "kl_budget": state.budget.clone(),
-        }
+        info |= {"multiplier": effective, "sigma_scale": effective.rsqrt()}
+        info |= {"kl_average": state.kl_average.clone(), "kl_budget": state.budget.clone()}
 
     def before_online(self, nets: Networks) -> None:
         """Hold the path KL at the online budget from now on, where there is one."""

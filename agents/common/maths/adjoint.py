@@ -22,7 +22,6 @@ import torch
 from torch import Tensor
 
 from agents.common.maths.critic import action_gradient
-from agents.common.maths.flow import Chain
 from agents.common.nets.heads import Velocity, VelocityAt
 
 
@@ -85,22 +84,6 @@ def memoryless_states(fine_tuned: Velocity, x_0: Tensor, noise: Tensor) -> Tenso
         velocity = fine_tuned(states[-1], i * (1.0 / flow_steps))
         states.append(memoryless_step(states[-1], velocity, noise[:, i], i, flow_steps))
     return torch.stack(states, 1)
-
-
-def memoryless_chain(observations: Tensor, x_0: Tensor, noise: Tensor) -> Chain:
-    """Return the way that :func:`memoryless_states` takes, whose points are those states.
-
-    :param observations: of the rows, (S, B, O).
-    :param x_0: standard normal start, (S, B, D).
-    :param noise: standard normal step noise, (S, K, B, D); the last step's is not used.
-    :return: the chain, of K-1 steps.
-    """
-    flow_steps = noise.shape[1]
-
-    def advance(x: Tensor, velocity: Tensor, step: int) -> Tensor:
-        return memoryless_step(x, velocity, noise[:, step], step, flow_steps)
-
-    return Chain(observations, x_0, flow_steps - 1, advance)
 
 
 def memoryless_end(states: Tensor, base: Tensor) -> Tensor:

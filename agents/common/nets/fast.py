@@ -9,8 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ MANY_MATRICES = 32
 ONEDNN_ROWS = 32  # fewer rows gain nothing
 ONEDNN_WORK = 1 << 24  # multiplications; smaller products gain less than the call costs
 SMALLEST_MATRIX = 1 << 11  # entries; networks whose matrices all have fewer are evaluated plainly
-_chains_may_join = True
 GELU_SLOPE, GELU_CUBIC = 2 * math.sqrt(2 / math.pi), 0.044715
 
 
@@ -38,8 +36,9 @@ def evaluate(layers: Sequence[Layer], x: Tensor) -> Tensor:
     the processor's cache.
     """
     layers = _in_low_precision(layers, x)
+    # recorded bfloat16 gains nothing
     gains = layers and (layers[0].weight.dtype == torch.float32 or not torch.is_grad_enabled())
-    if not gains or not any(prefers_onednn(x, layer.weight) for layer in layers):  # recorded bfloat16 gains nothing
+    if not gains or not any(prefers_onednn(x, layer.weight, layer.dtype) for layer in layers):
         return mlp.evaluate(layers, x, dense)
     stack = layers[0].weight.shape[:-2]
     if stack.numel() == 1:
@@ -54,7 +53,7 @@ def _evaluate_member(layers: Sequence[Layer], x: Tensor) -> Tensor:
     if torch.is_grad_enabled():
         return mlp.evaluate(layers, x, _recorded_onednn)
     for layer in layers:
-        if layer.activation is gelu and prefers_onednn(x, layer.weight):
+        if layer.activation is gelu and prefers_onednn(x, layer.weight, layer.dtype):
             activated = _by_onednn(x, layer.weight, layer.bias, layer.dtype, with_gelu=True)
             x = layer._replace(activation=None).finish(activated)
         else:
@@ -93,7 +92,7 @@ def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dt
     """Multiply rows by stacked matrices, as :func:`agents.common.nets.mlp.dense` does."""
     if device_type(x) == "cuda":
         return _dense_on_cuda(x, weight, bias, dtype)
-    if weight.shape[:-2].numel() == 1 and not torch.is_grad_enabled() and prefers_onednn(x, weight):
+    if weight.shape[:-2].numel() == 1 and not torch.is_grad_enabled() and prefers_onednn(x, weight, dtype):
         return _by_onednn(x, weight, bias, dtype)
     return mlp.dense(x, weight, bias, dtype)
 
@@ -104,25 +103,6 @@ def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dt
 def device_type(x: Tensor) -> str:
     """Return where a tensor is, ``cpu`` or ``cuda``: this decides how networks are evaluated."""
     return x.device.type
-
-
-def joins_chains(x: Tensor) -> bool:
-    """Return whether chains of one network are followed in the same passes: on CUDA, where a pass mostly waits.
-
-    On a CPU a pass of twice the rows takes twice the time, and may round in another way.
-    """
-    return _chains_may_join and device_type(x) == "cuda"
-
-
-@contextmanager
-def separate_chains() -> Iterator[None]:
-    """Follow chains one by one, because each is needed for another purpose."""
-    global _chains_may_join
-    before, _chains_may_join = _chains_may_join, False
-    try:
-        yield
-    finally:
-        _chains_may_join = before
 
 
 def align(x: Tensor, axis: int) -> Tensor:
@@ -172,7 +152,9 @@ def gelu(x: Tensor) -> Tensor:
         return mlp.gelu(x)
     if torch.compiler.is_compiling():
         return x * torch.sigmoid(GELU_SLOPE * x * (1 + GELU_CUBIC * x * x))  # the compiler makes one pass of it
-    if torch.is_grad_enabled() and x.requires_grad and not has_tangent(x):
+    if torch.is_grad_enabled() and is_transformed(x):
+        return mlp.gelu(x)
+    if torch.is_grad_enabled() and x.requires_grad:
         return _RecordedGelu.apply(x)  # type: ignore[no-untyped-call]
     return _gelu_by_sigmoid(x)
 
@@ -184,7 +166,7 @@ def _gelu_by_sigmoid(x: Tensor) -> Tensor:
 
 
 class _RecordedGelu(torch.autograd.Function):
-    """GELU by the sigmoid, with PyTorch's gradient, which is one pass."""
+    """GELU by the sigmoid, with PyTorch's gradient, which is one pass and can be differentiated again."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -192,7 +174,6 @@ class _RecordedGelu(torch.autograd.Function):
         return _gelu_by_sigmoid(x)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return torch.ops.aten.gelu_backward(gradient, ctx.saved_tensors[0], approximate="tanh")
 
@@ -332,20 +313,33 @@ def onednn_is_faster(of_weights: bool = False) -> bool:
     return vendor == "AuthenticAMD" and (family >= 26 or not of_weights)
 
 
-def has_tangent(x: Tensor) -> bool:
-    """Return whether a derivative is carried forwards (`torch.func.jvp`); oneDNN's products would drop it silently."""
-    return forward_ad.unpack_dual(x).tangent is not None
+def is_transformed(x: Tensor) -> bool:
+    """Return whether `torch.func` is at work (`grad`, `vmap`, ...), or a derivative is carried forwards (`jvp`).
+
+    Operations of our own, and oneDNN's, would refuse the one and silently drop the other.
+    """
+    return torch._C._are_functorch_transforms_active() or forward_ad.unpack_dual(x).tangent is not None
 
 
-def prefers_onednn(x: Tensor, weight: Tensor) -> bool:
-    """Return whether oneDNN should multiply, member by member: where it is faster, given enough rows and work."""
+@functools.cache
+def multiplies_bfloat16() -> bool:
+    """Return whether oneDNN has products in bfloat16 for this processor: on AMD since Zen 4."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def prefers_onednn(x: Tensor, weight: Tensor, dtype: torch.dtype | None = None) -> bool:
+    """Return whether oneDNN should multiply, member by member: where it is faster, given enough rows and work.
+
+    ``dtype`` is that of the factors, None for the weight's.
+    """
     if torch.compiler.is_compiling() or device_type(x) != "cpu":
         return False
     rows = x.shape[weight.ndim - 2 : -1].numel()
     return (
         onednn_is_faster()
-        and not has_tangent(x)
+        and not is_transformed(x)
         and x.dtype in (torch.float32, torch.bfloat16)
+        and ((dtype or weight.dtype) == torch.float32 or multiplies_bfloat16())
         and rows >= ONEDNN_ROWS
         and rows * weight.shape[-2:].numel() >= ONEDNN_WORK
     )
@@ -368,7 +362,10 @@ def _linear(rows: Tensor, matrix: Tensor, bias: Tensor | None = None, with_gelu:
 
 
 class _RecordedProduct(torch.autograd.Function):
-    """One matrix's product with gradients by oneDNN: rows (1, N, in), weight (1, in, out) and bias (1, out)."""
+    """One matrix's product with gradients by oneDNN: rows (1, N, in), weight (1, in, out) and bias (1, out).
+
+    Where gradients are to be differentiated again (``create_graph``), they are PyTorch's products, which record that.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -376,11 +373,10 @@ class _RecordedProduct(torch.autograd.Function):
         return dense(x, weight, bias)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (x, weight), (of_x, of_weight, of_bias) = ctx.saved_tensors, ctx.needs_input_grad
         gradient = gradient.contiguous()
-        by_onednn = onednn_is_faster(of_weights=True)
+        by_onednn = onednn_is_faster(of_weights=True) and not torch.is_grad_enabled()
         rows, cotangent = x[0].t(), gradient[0]
         return (
             dense(gradient, weight.transpose(-2, -1)) if of_x else None,

@@ -193,6 +193,22 @@ class VelocityAt:
         return self._mlp.dense(x, first.weight, None, first.dtype) + shared
 
 
+class SummedFields:
+    """The sum of two velocity fields."""
+
+    def __init__(self, first: Any, second: Any) -> None:
+        self._first, self._second = first, second
+
+    def __call__(self, observations: Tensor, x: Tensor, t: Time) -> Tensor:
+        """Return the velocities at x, as each field does."""
+        return self.at(observations)(x, t)
+
+    def at(self, observations: Tensor) -> Velocity:
+        """Fix the observations, as each field does."""
+        first, second = self._first.at(observations), self._second.at(observations)
+        return lambda x, t: first(x, t) + second(x, t)
+
+
 class TanhGaussian(ObservingNetwork):
     """Squashed Gaussian: trunk with activated last layer, heads for the mean and the clipped log standard deviation."""
 

@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 from stable_baselines3.common.utils import get_device
 from torch import Tensor, nn
 
-from agents.common.bounded import DamagedFile, require_memory
-from agents.common.files import atomic_path
+from agents.common.bounded import require_memory
+from agents.common.files import DamagedFile, atomic_path, regular_file
 from agents.common.method import Method
 from agents.common.nets.heads import Networks
 from agents.common.sb3.policy import FlowPolicy
@@ -88,18 +88,19 @@ def save_policy(policy: FlowPolicy, path: str | Path, about: Mapping[str, Any] |
         save_file(tensors, temporary, header)
 
 
-def load_policy(path: str | Path, device: torch.device | str = "auto") -> ActingPolicy:
+def load_policy(path: str | Path, device: torch.device | str = "auto", *, trust: bool = False) -> ActingPolicy:
     """Load a policy that acts: ``predict`` and ``plan`` work as in the model that it is of, to the last bit.
 
     :param path: what :func:`save_policy` wrote.
     :param device: where to; one that is not there stands for the CPU.
+    :param trust: whether the file may name a module to import.
     :return: the policy. It cannot be trained.
     :raises FileNotFoundError: if there is no such file.
-    :raises ValueError: if it is damaged, something else, or of an algorithm that is not there.
+    :raises ValueError: if it is damaged, something else, or of an algorithm that is not there or must be trusted.
     """
     header, tensors = _read(Path(path))
-    _require_shapes(header["policy"], tensors, str(path))
-    policy = ActingPolicy.build(header["policy"], str(path))
+    _require_shapes(header["policy"], tensors, str(path), trust)
+    policy = ActingPolicy.build(header["policy"], str(path), trust)
     policy.keep_networks({name.split(".")[1] for name in tensors if name.startswith(_NETWORKS)})
     try:
         policy.load_state_dict(tensors)
@@ -134,11 +135,11 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     return header, tensors
 
 
-def _require_shapes(description: str, tensors: Mapping[str, Tensor], name: str) -> None:
+def _require_shapes(description: str, tensors: Mapping[str, Tensor], name: str, trust: bool) -> None:
     """Refuse tensors that are not those of the settings before networks are made, whose size the settings decide."""
     try:
         with torch.device("meta"):  # shapes without memory
-            expected = ActingPolicy.build(description, name).state_dict()
+            expected = ActingPolicy.build(description, name, trust).state_dict()
     except ValueError as error:
         if isinstance(error.__cause__, NotImplementedError):  # somebody's own network looks at its values
             return
@@ -152,7 +153,7 @@ def _require_shapes(description: str, tensors: Mapping[str, Tensor], name: str) 
 def _opened(path: Path) -> Any:
     """Open a file of tensors."""
     try:
-        return safe_open(path, framework="pt")
+        return safe_open(regular_file(path), framework="pt")
     except SafetensorError as error:
         raise DamagedFile(str(path), f"it is no file of tensors as `save_policy` writes it: {error}") from error
 

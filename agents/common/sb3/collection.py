@@ -123,12 +123,17 @@ def _leaves(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _refuse_bad_values(values: dict[str, Any], step: int) -> None:
-    """Raise where environments returned NaN or infinity, before anything learns from it."""
+    """Raise where environments returned what is not finite in float32, before anything learns from it."""
     for name, value in _leaves(values):
         rows = np.asarray(value)
-        if not np.isfinite(rows.sum()) and not np.isfinite(rows).all():  # a sum is faster, but may overflow
-            environment, *place = np.argwhere(~np.isfinite(rows))[0].tolist()
+        if rows.dtype.kind != "f":
+            continue
+        with np.errstate(over="ignore"):
+            is_good = np.isfinite(rows.astype(np.float32, copy=False))
+        if not is_good.all():
+            environment, *place = np.argwhere(~is_good)[0].tolist()
             raise ValueError(
-                f"environments must return finite values, got {name}{place or ''} = {rows[environment, *place]} from "
-                f"environment {environment} at step {step}; this is a fault of the environment, not of training"
+                f"environments must return values that are finite in float32, got {name}{place or ''} = "
+                f"{rows[environment, *place]} from environment {environment} at step {step}; this is a fault of the "
+                "environment, not of training"
             )

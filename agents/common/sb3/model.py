@@ -45,7 +45,7 @@ from agents.common.sb3.spaces import check_spaces
 from agents.common.validation import integer
 from agents.registry import name_of
 
-UNSAVED = ("method", "_generator", "_host_generator", "_update", "_chunk_state", "_last_info", "_told", "_checked")
+UNSAVED = ("method", "_generator", "_host_generator", "_update", "_chunk_state", "_last_info", "_told", "is_checked")
 HOOKS = ("networks", "noise", "act", "targets", "losses")
 
 
@@ -163,7 +163,7 @@ class FlowQLearning(Learner, MethodModel, CollectingModel, ReportingModel):
         self._chunk_state: tuple[NDArray[Any], ...] | None = None
         self._last_info: Info = {}
         self._told: Placement | None = None
-        self._checked = False
+        self.is_checked = False  # whether the hooks have been tried
 
     def _setup_lr_schedule(self) -> None:
         """Turn the learning rate into a function of the remaining progress."""
@@ -298,24 +298,23 @@ class FlowQLearning(Learner, MethodModel, CollectingModel, ReportingModel):
 
     def _check_first_update(self) -> None:
         """Try the algorithm's hooks once, before any training: see :mod:`agents.common.check`."""
-        if not self._checked:
+        if not self.is_checked:
             kept = {name: value for name, value in self.policy_kwargs.items() if name == "activation_fn"}
             policy_class: Any = self.policy_class
             check_first_update(self.method, self.observation_space, self.action_space, policy_class, **kept)
-            self._checked = True
+            self.is_checked = True
 
-    def load_pretrained_actor(self, path: str | Path | BufferedIOBase, *, trust: bool = False) -> None:
+    def load_pretrained_actor(self, path: str | Path | BufferedIOBase) -> None:
         """Begin with the behaviour flow of a saved model, of this or another algorithm, in place of pretraining.
 
         Its online flow becomes this model's; networks that begin at the behaviour flow, and moving averages, become its
         copies. One replica of the source serves all of ours; of several, each gets its own.
 
         :param path: what ``save`` wrote, or the folder of a run. Load the dataset first where observations are scaled.
-        :param trust: whether the file may run code on loading, as those of older versions do.
         :raises ValueError: if one of the two has no behaviour flow, the model is to be pretrained, or sizes, layers,
             action box, chunk or observation statistics differ; nothing is changed then.
         """
-        load_behaviour(self.policy, self.behaviour_flow, path, trust)
+        load_behaviour(self.policy, self.behaviour_flow, path)
 
     def learn_offline(
         self,
@@ -348,6 +347,11 @@ class FlowQLearning(Learner, MethodModel, CollectingModel, ReportingModel):
         assert self.replay_buffer is not None
         if not self.replay_buffer.dataset_size:
             raise ValueError("offline training needs a dataset, the buffer holds none; pass `dataset=...`")
+        if self._vec_normalize_env is not None and self._vec_normalize_env.training:
+            raise ValueError(
+                "VecNormalize takes its statistics from environment steps, and there are none in offline training; set "
+                "`observation_scale`, which takes them from the dataset, or freeze known ones: `env.training = False`"
+            )
         total, callback = self._setup_learn(gradient_steps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         total_timesteps = total  # SB3's progress bar reads this name from the locals
         callback.on_training_start(locals(), globals())

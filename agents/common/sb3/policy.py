@@ -377,22 +377,24 @@ class FlowPolicy(BasePolicy):
         return json.dumps(encode_attributes(about | kept))
 
     @classmethod
-    def build(cls, description: str, name: str) -> Self:
+    def build(cls, description: str, name: str, trust: bool = False) -> Self:
         """Return a policy with new parameters.
 
         :param description: what :meth:`describe` returned.
         :param name: of the file that it is from, for messages.
+        :param trust: whether it may name a module to import.
         :return: the policy.
         :raises ValueError: if it is something else, or of an algorithm that is not imported.
         """
         try:
             about = decode_attributes(json.loads(description))
-            settings = dict(about.pop("settings"))
-            found = find_named_by_file(about["method"])
+            algorithm, settings = str(about["method"]), dict(about.pop("settings"))
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise ValueError(f"expected a policy as `save` writes it, got {name}, which is none: {error}") from error
-        if found is None:
-            raise ValueError(f"the policy is of `{about['method']}`, which is not known; import its module first")
+        try:
+            found = find_named_by_file(algorithm, name, trust=trust)
+        except KeyError as error:
+            raise ValueError(f"{name} is a policy of `{algorithm}`, which is not there: {error.args[0]}") from error
         try:
             return cls(lr_schedule=lambda _: 0.0, **about | {"method": found.method(**settings).finish()})
         except (TypeError, AttributeError, RuntimeError, MemoryError) as error:  # e.g. networks larger than the memory
@@ -433,6 +435,8 @@ class FlowPolicy(BasePolicy):
 
 def _initialise(nets: Networks, seeds: Sequence[int]) -> None:
     """Draw the weights of every replica from a generator of its own."""
+    for parameter in nets.parameters():  # optimisers that walk memory, and saved moments, need one layout
+        parameter.data = parameter.data.contiguous()
     for replica, seed in enumerate(seeds):
         generator = torch.Generator().manual_seed(seed)
         network: Any

@@ -17,13 +17,11 @@ from agents.common.saved import find_model
 from agents.common.sb3.policy import FlowPolicy
 
 
-def load_behaviour(
-    policy: FlowPolicy, behaviour: str | None, path: str | Path | BufferedIOBase, trust: bool = False
-) -> None:
+def load_behaviour(policy: FlowPolicy, behaviour: str | None, path: str | Path | BufferedIOBase) -> None:
     """Copy a saved model's behaviour flow into the policy's; see :meth:`FlowQLearning.load_pretrained_actor`.
 
     ``behaviour`` names the policy's flow, None if it has none. A policy that scales observations must have their
-    statistics already. ``trust`` lets the file run code, as those of older versions do.
+    statistics already.
     """
     method = policy.method
     if behaviour is None:
@@ -33,7 +31,7 @@ def load_behaviour(
             f"a pretrained actor takes the place of `pretraining_steps`, got {method.pretraining_steps}; set them to 0"
         )
     path = find_model(path) if isinstance(path, str | Path) else path
-    file = read_model_file(path, trust)
+    file = read_model_file(path)
     saved, (parameters, _) = file.attributes, file.parameters(policy.device)
     flow = saved.get("behaviour_flow")
     if flow is None:

@@ -14,7 +14,8 @@ from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import get_device
 
 from agents.common.data.buffer import SequenceReplayBuffer
-from agents.common.data.buffer_file import is_pickle, read_buffer, write_buffer
+from agents.common.data.buffer_file import read_buffer, write_buffer
+from agents.common.files import regular_file
 from agents.common.model_file import encode_attributes, read_model_file, read_parameters
 from agents.common.saved import find_model
 
@@ -70,7 +71,7 @@ class StoredModel(OffPolicyAlgorithm):
         :param custom_objects: stands for saved attributes.
         :param print_system_info: whether to print versions, of then and now.
         :param force_reset: whether training begins with a reset.
-        :param trust: whether a file may run code on loading, as those of SB3's own classes and of older versions do.
+        :param trust: whether a file may run code on loading, as those of SB3's own classes do.
         :param kwargs: further attributes to set.
         :return: the model.
         :raises FileNotFoundError: if there is no model.
@@ -127,23 +128,20 @@ class StoredModel(OffPolicyAlgorithm):
             if isinstance(path, str | Path):
                 file.close()
 
-    def load_replay_buffer(self, path: File, truncate_last_traj: bool = True, *, trust: bool = False) -> None:
+    def load_replay_buffer(self, path: File, truncate_last_traj: bool = True) -> None:
         """Load a replay buffer, dataset and online transitions, to the model's device.
 
         :param path: what :meth:`save_replay_buffer` wrote.
         :param truncate_last_traj: of hindsight replay, which there is none of here.
-        :param trust: whether a pickle, of SB3 or an older version, may be read, which runs the code in it.
-        :raises ValueError: if it is damaged, or a pickle that is not trusted; the model keeps its buffer then.
+        :raises ValueError: if it is damaged, or something else such as a pickle; the model keeps its buffer then.
         """
+        if isinstance(path, str | Path) and Path(path).exists():
+            regular_file(Path(path))
         file = open_path(path, "r", self.verbose, suffix="npz")
         try:
-            if trust and is_pickle(file):
-                super().load_replay_buffer(file, truncate_last_traj)
-            else:
-                self.replay_buffer = read_buffer(file, str(getattr(file, "name", "the file")))
+            self.replay_buffer = read_buffer(file, str(getattr(file, "name", "the file")))
         finally:
             if isinstance(path, str | Path):
                 file.close()
-        assert self.replay_buffer is not None
         self.replay_buffer.to(self.device)
         self.replay_buffer.device = self.device  # as SB3 says it, although one that is not there stands for the CPU

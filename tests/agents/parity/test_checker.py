@@ -35,17 +35,12 @@ def test_a_port_holds(recorded: Path) -> None:
     assert all(row.error > 0 for row in found.rows if row.quantity.startswith("loss"))  # two implementations
 
 
-# where the page's adapter is changed -> the first quantity that fails, in what way, and where to look
+# where the page's adapter is changed -> the first quantity that fails, and what is said of it
 MISTAKES = {
-    "sign of a loss": (
-        "actor = -evaluate", "actor = evaluate", "loss actor", r"recorded is -0\.\d+ \(-1 times\)", "its sign"
-    ),
-    "sum in place of a mean": (
-        ".square().mean()", ".square().sum()", "loss td", r"\(16 times\)", "weight and mean"
-    ),
+    "sign of a loss": ("actor = -evaluate", "actor = evaluate", "loss actor", r"\(-1 times\)", "its sign"),
+    "sum in place of a mean": (".square().mean()", ".square().sum()", "loss td", r"\(16 times\)", "weight and mean"),
     "target from the online critic": (
-        'agent["parameters"]["target_critic/w"], obs', 'agent["parameters"]["critic/w"], obs',
-        "td_target", r"at \(\d+,\) is", "discount and masks",
+        '["target_critic/w"], obs', '["critic/w"], obs', "td_target", r"at \(\d+,\) is", "discount and masks"
     ),
     "weight of a loss in the total": ('"total": td + actor', '"total": td + 2 * actor', "loss total", "is", "weights"),
     "gradient into the target": (
@@ -53,50 +48,40 @@ MISTAKES = {
     ),
     "gradient of what is not trained": (
         "return dict(zip(trained", 'return {"target_critic/w": torch.ones(5)} | dict(zip(trained',
-        "gradient of target_critic", "`target_critic/w` is up to 1, and the recorded one is 0", "detached",
+        "gradient of target_critic", "`target_critic/w` at .* recorded is 0", "detached",
     ),
     "twice the tau": (
-        'agent["tau"])', '2 * agent["tau"])', "targets after 1 update",
-        "the change of `target_critic/w` is 2 times the recorded one", "tau, and whether",
+        'agent["tau"])', '2 * agent["tau"])', "targets after 1 update", r"`target_critic/w` .*\(2 times\)", "tau"
     ),
     "learning rate": (
-        '-= agent["lr"]', '-= 0.5 * agent["lr"]', "parameters after 1 update", r"is 0\.5 times", "learning rate"
+        '-= agent["lr"]', '-= 0.5 * agent["lr"]', "parameters after 1 update", r"\(0\.5 times\)", "learning rate"
     ),
-    "noise of the actions": (
-        'noise["action"])', '0 * noise["action"])', "sampled actions", r"at \(\d, \d\)", "number and times of steps"
-    ),
+    "noise of the actions": ('noise["action"])', '0 * noise["action"])', "sampled actions", "at", "number and times"),
     "not a number": ('"total": td + actor', '"total": (td - td) / 0', "loss total", "is not finite", "weights"),
-    "wrong shape": (
-        "actor = -evaluate(weight.detach(), observations, act(agent, observations, noise[\"actor\"])).mean()",
-        "actor = -evaluate(weight.detach(), observations, act(agent, observations, noise[\"actor\"]))",
-        "loss actor", r"has shape \(16,\), recorded is \(\)", "the adapter",
-    ),
-    "another name": ('"actor": actor', '"policy": actor', "loss actor", "does not return `actor`; closest", "adapter"),
+    "wrong shape": ('noise["actor"])).mean()', 'noise["actor"]))', "losses", r"`actor` has shape \(16,\)", "adapter"),
+    "another name": ('"actor": actor', '"policy": actor', "losses", "does not return `actor`; closest", "adapter"),
     "own names of paths": (
         "return dict(zip(trained", 'return dict(zip(["q", "pi"]', "gradients", "`q`, which is not recorded", "adapter"
-    ),
-    "another name of an intermediate": (
-        '{"td_target":', '{"target":', "intermediates", "`target`, which is not recorded; closest: td_target", "adapter"
     ),
     "an error": (
         'return act(agent, torch.tensor(observations), noise["action"])', "return observations.no",
         "actions", r"`sample` raised AttributeError: .*broken\.py:\d+\)", "adapter",
     ),
+    "other arguments": ("def sample(agent, observations, noise)", "def sample(agent)", "actions", "sample", "adapter"),
     "an update that returns too little": (
         "return agent, total, parameters", "return parameters", "updates", "must return the agent after it", "adapter"
     ),
     "parameters that are missing": (
         "return agent, total, parameters", "return agent, total, {}", "updates", "does not return `critic/w`", "adapter"
     ),
-    "text in place of numbers": ('"td": td,', '"td": "low",', "loss td", "expected numbers, got 'low'", "adapter"),
+    "text in place of numbers": ('"td": td,', '"td": "low",', "losses", "`td`: .* 'low'", "adapter"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_told(mistake: str, recorded: Path, broken: Break) -> None:
     old, new, quantity, found, look = MISTAKES[mistake]
-    rows = failing(compared(recorded, broken(old, new)))
-    first = next(iter(rows.values()))
+    first = next(iter(failing(compared(recorded, broken(old, new))).values()))
     assert first.quantity == quantity
     assert re.search(found, first.found)
     assert look in first.look
@@ -119,12 +104,6 @@ def test_optional_functions_may_be_missing(recorded: Path, broken: Break) -> Non
     found = compared(recorded, broken("def intermediates(", "def _intermediates("))
     assert found.holds
     assert found.not_compared == ["td_target"]
-
-
-def test_an_adapter_may_decline_a_fixture(recorded: Path, broken: Break) -> None:
-    name = broken("    parameters = {path", "    raise NotImplementedError\n    parameters = {path")
-    with pytest.raises(NotImplementedError):
-        compared(recorded, name)
 
 
 def test_only_create_may_decline(recorded: Path, broken: Break) -> None:

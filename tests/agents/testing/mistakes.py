@@ -16,15 +16,15 @@ class Mistake(NamedTuple):
     :param before: text of the example.
     :param after: what stands there instead.
     :param check: of the kit that fails.
-    :param message: regular expression of what both the kit and training say.
-    :param stops: whether training is refused, not only warned of.
+    :param message: regular expression of what both the kit and training say, or the kit alone.
+    :param stops: whether training is refused, not only warned of; None where only the kit can tell.
     """
 
     before: str
     after: str
     check: str
     message: str
-    stops: bool
+    stops: bool | None
 
 
 MISTAKES = {
@@ -48,7 +48,7 @@ MISTAKES = {
     ),
     "missing S": Mistake(
         "q.mean(1, keepdim=True)", "q.mean()", "replicas",
-        r"loss `bc` of one replica changes with the batch of another one; keep the first axis S apart", False,
+        r"`bc_loss` of seed \d differ by .* from a run of that seed alone; take means over every axis but", None,
     ),
     "in-place change": Mistake(
         WEIGHT, 'weight = targets["weight"].mul_(batch.valid)', "purity",
@@ -69,6 +69,15 @@ MISTAKES = {
         r"loss `climb` trains `critic`, `flow` at once; take networks that only give a signal from `nets\.frozen`, "
         r"e\.g\. `nets\.frozen\.critic\(\.\.\.\)`", False,
     ),
+    "unread setting": Mistake(
+        "    def networks(self):", "    actor_learning_rate: float = agents.setting(default=1e-4, above=0)\n\n"
+        "    def networks(self):", "settings",
+        r"nothing reads the setting `actor_learning_rate`, so it changes nothing; use `self\.actor_", False,
+    ),
+    "unknown axis": Mistake(
+        '"bc_x0": normal()', '"bc_x0": normal("BO")', "hooks",
+        r"WeightedBC\.noise failed: .* B \(rows\), N .*, K .* and D \(flattened chunk\), .*; got 'BO'", True,
+    ),
     "unregistered network": Mistake(
         "    def networks(self):\n",
         "    def networks(self):\n        import torch\n\n        self.extra = torch.nn.Linear(4, 1)\n", "networks",
@@ -81,6 +90,12 @@ MISTAKES = {
 def example() -> str:
     """Return the example of the page."""
     (found,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    return found
+
+
+def own_network() -> str:
+    """Return the page's network of one's own."""
+    (found,) = re.findall(r"```py\n# my_networks.py\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
     return found
 
 

@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import agents
+from agents.bc import BC
+from agents.common.engine import update as engine
+from agents.common.nets import fast
 from agents.testing.kit import CHECKS, PAGE, Outcome, run_checks
-from tests.agents.testing.mistakes import example
+from tests.agents.testing.mistakes import example, own_network
 
 ROOT = Path(__file__).parents[3]
 NAMES = [check.name for check in CHECKS]
@@ -152,6 +156,74 @@ def test_what_only_running_shows_is_found(case: str, write_agent: Callable[[str]
     found = outcomes(write_agent(code.replace(before, after, 1)), *only("hooks", check))
     assert found[check].state == "fails", found[check]
     assert re.search(message, found[check].detail), found[check].detail
+
+
+SLOPE = """        import torch
+
+        actions = (0.5 * batch.actions + 0.5 * batch.actions.roll(1, 1)).requires_grad_()
+        q = nets.critic(batch.observations, actions)
+        (slope,) = torch.autograd.grad(q.sum(), actions, create_graph=True)
+        flow = nets.flow"""
+PENALTY = """"penalty": (slope.square().sum(-1) * batch.valid).mean(1),
+            "td": td_loss"""
+COPY = """"copy": ((nets.actor(batch.observations) - batch.actions).square().mean(2) * batch.valid).mean(1),
+            "td": td_loss"""
+
+
+def with_penalty() -> str:
+    """Return the example with a penalty on the critic's gradient."""
+    return example().replace("        flow = nets.flow", SLOPE, 1).replace('"td": td_loss', PENALTY, 1)
+
+
+def with_own_network() -> str:
+    """Return the example with the page's own network, whose gradients have other strides than its weights."""
+    code = example().replace("velocity_field()}", 'velocity_field(), "actor": actor()}', 1)
+    return own_network() + code.replace('"td": td_loss', COPY, 1)
+
+
+LEARNING = {"values", "actions", "compiled", "phases"}
+
+
+@pytest.mark.parametrize("make", [with_penalty, with_own_network])
+def test_it_passes_where_a_gradient_is_differentiated_or_transposed(
+    make: Callable[[], str], write_agent: Callable[[str], str]
+) -> None:
+    assert not failures(outcomes(write_agent(make()), *LEARNING))
+
+
+def without_layout(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(engine, "_laid_out", lambda grad, parameter: grad)
+
+
+def once_differentiable(patch: pytest.MonkeyPatch) -> None:
+    once = torch.autograd.function.once_differentiable(fast._RecordedGelu.backward)
+    patch.setattr(fast._RecordedGelu, "backward", staticmethod(once))
+
+
+@pytest.mark.parametrize(
+    ("make", "spoil", "named"),
+    [(with_own_network, without_layout, "actor.first"), (with_penalty, once_differentiable, "critic.mlp.weights")],
+)
+def test_an_update_that_is_not_that_of_plain_pytorch_is_found(
+    make: Any, spoil: Any, named: str, write_agent: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(monkeypatch)
+    found = outcomes(write_agent(make()), *only("hooks", "plain"))
+    assert found["plain"].state == "fails"
+    assert f"`{named}" in found["plain"].detail
+
+
+def test_losses_that_take_a_gradient_are_not_compiled_and_that_is_no_failure(write_agent: Callable[[str], str]) -> None:
+    found = outcomes(write_agent(with_penalty()), *only("hooks", "compiled"))
+    assert found["compiled"].state == "does not apply"
+
+
+def test_an_agent_without_a_critic_need_not_choose_the_best_of_several() -> None:
+    class Cloning(agents.Method):
+        networks, noise, act, targets, losses = BC.networks, BC.noise, BC.act, BC.targets, BC.losses
+
+    (hooks,) = (outcome for outcome in run_checks(Cloning, skip=only("hooks")) if outcome.check.name == "hooks")
+    assert hooks.state == "holds", hooks
 
 
 def test_a_failure_names_the_authors_line(write_agent: Callable[[str], str]) -> None:

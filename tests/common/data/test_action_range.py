@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -64,16 +63,6 @@ def test_search_goes_through_all_pieces(monkeypatch: pytest.MonkeyPatch) -> None
     assert (outside.first, outside.refused, outside.rows) == ((21, 1), 3, 50)
 
 
-def test_rows_that_are_not_stored_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PIECE_ROWS", 8)
-    actions = np.zeros((20, 2), np.float32)
-    actions[[3, 12], 0] = np.nan
-    actions[15, 1] = 2.0
-    kept = np.isfinite(actions).all(1)
-    outside = find(actions, kept=kept)
-    assert (outside.first, outside.refused, outside.rows) == ((15, 1), 1, 18)
-
-
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
 def test_value_that_is_no_finite_number_is_outside(value: float) -> None:
     assert find(np.array([[0.0, 0.0], [value, 0.0]])).first == (1, 0)
@@ -88,17 +77,6 @@ def test_tolerance_is_relative_to_half_the_width_of_the_box() -> None:
         actions = np.stack([space.low, inside])
         actions[1, coordinate] = beyond[coordinate]
         assert find(actions, space).first == (1, coordinate)
-
-
-def test_difference_that_single_precision_does_not_hold_is_nothing_to_tell() -> None:
-    assert find(np.array([[1 + 1e-10, -1 - 1e-10]])) is None
-    assert find(np.array([[0.1, 0.1]], np.float32), box(-0.1, 0.1)) is None
-
-
-def test_one_step_of_single_precision_is_a_rounding_error_in_a_narrow_box_far_from_zero() -> None:
-    space = box(1000, 1000.5)  # half the width times the tolerance is less than a step of single precision there
-    outside = find(np.nextafter(space.high, np.float32(np.inf))[None], space)
-    assert (outside.refused, outside.clipped) == (0, 1)
 
 
 # -- scaling ----------------------------------------------------------------------------------------------------------
@@ -118,12 +96,6 @@ def test_action_range_stands_for_the_box_of_the_environment(action_range: Any) -
     other.load_dataset(dataset_in(WIDE))
     np.testing.assert_allclose(scaled.replay_buffer.actions[:60], dataset["actions"], atol=1e-6)
     np.testing.assert_allclose(scaled.replay_buffer.actions[:60], other.replay_buffer.actions[:60], atol=1e-6)
-
-
-def test_action_range_may_differ_between_coordinates() -> None:
-    model, dataset = model_in(box()), dataset_in(WIDE)
-    model.load_dataset(dataset, action_range=(WIDE.low, WIDE.high))
-    np.testing.assert_allclose(model.replay_buffer.actions[:60], toy_dataset()["actions"], atol=1e-6)
 
 
 def test_actions_outside_the_given_range_are_refused() -> None:
@@ -176,15 +148,6 @@ def test_rounding_errors_are_clipped_and_told() -> None:
     assert dataset["actions"][4, 0] > 1  # the user's array is left alone
 
 
-def test_rounding_errors_of_a_scaled_dataset_are_clipped() -> None:
-    dataset = dataset_in(WIDE)
-    dataset["actions"][4] = WIDE.high + 4 * np.float32(1e-6)
-    model = model_in(WIDE)
-    with pytest.warns(UserWarning, match="are clipped: 1 of 60 rows"):
-        model.load_dataset(dataset)
-    assert model.replay_buffer.actions[4].tolist() == [1, 1]
-
-
 # -- datasets of several parts ----------------------------------------------------------------------------------------
 
 
@@ -198,31 +161,6 @@ def test_actions_of_every_part_are_checked_when_the_dataset_is_loaded(tmp_path: 
     with pytest.raises(ValueError, match=re.escape(message)):
         model.load_dataset(toy_shards(tmp_path, first, second))
     assert_same_batches(before, model.replay_buffer.batch_of(all_rows(model.replay_buffer)))
-
-
-def test_rounding_errors_in_parts_are_clipped_and_told_once(tmp_path: Path) -> None:
-    parts = [toy_dataset(seed=seed) for seed in range(3)]
-    for row, part in enumerate(parts[1:]):
-        part["actions"][row, 0] = 1 + 5e-6
-    model = model_in(box())
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        model.load_dataset(toy_shards(tmp_path, *parts, replace_interval=1))
-    (text,) = [str(warning.message) for warning in caught]
-    assert "are clipped: 2 of 180 rows" in text
-    model.replay_buffer.rotate_dataset(1)
-    assert float(model.replay_buffer.actions[0, 0]) == 1
-
-
-def test_rows_after_the_part_that_is_used_may_hold_anything(tmp_path: Path) -> None:
-    dataset = toy_dataset()
-    dataset["actions"][50] = 9
-    whole = toy_shards(tmp_path, dataset)
-    (part,) = whole.parts
-    shards = type(whole)([type(part)(part.files, transitions=48, trajectories=4)])
-    model_in(box()).load_dataset(shards)
-    with pytest.raises(ValueError, match=r"got 9\.0 in row 50"):
-        model_in(box()).load_dataset(whole)
 
 
 def test_action_range_scales_parts_like_a_dataset_in_memory(tmp_path: Path) -> None:

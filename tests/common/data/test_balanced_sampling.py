@@ -89,19 +89,3 @@ def test_any_algorithm_trains_on_balanced_batches(id: str) -> None:
     assert seen
     for batch in seen:
         assert (batch.rewards > 0).tolist() == [[True] * 8 + [False] * 8]
-
-
-def test_batch_size_must_be_even() -> None:
-    with pytest.raises(
-        ValueError, match="`batch_size` must be even with `balanced_sampling`, got 15; use an even number"
-    ):
-        tiny_model("qam", balanced_sampling=True, batch_size=15)
-
-
-def test_balanced_sampling_must_be_a_switch() -> None:
-    with pytest.raises(TypeError, match="`balanced_sampling` must be true or false, got 1 of type int"):
-        tiny_model("qam", balanced_sampling=1)
-
-
-def test_balanced_sampling_is_off_by_default() -> None:
-    assert tiny_model("qam").balanced_sampling is False

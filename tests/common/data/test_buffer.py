@@ -131,27 +131,12 @@ def test_compact_and_regular_layouts_give_identical_samples() -> None:
     assert float(batches[0].valid.mean()) < 1
 
 
-def test_layouts_take_the_same_memory() -> None:
-    dataset = toy_dataset(60)
-    assert loaded_buffer(dataset).observations.shape == loaded_buffer(compacted(dataset)).observations.shape
-
-
 def test_next_observation_that_is_not_the_following_row_is_kept() -> None:
     dataset = toy_dataset(24)
     dataset["next_observations"][5] += 1
     with pytest.warns(UserWarning, match="1 of 3 trajectories end only because"):
         buffer = loaded_buffer(dataset, horizon_length=1)
     np.testing.assert_array_equal(buffer.batch_of(all_rows(buffer)).next_observations[0], dataset["next_observations"])
-
-
-def test_last_row_of_a_dataset_ends_a_trajectory() -> None:
-    dataset = toy_dataset(30, length=12)  # the last trajectory is cut short
-    buffer = loaded_buffer(dataset)
-    assert not dataset["terminals"][-1]
-    assert bool(buffer.dones[29])
-    np.testing.assert_array_equal(
-        buffer.batch_of(all_rows(buffer)).next_observations[0, -1], dataset["next_observations"][-1]
-    )
 
 
 def test_batch_holds_chunks_or_first_actions() -> None:
@@ -170,13 +155,6 @@ def test_actions_count_up_to_the_end_of_the_trajectory_that_a_chunk_begins_in() 
     rows = torch.arange(2, 5).view(1, 3, 1) + torch.arange(3)
     assert chunks.batch_of(rows).action_valid[0].tolist() == [[1, 1, 1, 1, 0, 0], [1, 1, 0, 0, 0, 0], [1] * 6]
     assert firsts.batch_of(rows).action_valid.tolist() == [[[1, 1]] * 3]
-
-
-def test_dataset_arrays_of_any_precision_are_stored_in_single_precision() -> None:
-    dataset = {name: array.astype(np.float64) for name, array in toy_dataset(20).items()}
-    dataset["terminals"] = dataset["terminals"].astype(bool)
-    batch = loaded_buffer(dataset).sample(4)
-    assert {value.dtype for value in vars(batch).values()} == {torch.float32}
 
 
 def test_loading_leaves_the_dataset_alone() -> None:
@@ -214,11 +192,6 @@ def test_array_of_the_wrong_shape_is_named_with_the_expected_one(name: str, shap
         empty_buffer(observations=4, actions=2).load_dataset(dataset)
 
 
-def test_empty_dataset_is_refused() -> None:
-    with pytest.raises(ValueError, match="with at least one row"):
-        empty_buffer(observations=4, actions=2).load_dataset({k: v[:0] for k, v in toy_dataset(20).items()})
-
-
 def test_compact_dataset_with_a_trajectory_that_has_no_end_is_refused() -> None:
     dataset = compacted(toy_dataset(24))
     with pytest.raises(ValueError, match="every trajectory ends with one row whose `valids` is 0"):
@@ -241,26 +214,11 @@ def test_dataset_with_a_value_that_is_not_finite_is_refused_by_array_and_row(
         loaded_buffer(dataset)
 
 
-def test_final_observation_that_is_not_finite_is_refused() -> None:
-    dataset = toy_dataset(36)
-    dataset["next_observations"][23] = np.nan
-    with pytest.raises(ValueError, match="`next_observations` must hold finite numbers, got nan in row 23;"):
-        loaded_buffer(dataset)
-    with pytest.raises(ValueError, match="`observations` must hold finite numbers, got nan in row 25;"):
-        loaded_buffer(compacted(dataset))
-
-
 def test_number_beyond_single_precision_is_refused() -> None:
     dataset = {name: array.astype(np.float64) for name, array in toy_dataset(36).items()}
     dataset["rewards"][3] = 1e300
     with pytest.raises(ValueError, match=re.escape("`rewards` must hold finite numbers, got 1e+300 in row 3;")):
         loaded_buffer(dataset)
-
-
-def test_row_behind_a_trajectory_of_a_compact_dataset_may_hold_no_action() -> None:
-    dataset = compacted(toy_dataset(24))
-    dataset["actions"][dataset["valids"] == 0] = np.nan
-    assert loaded_buffer(dataset).actions.isfinite().all()
 
 
 def test_refused_dataset_leaves_the_buffer_as_it_was() -> None:
@@ -402,12 +360,6 @@ def test_starts_are_uniform_over_dataset_and_rings(added: int) -> None:
     assert abs(chi_square(counts) - freedom) < 4 * np.sqrt(2 * freedom)
 
 
-def test_rows_of_a_sequence_follow_each_other() -> None:
-    buffer = loaded_buffer(toy_dataset(40), horizon_length=5)
-    rows = buffer.draw_rows((1, 100), torch.Generator().manual_seed(0))
-    assert torch.equal(rows - rows[..., :1], torch.arange(5).expand(1, 100, 5))
-
-
 @pytest.mark.parametrize("horizon_length", [1, 3, 5])
 @pytest.mark.parametrize("action_chunking", [False, True])
 @pytest.mark.parametrize("replicas", [1, 2])
@@ -444,26 +396,6 @@ def test_replicas_draw_different_batches() -> None:
     assert not torch.equal(rows[0], rows[1])
 
 
-def test_samples_follow_their_generator() -> None:
-    buffer = loaded_buffer(toy_dataset(40))
-    batches = [buffer.sample(20, generator=torch.Generator().manual_seed(3)) for _ in range(2)]
-    assert_same_batches(*batches)
-
-
-def test_sampled_batch_has_the_seed_axis_in_front() -> None:
-    batch = loaded_buffer(toy_dataset(40), replicas=2).sample(7)
-    shapes = {name: tuple(value.shape) for name, value in vars(batch).items()}
-    assert shapes == {
-        "observations": (2, 7, 4),
-        "actions": (2, 7, 6),
-        "rewards": (2, 7),
-        "discounts": (2, 7),
-        "next_observations": (2, 7, 4),
-        "valid": (2, 7),
-        "steps_valid": (2, 7, 3),
-    }
-
-
 def test_buffer_with_less_than_a_horizon_is_refused() -> None:
     buffer = empty_buffer()
     recorder = Recorder(buffer)
@@ -498,12 +430,6 @@ def test_million_transitions_of_cube_double_take_under_350_megabytes() -> None:
     per_transition = (storage_bytes(large) - storage_bytes(small)) / 10_000
     assert per_transition * 1_000_000 < 350e6
     assert per_transition >= 4 * (37 + 5 + 1)  # nothing is missing
-
-
-def test_dataset_takes_one_row_a_transition_and_one_observation_a_trajectory() -> None:
-    dataset = toy_dataset(1200, 37, 5, length=100)
-    before, after = storage_bytes(empty_buffer(observations=37, actions=5)), storage_bytes(loaded_buffer(dataset))
-    assert after - before == 1200 * (4 * (37 + 5 + 1) + 1 + 4) + 12 * 4 * 37
 
 
 def test_finished_episodes_do_not_grow_the_storage_forever() -> None:

@@ -15,7 +15,7 @@ import agents
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.frames import FrameStack
 from agents.common.sb3.model import FlowQLearning
-from tests.common.toys import TINY, assert_same, parameters_of
+from tests.common.toys import TINY
 from tests.envs import PicturesEnv
 
 SIDE, K, LENGTH = 16, 3, 8
@@ -191,23 +191,6 @@ def test_models_train_on_frames_in_both_phases_with_several_seeds(storage: str) 
     single.learn_offline(2, dataset=dataset_of([play(seed, frames=1) for seed in range(3)]))
     single.learn(14, reset_num_timesteps=False)
     assert single.replay_buffer.size() == 14
-
-
-def test_stacks_in_the_dataset_train_as_frames_that_the_buffer_stacks() -> None:
-    stored_once, stacked = model_of(), model_of(frame_stack=1)
-    stored_once.learn_offline(3, dataset=dataset_of([play(seed, frames=1) for seed in range(3)]))
-    stacked.learn_offline(3, dataset=dataset_of([play(seed) for seed in range(3)]))
-    assert_same(parameters_of(stored_once), parameters_of(stacked))
-
-
-def test_an_encoder_by_name_is_the_references() -> None:
-    extractor = model_of(encoder="impala").policy.nets["critic"].features_extractor
-    assert isinstance(extractor, agents.ImpalaEncoder)
-    assert extractor.blocks == 2
-    with pytest.raises(ValueError, match="`encoder` must be one of"):
-        model_of(encoder="impala_tiny")
-    with pytest.raises(ValueError, match="`encoder` and `features_extractor_class` both say"):
-        model_of(policy_kwargs={"features_extractor_class": agents.ImpalaEncoder})
 
 
 def test_an_environment_that_does_not_stack_is_refused() -> None:

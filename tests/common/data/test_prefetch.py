@@ -15,7 +15,7 @@ from agents.common.batch import Batch
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.prefetch import Prefetcher
 from tests.common.data.test_buffer import Recorder, assert_same_batches, loaded_buffer
-from tests.common.toys import assert_same, parameters_of, tiny_model, toy_dataset
+from tests.common.toys import tiny_model, toy_dataset
 from tests.envs import SpacesEnv
 
 CPU = torch.device("cpu")
@@ -50,14 +50,6 @@ def test_batches_are_the_same_as_on_the_device(replicas: int) -> None:
         assert_same_batches(device.sample(9, generator=first), host.sample(9, generator=second))
 
 
-def test_batches_are_the_same_where_others_draw_in_between() -> None:
-    (device, host), (first, second) = pair(), seeded()
-    for step in range(12):
-        assert_same_batches(device.sample(9, generator=first), host.sample(9, generator=second))
-        if step % 4 == 3:
-            assert torch.equal(torch.rand(3, generator=first), torch.rand(3, generator=second))
-
-
 def test_batches_are_the_same_while_transitions_are_added() -> None:
     (device, host), (first, second) = pair(size=6), seeded()
     recorders = [Recorder(device), Recorder(host)]
@@ -65,21 +57,6 @@ def test_batches_are_the_same_while_transitions_are_added() -> None:
         for recorder in recorders if step % 3 == 0 else []:
             recorder.add({0: "truncated"} if step % 4 == 3 else None)
         assert_same_batches(device.sample(9, generator=first), host.sample(9, generator=second))
-
-
-def test_batches_of_another_size_are_the_same() -> None:
-    (device, host), (first, second) = pair(), seeded()
-    for size in (4, 4, 4, 7, 7, 4, 7, 7, 7):
-        assert_same_batches(device.sample(size, generator=first), host.sample(size, generator=second))
-
-
-def test_batches_of_the_global_generator_are_the_same() -> None:
-    batches = []
-    for buffer in pair():
-        torch.manual_seed(5)
-        batches.append([buffer.sample(9) for _ in range(5)])
-    for first, second in zip(*batches, strict=True):
-        assert_same_batches(first, second)
 
 
 def test_normalised_batches_are_the_same() -> None:
@@ -107,22 +84,6 @@ def test_the_next_batch_is_prepared_in_the_background() -> None:
     source.discard()
     assert draws.threads[:2] == ["MainThread"] * 2
     assert set(draws.threads[2:6]) == {"next-batch"}
-
-
-def test_nothing_is_prepared_where_the_data_change_before_every_batch() -> None:
-    draws, source, generator = Draws(), Prefetcher(CPU), torch.Generator()
-    for _ in range(6):
-        source.discard()
-        source.batch(draws, 4, generator)
-    assert draws.threads == ["MainThread"] * 6
-
-
-def test_nothing_is_prepared_where_others_draw_from_the_generator() -> None:
-    draws, source, generator = Draws(), Prefetcher(CPU), torch.Generator()
-    for _ in range(6):
-        source.batch(draws, 4, generator)
-        torch.rand(1, generator=generator)
-    assert draws.threads == ["MainThread"] * 6
 
 
 def test_a_failure_in_the_background_is_not_lost() -> None:
@@ -165,21 +126,6 @@ def test_models_draw_batches_in_host_memory_from_a_generator_of_their_own() -> N
     model.learn_offline(6)
     assert not torch.equal(model.generators()["batches"].get_state(), before)
     assert names.count("next-batch") >= 4
-
-
-def test_two_models_in_host_memory_train_alike() -> None:
-    models = [tiny_model(replay_buffer_kwargs={"storage": "host"}) for _ in range(2)]
-    for model in models:
-        model.learn_offline(5, dataset=toy_dataset())
-        model.learn(15, reset_num_timesteps=False)
-    assert_same(*(parameters_of(model) for model in models))
-
-
-def test_a_replica_has_a_batch_generator_of_its_own() -> None:
-    model = tiny_model(seeds=[1, 2])
-    replica = model.replica(1)
-    torch.rand(1, generator=replica.generators()["batches"])
-    assert torch.equal(model.generators()["batches"].get_state(), torch.Generator().manual_seed(1).get_state())
 
 
 def test_a_batch_is_copied_to_a_device_as_one_block_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
 from numpy.typing import NDArray
-from torch import Tensor
 
 from agents.common.data import shards as module
 from agents.common.data.buffer import SequenceReplayBuffer
@@ -28,7 +26,7 @@ from tests.common.data.test_buffer import (
     empty_buffer,
     found_sequences,
 )
-from tests.common.toys import assert_same, parameters_of, space_env, tiny_model, toy_dataset, toy_shards
+from tests.common.toys import assert_same, parameters_of, tiny_model, toy_dataset, toy_shards
 
 Dataset = dict[str, NDArray[Any]]
 INTERVAL = 4
@@ -75,14 +73,6 @@ def test_each_part_in_turn_is_the_dataset(tmp_path: Path, storage: str) -> None:
         assert_same_sequences(buffer, whole(datasets[updates // INTERVAL % 3]))
 
 
-def test_a_part_can_be_jumped_to(tmp_path: Path) -> None:
-    datasets = parts(24, 24, 24, 24)
-    buffer = sharded(tmp_path, datasets)
-    for turn in (3, 1, 1, 0, 2):
-        buffer.rotate_dataset(turn * INTERVAL)
-        assert_same_sequences(buffer, whole(datasets[turn]))
-
-
 def test_parts_of_different_sizes_take_turns(tmp_path: Path) -> None:
     datasets = parts(24, 60, 36)
     buffer = sharded(tmp_path, datasets)
@@ -90,27 +80,6 @@ def test_parts_of_different_sizes_take_turns(tmp_path: Path) -> None:
         buffer.rotate_dataset(turn * INTERVAL)
         assert buffer.dataset_size == len(datasets[turn % 3]["rewards"])
         assert_same_sequences(buffer, whole(datasets[turn % 3]))
-
-
-def test_one_part_stays(tmp_path: Path) -> None:
-    (dataset,) = parts(24)
-    buffer = sharded(tmp_path, [dataset])
-    buffer.rotate_dataset(100 * INTERVAL)
-    assert_same_sequences(buffer, whole(dataset))
-
-
-def read_by_updates(buffer: SequenceReplayBuffer) -> list[Tensor]:
-    assert buffer._table is not None
-    kept = [buffer.observations, buffer.actions, buffer.rewards, buffer._next_row]
-    return [*kept, buffer._table.values, buffer._table.next_rows]
-
-
-def test_tensors_stay_where_they_are(tmp_path: Path) -> None:
-    buffer = sharded(tmp_path, parts(24, 24))
-    before = [tensor.data_ptr() for tensor in read_by_updates(buffer)]
-    buffer.rotate_dataset(INTERVAL)
-    after = [tensor.data_ptr() for tensor in read_by_updates(buffer)]
-    assert after == before
 
 
 # -- online -----------------------------------------------------------------------------------------------------------
@@ -155,16 +124,6 @@ def test_batches_are_half_from_the_active_part_when_balanced(tmp_path: Path) -> 
     assert bool((rewards[4:] < 0).all())
 
 
-def test_next_batch_is_not_of_the_part_before(tmp_path: Path) -> None:
-    datasets = parts(24, 24)
-    host, expected = sharded(tmp_path, datasets, storage="host"), whole(datasets[1])
-    first = torch.Generator().manual_seed(0)
-    for _ in range(4):
-        host.sample(9, generator=first)
-    host.rotate_dataset(INTERVAL)
-    assert_same_batches(host.sample(9, generator=first.clone_state()), expected.sample(9, generator=first))
-
-
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
@@ -197,36 +156,12 @@ def test_room_for_one_part_is_all_that_reading_takes(tmp_path: Path) -> None:
     }
 
 
-def test_files_are_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PIECE_ROWS", 7)
-    (dataset,) = parts(48)
-    assert_same_sequences(sharded(tmp_path, [dataset]), whole(dataset))
-
-
 def test_the_front_of_a_part_can_be_used(tmp_path: Path) -> None:
     (dataset,) = parts(60)
     (part,) = toy_shards(tmp_path, dataset).parts
     buffer = empty_buffer()
     buffer.load_dataset(Shards([module.Shard(part.files, transitions=36, trajectories=3)]))
     assert_same_sequences(buffer, whole({name: array[:36] for name, array in dataset.items()}))
-
-
-def test_rewards_become_sparse(tmp_path: Path) -> None:
-    (dataset,) = parts(24)
-    dataset["rewards"][::3] = 0
-    buffer = empty_buffer()
-    buffer.load_dataset(toy_shards(tmp_path, dataset, sparse=True))
-    assert buffer.rewards[:6].tolist() == [0, -1, -1, 0, -1, -1]
-
-
-def test_actions_are_scaled_like_those_of_a_dataset_in_memory(tmp_path: Path) -> None:
-    env = space_env(spaces.Box(-1, 1, (4,), np.float32), spaces.Box(-2, 6, (2,), np.float32))
-    datasets = parts(24, 24, observations=4, actions=2)
-    models = [tiny_model(env=env) for _ in range(2)]
-    models[0].load_dataset(toy_shards(tmp_path, *datasets))
-    models[1].load_dataset(datasets[0])
-    assert_same_sequences(*(model.replay_buffer for model in models))
-    assert float(models[0].replay_buffer.actions[:24].max()) < 0
 
 
 def test_a_pickled_buffer_goes_on_with_the_next_part(tmp_path: Path) -> None:
@@ -339,10 +274,3 @@ def test_training_on_parts_differs_from_training_on_the_first(tmp_path: Path) ->
     first.learn_offline(1)
     turns.learn_offline(1)
     assert float(first._last_info["total_loss"]) != float(turns._last_info["total_loss"])
-
-
-def test_observation_statistics_are_those_of_the_first_part(tmp_path: Path) -> None:
-    datasets = parts(36, 36, observations=4, actions=2)
-    model = tiny_model(observation_scale=1.0)
-    model.load_dataset(toy_shards(tmp_path, *datasets))
-    np.testing.assert_allclose(model.policy.observation_mean, datasets[0]["observations"].mean(0), rtol=1e-4)

@@ -9,7 +9,7 @@ import torch
 
 from agents.common.data import storage
 from agents.common.data.storage import GIB, place
-from tests.common.toys import tiny_model, toy_dataset
+from tests.common.toys import tiny_model
 
 GPU = torch.device("cuda")
 
@@ -51,14 +51,6 @@ def test_data_are_on_a_gpu_as_long_as_enough_memory_stays_free(
     assert (found.on_device, found.device.type) == ((True, "cuda") if fits else (False, "cpu"))
 
 
-def test_the_decision_is_told_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu_with(monkeypatch, free=3)
-    assert place("auto", GPU, 2 * GIB).text == (
-        "replay buffer: 2.00 GiB in host memory, the next batch prepared in the background "
-        "(3.00 GiB of 20.00 GiB are free on cuda, 2.00 GiB of which are kept for training)"
-    )
-
-
 def test_the_gpu_may_be_filled_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu_with(monkeypatch, free=3)
     assert place("device", GPU, 3 * GIB).on_device
@@ -79,22 +71,3 @@ def test_host_memory_is_taken_where_it_is_asked_for(monkeypatch: pytest.MonkeyPa
 def test_unknown_storage_is_refused_with_the_choices() -> None:
     with pytest.raises(ValueError, match="`storage` must be one of auto, device, host"):
         tiny_model(replay_buffer_kwargs={"storage": "disk"})
-
-
-def test_size_counts_every_tensor() -> None:
-    buffer = tiny_model().replay_buffer
-    buffer.load_dataset(toy_dataset(60))
-    tensors = [value for value in vars(buffer).values() if isinstance(value, torch.Tensor)]
-    assert place("auto", torch.device("cpu"), sum(t.nbytes for t in tensors)) == buffer.placement
-
-
-def test_a_talkative_model_says_once_where_its_data_live(capsys: pytest.CaptureFixture[str]) -> None:
-    model = tiny_model(verbose=1, replay_buffer_kwargs={"storage": "host"})
-    model.learn_offline(2, dataset=toy_dataset())
-    model.learn(3, reset_num_timesteps=False)
-    assert capsys.readouterr().out.count("replay buffer: 0.00 GiB in host memory") == 1
-
-
-def test_a_silent_model_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    tiny_model(verbose=0).learn_offline(1, dataset=toy_dataset())
-    assert "replay buffer" not in capsys.readouterr().out

@@ -6,7 +6,6 @@ branches and tensors made outside are those of the recording.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -136,16 +135,6 @@ def rounding(model: FlowQLearning) -> FlowQLearning:
     return model
 
 
-def test_replayed_updates_have_the_bits_of_plain_ones(captured: Any) -> None:
-    replayed, plain = rounding(captured()), rounding(made_plain())
-    for model in (replayed, plain):
-        for _ in range(8):
-            model.policy.optimizer.param_groups[0]["lr"] = 1e-3 / 3  # is another number in float32
-            model.sample_and_update(16)
-    assert_equal(parameters_of(replayed), parameters_of(plain))
-    assert replayed.policy.optimizer.param_groups[0]["lr"] == 1e-3 / 3
-
-
 def test_where_a_recording_begins_changes_no_bit(captured: Any) -> None:
     found = []
     for beginnings in ((0,), (0, 6, 8)):  # as when a run is stopped after 6 and after 8 updates
@@ -157,12 +146,6 @@ def test_where_a_recording_begins_changes_no_bit(captured: Any) -> None:
             model.sample_and_update(16)
         found.append(parameters_of(model))
     assert_equal(*found)
-
-
-def test_a_replayed_update_has_new_noise_and_a_new_batch(captured: Any) -> None:
-    model = captured()
-    losses = {float(model.sample_and_update(16)["td_loss"]) for _ in range(8)}
-    assert len(losses) == 8
 
 
 def test_a_replayed_update_follows_the_learning_rate(captured: Any) -> None:
@@ -215,20 +198,6 @@ def test_a_step_that_cannot_be_recorded_is_taken_plainly_and_the_reason_is_said(
             each.sample_and_update(16)
     assert_falls_back(model, plain, "not captured: operation not permitted when stream is capturing Why: a copy; cont")
     assert not model.update_mode.captured
-
-
-def test_an_error_of_the_update_itself_is_not_taken_for_one_of_recording(
-    captured: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = captured()
-
-    def fail(*arguments: Any) -> None:
-        raise RuntimeError("out of memory")
-
-    monkeypatch.setattr(model, "draw_noise", fail)
-    with pytest.raises(RuntimeError, match="out of memory"):
-        model.sample_and_update(16)
-    assert model.update_mode.captured
 
 
 def test_only_a_fused_adam_is_recorded(captured: Any) -> None:
@@ -337,20 +306,6 @@ def test_what_was_recorded_before_compiling_is_recorded_again(
     assert calls <= capture.WARM_UP + 1  # the others were replayed
     assert model.update_mode == Mode(True, True, "test")
     assert_same(model, plain)
-
-
-def test_what_cannot_be_recorded_is_not_tried_again_when_it_is_compiled(
-    captured: Any, compiled_from_the_fourth: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fast_update, "choose_mode", lambda wish, device, updates: Mode(updates >= 3, True, "test"))
-    with pytest.warns(UserWarning, match="SGD is not fused Adam"):
-        model = captured(compile="auto", policy_kwargs={"optimizer_class": torch.optim.SGD})
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        for _ in range(5):
-            model.sample_and_update(16)
-    assert model.update_mode == Mode(True, False, "test")
-    assert compiled_from_the_fourth == ["compiled", "called", "called"]
 
 
 def test_a_failing_compiler_is_named_and_the_updates_go_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from agents.common.engine import capture, recorded_plans
-from agents.common.engine.recorded_plans import RECORDINGS, RecordedPlans, may_record
+from agents.common.engine.recorded_plans import RecordedPlans
 from agents.common.sb3.policy import FlowPolicy
 from tests.common.engine.test_capture import Tape
 from tests.common.toys import tiny_model
@@ -94,15 +94,6 @@ def test_other_parameters_settings_and_shapes_have_recordings_of_their_own(recor
     assert len(recordings) == 4
 
 
-def test_a_few_recordings_are_kept(recordings: list[Tape]) -> None:
-    policy = policy_of()
-    plans = RecordedPlans(policy)
-    for rows in (*range(1, RECORDINGS + 2), 1):
-        assert_plans_agree(plans, policy, rows, count=4)
-    assert len(recordings) == RECORDINGS + 2
-    assert len(plans._recorded) == RECORDINGS
-
-
 def test_after_a_recording_that_fails_plans_are_plain_with_one_warning(
     recordings: list[Tape], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,11 +114,3 @@ def test_training_mode_is_left_as_plan_leaves_it(recordings: list[Tape]) -> None
     policy.set_training_mode(True)
     RecordedPlans(policy)(*question(policy, 2, 0))
     assert not policy.training
-
-
-def test_plans_are_recorded_on_cuda_until_a_recording_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capture, "_failures", [])
-    assert may_record(torch.device("cuda", 1))
-    assert not may_record(torch.device("cpu"))
-    monkeypatch.setattr(capture, "_failures", ["why"])
-    assert not may_record(torch.device("cuda"))

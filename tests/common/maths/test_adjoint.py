@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -26,10 +24,7 @@ from tests.common.closed_forms import FixedPoint, Gaussian, Quadratic, noise_bas
 GOLDEN = Gaussian(0.3, 0.5)
 SIGMA_SQUARED = [22, 10, 6, 4, 2.8, 2, 1.428571, 1, 0.666667, 0.4]
 ROLLOUT = [1, -0.14, 0.026615, 0.085448, 0.125196, 0.158858, 0.190256, 0.221025, 0.2521, 0.284089, 0.314918]
-STEP_FACTORS = [-0.215385, 0.269231, 0.422764, 0.5, 0.56, 0.633333, 0.739496, 0.875, 1.006536, 1.1]
 GAINS = [-0.003115, 0.014460, 0.053710, 0.127045, 0.254089, 0.453731, 0.716417, 0.968791, 1.107190, 1.1]
-SHIFTS = [-0.034260, 0.072302, 0.161130, 0.254089, 0.355725, 0.453731, 0.511726, 0.484395, 0.369063, 0.22]
-PATH_KL = [0.000011, 0.000105, 0.000865, 0.003228, 0.009039, 0.020587, 0.036661, 0.046928, 0.040862, 0.024200]
 SIX_DECIMALS = 6e-7
 
 
@@ -59,17 +54,6 @@ def test_noise_scales_follow_the_memoryless_schedule() -> None:
     np.testing.assert_allclose(got, SIGMA_SQUARED, atol=SIX_DECIMALS)
 
 
-def test_noise_scales_broadcast_over_steps() -> None:
-    like = torch.zeros(2, 10, 3, 1, dtype=torch.float64)
-    scales = memoryless_sigmas(10, like)
-    assert scales.dtype == torch.float64
-    np.testing.assert_allclose((like + scales.square())[1, :, 2, 0], SIGMA_SQUARED, atol=SIX_DECIMALS)
-
-
-def test_step_times_are_left_end_points() -> None:
-    np.testing.assert_allclose(step_times(4, torch.zeros(1)).flatten(), [0, 0.25, 0.5, 0.75])
-
-
 # -- rollout ----------------------------------------------------------------------------------------------------------
 
 
@@ -79,42 +63,12 @@ def test_rollout_without_noise_follows_the_golden_trace() -> None:
     np.testing.assert_allclose(states.flatten(), ROLLOUT, atol=SIX_DECIMALS)
 
 
-def test_rollout_adds_noise_of_the_schedule_to_all_but_the_last_step() -> None:
-    x_0, noise = torch.zeros(1, 1, 2, dtype=torch.float64), torch.zeros(1, 10, 1, 2, dtype=torch.float64)
-    quiet = memoryless_rollout(GOLDEN, GOLDEN, x_0, noise)
-    for i in range(10):
-        noise.zero_()[0, i, 0] = torch.tensor([1.0, -2.0])
-        moved = (memoryless_rollout(GOLDEN, GOLDEN, x_0, noise) - quiet)[0, i + 1, 0]
-        expected = math.sqrt(0.1 * SIGMA_SQUARED[i]) if i < 9 else 0.0
-        np.testing.assert_allclose(moved, [expected, -2 * expected], atol=SIX_DECIMALS)
-
-
-def test_last_step_of_the_rollout_follows_the_base_flow() -> None:
-    states = memoryless_rollout(
-        lambda x, t: torch.zeros_like(x), lambda x, t: 0 * x + t, torch.ones(1, 1, 1), torch.zeros(1, 4, 1, 1)
-    )
-    before, end = states[0, -2:, 0, 0].tolist()
-    assert end == pytest.approx(before + 0.25 * 0.75)
-
-
 # -- adjoints ---------------------------------------------------------------------------------------------------------
 
 
 def test_lean_adjoint_of_a_unit_gradient_is_the_golden_gain() -> None:
     adjoints = unit_adjoints(random_states(10))
     np.testing.assert_allclose(-adjoints[0, :, :, 0], np.repeat(np.array(GAINS)[:, None], 3, 1), atol=SIX_DECIMALS)
-
-
-def test_lean_adjoint_multiplies_by_the_golden_factor_at_each_step() -> None:
-    adjoints = torch.cat([unit_adjoints(random_states(10))[0, :, 0, 0], -torch.ones(1, dtype=torch.float64)])
-    np.testing.assert_allclose(adjoints[:-1] / adjoints[1:], STEP_FACTORS, atol=SIX_DECIMALS)
-
-
-def test_shift_of_the_velocity_is_half_the_squared_noise_scale_times_the_adjoint() -> None:
-    adjoints = unit_adjoints(random_states(10))[0, :, 0, 0]
-    sigmas = memoryless_sigmas(10, adjoints).flatten()
-    np.testing.assert_allclose(-sigmas.square() / 2 * adjoints, SHIFTS, atol=SIX_DECIMALS)
-    np.testing.assert_allclose(sigmas.square() / 20 * adjoints.square(), PATH_KL, atol=SIX_DECIMALS)
 
 
 def test_lean_adjoint_matches_autograd_of_the_base_rollout() -> None:
@@ -139,13 +93,6 @@ def test_lean_adjoint_matches_autograd_of_the_base_rollout() -> None:
         torch.testing.assert_close(adjoints[:, i], expected, rtol=1e-10, atol=1e-12)
 
 
-def test_lean_adjoint_works_where_gradients_are_switched_off() -> None:
-    with torch.no_grad():
-        adjoints = lean_adjoint(smooth_field(2), random_states(3, size=2), torch.ones(1, 3, 2, dtype=torch.float64))
-    assert not adjoints.requires_grad
-    assert float(adjoints.abs().min()) > 0
-
-
 def test_terminal_adjoint_is_minus_the_gradient_of_the_value() -> None:
     x = torch.tensor([[[0.5, -0.25]]])
     got = terminal_adjoint(lambda y: (y**2).sum(-1) + y[..., 0], x)
@@ -157,22 +104,6 @@ def test_terminal_adjoint_vanishes_outside_the_action_box_only_with_clipping() -
     value = lambda y: y.sum(-1)  # noqa: E731
     torch.testing.assert_close(terminal_adjoint(value, x), torch.tensor([[[0.0, -1.0, 0.0]]]))
     torch.testing.assert_close(terminal_adjoint(value, x, clip=False), -torch.ones(1, 1, 3))
-
-
-# -- loss -------------------------------------------------------------------------------------------------------------
-
-
-def test_loss_sums_over_steps_and_coordinates_and_averages_over_rows() -> None:
-    generator = np.random.default_rng(0)
-    fine_tuned, base, adjoints = generator.standard_normal((3, 2, 4, 5, 3))  # (S, K, B, D) each
-    expected = np.zeros(2)
-    for s, k, b, d in np.ndindex(2, 4, 5, 3):
-        sigma = math.sqrt(2 * (4 - k + 1) / (k + 1))
-        term = 2 / sigma * (fine_tuned[s, k, b, d] - base[s, k, b, d]) + sigma * adjoints[s, k, b, d]
-        expected[s] += term**2 / 5
-    tensors = [torch.from_numpy(array) for array in (fine_tuned, base, adjoints)]
-    got = adjoint_matching_loss(*tensors, memoryless_sigmas(4, tensors[0]))
-    np.testing.assert_allclose(got, expected, rtol=1e-12)
 
 
 # -- the fixed point --------------------------------------------------------------------------------------------------
@@ -266,11 +197,6 @@ def test_linear_value_shifts_samples_by_the_known_multiple_of_the_exact_shift(s:
     assert got == pytest.approx(SHIFT_RATIOS[s], abs=6e-4)
 
 
-def test_effective_temperature_grows_as_flow_steps_fall() -> None:
-    shifts = [shift_of(0.3, flow_steps) for flow_steps in (1, 3, 5, 10, 20, 30)]
-    assert shifts == pytest.approx([4.0, 0.358, 0.124, 0.106, 0.098, 0.095], abs=6e-4)
-
-
 # (m, s, tau, g, p) -> sampled mean and std at K = 10, 20, 100, simulated mean and std and path KL at K = 10
 QUADRATIC = {
     (0.0, 0.5, 1, 1.0, 2): ((0.1676, 0.3424), (0.1635, 0.3747), (0.1646, 0.4014), (0.1933, 0.4644), 0.133),
@@ -315,43 +241,6 @@ def test_expected_adjoint_at_the_fixed_point_is_the_gap_to_the_behaviour(case: t
 
 
 # -- convergence ------------------------------------------------------------------------------------------------------
-
-
-def order_of(errors: list[float]) -> float:
-    """Return the order of convergence from errors at doubling numbers of steps."""
-    return -float(np.polyfit(np.arange(len(errors)), np.log2(np.abs(errors)), 1)[0])
-
-
-@pytest.mark.parametrize("s", [0.3, 1.0])
-def test_error_of_the_simulated_spread_halves_when_flow_steps_double(s: float) -> None:
-    behaviour = Gaussian(0.3, s)
-    errors = [simulated_moments(behaviour, behaviour, steps)[1] - s for steps in (50, 100, 200, 400)]
-    assert order_of(errors) == pytest.approx(1.0, abs=0.1)
-
-
-def test_adjoint_approaches_the_continuous_one() -> None:
-    errors = []
-    for flow_steps in (50, 100, 200, 400):
-        half = unit_adjoints(random_states(flow_steps, rows=1))[0, flow_steps // 2, 0, 0]
-        errors.append(float(-half) - 0.5 * 0.25 / (0.25 * 0.25 + 0.25))  # t s^2 / V_t at t = 1/2
-    assert order_of(errors) == pytest.approx(1.0, abs=0.1)
-
-
-@pytest.mark.parametrize("case", list(QUADRATIC)[:2], ids=str)
-def test_many_flow_steps_approach_the_tilted_behaviour(case: tuple[float, ...]) -> None:
-    m, s, tau, g, p = case
-    _, fixed = quadratic_case(case, 100)
-    variance = 1 / (1 / s**2 + tau * p)
-    mean = variance * (m / s**2 + tau * g)
-    got_mean, got_std = sampled_moments(fixed, 100)
-    assert got_mean - m == pytest.approx(mean - m, rel=0.03)
-    assert got_std == pytest.approx(math.sqrt(variance), rel=0.03)
-
-
-def test_flow_of_the_fixed_point_can_be_integrated_from_any_start() -> None:
-    fixed = FixedPoint(GOLDEN, Quadratic(g=1.0), 10)
-    ends = integrate_flow(fixed, torch.tensor([[[-1.0], [1.0]]], dtype=torch.float64), 10)
-    np.testing.assert_allclose(ends.flatten(), [0.561689 - 0.430783, 0.561689 + 0.430783], atol=2 * SIX_DECIMALS)
 
 
 @pytest.mark.slow

@@ -8,19 +8,15 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from agents.common.maths.adjoint import memoryless_chain, memoryless_states
 from agents.common.maths.flow import (
-    Chain,
-    euler_chain,
     flow_matching_loss,
-    follow_chains,
     integrate_flow,
     interpolate,
     times_of_sampler,
 )
-from agents.common.nets.heads import Networks, VelocityAt, VelocityField
+from agents.common.nets.heads import Networks
 from tests.common.closed_forms import Gaussian, sampled_moments
 from tests.common.toys import tiny_model, toy_batch, toy_noise
 
@@ -105,64 +101,6 @@ def test_sampler_does_not_clip() -> None:
 def test_sampler_ends_where_the_golden_trace_does() -> None:
     end = integrate_flow(Gaussian(0.3, 0.5), torch.ones(1, 1, 1, dtype=torch.float64), 10)
     assert float(end) == pytest.approx(0.730783, abs=6e-7)
-
-
-# -- chains -----------------------------------------------------------------------------------------------------------
-
-
-class Counting(VelocityField):
-    """A velocity field that knows how often it was fixed at observations."""
-
-    fixed = 0
-
-    def at(self, observations: Tensor, frozen: bool = False) -> VelocityAt:
-        self.fixed += 1
-        return super().at(observations, frozen)
-
-
-def field_and_chains(replicas: int = 2) -> tuple[Counting, list[Chain], list[Tensor]]:
-    """Return a field, a flow, a rollout of as many points as the flow has steps, and the points of both one by one."""
-    field = Counting(replicas, 3, 4, [64, 64])
-    for replica in range(replicas):
-        field.initialise(replica, torch.Generator().manual_seed(replica))
-    first, second = normals(replicas, 5, 3).float(), normals(replicas, 6, 3, seed=1).float()
-    x_0, start = normals(replicas, 5, 4, seed=2).float(), normals(replicas, 6, 4, seed=3).float()
-    noise = normals(replicas, 10, 6, 4, seed=4).float()
-    with torch.no_grad():
-        expected = [integrate_flow(field.at(first), x_0, 10), memoryless_states(field.at(second), start, noise)]
-    field.fixed = 0
-    return field, [euler_chain(first, x_0, 10), memoryless_chain(second, start, noise)], expected
-
-
-def ends_and_states(field: Counting, chains: list[Chain]) -> list[Tensor]:
-    with torch.no_grad():
-        flow, rollout = follow_chains(field, chains, 10)
-    return [flow[-1], torch.stack(rollout, 1)]
-
-
-def test_chains_are_followed_one_after_the_other_on_a_cpu_with_the_same_bits() -> None:
-    field, chains, expected = field_and_chains()
-    found = ends_and_states(field, chains)
-    assert field.fixed == 2
-    assert all(map(torch.equal, found, expected))
-
-
-@pytest.mark.usefixtures("as_on_cuda")
-@pytest.mark.parametrize("replicas", [1, 2])
-def test_chains_of_different_lengths_share_passes_on_cuda(replicas: int) -> None:
-    field, chains, expected = field_and_chains(replicas)
-    found = ends_and_states(field, chains)
-    assert field.fixed == 1
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.usefixtures("as_on_cuda")
-def test_chains_of_a_network_with_a_features_extractor_are_followed_one_after_the_other() -> None:
-    field, chains, expected = field_and_chains()
-    field.extract_with(nn.Identity(), lambda rows: rows)
-    found = ends_and_states(field, chains)
-    assert field.fixed == 2
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("s", [0.1, 0.5, 1.5])

@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from agents.common.nets import fast, mlp
 from agents.common.nets.fast import FastMLP, Linearisation, dense, evaluate, gelu
 from agents.common.nets.mlp import Layer, StackedMLP
-from benchmarks.kernels import KernelCounter
 
 
 @pytest.fixture
@@ -135,6 +134,32 @@ def test_a_derivative_is_carried_forwards(stack: tuple[int, ...], recorded: bool
         expected = torch.func.jvp(lambda at: mlp.evaluate(with_activation(own, mlp.gelu), at), (x,), (along,))
     torch.testing.assert_close((value, slope), expected, rtol=1e-4, atol=1e-5)
     assert slope.requires_grad is recorded
+    if recorded:
+        weights = [layer.weight for layer in own]
+        found, wanted = (torch.autograd.grad(each.square().sum(), weights) for each in (slope, expected[1]))
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("transformed", [False, True], ids=["autograd.grad", "func.grad"])
+@pytest.mark.parametrize("way", ["onednn", "mkl"])
+@pytest.mark.parametrize("stack", [(1,), (2, 3)])
+def test_a_gradient_can_be_differentiated_again(
+    stack: tuple[int, ...], way: str, transformed: bool, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue(way)
+    own = stacked(stack, [5, 16, 12, 2], norm=True)
+    x = normals(stack[0], *[1] * (len(stack) - 1), 40, 5, seed=7).requires_grad_()
+
+    def of_penalty(layers: list[Layer], evaluate: Any) -> Any:
+        if transformed:
+            slope = torch.func.grad(lambda at: evaluate(layers, at).square().sum())(x)
+        else:
+            (slope,) = torch.autograd.grad(evaluate(layers, x).square().sum(), x, create_graph=True)
+        return torch.autograd.grad(slope.square().sum(), parameters(own), allow_unused=True)
+
+    found, wanted = of_penalty(own, evaluate), of_penalty(with_activation(own, mlp.gelu), mlp.evaluate)
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3)
+    assert wanted[0].abs().max() > 0.1
 
 
 def test_only_what_wants_a_gradient_gets_one(onednn: None) -> None:
@@ -189,13 +214,6 @@ def test_low_precision_keeps_two_digits(
         assert 0 < (got - right).norm() / right.norm() < 0.02
 
 
-def test_small_products_do_not_go_to_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fast, "onednn_is_faster", lambda of_weights=False: True)
-    assert not fast.prefers_onednn(normals(1, 256, 128), normals(1, 128, 128))
-    assert not fast.prefers_onednn(normals(1, 8, 2048), normals(1, 2048, 2048))
-    assert fast.prefers_onednn(normals(1, 256, 512), normals(1, 512, 512))
-
-
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
 @pytest.mark.parametrize(
     ("vendor", "family", "of_rows", "of_weights"),
@@ -208,22 +226,14 @@ def test_the_processor_decides(
     assert (fast.onednn_is_faster(), fast.onednn_is_faster(of_weights=True)) == (of_rows, of_weights)
 
 
-@pytest.mark.usefixtures("as_on_cuda")
-@pytest.mark.parametrize("stack", [(1,), (2,), (4, 8)])
-@pytest.mark.parametrize("outputs", [1, 8, 25])
-def test_products_on_cuda_are_the_plain_ones(stack: tuple[int, ...], outputs: int) -> None:
-    x, weight, bias = normals(*stack, 6, 25), normals(*stack, 25, outputs, seed=1), normals(*stack, outputs, seed=2)
-    for offset in (None, bias):
-        torch.testing.assert_close(dense(x, weight, offset), mlp.dense(x, weight, offset), rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(fast._as_sum(x, weight[..., :1]), x @ weight[..., :1], rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.usefixtures("as_on_cuda")
-def test_the_bias_of_a_single_network_is_added_by_the_kernel_of_the_product() -> None:
-    x, weight, bias = normals(1, 6, 25), normals(1, 25, 8, seed=1), normals(1, 8, seed=2)
-    with KernelCounter() as counter:
-        dense(x, weight, bias)
-    assert counter.found.total() == 1
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_processor_without_products_in_bfloat16_gets_none_of_them(
+    dtype: torch.dtype, onednn: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fast, "multiplies_bfloat16", lambda: False)
+    x, weight = normals(1, 256, 512), normals(1, 512, 512)
+    assert fast.prefers_onednn(x, weight, dtype) == (dtype == torch.float32)
+    assert fast.prefers_onednn(x, weight.to(dtype)) == (dtype == torch.float32)
 
 
 @pytest.mark.usefixtures("as_on_cuda")

@@ -15,7 +15,6 @@ from agents.common.nets.heads import (
     StateValue,
     TanhActor,
     TanhGaussian,
-    Temperature,
     VelocityField,
     tanh_gaussian_log_prob,
     tanh_gaussian_sample,
@@ -46,13 +45,6 @@ def test_initial_weights_are_uniform_and_members_differ() -> None:
     assert not torch.equal(first[0, 0], first[0, 1])
 
 
-def test_initial_biases_are_zero_and_norms_are_neutral() -> None:
-    network = CriticEnsemble(2, 3, 2, 4, [8, 8])
-    network.initialise(0, torch.Generator().manual_seed(0))
-    assert all(not bias.any() for bias in [*network.mlp.biases, *network.mlp.norm_biases])
-    assert all((scale == 1).all() for scale in network.mlp.norm_scales)
-
-
 def test_initialising_one_replica_leaves_the_others_alone() -> None:
     network = VelocityField(2, 3, 2, [8])
     network.initialise(1, torch.Generator().manual_seed(0))
@@ -72,10 +64,6 @@ def test_initialising_one_replica_leaves_the_others_alone() -> None:
 )
 def test_networks_have_as_many_parameters_as_the_reference(network: Callable[[], nn.Module], expected: int) -> None:
     assert count(network()) == expected
-
-
-def test_replicas_multiply_the_parameters() -> None:
-    assert count(CriticEnsemble(3, 4, 2, 2, [8])) == 3 * count(CriticEnsemble(1, 4, 2, 2, [8]))
 
 
 @pytest.mark.parametrize("time", [True, False])
@@ -128,31 +116,6 @@ def test_field_at_many_flow_steps_equals_one_evaluation_a_step(replicas: int) ->
         torch.testing.assert_close(together[:, i], network(observations, states[:, i], i / 4), rtol=1e-5, atol=1e-6)
 
 
-def test_time_is_the_last_input_of_a_velocity_field() -> None:
-    network = filled(VelocityField(1, 3, 2, [8, 8]))
-    observations, x, t = normals(1, 5, 3), normals(1, 5, 2, seed=1), torch.rand(1, 5, 1)
-    torch.testing.assert_close(network(observations, x, t), network.mlp(torch.cat([observations, x, t], -1)))
-
-
-def test_number_and_column_of_times_are_the_same() -> None:
-    for network in (filled(VelocityField(1, 3, 2, [8])), filled(CriticEnsemble(1, 3, 2, 4, [8], time=True))):
-        observations, x = normals(1, 5, 3), normals(1, 5, 2, seed=1)
-        torch.testing.assert_close(
-            network(observations, x, 0.25), network(observations, x, torch.full((1, 5, 1), 0.25))
-        )
-
-
-def test_every_critic_sees_the_same_inputs_and_gives_its_own_value() -> None:
-    network = filled(CriticEnsemble(1, 3, 2, 4, [8]))
-    q = network(normals(1, 5, 3), normals(1, 5, 2, seed=1))
-    assert q.shape == (1, 4, 5)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.copy_(parameter[:, :1].expand_as(parameter))
-    q = network(normals(1, 5, 3), normals(1, 5, 2, seed=1))
-    torch.testing.assert_close(q, q[:, :1].expand_as(q))
-
-
 # -- gradient routing -------------------------------------------------------------------------------------------------
 
 
@@ -172,13 +135,6 @@ def test_frozen_network_passes_gradient_to_its_inputs_only(name: str) -> None:
         torch.testing.assert_close(x.grad, gradient)
 
 
-def test_frozen_temperature_is_a_constant() -> None:
-    temperature = Temperature(2, initial=0.5)
-    assert temperature().tolist() == pytest.approx([0.5, 0.5])
-    assert temperature().requires_grad
-    assert not temperature(frozen=True).requires_grad
-
-
 # -- squashed Gaussian ------------------------------------------------------------------------------------------------
 
 
@@ -188,20 +144,6 @@ def test_squashed_density_integrates_to_one(mean: float, log_std: float) -> None
     y = u[:, 0].tanh()
     density = tanh_gaussian_log_prob(torch.full_like(u, mean), torch.full_like(u, log_std), u).exp()
     assert float(torch.trapezoid(density, y)) == pytest.approx(1.0, abs=1e-5)
-
-
-def test_log_density_sums_over_coordinates() -> None:
-    mean, log_std, u = normals(4, 3), normals(4, 3, seed=1), normals(4, 3, seed=2)
-    alone = [tanh_gaussian_log_prob(mean[:, d : d + 1], log_std[:, d : d + 1], u[:, d : d + 1]) for d in range(3)]
-    torch.testing.assert_close(tanh_gaussian_log_prob(mean, log_std, u), sum(alone))
-
-
-def test_sample_is_the_squashed_shifted_noise() -> None:
-    sample, log_prob = tanh_gaussian_sample(torch.tensor([[0.5]]), torch.tensor([[-1.0]]), torch.tensor([[2.0]]))
-    u = 0.5 + math.exp(-1) * 2
-    assert float(sample) == pytest.approx(math.tanh(u))
-    expected = -2 + 1 - 0.5 * math.log(2 * math.pi) - math.log(1 - math.tanh(u) ** 2)
-    assert float(log_prob) == pytest.approx(expected, abs=1e-5)
 
 
 def test_saturated_samples_have_finite_density_and_gradient() -> None:

@@ -89,12 +89,6 @@ def test_a_name_cannot_bring_markup_into_the_page(tmp_path: Path) -> None:
     assert not re.search("<(script|b|i)>", (tmp_path / "a.html").read_text())
 
 
-def test_one_number_in_an_observation_is_drawn_too(tmp_path: Path) -> None:
-    arrays = read_source(write_npz(tmp_path, episodes(2)))
-    arrays["observations"] = arrays["observations"][:, :1]
-    assert write_card(tmp_path / "a.html", "a", {}, arrays)["numbers in an observation"] == 1
-
-
 @pytest.mark.filterwarnings("ignore:no state in")
 @pytest.mark.parametrize("name", [NAME, TASK_1])
 def test_ogbenchs_sets_have_the_rewards_of_a_task(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import deque
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,6 @@ import pytest
 from zoo.datasets import collect
 from zoo.datasets.collect import make_collector, oracle_settings
 from zoo.datasets.names import DATASETS, DatasetSpec
-
-FLOATS = {"observations": 4, "actions": 4, "qpos": 4, "qvel": 4}
 
 MANIPULATION = [
     pytest.param("cube-single-noisy-v0", marks=pytest.mark.slow),
@@ -74,27 +71,10 @@ def test_arrays_are_those_of_ogbenchs_files(name: str, sizes: dict[str, int], ha
         assert (episode["button_states"].shape, episode["button_states"].dtype) == ((21, 2), np.int64)
 
 
-def test_observation_is_the_state_before_the_action() -> None:
-    episode = make_collector(short("pointmaze-medium-navigate-v0", 50))(0, "train", 0)
-    np.testing.assert_array_equal(episode["observations"], episode["qpos"])
-    moved = np.diff(episode["qpos"], axis=0)
-    free = np.abs(moved - 0.2 * episode["actions"][:-1]).max(axis=1) < 0.02  # the point moves by 0.2 a; walls stop it
-    assert free.mean() > 0.9
-
-
 @pytest.mark.parametrize("other", [(1, "train", 0), (0, "val", 0), (0, "train", 1)])
 def test_seed_split_and_number_each_give_another_episode(other: tuple[int, str, int]) -> None:
     collect_episode = make_collector(short("pointmaze-medium-navigate-v0", 5))
     assert not np.array_equal(collect_episode(0, "train", 0)["actions"], collect_episode(*other)["actions"])
-
-
-def test_global_generator_is_left_alone() -> None:
-    collect_episode = make_collector(short("pointmaze-medium-navigate-v0", 5))
-    np.random.seed(1)
-    expected = np.random.uniform()
-    np.random.seed(1)
-    collect_episode(0, "train", 0)
-    assert np.random.uniform() == expected
 
 
 def test_point_maze_moves_like_ogbenchs_own_data() -> None:
@@ -136,61 +116,6 @@ def test_noise_is_ogbenchs(name: str, settings: dict[str, float]) -> None:
     assert oracle_settings(DATASETS[name]) == settings
 
 
-@pytest.mark.parametrize(
-    ("environment", "low", "high"),
-    [
-        ("cube-single", 0.0, 0.0),
-        ("cube-double", 0.0, 0.25),
-        ("cube-triple", 0.05, 0.35),
-        ("cube-quadruple", 0.1, 0.5),
-        ("cube-octuple", 0.0, 0.35),
-        ("scene", 0.5, 0.5),
-    ],
-)
-def test_stacking_probability_covers_ogbenchs_range(environment: str, low: float, high: float) -> None:
-    np.random.seed(0)
-    draws = [collect._stacking_probability(environment) for _ in range(500)]
-    assert min(draws) == pytest.approx(low, abs=0.01)
-    assert max(draws) == pytest.approx(high, abs=0.01)
-    assert all(low <= draw <= high for draw in draws)
-
-
-def test_corridors_are_open_cells_but_not_goals() -> None:
-    maze = np.array(
-        [
-            [1, 1, 1, 1, 1, 1],
-            [1, 0, 0, 0, 0, 1],
-            [1, 1, 0, 1, 0, 1],
-            [1, 1, 0, 1, 0, 1],
-            [1, 1, 1, 1, 1, 1],
-        ]
-    )
-    cells, goals = collect._maze_cells(maze)
-    assert cells == [(1, 1), (1, 2), (1, 3), (1, 4), (2, 2), (2, 4), (3, 2), (3, 4)]
-    assert goals == [(1, 1), (1, 2), (1, 4), (3, 2), (3, 4)]  # ends, the junction and the corner
-
-
-def test_nearby_goal_is_four_cells_away() -> None:
-    collector = collect._MazeCollector(DATASETS["pointmaze-large-stitch-v0"])
-    is_open = collector.env.unwrapped.maze_map == 0
-    np.random.seed(0)
-    for start in collector.cells[::5]:
-        goal = collector.sample_nearby(start)
-        assert _distance(is_open, start, goal) == 4
-
-
-def _distance(is_open: np.ndarray, start: tuple[int, int], goal: tuple[int, int]) -> int:
-    steps = {start: 0}
-    queue = deque([start])
-    while goal not in steps:
-        i, j = queue.popleft()
-        for cell in ((i + 1, j), (i - 1, j), (i, j + 1), (i, j - 1)):
-            if is_open[cell] and cell not in steps:
-                steps[cell] = steps[i, j] + 1
-                queue.append(cell)
-    return steps[goal]
-
-
 def test_remembered_directions_are_the_oracles() -> None:
     collector = collect._MazeCollector(DATASETS["pointmaze-medium-navigate-v0"])
     maze = collector.env.unwrapped
@@ -202,16 +127,6 @@ def test_remembered_directions_are_the_oracles() -> None:
             offset = maze.get_oracle_subgoal(maze.get_xy(), maze.cur_goal_xy)[0] - maze.get_xy()
             for _ in range(2):  # computed, then remembered
                 np.testing.assert_allclose(collector.direction(), offset / np.linalg.norm(offset), atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("y", "z", "is_healthy"),
-    [(0.0, 0.02, True), (0.29, 0.02, False), (-0.3, 0.02, False), (-0.3, 0.07, True), (-0.35, 0.09, False)],
-)
-def test_scene_cube_must_stay_in_sight_or_in_the_drawer(y: float, z: float, is_healthy: bool) -> None:
-    qpos = np.zeros((5, 25), np.float32)
-    qpos[2, 15:17] = (y, z)
-    assert collect._is_healthy(qpos) is is_healthy
 
 
 @pytest.mark.slow

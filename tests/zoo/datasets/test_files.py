@@ -11,7 +11,6 @@ import pytest
 
 from zoo.datasets.files import (
     checksum_file,
-    dataset_files,
     is_settled,
     make_folder,
     making,
@@ -19,14 +18,6 @@ from zoo.datasets.files import (
     recorded_sha256,
 )
 from zoo.errors import UsageError
-
-
-def test_default_folder_is_ogbenchs() -> None:
-    from ogbench.utils import DEFAULT_DATASET_DIR
-
-    train, val = dataset_files("scene-play-v0")
-    folder = Path(DEFAULT_DATASET_DIR).expanduser()
-    assert (train, val) == (folder / "scene-play-v0.npz", folder / "scene-play-v0-val.npz")
 
 
 def test_published_file_has_its_checksum_beside_it(tmp_path: Path) -> None:
@@ -37,10 +28,6 @@ def test_published_file_has_its_checksum_beside_it(tmp_path: Path) -> None:
     assert checksum_file(final).read_text() == f"{digest}  a.npz\n"  # the format of `sha256sum -c`
     assert recorded_sha256(final) == digest
     assert not temporary.exists()
-
-
-def test_file_without_checksum_has_none(tmp_path: Path) -> None:
-    assert recorded_sha256(tmp_path / "a.npz") is None
 
 
 def test_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
@@ -81,19 +68,6 @@ def test_failure_that_has_written_nothing_leaves_no_folder(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-def test_failure_that_has_written_something_leaves_it(tmp_path: Path) -> None:
-    part = tmp_path / "a" / "b.npz.part"
-    with pytest.raises(ZeroDivisionError):
-        fail_making(tmp_path / "a" / "b.npz", lambda: part.write_text("half"))
-    assert part.read_text() == "half"
-
-
-def test_failure_leaves_a_folder_that_was_there(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError):
-        fail_making(tmp_path / "a.npz", lambda: None)
-    assert tmp_path.exists()
-
-
 def test_second_maker_goes_on_after_the_first_has_failed_and_removed_the_folder(tmp_path: Path) -> None:
     file = tmp_path / "new" / "a.npz"
 
@@ -121,8 +95,3 @@ def test_dataset_is_whole_when_its_training_file_is_there(tmp_path: Path) -> Non
     assert not is_settled(train, "replace")
     with pytest.raises(UsageError, match=r"expected no dataset yet, got .*a\.npz; add `--force` to replace it"):
         is_settled(train, "refuse")
-
-
-def test_unknown_choice_for_an_existing_dataset_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="`existing` must be one of refuse, keep, replace, got 'yes'"):
-        is_settled(tmp_path / "a.npz", "yes")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.zoo.datasets.conftest import NAME, TASK_1, small_arrays
-from zoo.datasets import download, load
+from zoo.datasets import load
 from zoo.datasets.download import DownloadError
 from zoo.datasets.files import checksum_file
 from zoo.datasets.generate import generate_dataset
@@ -27,29 +27,10 @@ def load_small(write_dataset: Write, name: str = TASK_1, **settings: object) -> 
     return load_dataset(name, dataset=write_dataset(), **settings)  # type: ignore[arg-type]
 
 
-def test_rows_are_ogbenchs_compact_layout(write_dataset: Write) -> None:
-    terminals = np.array([0, 0, 0, 1, 0, 0, 1], dtype=bool)
-    path = write_dataset(**{key: array[:7] for key, array in small_arrays().items()} | {"terminals": terminals})
-    dataset = load_dataset(TASK_1, dataset=path)
-    np.testing.assert_array_equal(dataset.observations, small_arrays()["observations"][:7])
-    np.testing.assert_array_equal(dataset.valids, [1, 1, 1, 0, 1, 1, 0])
-    np.testing.assert_array_equal(dataset.terminals, [0, 0, 1, 1, 0, 1, 1])
-    assert dataset.num_transitions == 5
-
-
 def test_reward_and_mask_are_those_of_the_state_before_the_action(write_dataset: Write) -> None:
     dataset = load_small(write_dataset)
     np.testing.assert_array_equal(dataset.rewards, [0.0] * 3 + [-1.0] * 30)
     np.testing.assert_array_equal(dataset.masks, [0.0] * 3 + [1.0] * 30)
-
-
-def test_arrays_are_contiguous_float32(write_dataset: Write) -> None:
-    dataset = load_small(write_dataset, sparse=True, dataset_size=10)
-    arrays = [value for value in vars(dataset).values() if isinstance(value, np.ndarray)]
-    assert len(arrays) == 6
-    for array in arrays:
-        assert array.dtype == np.float32
-        assert array.flags.c_contiguous
 
 
 @pytest.mark.parametrize(
@@ -112,10 +93,6 @@ def test_dataset_size_beyond_the_file_is_refused(write_dataset: Write) -> None:
         load_small(write_dataset, dataset_size=31)
 
 
-def test_same_file_and_settings_have_the_same_fingerprint(write_dataset: Write) -> None:
-    assert load_small(write_dataset).fingerprint == load_small(write_dataset).fingerprint
-
-
 def test_each_setting_and_the_content_change_the_fingerprint(write_dataset: Write) -> None:
     actions = small_arrays()["actions"]
     actions[0, 0] += 0.01
@@ -134,32 +111,9 @@ def test_dataset_without_success_warns(write_dataset: Write) -> None:
         load_small(write_dataset, TASK_2)
 
 
-def test_dataset_with_success_does_not_warn(write_dataset: Write) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        load_small(write_dataset)
-
-
 def test_file_in_the_dataset_folder_is_found(write_dataset: Write) -> None:
     path = write_dataset()
     assert load_dataset(TASK_1, dataset_dir=path.parent).path == path
-
-
-def test_validation_split_reads_the_other_file(write_dataset: Write) -> None:
-    path, val = write_dataset(), write_dataset("-val", episodes=2)
-    for settings in ({"dataset": path}, {"dataset_dir": path.parent}):
-        dataset = load_dataset(TASK_1, split="val", **settings)  # type: ignore[arg-type]
-        assert dataset.path == val
-        assert len(dataset.observations) == 22
-
-
-def test_missing_file_is_generated(tmp_path: Path) -> None:
-    name = "pointmaze-medium-stitch-singletask-task1-v0"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # one episode need not reach the goal
-        dataset = load_dataset(name, dataset_dir=tmp_path, dataset="generate", dataset_size=200)
-    assert dataset.num_transitions == 200
-    assert (tmp_path / "pointmaze-medium-stitch-v0-val.npz").exists()
 
 
 def refuse_download(*arguments: object, **settings: object) -> None:
@@ -194,17 +148,6 @@ def test_no_file_and_no_way_to_get_one_names_three_ways(
     assert second_way in text
     assert "`--dataset-dir`" in text
     assert text.endswith("the download failed: no network")
-
-
-def test_download_without_a_network_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "SOURCES", ("http://127.0.0.1:1/official", "http://127.0.0.1:1/mirror"))
-    with pytest.raises(UsageError, match="there is no dataset"):
-        load_dataset(TASK_1, dataset_dir=tmp_path / "new", dataset="download")
-    with pytest.raises(UsageError, match="cannot be generated"):
-        load_dataset("antmaze-large-navigate-singletask-v0", dataset_dir=tmp_path / "new", dataset="generate")
-    with pytest.raises(UsageError, match="needs 100 files"):
-        load_dataset("scene-play-100m-singletask-v0", dataset_dir=tmp_path / "new")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_one_file_of_a_large_dataset_can_be_given(write_dataset: Write) -> None:
@@ -266,20 +209,3 @@ def test_file_that_differs_from_its_checksum_is_refused(write_dataset: Write) ->
     checksum_file(path).write_text(f"{'0' * 64}  {path.name}\n")
     with pytest.raises(UsageError, match=f"expected the recorded sha256 {'0' * 64}, got "):
         load_dataset(TASK_1, dataset=path)
-
-
-def test_damaged_array_is_named(write_dataset: Write) -> None:
-    path = write_dataset(compressed=False, episodes=3000)
-    content = bytearray(path.read_bytes())
-    content[200_000] ^= 0xFF  # in the middle of the first array, far from the headers
-    path.write_bytes(content)
-    with pytest.raises(UsageError, match="`observations` must match its checksum, got damaged data; make it again"):
-        load_dataset(TASK_1, dataset=path)
-
-
-def test_callers_global_generator_is_left_alone(write_dataset: Write) -> None:
-    np.random.seed(1)
-    expected = np.random.uniform()
-    np.random.seed(1)
-    load_small(write_dataset)
-    assert np.random.uniform() == expected

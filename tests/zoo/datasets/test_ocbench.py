@@ -19,16 +19,14 @@ from zoo.datasets import download
 from zoo.datasets import ocbench as sets
 from zoo.datasets.download import DownloadError
 from zoo.datasets.ocbench import (
-    dataset_root,
     describe_task,
     download_ocbench,
     find_existing,
     find_set,
     generated_files,
     hosted_files,
-    hosted_folder,
-    load_ocbench,
 )
+from zoo.datasets.own import load_own
 from zoo.envs.ocbench import TASKS
 from zoo.errors import UsageError
 
@@ -86,14 +84,6 @@ def generated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_data_live_where_ocbench_looks_for_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert dataset_root() == dataset_root("~/.ogbench/data") == tmp_path / "ocbench" / "datasets"
-    assert dataset_root(tmp_path / "other") == tmp_path / "other"
-    assert hosted_folder(TASK, tmp_path) == tmp_path / FOLDER
-    assert hosted_folder(FULL, tmp_path) == tmp_path / "full" / "block-single-task1-v0"
-
-
 def test_every_file_but_the_pickled_ones_arrives_in_ocbenchs_place(server: Server, tmp_path: Path) -> None:
     assert download_ocbench(TASK, tmp_path) == tmp_path / FOLDER
     for path, data in server.behaviour.files.items():
@@ -112,12 +102,7 @@ def test_ocbench_reads_what_was_downloaded(server: Server, tmp_path: Path) -> No
     manifest = tmp_path / ".cache" / "ocbench" / sets.REVISION / "manifest.jsonl"
     assert manifest.read_bytes() == server.behaviour.files["manifest.jsonl"]
     theirs = ocbench.load_dataset([folder / f"{stem}.npz" for stem in STEMS])
-    np.testing.assert_array_equal(load_ocbench(TASK.name, dataset=folder).observations, theirs["observations"])
-
-
-def test_the_host_is_that_of_the_package() -> None:
-    theirs = pytest.importorskip("ocbench", reason="needs OCBench").dataset_utils
-    assert (f"https://huggingface.co/datasets/{theirs.DATASET_REPO}/resolve/{theirs.DATASET_REVISION}",) == sets.HOSTS
+    np.testing.assert_array_equal(load_own(folder, TASK.name, {}).observations, theirs["observations"])
 
 
 def test_a_broken_connection_is_continued(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,17 +142,6 @@ def test_a_file_that_is_not_what_the_list_says_is_refused(
     assert not (tmp_path / path).exists()
 
 
-@pytest.mark.parametrize("number", [0, -1])
-def test_no_file_at_all_is_refused(server: Server, tmp_path: Path, number: int) -> None:
-    with pytest.raises(UsageError, match=f"`num_files` must be an int >= 1, got {number}"):
-        download_ocbench(TASK, tmp_path, num_files=number)
-
-
-def test_an_unknown_task_is_told_the_closest() -> None:
-    with pytest.raises(UsageError, match=f"closest: {TASK.name}"):
-        load_ocbench("block-cpu-lite-singel-task1-v0")
-
-
 def test_a_task_without_hosted_data_says_so(server: Server, tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match=f"hosts no dataset of block-single-task1-v0.*generate {FULL.name}"):
         download_ocbench(FULL, tmp_path)
@@ -182,21 +156,10 @@ def test_a_damaged_list_is_named(server: Server, tmp_path: Path) -> None:
 # -- which set a run uses ---------------------------------------------------------------------------------------------
 
 
-def test_data_are_downloaded_before_they_are_generated(server: Server, generated: list[str], tmp_path: Path) -> None:
-    assert find_set(TASK, tmp_path, "auto") == tmp_path / FOLDER
-    assert generated == []
-
-
 def test_without_hosted_data_they_are_generated(server: Server, generated: list[str], tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="the download failed: OCBench hosts no dataset.*generating block-cpu-single"):
         assert find_set(FULL, tmp_path, "auto") == generated_files(FULL, tmp_path)[0]
     assert generated == [FULL.name]
-
-
-def test_what_is_here_is_used_as_it_is(generated: list[str], tmp_path: Path) -> None:
-    for how in ("generate", "auto", "generate"):
-        assert find_set(TASK, tmp_path, how) == generated_files(TASK, tmp_path)[0] == find_existing(TASK, tmp_path)
-    assert generated == [TASK.name]
 
 
 def test_a_download_is_preferred_to_generated_data_unless_these_are_asked_for(
@@ -216,13 +179,6 @@ def test_an_incomplete_download_is_not_trained_on_silently(
     with pytest.raises(UsageError, match=f"there is no complete dataset in .*--dataset {folder}"):
         find_set(TASK, tmp_path, "auto")
     assert generated == []
-
-
-def test_files_that_were_put_there_without_a_list_are_used(tmp_path: Path) -> None:
-    folder = tmp_path / FOLDER
-    folder.mkdir(parents=True)
-    (folder / "mine.npz").write_bytes(content(0))
-    assert find_set(TASK, tmp_path, "auto") == folder
 
 
 def test_no_data_say_where_to_get_them(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import gymnasium
 import numpy as np
@@ -120,15 +119,6 @@ def test_mixed_trajectories_are_found() -> None:
     assert any("trajectories are mixed" in finding.message for finding in check_set(arrays, DRIFT, {}))
 
 
-def test_an_object_that_random_actions_do_not_move_is_no_mixture() -> None:
-    arrays, _ = collect("tests.zoo.datasets.test_plausible:push", PUSH, {}, episodes=30)
-    assert not any("trajectories are mixed" in finding.message for finding in check_set(arrays, PUSH, {}))
-
-
-def push(observation: np.ndarray) -> np.ndarray:
-    return np.full(2, 2, np.float32)
-
-
 def test_terminations_that_are_not_marked_are_found() -> None:
     def shorten(arrays: Arrays) -> None:
         parts = episodes(30)
@@ -176,27 +166,11 @@ class DriftEnv(SpringEnv):
         return np.r_[self.position, 1000 * self.position], 0.0, False, False, {}
 
 
-class PushEnv(SpringEnv):
-    """Has an object beside it, which trembles, and moves when it is pushed with all force."""
-
-    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (5,), np.float64)
-
-    def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict]:
-        self.place = 0.0
-        return np.r_[super().reset(**kwargs)[0], self.place], {}
-
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
-        self.place += 0.1 * (action[0] > 1.9999) + 1e-7 * self.np_random.normal()
-        observation, *others = super().step(action)
-        return np.r_[observation, self.place], *others
-
-
 def make_unbounded() -> gymnasium.Env:
     box = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
     return gymnasium.wrappers.TransformAction(gymnasium.make("tests.zoo.envs.toys:Spring-v0"), lambda a: a, box)
 
 
-DRIFT, PUSH, UNBOUNDED = "Drift-v0", "Push-v0", "Unbounded-v0"
-gymnasium.register(PUSH, entry_point=PushEnv, max_episode_steps=20)
+DRIFT, UNBOUNDED = "Drift-v0", "Unbounded-v0"
 gymnasium.register(DRIFT, entry_point=DriftEnv, max_episode_steps=20)
 gymnasium.register(UNBOUNDED, entry_point=make_unbounded)

@@ -13,9 +13,8 @@ import pytest
 from tests.zoo.datasets.demonstrations import ENV_ARGS, Arrays, demonstration, write
 from zoo.dataset import main as dataset
 from zoo.datasets.episodes import COMPACT
-from zoo.datasets.names import parse_env_name
 from zoo.datasets.robomimic import FILE, demonstrations_file, find_demonstrations
-from zoo.datasets.sources import Reading, environment_of, is_own, read_source
+from zoo.datasets.sources import environment_of, is_own, read_source
 from zoo.envs.robomimic import OBSERVATIONS, TASKS
 from zoo.errors import UsageError
 
@@ -58,12 +57,6 @@ def test_what_follows_a_done_step_is_another_trajectory(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found["rewards"], [-1, -1, -1, 0, 0, 0, 0])
 
 
-def test_demonstrations_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
-    parts = [demonstration(2, 1, seed=number) for number in range(12)]  # in the file, demo_10 comes before demo_2
-    found = transitions(read_source(write(tmp_path / "a.hdf5", parts)))
-    np.testing.assert_array_equal(found["actions"], reference_transitions(parts)["actions"].astype(np.float32))
-
-
 @pytest.mark.parametrize("successes", [2, 0])
 def test_without_next_observations_the_last_one_is_repeated_or_the_step_dropped(tmp_path: Path, successes: int) -> None:
     part = demonstration(4, successes)
@@ -72,19 +65,6 @@ def test_without_next_observations_the_last_one_is_repeated_or_the_step_dropped(
     expected = part["observations"][3].astype(np.float32)
     np.testing.assert_array_equal(found["observations"][-1], expected)
     np.testing.assert_array_equal(found["masks"][found["valids"] > 0], [1, 1, 0, 0] if successes else [1, 1, 1])
-
-
-def test_one_that_was_cut_off_keeps_its_last_observation(tmp_path: Path) -> None:
-    part = demonstration(4, 0)
-    found = read_source(write(tmp_path / "a.hdf5", [part]))
-    np.testing.assert_array_equal(found["observations"], part["observations"].astype(np.float32))
-    assert found["masks"].all()
-
-
-def test_a_file_needs_neither_masks_nor_words_about_its_environment(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.hdf5", [demonstration(4)], masks=False, env_args=None)
-    assert len(read_source(path)["valids"]) == 6
-    assert environment_of(path) is None
 
 
 @pytest.mark.parametrize(
@@ -223,12 +203,6 @@ def test_a_claim_of_more_than_there_is_memory_for_is_refused_before_it_is_read(t
         read_source(path)
 
 
-def test_options_about_unknown_formats_are_refused(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.hdf5", [demonstration(4)])
-    with pytest.raises(UsageError, match="fixed names and meanings; leave out `--columns`"):
-        read_source(path, Reading(step_reward=-1.0))
-
-
 def test_a_damaged_file_is_one_of_ones_own_and_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.hdf5", [demonstration(4)])
     path.write_bytes(path.read_bytes()[:1000])
@@ -268,14 +242,3 @@ def test_what_cannot_be_generated_or_downloaded_here_says_so(
 ) -> None:
     assert dataset([*words, LIFT.name, "--dataset-dir", str(tmp_path)]) == 2
     assert "with demonstrations by people; download them as docs/robomimic.md says" in capsys.readouterr().err
-
-
-def test_the_list_of_datasets_has_the_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert dataset(["list", "--dataset-dir", str(tmp_path)]) == 0
-    rows = json.loads(capsys.readouterr().out.splitlines()[-1])["robomimic"]
-    assert [(row["name"], row["here"]) for row in rows] == [(name, False) for name in TASKS]
-
-
-def test_a_name_of_ogbench_is_not_mistaken_for_one_of_the_tasks() -> None:
-    with pytest.raises(UsageError, match="is a task of robomimic"):
-        parse_env_name(LIFT.name)

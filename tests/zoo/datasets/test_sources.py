@@ -28,7 +28,7 @@ from tests.zoo.datasets.own import (
 from zoo.datasets import episodes as joining
 from zoo.datasets.episodes import COMPACT, write_set
 from zoo.datasets.own import load_own
-from zoo.datasets.sources import Reading, environment_of, is_own, read_source
+from zoo.datasets.sources import Reading, environment_of, read_source
 from zoo.errors import UsageError
 
 
@@ -87,16 +87,6 @@ def test_d4rl_with_next_observations_loses_no_transition(tmp_path: Path) -> None
         np.testing.assert_array_equal(found[name], own[name])
 
 
-def test_one_parquet_file_may_hold_several_episodes(tmp_path: Path) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet")
-    folder = write_parquet(tmp_path, episodes(3))
-    tables = [parquet.read_table(path) for path in sorted(folder.rglob("*.parquet"))]
-    parquet.write_table(pytest.importorskip("pyarrow").concat_tables(tables), tmp_path / "all.parquet")
-    one, several = read_source(tmp_path / "all.parquet"), read_source(folder)
-    for name in COMPACT:
-        np.testing.assert_array_equal(one[name], several[name])
-
-
 @pytest.mark.parametrize("kind", list(WRITERS))
 def test_a_converted_set_reads_back_the_same_and_has_the_same_fingerprint(tmp_path: Path, kind: str) -> None:
     source = WRITERS[kind](tmp_path, episodes())
@@ -111,15 +101,6 @@ def test_a_changed_converted_file_is_refused(tmp_path: Path) -> None:
     write_set(tmp_path / "a.npz", read_source(write_npz(tmp_path, episodes())))
     np.savez(tmp_path / "a.npz", **regular(episodes(seed=1)))
     assert "recorded sha256" in refusal(tmp_path / "a.npz")
-
-
-def test_masks_of_an_episode_may_be_zero_before_its_end(tmp_path: Path) -> None:
-    (part,) = episodes(1)
-    part.pop("terminated")
-    masks = np.ones(19)
-    masks[7:] = 0
-    found = read_source(write_folder(tmp_path, [part | {"masks": masks}]))
-    np.testing.assert_array_equal(np.flatnonzero(found["masks"][:-1] == 0), range(7, 19))
 
 
 def test_what_formats_leave_open_can_be_given(tmp_path: Path) -> None:
@@ -155,14 +136,6 @@ def test_actions_in_other_units_are_scaled_to_the_environments(tmp_path: Path) -
     np.testing.assert_allclose(found.actions[:19], parts[0]["actions"] / 50, rtol=1e-5)
 
 
-def test_ogbenchs_files_are_not_taken_for_ones_own(tmp_path: Path) -> None:
-    np.savez(tmp_path / "ogbench.npz", observations=np.zeros((2, 2)), qpos=np.zeros((2, 2)))
-    assert not is_own(tmp_path / "ogbench.npz")
-    assert not is_own(tmp_path / "nothing.npz")
-    assert is_own(write_npz(tmp_path, episodes()))
-    assert is_own("minari:a/b-v0")
-
-
 # -- what is never done -----------------------------------------------------------------------------------------------
 
 
@@ -185,16 +158,6 @@ def test_memory_that_is_not_there_is_refused_before_anything_is_read(
             file.create_dataset(name, shape, np.float32, chunks=(1000, shape[1]))
     assert "of memory that this process can take" in refusal(tmp_path / "huge.hdf5")
     monkeypatch.setattr(joining, "_TELL_BYTES", 1)
-
-
-@pytest.mark.parametrize("name", ["actions", "observations"])
-def test_a_single_value_is_no_array(tmp_path: Path, name: str) -> None:
-    h5py = pytest.importorskip("h5py")
-    path = write_d4rl(tmp_path, episodes())
-    with h5py.File(path, "a") as file:
-        del file[name]
-        file[name] = 1.0
-    assert "got a single value" in refusal(path)
 
 
 def test_links_out_of_an_hdf5_file_are_not_followed(tmp_path: Path) -> None:
@@ -326,14 +289,6 @@ def test_a_minari_set_in_another_format_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     name = write_minari(tmp_path, episodes(), data_format="arrow")
     assert "expected hdf5" in refusal(name)
-
-
-def test_a_package_that_is_missing_is_named_with_how_to_install_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = write_d4rl(tmp_path, episodes())
-    monkeypatch.setitem(sys.modules, "h5py", None)
-    assert "needs h5py; install it with `pip install 'flow-rl-zoo[data]'`" in refusal(path)
 
 
 def test_a_set_that_does_not_fit_its_environment_is_refused(tmp_path: Path) -> None:

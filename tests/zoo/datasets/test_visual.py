@@ -14,10 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zoo.datasets.check import check_structure
-from zoo.datasets.generate import describe_plan, generate_dataset
+from zoo.datasets.generate import generate_dataset
 from zoo.datasets.load import load_dataset
-from zoo.datasets.names import DATASETS
 from zoo.envs.rendering import PLATFORMS, VARIABLE, _works
 from zoo.errors import UsageError
 
@@ -73,20 +71,6 @@ def test_other_images_are_refused_by_their_headers(
     with pytest.raises(UsageError) as refused:
         load_dataset("visual-cube-single-play-singletask-task2-v0", dataset_dir=tmp_path)
     assert message in str(refused.value)
-
-
-def test_states_under_a_name_of_images_are_refused(states: Path, tmp_path: Path) -> None:
-    shutil.copy(states, tmp_path / f"{IMAGES}.npz")
-    (finding,) = check_structure(tmp_path / f"{IMAGES}.npz", DATASETS[IMAGES])
-    assert "must be images as uint8" in finding.message
-
-
-def test_the_plan_says_time_disk_and_memory() -> None:
-    spec = DATASETS[IMAGES]
-    jobs = [("train", k, Path()) for k in range(1000)] + [("val", k, Path()) for k in range(100)]
-    text = describe_plan(spec, jobs, 2, is_resumed=False, whole=True)
-    assert "about 50 h" in text
-    assert "on 2 cores without a GPU, 4.5 GB of disk; to train on it takes 24.6 GB of memory" in text
 
 
 def test_images_that_nothing_draws_or_the_disk_cannot_hold_are_refused(

@@ -10,7 +10,7 @@ from gymnasium import spaces
 
 from tests.envs import PicturesEnv, space_env_of
 from zoo.envs.make import RepeatableEnv, make_env
-from zoo.envs.observations import bytes_of, join, nothing_in, policy_name, refuse_unfit, shape_of, stack, vectors_of
+from zoo.envs.observations import bytes_of, join, policy_name, refuse_unfit, shape_of, stack, vectors_of
 from zoo.envs.subprocesses import WatchedVecEnv
 from zoo.errors import EnvironmentFault, UsageError
 
@@ -51,7 +51,6 @@ def test_observations_are_stacked_and_joined_by_their_parts() -> None:
     np.testing.assert_array_equal(found["choice"], [each["choice"] for each in seen])
     assert stack(IMAGE, []).shape == (0, 16, 16, 3)
     assert bytes_of(MIXED) == 16 * 16 * 3 + 2 * 4 + 8
-    assert nothing_in(MIXED) in MIXED
 
 
 def test_an_image_has_the_same_shape_wherever_its_channels_are() -> None:

@@ -20,18 +20,23 @@ class ToyEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     """Chaotic in its actions, so that one wrong bit of one action shows; episodes of 5 to 29 steps, drawn at reset.
 
     :param success: ``"sign"`` of the last state, ``"torch"`` is imported in this process, or None for no such entry.
-    :param failure: what ``step`` does while the file exists: ``"raise"``, return NaN or infinity as its
-        ``"observation"`` or ``"reward"``, or send itself the signal of that name.
+    :param failure: what ``step`` does while the file exists: ``"raise"``, ``"exit"``, ``"os._exit"``, return
+        a wrong number as its ``"observation"``, ``"reward"`` or ``"success"``, or send itself the signal of that name.
     :param failure_file: the file.
+    :param wrong: the number.
     """
 
     observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float64)
     action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
 
     def __init__(
-        self, success: str | None = "sign", failure: str | None = None, failure_file: str = os.devnull
+        self,
+        success: str | None = "sign",
+        failure: str | None = None,
+        failure_file: str = os.devnull,
+        wrong: float = np.nan,
     ) -> None:
-        self.success, self.failure, self.failure_file = success, failure, Path(failure_file)
+        self.success, self.failure, self.failure_file, self.wrong = success, failure, Path(failure_file), wrong
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
         super().reset(seed=seed)
@@ -41,7 +46,7 @@ class ToyEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
         is_failing = self.failure is not None and self.failure_file.exists()
-        if is_failing and self.failure not in ("observation", "reward"):
+        if is_failing and self.failure not in ("observation", "reward", "success"):
             self._fail()
         assert self.remaining > 0, "stepped after the end"
         assert action.shape == (2,)
@@ -49,12 +54,17 @@ class ToyEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         x, y, z = self.state
         self.state = np.array([np.sin(27 * y + float(action[0])), np.cos(35 * z + float(action[1])), np.sin(29 * x)])
         self.remaining -= 1
-        if is_failing:
-            wrong = self.state.copy()
-            wrong[1] = np.nan if self.failure == "observation" else wrong[1]
-            reward = np.inf if self.failure == "reward" else 0.0
-            return wrong, reward, self.remaining == 0, False, self._info()
-        return self.state.copy(), float(self.state.sum()), self.remaining == 0, False, self._info()
+        observation, reward, info = self.state.copy(), float(self.state.sum()), self._info()
+        if is_failing and self.failure == "observation":
+            observation[1] = self.wrong
+        elif is_failing and self.failure == "reward":
+            reward = self.wrong
+        elif is_failing:
+            info["success"] = self.wrong
+        return observation, reward, self.remaining == 0, False, info
+
+    def process_id(self) -> int:
+        return os.getpid()
 
     def _info(self) -> dict[str, Any]:
         if self.success is None:
@@ -64,6 +74,10 @@ class ToyEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     def _fail(self) -> None:
         if self.failure == "raise":
             raise ArithmeticError("the toy broke")
+        if self.failure == "exit":
+            sys.exit(0)
+        if self.failure == "os._exit":
+            os._exit(0)
         os.kill(os.getpid(), getattr(signal, str(self.failure)))
 
 

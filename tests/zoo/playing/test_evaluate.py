@@ -15,6 +15,7 @@ import torch
 from tests.zoo.conftest import pretend_cores
 from tests.zoo.envs import toys  # registers the toys
 from tests.zoo.report.programs import start_program
+from zoo import heartbeat
 from zoo.envs.make import make_env
 from zoo.errors import UsageError
 from zoo.playing.evaluate import NOISE_PLANS, EpisodeResults, Evaluator
@@ -97,14 +98,14 @@ def children() -> set[int]:
 
 @pytest.fixture(scope="module")
 def here() -> Iterator[Evaluator]:
-    """One environment, in this process."""
+    """One environment."""
     with Evaluator(TOY, episodes=EPISODES, n_envs=1, seed=5) as evaluator:
         yield evaluator
 
 
 @pytest.fixture(scope="module", params=[1, 2, 3])
 def anywhere(request: pytest.FixtureRequest) -> Iterator[Evaluator]:
-    """Several environments: in this process, in it and another one as on two cores, or in three others."""
+    """Several environments, in one process, two or three."""
     with pytest.MonkeyPatch.context() as patch:
         pretend_cores(patch, request.param)
         evaluator = Evaluator(TOY, episodes=EPISODES, n_envs=4, seed=5)
@@ -115,7 +116,7 @@ def anywhere(request: pytest.FixtureRequest) -> Iterator[Evaluator]:
 
 @pytest.fixture
 def three_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With as many environments or more, all of them are in other processes."""
+    """With as many environments or more, there are three processes."""
     pretend_cores(monkeypatch, 3)
 
 
@@ -137,9 +138,9 @@ def test_results_have_the_same_bits_in_one_and_in_several_environments(here: Eva
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("three_cores")
-def test_an_ogbench_maze_has_the_same_bits_in_this_process_and_in_others() -> None:
+def test_an_ogbench_maze_has_the_same_bits_in_any_number_of_processes() -> None:
     results = []
-    for n_envs in (1, 2, 3):  # here, in two processes of which this is one, in three others
+    for n_envs in (1, 2, 3):
         with Evaluator(POINTMAZE, episodes=3, n_envs=n_envs, seed=5) as evaluator:
             results.append(evaluator.evaluate(NetworkPolicy(num_replicas=2, observation_size=2)))
     assert_same(results[0], results[1])
@@ -257,18 +258,16 @@ def test_workers_do_without_torch() -> None:
         np.testing.assert_array_equal(evaluator.evaluate(ElementwisePolicy()).successes, [[0, 0, 0]])
 
 
-@pytest.mark.parametrize(
-    ("cores", "n_envs", "processes", "others"), [(3, 7, 3, 3), (3, 2, 2, 1), (2, 7, 2, 1), (1, 7, 1, 0), (3, 1, 1, 0)]
-)
-def test_there_is_at_most_one_process_per_core_and_this_one_is_of_two(
-    monkeypatch: pytest.MonkeyPatch, cores: int, n_envs: int, processes: int, others: int
+@pytest.mark.parametrize(("cores", "n_envs", "processes"), [(3, 7, 3), (3, 2, 2), (2, 7, 2), (1, 7, 1), (3, 1, 1)])
+def test_there_is_at_most_one_process_per_core_and_this_one_plays_nothing(
+    monkeypatch: pytest.MonkeyPatch, cores: int, n_envs: int, processes: int
 ) -> None:
     pretend_cores(monkeypatch, cores)
     before = children()
     with Evaluator(TOY, episodes=7, n_envs=n_envs, seed=0) as evaluator:
         evaluator.evaluate(ElementwisePolicy())
         assert evaluator.n_processes == processes
-        assert len(children() - before) == others
+        assert len(children() - before) == processes
 
 
 @pytest.mark.parametrize(
@@ -308,11 +307,18 @@ def test_workers_leave_ctrl_c_and_a_polite_kill_to_the_main_process() -> None:
     ("failure", "message"),
     [
         ("raise", "an environment of `Toy-v0` failed in its process:(?s:.*)ArithmeticError: the toy broke"),
+        ("os._exit", "an environment process of `Toy-v0` ended with exit code 0 "),
         ("SIGKILL", "an environment process of `Toy-v0` was killed by signal 9 .* use fewer of them"),
+        ("SIGSTOP", "an environment process of `Toy-v0` hung"),
     ],
 )
-@pytest.mark.usefixtures("three_cores")
-def test_a_failing_worker_is_reported_and_the_next_evaluation_works(tmp_path: Path, failure: str, message: str) -> None:
+@pytest.mark.parametrize("cores", [1, 3])
+def test_a_failing_worker_is_reported_and_the_next_evaluation_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int, failure: str, message: str
+) -> None:
+    pretend_cores(monkeypatch, cores)
+    monkeypatch.setattr(heartbeat, "LEAST_PATIENCE", 0.3)
+    monkeypatch.setattr(heartbeat, "PATIENCE_FACTOR", 1.0)
     before = children()
     switch = tmp_path / "fail"
     kwargs = {"failure": failure, "failure_file": str(switch)}
@@ -320,23 +326,6 @@ def test_a_failing_worker_is_reported_and_the_next_evaluation_works(tmp_path: Pa
         expected = evaluator.evaluate(ElementwisePolicy())
         switch.touch()
         with pytest.raises(WorkerError, match=message):
-            evaluator.evaluate(ElementwisePolicy())
-        assert children() == before
-        switch.unlink()
-        assert_same(evaluator.evaluate(ElementwisePolicy()), expected)
-
-
-@pytest.mark.parametrize("n_envs", [1, 2])
-def test_a_failure_in_this_process_is_raised_as_it_is_and_the_next_evaluation_works(
-    tmp_path: Path, n_envs: int
-) -> None:
-    before = children()
-    switch = tmp_path / "fail"
-    kwargs = {"failure": "raise", "failure_file": str(switch)}
-    with Evaluator(TOY, episodes=4, n_envs=n_envs, seed=0, env_kwargs=kwargs) as evaluator:
-        expected = evaluator.evaluate(ElementwisePolicy())
-        switch.touch()
-        with pytest.raises(ArithmeticError, match="the toy broke"):
             evaluator.evaluate(ElementwisePolicy())
         assert children() == before
         switch.unlink()
@@ -424,20 +413,15 @@ def test_an_unknown_argument_of_an_ogbench_environment_is_refused_at_once() -> N
         Evaluator(POINTMAZE, episodes=2, n_envs=2, seed=0, env_kwargs={"mazes": 2})
 
 
-@pytest.mark.parametrize(
-    ("cores", "error", "message"),
-    [(2, TypeError, "not '?int"), (3, WorkerError, r"`Toy-v0` failed in its process:(?s:.*)TypeError")],
-)
-def test_an_environment_that_cannot_be_built_is_reported_each_time(
-    monkeypatch: pytest.MonkeyPatch, cores: int, error: type[Exception], message: str
-) -> None:
+@pytest.mark.parametrize("cores", [1, 3])
+def test_an_environment_that_cannot_be_built_is_reported_each_time(monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
     pretend_cores(monkeypatch, cores)
     before = children()
     with Evaluator(TOY, episodes=3, n_envs=3, seed=0) as evaluator:
         evaluator.close()
         monkeypatch.setitem(evaluator._env_kwargs, "failure_file", 3)
         for _ in range(2):
-            with pytest.raises(error, match=message):
+            with pytest.raises(WorkerError, match=r"`Toy-v0` failed in its process:(?s:.*)TypeError"):
                 evaluator.evaluate(ElementwisePolicy())
             assert children() == before
 

@@ -62,7 +62,7 @@ def playing(monkeypatch: pytest.MonkeyPatch, cores: int) -> Iterator[tuple[Evalu
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize("cores", [2, 3])
+@pytest.mark.parametrize("cores", [1, 2, 3])
 def test_an_evaluation_that_loses_its_processes_has_the_same_bits(
     monkeypatch: pytest.MonkeyPatch, cores: int, number: signal.Signals
 ) -> None:
@@ -83,7 +83,7 @@ def test_processes_that_died_between_evaluations_are_replaced(monkeypatch: pytes
 
 
 def test_a_process_that_is_lost_at_every_plan_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    with playing(monkeypatch, 2) as (evaluator, workers):
+    with playing(monkeypatch, 1) as (evaluator, workers):
         with pytest.raises(WorkerError, match=r"was killed by signal 9 .*; this happened 3 times in one evaluation"):
             evaluator.evaluate(Disturbing(range(100), lambda: send(workers(), signal.SIGKILL)))
         assert not workers()
@@ -91,7 +91,7 @@ def test_a_process_that_is_lost_at_every_plan_is_reported(monkeypatch: pytest.Mo
 
 def test_a_process_that_hangs_is_named_with_the_time_that_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
     with (
-        playing(monkeypatch, 2) as (evaluator, workers),
+        playing(monkeypatch, 1) as (evaluator, workers),
         pytest.raises(WorkerError, match=r"an environment process of `Toy-v0` hung: it gave no sign of life for "),
     ):
         evaluator.evaluate(Disturbing(range(100), lambda: send(workers(), signal.SIGSTOP)))

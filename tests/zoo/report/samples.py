@@ -113,18 +113,40 @@ ABOUT |= {"source": "Own runs.", "notes": []}
 
 def write_set(tmp_path, monkeypatch, name, **entry):
     """Add a set to a copy of the published ones that are whole there; its suite has the name of the set or is given."""
+    folder = copy_published(tmp_path, monkeypatch)
+    metadata = yaml.safe_load((folder / "sets.yml").read_text())
+    metadata["suites"].setdefault(name, SCENE[:2])
+    metadata["sets"][name] = ABOUT | {"suite": name} | entry
+    (folder / "sets.yml").write_text(yaml.safe_dump(metadata, sort_keys=False))
+    return folder
+
+
+def copy_published(tmp_path, monkeypatch):
+    """Let a copy of the published sets that are whole stand for them; return its folder."""
     folder = tmp_path / "results" / "published"
     if not folder.exists():
         folder.mkdir(parents=True)
         for path in published.FOLDER.iterdir():
             (folder / path.name).write_bytes(path.read_bytes())
-    metadata = yaml.safe_load((folder / "sets.yml").read_text())
-    metadata["sets"] = {key: value for key, value in metadata["sets"].items() if value.get("runs") != "../mini"}
-    metadata["suites"].setdefault(name, SCENE[:2])
-    metadata["sets"][name] = ABOUT | {"suite": name} | entry
-    (folder / "sets.yml").write_text(yaml.safe_dump(metadata, sort_keys=False))
-    monkeypatch.setattr(published, "FOLDER", folder)
+        metadata = yaml.safe_load((folder / "sets.yml").read_text())
+        metadata["sets"] = {key: value for key, value in metadata["sets"].items() if value.get("runs") != "../mini"}
+        (folder / "sets.yml").write_text(yaml.safe_dump(metadata, sort_keys=False))
+        monkeypatch.setattr(published, "FOLDER", folder)
     return folder
+
+
+def write_published_runs(tmp_path, monkeypatch, environments=SCENE, methods=("QAM", "FQL"), seeds=6, evaluations=3):
+    """Let a few random runs stand for those of qam2026, offline to 1M, then online to 1.5M; return their scores."""
+    random = np.random.RandomState(0)
+    successes = random.randint(0, 51, (len(methods), len(environments), evaluations, seeds)).astype(np.int8)
+    np.savez(
+        copy_published(tmp_path, monkeypatch) / "qam2026.npz",
+        methods=np.array(methods),
+        environments=np.array(environments),
+        steps=np.linspace(0, 1_500_000, evaluations + 1)[1:].astype(int),
+        successes=successes,
+    )
+    return successes / 50
 
 
 def write_small(tmp_path, monkeypatch, runs, **entry):

@@ -41,7 +41,6 @@ def test_report_is_one_page_with_tables_and_figures_beside_it(folder):
         "aggregates_offline",
         "improvement_online",
         "seeds_needed_offline",
-        "half_best_online",
         "tasks_online",
     ):
         assert {f"tables/{table}.{kind}" for kind in ("csv", "md", "tex")} <= names

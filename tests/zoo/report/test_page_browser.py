@@ -185,7 +185,9 @@ def test_hovering_tells_method_value_interval_seeds_and_step(page):
         r"success \(%\), 4 common tasks: \d+\.\d \[\d+\.\d, \d+\.\d\]\nstep [123],000\n(off|on)line\n6 seeds", text
     )
     text = hover(page, "#figure-pairs svg [aria-label=cell] rect")
-    assert re.search(r" against .*\nP\(better\) = 0\.\d\d \[0\.\d\d, 0\.\d\d\]\ndifference of means: ", text)
+    assert re.search(
+        r" against .*\nprobability of improvement: 0\.\d\d \[0\.\d\d, 0\.\d\d\]\ndifference of means: ", text
+    )
     text = hover(page, "#figure-heat_map svg [aria-label=cell] rect")
     assert re.search(
         r"success \(%\): \d+\.\d \[\d+\.\d, \d+\.\d\]\n(cube-double|scene)-play task\d\noffline\n6 seeds", text

@@ -9,7 +9,7 @@ from tests.zoo.report.samples import NO_MEANS, comparison_of, comparison_of_retu
 from zoo.report.analysis_tables import pairs_table
 from zoo.report.comparison import ranking
 from zoo.report.compute import compare
-from zoo.report.pairs import rank_p_values
+from zoo.report.pairs import family_of, rank_p_values
 
 PAIR = [("x", "y")]
 
@@ -44,7 +44,9 @@ def test_runs_that_all_agree_are_no_sign_of_a_difference():
 
 
 def test_difference_has_scipys_welch_test_adjusted_for_all_pairs():
-    phase = comparison_of_returns(["A", "B", "C"], environments=("Pendulum-v1",)).phases["online"]
+    comparison = comparison_of_returns(["A", "B", "C"], environments=("Pendulum-v1",))
+    phase = comparison.phases["online"]
+    tests = family_of(comparison, phase)
     runs = {name: phase.scores[name]["Pendulum-v1"] for name in "ABC"}
     found = {
         pair: stats.ttest_ind(*(runs[name] for name in pair), equal_var=False).pvalue for pair in ("AB", "AC", "BC")
@@ -52,24 +54,23 @@ def test_difference_has_scipys_welch_test_adjusted_for_all_pairs():
     adjusted = 0.0
     for others, pair in zip((3, 2, 1), sorted(found, key=found.get), strict=True):
         adjusted = max(adjusted, min(1, others * found[pair]))
-        assert phase.tests[tuple(pair)].difference == pytest.approx(adjusted)
-        assert phase.tests[tuple(pair)] == phase.tests[tuple(reversed(pair))]
+        assert tests.p_values[tuple(pair)] == pytest.approx(adjusted)
+        assert tests.p_values[tuple(pair)] == tests.p_values[tuple(reversed(pair))]
 
 
 def test_returns_of_several_environments_have_probabilities_only():
     comparison = comparison_of_returns(["A", "B", "C"])
     phase = comparison.phases["online"]
-    assert all(test.difference is None and 0 <= test.probability <= 1 for test in phase.tests.values())
+    assert all(0 <= p <= 1 for p in family_of(comparison, phase).p_values.values())
     table = pairs_table(comparison, phase)
     assert table.name == "pairs_online_return"
     assert not any(entry.detail for row in table.rows for entry in row)
     assert "Welch" not in table.caption
 
 
-def test_one_seed_leaves_the_difference_untested():
-    tests = comparison_of(["A", "B", "C"], seeds=1).phases["offline"].tests
-    assert {test.difference for test in tests.values()} == {None}
-    assert all(0 < test.probability <= 1 for test in tests.values())
+def test_one_seed_tests_nothing():
+    for comparison in (comparison_of(["A", "B", "C"], seeds=1), comparison_of_returns(["A", "B"], seeds=1)):
+        assert not family_of(comparison, comparison.phases["online"]).p_values
 
 
 def test_matrix_is_in_the_order_of_the_ranking_and_marks_what_is_clear():
@@ -83,15 +84,15 @@ def test_matrix_is_in_the_order_of_the_ranking_and_marks_what_is_clear():
     assert [row[0].text for row in table.rows] == names
     first, second = table.rows[0], table.rows[1]
     assert [entry.text for entry in first] == ["good", "-", "1.00", "1.00"]
-    assert [entry.detail for entry in first[2:]] == ["+50.0*", "+50.0*"]
+    assert [entry.detail for entry in first[2:]] == ["+50.0", "+50.0"]
     assert [entry.is_bold for entry in first] == [False, False, True, True]
-    assert (second[1].text, second[1].detail, second[1].is_bold) == ("0.00", "-50.0*", True)
+    assert (second[1].text, second[1].detail, second[1].is_bold) == ("0.00", "-50.0", True)
     assert (second[3].text, second[3].detail, second[3].is_bold) == ("0.50", "+0.0", False)
-    assert "Holm-adjusted for the 3 pairs" in table.caption
+    assert "5% after Holm's correction for the 3 comparisons between all methods" in table.caption
     row = next(row for row in table.data if row["method"] == "good" and row["other"] == "same")
     assert row["probability"] == 1
     assert row["difference"] == pytest.approx(0.5)
-    assert row["difference_p_holm"] < 1e-6
+    assert row["p_value"] <= row["p_holm"] < 1e-6
 
 
 def test_two_methods_need_no_matrix():

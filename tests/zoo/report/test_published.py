@@ -1,15 +1,11 @@
+from dataclasses import replace
+
 import pytest
 
 from tests.zoo.report.samples import SCENE, run_rows, write_small
 from zoo.errors import UsageError
 from zoo.report import published
 from zoo.runs.read import EVALUATION_COLUMNS
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache"
 
 
 def test_table_of_means_has_all_methods_domains_and_tasks():
@@ -104,7 +100,7 @@ def test_unknown_suite_names_the_closest():
         published.suite_tasks("qam5")
 
 
-def test_included_runs_are_read_like_imported_ones(tmp_path, monkeypatch):
+def test_runs_in_files_are_read_like_arrays_of_counts(tmp_path, monkeypatch):
     write_small(tmp_path, monkeypatch, [run_rows("qam", SCENE[0], 7, (5, 40))])
     runs = published.load_runs(published.load_set("small"))
     assert set(runs) == set(EVALUATION_COLUMNS)
@@ -160,7 +156,7 @@ def test_set_without_finished_runs_has_neither_runs_nor_means(tmp_path, monkeypa
     assert published.load_progress(small).describe().startswith("0 of 8 planned runs are finished")
 
 
-def test_only_sets_with_included_runs_have_a_plan():
+def test_a_set_that_was_published_whole_has_no_plan():
     assert published.load_progress(published.load_set("qam2026")) is None
 
 
@@ -195,16 +191,18 @@ def test_missing_tables_say_where_they_should_be(tmp_path, monkeypatch):
         published.load_set("qam2026")
 
 
-def test_without_an_import_there_are_no_runs():
-    assert published.load_runs(published.load_set("qam2026")) is None
+def test_method_that_starts_online_is_aligned_at_the_end():
+    runs = published.load_runs(published.load_set("qam2026"))
+    rlpd = runs[runs["method"] == "RLPD"]
+    assert (rlpd["step"].min(), rlpd["step"].max()) == (1_050_000, 1_500_000)
+    assert set(rlpd["phase"]) == {"online"}
 
 
-def test_damaged_import_says_how_to_repair_it(cache):
-    path = published.load_set("qam2026").imported
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"nothing")
-    with pytest.raises(UsageError, match=r"cannot be read .*; run `zoo published import qam2026`"):
-        published.load_runs(published.load_set("qam2026"))
+def test_damaged_counts_say_how_to_repair_them(tmp_path, monkeypatch):
+    (tmp_path / "qam2026.npz").write_bytes(b"nothing")
+    damaged = replace(published.load_set("qam2026"), runs=tmp_path / "qam2026.npz")
+    with pytest.raises(UsageError, match="cannot be read"):
+        published.load_runs(damaged)
 
 
 @pytest.mark.parametrize("name", published.set_names())

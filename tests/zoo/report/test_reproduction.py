@@ -85,8 +85,10 @@ def test_settings_that_an_older_run_does_not_record_are_counted():
     assert entry.protocol[0].endswith("settings not recorded")
 
 
-def test_settings_of_an_algorithm_that_the_zoo_lacks_are_not_known():
-    assert expected_settings("ReBRAC-v2", SCENE[0], None) is None
+def test_settings_of_an_algorithm_that_the_zoo_lacks_are_those_that_the_profile_gives_to_all():
+    found = expected_settings("ReBRAC-v2", "cube-single-play-singletask-task1-v0", "mini")
+    assert (found["batch_size"], found["horizon_length"], found["ensemble_size"]) == ("128", "5", "2")
+    assert "actor_bc_coef" not in found
 
 
 def test_long_list_of_differences_is_shortened_in_the_table_and_whole_in_the_numbers():

@@ -15,12 +15,15 @@ from tests.zoo.report.samples import (
     scene_runs,
 )
 from zoo.report import plots
+from zoo.report.analysis_tables import pairs_table
 from zoo.report.comparison import Tally, ranking
 from zoo.report.compute import compare
 from zoo.report.estimates import Estimate, Improvement, Record
 from zoo.report.improvement import improvements
+from zoo.report.pairs import family_of, rank_p_values
 from zoo.report.results import to_json
 from zoo.report.styles import MUTED, ranked_styles
+from zoo.report.tables import aggregates_table
 from zoo.report.verdict import verdict_sentences, verdict_table, verdicts
 
 GOOD = [[0.9, 0.92, 0.94, 0.9]] * 5
@@ -119,13 +122,82 @@ def test_failed_runs_of_the_focus_are_named_in_its_verdict():
     assert "ours‡ 3 of 4 (1 failed)" in verdict_table(comparison, offline(comparison)).caption
 
 
-def test_returns_of_several_environments_have_probabilities_and_tasks_but_no_verdict_on_the_mean():
+def test_returns_of_several_environments_have_a_verdict_by_ranks():
     comparison = replace(comparison_of_returns(["SAC", "TD3"]), focus="SAC")
     phase = comparison.phases["online"]
     table = verdict_table(comparison, phase)
-    assert table.header == ["against", "P(SAC > it)", "tasks won / lost / undecided"]
-    assert table.data[0]["verdict"] is None
-    assert "tasks won" in verdict_sentences([comparison])[0]
+    assert not any("difference" in text for text in table.header)
+    expected = rank_p_values(phase.scores, [("SAC", "TD3")])[0]
+    assert table.data[0]["p_holm"] == pytest.approx(expected)
+    assert table.data[0]["verdict"] == ("undecided" if expected > 0.05 else "better")
+    assert "Wilcoxon-Mann-Whitney" in verdict_sentences([comparison])[0]
+
+
+def test_online_the_rival_and_the_order_are_those_of_the_online_phase():
+    steps = ((1000, "offline"), (2000, "online"))
+    runs = pd.concat([evaluations([name], steps=steps) for name in ("first", "later", "ours")])
+    scores = {("first", "offline"): 0.9, ("later", "offline"): 0.5, ("first", "online"): 0.6, ("later", "online"): 0.8}
+    runs["score"] = [scores.get(key, 0.3) for key in zip(runs["method"], runs["phase"], strict=True)]
+    found = compare(own_methods(["first", "later", "ours"]), runs, NO_MEANS, reps=20)
+    comparison = replace(found, focus="ours")
+    offline, online = verdict_sentences([comparison])
+    assert "Against first, the best of them" in offline
+    assert "Against later, the best of them" in online
+    shown = content_of(runs)
+    shown = replace(shown, comparisons=[comparison])
+    for phase, order in (("offline", ["first", "later", "ours"]), ("online", ["later", "first", "ours"])):
+        tables = {table.name: table for table in shown.tables}
+        rows = [row[0].text for row in tables[f"aggregates_{phase}"].rows]
+        assert rows == order
+        assert tables[f"tasks_{phase}"].header[1:] == order
+        assert [row[0].text for row in tables[f"pairs_{phase}"].rows] == order
+        assert [row[0].text for row in tables[f"verdict_{phase}"].rows] == order[:2]
+    for name in ("aggregates", "heat_map"):
+        axes = plots.all_figures(comparison, "first")[name].axes
+        rows = [[label.get_text() for label in ax.get_yticklabels()] for ax in axes]
+        assert [labels for labels in rows if labels[:2] == ["later", "first"]], name
+    drawings = {drawing["name"]: drawing["panels"] for drawing in shown.data["drawings"]}
+    numbers = [shown.names.method(name) for name in ("later", "first", "ours")]
+    assert [row["m"] for row in drawings["aggregates"][2]["rows"]] == numbers
+    assert drawings["heat_map"][1]["methods"] == drawings["pairs"][1]["methods"] == numbers
+
+
+def test_words_marks_and_bold_of_a_page_never_contradict_each_other():
+    random = np.random.RandomState(0)
+    rates = {"ours": 0.80, "near": 0.77, "other": 0.5, "far": 0.2}
+    scores = {name: np.clip(rate + 0.01 * random.randn(5, 6), 0, 1).tolist() for name, rate in rates.items()}
+    comparison = compared(scores)
+    phase = offline(comparison)
+    words = {v.other: v.outcome for v in verdicts(comparison, phase)}
+    assert words["near"] == "better"  # though it has more than 95% of the best mean
+    for name, outcome in words.items():
+        assert family_of(comparison, phase).is_clear("ours", name) == (outcome != "undecided")
+    tables = {t.name: t for t in (aggregates_table(comparison, phase), pairs_table(comparison, phase))}
+    bold = [row[0].text for row in tables["aggregates_offline"].rows if row[1].is_bold]
+    assert bold == ["ours"]
+    pairs = tables["pairs_offline"]
+    marked = {(row[0].text, pairs.header[k]) for row in pairs.rows for k, entry in enumerate(row) if entry.is_bold}
+    assert marked == {pair for name in words for pair in (("ours", name), (name, "ours"))}
+    family = "Welch's t-test of the difference of means, 5% after Holm's correction for the 3 comparisons with ours"
+    texts = [pairs.caption, verdict_table(comparison, phase).caption, verdict_sentences([comparison])[0]]
+    assert all(family in text for text in texts)
+    assert family in to_json([comparison], [])["offline"]["tests"]
+    everything = family_of(replace(comparison, focus=None), phase)
+    assert "6 comparisons between all methods" in everything.describe()
+
+
+def test_seeds_that_agree_have_no_interval_that_looks_certain():
+    comparison = compared({"ours": [[1.0] * 3] * 5, "bad": [[0.0] * 3] * 5})
+    phase = offline(comparison)
+    assert phase.improvements["ours", "bad"].probability.interval is None
+    assert phase.aggregates["ours"].estimates["iqm"].interval is None
+    assert phase.aggregates["ours"].estimates["mean"].interval is not None
+    for table in (verdict_table(comparison, phase), aggregates_table(comparison, phase)):
+        assert "says nothing about other seeds" in table.caption
+        assert any(entry.detail == "(no interval)" for row in table.rows for entry in row)
+    assert "probability of improvement 1.00 (no interval)" in verdict_sentences([comparison])[0]
+    chance = to_json([comparison], [])["offline"]["probability_of_improvement"]["ours"]["bad"]
+    assert (chance["point"], chance["ci95"], chance["interval"]) == (1.0, None, "unsure")
 
 
 def test_without_focus_there_is_no_verdict():
@@ -157,7 +229,7 @@ def test_page_and_json_have_the_verdict():
     assert set(found["offline"]["verdicts"]["FQL"]) == {"p_holm", "verdict"}
     pair = found["offline"]["probability_of_improvement"]["QAM"]["FQL"]
     assert sum(pair["tasks"].values()) == 2
-    assert 0 <= pair["difference"]["p_value"] <= 1
+    assert 0 <= pair["p_value"] <= pair["p_holm"] <= 1
 
 
 def test_chance_alone_gives_a_verdict_in_few_of_many_comparisons():

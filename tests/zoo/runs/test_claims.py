@@ -1,41 +1,35 @@
-"""Claims: one holder at a time, with a number that grows; whoever has lost one writes nothing more."""
+"""Claims: one holder at a time; whoever has lost one writes nothing more."""
 
 from __future__ import annotations
 
-import json
 import os
+import shutil
 import subprocess
 import sys
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from agents.common.files import TakenOver, atomic_path, is_taken_over
-from zoo.runs import claims
 from zoo.runs.claims import Claim, Claims, held
+
+ROOT = Path(__file__).parents[3]
 
 
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "logs" / ".claims" / "job"
 
 
-def make_old(claim: Claim, seconds: float) -> None:
-    """Let the last sign of life be some time ago, of a process elsewhere."""
-    os.utime(claim.folder / "heartbeat", (time.time() - seconds,) * 2)
-    holder = json.loads((claim.folder / "holder.json").read_text())
-    (claim.folder / "holder.json").write_text(json.dumps({**holder, "system": "another"}))
+def set_age(claim: Claim, seconds: float) -> None:
+    """Let the last sign of life be some time ago, of a process that holds its lock or is elsewhere."""
+    os.utime(claim.folder, (time.time() - seconds,) * 2)
 
 
-def test_only_one_of_many_that_ask_at_once_gets_the_claim(tmp_path: Path) -> None:
-    for number in range(1, 6):
-        with ThreadPoolExecutor(8) as pool:
-            found = list(pool.map(lambda each: Claims(folder(tmp_path)).take(f"owner {each}"), range(8)))
-        taken = [claim for claim in found if claim is not None]
-        assert [claim.number for claim in taken] == [number]
-        assert taken[0].release("failed")
+def take(tmp_path: Path, owner: str = "me") -> Claim:
+    claim = Claims(folder(tmp_path)).take(owner)
+    assert claim is not None
+    return claim
 
 
 def test_processes_that_ask_at_once_never_hold_a_claim_together(tmp_path: Path) -> None:
@@ -44,103 +38,117 @@ def test_processes_that_ask_at_once_never_hold_a_claim_together(tmp_path: Path) 
         "for _ in range(200):\n"
         "    claim = Claims(Path(sys.argv[1])).take(sys.argv[2])\n"
         "    if claim:\n"
-        "        print(claim.number, flush=True)\n"
+        "        print(claim.folder.name, flush=True)\n"
         "        os.close(os.open(sys.argv[1] + '/../lock', os.O_CREAT | os.O_EXCL))\n"  # fails if another holds it
         "        os.unlink(sys.argv[1] + '/../lock')\n"
         "        claim.release('done')\n"
     )
     command = [sys.executable, "-c", code, str(folder(tmp_path))]
-    root = Path(__file__).parents[3]
-    workers = [subprocess.Popen([*command, str(k)], cwd=root, stdout=subprocess.PIPE, text=True) for k in range(3)]
-    numbers = [int(word) for worker in workers for word in worker.communicate()[0].split()]
+    workers = [subprocess.Popen([*command, str(k)], cwd=ROOT, stdout=subprocess.PIPE, text=True) for k in range(3)]
+    names = [word for worker in workers for word in worker.communicate()[0].split()]
     assert [worker.returncode for worker in workers] == [0, 0, 0]
-    assert sorted(numbers) == list(range(1, len(numbers) + 1))
+    assert len(Claims(folder(tmp_path)).ended()) == len(set(names)) == len(names) > 0
 
 
 def test_a_claim_that_ended_leaves_its_record_and_nothing_else(tmp_path: Path) -> None:
-    claim = Claims(folder(tmp_path)).take("me")
-    assert claim is not None
+    claim = take(tmp_path)
     assert claim.release("failed", reason="no luck")
-    assert [path.name for path in folder(tmp_path).iterdir()] == ["1.json"]
+    files = [path for path in folder(tmp_path).rglob("*") if path.name != "held"]
+    assert files == [folder(tmp_path) / f"{claim.folder.name}.json"]
     (record,) = Claims(folder(tmp_path)).ended()
-    assert (record["number"], record["owner"], record["outcome"], record["reason"]) == (1, "me", "failed", "no luck")
+    assert (record["owner"], record["outcome"], record["reason"]) == ("me", "failed", "no luck")
 
 
 def test_a_living_claim_is_not_taken(tmp_path: Path) -> None:
-    assert Claims(folder(tmp_path)).take("first") is not None
+    take(tmp_path, "first")
     assert Claims(folder(tmp_path)).take("second") is None
     holder = Claims(folder(tmp_path)).holder()
     assert holder is not None
     assert (holder["owner"], holder["pid"]) == ("first", os.getpid())
 
 
-def test_a_claim_without_heartbeat_is_taken_over_with_the_next_number(tmp_path: Path) -> None:
-    first = Claims(folder(tmp_path)).take("first")
-    assert first is not None
-    make_old(first, seconds=170)
+@pytest.mark.parametrize("sign", [1, -1], ids=["old", "from the future"])
+@pytest.mark.parametrize(
+    "content", [None, "", "[1]", '{"pid": "x", "host": 3}'], ids=["whole", "empty", "list", "other"]
+)
+def test_a_claim_whose_last_sign_of_life_is_not_of_now_is_taken_over(
+    tmp_path: Path, sign: int, content: str | None
+) -> None:
+    first = take(tmp_path, "first")
+    if content is not None:
+        (first.folder / "holder.json").write_text(content)
+    set_age(first, sign * 170)
     assert Claims(folder(tmp_path)).take("second") is None
-    make_old(first, seconds=190)
+    set_age(first, sign * 190)
     assert Claims(folder(tmp_path)).holder() is None
-    second = Claims(folder(tmp_path)).take("second")
-    assert second is not None
-    assert second.number == 2
+    assert Claims(folder(tmp_path)).take("second") is not None
     assert first.is_lost
     assert not first.release("done")
     with pytest.raises(TakenOver, match="another process has taken over job"):
         first.beat()
     (record,) = Claims(folder(tmp_path)).ended()
-    assert (record["outcome"], record["reason"], record["taken_over_by"]) == ("lost", "no sign of life", "second")
+    assert (record["outcome"], record["reason"]) == ("lost", "no sign of life")
 
 
-def test_a_claim_of_a_process_that_has_ended_here_is_taken_over_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"outcome": 1}', '{"outcome": "done", "end": 1.0, "seconds": "x"}']
+)
+def test_a_damaged_record_is_named_and_left_out(tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture) -> None:
+    take(tmp_path).release("done", seconds=1.0)
+    (folder(tmp_path) / "damaged.json").write_text(content)
+    for _ in range(2):
+        assert [record["seconds"] for record in Claims(folder(tmp_path)).ended()] == [1.0]
+    assert caplog.text.count(str(folder(tmp_path) / "damaged.json")) == 1
+
+
+def test_claims_that_are_removed_are_lost_also_when_others_follow(tmp_path: Path) -> None:
+    first = take(tmp_path)
+    shutil.rmtree(tmp_path / "logs" / ".claims")
+    assert Claims(folder(tmp_path)).holder() is None
+    take(tmp_path, "second")
+    assert first.is_lost
+    assert not first.release("done")
+
+
+def test_a_claim_of_processes_that_have_ended_here_is_taken_over_at_once(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from zoo.runs.claims import Claims; Claims(Path(sys.argv[1])).take('a')"
+        "import subprocess, sys; from pathlib import Path; from zoo.runs.claims import Claims\n"
+        "claim = Claims(Path(sys.argv[1])).take('a')\n"
+        "subprocess.Popen(['sh', '-c', 'read line'], pass_fds=[claim.lock], stdout=subprocess.DEVNULL)\n"
     )
-    subprocess.run([sys.executable, "-c", code, str(folder(tmp_path))], check=True, cwd=Path(__file__).parents[3])
-    claim = Claims(folder(tmp_path)).take("b")
-    assert claim is not None
-    assert claim.number == 2
+    command = [sys.executable, "-c", code, str(folder(tmp_path))]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE) as program:
+        assert program.wait() == 0
+        assert Claims(folder(tmp_path)).take("b") is None  # what it has started still runs
+    end = time.monotonic() + 30
+    while Claims(folder(tmp_path)).take("b") is None:
+        assert time.monotonic() < end
 
 
-def test_a_later_life_of_an_owner_takes_over_at_once(tmp_path: Path) -> None:
-    first = Claims(folder(tmp_path)).take("same")
-    assert first is not None
-    assert Claims(folder(tmp_path)).held_by("another") is None
-    assert Claims(folder(tmp_path)).held_by("same") == 1
-    second = Claims(folder(tmp_path)).take("same", earlier=1)
-    assert second is not None
-    assert (first.is_lost, second.number) == (True, 2)
-    (record,) = Claims(folder(tmp_path)).ended()
+def test_a_later_life_of_an_owner_ends_the_claim_of_the_earlier_one(tmp_path: Path) -> None:
+    first, claims = take(tmp_path, "same"), Claims(folder(tmp_path))
+    claims.end_earlier("another")
+    assert not first.is_lost
+    claims.end_earlier("same")
+    assert first.is_lost
+    (record,) = claims.ended()
     assert (record["outcome"], record["reason"]) == ("lost", "its owner was started again")
-
-
-def test_an_earlier_life_that_still_runs_takes_nothing_from_its_successor(tmp_path: Path) -> None:
-    first = Claims(folder(tmp_path)).take("same")
-    assert first is not None
-    second = Claims(folder(tmp_path)).take("same", earlier=1)
-    assert second is not None
-    assert Claims(folder(tmp_path)).take("same", earlier=None) is None
-    assert Claims(folder(tmp_path)).take("same", earlier=1) is None
+    second = take(tmp_path, "same")
+    assert claims.take("same") is None  # as the earlier life asks, if it still runs
     assert not second.is_lost
 
 
-def test_who_has_lost_a_claim_writes_nothing_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ended = threading.Event()
-    monkeypatch.setattr(claims, "HEARTBEAT_SECONDS", 0.05)
-    monkeypatch.setattr(os, "_exit", lambda code: ended.set() or sys.exit())
-    monkeypatch.setattr(os, "getppid", os.getpid)  # as if this process had been started by the holder
-    first = Claims(folder(tmp_path)).take("same")
-    assert first is not None
-    path = tmp_path / "logs" / "file"
+def test_who_has_lost_a_claim_writes_nothing_more(tmp_path: Path) -> None:
+    claim, path = take(tmp_path), tmp_path / "logs" / "file"
 
     def write() -> None:
-        with held(first.folder):
+        with held(claim.folder):
             with atomic_path(path) as temporary:
                 temporary.write_text("mine")
             assert path.read_text() == "mine"
-            assert Claims(folder(tmp_path)).take("same", earlier=1) is not None
             with atomic_path(path) as temporary:
                 temporary.write_text("late")
+                shutil.rmtree(claim.folder)  # as another process does that takes over
 
     with pytest.raises(TakenOver):
         write()
@@ -156,15 +164,12 @@ def test_a_process_ends_when_its_heart_finds_the_claim_lost(tmp_path: Path) -> N
         "    print('ready', flush=True)\n"
         "    time.sleep(60)\n"
     )
-    first = Claims(folder(tmp_path)).take("same")
-    assert first is not None
+    first = take(tmp_path, "same")
     command = [sys.executable, "-c", code, str(first.folder)]
-    with subprocess.Popen(
-        command, cwd=Path(__file__).parents[3], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as child:
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         assert child.stderr is not None
         assert child.stdout.readline() == "ready\n"
-        assert Claims(folder(tmp_path)).take("same", earlier=1) is not None
+        Claims(folder(tmp_path)).end_earlier("same")
         assert child.wait(timeout=30) == 1
         assert "this process ends without writing anything more" in child.stderr.read()

@@ -133,14 +133,6 @@ def test_a_run_that_cannot_be_resumed_keeps_its_state(tmp_path: Path) -> None:
 # -- reading back -----------------------------------------------------------------------------------------------------
 
 
-def test_runs_from_before_pretraining_steps_had_one_name_are_read_under_it(tmp_path: Path) -> None:
-    folder = RunFolder.create(tmp_path, "qam", "env-v0", 0)
-    folder.write_config({"algo": "qam", "env": "env-v0", "offline_steps": 20, "seed": 3, "pretrain_steps": 300})
-    folder.write_status("running", 3, 0, 0, pretrain_step=20)
-    assert folder.read_config()["pretraining_steps"] == 300
-    assert folder.read_status()["pretraining_step"] == 20
-
-
 @pytest.mark.parametrize(
     ("text", "problem"),
     [("a: [1", "cannot be read: "), ("- 1", "lacks algo, env, offline_steps, seed"), ("algo: qam", "lacks env, offl")],

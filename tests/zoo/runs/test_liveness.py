@@ -104,7 +104,7 @@ def test_the_claim_of_a_suite_stands_for_the_lock(tmp_path: Path) -> None:
     assert claim is not None
     folder = new_run(tmp_path)
     folder.release()
-    (folder.path / "args.yml").write_text(plain_yaml.write({"claim": f"somewhere/{HIDDEN}/job/1"}))
+    (folder.path / "args.yml").write_text(plain_yaml.write({"claim": f"somewhere/{HIDDEN}/job/held/name"}))
     assert state(folder) == "running"
     claim.release("failed")
     assert state(folder) == "dead"

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import yaml
 
-from zoo.runs.folder import find_run_folders
+from agents.common.manifest import read_manifest
+from zoo import plain_yaml
+from zoo.runs.folder import RunFolder, UnreadableRun, find_run_folders
 from zoo.runs.protocol import describe_layers, protocol_differences
 from zoo.runs.read import read_runs, short_name, split_environment
 
@@ -161,7 +163,7 @@ def test_truncated_evaluations_are_listed(tmp_path):
 
 def test_pickled_array_is_not_read(tmp_path):
     np.savez(write_run(tmp_path / "run") / "evaluations.npz", timesteps=np.array([{}], dtype=object))
-    assert reasons(read_runs([tmp_path]))["run"].startswith("evaluations.npz lacks")
+    assert "holds Python objects" in reasons(read_runs([tmp_path]))["run"]
 
 
 @pytest.mark.parametrize(
@@ -564,3 +566,30 @@ def test_evaluations_with_a_header_of_a_million_million_elements_are_listed(tmp_
         for name, content in members.items():
             archive.writestr(name, content)
     assert "it claims 400,000,000,000,000 bytes" in reasons(read_runs([tmp_path]))["run"]
+
+
+def test_what_the_files_of_many_runs_share_is_read_once(tmp_path, monkeypatch):
+    read, reads = plain_yaml.read, []
+    monkeypatch.setattr(plain_yaml, "read", lambda text, *more: reads.append(text) or read(text, *more))
+    for seed in range(6):
+        write_run(tmp_path / str(seed), seed=seed, settings={"gamma": 0.9 if seed == 5 else 0.99})
+    runs = read_runs([tmp_path]).runs
+    assert len(reads) == 2
+    assert sorted(runs["seed"]) == list(range(6))
+    assert [settings["gamma"] for settings in runs.sort_values("seed")["settings"]] == ["0.99"] * 5 + ["0.9"]
+    assert runs["problem"].isna().all()
+
+
+def test_a_manifest_is_read_once_until_it_is_replaced(tmp_path, monkeypatch):
+    folder = RunFolder(write_run(tmp_path / "run"))
+    folder.write_config(folder.read_config())
+    found, reads = read_manifest, []
+    monkeypatch.setattr("zoo.runs.folder.read_manifest", lambda path: reads.append(path) or found(path))
+    for _ in range(3):
+        folder.read_config()
+    assert len(reads) == 1
+    folder.write_config({**folder.read_config(), "label": "other"})
+    assert folder.read_config()["label"] == "other"
+    folder.config.write_text("algo: qam\n")
+    with pytest.raises(UnreadableRun, match="damaged"):
+        folder.read_config()

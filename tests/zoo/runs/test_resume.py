@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from agents.common.engine.checkpoint import FORMAT
+from agents.common.engine.checkpoint import FORMAT, find_checkpoints
 from agents.common.manifest import write_manifest
-from zoo import plain_yaml
 from zoo.errors import UsageError
 from zoo.playing.episodes import EpisodeResults
 from zoo.runs.folder import RunFolder
 from zoo.runs.history import EvaluationHistory
+from zoo.runs.kept import restore_files
 from zoo.runs.resume import StoredRun, choose, comparable, find_run, result_of_done, stored_runs
 from zoo.runs.versions import describe_versions
-from zoo.training.arguments import make_parser
-from zoo.training.options import read_request
-from zoo.training.record import describe_run
 
 RECORD = {"algo": "qam", "env": "some-v0", "pretraining_steps": 0, "offline_steps": 20, "online_steps": 10}
 RECORD |= {"settings": {"gamma": 0.9, "net_arch": [16, 16]}}
@@ -133,23 +131,8 @@ def test_what_is_derived_does_not_make_another_run() -> None:
 
 
 @pytest.mark.parametrize("is_evaluated", [True, False])
-def test_runs_of_older_versions_do_not_say_whether_they_are_evaluated_at_step_0(is_evaluated: bool) -> None:
+def test_an_evaluation_at_step_0_does_not_make_another_run(is_evaluated: bool) -> None:
     assert comparable(RECORD | {"eval_at_start": is_evaluated}) == comparable(RECORD)
-
-
-def test_a_run_of_the_first_version_is_the_same_run_today() -> None:
-    then = plain_yaml.read((Path(__file__).parent / "config_of_version_0_1.yml").read_text())
-    words = ["--algo", then["algo"], "--env", then["env"], "--profile", "mini", "--dataset", "generate"]
-    args = make_parser().parse_args(words)
-    now = describe_run(read_request(args).config, None, args)
-    assert comparable(now) == comparable({name: value for name, value in then.items() if name != "dataset"}), (
-        "finished runs of older versions would be trained again: name what the new setting was in zoo.runs.resume"
-    )
-
-
-def test_a_new_setting_that_has_an_effect_makes_another_run() -> None:
-    with_crops = RECORD["settings"] | {"random_crop": 0.5}
-    assert comparable(RECORD | {"settings": with_crops}) != comparable(RECORD)
 
 
 def test_settings_are_compared_as_yaml_gives_them_back() -> None:
@@ -202,17 +185,12 @@ def test_a_run_that_another_process_is_at_is_refused(tmp_path: Path) -> None:
         find_run(tmp_path, RECORD, [3])
 
 
-@pytest.mark.parametrize("kept", ["3", "99"])
-def test_a_run_of_another_version_is_refused_and_left_as_it_is(tmp_path: Path, kept: str) -> None:
+def test_a_run_of_another_version_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     folder = with_checkpoint(written(tmp_path, "interrupted"), 4)
     (checkpoint,) = folder.path.glob("checkpoint/*")
-    if kept == "3":  # before there was a manifest
-        (checkpoint / "manifest.json").unlink()
-        (checkpoint / "format.txt").write_text(kept)
-    else:
-        write_manifest(checkpoint, format=int(kept))
+    write_manifest(checkpoint, format=99)
     before = sorted(tmp_path.rglob("*"))
-    refusal = rf"written by another version .* format {kept}, expected {FORMAT}.* or train again"
+    refusal = rf"written by another version .* format 99, expected {FORMAT}.* or train again"
     with pytest.raises(UsageError, match=refusal + " without --resume$"):
         find_run(tmp_path, RECORD, [3])
     with pytest.raises(UsageError, match=refusal + f" after moving its folders away: {re.escape(str(folder.path))}$"):
@@ -274,6 +252,37 @@ def test_a_run_whose_configuration_is_damaged_is_known_from_its_checkpoint(
     folder.config.write_bytes(folder.config.read_bytes().replace(b"0.9", b"0.8"))
     assert names(find_run(tmp_path, RECORD, [3])) == [folder.path.name]
     assert "config.yml is damaged: its SHA-256 is not that of what was written; its newest" in capsys.readouterr().err
+
+
+def stack_with_a_checkpoint(logs: Path) -> list[RunFolder]:
+    """Write the folders of stacked seeds 5 and 6, of which the checkpoint has kept what they are."""
+    folders = stack(logs, "interrupted", "interrupted")
+    checkpoint = folders[0].path / "checkpoint" / "step_000000010.0"
+    checkpoint.mkdir(parents=True)
+    for replica, folder in enumerate(folders):
+        (checkpoint / f"{replica}.config.yml").write_bytes(folder.config.read_bytes())
+    write_manifest(checkpoint, format=FORMAT)
+    return folders
+
+
+def test_a_deleted_folder_of_a_stack_is_filled_from_its_checkpoint(tmp_path: Path) -> None:
+    folders = stack_with_a_checkpoint(tmp_path)
+    shutil.rmtree(folders[1].path)
+    found = find_run(tmp_path, RECORD, [5, 6])
+    assert names(found) == [folder.path.name for folder in folders]
+    restore_files(found.folders, find_checkpoints(folders[0].checkpoints)[0])
+    assert folders[1].read_config()["seed"] == 6
+
+
+def test_a_folder_that_another_run_has_got_since_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    folders = stack_with_a_checkpoint(tmp_path)
+    shutil.rmtree(folders[1].path)
+    other = written(tmp_path, "interrupted", seed=6)
+    assert other.path == folders[1].path
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UsageError, match=f"{re.escape(str(other.path))} .* is another run now"):
+        find_run(tmp_path, RECORD, [5, 6])
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("damaged", ["args.yml", "manifest.json"])

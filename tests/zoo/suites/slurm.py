@@ -78,9 +78,10 @@ class SlurmCluster:
             os.kill(pid, signal.SIGKILL)
         return [pid for pid in below if name_of(pid).startswith("python")]
 
-    def system_of(self, node: str) -> str:
-        """Return what tells the processes of a node from those of another, see `zoo.runs.claims`."""
-        return os.readlink(f"/proc/{descendants(self.processes[node].pid)[0]}/ns/pid")
+    def holds(self, node: str, claim: Path) -> bool:
+        """Return whether a process of a node holds a claim, a file of which it has open then."""
+        files = (file for pid in descendants(self.processes[node].pid) for file in Path(f"/proc/{pid}/fd").glob("*"))
+        return any(os.path.realpath(file) == str(claim / "holder.json") for file in files)
 
     def _start(self, name: str, *command: str) -> None:
         with (self.folder / f"{name}.out").open("ab") as output:

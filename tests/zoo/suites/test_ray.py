@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.zoo.suites.tiny import JOBS, Project, assert_equal_runs, descendants, end, is_alive, log_of, wait_for
+from tests.zoo.suites.tiny import JOBS, Project, assert_equal_runs, descendants, end, is_alive, logs_beside, wait_for
 from zoo.benchmark import main
 from zoo.errors import BAD_INPUT, INTERRUPTED
 
@@ -72,7 +72,7 @@ def test_a_suite_survives_the_death_of_a_node(
         end(driver)
     assert result["done"] == JOBS
     assert sorted(record["outcome"] for record in project.ended()) == [*["done"] * JOBS, "lost"]
-    assert "resuming" in log_of({"path": first["path"].with_name("2")})
+    assert "resuming" in logs_beside(first)
     assert_equal_runs(project, reference, monkeypatch)
 
 
@@ -120,7 +120,7 @@ def test_after_a_killed_driver_the_same_command_continues(
     records = sorted((r for r in project.ended() if r["job"] == first["job"]), key=lambda record: record["begin"])
     assert [record["outcome"] for record in records] in (["lost", "done"], ["interrupted", "done"])
     print([(record["outcome"], record["reason"]) for record in records])
-    assert "resuming" in log_of({"path": first["path"].with_name("2")})
+    assert "resuming" in logs_beside(first)
     assert_equal_runs(project, reference, monkeypatch)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.zoo.suites import slurm
-from tests.zoo.suites.tiny import JOBS, Project, assert_equal_runs, end, is_alive, log_of, wait_for
+from tests.zoo.suites.tiny import JOBS, Project, assert_equal_runs, end, is_alive, logs_beside, wait_for
 
 pytest.importorskip("submitit")
 pytestmark = [
@@ -39,7 +39,7 @@ def test_a_suite_survives_the_death_of_a_node_whose_processes_do_not_die(
     project = Project(tmp_path / "project", data, seconds=0.05)
     driver = project.start("--launcher", "slurm", "--workers", "2", environment=cluster.environment)
     try:
-        first = project.wait_for_training(cluster.system_of("n1"))
+        first = project.wait_for_training(lambda claim: cluster.holds("n1", claim["path"]))
         project.update_takes(2.0)  # so that neither life comes to the end before it is taken over
         old = cluster.kill_daemons("n1")
         assert len(old) >= 2  # worker and training process
@@ -66,7 +66,7 @@ def test_a_suite_survives_the_death_of_a_node_whose_processes_do_not_die(
         end(driver)
     assert result["done"] == JOBS
     (lost,) = [record for record in project.ended() if record["outcome"] == "lost"]
-    assert (lost["job"], lost["taken_over_by"]) == (first["job"], first["owner"])
+    assert (lost["job"], lost["reason"]) == (first["job"], "its owner was started again")
     assert_equal_runs(project, reference, monkeypatch)
 
 
@@ -76,7 +76,7 @@ def test_a_signal_leads_to_a_checkpoint_and_back_to_the_queue_and_a_killed_drive
     project = Project(tmp_path / "project", data, seconds=0.05)
     drivers = [project.start("--launcher", "slurm", "--workers", "2", environment=cluster.environment)]
     try:
-        first = project.wait_for_training(cluster.system_of("n1"))
+        first = project.wait_for_training(lambda claim: cluster.holds("n1", claim["path"]))
         drivers[0].kill()
         drivers[0].wait()
         array, number = "1", first["owner"].partition("/")[2]
@@ -96,8 +96,7 @@ def test_a_signal_leads_to_a_checkpoint_and_back_to_the_queue_and_a_killed_drive
     print(
         f"\nstopped with a checkpoint after {stopped:.1f} s; continued {records[1]['begin'] - records[0]['end']:.1f} s"
     )
-    later = first["path"].with_name("2")
-    assert "resuming" in log_of({"path": later})
+    assert "resuming" in logs_beside(first)
     assert_equal_runs(project, reference, monkeypatch)
 
 
@@ -107,7 +106,7 @@ def test_a_preempted_worker_writes_a_checkpoint_and_continues_when_slurm_starts_
     project = Project(tmp_path / "project", data, seconds=0.05)
     driver = project.start("--launcher", "slurm", "--workers", "2", environment=cluster.environment)
     try:
-        first = project.wait_for_training(cluster.system_of("n1"))
+        first = project.wait_for_training(lambda claim: cluster.holds("n1", claim["path"]))
         project.update_takes(2.0)  # so that it does not end within the time of grace
         begin = time.time()
         submitted = cluster.run("sbatch", "-p", "high", "-w", "n1", "-o", "/dev/null", "--wrap", "sleep 5")

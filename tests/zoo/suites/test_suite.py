@@ -91,6 +91,8 @@ def test_overrides_hold_where_their_patterns_match_and_the_last_wins(tmp_path: P
         ({"overrides": [{"params": 2}]}, r"`params` of an override .* must be a mapping, got 2"),
         ({"environments": [None]}, r"`environments` of the suite .* must be a list of names, got \[None\]"),
         ({"published": "qam2026"}, r"`published` of the suite .* must be a list, got 'qam2026'"),
+        ({"focus": ["fql"]}, r"`focus` of the suite .* must be text"),
+        ({"algorithms": ["fql", "bc"], "focus": "bcc"}, r"`focus` `bcc`; closest: bc"),
         ({"profile": 3}, r"`profile` of the suite .* must be text, got 3"),
         ({"quick": "no"}, r"`quick` of the suite .* must be true or false, got 'no'"),
     ],
@@ -101,10 +103,10 @@ def test_a_wrong_file_is_refused(tmp_path: Path, values: dict[str, Any], message
 
 
 def test_a_file_that_is_missing_or_no_mapping_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"the suite .* cannot be read: No such file"):
+    with pytest.raises(UsageError, match=r"a suite must be .*missing\.yml"):
         read_suite(tmp_path / "missing.yml")
     (tmp_path / "latin.yml").write_bytes("title: Größe".encode("latin-1"))
-    with pytest.raises(UsageError, match=r"cannot be read: 'utf-8' codec .*; expected a YAML file in UTF-8"):
+    with pytest.raises(UsageError, match=r"YAML file in UTF-8, got .*latin\.yml"):
         read_suite(tmp_path / "latin.yml")
     (tmp_path / "list.yml").write_text("[1, 2]")
     with pytest.raises(UsageError, match="must be a mapping, got list"):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
+import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.zoo.suites.tiny import is_alive
 from zoo.runs.claims import Claims
 from zoo.suites import worker as worker_module
 from zoo.suites.jobs import Job, Machine, State
@@ -17,12 +21,24 @@ from zoo.suites.suite import Run, Suite
 from zoo.suites.worker import Plan, Worker, WorkerThread
 
 FAKE = """
-import json, os, signal, sys, time
+import json, os, signal, subprocess, sys, time
 from pathlib import Path
 folder, outcome, claim = Path(sys.argv[1]), sys.argv[2], sys.argv[sys.argv.index("--claim") + 1]
 with open(folder / "starts", "a") as file:
     file.write(outcome + "\\n")
 code = {"done": 0, "refused": 2, "fails": 1, "waits": 0}.get(outcome, 0)
+if outcome == "prints":
+    print("o" * 10**6)
+    print("e" * 10**6, file=sys.stderr)
+if outcome == "leaves":
+    server = subprocess.Popen(["sleep", "60"])
+    (folder / "server").write_text(str(server.pid))
+if outcome == "quits":
+    os._exit(0)
+if outcome == "deaf":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    (folder / "ready").touch()
+    time.sleep(60)
 if outcome == "once" and len((folder / "starts").read_text().splitlines()) == 1:
     code = 1
 if outcome == "waits":
@@ -34,7 +50,7 @@ if outcome == "killed":
 if code == 0:
     (folder / "done").touch()
 print("the reason", file=sys.stderr)
-print(json.dumps({"success": 1.0}))
+print("printed at exit")
 sys.exit(code)
 """
 
@@ -86,22 +102,35 @@ def test_a_job_is_trained_once_and_its_claim_says_how_that_ended(tmp_path: Path)
     worker()  # nothing is left
     assert starts(tmp_path) == 1
     (end,) = claims_of(worker).ended()
-    assert (end["outcome"], end["exit_code"], end["result"]) == ("done", 0, {"success": 1.0})
+    assert (end["outcome"], end["exit_code"]) == ("done", 0)
     assert end["seconds"] > 0
+    texts = [next(claims_of(worker).folder.glob(pattern)).read_text() for pattern in ("*.out", "*.log")]
+    assert texts == ["printed at exit\n", "the reason\n"]
 
 
-@pytest.mark.parametrize(("outcome", "times"), [("fails", 3), ("killed", 3), ("refused", 1), ("once", 2)])
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("outcome", ["prints", "leaves"])
+def test_neither_what_a_job_prints_nor_what_it_leaves_behind_keeps_a_worker(tmp_path: Path, outcome: str) -> None:
+    worker = make_worker(tmp_path, outcome)
+    worker()
+    assert [end["outcome"] for end in claims_of(worker).ended()] == ["done"]
+    if outcome == "leaves":
+        server = int((tmp_path / "logs" / "server").read_text())
+        wait_until(lambda: not is_alive(server))
+
+
+@pytest.mark.parametrize(("outcome", "times"), [("fails", 3), ("killed", 3), ("quits", 3), ("refused", 1), ("once", 2)])
 def test_what_failed_is_tried_again_up_to_the_limit_and_bad_input_never(
-    tmp_path: Path, outcome: str, times: int
+    tmp_path: Path, outcome: str, times: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     worker = make_worker(tmp_path, outcome)
     worker()
     assert starts(tmp_path) == times
     ended = claims_of(worker).ended()
-    assert [end["number"] for end in ended] == list(range(1, times + 1))
-    reason = "killed by signal 9" if outcome == "killed" else "the reason"
-    assert ended[0]["reason"] == reason
-    assert (ended[-1]["outcome"] == "done") == (outcome == "once")
+    assert [end["outcome"] for end in ended] == ["failed"] * (times - 1) + ["done" if outcome == "once" else "failed"]
+    reasons = {"killed": "killed by signal 9", "quits": "ended with exit code 0 before the run was done"}
+    assert ended[0]["reason"] == reasons.get(outcome, "the reason")
+    assert caplog.text.count("; see ") == [end["outcome"] for end in ended].count("failed")
 
 
 def test_a_new_start_of_the_program_tries_what_failed_again(tmp_path: Path) -> None:
@@ -120,7 +149,7 @@ def test_a_job_that_another_holds_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_waits_trains_the_job_when_its_holder_gives_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(worker_module, "SECONDS_BETWEEN_ROUNDS", 0.05)
     worker = make_worker(tmp_path, "done", waits=True)
@@ -128,18 +157,22 @@ def test_a_worker_that_waits_trains_the_job_when_its_holder_gives_up(
     assert claim is not None
     thread = WorkerThread(worker)
     thread.start()
-    time.sleep(0.2)
+    wait_until(lambda: "waiting for jobs that other programs train" in caplog.text)
     assert not (tmp_path / "logs" / "starts").exists()
     claim.release("interrupted")
     thread.join(timeout=30)
     assert starts(tmp_path) == 1
 
 
-def wait_for(path: Path) -> None:
+def wait_until(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + 30
-    while not path.exists():
-        assert time.monotonic() < end, path
+    while not condition():
+        assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def wait_for(path: Path) -> None:
+    wait_until(path.exists)
 
 
 def test_a_worker_that_is_stopped_lets_its_run_write_a_checkpoint(tmp_path: Path) -> None:
@@ -152,6 +185,30 @@ def test_a_worker_that_is_stopped_lets_its_run_write_a_checkpoint(tmp_path: Path
     assert thread.error is None
     (end,) = claims_of(worker).ended()
     assert (end["outcome"], end["exit_code"]) == ("interrupted", 3)
+
+
+def test_a_run_that_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "STOP_SECONDS", 0.2)
+    worker = make_worker(tmp_path, "deaf")
+    thread = WorkerThread(worker)
+    thread.start()
+    wait_for(tmp_path / "logs" / "ready")
+    worker.stop()
+    thread.join(timeout=30)
+    assert [end["outcome"] for end in claims_of(worker).ended()] == ["interrupted"]
+
+
+def test_claims_that_are_removed_under_a_worker_are_made_again(tmp_path: Path) -> None:
+    worker = make_worker(tmp_path, "waits", waits=True)
+    thread = WorkerThread(worker)
+    thread.start()
+    wait_for(tmp_path / "logs" / "ready")
+    shutil.rmtree(tmp_path / "logs" / ".claims")
+    wait_until(lambda: starts(tmp_path) == 2)
+    worker.stop()
+    thread.join(timeout=30)
+    assert thread.error is None
+    assert [end["outcome"] for end in claims_of(worker).ended()] == ["interrupted"]
 
 
 def test_a_later_life_of_a_worker_ends_the_earlier_one_and_its_run(tmp_path: Path) -> None:
@@ -170,15 +227,13 @@ def test_the_training_process_gets_its_share_of_the_machine(tmp_path: Path) -> N
     (tmp_path / "fake.py").write_text(
         "import json, os, sys; from pathlib import Path\n"
         "seen = {'cores': sorted(os.sched_getaffinity(0)), 'gpu': os.environ['CUDA_VISIBLE_DEVICES']}\n"
-        "(Path(sys.argv[1]) / 'done').write_text('')\n"
-        "print(json.dumps(seen))\n"
+        "(Path(sys.argv[1]) / 'done').write_text(json.dumps(seen))\n"
     )
     worker = make_worker(tmp_path, "done")
     core = min(os.sched_getaffinity(0))
     worker.cores, worker.variables = [core], {"CUDA_VISIBLE_DEVICES": "3"}
     worker()
-    (end,) = claims_of(worker).ended()
-    assert end["result"] == {"cores": [core], "gpu": "3"}
+    assert json.loads((tmp_path / "logs" / "done").read_text()) == {"cores": [core], "gpu": "3"}
 
 
 def test_jobs_that_are_not_wanted_are_those_that_can_be_trained(tmp_path: Path) -> None:

@@ -93,29 +93,28 @@ class Project:
     def claims(self) -> list[dict[str, Any]]:
         """Return every claim that there is now, with ``job``, and ``path`` of its folder."""
         found = []
-        for file in self.logs.glob(".claims/*/[0-9]*/holder.json"):
+        for file in self.logs.glob(".claims/*/held/*/holder.json"):
             try:
-                found.append({**json.loads(file.read_text()), "job": file.parts[-3], "path": file.parent})
+                found.append({**json.loads(file.read_text()), "job": file.parts[-4], "path": file.parent})
             except FileNotFoundError:
                 continue
         return found
 
     def ended(self) -> list[dict[str, Any]]:
         """Return the records of the claims that have ended."""
-        files = self.logs.glob(".claims/*/[0-9]*.json")
+        files = self.logs.glob(".claims/*/*.json")
         return [{**json.loads(file.read_text()), "job": file.parent.name} for file in files]
 
-    def wait_for_training(self, system: str = "") -> dict[str, Any]:
+    def wait_for_training(self, is_meant: Callable[[dict[str, Any]], bool] = lambda claim: True) -> dict[str, Any]:
         """Return a claim under which a run is past its first checkpoint and evaluation.
 
-        :param system: of the claim's holder, or what that ends with.
+        :param is_meant: whether it may be a certain claim.
         """
 
         found: list[dict[str, Any]] = []
 
         def is_past() -> bool:
-            claims = [claim for claim in self.claims() if claim["system"].endswith(system)]
-            found.extend(claim for claim in claims if "step 50" in log_of(claim))
+            found.extend(claim for claim in self.claims() if "step 50" in log_of(claim) and is_meant(claim))
             return bool(found)
 
         wait_for(is_past, 240, "for an evaluation")
@@ -144,8 +143,14 @@ class Project:
 def log_of(claim: Mapping[str, Any]) -> str:
     """Return what the training process under a claim has said."""
     path: Path = claim["path"]
-    file = path.with_name(f"{path.name}.log")
+    file = path.parents[1] / f"{path.name}.log"
     return file.read_text() if file.exists() else ""
+
+
+def logs_beside(claim: Mapping[str, Any]) -> str:
+    """Return what the training processes under other claims on the job have said."""
+    path: Path = claim["path"]
+    return "".join(file.read_text() for file in path.parents[1].glob("*.log") if file.stem != path.name)
 
 
 def assert_equal_runs(project: Project, reference: Project, monkeypatch: Any) -> None:

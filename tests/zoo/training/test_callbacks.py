@@ -1,19 +1,13 @@
-"""Signals during training, and what evaluations restore."""
+"""Signals during training."""
 
 from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from zoo.runs.folder import RunFolder
-from zoo.runs.history import EvaluationHistory
-from zoo.training.callbacks import EvaluationCallback, StopSignal
-from zoo.training.replicas import Replicas
+from zoo.training.callbacks import StopSignal
 
 
 @pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
@@ -30,11 +24,3 @@ def test_ctrl_c_after_another_signal_interrupts_at_once() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
-
-
-def test_the_best_score_of_an_older_checkpoint_is_that_of_a_trained_model(tmp_path: Path) -> None:
-    evaluator: Any = SimpleNamespace()
-    callback = EvaluationCallback(evaluator, Replicas([RunFolder(tmp_path)], [0]), frequency=10)
-    state = {"last_step": 10, "best": [(0.5, -3.0)], "pending": None}
-    callback.restore(state, [EvaluationHistory()], lambda: pytest.fail("nothing is pending"))
-    assert callback.best == [(0.5, -3.0, True)]

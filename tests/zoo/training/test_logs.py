@@ -6,7 +6,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from agents.common.replicas import PerReplica
 from zoo.runs.folder import RunFolder
-from zoo.training.logs import BEGINNING, ReplicaLogger
+from zoo.training.logs import ReplicaLogger
 from zoo.training.replicas import Replicas
 
 
@@ -42,14 +42,6 @@ def test_events_of_every_replica_have_its_own_values(replicas):
         events = EventAccumulator(str(folder.path))
         events.Reload()
         assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [(7, expected)]
-
-
-def test_a_mean_over_replicas_does_not_replace_their_own_values(replicas):
-    logger = logger_of(replicas)
-    logger.record("rollout/success_rate", PerReplica([0.0, 1.0]))
-    logger.record("rollout/success_rate", 0.5)
-    logger.dump(1)
-    assert [table["rollout/success_rate"].tolist() for table in tables(replicas)] == [[0.0], [1.0]]
 
 
 def test_a_row_of_its_own_leaves_what_is_recorded_for_the_next_dump(replicas):
@@ -89,18 +81,6 @@ def test_all_logs_go_on_from_the_same_position(replicas):
     assert first["time/fps"].tolist()[2] == 9
 
 
-@pytest.mark.parametrize("logged", [True, False], ids=["some rows", "no file yet"])
-def test_a_run_that_goes_on_from_its_beginning_begins_a_new_log(replicas, logged):
-    if logged:
-        logger = logger_of(replicas)
-        logger.record("train/loss", 1.0)
-        logger.dump(1)
-    resumed = logger_of(replicas, BEGINNING)
-    resumed.record("train/q", 2.0)
-    resumed.dump(1)
-    assert [table.columns.tolist() for table in tables(replicas)] == [["time/total_timesteps", "train/q"]] * 2
-
-
 def test_the_step_is_the_first_column_of_every_row(replicas):
     logger = logger_of(replicas)
     logger.record("train/loss", PerReplica([1.0, 5.0]))
@@ -114,13 +94,3 @@ def test_the_step_is_the_first_column_of_every_row(replicas):
     for table in tables(replicas):
         assert table.columns[0] == "time/total_timesteps"
         assert table["time/total_timesteps"].tolist() == [4, 3, 9]
-
-
-def test_the_step_is_not_among_the_events(replicas):
-    logger = logger_of(replicas)
-    logger.record("train/loss", 1.0)
-    logger.dump(7)
-    logger.close()
-    events = EventAccumulator(str(replicas.folders[0].path))
-    events.Reload()
-    assert events.Tags()["scalars"] == ["train/loss"]

@@ -73,9 +73,8 @@ class StandIn(types.ModuleType):
         self, project: str, name: str, *, group: str | None, config: dict[str, Any], resume: str, embed: bool
     ) -> TrackerRun:
         print("* trackio writes to standard output")
-        assert not embed
+        assert (embed, resume) == (False, "allow")
         known = [run for run in self.runs if run.options["name"] == name]
-        assert bool(known) == (resume == "allow")
         return known[0] if known else self._new(locals())
 
     def _new(self, options: dict[str, Any]) -> TrackerRun:
@@ -212,17 +211,6 @@ def test_a_tracker_that_fails_is_reported_once_and_the_run_is_the_same(
     assert [{row[STEP] for row in run.rows} for run in tracker.runs] == [{5}, {5}]
 
 
-def test_a_tracker_that_cannot_end_its_run_does_not_fail_the_run(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], wandb: StandIn, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def finish(self: TrackerRun, exit_code: int = 0) -> None:
-        raise TimeoutError("no answer")
-
-    monkeypatch.setattr(TrackerRun, "finish", finish)
-    code, _, errors = train(capsys, [*arguments(data, tmp_path, steps=5, verbose=1), "--track"])
-    assert (code, "Weights & Biases could not end its run" in errors) == (0, True)
-
-
 def test_a_new_run_that_its_tracker_refuses_ends_before_it_trains(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], wandb: StandIn
 ) -> None:
@@ -231,7 +219,7 @@ def test_a_new_run_that_its_tracker_refuses_ends_before_it_trains(
 
     wandb.init = refuse
     code, _, errors = train(capsys, [*arguments(data, tmp_path), "--track"])
-    message = "Weights & Biases refused the run (ConnectionError: no such project); log in with `wandb login`"
+    message = f"Weights & Biases refused {ENV}_1 (ConnectionError: no such project); log in with `wandb login`"
     assert (code, message in errors) == (2, True)
     status = json.loads((folder_of(tmp_path) / "status.json").read_text())
     assert (status["state"], status["offline_step"]) == ("failed", 0)
@@ -255,7 +243,7 @@ def test_a_resumed_run_that_its_tracker_refuses_goes_on_and_says_so(
     end_process()
     wandb.init = refuse
     code, _, errors = train(capsys, words)
-    assert (code, f"refused {ENV}_1 (ConnectionError: no network); it goes on without it" in errors) == (0, True)
+    assert (code, f"refused {ENV}_1 (ConnectionError: no network)" in errors) == (0, True)
 
 
 def test_a_damaged_record_begins_a_new_tracker_run(
@@ -277,15 +265,6 @@ def test_a_damaged_record_begins_a_new_tracker_run(
     assert (code, len(wandb.runs)) == (0, 2)
     assert "tracking.json is damaged" in errors
     assert rows_of(wandb.runs[1]) == rows_of_table(folder_of(tmp_path))
-
-
-@pytest.mark.parametrize("words", [["-tags", "a"], ["--wandb-entity", "a"]], ids=lambda words: words[0])
-def test_trackio_refuses_what_it_does_not_have(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
-) -> None:
-    code, _, errors = train(capsys, [*arguments(data, tmp_path / "logs"), "--track", "trackio", *words])
-    assert (code, "trackio has no `--wandb-" in errors) == (2, True)
-    assert not (tmp_path / "logs").exists()
 
 
 # -- the packages themselves ------------------------------------------------------------------------------------------

@@ -6,10 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
 from zoo.errors import UsageError
 from zoo.tuning.journal import Workers, open_journal, study_names
@@ -17,7 +21,7 @@ from zoo.tuning.journal import Workers, open_journal, study_names
 
 def make(path: Path, *names: str) -> None:
     for name in names:
-        optuna.create_study(storage=open_journal(path, to_write=True), study_name=name)
+        optuna.create_study(storage=open_journal(path), study_name=name)
 
 
 def test_a_journal_holds_studies(tmp_path: Path) -> None:
@@ -25,17 +29,17 @@ def test_a_journal_holds_studies(tmp_path: Path) -> None:
     assert study_names(open_journal(tmp_path / "journal.log")) == ["a", "b"]
 
 
-@pytest.mark.parametrize("text", ["some notes\nof mine\n", '{"a": 1}\n', "1\n2\n", "PK\x03\x04\n\n"])
+@pytest.mark.parametrize("text", ["some notes\nof mine\n", '{"a": 1}\n', "1\n2\n", "PK\x03\x04\n\n", "no newline"])
 def test_a_file_of_another_kind_is_refused_and_left_as_it_is(tmp_path: Path, text: str) -> None:
     file = tmp_path / "notes.txt"
     file.write_text(text)
     with pytest.raises(UsageError, match=r"expected `.*notes.txt` to be a journal"):
-        open_journal(file, to_write=True)
+        open_journal(file)
     assert file.read_text() == text
 
 
 def test_a_folder_is_not_a_journal(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be a study's journal: Is a directory"):
+    with pytest.raises(UsageError, match="a folder"):
         open_journal(tmp_path)
 
 
@@ -47,6 +51,78 @@ def test_half_a_line_of_a_killed_writer_is_dropped(tmp_path: Path) -> None:
     make(file, "b")
     assert file.read_bytes().startswith(whole)
     assert study_names(open_journal(file)) == ["a", "b"]
+
+
+def test_a_journal_is_read_by_optuna_itself(tmp_path: Path) -> None:
+    make(tmp_path / "journal.log", "a")
+    assert study_names(JournalStorage(JournalFileBackend(str(tmp_path / "journal.log")))) == ["a"]
+
+
+def test_a_journal_that_optuna_wrote_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "journal.log"
+    optuna.create_study(storage=JournalStorage(JournalFileBackend(str(file))), study_name="a")
+    with pytest.raises(UsageError, match="one without checksums"):
+        open_journal(file)
+
+
+SPOILERS: dict[str, Callable[[list[str]], Any]] = {
+    "changed": lambda lines: lines.insert(1, lines.pop(1).replace("0.25", "0.75")),
+    "removed": lambda lines: lines.pop(1),
+    "removed first": lambda lines: lines.pop(0),
+    "swapped": lambda lines: lines.insert(1, lines.pop(2)),
+    "repeated": lambda lines: lines.insert(1, lines[1]),
+    "added": lambda lines: lines.insert(1, '{"op_code": 2, "worker_id": "w", "study_id": 0, "user_attr": {"a": 1}}\n'),
+    "not JSON": lambda lines: lines.insert(1, "[[[\n"),
+    "cut in the middle": lambda lines: lines.insert(1, lines.pop(1)[:20]),
+}
+
+
+def make_lines(file: Path) -> optuna.Study:
+    """Return a study whose journal has some lines."""
+    study = optuna.create_study(storage=open_journal(file), study_name="a")
+    for name, value in (("b", 0.25), ("c", 1), ("d", 2)):
+        study.set_user_attr(name, value)
+    return study
+
+
+@pytest.mark.parametrize("spoil", SPOILERS.values(), ids=SPOILERS)
+def test_a_spoiled_line_is_named(tmp_path: Path, spoil: Callable[[list[str]], Any]) -> None:
+    file = tmp_path / "journal.log"
+    make_lines(file)
+    lines = file.read_text().splitlines(keepends=True)
+    spoil(lines)
+    file.write_text("".join(lines))
+    with pytest.raises(UsageError, match=str(file)):
+        open_journal(file)
+    assert file.read_text() == "".join(lines)
+
+
+def test_a_journal_that_becomes_shorter_is_not_written_to(tmp_path: Path) -> None:
+    file = tmp_path / "journal.log"
+    study = make_lines(file)
+    left = b"".join(file.read_bytes().splitlines(keepends=True)[:2])
+    file.write_bytes(left)
+    with pytest.raises(UsageError, match=str(file)):
+        study.set_user_attr("e", 3)
+    assert file.read_bytes() == left
+
+
+def test_half_a_line_of_a_killed_writer_is_dropped_by_the_others(tmp_path: Path) -> None:
+    file = tmp_path / "journal.log"
+    study = make_lines(file)
+    with file.open("a") as end:
+        end.write('{"op_code": 2, "study')
+    study.set_user_attr("e", 3)
+    assert optuna.load_study(study_name="a", storage=open_journal(file)).user_attrs["e"] == 3
+
+
+@pytest.mark.parametrize("name", ["{0}/kept", "../kept", "..", "", 3, None, "lock", "x-1-a/../../kept", "kept\0-1-b"])
+def test_a_worker_of_a_journal_is_a_name_beside_it(tmp_path: Path, name: Any) -> None:
+    (tmp_path / "kept").touch()
+    name = name.format(tmp_path) if isinstance(name, str) else name
+    with Workers(tmp_path / "j") as me, pytest.raises(UsageError, match="worker"):
+        me.is_alive(name)
+    assert (tmp_path / "kept").exists()
 
 
 def test_a_worker_is_alive_until_it_leaves(tmp_path: Path) -> None:

@@ -253,7 +253,7 @@ def test_a_stopped_trial_is_tried_again_by_the_next_call(
 
 def leave_running(logs: Path, worker: str | None) -> RunFolder:
     """Leave a trial as a killed worker does: running, with a run folder that says so too."""
-    study = optuna.load_study(study_name="s", storage=open_journal(journal(logs), to_write=True))
+    study = optuna.load_study(study_name="s", storage=open_journal(journal(logs)))
     trial = study.ask()
     if worker is not None:
         trial.set_user_attr("worker", worker)
@@ -275,6 +275,44 @@ def test_a_trial_of_a_killed_worker_is_tried_again(objective: Use, tmp_path: Pat
     assert again.user_attrs["retry_of"] == 1
     status = json.loads(run.status.read_text())
     assert (status["state"], status["reason"]) == ("interrupted", "its worker host-1-gone was killed")
+
+
+def write(logs: Path, **attributes: Any) -> None:
+    """Leave a running trial with attributes that somebody else wrote, whose checksums fit."""
+    study = optuna.load_study(study_name="s", storage=open_journal(journal(logs)))
+    trial = study.ask()
+    for name, value in attributes.items():
+        trial.set_user_attr(name, value)
+
+
+@pytest.mark.parametrize("name", ["worker", "retry_of", "folder"])
+def test_a_path_in_a_journal_is_neither_written_to_nor_removed(objective: Use, tmp_path: Path, name: str) -> None:
+    assert main(words(tmp_path, "--n-trials", "1")) == 0
+    outside = RunFolder.create(tmp_path / "outside", "qam", ENV, 7)
+    outside.write_status("running", 7, 5, 0)
+    outside.release()
+    status = outside.status.read_text()
+    path = str(outside.status) if name == "worker" else str(tmp_path / "outside")
+    write(tmp_path, **{"worker": "host-1-gone", name: path})
+    assert main(words(tmp_path, "--n-trials", "1")) == (0 if name == "folder" else 2)
+    assert outside.status.read_text() == status
+
+
+def test_a_journal_that_has_lost_its_last_trials_is_refused(
+    objective: Use, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def train(job: Job) -> Outcome:
+        job.args.log_folder.mkdir()
+        return near_three(job)
+
+    objective(train)
+    assert main(words(tmp_path, "--n-trials", "2")) == 0
+    lines = journal(tmp_path).read_bytes().splitlines(keepends=True)
+    for count in (0, 5):
+        journal(tmp_path).write_bytes(b"".join(lines[:count]))
+        code, _, errors = tune(capsys, *words(tmp_path, "--n-trials", "1"))
+        assert (code, str(journal(tmp_path)) in errors) == (2, True)
+        assert journal(tmp_path).read_bytes() == b"".join(lines[:count])
 
 
 def test_a_trial_whose_worker_was_killed_before_it_had_settings_is_given_up(objective: Use, tmp_path: Path) -> None:

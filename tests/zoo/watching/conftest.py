@@ -1,51 +1,7 @@
-"""What the tests of playing share: an agent of a maze, as a run, a file and a policy."""
+"""Fixtures of the tests of playing."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from tests.zoo.models.conftest import logs, model, policy_file
 
-import pytest
-
-from agents.common.sb3.model import FlowQLearning
-from tests.common.toys import tiny_model
-from zoo.envs.make import make_env
-from zoo.runs.folder import RunFolder
-
-ENV = "pointmaze-medium-navigate-singletask-task1-v0"
-STEPS = {"max_episode_steps": 12}
-
-
-def maze_model(id: str = "qam", **settings: Any) -> FlowQLearning:
-    """Return an untrained model for a maze whose episodes are short."""
-    return tiny_model(id, make_env("pointmaze-medium-singletask-task1-v0", **STEPS), **settings)
-
-
-def write_run(logs: Path, model: FlowQLearning, seed: int = 3, **more: Any) -> RunFolder:
-    """Write a finished run of a model, as far as playing reads it."""
-    folder = RunFolder.create(logs, "qam", ENV, seed)
-    config = {"algo": "qam", "env": ENV, "seed": seed, "offline_steps": 20, "eval_episodes": 4, "eval_seed": 7}
-    folder.write_config({**config, "env_kwargs": ["max_episode_steps=12"], **more})
-    model.save(folder.model)
-    folder.release()
-    return folder
-
-
-@pytest.fixture(scope="package")
-def model() -> FlowQLearning:
-    return maze_model(seed=3)
-
-
-@pytest.fixture(scope="package")
-def logs(model: FlowQLearning, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("logs")
-    write_run(folder, model)
-    return folder
-
-
-@pytest.fixture
-def policy_file(model: FlowQLearning, tmp_path: Path) -> Path:
-    """Return a policy that was saved for acting, whose score nobody knows."""
-    protocol = {"episodes": 4, "seed": 7, "env_kwargs": STEPS}
-    model.save_policy(tmp_path / "policy.safetensors", {"env": ENV, "seed": 3, "protocol": protocol})
-    return tmp_path / "policy.safetensors"
+__all__ = ["logs", "model", "policy_file"]

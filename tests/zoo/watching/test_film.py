@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.zoo.watching.conftest import ENV, STEPS, maze_model
+from tests.zoo.models.conftest import ENV, STEPS, maze_model
 from zoo.baselines import SAC
 from zoo.envs.make import make_env
 from zoo.errors import UsageError
-from zoo.watching.agent import Agent
+from zoo.models.agent import Agent
 from zoo.watching.film import Film, find_maze
 from zoo.watching.pictures import AGENT, CAPTION, GOAL
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from tests.zoo.watching.conftest import ENV, maze_model
+from tests.zoo.models.conftest import ENV, maze_model
+from zoo.config import MOST_EPISODES
 from zoo.errors import UsageError
-from zoo.watching.agent import Agent, Choice, agent_of_file, agent_of_run, find_run
+from zoo.models.agent import Agent, Choice, agent_of_file, agent_of_run, find_run
 from zoo.watching.playing import Lane, Stage, episode_text, play, with_protocol
 
 
@@ -75,9 +76,16 @@ def test_an_agent_plays_no_other_spaces(agent: Agent) -> None:
             start(moved)
 
 
-@pytest.mark.parametrize("how", [{"episodes": 0, "seed": 0}, {"episodes": 3, "seed": -1}])
-def test_no_episodes_and_no_seed_are_refused(agent: Agent, how: dict[str, int]) -> None:
-    with pytest.raises(UsageError, match="`--episodes` must be at least 1 and `--seed` at least 0"):
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("episodes", {"episodes": 0, "seed": 0}),
+        ("seed", {"episodes": 3, "seed": -1}),
+        ("episodes", {"episodes": MOST_EPISODES + 1, "seed": 0}),
+    ],
+)
+def test_no_episodes_too_many_and_no_seed_are_refused(agent: Agent, name: str, how: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match=f"`{name}` must be"):
         with_protocol(agent, **how)
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.zoo.watching.conftest import ENV, STEPS, maze_model
-from zoo.watching.agent import Agent
+from tests.zoo.models.conftest import ENV, STEPS, maze_model
+from zoo.models.agent import Agent
 from zoo.watching.playing import Lane, Stage
 from zoo.watching.thoughts import FAN, Imagination, Mind, Thoughts
 

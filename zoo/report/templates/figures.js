@@ -124,10 +124,18 @@ const Figures = (() => {
 
   // Kinds of figures: each returns panels of the width
 
+  /** The methods of a panel that are shown, in the order of its phase. */
+  const ordered = (methods, view) => methods.filter(m => view.hasMethod(m));
+
   function intervals(drawing, view, width) {
     const panels = drawing.panels.filter(panel => view.hasPhase(panel.phase));
-    const methods = view.shown.filter(m => panels.some(panel => panel.rows.some(row => row.m === m)));
-    const side = sideFor(methods, view, width);
+    const side = sideFor(view.shown, view, width);
+    const phases = [...new Set(panels.map(panel => panel.phase))].map(phase => panels.filter(panel => panel.phase === phase));
+    return phases.flatMap(group => intervalsOfPhase(group, view, width, side));
+  }
+
+  function intervalsOfPhase(panels, view, width, side) {
+    const methods = ordered([...new Set(panels.flatMap(panel => panel.rows.map(row => row.m)))], view);
     return arrange(panels, width, 190, side).map(({panel, isFirst, left, width}) => {
       const rows = panel.rows.filter(row => methods.includes(row.m)).map(row => ({...row, at: [row.value, row.m]}));
       const bars = {x1: d => d.interval[0], x2: d => d.interval[1], y: "m", fill: d => colour(d.m), insetTop: 3, insetBottom: 3};
@@ -242,7 +250,7 @@ const Figures = (() => {
   function matrix(drawing, view, width) {
     const panels = drawing.panels.map(panel => {
       const present = new Set(panel.cells.map(cell => cell.m));
-      return {...panel, methods: view.shown.filter(m => present.has(m))};
+      return {...panel, methods: ordered(panel.methods, view).filter(m => present.has(m))};
     }).filter(panel => view.hasPhase(panel.phase) && panel.methods.length > 1);
     const most = Math.max(0, ...panels.map(panel => panel.methods.length));
     const side = Math.max(0, ...panels.map(panel => sideFor(panel.methods, view, width)));
@@ -261,10 +269,10 @@ const Figures = (() => {
         marks: [rowLabels(methods, view, side), columnLabels(methods, view, 16)],
       };
       const describe = d => [
-        `${view.methods[d.m].title} against ${view.methods[d.other].title}`, `P(better) = ${estimate(d, 2)}`,
+        `${view.methods[d.m].title} against ${view.methods[d.other].title}`, `probability of improvement: ${estimate(d, 2)}`,
         d.difference ? `difference of means: ${estimate(d.difference, panel.digits)} ${panel.unit}` : "", panel.title, plural(d.seeds),
       ];
-      const svg = cells(options, found, describe, `${panel.title}, probability of a better run`, {
+      const svg = cells(options, found, describe, `${panel.title}, probability of improvement`, {
         shade: d => [d.value >= 0.5 ? "better" : "worse", Math.min(170 * Math.abs(d.value - 0.5), d.isClear ? 85 : 20)],
         text: d => Math.round(100 * d.value),
         isQuiet: d => !d.isClear,
@@ -276,7 +284,7 @@ const Figures = (() => {
   function heat(drawing, view, width) {
     return drawing.panels.filter(panel => view.hasPhase(panel.phase)).map(panel => {
       const tasks = panel.tasks.map((task, k) => ({...task, k})).filter(task => task.domain == null || view.hasDomain(task.domain));
-      const methods = view.shown.filter(m => panel.cells.some(cell => cell.m === m));
+      const methods = ordered(panel.methods, view).filter(m => panel.cells.some(cell => cell.m === m));
       const kept = new Set(tasks.map(task => task.k));
       const found = panel.cells
         .filter(cell => kept.has(cell.task) && methods.includes(cell.m))
@@ -307,9 +315,9 @@ const Figures = (() => {
 
   function runs(drawing, view, width) {
     const panels = drawing.panels.filter(panel => view.hasPhase(panel.phase));
-    const methods = view.shown.filter(m => panels.some(panel => panel.points.some(d => d.m === m)));
-    const side = sideFor(methods, view, width);
-    return arrange(panels, width, 300, side).map(({panel, isFirst, left, width}) => {
+    const side = sideFor(view.shown, view, width);
+    return panels.flatMap(panel => arrange([panel], width, 300, side)).map(({panel, left, width}) => {
+      const methods = ordered(panel.methods, view).filter(m => panel.points.some(d => d.m === m));
       const found = panel.points.filter(d => methods.includes(d.m) && (d.domain == null || view.hasDomain(d.domain)))
         .map((d, k) => ({...d, at: [d.value, methods.indexOf(d.m) + 0.6 * ((0.618 * k) % 1 - 0.5)]})); // apart, where many are equal
       const dots = {x: "value", y: d => d.at[1], r: 3.5};
@@ -319,7 +327,7 @@ const Figures = (() => {
         marks: [
           Plot.gridX({...GRID, ticks: 5}),
           Plot.axisX({label: panel.label, labelAnchor: "center", labelArrow: "none", labelOffset: 38, ticks: 5, tickSize: 0, ...FONT}),
-          isFirst ? rowLabels(methods, view, side, m => methods.indexOf(m)) : null,
+          rowLabels(methods, view, side, m => methods.indexOf(m)),
           Plot.dot(found, {...dots, fill: d => colour(d.m), fillOpacity: 0.45, stroke: d => colour(d.m)}),
           Plot.dot(found, Plot.pointer({...dots, r: 6, stroke: "var(--ink)", strokeWidth: 1.5})),
         ],

@@ -87,7 +87,7 @@ class Driver:
 
     def _missing(self, running: Sequence[Job], living: int) -> int:
         """Return how many workers are missing for there to be an idle one, or one to come, for each free job."""
-        owners = [(job.claims.holder() or {}).get("owner", "") for job in running]
+        owners = [str((job.claims.holder() or {}).get("owner")) for job in running]
         idle = max(0, living - sum(owner.startswith(f"{self.plan.launch}/") for owner in owners))
         free = len(self.left) - len(running)
         return min(free - idle, self.most_workers - living)

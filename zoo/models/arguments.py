@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from zoo.arguments import whole_number
+from zoo.arguments import THREADS, ZERO_OR_MORE, a_path, add_verbose
 from zoo.errors import UsageError
+
+TRUST = "trust the author of the files: they may name modules to import, and run code, as those of SB3 do"
 
 
 def add_agent(group: argparse._ArgumentGroup, from_hub: bool = True) -> None:
@@ -15,45 +17,39 @@ def add_agent(group: argparse._ArgumentGroup, from_hub: bool = True) -> None:
     :param from_hub: whether it may be on the hub.
     """
     group.add_argument(
-        "model", nargs="?", type=Path, metavar="MODEL", help="saved model, policy or run folder, instead of the flags"
+        "model", nargs="?", type=a_path, metavar="MODEL", help="saved model, policy or run folder, instead of the flags"
     )
-    group.add_argument("--algo", help="algorithm id, e.g. qam")
+    group.add_argument("--algo", help="algorithm id, e.g. qam, or module:Class of your own, also beside MODEL")
     group.add_argument("--env", help="environment, e.g. cube-double-play-singletask-task2-v0")
     group.add_argument("--trained", action="store_true", help="the trained agent that comes with the package")
     if from_hub:
         group.add_argument(
             "--from-hub", metavar="REPO[@REVISION]", help="an agent on the Hugging Face hub, e.g. my-name/qam-maze@main"
         )
-    group.add_argument("-f", "--folder", "--log-folder", type=Path, default=Path("logs"), help="folder of runs")
-    group.add_argument("--exp-id", type=whole_number, default=0, help="number of the run folder; 0: the newest")
+    group.add_argument("-f", "--folder", "--log-folder", type=a_path, default=Path("logs"), help="folder of runs")
+    group.add_argument("--exp-id", type=ZERO_OR_MORE, default=0, help="number of the run folder; 0: the newest")
     which = group.add_mutually_exclusive_group()
     which.add_argument("--load-best", action="store_true", help="the best model instead of the final one")
-    which.add_argument("--load-checkpoint", type=whole_number, help="the checkpoint of that step instead")
+    which.add_argument("--load-checkpoint", type=ZERO_OR_MORE, help="the checkpoint of that step instead")
     which.add_argument("--load-last-checkpoint", action="store_true", help="the last checkpoint instead")
     group.add_argument("--gym-packages", nargs="+", default=[], help="packages to import, for their environments")
-    group.add_argument(
-        "--trust", action="store_true", help="let the model's file run code, as files of SB3 and of older versions do"
-    )
+    group.add_argument("--trust", action="store_true", help=TRUST)
 
 
 def add_machine(group: argparse._ArgumentGroup) -> None:
     """Add the flags of device and messages."""
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    group.add_argument(
-        "--num-threads", type=whole_number, default=-1, help="CPU threads of PyTorch; -1: PyTorch's default"
-    )
-    group.add_argument(
-        "--verbose", type=whole_number, default=1, help="0 errors only, 1 what happens, 2 tracebacks too"
-    )
+    group.add_argument("--num-threads", type=THREADS, default=-1, help="CPU threads of PyTorch; -1: PyTorch's default")
+    add_verbose(group)
 
 
 def check_agent(args: argparse.Namespace) -> None:
     """Refuse a command line that names no agent, or two."""
-    named = [f"`--{name.replace('_', '-')}`" for name in ("from_hub", "algo", "trained") if getattr(args, name)]
-    is_file = args.model is not None or args.from_hub is not None
-    if (args.model is not None and named) or (args.from_hub is not None and named[1:]):
-        others = ["MODEL", *named] if args.model is not None else named
-        raise UsageError(f"{others[0]} and {others[1]} both name an agent; give one of them")
+    given = {"MODEL": args.model, "`--from-hub`": args.from_hub, "`--trained`": args.trained or None}
+    named = [name for name, value in given.items() if value is not None]
+    if named[1:]:
+        raise UsageError(f"{named[0]} and {named[1]} both name an agent; give one of them")
+    is_file = named not in ([], ["`--trained`"])
     if not is_file and not (args.algo and args.env):
         raise UsageError("expected a MODEL, or --algo and --env of a run or of a trained agent (--trained)")
     chosen = [

@@ -10,10 +10,10 @@ import agents
 from agents.common.sb3.acting import read_about
 from agents.registry import BUILT_IN
 from zoo.errors import UsageError
-from zoo.watching.agent import agent_of_file
+from zoo.models.agent import agent_of_file
+from zoo.models.score import Score
+from zoo.models.trained import FOLDER, find_trained, list_trained
 from zoo.watching.playing import play, with_protocol
-from zoo.watching.score import Score
-from zoo.watching.trained import FOLDER, find_trained, list_trained
 
 MEDIUM, LARGE = (f"pointmaze-{size}-navigate-singletask-task1-v0" for size in ("medium", "large"))
 FILES = sorted(FOLDER.glob("*/*.safetensors"))
@@ -54,10 +54,6 @@ def test_an_agent_plays_its_first_episode_again(algo: str) -> None:
 def test_an_agent_scores_what_its_file_states(file: Path) -> None:
     agent = agent_of_file(file, None)
     assert play(agent)[1] == agent.stated
-
-
-def test_an_agent_is_found_by_an_alias_too() -> None:
-    assert find_trained("bptt", MEDIUM) == find_trained("fbrac", MEDIUM)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,14 @@ import torch
 
 from agents.common.engine.checkpoint import save_checkpoint
 from agents.common.sb3.model import FlowQLearning
-from tests.zoo.watching.conftest import ENV, STEPS, maze_model, write_run
+from tests.zoo.models.conftest import ENV, STEPS, maze_model, write_run
+from zoo.arguments import Parser
+from zoo.envs.make import make_env
 from zoo.errors import UsageError
+from zoo.models.agent import Agent, Choice, agent_of_file, agent_of_run, find_agent, find_run
+from zoo.models.arguments import add_agent, add_machine, check_agent
+from zoo.models.score import Score
 from zoo.runs.folder import RunFolder
-from zoo.watching.agent import Agent, Choice, agent_of_file, agent_of_run, find_run
-from zoo.watching.score import Score
 
 
 def weights(agent: Agent) -> torch.Tensor:
@@ -96,7 +100,16 @@ def test_a_stated_score_is_not_that_of_another_environment(tmp_path: Path, model
 
 
 @pytest.mark.parametrize(
-    "about", [{"protocol": 3}, {"protocol": {"episodes": "many"}}, {"score": {"mean": 1}}, {"seed": [1]}]
+    "about",
+    [
+        {"protocol": 3},
+        {"protocol": {"episodes": "many"}},
+        {"protocol": {"episodes": 1_000_000_000}},
+        {"protocol": {"episodes": float("inf")}},
+        {"protocol": {"seed": -1}},
+        {"score": {"mean": 1}},
+        {"seed": [1]},
+    ],
 )
 def test_nonsense_about_a_policy_is_refused(about: dict[str, object], tmp_path: Path, model: FlowQLearning) -> None:
     model.save_policy(tmp_path / "policy.safetensors", {"env": ENV, **about})
@@ -113,21 +126,99 @@ def test_a_model_by_itself_needs_an_environment(tmp_path: Path, model: FlowQLear
     np.testing.assert_array_equal(weights(agent), own_weights(model))
 
 
-def test_a_module_that_a_file_names_is_not_imported(
-    tmp_path: Path, model: FlowQLearning, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "named_by_a_file.py").write_text("raise ArithmeticError('it was imported')")
-    monkeypatch.syspath_prepend(tmp_path)
-    folder = write_run(tmp_path, model, algo="named_by_a_file:Agent")
-    with pytest.raises(UsageError, match="of `named_by_a_file:Agent`, which is not imported; give --trust"):
-        agent_of_run(folder.path, Choice())
-    with pytest.raises(ArithmeticError, match="it was imported"):
-        agent_of_run(folder.path, Choice(), trust=True)
+# -- what is imported -------------------------------------------------------------------------------------------------
+
+MODULE = "somebodys_module"
+CODE = """
+import gymnasium
+import agents
+from agents.bc import BC
+
+@agents.register("somebodys", paper="", published_name="S")
+class Agent(BC):
+    pass
+
+if "Somebodys-v0" not in gymnasium.registry:
+    gymnasium.register("Somebodys-v0", entry_point="gymnasium.envs.classic_control:PendulumEnv")
+"""
 
 
-def test_an_alias_names_the_runs_of_its_algorithm(tmp_path: Path) -> None:
-    (tmp_path / "fbrac" / f"{ENV}_1").mkdir(parents=True)
-    assert find_run(tmp_path, "bptt", ENV) == tmp_path / "fbrac" / f"{ENV}_1"
+@pytest.fixture
+def somebodys(own_agents: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return logs with a run of an agent, and one in an environment, of a module in the current folder."""
+    (tmp_path / f"{MODULE}.py").write_text(CODE)
+    monkeypatch.chdir(tmp_path)
+    origin = {"class": f"{MODULE}:Agent", "package": "somebodys==1.0"}
+    folder = write_run(tmp_path / "qam", maze_model("bc"), algo="somebodys", agent=origin)
+    (tmp_path / "logs").mkdir()
+    folder.path.parent.rename(tmp_path / "logs" / "somebodys")
+    write_run(tmp_path / "logs", maze_model(), env=f"{MODULE}:Somebodys-v0")
+    maze_model("bc").save_policy(tmp_path / "policy.safetensors", {"env": f"{MODULE}:Somebodys-v0"})
+    return tmp_path / "logs"
+
+
+def chosen(*words: object) -> Agent:
+    """Return the agent that a command line names."""
+    parser = Parser("test")
+    add_agent(parser)
+    add_machine(parser)
+    args = parser.parse_args([*map(str, words), "--device", "cpu"])
+    check_agent(args)
+    return find_agent(args)
+
+
+RUN, ELSEWHERE = f"logs/somebodys/{ENV}_1", f"logs/qam/{ENV}_1"
+NAMED = ["--algo", f"{MODULE}:Agent"]
+
+
+@pytest.mark.usefixtures("somebodys")
+@pytest.mark.parametrize(
+    "words", [[RUN, *NAMED], [RUN, "--trust"], [RUN, "--gym-packages", MODULE], [*NAMED, "--env", ENV]]
+)
+def test_an_own_agent_plays_where_the_user_names_it_or_trusts_its_file(words: list[str]) -> None:
+    agent = chosen(*words)
+    assert (agent.algo, agent.source) == ("somebodys", Path(RUN) / f"{ENV}.zip")
+    assert type(agent.policy.method).__module__ == MODULE  # type: ignore[union-attr]
+
+
+@pytest.mark.usefixtures("somebodys")
+@pytest.mark.parametrize("words", [[RUN], [f"{RUN}/{ENV}.zip"], ["--algo", "somebodys", "--env", ENV]])
+def test_a_class_that_only_a_file_names_is_not_imported_and_the_way_on_is_named(words: list[str]) -> None:
+    with pytest.raises(UsageError, match=rf"install somebodys==1\.0, .*--algo {MODULE}:Agent.*{MODULE}.*--trust"):
+        chosen(*words)
+    assert MODULE not in sys.modules
+
+
+OWN_ENV = f"{MODULE}:Somebodys-v0"
+
+
+@pytest.mark.usefixtures("somebodys")
+@pytest.mark.parametrize("file", [ELSEWHERE, "policy.safetensors"])
+def test_an_environment_that_only_a_file_names_is_not_imported(file: str) -> None:
+    agent = chosen(file)  # its policy can be exported
+    with pytest.raises(UsageError, match=f"--env {OWN_ENV}.*--trust"):
+        make_env(agent.env_id)
+    assert MODULE not in sys.modules
+    for words in (["--env", OWN_ENV], ["--trust"], ["--gym-packages", MODULE]):
+        sys.modules.pop(MODULE, None)
+        assert chosen(file, *words).env_id == OWN_ENV
+
+
+@pytest.mark.usefixtures("somebodys")
+def test_another_algorithm_than_that_of_the_file_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"`--algo` must be that of .*, which is of qam, got fql"):
+        chosen(ELSEWHERE, "--algo", "fql")
+
+
+def test_an_alias_names_the_agents_of_its_algorithm() -> None:
+    words = ["--env", "pointmaze-medium-navigate-singletask-task1-v0", "--trained"]
+    assert chosen("--algo", "bptt", *words).source == chosen("--algo", "fbrac", *words).source
+
+
+def test_an_unknown_algorithm_names_no_alias(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="unknown algorithm `bpttt`") as refusal:
+        chosen("--algo", "bpttt", "--env", ENV, "-f", tmp_path)
+    assert "bptt," not in str(refusal.value)
 
 
 def test_what_is_not_there_or_no_model_is_refused(tmp_path: Path) -> None:

@@ -14,14 +14,14 @@ from safetensors.torch import load, save
 
 from agents.common.sb3.acting import save_policy
 from tests.zoo.hub.stand_in import Hub, Repository
-from tests.zoo.watching.conftest import ENV
+from tests.zoo.models.conftest import ENV
 from zoo.errors import UsageError
 from zoo.evaluate import main
 from zoo.hub.bundle import describe_agent
-from zoo.hub.download import download_policy
+from zoo.models.agent import agent_of_file
+from zoo.models.download import download_policy
+from zoo.models.trained import find_trained
 from zoo.playing.scoring import Scoring
-from zoo.watching.agent import agent_of_file
-from zoo.watching.trained import find_trained
 
 POLICY = "policy.safetensors"
 
@@ -77,13 +77,13 @@ def test_one_file_is_asked_for_and_nothing_in_a_repository_is_run(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (lambda: described(method="nobodys"), "the policy is of `nobodys`, which is not known"),
-        (lambda: described(method="elsewhere.module:Agent"), "`elsewhere.module:Agent`, which is not known"),
+        (lambda: described(method="nobodys"), "a policy of `nobodys`, which is not there"),
+        (lambda: described(method="elsewhere.module:Agent"), "give --algo elsewhere.module:Agent"),
         (lambda: described(method="os:system"), "os:system"),
         (lambda: changed(policy="[]"), "expected a policy as `save` writes it"),
         (lambda: changed(format="flow-rl-zoo policy 9"), "whose format is 'flow-rl-zoo policy 9'"),
         (lambda: changed(sha256="0" * 64), "its SHA-256 is not that of what was written"),
-        (lambda: told(env="this:Env-v0"), "plays in `this:Env-v0`, which would import a module"),
+        (lambda: told(env="this:Env-v0"), "give --env this:Env-v0"),
         (lambda: told(protocol={"success_return": "high"}), "says nonsense about its protocol or its score"),
         (lambda: told(protocol={"score": "best"}), "says nonsense about its protocol or its score"),
         (lambda: told(score={"kind": "success"}), "says nonsense about its protocol or its score"),
@@ -112,7 +112,7 @@ def test_what_its_episodes_are_scored_by_is_part_of_the_protocol(tmp_path: Path)
 
 def test_a_file_that_is_too_large_for_a_policy_is_not_downloaded(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.put("them/agent", {POLICY: trained()})
-    monkeypatch.setattr("zoo.hub.download.MOST_BYTES", 1000)
+    monkeypatch.setattr("zoo.models.download.MOST_BYTES", 1000)
     with pytest.raises(UsageError, match=r"policy\.safetensors of them/agent has .* kB, expected at most 1.0 kB"):
         download_policy("them/agent")
     assert {request.partition(" ")[0] for request in hub.requests if "/resolve/" in request} == {"HEAD"}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from agents.common.bounded import size_text
 from zoo.errors import UsageError
-from zoo.hub.client import hub_errors, hub_library
 from zoo.messages import log
+from zoo.models.hub_client import hub_errors, hub_library
 
 POLICY = "policy.safetensors"
 """The file that is played; see `agents.common.sb3.acting`. Loading it runs nothing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,17 +16,21 @@ from agents.common.engine.checkpoint import find_checkpoints
 from agents.common.frames import frames_of
 from agents.common.saved import algorithm_of, find_model
 from agents.common.sb3.acting import load_policy, read_about
-from agents.registry import ALIASES, find_named_by_file, name_of
-from zoo.baselines import find_algorithm
+from agents.common.validation import integer
+from agents.models import Entry
+from agents.registry import ALIASES, name_of
+from zoo.baselines import algorithm_ids, find_named_by_file
+from zoo.config import checked_episodes, find_entry
 from zoo.datasets.names import gym_id
+from zoo.envs.make import find_spec
 from zoo.errors import UsageError, as_usage_error
-from zoo.hub.download import download_policy
 from zoo.layers import parse_overrides
+from zoo.models.download import download_policy
+from zoo.models.score import Score
+from zoo.models.trained import ENDING, find_trained
 from zoo.packages import import_environments
 from zoo.playing.scoring import REPORTED, Scoring
 from zoo.runs.folder import RunFolder, numbered_folders
-from zoo.watching.score import Score
-from zoo.watching.trained import ENDING, find_trained
 
 DEFAULT_EPISODES = 50
 """Episodes of an evaluation in the report's protocol, for a model that does not say."""
@@ -47,6 +52,7 @@ class Agent:
     :param scoring: what its episodes are scored by.
     :param stated: the score that its file states; None where it states none.
     :param run: folder of its run; None where it is of none, or plays in another environment.
+    :param trust: whether the name of its environment, which is from a file, may choose a module to import.
     """
 
     algo: str
@@ -60,15 +66,30 @@ class Agent:
     scoring: Scoring = REPORTED
     stated: Score | None = None
     run: Path | None = None
+    trust: bool = False
 
     def __post_init__(self) -> None:
-        frames = frames_of(self.policy)
-        if frames > 1:  # frozen
-            object.__setattr__(self, "env_kwargs", {**self.env_kwargs, "frame_stack": frames})
+        frames, kwargs = frames_of(self.policy), self.env_kwargs
+        checked = {
+            "episodes": checked_episodes("episodes", self.episodes),
+            "seed": integer("seed", self.seed, at_least=0),
+            "replica": integer("replica", self.replica, at_least=0),
+            "env_kwargs": {**kwargs, "frame_stack": frames} if frames > 1 else kwargs,
+        }
+        vars(self).update(checked)  # frozen
 
     @property
     def env_id(self) -> str:
-        """Gymnasium's id of the environment."""
+        """Gymnasium's id of the environment.
+
+        :raises UsageError: if it would import a module that only a file names.
+        """
+        module = self.env.rpartition(":")[0]
+        if module and module not in sys.modules and not self.trust:
+            raise UsageError(
+                f"{self.source} plays in `{self.env}`, which a file may not choose to import: give --env {self.env}, "
+                f"from the folder that holds {module.partition('.')[0]}, or, if you trust its author, --trust"
+            )
         return gym_id(self.env)
 
 
@@ -85,20 +106,29 @@ class Choice:
 
 
 def find_agent(args: argparse.Namespace) -> Agent:
-    """Return the agent that the flags of :mod:`zoo.watching.arguments` name."""
+    """Return the agent that the flags of :mod:`zoo.models.arguments` name.
+
+    What the user names there is imported; what a file names must be imported then, or trusted.
+    """
     import_environments(args.gym_packages)
+    if ":" in (args.env or ""):
+        find_spec(args.env)
+    algo = find_entry(args.algo).id if ":" in (args.algo or "") else ALIASES.get(args.algo, args.algo)
     if args.num_threads > 0:
         torch.set_num_threads(args.num_threads)
     if args.from_hub is not None:
-        return agent_of_file(download_policy(args.from_hub), args.env, args.device)
-    if args.model is not None:
-        return agent_of_file(args.model, args.env, args.device, trust=args.trust)
-    if args.trained:
-        return agent_of_file(find_trained(args.algo, args.env), None, args.device)
-    _find_algorithm(args.algo, trust=True)  # what the user names may be imported, and not what a file names
-    choice = Choice(args.load_best, -1 if args.load_last_checkpoint else args.load_checkpoint)
-    run = find_run(args.folder, args.algo, args.env, args.exp_id)
-    return agent_of_run(run, choice, args.device, trust=args.trust)
+        agent = agent_of_file(download_policy(args.from_hub), args.env, args.device, trust=args.trust)
+    elif args.model is not None:
+        agent = agent_of_file(args.model, args.env, args.device, trust=args.trust)
+    elif args.trained:
+        agent = agent_of_file(find_trained(algo, args.env), None, args.device)
+    else:
+        choice = Choice(args.load_best, -1 if args.load_last_checkpoint else args.load_checkpoint)
+        run = find_run(args.folder, algo, args.env, args.exp_id)
+        agent = agent_of_run(run, choice, args.device, trust=args.trust)
+    if algo not in (None, agent.algo):
+        raise UsageError(f"`--algo` must be that of {agent.source}, which is of {agent.algo}, got {algo}; leave it out")
+    return agent
 
 
 def agent_of_run(path: Path, choice: Choice, device: str = "auto", *, trust: bool = False) -> Agent:
@@ -108,22 +138,24 @@ def agent_of_run(path: Path, choice: Choice, device: str = "auto", *, trust: boo
     """
     config = RunFolder(path).read_config()
     file, index = _find_file(path, choice, config)
+    own = config.get("agent") or {}
+    algo = config["algo"] if config["algo"] in algorithm_ids() else own.get("class", config["algo"])
+    entry = _find_algorithm(algo, path, trust, own.get("package"))
     with as_usage_error(ValueError, TypeError, OSError):
-        model = _find_algorithm(config["algo"], trust).load(file, device=device, trust=trust)
-    policy = model.policy if index is None else model.policy.replica(index)
-    kwargs = parse_overrides(config.get("eval_env_kwargs") or config.get("env_kwargs") or [], "--env-kwargs")
-    return Agent(
-        algo=config["algo"],
-        policy=policy,
-        source=file,
-        env=config["env"],
-        env_kwargs=kwargs,
-        episodes=int(config.get("eval_episodes") or DEFAULT_EPISODES),
-        seed=int(config.get("eval_seed") or DEFAULT_SEED),
-        replica=int(config["seed"]),
-        scoring=Scoring.recorded_in(config),
-        run=path,
-    )
+        model = entry.algorithm.load(file, device=device, trust=trust)
+        return Agent(
+            algo=entry.id,
+            policy=model.policy if index is None else model.policy.replica(index),
+            source=file,
+            env=config["env"],
+            env_kwargs=parse_overrides(config.get("eval_env_kwargs") or config.get("env_kwargs") or [], "--env-kwargs"),
+            episodes=config.get("eval_episodes") or DEFAULT_EPISODES,
+            seed=config.get("eval_seed") or DEFAULT_SEED,
+            replica=config["seed"],
+            scoring=Scoring.recorded_in(config),
+            run=path,
+            trust=trust,
+        )
 
 
 def agent_of_file(path: Path, env: str | None, device: str = "auto", *, trust: bool = False) -> Agent:
@@ -137,7 +169,7 @@ def agent_of_file(path: Path, env: str | None, device: str = "auto", *, trust: b
     if path.is_dir():
         return _moved(agent_of_run(path, Choice(), device, trust=trust), env)
     if path.suffix == ENDING:
-        return _agent_of_policy(path, env, device)
+        return _agent_of_policy(path, env, device, trust)
     with as_usage_error(ValueError, OSError):
         algo = algorithm_of(path)
     if algo is None:
@@ -145,9 +177,10 @@ def agent_of_file(path: Path, env: str | None, device: str = "auto", *, trust: b
     if (path.parent / "config.yml").exists():
         choice = Choice(best=path.name == "best_model.zip")
         return _moved(agent_of_run(path.parent, choice, device, trust=trust), env)
+    entry = _find_algorithm(algo, path, trust)
     with as_usage_error(ValueError, TypeError, OSError):
-        policy = _find_algorithm(algo, trust).load(path, device=device, trust=trust).policy
-    return Agent(algo=algo, policy=policy, source=path, env=_required(env, path))
+        policy = entry.algorithm.load(path, device=device, trust=trust).policy
+    return Agent(algo=entry.id, policy=policy, source=path, env=_required(env, path))
 
 
 def find_run(logs: Path, algo: str, env: str, number: int = 0) -> Path:
@@ -157,38 +190,37 @@ def find_run(logs: Path, algo: str, env: str, number: int = 0) -> Path:
     :param number: of the run; 0: the newest.
     :raises UsageError: if there is none; the message says which there are.
     """
-    algo = ALIASES.get(algo, algo)
     found = numbered_folders(logs / algo, env)
     if not found:
+        find_entry(algo)  # refuses an unknown one
         raise UsageError(f"expected a run of {algo} on {env} in {logs}, found none; train one, or give -f or --trained")
     if number and number not in found:
         raise UsageError(f"`--exp-id` must be one of {', '.join(map(str, sorted(found)))}, got {number}")
     return found[number or max(found)]
 
 
-def _agent_of_policy(path: Path, env: str | None, device: str) -> Agent:
+def _agent_of_policy(path: Path, env: str | None, device: str, trust: bool) -> Agent:
     """Return the agent in a file that :func:`agents.common.sb3.acting.save_policy` wrote."""
     with as_usage_error(ValueError, OSError):
-        policy, about = load_policy(path, device), read_about(path)
+        policy, about = load_policy(path, device, trust=trust), read_about(path)
     own = str(_required(about.get("env") or env, path))
-    if ":" in own and own != env:
-        raise UsageError(f"{path} plays in `{own}`, which would import a module; give --env {own} if you trust it")
     try:
         protocol = dict(about.get("protocol") or {})
         agent = Agent(
-            algo=name_of(type(policy.method)),
+            algo=find_named_by_file(name_of(type(policy.method)), path).id,
             policy=policy,
             source=path,
             env=own,
             env_kwargs=dict(protocol.get("env_kwargs") or {}),
-            episodes=int(protocol.get("episodes") or DEFAULT_EPISODES),
-            seed=int(protocol.get("seed") or DEFAULT_SEED),
-            replica=int(about.get("seed") or 0),
+            episodes=protocol.get("episodes") or DEFAULT_EPISODES,
+            seed=protocol.get("seed") or DEFAULT_SEED,
+            replica=about.get("seed") or 0,
             scoring=Scoring.read(protocol),
             stated=Score.read(about["score"]) if about.get("score") else None,
+            trust=trust,
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{path} says nonsense about its protocol or its score: {error!r}") from error
+        raise UsageError(f"{path} says nonsense about its protocol or its score: {error}") from error
     return _moved(agent, env)
 
 
@@ -203,13 +235,11 @@ def _required(env: str | None, path: Path) -> str:
     return env
 
 
-def _find_algorithm(id: str, trust: bool) -> Any:
-    """Return the class of an algorithm's models; a module that a file names is imported only if it is trusted."""
-    if ":" in id and not trust and find_named_by_file(id) is None:
-        raise UsageError(f"the agent is of `{id}`, which is not imported; give --trust to have the file import it")
+def _find_algorithm(name: str, file: Path, trust: bool, package: str | None = None) -> Entry:
+    """Return the entry of an algorithm that a file names; its module is imported only if the file is trusted."""
     try:
-        return find_algorithm(id).algorithm
-    except KeyError as error:
+        return find_named_by_file(name, file, package, trust=trust)
+    except (KeyError, ValueError) as error:
         raise UsageError(str(error.args[0])) from error
 
 

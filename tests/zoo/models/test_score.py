@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 
 from zoo.errors import UsageError
+from zoo.models.score import Interval, Score, stated_interval
 from zoo.playing.episodes import EpisodeResults
-from zoo.watching.score import Interval, Score, stated_interval
 
 
 def results(returns: list[float], successes: list[int] | None = None) -> EpisodeResults:

@@ -6,7 +6,6 @@ from importlib.resources import files
 from pathlib import Path
 
 from agents.common.validation import unknown_name_message
-from agents.registry import ALIASES
 from zoo.errors import UsageError
 from zoo.runs.folder import file_name_of
 
@@ -20,7 +19,6 @@ def find_trained(algo: str, env: str, folder: Path = FOLDER) -> Path:
     :raises UsageError: if there is none; the message says which there are.
     """
     found = list_trained(folder)
-    algo = ALIASES.get(algo, algo)
     if algo not in found:
         raise UsageError(f"{unknown_name_message('trained algorithm', algo, found)}; docs/trained.md lists them")
     names = {file_name_of(name): name for name in found[algo]}

@@ -1,0 +1,40 @@
+"""What algorithms are written with: the public names, from wherever in the package they are defined.
+
+An algorithm of your own needs no other import of this package (docs/register.md).
+"""
+
+from __future__ import annotations
+
+from agents.common.batch import Batch
+from agents.common.maths.critic import (
+    action_gradient,
+    expectile_loss,
+    pessimistic_value,
+    q_statistics,
+    td_loss,
+    td_target,
+)
+from agents.common.maths.flow import cloning_loss, flow_matching_loss, integrate_flow, interpolate
+from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, integers, normal, uniform
+from agents.common.nets.specs import (
+    Networks,
+    NetworkSpec,
+    critic,
+    noise_predictor,
+    state_value,
+    tanh_actor,
+    tanh_gaussian,
+    temperature,
+    velocity_field,
+)
+from agents.common.search import choice, linear_range, log_range
+from agents.common.settings import setting
+from agents.registry import register
+
+__all__ = [
+    "Batch", "Draw", "Info", "Losses", "Method", "NetworkSpec", "Networks", "Noise", "Targets", "action_gradient",
+    "choice", "cloning_loss", "critic", "expectile_loss", "flow_matching_loss", "integers", "integrate_flow",
+    "interpolate", "linear_range", "log_range", "noise_predictor", "normal", "pessimistic_value", "q_statistics",
+    "register", "setting", "state_value", "tanh_actor", "tanh_gaussian", "td_loss", "td_target", "temperature",
+    "uniform", "velocity_field",
+]  # fmt: skip

@@ -1,0 +1,93 @@
+"""Networks of one's own learn as in plain PyTorch, whatever the strides of their weights and gradients."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import agents
+from agents.models import model_class
+from tests.agents.testing.mistakes import own_network
+from tests.common.toys import TINY, toy_batch
+from tests.envs import SpacesEnv
+
+UPDATES = 150
+PAGE: dict[str, Any] = {}
+exec(own_network(), PAGE)  # the page's code
+
+
+class Transposed(PAGE["Actor"]):  # type: ignore[misc]
+    """Holds its weights transposed, so that they are not contiguous."""
+
+    def __init__(self, *sizes: int) -> None:
+        super().__init__(*sizes)
+        for name in ("first", "last"):
+            weight = getattr(self, name)
+            setattr(self, name, nn.Parameter(weight.detach().mT.contiguous().mT))
+
+
+class Imitation(agents.Method):
+    """Regress to the batch's actions with one network."""
+
+    network: type[nn.Module] = PAGE["Actor"]
+
+    def networks(self) -> Any:
+        return {"actor": PAGE["NetworkSpec"](lambda n: self.network(n.replicas, n.observations, n.actions, 64))}
+
+    def noise(self) -> Any:
+        return {}
+
+    def act(self, observations: Any, noise: Any, nets: Any) -> Any:
+        return nets.actor(observations)
+
+    def targets(self, *given: Any) -> Any:
+        return {}
+
+    def losses(self, batch: Any, targets: Any, noise: Any, nets: Any, info: Any) -> Any:
+        error = (nets.actor(batch.observations) - batch.actions).square().mean(2)
+        return {"error": (error * batch.valid).mean(1)}
+
+
+@pytest.mark.parametrize("network", [PAGE["Actor"], Transposed])
+@pytest.mark.parametrize("settings", [{}, {"max_grad_norm": 1e3}, {"seeds": [0, 1]}], ids=str)
+@pytest.mark.parametrize("compile", ["off", pytest.param("on", marks=pytest.mark.slow)])
+def test_a_network_with_other_strides_learns_as_in_plain_pytorch(
+    network: type[nn.Module], settings: dict[str, Any], compile: str
+) -> None:
+    method = type("Mine", (Imitation,), {"network": network})
+    chosen = {**TINY, "learning_rate": 3e-3, "compile": compile, **settings}
+    model = model_class(method)("MlpPolicy", SpacesEnv(4, 2), **chosen)
+    batch = toy_batch(model)
+    batch = replace(batch, actions=torch.tanh(batch.observations.repeat(1, 1, 3)[..., : batch.actions.shape[-1]]))
+    plain = copy.deepcopy(model.policy.nets)
+    optimizer = torch.optim.Adam(plain.parameters(), 3e-3, foreach=False, fused=False)
+    for _ in range(UPDATES):
+        found = model.update(batch, {})["error_loss"]
+        optimizer.zero_grad()
+        expected = model.method.losses(batch, {}, {}, plain, {})["error"]
+        expected.sum().backward()
+        optimizer.step()
+    torch.testing.assert_close(found, expected.detach(), rtol=0.01, atol=1e-6)
+    assert expected.max() < 0.02
+
+
+def test_a_batch_may_be_asked_for_a_gradient_update_after_update() -> None:
+    def losses(self: Any, batch: Any, *given: Any) -> Any:
+        batch.observations.requires_grad_()
+        return Imitation.losses(self, batch, *given)
+
+    model = model_class(type("Mine", (Imitation,), {"losses": losses}))("MlpPolicy", SpacesEnv(4, 2), **TINY)
+    batch = toy_batch(model)
+    step = model._update._make_step(16, batch)
+    step.calls = -9  # not recorded yet
+    assert step.batch is not None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("agents.common.engine.capture.run_aside", lambda take, device: take())
+        for _ in range(2):
+            step.batch.observations.copy_(batch.observations)
+            step()

@@ -1,0 +1,53 @@
+"""A model card shows texts of a run as they are, and says nothing of the machine that trained it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents.common.sb3.model import FlowQLearning
+from tests.zoo.models.conftest import ENV, model, write_run
+from zoo.hub.bundle import Origin, origin_of, without_folders
+from zoo.hub.card import model_card
+from zoo.models.agent import Choice, agent_of_file, agent_of_run
+from zoo.models.trained import find_trained
+
+__all__ = ["model"]
+
+
+def card_of(**origin: Any) -> str:
+    agent = agent_of_file(find_trained("bc", ENV), None, "cpu")
+    assert agent.stated is not None
+    return model_card(agent, Origin(**{"config": {}, "versions": {}, **origin}), agent.stated, "me/bc", licence="mit")
+
+
+@pytest.mark.parametrize("text", ["<img src=x>", "![x](http://x)", "`<b>`", "a | b", "a\n# b"])
+def test_texts_of_a_run_are_neither_html_nor_markdown(text: str) -> None:
+    for origin in (
+        {"config": {"dataset": {"name": text}}},
+        {"config": {"profile": text, "offline_steps": 1}},
+        {"versions": {"packages": {"torch": text}}},
+    ):
+        assert text not in card_of(**origin).replace(
+            f"profile `{text.replace('`', '')}`", ""
+        )  # as code it is shown as it is
+
+
+def test_a_command_stays_in_its_block() -> None:
+    command = "zoo train --label '\n```\n<img src=x>\n````'"
+    assert f"`````text\n{command}\n`````" in card_of(command=command)
+    assert "\n````yaml\n" in card_of(config={"settings": {"name": "```"}})
+
+
+def test_folders_of_the_machine_are_left_out(tmp_path: Path, model: FlowQLearning) -> None:
+    run = write_run(tmp_path, model, pretrained_actor={"path": "/home/me/logs/bc_1.zip", "updates": 1})
+    words = "/home/me/.venv/bin/python /home/me/.venv/bin/zoo train -f '/home/my logs' --dataset=/data/a.npz -i/b"
+    (run.path / "command.txt").write_text(words)
+    (run.path / "versions.json").write_text("{}")
+    origin = origin_of(agent_of_run(run.path, Choice(), "cpu"))
+    assert origin.command == "zoo train -f 'my logs' --dataset=a.npz -ib"
+    assert origin.config["pretrained_actor"]["path"] == "bc_1.zip"
+    kept = ["hf://a/b", "https://a.b/c/d", "my_ns/Env-v0", "logs/bc", "a / b"]
+    assert without_folders(kept) == kept

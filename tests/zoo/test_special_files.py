@@ -1,0 +1,99 @@
+"""Pipes and devices in the place of files: every reader refuses them at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents.common.bounded import read_npz, read_text
+from agents.common.files import DamagedFile, open_file
+from agents.common.manifest import DamagedFolderError, digest_of, read_manifest
+from agents.common.model_file import read_model_file
+from agents.common.saved import read_attributes
+from agents.common.sb3.acting import load_policy, read_about
+from zoo.datasets.check import check_structure
+from zoo.datasets.names import DATASETS
+from zoo.datasets.sources import environment_of, is_own, read_source
+from zoo.errors import UsageError
+from zoo.layers import read_yaml_text
+from zoo.runs.folder import RunFolder
+from zoo.suites.suite import read_suite
+from zoo.tuning.journal import open_journal
+
+SECONDS = 20
+KINDS: dict[str, Callable[[Path], None]] = {
+    "a pipe": lambda path: os.mkfifo(path),
+    "a link to a pipe": lambda path: (os.mkfifo(path.with_name("pipe")), path.symlink_to("pipe"))[1],
+    "a link to a device": lambda path: path.symlink_to("/dev/zero"),
+}
+
+
+@pytest.fixture(autouse=True)
+def ends() -> Iterator[None]:
+    """Fail what waits for a pipe, or reads from a device without end."""
+    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it waits"))
+    signal.alarm(SECONDS)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def a_dataset(path: Path) -> None:
+    assert isinstance(is_own(path), bool)
+    environment_of(path)
+    read_source(path)
+
+
+READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
+    "a file": ("file", open_file),
+    "arrays": ("a.npz", read_npz),
+    "text": ("a.txt", lambda path: read_text(path, 10)),
+    "a checksum": ("a", digest_of),
+    "npz": ("a.npz", a_dataset),
+    "OGBench's": (
+        "a.npz",
+        lambda path: _raise(check_structure(path, DATASETS["pointmaze-medium-navigate-v0"])),
+    ),
+    "hdf5": ("a.hdf5", a_dataset),
+    "parquet": ("a.parquet", a_dataset),
+    "a folder of LeRobot": ("set/data/chunk-000/a.parquet", lambda path: a_dataset(path.parents[2])),
+    "a folder of episodes": ("set/a.npz", lambda path: a_dataset(path.parent)),
+    "a model": ("a.zip", read_model_file),
+    "a model's attributes": ("a.zip", read_attributes),
+    "a policy": ("a.safetensors", load_policy),
+    "what a policy says": ("a.safetensors", read_about),
+    "settings": ("a.yml", lambda path: read_yaml_text(path, "`-conf`")),
+    "a suite": ("a.yml", read_suite),
+    "a run": ("run/config.yml", lambda path: RunFolder(path.parent).read_config()),
+    "a manifest": ("run/manifest.json", lambda path: read_manifest(path.parent)),
+    "a journal": ("journal.log", open_journal),
+}
+
+
+def _raise(findings: list[Any]) -> None:
+    raise UsageError("; ".join(finding.message for finding in findings))
+
+
+@pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize(("name", "read"), READERS.values(), ids=READERS)
+def test_what_is_not_a_regular_file_is_refused_at_once(
+    tmp_path: Path, name: str, read: Callable[[Path], Any], make: Callable[[Path], None]
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    make(path)
+    with pytest.raises((UsageError, DamagedFile, DamagedFolderError, ValueError), match="not a regular file"):
+        read(path)
+
+
+def test_a_regular_file_and_a_link_to_one_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"12")
+    (tmp_path / "b").symlink_to("a")
+    for name in ("a", "b"):
+        with open_file(tmp_path / name) as file:
+            assert file.read() == b"12"

@@ -1,0 +1,65 @@
+"""Convert the authors' data of single runs into the counts of ``results/published``.
+
+``python tools/make_published.py qam-exp-data.pkl`` writes ``results/published/qam2026.npz``: success counts of single
+tasks and what their axes are. Rows of domains are left out, since they are means of tasks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+if __package__ in (None, ""):  # run as a file from anywhere
+    sys.path[0] = str(ROOT)
+
+from tools.pickled_arrays import read_pickle_of_arrays  # noqa: E402
+from zoo.report.published import FOLDER, NOT_EVALUATED  # noqa: E402
+
+SHA256 = "fd57d0f811af0613a69c42c95e369ba2151344b9975683a73d2d2ae4166f98a9"
+"""Of the file that the authors of QAM released: exp_data/qam-exp-data.pkl of github.com/ColinQiyangLi/qam."""
+EPISODES, LAST_STEP, EVALUATED_EVERY = 50, 1_500_000, 50_000
+
+
+def main(file: Path) -> None:
+    """Check the authors' file and write its counts; raises ValueError if it is another file."""
+    data = file.read_bytes()
+    found = hashlib.sha256(data).hexdigest()
+    if found != SHA256:
+        raise ValueError(f"expected the file with SHA-256 {SHA256}, got {found}; nothing was read from it")
+    np.savez_compressed(FOLDER / "qam2026.npz", **convert(read_pickle_of_arrays(data)))  # type: ignore[arg-type]
+
+
+def convert(content: dict[tuple[str, ...], np.ndarray]) -> dict[str, np.ndarray]:
+    """Return success counts of the single tasks, (methods, environments, steps, seeds), -1 where not evaluated.
+
+    Rows of the authors' arrays are evaluations at equal distance up to the last step; a method that starts online has
+    fewer.
+    """
+    tasks = {key: array for key, array in content.items() if "-singletask-" in key[0]}
+    environments = sorted({key[0] for key in tasks})
+    methods = sorted({key[1] for key in tasks})
+    rows = max(len(array) for array in tasks.values())
+    seeds = max(array.shape[1] for array in tasks.values())
+    successes = np.full((len(methods), len(environments), rows, seeds), NOT_EVALUATED, dtype=np.int8)
+    for (environment, method), array in tasks.items():
+        counts = np.rint(array * EPISODES)
+        if not (np.abs(counts - array * EPISODES) < 1e-6).all() or counts.min() < 0 or counts.max() > EPISODES:
+            raise ValueError(f"expected fractions of {EPISODES} episodes for {method} on {environment}, got others")
+        successes[methods.index(method), environments.index(environment), rows - len(array) :, : array.shape[1]] = (
+            counts
+        )
+    steps = LAST_STEP - EVALUATED_EVERY * np.arange(rows)[::-1]
+    return {
+        "methods": np.array(methods),
+        "environments": np.array(environments),
+        "steps": steps,
+        "successes": successes,
+    }
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
