@@ -261,32 +261,36 @@ def _require_end(file: IO[bytes], missing: int) -> None:
 def _read_headers(archive: zipfile.ZipFile) -> dict[str, Header]:
     """Return shape and dtype of every array in the order of the file."""
     headers = {}
-    for member in archive.namelist():
+    for name, member in _members(archive).items():
         with _open_member(archive, member) as (file, size):
             shape, _, dtype, front = _read_front(file, size)
             _require_fit(shape, dtype, size - front.tell())
-        headers[member.removesuffix(".npy")] = shape, dtype
-    if len(headers) < len(archive.namelist()):
-        raise DamagedFile(archive.filename or "the file", "two of its arrays have the same name")
+        headers[name] = shape, dtype
     return headers
 
 
-def _require_readable(
-    archive: zipfile.ZipFile, names: Collection[str] | None, most_bytes: int | None = None
-) -> list[str]:
-    """Return the wanted arrays that are there, after checking that they are plain and that there is memory for them."""
-    file = archive.filename or "the file"
+def _members(archive: zipfile.ZipFile) -> dict[str, str]:
+    """Return the file of every array by its name."""
+    members = {member.removesuffix(".npy"): member for member in archive.namelist()}
+    if len(members) < len(archive.namelist()):
+        raise DamagedFile(archive.filename or "the file", "two of its arrays have the same name")
+    return members
+
+
+def _require_readable(archive: zipfile.ZipFile, names: Collection[str] | None) -> None:
+    """Refuse what is not plain, and what there is no memory for."""
     wanted = {name: found for name, found in _read_headers(archive).items() if names is None or name in names}
-    objects = [name for name, (_, dtype) in wanted.items() if dtype.hasobject]
-    if objects:
-        problem = f"`{objects[0]}` holds Python objects, expected plain numbers or texts; nothing is unpickled"
-        raise DamagedFile(file, problem)
+    for name, (_, dtype) in wanted.items():
+        _require_plain(archive, name, dtype)
     claimed = sum(math.prod(shape) * dtype.itemsize for shape, dtype in wanted.values())
-    if most_bytes is not None and claimed > most_bytes:
-        problem = f"its arrays take {size_text(claimed)}, expected at most {size_text(most_bytes)}"
-        raise DamagedFile(file, problem)
-    require_memory(file, claimed)
-    return list(wanted)
+    require_memory(archive.filename or "the file", claimed)
+
+
+def _require_plain(archive: zipfile.ZipFile, name: str, dtype: np.dtype[Any]) -> None:
+    if dtype.hasobject:
+        array = name.removesuffix(".npy")
+        problem = f"`{array}` holds Python objects, expected plain numbers or texts; nothing is unpickled"
+        raise DamagedFile(archive.filename or "the file", problem)
 
 
 def _read_front(file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any], io.BytesIO]:
@@ -311,7 +315,7 @@ def _require_fit(shape: tuple[int, ...], dtype: np.dtype[Any], following: int) -
     if not all(type(length) is int and length >= 0 for length in shape):
         raise ValueError(f"its shape must be numbers >= 0, got {shape}")
     if dtype.hasobject:
-        return  # `read_npz` refuses it if it is wanted
+        return  # it is refused if it is wanted
     if dtype.itemsize == 0 or dtype.names is not None or dtype.subdtype is not None:
         raise ValueError(f"its entries must be plain numbers or texts, got dtype {dtype}")
     claimed = math.prod(shape) * dtype.itemsize
@@ -319,9 +323,18 @@ def _require_fit(shape: tuple[int, ...], dtype: np.dtype[Any], following: int) -
         raise ValueError(f"it claims {claimed:,} bytes, shape {shape} of {dtype}, but has {following:,}")
 
 
-def _read_array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
-    """Return an array of an archive whose headers fit, so that all of its bytes are read and compared."""
-    member = name if name in archive.namelist() else f"{name}.npy"
-    with _open_member(archive, member) as (file, _):
-        array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-        return array
+def _read_array(archive: zipfile.ZipFile, member: str) -> NDArray[Any]:
+    """Return an array whose header describes its bytes, which are all read and so compared with their checksum."""
+    with _open_member(archive, member) as (file, size):
+        shape, fortran_order, dtype, front = _read_front(file, size)
+        _require_plain(archive, member, dtype)
+        _require_fit(shape, dtype, size - front.tell())
+        array: NDArray[Any] = np.empty(shape[::-1] if fortran_order else shape, dtype)
+        content = array.reshape(-1).view(np.uint8)
+        done, piece = 0, front.read()
+        while piece:
+            content[done : done + len(piece)] = np.frombuffer(piece, np.uint8)
+            done += len(piece)
+            piece = file.read(min(_CHUNK_BYTES, len(content) - done))
+        _require_end(file, len(content) - done)
+        return array.T if fortran_order else array

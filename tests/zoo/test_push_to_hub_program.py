@@ -101,7 +101,9 @@ def test_the_card_says_score_seeds_protocol_command_and_licence(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     words = [*AGENT, "-f", logs, "--exp-id", 1, "-orga", "me", "--license", "cc-by-4.0"]
-    (logs / "qam" / f"{ENV}_1" / "command.txt").write_text("/usr/bin/python /me/zoo train --algo qam --dataset-dir /me/data\n")
+    (logs / "qam" / f"{ENV}_1" / "command.txt").write_text(
+        "/usr/bin/python /me/zoo train --algo qam --dataset-dir /me/data\n"
+    )
     _, result, _ = push(capsys, *words)
     card = newest(hub)["README.md"]
     metadata, text = metadata_of(card), card.decode()
