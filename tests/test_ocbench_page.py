@@ -43,7 +43,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr("zoo.datasets.ocbench_generate.EPISODES", 2)
+    monkeypatch.setattr("zoo.datasets.generate.ocbench.EPISODES", 2)
     return tmp_path
 
 

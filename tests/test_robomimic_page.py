@@ -18,7 +18,7 @@ from tests.docs.commands import blocks
 from tests.zoo.envs.lifting import NAME, record
 from tests.zoo.envs.test_robomimic import INSTALL
 from zoo.cli import main
-from zoo.datasets.robomimic import FILE, HOST
+from zoo.datasets.sources.robomimic import FILE, HOST
 from zoo.envs.robomimic import TASKS
 
 PAGE = Path(__file__).parents[1] / "docs" / "robomimic.md"

@@ -21,8 +21,8 @@ from zoo.errors import BAD_INPUT, Interrupted, UsageError
 from zoo.models.arguments import TRUST
 
 if TYPE_CHECKING:
+    from zoo.datasets.formats.read import Reading
     from zoo.datasets.names import DatasetSpec
-    from zoo.datasets.sources import Reading
     from zoo.envs.ocbench import OcbenchTask
 
 _STOPPED = "stopped; finished episodes are kept, and the same command continues from there"
@@ -122,9 +122,9 @@ def _add_reading(command: Parser) -> None:
 
 
 def _list(args: argparse.Namespace) -> dict[str, Any]:
-    from zoo.datasets import ocbench, robomimic
     from zoo.datasets.files import training_files
     from zoo.datasets.names import DATASETS
+    from zoo.datasets.sources import ocbench, robomimic
     from zoo.envs.ocbench import TASKS
     from zoo.envs.robomimic import TASKS as ROBOMIMIC
     from zoo.tables import terminal
@@ -149,7 +149,7 @@ def _info(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.datasets.check import check_structure, require_sound
     from zoo.datasets.files import dataset_files, training_files
     from zoo.datasets.names import parse_name, single_task_names
-    from zoo.datasets.ocbench import describe_task
+    from zoo.datasets.sources.ocbench import describe_task
     from zoo.envs.ocbench import find_task
 
     if task := find_task(args.name):
@@ -181,7 +181,7 @@ def _describe(spec: DatasetSpec) -> dict[str, Any]:
 
 def _generate(args: argparse.Namespace) -> dict[str, Any]:
     prepare_pictures(args.name)  # before MuJoCo is imported
-    from zoo.datasets.generate import generate_dataset
+    from zoo.datasets.generate.parallel import generate_dataset
     from zoo.envs.ocbench import find_task
 
     if task := find_task(args.name):
@@ -203,8 +203,8 @@ def _generate(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _generate_ocbench(args: argparse.Namespace, task: OcbenchTask) -> dict[str, Any]:
-    from zoo.datasets.ocbench import generated_files
-    from zoo.datasets.ocbench_generate import generate_ocbench
+    from zoo.datasets.generate.ocbench import generate_ocbench
+    from zoo.datasets.sources.ocbench import generated_files
 
     for flag in ("dataset_size", "episode_steps"):
         if getattr(args, flag) is not None:
@@ -226,9 +226,9 @@ def _generate_ocbench(args: argparse.Namespace, task: OcbenchTask) -> dict[str, 
 
 
 def _download(args: argparse.Namespace) -> dict[str, Any]:
-    from zoo.datasets.download import download_dataset, download_shards
     from zoo.datasets.names import parse_name
-    from zoo.datasets.ocbench import download_ocbench
+    from zoo.datasets.sources.download import download_dataset, download_shards
+    from zoo.datasets.sources.ocbench import download_ocbench
     from zoo.envs.ocbench import find_task
 
     if task := find_task(args.name):
@@ -279,7 +279,7 @@ def _is_own(name: str) -> bool:
 
 
 def _convert_own(args: argparse.Namespace) -> dict[str, Any]:
-    from zoo.datasets.sources import environment_of, read_source
+    from zoo.datasets.formats.read import environment_of, read_source
 
     path = _output(args)
     arrays = read_source(args.name, _reading(args))
@@ -290,7 +290,7 @@ def _collect(args: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
 
     from zoo.config import find_entry
-    from zoo.datasets.rollouts import collect
+    from zoo.datasets.generate.rollouts import collect
 
     path, (env_id, env_kwargs) = _output(args), _environment(args)
     if args.algo is not None:
@@ -310,19 +310,18 @@ def _collect(args: argparse.Namespace) -> dict[str, Any]:
 
 def _show(args: argparse.Namespace) -> dict[str, Any]:
     can_draw = not _is_own(args.name) and choose_platform() is not None  # before MuJoCo is imported
-    from zoo.datasets.card import rows_shown, write_card
+    from zoo.datasets.card import draw_states, rows_shown, write_card
 
     _find_data_of_task(args)
     about: dict[str, Any] = {}
     pictures = None
     if _is_own(args.name):
-        from zoo.datasets.sources import environment_of, read_source
+        from zoo.datasets.formats.read import environment_of, read_source
 
         arrays, recorded = read_source(args.name, _reading(args)), environment_of(args.name)
         about = {} if recorded is None else {"recorded in": recorded}
     else:
         from zoo.datasets.load import load_file
-        from zoo.datasets.pictures import draw_states
 
         env_name, arrays = load_file(args.name, args.dataset_dir)
         about = {"rewards of": env_name}
@@ -337,8 +336,8 @@ def _show(args: argparse.Namespace) -> dict[str, Any]:
 
 def _find_data_of_task(args: argparse.Namespace) -> str | None:
     """Put the path of its data in the place of a task of another benchmark than OGBench; return the task's name."""
-    from zoo.datasets.ocbench import find_existing
-    from zoo.datasets.robomimic import find_demonstrations
+    from zoo.datasets.sources.ocbench import find_existing
+    from zoo.datasets.sources.robomimic import find_demonstrations
     from zoo.envs import ocbench, robomimic
 
     name = args.name
@@ -353,9 +352,9 @@ def _find_data_of_task(args: argparse.Namespace) -> str | None:
 
 def _check_own(args: argparse.Namespace) -> dict[str, Any]:
     """Check a dataset of the user's own against its environment."""
+    from zoo.datasets.formats.read import read_source
     from zoo.datasets.own import in_units_of
     from zoo.datasets.plausible import check_set
-    from zoo.datasets.sources import read_source
     from zoo.envs.make import make_env
 
     if args.env is None:
@@ -388,7 +387,7 @@ def _environment(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
 
 
 def _reading(args: argparse.Namespace) -> Reading:
-    from zoo.datasets.sources import Reading
+    from zoo.datasets.formats.read import Reading
 
     columns = {}
     for word in args.columns:
@@ -412,7 +411,7 @@ def _output(args: argparse.Namespace) -> Path:
 
 
 def _write(path: Path, arrays: dict[str, Any]) -> dict[str, Any]:
-    from zoo.datasets.episodes import write_set
+    from zoo.datasets.formats.episodes import write_set
 
     write_set(path, arrays)
     return {"file": str(path), **_counts(arrays)}

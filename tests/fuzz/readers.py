@@ -33,12 +33,12 @@ from agents.parity import ParityError, Recorder, find_fixtures, perturb, read_fi
 from tests.common.toys import toy_dataset
 from tests.envs import SpacesEnv
 from tests.zoo.datasets import demonstrations, own
-from tests.zoo.datasets.test_ocbench_format import arrays as ocbench_arrays
+from tests.zoo.datasets.formats.test_ocbench import arrays as ocbench_arrays
 from tests.zoo.runs.test_read import write_run
 from zoo import plain_yaml
 from zoo.config import load_config
-from zoo.datasets.episodes import COMPACT, Arrays
-from zoo.datasets.sources import read_source
+from zoo.datasets.formats.episodes import COMPACT, Arrays
+from zoo.datasets.formats.read import read_source
 from zoo.errors import UsageError
 from zoo.layers import load_yaml
 from zoo.models.agent import agent_of_file

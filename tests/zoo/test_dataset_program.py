@@ -14,9 +14,10 @@ from agents.common.manifest import digest_of
 from tests.zoo.datasets.conftest import NAME, small_arrays
 from tests.zoo.datasets.test_shards import write_shard
 from zoo.dataset import main
-from zoo.datasets import download, shards
-from zoo.datasets.download import MIRROR_URL
+from zoo.datasets import shards
 from zoo.datasets.names import DATASETS
+from zoo.datasets.sources import download
+from zoo.datasets.sources.download import MIRROR_URL
 
 STITCH = "pointmaze-medium-stitch-v0"
 

@@ -17,8 +17,8 @@ from agents.common.model_file import read_model_file
 from agents.common.saved import read_attributes
 from agents.common.sb3.acting import load_policy, read_about
 from zoo.datasets.check import check_structure
+from zoo.datasets.formats.read import environment_of, is_own, read_source
 from zoo.datasets.names import DATASETS
-from zoo.datasets.sources import environment_of, is_own, read_source
 from zoo.errors import UsageError
 from zoo.layers import read_yaml_text
 from zoo.runs.folder import RunFolder

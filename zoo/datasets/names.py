@@ -225,7 +225,9 @@ def _unknown(kind: str, name: str, known: list[str]) -> UsageError:
             f"`{name}` is a task of robomimic, with demonstrations by people; download them as docs/robomimic.md says"
         )
     if ocbench.find_task(name) is not None:
-        return UsageError(f"`{name}` is a task of OCBench, not of OGBench; `zoo.datasets.ocbench` loads its data")
+        return UsageError(
+            f"`{name}` is a task of OCBench, not of OGBench; docs/ocbench.md says how its data are loaded"
+        )
     return UsageError(unknown_name_message(kind, name, [*known, *ocbench.TASKS, *robomimic.TASKS]))
 
 

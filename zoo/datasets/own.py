@@ -14,9 +14,9 @@ import numpy as np
 
 from agents.common.frames import channel_axis, is_image
 from zoo.datasets.check import Finding
-from zoo.datasets.episodes import COMPACT, Arrays
+from zoo.datasets.formats.episodes import COMPACT, Arrays
+from zoo.datasets.formats.read import environment_of, name_of, read_source
 from zoo.datasets.load import Dataset, rows_of_first_trajectories
-from zoo.datasets.sources import environment_of, name_of, read_source
 from zoo.envs.make import make_env
 from zoo.errors import UsageError
 
@@ -31,7 +31,7 @@ def load_own(
 ) -> Dataset:
     """Return a set of one's own; refuse one that does not fit the environment.
 
-    :param source: what `zoo.datasets.sources.read_source` reads.
+    :param source: what `zoo.datasets.formats.read.read_source` reads.
     :param size: use the first whole trajectories that have this many transitions; None uses all.
     :param action_range: what stands for the low and the high of the environment's actions in the set; None: they
         are in the environment's units.

@@ -17,7 +17,7 @@ import numpy as np
 
 from agents.common.data.action_range import ActionRange, clipped_message, in_pieces
 from zoo.datasets.check import Finding
-from zoo.datasets.episodes import Array, Arrays
+from zoo.datasets.formats.episodes import Array, Arrays
 from zoo.datasets.own import shape_findings
 from zoo.envs.make import make_env
 

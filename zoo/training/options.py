@@ -12,9 +12,9 @@ import torch
 
 from zoo.arguments import parse_seeds
 from zoo.config import Config, load_config
+from zoo.datasets.formats.read import environment_of, is_own
 from zoo.datasets.load import SOURCES
 from zoo.datasets.names import gym_id, parse_env_name
-from zoo.datasets.sources import environment_of, is_own
 from zoo.envs import ocbench, robomimic
 from zoo.envs.make import find_spec, is_ogbench
 from zoo.errors import UsageError

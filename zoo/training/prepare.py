@@ -15,10 +15,10 @@ from agents.common.sb3.model import FlowQLearning
 from agents.common.sb3.spaces import available_device
 from zoo.baselines import find_algorithm
 from zoo.datasets.load import SOURCES, Dataset, load_dataset
-from zoo.datasets.ocbench import find_set
 from zoo.datasets.own import load_own
-from zoo.datasets.robomimic import find_demonstrations
 from zoo.datasets.shards import ShardedDataset
+from zoo.datasets.sources.ocbench import find_set
+from zoo.datasets.sources.robomimic import find_demonstrations
 from zoo.envs import ocbench, robomimic
 from zoo.envs.make import make_env
 from zoo.envs.observations import policy_name

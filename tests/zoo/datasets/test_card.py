@@ -14,9 +14,9 @@ import pytest
 from tests.zoo.datasets.conftest import NAME, TASK_1
 from tests.zoo.datasets.own import episodes, write_npz
 from zoo.dataset import main
-from zoo.datasets import pictures
+from zoo.datasets import card
 from zoo.datasets.card import Trajectories, write_card
-from zoo.datasets.sources import read_source
+from zoo.datasets.formats.read import read_source
 
 ROOT = Path(__file__).parents[3]
 
@@ -48,7 +48,7 @@ def test_states_of_ogbenchs_sets_are_drawn_where_something_draws(
     seen = []
     picture = np.zeros((4, 4, 3), np.uint8)
     monkeypatch.setattr("zoo.dataset.choose_platform", lambda: "egl" if draws else None)
-    monkeypatch.setattr(pictures, "_draw", lambda env, state: seen.append(state) or picture)
+    monkeypatch.setattr(card, "_draw", lambda env, state: seen.append(state) or picture)
     assert main(["show", NAME, "--dataset-dir", str(tmp_path), "-o", str(tmp_path / "card.html")]) == 0
     facts = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert ("States" in (tmp_path / "card.html").read_text()) is draws
@@ -67,9 +67,9 @@ from zoo.envs.rendering import choose_platform
 if choose_platform() is None:
     raise SystemExit(3)
 import numpy as np
-from zoo.datasets.generate import generate_dataset
+from zoo.datasets.generate.parallel import generate_dataset
 from zoo.datasets.names import single_task_names
-from zoo.datasets.pictures import draw_states
+from zoo.datasets.card import draw_states
 generate_dataset({name!r}, {str(tmp_path)!r}, num_episodes=2, num_workers=1)
 found = draw_states(single_task_names({name!r})[0], [0, 500, 1000], {str(tmp_path)!r})
 again = draw_states(single_task_names({name!r})[0], [0, 500, 1000], {str(tmp_path)!r})

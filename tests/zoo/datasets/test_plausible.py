@@ -11,9 +11,9 @@ import pytest
 from tests.zoo.datasets.own import ENV, Arrays, episodes
 from tests.zoo.envs.toys import SpringEnv
 from zoo.datasets.check import Finding
-from zoo.datasets.episodes import Size, checked_episode, join
+from zoo.datasets.formats.episodes import Size, checked_episode, join
+from zoo.datasets.generate.rollouts import collect
 from zoo.datasets.plausible import check_set
-from zoo.datasets.rollouts import collect
 
 Change = Callable[[Arrays], None]
 

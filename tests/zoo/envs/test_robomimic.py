@@ -15,7 +15,7 @@ import yaml
 
 from tests.zoo.datasets.demonstrations import demonstration, write
 from tests.zoo.envs.lifting import NAME, play
-from zoo.datasets.sources import read_source
+from zoo.datasets.formats.read import read_source
 from zoo.envs.make import find_spec, make_env
 from zoo.envs.robomimic import OBSERVATIONS, TASKS, find_task
 from zoo.envs.snapshot import ResumableEnv

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from zoo.datasets.ocbench_generate import OracleWriter
+from zoo.datasets.generate.ocbench import OracleWriter
 from zoo.playing.evaluate import Evaluator
 
 ocbench = pytest.importorskip("ocbench", reason="needs OCBench")

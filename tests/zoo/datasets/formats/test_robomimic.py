@@ -12,9 +12,9 @@ import pytest
 
 from tests.zoo.datasets.demonstrations import ENV_ARGS, Arrays, demonstration, write
 from zoo.dataset import main as dataset
-from zoo.datasets.episodes import COMPACT
-from zoo.datasets.robomimic import FILE, demonstrations_file, find_demonstrations
-from zoo.datasets.sources import environment_of, is_own, read_source
+from zoo.datasets.formats.episodes import COMPACT
+from zoo.datasets.formats.read import environment_of, is_own, read_source
+from zoo.datasets.sources.robomimic import FILE, demonstrations_file, find_demonstrations
 from zoo.envs.robomimic import OBSERVATIONS, TASKS
 from zoo.errors import UsageError
 

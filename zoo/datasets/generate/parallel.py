@@ -18,8 +18,8 @@ import numpy as np
 
 from agents.common.bounded import read_npz, read_npz_headers, size_text
 from agents.common.validation import integer
-from zoo.datasets.collect import EpisodeWriter, oracle_settings
 from zoo.datasets.files import SPLITS, dataset_files, is_settled, making, publish, settings_sha256
+from zoo.datasets.generate.ogbench import EpisodeWriter, oracle_settings
 from zoo.datasets.names import IMAGE_SHAPE, DatasetSpec, parse_name
 from zoo.datasets.progress import progress_bar
 from zoo.envs.rendering import require_pictures

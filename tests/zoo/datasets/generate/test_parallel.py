@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from agents.common.manifest import digest_of
-from zoo.datasets import generate
-from zoo.datasets.collect import EpisodeWriter
 from zoo.datasets.files import recorded_sha256
-from zoo.datasets.generate import generate_dataset
+from zoo.datasets.generate import parallel as generate
+from zoo.datasets.generate.ogbench import EpisodeWriter
+from zoo.datasets.generate.parallel import generate_dataset
 from zoo.errors import UsageError
 from zoo.processes import WorkerError
 
@@ -98,7 +98,7 @@ def test_episodes_of_other_settings_do_not_mix_in(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_killed_program_leaves_no_process_and_goes_on_later(tmp_path: Path, kill: signal.Signals) -> None:
     command = [sys.executable, "zoo/dataset.py", "generate", NAME, "--dataset-dir", str(tmp_path), "--episodes", "60"]
-    root = Path(__file__).resolve().parents[3]
+    root = Path(__file__).resolve().parents[4]
     program = subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     while len(list(tmp_path.rglob("0*.npz"))) < 5:
         assert program.poll() is None
@@ -132,9 +132,9 @@ def test_failure_of_a_process_is_told_with_its_traceback(tmp_path: Path, monkeyp
 
 
 def test_a_script_that_guards_nothing_can_generate(tmp_path: Path) -> None:
-    text = f"from zoo.datasets.generate import generate_dataset\nprint('begin')\ngenerate_dataset({NAME!r}, 'data', "
-    (tmp_path / "script.py").write_text(text + "num_episodes=2, num_workers=2)\n")
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
+    text = "from zoo.datasets.generate.parallel import generate_dataset\nprint('begin')\n"
+    (tmp_path / "script.py").write_text(text + f"generate_dataset({NAME!r}, 'data', num_episodes=2, num_workers=2)\n")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[4])}
     command = [sys.executable, "script.py"]
     found = subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)
     assert found.stdout == "begin\n"

@@ -10,7 +10,7 @@ import numpy as np
 
 from agents.common.bounded import Header, read_npz, read_npz_headers
 from agents.common.files import DamagedFile
-from zoo.datasets.episodes import Arrays, Episode, Size, checked_episode, join, require_keys, require_vectors
+from zoo.datasets.formats.episodes import Arrays, Episode, Size, checked_episode, join, require_keys, require_vectors
 from zoo.errors import UsageError
 
 INTERVAL = "observation_interval"

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from agents.common.manifest import digest_of
-from zoo.datasets.ocbench import generated_files
-from zoo.datasets.ocbench_generate import OracleWriter, generate_ocbench
-from zoo.datasets.sources import read_source
+from zoo.datasets.formats.read import read_source
+from zoo.datasets.generate.ocbench import OracleWriter, generate_ocbench
+from zoo.datasets.sources.ocbench import generated_files
 from zoo.envs.make import make_env
 from zoo.envs.ocbench import TASKS
 

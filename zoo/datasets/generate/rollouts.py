@@ -18,7 +18,7 @@ from agents.common.saved import algorithm_of, find_model
 from agents.common.validation import integer, number
 from agents.registry import import_named
 from zoo.baselines import find_named_by_file
-from zoo.datasets.episodes import Array, Arrays, Episode, Size, join
+from zoo.datasets.formats.episodes import Array, Arrays, Episode, Size, join
 from zoo.datasets.progress import progress_bar
 from zoo.envs.make import RepeatableEnv, make_env
 from zoo.envs.observations import shape_of

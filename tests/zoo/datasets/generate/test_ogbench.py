@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zoo.datasets import collect
-from zoo.datasets.collect import make_collector, oracle_settings
+from zoo.datasets.generate import ogbench as collect
+from zoo.datasets.generate.ogbench import make_collector, oracle_settings
 from zoo.datasets.names import DATASETS, DatasetSpec
 
 MANIPULATION = [

@@ -19,10 +19,10 @@ from ogbench.utils import DATASET_URL
 
 from agents.common.manifest import digest_of
 from tests.zoo.datasets.conftest import NAME, small_arrays
-from zoo.datasets import download
-from zoo.datasets.download import DownloadError, download_dataset, download_shards
 from zoo.datasets.files import recorded_sha256
 from zoo.datasets.names import DATASETS
+from zoo.datasets.sources import download
+from zoo.datasets.sources.download import DownloadError, download_dataset, download_shards
 from zoo.errors import UsageError
 
 FILES = (f"{NAME}-val.npz", f"{NAME}.npz")  # in the order in which they are fetched

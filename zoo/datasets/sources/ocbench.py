@@ -15,10 +15,10 @@ from typing import Any
 from agents.common.bounded import read_text
 from agents.common.files import DamagedFile
 from agents.common.validation import integer
-from zoo.datasets.download import DownloadError, download_file, find_damage
 from zoo.datasets.files import DEFAULT_DATASET_DIR, is_settled, making
-from zoo.datasets.ocbench_format import is_ocbench_format
-from zoo.datasets.ocbench_generate import generate_ocbench
+from zoo.datasets.formats.ocbench import is_ocbench_format
+from zoo.datasets.generate.ocbench import generate_ocbench
+from zoo.datasets.sources.download import DownloadError, download_file, find_damage
 from zoo.envs.ocbench import OcbenchTask
 from zoo.errors import UsageError, as_usage_error
 from zoo.messages import log

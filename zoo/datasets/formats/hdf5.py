@@ -15,7 +15,7 @@ import numpy as np
 
 from agents.common.bounded import read_text
 from agents.common.files import open_file, regular_file
-from zoo.datasets.episodes import (
+from zoo.datasets.formats.episodes import (
     Array,
     Arrays,
     Episode,

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zoo.datasets.ocbench_format import is_ocbench_format
-from zoo.datasets.sources import is_own, read_source
+from zoo.datasets.formats.ocbench import is_ocbench_format
+from zoo.datasets.formats.read import is_own, read_source
 from zoo.errors import UsageError
 
 LENGTHS = (3, 1, 4)

@@ -25,10 +25,10 @@ from tests.zoo.datasets.own import (
     write_npz,
     write_parquet,
 )
-from zoo.datasets import episodes as joining
-from zoo.datasets.episodes import COMPACT, write_set
+from zoo.datasets.formats import episodes as joining
+from zoo.datasets.formats.episodes import COMPACT, write_set
+from zoo.datasets.formats.read import Reading, environment_of, read_source
 from zoo.datasets.own import load_own
-from zoo.datasets.sources import Reading, environment_of, read_source
 from zoo.errors import UsageError
 
 

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.zoo.datasets.test_download import Behaviour, Server, make_handler
-from tests.zoo.datasets.test_ocbench_format import arrays
-from zoo.datasets import download
-from zoo.datasets import ocbench as sets
-from zoo.datasets.download import DownloadError
-from zoo.datasets.ocbench import (
+from tests.zoo.datasets.formats.test_ocbench import arrays
+from tests.zoo.datasets.sources.test_download import Behaviour, Server, make_handler
+from zoo.datasets.own import load_own
+from zoo.datasets.sources import download
+from zoo.datasets.sources import ocbench as sets
+from zoo.datasets.sources.download import DownloadError
+from zoo.datasets.sources.ocbench import (
     describe_task,
     download_ocbench,
     find_existing,
@@ -26,7 +27,6 @@ from zoo.datasets.ocbench import (
     generated_files,
     hosted_files,
 )
-from zoo.datasets.own import load_own
 from zoo.envs.ocbench import TASKS
 from zoo.errors import UsageError
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from agents.common.files import regular_file
-from zoo.datasets.episodes import Array, Arrays, tell_memory
-from zoo.datasets.hdf5 import import_extra
+from zoo.datasets.formats.episodes import Array, Arrays, tell_memory
+from zoo.datasets.formats.hdf5 import import_extra
 from zoo.errors import UsageError
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {

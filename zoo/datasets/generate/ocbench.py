@@ -16,8 +16,8 @@ from agents.common.files import atomic_path
 from agents.common.validation import integer
 from zoo.datasets.environment import global_numpy_seed, make_raw_env
 from zoo.datasets.files import SPLITS
-from zoo.datasets.generate import Jobs, Recipe, duration_text, make_dataset
-from zoo.datasets.ocbench_format import INTERVAL
+from zoo.datasets.formats.ocbench import INTERVAL
+from zoo.datasets.generate.parallel import Jobs, Recipe, duration_text, make_dataset
 from zoo.envs.ocbench import OcbenchTask, find_task, import_ocbench
 from zoo.errors import UsageError, as_usage_error
 from zoo.processes import available_cores

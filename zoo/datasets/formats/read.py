@@ -16,7 +16,7 @@ from agents.common.data.arrays import KNOWN_ARRAYS, prepare
 from agents.common.files import DamagedFile
 from agents.common.validation import unknown_name_message
 from zoo.datasets.check import check_checksum, error_messages
-from zoo.datasets.episodes import (
+from zoo.datasets.formats.episodes import (
     Arrays,
     Episode,
     Size,
@@ -30,7 +30,7 @@ from zoo.datasets.episodes import (
     require_vectors,
     tell_memory,
 )
-from zoo.datasets.hdf5 import (
+from zoo.datasets.formats.hdf5 import (
     MINARI,
     find_minari,
     is_minari,
@@ -41,9 +41,9 @@ from zoo.datasets.hdf5 import (
     read_hdf5,
     robomimic_environment,
 )
-from zoo.datasets.hdf5 import read_minari_metadata as read_metadata
-from zoo.datasets.ocbench_format import is_ocbench_format, read_ocbench
-from zoo.datasets.parquet import COLUMNS, is_parquet, read_parquet
+from zoo.datasets.formats.hdf5 import read_minari_metadata as read_metadata
+from zoo.datasets.formats.ocbench import is_ocbench_format, read_ocbench
+from zoo.datasets.formats.parquet import COLUMNS, is_parquet, read_parquet
 from zoo.envs.robomimic import TASKS
 from zoo.errors import UsageError, as_usage_error
 
@@ -56,7 +56,7 @@ _WIDEST = np.float32(1e38)
 class Reading:
     """What a format leaves open.
 
-    :param columns: what is read -> its name in the files, see `zoo.datasets.parquet.COLUMNS`.
+    :param columns: what is read -> its name in the files, see `zoo.datasets.formats.parquet.COLUMNS`.
     :param step_reward: the reward of every step of a set that has none.
     :param done: what ends the episodes of a set that does not say: ``terminated`` or ``truncated``.
     """

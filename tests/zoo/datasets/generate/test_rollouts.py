@@ -12,10 +12,10 @@ import agents
 from tests.zoo.datasets.own import ENV
 from tests.zoo.envs.toys import SpringEnv
 from zoo.baselines import find_algorithm
-from zoo.datasets.rollouts import collect
+from zoo.datasets.generate.rollouts import collect
 from zoo.errors import UsageError
 
-HERE = "tests.zoo.datasets.test_rollouts"
+HERE = "tests.zoo.datasets.generate.test_rollouts"
 NO_POLICY = 3.0
 
 

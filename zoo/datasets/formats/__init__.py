@@ -1,0 +1,1 @@
+"""Read datasets of other origins than OGBench's into its compact layout."""

@@ -1,0 +1,1 @@
+"""Make datasets by playing episodes."""

@@ -1,0 +1,1 @@
+"""Where the benchmarks' datasets come from, and where they are kept."""
