@@ -181,7 +181,7 @@ def _describe(spec: DatasetSpec) -> dict[str, Any]:
 
 def _generate(args: argparse.Namespace) -> dict[str, Any]:
     prepare_pictures(args.name)  # before MuJoCo is imported
-    from zoo.datasets.generate.parallel import generate_dataset
+    from zoo.datasets.generate.ogbench import generate_dataset
     from zoo.envs.ocbench import find_task
 
     if task := find_task(args.name):

@@ -109,18 +109,6 @@ def read_npz(
         return {name: _read_array(archive, member) for name, member in wanted.items()}
 
 
-def require_npz(file: ZipSource, names: Collection[str] | None = None) -> None:
-    """Refuse an ``.npz`` file that :func:`read_npz` would refuse before it reads an array, for another reader.
-
-    :param file: its path, or an open binary file.
-    :param names: the arrays that will be read, of which some may be missing; None for all.
-    :raises DamagedFile: if its headers are damaged, or it claims more than it can hold or this process can take.
-    :raises OSError: if there is no such file, or it may not be read.
-    """
-    with open_zip(file, members=()) as archive:
-        _require_readable(archive, names)
-
-
 def read_npz_headers(file: ZipSource) -> dict[str, Header]:
     """Return shape and dtype of every array of an ``.npz`` file without reading the arrays.
 
@@ -129,8 +117,14 @@ def read_npz_headers(file: ZipSource) -> dict[str, Header]:
     :raises DamagedFile: if the file or a header is damaged.
     :raises OSError: if there is no such file, or it may not be read.
     """
+    headers = {}
     with open_zip(file, members=()) as archive:
-        return _read_headers(archive)
+        for name, member in _members(archive).items():
+            with _open_member(archive, member) as (content, size):
+                shape, _, dtype, front = _read_front(content, size)
+                _require_fit(shape, dtype, size - front.tell())
+            headers[name] = shape, dtype
+    return headers
 
 
 def read_text(path: Path, most_bytes: int) -> str:
@@ -258,39 +252,12 @@ def _require_end(file: IO[bytes], missing: int) -> None:
 # -- npy --------------------------------------------------------------------------------------------------------------
 
 
-def _read_headers(archive: zipfile.ZipFile) -> dict[str, Header]:
-    """Return shape and dtype of every array in the order of the file."""
-    headers = {}
-    for name, member in _members(archive).items():
-        with _open_member(archive, member) as (file, size):
-            shape, _, dtype, front = _read_front(file, size)
-            _require_fit(shape, dtype, size - front.tell())
-        headers[name] = shape, dtype
-    return headers
-
-
 def _members(archive: zipfile.ZipFile) -> dict[str, str]:
     """Return the file of every array by its name."""
     members = {member.removesuffix(".npy"): member for member in archive.namelist()}
     if len(members) < len(archive.namelist()):
         raise DamagedFile(archive.filename or "the file", "two of its arrays have the same name")
     return members
-
-
-def _require_readable(archive: zipfile.ZipFile, names: Collection[str] | None) -> None:
-    """Refuse what is not plain, and what there is no memory for."""
-    wanted = {name: found for name, found in _read_headers(archive).items() if names is None or name in names}
-    for name, (_, dtype) in wanted.items():
-        _require_plain(archive, name, dtype)
-    claimed = sum(math.prod(shape) * dtype.itemsize for shape, dtype in wanted.values())
-    require_memory(archive.filename or "the file", claimed)
-
-
-def _require_plain(archive: zipfile.ZipFile, name: str, dtype: np.dtype[Any]) -> None:
-    if dtype.hasobject:
-        array = name.removesuffix(".npy")
-        problem = f"`{array}` holds Python objects, expected plain numbers or texts; nothing is unpickled"
-        raise DamagedFile(archive.filename or "the file", problem)
 
 
 def _read_front(file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any], io.BytesIO]:
@@ -327,7 +294,9 @@ def _read_array(archive: zipfile.ZipFile, member: str) -> NDArray[Any]:
     """Return an array whose header describes its bytes, which are all read and so compared with their checksum."""
     with _open_member(archive, member) as (file, size):
         shape, fortran_order, dtype, front = _read_front(file, size)
-        _require_plain(archive, member, dtype)
+        if dtype.hasobject:
+            problem = f"`{member.removesuffix('.npy')}` holds Python objects, expected plain numbers or texts"
+            raise DamagedFile(archive.filename or "the file", f"{problem}; nothing is unpickled")
         _require_fit(shape, dtype, size - front.tell())
         array: NDArray[Any] = np.empty(shape[::-1] if fortran_order else shape, dtype)
         content = array.reshape(-1).view(np.uint8)

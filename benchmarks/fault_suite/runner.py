@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.fault_suite.kind import Kind
 from benchmarks.fault_suite.lab import Broken, Lab, Skipped, Stock
 from benchmarks.fault_suite.programs import Programs
-from zoo.datasets.generate.parallel import generate_dataset
+from zoo.datasets.generate.ogbench import generate_dataset
 
 
 @dataclass(frozen=True)

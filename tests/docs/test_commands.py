@@ -23,7 +23,7 @@ import pytest
 
 from tests.docs.commands import FENCE, ROOT, Block, blocks, inline_commands, pages, program_of
 from tests.zoo.runs.test_read import write_run
-from zoo.datasets.generate.parallel import generate_dataset
+from zoo.datasets.generate.ogbench import generate_dataset
 from zoo.datasets.names import parse_env_name
 
 BLOCKS = blocks()

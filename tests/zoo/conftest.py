@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.zoo.hub.stand_in import TOKEN, Hub, serve
-from zoo.datasets.generate.parallel import generate_dataset
+from zoo.datasets.generate.ogbench import generate_dataset
 
 ROOT = Path(__file__).parents[2]
 IMPORTED = ["pytest", "ogbench", "zoo.playing.preload", "zoo.training.start", "tests.zoo.envs.toys"]

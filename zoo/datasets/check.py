@@ -1,4 +1,4 @@
-"""Check dataset files: structure from headers alone, then the values, then what they say about the tasks."""
+"""Check OGBench's dataset files: structure from headers alone, values, and what they say about the tasks; read them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from agents.common.bounded import FAULTS, Header, read_npz, read_npz_headers
+from agents.common.bounded import Header, read_npz, read_npz_headers
 from agents.common.data.action_range import ActionRange, clipped_message, in_pieces
 from agents.common.files import DamagedFile, TooLarge
 from agents.common.manifest import digest_of
@@ -20,7 +20,8 @@ from zoo.datasets.files import dataset_files, folder_option, recorded_sha256
 from zoo.datasets.names import IMAGE_SHAPE, DatasetSpec
 from zoo.errors import UsageError
 
-READ_ERRORS = (*FAULTS, OSError)  # what reading a broken npz raises
+_READ = ("observations", "actions", "terminals", "qpos", "button_states")
+ACTION_MARGIN = 1e-5  # actions are kept this far inside [-1, 1], so that atanh of them is finite
 
 
 @dataclass(frozen=True)
@@ -229,3 +230,38 @@ def _check_tasks(arrays: Mapping[str, np.ndarray], spec: DatasetSpec) -> list[Fi
     tasks = f"task {unsolved[0]}" if len(unsolved) == 1 else f"tasks {', '.join(unsolved)}"
     message = f"expected a state that achieves each task, got none for {tasks} in {len(arrays['qpos'])} rows"
     return [Finding("warning", "qpos", message)]
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+def verified_sha256(path: Path, spec: DatasetSpec) -> str:
+    """Return the sha256 of a file, which is the one that was recorded if there is one.
+
+    This brings the file into the page cache, from where it is read next: the disk is read once.
+    """
+    digest, findings = check_checksum(path)
+    require_sound(findings, spec, path)
+    return digest
+
+
+def read_arrays(path: Path, spec: DatasetSpec) -> dict[str, np.ndarray]:
+    """Return the arrays needed for training and relabelling, checked, with actions clipped.
+
+    :return: arrays by name, in OGBench's compact layout, each of shape (rows, ...).
+    """
+    try:
+        arrays = read_npz(path, _READ)
+    except TooLarge as error:
+        raise UsageError(str(error)) from error
+    except (DamagedFile, OSError) as error:
+        require_sound([describe_damage(error)], spec, path)
+        raise
+    kinds = {"observations": np.uint8 if spec.is_visual else np.float32, "actions": np.float32, "terminals": np.float32}
+    arrays |= {key: arrays[key].astype(kind, copy=False) for key, kind in kinds.items()}
+    ends = arrays["terminals"]
+    require_sound(check_values({key: arrays[key] for key in ("observations", "actions", "qpos")}, ends), spec, path)
+    arrays["valids"] = 1 - ends
+    arrays["terminals"] = np.minimum(ends + np.append(ends[1:], np.float32(1)), 1)
+    np.clip(arrays["actions"], -1.0 + ACTION_MARGIN, 1.0 - ACTION_MARGIN, out=arrays["actions"])
+    return arrays

@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 from agents.common.bounded import read_npz_headers
 from agents.common.data.arrays import STORED_ARRAYS, Arrays
 from agents.common.validation import integer, one_of
-from zoo.datasets.check import check_shapes, check_structure, require_sound
+from zoo.datasets.check import check_shapes, check_structure, read_arrays, require_sound, verified_sha256
 from zoo.datasets.environment import make_labelling_env, relabel
 from zoo.datasets.files import SPLITS, dataset_files, folder_option, settings_sha256, shard_folder
 from zoo.datasets.formats.episodes import tell_memory
-from zoo.datasets.generate.parallel import generate_dataset
+from zoo.datasets.generate.ogbench import generate_dataset
 from zoo.datasets.names import DatasetName, DatasetSpec, parse_env_name, parse_name, single_task_names
-from zoo.datasets.read import read_arrays, verified_sha256
 from zoo.datasets.shards import ShardedDataset, load_shards, missing_shards
 from zoo.datasets.sources.download import DownloadError, download_dataset, download_shards
 from zoo.errors import UsageError, as_usage_error

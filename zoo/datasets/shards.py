@@ -19,12 +19,11 @@ from agents.common.bounded import read_npz_headers, read_text
 from agents.common.data.shards import Shard, Shards
 from agents.common.files import sync
 from agents.common.manifest import digest_of
-from zoo.datasets.check import check_shapes, check_structure, require_sound
+from zoo.datasets.check import check_shapes, check_structure, read_arrays, require_sound, verified_sha256
 from zoo.datasets.environment import make_raw_env, relabel
 from zoo.datasets.files import making, settings_sha256
 from zoo.datasets.names import NUM_TASKS, DatasetSpec, parse_env_name
 from zoo.datasets.progress import progress_bar
-from zoo.datasets.read import read_arrays, verified_sha256
 from zoo.errors import UsageError
 
 FORMAT = 1  # of the converted files; raise it when they change

@@ -67,7 +67,7 @@ from zoo.envs.rendering import choose_platform
 if choose_platform() is None:
     raise SystemExit(3)
 import numpy as np
-from zoo.datasets.generate.parallel import generate_dataset
+from zoo.datasets.generate.ogbench import generate_dataset
 from zoo.datasets.names import single_task_names
 from zoo.datasets.card import draw_states
 generate_dataset({name!r}, {str(tmp_path)!r}, num_episodes=2, num_workers=1)

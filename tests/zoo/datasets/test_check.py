@@ -19,13 +19,13 @@ from zoo.datasets.check import (
     check_shapes,
     check_structure,
     check_values,
+    read_arrays,
     remedy,
     require_sound,
 )
 from zoo.datasets.environment import make_raw_env, relabel
 from zoo.datasets.files import checksum_file
 from zoo.datasets.names import DATASETS
-from zoo.datasets.read import read_arrays
 from zoo.errors import UsageError
 
 SPEC = DATASETS[NAME]

@@ -7,23 +7,19 @@ oracles' own settings, and episodes in which something leaves the workspace are 
 from __future__ import annotations
 
 import functools
-import math
 from pathlib import Path
 
 import numpy as np
 
-from agents.common.files import atomic_path
 from agents.common.validation import integer
-from zoo.datasets.environment import global_numpy_seed, make_raw_env
-from zoo.datasets.files import SPLITS
+from zoo.datasets.environment import make_raw_env
 from zoo.datasets.formats.ocbench import INTERVAL
-from zoo.datasets.generate.parallel import Jobs, Recipe, duration_text, make_dataset
+from zoo.datasets.generate.parallel import Episode, EpisodeWriter, Recipe, make_dataset
 from zoo.envs.ocbench import OcbenchTask, find_task, import_ocbench
 from zoo.errors import UsageError, as_usage_error
 from zoo.processes import available_cores
 
 EPISODES = 1000  # as in OCBench's script
-_MOST_ATTEMPTS = 100  # far above need: few episodes are unhealthy
 _DTYPES = {"terminals": np.dtype(bool)}  # the others are float32
 
 # Steps a second of one core, with the oracle (OCBench 1.0.2, MuJoCo 4.0, a 2-core virtual machine)
@@ -53,70 +49,35 @@ def generate_ocbench(
         name=task.name,
         build=functools.partial(OracleWriter, task.name, seed),
         settings={"dataset": task.name, "seed": seed},
-        plan=lambda missing, cores, resumed: describe_plan(task, missing, cores, is_resumed=resumed),
+        steps=task.steps,
+        steps_per_second=_LITE_STEPS_PER_SECOND if task.is_lite else _STEPS_PER_SECOND,
+        all_are_as_long=False,
+        smaller=f"; --episodes {EPISODES // 10} makes a smaller set" if episodes > EPISODES // 10 else "",
         package="ocbench",
         constants={INTERVAL: np.int32(1)},
     )
     make_dataset(recipe, files, episodes, num_workers=workers, existing=existing)
 
 
-def describe_plan(task: OcbenchTask, missing: Jobs, cores: int, *, is_resumed: bool) -> str:
-    """Return in one line what will be generated and how long that takes at most.
-
-    :param cores: how many episodes are collected at a time.
-    :param is_resumed: whether other episodes are done already.
-    """
-    train = sum(split == "train" for split, _, _ in missing)
-    speed = _LITE_STEPS_PER_SECOND if task.is_lite else _STEPS_PER_SECOND
-    longest = duration_text(math.ceil(len(missing) / cores) * task.steps / speed)
-    smaller = f"; --episodes {EPISODES // 10} makes a smaller set" if train > EPISODES // 10 else ""
-    return (
-        f"generating {task.name}: {train:,} {'more ' if is_resumed else ''}episodes (and {len(missing) - train:,} for "
-        f"validation) of at most {task.steps:,} steps, at most {longest} on {cores} core{'' if cores == 1 else 's'}"
-        f"{smaller}"
-    )
-
-
-class OracleWriter:
-    """Collects episodes of a task with OCBench's oracle, each into a file."""
+class OracleWriter(EpisodeWriter):
+    """Collects episodes of a task with OCBench's oracle."""
 
     def __init__(self, name: str, seed: int) -> None:
+        super().__init__(name, seed)
         task = find_task(name)
         if task is None:
             raise UsageError(f"`{name}` is not a task of OCBench on the CPU")
         oracles = import_ocbench(name, "ocbench.oracles")
         self._make_oracle = getattr(oracles, f"{task.family.capitalize()}Controller")
         self._env = make_raw_env(name)
-        self._name, self._seed = name, seed
-
-    def write(self, split: str, episode: int, file: Path) -> Path:
-        """Collect an episode and return its file, which appears when it is complete."""
-        arrays = self.collect(split, episode)
-        with atomic_path(file) as temporary:
-            np.savez(temporary, **arrays)  # type: ignore[arg-type]
-        return file
-
-    def collect(self, split: str, episode: int) -> dict[str, np.ndarray]:
-        """Return an episode's arrays, which depend on the seed, the split and its number only.
-
-        The global NumPy generator, from which the oracles draw, is left as it was.
-        """
-        for attempt in range(_MOST_ATTEMPTS):
-            key = (SPLITS.index(split), episode, attempt)
-            words = np.random.SeedSequence(self._seed, spawn_key=key).generate_state(5)
-            with global_numpy_seed(words[:4]):
-                arrays = self._play(int(words[4]))
-            if arrays is not None:
-                return arrays
-        raise RuntimeError(f"{self._name}: {_MOST_ATTEMPTS} episodes in a row were unhealthy")
 
     def close(self) -> None:
         """Close the environment."""
         self._env.close()
 
-    def _play(self, seed: int) -> dict[str, np.ndarray] | None:
+    def play(self, reset_seed: int, action_seed: int) -> Episode | None:
         """Return the arrays of one episode; None if something left the workspace in it."""
-        observation, info = self._env.reset(seed=seed)
+        observation, info = self._env.reset(seed=reset_seed)
         oracle = self._make_oracle(env=self._env)
         oracle.reset(observation, info)
         observations = [observation]

@@ -1,11 +1,13 @@
-"""Collect episodes with OGBench's scripted oracles: one seed, one episode, bit for bit.
+"""Generate OGBench's datasets with its scripted oracles and settings.
 
 Source of the settings: OGBench (Park et al., arXiv 2410.20092), `data_gen_scripts/commands.sh`, version 1.2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,15 +22,111 @@ from ogbench.manipspace.oracles.plan.cube_plan import CubePlanOracle
 from ogbench.manipspace.oracles.plan.drawer_plan import DrawerPlanOracle
 from ogbench.manipspace.oracles.plan.window_plan import WindowPlanOracle
 
-from agents.common.files import atomic_path
-from zoo.datasets.environment import env_spaces, global_numpy_seed, make_raw_env
-from zoo.datasets.files import SPLITS
-from zoo.datasets.names import DATASETS, DatasetSpec
-from zoo.envs.rendering import VISUAL
+from agents.common.bounded import size_text
+from agents.common.validation import integer
+from zoo.datasets.environment import env_spaces, make_raw_env
+from zoo.datasets.files import dataset_files
+from zoo.datasets.generate.parallel import Episode, EpisodeWriter, Recipe, make_dataset
+from zoo.datasets.names import DATASETS, IMAGE_SHAPE, DatasetSpec, parse_name
+from zoo.envs.rendering import VISUAL, require_pictures
+from zoo.errors import UsageError, as_usage_error
+from zoo.processes import available_cores
 
-Episode = dict[str, np.ndarray]
+SMALLER_SIZE = 100_000  # transitions of the smaller set that is suggested
+IMAGE_COMPRESSION = 6  # how much smaller images are in a file, roughly
 _DTYPES = {"terminals": np.dtype(bool), "button_states": np.dtype(np.int64)}  # the others are float32
-_MAX_ATTEMPTS = 100  # far above need: an unhealthy Scene episode is rare
+
+
+def generate_dataset(
+    name: str,
+    dataset_dir: str | Path | None = None,
+    *,
+    num_episodes: int | None = None,
+    dataset_size: int | None = None,
+    episode_steps: int | None = None,
+    seed: int = 0,
+    num_workers: int | None = None,
+    existing: str = "refuse",
+) -> tuple[Path, Path]:
+    """Generate a dataset's two files with OGBench's scripted oracles and settings, and return their paths.
+
+    Finished episodes are kept next to the file until it is complete, so a stopped generation continues where it was. A
+    dataset of fewer episodes is the beginning of one of more.
+
+    :param num_episodes: training episodes; the validation file gets a tenth of them, at least one.
+    :param dataset_size: training transitions instead of episodes, rounded up to whole episodes; None for both takes
+        OGBench's size.
+    :param episode_steps: transitions of an episode; None takes OGBench's number.
+    :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
+    """
+    spec = parse_name(name).spec
+    if not spec.is_generatable:
+        raise UsageError(_no_oracle_message(spec))
+    if spec.is_visual:
+        require_pictures(spec.name)
+    if episode_steps is not None:
+        with as_usage_error():
+            spec = replace(spec, steps=integer("episode_steps", episode_steps, at_least=1))
+    episodes = _count_episodes(spec, num_episodes, dataset_size)
+    with as_usage_error():
+        seed = integer("seed", seed, at_least=0)
+        workers = integer("num_workers", available_cores() if num_workers is None else num_workers, at_least=1)
+    is_whole = num_episodes is None and dataset_size is None and episode_steps is None
+    is_large = is_whole and spec.transitions > SMALLER_SIZE
+    files = dataset_files(spec.name, dataset_dir)
+    recipe = Recipe(
+        name=spec.name,
+        build=functools.partial(make_writer, spec.name, seed, spec.steps),
+        settings={"dataset": spec.name, "rows": spec.steps + 1, "seed": seed, "oracle": oracle_settings(spec)},
+        steps=spec.steps,
+        steps_per_second=spec.rows_per_second,
+        note=_room_for_images(files[0], episodes * (spec.steps + 1)) if spec.is_visual else "",
+        smaller=f"; --dataset-size {SMALLER_SIZE} makes a smaller set" if is_large else "",
+    )
+    make_dataset(recipe, files, episodes, num_workers=workers, existing=existing)
+    return files
+
+
+def _room_for_images(file: Path, rows: int) -> str:
+    """Return what the plan says about images; refuse to begin what the disk has no room for.
+
+    :param rows: of the training file; the validation file has a tenth of them.
+    """
+    size = math.prod(IMAGE_SHAPE) * rows
+    needed = int(2.2 * size) // IMAGE_COMPRESSION  # while a set is made, it takes twice what it takes in the end
+    there = next(parent for parent in file.resolve().parents if parent.exists())
+    free = shutil.disk_usage(there).free
+    if needed > free and not file.exists():
+        raise UsageError(
+            f"{file.parent} needs about {size_text(needed)} of disk, {size_text(free)} are free; make a smaller set "
+            "with `--dataset-size`, or choose another folder with `--dataset-dir`"
+        )
+    return f" without a GPU, {size_text(needed)} of disk; to train on it takes {size_text(2 * size)} of memory"
+
+
+def _no_oracle_message(spec: DatasetSpec) -> str:
+    if spec.files > 1:
+        reason = f"{spec.name} is a folder of {spec.files} files"
+    else:
+        reason = "OGBench collected it with trained expert policies, not with a scripted oracle"
+    return (
+        f"{spec.name} cannot be generated: {reason}; download it with `zoo dataset download {spec.name}` "
+        "(pointmaze, cube, scene and puzzle datasets of standard size can be generated)"
+    )
+
+
+def _count_episodes(spec: DatasetSpec, num_episodes: int | None, dataset_size: int | None) -> int:
+    if num_episodes is not None and dataset_size is not None:
+        raise UsageError(
+            f"expected `--episodes` or `--dataset-size`, got both ({num_episodes} and {dataset_size}); leave one out"
+        )
+    with as_usage_error():
+        if dataset_size is not None:
+            return math.ceil(integer("dataset_size", dataset_size, at_least=1) / spec.steps)
+        return spec.episodes if num_episodes is None else integer("num_episodes", num_episodes, at_least=1)
+
+
+# -- oracles ----------------------------------------------------------------------------------------------------------
 
 
 def _family(spec: DatasetSpec) -> str:
@@ -46,40 +144,25 @@ def oracle_settings(spec: DatasetSpec) -> dict[str, float]:
     return {"max_action_noise": 0.1, "min_norm": 0.4, "random_action_probability": random_actions}
 
 
-def make_collector(spec: DatasetSpec) -> Callable[[int, str, int], Episode]:
-    """Return a function that collects one episode.
-
-    :return: ``collect(seed, split, episode)``, giving arrays of ``spec.steps + 1`` rows in OGBench's format. The result
-        depends on its arguments only, not on what was collected before; the global NumPy generator is left as it was.
-    """
-    collector = _MazeCollector(spec) if spec.environment.startswith("pointmaze") else _ManipulationCollector(spec)
-
-    def collect(seed: int, split: str, episode: int) -> Episode:
-        for attempt in range(_MAX_ATTEMPTS):
-            key = (SPLITS.index(split), episode, attempt)
-            words = np.random.SeedSequence(seed, spawn_key=key).generate_state(6)
-            with global_numpy_seed(words[:4]):
-                rows = collector.collect(int(words[4]), int(words[5]))
-            arrays = _to_arrays(rows)
-            if not _family(spec).startswith("scene") or _is_healthy(arrays["qpos"]):
-                return arrays
-        raise RuntimeError(f"{spec.name}: {_MAX_ATTEMPTS} episodes in a row were unhealthy")
-
-    return collect
+def make_writer(dataset: str, seed: int, steps: int) -> EpisodeWriter:
+    """Return what collects a dataset's episodes of ``steps`` transitions each."""
+    kind = MazeWriter if dataset.startswith("pointmaze") else ManipulationWriter
+    return kind(replace(DATASETS[dataset], steps=steps), seed)
 
 
-class _MazeCollector:
-    """Point mass that follows the shortest path, with noise."""
+class MazeWriter(EpisodeWriter):
+    """Collects episodes of a point mass that follows the shortest path, with noise."""
 
-    def __init__(self, spec: DatasetSpec) -> None:
+    def __init__(self, spec: DatasetSpec, seed: int) -> None:
+        super().__init__(spec.name, seed)
         self.env = make_raw_env(spec.env_id, terminate_at_goal=False, max_episode_steps=spec.steps + 1)
         self.kind = spec.kind
         self.noise = oracle_settings(spec)["action_noise"]
         self.cells, self.junctions = _maze_cells(self.env.unwrapped.maze_map)
         self.subgoals: dict[tuple[Any, Any], np.ndarray] = {}
 
-    def collect(self, reset_seed: int, action_seed: int) -> list[dict[str, Any]]:
-        """Return the rows of one episode."""
+    def play(self, reset_seed: int, action_seed: int) -> Episode | None:
+        """Return the arrays of one episode; None if it is to be replaced by another."""
         self.env.action_space.seed(action_seed)
         start = self.cells[np.random.randint(len(self.cells))]
         goal = self.sample_junction() if self.kind == "navigate" else self.sample_nearby(start)
@@ -94,7 +177,7 @@ class _MazeCollector:
                 self.env.unwrapped.set_goal(self.sample_junction())
             rows.append(_row(observation, action, done, info))
             observation = next_observation
-        return rows
+        return _to_arrays(rows)
 
     def sample_junction(self) -> tuple[int, int]:
         """Return a random cell that is not in a straight corridor."""
@@ -123,10 +206,11 @@ class _MazeCollector:
         return offset / float(np.linalg.norm(offset) + 1e-6)
 
 
-class _ManipulationCollector:
-    """Robot arm that follows one scripted oracle after the other."""
+class ManipulationWriter(EpisodeWriter):
+    """Collects episodes of a robot arm that follows one scripted oracle after the other."""
 
-    def __init__(self, spec: DatasetSpec) -> None:
+    def __init__(self, spec: DatasetSpec, seed: int) -> None:
+        super().__init__(spec.name, seed)
         self.env = make_raw_env(
             spec.env_id, terminate_at_goal=False, mode="data_collection", max_episode_steps=spec.steps + 1
         )
@@ -135,8 +219,8 @@ class _ManipulationCollector:
         _, self.action_space = env_spaces(self.env)
         self.oracles = _plan_oracles(self.env, spec) if spec.kind == "play" else _markov_oracles(self.env, spec)
 
-    def collect(self, reset_seed: int, action_seed: int) -> list[dict[str, Any]]:
-        """Return the rows of one episode."""
+    def play(self, reset_seed: int, action_seed: int) -> Episode | None:
+        """Return the arrays of one episode; None if it is to be replaced by another."""
         self.action_space.seed(action_seed)
         observation, info = self.env.reset(seed=reset_seed)
         stacking = _stacking_probability(_family(self.spec))
@@ -152,7 +236,13 @@ class _ManipulationCollector:
                 # The new target changes what the oracle looks for, not the state: `info` above stays the step's own.
                 oracle = self.start_oracle(*self.env.unwrapped.set_new_target(p_stack=stacking))
             observation = next_observation
-        return rows
+        arrays = _to_arrays(rows)
+        return arrays if not _family(self.spec).startswith("scene") or is_healthy(arrays["qpos"]) else None
+
+    def save(self, file: Path, arrays: Episode) -> None:
+        """Write an episode's arrays; images are most of a file, and shrink to a fifth."""
+        save = np.savez_compressed if self.spec.is_visual else np.savez
+        save(file, **arrays)  # type: ignore[arg-type]
 
     def start_oracle(self, observation: np.ndarray, info: dict[str, Any]) -> Any:
         """Return the oracle of the current target, started."""
@@ -223,7 +313,7 @@ def _maze_cells(maze_map: np.ndarray) -> tuple[list[tuple[int, int]], list[tuple
     return cells, junctions
 
 
-def _is_healthy(qpos: np.ndarray) -> bool:
+def is_healthy(qpos: np.ndarray) -> bool:
     """Return whether Scene's cube stayed in sight or in the drawer, so that goal images are not ambiguous."""
     y, z = qpos[:, 15], qpos[:, 16]
     too_far_right = y >= 0.29
@@ -247,34 +337,5 @@ def _row(observation: np.ndarray, action: np.ndarray, done: bool, info: dict[str
 
 def _to_arrays(rows: list[dict[str, Any]]) -> Episode:
     """Stack rows into arrays of OGBench's dtypes."""
-    return {key: np.array([row[key] for row in rows], dtype=_dtype(key, first)) for key, first in rows[0].items()}
-
-
-def _dtype(key: str, value: Any) -> np.dtype[Any]:
-    """Return OGBench's dtype of an array."""
-    is_image = key == "observations" and value.dtype == np.uint8
-    return np.dtype(np.uint8) if is_image else _DTYPES.get(key, np.dtype(np.float32))
-
-
-class EpisodeWriter:
-    """Collects episodes of a dataset, each into a file.
-
-    :param steps: transitions of an episode.
-    """
-
-    def __init__(self, dataset: str, seed: int, steps: int) -> None:
-        spec = DATASETS[dataset]
-        self._collect = make_collector(replace(spec, steps=steps))
-        self._seed = seed
-        # images are most of a file, and shrink to a fifth
-        self._save = np.savez_compressed if spec.is_visual else np.savez
-
-    def write(self, split: str, episode: int, file: Path) -> Path:
-        """Collect an episode and return its file, which appears when it is complete."""
-        arrays = self._collect(self._seed, split, episode)
-        with atomic_path(file) as temporary:
-            self._save(temporary, **arrays)  # type: ignore[arg-type]
-        return file
-
-    def close(self) -> None:
-        """Do nothing: the process ends, and the environment with it."""
+    kinds = _DTYPES | ({"observations": np.dtype(np.uint8)} if rows[0]["observations"].dtype == np.uint8 else {})
+    return {key: np.array([row[key] for row in rows], kinds.get(key, np.float32)) for key in rows[0]}

@@ -1,4 +1,4 @@
-"""Generate datasets with OGBench's oracles: in parallel, resumable, the same bytes whatever the number of processes."""
+"""Make datasets of episodes: in parallel, resumable, the same bytes whatever the number of processes."""
 
 from __future__ import annotations
 
@@ -8,40 +8,66 @@ import math
 import shutil
 import zipfile
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import numpy as np
 
-from agents.common.bounded import read_npz, read_npz_headers, size_text
-from agents.common.validation import integer
-from zoo.datasets.files import SPLITS, dataset_files, is_settled, making, publish, settings_sha256
-from zoo.datasets.generate.ogbench import EpisodeWriter, oracle_settings
-from zoo.datasets.names import IMAGE_SHAPE, DatasetSpec, parse_name
+from agents.common.bounded import read_npz, read_npz_headers
+from agents.common.files import atomic_path
+from zoo.datasets.environment import global_numpy_seed
+from zoo.datasets.files import SPLITS, is_settled, making, publish, settings_sha256
 from zoo.datasets.progress import progress_bar
-from zoo.envs.rendering import require_pictures
-from zoo.errors import UsageError, as_usage_error
 from zoo.messages import log
 from zoo.processes import ServingProcess, available_cores, wait_for_answers
 
-SMALLER_SIZE = 100_000  # transitions of the smaller set that is suggested
-IMAGE_COMPRESSION = 6  # how much smaller images are in a file, roughly
+MOST_ATTEMPTS = 100  # far above need: few episodes are unhealthy
 
 Jobs = list[tuple[str, int, Path]]
 """Split, number and file of episodes."""
+Episode = dict[str, np.ndarray]
 
 
-class Writer(Protocol):
-    """Collects episodes, each into a file."""
+class EpisodeWriter:
+    """Collects episodes of a dataset, each into a file: one seed, one episode, bit for bit."""
+
+    def __init__(self, name: str, seed: int) -> None:
+        self.name, self.seed = name, seed
+
+    def collect(self, split: str, episode: int) -> Episode:
+        """Return an episode's arrays, which depend on the seed, the split and its number only.
+
+        The global NumPy generator, from which oracles draw, is left as it was.
+        """
+        for attempt in range(MOST_ATTEMPTS):
+            key = (SPLITS.index(split), episode, attempt)
+            words = np.random.SeedSequence(self.seed, spawn_key=key).generate_state(6)
+            with global_numpy_seed(words[:4]):
+                arrays = self.play(int(words[4]), int(words[5]))
+            if arrays is not None:
+                return arrays
+        raise RuntimeError(f"{self.name}: {MOST_ATTEMPTS} episodes in a row were unhealthy")
+
+    def play(self, reset_seed: int, action_seed: int) -> Episode | None:
+        """Return the arrays of one episode; None if it is to be replaced by another."""
+        raise NotImplementedError
+
+    def save(self, file: Path, arrays: Episode) -> None:
+        """Write an episode's arrays."""
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
     def write(self, split: str, episode: int, file: Path) -> Path:
         """Collect an episode and return its file, which appears when it is complete."""
+        arrays = self.collect(split, episode)
+        with atomic_path(file) as temporary:
+            self.save(temporary, arrays)
+        return file
 
     def close(self) -> None:
-        """End what was started."""
+        """Do nothing: the process ends, and the environment with it."""
 
 
 @dataclass(frozen=True)
@@ -51,77 +77,24 @@ class Recipe:
     :param name: of the dataset, for messages.
     :param build: makes what collects its episodes, in each process.
     :param settings: everything that decides what an episode holds, besides its split and number.
-    :param plan: returns what to say before: given which episodes are missing, how many are collected at a time, and
-        whether others are done already.
+    :param steps: of an episode, if ``all_are_as_long``, else the most.
+    :param steps_per_second: of one core, roughly.
+    :param note: what the plan says besides.
+    :param smaller: how to make a smaller set, which the plan says before the first episode.
     :param package: that has the oracles.
     :param constants: numbers that its files hold besides the arrays of the episodes.
     """
 
     name: str
-    build: functools.partial[Writer]
+    build: functools.partial[EpisodeWriter]
     settings: dict[str, Any]
-    plan: Callable[[Jobs, int, bool], str]
+    steps: int
+    steps_per_second: int
+    all_are_as_long: bool = True
+    note: str = ""
+    smaller: str = ""
     package: str = "ogbench"
     constants: Mapping[str, np.generic] = field(default_factory=dict)
-
-
-def generate_dataset(
-    name: str,
-    dataset_dir: str | Path | None = None,
-    *,
-    num_episodes: int | None = None,
-    dataset_size: int | None = None,
-    episode_steps: int | None = None,
-    seed: int = 0,
-    num_workers: int | None = None,
-    existing: str = "refuse",
-) -> tuple[Path, Path]:
-    """Generate a dataset's two files with OGBench's scripted oracles and settings, and return their paths.
-
-    Finished episodes are kept next to the file until it is complete, so a stopped generation continues where it was. A
-    dataset of fewer episodes is the beginning of one of more.
-
-    :param num_episodes: training episodes; the validation file gets a tenth of them, at least one.
-    :param dataset_size: training transitions instead of episodes, rounded up to whole episodes; None for both takes
-        OGBench's size.
-    :param episode_steps: transitions of an episode; None takes OGBench's number.
-    :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
-    """
-    spec = parse_name(name).spec
-    if not spec.is_generatable:
-        raise UsageError(_no_oracle_message(spec))
-    if spec.is_visual:
-        require_pictures(spec.name)
-    if episode_steps is not None:
-        with as_usage_error():
-            spec = replace(spec, steps=integer("episode_steps", episode_steps, at_least=1))
-    episodes = _count_episodes(spec, num_episodes, dataset_size)
-    with as_usage_error():
-        seed = integer("seed", seed, at_least=0)
-        workers = integer("num_workers", available_cores() if num_workers is None else num_workers, at_least=1)
-    whole = num_episodes is None and dataset_size is None and episode_steps is None
-    recipe = Recipe(
-        name=spec.name,
-        build=functools.partial(EpisodeWriter, spec.name, seed, spec.steps),
-        settings={"dataset": spec.name, "rows": spec.steps + 1, "seed": seed, "oracle": oracle_settings(spec)},
-        plan=lambda missing, cores, resumed: describe_plan(spec, missing, cores, is_resumed=resumed, whole=whole),
-    )
-    files = dataset_files(spec.name, dataset_dir)
-    if spec.is_visual and not files[0].exists():
-        _require_disk(files[0].parent, bytes_on_disk(spec, episodes + max(1, episodes // 10)))
-    make_dataset(recipe, files, episodes, num_workers=workers, existing=existing)
-    return files
-
-
-def _require_disk(folder: Path, needed: int) -> None:
-    """Refuse to begin what the disk has no room for."""
-    there = next(parent for parent in (folder, *folder.resolve().parents) if parent.exists())
-    free = shutil.disk_usage(there).free
-    if needed > free:
-        raise UsageError(
-            f"{folder} needs about {size_text(needed)} of disk, {size_text(free)} are free; make a smaller set with "
-            "`--dataset-size`, or choose another folder with `--dataset-dir`"
-        )
 
 
 def make_dataset(recipe: Recipe, files: tuple[Path, Path], episodes: int, *, num_workers: int, existing: str) -> None:
@@ -143,28 +116,6 @@ def make_dataset(recipe: Recipe, files: tuple[Path, Path], episodes: int, *, num
             shutil.rmtree(folder.parent)
 
 
-def _no_oracle_message(spec: DatasetSpec) -> str:
-    if spec.files > 1:
-        reason = f"{spec.name} is a folder of {spec.files} files"
-    else:
-        reason = "OGBench collected it with trained expert policies, not with a scripted oracle"
-    return (
-        f"{spec.name} cannot be generated: {reason}; download it with `zoo dataset download {spec.name}` "
-        "(pointmaze, cube, scene and puzzle datasets of standard size can be generated)"
-    )
-
-
-def _count_episodes(spec: DatasetSpec, num_episodes: int | None, dataset_size: int | None) -> int:
-    if num_episodes is not None and dataset_size is not None:
-        raise UsageError(
-            f"expected `--episodes` or `--dataset-size`, got both ({num_episodes} and {dataset_size}); leave one out"
-        )
-    with as_usage_error():
-        if dataset_size is not None:
-            return math.ceil(integer("dataset_size", dataset_size, at_least=1) / spec.steps)
-        return spec.episodes if num_episodes is None else integer("num_episodes", num_episodes, at_least=1)
-
-
 def _parts_folder(file: Path, recipe: Recipe) -> Path:
     """Return the folder of finished episodes; its name carries the settings, so that others do not mix in."""
     versions = {name: version(name) for name in (recipe.package, "mujoco", "numpy", "gymnasium")}
@@ -179,7 +130,8 @@ def _collect(recipe: Recipe, jobs: Jobs, num_workers: int) -> None:
     missing = [job for job in jobs if not job[2].exists()]
     num_workers = min(num_workers, len(missing))
     if missing:
-        log.info("%s", recipe.plan(missing, min(num_workers, available_cores()), len(missing) < len(jobs)))
+        cores = min(num_workers, available_cores())
+        log.info("%s", _describe_plan(recipe, missing, cores, is_resumed=len(missing) < len(jobs)))
     finished = _write_in_processes(recipe, missing, num_workers) if num_workers > 1 else _write(recipe, missing)
     with (
         progress_bar(recipe.name, unit=" episodes", total=len(jobs), done=len(jobs) - len(missing)) as bar,
@@ -219,36 +171,24 @@ def _write_in_processes(recipe: Recipe, jobs: Jobs, num_workers: int) -> Generat
             worker.close()
 
 
-def describe_plan(spec: DatasetSpec, missing: Jobs, cores: int, *, is_resumed: bool, whole: bool) -> str:
+def _describe_plan(recipe: Recipe, missing: Jobs, cores: int, *, is_resumed: bool) -> str:
     """Return in one line what will be generated and how long that takes.
 
     :param cores: how many episodes are collected at a time.
     :param is_resumed: whether other episodes are done already.
-    :param whole: whether the set has OGBench's size, because no other was asked for.
     """
-    train = spec.steps * sum(split == "train" for split, _, _ in missing)
-    val = spec.steps * len(missing) - train
-    seconds = math.ceil(len(missing) / cores) * (spec.steps + 1) / spec.rows_per_second
-    smaller = f"; --dataset-size {SMALLER_SIZE} makes a smaller set" if whole and train > SMALLER_SIZE else ""
-    space = ""
-    if spec.is_visual:
-        memory = 2 * math.prod(IMAGE_SHAPE) * (train + train // spec.steps)
-        space = (
-            f" without a GPU, {size_text(bytes_on_disk(spec, len(missing)))} of disk; to train on it takes "
-            f"{size_text(memory)} of memory"
-        )
+    rounds, train = math.ceil(len(missing) / cores), sum(split == "train" for split, _, _ in missing)
+    counts, unit, words = (train, len(missing) - train), f"episodes of at most {recipe.steps:,} steps", "at most"
+    if recipe.all_are_as_long:
+        counts, unit, words = (counts[0] * recipe.steps, counts[1] * recipe.steps), "transitions", "about"
     return (
-        f"generating {spec.name}: {train:,} {'more ' if is_resumed else ''}transitions (and {val:,} for validation), "
-        f"about {duration_text(seconds)} on {cores} core{'' if cores == 1 else 's'}{space}{smaller}"
+        f"generating {recipe.name}: {counts[0]:,} {'more ' if is_resumed else ''}{unit} (and {counts[1]:,} for "
+        f"validation), {words} {_duration_text(rounds * (recipe.steps + 1) / recipe.steps_per_second)} on {cores} "
+        f"core{'' if cores == 1 else 's'}{recipe.note}{'' if is_resumed else recipe.smaller}"
     )
 
 
-def bytes_on_disk(spec: DatasetSpec, episodes: int) -> int:
-    """Return roughly what episodes of images take while a set is made: twice what they take in the end."""
-    return 2 * math.prod(IMAGE_SHAPE) // IMAGE_COMPRESSION * episodes * (spec.steps + 1)
-
-
-def duration_text(seconds: float) -> str:
+def _duration_text(seconds: float) -> str:
     """Return an expected duration in words."""
     if seconds < 60:
         return f"{math.ceil(seconds)} s"

@@ -12,9 +12,9 @@ from pathlib import Path
 import requests
 from ogbench.utils import DATASET_URL
 
-from agents.common.bounded import open_zip
+from agents.common.bounded import FAULTS, open_zip
 from agents.common.files import atomic_path
-from zoo.datasets.check import READ_ERRORS, check_structure, error_messages
+from zoo.datasets.check import check_structure, error_messages
 from zoo.datasets.files import dataset_files, is_settled, make_folder, making, publish, shard_folder, training_files
 from zoo.datasets.names import DatasetSpec, parse_name
 from zoo.datasets.progress import progress_bar
@@ -246,6 +246,6 @@ def find_damage(path: Path) -> list[str]:
     try:
         with open_zip(path, members=()) as archive:
             damaged = archive.testzip()
-    except READ_ERRORS as error:
+    except (*FAULTS, OSError) as error:
         damaged = str(error)
     return [f"damaged data in {damaged}"] if damaged else []

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.common.manifest import digest_of
 from zoo.datasets.formats.read import read_source
 from zoo.datasets.generate.ocbench import OracleWriter, generate_ocbench
 from zoo.datasets.sources.ocbench import generated_files
@@ -53,45 +52,12 @@ def test_its_actions_played_back_give_its_observations_and_rewards(writer: Oracl
     assert episode["rewards"].sum() == 1
 
 
-def test_an_unhealthy_episode_is_replaced(writer: OracleWriter, monkeypatch: pytest.MonkeyPatch) -> None:
-    seeds: list[int] = []
-
-    def play(seed: int) -> dict[str, np.ndarray] | None:
-        seeds.append(seed)
-        return None if len(seeds) < 3 else {"rewards": np.ones(1)}
-
-    monkeypatch.setattr(writer, "_play", play)
-    assert writer.collect("train", 0) == {"rewards": np.ones(1)}
-    assert len(set(seeds)) == 3
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Return the files of two episodes, generated in one go by this process."""
     files = generated_files(BLOCK, tmp_path_factory.mktemp("whole"))
     generate_ocbench(BLOCK, files, num_episodes=2, num_workers=1)
     return files
-
-
-def test_a_stopped_generation_continues_to_the_same_bytes(
-    whole: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    files, played = generated_files(BLOCK, tmp_path), []
-
-    def collect(self: OracleWriter, split: str, episode: int) -> dict[str, np.ndarray]:
-        played.append((split, episode))
-        if len(played) == 2:
-            raise KeyboardInterrupt
-        return original(self, split, episode)
-
-    original = OracleWriter.collect
-    monkeypatch.setattr(OracleWriter, "collect", collect)
-    with pytest.raises(KeyboardInterrupt):
-        generate_ocbench(BLOCK, files, num_episodes=2, num_workers=1)
-    assert not files[0].exists()
-    generate_ocbench(BLOCK, files, num_episodes=2, num_workers=1)
-    assert played == [("train", 0), ("train", 1), ("train", 1), ("val", 0)]
-    assert [digest_of(file) for file in files] == [digest_of(file) for file in whole]
 
 
 def test_ocbench_reads_the_files(whole: tuple[Path, Path]) -> None:

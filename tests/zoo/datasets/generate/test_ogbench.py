@@ -2,44 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
-
 import numpy as np
 import pytest
 
-from zoo.datasets.generate import ogbench as collect
-from zoo.datasets.generate.ogbench import make_collector, oracle_settings
-from zoo.datasets.names import DATASETS, DatasetSpec
+from zoo.datasets.generate.ogbench import MazeWriter, make_writer, oracle_settings
+from zoo.datasets.names import DATASETS
 
 MANIPULATION = [
-    pytest.param("cube-single-noisy-v0", marks=pytest.mark.slow),
-    pytest.param("cube-double-play-v0", marks=pytest.mark.slow),
-    pytest.param("cube-octuple-play-v0", marks=pytest.mark.slow),
-    pytest.param("scene-play-v0", marks=pytest.mark.slow),
-    pytest.param("scene-noisy-v0", marks=pytest.mark.slow),
-    pytest.param("puzzle-3x3-play-v0", marks=pytest.mark.slow),
-    pytest.param("puzzle-4x6-noisy-v0", marks=pytest.mark.slow),
-]
+    "cube-single-noisy-v0", "cube-double-play-v0", "cube-octuple-play-v0", "scene-play-v0", "scene-noisy-v0",
+    "puzzle-3x3-play-v0", "puzzle-4x6-noisy-v0",
+]  # fmt: skip
 
 
-def short(name: str, steps: int) -> DatasetSpec:
-    return dataclasses.replace(DATASETS[name], steps=steps)
-
-
-def assert_equal(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> None:
+@pytest.mark.parametrize(
+    "name", ["pointmaze-giant-stitch-v0", *(pytest.param(name, marks=pytest.mark.slow) for name in MANIPULATION)]
+)
+def test_episode_depends_on_its_number_only(name: str) -> None:
+    after_others = make_writer(name, seed=5, steps=60)
+    for episode in range(2):
+        after_others.collect("train", episode)
+    first, second = after_others.collect("train", 2), make_writer(name, seed=5, steps=60).collect("train", 2)
     assert list(first) == list(second)
     for key, array in first.items():
         np.testing.assert_array_equal(array, second[key], err_msg=key)
-
-
-@pytest.mark.parametrize("name", ["pointmaze-giant-stitch-v0", *MANIPULATION])
-def test_episode_depends_on_its_number_only(name: str) -> None:
-    spec = short(name, 60)
-    after_others = make_collector(spec)
-    for episode in range(2):
-        after_others(5, "train", episode)
-    assert_equal(after_others(5, "train", 2), make_collector(spec)(5, "train", 2))
 
 
 @pytest.mark.parametrize(
@@ -61,7 +46,7 @@ def test_episode_depends_on_its_number_only(name: str) -> None:
     ],
 )
 def test_arrays_are_those_of_ogbenchs_files(name: str, sizes: dict[str, int], has_buttons: bool) -> None:
-    episode = make_collector(short(name, 20))(0, "train", 0)
+    episode = make_writer(name, seed=0, steps=20).collect("train", 0)
     assert list(episode) == ["observations", "actions", "terminals", "qpos", "qvel"] + ["button_states"] * has_buttons
     for key, size in sizes.items():
         assert (episode[key].shape, episode[key].dtype) == ((21, size), np.float32)
@@ -73,14 +58,17 @@ def test_arrays_are_those_of_ogbenchs_files(name: str, sizes: dict[str, int], ha
 
 @pytest.mark.parametrize("other", [(1, "train", 0), (0, "val", 0), (0, "train", 1)])
 def test_seed_split_and_number_each_give_another_episode(other: tuple[int, str, int]) -> None:
-    collect_episode = make_collector(short("pointmaze-medium-navigate-v0", 5))
-    assert not np.array_equal(collect_episode(0, "train", 0)["actions"], collect_episode(*other)["actions"])
+    episodes = [
+        make_writer("pointmaze-medium-navigate-v0", seed, steps=5).collect(*which)["actions"]
+        for seed, *which in ((0, "train", 0), other)
+    ]
+    assert not np.array_equal(*episodes)
 
 
 def test_point_maze_moves_like_ogbenchs_own_data() -> None:
     # Reference: 100 episodes of OGBench 1.2.2's generator. Tolerances: four standard errors of a mean over 6 episodes.
-    collect_episode = make_collector(DATASETS["pointmaze-medium-navigate-v0"])
-    episodes = [collect_episode(0, "train", k) for k in range(6)]
+    writer = make_writer("pointmaze-medium-navigate-v0", seed=0, steps=1000)
+    episodes = [writer.collect("train", k) for k in range(6)]
     actions = np.concatenate([episode["actions"] for episode in episodes])
     assert (np.abs(actions) >= 1.0).mean() == pytest.approx(0.2743, abs=0.015)
     np.testing.assert_allclose(actions.std(axis=0), [0.706, 0.699], atol=0.038)
@@ -95,8 +83,8 @@ def test_point_maze_moves_like_ogbenchs_own_data() -> None:
 def test_cube_play_moves_like_ogbenchs_own_data() -> None:
     # Reference: 10 episodes of OGBench 1.2.2's generator. Tolerances are four standard errors of the difference between
     # two means over 10 episodes.
-    collect_episode = make_collector(DATASETS["cube-single-play-v0"])
-    actions = np.stack([collect_episode(0, "train", k)["actions"] for k in range(10)])
+    writer = make_writer("cube-single-play-v0", seed=0, steps=1000)
+    actions = np.stack([writer.collect("train", k)["actions"] for k in range(10)])
     mean_error = actions.mean(axis=(0, 1)) - [0.0211, -0.0087, 0.0553, 0.0044, 0.1745]
     np.testing.assert_array_less(np.abs(mean_error), [0.010, 0.024, 0.0095, 0.066, 0.012])
     std_error = actions.std(axis=(0, 1)) - [0.3121, 0.4281, 0.6478, 0.3940, 0.2547]
@@ -117,7 +105,7 @@ def test_noise_is_ogbenchs(name: str, settings: dict[str, float]) -> None:
 
 
 def test_remembered_directions_are_the_oracles() -> None:
-    collector = collect._MazeCollector(DATASETS["pointmaze-medium-navigate-v0"])
+    collector = MazeWriter(DATASETS["pointmaze-medium-navigate-v0"], seed=0)
     maze = collector.env.unwrapped
     generator = np.random.default_rng(0)
     for goal in collector.junctions[:6]:
@@ -127,25 +115,3 @@ def test_remembered_directions_are_the_oracles() -> None:
             offset = maze.get_oracle_subgoal(maze.get_xy(), maze.cur_goal_xy)[0] - maze.get_xy()
             for _ in range(2):  # computed, then remembered
                 np.testing.assert_allclose(collector.direction(), offset / np.linalg.norm(offset), atol=1e-5)
-
-
-@pytest.mark.slow
-def test_unhealthy_episode_is_replaced_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    collect_episode = make_collector(short("scene-play-v0", 5))
-    first = collect_episode(0, "train", 0)
-    verdicts = iter([False, True])
-    monkeypatch.setattr(collect, "_is_healthy", lambda qpos: next(verdicts))
-    assert not np.array_equal(collect_episode(0, "train", 0)["qpos"], first["qpos"])
-
-
-def test_episodes_that_are_never_healthy_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Collector:
-        def __init__(self, spec: DatasetSpec) -> None:
-            pass
-
-        def collect(self, reset_seed: int, action_seed: int) -> list[dict[str, Any]]:
-            return [{"qpos": np.full(25, 9.0)}]
-
-    monkeypatch.setattr(collect, "_ManipulationCollector", Collector)
-    with pytest.raises(RuntimeError, match="scene-play-v0: 100 episodes in a row were unhealthy"):
-        make_collector(DATASETS["scene-play-v0"])(0, "train", 0)

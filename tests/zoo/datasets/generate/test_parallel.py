@@ -15,9 +15,9 @@ import pytest
 
 from agents.common.manifest import digest_of
 from zoo.datasets.files import recorded_sha256
-from zoo.datasets.generate import parallel as generate
-from zoo.datasets.generate.ogbench import EpisodeWriter
-from zoo.datasets.generate.parallel import generate_dataset
+from zoo.datasets.generate import ogbench
+from zoo.datasets.generate.ogbench import generate_dataset
+from zoo.datasets.generate.parallel import Episode, EpisodeWriter
 from zoo.errors import UsageError
 from zoo.processes import WorkerError
 
@@ -124,7 +124,7 @@ class BrokenWriter:
 
 
 def test_failure_of_a_process_is_told_with_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generate, "EpisodeWriter", BrokenWriter)
+    monkeypatch.setattr(ogbench, "make_writer", BrokenWriter)
     message = rf"an episode collector of `{NAME}` failed in its process:\n(?s:.*)ArithmeticError: no physics today"
     with pytest.raises(WorkerError, match=message):
         generate_dataset(NAME, tmp_path / "data", num_episodes=5, num_workers=2)
@@ -132,7 +132,7 @@ def test_failure_of_a_process_is_told_with_its_traceback(tmp_path: Path, monkeyp
 
 
 def test_a_script_that_guards_nothing_can_generate(tmp_path: Path) -> None:
-    text = "from zoo.datasets.generate.parallel import generate_dataset\nprint('begin')\n"
+    text = "from zoo.datasets.generate.ogbench import generate_dataset\nprint('begin')\n"
     (tmp_path / "script.py").write_text(text + f"generate_dataset({NAME!r}, 'data', num_episodes=2, num_workers=2)\n")
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[4])}
     command = [sys.executable, "script.py"]
@@ -201,3 +201,23 @@ def test_plan_is_told_before_the_first_episode_and_counts_what_is_missing(
     assert rest in capsys.readouterr().err
     generate_dataset(NAME, tmp_path, num_episodes=10, num_workers=1, existing="keep")
     assert "generating" not in capsys.readouterr().err
+
+
+class UnhealthyWriter(EpisodeWriter):
+    """Gives up each of its first episodes."""
+
+    def __init__(self, failures: int) -> None:
+        super().__init__("a set", 0)
+        self.failures, self.seeds = failures, set[int]()
+
+    def play(self, reset_seed: int, action_seed: int) -> Episode | None:
+        self.seeds.add(reset_seed)
+        return {"rewards": np.ones(1)} if len(self.seeds) > self.failures else None
+
+
+def test_an_unhealthy_episode_is_replaced_by_others_until_there_are_too_many() -> None:
+    writer = UnhealthyWriter(2)
+    assert writer.collect("train", 0) == {"rewards": np.ones(1)}
+    assert len(writer.seeds) == 3
+    with pytest.raises(RuntimeError, match="a set: 100 episodes in a row were unhealthy"):
+        UnhealthyWriter(100).collect("train", 0)
