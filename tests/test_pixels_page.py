@@ -83,6 +83,6 @@ def test_every_command_for_your_own_images_works(
 
 def test_the_page_names_each_setting_of_images() -> None:
     rows = re.findall(r"^\| `(\w+)` \|", PAGE.read_text(), flags=re.MULTILINE)
-    from zoo.training.prepare import OF_IMAGES
+    from zoo.training.start import OF_IMAGES
 
     assert set(rows) == set(OF_IMAGES)

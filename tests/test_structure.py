@@ -30,8 +30,7 @@ LAYERS = (
     "agents.models",
     "agents.testing",
     "agents",
-    "zoo.errors zoo.messages zoo.tables zoo.heartbeat zoo.processes zoo.arguments zoo.packages zoo.plain_yaml "
-    "zoo.texts",
+    "zoo.errors zoo.messages zoo.tables zoo.processes zoo.arguments zoo.packages zoo.plain_yaml zoo.texts",
     "zoo.layers zoo.baselines zoo.config",
     "zoo.datasets zoo.envs",
     "zoo.playing",

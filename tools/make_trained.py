@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 if __package__ in (None, ""):  # run as a file: let `import tools` find the package
@@ -17,11 +18,11 @@ if __package__ in (None, ""):  # run as a file: let `import tools` find the pack
 from agents.common.sb3.acting import read_about, save_policy
 from agents.registry import BUILT_IN, find
 from zoo.hub.bundle import describe_agent
-from zoo.models.agent import Choice, agent_of_file, agent_of_run
+from zoo.models.agent import agent_of_file, agent_of_run
+from zoo.models.play import play, with_protocol
 from zoo.models.score import Score
 from zoo.models.trained import ENDING, FOLDER, list_trained
 from zoo.runs.folder import RunFolder, file_name_of, find_run_folders
-from zoo.watching.playing import play, with_protocol
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "trained.md"
@@ -50,7 +51,7 @@ def find_runs(logs: Path) -> dict[tuple[str, str], Path]:
 
 def make_agent(run: Path, target: Path) -> Score:
     """Write the trained agent of a run, with the score that the written file itself has under the protocol."""
-    trained, config = agent_of_run(run, Choice()), RunFolder(run).read_config()
+    trained, config = agent_of_run(run), RunFolder(run).read_config()
     about = describe_agent(trained, config, RunFolder(run).read_versions())
     with tempfile.TemporaryDirectory() as folder:
         save_policy(trained.policy, Path(folder) / target.name, about)
@@ -59,7 +60,7 @@ def make_agent(run: Path, target: Path) -> Score:
     first, _ = play(with_protocol(written, 1, None))
     target.parent.mkdir(parents=True, exist_ok=True)
     episode = {"return": float(first.returns[0, 0]), "length": int(first.lengths[0, 0])}
-    save_policy(trained.policy, target, about | {"score": score.plain(), "first_episode": episode})
+    save_policy(trained.policy, target, about | {"score": asdict(score), "first_episode": episode})
     if target.stat().st_size > MOST_BYTES:
         raise SystemExit(f"{target} has {target.stat().st_size:,} bytes, more than {MOST_BYTES:,}")
     return score
@@ -89,7 +90,7 @@ def table(folder: Path) -> str:
 
 def _cell(file: Path) -> str:
     score = Score.read(read_about(file)["score"])
-    return f"{100 * score.mean:.0f} {score.interval.text}"
+    return f"{100 * score.mean:.0f} {score.interval_text}"
 
 
 def main(words: list[str] | None = None) -> None:

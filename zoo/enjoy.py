@@ -80,8 +80,8 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     platform = "glfw" if has_window else None if args.video is None else choose_platform()
     with signals_deferred():
         from zoo.models.agent import find_agent
+        from zoo.models.play import describe, episode_text, play, with_protocol
         from zoo.models.score import Score
-        from zoo.watching.playing import describe, episode_text, play, with_protocol
 
     rows, columns = args.grid or (1, 1)
     default = rows * columns if args.grid else DEFAULT_EPISODES

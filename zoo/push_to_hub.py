@@ -60,9 +60,8 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     check_agent(args)
     with signals_deferred():
         from agents.common.files import atomic_folder
-        from zoo.hub.push import push, require_token
         from zoo.models.agent import find_agent
-        from zoo.models.hub_client import hub_library
+        from zoo.models.hub import hub_library, push, require_token
 
     hub_library()
     if args.with_model and (args.load_last_checkpoint or args.load_checkpoint is not None):
@@ -90,16 +89,18 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _write(args: argparse.Namespace, agent: Agent, repo: str, folder: Path) -> Score:
     """Write the files of an agent into a folder."""
-    from zoo.hub.push import write_folder
+    from zoo.hub.bundle import CARD, origin_of, write_files
+    from zoo.hub.card import model_card
 
     chosen = None
     if args.load_best:
         chosen = "the best model of its run"
     elif args.load_checkpoint is not None or args.load_last_checkpoint:
         chosen = "a checkpoint of its run"
-    return write_folder(
-        agent, folder, repo, licence=args.license, chosen=chosen, with_model=args.with_model, n_envs=args.n_eval_envs
-    )
+    origin, how = origin_of(agent), {"licence": args.license, "with_model": args.with_model}
+    score = write_files(agent, origin, folder, n_envs=args.n_eval_envs, **how)
+    (folder / CARD).write_text(model_card(agent, origin, score, repo, chosen=chosen, **how), encoding="utf-8")
+    return score
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from benchmarks.gpu_parts.speed import Setting
 from tests.common.toys import parameters_of, tiny_model, toy_dataset
 from zoo.playing.background import BackgroundEvaluator
 from zoo.playing.evaluate import Evaluator
-from zoo.processes import available_cores
+from zoo.processes.serving import available_cores
 from zoo.runs.versions import git_commit
 
 UPDATES, ONLINE_STEPS, ROWS, PLANS = 12, 24, 16, 20

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agents.testing.subject import NotApplicable, Violation
-from zoo.processes import ServingProcess, WorkerError
+from zoo.processes.serving import ServingProcess, WorkerError
 
 Found = dict[str, Any]
 """What a part found: ``detail`` is a sentence for the table, ``state`` is given if it is not ``holds``, and the rest is

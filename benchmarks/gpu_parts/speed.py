@@ -22,7 +22,7 @@ import torch
 
 from benchmarks import throughput
 from benchmarks.gpu_parts.part import Found, Options, Part
-from zoo.processes import available_cores
+from zoo.processes.serving import available_cores
 
 SECONDS = 5.0
 SMALL_SECONDS = 0.05

@@ -281,7 +281,7 @@ def _policy() -> Files:
         env = SpacesEnv(3, 2)
         model = agents.BC("MlpPolicy", env, net_arch=[2], flow_steps=1, horizon_length=1, buffer_size=4, device="cpu")
         protocol = {"episodes": 2, "seed": 0, "env_kwargs": {}}
-        score = Score("success", 0.5, 0.1, 0.9, 2).plain()
+        score = vars(Score("success", 0.5, 0.1, 0.9, 2))
         model.save_policy(
             Path(folder) / "policy.safetensors", {"env": "Toy-v0", "seed": 0, "protocol": protocol, "score": score}
         )

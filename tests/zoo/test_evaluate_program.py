@@ -93,12 +93,12 @@ def test_a_score_is_reproduced_only_inside_its_interval(
 def test_the_score_that_a_file_states_is_compared(
     score: tuple[float, float, float], code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    got, found, _ = evaluate(capsys, policy(tmp_path, score=Score("success", *score, 2).plain()))
+    got, found, _ = evaluate(capsys, policy(tmp_path, score=vars(Score("success", *score, 2))))
     assert (got, found["reproduced"], found["stated"]) == (code, code == 0, list(score[1:]))
 
 
 def test_another_protocol_is_compared_with_no_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = policy(tmp_path, score=Score("success", 0.9, 0.6, 1.0, 2).plain())
+    path = policy(tmp_path, score=vars(Score("success", 0.9, 0.6, 1.0, 2)))
     code, found, said = evaluate(capsys, path, "--episodes", 1)
     assert (code, found["episodes"]) == (0, 1)
     assert "reproduced" not in found

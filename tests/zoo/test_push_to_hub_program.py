@@ -191,7 +191,7 @@ def test_files_can_be_written_without_uploading(
 def evaluate_quickly(agent: Any, n_envs: int | None) -> Any:
     from dataclasses import replace
 
-    from zoo.watching.playing import play
+    from zoo.models.play import play
 
     return play(replace(agent, episodes=2, env_kwargs=STEPS), n_envs)
 

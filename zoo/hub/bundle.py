@@ -7,34 +7,27 @@ import re
 import shlex
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from agents.common.sb3.acting import read_about, save_policy
+from agents.common.sb3.policy import FlowPolicy
 from zoo import plain_yaml
 from zoo.errors import UsageError
 from zoo.messages import log
 from zoo.models.agent import Agent
-from zoo.models.download import POLICY
+from zoo.models.hub import COMMAND, CURVE, MODEL, POLICY
+from zoo.models.play import play
 from zoo.models.score import Score
 from zoo.models.trained import ENDING
-from zoo.playing.episodes import EpisodeResults
-from zoo.playing.scoring import Scoring
+from zoo.playing.episodes import EpisodeResults, Scoring
 from zoo.runs.folder import RunFolder, UnreadableRun, numbered_folders
 from zoo.runs.resume import comparable
-from zoo.watching.playing import play
 
-CARD, SETTINGS, COMMAND, VERSIONS, CURVE = (
-    "README.md",
-    "config.yml",
-    "command.txt",
-    "versions.json",
-    "learning_curve.png",
-)
-MODEL = "model.zip"
+CARD, SETTINGS, VERSIONS = "README.md", "config.yml", "versions.json"
 _FOLDERS = re.compile(r"(^(?:-\w)?|[\s=]|:(?!//))/(?:[^/]+/)*(?=[^/\s])")
 """The folders of an absolute path, and what may stand before it: a flag, ``name=`` or ``name:``."""
 _KEPT_SETTINGS = ("profile", "pretraining_steps", "offline_steps", "online_steps", "sparse", "dataset")
@@ -59,7 +52,12 @@ class Origin:
 
 
 def origin_of(agent: Agent) -> Origin:
-    """Return where an agent is from, as its run or its file says."""
+    """Return where an agent is from, as its run or its file says.
+
+    :raises UsageError: if it is not one of this library.
+    """
+    if not isinstance(agent.policy, FlowPolicy):
+        raise UsageError(f"{agent.algo} is one of SB3's algorithms; upload it with the package `huggingface_sb3`")
     if agent.run is not None:
         run = RunFolder(agent.run)
         return Origin(
@@ -115,7 +113,7 @@ def write_files(
     else:
         log.info("playing %d episodes for the score on the card", agent.episodes)
         _, score = play(agent, n_envs)
-        about = describe_agent(agent, origin.config, origin.versions, licence) | {"score": score.plain()}
+        about = describe_agent(agent, origin.config, origin.versions, licence) | {"score": asdict(score)}
         save_policy(agent.policy, folder / POLICY, about)
     (folder / SETTINGS).write_text(plain_yaml.write(origin.config), encoding="utf-8")
     (folder / VERSIONS).write_text(json.dumps(origin.versions, indent=1) + "\n", encoding="utf-8")

@@ -5,22 +5,23 @@ from __future__ import annotations
 import html
 import re
 import shlex
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import jinja2
 import numpy as np
 
 from agents.registry import find
 from zoo import plain_yaml
-from zoo.hub.bundle import COMMAND, CURVE, MODEL, SETTINGS, VERSIONS, Origin
+from zoo.hub.bundle import Origin
 from zoo.models.agent import Agent
-from zoo.models.download import POLICY
-from zoo.models.hub_client import hub_library
+from zoo.models.hub import hub_library
 from zoo.models.score import Score
 from zoo.report import statistics
 from zoo.runs.scores import KINDS, RETURN
 
 LIBRARY = "flow-rl-zoo"
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 def model_card(
@@ -34,18 +35,26 @@ def model_card(
     :param chosen: which model of its run it is, where that is not the final one.
     :param with_model: whether the whole model is uploaded too.
     """
-    title = f"{find(agent.algo).published_name} in {agent.env}"
-    parts = [
-        f"# {_text(title)}",
-        f"An agent of Flow RL Zoo (`{LIBRARY}`): algorithm {_code(agent.algo)}, environment {_code(agent.env)}, seed "
-        f"{agent.replica}{f', {chosen}' if chosen else ''}.",
-        *_usage(agent, origin, repo, with_model),
-        *_scores(agent, origin, score, chosen),
-        *_training(agent, origin),
-        *_software(origin),
-        f"## Licence\n\n`{licence}`",
-    ]
-    return f"---\n{_metadata(agent, score, repo, licence)}\n---\n\n" + "\n\n".join(parts) + "\n"
+    own = origin.config.get("agent") or {}
+    named = {"--algo": own.get("class"), "--env": agent.env if ":" in agent.env else None}
+    seeds = {seed: each for seed, each in origin.seeds.items() if each.kind == score.kind}
+    means = np.array([each.mean for each in seeds.values()] or [score.mean])
+    estimate = statistics.mean({"": means}, KINDS[score.kind].limits).estimate(0)
+    low, high = estimate.interval or (estimate.point, estimate.point)
+    phases = {name: origin.config.get(f"{name}_steps") for name in ("pretraining", "offline", "online")}
+    packages = {"python": origin.versions.get("python"), **dict(origin.versions.get("packages") or {})}
+    return _template().render(
+        agent=agent, origin=origin, score=score, library=LIBRARY, licence=licence, chosen=chosen,
+        with_model=with_model, kind=KINDS[score.kind], seeds=seeds, differ=estimate.interval is not None,
+        over_seeds=Score(score.kind, estimate.point, low, high, len(means)),
+        metadata=_metadata(agent, score, repo, licence),
+        title=f"{find(agent.algo).published_name} in {agent.env}",
+        words=shlex.join(["--from-hub", repo, *(word for pair in named.items() if pair[1] for word in pair)]),
+        needed=", ".join(filter(None, (own.get("package"), *named.values()))),
+        steps=[f"{count:,} {name} steps" for name, count in phases.items() if count],
+        settings=plain_yaml.write(origin.config.get("settings") or {}).rstrip(),
+        software={name: version for name, version in packages.items() if version},
+    )  # fmt: skip
 
 
 def _metadata(agent: Agent, score: Score, repo: str, licence: str) -> str:
@@ -71,81 +80,12 @@ def _metadata(agent: Agent, score: Score, repo: str, licence: str) -> str:
     return str(data.to_yaml())
 
 
-def _usage(agent: Agent, origin: Origin, repo: str, with_model: bool) -> Iterator[str]:
-    own = origin.config.get("agent") or {}
-    named = {"--algo": own.get("class"), "--env": agent.env if ":" in agent.env else None}
-    words = shlex.join(["--from-hub", repo, *(word for pair in named.items() if pair[1] for word in pair)])
-    yield "## Play it"
-    yield _block(
-        f"pip install '{LIBRARY}[hub]'\nzoo enjoy {words} --video agent.gif\n"
-        f"zoo evaluate {words}   # plays it under its protocol, and compares with the score below",
-        "bash",
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    if needed := ", ".join(filter(None, (own.get("package"), *named.values()))):
-        yield f"This needs code that is not here: {_text(needed)}."
-    yield f"This downloads `{POLICY}` and nothing else. It is in the safetensors format, and loading it runs nothing."
-    if with_model:
-        yield (
-            f"`{MODEL}` is the whole model, to train on with `zoo train -i {MODEL}` or to load with "
-            f'`agents.load("{MODEL}")`.'
-        )
-
-
-def _scores(agent: Agent, origin: Origin, score: Score, chosen: str | None) -> Iterator[str]:
-    kind = KINDS[score.kind]
-    yield "## Score"
-    head = f"| seed | {kind.unit} | 95% interval | episodes |\n|---|---|---|---|"
-    author = "Student" if score.kind == RETURN.name else "Wilson"
-    yield f"{head}\n{_row(f'{agent.replica} (this agent)', score)}"
-    yield (
-        f"Protocol: {score.episodes} episodes, whose starts and noise come from seed {agent.seed}; environment "
-        f"arguments: {_in_words(agent.env_kwargs)}. The score is that of `{POLICY}` itself. The interval is over these "
-        f"episodes ({author}'s) and says nothing about other seeds of training."
-    )
-    if chosen:
-        yield "This model was chosen among those of its run, so it may score lower in new episodes."
-    same = {seed: each for seed, each in origin.seeds.items() if each.kind == score.kind}
-    if len(same) > 1:
-        rows = "\n".join(_row(str(seed), each) for seed, each in same.items())
-        yield f"All finished runs of these settings, each at its end:\n\n{head}\n{rows}"
-        yield _mean_over_seeds([each.mean for each in same.values()], kind)
-
-
-def _row(name: str, score: Score) -> str:
-    return f"| {name} | {score.mean_text} | {score.interval.text} | {score.episodes} |"
-
-
-def _mean_over_seeds(means: list[float], kind: Any) -> str:
-    estimate = statistics.mean({"": np.array(means)}, kind.limits).estimate(0)
-    low, high = estimate.interval or (estimate.point, estimate.point)
-    mean = Score(kind.name, estimate.point, low, high, len(means))
-    interval = f"95% interval {mean.interval.text} (Student's, over seeds)"
-    if estimate.interval is None:
-        interval = "which are equal, so that they tell no interval"
-    return f"Mean of {len(means)} seeds: {mean.mean_text}, {interval}."
-
-
-def _training(agent: Agent, origin: Origin) -> Iterator[str]:
-    yield "## Training"
-    if origin.curve is not None:
-        yield f"![Learning curve of {_text(agent.algo)} on {_text(agent.env)}]({CURVE})"
-    if origin.command is not None:
-        yield f"{_block(origin.command, 'text')}\n\nThis command (`{COMMAND}`) trained it."
-    phases = {name: origin.config.get(name) for name in ("pretraining_steps", "offline_steps", "online_steps")}
-    steps = [f"{count:,} {name.partition('_')[0]} steps" for name, count in phases.items() if count]
-    if steps:
-        yield f"{', '.join(steps).capitalize()}, profile {_code(origin.config.get('profile'))}."
-    if isinstance(dataset := origin.config.get("dataset"), dict):
-        yield f"Data: {_in_words(dataset)}."
-    settings = plain_yaml.write(origin.config.get("settings") or {}).rstrip()
-    yield f"Settings (`{SETTINGS}`):\n\n{_block(settings, 'yaml')}"
-
-
-def _software(origin: Origin) -> Iterator[str]:
-    packages = {"python": origin.versions.get("python"), **dict(origin.versions.get("packages") or {})}
-    known = {name: version for name, version in packages.items() if version}
-    if known:
-        yield f"## Software\n\n{_in_words(known)} (`{VERSIONS}`)."
+    environment.filters |= {"text": _text, "code": _code, "block": _block, "words": _in_words}
+    return environment.get_template("card.md.jinja")
 
 
 def _in_words(values: dict[str, Any]) -> str:

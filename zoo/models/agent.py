@@ -25,11 +25,11 @@ from zoo.datasets.names import gym_id
 from zoo.envs.make import find_spec
 from zoo.errors import UsageError, as_usage_error
 from zoo.layers import parse_overrides
-from zoo.models.download import download_policy
+from zoo.models.hub import download_policy
 from zoo.models.score import Score
 from zoo.models.trained import ENDING, find_trained
 from zoo.packages import import_environments
-from zoo.playing.scoring import REPORTED, Scoring
+from zoo.playing.episodes import REPORTED, Scoring
 from zoo.runs.folder import RunFolder, numbered_folders
 
 DEFAULT_EPISODES = 50
@@ -93,18 +93,6 @@ class Agent:
         return gym_id(self.env)
 
 
-@dataclass(frozen=True)
-class Choice:
-    """Which model of a run plays.
-
-    :param best: whether to take the best model instead of the final one.
-    :param step: of the checkpoint to take instead; -1 takes the last.
-    """
-
-    best: bool = False
-    step: int | None = None
-
-
 def find_agent(args: argparse.Namespace) -> Agent:
     """Return the agent that the flags of :mod:`zoo.models.arguments` name.
 
@@ -123,21 +111,25 @@ def find_agent(args: argparse.Namespace) -> Agent:
     elif args.trained:
         agent = agent_of_file(find_trained(algo, args.env), None, args.device)
     else:
-        choice = Choice(args.load_best, -1 if args.load_last_checkpoint else args.load_checkpoint)
         run = find_run(args.folder, algo, args.env, args.exp_id)
-        agent = agent_of_run(run, choice, args.device, trust=args.trust)
+        step = -1 if args.load_last_checkpoint else args.load_checkpoint
+        agent = agent_of_run(run, args.device, best=args.load_best, step=step, trust=args.trust)
     if algo not in (None, agent.algo):
         raise UsageError(f"`--algo` must be that of {agent.source}, which is of {agent.algo}, got {algo}; leave it out")
     return agent
 
 
-def agent_of_run(path: Path, choice: Choice, device: str = "auto", *, trust: bool = False) -> Agent:
+def agent_of_run(
+    path: Path, device: str = "auto", *, best: bool = False, step: int | None = None, trust: bool = False
+) -> Agent:
     """Return the agent of a run folder; it plays the environment of the run, by the run's protocol.
 
+    :param best: whether to take the best model instead of the final one.
+    :param step: of the checkpoint to take instead; -1 takes the last.
     :raises UsageError: if the folder or its model cannot be read, or there is no such model.
     """
     config = RunFolder(path).read_config()
-    file, index = _find_file(path, choice, config)
+    file, index = _find_file(path, best, step, config)
     own = config.get("agent") or {}
     algo = config["algo"] if config["algo"] in algorithm_ids() else own.get("class", config["algo"])
     entry = _find_algorithm(algo, path, trust, own.get("package"))
@@ -167,7 +159,7 @@ def agent_of_file(path: Path, env: str | None, device: str = "auto", *, trust: b
     if not path.exists():
         raise UsageError(f"expected a saved model, a policy or the folder of a run, got {path}, which does not exist")
     if path.is_dir():
-        return _moved(agent_of_run(path, Choice(), device, trust=trust), env)
+        return _moved(agent_of_run(path, device, trust=trust), env)
     if path.suffix == ENDING:
         return _agent_of_policy(path, env, device, trust)
     with as_usage_error(ValueError, OSError):
@@ -175,8 +167,8 @@ def agent_of_file(path: Path, env: str | None, device: str = "auto", *, trust: b
     if algo is None:
         raise UsageError(f"{path} does not say which algorithm it is of, as models of before 0.2 do not; save it again")
     if (path.parent / "config.yml").exists():
-        choice = Choice(best=path.name == "best_model.zip")
-        return _moved(agent_of_run(path.parent, choice, device, trust=trust), env)
+        best = path.name == "best_model.zip"
+        return _moved(agent_of_run(path.parent, device, best=best, trust=trust), env)
     entry = _find_algorithm(algo, path, trust)
     with as_usage_error(ValueError, TypeError, OSError):
         policy = entry.algorithm.load(path, device=device, trust=trust).policy
@@ -243,11 +235,11 @@ def _find_algorithm(name: str, file: Path, trust: bool, package: str | None = No
         raise UsageError(str(error.args[0])) from error
 
 
-def _find_file(path: Path, choice: Choice, config: Mapping[str, Any]) -> tuple[Path, int | None]:
+def _find_file(path: Path, best: bool, step: int | None, config: Mapping[str, Any]) -> tuple[Path, int | None]:
     """Return the file of a run's model, and which of its replicas is the run's; None where there is one."""
-    if choice.step is not None:
-        return _find_checkpoint(path, choice.step, config)
-    if choice.best:
+    if step is not None:
+        return _find_checkpoint(path, step, config)
+    if best:
         file = path / "best_model.zip"
         if not file.is_file():
             raise UsageError(f"`--load-best` needs {file}, which does not exist; leave it out for the final model")

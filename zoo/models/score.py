@@ -4,39 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from zoo.errors import UsageError
-from zoo.playing.episodes import EpisodeResults
-from zoo.playing.scoring import REPORTED, Scoring
+from zoo.playing.episodes import REPORTED, EpisodeResults, Scoring
 from zoo.runs.scores import KINDS, RETURN, SUCCESS, SUCCESS_BY_RETURN
 
 LEVEL = 0.95
-
-
-@dataclass(frozen=True)
-class Interval:
-    """Where a score lies.
-
-    :param kind: of the score: the name of success or return in `zoo.runs.scores`.
-    """
-
-    kind: str
-    low: float
-    high: float
-
-    def contains(self, score: Score) -> bool:
-        """Return whether a score is of this kind and lies in the interval."""
-        return score.kind == self.kind and self.low <= score.mean <= self.high
-
-    @property
-    def text(self) -> str:
-        """The interval in words, e.g. ``[83.8, 97.9]``, in percent for success."""
-        return f"[{_shown(self.kind, self.low)}, {_shown(self.kind, self.high)}]"
 
 
 @dataclass(frozen=True)
@@ -72,18 +49,9 @@ class Score:
 
     @classmethod
     def read(cls, content: Mapping[str, Any]) -> Score:
-        """Return what :meth:`plain` returned."""
+        """Return a score that was written as its fields."""
         numbers = {name: float(content[name]) for name in ("mean", "low", "high")}
         return cls(kind=str(content["kind"]), episodes=int(content["episodes"]), **numbers)
-
-    def plain(self) -> dict[str, Any]:
-        """Return the score as plain values."""
-        return asdict(self)
-
-    @property
-    def interval(self) -> Interval:
-        """Its interval."""
-        return Interval(self.kind, self.low, self.high)
 
     @property
     def mean_text(self) -> str:
@@ -91,22 +59,20 @@ class Score:
         return _shown(self.kind, self.mean)
 
     @property
+    def interval_text(self) -> str:
+        """The interval in words, e.g. ``[83.8, 97.9]``, in percent for success."""
+        return interval_text(self.kind, self.low, self.high)
+
+    @property
     def text(self) -> str:
         """The score in words, e.g. ``success 94.0% [83.8, 97.9]``."""
         unit = "%" if self.kind == SUCCESS.name else ""
-        return f"{self.kind} {self.mean_text}{unit} {self.interval.text}"
+        return f"{self.kind} {self.mean_text}{unit} {self.interval_text}"
 
 
-def stated_interval(kind: str, low: float, high: float) -> Interval:
-    """Return the interval that somebody states for a score.
-
-    :raises UsageError: if it is no interval of such scores.
-    """
-    least, most = KINDS[kind].limits
-    if not least <= low <= high <= most:
-        limits = " of fractions from 0 to 1" if kind == SUCCESS.name else ""
-        raise UsageError(f"`--interval` must be an interval{limits}, the lower end first, got {low:g} {high:g}")
-    return Interval(kind, low, high)
+def interval_text(kind: str, low: float, high: float) -> str:
+    """Return an interval of scores in words."""
+    return f"[{_shown(kind, low)}, {_shown(kind, high)}]"
 
 
 def _shown(kind: str, value: float) -> str:

@@ -20,12 +20,12 @@ from agents.common.engine.recorded_plans import RecordedPlans
 from agents.common.sb3.policy import FlowPolicy
 from zoo.envs.make import find_spec, is_ogbench
 from zoo.errors import Abandoned, EnvironmentFault, UsageError
-from zoo.heartbeat import beat
 from zoo.messages import log
 from zoo.playing.episodes import EpisodeResults
 from zoo.playing.evaluate import Evaluator
 from zoo.playing.pool import MOST_RESTARTS, Spaces
-from zoo.processes import Hook, ServingProcess, WorkerError, WorkerLost, close_at_exit
+from zoo.processes.heartbeat import beat
+from zoo.processes.serving import Hook, ServingProcess, WorkerError, WorkerLost, close_at_exit
 
 
 class BackgroundEvaluator:
@@ -89,7 +89,7 @@ class BackgroundEvaluator:
     def finish(self) -> EpisodeResults:
         """Wait for the evaluation that was begun and return its results.
 
-        :raises zoo.processes.WorkerError: if it failed, with its traceback, or its process was lost too often.
+        :raises zoo.processes.serving.WorkerError: if it failed, with its traceback, or its process was lost too often.
         """
         assert self._request is not None, "no evaluation was begun"
         while self._outcome is None:

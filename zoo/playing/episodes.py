@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -25,3 +27,71 @@ class EpisodeResults:
     lengths: np.ndarray
     seeds: np.ndarray
     played: np.ndarray
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How played episodes are scored.
+
+    :param score: ``"return"``; None is success where the environment reports it, else the return.
+    :param success_return: the return from which an episode is a success.
+    :param reference_scores: returns of a random and of an expert policy.
+    """
+
+    score: str | None = None
+    success_return: float | None = None
+    reference_scores: tuple[float, float] | None = None
+
+    @classmethod
+    def recorded_in(cls, config: Mapping[str, Any]) -> Scoring:
+        """Return what a run was scored by, as its `config.yml` says."""
+        references = config.get("reference_scores")
+        return cls(config.get("score"), config.get("success_return"), tuple(references) if references else None)
+
+    @classmethod
+    def read(cls, content: Mapping[str, Any]) -> Scoring:
+        """Return what :meth:`plain` returned.
+
+        :raises ValueError: if it is something else.
+        """
+        found = cls.recorded_in(content)
+        if found.score not in (None, "return"):
+            raise ValueError(f"`score` must be return, got {found.score!r}")
+        numbers = [found.success_return, *(found.reference_scores or ())]
+        if not all(number is None or type(number) in (int, float) for number in numbers):
+            raise ValueError(f"`success_return` and `reference_scores` must be numbers, got {numbers}")
+        return found
+
+    def plain(self) -> dict[str, Any]:
+        """Return what differs from :data:`REPORTED` as plain values."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def apply(self, results: EpisodeResults) -> EpisodeResults:
+        """Return results with the successes that count: none of them where the return is the score."""
+        if self.score == "return":
+            return replace(results, successes=None)
+        if self.success_return is None:
+            return results
+        return replace(results, successes=(results.returns >= self.success_return).astype(np.int64))
+
+    def success_of(self, reported: int | None, episode_return: float) -> int | None:
+        """Return whether one episode is a success, as :meth:`apply` does for many."""
+        if self.score == "return":
+            return None
+        return reported if self.success_return is None else int(episode_return >= self.success_return)
+
+    def normalised(self, episode_return: float) -> float | None:
+        """Return where a return lies between those of a random and of an expert policy, if these are known."""
+        if self.reference_scores is None:
+            return None
+        random, expert = self.reference_scores
+        return (episode_return - random) / (expert - random)
+
+    @property
+    def success(self) -> str:
+        """What success is called in a line of text."""
+        return "success" if self.success_return is None else f"success (return >= {self.success_return:g})"
+
+
+REPORTED = Scoring()
+"""Success as the environment reports it, else the return."""

@@ -20,11 +20,10 @@ from agents.common.validation import integer
 from zoo.baselines import planner_of
 from zoo.config import checked_episodes
 from zoo.envs.make import find_spec, is_ogbench
-from zoo.heartbeat import beat
 from zoo.playing.episodes import EpisodeResults
 from zoo.playing.pool import Ending, EnvPool, Spaces
-from zoo.playing.rows import Rows
-from zoo.processes import Hook
+from zoo.processes.heartbeat import beat
+from zoo.processes.serving import Hook
 
 NOISE_PLANS = 16  # plans whose noise is drawn at a time; part of the result, like the seed
 
@@ -305,3 +304,28 @@ def _tabulate(endings: dict[tuple[int, int], Ending], replicas: int, seeds: np.n
         seeds=seeds,
         played=(lengths > 0).all(axis=1),
     )
+
+
+class Rows:
+    """Turns an environment's observations into rows: vectors as they are, all others as the policy's networks do.
+
+    :param policy: has a ``layout`` if observations are images or Dicts.
+    :param space: of the environment's observations.
+    """
+
+    def __init__(self, policy: Any, space: gymnasium.Space[Any]) -> None:
+        self.shape: tuple[int, ...]
+        if isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1:
+            self._layout, self.shape, self.dtype = None, space.shape, space.dtype
+        else:
+            self._layout = policy.layout
+            self.shape, self.dtype = (self._layout.size,), np.dtype(self._layout.numpy_dtype)
+
+    def blank(self, *leading: int) -> np.ndarray:
+        """Return rows of zeros, (*leading, O)."""
+        return np.zeros((*leading, *self.shape), self.dtype)
+
+    def __call__(self, observations: Any) -> np.ndarray:
+        """Return observations (N, ...), by name in a Dict space, as rows (N, O)."""
+        rows: np.ndarray = observations if self._layout is None else self._layout.rows(observations)
+        return rows

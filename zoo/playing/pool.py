@@ -18,9 +18,9 @@ from gymnasium.envs.registration import EnvSpec
 
 from zoo.envs.make import RepeatableEnv, find_spec, make_env
 from zoo.envs.observations import bytes_of, join, stack
-from zoo.heartbeat import beat
 from zoo.messages import log
-from zoo.processes import (
+from zoo.processes.heartbeat import beat
+from zoo.processes.serving import (
     PIPE_BYTES,
     Hook,
     ServingProcess,

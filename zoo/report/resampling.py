@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.common.validation import integer
-from zoo.processes import available_cores
+from zoo.processes.serving import available_cores
 
 T = TypeVar("T")
 BLOCK_ENTRIES = 300_000

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.playing.episodes import EpisodeResults
-from zoo.playing.scoring import REPORTED, Scoring
+from zoo.playing.episodes import REPORTED, EpisodeResults, Scoring
 from zoo.runs.folder import RunFolder
 from zoo.runs.history import EvaluationHistory
 

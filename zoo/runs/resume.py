@@ -15,7 +15,7 @@ from zoo import plain_yaml
 from zoo.errors import UsageError
 from zoo.layers import flatten
 from zoo.messages import log
-from zoo.playing.scoring import Scoring
+from zoo.playing.episodes import Scoring
 from zoo.runs.folder import ARGUMENTS, RunFolder, UnreadableRun, numbered_folders
 from zoo.runs.history import EvaluationHistory
 from zoo.runs.kept import find_kept_arguments, find_kept_config, find_kept_history

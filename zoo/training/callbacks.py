@@ -26,9 +26,8 @@ from agents.common.sb3.model import FlowQLearning
 from zoo.errors import Abandoned, Interrupted
 from zoo.messages import FILE_ONLY, log
 from zoo.playing.background import BackgroundEvaluator
-from zoo.playing.episodes import EpisodeResults
+from zoo.playing.episodes import REPORTED, EpisodeResults, Scoring
 from zoo.playing.evaluate import Evaluator
-from zoo.playing.scoring import REPORTED, Scoring
 from zoo.runs.history import OFFLINE, PHASES, EvaluationHistory
 from zoo.runs.kept import kept_files, restore_files
 from zoo.runs.results import describe_evaluation

@@ -6,18 +6,21 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
 from agents.common.engine.checkpoint import find_checkpoints, set_aside
-from agents.common.files import TakenOver
+from agents.common.files import TakenOver, atomic_path
 from agents.common.replicas import Diverged
 from agents.common.sb3.model import FlowQLearning
 from zoo.config import Config
 from zoo.errors import Abandoned, CannotResume
 from zoo.messages import log
 from zoo.playing.background import BackgroundEvaluator
+from zoo.playing.episodes import Scoring
 from zoo.playing.evaluate import Evaluator
-from zoo.playing.scoring import Scoring
 from zoo.runs.folder import describe_error, state_after
-from zoo.runs.history import OFFLINE, ONLINE
+from zoo.runs.history import OFFLINE, ONLINE, EvaluationHistory
 from zoo.runs.results import joint_result, result_of, result_of_failed
 from zoo.training import logs
 from zoo.training.callbacks import (
@@ -28,7 +31,6 @@ from zoo.training.callbacks import (
     StopSignal,
     save_model,
 )
-from zoo.training.curve import plot_learning_curve
 from zoo.training.replicas import DivergenceCallback, Replicas
 
 
@@ -154,3 +156,30 @@ class Training:
         save_model(self.model.replica(replica), folder.model)
         plot_learning_curve(history, folder.learning_curve, f"{self.config.algo} on {self.config.env}")
         return result_of(folder, seed, history, self.evaluation.scoring)
+
+
+def plot_learning_curve(history: EvaluationHistory, path: Path, title: str) -> None:
+    """Write a PNG of success (or the return, where there is no success) against steps, the online phase shaded."""
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    rates = history.success_rates()
+    arrays = history.arrays()
+    values = arrays["results"].mean(axis=1) if rates is None else rates
+    steps = arrays["timesteps"]
+    axes.plot(steps, values, marker="o", color="#0072B2", clip_on=False, zorder=3)
+    if rates is not None:
+        axes.set_ylim(0, 1)
+    offline = arrays["phase"] == OFFLINE
+    if offline.any() and not offline.all():
+        begin = steps[offline][-1]
+        axes.axvspan(begin, steps[-1], color="0.93", zorder=0)
+        axes.text(begin, axes.get_ylim()[1], " online", va="top", color="0.4")
+    units = ["gradient steps"] * bool(offline.any()) + ["environment steps"] * (not offline.all())
+    axes.set(title=title, xlabel=", then ".join(units), xlim=(0, None))
+    axes.set_ylabel("mean return" if rates is None else "success rate")
+    axes.title.set_fontsize(9)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150)

@@ -6,10 +6,34 @@ import argparse
 import contextlib
 import secrets
 import time
+from pathlib import Path
 from typing import Any
 
+import torch
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+from agents.common.check import AgentError, check_first_update
 from agents.common.files import atomic_path
+from agents.common.saved import find_model
+from agents.common.sb3.model import FlowQLearning
+from agents.common.sb3.spaces import available_device
+from zoo.baselines import find_algorithm
+from zoo.datasets.load import SOURCES, Dataset, load_dataset
+from zoo.datasets.own import load_own
+from zoo.datasets.shards import ShardedDataset
+from zoo.datasets.sources.ocbench import find_set
+from zoo.datasets.sources.robomimic import find_demonstrations
+from zoo.envs import ocbench, robomimic
+from zoo.envs.make import make_env
+from zoo.envs.observations import policy_name
+from zoo.envs.snapshot import ResumableEnv
+from zoo.errors import UsageError, as_usage_error
 from zoo.messages import FILE_ONLY, keep_in, log
+from zoo.playing.background import BackgroundEvaluator
+from zoo.playing.evaluate import Evaluator
+from zoo.playing.pool import count_environments
+from zoo.processes.environments import WatchedVecEnv
 from zoo.runs.claims import held
 from zoo.runs.folder import check_log_folder, ending_recorded
 from zoo.runs.resume import find_run, result_of_done
@@ -17,7 +41,6 @@ from zoo.runs.versions import command_line
 from zoo.training.callbacks import Observer
 from zoo.training.logs import set_logger
 from zoo.training.options import Request, read_request
-from zoo.training.prepare import check_algorithm, load_data, make_evaluator, make_model
 from zoo.training.record import describe_run, make_folders
 from zoo.training.replicas import Replicas
 from zoo.training.run import Training
@@ -79,3 +102,139 @@ def _train(request: Request, stack: contextlib.ExitStack, observe: Observer | No
         with atomic_path(folders[0].replay_buffer) as temporary, temporary.open("wb") as file:
             model.save_replay_buffer(file)
     return result
+
+
+OF_IMAGES = {"encoder": None, "frame_stack": 1, "random_crop": 0.0}
+"""Settings that only images take, and the values with which vectors take them too."""
+
+
+def make_evaluator(request: Request) -> Evaluator | BackgroundEvaluator:
+    """Start the environments of the evaluation, which build while data are read.
+
+    On CUDA training continues during evaluations, which leave its CPU core alone; elsewhere it waits for them.
+    """
+    args, env_id, env_kwargs = request.args, request.env_id, request.eval_env_kwargs
+    episodes = request.config.run.eval_episodes
+    count = args.n_eval_envs or count_environments(env_id, env_kwargs, episodes)
+    is_async = available_device(args.device).type == "cuda" if args.eval_mode == "auto" else args.eval_mode == "async"
+    kind = BackgroundEvaluator if is_async else Evaluator
+    return kind(env_id, episodes=episodes, n_envs=count, seed=args.eval_seed, env_kwargs=env_kwargs)
+
+
+def check_algorithm(request: Request) -> None:
+    """Refuse an algorithm whose hooks break their contract, before data are loaded and a folder is made.
+
+    So too one that does not take the environment's observations, or not with these settings.
+    """
+    algorithm, settings = find_algorithm(request.config.algo).algorithm, request.config.settings
+    with contextlib.closing(make_env(request.env_id, **request.env_kwargs)) as env:
+        policy = policy_name(env.observation_space)
+        if not issubclass(algorithm, FlowQLearning):  # SB3's own
+            if policy != "MlpPolicy":
+                raise UsageError(
+                    f"`{request.config.algo}` is one of Stable-Baselines3's, which take vectors here, got "
+                    f"{env.observation_space} in {request.env_id}; use an algorithm of this zoo, e.g. --algo qam"
+                )
+            return
+        bare = algorithm(policy, None, **settings, _init_setup_model=False)
+        with as_usage_error(AgentError):
+            check_first_update(bare.method, env.observation_space, env.action_space)
+        if policy != "MlpPolicy" or any(settings[name] != value for name, value in OF_IMAGES.items()):
+            with as_usage_error(NotImplementedError, TypeError, ValueError):
+                algorithm(
+                    policy,
+                    env,
+                    **{**settings, "buffer_size": 1},
+                    seeds=request.seeds or [0],
+                    device=request.args.device,
+                )
+
+
+def load_data(request: Request) -> Dataset | ShardedDataset | None:
+    """Return the dataset, made first if need be; None for a run that needs none, or whose environment has none."""
+    config, args = request.config, request.args
+    how = config.run.offline_data
+    steps = config.run.pretraining_steps + config.run.offline_steps
+    needed = steps or config.settings["balanced_sampling"] if how is None else how != "none"
+    if not needed or not (request.has_dataset or request.has_own_data):
+        return None
+    if request.has_own_data:
+        if config.settings.get("sparse"):
+            raise UsageError("`sparse` belongs to OGBench's rewards, and --dataset has its own; set it to false")
+        return load_own(
+            _find_own(request),
+            request.env_id,
+            {name: value for name, value in request.env_kwargs.items() if name != "frame_stack"},
+            size=config.run.dataset_size,
+            action_range=config.run.action_range,
+        )
+    return load_dataset(
+        config.env,
+        dataset_dir=args.dataset_dir,
+        dataset=args.dataset,
+        dataset_size=config.run.dataset_size,
+        sparse=config.settings["sparse"],
+        replace_interval=config.run.dataset_replace_interval,
+    )
+
+
+def _find_own(request: Request) -> str | Path:
+    """Return where data with rewards are: what the user gave, or the data of a benchmark's task."""
+    name, args = request.config.env, request.args
+    if args.dataset not in SOURCES:
+        return str(args.dataset)
+    if name in robomimic.TASKS:
+        return find_demonstrations(robomimic.TASKS[name], args.dataset_dir)
+    return find_set(ocbench.TASKS[name], args.dataset_dir, args.dataset)
+
+
+def make_model(request: Request, seeds: list[int], data: Dataset | ShardedDataset | None) -> FlowQLearning:
+    """Return the algorithm, whose hooks :func:`check_algorithm` has tried, with its environments and data loaded."""
+    config, args = request.config, request.args
+    if args.num_threads > 0:
+        torch.set_num_threads(args.num_threads)
+    env = _make_environments(request, seeds)
+    with as_usage_error(NotImplementedError, TypeError, ValueError, OSError):
+        model = find_algorithm(config.algo).algorithm(
+            policy_name(env.observation_space),
+            env,
+            **config.settings,
+            replay_buffer_kwargs={"storage": args.storage},
+            seeds=seeds,
+            device=args.device,
+            verbose=max(args.verbose - 1, 0),
+        )
+        if isinstance(model, FlowQLearning):  # SB3's own algorithms come here too
+            model.is_checked = True
+        if args.trained_agent:
+            model.set_parameters(find_model(args.trained_agent), device=args.device)  # type: ignore[arg-type]
+        if data is not None:
+            model.load_dataset(data.content)
+        if args.pretrained_actor:  # after the dataset, which gives the observation statistics
+            model.load_pretrained_actor(args.pretrained_actor)
+    log.info("%s", model.replay_buffer.placement.text)
+    if data is not None:
+        log.info("%s", model.replay_buffer.dataset_description)
+    if isinstance(model, FlowQLearning):
+        log.info("updates: %s", model.update_mode)
+    return model
+
+
+def _make_environments(request: Request, seeds: list[int]) -> VecEnv:
+    """Return the training environments, the same number for each replica."""
+    args, is_online = request.args, request.config.run.online_steps > 0
+    if is_online and args.n_envs and args.n_envs % len(seeds):
+        raise UsageError(
+            f"`--n-envs` must be a multiple of the {len(seeds)} seeds, got {args.n_envs}; each seed trains online with "
+            "environments of its own"
+        )
+    env = make_vec_env(
+        lambda: make_env(request.env_id, **request.env_kwargs),
+        n_envs=args.n_envs or (len(seeds) if is_online else 1),
+        seed=seeds[0],
+        wrapper_class=ResumableEnv,
+        vec_env_cls=WatchedVecEnv if args.vec_env == "subproc" else DummyVecEnv,
+    )
+    for index in range(env.num_envs):
+        env.env_method("be_called", f"training environment {index}", indices=[index])
+    return env

@@ -16,7 +16,7 @@ from zoo.config import find_entry
 from zoo.errors import UsageError
 from zoo.layers import parse_overrides
 from zoo.messages import log
-from zoo.processes import available_cores
+from zoo.processes.serving import available_cores
 from zoo.runs.folder import file_name_of
 from zoo.runs.resume import comparable
 from zoo.training.options import Request, read_request

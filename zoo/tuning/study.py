@@ -25,7 +25,7 @@ from agents.common.files import atomic_path
 from zoo import plain_yaml
 from zoo.errors import Interrupted, UsageError
 from zoo.messages import log
-from zoo.processes import ServingProcess, WorkerError
+from zoo.processes.serving import ServingProcess, WorkerError
 from zoo.runs.folder import STUDY, check_log_folder, find_run_folders
 from zoo.training.callbacks import StopSignal
 from zoo.tuning import trial as trials

@@ -14,13 +14,12 @@ from zoo.envs.make import RepeatableEnv, find_spec, is_ogbench, observes_images
 from zoo.errors import UsageError
 from zoo.messages import log
 from zoo.models.agent import Agent
+from zoo.models.play import episode_text
 from zoo.runs.read import short_name
 from zoo.watching.pictures import (
     PAPER,
     MazeMap,
     MazePicture,
-    Sheet,
-    colours_of,
     draw_caption,
     draw_chunks,
     draw_close_up,
@@ -30,8 +29,7 @@ from zoo.watching.pictures import (
     fitted,
     put_together,
 )
-from zoo.watching.playing import Lane, Stage, episode_text
-from zoo.watching.thoughts import Imagination, Mind, Thoughts
+from zoo.watching.stage import Imagination, Lane, Mind, Stage, Thoughts
 
 ALONE, TILE = 480, 256
 """Size of the picture of an episode by itself, and of one among several."""
@@ -115,9 +113,9 @@ class Film:
             return
         diary.is_over = lane.is_over
         if self._uses_map:
-            diary.trail.append(_place_of(lane.env))
+            diary.trail.append(np.array(lane.env.env.unwrapped.get_xy()))  # type: ignore[attr-defined]  # a maze
         if lane.is_over:
-            log.info("%s", describe_episode(lane))
+            log.info("%s", episode_text((lane.episode or 0) + 1, lane.success, lane.length, lane.total))
         elif self._mind is not None:
             self._think(self._mind, lane, diary)
 
@@ -165,39 +163,24 @@ class Film:
             maze = find_maze(lane.env)
             assert maze is not None
             diary.map = MazePicture(maze, self._size)
-        if diary.thoughts is None or diary.paths is None:
-            return diary.map.draw(diary.trail).finished()
-        colours = colours_of(diary.thoughts.values, len(diary.paths))
-        return diary.map.draw(diary.trail, diary.paths, colours, diary.thoughts.played).finished()
+        return diary.map.draw(diary.trail, diary.paths, diary.thoughts)
 
     def _panels(self, lane: Lane, diary: Diary) -> Image.Image:
         """Return the panels beside the picture."""
-        maze = find_maze(lane.env)
-        thoughts = diary.thoughts
+        thoughts, maze = diary.thoughts, find_maze(lane.env)
         assert thoughts is not None
-        sheet, middle, size = Sheet(PANELS, self._size), PANELS / 2, float(self._size)
-        colours = colours_of(thoughts.values, len(thoughts.chunks))
-        left, right = (0.0, 0.0, middle, size / 2), (middle, 0.0, float(PANELS), size / 2)
-        below = (0.0, size / 2, float(PANELS), size)
+        small, wide = (PANELS // 2, self._size // 2), (PANELS, self._size // 2)
         if maze is not None and diary.paths is not None:
-            reach = 1.15 * self._reach
-            draw_close_up(sheet, left, maze, reach, diary.trail, diary.paths, colours, thoughts.played)
+            left = draw_close_up(small, thoughts, diary.paths, maze, 1.15 * self._reach, diary.trail)
         else:
-            box = self._agent.policy.action_space
-            limits = float(box.low[0]), float(box.high[0])  # type: ignore[attr-defined]  # it is a box
-            draw_chunks(sheet, left, thoughts.chunks[:, :, 0], limits, colours, thoughts.played)
-        draw_flow(sheet, right, thoughts.stages, colours, thoughts.played)
+            box: Any = self._agent.policy.action_space
+            left = draw_chunks(small, thoughts, (float(box.low[0]), float(box.high[0])))
         if thoughts.values is None:
-            draw_note(sheet, below, "Q of a chunk planned now", f"{self._agent.algo} has no critic")
+            below = draw_note(wide, "Q of a chunk planned now", f"{self._agent.algo} has no critic")
         else:
             first = max(0, len(diary.values) - SHOWN_STEPS)
-            draw_values(sheet, below, np.array(diary.values[first:]), diary.planned, first)
-        return sheet.finished()
-
-
-def describe_episode(lane: Lane) -> str:
-    """Return the end of an episode in words."""
-    return episode_text((lane.episode or 0) + 1, lane.success, lane.length, lane.total)
+            below = draw_values(wide, np.array(diary.values[first:]), diary.planned, first)
+        return put_together([[left, draw_flow(small, thoughts)], [below]])
 
 
 def find_maze(env: RepeatableEnv) -> MazeMap | None:
@@ -219,12 +202,6 @@ def draws_with_mujoco(env: RepeatableEnv) -> bool:
     """Return whether MuJoCo makes an environment's pictures; others have a library of their own."""
     origins = ("ogbench.", "gymnasium.envs.mujoco", "zoo.envs.robosuite")
     return any(kind.__module__.startswith(origins) for kind in type(env.env.unwrapped).__mro__)
-
-
-def _place_of(env: RepeatableEnv) -> np.ndarray:
-    """Return x and y of the agent in a maze."""
-    place: np.ndarray = np.array(env.env.unwrapped.get_xy())
-    return place
 
 
 def _picture_size(agent: Agent, size: int) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from zoo.watching.stage import Thoughts
+
 FINE = 2  # everything is drawn so many times as large, and made smaller, which smooths its edges
 CAPTION = 32
 
@@ -48,12 +50,18 @@ def mix(share: float) -> Colour:
     return red, green, blue
 
 
-def colours_of(values: np.ndarray | None, count: int) -> list[Colour]:
-    """Return a colour for each of some chunks, by its value among theirs; one colour where there are no values."""
+def colours_of(thoughts: Thoughts) -> list[Colour]:
+    """Return a colour for each chunk, by its value among theirs; one colour where there are no values."""
+    values = thoughts.values
     if values is None:
-        return [MIDDLE] * count
+        return [MIDDLE] * len(thoughts.chunks)
     spread = float(values.max() - values.min())
     return [mix(float(value - values.min()) / spread if spread else 0.5) for value in values]
+
+
+def legend(thoughts: Thoughts) -> str:
+    """Return what the colours of chunks mean."""
+    return "black: played" if set(colours_of(thoughts)) == {MIDDLE} else "black: played; orange: higher Q"
 
 
 @cache
@@ -92,10 +100,6 @@ class Sheet:
         if len(points) > 1:
             flat = [(FINE * x, FINE * y) for x, y in points]
             self._draw.line(flat, fill=colour, width=max(1, round(FINE * width)), joint="curve")
-
-    def paste(self, other: Sheet, left: float, top: float) -> None:
-        """Put another drawing into this one."""
-        self._image.paste(other._image, (round(FINE * left), round(FINE * top)))
 
     def area(self, points: Sequence[tuple[float, float]], colour: Colour) -> None:
         """Fill a polygon."""
@@ -160,26 +164,22 @@ class MazePicture:
         return self._half + x, self._half - y
 
     def draw(
-        self,
-        trail: Sequence[Sequence[float]],
-        paths: np.ndarray | None = None,
-        colours: Sequence[Colour] = (),
-        played: int | None = None,
-    ) -> Sheet:
-        """Draw the way so far, whose end is the agent, and the planned paths, (F, H + 1, 2)."""
+        self, trail: Sequence[Sequence[float]], paths: np.ndarray | None = None, thoughts: Thoughts | None = None
+    ) -> Image.Image:
+        """Draw the way so far, whose end is the agent, and the paths of the chunks thought of, (F, H + 1, 2)."""
         sheet, size = self._empty.copy(), self._mark * self._cell
         sheet.line(_thinned([self.point(place) for place in trail]), TRAIL, max(1.5, 0.06 * size))
-        for path, colour in zip(paths if paths is not None else (), colours, strict=True):
-            ends = [self.point(place) for place in path]
-            sheet.line(ends, colour, max(1.4, 0.03 * size))
-            sheet.dot(ends[-1], max(2.5, 0.045 * size), colour)
-        if paths is not None and played is not None:
-            ends = [self.point(place) for place in paths[played]]
+        if paths is not None and thoughts is not None:
+            for path, colour in zip(paths, colours_of(thoughts), strict=True):
+                ends = [self.point(place) for place in path]
+                sheet.line(ends, colour, max(1.4, 0.03 * size))
+                sheet.dot(ends[-1], max(2.5, 0.045 * size), colour)
+            ends = [self.point(place) for place in paths[thoughts.played]]
             sheet.line(ends, PAPER, max(4.0, 0.1 * size))
             sheet.line(ends, PLAYED, max(2.2, 0.05 * size))
             sheet.dot(ends[-1], max(3.5, 0.07 * size), PLAYED)
         sheet.dot(self.point(trail[-1]), max(5.0, 0.14 * size), AGENT, PAPER)
-        return sheet
+        return sheet.finished()
 
     def _rectangle(self, middle: tuple[float, float], width: float, height: float, colour: Colour) -> None:
         left, top = self.point((middle[0] - width / 2, middle[1] + height / 2))
@@ -198,39 +198,35 @@ def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
 
 
 class Panel:
-    """A small plot on a sheet.
+    """A small plot of some size.
 
-    :param box: left, top, right, bottom of everything that belongs to it.
     :param across: the range of x; values beyond it are put at its ends.
     :param up: the range of y.
     """
 
     def __init__(
         self,
-        sheet: Sheet,
-        box: tuple[float, float, float, float],
+        size: tuple[int, int],
         title: str,
+        note: str,
         across: tuple[float, float],
         up: tuple[float, float],
         labels: tuple[str, str] = ("", ""),
-        note: str = "",
     ) -> None:
-        left, top, right, bottom = box
-        self._sheet, self._across, self._up = sheet, across, up
-        self._area = left + 46, top + 46, right - 14, bottom - (34 if labels[0] else 22)
-        sheet.text((left + 12, top + 6), title, 15, room=right - left - 20)
-        sheet.text((left + 12, top + 26), note, 12, FAINT, room=right - left - 20)
+        width, height = size
+        self.sheet, self._across, self._up = _titled(size, title, note), across, up
+        self._area = 46, 46, width - 14, height - (34 if labels[0] else 22)
         x0, y0, x1, y1 = self._area
         for value in ticks(*up):
             y = self.point((across[0], value))[1]
-            sheet.line([(x0, y), (x1, y)], GRID)
-            sheet.text((x0 - 6, y), number_text(value), 11, FAINT, "rm")
+            self.sheet.line([(x0, y), (x1, y)], GRID)
+            self.sheet.text((x0 - 6, y), number_text(value), 11, FAINT, "rm")
         for value in ticks(*across):
             x = self.point((value, up[0]))[0]
-            sheet.line([(x, y0), (x, y1)], GRID)
-            sheet.text((x, y1 + 4), number_text(value), 11, FAINT, "ma")
-        sheet.text(((x0 + x1) / 2, bottom - 3), labels[0], 12, FAINT, "md")
-        sheet.text((x0 + 4, y0 + 3), labels[1], 12, FAINT)
+            self.sheet.line([(x, y0), (x, y1)], GRID)
+            self.sheet.text((x, y1 + 4), number_text(value), 11, FAINT, "ma")
+        self.sheet.text(((x0 + x1) / 2, height - 3), labels[0], 12, FAINT, "md")
+        self.sheet.text((x0 + 4, y0 + 3), labels[1], 12, FAINT)
 
     def point(self, place: Sequence[float]) -> tuple[float, float]:
         """Return where a place of the plot is on the sheet."""
@@ -243,104 +239,78 @@ class Panel:
 
     def line(self, places: Sequence[Sequence[float]], colour: Colour, width: float = 1) -> None:
         """Draw a line."""
-        self._sheet.line([self.point(place) for place in places], colour, width)
-
-    def area(self, places: Sequence[Sequence[float]], colour: Colour) -> None:
-        """Fill a polygon."""
-        self._sheet.area([self.point(place) for place in places], colour)
+        self.sheet.line([self.point(place) for place in places], colour, width)
 
     def dot(self, place: Sequence[float], radius: float, fill: Colour | None, edge: Colour | None = None) -> None:
         """Draw a disc or a ring."""
-        self._sheet.dot(self.point(place), radius, fill, edge)
+        self.sheet.dot(self.point(place), radius, fill, edge)
+
+
+def _titled(size: tuple[int, int], title: str, note: str) -> Sheet:
+    """Return a sheet with a title and a note below it."""
+    sheet = Sheet(*size)
+    sheet.text((12, 6), title, 15, room=size[0] - 20)
+    sheet.text((12, 26), note, 12, FAINT, room=size[0] - 20)
+    return sheet
 
 
 def draw_close_up(
-    sheet: Sheet,
-    box: tuple[float, float, float, float],
+    size: tuple[int, int],
+    thoughts: Thoughts,
+    paths: np.ndarray,
     maze: MazeMap,
     reach: float,
     trail: Sequence[Sequence[float]],
-    paths: np.ndarray,
-    colours: Sequence[Colour],
-    played: int,
-) -> None:
-    """Draw the surroundings of an agent with the planned paths, (F, H + 1, 2).
+) -> Image.Image:
+    """Draw the surroundings of an agent with the paths of the chunks thought of, (F, H + 1, 2).
 
     :param reach: half the width of what is shown, in metres.
     """
-    left, top, right, bottom = box
-    sheet.text((left + 12, top + 6), "Planned paths", 15, room=right - left - 20)
-    sheet.text((left + 12, top + 26), legend(colours), 12, FAINT, room=right - left - 20)
-    size = int(min(right - left - 24, bottom - top - 56))
-    picture = MazePicture(maze, size, (float(paths[0, 0, 0]), float(paths[0, 0, 1]), reach))
-    sheet.paste(picture.draw(trail, paths, colours, played), left + 12, top + 46)
+    picture = MazePicture(maze, min(size[0] - 24, size[1] - 56), (float(paths[0, 0, 0]), float(paths[0, 0, 1]), reach))
+    image = _titled(size, "Planned paths", legend(thoughts)).finished()
+    image.paste(picture.draw(trail, paths, thoughts), (12, 46))
+    return image
 
 
-def legend(colours: Sequence[Colour]) -> str:
-    """Return what the colours of chunks mean."""
-    return "black: played" if set(colours) == {MIDDLE} else "black: played; orange: higher Q"
-
-
-def draw_flow(
-    sheet: Sheet,
-    box: tuple[float, float, float, float],
-    stages: Sequence[np.ndarray],
-    colours: Sequence[Colour],
-    played: int,
-) -> None:
-    """Draw how the first actions of chunks came from noise: rings are noise, discs are actions.
-
-    :param stages: from noise to action, each (F, A).
-    """
-    steps, count = len(stages) - 1, len(stages[0])
+def draw_flow(size: tuple[int, int], thoughts: Thoughts) -> Image.Image:
+    """Draw how the first actions of chunks came from noise: rings are noise, discs are actions."""
+    stages = np.stack(thoughts.stages, 1)  # (F, steps + 1, A)
+    steps = stages.shape[1] - 1
     title = f"From noise to action, {steps} {'step' if steps == 1 else 'steps'}" if steps else "Actions"
     note = "rings: noise; discs: actions" if steps else "no noise becomes an action"
-    if stages[0].shape[1] == 1:
-        panel = Panel(sheet, box, title, (0, max(steps, 1)), (-3, 3), ("step of the flow", "action"), note)
-        ways = [[(step, stage[row, 0]) for step, stage in enumerate(stages)] for row in range(count)]
+    if stages.shape[2] == 1:
+        panel = Panel(size, title, note, (0, max(steps, 1)), (-3, 3), ("step of the flow", "action"))
+        stages = np.concatenate([np.broadcast_to(np.arange(steps + 1.0)[:, None], stages.shape), stages], 2)
     else:
-        panel = Panel(sheet, box, title, (-3, 3), (-3, 3), ("first action, coordinate 1", "coordinate 2"), note)
+        panel = Panel(size, title, note, (-3, 3), (-3, 3), ("first action, coordinate 1", "coordinate 2"))
         panel.line([(-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1)], FAINT)
-        ways = [[(stage[row, 0], stage[row, 1]) for stage in stages] for row in range(count)]
-    for way, colour in zip(ways, colours, strict=True):
-        _draw_way(panel, way, colour, 1.4)
-    _draw_way(panel, ways[played], PLAYED, 2.2)
+    played = (stages[thoughts.played], PLAYED, 2.2)
+    ways = [(way, colour, 1.4) for way, colour in zip(stages, colours_of(thoughts), strict=True)]
+    for way, colour, width in [*ways, played]:
+        panel.line(way[:, :2], colour, width)
+        for place in way[1:-1, :2]:
+            panel.dot(place, width, colour)
+        if steps:
+            panel.dot(way[0, :2], 3.5, PAPER, colour)
+        panel.dot(way[-1, :2], 2.2 * width, colour)
+    return panel.sheet.finished()
 
 
-def _draw_way(panel: Panel, way: Sequence[Sequence[float]], colour: Colour, width: float) -> None:
-    panel.line(way, colour, width)
-    for place in way[1:-1]:
-        panel.dot(place, width, colour)
-    if len(way) > 1:
-        panel.dot(way[0], 3.5, PAPER, colour)
-    panel.dot(way[-1], 2.2 * width, colour)
-
-
-def draw_chunks(
-    sheet: Sheet,
-    box: tuple[float, float, float, float],
-    chunks: np.ndarray,
-    limits: tuple[float, float],
-    colours: Sequence[Colour],
-    played: int,
-) -> None:
-    """Draw a coordinate of sampled chunks, (F, H), over their steps."""
+def draw_chunks(size: tuple[int, int], thoughts: Thoughts, limits: tuple[float, float]) -> Image.Image:
+    """Draw the first coordinate of sampled chunks over their steps."""
+    chunks = thoughts.chunks[:, :, 0]
     steps = range(1, chunks.shape[1] + 1)
-    across = (1, max(chunks.shape[1], 2))
     labels = "step of the chunk", "coordinate 1"
-    panel = Panel(sheet, box, f"{len(chunks)} sampled chunks", across, limits, labels, legend(colours))
-    for chunk, colour in [*zip(chunks, colours, strict=True), (chunks[played], PLAYED)]:
+    panel = Panel(size, f"{len(chunks)} sampled chunks", legend(thoughts), (1, max(chunks.shape[1], 2)), limits, labels)
+    for chunk, colour in [*zip(chunks, colours_of(thoughts), strict=True), (chunks[thoughts.played], PLAYED)]:
         panel.line(list(zip(steps, chunk, strict=True)), colour, 2.2 if colour == PLAYED else 1.4)
         panel.dot((steps[-1], chunk[-1]), 2.5, colour)
+    return panel.sheet.finished()
 
 
 def draw_values(
-    sheet: Sheet,
-    box: tuple[float, float, float, float],
-    values: np.ndarray,
-    planned: Sequence[tuple[int, float]],
-    first: int = 0,
-) -> None:
+    size: tuple[int, int], values: np.ndarray, planned: Sequence[tuple[int, float]], first: int = 0
+) -> Image.Image:
     """Draw the values of what was sampled at each step, (T, F), from step ``first`` on, and those of what was played.
 
     :param planned: steps at which chunks were planned, and the values of these.
@@ -351,26 +321,20 @@ def draw_values(
     room = 0.08 * max(most - least, 1e-3 * max(abs(most), 1.0))
     across = (first, max(first + len(values) - 1, first + 40))
     note = f"line: mean of {values.shape[1]} samples; band: all of them; dots: chunks that were begun"
-    panel = Panel(
-        sheet,
-        box,
-        f"Q of a chunk planned now: {middle[-1]:.1f}",
-        across,
-        (least - room, most + room),
-        ("step", ""),
-        note,
-    )
-    panel.area([*zip(steps, high, strict=True), *zip(steps[::-1], low[::-1], strict=True)], (205, 220, 245))
+    title = f"Q of a chunk planned now: {middle[-1]:.1f}"
+    panel = Panel(size, title, note, across, (least - room, most + room), ("step", ""))
+    band = [*zip(steps, high, strict=True), *zip(steps[::-1], low[::-1], strict=True)]
+    panel.sheet.area([panel.point(place) for place in band], (205, 220, 245))
     panel.line(list(zip(steps, middle, strict=True)), AGENT, 2)
     for step, value in planned:
         if step >= first:
             panel.dot((step, value), 3.2, PLAYED)
+    return panel.sheet.finished()
 
 
-def draw_note(sheet: Sheet, box: tuple[float, float, float, float], title: str, note: str) -> None:
+def draw_note(size: tuple[int, int], title: str, note: str) -> Image.Image:
     """Write why a panel is empty."""
-    sheet.text((box[0] + 12, box[1] + 6), title, 15)
-    sheet.text((box[0] + 12, box[1] + 26), note, 12, FAINT, room=box[2] - box[0] - 20)
+    return _titled(size, title, note).finished()
 
 
 def draw_caption(width: int, left: str, right: str, ending: str = "", is_good: bool = False) -> Image.Image:

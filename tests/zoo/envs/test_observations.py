@@ -11,8 +11,8 @@ from gymnasium import spaces
 from tests.envs import PicturesEnv, space_env_of
 from zoo.envs.make import RepeatableEnv, make_env
 from zoo.envs.observations import bytes_of, join, policy_name, refuse_unfit, shape_of, stack, vectors_of
-from zoo.envs.subprocesses import WatchedVecEnv
 from zoo.errors import EnvironmentFault, UsageError
+from zoo.processes.environments import WatchedVecEnv
 
 ENV = "tests.envs:Pictures-v0"
 IMAGE = spaces.Box(0, 255, (16, 16, 3), np.uint8)

@@ -11,7 +11,7 @@ from agents.common.sb3.model import FlowQLearning
 from tests.zoo.models.conftest import ENV, model, write_run
 from zoo.hub.bundle import Origin, origin_of, without_folders
 from zoo.hub.card import model_card
-from zoo.models.agent import Choice, agent_of_file, agent_of_run
+from zoo.models.agent import agent_of_file, agent_of_run
 from zoo.models.trained import find_trained
 
 __all__ = ["model"]
@@ -46,7 +46,7 @@ def test_folders_of_the_machine_are_left_out(tmp_path: Path, model: FlowQLearnin
     words = "/home/me/.venv/bin/python /home/me/.venv/bin/zoo train -f '/home/my logs' --dataset=/data/a.npz -i/b"
     (run.path / "command.txt").write_text(words)
     (run.path / "versions.json").write_text("{}")
-    origin = origin_of(agent_of_run(run.path, Choice(), "cpu"))
+    origin = origin_of(agent_of_run(run.path, "cpu"))
     assert origin.command == "zoo train -f 'my logs' --dataset=a.npz -ib"
     assert origin.config["pretrained_actor"]["path"] == "bc_1.zip"
     kept = ["hf://a/b", "https://a.b/c/d", "my_ns/Env-v0", "logs/bc", "a / b"]

@@ -19,9 +19,9 @@ from zoo.errors import UsageError
 from zoo.evaluate import main
 from zoo.hub.bundle import describe_agent
 from zoo.models.agent import agent_of_file
-from zoo.models.download import download_policy
+from zoo.models.hub import download_policy
 from zoo.models.trained import find_trained
-from zoo.playing.scoring import Scoring
+from zoo.playing.episodes import Scoring
 
 POLICY = "policy.safetensors"
 
@@ -112,7 +112,7 @@ def test_what_its_episodes_are_scored_by_is_part_of_the_protocol(tmp_path: Path)
 
 def test_a_file_that_is_too_large_for_a_policy_is_not_downloaded(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.put("them/agent", {POLICY: trained()})
-    monkeypatch.setattr("zoo.models.download.MOST_BYTES", 1000)
+    monkeypatch.setattr("zoo.models.hub.MOST_BYTES", 1000)
     with pytest.raises(UsageError, match=r"policy\.safetensors of them/agent has .* kB, expected at most 1.0 kB"):
         download_policy("them/agent")
     assert {request.partition(" ")[0] for request in hub.requests if "/resolve/" in request} == {"HEAD"}

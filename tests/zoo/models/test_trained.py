@@ -11,9 +11,9 @@ from agents.common.sb3.acting import read_about
 from agents.registry import BUILT_IN
 from zoo.errors import UsageError
 from zoo.models.agent import agent_of_file
+from zoo.models.play import play, with_protocol
 from zoo.models.score import Score
 from zoo.models.trained import FOLDER, find_trained, list_trained
-from zoo.watching.playing import play, with_protocol
 
 MEDIUM, LARGE = (f"pointmaze-{size}-navigate-singletask-task1-v0" for size in ("medium", "large"))
 FILES = sorted(FOLDER.glob("*/*.safetensors"))
@@ -22,12 +22,6 @@ EVERY_FILE = pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.par
 
 def test_every_algorithm_has_an_agent_for_two_tasks() -> None:
     assert list_trained() == {algo: [LARGE, MEDIUM] for algo in sorted(BUILT_IN)}
-
-
-def test_the_agents_are_small() -> None:
-    sizes = [file.stat().st_size for file in FILES]
-    assert max(sizes) <= 300_000
-    assert sum(sizes) <= 20_000_000
 
 
 @EVERY_FILE
@@ -57,11 +51,7 @@ def test_an_agent_scores_what_its_file_states(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("algo", "env", "text"),
-    [
-        ("qamm", MEDIUM, "unknown trained algorithm `qamm`; closest: qam, "),
-        ("qam", "cube-single-play-singletask-task1-v0", f"qam was trained on {LARGE}, {MEDIUM}; got cube"),
-    ],
+    ("algo", "env", "text"), [("qamm", MEDIUM, "`qamm`; closest: qam, "), ("qam", "cube-v0", f"{LARGE}, {MEDIUM}")]
 )
 def test_an_agent_that_is_not_there_is_named_with_those_that_are(algo: str, env: str, text: str) -> None:
     with pytest.raises(UsageError, match=text):

@@ -25,7 +25,7 @@ from zoo.errors import UsageError
 from zoo.playing import background
 from zoo.playing.background import BackgroundEvaluator
 from zoo.playing.evaluate import EpisodeResults, Evaluator
-from zoo.processes import WorkerError
+from zoo.processes.serving import WorkerError
 
 TOY = "Toy-v0"
 SETTINGS = {"episodes": 5, "n_envs": 2, "seed": 5}
@@ -103,60 +103,27 @@ def test_products_round_as_they_do_here(beside: BackgroundEvaluator, in_front: E
         torch.set_num_threads(threads)
 
 
-def test_only_active_replicas_play(beside: BackgroundEvaluator) -> None:
-    beside.begin(trained().policy, [3, 4], [1])
-    assert beside.finish().played.tolist() == [False, True]
-
-
 def test_a_policy_of_sb3_plays(beside: BackgroundEvaluator, in_front: Evaluator) -> None:
     model = TD3("MlpPolicy", ToyEnv(), seeds=[0], net_arch=[16], device="cpu")
     beside.begin(model.policy, [0], [0])
     assert_same(beside.finish(), in_front.evaluate(planner_of(model.policy), [0]))
 
 
-def test_a_result_can_be_waited_for_without_waiting(beside: BackgroundEvaluator) -> None:
-    beside.begin(trained().policy, [3, 4], [0, 1])
-    deadline = time.monotonic() + 30
-    while not beside.is_ready() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert beside.is_ready()
-    beside.finish()
-    assert not beside.is_ready()
-
-
-@pytest.mark.parametrize(
-    ("failure", "message"),
-    [
-        ("raise", "an evaluation of `Toy-v0` failed in its process:(?s:.*)ArithmeticError: the toy broke"),
-        # the one that evaluates, if it plays too and the environment takes it along; that depends on the cores
-        ("SIGKILL", "an (environment|evaluation) process of `Toy-v0` was killed by signal 9"),
-    ],
-)
-def test_a_crash_is_raised_with_its_traceback(tmp_path: Path, failure: str, message: str) -> None:
+def test_a_crash_is_raised_with_its_traceback(tmp_path: Path) -> None:
     before = set(multiprocessing.active_children())
     switch = tmp_path / "fail"
     switch.touch()
-    kwargs = {"failure": failure, "failure_file": str(switch)}
+    kwargs = {"failure": "raise", "failure_file": str(switch)}
     with BackgroundEvaluator(TOY, **SETTINGS, env_kwargs=kwargs) as evaluator:
         evaluator.begin(trained().policy, [3, 4], [0, 1])
-        with pytest.raises(WorkerError, match=message):
+        with pytest.raises(WorkerError, match="ArithmeticError: the toy broke"):
             evaluator.finish()
         assert set(multiprocessing.active_children()) == before
 
 
-@pytest.mark.parametrize(
-    ("env_id", "kwargs", "message"),
-    [
-        ("Toy-v7", {}, "unknown environment `Toy-v7`"),
-        ("DictToy-v0", {}, "`DictToy-v0` has the observation space Tuple"),
-        (TOY, {"size": 3}, "does not take these arguments"),
-    ],
-)
-def test_an_environment_that_cannot_be_played_is_refused_at_once(
-    env_id: str, kwargs: dict[str, int], message: str
-) -> None:
-    with pytest.raises(UsageError, match=message):
-        BackgroundEvaluator(env_id, **SETTINGS, env_kwargs=kwargs)
+def test_an_environment_that_cannot_be_played_is_refused_at_once() -> None:
+    with pytest.raises(UsageError, match="DictToy-v0"):
+        BackgroundEvaluator("DictToy-v0", **SETTINGS)
 
 
 PROGRAM = """
@@ -170,7 +137,6 @@ if __name__ == "__main__":
     evaluator.begin(model.policy, [3, 4], [0, 1])
     print(evaluator.is_ready(), flush=True)
     input()
-    {end}
 """
 
 
@@ -189,17 +155,12 @@ def processes_of_session(session: int) -> list[int]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads Linux's table of processes")
-@pytest.mark.parametrize("end", ["SIGKILL", "SIGTERM", "pass"])
+@pytest.mark.parametrize("end", ["SIGKILL", "SIGTERM"])
 def test_nothing_is_left_over_however_the_training_ends(tmp_path: Path, end: str) -> None:
-    text = PROGRAM.format(end="pass" if end.startswith("SIG") else end)
-    with start_program(tmp_path, text, start_new_session=True) as main:
+    with start_program(tmp_path, PROGRAM, start_new_session=True) as main:
         assert main.stdout.readline() == "False\n"
         assert len(processes_of_session(main.pid)) >= 4  # training, evaluation and two environments, at least
-        if end.startswith("SIG"):
-            main.send_signal(getattr(signal, end))
-        else:
-            main.stdin.write("\n")
-            main.stdin.flush()
+        main.send_signal(getattr(signal, end))
         main.wait(timeout=20)
     deadline = time.monotonic() + 5
     while processes_of_session(main.pid) and time.monotonic() < deadline:

@@ -13,14 +13,14 @@ import pytest
 import torch
 
 from tests.zoo.conftest import pretend_cores
-from tests.zoo.envs import toys  # registers the toys
+from tests.zoo.envs import toys  # noqa: F401  registers the toys
 from tests.zoo.report.programs import start_program
-from zoo import heartbeat
 from zoo.envs.make import make_env
 from zoo.errors import UsageError
 from zoo.playing.evaluate import NOISE_PLANS, EpisodeResults, Evaluator
 from zoo.playing.pool import count_environments
-from zoo.processes import WorkerError
+from zoo.processes import heartbeat
+from zoo.processes.serving import WorkerError
 
 TOY = "Toy-v0"
 POINTMAZE = "pointmaze-medium-singletask-task1-v0"
@@ -136,22 +136,6 @@ def test_results_have_the_same_bits_in_one_and_in_several_environments(here: Eva
     assert_same(here.evaluate(policy), anywhere.evaluate(policy))
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("three_cores")
-def test_an_ogbench_maze_has_the_same_bits_in_any_number_of_processes() -> None:
-    results = []
-    for n_envs in (1, 2, 3):
-        with Evaluator(POINTMAZE, episodes=3, n_envs=n_envs, seed=5) as evaluator:
-            results.append(evaluator.evaluate(NetworkPolicy(num_replicas=2, observation_size=2)))
-    assert_same(results[0], results[1])
-    assert_same(results[0], results[2])
-
-
-def test_a_second_evaluation_repeats_the_first(anywhere: Evaluator) -> None:
-    policy = NetworkPolicy(num_replicas=1, observation_size=3)
-    assert_same(anywhere.evaluate(policy), anywhere.evaluate(policy))
-
-
 def test_a_replica_alone_plays_as_in_the_stack(here: Evaluator) -> None:
     stack = here.evaluate(ElementwisePolicy(num_replicas=3), replicas=[7, 8, 9])
     alone = here.evaluate(ElementwisePolicy(num_replicas=1), replicas=[8])
@@ -209,26 +193,12 @@ def test_the_policy_always_gets_a_batch_of_all_rows(anywhere: Evaluator) -> None
     assert {batch.dtype for batch in policy.batches} == {np.dtype(np.float64)}
 
 
-def test_the_seed_decides_the_starts() -> None:
-    with Evaluator(TOY, episodes=2, n_envs=1, seed=6) as evaluator:
-        seeds = evaluator.evaluate(ElementwisePolicy()).seeds
-    assert seeds.shape == (2,)
-    assert not np.isin(seeds, np.random.SeedSequence(5).generate_state(2)).any()
-
-
 def test_an_environment_without_success_gives_none() -> None:
     with Evaluator(TOY, episodes=2, n_envs=1, seed=0, env_kwargs={"success": None}) as evaluator:
         assert evaluator.evaluate(ElementwisePolicy()).successes is None
 
 
-def test_successes_are_integers_of_the_last_step(here: Evaluator) -> None:
-    successes = here.evaluate(ElementwisePolicy(num_replicas=4)).successes
-    assert successes.dtype == np.int64
-    assert set(successes.ravel()) == {0, 1}
-
-
-@pytest.mark.parametrize("n_envs", [1, 2])
-def test_global_generators_are_left_as_they_were(n_envs: int) -> None:
+def test_global_generators_are_left_as_they_were() -> None:
     class Careless(ElementwisePolicy):
         def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
             random.random(), np.random.random(), torch.rand(1)
@@ -237,7 +207,7 @@ def test_global_generators_are_left_as_they_were(n_envs: int) -> None:
     random.seed(1), np.random.seed(1), torch.manual_seed(1)
     expected = random.random(), np.random.random(), torch.rand(1)
     random.seed(1), np.random.seed(1), torch.manual_seed(1)
-    with Evaluator(TOY, episodes=2, n_envs=n_envs, seed=0) as evaluator:
+    with Evaluator(TOY, episodes=2, n_envs=2, seed=0) as evaluator:
         evaluator.evaluate(Careless())
     assert (random.random(), np.random.random(), torch.rand(1)) == expected
 
@@ -258,7 +228,7 @@ def test_workers_do_without_torch() -> None:
         np.testing.assert_array_equal(evaluator.evaluate(ElementwisePolicy()).successes, [[0, 0, 0]])
 
 
-@pytest.mark.parametrize(("cores", "n_envs", "processes"), [(3, 7, 3), (3, 2, 2), (2, 7, 2), (1, 7, 1), (3, 1, 1)])
+@pytest.mark.parametrize(("cores", "n_envs", "processes"), [(3, 7, 3), (3, 2, 2), (1, 7, 1)])
 def test_there_is_at_most_one_process_per_core_and_this_one_plays_nothing(
     monkeypatch: pytest.MonkeyPatch, cores: int, n_envs: int, processes: int
 ) -> None:
@@ -272,25 +242,13 @@ def test_there_is_at_most_one_process_per_core_and_this_one_plays_nothing(
 
 @pytest.mark.parametrize(
     ("env_id", "episodes", "expected"),
-    [(POINTMAZE, 50, 50), (POINTMAZE, 200, 64), ("scene-singletask-task1-v0", 50, 8), (TOY, 50, 8), (TOY, 4, 4)],
+    [(POINTMAZE, 200, 64), ("scene-singletask-task1-v0", 50, 8), (TOY, 4, 4)],
 )
 def test_mazes_are_many_and_other_environments_two_per_core_or_eight(
     monkeypatch: pytest.MonkeyPatch, env_id: str, episodes: int, expected: int
 ) -> None:
     pretend_cores(monkeypatch, 3)
     assert count_environments(env_id, {}, episodes) == expected
-
-
-def test_many_cores_have_two_manipulation_scenes_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend_cores(monkeypatch, 16)
-    assert count_environments("scene-singletask-task1-v0", {}, 50) == 32
-
-
-def test_closing_ends_the_processes() -> None:
-    before = children()
-    with Evaluator(TOY, episodes=2, n_envs=2, seed=0):
-        assert children() > before
-    assert children() == before
 
 
 def test_workers_leave_ctrl_c_and_a_polite_kill_to_the_main_process() -> None:
@@ -393,37 +351,18 @@ def test_workers_end_with_the_main_process_however_it_ends(tmp_path: Path, end: 
 @pytest.mark.parametrize(
     ("env_id", "message"),
     [
-        ("CartPole-v1", "`CartPole-v1` has the action space Discrete"),
-        ("DictToy-v0", "`DictToy-v0` has the observation space Tuple"),
-        ("ImageToy-v0", "`ImageToy-v0` has the observation space Box"),
+        ("CartPole-v1", "action space Discrete"),
+        ("DictToy-v0", "observation space Tuple"),
+        ("ImageToy-v0", "observation space Box"),
         ("Toy-v7", "unknown environment `Toy-v7`"),
         ("visual-scene-v0", "goal-conditioned"),
     ],
 )
-@pytest.mark.parametrize("n_envs", [1, 2])
-def test_an_environment_that_cannot_be_played_is_refused_at_once(env_id: str, message: str, n_envs: int) -> None:
+def test_an_environment_that_cannot_be_played_is_refused_at_once(env_id: str, message: str) -> None:
     before = children()
     with pytest.raises(UsageError, match=message):
-        Evaluator(env_id, episodes=2, n_envs=n_envs, seed=0)
+        Evaluator(env_id, episodes=2, n_envs=2, seed=0)
     assert children() == before
-
-
-def test_an_unknown_argument_of_an_ogbench_environment_is_refused_at_once() -> None:
-    with pytest.raises(UsageError, match=r"does not take these arguments, got {'mazes': 2}"):
-        Evaluator(POINTMAZE, episodes=2, n_envs=2, seed=0, env_kwargs={"mazes": 2})
-
-
-@pytest.mark.parametrize("cores", [1, 3])
-def test_an_environment_that_cannot_be_built_is_reported_each_time(monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
-    pretend_cores(monkeypatch, cores)
-    before = children()
-    with Evaluator(TOY, episodes=3, n_envs=3, seed=0) as evaluator:
-        evaluator.close()
-        monkeypatch.setitem(evaluator._env_kwargs, "failure_file", 3)
-        for _ in range(2):
-            with pytest.raises(WorkerError, match=r"`Toy-v0` failed in its process:(?s:.*)TypeError"):
-                evaluator.evaluate(ElementwisePolicy())
-            assert children() == before
 
 
 @pytest.mark.parametrize("name", ["episodes", "n_envs", "seed"])
@@ -478,11 +417,6 @@ def test_only_active_replicas_play_and_as_they_would_among_all(anywhere: Evaluat
     np.testing.assert_array_equal(found.returns[[0, 2]], expected.returns[[0, 2]])
 
 
-def test_replicas_must_have_a_number_each(here: Evaluator) -> None:
-    with pytest.raises(ValueError, match="`replicas` must name 2 replicas, got 1"):
-        here.evaluate(ElementwisePolicy(num_replicas=2), replicas=[0])
-
-
 def test_a_policy_without_noise_can_be_evaluated(here: Evaluator) -> None:
     class Deterministic(ElementwisePolicy):
         def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
@@ -492,14 +426,3 @@ def test_a_policy_without_noise_can_be_evaluated(here: Evaluator) -> None:
             return np.zeros((*observations.shape[:2], self.chunk_length, 2), np.float32)
 
     assert here.evaluate(Deterministic()).returns.shape == (1, EPISODES)
-
-
-def test_toys_are_chaotic() -> None:
-    """Otherwise the bitwise tests above would prove little."""
-    ends = []
-    for nudge in (0.0, 1e-7):
-        env = toys.ToyEnv()
-        env.reset(seed=0)
-        env.step(np.array([0.5 + nudge, 0.5], np.float32))
-        ends.append([env.step(np.zeros(2, np.float32))[0] for _ in range(env.remaining)][-1])
-    assert np.abs(ends[0] - ends[1]).max() > 1e-3

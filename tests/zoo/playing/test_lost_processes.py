@@ -16,11 +16,11 @@ import torch
 from tests.zoo.conftest import pretend_cores
 from tests.zoo.playing.test_background import SETTINGS, TOY, assert_same, trained
 from tests.zoo.playing.test_evaluate import NetworkPolicy, children
-from zoo import heartbeat
 from zoo.errors import Abandoned
 from zoo.playing.background import BackgroundEvaluator
 from zoo.playing.evaluate import Evaluator
-from zoo.processes import WorkerError
+from zoo.processes import heartbeat
+from zoo.processes.serving import WorkerError
 
 SIGNALS = [signal.SIGKILL, signal.SIGSTOP]
 
@@ -89,14 +89,6 @@ def test_a_process_that_is_lost_at_every_plan_is_reported(monkeypatch: pytest.Mo
         assert not workers()
 
 
-def test_a_process_that_hangs_is_named_with_the_time_that_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    with (
-        playing(monkeypatch, 1) as (evaluator, workers),
-        pytest.raises(WorkerError, match=r"an environment process of `Toy-v0` hung: it gave no sign of life for "),
-    ):
-        evaluator.evaluate(Disturbing(range(100), lambda: send(workers(), signal.SIGSTOP)))
-
-
 @pytest.mark.parametrize("cores", [1, 2, 3])
 def test_an_evaluation_is_given_up_at_once_even_if_its_processes_are_stopped(
     monkeypatch: pytest.MonkeyPatch, cores: int
@@ -153,20 +145,6 @@ def test_a_background_evaluation_that_loses_its_process_is_made_again(
         while not evaluator.is_ready():
             time.sleep(0.01)
         assert_same(evaluator.finish(), expected)
-
-
-@pytest.mark.slow
-def test_a_background_evaluation_that_is_lost_again_and_again_fails() -> None:
-    before = set(multiprocessing.active_children())
-    with BackgroundEvaluator(TOY, **SETTINGS) as evaluator:
-        evaluator.begin(trained().policy, [3, 4], [0, 1])
-        for _ in range(3):
-            send(new_process(before), signal.SIGKILL)
-            evaluator.is_ready()
-            while not evaluator.is_ready() and not evaluator._process.has_answered():
-                time.sleep(0.01)
-        with pytest.raises(WorkerError, match="happened 3 times in one evaluation"):
-            evaluator.finish()
 
 
 def test_waiting_for_a_background_evaluation_can_be_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

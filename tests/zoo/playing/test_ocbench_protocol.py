@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from zoo.datasets.generate.ocbench import OracleWriter
 from zoo.playing.evaluate import Evaluator
 
 ocbench = pytest.importorskip("ocbench", reason="needs OCBench")
@@ -16,22 +15,6 @@ TASKS = [
     "bowling-cpu-task1-v0",
 ]  # fmt: skip
 EPISODES, EVAL_SEED = 2, 4
-
-
-class Recorded:
-    """Plays what OCBench's oracle did from the same starts, one plan for each episode."""
-
-    num_replicas = 1
-
-    def __init__(self, chunks: np.ndarray) -> None:
-        self._chunks = chunks
-        self.chunk_length = chunks.shape[1]
-
-    def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        return {"none": torch.zeros(rows, 1)}
-
-    def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
-        return self._chunks[None]
 
 
 class Reacting:
@@ -69,22 +52,7 @@ def play_as_ocbench_does(name: str, choose) -> list[tuple[float, int, bool]]:
     return results
 
 
-def by_oracle(name: str) -> np.ndarray:
-    """Return the oracle's actions from the starts of the evaluation, padded with zeros, (episodes, steps, 7)."""
-    writer = OracleWriter(name, seed=0)
-    np.random.seed(0)
-    found = []
-    for seed in np.random.SeedSequence(EVAL_SEED).generate_state(EPISODES):
-        episode = writer._play(int(seed))
-        assert episode is not None
-        found.append(episode["actions"])
-    chunks = np.zeros((EPISODES, ocbench.parse_env_spec(name)[3], 7), np.float32)
-    for row, actions in enumerate(found):
-        chunks[row, : len(actions)] = actions
-    return chunks
-
-
-def evaluate(name: str, policy: Recorded | Reacting) -> list[tuple[float, int, bool]]:
+def evaluate(name: str, policy: Reacting) -> list[tuple[float, int, bool]]:
     with Evaluator(name, episodes=EPISODES, n_envs=2, seed=EVAL_SEED) as evaluator:
         results = evaluator.evaluate(policy)
     assert results.successes is not None
@@ -93,20 +61,5 @@ def evaluate(name: str, policy: Recorded | Reacting) -> list[tuple[float, int, b
 
 
 @pytest.mark.parametrize("name", [TASKS[0], *(pytest.param(name, marks=pytest.mark.slow) for name in TASKS[1:])])
-def test_an_oracles_actions_give_the_returns_lengths_and_success_of_ocbenchs_loop(name: str) -> None:
-    chunks = by_oracle(name)
-    ours = evaluate(name, Recorded(chunks))
-    assert ours == play_as_ocbench_does(name, lambda episode, step, observation: chunks[episode, step])
-    if name.startswith("bowling"):
-        assert max(episode_return for episode_return, _, _ in ours) > 0
-        assert not any(success for _, _, success in ours)
-    else:
-        assert [episode_return for episode_return, _, _ in ours] == [float(success) for _, _, success in ours]
-    if name.startswith("block"):
-        assert all(success for _, _, success in ours)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", TASKS)
 def test_a_policy_gives_the_returns_lengths_and_success_of_ocbenchs_loop(name: str) -> None:
     assert evaluate(name, Reacting()) == play_as_ocbench_does(name, lambda episode, step, ob: react(ob))

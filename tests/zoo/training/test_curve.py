@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 
 from zoo.playing.evaluate import EpisodeResults
 from zoo.runs.history import OFFLINE, ONLINE, EvaluationHistory
-from zoo.training.curve import plot_learning_curve
+from zoo.training.run import plot_learning_curve
 
 
 @pytest.fixture
@@ -45,10 +45,3 @@ def test_curve_of_a_run_without_success_shows_the_mean_return_on_an_axis_of_its_
     low, high = axes.get_ylim()
     assert low < -1500
     assert -200 < high < 0
-
-
-def test_curve_of_a_run_with_success_shows_the_success_rate_between_0_and_1(tmp_path, drawn):
-    plot_learning_curve(history_of((-1500.0, -200.0), np.array([[0, 1]])), tmp_path / "curve.png", "qam")
-    axes = drawn[0].axes[0]
-    assert axes.get_ylabel() == "success rate"
-    assert axes.get_ylim() == (0, 1)

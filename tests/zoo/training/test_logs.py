@@ -79,18 +79,3 @@ def test_all_logs_go_on_from_the_same_position(replicas):
     first, second = tables(replicas)
     assert (first["train/loss"].tolist(), second["train/loss"].tolist()) == ([1, 2, 8], [-1, -2, -8])
     assert first["time/fps"].tolist()[2] == 9
-
-
-def test_the_step_is_the_first_column_of_every_row(replicas):
-    logger = logger_of(replicas)
-    logger.record("train/loss", PerReplica([1.0, 5.0]))
-    logger.dump(4)
-    logger.write({"eval/mean_reward": 2.0}, 3)
-    position = {**logger.position(4), "tables": logger.tables()}
-    resumed = logger_of(replicas, position)
-    resumed.record("train/q", 2.0)
-    resumed.record("time/total_timesteps", 9, exclude="tensorboard")
-    resumed.dump(9)
-    for table in tables(replicas):
-        assert table.columns[0] == "time/total_timesteps"
-        assert table["time/total_timesteps"].tolist() == [4, 3, 9]

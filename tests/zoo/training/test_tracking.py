@@ -141,17 +141,8 @@ def test_a_tracker_gets_every_row_of_each_seed_in_a_run_of_its_own(
         assert run.options["config"]["settings"]["net_arch"] == [16, 16]
         assert rows_of(run) == rows_of_table(folder_of(tmp_path, number))
         assert run.exit_codes == [0]
+        assert run.metrics == ([("*", STEP)] if tracker.__name__ == "wandb" else [])
     assert rows_of(tracker.runs[0]) != rows_of(tracker.runs[1])
-
-
-def test_track_without_a_value_is_weights_and_biases_with_the_training_step_as_its_axis(
-    data: Path, tmp_path: Path, wandb: StandIn
-) -> None:
-    words = ["--track", "--wandb-entity", "lab", "-tags", "a", "b"]
-    assert main([*arguments(data, tmp_path, steps=10), *words]) == 0
-    (run,) = wandb.runs
-    assert (run.options["project"], run.options["entity"], run.options["tags"]) == ("flow-rl-zoo", "lab", ["a", "b"])
-    assert run.metrics == [("*", STEP)]
 
 
 def test_a_resumed_run_goes_on_in_its_tracker_run_and_sends_nothing_twice(
@@ -224,47 +215,6 @@ def test_a_new_run_that_its_tracker_refuses_ends_before_it_trains(
     status = json.loads((folder_of(tmp_path) / "status.json").read_text())
     assert (status["state"], status["offline_step"]) == ("failed", 0)
     assert message in status["reason"]
-
-
-def test_a_resumed_run_that_its_tracker_refuses_goes_on_and_says_so(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], wandb: StandIn, end_process: Callable[[], None],
-) -> None:  # fmt: skip
-    words = [*arguments(data, tmp_path, verbose=1), "--save-freq", "7", "--resume", "--track"]
-
-    def stop(step: int) -> None:
-        if step == 10:
-            signal.raise_signal(signal.SIGTERM)
-
-    def refuse(**_: object) -> None:
-        raise ConnectionError("no network")
-
-    wandb.hook = stop
-    assert main(words) == 3
-    end_process()
-    wandb.init = refuse
-    code, _, errors = train(capsys, words)
-    assert (code, f"refused {ENV}_1 (ConnectionError: no network)" in errors) == (0, True)
-
-
-def test_a_damaged_record_begins_a_new_tracker_run(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], wandb: StandIn, end_process: Callable[[], None],
-) -> None:  # fmt: skip
-    words = [*arguments(data, tmp_path, verbose=1), "--save-freq", "7", "--resume", "--track"]
-
-    def kill(step: int) -> None:
-        if step == 20:
-            raise Killed
-
-    wandb.hook = kill
-    with pytest.raises(Killed):
-        main(words)
-    end_process()
-    (folder_of(tmp_path) / "tracking.json").write_text('{"wandb": {"id": 3}}')
-    wandb.hook = lambda step: None
-    code, _, errors = train(capsys, words)
-    assert (code, len(wandb.runs)) == (0, 2)
-    assert "tracking.json is damaged" in errors
-    assert rows_of(wandb.runs[1]) == rows_of_table(folder_of(tmp_path))
 
 
 # -- the packages themselves ------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from zoo.errors import UsageError
-from zoo.processes import WorkerError
+from zoo.processes.serving import WorkerError
 from zoo.tuning import study as tuning
 from zoo.tuning.trial import COMPLETE, Job, Outcome
 

@@ -21,7 +21,7 @@ import yaml
 from tests.zoo.tuning.fakes import ENV, Objective, near_three, words
 from zoo.config import load_config
 from zoo.errors import UsageError
-from zoo.processes import WorkerError
+from zoo.processes.serving import WorkerError
 from zoo.runs.folder import RunFolder
 from zoo.tune import main
 from zoo.tuning.journal import Workers, open_journal

@@ -41,11 +41,6 @@ def test_without_a_camera_a_maze_is_a_map_with_agent_and_goal() -> None:
     assert (frames[0][0] != frames[12][0]).any()
 
 
-def test_moments_are_left_out_but_never_the_last() -> None:
-    frames = shot(Film(agent_of(episodes=1), has_camera=False), every=5)
-    assert [is_last for _, is_last in frames] == [False, False, False, True]  # steps 0, 5, 10 and 12
-
-
 def test_a_grid_shows_as_many_episodes_and_leaves_places_empty() -> None:
     frames = shot(Film(agent_of(episodes=3), grid=(1, 2), has_camera=False), every=12)
     assert len({frame.shape for frame, _ in frames}) == 1
@@ -70,21 +65,9 @@ def test_thoughts_of_others_than_flow_policies_are_refused() -> None:
         Film(Agent("sac", policy, Path("here"), ENV, STEPS, 1), explain=True)
 
 
-def test_pictures_change_no_episode() -> None:
-    agent = agent_of()
-    film, other = Film(agent, explain=True, has_camera=False), Film(agent, grid=(1, 2), has_camera=False)
-    for each in (film, other):
-        shot(each)
-    np.testing.assert_array_equal(film.stage.results().returns, other.stage.results().returns)
-
-
 def test_teleports_are_on_the_map() -> None:
     env = make_env("pointmaze-teleport-singletask-task1-v0")
     maze = find_maze(env)
     assert maze is not None
     assert [len(places) for places in maze.gates] == [2, 3]
     env.close()
-
-
-def test_what_is_no_maze_has_no_map() -> None:
-    assert find_maze(make_env("Pendulum-v1")) is None

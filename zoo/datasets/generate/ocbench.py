@@ -17,7 +17,7 @@ from zoo.datasets.formats.ocbench import INTERVAL
 from zoo.datasets.generate.parallel import Episode, EpisodeWriter, Recipe, make_dataset
 from zoo.envs.ocbench import OcbenchTask, find_task, import_ocbench
 from zoo.errors import UsageError, as_usage_error
-from zoo.processes import available_cores
+from zoo.processes.serving import available_cores
 
 EPISODES = 1000  # as in OCBench's script
 _DTYPES = {"terminals": np.dtype(bool)}  # the others are float32

@@ -30,7 +30,7 @@ from zoo.datasets.generate.parallel import Episode, EpisodeWriter, Recipe, make_
 from zoo.datasets.names import DATASETS, IMAGE_SHAPE, DatasetSpec, parse_name
 from zoo.envs.rendering import VISUAL, require_pictures
 from zoo.errors import UsageError, as_usage_error
-from zoo.processes import available_cores
+from zoo.processes.serving import available_cores
 
 SMALLER_SIZE = 100_000  # transitions of the smaller set that is suggested
 IMAGE_COMPRESSION = 6  # how much smaller images are in a file, roughly

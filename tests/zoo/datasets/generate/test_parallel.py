@@ -19,7 +19,7 @@ from zoo.datasets.generate import ogbench
 from zoo.datasets.generate.ogbench import generate_dataset
 from zoo.datasets.generate.parallel import Episode, EpisodeWriter
 from zoo.errors import UsageError
-from zoo.processes import WorkerError
+from zoo.processes.serving import WorkerError
 
 NAME = "pointmaze-medium-stitch-v0"  # 200 transitions an episode
 

@@ -1,4 +1,4 @@
-"""What is shown of a policy's thoughts is what it does."""
+"""Episodes played step by step are those of an evaluation, and what is shown of a policy's thoughts is what it does."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from tests.zoo.models.conftest import ENV, STEPS, maze_model
-from zoo.models.agent import Agent
-from zoo.watching.playing import Lane, Stage
-from zoo.watching.thoughts import FAN, Imagination, Mind, Thoughts
+from zoo.models.agent import Agent, agent_of_run, find_run
+from zoo.models.play import play
+from zoo.watching.stage import FAN, Imagination, Lane, Mind, Stage, Thoughts
 
 
 def agent_of(id: str, **settings: Any) -> Agent:
@@ -27,14 +27,26 @@ def thoughts_of(agent: Agent) -> tuple[Thoughts, Lane]:
     return Mind(agent.policy).think(lane), lane  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("lanes", [1, 3, 9])
+def test_step_by_step_has_the_results_of_an_evaluation(logs: Path, lanes: int) -> None:
+    agent = agent_of_run(find_run(logs, "qam", ENV))
+    stage, moments = Stage(agent, lanes), []
+    assert len(stage.lanes) == min(lanes, 4)
+    for shown in stage.play():
+        moments.append((shown[0].length, shown[0].has_new_chunk))
+    assert moments[:13] == [(length, length % 3 == 0 and length < 12) for length in range(13)]  # chunks of 3
+    expected, _ = play(agent, n_envs=1)
+    for name in ("returns", "lengths", "successes", "seeds"):
+        np.testing.assert_array_equal(getattr(stage.results(), name), getattr(expected, name))
+    stage.close()
+
+
 @pytest.mark.parametrize(
     ("id", "settings", "stages"),
     [
         ("qam", {"flow_steps": 3}, 4),
         ("qam_e", {"flow_steps": 3}, 4),
         ("fql", {}, 2),
-        ("dac", {"flow_steps": 3}, 4),
-        ("cgql", {"flow_steps": 3}, 4),
         ("qgf", {"flow_steps": 3}, 4),
         ("rebrac", {}, 1),
         ("bc", {"flow_steps": 3}, 4),
@@ -54,14 +66,6 @@ def test_the_best_candidate_is_played_and_all_are_shown() -> None:
     assert thoughts.values is not None
     assert thoughts.values.shape == (20,)
     assert thoughts.played == thoughts.values.argmax()
-    np.testing.assert_allclose(thoughts.chunks[thoughts.played], lane.chunk, atol=1e-5)
-
-
-def test_others_than_the_candidates_are_never_played() -> None:
-    agent = agent_of("ifql", best_of_n=2)
-    thoughts, lane = thoughts_of(agent)
-    assert len(thoughts.chunks) == FAN
-    assert thoughts.played < 2
     np.testing.assert_allclose(thoughts.chunks[thoughts.played], lane.chunk, atol=1e-5)
 
 

@@ -1,11 +1,14 @@
-"""What a flow policy thinks: chunks that it could play from here, how they came from noise, and what they are worth."""
+"""Episodes played step by step, and what a flow policy thinks in them.
+
+Thoughts are chunks that it could play from here, how they came from noise, and what they are worth.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import mujoco
@@ -17,13 +20,130 @@ from agents.common.engine.precision import float32_products
 from agents.common.sb3.acting import has_score
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.watched import Visit, WatchedNetworks
+from zoo.baselines import planner_of
 from zoo.envs.make import RepeatableEnv, make_env
 from zoo.envs.observations import stack
 from zoo.models.agent import Agent
-from zoo.watching.playing import Lane
+from zoo.models.play import require_spaces
+from zoo.playing.episodes import EpisodeResults
+from zoo.playing.evaluate import NoiseStock, Rows
 
 FAN = 16
 """Chunks that are sampled, at least."""
+
+
+@dataclass
+class Lane:
+    """An environment in which one episode after another is played, and how far it is.
+
+    :param episode: from 0; None before the first.
+    :param chunk: the actions that are being played, (H, A).
+    :param used: how many of them were played.
+    :param noise: of the plan that gave the chunk: name -> (...).
+    """
+
+    env: RepeatableEnv
+    episode: int | None = None
+    observation: Any = field(default_factory=lambda: np.zeros(0))
+    chunk: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    used: int = 0
+    noise: dict[str, torch.Tensor] = field(default_factory=dict)
+    length: int = 0
+    total: float = 0.0
+    success: int | None = None
+    is_over: bool = True
+
+    @property
+    def has_new_chunk(self) -> bool:
+        """Whether the chunk was planned just now, and none of it was played."""
+        return not self.is_over and self.used == 0
+
+
+class Stage:
+    """Environments side by side in this process, in which an agent's episodes are played step by step.
+
+    The results are those of :func:`play`, to the last bit: the same starts, noise and sizes of batches.
+
+    :param lanes: how many environments.
+    :param env_kwargs: further arguments of the environments, e.g. the size of their pictures.
+    """
+
+    def __init__(self, agent: Agent, lanes: int = 1, env_kwargs: dict[str, Any] | None = None) -> None:
+        kwargs = {**agent.env_kwargs, **(env_kwargs or {})}
+        self.agent, self._planner = agent, planner_of(agent.policy)
+        self.lanes = [Lane(make_env(agent.env_id, **kwargs)) for _ in range(min(lanes, agent.episodes))]
+        self._space = self.lanes[0].env.observation_space
+        require_spaces(agent, self._space, self.lanes[0].env.action_space)  # type: ignore[arg-type]  # it is a box
+        self._to_rows = Rows(self._planner, self._space)
+        self._seeds = np.random.SeedSequence(agent.seed).generate_state(agent.episodes)
+        self._stock = NoiseStock(self._planner, agent.seed, [agent.replica], agent.episodes)
+        self._endings: dict[int, Lane] = {}
+
+    def play(self) -> Iterator[list[Lane]]:
+        """Play all episodes; yield the lanes at each moment: chunks that are used up have been replaced already.
+
+        With several lanes, as many episodes begin together, and the next ones when all of them are over.
+        """
+        for first in range(0, self.agent.episodes, len(self.lanes)):
+            playing = self.lanes[: self.agent.episodes - first]
+            for offset, lane in enumerate(playing):
+                self._begin(lane, first + offset)
+            self._plan(playing)
+            yield playing
+            while not all(lane.is_over for lane in playing):
+                for lane in playing:
+                    if not lane.is_over:
+                        self._step(lane)
+                self._plan(playing)
+                yield playing
+
+    def results(self) -> EpisodeResults:
+        """Return the results of all episodes, once they are over."""
+        endings = [self._endings[episode] for episode in range(self.agent.episodes)]
+        wins = [ending.success for ending in endings]
+        return EpisodeResults(
+            successes=None if None in wins else np.array([wins], np.int64),
+            returns=np.array([[ending.total for ending in endings]]),
+            lengths=np.array([[ending.length for ending in endings]]),
+            seeds=self._seeds,
+            played=np.array([True]),
+        )
+
+    def close(self) -> None:
+        """Close the environments."""
+        for lane in self.lanes:
+            lane.env.close()
+
+    def _begin(self, lane: Lane, episode: int) -> None:
+        lane.observation, _ = lane.env.reset(seed=int(self._seeds[episode]))
+        lane.episode, lane.length, lane.total, lane.success, lane.is_over = episode, 0, 0.0, None, False
+        lane.used = len(lane.chunk)
+
+    def _step(self, lane: Lane) -> None:
+        lane.observation, reward, terminated, truncated, info = lane.env.step(lane.chunk[lane.used])
+        lane.used, lane.length, lane.total = lane.used + 1, lane.length + 1, lane.total + reward
+        lane.is_over = terminated or truncated
+        lane.success = self.agent.scoring.success_of(info.get("success"), lane.total)
+        if lane.is_over:
+            assert lane.episode is not None
+            self._endings[lane.episode] = replace(lane)
+
+    def _plan(self, lanes: Sequence[Lane]) -> None:
+        """Plan where a chunk is used up, as an evaluation does: each episode has its row of the batch."""
+        due = [lane for lane in lanes if not lane.is_over and lane.used == len(lane.chunk)]
+        if not due:
+            return
+        episodes = np.array([lane.episode for lane in due])
+        rows = self._to_rows.blank(1, self.agent.episodes)
+        rows[0, episodes] = self._to_rows(stack(self._space, [lane.observation for lane in due]))
+        noise = self._stock.offer()
+        chunks = np.asarray(self._planner.plan(rows, noise))[0, episodes]
+        if not np.isfinite(chunks).all():
+            raise ArithmeticError(f"{self.agent.source} planned an action that is NaN or infinite")
+        self._stock.spend((np.zeros_like(episodes), episodes))
+        for lane, episode, chunk in zip(due, episodes, chunks, strict=True):
+            lane.chunk, lane.used = chunk, 0
+            lane.noise = {name: draw[0, episode] for name, draw in noise.items()}
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from tests.zoo.envs.toys import TOY
-from zoo import heartbeat
 from zoo.envs.make import make_env
-from zoo.envs.subprocesses import WatchedVecEnv
 from zoo.errors import EnvironmentFault
-from zoo.processes import WorkerError, WorkerLost
+from zoo.processes import heartbeat
+from zoo.processes.environments import WatchedVecEnv
+from zoo.processes.serving import WorkerError, WorkerLost
 
 ACTIONS = np.zeros((2, 2), np.float32)
 

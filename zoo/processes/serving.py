@@ -24,9 +24,9 @@ from typing import Any, Protocol
 
 from gymnasium.vector.utils import CloudpickleWrapper
 
-from zoo import heartbeat
 from zoo.errors import LIMITS, EnvironmentFault, UsageError, describe_limit
-from zoo.heartbeat import Watch, beat, beat_on
+from zoo.processes import heartbeat
+from zoo.processes.heartbeat import Watch, beat, beat_on
 
 CLOSE_SECONDS = 2.0  # a process in the middle of its work gets this long to end by itself
 PIPE_BYTES = 8192  # every pipe holds this much, so that sending it does not wait for the other side
@@ -86,8 +86,8 @@ class ServingProcess:
     :param has_children: whether the object starts processes itself.
     :param imports_main: whether to import the caller's main module, whose classes later arguments may need. Without
         that, a script needs no ``if __name__ == "__main__"``.
-    :param is_watched: whether the object calls :func:`zoo.heartbeat.beat` wherever it makes progress, and the process
-        is ended when it does not.
+    :param is_watched: whether the object calls :func:`zoo.processes.heartbeat.beat` wherever it makes progress, and the
+        process is ended when it does not.
     """
 
     def __init__(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from zoo.playing.episodes import EpisodeResults
-from zoo.playing.scoring import REPORTED, Scoring
+from zoo.playing.episodes import REPORTED, EpisodeResults, Scoring
 from zoo.runs.results import describe_evaluation
 
 RETURNS = np.array([[1.0, 2.0, 3.0]])

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from agents.common.replicas import PerReplica
-from zoo.training.limits import STOP, TELL, bound_of_q, find_excess
+from zoo.training.replicas import STOP, TELL, bound_of_q, find_excess
 
 
 @pytest.mark.parametrize(

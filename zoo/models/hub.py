@@ -1,13 +1,20 @@
-"""The hub's library, which is optional, and its errors in words."""
+"""The Hugging Face hub: one file is downloaded by its exact name, and a folder uploaded; its errors in words.
+
+Nothing else in a repository is looked at.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+from agents.common.bounded import size_text
 from zoo.errors import UsageError
+from zoo.messages import log
 from zoo.packages import import_optional
 
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
@@ -63,3 +70,50 @@ def _unreachable(repo: str, error: BaseException) -> str:
         f"could not get an answer about {repo} from {endpoint} ({reason}); check the connection, HF_ENDPOINT and "
         "HF_HUB_OFFLINE"
     )
+
+
+COMMAND, CURVE, MODEL = MAY_BE_LEFT_OUT = ["command.txt", "learning_curve.png", "model.zip"]
+"""Files that not every upload has."""
+POLICY = "policy.safetensors"
+"""The file that is played; see `agents.common.sb3.acting`. Loading it runs nothing."""
+MOST_BYTES = 1 << 30
+_REPOSITORY = re.compile(r"(?P<repo>[^@\s]+/[^@\s]+)(@(?P<revision>[^@\s]+))?")
+
+
+def download_policy(name: str) -> Path:
+    """Return the policy of a repository, downloaded or from the hub's cache.
+
+    :param name: ``my-name/my-agent``, with ``@`` and a branch, tag or commit where it is not the newest.
+    :raises UsageError: if there is none, or the hub cannot be reached.
+    """
+    found = _REPOSITORY.fullmatch(name)
+    if found is None:
+        raise UsageError(f"expected `--from-hub` to be NAME/REPOSITORY or NAME/REPOSITORY@REVISION, got {name!r}")
+    repo, revision = found["repo"], found["revision"]
+    api = hub_library().HfApi()
+    with hub_errors(repo, revision):
+        file = api.hf_hub_download(repo, POLICY, revision=revision, dry_run=True)
+        if (file.file_size or 0) > MOST_BYTES:
+            size, most = size_text(file.file_size), size_text(MOST_BYTES)
+            raise UsageError(f"{POLICY} of {repo} has {size}, expected at most {most}; it is no policy of this library")
+        path = Path(api.hf_hub_download(repo, POLICY, revision=revision))  # by name, so that the cache knows it offline
+    log.info("%s from the hub, commit %s", repo, path.parent.name)
+    return path
+
+
+def require_token() -> None:
+    """Refuse to upload without a token."""
+    if hub_library().get_token() is None:
+        raise UsageError(f"uploading to the hub needs a token that may write; {LOG_IN}; `-o DIR` uploads nothing")
+
+
+def push(folder: Path, repo: str, message: str, private: bool = False) -> str:
+    """Upload the files of a folder in one commit, into a new repository where there is none; return its address.
+
+    What an earlier upload has left of files that this one lacks is deleted; other files stay.
+    """
+    api = hub_library().HfApi()
+    with hub_errors(repo):
+        url = api.create_repo(repo, private=private or None, exist_ok=True)
+        api.upload_folder(repo_id=repo, folder_path=folder, commit_message=message, delete_patterns=MAY_BE_LEFT_OUT)
+    return str(url)

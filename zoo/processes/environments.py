@@ -11,7 +11,7 @@ import numpy as np
 from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 
-from zoo.processes import ServingProcess, WorkerLost, close_all, close_at_exit
+from zoo.processes.serving import ServingProcess, WorkerLost, close_all, close_at_exit
 
 EnvFunction = Callable[[], gymnasium.Env[np.ndarray, np.ndarray]]
 
