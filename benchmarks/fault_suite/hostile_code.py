@@ -128,19 +128,13 @@ def _tensors_in_checkpoint(lab: Lab, checkpoint: Path) -> Path:
     return checkpoint / "model.zip"
 
 
-def _old_state(lab: Lab, checkpoint: Path) -> Path:
-    (checkpoint / "state.pkl").write_bytes(forge.trap_pickle(_trap(lab)))
-    (checkpoint / "format.txt").write_text("3\n")
-    return checkpoint
-
-
 CHECKPOINT_FORGERIES = (
     _class_in_state, _pickle_in_buffer, _pickle_as_buffer, _pickle_as_evaluations, _attribute_in_checkpoint,
-    _tensors_in_checkpoint, _old_state,
+    _tensors_in_checkpoint,
 )  # fmt: skip
 
 
-@kind("code-resume", "code in a file of a stranger's checkpoint, whose sums fit, given to `--resume`", NO_CODE, 14)
+@kind("code-resume", "code in a file of a stranger's checkpoint, whose sums fit, given to `--resume`", NO_CODE, 12)
 def resume_checkpoint(lab: Lab) -> None:
     """Resume a run of a stranger, one or both of whose checkpoints hold code."""
     name = lab.configuration()
@@ -149,11 +143,10 @@ def resume_checkpoint(lab: Lab) -> None:
     both = lab.seed // len(CHECKPOINT_FORGERIES) % 2 == 1
     for checkpoint in checkpoints if both else checkpoints[:1]:
         CHECKPOINT_FORGERIES[lab.seed % len(CHECKPOINT_FORGERIES)](lab, checkpoint)
-        if not (checkpoint / "format.txt").exists():
-            forge.sign(checkpoint)
+        forge.sign(checkpoint)
     ended = lab.train(name, logs)
     _require_no_code(lab)
-    if both or (checkpoints[0] / "format.txt").exists():
+    if both:
         require_named(require(ended, REFUSED).err, checkpoints[0].name)
     else:
         require_named(require(ended, DONE).err, checkpoints[0].name)
