@@ -11,8 +11,7 @@ from agents import registry
 from agents.common.method import Method
 from agents.common.saved import algorithm_of, find_model
 from agents.common.sb3.arguments import Arguments
-from agents.common.sb3.model import FlowQLearning, GymEnv
-from agents.common.sb3.shared_settings import SharedSetting
+from agents.common.sb3.model import FlowQLearning, GymEnv, SharedSetting
 from agents.common.settings import signature_of
 
 

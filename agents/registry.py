@@ -74,7 +74,7 @@ def register(id: str, *, paper: str, published_name: str) -> Callable[[MethodT],
     """
 
     def decorate(method: MethodT) -> MethodT:
-        if not hasattr(method, "compute_losses") or hasattr(method, "learn"):
+        if not hasattr(method, "losses") or hasattr(method, "learn"):
             raise TypeError(
                 f"{method.__name__} must be a subclass of `agents.Method`, which says what an algorithm is; models are "
                 "made of it (docs/register.md)"

@@ -32,12 +32,12 @@ from benchmarks import throughput
 torch.set_num_threads(1)
 args = throughput.make_parser().parse_args(sys.argv[1:])
 model = throughput.make_model(args)
-model.sample_and_update(args.batch)
+model.trainer.update(args.batch)
 print(flush=True)
 for line in sys.stdin:
     begin = time.process_time()
     for _ in range(int(line)):
-        model.sample_and_update(args.batch)
+        model.trainer.update(args.batch)
     print((time.process_time() - begin) / int(line), flush=True)
 """
 

@@ -77,11 +77,11 @@ def compare(args: argparse.Namespace, seeds: int) -> dict[str, Any]:
 
     def ours() -> float:
         begin = clock()
-        model.sample_and_update(args.batch)
+        model.trainer.update(args.batch)
         return clock() - begin
 
     def plainly() -> float:
-        batch, noise = model.draw_batch(args.batch), model.draw_noise(args.batch)
+        batch, noise = model.trainer.draw_batch(args.batch), model.trainer.draw_noise(args.batch)
         begin = clock()
         for replica in range(seeds):
             plain.update(batch, noise, replica)

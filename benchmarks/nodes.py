@@ -156,7 +156,7 @@ def count_parts(model: FlowQLearning, batch_size: int) -> dict[str, int]:
     :param batch_size: B.
     :return: part -> kernels.
     """
-    update = model._update
+    update = model.trainer
 
     def counted(part: Callable[[], Any]) -> tuple[Any, int]:
         with KernelCounter() as counter:
@@ -164,16 +164,16 @@ def count_parts(model: FlowQLearning, batch_size: int) -> dict[str, int]:
         return result, counter.found.total()
 
     with FakeTensorMode(allow_non_fake_inputs=True):
-        update.select(model.skipped_networks())
+        update.select(model.trainer.skipped_networks())
         model.policy.set_training_mode(True)
-        batch, of_batch = counted(lambda: model.draw_batch(batch_size))
-        noise, of_noise = counted(lambda: model.draw_noise(batch_size))
+        batch, of_batch = counted(lambda: model.trainer.draw_batch(batch_size))
+        noise, of_noise = counted(lambda: model.trainer.draw_noise(batch_size))
         (info, found), of_losses = counted(lambda: update.differentiate(batch, noise))
         pairs = list(zip(update.parameters, found, strict=True))
         grads = [torch.zeros_like(p) if grad is None else grad for p, grad in pairs]
         update.apply(list(grads), dict(info))  # makes the optimiser's state, which is not part of an update
         _, of_step = counted(lambda: update.apply(list(grads), info))
-        _, of_rest = counted(lambda: model._updated(info))
+        _, of_rest = counted(lambda: model.trainer._finish(info))
     missing = sum(grad is None for grad in found)
     return {"batch": of_batch, "noise": of_noise, "losses": of_losses + missing, "step": of_step + of_rest}
 
@@ -185,8 +185,8 @@ def count_compiled(model: FlowQLearning, batch_size: int) -> int:
     :param batch_size: B.
     :return: the number.
     """
-    batch, noise = model.draw_batch(batch_size), model.draw_noise(batch_size)
-    return scheduled_kernels(lambda: model.compute_losses(batch, noise)[0].sum())
+    batch, noise = model.trainer.draw_batch(batch_size), model.trainer.draw_noise(batch_size)
+    return scheduled_kernels(lambda: model.trainer.losses(batch, noise)[0].sum())
 
 
 if __name__ == "__main__":

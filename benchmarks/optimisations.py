@@ -62,7 +62,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             for change in changes:
                 stack.enter_context(patch.object(*change))
             begin = clock()
-            model.sample_and_update(sizes.batch)
+            model.trainer.update(sizes.batch)
             return clock() - begin
 
     seconds([])

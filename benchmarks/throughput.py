@@ -96,17 +96,17 @@ def measure_once(args: argparse.Namespace) -> dict[str, Any]:
     """
     import torch
 
-    from agents.common.engine.fast_update import COMPILE_AFTER_UPDATES
+    from agents.common.engine.strategies import COMPILE_AFTER_UPDATES
 
     begin = time.perf_counter()
     model = make_model(args)
     cuda = model.device.type == "cuda"
     if cuda:  # a sweep measures several models
         torch.cuda.reset_peak_memory_stats(model.device)
-    model.sample_and_update(args.batch)
+    model.trainer.update(args.batch)
     first = time.perf_counter() - begin
     model._n_updates = COMPILE_AFTER_UPDATES  # `--compile auto` does what it does in long training
-    model.sample_and_update(args.batch)
+    model.trainer.update(args.batch)
     flop = count_flop(model, args.batch)
     rounds = time_rounds(model, args.batch, args.precision, args.seconds)
     fractions = [updates * flop / rate for updates, rate in rounds]
@@ -121,7 +121,7 @@ def measure_once(args: argparse.Namespace) -> dict[str, Any]:
         "torch": torch.__version__,
         "precision": args.precision,
         "compile": args.compile,
-        "mode": str(model.update_mode),
+        "mode": str(model.trainer.mode),
         "seeds": args.seeds,
         "batch_size": args.batch,
         "updates_per_s": speed,
@@ -236,7 +236,7 @@ def count_flop(model: FlowQLearning, batch: int) -> int:
 
     # the counter sees what PyTorch runs itself, not what it compiled
     with torch.compiler.set_stance("force_eager"), Counter() as counter:
-        model.update(model.draw_batch(batch), model.draw_noise(batch))
+        model.trainer.update_on(model.trainer.draw_batch(batch), model.trainer.draw_noise(batch))
     return counter.total
 
 
@@ -255,7 +255,7 @@ def time_rounds(model: FlowQLearning, batch: int, precision: str, seconds: float
     def time_updates(count: int) -> float:
         begin = time.perf_counter()
         for _ in range(count):
-            model.sample_and_update(batch)
+            model.trainer.update(batch)
         wait_for(model.device)
         return time.perf_counter() - begin
 
@@ -326,7 +326,7 @@ def profile_kernels(model: FlowQLearning, batch: int) -> list[Kernel]:
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CUDA]) as found:
-        model.sample_and_update(batch)
+        model.trainer.update(batch)
         wait_for(model.device)
     return kernels_of(found.key_averages())
 

@@ -44,7 +44,7 @@ def trace(algo: str, flow_steps: int) -> dict[str, Any]:
     """
     model = make_model(algo, flow_steps)
     for _ in range(2):  # what is set up by the first update is not part of a step
-        model.sample_and_update(16)
+        model.trainer.update(16)
     visited: list[str] = []
 
     def note(frame: FrameType, event: str, _: Any) -> None:
@@ -54,7 +54,7 @@ def trace(algo: str, flow_steps: int) -> dict[str, Any]:
 
     sys.setprofile(note)
     try:
-        model.sample_and_update(16)
+        model.trainer.update(16)
     finally:
         sys.setprofile(None)
     lines = {

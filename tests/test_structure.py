@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-MOST_LINES = {ast.Module: 500, ast.ClassDef: 400, ast.FunctionDef: 60, ast.AsyncFunctionDef: 60}
+MOST_LINES = {ast.Module: 650, ast.FunctionDef: 60, ast.AsyncFunctionDef: 60}
 
 LAYERS = (
     "agents.common.files agents.common.memory agents.common.validation agents.common.replicas agents.common.batch",

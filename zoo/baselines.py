@@ -140,9 +140,8 @@ class Baseline(StoredModel):
             raise ValueError(
                 f"`{type(self).__name__}` trains one seed at a time, got {len(seeds)}; give one with --seed"
             )
-        known = self.declared()
-        settings = {name: known[name].checked(value) if name in known else value for name, value in settings.items()}
-        self._recorded = {name: each.default for name, each in known.items()} | settings
+        self._recorded = self.checked(settings)
+        settings = {name: self._recorded[name] for name in settings}
         own = OwnSettings(**{name: settings.pop(name) for name in OwnSettings.declared() if name in settings})
         self.algorithm_id = registry.name_of(type(self))  # a saved model says whose it is
         self._last_info: dict[str, torch.Tensor] = {}
@@ -182,6 +181,13 @@ class Baseline(StoredModel):
                 declared.annotation = inspect.formatannotation(parameter.annotation)
                 found[name] = declared
         return found | OwnSettings.declared()
+
+    @classmethod
+    def checked(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all settings, defaults included; raise TypeError or ValueError for what cannot be one's value."""
+        known = cls.declared()
+        checked = {name: known[name].checked(value) if name in known else value for name, value in settings.items()}
+        return {name: each.default for name, each in known.items()} | checked
 
     def settings(self) -> dict[str, Any]:
         """Return the values of all settings, as they are recorded with a run."""

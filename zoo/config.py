@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from agents.common.sb3.arguments import read_arguments
+from agents.common.sb3.spaces import available_device
 from agents.common.validation import integer, number, one_of, unknown_name_message
 from agents.models import Entry
 from zoo.baselines import find_algorithm, settings_of
@@ -285,9 +287,12 @@ def _check(entry: Entry, values: Mapping[str, Any], device: str) -> tuple[RunSet
                 raise ValueError(f"`{entry.id}` trains online only, got `{name}` = {getattr(run, name)}; set it to 0")
         if run.pretraining_steps:  # of the run, and a setting of the algorithms that can be pretrained
             own["pretraining_steps"] = run.pretraining_steps
-        bare = entry.algorithm("MlpPolicy", None, **own, device=device, _init_setup_model=False)
+        available_device(device)
+        if entry.method is None:
+            return run, entry.algorithm.checked(own)
+        method, _ = read_arguments(entry.method, (), own)
     extra = {"policy_kwargs": own["policy_kwargs"]} if "policy_kwargs" in own else {}
-    return run, {**bare.settings(), **extra}
+    return run, {**method.settings(), **extra}
 
 
 def _in_words(value: Any) -> str:

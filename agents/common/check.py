@@ -59,10 +59,11 @@ def check_first_update(
     """Try an algorithm's hooks as an update and a plan will use them.
 
     An :class:`AgentError` says which hook is missing, fails, or returns another type, name or shape than promised; a
-    warning tells each bad habit.
+    warning tells each bad habit. The method remembers that it was tried.
     """
     for finding in examine(method, observation_space, action_space, policy_class, **policy_kwargs):
         warnings.warn(f"{type(method).__name__}: {finding.text}", stacklevel=3)
+    method.is_tried = True
 
 
 def examine(

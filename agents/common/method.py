@@ -147,6 +147,8 @@ class Method(Declared):
     """Losses that are meant to count what ``batch.valid`` leaves out."""
     trains: ClassVar[Mapping[str, frozenset[str]]] = {}
     """Loss -> the networks that it trains; a loss that is not named trains one network."""
+    is_tried = False
+    """Whether its hooks have been tried, as they are once before training."""
 
     learning_rate: float | str | Callable[[float], float] = setting(
         default=3e-4,
@@ -471,29 +473,3 @@ class Method(Declared):
     def next_noise(self, noise: Noise) -> Noise:
         """Return the draws of the next action among all of an update, by the names that :meth:`act` asks for."""
         return {name: noise[f"td_{name}"] for name in self.action_noise_table()}
-
-    def compute_losses(self, batch: Batch, noise: Noise, nets: Networks) -> tuple[Tensor, Info]:
-        """Evaluate targets and losses.
-
-        :param batch: the batch, observations as the networks see them.
-        :param noise: all draws of the update.
-        :param nets: the networks.
-        :return: the weighted total of every replica with its graph, (S,), and losses and diagnostics without.
-        """
-        info: Info = {}
-        with torch.no_grad():
-            targets = self.targets(batch, noise, nets, info)
-        return self.total(self.losses(batch, targets, noise, nets, info), info)
-
-    def total(self, losses: Losses, info: Info) -> tuple[Tensor, Info]:
-        """Return the weighted total of losses, (S,), and what to log.
-
-        :param losses: name -> (S,).
-        :param info: diagnostics, each (S,).
-        :return: the total with its graph; losses and diagnostics without.
-        """
-        weights = self.loss_weights()
-        weighted = [loss * weights[name] if name in weights else loss for name, loss in losses.items()]
-        total = torch.stack(weighted).sum(0)
-        info |= {f"{name}_loss": loss for name, loss in losses.items()} | {"total_loss": total}
-        return total, {name: value.detach() for name, value in info.items()}

@@ -73,9 +73,9 @@ def check_noise(subject: Subject) -> str:
             changed = model.method.act(batch.observations, {**acting, name: draw.flip(1) + 0.1}, nets)
             if torch.equal(changed, planned):
                 raise Violation(f"`act` does not use the draw `{name}`; remove it from `action_noise_table`")
-    start, _ = model.compute_losses(batch, noise)
+    start, _ = model.trainer.losses(batch, noise)
     for name, draw in noise.items():
-        changed, _ = model.compute_losses(batch, {**noise, name: draw.roll(1, draw.ndim - 1)})
+        changed, _ = model.trainer.losses(batch, {**noise, name: draw.roll(1, draw.ndim - 1)})
         if torch.equal(changed, start):
             raise Violation(f"no loss depends on the draw `{name}`; remove it from {_declared_in(name)}")
     return f"used: {', '.join([*noise, *acting])}"
@@ -146,7 +146,7 @@ def _differentiate(
     model: FlowQLearning, batch: Batch, noise: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return losses and diagnostics, and the gradients that are there, by name."""
-    total, info = model.compute_losses(batch, noise)
+    total, info = model.trainer.losses(batch, noise)
     trained = {name: p for name, p in model.policy.nets.named_parameters() if p.requires_grad}
     grads = torch.autograd.grad(total.sum(), list(trained.values()), allow_unused=True)
     return info, {name: g for name, g in zip(trained, grads, strict=True) if g is not None}
@@ -172,7 +172,7 @@ def check_low_precision(subject: Subject) -> str:
     norms = []
     for precision in ("fp32", "bf16"):
         model = subject.make_model(precision=precision)
-        info = model.update(make_batch(model), make_noise(model))
+        info = model.trainer.update_on(make_batch(model), make_noise(model))
         wrong = [name for name, value in info.items() if not value.isfinite().all()]
         if wrong:
             raise Violation(f"`{wrong[0]}` is not finite with `precision={precision}`")
@@ -201,7 +201,7 @@ def check_plain(subject: Subject) -> str:
         if not (slope - expected).abs().max() <= WIDE_TOLERANCE * expected.abs().max():
             raise Violation(f"the gradient of `{name}` is not that of plain evaluation; {REPORT}")
     rate = fast.policy.optimizer.param_groups[0]["lr"]
-    fast.update(batch, noise)
+    fast.trainer.update_on(batch, noise)
     moved, started = (dict(model.policy.nets.named_parameters()) for model in (fast, plain))
     for name, parameter in started.items():
         parameter.grad = moved[name].grad
@@ -221,12 +221,12 @@ def check_compiled(subject: Subject) -> str:
         model = subject.make_model(compile=choice)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            infos.append(model.update(make_batch(model), make_noise(model)))
-        if choice == "on" and "autograd.grad" in model.update_mode.reason:
+            infos.append(model.trainer.update_on(make_batch(model), make_noise(model)))
+        if choice == "on" and "autograd.grad" in model.trainer.mode.reason:
             raise NotApplicable("losses that call `torch.autograd.grad` run plainly; `torch.func.grad` can be compiled")
-        if choice == "on" and not model.update_mode.compiled:
+        if choice == "on" and not model.trainer.mode.compiled:
             raise Violation(
-                f"the losses cannot be compiled: {model.update_mode.reason}; stay with tensor operations and Python "
+                f"the losses cannot be compiled: {model.trainer.mode.reason}; stay with tensor operations and Python "
                 "that does not depend on values"
             )
     for name, plain in infos[0].items():

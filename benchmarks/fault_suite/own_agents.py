@@ -101,7 +101,7 @@ def train_strange_agent(lab: Lab) -> None:
     optimizer = torch.optim.Adam(nets.parameters(), RATE, foreach=False, fused=False)
     batch, noise = make_batch(model, rows=ROWS), make_noise(model, rows=ROWS)
     for _ in range(UPDATES):
-        found = model.update(batch, noise)
+        found = model.trainer.update_on(batch, noise)
         optimizer.zero_grad()
         expected = model.method.losses(batch, {}, noise, nets, {})
         torch.stack(list(expected.values())).sum().backward()

@@ -23,7 +23,6 @@ import numpy as np
 import torch
 
 import agents.common.files
-import agents.common.sb3.model
 import zoo.benchmark
 import zoo.compare
 import zoo.dataset
@@ -43,7 +42,7 @@ from agents.common.model_file import encode_attributes, read_model_file
 from agents.common.sb3.policy import FlowPolicy
 
 EVENTS = {
-    "update": (agents.common.sb3.model.FlowQLearning, "sample_and_update"),
+    "update": (agents.common.engine.trainer.Trainer, "update"),
     "step": (zoo.envs.snapshot.ResumableEnv, "step"),
     "write": (agents.common.files, "sync"),  # counted in checkpoints, several times in each
     "evaluation": (zoo.runs.folder.RunFolder, "write_evaluations"),

@@ -151,7 +151,7 @@ def check_contract(id: str, options: Options) -> Found:
     for seeds in ({}, {"seeds": [0, 1], "seed": None}):
         recorded, plain = make_pair(id, options, **seeds)
         for model in (recorded, plain):
-            infos = [model.sample_and_update(ROWS) for _ in range(UPDATES)]
+            infos = [model.trainer.update(ROWS) for _ in range(UPDATES)]
             require_device(model, infos[-1])
         worst = max(worst, difference(recorded, plain, f"after {UPDATES} updates of {len(seeds) or 1} seed(s)"))
         if not seeds:
@@ -196,8 +196,8 @@ def difference(recorded: FlowQLearning, plain: FlowQLearning, when: str) -> floa
     :param when: for the message.
     :raises Violation: if it is more than rounding, or nothing was recorded.
     """
-    if not recorded.update_mode.captured:
-        raise Violation(f"updates are {recorded.update_mode}, expected captured ones")
+    if not recorded.trainer.mode.captured:
+        raise Violation(f"updates are {recorded.trainer.mode}, expected captured ones")
     mine, theirs = parameters_of(recorded), parameters_of(plain)
     gaps = {name: float((mine[name].double() - theirs[name].double()).abs().max()) for name in mine}
     for name, gap in gaps.items():
@@ -216,11 +216,11 @@ def check_capture(seeds: int, options: Options) -> Found:
     args = throughput.make_parser().parse_args(Setting("qam", seeds, "tf32").words(options))
     model = throughput.make_model(args)
     for _ in range(capture.WARM_UP + 2):
-        model.sample_and_update(args.batch)
-    if not model.update_mode.captured or model.update_mode.compiled:
-        raise Violation(f"updates are {model.update_mode}, expected captured ones without the compiler")
+        model.trainer.update(args.batch)
+    if not model.trainer.mode.captured or model.trainer.mode.compiled:
+        raise Violation(f"updates are {model.trainer.mode}, expected captured ones without the compiler")
     with never_waiting():
-        losses = [model.sample_and_update(args.batch)["td_loss"].clone() for _ in range(4)]
+        losses = [model.trainer.update(args.batch)["td_loss"].clone() for _ in range(4)]
     if len({loss.sum().item() for loss in losses}) < len(losses):
         raise Violation("replayed updates repeat their losses, so they draw no new batches")
     host, whole = time_updates(model, args.batch, count=5 if options.small else 200)
@@ -252,7 +252,7 @@ def time_updates(model: FlowQLearning, batch: int, count: int) -> tuple[float, f
     throughput.wait_for(model.device)
     begin = time.perf_counter()
     for _ in range(count):
-        model.sample_and_update(batch)
+        model.trainer.update(batch)
     asked = time.perf_counter() - begin
     throughput.wait_for(model.device)
     return asked / count, (time.perf_counter() - begin) / count
@@ -296,7 +296,7 @@ def check_host_storage(options: Options) -> Found:
             recorded, plain = make_pair("qam", options, replay_buffer_kwargs={"storage": "host"})
             for model in (recorded, plain):
                 for _ in range(UPDATES):
-                    model.sample_and_update(ROWS)
+                    model.trainer.update(ROWS)
             worst = max(worst, difference(recorded, plain, f"with batches that take {delay:g} s"))
     return {"detail": f"four models, batches at once and {SLOW_BATCH:g} s late: to {worst:.1e}"}
 
@@ -308,7 +308,7 @@ def check_failed_recording(options: Options) -> Found:
     :raises Violation: if they differ, or it did not fail.
     """
     model, plain = make_pair("qam", options)
-    draw = model.draw_noise
+    draw = model.trainer.draw_noise
 
     def wait(size: int) -> Any:
         noise = draw(size)
@@ -316,19 +316,19 @@ def check_failed_recording(options: Options) -> Found:
             noise["bc_t"].sum().item()
         return noise
 
-    with warnings.catch_warnings(record=True) as told, patch.object(model, "draw_noise", wait):
+    with warnings.catch_warnings(record=True) as told, patch.object(model.trainer, "draw_noise", wait):
         warnings.simplefilter("always")
         for _ in range(UPDATES):
-            model.sample_and_update(ROWS)
+            model.trainer.update(ROWS)
     reasons = [str(warning.message) for warning in told if "updates are not captured" in str(warning.message)]
-    if len(reasons) != 1 or model.update_mode.captured:
+    if len(reasons) != 1 or model.trainer.mode.captured:
         raise Violation(f"a recording that waits for the device was said to fail {len(reasons)} times, expected 1")
     if (device := torch.device(options.device)).type == "cuda":
         if torch.cuda.current_stream(device) != torch.cuda.default_stream(device):
             raise Violation("a failed recording left its stream behind")
         torch.rand(1, device=device)  # raises where the default generator still counts as recorded
     for _ in range(UPDATES):
-        plain.sample_and_update(ROWS)
+        plain.trainer.update(ROWS)
     mine, theirs = parameters_of(model), parameters_of(plain)
     differing = [name for name in mine if not torch.equal(mine[name], theirs[name])]
     if differing:
@@ -403,7 +403,7 @@ def check_evaluation(options: Options) -> Found:
     model = tiny_model(env=gymnasium.make(env), seeds=seeds, seed=None, device=options.device, compile="auto")
     model.load_dataset(toy_dataset(observations=3, actions=1))
     for _ in range(UPDATES):
-        model.sample_and_update(ROWS)
+        model.trainer.update(ROWS)
     with BackgroundEvaluator(env, **how) as beside, Evaluator(env, **how) as in_line:
         begin = time.perf_counter()
         expected = in_line.evaluate(model.policy, seeds)
@@ -411,7 +411,7 @@ def check_evaluation(options: Options) -> Found:
         beside.begin(model.policy, seeds, range(len(seeds)))
         updates = 0
         while not beside.is_ready():  # goes on with other parameters
-            model.sample_and_update(ROWS)
+            model.trainer.update(ROWS)
             updates += 1
         found = beside.finish()
     for name in ("returns", "lengths", "seeds", "played"):

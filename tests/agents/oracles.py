@@ -79,10 +79,10 @@ def assert_stacked_equals_single(id: str, **settings: Any) -> None:
     singles = [stacked.replica(k) for k in range(3)]
     for step in (1, 2):
         batch, noise = random_batch(stacked, seed=step), random_noise(stacked, seed=10 + step)
-        info = stacked.update(batch, noise)
+        info = stacked.trainer.update_on(batch, noise)
         for k, single in enumerate(singles):
             own = Batch(**{name: value[k : k + 1] for name, value in vars(batch).items()})
-            alone = single.update(own, {name: draw[k : k + 1] for name, draw in noise.items()})
+            alone = single.trainer.update_on(own, {name: draw[k : k + 1] for name, draw in noise.items()})
             torch.testing.assert_close(info["total_loss"][k], alone["total_loss"][0], rtol=1e-5, atol=1e-6)
     sizes = stacked.noise_sizes(3, ROWS, stacked.policy.chunk_size)
     acting = {n: d(sizes, torch.Generator().manual_seed(9), "cpu") for n, d in stacked.candidate_noise().items()}
@@ -233,7 +233,7 @@ def learn_bandit(model: FlowQLearning, behaviour: Behaviour, steps: int, rows: i
         batch = rows_of(behaviour.sample(rows, seed=2 * step))  # other numbers than the update's noise
         reward = Quadratic(0.0) if "critic_target" not in exact else exact["critic_target"]
         batch = Batch(**{**vars(batch), "rewards": reward(batch.observations, batch.actions, 1.0).mean(1)})
-        model.update(batch, random_noise(model, rows, seed=2 * step + 1))
+        model.trainer.update_on(batch, random_noise(model, rows, seed=2 * step + 1))
 
 
 def bandit_actions(model: FlowQLearning, rows: int = 20_000) -> Tensor:

@@ -84,7 +84,7 @@ def test_residual_is_added_to_the_prior_in_the_rollout_and_to_the_online_flow_in
         for parameter in nets.fine_tuned.parameters():
             parameter.zero_()  # a residual of zero: prior and policy coincide
         nets.behaviour_target.mlp.biases[-1].add_(0.5)
-        _, info = model.compute_losses(batch, noise)
+        _, info = model.trainer.losses(batch, noise)
         acted = model.act(batch.observations, {"action": noise["td_action"]}, nets)
         online = integrate_flow(nets.behaviour.at(batch.observations), noise["td_action"], 3).clamp(-1, 1)
     assert float(info["bam_control_loss"]) == 0
@@ -93,5 +93,5 @@ def test_residual_is_added_to_the_prior_in_the_rollout_and_to_the_online_flow_in
 
 def test_one_flow_step_has_no_control_cost() -> None:
     model = small_model("bam", flow_steps=1)
-    info = model.update(random_batch(model), random_noise(model))
+    info = model.trainer.update_on(random_batch(model), random_noise(model))
     assert float(info["bam_control_loss"]) == 0

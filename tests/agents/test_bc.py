@@ -20,8 +20,8 @@ def test_loss_and_actions_equal_those_of_the_behaviour_flow_of_qam() -> None:
     clone, qam = small_model("bc"), small_model("qam", inverse_temperature=0.0)
     clone.policy.nets.behaviour.load_state_dict(qam.policy.nets.behaviour.state_dict())
     batch, noise = random_batch(qam), random_noise(qam)
-    _, expected = qam.compute_losses(batch, noise)
-    total, info = clone.compute_losses(batch, noise)
+    _, expected = qam.trainer.losses(batch, noise)
+    total, info = clone.trainer.losses(batch, noise)
     torch.testing.assert_close(info["bc_flow_loss"], expected["bc_flow_loss"], rtol=0, atol=0)
     torch.testing.assert_close(total, info["bc_flow_loss"], rtol=0, atol=0)
     action = {"action": noise["td_action"]}

@@ -126,7 +126,7 @@ def test_low_precision_changes_the_gradient_little(id: str) -> None:
     norms = []
     for precision in ("fp32", "bf16"):
         model = tiny_model(id, precision=precision)
-        norms.append(model.update(toy_batch(model), toy_noise(model))["grad_norm"].item())
+        norms.append(model.trainer.update_on(toy_batch(model), toy_noise(model))["grad_norm"].item())
     assert 0 < abs(norms[1] / norms[0] - 1) < 0.05
 
 
@@ -384,9 +384,9 @@ def test_noise_of_an_update_is_used_completely(id: str) -> None:
     """A draw that no loss reads would make a run depend on a number without meaning."""
     model = tiny_model(id)
     batch, noise = toy_batch(model), toy_noise(model)
-    start, _ = model.compute_losses(batch, noise)
+    start, _ = model.trainer.losses(batch, noise)
     for name, draw in noise.items():
-        changed, _ = model.compute_losses(batch, {**noise, name: draw.roll(1, draw.ndim - 1)})
+        changed, _ = model.trainer.losses(batch, {**noise, name: draw.roll(1, draw.ndim - 1)})
         assert not torch.equal(changed, start), name
 
 

@@ -42,7 +42,7 @@ def test_offline_updates_neither_leave_the_device_nor_wait_for_the_host(
     model = tiny_model(id, device=elsewhere, **seeds)
     model.learn_offline(1, dataset=toy_dataset())
     with Dispatch(may_cross=False):
-        info = model.sample_and_update(16)
+        info = model.trainer.update(16)
     assert {value.device for value in info.values()} == {elsewhere}
 
 
@@ -51,7 +51,7 @@ def test_an_update_gives_the_numbers_of_the_cpu(id: str, elsewhere: torch.device
     here, there = tiny_model(id), tiny_model(id, device=elsewhere)
     there.policy.load_state_dict(here.policy.state_dict())
     batch, noise = toy_batch(here), toy_noise(here)
-    expected = here.update(batch, noise) | here.policy.state_dict()
+    expected = here.trainer.update_on(batch, noise) | here.policy.state_dict()
     found = there.update(Batch(**moved(vars(batch), elsewhere)), moved(noise, elsewhere)) | there.policy.state_dict()
     torch.testing.assert_close(moved(found, "cpu"), moved(expected, "cpu"), rtol=1e-4, atol=1e-5)
 
@@ -79,7 +79,7 @@ def test_batches_come_to_the_device_from_any_storage(
     model = tiny_model("fql", device=elsewhere, replay_buffer_kwargs={"storage": storage})
     parts = toy_dataset(seed=0), toy_dataset(seed=1)
     model.learn_offline(3, dataset=toy_shards(tmp_path, *parts, replace_interval=2) if sharded else parts[0])
-    assert model.draw_batch(4).observations.device == elsewhere
+    assert model.trainer.draw_batch(4).observations.device == elsewhere
 
 
 def test_storing_transitions_never_waits_for_the_device(elsewhere: torch.device) -> None:
@@ -139,7 +139,7 @@ def test_a_models_precision_is_its_own(
         monkeypatch.setattr(FQL, "act", noting(act))
         model.load_dataset(toy_dataset())
         seen.clear()
-        model.sample_and_update(16)
+        model.trainer.update(16)
         model.predict(np.zeros((1, 4), np.float32))
         assert seen == [(inside, inside == "high")] * 3  # the next action, the losses, the plan
         assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == (

@@ -31,7 +31,7 @@ def test_acting_can_follow_the_behaviour_itself() -> None:
 def test_target_entropy_enters_the_temperature_loss() -> None:
     batch_and_noise = lambda model: (random_batch(model), random_noise(model))  # noqa: E731
     default, higher = small_model("dsrl"), small_model("dsrl", target_entropy=0.0)
-    loss = [float(m.compute_losses(*batch_and_noise(m))[1]["temperature_loss"]) for m in (default, higher)]
+    loss = [float(m.trainer.losses(*batch_and_noise(m))[1]["temperature_loss"]) for m in (default, higher)]
     assert loss[0] - loss[1] == pytest.approx(1.0, abs=1e-5)  # the default is -D/2 = -1
 
 

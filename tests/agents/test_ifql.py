@@ -40,7 +40,7 @@ def value_loss_without_valid_rows(mask_value: bool) -> float:
     model = small_model("ifql", mask_value=mask_value)
     batch = random_batch(model)
     batch = Batch(**{**vars(batch), "valid": torch.zeros_like(batch.valid)})
-    _, info = model.compute_losses(batch, random_noise(model))
+    _, info = model.trainer.losses(batch, random_noise(model))
     assert float(info["td_loss"]) == 0
     assert float(info["bc_flow_loss"]) == 0
     return float(info["value_loss"])

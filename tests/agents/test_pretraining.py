@@ -40,7 +40,7 @@ def id(request: pytest.FixtureRequest) -> str:
 
 def step(model: FlowQLearning, seed: int = 0) -> dict[str, Tensor]:
     """Take one update with a random batch."""
-    return model.update(random_batch(model, seed=seed), random_noise(model, seed=100 + seed))
+    return model.trainer.update_on(random_batch(model, seed=seed), random_noise(model, seed=100 + seed))
 
 
 def state_of(network: nn.Module) -> dict[str, Tensor]:
@@ -83,10 +83,10 @@ def test_pretraining_is_cloning_of_the_behaviour_flow_and_nothing_else(id: str) 
     noises = [random_noise(model, seed=k) for k in range(3)]
     expected = cloned_by_hand(nets[flow], model, batches, noises)
     for batch, noise in zip(batches, noises, strict=True):
-        assert model.pretraining
-        info = model.update(batch, noise)
+        assert model.trainer.pretraining
+        info = model.trainer.update_on(batch, noise)
         assert set(info) == {"bc_flow_loss", "total_loss", "grad_norm"}
-    assert not model.pretraining
+    assert not model.trainer.pretraining
     for got, wanted in zip(nets[flow].parameters(), expected.parameters(), strict=True):
         torch.testing.assert_close(got, wanted, rtol=0, atol=1e-7)
     assert not torch.equal(nets[flow].mlp.weights[0], before[flow]["mlp.weights.0"])
@@ -139,15 +139,15 @@ def test_stacked_replicas_pretrain_like_single_runs(id: str) -> None:
 
 def test_what_an_update_skips_is_told_by_settings_and_counts() -> None:
     model = small_model("qam", pretraining_steps=1)
-    assert model.skipped_networks() == {"critic", "critic_target", "behaviour_target", "fine_tuned"}
+    assert model.trainer.skipped_networks() == {"critic", "critic_target", "behaviour_target", "fine_tuned"}
     step(model)
-    assert model.skipped_networks() == frozenset()
+    assert model.trainer.skipped_networks() == frozenset()
 
 
 def test_pretraining_counts_as_gradient_steps() -> None:
     model = tiny_model("fql", pretraining_steps=2)
     model.learn_offline(3, dataset=toy_dataset())
-    assert (model.num_timesteps, model.offline_steps, model.pretraining) == (3, 3, False)
+    assert (model.num_timesteps, model.offline_steps, model.trainer.pretraining) == (3, 3, False)
     assert "distill_loss" in model._last_info
 
 
@@ -157,7 +157,7 @@ def test_pretraining_goes_on_after_loading(tmp_path: Path) -> None:
         step(model, seed=update)
     model.save(tmp_path / "model.zip")
     loaded = agents.FQL.load(tmp_path / "model.zip", device="cpu")
-    assert loaded.pretraining
+    assert loaded.trainer.pretraining
     assert "distill_loss" not in step(loaded, seed=2)
     assert "distill_loss" in step(loaded, seed=3)
 
@@ -176,7 +176,7 @@ def test_training_resumes_across_the_end_of_pretraining(id: str, saved_at: int, 
     save_checkpoint(first, tmp_path)
     second.learn_offline(1)
     load_checkpoint(second, find_checkpoints(tmp_path)[0])
-    assert second.pretraining == (saved_at < 3)
+    assert second.trainer.pretraining == (saved_at < 3)
     second.learn_offline(6 - saved_at)
     assert_same(parameters_of(second), parameters_of(whole))
 

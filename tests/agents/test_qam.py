@@ -49,21 +49,21 @@ def test_learning_of_a_replica_leaves_the_stack_alone() -> None:
     for step in range(4):
         if step == 2:
             single = taken.replica(1)
-            single.update(row(toy_batch(taken), 1), take(toy_noise(taken), 1))
+            single.trainer.update_on(row(toy_batch(taken), 1), take(toy_noise(taken), 1))
         for model in (taken, untouched):
-            model.update(toy_batch(model, seed=step), toy_noise(model, seed=step))
+            model.trainer.update_on(toy_batch(model, seed=step), toy_noise(model, seed=step))
     assert_same(networks_of(taken), networks_of(untouched))
 
 
 def test_replica_draws_noise_of_its_own() -> None:
     stack = tiny_model(seeds=SEEDS)
-    before = stack._generator.get_state()
+    before = stack.trainer.generator.get_state()
     single = stack.replica(2)
     single.replay_buffer = tiny_model().replay_buffer
     assert single.replay_buffer is not None
     single.replay_buffer.load_dataset(toy_dataset())
-    single.sample_and_update(8)
-    assert torch.equal(stack._generator.get_state(), before)
+    single.trainer.update(8)
+    assert torch.equal(stack.trainer.generator.get_state(), before)
 
 
 def test_replica_can_be_saved_and_loaded(tmp_path: Any) -> None:

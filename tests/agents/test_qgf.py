@@ -41,7 +41,7 @@ def test_nothing_that_is_trained_depends_on_the_guidance() -> None:
     first, second = (small_model("qgf", guidance_weight=weight) for weight in (0.0, 1.0))
     for model in (first, second):
         for seed in range(2):
-            model.update(random_batch(model, seed=seed), random_noise(model, seed=seed))
+            model.trainer.update_on(random_batch(model, seed=seed), random_noise(model, seed=seed))
     trained = (model.policy.nets.state_dict() for model in (first, second))
     assert all(torch.equal(p, q) for p, q in zip(*(state.values() for state in trained), strict=True))
 
@@ -50,6 +50,6 @@ def test_nothing_that_is_trained_depends_on_the_guidance() -> None:
 def test_cloning_of_crossing_sequences_is_the_authors_unless_masked(mask: bool, counts: bool) -> None:
     model = small_model("qgf", mask_cloning=mask)
     batch = random_batch(model)
-    _, info = model.compute_losses(dataclasses.replace(batch, valid=torch.zeros_like(batch.valid)), random_noise(model))
+    _, info = model.trainer.losses(dataclasses.replace(batch, valid=torch.zeros_like(batch.valid)), random_noise(model))
     assert float(info["td_loss"]) == float(info["value_loss"]) == 0
     assert (float(info["bc_flow_loss"]) > 0) is counts

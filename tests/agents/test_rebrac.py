@@ -17,7 +17,7 @@ from tests.agents.oracles import (
 
 def step(model: Any, seed: int = 0) -> dict[str, Tensor]:
     """Take one update with a random batch."""
-    return model.update(random_batch(model, seed=seed), random_noise(model, seed=100 + seed))
+    return model.trainer.update_on(random_batch(model, seed=seed), random_noise(model, seed=100 + seed))
 
 
 def weights(network: Any) -> Tensor:

@@ -434,8 +434,8 @@ from tests.common.toys import tiny_model, toy_dataset
 model = tiny_model("bc", compile="on")
 model.load_dataset(toy_dataset())
 for _ in range(3):
-    model.sample_and_update(16)
-assert model.update_mode.compiled
+    model.trainer.update(16)
+assert model.trainer.mode.compiled
 print(hashlib.sha256(b"".join(value.numpy().tobytes() for value in model.policy.state_dict().values())).hexdigest())
 """
 

@@ -26,9 +26,9 @@ from tests.agents.oracles import (
 def test_the_moving_average_acts_and_follows_at_its_own_pace() -> None:
     model = small_model("rql", policy_tau=1.0, tau=0.0)
     nets = model.policy.nets
-    model.update(random_batch(model), random_noise(model))
+    model.trainer.update_on(random_batch(model), random_noise(model))
     before = [p.detach().clone() for p in nets.flow.parameters()]
-    model.update(random_batch(model), random_noise(model))
+    model.trainer.update_on(random_batch(model), random_noise(model))
     assert all(torch.equal(p, q) for p, q in zip(nets.flow_target.parameters(), before, strict=True))
     state, noise = random_batch(model).observations, {"action": random_noise(model)["bc_x0"]}
     with torch.no_grad():

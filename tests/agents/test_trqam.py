@@ -23,7 +23,7 @@ BOTH = ["trqam", "sqam"]
 
 def step(model: Any, seed: int = 0) -> dict[str, Tensor]:
     """Take one update with a random batch."""
-    return model.update(random_batch(model, seed=seed), random_noise(model, seed=100 + seed))
+    return model.trainer.update_on(random_batch(model, seed=seed), random_noise(model, seed=100 + seed))
 
 
 def weights(network: Any) -> Tensor:
@@ -127,10 +127,10 @@ def test_online_networks_stand_in_for_their_averages_on_demand(setting: str, sou
         if name.startswith(f"{source}."):
             aligned[name] = aligned[name.replace(source, f"{source}_target", 1)].clone()
     batch, noise = random_batch(averaged), random_noise(averaged)
-    with_average = averaged.compute_losses(batch, noise)[1]["am_loss"]
-    assert not torch.allclose(with_average, online.compute_losses(batch, noise)[1]["am_loss"])
+    with_average = averaged.trainer.losses(batch, noise)[1]["am_loss"]
+    assert not torch.allclose(with_average, online.trainer.losses(batch, noise)[1]["am_loss"])
     online.policy.nets.load_state_dict(aligned)
-    torch.testing.assert_close(with_average, online.compute_losses(batch, noise)[1]["am_loss"])
+    torch.testing.assert_close(with_average, online.trainer.losses(batch, noise)[1]["am_loss"])
 
 
 def test_discount_is_that_of_the_authors() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from agents.common.engine import capture, fast_update
-from agents.common.engine.fast_update import Mode
+from agents.common.engine import capture, trainer
+from agents.common.engine.strategies import Mode
 from agents.common.sb3.model import FlowQLearning
 from agents.testing.subject import Violation
 from benchmarks import throughput
@@ -29,12 +29,12 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> TapeRecorder:
     monkeypatch.setattr(capture, "run_aside", lambda step, device: step())
     monkeypatch.setattr(capture, "_failures", [])
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
-    monkeypatch.setattr(fast_update, "choose_mode", lambda wish, *others: Mode(False, wish != "off", "test"))
+    monkeypatch.setattr(trainer, "choose_mode", lambda wish, *others: Mode(False, wish != "off", "test"))
 
     def noting(make: Callable[..., FlowQLearning]) -> Callable[..., FlowQLearning]:
         def made(*arguments: Any, **settings: Any) -> FlowQLearning:
             model = make(*arguments, **settings)
-            if model.update_mode.captured:
+            if model.trainer.mode.captured:
                 recorder.model = model
             return model
 

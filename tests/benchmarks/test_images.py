@@ -44,8 +44,8 @@ def test_the_plain_version_is_the_same_update() -> None:
     plain = images.PlainQAM(model)
     for name in ("critic", "behaviour", "fine_tuned", "critic_target", "behaviour_target"):
         copy_network(getattr(plain, name), model.policy.nets[name])
-    batch, noise = model.draw_batch(8), model.draw_noise(8)
-    own, _ = model.compute_losses(batch, noise)
+    batch, noise = model.trainer.draw_batch(8), model.trainer.draw_noise(8)
+    own, _ = model.trainer.losses(batch, noise)
     loss = plain.loss(batch, noise)
     torch.testing.assert_close(own[0], loss, rtol=1e-4, atol=1e-5)
     loss.backward()

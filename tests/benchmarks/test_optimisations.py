@@ -28,10 +28,10 @@ def test_ratios_of_every_optimisation_are_printed(capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize("name", optimisations.OFF)
 def test_an_optimisation_changes_no_loss_but_by_rounding(name: str, precision: str, onednn: None) -> None:
     model = tiny_model("qam", precision=precision)
-    batch, noise = toy_batch(model, rows=64), model.draw_noise(64)
-    expected, _ = model.compute_losses(batch, noise)
+    batch, noise = toy_batch(model, rows=64), model.trainer.draw_noise(64)
+    expected, _ = model.trainer.losses(batch, noise)
     with ExitStack() as stack:
         for change in optimisations.OFF[name]:
             stack.enter_context(patch.object(*change))
-        found, _ = model.compute_losses(batch, noise)
+        found, _ = model.trainer.losses(batch, noise)
     torch.testing.assert_close(found, expected, rtol=1e-4 if precision == "fp32" else 2e-2, atol=1e-4)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from agents import registry
-from agents.common.engine import fast_update
+from agents.common.engine import strategies
 from agents.common.nets import fast
 from benchmarks import throughput
 from tests.common.toys import tiny_model, toy_dataset
@@ -56,7 +56,7 @@ def test_operations_of_compiled_updates_are_counted_without_the_compiler(
 ) -> None:
     real = torch.compile
     monkeypatch.setattr(torch, "compile", lambda function, **settings: real(function, backend="eager", **settings))
-    monkeypatch.setattr(fast_update, "onednn_is_faster", lambda: False)
+    monkeypatch.setattr(strategies, "onednn_is_faster", lambda: False)
     results = [run(capsys, "--algo", "bc", "--compile", wish)[1] for wish in ("off", "on", "auto")]
     torch._dynamo.reset()
     assert [result["mode"].split()[0] for result in results] == ["eager", "compiled", "compiled"]

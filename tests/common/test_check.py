@@ -197,7 +197,7 @@ def test_it_comes_before_a_dataset_is_loaded(wrong: Any) -> None:
 
 def test_it_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
-    monkeypatch.setattr("agents.common.sb3.model.check_first_update", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr("agents.common.check.examine", lambda *arguments: calls.append(arguments) or [])
     model = tiny_model("fql")
     model.learn_offline(1, dataset=toy_dataset())
     model.learn_offline(1)
@@ -207,11 +207,11 @@ def test_it_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_leaves_the_model_and_all_generators_alone() -> None:
     model = tiny_model("qam")
     parameters = parameters_of(model)
-    states = [generator.get_state() for generator in model.generators().values()]
+    states = [generator.get_state() for generator in model.trainer.generators().values()]
     python, numpy, torchs = random.getstate(), np.random.get_state(), torch.get_rng_state()
     check_first_update(model.method, model.observation_space, model.action_space)
     assert_same(parameters, parameters_of(model))
-    for generator, state in zip(model.generators().values(), states, strict=True):
+    for generator, state in zip(model.trainer.generators().values(), states, strict=True):
         assert torch.equal(generator.get_state(), state)
     assert python == random.getstate()
     np.testing.assert_array_equal(numpy[1], np.random.get_state()[1])

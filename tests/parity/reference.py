@@ -274,7 +274,7 @@ class OurAgents:
         return agent
 
     def losses(self, agent: Agent, batch: Arrays, noise: Arrays) -> dict[str, Tensor]:
-        total, info = agent.model.compute_losses(agent.batch(batch), agent.tensors(noise))
+        total, info = agent.model.trainer.losses(agent.batch(batch), agent.tensors(noise))
         found = {"total": total[0]}
         for name in agent.fixture.losses.keys() - {"total"}:
             ours = LOSSES.get(name, name)
@@ -290,13 +290,13 @@ class OurAgents:
         return {recorded: targets[ours][0] for recorded, ours in names.items() if ours in targets}
 
     def gradients(self, agent: Agent, batch: Arrays, noise: Arrays) -> dict[str, Tensor]:
-        total, _ = agent.model.compute_losses(agent.batch(batch), agent.tensors(noise))
+        total, _ = agent.model.trainer.losses(agent.batch(batch), agent.tensors(noise))
         agent.model.policy.zero_grad()
         total.sum().backward()
         return {path: parameter.grad[0] for path, parameter in agent.parameters() if parameter.grad is not None}
 
     def update(self, agent: Agent, batch: Arrays, noise: Arrays) -> tuple[Agent, Tensor, dict[str, Tensor]]:
-        info = agent.model.update(agent.batch(batch), agent.tensors(noise))
+        info = agent.model.trainer.update_on(agent.batch(batch), agent.tensors(noise))
         return agent, info["total_loss"][0], {path: parameter[0] for path, parameter in agent.parameters()}
 
     def state(self, agent: Agent) -> dict[str, float | Tensor]:

@@ -86,4 +86,4 @@ def check_compiled(fixture: Fixture, device: str = "cpu") -> None:
     check(fixture, adapter, of="update")
     assert counters["stats"]["unique_graphs"] > 0
     assert not counters["graph_break"]
-    assert adapter.updated.model.update_mode.compiled
+    assert adapter.updated.model.trainer.mode.compiled

@@ -11,7 +11,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from agents.common.engine.update import CROP_PIXELS
+from agents.common.engine.trainer import CROP_PIXELS
 from agents.common.observations import ObservationLayout
 from agents.common.sb3 import encoders
 from agents.common.sb3.encoders import ImpalaEncoder

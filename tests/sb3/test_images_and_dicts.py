@@ -225,7 +225,7 @@ def test_images_are_shifted_with_the_probability_and_both_observations_alike() -
     model = cropping_model(seed=None, seeds=[1, 2])
     model.load_dataset(dataset_of(spaces.Box(0, 255, (8, 8, 3), np.uint8)))
     batch = model.replay_buffer.sample(3)
-    found = model.crop_images(batch, {"crop": CHANCES, "crop_y": PLACES, "crop_x": PLACES})
+    found = model.trainer.crop_images(batch, {"crop": CHANCES, "crop_y": PLACES, "crop_x": PLACES})
     for name in ("observations", "next_observations"):
         before, after = (getattr(each, name).unflatten(-1, (3, 8, 8)) for each in (batch, found))
         assert after.dtype == torch.uint8

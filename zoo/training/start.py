@@ -15,7 +15,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from agents.common.check import AgentError, check_first_update
 from agents.common.files import atomic_path
+from agents.common.method import Method
 from agents.common.saved import find_model
+from agents.common.sb3.arguments import read_arguments
+from agents.common.sb3.image_policies import POLICIES, make_policy
 from agents.common.sb3.model import FlowQLearning
 from agents.common.sb3.spaces import available_device
 from zoo.baselines import find_algorithm
@@ -76,7 +79,7 @@ def _train(request: Request, stack: contextlib.ExitStack, observe: Observer | No
     """Train, or find that this was done already; the stack closes what is opened."""
     args, config = request.args, request.config
     evaluator = None if args.resume else stack.enter_context(make_evaluator(request))  # a finished run needs none
-    check_algorithm(request)
+    method = make_method(request)
     data = load_data(request)
     record = describe_run(config, data, args)
     found = find_run(args.log_folder, record, request.seeds, args.claim is not None) if args.resume else None
@@ -88,7 +91,7 @@ def _train(request: Request, stack: contextlib.ExitStack, observe: Observer | No
     stack.enter_context(ending_recorded(folders, seeds))
     if found:
         keep_in(folder.path for folder in folders)
-    model = make_model(request, seeds, data)
+    model = make_model(request, method, seeds, data)
     if not found:
         make_folders(folders, record, seeds, model, data, args)
     replicas = Replicas(folders, seeds, stops=args.on_divergence == "stop")
@@ -104,10 +107,6 @@ def _train(request: Request, stack: contextlib.ExitStack, observe: Observer | No
     return result
 
 
-OF_IMAGES = {"encoder": None, "frame_stack": 1, "random_crop": 0.0}
-"""Settings that only images take, and the values with which vectors take them too."""
-
-
 def make_evaluator(request: Request) -> Evaluator | BackgroundEvaluator:
     """Start the environments of the evaluation, which build while data are read.
 
@@ -121,33 +120,31 @@ def make_evaluator(request: Request) -> Evaluator | BackgroundEvaluator:
     return kind(env_id, episodes=episodes, n_envs=count, seed=args.eval_seed, env_kwargs=env_kwargs)
 
 
-def check_algorithm(request: Request) -> None:
-    """Refuse an algorithm whose hooks break their contract, before data are loaded and a folder is made.
+def make_method(request: Request) -> Method | None:
+    """Return the algorithm with its settings after trying its hooks, before data are loaded and a folder is made.
 
-    So too one that does not take the environment's observations, or not with these settings.
+    One that does not take the environment's observations, or not with these settings, is refused too.
+
+    :return: the algorithm, for the one model of the run; None for one of SB3's.
     """
-    algorithm, settings = find_algorithm(request.config.algo).algorithm, request.config.settings
+    config, kind = request.config, find_algorithm(request.config.algo).method
     with contextlib.closing(make_env(request.env_id, **request.env_kwargs)) as env:
         policy = policy_name(env.observation_space)
-        if not issubclass(algorithm, FlowQLearning):  # SB3's own
+        if kind is None:  # SB3's own
             if policy != "MlpPolicy":
                 raise UsageError(
-                    f"`{request.config.algo}` is one of Stable-Baselines3's, which take vectors here, got "
+                    f"`{config.algo}` is one of Stable-Baselines3's, which take vectors here, got "
                     f"{env.observation_space} in {request.env_id}; use an algorithm of this zoo, e.g. --algo qam"
                 )
-            return
-        bare = algorithm(policy, None, **settings, _init_setup_model=False)
-        with as_usage_error(AgentError):
-            check_first_update(bare.method, env.observation_space, env.action_space)
-        if policy != "MlpPolicy" or any(settings[name] != value for name, value in OF_IMAGES.items()):
-            with as_usage_error(NotImplementedError, TypeError, ValueError):
-                algorithm(
-                    policy,
-                    env,
-                    **{**settings, "buffer_size": 1},
-                    seeds=request.seeds or [0],
-                    device=request.args.device,
-                )
+            return None
+        with as_usage_error(AgentError, NotImplementedError, TypeError, ValueError):
+            method, arguments = read_arguments(kind, (), config.settings)
+            check_first_update(method, env.observation_space, env.action_space)
+            if policy != "MlpPolicy" or method.encoder is not None or method.random_crop:
+                seen, seeds = FlowQLearning._wrap_env(env), request.seeds or [0]
+                spaces = seen.observation_space, seen.action_space
+                make_policy(POLICIES[policy], *spaces, lambda _: 0.0, method, seeds, arguments.policy_kwargs)
+    return method
 
 
 def load_data(request: Request) -> Dataset | ShardedDataset | None:
@@ -188,9 +185,14 @@ def _find_own(request: Request) -> str | Path:
     return find_set(ocbench.TASKS[name], args.dataset_dir, args.dataset)
 
 
-def make_model(request: Request, seeds: list[int], data: Dataset | ShardedDataset | None) -> FlowQLearning:
-    """Return the algorithm, whose hooks :func:`check_algorithm` has tried, with its environments and data loaded."""
+def make_model(
+    request: Request, method: Method | None, seeds: list[int], data: Dataset | ShardedDataset | None
+) -> FlowQLearning:
+    """Return a model of what :func:`make_method` returned, with its environments and data loaded."""
     config, args = request.config, request.args
+    settings = config.settings
+    if method is not None:
+        settings = {"method": method, "policy_kwargs": settings.get("policy_kwargs")}
     if args.num_threads > 0:
         torch.set_num_threads(args.num_threads)
     env = _make_environments(request, seeds)
@@ -198,14 +200,12 @@ def make_model(request: Request, seeds: list[int], data: Dataset | ShardedDatase
         model = find_algorithm(config.algo).algorithm(
             policy_name(env.observation_space),
             env,
-            **config.settings,
+            **settings,
             replay_buffer_kwargs={"storage": args.storage},
             seeds=seeds,
             device=args.device,
             verbose=max(args.verbose - 1, 0),
         )
-        if isinstance(model, FlowQLearning):  # SB3's own algorithms come here too
-            model.is_checked = True
         if args.trained_agent:
             model.set_parameters(find_model(args.trained_agent), device=args.device)  # type: ignore[arg-type]
         if data is not None:
@@ -215,8 +215,8 @@ def make_model(request: Request, seeds: list[int], data: Dataset | ShardedDatase
     log.info("%s", model.replay_buffer.placement.text)
     if data is not None:
         log.info("%s", model.replay_buffer.dataset_description)
-    if isinstance(model, FlowQLearning):
-        log.info("updates: %s", model.update_mode)
+    if isinstance(model, FlowQLearning):  # SB3's own algorithms come here too
+        log.info("updates: %s", model.trainer.mode)
     return model
 
 

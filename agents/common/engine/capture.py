@@ -13,6 +13,7 @@ from agents.common.batch import Batch
 from agents.common.method import Info
 
 WARM_UP = 3  # steps run before recording: libraries and optimiser state set themselves up in them
+RECORDINGS = 4  # kept at most: each holds the memory of what it replays
 
 _failures: list[str] = []  # of this process
 

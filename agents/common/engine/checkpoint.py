@@ -37,9 +37,7 @@ FORMAT = 5
 KEPT = 2
 IN_FLIGHT = ("_chunk_state", "_last_info")  # attributes that a saved model leaves out
 MODEL, PENDING, BUFFER, STATE = "model.zip", "pending.zip", "buffer.npz", "state.json"
-NOT_COPIED = {
-    "env", "replay_buffer", "_vec_normalize_env", "_logger", "_update", "_generator", "_host_generator", "_last_info",
-}  # fmt: skip
+NOT_COPIED = {"env", "replay_buffer", "_vec_normalize_env", "_logger", "trainer", "_last_info"}
 OF_THE_PROCESS = {"observation_space", "action_space", "verbose", "tensorboard_log", "n_envs"}  # not taken from a file
 
 _CLASSES: dict[str, type] = {plain.path_of(kind): kind for kind in (RunningMeanStd, spaces.Box)}
@@ -207,6 +205,8 @@ def _restore_model(model: OffPolicyAlgorithm, path: Path) -> None:
     for name, value in saved.attributes.items():
         if name not in OF_THE_PROCESS:
             setattr(model, name, value)
+    if hasattr(model, "trainer"):
+        model.trainer.prepare()  # the count of updates is another one
 
 
 def _write(
@@ -290,7 +290,7 @@ def restore_random_states(model: OffPolicyAlgorithm, states: Mapping[str, Any]) 
 
 def _generators(model: OffPolicyAlgorithm) -> dict[str, torch.Generator]:
     """Return a model's own generators; SB3's algorithms have none."""
-    return model.generators() if hasattr(model, "generators") else {}
+    return model.trainer.generators() if hasattr(model, "trainer") else {}
 
 
 def _environment_states(model: OffPolicyAlgorithm) -> dict[str, Any] | None:

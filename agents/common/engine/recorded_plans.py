@@ -10,10 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from agents.common.engine.capture import CapturedStep, CaptureError, earlier_failure
+from agents.common.engine.capture import RECORDINGS, CapturedStep, CaptureError, earlier_failure
 from agents.common.method import Noise
-
-RECORDINGS = 4  # kept at most: each holds a plan's memory
 
 
 class RecordedPlans:

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from stable_baselines3.common.noise import ActionNoise
 
+from agents.common.check import require_table
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.method import Method
+from agents.common.nets.specs import NetworkSpec
+from agents.common.pretraining import find_behaviour, no_behaviour_message
 from agents.common.sb3.spaces import available_device
 from agents.common.settings import Declared, required, setting
 from agents.common.validation import integer
@@ -70,6 +73,7 @@ class Arguments(Declared):
     seeds: Sequence[int] | None = setting(
         default=None, check=_seeds, doc="One seed per replica, trained at once; None trains one replica with `seed`."
     )
+    method: Method | None = setting(default=None, doc="The algorithm with its settings, instead of settings.")
     device: torch.device | str = setting(
         default="auto", check=lambda _, value: available_device(value), doc='`"auto"`, `"cpu"`, `"cuda"`...'
     )
@@ -78,31 +82,37 @@ class Arguments(Declared):
     )
 
 
-def sort_arguments(
-    method: type[Method], positional: tuple[Any, ...], named: Mapping[str, Any]
-) -> tuple[dict[str, Any], Arguments]:
-    """Return the arguments of a model's constructor as settings of its method and the rest.
+def read_arguments(
+    kind: type[Method], positional: tuple[Any, ...], named: Mapping[str, Any]
+) -> tuple[Method, Arguments]:
+    """Return the method that the arguments of a model's constructor describe, and the rest of them.
 
-    :param method: class of the method.
+    :param kind: class of the method.
     :param positional: settings in SB3's order.
     :param named: all others.
-    :return: settings by name, and the rest.
+    :return: the method, and what is not a setting of it.
     :raises TypeError: for too many or unknown arguments.
-    :raises ValueError: if two arguments that are the same setting differ.
+    :raises ValueError: for a value out of range, if two arguments that are the same setting differ, or for pretraining
+        where the algorithm has no behaviour flow.
     """
-    in_order = [name for name, declared in method.declared().items() if not declared.kw_only]
+    in_order = [name for name, declared in kind.declared().items() if not declared.kw_only]
     settings = {**dict(zip(in_order, positional, strict=False)), **named}
     if len(positional) > len(in_order):
-        raise TypeError(f"{method.__name__}() takes at most {len(in_order) + 2} arguments without a name")
-    method.refuse_unknown(settings, also=Arguments.declared())
+        raise TypeError(f"{kind.__name__}() takes at most {len(in_order) + 2} arguments without a name")
+    kind.refuse_unknown(settings, also=Arguments.declared())
     arguments = Arguments(**{name: settings.pop(name) for name in Arguments.declared() if name in settings})
+    if arguments.method is not None:
+        return arguments.method, arguments
     for name, value in (arguments.policy_kwargs or {}).items():
         if name in SETTINGS_OF_POLICY:
-            _set_by_other_name(settings, SETTINGS_OF_POLICY[name], name, value, method)
+            _set_by_other_name(settings, SETTINGS_OF_POLICY[name], name, value, kind)
     if arguments.n_steps is not None:
-        _set_by_other_name(settings, "horizon_length", "n_steps", arguments.n_steps, method)
+        _set_by_other_name(settings, "horizon_length", "n_steps", arguments.n_steps, kind)
         settings["action_chunking"] = False
-    return settings, arguments
+    method = kind(**settings)
+    if method.pretraining_steps and find_behaviour(require_table(method, "networks", NetworkSpec)) is None:
+        raise ValueError(no_behaviour_message(kind.__name__))
+    return method, arguments
 
 
 def _set_by_other_name(settings: dict[str, Any], name: str, other: str, value: Any, method: type[Method]) -> None:

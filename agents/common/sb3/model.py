@@ -3,53 +3,81 @@
 from __future__ import annotations
 
 import copy
+import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv as GymEnv
-from stable_baselines3.common.type_aliases import MaybeCallback
+from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn
 from stable_baselines3.common.utils import FloatSchedule, LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
 
 from agents.common.check import check_first_update, require_table
 from agents.common.data.arrays import ArraySource
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.shards import Shards
 from agents.common.data.storage import Placement
-from agents.common.engine.fast_update import FastUpdate, Mode
-from agents.common.engine.update import Learner
+from agents.common.engine.trainer import Trainer
 from agents.common.method import Info, Method, linear_start
 from agents.common.nets.heads import CriticEnsemble
 from agents.common.nets.specs import NetworkSpec
-from agents.common.pretraining import find_behaviour, no_behaviour_message
+from agents.common.pretraining import find_behaviour
+from agents.common.replicas import Diverged, PerReplica, find_divergence, on_host
 from agents.common.saved import require_algorithm
 from agents.common.sb3.acting import save_policy
-from agents.common.sb3.arguments import SETTINGS_OF_POLICY, sort_arguments
-from agents.common.sb3.collection import CollectingModel
+from agents.common.sb3.arguments import read_arguments
 from agents.common.sb3.encoders import ImpalaEncoder as ImpalaEncoder  # a saved model may name it
-from agents.common.sb3.image_policies import CnnFlowPolicy, MultiInputFlowPolicy, with_encoder
+from agents.common.sb3.image_policies import POLICIES, make_policy
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.sb3.pretrained_actor import load_behaviour
-from agents.common.sb3.reporting import ReportingModel
-from agents.common.sb3.shared_settings import MethodModel
 from agents.common.sb3.spaces import UnsupportedSpaceError as UnsupportedSpaceError
 from agents.common.sb3.spaces import check_spaces
+from agents.common.sb3.stored_model import File, StoredModel
 from agents.common.validation import integer
 from agents.registry import name_of
 
-UNSAVED = ("method", "_generator", "_host_generator", "_update", "_chunk_state", "_last_info", "_told", "is_checked")
+UNSAVED = ("method", "trainer", "_chunk_state", "_last_info", "_told")
+SETTINGS_OF_SB3 = (
+    "learning_rate", "buffer_size", "learning_starts", "batch_size", "tau", "gamma", "train_freq", "gradient_steps",
+)  # fmt: skip
+ARGUMENTS_OF_SB3 = (
+    "action_noise", "replay_buffer_class", "replay_buffer_kwargs", "optimize_memory_usage", "policy_kwargs",
+    "stats_window_size", "tensorboard_log", "verbose", "device",
+)  # fmt: skip
 HOOKS = ("networks", "noise", "act", "targets", "losses")
 
 
-class FlowQLearning(Learner, MethodModel, CollectingModel, ReportingModel):
+class SharedSetting:
+    """A setting as an attribute of a model: read from its method, and changed there.
+
+    :param name: of the setting.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, model: FlowQLearning | None, owner: type) -> Any:
+        """Return its value."""
+        return self if model is None else getattr(model.method, self.name)
+
+    def __set__(self, model: FlowQLearning, value: Any) -> None:
+        """Change it for acting and training alike; what is refused stays as it is."""
+        setattr(model.method, self.name, value)
+        model._setting_changed(self.name)
+
+
+class FlowQLearning(StoredModel):
     """Off-policy learning of flow policies from a dataset, from an environment, or from both in turn.
 
     What is learnt, and how, is in ``method``; its settings are attributes of the model too. One that is changed acts
@@ -65,16 +93,15 @@ class FlowQLearning(Learner, MethodModel, CollectingModel, ReportingModel):
     :raises ValueError: for a setting out of range, or pretraining where the algorithm has no behaviour flow.
     """
 
-    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
-        "MlpPolicy": FlowPolicy,
-        "CnnPolicy": CnnFlowPolicy,
-        "MultiInputPolicy": MultiInputFlowPolicy,
-    }
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = POLICIES
     method_class: ClassVar[type[Method]]
     method: Method
     policy: FlowPolicy
     replay_buffer: SequenceReplayBuffer | None
-    _update: FastUpdate
+    trainer: Trainer
+    """Takes the gradient steps."""
+    _chunk_state: tuple[NDArray[Any], ...] | None
+    _last_info: Info
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Refuse the hooks of a method: here nobody would call them."""
@@ -89,29 +116,12 @@ class FlowQLearning(Learner, MethodModel, CollectingModel, ReportingModel):
     def __init__(
         self, policy: str | type[FlowPolicy], env: GymEnv | str | None, *positional: Any, **named: Any
     ) -> None:
-        settings, arguments = sort_arguments(self.method_class, positional, named)
-        self.method = self.method_class(**settings)
-        method = self.method
+        self.method, arguments = read_arguments(self.method_class, positional, named)
         super().__init__(
             policy,
             env,  # type: ignore[arg-type]
-            learning_rate=method.learning_rate,  # type: ignore[arg-type]  # words become a schedule in _setup_lr_schedule
-            buffer_size=method.buffer_size,
-            learning_starts=method.learning_starts,
-            batch_size=method.batch_size,
-            tau=method.tau,
-            gamma=method.gamma,
-            train_freq=method.train_freq,
-            gradient_steps=method.gradient_steps,
-            action_noise=arguments.action_noise,
-            replay_buffer_class=arguments.replay_buffer_class,
-            replay_buffer_kwargs=arguments.replay_buffer_kwargs,
-            optimize_memory_usage=arguments.optimize_memory_usage,
-            policy_kwargs=arguments.policy_kwargs,
-            stats_window_size=arguments.stats_window_size,
-            tensorboard_log=arguments.tensorboard_log,
-            verbose=arguments.verbose,
-            device=arguments.device,
+            **{name: getattr(self.method, name) for name in SETTINGS_OF_SB3},
+            **{name: getattr(arguments, name) for name in ARGUMENTS_OF_SB3},
             support_multi_env=True,
             seed=arguments.seed if arguments.seeds is None else arguments.seeds[0],
             sde_support=False,
@@ -119,20 +129,22 @@ class FlowQLearning(Learner, MethodModel, CollectingModel, ReportingModel):
         self.seeds = None if arguments.seeds is None else list(arguments.seeds)
         self.algorithm_id = name_of(self.method_class)  # a saved model says whose it is
         self.offline_steps = 0  # gradient steps taken in learn_offline
-        self.behaviour_flow = find_behaviour(require_table(method, "networks", NetworkSpec))
-        if method.pretraining_steps and self.behaviour_flow is None:
-            raise ValueError(no_behaviour_message(method.__class__.__name__))
+        self.behaviour_flow = find_behaviour(require_table(self.method, "networks", NetworkSpec))
         if arguments._init_setup_model:
             self._setup_model()
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the method has and the model has not, such as its hooks."""
+        if name.startswith("_") or "method" not in vars(self):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self.method, name)
 
     def _setting_changed(self, name: str) -> None:
         """Update what was derived from a setting that has changed."""
         if name == "learning_rate" and hasattr(self, "lr_schedule"):
             self._setup_lr_schedule()
-        elif name == "pretraining_steps":
-            self.pretraining = self._n_updates < self.method.pretraining_steps
-        elif name == "compile" and hasattr(self, "_update"):
-            self._update.prepare()
+        elif name in ("compile", "pretraining_steps") and "trainer" in vars(self):
+            self.trainer.prepare()
 
     # -- set-up -------------------------------------------------------------------------------------------------------
 
@@ -144,26 +156,25 @@ class FlowQLearning(Learner, MethodModel, CollectingModel, ReportingModel):
 
     def _setup_model(self) -> None:
         """Build buffer and policy; runs without an environment too when a model is loaded."""
-        self._absorb_settings()
+        for name in self.method.declared():  # which SB3 has put among the attributes of a loaded model
+            if name in vars(self):
+                setattr(self.method, name, vars(self).pop(name))
         check_spaces(self.observation_space, self.action_space)
         self._setup_lr_schedule()
-        self.set_random_seed(self.seed)
+        seed = self._seed_everything(self.seed)
         if self.replay_buffer is None:
             self.replay_buffer = self._make_buffer()
         seeds = self.seeds or (None if self.seed is None else [self.seed])
-        given = {name: value for name, value in self.policy_kwargs.items() if name not in SETTINGS_OF_POLICY}
-        arguments = with_encoder(self.method.encoder, given)
-        self.policy = self.policy_class(  # type: ignore[assignment]
-            self.observation_space, self.action_space, self.lr_schedule, self.method.finish(), seeds, **arguments
+        spaces = self.observation_space, self.action_space
+        policy = make_policy(
+            self.policy_class, *spaces, self.lr_schedule, self.method.finish(), seeds, self.policy_kwargs
         )
-        self.policy = self.policy.to(self.device)
+        self.policy = policy.to(self.device)
         self._convert_train_freq()
-        self.pretraining = self._n_updates < self.method.pretraining_steps
-        self._update = FastUpdate(self)
-        self._chunk_state: tuple[NDArray[Any], ...] | None = None
-        self._last_info: Info = {}
+        self.trainer = Trainer(self, seed)
+        self._chunk_state = None
+        self._last_info = {}
         self._told: Placement | None = None
-        self.is_checked = False  # whether the hooks have been tried
 
     def _setup_lr_schedule(self) -> None:
         """Turn the learning rate into a function of the remaining progress."""
@@ -202,12 +213,14 @@ class FlowQLearning(Learner, MethodModel, CollectingModel, ReportingModel):
 
         :param seed: any int; None draws one.
         """
+        own = self._seed_everything(seed)
+        self.trainer.seed(own)
+        self.policy.set_random_seed(own)
+
+    def _seed_everything(self, seed: int | None) -> int:
+        """Seed what SB3 seeds; return the seed of batches and noise."""
         super().set_random_seed(seed)
-        own = int(torch.randint(2**31, ())) if seed is None else seed
-        self._generator = torch.Generator(self.device).manual_seed(own)
-        self._host_generator = torch.Generator().manual_seed(own)
-        if "policy" in vars(self):
-            self.policy.set_random_seed(own)
+        return int(torch.randint(2**31, ())) if seed is None else seed
 
     @classmethod
     def _require_own(cls, file: Path | BufferedIOBase) -> None:
@@ -217,7 +230,7 @@ class FlowQLearning(Learner, MethodModel, CollectingModel, ReportingModel):
     def set_parameters(self, *args: Any, **kwargs: Any) -> None:
         """Load parameters and optimiser state; see Stable-Baselines3."""
         super().set_parameters(*args, **kwargs)
-        self._update.prepare()  # a recorded update writes to the optimiser's old state
+        self.trainer.prepare()  # a recorded update writes to the optimiser's old state
 
     def replica(self, index: int) -> Self:
         """Return one replica as an ordinary model of its own, without a replay buffer.
@@ -230,9 +243,7 @@ class FlowQLearning(Learner, MethodModel, CollectingModel, ReportingModel):
         single.method = single.policy.method
         single.seeds, single.seed = list(single.policy.seeds), single.policy.seeds[0]
         single.replay_buffer = None
-        single._generator = torch.Generator(single.device).manual_seed(single.seed)
-        single._host_generator = torch.Generator().manual_seed(single.seed)
-        single._update = FastUpdate(single)
+        single.trainer = Trainer(single, single.seed)
         return single
 
     def _excluded_save_params(self) -> list[str]:
@@ -240,6 +251,15 @@ class FlowQLearning(Learner, MethodModel, CollectingModel, ReportingModel):
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []
+
+    def save(self, path: File, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None) -> None:
+        """Save the model; see Stable-Baselines3. Settings are saved as attributes of their own."""
+        vars(self).update(self.method.settings())
+        try:
+            super().save(path, exclude, include)
+        finally:
+            for name in self.method.declared():
+                del vars(self)[name]
 
     def save_policy(self, path: str | Path, about: Mapping[str, Any] | None = None) -> None:
         """Save the policy in a small file without a critic's copies, optimiser and counters: `agents.load_policy` acts.
@@ -265,11 +285,6 @@ class FlowQLearning(Learner, MethodModel, CollectingModel, ReportingModel):
     def critic_target(self) -> CriticEnsemble:
         """SB3's name of the critics' moving average."""
         return self.policy.nets.critic_target
-
-    @property
-    def update_mode(self) -> Mode:
-        """How updates are run at present, and why."""
-        return self._update.mode
 
     # -- training -----------------------------------------------------------------------------------------------------
 
@@ -298,11 +313,10 @@ class FlowQLearning(Learner, MethodModel, CollectingModel, ReportingModel):
 
     def _check_first_update(self) -> None:
         """Try the algorithm's hooks once, before any training: see :mod:`agents.common.check`."""
-        if not self.is_checked:
+        if not self.method.is_tried:
             kept = {name: value for name, value in self.policy_kwargs.items() if name == "activation_fn"}
             policy_class: Any = self.policy_class
             check_first_update(self.method, self.observation_space, self.action_space, policy_class, **kept)
-            self.is_checked = True
 
     def load_pretrained_actor(self, path: str | Path | BufferedIOBase) -> None:
         """Begin with the behaviour flow of a saved model, of this or another algorithm, in place of pretraining.
@@ -358,7 +372,7 @@ class FlowQLearning(Learner, MethodModel, CollectingModel, ReportingModel):
         while self.num_timesteps < total_timesteps:
             self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
             self._update_learning_rate(self.policy.optimizer)
-            self._last_info = self.sample_and_update(self.method.batch_size)
+            self._last_info = self.trainer.update(self.method.batch_size)
             self.num_timesteps += 1
             self.offline_steps += 1
             if self.num_timesteps % log_interval == 0:
@@ -381,7 +395,7 @@ class FlowQLearning(Learner, MethodModel, CollectingModel, ReportingModel):
             return
         self._update_learning_rate(self.policy.optimizer)
         for _ in range(gradient_steps):
-            self._last_info = self.sample_and_update(batch_size)
+            self._last_info = self.trainer.update(batch_size)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
     def learn(
@@ -421,10 +435,187 @@ class FlowQLearning(Learner, MethodModel, CollectingModel, ReportingModel):
         name = type(self).__name__ if tb_log_name is None else tb_log_name
         return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
 
-    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
-        """Prepare a phase, and say where the data live if that has not been said."""
-        self._update.prepare()
-        if self.verbose >= 1 and self.replay_buffer is not None and self._told != self.replay_buffer.placement:
-            self._told = self.replay_buffer.placement
+    # -- acting in training environments -----------------------------------------------------------------------------
+
+    def _setup_learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        reset_num_timesteps: bool = True,
+        tb_log_name: str = "run",
+        progress_bar: bool = False,
+    ) -> tuple[int, BaseCallback]:
+        """Prepare a phase; where it begins with a reset, the stored trajectories end and no chunk goes on."""
+        self.trainer.prepare()
+        buffer, noise = self.replay_buffer, copy.deepcopy(self.action_noise)
+        if self.verbose >= 1 and buffer is not None and self._told != buffer.placement:
+            self._told = buffer.placement
             print(self._told.text)
-        return super()._setup_learn(*args, **kwargs)
+        begins = reset_num_timesteps or self._last_obs is None
+        if begins:
+            self._chunk_state = None
+            if buffer is not None:
+                buffer.end_episodes()
+        prepared = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        if begins:
+            self._keep_plain_dicts()
+        elif type(noise) is type(self.action_noise):
+            self.action_noise = noise  # SB3 resets it even in the middle of an episode
+        return prepared
+
+    def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
+        """Collect with SB3's loop, and count a replica's own steps: as many updates as that may follow.
+
+        :param args: of SB3's method.
+        :param kwargs: of SB3's method.
+        :return: steps of each replica, episodes of all, and whether to go on.
+        """
+        found = super().collect_rollouts(*args, **kwargs)
+        return found._replace(episode_timesteps=found.episode_timesteps // self.policy.num_replicas)
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Play each environment's chunk on, or uniform actions while a model without an offline phase warms up."""
+        assert self._last_obs is not None
+        if self._n_updates == 0 and self.num_timesteps < learning_starts:
+            actions, self._chunk_state = np.array([self.action_space.sample() for _ in range(n_envs)]), None
+        else:
+            actions, self._chunk_state = self.predict(
+                self._last_obs, self._chunk_state, self._last_episode_starts, deterministic=False
+            )
+            actions = self._without_diverged(actions)
+        # SB3 will count a step of every environment; the steps of a replica are those in its own environments
+        self.num_timesteps -= n_envs - n_envs // self.policy.num_replicas
+        scaled = self.policy.scale_action(actions)
+        if action_noise is not None:
+            scaled = np.clip(scaled + action_noise(), -1, 1)
+        return self.policy.unscale_action(scaled), scaled
+
+    def _without_diverged(self, actions: NDArray[Any]) -> NDArray[Any]:
+        """Keep environments of diverged replicas idle in the middle of the action space; no simulator gets a NaN."""
+        finite = np.isfinite(actions).all(axis=tuple(range(1, actions.ndim)))
+        if finite.all():
+            return actions
+        if not finite.any():
+            raise Diverged(
+                f"planned actions must be finite, got NaN or infinity in every environment at step "
+                f"{self.num_timesteps}; training diverged, a smaller `learning_rate` may help"
+            )
+        idle = self.policy.unscale_action(np.zeros_like(actions))
+        return np.where(finite.reshape(-1, *[1] * (actions.ndim - 1)), actions, idle)
+
+    def _store_transition(
+        self,
+        replay_buffer: Any,
+        buffer_action: NDArray[Any],
+        new_obs: Any,
+        reward: NDArray[Any],
+        dones: NDArray[Any],
+        infos: list[dict[str, Any]],
+    ) -> None:
+        """Store the transition, and remember which chunks end with their episode; refuse one that is not finite."""
+        last = [info["terminal_observation"] for info in infos if "terminal_observation" in info]
+        _refuse_bad_values({"observation": new_obs, "reward": reward, "last observation": last}, self.num_timesteps)
+        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+        self._last_episode_starts = np.array(dones, dtype=bool)
+        self._keep_plain_dicts()
+
+    def _keep_plain_dicts(self) -> None:
+        """Make the newest observations dicts where SB3 has ordered ones, which saved files do not know."""
+        for name in ("_last_obs", "_last_original_obs"):
+            value = getattr(self, name)
+            setattr(self, name, dict(value) if isinstance(value, dict) else value)
+
+    # -- logging ------------------------------------------------------------------------------------------------------
+
+    def find_divergence(self) -> dict[int, str]:
+        """Return the replicas whose last loss or whose parameters are NaN or infinite; waits for the device.
+
+        :return: replica -> what is not finite, in words.
+        """
+        replicas = self.policy.num_replicas
+        groups: dict[str, list[Tensor]] = {
+            "total_loss is": [value for name, value in self._last_info.items() if name == "total_loss"],
+            **{
+                f"parameters of {name} are": [p.reshape(replicas, -1) for p in net.parameters()]
+                for name, net in self.policy.nets.items()
+            },
+        }
+        return find_divergence(groups)
+
+    def last_values(self) -> dict[str, PerReplica]:
+        """Return losses and diagnostics of the last update by name; waits for the device.
+
+        :return: name -> one value for each replica.
+        """
+        return on_host(self._last_info)
+
+    def dump_logs(self) -> None:
+        """Write the log of the online phase."""
+        self._record_info()
+        if self.policy.num_replicas > 1:
+            self._record_episodes()
+        super().dump_logs()
+
+    def _dump_offline_logs(self) -> None:
+        self._record_info()
+        elapsed = max((time.time_ns() - self.start_time) / 1e9, 1e-9)
+        speed = (self.num_timesteps - self._num_timesteps_at_start) / elapsed
+        self.logger.record("time/updates_per_s", speed)
+        self.logger.record("time/time_elapsed", int(elapsed), exclude="tensorboard")
+        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+        self.logger.dump(self.num_timesteps)
+
+    def _record_info(self) -> None:
+        """Hand the last update's losses and diagnostics to the logger; the only place that waits for the device."""
+        for name, value in self.last_values().items():
+            self.logger.record(f"train/{name}", value)
+        self.logger.record("train/learning_rate", self.policy.optimizer.param_groups[0]["lr"])
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+
+    def _record_episodes(self) -> None:
+        """Record how each replica's last episodes went; a logger that knows replicas prefers it to SB3's mean."""
+        for name, key in (("ep_rew_mean", "r"), ("ep_len_mean", "l"), ("success_rate", "success")):
+            values: list[list[float]] = [[] for _ in range(self.policy.num_replicas)]
+            for episode in self.ep_info_buffer or ():
+                if episode.get(key) is not None:
+                    values[episode["replica"]].append(float(episode[key]))
+            if any(values):
+                means = [float(np.mean(own)) if own else float("nan") for own in values]
+                self.logger.record(f"rollout/{name}", PerReplica(means))
+
+    def _update_info_buffer(self, infos: list[dict[str, Any]], dones: NDArray[Any] | None = None) -> None:
+        """Remember finished episodes, and which replica they were played for."""
+        for index, info in enumerate(infos):
+            if "episode" in info:
+                info["episode"]["replica"] = index * self.policy.num_replicas // len(infos)
+                info["episode"]["success"] = info.get("is_success")
+        super()._update_info_buffer(infos, dones)
+
+
+def _leaves(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield arrays by name, the parts of Dict observations one by one."""
+    for name, value in values.items():
+        rows = value if isinstance(value, list) else [value]
+        if rows and isinstance(rows[0], dict):
+            yield from ((f"{name} `{key}`", [row[key] for row in rows]) for key in rows[0])
+        else:
+            yield name, value
+
+
+def _refuse_bad_values(values: dict[str, Any], step: int) -> None:
+    """Raise where environments returned what is not finite in float32, before anything learns from it."""
+    for name, value in _leaves(values):
+        rows = np.asarray(value)
+        if rows.dtype.kind != "f":
+            continue
+        with np.errstate(over="ignore"):
+            is_good = np.isfinite(rows.astype(np.float32, copy=False))
+        if not is_good.all():
+            environment, *place = np.argwhere(~is_good)[0].tolist()
+            raise ValueError(
+                f"environments must return values that are finite in float32, got {name}{place or ''} = "
+                f"{rows[environment, *place]} from environment {environment} at step {step}; this is a fault of the "
+                "environment, not of training"
+            )

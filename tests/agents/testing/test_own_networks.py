@@ -67,7 +67,7 @@ def test_a_network_with_other_strides_learns_as_in_plain_pytorch(
     plain = copy.deepcopy(model.policy.nets)
     optimizer = torch.optim.Adam(plain.parameters(), 3e-3, foreach=False, fused=False)
     for _ in range(UPDATES):
-        found = model.update(batch, {})["error_loss"]
+        found = model.trainer.update_on(batch, {})["error_loss"]
         optimizer.zero_grad()
         expected = model.method.losses(batch, {}, {}, plain, {})["error"]
         expected.sum().backward()
@@ -83,7 +83,7 @@ def test_a_batch_may_be_asked_for_a_gradient_update_after_update() -> None:
 
     model = model_class(type("Mine", (Imitation,), {"losses": losses}))("MlpPolicy", SpacesEnv(4, 2), **TINY)
     batch = toy_batch(model)
-    step = model._update._make_step(16, batch)
+    step = model.trainer._make_step(16, batch)
     step.calls = -9  # not recorded yet
     assert step.batch is not None
     with pytest.MonkeyPatch.context() as patch:

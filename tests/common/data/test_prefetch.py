@@ -114,7 +114,7 @@ def test_a_buffer_in_host_memory_can_be_pickled_between_batches() -> None:
 def test_models_draw_batches_in_host_memory_from_a_generator_of_their_own() -> None:
     model = tiny_model(replay_buffer_kwargs={"storage": "host"})
     model.load_dataset(toy_dataset())
-    before = model.generators()["batches"].get_state()
+    before = model.trainer.generators()["batches"].get_state()
     names: list[str] = []
     draw_batch = model.replay_buffer._draw_batch
 
@@ -124,7 +124,7 @@ def test_models_draw_batches_in_host_memory_from_a_generator_of_their_own() -> N
 
     model.replay_buffer._draw_batch = noted
     model.learn_offline(6)
-    assert not torch.equal(model.generators()["batches"].get_state(), before)
+    assert not torch.equal(model.trainer.generators()["batches"].get_state(), before)
     assert names.count("next-batch") >= 4
 
 

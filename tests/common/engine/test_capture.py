@@ -17,8 +17,8 @@ from torch._dynamo.backends.common import aot_autograd
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from agents.common.engine import capture, fast_update
-from agents.common.engine.fast_update import Mode, choose_mode
+from agents.common.engine import capture, strategies, trainer
+from agents.common.engine.strategies import Mode, choose_mode
 from agents.common.method import Info
 from agents.common.sb3.model import FlowQLearning
 from tests.common.toys import assert_same as assert_equal
@@ -57,7 +57,7 @@ class TapeRecorder:
     def __call__(
         self, step: Callable[[], Info], device: torch.device, generators: Sequence[torch.Generator]
     ) -> tuple[Callable[[], None], Info]:
-        policy, generators = self.model.policy, list(self.model.generators().values())
+        policy, generators = self.model.policy, list(self.model.trainer.generators().values())
         moments = [value for values in policy.optimizer.state.values() for value in values.values()]
         kept = [*policy.parameters(), *policy.buffers(), *moments]
         before, random = [tensor.clone() for tensor in kept], [generator.get_state() for generator in generators]
@@ -78,7 +78,7 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FlowQLearning]:
     monkeypatch.setattr(capture, "record", recorder)
     monkeypatch.setattr(capture, "run_aside", lambda step, device: step())
     monkeypatch.setattr(capture, "_failures", [])
-    monkeypatch.setattr(fast_update, "choose_mode", lambda *arguments: Mode(False, True, "test"))
+    monkeypatch.setattr(trainer, "choose_mode", lambda *arguments: Mode(False, True, "test"))
 
     def make(id: str = "qam", **settings: Any) -> FlowQLearning:
         recorder.model = made(id, **settings)
@@ -106,32 +106,32 @@ def assert_same(first: FlowQLearning, second: FlowQLearning) -> None:
 def test_replayed_updates_are_those_that_would_have_been_run(id: str, captured: Any) -> None:
     replayed, plain = captured(id), made_plain(id)
     for _ in range(10):
-        replayed.sample_and_update(16)
-        plain.sample_and_update(16)
+        replayed.trainer.update(16)
+        plain.trainer.update(16)
     assert_same(replayed, plain)
 
 
 def made_plain(id: str = "qam", **settings: Any) -> FlowQLearning:
     """Return a model that is not captured, although the fixture captures all."""
     model = made(id, **settings)
-    model._update._set_mode(Mode(False, False, "test"))
-    model._update.prepare = lambda: None  # type: ignore[method-assign]
+    model.trainer._use(Mode(False, False, "test"))
+    model.trainer.prepare = lambda: None  # type: ignore[method-assign]
     return model
 
 
 def assert_falls_back(model: FlowQLearning, plain: FlowQLearning, warning: str) -> None:
     """Check that a model says why it goes on plainly, once, and that its updates are those of a plain one."""
     with pytest.warns(UserWarning, match=warning):
-        model.sample_and_update(16)
-    model.sample_and_update(16)
+        model.trainer.update(16)
+    model.trainer.update(16)
     for _ in range(2):
-        plain.sample_and_update(16)
+        plain.trainer.update(16)
     assert_same(model, plain)
 
 
 def rounding(model: FlowQLearning) -> FlowQLearning:
     """Let a model's step size be in float32, as on CUDA."""
-    model._update.step = model._update.step_in_float32
+    model.trainer.rounds_step_size = True
     return model
 
 
@@ -141,9 +141,9 @@ def test_where_a_recording_begins_changes_no_bit(captured: Any) -> None:
         model = rounding(captured())
         for update in range(12):
             if update in beginnings:
-                model._update.prepare()
+                model.trainer.prepare()
             model.policy.optimizer.param_groups[0]["lr"] = 1e-3 / 3
-            model.sample_and_update(16)
+            model.trainer.update(16)
         found.append(parameters_of(model))
     assert_equal(*found)
 
@@ -153,7 +153,7 @@ def test_a_replayed_update_follows_the_learning_rate(captured: Any) -> None:
     for step in range(8):
         for each in (model, plain):
             each.policy.optimizer.param_groups[0]["lr"] = 1e-3 / (1 + step)
-            each.sample_and_update(16)
+            each.trainer.update(16)
     assert_same(model, plain)
     assert model.policy.optimizer.param_groups[0]["lr"] == 1e-3 / 8
 
@@ -162,9 +162,9 @@ def test_a_replayed_update_follows_the_learning_rate(captured: Any) -> None:
 def test_pretraining_and_what_follows_are_recorded_apart(id: str, captured: Any) -> None:
     replayed, plain = captured(id, pretraining_steps=6), made_plain(id, pretraining_steps=6)
     for each in (replayed, plain):
-        infos = [set(each.sample_and_update(16)) for _ in range(12)]
+        infos = [set(each.trainer.update(16)) for _ in range(12)]
         assert [("td_loss" in info) for info in infos] == [False] * 6 + [True] * 6
-    assert len(replayed._update._captured) == 2
+    assert len(replayed.trainer.recorder.steps) == 2
     assert_same(replayed, plain)
 
 
@@ -179,10 +179,10 @@ def test_online_batches_are_drawn_outside_and_handed_in(captured: Any) -> None:
 def test_a_recording_is_dropped_when_parameters_are_loaded(captured: Any) -> None:
     model = captured()
     for _ in range(6):
-        model.sample_and_update(16)
-    assert model._update._captured
+        model.trainer.update(16)
+    assert model.trainer.recorder.steps
     model.set_parameters(model.get_parameters())
-    assert not model._update._captured
+    assert not model.trainer.recorder.steps
 
 
 def test_a_step_that_cannot_be_recorded_is_taken_plainly_and_the_reason_is_said(
@@ -195,15 +195,15 @@ def test_a_step_that_cannot_be_recorded_is_taken_plainly_and_the_reason_is_said(
     monkeypatch.setattr(capture, "record", fail)
     for each in (model, plain):
         for _ in range(capture.WARM_UP):
-            each.sample_and_update(16)
+            each.trainer.update(16)
     assert_falls_back(model, plain, "not captured: operation not permitted when stream is capturing Why: a copy; cont")
-    assert not model.update_mode.captured
+    assert not model.trainer.mode.captured
 
 
 def test_only_a_fused_adam_is_recorded(captured: Any) -> None:
     with pytest.warns(UserWarning, match="SGD is not fused Adam"):
         model = captured(policy_kwargs={"optimizer_class": torch.optim.SGD})
-    assert not model.update_mode.captured
+    assert not model.trainer.mode.captured
 
 
 # -- how it is decided ------------------------------------------------------------------------------------------------
@@ -232,7 +232,7 @@ def test_device_and_number_of_updates_decide(
     onednn_is_faster: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fast_update, "onednn_is_faster", lambda: onednn_is_faster)
+    monkeypatch.setattr(strategies, "onednn_is_faster", lambda: onednn_is_faster)
     mode = choose_mode(wish, device, updates)
     if wish == "auto" and device == CPU and onednn_is_faster:
         compiled = False
@@ -254,8 +254,9 @@ def compiled_from_the_fourth(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return call
 
-    monkeypatch.setattr(fast_update, "COMPILE_AFTER_UPDATES", 3)
-    monkeypatch.setattr(fast_update, "onednn_is_faster", lambda: False)
+    for module in (strategies, trainer):
+        monkeypatch.setattr(module, "COMPILE_AFTER_UPDATES", 3)
+    monkeypatch.setattr(strategies, "onednn_is_faster", lambda: False)
     monkeypatch.setattr(torch, "compile", compile_)
     return calls
 
@@ -271,9 +272,9 @@ def test_a_model_is_compiled_when_it_has_taken_enough_updates(
             each.learn_offline(3)
         else:
             for _ in range(5):
-                each.update(toy_batch(each), toy_noise(each))
+                each.trainer.update_on(toy_batch(each), toy_noise(each))
     assert compiled_from_the_fourth == ["compiled", "called", "called"]
-    assert model.update_mode.compiled
+    assert model.trainer.mode.compiled
     assert capsys.readouterr().out.count("updates are compiled") == 1
     assert_same(model, plain)
 
@@ -286,7 +287,7 @@ def test_a_loaded_model_is_compiled_where_the_saved_one_was(
     for compiled in (False, True):
         model.save(tmp_path / "model")
         model = type(model).load(tmp_path / "model", model.get_env())
-        assert model.update_mode.compiled == compiled
+        assert model.trainer.mode.compiled == compiled
         model.load_dataset(toy_dataset())
         model.learn_offline(2)
     assert compiled_from_the_fourth == ["compiled", "called", "compiled", "called", "called"]
@@ -295,16 +296,17 @@ def test_a_loaded_model_is_compiled_where_the_saved_one_was(
 def test_what_was_recorded_before_compiling_is_recorded_again(
     captured: Any, compiled_from_the_fourth: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fast_update, "COMPILE_AFTER_UPDATES", 7)
-    monkeypatch.setattr(fast_update, "choose_mode", lambda wish, device, updates: Mode(updates >= 7, True, "test"))
+    for module in (strategies, trainer):
+        monkeypatch.setattr(module, "COMPILE_AFTER_UPDATES", 7)
+    monkeypatch.setattr(trainer, "choose_mode", lambda wish, device, updates: Mode(updates >= 7, True, "test"))
     model, plain = captured(compile="auto"), made_plain()
     for step in range(14):
-        model.sample_and_update(16)
-        plain.sample_and_update(16)
+        model.trainer.update(16)
+        plain.trainer.update(16)
         assert ("compiled" in compiled_from_the_fourth) == (step >= 7)
     calls = compiled_from_the_fourth.count("called")
     assert calls <= capture.WARM_UP + 1  # the others were replayed
-    assert model.update_mode == Mode(True, True, "test")
+    assert model.trainer.mode == Mode(True, True, "test")
     assert_same(model, plain)
 
 
@@ -318,7 +320,7 @@ def test_a_failing_compiler_is_named_and_the_updates_go_on(monkeypatch: pytest.M
     monkeypatch.setattr(torch, "compile", broken)
     model, plain = made(compile="on"), made()
     assert_falls_back(model, plain, "updates are not compiled: OSError: no C.. compiler found; continuing without it")
-    assert str(model.update_mode).startswith("eager")
+    assert str(model.trainer.mode).startswith("eager")
 
 
 @pytest.fixture
@@ -348,7 +350,7 @@ def test_a_compiler_that_fails_on_the_way_back_is_named_too(compile_with: Callab
 )
 def test_the_compiler_sees_the_losses_as_one_graph(id: str, settings: dict[str, Any]) -> None:
     model = made(id, **settings)
-    found = torch._dynamo.explain(model.compute_losses)(toy_batch(model), toy_noise(model))
+    found = torch._dynamo.explain(model.trainer.losses)(toy_batch(model), toy_noise(model))
     torch._dynamo.reset()
     assert (found.graph_count, found.graph_break_count) == (1, 0), found.break_reasons
 
@@ -363,11 +365,11 @@ def test_every_model_of_a_process_is_compiled(compile_with: Callable[[Any], None
     compile_with(backend)
     for count in range(1, 11):  # eight is where the compiler stops for a piece of code, without a word
         model = made("bc", compile="on")
-        model.sample_and_update(16)
-        assert model.update_mode.compiled
+        model.trainer.update(16)
+        assert model.trainer.mode.compiled
         assert len(graphs) == count
-    model._update.prepare()  # another phase of the same model
-    model.sample_and_update(16)
+    model.trainer.prepare()  # another phase of the same model
+    model.trainer.update(16)
     assert len(graphs) == 10
 
 
@@ -381,7 +383,7 @@ def test_on_cuda_recorded_updates_equal_plain_ones(id: str, wish: str) -> None:
     models = [made(id, device="cuda", compile=mode) for mode in (wish, "off")]
     for model in models:
         for _ in range(10):
-            model.sample_and_update(16)
-    assert models[0].update_mode.captured
+            model.trainer.update(16)
+    assert models[0].trainer.mode.captured
     first, second = (state_of(model) for model in models)
     torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-4)

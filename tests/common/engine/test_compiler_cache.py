@@ -9,7 +9,7 @@ import pytest
 import torch
 from filelock import FileLock
 
-from agents.common.engine.compiler_cache import remove_cut_libraries
+from agents.common.engine.strategies import remove_cut_libraries
 from tests.common.toys import tiny_model, toy_batch, toy_noise
 
 _found = importlib.util.find_spec("_ctypes")
@@ -53,6 +53,6 @@ def test_it_is_removed_before_updates_are_compiled(library: Path, monkeypatch: p
     monkeypatch.setattr(torch, "compile", lambda function, **settings: function)
     model = tiny_model("bc", compile="on")
     with pytest.warns(UserWarning, match=str(library)):
-        model.update(toy_batch(model), toy_noise(model))
+        model.trainer.update_on(toy_batch(model), toy_noise(model))
     assert not library.exists()
-    assert model.update_mode.compiled
+    assert model.trainer.mode.compiled

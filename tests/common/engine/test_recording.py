@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from agents.common.engine import capture, fast_update
-from agents.common.engine.fast_update import Mode
+from agents.common.engine import capture, trainer
+from agents.common.engine.strategies import Mode
 from tests.common.engine.test_capture import assert_same, made, state_of
 
 # -- updates ----------------------------------------------------------------------------------------------------------
@@ -32,19 +32,19 @@ def refusing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capture, "record", fail)
     monkeypatch.setattr(capture, "run_aside", lambda step, device: step())
     monkeypatch.setattr(capture, "_failures", [])
-    monkeypatch.setattr(fast_update, "choose_mode", lambda *arguments: Mode(False, True, "test"))
+    monkeypatch.setattr(trainer, "choose_mode", lambda *arguments: Mode(False, True, "test"))
 
 
 def test_after_a_failure_no_model_of_the_process_is_recorded(refusing: None) -> None:
     first = made()
     for _ in range(capture.WARM_UP):
-        first.sample_and_update(16)
+        first.trainer.update(16)
     with pytest.warns(UserWarning, match="not captured: operation not permitted"):
-        first.sample_and_update(16)
+        first.trainer.update(16)
     second = made()
-    second._update.prepare()
-    assert not second.update_mode.captured
-    assert second.update_mode.reason == "an earlier recording failed: operation not permitted"
+    second.trainer.prepare()
+    assert not second.trainer.mode.captured
+    assert second.trainer.mode.reason == "an earlier recording failed: operation not permitted"
 
 
 @pytest.fixture
@@ -59,22 +59,22 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, Any]]:
     monkeypatch.setattr(capture, "record", run)
     monkeypatch.setattr(capture, "run_aside", lambda step, device: step())
     monkeypatch.setattr(capture, "_failures", [])
-    monkeypatch.setattr(fast_update, "choose_mode", lambda *arguments: Mode(False, True, "test"))
+    monkeypatch.setattr(trainer, "choose_mode", lambda *arguments: Mode(False, True, "test"))
     return told
 
 
 def test_the_optimiser_is_capturable_only_while_it_is_recorded(watched: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model = made()
     group = model.policy.optimizer.param_groups[0]
-    differentiate = model._update.differentiate
+    differentiate = model.trainer.differentiate
 
     def noting(*arguments: Any) -> Any:
         watched.append((group["capturable"], type(group["lr"])))
         return differentiate(*arguments)
 
-    monkeypatch.setattr(model._update, "differentiate", noting)
+    monkeypatch.setattr(model.trainer, "differentiate", noting)
     for _ in range(capture.WARM_UP + 3):
-        model.sample_and_update(16)
+        model.trainer.update(16)
     assert watched == [(False, float)] * capture.WARM_UP + [(True, torch.Tensor)]
     assert (group["capturable"], type(group["lr"])) == (False, float)
 
@@ -82,11 +82,11 @@ def test_the_optimiser_is_capturable_only_while_it_is_recorded(watched: Any, mon
 def test_a_new_generator_is_recorded_anew(watched: Any) -> None:
     model = made()
     for _ in range(capture.WARM_UP + 2):
-        model.sample_and_update(16)
-    assert len(model._update._captured) == 1
+        model.trainer.update(16)
+    assert len(model.trainer.recorder.steps) == 1
     model.set_random_seed(123)
-    model.sample_and_update(16)
-    assert len(model._update._captured) == 2
+    model.trainer.update(16)
+    assert len(model.trainer.recorder.steps) == 2
 
 
 def test_an_error_while_recording_is_not_the_compilers(monkeypatch: pytest.MonkeyPatch, refusing: None) -> None:
@@ -101,30 +101,30 @@ def test_an_error_while_recording_is_not_the_compilers(monkeypatch: pytest.Monke
         return call
 
     def record_(step: Any, device: torch.device, generators: Any) -> Any:
-        states = [generator.get_state() for generator in model.generators().values()]
+        states = [generator.get_state() for generator in model.trainer.generators().values()]
         recording.append(True)
         try:
             step()
         finally:
             recording.clear()
-            for generator, state in zip(model.generators().values(), states, strict=True):
+            for generator, state in zip(model.trainer.generators().values(), states, strict=True):
                 generator.set_state(state)
 
     monkeypatch.setattr(torch, "compile", compile_)
     monkeypatch.setattr(capture, "record", record_)
-    monkeypatch.setattr(fast_update, "choose_mode", lambda *arguments: Mode(True, True, "test"))
+    monkeypatch.setattr(trainer, "choose_mode", lambda *arguments: Mode(True, True, "test"))
     model = made()
     for _ in range(capture.WARM_UP):
-        model.sample_and_update(16)
+        model.trainer.update(16)
     with pytest.warns(UserWarning, match="not captured: operation not permitted"):
-        model.sample_and_update(16)
-    model.sample_and_update(16)
-    assert model.update_mode.compiled
-    monkeypatch.setattr(fast_update, "choose_mode", lambda *arguments: Mode(False, False, "test"))
+        model.trainer.update(16)
+    model.trainer.update(16)
+    assert model.trainer.mode.compiled
+    monkeypatch.setattr(trainer, "choose_mode", lambda *arguments: Mode(False, False, "test"))
     monkeypatch.setattr(capture, "_failures", [])
     plain = made()
     for _ in range(capture.WARM_UP + 2):
-        plain.sample_and_update(16)
+        plain.trainer.update(16)
     assert_same(model, plain)
 
 
@@ -135,7 +135,7 @@ def test_an_error_while_recording_is_not_the_compilers(monkeypatch: pytest.Monke
 def test_on_cuda_a_recording_that_fails_leaves_a_working_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capture, "_failures", [])
     model, plain = (made(device="cuda", compile=wish) for wish in ("auto", "off"))
-    draw = model.draw_noise
+    draw = model.trainer.draw_noise
 
     def wait(size: int) -> Any:
         noise = draw(size)
@@ -143,15 +143,15 @@ def test_on_cuda_a_recording_that_fails_leaves_a_working_model(monkeypatch: pyte
             noise["bc_t"].sum().item()
         return noise
 
-    monkeypatch.setattr(model, "draw_noise", wait)
+    monkeypatch.setattr(model.trainer, "draw_noise", wait)
     for _ in range(capture.WARM_UP):
-        model.sample_and_update(16)
+        model.trainer.update(16)
     with pytest.warns(UserWarning, match="updates are not captured"):
-        model.sample_and_update(16)
+        model.trainer.update(16)
     assert torch.cuda.current_stream() == torch.cuda.default_stream()
     torch.rand(1, device="cuda")
     for _ in range(capture.WARM_UP + 1):
-        plain.sample_and_update(16)
+        plain.trainer.update(16)
     torch.testing.assert_close(state_of(model), state_of(plain), rtol=0, atol=0)
 
 
@@ -160,9 +160,9 @@ def test_on_cuda_where_a_recording_begins_changes_no_bit() -> None:
     models = [made(device="cuda", compile="auto") for _ in range(2)]
     for update in range(12):
         if update in (6, 8):
-            models[0]._update.prepare()
+            models[0].trainer.prepare()
         for model in models:
             model.policy.optimizer.param_groups[0]["lr"] = 1e-3 / 3
-            model.sample_and_update(16)
-    assert all(model.update_mode.captured for model in models)
+            model.trainer.update(16)
+    assert all(model.trainer.mode.captured for model in models)
     torch.testing.assert_close(*map(state_of, models), rtol=0, atol=0)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import agents
-from agents.common.engine.update import Update, joint_norm, scale
+from agents.common.engine.trainer import Trainer, joint_norm, scale
 from agents.common.nets.specs import critic, velocity_field
 from agents.common.sb3.model import FlowQLearning
 from benchmarks.kernels import KernelCounter
@@ -21,7 +21,7 @@ FOLLOWED = ("critic", "behaviour")
 
 def updated(model: FlowQLearning, seed: int = 0) -> dict[str, Tensor]:
     """Take one update, and return its information."""
-    return model.update(toy_batch(model, seed=seed), toy_noise(model, seed=seed))
+    return model.trainer.update_on(toy_batch(model, seed=seed), toy_noise(model, seed=seed))
 
 
 def networks_of(model: FlowQLearning) -> dict[str, Tensor]:
@@ -84,7 +84,7 @@ def test_a_moving_average_can_have_a_weight_of_its_own(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("max_grad_norm", [1.0, None])
 def test_first_step_moves_every_entry_with_gradient_by_the_learning_rate(max_grad_norm: float | None) -> None:
     model = tiny_model(max_grad_norm=max_grad_norm)
-    total, _ = model.compute_losses(toy_batch(model), toy_noise(model))
+    total, _ = model.trainer.losses(toy_batch(model), toy_noise(model))
     grads = gradients(model, total)
     before = networks_of(model)
     norm = float(updated(model)["grad_norm"])
@@ -140,7 +140,7 @@ def test_each_replica_is_scaled_by_its_own_factor(replicas: int) -> None:
 
 def test_gradients_that_share_memory_are_not_scaled_twice() -> None:
     model = tiny_model(max_grad_norm=1e-3)
-    update, parameters = model._update, model._update.parameters
+    update, parameters = model.trainer, model.trainer.parameters
     grads = [torch.ones_like(parameter) for parameter in parameters]
     one = torch.ones(1)
     shared = [one.expand_as(parameter) for parameter in parameters]
@@ -163,7 +163,7 @@ def test_clipping_twelve_replicas_takes_few_kernels() -> None:
 
 def apply_constant(model: FlowQLearning, sizes: list[float]) -> tuple[dict[str, Tensor], list[Tensor]]:
     """Apply gradients whose joint norm has a given size in every replica; return the information and the gradients."""
-    update = Update(model)
+    update = Trainer(model, 0)
     grads = [torch.ones_like(parameter) for parameter in update.parameters]
     norm = joint_norm(grads, len(sizes))
     grads = [g * (torch.tensor(sizes) / norm).view(-1, *[1] * (g.ndim - 1)) for g in grads]
@@ -209,7 +209,7 @@ def test_no_weight_on_q_samples_from_the_behaviour_flow() -> None:
 def test_parameters_that_an_update_skips_and_their_moments_stay() -> None:
     model = tiny_model()
     updated(model)
-    update, before = model._update, networks_of(model)
+    update, before = model.trainer, networks_of(model)
     moments = {id(p): state["exp_avg"].clone() for p, state in model.policy.optimizer.state.items()}
     update.select(frozenset({"behaviour", "critic_target"}))
     grads = [torch.ones_like(parameter) for parameter in update.parameters]

@@ -40,7 +40,7 @@ def counting_model(id: str, **settings: Any) -> FlowQLearning:
 
 def counted(model: FlowQLearning) -> int:
     Counting.rows = 0
-    model.compute_losses(toy_batch(model, ROWS), toy_noise(model, ROWS))
+    model.trainer.losses(toy_batch(model, ROWS), toy_noise(model, ROWS))
     return Counting.rows
 
 
@@ -75,7 +75,7 @@ def test_what_is_remembered_changes_neither_losses_nor_gradients(id: str, monkey
     parameters = [p for p in model.policy.nets.parameters() if p.requires_grad]
 
     def differentiated() -> tuple[Tensor, ...]:
-        total, info = model.compute_losses(batch, noise)
+        total, info = model.trainer.losses(batch, noise)
         return (*info.values(), *torch.autograd.grad(total.sum(), parameters, allow_unused=True))
 
     found = differentiated()

@@ -14,6 +14,7 @@ import torch
 
 import agents
 from agents.common.engine.checkpoint import find_checkpoints
+from agents.common.engine.trainer import Trainer
 from agents.common.sb3.model import FlowQLearning
 from agents.qam import QAM
 from tests.zoo.envs.toys import ToyEnv
@@ -52,18 +53,18 @@ def break_after(
     then: Callable[[int], None] = lambda update: None,
 ) -> None:
     """Let parameters of some replicas become NaN after an update, counted from the run's beginning."""
-    original = FlowQLearning.sample_and_update
+    original = Trainer.update
 
-    def broken(self: FlowQLearning, batch_size: int) -> Any:
+    def broken(self: Trainer, batch_size: int) -> Any:
         info = original(self, batch_size)
-        if self._n_updates == update:
+        if self.model._n_updates == update:
             with torch.no_grad():
                 for net in self.policy.nets.values():
                     next(net.parameters())[replicas] = torch.nan
-        then(self._n_updates)
+        then(self.model._n_updates)
         return info
 
-    monkeypatch.setattr(FlowQLearning, "sample_and_update", broken)
+    monkeypatch.setattr(Trainer, "update", broken)
 
 
 @pytest.fixture(scope="module")
@@ -193,15 +194,15 @@ def test_nothing_that_is_not_finite_gets_into_a_checkpoint(
 
 def change_info(monkeypatch: pytest.MonkeyPatch, update: int, **values: float) -> None:
     """Let the second replica report other values from an update on."""
-    original = FlowQLearning.sample_and_update
+    original = Trainer.update
 
-    def changed(self: FlowQLearning, batch_size: int) -> Any:
+    def changed(self: Trainer, batch_size: int) -> Any:
         info = original(self, batch_size)
-        for name, value in values.items() if self._n_updates >= update else ():
+        for name, value in values.items() if self.model._n_updates >= update else ():
             info[name] = torch.where(torch.arange(2) == 1, torch.tensor(value), info[name])
         return info
 
-    monkeypatch.setattr(FlowQLearning, "sample_and_update", changed)
+    monkeypatch.setattr(Trainer, "update", changed)
 
 
 @pytest.mark.parametrize(("name", "value"), [("total_loss", 2e32), ("q_max", 1e9)])

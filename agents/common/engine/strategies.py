@@ -1,0 +1,239 @@
+"""How updates are run as fast as the device allows: losses that are compiled, and whole steps that are replayed.
+
+The losses are compiled as soon as the number of updates repays that. On CUDA the whole of a step, drawing a batch and
+its noise included, is recorded into a graph and replayed, so that an update is one launch.
+"""
+
+from __future__ import annotations
+
+import struct
+import textwrap
+import types
+import warnings
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from agents.common.batch import Batch
+from agents.common.engine.capture import RECORDINGS, CapturedStep, CaptureError
+from agents.common.method import Info, Noise
+from agents.common.nets.fast import onednn_is_faster
+
+Evaluate = Callable[[Batch, Noise], tuple[Tensor, Info]]
+
+REASON_LINES, REASON_CHARACTERS = 2, 500  # of an error that updates go on after
+COMPILE_AFTER_UPDATES = 5_000  # of a model: training is long then, and compiling takes about a minute
+ELF_HEADER = struct.Struct("<40xQ10xHH2x")
+"""Of 64-bit systems with little-endian numbers: where the table of sections begins, their size and their number."""
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How updates are run.
+
+    :param compiled: whether the losses are compiled.
+    :param captured: whether updates are replayed from a CUDA graph.
+    :param reason: why, for the log.
+    """
+
+    compiled: bool
+    captured: bool
+    reason: str
+
+    def __str__(self) -> str:
+        """Return the mode in words."""
+        words = [word for word, used in (("compiled", self.compiled), ("captured", self.captured)) if used]
+        return f"{' and '.join(words) or 'eager'} ({self.reason})"
+
+
+def choose_mode(wish: str, device: torch.device, updates: int) -> Mode:
+    """Decide how updates are run; by a rule, not by measuring, so that equal runs on one machine are run alike.
+
+    A model's first updates are not compiled, and how many of them there are does not depend on how training is split
+    into phases and runs: short training needs no compiler, and long training that is resumed gives the same bits.
+
+    :param wish: the setting ``compile``: ``auto``, ``on`` or ``off``.
+    :param device: where the networks are.
+    :param updates: number of updates that the model has taken.
+    :return: the mode.
+    """
+    cuda = device.type == "cuda"
+    if wish == "off":
+        return Mode(False, False, "`compile` is off")
+    if wish == "on":
+        return Mode(True, cuda, "`compile` is on")
+    if device.type not in ("cpu", "cuda"):
+        return Mode(False, False, f"compiling is not supported on a {device.type.upper()}")
+    if not cuda and onednn_is_faster():
+        return Mode(False, False, "oneDNN is faster on this processor, and the compiler cannot use it")
+    if updates < COMPILE_AFTER_UPDATES:
+        return Mode(False, cuda, f"compiled after {COMPILE_AFTER_UPDATES:,} updates, which takes about a minute")
+    return Mode(True, cuda, f"more than {COMPILE_AFTER_UPDATES:,} updates")
+
+
+class Compiled:
+    """Losses that are compiled at their first evaluation.
+
+    :param losses: of one model, see :func:`with_own_code`.
+    """
+
+    def __init__(self, losses: Evaluate) -> None:
+        self._losses = losses
+        self._compiled: Evaluate | None = None
+
+    def __call__(self, batch: Batch, noise: Noise) -> tuple[Tensor, Info]:
+        """Return what the losses return."""
+        if self._compiled is None:
+            remove_cut_libraries()
+            self._compiled = torch.compile(self._losses, dynamic=False, fullgraph=True)
+        return self._compiled(batch, noise)
+
+
+class Recorder:
+    """Takes whole updates, drawing included, that are recorded once and replayed; info is the same tensors always.
+
+    :param trainer: a :class:`~agents.common.engine.trainer.Trainer`.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+        self.is_recording = False
+        self.steps: dict[Hashable, CapturedStep] = {}
+        self._learning_rate = torch.tensor(0.0, device=trainer.device)
+
+    def update(self, batch_size: int) -> Info:
+        """Draw a batch and noise and take one gradient step.
+
+        :param batch_size: B.
+        :return: losses and diagnostics, each (S,).
+        """
+        trainer = self.trainer
+        inside = trainer.batch_source()
+        batch = trainer.draw_batch(batch_size) if inside is None else None
+        drawn_from = id(trainer.generator)  # a recording draws from the object that it was made with
+        key = (
+            batch_size, inside, trainer.skipped_networks(), trainer.pretraining, drawn_from, trainer.method.changes
+        )  # fmt: skip
+        try:
+            step = self.steps.get(key)
+            if step is None:
+                if len(self.steps) == RECORDINGS:
+                    self.steps.pop(next(iter(self.steps)))
+                step = self.steps[key] = self._make_step(batch_size, batch)
+            if step.batch is not None and batch is not None:
+                for name, tensor in vars(batch).items():
+                    getattr(step.batch, name).copy_(tensor)
+            self._learning_rate.fill_(trainer.optimizer.param_groups[0]["lr"])
+            return step()
+        except CaptureError as error:
+            trainer.give_up("captured", str(error))
+            info: Info = trainer.step(batch or trainer.draw_batch(batch_size), trainer.draw_noise(batch_size))
+            return info
+
+    def _make_step(self, batch_size: int, batch: Batch | None) -> CapturedStep:
+        """Return a step that is run some times, recorded, and replayed from then on."""
+        trainer = self.trainer
+        static = None if batch is None else batch.map(Tensor.clone)
+
+        def take() -> Info:
+            # losses may call `requires_grad_` of what they get; the tensors that are filled stay as they are
+            found = trainer.draw_batch(batch_size) if static is None else static.map(Tensor.detach)
+            info: Info = trainer.step(found, trainer.draw_noise(batch_size))
+            return info
+
+        return CapturedStep(take, trainer.device, list(trainer.generators().values()), static, self._while_recording)
+
+    @contextmanager
+    def _while_recording(self) -> Iterator[None]:
+        """Make the optimiser read its step size from the device: a number would be recorded as it was."""
+        self.is_recording = True
+        try:
+            with optimiser_told(self.trainer.optimizer, lr=self._learning_rate, capturable=True):
+                yield
+        finally:
+            self.is_recording = False
+
+
+@contextmanager
+def optimiser_told(optimizer: torch.optim.Optimizer, **values: Any) -> Iterator[None]:
+    """Change what an optimiser is told of its parameters.
+
+    :param optimizer: the optimiser.
+    :param values: by name.
+    """
+    before = [dict(group) for group in optimizer.param_groups]
+    for group in optimizer.param_groups:
+        group.update(values)
+    try:
+        yield
+    finally:
+        for group, old in zip(optimizer.param_groups, before, strict=True):
+            group.update({name: old[name] for name in values})
+
+
+def shortened(why: str) -> str:
+    """Return the beginning of an error's text; the compiler's second line often is the first that explains."""
+    said = " ".join(why.split("\n")[:REASON_LINES])
+    return textwrap.shorten(said, REASON_CHARACTERS, placeholder="...") or "no reason given"
+
+
+def with_own_code(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a bound method with a code object that no other model's has.
+
+    The compiler counts how often a code object was compiled, over all models of the process, and at eight goes on
+    without compiling.
+    """
+    function = method.__func__  # type: ignore[attr-defined]
+    own = types.FunctionType(
+        function.__code__.replace(),
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    return types.MethodType(own, method.__self__)  # type: ignore[attr-defined]
+
+
+# -- cut libraries in the compiler's cache, as a process leaves them that is killed while it compiles -----------------
+
+
+def remove_cut_libraries() -> None:
+    """Remove each library that is cut, so that it is compiled again, and warn of it.
+
+    PyTorch's compiler takes a library that is there for a whole one. Loading a cut one fails, or ends the process.
+    """
+    from torch._inductor.runtime.cache_dir_utils import cache_dir  # seconds, which only compiling is worth
+
+    folder = Path(cache_dir())
+    (folder / "locks").mkdir(exist_ok=True)
+    for path in filter(is_cut, folder.glob("*/*.so")):
+        try:
+            with FileLock(folder / "locks" / f"{path.name.partition('.')[0]}.lock", timeout=0):
+                if not is_cut(path):
+                    continue
+                path.unlink()
+        except Timeout:  # another process is compiling it
+            continue
+        warnings.warn(f"{path} was cut, as by a kill during compilation, and is compiled again", stacklevel=2)
+
+
+def is_cut(path: Path) -> bool:
+    """Return whether a library has lost its end, where its table of sections is; False where that cannot be told.
+
+    :param path: the library.
+    :return: the answer.
+    """
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        header = file.read(ELF_HEADER.size)
+    if len(header) < ELF_HEADER.size:
+        return True
+    begin, size, count = ELF_HEADER.unpack(header)
+    return header.startswith(b"\x7fELF\x02\x01") and path.stat().st_size < begin + size * count

@@ -1,0 +1,377 @@
+"""One gradient step: batch and noise, losses, joint clip, target networks, optimiser. Nothing algorithmic is here."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Hashable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.common.batch import Batch
+from agents.common.engine.capture import earlier_failure
+from agents.common.engine.precision import float32_products
+from agents.common.engine.strategies import (
+    COMPILE_AFTER_UPDATES,
+    Compiled,
+    Evaluate,
+    Mode,
+    Recorder,
+    choose_mode,
+    optimiser_told,
+    shortened,
+    with_own_code,
+)
+from agents.common.maths.flow import cloning_loss
+from agents.common.method import Info, Method, Noise
+from agents.common.nets.encoding import RememberedFeatures
+from agents.common.pretraining import CLONING_NOISE, find_behaviour, start_from_behaviour
+
+CROP_PIXELS = 3
+"""By how many pixels random crops shift images at most, as in FQL's implementation."""
+
+
+class Trainer:
+    """Takes a model's gradient steps; none waits for the device or branches on values.
+
+    :param model: its replay buffer is drawn from, its policy trained, and its updates counted.
+    :param seed: of batches and noise.
+    """
+
+    mode: Mode
+    """How updates are run at present, and why."""
+    evaluate: Evaluate
+    """The losses, plain or compiled."""
+    recorder: Recorder | None
+    """Replays whole updates, drawing included, where they are recorded."""
+    pretraining: bool
+    """Whether the coming update trains the behaviour flow alone; kept, since compiled losses would watch the counts."""
+
+    def __init__(self, model: Any, seed: int) -> None:
+        self.model, self.policy, self.device = model, model.policy, model.device
+        self.method: Method = self.policy.method
+        self.optimizer: torch.optim.Optimizer = self.policy.optimizer
+        self.behaviour = find_behaviour(self.method.networks())
+        self.has_extractors = self.policy.nets.have_extractors
+        self.rounds_step_size = self.device.type == "cuda"
+        self.skipped: frozenset[str] | None = None
+        self._own_losses = with_own_code(self.losses)
+        self.seed(seed)
+        self.prepare()
+        self.select(self.skipped_networks())
+
+    def seed(self, seed: int) -> None:
+        """Begin the random numbers of batches and noise again."""
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.host_generator = torch.Generator().manual_seed(seed)
+
+    # -- how updates are run ------------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Choose how the coming updates are run; what was compiled or recorded before is dropped."""
+        self.pretraining = self.model._n_updates < self.method.pretraining_steps
+        mode, failure = choose_mode(self.method.compile, self.device, self.model._n_updates), earlier_failure()
+        if mode.captured and failure is not None:
+            mode = replace(mode, captured=False, reason=f"an earlier recording failed: {shortened(failure)}")
+        self._use(mode)
+        if mode.captured and not all(group.get("fused") for group in self.optimizer.param_groups):
+            name = type(self.optimizer).__name__
+            self.give_up("captured", f"{name} is not fused Adam; its step may need the host")
+
+    def _use(self, mode: Mode) -> None:
+        self.mode = mode
+        self.evaluate = Compiled(self._own_losses) if mode.compiled else self.losses
+        self.recorder = Recorder(self) if mode.captured else None
+
+    def _compile_in_time(self) -> None:
+        """Choose again once there have been enough updates for the compiler to pay."""
+        if self.model._n_updates != COMPILE_AFTER_UPDATES or self.method.compile != "auto" or self.mode.compiled:
+            return
+        mode = choose_mode(self.method.compile, self.device, self.model._n_updates)
+        self._use(replace(mode, captured=self.mode.captured))  # what failed before is not tried again
+        if mode.compiled and self.model.verbose >= 1:
+            print("The coming updates are compiled, which takes about a minute.", flush=True)
+
+    def give_up(self, what: str, why: str) -> None:
+        """Go on without compiling or capturing, and say so once.
+
+        :param what: ``"compiled"`` or ``"captured"``.
+        :param why: the reason.
+        """
+        reason = f"not {what}: {shortened(why)}"
+        warnings.warn(f"updates are {reason}; continuing without it", stacklevel=2)
+        mode = self.mode
+        self._use(Mode(mode.compiled and what != "compiled", mode.captured and what != "captured", reason))
+
+    # -- the update ---------------------------------------------------------------------------------------------------
+
+    def update(self, batch_size: int) -> Info:
+        """Sample a batch and the noise, and take one gradient step.
+
+        :param batch_size: B.
+        :return: losses and diagnostics, each (S,), on the device; the next update may write into the same tensors.
+        """
+        buffer = self.model.replay_buffer
+        if buffer.loader is not None:
+            buffer.rotate_dataset(self.model._n_updates)
+        self._compile_in_time()
+        if self.recorder is None:
+            info = self.step(self.draw_batch(batch_size), self.draw_noise(batch_size))
+        else:
+            info = self.recorder.update(batch_size)
+        return self._finish(info)
+
+    def update_on(self, batch: Batch, noise: Noise) -> Info:
+        """Take one gradient step on all networks, or while pretraining on the behaviour flow.
+
+        :param batch: the batch, observations as the networks see them.
+        :param noise: all draws of the update.
+        :return: losses and diagnostics, each (S,), on the device.
+        """
+        self._compile_in_time()
+        return self._finish(self.step(batch, noise))
+
+    def _finish(self, info: Info) -> Info:
+        """Finish an update: what is not trained by gradient, copies, and the count."""
+        if self.pretraining:
+            start_from_behaviour(self.policy.nets, self.method.networks())
+        else:
+            self.method.after_update(self.policy.nets, info)
+        self.model._n_updates += 1
+        self.pretraining = self.model._n_updates < self.method.pretraining_steps
+        return info
+
+    def draw_batch(self, batch_size: int) -> Batch:
+        """Sample a batch.
+
+        :param batch_size: B.
+        :return: the batch, observations as the networks see them.
+        """
+        buffer = self.model.replay_buffer
+        # in host memory nothing else is drawn from its generator, so that the next batch can be prepared
+        generator = self.generator if buffer.placement.on_device else self.host_generator
+        batch: Batch = buffer.sample(batch_size, self.model._vec_normalize_env, generator)
+        if self.method.observation_scale is None:
+            return batch
+        seen = self.policy.preprocess
+        return replace(batch, observations=seen(batch.observations), next_observations=seen(batch.next_observations))
+
+    def draw_noise(self, batch_size: int) -> dict[str, Tensor]:
+        """Draw the noise of one update.
+
+        :param batch_size: B.
+        :return: every draw of ``method.update_noise()`` by name; while pretraining, those of cloning and of crops.
+        """
+        sizes = self.method.noise_sizes(self.policy.num_replicas, batch_size, self.policy.chunk_size)
+        draws = self.method.update_noise()
+        if self.pretraining:
+            draws = {**CLONING_NOISE, **self.method.crop_noise()}
+        return {name: draw(sizes, self.generator, self.device) for name, draw in draws.items()}
+
+    def step(self, batch: Batch, noise: Noise) -> Info:
+        """Evaluate the losses, clip their gradient, and move parameters and target networks.
+
+        :param batch: the batch, observations as the networks see them.
+        :param noise: all draws of the update.
+        :return: losses and diagnostics, each (S,).
+        """
+        if not self.policy.training:  # acting switches dropout and batch statistics off
+            self.policy.set_training_mode(True)
+        self.select(self.skipped_networks())
+        with self._products():
+            info, found = self.differentiate(batch, noise)
+        grads = [torch.zeros_like(p) if g is None else g for p, g in zip(self.parameters, found, strict=True)]
+        self.apply(grads, info)
+        return info
+
+    def _products(self) -> AbstractContextManager[None]:
+        on_cpu = self.device.type == "cpu"
+        return contextlib.nullcontext() if on_cpu else float32_products(self.method.precision, self.device)
+
+    def losses(self, batch: Batch, noise: Noise) -> tuple[Tensor, Info]:
+        """Evaluate the method's targets and losses, or while pretraining the behaviour flow's loss.
+
+        :param batch: the batch, observations as the networks see them.
+        :param noise: all draws of the update.
+        :return: the weighted total of every replica with its graph, (S,), and losses and diagnostics without.
+        """
+        info: Info = {}
+        method, nets = self.method, self.policy.nets
+        if method.random_crop:
+            batch = self.crop_images(batch, noise)
+        if self.pretraining:
+            losses = {"bc_flow": cloning_loss(nets[self.behaviour], batch, noise)}
+        else:
+            if self.has_extractors:
+                nets = RememberedFeatures(nets)
+            with torch.no_grad():
+                targets = method.targets(batch, noise, nets, info)
+            losses = method.losses(batch, targets, noise, nets, info)
+        weights = method.loss_weights()
+        total = torch.stack([loss * weights[name] if name in weights else loss for name, loss in losses.items()]).sum(0)
+        info |= {f"{name}_loss": loss for name, loss in losses.items()} | {"total_loss": total}
+        return total, {name: value.detach() for name, value in info.items()}
+
+    def crop_images(self, batch: Batch, noise: Noise) -> Batch:
+        """Shift the images of a batch at random, with the probability `random_crop`.
+
+        :param batch: the batch.
+        :param noise: all draws of the update.
+        :return: the batch with other observations.
+        """
+        is_done = (noise["crop"] < self.method.random_crop).unsqueeze(-1)  # (S, 1)
+        ways = 2 * CROP_PIXELS + 1
+        y, x = (((noise[name] * ways).long() - CROP_PIXELS) * is_done for name in ("crop_y", "crop_x"))
+        shifted = self.policy.layout.shifted
+        return replace(
+            batch,
+            observations=shifted(batch.observations, y, x),
+            next_observations=shifted(batch.next_observations, y, x),
+        )
+
+    def differentiate(self, batch: Batch, noise: Noise) -> tuple[Info, Sequence[Tensor | None]]:
+        """Return diagnostics, and the gradient of the total loss; None for parameters that no loss depends on.
+
+        :param batch: the batch.
+        :param noise: all draws of the update.
+        :return: name -> (S,), and one tensor per parameter.
+        """
+        try:
+            total, info = self.evaluate(batch, noise)
+            return info, torch.autograd.grad(total, self.parameters, torch.ones_like(total), allow_unused=True)
+        except Exception as error:  # of the losses, it comes again without the compiler
+            if not self.mode.compiled or self._is_recording:  # recording is not the compiler's work, done by then
+                raise
+            self.give_up("compiled", f"{type(error).__name__}: {error}")
+            return self.differentiate(batch, noise)
+
+    @property
+    def _is_recording(self) -> bool:
+        return self.recorder is not None and self.recorder.is_recording
+
+    def apply(self, grads: list[Tensor], info: Info) -> None:
+        """Clip the gradient, move the targets towards the weights from before the step, and take the step.
+
+        :param grads: one tensor per parameter.
+        :param info: gets ``grad_norm``, each replica's norm before clipping, (S,).
+        """
+        grads = [_laid_out(grad, parameter) for grad, parameter in zip(grads, self.parameters, strict=True)]
+        info["grad_norm"] = norm = joint_norm(grads, self.policy.num_replicas)
+        if self.method.max_grad_norm is not None:
+            grads = _own_memory(grads)
+            scale(grads, (self.method.max_grad_norm / norm).clamp(max=1.0))
+        with torch.no_grad():
+            for own_rate, (online, target) in self.averages.items():
+                torch._foreach_lerp_(target, online, self.method.tau if own_rate is None else own_rate)
+            for own, other in zip(self.target_statistics, self.online_statistics, strict=True):
+                own.copy_(other)
+        for parameter, grad in zip(self.parameters, grads, strict=True):
+            parameter.grad = grad
+        if not self.rounds_step_size or self._is_recording:
+            self.optimizer.step()
+            return
+        # recordings read the step size in float32; so that all updates have its bits, the others round it too
+        with optimiser_told(self.optimizer, lr=float(np.float32(self.optimizer.param_groups[0]["lr"]))):
+            self.optimizer.step()
+
+    # -- what an update reads and moves -------------------------------------------------------------------------------
+
+    def skipped_networks(self) -> frozenset[str]:
+        """Return which networks the coming update leaves as they are: while pretraining, all but the behaviour flow."""
+        if self.pretraining:
+            return frozenset(self.policy.nets) - {self.behaviour}
+        return self.method.skipped_networks(self.model._n_updates)
+
+    def select(self, skipped: frozenset[str]) -> None:
+        """Choose what the next step moves.
+
+        :param skipped: names of the networks that stay as they are.
+        """
+        if skipped == self.skipped:
+            return
+        nets = self.policy.nets
+        still = {id(p) for name in skipped for p in nets[name].parameters()}
+        every = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.parameters = [p for p in every if id(p) not in still]
+        for parameter in every:
+            parameter.grad = None  # the optimiser leaves a parameter without gradient, and its moments, alone
+        following = [pair for pair in nets.targets() if all(id(q) not in still for q in pair[1].parameters())]
+        own_rates = {id(nets[name]): spec.tau for name, spec in self.method.networks().items() if spec.target}
+        # weight of the moving averages, None for the setting's -> what they follow, and they themselves
+        self.averages: dict[float | None, tuple[list[Tensor], list[Tensor]]] = {}
+        for online, target in following:
+            followed, averages = self.averages.setdefault(own_rates[id(online)], ([], []))
+            followed += online.parameters()
+            averages += target.parameters()
+        # statistics that a features extractor gathers, e.g. those of batch normalisation
+        self.online_statistics: list[Tensor] = [p for online, _ in following for p in online.buffers()]
+        self.target_statistics: list[Tensor] = [q for _, target in following for q in target.buffers()]
+        self.skipped = skipped
+
+    def batch_source(self) -> Hashable:
+        """Return what drawing a batch reads, where that is on the device and stays as it is between updates.
+
+        :return: a key that changes with it, or None where the host takes part: while online transitions come in, where
+            an environment's statistics normalise them, or where the buffer is in the host's memory.
+        """
+        buffer = self.model.replay_buffer
+        if buffer.size() or not buffer.on_device or self.model._vec_normalize_env is not None:
+            return None
+        return buffer.observations.data_ptr(), buffer.dataset_size
+
+    def generators(self) -> dict[str, torch.Generator]:
+        """Return the generators that training draws from, besides the global ones."""
+        acting = {f"acting {replica}": generator for replica, generator in enumerate(self.policy.generators)}
+        return {"training": self.generator, "batches": self.host_generator, **acting}
+
+
+def joint_norm(grads: list[Tensor], replicas: int) -> Tensor:
+    """Return the L2 norm of each replica's whole gradient.
+
+    :param grads: tensors (S, ...), or of any shape where S is 1.
+    :param replicas: S.
+    :return: (S,).
+    """
+    if replicas == 1:
+        return torch.nn.utils.get_total_norm(grads).view(1)
+    parts = [part for own in _by_replica(grads, replicas) for part in own]
+    return torch.stack(torch._foreach_norm(parts)).view(replicas, -1).norm(dim=1)
+
+
+def scale(grads: list[Tensor], factor: Tensor) -> None:
+    """Multiply each replica's whole gradient by a factor, in place.
+
+    :param grads: tensors (S, ...), or of any shape where S is 1; none shares memory with another.
+    :param factor: (S,).
+    """
+    # one kernel takes many tensors, but only one factor
+    for own, number in zip(_by_replica(grads, len(factor)), factor.unbind(), strict=True):
+        torch._foreach_mul_(own, number)
+
+
+def _by_replica(tensors: list[Tensor], replicas: int) -> list[list[Tensor]]:
+    """Return each replica's part of tensors (S, ...)."""
+    if replicas == 1:
+        return [tensors]
+    return [list(own) for own in zip(*(tensor.unbind() for tensor in tensors), strict=True)]
+
+
+def _laid_out(grad: Tensor, parameter: Tensor) -> Tensor:
+    """Return a gradient with the strides of its parameter: a fused optimiser walks memory and looks at no strides."""
+    return grad if grad.stride() == parameter.stride() else torch.empty_like(parameter).copy_(grad)
+
+
+def _own_memory(grads: list[Tensor]) -> list[Tensor]:
+    """Return gradients that may be changed in place; as they come, one tensor may be that of two parameters."""
+    seen: set[int] = set()
+    own = []
+    for grad in grads:
+        memory = grad.untyped_storage()._cdata
+        own.append(grad.clone() if memory in seen else grad)
+        seen.add(memory)
+    return own
