@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.zoo.hub.stand_in import TOKEN, Hub, serve
+from tests.zoo.hub.stand_in import Hub
 from zoo.datasets.generate.ogbench import generate_dataset
 
 ROOT = Path(__file__).parents[2]
@@ -39,12 +39,23 @@ def pretend_cores(monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a small generated maze dataset."""
     folder = tmp_path_factory.mktemp("data")
     generate_dataset("pointmaze-medium-navigate-v0", folder, num_episodes=2, num_workers=1)
     return folder
+
+
+@pytest.fixture(scope="session")
+def runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the logs of a run of two seeds, 3 and 4, trained at once; nobody may change them."""
+    from tests.zoo.test_train_program import OF_RUNS, arguments
+    from zoo.train import main
+
+    logs = tmp_path_factory.mktemp("runs")
+    assert main(arguments(data, logs, *OF_RUNS, seeds=("--seeds", "3", "4"))) == 0
+    return logs
 
 
 @pytest.fixture(scope="module")
@@ -76,15 +87,10 @@ def objective(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
     """Stand in for the Hugging Face hub, with an empty cache and a token."""
-    constants = pytest.importorskip("huggingface_hub.constants")
-    with serve() as server:
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)  # both are what HF_ENDPOINT sets
-        address = server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # the stand-in speaks the older protocol
-        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no token"))
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
-        yield server
+    library = pytest.importorskip("huggingface_hub")
+    found = Hub(tmp_path / "cache")
+    monkeypatch.setattr(library, "HfApi", lambda: found)
+    monkeypatch.setattr(library, "get_token", lambda: found.token)
+    return found

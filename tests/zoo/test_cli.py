@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import importlib
 import io
 import os
@@ -50,19 +49,6 @@ def refuse(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -
 
 def test_every_program_names_the_closest_flag(refuse: Callable[..., str]) -> None:
     assert "unknown flag --hepl; closest: --help" in refuse("--hepl")
-
-
-def test_an_unknown_flag_is_named_before_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        main(["train", "--offline-step", "3"])
-    assert "unknown flag --offline-step; closest: --offline-steps" in capsys.readouterr().err
-
-
-def test_help_states_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
-    text = " ".join(help_of(capsys, "train").split())
-    assert "where run folders are made (default: logs)" in text
-    assert "decides the evaluation's starts and noise (default: 0)" in text
-    assert "gradient steps on the dataset (default: from YAML)" in text
 
 
 @pytest.mark.parametrize("words", USES, ids=" ".join)
@@ -129,12 +115,6 @@ def test_every_program_refuses_what_a_flag_cannot_be(flag: str, value: str) -> N
             action.type(value)
 
 
-def test_the_flag_with_the_bad_number_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        main(["benchmark", "mini", "--workers", "-1"])
-    assert "argument --workers: expected a whole number >= 1, e.g. 1000," in capsys.readouterr().err
-
-
 def test_every_number_and_path_of_a_command_line_has_bounds() -> None:
     assert [action.dest for action in OPTIONS if action.type in (int, float, Path, whole_number)] == []
 
@@ -175,21 +155,6 @@ def test_an_exit_inside_a_program_is_a_failure_that_says_where(
     assert f"SystemExit({code})" in shown.err
     assert "test_cli.py, line " in shown.err
     assert not shown.out
-
-
-@pytest.mark.parametrize(
-    ("error", "way_on"),
-    [
-        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "raise the limit (`ulimit -u`)"),
-        (RuntimeError("can't start new thread"), "raise the limit (`ulimit -u`)"),
-        (OSError(errno.EMFILE, "Too many open files"), "raise the limit (`ulimit -n`)"),
-    ],
-)
-def test_a_limit_of_the_system_is_reported_with_the_way_on(
-    capsys: pytest.CaptureFixture[str], error: Exception, way_on: str
-) -> None:
-    assert run_program(failing(error)) == FAILED
-    assert way_on in capsys.readouterr().err
 
 
 def test_what_standard_output_cannot_encode_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,14 +98,6 @@ def test_published_means_without_runs_have_no_intervals(tmp_path, capsys):
     assert (rql["tasks"], rql["seeds"]) == (50, 4)
 
 
-def test_domain_means_alone_give_their_overall_mean(tmp_path, capsys):
-    run(capsys, "--published", "trqam2026", "--json", tmp_path / "out.json", *SMALL)
-    out = json.loads((tmp_path / "out.json").read_text())
-    assert out["offline"]["aggregates"]["TRQAM"]["mean"]["point"] == pytest.approx(0.678)
-    assert out["offline"]["domains"]["scene-play"]["TRQAM"]["mean"]["point"] == pytest.approx(0.79)
-    assert out["online"] is None
-
-
 def test_a_method_of_two_sets_has_a_row_in_each(tmp_path, capsys):
     words = ["--published", "qam2026", "trqam2026", "--methods", "QAM (qam2026)", "QAM (trqam2026)", "TRQAM"]
     run(capsys, *words, "--json", tmp_path / "out.json", *SMALL)
@@ -126,12 +118,6 @@ def test_own_runs_stand_beside_published_ones_on_their_own_tasks(tmp_path, capsy
     assert out["online"] is None  # no run of our own went online
     assert out["offline"]["steps"] is None  # ours are shorter
     assert out["offline"]["aggregates"]["qam"]["steps"] == 2000
-
-
-def test_label_names_the_row(tmp_path, capsys):
-    write_runs(tmp_path / "logs", SCENE[:1], label="my idea")
-    run(capsys, tmp_path / "logs", "--json", tmp_path / "out.json", *SMALL)
-    assert set(json.loads((tmp_path / "out.json").read_text())["offline"]["aggregates"]) == {"my idea"}
 
 
 def test_unequal_numbers_of_seeds_are_shown_for_each_cell(tmp_path, capsys):
@@ -191,24 +177,6 @@ def test_methods_without_a_common_environment_have_their_tables_and_the_reason_w
         assert f"<h2>{heading}" not in page
 
 
-def test_tasks_are_printed_where_there_are_no_aggregates(tmp_path, capsys):
-    write_runs(tmp_path / "logs", SCENE[:1])
-    write_runs(tmp_path / "logs", CUBE[:1], algo="fql")
-    assert compare.main([str(tmp_path / "logs"), "--print", *SMALL]) == 0
-    out = capsys.readouterr().out
-    assert "no aggregate is possible" in out
-    assert "Tasks, offline" in out
-    assert any(line.split() == ["scene-play", "task1", "-", "45.0"] for line in out.splitlines())
-
-
-@pytest.mark.parametrize("words", [["-o", "{tmp}/new/report"], ["--json", "{tmp}/new/out.json"]])
-def test_nothing_is_left_behind_where_there_is_nothing_to_compare(tmp_path, capsys, words):
-    write_run(tmp_path / "logs" / "run", state="failed")
-    code, _, _ = run(capsys, tmp_path / "logs", *(word.format(tmp=tmp_path) for word in words))
-    assert code == 2
-    assert not (tmp_path / "new").exists()
-
-
 def test_nothing_is_written_where_the_report_cannot_be_made(tmp_path, capsys, monkeypatch):
     def fail(*_):
         raise RuntimeError("no fonts")
@@ -234,14 +202,6 @@ def test_tables_and_figures_of_an_older_report_do_not_stay_beside_a_new_one(tmp_
     assert not (report / "tables" / "aggregates_offline.csv").exists()
     assert (report / "tables" / "tasks_offline.csv").exists()
     assert (report / "figures" / "mine.svg").exists()
-
-
-def test_published_set_without_a_common_environment_is_left_out_with_a_word(tmp_path, capsys):
-    write_runs(tmp_path / "logs", ["pointmaze-medium-navigate-singletask-task1-v0"])
-    code, result, err = run(capsys, tmp_path / "logs", "--published", "trqam2026", *SMALL)
-    assert code == 0
-    assert result["methods"] == 1
-    assert "trqam2026: covers none of your environments" in err
 
 
 def test_corrupt_run_is_named_and_counted_and_the_rest_compared(tmp_path, capsys):
@@ -274,15 +234,6 @@ def test_protocols_are_separate_rows_unless_merged(tmp_path, capsys):
     assert (code, result["methods"]) == (0, 1)
 
 
-def test_a_single_evaluation_is_enough(tmp_path, capsys):
-    write_run(tmp_path / "logs" / "run", offline=(25,))
-    code, _, _ = run(capsys, tmp_path / "logs", "--json", tmp_path / "out.json", "-o", tmp_path / "report", *SMALL)
-    assert code == 0
-    mean = json.loads((tmp_path / "out.json").read_text())["offline"]["aggregates"]["qam"]["mean"]
-    assert mean == {"point": 0.5, "ci95": None, "interval": "none"}
-    assert (tmp_path / "report" / "report.html").stat().st_size > 10_000
-
-
 def test_methods_and_environments_can_be_chosen(tmp_path, capsys, monkeypatch):
     write_published_runs(tmp_path, monkeypatch, [*SCENE, *CUBE])
     words = ["--published", "qam2026", "--methods", "QAM", "--envs", "cube-*", "--json", tmp_path / "out.json"]
@@ -297,19 +248,13 @@ def test_methods_and_environments_can_be_chosen(tmp_path, capsys, monkeypatch):
     [
         ([], "expected folders of runs, or --published SET for published scores alone, got none"),
         (["--published", "qam2025"], "unknown set of published scores `qam2025`; closest: qam2026"),
-        (["{logs}", "--methods", "qan"], "unknown method `qan`; closest: qam"),
         (["{logs}", "--baseline", "qan"], "unknown method `qan`; closest: qam"),
-        (["{logs}", "--focus", "qan"], "unknown method `qan`; closest: qam"),
         (["{logs}", "--envs", "ant*"], "expected scores on environments like ant*, got none"),
         (["{logs}", "--resolve", "0"], "`--resolve` must be a finite number > 0 and <= 100, got 0.0"),
-        (["{logs}", "--tolerance", "0"], "`--tolerance` must be a finite number > 0 and <= 1, got 0.0"),
         (["{tmp}/nowhere"], "expected a folder of runs, got `{tmp}/nowhere`"),
-        (["{tmp}/empty"], "expected run folders below {tmp}/empty, got none"),
         (["{tmp}/unfinished"], "expected finished runs below {tmp}/unfinished, got 1 that cannot be counted"),
         (["{logs}", "-o", "{tmp}/file"], "`--output` must be a place to write to, got {tmp}/file"),
         (["{logs}", "--reference-scores", "Pendulum-v1=1,2"], "unknown environment `Pendulum-v1`; closest: scene-play"),
-        (["{logs}", "--reference-scores", "nonsense"], "must be ENV=RANDOM,EXPERT or a YAML file"),
-        (["{logs}", "--json", "{tmp}/empty"], "`--json` must be a file, got the folder {tmp}/empty"),
     ],
 )
 def test_bad_input_is_refused_with_exit_code_2(tmp_path, capsys, words, message):
@@ -321,32 +266,6 @@ def test_bad_input_is_refused_with_exit_code_2(tmp_path, capsys, words, message)
     code, _, err = run(capsys, *(word.format(**names) for word in words))
     assert code == 2
     assert message.format(**names) in err
-
-
-@pytest.mark.parametrize("flag", ["--watch", "--curve"])
-def test_flags_of_monitoring_name_the_program_that_has_them_now(tmp_path, capsys, flag):
-    with pytest.raises(SystemExit, match="2"):
-        compare.main([str(tmp_path), flag])
-    assert f"{flag} is a flag of zoo/monitor.py now" in capsys.readouterr().err
-
-
-def test_tables_are_printed_with_the_result_as_the_last_line(tmp_path, capsys):
-    write_runs(tmp_path / "logs", SCENE[:1])
-    write_runs(tmp_path / "logs", SCENE[:1], algo="fql", start=30)
-    assert compare.main([str(tmp_path / "logs"), "--print", *SMALL]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert json.loads(lines[-1]) == {"methods": 2, "runs": 12, "skipped": 0}
-    assert any(line.split()[:2] == ["fql", "65.0"] for line in lines)
-    assert any("Improvement over fql" in line for line in lines)
-
-
-def test_own_scores_are_set_beside_the_published_ones_of_the_same_algorithm(tmp_path, capsys):
-    write_runs(tmp_path / "logs", SCENE, seeds=6, start=45)
-    compare.main([str(tmp_path / "logs"), "--published", "qam2026", "--print", *SMALL])
-    out = capsys.readouterr().out
-    row = next(line for line in out.splitlines() if line.startswith(" offline") and "scene-play " in line)
-    assert "96.9" in row  # the published mean of QAM on scene
-    assert "agrees" in row or "open" in row or "differs" in row
 
 
 @pytest.mark.usefixtures("with_figures")
@@ -446,38 +365,12 @@ def test_reference_scores_put_returns_on_one_scale(tmp_path, capsys):
     assert "<li>Pendulum-v1: random -1,500, expert -150</li>" in page
 
 
-def test_environment_without_a_reference_stays_a_return_beside_normalised_ones(tmp_path, capsys):
-    write_return_runs(tmp_path / "logs", "sac", ["Pendulum-v1", "HalfCheetah-v5"])
-    out = tmp_path / "out.json"
-    run(capsys, tmp_path / "logs", "--reference-scores", "Pendulum-v1=-1500,-150", "--json", out, *SMALL)
-    out = json.loads(out.read_text())
-    assert set(out["return"]["online"]["tasks"]) == {"HalfCheetah-v5"}
-    assert set(out["normalised_return"]["online"]["tasks"]) == {"Pendulum-v1"}
-
-
 def test_published_success_rates_are_not_set_beside_returns(tmp_path, capsys, monkeypatch):
     write_published_runs(tmp_path, monkeypatch, SCENE)
     write_return_runs(tmp_path / "logs", "sac", SCENE[:1])
     code, result, err = run(capsys, tmp_path / "logs", "--published", "qam2026", *SMALL)
     assert (code, result["methods"]) == (0, 1)
     assert "qam2026: covers none of your environments" in err
-
-
-def test_returns_are_printed_in_their_own_units(tmp_path, capsys):
-    write_return_runs(tmp_path / "logs", "sac", ["Pendulum-v1", "HalfCheetah-v5"])
-    compare.main([str(tmp_path / "logs"), "--print", *SMALL])
-    out = capsys.readouterr().out
-    assert "Tasks, online, return" in out
-    assert "-1,475 [-1,4" in out
-    assert "%" not in out
-
-
-def test_baseline_of_another_kind_of_score_is_replaced_by_the_best_method(tmp_path, capsys):
-    write_runs(tmp_path / "logs", SCENE[:1])
-    for algo, start in (("sac", -1500.0), ("td3", -1400.0)):
-        write_return_runs(tmp_path / "logs", algo, ["Pendulum-v1"], start=start)
-    compare.main([str(tmp_path / "logs"), "--print", "--baseline", "qam", *SMALL])
-    assert "Improvement over td3" in capsys.readouterr().out
 
 
 def test_departures_from_the_protocol_are_said_once_for_each_method(tmp_path, capsys):
@@ -502,37 +395,6 @@ def test_departures_from_the_protocol_are_said_once_for_each_method(tmp_path, ca
     assert "fql departs" not in printed
 
 
-def test_own_method_beside_published_ones_is_the_focus(tmp_path, capsys, monkeypatch):
-    write_runs(tmp_path / "logs", CUBE, start=40)
-    write_published_runs(tmp_path, monkeypatch, CUBE)
-    words = [str(tmp_path / "logs"), "--published", "qam2026", "--print", *SMALL]
-    compare.main(words)
-    output = capsys.readouterr().out
-    assert output.startswith("qam, offline, 5 common tasks: ")
-    assert "qam against each other method" in output
-    compare.main([*words, "--no-focus"])
-    assert "against each other method" not in capsys.readouterr().out
-    compare.main([*words, "--focus", "FQL", "--labels", "FQL=Flow"])
-    assert "Flow against each other method" in capsys.readouterr().out
-
-
-def test_two_own_methods_have_a_verdict_and_three_say_how_to_get_one(tmp_path, capsys):
-    write_runs(tmp_path / "logs", CUBE)
-    write_runs(tmp_path / "logs", CUBE, algo="fql", start=5)
-    words = [str(tmp_path / "logs"), "--print", *SMALL]
-    compare.main(words)
-    assert "Better than fql" in capsys.readouterr().out
-    compare.main([*words, "--baseline", "qam"])
-    assert "Worse than qam" in capsys.readouterr().out
-    write_runs(tmp_path / "logs", CUBE, algo="bc", start=0)
-    compare.main(words)
-    captured = capsys.readouterr()
-    assert "against each other method" not in captured.out
-    assert "--focus NAME" in captured.err
-    compare.main([*words, "--focus", "qam"])
-    assert "Better than all 2 others" in " ".join(capsys.readouterr().out.split())
-
-
 @pytest.mark.parametrize("algo", ["qam", "mine:Mine"])
 def test_differences_from_a_published_set_come_first(tmp_path, capsys, algo):
     settings = {"net_arch": [128] * 3, "batch_size": 256, "inverse_temperature": 3.0, "gamma": 0.995}
@@ -550,15 +412,6 @@ def test_differences_from_a_published_set_come_first(tmp_path, capsys, algo):
         assert expected in first
     assert ("inverse_temperature 3.0 against 1.21" in first) == (algo == "qam")
     assert f"{algo} departs from the protocol of profile qam: eval_episodes 20 instead of 50" in output
-
-
-def test_a_set_of_means_alone_says_what_is_missing(tmp_path, capsys):
-    write_runs(tmp_path / "logs", CUBE, seeds=2)
-    report = tmp_path / "report"
-    run(capsys, tmp_path / "logs", "--published", "qam2026", "rql2026", "-o", report, *SMALL)
-    page = (report / "report.html").read_text()
-    assert "<li>rql2026: means only, since single runs are not published" in page
-    assert "<li>qam2026: means only" not in page
 
 
 def test_baseline_defaults_to_that_of_the_published_set(tmp_path, capsys, monkeypatch):
@@ -590,14 +443,6 @@ def test_everything_about_17_methods_50_tasks_and_12_seeds_takes_a_minute_on_two
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert used < 2 * 60  # seconds of processor time; the wall clock depends on what else runs
-
-
-def test_protocol_of_a_run_with_other_settings_is_not_called_the_same(tmp_path, capsys):
-    write_runs(tmp_path / "logs", SCENE[:1], seeds=3, settings={"gamma": 0.5, "inverse_temperature": 99})
-    report = tmp_path / "report"
-    run(capsys, tmp_path / "logs", "--published", "qam2026", "-o", report, *SMALL)
-    protocol = pd.read_csv(report / "tables" / "reproduction.csv")["protocol"].iloc[0]
-    assert "gamma 0.5 against 0.99; inverse_temperature 99 against 1.0" in protocol
 
 
 @pytest.mark.usefixtures("with_figures")

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from tests.zoo.report.samples import SCENE, run_rows, write_published_runs, write_set, write_small
-from tests.zoo.test_compare import run, write_runs
+from tests.zoo.test_compare import run
 from zoo import compare
 from zoo.report.compute import compare_kinds
 from zoo.report.inputs import Request, collect
@@ -49,22 +49,6 @@ def test_sets_of_one_suite_share_its_50_tasks(tmp_path, capsys):
     assert {cell["tasks"] for cell in out["aggregates"].values()} == {50}
     assert {"TRQAM", "RQL", "QAM (qam2026)", "QAM (trqam2026)"} <= set(out["aggregates"])
     assert out["aggregates"]["RQL"]["mean"]["point"] == pytest.approx(0.5552)
-
-
-def test_heading_says_which_50_tasks(tmp_path, capsys):
-    text = printed(capsys, "--published", "qam2026")
-    assert "Aggregates, offline, 50 tasks of qam50" in text
-    assert "Aggregates, online, 50 tasks of qam50" in text
-
-
-def test_other_way_of_scoring_is_said_beside_the_scores(tmp_path, capsys):
-    assert "! Scoring of RQL: not stated to be of the last evaluation" in printed(capsys, "--published", "rql2026")
-    run(capsys, "--published", "rql2026", "qam2026", "-o", tmp_path / "report", *SMALL)
-    note = "Scoring of RQL: not stated to be of the last evaluation; a re-run by others that comes close averages"
-    for name in ("aggregates_offline", "domains_offline", "tasks_offline", "protocol"):
-        assert note in (tmp_path / "report" / "tables" / f"{name}.md").read_text()
-    assert "Scoring of" not in (tmp_path / "report" / "tables" / "aggregates_online.md").read_text()  # without RQL
-    assert "never of the best one, unless a note says otherwise" in (tmp_path / "report" / "report.html").read_text()
 
 
 def test_set_without_scores_in_a_phase_is_named(capsys):
@@ -114,13 +98,6 @@ def test_means_beside_single_runs_limit_the_common_tasks_and_are_not_dropped(tmp
     assert out["left_out_tasks"][triple] == ["Half"]
 
 
-def test_means_of_domains_that_cannot_be_averaged_are_named(tmp_path, capsys):
-    write_runs(tmp_path / "logs", SCENE[:1])
-    text = printed(capsys, tmp_path / "logs", "--published", "trqam2026", "--methods", "qam", "TRQAM")
-    assert "! offline: no aggregate of TRQAM: published are means of whole domains, not of single tasks." in text
-    assert "leave out tasks" not in text
-
-
 def test_learning_curves_are_over_the_same_tasks_in_both_phases(tmp_path, monkeypatch):
     write_published_runs(tmp_path, monkeypatch, SCENE)
     write_small(tmp_path, monkeypatch, [run_rows("qam", task, seed) for task in SCENE[:2] for seed in (0, 1)])
@@ -132,14 +109,6 @@ def test_learning_curves_are_over_the_same_tasks_in_both_phases(tmp_path, monkey
     last = inputs.evaluations.query("method == 'FQL' and step == 1_500_000")
     expected = last.loc[last["environment"].isin(SCENE[:2]), "score"].mean()
     assert online.curves["FQL"].mean.points[-1] == pytest.approx(expected)
-
-
-def test_suite_tables_begin_with_the_best(tmp_path, capsys, monkeypatch):
-    write_set_of_other_tasks(tmp_path, monkeypatch)
-    run(capsys, "--published", "qam2026", "other", "-o", tmp_path, *SMALL)
-    table = pd.read_csv(tmp_path / "tables" / "aggregates_offline_qam50.csv")
-    assert table.loc[table["metric"] == "mean", "score"].is_monotonic_decreasing
-    assert set(table["suite"]) == {"qam50"}
 
 
 def test_incomplete_set_of_included_runs_is_compared_and_says_what_is_missing(tmp_path, capsys, monkeypatch):
@@ -166,15 +135,6 @@ def test_included_runs_stand_beside_means_of_another_suite(tmp_path, capsys, mon
     assert {"QAM (small)", "QAM (qam2026)"} <= set(out["aggregates"])
     assert set(out["suites"]) == {"qam50"}
     assert "QAM (small)" not in out["suites"]["qam50"]
-
-
-def test_own_runs_are_set_beside_included_ones_of_the_same_algorithm(tmp_path, capsys, monkeypatch):
-    write_small(tmp_path, monkeypatch, [run_rows("qam", SCENE[0], seed, (0, 20)) for seed in (0, 1)])
-    write_runs(tmp_path / "logs", SCENE[:1], seeds=2)
-    report = tmp_path / "report"
-    run(capsys, tmp_path / "logs", "--published", "small", "-o", report, *SMALL)
-    table = pd.read_csv(report / "tables" / "reproduction.csv").iloc[0]
-    assert (table["source"], table["published_mean"], table["published_seeds"]) == ("small", 0.4, 2)
 
 
 def test_set_without_a_finished_run_cannot_be_compared_alone(tmp_path, capsys, monkeypatch):

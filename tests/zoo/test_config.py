@@ -15,11 +15,7 @@ from zoo.layers import load_yaml, parse_override
     ("text", "value"),
     [
         ("3e-4", 3e-4),
-        ("1E5", 100_000),
         ("1e5", 100_000),
-        ("1.5e3", 1500),
-        ("-2.5e-1", -0.25),
-        (".5e1", 5),
         ("1_000", 1000),
         ("1.0", 1.0),
         ("abc", "abc"),
@@ -41,12 +37,9 @@ def test_tags_that_build_objects_are_refused() -> None:
     [
         ("rho=0.5", {"rho": 0.5}),
         ("rho:0.5", {"rho": 0.5}),
-        ("rho: 0.5", {"rho": 0.5}),
         ("net_arch=[64, 32]", {"net_arch": [64, 32]}),
         ("policy_kwargs.n_critics=2", {"policy_kwargs": {"n_critics": 2}}),
-        ("observation_scale=null", {"observation_scale": None}),
         ("observation_scale=range", {"observation_scale": "range"}),
-        ("a=b=c", {"a": "b=c"}),
         ("policy_kwargs=dict(net_arch=[64, 64])", {"policy_kwargs": {"net_arch": [64, 64]}}),
         (
             "policy_kwargs=dict(net_arch=dict(pi=[8], qf=[16]), n_critics=2)",
@@ -140,51 +133,15 @@ def test_a_profile_that_the_algorithm_does_not_have_is_refused(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("profiles: {mine: 3}", "profile `mine` in .*mine.yml must map entry names to settings"),
-        ("profiles: {mine: {default: 3}}", "profile `mine` in .*mine.yml must map entry names to settings"),
-        ("profiles: {}\nscene-play: 3", "mine.yml must map entry names to settings"),
-        ("profiles: {qam: {default: {}}}", "profile `qam` is what stands outside `profiles`, got it inside in .*mine"),
-    ],
-)
-def test_a_profile_that_is_no_mapping_of_entries_is_refused(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "mine.yml"
-    path.write_text(text + "\n")
-    with pytest.raises(UsageError, match=message):
-        load_config("qam", "x", conf=path, profile="mine")
-
-
-def test_an_exact_name_wins_over_its_domain(tmp_path: Path) -> None:
-    path = tmp_path / "mine.yml"
-    path.write_text("scene-play-singletask-task1-v0: {rho: 0.1}\nscene-play: {rho: 0.2}\n")
-    assert load_config("qam", "scene-play-singletask-task1-v0", "scene-play", conf=path).settings["rho"] == 0.1
-
-
-def test_an_unknown_algorithm_names_the_closest() -> None:
-    with pytest.raises(UsageError, match="unknown algorithm `qamm`; closest: qam"):
-        load_config("qamm", "x")
-
-
-@pytest.mark.parametrize(
     ("word", "message"),
     [
         ("horizon_length=0", "`horizon_length` must be an int >= 1, got 0"),
-        ("horizon_length=2.5", "`horizon_length` must be an int >= 1, got 2.5"),
-        ("rho=-1", "`rho` must be a finite number >= 0, got -1"),
         ("rho=.nan", "`rho` must be a finite number >= 0, got nan"),
         ("rho=high", "`rho` must be a number >= 0, got 'high'"),
         ("gamma=1.5", "`gamma` must be a finite number >= 0 and <= 1"),
-        ("tau=-0.1", "`tau` must be a finite number >= 0 and <= 1"),
         ("flow_steps=true", "`flow_steps` must be an int >= 1, got True"),
-        ("inverse_temperature=-1", "`inverse_temperature` must be a finite number >= 0"),
-        ("ensemble_size=0", "`ensemble_size` must be an int >= 1"),
         ("action_chunking=1", "`action_chunking` must be true or false, got 1"),
-        ("net_arch=[0]", "`net_arch` must be an int >= 1, got 0"),
         ("net_arch=wide", "`net_arch` must be a list of hidden widths"),
-        ("observation_scale=0", "`observation_scale` must be a finite number > 0"),
-        ("learning_rate=0", "`learning_rate` must be a finite number > 0"),
-        ("eval_episodes=0", "`eval_episodes` must be an int >= 1"),
         ("eval_episodes=1e9", "`eval_episodes` must be at most 100,000, got 1,000,000,000"),
         ("offline_steps=0", "`offline_steps` and `online_steps` are both 0"),
         ("precision=fp8", "`precision` must be one of fp32, tf32, bf16"),
@@ -237,19 +194,6 @@ def test_what_departs_from_the_protocol_is_said() -> None:
     ]
 
 
-def test_settings_of_a_file_can_depart_and_a_profile_of_its_own_cannot(tmp_path: Path) -> None:
-    path = tmp_path / "mine.yml"
-    path.write_text("default: {horizon_length: 3}\nprofiles: {mine: {default: {horizon_length: 4}}}\n")
-    assert departures(conf=path) == ["horizon_length 3 instead of 5"]
-    assert departures(conf=path, profile="mine") == ["horizon_length 4 instead of 5"]
-
-
 def test_an_online_phase_of_ones_own_is_no_departure_and_another_length_is() -> None:
     assert departures(flags={"online_steps": 1000}) == []
     assert departures("rlpd", flags={"online_steps": 1000}) == ["online_steps 1,000 instead of 500,000"]
-
-
-def test_the_departures_are_recorded() -> None:
-    assert load_config("qam", "x", "scene-play", params=["gamma=0.9"]).record()["departures"] == [
-        "gamma 0.9 instead of 0.99"
-    ]

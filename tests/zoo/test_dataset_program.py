@@ -70,12 +70,6 @@ def test_generate_then_info_then_check(capsys: pytest.CaptureFixture[str], tmp_p
     assert result["sound"]
 
 
-def test_episodes_and_size_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(["generate", STITCH, "--episodes", "1", "--dataset-size", "200"])
-    assert caught.value.code == 2
-
-
 def test_check_reports_what_is_broken(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     arrays = small_arrays()
     np.savez(tmp_path / f"{NAME}.npz", **{**arrays, "actions": 3.0 * np.sign(arrays["actions"])})
@@ -98,14 +92,6 @@ def test_check_reports_what_is_broken(capsys: pytest.CaptureFixture[str], tmp_pa
         },
     ]
     assert "Findings in" in said
-
-
-def test_info_of_a_broken_file_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    (tmp_path / f"{NAME}.npz").touch()
-    code, _, said = run(capsys, "info", NAME, "--dataset-dir", tmp_path)
-    assert code == 2
-    assert f"{NAME}.npz" in said
-    assert "--force" in said
 
 
 def test_download_that_fails_tells_the_sources(
@@ -141,18 +127,6 @@ def test_convert_makes_the_arrays_that_training_maps(
     assert result == {"name": NAME, "folder": str(large / NAME / "arrays"), "files": 2, "transitions": 50}
     monkeypatch.setattr(shards, "read_arrays", None)
     assert run(capsys, "convert", NAME, "--dataset-dir", large)[:2] == (0, result)
-
-
-def test_stopped_conversion_says_how_to_go_on(
-    capsys: pytest.CaptureFixture[str], large: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(shards, "read_arrays", stop)
-    code, _, said = run(capsys, "convert", NAME, "--dataset-dir", large)
-    assert code == 3
-    assert "converted files are kept, and the same command continues from there" in said
 
 
 def test_list_info_and_check_know_every_file(capsys: pytest.CaptureFixture[str], large: Path) -> None:

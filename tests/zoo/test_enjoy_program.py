@@ -52,12 +52,6 @@ def test_five_episodes_are_played_and_each_is_told(policy: Path, capsys: pytest.
     assert "no window is opened: there is no screen" in " ".join(said)
 
 
-def test_no_window_is_missed_where_none_is_wanted(policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, said = enjoy(capsys, policy, "--no-render", "--episodes", 1)
-    assert code == 0
-    assert "window" not in " ".join(said)
-
-
 @pytest.fixture
 def window(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Image.Image, bool]]:
     """Stand in for a screen; return what is shown in its window."""
@@ -83,13 +77,6 @@ def test_where_there_is_a_screen_every_step_is_shown(
     assert "shown in a window; close it, or press Esc or q, to stop" in said
 
 
-def test_a_video_needs_no_window(
-    policy: Path, tmp_path: Path, window: list[tuple[Image.Image, bool]], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert enjoy(capsys, policy, "--episodes", 1, "--every", 6, "--video", tmp_path / "maze.gif")[0] == 0
-    assert not window
-
-
 def test_a_maze_is_recorded_without_a_camera(policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, found, said = enjoy(capsys, policy, "--episodes", 2, "--video", tmp_path / "maze.gif")
     assert (code, found["episodes"], found["video"]) == (0, 2, str(tmp_path / "maze.gif"))
@@ -111,21 +98,6 @@ def test_thoughts_are_recorded_in_mp4_too(policy: Path, tmp_path: Path, capsys: 
     code, _, _ = enjoy(capsys, policy, "--episodes", 1, "--explain", "--video", tmp_path / "maze.mp4")
     assert code == 0
     assert (tmp_path / "maze.mp4").stat().st_size > 10_000
-
-
-def test_the_recorded_episodes_are_those_that_are_played(
-    policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    _, played, _ = enjoy(capsys, policy, "--seed", 4)
-    _, recorded, _ = enjoy(capsys, policy, "--seed", 4, "--every", 100, "--video", tmp_path / "maze.gif")
-    assert played == recorded | {"video": None}
-
-
-def test_a_policy_plays_no_other_environment(policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, said = enjoy(capsys, policy, "--env", "Pendulum-v1", "--video", tmp_path / "pendulum.gif")
-    assert code == 2
-    assert "got Pendulum-v1 with" in said[-1]
-    assert not (tmp_path / "pendulum.gif").exists()
 
 
 def save_swimmer(folder: Path) -> Path:
@@ -156,13 +128,6 @@ def test_what_cannot_be_shown_is_refused(
     code, _, said = enjoy(capsys, policy, *words)
     assert code == 2
     assert text in said[-1]
-
-
-@pytest.mark.parametrize("text", ["3", "0x3", "3x", "9x9"])
-def test_a_grid_is_rows_and_columns(text: str, policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        main([str(policy), "--grid", text])
-    assert "expected ROWSxCOLUMNS of at most 64 episodes" in capsys.readouterr().err
 
 
 def record_elsewhere(policy: Path, video: Path, *words: str) -> int:

@@ -15,7 +15,6 @@ from benchmarks.fault_suite.programs import Programs
 from tests.zoo.envs import toys  # noqa: F401  registers the toys
 from tests.zoo.test_resume_program import KILLED, Runner, assert_same_run, folder_of
 from tests.zoo.test_train_program import ENV, arguments
-from zoo.config import load_config
 from zoo.playing.evaluate import Evaluator
 from zoo.train import main
 
@@ -39,7 +38,7 @@ def without(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return logs
 
 
-@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize("mode", ["async"])
 def test_training_and_the_other_evaluations_are_those_of_a_run_without_it(
     data: Path, tmp_path: Path, without: Path, mode: str
 ) -> None:
@@ -63,16 +62,6 @@ def test_an_online_run_begins_in_the_online_phase(tmp_path: Path, algo: str, set
     with np.load(tmp_path / algo / "Toy-v0_1" / "evaluations.npz") as found:
         assert found["timesteps"].tolist() == [0, 10, 20]
         assert found["phase"].tolist() == [1, 1, 1]
-
-
-def test_the_flag_wins_over_settings(data: Path, tmp_path: Path) -> None:
-    assert main([*arguments(data, tmp_path, AT_START, steps=10), "--no-eval-at-start"]) == 0
-    assert evaluations(tmp_path)["timesteps"].tolist() == [10]
-
-
-def test_it_is_on_where_it_is_known_to_be_cheap() -> None:
-    assert load_config("qam", "x", quick=True).run.eval_at_start
-    assert not load_config("qam", "x").run.eval_at_start
 
 
 @pytest.mark.parametrize(("bonus", "best"), [(0.0, 10), (1.0, 0)], ids=["as good as after training", "better"])
@@ -122,11 +111,3 @@ def test_a_run_resumes_across_it(run: Runner, whole: Path, tmp_path: Path, kill:
     assert run(tmp_path, AT_START) == 0
     assert_same_run(tmp_path, whole)
     assert evaluations(tmp_path)["timesteps"].tolist() == [0, 10, 20, 24, 30, 40, 50, 60, 70, 80, 84]
-
-
-def test_a_run_without_it_is_continued_by_a_command_with_it_and_has_none(
-    run: Runner, reference: Path, tmp_path: Path
-) -> None:
-    assert run(tmp_path, kill=("update", 18)) == KILLED
-    assert run(tmp_path, AT_START) == 0
-    assert_same_run(tmp_path, reference)

@@ -82,7 +82,7 @@ def test_a_set_of_images_is_trained_on_evaluated_resumed_compared_and_watched(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("steps", [("--offline-steps", "12"), ("--offline-steps", "4", "--online-steps", "20")])
+@pytest.mark.parametrize("steps", [("--offline-steps", "4", "--online-steps", "20")])
 def test_a_killed_run_on_frames_ends_as_an_uninterrupted_one(
     data: Path, tmp_path: Path, steps: tuple[str, ...]
 ) -> None:
@@ -115,8 +115,6 @@ def test_dicts_are_trained_on_online_evaluated_and_watched(tmp_path: Path, capsy
     ("more", "params", "message"),
     [
         (("--env-kwargs", "fault=float space"), (), r"Box(16, 16, 3) of float32, expected a vector, an image (uint8"),
-        ((), ("frame_stack=6",), "more pixels a side than the 18 channels of 6 frames"),
-        ((), ("encoder=impala_tiny",), "`encoder` must be one of"),
         ((), ("observation_scale=4",), "`observation_scale` is for vectors"),
         (("--seed", "-1", "--seeds", "1", "2", "--env-kwargs", "side=36"), (), "ImpalaEncoder for 2 seeds at once"),
     ],
@@ -127,7 +125,7 @@ def test_settings_that_do_not_fit_images_are_refused(
     assert message in refusal(capsys, words(tmp_path, data, *more, params=params))
 
 
-@pytest.mark.parametrize("setting", ["encoder=impala_small", "frame_stack=2", "random_crop=0.5"])
+@pytest.mark.parametrize("setting", ["encoder=impala_small", "random_crop=0.5"])
 def test_settings_of_images_are_refused_for_vectors(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], setting: str
 ) -> None:
@@ -135,14 +133,6 @@ def test_settings_of_images_are_refused_for_vectors(
     message = refusal(capsys, [*arguments, "-params", *TINY, setting])
     assert "images" in message
     assert setting.split("=")[0].removeprefix("encoder") in message
-
-
-def test_an_algorithm_of_vectors_says_which_take_images(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ["--algo", "sac", "--env", ENV, "--online-steps", "5", "-f", str(tmp_path), "--device", "cpu"]
-    assert "take vectors here" in (message := refusal(capsys, arguments))
-    assert "use an algorithm of this zoo, e.g. --algo qam" in message
 
 
 @pytest.mark.parametrize(("fault", "got"), [("float", "float32 of shape (16, 16, 3)"), ("channels", "(3, 16, 16)")])
@@ -172,10 +162,3 @@ def test_data_that_are_not_the_environments_images_are_refused(
         "vectors": "must have rows of shape (16, 16, 3) as in tests.envs:Pictures-v0, got (3,)",
     }
     assert expected[change] in message
-
-
-def test_a_set_of_images_is_checked_and_shown(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert dataset(["check", str(data), "--env", ENV, "--verbose", "0"]) == 0
-    assert result_of(capsys)["sound"]
-    assert dataset(["show", str(data), "-o", str(tmp_path / "card.html"), "--verbose", "0"]) == 0
-    assert "16 x 16 x 3" in (tmp_path / "card.html").read_text()

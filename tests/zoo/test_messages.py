@@ -41,14 +41,6 @@ def test_all_folders_of_stacked_seeds_get_it(tmp_path: Path) -> None:
     assert [lines_of(folder) for folder in folders] == [["before", "after"]] * 2
 
 
-def test_a_resumed_run_appends(tmp_path: Path) -> None:
-    for text in ("first", "second"):
-        with messages(0):
-            keep_in([tmp_path])
-            log.info("%s", text)
-    assert lines_of(tmp_path) == ["first", "second"]
-
-
 def test_what_is_for_the_file_is_not_on_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with messages(2):
         keep_in([tmp_path])
@@ -71,13 +63,3 @@ def test_a_log_that_cannot_be_written_is_named_once_and_stops_nothing(
     warning = f"warning: {bad / 'run.log'} is incomplete, because it cannot be written: Is a directory"
     assert sorted(capsys.readouterr().err.splitlines()) == sorted(["first", "second", warning])
     assert sorted(lines_of(good)) == sorted(["first", "second", warning])
-
-
-def test_a_full_disk_stops_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "run.log").symlink_to("/dev/full")
-    with messages(1):
-        keep_in([tmp_path])
-        log.info("first")
-    assert "cannot be written: No space left on device" in capsys.readouterr().err

@@ -64,30 +64,6 @@ def test_the_run_that_is_furthest_behind_says_the_step_and_the_slowest_the_time_
     assert " ".join(line[-6:-2]) == "2 h 30 min"  # 900,000 steps at 100 per second, not 1,200,000 at 200
 
 
-def test_steps_of_pretraining_are_left_too_but_not_those_of_a_saved_flow(tmp_path, capsys):
-    for label, more in (("pretrains", {"pretraining_steps": 60_000}), ("starts", {"pretrained_actor": {"updates": 9}})):
-        folder = write_run(tmp_path / label, state="running", label=label, **{"offline_steps": 60_000, **more})
-        log_speed(folder, "30000,3000,10,,")
-    lines = {line[0]: " ".join(line) for line in run(capsys, tmp_path)[2] if line}
-    assert "3k/60k 2 h 30 min 60.0 3k" in lines["pretrains"]  # its evaluation is newer than its log
-    assert "30k/60k 50 min 60.0 3k" in lines["starts"]
-
-
-@pytest.mark.parametrize(
-    ("steps", "text"), [(0, "0"), (999, "999"), (1000, "1k"), (999_499, "999k"), (999_500, "1M"), (1_250_000, "1.25M")]
-)
-def test_steps_have_three_digits(tmp_path, capsys, steps, text):
-    write_run(tmp_path / "a", offline=(25,), state="running", every=steps, offline_steps=2_000_000)
-    (line,) = [line for line in run(capsys, tmp_path)[2] if "qam" in line]
-    assert line[-4:] == [f"{text}/2M", "-", "50.0", text]
-
-
-def test_time_left_is_unknown_until_a_speed_is_logged(tmp_path, capsys):
-    write_run(tmp_path / "a", offline=(25,), state="running", offline_steps=5000)
-    (line,) = [line for line in run(capsys, tmp_path)[2] if "qam" in line]
-    assert line[-4:] == ["1k/5k", "-", "50.0", "1k"]
-
-
 def test_the_last_speed_of_a_long_log_counts_wherever_it_is(tmp_path, capsys):
     rows = [f"{step},{step},,,0.5" for step in range(1001, 3000)]  # more than is looked at first
     for label, log in (("early", ["1000,10,100,,", *rows]), ("late", [*rows, "3000,10,50,,"])):
@@ -148,21 +124,6 @@ def test_curves_of_returns_span_the_range_of_their_environment_in_a_table_of_the
     assert "%" not in returns
 
 
-def test_runs_without_an_evaluation_have_no_curve(tmp_path, capsys):
-    (write_run(tmp_path / "a", state="running") / "evaluations.npz").unlink()
-    _, _, lines = run(capsys, tmp_path, "--curve")
-    assert ["no", "run", "has", "been", "evaluated", "yet"] in lines
-
-
-def test_watch_ends_when_no_run_is_running(tmp_path, capsys, no_sleep):
-    write_run(tmp_path / "a")
-    write_run(tmp_path / "b", seed=1, state="failed")
-    _, result, lines = run(capsys, tmp_path, "--watch")
-    assert result == {"runs": 2, "done": 1, "failed": 1}
-    assert any("1 done, 1 failed" in " ".join(line) for line in lines)
-    assert not no_sleep
-
-
 def test_watch_refreshes_until_the_last_run_is_done(tmp_path, capsys, monkeypatch):
     folder = write_run(tmp_path / "a", state="running")
     naps = []
@@ -177,11 +138,6 @@ def test_watch_refreshes_until_the_last_run_is_done(tmp_path, capsys, monkeypatc
     assert naps == [3.0]
     assert result == {"runs": 1, "done": 1}
     assert any("1 done" in " ".join(line) for line in lines)
-
-
-def test_watch_waits_for_the_first_run(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("time.sleep", lambda seconds: write_run(tmp_path / "a"))
-    assert run(capsys, tmp_path, "--watch", "--curve")[1] == {"runs": 1, "done": 1}
 
 
 def test_watch_is_ended_by_an_interrupt_without_an_error(tmp_path, capsys, monkeypatch):
@@ -208,10 +164,3 @@ def test_bad_input_is_refused_with_exit_code_2(tmp_path, capsys, words, message)
     code, _, err = run(capsys, *(word.format(tmp=tmp_path) for word in words))
     assert code == 2
     assert message.format(tmp=tmp_path) in err
-
-
-@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "logs"])
-def test_watching_needs_a_number_of_seconds(tmp_path, capsys, seconds):
-    with pytest.raises(SystemExit, match="2"):
-        monitor.main([str(tmp_path), "--watch", seconds])
-    assert f"expected seconds > 0, got '{seconds}'; give paths before --watch" in capsys.readouterr().err

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import pty
 import re
 import sys
 import warnings
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from tests.zoo.test_train_program import ENV, EVALUATIONS, ROOT, TINY, arguments, train
+from tests.zoo.test_train_program import ENV, EVALUATIONS, TINY, arguments, train
 from zoo.runs.folder import RunFolder
 from zoo.runs.versions import command_line
 from zoo.train import main
@@ -30,17 +26,6 @@ def log_of(folder: Path) -> str:
 EVALUATION = (
     r"evaluation at step {} \({}\): success \d\.\d\d over 2 episodes, mean return -?\d+\.\d\d, mean length \d+\.\d"
 )
-
-
-def test_every_evaluation_is_a_line(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = [*arguments(data, tmp_path, "learning_starts=2", verbose=1), "--online-steps", "15"]
-    code, _, errors = train(capsys, words)
-    assert code == 0
-    lines = [line for line in errors.splitlines() if line.startswith("evaluation at")]
-    expected = [(10, "offline"), (20, "offline"), (30, "online"), (35, "online")]
-    assert len(lines) == len(expected)
-    for line, (step, phase) in zip(lines, expected, strict=True):
-        assert re.fullmatch(EVALUATION.format(step, phase), line)
 
 
 def test_progress_is_a_line_now_and_then(
@@ -91,36 +76,6 @@ def test_a_runs_log_has_the_traceback_of_its_failure(
     assert text.endswith("ArithmeticError: the curve broke\n")
 
 
-def test_a_log_that_cannot_be_written_stops_no_run(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("zoo.messages.RUN_LOG", ".")  # a folder
-    code, _, errors = train(capsys, arguments(data, tmp_path, verbose=1))
-    assert code == 0
-    assert errors.count("is incomplete, because it cannot be written: Is a directory") == 1
-
-
-@pytest.mark.slow
-def test_evaluations_appear_above_the_bar_in_a_terminal(data: Path, tmp_path: Path) -> None:
-    words = arguments(data, tmp_path, steps=20, verbose=1)
-    child, terminal = pty.fork()
-    if child == 0:
-        os.chdir(ROOT)
-        os.execve(
-            sys.executable, [sys.executable, "zoo/train.py", *words], {**os.environ, "TERM": "xterm", "COLUMNS": "200"}
-        )
-    shown = b""
-    with contextlib.suppress(OSError):  # the terminal is gone when the program is
-        while part := os.read(terminal, 65536):
-            shown += part
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    text = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", shown.decode())
-    (evaluation,) = re.findall(r"evaluation at step 10 .*\r\n(.*)", text)
-    assert "━" in evaluation  # the bar is drawn again below the line
-    assert "━" not in log_of(tmp_path / "qam" / f"{ENV}_1")
-    assert re.search(EVALUATION.format(10, "offline"), log_of(tmp_path / "qam" / f"{ENV}_1"))
-
-
 def test_without_success_the_return_is_the_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--algo", "qam", "--env", "Pendulum-v1", "--online-steps", "12", "-f", str(tmp_path), "--seed", "1"]
     words += [*EVALUATIONS, "--env-kwargs", "max_episode_steps=6", "-params", *TINY, "learning_starts=2"]
@@ -134,15 +89,6 @@ def test_without_success_the_return_is_the_result(tmp_path: Path, capsys: pytest
     assert re.search(r"^online 12/12, .*, return -\d+\.\d\d$", errors, re.MULTILINE)
 
 
-def test_the_index_names_every_run(data: Path, tmp_path: Path) -> None:
-    assert main([*arguments(data, tmp_path, steps=1, seeds=("--seeds", "4", "9")), "--label", "mine"]) == 0
-    assert main(arguments(data, tmp_path, steps=1)) == 0
-    index = pd.read_csv(tmp_path / "qam" / "runs.csv")
-    assert index.columns.tolist() == ["run", "env", "seed", "label", "started", "command"]
-    assert index["run"].tolist() == [f"{ENV}_{number}" for number in (1, 2, 3)]
-    assert (index["seed"].tolist(), index["label"].tolist()) == ([4, 9, 3], ["mine", "mine", "qam"])
-
-
 # -- what it refuses, and how it fails --------------------------------------------------------------------------------
 
 
@@ -151,11 +97,7 @@ def test_the_index_names_every_run(data: Path, tmp_path: Path) -> None:
     [
         (["--seeds", "4", "5"], "`--seeds` and `--seed` both name seeds, got --seed 3 too; leave one of them out"),
         (["-tags", "a"], "`--wandb-tags` needs --track, which is not given"),
-        (["--wandb-group", "a"], "`--wandb-group` needs --track, which is not given"),
-        (["--wandb-entity", "a"], "`--wandb-entity` needs --track, which is not given"),
-        (["--wandb-project-name", "a"], "`--wandb-project-name` needs --track, which is not given"),
         (["--track"], "`--track` needs Weights & Biases; install it with `pip install wandb`"),
-        (["--track", "trackio"], "`--track` needs trackio; install it with `pip install trackio`"),
     ],
 )
 def test_what_contradicts_itself_is_refused_before_any_work(

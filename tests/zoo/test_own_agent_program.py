@@ -107,11 +107,6 @@ def test_an_error_in_the_middle_of_training_shows_its_line(
     assert ran.err.splitlines()[-1] == "RuntimeError: three"
 
 
-def test_a_module_that_is_not_there_is_named() -> None:
-    with pytest.raises(KeyError, match=r"there is no module `no_such_agents` in .* or on the Python path"):
-        agents.get("no_such_agents:Mine")
-
-
 # -- models to start from ---------------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,6 @@ from zoo.compare import main as compare
 from zoo.runs.folder import RunFolder
 from zoo.runs.read import read_runs
 from zoo.train import main
-from zoo.training.callbacks import EvaluationCallback
 
 ROOT = Path(__file__).parents[2]
 
@@ -72,57 +71,17 @@ def test_a_unicode_folder_works_in_a_locale_that_does_not_know_it(tmp_path: Path
     assert not found.skipped()
 
 
-@pytest.mark.parametrize("event", ["write_evaluations", "write_status"])
 def test_a_folder_that_is_deleted_under_a_run_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], event: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    original = getattr(RunFolder, event)
-    calls = 0
+    original = RunFolder.write_evaluations
 
-    def deleting(self: RunFolder, *args: object, **more: object) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == (2 if event == "write_status" else 1):  # the first status is that of the new folder
-            shutil.rmtree(tmp_path / "logs")
-        original(self, *args, **more)
+    def deleting(self: RunFolder, *args: object) -> None:
+        shutil.rmtree(tmp_path / "logs")
+        original(self, *args)
 
-    monkeypatch.setattr(RunFolder, event, deleting)
+    monkeypatch.setattr(RunFolder, "write_evaluations", deleting)
     assert main([*words(tmp_path / "logs"), "--verbose", "0"]) == 1
     error = capsys.readouterr().err
     assert f"its folder {tmp_path / 'logs' / 'qam' / 'Toy-v0_1'} is gone" in error
     assert not (tmp_path / "logs").exists()
-
-
-def test_a_folder_that_is_deleted_is_not_made_again_by_a_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(EvaluationCallback, "finish_phase", lambda self: shutil.rmtree(tmp_path / "logs"))
-    assert main([*words(tmp_path / "logs"), "--verbose", "0"]) == 1
-    assert f"the run folder {tmp_path / 'logs' / 'qam' / 'Toy-v0_1'} is gone" in capsys.readouterr().err
-    assert not (tmp_path / "logs").exists()
-
-
-LIMITED = """
-import resource, sys
-resource.setrlimit(resource.{limit}, ({value}, {value}))
-from zoo.train import main
-from zoo.training.callbacks import EvaluationCallback
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-def run_limited(logs: Path, limit: str, value: int, *more: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", LIMITED.format(limit=limit, value=value), *words(logs), "--verbose", "1", *more]
-    command[3:3] = ["--gym-packages", "tests.zoo.envs.toys"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("size", [2_000, 60_000])
-def test_a_file_that_does_not_fit_is_named_with_the_way_on(tmp_path: Path, size: int) -> None:
-    done = run_limited(tmp_path, "RLIMIT_FSIZE", size)
-    assert done.returncode in (1, 2)
-    (error,) = [line for line in done.stderr.splitlines() if line.startswith(("WriteError", "the log folder"))]
-    assert "File too large" in error
-    assert "/." not in error

@@ -12,7 +12,7 @@ import yaml
 
 import agents
 from agents.common.manifest import digest_of
-from tests.zoo.test_train_program import ENV, arguments, train
+from tests.zoo.test_train_program import ENV, arguments
 from zoo.train import main
 
 pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")  # two episodes need not reach the goal
@@ -55,22 +55,6 @@ def test_the_curve_begins_where_pretraining_ends(pretrained: Path) -> None:
         assert found["phase"].tolist() == [0, 0, 0, 1]
 
 
-def test_the_result_counts_steps_as_the_curve_does(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, result, errors = train(capsys, [*arguments(data, tmp_path, steps=10, verbose=1), "--pretraining-steps", "3"])
-    assert (code, result["steps"]) == (0, 10)
-    assert "pretraining 3/3" in errors
-    assert "offline 10/10" in errors
-
-
-def test_pretraining_can_precede_an_online_phase_alone(data: Path, tmp_path: Path) -> None:
-    assert main([*arguments(data, tmp_path, steps=0), "--pretraining-steps", "3", "--online-steps", "10"]) == 0
-    with np.load(tmp_path / "qam" / f"{ENV}_1" / "evaluations.npz") as found:
-        assert found["timesteps"].tolist() == [0, 10]
-        assert found["phase"].tolist() == [0, 1]
-
-
 # -- --pretrained-actor -----------------------------------------------------------------------------------------------
 
 
@@ -106,23 +90,14 @@ REFUSED: list[tuple[list[str], str]] = [
         "got 3 steps of it too; set --pretraining-",
     ),
     (["--pretrained-actor", "CLONE", "-i", "x.zip"], "`--pretrained-actor` and `--trained-agent` both say"),
-    (["--pretrained-actor", "CLONE/none"], "expected a saved model (.zip) or the folder of a run that has saved one"),
     (["--pretrained-actor", "CLONE/config.yml"], "which cannot be read as one: File is not a zip file"),
     (["--pretrained-actor", "CLONE", "-params", "net_arch=[16,8]"], "expected layer widths [7, 16, 8, 4], got [7, 16"),
     (["--pretrained-actor", "CLONE", "--algo", "rebrac"], "ReBRAC has no behaviour flow to pretrain"),
     (["--pretrained-actor", "CLONE", "--algo", "sac", "--offline-steps", "0"], "`sac` has no behaviour flow to start"),
-    (["--pretraining-steps", "3", "--algo", "rebrac"], "ReBRAC has no behaviour flow to pretrain"),
-    (
-        ["--pretraining-steps", "3", "--algo", "sac", "--offline-steps", "0"],
-        "`sac` trains online only, got `pretr",
-    ),
-    (["-params", "pretrain_steps=3"], "unknown setting of qam `pretrain_steps`; closest: pretraining_steps"),
-    (["--profile", "trqam", "--pretrained-actor", "CLONE"], "got 300000 steps of it too"),
     (
         ["--env", "Pendulum-v1", "--offline-steps", "0", "--online-steps", "5", "--pretraining-steps", "3"],
         "no dataset to",
     ),
-    (["--pretraining-steps", "3", "--offline-steps", "0"], "`offline_steps` and `online_steps` are both 0"),
     (
         ["--pretraining-steps", "3", "--offline-steps", "0", "--online-steps", "5", "--offline-data", "none"],
         "`offline_data` is none, but `pretraining_steps` = 3 need data",

@@ -7,7 +7,6 @@ import zipfile
 
 import pytest
 
-from tests.zoo.report.samples import SCENE, run_rows, write_small
 from zoo import published
 from zoo.report.published import FOLDER, load_means, load_set
 
@@ -18,16 +17,6 @@ def test_list_tells_which_sets_have_single_runs(capsys):
     assert sets["qam2026"]["runs"] == "included"
     assert sets["trqam2026"]["runs"] == "none published"
     assert sets["trqam2026"]["suite"] == "qam50"
-
-
-def test_list_tells_how_many_planned_runs_are_included(tmp_path, monkeypatch, capsys):
-    write_small(tmp_path, monkeypatch, [run_rows("qam", SCENE[0], 0), run_rows("fql", SCENE[0], 0)])
-    assert published.main(["list"]) == 0
-    printed = capsys.readouterr().out
-    assert "small: A small benchmark (this repository), tasks: small, single runs: included (2 of 8 planned)" in printed
-    entry = json.loads(printed.splitlines()[-1])["sets"][-1]
-    expected = {"set": "small", "suite": "small", "methods": 2, "runs": "included", "finished": 2, "planned": 8}
-    assert entry == expected
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -134,22 +133,6 @@ def test_a_run_that_evaluates_beside_training_ends_as_an_uninterrupted_one(
 
 
 @pytest.mark.slow
-def test_a_run_that_evaluated_beside_training_goes_on_without(run: Runner, reference: Path, tmp_path: Path) -> None:
-    assert run(tmp_path, kill=("update", 12), by="SIGTERM", seeds=("--seed", "3", "--eval-mode", "async")) == 3
-    assert run(tmp_path) == 0
-    assert_same_run(tmp_path, reference)
-
-
-@pytest.mark.slow
-def test_a_run_killed_three_times_ends_as_an_uninterrupted_one(run: Runner, reference: Path, tmp_path: Path) -> None:
-    for kill in (("update", 15), ("step", 14), ("write", 11)):
-        assert run(tmp_path, kill=kill) == KILLED
-    assert run(tmp_path) == 0
-    assert_same_run(tmp_path, reference)
-    assert len(find_checkpoints(folder_of(tmp_path) / "checkpoint")) == 2
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("attempt", range(20))
 def test_a_run_killed_at_random_ends_as_an_uninterrupted_one(
     run: Runner, reference: Path, tmp_path: Path, attempt: int
@@ -246,43 +229,6 @@ def test_a_run_resumes_across_the_end_of_pretraining(run: Runner, tmp_path: Path
     pd.testing.assert_frame_equal(log_of(tmp_path / "killed"), log_of(tmp_path / "whole"))
     with np.load(folder_of(tmp_path / "whole") / "evaluations.npz") as found:
         assert found["timesteps"].tolist() == [0, 10, 20, 24, 30, 40, 50, 60, 70, 80, 84]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seeds", [("--seed", "3"), ()], ids=["its seed", "any seed"])
-def test_a_finished_run_is_not_trained_again(
-    run: Runner, reference: Path, tmp_path: Path, seeds: tuple[str, ...]
-) -> None:
-    logs = shutil.copytree(reference, tmp_path / "logs")
-    before = {path: path.stat().st_mtime_ns for path in logs.rglob("*")}
-    assert run(logs, seeds=seeds) == 0
-    assert {path: path.stat().st_mtime_ns for path in logs.rglob("*")} == before
-
-
-@pytest.mark.slow
-def test_an_unfinished_run_is_preferred_to_a_finished_one(run: Runner, reference: Path, tmp_path: Path) -> None:
-    logs = shutil.copytree(reference, tmp_path / "logs")
-    folder_of(logs).rename(folder_of(logs, 2))  # newer than the unfinished one
-    assert run(tmp_path / "killed", kill=("update", 18)) == KILLED
-    folder_of(tmp_path / "killed").rename(folder_of(logs))
-    assert run(logs) == 0
-    assert_same_run(logs, reference, 1)
-    assert not folder_of(logs, 3).exists()
-
-
-@pytest.mark.slow
-def test_a_run_with_other_settings_is_not_resumed(run: Runner, tmp_path: Path) -> None:
-    assert run(tmp_path, kill=("update", 10)) == KILLED
-    assert run(tmp_path, "gamma=0.9") == 0
-    assert json.loads((folder_of(tmp_path, 1) / "status.json").read_text())["state"] == "running"
-    assert json.loads((folder_of(tmp_path, 2) / "status.json").read_text())["state"] == "done"
-
-
-@pytest.mark.slow
-def test_resuming_without_a_seed_takes_the_unfinished_runs(run: Runner, reference: Path, tmp_path: Path) -> None:
-    assert run(tmp_path, kill=("step", 10)) == KILLED
-    assert run(tmp_path, seeds=()) == 0
-    assert_same_run(tmp_path, reference)
 
 
 @pytest.mark.slow

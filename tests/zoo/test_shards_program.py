@@ -54,17 +54,6 @@ def test_a_run_killed_among_several_files_ends_as_an_uninterrupted_one(
     assert_same_run(tmp_path, reference)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kill", [("update", 12), ("step", 31)], ids=str)
-def test_stacked_seeds_resume_among_several_files(run: Any, tmp_path: Path, kill: tuple[str, int]) -> None:
-    stack = ("--seeds", "4", "9")
-    assert run(tmp_path / "whole", seeds=stack) == 0
-    assert run(tmp_path / "killed", seeds=stack, kill=kill) == KILLED
-    assert run(tmp_path / "killed", seeds=stack) == 0
-    for number in (1, 2):
-        assert_same_run(tmp_path / "killed", tmp_path / "whole", number)
-
-
 def test_the_record_covers_all_files(folder: Path, reference: Path) -> None:
     config = yaml.safe_load((folder_of(reference) / "config.yml").read_text())
     assert config["dataset"]["name"] == folder.name

@@ -14,8 +14,6 @@ from zoo.errors import UsageError
 from zoo.messages import log, messages
 from zoo.report.entries import Entry, Table
 from zoo.report.rendering import to_csv, to_latex, to_markdown
-from zoo.runs.folder import RunFolder
-from zoo.runs.read import read_runs
 from zoo.tables import print_table
 from zoo.texts import check_label, csv_cell, printable
 
@@ -101,21 +99,6 @@ def test_tables_and_messages_in_the_terminal_hold_no_control_bytes(capsys: pytes
     assert "\x1b" not in shown
     assert "\x07" not in shown
     assert "warning: first\nsecond \\x1b[2J" in shown
-
-
-def test_index_of_runs_holds_no_formula(tmp_path: Path) -> None:
-    folder = RunFolder.create(tmp_path, "qam", "env-v0", 0)
-    folder.enter_in_index(-3, "=cmd()")
-    with open(tmp_path / "qam" / "runs.csv", newline="") as file:
-        (row,) = csv.DictReader(file)
-    assert (row["label"], row["seed"]) == ("'=cmd()", "-3")
-
-
-def test_run_with_control_bytes_in_its_label_is_listed(tmp_path: Path) -> None:
-    write_run(tmp_path / "run", label="a\x1b[2J")
-    (skipped,) = read_runs([tmp_path]).skipped()
-    expected = "config.yml has `label` = 'a\\x1b[2J', expected a text without line breaks or control bytes"
-    assert skipped["reason"] == expected
 
 
 def test_comparison_of_hostile_runs_writes_and_shows_harmless_texts(

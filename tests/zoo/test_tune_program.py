@@ -21,8 +21,8 @@ from tests.zoo.test_train_program import ENV, TINY
 from tests.zoo.tuning.fakes import Objective
 from zoo.runs.read import read_runs
 from zoo.train import main as train
-from zoo.tune import main, make_parser
-from zoo.tuning.trial import COMPLETE, Job, Outcome, TrialRunner
+from zoo.tune import main
+from zoo.tuning.trial import TrialRunner
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,22 +66,12 @@ def test_optuna_is_asked_for_by_its_install_command(
     assert "`--study` needs Optuna" in capsys.readouterr().err
 
 
-def test_rl_zoos_spellings_are_understood() -> None:
-    words = "--algo qam --env e --n-trials 20 --sampler tpe --pruner halving --storage f.log --study-name n"
-    words += " --n-startup-trials 3 --n-evaluations 4 --n-jobs 2 --max-total-trials 9 -params gamma=0.9 -conf c.yml"
-    args = make_parser().parse_args(words.split())
-    assert (args.n_workers, args.study_storage, args.storage, args.eval_seed) == (2, "f.log", "auto", 1_000_000)
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--search", "inverse_temp"], "unknown setting of qam `inverse_temp`; closest: inverse_temperature"),
-        (["--search", "rho=-1:1"], "leaves what is allowed"),
         (["--n-evaluations", "2", "--eval-freq", "3"], "`--n-evaluations` and `--eval-freq` both say"),
-        (["--study-name", "a/b"], "`--study-name` names a folder"),
         (["--storage", "sqlite:///a.db"], "`--storage` expects the path of a journal file, got the URL sqlite:///a.db"),
-        (["-params", "rho=7", "gamma=2"], "`gamma` must be a finite number"),
     ],
 )
 def test_bad_input_is_refused_before_any_work(
@@ -95,18 +85,6 @@ def test_bad_input_is_refused_before_any_work(
 def test_an_algorithm_without_declared_searches_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--algo", "bc", "--env", ENV, "-f", str(tmp_path)]) == 2
     assert "`bc` declares no setting to search; declare one" in capsys.readouterr().err
-
-
-def test_a_storage_that_is_not_a_journal_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "notes").write_text("of mine\n")
-    assert main(["--algo", "qam", "--env", ENV, "-f", str(tmp_path), "--storage", str(tmp_path / "notes")]) == 2
-    assert "notes` to be a journal that `zoo tune` has written" in capsys.readouterr().err
-
-
-def test_a_log_folder_that_cannot_be_written_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "file").write_text("")
-    assert main(["--algo", "qam", "--env", ENV, "-f", str(tmp_path / "file")]) == 2
-    assert "the log folder must be writable" in capsys.readouterr().err
 
 
 # -- studies ----------------------------------------------------------------------------------------------------------
@@ -141,17 +119,6 @@ def test_a_trial_can_be_trained_again(
     for number, run in enumerate(result["best"]["runs"], 1):
         again = tmp_path / "qam" / f"{ENV}_{number}" / "evaluations.npz"
         assert again.read_bytes() == (Path(run) / "evaluations.npz").read_bytes()
-
-
-def test_the_runs_of_a_study_are_read_from_its_folder_only(
-    in_this_process: None, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    tune(capsys, arguments(data, tmp_path, "--n-trials", "2"))
-    assert read_runs([tmp_path]).runs.empty
-    found = read_runs([tmp_path / "studies" / "s"]).runs
-    assert len(found) == 4
-    assert set(found["method"]) == {"qam a", "qam b"}
-    assert len(read_runs([tmp_path / "studies" / "s" / "trial_1"]).runs) == 2
 
 
 def test_a_pruned_run_is_interrupted_and_never_counts(
@@ -193,16 +160,6 @@ def test_a_diverged_replica_counts_as_no_success(
     states = [json.loads((Path(run) / "status.json").read_text())["state"] for run in result["best"]["runs"]]
     assert states == ["failed"] * len(diverged) + ["done"] * (2 - len(diverged))
     assert "training diverged: NaN" in table(tmp_path)["reason"][0].replace("all replicas have diverged (seed 4: ", "")
-
-
-def test_a_trial_of_another_objective_is_not_mistaken_for_training(
-    objective: Callable[[Objective], None], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    jobs: list[Job] = []
-    objective(lambda job: jobs.append(job) or Outcome(COMPLETE, [0.5, 0.5]))
-    tune(capsys, arguments(data, tmp_path, "--n-trials", "1", "--n-workers", "2", "--online-steps", "5"))
-    assert jobs[0].steps == 25
-    assert jobs[0].args.num_threads >= 1
 
 
 # -- processes --------------------------------------------------------------------------------------------------------
@@ -258,33 +215,3 @@ def test_a_study_that_was_stopped_continues_its_trial_from_the_checkpoint(data: 
     runs = [table(folder)["runs"].iloc[-1].split()[0] for folder in (logs, tmp_path / "whole")]
     assert "resuming" in (Path(runs[0]) / "run.log").read_text()
     assert len({(Path(run) / "evaluations.npz").read_bytes() for run in runs}) == 1
-
-
-@pytest.mark.slow
-def test_a_trial_whose_process_dies_is_a_failed_trial(data: Path, tmp_path: Path) -> None:
-    (tmp_path / "suicidal.py").write_text(
-        "import os, signal, agents\n"
-        "from agents.qam import QAM\n"
-        "@agents.register('suicidal', paper='none', published_name='S')\n"
-        "class Suicidal(QAM):\n"
-        "    def losses(self, batch, targets, noise, nets, info):\n"
-        "        if self.inverse_temperature > 5 and batch.rewards.shape[1] == 16:\n"
-        "            os.kill(os.getpid(), signal.SIGKILL)\n"
-        "        return super().losses(batch, targets, noise, nets, info)\n"
-    )
-    words = arguments(data, tmp_path, "--n-trials", "2", "--search", "inverse_temperature=[1.0, 9.0]")
-    words[1] = "suicidal:Suicidal"
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "zoo" / "tune.py"), *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=tmp_path,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{tmp_path}:{ROOT}"},
-    )
-    _, errors = process.communicate(timeout=250)
-    found = table(tmp_path)
-    assert set(found["state"]) <= {"complete", "failed"}, errors
-    assert process.returncode == (0 if "complete" in set(found["state"]) else 1), errors
-    died = found[found["inverse_temperature"] == 9.0]
-    assert all("was killed by signal 9" in reason for reason in died["reason"])

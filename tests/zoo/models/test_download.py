@@ -70,8 +70,7 @@ def test_one_file_is_asked_for_and_nothing_in_a_repository_is_run(
     hub.put("them/agent", {POLICY: trained(), "README.md": card, "config.yml": card, **hostile})
     assert main(["--from-hub", "them/agent", "--episodes", "1"]) == 0
     assert not (tmp_path / "trace").exists()
-    asked = {request.rpartition("/")[2] for request in hub.requests if request.startswith(("GET /them", "HEAD /them"))}
-    assert asked == {POLICY}
+    assert set(hub.asked) == {POLICY}
 
 
 @pytest.mark.parametrize(
@@ -79,17 +78,13 @@ def test_one_file_is_asked_for_and_nothing_in_a_repository_is_run(
     [
         (lambda: described(method="nobodys"), "a policy of `nobodys`, which is not there"),
         (lambda: described(method="elsewhere.module:Agent"), "give --algo elsewhere.module:Agent"),
-        (lambda: described(method="os:system"), "os:system"),
         (lambda: changed(policy="[]"), "expected a policy as `save` writes it"),
         (lambda: changed(format="flow-rl-zoo policy 9"), "whose format is 'flow-rl-zoo policy 9'"),
         (lambda: changed(sha256="0" * 64), "its SHA-256 is not that of what was written"),
         (lambda: told(env="this:Env-v0"), "give --env this:Env-v0"),
         (lambda: told(protocol={"success_return": "high"}), "says nonsense about its protocol or its score"),
         (lambda: told(protocol={"score": "best"}), "says nonsense about its protocol or its score"),
-        (lambda: told(score={"kind": "success"}), "says nonsense about its protocol or its score"),
-        (lambda: told(protocol={"episodes": "many"}), "says nonsense about its protocol or its score"),
         (lambda: (1 << 60).to_bytes(8, "little") + trained()[8:], "it is no file of tensors"),
-        (lambda: trained()[:-100], "it is no file of tensors"),
         (lambda: pickle.dumps([1]), "it is no file of tensors"),
         (lambda: save({"weight": torch.zeros(2)}), "whose format is None"),
     ],
@@ -115,7 +110,7 @@ def test_a_file_that_is_too_large_for_a_policy_is_not_downloaded(hub: Hub, monke
     monkeypatch.setattr("zoo.models.hub.MOST_BYTES", 1000)
     with pytest.raises(UsageError, match=r"policy\.safetensors of them/agent has .* kB, expected at most 1.0 kB"):
         download_policy("them/agent")
-    assert {request.partition(" ")[0] for request in hub.requests if "/resolve/" in request} == {"HEAD"}
+    assert not hub.cache.exists()
 
 
 def test_a_revision_is_played_for_good(hub: Hub) -> None:
@@ -130,52 +125,22 @@ def test_a_revision_is_played_for_good(hub: Hub) -> None:
 def test_a_name_that_is_not_a_repository_is_refused(hub: Hub, name: str) -> None:
     with pytest.raises(UsageError, match="expected `--from-hub` to be NAME/REPOSITORY"):
         download_policy(name)
-    assert not hub.requests
+    assert not hub.asked
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("me/nothing", "the hub has no repository me/nothing, or it is private; check the name"),
-        ("me/private", "the hub has no repository me/private, or it is private; .* log in with `hf auth login`"),
+        ("me/private", "no repository me/private, or it is private; .* log in with `hf auth login`"),
         ("me/empty", "me/empty holds no agent of this library: expected the file policy.safetensors"),
         ("me/empty@nope", "me/empty has no revision 'nope'; give a branch, tag or commit"),
-        ("../up/x", r"expected a repository of the hub, e.g. my-name/my-agent, got '\.\./up/x'"),
     ],
 )
-def test_what_is_not_on_the_hub_is_one_sentence(
-    hub: Hub, monkeypatch: pytest.MonkeyPatch, name: str, message: str
-) -> None:
+def test_what_is_not_on_the_hub_is_one_sentence(hub: Hub, name: str, message: str) -> None:
     hub.put("me/empty", {"README.md": b""})
     hub.repositories["me/private"] = Repository(private=True)
     hub.put("me/private", {POLICY: trained()})
-    monkeypatch.delenv("HF_TOKEN")
+    assert download_policy("me/private").read_bytes() == trained()
+    hub.token = None
     with pytest.raises(UsageError, match=message):
         download_policy(name)
-
-
-def test_a_private_agent_is_played_with_a_token(hub: Hub) -> None:
-    hub.repositories["me/private"] = Repository(private=True)
-    hub.put("me/private", {POLICY: trained()})
-    assert download_policy("me/private").read_bytes() == trained()
-
-
-def test_without_a_network_what_was_downloaded_before_plays_and_the_rest_is_said(
-    hub: Hub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hub.put("me/agent", {POLICY: trained()})
-    hub.put("me/other", {POLICY: trained()})
-    download_policy("me/agent")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    asked = len(hub.requests)
-    assert download_policy("me/agent").read_bytes() == trained()
-    with pytest.raises(UsageError, match=r"could not get an answer about me/other from http.*HF_HUB_OFFLINE"):
-        download_policy("me/other")
-    assert len(hub.requests) == asked
-
-
-@pytest.mark.slow
-def test_a_hub_that_does_not_answer_is_one_sentence(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}")
-    with pytest.raises(UsageError, match=r"could not get an answer about me/agent .*check the connection"):
-        download_policy("me/agent")
