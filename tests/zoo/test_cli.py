@@ -6,7 +6,6 @@ import argparse
 import importlib
 import io
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -92,27 +91,6 @@ OPTIONS = [
     for name in PROGRAMS
     for action in actions_of(importlib.import_module(f"zoo.{module_of(name)}").make_parser())
 ]
-BELOW = {
-    "-1": ("--workers", "--retries", "--timeout", "--stale-after", "--verbose", "--noise"),
-    "0": ("--n-trials", "--n-workers", "--every", "--episodes", "--reps", "--dataset-size"),
-    "-3": ("--n-eval-envs", "--num-threads", "--seed"),
-    "": ("-f", "-o"),
-}
-
-
-@pytest.mark.parametrize(
-    ("flag", "value"),
-    [
-        *((flag, value) for value, flags in BELOW.items() for flag in flags),
-        *(("--eval-freq", "1.5"), ("--seed", str(2**32)), ("--eval-seed", str(2**64)), ("--timeout", "nan")),
-    ],
-)
-def test_every_program_refuses_what_a_flag_cannot_be(flag: str, value: str) -> None:
-    having = [action for action in OPTIONS if flag in action.option_strings]
-    assert having
-    for action in having:
-        with pytest.raises(argparse.ArgumentTypeError, match=f"expected .*, got {re.escape(repr(value))}"):
-            action.type(value)
 
 
 def test_every_number_and_path_of_a_command_line_has_bounds() -> None:

@@ -51,12 +51,6 @@ def test_sets_of_one_suite_share_its_50_tasks(tmp_path, capsys):
     assert out["aggregates"]["RQL"]["mean"]["point"] == pytest.approx(0.5552)
 
 
-def test_set_without_scores_in_a_phase_is_named(capsys):
-    assert "! online: rql2026, trqam2026 have no scores." in printed(
-        capsys, "--published", "qam2026", "trqam2026", "rql2026"
-    )
-
-
 def test_sets_of_different_suites_share_no_aggregate_over_50_tasks(tmp_path, capsys, monkeypatch, published_scores):
     write_set_of_other_tasks(tmp_path, monkeypatch)
     out = json_of(tmp_path, capsys, "--published", "qam2026", "other")["offline"]
@@ -88,16 +82,6 @@ def test_tables_of_different_suites_are_apart_and_named(tmp_path, capsys, monkey
     assert not list((report / "tables").glob("aggregates_*50.*"))
 
 
-def test_means_beside_single_runs_limit_the_common_tasks_and_are_not_dropped(tmp_path, capsys, monkeypatch):
-    write_set_of_other_tasks(tmp_path, monkeypatch)
-    triple = "cube-triple-play-singletask-task1-v0"
-    write_published_runs(tmp_path, monkeypatch, [*SCENE, triple])
-    out = json_of(tmp_path, capsys, "--published", "qam2026", "other")["offline"]
-    assert out["common_tasks"] == SCENE
-    assert set(out["aggregates"]) == {"QAM", "FQL", "Half"}
-    assert out["left_out_tasks"][triple] == ["Half"]
-
-
 def test_learning_curves_are_over_the_same_tasks_in_both_phases(tmp_path, monkeypatch):
     write_published_runs(tmp_path, monkeypatch, SCENE)
     write_small(tmp_path, monkeypatch, [run_rows("qam", task, seed) for task in SCENE[:2] for seed in (0, 1)])
@@ -125,20 +109,3 @@ def test_incomplete_set_of_included_runs_is_compared_and_says_what_is_missing(tm
         "scene-play task2." in text
     )
     assert "Aggregates, offline, 2 tasks of small" in text
-
-
-def test_included_runs_stand_beside_means_of_another_suite(tmp_path, capsys, monkeypatch):
-    write_small(tmp_path, monkeypatch, [run_rows("qam", task, seed) for task in SCENE[:2] for seed in (0, 1)])
-    out = json_of(tmp_path, capsys, "--published", "small", "qam2026")["offline"]
-    assert out["suite"] == "small"
-    assert {cell["tasks"] for cell in out["aggregates"].values()} == {2}
-    assert {"QAM (small)", "QAM (qam2026)"} <= set(out["aggregates"])
-    assert set(out["suites"]) == {"qam50"}
-    assert "QAM (small)" not in out["suites"]["qam50"]
-
-
-def test_set_without_a_finished_run_cannot_be_compared_alone(tmp_path, capsys, monkeypatch):
-    write_small(tmp_path, monkeypatch, [run_rows("qam", SCENE[0], 0)[:1]])
-    code, _, err = run(capsys, "--published", "small")
-    assert code == 2
-    assert "small: 0 of 8 planned runs are finished" in err

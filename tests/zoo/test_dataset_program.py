@@ -16,7 +16,6 @@ from tests.zoo.datasets.test_shards import write_shard
 from zoo.dataset import main
 from zoo.datasets import shards
 from zoo.datasets.names import DATASETS
-from zoo.datasets.sources import download
 from zoo.datasets.sources.download import MIRROR_URL
 
 STITCH = "pointmaze-medium-stitch-v0"
@@ -107,8 +106,6 @@ def test_download_that_fails_tells_the_sources(
 
 # -- datasets of several files ----------------------------------------------------------------------------------------
 
-LARGE = "humanoidmaze-giant-navigate-100m-v0"
-
 
 @pytest.fixture
 def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -146,22 +143,6 @@ def test_list_info_and_check_know_every_file(capsys: pytest.CaptureFixture[str],
     assert [row for row in result["findings"] if row["severity"] == "error"] == [
         {"file": second.name, "severity": "error", "array": "file", "message": "expected a file, got nothing"}
     ]
-
-
-def test_download_of_a_part_of_a_large_dataset_names_its_files(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[Any] = []
-
-    def noted(name: str, folder: str, names: list[str], existing: str) -> list[Path]:
-        asked.append((name, names, existing))
-        return [Path(folder) / name / stem for stem in names]
-
-    monkeypatch.setattr(download, "download_shards", noted)
-    code, result, _ = run(capsys, "download", LARGE, "--dataset-dir", tmp_path, "--dataset-size", 4_000_001)
-    assert code == 0
-    assert asked == [(LARGE, [f"humanoidmaze-giant-navigate-v0-00{number}" for number in range(2)], "refuse")]
-    assert result == {"name": LARGE, "folder": str(tmp_path / LARGE), "files": 2}
 
 
 @pytest.mark.parametrize("command", ["info", "generate", "download", "check", "convert"])

@@ -62,19 +62,8 @@ def test_a_set_of_images_is_trained_on_evaluated_resumed_compared_and_watched(
     assert enjoy([str(folder), "--video", str(tmp_path / "a.gif"), "--episodes", "2", "--verbose", "0"]) == 0
     assert result_of(capsys)["success"] == trained["success"]
     assert (tmp_path / "a.gif").stat().st_size > 0
-    again = [
-        "collect",
-        str(folder),
-        "--env",
-        ENV,
-        "--episodes",
-        "2",
-        "-o",
-        str(tmp_path / "again.npz"),
-        "--verbose",
-        "0",
-    ]
-    assert dataset(again) == 0
+    again = ["collect", str(folder), "--env", ENV, "--episodes", "2", "-o", str(tmp_path / "again.npz")]
+    assert dataset([*again, "--verbose", "0"]) == 0
     with np.load(tmp_path / "again.npz") as found:
         assert found["observations"].shape == (18, 16, 16, 3)
     assert compare([str(logs), "--json", str(tmp_path / "report.json"), "--reps", "50"]) == 0
@@ -135,30 +124,18 @@ def test_settings_of_images_are_refused_for_vectors(
     assert setting.split("=")[0].removeprefix("encoder") in message
 
 
-@pytest.mark.parametrize(("fault", "got"), [("float", "float32 of shape (16, 16, 3)"), ("channels", "(3, 16, 16)")])
-def test_an_environment_that_breaks_its_promise_is_at_fault(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], fault: str, got: str
-) -> None:
-    arguments = words(tmp_path, None, "--online-steps", "5", "--env-kwargs", f"fault={fault}", params=tuple(OF_IMAGES))
+def test_an_environment_that_breaks_its_promise_is_at_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = words(tmp_path, None, "--online-steps", "5", "--env-kwargs", "fault=float", params=tuple(OF_IMAGES))
     assert main(arguments) != 0
-    message = capsys.readouterr().err
-    assert "an image must be uint8 from 0 to 255 of shape (16, 16, 3) as its space says, got" in message
-    assert got in message
+    assert "an image must be uint8 from 0 to 255 of shape (16, 16, 3)" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("change", ["float", "size", "vectors"])
 def test_data_that_are_not_the_environments_images_are_refused(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: str
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with np.load(data) as found:
         arrays = dict(found)
-    seen = arrays["observations"]
-    arrays["observations"] = {"float": seen / np.float32(255), "size": seen[:, 1:], "vectors": seen[:, 0, 0]}[change]
+    arrays["observations"] = arrays["observations"][:, 1:]
     np.savez(tmp_path / "other.npz", **arrays)
     message = refusal(capsys, words(tmp_path, tmp_path / "other.npz", params=tuple(OF_IMAGES)))
-    expected = {
-        "float": "images must be uint8 from 0 to 255, got float32; convert them",
-        "size": "must have rows of shape (16, 16, 3) as in tests.envs:Pictures-v0, got (15, 16, 3)",
-        "vectors": "must have rows of shape (16, 16, 3) as in tests.envs:Pictures-v0, got (3,)",
-    }
-    assert expected[change] in message
+    assert "must have rows of shape (16, 16, 3) as in tests.envs:Pictures-v0, got (15, 16, 3)" in message

@@ -112,7 +112,7 @@ def test_what_contradicts_itself_is_refused_before_any_work(
     assert not (tmp_path / "logs").exists()
 
 
-@pytest.mark.parametrize("place", ["zoo.runs.folder.RunFolder.write_config", "zoo.training.start.set_logger"])
+@pytest.mark.parametrize("place", ["zoo.training.start.set_logger"])
 def test_what_fails_before_training_fails_the_run(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:

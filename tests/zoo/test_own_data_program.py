@@ -12,7 +12,7 @@ import yaml
 
 import agents
 from benchmarks.fault_suite.programs import Programs
-from tests.zoo.datasets.own import ENV, WRITERS, episodes, metadata_of, regular, write_minari, write_npz
+from tests.zoo.datasets.own import ENV, WRITERS, episodes, metadata_of, write_minari, write_npz
 from tests.zoo.outcomes import refusal, result_of
 from zoo.compare import main as compare
 from zoo.dataset import main as dataset
@@ -144,17 +144,3 @@ def test_a_minari_set_whose_environment_is_missing_says_so(tmp_path: Path, capsy
     path.write_text(json.dumps(metadata | {"env_spec": json.dumps(spec)}))
     said = refusal(capsys, words(tmp_path / "logs", name, env="AdroitHandPen-v1"))
     assert f"{name} was recorded in `AdroitHandPen-v1`, which is not installed; install the package" in said
-
-
-def test_check_needs_an_environment_and_fails_on_what_cannot_be_trained_on(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    parts = episodes(3)
-    path = write_npz(tmp_path, parts)
-    assert dataset(["check", str(path)]) == 2
-    assert "`--env` must name the environment" in capsys.readouterr().err
-    assert dataset(["check", str(path), "--env", ENV]) == 0
-    np.savez(path, **regular(parts) | {"actions": 100 * regular(parts)["actions"]})
-    assert dataset(["check", str(path), "--env", ENV]) == 2
-    assert "--action-range" in result_of(capsys)["findings"][0]["message"]
-    assert dataset(["check", str(path), "--env", ENV, "--action-range", "-200,200"]) == 0

@@ -192,15 +192,6 @@ def test_uploading_without_a_token_is_refused_before_anything_is_played(
     assert not hub.asked
 
 
-def test_a_checkpoint_is_not_uploaded_whole_since_it_has_all_seeds(
-    logs: Path, hub: Hub, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = [*AGENT, "-f", logs, "--exp-id", 2, "--load-last-checkpoint", "--with-model", "-orga", "me"]
-    code, _, errors = push(capsys, *words)
-    assert (code, "`--with-model`: a checkpoint has the models of all seeds" in errors) == (2, True)
-    assert not hub.asked
-
-
 def test_the_hub_without_its_library_says_what_to_install(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,18 +44,18 @@ def hub_errors(repo: str, revision: str | None = None) -> Iterator[None]:
 
 def _in_words(errors: Any, error: Exception, repo: str, revision: str | None) -> str:
     """Return what an error of the hub means."""
-    if isinstance(error, errors.HFValidationError):
-        return f"expected a repository of the hub, e.g. my-name/my-agent, got {repo!r}: {error}"
-    if isinstance(error, errors.GatedRepoError):
-        return f"{repo} asks for its owner's permission; request it on its page, then {LOG_IN}"
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return f"the hub has no repository {repo}, or it is private; check the name, and for a private one {LOG_IN}"
-    if isinstance(error, errors.RevisionNotFoundError):
-        return f"{repo} has no revision {revision!r}; give a branch, tag or commit, or leave out `@{revision}`"
-    if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
-        return _unreachable(repo, error.__cause__ or error)
-    if isinstance(error, errors.EntryNotFoundError):
-        return f"{repo} holds no agent of this library: expected the file policy.safetensors, which push-to-hub writes"
+    known = {
+        errors.HFValidationError: f"expected a repository of the hub, e.g. my-name/my-agent, got {repo!r}: {error}",
+        errors.GatedRepoError: f"{repo} asks for its owner's permission; request it on its page, then {LOG_IN}",
+        errors.RepositoryNotFoundError: f"the hub has no repository {repo}, or it is private; check the name, and for "
+        f"a private one {LOG_IN}",
+        errors.RevisionNotFoundError: f"{repo} has no revision {revision!r}; give a branch, tag or commit",
+        errors.LocalEntryNotFoundError: _unreachable(repo, error.__cause__ or error),
+        errors.EntryNotFoundError: f"{repo} holds no agent of this library: expected the file {POLICY}",
+    }
+    for kind, text in known.items():
+        if isinstance(error, kind):
+            return text
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status in (401, 403):
         return f"the hub refuses {repo} to you ({status}); {LOG_IN} with a token that may write there"

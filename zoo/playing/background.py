@@ -20,10 +20,9 @@ from agents.common.engine.recorded_plans import RecordedPlans
 from agents.common.sb3.policy import FlowPolicy
 from zoo.envs.make import find_spec, is_ogbench
 from zoo.errors import Abandoned, EnvironmentFault, UsageError
-from zoo.messages import log
 from zoo.playing.episodes import EpisodeResults
 from zoo.playing.evaluate import Evaluator
-from zoo.playing.pool import MOST_RESTARTS, Spaces
+from zoo.playing.pool import Spaces
 from zoo.processes.heartbeat import beat
 from zoo.processes.serving import Hook, ServingProcess, WorkerError, WorkerLost, close_at_exit
 
@@ -51,7 +50,6 @@ class BackgroundEvaluator:
         self._spaces: Any = None
         self._request: tuple[Any, ...] | None = None  # of the evaluation under way
         self._outcome: EpisodeResults | Exception | None = None
-        self._losses = 0
         self._stay_at_exit = close_at_exit(self)
         if kwargs or not is_ogbench(spec):
             self._wait_until_built()  # the environment may yet be refused
@@ -74,7 +72,9 @@ class BackgroundEvaluator:
         threads = torch.get_num_threads()
         kinds = type(policy), type(getattr(policy, "method", None))  # whose modules the process then imports
         self._request = (kinds, content.getvalue(), str(policy.device), threads, list(replicas), list(active))
-        self._outcome, self._losses = None, 0
+        self._outcome = None
+        if self._process is not None:
+            self._process.losses = 0
         self._send_when_built()
 
     def is_ready(self) -> bool:
@@ -122,16 +122,13 @@ class BackgroundEvaluator:
     def _begin_again(self, error: WorkerLost) -> None:
         """Start the process again, and the evaluation, unless that was done too often."""
         assert self._process is not None
-        self._losses += 1
-        if self._losses > MOST_RESTARTS:
-            failure = WorkerError(f"{error}; this happened {self._losses} times in one evaluation")
-            failure.__cause__ = error
+        try:
+            self._process.replace(error, "a new one makes the evaluation again")
+        except WorkerError as failure:
             self._outcome = failure
-            return
-        log.warning("%s; a new one makes the evaluation again (%d of %d times)", error, self._losses, MOST_RESTARTS)
-        self._process.restart()
-        self._spaces = None
-        self._send_when_built()
+        else:
+            self._spaces = None
+            self._send_when_built()
 
     def close(self) -> None:
         """End the process and its environments, in the middle of an evaluation too; harmless when repeated."""

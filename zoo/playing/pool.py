@@ -7,7 +7,6 @@ in one environment while the others play on. Workers here import no torch, and a
 from __future__ import annotations
 
 import functools
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -18,13 +17,11 @@ from gymnasium.envs.registration import EnvSpec
 
 from zoo.envs.make import RepeatableEnv, find_spec, make_env
 from zoo.envs.observations import bytes_of, join, stack
-from zoo.messages import log
 from zoo.processes.heartbeat import beat
 from zoo.processes.serving import (
     PIPE_BYTES,
     Hook,
     ServingProcess,
-    WorkerError,
     WorkerLost,
     available_cores,
     close_all,
@@ -34,7 +31,6 @@ from zoo.processes.serving import (
 
 MOST_MAZES = 64
 FEWEST_SCENES = 8
-MOST_RESTARTS = 2  # of each process in an evaluation
 
 Spaces = tuple[gymnasium.Space[Any], gymnasium.spaces.Box]
 
@@ -126,7 +122,7 @@ class EnvPool:
     child processes it plans once for all environments, after both have reported, since each plan would take its time
     from those that play. With more, it serves whichever is done.
 
-    A process that dies or hangs is replaced by a new one, `MOST_RESTARTS` times in an evaluation, and :meth:`receive`
+    A process that dies or hangs is replaced by a new one, twice at most in an evaluation, and :meth:`receive`
     names the environments whose episodes it was playing.
 
     :param check_in: called again and again while something lasts; what it raises ends that.
@@ -143,13 +139,13 @@ class EnvPool:
         self._owed = [0] * n_workers  # answers that each process has still to give
         self._in_episode: set[int] = set()
         self._lost: list[int] = []  # environments whose episodes were lost, not reported yet
-        self._losses: Counter[int] = Counter()  # of each process
         self._spaces: Spaces | None = None
         self._stay_at_exit = close_at_exit(self)
 
     def begin_evaluation(self) -> None:
         """Forget how often processes were replaced."""
-        self._losses.clear()
+        for worker in self._workers:
+            worker.losses = 0
 
     @property
     def n_processes(self) -> int:
@@ -252,14 +248,9 @@ class EnvPool:
         self._lost += lost
         self._in_episode -= set(lost)
         self._owed[worker] = 0
-        self._losses[worker] += 1
-        if self._losses[worker] > MOST_RESTARTS:
-            raise WorkerError(f"{error}; this happened {self._losses[worker]} times in one evaluation") from error
-        log.warning(
-            "%s; starting it again, to play its %d unfinished episodes from their beginnings (%d of %d times)",
-            *(error, len(lost), self._losses[worker], MOST_RESTARTS),
+        self._workers[worker].replace(
+            error, f"starting it again, to play its {len(lost)} unfinished episodes from their beginnings"
         )
-        self._workers[worker].restart()
         return self._receive_spaces(worker)
 
     def close(self) -> None:

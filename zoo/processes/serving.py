@@ -25,10 +25,12 @@ from typing import Any, Protocol
 from gymnasium.vector.utils import CloudpickleWrapper
 
 from zoo.errors import LIMITS, EnvironmentFault, UsageError, describe_limit
+from zoo.messages import log
 from zoo.processes import heartbeat
 from zoo.processes.heartbeat import Watch, beat, beat_on
 
 CLOSE_SECONDS = 2.0  # a process in the middle of its work gets this long to end by itself
+MOST_RESTARTS = 2  # of a process in an evaluation
 PIPE_BYTES = 8192  # every pipe holds this much, so that sending it does not wait for the other side
 
 Hook = Callable[[], None]
@@ -106,6 +108,7 @@ class ServingProcess:
         self._build, self._method = build, method
         self._is_daemon, self._imports_main, self._is_watched = not has_children, imports_main, is_watched
         self._context = _context(preload)
+        self.losses = 0  # in the evaluation under way
         self._start()
 
     def _start(self) -> None:
@@ -130,8 +133,16 @@ class ServingProcess:
             self._process.start()
         theirs.close()
 
-    def restart(self) -> None:
-        """Replace the process by a new one, which builds the object again and owes its ``spaces``."""
+    def replace(self, error: WorkerLost, purpose: str) -> None:
+        """Replace a lost process by a new one, which builds the object again and owes its ``spaces``.
+
+        :param purpose: what is done then, for the log.
+        :raises WorkerError: if the process has been lost too often.
+        """
+        self.losses += 1
+        if self.losses > MOST_RESTARTS:
+            raise WorkerError(f"{error}; this happened {self.losses} times in one evaluation") from error
+        log.warning("%s; %s (%d of %d times)", error, purpose, self.losses, MOST_RESTARTS)
         self.kill()
         self.close()
         self._start()

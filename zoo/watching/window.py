@@ -27,11 +27,8 @@ def open_window(title: str) -> Iterator[Callable[[Image.Image, bool], None]]:
 
     The function raises Interrupted once the user has closed the window.
     """
-    window = _Window(title)
-    try:
+    with contextlib.closing(_Window(title)) as window:
         yield window.show
-    finally:
-        window.close()
 
 
 class _Window:

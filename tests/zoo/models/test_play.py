@@ -5,28 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from tests.zoo.models.conftest import ENV
 from zoo.errors import UsageError
 from zoo.models.agent import Agent, agent_of_file, agent_of_run, find_run
-from zoo.models.play import play, with_protocol
+from zoo.models.play import play
 from zoo.watching.stage import Stage
 
 
 @pytest.fixture
 def agent(logs: Path) -> Agent:
     return agent_of_run(find_run(logs, "qam", ENV))
-
-
-def test_the_seed_decides_the_episodes(agent: Agent) -> None:
-    first, _ = play(with_protocol(agent, 3, 1), n_envs=1)
-    again, _ = play(with_protocol(agent, 3, 1), n_envs=1)
-    other, _ = play(with_protocol(agent, 3, 2), n_envs=1)
-    np.testing.assert_array_equal(first.seeds, again.seeds)
-    assert (first.seeds != other.seeds).all()
 
 
 def test_an_agent_plays_no_other_spaces(agent: Agent) -> None:

@@ -3,7 +3,6 @@ import multiprocessing
 import os
 import random
 import signal
-import time
 from collections.abc import Iterator
 from multiprocessing import forkserver
 from pathlib import Path
@@ -14,7 +13,6 @@ import torch
 
 from tests.zoo.conftest import pretend_cores
 from tests.zoo.envs import toys  # noqa: F401  registers the toys
-from tests.zoo.report.programs import start_program
 from zoo.envs.make import make_env
 from zoo.errors import UsageError
 from zoo.playing.evaluate import NOISE_PLANS, EpisodeResults, Evaluator
@@ -306,48 +304,6 @@ def test_an_interrupted_evaluation_closes_its_workers_and_can_be_repeated() -> N
         assert_same(evaluator.evaluate(ElementwisePolicy()), expected)
 
 
-PROGRAM = """
-import multiprocessing, os
-import tests.zoo.envs.toys
-from zoo.playing.evaluate import Evaluator
-if __name__ == "__main__":
-    os.sched_getaffinity = lambda _: {{0, 1, 2}}
-    evaluator = Evaluator("Toy-v0", episodes=3, n_envs=3, seed=0)
-    print(*[process.pid for process in multiprocessing.active_children()], flush=True)
-    input()
-    {end}
-"""
-
-
-def are_running(pids: list[int]) -> bool:
-    for pid in pids:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            continue
-        return True
-    return False
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("end", ["kill", "pass", "raise KeyboardInterrupt"])
-def test_workers_end_with_the_main_process_however_it_ends(tmp_path: Path, end: str) -> None:
-    with start_program(tmp_path, PROGRAM.format(end="pass" if end == "kill" else end)) as main:
-        workers = [int(pid) for pid in main.stdout.readline().split()]
-        assert len(workers) == 3
-        assert are_running(workers)
-        if end == "kill":
-            main.kill()
-        else:
-            main.stdin.write("\n")
-            main.stdin.flush()
-        main.wait(timeout=20)
-    deadline = time.monotonic() + 5
-    while are_running(workers) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not are_running(workers)
-
-
 @pytest.mark.parametrize(
     ("env_id", "message"),
     [
@@ -363,12 +319,6 @@ def test_an_environment_that_cannot_be_played_is_refused_at_once(env_id: str, me
     with pytest.raises(UsageError, match=message):
         Evaluator(env_id, episodes=2, n_envs=2, seed=0)
     assert children() == before
-
-
-@pytest.mark.parametrize("name", ["episodes", "n_envs", "seed"])
-def test_a_negative_number_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"`{name}` must be an int >= [01], got -1"):
-        Evaluator(TOY, **{"episodes": 2, "n_envs": 1, "seed": 0, name: -1})
 
 
 def test_plans_of_the_wrong_shape_are_refused(here: Evaluator) -> None:
@@ -401,13 +351,6 @@ def test_a_replica_that_plans_nan_is_out_and_the_others_play_as_without_it(anywh
     for name in ("returns", "lengths", "successes"):
         np.testing.assert_array_equal(getattr(found, name)[[0, 2]], getattr(expected, name)[[0, 2]])
         assert not getattr(found, name)[1].any()
-
-
-def test_an_evaluation_ends_at_once_when_nobody_is_left(here: Evaluator) -> None:
-    policy = Diverging(1, lost=[0])
-    assert not here.evaluate(policy).played.any()
-    assert len(policy.batches) == 3
-    assert here.evaluate(ElementwisePolicy()).played.all()
 
 
 def test_only_active_replicas_play_and_as_they_would_among_all(anywhere: Evaluator) -> None:

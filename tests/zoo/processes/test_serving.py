@@ -54,17 +54,6 @@ def test_the_first_to_answer_is_there_before_the_others(pair: list[ServingProces
     assert pair[0].receive() == "a"
 
 
-def test_patience_brings_the_late_ones_too(pair: list[ServingProcess], tmp_path: Path) -> None:
-    pair[0].send(tmp_path)  # there already
-    pair[1].send(tmp_path / "b")
-    assert wait_for_answers(pair, 0.05) == [pair[0]]  # all of the patience is used up
-    (tmp_path / "b").touch()
-    began = time.monotonic()
-    assert set(wait_for_answers(pair, 60.0)) == set(pair)
-    assert time.monotonic() - began < 30  # nobody is waited for who is there
-    assert [process.receive() for process in pair] == [tmp_path.name, "b"]
-
-
 @pytest.mark.parametrize(("cores", "pipe_bytes"), [(1, 0), (2, 0), (3, 0), (3, pool.PIPE_BYTES)])
 def test_a_pool_reports_every_environment_once(monkeypatch: pytest.MonkeyPatch, cores: int, pipe_bytes: int) -> None:
     monkeypatch.setattr(pool, "PIPE_BYTES", pipe_bytes)

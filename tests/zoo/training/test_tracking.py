@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import types
@@ -167,18 +166,6 @@ def test_a_resumed_run_goes_on_in_its_tracker_run_and_sends_nothing_twice(
     assert run.rows[: len(before)] == before
     assert rows_of(run) == rows_of_table(folder_of(tmp_path))
     assert run.exit_codes == ([1, 0] if tracker.__name__ == "wandb" else [0, 0])  # trackio knows none
-
-
-def test_a_run_that_was_not_tracked_before_sends_its_earlier_rows_when_it_is_resumed(
-    data: Path, tmp_path: Path, wandb: StandIn, monkeypatch: pytest.MonkeyPatch, end_process: Callable[[], None],
-) -> None:  # fmt: skip
-    words = [*arguments(data, tmp_path), "--save-freq", "7", "--resume"]
-    with monkeypatch.context() as patch:
-        patch.setattr("zoo.training.run.Training._finish", lambda self: signal.raise_signal(signal.SIGTERM))
-        assert main(words) == 3
-    end_process()
-    assert main([*words, "--track"]) == 0
-    assert rows_of(wandb.runs[0]) == rows_of_table(folder_of(tmp_path))
 
 
 def test_a_tracker_that_fails_is_reported_once_and_the_run_is_the_same(
