@@ -17,7 +17,7 @@ if __package__ in (None, ""):  # run as a file: let `import tools` find the pack
 
 from agents.common.sb3.acting import read_about, save_policy
 from agents.registry import BUILT_IN, find
-from zoo.hub.bundle import describe_agent
+from zoo.hub.upload import describe_agent
 from zoo.models.agent import agent_of_file, agent_of_run
 from zoo.models.play import play, with_protocol
 from zoo.models.score import Score

@@ -89,8 +89,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _write(args: argparse.Namespace, agent: Agent, repo: str, folder: Path) -> Score:
     """Write the files of an agent into a folder."""
-    from zoo.hub.bundle import CARD, origin_of, write_files
-    from zoo.hub.card import model_card
+    from zoo.hub.upload import CARD, model_card, origin_of, write_files
 
     chosen = None
     if args.load_best:

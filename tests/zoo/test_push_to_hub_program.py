@@ -160,7 +160,7 @@ def test_files_can_be_written_without_uploading(
     model.save(tmp_path / "model.zip")
     words = [tmp_path / "model.zip", "--env", ENV, "--n-eval-envs", 1, "-orga", "me", "-o", tmp_path / "files"]
     monkeypatch.setattr("zoo.models.agent.DEFAULT_EPISODES", 1)
-    monkeypatch.setattr("zoo.hub.bundle.play", lambda agent, n_envs: evaluate_quickly(agent, n_envs))
+    monkeypatch.setattr("zoo.hub.upload.play", lambda agent, n_envs: evaluate_quickly(agent, n_envs))
     code, result, errors = push(capsys, *words)
     assert (code, result["folder"]) == (0, str(tmp_path / "files"))
     assert "nothing is uploaded" in errors

@@ -17,7 +17,7 @@ from tests.zoo.hub.stand_in import Hub, Repository
 from tests.zoo.models.conftest import ENV
 from zoo.errors import UsageError
 from zoo.evaluate import main
-from zoo.hub.bundle import describe_agent
+from zoo.hub.upload import describe_agent
 from zoo.models.agent import agent_of_file
 from zoo.models.hub import download_policy
 from zoo.models.trained import find_trained

@@ -9,8 +9,7 @@ import pytest
 
 from agents.common.sb3.model import FlowQLearning
 from tests.zoo.models.conftest import ENV, model, write_run
-from zoo.hub.bundle import Origin, origin_of, without_folders
-from zoo.hub.card import model_card
+from zoo.hub.upload import Origin, model_card, origin_of, without_folders
 from zoo.models.agent import agent_of_file, agent_of_run
 from zoo.models.trained import find_trained
 
