@@ -47,23 +47,6 @@ def test_a_baseline_learns_with_a_dataset_in_its_buffer(id: str) -> None:
     assert any(not torch.equal(value, before[name]) for name, value in model.policy.state_dict().items())
 
 
-def test_a_baseline_refuses_clips_and_scales_actions_like_the_other_algorithms(tmp_path: Path) -> None:
-    dataset = toy_dataset()
-    dataset["actions"] *= 3
-    for source in (dataset, toy_shards(tmp_path, dataset)):
-        with pytest.raises(
-            ValueError, match=r"must lie in \[-1, 1\], got .* e\.g\. `load_dataset\(dataset, action_range="
-        ):
-            small().load_dataset(source)
-        model = small()
-        model.load_dataset(source, action_range=(-3, 3))
-        np.testing.assert_allclose(model.replay_buffer.actions[:60], dataset["actions"] / 3, atol=1e-6)
-    dataset["actions"] /= 3
-    dataset["actions"][7] = 1 + 5e-6
-    with pytest.warns(UserWarning, match="are clipped: 1 of 60 rows"):
-        small().load_dataset(dataset)
-
-
 @pytest.mark.parametrize("id", BASELINES)
 def test_a_baseline_trains_on_one_part_of_a_dataset_after_the_other(id: str, tmp_path: Path) -> None:
     first, second = toy_dataset(seed=1), toy_dataset(seed=2)

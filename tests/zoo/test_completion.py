@@ -38,11 +38,8 @@ def complete(tmp_path: Path) -> Callable[[str], list[str]]:
         ("zoo tr", ["train"]),
         ("zoo train --pro", ["--profile", "--progress"]),
         ("zoo train --algo qam", ["qam", "qam_e", "qam_f"]),
-        ("zoo train --algo sa", ["sac"]),
         ("zoo train --algo fql --env cube-double-play-singletask-task2", ["cube-double-play-singletask-task2-v0"]),
-        ("zoo train --compile o", ["on", "off"]),
         ("zoo dataset g", ["generate"]),
-        ("zoo agents show --js", ["--json"]),
     ],
 )
 def test_programs_flags_and_known_names_are_completed(

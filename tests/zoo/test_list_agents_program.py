@@ -63,10 +63,3 @@ def test_json_is_for_other_programs(
     assert json.loads(piped.out) == json.loads(asked.out)
     assert (asked.err, shown.out) == ("", "")
     assert piped.err == shown.err != ""
-
-
-def test_a_summary_is_free_of_markup(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["show", "qam"]) == 0
-    text = capsys.readouterr().err
-    for mark in (":math:", ".. math::", "`"):
-        assert mark not in text

@@ -30,17 +30,6 @@ def test_a_runs_log_has_what_was_said_before_its_folder_existed(
     assert capsys.readouterr().err == "first\nand more\nwarning: second\n"
 
 
-def test_all_folders_of_stacked_seeds_get_it(tmp_path: Path) -> None:
-    folders = [tmp_path / name for name in ("a", "b")]
-    with messages(0):
-        log.info("before")
-        for folder in folders:
-            folder.mkdir()
-        keep_in(folders)
-        log.info("after")
-    assert [lines_of(folder) for folder in folders] == [["before", "after"]] * 2
-
-
 def test_what_is_for_the_file_is_not_on_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with messages(2):
         keep_in([tmp_path])

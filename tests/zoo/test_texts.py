@@ -45,17 +45,6 @@ def test_label_that_no_line_can_show_is_refused(label: str) -> None:
     assert str(raised.value).isprintable()
 
 
-def test_training_refuses_such_a_label_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from zoo.train import main
-
-    code = main(
-        ["--algo", "qam", "--env", "scene-play-singletask-v0", "-f", str(tmp_path / "logs"), "--label", "a\x1b"]
-    )
-    assert code == 2
-    assert "a label must be" in capsys.readouterr().err
-    assert not (tmp_path / "logs").exists()
-
-
 # -- where they are shown ---------------------------------------------------------------------------------------------
 
 HOSTILE = "=1<script>alert(1)</script>[a](javascript:b)|\\input{/etc/passwd}$x_1%&#^~"

@@ -63,15 +63,6 @@ def test_the_time_in_which_everything_was_suspended_does_not_count(clock: Clock)
     assert watch.quiet == 5 * heartbeat.LONGEST_GAP
 
 
-def test_the_time_in_which_nothing_was_expected_does_not_count(clock: Clock) -> None:
-    watch = Watch(c_uint64())
-    watch.answered()
-    wait(watch, clock, 100)
-    watch.expect()
-    wait(watch, clock, 100)
-    assert not watch.is_hanging
-
-
 def test_a_beat_is_seen_by_who_watches() -> None:
     count = c_uint64()
     try:
