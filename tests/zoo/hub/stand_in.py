@@ -59,17 +59,18 @@ class Hub:
         found = self.repositories.get(repo_id)
         if found is None or (found.private and self.token != TOKEN):
             raise _error("RepositoryNotFoundError", 404)
-        commits = {commit: files for commit, files in found.commits} | {None: found.commits[-1][1]}
-        if revision not in commits:
+        known: dict[str | None, Any] = {commit[0]: commit for commit in found.commits}
+        known |= dict.fromkeys((None, "main"), found.commits[-1])
+        if revision not in known:
             raise _error("RevisionNotFoundError", 404)
-        if filename not in commits[revision]:
+        commit, files = known[revision]
+        if filename not in files:
             raise _error("RemoteEntryNotFoundError", 404)
-        content = commits[revision][filename]
         if dry_run:
-            return SimpleNamespace(file_size=len(content))
-        path = self.cache / (revision or found.commits[-1][0]) / filename
+            return SimpleNamespace(file_size=len(files[filename]))
+        path = self.cache / commit / filename
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        path.write_bytes(files[filename])
         return str(path)
 
 
