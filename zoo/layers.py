@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
-from agents.common.bounded import read_text
 from agents.common.files import DamagedFile
+from agents.common.files.bounded import read_text
 from zoo import plain_yaml
 from zoo.errors import UsageError
 

@@ -1,7 +1,7 @@
 """The file of a saved model: SB3's zip archive, whose attributes are JSON and whose tensors are read as data only.
 
 SB3's own classes pickle every attribute that JSON lacks, and reading such a file runs whatever it holds. Ours are
-written by :mod:`agents.common.plain`, so that a model of a stranger can be looked at and played without a risk.
+written by :mod:`agents.common.files.plain`, so that a model of a stranger can be looked at and played without a risk.
 """
 
 from __future__ import annotations
@@ -28,9 +28,8 @@ from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.utils import get_device
 from torch import nn
 
-from agents.common import plain
-from agents.common.bounded import FAULTS, open_zip, read_member, require_memory, size_text
-from agents.common.files import DamagedFile, open_file
+from agents.common.files import DamagedFile, open_file, plain
+from agents.common.files.bounded import FAULTS, open_zip, read_member, require_memory, size_text
 from agents.common.validation import UntrustedError
 
 PICKLED = ":serialized:"

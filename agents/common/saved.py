@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from agents.common.bounded import open_zip, read_member
 from agents.common.engine.checkpoint import find_checkpoints
 from agents.common.files import DamagedFile, regular_file
+from agents.common.files.bounded import open_zip, read_member
 from agents.common.model_file import ATTRIBUTES, parse_attributes, require_uncompressed
 from agents.registry import BUILT_IN, name_of
 

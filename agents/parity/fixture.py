@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.common.bounded import read_npz
 from agents.common.files import DamagedFile
+from agents.common.files.bounded import read_npz
 from agents.common.validation import number, unknown_name_message
 
 Array = NDArray[Any]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from agents.common.engine.checkpoint import find_checkpoints
-from agents.common.manifest import NAME as MANIFEST
+from agents.common.files.manifest import NAME as MANIFEST
 from benchmarks.fault_suite import damage, forge
 from benchmarks.fault_suite.kind import kind
 from benchmarks.fault_suite.lab import (

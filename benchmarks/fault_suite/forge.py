@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from agents.common.engine.checkpoint import FORMAT
-from agents.common.manifest import NAME as MANIFEST
-from agents.common.manifest import write_manifest
+from agents.common.files.manifest import NAME as MANIFEST
+from agents.common.files.manifest import write_manifest
 
 
 class Trap:

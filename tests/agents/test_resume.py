@@ -22,10 +22,11 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecNormalize
 
-from agents.common import files, plain
+from agents.common import files
 from agents.common.engine import checkpoint
 from agents.common.engine.checkpoint import find_checkpoints, load_checkpoint, save_checkpoint
-from agents.common.manifest import DamagedFolderError, write_manifest
+from agents.common.files import plain
+from agents.common.files.manifest import DamagedFolderError, write_manifest
 from agents.common.sb3.model import FlowQLearning
 from tests.common.toys import NormedFeatures, assert_same, parameters_of, tiny_model, toy_dataset
 from tests.zoo.envs.toys import ToyEnv

@@ -180,7 +180,7 @@ def test_networks_that_are_larger_than_the_file_are_refused_before_they_are_made
 
 def test_networks_that_would_be_dropped_must_fit_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(tmp_path)
-    monkeypatch.setattr("agents.common.bounded.available_memory", lambda: 10**9)
+    monkeypatch.setattr("agents.common.files.bounded.available_memory", lambda: 10**9)
     settings = policy_text(path)["settings"] | {"net_arch": {"pi": [16, 16], "qf": [10**5, 10**5]}}
     kept = {name: value for name, value in load_file(path).items() if "critic" not in name}
     save_file(kept, path, {"format": acting.FORMAT, "policy": json.dumps(policy_text(path) | {"settings": settings}),

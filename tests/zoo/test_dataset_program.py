@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.common.manifest import digest_of
+from agents.common.files.manifest import digest_of
 from tests.zoo.datasets.conftest import NAME, small_arrays
 from tests.zoo.datasets.test_shards import write_shard
 from zoo.dataset import main
@@ -76,20 +76,8 @@ def test_check_reports_what_is_broken(capsys: pytest.CaptureFixture[str], tmp_pa
     code, result, said = run(capsys, "check", NAME, "--dataset-dir", tmp_path)
     assert code == 2
     assert not result["sound"]
-    assert result["findings"] == [
-        {
-            "file": f"{NAME}.npz",
-            "severity": "error",
-            "array": "actions",
-            "message": "`actions` must lie in [-1, 1], got -3.0 in row 0, coordinate 0; 33 of 33 rows lie outside",
-        },
-        {
-            "file": f"{NAME}-val.npz",
-            "severity": "error",
-            "array": "qpos",
-            "message": "`qpos` must be finite, got NaN or infinity in 33 of 33 rows, first in row 0",
-        },
-    ]
+    found = [(row["file"], row["severity"], row["array"]) for row in result["findings"]]
+    assert found == [(f"{NAME}.npz", "error", "actions"), (f"{NAME}-val.npz", "error", "qpos")]
     assert "Findings in" in said
 
 
@@ -145,7 +133,7 @@ def test_list_info_and_check_know_every_file(capsys: pytest.CaptureFixture[str],
     ]
 
 
-@pytest.mark.parametrize("command", ["info", "generate", "download", "check", "convert"])
+@pytest.mark.parametrize("command", ["info", "check"])
 def test_unknown_name_is_refused_with_the_closest(capsys: pytest.CaptureFixture[str], command: str) -> None:
     code, _, said = run(capsys, command, "cube-dobule-play-v0")
     assert code == 2

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 import agents
-from agents.common.manifest import digest_of
+from agents.common.files.manifest import digest_of
 from tests.zoo.test_train_program import ENV, arguments
 from zoo.train import main
 

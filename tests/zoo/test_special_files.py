@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from agents.common.bounded import read_npz, read_text
 from agents.common.files import DamagedFile, open_file
-from agents.common.manifest import DamagedFolderError, digest_of, read_manifest
+from agents.common.files.bounded import read_npz, read_text
+from agents.common.files.manifest import DamagedFolderError, digest_of, read_manifest
 from agents.common.model_file import read_model_file
 from agents.common.saved import read_attributes
 from agents.common.sb3.acting import load_policy, read_about

@@ -13,9 +13,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from agents.common.bounded import read_text
 from agents.common.files import atomic_path, sync
-from agents.common.manifest import digest_of
+from agents.common.files.bounded import read_text
+from agents.common.files.manifest import digest_of
 from agents.common.validation import one_of
 from zoo.datasets.names import DatasetSpec
 from zoo.errors import UsageError
@@ -55,11 +55,9 @@ def folder_option(folder: Path) -> str:
 
 def make_folder(folder: Path) -> None:
     """Create a folder and its parents; raise UsageError if it cannot be created or written to."""
-    try:
+    with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"`--dataset-dir` must be a folder that can be written to, got {folder}: {error}") from error
-    if not os.access(folder, os.W_OK):
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise UsageError(f"`--dataset-dir` must be a folder that can be written to, got {folder}; choose another")
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.common.bounded import read_npz_headers
 from agents.common.data.arrays import STORED_ARRAYS, Arrays
+from agents.common.files.bounded import read_npz_headers
 from agents.common.validation import integer, one_of
 from zoo.datasets.check import check_shapes, check_structure, read_arrays, require_sound, verified_sha256
 from zoo.datasets.environment import make_labelling_env, relabel

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from agents.common.validation import unknown_name_message
 from zoo.envs import ocbench, robomimic
@@ -235,6 +236,14 @@ def is_env_name(name: str) -> bool:
     """Return whether a name is that of a single-task environment with a dataset of OGBench."""
     found = _parse(name)
     return found is not None and found.task is not None
+
+
+def is_own(name: str) -> bool:
+    """Return whether a name is that of a dataset of the user's own, and not of OGBench's."""
+    path = Path(name)
+    return name.startswith("minari:") or (
+        name not in DATASETS and (path.suffix in (".npz", ".hdf5", ".h5", ".parquet") or path.exists())
+    )
 
 
 def gym_id(name: str) -> str:

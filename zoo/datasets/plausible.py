@@ -16,7 +16,7 @@ import gymnasium
 import numpy as np
 
 from agents.common.data.action_range import ActionRange, clipped_message, in_pieces
-from zoo.datasets.check import Finding
+from zoo.datasets.check import Finding, error_messages
 from zoo.datasets.formats.episodes import Array, Arrays
 from zoo.datasets.own import shape_findings
 from zoo.envs.make import make_env
@@ -46,21 +46,18 @@ def check_set(arrays: Arrays, env_id: str, env_kwargs: dict[str, Any]) -> list[F
         spaces = env.observation_space, env.action_space
         if misfits := shape_findings(arrays, env_id, spaces):
             return misfits
-        if arrays["observations"].ndim > 2:  # what is looked for in observations are scales of numbers
-            limit = None if env.spec is None else env.spec.max_episode_steps
-            return [*_check_actions(arrays, spaces[1]), *_check_last(arrays), *_check_ends(arrays, limit)]
-        random = _random_steps(env)
         limit = None if env.spec is None else env.spec.max_episode_steps
-    steps = steps_of(arrays)
-    findings = [*_check_actions(arrays, spaces[1])]
-    scales = list(_check_scales(steps, random, spaces[0]))
-    findings += scales
-    if not scales and not any(finding.severity == "error" for finding in findings):
-        findings += [*_check_order(steps, random), *_check_shift(steps, random)]
+        findings = list(_check_actions(arrays, spaces[1]))
+        if arrays["observations"].ndim == 2:  # what is looked for in observations are scales of numbers
+            steps, random = _steps_of(arrays), _random_steps(env)
+            scales = list(_check_scales(steps, random, spaces[0]))
+            findings += scales
+            if not scales and not error_messages(findings):
+                findings += [*_check_order(steps, random), *_check_shift(steps, random)]
     return [*findings, *_check_last(arrays), *_check_ends(arrays, limit)]
 
 
-def steps_of(arrays: Arrays) -> Steps:
+def _steps_of(arrays: Arrays) -> Steps:
     """Return the first transitions of a set."""
     rows = np.flatnonzero(arrays["valids"][:MOST_ROWS] > 0)
     rows = rows[rows + 1 < len(arrays["valids"])]
@@ -183,7 +180,7 @@ def _median_step(steps: Steps, moved: Array, unit: Array) -> float:
 
 def _check_shift(steps: Steps, random: Steps) -> Iterator[Finding]:
     """Find actions that belong to another row: what they do in the environment is seen a step before or after them."""
-    scores = shift_scores(steps, random)
+    scores = _shift_scores(steps, random)
     best = max(scores, key=lambda shift: scores[shift])
     if best != 0 and scores[best] > scores[0] + CLEARLY_BETTER:
         text = (
@@ -194,7 +191,7 @@ def _check_shift(steps: Steps, random: Steps) -> Iterator[Finding]:
         yield Finding("warning", "actions", text)
 
 
-def shift_scores(steps: Steps, random: Steps) -> dict[int, float]:
+def _shift_scores(steps: Steps, random: Steps) -> dict[int, float]:
     """Return how well actions explain what happens in the row before (1), their own (0), and the row after (-1).
 
     A linear model of the environment's steps tells what random actions do; no policy that chose them by the state can

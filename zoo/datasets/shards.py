@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from agents.common.bounded import read_npz_headers, read_text
 from agents.common.data.shards import Shard, Shards
 from agents.common.files import sync
-from agents.common.manifest import digest_of
+from agents.common.files.bounded import read_npz_headers, read_text
+from agents.common.files.manifest import digest_of
 from zoo.datasets.check import check_shapes, check_structure, read_arrays, require_sound, verified_sha256
 from zoo.datasets.environment import make_raw_env, relabel
 from zoo.datasets.files import making, settings_sha256

@@ -12,7 +12,7 @@ import mujoco
 import numpy as np
 from gymnasium.utils import EzPickle
 
-from agents.common import plain
+from agents.common.files import plain
 
 # Objects of these packages are the same after every construction: models, meshes, cameras, windows.
 AS_BUILT = ("mujoco.", "dm_control.", "gymnasium.envs.mujoco.mujoco_rendering", "pygame", "glfw", "OpenGL")

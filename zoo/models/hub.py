@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from agents.common.bounded import size_text
+from agents.common.files.bounded import size_text
 from zoo.errors import UsageError
 from zoo.messages import log
 from zoo.packages import import_optional

@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from agents.common.bounded import read_npz, read_text
 from agents.common.files import DamagedFile, TakenOver, atomic_folder, atomic_path
-from agents.common.manifest import NAME as MANIFEST
-from agents.common.manifest import DamagedFolderError, digest_of, read_manifest, seal
+from agents.common.files.bounded import read_npz, read_text
+from agents.common.files.manifest import NAME as MANIFEST
+from agents.common.files.manifest import DamagedFolderError, digest_of, read_manifest, seal
 from zoo import plain_yaml
 from zoo.errors import CannotResume, Interrupted, UsageError
 from zoo.messages import RUN_LOG, log

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from agents.common.bounded import read_npz
 from agents.common.engine.checkpoint import find_checkpoints, read_kept_file
-from agents.common.manifest import DamagedFolderError
+from agents.common.files.bounded import read_npz
+from agents.common.files.manifest import DamagedFolderError
 from zoo import plain_yaml
 from zoo.messages import log
 from zoo.runs.folder import ARGUMENTS, IDENTITY, RunFolder

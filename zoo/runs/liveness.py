@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agents.common.bounded import read_text
+from agents.common.files.bounded import read_text
 from zoo import plain_yaml
 from zoo.runs.claims import HIDDEN, Claims, is_locked
 from zoo.runs.folder import HOST, STATES, RunFolder, UnreadableRun

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.common.engine.checkpoint import OtherVersionError, find_checkpoints, require_format
-from agents.common.manifest import DamagedFolderError
+from agents.common.files.manifest import DamagedFolderError
 from zoo import plain_yaml
 from zoo.errors import UsageError
 from zoo.layers import flatten

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from agents.common.manifest import digest_of
+from agents.common.files.manifest import digest_of
 from agents.common.saved import find_model, read_attributes, require_algorithm
 from agents.common.sb3.model import FlowQLearning
 from agents.registry import BUILT_IN, origin_of

@@ -27,37 +27,54 @@ def clipped_message(clipped: int, rows: int, excess: float) -> str:
     )
 
 
-@dataclass(frozen=True)
 class Outside:
-    """The actions of a dataset that lie outside their range.
+    """The actions of a dataset that lie outside their range, (A,) each; values are compared in single precision.
 
-    :param refused: rows that are too far outside to be rounding errors.
-    :param clipped: rows that are outside by a rounding error, and no further.
-    :param excess: how far outside the furthest of those to be clipped is, in the actions' units.
-    :param rows: rows that were looked at.
-    :param first: row and coordinate of the first value that is too far outside, or None.
-    :param value: that value.
-    :param bounds: low and high in its coordinate.
-    :param span: lowest and highest value of all actions.
+    ``refused`` rows are too far outside to be rounding errors, ``clipped`` ones are outside by a rounding error and no
+    further, by up to ``excess`` in the actions' units.
     """
 
-    refused: int
-    clipped: int
-    excess: float
-    rows: int
-    first: tuple[int, int] | None
-    value: float
-    bounds: tuple[float, float]
-    span: tuple[float, float]
+    def __init__(self, low: NDArray[Any], high: NDArray[Any]) -> None:
+        self.low, self.high = np.asarray(low, np.float32), np.asarray(high, np.float32)
+        # plus one step of single precision, which dominates for a narrow box far from zero
+        width, reach = self.high - self.low, np.maximum(np.abs(self.low), np.abs(self.high))
+        self._tolerance = ROUNDING * width / 2 + np.spacing(reach)
+        self.rows = self.refused = self.clipped = 0
+        self.excess = 0.0
+        self.first: tuple[int, int] | None = None  # row and coordinate of what is refused first
+        self.value = 0.0  # which is there
+        self.span = float("inf"), float("-inf")
+
+    def look_at(self, actions: NDArray[Any], numbers: NDArray[Any]) -> None:
+        """Count the rows of a piece that are outside; ``numbers`` are theirs in the dataset."""
+        self.rows += len(actions)
+        if not len(actions):
+            return
+        with np.errstate(over="ignore"):  # infinite then, which is outside
+            actions = np.asarray(actions, np.float32)
+        lowest, highest = (float(extreme.reduce(actions, axis=None)) for extreme in (np.fmin, np.fmax))
+        self.span = min(self.span[0], lowest), max(self.span[1], highest)
+        excess = np.maximum(self.low - actions, actions - self.high)
+        if np.max(excess) <= 0:  # not where one is NaN
+            return
+        far = ~(excess <= self._tolerance)
+        refused = far.any(1)
+        clipped = (excess > 0).any(1) & ~refused
+        self.refused += int(refused.sum())
+        self.clipped += int(clipped.sum())
+        self.excess = max(self.excess, float(excess[clipped].max(initial=0)))
+        if self.first is None and refused.any():
+            row, coordinate = np.argwhere(far)[0]
+            self.first, self.value = (int(numbers[row]), int(coordinate)), float(actions[row, coordinate])
 
     def describe_refused(self) -> str:
         """Return what was expected and what was got, as the end of a sentence that begins with the array's name."""
         assert self.first is not None
-        (row, coordinate), (low, high) = self.first, self.bounds
-        verb = "lies" if self.refused == 1 else "lie"
+        row, coordinate = self.first
         return (
-            f"must lie in [{low:g}, {high:g}], got {_text(self.value)} in row {row}, coordinate {coordinate}; "
-            f"{self.refused:,} of {self.rows:,} rows {verb} outside"
+            f"must lie in [{self.low[coordinate]:g}, {self.high[coordinate]:g}], got {_text(self.value)} in row {row}, "
+            f"coordinate {coordinate}; {self.refused:,} of {self.rows:,} rows {'lies' if self.refused == 1 else 'lie'} "
+            "outside"
         )
 
     def error(self, array: str) -> ValueError:
@@ -113,66 +130,19 @@ class ActionRange:
     def find_outside(self, pieces: Iterable[NDArray[Any]], kept: NDArray[np.bool_] | None = None) -> Outside | None:
         """Return what lies outside the range, or None if nothing does.
 
-        Values are compared in single precision, in which they are stored.
-
         :param pieces: the actions, (rows, A) each.
         :param kept: which rows count, over all pieces; None: all.
         :return: what was found.
         """
-        low, high = np.asarray(self.low, np.float32), np.asarray(self.high, np.float32)
-        # plus one step of single precision, which dominates for a narrow box far from zero
-        tolerance = ROUNDING * (high - low) / 2 + np.spacing(np.maximum(np.abs(low), np.abs(high)))
-        search = _Search()
+        found, begin = Outside(self.low, self.high), 0
         for piece in pieces:
-            with np.errstate(over="ignore"):  # infinite then, which is outside
-                rows = np.asarray(piece, dtype=np.float32)
-            begin = search.seen
-            numbers = np.arange(len(rows)) if kept is None else np.flatnonzero(kept[begin : begin + len(rows)])
-            if len(numbers) < len(rows):
-                rows = rows[numbers]
-            search.look_at(rows, numbers, np.maximum(low - rows, rows - high), tolerance)
-            search.seen += len(piece)
-        return search.result(low, high)
-
-
-class _Search:
-    """What :meth:`ActionRange.find_outside` has seen so far."""
-
-    def __init__(self) -> None:
-        self.seen = self.rows = self.refused = self.clipped = 0
-        self.excess, self.value = 0.0, 0.0
-        self.first: tuple[int, int] | None = None
-        self.lowest, self.highest = float("inf"), float("-inf")
-
-    def look_at(self, rows: NDArray[Any], numbers: NDArray[Any], excess: NDArray[Any], tolerance: NDArray[Any]) -> None:
-        """Count the rows of a piece that are outside, given how far outside each value is."""
-        self.rows += len(rows)
-        if not len(rows):
-            return
-        self.lowest = min(self.lowest, float(np.fmin.reduce(rows, axis=None)))
-        self.highest = max(self.highest, float(np.fmax.reduce(rows, axis=None)))
-        if np.max(excess) <= 0:  # not where one is NaN
-            return
-        far = ~(excess <= tolerance)
-        refused = far.any(1)
-        clipped = (excess > 0).any(1) & ~refused
-        self.refused += int(refused.sum())
-        self.clipped += int(clipped.sum())
-        if clipped.any():
-            self.excess = max(self.excess, float(excess[clipped].max()))
-        if self.first is None and refused.any():
-            row, coordinate = np.argwhere(far)[0]
-            self.first = self.seen + int(numbers[row]), int(coordinate)
-            self.value = float(rows[row, coordinate])
-
-    def result(self, low: NDArray[Any], high: NDArray[Any]) -> Outside | None:
-        """Return what was found."""
-        if not self.refused and not self.clipped:
-            return None
-        coordinate = self.first[1] if self.first else 0
-        bounds = float(low[coordinate]), float(high[coordinate])
-        span = self.lowest, self.highest
-        return Outside(self.refused, self.clipped, self.excess, self.rows, self.first, self.value, bounds, span)
+            end = begin + len(piece)
+            if kept is None or kept[begin:end].all():
+                found.look_at(piece, np.arange(begin, end))
+            else:
+                found.look_at(piece[kept[begin:end]], begin + np.flatnonzero(kept[begin:end]))
+            begin = end
+        return found if found.refused or found.clipped else None
 
 
 def _as_bounds(action_range: tuple[ArrayLike, ArrayLike], size: int) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -17,8 +17,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from agents.common.bounded import read_npz, read_npz_headers
 from agents.common.data.action_range import ActionRange, clipped_message, in_pieces
+from agents.common.files.bounded import read_npz, read_npz_headers
 from agents.common.observations import channels_first
 
 Arrays: TypeAlias = Mapping[str, ArrayLike]
@@ -42,10 +42,6 @@ WHAT_MASKS_ARE = (
     "`terminals` is 1 where a trajectory ends for any reason; `masks` is 0 where the task terminates, so that the "
     "value after it is zero, and 1 elsewhere, at a time limit too. If `terminals` is 1 only where the task terminates, "
     "make `masks = 1 - terminals`, or add `timeouts`, which is 1 at the time limits, and that is done for you"
-)
-WHAT_BREAKS_TRAJECTORIES = (
-    "Likely causes: the transitions were shuffled; the two arrays differ in precision (one was made in float64, the "
-    "other in float32); or only one of them was normalised"
 )
 
 
@@ -122,7 +118,8 @@ def prepare(
         if outside.refused:
             raise outside.error("dataset array `actions`")
         notes.append(clipped_message(outside.clipped, outside.rows, outside.excess))
-    require_chunks(found.ends, horizon_length, _broken_cause(found))
+    mostly_broken = 2 * found.broken > int(found.ends.sum())
+    require_chunks(found.ends, horizon_length, _broken_message(found) if mostly_broken else None)
     if found.broken:
         notes.append(_broken_message(found))
     stored = {name: arrays[name] for name in STORED_ARRAYS}
@@ -380,22 +377,14 @@ def require_chunks(ends: Flags, horizon_length: int, likely_cause: str | None = 
     )
 
 
-def _broken_cause(found: _Ends) -> str | None:
-    """Return why chunks leave their trajectories, if most of these end only because the next row does not follow."""
-    if 2 * found.broken <= int(found.ends.sum()):
-        return None
-    return (
-        f"in {found.broken:,} rows `next_observations` is not the next row's observation. {WHAT_BREAKS_TRAJECTORIES}. "
-        "Give the transitions in the order they happened, or train on single ones with `horizon_length=1`"
-    )
-
-
 def _broken_message(found: _Ends) -> str:
-    """Return the warning about ends that neither `terminals` nor `timeouts` mark."""
+    """Return what is said about ends that neither `terminals` nor `timeouts` mark."""
     return (
         f"{found.broken:,} of {int(found.ends.sum()):,} trajectories end only because `next_observations` is not the "
-        f"next row's observation. Set `timeouts` to 1 in those rows if they do end there. If not, something is wrong. "
-        f"{WHAT_BREAKS_TRAJECTORIES}"
+        "next row's observation. Set `timeouts` to 1 in those rows if they do end there. If not, something is wrong. "
+        "Likely causes: the transitions were shuffled; the two arrays differ in precision (one was made in float64, "
+        "the other in float32); or only one of them was normalised. Give the transitions in the order they happened, "
+        "or train on single ones with `horizon_length=1`"
     )
 
 

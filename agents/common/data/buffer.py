@@ -1,10 +1,13 @@
-"""Sampling of H-step sequences from a dataset and from online transitions."""
+"""Sampling of H-step sequences from a dataset and from online transitions, and the file of a replay buffer."""
 
 from __future__ import annotations
 
+import io
+import json
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
@@ -12,9 +15,17 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
 from agents.common.batch import Batch
-from agents.common.data.transitions import TransitionStore
+from agents.common.data.action_range import ActionRange
+from agents.common.data.shards import Shard, Shards
+from agents.common.data.storage import Placement
+from agents.common.data.transitions import RING_TENSORS, TransitionStore
+from agents.common.files import DamagedFile, plain
+from agents.common.files.bounded import read_npz
+from agents.common.model_file import SPACES
 
 STARTS_AT_ONCE = 1 << 16  # whose sequences are followed together when a dataset is loaded
+DESCRIPTION = "description"
+_INSTANCES = {plain.path_of(kind): kind for kind in (ActionRange, Placement, Shard, Shards, *SPACES)}
 
 
 @dataclass(frozen=True)
@@ -377,3 +388,55 @@ class SequenceReplayBuffer(TransitionStore):
 
 def _as_tensor(array: NDArray[Any], like: Tensor) -> Tensor:
     return torch.as_tensor(array, dtype=torch.float32).to(like.device)
+
+
+# -- files: tensors as arrays of an ``.npz``, and everything else as JSON beside them ---------------------------------
+
+
+def write_buffer(buffer: SequenceReplayBuffer, file: IO[bytes]) -> None:
+    """Write a replay buffer.
+
+    :param buffer: the buffer.
+    :param file: open for writing.
+    :raises NotPlainError: if a subclass has an attribute that can only be written as code.
+    """
+    state = buffer.__getstate__()
+    arrays = {name: state.pop(name).numpy() for name in RING_TENSORS}
+    kept = {"class": plain.path_of(type(buffer)), "state": state}
+    encoded = plain.encode(kept, lambda value: isinstance(value, tuple(_INSTANCES.values())), "replay_buffer")
+    text = np.frombuffer(json.dumps(encoded).encode(), np.uint8)
+    np.savez(file, allow_pickle=False, **{DESCRIPTION: text}, **arrays)
+
+
+def read_buffer(file: IO[bytes], name: str) -> SequenceReplayBuffer:
+    """Read a replay buffer, without running anything of the file.
+
+    :param file: open for reading.
+    :param name: of the file, for messages.
+    :return: the buffer, on the CPU or the device that it names.
+    :raises ValueError: if it is damaged or something else, such as a pickle, as SB3 writes them.
+    """
+    begin = file.tell()
+    size = file.seek(0, io.SEEK_END) - begin
+    file.seek(begin)
+    arrays = read_npz(file, most_bytes=size)  # they are not compressed
+    missing = [each for each in (DESCRIPTION, *RING_TENSORS) if each not in arrays]
+    if missing:
+        raise DamagedFile(name, f"expected a saved replay buffer, got one without {', '.join(missing)}")
+    found = _decode(arrays.pop(DESCRIPTION).tobytes(), name)
+    cls = plain.imported_class(str(found["class"]), (SequenceReplayBuffer,))
+    if cls is None:
+        raise ValueError(f"{name} is of the class `{found['class']}`, which is not there; import its module first")
+    buffer: SequenceReplayBuffer = object.__new__(cls)
+    buffer.__setstate__(found["state"] | {each: torch.from_numpy(arrays[each]) for each in RING_TENSORS})
+    return buffer
+
+
+def _decode(text: bytes, name: str) -> dict[str, Any]:
+    try:
+        found = plain.decode(json.loads(text), _INSTANCES.get)
+    except (ValueError, RecursionError) as error:
+        raise DamagedFile(name, f"expected a saved replay buffer, got another description: {error}") from error
+    if not isinstance(found, dict) or not isinstance(found.get("state"), dict) or "class" not in found:
+        raise DamagedFile(name, "expected a saved replay buffer, got another description")
+    return found

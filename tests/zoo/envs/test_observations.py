@@ -10,9 +10,8 @@ from gymnasium import spaces
 
 from tests.envs import PicturesEnv, space_env_of
 from zoo.envs.make import RepeatableEnv, make_env
-from zoo.envs.observations import bytes_of, join, policy_name, refuse_unfit, shape_of, stack, vectors_of
+from zoo.envs.observations import bytes_of, join, policy_name, refuse_unfit, shape_of, stack
 from zoo.errors import EnvironmentFault, UsageError
-from zoo.processes.environments import WatchedVecEnv
 
 ENV = "tests.envs:Pictures-v0"
 IMAGE = spaces.Box(0, 255, (16, 16, 3), np.uint8)
@@ -59,13 +58,6 @@ def test_an_image_has_the_same_shape_wherever_its_channels_are() -> None:
     assert shape_of(VECTOR) == (2,)
 
 
-def test_vectors_are_what_may_be_infinite() -> None:
-    seen = {"image": np.zeros((4, 4, 3), np.uint8), "vector": np.ones(2, np.float32), "choice": np.int64(1)}
-    assert list(vectors_of(seen)) == ["['vector']"]
-    assert list(vectors_of(seen["vector"])) == [""]
-    assert vectors_of(seen["image"]) == {}
-
-
 class Faulty(PicturesEnv):
     """Loses a part of its observation, or has infinity in one, at the second step."""
 
@@ -102,15 +94,3 @@ def test_frames_are_stacked_with_a_repeatable_reset() -> None:
     assert first.observation_space.shape == (16, 16, 9)
     with pytest.raises(UsageError, match="frames are stacked of images"):
         make_env("Pendulum-v1", frame_stack=2)
-
-
-@pytest.mark.slow
-def test_a_fault_in_another_process_is_raised_here_with_dicts_too() -> None:
-    env = WatchedVecEnv([lambda: RepeatableEnv(Faulty("missing"), keep_info=True)])
-    try:
-        env.reset()
-        env.step(np.zeros((1, 2), np.float32))
-        with pytest.raises(EnvironmentFault, match="got none named `place`"):
-            env.step(np.zeros((1, 2), np.float32))
-    finally:
-        env.close()

@@ -42,12 +42,6 @@ def test_a_task_has_a_domain_and_a_number() -> None:
     assert split_environment(NAME) == (NAME, "block-cpu-lite-double", "task2")
 
 
-def test_environments_of_others_are_none_of_its_tasks() -> None:
-    assert find_task("scene-play-singletask-task2-v0") is None
-    assert find_task("Pendulum-v1") is None
-    assert tasks_of("scene-play") == []
-
-
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
@@ -60,12 +54,6 @@ def test_environments_of_others_are_none_of_its_tasks() -> None:
 def test_a_task_for_gpus_or_with_images_is_refused_with_the_one_to_use(use, name: str, reason: str) -> None:
     with pytest.raises(UsageError, match=f"`{name}` .*{reason}.*: `{NAME}`"):
         use(name)
-
-
-@pytest.mark.parametrize("parse", [parse_env_name, parse_name])
-def test_a_wrong_name_is_told_the_closest(parse) -> None:
-    with pytest.raises(UsageError, match=f"closest: {NAME}"):
-        parse("block-cpu-lite-doubel-task2-v0")
 
 
 @pytest.mark.parametrize("parse", [parse_env_name, parse_name])

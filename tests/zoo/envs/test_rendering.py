@@ -91,10 +91,6 @@ def test_what_keeps_a_window_from_opening_is_said(monkeypatch: pytest.MonkeyPatc
     assert why_no_window() == "there is no screen (DISPLAY and WAYLAND_DISPLAY are not set)"
 
 
-def test_a_platform_that_does_not_exist_does_not_work() -> None:
-    assert not rendering._works("none")
-
-
 def test_one_that_hangs_does_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def hang(*command: object, **how: object) -> object:
         raise subprocess.TimeoutExpired("python", 60)

@@ -17,10 +17,9 @@ from tests.zoo.datasets.demonstrations import demonstration, write
 from tests.zoo.envs.lifting import NAME, play
 from zoo.datasets.formats.read import read_source
 from zoo.envs.make import find_spec, make_env
-from zoo.envs.robomimic import OBSERVATIONS, TASKS, find_task
+from zoo.envs.robomimic import OBSERVATIONS
 from zoo.envs.snapshot import ResumableEnv
 from zoo.errors import UsageError
-from zoo.runs.read import split_environment
 from zoo.train import main as train
 
 INSTALL = "pip install 'flow-rl-zoo[robomimic]'"
@@ -37,20 +36,6 @@ def robosuite() -> Any:
 # -- without robosuite ------------------------------------------------------------------------------------------------
 
 
-def test_tasks_have_the_names_and_steps_of_q_chunking() -> None:
-    assert {name: gymnasium.spec(name).max_episode_steps for name in TASKS} == {
-        "lift-mh-low_dim": 300,
-        "can-mh-low_dim": 300,
-        "square-mh-low_dim": 400,
-    }
-
-
-def test_names_of_others_are_none_of_the_tasks() -> None:
-    assert find_task("Pendulum-v1") is None
-    assert find_task("scene-play-singletask-task2-v0") is None
-    assert find_task("block-cpu-single") is None
-
-
 @pytest.mark.parametrize(
     ("name", "meant"),
     [("lift-ph-low_dim", NAME), ("can-mh-image", "can-mh-low_dim"), ("transport-mh-low_dim", "-mh-low_dim")],
@@ -58,10 +43,6 @@ def test_names_of_others_are_none_of_the_tasks() -> None:
 def test_other_tasks_of_robomimic_are_refused_with_the_one_to_use(name: str, meant: str) -> None:
     with pytest.raises(UsageError, match=f"`{name}` is not supported: .*use `--env .*{meant}`, with `--dataset PATH`"):
         find_spec(name)
-
-
-def test_a_task_stands_for_itself_in_comparisons() -> None:
-    assert split_environment(NAME) == (NAME, NAME, "")
 
 
 def test_without_robosuite_tasks_say_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,14 +143,6 @@ def test_observations_are_robosuites_sensors_in_robomimics_order(robosuite: Any)
     np.testing.assert_array_equal(observation, np.concatenate([sensors[name] for name in names]).astype(np.float32))
     assert np.abs(observation[9:]).max() > 0.5  # robosuite's own `reset` returns zeros here
     np.testing.assert_allclose(observation[16:19], sensors["Can_pos"], rtol=1e-6)
-
-
-@pytest.mark.slow
-def test_an_episode_ends_with_its_last_step(robosuite: Any) -> None:
-    env = make_env(NAME, max_episode_steps=3)
-    env.reset(seed=0)
-    ends = [env.step(np.zeros(7, np.float32))[2:4] for _ in range(3)]
-    assert ends == [(False, False), (False, False), (False, True)]
 
 
 @pytest.mark.slow

@@ -10,20 +10,16 @@ import numpy as np
 import pytest
 
 from tests.zoo.envs.toys import TOY
-from tests.zoo.playing.test_evaluate import ElementwisePolicy
 from tests.zoo.test_train_program import TINY
 from zoo.envs.make import make_env
 from zoo.errors import EnvironmentFault
-from zoo.playing.evaluate import Evaluator
 from zoo.train import main
 
 FAULTS = [
     ("observation", np.nan, "got observation[1] = nan"),
     ("observation", 1e300, "got observation[1] = 1e+300"),
     ("reward", np.inf, "got reward = inf"),
-    ("reward", -1e39, "got reward = -1e+39"),
     ("success", 7.0, "must be 0 or 1, got 7.0"),
-    ("success", 0.9999, "must be 0 or 1, got 0.9999"),
     ("success", np.nan, "must be 0 or 1, got nan"),
     ("exit", np.nan, "got SystemExit(0)"),
 ]
@@ -52,33 +48,16 @@ def test_large_values_whose_sum_overflows_are_left_alone() -> None:
     env._check(np.full(3, np.finfo(np.float32).max, np.float32), 0.0)
 
 
-@pytest.mark.parametrize(("failure", "wrong", "found"), FAULTS[1::2])
-def test_an_evaluation_says_so_too(tmp_path: Path, failure: str, wrong: float, found: str) -> None:
-    (tmp_path / "fail").touch()
-    kwargs = {"failure": failure, "failure_file": str(tmp_path / "fail"), "wrong": wrong}
-    with (
-        Evaluator(TOY, episodes=3, n_envs=3, seed=0, env_kwargs=kwargs) as evaluator,
-        pytest.raises(EnvironmentFault, match=message(found, "evaluation environment [012]", 1)),
-    ):
-        evaluator.evaluate(ElementwisePolicy())
-
-
 @pytest.mark.parametrize("algo", ["qam", "sac"])
-@pytest.mark.parametrize(
-    ("failure", "wrong", "found"),
-    [("observation", "1e300", "got observation[1] = 1e+300"), ("reward", "1e300", "got reward = 1e+300")],
-)
-def test_a_run_ends_at_that_step_and_says_so(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], algo: str, failure: str, wrong: str, found: str
-) -> None:
+def test_a_run_ends_at_that_step_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str], algo: str) -> None:
     (tmp_path / "fail").touch()
     words = ["--algo", algo, "--env", "Toy-v0", "--offline-steps", "0", "--online-steps", "9", "-f", str(tmp_path)]
     words += ["--eval-episodes", "1", "--verbose", "0", "--seed", "1", "--eval-env-kwargs", "success=sign"]
-    words += ["--env-kwargs", f"failure={failure}", f"failure_file={tmp_path / 'fail'}", f"wrong={wrong}"]
+    words += ["--env-kwargs", "failure=reward", f"failure_file={tmp_path / 'fail'}", "wrong=1e300"]
     assert main([*words, "-params", *(TINY if algo == "qam" else ["learning_starts=3"])]) == 1
     status = json.loads((tmp_path / algo / "Toy-v0_1" / "status.json").read_text())
     assert (status["state"], status["online_step"]) == ("failed", 0)
     for text in (status["reason"], capsys.readouterr().err):
-        assert f"{found} from `Toy-v0`, training environment 0, at step 1 of its episode" in text
+        assert "got reward = 1e+300 from `Toy-v0`, training environment 0, at step 1 of its episode" in text
         assert "learning_rate" not in text
         assert "diverged" not in text

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from agents.common.manifest import read_manifest
+from agents.common.files.manifest import read_manifest
 from zoo import plain_yaml
 from zoo.runs.folder import RunFolder, UnreadableRun, find_run_folders
 from zoo.runs.protocol import describe_layers, protocol_differences

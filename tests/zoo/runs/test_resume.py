@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from agents.common.engine.checkpoint import FORMAT, find_checkpoints
-from agents.common.manifest import write_manifest
+from agents.common.files.manifest import write_manifest
 from zoo.errors import UsageError
 from zoo.playing.episodes import EpisodeResults
 from zoo.runs.folder import RunFolder

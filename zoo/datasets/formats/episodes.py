@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.common.bounded import require_memory, size_text
 from agents.common.data.arrays import OTHER_NAMES
+from agents.common.files.bounded import require_memory, size_text
 from agents.common.validation import closest_names
 from zoo.datasets.files import publish
 from zoo.errors import UsageError, as_usage_error
@@ -86,14 +86,14 @@ def checked_episode(
             f"{name}: `observations` must have {steps + 1} rows, one more than the {steps} actions, got {steps}: the "
             "one after the last action is missing; add it, or leave out the last action, its reward and its flags"
         )
-    _require_rows(name, "observations", observations, steps + 1)
+    require_rows(name, "observations", observations, steps + 1)
     rewards = require_numbers(name, "rewards", rewards)
-    _require_rows(name, "rewards", rewards, steps, ())
+    require_rows(name, "rewards", rewards, steps, ())
     if masks is None:
         assert terminated is not None
         masks = 1 - _at_end(name, terminated, steps)
     masks = require_numbers(name, "masks", masks)
-    _require_rows(name, "masks", masks, steps, ())
+    require_rows(name, "masks", masks, steps, ())
     return Episode(name, observations, actions, rewards, masks)
 
 
@@ -264,23 +264,30 @@ def _is_alike(name: str, key: str) -> bool:
     return name.rstrip("s").endswith(key.rstrip("s")) or key.startswith(name.rstrip("s"))
 
 
-def _require_rows(name: str, key: str, array: Array, rows: int, shape: tuple[int, ...] | None = None) -> None:
+def require_rows(name: str, key: str, array: Array, rows: int, shape: tuple[int, ...] | None = None) -> None:
+    """Refuse an array that has not so many rows, or not of that shape."""
     wanted = (rows, *(array.shape[1:] if shape is None else shape))
     if array.shape != wanted:
         raise UsageError(f"{name}: `{key}` must have shape {wanted} like the actions, got {array.shape}; check it")
 
 
+def require_flags(name: str, key: str, flags: Array, steps: int, remedy: str = "correct it") -> Array:
+    """Return where flags, shape (T,), are 1; refuse anything but 0 and 1."""
+    if flags.shape != (steps,) or flags.dtype.kind not in "fiub" or not np.isin(flags, (0, 1)).all():
+        got = flags[~np.isin(flags, (0, 1))][0] if flags.shape == (steps,) else flags.shape
+        raise UsageError(f"{name}: `{key}` must be 0 or 1 in each of the {steps:,} steps, got {got}; {remedy}")
+    return flags > 0
+
+
 def _at_end(name: str, flags: Array, steps: int) -> Array:
     """Return where an episode terminates, from a flag or one for each step, shape (T,)."""
-    flags = require_numbers(name, "terminated", np.asarray(flags))
-    if not np.isin(flags, (0, 1)).all():
-        raise UsageError(f"{name}: `terminated` must be 0 or 1, got {flags.reshape(-1)[:5]}; correct it")
+    flags = np.asarray(flags)
     if flags.size == 1:
-        flags = np.append(np.zeros(steps - 1, bool), flags.reshape(-1) > 0)
-    _require_rows(name, "terminated", flags, steps, ())
-    if flags[:-1].any():
+        flags = np.append(np.zeros(steps - 1, flags.dtype), flags.reshape(-1))
+    ends = require_flags(name, "terminated", flags, steps)
+    if ends[:-1].any():
         raise UsageError(
-            f"{name}: `terminated` is 1 in row {int(np.argmax(flags))}, but the episode goes on to row {steps - 1}; "
+            f"{name}: `terminated` is 1 in row {int(np.argmax(ends))}, but the episode goes on to row {steps - 1}; "
             "split it there, or, if the task is achieved and goes on, give `masks` instead"
         )
-    return flags > 0
+    return ends

@@ -13,14 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from agents.common.bounded import read_text
 from agents.common.files import open_file, regular_file
+from agents.common.files.bounded import read_text
 from zoo.datasets.formats.episodes import (
     Array,
     Arrays,
     Episode,
     Size,
     checked_episode,
+    require_flags,
     require_keys,
     tell_memory,
 )
@@ -229,7 +230,7 @@ def _demonstration(path: Path, data: Any, name: str) -> dict[str, Any]:
         wanted = f"{steps} rows like the actions" if steps else "at least one row"
         raise UsageError(f"{name}: `{key}` must have {wanted}, got {got}; get the file again")
     tell_memory(name, sum(map(_bytes, [part["actions"], *arrays])))
-    return part | {"name": name, "dones": _flags(name, "dones", part["dones"])}
+    return part | {"name": name, "dones": require_flags(name, "dones", part["dones"][()], steps)}
 
 
 def _sensors(path: Path, name: str, group: Any, key: str) -> list[Any]:
@@ -246,16 +247,6 @@ def _sensors(path: Path, name: str, group: Any, key: str) -> list[Any]:
     return parts
 
 
-def _flags(name: str, key: str, part: Any) -> Array:
-    """Return an array that is 0 or 1 in each step."""
-    flags: Array = part[()]
-    if flags.ndim != 1 or not np.isin(flags, (0, 1)).all():
-        wrong = flags.shape if flags.ndim != 1 else flags[~np.isin(flags, (0, 1))][0]
-        sparse = "; dense rewards are not read, get the sparse file" if key == "rewards" else "; correct it"
-        raise UsageError(f"{name}: `{key}` must be 0 or 1 in each step, got {wrong}{sparse}")
-    return flags
-
-
 def _ends(part: dict[str, Any]) -> Array:
     """Return how many steps there are up to the end of each of a demonstration's episodes."""
     dones = part["dones"]
@@ -268,7 +259,8 @@ def _episodes_of(part: dict[str, Any]) -> Iterator[Episode]:
     observations = np.concatenate([sensor[()] for sensor in part["obs"]], axis=1)
     last = np.concatenate([sensor[-1:] for sensor in part["next_obs"] or part["obs"]], axis=1)
     observations = np.concatenate([observations, last])
-    actions, rewards = part["actions"][()], _flags(part["name"], "rewards", part["rewards"]) - 1.0
+    actions, remedy = part["actions"][()], "dense rewards are not read, get the sparse file"
+    rewards = require_flags(part["name"], "rewards", part["rewards"][()], len(actions), remedy) - 1.0
     begin = 0
     for end in _ends(part):
         steps = slice(begin, end)

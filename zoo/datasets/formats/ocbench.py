@@ -8,9 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from agents.common.bounded import Header, read_npz, read_npz_headers
 from agents.common.files import DamagedFile
-from zoo.datasets.formats.episodes import Arrays, Episode, Size, checked_episode, join, require_keys, require_vectors
+from agents.common.files.bounded import Header, read_npz, read_npz_headers
+from zoo.datasets.formats.episodes import (
+    Arrays,
+    Episode,
+    Size,
+    checked_episode,
+    join,
+    require_flags,
+    require_keys,
+    require_vectors,
+)
 from zoo.errors import UsageError
 
 INTERVAL = "observation_interval"
@@ -82,10 +91,11 @@ def _require_every_observation(file: Path, interval: np.ndarray) -> None:
 
 def _boundaries(file: Path, arrays: Arrays) -> np.ndarray:
     """Return the rows of actions at which episodes begin, and their number."""
-    terminals, steps = arrays["terminals"], len(arrays["actions"])
-    if terminals.shape != (steps,) or not np.isin(terminals, (0, 1)).all() or (steps and not terminals[-1]):
-        raise UsageError(f"{file}: `terminals` must be 0 or 1 for each action, and 1 at the last; correct it")
-    begins = np.concatenate([[0], np.flatnonzero(terminals) + 1])
+    steps = len(arrays["actions"])
+    terminals = require_flags(str(file), "terminals", arrays["terminals"], steps)
+    if steps and not terminals[-1]:
+        raise UsageError(f"{file}: `terminals` must be 1 at the last action; correct it")
+    begins = np.append(0, np.flatnonzero(terminals) + 1)
     rows = len(arrays["observations"])
     if rows != steps + len(begins) - 1:
         raise UsageError(

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from agents.common.bounded import read_npz, read_npz_headers
 from agents.common.data.action_range import ActionRange
 from agents.common.data.arrays import KNOWN_ARRAYS, prepare
 from agents.common.files import DamagedFile
+from agents.common.files.bounded import read_npz, read_npz_headers
 from agents.common.validation import unknown_name_message
 from zoo.datasets.check import check_checksum, error_messages
 from zoo.datasets.formats.episodes import (
@@ -24,9 +24,11 @@ from zoo.datasets.formats.episodes import (
     join,
     join_rows,
     require_continuous,
+    require_flags,
     require_keys,
     require_numbers,
     require_observations,
+    require_rows,
     require_vectors,
     tell_memory,
 )
@@ -271,12 +273,10 @@ def _from_d4rl(name: str, arrays: Arrays, reading: Reading) -> Arrays:
             f"{name} must have `timeouts`, 1 where a trajectory was cut off, or `next_observations`: without them "
             "trajectories run into one another; add one of them"
         )
-    for key in ("terminals", "timeouts"):
-        if not np.isin(arrays[key], (0, 1)).all() or arrays[key].shape != arrays["actions"].shape[:1]:
-            raise UsageError(f"{name}: `{key}` must be 0 or 1 for each action, got {arrays[key].shape}; correct it")
-    terminated = arrays["terminals"] > 0
-    ends = terminated | (arrays["timeouts"] > 0)
-    return _from_arrays(name, _from_ends(name, arrays, ends, terminated))
+    terminated, cut = (
+        require_flags(name, key, arrays[key], len(arrays["actions"])) for key in ("terminals", "timeouts")
+    )
+    return _from_arrays(name, _from_ends(name, arrays, terminated | cut, terminated))
 
 
 def _from_rows(name: str, rows: Arrays, reading: Reading) -> Arrays:
@@ -342,12 +342,8 @@ def _from_ends(name: str, rows: Arrays, ends: np.ndarray, terminated: np.ndarray
     require_vectors(name, rows["observations"])
     require_continuous(name, rows["actions"])
     require_numbers(name, "rewards", rows["rewards"])
-    steps = len(rows["actions"])
-    for key in ("observations", "rewards"):
-        wanted = (steps, *(rows[key].shape[1:] if key == "observations" else ()))
-        if rows[key].shape != wanted:
-            got = rows[key].shape
-            raise UsageError(f"{name}: `{key}` must have shape {wanted} like the actions, got {got}; check it")
+    require_rows(name, "observations", rows["observations"], len(rows["actions"]))
+    require_rows(name, "rewards", rows["rewards"], len(rows["actions"]), ())
     ends = ends.copy()
     ends[-1] = True
     tell_memory(name, sum(rows[key].nbytes for key in ("observations", "actions")))

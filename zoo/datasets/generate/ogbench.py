@@ -22,7 +22,7 @@ from ogbench.manipspace.oracles.plan.cube_plan import CubePlanOracle
 from ogbench.manipspace.oracles.plan.drawer_plan import DrawerPlanOracle
 from ogbench.manipspace.oracles.plan.window_plan import WindowPlanOracle
 
-from agents.common.bounded import size_text
+from agents.common.files.bounded import size_text
 from agents.common.validation import integer
 from zoo.datasets.environment import env_spaces, make_raw_env
 from zoo.datasets.files import dataset_files

@@ -16,8 +16,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from agents.common.bounded import read_npz, read_npz_headers
 from agents.common.files import atomic_path
+from agents.common.files.bounded import read_npz, read_npz_headers
 from zoo.datasets.environment import global_numpy_seed
 from zoo.datasets.files import SPLITS, is_settled, making, publish, settings_sha256
 from zoo.datasets.progress import progress_bar

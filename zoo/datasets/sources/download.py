@@ -12,8 +12,8 @@ from pathlib import Path
 import requests
 from ogbench.utils import DATASET_URL
 
-from agents.common.bounded import FAULTS, open_zip
 from agents.common.files import atomic_path
+from agents.common.files.bounded import FAULTS, open_zip
 from zoo.datasets.check import check_structure, error_messages
 from zoo.datasets.files import dataset_files, is_settled, make_folder, making, publish, shard_folder, training_files
 from zoo.datasets.names import DatasetSpec, parse_name

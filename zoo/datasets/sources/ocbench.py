@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from agents.common.bounded import read_text
 from agents.common.files import DamagedFile
+from agents.common.files.bounded import read_text
 from agents.common.validation import integer
 from zoo.datasets.files import DEFAULT_DATASET_DIR, is_settled, making
 from zoo.datasets.formats.ocbench import is_ocbench_format

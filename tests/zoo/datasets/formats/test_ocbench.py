@@ -81,7 +81,7 @@ def test_a_set_of_ocbench_is_told_from_one_of_ogbench_and_from_episodes(tmp_path
         ({"observations": np.zeros((11, 3, 8, 8), np.uint8)}, "these are images"),
         ({"observations": np.zeros((10, 5), np.float32)}, r"must have 11 rows, .* 8 actions .* 3 episodes, got 10"),
         ({"observations": np.zeros((8, 5), np.float32)}, "a row more than `actions` for each episode, got 8 and 8"),
-        ({"terminals": np.zeros(8, bool)}, "`terminals` must be 0 or 1 for each action, and 1 at the last"),
+        ({"terminals": np.zeros(8, bool)}, "`terminals` must be"),
         ({"terminals": np.full(8, 2)}, "`terminals` must be 0 or 1"),
         ({"rewards": np.zeros(7, np.float32)}, "`rewards` must have shape"),
         ({"actions": np.zeros((8, 7), np.int64)}, "`actions` must be continuous"),

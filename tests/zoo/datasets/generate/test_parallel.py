@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.common.manifest import digest_of
+from agents.common.files.manifest import digest_of
 from zoo.datasets.files import recorded_sha256
 from zoo.datasets.generate import ogbench
 from zoo.datasets.generate.ogbench import generate_dataset
@@ -170,9 +170,6 @@ def test_dataset_without_oracle_is_refused(tmp_path: Path, name: str, reason: st
     ("settings", "text"),
     [
         ({"num_episodes": 0}, "`num_episodes` must be an int >= 1, got 0"),
-        ({"dataset_size": -5}, "`dataset_size` must be an int >= 1, got -5"),
-        ({"seed": -1}, "`seed` must be an int >= 0, got -1"),
-        ({"num_workers": 0}, "`num_workers` must be an int >= 1, got 0"),
         ({"num_episodes": 2, "dataset_size": 5}, "expected `--episodes` or `--dataset-size`, got both \\(2 and 5\\)"),
     ],
 )

@@ -105,16 +105,6 @@ def test_ocbench_reads_what_was_downloaded(server: Server, tmp_path: Path) -> No
     np.testing.assert_array_equal(load_own(folder, TASK.name, {}).observations, theirs["observations"])
 
 
-def test_a_broken_connection_is_continued(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "_CHUNK_BYTES", 64)
-    server.behaviour.drop_after = [None, 500]
-    download_ocbench(TASK, tmp_path)
-    wanted = server.requests_for(f"{FOLDER}/set-000-val.npz")
-    assert wanted[0] is None
-    assert wanted[1] is not None
-    assert (tmp_path / FOLDER / "set-000-val.npz").read_bytes() == server.behaviour.files[f"{FOLDER}/set-000-val.npz"]
-
-
 def test_the_first_files_alone_are_downloaded_and_the_others_later(server: Server, tmp_path: Path) -> None:
     folder = download_ocbench(TASK, tmp_path, num_files=1)
     assert {path.name for path in folder.glob("*.npz")} == {"set-000.npz", "set-000-val.npz"}
@@ -140,11 +130,6 @@ def test_a_file_that_is_not_what_the_list_says_is_refused(
     with pytest.raises(DownloadError, match=problem):
         download_ocbench(TASK, tmp_path)
     assert not (tmp_path / path).exists()
-
-
-def test_a_task_without_hosted_data_says_so(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(DownloadError, match=f"hosts no dataset of block-single-task1-v0.*generate {FULL.name}"):
-        download_ocbench(FULL, tmp_path)
 
 
 def test_a_damaged_list_is_named(server: Server, tmp_path: Path) -> None:

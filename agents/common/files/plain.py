@@ -20,10 +20,6 @@ from typing import Any
 import numpy as np
 import torch
 
-_OTHER_LEAVES = (
-    torch.Tensor, torch.dtype, torch.device, np.random.Generator, np.random.RandomState, random.Random, enum.Enum, Path,
-    type,
-)  # fmt: skip
 _PICKLING = ("__reduce_ex__", "__reduce__", "__getstate__")
 NUMBERS = "biufc"  # kinds of NumPy's dtypes whose bytes are the values
 TEXTS = "US"
@@ -166,7 +162,7 @@ class _Writer:
         if kind is deque:
             return {":deque:": [self.encode(item) for item in value], "maxlen": value.maxlen}
         if _is_leaf(value):
-            return _encode_leaf(value)
+            return next(write(value) for kind, write in _WRITERS if isinstance(value, kind))
         if _is_named_tuple(value):
             return {":named tuple:": path_of(kind), "items": [self.encode(item) for item in value]}
         attributes = {name: self.encode(item) for name, item in vars(value).items()}
@@ -193,24 +189,15 @@ def _is_named_tuple(value: Any) -> bool:
 
 def _is_leaf(value: Any) -> bool:
     """Return whether a value has a form of its own."""
-    if value is None or type(value) in (bool, int, float, str, bytes):
+    if value is None or type(value) in (bool, int, float, str):
         return True
     if isinstance(value, np.ndarray | np.generic | np.dtype):
         return (value if isinstance(value, np.dtype) else value.dtype).kind in NUMBERS + TEXTS
-    return isinstance(value, _OTHER_LEAVES)
-
-
-def _encode_leaf(value: Any) -> Any:
-    """Encode what :func:`_is_leaf` accepts, besides JSON's own values."""
-    return next(write(value) for kind, write in _WRITERS if isinstance(value, kind))
+    return any(isinstance(value, kind) for kind, _ in _WRITERS)
 
 
 def _encode_array(value: np.ndarray) -> Any:
     return {":array:": _text(np.ascontiguousarray(value).tobytes()), "dtype": value.dtype.str, "shape": value.shape}
-
-
-def _encode_torch(value: torch.dtype | torch.device) -> Any:
-    return {f":torch.{type(value).__name__}:": str(value).removeprefix("torch.")}
 
 
 def _encode_class(value: type) -> Any:
@@ -219,13 +206,14 @@ def _encode_class(value: type) -> Any:
     return {":class:": path_of(value)}
 
 
-_WRITERS: tuple[tuple[type | tuple[type, ...], Callable[[Any], Any]], ...] = (
+_WRITERS: tuple[tuple[type, Callable[[Any], Any]], ...] = (
     (bytes, lambda value: {":bytes:": _text(value)}),
     (np.ndarray, _encode_array),
     (np.generic, lambda value: {":scalar:": _text(value.tobytes()), "dtype": value.dtype.str}),
     (np.dtype, lambda value: {":dtype:": value.str}),
     (torch.Tensor, lambda value: {":tensor:": _encode_array(value.detach().cpu().numpy())}),
-    ((torch.dtype, torch.device), _encode_torch),
+    (torch.dtype, lambda value: {":torch.dtype:": str(value).removeprefix("torch.")}),
+    (torch.device, lambda value: {":torch.device:": str(value)}),
     (np.random.Generator, lambda value: {":generator:": encode(value.bit_generator.state)}),
     (np.random.RandomState, lambda value: {":random state:": encode(value.get_state(legacy=False))}),
     (random.Random, lambda value: {":python random:": encode(value.getstate())}),
@@ -312,32 +300,18 @@ def _dtype(content: str, encoded: Mapping[str, Any]) -> Any:
 def _generator(state: Any, _: Mapping[str, Any]) -> np.random.Generator:
     """Return a generator of NumPy in a state."""
     state = decode(state)
-    kinds: dict[str, Any] = {kind.__name__: kind for kind in (
-        np.random.PCG64, np.random.PCG64DXSM, np.random.MT19937, np.random.Philox, np.random.SFC64
-    )}  # fmt: skip
-    bits = kinds[state["bit_generator"]]()
+    kinds = {kind.__name__: kind for kind in np.random.BitGenerator.__subclasses__()}
+    bits: Any = kinds[state["bit_generator"]]()
     bits.state = state
     return np.random.Generator(bits)
 
 
-def _random_state(state: Any, _: Mapping[str, Any]) -> np.random.RandomState:
-    """Return one of NumPy's older generators in a state."""
-    generator = np.random.RandomState()
-    generator.set_state(decode(state))
+def _with_state(generator: Any, state: Any) -> Any:
+    """Return one of the older generators of NumPy or Python in a state."""
+    getattr(generator, "setstate" if isinstance(generator, random.Random) else "set_state")(decode(state))
     return generator
 
 
-def _python_random(state: Any, _: Mapping[str, Any]) -> random.Random:
-    """Return one of Python's generators in a state."""
-    generator = random.Random()
-    generator.setstate(decode(state))
-    return generator
-
-
-TORCH_TYPES = (
-    torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.uint8, torch.int8, torch.int16, torch.int32,
-    torch.int64, torch.bool,
-)  # fmt: skip
 Build = Callable[[Any, Mapping[str, Any]], Any]
 COLLECTIONS: dict[str, Build] = {
     ":tuple:": lambda items, _: tuple(items),
@@ -352,11 +326,13 @@ LEAVES: dict[str, Build] = {
     ":array:": _array,
     ":scalar:": lambda text, encoded: _array(text, {**encoded, "shape": ()})[()],
     ":dtype:": _dtype,
-    ":torch.dtype:": lambda name, _: {str(kind): kind for kind in TORCH_TYPES}[f"torch.{name}"],
+    ":torch.dtype:": lambda name, _: {str(kind): kind for kind in vars(torch).values() if type(kind) is torch.dtype}[
+        f"torch.{name}"
+    ],
     ":torch.device:": lambda name, _: torch.device(name),
     ":generator:": _generator,
-    ":random state:": _random_state,
-    ":python random:": _python_random,
+    ":random state:": lambda state, _: _with_state(np.random.RandomState(), state),
+    ":python random:": lambda state, _: _with_state(random.Random(), state),
     ":path:": lambda text, _: Path(text),
 }
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.common import memory
+from agents.common.files import memory
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.common.files import DamagedFile, TooLarge, open_file
-from agents.common.memory import available_memory
+from agents.common.files.memory import available_memory
 
 ZipSource: TypeAlias = str | os.PathLike[str] | IO[bytes]
 Header: TypeAlias = tuple[tuple[int, ...], np.dtype[Any]]

@@ -1,0 +1,297 @@
+"""The commands of ``zoo dataset``: each takes the parsed arguments, prints tables and returns the result."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.common.files.bounded import read_npz_headers
+from agents.common.files.manifest import digest_of
+from zoo.config import find_entry
+from zoo.datasets.card import draw_states, rows_shown, write_card
+from zoo.datasets.check import check_dataset, check_structure, require_sound
+from zoo.datasets.files import dataset_files, recorded_sha256, shard_folder, training_files
+from zoo.datasets.formats.episodes import write_set
+from zoo.datasets.formats.read import Reading, environment_of, read_source
+from zoo.datasets.generate.ocbench import generate_ocbench
+from zoo.datasets.generate.ogbench import generate_dataset
+from zoo.datasets.generate.rollouts import collect as play_episodes
+from zoo.datasets.load import load_file
+from zoo.datasets.names import DATASETS, DatasetSpec, gym_id, is_own, parse_name, single_task_names
+from zoo.datasets.own import in_units_of
+from zoo.datasets.plausible import check_set
+from zoo.datasets.shards import convert_shards
+from zoo.datasets.sources import ocbench, robomimic
+from zoo.datasets.sources.download import download_dataset, download_shards
+from zoo.envs.make import make_env
+from zoo.envs.ocbench import TASKS as OCBENCH
+from zoo.envs.ocbench import find_task as find_ocbench_task
+from zoo.envs.rendering import VISUAL, WHAT_TO_INSTALL
+from zoo.envs.robomimic import TASKS as ROBOMIMIC
+from zoo.envs.robomimic import find_task as find_robomimic_task
+from zoo.errors import BAD_INPUT, Interrupted, UsageError
+from zoo.layers import parse_overrides
+from zoo.packages import import_environments
+from zoo.tables import print_table, terminal
+
+Result = dict[str, Any]
+
+
+def list_datasets(args: argparse.Namespace) -> Result:
+    """Show every dataset of the benchmarks."""
+    rows = []
+    for spec in DATASETS.values():
+        here = all(path.exists() for path in training_files(spec, args.dataset_dir))
+        rows.append({**_describe(spec), "here": here})
+    left_out = ("files", "episodes") if terminal().width < 100 else ()
+    _print_table("Datasets", [{key: value for key, value in row.items() if key not in left_out} for row in rows])
+    tasks = [ocbench.describe_task(task, args.dataset_dir) for task in OCBENCH.values()]
+    _print_table("OCBench", tasks)
+    demonstrated = [robomimic.describe_task(task, args.dataset_dir) for task in ROBOMIMIC.values()]
+    _print_table("robomimic", demonstrated)
+    return {"datasets": rows, "ocbench": tasks, "robomimic": demonstrated}
+
+
+def info(args: argparse.Namespace) -> Result:
+    """Show what is known about one dataset and what its files hold."""
+    if task := find_ocbench_task(args.name):
+        return ocbench.describe_task(task, args.dataset_dir)
+    spec = parse_name(args.name).spec
+    files = {}
+    several = training_files(spec, args.dataset_dir) if spec.files > 1 else None
+    for path in several or dataset_files(spec.name, args.dataset_dir):
+        if path.exists():
+            require_sound(check_structure(path, spec), spec, path)
+            headers = read_npz_headers(path)
+            arrays = {name: {"shape": list(shape), "dtype": str(dtype)} for name, (shape, dtype) in headers.items()}
+            files[str(path)] = {"bytes": path.stat().st_size, "sha256": digest_of(path), "arrays": arrays}
+            _print_table(str(path), [{"array": name, **values} for name, values in arrays.items()])
+    return {**_describe(spec), "environments": single_task_names(spec.name), "files": files}
+
+
+def _describe(spec: DatasetSpec) -> Result:
+    """Return what OGBench says about a dataset."""
+    return {
+        "name": spec.name,
+        "files": spec.files,
+        "episodes": spec.files * spec.episodes,
+        "transitions": spec.transitions,
+        "download": spec.hosted,
+        "generate": spec.is_generatable,
+    }
+
+
+def generate(args: argparse.Namespace) -> Result:
+    """Make a dataset with scripted oracles."""
+    existing = "replace" if args.force else "refuse"
+    how = {"num_episodes": args.episodes, "seed": args.seed, "num_workers": args.num_workers, "existing": existing}
+    with _told_how_to_go_on("finished episodes"):
+        if not (task := find_ocbench_task(args.name)):
+            files = generate_dataset(
+                args.name, args.dataset_dir, dataset_size=args.dataset_size, episode_steps=args.episode_steps, **how
+            )
+            return _describe_files(args.name, files)
+        for flag in ("dataset_size", "episode_steps"):
+            if getattr(args, flag) is not None:
+                text = "differ in length; give `--episodes` instead of"
+                raise UsageError(f"the episodes of {task.name} {text} `--{flag.replace('_', '-')}`")
+        files = ocbench.generated_files(task, args.dataset_dir)
+        generate_ocbench(task, files, **how)
+        return {"name": task.name, "train": str(files[0]), "val": str(files[1])}
+
+
+@contextlib.contextmanager
+def _told_how_to_go_on(what: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise Interrupted(f"stopped; {what} are kept, and the same command continues from there") from error
+
+
+def download(args: argparse.Namespace) -> Result:
+    """Fetch a dataset."""
+    existing = "replace" if args.force else "refuse"
+    if task := find_ocbench_task(args.name):
+        folder = ocbench.download_ocbench(task, args.dataset_dir, num_files=args.files, existing=existing)
+        return {"name": task.name, "folder": str(folder), "files": len(list(folder.glob("*.npz")))}
+    spec, size = parse_name(args.name).spec, args.dataset_size
+    if spec.files == 1:
+        if size is not None:
+            raise UsageError(f"`--dataset-size` chooses among several files, and {spec.name} is one file; leave it out")
+        return _describe_files(args.name, download_dataset(args.name, args.dataset_dir, existing=existing))
+    names = spec.shard_names[: spec.files if size is None else spec.files_for(size)]
+    paths = download_shards(spec.name, args.dataset_dir, names=names, existing=existing)
+    return {"name": spec.name, "folder": str(paths[0].parent), "files": len(paths)}
+
+
+def convert(args: argparse.Namespace) -> Result:
+    """Convert a dataset in another format; or one of several files before training, which would do it too."""
+    if args.output is not None:
+        path = _output(args)
+        arrays = read_source(args.name, _reading(args))
+        return {**_write(path, arrays), "recorded_in": environment_of(args.name)}
+    if is_own(args.name):
+        raise UsageError(f"`--output` must name the file to write, e.g. `zoo dataset convert {args.name} -o my.npz`")
+    spec = parse_name(args.name).spec
+    if spec.files == 1:
+        raise UsageError(f"{spec.name} is one file, which is read as it is; only datasets of several are converted")
+    with _told_how_to_go_on("converted files"):
+        shards = convert_shards(shard_folder(spec.name, args.dataset_dir), spec, size=args.dataset_size)
+    transitions = sum(shard.transitions for shard in shards)
+    return {"name": spec.name, "folder": str(shards[0].folder.parent), "files": len(shards), "transitions": transitions}
+
+
+def collect(args: argparse.Namespace) -> Result:
+    """Play episodes in an environment and write them."""
+    path, (env_id, env_kwargs) = _output(args), _environment(args)
+    if args.algo is not None:
+        find_entry(args.algo)  # what the user names is imported
+    arrays, returns = play_episodes(
+        args.policy,
+        env_id,
+        env_kwargs,
+        episodes=args.episodes,
+        seed=args.seed,
+        noise=args.noise,
+        max_steps=args.max_episode_steps,
+        trust=args.trust,
+    )
+    return {**_write(path, arrays), "return": float(np.mean(returns)), "best_return": max(returns)}
+
+
+def show(args: argparse.Namespace) -> Result:
+    """Draw what is in a dataset."""
+    _find_data_of_task(args)
+    about: Result = {}
+    pictures = None
+    if is_own(args.name):
+        arrays, recorded = read_source(args.name, _reading(args)), environment_of(args.name)
+        about = {} if recorded is None else {"recorded in": recorded}
+    else:
+        env_name, arrays = load_file(args.name, args.dataset_dir)
+        about = {"rewards of": env_name}
+        is_drawn = not env_name.startswith(VISUAL)  # the observations of others are pictures
+        if is_drawn and not args.can_draw:
+            about["states are not drawn"] = WHAT_TO_INSTALL
+        elif is_drawn:
+            pictures = draw_states(env_name, rows_shown(len(arrays["observations"])), args.dataset_dir)
+    facts = write_card(args.output, args.name, about, arrays, pictures)
+    return {"name": args.name, "card": str(args.output), **facts}
+
+
+def _find_data_of_task(args: argparse.Namespace) -> str | None:
+    """Put the path of its data in the place of a task of another benchmark than OGBench; return the task's name."""
+    name: str = args.name
+    if task := find_ocbench_task(name):
+        args.name = str(ocbench.find_existing(task, args.dataset_dir))
+    elif demonstrated := find_robomimic_task(name):
+        args.name = str(robomimic.find_demonstrations(demonstrated, args.dataset_dir))
+    else:
+        return None
+    return name
+
+
+def check(args: argparse.Namespace) -> Result:
+    """Check a dataset's files; report everything that is broken instead of raising the first error."""
+    args.env = _find_data_of_task(args) or args.env
+    if is_own(args.name):
+        return _check_own(args)
+    spec = parse_name(args.name).spec
+    findings = []
+    paths = training_files(spec, args.dataset_dir)
+    val = dataset_files(spec.name, args.dataset_dir)[1]
+    for path in [*paths, val] if val.exists() else paths:
+        findings += [{"file": path.name, **asdict(finding)} for finding in check_dataset(path, spec)]
+    return _report(args, spec.name, findings)
+
+
+def _check_own(args: argparse.Namespace) -> Result:
+    """Check a dataset of the user's own against its environment."""
+    if args.env is None:
+        raise UsageError(f"`--env` must name the environment of {args.name}, e.g. --env HalfCheetah-v5; add it")
+    env_id, env_kwargs = _environment(args)
+    arrays = read_source(args.name, _reading(args))
+    if args.action_range is not None:
+        with contextlib.closing(make_env(env_id, **env_kwargs)) as env:
+            arrays["actions"] = in_units_of(env.action_space, arrays["actions"], args.action_range)
+    findings = [asdict(finding) for finding in check_set(arrays, env_id, env_kwargs)]
+    return {**_report(args, args.name, findings), **_counts(arrays)}
+
+
+def _report(args: argparse.Namespace, name: str, findings: list[dict[str, Any]]) -> Result:
+    """Print findings, decide the exit code, and return the result."""
+    _print_table(f"Findings in {name}", findings, wrapped=("message",))
+    is_sound = all(row["severity"] != "error" for row in findings)
+    args.exit_code = 0 if is_sound else BAD_INPUT
+    return {"name": name, "sound": is_sound, "findings": findings}
+
+
+def _environment(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    """Return the Gymnasium id and the arguments of the environment that was asked for."""
+    import_environments(args.gym_packages)
+    return gym_id(args.env), parse_overrides(args.env_kwargs, "--env-kwargs")
+
+
+def _reading(args: argparse.Namespace) -> Reading:
+    columns = {}
+    for word in args.columns:
+        name, equals, column = word.partition("=")
+        if not equals or not column:
+            raise UsageError(f"`--columns` expects NAME=COLUMN, e.g. rewards=cost, got {word!r}")
+        columns[name] = column
+    return Reading(columns, args.step_reward, args.done)
+
+
+def _output(args: argparse.Namespace) -> Path:
+    """Return the file to write, which must not be there."""
+    path: Path = args.output.expanduser()
+    if path.suffix != ".npz":
+        raise UsageError(f"`--output` must name an .npz file, got {path}")
+    if path.exists() and not args.force:
+        raise UsageError(f"expected no file at {path} yet; add `--force` to replace it, or choose another")
+    if not path.parent.is_dir():
+        raise UsageError(f"`--output` must be in a folder that exists, got {path}; make the folder first")
+    return path
+
+
+def _write(path: Path, arrays: dict[str, Any]) -> Result:
+    write_set(path, arrays)
+    return {"file": str(path), **_counts(arrays)}
+
+
+def _counts(arrays: dict[str, Any]) -> Result:
+    """Return how much a set holds."""
+    last = arrays["valids"] == 0
+    terminated = (arrays["masks"] == 0)[:-1] & last[1:]
+    return {
+        "trajectories": int(last.sum()),
+        "transitions": int((~last).sum()),
+        "terminated": int(terminated.sum()),
+        "observation": arrays["observations"].shape[1],
+        "action": arrays["actions"].shape[1],
+    }
+
+
+def _describe_files(name: str, files: tuple[Path, Path]) -> Result:
+    train, val = files
+    rows = read_npz_headers(train)["observations"][0][0]
+    dataset, digest = parse_name(name).dataset, recorded_sha256(train)
+    return {"name": dataset, "train": str(train), "val": str(val), "rows": rows, "sha256": digest}
+
+
+def _print_table(title: str, rows: list[dict[str, Any]], wrapped: Sequence[str] = ()) -> None:
+    """Print rows as a table, or that there are none."""
+    header = list(rows[0]) if rows else ["none"]
+    print_table(title, header, [[_cell(value) for value in row.values()] for row in rows], wrapped)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    return f"{value:,}" if isinstance(value, int) else str(value)
