@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.rank_tests import detectable_shift, difference_of_means, rank_test
-from zoo.report.estimates import holm
+from zoo.report.statistics.estimates import holm
 
 LEVEL = 0.05
 COLUMNS = ["algorithm", "task", "seed", "step", "successes", "episodes", "mean_length", "diverged"]

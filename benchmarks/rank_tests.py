@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from zoo.report.estimates import welch_half_width
+from zoo.report.statistics.estimates import welch_half_width
 
 Array = NDArray[np.float64]
 SIMULATED_GROUPS = 4_000

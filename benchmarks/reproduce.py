@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from zoo.report.estimates import Estimate
+    from zoo.report.statistics.estimates import Estimate
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -246,14 +246,14 @@ class Scores:
     @property
     def mean(self) -> Estimate:
         """Mean over seeds."""
-        from zoo.report import statistics
+        from zoo.report.statistics import aggregates as statistics
 
         return statistics.mean({"task": self.values}, episodes={"task": self.episodes}).estimate(0)
 
     @property
     def variance(self) -> float:
         """Variance of one seed, which is at least that of its episodes."""
-        from zoo.report.statistics import seed_variances
+        from zoo.report.statistics.aggregates import seed_variances
 
         return float(seed_variances({"task": self.values}, episodes={"task": self.episodes})[0, 0])
 
@@ -266,7 +266,7 @@ def compare(evaluations: pd.DataFrame, published: dict[int, tuple[int, ...]]) ->
     """
     import numpy as np
 
-    from zoo.report.estimates import holm
+    from zoo.report.statistics.estimates import holm
 
     rows = []
     for step, part in evaluations.groupby("step"):
@@ -287,7 +287,7 @@ def compare_scores(step: int, own: Scores, published: Scores | None) -> Row:
     """
     import numpy as np
 
-    from zoo.report.estimates import welch_mean, welch_p_values
+    from zoo.report.statistics.estimates import welch_mean, welch_p_values
 
     mean = own.mean
     row = Row(step, len(own.values), mean.point, mean.interval)
@@ -312,7 +312,7 @@ def problems(rows: Sequence[Row], plan: Plan) -> list[str]:
     :param rows: the evaluations.
     :param plan: what was to be trained.
     """
-    from zoo.report.estimates import SIGNIFICANT
+    from zoo.report.statistics.estimates import SIGNIFICANT
 
     wanted = range(plan.every, plan.updates + 1, plan.every)
     seeds = {row.updates: row.seeds for row in rows}

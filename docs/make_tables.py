@@ -24,9 +24,9 @@ import agents  # noqa: E402
 from agents.common.validation import describe_bounds  # noqa: E402
 from zoo.report.comparison import Cell  # noqa: E402
 from zoo.report.compute import compare  # noqa: E402
-from zoo.report.entries import number_entry  # noqa: E402
 from zoo.report.inputs import Inputs, Request, collect  # noqa: E402
-from zoo.report.published import load_progress, load_runs, load_set, suite_tasks  # noqa: E402
+from zoo.report.published_scores import load_progress, load_runs, load_set, suite_tasks  # noqa: E402
+from zoo.report.tables.entries import number_entry  # noqa: E402
 from zoo.runs.scores import SUCCESS  # noqa: E402
 
 MINI_COLUMNS = {

@@ -17,7 +17,7 @@ if __package__ in (None, ""):  # run as a file: let `import tools` find the pack
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from tools.locks import FOLDER, ROOT, normalised
-from zoo.report.scripts import vendored
+from zoo.report.page.scripts import vendored
 
 TABLE = ROOT / "docs" / "licences.md"
 ALLOWED = {
@@ -59,8 +59,8 @@ build for GPUs only.
 SCRIPTS = """
 ## Scripts in the page of a report
 
-`report.html` contains these scripts unchanged, each with its licence. `zoo/report/templates/vendor/vendored.yml` says
-where they are from, and a test compares them with the SHA-256 there.
+`report.html` contains these scripts unchanged, each with its licence. `zoo/report/page/templates/vendor/vendored.yml`
+says where they are from, and a test compares them with the SHA-256 there.
 
 | file in `vendor` | package | version | licence |
 |---|---|---|---|

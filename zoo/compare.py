@@ -140,8 +140,8 @@ def _compare(request: Request, args: argparse.Namespace) -> dict[str, Any]:
     from zoo.report.cost import NO_COSTS, read_costs
     from zoo.report.inputs import collect
     from zoo.report.labels import read_labels, read_order, relabelled
-    from zoo.report.rendering import write_file
-    from zoo.report.results import json_text, to_json
+    from zoo.report.page.results import json_text, to_json
+    from zoo.report.tables.texts import write_file
 
     inputs = collect(request)
     baseline = args.baseline or inputs.default_baseline()
@@ -169,15 +169,15 @@ def _compare(request: Request, args: argparse.Namespace) -> dict[str, Any]:
         write_file(args.json, json_text(to_json(found, skipped, inputs.references, costs)))
         result["json"] = str(args.json)
     if args.output or args.print or not args.json:
-        from zoo.report.page import Content, write_report
+        from zoo.report.page.report import Content, write_report
 
         looks = {"width": args.width, "formats": args.format, "expected": _expected(inputs), "costs": costs}
         content = Content(inputs, found, names[baseline], args.tolerance, args.command_line, **looks)
         if args.output:
             result["report"] = str(write_report(args.output, content))
         if args.print or not (args.json or args.output):
-            from zoo.report.caveats import warnings
-            from zoo.report.terminal import print_tables
+            from zoo.report.page.caveats import warnings
+            from zoo.report.tables.terminal import print_tables
 
             sentences = warnings(found, inputs.own, inputs.sets, inputs.failed, content.expected)
             print_tables(content.verdicts, sentences, content.tables)

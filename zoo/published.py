@@ -33,7 +33,7 @@ def make_parser() -> Parser:
 
 
 def _list(args: argparse.Namespace) -> dict[str, Any]:
-    from zoo.report.published import load_means, load_progress, load_set, set_names
+    from zoo.report.published_scores import load_means, load_progress, load_set, set_names
 
     result = []
     for name in set_names():

@@ -52,8 +52,8 @@ EVENTS = {
 }
 
 PRELOADED = (
-    "matplotlib.pyplot", "torch.utils.tensorboard", "zoo.report.compute", "zoo.report.page", "zoo.report.terminal",
-    "zoo.training.start",
+    "matplotlib.pyplot", "torch.utils.tensorboard", "zoo.report.compute", "zoo.report.page.report",
+    "zoo.report.tables.terminal", "zoo.training.start",
 )  # fmt: skip
 """What programs import on the way."""
 

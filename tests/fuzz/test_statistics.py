@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.stats import trim_mean
 
-from zoo.report import statistics
-from zoo.report.estimates import FEW_SEEDS, Estimate
-from zoo.report.improvement import improvements
-from zoo.report.statistics import Scores
+from zoo.report.statistics import aggregates as statistics
+from zoo.report.statistics.aggregates import Scores
+from zoo.report.statistics.estimates import FEW_SEEDS, Estimate
+from zoo.report.statistics.improvement import improvements
 
 REPS = 60
 BOTH = (-np.inf, np.inf)

@@ -12,7 +12,7 @@ import pytest
 from tests.zoo.report.samples import write_published_runs
 from tests.zoo.runs.test_read import write_run
 from zoo import compare
-from zoo.report.published import published_names
+from zoo.report.published_scores import published_names
 
 ROOT = Path(compare.__file__).resolve().parents[1]
 SCENE = [f"scene-play-singletask-task{k}-v0" for k in range(1, 6)]
@@ -159,7 +159,7 @@ def test_nothing_is_written_where_the_report_cannot_be_made(tmp_path, capsys, mo
     def fail(*_):
         raise RuntimeError("no fonts")
 
-    monkeypatch.setattr("zoo.report.page.all_figures", fail)
+    monkeypatch.setattr("zoo.report.page.report.all_figures", fail)
     write_runs(tmp_path / "logs", SCENE[:1])
     code, _, err = run(capsys, tmp_path / "logs", "-o", tmp_path / "report", *SMALL)
     assert code == 1
@@ -271,7 +271,6 @@ def test_runs_with_returns_only_are_compared_by_their_return(tmp_path, capsys):
     tables = {f"{name}_online_return" for name in ("verdict", "aggregates", "improvement", "tasks")}
     figures = ("aggregates", "profiles", "improvement", "sample_efficiency", "environments")
     assert files == tables | {f"{name}_return" for name in figures} | {
-        "cost",  # the curves, of which there are none
         "protocol",
         "report",
         "results",
@@ -371,7 +370,7 @@ def test_differences_from_a_published_set_come_first(tmp_path, capsys, algo):
 
 
 def test_neither_torch_nor_rliable_is_imported():
-    code = "import sys; import zoo.report.page; assert not {'torch', 'rliable', 'seaborn', 'arch'} & set(sys.modules)"
+    code = "import sys, zoo.report.page.report; assert not {'torch', 'rliable', 'seaborn', 'arch'} & set(sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert found.returncode == 0, found.stderr
 

@@ -10,7 +10,7 @@ from tests.zoo.test_compare import run
 from zoo import compare
 from zoo.report.compute import compare_kinds
 from zoo.report.inputs import Request, collect
-from zoo.report.published import suite_tasks
+from zoo.report.published_scores import suite_tasks
 
 SMALL = ["--reps", "100"]
 

@@ -8,7 +8,7 @@ import zipfile
 import pytest
 
 from zoo import published
-from zoo.report.published import FOLDER, load_means, load_set
+from zoo.report.published_scores import FOLDER, load_means, load_set
 
 
 def test_list_tells_which_sets_have_single_runs(capsys):
@@ -35,7 +35,7 @@ def test_an_installed_package_brings_its_data(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
     code = (
-        "import agents, zoo.report.published as p, zoo.layers as c\n"
+        "import agents, zoo.report.published_scores as p, zoo.layers as c\n"
         f"assert agents.__file__.startswith({str(site)!r}), agents.__file__\n"
         "from pathlib import Path; from zoo.suites.suite import find_suite\n"
         "assert find_suite(Path('mini')).is_file()\n"

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from zoo.report.estimates import Array, Curve, Estimate, Improvement
 from zoo.report.learning_curves import LearningCurve
-from zoo.report.spreads import Spread
-from zoo.report.statistics import Scores
+from zoo.report.statistics.aggregates import Scores
+from zoo.report.statistics.estimates import Array, Curve, Estimate, Improvement
+from zoo.report.statistics.spreads import Spread
 from zoo.runs.protocol import count
 from zoo.runs.scores import Kind
 

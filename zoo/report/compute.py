@@ -13,17 +13,17 @@ import numpy as np
 import pandas as pd
 
 from zoo.errors import UsageError
-from zoo.report import statistics
 from zoo.report.comparison import OWN, Cell, Comparison, Method, Phase, label_of
-from zoo.report.estimates import Array, Curve, Estimate, Improvement
-from zoo.report.improvement import improvements
 from zoo.report.learning_curves import episodes_of, learning_curves
-from zoo.report.pairs import rank_p_values
-from zoo.report.published import suite_of, suite_tasks, tasks_of
 from zoo.report.published_means import PublishedMeans
-from zoo.report.resampling import in_parallel
-from zoo.report.spreads import spreads_of
-from zoo.report.statistics import Scores
+from zoo.report.published_scores import suite_of, suite_tasks, tasks_of
+from zoo.report.significance import rank_p_values
+from zoo.report.statistics import aggregates as statistics
+from zoo.report.statistics.aggregates import Scores
+from zoo.report.statistics.estimates import Array, Curve, Estimate, Improvement
+from zoo.report.statistics.improvement import improvements
+from zoo.report.statistics.resampling import in_parallel
+from zoo.report.statistics.spreads import spreads_of
 from zoo.runs.history import PHASES
 from zoo.runs.scores import KINDS, SUCCESS, Kind
 

@@ -1,4 +1,4 @@
-"""What own runs cost: updates per second and hours, and scores against hours.
+"""What own runs cost: updates per second and hours.
 
 Seeds that a process trains at once share its time, so there are two numbers: the hours of a run as one waits for it,
 and the hours per seed, which is that divided by the number of seeds. Runs of different machines, or of different
@@ -12,14 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-import numpy as np
-
 from zoo.messages import log
-from zoo.report.comparison import Comparison
-from zoo.report.estimates import Array, Curve
 from zoo.report.inputs import Inputs
 from zoo.runs.folder import RunFolder, UnreadableRun
-from zoo.runs.history import PHASES
 from zoo.runs.protocol import count
 from zoo.runs.times import Times, read_times
 
@@ -68,22 +63,6 @@ COST_NUMBERS = ("updates_per_second", "hours_per_run", "hours_per_seed")
 """What `cost_numbers` returns."""
 
 
-@dataclass(frozen=True)
-class CostCurve:
-    """Scores of a method against hours.
-
-    :param phase: of each point, shape (K,).
-    :param steps: of each point, shape (K,).
-    :param hours: mean over runs of the hours per seed until then, shape (K,).
-    :param mean: the mean score.
-    """
-
-    phases: tuple[str, ...]
-    steps: np.ndarray
-    hours: Array
-    mean: Curve
-
-
 def read_costs(inputs: Inputs) -> Costs:
     """Return the times of the own runs that finished and count; one with a damaged log is named."""
     runs = inputs.own.runs
@@ -120,49 +99,3 @@ def cost_numbers(runs: Sequence[RunCost]) -> dict[str, dict[str, float] | None]:
         known = [value for value in column if value is not None]
         result[name] = {"median": median(known), "min": min(known), "max": max(known)} if known else None
     return result
-
-
-def cost_curves(comparison: Comparison, costs: Costs) -> dict[str, CostCurve]:
-    """Return method -> its learning curve over hours, for each method whose runs have one setup.
-
-    The hours of a point are the mean over tasks of the mean over the runs whose times are known.
-    """
-    result = {}
-    for method in comparison.methods:
-        runs = [
-            cost
-            for cost in costs.runs
-            if cost.method == method
-            and cost.environment in comparison.curve_tasks
-            and cost.kind == comparison.kind.name
-        ]
-        parts = {phase: comparison.phases[phase].curves[method] for phase in _phases(comparison, method)}
-        if not parts or len({cost.setup for cost in runs}) != 1:
-            continue
-        if {cost.environment for cost in runs} != set(comparison.curve_tasks):
-            continue
-        steps = np.concatenate([part.steps for part in parts.values()])
-        curves = [part.mean for part in parts.values()]
-        bounds = [curve.bounds for curve in curves if curve.bounds is not None]
-        mean = Curve(
-            np.concatenate([curve.points for curve in curves]),
-            np.concatenate(bounds, axis=1) if len(bounds) == len(curves) else None,
-            curves[0].kind,
-        )
-        phases = tuple(phase for phase, part in parts.items() for _ in part.steps)
-        result[method] = CostCurve(phases, steps, _mean_hours(runs, steps), mean)
-    return result
-
-
-def _phases(comparison: Comparison, method: str) -> list[str]:
-    """Return the phases in which a method has a learning curve."""
-    return [phase for phase in PHASES if phase in comparison.phases and method in comparison.phases[phase].curves]
-
-
-def _mean_hours(runs: Sequence[RunCost], steps: np.ndarray) -> Array:
-    """Return the hours per seed until some steps, the mean over tasks of the mean over runs."""
-    by_task: dict[str, list[Array]] = {}
-    for cost in runs:
-        hours = cost.times.hours_at(steps + cost.pretraining) / cost.times.replicas
-        by_task.setdefault(cost.environment, []).append(hours)
-    return np.asarray(np.mean([np.mean(found, axis=0) for found in by_task.values()], axis=0))

@@ -10,7 +10,7 @@ from functools import cache, reduce
 from zoo.config import load_config
 from zoo.errors import UsageError
 from zoo.layers import DEFAULT_PROFILE, merge, shared_profile
-from zoo.report.published import published_names
+from zoo.report.published_scores import published_names
 from zoo.runs.protocol import describe_settings
 from zoo.runs.read import split_environment
 

@@ -12,7 +12,7 @@ import pandas as pd
 from agents.common.files import regular_file
 from zoo.errors import UsageError
 from zoo.runs.history import PHASES
-from zoo.runs.protocol import count
+from zoo.runs.protocol import count, shortened
 from zoo.runs.read import short_name
 
 COLUMNS = (
@@ -20,10 +20,9 @@ COLUMNS = (
 )  # fmt: skip
 """Columns of a file; ``settings`` is a hash of a run's settings, ``commit`` that of the code that made the run."""
 
-_COUNTS = {"seed": 0, "step": 0, "successes": 0, "episodes": 1}  # column -> smallest value
-_MEASURES = ("return", "length")  # may be empty
+_COUNTS = ["seed", "step", "successes", "episodes"]
+_MEASURES = ["return", "length"]  # may be empty
 _RUN = ["method", "environment", "seed"]
-_LISTED = 6  # longer lists end in "and N more"
 
 
 @dataclass(frozen=True)
@@ -63,22 +62,16 @@ class Progress:
         for (method, finished), tasks in places.items():
             alike.setdefault((finished, tuple(tasks)), []).append(method)
         phrases = [
-            f"{', '.join(_shortened(methods))} {'has' if len(methods) == 1 else 'have'} {finished} of "
+            f"{', '.join(shortened(methods))} {'has' if len(methods) == 1 else 'have'} {finished} of "
             f"{count(self.plan.seeds, 'seed')} on {self._where(tasks)}"
             for (finished, tasks), methods in alike.items()
         ]
-        return f"{text}: {'; '.join(_shortened(phrases))}"
+        return f"{text}: {'; '.join(shortened(phrases))}"
 
     def _where(self, tasks: Sequence[str]) -> str:
         if len(tasks) == len(self.plan.tasks):
             return "every task"
-        return ", ".join(map(short_name, tasks)) if len(tasks) <= _LISTED else count(len(tasks), "task")
-
-
-def _shortened(texts: Sequence[str]) -> list[str]:
-    """Return the first texts of a long list, and how many more there are."""
-    more = len(texts) - _LISTED
-    return [*texts[:_LISTED], f"and {more} more"] if more > 1 else list(texts)
+        return ", ".join(map(short_name, tasks)) if len(tasks) <= 6 else count(len(tasks), "task")
 
 
 def read_included_runs(folder: Path, tasks: Collection[str]) -> pd.DataFrame:
@@ -94,8 +87,8 @@ def read_included_runs(folder: Path, tasks: Collection[str]) -> pd.DataFrame:
     repeated = table[table.duplicated([*_RUN, "phase", "step"])]
     if len(repeated):
         raise UsageError(
-            f"expected one row for each evaluation of a run, got several for {_describe(repeated.iloc[0])} in "
-            f"`{folder}`; remove all but one"
+            f"expected one row for each evaluation of a run, got several for {', '.join(map(str, repeated.iloc[0]))} "
+            f"in `{folder}`; remove all but one"
         )
     settings = table.groupby(["method", "environment"])["settings"].transform("nunique")
     if (settings > 1).any():
@@ -137,40 +130,23 @@ def check_progress(finished: pd.DataFrame, plan: Plan) -> Progress:
 def _read_file(path: Path, tasks: Collection[str]) -> pd.DataFrame:
     """Return one file's rows in the right types."""
     try:
-        table = pd.read_csv(
-            regular_file(path), dtype=str, keep_default_na=False, index_col=False, skip_blank_lines=False
-        )
-    except (OSError, ValueError) as error:  # pandas' own errors and broken UTF-8 are ValueErrors
+        table = pd.read_csv(regular_file(path), dtype=str, keep_default_na=False, index_col=False)
+        table = table[list(COLUMNS)].fillna("")  # a line that ends early
+    except (OSError, ValueError, KeyError) as error:  # pandas' own errors and broken UTF-8 are ValueErrors
         raise UsageError(f"`{path}` cannot be read ({error}); restore the file") from error
-    lacking = [name for name in COLUMNS if name not in table]
-    if lacking:
+    counts, measures = (table[names].apply(pd.to_numeric, errors="coerce") for names in (_COUNTS, _MEASURES))
+    is_good = (
+        (table["method"] != "")
+        & table["environment"].isin(tasks)
+        & table["phase"].isin(PHASES)
+        & ((counts >= 0) & (counts % 1 == 0)).all(axis=1)
+        & (counts["episodes"] >= counts["successes"].clip(lower=1))
+        & (np.isfinite(measures) | (table[_MEASURES] == "")).all(axis=1)
+    )
+    if not is_good.all():
+        row = int(np.flatnonzero(~is_good)[0])
         raise UsageError(
-            f"`{path}`: expected the columns {', '.join(COLUMNS)}; {', '.join(lacking)} missing; restore the file"
+            f"`{path}`, line {row + 2}: expected an evaluation on a task of the set's suite, got "
+            f"{', '.join(table.iloc[row])}; restore the file"
         )
-    table = table[list(COLUMNS)].fillna("")  # a line that ends early
-    _check_lines(path, table, "method", table["method"] != "", "a name")
-    _check_lines(path, table, "environment", table["environment"].isin(tasks), "a task of the set's suite")
-    _check_lines(path, table, "phase", table["phase"].isin(PHASES), " or ".join(PHASES))
-    numbers = {name: pd.to_numeric(table[name], errors="coerce") for name in (*_COUNTS, *_MEASURES)}
-    for name, least in _COUNTS.items():
-        good = (numbers[name] >= least) & (numbers[name] % 1 == 0)
-        _check_lines(path, table, name, good, f"a whole number >= {least}")
-    good = numbers["successes"] <= numbers["episodes"]
-    _check_lines(path, table, "successes", good, "at most the number of episodes")
-    for name in _MEASURES:
-        _check_lines(path, table, name, np.isfinite(numbers[name]) | (table[name] == ""), "a finite number, or empty")
-    return table.assign(**numbers).astype(dict.fromkeys(_COUNTS, int))
-
-
-def _check_lines(path: Path, table: pd.DataFrame, column: str, good: pd.Series, wanted: str) -> None:
-    """Raise UsageError for the first line whose value is not what is wanted."""
-    if not good.all():
-        row = int(np.flatnonzero(~good)[0])
-        raise UsageError(
-            f"`{path}`, line {row + 2}: expected `{column}` to be {wanted}, got {table[column].iloc[row]!r}; "
-            "restore the file"
-        )
-
-
-def _describe(row: pd.Series) -> str:
-    return f"{row['method']} on {row['environment']}, seed {row['seed']}, {row['phase']} step {row['step']}"
+    return table.assign(**counts.astype(int), **measures)

@@ -15,7 +15,7 @@ from agents.common.validation import unknown_name_message
 from zoo.errors import UsageError
 from zoo.messages import log
 from zoo.report.comparison import MEAN_COLUMNS, OWN, Method
-from zoo.report.published import PublishedSet, load_means, load_progress, load_runs, load_set, published_names
+from zoo.report.published_scores import PublishedSet, load_means, load_progress, load_runs, load_set, published_names
 from zoo.report.references import References, normalise_returns, read_references
 from zoo.report.survival import failed_scores, tallies
 from zoo.runs.protocol import PROTOCOL, show

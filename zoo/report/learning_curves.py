@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from zoo.report import statistics
-from zoo.report.estimates import Curve
-from zoo.report.resampling import in_parallel
+from zoo.report.statistics import aggregates as statistics
+from zoo.report.statistics.estimates import Curve
+from zoo.report.statistics.resampling import in_parallel
 from zoo.runs.scores import SUCCESS, Kind
 
 

@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from zoo.report.terminal import literal, terminal_table
+from zoo.report.tables.terminal import literal, terminal_table
 from zoo.runs.folder import RunFolder
 from zoo.runs.history import PHASES
 from zoo.runs.liveness import DEAD, SHOWN_STATES

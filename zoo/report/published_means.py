@@ -9,8 +9,8 @@ import pandas as pd
 
 from zoo.datasets.names import NUM_TASKS
 from zoo.report.comparison import Cell
-from zoo.report.estimates import Estimate
-from zoo.report.published import tasks_of
+from zoo.report.published_scores import tasks_of
+from zoo.report.statistics.estimates import Estimate
 
 
 class PublishedMeans:

@@ -11,10 +11,10 @@ import pandas as pd
 
 from zoo.report.comparison import OWN, Method, Tally
 from zoo.report.compute import final_scores
-from zoo.report.estimates import Estimate, welch_mean
 from zoo.report.learning_curves import episodes_of
-from zoo.report.published import PublishedSet, load_means, published_names, tasks_of
-from zoo.report.statistics import Episodes, Scores, seed_variances
+from zoo.report.published_scores import PublishedSet, load_means, published_names, tasks_of
+from zoo.report.statistics.aggregates import Episodes, Scores, seed_variances
+from zoo.report.statistics.estimates import Estimate, welch_mean
 from zoo.runs.history import PHASES
 from zoo.runs.protocol import protocol_differences, setting_differences
 from zoo.runs.read import split_environment

@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial
 
 from agents.common.files import atomic_path
 from agents.common.search import Range, Search
-from zoo.report.drawing import PAGE, literal, save
+from zoo.report.figures.drawing import PAGE, literal, save
 from zoo.tuning.trials import SETTINGS
 
 FEWEST_FOR_IMPORTANCE = 8

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from zoo.report import published
+from zoo.report import published_scores as published
 from zoo.report.comparison import MEAN_COLUMNS, Method
 from zoo.report.compute import compare
 from zoo.report.inputs import Inputs
-from zoo.report.page import Content
+from zoo.report.page.report import Content
 from zoo.runs.read import RunTables
 from zoo.runs.scores import RETURN
 

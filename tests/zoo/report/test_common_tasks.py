@@ -3,11 +3,11 @@
 import pandas as pd
 
 from tests.zoo.report.samples import NO_MEANS, SCENE, own_methods, runs_table, scene_runs
-from zoo.report import statistics
-from zoo.report.caveats import warnings
 from zoo.report.comparison import MEAN_COLUMNS, Method, baseline_in
 from zoo.report.compute import compare
-from zoo.report.tables import aggregates_table, improvement_table
+from zoo.report.page.caveats import warnings
+from zoo.report.statistics import aggregates as statistics
+from zoo.report.tables.scores import aggregates_table, improvement_table
 
 
 def scene_comparison(have, means=NO_MEANS):

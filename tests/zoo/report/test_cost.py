@@ -1,29 +1,22 @@
 import json
 
-import pandas as pd
-import pytest
-
 from tests.zoo.runs.test_read import write_run
 from zoo import compare
-from zoo.report.analysis_tables import cost_table
 from zoo.report.compute import compare_kinds
-from zoo.report.cost import cost_curves, read_costs
-from zoo.report.cost_plots import plot_cost
+from zoo.report.cost import read_costs
 from zoo.report.inputs import Request, collect
-from zoo.report.results import to_json
-from zoo.report.tidy import cost_curves_table
+from zoo.report.page.results import to_json
+from zoo.report.tables.analysis import cost_table
 
 HEADER = "time/total_timesteps,time/time_elapsed,time/updates_per_s,train/n_updates\n"
 
 
-def write(folder, hours=2.0, seeds=None, device="NVIDIA H200", pretraining=0, **options):
+def write(folder, hours=2.0, seeds=None, device="NVIDIA H200", **options):
     """Write a run whose log has evenly spaced rows until some hours."""
     config = {"seeds": seeds} if seeds else {}
-    if pretraining:
-        config["pretraining_steps"] = pretraining
     write_run(folder, **config, **options)
     rows = []
-    total = 1000 * (len(options.get("offline", (10, 20, 30))) + len(options.get("online", ()))) + pretraining
+    total = 1000 * (len(options.get("offline", (10, 20, 30))) + len(options.get("online", ())))
     for step in range(500, total + 1, 500):
         seconds = int(3600 * hours * step / total)
         rows.append(f"{step},{seconds},{step / seconds},{step}\n")
@@ -61,38 +54,7 @@ def test_seeds_at_once_and_machines_have_rows_of_their_own(tmp_path):
         ["NVIDIA H200", "4", "1", "8.00", "2.00"],
         ["Tesla T4", "1", "1", "5.00", "5.00"],
     ]
-    assert "Not in the figure, because of several rows: qam." in table.caption
-    assert plot_cost(comparisons[0], cost_curves(comparisons[0], costs)) is None
     assert {row["machine"] for row in table.data} == {"NVIDIA H200", "Tesla T4"}
-
-
-def test_scores_stand_over_the_mean_hours_per_seed(tmp_path):
-    write(tmp_path / "a", 2.0, seeds=[0, 1], seed=0, offline=(10, 20), online=(30, 40))
-    write(tmp_path / "b", 4.0, seeds=[0, 1], seed=1, offline=(20, 30), online=(40, 50))
-    comparisons, costs = read(tmp_path)
-    curves = cost_curves(comparisons[0], costs)
-    curve = curves["qam"]
-    assert curve.phases == ("offline", "offline", "online", "online")
-    assert curve.hours == pytest.approx([0.375, 0.75, 1.125, 1.5], abs=1e-3)
-    assert curve.mean.points == pytest.approx([0.3, 0.5, 0.7, 0.9])
-    line = plot_cost(comparisons[0], curves).axes[0].lines[0]
-    assert line.get_xdata() == pytest.approx(curve.hours)
-    assert line.get_ydata() == pytest.approx([30, 50, 70, 90])
-    table = cost_curves_table(comparisons, [curves])
-    assert table["hours"].tolist() == pytest.approx(curve.hours.tolist())
-    assert table["step"].tolist() == [1000, 2000, 3000, 4000]
-
-
-def test_time_of_pretraining_counts(tmp_path):
-    write(tmp_path / "a", 4.0, pretraining=1000)
-    comparisons, costs = read(tmp_path)
-    assert cost_curves(comparisons[0], costs)["qam"].hours == pytest.approx([2, 3, 4], abs=1e-3)
-
-
-def test_saved_actor_was_not_pretrained_by_the_run(tmp_path):
-    write(tmp_path / "a", 3.0, pretrained_actor={"path": "x", "updates": 1000})
-    comparisons, costs = read(tmp_path)
-    assert cost_curves(comparisons[0], costs)["qam"].hours == pytest.approx([1, 2, 3], abs=1e-3)
 
 
 def test_run_without_a_time_is_named_and_the_others_count(tmp_path):
@@ -103,7 +65,6 @@ def test_run_without_a_time_is_named_and_the_others_count(tmp_path):
     table = cost_table(comparisons, costs)
     assert table.rows[0][5].plain == "1.00"
     assert f"The time of 1 run is not known: {tmp_path / 'b'} (progress.csv cannot be read" in table.caption
-    assert cost_curves(comparisons[0], costs)["qam"].hours == pytest.approx([1 / 3, 2 / 3, 1], abs=1e-3)
 
 
 def test_only_runs_that_finished_and_count_have_a_cost(tmp_path):
@@ -134,21 +95,19 @@ def test_report_is_whole_though_logs_are_damaged(tmp_path, capsys):
     )
     assert json.loads((tmp_path / "report" / "results.json").read_text())["cost"] == {}
     assert not (tmp_path / "report" / "tables" / "cost.csv").exists()
-    assert pd.read_csv(tmp_path / "report" / "cost.csv").empty
 
 
-def test_report_has_table_figure_and_curve_of_the_cost_and_an_older_one_is_removed(tmp_path):
+def test_report_has_a_table_of_the_cost_and_an_older_one_is_removed(tmp_path):
     for seed in range(2):
         write(tmp_path / "logs" / f"run_{seed}", 1.0, seed=seed, has_success=False, env="Pendulum-v1")
     words = [str(tmp_path / "logs"), "-o", str(tmp_path / "report"), "--reps", "20", "--format", "svg"]
     assert compare.main(words) == 0
     written = {str(path.relative_to(tmp_path / "report")) for path in (tmp_path / "report").rglob("*")}
-    assert {"tables/cost.csv", "tables/cost.md", "tables/cost.tex", "figures/cost_return.svg", "cost.csv"} <= written
+    assert {"tables/cost.csv", "tables/cost.md", "tables/cost.tex"} <= written
     page = (tmp_path / "report" / "report.html").read_text()
     assert 'id="cost"' in page
-    assert 'id="figure-cost_return"' in page
     for seed in range(2):
         (tmp_path / "logs" / f"run_{seed}" / "progress.csv").unlink()
     assert compare.main(words) == 0
     written = {str(path.relative_to(tmp_path / "report")) for path in (tmp_path / "report").rglob("*")}
-    assert not {"tables/cost.csv", "figures/cost_return.svg"} & written
+    assert "tables/cost.csv" not in written

@@ -4,9 +4,9 @@ import pytest
 from tests.zoo.report.samples import SCENE, scene_runs
 from zoo.report.comparison import Method
 from zoo.report.expected import expected_settings
-from zoo.report.published import load_set
+from zoo.report.published_scores import load_set
 from zoo.report.reproduction import reproduce
-from zoo.report.tables import reproduction_table
+from zoo.report.tables.scores import reproduction_table
 
 
 def test_published_value_and_own_runs_give_a_difference_with_a_verdict():

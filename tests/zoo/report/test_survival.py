@@ -14,9 +14,9 @@ from zoo.errors import UsageError
 from zoo.report.comparison import Tally
 from zoo.report.compute import compare_kinds, last_evaluations
 from zoo.report.inputs import Request, collect
-from zoo.report.page import Content
-from zoo.report.rendering import to_latex
+from zoo.report.page.report import Content
 from zoo.report.survival import describe_tallies, tallies
+from zoo.report.tables.texts import to_latex
 from zoo.runs.read import read_runs
 
 

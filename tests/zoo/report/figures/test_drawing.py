@@ -1,0 +1,121 @@
+import io
+import re
+import shutil
+import subprocess
+from itertools import combinations
+
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+
+from tests.zoo.report.samples import comparison_of, comparison_of_returns
+from zoo.report.figures.drawing import FORMATS, PAGE, SHEETS, save
+from zoo.report.figures.plots import all_figures
+from zoo.runs.scores import NORMALISED_RETURN
+
+MANY = [
+    *("QAM", "QAM-E", "QAM-F", "FQL", "IFQL", "ReBRAC", "DSRL", "CGQL", "CGQL-M", "CGQL-L", "DAC", "BAM", "FEdit"),
+    *("FBRAC", "FAWAC", "RLPD", "an agent of mine with a name that is far too long for one column (net_arch=512x4)"),
+]
+
+
+@pytest.fixture(scope="module")
+def comparisons():
+    one = comparison_of_returns(["SAC", "TD3"], kind=NORMALISED_RETURN)
+    return [comparison_of(MANY, seeds=2, tasks=8), comparison_of_returns(["SAC", "TD3"]), one]
+
+
+def texts_of(figure):
+    """Return the texts that are drawn, with the boxes that they fill, in points."""
+    figure.set_dpi(72)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    hidden = {id(label) for ax in figure.axes for label in labels_outside(ax)}
+    hidden |= {id(text) for ax in figure.axes if not ax.get_visible() for text in ax.findobj(Text)}
+    found = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+    return [(text, text.get_window_extent(canvas.get_renderer())) for text in found if id(text) not in hidden]
+
+
+def labels_outside(ax):
+    """Return the labels of ticks that matplotlib keeps but does not draw."""
+    for axis in (ax.xaxis, ax.yaxis):
+        low, high = sorted(axis.get_view_interval())
+        for tick in axis.get_major_ticks():
+            if not low <= tick.get_loc() <= high:
+                yield from (tick.label1, tick.label2)
+
+
+def figures_of(comparison, place):
+    return all_figures(comparison, next(iter(comparison.methods)), SHEETS[place])
+
+
+@pytest.fixture(scope="module", params=["column", "text"])
+def drawn(request, comparisons):
+    """Return every kind of figure as it is drawn for a paper: (name, figure, its texts)."""
+    figures = {name: figure for c in comparisons for name, figure in figures_of(c, request.param).items()}
+    return [(name, figure, texts_of(figure)) for name, figure in figures.items()]
+
+
+def test_texts_of_figures_for_a_paper_have_a_readable_size(drawn):
+    for name, _, texts in drawn:
+        assert len(texts) > 8
+        assert all(6.5 <= text.get_fontsize() <= 9.5 for text, _ in texts), name
+
+
+def test_no_text_of_a_figure_for_a_paper_is_cut_off(drawn):
+    for name, figure, texts in drawn:
+        for text, box in texts:
+            inside = box.x0 > -0.5 and box.y0 > -0.5 and box.x1 < figure.bbox.x1 + 0.5 and box.y1 < figure.bbox.y1
+            assert inside, (name, text.get_text(), box)
+
+
+def test_no_text_of_a_figure_for_a_paper_covers_another(drawn):
+    for name, _, texts in drawn:
+        for (a, box), (b, other) in combinations(texts, 2):
+            assert not box.padded(-0.5).overlaps(other.padded(-0.5)), (name, a.get_text(), b.get_text())
+
+
+def test_panels_of_figures_for_a_paper_keep_room_for_their_data(drawn):
+    for name, figure, _ in drawn:
+        for ax in (ax for ax in figure.axes if ax.get_label() != "<colorbar>"):
+            assert min(ax.bbox.width, ax.bbox.height) > 36, name  # half an inch
+
+
+@pytest.mark.parametrize("place", SHEETS)
+def test_pdf_has_the_width_of_its_place_and_fonts_that_conferences_accept(comparisons, tmp_path, place):
+    for name, figure in figures_of(comparisons[1], place).items():
+        path = tmp_path / f"{name}.pdf"
+        save(figure, path, "pdf")
+        data = path.read_bytes()
+        width = float(re.search(rb"/MediaBox \[ 0 0 ([\d.]+)", data)[1])
+        assert width == pytest.approx(72 * SHEETS[place].width, abs=0.1)
+        assert b"/Type3" not in data
+        assert b"/CIDFontType2" in data  # TrueType
+        if shutil.which("pdffonts"):
+            found = subprocess.run(["pdffonts", path], capture_output=True, text=True, check=True).stdout
+            fonts = found.splitlines()[2:]
+            assert fonts
+            assert all("TrueType" in line and "yes yes" in line for line in fonts)  # embedded, as a subset
+
+
+@pytest.fixture(scope="module")
+def twice():
+    """Return a figure that was made two times."""
+    return [all_figures(comparison_of(["QAM", "FQL"]), "QAM")["profiles"] for _ in range(2)]
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_same_figure_gives_the_same_file(twice, kind):
+    files = []
+    for figure in twice:
+        buffer = io.BytesIO()
+        save(figure, buffer, kind)
+        files.append(buffer.getvalue())
+    assert files[0] == files[1]
+
+
+def test_long_names_are_broken_into_two_lines_at_most():
+    name = SHEETS["column"].name(MANY[-1])
+    assert name.count("\n") == 1
+    assert name.endswith("…")
+    assert PAGE.name("QAM-E (qam2026)") == "QAM-E (qam2026)"

@@ -1,0 +1,355 @@
+"""What a reader can do with the page, in a real browser."""
+
+import re
+from urllib.parse import parse_qs
+
+import pytest
+
+from tests.zoo.report.page import browser
+from tests.zoo.report.samples import comparison_of_returns, content_of, evaluations, own_methods
+from zoo.report.comparison import Method
+from zoo.report.page import report
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(browser.PROGRAM is None, reason="no Chromium here; `apt install chromium` brings one"),
+]
+HOSTILE = "</script><b>a&b=c,d</b>\u2028"
+METHODS = ["QAM", "FQL", HOSTILE]
+WAIT = """new Promise(done => {
+  const look = () => document.querySelector("#main").ariaBusy === "true" ? setTimeout(look, 5) : done();
+  look();
+})"""
+
+
+@pytest.fixture(scope="module")
+def content():
+    methods = own_methods(METHODS) | {"FQL": Method("FQL", "FQL", "a_set")}
+    found = content_of(evaluations(METHODS, tasks=4), methods, problems=[("logs/a", None)])
+    found.inputs.evaluations.loc[found.inputs.evaluations["method"] == "FQL", "source"] = "a_set"
+    return found
+
+
+@pytest.fixture(scope="module")
+def address(content, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(report.to_html(content), encoding="utf-8")
+    return path.as_uri()
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory):
+    with browser.chromium(tmp_path_factory.mktemp("profile")) as found:
+        yield found
+
+
+@pytest.fixture
+def page(tab, address):
+    tab.media()
+    tab.resize(1400, 900)
+    tab.open(address)
+    yield tab
+    assert tab.problems == []
+
+
+def column(page, table, number):
+    """Return the texts of one column of the rows that are shown."""
+    rows = f"document.querySelectorAll('#{table} tbody tr:not([hidden])')"
+    return page.evaluate(f"[...{rows}].map(row => row.cells[{number}].firstChild.textContent)")
+
+
+def sorts(page, table):
+    return page.evaluate(f"[...document.querySelectorAll('#{table} th')].map(each => each.ariaSort)")
+
+
+def hide(page, name, value):
+    page.click(f"#selection input[name={name}][value='{value}']")
+    page.evaluate(WAIT)
+
+
+def texts(page, selector):
+    return page.evaluate(f"[...document.querySelectorAll(`{selector}`)].map(each => each.textContent)")
+
+
+def words_of(page):
+    return parse_qs(page.evaluate("location.hash.slice(1)"))
+
+
+def test_page_draws_everything_without_errors_or_requests(page, content, address):
+    found = "[...document.querySelectorAll('[data-drawing]')].filter(each => each.querySelector('.panels svg'))"
+    drawn = page.evaluate(f"{found}.map(each => each.dataset.drawing)")
+    assert drawn == [
+        "aggregates", "profiles", "improvement", "pairs", "sample_efficiency", "domains", "heat_map", "runs"
+    ]  # fmt: skip
+    assert sorted(drawn) == sorted(drawing["name"] for drawing in content.data["drawings"])
+    assert page.requests == {address}
+
+
+def test_policy_keeps_scripts_and_the_network_out(tab, address):
+    tab.open(address)
+    tab.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=http://127.0.0.1:9/a.png onerror=alert(1)>')")
+    tab.evaluate("fetch('http://127.0.0.1:9/').catch(() => 0)")
+    tab.settle()
+    assert tab.requests == {address}
+    assert [text for text in tab.problems if "Content Security Policy" in text]
+
+
+def test_headings_sort_numbers_by_number_and_texts_by_name(page):
+    before = column(page, "aggregates_offline", 0)
+    page.click("#aggregates_offline th:nth-child(2) button")
+    means = [float(text.strip("† ")) for text in column(page, "aggregates_offline", 1)]
+    assert means == sorted(means, reverse=True)
+    assert sorts(page, "aggregates_offline")[:3] == ["none", "descending", "none"]
+    page.click("#aggregates_offline th:nth-child(2) button")
+    assert [float(text.strip("† ")) for text in column(page, "aggregates_offline", 1)] == sorted(means)
+    page.click("#aggregates_offline th:nth-child(2) button")
+    assert column(page, "aggregates_offline", 0) == before
+    page.click("#aggregates_offline th:first-child button")
+    assert column(page, "aggregates_offline", 0) == [HOSTILE, "FQL", "QAM"]
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        (["9.5", "1,000", "-", "-3.0†", "80 [1, 2]"], ["1,000", "80 [1, 2]", "9.5", "-3.0†", "-"]),
+        (["task10", "task9", "-"], ["task9", "task10", "-"]),
+        (["500,000", "mixed", "1,000,000"], ["1,000,000", "500,000", "mixed"]),
+    ],
+)
+def test_what_is_missing_comes_last(page, entries, expected):
+    page.evaluate(
+        "(() => { const body = document.querySelector('#aggregates_offline tbody'); const row = body.rows[0];"
+        f"for (const [k, text] of {entries}.entries()) {{ const copy = row.cloneNode(true); copy.dataset.place = k;"
+        "copy.cells[1].textContent = text; body.append(copy); } for (let k = 0; k < 3; k++) body.rows[0].remove(); })()"
+    )
+    page.click("#aggregates_offline th:nth-child(2) button")
+    assert column(page, "aggregates_offline", 1) == expected
+
+
+def test_a_hidden_method_is_hidden_everywhere(page):
+    number = texts(page, "#selection label:has([name=method])").index("FQL")
+    hide(page, "method", number)
+    assert page.evaluate(f"document.querySelectorAll('.panels [fill=\"var(--method-{number})\"]').length") == 0
+    assert page.evaluate(f"document.querySelectorAll('.panels [stroke=\"var(--method-{number})\"]').length") == 0
+    assert "FQL" not in texts(page, ".panels text")
+    for table in ("aggregates_offline", "aggregates_online", "domains_offline"):
+        assert "FQL" not in column(page, table, 0)
+    assert texts(page, "#tasks_online th:not([hidden]) button").count("FQL") == 0
+    assert page.evaluate("document.querySelectorAll('#tasks_online tbody tr:first-child td:not([hidden])').length") == 3
+    assert "Hidden: FQL." in page.evaluate("document.querySelector('#hidden-note').innerText")
+
+
+def test_a_click_in_a_legend_hides_a_method_and_keeps_the_focus(page):
+    page.click("#figure-profiles .legend li:first-child button")
+    page.evaluate(WAIT)
+    states = page.evaluate(
+        "[...document.querySelectorAll('.legend li:first-child button')].map(each => each.ariaPressed)"
+    )
+    assert states == ["false"] * 3
+    assert page.evaluate("document.activeElement.closest('figure').id") == "figure-profiles"
+    page.press("Enter")
+    assert not words_of(page)
+
+
+def test_a_hidden_domain_is_hidden_everywhere(page):
+    assert texts(page, "#figure-domains .panel-title") == ["cube-double-play", "scene-play"]
+    hide(page, "domain", 0)
+    assert texts(page, "#figure-domains .panel-title") == ["scene-play"]
+    assert not [text for text in texts(page, "#figure-heat_map text") if "cube" in text]
+    assert [text[:5] for text in column(page, "tasks_offline", 0)] == ["scene"] * 2
+    assert texts(page, "#domains_offline th:not([hidden])") == ["method", "scene-play (2)"]
+
+
+def test_one_phase_can_be_shown_alone(page):
+    page.click("#selection input[value=online]")
+    page.evaluate(WAIT)
+    assert page.evaluate("document.querySelector('#aggregates_offline').hidden")
+    assert not page.evaluate("document.querySelector('#aggregates_online').hidden")
+    assert texts(page, "#figure-aggregates .panel-title") == ["online mean", "online IQM"]
+    ticks = texts(page, "#figure-sample_efficiency .panels > div:first-child [aria-label='x-axis tick label'] text")
+    assert (ticks[0], ticks[-1]) == ("2k", "3k")  # the steps of this phase alone
+
+
+def hover(page, selector):
+    page.move(*page.place(selector))
+    return page.evaluate("document.querySelector('#tip').hidden ? '' : document.querySelector('#tip').innerText")
+
+
+def test_hovering_tells_method_value_interval_seeds_and_step(page):
+    text = hover(page, "#figure-aggregates svg [aria-label=bar] rect")
+    assert re.search(r"success \(%\): \d+\.\d \[\d+\.\d, \d+\.\d\]\n", text)
+    assert "offline mean, 4 common tasks\n6 seeds\n2,000 steps" in text
+    assert text.split("\n")[0] in METHODS
+    text = hover(page, "#figure-sample_efficiency svg [aria-label=dot] path")
+    assert re.search(
+        r"success \(%\), 4 common tasks: \d+\.\d \[\d+\.\d, \d+\.\d\]\nstep [123],000\n(off|on)line\n6 seeds", text
+    )
+    text = hover(page, "#figure-pairs svg [aria-label=cell] rect")
+    assert re.search(
+        r" against .*\nprobability of improvement: 0\.\d\d \[0\.\d\d, 0\.\d\d\]\ndifference of means: ", text
+    )
+    text = hover(page, "#figure-heat_map svg [aria-label=cell] rect")
+    assert re.search(
+        r"success \(%\): \d+\.\d \[\d+\.\d, \d+\.\d\]\n(cube-double|scene)-play task\d\noffline\n6 seeds", text
+    )
+    page.move(2, 2)
+    assert page.evaluate("document.querySelector('#tip').hidden")
+
+
+def test_hovering_over_a_run_tells_its_seed_and_folder(page):
+    text = hover(page, "#figure-runs svg [aria-label=dot] circle")
+    assert re.search(r"\n(cube-double|scene)-play task\d, seed \d\noffline, step 2,000\n.+/\d/\d$", text)
+
+
+def test_a_link_restores_the_selection(page, address):
+    hide(page, "domain", 1)
+    page.click("#figure-profiles .legend li:last-child button")
+    page.click("#selection input[value=offline]")
+    page.click("#aggregates_offline th:nth-child(2) button")
+    page.evaluate(WAIT)
+    hidden = words_of(page)["hide"]
+    assert words_of(page) == {
+        "hide": hidden, "domain": ["scene-play"], "phase": ["offline"], "sort": ["aggregates_offline.1.descending"]
+    }  # fmt: skip
+    link, shown = page.evaluate("document.querySelector('#permalink').href"), page.evaluate("document.body.innerText")
+    page.open(address)
+    assert page.evaluate("document.body.innerText") != shown
+    page.open(link)
+    assert page.evaluate("document.body.innerText") == shown
+    assert words_of(page)["hide"] == hidden
+
+
+def test_a_link_may_name_what_this_report_lacks(page, address):
+    page.open(
+        f"{address}#hide=GONE&domain=nowhere&phase=never&sort=a.b&sort=aggregates_offline.99.ascending&at=nothing"
+    )
+    assert page.evaluate("document.querySelector('#hidden-note').hidden")
+    page.open(f"{address}#section-3")
+    assert page.evaluate("scrollY") > 0
+
+
+def test_contents_lead_to_sections_and_keep_the_selection(page):
+    hide(page, "method", 0)
+    page.click("nav li:nth-child(3) a")
+    assert set(words_of(page)) == {"hide", "at"}
+    assert abs(page.evaluate("document.querySelector('#section-3').getBoundingClientRect().top")) < 40
+    assert texts(page, "nav a") == texts(page, "main h2")
+
+
+@pytest.mark.parametrize("width", [390, 1400])
+def test_the_page_never_scrolls_sideways(tab, tmp_path, width):
+    names = ["QAM", "q" * 120, *(f"agent {k}" for k in range(14))]
+    (tmp_path / "report.html").write_text(report.to_html(content_of(evaluations(names, tasks=2))), encoding="utf-8")
+    tab.resize(width, 844, mobile=width < 500)
+    tab.open((tmp_path / "report.html").as_uri())
+    assert tab.evaluate("document.documentElement.scrollWidth") == width
+    assert tab.evaluate("document.querySelector('#side').open") == (width == 1400)
+    wide = "document.querySelector('#figure-heat_map .panels')"
+    assert tab.evaluate(f"{wide}.scrollWidth > {wide}.clientWidth") == (width == 390)  # it scrolls inside instead
+    assert tab.problems == []
+
+
+def test_the_keyboard_reaches_and_does_everything(page):
+    page.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    assert page.evaluate("document.activeElement.getBoundingClientRect().left") >= 0
+    page.press("Tab")
+    assert page.evaluate("document.activeElement.closest('nav') !== null")
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    for key, way in (("Enter", "descending"), (" ", "ascending")):
+        page.evaluate("document.querySelector('#aggregates_offline th:nth-child(2) button').focus()")
+        page.press(key)
+        assert sorts(page, "aggregates_offline")[1] == way
+    page.evaluate("document.querySelector('#selection [name=method]').focus()")
+    page.press(" ")
+    assert "hide" in words_of(page)
+
+
+def test_arrow_keys_read_the_values_of_a_figure(page):
+    page.evaluate("document.querySelector('#figure-aggregates svg').focus()")
+    page.press("ArrowRight")
+    first = page.evaluate("document.querySelector('#tip').innerText")
+    page.press("ArrowRight")
+    assert "seeds" in first
+    assert page.evaluate("document.querySelector('#tip').innerText").split("\n")[0] != first.split("\n")[0]
+    page.press("Tab")
+    assert page.evaluate("document.querySelector('#tip').hidden")
+
+
+CONTRASTS = """(() => {
+  const canvas = new OffscreenCanvas(1, 1).getContext("2d", {willReadFrequently: true});
+  const luminance = colour => {
+    canvas.fillStyle = colour;
+    canvas.fillRect(0, 0, 1, 1);
+    const linear = [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3)
+      .map(value => value / 255).map(value => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
+  };
+  const contrast = (a, b) => {
+    const [x, y] = [luminance(a), luminance(b)];
+    return (Math.max(x, y) + 0.05) / (Math.min(x, y) + 0.05);
+  };
+  const paper = getComputedStyle(document.body).backgroundColor;
+  const lines = [...document.querySelectorAll(".panels [aria-label=line] path, .legend line")]
+    .map(each => contrast(getComputedStyle(each).stroke, paper));
+  const texts = "p, td, th, small, figcaption, a, label, .panel-title, .panels [aria-label*=tick] text";
+  const words = [...document.querySelectorAll(texts)]
+    .map(each => contrast(getComputedStyle(each)[each.tagName === "text" ? "fill" : "color"], paper));
+  const cells = [...document.querySelectorAll("#figure-pairs svg, #figure-heat_map svg")].flatMap(svg => {
+    return [...svg.querySelectorAll("[aria-label=text] text")].flatMap(each => {
+      const box = each.getBoundingClientRect();
+      const behind = document.elementsFromPoint((box.left + box.right) / 2, (box.top + box.bottom) / 2);
+      const found = behind.find(other => other.tagName === "rect");
+      return found ? [contrast(getComputedStyle(each).fill, getComputedStyle(found).fill)] : [];
+    });
+  });
+  return {lines, words, cells, paper: luminance(paper)};
+})()"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everything_can_be_read_on_light_and_on_dark_ground(page, address, scheme):
+    page.media(scheme=scheme)
+    page.resize(1400, 12_000)
+    page.open(address)
+    found = page.evaluate(CONTRASTS)
+    assert (found["paper"] > 0.5) == (scheme == "light")
+    assert len(found["cells"]) > 20
+    assert min(found["lines"]) >= 3
+    assert min(found["words"]) >= 4.5
+    assert min(found["cells"]) >= 3
+
+
+def test_a_switch_turns_light_into_dark_and_back(page):
+    paper = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(paper)
+    page.click("#theme")
+    assert page.evaluate(paper) != light
+    page.click("#theme")
+    assert page.evaluate(paper) == light
+
+
+def test_print_is_light_and_without_controls(page, tmp_path):
+    page.media("print", "dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    for selector in ("#side", "#tip", ".skip"):
+        assert page.evaluate(f"getComputedStyle(document.querySelector('{selector}')).display") == "none"
+    page.media()
+    widths = "[...document.querySelectorAll('.panels')].map(each => each.firstChild.clientWidth)"
+    page.evaluate(f"addEventListener('beforeprint', () => {{ window.found = {widths}; }})")
+    page.print(tmp_path / "page.pdf")
+    widths = page.evaluate("window.found")
+    assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
+    assert len(widths) == 8
+    assert max(widths) <= 700
+
+
+def test_returns_are_drawn_too(tab, tmp_path):
+    found = content_of(evaluations(["a", "b", "c"]))
+    content = report.Content(
+        found.inputs, [comparison_of_returns(["a", "b", "c"])], "a", tolerance=0.05, command="zoo compare logs"
+    )
+    (tmp_path / "report.html").write_text(report.to_html(content), encoding="utf-8")
+    tab.open((tmp_path / "report.html").as_uri())
+    assert texts(tab, "#figure-environments_return .panel-title") == ["HalfCheetah-v5", "Pendulum-v1"]
+    assert tab.problems == []

@@ -1,0 +1,131 @@
+import pandas as pd
+import pytest
+
+from tests.zoo.report.samples import (
+    NO_MEANS,
+    SCENE,
+    comparison_of_returns,
+    content_of,
+    evaluations,
+    own_methods,
+    runs_table,
+    scene_runs,
+)
+from tests.zoo.runs.test_read import write_run
+from zoo.report.comparison import Method
+from zoo.report.compute import compare
+from zoo.report.page.caveats import describe_kinds, describe_phases, warnings
+from zoo.runs.read import read_runs
+
+
+def warnings_of(content):
+    return warnings(content.comparisons, content.inputs.own)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "sentence"),
+    [(1, "One seed gives no interval: FQL, QAM."), (4, "Fewer than 5 seeds: FQL (4), QAM (4).")],
+)
+def test_too_few_seeds_are_warned_of(seeds, sentence):
+    found = content_of(evaluations(["QAM", "FQL"], seeds=seeds))
+    assert any(sentence in warning for warning in warnings_of(found))
+
+
+def test_enough_seeds_on_the_same_tasks_give_no_warning():
+    assert warnings_of(content_of(evaluations(["QAM", "FQL"]))) == []
+
+
+def test_unequal_seeds_left_out_tasks_and_different_steps_are_warned_of():
+    table = pd.concat([evaluations(["QAM"], tasks=4), evaluations(["FQL"], tasks=2, steps=((500, "offline"),))])
+    table = table[~((table["environment"] == SCENE[0]) & (table["seed"] == 5) & (table["method"] == "QAM"))]
+    text = "\n".join(warnings_of(content_of(table)))
+    assert "offline: unequal numbers of seeds between tasks: QAM (5 to 6)" in text
+    assert "aggregates leave out tasks that some methods lack: cube-double-play task2, scene-play task2 (FQL)." in text
+    assert "offline: methods were scored at different steps" in text
+
+
+def test_returns_that_are_not_averaged_are_explained():
+    (sentence,) = warnings([comparison_of_returns(["SAC", "TD3"])], runs_table())
+    assert sentence.startswith("online, return: returns of 2 environments are not averaged")
+    assert "--reference-scores" in sentence
+
+
+def test_one_environment_of_returns_needs_no_explanation():
+    assert warnings([comparison_of_returns(["SAC", "TD3"], environments=["Pendulum-v1"])], runs_table()) == []
+
+
+def test_few_seeds_are_warned_of_where_there_are_no_aggregates():
+    found = warnings([comparison_of_returns(["SAC", "TD3"], seeds=3)], runs_table())
+    assert any("Fewer than 5 seeds: SAC (3), TD3 (3)." in sentence for sentence in found)
+
+
+def test_kinds_of_scores_are_named():
+    comparisons = [content_of(evaluations(["QAM"])).comparisons[0], comparison_of_returns(["SAC"])]
+    assert describe_kinds(comparisons[:1]) == (
+        "Scores are success rates of the last evaluation of a phase, never of the best one."
+    )
+    assert describe_kinds(comparisons).startswith("Scores are success rates and mean returns of the last evaluation")
+    assert describe_phases(comparisons).endswith("Online, return: 1 method on 2 common tasks, scored at 2,000 steps.")
+
+
+def sentence_of_no_aggregate(have):
+    """Return the warning for methods with the given tasks of scene."""
+    runs = [scene_runs([[0.5] * 6] * 5, name) for name in have]
+    table = pd.concat([part[part["environment"].isin(have[name])] for name, part in zip(have, runs, strict=True)])
+    methods = own_methods(have)
+    comparison = compare(methods, table, NO_MEANS, reps=20, curves=False)
+    return next(sentence for sentence in warnings([comparison], runs_table()) if "no aggregate" in sentence)
+
+
+def test_methods_with_the_same_environments_are_named_together():
+    found = sentence_of_no_aggregate({"a": SCENE[:1], "b": SCENE[1:], "c": SCENE[:1]})
+    assert found.endswith("was run by all methods: a, c have scene-play task1; b has 4 tasks of scene-play.")
+
+
+def test_long_lists_of_methods_are_shortened():
+    found = sentence_of_no_aggregate({"other": SCENE[:1], **{f"m{k}": SCENE[1:2] for k in range(9)}})
+    assert "m0, m1, m2, m3, m4, m5, and 3 more have scene-play task2" in found
+
+
+def departures_of(departures, profile="qam"):
+    """Return the sentences on departures of one method that was run on the given tasks of scene."""
+    protocols = {env: {"profile": profile} for env in departures}
+    table = scene_runs([[0.5] * 6] * 5)
+    methods = {"qam": Method("qam", "QAM", "own", protocols, departures)}
+    comparison = compare(methods, table[table["environment"].isin(departures)], NO_MEANS, reps=20)
+    return [sentence for sentence in warnings([comparison], runs_table()) if "departs" in sentence]
+
+
+def test_departures_name_profile_and_environment():
+    assert departures_of({SCENE[0]: ("horizon_length 10 instead of 5", "sparse False instead of True")}) == [
+        "qam departs from the protocol of profile qam: horizon_length 10 instead of 5, sparse False instead of True "
+        "(scene-play task1)."
+    ]
+
+
+def test_same_departures_on_all_environments_are_said_once():
+    found = departures_of({env: ("horizon_length 10 instead of 5",) for env in SCENE[:3]}, profile="trqam")
+    assert found == [
+        "qam departs from the protocol of profile trqam: horizon_length 10 instead of 5 (all 3 environments)."
+    ]
+
+
+def test_departures_of_some_environments_name_them():
+    short = "offline_steps 3,000 instead of 1,000,000"
+    found = departures_of({SCENE[0]: (short, "gamma 0.9 instead of 0.99"), SCENE[1]: (short,), SCENE[2]: ()})
+    assert found == [
+        "qam departs from the protocol of profile qam: offline_steps 3,000 instead of 1,000,000 (2 tasks of "
+        "scene-play); gamma 0.9 instead of 0.99 (scene-play task1)."
+    ]
+
+
+def test_runs_that_keep_to_the_protocol_have_no_sentence():
+    assert departures_of({SCENE[0]: (), SCENE[1]: ()}) == []
+
+
+def test_different_thresholds_of_success_on_one_environment_are_told(tmp_path):
+    for number, (env, threshold) in enumerate([("Pendulum-v1", -300), ("Pendulum-v1", -500.5), ("Hopper-v5", 1000)]):
+        write_run(tmp_path / str(number), env=env, seed=number, success_return=threshold)
+    found = warnings(content_of(evaluations(["QAM"])).comparisons, read_runs([tmp_path]))
+    assert "Pendulum-v1: runs count a success from different returns on, -500.5, -300" in "\n".join(found)
+    assert "Hopper" not in "\n".join(found)

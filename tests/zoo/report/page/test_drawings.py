@@ -1,0 +1,161 @@
+import json
+
+import numpy as np
+import pytest
+
+from tests.zoo.report.samples import (
+    NO_MEANS,
+    comparison_of,
+    comparison_of_returns,
+    comparison_of_two_budgets,
+    evaluations,
+    own_methods,
+    returns,
+    runs_with_an_online_starter,
+)
+from zoo.report.compute import compare
+from zoo.report.page.drawings import Names, colours, page_data, phase_of
+from zoo.report.tables.entries import Entry, Table
+from zoo.report.tables.scores import domains_table, tasks_table
+
+METHODS = ["QAM", "FQL", "mine"]
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    return comparison_of(METHODS, tasks=4)
+
+
+@pytest.fixture(scope="module")
+def names(comparison):
+    return Names([comparison])
+
+
+@pytest.fixture(scope="module")
+def data(comparison, names):
+    return page_data([comparison], ["QAM"], evaluations(METHODS, tasks=4), names)
+
+
+def drawing(data, name):
+    return next(found for found in data["drawings"] if found["name"] == name)
+
+
+def test_rows_and_columns_of_tables_know_their_method_and_domain(comparison, names):
+    phase = comparison.phases["offline"]
+    domains, tasks = domains_table(comparison, phase), tasks_table(comparison, phase)
+    assert names.domains == ["cube-double-play", "scene-play"]
+    assert names.of_columns(domains) == [(None, None), (None, 0), (None, 1)]
+    assert names.of_rows(domains) == [(names.method(row[0].text), None) for row in domains.rows]
+    assert names.of_columns(tasks) == [(None, None), *((names.method(name), None) for name in tasks.header[1:])]
+    assert names.of_rows(tasks) == [(None, 0), (None, 0), (None, 1), (None, 1)]
+
+
+def test_methods_are_found_in_tables_of_others_too(names):
+    rows = [
+        [Entry("offline"), Entry("scene-play task1"), Entry("QAM"), Entry("QAM")],
+        [Entry("QAM"), *[Entry("-")] * 3],
+    ]
+    table = Table("x", "X", "x", ["phase", "where", "method", "FQL"], rows)
+    assert names.of_rows(table) == [(names.method("QAM"), 1), (names.method("QAM"), None)]
+    assert names.of_columns(table)[3] == (names.method("FQL"), None)
+
+
+def test_phase_of_a_table_is_in_its_name():
+    assert phase_of("aggregates_offline_qam50") == "offline"
+    assert phase_of("improvement_online_return") == "online"
+    assert phase_of("protocol") == ""
+
+
+def test_intervals_are_those_of_the_comparison_in_percent(comparison, names, data):
+    panel = drawing(data, "aggregates")["panels"][0]
+    row = next(row for row in panel["rows"] if row["m"] == names.method("FQL"))
+    mean = comparison.phases["offline"].aggregates["FQL"].estimates["mean"]
+    assert row["value"] == round(100 * mean.point, 2)
+    assert row["interval"] == [round(100 * bound, 2) for bound in mean.interval]
+    assert (row["seeds"], row["step"], panel["digits"], panel["phase"]) == ("6", 2000, 1, "offline")
+
+
+def test_an_online_curve_begins_where_the_offline_one_ended(comparison, names, data):
+    lines = drawing(data, "sample_efficiency")["panels"][0]["lines"]
+    offline, online = (
+        next(line for line in lines if line["m"] == names.method("QAM") and line["phase"] == phase)
+        for phase in ("offline", "online")
+    )
+    assert (offline["x"], online["x"]) == ([1000, 2000], [2000, 3000])
+    assert online["y"][0] == offline["y"][-1]
+    assert (offline["isJoined"], online["isJoined"]) == (False, True)
+    found = comparison.phases["offline"].curves["QAM"].mean
+    assert offline["y"] == [round(100 * value, 2) for value in found.points]
+    assert offline["low"] == [round(100 * value, 2) for value in found.bounds[0]]
+
+
+def test_axis_holds_a_method_that_starts_online_where_the_others_end():
+    runs = runs_with_an_online_starter()
+    comparison = compare(own_methods(("QAM", "RLPD")), runs, NO_MEANS, reps=20)
+    names = Names([comparison])
+    data = page_data([comparison], ["QAM"], runs, names)
+    for figure in ("sample_efficiency", "domains"):
+        panel = drawing(data, figure)["panels"][0]
+        assert next(line["x"] for line in panel["lines"] if line["m"] == names.method("RLPD")) == [2500, 3000]
+        assert panel["x"]["limits"] == [0, 3000]
+
+
+def test_axis_of_each_domain_ends_with_its_own_budget():
+    comparison = comparison_of_two_budgets()
+    data = page_data([comparison], ["QAM"], evaluations(["QAM"]), Names([comparison]))
+    limits = {panel["title"]: panel["x"]["limits"] for panel in drawing(data, "domains")["panels"]}
+    assert limits == {"cube-double-play": [0, 30_000], "scene-play": [0, 3000]}
+
+
+def test_pairs_hold_both_directions_and_need_three_methods(comparison, names, data):
+    cells = drawing(data, "pairs")["panels"][0]["cells"]
+    found = {(cell["m"], cell["other"]): cell for cell in cells}
+    assert len(found) == 6
+    pair = comparison.phases["offline"].improvements["mine", "QAM"]
+    cell = found[names.method("mine"), names.method("QAM")]
+    assert cell["value"] == round(pair.probability.point, 3)
+    assert cell["difference"]["value"] == round(100 * pair.difference.point, 2)
+    two = comparison_of(["QAM", "FQL"])
+    assert "pairs" not in json.dumps(page_data([two], ["QAM"], evaluations(["QAM", "FQL"]), Names([two])))
+
+
+def test_shades_of_success_are_absolute_and_those_of_returns_are_between_worst_and_best_of_a_row(data):
+    for cell in drawing(data, "heat_map")["panels"][0]["cells"]:
+        assert cell["shade"] == pytest.approx(cell["value"] / 100, abs=1e-3)
+    found = comparison_of_returns(METHODS)
+    panel = drawing(page_data([found], ["QAM"], returns(METHODS), Names([found])), "heat_map_return")["panels"][0]
+    for task in range(2):
+        cells = [cell for cell in panel["cells"] if cell["task"] == task]
+        assert {0.0, 1.0} < {cell["shade"] for cell in cells}
+        assert max(cells, key=lambda cell: cell["value"])["shade"] == 1
+
+
+def test_single_runs_are_own_ones_with_their_folders(comparison, names):
+    table = evaluations(METHODS, tasks=4)
+    table.loc[table["method"] == "QAM", "source"] = "a_set"
+    panels = drawing(page_data([comparison], ["QAM"], table, names), "runs")["panels"]
+    assert [panel["phase"] for panel in panels] == ["offline", "online"]
+    assert len(panels[0]["points"]) == 2 * 4 * 6  # methods, tasks, seeds
+    assert {point["m"] for point in panels[0]["points"]} == {names.method("FQL"), names.method("mine")}
+    point = panels[0]["points"][0]
+    row = table[(table["run"] == point["run"]) & (table["step"] == point["step"])].iloc[0]
+    assert (point["value"], point["seed"]) == (round(100 * row["score"], 2), row["seed"])
+
+
+def test_returns_of_several_environments_have_no_figure_of_single_runs():
+    found = comparison_of_returns(METHODS)
+    data = page_data([found], ["QAM"], returns(METHODS), Names([found]))
+    assert {each["name"] for each in data["drawings"]} == {
+        "improvement_return", "pairs_return", "environments_return", "heat_map_return"
+    }  # fmt: skip
+    assert np.isfinite(drawing(data, "environments_return")["panels"][0]["y"]["limits"]).all()
+
+
+def test_every_method_has_a_colour_for_light_and_for_dark_ground(comparison, names):
+    found = colours([comparison], names)
+    assert len(found) == len(names.methods) == 3
+    assert all(light != dark for light, dark in found)
+
+
+def test_own_methods_are_marked(data):
+    assert {method["name"]: method["isOwn"] for method in data["methods"]} == dict.fromkeys(own_methods(METHODS), True)

@@ -1,0 +1,167 @@
+import csv
+import json
+import re
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from tests.zoo.report.samples import NO_MEANS, SCENE, content_of, evaluations, scene_runs
+from zoo.errors import UsageError
+from zoo.report.comparison import Method
+from zoo.report.compute import compare_kinds
+from zoo.report.page import report
+from zoo.report.page.results import to_json
+from zoo.report.page.scripts import scripts
+from zoo.report.published_scores import load_set
+from zoo.report.tables.entries import Entry, Table
+
+
+def data_of(page):
+    """Return the data that a page's script draws."""
+    return json.loads(re.search(r'id="data">(.*?)</script>', page, flags=re.DOTALL)[1])
+
+
+@pytest.fixture(scope="module")
+def content():
+    return content_of(evaluations(["QAM", "FQL"]), problems=[("logs/a", None), ("logs/b", "failed: at step 1")])
+
+
+@pytest.fixture(scope="module")
+def folder(content, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    report.write_report(folder, content)
+    return folder
+
+
+def test_report_is_one_page_with_tables_and_figures_beside_it(folder):
+    names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert {"report.html", "scores.csv", "runs.csv", "results.json"} <= names
+    for table in (
+        "aggregates_offline",
+        "improvement_online",
+        "seeds_needed_offline",
+        "tasks_online",
+    ):
+        assert {f"tables/{table}.{kind}" for kind in ("csv", "md", "tex")} <= names
+    for figure in ("aggregates", "profiles", "improvement", "sample_efficiency", "domains", "heat_map"):
+        assert {f"figures/{figure}.{kind}" for kind in ("pdf", "svg", "png")} <= names
+
+
+def test_page_needs_nothing_from_outside(folder):
+    page = (folder / "report.html").read_text()
+    assert not re.search(r'<[^>]*(src|href)="(?!#)', page.replace("".join(scripts()), ""))
+    assert "@import" not in page
+    assert "url(" not in page[: page.index("</style>")]
+    assert page.count("<script") == page.count("</script>") == 5
+
+
+def test_page_draws_its_figures_itself_and_says_where_the_files_are(folder):
+    page = (folder / "report.html").read_text()
+    assert "<svg" not in page[: page.index("<script")]
+    assert "the figures are in <code>figures/</code>" in page
+    data = data_of(page)
+    names = [drawing["name"] for drawing in data["drawings"]]
+    assert sorted(re.findall(r'data-drawing="(.*?)"', page[: page.index("<script")])) == sorted(names)
+    assert {path.stem for path in (folder / "figures").iterdir()} <= set(names)
+
+
+def test_tables_unknown_to_the_layout_stand_under_more(content, tmp_path):
+    extra = Table(
+        "later_offline",
+        "Later",
+        "Something that the layout does not know.",
+        ["method", "seeds"],
+        [[Entry("QAM"), Entry("9")]],
+    )
+    fuller = replace(content)
+    fuller.__dict__["tables"] = [*content.tables, extra]
+    page = report.to_html(fuller)
+    assert page.index(">More</h2>") < page.index('id="later_offline"')
+    assert 'id="later_offline" data-phase="offline"' in page
+    assert ">More</h2>" not in report.to_html(content)
+    for table in content.tables:
+        assert page.count(f'id="{table.name}"') == 1
+
+
+def test_sentences_of_a_verdict_come_first(content):
+    focused = replace(content, comparisons=[replace(found, focus="QAM") for found in content.comparisons])
+    page = report.to_html(focused)
+    first = focused.verdicts[0]
+    assert first.startswith("QAM, offline")
+    assert page.index("</h1>") < page.index(first.split(" (")[0]) < page.index("Scores are success rates")
+    assert ">Verdict on QAM</h2>" in page
+    assert ">Verdict on" not in report.to_html(content)
+
+
+def test_skipped_runs_are_counted_and_listed_on_the_page(folder):
+    page = (folder / "report.html").read_text()
+    assert "1 of 2 run folders did not finish, or do not count" in page
+    assert "<code>logs/b</code>: failed: at step 1" in page
+
+
+def test_same_input_gives_the_same_bytes(content, folder, tmp_path):
+    report.write_report(tmp_path, content)
+    for path in folder.rglob("*"):
+        if path.is_file() and path.suffix != ".png":  # libpng's version is in the PNG
+            assert path.read_bytes() == (tmp_path / path.relative_to(folder)).read_bytes(), path
+
+
+def test_all_scores_are_in_a_file_with_seeds_episodes_and_steps(content, folder):
+    scores = pd.read_csv(folder / "scores.csv")
+    assert len(scores) == 2 * 2 * 6 * 2  # methods, tasks, seeds, phases
+    assert {"method", "environment", "seed", "phase", "step", "successes", "episodes", "score"} <= set(scores.columns)
+
+
+def test_results_are_the_json_of_the_program(content, folder):
+    expected = to_json(content.comparisons, content.inputs.own.skipped())
+    assert json.loads((folder / "results.json").read_text()) == json.loads(json.dumps(expected))
+
+
+def test_csv_has_the_numbers_as_fractions(content, folder):
+    with (folder / "tables" / "aggregates_offline.csv").open() as file:
+        rows = {(row["method"], row["metric"]): row for row in csv.DictReader(file)}
+    mean = content.comparisons[0].phases["offline"].aggregates["QAM"].estimates["mean"]
+    row = rows["QAM", "mean"]
+    assert float(row["score"]) == mean.point
+    assert (float(row["score_low"]), float(row["score_high"])) == mean.interval
+    assert row["score_interval"] == "t"
+
+
+def test_reproduction_stands_on_the_page():
+    methods = {"qam": Method("qam", "QAM", "own", {env: {"sparse": True} for env in SCENE})}
+    found = content_of(scene_runs([[1.0, 0.9, 0.8]] * 5), methods, sets=[load_set("qam2026")], baseline="qam")
+    table = next(table for table in found.tables if table.name == "reproduction")
+    row = next(row for row in table.rows if row[1].text == "scene-play")
+    assert row[3] == Entry("96.9", "qam2026, 12 seeds")
+    assert row[4] == Entry("90.0", "3 seeds")
+    assert row[7].text == "settings not compared"
+    page = report.to_html(found)
+    assert "Reproduction of published scores" in page
+    assert "Qiyang Li, Sergey Levine" in page
+
+
+def test_nothing_to_compare_is_refused():
+    with pytest.raises(UsageError, match="expected runs with evaluations, got none"):
+        compare_kinds({}, scene_runs([[0.5]] * 5).iloc[:0], NO_MEANS, reps=10)
+
+
+def test_names_from_run_folders_cannot_add_markup_to_the_page():
+    name = "<script>alert(1)</script>"
+    found = content_of(scene_runs([[0.5] * 6] * 5, name), problems=[("logs/<i>", "<u>")], baseline=name)
+    page = report.to_html(found)
+    assert page.count("<script") == page.count("</script>") == 5
+    assert "alert(1)" in page
+    assert "<i>" not in page
+    assert "<u>" not in page
+
+
+@pytest.mark.parametrize(
+    "name", ["</script><script>alert(1)</script>", "<!--<script>", "a\u2028b", "a&amp;b'\"", "]]>"]
+)
+def test_labels_stay_inside_the_data(name):
+    found = content_of(scene_runs([[0.5] * 6] * 5, name), baseline=name)
+    page = report.to_html(found)
+    text = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, flags=re.DOTALL)[1]
+    assert not set("<>&'\u2028") & set(text)
+    assert data_of(page)["methods"][0]["name"] == name

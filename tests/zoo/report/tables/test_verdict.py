@@ -1,0 +1,245 @@
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from tests.zoo.report.samples import (
+    NO_MEANS,
+    comparison_of,
+    comparison_of_returns,
+    content_of,
+    evaluations,
+    own_methods,
+    scene_runs,
+)
+from zoo.report.comparison import Tally, ranking
+from zoo.report.compute import compare
+from zoo.report.figures import plots
+from zoo.report.figures.styles import MUTED, ranked_styles
+from zoo.report.page.results import to_json
+from zoo.report.significance import family_of, rank_p_values
+from zoo.report.statistics.estimates import Estimate, Improvement, Record
+from zoo.report.statistics.improvement import improvements
+from zoo.report.tables.analysis import pairs_table
+from zoo.report.tables.scores import aggregates_table
+from zoo.report.tables.verdict import verdict_sentences, verdict_table, verdicts
+
+GOOD = [[0.9, 0.92, 0.94, 0.9]] * 5
+ALIKE = [[0.9, 0.94, 0.92, 0.9]] * 5
+BAD = [[0.5, 0.52, 0.54, 0.5]] * 4 + [[0.9, 0.92, 0.94, 0.9]]
+
+
+def compared(scores, focus="ours", **methods):
+    """Return a comparison of methods with given scores on the tasks of scene."""
+    table = pd.concat([scene_runs(found, name) for name, found in scores.items()])
+    comparison = compare({**own_methods(sorted(scores)), **methods}, table, NO_MEANS, reps=200)
+    return replace(comparison, focus=focus)
+
+
+def offline(comparison):
+    return comparison.phases["offline"]
+
+
+def test_focus_is_better_than_worse_methods_and_undecided_against_its_like():
+    comparison = compared({"ours": GOOD, "alike": ALIKE, "bad": BAD})
+    assert {v.other: v.outcome for v in verdicts(comparison, offline(comparison))} == {
+        "alike": "undecided",
+        "bad": "better",
+    }
+    other_way = replace(comparison, focus="bad")
+    assert {v.outcome for v in verdicts(other_way, offline(comparison))} == {"worse"}
+
+
+def test_p_values_are_welchs_and_adjusted_for_the_number_of_methods():
+    scores = {"ours": [[0.1, 0.4, 0.3, 0.6]], "a": [[0.2, 0.6, 0.7, 0.6]], "b": [[0.4, 0.7, 0.9, 0.8]]}
+    runs = pd.concat([scene_runs(found * 5, name) for name, found in scores.items()])
+    runs = runs[runs["environment"] == runs["environment"].iloc[0]].assign(kind="return")  # returns have no floor
+    comparison = replace(
+        compare(own_methods(["a", "b", "ours"]), runs, NO_MEANS, reps=10, kind=comparison_of_returns(["SAC"]).kind),
+        focus="ours",
+    )
+    found = {v.other: v.p_value for v in verdicts(comparison, offline(comparison))}
+    p = {name: stats.ttest_ind(scores["ours"][0], scores[name][0], equal_var=False).pvalue for name in "ab"}
+    assert p["b"] < p["a"]
+    assert found == pytest.approx({"b": 2 * p["b"], "a": max(p["a"], 2 * p["b"])})
+
+
+def test_tasks_are_won_lost_or_undecided():
+    comparison = compared({"ours": GOOD, "bad": BAD})
+    pairs = offline(comparison).improvements
+    assert pairs["ours", "bad"].tasks == Record(won=4, lost=0, undecided=1)
+    assert pairs["bad", "ours"].tasks == Record(won=0, lost=4, undecided=1)
+
+
+def test_one_seed_decides_nothing():
+    comparison = compared({"ours": [[0.9]] * 5, "bad": [[0.1]] * 5})
+    (found,) = verdicts(comparison, offline(comparison))
+    assert (found.p_value, found.outcome) == (None, "undecided")
+    assert found.improvement.tasks == Record(undecided=5)
+    assert "undecided against bad" in verdict_sentences([comparison])[0].lower()
+
+
+def test_sentence_has_score_outcomes_and_the_best_rival():
+    comparison = compared({"ours": GOOD, "alike": ALIKE, "bad": BAD, "worse": [[0.0] * 4] * 5})
+    (sentence,) = verdict_sentences([comparison])
+    assert sentence.startswith("ours, offline, 5 common tasks: ")
+    assert "91.5 [" in sentence
+    assert "Better than 2 of 3 (bad, worse), undecided against alike" in sentence
+    assert "Against alike, the best of them: 0.0 [" in sentence
+    assert "tasks won 0, lost 0, undecided 5." in sentence
+
+
+def test_contradiction_of_probability_and_difference_is_said():
+    comparison = compared({"ours": GOOD, "bad": BAD})
+    pair = Improvement(Estimate(0.7, (0.6, 0.8), "bootstrap"), Estimate(-0.1, (-0.2, -0.05), "t"), 0.01)
+    phase = replace(offline(comparison), improvements={("ours", "bad"): pair})
+    comparison = replace(comparison, phases={"offline": phase})
+    assert "opposite directions" in verdict_sentences([comparison])[0]
+    table = verdict_table(comparison, phase)
+    assert table.rows[0][-1].text == "worse §"
+    assert "§: probability and difference point in opposite directions" in table.caption
+
+
+def test_table_shows_what_the_verdict_is_made_from():
+    comparison = compared({"ours": GOOD, "bad": BAD})
+    table = verdict_table(comparison, offline(comparison))
+    assert table.name == "verdict_offline"
+    assert table.rows[0][0].text == "bad"
+    assert table.rows[0][2].text == "< 0.001"
+    assert table.rows[0][4].text == "4 / 0 / 1"
+    assert table.rows[0][5].is_bold
+    (row,) = table.data
+    assert (row["focus"], row["against"], row["verdict"], row["won"]) == ("ours", "bad", "better", 4)
+    assert row["p_holm"] < 0.001
+
+
+def test_failed_runs_of_the_focus_are_named_in_its_verdict():
+    method = replace(own_methods(["ours"])["ours"], tallies={"scene-play-singletask-task1-v0": Tally(4, 3, 1)})
+    comparison = compared({"ours": GOOD, "bad": BAD}, ours=method)
+    assert verdict_sentences([comparison])[0].startswith("ours‡, ")
+    assert "ours‡ 3 of 4 (1 failed)" in verdict_table(comparison, offline(comparison)).caption
+
+
+def test_returns_of_several_environments_have_a_verdict_by_ranks():
+    comparison = replace(comparison_of_returns(["SAC", "TD3"]), focus="SAC")
+    phase = comparison.phases["online"]
+    table = verdict_table(comparison, phase)
+    assert not any("difference" in text for text in table.header)
+    expected = rank_p_values(phase.scores, [("SAC", "TD3")])[0]
+    assert table.data[0]["p_holm"] == pytest.approx(expected)
+    assert table.data[0]["verdict"] == ("undecided" if expected > 0.05 else "better")
+    assert "Wilcoxon-Mann-Whitney" in verdict_sentences([comparison])[0]
+
+
+def test_online_the_rival_and_the_order_are_those_of_the_online_phase():
+    steps = ((1000, "offline"), (2000, "online"))
+    runs = pd.concat([evaluations([name], steps=steps) for name in ("first", "later", "ours")])
+    scores = {("first", "offline"): 0.9, ("later", "offline"): 0.5, ("first", "online"): 0.6, ("later", "online"): 0.8}
+    runs["score"] = [scores.get(key, 0.3) for key in zip(runs["method"], runs["phase"], strict=True)]
+    found = compare(own_methods(["first", "later", "ours"]), runs, NO_MEANS, reps=20)
+    comparison = replace(found, focus="ours")
+    offline, online = verdict_sentences([comparison])
+    assert "Against first, the best of them" in offline
+    assert "Against later, the best of them" in online
+    shown = content_of(runs)
+    shown = replace(shown, comparisons=[comparison])
+    for phase, order in (("offline", ["first", "later", "ours"]), ("online", ["later", "first", "ours"])):
+        tables = {table.name: table for table in shown.tables}
+        rows = [row[0].text for row in tables[f"aggregates_{phase}"].rows]
+        assert rows == order
+        assert tables[f"tasks_{phase}"].header[1:] == order
+        assert [row[0].text for row in tables[f"pairs_{phase}"].rows] == order
+        assert [row[0].text for row in tables[f"verdict_{phase}"].rows] == order[:2]
+    for name in ("aggregates", "heat_map"):
+        axes = plots.all_figures(comparison, "first")[name].axes
+        rows = [[label.get_text() for label in ax.get_yticklabels()] for ax in axes]
+        assert [labels for labels in rows if labels[:2] == ["later", "first"]], name
+    drawings = {drawing["name"]: drawing["panels"] for drawing in shown.data["drawings"]}
+    numbers = [shown.names.method(name) for name in ("later", "first", "ours")]
+    assert [row["m"] for row in drawings["aggregates"][2]["rows"]] == numbers
+    assert drawings["heat_map"][1]["methods"] == drawings["pairs"][1]["methods"] == numbers
+
+
+def test_words_marks_and_bold_of_a_page_never_contradict_each_other():
+    random = np.random.RandomState(0)
+    rates = {"ours": 0.80, "near": 0.77, "other": 0.5, "far": 0.2}
+    scores = {name: np.clip(rate + 0.01 * random.randn(5, 6), 0, 1).tolist() for name, rate in rates.items()}
+    comparison = compared(scores)
+    phase = offline(comparison)
+    words = {v.other: v.outcome for v in verdicts(comparison, phase)}
+    assert words["near"] == "better"  # though it has more than 95% of the best mean
+    for name, outcome in words.items():
+        assert family_of(comparison, phase).is_clear("ours", name) == (outcome != "undecided")
+    tables = {t.name: t for t in (aggregates_table(comparison, phase), pairs_table(comparison, phase))}
+    bold = [row[0].text for row in tables["aggregates_offline"].rows if row[1].is_bold]
+    assert bold == ["ours"]
+    pairs = tables["pairs_offline"]
+    marked = {(row[0].text, pairs.header[k]) for row in pairs.rows for k, entry in enumerate(row) if entry.is_bold}
+    assert marked == {pair for name in words for pair in (("ours", name), (name, "ours"))}
+    family = "Welch's t-test of the difference of means, 5% after Holm's correction for the 3 comparisons with ours"
+    texts = [pairs.caption, verdict_table(comparison, phase).caption, verdict_sentences([comparison])[0]]
+    assert all(family in text for text in texts)
+    assert family in to_json([comparison], [])["offline"]["tests"]
+    everything = family_of(replace(comparison, focus=None), phase)
+    assert "6 comparisons between all methods" in everything.describe()
+
+
+def test_seeds_that_agree_have_no_interval_that_looks_certain():
+    comparison = compared({"ours": [[1.0] * 3] * 5, "bad": [[0.0] * 3] * 5})
+    phase = offline(comparison)
+    assert phase.improvements["ours", "bad"].probability.interval is None
+    assert phase.aggregates["ours"].estimates["iqm"].interval is None
+    assert phase.aggregates["ours"].estimates["mean"].interval is not None
+    for table in (verdict_table(comparison, phase), aggregates_table(comparison, phase)):
+        assert "says nothing about other seeds" in table.caption
+        assert any(entry.detail == "(no interval)" for row in table.rows for entry in row)
+    assert "probability of improvement 1.00 (no interval)" in verdict_sentences([comparison])[0]
+    chance = to_json([comparison], [])["offline"]["probability_of_improvement"]["ours"]["bad"]
+    assert (chance["point"], chance["ci95"], chance["interval"]) == (1.0, None, "unsure")
+
+
+def test_without_focus_there_is_no_verdict():
+    comparison = comparison_of(["QAM", "FQL"])
+    assert verdict_sentences([comparison]) == []
+    assert verdict_table(comparison, offline(comparison)).rows == []
+
+
+def test_other_methods_are_grey_in_every_figure():
+    comparison = replace(comparison_of(["QAM", "FQL", "BAM"]), focus="QAM")
+    looks = ranked_styles(comparison)
+    assert list(looks) == ranking(comparison)
+    assert [name for name, style in looks.items() if style.colour == MUTED] == [n for n in looks if n != "QAM"]
+    figures = plots.all_figures(comparison, "FQL")
+    for name in ("profiles", "sample_efficiency", "domains"):
+        lines = figures[name].axes[0].lines
+        assert {line.get_color() for line in lines} == {looks["QAM"].colour, MUTED}, name
+        shown = max(lines, key=lambda line: line.get_zorder())
+        assert shown.get_color() == looks["QAM"].colour
+
+
+def test_page_and_json_have_the_verdict():
+    content = content_of(evaluations(["QAM", "FQL"]))
+    assert not any(table.name.startswith("verdict") for table in content.tables)
+    content = replace(content, comparisons=[replace(content.comparisons[0], focus="QAM")])
+    assert [t.name for t in content.tables if t.name.startswith("verdict")] == ["verdict_offline", "verdict_online"]
+    found = to_json(content.comparisons, [])
+    assert found["focus"] == "QAM"
+    assert set(found["offline"]["verdicts"]["FQL"]) == {"p_holm", "verdict"}
+    pair = found["offline"]["probability_of_improvement"]["QAM"]["FQL"]
+    assert sum(pair["tasks"].values()) == 2
+    assert 0 <= pair["p_value"] <= pair["p_holm"] <= 1
+
+
+def test_chance_alone_gives_a_verdict_in_few_of_many_comparisons():
+    random = np.random.RandomState(3)
+    base = compared({name: GOOD for name in ("a", "b", "c", "ours")})
+    episodes = {name: {"t": 50} for name in base.methods}
+    false = 0
+    for _ in range(300):
+        scores = {name: {"t": random.binomial(50, 0.7, 5) / 50} for name in base.methods}
+        found = improvements(scores, [("ours", name) for name in "abc"], 2, episodes=episodes)
+        comparison = replace(base, phases={"offline": replace(offline(base), improvements=found)})
+        false += any(v.outcome != "undecided" for v in verdicts(comparison, offline(comparison)))
+    assert false <= 20

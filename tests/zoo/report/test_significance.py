@@ -1,0 +1,100 @@
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from tests.zoo.report.samples import NO_MEANS, comparison_of, comparison_of_returns, own_methods, scene_runs
+from zoo.report.comparison import ranking
+from zoo.report.compute import compare
+from zoo.report.significance import family_of, rank_p_values
+from zoo.report.tables.analysis import pairs_table
+
+PAIR = [("x", "y")]
+
+
+@pytest.mark.parametrize("seeds", [(6, 6), (4, 9)])
+def test_one_task_has_scipys_p_value_with_ties(seeds):
+    random = np.random.RandomState(1)
+    x, y = (random.randint(low, low + 5, size) / 10 for low, size in zip((0, 2), seeds, strict=True))
+    expected = stats.mannwhitneyu(x, y, method="asymptotic", use_continuity=False).pvalue
+    assert rank_p_values({"x": {"task": x}, "y": {"task": y}}, PAIR) == pytest.approx([expected], rel=1e-12)
+
+
+def test_variance_over_tasks_is_that_of_every_division_of_their_runs():
+    x = {"a": np.array([0.1, 0.5, 0.5]), "b": np.array([0.0, 0.3])}
+    y = {"a": np.array([0.2, 0.5]), "b": np.array([0.3, 0.9, 0.9])}
+    chance, variance = 0.0, 0.0
+    for task in x:
+        pooled, size = np.array([*x[task], *y[task]]), len(x[task])
+        found = []
+        for chosen in combinations(range(5), size):
+            ours, theirs = pooled[list(chosen)], np.delete(pooled, chosen)
+            found.append(np.mean((ours[:, None] > theirs) + 0.5 * (ours[:, None] == theirs)))
+        chance += found[0] / 2  # the first division is the true one
+        variance += np.var(found) / 4
+    expected = 2 * stats.norm.sf(abs(chance - 0.5) / np.sqrt(variance))
+    assert rank_p_values({"x": x, "y": y}, PAIR) == pytest.approx([expected])
+
+
+def test_runs_that_all_agree_are_no_sign_of_a_difference():
+    scores = {name: {"task": np.zeros(5)} for name in "xy"}
+    assert rank_p_values(scores, PAIR) == [1]
+
+
+def test_difference_has_scipys_welch_test_adjusted_for_all_pairs():
+    comparison = comparison_of_returns(["A", "B", "C"], environments=("Pendulum-v1",))
+    phase = comparison.phases["online"]
+    tests = family_of(comparison, phase)
+    runs = {name: phase.scores[name]["Pendulum-v1"] for name in "ABC"}
+    found = {
+        pair: stats.ttest_ind(*(runs[name] for name in pair), equal_var=False).pvalue for pair in ("AB", "AC", "BC")
+    }
+    adjusted = 0.0
+    for others, pair in zip((3, 2, 1), sorted(found, key=found.get), strict=True):
+        adjusted = max(adjusted, min(1, others * found[pair]))
+        assert tests.p_values[tuple(pair)] == pytest.approx(adjusted)
+        assert tests.p_values[tuple(pair)] == tests.p_values[tuple(reversed(pair))]
+
+
+def test_returns_of_several_environments_have_probabilities_only():
+    comparison = comparison_of_returns(["A", "B", "C"])
+    phase = comparison.phases["online"]
+    assert all(0 <= p <= 1 for p in family_of(comparison, phase).p_values.values())
+    table = pairs_table(comparison, phase)
+    assert table.name == "pairs_online_return"
+    assert not any(entry.detail for row in table.rows for entry in row)
+    assert "Welch" not in table.caption
+
+
+def test_one_seed_tests_nothing():
+    for comparison in (comparison_of(["A", "B", "C"], seeds=1), comparison_of_returns(["A", "B"], seeds=1)):
+        assert not family_of(comparison, comparison.phases["online"]).p_values
+
+
+def test_matrix_is_in_the_order_of_the_ranking_and_marks_what_is_clear():
+    scores = {"good": [1.0] * 8, "middle": [0.5, 0.52, 0.5, 0.48] * 2, "same": [0.5, 0.48, 0.52, 0.5] * 2}
+    runs = pd.concat([scene_runs([values] * 5, name) for name, values in scores.items()])
+    comparison = compare(own_methods(scores), runs, NO_MEANS, reps=50)
+    table = pairs_table(comparison, comparison.phases["offline"])
+    names = ranking(comparison)
+    assert names[0] == "good"
+    assert table.header == ["method", *names]
+    assert [row[0].text for row in table.rows] == names
+    first, second = table.rows[0], table.rows[1]
+    assert [entry.text for entry in first] == ["good", "-", "1.00", "1.00"]
+    assert [entry.detail for entry in first[2:]] == ["+50.0", "+50.0"]
+    assert [entry.is_bold for entry in first] == [False, False, True, True]
+    assert (second[1].text, second[1].detail, second[1].is_bold) == ("0.00", "-50.0", True)
+    assert (second[3].text, second[3].detail, second[3].is_bold) == ("0.50", "+0.0", False)
+    assert "5% after Holm's correction for the 3 comparisons between all methods" in table.caption
+    row = next(row for row in table.data if row["method"] == "good" and row["other"] == "same")
+    assert row["probability"] == 1
+    assert row["difference"] == pytest.approx(0.5)
+    assert row["p_value"] <= row["p_holm"] < 1e-6
+
+
+def test_two_methods_need_no_matrix():
+    comparison = comparison_of(["A", "B"])
+    assert not pairs_table(comparison, comparison.phases["offline"]).rows

@@ -1,0 +1,269 @@
+"""What a reader must know before believing a number of a report, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from zoo.report.comparison import Comparison, Phase, label_of
+from zoo.report.published_scores import PublishedSet, load_progress
+from zoo.report.reproduction import Expected, set_differences
+from zoo.report.statistics.estimates import FEW_SEEDS
+from zoo.report.survival import describe_tallies
+from zoo.report.tables.scores import by_domain, scored_otherwise
+from zoo.runs.history import PHASES
+from zoo.runs.protocol import count, shortened, show
+from zoo.runs.read import RunTables, short_name, split_environment
+from zoo.runs.scores import KINDS, RETURN, SUCCESS
+
+_PLURAL = dict(
+    zip(
+        KINDS,
+        ("success rates", "shares of returns above a threshold", "mean returns", "normalised returns"),
+        strict=True,
+    )
+)
+
+
+def describe_phases(comparisons: Sequence[Comparison]) -> str:
+    """Return how much is compared, one sentence for each kind of scores and phase."""
+    sentences = []
+    for comparison in comparisons:
+        for phase in comparison.phases.values():
+            where = phase.tasks_label if phase.suite is None else f"the {phase.tasks_label}"
+            if not phase.tasks:
+                where = f"{count(len(phase.per_task), 'task')}, none of them common to all"
+            step = "" if phase.common_step is None else f", scored at {show(phase.common_step)} steps"
+            methods = count(len(phase.aggregates) or len(phase.coverage), "method")
+            label = _label(comparison, phase)
+            sentences.append(f"{label[0].upper()}{label[1:]}: {methods} on {where}{step}.")
+    return " ".join(sentences)
+
+
+def describe_kinds(comparisons: Sequence[Comparison]) -> str:
+    """Return what the scores are, in one or two sentences."""
+    kinds = [_PLURAL[comparison.kind.name] for comparison in comparisons]
+    words = " and ".join(filter(None, (", ".join(kinds[:-1]), kinds[-1])))
+    apart = " Each kind of score is compared on its own." if len(kinds) > 1 else ""
+    unless = ", unless a note says otherwise" if any(map(scored_otherwise, comparisons)) else ""
+    return f"Scores are {words} of the last evaluation of a phase, never of the best one{unless}.{apart}"
+
+
+def warnings(
+    comparisons: Sequence[Comparison],
+    own: RunTables,
+    sets: Sequence[PublishedSet] = (),
+    failed: str = "last",
+    expected: Expected | None = None,
+) -> list[str]:
+    """Return sentences on what a reader must know before believing a number.
+
+    :param sets: the published sets that were asked for.
+    :param failed: what failed runs count for, one of `zoo.report.survival.FAILED_MODES`.
+    :param expected: gives the settings that are behind published scores.
+    """
+    result = _differences_from_sets(comparisons, sets, expected)
+    skipped = own.skipped()
+    if skipped:
+        few = f"{len(skipped)} of {len(own.runs)} run folders did not finish, or do not count"
+        result.append(f"{few}; each is listed with its reason.")
+    tallies = {name: method.tally(method.tallies) for name, method in comparisons[0].methods.items()}
+    result += describe_tallies({name: tally for name, tally in tallies.items() if tally is not None}, failed)
+    result += _unfinished_sets(sets)
+    result += _departures(comparisons, sets)
+    result += _different_thresholds(own)
+    result += [
+        f"Scoring of {', '.join(shortened(names))}: {scoring}. Other scores are those of the last evaluation."
+        for scoring, names in scored_otherwise(comparisons[0]).items()
+    ]
+    for comparison in comparisons:
+        for phase in comparison.phases.values():
+            result += _warnings_of_phase(comparison, phase)
+    return result + _warnings_of_seeds(comparisons)
+
+
+def _warnings_of_phase(comparison: Comparison, phase: Phase) -> list[str]:
+    """Return what limits the comparison in one phase."""
+    result = []
+    label = _label(comparison, phase)
+    for name in phase.strays:
+        has = f"{name} has only {_listed(phase.coverage[name])}"
+        what = "probabilities leave" if phase.is_per_method else "aggregates leave"
+        kept = label_of(phase.tasks, phase.suite)
+        result.append(f"{label}: {has}; {what} it out, so that the others keep their {kept}.")
+    if not phase.tasks:
+        result.append(
+            f"{label}: no aggregate is possible, because no environment was run by all methods: {_who_has_what(phase)}."
+        )
+    elif phase.left_out:
+        what = "aggregates" if phase.aggregates and not phase.is_per_method else "probabilities of improvement"
+        lacking: dict[tuple[str, ...], list[str]] = {}  # methods -> tasks
+        for task, names in phase.left_out.items():
+            lacking.setdefault(tuple(names), []).append(task)
+        missing = "; ".join(f"{_listed(tasks)} ({', '.join(shortened(names))})" for names, tasks in lacking.items())
+        result.append(f"{label}: {what} leave out tasks that some methods lack: {missing}.")
+    result += _not_averaged(comparison, phase)
+    if comparison.kind is RETURN and len(phase.tasks) > 1:
+        result.append(
+            f"{label}: returns of {len(phase.tasks)} environments are not averaged, because each has its own "
+            "scale; --reference-scores puts them on a common one."
+        )
+    if phase.common_step is None:
+        steps = "; ".join(f"{name} {'mixed' if step is None else show(step)}" for name, step in phase.steps.items())
+        where = "; see the table of aggregates" if phase.aggregates else f": {steps}"
+        who = "methods" if comparison.kind is SUCCESS else "runs"
+        result.append(f"{label}: {who} were scored at different steps{where}.")
+    if phase.uneven_seeds:
+        result.append(f"{label}: unequal numbers of seeds between tasks: {', '.join(phase.uneven_seeds)}.")
+    return result
+
+
+def _different_thresholds(own: RunTables) -> list[str]:
+    """Return where runs count a success from different returns on, which are different scores."""
+    counted = own.runs[own.runs["problem"].isna() & own.runs["success_return"].notna()]
+    found = {str(name): sorted(set(part)) for name, part in counted.groupby("environment")["success_return"]}
+    return [
+        f"{short_name(name)}: runs count a success from different returns on, {', '.join(f'{x:g}' for x in values)}; "
+        "their shares of successes say nothing about each other."
+        for name, values in found.items()
+        if len(values) > 1
+    ]
+
+
+def _unfinished_sets(sets: Sequence[PublishedSet]) -> list[str]:
+    """Return which published sets lack planned runs, or have means alone."""
+    result = []
+    for published in sets:
+        progress = load_progress(published)
+        if progress and progress.missing:
+            result.append(f"{published.name}: {progress.describe()}.")
+        if published.runs is None:
+            result.append(
+                f"{published.name}: means only, since single runs are not published. So its methods have no IQM, "
+                "profile, curve, probability of improvement or verdict here."
+            )
+    return result
+
+
+def _not_averaged(comparison: Comparison, phase: Phase) -> list[str]:
+    """Return who is missing in the aggregates: methods that have whole domains only, and sets without the phase."""
+    result = []
+    label = _label(comparison, phase)
+    missing = [name for name in sorted(phase.coverage) if name not in (*phase.aggregates, *phase.strays)]
+    if phase.aggregates and missing:
+        result.append(
+            f"{label}: no aggregate of {', '.join(shortened(missing))}: published are means of whole domains, not of "
+            "single tasks."
+        )
+    if comparison.kind is SUCCESS:
+        sources = {name: method.source for name, method in comparison.methods.items() if not method.is_own}
+        present = {sources[name] for name in phase.coverage if name in sources}
+        absent = sorted(set(sources.values()) - present)
+        if absent:
+            result.append(f"{label}: {', '.join(absent)} {'has' if len(absent) == 1 else 'have'} no scores.")
+    return result
+
+
+def _warnings_of_seeds(comparisons: Sequence[Comparison]) -> list[str]:
+    """Return which methods have too few seeds."""
+    seeds: dict[str, int] = {}
+    for comparison in comparisons:
+        for phase in comparison.phases.values():
+            places = [phase.aggregates] if phase.aggregates else list(phase.per_task.values())
+            for name, cell in (item for place in places for item in place.items()):
+                if comparison.methods[name].is_own or cell.estimates["mean"].interval is not None:
+                    seeds[name] = min(seeds.get(name, cell.seeds[0]), cell.seeds[0])
+    result = []
+    one = [name for name, number in seeds.items() if number == 1]
+    few = [f"{name} ({number})" for name, number in seeds.items() if 1 < number < FEW_SEEDS]
+    if one:
+        result.append(f"One seed gives no interval: {', '.join(one)}.")
+    if few:
+        result.append(
+            f"Fewer than {FEW_SEEDS} seeds: {', '.join(few)}. Means have t-intervals; bootstrap intervals (IQM, "
+            "median, profiles, probabilities) are too narrow."
+        )
+    return result
+
+
+def _differences_from_sets(
+    comparisons: Sequence[Comparison], sets: Sequence[PublishedSet], expected: Expected | None
+) -> list[str]:
+    """Return where own methods were not run as the published scores beside them were."""
+    result = []
+    for comparison in (found for found in comparisons if found.kind is SUCCESS):
+        phase = PHASES[-1] if PHASES[-1] in comparison.phases else PHASES[0]
+        for published in sets:
+            covered = {
+                domain for m in comparison.methods.values() if m.source == published.name for domain in m.protocols
+            }
+            for name, method in comparison.methods.items():
+                tasks = [task for task in _shown_tasks([comparison], name) if split_environment(task)[1] in covered]
+                if method.is_own and tasks:
+                    differences = {task: set_differences(phase, method, task, published, expected) for task in tasks}
+                    if any(differences.values()):
+                        result.append(f"{name} was not run as {published.name} was: {_gathered(differences)}.")
+    return result
+
+
+def _departures(comparisons: Sequence[Comparison], sets: Sequence[PublishedSet]) -> list[str]:
+    """Return which methods depart from the protocol of their profile, and where.
+
+    Of a published set's profile, `_differences_from_sets` says it.
+    """
+    compared = {published.protocol.get("profile") for published in sets}
+    result = []
+    for name, method in comparisons[0].methods.items():
+        shown = _shown_tasks(comparisons, name)
+        found = {task: method.departures.get(task, ()) for task in shown}
+        profiles = {str(method.protocols[task]["profile"]): None for task in shown if found[task]}
+        if profiles and not set(profiles) <= compared:
+            result.append(f"{name} departs from the protocol of profile {', '.join(profiles)}: {_gathered(found)}.")
+    return result
+
+
+def _shown_tasks(comparisons: Sequence[Comparison], name: str) -> list[str]:
+    """Return the environments on which a method has scores."""
+    phases = [phase for comparison in comparisons for phase in comparison.phases.values()]
+    return sorted({task for phase in phases for task, cells in phase.per_task.items() if name in cells})
+
+
+def _gathered(phrases: Mapping[str, Sequence[str]]) -> str:
+    """Return the phrases of environments, each once, with the environments that it is about."""
+    where: dict[str, list[str]] = {}  # phrase -> environments
+    for environment, found in phrases.items():
+        for phrase in found:
+            where.setdefault(phrase, []).append(environment)
+    together: dict[tuple[str, ...], list[str]] = {}  # environments -> phrases
+    for phrase, places in where.items():
+        together.setdefault(tuple(places), []).append(phrase)
+    everywhere = f"all {len(phrases)} environments"
+    return "; ".join(
+        f"{', '.join(shortened(found, 12))} ({everywhere if 1 < len(places) == len(phrases) else _listed(places)})"
+        for places, found in together.items()
+    )
+
+
+def _who_has_what(phase: Phase) -> str:
+    """Return which methods have which environments; methods with the same ones together."""
+    owners: dict[tuple[str, ...], list[str]] = {}
+    for name, tasks in sorted(phase.coverage.items()):
+        owners.setdefault(tuple(tasks), []).append(name)
+    phrases = [
+        f"{', '.join(shortened(names))} {'has' if len(names) == 1 else 'have'} {_listed(tasks)}"
+        for tasks, names in owners.items()
+    ]
+    return "; ".join(shortened(phrases))
+
+
+def _listed(environments: Sequence[str]) -> str:
+    """Return environments in words, several tasks of a domain together."""
+    places = [
+        short_name(names[0]) if len(names) == 1 else f"{len(names)} tasks of {domain}"
+        for domain, names in by_domain(environments).items()
+    ]
+    return ", ".join(shortened(places))
+
+
+def _label(comparison: Comparison, phase: Phase) -> str:
+    """Return the phase and, unless it is success, the kind of its scores."""
+    return phase.name + comparison.kind.title

@@ -1,0 +1,242 @@
+"""The page, tables and figures of a comparison.
+
+A report is a function of its input: the same runs give the same bytes, so two reports can be compared with `diff`.
+"""
+
+from __future__ import annotations
+
+import io
+import platform
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from matplotlib.figure import Figure
+
+from zoo.report.comparison import Comparison, baseline_in
+from zoo.report.compute import last_evaluations
+from zoo.report.cost import NO_COSTS, Costs
+from zoo.report.figures.drawing import FORMATS, SHEETS, save
+from zoo.report.figures.plots import all_figures
+from zoo.report.inputs import Inputs
+from zoo.report.page.caveats import describe_kinds, describe_phases, warnings
+from zoo.report.page.drawings import Names, colours, page_data, phase_of
+from zoo.report.page.results import json_text, to_json
+from zoo.report.page.scripts import FOLDER, content_security_policy, scripts
+from zoo.report.published_scores import suite_names
+from zoo.report.reproduction import Expected, reproduce
+from zoo.report.significance import family_of
+from zoo.report.tables.analysis import cost_table, pairs_table, seeds_needed_table
+from zoo.report.tables.entries import Table
+from zoo.report.tables.own_runs import differences_table
+from zoo.report.tables.scores import (
+    aggregates_table,
+    domains_table,
+    improvement_table,
+    protocol_table,
+    reproduction_table,
+    tasks_table,
+)
+from zoo.report.tables.texts import to_csv, to_latex, to_markdown, write_file
+from zoo.report.tables.tidy import csv_file, curves_table, evaluations_table, profiles_table
+from zoo.report.tables.verdict import verdict_sentences, verdict_table
+from zoo.runs.history import PHASES
+from zoo.runs.protocol import count
+from zoo.runs.read import RunTables
+from zoo.runs.scores import KINDS, SUCCESS
+from zoo.texts import csv_cells
+
+_TEXTS = ("csv", "md", "tex")
+_TABLES = ("verdict", "aggregates", "improvement", "pairs", "seeds_needed", "domains", "tasks")
+_FIGURES = (
+    "aggregates", "profiles", "improvement", "pairs", "sample_efficiency", "domains", "environments", "heat_map",
+    "cost",
+)  # fmt: skip
+_PACKAGES = ("flow-rl-zoo", "numpy", "scipy", "pandas", "matplotlib")
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a report is made from; the tolerance of a reproduction is a fraction.
+
+    :param expected: gives the settings that are behind published scores.
+    :param width: what the figures in files are drawn for, a key of `zoo.report.figures.drawing.SHEETS`.
+    :param formats: the kinds of these files, of `zoo.report.figures.drawing.FORMATS`.
+    :param costs: what own runs cost.
+    """
+
+    inputs: Inputs
+    comparisons: Sequence[Comparison]
+    baseline: str
+    tolerance: float
+    command: str
+    expected: Expected | None = None
+    width: str = "page"
+    formats: Sequence[str] = FORMATS
+    costs: Costs = NO_COSTS
+
+    @property
+    def focus(self) -> str | None:
+        """The method that the report is about, if there is one."""
+        return self.comparisons[0].focus
+
+    @cached_property
+    def verdicts(self) -> list[str]:
+        """What the report says about the focus, in sentences."""
+        return verdict_sentences(self.comparisons)
+
+    @cached_property
+    def tables(self) -> list[Table]:
+        """Every table of the report, in the order of the page."""
+        inputs = self.inputs
+        found = [differences_table(inputs.own, inputs.methods)]
+        for comparison in self.comparisons:
+            found += [verdict_table(comparison, phase) for phase in comparison.phases.values()]
+            for phase in comparison.phases.values():
+                found.append(aggregates_table(comparison, phase))
+                found += [aggregates_table(comparison, phase, suite) for suite in phase.suite_aggregates]
+                baseline = baseline_in(comparison, self.baseline)
+                found.append(improvement_table(comparison, phase, baseline))
+                found.append(pairs_table(comparison, phase))
+                found.append(seeds_needed_table(comparison, phase, baseline))
+                found.append(domains_table(comparison, phase))
+                found.append(tasks_table(comparison, phase))
+            if comparison.kind is SUCCESS:
+                reproduced = reproduce(inputs.methods, inputs.evaluations, inputs.sets, self.tolerance, self.expected)
+                found.append(reproduction_table(reproduced, self.tolerance))
+        found += [cost_table(self.comparisons, self.costs), protocol_table(self.comparisons[0])]
+        return [table for table in found if table.rows]
+
+    @cached_property
+    def baselines(self) -> list[str]:
+        """The method that each comparison is against."""
+        return [baseline_in(comparison, self.baseline) for comparison in self.comparisons]
+
+    @cached_property
+    def names(self) -> Names:
+        """The methods and domains that a reader of the page can hide."""
+        return Names(self.comparisons)
+
+    @cached_property
+    def data(self) -> dict[str, Any]:
+        """What the page's script draws."""
+        return page_data(self.comparisons, self.baselines, self.inputs.evaluations, self.names)
+
+
+def write_report(folder: Path, content: Content) -> Path:
+    """Write ``report.html``, tables, figures, CSV files of runs and curves, and ``results.json``; return the page.
+
+    Everything is made before anything is written. Files of an older report are replaced, or removed where this one has
+    none of that name.
+    """
+    inputs = content.inputs
+    figures = _figures(content)
+    files: dict[str, str | bytes] = {
+        f"tables/{table.name}.{kind}": text
+        for table in content.tables
+        for kind, text in zip(_TEXTS, (to_csv(table), to_markdown(table), to_latex(table, content.width)), strict=True)
+    }
+    files |= {f"figures/{name}.{kind}": data for name, found in figures.items() for kind, data in found.items()}
+    files["scores.csv"] = csv_cells(last_evaluations(inputs.evaluations)).to_csv(index=False)
+    tidy = {
+        "evaluations": evaluations_table(inputs.evaluations),
+        "curves": curves_table(content.comparisons),
+        "profiles": profiles_table(content.comparisons),
+    }
+    files |= dict(csv_file(name, table) for name, table in tidy.items())
+    files["runs.csv"] = _runs_csv(inputs.own)
+    files["results.json"] = json_text(
+        to_json(content.comparisons, inputs.own.skipped(), inputs.references, content.costs)
+    )
+    files["report.html"] = to_html(content)
+    for name in ("tables", "figures"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        write_file(folder / name, data)
+    for path in _files_of_reports(folder):
+        if str(path.relative_to(folder)) not in files:
+            path.unlink()
+    return folder / "report.html"
+
+
+def to_html(content: Content) -> str:
+    """Return the page with everything inside."""
+    methods, inputs = content.comparisons[0].methods, content.inputs
+    return (
+        _templates()
+        .get_template("report.html")
+        .render(
+            content=content,
+            size=count(len(methods), "method"),
+            tables={table.name: table for table in content.tables},
+            names=content.names,
+            data=content.data,
+            drawings=[drawing["name"] for drawing in content.data["drawings"]],
+            colours=colours(content.comparisons, content.names),
+            scripts=scripts(),
+            policy=content_security_policy(),
+            phase_of=phase_of,
+            family_of=family_of,
+            shown=[],
+            contents=[],
+            baselines=content.baselines,
+            phases=describe_phases(content.comparisons),
+            kinds=describe_kinds(content.comparisons),
+            warnings=warnings(content.comparisons, inputs.own, inputs.sets, inputs.failed, content.expected),
+            skipped=content.inputs.own.skipped(),
+            has_own=any(method.is_own for method in methods.values()),
+            versions=", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+            + f", Python {platform.python_version()}",
+        )
+    )
+
+
+def _templates() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+        extensions=["jinja2.ext.do"],
+    )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    return environment
+
+
+def _figures(content: Content) -> dict[str, dict[str, bytes]]:
+    """Return every figure as files: its name -> kind of file -> content."""
+    sheet = SHEETS[content.width]
+    return {
+        name: {kind: _file_of(figure, kind) for kind in content.formats}
+        for comparison, baseline in zip(content.comparisons, content.baselines, strict=True)
+        for name, figure in all_figures(comparison, baseline, sheet).items()
+    }
+
+
+def _file_of(figure: Figure, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    save(figure, buffer, kind)
+    return buffer.getvalue()
+
+
+def _runs_csv(own: RunTables) -> str:
+    departures = ["; ".join(found) if isinstance(found, tuple) else None for found in own.runs["departures"]]
+    return csv_cells(own.runs.assign(departures=departures).drop(columns="settings")).to_csv(index=False)
+
+
+def _files_of_reports(folder: Path) -> Iterator[Path]:
+    """Yield the tables, figures and tidy files that this or an older report has left in a folder."""
+    suffixes = [kind.suffix for kind in KINDS.values()]
+    names = [f"{name}_{phase}" for name in _TABLES for phase in PHASES]
+    names = [f"{name}{suffix}" for name in names for suffix in suffixes] + ["reproduction", "differences", "cost"]
+    names += [f"aggregates_{phase}_{suite}" for phase in PHASES for suite in suite_names()]
+    found = [f"tables/{name}.{kind}" for name in names for kind in _TEXTS]
+    found += [f"figures/{name}{suffix}.{kind}" for name in _FIGURES for suffix in suffixes for kind in FORMATS]
+    found += [f"{name}.csv{ending}" for name in ("evaluations", "curves", "profiles", "cost") for ending in ("", ".gz")]
+    return filter(Path.exists, (folder / name for name in found))

@@ -1,0 +1,139 @@
+"""A comparison as JSON, for other programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from zoo.report.comparison import Cell, Comparison, Phase, Tally
+from zoo.report.cost import NO_COSTS, Costs, cost_numbers
+from zoo.report.significance import family_of
+from zoo.report.statistics.estimates import Estimate
+from zoo.report.statistics.seeds_needed import plan_seeds
+from zoo.report.tables.verdict import verdicts
+from zoo.runs.history import PHASES
+from zoo.runs.scores import RETURN, SUCCESS, Kind
+
+
+def to_json(
+    comparisons: Sequence[Comparison],
+    skipped: list[dict[str, str]],
+    references: Mapping[str, tuple[float, float]] | None = None,
+    costs: Costs = NO_COSTS,
+) -> dict[str, Any]:
+    """Return comparisons as plain values; success rates are fractions, returns are as they are.
+
+    There is one entry for each phase of success rates (None where nothing was evaluated), ``repetitions``, ``methods``
+    and ``skipped``. Where there are scores of other kinds, the same phases are under ``return`` and
+    ``normalised_return``, beside the ``reference_scores``. ``cost`` has what own methods cost.
+    """
+    by_kind = {found.kind: {name: _phase_to_json(found, name) for name in PHASES} for found in comparisons}
+    methods = {
+        name: {"algorithm": m.algorithm, "source": m.source} | _tally_to_json(m.tally(m.tallies))
+        for name, m in comparisons[0].methods.items()
+    }
+    result = by_kind.get(SUCCESS) or dict.fromkeys(PHASES)
+    result |= {"repetitions": comparisons[0].reps, "focus": comparisons[0].focus}
+    result |= {"methods": methods, "skipped": skipped}
+    result |= {"resolve": comparisons[0].resolve, "cost": _costs_to_json(costs)}
+    result |= {kind.suffix.removeprefix("_"): phases for kind, phases in by_kind.items() if kind is not SUCCESS}
+    if references:
+        result["reference_scores"] = {environment: list(pair) for environment, pair in references.items()}
+    return result
+
+
+def json_text(results: Mapping[str, Any]) -> str:
+    """Return what `to_json` returned as the text of a file."""
+    return json.dumps(results, indent=1) + "\n"
+
+
+def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:
+    """Return one phase as plain values; None where nothing was evaluated."""
+    phase, kind = comparison.phases.get(name), comparison.kind
+    if phase is None:
+        return None
+    plans = {} if kind is RETURN else plan_seeds(phase.spreads, sorted(phase.improvements), comparison.resolve)
+    chances: dict[str, dict[str, Any]] = {}
+    family = family_of(comparison, phase)
+    for (x, y), improvement in sorted(phase.improvements.items()):
+        tested = {"p_value": improvement.p_value, "p_holm": family.p_values.get((x, y))}
+        entry = _estimate_to_json(improvement.probability) | tested
+        if improvement.difference is not None:
+            plan = plans.get((x, y))
+            entry["difference"] = _estimate_to_json(improvement.difference) | {
+                "seeds_needed": None if plan is None else plan.seeds,
+            }
+        entry["tasks"] = asdict(improvement.tasks)
+        chances.setdefault(x, {})[y] = entry
+    return {
+        "steps": phase.common_step,
+        "common_tasks": list(phase.tasks),
+        "suite": phase.suite,
+        "aggregates_over": "per-method" if phase.is_per_method else "common",
+        "left_out_tasks": dict(phase.left_out),
+        "stray_methods": list(phase.strays),
+        "aggregates": _aggregates_to_json(phase, phase.aggregates, kind),
+        "suites": {
+            suite: _aggregates_to_json(phase, cells, kind) for suite, cells in sorted(phase.suite_aggregates.items())
+        },
+        "tests": family.describe(),
+        "probability_of_improvement": chances,
+        "verdicts": {v.other: {"p_holm": v.p_value, "verdict": v.outcome} for v in verdicts(comparison, phase)},
+        "domains": {
+            domain: {method: _cell_to_json(cell, ("mean", "iqm")) for method, cell in sorted(cells.items())}
+            for domain, cells in sorted(phase.domains.items())
+        },
+        "tasks": {
+            task: {
+                method: {
+                    "mean": cell.estimates["mean"].point,
+                    "ci95": _estimate_to_json(cell.estimates["mean"])["ci95"],
+                    "seeds": cell.seeds[0],
+                    **_tally_to_json(cell.tally),
+                }
+                for method, cell in sorted(cells.items())
+            }
+            for task, cells in phase.per_task.items()
+        },
+    }
+
+
+def _costs_to_json(costs: Costs) -> dict[str, Any]:
+    """Return method -> what it cost on each machine, with each number of seeds at once."""
+    result: dict[str, Any] = {}
+    for (method, machine, replicas), runs in sorted(costs.groups().items()):
+        about = {"machine": machine, "seeds_at_once": replicas, "runs": len(runs)}
+        total = {"total_hours": sum(cost.times.hours_per_seed for cost in runs)}
+        result.setdefault(method, []).append(about | cost_numbers(runs) | total)
+    return result
+
+
+def _aggregates_to_json(phase: Phase, cells: Mapping[str, Cell], kind: Kind) -> dict[str, Any]:
+    """Return method -> its aggregates and the step of its scores."""
+    return {
+        method: _cell_to_json(cell, kind.metrics) | {"steps": phase.steps[method]}
+        for method, cell in sorted(cells.items())
+    }
+
+
+def _cell_to_json(cell: Cell, metrics: Sequence[str]) -> dict[str, Any]:
+    """Return estimates with the numbers of tasks and seeds that they are from."""
+    estimates = {metric: _estimate_to_json(cell.estimates.get(metric)) for metric in metrics}
+    return {**estimates, "tasks": cell.tasks, "seeds": cell.seeds[0], "most_seeds": cell.seeds[1]} | (
+        _tally_to_json(cell.tally)
+    )
+
+
+def _tally_to_json(tally: Tally | None) -> dict[str, int]:
+    """Return what became of own runs; nothing for published scores."""
+    return {} if tally is None else {"started": tally.started, "finished": tally.finished, "failed": tally.failed}
+
+
+def _estimate_to_json(estimate: Estimate | None) -> dict[str, Any]:
+    """Return an estimate as plain values; None where it is not known."""
+    if estimate is None:
+        return {"point": None, "ci95": None, "interval": "none"}
+    interval = None if estimate.interval is None else list(estimate.interval)
+    return {"point": estimate.point, "ci95": interval, "interval": estimate.kind}

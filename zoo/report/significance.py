@@ -1,0 +1,97 @@
+"""Which pairs of methods are clearly different: the one family of tests of a phase, behind every such word and mark.
+
+With a method in focus the family is its comparisons with each of the others; without one it is all pairs of methods.
+Each pair has one test, that of its `Improvement`. Holm's correction keeps the chance of any false word at 5%.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from zoo.report.comparison import Comparison, Phase, ranking
+from zoo.report.statistics.aggregates import Scores
+from zoo.report.statistics.estimates import SIGNIFICANT, holm
+from zoo.runs.protocol import count
+
+FEWEST_METHODS = 3
+"""Two methods are one pair, which the table of improvements has already."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """The tests of one phase that belong together.
+
+    :param focus: the method that each of them is about; None for all pairs.
+    :param p_values: (X, Y) -> two-sided p value after Holm's correction, both directions of each pair. A pair whose
+        test cannot be made, because a task has one run, is missing.
+    :param test: how it is tested, in words.
+    """
+
+    focus: str | None
+    p_values: Mapping[tuple[str, str], float]
+    test: str
+
+    def is_clear(self, x: str, y: str) -> bool:
+        """Return whether two methods are clearly different; never where that is not tested."""
+        return self.p_values.get((x, y), 1.0) <= SIGNIFICANT
+
+    def describe(self) -> str:
+        """Return the test and its correction in words, to stand where something is called better or clear."""
+        size = count(len(self.p_values) // 2, "comparison")
+        of = "between all methods" if self.focus is None else f"with {self.focus}"
+        return f"{self.test}, 5% after Holm's correction for the {size} {of}"
+
+
+def family_of(comparison: Comparison, phase: Phase) -> Family:
+    """Return the tests that a comparison makes in one phase."""
+    found = phase.improvements
+    focus = comparison.focus if any(comparison.focus in pair for pair in found) else None
+    pairs = [(x, y) for x, y in found if (x < y if focus is None else x == focus)]
+    tested = {pair: p for pair in pairs if (p := found[pair].p_value) is not None}
+    adjusted = dict(zip(tested, holm(list(tested.values()), len(tested)).tolist(), strict=True))
+    test = "Welch's t-test of the difference of means"
+    if any(pair.difference is None for pair in found.values()):
+        test = "Wilcoxon-Mann-Whitney test over tasks"
+    title = None if focus is None else comparison.methods[focus].title
+    return Family(title, adjusted | {(y, x): p for (x, y), p in adjusted.items()}, test)
+
+
+def rank_p_values(scores: Mapping[str, Scores], pairs: Sequence[tuple[str, str]]) -> list[float | None]:
+    """Return the two-sided p value of each pair of methods that their runs score alike on every task.
+
+    It is None where a task has one run.
+
+    It is the Wilcoxon-Mann-Whitney test with ties, summed over tasks that count equally: P(X > Y) minus one half, over
+    its standard deviation where every division of a task's runs into two groups is equally likely. Unlike the bootstrap
+    it takes no variance from the few seeds that there are. The normal distribution stands in for the exact one.
+    """
+    names = sorted(scores)
+    tasks = sorted(scores[names[0]])
+    chances, variances = np.zeros((2, len(names), len(names)))
+    for task in tasks:
+        runs = [scores[name][task] for name in names]
+        sizes = np.array([len(found) for found in runs])
+        levels, level = np.unique(np.concatenate(runs), return_inverse=True)
+        tally = np.zeros((len(names), len(levels)))  # how many runs of each method have each score
+        np.add.at(tally, (np.repeat(np.arange(len(names)), sizes), level.ravel()), 1)
+        meetings, total = np.outer(sizes, sizes), np.add.outer(sizes, sizes)
+        chances += tally @ (tally.cumsum(axis=1) - tally / 2).T / meetings
+        cubes = (tally**3).sum(axis=1)
+        mixed = tally**2 @ tally.T
+        ties = np.add.outer(cubes, cubes) + 3 * (mixed + mixed.T) - total
+        variances += (total + 1 - ties / (total * (total - 1))) / (12 * meetings)
+    x, y = ([names.index(name) for name in side] for side in zip(*pairs, strict=True))
+    away, spread = np.abs(chances - len(tasks) / 2)[x, y], np.sqrt(variances)[x, y]
+    found = 2 * special.ndtr(-np.divide(away, spread, out=np.zeros_like(away), where=spread > 0))
+    alone = {name for name in names if min(map(len, scores[name].values())) < 2}
+    return [None if alone & {*pair} else float(p) for pair, p in zip(pairs, found, strict=True)]
+
+
+def compared_methods(comparison: Comparison, phase: Phase) -> list[str]:
+    """Return the methods of a matrix of all pairs in the order of `ranking`; none where there are too few."""
+    names = [name for name in ranking(comparison, phase) if any(name in pair for pair in phase.improvements)]
+    return names if len(names) >= FEWEST_METHODS else []

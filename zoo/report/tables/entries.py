@@ -1,0 +1,125 @@
+"""What tables are made of: entries for readers, numbers for programs, and how scores are written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from zoo.report.comparison import Cell
+from zoo.report.statistics.estimates import UNSURE, Estimate
+from zoo.runs.scores import RETURN, Kind
+
+LEAST_BEST = 0.05
+"""Nothing is bold where the best success rate, or normalised return, is below this: all methods fail there."""
+CONTRADICTION = (
+    "probability and difference point in opposite directions, each with its interval; most runs are on one side, and a "
+    "few large differences on the other"
+)
+"""What it means that an `Improvement` is contradictory."""
+SHOWN_METRICS = ("mean", "iqm")
+"""The aggregates that tables show; the median and the optimality gap are in the JSON only."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a table; its detail, an interval, is set smaller."""
+
+    text: str
+    detail: str = ""
+    is_bold: bool = False
+
+    @property
+    def plain(self) -> str:
+        """The entry on one line."""
+        return f"{self.text} {self.detail}".strip()
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table in words and in numbers.
+
+    :param data: the numbers, one row each, for the CSV file; scores are fractions.
+    """
+
+    name: str
+    title: str
+    caption: str
+    header: list[str]
+    rows: list[list[Entry]]
+    data: list[dict[str, Any]] = field(default_factory=list)
+
+
+def best_point(estimates: Iterable[Estimate | None]) -> float:
+    """Return the largest point, 0 where there is none."""
+    return max((estimate.point for estimate in estimates if estimate is not None), default=0.0)
+
+
+def digits_of(kind: Kind, estimates: Iterable[Estimate | None]) -> int:
+    """Return how many decimals to show of estimates that stand side by side."""
+    return kind.digits(value for e in estimates if e is not None for value in (e.point, *(e.interval or ())))
+
+
+def score_entry(
+    estimate: Estimate | None, kind: Kind, digits: int, best: float | None, is_complete: bool = True
+) -> Entry:
+    """Return a score, bold if it is the best and with a dagger if its interval reaches the best.
+
+    Only the best one, so that bold never contradicts a test that finds another method better.
+
+    :param is_complete: whether all runs behind it finished; else it is not bold.
+    """
+    if estimate is None:
+        return Entry("-")
+    entry = number_entry(estimate, kind.scale, digits)
+    if best is None or not (best >= LEAST_BEST or kind is RETURN):
+        return entry
+    is_best = math.isclose(estimate.point, best) or estimate.point > best
+    reaches = estimate.interval is not None and estimate.interval[1] >= best
+    return Entry(entry.text + ("†" if reaches and not is_best else ""), entry.detail, is_best and is_complete)
+
+
+def number_entry(estimate: Estimate, scale: float, digits: int) -> Entry:
+    """Return an estimate with its interval."""
+
+    def text(value: float) -> str:
+        return f"{scale * value:z,.{digits}f}"  # z: zero has no sign
+
+    detail = "(no interval)" if estimate.kind == UNSURE else ""
+    if estimate.interval is not None:
+        low, high = estimate.interval
+        detail = f"[{text(low)}, {text(high)}]"
+    return Entry(text(estimate.point), detail)
+
+
+def unsure_note(estimates: Iterable[Estimate | None]) -> str:
+    """Return, after a space, why estimates with several seeds have no interval; empty where all of them have one."""
+    if all(estimate is None or estimate.kind != UNSURE for estimate in estimates):
+        return ""
+    return " No interval: all resamples of so few seeds give this number, which says nothing about other seeds."
+
+
+def seeds_text(seeds: tuple[int, int]) -> str:
+    """Return the smallest and largest number of seeds as text, e.g. ``"12"`` or ``"3 to 12"``."""
+    low, high = seeds
+    return f"{low:,}" if low == high else f"{low} to {high}"
+
+
+def cell_data(about: Mapping[str, Any], cell: Cell) -> list[dict[str, Any]]:
+    """Return one row of numbers for each estimate of a cell."""
+    counts = {"tasks": cell.tasks, "fewest_seeds": cell.seeds[0], "most_seeds": cell.seeds[1]}
+    if cell.tally is not None:
+        counts |= {"started": cell.tally.started, "finished": cell.tally.finished, "failed": cell.tally.failed}
+    else:
+        counts |= dict.fromkeys(("started", "finished", "failed"))
+    return [
+        {**about, "metric": metric, **estimate_data("score", estimate), **counts}
+        for metric, estimate in cell.estimates.items()
+    ]
+
+
+def estimate_data(name: str, estimate: Estimate) -> dict[str, Any]:
+    """Return an estimate as columns of numbers."""
+    low, high = estimate.interval or (None, None)
+    return {name: estimate.point, f"{name}_low": low, f"{name}_high": high, f"{name}_interval": estimate.kind}

@@ -1,0 +1,349 @@
+"""Tables of a comparison, in words for readers and in numbers for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from zoo.report.comparison import Cell, Comparison, Phase, label_of, ranking
+from zoo.report.reproduction import Reproduction
+from zoo.report.statistics.estimates import Improvement
+from zoo.report.tables.entries import (
+    CONTRADICTION,
+    LEAST_BEST,
+    SHOWN_METRICS,
+    Entry,
+    Table,
+    best_point,
+    cell_data,
+    digits_of,
+    estimate_data,
+    number_entry,
+    score_entry,
+    seeds_text,
+    unsure_note,
+)
+from zoo.runs.protocol import PROTOCOL, count, shortened, show
+from zoo.runs.read import short_name, split_environment
+from zoo.runs.scores import METRICS, RETURN, SUCCESS, Kind
+
+_INTERVALS = {
+    "t": "t-interval for the mean, bootstrap for the others",
+    "none": "none where no number is given",
+}
+
+
+def aggregates_table(comparison: Comparison, phase: Phase, suite: str | None = None) -> Table:
+    """Return the aggregates of methods in one phase; without rows where nothing can be averaged.
+
+    :param suite: a suite of `Phase.suite_aggregates`; None takes the tasks that all methods have.
+    """
+    kind = comparison.kind
+    found = phase.aggregates if suite is None else phase.suite_aggregates[suite]
+    is_per_method = phase.is_per_method and suite is None
+    label = None if is_per_method else suite or phase.suite
+    cells = {name: found[name] for name in ranking(comparison, phase) if name in found}
+    has_own = any(cell.tally is not None for cell in cells.values())
+    counts = ["tasks", "seeds", *(["finished"] if has_own else []), "step"]
+    header = ["method", *(METRICS[metric] for metric in SHOWN_METRICS), *counts]
+    if suite is not None:  # the ranking is that of the common tasks
+        cells = dict(sorted(cells.items(), key=lambda item: -item[1].estimates["mean"].point))
+    shown = {metric: [cell.estimates.get(metric) for cell in cells.values()] for metric in SHOWN_METRICS}
+    best = {} if is_per_method else {metric: best_point(estimates) for metric, estimates in shown.items()}
+    digits = digits_of(kind, (estimate for estimates in shown.values() for estimate in estimates))
+    rows, data = [], []
+    for name, cell in cells.items():
+        step = phase.steps[name]
+        scores = [
+            score_entry(cell.estimates.get(metric), kind, digits, best.get(metric), is_complete(cell))
+            for metric in SHOWN_METRICS
+        ]
+        tasks = str(cell.tasks) if label is None else f"{cell.tasks} ({label})"
+        finished = [] if not has_own else ["-" if cell.tally is None else str(cell.tally)]
+        counts = (tasks, seeds_text(cell.seeds), *finished, "mixed" if step is None else show(step))
+        rows.append([Entry(comparison.methods[name].title), *scores, *map(Entry, counts)])
+        data += cell_data({"method": name, "suite": label, "step": step}, cell)
+    rule = "Different tasks: not comparable, so nothing is bold" if is_per_method else _bold_rule(kind)
+    used = {cell.estimates["mean"].kind for cell in cells.values()}
+    intervals = "; ".join(text for name, text in _INTERVALS.items() if name in used)
+    caption = (
+        f"{kind.caption} at the end of the {phase.name} phase on {_averaged_tasks(phase, kind, suite)}, "
+        f"last evaluation, with 95% intervals over seeds on the same tasks ({intervals}). "
+        f"{rule}.{unsure_note(estimate for estimates in shown.values() for estimate in estimates)}"
+        f"{scoring_note(comparison, cells)}{finished_note(comparison, cells)}"
+    )
+    table = _table("aggregates", "Aggregates", phase, kind, caption, header, rows, data)
+    if suite is None:
+        return replace(table, title=f"{table.title}, {phase.tasks_label}")
+    tasks = count(next(iter(cells.values())).tasks, "task")
+    return replace(table, name=f"{table.name}_{suite}", title=f"{table.title}, {tasks} of {suite}")
+
+
+def improvement_table(comparison: Comparison, phase: Phase, baseline: str) -> Table:
+    """Return how each method compares with the baseline; without rows where that has no single runs."""
+    kind = comparison.kind
+    found = {name: phase.improvements.get((name, baseline)) for name in ranking(comparison, phase)}
+    pairs = {name: pair for name, pair in found.items() if pair is not None}
+    digits = digits_of(kind, (pair.difference for pair in pairs.values()))
+    rows, data = [], []
+    for name, pair in pairs.items():
+        rows.append([Entry(comparison.methods[name].title), number_entry(pair.probability, 1, 2)])
+        data.append({"method": name, "baseline": baseline} | estimate_data("probability", pair.probability))
+        if pair.difference is not None:
+            rows[-1].append(number_entry(pair.difference, kind.scale, digits))
+            data[-1] |= estimate_data("difference", pair.difference)
+    has_difference = any(pair.difference is not None for pair in pairs.values())
+    header = ["method", "probability of improvement", *(["difference of means"] if has_difference else [])]
+    caption = _improvement_caption(phase, kind, baseline, len(rows), has_difference)
+    caption += _opposite_note(comparison, pairs) + unsure_note(pair.probability for pair in pairs.values())
+    caption += finished_note(comparison, [*pairs, baseline])
+    return _table("improvement", f"Improvement over {baseline}", phase, kind, caption, header, rows, data)
+
+
+def domains_table(comparison: Comparison, phase: Phase) -> Table:
+    """Return the mean of each method on each domain."""
+    kind = comparison.kind
+    domains = {name: phase.domains[name] for name in sorted(phase.domains)}
+    header = ["method", *(f"{name} ({len(phase.domain_tasks[name])})" for name in domains)]
+    caption = (
+        f"Success in % at the end of the {phase.name} phase, mean over the tasks of a domain (their number in "
+        f"brackets). {_bold_rule(kind, ' in the column')}; -: not all tasks of the domain were run."
+    )
+    names = [name for name in ranking(comparison, phase) if any(name in cells for cells in domains.values())]
+    caption += scoring_note(comparison, names) + finished_note(comparison, names)
+    rows = [[Entry(comparison.methods[name].title)] for name in names]
+    for cells in domains.values():
+        for row, entry in zip(rows, _scores(cells, names, kind), strict=True):
+            row.append(entry)
+    data = _means_data("domain", domains, names)
+    return Table(f"domains_{phase.name}", f"Domains, {phase.name}", caption, header, rows, data)
+
+
+def tasks_table(comparison: Comparison, phase: Phase) -> Table:
+    """Return the mean of each method on each task; the intervals of success rates are in the CSV file only."""
+    kind = comparison.kind
+    names = [name for name in ranking(comparison, phase) if any(name in cells for cells in phase.per_task.values())]
+    rows = []
+    for task, cells in phase.per_task.items():
+        is_uneven = len({cell.seeds for cell in cells.values()}) > 1
+        row = [Entry(short_name(task))]
+        for name, entry in zip(names, _scores(cells, names, kind), strict=True):
+            interval = "" if kind is SUCCESS else entry.detail  # the papers have too many columns for intervals
+            seeds = count(seeds_text(cells[name].seeds), "seed") if is_uneven and name in cells else ""
+            if name in cells and not is_complete(cells[name]):
+                seeds = f"{cells[name].tally} finished"
+            row.append(Entry(entry.text, f"{interval} {seeds}".strip(), entry.is_bold))
+        rows.append(row)
+    if kind is SUCCESS:
+        intervals, note = "", " (in the CSV file)"
+        small = "In small print: number of seeds, where it differs between tasks." if phase.uneven_seeds else ""
+    else:
+        intervals, note = ", last evaluation, with 95% intervals over seeds", ""
+        small = "The number of seeds is shown where it differs within a row."
+    caption = (
+        (
+            f"{kind.caption} at the end of the {phase.name} phase, mean over seeds{intervals}. "
+            f"{_bold_rule(kind, ' in the row', note)}. {small}"
+        ).rstrip()
+        + scoring_note(comparison, names)
+        + finished_note(comparison, names)
+    )
+    data = _means_data("environment", phase.per_task, names)
+    header = ["environment", *(comparison.methods[name].title for name in names)]
+    return _table("tasks", "Tasks", phase, kind, caption, header, rows, data)
+
+
+def reproduction_table(found: Sequence[Reproduction], tolerance: float) -> Table:
+    """Return own scores beside published ones; the tolerance is a fraction."""
+    header = ["phase", "where", "method", "published", "own", "difference", "verdict", "protocol"]
+    rows = [
+        [
+            Entry(r.phase),
+            Entry(short_name(r.where)),
+            Entry(r.method),
+            Entry(f"{100 * r.published_mean:.1f}", f"{r.source}, {count(r.published_seeds, 'seed')}"),
+            Entry(f"{100 * r.own:.1f}", count(seeds_text(r.own_seeds), "seed") + _finished_of(r)),
+            number_entry(r.difference, 100, 1),
+            Entry(r.verdict, is_bold=r.verdict == "differs"),
+            Entry("; ".join(shortened(r.protocol)) or "same"),
+        ]
+        for r in found
+    ]
+    data = [
+        {"phase": r.phase, "where": r.where, "method": r.method, "source": r.source}
+        | {"published_method": r.published, "published_mean": r.published_mean, "own_mean": r.own}
+        | {"published_seeds": r.published_seeds, "own_seeds": r.own_seeds[0]}
+        | estimate_data("difference", r.difference)
+        | {"verdict": r.verdict, "protocol": "; ".join(r.protocol)}
+        for r in found
+    ]
+    caption = (
+        f"Own and published means, and the difference in points with its 95% t-interval. A cell agrees if the whole "
+        f"interval is within {100 * tolerance:g} points, differs if all of it is outside, and is open in between: more "
+        "seeds would tell. The protocol is the same if all settings are, besides those that change no number; where it "
+        "is not, the verdict is about the difference, not about an error."
+    )
+    return Table("reproduction", "Reproduction", caption, header, rows, data)
+
+
+def protocol_table(comparison: Comparison) -> Table:
+    """Return how each score was made, one row for each protocol; fields that nobody states are left out."""
+    places: dict[tuple[Any, ...], dict[str, list[str]]] = {}  # (source, protocol) -> method -> where
+    for name, method in comparison.methods.items():
+        for where, protocol in method.protocols.items():
+            key = (method.source, *(protocol.get(key) for key in PROTOCOL))
+            places.setdefault(key, {}).setdefault(name, []).append(where)
+    merged: dict[tuple[Any, ...], list[str]] = {}  # (source, where, protocol) -> methods
+    for (source, *values), found in places.items():
+        for name, where in found.items():
+            merged.setdefault((source, _places(where), *values), []).append(name)
+    stated = [k for k in range(len(PROTOCOL)) if any(key[2 + k] is not None for key in merged)]
+    rows, data = [], []
+    for (source, where, *values), names in sorted(merged.items(), key=lambda item: (item[0][:2], item[1])):
+        texts = ["not stated" if values[k] is None else show(values[k]) for k in stated]
+        rows.append([Entry(text) for text in (source, _methods_text(comparison, source, names), where, *texts)])
+        data.append({"source": source, "methods": ", ".join(names), "where": where})
+        data[-1] |= {PROTOCOL[k]: values[k] for k in stated}
+    header = ["source", "methods", "where", *(PROTOCOL[k].replace("_", " ") for k in stated)]
+    caption = f"How each score was made.{scoring_note(comparison, comparison.methods)}"
+    return Table("protocol", "Protocol", caption, header, rows, data)
+
+
+def scoring_note(comparison: Comparison, names: Collection[str]) -> str:
+    """Return, after a space, how methods were scored whose scores may not be those of the last evaluation."""
+    sentences = []
+    for scoring, found in scored_otherwise(comparison).items():
+        shown = [name for name in found if name in names]
+        if shown:
+            sentences.append(f" Scoring of {', '.join(shown)}: {scoring}.")
+    return "".join(sentences)
+
+
+def scored_otherwise(comparison: Comparison) -> dict[str, list[str]]:
+    """Return way of scoring -> methods, for scores that may not be those of the last evaluation."""
+    result: dict[str, list[str]] = {}
+    for name, method in comparison.methods.items():
+        if method.scoring is not None:
+            result.setdefault(method.scoring, []).append(name)
+    return result
+
+
+def finished_note(comparison: Comparison, names: Collection[str]) -> str:
+    """Return, after a space, which methods have runs that did not finish, and what the mark means."""
+    found = {}
+    for name in names:
+        method = comparison.methods[name]
+        tally = method.tally(method.tallies)
+        if tally is not None and not tally.is_complete:
+            found[method.title] = tally
+    if not found:
+        return ""
+    counts = "; ".join(
+        f"{name} {tally}" + (f" ({tally.failed} failed)" if tally.failed else "") for name, tally in found.items()
+    )
+    mark = "‡: runs failed. " if any(tally.failed for tally in found.values()) else ""
+    return f" {mark}Finished runs: {counts}; a method is not bold where runs are missing."
+
+
+def is_complete(cell: Cell) -> bool:
+    """Return whether all runs behind a cell finished, as far as that is known."""
+    return cell.tally is None or cell.tally.is_complete
+
+
+def by_domain(environments: Iterable[str]) -> dict[str, list[str]]:
+    """Return domain -> its environments, both sorted by the environments' names."""
+    domains: dict[str, list[str]] = {}
+    for name in sorted(environments):
+        domains.setdefault(split_environment(name)[1], []).append(name)
+    return domains
+
+
+def _opposite_note(comparison: Comparison, pairs: Mapping[str, Improvement]) -> str:
+    """Return, after a space, for which methods both intervals exclude no difference, in opposite directions."""
+    names = [comparison.methods[name].title for name, pair in pairs.items() if pair.is_contradictory]
+    return f" {', '.join(names)}: {CONTRADICTION}." if names else ""
+
+
+def _finished_of(found: Reproduction) -> str:
+    return "" if found.tally is None or found.tally.is_complete else f", {found.tally} runs finished"
+
+
+def _table(name: str, title: str, phase: Phase, kind: Kind, *content: Any) -> Table:
+    """Return a table whose name and title say which phase and kind of scores it is about."""
+    return Table(f"{name}_{phase.name}{kind.suffix}", f"{title}, {phase.name}{kind.title}", *content)
+
+
+def _scores(cells: Mapping[str, Cell], names: Sequence[str], kind: Kind) -> list[Entry]:
+    """Return the means of methods at one place, those that are compared with one another."""
+    means = {name: cell.estimates["mean"] for name, cell in cells.items()}
+    best, digits = best_point(means.values()), digits_of(kind, means.values())
+    return [
+        score_entry(means.get(name), kind, digits, best, name not in cells or is_complete(cells[name]))
+        for name in names
+    ]
+
+
+def _means_data(label: str, places: Mapping[str, Mapping[str, Cell]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the numbers of all cells, place by place."""
+    return [
+        row
+        for place, cells in places.items()
+        for name in names
+        if name in cells
+        for row in cell_data({label: place, "method": name}, cells[name])
+    ]
+
+
+def _methods_text(comparison: Comparison, source: str, names: Sequence[str]) -> str:
+    """Return the names of methods of one source, or "all" where there are many and few others."""
+    others = [name for name, method in comparison.methods.items() if method.source == source and name not in names]
+    if len(names) <= 3 or len(others) >= 3:
+        return ", ".join(names)
+    return "all" + (f" but {', '.join(others)}" if others else "")
+
+
+def _places(environments: Sequence[str]) -> str:
+    """Return environments as text, several tasks of a domain together."""
+    return ", ".join(
+        short_name(names[0]) if len(names) == 1 else f"{domain} ({len(names)} tasks)"
+        for domain, names in by_domain(environments).items()
+    )
+
+
+def _bold_rule(kind: Kind, where: str = "", note: str = "") -> str:
+    """Return when an entry is bold, in words."""
+    least = f"{LEAST_BEST:.0%}" if kind is SUCCESS else f"{LEAST_BEST:g}"
+    least = "" if kind is RETURN else f", where that is at least {least}"
+    return f"Bold: the best{where}{least}; †: its interval{note} reaches the best. Neither is a test"
+
+
+def _averaged_tasks(phase: Phase, kind: Kind, suite: str | None) -> str:
+    """Return the tasks of aggregates, in words."""
+    if suite is not None:
+        return f"all tasks of {suite}, for the methods that have them all"
+    if phase.is_per_method:
+        return phase.tasks_label
+    if kind is not SUCCESS and len(phase.tasks) == 1:
+        return short_name(phase.tasks[0])
+    if phase.suite is not None:
+        return f"the {phase.tasks_label}, which all methods have"
+    return f"the {count(len(phase.tasks), 'task')} that all methods have ({_places(phase.tasks)})"
+
+
+def _improvement_caption(phase: Phase, kind: Kind, baseline: str, pairs: int, has_difference: bool) -> str:
+    """Return what a table of improvements shows and how to read it."""
+    advice = "It says how often a run is better, not by how much."
+    difference = ""
+    if has_difference:
+        ceiling = "Near the ceiling a" if kind is SUCCESS else "A"
+        advice = f"{ceiling} small difference can look certain: read both."
+        unit = " in points" if kind is SUCCESS else ""
+        difference = f", and the difference of means{unit} as the size of that effect"
+    return (
+        f"Probability of improvement: that a run of the method scores above one of {baseline} on the same task (ties "
+        "count half)"
+        f"{difference}, {phase.name}{kind.title}, {label_of(phase.tasks, phase.suite)}. "
+        f"{advice} {count(pairs, 'comparison')}: about one in twenty intervals misses the truth, so decide beforehand "
+        "which one is the claim, and treat the others as exploration."
+    )

@@ -1,0 +1,57 @@
+"""Tables in the terminal: the main numbers of a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from zoo.report.tables import entries
+from zoo.texts import printable
+
+
+def print_tables(verdicts: Iterable[str], warnings: Iterable[str], found: Sequence[entries.Table]) -> None:
+    """Print verdicts, warnings, aggregates, improvements and reproduction, each in the columns that fit a terminal.
+
+    Where nothing can be averaged, the means of the tasks stand in for the aggregates.
+    """
+    columns = {
+        "aggregates": ("method", "mean", "IQM", "seeds", "finished", "step"),
+        "improvement": None,
+        "verdict": None,
+        "differences": None,
+        "reproduction": ("phase", "where", "method", "published", "own", "difference", "verdict"),
+    }
+    averaged = {table.name.removeprefix("aggregates") for table in found if table.name.startswith("aggregates")}
+    columns |= {
+        t.name: None for t in found if t.name.startswith("tasks") and t.name.removeprefix("tasks") not in averaged
+    }
+    console = Console()
+    for text in (*verdicts, *(f"! {sentence}" for sentence in warnings)):
+        console.print(printable(text), markup=False, highlight=False)
+    for table in found:
+        kind = table.name if table.name in columns else table.name.split("_")[0]
+        if kind not in columns:
+            continue
+        wanted = [k for k, name in enumerate(table.header) if name in (columns[kind] or table.header)]
+        shown = terminal_table([table.header[k] for k in wanted], table.title)
+        for row in table.rows:
+            texts = ((literal(row[k].plain), row[k].is_bold) for k in wanted)
+            shown.add_row(*(f"[bold]{text}[/bold]" if is_bold else text for text, is_bold in texts))
+        console.print(shown)
+
+
+def terminal_table(header: Sequence[str], title: str = "") -> Table:
+    """Return an empty table with as little decoration as possible: terminals are narrow."""
+    table = Table(title=literal(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in header:
+        table.add_column(literal(name), overflow="fold", no_wrap=name in ("environment", "where"))
+    return table
+
+
+def literal(text: str) -> str:
+    """Return a text that Rich shows as it is, without control bytes."""
+    return escape(printable(text))
