@@ -138,8 +138,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def _compare(request: Request, args: argparse.Namespace) -> dict[str, Any]:
     from zoo.report.compute import compare_kinds
     from zoo.report.cost import NO_COSTS, read_costs
-    from zoo.report.inputs import collect
-    from zoo.report.labels import read_labels, read_order, relabelled
+    from zoo.report.inputs import collect, read_labels, read_order, relabelled
     from zoo.report.page.results import json_text, to_json
     from zoo.report.tables.texts import write_file
 

@@ -12,8 +12,7 @@ import pandas as pd
 from agents.common.files import regular_file
 from zoo.errors import UsageError
 from zoo.runs.history import PHASES
-from zoo.runs.protocol import count, shortened
-from zoo.runs.read import short_name
+from zoo.runs.protocol import shortened
 
 COLUMNS = (
     "method", "environment", "seed", "phase", "step", "successes", "episodes", "return", "length", "settings", "commit",
@@ -26,52 +25,23 @@ _RUN = ["method", "environment", "seed"]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The runs that there should be: so many seeds of each method on each task."""
-
-    methods: Sequence[str]
-    tasks: Sequence[str]
-    seeds: int
-
-
-@dataclass(frozen=True)
 class Progress:
     """How many of the planned runs are finished.
 
-    :param missing: (method, task) -> its number of finished runs, where that is below the plan.
+    :param missing: method -> its number of finished runs, where some are missing.
+    :param each: the planned runs of one method.
     """
 
-    plan: Plan
     finished: int
-    missing: Mapping[tuple[str, str], int]
-
-    @property
-    def planned(self) -> int:
-        """The number of planned runs."""
-        return len(self.plan.methods) * len(self.plan.tasks) * self.plan.seeds
+    planned: int
+    missing: Mapping[str, int]
+    each: int
 
     def describe(self) -> str:
         """Return how many runs are finished, and which are missing."""
         text = f"{self.finished} of {self.planned} planned runs are finished"
-        if not self.missing:
-            return text
-        places: dict[tuple[str, int], list[str]] = {}  # (method, finished) -> tasks
-        for (method, task), finished in self.missing.items():
-            places.setdefault((method, finished), []).append(task)
-        alike: dict[tuple[int, tuple[str, ...]], list[str]] = {}  # (finished, tasks) -> methods
-        for (method, finished), tasks in places.items():
-            alike.setdefault((finished, tuple(tasks)), []).append(method)
-        phrases = [
-            f"{', '.join(shortened(methods))} {'has' if len(methods) == 1 else 'have'} {finished} of "
-            f"{count(self.plan.seeds, 'seed')} on {self._where(tasks)}"
-            for (finished, tasks), methods in alike.items()
-        ]
-        return f"{text}: {'; '.join(shortened(phrases))}"
-
-    def _where(self, tasks: Sequence[str]) -> str:
-        if len(tasks) == len(self.plan.tasks):
-            return "every task"
-        return ", ".join(map(short_name, tasks)) if len(tasks) <= 6 else count(len(tasks), "task")
+        missing = shortened(f"{method} has {number} of {self.each}" for method, number in self.missing.items())
+        return ": ".join(filter(None, (text, ", ".join(missing))))
 
 
 def read_included_runs(folder: Path, tasks: Collection[str]) -> pd.DataFrame:
@@ -115,16 +85,13 @@ def finished_runs(table: pd.DataFrame, last_steps: Callable[[str, str], Mapping[
     return table[np.array(is_finished, dtype=bool)]
 
 
-def check_progress(finished: pd.DataFrame, plan: Plan) -> Progress:
-    """Return how many of the planned runs are among finished ones; others, and seeds above the plan, do not count."""
-    seeds = finished.groupby(["method", "environment"])["seed"].nunique()
-    found = {
-        (method, task): min(int(seeds.get((method, task), 0)), plan.seeds)
-        for method in plan.methods
-        for task in plan.tasks
-    }
-    missing = {pair: number for pair, number in found.items() if number < plan.seeds}
-    return Progress(plan, sum(found.values()), missing)
+def check_progress(finished: pd.DataFrame, methods: Sequence[str], tasks: Sequence[str], seeds: int) -> Progress:
+    """Return how many runs are finished of so many seeds of each method on each task; others do not count."""
+    found = finished.groupby(["method", "environment"])["seed"].nunique().clip(upper=seeds)
+    runs = {method: sum(int(found.get((method, task), 0)) for task in tasks) for method in methods}
+    each = len(tasks) * seeds
+    missing = {method: number for method, number in runs.items() if number < each}
+    return Progress(sum(runs.values()), len(methods) * each, missing, each)
 
 
 def _read_file(path: Path, tasks: Collection[str]) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from agents.common.files.bounded import read_npz
 from agents.common.validation import unknown_name_message
 from zoo.datasets.names import single_task_names
 from zoo.errors import UsageError
-from zoo.report.included_runs import Plan, Progress, check_progress, finished_runs, read_included_runs
+from zoo.report.included_runs import Progress, check_progress, finished_runs, read_included_runs
 from zoo.runs.history import PHASES
 from zoo.runs.protocol import describe_layers
 from zoo.runs.read import split_environment
@@ -193,8 +193,7 @@ def load_progress(published: PublishedSet) -> Progress | None:
         return None
     names = published_names()
     methods = [names.get(name, name) for name in published.planned["methods"]]
-    plan = Plan(methods, suite_tasks(published.suite), published.planned["seeds"])
-    return check_progress(_finished_runs(published), plan)
+    return check_progress(_finished_runs(published), methods, suite_tasks(published.suite), published.planned["seeds"])
 
 
 def _finished_runs(published: PublishedSet) -> pd.DataFrame:

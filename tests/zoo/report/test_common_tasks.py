@@ -6,7 +6,6 @@ from tests.zoo.report.samples import NO_MEANS, SCENE, own_methods, runs_table, s
 from zoo.report.comparison import MEAN_COLUMNS, Method, baseline_in
 from zoo.report.compute import compare
 from zoo.report.page.caveats import warnings
-from zoo.report.statistics import aggregates as statistics
 from zoo.report.tables.scores import aggregates_table, improvement_table
 
 
@@ -29,14 +28,6 @@ def test_stray_method_takes_no_task_from_the_others_and_is_named():
         "offline: a stray has only scene-play task1; aggregates leave it out, so that the others keep their 5 common "
         "tasks."
     ) in warnings([comparison], runs_table())
-
-
-def test_stray_method_cuts_no_learning_curve():
-    have = {"a stray": SCENE[:1], "b": SCENE, "c": SCENE}
-    runs = [scene_runs([[0.5, 0.6]] * 5, name).query("environment in @tasks") for name, tasks in have.items()]
-    comparison = compare(own_methods(have), pd.concat(runs), NO_MEANS, reps=20)
-    assert comparison.curves_label == "5 common tasks"
-    assert set(comparison.phases["offline"].curves) == {"b", "c"}
 
 
 def test_stray_method_does_not_become_the_baseline():
@@ -65,20 +56,6 @@ def test_means_of_single_tasks_hide_no_mean_of_their_domain():
         assert phase.domains["scene-play, whole"]["Whole"].estimates["mean"].point == 0.9
         assert set(phase.domains["scene-play, whole"]) == {"Whole"}
         assert phase.domains["scene-play"]["a"].tasks == 2
-
-
-def test_aggregates_over_the_tasks_of_each_method_are_computed_once(monkeypatch):
-    have = {"a": SCENE[:2], "b": SCENE[:3]}
-    runs = [scene_runs([[0.5, 0.6]] * 5, name).query("environment in @tasks") for name, tasks in have.items()]
-    seen = []
-
-    def aggregate(scores, *rest, compute=statistics.aggregate):
-        seen.append(len(scores))
-        return compute(scores, *rest)
-
-    monkeypatch.setattr(statistics, "aggregate", aggregate)
-    compare(own_methods(have), pd.concat(runs), NO_MEANS, reps=20, curves=False, over="per-method")
-    assert sorted(seen) == [2, 3]
 
 
 def test_aggregates_over_the_tasks_of_each_method_say_so_and_are_never_bold():

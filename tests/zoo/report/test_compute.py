@@ -6,7 +6,7 @@ from tests.zoo.report.samples import NO_MEANS, comparison_of_returns, evaluation
 from zoo.report import compute
 from zoo.report.comparison import ranking
 from zoo.report.compute import compare, compare_kinds
-from zoo.runs.scores import NORMALISED_RETURN, RETURN, SUCCESS
+from zoo.runs.scores import RETURN, SUCCESS
 
 
 def test_each_kind_of_score_is_a_comparison_of_its_own():
@@ -36,26 +36,6 @@ def test_returns_of_several_environments_keep_what_needs_no_common_scale():
     assert 0 <= phase.improvements["SAC", "TD3"].probability.point <= 1
     assert {pair.difference for pair in phase.improvements.values()} == {None}
     assert set(phase.domain_curves) == set(phase.per_task) == {"HalfCheetah-v5", "Pendulum-v1"}
-
-
-def test_normalised_returns_of_several_environments_are_averaged():
-    phase = comparison_of_returns(["SAC", "TD3"], kind=NORMALISED_RETURN).phases["online"]
-    mean = phase.aggregates["SAC"].estimates["mean"]
-    assert mean.point == pytest.approx(
-        sum(cells["SAC"].estimates["mean"].point for cells in phase.per_task.values()) / 2
-    )
-    assert phase.aggregates["SAC"].tasks == 2
-
-
-def test_curves_of_an_environment_have_all_its_steps_whatever_the_steps_of_others():
-    table = pd.concat([
-        returns(["SAC"], environments=["Pendulum-v1"], steps=(500, 1000)),
-        returns(["SAC"], environments=["HalfCheetah-v5"], steps=(5000, 10_000)),
-    ])  # fmt: skip
-    methods = own_methods(["SAC"])
-    phase = compare(methods, table, NO_MEANS, reps=20, kind=RETURN).phases["online"]
-    assert phase.domain_curves["Pendulum-v1"]["SAC"].steps.tolist() == [500, 1000]
-    assert phase.domain_curves["HalfCheetah-v5"]["SAC"].steps.tolist() == [5000, 10_000]
 
 
 def test_methods_without_a_common_task_have_no_aggregates_and_say_what_they_have():

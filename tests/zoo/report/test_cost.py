@@ -76,27 +76,6 @@ def test_only_runs_that_finished_and_count_have_a_cost(tmp_path):
     assert not costs.unknown
 
 
-def test_methods_that_are_not_compared_have_no_cost(tmp_path):
-    write(tmp_path / "a", 1.0)
-    write(tmp_path / "b", 1.0, algo="fql")
-    assert {cost.method for cost in read(tmp_path, methods=["fql"])[1].runs} == {"fql"}
-
-
-def test_report_is_whole_though_logs_are_damaged(tmp_path, capsys):
-    for seed in range(2):
-        write(tmp_path / "logs" / f"run_{seed}", 1.0, seed=seed)
-    (tmp_path / "logs" / "run_0" / "progress.csv").write_bytes(b"\xff\x00")
-    (tmp_path / "logs" / "run_1" / "progress.csv").write_text(HEADER + "1,2\n" * 3 + "x\n")
-    assert (
-        compare.main([str(tmp_path / "logs"), "-o", str(tmp_path / "report"), "--reps", "20", "--format", "svg"]) == 0
-    )
-    assert (
-        f"the time of 2 runs is not known, e.g. {tmp_path / 'logs' / 'run_0'}: progress.csv" in capsys.readouterr().err
-    )
-    assert json.loads((tmp_path / "report" / "results.json").read_text())["cost"] == {}
-    assert not (tmp_path / "report" / "tables" / "cost.csv").exists()
-
-
 def test_report_has_a_table_of_the_cost_and_an_older_one_is_removed(tmp_path):
     for seed in range(2):
         write(tmp_path / "logs" / f"run_{seed}", 1.0, seed=seed, has_success=False, env="Pendulum-v1")

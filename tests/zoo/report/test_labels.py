@@ -6,7 +6,7 @@ from tests.zoo.report.samples import content_of, evaluations
 from zoo.errors import UsageError
 from zoo.report.comparison import baseline_in, ranking
 from zoo.report.figures.styles import method_styles
-from zoo.report.labels import read_labels, read_order, relabelled
+from zoo.report.inputs import read_labels, read_order, relabelled
 
 
 def test_label_belongs_to_the_longest_name_that_it_begins_with():

@@ -15,7 +15,7 @@ from zoo.report.comparison import Tally
 from zoo.report.compute import compare_kinds, last_evaluations
 from zoo.report.inputs import Request, collect
 from zoo.report.page.report import Content
-from zoo.report.survival import describe_tallies, tallies
+from zoo.report.survival import tallies
 from zoo.report.tables.texts import to_latex
 from zoo.runs.read import read_runs
 
@@ -71,14 +71,6 @@ def test_every_table_marks_the_method_and_says_how_many_runs_finished(tmp_path):
         assert r"$^\ddagger$" in to_latex(table)
 
 
-def test_table_of_aggregates_has_finished_of_started_for_every_method_and_numbers_for_programs(tmp_path):
-    table = next(t for t in content_of(write_survivors(tmp_path)).tables if t.name == "aggregates_offline")
-    column = table.header.index("finished")
-    assert {row[0].text: row[column].text for row in table.rows} == {"fql": "6 of 6", "qam‡": "3 of 6"}
-    row = next(row for row in table.data if row["method"] == "qam")
-    assert (row["started"], row["finished"], row["failed"]) == (6, 3, 3)
-
-
 def test_method_with_missing_runs_is_never_bold(tmp_path):
     for mode, is_first in (("exclude", True), ("last", False)):
         content = content_of(write_survivors(tmp_path / mode), failed=mode)
@@ -98,13 +90,6 @@ def test_unfinished_runs_are_started_but_have_not_failed(tmp_path):
     table = next(t for t in content.tables if t.name == "aggregates_offline")
     assert table.rows[0][0].text == "qam"  # no mark
     assert "Finished runs: qam 5 of 7; a method is not bold where runs are missing." in table.caption
-
-
-def test_replaced_runs_are_neither_started_nor_failed(tmp_path):
-    write_method(tmp_path, "qam", [40] * 3)
-    write_run(tmp_path / "first", seed=0, state="failed", updated="2026-01-01T00:00:00+00:00")
-    write_run(tmp_path / "old", seed=1, updated="2026-01-01T00:00:00+00:00")
-    assert tallies(read_runs([tmp_path])) == {"qam": {SCENE[0]: Tally(3, 3, 0)}}
 
 
 def test_run_that_failed_before_its_first_evaluation_counts_only_as_zero(tmp_path):
@@ -133,21 +118,6 @@ def test_run_that_failed_offline_counts_online_too(tmp_path):
     phases = content_of(tmp_path).comparisons[0].phases
     assert phases["offline"].aggregates["qam"].estimates["mean"].point == pytest.approx((3 * 0.4 + 0.2) / 4)
     assert phases["online"].aggregates["qam"].estimates["mean"].point == pytest.approx((3 * 1.0 + 0.2) / 4)
-
-
-def test_failed_runs_leave_the_curve_of_their_method_as_long_as_it_was(tmp_path):
-    inputs = collect(Request(paths=[write_survivors(tmp_path)]))
-    (found,) = compare_kinds(inputs.methods, inputs.evaluations, inputs.means, 50)
-    curve = found.phases["offline"].curves["qam"]
-    assert curve.steps.tolist() == [1000, 2000, 3000]
-    assert curve.mean.points == pytest.approx([0.1, (3 * 0.2 + 3 * 0.1) / 6, (3 * 0.82 + 3 * 0.1) / 6])
-
-
-def test_method_whose_runs_all_failed_is_compared_too(tmp_path):
-    write_method(tmp_path, "fql", [35] * 3)
-    write_method(tmp_path, "qam", [5] * 3, failed=(0, 1, 2))
-    assert mean_of(content_of(tmp_path)) == pytest.approx(0.1)
-    assert set(content_of(tmp_path, failed="exclude").inputs.methods) == {"fql"}
 
 
 def test_zero_makes_no_sense_for_returns(tmp_path):
@@ -182,19 +152,3 @@ def test_report_says_what_failed_runs_count_for(tmp_path, capsys):
     assert found["offline"]["aggregates"]["qam"].items() >= expected.items()
     assert found["offline"]["tasks"][SCENE[0]]["qam"].items() >= expected.items()
     assert pd.read_csv(report / "tables" / "tasks_offline.csv")["finished"].tolist() == [3, 6]
-
-
-@pytest.mark.parametrize(
-    ("tally", "mode", "expected"),
-    [
-        (Tally(6, 6, 0), "last", []),
-        (Tally(6, 5, 0), "last", ["qam: 5 of 6 runs finished, 1 unfinished, left out."]),
-        (
-            Tally(6, 4, 1),
-            "zero",
-            ["qam: 4 of 6 runs finished, 1 failed (‡): they count as zero (--failed zero); 1 unfinished, left out."],
-        ),
-    ],
-)
-def test_tallies_are_described_in_one_sentence(tally, mode, expected):
-    assert describe_tallies({"qam": tally}, mode) == expected

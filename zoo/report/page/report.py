@@ -30,9 +30,8 @@ from zoo.report.page.scripts import FOLDER, content_security_policy, scripts
 from zoo.report.published_scores import suite_names
 from zoo.report.reproduction import Expected, reproduce
 from zoo.report.significance import family_of
-from zoo.report.tables.analysis import cost_table, pairs_table, seeds_needed_table
+from zoo.report.tables.analysis import cost_table, differences_table, pairs_table, seeds_needed_table
 from zoo.report.tables.entries import Table
-from zoo.report.tables.own_runs import differences_table
 from zoo.report.tables.scores import (
     aggregates_table,
     domains_table,

@@ -1,18 +1,20 @@
-"""Tables of what follows from the scores: all pairs, seeds needed, and cost."""
+"""Tables of what follows from the scores and from the runs: all pairs, seeds needed, cost, and what differs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from zoo.report.comparison import Comparison, Phase, label_of, ranking
 from zoo.report.cost import COST_NUMBERS, Costs, cost_numbers
 from zoo.report.significance import Family, compared_methods, family_of
 from zoo.report.statistics.estimates import Improvement
-from zoo.report.statistics.seeds_needed import MOST_SEEDS, SeedPlan, plan_seeds
+from zoo.report.statistics.seeds_needed import MOST_SEEDS, plan_seeds
 from zoo.report.tables.entries import Entry, Table, digits_of, estimate_data, seeds_text
 from zoo.report.tables.scores import finished_note
+from zoo.runs.naming import what_differs
 from zoo.runs.protocol import count, shortened
+from zoo.runs.read import RunTables
 from zoo.runs.scores import RETURN, SUCCESS, Kind
 
 
@@ -77,8 +79,8 @@ def seeds_needed_table(comparison: Comparison, phase: Phase, baseline: str) -> T
     against = comparison.methods[baseline].title
     unit = "points" if kind is SUCCESS else "points (hundredths)"
     caption = (
-        f"{_plan_sentence(comparison, found, names, baseline)} That is the least number of seeds of each of the two "
-        f"methods on each of the {label_of(phase.tasks, phase.suite)} for which half the width of the 95% t-interval "
+        "The least number of seeds of each of the two methods on each of the "
+        f"{label_of(phase.tasks, phase.suite)} for which half the width of the 95% t-interval "
         f"(Welch-Satterthwaite) of the difference of means from {against} at the end of the {phase.name} phase is "
         f"below {points:g} {unit}, if runs go on to vary as those that there are. In brackets: the same at the ends of "
         "the 95% interval of that variance (chi-squared), which is wide where seeds are few. Beside it: the seeds of "
@@ -118,6 +120,25 @@ def cost_table(comparisons: Sequence[Comparison], costs: Costs) -> Table:
     return Table("cost", "Cost", caption, header, rows, data)
 
 
+def differences_table(own: RunTables, methods: Collection[str]) -> Table:
+    """Return where methods of one label differ, a row each; without rows where every label is one method."""
+    found = what_differs(own.runs, methods)
+    rows = [
+        [Entry(name), Entry("; ".join(shortened(f"{field} {value}" for field, value in fields.items())))]
+        for name, fields in found.items()
+    ]
+    data = [
+        {"method": name, "field": field, "value": value}
+        for name, fields in found.items()
+        for field, value in fields.items()
+    ]
+    caption = (
+        "What differs between methods of one label, on the environments that they share; several values, which differ "
+        "between environments, are divided by a slash."
+    )
+    return Table("differences", "What differs", caption, ["method", "settings"], rows, data)
+
+
 def _pair_entry(pair: Improvement, is_clear: bool, kind: Kind, digits: int) -> Entry:
     difference = "" if pair.difference is None else f"{kind.scale * pair.difference.point:+z,.{digits}f}"
     return Entry(f"{pair.probability.point:.2f}", difference, is_clear)
@@ -147,30 +168,6 @@ def _range_entry(values: Mapping[str, float] | None) -> Entry:
 def _three_digits(value: float) -> str:
     digits = 2 - math.floor(math.log10(value)) if value > 0 else 0
     return f"{value:,.{min(max(digits, 0), 6)}f}"
-
-
-def _plan_sentence(
-    comparison: Comparison, found: Mapping[tuple[str, str], SeedPlan | None], names: Sequence[str], baseline: str
-) -> str:
-    """Return the seeds that resolve a difference, in one sentence."""
-    plans = {method: found[method, baseline] for method in names}
-    needed = {
-        method: MOST_SEEDS + 1 if plan.seeds is None else plan.seeds
-        for method, plan in plans.items()
-        if plan is not None
-    }
-    begin = f"To resolve {100 * comparison.resolve:g} points against {comparison.methods[baseline].title}"
-    if not needed:
-        return f"{begin}: unknown, because a task has one seed."
-    fewest, most = min(needed.values()), max(needed.values())
-    if fewest == most:
-        return f"{begin}: {_count_seeds(most)}."
-    worst = ", ".join(shortened([comparison.methods[method].title for method, n in needed.items() if n == most]))
-    return f"{begin}: {fewest} to {_count_seeds(most)}, the most for {worst}."
-
-
-def _count_seeds(number: int) -> str:
-    return f"{_count_text(None if number > MOST_SEEDS else number)} seeds"
 
 
 def _count_text(seeds: int | None) -> str:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pandas as pd
 
 from zoo.report.comparison import Comparison, Phase
-from zoo.report.learning_curves import LearningCurve
 from zoo.report.statistics.estimates import Curve
 from zoo.texts import csv_cells
 
@@ -34,21 +32,33 @@ def evaluations_table(evaluations: pd.DataFrame) -> pd.DataFrame:
 
 
 def curves_table(comparisons: Sequence[Comparison]) -> pd.DataFrame:
-    """Return the points of every learning curve, in the units of the scores (success rates are fractions)."""
-    rows = [row for c in comparisons for phase in c.phases.values() for row in _curve_rows(c, phase)]
+    """Return the points of every learning curve: those over all tasks, then those of each domain."""
+    rows = [
+        {"method": name, "kind": comparison.kind.name, "phase": phase.name, "where": where, "metric": metric}
+        | {"step": int(step)}
+        | _values(curve, k, "value")
+        | {"seeds": _seeds(phase, name, phase.tasks if where == ALL_TASKS else phase.domain_tasks[where])}
+        for comparison in comparisons
+        for phase in comparison.phases.values()
+        for where, curves in {ALL_TASKS: phase.curves, **phase.domain_curves}.items()
+        for name, found in curves.items()
+        for metric, curve in (("mean", found.mean), ("iqm", found.iqm))
+        if curve is not None
+        for k, step in enumerate(found.steps)
+    ]
     return pd.DataFrame(rows, columns=list(CURVE_COLUMNS))
 
 
 def profiles_table(comparisons: Sequence[Comparison]) -> pd.DataFrame:
     """Return the points of every performance profile: the fraction of runs whose score is above ``tau``."""
     rows = [
-        {"method": name, "kind": comparison.kind.name, "phase": phase.name, "tau": float(phase.thresholds[k])}
+        {"method": name, "kind": comparison.kind.name, "phase": phase.name, "tau": float(tau)}
         | _values(curve, k, "fraction")
         | {"seeds": _seeds(phase, name, phase.tasks)}
         for comparison in comparisons
         for phase in comparison.phases.values()
         for name, curve in phase.profiles.items()
-        for k in range(len(curve.points))
+        for k, tau in enumerate(phase.thresholds)
     ]
     return pd.DataFrame(rows, columns=list(PROFILE_COLUMNS))
 
@@ -59,28 +69,6 @@ def csv_file(name: str, table: pd.DataFrame) -> tuple[str, str | bytes]:
     if len(text) <= LARGEST_CSV:
         return f"{name}.csv", text
     return f"{name}.csv.gz", gzip.compress(text.encode(), compresslevel=3, mtime=0)  # the same input, the same bytes
-
-
-def _curve_rows(comparison: Comparison, phase: Phase) -> Iterator[dict[str, Any]]:
-    """Yield the points of the curves of one phase: those over all tasks, then those of each domain."""
-    places = {ALL_TASKS: (phase.curves, phase.tasks)}
-    places |= {domain: (curves, phase.domain_tasks[domain]) for domain, curves in phase.domain_curves.items()}
-    for where, (curves, tasks) in places.items():
-        for name, found in curves.items():
-            about = {"method": name, "kind": comparison.kind.name, "phase": phase.name, "where": where}
-            for metric, curve in _metrics(found):
-                for k, step in enumerate(found.steps):
-                    yield {
-                        **about,
-                        "metric": metric,
-                        "step": int(step),
-                        **_values(curve, k, "value"),
-                        "seeds": _seeds(phase, name, tasks),
-                    }
-
-
-def _metrics(found: LearningCurve) -> list[tuple[str, Curve]]:
-    return [("mean", found.mean), *([("iqm", found.iqm)] if found.iqm is not None else [])]
 
 
 def _values(curve: Curve, index: int, name: str) -> dict[str, float | None]:

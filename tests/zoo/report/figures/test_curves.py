@@ -41,14 +41,6 @@ def test_axis_of_each_domain_ends_with_its_own_budget():
     assert scene.get_xlim() == pytest.approx((0, 3030))
 
 
-def test_single_evaluation_is_drawn_as_a_marker_with_its_interval():
-    comparison = comparison_of(["QAM"], steps=((1000, "offline"),))
-    figure = curve_plots.plot_sample_efficiency(comparison)
-    (line,) = figure.axes[0].lines
-    assert line.get_marker() == "o"
-    assert len(figure.axes[0].collections) >= 1
-
-
 def test_returns_are_drawn_as_they_are_each_environment_on_an_axis_of_its_own():
     comparison = comparison_of_returns(["SAC", "TD3"])
     figure = curve_plots.plot_domains(comparison)

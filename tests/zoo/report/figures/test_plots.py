@@ -1,25 +1,15 @@
 import io
 
 import numpy as np
-import pandas as pd
 from matplotlib.colors import to_rgb
 
-from tests.zoo.report.samples import NO_MEANS, comparison_of, comparison_of_returns, evaluations, own_methods, returns
-from zoo.report.comparison import MEAN_COLUMNS, Method, ranking
+from tests.zoo.report.samples import NO_MEANS, comparison_of, comparison_of_returns, own_methods, returns
 from zoo.report.compute import compare
 from zoo.report.figures import curves as curve_plots
 from zoo.report.figures import plots
 from zoo.report.figures.drawing import save
 from zoo.report.figures.styles import method_styles
 from zoo.runs.scores import NORMALISED_RETURN, RETURN
-
-
-def test_profile_lines_all_have_the_width_of_their_method():
-    comparison = comparison_of(["QAM", "FQL", "BAM"])
-    looks = method_styles(comparison.methods)
-    figure = plots.plot_profiles(comparison)
-    widths = {line.get_linewidth() for ax in figure.axes for line in ax.lines}
-    assert widths == {looks["QAM"].line["linewidth"]}
 
 
 def test_every_method_keeps_its_colour_in_every_figure():
@@ -41,17 +31,6 @@ def test_no_difference_is_marked_at_a_half_and_at_zero():
     assert figure.axes[0].get_xlim() == (0, 1)
 
 
-def test_bars_of_intervals_keep_a_distance_from_the_axes():
-    comparison = comparison_of(["QAM", "FQL", "BAM"])
-    figure = plots.plot_improvement(comparison, "QAM")
-    aggregates = plots.plot_aggregates(comparison)
-    for ax in [figure.axes[1], *aggregates.axes]:
-        left, right = ax.get_xlim()
-        for bar in ax.patches:
-            assert left < bar.get_x()
-            assert bar.get_x() + bar.get_width() < right
-
-
 def test_panels_of_one_unit_share_their_axis():
     comparison = comparison_of(["QAM", "FQL", "BAM"])
     assert len({ax.get_xlim() for ax in plots.plot_aggregates(comparison).axes}) == 1
@@ -61,25 +40,10 @@ def test_panels_of_one_unit_share_their_axis():
     assert len({(ax.get_xlim(), ax.get_ylim()) for ax in curve_plots.plot_domains(comparison).axes}) == 1
 
 
-def test_best_method_is_the_row_on_top():
-    comparison = comparison_of(["QAM", "FQL", "BAM"])
-    ax = plots.plot_aggregates(comparison).axes[0]
-    assert [label.get_text() for label in ax.get_yticklabels()] == ranking(comparison)
-    assert ax.yaxis_inverted()
-
-
 def test_single_seed_gives_figures_without_bands():
     figures = plots.all_figures(comparison_of(["QAM", "FQL"], seeds=1), "QAM")
     assert set(figures) == {"aggregates", "profiles", "improvement", "sample_efficiency", "domains", "heat_map"}
     assert not figures["profiles"].axes[0].collections
-
-
-def test_published_means_alone_give_the_figure_of_aggregates_only():
-    rows = [("TRQAM", "offline", 1000, "scene-play", "scene-play", 0.8, 0.1, 8)]
-    means = pd.DataFrame(rows, columns=MEAN_COLUMNS)
-    methods = {"TRQAM": Method("TRQAM", "TRQAM", "trqam2026")}
-    figures = plots.all_figures(compare(methods, evaluations(["x"]).iloc[:0], means, reps=10), "TRQAM")
-    assert set(figures) == {"aggregates"}
 
 
 def test_names_with_formula_signs_are_drawn_as_they_are():
@@ -98,13 +62,6 @@ def test_figures_of_returns_have_the_kind_in_their_name_and_on_their_axes():
     assert figures["improvement_return"].axes[1].get_xlabel() == "difference of means (return)"
     assert figures["sample_efficiency_return"].axes[0].get_title(loc="left") == "mean, return"
     assert figures["environments_return"].axes[0].get_ylabel() == "return"
-
-
-def test_returns_of_several_environments_have_only_the_figures_that_need_no_average():
-    figures = plots.all_figures(comparison_of_returns(["SAC", "TD3"]), "SAC")
-    assert set(figures) == {"improvement_return", "environments_return"}
-    (chance,) = figures["improvement_return"].axes
-    assert chance.get_xlim() == (0, 1)
 
 
 def test_profiles_of_returns_fall_from_one_to_zero_inside_the_axis():

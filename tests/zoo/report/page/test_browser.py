@@ -108,24 +108,6 @@ def test_headings_sort_numbers_by_number_and_texts_by_name(page):
     assert column(page, "aggregates_offline", 0) == [HOSTILE, "FQL", "QAM"]
 
 
-@pytest.mark.parametrize(
-    ("entries", "expected"),
-    [
-        (["9.5", "1,000", "-", "-3.0†", "80 [1, 2]"], ["1,000", "80 [1, 2]", "9.5", "-3.0†", "-"]),
-        (["task10", "task9", "-"], ["task9", "task10", "-"]),
-        (["500,000", "mixed", "1,000,000"], ["1,000,000", "500,000", "mixed"]),
-    ],
-)
-def test_what_is_missing_comes_last(page, entries, expected):
-    page.evaluate(
-        "(() => { const body = document.querySelector('#aggregates_offline tbody'); const row = body.rows[0];"
-        f"for (const [k, text] of {entries}.entries()) {{ const copy = row.cloneNode(true); copy.dataset.place = k;"
-        "copy.cells[1].textContent = text; body.append(copy); } for (let k = 0; k < 3; k++) body.rows[0].remove(); })()"
-    )
-    page.click("#aggregates_offline th:nth-child(2) button")
-    assert column(page, "aggregates_offline", 1) == expected
-
-
 def test_a_hidden_method_is_hidden_everywhere(page):
     number = texts(page, "#selection label:has([name=method])").index("FQL")
     hide(page, "method", number)
@@ -139,18 +121,6 @@ def test_a_hidden_method_is_hidden_everywhere(page):
     assert "Hidden: FQL." in page.evaluate("document.querySelector('#hidden-note').innerText")
 
 
-def test_a_click_in_a_legend_hides_a_method_and_keeps_the_focus(page):
-    page.click("#figure-profiles .legend li:first-child button")
-    page.evaluate(WAIT)
-    states = page.evaluate(
-        "[...document.querySelectorAll('.legend li:first-child button')].map(each => each.ariaPressed)"
-    )
-    assert states == ["false"] * 3
-    assert page.evaluate("document.activeElement.closest('figure').id") == "figure-profiles"
-    page.press("Enter")
-    assert not words_of(page)
-
-
 def test_a_hidden_domain_is_hidden_everywhere(page):
     assert texts(page, "#figure-domains .panel-title") == ["cube-double-play", "scene-play"]
     hide(page, "domain", 0)
@@ -158,16 +128,6 @@ def test_a_hidden_domain_is_hidden_everywhere(page):
     assert not [text for text in texts(page, "#figure-heat_map text") if "cube" in text]
     assert [text[:5] for text in column(page, "tasks_offline", 0)] == ["scene"] * 2
     assert texts(page, "#domains_offline th:not([hidden])") == ["method", "scene-play (2)"]
-
-
-def test_one_phase_can_be_shown_alone(page):
-    page.click("#selection input[value=online]")
-    page.evaluate(WAIT)
-    assert page.evaluate("document.querySelector('#aggregates_offline').hidden")
-    assert not page.evaluate("document.querySelector('#aggregates_online').hidden")
-    assert texts(page, "#figure-aggregates .panel-title") == ["online mean", "online IQM"]
-    ticks = texts(page, "#figure-sample_efficiency .panels > div:first-child [aria-label='x-axis tick label'] text")
-    assert (ticks[0], ticks[-1]) == ("2k", "3k")  # the steps of this phase alone
 
 
 def hover(page, selector):
@@ -196,11 +156,6 @@ def test_hovering_tells_method_value_interval_seeds_and_step(page):
     assert page.evaluate("document.querySelector('#tip').hidden")
 
 
-def test_hovering_over_a_run_tells_its_seed_and_folder(page):
-    text = hover(page, "#figure-runs svg [aria-label=dot] circle")
-    assert re.search(r"\n(cube-double|scene)-play task\d, seed \d\noffline, step 2,000\n.+/\d/\d$", text)
-
-
 def test_a_link_restores_the_selection(page, address):
     hide(page, "domain", 1)
     page.click("#figure-profiles .legend li:last-child button")
@@ -226,14 +181,6 @@ def test_a_link_may_name_what_this_report_lacks(page, address):
     assert page.evaluate("document.querySelector('#hidden-note').hidden")
     page.open(f"{address}#section-3")
     assert page.evaluate("scrollY") > 0
-
-
-def test_contents_lead_to_sections_and_keep_the_selection(page):
-    hide(page, "method", 0)
-    page.click("nav li:nth-child(3) a")
-    assert set(words_of(page)) == {"hide", "at"}
-    assert abs(page.evaluate("document.querySelector('#section-3').getBoundingClientRect().top")) < 40
-    assert texts(page, "nav a") == texts(page, "main h2")
 
 
 @pytest.mark.parametrize("width", [390, 1400])
@@ -274,59 +221,6 @@ def test_arrow_keys_read_the_values_of_a_figure(page):
     assert page.evaluate("document.querySelector('#tip').innerText").split("\n")[0] != first.split("\n")[0]
     page.press("Tab")
     assert page.evaluate("document.querySelector('#tip').hidden")
-
-
-CONTRASTS = """(() => {
-  const canvas = new OffscreenCanvas(1, 1).getContext("2d", {willReadFrequently: true});
-  const luminance = colour => {
-    canvas.fillStyle = colour;
-    canvas.fillRect(0, 0, 1, 1);
-    const linear = [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3)
-      .map(value => value / 255).map(value => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
-  };
-  const contrast = (a, b) => {
-    const [x, y] = [luminance(a), luminance(b)];
-    return (Math.max(x, y) + 0.05) / (Math.min(x, y) + 0.05);
-  };
-  const paper = getComputedStyle(document.body).backgroundColor;
-  const lines = [...document.querySelectorAll(".panels [aria-label=line] path, .legend line")]
-    .map(each => contrast(getComputedStyle(each).stroke, paper));
-  const texts = "p, td, th, small, figcaption, a, label, .panel-title, .panels [aria-label*=tick] text";
-  const words = [...document.querySelectorAll(texts)]
-    .map(each => contrast(getComputedStyle(each)[each.tagName === "text" ? "fill" : "color"], paper));
-  const cells = [...document.querySelectorAll("#figure-pairs svg, #figure-heat_map svg")].flatMap(svg => {
-    return [...svg.querySelectorAll("[aria-label=text] text")].flatMap(each => {
-      const box = each.getBoundingClientRect();
-      const behind = document.elementsFromPoint((box.left + box.right) / 2, (box.top + box.bottom) / 2);
-      const found = behind.find(other => other.tagName === "rect");
-      return found ? [contrast(getComputedStyle(each).fill, getComputedStyle(found).fill)] : [];
-    });
-  });
-  return {lines, words, cells, paper: luminance(paper)};
-})()"""
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_everything_can_be_read_on_light_and_on_dark_ground(page, address, scheme):
-    page.media(scheme=scheme)
-    page.resize(1400, 12_000)
-    page.open(address)
-    found = page.evaluate(CONTRASTS)
-    assert (found["paper"] > 0.5) == (scheme == "light")
-    assert len(found["cells"]) > 20
-    assert min(found["lines"]) >= 3
-    assert min(found["words"]) >= 4.5
-    assert min(found["cells"]) >= 3
-
-
-def test_a_switch_turns_light_into_dark_and_back(page):
-    paper = "getComputedStyle(document.body).backgroundColor"
-    light = page.evaluate(paper)
-    page.click("#theme")
-    assert page.evaluate(paper) != light
-    page.click("#theme")
-    assert page.evaluate(paper) == light
 
 
 def test_print_is_light_and_without_controls(page, tmp_path):

@@ -50,15 +50,6 @@ def test_returns_that_are_not_averaged_are_explained():
     assert "--reference-scores" in sentence
 
 
-def test_one_environment_of_returns_needs_no_explanation():
-    assert warnings([comparison_of_returns(["SAC", "TD3"], environments=["Pendulum-v1"])], runs_table()) == []
-
-
-def test_few_seeds_are_warned_of_where_there_are_no_aggregates():
-    found = warnings([comparison_of_returns(["SAC", "TD3"], seeds=3)], runs_table())
-    assert any("Fewer than 5 seeds: SAC (3), TD3 (3)." in sentence for sentence in found)
-
-
 def test_kinds_of_scores_are_named():
     comparisons = [content_of(evaluations(["QAM"])).comparisons[0], comparison_of_returns(["SAC"])]
     assert describe_kinds(comparisons[:1]) == (
@@ -82,11 +73,6 @@ def test_methods_with_the_same_environments_are_named_together():
     assert found.endswith("was run by all methods: a, c have scene-play task1; b has 4 tasks of scene-play.")
 
 
-def test_long_lists_of_methods_are_shortened():
-    found = sentence_of_no_aggregate({"other": SCENE[:1], **{f"m{k}": SCENE[1:2] for k in range(9)}})
-    assert "m0, m1, m2, m3, m4, m5, and 3 more have scene-play task2" in found
-
-
 def departures_of(departures, profile="qam"):
     """Return the sentences on departures of one method that was run on the given tasks of scene."""
     protocols = {env: {"profile": profile} for env in departures}
@@ -96,20 +82,6 @@ def departures_of(departures, profile="qam"):
     return [sentence for sentence in warnings([comparison], runs_table()) if "departs" in sentence]
 
 
-def test_departures_name_profile_and_environment():
-    assert departures_of({SCENE[0]: ("horizon_length 10 instead of 5", "sparse False instead of True")}) == [
-        "qam departs from the protocol of profile qam: horizon_length 10 instead of 5, sparse False instead of True "
-        "(scene-play task1)."
-    ]
-
-
-def test_same_departures_on_all_environments_are_said_once():
-    found = departures_of({env: ("horizon_length 10 instead of 5",) for env in SCENE[:3]}, profile="trqam")
-    assert found == [
-        "qam departs from the protocol of profile trqam: horizon_length 10 instead of 5 (all 3 environments)."
-    ]
-
-
 def test_departures_of_some_environments_name_them():
     short = "offline_steps 3,000 instead of 1,000,000"
     found = departures_of({SCENE[0]: (short, "gamma 0.9 instead of 0.99"), SCENE[1]: (short,), SCENE[2]: ()})
@@ -117,10 +89,6 @@ def test_departures_of_some_environments_name_them():
         "qam departs from the protocol of profile qam: offline_steps 3,000 instead of 1,000,000 (2 tasks of "
         "scene-play); gamma 0.9 instead of 0.99 (scene-play task1)."
     ]
-
-
-def test_runs_that_keep_to_the_protocol_have_no_sentence():
-    assert departures_of({SCENE[0]: (), SCENE[1]: ()}) == []
 
 
 def test_different_thresholds_of_success_on_one_environment_are_told(tmp_path):

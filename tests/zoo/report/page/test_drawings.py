@@ -1,21 +1,18 @@
 import json
 
-import numpy as np
 import pytest
 
 from tests.zoo.report.samples import (
     NO_MEANS,
     comparison_of,
     comparison_of_returns,
-    comparison_of_two_budgets,
     evaluations,
     own_methods,
     returns,
     runs_with_an_online_starter,
 )
 from zoo.report.compute import compare
-from zoo.report.page.drawings import Names, colours, page_data, phase_of
-from zoo.report.tables.entries import Entry, Table
+from zoo.report.page.drawings import Names, page_data
 from zoo.report.tables.scores import domains_table, tasks_table
 
 METHODS = ["QAM", "FQL", "mine"]
@@ -48,22 +45,6 @@ def test_rows_and_columns_of_tables_know_their_method_and_domain(comparison, nam
     assert names.of_rows(domains) == [(names.method(row[0].text), None) for row in domains.rows]
     assert names.of_columns(tasks) == [(None, None), *((names.method(name), None) for name in tasks.header[1:])]
     assert names.of_rows(tasks) == [(None, 0), (None, 0), (None, 1), (None, 1)]
-
-
-def test_methods_are_found_in_tables_of_others_too(names):
-    rows = [
-        [Entry("offline"), Entry("scene-play task1"), Entry("QAM"), Entry("QAM")],
-        [Entry("QAM"), *[Entry("-")] * 3],
-    ]
-    table = Table("x", "X", "x", ["phase", "where", "method", "FQL"], rows)
-    assert names.of_rows(table) == [(names.method("QAM"), 1), (names.method("QAM"), None)]
-    assert names.of_columns(table)[3] == (names.method("FQL"), None)
-
-
-def test_phase_of_a_table_is_in_its_name():
-    assert phase_of("aggregates_offline_qam50") == "offline"
-    assert phase_of("improvement_online_return") == "online"
-    assert phase_of("protocol") == ""
 
 
 def test_intervals_are_those_of_the_comparison_in_percent(comparison, names, data):
@@ -100,13 +81,6 @@ def test_axis_holds_a_method_that_starts_online_where_the_others_end():
         assert panel["x"]["limits"] == [0, 3000]
 
 
-def test_axis_of_each_domain_ends_with_its_own_budget():
-    comparison = comparison_of_two_budgets()
-    data = page_data([comparison], ["QAM"], evaluations(["QAM"]), Names([comparison]))
-    limits = {panel["title"]: panel["x"]["limits"] for panel in drawing(data, "domains")["panels"]}
-    assert limits == {"cube-double-play": [0, 30_000], "scene-play": [0, 3000]}
-
-
 def test_pairs_hold_both_directions_and_need_three_methods(comparison, names, data):
     cells = drawing(data, "pairs")["panels"][0]["cells"]
     found = {(cell["m"], cell["other"]): cell for cell in cells}
@@ -140,22 +114,3 @@ def test_single_runs_are_own_ones_with_their_folders(comparison, names):
     point = panels[0]["points"][0]
     row = table[(table["run"] == point["run"]) & (table["step"] == point["step"])].iloc[0]
     assert (point["value"], point["seed"]) == (round(100 * row["score"], 2), row["seed"])
-
-
-def test_returns_of_several_environments_have_no_figure_of_single_runs():
-    found = comparison_of_returns(METHODS)
-    data = page_data([found], ["QAM"], returns(METHODS), Names([found]))
-    assert {each["name"] for each in data["drawings"]} == {
-        "improvement_return", "pairs_return", "environments_return", "heat_map_return"
-    }  # fmt: skip
-    assert np.isfinite(drawing(data, "environments_return")["panels"][0]["y"]["limits"]).all()
-
-
-def test_every_method_has_a_colour_for_light_and_for_dark_ground(comparison, names):
-    found = colours([comparison], names)
-    assert len(found) == len(names.methods) == 3
-    assert all(light != dark for light, dark in found)
-
-
-def test_own_methods_are_marked(data):
-    assert {method["name"]: method["isOwn"] for method in data["methods"]} == dict.fromkeys(own_methods(METHODS), True)

@@ -1,17 +1,12 @@
-import csv
 import json
 import re
 from dataclasses import replace
 
-import pandas as pd
 import pytest
 
-from tests.zoo.report.samples import NO_MEANS, SCENE, content_of, evaluations, scene_runs
-from zoo.errors import UsageError
+from tests.zoo.report.samples import SCENE, content_of, evaluations, scene_runs
 from zoo.report.comparison import Method
-from zoo.report.compute import compare_kinds
 from zoo.report.page import report
-from zoo.report.page.results import to_json
 from zoo.report.page.scripts import scripts
 from zoo.report.published_scores import load_set
 from zoo.report.tables.entries import Entry, Table
@@ -107,27 +102,6 @@ def test_same_input_gives_the_same_bytes(content, folder, tmp_path):
             assert path.read_bytes() == (tmp_path / path.relative_to(folder)).read_bytes(), path
 
 
-def test_all_scores_are_in_a_file_with_seeds_episodes_and_steps(content, folder):
-    scores = pd.read_csv(folder / "scores.csv")
-    assert len(scores) == 2 * 2 * 6 * 2  # methods, tasks, seeds, phases
-    assert {"method", "environment", "seed", "phase", "step", "successes", "episodes", "score"} <= set(scores.columns)
-
-
-def test_results_are_the_json_of_the_program(content, folder):
-    expected = to_json(content.comparisons, content.inputs.own.skipped())
-    assert json.loads((folder / "results.json").read_text()) == json.loads(json.dumps(expected))
-
-
-def test_csv_has_the_numbers_as_fractions(content, folder):
-    with (folder / "tables" / "aggregates_offline.csv").open() as file:
-        rows = {(row["method"], row["metric"]): row for row in csv.DictReader(file)}
-    mean = content.comparisons[0].phases["offline"].aggregates["QAM"].estimates["mean"]
-    row = rows["QAM", "mean"]
-    assert float(row["score"]) == mean.point
-    assert (float(row["score_low"]), float(row["score_high"])) == mean.interval
-    assert row["score_interval"] == "t"
-
-
 def test_reproduction_stands_on_the_page():
     methods = {"qam": Method("qam", "QAM", "own", {env: {"sparse": True} for env in SCENE})}
     found = content_of(scene_runs([[1.0, 0.9, 0.8]] * 5), methods, sets=[load_set("qam2026")], baseline="qam")
@@ -139,11 +113,6 @@ def test_reproduction_stands_on_the_page():
     page = report.to_html(found)
     assert "Reproduction of published scores" in page
     assert "Qiyang Li, Sergey Levine" in page
-
-
-def test_nothing_to_compare_is_refused():
-    with pytest.raises(UsageError, match="expected runs with evaluations, got none"):
-        compare_kinds({}, scene_runs([[0.5]] * 5).iloc[:0], NO_MEANS, reps=10)
 
 
 def test_names_from_run_folders_cannot_add_markup_to_the_page():

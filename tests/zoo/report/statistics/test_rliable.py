@@ -53,12 +53,6 @@ def test_mean_of_one_task_has_scipys_t_interval():
     assert aggregate(by_task(scores), 10)["mean"].interval == pytest.approx((reference.low, reference.high), abs=1e-12)
 
 
-def test_t_interval_of_many_seeds_agrees_with_rliables_bootstrap():
-    scores = scores_of(60, 4)
-    _, intervals = rliable_intervals(scores, rliable_aggregates, 0)
-    assert aggregate(by_task(scores), 10)["mean"].interval == pytest.approx(intervals[:, 0], abs=0.003)
-
-
 def test_least_variance_of_episodes_widens_an_interval_that_rliable_makes_too_narrow():
     agree = np.full((6, 2), 0.8)
     _, intervals = rliable_intervals(agree, rliable_aggregates, 0, reps=50)
@@ -77,16 +71,6 @@ def test_aggregates_equal_rliable_on_the_same_stream(runs, tasks):
         stream_seed((runs,) * tasks),
     )
     check_aggregates(aggregate(by_task(scores), REPS), points, intervals)
-
-
-def test_scores_off_any_grid_equal_rliable_too():
-    scores = np.random.RandomState(3).rand(6, 4)
-    points, intervals = rliable_intervals(
-        scores, lambda x: np.array([metrics.aggregate_iqm(x)]), stream_seed((6,) * 4), reps=300
-    )
-    ours = aggregate(by_task(scores), 300)["iqm"]
-    assert ours.point == pytest.approx(points[0], abs=1e-12)
-    assert ours.interval == pytest.approx(intervals[:, 0], abs=1e-12)
 
 
 def test_probability_of_improvement_equals_rliable_on_the_same_stream():

@@ -7,7 +7,7 @@ from scipy import stats
 
 from tests.zoo.report.samples import NO_MEANS, comparison_of, comparison_of_returns, own_methods, scene_runs
 from zoo.report.compute import compare
-from zoo.report.statistics.seeds_needed import MOST_SEEDS, plan_seeds
+from zoo.report.statistics.seeds_needed import plan_seeds
 from zoo.report.statistics.spreads import Spread
 from zoo.report.tables.analysis import seeds_needed_table
 from zoo.runs.scores import NORMALISED_RETURN, RETURN
@@ -28,7 +28,7 @@ def half_width(x, y, seeds):
 
 @pytest.mark.parametrize(
     ("x", "y"),
-    [([0.01], [0.01]), ([0.0004], [0.0001]), ([0.2, 0.0, 0.05], [0.01, 0.1, 0.0]), ([0.25] * 50, [0.1] * 50)],
+    [([0.0004], [0.0001]), ([0.2, 0.0, 0.05], [0.01, 0.1, 0.0]), ([0.25] * 50, [0.1] * 50)],
 )
 @pytest.mark.parametrize("resolve", [0.03, 0.1])
 def test_seeds_are_the_first_number_with_a_narrow_enough_interval(x, y, resolve):
@@ -74,7 +74,6 @@ def test_one_seed_tells_nothing_and_unequal_seeds_count_as_they_are():
     data = {row["method"]: row for row in table.data}
     assert data["one"]["seeds_needed"] is None
     assert data["many"]["half_width"] == pytest.approx((high - low) / 2)
-    assert table.caption.startswith(f"To resolve 3 points against base: {data['many']['seeds_needed']} seeds.")
 
 
 def test_method_in_focus_stands_in_for_the_baseline():
@@ -87,44 +86,7 @@ def test_method_in_focus_stands_in_for_the_baseline():
     assert {row["baseline"] for row in table.data} == {"A"}
 
 
-def test_nothing_is_planned_from_single_seeds():
-    comparison = comparison_with({"base": [0.4], "one": [0.5]})
-    table = seeds_needed_table(comparison, comparison.phases["offline"], "base")
-    assert table.caption.startswith("To resolve 3 points against base: unknown, because a task has one seed.")
-
-
-def test_tasks_with_unequal_seeds_are_named_so():
-    table = pd.concat([scene_runs([[0.4, 0.6]] + [[0.5, 0.4, 0.6]] * 4, name) for name in ("a", "b")])
-    comparison = compare(own_methods("ab"), table, NO_MEANS, reps=50)
-    found = seeds_needed_table(comparison, comparison.phases["offline"], "a")
-    assert found.rows[0][1].text == "2 to 3"
-
-
-def test_points_are_what_the_command_line_asks_for():
-    comparison = replace(comparison_with({"a": [0.2, 0.5, 0.8], "b": [0.1, 0.4, 0.9]}), resolve=0.1)
-    table = seeds_needed_table(comparison, comparison.phases["offline"], "a")
-    assert table.header[-1] == "seeds to resolve 10 points"
-    assert table.data[0]["resolve"] == 0.1
-    x, y = [0.09] * 5, [0.16333333] * 5  # sample variances, above the least that 50 episodes allow
-    assert table.data[0]["seeds_needed"] == next(n for n in range(2, 999) if half_width(x, y, n) < 0.1)
-
-
 @pytest.mark.parametrize(("kind", "has_rows"), [(RETURN, False), (NORMALISED_RETURN, True)])
 def test_points_need_a_scale(kind, has_rows):
     comparison = comparison_of_returns(["A", "B"], kind=kind, environments=("Pendulum-v1",))
     assert bool(seeds_needed_table(comparison, comparison.phases["online"], "A").rows) == has_rows
-
-
-def test_the_largest_number_is_named_with_its_method():
-    comparison = comparison_of(["A", "B", "C"], seeds=4)
-    phase = comparison.phases["offline"]
-    table = seeds_needed_table(comparison, phase, "A")
-    needed = {row["method"]: row["seeds_needed"] for row in table.data}
-    assert set(needed) == {"B", "C"}
-    low, high = sorted(needed.values())
-    if low == high:
-        assert f"against A: {high} seeds." in table.caption
-    else:
-        most = max(needed, key=needed.get)
-        assert f"against A: {low} to {high} seeds, the most for {most}." in table.caption
-    assert max(needed.values()) < MOST_SEEDS

@@ -7,7 +7,6 @@ from tests.zoo.report.samples import SCENE, comparison_of_returns, content_of, e
 from zoo.report.comparison import Cell, Method
 from zoo.report.statistics.estimates import Estimate, Improvement
 from zoo.report.tables import scores as tables
-from zoo.runs.scores import NORMALISED_RETURN
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +43,6 @@ def test_bold_is_the_best_and_a_dagger_reaches_it(content):
         "reaching": (False, True),
         "below": (False, False),
     }
-
-
-def test_nothing_is_bold_where_everyone_fails():
-    table = scene_runs([[0.0] * 6] * 5)
-    found = content_of(table, baseline="qam")
-    assert not any(entry.is_bold for t in found.tables for row in t.rows for entry in row)
 
 
 @pytest.mark.parametrize(("best", "is_bold"), [(0.002, False), (0.049, False), (0.05, True)])
@@ -91,41 +84,6 @@ def test_tasks_of_returns_have_means_with_intervals_in_their_own_units():
         assert row[column].detail == f"[{mean.interval[0]:,.0f}, {mean.interval[1]:,.0f}]"
 
 
-def test_small_returns_keep_four_significant_digits():
-    comparison = comparison_of_returns(["SAC"], environments=["Pendulum-v1"])
-    cells = {"tiny": {"SAC": Cell({"mean": Estimate(0.012341, (0.01, 0.0149), "bootstrap")}, 1, (6, 6))}}
-    phase = replace(comparison.phases["online"], per_task=cells)
-    entry = tables.tasks_table(comparison, phase).rows[0][1]
-    assert (entry.text, entry.detail) == ("0.01234", "[0.01000, 0.01490]")
-
-
-def test_only_the_best_return_is_bold_since_a_fraction_of_it_means_nothing():
-    comparison = comparison_of_returns(["best", "near", "far"], environments=["Pendulum-v1"])
-    cells = {
-        "best": Cell({"mean": Estimate(-100.0, (-110.0, -95.0), "bootstrap")}, 1, (6, 6)),
-        "near": Cell({"mean": Estimate(-101.0, (-109.0, -99.0), "bootstrap")}, 1, (6, 6)),
-        "far": Cell({"mean": Estimate(-900.0, (-950.0, -850.0), "bootstrap")}, 1, (6, 6)),
-    }
-    phase = replace(comparison.phases["online"], per_task={"Pendulum-v1": cells})
-    table = tables.tasks_table(comparison, phase)
-    entries = dict(zip(table.header[1:], table.rows[0][1:], strict=True))
-    assert {name: (entry.is_bold, "†" in entry.text) for name, entry in entries.items()} == {
-        "best": (True, False),
-        "near": (False, True),
-        "far": (False, False),
-    }
-    assert "Bold: the best in the row" in table.caption
-
-
-def test_aggregates_of_one_environment_name_it_and_have_no_optimality_gap():
-    comparison = comparison_of_returns(["SAC", "TD3"], environments=["Pendulum-v1"])
-    table = tables.aggregates_table(comparison, comparison.phases["online"])
-    assert table.name == "aggregates_online_return"
-    assert table.header == ["method", "mean", "IQM", "tasks", "seeds", "step"]
-    assert "Return at the end of the online phase on Pendulum-v1, last evaluation" in table.caption
-    assert "optimality" not in table.caption
-
-
 def test_several_environments_have_no_aggregates_and_no_difference_of_returns():
     comparison = comparison_of_returns(["SAC", "TD3"])
     phase = comparison.phases["online"]
@@ -138,15 +96,6 @@ def test_several_environments_have_no_aggregates_and_no_difference_of_returns():
     assert set(table.data[0]) == {
         "method", "baseline", "probability", "probability_low", "probability_high", "probability_interval"
     }  # fmt: skip
-
-
-def test_normalised_returns_are_shown_as_fractions_with_three_decimals():
-    comparison = comparison_of_returns(["SAC"], environments=["Pendulum-v1"], kind=NORMALISED_RETURN)
-    cell = Cell({"mean": Estimate(1.2346, (0.9, 1.5), "bootstrap")}, 1, (6, 6))
-    phase = replace(comparison.phases["online"], per_task={"Pendulum-v1": {"SAC": cell}})
-    table = tables.tasks_table(comparison, phase)
-    assert table.rows[0][1].plain == "1.235 [0.900, 1.500]"
-    assert table.name == "tasks_online_normalised_return"
 
 
 def test_probability_and_difference_that_contradict_each_other_are_named():

@@ -14,12 +14,12 @@ from tests.zoo.report.samples import (
     own_methods,
     scene_runs,
 )
-from zoo.report.comparison import Tally, ranking
+from zoo.report.comparison import ranking
 from zoo.report.compute import compare
 from zoo.report.figures import plots
 from zoo.report.figures.styles import MUTED, ranked_styles
 from zoo.report.page.results import to_json
-from zoo.report.significance import family_of, rank_p_values
+from zoo.report.significance import family_of
 from zoo.report.statistics.estimates import Estimate, Improvement, Record
 from zoo.report.statistics.improvement import improvements
 from zoo.report.tables.analysis import pairs_table
@@ -113,24 +113,6 @@ def test_table_shows_what_the_verdict_is_made_from():
     (row,) = table.data
     assert (row["focus"], row["against"], row["verdict"], row["won"]) == ("ours", "bad", "better", 4)
     assert row["p_holm"] < 0.001
-
-
-def test_failed_runs_of_the_focus_are_named_in_its_verdict():
-    method = replace(own_methods(["ours"])["ours"], tallies={"scene-play-singletask-task1-v0": Tally(4, 3, 1)})
-    comparison = compared({"ours": GOOD, "bad": BAD}, ours=method)
-    assert verdict_sentences([comparison])[0].startswith("ours‡, ")
-    assert "ours‡ 3 of 4 (1 failed)" in verdict_table(comparison, offline(comparison)).caption
-
-
-def test_returns_of_several_environments_have_a_verdict_by_ranks():
-    comparison = replace(comparison_of_returns(["SAC", "TD3"]), focus="SAC")
-    phase = comparison.phases["online"]
-    table = verdict_table(comparison, phase)
-    assert not any("difference" in text for text in table.header)
-    expected = rank_p_values(phase.scores, [("SAC", "TD3")])[0]
-    assert table.data[0]["p_holm"] == pytest.approx(expected)
-    assert table.data[0]["verdict"] == ("undecided" if expected > 0.05 else "better")
-    assert "Wilcoxon-Mann-Whitney" in verdict_sentences([comparison])[0]
 
 
 def test_online_the_rival_and_the_order_are_those_of_the_online_phase():
