@@ -192,7 +192,6 @@ class Comparison:
         since a curve goes on from one phase to the next.
     :param order: methods that come first in tables and figures, those that are not in it by their scores.
     :param focus: the method that the report is about: it gets a verdict, and figures show the others in grey.
-    :param curve_tasks: the tasks of `curves_label`.
     :param resolve: the half width of the interval of a difference of means that seeds are planned for.
     """
 
@@ -203,7 +202,6 @@ class Comparison:
     curves_label: str = ""
     order: Sequence[str] = ()
     focus: str | None = None
-    curve_tasks: Sequence[str] = ()
     resolve: float = 0.03
 
 

@@ -83,7 +83,7 @@ def compare(
             phase = _compare_phase(name, runs, published, kind, reps, suites, shown, is_per_method)
             phases[name] = _with_tallies(phase, methods)
     label = label_of(curve_tasks, _suite_of(curve_tasks, kind))
-    return Comparison(kind, methods, phases, reps, label, curve_tasks=curve_tasks)
+    return Comparison(kind, methods, phases, reps, label)
 
 
 def final_scores(evaluations: pd.DataFrame) -> dict[str, dict[str, Array]]:

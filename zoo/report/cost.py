@@ -20,42 +20,15 @@ from zoo.runs.times import Times, read_times
 
 
 @dataclass(frozen=True)
-class RunCost:
-    """How long one finished run has taken.
-
-    :param pretraining: how many of its steps came before step 0 of its evaluations.
-    """
-
-    method: str
-    environment: str
-    kind: str
-    run: str
-    pretraining: int
-    times: Times
-
-    @property
-    def setup(self) -> tuple[str, int]:
-        """What may be compared: the machine, and how many seeds it trained at once."""
-        return self.times.machine, self.times.replicas
-
-
-@dataclass(frozen=True)
 class Costs:
     """What own runs cost.
 
-    :param runs: of the methods of a comparison, in the order of the run folders.
+    :param groups: (method, machine, seeds at once) -> how long each of its finished runs took.
     :param unknown: path of a run that counts -> why its times are not known.
     """
 
-    runs: Sequence[RunCost] = ()
+    groups: Mapping[tuple[str, str, int], Sequence[Times]] = field(default_factory=dict)
     unknown: Mapping[str, str] = field(default_factory=dict)
-
-    def groups(self) -> dict[tuple[str, str, int], list[RunCost]]:
-        """Return (method, machine, seeds at once) -> runs."""
-        found: dict[tuple[str, str, int], list[RunCost]] = {}
-        for cost in self.runs:
-            found.setdefault((cost.method, *cost.setup), []).append(cost)
-        return found
 
 
 NO_COSTS = Costs()
@@ -69,7 +42,8 @@ def read_costs(inputs: Inputs) -> Costs:
     if runs.empty or inputs.evaluations.empty:
         return Costs()
     counted = runs[runs["problem"].isna() & runs["run"].isin(inputs.evaluations["run"])]
-    found, unknown = [], {}
+    groups: dict[tuple[str, str, int], list[Times]] = {}
+    unknown = {}
     for row in counted.to_dict("records"):
         try:
             times = read_times(RunFolder(Path(row["run"])))
@@ -77,25 +51,19 @@ def read_costs(inputs: Inputs) -> Costs:
             reason = error.reason if isinstance(error, UnreadableRun) else str(error.strerror)
             unknown[row["run"]] = reason
             continue
-        pretraining = 0 if row["pretrained_actor"] else int(row["pretraining_steps"])
-        found.append(RunCost(row["method"], row["environment"], row["kind"], row["run"], pretraining, times))
+        groups.setdefault((row["method"], times.machine, times.replicas), []).append(times)
     damaged = [run for run in unknown if RunFolder(Path(run)).progress.exists()]
     if damaged:
         number = count(len(damaged), "run")
         log.info("the time of %s is not known, e.g. %s: %s", number, damaged[0], unknown[damaged[0]])
-    return Costs(found, unknown)
+    return Costs(groups, unknown)
 
 
-def cost_numbers(runs: Sequence[RunCost]) -> dict[str, dict[str, float] | None]:
+def cost_numbers(runs: Sequence[Times]) -> dict[str, dict[str, float] | None]:
     """Return the ``median``, ``min`` and ``max`` of each of `COST_NUMBERS` over runs; None where no run knows it."""
-    times = [cost.times for cost in runs]
-    columns = (
-        [time.updates_per_second for time in times],
-        [time.hours for time in times],
-        [time.hours_per_seed for time in times],
-    )
+    values = [(times.updates_per_second, times.hours, times.hours_per_seed) for times in runs]
     result: dict[str, dict[str, float] | None] = {}
-    for name, column in zip(COST_NUMBERS, columns, strict=True):
+    for name, column in zip(COST_NUMBERS, zip(*values, strict=True), strict=True):
         known = [value for value in column if value is not None]
         result[name] = {"median": median(known), "min": min(known), "max": max(known)} if known else None
     return result

@@ -93,12 +93,11 @@ class Content:
         """Every table of the report, in the order of the page."""
         inputs = self.inputs
         found = [differences_table(inputs.own, inputs.methods)]
-        for comparison in self.comparisons:
+        for comparison, baseline in zip(self.comparisons, self.baselines, strict=True):
             found += [verdict_table(comparison, phase) for phase in comparison.phases.values()]
             for phase in comparison.phases.values():
                 found.append(aggregates_table(comparison, phase))
                 found += [aggregates_table(comparison, phase, suite) for suite in phase.suite_aggregates]
-                baseline = baseline_in(comparison, self.baseline)
                 found.append(improvement_table(comparison, phase, baseline))
                 found.append(pairs_table(comparison, phase))
                 found.append(seeds_needed_table(comparison, phase, baseline))

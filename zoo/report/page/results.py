@@ -103,9 +103,9 @@ def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:
 def _costs_to_json(costs: Costs) -> dict[str, Any]:
     """Return method -> what it cost on each machine, with each number of seeds at once."""
     result: dict[str, Any] = {}
-    for (method, machine, replicas), runs in sorted(costs.groups().items()):
+    for (method, machine, replicas), runs in sorted(costs.groups.items()):
         about = {"machine": machine, "seeds_at_once": replicas, "runs": len(runs)}
-        total = {"total_hours": sum(cost.times.hours_per_seed for cost in runs)}
+        total = {"total_hours": sum(times.hours_per_seed for times in runs)}
         result.setdefault(method, []).append(about | cost_numbers(runs) | total)
     return result
 

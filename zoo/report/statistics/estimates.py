@@ -59,7 +59,8 @@ class Curve:
         """Return one point of the curve with its interval, if that has a width."""
         if self.bounds is None:
             return Estimate(float(self.points[index]))
-        return with_width(float(self.points[index]), *self.bounds[:, index].tolist(), self.kind)
+        low, high = self.bounds[:, index]
+        return with_width(float(self.points[index]), float(low), float(high), self.kind)
 
 
 @dataclass(frozen=True)

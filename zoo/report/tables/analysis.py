@@ -94,7 +94,7 @@ def cost_table(comparisons: Sequence[Comparison], costs: Costs) -> Table:
     """Return updates per second and hours of own methods, a row for each machine and number of seeds at once."""
     order = list(dict.fromkeys(name for comparison in comparisons for name in ranking(comparison)))
     titles = {name: comparisons[0].methods[name].title for name in order}
-    found = sorted(costs.groups().items(), key=lambda item: (order.index(item[0][0]), *item[0][1:]))
+    found = sorted(costs.groups.items(), key=lambda item: (order.index(item[0][0]), *item[0][1:]))
     rows, data = [], []
     for (method, machine, replicas), runs in found:
         measured = cost_numbers(runs)
@@ -104,7 +104,7 @@ def cost_table(comparisons: Sequence[Comparison], costs: Costs) -> Table:
         for name in COST_NUMBERS:
             values = measured[name] or dict.fromkeys(("median", "min", "max"))
             data[-1] |= {f"{name}_{which}": value for which, value in values.items()}
-        data[-1]["total_hours"] = sum(cost.times.hours_per_seed for cost in runs)
+        data[-1]["total_hours"] = sum(times.hours_per_seed for times in runs)
     header = ["method", "machine", "seeds at once", "runs", "updates/s", "hours per run", "hours per seed"]
     caption = (
         "Median over the finished own runs, and their range. Updates per second are those of each seed, while as many "
