@@ -63,13 +63,6 @@ def runs_with_an_online_starter(others_go_online=False):
     return pd.concat([qam, evaluations(["RLPD"], steps=((500, "online"), (1000, "online")))])
 
 
-def comparison_of_two_budgets():
-    """Return a comparison in which the cube ends at 30,000 steps and the scene at 3,000."""
-    runs = evaluations(["QAM"])
-    runs.loc[runs["domain"] == "cube-double-play", "step"] *= 10
-    return compare(own_methods(["QAM"]), runs, NO_MEANS, reps=20)
-
-
 def comparison_of(methods, **options):
     return compare(own_methods(methods), evaluations(methods, **options), NO_MEANS, reps=50)
 

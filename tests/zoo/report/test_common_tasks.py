@@ -41,11 +41,6 @@ def test_methods_with_about_as_many_tasks_are_compared_on_those_they_share():
     assert (phase.tasks, phase.strays) == (tuple(SCENE[:3]), ())
 
 
-def test_two_methods_are_compared_on_what_they_share_however_little():
-    phase = scene_comparison({"a": SCENE[:1], "b": SCENE}).phases["offline"]
-    assert (phase.tasks, phase.strays) == (tuple(SCENE[:1]), ())
-
-
 def test_means_of_single_tasks_hide_no_mean_of_their_domain():
     fixed = {"phase": "offline", "step": 1_000_000, "domain": "scene-play", "sd": 0.1, "seeds": 8}
     whole = fixed | {"method": "Whole", "environment": "scene-play", "mean": 0.9}

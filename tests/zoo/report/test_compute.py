@@ -1,9 +1,7 @@
-import numpy as np
 import pandas as pd
 import pytest
 
 from tests.zoo.report.samples import NO_MEANS, comparison_of_returns, evaluations, own_methods, returns
-from zoo.report import compute
 from zoo.report.comparison import ranking
 from zoo.report.compute import compare, compare_kinds
 from zoo.runs.scores import RETURN, SUCCESS
@@ -48,17 +46,6 @@ def test_methods_without_a_common_task_have_no_aggregates_and_say_what_they_have
     assert phase.coverage == {"QAM": [scene], "FQL": [cube]}
     assert set(phase.domains["scene-play"]) == {"QAM"}
     assert set(phase.per_task[cube]) == {"FQL"}
-
-
-def test_bounds_of_curves_and_profiles_take_fewer_repetitions_than_numbers(monkeypatch):
-    monkeypatch.setattr(compute, "CURVE_REPS", 20)
-    few, many = (
-        compute.compare(own_methods(["QAM"]), evaluations(["QAM"]), NO_MEANS, reps=reps).phases["offline"]
-        for reps in (20, 500)
-    )
-    assert np.array_equal(few.profiles["QAM"].bounds, many.profiles["QAM"].bounds)
-    assert np.array_equal(few.curves["QAM"].mean.bounds, many.curves["QAM"].mean.bounds)
-    assert few.aggregates["QAM"].estimates["iqm"] != many.aggregates["QAM"].estimates["iqm"]
 
 
 def test_evaluation_at_step_0_begins_the_curve_and_is_no_score():

@@ -3,7 +3,6 @@ import json
 import pytest
 
 from tests.zoo.runs.test_read import write_run
-from zoo import compare
 from zoo.report.compute import compare_kinds
 from zoo.report.cost import read_costs
 from zoo.report.inputs import Request, collect
@@ -77,19 +76,3 @@ def test_only_runs_that_finished_and_count_have_a_cost(tmp_path):
     ((times,),) = costs.groups.values()
     assert times.hours == pytest.approx(1.0)
     assert not costs.unknown
-
-
-def test_report_has_a_table_of_the_cost_and_an_older_one_is_removed(tmp_path):
-    for seed in range(2):
-        write(tmp_path / "logs" / f"run_{seed}", 1.0, seed=seed, has_success=False, env="Pendulum-v1")
-    words = [str(tmp_path / "logs"), "-o", str(tmp_path / "report"), "--reps", "20", "--format", "svg"]
-    assert compare.main(words) == 0
-    written = {str(path.relative_to(tmp_path / "report")) for path in (tmp_path / "report").rglob("*")}
-    assert {"tables/cost.csv", "tables/cost.md", "tables/cost.tex"} <= written
-    page = (tmp_path / "report" / "report.html").read_text()
-    assert 'id="cost"' in page
-    for seed in range(2):
-        (tmp_path / "logs" / f"run_{seed}" / "progress.csv").unlink()
-    assert compare.main(words) == 0
-    written = {str(path.relative_to(tmp_path / "report")) for path in (tmp_path / "report").rglob("*")}
-    assert "tables/cost.csv" not in written

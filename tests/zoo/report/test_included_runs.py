@@ -78,11 +78,6 @@ def test_runs_of_different_settings_are_not_one_method(tmp_path):
         read_included_runs(tmp_path, SCENE)
 
 
-def test_settings_may_differ_between_environments(tmp_path):
-    write(tmp_path, run_rows("qam", SCENE[0], 0), run_rows("qam", SCENE[1], 0, settings="b2"))
-    assert len(read_included_runs(tmp_path, SCENE)) == 4
-
-
 def test_run_that_ends_early_is_not_finished():
     table = pd.DataFrame([*run_rows("qam", SCENE[0], 0), *run_rows("qam", SCENE[0], 1)[:1]])
     finished = finished_runs(table, lambda method, environment: {"offline": 2000})

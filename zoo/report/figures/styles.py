@@ -2,8 +2,8 @@
 
 An algorithm has one style everywhere: a colour, a dash pattern and a marker. The colours were found by search. Those
 that share a dash pattern stay far apart even for readers without red or green cones (simulated after Machado et al.
-2009), all of them differ clearly for everyone else, and each has a contrast of at least 3 to white paper. Colours of
-their own are kept for methods that have no fixed style. The tests check this.
+2009), all of them differ clearly for everyone else, and each has a contrast of at least 3 to white paper, which
+a test checks. Colours of their own are kept for methods that have no fixed style.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from tests.zoo.report.samples import (
     NO_MEANS,
     comparison_of,
     comparison_of_returns,
-    comparison_of_two_budgets,
     own_methods,
     runs_with_an_online_starter,
 )
@@ -32,25 +31,6 @@ def test_method_that_starts_online_is_drawn_from_the_border_and_inside_the_axes(
         ax = plot(comparison).axes[0]
         assert [2500, 3000] in [line.get_xdata().tolist() for line in ax.lines]
         assert ax.get_xlim()[1] >= 3000
-
-
-def test_axis_of_each_domain_ends_with_its_own_budget():
-    cube, scene = curve_plots.plot_domains(comparison_of_two_budgets()).axes[:2]
-    assert (cube.get_title(), scene.get_title()) == ("cube-double-play", "scene-play")
-    assert cube.get_xlim() == pytest.approx((0, 30_300))
-    assert scene.get_xlim() == pytest.approx((0, 3030))
-
-
-def test_returns_are_drawn_as_they_are_each_environment_on_an_axis_of_its_own():
-    comparison = comparison_of_returns(["SAC", "TD3"])
-    figure = curve_plots.plot_domains(comparison)
-    cheetah, pendulum = figure.axes[:2]
-    assert (cheetah.get_title(), pendulum.get_title()) == ("HalfCheetah-v5", "Pendulum-v1")
-    for ax, environment in ((cheetah, "HalfCheetah-v5"), (pendulum, "Pendulum-v1")):
-        curve = comparison.phases["online"].domain_curves[environment]["SAC"]
-        assert ax.lines[0].get_ydata().tolist() == curve.mean.points.tolist()
-    assert 3000 < cheetah.get_ylim()[0] < cheetah.get_ylim()[1] < 7000
-    assert -1500 < pendulum.get_ylim()[0] < pendulum.get_ylim()[1] < -500
 
 
 def test_bands_of_two_seeds_do_not_press_the_curves_flat():

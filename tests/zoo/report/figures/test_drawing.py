@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from tests.zoo.report.samples import comparison_of, comparison_of_returns
-from zoo.report.figures.drawing import FORMATS, PAGE, SHEETS, save
+from zoo.report.figures.drawing import PAGE, SHEETS, save
 from zoo.report.figures.plots import all_figures
 from zoo.runs.scores import NORMALISED_RETURN
 
@@ -49,10 +49,10 @@ def figures_of(comparison, place):
     return all_figures(comparison, next(iter(comparison.methods)), SHEETS[place])
 
 
-@pytest.fixture(scope="module", params=["column", "text"])
-def drawn(request, comparisons):
+@pytest.fixture(scope="module")
+def drawn(comparisons):
     """Return every kind of figure as it is drawn for a paper: (name, figure, its texts)."""
-    figures = {name: figure for c in comparisons for name, figure in figures_of(c, request.param).items()}
+    figures = {name: figure for c in comparisons for name, figure in figures_of(c, "column").items()}
     return [(name, figure, texts_of(figure)) for name, figure in figures.items()]
 
 
@@ -81,7 +81,7 @@ def test_panels_of_figures_for_a_paper_keep_room_for_their_data(drawn):
             assert min(ax.bbox.width, ax.bbox.height) > 36, name  # half an inch
 
 
-@pytest.mark.parametrize("place", SHEETS)
+@pytest.mark.parametrize("place", ["column", "text"])
 def test_pdf_has_the_width_of_its_place_and_fonts_that_conferences_accept(comparisons, tmp_path, place):
     for name, figure in figures_of(comparisons[1], place).items():
         path = tmp_path / f"{name}.pdf"
@@ -104,7 +104,7 @@ def twice():
     return [all_figures(comparison_of(["QAM", "FQL"]), "QAM")["profiles"] for _ in range(2)]
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", ["pdf", "svg"])
 def test_same_figure_gives_the_same_file(twice, kind):
     files = []
     for figure in twice:

@@ -9,7 +9,7 @@ from zoo.report.figures import curves as curve_plots
 from zoo.report.figures import plots
 from zoo.report.figures.drawing import save
 from zoo.report.figures.styles import method_styles
-from zoo.runs.scores import NORMALISED_RETURN, RETURN
+from zoo.runs.scores import RETURN
 
 
 def test_every_method_keeps_its_colour_in_every_figure():
@@ -62,16 +62,6 @@ def test_figures_of_returns_have_the_kind_in_their_name_and_on_their_axes():
     assert figures["improvement_return"].axes[1].get_xlabel() == "difference of means (return)"
     assert figures["sample_efficiency_return"].axes[0].get_title(loc="left") == "mean, return"
     assert figures["environments_return"].axes[0].get_ylabel() == "return"
-
-
-def test_profiles_of_returns_fall_from_one_to_zero_inside_the_axis():
-    comparison = comparison_of_returns(["SAC", "TD3"], kind=NORMALISED_RETURN)
-    figure = plots.plot_profiles(comparison)
-    (ax,) = figure.axes
-    low, high = ax.get_xlim()
-    for line in ax.lines:
-        assert (line.get_ydata()[0], line.get_ydata()[-1]) == (1.0, 0.0)
-        assert (line.get_xdata()[0], line.get_xdata()[-1]) == (low, high)
 
 
 def test_single_run_gives_figures_of_returns():

@@ -212,17 +212,6 @@ def test_the_keyboard_reaches_and_does_everything(page):
     assert "hide" in words_of(page)
 
 
-def test_arrow_keys_read_the_values_of_a_figure(page):
-    page.evaluate("document.querySelector('#figure-aggregates svg').focus()")
-    page.press("ArrowRight")
-    first = page.evaluate("document.querySelector('#tip').innerText")
-    page.press("ArrowRight")
-    assert "seeds" in first
-    assert page.evaluate("document.querySelector('#tip').innerText").split("\n")[0] != first.split("\n")[0]
-    page.press("Tab")
-    assert page.evaluate("document.querySelector('#tip').hidden")
-
-
 def test_print_is_light_and_without_controls(page, tmp_path):
     page.media("print", "dark")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"

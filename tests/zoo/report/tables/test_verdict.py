@@ -14,10 +14,8 @@ from tests.zoo.report.samples import (
     own_methods,
     scene_runs,
 )
-from zoo.report.comparison import ranking
 from zoo.report.compute import compare
 from zoo.report.figures import plots
-from zoo.report.figures.styles import MUTED, ranked_styles
 from zoo.report.page.results import to_json
 from zoo.report.significance import family_of
 from zoo.report.statistics.estimates import Estimate, Improvement, Record
@@ -186,19 +184,6 @@ def test_without_focus_there_is_no_verdict():
     comparison = comparison_of(["QAM", "FQL"])
     assert verdict_sentences([comparison]) == []
     assert verdict_table(comparison, offline(comparison)).rows == []
-
-
-def test_other_methods_are_grey_in_every_figure():
-    comparison = replace(comparison_of(["QAM", "FQL", "BAM"]), focus="QAM")
-    looks = ranked_styles(comparison)
-    assert list(looks) == ranking(comparison)
-    assert [name for name, style in looks.items() if style.colour == MUTED] == [n for n in looks if n != "QAM"]
-    figures = plots.all_figures(comparison, "FQL")
-    for name in ("profiles", "sample_efficiency", "domains"):
-        lines = figures[name].axes[0].lines
-        assert {line.get_color() for line in lines} == {looks["QAM"].colour, MUTED}, name
-        shown = max(lines, key=lambda line: line.get_zorder())
-        assert shown.get_color() == looks["QAM"].colour
 
 
 def test_page_and_json_have_the_verdict():
