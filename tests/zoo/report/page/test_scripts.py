@@ -23,10 +23,10 @@ def test_every_file_that_is_vendored_is_recorded():
 
 
 def test_wheel_has_every_file_of_the_page():
-    package = tomllib.loads((FOLDER.parents[2] / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"][
+    package = tomllib.loads((FOLDER.parents[3] / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"][
         "zoo"
     ]
-    root = FOLDER.parents[1]
+    root = FOLDER.parents[2]
     included = {path for pattern in package for path in root.glob(pattern)}
     assert {path for path in FOLDER.rglob("*") if path.is_file()} <= included
 
