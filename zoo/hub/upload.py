@@ -27,7 +27,7 @@ from zoo.models.play import play
 from zoo.models.score import Score
 from zoo.models.trained import ENDING
 from zoo.playing.episodes import EpisodeResults, Scoring
-from zoo.report import statistics
+from zoo.report.statistics import aggregates as statistics
 from zoo.runs.folder import RunFolder, UnreadableRun, numbered_folders
 from zoo.runs.resume import comparable
 from zoo.runs.scores import KINDS, RETURN
