@@ -97,34 +97,32 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     plan = _make_plan(args)
     from zoo.runs.folder import check_log_folder
     from zoo.suites.jobs import State
-    from zoo.suites.overview import Experience, describe, look_at, show, summary
+    from zoo.suites.overview import describe, forecast, look_at, show, summary, try_algorithms
     from zoo.suites.scores import find_kept, write_scores
 
     jobs = plan.jobs()  # every run is checked
     kept = find_kept(jobs, args.scores) if args.scores else set()
     looks, others = look_at(jobs, kept), look_at(plan.other_jobs())
     if args.dry_run:
-        from zoo.suites.speed import try_algorithms
-
-        known = Experience(others, {} if args.no_measure else try_algorithms(looks, others))
-        show(looks, args.workers, known)
-        return summary(looks, known)
-    known = Experience(others)
+        expected = forecast(looks, others, {} if args.no_measure else try_algorithms(looks, others))
+        show(looks, args.workers, expected)
+        return summary(looks, expected)
     if args.scores:
         check_log_folder(args.scores, "folder of scores", "--scores")
     try:
         if any(not look.state.is_final for look in looks):
             check_log_folder(plan.machine.log_folder)
-            _say(describe(looks, args.workers, known))
+            _say(describe(looks, args.workers, forecast(looks, others)))
             _launch(replace(plan, runs=[look.job.run for look in looks if look.state is not State.KEPT]), args)
     finally:  # a suite of many nights is stopped many times: what is finished is worth keeping
         looks = look_at(jobs, kept)
         if args.scores:
             write_scores(looks, args.scores)
-    show(looks, args.workers, known)
+    expected = forecast(looks, others)
+    show(looks, args.workers, expected)
     if any(not look.state.is_final for look in looks):
         args.exit_code = FAILED  # what is left, and why, has been said
-    return _report(plan, looks, args) | summary(looks, known)
+    return _report(plan, looks, args) | summary(looks, expected)
 
 
 def _make_plan(args: argparse.Namespace) -> Plan:
@@ -153,7 +151,7 @@ def _make_plan(args: argparse.Namespace) -> Plan:
 
 def _launch(plan: Plan, args: argparse.Namespace) -> None:
     if args.launcher == "local":
-        from zoo.suites.launchers.local import run_locally
+        from zoo.suites.worker import run_locally
 
         run_locally(plan, args.workers, args.device)
     elif args.launcher == "slurm":

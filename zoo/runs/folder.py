@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import array
 import contextlib
 import csv
 import datetime
@@ -16,9 +15,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from agents.common.files import DamagedFile, TakenOver, atomic_folder, atomic_path
 from agents.common.files.bounded import read_npz, read_text
@@ -46,12 +47,12 @@ IDENTITY = ("config.yml", ARGUMENTS, VERSIONS, "command.txt")
 STATES = ("running", "done", "failed", "interrupted")
 HOST = socket.gethostname()
 CLAIM_TRIES, SECONDS_BETWEEN_TRIES = 5, 0.02
+_LONGEST_PROBLEM = 300
 _CONFIG_KEYS = ("algo", "env", "offline_steps", "seed")
 _MOST_TEXT_BYTES = plain_yaml.MOST_CHARACTERS
 _MOST_EVALUATION_BYTES = 1 << 26  # e.g. 10,000 evaluations of 150 episodes
 _INDEX_COLUMNS = ("run", "env", "seed", "label", "started", "command")
 _MOST_PROGRESS_BYTES = 1 << 26  # e.g. 100,000 rows of 30 numbers
-_MOST_PROGRESS_ROWS, _LONGEST_PROGRESS_ROW = 1_000_000, 1 << 14
 PROGRESS = {
     "steps": ("time/total_timesteps",),
     "seconds": ("time/time_elapsed",),
@@ -82,7 +83,9 @@ def _reading(path: Path) -> Iterator[None]:
     except DamagedFile as error:
         raise UnreadableRun(path, f"cannot be read: {error.problem}") from error
     except (OSError, ValueError, RecursionError, csv.Error) as error:  # RecursionError: JSON that is nested too deeply
-        raise UnreadableRun(path, f"cannot be read: {' '.join(str(error).split())}") from error
+        raise UnreadableRun(
+            path, f"cannot be read: {shorten(str(error), _LONGEST_PROBLEM, placeholder='...')}"
+        ) from error
 
 
 class RunFolder:
@@ -387,25 +390,12 @@ class RunFolder:
 
 def _parse_progress(text: str) -> np.ndarray:
     """Return the columns of `PROGRESS` of a CSV file as numbers, shape (rows, columns); NaN where there is no value."""
-    rows = csv.reader(_bounded_lines(text))
-    places = {name: place for place, name in enumerate(next(rows, []))}
-    columns = [[places[name] for name in names if name in places] for names in PROGRESS.values()]
-    numbers = array.array("d")
-    for row in rows:
-        for column in columns:
-            found = [row[place] for place in column if place < len(row) and row[place]]
-            numbers.append(float(found[0]) if found else np.nan)
-    return np.array(numbers).reshape(-1, len(PROGRESS))
-
-
-def _bounded_lines(text: str) -> Iterator[str]:
-    """Yield the lines of a log, as many and as long as one may have."""
-    for number, line in enumerate(io.StringIO(text)):
-        if number > _MOST_PROGRESS_ROWS or len(line) > _LONGEST_PROGRESS_ROW:
-            raise ValueError(
-                f"expected at most {_MOST_PROGRESS_ROWS:,} rows of {_LONGEST_PROGRESS_ROW:,} characters, got more"
-            )
-        yield line
+    wanted = {name for names in PROGRESS.values() for name in names}
+    table = pd.read_csv(
+        io.StringIO(text), usecols=wanted.__contains__, dtype=float, index_col=False, float_precision="round_trip"
+    )
+    columns = [table.reindex(columns=list(names)).bfill(axis=1).iloc[:, 0] for names in PROGRESS.values()]
+    return np.stack(columns, axis=1)
 
 
 def file_name_of(env: str) -> str:

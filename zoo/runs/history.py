@@ -40,8 +40,6 @@ class EvaluationHistory:
         :param phase: 0 offline, 1 online.
         :param replica: whose episodes to keep, from 0 to S - 1.
         """
-        if phase not in (OFFLINE, ONLINE):
-            raise ValueError(f"`phase` must be 0 (offline) or 1 (online), got {phase}")
         row = {
             "timesteps": np.array(timesteps, np.int64),
             "phase": np.array(phase, np.int64),
@@ -51,8 +49,11 @@ class EvaluationHistory:
         }
         if results.successes is not None:
             row["successes"] = results.successes[replica]
-        if self._rows:
-            _check_order(self._rows[-1], row)
+        if self._rows and (phase, timesteps) <= ((last := self._rows[-1])["phase"], last["timesteps"]):
+            raise ValueError(
+                f"an evaluation must come after the last one (phase {last['phase']}, step {last['timesteps']}), "
+                f"got phase {phase}, step {timesteps}; call `discard_after` when training went back"
+            )
         self._rows.append(row)
 
     def discard_after(self, timesteps: int) -> None:
@@ -68,18 +69,3 @@ class EvaluationHistory:
         """Return the mean success of each evaluation, shape (T,), or None if the environment does not know success."""
         successes = self.arrays().get("successes")
         return None if successes is None else successes.mean(axis=1)
-
-
-def _check_order(last: Mapping[str, np.ndarray], row: Mapping[str, np.ndarray]) -> None:
-    """Refuse an evaluation that cannot follow the last one."""
-    if (row["phase"], row["timesteps"]) <= (last["phase"], last["timesteps"]):
-        raise ValueError(
-            f"an evaluation must come after the last one (phase {last['phase']}, step {last['timesteps']}), "
-            f"got phase {row['phase']}, step {row['timesteps']}; call `discard_after` when training went back"
-        )
-    wanted, got = ({name: column.shape for name, column in sorted(columns.items())} for columns in (last, row))
-    if got != wanted:
-        raise ValueError(
-            f"an evaluation must have the columns and episodes of the last one, {wanted}, got {got}; use a new run for "
-            "another number of episodes"
-        )

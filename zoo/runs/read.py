@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +106,7 @@ def read_runs(paths: Iterable[Path], merge_protocols: bool = False) -> RunTables
 
     :param merge_protocols: put runs of a label in one row, whatever their protocol.
     """
-    parse = _parse_once()
-    found = [_read_run(folder, parse) for folder in find_run_folders(paths)]
+    found = [_read_run(folder) for folder in find_run_folders(paths)]
     rows, evaluations = [row for row, _ in found], [arrays for _, arrays in found]
     runs = pd.DataFrame(rows, columns=list(_RUN_COLUMNS)).astype({"problem": object, "replaced_by": object})
     runs["method"] = runs["label"] if merge_protocols else name_methods(runs)
@@ -115,21 +114,16 @@ def read_runs(paths: Iterable[Path], merge_protocols: bool = False) -> RunTables
     return RunTables(runs, _join(runs, evaluations))
 
 
-def _parse_once() -> Callable[[str], Any]:
-    """Return a reader of YAML that reads settings once for all seeds that share them; nobody may change them."""
-    known: dict[str, Any] = {}
+def _parse(text: str) -> Any:
+    """Read YAML, settings once for all seeds that share them; nobody may change what is inside."""
+    found = _SEED_LINE.search(text)
+    if found is None:
+        return plain_yaml.read(text)
+    content = _read_shared(text[: found.start()] + text[found.end() :])
+    return {**content, "seed": int(found[1])} if isinstance(content, dict) else content
 
-    def parse(text: str) -> Any:
-        found = _SEED_LINE.search(text)
-        if found is None:
-            return plain_yaml.read(text)
-        shared = text[: found.start()] + text[found.end() :]
-        if shared not in known:
-            known[shared] = plain_yaml.read(text)
-        content = known[shared]
-        return {**content, "seed": int(found[1])} if isinstance(content, dict) else content
 
-    return parse
+_read_shared = lru_cache(maxsize=1024)(plain_yaml.read)
 
 
 def _join(runs: pd.DataFrame, evaluations: Sequence[Mapping[str, Any] | None]) -> pd.DataFrame:
@@ -153,15 +147,12 @@ def short_name(environment: str) -> str:
     return environment.replace("-singletask-", " ").removesuffix("-v0")
 
 
-def _read_run(folder: RunFolder, parse: Callable[[str], Any]) -> tuple[dict[str, Any], Mapping[str, np.ndarray] | None]:
-    """Return a run's row, and its evaluations if they can be read.
-
-    :param parse: reads the YAML of its settings.
-    """
+def _read_run(folder: RunFolder) -> tuple[dict[str, Any], Mapping[str, np.ndarray] | None]:
+    """Return a run's row, and its evaluations if they can be read."""
     row: dict[str, Any] = {"run": str(folder.path), "state": "unknown"}
     try:
         status = folder.read_status()
-        row |= _describe_status(folder, status) | _describe_config(folder.read_config(parse), status)
+        row |= _describe_status(folder, status) | _describe_config(folder.read_config(_parse), status)
         unfinished = row["state"] != "done"
         if unfinished and not folder.evaluations.exists():
             table = None

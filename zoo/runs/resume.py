@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from zoo.playing.episodes import Scoring
 from zoo.runs.folder import ARGUMENTS, RunFolder, UnreadableRun, numbered_folders
 from zoo.runs.history import EvaluationHistory
 from zoo.runs.kept import find_kept_arguments, find_kept_config, find_kept_history
+from zoo.runs.protocol import shortened
 from zoo.runs.results import joint_result, result_of, result_of_failed
 from zoo.runs.versions import describe_versions
 
@@ -29,6 +30,7 @@ WHO = ("seed", "seeds", "folders")
 BESIDES = ("eval_at_start", "agent")
 """Entries of ``config.yml`` that change nothing of what comes after; a class may move."""
 NAMED_DIFFERENCES = 10
+ReadStatus = Callable[[RunFolder], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -221,42 +223,27 @@ def stored_runs(log_folder: Path, algo: str, env: str) -> tuple[list[StoredRun],
     """
     found, lost = [], []
     for _, path in sorted(numbered_folders(log_folder / algo, env).items(), reverse=True):
-        folder = RunFolder(path)
+        folder, run = RunFolder(path), None
         try:
-            run = _read(folder)
+            run = _describe(folder, folder.read_config(), RunFolder.read_status)
         except UnreadableRun as error:
-            run = _read_from_checkpoint(folder, error)
-            if run is None and find_checkpoints(folder.checkpoints):
+            if (config := find_kept_config(folder)) is not None:
+                log.warning("%s; its newest checkpoint says what the run is", error)
+                run = _describe(folder, config, lambda _: {"state": "interrupted"})
+            elif find_checkpoints(folder.checkpoints):
                 lost.append((folder, error))
         if run is not None:
             found.append(run)
     return found, lost
 
 
-def _read(folder: RunFolder) -> StoredRun | None:
+def _describe(folder: RunFolder, config: Mapping[str, Any], read_status: ReadStatus) -> StoredRun | None:
     """Return the run whose first replica has this folder, or None if the folder belongs to another replica."""
-    config = folder.read_config()
-    if config["seed"] != config.get("seeds", [config["seed"]])[0]:
-        return None
-    run = _describe(folder, config)
-    return replace(run, statuses=[each.read_status() for each in run.folders])
-
-
-def _read_from_checkpoint(folder: RunFolder, error: UnreadableRun) -> StoredRun | None:
-    """Return a run whose own files cannot be read as its checkpoint describes it, or None."""
-    config = find_kept_config(folder)
-    if config is None:
-        return None
-    log.warning("%s; its newest checkpoint says what the run is", error)
-    run = _describe(folder, config)
-    return replace(run, statuses=[{"state": "interrupted"}] * len(run.folders))
-
-
-def _describe(folder: RunFolder, config: Mapping[str, Any]) -> StoredRun:
-    """Return a run of which the status is not known yet."""
     seeds = config.get("seeds", [config["seed"]])
+    if config["seed"] != seeds[0]:
+        return None
     folders = [RunFolder(folder.path.with_name(name)) for name in config.get("folders", [folder.path.name])]
-    return StoredRun(folders, seeds, comparable(config), [])
+    return StoredRun(folders, seeds, comparable(config), [read_status(each) for each in folders])
 
 
 def result_of_done(run: StoredRun) -> dict[str, Any]:
@@ -299,11 +286,9 @@ def _nearest(choice: Choice) -> str:
     """Return how the nearest run differs, if there is one."""
     if choice.nearest is None:
         return ": there is no run of this algorithm and environment"
-    named = list(choice.differences[:NAMED_DIFFERENCES])
-    more = len(choice.differences) - len(named)
-    text = "; ".join([*named, *([f"and {more} more"] if more else [])])
+    named = "; ".join(shortened(choice.differences, NAMED_DIFFERENCES))
     done = " (finished)" if choice.nearest.is_done else ""
-    return f"; the nearest, {choice.nearest.folders[0].path}{done}, differs in {text}"
+    return f"; the nearest, {choice.nearest.folders[0].path}{done}, differs in {named}"
 
 
 def _position(run: StoredRun) -> str:

@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import statistics
+import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from agents.common.data.buffer import SequenceReplayBuffer
+from agents.common.sb3.model import FlowQLearning
+from zoo.baselines import find_algorithm
+from zoo.envs.make import make_env
+from zoo.envs.observations import policy_name
+from zoo.messages import log
 from zoo.runs.protocol import count
 from zoo.runs.resume import StoredRun
 from zoo.suites.jobs import Job, State
 from zoo.tables import print_table, terminal
+from zoo.training.arguments import make_parser
+from zoo.training.options import read_request
+
+PROBLEMS = (State.FAILED, State.DIVERGED)
+TRIAL_SECONDS = 2.0
+TRIAL_ROWS = 5_000
+KEPT_MODELS = 4
+"""How often a run folder holds the model: two checkpoints, the best, the last."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +68,7 @@ def _look(job: Job, is_kept: bool) -> Look:
         state = State.KEPT
     times = [end["seconds"] for end in ended if "seconds" in end]
     size = sum(_size(folder.path) for folder in run.folders) if run else 0
-    reasons = [str(end.get("reason") or "") for end in ended if end["outcome"] in (State.FAILED, State.DIVERGED)]
+    reasons = [str(end.get("reason") or "") for end in ended if end["outcome"] in PROBLEMS]
     return Look(job, state, sum(times) if times else None, size, reasons[-1] if reasons else "", run)
 
 
@@ -64,55 +85,45 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Experience:
-    """What tells the time of jobs beside those that are asked about.
-
-    :param others: further jobs of the suite.
-    :param trials: by algorithm.
-    """
-
-    others: Sequence[Look] = ()
-    trials: Mapping[str, Trial] = field(default_factory=dict)
-
-
-NONE = Experience()
-
-
-@dataclass(frozen=True)
 class Forecast:
     """What is left to do.
 
+    :param left: how many jobs.
     :param seconds: of one worker; None if nothing is known.
     :param measured: how many of the jobs left have a finished one of the same algorithm and domain to go by.
     :param disk_bytes: what the jobs left will write; None if nothing is known.
+    :param was_tried: whether algorithms were tried.
     """
 
+    left: int
     seconds: float | None
     measured: int
-    left: int
     disk_bytes: float | None
+    was_tried: bool = False
 
 
-def forecast(looks: Sequence[Look], known: Experience = NONE) -> Forecast:
+def forecast(looks: Sequence[Look], others: Sequence[Look] = (), trials: Mapping[str, Trial] | None = None) -> Forecast:
     """Estimate what is left.
 
     The time of a job is that of finished ones of the same algorithm and domain, by steps and seeds. Where there is
     none, it is that of the algorithm's trial, then of the same algorithm elsewhere, then of all.
 
-    :param known: what there is to go by beside these jobs.
+    :param others: further jobs of the suite, whose time tells too.
+    :param trials: by algorithm.
     """
-    done = [look for look in (*looks, *known.others) if look.state.is_final and look.seconds]
-    trials = known.trials
+    done = [look for look in (*looks, *others) if look.state.is_final and look.seconds]
+    trials = trials or {}
     left = [look for look in looks if not look.state.is_final]
     if not left:
-        return Forecast(0.0, 0, 0, 0.0)
+        return Forecast(0, 0.0, 0, 0.0)
     if not done and not trials:
-        return Forecast(None, 0, len(left), None)
+        return Forecast(len(left), None, 0, None)
     estimates = [_estimate(look, done, trials) for look in left]
     sizes = [look.folder_bytes / len(look.job.run.seeds) for look in done]
     size = statistics.mean(sizes or [trial.folder_bytes for trial in trials.values()])
     disk = sum(max(0.0, size * len(look.job.run.seeds) - look.folder_bytes) for look in left)
-    return Forecast(sum(seconds for seconds, _ in estimates), sum(exact for _, exact in estimates), len(left), disk)
+    seconds, exact = (sum(each) for each in zip(*estimates, strict=True))
+    return Forecast(len(left), seconds, exact, disk, bool(trials))
 
 
 def _estimate(look: Look, done: Sequence[Look], trials: Mapping[str, Trial]) -> tuple[float, bool]:
@@ -145,44 +156,37 @@ def _size(folder: Path) -> int:
     return total
 
 
-def show(looks: Sequence[Look], workers: int | None, known: Experience = NONE) -> None:
+def show(looks: Sequence[Look], workers: int | None, expected: Forecast) -> None:
     """Print how far the suite is, and what failed."""
-    states = list(State)
-    methods = list(dict.fromkeys(_kind(look)[0] for look in looks))
-    rows = []
-    for method in methods:
-        counts = Counter(look.state for look in looks if _kind(look)[0] == method)
-        rows.append((method, *(str(counts[state] or "") for state in states)))
-    totals = Counter(look.state for look in looks)
-    rows.append(("all", *(str(totals[state] or "") for state in states)))
-    print_table("Jobs", ("method", *states), rows)
-    terminal().print(describe(looks, workers, known), markup=False)
+    by_method: dict[str, Counter[State]] = {}
+    for look in looks:
+        by_method.setdefault(_kind(look)[0], Counter())[look.state] += 1
+    by_method["all"] = Counter(look.state for look in looks)
+    rows = [(method, *(str(counts[state] or "") for state in State)) for method, counts in by_method.items()]
+    print_table("Jobs", ("method", *State), rows)
+    terminal().print(describe(looks, workers, expected), markup=False)
 
 
-def describe(looks: Sequence[Look], workers: int | None, known: Experience = NONE) -> str:
+def describe(looks: Sequence[Look], workers: int | None, expected: Forecast) -> str:
     """Return what is left in a few lines of text."""
     seeds = sum(len(look.job.run.seeds) for look in looks)
-    expected = forecast(looks, known)
-    head = f"{count(len(looks), 'job')}, {count(seeds, 'run')} (one per seed); {count(expected.left, 'job')} left"
-    lines = [head]
+    lines = [f"{count(len(looks), 'job')}, {count(seeds, 'run')} (one per seed); {count(expected.left, 'job')} left"]
     if expected.left and expected.seconds is None:
         lines.append("no job has finished yet, so nothing is known of their time; --dry-run tries each algorithm")
     elif expected.seconds and expected.disk_bytes is not None:
         hours = expected.seconds / 3600
         each = f", {hours / workers:.1f} h with {workers} workers" if workers and workers > 1 else ""
-        others = ", the others by trials on this machine, without evaluations" if known.trials else ""
+        others = ", the others by trials on this machine, without evaluations" if expected.was_tried else ""
         lines.append(
             f"{hours:.1f} h of one worker{each}, and {expected.disk_bytes / 1e9:.1f} GB; {expected.measured} of "
             f"{expected.left} by finished jobs of the same algorithm and domain{others}"
         )
-    failed = [look for look in looks if look.state in (State.FAILED, State.DIVERGED)]
-    lines += [f"{look.state}: {look.job.run}: {look.reason}" for look in failed]
+    lines += [f"{look.state}: {look.job.run}: {look.reason}" for look in looks if look.state in PROBLEMS]
     return "\n".join(lines)
 
 
-def summary(looks: Sequence[Look], known: Experience = NONE) -> dict[str, Any]:
+def summary(looks: Sequence[Look], expected: Forecast) -> dict[str, Any]:
     """Return the same for other programs."""
-    expected = forecast(looks, known)
     return {
         "jobs": len(looks),
         "runs": sum(len(look.job.run.seeds) for look in looks),
@@ -192,6 +196,77 @@ def summary(looks: Sequence[Look], known: Experience = NONE) -> dict[str, Any]:
         "problems": [
             {"job": str(look.job.run), "state": str(look.state), "reason": look.reason}
             for look in looks
-            if look.state in (State.FAILED, State.DIVERGED)
+            if look.state in PROBLEMS
         ],
+    }
+
+
+# -- how fast an algorithm trains on this machine: a short trial with random data ------------------------------------
+
+
+def try_algorithms(looks: Sequence[Look], others: Sequence[Look] = ()) -> dict[str, Trial]:
+    """Try every algorithm that has jobs left and no finished one, and return what was seen, by algorithm.
+
+    :param looks: at the jobs that are asked about.
+    :param others: at further jobs, of which finished ones tell the time too.
+    """
+    known = {look.job.algo for look in (*looks, *others) if look.state.is_final and look.seconds}
+    jobs = {look.job.algo: look.job for look in looks if not look.state.is_final and look.job.algo not in known}
+    if jobs:
+        log.info("trying how fast %s train on this machine, some seconds each", ", ".join(jobs))
+    return {algo: _try(job) for algo, job in jobs.items()}
+
+
+def _try(job: Job) -> Trial:
+    """Train a job's model on random data for a moment."""
+    request = read_request(make_parser().parse_args(job.words))
+    if request.args.num_threads > 0:
+        torch.set_num_threads(request.args.num_threads)
+    env = DummyVecEnv([lambda: make_env(request.env_id, **request.env_kwargs)])
+    model = find_algorithm(request.config.algo).algorithm(
+        policy_name(env.observation_space),
+        env,
+        **request.config.settings,
+        seeds=list(job.run.seeds),
+        device=request.args.device,
+    )
+    model.load_dataset(_random_dataset(model))
+    _train_for(model, 2)  # warms up
+    steps, begin = 0, time.perf_counter()
+    while time.perf_counter() - begin < TRIAL_SECONDS:
+        steps += _train_for(model, max(1, steps))
+    seconds = (time.perf_counter() - begin) / steps / len(job.run.seeds)
+    saved = io.BytesIO()
+    model.save(saved)
+    env.close()
+    return Trial(seconds, KEPT_MODELS * saved.getbuffer().nbytes / len(job.run.seeds))
+
+
+def _train_for(model: OffPolicyAlgorithm, steps: int) -> int:
+    """Train for some steps, in the phase that the algorithm has, and return how many they were."""
+    if isinstance(model, FlowQLearning):
+        model.learn_offline(steps)
+    else:
+        model.learn(steps, reset_num_timesteps=False)
+    return steps
+
+
+def _random_dataset(model: OffPolicyAlgorithm) -> dict[str, np.ndarray]:
+    """Return trajectories of 200 steps for a model's spaces."""
+    rng = np.random.default_rng(0)
+    assert isinstance(model.replay_buffer, SequenceReplayBuffer)
+    assert model.action_space.shape is not None
+    layout = model.replay_buffer.stored
+    shape = (TRIAL_ROWS, *layout.row_shape)
+    if layout.is_plain:
+        seen = rng.standard_normal(shape, dtype=np.float32)
+    else:  # zero is a value of any choice
+        seen = rng.integers(256, size=shape, dtype=np.uint8) if layout.dtype == torch.uint8 else np.zeros(shape)
+    return {
+        "observations": seen,
+        "next_observations": np.roll(seen, -1, axis=0),
+        "actions": rng.uniform(-1, 1, (TRIAL_ROWS, *model.action_space.shape)).astype(np.float32),
+        "rewards": np.full(TRIAL_ROWS, -1, np.float32),
+        "masks": np.ones(TRIAL_ROWS, np.float32),
+        "terminals": (np.arange(TRIAL_ROWS) % 200 == 199).astype(np.float32),
     }

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -142,9 +142,7 @@ class Suite:
         for override in self.overrides:
             _check_keys(override, ("algorithms", "environments", "params"), "an override of the suite")
             algorithms, environments = (_listed(override.get(key, "*")) for key in ("algorithms", "environments"))
-            if any(fnmatchcase(own, pattern) for pattern in algorithms for own in (name, algo)) and any(
-                fnmatchcase(env, pattern) for pattern in environments
-            ):
+            if (_matches(name, algorithms) or _matches(algo, algorithms)) and _matches(env, environments):
                 params = merge(params, override.get("params", {}))
         return params
 
@@ -165,9 +163,7 @@ def read_suite(path: Path) -> Suite:
     if not isinstance(content, dict):
         raise UsageError(f"the suite {path} must be a mapping, got {type(content).__name__}")
     _check_keys(content, [each.name for each in fields(Suite)], f"the suite {path}")
-    missing = [
-        name for name in ("algorithms", "environments", "seeds") if not content.get(name) and name not in content
-    ]
+    missing = [name for name in ("algorithms", "environments", "seeds") if name not in content]
     if missing:
         raise UsageError(f"the suite {path} lacks {', '.join(missing)}")
     for name, value in content.items():
@@ -181,16 +177,19 @@ def read_suite(path: Path) -> Suite:
 
 def select(runs: Sequence[Run], algorithms: Sequence[str], environments: Sequence[str]) -> list[Run]:
     """Return the runs whose algorithm and environment match one of some patterns; no patterns match all."""
-
-    def matches(names: Sequence[str], patterns: Sequence[str]) -> bool:
-        return not patterns or any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
-
-    for patterns, names in ((algorithms, [run.algo for run in runs]), (environments, [run.env for run in runs])):
-        labels = [run.label for run in runs]
+    chosen = list(runs)
+    for patterns, fields_of in ((algorithms, ("algo", "label")), (environments, ("env",))):
+        names = {getattr(run, name) for run in runs for name in fields_of}
         for pattern in patterns:
-            if not any(fnmatchcase(name, pattern) for name in [*names, *labels]):
-                raise UsageError(unknown_name_message("algorithm or environment of the suite", pattern, set(names)))
-    return [run for run in runs if matches((run.algo, run.label), algorithms) and matches((run.env,), environments)]
+            if not fnmatch.filter(names, pattern):
+                raise UsageError(unknown_name_message("algorithm or environment of the suite", pattern, names))
+        wanted = {name for name in names if not patterns or _matches(name, patterns)}
+        chosen = [run for run in chosen if any(getattr(run, name) in wanted for name in fields_of)]
+    return chosen
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _can_train_together(algo: str) -> bool:

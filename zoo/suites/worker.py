@@ -1,4 +1,4 @@
-"""A worker: trains the jobs of a suite that nobody else trains, one after another, until none is left.
+"""Workers: each trains the jobs of a suite that nobody else trains, one after another, until none is left.
 
 Workers agree by the claims on the jobs alone (`zoo.runs.claims`). So it does not matter who starts them, where, how
 many, or how often; a launcher only has to start some.
@@ -16,9 +16,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any, BinaryIO
 
-from zoo.errors import INTERRUPTED, TRACEBACK_HINT, UsageError
+import torch
+
+from zoo.errors import INTERRUPTED, TRACEBACK_HINT, Interrupted, UsageError
 from zoo.messages import log, say_once
 from zoo.runs.claims import Claim
 from zoo.suites.jobs import Job, Machine, State, make_jobs
@@ -229,3 +232,56 @@ def _last_line(file: BinaryIO) -> str:
     file.seek(max(0, file.seek(0, os.SEEK_END) - _END_OF_LOG))
     lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
     return lines[-1] if lines else ""
+
+
+# -- on this machine, several at once --------------------------------------------------------------------------------
+
+
+def run_locally(plan: Plan, workers: int | None, device: str) -> None:
+    """Train a plan's jobs on this machine.
+
+    :param workers: how many at once; None: one per GPU, without one a worker per core.
+    :param device: as for the training program.
+    :raises Interrupted: when a signal asked for the end; every run has written a checkpoint then.
+    """
+    gpus = [] if device == "cpu" else _gpus()
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    count = min(workers or len(gpus) or len(cores) or 1, len(plan.runs))
+    threads = [WorkerThread(_make_local_worker(plan, number, count, cores, gpus)) for number in range(count)]
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        log.info("stopping; every run writes a checkpoint first")
+        for thread in threads:
+            thread.worker.stop()
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    for thread in threads:
+        if thread.error is not None:
+            raise thread.error
+    if any(thread.worker.is_stopping for thread in threads):
+        raise Interrupted("stopped by a signal; start the same command again to continue")
+
+
+def _make_local_worker(plan: Plan, number: int, count: int, cores: list[int], gpus: list[str]) -> Worker:
+    """Return a worker with its share of the machine: whole cores, and a GPU if there is one."""
+    own = cores[number * len(cores) // count : (number + 1) * len(cores) // count]
+    if not own and cores:  # more workers than cores
+        own = [cores[number % len(cores)]]
+    variables = {"OMP_NUM_THREADS": str(len(own))} if own else {}
+    if gpus:
+        variables["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
+    return Worker(plan, f"{plan.launch}/{number}", variables=variables, cores=own)
+
+
+def _gpus() -> list[str]:
+    """Return the names of the GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` takes them."""
+    visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return visible[: torch.cuda.device_count()] or [str(number) for number in range(torch.cuda.device_count())]

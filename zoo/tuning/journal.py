@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import hashlib
 import json
@@ -10,11 +9,11 @@ import os
 import re
 import socket
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import optuna
+from filelock import FileLock, Timeout
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
 
@@ -36,10 +35,10 @@ def open_journal(path: Path) -> JournalStorage:
     """Open a journal, which begins with what is written first; raise UsageError if the file is something else."""
     try:
         return JournalStorage(JournalFile(path))
-    except (OSError, DamagedFile) as error:
-        raise UsageError(f"the study's journal cannot be read: {error}; choose another with --storage") from error
-    except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise UsageError(_not_a_journal(path, f"got what Optuna cannot read, {error!r}")) from error
+    except (OSError, DamagedFile, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"the study's journal {path} cannot be read: {error}; choose another with --storage"
+        ) from error
 
 
 def study_names(storage: JournalStorage) -> list[str]:
@@ -98,23 +97,15 @@ class JournalFile(BaseJournalBackend):
             except (ValueError, LookupError, AttributeError, TypeError, RecursionError):
                 claimed = None
             if claimed is None or claimed != _chain(checksum, log):
-                raise self._damage(first + len(logs) + 1)
+                raise UsageError(
+                    f"expected `{self._path}` to be a journal that `zoo tune` has written, got line "
+                    f"{first + len(logs) + 1} that does not follow those before it, so some were changed or removed; "
+                    "put a copy of the file back, or choose another with --storage"
+                )
             end, checksum = end + len(line), claimed
             self._ends.append((end, checksum))
             logs.append(log)
         return logs
-
-    def _damage(self, number: int) -> UsageError:
-        if number == 1:
-            return UsageError(_not_a_journal(self._path, "got another file, or one without checksums"))
-        return UsageError(
-            f"{self._path} is damaged: line {number} does not follow line {number - 1}, so it was changed, or lines "
-            "before it were removed; put a copy of the file back, or begin another study with --study-name"
-        )
-
-
-def _not_a_journal(path: Path, got: str) -> str:
-    return f"expected `{path}` to be a journal that `zoo tune` has written, {got}; choose another with --storage"
 
 
 def _chain(checksum: str, log: dict[str, Any]) -> str:
@@ -133,42 +124,28 @@ class Workers:
     def __init__(self, journal: Path) -> None:
         self._folder = journal.with_name(f"{journal.name}.workers")
         self.name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._own = FileLock(self._folder / self.name)
+        self.alone = FileLock(self._folder / "lock")
+        """Only one worker at a time is in a ``with`` block of it; the others wait."""
 
     def __enter__(self) -> Workers:
         """Join the workers."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._handle = os.open(self._folder / self.name, os.O_CREAT | os.O_RDWR)
-        fcntl.flock(self._handle, fcntl.LOCK_EX)
+        self._own.acquire()
         return self
 
     def __exit__(self, *exception: object) -> None:
         """Leave the workers."""
         (self._folder / self.name).unlink(missing_ok=True)
-        os.close(self._handle)
-
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Wait until no other worker is in such a block, and keep the others out of theirs."""
-        handle = os.open(self._folder / "lock", os.O_CREAT | os.O_RDWR)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
+        self._own.release()
 
     def is_alive(self, name: str) -> bool:
         """Return whether a worker still runs; the name is what a journal says, which may be anything."""
         if not isinstance(name, str) or not re.fullmatch(r"[^/\0]+-\d+-\w+", name):
             raise UsageError(f"a trial's worker must be a name beside the journal, got {name!r}; begin another study")
         try:
-            handle = os.open(self._folder / name, os.O_RDWR)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            with FileLock(self._folder / name, timeout=0):
+                (self._folder / name).unlink()
+        except Timeout:
             return True
-        finally:
-            os.close(handle)
-        (self._folder / name).unlink(missing_ok=True)
         return False

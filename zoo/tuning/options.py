@@ -1,20 +1,27 @@
-"""What the command line of ``tune.py`` asks for, checked before any work."""
+"""What the command line of ``tune.py`` asks for, and which settings it searches where, checked before any work."""
 
 from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.trial import Trial
 
+from agents.common.method import Method
+from agents.common.search import Choice, Range, Search
+from agents.common.settings import Setting
+from agents.common.validation import unknown_name_message
+from agents.models import Entry
+from zoo.baselines import settings_of
 from zoo.config import find_entry
-from zoo.errors import UsageError
-from zoo.layers import parse_overrides
+from zoo.errors import UsageError, as_usage_error
+from zoo.layers import load_yaml, parse_overrides
 from zoo.messages import log
 from zoo.processes.serving import available_cores
 from zoo.runs.folder import file_name_of
@@ -23,7 +30,6 @@ from zoo.training.options import Request, read_request
 from zoo.training.record import describe_run
 from zoo.tuning import TUNING_SEED
 from zoo.tuning.journal import JOURNAL, study_folder
-from zoo.tuning.space import Space, read_space
 
 NOT_COMPARED = ("settings.precision", "settings.compile", "log_interval", "save_freq", "label")
 """Entries of a run's configuration that may differ between the calls that work on one study."""
@@ -33,26 +39,19 @@ NOT_COMPARED = ("settings.precision", "settings.compile", "log_interval", "save_
 class Plan:
     """A study that is asked for.
 
-    :param args: the command line of its training runs, without the settings of a trial.
+    :param args: the command line: of the study, and of its training runs without the settings of a trial.
     :param request: the run that it asks for.
+    :param searches: where to look for the value of each setting that is searched, by name.
     :param definition: what all trials of the study share, with dotted names.
-    :param limit: the most trials of this call, or of the whole study if ``counts_study``.
     """
 
     args: argparse.Namespace
     request: Request
-    space: Space
+    searches: Mapping[str, Search]
     definition: dict[str, Any]
     name: str
     journal: Path
     folder: Path
-    sampler: str
-    pruner: BasePruner
-    n_startup_trials: int
-    limit: int
-    counts_study: bool
-    timeout: float
-    workers: int
 
     @property
     def seeds(self) -> list[int]:
@@ -68,18 +67,28 @@ class Plan:
     def make_sampler(self, number: int) -> BaseSampler:
         """Return the sampler that proposes a trial; what it draws depends on the trial's number, not on who asks."""
         seed = (self.seeds[0] + number) % 2**32
-        if self.sampler == "random":
+        if self.args.sampler == "random":
             return RandomSampler(seed)
-        if self.sampler == "qmc":  # one sequence, whose position is kept with the study
+        if self.args.sampler == "qmc":  # one sequence, whose position is kept with the study
             return QMCSampler(seed=self.seeds[0] % 2**32, scramble=True, warn_independent_sampling=False)
-        return TPESampler(seed=seed, n_startup_trials=self.n_startup_trials, constant_liar=True)
+        return TPESampler(seed=seed, n_startup_trials=self.args.n_startup_trials, constant_liar=True)
+
+    def make_pruner(self) -> BasePruner:
+        """Return what decides, after each evaluation, whether a trial goes on."""
+        if self.args.pruner == "none":
+            return NopPruner()
+        if self.args.pruner == "halving":
+            return SuccessiveHalvingPruner(min_resource=1, reduction_factor=4, min_early_stopping_rate=0)
+        evaluations = self.steps // self.request.config.run.eval_freq
+        return MedianPruner(n_startup_trials=self.args.n_startup_trials, n_warmup_steps=evaluations // 3)
 
 
 def read_plan(args: argparse.Namespace) -> Plan:
     """Return the study that a command line asks for; raise UsageError if something in it is wrong."""
     args.seed = -1 if args.seeds else args.seed
     args.trial = None
-    args.num_threads = _threads(args)
+    if args.num_threads < 1 and args.n_workers > 1:  # trials at once share the cores
+        args.num_threads = max(1, available_cores() // args.n_workers)
     request = _read_request(args)
     if min(request.seeds or [TUNING_SEED]) < TUNING_SEED:
         log.info(
@@ -87,7 +96,7 @@ def read_plan(args: argparse.Namespace) -> Plan:
             TUNING_SEED,
         )
     entry = find_entry(args.algo)
-    space = read_space(entry, args.search, parse_overrides(args.hyperparams, "-params"))
+    searches = read_searches(entry, args.search, parse_overrides(args.hyperparams, "-params"))
     name = args.study_name or f"{entry.id}_{file_name_of(args.env)}"
     if not re.fullmatch(r"[^/:.][^/:]*", name):
         raise UsageError(
@@ -96,38 +105,8 @@ def read_plan(args: argparse.Namespace) -> Plan:
     if args.study_storage and "://" in args.study_storage:
         raise UsageError(f"`--storage` expects the path of a journal file, got the URL {args.study_storage}")
     folder = study_folder(args.log_folder.resolve(), name)
-    return Plan(
-        args=args,
-        request=request,
-        space=space,
-        definition=_define(request, space),
-        name=name,
-        journal=Path(args.study_storage).resolve() if args.study_storage else folder / JOURNAL,
-        folder=folder,
-        sampler=args.sampler,
-        pruner=_make_pruner(args, request),
-        n_startup_trials=args.n_startup_trials,
-        limit=args.max_total_trials or args.n_trials,
-        counts_study=args.max_total_trials is not None,
-        timeout=float("inf") if args.timeout is None else args.timeout,
-        workers=args.n_workers,
-    )
-
-
-def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return where the definitions of two studies differ, one phrase each."""
-    return [
-        f"{name.removeprefix('settings.')} {there.get(name, 'not set')} there, {now.get(name, 'not set')} now"
-        for name in dict.fromkeys([*there, *now])
-        if there.get(name) != now.get(name)
-    ]
-
-
-def _threads(args: argparse.Namespace) -> int:
-    """Return how many threads each trial gets; without a number, several trials at once share the cores."""
-    if args.num_threads > 0 or args.n_workers == 1:
-        return int(args.num_threads)
-    return max(1, available_cores() // args.n_workers)
+    journal = Path(args.study_storage).resolve() if args.study_storage else folder / JOURNAL
+    return Plan(args, request, searches, _define(request, searches), name, journal, folder)
 
 
 def _read_request(args: argparse.Namespace) -> Request:
@@ -137,25 +116,124 @@ def _read_request(args: argparse.Namespace) -> Request:
         return request
     if args.eval_freq is not None:
         raise UsageError("`--n-evaluations` and `--eval-freq` both say when to evaluate; give one of them")
-    steps = request.config.run.offline_steps + request.config.run.online_steps
-    args.eval_freq = max(1, steps // args.n_evaluations)
+    run = request.config.run
+    args.eval_freq = max(1, (run.offline_steps + run.online_steps) // args.n_evaluations)
     return read_request(args)
 
 
-def _make_pruner(args: argparse.Namespace, request: Request) -> BasePruner:
-    """Return what decides, after each evaluation, whether a trial goes on."""
-    if args.pruner == "none":
-        return NopPruner()
-    if args.pruner == "halving":
-        return SuccessiveHalvingPruner(min_resource=1, reduction_factor=4, min_early_stopping_rate=0)
-    run = request.config.run
-    evaluations = (run.offline_steps + run.online_steps) // run.eval_freq
-    return MedianPruner(n_startup_trials=args.n_startup_trials, n_warmup_steps=evaluations // 3)
-
-
-def _define(request: Request, space: Space) -> dict[str, Any]:
+def _define(request: Request, searches: Mapping[str, Search]) -> dict[str, Any]:
     """Return what all trials of a study share: two calls must agree in it to work on one study."""
     record = comparable(describe_run(request.config, None, request.args))
-    searched = {f"settings.{name}" for name in space.searches}
-    shared = {name: value for name, value in record.items() if name not in searched and name not in NOT_COMPARED}
-    return {**shared, "seeds": request.seeds, "search": space.describe(), "dataset": request.args.dataset}
+    left_out = {*NOT_COMPARED, *(f"settings.{name}" for name in searches)}
+    shared = {name: value for name, value in record.items() if name not in left_out}
+    found = {name: str(search) for name, search in searches.items()}
+    return {**shared, "seeds": request.seeds, "search": found, "dataset": request.args.dataset}
+
+
+# -- where to search --------------------------------------------------------------------------------------------------
+
+
+def suggest(trial: Trial, searches: Mapping[str, Search]) -> dict[str, Any]:
+    """Return values of all settings that are searched for a trial."""
+    return {name: _suggest(trial, name, search) for name, search in searches.items()}
+
+
+def params_of(settings: Mapping[str, Any], searches: Mapping[str, Search]) -> dict[str, Any] | None:
+    """Return the parameters of a trial with the given settings, or None if one of them is outside."""
+    params = {}
+    for name, search in searches.items():
+        value = settings[name]
+        if isinstance(search, Choice):
+            is_inside = value in search.values
+        else:
+            is_inside = isinstance(value, int | float) and search.low <= value <= search.high
+        if not is_inside:
+            return None
+        params[name] = str(value) if isinstance(search, Choice) else value
+    return params
+
+
+def read_searches(entry: Entry, words: Sequence[str], fixed: Collection[str]) -> dict[str, Search]:
+    """Return what ``--search`` asks for; without a word, what the algorithm declares beside its own settings.
+
+    :param words: ``NAME``, ``NAME=low:high``, ``NAME=low:high:log`` or ``NAME=[a,b,c]``.
+    :param fixed: settings that ``-params`` fixes, which are not searched.
+    :raises UsageError: for an unknown setting, a range outside its bounds, or if nothing is left to search.
+    """
+    declared = settings_of(entry.algorithm)
+    own = own_searches(declared)
+    if words:
+        searches = dict(_read_word(entry, declared, word) for word in words)
+        if both := sorted(searches.keys() & fixed):
+            raise UsageError(f"`{both[0]}` is both searched and fixed by -params; leave out one of the two")
+    else:
+        searches = {name: search for name, search in own.items() if name not in fixed}
+    if not searches and own:
+        raise UsageError(
+            f"-params fixes all that `{entry.id}` searches ({', '.join(own)}); name other settings with --search"
+        )
+    if not searches:
+        raise UsageError(
+            f"`{entry.id}` declares no setting to search; declare one, e.g. `weight: float = setting(default=1.0, "
+            "search=log_range(0.1, 10.0))`, or name settings, e.g. `--search learning_rate weight=0.1:10:log`"
+        )
+    return {name: _checked(declared[name], search) for name, search in searches.items()}
+
+
+def own_searches(declared: Mapping[str, Setting]) -> dict[str, Search]:
+    """Return the searches that an algorithm declares itself, without those that all algorithms share."""
+    shared = Method.declared()
+    return {
+        name: setting.search
+        for name, setting in declared.items()
+        if setting.search is not None and (name not in shared or setting.search is not shared[name].search)
+    }
+
+
+def _read_word(entry: Entry, declared: Mapping[str, Setting], word: str) -> tuple[str, Search]:
+    """Return the setting that a word of ``--search`` names, and where to search."""
+    name, equals, text = word.partition("=")
+    if name not in declared:
+        raise UsageError(unknown_name_message(f"setting of {entry.id}", name, declared))
+    if equals:
+        return name, _read_search(name, text)
+    search = declared[name].search
+    if search is None:
+        raise UsageError(f"`{name}` has no declared range; give one, e.g. --search {name}=low:high or {name}=[a,b]")
+    return name, search
+
+
+def _read_search(name: str, text: str) -> Search:
+    """Read ``low:high``, ``low:high:log`` or ``[a,b,c]``."""
+    with as_usage_error():
+        if text.lstrip().startswith("["):
+            return Choice(tuple(load_yaml(text, f"`--search {name}`")))
+        words = text.split(":")
+        bounds, scale = [load_yaml(word, f"`--search {name}`") for word in words[:2]], words[2:]
+        is_right = all(isinstance(bound, int | float) and not isinstance(bound, bool) for bound in bounds)
+        if len(bounds) < 2 or not is_right or scale not in ([], ["log"], ["linear"]):
+            raise UsageError(f"`--search {name}=` expects low:high, low:high:log or [a,b,c], got {text!r}")
+        return Range(*bounds, log=scale == ["log"])
+
+
+def _checked(setting: Setting, search: Search) -> Search:
+    """Return a search whose values have the type of the setting; refuse one outside the setting's bounds."""
+    try:
+        values = [setting.checked(value) for value in search.ends]
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"the search of `{setting.name}` in {search} leaves what is allowed: {error}") from error
+    if isinstance(search, Choice):
+        return Choice(tuple(values))
+    if isinstance(setting.default, float):
+        values = [float(value) for value in values]
+    return Range(*values, log=search.log)
+
+
+def _suggest(trial: Trial, name: str, search: Search) -> Any:
+    """Return a value of one setting for a trial."""
+    if isinstance(search, Choice):  # by its text: Optuna stores plain values only, and some are lists
+        values = {str(value): value for value in search.values}
+        return values[trial.suggest_categorical(name, list(values))]
+    if isinstance(search.low, int) and isinstance(search.high, int):
+        return trial.suggest_int(name, search.low, search.high, log=search.log)
+    return trial.suggest_float(name, search.low, search.high, log=search.log)

@@ -7,12 +7,14 @@ what they do to it together (take up a trial, give one back) they do one at a ti
 from __future__ import annotations
 
 import argparse
+import math
 import multiprocessing.connection
 import sys
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from logging import ERROR, INFO
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ from zoo.runs.folder import STUDY, check_log_folder, find_run_folders
 from zoo.training.callbacks import StopSignal
 from zoo.tuning import trial as trials
 from zoo.tuning.journal import Workers, open_journal, study_names
-from zoo.tuning.options import Plan, differences, read_plan
+from zoo.tuning.options import Plan, params_of, read_plan, suggest
 from zoo.tuning.results import in_words, summarise
 from zoo.tuning.trials import DEFINITION, SETTINGS
 
@@ -53,7 +55,7 @@ def tune(args: argparse.Namespace, prepare: Callable[[], None]) -> dict[str, Any
         check_log_folder(folder)
     storage = open_journal(plan.journal)
     with Workers(plan.journal) as workers:
-        with workers.alone():
+        with workers.alone:
             study = _open_study(plan, storage)
         tuner = Tuner(plan, study, storage, workers, prepare)
         try:
@@ -69,19 +71,24 @@ def _open_study(plan: Plan, storage: JournalStorage) -> optuna.Study:
     """Return the study, made if need be; refuse one whose trials differ in more than what is searched."""
     _require_known_trials(plan, storage)
     study = optuna.create_study(storage=storage, study_name=plan.name, direction="maximize", load_if_exists=True)
-    there = study.user_attrs.get(DEFINITION)
+    there, now = study.user_attrs.get(DEFINITION), plan.definition
     if there is None and study.get_trials(deepcopy=False):
         raise UsageError(f"study `{plan.name}` in {plan.journal} is not one of `zoo tune`; choose another --study-name")
     if there is None:
-        study.set_user_attr(DEFINITION, plan.definition)
-        _try_given_settings_first(study, plan)
-    elif found := differences(there, plan.definition):
+        study.set_user_attr(DEFINITION, now)
+        if (params := params_of(plan.request.config.settings, plan.searches)) is not None:
+            study.enqueue_trial(params)  # first the settings as they are without tuning
+    elif found := [
+        f"{name.removeprefix('settings.')} {there.get(name, 'not set')} there, {now.get(name, 'not set')} now"
+        for name in dict.fromkeys([*there, *now])
+        if there.get(name) != now.get(name)
+    ]:
         raise UsageError(
             f"study `{plan.name}` exists and its trials differ: {'; '.join(found)}; repeat its command, or choose "
             "another --study-name"
         )
     with atomic_path(plan.folder / STUDY) as temporary:
-        temporary.write_text(plain_yaml.write({"study": plan.name, **plan.definition}), encoding="utf-8")
+        temporary.write_text(plain_yaml.write({"study": plan.name, **now}), encoding="utf-8")
     return study
 
 
@@ -96,13 +103,6 @@ def _require_known_trials(plan: Plan, storage: JournalStorage) -> None:
                 f"{folder} was trained, but {plan.journal} ends before trial {number}; put a copy of the journal back, "
                 "or choose another --study-name"
             )
-
-
-def _try_given_settings_first(study: optuna.Study, plan: Plan) -> None:
-    """Make the settings as they are without tuning the first trial, if they are in the search space."""
-    params = plan.space.params_of(plan.request.config.settings)
-    if params is not None:
-        study.enqueue_trial(params)
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class Tuner:
         self.running: dict[ServingProcess, Attempt] = {}
         self.begun = 0
         self.stop = StopSignal()
-        self._end = time.monotonic() + plan.timeout
+        self._end = time.monotonic() + (math.inf if plan.args.timeout is None else plan.args.timeout)
 
     def run(self) -> None:
         """Run trials until there are enough, time is up, or a signal comes.
@@ -138,34 +138,35 @@ class Tuner:
         """
         try:
             with self.stop:
-                while not self.stop.requested and (self._fill() or self.running):
+                while not self.stop.requested and self._fill():
                     for process in self._answered(SECONDS_BETWEEN_LOOKS):
                         self._finish(process)
                 if self.stop.requested:
                     self._stop_trials()
                     raise Interrupted("stopped by a signal; the same command continues the study")
         finally:
-            for process in list(self.running):  # after an error or a second signal
+            for process, attempt in self.running.items():  # after an error or a second signal
                 process.kill()
-                self._give_back(process, "stopped")
+                process.close()
+                self._retry(attempt.trial, "stopped")
+            self.running.clear()
 
     def _fill(self) -> bool:
-        """Begin trials while there may be more; return whether one began."""
-        begun = False
-        while len(self.running) < self.plan.workers and not self.stop.requested and self._begin():
-            begun = True
-        return begun
+        """Begin trials while there may be more; return whether any is in training."""
+        while len(self.running) < self.plan.args.n_workers and not self.stop.requested and self._begin():
+            pass
+        return bool(self.running)
 
     def _begin(self) -> bool:
         """Begin a trial if there is one to begin."""
-        with self.workers.alone():
+        with self.workers.alone:
             self._take_back_from_the_dead()
             if not self._may_begin():
                 return False
             self.study.sampler = self.plan.make_sampler(len(self.study.get_trials(deepcopy=False)))
             trial = self.study.ask()
             trial.set_user_attr("worker", self.workers.name)
-            settings = self.plan.space.suggest(trial)
+            settings = suggest(trial, self.plan.searches)
             trial.set_user_attr(SETTINGS, settings)
         self.begun += 1
         attempt = Attempt(trial, settings, self._folder_of(trial), time.monotonic())
@@ -197,29 +198,17 @@ class Tuner:
         chosen = {"settings": attempt.settings, "source": f"study {plan.name}, trial {number}"}
         own = {"log_folder": attempt.folder, "trial": chosen, "resume": "retry_of" in attempt.trial.user_attrs}
         args = argparse.Namespace(**{**vars(plan.args), **own, "verbose": max(0, plan.args.verbose - 1)})
-        return trials.Job(
-            args=args,
-            journal=plan.journal,
-            study=plan.name,
-            trial_id=attempt.trial._trial_id,
-            pruner=plan.pruner,
-            steps=plan.steps,
-            replicas=len(plan.seeds),
-            has_success=plan.request.has_success,
-            command=sys.orig_argv,
-            prepare=self.prepare,
-        )
+        return trials.Job(plan, args, attempt.trial._trial_id, sys.orig_argv, self.prepare)
 
     def _may_begin(self) -> bool:
         """Return whether there is a trial left to do, and time to begin it."""
         if time.monotonic() >= self._end:
             return False
-        return (self._counted() if self.plan.counts_study else self.begun) < self.plan.limit
-
-    def _counted(self) -> int:
-        """Return how many trials of the study have begun, each with its repetitions as one."""
-        found = self.study.get_trials(deepcopy=False)
-        return sum(1 for trial in found if trial.state != TrialState.WAITING and "retried" not in trial.user_attrs)
+        if self.plan.args.max_total_trials is None:
+            return self.begun < self.plan.args.n_trials
+        found = self.study.get_trials(deepcopy=False)  # each with its repetitions as one
+        begun = [trial for trial in found if trial.state != TrialState.WAITING and "retried" not in trial.user_attrs]
+        return len(begun) < self.plan.args.max_total_trials
 
     def _answered(self, seconds: float) -> list[ServingProcess]:
         """Return the trials' processes that have answered or ended, after some seconds at the latest."""
@@ -227,13 +216,13 @@ class Tuner:
 
     def _finish(self, process: ServingProcess) -> None:
         """Tell the study how a trial ended."""
-        attempt, refusal = self.running[process], None
+        refusal = None
         try:
             outcome: trials.Outcome = process.receive()
         except (WorkerError, UsageError) as error:
             outcome = trials.Outcome(trials.FAILED, reason=str(error))
             refusal = error if isinstance(error, UsageError) else None
-        del self.running[process]
+        attempt = self.running.pop(process)
         process.close()
         if outcome.state == trials.INTERRUPTED:
             self._retry(attempt.trial, outcome.reason)
@@ -247,20 +236,18 @@ class Tuner:
         trial, number = attempt.trial, attempt.trial.number
         trials.end_runs(attempt.folder, "failed", outcome.reason)
         runs = find_run_folders([attempt.folder]) if attempt.folder.is_dir() else []
-        trial.set_user_attr("runs", [str(run.path) for run in runs])
-        trial.set_user_attr("scores", outcome.scores)
-        trial.set_user_attr("reason", outcome.reason)
-        trial.set_user_attr("seconds", round(time.monotonic() - attempt.begin, 1))
+        seconds = round(time.monotonic() - attempt.begin, 1)
+        notes = {"runs": [str(run.path) for run in runs], "scores": outcome.scores, "reason": outcome.reason}
+        for name, value in {**notes, "seconds": seconds}.items():
+            trial.set_user_attr(name, value)
         if outcome.state == trials.COMPLETE:
             self.study.tell(trial, outcome.score)
             note = f" (diverged: {outcome.reason})" if outcome.reason else ""
             log.info("trial %d: score %.4g%s; best %.4g", number, outcome.score, note, self.study.best_value)
-        elif outcome.state == trials.PRUNED:
-            self.study.tell(trial, state=TrialState.PRUNED)
-            log.info("trial %d: pruned, %s", number, outcome.reason)
         else:
-            self.study.tell(trial, state=TrialState.FAIL)
-            log.error("trial %d: failed, %s", number, outcome.reason)
+            was_pruned = outcome.state == trials.PRUNED
+            self.study.tell(trial, state=TrialState.PRUNED if was_pruned else TrialState.FAIL)
+            log.log(INFO if was_pruned else ERROR, "trial %d: %s, %s", number, outcome.state, outcome.reason)
 
     # -- trials that did not end by themselves ------------------------------------------------------------------------
 
@@ -272,12 +259,6 @@ class Tuner:
         while self.running and (left := end - time.monotonic()) > 0:
             for process in self._answered(left):
                 self._finish(process)
-
-    def _give_back(self, process: ServingProcess, reason: str) -> None:
-        """Make a trial whose process was ended one that is tried again."""
-        attempt = self.running.pop(process)
-        process.close()
-        self._retry(attempt.trial, reason)
 
     def _take_back_from_the_dead(self) -> None:
         """Make the trials of workers that were killed such that are tried again; other workers are kept out."""
@@ -298,6 +279,5 @@ class Tuner:
         self.study.tell(trial.number, state=TrialState.FAIL)
         if again and SETTINGS in attributes:
             first = attributes.get("retry_of", trial.number)
-            kept = {"retry_of": first, "kills": kills}
-            self.study.enqueue_trial(trial.params, user_attrs=kept)
+            self.study.enqueue_trial(trial.params, user_attrs={"retry_of": first, "kills": kills})
         log.info("trial %d: %s; %s", trial.number, reason, "will be tried again" if again else "not tried again")

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.pruners import BasePruner
 from optuna.samplers import RandomSampler
 from optuna.trial import Trial
 
@@ -26,6 +25,7 @@ from zoo.runs.history import EvaluationHistory
 from zoo.runs.scores import RETURN, SUCCESS
 from zoo.training.start import train
 from zoo.tuning.journal import open_journal
+from zoo.tuning.options import Plan
 
 COMPLETE, PRUNED, FAILED, INTERRUPTED = "complete", "pruned", "failed", "interrupted"
 
@@ -40,20 +40,13 @@ class Job:
 
     :param args: the command line of the training, with the trial's settings.
     :param trial_id: Optuna's id of the trial, which is not its number.
-    :param steps: of the whole training; there is no pruning after the last one.
-    :param has_success: whether the environment is known to report success.
     :param command: what the user has typed.
     :param prepare: called first.
     """
 
+    plan: Plan
     args: argparse.Namespace
-    journal: Path
-    study: str
     trial_id: int
-    pruner: BasePruner
-    steps: int
-    replicas: int
-    has_success: bool
     command: Sequence[str]
     prepare: Callable[[], None]
 
@@ -93,7 +86,8 @@ class TrialRunner:
             except (Interrupted, KeyboardInterrupt):
                 return Outcome(INTERRUPTED, reason="stopped by a signal")
             except Diverged as error:
-                return Outcome(COMPLETE, [worst_score(job.has_success)] * job.replicas, str(error))
+                worst = worst_score(job.plan.request.has_success)
+                return Outcome(COMPLETE, [worst] * len(job.plan.seeds), str(error))
             except UsageError:
                 raise
             except Exception as error:
@@ -101,11 +95,15 @@ class TrialRunner:
                 return Outcome(FAILED, reason=describe_error(error))
 
     def _run(self, job: Job) -> Outcome:
+        plan = job.plan
         study = optuna.load_study(
-            study_name=job.study, storage=open_journal(job.journal), sampler=RandomSampler(), pruner=job.pruner
+            study_name=plan.name,
+            storage=open_journal(plan.journal),
+            sampler=RandomSampler(),
+            pruner=plan.make_pruner(),
         )
-        watch = Watch(Trial(study, job.trial_id), job.steps)
-        return outcome_of(train(job.args, watch), job.has_success)
+        watch = Watch(Trial(study, job.trial_id), plan.steps)
+        return outcome_of(train(job.args, watch), plan.request.has_success)
 
     def close(self) -> None:
         """Nothing to end: the run has closed what it opened."""

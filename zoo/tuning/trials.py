@@ -42,15 +42,20 @@ def _find_study(study: str, log_folder: Path) -> tuple[Path, str]:
     """Return the journal file and the name of a study."""
     before, _, after = study.rpartition(":")
     if Path(study).is_file():
-        names = study_names(open_journal(Path(study)))
-        if len(names) != 1:
-            there = f"{', '.join(names)}; choose one, e.g. --study {study}:{names[0]}" if names else "none"
-            raise UsageError(f"`--study {study}` expects a journal of one study, got {there}")
-        return Path(study), names[0]
-    path, name = (Path(before), after) if before and Path(before).is_file() else (Path(), study)
-    if not before or not path.is_file():
-        path = study_folder(log_folder, name) / JOURNAL
-    if path.is_file() and name in study_names(open_journal(path)):
+        path, name = Path(study), ""
+    elif before and Path(before).is_file():
+        path, name = Path(before), after
+    else:
+        path, name = study_folder(log_folder, study) / JOURNAL, study
+    names = study_names(open_journal(path)) if path.is_file() else []
+    if not name and len(names) == 1:
+        return path, names[0]
+    if not name:
+        raise UsageError(
+            f"`--study {study}` expects a journal of one study, got {', '.join(names) or 'none'}; add its name, e.g. "
+            f"--study {study}:NAME"
+        )
+    if name in names:
         return path, name
     known = sorted(file.parent.name for file in (log_folder / STUDIES).glob(f"*/{JOURNAL}"))
     raise UsageError(

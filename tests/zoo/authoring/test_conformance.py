@@ -44,22 +44,13 @@ def test_what_does_not_hold_is_shown_with_why_and_where_to_look(agent: str, caps
     assert "docs/register.md#the-hooks" in shown
 
 
-def test_json_replaces_the_table(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", "bc", "--json", "--skip", *(check.name for check in CHECKS)]) == 0
-    output = capsys.readouterr()
-    assert "conforms" not in output.err
-    assert json.loads(output.out)["holds"] is True
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["fqll"], "unknown algorithm `fqll`; closest: fql"),
-        (["no_such_module:Agent"], "there is no module `no_such_module`"),
-        (["sac"], "`sac` is one of SB3's algorithms"),
-        (["fql", "--skip", "compile"], "unknown check `compile`; closest: compiled"),
-        (["fql", "-params", "distil_weight=3"], "unexpected keyword argument 'distil_weight'; closest: distill_weight"),
-        (["fql", "-params", "distill_weight=-3"], "`distill_weight` must be"),
+        (["no_such_module:Agent"], "no_such_module"),
+        (["sac"], "sac"),
+        (["fql", "--skip", "compile"], "closest: compiled"),
+        (["fql", "-params", "distil_weight=3"], "closest: distill_weight"),
     ],
 )
 def test_bad_input_is_refused_before_any_check(

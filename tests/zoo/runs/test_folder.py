@@ -8,15 +8,13 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from zoo.errors import CannotResume, Interrupted, UsageError
-from zoo.runs.folder import RunFolder, UnreadableRun, check_log_folder, ending_recorded, find_run_folders
-from zoo.runs.versions import command_line
+from zoo.errors import CannotResume, Interrupted
+from zoo.runs.folder import RunFolder, ending_recorded, find_run_folders
 
 
 def test_runs_that_start_together_never_share_a_folder(tmp_path: Path) -> None:
@@ -25,35 +23,7 @@ def test_runs_that_start_together_never_share_a_folder(tmp_path: Path) -> None:
     assert len(set(folders)) == 24
 
 
-def test_folders_are_numbered_from_one(tmp_path: Path) -> None:
-    names = [RunFolder.create(tmp_path, "qam", "env-v0", 0).path.name for _ in range(3)]
-    assert names == ["env-v0_1", "env-v0_2", "env-v0_3"]
-
-
-def test_a_log_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.touch()
-    with pytest.raises(UsageError, match="the log folder must be writable"):
-        check_log_folder(path / "below")
-
-
 # -- the index --------------------------------------------------------------------------------------------------------
-
-
-def test_the_index_has_a_row_for_every_run_that_starts_together(tmp_path: Path) -> None:
-    def start(seed: int) -> str:
-        folder = RunFolder.create(tmp_path, "qam", "env-v0", 0)
-        folder.enter_in_index(seed, "a, b")
-        return folder.path.name
-
-    with ThreadPoolExecutor(8) as pool:
-        names = list(pool.map(start, range(24)))
-    with open(tmp_path / "qam" / "runs.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["run", "env", "seed", "label", "started", "command"]
-    assert {(row["run"], int(row["seed"])) for row in rows} == set(zip(names, range(24), strict=True))
-    assert {(row["env"], row["label"], row["command"]) for row in rows} == {("env-v0", "a, b", command_line())}
-    assert all(datetime.fromisoformat(row["started"]).tzinfo for row in rows)
 
 
 def test_processes_that_write_the_index_together_lose_no_row(tmp_path: Path) -> None:
@@ -66,7 +36,9 @@ def test_processes_that_write_the_index_together_lose_no_row(tmp_path: Path) -> 
         for _ in range(4):
             stack.enter_context(subprocess.Popen(command, cwd=Path(__file__).parents[3]))
     with open(tmp_path / "qam" / "runs.csv", newline="") as file:
-        assert len(list(csv.DictReader(file))) == 80
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["run", "env", "seed", "label", "started", "command"]
+    assert {row["run"] for row in rows} == {f"env-v0_{number}" for number in range(1, 81)}
 
 
 def test_the_index_is_not_taken_for_a_run(tmp_path: Path) -> None:
@@ -128,18 +100,3 @@ def test_a_run_that_cannot_be_resumed_keeps_its_state(tmp_path: Path) -> None:
     with pytest.raises(CannotResume), ending_recorded([folder], [3]):
         raise CannotResume("every checkpoint is damaged")
     assert folder.status.read_bytes() == before
-
-
-# -- reading back -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [("a: [1", "cannot be read: "), ("- 1", "lacks algo, env, offline_steps, seed"), ("algo: qam", "lacks env, offl")],
-)
-def test_settings_that_cannot_be_read_name_the_file(tmp_path: Path, text: str, problem: str) -> None:
-    folder = RunFolder.create(tmp_path, "qam", "env-v0", 0)
-    folder.config.write_text(text)
-    with pytest.raises(UnreadableRun, match=rf"^{folder.config} {problem}") as raised:
-        folder.read_config()
-    assert raised.value.reason.startswith(f"config.yml {problem}")

@@ -58,14 +58,6 @@ def test_a_run_is_running_while_its_process_holds_the_lock_and_dead_after_that(t
     assert reason.endswith("; its process is gone; --resume continues it")
 
 
-@pytest.mark.parametrize("ended", ["done", "failed", "interrupted"])
-def test_a_run_that_has_ended_keeps_its_state(tmp_path: Path, ended: str) -> None:
-    folder = new_run(tmp_path)
-    folder.release()
-    folder.write_status(ended, 3, 10, 0)
-    assert state(folder) == ended
-
-
 def test_the_lock_of_the_first_seed_stands_for_all(tmp_path: Path) -> None:
     together = {"seeds": [3, 4], "folders": ["env-v0_1", "env-v0_2"]}
     first, second = new_run(tmp_path, **together), new_run(tmp_path, **together)

@@ -3,18 +3,14 @@
 import datetime
 import json
 import os
-import tracemalloc
-import zipfile
 
 import numpy as np
 import pytest
 import yaml
 
-from agents.common.files.manifest import read_manifest
-from zoo import plain_yaml
-from zoo.runs.folder import RunFolder, UnreadableRun, find_run_folders
-from zoo.runs.protocol import describe_layers, protocol_differences
-from zoo.runs.read import read_runs, short_name, split_environment
+from zoo.runs.folder import find_run_folders
+from zoo.runs.protocol import protocol_differences
+from zoo.runs.read import read_runs, split_environment
 
 ENV = "scene-play-singletask-task1-v0"
 
@@ -87,11 +83,6 @@ def test_runs_are_found_anywhere_below_and_checkpoints_inside_them_are_not_runs(
     assert [folder.path for folder in find_run_folders([tmp_path, run])] == [run]
 
 
-def test_path_that_is_no_folder_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"expected a folder of runs, got `.*nowhere`"):
-        find_run_folders([tmp_path / "nowhere"])
-
-
 def test_evaluations_are_counted_as_integers_with_phase_and_step(tmp_path):
     write_run(tmp_path / "run", offline=(10, 20), online=(50,), seed=7)
     table = read_runs([tmp_path]).counted()
@@ -105,13 +96,6 @@ def test_evaluations_are_counted_as_integers_with_phase_and_step(tmp_path):
     assert set(table["task"]) == {"task1"}
 
 
-def test_label_names_the_method_and_the_algorithm_stays_known(tmp_path):
-    write_run(tmp_path / "run", label="my idea")
-    tables = read_runs([tmp_path])
-    assert methods(tables) == ["my idea"]
-    assert set(tables.counted()["algorithm"]) == {"qam"}
-
-
 @pytest.mark.parametrize("state", ["running", "failed", "interrupted"])
 def test_run_that_is_not_done_is_listed_with_its_progress_and_not_counted(tmp_path, state):
     write_run(tmp_path / "run", state=state)
@@ -119,12 +103,6 @@ def test_run_that_is_not_done_is_listed_with_its_progress_and_not_counted(tmp_pa
     assert reasons(tables)["run"].startswith(f"{state}: at offline step 3,000 of 3,000")
     assert tables.counted().empty
     assert len(tables.evaluations) == 3  # still there to be watched
-
-
-def test_failed_run_is_listed_with_its_reason(tmp_path):
-    status = write_run(tmp_path / "run", state="failed") / "status.json"
-    status.write_text(json.dumps(json.loads(status.read_text()) | {"reason": "training diverged:\nloss"}))
-    assert reasons(read_runs([tmp_path]))["run"].endswith("; training diverged: loss")
 
 
 def test_run_that_has_not_been_evaluated_yet_is_listed(tmp_path):
@@ -137,12 +115,8 @@ def test_run_that_has_not_been_evaluated_yet_is_listed(tmp_path):
     ("damage", "reason"),
     [
         (lambda run: (run / "evaluations.npz").write_bytes(b"PK\x03\x04nonsense"), "evaluations.npz cannot be read"),
-        (lambda run: (run / "evaluations.npz").write_bytes(b""), "evaluations.npz cannot be read"),
         (lambda run: (run / "evaluations.npz").unlink(), "evaluations.npz is missing"),
-        (lambda run: (run / "config.yml").unlink(), "config.yml is missing"),
-        (lambda run: (run / "config.yml").write_text("a: [1"), "config.yml cannot be read"),
         (lambda run: (run / "config.yml").write_text("- 1"), "config.yml lacks algo, env, offline_steps"),
-        (lambda run: (run / "status.json").unlink(), "status.json is missing"),
         (lambda run: (run / "status.json").write_text("{"), "status.json cannot be read"),
         (lambda run: (run / "status.json").write_text('{"state": "well"}'), "status.json has no state out of"),
     ],
@@ -155,30 +129,35 @@ def test_damaged_run_is_listed_with_the_reason_and_the_others_count(tmp_path, da
     assert len(tables.counted()) == 3
 
 
-def test_truncated_evaluations_are_listed(tmp_path):
-    path = write_run(tmp_path / "run") / "evaluations.npz"
-    path.write_bytes(path.read_bytes()[:-200])
-    assert "evaluations.npz cannot be read" in reasons(read_runs([tmp_path]))["run"]
-
-
 def test_pickled_array_is_not_read(tmp_path):
     np.savez(write_run(tmp_path / "run") / "evaluations.npz", timesteps=np.array([{}], dtype=object))
     assert "holds Python objects" in reasons(read_runs([tmp_path]))["run"]
 
 
 @pytest.mark.parametrize(
-    ("change", "reason"),
+    ("change", "named"),
     [
-        ({"successes": np.full((3, 50), 2)}, "successes are not all 0 or 1"),
-        ({"successes": np.zeros((2, 50))}, "beside successes"),
-        ({"successes": np.zeros(3)}, "instead of (evaluations, episodes)"),
-        ({"phase": np.array([1, 0, 1])}, "phase is not 0 and then 1"),
-        ({"timesteps": np.array([3, 2, 1])}, "timesteps decrease"),
+        ({"successes": np.full((3, 50), 2)}, "successes"),
+        ({"successes": np.full((3, 50), "x")}, "successes"),
+        ({"successes": np.zeros((2, 50))}, "successes"),
+        ({"successes": np.zeros(3)}, "successes"),
+        ({"successes": None, "results": np.full((3, 50), np.nan)}, "results"),
+        ({"results": None}, "results"),
+        ({"results": np.full((3, 50), "a")}, "results"),
+        ({"ep_lengths": np.zeros((3, 2))}, "ep_lengths"),
+        ({"phase": np.array([1, 0, 1])}, "phase"),
+        ({"timesteps": np.array([3, 2, 1])}, "timesteps"),
+        ({"timesteps": np.array([1, 2, np.nan])}, "timesteps"),
+        ({"timesteps": np.array([1, 2, 2.5])}, "timesteps"),
+        ({"timesteps": np.array([-1, 2, 3])}, "timesteps"),
+        ({"timesteps": np.array([1, 2, 2**63], dtype=np.uint64)}, "timesteps"),
+        ({"timesteps": np.array([False, True, True])}, "timesteps"),
     ],
 )
-def test_arrays_that_do_not_fit_together_are_listed(tmp_path, change, reason):
+def test_arrays_that_no_evaluation_gives_are_listed(tmp_path, change, named):
     change_arrays(write_run(tmp_path / "run"), **change)
-    assert reason in reasons(read_runs([tmp_path]))["run"]
+    assert reasons(read_runs([tmp_path]))["run"].startswith("evaluations.npz ")
+    assert named in reasons(read_runs([tmp_path]))["run"]
 
 
 def change_arrays(run, **change):
@@ -186,13 +165,6 @@ def change_arrays(run, **change):
     with np.load(run / "evaluations.npz") as file:
         arrays = dict(file) | change
     np.savez(run / "evaluations.npz", **{name: array for name, array in arrays.items() if array is not None})
-
-
-def test_run_that_knows_success_is_scored_by_it_alone(tmp_path):
-    write_run(tmp_path / "run", offline=(10, 20))
-    tables = read_runs([tmp_path])
-    assert tables.counted()["kind"].tolist() == ["success", "success"]
-    assert tables.runs["kind"].tolist() == ["success"]
 
 
 def test_run_without_success_is_scored_by_its_mean_return(tmp_path):
@@ -205,27 +177,6 @@ def test_run_without_success_is_scored_by_its_mean_return(tmp_path):
     assert found["successes"].isna().all()
     assert tables.runs["kind"].tolist() == ["return"]
     assert tables.skipped() == []
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"results": np.full((3, 50), np.nan)}, "results are not all finite"),
-        ({"results": np.full((3, 50), np.inf)}, "results are not all finite"),
-        ({"results": np.zeros(3)}, "results have shape (3,) instead of (evaluations, episodes)"),
-        ({"results": None}, "evaluations.npz lacks results"),
-        ({"ep_lengths": np.zeros((3, 2))}, "ep_lengths have shape (3, 2) beside results (3, 50)"),
-    ],
-)
-def test_returns_that_no_evaluation_gives_are_listed(tmp_path, change, reason):
-    change_arrays(write_run(tmp_path / "run", has_success=False), **change)
-    assert reason in reasons(read_runs([tmp_path]))["run"]
-
-
-def test_one_name_may_have_runs_with_success_and_runs_with_returns(tmp_path):
-    write_run(tmp_path / "a", algo="sac", offline=(10, 20, 30))
-    write_run(tmp_path / "b", algo="sac", env="Pendulum-v1", offline=(), online=(1.0, 2.0), has_success=False)
-    assert methods(read_runs([tmp_path])) == ["sac"]
 
 
 def test_numbers_of_steps_may_differ_between_environments_that_are_scored_by_return(tmp_path):
@@ -250,13 +201,6 @@ def test_departures_from_the_protocol_are_kept_and_separate_no_runs(tmp_path):
     assert methods(tables) == ["qam"]
 
 
-@pytest.mark.parametrize("departures", ["horizon_length 10", {"horizon_length": 10}, [10], None])
-def test_departures_that_are_no_list_of_texts_make_a_run_unreadable(tmp_path, departures):
-    write_run(tmp_path / "run", departures=departures)
-    expected = f"config.yml has `departures` = {departures!r}, expected a list of texts"
-    assert reasons(read_runs([tmp_path]))["run"] == expected
-
-
 def test_finished_run_without_its_last_evaluation_is_listed(tmp_path):
     write_run(tmp_path / "run", offline_steps=4000)
     assert reasons(read_runs([tmp_path]))["run"] == "its last offline evaluation is at step 3,000, expected 4,000"
@@ -274,12 +218,8 @@ def test_newest_of_two_runs_of_a_seed_counts_and_the_other_is_listed(tmp_path):
     ("change", "name"),
     [
         ({"offline": (1, 2, 3, 4)}, "qam (offline_steps=4,000)"),
-        ({"online": (1,)}, "qam (online_steps=1,000)"),
-        ({"episodes": 20, "offline": (1, 2, 3)}, "qam (eval_episodes=20)"),
-        ({"sparse": False}, "qam (sparse=False)"),
         ({"dataset": {"size": 500}}, "qam (dataset_size=500)"),
         ({"settings": {"net_arch": [128, 128]}}, "qam (net_arch=128x2)"),
-        ({"pretraining_steps": 300, "settings": {"pretraining_steps": 300}}, "qam (pretraining_steps=300)"),
         ({"pretrained_actor": {"updates": 300}}, "qam (pretraining_steps=300)"),
         ({"profile": "trqam"}, "qam (profile=trqam)"),
         ({"settings": {"inverse_temperature": 3.0}}, "qam (inverse_temperature=3.0)"),
@@ -338,12 +278,6 @@ def test_unfinished_run_says_how_far_its_pretraining_is(tmp_path):
     assert reasons(read_runs([tmp_path]))["run"] == "running: at pretraining step 20 of 300"
 
 
-def test_failed_run_with_other_settings_renames_no_row(tmp_path):
-    write_run(tmp_path / "a")
-    write_run(tmp_path / "b", seed=1, state="failed", settings={"gamma": 0.5})
-    assert methods(read_runs([tmp_path])) == ["qam"]
-
-
 def test_speed_settings_do_not_separate_runs(tmp_path):
     write_run(tmp_path / "a", settings={"precision": "fp32", "device": "cpu"})
     write_run(tmp_path / "b", seed=1, settings={"precision": "tf32", "device": "cuda"})
@@ -362,28 +296,12 @@ def test_folder_without_runs_gives_empty_tables(tmp_path):
     [
         ("scene-play-singletask-v0", "scene-play-singletask-task2-v0"),
         ("puzzle-4x4-play-singletask-v0", "puzzle-4x4-play-singletask-task4-v0"),
-        ("puzzle-4x5-play-singletask-v0", "puzzle-4x5-play-singletask-task2-v0"),
-        ("antmaze-large-navigate-singletask-v0", "antmaze-large-navigate-singletask-task1-v0"),
-        ("antsoccer-arena-navigate-singletask-v0", "antsoccer-arena-navigate-singletask-task4-v0"),
         ("cube-quadruple-play-100m-singletask-task3-v0", "cube-quadruple-play-singletask-task3-v0"),
-        ("cube-double-play-singletask-task2-v0", "cube-double-play-singletask-task2-v0"),
         ("Pendulum-v1", "Pendulum-v1"),
     ],
 )
 def test_names_of_one_task_meet(name, expected):
     assert split_environment(name)[0] == expected
-
-
-def test_short_name_keeps_domain_and_task():
-    assert short_name("cube-double-play-singletask-task2-v0") == "cube-double-play task2"
-
-
-@pytest.mark.parametrize(
-    ("layers", "text"),
-    [([512] * 4, "512x4"), ([256, 128], "256-128"), ({"pi": [64], "qf": [32, 32]}, "pi 64x1, qf 32x2"), (None, None)],
-)
-def test_layers_are_described_in_short(layers, text):
-    assert describe_layers(layers) == text
 
 
 def test_protocol_difference_names_the_field_and_both_values():
@@ -451,21 +369,16 @@ def test_no_value_of_any_entry_fails_the_others(tmp_path, file, name):
 @pytest.mark.parametrize(
     ("file", "name", "value", "reason"),
     [
-        ("status.json", "offline_step", "abc", "status.json has `offline_step` = 'abc', expected a whole number >= 0"),
         ("status.json", "online_step", True, "status.json has `online_step` = True, expected a whole number >= 0"),
-        ("status.json", "online_step", float("inf"), "status.json has `online_step` = inf, expected a whole number"),
-        ("status.json", "seed", [1], "status.json has `seed` = [1], expected a whole number"),
-        ("config.yml", "seed", [1], "config.yml has `seed` = [1], expected a whole number"),
-        ("config.yml", "seeds", "abc", "config.yml has `seeds` = 'abc', expected a list of whole numbers >= 0"),
-        ("config.yml", "seeds", [], "config.yml has `seeds` = [], expected a list of whole numbers >= 0"),
-        ("config.yml", "folders", ["../a"], "config.yml has `folders` = ['../a'], expected a list of names of folders"),
-        ("config.yml", "offline_steps", {}, "config.yml has `offline_steps` = {}, expected a whole number"),
-        ("config.yml", "env", 3, "config.yml has `env` = 3, expected a text"),
+        ("status.json", "online_step", float("inf"), "status.json has `online_step` = inf"),
+        ("config.yml", "seeds", [], "config.yml has `seeds` = []"),
+        ("config.yml", "folders", ["../a"], "config.yml has `folders` = ['../a']"),
+        ("config.yml", "departures", None, "config.yml has `departures` = None"),
         ("config.yml", "label", "a" * 20_000, "config.yml has `label` = 'aaaa"),
         ("config.yml", "settings.net_arch", {"a": {"b": 1}}, "config.yml has `settings.net_arch` = {'a'"),
-        ("config.yml", "dataset.size", "abc", "config.yml has `dataset.size` = 'abc', expected a whole number"),
-        ("config.yml", "settings", {"a\x1b": 1}, "config.yml has 'a\\x1b' among its `settings`, expected names"),
-        ("config.yml", "settings", {"a": {"b_": 1}}, "config.yml has 'b_' among its `settings`, expected names"),
+        ("config.yml", "dataset.size", "abc", "config.yml has `dataset.size` = 'abc'"),
+        ("config.yml", "settings", {"a\x1b": 1}, "config.yml has 'a\\x1b' among its `settings`"),
+        ("config.yml", "settings", {"a": {"b_": 1}}, "config.yml has 'a.b_' among its `settings`"),
     ],
 )
 def test_entry_of_another_type_makes_a_run_unreadable(tmp_path, file, name, value, reason):
@@ -488,16 +401,12 @@ def replace_by_pipe(path):
     "damage",
     [
         replace_by_folder, replace_by_pipe,
-        lambda path: path.write_bytes(b""),
         lambda path: path.write_bytes(b"\x00\x1b\xff" * 100),
-        lambda path: path.write_text("\t- a: \x1b[2J"),
-        lambda path: path.write_text("[" * 500_000),
         lambda path: path.write_text('{"a":' * 100_000),
-        lambda path: path.write_text("9" * 10_000),
         lambda path: path.write_text('"' + "a" * 3_000_000 + '"'),
         lambda path: path.write_text("a: &a [x,x]\n" + "".join(f"b{n}: &a [*a,*a]\n" for n in range(40))),
     ],
-    ids=["folder", "pipe", "empty", "bytes", "tab", "deep", "deep mapping", "digits", "long", "aliases"],
+    ids=["folder", "pipe", "bytes", "deep", "long", "aliases"],
 )  # fmt: skip
 def test_file_that_holds_nonsense_is_listed_and_the_others_count(tmp_path, file, damage):
     write_run(tmp_path / "good", seed=1)
@@ -506,90 +415,3 @@ def test_file_that_holds_nonsense_is_listed_and_the_others_count(tmp_path, file,
     assert reasons(tables)["bad"].startswith(f"{file} ")
     assert reasons(tables)["bad"].isprintable()
     assert len(tables.counted()) == 3
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-@pytest.mark.parametrize("file", ["config.yml", "status.json", "evaluations.npz"])
-def test_file_that_may_not_be_read_is_listed(tmp_path, file):
-    (write_run(tmp_path / "run") / file).chmod(0)
-    assert reasons(read_runs([tmp_path]))["run"].startswith(f"{file} cannot be read: ")
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"timesteps": np.array([1, 2, np.nan])}, "timesteps are not whole numbers from 0 to"),
-        ({"timesteps": np.array([1, 2, np.inf])}, "timesteps are not whole numbers"),
-        ({"timesteps": np.array([1, 2, 2.5])}, "timesteps are not whole numbers"),
-        ({"timesteps": np.array([-1, 2, 3])}, "timesteps are not whole numbers"),
-        ({"timesteps": np.array([1, 2, 2**63], dtype=np.uint64)}, "timesteps are not whole numbers"),
-        ({"timesteps": np.array([False, True, True])}, "timesteps are not whole numbers"),
-        ({"timesteps": np.array(["1", "2", "3"])}, "timesteps are not numbers but <U1"),
-        ({"results": np.full((3, 50), "a")}, "results are not numbers but <U1"),
-        ({"ep_lengths": np.full((3, 50), 1j)}, "ep_lengths are not numbers but complex128"),
-        ({"phase": np.array(["a", "b", "c"])}, "phase are not numbers"),
-        ({"successes": np.full((3, 50), "x")}, "successes are not numbers"),
-    ],
-)
-def test_evaluations_of_another_type_are_listed(tmp_path, change, reason):
-    change_arrays(write_run(tmp_path / "run"), **change)
-    assert reason in reasons(read_runs([tmp_path]))["run"]
-
-
-def test_evaluations_that_claim_gigabytes_take_no_memory(tmp_path):
-    run = write_run(tmp_path / "bad")
-    with zipfile.ZipFile(run / "evaluations.npz", "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in ("timesteps", "phase", "results", "ep_lengths", "episode_seeds"):
-            with archive.open(f"{name}.npy", "w") as file:
-                np.lib.format.write_array_header_1_0(
-                    file, {"descr": "<f8", "fortran_order": False, "shape": (1 << 21, 1)}
-                )
-                for _ in range(16):
-                    file.write(bytes(1 << 20))
-    write_run(tmp_path / "good", seed=1)
-    tracemalloc.start()
-    tables = read_runs([tmp_path])
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    expected = "evaluations.npz cannot be read: its arrays take 83.9 MB, expected at most 67.1 MB"
-    assert reasons(tables)["bad"] == expected
-    assert peak < 16 << 20
-    assert len(tables.counted()) == 3
-
-
-def test_evaluations_with_a_header_of_a_million_million_elements_are_listed(tmp_path):
-    run = write_run(tmp_path / "run")
-    with zipfile.ZipFile(run / "evaluations.npz") as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    members["results.npy"] = members["results.npy"].replace(b"(3, 50), }          ", b"(1000000000000, 50)}")
-    with zipfile.ZipFile(run / "evaluations.npz", "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    assert "it claims 400,000,000,000,000 bytes" in reasons(read_runs([tmp_path]))["run"]
-
-
-def test_what_the_files_of_many_runs_share_is_read_once(tmp_path, monkeypatch):
-    read, reads = plain_yaml.read, []
-    monkeypatch.setattr(plain_yaml, "read", lambda text, *more: reads.append(text) or read(text, *more))
-    for seed in range(6):
-        write_run(tmp_path / str(seed), seed=seed, settings={"gamma": 0.9 if seed == 5 else 0.99})
-    runs = read_runs([tmp_path]).runs
-    assert len(reads) == 2
-    assert sorted(runs["seed"]) == list(range(6))
-    assert [settings["gamma"] for settings in runs.sort_values("seed")["settings"]] == ["0.99"] * 5 + ["0.9"]
-    assert runs["problem"].isna().all()
-
-
-def test_a_manifest_is_read_once_until_it_is_replaced(tmp_path, monkeypatch):
-    folder = RunFolder(write_run(tmp_path / "run"))
-    folder.write_config(folder.read_config())
-    found, reads = read_manifest, []
-    monkeypatch.setattr("zoo.runs.folder.read_manifest", lambda path: reads.append(path) or found(path))
-    for _ in range(3):
-        folder.read_config()
-    assert len(reads) == 1
-    folder.write_config({**folder.read_config(), "label": "other"})
-    assert folder.read_config()["label"] == "other"
-    folder.config.write_text("algo: qam\n")
-    with pytest.raises(UnreadableRun, match="damaged"):
-        folder.read_config()

@@ -64,21 +64,6 @@ def stored(name: str, settings: dict[str, Any], seeds: list[int], *states: str) 
 SETTINGS = {"gamma": 0.9, "tau": 0.1, "label": None}
 
 
-def test_the_newest_unfinished_run_is_chosen() -> None:
-    runs = [
-        stored("c", SETTINGS, [3], "done"),
-        stored("b", SETTINGS, [3], "failed"),
-        stored("a", SETTINGS, [3], "running"),
-    ]
-    assert choose(SETTINGS, [3], runs).run is runs[1]
-
-
-def test_without_an_unfinished_run_the_newest_finished_one_is_chosen() -> None:
-    runs = [stored("c", SETTINGS, [4], "done"), stored("b", SETTINGS, [3], "done"), stored("a", SETTINGS, [3], "done")]
-    assert choose(SETTINGS, [3], runs).run is runs[1]
-    assert choose(SETTINGS, None, runs).run is runs[0]
-
-
 @pytest.mark.parametrize(
     ("settings", "seeds"),
     [(SETTINGS | {"gamma": 0.8}, [3]), (SETTINGS, [4]), (SETTINGS, [3, 4]), ({"gamma": 0.9}, [3])],
@@ -119,51 +104,19 @@ def test_differences_are_named_with_both_values() -> None:
     )
 
 
-def test_stacked_seeds_are_compared_as_a_whole() -> None:
-    choice = choose(SETTINGS, [1, 2], [stored("a", SETTINGS, [0], "running")])
-    assert choice.differences == ("seeds: [0] there, [1, 2] now",)
-
-
 def test_what_is_derived_does_not_make_another_run() -> None:
-    derived = {"sources": ["-params gamma=0.9"], "departures": ["gamma 0.9"], "seed": 3, "seeds": [3], "folders": ["a"]}
+    derived = {"sources": ["-params gamma=0.9"], "departures": ["gamma 0.9"], "eval_at_start": True}
     assert comparable(RECORD | derived) == comparable(RECORD)
     assert comparable(RECORD)["settings.gamma"] == 0.9
-
-
-@pytest.mark.parametrize("is_evaluated", [True, False])
-def test_an_evaluation_at_step_0_does_not_make_another_run(is_evaluated: bool) -> None:
-    assert comparable(RECORD | {"eval_at_start": is_evaluated}) == comparable(RECORD)
-
-
-def test_settings_are_compared_as_yaml_gives_them_back() -> None:
-    assert comparable(RECORD | {"settings": {"net_arch": [16, 16], "gamma": 9e-1}}) == comparable(RECORD)
 
 
 # -- the folders ------------------------------------------------------------------------------------------------------
 
 
 def test_the_newest_unfinished_run_is_found(tmp_path: Path) -> None:
-    for state in ("running", "interrupted", "failed", "done"):
+    for state in (*["done"] * 8, "running", "failed", "done"):
         written(tmp_path, state)
-    assert names(find_run(tmp_path, RECORD, [3])) == ["some-v0_3"]
-
-
-def test_runs_are_numbers_not_words(tmp_path: Path) -> None:
-    for _ in range(11):
-        written(tmp_path, "running")
-    assert names(find_run(tmp_path, RECORD, [3])) == ["some-v0_11"]
-
-
-def test_any_seed_is_found_where_none_is_asked_for(tmp_path: Path) -> None:
-    written(tmp_path, "running", seed=8)
-    found = find_run(tmp_path, RECORD, None)
-    assert found is not None
-    assert found.seeds == [8]
-
-
-def test_stacked_seeds_are_found_together(tmp_path: Path) -> None:
-    stack(tmp_path, "running", "running")
-    assert names(find_run(tmp_path, RECORD, [5, 6])) == ["some-v0_1", "some-v0_2"]
+    assert names(find_run(tmp_path, RECORD, [3])) == ["some-v0_10"]
 
 
 def test_a_stack_of_which_some_have_failed_is_finished_when_the_others_are(tmp_path: Path) -> None:
@@ -190,18 +143,11 @@ def test_a_run_of_another_version_is_refused_and_left_as_it_is(tmp_path: Path) -
     (checkpoint,) = folder.path.glob("checkpoint/*")
     write_manifest(checkpoint, format=99)
     before = sorted(tmp_path.rglob("*"))
-    refusal = rf"written by another version .* format 99, expected {FORMAT}.* or train again"
-    with pytest.raises(UsageError, match=refusal + " without --resume$"):
+    with pytest.raises(UsageError, match=r"format 99.*without --resume$"):
         find_run(tmp_path, RECORD, [3])
-    with pytest.raises(UsageError, match=refusal + f" after moving its folders away: {re.escape(str(folder.path))}$"):
+    with pytest.raises(UsageError, match=f"format 99.*{re.escape(str(folder.path))}$"):
         find_run(tmp_path, RECORD, [3], under_claim=True)  # a suite always resumes
     assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_a_finished_run_is_not_claimed(tmp_path: Path) -> None:
-    folder = written(tmp_path, "done")
-    assert folder.claim()
-    assert names(find_run(tmp_path, RECORD, [3])) == ["some-v0_1"]
 
 
 def test_a_folder_whose_run_was_killed_before_it_began_is_passed_over_in_silence(
@@ -216,13 +162,7 @@ def test_a_folder_whose_run_was_killed_before_it_began_is_passed_over_in_silence
 
 @pytest.mark.parametrize(
     ("name", "text", "why"),
-    [
-        ("config.yml", None, "is missing"),
-        ("config.yml", "a: [", "while parsing"),
-        ("config.yml", "a: 1", "lacks algo, env, offline_steps, seed"),
-        ("status.json", "{", "Expecting property name"),
-        ("status.json", "[]", "has no state out of"),
-    ],
+    [("config.yml", None, "is missing"), ("status.json", "{", "Expecting property name")],
 )
 def test_a_run_with_checkpoints_is_not_passed_over_in_silence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, text: str | None, why: str
@@ -285,8 +225,9 @@ def test_a_folder_that_another_run_has_got_since_is_refused_and_left_as_it_is(tm
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("damaged", ["args.yml", "manifest.json"])
-@pytest.mark.parametrize("claim", [None, "logs/claim"])
+@pytest.mark.parametrize(
+    ("damaged", "claim"), [("args.yml", None), ("args.yml", "logs/c"), ("manifest.json", "logs/c")]
+)
 def test_who_started_a_run_is_known_from_its_checkpoint_where_that_is_damaged(
     tmp_path: Path, damaged: str, claim: str | None
 ) -> None:
@@ -339,31 +280,12 @@ def test_the_run_that_goes_on_is_named_with_its_position(
     assert capsys.readouterr().err == f"resuming {folder.path} (seed 3) {position}\n"
 
 
-def test_all_folders_of_a_stack_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first, second = stack(tmp_path, "running", "running")
-    assert find_run(tmp_path, RECORD, None) is not None
-    assert f"resuming {first.path}, {second.path} (seeds 5, 6) from the start" in capsys.readouterr().err
-
-
 def test_where_none_matches_the_nearest_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = written(tmp_path, "interrupted", settings={"gamma": 0.99, "net_arch": [16, 16]})
     assert find_run(tmp_path, RECORD, [4]) is None
     assert capsys.readouterr().err == (
         f"warning: no unfinished run matches; the nearest, {folder.path}, differs in gamma: 0.99 there, 0.9 now; "
         "seed: 3 there, 4 now; starting a new run\n"
-    )
-
-
-def test_many_differences_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    written(tmp_path, "running", **{f"own_{k}": k for k in range(13)})
-    assert find_run(tmp_path, RECORD, [3]) is None
-    assert "own_9: 9 there, not set now; and 3 more; starting a new run" in capsys.readouterr().err
-
-
-def test_where_there_is_no_run_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert find_run(tmp_path, RECORD, [4]) is None
-    assert capsys.readouterr().err == (
-        "no unfinished run matches: there is no run of this algorithm and environment; starting a new run\n"
     )
 
 
@@ -376,12 +298,6 @@ def test_where_all_runs_are_finished_the_nearest_of_them_is_named(
         f"no unfinished run matches; the nearest, {folder.path} (finished), differs in seed: 3 there, 4 now; "
         "starting a new run\n"
     )
-
-
-def test_a_finished_run_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = written(tmp_path, "done")
-    assert find_run(tmp_path, RECORD, [3]) is not None
-    assert f"{folder.path} (seed 3) has already finished with these settings" in capsys.readouterr().err
 
 
 # -- the result of a run that is done ---------------------------------------------------------------------------------

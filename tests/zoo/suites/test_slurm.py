@@ -98,31 +98,3 @@ def test_a_signal_leads_to_a_checkpoint_and_back_to_the_queue_and_a_killed_drive
     )
     assert "resuming" in logs_beside(first)
     assert_equal_runs(project, reference, monkeypatch)
-
-
-def test_a_preempted_worker_writes_a_checkpoint_and_continues_when_slurm_starts_it_again(
-    cluster: slurm.SlurmCluster, data: Path, reference: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    project = Project(tmp_path / "project", data, seconds=0.05)
-    driver = project.start("--launcher", "slurm", "--workers", "2", environment=cluster.environment)
-    try:
-        first = project.wait_for_training(lambda claim: cluster.holds("n1", claim["path"]))
-        project.update_takes(2.0)  # so that it does not end within the time of grace
-        begin = time.time()
-        submitted = cluster.run("sbatch", "-p", "high", "-w", "n1", "-o", "/dev/null", "--wrap", "sleep 5")
-        assert submitted.returncode == 0, submitted.stderr
-        wait_for(lambda: any(record["job"] == first["job"] for record in project.ended()), 60, "for a checkpoint")
-        project.update_takes(0.0)
-        result = project.finish(driver, 400)
-    finally:
-        end(driver)
-    assert result["done"] == JOBS
-    records = sorted((r for r in project.ended() if r["job"] == first["job"]), key=lambda record: record["begin"])
-    assert [record["outcome"] for record in records] == ["interrupted", "done"]
-    assert len(project.ended()) == JOBS + 1
-    waited = records[1]["begin"] - records[0]["end"]
-    print(f"\ncheckpoint {records[0]['end'] - begin:.1f} s after the other job; continued {waited:.1f} s after that")
-    number = first["owner"].partition("/")[2]
-    lives = (project.logs / ".claims" / ".slurm" / f"1_{number}_0_log.out").read_text()
-    assert lives.count("Starting with JobEnvironment") == 2
-    assert_equal_runs(project, reference, monkeypatch)

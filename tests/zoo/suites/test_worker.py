@@ -141,13 +141,6 @@ def test_a_new_start_of_the_program_tries_what_failed_again(tmp_path: Path) -> N
     assert starts(tmp_path) == 6
 
 
-def test_a_job_that_another_holds_is_left_alone(tmp_path: Path) -> None:
-    worker = make_worker(tmp_path, "done")
-    assert claims_of(worker).take("another") is not None
-    worker()
-    assert not (tmp_path / "logs" / "starts").exists()
-
-
 def test_a_worker_that_waits_trains_the_job_when_its_holder_gives_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -171,38 +164,27 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def wait_for(path: Path) -> None:
-    wait_until(path.exists)
-
-
-def test_a_worker_that_is_stopped_lets_its_run_write_a_checkpoint(tmp_path: Path) -> None:
-    worker = make_worker(tmp_path, "waits")
+@pytest.mark.parametrize("outcome", ["waits", "deaf"])
+def test_a_worker_that_is_stopped_lets_its_run_write_a_checkpoint_or_kills_it(
+    tmp_path: Path, outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "STOP_SECONDS", 0.2 if outcome == "deaf" else 30.0)
+    worker = make_worker(tmp_path, outcome)
     thread = WorkerThread(worker)
     thread.start()
-    wait_for(tmp_path / "logs" / "ready")
+    wait_until((tmp_path / "logs" / "ready").exists)
     worker.stop()
     thread.join(timeout=30)
     assert thread.error is None
     (end,) = claims_of(worker).ended()
-    assert (end["outcome"], end["exit_code"]) == ("interrupted", 3)
-
-
-def test_a_run_that_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_module, "STOP_SECONDS", 0.2)
-    worker = make_worker(tmp_path, "deaf")
-    thread = WorkerThread(worker)
-    thread.start()
-    wait_for(tmp_path / "logs" / "ready")
-    worker.stop()
-    thread.join(timeout=30)
-    assert [end["outcome"] for end in claims_of(worker).ended()] == ["interrupted"]
+    assert (end["outcome"], end["exit_code"]) == ("interrupted", 3 if outcome == "waits" else -9)
 
 
 def test_claims_that_are_removed_under_a_worker_are_made_again(tmp_path: Path) -> None:
     worker = make_worker(tmp_path, "waits", waits=True)
     thread = WorkerThread(worker)
     thread.start()
-    wait_for(tmp_path / "logs" / "ready")
+    wait_until((tmp_path / "logs" / "ready").exists)
     shutil.rmtree(tmp_path / "logs" / ".claims")
     wait_until(lambda: starts(tmp_path) == 2)
     worker.stop()
@@ -215,7 +197,7 @@ def test_a_later_life_of_a_worker_ends_the_earlier_one_and_its_run(tmp_path: Pat
     earlier = make_worker(tmp_path, "waits")
     thread = WorkerThread(earlier)
     thread.start()
-    wait_for(tmp_path / "logs" / "ready")
+    wait_until((tmp_path / "logs" / "ready").exists)
     later = pickle.loads(pickle.dumps(make_worker(tmp_path, "done")))
     later()
     thread.join(timeout=30)

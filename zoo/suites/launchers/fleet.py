@@ -72,7 +72,11 @@ class Driver:
         """Find which jobs have ended, say so, and start the workers that are missing."""
         living = self.fleet.living()  # before the jobs: what a worker did that has ended by now is seen below
         looks = [(job, job.state()) for job in self.left]
-        left = [(job, state) for job, state in looks if not self._has_ended(job, state)]
+        left = [
+            (job, state)
+            for job, state in looks
+            if state is State.RUNNING or not (state.is_final or job.has_failed(self.plan.launch, self.plan.retries))
+        ]
         if len(left) < len(looks):
             self._started_in_vain = 0
         self.left = [job for job, _ in left]
@@ -80,10 +84,6 @@ class Driver:
         missing = self._missing([job for job, state in left if state is State.RUNNING], living)
         if missing > 0:
             self._start(missing)
-
-    def _has_ended(self, job: Job, state: State) -> bool:
-        has_failed = state is not State.RUNNING and job.has_failed(self.plan.launch, self.plan.retries)
-        return state.is_final or has_failed
 
     def _missing(self, running: Sequence[Job], living: int) -> int:
         """Return how many workers are missing for there to be an idle one, or one to come, for each free job."""

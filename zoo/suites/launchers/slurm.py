@@ -15,7 +15,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from agents.common.validation import unknown_name_message
 from zoo.errors import Interrupted, UsageError, as_usage_error
 from zoo.layers import parse_overrides
 from zoo.messages import log
@@ -33,18 +32,10 @@ MOST_TIMEOUTS = 1000
 """How often a job that reaches its time limit continues in another one; every time it has written a checkpoint."""
 SECONDS_TO_BE_KILLED = 600.0
 """How long a worker that Slurm has sent SIGTERM, and that has stopped, waits for its end."""
-ENDED = {
-    "BOOT_FAIL",
-    "CANCELLED",
-    "COMPLETED",
-    "DEADLINE",
-    "FAILED",
-    "NODE_FAIL",
-    "OUT_OF_MEMORY",
-    "PREEMPTED",
-    "REVOKED",
+ENDED = (
+    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
     "TIMEOUT",
-}
+)  # fmt: skip
 """States that a Slurm job does not leave."""
 
 
@@ -185,11 +176,6 @@ def _blocked(*signals: signal.Signals) -> Iterator[None]:
 
 def _make_executor(folder: Path, parameters: Mapping[str, Any]) -> submitit.AutoExecutor:
     """Return what submits jobs that run in the current folder, and find what this process finds."""
-    shared = submitit.AutoExecutor._typed_parameters()
-    known = [*shared, *(f"slurm_{name}" for name in submitit.SlurmExecutor._valid_parameters())]
-    for name in parameters:
-        if name not in known:
-            raise UsageError(unknown_name_message("resource of --launcher slurm", name, known))
     commands, more = parameters.get("slurm_setup", []), parameters.get("slurm_additional_parameters", {})
     if not isinstance(commands, list):
         raise UsageError(f"`slurm_setup` must be a list of commands, got {commands!r}")

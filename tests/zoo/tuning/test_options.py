@@ -1,0 +1,98 @@
+"""Which settings a study searches, and where."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import optuna
+import pytest
+
+import agents
+from agents.common.search import Choice, Range, Search, linear_range, log_range
+from zoo.baselines import algorithm_ids, find_algorithm, settings_of
+from zoo.config import find_entry
+from zoo.errors import UsageError
+from zoo.tuning.options import own_searches, params_of, read_searches, suggest
+
+
+def read(*words: str, algo: str = "qam", fixed: tuple[str, ...] = ()) -> dict[str, Search]:
+    return read_searches(find_entry(algo), words, fixed)
+
+
+def test_the_settings_that_an_algorithm_declares_are_searched() -> None:
+    assert read() == {"inverse_temperature": log_range(0.1, 100.0)}
+    assert set(read(algo="qam_f")) == {"inverse_temperature", "distill_weight"}
+    assert {"learning_rate", "noise_std"} <= set(read(algo="td3"))
+
+
+def test_all_algorithms_but_cloning_declare_what_to_search() -> None:
+    without = [id for id in algorithm_ids() if not own_searches(settings_of(find_algorithm(id).algorithm))]
+    assert without == ["bc"]
+
+
+def test_a_fixed_setting_is_not_searched() -> None:
+    assert set(read(algo="qam_f", fixed=("distill_weight",))) == {"inverse_temperature"}
+    with pytest.raises(UsageError, match="-params"):
+        read(fixed=("inverse_temperature",))
+    with pytest.raises(UsageError, match="inverse_temperature"):
+        read("inverse_temperature", fixed=("inverse_temperature",))
+
+
+def test_named_settings_take_the_place_of_the_declared_ones() -> None:
+    assert read("learning_rate") == {"learning_rate": log_range(3e-5, 3e-3)}
+
+
+def test_a_word_gives_a_range_or_a_choice() -> None:
+    space = read("rho=0:1", "tau=1e-3:1e-1:log", "batch_size=[64, 128]", "flow_steps=2:20")
+    assert space == {
+        "rho": linear_range(0.0, 1.0),
+        "tau": log_range(0.001, 0.1),
+        "batch_size": Choice((64, 128)),
+        "flow_steps": Range(2, 20),
+    }
+    assert str(space["tau"]) == "0.001:0.1:log"
+
+
+def test_suggestions_have_the_type_of_their_setting() -> None:
+    space = read("rho=0:1", "flow_steps=2:20", "net_arch=[[64, 64], [128]]")
+    trial: Any = optuna.trial.FixedTrial({"rho": 0.5, "flow_steps": 7, "net_arch": "[64, 64]"})
+    values = suggest(trial, space)
+    assert values == {"rho": 0.5, "flow_steps": 7, "net_arch": [64, 64]}
+    assert isinstance(space["rho"].low, float)
+    assert isinstance(space["flow_steps"].low, int)
+
+
+@pytest.mark.parametrize(
+    ("word", "named"),
+    [
+        ("inverse_temp=1:2", "inverse_temperature"),
+        ("sparse", "sparse"),
+        ("rho=1", "rho"),
+        ("rho=a:b", "rho"),
+        ("rho=0:1:log:2", "rho"),
+        ("rho=1:0", "lower"),
+        ("rho=0:1:log", "logarithmic"),
+        ("rho=[1]", "two different"),
+        ("tau=0.1:2", "tau"),
+        ("flow_steps=[1, 2.5]", "flow_steps"),
+        ("rho=[1, [", "YAML"),
+    ],
+)
+def test_a_bad_word_is_refused(word: str, named: str) -> None:
+    with pytest.raises(UsageError, match=named):
+        read(word)
+
+
+def test_given_settings_are_parameters_if_they_are_inside() -> None:
+    space = read("rho=0:1", "batch_size=[64, 128]")
+    assert params_of({"rho": 0.5, "batch_size": 64}, space) == {"rho": 0.5, "batch_size": "64"}
+    assert params_of({"rho": 2.0, "batch_size": 64}, space) is None
+    assert params_of({"rho": 0.5, "batch_size": 256}, space) is None
+    assert params_of({"learning_rate": "lin_1e-3"}, read("learning_rate")) is None
+
+
+def test_an_own_agent_is_tuned_by_what_it_declares() -> None:
+    class Mine(agents.Method):
+        weight: float = agents.setting(default=1.0, above=0, search=agents.log_range(0.1, 10.0), doc="Weight.")
+
+    assert own_searches(Mine.declared()) == {"weight": log_range(0.1, 10.0)}
