@@ -6,6 +6,7 @@ import argparse
 import inspect
 import re
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ if __package__ in (None, ""):  # run as a file: let `import agents` find the pac
 
 from zoo.arguments import Parser, a_path
 from zoo.cli import run_program
-from zoo.errors import DONE, FAILED
+from zoo.errors import DONE, FAILED, UsageError, as_usage_error
 from zoo.messages import log
 
 WIDE = 110
@@ -66,11 +67,34 @@ def _show(args: argparse.Namespace) -> dict[str, Any] | None:
 
 def _check(args: argparse.Namespace) -> dict[str, Any] | None:
     """Check an algorithm; the exit code says whether everything holds."""
-    from zoo.authoring.conformance import check_algorithm, print_outcomes
+    from agents.testing.kit import CHECKS, require_names, run_checks
+    from zoo.config import find_entry
+    from zoo.layers import parse_overrides
 
-    found = check_algorithm(args.algo, args.skip, args.hyperparams)
-    args.exit_code = DONE if found["holds"] else FAILED
-    return _shown(found, print_outcomes, args.json)
+    entry = find_entry(args.algo)
+    if entry.method is None:
+        raise UsageError(f"`{args.algo}` is one of SB3's algorithms; the checks are for subclasses of `agents.Method`")
+    settings = parse_overrides(args.hyperparams, "-params")
+    with as_usage_error():
+        require_names(args.skip)
+        entry.method.refuse_unknown(settings)
+        entry.method(**settings)
+    log.info(
+        "%d checks of %s; compiling takes about half a minute (`--skip compiled`)", len(CHECKS), entry.published_name
+    )
+    rows, begin = {}, time.process_time()
+    for outcome in run_checks(entry.method, settings, args.skip):
+        rows[outcome.check.name] = {
+            "state": outcome.state,
+            "promise": outcome.check.promise,
+            "detail": outcome.detail,
+            "where": outcome.check.where,
+            "cpu_seconds": round(time.process_time() - begin, 2),
+        }
+        begin = time.process_time()
+    holds = not any(row["state"] in ("fails", "not tried") for row in rows.values())
+    args.exit_code = DONE if holds else FAILED
+    return _shown({"algo": entry.id, "holds": holds, "checks": rows}, print_outcomes, args.json)
 
 
 def _new(args: argparse.Namespace) -> dict[str, Any] | None:
@@ -136,6 +160,19 @@ def describe_algorithm(algo: str) -> dict[str, Any]:
         "settings": settings,
         "profiles": describe_profiles(entry.id, known_settings(entry)),
     }
+
+
+def print_outcomes(found: Mapping[str, Any]) -> None:
+    """Print what checks of an algorithm have found as a table, failures with where to look."""
+    from zoo.tables import print_table
+
+    failed = [name for name, row in found["checks"].items() if row["state"] == "fails"]
+    rows = [
+        (name, row["state"], f"{row['promise']}: {row['detail']}\n{row['where']}" if name in failed else row["detail"])
+        for name, row in found["checks"].items()
+    ]
+    title = f"{found['algo']} fails: {', '.join(failed)}" if failed else f"{found['algo']} conforms"
+    print_table(title, ("check", "outcome", "found"), rows, wrapped=("found",))
 
 
 def print_algorithms(found: Mapping[str, Any]) -> None:

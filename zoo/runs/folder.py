@@ -154,10 +154,11 @@ class RunFolder:
             os.close(self._handle)
             self._handle = None
 
-    def is_of_suite(self) -> bool:
-        """Return whether the run was started by a suite, which decides who continues it."""
+    def read_claim(self) -> Path | None:
+        """Return the claim of the suite that started the run and decides who continues it; None if no suite did."""
         arguments = self.path / ARGUMENTS
-        return arguments.exists() and bool(self._read_mapping(arguments, plain_yaml.read).get("claim"))
+        claim = self._read_mapping(arguments, plain_yaml.read).get("claim") if arguments.exists() else None
+        return Path(str(claim)) if claim else None
 
     def detach_logs(self) -> None:
         """Replace each log by a copy, so that an earlier process that has it open adds nothing to it."""

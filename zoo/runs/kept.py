@@ -14,7 +14,7 @@ from agents.common.files.bounded import read_npz
 from agents.common.files.manifest import DamagedFolderError
 from zoo import plain_yaml
 from zoo.messages import log
-from zoo.runs.folder import ARGUMENTS, IDENTITY, RunFolder
+from zoo.runs.folder import IDENTITY, RunFolder
 from zoo.runs.history import EvaluationHistory
 
 EVALUATIONS, PROGRESS = "evaluations.npz", "progress.csv"
@@ -60,20 +60,14 @@ def restore_files(folders: Sequence[RunFolder], checkpoint: Path) -> tuple[list[
     return histories, tables
 
 
-def find_kept_config(folder: RunFolder) -> Mapping[str, Any] | None:
-    """Return ``config.yml`` as the newest checkpoint that has it whole, or None.
+def find_kept_mapping(folder: RunFolder, name: str) -> Mapping[str, Any] | None:
+    """Return what a YAML file holds in the newest checkpoint that has it whole, or None.
 
     :param folder: that of the first replica.
+    :param name: of the file, e.g. ``config.yml``.
     """
-    return _find_mapping(folder, folder.config.name)
-
-
-def find_kept_arguments(folder: RunFolder) -> Mapping[str, Any] | None:
-    """Return ``args.yml`` as the newest checkpoint that has it whole, or None.
-
-    :param folder: that of the first replica.
-    """
-    return _find_mapping(folder, ARGUMENTS)
+    content = _find(folder, _name(0, name))
+    return None if content is None else plain_yaml.read(content.decode())
 
 
 def find_kept_history(first: RunFolder, replica: int) -> EvaluationHistory:
@@ -83,11 +77,6 @@ def find_kept_history(first: RunFolder, replica: int) -> EvaluationHistory:
     """
     content = _find(first, _name(replica, EVALUATIONS))
     return EvaluationHistory(None if content is None else read_npz(io.BytesIO(content)))
-
-
-def _find_mapping(folder: RunFolder, name: str) -> Mapping[str, Any] | None:
-    content = _find(folder, _name(0, name))
-    return None if content is None else plain_yaml.read(content.decode())
 
 
 def _find(folder: RunFolder, name: str) -> bytes | None:

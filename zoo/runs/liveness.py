@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agents.common.files.bounded import read_text
-from zoo import plain_yaml
 from zoo.runs.claims import HIDDEN, Claims, is_locked
 from zoo.runs.folder import HOST, STATES, RunFolder, UnreadableRun
 
@@ -32,10 +30,11 @@ def state_now(folder: RunFolder, status: Mapping[str, Any]) -> str:
     state = str(status["state"])
     if state != "running":
         return state
-    is_held = _is_claimed(folder) if folder.is_of_suite() else is_locked(_first(folder))
+    claim = folder.read_claim()
+    is_held = is_locked(_first(folder)) if claim is None else _is_claimed(folder, claim)
     if is_held is not False:
         return state
-    is_known = folder.is_of_suite() or status.get("host") == HOST
+    is_known = claim is not None or status.get("host") == HOST
     return DEAD if is_known or _age(status) > SILENT_FOR else state
 
 
@@ -48,14 +47,10 @@ def _first(folder: RunFolder) -> Path:
     return folder.path.with_name(str(names[0])) if isinstance(names, list) and names else folder.path
 
 
-def _is_claimed(folder: RunFolder) -> bool | None:
+def _is_claimed(folder: RunFolder, claim: Path) -> bool | None:
     """Return whether a process holds the claim of a suite's run; None if that cannot be told."""
-    try:
-        claim = Path(str(plain_yaml.read(read_text(folder.path / "args.yml", plain_yaml.MOST_CHARACTERS))["claim"]))
-        job = folder.path.parents[1] / HIDDEN / claim.parents[1].name
-        return Claims(job).holder() is not None if job.is_dir() else None
-    except (OSError, ValueError, LookupError):
-        return None
+    job = folder.path.parents[1] / HIDDEN / claim.parent.parent.name
+    return Claims(job).holder() is not None if job.is_dir() else None
 
 
 def _age(status: Mapping[str, Any]) -> datetime.timedelta:

@@ -18,7 +18,7 @@ from zoo.messages import log
 from zoo.playing.episodes import Scoring
 from zoo.runs.folder import ARGUMENTS, RunFolder, UnreadableRun, numbered_folders
 from zoo.runs.history import EvaluationHistory
-from zoo.runs.kept import find_kept_arguments, find_kept_config, find_kept_history
+from zoo.runs.kept import find_kept_history, find_kept_mapping
 from zoo.runs.protocol import shortened
 from zoo.runs.results import joint_result, result_of, result_of_failed
 from zoo.runs.versions import describe_versions
@@ -181,10 +181,10 @@ def _is_of_suite(folder: RunFolder) -> bool:
     """Return whether a suite started the run; where its arguments are damaged or missing, as its checkpoint says."""
     if (folder.path / ARGUMENTS).exists():
         try:
-            return folder.is_of_suite()
+            return folder.read_claim() is not None
         except UnreadableRun:
             pass  # its copy takes its place, which is said then
-    return bool((find_kept_arguments(folder) or {}).get("claim"))
+    return bool((find_kept_mapping(folder, ARGUMENTS) or {}).get("claim"))
 
 
 def _require_format(run: StoredRun, under_claim: bool) -> None:
@@ -227,7 +227,7 @@ def stored_runs(log_folder: Path, algo: str, env: str) -> tuple[list[StoredRun],
         try:
             run = _describe(folder, folder.read_config(), RunFolder.read_status)
         except UnreadableRun as error:
-            if (config := find_kept_config(folder)) is not None:
+            if (config := find_kept_mapping(folder, folder.config.name)) is not None:
                 log.warning("%s; its newest checkpoint says what the run is", error)
                 run = _describe(folder, config, lambda _: {"state": "interrupted"})
             elif find_checkpoints(folder.checkpoints):

@@ -32,19 +32,14 @@ def find_kept(jobs: Sequence[Job], folder: Path) -> set[str]:
     :raises UsageError: if a file is damaged, or has runs of these methods on these tasks with other settings.
     """
     table = _read(folder.glob("*.csv"))
-    found = table.groupby(_RUN)["settings"].unique().to_dict()
-    allowed: dict[tuple[str, str], set[str]] = {}
-    for job in jobs:
-        allowed.setdefault(_pair(job), set()).add(job.digest)
-    for (method, environment, seed), digests in found.items():
-        expected = allowed.get((method, environment))
-        if expected and not expected.issuperset(digests):
+    allowed = {(*_pair(job), job.digest) for job in jobs}
+    ends = {_pair(job): job.ends for job in jobs}
+    for method, environment, seed, digest in table[[*_RUN, "settings"]].drop_duplicates().itertuples(index=False):
+        if (method, environment) in ends and (method, environment, digest) not in allowed:
             raise UsageError(
                 f"expected the scores in `{folder}` to be of the settings that runs have now, got other ones of "
-                f"{method} on {environment}, seed {seed} ({', '.join(digests)}, now {', '.join(sorted(expected))}); "
-                "move the file away, or name another folder"
+                f"{method} on {environment}, seed {seed} ({digest}); move the file away, or name another folder"
             )
-    ends = {_pair(job): job.ends for job in jobs}
     finished = finished_runs(table.astype({"step": int}), lambda *pair: ends.get(pair, {}))
     whole = set(zip(*(finished[name] for name in (*_RUN, "settings")), strict=True))
     return {

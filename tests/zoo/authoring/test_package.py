@@ -17,7 +17,6 @@ from agents.testing.kit import run_checks
 from tests.envs import SpacesEnv
 from zoo.authoring.package import HOOKS, explain
 from zoo.list_agents import main
-from zoo.train import main as train
 
 SPACES = (SpacesEnv(4, 2).observation_space, SpacesEnv(4, 2).action_space)
 
@@ -47,14 +46,6 @@ def test_a_package_has_a_sound_agent_settings_a_test_and_an_entry_point(make: An
     assert project["project"]["entry-points"]["flow_rl_zoo.agents"] == {"zoo_test_agent": "zoo_test_agent:ZooTestAgent"}
     assert '@pytest.mark.agent("zoo_test_agent:ZooTestAgent")' in (folder / "test_zoo_test_agent.py").read_text()
     assert "zoo train --algo zoo_test_agent -conf zoo_test_agent.yml" in (folder / "README.md").read_text()
-
-
-def test_its_settings_file_is_one_that_training_reads(make: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    folder, _ = make("zoo_test_conf")
-    env = "pointmaze-medium-navigate-singletask-task1-v0"
-    words = ["--env", env, "-conf", str(folder / "zoo_test_conf.yml"), "--quick", "--dataset", "no-such-dataset.npz"]
-    assert train(["--algo", "zoo_test_conf:ZooTestConf", *words]) == 2
-    assert "no-such-dataset.npz" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("like", agents.algorithm_ids())

@@ -88,15 +88,6 @@ def test_a_damaged_record_is_named_and_left_out(tmp_path: Path, content: str, ca
     assert caplog.text.count(str(folder(tmp_path) / "damaged.json")) == 1
 
 
-def test_claims_that_are_removed_are_lost_also_when_others_follow(tmp_path: Path) -> None:
-    first = take(tmp_path)
-    shutil.rmtree(tmp_path / "logs" / ".claims")
-    assert Claims(folder(tmp_path)).holder() is None
-    take(tmp_path, "second")
-    assert first.is_lost
-    assert not first.release("done")
-
-
 def test_a_claim_of_processes_that_have_ended_here_is_taken_over_at_once(tmp_path: Path) -> None:
     code = (
         "import subprocess, sys; from pathlib import Path; from zoo.runs.claims import Claims\n"

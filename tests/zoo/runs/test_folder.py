@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from zoo.errors import CannotResume, Interrupted
-from zoo.runs.folder import RunFolder, ending_recorded, find_run_folders
+from zoo.runs.folder import RunFolder, ending_recorded
 
 
 def test_runs_that_start_together_never_share_a_folder(tmp_path: Path) -> None:
@@ -39,15 +39,6 @@ def test_processes_that_write_the_index_together_lose_no_row(tmp_path: Path) -> 
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["run", "env", "seed", "label", "started", "command"]
     assert {row["run"] for row in rows} == {f"env-v0_{number}" for number in range(1, 81)}
-
-
-def test_the_index_is_not_taken_for_a_run(tmp_path: Path) -> None:
-    folder = RunFolder.create(tmp_path, "qam", "env-v0", 0)
-    folder.write_status("running", 3, 0, 0)
-    folder.enter_in_index(3, "qam")
-    for place in (tmp_path, tmp_path / "qam"):
-        assert [found.path for found in find_run_folders([place])] == [folder.path]
-    assert RunFolder.create(tmp_path, "qam", "env-v0", 0).path.name == "env-v0_2"
 
 
 # -- how a run ends ---------------------------------------------------------------------------------------------------

@@ -54,18 +54,6 @@ def test_an_environment_without_success_has_no_such_key() -> None:
     assert result.success_rates() is None
 
 
-def test_a_loaded_history_goes_on_as_if_it_had_never_been_written(tmp_path: Path) -> None:
-    kept = history()
-    RunFolder(tmp_path).write_evaluations(kept.arrays())
-    loaded = EvaluationHistory(RunFolder(tmp_path).read_evaluations())
-    for one in (kept, loaded):
-        one.append(150, 1, played(3), replica=1)
-    assert len(loaded) == 4
-    for name, array in kept.arrays().items():
-        np.testing.assert_array_equal(loaded.arrays()[name], array)
-        assert loaded.arrays()[name].dtype == array.dtype
-
-
 def test_equal_histories_give_equal_bytes_on_another_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     RunFolder(tmp_path).write_evaluations(history().arrays())
     before = (tmp_path / "evaluations.npz").read_bytes()

@@ -80,17 +80,6 @@ def test_a_run_of_another_host_is_dead_only_when_it_has_been_silent_for_long(tmp
     assert state(folder) == "running"
 
 
-def test_a_status_is_believed_where_locks_do_not_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = new_run(tmp_path)
-    folder.release()
-
-    def refuse(*_: object) -> None:
-        raise OSError(95, "not supported")
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    assert state(folder) == "running"
-
-
 def test_the_claim_of_a_suite_stands_for_the_lock(tmp_path: Path) -> None:
     claim = Claims(tmp_path / HIDDEN / "job").take("somebody")
     assert claim is not None

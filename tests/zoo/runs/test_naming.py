@@ -34,14 +34,6 @@ def test_one_of_several_differences_that_come_together_makes_the_name(tmp_path):
     assert what_differs(found.runs, names(found).values())["qam (gamma=0.9)"] == {"gamma": "0.9", "tau": "0.2"}
 
 
-def test_letters_avoid_the_labels_of_others(tmp_path):
-    long = "a value that is long enough to be no part of a name"
-    write_run(tmp_path / "a", settings={"kind": long})
-    write_run(tmp_path / "b", settings={"kind": f"{long} too"})
-    write_run(tmp_path / "c", label="qam a")
-    assert names(read_runs([tmp_path])) == {"a": "qam b", "b": "qam c", "c": "qam a"}
-
-
 def test_failed_run_belongs_to_the_method_that_has_its_settings(tmp_path):
     write_run(tmp_path / "a", settings={"gamma": 0.5})
     write_run(tmp_path / "b", settings={"gamma": 0.9})

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import yaml
 
-from zoo.runs.folder import find_run_folders
 from zoo.runs.protocol import protocol_differences
 from zoo.runs.read import read_runs, split_environment
 
@@ -76,13 +75,6 @@ def methods(tables):
     return sorted(set(tables.counted()["method"]))
 
 
-def test_runs_are_found_anywhere_below_and_checkpoints_inside_them_are_not_runs(tmp_path):
-    run = write_run(tmp_path / "a" / "b" / "run")
-    (run / "checkpoint").mkdir()
-    (run / "checkpoint" / "status.json").write_text("{}")
-    assert [folder.path for folder in find_run_folders([tmp_path, run])] == [run]
-
-
 def test_evaluations_are_counted_as_integers_with_phase_and_step(tmp_path):
     write_run(tmp_path / "run", offline=(10, 20), online=(50,), seed=7)
     table = read_runs([tmp_path]).counted()
@@ -127,11 +119,6 @@ def test_damaged_run_is_listed_with_the_reason_and_the_others_count(tmp_path, da
     tables = read_runs([tmp_path])
     assert reasons(tables)["bad"].startswith(reason)
     assert len(tables.counted()) == 3
-
-
-def test_pickled_array_is_not_read(tmp_path):
-    np.savez(write_run(tmp_path / "run") / "evaluations.npz", timesteps=np.array([{}], dtype=object))
-    assert "holds Python objects" in reasons(read_runs([tmp_path]))["run"]
 
 
 @pytest.mark.parametrize(
@@ -179,26 +166,10 @@ def test_run_without_success_is_scored_by_its_mean_return(tmp_path):
     assert tables.skipped() == []
 
 
-def test_numbers_of_steps_may_differ_between_environments_that_are_scored_by_return(tmp_path):
-    write_run(tmp_path / "a", env="Pendulum-v1", offline=(), online=(1.0, 2.0), has_success=False)
-    write_run(tmp_path / "b", env="HalfCheetah-v5", offline=(), online=(1.0, 2.0, 3.0), has_success=False)
-    assert methods(read_runs([tmp_path])) == ["qam"]
-
-
 def test_returns_after_other_numbers_of_steps_on_one_environment_are_separate_rows(tmp_path):
     write_run(tmp_path / "a", env="Pendulum-v1", offline=(), online=(1.0, 2.0), has_success=False)
     write_run(tmp_path / "b", env="Pendulum-v1", seed=1, offline=(), online=(1.0, 2.0, 3.0), has_success=False)
     assert methods(read_runs([tmp_path])) == ["qam (online_steps=2,000)", "qam (online_steps=3,000)"]
-
-
-def test_departures_from_the_protocol_are_kept_and_separate_no_runs(tmp_path):
-    write_run(tmp_path / "a", departures=["horizon_length 10 instead of 5"])
-    write_run(tmp_path / "b", seed=1, departures=[])
-    write_run(tmp_path / "c", seed=2)  # an older run, which does not say
-    tables = read_runs([tmp_path])
-    found = dict(zip(tables.runs["seed"], tables.runs["departures"], strict=True))
-    assert found == {0: ("horizon_length 10 instead of 5",), 1: (), 2: ()}
-    assert methods(tables) == ["qam"]
 
 
 def test_finished_run_without_its_last_evaluation_is_listed(tmp_path):
@@ -234,12 +205,6 @@ def test_runs_of_another_protocol_or_setting_are_another_row_named_after_it(tmp_
     assert name in found
 
 
-def test_protocols_can_be_merged_into_one_row(tmp_path):
-    write_run(tmp_path / "a", seed=0)
-    write_run(tmp_path / "b", seed=1, sparse=False)
-    assert methods(read_runs([tmp_path], merge_protocols=True)) == ["qam"]
-
-
 def test_settings_that_differ_between_environments_only_stay_in_one_row(tmp_path):
     write_run(tmp_path / "a", sparse=True, settings={"inverse_temperature": 1.0})
     write_run(
@@ -257,20 +222,6 @@ def test_numbers_of_steps_that_differ_between_environments_are_separate_rows(tmp
     assert methods(read_runs([tmp_path])) == ["qam (offline_steps=2,000)", "qam (offline_steps=3,000)"]
 
 
-def test_profiles_that_differ_between_environments_are_separate_rows(tmp_path):
-    write_run(tmp_path / "a")
-    write_run(tmp_path / "b", env="cube-double-play-singletask-task1-v0", profile="trqam")
-    assert methods(read_runs([tmp_path])) == ["qam (profile=qam)", "qam (profile=trqam)"]
-
-
-def test_seeds_that_began_with_flows_of_their_own_share_a_row(tmp_path):
-    for seed in (0, 1):
-        write_run(
-            tmp_path / str(seed), seed=seed, pretrained_actor={"updates": 300, "fingerprint": f"{seed}", "path": "x"}
-        )
-    assert methods(read_runs([tmp_path])) == ["qam"]
-
-
 def test_unfinished_run_says_how_far_its_pretraining_is(tmp_path):
     path = write_run(tmp_path / "run", state="running", pretraining_steps=300)
     status = json.loads((path / "status.json").read_text())
@@ -282,13 +233,6 @@ def test_speed_settings_do_not_separate_runs(tmp_path):
     write_run(tmp_path / "a", settings={"precision": "fp32", "device": "cpu"})
     write_run(tmp_path / "b", seed=1, settings={"precision": "tf32", "device": "cuda"})
     assert methods(read_runs([tmp_path])) == ["qam"]
-
-
-def test_folder_without_runs_gives_empty_tables(tmp_path):
-    tables = read_runs([tmp_path])
-    assert tables.runs.empty
-    assert tables.counted().empty
-    assert tables.skipped() == []
 
 
 @pytest.mark.parametrize(
@@ -308,12 +252,6 @@ def test_protocol_difference_names_the_field_and_both_values():
     ours = {"offline_steps": 10_000, "online_steps": 0, "net_arch": "512x4", "sparse": None}
     theirs = {"offline_steps": 1_000_000, "online_steps": 500_000, "net_arch": "512x4", "sparse": True}
     assert protocol_differences("offline", ours, theirs) == ["offline_steps 10,000 against 1,000,000"]
-
-
-def test_online_steps_matter_to_online_scores_only():
-    ours, theirs = {"online_steps": 1000}, {"online_steps": 2000}
-    assert protocol_differences("offline", ours, theirs) == []
-    assert protocol_differences("online", ours, theirs) == ["online_steps 1,000 against 2,000"]
 
 
 def test_dataset_size_may_count_the_last_states():

@@ -23,11 +23,6 @@ def test_an_evaluation_is_one_line() -> None:
     )
 
 
-def test_without_success_the_return_is_the_score() -> None:
-    text = describe_evaluation(7, "online", results(None, [[-10, -21]]), [3])
-    assert text == "evaluation at step 7 (online): mean return -15.50 over 2 episodes, mean length 30.0"
-
-
 def test_stacked_seeds_have_a_mean_and_a_value_each() -> None:
     text = describe_evaluation(7, "online", results([[1, 0], [1, 1]], [[-1, -1], [-2, -2]]), [3, 8])
     assert "success 0.75 over 2 episodes (seed 3: 0.50, seed 8: 1.00), mean return -1.50, " in text

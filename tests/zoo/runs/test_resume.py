@@ -17,7 +17,7 @@ from zoo.playing.episodes import EpisodeResults
 from zoo.runs.folder import RunFolder
 from zoo.runs.history import EvaluationHistory
 from zoo.runs.kept import restore_files
-from zoo.runs.resume import StoredRun, choose, comparable, find_run, result_of_done, stored_runs
+from zoo.runs.resume import StoredRun, choose, comparable, find_run, result_of_done
 from zoo.runs.versions import describe_versions
 
 RECORD = {"algo": "qam", "env": "some-v0", "pretraining_steps": 0, "offline_steps": 20, "online_steps": 10}
@@ -150,16 +150,6 @@ def test_a_run_of_another_version_is_refused_and_left_as_it_is(tmp_path: Path) -
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_folder_whose_run_was_killed_before_it_began_is_passed_over_in_silence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    expected = written(tmp_path, "running")
-    RunFolder.create(tmp_path, "qam", "some-v0", 0)
-    (tmp_path / "qam" / "some-v0_notes").mkdir()
-    assert [names(run) for run in stored_runs(tmp_path, "qam", "some-v0")[0]] == [[expected.path.name]]
-    assert capsys.readouterr().err == ""
-
-
 @pytest.mark.parametrize(
     ("name", "text", "why"),
     [("config.yml", None, "is missing"), ("status.json", "{", "Expecting property name")],
@@ -289,17 +279,6 @@ def test_where_none_matches_the_nearest_is_named(tmp_path: Path, capsys: pytest.
     )
 
 
-def test_where_all_runs_are_finished_the_nearest_of_them_is_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = written(tmp_path, "done")
-    assert find_run(tmp_path, RECORD, [4]) is None
-    assert capsys.readouterr().err == (
-        f"no unfinished run matches; the nearest, {folder.path} (finished), differs in seed: 3 there, 4 now; "
-        "starting a new run\n"
-    )
-
-
 # -- the result of a run that is done ---------------------------------------------------------------------------------
 
 
@@ -322,20 +301,6 @@ def test_a_run_that_is_done_has_the_result_of_its_end(tmp_path: Path) -> None:
         "algo": "qam", "env": "some-v0", "updates_per_s": None, "run": str(folder.path), "seed": 3, "success": 0.5,
         "return": -1.5, "episodes": 2, "steps": 30, "learning_curve": str(folder.path / "learning_curve.png"),
         "already_done": True,
-    }  # fmt: skip
-
-
-def test_of_a_stack_that_is_done_each_seed_has_its_result(tmp_path: Path) -> None:
-    first, second = stack(tmp_path, "done", "failed")
-    evaluated(first, 1)
-    second.write_status("failed", 6, 4, 0, reason="training diverged", step=4)
-    found = find_run(tmp_path, RECORD, [5, 6])
-    assert found is not None
-    good, bad = result_of_done(found)["runs"]
-    assert (good["seed"], good["success"]) == (5, 0.5)
-    assert bad == {
-        "run": str(second.path), "seed": 6, "success": None, "return": None, "steps": 4, "reason": "training diverged",
-        "step": 4,
     }  # fmt: skip
 
 

@@ -38,13 +38,6 @@ def test_rows_without_a_time_are_evaluations(tmp_path: Path) -> None:
     assert (times.replicas, times.machine) == (1, "NVIDIA H200")
 
 
-def test_seeds_trained_at_once_share_the_time(tmp_path: Path) -> None:
-    text = OFFLINE + rows((100, 10, 10.0, 100), (200, 3600, 0.055, 200))
-    times = read_times(run_with(tmp_path / "a", text, {"device": "cpu", "processor": "Xeon"}, seeds=[0, 1, 2, 3]))
-    assert (times.hours, times.hours_per_seed) == (1, 0.25)
-    assert times.machine == "cpu, Xeon"
-
-
 def test_an_interrupted_run_adds_up_its_parts() -> None:
     steps, seconds = np.array([100, 200, 300, 400]), np.array([10.0, 20, 10, 20])
     assert add_up(steps, seconds, np.full(4, 10.0)).tolist() == [10, 20, 30, 40]
@@ -75,14 +68,6 @@ def test_online_speed_has_another_name_and_the_phase_its_own_clock(tmp_path: Pat
     assert times.updates_per_second == pytest.approx(1900 / 40)
     assert times.hours_at(np.array([0, 500, 2250])) * 3600 == pytest.approx([0, 5, 27.5])
     assert times.machine == "not recorded"
-
-
-def test_strange_names_of_machines_are_one_short_line(tmp_path: Path) -> None:
-    machine = read_times(
-        run_with(tmp_path / "a", OFFLINE + rows((100, 10, 10.0, 100)), {"device": "\x1b[2J\n" + "x y " * 99})
-    ).machine
-    assert machine.isprintable()
-    assert len(machine) <= 80
 
 
 @pytest.mark.parametrize(

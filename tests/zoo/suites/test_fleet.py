@@ -134,20 +134,3 @@ def test_workers_that_end_without_finishing_anything_are_given_up(
     with pytest.raises(RuntimeError, match="4 jobs are left"):
         driver.run(end_all)
     assert len(there.owners) == 2 * (1 + fleet.MOST_REPLACEMENTS)
-
-
-def test_a_finished_job_shows_that_workers_are_not_started_in_vain(
-    jobs: list[FakeJob], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    driver, there = make_driver(jobs, 1, monkeypatch)
-    times = 0
-
-    def end_all(seconds: float) -> None:
-        nonlocal times
-        times += 1
-        there.ended = len(there.owners)
-        if times % 5 == 0:
-            jobs[times // 5 - 1].result = State.DONE
-
-    driver.run(end_all)
-    assert len(there.owners) == 20

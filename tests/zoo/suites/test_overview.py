@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from zoo.suites.jobs import Job, Machine, State
-from zoo.suites.overview import Look, Trial, describe, forecast, summary, try_algorithms
+from zoo.suites.overview import Look, Trial, describe, forecast, summary
 from zoo.suites.suite import Run
 
 
@@ -37,14 +37,6 @@ def test_without_such_a_job_a_trial_tells_the_time_then_the_same_algorithm_then_
     assert forecast([done, left]).seconds == pytest.approx(20.0)
     elsewhere = look("qam", "cube-single-play", State.DONE, seconds=60.0)
     assert forecast([done, elsewhere, left]).seconds == pytest.approx(60.0)
-
-
-def test_jobs_that_were_not_asked_about_tell_the_time_too() -> None:
-    left, same = look("qam", "scene-play", State.WAITING), look("qam", "scene-play", State.DONE, seconds=60.0, size=10)
-    found = forecast([left], [same, look("qam", "scene-play", State.WAITING)])
-    assert (found.seconds, found.measured, found.left, found.disk_bytes) == (pytest.approx(60.0), 1, 1, 10)
-    assert (summary([left], found)["jobs"], summary([left], found)["done"]) == (1, 0)
-    assert try_algorithms([left], [same]) == {}
 
 
 def test_what_was_never_tried_has_no_estimate_and_what_is_done_costs_nothing() -> None:

@@ -143,27 +143,6 @@ def test_slurm_that_refuses_a_replacement_is_asked_again(
     assert there.arrays == ["7"]
 
 
-def test_a_job_that_failed_is_named_with_its_log(
-    tmp_path: Path, bin_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    there = make_fleet(tmp_path)
-    there.start([worker(), worker(1)])
-    show(bin_folder, _7_0="OUT_OF_MEMORY", _7_1="COMPLETED")
-    assert there.living() == 0
-    said = capsys.readouterr().err
-    assert f"Slurm job 7_0 has ended as OUT_OF_MEMORY; see {there.folder / '7_0_0_log.err'}" in said
-    assert "7_1" not in said
-
-
-def test_jobs_that_have_not_begun_are_removed_at_the_end(tmp_path: Path, bin_folder: Path) -> None:
-    there = make_fleet(tmp_path)
-    there.start([worker(), worker(1)])
-    show(bin_folder, _7_0="PENDING", _7_1="COMPLETED")
-    there.living()
-    there.remove_waiting()
-    assert (bin_folder / "cancelled").read_text() == "--state=PENDING 7_0\n"
-
-
 def test_ctrl_c_leaves_the_jobs_and_says_how_to_stop_them(
     tmp_path: Path, bin_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,10 +49,6 @@ def test_seeds_are_trained_in_groups(tmp_path: Path, at_once: int | str, groups:
     assert [run.seeds for run in runs(tmp_path, seeds=["0-2", 7], seeds_at_once=at_once)] == groups
 
 
-def test_each_seed_of_an_algorithm_that_trains_one_is_a_run(tmp_path: Path) -> None:
-    assert [run.seeds for run in runs(tmp_path, algorithms=["sac"])] == [(0,), (1,)]
-
-
 def test_overrides_hold_where_their_patterns_match_and_the_last_wins(tmp_path: Path) -> None:
     found = runs(
         tmp_path,

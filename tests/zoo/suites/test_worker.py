@@ -133,14 +133,6 @@ def test_what_failed_is_tried_again_up_to_the_limit_and_bad_input_never(
     assert caplog.text.count("; see ") == [end["outcome"] for end in ended].count("failed")
 
 
-def test_a_new_start_of_the_program_tries_what_failed_again(tmp_path: Path) -> None:
-    make_worker(tmp_path, "fails")()
-    again = make_worker(tmp_path, "fails")
-    object.__setattr__(again.plan, "launch", "another")
-    again()
-    assert starts(tmp_path) == 6
-
-
 def test_a_worker_that_waits_trains_the_job_when_its_holder_gives_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

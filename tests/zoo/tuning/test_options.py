@@ -38,10 +38,6 @@ def test_a_fixed_setting_is_not_searched() -> None:
         read("inverse_temperature", fixed=("inverse_temperature",))
 
 
-def test_named_settings_take_the_place_of_the_declared_ones() -> None:
-    assert read("learning_rate") == {"learning_rate": log_range(3e-5, 3e-3)}
-
-
 def test_a_word_gives_a_range_or_a_choice() -> None:
     space = read("rho=0:1", "tau=1e-3:1e-1:log", "batch_size=[64, 128]", "flow_steps=2:20")
     assert space == {

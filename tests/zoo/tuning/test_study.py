@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import signal
 import subprocess
@@ -163,14 +162,6 @@ def test_bad_input_that_a_trial_finds_ends_the_study(
     assert states(tmp_path) == ["failed"]
 
 
-def test_a_score_below_all_numbers_is_a_score(
-    objective: Use, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    objective(lambda job: Outcome(COMPLETE, [-math.inf, -3.0], "seed 7: NaN"))
-    code, result, _ = tune(capsys, *words(tmp_path, "--n-trials", "3", "--n-startup-trials", "1"))
-    assert (code, result["best"]["score"], result["best"]["scores"]) == (0, None, [None, -3.0])
-
-
 def test_other_settings_are_another_study(objective: Use, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tune(capsys, *words(tmp_path, "--n-trials", "1"))
     for more, difference in (
@@ -181,14 +172,6 @@ def test_other_settings_are_another_study(objective: Use, tmp_path: Path, capsys
         assert code == 2
         assert difference in errors
     assert len(trials(tmp_path)) == 1
-
-
-def test_two_studies_may_share_a_journal(objective: Use, tmp_path: Path) -> None:
-    shared = ["--storage", str(tmp_path / "shared.log"), "--n-trials", "1"]
-    assert main(words(tmp_path, *shared)) == 0
-    assert main([*words(tmp_path, *shared), "--study-name", "t"]) == 0
-    assert sorted(path.name for path in (tmp_path / "studies").iterdir()) == ["s", "t"]
-    assert sorted(optuna.get_all_study_names(open_journal(tmp_path / "shared.log"))) == ["s", "t"]
 
 
 # -- workers that stop ------------------------------------------------------------------------------------------------

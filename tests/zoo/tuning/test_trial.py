@@ -13,7 +13,7 @@ import pytest
 
 from zoo.runs.folder import RunFolder, state_after
 from zoo.runs.history import EvaluationHistory
-from zoo.tuning.trial import COMPLETE, Pruned, Watch, end_runs, outcome_of, scores_of
+from zoo.tuning.trial import COMPLETE, Pruned, Watch, end_runs, outcome_of
 
 
 def history(successes: list[float], returns: list[float] | None = None) -> EvaluationHistory:
@@ -42,11 +42,6 @@ def study() -> optuna.Study:
         trial.report(1.0, number)
     found.tell(trial, 1.0)
     return found
-
-
-def test_a_replica_that_diverged_has_a_return_below_all_others() -> None:
-    arrays = [each.arrays() for each in (history([], [-5.0, -4.0]), history([], [-1.0]))]
-    assert scores_of(arrays, 1) == [-4.0, -math.inf]
 
 
 def run(seed: int, success: float | None, **more: Any) -> dict[str, Any]:

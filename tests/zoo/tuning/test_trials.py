@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from tests.zoo.tuning.fakes import ENV, words
-from zoo.config import load_config
 from zoo.errors import UsageError
 from zoo.train import main as train
 from zoo.tune import main
@@ -55,15 +54,6 @@ def test_a_journal_of_several_studies_asks_for_one(logs: Path) -> None:
     with pytest.raises(UsageError, match="s, t"):
         read_trial(str(file), "0", logs, "qam")
     assert read_trial(f"{file}:t", "0", logs, "qam")["source"].startswith("study t, trial 0")
-
-
-def test_a_trial_comes_after_files_and_before_params(tmp_path: Path) -> None:
-    conf = tmp_path / "conf.yml"
-    conf.write_text("default: {inverse_temperature: 5.0, rho: 0.1, tau: 0.02}")
-    trial = {"settings": {"inverse_temperature": 7.0, "rho": 0.2}, "source": "study s, trial 3"}
-    config = load_config("qam", ENV, "pointmaze-medium-navigate", conf=conf, trial=trial, params=["rho=0.3"])
-    assert [config.settings[name] for name in ("tau", "inverse_temperature", "rho")] == [0.02, 7.0, 0.3]
-    assert config.sources[-2:] == ["study s, trial 3", "-params rho=0.3"]
 
 
 def test_study_and_trial_belong_together(capsys: pytest.CaptureFixture[str]) -> None:
