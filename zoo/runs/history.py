@@ -49,7 +49,7 @@ class EvaluationHistory:
         }
         if results.successes is not None:
             row["successes"] = results.successes[replica]
-        if self._rows and (phase, timesteps) <= ((last := self._rows[-1])["phase"], last["timesteps"]):
+        if self._rows and (row["phase"], row["timesteps"]) <= ((last := self._rows[-1])["phase"], last["timesteps"]):
             raise ValueError(
                 f"an evaluation must come after the last one (phase {last['phase']}, step {last['timesteps']}), "
                 f"got phase {phase}, step {timesteps}; call `discard_after` when training went back"
