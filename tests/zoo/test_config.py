@@ -103,7 +103,7 @@ def test_a_profile_of_a_file_lies_over_the_shipped_one(tmp_path: Path) -> None:
     shipped = load_config("trqam", "x", "scene-play", profile="trqam")
     ours = load_config("trqam", "x", "scene-play", profile="trqam", conf=path)
     assert ours.settings == {**shipped.settings, "kl_budget": 2.0}
-    assert ours.run == shipped.run
+    assert ours.run.settings() == shipped.run.settings()
 
 
 def test_the_profile_and_its_sources_are_recorded() -> None:

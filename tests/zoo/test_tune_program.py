@@ -130,7 +130,7 @@ def test_a_pruned_run_is_interrupted_and_never_counts(
 ) -> None:
     from optuna.pruners import ThresholdPruner
 
-    monkeypatch.setattr("zoo.tuning.options._make_pruner", lambda *_: ThresholdPruner(lower=2.0, n_warmup_steps=1))
+    monkeypatch.setattr("zoo.tuning.options.Plan.make_pruner", lambda _: ThresholdPruner(lower=2.0, n_warmup_steps=1))
     code, _, _ = tune(capsys, arguments(data, tmp_path, "--n-trials", "1", "--eval-freq", "5"))
     assert code == 1  # nothing has finished
     assert table(tmp_path)["state"].tolist() == ["pruned"]
