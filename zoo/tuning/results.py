@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from agents.common.files import atomic_path
 from agents.common.search import Range, Search
 from zoo import plain_yaml
-from zoo.report.drawing import PAGE, literal, save
+from zoo.report.figures.drawing import PAGE, literal, save
 from zoo.runs.versions import command_line
 from zoo.tables import print_table
 from zoo.texts import csv_cells
