@@ -5,13 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from agents.common.families.fine_tuning import FineTuning
+from agents.common.families.fine_tuning import ResidualFineTuning
 from agents.common.maths.adjoint import memoryless_sigma, memoryless_step
 from agents.common.maths.critic import pessimistic_value, q_statistics, td_loss
 from agents.common.maths.flow import cloning_loss
-from agents.common.method import normal, uniform
 from agents.common.search import log_range
-from agents.core import Batch, Draw, Info, Losses, Networks, Noise, Targets, register, setting
+from agents.core import Batch, Info, Losses, Networks, Noise, Targets, register, setting
 
 
 @register(
@@ -19,7 +18,7 @@ from agents.core import Batch, Draw, Info, Losses, Networks, Noise, Targets, reg
     paper="ablation of Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234)",
     published_name="BAM",
 )
-class BAM(FineTuning):
+class BAM(ResidualFineTuning):
     r"""The fine-tuned flow's memoryless SDE is differentiated from end to end: climb Q, pay for leaving the behaviour.
 
     .. math:: L = L_{TD} + L_{FM}(v_\beta) - \tau\,\mathbb{E}\,Q_{pess}(s, x_K)
@@ -42,10 +41,6 @@ class BAM(FineTuning):
         doc="Factor kappa of the control cost; `1 / flow_steps` makes it the path KL, and the optimum the tilt by tau "
         "itself.",
     )
-
-    def noise(self) -> dict[str, Draw]:
-        """Return the draws of flow matching and of the rollout."""
-        return {"bc_x0": normal(), "bc_t": uniform(), "am_x0": normal(), "am_eps": normal("KBD")}
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target."""

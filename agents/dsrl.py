@@ -7,7 +7,7 @@ from torch import Tensor
 from agents.common.maths.critic import q_statistics, td_loss
 from agents.common.maths.flow import cloning_loss, integrate_flow
 from agents.common.method import normal, uniform
-from agents.common.nets.heads import tanh_gaussian_sample
+from agents.common.nets.policies import tanh_gaussian_sample
 from agents.common.nets.specs import critic, tanh_gaussian, temperature, velocity_field
 from agents.common.search import linear_range
 from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec, Noise, Targets, register, setting

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.families.fine_tuning import FineTuning
+from agents.common.families.fine_tuning import ResidualFineTuning
 from agents.common.maths.adjoint import (
     adjoint_matching_loss,
     adjoint_statistics,
@@ -17,13 +17,12 @@ from agents.common.maths.adjoint import (
 )
 from agents.common.maths.critic import q_statistics, td_loss
 from agents.common.maths.flow import cloning_loss, integrate_flow
-from agents.common.method import normal, uniform
 from agents.common.search import log_range
-from agents.core import Batch, Draw, Info, Losses, Networks, Noise, Targets, register, setting
+from agents.core import Batch, Info, Losses, Networks, Noise, Targets, register, setting
 
 
 @register("qam", paper="Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234)", published_name="QAM")
-class QAM(FineTuning):
+class QAM(ResidualFineTuning):
     r"""A multi-step flow policy moves towards :math:`\pi_\beta e^{\tau Q}` using only the critic's action gradient.
 
     The behaviour flow :math:`v_\beta` is cloned from the data. The fine-tuned flow :math:`v_f` is rolled out as a
@@ -47,10 +46,6 @@ class QAM(FineTuning):
     )
     target_gradient: bool = setting(default=True, doc="Take Q's gradient from the target critics.")
     clip_adjoint: bool = setting(default=True, doc="Clip actions to [-1, 1] inside Q's gradient.")
-
-    def noise(self) -> dict[str, Draw]:
-        """Return the draws of flow matching and of the rollout."""
-        return {"bc_x0": normal(), "bc_t": uniform(), "am_x0": normal(), "am_eps": normal("KBD")}
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Follow the fine-tuned flow; without any weight on Q, the behaviour flow."""

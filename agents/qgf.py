@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from agents.common.maths.critic import action_gradient, expectile_loss, pessimistic_value, q_statistics, td_loss
@@ -30,8 +31,8 @@ class QGF(Method):
 
     with :math:`u = Q'(s, a) - V(s)` and Q' the smaller of two target critics: two critics and ``rho`` 1 are that.
     Source: Test-Time Gradient Guidance of Flow Policies in Reinforcement Learning, arXiv 2606.11087, and the authors'
-    code (github.com/zhouzypaul/qgf, ``agents/qgf.py``). Differs in: the networks are those of all algorithms here,
-    where the authors embed the flow time in sines and normalise before the activation.
+    code (github.com/zhouzypaul/qgf, ``agents/qgf.py``). Differs in: the networks are those of all algorithms here; the
+    authors embed the flow time in sines and normalise before the activation.
     """
 
     unmasked_losses = frozenset({"bc_flow"})
@@ -45,8 +46,8 @@ class QGF(Method):
     gradient: Literal["clean", "jacobian", "noisy"] = setting(
         default="clean",
         reference="denoised_action_approx, apply_jacobian",
-        doc="Where Q's gradient is taken: `clean`, at the action that one long step reaches; `jacobian`, there, and "
-        "pulled back through that step; `noisy`, at the unfinished action itself.",
+        doc="Where Q's gradient is taken: `clean`, where one long step leads; `jacobian`, there, and pulled back "
+        "through that step; `noisy`, at the unfinished action itself.",
     )
     expectile: float = setting(
         default=0.9, above=0, below=1, search=linear_range(0.5, 0.99), doc="Kappa of the value loss."
@@ -78,18 +79,14 @@ class QGF(Method):
         def q(actions: Tensor) -> Tensor:
             return self.score(observations, actions, nets)
 
-        def ahead(x: Tensor, t: Time, v: Tensor) -> Tensor:
+        def ahead(x: Tensor, t: Time, v: Tensor) -> Tensor:  # where one long step leads
             return (x + (1 - t) * v).clamp(-1, 1)
 
         def guided(x: Tensor, t: Time) -> Tensor:
             v: Tensor = behaviour(x, t)
-            if self.gradient == "clean":
-                slope = action_gradient(q, ahead(x, t, v))
-            elif self.gradient == "jacobian":
-                slope = action_gradient(lambda y: q(ahead(y, t, behaviour(y, t))), x)
-            else:
-                slope = action_gradient(q, x)
-            return v + self.guidance_weight * slope
+            if self.gradient == "jacobian":
+                return v + self.guidance_weight * action_gradient(lambda y: q(ahead(y, t, behaviour(y, t))), x)
+            return v + self.guidance_weight * action_gradient(q, ahead(x, t, v) if self.gradient == "clean" else x)
 
         flow = guided if self.guidance_weight > 0 else behaviour
         return integrate_flow(flow, noise["action"], self.flow_steps).clamp(-1, 1)
@@ -110,7 +107,7 @@ class QGF(Method):
         q, value = nets.critic(batch.observations, batch.actions), nets.value(batch.observations)
         info |= {**q_statistics(q), "v_mean": value.mean(1)}
         flow, t = nets.behaviour.at(batch.observations), times_of_sampler(noise["bc_t"], self.flow_steps)
-        weight = batch.valid if self.mask_cloning else batch.valid.new_ones(batch.valid.shape)
+        weight = batch.valid if self.mask_cloning else torch.ones_like(batch.valid)
         return {
             "value": (batch.valid * expectile_loss(targets["value"] - value, self.expectile)).mean(1),
             "td": td_loss(q, targets["td"], batch.valid),

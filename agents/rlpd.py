@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from agents.common.common_settings import OF_NETWORKS
 from agents.common.maths.critic import pessimistic_value, q_statistics, td_loss
-from agents.common.method import OF_NETWORKS, normal
-from agents.common.nets.heads import tanh_gaussian_log_prob, tanh_gaussian_sample
+from agents.common.method import normal
+from agents.common.nets.policies import tanh_gaussian_log_prob, tanh_gaussian_sample
 from agents.common.nets.specs import critic, tanh_gaussian, temperature
 from agents.common.search import log_range
 from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec, Noise, Targets, register, setting

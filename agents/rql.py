@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from agents.common.common_settings import OF_NETWORKS
 from agents.common.maths.critic import expectile_loss, q_statistics, td_target
 from agents.common.maths.flow import integrate_flow, interpolate, times_of_sampler
-from agents.common.method import OF_NETWORKS, normal, uniform
+from agents.common.method import normal, uniform
 from agents.common.nets.heads import Velocity
 from agents.common.nets.specs import critic, velocity_field
 from agents.common.search import linear_range, log_range

@@ -16,8 +16,7 @@ from agents.common.maths.adjoint import (
 )
 from agents.common.maths.critic import q_statistics, td_loss
 from agents.common.maths.flow import cloning_loss
-from agents.common.method import normal, uniform
-from agents.core import Batch, Draw, Info, Losses, Networks, Noise, Targets, register, setting
+from agents.core import Batch, Info, Losses, Networks, Noise, Targets, register, setting
 
 
 @register("trqam", paper="Trust Region Q Adjoint Matching (arXiv 2605.27079)", published_name="TRQAM")
@@ -41,10 +40,6 @@ class TRQAM(TrustRegion):
         default=True, reference="use_target_grad", doc="Take Q's gradient from the target critics."
     )
     clip_adjoint: bool = setting(default=True, reference="clip_adj", doc="Clip actions to [-1, 1] inside Q's gradient.")
-
-    def noise(self) -> dict[str, Draw]:
-        """Return the draws of flow matching and of the rollout."""
-        return {"bc_x0": normal(), "bc_t": uniform(), "am_x0": normal(), "am_eps": normal("KBD")}
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target, the rollout's states, their adjoints and the prior's velocities there."""

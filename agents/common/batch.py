@@ -20,7 +20,7 @@ class Batch:
     :param valid: 1 where the sequence does not cross a trajectory end, else 0, (S, B). Where it is 0 the chunk holds
         actions of the next trajectory: losses on actions, rewards or discounts are weighted by it.
     :param steps_valid: 1 for each action of the chunk that belongs to the first one's trajectory, else 0, (S, B, H), or
-        (S, B, 1) without chunking. Without it, every action counts as its sequence does.
+        (S, B, 1) without chunking.
     """
 
     observations: Tensor
@@ -29,11 +29,7 @@ class Batch:
     discounts: Tensor
     next_observations: Tensor
     valid: Tensor
-    steps_valid: Tensor = None  # type: ignore[assignment]  # see __post_init__
-
-    def __post_init__(self) -> None:
-        if self.steps_valid is None:
-            object.__setattr__(self, "steps_valid", self.valid.unsqueeze(-1))
+    steps_valid: Tensor
 
     @property
     def action_valid(self) -> Tensor:

@@ -246,13 +246,15 @@ def random_batch(policy: FlowPolicy, rows: int, generator: torch.Generator) -> B
         return torch.randn(policy.num_replicas, rows, *shape, generator=generator)
 
     size = policy.observation_mean.numel()
+    valid = (torch.arange(rows) % 8 != 3).float().repeat(policy.num_replicas, 1)
     return Batch(
         observations=normals(size),
         actions=normals(policy.chunk_size).tanh(),
         rewards=normals(),
         discounts=0.9 * (normals() > -1).float(),
         next_observations=normals(size),
-        valid=(torch.arange(rows) % 8 != 3).float().repeat(policy.num_replicas, 1),
+        valid=valid,
+        steps_valid=valid.unsqueeze(-1),
     )
 
 

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from agents.common.nets.heads import Networks, NetworkViews, NoisePredictor, Time, Velocity, VelocityField
+from agents.common.nets.heads import Networks, NetworkViews, Time, Velocity, VelocityField
+from agents.common.nets.policies import NoisePredictor
 
 
 class Visit(NamedTuple):

@@ -41,7 +41,7 @@ def random_batch(model: FlowQLearning, rows: int = ROWS, seed: int = 0) -> Batch
     generator = torch.Generator().manual_seed(seed)
     replicas, size = model.policy.num_replicas, model.observation_space.shape[0]
     draw = lambda *axes: torch.randn(replicas, rows, *axes, generator=generator)  # noqa: E731
-    return Batch(
+    values = dict(
         observations=draw(size),
         actions=(0.3 * draw(model.policy.chunk_size)).clamp(-1, 1),
         rewards=draw(),
@@ -49,6 +49,7 @@ def random_batch(model: FlowQLearning, rows: int = ROWS, seed: int = 0) -> Batch
         next_observations=draw(size),
         valid=(draw() > -0.7).float(),
     )
+    return Batch(**values, steps_valid=values["valid"].unsqueeze(-1))
 
 
 def random_noise(model: FlowQLearning, rows: int = ROWS, seed: int = 1) -> dict[str, Tensor]:
@@ -203,7 +204,8 @@ def rows_of(actions: Tensor) -> Batch:
     """Return a bandit's batch of data actions (B, D): one replica, one state, no reward and nothing after it."""
     zeros = torch.zeros(1, len(actions))
     state = torch.zeros(1, len(actions), 1)
-    return Batch(state, actions.unsqueeze(0), zeros, zeros, state, torch.ones_like(zeros))
+    ones = torch.ones_like(zeros)
+    return Batch(state, actions.unsqueeze(0), zeros, zeros, state, ones, ones.unsqueeze(-1))
 
 
 def normal_quantiles(rows: int = 4001) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -13,24 +12,19 @@ import pytest
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.evaluation import evaluate_policy
 
 import agents
 from agents.common.nets.heads import ObservingNetwork
 from agents.common.sb3.model import FlowQLearning
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.sb3.spaces import UnsupportedSpaceError
-from tests.agents.oracles import assert_stacked_equals_single
 from tests.common.toys import (
     NormedFeatures,
     assert_same,
     parameters_of,
     space_env,
     tiny_model,
-    toy_batch,
     toy_dataset,
-    toy_noise,
 )
 from tests.envs import SpacesEnv
 
@@ -60,12 +54,6 @@ def trained(id: str, env: gymnasium.Env[Any, Any] | None = None, **settings: Any
     assert any(not torch.equal(now[name], start[name]) for name in now)
     assert all(bool(value.isfinite().all()) for value in now.values())
     return model
-
-
-@cache
-def example(id: str) -> FlowQLearning:
-    """Return a trained model, for tests that only look at it."""
-    return trained(id)
 
 
 @pytest.mark.parametrize("id", agents.algorithm_ids())
@@ -99,37 +87,6 @@ def assert_same_actions(first: FlowQLearning | FlowPolicy, second: FlowQLearning
 # -- learning ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [{"horizon_length": 1}, {"horizon_length": 5}, {"horizon_length": 5, "action_chunking": False}],
-    ids=["H=1", "H=5", "H=5 without chunks"],
-)
-def test_algorithm_learns_offline_and_then_online(id: str, settings: dict[str, Any]) -> None:
-    model = trained(id, **settings)
-    offline = 0 if id in ONLINE_ONLY else 3
-    assert model.num_timesteps == offline + 16
-    assert model._n_updates == offline + 6  # ten environment steps come before the first online update
-    assert model.policy.chunk_size == (10 if settings == {"horizon_length": 5} else 2)
-    assert_acts_within_bounds(model)
-
-
-def test_every_update_reports_finite_losses(id: str) -> None:
-    info = example(id)._last_info
-    assert any(name.endswith("_loss") for name in info)
-    assert {"total_loss", "grad_norm"} <= set(info)
-    for name, value in info.items():
-        assert value.shape == (1,), name
-        assert value.isfinite().all(), name
-
-
-def test_low_precision_changes_the_gradient_little(id: str) -> None:
-    norms = []
-    for precision in ("fp32", "bf16"):
-        model = tiny_model(id, precision=precision)
-        norms.append(model.trainer.update_on(toy_batch(model), toy_noise(model))["grad_norm"].item())
-    assert 0 < abs(norms[1] / norms[0] - 1) < 0.05
-
-
 def test_one_dimensional_actions_work(id: str) -> None:
     model = trained(id, SpacesEnv(4, 1), horizon_length=1)
     assert model.policy.chunk_size == 1
@@ -145,69 +102,9 @@ def test_best_of_several_candidates_works(id: str) -> None:
     assert_acts_within_bounds(model)
 
 
-def test_stacked_seeds_learn_offline_and_act(id: str) -> None:
-    if id in ONLINE_ONLY:
-        pytest.skip(f"`{id}` has no offline phase")
-    model = tiny_model(id, seeds=[1, 2])
-    model.learn_offline(3, dataset=toy_dataset())
-    assert all(value.shape == (2,) and bool(value.isfinite().all()) for value in model._last_info.values())
-    single = model.replica(1)
-    seen = observations_for(model)
-    together, _ = model.predict(seen, deterministic=True)
-    alone, _ = single.predict(seen[3:], deterministic=True)
-    np.testing.assert_allclose(together[3:], alone, atol=1e-5)
-
-
-REPLICATED = {  # settings of which replicas may have their own
-    "cgql": {"inverse_temperature": 10.0, "best_of_n": 2},
-    "dsrl": {"best_of_n": 2},
-    "fedit": {"best_of_n": 2},
-    "ifql": {"best_of_n": 4},
-    "meanflowql": {"best_of_n": 2},
-    "qgf": {"best_of_n": 2, "guidance_weight": 0.5, "gradient": "jacobian"},
-    "qsm": {"best_of_n": 2, "actor_layer_norm": True},
-    "rebrac": {"bc_weight": 0.1, "true_delay": True},
-    "rlpd": {"bc_weight": 0.1},
-    "rql": {"best_of_n": 2},
-    "sqam": {"multiplier_learning_rate": 0.5},
-    "trqam": {"multiplier_learning_rate": 0.5},
-}
-
-
-def test_stacked_replicas_equal_single_runs(id: str) -> None:
-    assert_stacked_equals_single(id, **REPLICATED.get(id, {}))
-
-
 def test_same_seed_gives_identical_parameters(id: str) -> None:
     first, second = parameters_of(trained(id)), parameters_of(trained(id))
     assert_same(first, second)
-
-
-def test_another_seed_gives_other_parameters(id: str) -> None:
-    first, second = parameters_of(tiny_model(id, seed=0)), parameters_of(tiny_model(id, seed=1))
-    assert any(not torch.equal(first[name], second[name]) for name in first)
-
-
-def test_callback_sees_every_gradient_step_and_can_stop_training(id: str) -> None:
-    if id in ONLINE_ONLY:
-        pytest.skip(f"`{id}` has no offline phase")
-
-    class Stop(BaseCallback):
-        def _on_step(self) -> bool:
-            steps.append(self.num_timesteps)
-            return len(steps) < 4
-
-    steps: list[int] = []
-    model = tiny_model(id)
-    model.learn_offline(10, callback=Stop(), dataset=toy_dataset())
-    assert steps == [1, 2, 3, 4]
-    assert model._n_updates == 4
-
-
-def test_algorithm_can_be_evaluated(id: str) -> None:
-    model = tiny_model(id)
-    mean, _ = evaluate_policy(model, SpacesEnv(4, 2, episode_length=5), n_eval_episodes=2, warn=False)
-    assert mean == -5
 
 
 def test_features_are_extracted_by_each_network_for_itself(id: str, tmp_path: Path) -> None:
@@ -229,15 +126,6 @@ def test_features_are_extracted_by_each_network_for_itself(id: str, tmp_path: Pa
 # -- saving -----------------------------------------------------------------------------------------------------------
 
 
-def test_loaded_model_equals_the_saved_one(id: str, tmp_path: Path) -> None:
-    model = example(id)
-    model.save(tmp_path / "model")
-    loaded = type(model).load(tmp_path / "model", device="cpu")
-    assert_same(parameters_of(loaded), parameters_of(model))
-    assert loaded.settings() == model.settings()
-    assert_same_actions(loaded, model)
-
-
 def test_loaded_model_goes_on_learning_as_the_saved_one_does(id: str, tmp_path: Path) -> None:
     if id in ONLINE_ONLY:
         pytest.skip(f"`{id}` has no offline phase")
@@ -253,12 +141,6 @@ def test_loaded_model_goes_on_learning_as_the_saved_one_does(id: str, tmp_path: 
         each.learn_offline(3)
     assert loaded.num_timesteps == model.num_timesteps == 6
     assert_same(parameters_of(loaded), parameters_of(model))
-
-
-def test_saved_policy_acts_without_its_algorithm(id: str, tmp_path: Path) -> None:
-    policy = example(id).policy
-    policy.save(str(tmp_path / "policy"))
-    assert_same_actions(type(policy).load(str(tmp_path / "policy"), device="cpu"), policy)
 
 
 def test_observation_statistics_are_saved(id: str, tmp_path: Path) -> None:
@@ -375,21 +257,6 @@ def test_settings_that_are_read_back_build_the_same_model(id: str) -> None:
     assert_same(parameters_of(again), parameters_of(model))
 
 
-def test_default_settings_build_a_model_that_acts(id: str) -> None:
-    model = agents.get(id).algorithm("MlpPolicy", SpacesEnv(4, 2), device="cpu", buffer_size=10, net_arch=[8])
-    assert model.predict(observations_for(model))[0].shape == (6, 2)
-
-
-def test_noise_of_an_update_is_used_completely(id: str) -> None:
-    """A draw that no loss reads would make a run depend on a number without meaning."""
-    model = tiny_model(id)
-    batch, noise = toy_batch(model), toy_noise(model)
-    start, _ = model.trainer.losses(batch, noise)
-    for name, draw in noise.items():
-        changed, _ = model.trainer.losses(batch, {**noise, name: draw.roll(1, draw.ndim - 1)})
-        assert not torch.equal(changed, start), name
-
-
 # -- the shared loop, on the example of one algorithm ------------------------------------------------------------------
 
 
@@ -399,13 +266,6 @@ def test_offline_training_that_counts_from_zero_leaves_the_start_of_online_train
     model.learn_offline(3, reset_num_timesteps=True)
     model.learn(16, reset_num_timesteps=False)
     assert model._n_updates == 6 + 6  # ten environment steps come before the first online update
-
-
-def test_offline_training_goes_on_where_it_stopped() -> None:
-    model = tiny_model("qam")
-    model.learn_offline(2, dataset=toy_dataset())
-    model.learn_offline(3)
-    assert (model.num_timesteps, model.offline_steps, model._n_updates) == (5, 5, 5)
 
 
 def test_one_long_offline_phase_equals_two_short_ones() -> None:
@@ -418,11 +278,6 @@ def test_one_long_offline_phase_equals_two_short_ones() -> None:
 def test_offline_training_without_a_dataset_is_refused() -> None:
     with pytest.raises(ValueError, match=re.escape("offline training needs a dataset, the buffer holds none")):
         tiny_model("qam").learn_offline(3)
-
-
-def test_negative_number_of_gradient_steps_is_refused() -> None:
-    with pytest.raises(ValueError, match=re.escape("`gradient_steps` must be an int >= 0, got -1")):
-        tiny_model("qam").learn_offline(-1, dataset=toy_dataset())
 
 
 def test_online_only_training_plays_uniform_actions_first() -> None:

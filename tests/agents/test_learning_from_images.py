@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stable_baselines3.common.env_checker import check_env
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import configure
 
 import agents
-from tests.mazes import BACKGROUND, EPISODE, GOAL, SIDE, START, VisualMaze, drawn, moved, wandering
+from tests.mazes import EPISODE, GOAL, VisualMaze, moved, wandering
 
 EPISODES = 100
 SETTINGS: dict[str, Any] = {
@@ -33,18 +32,6 @@ SETTINGS: dict[str, Any] = {
 OF_QAM = {"gamma": 0.98, "tau": 0.01, "ensemble_size": 2, "rho": 0.0, "inverse_temperature": 10.0}
 
 
-def test_the_maze_is_an_environment_of_images() -> None:
-    check_env(VisualMaze())
-
-
-def test_the_same_actions_lead_to_the_same_images() -> None:
-    def played() -> np.ndarray:
-        env, draw = VisualMaze(), np.random.default_rng(0)
-        return np.stack([env.reset()[0], *(env.step(draw.uniform(-1, 1, 2))[0] for _ in range(20))])
-
-    np.testing.assert_array_equal(played(), played())
-
-
 def test_walls_stop_a_point_that_slides_along_them() -> None:
     corner = np.array([5.2, 4.0])
     np.testing.assert_allclose(moved(corner, np.array([-1.0, 1.0])), [5.2, 4.5])
@@ -58,14 +45,6 @@ def test_an_episode_ends_at_the_goal_or_after_its_time() -> None:
     env.reset()
     ends = [env.step(np.zeros(2))[2:4] for _ in range(EPISODE)]
     assert ends == [(False, False)] * (EPISODE - 1) + [(False, True)]
-
-
-def test_an_image_shows_parts_of_a_pixel() -> None:
-    there, nearly = drawn(START), drawn(START + 0.02)
-    assert there.shape == (SIDE, SIDE, 3)
-    assert (there != nearly).any()
-    differs = (there != BACKGROUND.round()).any(-1)
-    assert np.argwhere(differs).mean(0) + 0.5 == pytest.approx(START * 4, abs=0.01)
 
 
 def test_a_trajectory_follows_its_own_actions() -> None:

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
-from stable_baselines3 import SAC
 from torch import Tensor, nn
 
 import agents
@@ -18,7 +16,7 @@ from agents.common.batch import Batch
 from agents.common.engine.checkpoint import find_checkpoints, load_checkpoint, save_checkpoint
 from agents.common.sb3.model import FlowQLearning
 from tests.agents.oracles import assert_stacked_equals_single, random_batch, random_noise, small_model
-from tests.common.toys import assert_same, parameters_of, space_env, tiny_model, toy_dataset
+from tests.common.toys import assert_same, parameters_of, tiny_model, toy_dataset
 
 # algorithm -> its behaviour flow, the networks that begin as its copies, and those that begin at zero beside it
 QAM_FLOWS = ("behaviour", {"behaviour_target", "fine_tuned"})
@@ -68,10 +66,6 @@ def cloned_by_hand(flow: Any, model: FlowQLearning, batches: list[Batch], noises
 
 
 # -- pretraining ------------------------------------------------------------------------------------------------------
-
-
-def test_every_algorithm_is_known_to_have_a_behaviour_flow_or_none() -> None:
-    assert set(FLOWS) | WITHOUT == set(agents.algorithm_ids())
 
 
 def test_pretraining_is_cloning_of_the_behaviour_flow_and_nothing_else(id: str) -> None:
@@ -144,24 +138,6 @@ def test_what_an_update_skips_is_told_by_settings_and_counts() -> None:
     assert model.trainer.skipped_networks() == frozenset()
 
 
-def test_pretraining_counts_as_gradient_steps() -> None:
-    model = tiny_model("fql", pretraining_steps=2)
-    model.learn_offline(3, dataset=toy_dataset())
-    assert (model.num_timesteps, model.offline_steps, model.trainer.pretraining) == (3, 3, False)
-    assert "distill_loss" in model._last_info
-
-
-def test_pretraining_goes_on_after_loading(tmp_path: Path) -> None:
-    model = tiny_model("fql", pretraining_steps=3)
-    for update in range(2):
-        step(model, seed=update)
-    model.save(tmp_path / "model.zip")
-    loaded = agents.FQL.load(tmp_path / "model.zip", device="cpu")
-    assert loaded.trainer.pretraining
-    assert "distill_loss" not in step(loaded, seed=2)
-    assert "distill_loss" in step(loaded, seed=3)
-
-
 @pytest.mark.parametrize("saved_at", [2, 3, 4])
 @pytest.mark.parametrize("id", ["qam", "trqam"])
 def test_training_resumes_across_the_end_of_pretraining(id: str, saved_at: int, tmp_path: Path) -> None:
@@ -187,11 +163,6 @@ def test_an_algorithm_without_a_behaviour_flow_refuses_to_pretrain(id: str) -> N
         tiny_model(id, pretraining_steps=1)
     with pytest.raises(ValueError, match="has no behaviour flow to pretrain; leave pretraining out"):
         tiny_model(id).load_pretrained_actor("never_read.zip")
-
-
-def test_a_negative_number_of_steps_is_refused(id: str) -> None:
-    with pytest.raises(ValueError, match="`pretraining_steps` must be an int >= 0, got -1"):
-        small_model(id, pretraining_steps=-1)
 
 
 @pytest.mark.slow
@@ -237,13 +208,6 @@ def test_a_clone_is_where_every_algorithm_can_begin(id: str, tmp_path: Path) -> 
     model.learn_offline(1, dataset=toy_dataset())
 
 
-def test_every_algorithms_online_flow_can_be_taken(id: str, tmp_path: Path) -> None:
-    source, path = saved(tmp_path, id)
-    model = tiny_model("bc", seed=5)
-    model.load_pretrained_actor(path)
-    assert is_equal(model.policy.nets.behaviour, source.policy.nets[FLOWS[id][0]])
-
-
 def test_one_seed_serves_all_stacked_ones_and_several_their_own(tmp_path: Path) -> None:
     one, path = saved(tmp_path)
     model = tiny_model("qam", seeds=[7, 8])
@@ -279,16 +243,6 @@ def test_a_flow_that_does_not_fit_is_refused_and_changes_nothing(
     assert_same(parameters_of(model), before)
 
 
-def test_a_flow_of_another_environment_is_refused(tmp_path: Path) -> None:
-    _, path = saved(tmp_path)
-    box = spaces.Box(-np.inf, np.inf, (5,), np.float32)
-    with pytest.raises(ValueError, match="expected observation size 5, got 4"):
-        tiny_model("qam", space_env(box)).load_pretrained_actor(path)
-    box = spaces.Box(-np.inf, np.inf, (4,), np.float32)
-    with pytest.raises(ValueError, match=r"expected lowest actions \[-2.0, -2.0\], got \[-1.0, -1.0\]"):
-        tiny_model("qam", space_env(box, spaces.Box(-2, 1, (2,), np.float32))).load_pretrained_actor(path)
-
-
 def test_observation_statistics_must_be_those_of_the_source(tmp_path: Path) -> None:
     _, path = saved(tmp_path, observation_scale=2.0)
     model = tiny_model("qam", observation_scale=2.0)
@@ -296,15 +250,6 @@ def test_observation_statistics_must_be_those_of_the_source(tmp_path: Path) -> N
         model.load_pretrained_actor(path)
     model.load_dataset(toy_dataset())
     model.load_pretrained_actor(path)
-
-
-def test_a_model_without_a_behaviour_flow_is_no_source(tmp_path: Path) -> None:
-    _, path = saved(tmp_path, "rebrac")
-    with pytest.raises(ValueError, match=r"must be a saved model with a behaviour flow, got .*source.zip without one"):
-        tiny_model("qam").load_pretrained_actor(path)
-    SAC("MlpPolicy", "Pendulum-v1", device="cpu").save(path)
-    with pytest.raises(ValueError, match=r"source.zip holds code that would run on loading"):
-        tiny_model("qam").load_pretrained_actor(path)
 
 
 def test_a_model_that_is_to_be_pretrained_takes_no_pretrained_flow(tmp_path: Path) -> None:

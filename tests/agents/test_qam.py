@@ -76,22 +76,6 @@ def test_replica_can_be_saved_and_loaded(tmp_path: Any) -> None:
     assert loaded.policy.seeds == [33]
 
 
-@pytest.mark.parametrize("index", [3, -1])
-def test_replica_that_is_not_there_is_refused(index: int) -> None:
-    with pytest.raises((IndexError, ValueError), match="3 replicas"):
-        tiny_model(seeds=SEEDS).replica(index)
-
-
-def test_replicas_collect_and_learn_online_together() -> None:
-    from stable_baselines3.common.vec_env import DummyVecEnv
-
-    env = DummyVecEnv([lambda: SpacesEnv(4, 2, episode_length=7)] * 4)
-    model = tiny_model(env=env, seeds=[1, 2], learning_starts=20)
-    model.learn(80)
-    assert model._n_updates > 0
-    assert all(value.isfinite().all() for value in parameters_of(model).values())
-
-
 # -- settings ---------------------------------------------------------------------------------------------------------
 
 
@@ -141,15 +125,6 @@ SETTINGS: list[tuple[str, str, object, type[Exception], str]] = [
     ("qam", "seeds", [1, 2.5], TypeError, "`seeds` must be an int, got 2.5 of type float"),
     ("qam", "seeds", [], ValueError, "`seeds` must"),
 ]
-
-
-def test_replay_buffer_without_sequences_is_refused() -> None:
-    from stable_baselines3.common.buffers import ReplayBuffer
-
-    with pytest.raises(
-        TypeError, match="`replay_buffer_class` must be a subclass of SequenceReplayBuffer, got ReplayBuff"
-    ):
-        tiny_model(replay_buffer_class=ReplayBuffer)
 
 
 def test_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

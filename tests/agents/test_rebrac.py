@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.common.nets.heads import TanhActor
+from agents.common.nets.policies import TanhActor
 from tests.agents.oracles import (
     random_batch,
     random_noise,

@@ -12,7 +12,7 @@ import pytest
 
 import agents
 from agents.qam import QAM
-from agents.registry import ALIASES, BUILT_IN, origin_of
+from agents.registry import BUILT_IN, origin_of
 from tests.common.toys import tiny_model, toy_dataset
 from zoo.config import load_config
 from zoo.errors import UsageError
@@ -28,16 +28,6 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr("agents.registry._entries", dict(agents.registry._entries))
     monkeypatch.delitem(sys.modules, "my_agents", raising=False)
     return "my_agents:WeightedBC"
-
-
-@pytest.mark.parametrize("id", BUILT_IN)
-def test_every_built_in_id_has_its_class(id: str) -> None:
-    assert agents.get(id).algorithm is getattr(agents, BUILT_IN[id])
-
-
-@pytest.mark.parametrize("alias", ALIASES)
-def test_an_alias_stands_for_its_algorithm(alias: str) -> None:
-    assert agents.get(alias).id == ALIASES[alias]
 
 
 def test_published_names_are_unique() -> None:
@@ -61,14 +51,6 @@ def test_a_class_of_an_installed_package_is_known_by_its_distribution(
     package = SimpleNamespace(value=own_module, dist=SimpleNamespace(name="my-agents", version="1.0"))
     monkeypatch.setattr("agents.registry._plugins", lambda: {"weighted_bc": package})
     assert origin_of(method) == {"class": own_module, "package": "my-agents==1.0"}
-
-
-def test_a_taken_id_is_refused() -> None:
-    class Other(QAM):
-        pass
-
-    with pytest.raises(ValueError, match="`qam` is taken by QAM"):
-        agents.register("qam", paper="", published_name="")(Other)
 
 
 def test_the_page_on_registering_is_true(own_module: str) -> None:

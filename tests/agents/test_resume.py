@@ -221,12 +221,6 @@ def test_the_last_two_checkpoints_are_kept(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_a_second_checkpoint_of_one_step_is_the_newer(tmp_path: Path) -> None:
-    model = tiny_model(env=environments())
-    names = [save_checkpoint(model, tmp_path).name for _ in range(2)]
-    assert [path.name for path in find_checkpoints(tmp_path)] == names[::-1]
-
-
 def test_a_failed_write_leaves_the_old_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model(env=environments())
     first = save_checkpoint(model, tmp_path)
@@ -245,25 +239,6 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     (tmp_path / ".step_000000000.0" / "model.zip").write_bytes(b"half")
     saved = save_checkpoint(tiny_model(env=environments()), tmp_path)
     assert list(tmp_path.iterdir()) == [saved]
-
-
-def test_a_checkpoint_holds_the_online_part_of_the_buffer_only(tmp_path: Path) -> None:
-    model = tiny_model(env=environments())
-    model.load_dataset(toy_dataset(20_000, 3))
-    model.learn(4)
-    saved = save_checkpoint(model, tmp_path)
-    assert os.path.getsize(saved / "buffer.npz") < 60_000
-
-
-def test_a_checkpoint_is_json_arrays_and_a_manifest_of_both(tmp_path: Path) -> None:
-    model = tiny_model(env=environments())
-    model.learn(4)
-    saved = save_checkpoint(model, tmp_path, files={"config.yml": b"a: 1"})
-    names = ["buffer.npz", "config.yml", "manifest.json", "model.zip", "state.json"]
-    assert sorted(path.name for path in saved.iterdir()) == names
-    assert checkpoint.read_kept_file(saved, "config.yml") == b"a: 1"
-    assert checkpoint.read_kept_file(saved, "other.yml") is None
-    assert sorted(json.loads((saved / "manifest.json").read_text())["files"]) == sorted({*names} - {"manifest.json"})
 
 
 @pytest.mark.parametrize("name", ["buffer.npz", "manifest.json", "model.zip", "state.json"])

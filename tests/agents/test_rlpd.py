@@ -78,9 +78,3 @@ def test_learns_online_from_half_dataset_and_half_own_transitions() -> None:
     for batch in seen:
         assert bool((batch.rewards[:, :8] > 0).all())
         assert bool((batch.rewards[:, 8:] < 0).all())
-
-
-def test_a_missing_dataset_is_mentioned() -> None:
-    model = tiny_model("rlpd")
-    with pytest.warns(UserWarning, match="`balanced_sampling` has no dataset, so all batches are online"):
-        model.learn(12)

@@ -16,7 +16,7 @@ from tests.agents.oracles import (
     random_noise,
     small_model,
 )
-from tests.common.toys import TINY, tiny_model, toy_dataset
+from tests.common.toys import tiny_model, toy_dataset
 
 BOTH = ["trqam", "sqam"]
 
@@ -131,9 +131,3 @@ def test_online_networks_stand_in_for_their_averages_on_demand(setting: str, sou
     assert not torch.allclose(with_average, online.trainer.losses(batch, noise)[1]["am_loss"])
     online.policy.nets.load_state_dict(aligned)
     torch.testing.assert_close(with_average, online.trainer.losses(batch, noise)[1]["am_loss"])
-
-
-def test_discount_is_that_of_the_authors() -> None:
-    assert TINY.get("gamma") is None
-    assert tiny_model("trqam").gamma == 0.995
-    assert tiny_model("trqam", gamma=0.9).gamma == 0.9

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.common.maths.adjoint import memoryless_rollout
+from agents.common.maths.adjoint import memoryless_end, memoryless_states
 from agents.common.maths.flow import integrate_flow
 from agents.common.nets.heads import Time, Velocity
 
@@ -101,6 +101,13 @@ def sampled_moments(velocity: Velocity, flow_steps: int) -> tuple[float, float]:
     """Return mean and standard deviation of a flow's ODE samples."""
     x_0, _ = noise_basis(flow_steps)
     return moments(integrate_flow(velocity, x_0, flow_steps))
+
+
+def memoryless_rollout(fine_tuned: Velocity, base: Velocity, x_0: Tensor, noise: Tensor) -> Tensor:
+    """Return the states of a flow's memoryless SDE, whose last step follows the base flow, (S, K+1, B, D)."""
+    states = memoryless_states(fine_tuned, x_0, noise)
+    end = memoryless_end(states, base(states[:, -1], 1 - 1.0 / noise.shape[1]))
+    return torch.cat([states, end.unsqueeze(1)], 1)
 
 
 def simulated_moments(fine_tuned: Velocity, base: Velocity, flow_steps: int) -> tuple[float, float]:

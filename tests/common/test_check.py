@@ -47,13 +47,6 @@ def test_every_algorithm_passes_without_a_word(id: str, settings: dict[str, Any]
         check_first_update(method, *SPACES)
 
 
-@pytest.mark.parametrize("hook", ["networks", "noise", "act", "targets", "losses"])
-def test_a_missing_hook_is_named_with_what_it_returns(hook: str) -> None:
-    base = vars(agents.Method)[hook]
-    with pytest.raises(AgentError, match=rf"^Mine\.{hook} must be defined; it returns .*\(docs/register\.md\)$"):
-        check(**{hook: base})
-
-
 @pytest.mark.parametrize(
     ("hooks", "message"),
     [
@@ -139,25 +132,6 @@ class Careless(BC):
         return {"bc": bc_loss(batch, noise, nets, weight)}
 
 
-@pytest.mark.parametrize(
-    ("habit", "finding"),
-    [
-        ("item", r"Careless: `losses`: test_check\.py:\d+ waits for the device \(`\.item\(\)`"),
-        ("branch", r"Careless: `losses`: test_check\.py:\d+ waits for the device"),
-        (
-            "random",
-            r"Careless: `losses`: test_check\.py:\d+ draws random numbers of its own; declare",
-        ),
-        ("weight", r"Careless: `losses`: loss `bc` counts sequences that cross a trajectory's end.*`batch\.valid`"),
-    ],
-)
-def test_a_bad_habit_is_found(habit: str, finding: str) -> None:
-    Careless.habit = habit
-    with pytest.warns(UserWarning, match=finding) as found:
-        check_first_update(Careless(), *SPACES)
-    assert len(found) == 1
-
-
 def test_a_loss_that_is_meant_to_count_all_rows_is_not_found(recwarn: pytest.WarningsRecorder) -> None:
     Careless.habit = "weight"
     meant = type("Meant", (Careless,), {"unmasked_losses": frozenset({"bc"})})
@@ -188,11 +162,6 @@ def test_it_comes_before_training(wrong: Any, begin: str) -> None:
     assert model._n_updates == 0
     assert model.replay_buffer is not None
     assert model.replay_buffer.dataset_size == model.replay_buffer.size() == 0
-
-
-def test_it_comes_before_a_dataset_is_loaded(wrong: Any) -> None:
-    with pytest.raises(AgentError, match="loss `td`"):
-        tiny_model("wrong").load_dataset(toy_dataset())
 
 
 def test_it_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:

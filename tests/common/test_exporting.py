@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import torch
 from gymnasium import spaces
 
 import agents
-from agents.common.nets.fast import FastMLP
 from agents.common.sb3 import exporting
 from agents.common.sb3.exporting import export_onnx, run_onnx
 from agents.common.sb3.policy import FlowPolicy
@@ -42,13 +40,6 @@ def test_every_algorithm_plans_alike_for_any_number_of_observations(id: str, tmp
         observations = inputs.pop("observations")
         wanted = policy.plan(observations[None].numpy(), {name: value[None] for name, value in inputs.items()})[0]
         np.testing.assert_allclose(chunks, wanted, atol=2e-5)
-
-
-def test_large_networks_are_exported_by_standard_operations(tmp_path: Path) -> None:
-    policy = tiny_model("fql", net_arch=[64, 64]).policy
-    assert any(isinstance(network, FastMLP) for network in policy.modules())
-    assert export_onnx(policy, tmp_path / "policy.onnx") <= 1e-5
-    assert {node.domain for node in onnx.load(tmp_path / "policy.onnx").graph.node} == {""}
 
 
 SIDE = 36  # NatureCNN takes no smaller images
@@ -91,17 +82,6 @@ def noise_of(policy: FlowPolicy) -> dict[str, torch.Tensor]:
     return policy.draw_action_noise(1, torch.Generator())
 
 
-def test_a_file_says_what_its_images_are(tmp_path: Path) -> None:
-    model = agents.ReBRAC("MultiInputPolicy", space_env(MIXED), **TINY)
-    export_onnx(model.policy, tmp_path / "policy.onnx", seed=0)
-    (text,) = [each.value for each in onnx.load(tmp_path / "policy.onnx").metadata_props]
-    assert json.loads(text)["observations"] == {
-        "observations.choice": {"dtype": "int64", "shape": []},
-        "observations.image": {"dtype": "uint8", "shape": [SIDE, SIDE, 3]},
-        "observations.vector": {"dtype": "float32", "shape": [2]},
-    }
-
-
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("onnx") / "policy.onnx"
@@ -138,12 +118,6 @@ def test_bf16_is_exported_in_float32_and_leaves_the_policy_alone(tmp_path: Path)
     assert all(each.requires_grad for each in policy.nets.actor.parameters())
 
 
-def test_several_replicas_are_refused_with_the_way_on(tmp_path: Path) -> None:
-    policy = tiny_model(seeds=[1, 2], seed=None).policy
-    with pytest.raises(ValueError, match=r"one replica, got 2; export `model.replica\(k\).policy`"):
-        export_onnx(policy, tmp_path / "policy.onnx")
-
-
 def test_a_file_that_plans_otherwise_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def shifted(*args: Any) -> Any:
         return run_onnx(*args) + 1e-3
@@ -152,9 +126,3 @@ def test_a_file_that_plans_otherwise_is_not_written(tmp_path: Path, monkeypatch:
     with pytest.raises(ArithmeticError, match=r"within 1e-05 of PyTorch's over 1000 observations, got 0\.00"):
         export_onnx(tiny_model("rebrac").policy, tmp_path / "policy.onnx")
     assert not list(tmp_path.iterdir())
-
-
-def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(ImportError, match="pip install onnx onnxscript onnxruntime"):
-        export_onnx(tiny_model("rebrac").policy, tmp_path / "policy.onnx")

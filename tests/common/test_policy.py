@@ -67,12 +67,6 @@ def test_start_of_an_episode_drops_the_chunk_of_that_row_only(numbered: tuple[Fl
     assert planned == [4, 1, 3]
 
 
-def test_caller_that_drops_the_state_gets_a_new_plan_each_time(numbered: tuple[FlowPolicy, list[int]]) -> None:
-    policy, _ = numbered
-    firsts = [float(policy.predict(observations())[0][0, 0]) for _ in range(3)]
-    assert firsts == [1.0, 2.0, 3.0]
-
-
 def test_single_observation_gives_a_single_action_and_can_be_continued() -> None:
     policy = policy_of()
     action, state = policy.predict(observations()[0])
@@ -142,25 +136,7 @@ def test_sampling_actions_leaves_the_global_generators_alone() -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
-@pytest.mark.parametrize(("id", "best_of_n"), [("qam", 1), ("qam", 4), ("qam_e", 4)])
-def test_acting_noise_has_rows_first(id: str, best_of_n: int) -> None:
-    policy = policy_of(id=id, best_of_n=best_of_n)
-    noise = policy.draw_action_noise(7, torch.Generator().manual_seed(0))
-    candidates = () if best_of_n == 1 else (best_of_n,)
-    assert {name: tuple(draw.shape) for name, draw in noise.items()} == dict.fromkeys(noise, (7, *candidates, 6))
-    assert set(noise) == ({"action", "edit"} if id == "qam_e" else {"action"})
-
-
 # -- stacked seeds ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("horizon_length", [1, 3])
-def test_stacked_seeds_act_on_consecutive_groups_of_rows(horizon_length: int) -> None:
-    policy, seen = policy_of(seeds=[5, 6, 7], horizon_length=horizon_length), observations(6)
-    together, _ = policy.predict(seen, deterministic=True)
-    for k in range(3):
-        alone, _ = policy.replica(k).predict(seen[2 * k : 2 * k + 2], deterministic=True)
-        np.testing.assert_allclose(together[2 * k : 2 * k + 2], alone, atol=1e-6)
 
 
 def test_stacked_seeds_plan_anew_only_where_a_chunk_is_used_up() -> None:
@@ -176,13 +152,6 @@ def test_stacked_seeds_plan_anew_only_where_a_chunk_is_used_up() -> None:
     np.testing.assert_array_equal(after[0], expected)
     np.testing.assert_array_equal(actions, expected[np.arange(4), [1, 0, 1, 1]])
     assert after[1].tolist() == [2, 1, 2, 2]
-
-
-@pytest.mark.parametrize("horizon_length", [1, 3])
-def test_stacked_seeds_refuse_rows_that_do_not_divide(horizon_length: int) -> None:
-    policy = policy_of(seeds=[5, 6], horizon_length=horizon_length)
-    with pytest.raises(ValueError, match=r"2 replicas expect a multiple of 2 observations, got 3; use `model.rep"):
-        policy.predict(observations(3))
 
 
 # -- units ------------------------------------------------------------------------------------------------------------
@@ -248,29 +217,6 @@ def test_a_replica_acts_the_same_whenever_the_others_plan(horizon_length: int) -
 
 
 # -- what acting needs ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("id", "settings", "expected"),
-    [
-        ("qam", {}, {"fine_tuned"}),
-        ("qam", {"inverse_temperature": 0}, {"behaviour"}),
-        ("qam", {"residual": True, "best_of_n": 4}, {"fine_tuned", "behaviour", "critic"}),
-        ("fql", {}, {"one_step"}),
-        ("cgql", {}, {"behaviour_target", "critic"}),
-        ("qsm", {}, {"denoiser", "schedule"}),
-    ],
-)
-def test_networks_that_act_are_found(id: str, settings: dict[str, Any], expected: set[str]) -> None:
-    assert tiny_model(id, **settings).policy.acting_networks() == expected
-
-
-def test_finding_the_networks_that_act_draws_nothing() -> None:
-    policy = policy_of()
-    before = torch.get_rng_state(), policy.generator.get_state()
-    policy.acting_networks()
-    assert torch.equal(torch.get_rng_state(), before[0])
-    assert torch.equal(policy.generator.get_state(), before[1])
 
 
 @pytest.mark.parametrize("id", agents.algorithm_ids())

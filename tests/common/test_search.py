@@ -38,23 +38,6 @@ def test_a_range_is_written_as_the_command_line_takes_it() -> None:
     assert str(choice(1, None, True, "a")) == "[1, null, true, a]"
 
 
-@pytest.mark.parametrize("ends", [(2.0, 1.0), (1.0, 1.0), (float("nan"), 1.0)])
-def test_a_range_goes_up(ends: tuple[float, float]) -> None:
-    with pytest.raises(ValueError, match="must go from a lower to a higher bound"):
-        linear_range(*ends)
-
-
-def test_a_logarithmic_range_begins_above_zero() -> None:
-    with pytest.raises(ValueError, match="must begin above 0, got 0"):
-        log_range(0.0, 1.0)
-
-
-@pytest.mark.parametrize("values", [(), (1,), (1, 2, 1)])
-def test_a_choice_has_different_values(values: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="at least two different values"):
-        choice(*values)
-
-
 @pytest.mark.parametrize("algo", algorithm_ids())
 def test_every_declared_search_keeps_to_the_bounds_of_its_setting(algo: str) -> None:
     declared = settings_of(find_algorithm(algo).algorithm)

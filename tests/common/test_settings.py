@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import agents
-from agents.common.method import OF_NETWORKS
+from agents.common.common_settings import OF_NETWORKS
 from agents.common.settings import Declared, setting
 from tests.common.toys import tiny_model, toy_dataset
 
@@ -74,12 +74,6 @@ def test_a_fixed_setting_can_be_changed_until_the_object_is_finished() -> None:
     ):
         found.steps = 8
     assert (found.steps, found.weight) == (7, 1.0)
-
-
-def test_documentation_names_every_setting_with_its_range() -> None:
-    lines = Derived.documentation().splitlines()
-    assert lines[0] == ":param weight: Weight of the loss. Must be > 0 and <= 10."
-    assert len(lines) == len(Derived.declared())
 
 
 # -- settings of models -----------------------------------------------------------------------------------------------
@@ -154,17 +148,3 @@ def test_changed_settings_are_saved(tmp_path: Path) -> None:
     assert loaded.settings() == model.settings()
     assert loaded.policy.method is loaded.method
     np.testing.assert_array_equal(actions_of(loaded), actions_of(model))
-
-
-def test_settings_can_be_changed_while_loading(tmp_path: Path) -> None:
-    tiny_model("qam").save(tmp_path / "model")
-    loaded = agents.load(tmp_path / "model", device="cpu", flow_steps=9, batch_size=4)
-    assert (loaded.method.flow_steps, loaded.policy.method.flow_steps, loaded.method.batch_size) == (9, 9, 4)
-    assert "flow_steps" not in vars(loaded)
-
-
-def test_a_replica_has_settings_of_its_own() -> None:
-    model = tiny_model("qam", seeds=[0, 1])
-    single = model.replica(1)
-    single.flow_steps = 8
-    assert (single.policy.method.flow_steps, model.flow_steps) == (8, 3)

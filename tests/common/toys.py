@@ -93,13 +93,15 @@ def toy_batch(model: FlowQLearning, rows: int = 16, seed: int = 0) -> Batch:
     def normals(*shape: int) -> Tensor:
         return torch.randn(replicas, *shape, generator=generator)
 
+    valid = (torch.arange(rows) % 8 != 3).float().expand(replicas, rows).clone()
     return Batch(
         observations=normals(rows, size),
         actions=normals(rows, model.policy.chunk_size).tanh(),
         rewards=normals(rows),
         discounts=0.9 * (normals(rows) > -1).float(),
         next_observations=normals(rows, size),
-        valid=(torch.arange(rows) % 8 != 3).float().expand(replicas, rows).clone(),
+        valid=valid,
+        steps_valid=valid.unsqueeze(-1),
     )
 
 

@@ -11,13 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from agents.common.nets.heads import (
-    CriticEnsemble,
+from agents.common.nets.heads import CriticEnsemble, StateValue, VelocityField
+from agents.common.nets.policies import (
     NoisePredictor,
-    StateValue,
     TanhActor,
     TanhGaussian,
-    VelocityField,
     tanh_gaussian_log_prob,
     tanh_gaussian_sample,
 )

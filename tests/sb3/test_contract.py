@@ -17,7 +17,6 @@ from stable_baselines3.common.callbacks import (
     EvalCallback,
     EveryNTimesteps,
     ProgressBarCallback,
-    StopTrainingOnMaxEpisodes,
     StopTrainingOnRewardThreshold,
 )
 from stable_baselines3.common.env_util import make_vec_env
@@ -97,11 +96,6 @@ def test_n_steps_means_returns_of_single_actions() -> None:
     assert (model.horizon_length, model.action_chunking, model.policy.chunk_length) == (3, False, 1)
     assert isinstance(model.replay_buffer, NStepReplayBuffer)
     assert model.replay_buffer.n_steps == 3
-
-
-def test_n_steps_and_another_horizon_are_refused() -> None:
-    with pytest.raises(ValueError, match="`horizon_length` and `n_steps` are the same setting, got 3 and 2"):
-        tiny_model(n_steps=2, horizon_length=3)
 
 
 def test_normalised_environments_train_on_original_observations() -> None:
@@ -224,14 +218,6 @@ def test_replay_buffer_is_saved_loaded_and_extended(tmp_path: Path) -> None:
     assert new.full
 
 
-def test_a_loaded_replay_buffer_names_the_models_device(tmp_path: Path) -> None:
-    model = tiny_model()
-    model.save_replay_buffer(tmp_path / "buffer.pkl")
-    model.device = torch.device("cuda")
-    model.load_replay_buffer(tmp_path / "buffer.pkl")
-    assert model.replay_buffer.device.type == "cuda"
-
-
 def test_added_transitions_of_another_trajectory_are_not_joined_to_the_last_one() -> None:
     buffer = tiny_model(horizon_length=2).replay_buffer
     states, action = np.arange(12, dtype=np.float32).reshape(3, 1, 4), np.zeros((1, 2), np.float32)
@@ -284,12 +270,6 @@ def test_a_callback_stops_training_at_a_reward(offline: bool) -> None:
     assert model.num_timesteps == 6
 
 
-def test_a_callback_stops_training_after_some_episodes() -> None:
-    model = tiny_model(env=SpacesEnv(4, 2, 5))
-    model.learn(100, StopTrainingOnMaxEpisodes(max_episodes=3))
-    assert model.num_timesteps == 15
-
-
 def test_evaluate_policy_scores_several_environments_at_once() -> None:
     model = tiny_model(horizon_length=3)
     returns, lengths = evaluate_policy(model, vector(3, 7), n_eval_episodes=5, return_episode_rewards=True)
@@ -324,11 +304,6 @@ def test_hindsight_replay_is_refused() -> None:
     goals = space_env(spaces.Dict({"observation": box, "achieved_goal": box, "desired_goal": box}))
     with pytest.raises(TypeError, match="must be a subclass of SequenceReplayBuffer, got HerReplayBuffer"):
         agents.QAM("MultiInputPolicy", goals, replay_buffer_class=stable_baselines3.HerReplayBuffer)
-
-
-def test_state_dependent_exploration_is_refused() -> None:
-    with pytest.raises(TypeError, match="use_sde"):
-        tiny_model(use_sde=True)
 
 
 # -- two phases -------------------------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
-from agents.common.nets.heads import CriticEnsemble, NoisePredictor, StateValue, TanhActor, TanhGaussian, VelocityField
+from agents.common.nets.heads import CriticEnsemble, StateValue, VelocityField
+from agents.common.nets.policies import NoisePredictor, TanhActor, TanhGaussian
 from agents.common.sb3.model import FlowQLearning
 from tests.common.toys import NormedFeatures, assert_same, parameters_of, tiny_model, toy_dataset
 from tests.envs import SpacesEnv
@@ -117,14 +118,6 @@ def test_a_pretrained_actor_brings_its_extractor(tmp_path: Path) -> None:
         plain.load_pretrained_actor(tmp_path / "actor.zip")
 
 
-def test_the_gradients_bound_holds_for_extractors_too() -> None:
-    model = normed_model(max_grad_norm=1e-3)
-    model.learn_offline(1, dataset=toy_dataset())
-    grads = [parameter.grad for parameter in model.policy.parameters() if parameter.grad is not None]
-    assert any("features" in name and p.grad is not None for name, p in model.policy.named_parameters())
-    assert float(torch.cat([grad.flatten() for grad in grads]).norm()) == pytest.approx(1e-3, rel=1e-4)
-
-
 def test_acting_and_evaluating_neither_drop_features_nor_move_statistics() -> None:
     model = normed_model(env=SpacesEnv(4, 2, 5), learning_starts=4, gradient_steps=0)
     before = statistics_of(model)
@@ -161,17 +154,6 @@ def test_targets_are_never_in_training_mode() -> None:
 # -- seeds, saving, refusals ------------------------------------------------------------------------------------------
 
 
-def test_an_extractors_weights_follow_from_the_seed_alone() -> None:
-    torch.manual_seed(5)
-    first = tiny_model(policy_kwargs={"features_extractor_class": NormedFeatures}).policy
-    arguments = first._get_constructor_parameters()
-    torch.manual_seed(6)
-    state = torch.get_rng_state()
-    second = type(first)(**arguments)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert_same(dict(second.state_dict()), dict(first.state_dict()))
-
-
 def test_a_policy_with_an_extractor_is_saved_whole(tmp_path: Path) -> None:
     model = tiny_model(
         policy_kwargs={"features_extractor_class": NormedFeatures, "features_extractor_kwargs": {"dropout": 0.5}}
@@ -184,11 +166,3 @@ def test_a_policy_with_an_extractor_is_saved_whole(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         loaded.predict(SEEN, deterministic=True)[0], model.predict(SEEN, deterministic=True)[0]
     )
-
-
-def test_stacked_seeds_and_extractors_are_refused_together() -> None:
-    with pytest.raises(
-        NotImplementedError,
-        match="must be FlattenExtractor or ImpalaEncoder for 2 seeds at once, got NormedFeatures",
-    ):
-        normed_model(seeds=[1, 2])

@@ -12,7 +12,6 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.logger import configure
-from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import agents
@@ -91,14 +90,6 @@ def test_both_phases_train_act_and_are_saved(name: str, horizon_length: int, tmp
         np.testing.assert_array_equal(other.predict(seen, deterministic=True)[0], expected)
 
 
-@pytest.mark.parametrize(("name", "extractor"), [("image", NatureCNN), ("mixed", CombinedExtractor)])
-def test_each_network_has_sb3s_extractor_of_its_own(name: str, extractor: type) -> None:
-    nets = model_of(name).policy.nets
-    own = {id(nets[each].features_extractor) for each in nets}
-    assert len(own) == len(nets)
-    assert all(type(nets[each].features_extractor) is extractor for each in nets)
-
-
 def test_images_are_stored_as_uint8_and_once() -> None:
     model, dataset = model_of("image"), dataset_of(IMAGE)
     model.learn_offline(1, dataset=dataset)
@@ -123,17 +114,6 @@ def test_what_is_collected_is_what_was_seen() -> None:
     found = model.replay_buffer.layout.observations(rows[:6].numpy())
     np.testing.assert_array_equal(found["image"], images)
     np.testing.assert_array_equal(found["choice"].ravel(), [each["choice"] for each in expected])
-
-
-def test_choices_and_flat_images_train_with_several_seeds() -> None:
-    for name in ("choices", "flat image"):
-        model = model_of(name, seeds=[0, 1])
-        model.learn_offline(2, dataset=dataset_of(SPACES[name][1]))
-        single = model_of(name, seed=1)
-        assert_same(
-            {key: value[1:] for key, value in model_of(name, seeds=[0, 1]).policy.nets.state_dict().items()},
-            dict(single.policy.nets.state_dict()),
-        )
 
 
 def test_dict_observations_are_normalised_part_by_part() -> None:

@@ -341,10 +341,11 @@ class SequenceReplayBuffer(TransitionStore):
         :return: the batch on the training device, leading axes (S, B).
         :raises ValueError: if there are fewer than H transitions.
         """
-        if not self.on_device and env is None:
+        on_device = self.placement.on_device
+        if not on_device and env is None:
             return self._prefetcher.batch(self._draw_batch, batch_size, generator)
         batch = self._draw_batch(batch_size, generator, env)
-        return batch if self.on_device else batch.map(lambda value: value.to(self.device))
+        return batch if on_device else batch.map(lambda value: value.to(self.device))
 
     def _draw_batch(self, size: int, generator: torch.Generator | None, env: VecNormalize | None = None) -> Batch:
         starts = self._draw_starts((self.replicas, size), generator)

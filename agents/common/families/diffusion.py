@@ -6,9 +6,10 @@ from typing import Literal
 
 from torch import Tensor
 
+from agents.common.common_settings import OF_NETWORKS
 from agents.common.maths.critic import action_gradient
 from agents.common.maths.denoising import NoiseSchedule, denoise, noised
-from agents.common.method import OF_NETWORKS, integers, normal
+from agents.common.method import integers, normal
 from agents.common.nets.specs import critic, noise_predictor
 from agents.common.search import log_range
 from agents.common.validation import integer

@@ -1,4 +1,4 @@
-"""What QAM and BAM share: a behaviour flow that is cloned from the data, and a flow that is fine-tuned from it."""
+"""What QAM, BAM, TRQAM and SQAM share: a behaviour flow that clones the data, and a flow that is fine-tuned from it."""
 
 from __future__ import annotations
 
@@ -7,23 +7,18 @@ from typing import Any
 from torch import Tensor
 
 from agents.common.maths.flow import integrate_flow
+from agents.common.method import normal, uniform
 from agents.common.nets.heads import SummedFields
 from agents.common.nets.specs import critic, velocity_field
-from agents.core import Method, Networks, NetworkSpec, Noise, setting
+from agents.core import Draw, Method, Networks, NetworkSpec, Noise, setting
 
 
 class FineTuning(Method):
-    """Networks and sampler of a fine-tuned flow; a subclass adds the losses."""
+    """Networks, noise and sampler of a fine-tuned flow; a subclass adds the losses."""
 
     max_grad_norm: float | None = setting(default=1.0)
     target_behaviour: bool = setting(
         default=True, reference="target_actor", doc="Hold the policy to the moving average of the behaviour flow."
-    )
-    residual: bool = setting(
-        default=False,
-        fixed="the flow is trained as one or the other",
-        doc="Add the fine-tuned network to the behaviour flow: in the rollout to the one that the policy is held to, "
-        "in the sampler to the online one.",
     )
 
     def networks(self) -> dict[str, NetworkSpec]:
@@ -31,8 +26,12 @@ class FineTuning(Method):
         return {
             "critic": critic(target=True),
             "behaviour": velocity_field(target=True, role="behaviour"),
-            "fine_tuned": velocity_field(role="residual" if self.residual else "copy"),
+            "fine_tuned": velocity_field(role="copy"),
         }
+
+    def noise(self) -> dict[str, Draw]:
+        """Return the draws of flow matching and of the rollout."""
+        return {"bc_x0": normal(), "bc_t": uniform(), "am_x0": normal(), "am_eps": normal("KBD")}
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Follow the fine-tuned flow."""
@@ -42,6 +41,25 @@ class FineTuning(Method):
     def prior(self, nets: Networks) -> Any:
         """Return the behaviour flow that the policy is held to, with constant weights."""
         return nets.frozen.behaviour_target if self.target_behaviour else nets.frozen.behaviour
+
+    def policy(self, nets: Networks, online: bool = False) -> Any:
+        """Return the fine-tuned flow."""
+        return nets.fine_tuned
+
+
+class ResidualFineTuning(FineTuning):
+    """The same, with a choice: the fine-tuned flow is a network of its own, or one that is added to the behaviour."""
+
+    residual: bool = setting(
+        default=False,
+        fixed="the flow is trained as one or the other",
+        doc="Add the fine-tuned network to the behaviour flow: in the rollout to the one that the policy is held to, "
+        "in the sampler to the online one.",
+    )
+
+    def networks(self) -> dict[str, NetworkSpec]:
+        """Return the networks; a residual is zero after pretraining."""
+        return super().networks() | {"fine_tuned": velocity_field(role="residual" if self.residual else "copy")}
 
     def policy(self, nets: Networks, online: bool = False) -> Any:
         """Return the fine-tuned flow; with `residual`, its sum with the flow that it is held to, or the online one."""

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.common.maths.flow import integrate_flow
-from agents.common.nets.specs import critic, multiplier, velocity_field
+from agents.common.families.fine_tuning import FineTuning
+from agents.common.nets.specs import multiplier
 from agents.common.search import log_range
-from agents.core import Info, Method, Networks, NetworkSpec, Noise, setting
+from agents.core import Info, Networks, NetworkSpec, setting
 
 
-class TrustRegion(Method):
-    r"""Networks, sampler and multiplier of trust-region adjoint matching; a subclass adds the losses.
+class TrustRegion(FineTuning):
+    r"""Fine-tuning with the multiplier of trust-region adjoint matching; a subclass adds the losses.
 
     After every update the average of the path KL and the multiplier move:
 
@@ -49,9 +49,6 @@ class TrustRegion(Method):
     kl_clip: float = setting(
         default=2.0, reference="kl_clip_coef", above=0, doc="C, a single KL counts at most this many budgets."
     )
-    target_behaviour: bool = setting(
-        default=True, reference="target_actor", doc="Hold the policy to the moving average of the behaviour flow."
-    )
     freeze_base: bool = setting(
         default=False,
         doc="Leave the behaviour flow as pretraining left it; without, it goes on cloning the data, as in the authors' "
@@ -70,20 +67,7 @@ class TrustRegion(Method):
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics, behaviour flow, fine-tuned flow and the multiplier."""
-        return {
-            "critic": critic(target=True),
-            "behaviour": velocity_field(target=True, role="behaviour"),
-            "fine_tuned": velocity_field(role="copy"),
-            "multiplier": multiplier(initial=1.0, budget=self.kl_budget),
-        }
-
-    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
-        """Follow the fine-tuned flow."""
-        return integrate_flow(nets.fine_tuned.at(observations), noise["action"], self.flow_steps).clamp(-1, 1)
-
-    def prior(self, nets: Networks) -> Any:
-        """Return the behaviour flow that the policy is held to, with constant weights."""
-        return nets.frozen.behaviour_target if self.target_behaviour else nets.frozen.behaviour
+        return {**super().networks(), "multiplier": multiplier(initial=1.0, budget=self.kl_budget)}
 
     def effective_multiplier(self, nets: Networks) -> Tensor:
         """Return the multiplier of the loss, (S,), kept above zero."""

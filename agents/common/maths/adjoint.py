@@ -58,25 +58,13 @@ def memoryless_step(x: Tensor, velocity: Tensor, noise: Tensor, step: int, flow_
     return (kept * x).add(velocity, alpha=2 * h).add(noise, alpha=scale)
 
 
-def memoryless_rollout(fine_tuned: Velocity, base: Velocity, x_0: Tensor, noise: Tensor) -> Tensor:
-    r"""Simulate the fine-tuned flow's memoryless SDE; the last step follows the base flow without noise.
+def memoryless_states(fine_tuned: Velocity, x_0: Tensor, noise: Tensor) -> Tensor:
+    r"""Simulate the fine-tuned flow's memoryless SDE but for its last step, see :func:`memoryless_end`.
 
     :param fine_tuned: v_f.
-    :param base: v_beta.
     :param x_0: standard normal start, (S, B, D).
     :param noise: standard normal step noise, (S, K, B, D); the last step's is not used.
-    :return: states x_0..x_K, (S, K+1, B, D).
-    """
-    flow_steps = noise.shape[1]
-    states = memoryless_states(fine_tuned, x_0, noise)
-    velocity = base(states[:, -1], 1 - 1.0 / flow_steps)
-    return torch.cat([states, memoryless_end(states, velocity).unsqueeze(1)], 1)
-
-
-def memoryless_states(fine_tuned: Velocity, x_0: Tensor, noise: Tensor) -> Tensor:
-    """Return a memoryless rollout without its last step: states x_0..x_{K-1}, (S, K, B, D).
-
-    Its arguments are those of :func:`memoryless_rollout`.
+    :return: states x_0..x_{K-1}, (S, K, B, D).
     """
     flow_steps = noise.shape[1]
     states = [x_0]
@@ -89,7 +77,7 @@ def memoryless_states(fine_tuned: Velocity, x_0: Tensor, noise: Tensor) -> Tenso
 def memoryless_end(states: Tensor, base: Tensor) -> Tensor:
     """Return the last state x_K, (S, B, D), of a memoryless rollout with ``states`` x_0..x_{K-1}, (S, K, B, D).
 
-    ``base`` is v_beta at x_{K-1}, (S, B, D).
+    It follows the base flow without noise: ``base`` is v_beta at x_{K-1}, (S, B, D).
     """
     return torch.add(states[:, -1], base, alpha=1.0 / states.shape[1])
 

@@ -10,18 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from agents.common.nets.heads import (
-    CriticEnsemble,
-    Multiplier,
-    Network,
-    Networks,
-    NoisePredictor,
-    StateValue,
-    TanhActor,
-    TanhGaussian,
-    Temperature,
-    VelocityField,
-)
+from agents.common.nets.heads import CriticEnsemble, Network, Networks, StateValue, VelocityField
+from agents.common.nets.policies import Multiplier, NoisePredictor, TanhActor, TanhGaussian, Temperature
 
 __all__ = [
     "NetworkSpec", "Networks", "Role", "Sizes", "critic", "multiplier", "noise_predictor", "state_value", "tanh_actor",

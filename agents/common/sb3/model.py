@@ -24,12 +24,13 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from agents.common.check import check_first_update, require_table
+from agents.common.common_settings import linear_start
 from agents.common.data.arrays import ArraySource
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.shards import Shards
 from agents.common.data.storage import Placement
 from agents.common.engine.trainer import Trainer
-from agents.common.method import Info, Method, linear_start
+from agents.common.method import Info, Method
 from agents.common.nets.heads import CriticEnsemble
 from agents.common.nets.specs import NetworkSpec
 from agents.common.pretraining import find_behaviour

@@ -12,7 +12,7 @@ import torch
 
 import agents
 from agents.bc import BC
-from agents.common.engine import update as engine
+from agents.common.engine import trainer as engine
 from agents.common.nets import fast
 from agents.testing.kit import CHECKS, PAGE, Outcome, run_checks
 from tests.agents.testing.mistakes import example, own_network
@@ -44,6 +44,23 @@ def test_it_passes_on_an_algorithm(id: str) -> None:
     assert [name for name, outcome in found.items() if outcome.state == "does not apply"] == (
         ["values"] if id == "bc" else []
     )
+
+
+REPLICATED: dict[str, dict[str, Any]] = {  # settings of which replicas may have their own
+    "cgql": {"inverse_temperature": 10.0, "best_of_n": 2},
+    "dsrl": {"best_of_n": 2},
+    "ifql": {"best_of_n": 4},
+    "qgf": {"best_of_n": 2, "guidance_weight": 0.5, "gradient": "jacobian"},
+    "qsm": {"best_of_n": 2, "actor_layer_norm": True},
+    "rebrac": {"bc_weight": 0.1, "true_delay": True},
+    "sqam": {"multiplier_learning_rate": 0.5},
+    "trqam": {"multiplier_learning_rate": 0.5},
+}
+
+
+@pytest.mark.parametrize("id", agents.algorithm_ids())
+def test_every_algorithm_keeps_the_contract(id: str) -> None:
+    assert not failures(outcomes(id, "compiled", "values", "actions", "plain", **REPLICATED.get(id, {})))
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ class Draws:
     def __call__(self, size: int, generator: torch.Generator) -> Batch:
         self.threads.append(threading.current_thread().name.partition("_")[0])
         value = torch.rand(1, size, generator=generator)
-        return Batch(value, value, value, value, value, value)
+        return Batch(*[value] * 7)
 
 
 @pytest.mark.parametrize("replicas", [1, 2])

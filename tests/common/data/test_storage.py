@@ -9,7 +9,6 @@ import torch
 
 from agents.common.data import storage
 from agents.common.data.storage import GIB, place
-from tests.common.toys import tiny_model
 
 GPU = torch.device("cuda")
 
@@ -61,13 +60,3 @@ def test_what_does_not_fit_at_all_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     message = "needs 3.50 GiB and cuda has 3.00 GiB free; use `storage='host'` or 'auto', or a smaller `buffer_size`"
     with pytest.raises(ValueError, match=re.escape(message)):
         place("device", GPU, 7 * GIB // 2)
-
-
-def test_host_memory_is_taken_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu_with(monkeypatch, free=20)
-    assert not place("host", GPU, 1).on_device
-
-
-def test_unknown_storage_is_refused_with_the_choices() -> None:
-    with pytest.raises(ValueError, match="`storage` must be one of auto, device, host"):
-        tiny_model(replay_buffer_kwargs={"storage": "disk"})

@@ -107,10 +107,3 @@ def test_after_a_recording_that_fails_plans_are_plain_with_one_warning(
         assert_plans_agree(plans, policy)
     assert len(told) == 1
     assert capture.earlier_failure() is not None
-
-
-def test_training_mode_is_left_as_plan_leaves_it(recordings: list[Tape]) -> None:
-    policy = policy_of()
-    policy.set_training_mode(True)
-    RecordedPlans(policy)(*question(policy, 2, 0))
-    assert not policy.training

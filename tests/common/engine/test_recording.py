@@ -13,7 +13,7 @@ import torch
 
 from agents.common.engine import capture, trainer
 from agents.common.engine.strategies import Mode
-from tests.common.engine.test_capture import assert_same, made, state_of
+from tests.common.engine.test_capture import made, state_of
 
 # -- updates ----------------------------------------------------------------------------------------------------------
 
@@ -47,38 +47,6 @@ def test_after_a_failure_no_model_of_the_process_is_recorded(refusing: None) -> 
     assert second.trainer.mode.reason == "an earlier recording failed: operation not permitted"
 
 
-@pytest.fixture
-def watched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, Any]]:
-    """Let updates be recorded by running them; return what the optimiser was told in each of them."""
-    told: list[tuple[bool, Any]] = []
-
-    def run(step: Any, device: torch.device, generators: Any) -> Any:
-        info = step()
-        return (lambda: None), info
-
-    monkeypatch.setattr(capture, "record", run)
-    monkeypatch.setattr(capture, "run_aside", lambda step, device: step())
-    monkeypatch.setattr(capture, "_failures", [])
-    monkeypatch.setattr(trainer, "choose_mode", lambda *arguments: Mode(False, True, "test"))
-    return told
-
-
-def test_the_optimiser_is_capturable_only_while_it_is_recorded(watched: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = made()
-    group = model.policy.optimizer.param_groups[0]
-    differentiate = model.trainer.differentiate
-
-    def noting(*arguments: Any) -> Any:
-        watched.append((group["capturable"], type(group["lr"])))
-        return differentiate(*arguments)
-
-    monkeypatch.setattr(model.trainer, "differentiate", noting)
-    for _ in range(capture.WARM_UP + 3):
-        model.trainer.update(16)
-    assert watched == [(False, float)] * capture.WARM_UP + [(True, torch.Tensor)]
-    assert (group["capturable"], type(group["lr"])) == (False, float)
-
-
 def test_a_new_generator_is_recorded_anew(watched: Any) -> None:
     model = made()
     for _ in range(capture.WARM_UP + 2):
@@ -87,45 +55,6 @@ def test_a_new_generator_is_recorded_anew(watched: Any) -> None:
     model.set_random_seed(123)
     model.trainer.update(16)
     assert len(model.trainer.recorder.steps) == 2
-
-
-def test_an_error_while_recording_is_not_the_compilers(monkeypatch: pytest.MonkeyPatch, refusing: None) -> None:
-    recording: list[bool] = []
-
-    def compile_(function: Any, **settings: Any) -> Any:
-        def call(*arguments: Any) -> Any:
-            if recording:
-                raise RuntimeError("operation not permitted when stream is capturing")
-            return function(*arguments)
-
-        return call
-
-    def record_(step: Any, device: torch.device, generators: Any) -> Any:
-        states = [generator.get_state() for generator in model.trainer.generators().values()]
-        recording.append(True)
-        try:
-            step()
-        finally:
-            recording.clear()
-            for generator, state in zip(model.trainer.generators().values(), states, strict=True):
-                generator.set_state(state)
-
-    monkeypatch.setattr(torch, "compile", compile_)
-    monkeypatch.setattr(capture, "record", record_)
-    monkeypatch.setattr(trainer, "choose_mode", lambda *arguments: Mode(True, True, "test"))
-    model = made()
-    for _ in range(capture.WARM_UP):
-        model.trainer.update(16)
-    with pytest.warns(UserWarning, match="not captured: operation not permitted"):
-        model.trainer.update(16)
-    model.trainer.update(16)
-    assert model.trainer.mode.compiled
-    monkeypatch.setattr(trainer, "choose_mode", lambda *arguments: Mode(False, False, "test"))
-    monkeypatch.setattr(capture, "_failures", [])
-    plain = made()
-    for _ in range(capture.WARM_UP + 2):
-        plain.trainer.update(16)
-    assert_same(model, plain)
 
 
 # -- on a device ------------------------------------------------------------------------------------------------------

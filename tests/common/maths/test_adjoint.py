@@ -10,7 +10,6 @@ from torch import Tensor
 from agents.common.maths.adjoint import (
     adjoint_matching_loss,
     lean_adjoint,
-    memoryless_rollout,
     memoryless_sigma,
     memoryless_sigmas,
     step_times,
@@ -18,7 +17,15 @@ from agents.common.maths.adjoint import (
 )
 from agents.common.maths.flow import integrate_flow
 from agents.common.nets.heads import Time, Velocity, VelocityField
-from tests.common.closed_forms import FixedPoint, Gaussian, Quadratic, noise_basis, sampled_moments, simulated_moments
+from tests.common.closed_forms import (
+    FixedPoint,
+    Gaussian,
+    Quadratic,
+    memoryless_rollout,
+    noise_basis,
+    sampled_moments,
+    simulated_moments,
+)
 
 # K = 10, m = 0.3, s = 0.5, unit gradient of tau Q, six decimals
 GOLDEN = Gaussian(0.3, 0.5)

@@ -14,7 +14,8 @@ from agents.common.maths.critic import pessimistic_value, pick_best, td_loss, td
 
 def batch_of(rewards: Tensor, discounts: Tensor) -> Batch:
     blank = torch.zeros(*rewards.shape, 1)
-    return Batch(blank, blank, rewards, discounts, blank, torch.ones_like(rewards))
+    ones = torch.ones_like(rewards)
+    return Batch(blank, blank, rewards, discounts, blank, ones, ones.unsqueeze(-1))
 
 
 def test_pessimistic_value_subtracts_population_standard_deviations() -> None:
@@ -28,11 +29,6 @@ def test_members_that_agree_exactly_are_climbed_by_their_mean() -> None:
     assert q.grad is not None
     assert q.grad[0, :, 0].tolist() == [0.5, 0.5]
     assert q.grad[0, :, 1].tolist() == pytest.approx([0.75, 0.25])
-
-
-def test_pessimism_never_mixes_replicas() -> None:
-    q = torch.stack([torch.full((3, 2), 1.0), torch.full((3, 2), 5.0)])  # (S, E, B)
-    assert pessimistic_value(q, 0.7).tolist() == [[1.0, 1.0], [5.0, 5.0]]
 
 
 def test_td_target_adds_the_discounted_pessimistic_value() -> None:

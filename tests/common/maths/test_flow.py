@@ -16,9 +16,7 @@ from agents.common.maths.flow import (
     interpolate,
     times_of_sampler,
 )
-from agents.common.nets.heads import Networks
 from tests.common.closed_forms import Gaussian, sampled_moments
-from tests.common.toys import tiny_model, toy_batch, toy_noise
 
 
 def normals(*shape: int, seed: int = 0) -> Tensor:
@@ -94,10 +92,6 @@ def test_sampler_evaluates_the_field_once_a_step() -> None:
     assert times == [0, 0.25, 0.5, 0.75]
 
 
-def test_sampler_does_not_clip() -> None:
-    assert float(integrate_flow(lambda x, t: 0 * x + 5, torch.ones(1, 1, 1), 3)) == pytest.approx(6)
-
-
 def test_sampler_ends_where_the_golden_trace_does() -> None:
     end = integrate_flow(Gaussian(0.3, 0.5), torch.ones(1, 1, 1, dtype=torch.float64), 10)
     assert float(end) == pytest.approx(0.730783, abs=6e-7)
@@ -116,30 +110,3 @@ def test_euler_error_halves_when_flow_steps_double(s: float) -> None:
 
 
 # -- distillation -----------------------------------------------------------------------------------------------------
-
-
-def distilled() -> tuple[Networks, dict[str, Tensor], Tensor, Tensor]:
-    model = tiny_model("fql")
-    batch, size = toy_batch(model), model.policy.chunk_size
-    teacher, z = normals(1, 16, size).float(), normals(1, 16, size, seed=1).float() * 3
-    with torch.no_grad():
-        model.policy.nets.one_step.mlp.weights[-1] *= 5  # so that some actions leave the box
-    student = model.policy.nets.one_step(batch.observations, z)
-    targets = {"td": torch.zeros(1, 16), "teacher": teacher}
-    losses = model.method.losses(batch, targets, {**toy_noise(model), "distill_z": z}, model.policy.nets, {})
-    q = model.policy.nets.critic(batch.observations, student.clamp(-1, 1))
-    assert float(student.detach().abs().max()) > 1
-    return model.policy.nets, losses, (student - teacher).square().mean(), -q.mean()
-
-
-def test_distillation_compares_unclipped_students_and_scores_clipped_ones() -> None:
-    _, losses, distill, q = distilled()
-    torch.testing.assert_close(losses["distill"].sum(), distill)
-    torch.testing.assert_close(losses["q"].sum(), q)
-
-
-def test_distillation_trains_only_the_one_step_policy() -> None:
-    nets, losses, *_ = distilled()
-    (losses["distill"] + losses["q"]).sum().backward()
-    reached = {name.split(".")[0] for name, p in nets.named_parameters() if p.grad is not None}
-    assert reached == {"one_step"}

@@ -106,12 +106,6 @@ def test_actions_are_those_of_repeated_observations(id: str, monkeypatch: pytest
     torch.testing.assert_close(found, model.policy.plan(rows, placed), rtol=1e-5, atol=1e-6)
 
 
-def test_networks_without_an_extractor_are_left_as_they_are() -> None:
-    nets = tiny_model("qam").policy.nets
-    view = RepeatedObservations(nets, normals(1, 3, 4), 2)
-    assert all(view[name] is nets[name] for name in nets)
-
-
 def test_views_of_the_view_encode_once_too() -> None:
     nets = counting_model("qam").policy.nets
     observations, actions = normals(1, 3, 4), normals(1, 6, 6, seed=1)

@@ -9,13 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from agents.common.nets.heads import (
-    CriticEnsemble,
+from agents.common.nets.heads import CriticEnsemble, StateValue, VelocityField
+from agents.common.nets.policies import (
     NoisePredictor,
-    StateValue,
     TanhActor,
     TanhGaussian,
-    VelocityField,
     tanh_gaussian_log_prob,
     tanh_gaussian_sample,
 )
@@ -64,12 +62,6 @@ def test_initialising_one_replica_leaves_the_others_alone() -> None:
 )
 def test_networks_have_as_many_parameters_as_the_reference(network: Callable[[], nn.Module], expected: int) -> None:
     assert count(network()) == expected
-
-
-@pytest.mark.parametrize("time", [True, False])
-def test_one_dimensional_actions_keep_their_axis(time: bool) -> None:
-    network = filled(VelocityField(1, 3, 1, [8], time=time))
-    assert network(normals(1, 5, 3), normals(1, 5, 1), *([0.5] if time else [])).shape == (1, 5, 1)
 
 
 # -- stacks -----------------------------------------------------------------------------------------------------------
