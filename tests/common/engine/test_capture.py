@@ -176,6 +176,16 @@ def test_online_batches_are_drawn_outside_and_handed_in(captured: Any) -> None:
     assert_same(model, plain)
 
 
+def test_a_new_generator_is_recorded_anew(captured: Any) -> None:
+    model = captured()
+    for _ in range(capture.WARM_UP + 2):
+        model.trainer.update(16)
+    assert len(model.trainer.recorder.steps) == 1
+    model.set_random_seed(123)
+    model.trainer.update(16)
+    assert len(model.trainer.recorder.steps) == 2
+
+
 def test_a_recording_is_dropped_when_parameters_are_loaded(captured: Any) -> None:
     model = captured()
     for _ in range(6):

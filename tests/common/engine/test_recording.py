@@ -47,16 +47,6 @@ def test_after_a_failure_no_model_of_the_process_is_recorded(refusing: None) -> 
     assert second.trainer.mode.reason == "an earlier recording failed: operation not permitted"
 
 
-def test_a_new_generator_is_recorded_anew(watched: Any) -> None:
-    model = made()
-    for _ in range(capture.WARM_UP + 2):
-        model.trainer.update(16)
-    assert len(model.trainer.recorder.steps) == 1
-    model.set_random_seed(123)
-    model.trainer.update(16)
-    assert len(model.trainer.recorder.steps) == 2
-
-
 # -- on a device ------------------------------------------------------------------------------------------------------
 
 
