@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.rank_tests import detectable_shift, difference_of_means, rank_test
+from benchmarks.rank_tests import (
+    detectable_shift,
+    difference_of_means,
+    rank_test,
+    seeds_for_equivalence,
+    smallest_p,
+)
 from zoo.report.statistics.estimates import holm
 
 LEVEL = 0.05
+MARGIN = 10
+"""Points of mean success within which two sides count as equal."""
 COLUMNS = ["algorithm", "task", "seed", "step", "successes", "episodes", "mean_length", "diverged"]
 """Of a table of scores: one row is one evaluation of one seed."""
 SCORES = ("success", "length")
@@ -57,12 +65,14 @@ def compare(ours: pd.DataFrame, theirs: pd.DataFrame, design: Design) -> pd.Data
 
     A cell is an algorithm, a task and a step; another one for each algorithm, with task and step `MEAN`, has the mean
     of a seed's cells. Each cell has a test of success and one of episode length. All tests of the design are one
-    family, so that a result does not depend on what is still missing.
+    family, so that a result does not depend on what is still missing, but for those that no division of the pooled
+    runs into two groups would make significant (Tarone 1990): most runs are at the floor or the ceiling there.
 
     :param ours: table with `COLUMNS`.
     :param theirs: likewise.
     :return: one row a test: ``algorithm, task, step, score, ours, theirs`` (means), ``seeds`` (of both groups),
-        ``spread`` (pooled standard deviation), ``difference, half_width, p, adjusted``.
+        ``spread`` (pooled standard deviation), ``difference, half_width, is_within, p, smallest_p``, and
+        ``adjusted``, NaN for those outside the family.
     """
     rows = []
     both = [_prepare(table, design) for table in (ours, theirs)]
@@ -74,8 +84,12 @@ def compare(ours: pd.DataFrame, theirs: pd.DataFrame, design: Design) -> pd.Data
                 rows += _test_cell(groups, algorithm=algorithm, task=str(task), step=f"{step:,}")
         groups = [_average(table, len(design.tasks) * len(design.checkpoints[algorithm])) for table in cells]
         rows += _test_cell(groups, algorithm=algorithm, task=MEAN, step=MEAN)
-    tests = pd.DataFrame(rows)
-    return tests.assign(adjusted=holm(tests["p"], design.tests)) if rows else tests
+    if not rows:
+        return pd.DataFrame()
+    tests = pd.DataFrame(rows).assign(adjusted=np.nan)
+    within = tests["smallest_p"] <= LEVEL
+    tests.loc[within, "adjusted"] = holm(tests.loc[within, "p"], design.tests - int((~within).sum()))
+    return tests
 
 
 def _prepare(scores: pd.DataFrame, design: Design) -> pd.DataFrame:
@@ -99,6 +113,7 @@ def _test_cell(groups: Sequence[pd.DataFrame], **cell: str) -> list[dict[str, An
     for score in SCORES:
         ours, theirs = (group[score].to_numpy(float) for group in groups)
         difference, half_width = difference_of_means(ours, theirs)
+        _, narrow = difference_of_means(ours, theirs, 0.9)
         rows.append(
             {
                 **cell,
@@ -109,17 +124,20 @@ def _test_cell(groups: Sequence[pd.DataFrame], **cell: str) -> list[dict[str, An
                 "spread": float(np.sqrt((ours.var(ddof=1) + theirs.var(ddof=1)) / 2)),
                 "difference": difference,
                 "half_width": half_width,
+                "is_within": abs(difference) + narrow < MARGIN,
                 "p": rank_test(ours, theirs),
+                "smallest_p": smallest_p(ours, theirs),
             }
         )
     return rows
 
 
-def describe_control(ours: pd.DataFrame, theirs: pd.DataFrame, design: Design) -> str:
-    """Return how often the same tests tell our algorithm from the original of another one.
+def describe_control(ours: pd.DataFrame, theirs: pd.DataFrame, design: Design, earlier: Collection[str] = ()) -> str:
+    """Return how often the same tests tell our algorithm from the original of another one on the same file.
 
     :param ours: table with `COLUMNS`.
     :param theirs: likewise.
+    :param earlier: algorithms whose scores are of another file than those of the rest.
     """
     means = [
         {name: _average(rows, len(design.tasks) * len(design.checkpoints[name])) for name, rows in groups}
@@ -129,7 +147,7 @@ def describe_control(ours: pd.DataFrame, theirs: pd.DataFrame, design: Design) -
         min(rank_test(means[0][one][score], means[1][other][score]) for score in SCORES) <= LEVEL / design.tests
         for one in means[0]
         for other in means[1]
-        if one != other and min(len(means[0][one]), len(means[1][other])) > 1
+        if one != other and (one in earlier) == (other in earlier) and min(len(means[0][one]), len(means[1][other])) > 1
     ]
     return (
         "- **Control.** Ours against the original of another algorithm: the means of "
@@ -146,19 +164,83 @@ def summarise(tests: pd.DataFrame, gaps: Mapping[str, Gaps], design: Design) -> 
     lines = [_describe_missing(side, missing, design) for side, missing in gaps.items()]
     if tests.empty:
         return "\n".join([*lines, "- No cell has both sides yet."])
-    found = tests[tests["adjusted"] <= LEVEL]
-    below = (tests["p"] <= LEVEL).sum()
+    found, left_out = tests[tests["adjusted"] <= LEVEL], int(tests["adjusted"].isna().sum())
+    below, size = (tests["p"] <= LEVEL).sum(), design.tests - left_out
     outcome = "; ".join(_name(row) for row in found.to_dict("records"))
     lines.append(
-        f"- **{len(found)} of {len(tests)} tests are significant at 5% after Holm's correction** for {design.tests}"
+        f"- **{len(found)} of {len(tests) - left_out} tests are significant at 5% after Holm's correction** for {size}"
         + (f": {outcome}." if outcome else ".")
     )
-    tested = tests["p"] < 1
     lines.append(
-        f"- Without correction {below} p values are at most 0.05; about {LEVEL * tested.sum():.0f} would be by chance "
-        f"alone, out of the {tested.sum()} tests whose p value is not 1."
+        f"- {left_out} more tests are left out of that family: both sides' runs together are so near the floor or the "
+        f"ceiling that no division of them into two groups has p at most {LEVEL:g} (Tarone's rule, which looks at the "
+        "pooled runs only and not at which side they are from). They say nothing."
     )
+    lines.append(
+        f"- Without correction {below} p values are at most {LEVEL:g}; at most {LEVEL * (len(tests) - left_out):.0f} "
+        f"would be expected by chance alone, out of {len(tests) - left_out}."
+    )
+    lines.append(_describe_equivalence(tests))
     return "\n".join([*lines, _describe_power(tests, design)])
+
+
+def _describe_equivalence(tests: pd.DataFrame) -> str:
+    """Return how many rows are shown to be equal within the margin, and what it would take for the others."""
+    means = tests[(tests["task"] == MEAN) & (tests["score"] == "success")]
+    shown = means["is_within"].astype(bool)
+    needed = [seeds_for_equivalence(spread, MARGIN) for spread in means.loc[~shown, "spread"]]
+    others = ""
+    if needed:
+        others = (
+            f" For the others it would take {min(needed)} to {max(needed)} seeds a side, {np.median(needed):.0f} in "
+            "the median, to show equal means 8 times of 10."
+        )
+    return (
+        f"- **{shown.sum()} of {len(means)} rows are shown to be equal within {MARGIN} points of mean success**: the "
+        f"90% interval of the difference lies inside (two one-sided tests at 5% each, not corrected). The margin "
+        "was set before these intervals were computed, but after differences of the earlier file stood on this page."
+        f"{others}"
+    )
+
+
+def describe_pooled(
+    ours: pd.DataFrame, theirs: pd.DataFrame, families: Mapping[str, Sequence[str]], design: Design
+) -> str:
+    """Return the differences of rows that are not independent, pooled: the mean of a seed's rows is one observation.
+
+    :param families: what the rows share -> their names.
+    """
+    parts = []
+    for what, rows in families.items():
+        groups, cells = [], sum(len(design.tasks) * len(design.checkpoints[name]) for name in rows)
+        for table in (ours, theirs):
+            own = _prepare(table, design)
+            groups.append(_average(own[own["algorithm"].isin(rows)], cells)["success"])
+        if min(map(len, groups)) > 1:
+            difference, half_width = difference_of_means(*groups)
+            _, narrow = difference_of_means(*groups, level=0.9)
+            verdict = "within" if abs(difference) + narrow < MARGIN else "not shown within"
+            parts.append(f"{what} {difference:+.1f} ± {half_width:.1f} points ({verdict} {MARGIN})")
+    return f"- **Pooled**, with one mean a seed: {'; '.join(parts) or 'no family is complete'}."
+
+
+def fault_table(ours: pd.DataFrame, theirs: pd.DataFrame, faults: Mapping[str, str], design: Design) -> str:
+    """Return one Markdown row for each fault that was planted in our code, and whether the tests see it.
+
+    :param faults: label of ours -> the original's.
+    """
+    rows = []
+    for label, original in faults.items():
+        own = ours[ours["algorithm"] == label].assign(algorithm=original)
+        tests = compare(own, theirs, Design({original: design.checkpoints[original]}, design.tasks, design.seeds))
+        if len(tests) < 2 or tests["task"].iloc[-1] != MEAN:
+            rows.append([label, "not trained yet", *[""] * 6])
+            continue
+        seen = "yes" if tests["p"].min() <= LEVEL / design.tests else "no"
+        mean = tests[(tests["task"] == MEAN) & (tests["score"] == "success")].to_dict("records")[0]
+        rows.append([label, *_describe(mean)[:4], _within(mean), _number(tests["p"].min()), seen])
+    head = ["fault", "success %, ours", "original", "difference", "p", f"within {MARGIN}", "smallest p", "seen"]
+    return _markdown(head, rows)
 
 
 def _describe_missing(side: str, missing: Gaps, design: Design) -> str:
@@ -222,8 +304,10 @@ def mean_table(tests: pd.DataFrame, settings: Mapping[str, str]) -> str:
 
     :param settings: algorithm -> its own settings, as text.
     """
-    head = ["algorithm", "own settings", *_score_head()]
-    rows = _cells(tests[tests["task"] == MEAN], lambda row: [row["algorithm"], settings[row["algorithm"]]])
+    head = ["algorithm", "own settings", f"within {MARGIN} points", *_score_head()]
+    rows = _cells(
+        tests[tests["task"] == MEAN], lambda row: [row["algorithm"], settings[row["algorithm"]], _within(row)]
+    )
     return _markdown(head, rows)
 
 
@@ -261,7 +345,16 @@ def _describe(test: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _within(test: Mapping[str, Any]) -> str:
+    """Return whether a difference of success is shown to be within the margin, or the seeds that it would take."""
+    if test["is_within"]:
+        return "within"
+    return f"not shown ({seeds_for_equivalence(test['spread'], MARGIN)} seeds)"
+
+
 def _number(p: float) -> str:
+    if np.isnan(p):
+        return "left out"
     return f"{p:.2g}" if p >= 0.001 else f"{p:.0e}".replace("e-0", "e-")
 
 

@@ -8,8 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from zoo.report.statistics.estimates import welch_half_width
-
 Array = NDArray[np.float64]
 SIMULATED_GROUPS = 4_000
 
@@ -30,15 +28,34 @@ def rank_test(ours: Sequence[float] | Array, theirs: Sequence[float] | Array) ->
     return float(min(1.0, 2 * tail / counts.sum()))
 
 
-def difference_of_means(ours: Sequence[float] | Array, theirs: Sequence[float] | Array) -> tuple[float, float]:
-    """Return the difference of two means, and half the width of its 95% interval (Welch's t; NaN for single runs)."""
-    groups = [np.asarray(ours, np.float64), np.asarray(theirs, np.float64)]
-    sizes = np.array([len(group) for group in groups])
-    difference = float(groups[0].mean() - groups[1].mean())
+def smallest_p(ours: Sequence[float] | Array, theirs: Sequence[float] | Array) -> float:
+    """Return the smallest p value that any division of the pooled runs into groups of these sizes has."""
+    pooled, size = np.sort([*ours, *theirs]), len(ours)
+    ends = (pooled[:size], pooled[size:]), (pooled[-size:], pooled[:-size])
+    return min(rank_test(*groups) for groups in ends)
+
+
+def seeds_for_equivalence(spread: float, margin: float) -> int:
+    """Return the seeds a side with which two equal means are shown within a margin 8 times of 10 (normal scores).
+
+    :param spread: standard deviation of the seeds.
+    """
+    quantiles = stats.norm.ppf(0.95) + stats.norm.ppf(0.9)
+    return max(2, int(np.ceil(2 * (quantiles * spread / margin) ** 2)))
+
+
+def difference_of_means(
+    ours: Sequence[float] | Array, theirs: Sequence[float] | Array, level: float = 0.95
+) -> tuple[float, float]:
+    """Return the difference of two means, and half the width of its interval (Welch's t; NaN for single runs)."""
+    difference, sizes = float(np.mean(ours) - np.mean(theirs)), np.array([len(ours), len(theirs)])
     if sizes.min() < 2:
         return difference, float("nan")
-    variances = np.array([[group.var(ddof=1)] for group in groups])
-    return difference, float(welch_half_width(variances, sizes)[0])
+    parts = np.array([np.var(ours, ddof=1), np.var(theirs, ddof=1)]) / sizes
+    if not parts.any():
+        return difference, 0.0
+    freedom = parts.sum() ** 2 / (parts**2 / (sizes - 1)).sum()
+    return difference, float(stats.t.ppf((1 + level) / 2, freedom) * np.sqrt(parts.sum()))
 
 
 def detectable_shift(size: int, level: float, power: float = 0.8) -> float:

@@ -24,6 +24,8 @@ from benchmarks.rank_table import (
     compare,
     describe_control,
     describe_diverged,
+    describe_pooled,
+    fault_table,
     find_missing,
     mean_table,
     summarise,
@@ -40,14 +42,17 @@ ROOT = Path(__file__).resolve().parent.parent
 ENV = "pointmaze-medium-navigate-singletask-task{}-v0"
 TASKS = (1, 5)
 DATASET = "pointmaze-medium-navigate-v0"
-DATA_SHA256 = "392c4bf2b7187e5ec2d7072f9dc0321c27c0ead6cbb74b38f43e1d3a0b83448b"
-RECIPE = (
-    f"`zoo dataset generate {DATASET} --dataset-size 100000` makes as many transitions (OGBench 1.2.2, MuJoCo 4.0.0, "
-    "seed 0), but its bits depend on versions and processor, and what made the original file is not recorded. With "
-    "another file, train the originals on it too, and set its sum and their scores (--reference)"
-)
-"""What is known of how the file was made."""
+DATA_SHA256 = "053c1e3584d08f4f19da8c2684c658c0a95f4799ef414e7fd8277aab7d40cb72"
+RECIPE = f"zoo dataset generate {DATASET} --dataset-size 100000 --dataset-dir DIR"
+"""What makes the file, with OGBench 1.2.2, MuJoCo 4.0.0 and NumPy 2.4.6."""
+EARLIER_SHA256 = "392c4bf2b7187e5ec2d7072f9dc0321c27c0ead6cbb74b38f43e1d3a0b83448b"
 EPISODE_STEPS = 1_000  # the environment's limit
+FAMILIES = {
+    "QAM, QAM-F and QAM-E (weights, batches and noise shared by seed in the originals)": ("qam", "qam_f", "qam_e"),
+    "CGQL, MSE and linex": ("cgql", "cgql_mse", "cgql_linex"),
+    "QSM and DAC": ("qsm", "dac"),
+}
+"""Rows of one agent in the originals."""
 REFERENCE = ROOT / "results" / "published" / "reference_runs.csv"
 OURS = ROOT / "results" / "reference_ranks" / "ours.csv"
 PAGE = ROOT / "results" / "reference_ranks.md"
@@ -65,12 +70,14 @@ class Entry:
     :param params: settings beside those of `PARAMS` and of the algorithm's `quick` entry.
     :param checkpoints: steps of the evaluations, equally far apart.
     :param phase: ``offline`` or ``online``, whose steps these are.
+    :param fault: of `planted_faults.py`, none by default.
     """
 
     algo: str
     params: Mapping[str, Any] = field(default_factory=dict)
     checkpoints: tuple[int, ...] = (700, 1_400, 2_100)
     phase: str = "offline"
+    fault: str = ""
 
     @property
     def all_params(self) -> dict[str, Any]:
@@ -90,6 +97,13 @@ ENTRIES = {algo: Entry(algo) for algo in OFFLINE} | {
     "rlpd": Entry("rlpd", {"ensemble_size": 4}, (1_500, 3_000, 4_500), "online"),
 }
 """By label. Four critics where the originals become NaN with two: `results/reference_ranks.md` says why."""
+FAULTS = {
+    "qam_targets_after_step": Entry("qam", fault="targets_after_step"),
+    "qam_no_clipping": Entry("qam", fault="no_clipping"),
+    "fql_targets_after_step": Entry("fql", fault="targets_after_step"),
+}
+"""Ours with a fault planted (`planted_faults.py`), for the comparison with the original of the algorithm."""
+TRAINED = ENTRIES | FAULTS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -98,15 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :param arguments: the words after the program's name; None takes them from the command line.
     :return: exit code.
     """
-    parser = Parser(description=__doc__)
-    parser.add_argument(
-        "--only", nargs="+", choices=ENTRIES, default=list(ENTRIES), help="rows to train (default: all)"
-    )
-    parser.add_argument("--tasks", nargs="+", type=int, choices=TASKS, default=TASKS, help="tasks to train on")
-    parser.add_argument("--seeds", type=whole_number, default=10, help="seeds a side, from 0 (default: 10)")
-    parser.add_argument("--dataset-dir", help="folder of the dataset (default: OGBench's)")
-    parser.add_argument("-f", "--log-folder", type=Path, default=Path("logs/reference_ranks"), help="where runs are")
-    parser.add_argument("--reference", type=Path, default=REFERENCE, help="scores of the originals, CSV")
+    parser = make_parser(__doc__)
     parser.add_argument("--scores", type=Path, default=OURS, help="our scores, CSV; new ones are added")
     parser.add_argument("-o", "--output", type=Path, default=PAGE, help="page whose tables are replaced, Markdown")
     parser.add_argument("--table-only", action="store_true", help="train nothing")
@@ -114,12 +120,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_program(lambda: run(args), verbose=2)
 
 
+def make_parser(description: str | None) -> Parser:
+    """Return a parser of what both sides' programs are told."""
+    parser = Parser(description=description)
+    parser.add_argument(
+        "--only", nargs="+", choices=TRAINED, default=list(TRAINED), help="rows to train (default: all)"
+    )
+    parser.add_argument("--tasks", nargs="+", type=int, choices=TASKS, default=TASKS, help="tasks to train on")
+    parser.add_argument("--seeds", type=whole_number, default=10, help="seeds a side, from 0 (default: 10)")
+    parser.add_argument("--dataset-dir", help="folder of the dataset (default: OGBench's)")
+    logs = Path("logs/reference_ranks") / DATA_SHA256[:8]
+    parser.add_argument("-f", "--log-folder", type=Path, default=logs, help="where our runs are")
+    parser.add_argument("--reference", type=Path, default=REFERENCE, help="scores of the originals, CSV")
+    return parser
+
+
+def make_design(seeds: int, entries: Mapping[str, Entry] = ENTRIES) -> Design:
+    """Return what is compared, for a number of seeds."""
+    return Design({label: entry.checkpoints for label, entry in entries.items()}, TASKS, range(seeds))
+
+
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Train what is missing, write our scores and the page, and return the result to print."""
-    design = Design({label: entry.checkpoints for label, entry in ENTRIES.items()}, TASKS, range(args.seeds))
+    design = make_design(args.seeds)
     ours = add_runs(read_scores(args.scores), args.log_folder)
-    missing_here = [(label, task) for label, task in find_missing(ours, design) if label in args.only]
-    missing_here = [] if args.table_only else [pair for pair in missing_here if pair[1] in args.tasks]
+    missing_here = [] if args.table_only else find_missing(ours, make_design(args.seeds, TRAINED))
+    missing_here = [(label, task) for label, task in missing_here if label in args.only and task in args.tasks]
     if missing_here:
         require_data(dataset_files(DATASET, args.dataset_dir)[0])
     for label, task in missing_here:
@@ -127,12 +153,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         ours = add_runs(ours, args.log_folder)
         write_scores(ours, args.scores)
     write_scores(ours, args.scores)
-    sides = {"Ours": ours, "Originals": read_scores(args.reference)}
+    now = {"Ours": ours, "Originals": read_scores(args.reference)}
+    sides, replaced = with_earlier(now, args.scores.parent / "earlier", design)
     gaps = {side: find_missing(scores, design) for side, scores in sides.items()}
     tests = compare(*sides.values(), design)
-    lines = [summarise(tests, gaps, design), describe_control(*sides.values(), design)]
+    lines = [describe_data(replaced, design), summarise(tests, gaps, design)]
+    lines += [describe_pooled(*sides.values(), FAMILIES, design), describe_control(*sides.values(), design, replaced)]
     result = "\n".join([*lines, describe_diverged(sides, design)])
-    text = describe(tests, result, len(design.seeds), args.reference)
+    faults = fault_table(*now.values(), {label: entry.algo for label, entry in FAULTS.items()}, design)
+    text = describe(tests, result, faults, len(design.seeds), args.reference)
     args.output.write_text(
         replace_tables(args.output.read_text(encoding="utf-8") if args.output.exists() else "", text)
     )
@@ -140,13 +169,42 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return {"tests": len(tests), "missing": missing, "output": str(args.output)}
 
 
+def with_earlier(
+    now: Mapping[str, pd.DataFrame], folder: Path, design: Design
+) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    """Return each side's scores, those of an earlier file for the rows that lack seeds on a side; and these rows."""
+    lacking = {label for scores in now.values() for label, _ in find_missing(scores, design)}
+    earlier = {side: read_scores(folder / f"{side.lower()}.csv") for side in now}
+    replaced = [
+        label for label in design.checkpoints if any(label in set(old["algorithm"]) for old in earlier.values())
+    ]
+    replaced = [label for label in replaced if label in lacking]
+    sides = {}
+    for side, scores in now.items():
+        parts = [scores[~scores["algorithm"].isin(replaced)], earlier[side][earlier[side]["algorithm"].isin(replaced)]]
+        sides[side] = pd.concat([part for part in parts if len(part)] or parts[:1])
+    return sides, replaced
+
+
+def describe_data(earlier: Sequence[str], design: Design) -> str:
+    """Return which rows are not of the file of this page."""
+    if not earlier:
+        return "- Every row is of the file above."
+    trained = [label for label in design.checkpoints if label not in earlier]
+    return (
+        f"- **Of the file above**: {', '.join(trained) or 'no row yet'}. **Missing there**: {', '.join(earlier)}. "
+        f"Their scores below are of an earlier file on both sides, SHA-256 `{EARLIER_SHA256}`, whose making is not "
+        "recorded, and their originals were trained by a loop that is not in the repository."
+    )
+
+
 def require_data(path: Path) -> None:
     """Refuse data other than those that the originals were trained on: another file moves scores by many points."""
     found = f"one of {digest_of(path)}" if path.is_file() else "no such file"
     if found != f"one of {DATA_SHA256}":
         raise UsageError(
-            f"expected {path} to be the file that the originals were trained on, SHA-256 {DATA_SHA256}, got {found}; "
-            f"{RECIPE}"
+            f"expected {path} to be the file that both sides train on, SHA-256 {DATA_SHA256}, got {found}; make it "
+            f"with `{RECIPE}` (OGBench 1.2.2, MuJoCo 4.0.0, NumPy 2.4.6)"
         )
 
 
@@ -166,8 +224,18 @@ def commands(label: str, task: int, args: argparse.Namespace) -> list[list[str]]
 
     Offline all seeds train at once. Online each trains alone, as in the version that made the committed scores.
     """
-    entry = ENTRIES[label]
-    words = [sys.executable, str(ROOT / "zoo" / "train.py"), "--algo", entry.algo, "--env", ENV.format(task), "--quick"]
+    entry = TRAINED[label]
+    program = ["benchmarks/planted_faults.py", entry.fault] if entry.fault else ["zoo/train.py"]
+    words = [
+        sys.executable,
+        str(ROOT / program[0]),
+        *program[1:],
+        "--algo",
+        entry.algo,
+        "--env",
+        ENV.format(task),
+        "--quick",
+    ]
     words += ["--resume", "--num-threads", "1", "--verbose", "0", "-f", str(args.log_folder)]
     words += ["--dataset-dir", args.dataset_dir] if args.dataset_dir else []
     words += [] if label == entry.algo else ["--label", label]
@@ -217,7 +285,7 @@ def add_runs(scores: pd.DataFrame, folder: Path) -> pd.DataFrame:
 
 def _counts(run: Mapping[str, Any]) -> bool:
     """Return whether a run is finished or diverged, and is one of this comparison."""
-    entry, problem = ENTRIES.get(run["label"]), run["problem"]
+    entry, problem = TRAINED.get(run["label"]), run["problem"]
     is_complete = pd.isna(problem) or "training diverged" in problem
     if entry is None or not is_complete:
         return False
@@ -231,7 +299,7 @@ def _scores_of_run(run: Mapping[str, Any], evaluations: pd.DataFrame) -> list[li
     key = [run["label"], int(run["task"].removeprefix("task")), int(run["seed"])]
     at = evaluations.set_index("step")
     rows = []
-    for step in ENTRIES[run["label"]].checkpoints:
+    for step in TRAINED[run["label"]].checkpoints:
         if step in at.index:
             found = at.loc[step]
             rows.append([*key, step, found["successes"], found["episodes"], round(found["length"], 2), 0])
@@ -240,15 +308,17 @@ def _scores_of_run(run: Mapping[str, Any], evaluations: pd.DataFrame) -> list[li
     return rows
 
 
-def describe(tests: pd.DataFrame, result: str, seeds: int, reference: Path) -> str:
+def describe(tests: pd.DataFrame, result: str, faults: str, seeds: int, reference: Path) -> str:
     """Return the part of the page that this program writes.
 
     :param tests: as `compare` returned it.
     :param result: what they say, in words.
+    :param faults: the table of the planted ones.
     :param seeds: a side.
     :param reference: scores of the originals; a file of the same name, ``.yml``, says where they come from.
     """
     parts = ["## Command and settings", _describe_settings(seeds), _describe_source(reference), "## Result", result]
+    parts += ["## Would the page see a mistake?", _FAULTS_LEGEND, faults]
     if len(tests):
         parts += ["## Every algorithm: mean over both tasks and the three checkpoints", _LEGEND]
         parts += [mean_table(tests, {label: own_settings(entry) for label, entry in ENTRIES.items()})]
@@ -261,6 +331,11 @@ _LEGEND = (
     "means over seeds. A difference is ours minus the original, with its 95% interval (Welch's t). p is that of the "
     "two-sided Mann-Whitney test, exact with ties; beside it stands p after Holm's correction for all tests of this "
     "page, in bold where it is at most 0.05."
+)
+_FAULTS_LEGEND = (
+    "Ours with a fault planted by `benchmarks/planted_faults.py`, against the original without, on the file above: the "
+    "target networks follow the weights from after the step, or the gradient is not clipped. Seen means that one of "
+    "the row's tests is significant at Holm's first level. What is not seen here needs the parity tests."
 )
 _NOT_SHOWN = {
     "source", "status", "pretraining_steps", "offline_steps", "online_steps", "eval_freq", "save_freq", "log_interval",
@@ -275,7 +350,11 @@ def _describe_settings(seeds: int) -> str:
     steps = [", ".join(f"{step:,}" for step in ENTRIES[label].checkpoints) for label in ("qam", "rlpd")]
     learning_starts = read_profiles("rlpd")["qam"]["quick"]["learning_starts"]
     return (
-        f"```bash\npython benchmarks/reference_ranks.py --seeds {seeds} --dataset-dir DIR\n```\n\n"
+        f"```bash\n{RECIPE}\npython benchmarks/reference_ranks.py --seeds {seeds} --dataset-dir DIR\n"
+        f"python benchmarks/originals.py --seeds {seeds} --dataset-dir DIR --checkout qam=PATH trqam=PATH sqam=PATH\n"
+        "```\n\nThe last one needs `pip install -e .[test,originals]`. The file's sum is enforced. It was the same "
+        "with 1 and 2 workers, and where glibc and NumPy were told to use neither AVX2 nor FMA, all on one processor "
+        "(AMD EPYC).\n\n"
         f"Both sides: `{ENV.format(1)}` and task 5, the same file of 100,000 transitions (SHA-256 `{DATA_SHA256}`), "
         f"seeds 0 to {seeds - 1}, 20 episodes from the same start states after {steps[0]} updates (rlpd: {steps[1]} "
         f"environment steps, with an update after each from step {learning_starts:,} on and half of every "

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.rank_tests import detectable_shift, difference_of_means, rank_test
+from benchmarks.rank_tests import detectable_shift, difference_of_means, rank_test, seeds_for_equivalence, smallest_p
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -47,3 +48,20 @@ def test_detectable_shift_is_found_at_the_given_rate() -> None:
     generator = np.random.default_rng(1)
     found = [rank_test(generator.normal(shift, size=6), generator.normal(size=6)) <= 0.05 for _ in range(500)]
     assert np.mean(found) == pytest.approx(0.8, abs=0.06)
+
+
+def test_smallest_p_is_that_of_the_best_division() -> None:
+    pooled = [0.0, 0, 0, 0, 1, 2]
+    divisions = [
+        rank_test([pooled[i] for i in own], [pooled[i] for i in range(6) if i not in own])
+        for own in itertools.combinations(range(6), 3)
+    ]
+    assert smallest_p(pooled[::2], pooled[1::2]) == min(divisions)
+
+
+def test_seeds_for_equivalence_show_equal_means_at_the_given_rate() -> None:
+    size, generator = seeds_for_equivalence(10, 10), np.random.default_rng(0)
+    found = [difference_of_means(*generator.normal(0, 10, (2, size)), level=0.9) for _ in range(500)]
+    assert np.mean([abs(difference) + half_width < 10 for difference, half_width in found]) == pytest.approx(
+        0.8, abs=0.08
+    )

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from benchmarks import reference_ranks
+import agents
+from agents.common.engine import trainer
+from benchmarks import planted_faults, reference_ranks
 from benchmarks.rank_table import (
     COLUMNS,
     MEAN,
@@ -19,10 +23,14 @@ from benchmarks.rank_table import (
     compare,
     describe_control,
     describe_diverged,
+    describe_pooled,
+    fault_table,
     find_missing,
     summarise,
 )
-from benchmarks.reference_ranks import ENTRIES, OURS, PAGE, REFERENCE, add_runs
+from benchmarks.reference_ranks import OURS, PAGE, REFERENCE, TRAINED, add_runs, with_earlier
+from tests.common.toys import toy_dataset
+from tests.envs import SpacesEnv
 from tests.zoo.runs.test_read import write_run
 
 DESIGN = Design({"qam": (10, 20), "fql": (10, 20)}, (1, 5), range(8))
@@ -90,6 +98,75 @@ def test_the_control_counts_pairs_of_different_algorithms_that_the_tests_tell_ap
     assert "the means of 0 of 2 such pairs" in describe_control(ours, theirs, DESIGN)
     theirs.loc[theirs["algorithm"] == "fql", "successes"] += 8
     assert "the means of 1 of 2 such pairs" in describe_control(ours, theirs, DESIGN)
+
+
+def test_tests_at_the_floor_leave_the_family_whatever_their_difference() -> None:
+    ours, theirs = scores(), scores(seed=1)
+    at_floor = (ours["algorithm"] == "fql") & (ours["step"] == 10)
+    for table in (ours, theirs):
+        table.loc[at_floor, ["successes", "mean_length"]] = [0, 1000]
+    ours.loc[at_floor & (ours["seed"] < 3), "successes"] = 20  # however many of one side: three of 16 cannot be enough
+    tests = compare(ours, theirs, DESIGN)
+    left_out = tests[tests["adjusted"].isna()]
+    assert len(left_out) == 4
+    assert set(left_out["step"]) == {"10"}
+    kept = tests["adjusted"].dropna()
+    assert kept.min() == pytest.approx(min(1, (DESIGN.tests - 4) * tests.loc[kept.index, "p"].min()))
+
+
+def test_a_row_is_within_the_margin_only_if_its_whole_interval_is() -> None:
+    ours, theirs = scores(), scores(seed=1)
+    ours.loc[ours["algorithm"] == "fql", "successes"] += 2  # 10 points
+    means = compare(ours, theirs, DESIGN).query("task == 'mean' and score == 'success'").set_index("algorithm")
+    assert means["is_within"].to_dict() == {"qam": True, "fql": False}
+    assert "**1 of 2 rows are shown to be equal" in summarise(compare(ours, theirs, DESIGN), {}, DESIGN)
+
+
+def test_rows_that_share_their_noise_are_pooled_by_seed() -> None:
+    ours, theirs = scores(), scores()
+    ours.loc[ours["algorithm"] == "fql", "successes"] += 4
+    text = describe_pooled(ours, theirs, {"both": ("qam", "fql"), "alone": ("qam",)}, DESIGN)
+    assert "both +10.0 ±" in text
+    assert "alone +0.0 ±" in text
+
+
+def test_a_planted_fault_is_seen_where_it_shifts_scores() -> None:
+    ours, theirs = scores(), scores(seed=1)
+    shifted = ours.assign(algorithm=ours["algorithm"] + "_broken", successes=ours["successes"] + 8)
+    table = fault_table(pd.concat([ours, shifted]), theirs, {"qam_broken": "qam", "fql_other": "fql"}, DESIGN)
+    assert table.splitlines()[2].endswith("| yes |")
+    assert "not trained yet" in table.splitlines()[3]
+
+
+def test_rows_come_from_the_earlier_file_until_both_sides_have_every_seed(tmp_path: Path) -> None:
+    for side in ("ours", "originals"):
+        scores(shift=1).to_csv(tmp_path / f"{side}.csv", index=False)
+    now = {"Ours": scores(), "Originals": scores().query("algorithm == 'qam'")}
+    sides, replaced = with_earlier(now, tmp_path, DESIGN)
+    assert replaced == ["fql"]
+    for side in sides.values():
+        assert side.query("algorithm == 'qam'")["successes"].tolist() == scores()[:32]["successes"].tolist()
+        assert side.query("algorithm == 'fql'")["successes"].tolist() == scores(shift=1)[32:]["successes"].tolist()
+
+
+@pytest.mark.parametrize("fault", planted_faults.FAULTS)
+def test_planted_faults_change_one_update_and_nothing_that_is_shipped(
+    fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer.Trainer, "apply", trainer.Trainer.apply)  # both are put back
+    monkeypatch.setattr(trainer, "scale", trainer.scale)
+
+    def update() -> torch.Tensor:
+        model = agents.QAM("MlpPolicy", SpacesEnv(4, 2), seed=0, max_grad_norm=1e-3, tau=0.5, net_arch=[8])
+        model.load_dataset(toy_dataset())
+        for _ in range(2):
+            model.trainer.update(8)
+        return torch.cat([parameter.flatten() for parameter in model.policy.nets.parameters()])
+
+    sound = update()
+    assert torch.equal(sound, update())
+    planted_faults.FAULTS[fault]()
+    assert not torch.equal(sound, update())
 
 
 def own_run(folder: Path, name: str, seed: int, **changes: Any) -> Path:
@@ -188,19 +265,21 @@ def test_a_file_of_other_columns_is_refused(tmp_path: Path, capsys: pytest.Captu
 def test_the_committed_page_is_that_of_the_committed_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "page.md"
     page.write_text(PAGE.read_text())
-    seeds = str(len(pd.read_csv(OURS)["seed"].unique()))
-    (tmp_path / "ours.csv").write_text(OURS.read_text())
-    words = ["--table-only", "--seeds", seeds, "-f", str(tmp_path / "none"), "--scores", str(tmp_path / "ours.csv")]
+    shutil.copytree(OURS.parent, tmp_path, dirs_exist_ok=True)
+    words = ["--table-only", "-f", str(tmp_path / "none"), "--scores", str(tmp_path / "ours.csv")]
     assert reference_ranks.main([*words, "-o", str(page)]) == 0
     assert page.read_text() == PAGE.read_text()
 
 
-@pytest.mark.parametrize("path", [OURS, REFERENCE], ids=["ours", "originals"])
+EARLIER = OURS.parent / "earlier"
+
+
+@pytest.mark.parametrize("path", [OURS, REFERENCE, EARLIER / "ours.csv", EARLIER / "originals.csv"])
 def test_committed_scores_are_whole_and_of_this_comparison(path: Path) -> None:
     table = reference_ranks.read_scores(path)
     assert not table.duplicated(COLUMNS[:4]).any()
-    assert set(table["algorithm"]) <= set(ENTRIES)
+    assert set(table["algorithm"]) <= set(TRAINED)
     assert table["successes"].between(0, table["episodes"]).all()
     assert all(
-        step in ENTRIES[label].checkpoints for label, step in zip(table["algorithm"], table["step"], strict=True)
+        step in TRAINED[label].checkpoints for label, step in zip(table["algorithm"], table["step"], strict=True)
     )

@@ -1,0 +1,276 @@
+"""Train the authors' own agents as `reference_ranks.py` trains ours: the same data, settings, seeds and episodes.
+
+Agents, networks and the sampler of sequences are those of the checkouts, unmodified; this loop around them is ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+if __package__ in (None, ""):  # run as a file from anywhere
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+
+from agents.common.observations import centre_and_factor
+from agents.parity import read_fixture
+from benchmarks import reference_ranks as ranks
+from benchmarks.rank_table import COLUMNS, Design, find_missing
+from tests.parity.reference import COMMON_SETTINGS, OWN_FIXTURES, SETTINGS
+from zoo.cli import run_program
+from zoo.datasets.files import dataset_files
+from zoo.datasets.load import Dataset
+from zoo.envs.make import make_env
+from zoo.errors import UsageError
+from zoo.training.arguments import make_parser
+from zoo.training.options import Request, read_request
+from zoo.training.start import load_data, make_evaluator
+
+SET_BY_CREATE = {"ob_dims", "action_dim", "ac_action_dim"}
+CLONING = {"bc_only": True, "clip_grad": False}  # of TRQAM's agent: the row `bc`
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program.
+
+    :param arguments: the words after the program's name; None takes them from the command line.
+    :return: exit code.
+    """
+    parser = ranks.make_parser(__doc__)
+    help = "the authors' repositories at the commits of reference_runs.yml, e.g. qam=PATH trqam=PATH sqam=PATH"
+    parser.add_argument("--checkout", nargs="+", required=True, metavar="NAME=PATH", help=help)
+    args = parser.parse_args(arguments)
+    return run_program(lambda: run(args), verbose=2)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Train the rows whose scores are missing and whose checkout is given, and return the result to print."""
+    design = ranks.make_design(args.seeds)
+    checkouts = dict(word.split("=", 1) for word in args.checkout)
+    note = yaml.safe_load(ranks.REFERENCE.with_suffix(".yml").read_text(encoding="utf-8"))
+    scores = ranks.read_scores(args.reference)
+    missing = [pair for pair in find_missing(scores, design) if pair[0] in args.only and pair[1] in args.tasks]
+    trained = []
+    for part in note["code"]:
+        checkout = checkouts.get(part["repository"].rpartition("/")[2])
+        wanted = [pair for pair in missing if pair[0] in part["rows"] and checkout is not None]
+        if wanted:
+            ranks.require_data(dataset_files(ranks.DATASET, args.dataset_dir)[0])
+            require_commit(Path(checkout or ""), part["commit"])
+        for label, task in wanted:
+            found = pd.DataFrame(train(label, task, Path(checkout or ""), design, args), columns=COLUMNS)
+            scores = (found if scores.empty else pd.concat([scores, found])).drop_duplicates(COLUMNS[:4], keep="last")
+            ranks.write_scores(scores, args.reference)
+            trained.append(f"{label} task{task}")
+    return {"trained": trained, "missing": len(find_missing(scores, design)), "output": str(args.reference)}
+
+
+def require_commit(checkout: Path, commit: str) -> None:
+    """Refuse a checkout whose agents or utilities differ from those of the commit."""
+    if subprocess.run(["git", "-C", checkout, "diff", "--quiet", commit, "--", "agents", "utils"]).returncode:
+        raise UsageError(f"expected `agents` and `utils` in {checkout} to be those of commit {commit}; check it out")
+
+
+@contextmanager
+def imported(checkout: Path, *names: str) -> Iterator[list[ModuleType]]:
+    """Import modules of a checkout, whose packages have names that ours have too; ours come back at the end."""
+
+    def taken() -> dict[str, ModuleType]:
+        return {name: sys.modules.pop(name) for name in [*sys.modules] if name.split(".")[0] in ("agents", "utils")}
+
+    ours = taken()
+    sys.path.insert(0, str(checkout))
+    try:
+        yield [importlib.import_module(name) for name in names]
+    finally:
+        sys.path.remove(str(checkout))
+        taken()
+        sys.modules.update(ours)
+
+
+def train(label: str, task: int, checkout: Path, design: Design, args: argparse.Namespace) -> list[list[Any]]:
+    """Train all seeds of one row on one task, and return its rows of scores."""
+    entry, seeds = ranks.ENTRIES[label], list(design.seeds)
+    request = read_request(make_parser().parse_args(ranks.commands(label, task, args)[0][2:]))
+    settings = request.config.settings
+    content, see = read_transitions(request)
+    agent, dataset, buffer = load_original(checkout, entry.algo, content, settings)
+    agents, rows = Agents([agent(seed) for seed in seeds], see), []
+    phase = partial(Online, request=request, see=see, buffer=buffer) if entry.phase == "online" else Offline
+    learners = [phase(seed, dataset, settings) for seed in seeds]
+    with closing(make_evaluator(request)) as evaluator:
+        for step in range(1, entry.checkpoints[-1] + 1):
+            batches = [learner.advance(step, agents, index) for index, learner in enumerate(learners)]
+            if batches[0]:
+                agents.update({key: np.stack([batch[key] for batch in batches]) for key in batches[0]}, step)
+            if step in entry.checkpoints:
+                found = evaluator.evaluate(agents, seeds)
+                assert found.successes is not None
+                parts = zip(seeds, found.played, found.successes, found.lengths, strict=True)
+                for seed, played, successes, lengths in parts:
+                    score = [int(successes.sum()), len(lengths), round(float(lengths.mean()), 2), 0]
+                    lost = [0, len(lengths), float(ranks.EPISODE_STEPS), 1]
+                    rows.append([label, task, seed, step, *(score if played else lost)])
+    return rows
+
+
+def read_transitions(request: Request) -> tuple[dict[str, np.ndarray], Callable[[np.ndarray], np.ndarray]]:
+    """Return the data that our side trains on in the originals' layout, and what standardises observations."""
+    data, scale = load_data(request), request.config.settings["observation_scale"]
+    assert isinstance(data, Dataset)
+    valid = data.valids > 0
+    centre, factor = (part.numpy() for part in centre_and_factor(torch.from_numpy(data.observations[valid]), scale))
+
+    def see(observations: np.ndarray) -> np.ndarray:
+        return ((observations - centre) * factor).astype(np.float32)
+
+    content = {name: getattr(data, name)[valid] for name in ("actions", "rewards", "masks", "terminals")}
+    after = data.observations[np.flatnonzero(valid) + 1]
+    return {"observations": see(data.observations[valid]), "next_observations": see(after), **content}, see
+
+
+def load_original(
+    checkout: Path, algo: str, content: Mapping[str, np.ndarray], settings: Mapping[str, Any]
+) -> tuple[Callable[[int], Any], Any, type]:
+    """Return what creates an agent of a seed, the dataset, and the class of replay buffers, all of a checkout."""
+    name, changes = original_settings(algo, settings)
+    with imported(checkout, "agents", "utils.datasets") as (package, datasets):
+        kind = package.agents[name]
+        config = sys.modules[kind.__module__].get_config()
+    config.update(changes)
+    dataset = datasets.Dataset.create(**content)
+    example = dataset.sample(0, idxs=0)
+    create = partial(kind.create, ex_observations=example["observations"], ex_actions=example["actions"])
+    return lambda seed: create(seed, config=config.copy_and_resolve_references()), dataset, datasets.ReplayBuffer
+
+
+def original_settings(algo: str, settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the name of an original and our settings under its names; what is its alone is as in `tests/parity`.
+
+    :param settings: ours, all of them.
+    """
+    recorded = read_fixture(OWN_FIXTURES / "open" / f"{'trqam' if algo == 'bc' else algo}.npz").config
+    names = {**COMMON_SETTINGS, **SETTINGS["trqam" if algo == "bc" else algo]}
+    found = {key: value for key, value in recorded.items() if key not in SET_BY_CREATE}
+    for key in found.keys() & {key for key, name in names.items() if name is not None}:
+        name, values = names[key] if isinstance(names[key], tuple) else (names[key], {})
+        if name in settings or algo != "bc":
+            found[key] = {ours: theirs for theirs, ours in values.items()}.get(settings[name], settings[name])
+    sizes = tuple(settings["net_arch"])
+    found |= {"actor_hidden_dims": sizes, "value_hidden_dims": sizes} | (CLONING if algo == "bc" else {})
+    return str(found["agent_name"]), found
+
+
+class Agents:
+    """The seeds of an original side by side, a policy that `Evaluator` can play with.
+
+    :param agents: one a seed, equal but for their numbers.
+    :param see: standardises observations.
+    """
+
+    def __init__(self, agents: Sequence[Any], see: Callable[[np.ndarray], np.ndarray]) -> None:
+        import jax
+        import jax.numpy as jnp
+
+        self.config, self.see, self.num_replicas = agents[0].config, see, len(agents)
+        self.chunk_length, self.is_cloning = int(self.config["horizon_length"]), self.config.get("bc_only", False)
+        leaves = zip(*(jax.tree.leaves(agent) for agent in agents), strict=True)
+        stacked = [jnp.stack([jnp.asarray(leaf) for leaf in group]) for group in leaves]
+        self.agents = jax.tree.unflatten(jax.tree.structure(agents[0]), stacked)
+        self._act = jax.jit(jax.vmap(jax.vmap(self._act_once, in_axes=(None, 0, 0))))
+        self._updates: dict[bool, Callable[..., Any]] = {}
+        for full in (False, True):
+            options = {"full_update": full} if "actor_freq" in self.config else {}
+            self._updates[full] = jax.jit(
+                jax.vmap(lambda agent, batch, options=options: agent.update(batch, **options)[0])
+            )
+
+    def _act_once(self, agent: Any, observation: Any, key: Any) -> Any:
+        """Return one chunk, flat; while cloning that of the cloned flow, since `sample_actions` follows the other."""
+        import jax
+
+        if not self.is_cloning:
+            return agent.sample_actions(observation, rng=key)
+        noise = jax.random.normal(key, (self.config["action_dim"] * self.chunk_length,))
+        return agent.compute_flow_actions(observation, noise, model="slow")
+
+    def update(self, batch: Mapping[str, np.ndarray], step: int) -> None:
+        """Take one update of every seed, (S, B, ...)."""
+        self.agents = self._updates[step % self.config.get("actor_freq", 1) == 0](self.agents, dict(batch))
+
+    def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        """Return the keys of some plans of one seed."""
+        return {"key": torch.randint(2**32, (rows, 2), generator=generator)}
+
+    def plan(self, observations: np.ndarray, noise: Mapping[str, torch.Tensor]) -> np.ndarray:
+        """Return chunks, (S, N, H, A), for observations, (S, N, O)."""
+        chunks = self._act(self.agents, self.see(observations), noise["key"].numpy().astype(np.uint32))
+        return np.clip(np.asarray(chunks), -1, 1).reshape(*observations.shape[:2], self.chunk_length, -1)
+
+
+class Offline:
+    """Draws the batches of one seed, whose draws are those of NumPy's global generator after `np.random.seed`."""
+
+    def __init__(self, seed: int, dataset: Any, settings: Mapping[str, Any]) -> None:
+        self.seed, self.dataset, self.settings = seed, dataset, settings
+        self.state = np.random.RandomState(seed).get_state()
+
+    def advance(self, step: int, agents: Agents, index: int) -> dict[str, np.ndarray]:
+        """Return the batch of a step, nothing where there is no update."""
+        np.random.set_state(self.state)
+        try:
+            return self._advance(step, agents, index)
+        finally:
+            self.state = np.random.get_state()
+
+    def _advance(self, step: int, agents: Agents, index: int) -> dict[str, np.ndarray]:
+        return self._sample(self.dataset, self.settings["batch_size"])
+
+    def _sample(self, source: Any, size: int) -> dict[str, np.ndarray]:
+        found = source.sample_sequence(size, self.settings["horizon_length"], self.settings["gamma"])
+        return {key: np.asarray(array, np.float32) for key, array in found.items()}
+
+
+class Online(Offline):
+    """Plays in an environment of its own too; half of a batch is from the dataset, the other half from what it saw."""
+
+    def __init__(
+        self, seed: int, dataset: Any, settings: Mapping[str, Any], *, request: Request, see: Any, buffer: Any
+    ):
+        super().__init__(seed, dataset, settings)
+        self.env, self.see, self.queue = make_env(request.env_id, **request.env_kwargs), see, list[np.ndarray]()
+        self.replay = buffer.create(dataset.sample(0, idxs=0), size=request.config.run.online_steps)
+        self.observation, _ = self.env.reset(seed=seed)
+
+    def _advance(self, step: int, agents: Agents, index: int) -> dict[str, np.ndarray]:
+        trains = step >= self.settings["learning_starts"]
+        if not self.queue and trains:
+            keys = torch.tensor([[[self.seed, step]]]).expand(agents.num_replicas, 1, 2)
+            seen = np.broadcast_to(self.observation, (agents.num_replicas, 1, *self.observation.shape))
+            self.queue = list(agents.plan(seen, {"key": keys})[index, 0])
+        action = self.queue.pop(0) if self.queue else np.random.uniform(-1, 1, np.shape(self.env.action_space.low))
+        after, reward, terminated, truncated, _ = self.env.step(action.astype(np.float32))
+        over = terminated or truncated
+        both = {"observations": self.see(self.observation), "next_observations": self.see(after), "actions": action}
+        self.replay.add_transition({**both, "rewards": reward, "masks": 1.0 - terminated, "terminals": float(over)})
+        self.observation, self.queue = (self.env.reset()[0], []) if over else (after, self.queue)
+        if not trains:
+            return {}
+        halves = [self._sample(source, self.settings["batch_size"] // 2) for source in (self.dataset, self.replay)]
+        return {key: np.concatenate([half[key] for half in halves]) for key in halves[0]}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""Train with a known fault planted in our code, as a porting slip would be, for `reference_ranks.py` to find."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+if __package__ in (None, ""):  # run as a file from anywhere
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import torch
+from torch import Tensor
+
+from agents.common.engine import trainer
+from agents.core import Info
+from zoo import train
+
+
+def targets_after_step() -> None:
+    """Move the target networks towards the weights from after the step, not from before it."""
+    apply = trainer.Trainer.apply
+
+    def faulty(self: trainer.Trainer, grads: list[Tensor], info: Info) -> None:
+        averages, self.averages = self.averages, {}
+        apply(self, grads, info)
+        self.averages = averages
+        with torch.no_grad():
+            for own_rate, (online, target) in averages.items():
+                torch._foreach_lerp_(target, online, self.method.tau if own_rate is None else own_rate)
+
+    trainer.Trainer.apply = faulty  # type: ignore[method-assign]
+
+
+def no_clipping() -> None:
+    """Take the gradient as it is."""
+    trainer.scale = lambda grads, factor: None
+
+
+FAULTS: dict[str, Callable[[], None]] = {"targets_after_step": targets_after_step, "no_clipping": no_clipping}
+
+
+def main(words: Sequence[str]) -> int:
+    """Plant the fault that the first word names, and run the training program on the others; return its exit code."""
+    FAULTS[words[0]]()
+    return train.main(words[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
