@@ -218,7 +218,7 @@ def describe_pooled(
             groups.append(_average(own[own["algorithm"].isin(rows)], cells)["success"])
         if min(map(len, groups)) > 1:
             difference, half_width = difference_of_means(*groups)
-            _, narrow = difference_of_means(*groups, level=0.9)
+            _, narrow = difference_of_means(groups[0], groups[1], 0.9)
             verdict = "within" if abs(difference) + narrow < MARGIN else "not shown within"
             parts.append(f"{what} {difference:+.1f} ± {half_width:.1f} points ({verdict} {MARGIN})")
     return f"- **Pooled**, with one mean a seed: {'; '.join(parts) or 'no family is complete'}."
