@@ -28,10 +28,12 @@ if TYPE_CHECKING:
         cgql_mse,
         dac,
         dsrl,
+        fan,
         fawac,
         fbrac,
         fedit,
         fql,
+        gfp,
         ifql,
         meanflowql,
         qam,
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
         rql,
         sqam,
         trqam,
+        value_flows,
     )
     from agents.common.frames import FrameStack as FrameStack
     from agents.common.method import Method as Method
@@ -74,6 +77,8 @@ if TYPE_CHECKING:
 
     class DSRL(FlowQLearning, dsrl.DSRL, Arguments): ...
 
+    class FAN(FlowQLearning, fan.FAN, Arguments): ...
+
     class FAWAC(FlowQLearning, fawac.FAWAC, Arguments): ...
 
     class FBRAC(FlowQLearning, fbrac.FBRAC, Arguments): ...
@@ -81,6 +86,8 @@ if TYPE_CHECKING:
     class FEDIT(FlowQLearning, fedit.FEDIT, Arguments): ...
 
     class FQL(FlowQLearning, fql.FQL, Arguments): ...
+
+    class GFP(FlowQLearning, gfp.GFP, Arguments): ...
 
     class IFQL(FlowQLearning, ifql.IFQL, Arguments): ...
 
@@ -105,6 +112,8 @@ if TYPE_CHECKING:
     class SQAM(FlowQLearning, sqam.SQAM, Arguments): ...
 
     class TRQAM(FlowQLearning, trqam.TRQAM, Arguments): ...
+
+    class ValueFlows(FlowQLearning, value_flows.ValueFlows, Arguments): ...
 
 
 __version__ = "0.2.0"

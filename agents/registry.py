@@ -40,6 +40,9 @@ BUILT_IN = {
     "rql": "RQL",
     "qgf": "QGF",
     "meanflowql": "MeanFlowQL",
+    "fan": "FAN",
+    "value_flows": "ValueFlows",
+    "gfp": "GFP",
     "bc": "BC",
 }
 ALIASES: dict[str, str] = {"bptt": "fbrac", "guidance": "cgql"}

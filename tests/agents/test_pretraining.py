@@ -23,7 +23,7 @@ QAM_FLOWS = ("behaviour", {"behaviour_target", "fine_tuned"})
 FLOWS: dict[str, tuple[str, set[str]]] = {
     **dict.fromkeys(("qam", "qam_f", "qam_e", "trqam", "sqam", "bam"), QAM_FLOWS),
     **dict.fromkeys(("cgql", "cgql_mse", "cgql_linex", "dsrl"), ("behaviour", {"behaviour_target"})),
-    **dict.fromkeys(("fql", "ifql", "fedit", "qgf", "bc"), ("behaviour", set())),
+    **dict.fromkeys(("fql", "ifql", "fedit", "qgf", "fan", "value_flows", "gfp", "bc"), ("behaviour", set())),
     "fbrac": ("flow", set()),
     "fawac": ("flow", set()),
     "rql": ("flow", {"flow_target"}),

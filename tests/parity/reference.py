@@ -140,6 +140,31 @@ SETTINGS: dict[str, dict[str, Translation]] = {
         "num_candidates": "best_of_n",
         "q_agg": ("rho", {"mean": 0.0}),
     },
+    "gfp": {
+        "alpha": "distill_weight",
+        "eta_temperature": "guidance_temperature",
+        "q_agg": ("rho", {"mean": 0.0, "min": 1.0}),  # of two critics
+        "target_agg": ("target", {"actor": "policy", "mean": "mean"}),
+        "guidance_agg": ("rival", {"actor": "policy", "min": "smaller"}),
+    },
+    "value_flows": {
+        "confidence_weight_temp": "confidence_temperature",
+        "bcfm_lambda": "bootstrap_weight",
+        "dcfm_lambda": "consistency_weight",
+        "min_reward": "reward_min",
+        "max_reward": "reward_max",
+        "policy_extraction": ("one_step", {"rs": False, "rpg": True}),
+        "alpha": "distill_weight",
+        "num_samples": "best_of_n",
+        "num_flow_steps": "flow_steps",
+        "ret_agg": ("rho", {"mean": 0.0, "min": 1.0}),  # of two critics
+    },
+    "fan": {
+        "alpha1": "anchor_weight",
+        "alpha2": "critic_anchor_weight",
+        "expectile": "expectile",
+        "z_agg": ("rho", {"mean": 0.0, "min": 1.0}),  # of two critics
+    },
     "qgf": {
         "denoise_steps": "flow_steps",
         "expectile": "expectile",
@@ -188,6 +213,14 @@ MODULES: dict[str, dict[str, str]] = {
     "rebrac": {"critic": "critic", "actor": "actor"},
     "rlpd": {"critic": "critic", "actor": "actor", "alpha": "temperature"},
     "meanflowql": {"critic": "critic", "actor_bc_flow": "policy"},
+    "gfp": {"critic": "critic", "vabc": "behaviour", "actor": "one_step"},
+    "value_flows": {"critic_flow": "critic", "actor_flow": "behaviour", "actor_onestep_flow": "one_step"},
+    "fan": {
+        "critic": "noise_critic",
+        "critic_z": "critic",
+        "actor_bc_flow": "behaviour",
+        "actor_onestep_flow": "one_step",
+    },
     "qgf": {"critic": "critic", "value": "value", "policy": "behaviour"},
     "rql": {"value": "critic", "actor": "flow"},
 }

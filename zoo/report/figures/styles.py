@@ -25,7 +25,15 @@ _COLOURS = {
         "TRQAM": "#874bc3",
         "RQL": "#2d4b4b",
     },
-    DASHED: {"IFQL": "#7800a5", "DSRL": "#0fa51e", "ReBRAC": "#b43c69", "CGQL": "#3c003c", "SQAM": "#1e1e0f"},
+    DASHED: {
+        "IFQL": "#7800a5",
+        "DSRL": "#0fa51e",
+        "ReBRAC": "#b43c69",
+        "CGQL": "#3c003c",
+        "SQAM": "#1e1e0f",
+        "FAN": "#f648d8",
+        "Value Flows": "#544800",
+    },
     DOTTED: {
         "QSM": "#69963c",
         "DAC": "#000fff",
@@ -34,6 +42,7 @@ _COLOURS = {
         "BC": "#5a3c87",
         "QGF": "#ff0fff",
         "MeanFlowQL": "#0fa596",
+        "GFP": "#000024",
     },
     DASH_DOTTED: {
         "FEdit": "#d27896",

@@ -1,0 +1,123 @@
+"""FAN: Flow-anchored noise-conditioned Q-learning."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from agents.common.maths.critic import expectile_loss, pessimistic_value, q_statistics, td_loss
+from agents.common.maths.flow import cloning_loss, interpolate
+from agents.common.method import normal, uniform
+from agents.common.nets.heads import CriticEnsemble, Velocity
+from agents.common.nets.specs import critic, velocity_field
+from agents.common.search import linear_range, log_range
+from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec, Noise, Targets, register, setting
+
+
+@register(
+    "fan",
+    paper="Towards Efficient and Expressive Offline RL via Flow-Anchored Noise-conditioned Q-Learning "
+    "(Lee et al., arXiv 2605.01663)",
+    published_name="FAN",
+)
+class FAN(Method):
+    r"""A one-step policy is anchored to the behaviour flow in one evaluation, and critics take noise as an input.
+
+    The way from noise to action of the policy must be the flow's at a random point of it. A critic F of state, action
+    and noise holds a distribution of returns, of which the critic Q keeps an upper expectile:
+
+    .. math:: A(s, z) = \lVert \mu(s, z) - z - v(s, x_t, t)\rVert^2,\quad x_t = (1 - t) z + t \mu(s, z)
+
+    .. math:: L = \mathbb{E}(F(s, a, z') - R - \gamma^H M [Q(s', \mu(s', z')) - w' A(s', z')])^2
+        + \mathbb{E}\,|\kappa - 1[u < 0]|\,u^2 + L_{FM}(v) + w\,\mathbb{E} A(s, z) / D
+        - \mathbb{E}\,\bar F(s, \mu(s, z), n) - \mathbb{E}\,\bar Q(s, \mu(s, z))
+
+    with :math:`u = \bar F'(s, a, n) - Q(s, a)`, F' the moving average, and actions clipped except in A(s, z).
+
+    Source: Lee et al., arXiv 2605.01663, and the authors' code (github.com/brianlsy98/FAN, ``agents/fan.py``). Differs
+    in: action chunks; the weights w and w' stay the same online; Q is never normalised; best-of-n is for acting alone.
+    """
+
+    anchor_weight: float = setting(
+        default=10.0,
+        reference="alpha1",
+        above=0,
+        search=log_range(1.0, 300.0),
+        doc="Weight w of the policy's anchoring. Large values stay close to cloning.",
+    )
+    critic_anchor_weight: float = setting(
+        default=10.0,
+        reference="alpha2",
+        at_least=0,
+        search=log_range(0.01, 30.0),
+        doc="Weight w' of the next action's distance to the flow, a sum over the chunk, in the TD target.",
+    )
+    expectile: float = setting(
+        default=0.9, above=0, below=1, search=linear_range(0.5, 0.99), doc="Kappa of the critic without noise."
+    )
+    ensemble_size: int = setting(default=2)
+    rho: float = setting(default=0.0, reference="z_agg")
+
+    def networks(self) -> dict[str, NetworkSpec]:
+        """Return critics with and without noise, behaviour flow and one-step policy."""
+        noisy = NetworkSpec(
+            lambda n: CriticEnsemble(
+                n.replicas, n.observations, 2 * n.actions, n.ensemble, n.critic_arch, n.critic_layer_norm
+            ),
+            target=True,
+        )
+        flows = {"behaviour": velocity_field(role="behaviour"), "one_step": velocity_field(time=False)}
+        return {"noise_critic": noisy, "critic": critic(target=False), **flows}
+
+    def noise(self) -> dict[str, Draw]:
+        """Return the draws of the next action, which are the critic's too, of the losses, and of flow matching."""
+        next_action = {"next_z": normal(), "next_t": uniform()}
+        anchor = {"anchor_z": normal(), "anchor_t": uniform()}
+        return {**next_action, "value_n": normal(), "bc_x0": normal(), "bc_t": uniform(), **anchor, "q_n": normal()}
+
+    def update_noise(self) -> dict[str, Draw]:
+        """Return these draws: the next action's are among them."""
+        return self.noise()
+
+    def loss_weights(self) -> dict[str, float]:
+        """Return the weight of the anchoring."""
+        return {"anchor": self.anchor_weight}
+
+    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
+        """Map noise to actions in one step."""
+        return nets.one_step(observations, noise["action"]).clamp(-1, 1)
+
+    def distance(self, flow: Velocity, z: Tensor, actions: Tensor, t: Tensor) -> Tensor:
+        """Return the squared differences between ways from noise to actions and the flow at times (S, B), (S, B, D)."""
+        t = t.unsqueeze(-1)
+        return (actions - z - flow(interpolate(z, actions, t), t)).square()
+
+    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
+        """Return the TD target, less of what is far from the flow, and what the critic without noise regresses to."""
+        next_actions = self.act(batch.next_observations, {"action": noise["next_z"]}, nets)
+        flow = nets.behaviour.at(batch.next_observations)
+        away = self.distance(flow, noise["next_z"], next_actions, noise["next_t"]).sum(-1)
+        next_q = pessimistic_value(nets.critic(batch.next_observations, next_actions), self.rho)
+        noisy = torch.cat([batch.actions, noise["value_n"]], -1)
+        return {
+            "next_actions": next_actions,
+            "td": batch.rewards + batch.discounts * (next_q - self.critic_anchor_weight * away),
+            "value": nets.noise_critic_target(batch.observations, noisy).mean(1, keepdim=True),
+        }
+
+    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+        """Return both critics' losses, flow matching, the anchoring, and the policy's climbs of both critics."""
+        q = nets.critic(batch.observations, batch.actions)
+        noisy_q = nets.noise_critic(batch.observations, torch.cat([batch.actions, noise["next_z"]], -1))
+        actions = nets.one_step(batch.observations, noise["anchor_z"])
+        flow, clipped = nets.frozen.behaviour.at(batch.observations), actions.clamp(-1, 1)
+        climbed = nets.frozen.noise_critic(batch.observations, torch.cat([clipped, noise["q_n"]], -1))
+        info |= q_statistics(q)
+        return {
+            "td": td_loss(noisy_q, targets["td"], batch.valid),
+            "value": (batch.valid.unsqueeze(1) * expectile_loss(targets["value"] - q, self.expectile)).mean((1, 2)),
+            "bc_flow": cloning_loss(nets.behaviour, batch, noise),
+            "anchor": self.distance(flow, noise["anchor_z"], actions, noise["anchor_t"]).mean((1, 2)),
+            "noise_q": -climbed.mean((1, 2)),
+            "q": -nets.frozen.critic(batch.observations, clipped).mean((1, 2)),
+        }

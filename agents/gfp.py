@@ -1,0 +1,129 @@
+"""GFP: Guided flow policy, FQL with a flow that clones what is better than the policy's own actions."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from agents.common.maths.critic import pessimistic_value, q_statistics, td_loss
+from agents.common.maths.flow import flow_matching_loss, integrate_flow
+from agents.common.method import normal, uniform
+from agents.common.nets.specs import critic, velocity_field
+from agents.common.search import log_range
+from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec, Noise, Targets, register, setting
+
+
+@register(
+    "gfp",
+    paper="Guided Flow Policy: Learning from High-Value Actions in Offline Reinforcement Learning "
+    "(Tiofack et al., arXiv 2512.03973)",
+    published_name="GFP",
+)
+class GFP(Method):
+    r"""A flow clones actions with a weight that compares them with the policy's, which is distilled from that flow.
+
+    .. math:: g = \mathrm{softmax}_{a,\,\mu(s, z)}\big(\tfrac\lambda\eta \bar Q'(s, \cdot)\big)_a,\qquad
+        \lambda^{-1} = \mathbb{E}|\bar Q(s, \mu(s, z))|
+
+    .. math:: L = L_{TD} + \mathbb{E}\,g\,\lVert v(s, x_t, t) - (a - x_0)\rVert^2 / D
+        + w\,\mathbb{E}\lVert \mathrm{ODE}(s, z; v) - \mu(s, z)\rVert^2 / D - \lambda\,\mathbb{E}\,\bar Q(s, \mu(s, z))
+
+    The policy's actions are clipped except in the distillation. g and lambda are constants; Q' is the moving average.
+
+    Source: Tiofack et al., arXiv 2512.03973, and the authors' code (github.com/Simple-Robotics/guided-flow-policy,
+    ``agents/gfp.py``). Differs in: action chunks; the flow time is not embedded; a target that averages over both
+    policies samples the flow at the next state, as in the paper, where the code's settings take the present one.
+    """
+
+    distill_weight: float = setting(
+        default=1.0,
+        reference="alpha",
+        above=0,
+        search=log_range(0.01, 30.0),
+        doc="Weight w of the distillation. Large values stay close to the flow.",
+    )
+    guidance_temperature: float = setting(
+        default=1e-3,
+        reference="eta_temperature",
+        above=0,
+        search=log_range(1e-6, 1.0),
+        doc="Eta, in units of the mean |Q|; small values clone only what is better than the policy, large ones all.",
+    )
+    target: Literal["policy", "mean"] = setting(
+        default="policy",
+        reference="target_agg",
+        doc="Whose next action the TD target rates: the `policy`'s, or the `mean` of its and the flow's values.",
+    )
+    rival: Literal["policy", "smaller"] = setting(
+        default="policy",
+        reference="guidance_agg",
+        doc="What an action is compared with: the `policy`'s value, or the `smaller` of its and the flow's values.",
+    )
+    ensemble_size: int = setting(default=2)
+    rho: float = setting(default=0.0, reference="q_agg")
+
+    def networks(self) -> dict[str, NetworkSpec]:
+        """Return critics, the guided flow and the one-step policy."""
+        return {
+            "critic": critic(),
+            "behaviour": velocity_field(role="behaviour"),
+            "one_step": velocity_field(time=False),
+        }
+
+    def noise(self) -> dict[str, Draw]:
+        """Return the draws of the next action, of flow matching, and the noise that flow and policy share."""
+        return {"next_z": normal(), "bc_x0": normal(), "bc_t": uniform(), "distill_z": normal()}
+
+    def update_noise(self) -> dict[str, Draw]:
+        """Return these draws: the next action's is among them."""
+        return self.noise()
+
+    def loss_weights(self) -> dict[str, float]:
+        """Return the weight of the distillation."""
+        return {"distill": self.distill_weight}
+
+    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
+        """Map noise to actions in one step."""
+        return nets.one_step(observations, noise["action"]).clamp(-1, 1)
+
+    def follow_flow(self, observations: Tensor, z: Tensor, nets: Networks) -> Tensor:
+        """Return the flow's actions, (S, B, D)."""
+        return integrate_flow(nets.behaviour.at(observations), z, self.flow_steps).clamp(-1, 1)
+
+    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
+        """Return the TD target, the flow's actions, the weights of cloning, and Q's scale."""
+
+        def value(observations: Tensor, actions: Tensor) -> Tensor:
+            return pessimistic_value(nets.critic_target(observations, actions), self.rho)
+
+        following, present, z = batch.next_observations, batch.observations, noise["distill_z"]
+        next_actions = self.act(following, {"action": noise["next_z"]}, nets)
+        next_q = value(following, next_actions)
+        if self.target == "mean":
+            next_q = (next_q + value(following, self.follow_flow(following, noise["next_z"], nets))) / 2
+        teacher, student = self.follow_flow(present, z, nets), self.act(present, {"action": z}, nets)
+        rival = value(present, student)
+        if self.rival == "smaller":
+            rival = torch.minimum(rival, value(present, teacher))
+        scale = 1 / pessimistic_value(nets.critic(present, student), self.rho).abs().mean(1)  # lambda, (S,)
+        better = (value(present, batch.actions) - rival) * scale.unsqueeze(1)
+        td = batch.rewards + batch.discounts * next_q
+        guidance = (better / self.guidance_temperature).sigmoid()
+        info["guidance"] = guidance.mean(1)
+        return {"next_actions": next_actions, "td": td, "teacher": teacher, "guidance": guidance, "scale": scale}
+
+    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+        """Return the TD loss, weighted flow matching, the distillation, and the scaled Q term."""
+        q, flow = nets.critic(batch.observations, batch.actions), nets.behaviour.at(batch.observations)
+        student = nets.one_step(batch.observations, noise["distill_z"])
+        climbed = pessimistic_value(nets.frozen.critic(batch.observations, student.clamp(-1, 1)), self.rho)
+        info |= q_statistics(q)
+        weight = batch.valid * targets["guidance"]
+        return {
+            "td": td_loss(q, targets["td"], batch.valid),
+            "bc_flow": flow_matching_loss(flow, noise["bc_x0"], batch.actions, noise["bc_t"], weight),
+            "distill": (student - targets["teacher"]).square().mean((1, 2)),
+            "q": -targets["scale"] * climbed.mean(1),
+        }

@@ -1,0 +1,136 @@
+"""Value Flows: the critic is a flow from noise to returns, and the best of several cloned actions is played."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from agents.common.maths.critic import pessimistic_value, q_statistics
+from agents.common.maths.flow import cloning_loss, interpolate
+from agents.common.method import normal, uniform
+from agents.common.nets.heads import CriticEnsemble, Velocity
+from agents.common.nets.specs import Sizes, velocity_field
+from agents.common.search import log_range
+from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec, Noise, Targets, register, setting
+
+
+class ReturnFlow(CriticEnsemble):
+    """Velocities u_j(g, t | s, a) of returns, which can be other ones for every member."""
+
+    def forward(  # type: ignore[override]
+        self, observations: Tensor, actions: Tensor, returns: Tensor, t: Tensor, frozen: bool = False
+    ) -> Tensor:
+        """Return the velocities at returns (S, E or 1, N) and times (S, N), (S, E, N)."""
+        given = torch.cat([t.unsqueeze(-1), self.features(observations, frozen), actions], -1).unsqueeze(1)
+        rows = torch.cat([returns.unsqueeze(-1), given.expand(-1, returns.shape[1], -1, -1)], -1)
+        return self.mlp.evaluate(self.mlp.layers(frozen), rows).squeeze(-1)
+
+
+@register("value_flows", paper="Value Flows (Dong et al., arXiv 2510.07650)", published_name="Value Flows")
+class ValueFlows(Method):
+    r"""Flows sample returns, and their velocities are consistent with Bellman's equation.
+
+    A flow v clones actions, and the candidate with the highest mean return, u(0, 0 | s, a), is played. With
+    :math:`G_t(s, a)` what flows of returns make of noise z up to time t, G their end, bars for means over the members,
+    and G' and u' at the next state and action:
+
+    .. math:: L = L_{FM}(v) + \mathbb{E}\,c\,\sum_j w_b\,(u_j((1 - t) z + t y, t\,|\,s, a) - (y - z))^2
+        + w_d\,(u_j(R + \gamma^H M \bar G_t', t\,|\,s, a) - \bar u'(\bar G_t', t))^2
+
+    .. math:: y = R + \gamma^H M \bar G',\qquad c = \tfrac12 + \sigma(-\tau / \overline{|\partial_z G(s, a)|})
+
+    Source: Dong et al., arXiv 2510.07650, and the authors' code (github.com/chongyi-zheng/value-flows). Differs in:
+    action chunks; candidates are rated at the noise 0, not each at noise of its own, by the members' mean; online too
+    candidates compete, and no one-step policy is distilled.
+    """
+
+    bootstrap_weight: float = setting(
+        default=1.0, reference="bcfm_lambda", at_least=0, search=log_range(0.3, 10.0), doc="Weight w_b of returns."
+    )
+    consistency_weight: float = setting(default=1.0, reference="dcfm_lambda", at_least=0, doc="Weight w_d.")
+    confidence_temperature: float = setting(
+        default=0.3, reference="confidence_weight_temp", at_least=0, search=log_range(0.01, 100.0), doc="Tau of c."
+    )
+    reward_min: float | None = setting(default=None, doc="Smallest reward, which bounds returns; None for no bound.")
+    reward_max: float | None = setting(default=None, doc="Largest reward, likewise.")
+    best_of_n: int = setting(default=16, reference="num_samples")
+    ensemble_size: int = setting(default=2)
+    rho: float = setting(default=0.0, reference="ret_agg")
+
+    def networks(self) -> dict[str, NetworkSpec]:
+        """Return the flows of returns and the behaviour flow."""
+
+        def build(n: Sizes) -> ReturnFlow:  # a return is one more input
+            sizes = n.replicas, n.observations, n.actions + 1, n.ensemble
+            return ReturnFlow(*sizes, n.critic_arch, n.critic_layer_norm, time=True)
+
+        return {"critic": NetworkSpec(build, target=True), "behaviour": velocity_field(role="behaviour")}
+
+    def noise(self) -> dict[str, Draw]:
+        """Return the draws of returns and of flow matching."""
+        flow = {"bc_x0": normal(), "bc_t": uniform()}
+        return {"return_z": normal("B"), "return_t": uniform(), "confidence_z": normal("B"), **flow}
+
+    def loss_weights(self) -> dict[str, float]:
+        """Return the weights of the losses of returns."""
+        return {"bootstrap": self.bootstrap_weight, "consistency": self.consistency_weight}
+
+    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
+        """Follow the behaviour flow, clipping every step."""
+        flow, x, h = nets.behaviour.at(observations), noise["action"], 1 / self.flow_steps
+        for step in range(self.flow_steps):
+            x = (x + h * flow(x, step * h)).clamp(-1, 1)
+        return x
+
+    def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
+        """Rate candidates by their mean return, which the first velocity leads to from any noise."""
+        zero = torch.zeros_like(actions[..., 0])
+        return self.bounded(nets.critic(observations, actions, zero.unsqueeze(1), zero)).mean(1)
+
+    def bounded(self, returns: Tensor) -> Tensor:
+        """Return returns within what the smallest and the largest reward allow."""
+        lowest, highest = (r and r / max(1 - self.gamma, 1e-6) for r in (self.reward_min, self.reward_max))
+        return returns if lowest is highest is None else returns.clamp(lowest, highest)
+
+    def follow(self, velocity: Velocity, z: Tensor, t: Tensor) -> Tensor:
+        """Follow velocities from noise (S, 1, B) up to times (S, B), to (S, E, B); bounds do not stop derivatives."""
+        returns, h = z, t / self.flow_steps
+        for step in range(self.flow_steps):
+            returns = returns + h.unsqueeze(1) * velocity(returns, step * h)
+            returns = returns + (self.bounded(returns) - returns).detach()
+        return returns
+
+    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
+        """Return sampled returns, consistent velocities with the returns that they belong to, and weights of rows."""
+        next_actions, z, t = self.next_actions(batch, noise, nets), noise["return_z"].unsqueeze(1), noise["return_t"]
+        here = partial(nets.critic_target, batch.observations, batch.actions)
+        there = partial(nets.critic_target, batch.next_observations, next_actions)
+        end, around = torch.ones_like(t), noise["confidence_z"].unsqueeze(1)
+        sampled, halfway = (pessimistic_value(self.follow(there, z, time), self.rho) for time in (end, t))
+        _, slope = torch.func.jvp(lambda x: self.follow(here, x, end), (around,), (torch.ones_like(around),))
+        std = slope.abs().mean(1)
+        info["return_std"] = std.mean(1)
+        return {
+            "next_actions": next_actions,
+            "td": batch.rewards + batch.discounts * sampled,
+            "state": batch.rewards + batch.discounts * halfway,
+            "velocity": pessimistic_value(there(halfway.unsqueeze(1), t), self.rho),
+            "weight": batch.valid * ((-self.confidence_temperature / std).sigmoid() + 0.5),
+        }
+
+    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+        """Return flow matching to sampled returns, the consistency of velocities, and flow matching of actions."""
+        z, t, returns = noise["return_z"], noise["return_t"], targets["td"]
+
+        def regression(state: Tensor, target: Tensor) -> Tensor:
+            velocity = nets.critic(batch.observations, batch.actions, state.unsqueeze(1), t)
+            return (targets["weight"] * (velocity - target.unsqueeze(1)).square().sum(1)).mean(1)
+
+        info |= q_statistics(returns.unsqueeze(1))
+        return {
+            "bootstrap": regression(interpolate(z, returns, t), returns - z),
+            "consistency": regression(targets["state"], targets["velocity"]),
+            "bc_flow": cloning_loss(nets.behaviour, batch, noise),
+        }
