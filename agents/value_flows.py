@@ -109,7 +109,7 @@ class ValueFlows(Method):
         there = partial(nets.critic_target, batch.next_observations, next_actions)
         end, around = torch.ones_like(t), noise["confidence_z"].unsqueeze(1)
         sampled, halfway = (pessimistic_value(self.follow(there, z, time), self.rho) for time in (end, t))
-        _, slope = torch.func.jvp(lambda x: self.follow(here, x, end), (around,), (torch.ones_like(around),))
+        slope = torch.func.jvp(lambda x: self.follow(here, x, end), (around,), (torch.ones_like(around),))[1]
         std = slope.abs().mean(1)
         info["return_std"] = std.mean(1)
         return {
