@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from agents.common.maths.critic import pessimistic_value, q_statistics
+from agents.common.maths.critic import action_gradient, pessimistic_value, q_statistics
 from agents.common.maths.flow import cloning_loss, interpolate
 from agents.common.method import normal, uniform
 from agents.common.nets.heads import CriticEnsemble, Velocity
@@ -107,10 +107,9 @@ class ValueFlows(Method):
         next_actions, z, t = self.next_actions(batch, noise, nets), noise["return_z"].unsqueeze(1), noise["return_t"]
         here = partial(nets.critic_target, batch.observations, batch.actions)
         there = partial(nets.critic_target, batch.next_observations, next_actions)
-        end, around = torch.ones_like(t), noise["confidence_z"].unsqueeze(1)
+        end, around = torch.ones_like(t), noise["confidence_z"].unsqueeze(1).repeat(1, self.ensemble_size, 1)
         sampled, halfway = (pessimistic_value(self.follow(there, z, time), self.rho) for time in (end, t))
-        slope = torch.func.jvp(lambda x: self.follow(here, x, end), (around,), (torch.ones_like(around),))[1]
-        std = slope.abs().mean(1)
+        std = action_gradient(lambda x: self.follow(here, x, end), around).abs().mean(1)
         info["return_std"] = std.mean(1)
         return {
             "next_actions": next_actions,
