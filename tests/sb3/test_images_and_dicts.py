@@ -231,3 +231,11 @@ def test_crops_change_training_and_follow_from_the_seed(pretraining_steps: int) 
         model.learn_offline(2, dataset=dataset)
     first, second = parameters_of(always), parameters_of(never)
     assert not torch.equal(first["nets.behaviour.mlp.weights.0"], second["nets.behaviour.mlp.weights.0"])
+
+
+@pytest.mark.parametrize("id", ["ifql", "fan"])  # their updates draw no next action, or one of their own
+def test_updates_with_draws_of_their_own_crop_too(id: str) -> None:
+    space = spaces.Box(0, 255, (8, 8, 3), np.uint8)
+    model = tiny_model(id, env=SampledEnv(space), policy_kwargs=ENCODED, random_crop=0.5)
+    model.learn_offline(1, dataset=dataset_of(space))
+    assert model._n_updates == 1

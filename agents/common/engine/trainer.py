@@ -165,12 +165,11 @@ class Trainer:
         """Draw the noise of one update.
 
         :param batch_size: B.
-        :return: every draw of ``method.update_noise()`` by name; while pretraining, those of cloning and of crops.
+        :return: every draw of ``method.update_noise()`` (while pretraining, of cloning) and of crops by name.
         """
         sizes = self.method.noise_sizes(self.policy.num_replicas, batch_size, self.policy.chunk_size)
-        draws = self.method.update_noise()
-        if self.pretraining:
-            draws = {**CLONING_NOISE, **self.method.crop_noise()}
+        draws = CLONING_NOISE if self.pretraining else self.method.update_noise()
+        draws = {**draws, **self.method.crop_noise()}
         return {name: draw(sizes, self.generator, self.device) for name, draw in draws.items()}
 
     def step(self, batch: Batch, noise: Noise) -> Info:
