@@ -79,10 +79,3 @@ def test_every_command_for_your_own_images_works(
     assert results[1]["sound"]
     config = yaml.safe_load((Path(results[2]["run"]) / "config.yml").read_text())
     assert config["settings"]["frame_stack"] == 3
-
-
-def test_the_page_names_each_setting_of_images() -> None:
-    rows = re.findall(r"^\| `(\w+)` \|", PAGE.read_text(), flags=re.MULTILINE)
-    from zoo.training.start import OF_IMAGES
-
-    assert set(rows) == set(OF_IMAGES)

@@ -68,7 +68,7 @@ def test_replica_draws_noise_of_its_own() -> None:
 
 def test_replica_can_be_saved_and_loaded(tmp_path: Any) -> None:
     stack = tiny_model(seeds=SEEDS)
-    stack.update(toy_batch(stack), toy_noise(stack))
+    stack.trainer.update_on(toy_batch(stack), toy_noise(stack))
     single = stack.replica(2)
     single.save(tmp_path / "replica")
     loaded = type(single).load(tmp_path / "replica", device="cpu")

@@ -94,7 +94,7 @@ def test_a_method_of_two_sets_has_a_row_in_each(tmp_path, capsys):
     assert "TRQAM" in aggregates
 
 
-def test_own_runs_stand_beside_published_ones_on_their_own_tasks(tmp_path, capsys, monkeypatch):
+def test_own_runs_stand_beside_published_ones_with_a_verdict(tmp_path, capsys, monkeypatch):
     write_published_runs(tmp_path, monkeypatch, [*SCENE, *CUBE])
     write_runs(tmp_path / "logs", SCENE, seeds=6)
     run(capsys, tmp_path / "logs", "--published", "qam2026", "--json", tmp_path / "out.json", *SMALL)
@@ -103,6 +103,8 @@ def test_own_runs_stand_beside_published_ones_on_their_own_tasks(tmp_path, capsy
     assert set(out["offline"]["aggregates"]) == {"qam", "QAM", "FQL"}
     assert {cell["tasks"] for cell in out["offline"]["aggregates"].values()} == {5}
     assert out["online"] is None  # no run of our own went online
+    assert out["focus"] == "qam"
+    assert set(out["offline"]["verdicts"]) == {"QAM", "FQL"}
     assert out["offline"]["steps"] is None  # ours are shorter
     assert out["offline"]["aggregates"]["qam"]["steps"] == 2000
 

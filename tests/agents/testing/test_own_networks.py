@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import agents
+from agents.common.engine.strategies import Recorder
 from agents.models import model_class
 from tests.agents.testing.mistakes import own_network
 from tests.common.toys import TINY, toy_batch
@@ -83,7 +84,7 @@ def test_a_batch_may_be_asked_for_a_gradient_update_after_update() -> None:
 
     model = model_class(type("Mine", (Imitation,), {"losses": losses}))("MlpPolicy", SpacesEnv(4, 2), **TINY)
     batch = toy_batch(model)
-    step = model.trainer._make_step(16, batch)
+    step = Recorder(model.trainer)._make_step(16, batch)
     step.calls = -9  # not recorded yet
     assert step.batch is not None
     with pytest.MonkeyPatch.context() as patch:

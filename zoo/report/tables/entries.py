@@ -84,7 +84,8 @@ def number_entry(estimate: Estimate, scale: float, digits: int) -> Entry:
     """Return an estimate with its interval."""
 
     def text(value: float) -> str:
-        return f"{scale * value:z,.{digits}f}"  # z: zero has no sign
+        shown = round(scale * value, 9)  # a tie is decided by its value, not by the order in which it was summed
+        return f"{shown:z,.{digits}f}"  # z: zero has no sign
 
     detail = "(no interval)" if estimate.kind == UNSURE else ""
     if estimate.interval is not None:
