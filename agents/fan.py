@@ -10,7 +10,7 @@ from agents.common.maths.flow import cloning_loss, interpolate
 from agents.common.method import normal, uniform
 from agents.common.nets.heads import CriticEnsemble, Velocity
 from agents.common.nets.specs import critic, velocity_field
-from agents.common.search import linear_range, log_range
+from agents.common.search import choice, linear_range, log_range
 from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec, Noise, Targets, register, setting
 
 
@@ -49,7 +49,7 @@ class FAN(Method):
         default=10.0,
         reference="alpha2",
         at_least=0,
-        search=log_range(0.01, 30.0),
+        search=choice(0.0, 0.3, 1.0, 3.0, 10.0),
         doc="Weight w' of the next action's distance to the flow, a sum over the chunk, in the TD target.",
     )
     expectile: float = setting(
