@@ -22,11 +22,14 @@ import pandas as pd  # noqa: E402
 
 import agents  # noqa: E402
 from agents.common.validation import describe_bounds  # noqa: E402
-from zoo.report.comparison import Cell  # noqa: E402
-from zoo.report.compute import compare  # noqa: E402
+from zoo.report.compute import final_scores  # noqa: E402
 from zoo.report.inputs import Inputs, Request, collect  # noqa: E402
+from zoo.report.learning_curves import episodes_of  # noqa: E402
 from zoo.report.published_scores import load_progress, load_runs, load_set, suite_tasks  # noqa: E402
+from zoo.report.statistics import aggregates as statistics  # noqa: E402
+from zoo.report.statistics.estimates import Estimate  # noqa: E402
 from zoo.report.tables.entries import number_entry  # noqa: E402
+from zoo.runs.history import PHASES  # noqa: E402
 from zoo.runs.scores import SUCCESS  # noqa: E402
 
 MINI_COLUMNS = {
@@ -99,15 +102,14 @@ def mini_table(columns: Mapping[str, str], rows: Collection[str] | None = None) 
     ``rows`` are the methods to show, by default all of them. Online methods have their success at the end of their
     online steps. Where runs of a column are missing, it says so.
     """
-    cells = {name: _mini_cells(pattern) for name, pattern in columns.items()}
-    whole, mazes = (_mini_cells(pattern) for pattern in ("*", "pointmaze-*"))
+    means = {name: _mini_means(pattern) for name, pattern in columns.items()}
+    whole, mazes = (_mini_means(pattern) for pattern in ("*", "pointmaze-*"))
     order = sorted(_mini().methods, key=lambda name: (-_mean(whole, name), -_mean(mazes, name), name))
     order = [name for name in order if rows is None or name in rows]
     lines = [f"| method | {' | '.join(columns)} |", f"|{'---|' * (len(columns) + 1)}"]
     for name in order:
         texts = [
-            number_entry(found[name].estimates["mean"], SUCCESS.scale, 0).plain if name in found else "to do"
-            for found in cells.values()
+            number_entry(found[name], SUCCESS.scale, 0).plain if name in found else "to do" for found in means.values()
         ]
         lines.append(f"| {name} | {' | '.join(texts)} |")
     return "\n".join(lines) + "\n"
@@ -151,25 +153,25 @@ def _mini() -> Inputs:
 
 
 @cache
-def _mini_cells(pattern: str) -> Mapping[str, Cell]:
+def _mini_means(pattern: str) -> Mapping[str, Estimate]:
     """Return method -> its mean over the tasks of a pattern, for the methods with every planned run of them."""
     planned = load_set("mini").planned
     tasks = [task for task in suite_tasks("mini") if fnmatchcase(task, pattern)]
     scores = _mini().evaluations
     scores = scores[scores["environment"].isin(tasks)]
-    if planned is None or scores.empty:
-        return {}
-    phases = compare(_mini().methods, scores, _mini().means, reps=1, curves=False, over="per-method").phases
-    return {
-        name: cell
-        for phase in phases.values()
-        for name, cell in phase.aggregates.items()
-        if cell.tasks == len(tasks) and cell.seeds[0] >= planned["seeds"]
-    }
+    assert planned is not None
+    found = {}
+    for phase in PHASES:
+        runs = scores[scores["phase"] == phase]
+        episodes = episodes_of(runs)
+        for name, by_task in final_scores(runs).items():
+            if len(by_task) == len(tasks) and min(map(len, by_task.values())) >= planned["seeds"]:
+                found[name] = statistics.mean(by_task, episodes=episodes[name]).estimate(0)
+    return found
 
 
-def _mean(cells: Mapping[str, Cell], name: str) -> float:
-    return cells[name].estimates["mean"].point if name in cells else -1.0
+def _mean(means: Mapping[str, Estimate], name: str) -> float:
+    return means[name].point if name in means else -1.0
 
 
 def updated_mini(page: Path) -> str:

@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from functools import cache, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,7 @@ from zoo.errors import UsageError, as_usage_error
 from zoo.messages import log
 
 if TYPE_CHECKING:
-    from zoo.report.inputs import Inputs, Request
-    from zoo.report.reproduction import Expected
+    from zoo.report.inputs import Request
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,12 +82,6 @@ def _add_method(parser: Parser) -> None:
         "two, the one that is not the baseline)",
     )
     focus.add_argument("--no-focus", action="store_true", help="no verdict, every method in its colour")
-    how.add_argument(
-        "--tasks",
-        choices=("common", "per-method"),
-        default="common",
-        help="what aggregates are over: the tasks that all methods have, or all tasks of each (default: common)",
-    )
     how.add_argument(
         "--tolerance", type=REAL, default=0.05, help="largest difference that counts as reproduced, as a fraction"
     )
@@ -158,9 +152,7 @@ def _compare(request: Request, args: argparse.Namespace) -> dict[str, Any]:
             focus=names.get(focus),
             resolve=args.resolve / 100,
         )
-        for comparison in compare_kinds(
-            inputs.methods, inputs.evaluations, inputs.means, args.reps, bool(args.output), args.tasks
-        )
+        for comparison in compare_kinds(inputs.methods, inputs.evaluations, inputs.means, args.reps, bool(args.output))
     ]
     skipped, costs = inputs.own.skipped(), read_costs(inputs) if args.json or args.output else NO_COSTS
     result: dict[str, Any] = {"methods": len(inputs.methods), "runs": len(inputs.own.runs), "skipped": len(skipped)}
@@ -170,7 +162,8 @@ def _compare(request: Request, args: argparse.Namespace) -> dict[str, Any]:
     if args.output or args.print or not args.json:
         from zoo.report.page.report import Content, write_report
 
-        looks = {"width": args.width, "formats": args.format, "expected": _expected(inputs), "costs": costs}
+        expected = expected_settings if inputs.sets and has_own else None  # else there is nothing to compare
+        looks = {"width": args.width, "formats": args.format, "expected": expected, "costs": costs}
         content = Content(inputs, found, names[baseline], args.tolerance, args.command_line, **looks)
         if args.output:
             result["report"] = str(write_report(args.output, content))
@@ -183,13 +176,35 @@ def _compare(request: Request, args: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def _expected(inputs: Inputs) -> Expected | None:
-    """Return what knows the settings behind published scores; None, and no torch, where there is nothing to compare."""
-    if not inputs.sets or not any(method.is_own for method in inputs.methods.values()):
-        return None
-    from zoo.report.expected import expected_settings
+@cache
+def expected_settings(published: str, environment: str, profile: str | None) -> dict[str, str] | None:
+    """Return the settings of a published algorithm, in the form of `zoo.runs.protocol.describe_settings`.
 
-    return expected_settings
+    The algorithm's class knows the settings that no file states, so this imports torch.
+
+    :param published: the name under which it is published.
+    :param profile: the profile of the published scores; None: the default one.
+    :return: None for a profile that does not exist; for an algorithm that this zoo does not have, what the profile says
+        to all of them.
+    """
+    from zoo.config import load_config
+    from zoo.layers import DEFAULT_PROFILE, merge, shared_profile
+    from zoo.report.published_scores import published_names
+    from zoo.runs.protocol import describe_settings
+    from zoo.runs.read import split_environment
+
+    ids = {name: algorithm for algorithm, name in published_names().items()}
+    domain, profile = split_environment(environment)[1], profile or DEFAULT_PROFILE
+    if published not in ids:
+        layers = [
+            shared_profile(name).get(entry, {}) for name in (DEFAULT_PROFILE, profile) for entry in ("default", domain)
+        ]
+        return describe_settings(reduce(merge, layers))
+    try:
+        config = load_config(ids[published], environment, domain, profile=profile)
+    except UsageError:
+        return None
+    return describe_settings(config.record()["settings"])
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -65,7 +65,7 @@ def test_a_runs_log_has_the_traceback_of_its_failure(
     def break_down(*_: object, **__: object) -> None:
         raise ArithmeticError("the curve broke")
 
-    monkeypatch.setattr("zoo.training.run.plot_learning_curve", break_down)
+    monkeypatch.setattr("zoo.training.start.plot_learning_curve", break_down)
     code, _, errors = train(capsys, arguments(data, tmp_path, verbose=1))
     assert code == 1
     assert errors.endswith("\nArithmeticError: the curve broke (run with --verbose 2 for the traceback)\n")
@@ -162,7 +162,7 @@ def test_the_log_of_a_resumed_run_goes_on(
         raise KeyboardInterrupt("stopped by the test")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("zoo.training.run.Training._finish", stop)
+        patch.setattr("zoo.training.start.Training._finish", stop)
         patch.setattr(RunFolder, "claim", lambda self: True)  # a process would give up its claim with its end
         assert main(words) == 3
     capsys.readouterr()

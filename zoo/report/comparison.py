@@ -121,7 +121,6 @@ class Phase:
     :param tasks: the tasks that all methods have; aggregates are over these.
     :param suite: the suite that consists of `tasks`, or None.
     :param left_out: task that some methods lack -> those methods.
-    :param is_per_method: whether `aggregates` are over all tasks of each method instead, and so not comparable.
     :param strays: methods with so few tasks that `tasks` and the aggregates leave them out.
     :param aggregates: method -> its aggregates.
     :param improvements: (X, Y) -> how X compares with Y, for all ordered pairs of methods with single runs.
@@ -155,7 +154,6 @@ class Phase:
     suite: str | None = None
     suite_aggregates: Mapping[str, Mapping[str, Cell]] = field(default_factory=dict)
     strays: tuple[str, ...] = ()
-    is_per_method: bool = False
     scores: Mapping[str, Scores] = field(default_factory=dict)
     spreads: Mapping[str, Spread] = field(default_factory=dict)
 
@@ -168,8 +166,6 @@ class Phase:
     @property
     def tasks_label(self) -> str:
         """What aggregates are over, e.g. ``"50 tasks of qam50"`` or ``"2 common tasks"``."""
-        if self.is_per_method:
-            return "all tasks of each method"
         return label_of(self.tasks, self.suite)
 
     @property

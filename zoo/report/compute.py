@@ -12,10 +12,10 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
+from zoo.datasets.names import NUM_TASKS
 from zoo.errors import UsageError
 from zoo.report.comparison import OWN, Cell, Comparison, Method, Phase, label_of
 from zoo.report.learning_curves import episodes_of, learning_curves
-from zoo.report.published_means import PublishedMeans
 from zoo.report.published_scores import suite_of, suite_tasks, tasks_of
 from zoo.report.significance import rank_p_values
 from zoo.report.statistics import aggregates as statistics
@@ -39,7 +39,6 @@ def compare_kinds(
     means: pd.DataFrame,
     reps: int,
     curves: bool = True,
-    over: str = "common",
 ) -> list[Comparison]:
     """Compute one comparison for each kind of scores, in the order of `KINDS`; the arguments are those of `compare`.
 
@@ -47,7 +46,7 @@ def compare_kinds(
     """
     tables = {kind: evaluations[evaluations["kind"] == kind.name] for kind in KINDS.values()}
     found = [
-        compare(methods, table, means if kind is SUCCESS else means.iloc[:0], reps, curves, kind, over)
+        compare(methods, table, means if kind is SUCCESS else means.iloc[:0], reps, curves, kind)
         for kind, table in tables.items()
         if len(table) or (kind is SUCCESS and len(means))
     ]
@@ -63,14 +62,12 @@ def compare(
     reps: int,
     curves: bool = True,
     kind: Kind = SUCCESS,
-    over: str = "common",
 ) -> Comparison:
     """Compute every number of a comparison of scores of one kind.
 
     :param evaluations: one row for each evaluation of a run, columns `zoo.runs.read.EVALUATION_COLUMNS`.
     :param means: published means of methods without single runs, columns `zoo.report.comparison.MEAN_COLUMNS`.
     :param curves: also compute profiles and learning curves.
-    :param over: what aggregates are over: ``"common"`` tasks, or ``"per-method"`` for all tasks of each method.
     """
     phases = {}
     suites = sorted({m.suite for m in methods.values() if m.suite}) if kind is SUCCESS else []
@@ -79,8 +76,7 @@ def compare(
         runs, published = (table[table["phase"] == name] for table in (evaluations, means))
         if len(runs) or len(published):
             shown = curve_tasks if curves else None
-            is_per_method = over == "per-method" and kind.is_comparable
-            phase = _compare_phase(name, runs, published, kind, reps, suites, shown, is_per_method)
+            phase = _compare_phase(name, runs, published, kind, reps, suites, shown)
             phases[name] = _with_tallies(phase, methods)
     label = label_of(curve_tasks, _suite_of(curve_tasks, kind))
     return Comparison(kind, methods, phases, reps, label)
@@ -108,13 +104,11 @@ def _compare_phase(
     reps: int,
     suites: Sequence[str],
     curve_tasks: Sequence[str] | None,
-    is_per_method: bool,
 ) -> Phase:
     """Compute every number of one phase.
 
     :param suites: the suites of published sets.
     :param curve_tasks: what learning curves are over; None for no curves and profiles.
-    :param is_per_method: whether aggregates are over all tasks of each method.
     """
     scores = final_scores(runs)
     episodes = episodes_of(runs) if kind is SUCCESS else None
@@ -130,7 +124,6 @@ def _compare_phase(
         if tasks and method not in strays
     }
     averaged = common if _can_average(tasks, kind) else {}
-    published = _means_over_own_tasks(means) if is_per_method else table.aggregates(tasks)
     domain_tasks = _domain_tasks(runs, table, kind)
     thresholds = _thresholds(runs, averaged, kind)
     curve_reps = min(reps, CURVE_REPS)
@@ -141,8 +134,7 @@ def _compare_phase(
         tasks=tasks,
         left_out=left_out,
         strays=strays,
-        aggregates=_aggregates(scores if is_per_method else averaged, kind, reps, episodes) | published,
-        is_per_method=is_per_method,
+        aggregates=_aggregates(averaged, kind, reps, episodes) | table.aggregates(tasks),
         improvements=_all_pairs(common, kind, reps, episodes, with_difference=bool(averaged)),
         domains=_domains(scores, table, domain_tasks, reps, episodes or {}) if kind is SUCCESS else {},
         domain_tasks=domain_tasks,
@@ -171,15 +163,6 @@ def _profiles(scores: Mapping[str, Scores], thresholds: Array, reps: int, kind: 
     return in_parallel(profile, scores)
 
 
-def _means_over_own_tasks(means: pd.DataFrame) -> dict[str, Cell]:
-    """Return the aggregates of published means over all tasks of each method."""
-    result: dict[str, Cell] = {}
-    for method, part in means.groupby("method"):
-        table = PublishedMeans(part)
-        result |= table.aggregates(table.tasks()[str(method)])
-    return result
-
-
 def _with_tallies(phase: Phase, methods: Mapping[str, Method]) -> Phase:
     """Return a phase whose cells say what became of the runs behind them."""
 
@@ -188,10 +171,7 @@ def _with_tallies(phase: Phase, methods: Mapping[str, Method]) -> Phase:
 
     return replace(
         phase,
-        aggregates={
-            name: replace(cell, tally=methods[name].tally(phase.coverage[name] if phase.is_per_method else phase.tasks))
-            for name, cell in phase.aggregates.items()
-        },
+        aggregates=tallied(phase.aggregates, phase.tasks),
         domains={domain: tallied(cells, phase.domain_tasks[domain]) for domain, cells in phase.domains.items()},
         per_task={task: tallied(cells, [task]) for task, cells in phase.per_task.items()},
         suite_aggregates={suite: tallied(cells, suite_tasks(suite)) for suite, cells in phase.suite_aggregates.items()},
@@ -381,3 +361,70 @@ def _per_task(
     for task, found in means.per_task().items():
         result.setdefault(task, {}).update(found)
     return dict(sorted(result.items()))
+
+
+# -- published means of methods without single runs, which join a comparison as points without intervals -------------
+
+
+class PublishedMeans:
+    """The published means of one phase, a table with the columns `zoo.report.comparison.MEAN_COLUMNS`."""
+
+    def __init__(self, means: pd.DataFrame) -> None:
+        self._rows: dict[str, dict[str, tuple[float, int]]] = {}
+        self.domain_of: dict[str, str] = {}
+        for row in means.itertuples():
+            self._rows.setdefault(row.method, {})[row.environment] = (float(row.mean), int(row.seeds))
+            if row.environment != row.domain:
+                self.domain_of[row.environment] = row.domain
+        self.single_tasks = dict(self.domain_of)
+        """Task -> its domain, for tasks that have a mean of their own."""
+        self.whole_domains = sorted(set(means["domain"]) & {name for rows in self._rows.values() for name in rows})
+        """Domains of which a method has a mean over all tasks."""
+        for domain in set(means["domain"]) - set(self.domain_of.values()):
+            self.domain_of |= {task: domain for task in tasks_of(domain)}
+        self._domain_of_any = {task: domain for domain in self.whole_domains for task in tasks_of(domain)}
+
+    def tasks(self, known: Collection[str] = ()) -> dict[str, list[str]]:
+        """Return the tasks of each method.
+
+        A domain's mean stands for those of its tasks that others have, or for all of them if nobody has a single one.
+
+        :param known: tasks of methods with single runs.
+        """
+        single = {task for rows in self._rows.values() for task in rows} | set(known)
+        divided = {self.domain_of[task] for task in single & self.domain_of.keys()}
+        result = {}
+        for method, rows in self._rows.items():
+            wholes = {
+                task
+                for task, domain in self.domain_of.items()
+                if domain in rows and (task in single or domain not in divided)
+            }
+            result[method] = sorted(wholes | (rows.keys() & self.domain_of.keys()))
+        return result
+
+    def aggregates(self, tasks: Sequence[str]) -> dict[str, Cell]:
+        """Return the mean over some tasks of each method that has them all, task by task or in whole domains."""
+        domains = sorted({self._domain_of_any.get(task, "") for task in tasks})
+        are_whole = len(tasks) == NUM_TASKS * len(domains)
+        result = {}
+        for method, rows in self._rows.items() if tasks else ():
+            if all(task in rows for task in tasks):
+                parts = [rows[task] for task in tasks]
+            elif are_whole and all(domain in rows for domain in domains):
+                parts = [rows[domain] for domain in domains]
+            else:
+                continue
+            values, seeds = zip(*parts, strict=True)
+            estimate = Estimate(float(np.mean(values)))
+            result[method] = Cell({"mean": estimate}, len(tasks), (min(seeds), max(seeds)))
+        return result
+
+    def per_task(self) -> dict[str, dict[str, Cell]]:
+        """Return task -> method -> its mean."""
+        result: dict[str, dict[str, Cell]] = {}
+        for method, rows in self._rows.items():
+            for task in rows.keys() & self.domain_of.keys():
+                value, seeds = rows[task]
+                result.setdefault(task, {})[method] = Cell({"mean": Estimate(value)}, 1, (seeds, seeds))
+        return result

@@ -12,16 +12,22 @@ import multiprocessing.connection
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from logging import ERROR, INFO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
+import pandas as pd
+from matplotlib import pyplot as plt
 from optuna.exceptions import ExperimentalWarning
+from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.visualization.matplotlib import plot_optimization_history, plot_param_importances, plot_slice
 
 from agents.common.files import atomic_path
 from zoo import plain_yaml
@@ -29,17 +35,21 @@ from zoo.errors import Interrupted, UsageError
 from zoo.messages import log
 from zoo.processes.serving import ServingProcess, WorkerError
 from zoo.runs.folder import STUDY, check_log_folder, find_run_folders
+from zoo.runs.versions import command_line
+from zoo.tables import print_table
+from zoo.texts import csv_cells
 from zoo.training.callbacks import StopSignal
 from zoo.tuning import trial as trials
 from zoo.tuning.journal import Workers, open_journal, study_names
 from zoo.tuning.options import Plan, params_of, read_plan, suggest
-from zoo.tuning.results import in_words, summarise
-from zoo.tuning.trials import DEFINITION, SETTINGS
+from zoo.tuning.trials import DEFINITION, SETTINGS, best_first
 
 MOST_ATTEMPTS = 3
 """How often settings are tried whose worker was killed: they may be what kills it."""
 SECONDS_TO_STOP = 30.0
 SECONDS_BETWEEN_LOOKS = 0.5
+SHOWN_TRIALS = 10
+FEWEST_FOR_IMPORTANCE = 8
 
 
 def tune(args: argparse.Namespace, prepare: Callable[[], None]) -> dict[str, Any]:
@@ -281,3 +291,128 @@ class Tuner:
             first = attributes.get("retry_of", trial.number)
             self.study.enqueue_trial(trial.params, user_attrs={"retry_of": first, "kills": kills})
         log.info("trial %d: %s; %s", trial.number, reason, "will be tried again" if again else "not tried again")
+
+
+# -- what a study has found: a table of all trials, figures, and the best settings as a file for `-conf` -------------
+
+
+def summarise(study: optuna.Study, plan: Plan) -> dict[str, Any]:
+    """Write the results of a study so far to its folder, print its best trials, and return what the program prints."""
+    trials = study.get_trials()
+    complete = best_first([trial for trial in trials if trial.state == TrialState.COMPLETE])
+    table = tabulate(trials, plan.seeds, list(plan.searches))
+    with atomic_path(plan.folder / "trials.csv") as temporary:
+        csv_cells(table).to_csv(temporary, index=False)
+    result: dict[str, Any] = {
+        "study": plan.name,
+        "storage": str(plan.journal),
+        "folder": str(plan.folder),
+        "algo": plan.request.config.algo,
+        "env": plan.request.config.env,
+        "trials": table["state"].value_counts().to_dict(),
+        "best": None,
+    }
+    if not complete:
+        return result
+    _print_best(complete, plan)
+    best = complete[0]
+    write_best(best, plan)
+    return result | {
+        "best": {
+            "trial": best.number,
+            "score": _finite(best.value),
+            "scores": [_finite(score) for score in best.user_attrs["scores"]],
+            "seeds": plan.seeds,
+            "settings": best.user_attrs[SETTINGS],
+            "runs": best.user_attrs["runs"],
+        },
+        "best_conf": str(plan.folder / "best.yml"),
+        "figures": [str(path) for path in draw_figures(study, complete, plan)],
+    }
+
+
+def tabulate(trials: Sequence[FrozenTrial], seeds: Sequence[int], searched: Sequence[str]) -> pd.DataFrame:
+    """Return one row for each trial: number, state, score, score of each seed, settings, seconds, reason and runs."""
+    rows = []
+    for trial in trials:
+        found = trial.user_attrs
+        scores = found.get("scores") or [None] * len(seeds)
+        own = {name: found.get(SETTINGS, {}).get(name) for name in searched}
+        state = {"FAIL": "failed"}.get(trial.state.name, trial.state.name.lower())
+        rows.append(
+            {
+                "number": trial.number,
+                "state": "retried" if "retried" in found else state,
+                "score": trial.value,
+                **{f"seed {seed}": score for seed, score in zip(seeds, scores, strict=True)},
+                **own,
+                "seconds": found.get("seconds"),
+                "retry_of": found.get("retry_of"),
+                "reason": found.get("reason", ""),
+                "runs": " ".join(found.get("runs", [])),
+            }
+        )
+    names = [
+        "number", "state", "score", *(f"seed {seed}" for seed in seeds), *searched, "seconds", "retry_of", "reason",
+        "runs",
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=names)
+
+
+def write_best(best: FrozenTrial, plan: Plan) -> None:
+    """Write the settings of the best trial as a file that ``-conf`` accepts."""
+    entry = {
+        "source": f"study {plan.name}, trial {best.number}: score {best.value:.4g} in the last evaluation, mean of "
+        f"seeds {', '.join(map(str, plan.seeds))}",
+        "status": "tuned here",
+        **best.user_attrs[SETTINGS],
+    }
+    text = f"# {command_line()}\n" + plain_yaml.write({plan.request.config.env: entry})
+    with atomic_path(plan.folder / "best.yml") as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _print_best(complete: Sequence[FrozenTrial], plan: Plan) -> None:
+    """Print the best trials as a table."""
+    rows = [
+        (
+            str(trial.number),
+            f"{trial.value:.4g}",
+            " ".join(f"{score:.4g}" for score in trial.user_attrs["scores"]),
+            in_words(trial.user_attrs[SETTINGS]),
+        )
+        for trial in complete[:SHOWN_TRIALS]
+    ]
+    title = f"Best trials of study {plan.name}: last evaluation, mean over seeds {', '.join(map(str, plan.seeds))}"
+    print_table(title, ("trial", "score", "of each seed", "settings"), rows, wrapped=("settings",))
+
+
+def in_words(settings: Mapping[str, Any]) -> str:
+    """Return settings in short."""
+    shown = {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in settings.items()}
+    return ", ".join(f"{name} {value}" for name, value in shown.items())
+
+
+def _finite(value: float | None) -> float | None:
+    """Return a score for JSON, which knows no infinity."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def draw_figures(study: optuna.Study, complete: Sequence[FrozenTrial], plan: Plan) -> list[Path]:
+    """Write Optuna's figures that the trials allow to the study's folder; return their paths."""
+    values = [trial.value for trial in complete if math.isfinite(trial.value or 0.0)]
+    if not values:
+        return []
+    plots: dict[str, Callable[..., Any]] = {"history": plot_optimization_history, "slices": plot_slice}
+    if len(values) >= FEWEST_FOR_IMPORTANCE and len(set(values)) > 1 and len(plan.searches) > 1:
+        plots["importances"] = partial(plot_param_importances, evaluator=PedAnovaImportanceEvaluator())
+    plt.switch_backend("agg")  # nothing is shown
+    paths = []
+    for name, plot in plots.items():
+        paths.append(plan.folder / f"{name}.png")
+        with warnings.catch_warnings(), plt.rc_context(), atomic_path(paths[-1]) as temporary:
+            warnings.simplefilter("ignore")  # about trials that are left out
+            figure = np.ravel(plot(study, target_name="score of the last evaluation"))[0].figure
+            figure.savefig(temporary, format="png", dpi=200, bbox_inches="tight")
+            plt.close(figure)
+    return paths

@@ -6,7 +6,6 @@ from tests.zoo.report.samples import NO_MEANS, SCENE, own_methods, runs_table, s
 from zoo.report.comparison import MEAN_COLUMNS, Method, baseline_in
 from zoo.report.compute import compare
 from zoo.report.page.caveats import warnings
-from zoo.report.tables.scores import aggregates_table, improvement_table
 
 
 def scene_comparison(have, means=NO_MEANS):
@@ -51,16 +50,3 @@ def test_means_of_single_tasks_hide_no_mean_of_their_domain():
         assert phase.domains["scene-play, whole"]["Whole"].estimates["mean"].point == 0.9
         assert set(phase.domains["scene-play, whole"]) == {"Whole"}
         assert phase.domains["scene-play"]["a"].tasks == 2
-
-
-def test_aggregates_over_the_tasks_of_each_method_say_so_and_are_never_bold():
-    have = {"a": SCENE[:2], "b": SCENE[:3], "c": SCENE}
-    runs = [scene_runs([[0.5, 0.6]] * 5, name).query("environment in @tasks") for name, tasks in have.items()]
-    comparison = compare(own_methods(have), pd.concat(runs), NO_MEANS, reps=20, curves=False, over="per-method")
-    phase = comparison.phases["offline"]
-    assert {name: cell.tasks for name, cell in phase.aggregates.items()} == {"a": 2, "b": 3, "c": 5}
-    table = aggregates_table(comparison, phase)
-    assert table.title == "Aggregates, offline, all tasks of each method"
-    assert "Different tasks: not comparable" in table.caption
-    assert not any(entry.is_bold for row in table.rows for entry in row)
-    assert improvement_table(comparison, phase, "a").caption.count("2 common tasks") == 1

@@ -7,7 +7,7 @@ from zoo.report.compute import compare_kinds
 from zoo.report.cost import read_costs
 from zoo.report.inputs import Request, collect
 from zoo.report.page.results import to_json
-from zoo.report.tables.analysis import cost_table
+from zoo.report.tables.scores import cost_table
 
 HEADER = "time/total_timesteps,time/time_elapsed,time/updates_per_s,train/n_updates\n"
 

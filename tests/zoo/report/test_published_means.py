@@ -2,7 +2,7 @@ import pandas as pd
 
 from tests.zoo.report.samples import SCENE
 from zoo.report.comparison import MEAN_COLUMNS
-from zoo.report.published_means import PublishedMeans
+from zoo.report.compute import PublishedMeans
 
 
 def means_of(*rows):

@@ -2,8 +2,8 @@ import pandas as pd
 import pytest
 
 from tests.zoo.report.samples import SCENE, scene_runs
+from zoo.compare import expected_settings
 from zoo.report.comparison import Method
-from zoo.report.expected import expected_settings
 from zoo.report.published_scores import load_set
 from zoo.report.reproduction import reproduce
 

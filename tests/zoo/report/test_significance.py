@@ -9,7 +9,7 @@ from tests.zoo.report.samples import NO_MEANS, comparison_of, comparison_of_retu
 from zoo.report.comparison import ranking
 from zoo.report.compute import compare
 from zoo.report.significance import family_of, rank_p_values
-from zoo.report.tables.analysis import pairs_table
+from zoo.report.tables.scores import pairs_table
 
 PAIR = [("x", "y")]
 

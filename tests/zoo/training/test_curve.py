@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 
 from zoo.playing.evaluate import EpisodeResults
 from zoo.runs.history import OFFLINE, ONLINE, EvaluationHistory
-from zoo.training.run import plot_learning_curve
+from zoo.training.start import plot_learning_curve
 
 
 @pytest.fixture

@@ -87,15 +87,14 @@ def _warnings_of_phase(comparison: Comparison, phase: Phase) -> list[str]:
     label = _label(comparison, phase)
     for name in phase.strays:
         has = f"{name} has only {_listed(phase.coverage[name])}"
-        what = "probabilities leave" if phase.is_per_method else "aggregates leave"
         kept = label_of(phase.tasks, phase.suite)
-        result.append(f"{label}: {has}; {what} it out, so that the others keep their {kept}.")
+        result.append(f"{label}: {has}; aggregates leave it out, so that the others keep their {kept}.")
     if not phase.tasks:
         result.append(
             f"{label}: no aggregate is possible, because no environment was run by all methods: {_who_has_what(phase)}."
         )
     elif phase.left_out:
-        what = "aggregates" if phase.aggregates and not phase.is_per_method else "probabilities of improvement"
+        what = "aggregates" if phase.aggregates else "probabilities of improvement"
         lacking: dict[tuple[str, ...], list[str]] = {}  # methods -> tasks
         for task, names in phase.left_out.items():
             lacking.setdefault(tuple(names), []).append(task)

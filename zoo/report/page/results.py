@@ -71,7 +71,6 @@ def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:
         "steps": phase.common_step,
         "common_tasks": list(phase.tasks),
         "suite": phase.suite,
-        "aggregates_over": "per-method" if phase.is_per_method else "common",
         "left_out_tasks": dict(phase.left_out),
         "stray_methods": list(phase.strays),
         "aggregates": _aggregates_to_json(phase, phase.aggregates, kind),

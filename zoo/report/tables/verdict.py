@@ -90,10 +90,9 @@ def _sentences(comparison: Comparison, phase: Phase, found: Sequence[Verdict]) -
     """Return the verdict on the focus in one phase in words."""
     kind, methods = comparison.kind, comparison.methods
     focus = methods[comparison.focus].title
-    tasks = phase.tasks_label if not phase.is_per_method else count(len(phase.tasks), "common task")
-    text = f"{focus}, {phase.name}{kind.title}, {tasks}: "
+    text = f"{focus}, {phase.name}{kind.title}, {phase.tasks_label}: "
     cell = phase.aggregates.get(comparison.focus)
-    if cell is not None and not phase.is_per_method:
+    if cell is not None:
         text += f"{_score_text(cell.estimates['mean'], kind)}. "
     groups = {outcome: [methods[v.other].title for v in found if v.outcome == outcome] for outcome in _WORDS}
     clauses = [f"{_WORDS[outcome]} {_named(names, len(found))}" for outcome, names in groups.items() if names]

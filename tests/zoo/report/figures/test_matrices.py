@@ -14,7 +14,7 @@ from tests.zoo.report.samples import (
 from zoo.report.comparison import ranking
 from zoo.report.compute import compare
 from zoo.report.figures.drawing import SHEETS
-from zoo.report.figures.matrices import plot_heat_map, plot_pairs
+from zoo.report.figures.plots import plot_heat_map, plot_pairs
 from zoo.runs.scores import NORMALISED_RETURN
 
 METHODS = ["A", "B", "C", "D"]

@@ -9,7 +9,7 @@ from tests.zoo.report.samples import NO_MEANS, comparison_of, comparison_of_retu
 from zoo.report.compute import compare
 from zoo.report.statistics.seeds_needed import plan_seeds
 from zoo.report.statistics.spreads import Spread
-from zoo.report.tables.analysis import seeds_needed_table
+from zoo.report.tables.scores import seeds_needed_table
 from zoo.runs.scores import NORMALISED_RETURN, RETURN
 
 PAIR = ("x", "y")

@@ -1,5 +1,5 @@
 from tests.zoo.runs.test_read import write_run
-from zoo.report.tables.analysis import differences_table
+from zoo.report.tables.scores import differences_table
 from zoo.runs.read import read_runs
 
 

@@ -6,7 +6,6 @@ import pytest
 
 from tests.zoo.report.samples import content_of, evaluations
 from zoo.report.page import report as page
-from zoo.report.tables import tidy
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +50,7 @@ def test_a_large_table_is_compressed_without_loss_and_takes_the_place_of_the_pla
 ):
     page.write_report(tmp_path, content)
     plain = (tmp_path / "evaluations.csv").read_bytes()
-    monkeypatch.setattr(tidy, "LARGEST_CSV", 1000)
+    monkeypatch.setattr(page, "LARGEST_CSV", 1000)
     page.write_report(tmp_path, content)
     assert not (tmp_path / "evaluations.csv").exists()
     compressed = (tmp_path / "evaluations.csv.gz").read_bytes()

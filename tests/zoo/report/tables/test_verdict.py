@@ -20,8 +20,7 @@ from zoo.report.page.results import to_json
 from zoo.report.significance import family_of
 from zoo.report.statistics.estimates import Estimate, Improvement, Record
 from zoo.report.statistics.improvement import improvements
-from zoo.report.tables.analysis import pairs_table
-from zoo.report.tables.scores import aggregates_table
+from zoo.report.tables.scores import aggregates_table, pairs_table
 from zoo.report.tables.verdict import verdict_sentences, verdict_table, verdicts
 
 GOOD = [[0.9, 0.92, 0.94, 0.9]] * 5
