@@ -412,7 +412,9 @@ def draw_figures(study: optuna.Study, complete: Sequence[FrozenTrial], plan: Pla
         paths.append(plan.folder / f"{name}.png")
         with warnings.catch_warnings(), plt.rc_context(), atomic_path(paths[-1]) as temporary:
             warnings.simplefilter("ignore")  # about trials that are left out
-            figure = np.ravel(plot(study, target_name="score of the last evaluation"))[0].figure
-            figure.savefig(temporary, format="png", dpi=200, bbox_inches="tight")
-            plt.close(figure)
+            axes = np.ravel(plot(study, target_name="score of the last evaluation"))
+            for ax in axes:
+                ax.tick_params(axis="x", which="minor", labelbottom=False)  # on a logarithmic axis they overlap
+            axes[0].figure.savefig(temporary, format="png", dpi=200, bbox_inches="tight")
+            plt.close(axes[0].figure)
     return paths
