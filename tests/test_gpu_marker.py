@@ -39,7 +39,9 @@ SETTINGS = "[pytest]\nmarkers =\n    gpu: needs CUDA\n"
     ("environment", "devices"),
     [
         ({}, None),
-        ({"CUDA_VISIBLE_DEVICES": "", "DEVICES_OF_GPU_TESTS": "3"}, "3"),  # a worker of pytest-xdist
+        pytest.param(  # a worker of pytest-xdist
+            {"CUDA_VISIBLE_DEVICES": "", "DEVICES_OF_GPU_TESTS": "3"}, "3", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_marked_tests_see_the_gpu_and_no_others(

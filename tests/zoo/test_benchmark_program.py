@@ -168,6 +168,7 @@ def test_bad_input_is_refused_before_anything_is_made(
     assert not (tmp_path / "logs").exists()
 
 
+@pytest.mark.slow  # `tests/zoo/suites/` has its parts
 def test_a_suite_whose_job_keeps_failing_says_why_and_finishes_the_others(
     run: Callable[..., Ended], tmp_path: Path, data: Path
 ) -> None:

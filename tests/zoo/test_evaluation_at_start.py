@@ -99,7 +99,7 @@ def whole(run: Runner, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("kill", "by"),
     [
         (("evaluation", 1), "SIGKILL"),  # between the first result and the first update
-        (("play", 1), "SIGTERM"),  # within the first evaluation, which is made again
+        pytest.param(("play", 1), "SIGTERM", marks=pytest.mark.slow),  # within the first evaluation, made again
         pytest.param(("update", 3), "SIGKILL", marks=pytest.mark.slow),  # before the first checkpoint
         pytest.param(("update", 18), "SIGKILL", marks=pytest.mark.slow),
         pytest.param(("step", 25), "SIGKILL", marks=pytest.mark.slow),  # online

@@ -38,7 +38,7 @@ def run(folder: Path, programs: Programs) -> Any:
     "kill",
     [
         ("update", 17),  # offline, behind the third swap and the second checkpoint
-        ("step", 25),  # online
+        pytest.param(("step", 25), marks=pytest.mark.slow),  # online
         pytest.param(("update", 10), marks=pytest.mark.slow),  # right before a swap
         pytest.param(("update", 11), marks=pytest.mark.slow),  # right behind it
         pytest.param(("write", 12), marks=pytest.mark.slow),

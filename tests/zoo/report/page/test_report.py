@@ -2,6 +2,7 @@ import json
 import re
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from tests.zoo.report.samples import SCENE, content_of, evaluations, scene_runs
@@ -125,12 +126,10 @@ def test_names_from_run_folders_cannot_add_markup_to_the_page():
     assert "<u>" not in page
 
 
-@pytest.mark.parametrize(
-    "name", ["</script><script>alert(1)</script>", "<!--<script>", "a\u2028b", "a&amp;b'\"", "]]>"]
-)
-def test_labels_stay_inside_the_data(name):
-    found = content_of(scene_runs([[0.5] * 6] * 5, name), baseline=name)
+def test_labels_stay_inside_the_data():
+    names = ["</script><script>alert(1)</script>", "<!--<script>", "a\u2028b", "a&amp;b'\"", "]]>"]
+    found = content_of(pd.concat([scene_runs([[0.5] * 6], name) for name in names]), baseline=names[0])
     page = report.to_html(found)
     text = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, flags=re.DOTALL)[1]
     assert not set("<>&'\u2028") & set(text)
-    assert data_of(page)["methods"][0]["name"] == name
+    assert {method["name"] for method in data_of(page)["methods"]} == set(names)
