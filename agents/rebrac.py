@@ -52,7 +52,9 @@ class ReBRAC(Method):
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics and actor, each with its moving average."""
-        return {"critic": critic(target=True), "actor": tanh_actor(target=True, head_scale=self.head_scale)}
+        delay, of_actor = self.policy_delay, self.policy_delay if self.true_delay else 1
+        actor = tanh_actor(True, self.head_scale, train_every=of_actor, target_every=delay)
+        return {"critic": critic(target=True, target_every=delay), "actor": actor}
 
     def action_noise_table(self) -> dict[str, Draw]:
         """Return the noise that smooths an action."""
@@ -61,12 +63,6 @@ class ReBRAC(Method):
     def noise(self) -> dict[str, Draw]:
         """Return nothing: only the next action is smoothed."""
         return {}
-
-    def skipped_networks(self, updates: int) -> frozenset[str]:
-        """Return what waits for the next delayed update."""
-        if (updates + 1) % self.policy_delay == 0:
-            return frozenset()
-        return frozenset({"critic_target", "actor_target"} | ({"actor"} if self.true_delay else set()))
 
     def loss_weights(self) -> dict[str, float]:
         """Return the weight of cloning."""

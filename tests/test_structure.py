@@ -16,7 +16,8 @@ LAYERS = (
     "agents.common.files agents.common.validation agents.common.replicas agents.common.batch",
     "agents.common.frames agents.common.observations agents.common.search",
     "agents.parity",  # knows nothing of our algorithms: other implementations are checked by it too
-    "agents.common.settings agents.common.common_settings agents.common.model_file agents.common.nets",
+    "agents.common.settings agents.common.training agents.common.common_settings agents.common.model_file "
+    "agents.common.nets",
     "agents.common.maths",
     "agents.common.method",
     "agents.common.habits agents.common.pretraining agents.common.watched agents.registry agents.core",

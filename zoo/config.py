@@ -14,14 +14,14 @@ from agents.common.validation import integer, number, unknown_name_message
 from agents.models import Entry
 from zoo.baselines import find_algorithm, settings_of
 from zoo.errors import UsageError, as_usage_error
-from zoo.layers import DEFAULT_PROFILE, ENTRY_NOTES, Layer, merge, parse_override, read_layers
+from zoo.layers import DEFAULT_PROFILE, ENTRY_NOTES, Layer, merge, nest, parse_override, read_layers
 
 PROTOCOL_SETTINGS = (
     "sparse", "horizon_length", "gamma", "dataset_size", "pretraining_steps", "offline_steps", "online_steps",
     "eval_episodes",
 )  # fmt: skip
 """What a benchmark fixes for all algorithms on a domain: rewards, horizon, discount, data, steps, episodes."""
-UNRECORDED_IF_NONE = ("score", "success_return", "reference_scores", "action_range")
+UNRECORDED_IF_NONE = ("score", "success_return", "reference_scores", "action_range", "per_network")
 """Settings that `config.yml` has only where they are given, as in runs that are older than they are."""
 
 
@@ -128,10 +128,13 @@ class Config:
     def record(self) -> dict[str, Any]:
         """Return the configuration as plain values for ``config.yml``."""
         settings, run = (
-            {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+            {
+                name: list(value) if isinstance(value, tuple) else value
+                for name, value in values.items()
+                if value is not None or name not in UNRECORDED_IF_NONE
+            }
             for values in (self.settings, self.run.settings())
         )
-        run = {name: value for name, value in run.items() if value is not None or name not in UNRECORDED_IF_NONE}
         head = {"algo": self.algo, "env": self.env, "profile": self.profile, **run}
         head["sparse"] = settings.get("sparse", False)
         return {**head, "settings": settings, "sources": list(self.sources), "departures": list(self.departures)}
@@ -176,7 +179,7 @@ def load_config(
     for layer in given:
         merging.add([layer], [*wanted, *(["quick"] if quick else [])])
     if trial is not None:
-        merging.override(trial["settings"], trial["source"])
+        merging.override(nest(trial["settings"]), trial["source"])
     for text in params:
         merging.override(parse_override(text), f"-params {text}")
     merging.override(flags or {})

@@ -80,9 +80,17 @@ def parse_override(text: str, flag: str = "-params") -> dict[str, Any]:
         value = _read_dict_call(match[1], written)
     else:
         value = load_yaml(written, f"the value of `{match[1]}`")
-    for key in reversed(match[1].split(".")):
-        value = {key: value}
-    return dict(value)
+    return nest({match[1]: value})
+
+
+def nest(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with dotted names as nested ones: what :func:`flatten` takes apart."""
+    nested: dict[str, Any] = {}
+    for name, value in settings.items():
+        for key in reversed(name.split(".")):
+            value = {key: value}
+        nested = merge(nested, value)
+    return nested
 
 
 def _read_dict_call(key: str, text: str) -> Any:

@@ -7,32 +7,17 @@ from typing import Any, Literal
 
 from agents.common.search import choice, linear_range, log_range
 from agents.common.settings import Declared, setting
+from agents.common.training import Training, checked_rate
 from agents.common.validation import integer, number
 
 OF_NETWORKS = "networks are built with it"
 OF_BUFFER = "the replay buffer is built with it"
 
 
-def linear_start(value: str) -> float:
-    """Return where a learning rate that falls to 0 starts.
-
-    :param value: ``lin_`` and a number > 0.
-    :return: the number.
-    :raises ValueError: if it is anything else.
-    """
-    try:
-        start = float(value.removeprefix("lin_"))
-    except ValueError:
-        start = float("nan")
-    return number("learning_rate", start, above=0)
-
-
-def _learning_rate(name: str, value: Any) -> Any:
-    """Check a step size; return it as it was given, so that a run's settings read as they were written."""
-    if isinstance(value, str) and value.startswith("lin_"):
-        linear_start(value)
-    elif not callable(value):
-        number(name, value, above=0)
+def _per_network(name: str, value: Any) -> Any:
+    """Check what networks have of their own; which networks there are is known later."""
+    if value is not None and not (isinstance(value, dict) and all(isinstance(own, dict) for own in value.values())):
+        raise TypeError(f"`{name}` must be a mapping such as {{critic: {{learning_rate: 1e-3}}}}, got {value!r}")
     return value
 
 
@@ -64,10 +49,10 @@ class CommonSettings(Declared):
     learning_rate: float | str | Callable[[float], float] = setting(
         default=3e-4,
         kw_only=False,
-        check=_learning_rate,
+        check=checked_rate,
         search=log_range(3e-5, 3e-3),
-        doc='Step size of Adam, > 0; "lin_1e-3" falls from there to 0 over a phase; or a function of the remaining '
-        "progress.",
+        doc='Step size of Adam, > 0; "lin_1e-3" or "cos_1e-3" falls from there to 0 over a phase, "warmup_1000_3e-4" '
+        'or "warmup_1000_cos_1e-3" rises over the first 1,000 updates; or a function of the remaining progress.',
     )
     buffer_size: int = setting(
         default=1_000_000, kw_only=False, at_least=1, fixed=OF_BUFFER, doc="Online transitions to keep."
@@ -135,6 +120,13 @@ class CommonSettings(Declared):
         default=None,
         above=0,
         doc="Bound on the norm of each replica's whole gradient, all networks together; None for no bound.",
+    )
+    per_network: dict[str, dict[str, Any]] | None = setting(
+        default=None,
+        check=_per_network,
+        fixed="the optimiser is built with it",
+        doc="What networks have of their own in training, over what their algorithm declares: network -> "
+        f"{', '.join(f'`{name}`' for name in Training.declared())}.",
     )
     net_arch: list[int] | dict[str, list[int]] | None = setting(
         default=None,

@@ -15,6 +15,7 @@ from agents.common.maths.critic import pick_best, td_target
 from agents.common.nets.encoding import RepeatedObservations
 from agents.common.nets.heads import Networks
 from agents.common.nets.specs import NetworkSpec
+from agents.common.validation import unknown_name_message
 
 Noise = Mapping[str, Tensor]
 Info = dict[str, Tensor]
@@ -194,6 +195,23 @@ class Method(CommonSettings):
         """
 
     # -- what follows from it -----------------------------------------------------------------------------------------
+
+    def specs(self) -> dict[str, NetworkSpec]:
+        """Return the networks by name, with what `per_network` says of them.
+
+        :return: their specs.
+        :raises TypeError: for an unknown name of a network's setting, or a value of another type.
+        :raises ValueError: for an unknown network, or a value out of range.
+        """
+        specs = dict(self.networks())
+        for name, own in (self.per_network or {}).items():
+            if name not in specs:
+                raise ValueError(unknown_name_message(f"network of {type(self).__name__}", name, specs))
+            try:
+                specs[name] = specs[name].trained_with(own)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"`per_network.{name}`: {error}") from error
+        return specs
 
     def candidate_noise(self) -> dict[str, Draw]:
         """Return the draws of one action choice, with an axis N when several candidates compete."""

@@ -200,14 +200,19 @@ def check_plain(subject: Subject) -> str:
         slope, expected = found.get(name, zero), wanted.get(name, zero)
         if not (slope - expected).abs().max() <= WIDE_TOLERANCE * expected.abs().max():
             raise Violation(f"the gradient of `{name}` is not that of plain evaluation; {REPORT}")
-    rate = fast.policy.optimizer.param_groups[0]["lr"]
     fast.trainer.update_on(batch, noise)
     moved, started = (dict(model.policy.nets.named_parameters()) for model in (fast, plain))
     for name, parameter in started.items():
         parameter.grad = moved[name].grad
-    torch.optim.Adam(plain.policy.nets.parameters(), rate, foreach=False, fused=False).step()
+    optimizer = plain.policy.optimizer
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    for group in optimizer.param_groups:
+        group.update(foreach=False, fused=False)
+    optimizer.step()
     for name, parameter in started.items():
-        if moved[name].grad is not None and not (moved[name] - parameter).abs().max() <= STEP_TOLERANCE * rate:
+        if moved[name].grad is None:
+            continue
+        if not (moved[name] - parameter).abs().max() <= STEP_TOLERANCE * rates[id(parameter)]:
             raise Violation(f"the step of `{name}` is not that of plain Adam with its gradient; {REPORT}")
     return f"gradients and step with widths {', '.join(map(str, WIDE['net_arch']))}, to {WIDE_TOLERANCE:g}"
 

@@ -146,12 +146,31 @@ def test_a_profile_that_the_algorithm_does_not_have_is_refused(tmp_path: Path) -
         ("offline_steps=0", "`offline_steps` and `online_steps` are both 0"),
         ("precision=fp8", "`precision` must be one of fp32, tf32, bf16"),
         ("inverse_temprature=3", "unknown setting of qam `inverse_temprature`; closest: inverse_temperature"),
+        ("learning_rate=cosine_1e-3", "`learning_rate` must be a number > 0, or such a number after `lin_`, `cos_`"),
+        ("per_network.critic.learning_rate=cos_0", "`per_network.critic`: `learning_rate` must be a finite number > 0"),
+        ("per_network.critc.tau=1", "unknown network of QAM `critc`; closest: critic"),
+        ("per_network.critic.learning_rte=1", "'learning_rte'; closest: learning_rate"),
     ],
 )
 def test_a_bad_value_is_refused_with_its_name(word: str, message: str) -> None:
     with pytest.raises(UsageError) as error:
         load_config("qam", "x", params=[word])
     assert message in str(error.value)
+
+
+def test_what_one_network_has_of_its_own_is_merged_and_recorded_where_it_is_given(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yml"
+    path.write_text("default: {per_network: {critic: {learning_rate: 3e-4, tau: 0.1}, behaviour: {train_every: 2}}}")
+    params = ["learning_rate=cos_1e-3", "per_network.critic.learning_rate=lin_1e-3"]
+    record = load_config("qam", "x", conf=path, params=params).record()["settings"]
+    assert record["learning_rate"] == "cos_1e-3"
+    assert record["per_network"] == {
+        "critic": {"learning_rate": "lin_1e-3", "tau": 0.1},
+        "behaviour": {"train_every": 2},
+    }
+    assert "per_network" not in load_config("qam", "x").record()["settings"]  # as in runs that are older
+    trial = {"settings": {"per_network.critic.tau": 0.3}, "source": "trial 1"}
+    assert load_config("qam", "x", conf=path, trial=trial).settings["per_network"]["critic"]["tau"] == 0.3
 
 
 @pytest.mark.parametrize("name", ["alpha", "fql_alpha"])

@@ -16,12 +16,13 @@ from optuna.trial import Trial
 from agents.common.method import Method
 from agents.common.search import Choice, Range, Search
 from agents.common.settings import Setting
+from agents.common.training import Training
 from agents.common.validation import unknown_name_message
 from agents.models import Entry
 from zoo.baselines import settings_of
 from zoo.config import find_entry
 from zoo.errors import UsageError, as_usage_error
-from zoo.layers import load_yaml, parse_overrides
+from zoo.layers import flatten, load_yaml, parse_overrides
 from zoo.messages import log
 from zoo.processes.serving import available_cores
 from zoo.runs.folder import file_name_of
@@ -96,7 +97,8 @@ def read_plan(args: argparse.Namespace) -> Plan:
             TUNING_SEED,
         )
     entry = find_entry(args.algo)
-    searches = read_searches(entry, args.search, parse_overrides(args.hyperparams, "-params"))
+    fixed = parse_overrides(args.hyperparams, "-params")
+    searches = read_searches(entry, args.search, {**fixed, **dict(flatten(fixed))})
     name = args.study_name or f"{entry.id}_{file_name_of(args.env)}"
     if not re.fullmatch(r"[^/:.][^/:]*", name):
         raise UsageError(
@@ -140,9 +142,9 @@ def suggest(trial: Trial, searches: Mapping[str, Search]) -> dict[str, Any]:
 
 def params_of(settings: Mapping[str, Any], searches: Mapping[str, Search]) -> dict[str, Any] | None:
     """Return the parameters of a trial with the given settings, or None if one of them is outside."""
-    params = {}
+    params, known = {}, {**settings, **dict(flatten(settings))}
     for name, search in searches.items():
-        value = settings[name]
+        value = known.get(name)
         if isinstance(search, Choice):
             is_inside = value in search.values
         else:
@@ -162,6 +164,10 @@ def read_searches(entry: Entry, words: Sequence[str], fixed: Collection[str]) ->
     """
     declared = settings_of(entry.algorithm)
     own = own_searches(declared)
+    if entry.method is not None:
+        parts = entry.method().networks()
+        of_parts = {f"per_network.{n}.{name}": found for n in parts for name, found in Training.declared().items()}
+        declared = {**declared, **of_parts}
     if words:
         searches = dict(_read_word(entry, declared, word) for word in words)
         if both := sorted(searches.keys() & fixed):

@@ -32,6 +32,7 @@ from optuna.visualization.matplotlib import plot_optimization_history, plot_para
 from agents.common.files import atomic_path
 from zoo import plain_yaml
 from zoo.errors import Interrupted, UsageError
+from zoo.layers import nest
 from zoo.messages import log
 from zoo.processes.serving import ServingProcess, WorkerError
 from zoo.runs.folder import STUDY, check_log_folder, find_run_folders
@@ -365,7 +366,7 @@ def write_best(best: FrozenTrial, plan: Plan) -> None:
         "source": f"study {plan.name}, trial {best.number}: score {best.value:.4g} in the last evaluation, mean of "
         f"seeds {', '.join(map(str, plan.seeds))}",
         "status": "tuned here",
-        **best.user_attrs[SETTINGS],
+        **nest(best.user_attrs[SETTINGS]),
     }
     text = f"# {command_line()}\n" + plain_yaml.write({plan.request.config.env: entry})
     with atomic_path(plan.folder / "best.yml") as temporary:

@@ -10,7 +10,7 @@ import struct
 import textwrap
 import types
 import warnings
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +105,7 @@ class Recorder:
         self.trainer = trainer
         self.is_recording = False
         self.steps: dict[Hashable, CapturedStep] = {}
-        self._learning_rate = torch.tensor(0.0, device=trainer.device)
+        self._rates = [torch.tensor(0.0, device=trainer.device) for _ in trainer.optimizer.param_groups]
 
     def update(self, batch_size: int) -> Info:
         """Draw a batch and noise and take one gradient step.
@@ -129,7 +129,8 @@ class Recorder:
             if step.batch is not None and batch is not None:
                 for name, tensor in vars(batch).items():
                     getattr(step.batch, name).copy_(tensor)
-            self._learning_rate.fill_(trainer.optimizer.param_groups[0]["lr"])
+            for rate, group in zip(self._rates, trainer.optimizer.param_groups, strict=True):
+                rate.fill_(group["lr"])
             return step()
         except CaptureError as error:
             trainer.give_up("captured", str(error))
@@ -154,27 +155,28 @@ class Recorder:
         """Make the optimiser read its step size from the device: a number would be recorded as it was."""
         self.is_recording = True
         try:
-            with optimiser_told(self.trainer.optimizer, lr=self._learning_rate, capturable=True):
+            with optimiser_told(self.trainer.optimizer, self._rates, capturable=True):
                 yield
         finally:
             self.is_recording = False
 
 
 @contextmanager
-def optimiser_told(optimizer: torch.optim.Optimizer, **values: Any) -> Iterator[None]:
+def optimiser_told(optimizer: torch.optim.Optimizer, rates: Iterable[Any], **values: Any) -> Iterator[None]:
     """Change what an optimiser is told of its parameters.
 
     :param optimizer: the optimiser.
-    :param values: by name.
+    :param rates: step size of each group.
+    :param values: of all groups, by name.
     """
     before = [dict(group) for group in optimizer.param_groups]
-    for group in optimizer.param_groups:
-        group.update(values)
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group.update(values, lr=rate)
     try:
         yield
     finally:
         for group, old in zip(optimizer.param_groups, before, strict=True):
-            group.update({name: old[name] for name in values})
+            group.update({name: old[name] for name in ("lr", *values)})
 
 
 def shortened(why: str) -> str:

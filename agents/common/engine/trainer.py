@@ -31,6 +31,7 @@ from agents.common.maths.flow import cloning_loss
 from agents.common.method import Info, Method, Noise
 from agents.common.nets.encoding import RememberedFeatures
 from agents.common.pretraining import CLONING_NOISE, find_behaviour, start_from_behaviour
+from agents.common.training import Rate
 
 CROP_PIXELS = 3
 """By how many pixels random crops shift images at most, as in FQL's implementation."""
@@ -60,6 +61,7 @@ class Trainer:
         self.has_extractors = self.policy.nets.have_extractors
         self.rounds_step_size = self.device.type == "cuda"
         self.skipped: frozenset[str] | None = None
+        self._settings_read = -1
         self._own_losses = with_own_code(self.losses)
         self.seed(seed)
         self.prepare()
@@ -242,6 +244,8 @@ class Trainer:
         """
         try:
             total, info = self.evaluate(batch, noise)
+            if not self.parameters:  # all networks wait for a later update
+                return info, []
             return info, torch.autograd.grad(total, self.parameters, torch.ones_like(total), allow_unused=True)
         except Exception as error:  # of the losses, it comes again without the compiler
             if not self.mode.compiled or self._is_recording:  # recording is not the compiler's work, done by then
@@ -260,10 +264,7 @@ class Trainer:
         :param info: gets ``grad_norm``, each replica's norm before clipping, (S,).
         """
         grads = [_laid_out(grad, parameter) for grad, parameter in zip(grads, self.parameters, strict=True)]
-        info["grad_norm"] = norm = joint_norm(grads, self.policy.num_replicas)
-        if self.method.max_grad_norm is not None:
-            grads = _own_memory(grads)
-            scale(grads, (self.method.max_grad_norm / norm).clamp(max=1.0))
+        grads = self._clipped(grads, info)
         with torch.no_grad():
             for own_rate, (online, target) in self.averages.items():
                 torch._foreach_lerp_(target, online, self.method.tau if own_rate is None else own_rate)
@@ -275,16 +276,55 @@ class Trainer:
             self.optimizer.step()
             return
         # recordings read the step size in float32; so that all updates have its bits, the others round it too
-        with optimiser_told(self.optimizer, lr=float(np.float32(self.optimizer.param_groups[0]["lr"]))):
+        with optimiser_told(self.optimizer, [float(np.float32(group["lr"])) for group in self.optimizer.param_groups]):
             self.optimizer.step()
+
+    def _clipped(self, grads: list[Tensor], info: Info) -> list[Tensor]:
+        """Return the gradient of each replica within its bounds: joint, but for networks with their own."""
+        bounds = [(self.method.max_grad_norm if own is None else own, places) for own, places in self.bounds]
+        if any(bound is not None for bound, _ in bounds):
+            grads = _own_memory(grads)
+        norms = [] if grads else [torch.zeros(self.policy.num_replicas, device=self.device)]
+        for bound, places in bounds:
+            part = [grads[place] for place in places]
+            norms.append(joint_norm(part, self.policy.num_replicas))
+            if bound is not None:
+                scale(part, (bound / norms[-1]).clamp(max=1.0))
+        info["grad_norm"] = norms[0] if len(norms) == 1 else torch.stack(norms).norm(dim=0)
+        return grads
 
     # -- what an update reads and moves -------------------------------------------------------------------------------
 
     def skipped_networks(self) -> frozenset[str]:
         """Return which networks the coming update leaves as they are: while pretraining, all but the behaviour flow."""
+        self._read_specs()
         if self.pretraining:
             return frozenset(self.policy.nets) - {self.behaviour}
-        return self.method.skipped_networks(self.model._n_updates)
+        number = self.model._n_updates + 1
+        return self.method.skipped_networks(number - 1) | {name for name, every in self.delays if number % every}
+
+    def _read_specs(self) -> None:
+        """Note what networks have of their own in training; it may follow from settings, so again after a change."""
+        if self._settings_read == self.method.changes:
+            return
+        self._settings_read, self.skipped = self.method.changes, None
+        self.trainings = {name: spec.training for name, spec in self.method.specs().items()}
+        every = {name: own.train_every for name, own in self.trainings.items()}
+        every |= {f"{name}_target": own.target_every for name, own in self.trainings.items()}
+        self.delays = [(name, number) for name, number in every.items() if number > 1]
+        self.own_rates = {
+            name: Rate(own.learning_rate) for name, own in self.trainings.items() if own.learning_rate is not None
+        }
+
+    def set_rates(self, remaining: float) -> None:
+        """Give each group of parameters its step size for the coming update.
+
+        :param remaining: the part of training that is left, from 1 to 0.
+        """
+        self._read_specs()
+        for group in self.optimizer.param_groups:
+            rate: Rate = self.own_rates.get(group.get("network", ""), self.model.lr_schedule)
+            group["lr"] = rate(remaining, self.model._n_updates)
 
     def select(self, skipped: frozenset[str]) -> None:
         """Choose what the next step moves.
@@ -300,13 +340,20 @@ class Trainer:
         for parameter in every:
             parameter.grad = None  # the optimiser leaves a parameter without gradient, and its moments, alone
         following = [pair for pair in nets.targets() if all(id(q) not in still for q in pair[1].parameters())]
-        own_rates = {id(nets[name]): spec.tau for name, spec in self.method.networks().items() if spec.target}
+        own_rates = {id(nets[name]): own.tau for name, own in self.trainings.items()}
         # weight of the moving averages, None for the setting's -> what they follow, and they themselves
         self.averages: dict[float | None, tuple[list[Tensor], list[Tensor]]] = {}
         for online, target in following:
             followed, averages = self.averages.setdefault(own_rates[id(online)], ([], []))
             followed += online.parameters()
             averages += target.parameters()
+        bounded = {name: own.max_grad_norm for name, own in self.trainings.items() if own.max_grad_norm is not None}
+        owners = {id(p): name for name in bounded for p in nets[name].parameters()}
+        places: dict[str, list[int]] = {}
+        for place, parameter in enumerate(self.parameters):
+            places.setdefault(owners.get(id(parameter), ""), []).append(place)
+        # bound on a norm, None for the setting's, and the places of the gradients that the norm is of
+        self.bounds = [(bounded.get(name), own) for name, own in places.items()]
         # statistics that a features extractor gathers, e.g. those of batch normalisation
         self.online_statistics: list[Tensor] = [p for online, _ in following for p in online.buffers()]
         self.target_statistics: list[Tensor] = [q for _, target in following for q in target.buffers()]

@@ -112,6 +112,8 @@ def read_arguments(
     method = kind(**settings)
     if method.pretraining_steps and find_behaviour(require_table(method, "networks", NetworkSpec)) is None:
         raise ValueError(no_behaviour_message(kind.__name__))
+    if method.per_network:
+        method.specs()  # refuses names and values that are wrong
     return method, arguments
 
 

@@ -19,12 +19,10 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv as GymEnv
 from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn
-from stable_baselines3.common.utils import FloatSchedule, LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from agents.common.check import check_first_update, require_table
-from agents.common.common_settings import linear_start
 from agents.common.data.arrays import ArraySource
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.shards import Shards
@@ -45,6 +43,7 @@ from agents.common.sb3.pretrained_actor import load_behaviour
 from agents.common.sb3.spaces import UnsupportedSpaceError as UnsupportedSpaceError
 from agents.common.sb3.spaces import check_spaces
 from agents.common.sb3.stored_model import File, StoredModel
+from agents.common.training import Rate
 from agents.common.validation import integer
 from agents.registry import name_of
 
@@ -179,10 +178,7 @@ class FlowQLearning(StoredModel):
 
     def _setup_lr_schedule(self) -> None:
         """Turn the learning rate into a function of the remaining progress."""
-        rate = self.method.learning_rate
-        self.lr_schedule = (
-            LinearSchedule(linear_start(rate), 0.0, 1.0) if isinstance(rate, str) else FloatSchedule(rate)
-        )
+        self.lr_schedule = Rate(self.method.learning_rate)
 
     def _make_buffer(self) -> SequenceReplayBuffer:
         """Return the empty buffer."""
@@ -372,7 +368,7 @@ class FlowQLearning(StoredModel):
         callback.on_training_start(locals(), globals())
         while self.num_timesteps < total_timesteps:
             self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
-            self._update_learning_rate(self.policy.optimizer)
+            self.trainer.set_rates(self._current_progress_remaining)
             self._last_info = self.trainer.update(self.method.batch_size)
             self.num_timesteps += 1
             self.offline_steps += 1
@@ -394,8 +390,8 @@ class FlowQLearning(StoredModel):
         online = self.num_timesteps - self.offline_steps
         if online <= self.method.learning_starts or not self.replay_buffer.count_starts():
             return
-        self._update_learning_rate(self.policy.optimizer)
         for _ in range(gradient_steps):
+            self.trainer.set_rates(self._current_progress_remaining)
             self._last_info = self.trainer.update(batch_size)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
@@ -572,7 +568,9 @@ class FlowQLearning(StoredModel):
         """Hand the last update's losses and diagnostics to the logger; the only place that waits for the device."""
         for name, value in self.last_values().items():
             self.logger.record(f"train/{name}", value)
-        self.logger.record("train/learning_rate", self.policy.optimizer.param_groups[0]["lr"])
+        for group in self.policy.optimizer.param_groups:
+            of_one = f"_{group['network']}" if "network" in group else ""
+            self.logger.record(f"train/learning_rate{of_one}", group["lr"])
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
     def _record_episodes(self) -> None:

@@ -101,10 +101,9 @@ class FlowPolicy(BasePolicy):
         # acting noise, drawn on the CPU whatever the device; what one replica draws does not depend on the others
         self.generators = [torch.Generator() for _ in self.seeds]
         self.set_random_seed(self.seeds[0])
-        trained = [p for p in self.nets.parameters() if p.requires_grad]
         one_pass = {"fused": True} if optimizer_class in (torch.optim.Adam, torch.optim.AdamW) else {}
         arguments = {**one_pass, **self.optimizer_kwargs}
-        self.optimizer = optimizer_class(trained, lr=lr_schedule(1), **arguments)  # type: ignore[call-arg]
+        self.optimizer = optimizer_class(self._groups(), lr=lr_schedule(1), **arguments)  # type: ignore[call-arg]
 
     @property
     def chunk_length(self) -> int:
@@ -161,6 +160,26 @@ class FlowPolicy(BasePolicy):
             if isinstance(network, ObservingNetwork):
                 self.features_extractor = self.make_features_extractor()
                 network.extract_with(self.features_extractor, self.layout.prepared)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Return what is trained as groups of the optimiser: one of all, and one of each network with own options."""
+        shared, own = [], []
+        specs = self.method.specs()
+        for name, network in self.nets.items():
+            trained = [p for p in network.parameters() if p.requires_grad]
+            training = specs[name].training if name in specs else None
+            if training is None or not (options := training.options()):
+                shared += trained
+                continue
+            if not trained:
+                raise ValueError(f"network `{name}` has nothing that is trained by gradient, got {options} for it")
+            if training.optimizer is not None and self.optimizer_class is not torch.optim.Adam:
+                raise ValueError(
+                    f"`optimizer` of network `{name}` chooses between kinds of Adam, got `optimizer_class` = "
+                    f"{self.optimizer_class.__name__} for the policy; leave one of them out"
+                )
+            own.append({"params": trained, "network": name, **options})
+        return [{"params": shared}, *own] if shared else own
 
     def set_random_seed(self, seed: int) -> None:
         """Seed the noise of :meth:`predict`: that of replica k with ``seed + k``."""

@@ -49,6 +49,21 @@ def test_a_word_gives_a_range_or_a_choice() -> None:
     assert str(space["tau"]) == "0.001:0.1:log"
 
 
+def test_a_setting_of_one_network_is_searched_by_its_dotted_name() -> None:
+    name = "per_network.critic.learning_rate"
+    space = read(name, "per_network.critic.tau=0.01:0.1")
+    assert space == {name: log_range(3e-5, 3e-3), "per_network.critic.tau": linear_range(0.01, 0.1)}
+    assert params_of({"per_network": {"critic": {"learning_rate": 1e-3, "tau": 0.05}}}, space) == {
+        name: 1e-3,
+        "per_network.critic.tau": 0.05,
+    }
+    assert params_of({"per_network": None, "learning_rate": 1e-3}, space) is None  # what was declared is not known here
+    with pytest.raises(UsageError, match=r"`per_network.critc.tau`; closest: per_network.critic.tau"):
+        read("per_network.critc.tau")
+    with pytest.raises(UsageError, match="both searched and fixed"):
+        read(name, fixed=(name,))
+
+
 def test_suggestions_have_the_type_of_their_setting() -> None:
     space = read("rho=0:1", "flow_steps=2:20", "net_arch=[[64, 64], [128]]")
     trial: Any = optuna.trial.FixedTrial({"rho": 0.5, "flow_steps": 7, "net_arch": "[64, 64]"})

@@ -1,0 +1,268 @@
+"""What a network has of its own in training: step size, optimiser, clip, delays, and how fast its target follows."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from agents import core
+from agents.common.engine.checkpoint import find_checkpoints, load_checkpoint, save_checkpoint
+from agents.common.engine.trainer import joint_norm
+from agents.common.nets.specs import critic, tanh_actor, temperature
+from agents.common.sb3.model import FlowQLearning
+from agents.common.training import Rate, Training
+from tests.common.engine.test_capture import assert_same as assert_close
+from tests.common.engine.test_capture import captured as captured  # a fixture
+from tests.common.engine.test_capture import made_plain
+from tests.common.toys import assert_same, parameters_of, tiny_model, toy_batch, toy_dataset, toy_noise
+
+OWN: dict[str, Any] = {
+    "critic": {"learning_rate": "cos_1e-2", "max_grad_norm": 0.5, "tau": 1, "target_every": 3},
+    "actor": {"learning_rate": "warmup_5_1e-3", "optimizer": "adamw", "weight_decay": 0.1, "train_every": 2},
+    "temperature": {"learning_rate": 0.03},
+}
+
+
+def rlpd(**own: Any) -> FlowQLearning:
+    return tiny_model("rlpd", per_network=own)
+
+
+def updated(model: FlowQLearning, updates: int = 1) -> dict[str, Tensor]:
+    """Take updates, and return the parameters by name."""
+    for seed in range(updates):
+        model.trainer.update_on(toy_batch(model, seed=seed), toy_noise(model, seed=seed))
+    return parameters_of(model)
+
+
+# -- step sizes -------------------------------------------------------------------------------------------------------
+
+
+def test_rates_are_those_of_torchs_schedulers() -> None:
+    steps = 10
+    makers = {
+        "lin_0.02": lambda o: torch.optim.lr_scheduler.LinearLR(o, 1.0, 0.0, steps),
+        "cos_0.02": lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, steps),
+        "warmup_5_0.02": lambda o: torch.optim.lr_scheduler.LinearLR(o, 1 / 5, 1.0, 4),
+    }
+    for text, make in makers.items():
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.02)
+        scheduler, rate = make(optimizer), Rate(text)
+        for update in range(steps):
+            assert rate(1 - update / steps, update) == pytest.approx(scheduler.get_last_lr()[0]), (text, update)
+            optimizer.step()
+            scheduler.step()
+    assert Rate("warmup_4_cos_0.02")(0.5, 1) == pytest.approx(0.02 / 2 / 2)
+    assert Rate(lambda remaining: remaining / 4)(0.5) == 0.125
+
+
+@pytest.mark.parametrize("text", ["fast", "lin_", "cos1e-3", "warmup_1e-3", "cos_lin_1e-3", "warmup_x_1e-3", "lin_1e"])
+def test_a_text_that_is_no_rate_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=f"`learning_rate` must be a number > 0, or .*; got '{text}'"):
+        tiny_model(learning_rate=text)
+
+
+def test_without_a_declaration_there_is_one_group_as_torch_makes_it() -> None:
+    (group,) = tiny_model("rlpd").policy.optimizer.param_groups
+    assert group.keys() == torch.optim.Adam([torch.zeros(1)]).param_groups[0].keys()
+
+
+def test_each_network_has_its_own_rate_and_the_others_have_the_settings() -> None:
+    model = rlpd(temperature={"learning_rate": 0.03}, actor={"learning_rate": 1e-4})
+    before = parameters_of(model)
+    after = updated(model)
+    for name, rate in (("temperature.log_value", 0.03), ("actor.mean.biases.0", 1e-4), ("critic.mlp.biases.2", 3e-4)):
+        step = (after[f"nets.{name}"] - before[f"nets.{name}"]).abs()  # Adam's first step
+        torch.testing.assert_close(step, torch.full_like(step, rate), rtol=1e-2, atol=0)
+
+
+def test_rates_follow_the_phase_and_the_count_and_are_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = rlpd(actor={"learning_rate": "cos_1e-3"}, critic={"learning_rate": "warmup_4_0.01"})
+    found, logged = [], {}
+    update = model.trainer.update
+
+    def noted(size: int) -> Any:
+        found.append([group["lr"] for group in model.policy.optimizer.param_groups])
+        return update(size)
+
+    monkeypatch.setattr(model.trainer, "update", noted)
+    monkeypatch.setattr(model.logger, "record", lambda name, value, **more: logged.setdefault(name, value))
+    model.learn_offline(4, dataset=toy_dataset(), log_interval=4)
+    common, of_critic, of_actor = zip(*found, strict=True)
+    assert common == (3e-4,) * 4
+    assert of_critic == pytest.approx([0.0025, 0.005, 0.0075, 0.01])
+    assert of_actor == pytest.approx([1e-3, 8.5355e-4, 5e-4, 1.46447e-4], rel=1e-4)
+    assert logged["train/learning_rate"] == 3e-4
+    assert logged["train/learning_rate_critic"] == 0.01
+
+
+# -- optimiser, clip, delays ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seeds", [[0], [1, 2]])
+def test_a_network_with_adamw_takes_the_steps_of_torchs_adamw(seeds: list[int]) -> None:
+    own = {"optimizer": "adamw", "weight_decay": 0.2, "learning_rate": 1e-2}
+    model = tiny_model("rlpd", seeds=seeds, per_network={"actor": own})
+    copies = [p.detach().clone().requires_grad_() for p in model.policy.nets.actor.parameters()]
+    optimizer = torch.optim.AdamW(copies, lr=1e-2, weight_decay=0.2)
+    for seed in range(3):
+        model.trainer.update_on(toy_batch(model, seed=seed), toy_noise(model, seed=seed))
+        for copied, parameter in zip(copies, model.policy.nets.actor.parameters(), strict=True):
+            copied.grad = parameter.grad
+        optimizer.step()
+    for copied, parameter in zip(copies, model.policy.nets.actor.parameters(), strict=True):
+        torch.testing.assert_close(parameter, copied, rtol=1e-5, atol=1e-7)
+
+
+def test_adamw_decays_as_in_torch_where_nothing_else_is_said() -> None:
+    model = rlpd(actor={"optimizer": "adamw"}, critic={"optimizer": "adam"}, temperature={"weight_decay": 0.5})
+    found = {g["network"]: (g["weight_decay"], g["decoupled_weight_decay"]) for g in groups(model)}
+    assert found == {"critic": (0.0, False), "actor": (0.01, True), "temperature": (0.5, False)}
+
+
+def groups(model: FlowQLearning) -> list[dict[str, Any]]:
+    return model.policy.optimizer.param_groups
+
+
+def test_a_network_with_its_own_bound_is_clipped_alone() -> None:
+    model = tiny_model("rlpd", seeds=[1, 2], max_grad_norm=1.0, per_network={"actor": {"max_grad_norm": 0.25}})
+    update = model.trainer
+    info: dict[str, Tensor] = {}
+    update.apply([torch.ones_like(parameter) for parameter in update.parameters], info)
+    nets = model.policy.nets
+    norms = {name: joint_norm([p.grad for p in nets[name].parameters()], 2) for name in ("critic", "actor")}  # type: ignore[misc]
+    alone = nets.temperature.log_value.grad.abs()
+    torch.testing.assert_close(norms["actor"], torch.full((2,), 0.25))
+    torch.testing.assert_close((norms["critic"].square() + alone.square()).sqrt(), torch.ones(2))
+    count = sum(p.numel() for p in update.parameters) / 2
+    torch.testing.assert_close(info["grad_norm"], torch.full((2,), count**0.5))
+
+
+def test_a_delayed_network_and_its_moments_rest_and_a_hard_target_is_copied() -> None:
+    model = rlpd(actor={"train_every": 3}, critic={"tau": 1, "target_every": 2})
+    states = [parameters_of(model)]
+    for seed in range(6):
+        model.trainer.update_on(toy_batch(model, seed=seed), toy_noise(model, seed=seed))
+        states.append(parameters_of(model))
+    actor, online, target = "nets.actor.mean.weights.0", "nets.critic.mlp.weights.0", "nets.critic_target.mlp.weights.0"
+    moved = [not torch.equal(a[actor], b[actor]) for a, b in pairwise(states)]
+    assert moved == [False, False, True, False, False, True]
+    assert model.policy.optimizer.state[next(model.policy.nets.actor.parameters())]["step"] == 2
+    for number, (before, after) in enumerate(pairwise(states), 1):
+        wanted = before[online] if number % 2 == 0 else before[target]  # weights from before the step
+        assert torch.equal(after[target], wanted), number
+
+
+def test_updates_that_train_nothing_pass() -> None:
+    model = tiny_model("bc", seeds=[1, 2], per_network={"behaviour": {"train_every": 2}})
+    start = parameters_of(model)
+    assert_same(updated(model), start)
+    assert (updated(model)["nets.behaviour.mlp.weights.0"] != start["nets.behaviour.mlp.weights.0"]).any()
+
+
+# -- the declaration --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("own", "error", "message"),
+    [
+        ({"critc": {}}, ValueError, "unknown network of RLPD `critc`; closest: critic"),
+        ({"critic": {"learnig_rate": 1}}, TypeError, r"`per_network.critic`: .*'learnig_rate'; closest: learning_rate"),
+        ({"critic": {"learning_rate": 0}}, ValueError, "`per_network.critic`: `learning_rate` must be a finite number"),
+        ({"critic": {"optimizer": "sgd"}}, ValueError, "`optimizer` must be one of adam, adamw, got 'sgd'"),
+        ({"critic": {"train_every": 1.5}}, TypeError, "`train_every` must be an int >= 1"),
+        ({"actor": {"tau": 0.1}}, ValueError, "`per_network.actor`: `tau` and `target_every` are of a target"),
+        ({"critic": 3e-4}, TypeError, "`per_network` must be a mapping such as"),
+    ],
+)
+def test_what_is_wrong_is_refused_by_name(own: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        tiny_model("rlpd", per_network=own)
+
+
+def test_what_cannot_be_trained_so_is_refused() -> None:
+    with pytest.raises(ValueError, match="network `multiplier` has nothing that is trained by gradient"):
+        tiny_model("trqam", per_network={"multiplier": {"learning_rate": 1}})
+    kinds = {"optimizer_class": torch.optim.RMSprop}
+    with pytest.raises(ValueError, match="`optimizer` of network `actor` chooses between kinds of Adam"):
+        tiny_model("rlpd", per_network={"actor": {"optimizer": "adamw"}}, policy_kwargs=kinds)
+    model = rlpd(**OWN)
+    with pytest.raises(ValueError, match="`per_network` of a finished model cannot be changed"):
+        model.per_network = None
+
+
+def test_what_an_algorithm_declares_is_overridden_setting_by_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    declared = {
+        "critic": critic(learning_rate=1e-3, tau=0.1),
+        "actor": tanh_actor(weight_decay=0.3),
+        "temperature": temperature(0.5, learning_rate="cos_1e-2"),
+    }
+    model = rlpd(critic={"learning_rate": 2e-3}, actor={"weight_decay": None})
+    monkeypatch.setattr(type(model.method), "networks", lambda method: declared)
+    found = {name: spec.training for name, spec in model.method.specs().items()}
+    assert (found["critic"].learning_rate, found["critic"].tau) == (2e-3, 0.1)
+    assert (found["actor"].weight_decay, found["temperature"].learning_rate) == (None, "cos_1e-2")
+
+
+def test_the_declaration_on_the_page_is_one() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "register.md").read_text()
+    (code,) = (block for block in re.findall(r"```py\n(.*?)```", page, flags=re.DOTALL) if "target_every" in block)
+    found: dict[str, Any] = vars(core).copy()
+    exec(code, found)
+    assert {name: spec.target for name, spec in found["networks"](None).items()} == {
+        "critic": True,
+        "actor": False,
+        "temperature": False,
+    }
+    names = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", page, flags=re.MULTILINE)))
+    assert set(Training.declared()) <= set(names)
+
+
+# -- the same however it is run ---------------------------------------------------------------------------------------
+
+
+def test_stacked_seeds_learn_as_each_alone() -> None:
+    together = tiny_model("rlpd", seeds=[3, 4], per_network=OWN)
+    alone = tiny_model("rlpd", seeds=[4], per_network=OWN)
+    for seed in range(6):
+        batch, noise = toy_batch(together, seed=seed), toy_noise(together, seed=seed)
+        together.trainer.update_on(batch, noise)
+        alone.trainer.update_on(batch.map(lambda t: t[1:]), {name: draw[1:] for name, draw in noise.items()})
+    single = together.replica(1)
+    for name, value in parameters_of(alone).items():
+        torch.testing.assert_close(parameters_of(single)[name], value, rtol=1e-4, atol=1e-5)
+    assert groups(single) == [
+        {**group, "params": mine["params"]} for group, mine in zip(groups(together), groups(single), strict=True)
+    ]
+
+
+@pytest.mark.parametrize("rounding", [False, True])
+def test_replayed_updates_follow_the_rates_of_all_groups(captured: Any, rounding: bool) -> None:
+    own = {**OWN, "actor": {**OWN["actor"], "train_every": 2}}
+    replayed, plain = captured("rlpd", per_network=own), made_plain("rlpd", per_network=own)
+    for model in (replayed, plain):
+        model.trainer.rounds_step_size = rounding
+        model.learn_offline(24)
+    assert any(step.is_recorded for step in replayed.trainer.recorder.steps.values())  # type: ignore[union-attr]
+    assert_close(replayed, plain)
+
+
+def test_training_goes_on_from_a_checkpoint_and_a_file_to_the_bit(tmp_path: Path) -> None:
+    whole, parts = (tiny_model("rlpd", per_network=OWN) for _ in range(2))
+    for model in (whole, parts):
+        model.load_dataset(toy_dataset())
+    whole.learn_offline(5)
+    save_checkpoint(whole, tmp_path / "checkpoints")
+    whole.save(tmp_path / "model")
+    whole.learn_offline(4)
+    load_checkpoint(parts, find_checkpoints(tmp_path / "checkpoints")[0])
+    parts.learn_offline(4)
+    assert_same(parameters_of(whole), parameters_of(parts))
+    loaded = type(whole).load(tmp_path / "model", whole.get_env())
+    assert loaded.per_network == OWN
+    assert [group["network"] for group in groups(loaded)] == ["critic", "actor", "temperature"]
