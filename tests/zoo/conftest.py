@@ -39,6 +39,16 @@ def pretend_cores(monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_learning_curves() -> Iterator[None]:
+    """Draw no learning curve of a run in this process, a fifth of its work; programs in processes of their own do."""
+    import zoo.training.start
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(zoo.training.start, "plot_learning_curve", lambda history, path, title: path.touch())
+        yield
+
+
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a small generated maze dataset."""
