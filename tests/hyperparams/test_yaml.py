@@ -12,7 +12,7 @@ from agents.fql import FQL
 from zoo.baselines import algorithm_ids
 from zoo.config import PROTOCOL_SETTINGS, known_settings, load_config
 from zoo.datasets.names import DATASETS
-from zoo.envs import robomimic
+from zoo.envs import d4rl, robomimic
 from zoo.envs.ocbench import TASKS
 from zoo.errors import UsageError
 from zoo.layers import (
@@ -34,6 +34,7 @@ LARGE = {
 ENTRIES = [(algo, name) for algo in agents.algorithm_ids() for name in read_profiles(algo)[DEFAULT_PROFILE]]
 OCBENCH = {name for task in TASKS.values() for name in (task.domain, *task.entries)}
 ROBOMIMIC = {name for task in robomimic.TASKS.values() for name in (task.domain, *task.entries)}
+D4RL = {name for task in d4rl.TASKS.values() for name in (task.domain, task.name)}
 DOMAINS = {f"{spec.environment}-{spec.kind}" for spec in DATASETS.values()}
 PROFILES = [(algo, name) for algo in agents.algorithm_ids() for name in read_profiles(algo) if name != DEFAULT_PROFILE]
 PROFILE_ENTRIES = [
@@ -154,7 +155,7 @@ def test_qam_uses_the_published_values(domain: str, expected: dict[str, Any]) ->
 def test_every_entry_of_a_profile_is_reachable_and_names_its_source_and_status(
     origin: str, name: str, entry: dict[str, Any]
 ) -> None:
-    assert name in {"default", "quick", "visual", "visual-quick"} | DOMAINS | OCBENCH | ROBOMIMIC, origin
+    assert name in {"default", "quick", "visual", "visual-quick"} | DOMAINS | OCBENCH | ROBOMIMIC | D4RL, origin
     assert entry["source"]
     assert entry["status"] in STATUSES
 
@@ -187,6 +188,26 @@ def test_the_tasks_of_robomimic_have_the_protocols_of_q_chunking_and_trqam(task:
     assert (ours.run.eval_freq, theirs.run.pretraining_steps) == (100_000, 300_000)
     assert theirs.settings["kl_budget"] == (1.0 if task.domain == "square-mh" else 0.1)
     assert any("untuned" in source for source in ours.sources)
+
+
+@pytest.mark.parametrize(
+    ("name", "run", "settings"),
+    [
+        ("D4RL/pen/expert-v2", (500_000, "return"), {"distill_weight": 3000.0, "rho": 1.0}),
+        ("D4RL/hammer/cloned-v2", (500_000, "return"), {"distill_weight": 10_000.0, "rho": 1.0}),
+        ("D4RL/antmaze/large-play-v1", (500_000, None), {"distill_weight": 3.0, "rho": 0.0}),
+        ("mujoco/hopper/medium-v0", (1_000_000, "return"), {"distill_weight": 100.0, "rho": 1.0}),
+    ],
+)
+def test_d4rl_has_the_protocol_and_the_weights_of_fql(
+    name: str, run: tuple[int, str], settings: dict[str, Any]
+) -> None:
+    config = load_config("fql", name, d4rl.TASKS[name].domain, profile="d4rl")
+    assert (config.run.offline_steps, config.run.score) == run
+    wanted = {"ensemble_size": 2, "batch_size": 256, "gamma": 0.99, "tau": 0.005, "horizon_length": 1, **settings}
+    assert {key: config.settings[key] for key in wanted} == wanted
+    assert any("published" in source for source in config.sources if name in source) == ("v2" in name)
+    assert config.departures == []
 
 
 @pytest.mark.parametrize("algo", agents.algorithm_ids())

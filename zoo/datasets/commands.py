@@ -18,6 +18,7 @@ from zoo.datasets.card import draw_states, rows_shown, write_card
 from zoo.datasets.check import check_dataset, check_structure, require_sound
 from zoo.datasets.files import dataset_files, recorded_sha256, shard_folder, training_files
 from zoo.datasets.formats.episodes import write_set
+from zoo.datasets.formats.hdf5 import minari_folder
 from zoo.datasets.formats.read import Reading, environment_of, read_source
 from zoo.datasets.generate.ocbench import generate_ocbench
 from zoo.datasets.generate.ogbench import generate_dataset
@@ -29,6 +30,7 @@ from zoo.datasets.plausible import check_set
 from zoo.datasets.shards import convert_shards
 from zoo.datasets.sources import ocbench, robomimic
 from zoo.datasets.sources.download import download_dataset, download_shards
+from zoo.envs.d4rl import TASKS as D4RL
 from zoo.envs.make import make_env
 from zoo.envs.ocbench import TASKS as OCBENCH
 from zoo.envs.ocbench import find_task as find_ocbench_task
@@ -55,7 +57,9 @@ def list_datasets(args: argparse.Namespace) -> Result:
     _print_table("OCBench", tasks)
     demonstrated = [robomimic.describe_task(task, args.dataset_dir) for task in ROBOMIMIC.values()]
     _print_table("robomimic", demonstrated)
-    return {"datasets": rows, "ocbench": tasks, "robomimic": demonstrated}
+    downloaded = [{"name": name, "here": minari_folder(name).is_dir()} for name in D4RL]
+    _print_table("D4RL, in Minari", downloaded)
+    return {"datasets": rows, "ocbench": tasks, "robomimic": demonstrated, "d4rl": downloaded}
 
 
 def info(args: argparse.Namespace) -> Result:
@@ -192,6 +196,8 @@ def _find_data_of_task(args: argparse.Namespace) -> str | None:
         args.name = str(ocbench.find_existing(task, args.dataset_dir))
     elif demonstrated := find_robomimic_task(name):
         args.name = str(robomimic.find_demonstrations(demonstrated, args.dataset_dir))
+    elif name in D4RL:
+        args.name = f"minari:{name}"
     else:
         return None
     return name

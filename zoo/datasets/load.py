@@ -45,6 +45,7 @@ class Dataset:
     :param terminals: 1 where the trajectory ends after this transition, shape (rows,).
     :param valids: 1 where the row is a transition, shape (rows,).
     :param fingerprint: sha256 of the file's content and of the settings.
+    :param reference_scores: returns of a random and of an expert policy, where the files say them.
     """
 
     path: Path
@@ -55,6 +56,7 @@ class Dataset:
     terminals: Float32Array
     valids: Float32Array
     fingerprint: str
+    reference_scores: tuple[float, float] | None = None
 
     @property
     def num_transitions(self) -> int:

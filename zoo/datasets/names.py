@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agents.common.validation import unknown_name_message
-from zoo.envs import ocbench, robomimic
+from zoo.envs import d4rl, ocbench, robomimic
 from zoo.envs.rendering import VISUAL
 from zoo.errors import UsageError
 
@@ -229,7 +229,7 @@ def _unknown(kind: str, name: str, known: list[str]) -> UsageError:
         return UsageError(
             f"`{name}` is a task of OCBench, not of OGBench; docs/ocbench.md says how its data are loaded"
         )
-    return UsageError(unknown_name_message(kind, name, [*known, *ocbench.TASKS, *robomimic.TASKS]))
+    return UsageError(unknown_name_message(kind, name, [*known, *ocbench.TASKS, *robomimic.TASKS, *d4rl.TASKS]))
 
 
 def is_env_name(name: str) -> bool:
@@ -247,7 +247,9 @@ def is_own(name: str) -> bool:
 
 
 def gym_id(name: str) -> str:
-    """Return the Gymnasium id of an environment, given its name here: OGBench's datasets are part of the name."""
+    """Return the Gymnasium id of an environment, given its name here: OGBench's and D4RL's datasets are part of it."""
+    if name in d4rl.TASKS:
+        return d4rl.TASKS[name].env_id
     return parse_env_name(name).env_id if is_env_name(name) else name
 
 

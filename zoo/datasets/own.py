@@ -15,7 +15,7 @@ import numpy as np
 from agents.common.frames import channel_axis, is_image
 from zoo.datasets.check import Finding
 from zoo.datasets.formats.episodes import COMPACT, Arrays
-from zoo.datasets.formats.read import environment_of, name_of, read_source
+from zoo.datasets.formats.read import environment_of, name_of, read_source, references_of
 from zoo.datasets.load import Dataset, rows_of_first_trajectories
 from zoo.envs.make import make_env
 from zoo.errors import UsageError
@@ -52,7 +52,8 @@ def load_own(
         digest.update(f"{key} {arrays[key].shape} ".encode())
         digest.update(np.ascontiguousarray(arrays[key]).data)
     name = Path(name_of(source).replace("/", "-")).with_suffix(".npz")
-    return Dataset(name, **{key: arrays[key] for key in COMPACT}, fingerprint=digest.hexdigest())
+    parts = {key: arrays[key] for key in COMPACT}
+    return Dataset(name, **parts, fingerprint=digest.hexdigest(), reference_scores=references_of(source))
 
 
 def shape_findings(arrays: Arrays, env_id: str, spaces: tuple[gymnasium.Space[Any], ...]) -> list[Finding]:

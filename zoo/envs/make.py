@@ -1,4 +1,4 @@
-"""Environments with a repeatable reset: those of OGBench, OCBench and robomimic, and any other of vectors or images."""
+"""Environments with a repeatable reset: those of OGBench, OCBench, robomimic and D4RL, and any other."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from agents.common.frames import FrameStack
 from agents.common.validation import unknown_name_message
 from agents.registry import import_named
 from zoo.envs import robomimic
+from zoo.envs.d4rl import require_robotics
 from zoo.envs.observations import broken_promise, refuse_unfit, vectors_of
 from zoo.envs.ocbench import find_task, import_ocbench, is_ocbench
 from zoo.envs.rendering import require_pictures
@@ -65,7 +66,7 @@ def make_env(env_id: str | EnvSpec, *, frame_stack: int = 1, **env_kwargs: Any) 
 def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
     """Return the registered description of an environment; nothing is built.
 
-    :raises UsageError: if the id is unknown, a task of OCBench or robomimic whose simulator is not installed, or an
+    :raises UsageError: if the id is unknown, a task of another benchmark whose simulator is not installed, or an
         OGBench environment that with these arguments is not a single task with state observations.
     """
     if isinstance(env_id, EnvSpec):
@@ -79,6 +80,7 @@ def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
                 import_ocbench(name)
             elif robomimic.find_task(name) is not None:
                 robomimic.require_robosuite(name)
+            require_robotics(name)
             spec = gymnasium.spec(name)
         except (gymnasium.error.Error, ModuleNotFoundError) as error:
             raise UsageError(f"{unknown_name_message('environment', env_id, gymnasium.registry)} ({error})") from error

@@ -45,7 +45,7 @@ class Scoring:
     @classmethod
     def recorded_in(cls, config: Mapping[str, Any]) -> Scoring:
         """Return what a run was scored by, as its `config.yml` says."""
-        references = config.get("reference_scores")
+        references = config.get("reference_scores") or (config.get("dataset") or {}).get("reference_scores")
         return cls(config.get("score"), config.get("success_return"), tuple(references) if references else None)
 
     @classmethod

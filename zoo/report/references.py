@@ -53,7 +53,8 @@ def read_references(words: Sequence[str], own: RunTables) -> References:
 def _recorded(own: RunTables, given: Mapping[str, tuple[float, float]]) -> References:
     """Return the references that runs record, of environments without a given one."""
     result: References = {}
-    known = own.runs[own.runs["reference_scores"].notna() & ~own.runs["environment"].isin(given)]
+    is_known = own.runs["reference_scores"].notna() & (own.runs["kind"] == RETURN.name)
+    known = own.runs[is_known & ~own.runs["environment"].isin(given)]
     for name, found in known.groupby("environment")["reference_scores"]:
         pairs = sorted({(float(random), float(expert)) for random, expert in found})
         if len(pairs) > 1:

@@ -163,6 +163,7 @@ _TRACKING: dict[str, tuple[Check, str]] = {
     **dict.fromkeys(("id", "project", "entity"), _LINE),
     **dict.fromkeys(("training", "evaluations"), _COUNT),
 }
+_PAIRS = ("reference_scores", "dataset.reference_scores", "action_range")
 _CONFIG: dict[str, tuple[Check, str]] = {
     **dict.fromkeys(("algo", "env", "label", "profile"), _LINE),
     **dict.fromkeys(("seed", "offline_steps", "online_steps", "pretraining_steps", "eval_episodes"), _COUNT),
@@ -172,7 +173,7 @@ _CONFIG: dict[str, tuple[Check, str]] = {
     "departures": (_are_lines, "a list of texts"),
     **dict.fromkeys(("settings", "dataset", "pretrained_actor", "agent"), _MAPPING),
     "success_return": (_is_number, "a finite number"),
-    **dict.fromkeys(("reference_scores", "action_range"), (_are_two_numbers, "two different finite numbers")),
+    **dict.fromkeys(_PAIRS, (_are_two_numbers, "two different finite numbers")),
     "settings.net_arch": (_are_layers, "a list of widths, or a mapping of such lists"),
     **dict.fromkeys(("dataset.size", "pretrained_actor.updates"), _COUNT),
     "dataset.fingerprint": _TEXT,

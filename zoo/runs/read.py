@@ -19,9 +19,11 @@ import pandas as pd
 
 from zoo import plain_yaml
 from zoo.datasets.names import parse_env_name
+from zoo.envs import d4rl
 from zoo.envs.ocbench import TASKS
 from zoo.errors import UsageError
 from zoo.layers import DEFAULT_PROFILE
+from zoo.playing.episodes import Scoring
 from zoo.runs.folder import RunFolder, UnreadableRun, find_run_folders
 from zoo.runs.history import PHASES
 from zoo.runs.liveness import DEAD, WHAT_TO_DO, state_now
@@ -83,11 +85,13 @@ def split_environment(name: str) -> tuple[str, str, str]:
     (``scene-play-singletask-v0`` is ``scene-play-singletask-task2-v0``), and a larger dataset adds its size
     (``scene-play-100m-...``). All of them meet in one row; the size of the data is part of the protocol.
 
-    :return: full name, domain (``cube-double-play``), task (``task2``); a name that neither OGBench nor
-        OCBench knows is its own domain, without a task.
+    :return: full name, domain (``cube-double-play``), task (``task2``); a name that no benchmark
+        knows is its own domain, without a task.
     """
     if name in TASKS:
         return name, TASKS[name].domain, f"task{TASKS[name].number}"
+    if name in d4rl.TASKS:
+        return name, d4rl.TASKS[name].domain, ""
     try:
         parsed = parse_env_name(name)
     except UsageError:
@@ -209,7 +213,7 @@ def _describe_config(config: Mapping[str, Any], status: Mapping[str, Any]) -> di
         "pretrained_actor": bool(actor),
         "success_return": config.get("success_return"),
         "action_range": None if config.get("action_range") is None else str(config["action_range"]),
-        "reference_scores": tuple(config["reference_scores"]) if config.get("reference_scores") else None,
+        "reference_scores": Scoring.recorded_in(config).reference_scores,
         "departures": tuple(config.get("departures") or ()),  # older runs do not say
         "settings": describe_settings(settings | besides),
     }

@@ -22,7 +22,7 @@ def result_of(folder: RunFolder, seed: int, history: EvaluationHistory, scoring:
         arrays, rates = history.arrays(), history.success_rates()
         result["success"] = None if rates is None else float(rates[-1])
         result["return"] = float(arrays["results"][-1].mean())
-        if scoring.reference_scores is not None:
+        if rates is None and scoring.reference_scores is not None:
             result["normalised_return"] = scoring.normalised(result["return"])
         result["episodes"], result["steps"] = arrays["results"].shape[1], int(arrays["timesteps"][-1])
     return result | ({"learning_curve": str(folder.learning_curve)} if folder.learning_curve.exists() else {})

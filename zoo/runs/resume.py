@@ -109,7 +109,8 @@ def comparable(record: Mapping[str, Any]) -> dict[str, Any]:
     """
     kept = {name: value for name, value in record.items() if name not in (*DERIVED, *WHO, *BESIDES)}
     found = dict(flatten(plain_yaml.read(plain_yaml.write(kept))))
-    found.pop("dataset.name", None)  # the fingerprint says more: a file may have moved
+    for name in ("dataset.name", "dataset.reference_scores"):  # the fingerprint says more: a file may have moved
+        found.pop(name, None)
     return found
 
 
@@ -248,13 +249,12 @@ def _describe(folder: RunFolder, config: Mapping[str, Any], read_status: ReadSta
 
 def result_of_done(run: StoredRun) -> dict[str, Any]:
     """Return what a finished run printed when it ended, except for its speed, and ``already_done``."""
-    results = []
+    results, scoring = [], Scoring.recorded_in(run.folders[0].read_config())
     for folder, seed, status in zip(run.folders, run.seeds, run.statuses, strict=True):
         if status["state"] == "failed":
             failure = {name: status.get(name) for name in ("reason", "step")}
             results.append(result_of_failed(folder, seed, failure))
         else:
-            scoring = Scoring(reference_scores=run.settings.get("reference_scores"))
             results.append(result_of(folder, seed, _history(run, folder), scoring))
     joint = joint_result(run.settings["algo"], run.settings["env"], None, results)
     return {**joint, "already_done": True}

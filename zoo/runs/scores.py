@@ -42,7 +42,7 @@ class Kind:
     def digits(self, scores: Iterable[float]) -> int:
         """Return how many decimals to show: four significant digits of the largest return, else one or three."""
         if self is not RETURN:
-            return 1 if self is SUCCESS else 3
+            return 3 if self is SUCCESS_BY_RETURN else 1
         largest = max(map(abs, scores), default=0.0)
         return max(0, 3 - math.floor(math.log10(largest))) if largest else 1
 
@@ -64,9 +64,9 @@ RETURN = Kind("return", (-math.inf, math.inf), 1.0, "return", "Return", False, (
 NORMALISED_RETURN = Kind(
     "normalised return",
     RETURN.limits,
-    1.0,
-    "normalised return",
-    "Normalised return (0 is random, 1 is the expert)",
+    100.0,
+    "normalised return (%)",
+    "Normalised return (0 is random, 100 is the expert)",
     True,
     tuple(METRICS),
 )

@@ -14,7 +14,7 @@ from zoo.arguments import parse_seeds
 from zoo.baselines import Baseline
 from zoo.config import find_entry
 from zoo.datasets.names import single_task_names
-from zoo.envs import robomimic
+from zoo.envs import d4rl, robomimic
 from zoo.envs.ocbench import tasks_of
 from zoo.errors import UsageError
 from zoo.layers import DEFAULT_PROFILE, load_yaml, merge, read_yaml_text
@@ -114,7 +114,8 @@ class Suite:
         found: dict[str, None] = {}
         for name in self.environments:
             is_one = "singletask" in name or name in robomimic.TASKS or re.search(r"-v\d+$", name)
-            of_domain = tasks_of(name) or single_task_names(f"{name}-v0")[1:]
+            of_domain = tasks_of(name) or [task.name for task in d4rl.TASKS.values() if task.domain == name]
+            of_domain = of_domain or single_task_names(f"{name}-v0")[1:]
             found |= dict.fromkeys([name] if is_one else of_domain)
         return list(found)
 

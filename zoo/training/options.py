@@ -15,7 +15,7 @@ from zoo.config import Config, load_config
 from zoo.datasets.formats.read import environment_of, is_own
 from zoo.datasets.load import SOURCES
 from zoo.datasets.names import gym_id, parse_env_name
-from zoo.envs import ocbench, robomimic
+from zoo.envs import d4rl, ocbench, robomimic
 from zoo.envs.make import find_spec, is_ogbench
 from zoo.errors import UsageError
 from zoo.layers import parse_overrides
@@ -30,7 +30,11 @@ CONFIG_FLAGS = (
     "success_return", "reference_scores", "action_range",
 )  # fmt: skip
 """Flags that override a setting of the same name."""
-TASKS: Mapping[str, ocbench.OcbenchTask | robomimic.RobomimicTask] = {**ocbench.TASKS, **robomimic.TASKS}
+TASKS: Mapping[str, ocbench.OcbenchTask | robomimic.RobomimicTask | d4rl.D4rlTask] = {
+    **ocbench.TASKS,
+    **robomimic.TASKS,
+    **d4rl.TASKS,
+}
 """Tasks of other benchmarks than OGBench, whose data have rewards."""
 _GIVE_DATA = "give your own with --dataset (docs/data.md), or leave"
 
@@ -40,7 +44,7 @@ class Request:
     """A run that is asked for.
 
     :param has_dataset: whether OGBench has data of the environment.
-    :param has_own_data: whether its data have rewards: a set of the user's own, OCBench's or robomimic's.
+    :param has_own_data: whether its data have rewards: a set of the user's own, OCBench's, robomimic's or D4RL's.
     :param seeds: one for each replica; None takes any.
     :param env_kwargs: arguments of `make_env`: those of the environment's constructor, and of stacked frames.
     """
@@ -68,10 +72,10 @@ def read_request(args: argparse.Namespace) -> Request:
     check_label(args.label)
     import_environments(args.gym_packages)
     seeds = read_seeds(args)
-    has_task = ocbench.find_task(args.env) is not None or robomimic.find_task(args.env) is not None
+    has_task = args.env in TASKS or (ocbench.find_task(args.env) or robomimic.find_task(args.env)) is not None
     has_own_data = has_task if args.dataset in SOURCES else is_own(args.dataset)
     if has_task:
-        find_spec(args.env)  # refuses it if its simulator is not installed
+        find_spec(gym_id(args.env))  # refuses it if its simulator is not installed
     has_dataset = not has_task and _is_of_ogbench(args.env, args.dataset if has_own_data else None)
     config, env_id = read_config(args, has_dataset, has_own_data)
     check_start(args, config)
@@ -106,7 +110,7 @@ def _is_of_ogbench(env: str, own: str | None) -> bool:
 def read_config(args: argparse.Namespace, has_dataset: bool, has_own_data: bool) -> tuple[Config, str]:
     """Return the checked configuration, and the Gymnasium id of the environment."""
     flags = {name: getattr(args, name) for name in CONFIG_FLAGS if getattr(args, name) is not None}
-    domain, dataset, env_id = None, None, args.env
+    domain, dataset, env_id = None, None, gym_id(args.env)
     task = TASKS.get(args.env)
     groups = task.entries if task else ()
     if has_dataset:

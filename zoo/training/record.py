@@ -36,6 +36,8 @@ def describe_run(config: Config, data: Dataset | ShardedDataset | None, args: ar
         record["pretrained_actor"] = describe_model(args.pretrained_actor)
     if data is not None:
         record["dataset"] = {"name": data.path.stem, "size": data.num_transitions, "fingerprint": data.fingerprint}
+        if isinstance(data, Dataset) and data.reference_scores is not None:
+            record["dataset"]["reference_scores"] = list(data.reference_scores)
     return record
 
 

@@ -32,7 +32,7 @@ from zoo.datasets.own import load_own
 from zoo.datasets.shards import ShardedDataset
 from zoo.datasets.sources.ocbench import find_set
 from zoo.datasets.sources.robomimic import find_demonstrations
-from zoo.envs import ocbench, robomimic
+from zoo.envs import d4rl, ocbench, robomimic
 from zoo.envs.make import make_env
 from zoo.envs.observations import policy_name
 from zoo.envs.snapshot import ResumableEnv
@@ -111,7 +111,7 @@ def _train(request: Request, stack: contextlib.ExitStack, observe: Observer | No
         make_folders(folders, record, seeds, model, data, args)
     replicas = Replicas(folders, seeds, stops=args.on_divergence == "stop")
     bar = args.progress if args.verbose else bool(args.progress)
-    training = Training(config, model, evaluator, replicas, bar, observe)
+    training = Training(config, model, evaluator, replicas, Scoring.recorded_in(record), bar, observe)
     position = training.restore() if found else None
     trackers = stack.enter_context(tracked(args, config, replicas, position))
     set_logger(config, model, replicas, args, position, trackers)
@@ -173,13 +173,21 @@ def load_data(request: Request) -> Dataset | ShardedDataset | None:
     if request.has_own_data:
         if config.settings.get("sparse"):
             raise UsageError("`sparse` belongs to OGBench's rewards, and --dataset has its own; set it to false")
-        return load_own(
-            _find_own(request),
+        source = _find_own(request)
+        own = load_own(
+            source,
             request.env_id,
             {name: value for name, value in request.env_kwargs.items() if name != "frame_stack"},
             size=config.run.dataset_size,
             action_range=config.run.action_range,
         )
+        if config.env in d4rl.TASKS and config.run.score and not (own.reference_scores or config.run.reference_scores):
+            log.warning(
+                "%s has no `ref_min_score` and `ref_max_score`, so returns stay as they are; give `--reference-scores` "
+                "to compare them on D4RL's scale",
+                source,
+            )
+        return own
     return load_dataset(
         config.env,
         dataset_dir=args.dataset_dir,
@@ -195,6 +203,8 @@ def _find_own(request: Request) -> str | Path:
     name, args = request.config.env, request.args
     if args.dataset not in SOURCES:
         return str(args.dataset)
+    if name in d4rl.TASKS:
+        return f"minari:{name}" if args.dataset_dir is None else Path(args.dataset_dir).expanduser() / name
     if name in robomimic.TASKS:
         return find_demonstrations(robomimic.TASKS[name], args.dataset_dir)
     return find_set(ocbench.TASKS[name], args.dataset_dir, args.dataset)
@@ -267,12 +277,12 @@ class Training:
         model: FlowQLearning,
         evaluator: Evaluator | BackgroundEvaluator,
         replicas: Replicas,
+        scoring: Scoring,
         progress_bar: bool | None = None,
         observe: Observer | None = None,
     ) -> None:
         self.config, self.model, self.replicas = config, model, replicas
         self.stop = StopSignal()
-        scoring = Scoring(config.run.score, config.run.success_return, config.run.reference_scores)
         self.evaluation = EvaluationCallback(evaluator, replicas, config.run.eval_freq, observe, self.stop, scoring)
         self.saving = SaveCallback(replicas, config.run.save_freq, self.evaluation, self.stop)
         for callback in (self.evaluation, self.saving):

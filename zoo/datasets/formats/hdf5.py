@@ -15,6 +15,7 @@ import numpy as np
 
 from agents.common.files import open_file, regular_file
 from agents.common.files.bounded import read_text
+from agents.common.validation import number
 from zoo.datasets.formats.episodes import (
     Array,
     Arrays,
@@ -59,10 +60,14 @@ def read_hdf5(path: Path) -> Arrays:
 # -- Minari -----------------------------------------------------------------------------------------------------------
 
 
+def minari_folder(name: str) -> Path:
+    """Return where Minari keeps a set, whether it is there or not."""
+    return Path(os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets").expanduser() / name
+
+
 def find_minari(name: str) -> Path:
     """Return the folder of a Minari set, given its id; it is downloaded where it is missing."""
-    root = Path(os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets").expanduser()
-    folder = root / name
+    folder = minari_folder(name)
     if ".." in Path(name).parts or not name or Path(name).is_absolute():
         raise UsageError(f"`{MINARI}` must be followed by the id of a Minari dataset, got {name!r}")
     if not (folder / "data").is_dir():
@@ -71,9 +76,9 @@ def find_minari(name: str) -> Path:
             minari.download_dataset(name)
         except Exception as error:  # whatever its hosts raise
             raise UsageError(
-                f"there is no Minari dataset {name} in {root}, and its download failed "
+                f"there is no Minari dataset {name} at {folder}, and its download failed "
                 f"({' '.join(str(error).split()) or type(error).__name__}); check the id with `minari list remote`, or "
-                f"download it elsewhere and set MINARI_DATASETS_PATH"
+                f"run `minari download {name}` where there is internet, and copy it there or set MINARI_DATASETS_PATH"
             ) from error
     return folder
 
@@ -102,6 +107,15 @@ def minari_environment(metadata: Mapping[str, Any]) -> str | None:
     return name if isinstance(name, str) and name.isprintable() and len(name) < 200 else None
 
 
+def minari_references(metadata: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return the returns of a random and of an expert policy, which Minari normalises by; None if there are no two."""
+    try:
+        low, high = (number(name, metadata.get(name)) for name in ("ref_min_score", "ref_max_score"))
+    except (TypeError, ValueError):
+        return None
+    return (low, high) if low != high else None
+
+
 def open_minari(folder: Path) -> tuple[Size, Iterator[Episode]]:
     """Return the size of a Minari set and its episodes, which are read one at a time.
 
@@ -128,35 +142,45 @@ def _minari_episodes(path: Path) -> Iterator[Size | Episode]:
             raise UsageError(f"{path} must hold episodes, got none; record or download the Minari dataset again")
         parts = [_members(path, group) for group in groups]
         steps = sum(part["actions"].shape[0] for part in parts)
-        yield Size(len(parts), steps, *(parts[0][key].shape[-1] for key in ("observations", "actions")))
-        for number, part in zip(numbers, parts, strict=True):
-            name = f"{path}, episode {number}"
-            tell_memory(name, sum(map(_bytes, part.values())))
-            *arrays, terminated = (part[key][()] for key in _MINARI_ARRAYS)
-            yield checked_episode(name, *arrays, terminated=terminated, masks=None)
+        width = sum(each.shape[-1] for each in parts[0]["observations"])
+        yield Size(len(parts), steps, width, parts[0]["actions"].shape[-1])
+        for episode, part in zip(numbers, parts, strict=True):
+            name = f"{path}, episode {episode}"
+            observed = part.pop("observations")
+            tell_memory(name, sum(map(_bytes, (*observed, *part.values()))))
+            observations = np.concatenate([each[()] for each in observed], axis=-1)
+            actions, rewards, terminated = (part[key][()] for key in _MINARI_ARRAYS[1:])
+            yield checked_episode(name, observations, actions, rewards, terminated=terminated, masks=None)
 
 
 def _members(path: Path, group: Any) -> dict[str, Any]:
-    """Return the arrays of an episode, unread."""
+    """Return the arrays of an episode, unread; the observations are a list, of the parts of a Dict in their order."""
     name = f"{path}, {group.name}"
     if not _is_group(group):
         raise UsageError(f"{name} must be a group of arrays; get the Minari dataset again")
     require_keys(name, group, _MINARI_ARRAYS)
-    return {key: _dataset(path, group, key) for key in _MINARI_ARRAYS}
+    observed = _linked(path, group, "observations")
+    inside, keys = (observed, sorted(observed)) if _is_group(observed) else (group, ["observations"])
+    parts = [_dataset(path, inside, key) for key in keys]
+    return {key: _dataset(path, group, key) for key in _MINARI_ARRAYS[1:]} | {"observations": parts}
 
 
 def _require_box(folder: Path, role: str, space: Mapping[str, Any]) -> None:
-    """Refuse a space of a Minari set that is not a vector of real numbers, by what it is."""
-    kind, shape = space.get("type"), space.get("shape")
-    if kind is None or (kind == "Box" and isinstance(shape, list) and len(shape) == 1):
+    """Refuse a space of a Minari set that is no vector of real numbers, by what it is; observations may be several."""
+    kind, shape, parts = space.get("type"), space.get("shape"), space.get("subspaces")
+    are_vectors = role == "observation" and isinstance(parts, dict) and all(map(_is_vector, parts.values()))
+    if kind is None or _is_vector(space) or (kind == "Dict" and are_vectors):
         return
     got = f"a Box of shape {tuple(shape)}" if kind == "Box" and isinstance(shape, list) else f"{str(kind)[:40]}"
-    parts = space.get("subspaces")
     inside = f" of {', '.join(map(str, parts))[:80]}" if isinstance(parts, dict) else ""
     raise UsageError(
         f"{folder} has the {role} space {got}{inside}, expected a one-dimensional Box; choose a dataset with vectors, "
         "or write one with the wrapper `gymnasium.wrappers.FlattenObservation` around its environment"
     )
+
+
+def _is_vector(space: Any) -> bool:
+    return isinstance(space, dict) and space.get("type") == "Box" and len(space.get("shape") or ()) == 1
 
 
 def _parsed(text: Any) -> dict[str, Any]:

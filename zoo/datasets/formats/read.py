@@ -38,6 +38,7 @@ from zoo.datasets.formats.hdf5 import (
     is_minari,
     is_robomimic,
     minari_environment,
+    minari_references,
     open_minari,
     open_robomimic,
     read_hdf5,
@@ -108,6 +109,12 @@ def environment_of(source: str | Path) -> str | None:
         return None
     scene = robomimic_environment(path).get("env_name")
     return next((task.name for task in TASKS.values() if task.scene == scene), None)
+
+
+def references_of(source: str | Path) -> tuple[float, float] | None:
+    """Return the returns of a random and of an expert policy, where a set says them."""
+    folder = _minari_folder(source)
+    return None if folder is None else minari_references(read_metadata(folder))
 
 
 @as_usage_error(DamagedFile)

@@ -143,7 +143,7 @@ def _intervals(name: str, comparison: Comparison, panels: Sequence[Panel], names
 def _profiles(comparison: Comparison, names: Names) -> Drawing:
     kind, panels = comparison.kind, []
     for phase in comparison.phases.values():
-        digits = 3 if kind is SUCCESS else kind.digits(phase.thresholds) + 1
+        digits = 3 if kind.scale > 1 else kind.digits(phase.thresholds) + 1
         steps = "" if phase.common_step is None else f", {phase.common_step:,} steps"
         lines = [
             {"m": names.method(name), "phase": phase.name, "seeds": _seeds(phase, name, phase.tasks)}

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
+from gymnasium.spaces import Box
 
 from tests.zoo.datasets.own import (
     ENV,
@@ -251,6 +254,7 @@ def test_rows_of_mixed_trajectories_are_refused(tmp_path: Path) -> None:
         ({"type": "Discrete", "n": 4}, "has the action space Discrete, expected a one-dimensional Box"),
         ({"type": "Box", "shape": [64, 64, 3]}, "a Box of shape (64, 64, 3)"),
         ({"type": "Dict", "subspaces": {"state": {}, "goal": {}}}, "Dict of state, goal"),
+        ({"type": "Dict", "subspaces": {"grip": {"type": "Box", "shape": [1]}}}, "action space Dict of grip"),
     ],
 )
 def test_a_minari_set_of_another_space_is_refused(tmp_path: Path, space: dict[str, Any], text: str) -> None:
@@ -258,6 +262,37 @@ def test_a_minari_set_of_another_space_is_refused(tmp_path: Path, space: dict[st
     path, metadata = metadata_of(tmp_path)
     path.write_text(json.dumps(metadata | {"action_space": json.dumps(space)}))
     assert text in refusal(name)
+
+
+def test_a_dict_of_vectors_is_one_vector_as_gymnasium_flattens_it(tmp_path: Path) -> None:
+    parts = episodes()
+    whole = [part["observations"] for part in parts]
+    for part in parts:
+        part["observations"] = {"z": part["observations"][:, 2:], "a": part["observations"][:, :2]}
+    space = gymnasium.spaces.Dict({"z": Box(-np.inf, np.inf, (2,)), "a": Box(-np.inf, np.inf, (2,))})
+    name = write_minari(tmp_path, parts, observation_space=space)
+    found = read_source(name)["observations"]
+    np.testing.assert_array_equal(found, np.concatenate(whole).astype(np.float32))
+    first = {key: array[0] for key, array in parts[0]["observations"].items()}
+    np.testing.assert_array_equal(found[0], gymnasium.spaces.flatten(space, first).astype(np.float32))
+    path, metadata = metadata_of(tmp_path)
+    image = json.loads(metadata["observation_space"])
+    image["subspaces"]["a"]["shape"] = [64, 64, 3]
+    path.write_text(json.dumps(metadata | {"observation_space": json.dumps(image)}))
+    assert "has the observation space Dict of" in refusal(name)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(-20, 3230.5, (-20.0, 3230.5)), (1.0, None, None), (2.0, 2.0, None), ("0", 1.0, None), (0.0, math.inf, None)],
+)
+def test_references_are_two_different_finite_numbers_of_a_minari_set(
+    tmp_path: Path, low: Any, high: Any, expected: tuple[float, float] | None
+) -> None:
+    name = write_minari(tmp_path, episodes())
+    path, metadata = metadata_of(tmp_path)
+    path.write_text(json.dumps(metadata | {"ref_min_score": low, "ref_max_score": high}))
+    assert load_own(name, ENV, {}).reference_scores == expected
 
 
 def test_a_minari_set_that_is_not_there_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
