@@ -82,7 +82,7 @@ def test_success_and_returns_have_columns_of_their_own(tmp_path, capsys):
     assert any(words[-3:] == ["50.0", "-", "1k"] for words in lines)
     assert any(words[-3:] == ["-", "-1,500", "1k"] for words in lines)
     lines = run(capsys, tmp_path, "--reference-scores", "Pendulum-v1=-2000,-1000")[2]
-    assert any(words[-3:] == ["-", "0.500", "1k"] for words in lines)
+    assert any(words[-3:] == ["-", "50.0", "1k"] for words in lines)
 
 
 def test_runs_that_failed_or_cannot_be_read_are_named_at_most_ten(tmp_path, capsys):
