@@ -26,7 +26,6 @@ DEFAULT_PROFILE = "qam"
 PROFILES = "profiles"
 """The one name in a settings file that is not an entry: below it are the entries of each profile."""
 ENTRY_NOTES = ("source", "status")
-STATUSES = ("published", "tuned here", "untuned")
 
 Entries = dict[str, dict[str, Any]]
 

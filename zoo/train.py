@@ -41,7 +41,7 @@ def _read_trial(args: argparse.Namespace) -> dict[str, Any] | None:
     if args.study is None or args.trial_id is None:
         raise UsageError("`--study` and `--trial-id` belong together, got one of them; add the other, e.g. best")
     require_optuna("--study")
-    from zoo.tuning.trials import read_trial
+    from zoo.tuning.trial import read_trial
 
     return read_trial(args.study, args.trial_id, args.log_folder, args.algo)
 

@@ -18,13 +18,13 @@ from zoo.errors import UsageError
 from zoo.layers import (
     DEFAULT_PROFILE,
     ENTRY_NOTES,
-    STATUSES,
     describe_profiles,
     read_profiles,
     shared_profile,
     shared_profiles,
 )
 
+STATUSES = ("published", "tuned here", "untuned")
 LARGE = {
     "cube-triple-play": 10_000_000,
     "puzzle-4x4-play": 10_000_000,

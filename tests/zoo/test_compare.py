@@ -109,15 +109,6 @@ def test_own_runs_stand_beside_published_ones_with_a_verdict(tmp_path, capsys, m
     assert out["offline"]["aggregates"]["qam"]["steps"] == 2000
 
 
-@pytest.mark.parametrize(("seeds", "kind"), [(1, "none"), (3, "t"), (5, "t")])
-def test_interval_follows_the_number_of_seeds(tmp_path, capsys, seeds, kind):
-    write_runs(tmp_path / "logs", SCENE[:2], seeds=seeds)
-    run(capsys, tmp_path / "logs", "--json", tmp_path / "out.json", *SMALL)
-    mean = json.loads((tmp_path / "out.json").read_text())["offline"]["aggregates"]["qam"]["mean"]
-    assert mean["interval"] == kind
-    assert (mean["ci95"] is None) == (kind == "none")
-
-
 def test_tasks_that_a_method_lacks_are_left_out_of_aggregates_and_named(tmp_path, capsys):
     write_runs(tmp_path / "logs", SCENE[:2])
     write_runs(tmp_path / "logs", SCENE[:1], algo="fql")

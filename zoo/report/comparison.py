@@ -13,7 +13,7 @@ from typing import Any
 from zoo.report.learning_curves import LearningCurve
 from zoo.report.statistics.aggregates import Scores
 from zoo.report.statistics.estimates import Array, Curve, Estimate, Improvement
-from zoo.report.statistics.spreads import Spread
+from zoo.report.statistics.improvement import Spread
 from zoo.runs.protocol import count
 from zoo.runs.scores import Kind
 

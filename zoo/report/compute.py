@@ -21,9 +21,8 @@ from zoo.report.significance import rank_p_values
 from zoo.report.statistics import aggregates as statistics
 from zoo.report.statistics.aggregates import Scores
 from zoo.report.statistics.estimates import Array, Curve, Estimate, Improvement
-from zoo.report.statistics.improvement import improvements
+from zoo.report.statistics.improvement import improvements, spreads_of
 from zoo.report.statistics.resampling import in_parallel
-from zoo.report.statistics.spreads import spreads_of
 from zoo.runs.history import PHASES
 from zoo.runs.scores import KINDS, SUCCESS, Kind
 

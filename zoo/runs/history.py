@@ -52,13 +52,9 @@ class EvaluationHistory:
         if self._rows and (row["phase"], row["timesteps"]) <= ((last := self._rows[-1])["phase"], last["timesteps"]):
             raise ValueError(
                 f"an evaluation must come after the last one (phase {last['phase']}, step {last['timesteps']}), "
-                f"got phase {phase}, step {timesteps}; call `discard_after` when training went back"
+                f"got phase {phase}, step {timesteps}"
             )
         self._rows.append(row)
-
-    def discard_after(self, timesteps: int) -> None:
-        """Forget evaluations later than a time step, for training that continues from an older checkpoint."""
-        self._rows = [row for row in self._rows if row["timesteps"] <= timesteps]
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return all evaluations, one array for each column."""

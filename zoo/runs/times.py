@@ -46,10 +46,6 @@ class Times:
         """The run's share of the time of its process."""
         return self.hours / self.replicas
 
-    def hours_at(self, steps: np.ndarray) -> np.ndarray:
-        """Return the time until some steps, between two rows in proportion."""
-        return np.interp(steps, [0, *self.steps], [0, *self.seconds]) / 3600
-
 
 def read_times(folder: RunFolder) -> Times:
     """Return how long a run has taken.

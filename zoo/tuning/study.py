@@ -43,7 +43,7 @@ from zoo.training.callbacks import StopSignal
 from zoo.tuning import trial as trials
 from zoo.tuning.journal import Workers, open_journal, study_names
 from zoo.tuning.options import Plan, params_of, read_plan, suggest
-from zoo.tuning.trials import DEFINITION, SETTINGS, best_first
+from zoo.tuning.trial import DEFINITION, SETTINGS, best_first
 
 MOST_ATTEMPTS = 3
 """How often settings are tried whose worker was killed: they may be what kills it."""

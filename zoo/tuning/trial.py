@@ -1,4 +1,4 @@
-"""A trial: one training run with a trial's settings, in a process of its own."""
+"""A trial: one training run with a trial's settings, in a process of its own, and how another run finds them."""
 
 from __future__ import annotations
 
@@ -15,19 +15,22 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.samplers import RandomSampler
-from optuna.trial import Trial
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from agents.common.replicas import Diverged
+from zoo.config import find_entry
 from zoo.errors import Interrupted, UsageError
 from zoo.messages import FILE_ONLY, log, messages
 from zoo.runs.folder import describe_error, find_run_folders
 from zoo.runs.history import EvaluationHistory
 from zoo.runs.scores import RETURN, SUCCESS
 from zoo.training.start import train
-from zoo.tuning.journal import open_journal
+from zoo.tuning.journal import JOURNAL, STUDIES, open_journal, study_folder, study_names
 from zoo.tuning.options import Plan
 
 COMPLETE, PRUNED, FAILED, INTERRUPTED = "complete", "pruned", "failed", "interrupted"
+SETTINGS, DEFINITION = "settings", "definition"
+"""Names of the attribute of a trial with its settings, and of that of a study with what all of its trials share."""
 
 
 class Pruned(Interrupted):
@@ -173,3 +176,74 @@ def _wait_for_earlier_attempt(folder: Path) -> None:
     """Wait until the process is gone that trained here before, which ends a moment after the one that started it."""
     folder.mkdir(parents=True, exist_ok=True)
     fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX)  # until this process ends
+
+
+# -- a trial of a study that another run begins with -----------------------------------------------------------------
+
+
+def read_trial(study: str, trial_id: str, log_folder: Path, algo: str) -> dict[str, Any]:
+    """Return the settings of a trial, and where they are from.
+
+    :param study: name of a study below the log folder, its journal file, or ``FILE:NAME``.
+    :param trial_id: its number, or ``"best"``.
+    :param algo: which algorithm the settings are for.
+    :return: ``settings`` and ``source``.
+    :raises UsageError: if there is no such study or trial, or it is another algorithm's; says what there is.
+    """
+    path, name = _find_study(study, log_folder)
+    found = optuna.load_study(study_name=name, storage=open_journal(path))
+    if DEFINITION not in found.user_attrs:
+        raise UsageError(f"study `{name}` in {path} is not one of `zoo tune`; give one that is")
+    tuned = found.user_attrs[DEFINITION]["algo"]
+    if tuned != find_entry(algo).id:
+        raise UsageError(f"study `{name}` has tuned {tuned}, got --algo {algo}; choose a study of that algorithm")
+    trial = _find_trial(found, name, trial_id)
+    score = f"score {trial.value:.4g}" if trial.state == TrialState.COMPLETE else "pruned"
+    return {"settings": trial.user_attrs[SETTINGS], "source": f"study {name}, trial {trial.number} ({score})"}
+
+
+def _find_study(study: str, log_folder: Path) -> tuple[Path, str]:
+    """Return the journal file and the name of a study."""
+    before, _, after = study.rpartition(":")
+    if Path(study).is_file():
+        path, name = Path(study), ""
+    elif before and Path(before).is_file():
+        path, name = Path(before), after
+    else:
+        path, name = study_folder(log_folder, study) / JOURNAL, study
+    names = study_names(open_journal(path)) if path.is_file() else []
+    if not name and len(names) == 1:
+        return path, names[0]
+    if not name:
+        raise UsageError(
+            f"`--study {study}` expects a journal of one study, got {', '.join(names) or 'none'}; add its name, e.g. "
+            f"--study {study}:NAME"
+        )
+    if name in names:
+        return path, name
+    known = sorted(file.parent.name for file in (log_folder / STUDIES).glob(f"*/{JOURNAL}"))
+    raise UsageError(
+        f"there is no study `{study}`; expected a journal file, or the name of a study in {log_folder / STUDIES}, "
+        f"which has: {', '.join(known) or 'none'}"
+    )
+
+
+def _find_trial(study: optuna.Study, name: str, trial_id: str) -> FrozenTrial:
+    """Return a trial that has been trained, by its number or as the best."""
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    if trial_id == "best" and complete:
+        return best_first(complete)[0]
+    for trial in trials:
+        if str(trial.number) == trial_id:
+            return trial
+    numbers = ", ".join(str(trial.number) for trial in trials) or "none yet"
+    raise UsageError(
+        f"study `{name}` has no finished trial `{trial_id}`; expected the number of one of these: {numbers}"
+        + ("; or best" if complete else "")
+    )
+
+
+def best_first(complete: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Return complete trials by their score, the earlier one first where scores are equal."""
+    return sorted(complete, key=lambda trial: (-(trial.value or 0.0), trial.number))

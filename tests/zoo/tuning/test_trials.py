@@ -10,7 +10,7 @@ from tests.zoo.tuning.fakes import ENV, words
 from zoo.errors import UsageError
 from zoo.train import main as train
 from zoo.tune import main
-from zoo.tuning.trials import read_trial
+from zoo.tuning.trial import read_trial
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""How often a run of one method is better than a run of another, and by how much."""
+"""How often a run of one method is better than a run of another, by how much, and how much runs vary."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.report.statistics.aggregates import FRACTION, Episodes, Scores, flatten, run_weights
+from zoo.report.statistics.aggregates import FRACTION, Episodes, Scores, flatten, run_weights, seed_variances
 from zoo.report.statistics.estimates import (
     SIGNIFICANT,
     Array,
@@ -23,7 +23,6 @@ from zoo.report.statistics.estimates import (
     welch_p_values,
 )
 from zoo.report.statistics.resampling import BLOCK_ENTRIES, in_parallel, pair_counts
-from zoo.report.statistics.spreads import pair_spreads, spreads_of
 
 
 def improvements(
@@ -148,3 +147,43 @@ class _Chances:
         for (a, b), table in zip(parts, self.tables, strict=True):
             total += (a[:, :, None] * b[:, None]).reshape(len(a), -1) @ table
         return self.scale * total.astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How much the runs of a method vary on each task.
+
+    :param variances: of one run of each task, as `seed_variances` has them, shape (tasks,).
+    :param seeds: the number of runs of each task, shape (tasks,).
+    """
+
+    variances: Array
+    seeds: NDArray[np.int64]
+
+
+def spreads_of(
+    scores: Mapping[str, Scores], limits: tuple[float, float], episodes: Mapping[str, Episodes] | None
+) -> dict[str, Spread]:
+    """Return the spread of each method, its tasks in alphabetical order.
+
+    :param scores: method -> task -> (runs,).
+    """
+    return {
+        method: Spread(
+            seed_variances(runs, limits, None if episodes is None else episodes[method])[:, 0],
+            np.array([len(runs[task]) for task in sorted(runs)]),
+        )
+        for method, runs in scores.items()
+    }
+
+
+def pair_spreads(spreads: Mapping[str, Spread], pairs: Iterable[tuple[str, str]]) -> tuple[Array, NDArray[np.int64]]:
+    """Return what the difference of means of each pair (X, Y) is made of: the tasks of X, then those of Y.
+
+    :return: variances of one run, multiplied by the squared weight of its task, and numbers of runs, both of shape
+        (2 tasks, pairs).
+    """
+    both = [(spreads[x], spreads[y]) for x, y in pairs]
+    variances = np.array([[*x.variances, *y.variances] for x, y in both]).T
+    seeds = np.array([[*x.seeds, *y.seeds] for x, y in both]).T
+    return variances / (len(variances) / 2) ** 2, seeds
