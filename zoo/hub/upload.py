@@ -70,7 +70,7 @@ def origin_of(agent: Agent) -> Origin:
         return Origin(
             config=without_folders(run.read_config()),
             versions=run.read_versions(),
-            command=_command_of(run),
+            command=command_of(run),
             curve=run.learning_curve if run.learning_curve.is_file() else None,
             seeds=scores_of_seeds(run),
         )
@@ -91,7 +91,7 @@ def without_folders(value: Any) -> Any:
     return _FOLDERS.sub(r"\1", value) if isinstance(value, str) else value
 
 
-def _command_of(run: RunFolder) -> str | None:
+def command_of(run: RunFolder) -> str | None:
     """Return the command that trained a run."""
     try:
         words = without_folders(shlex.split((run.path / COMMAND).read_text(encoding="utf-8")))

@@ -14,10 +14,15 @@ from zoo.errors import UsageError
 from zoo.runs.history import PHASES
 from zoo.runs.protocol import shortened
 
+STAMPS = ("settings", "commit", "ogbench", "mujoco", "dataset")
+"""What made a run: a hash of its settings, the commit of the code, versions of packages, and the SHA-256 of its data.
+
+A stamp is empty where it is not known.
+"""
 COLUMNS = (
-    "method", "environment", "seed", "phase", "step", "successes", "episodes", "return", "length", "settings", "commit",
+    "method", "environment", "seed", "phase", "step", "successes", "episodes", "return", "length", *STAMPS,
 )  # fmt: skip
-"""Columns of a file; ``settings`` is a hash of a run's settings, ``commit`` that of the code that made the run."""
+"""Columns of a file."""
 
 _COUNTS = ["seed", "step", "successes", "episodes"]
 _MEASURES = ["return", "length"]  # may be empty

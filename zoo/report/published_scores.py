@@ -6,27 +6,32 @@ intervals, as an array or as CSV files (`zoo.report.included_runs`), or tables o
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from agents.common.files import DamagedFile
 from agents.common.files.bounded import read_npz
 from agents.common.validation import unknown_name_message
 from zoo.datasets.names import single_task_names
 from zoo.errors import UsageError
-from zoo.report.included_runs import Progress, check_progress, finished_runs, read_included_runs
+from zoo.layers import load_yaml, read_yaml_text
+from zoo.report.included_runs import STAMPS, Progress, check_progress, finished_runs, read_included_runs
 from zoo.runs.history import PHASES
 from zoo.runs.protocol import describe_layers
 from zoo.runs.read import split_environment
 from zoo.runs.scores import SUCCESS
 
 FOLDER = Path(__file__).resolve().parents[2] / "results" / "published"
+COMMUNITY = FOLDER.parent / "community"
+"""Folders ``<method>/<date>-<team>`` of the registry: each is a set of one method (docs/registry.md)."""
+SUBMISSION, MEANS, CHECKS = "submission.yml", "means.csv", "checks.yml"
+LEVELS = ("reported", "raw", "replayed", "retrained")
+"""What is known about scores: means; counts of each run; and that its policies, or new runs, reach them again."""
 NOT_EVALUATED = -1
 """What stands in an array of counts where a method was not evaluated."""
 
@@ -43,6 +48,10 @@ class PublishedSet:
     :param domains: domain -> the fields that differ there.
     :param methods: method -> the fields that differ for it, and under ``domains`` those that differ on a domain.
     :param runs: the data of single runs, an array of counts (``.npz``) or a folder of CSV files, or None.
+    :param ogbench: the version that its scores were made with, or None where the source does not say.
+    :param hours: of training of a run, or None where that is not known.
+    :param means: the table of means where there are no single runs.
+    :param checks: what was played or trained again, an entry for each time; see `zoo.registry.checks`.
     :param planned: ``methods`` and the number of ``seeds`` that those runs should have on each task of the suite.
     """
 
@@ -55,7 +64,17 @@ class PublishedSet:
     domains: dict[str, dict[str, Any]]
     methods: dict[str, dict[str, Any]]
     runs: Path | None = None
+    ogbench: str | None = None
+    hours: float | None = None
+    means: Path | None = None
+    checks: Sequence[Mapping[str, Any]] = ()
     planned: dict[str, Any] | None = None
+
+    @property
+    def level(self) -> str:
+        """The highest of `LEVELS` that its scores have reached."""
+        passed = [check["level"] for check in self.checks if check["holds"]]
+        return max([LEVELS[self.runs is not None], *passed], key=LEVELS.index)
 
     def protocol_of(self, method: str, domain: str) -> dict[str, Any]:
         """Return the fields of `zoo.runs.read.PROTOCOL` of a method on a domain; None where the source does not say."""
@@ -78,11 +97,31 @@ class PublishedSet:
 def load_set(name: str) -> PublishedSet:
     """Return what is known about a set of published scores; raises UsageError if there is no such set."""
     sets = _metadata()["sets"]
-    if name not in sets:
-        raise UsageError(unknown_name_message("set of published scores", name, sets))
-    entry = sets[name]
+    if name in sets:
+        entry, runs = sets[name], sets[name].get("runs")
+        place = (FOLDER / runs).resolve() if runs else None
+        return describe_set(name, entry, place, FOLDER / f"{name}.csv", FOLDER / f"{name}.{CHECKS}")
+    if name not in submission_names():
+        raise UsageError(unknown_name_message("set of published scores", name, [*sets, *submission_names()]))
+    return load_submission(COMMUNITY / name, name)
+
+
+def submission_names() -> list[str]:
+    """Return the names of the sets that others have submitted, such as ``"qam/2026-11-30-team"``, sorted."""
+    return sorted(path.parent.relative_to(COMMUNITY).as_posix() for path in COMMUNITY.glob(f"*/*/{SUBMISSION}"))
+
+
+def load_submission(folder: Path, name: str) -> PublishedSet:
+    """Return the set that a folder of the registry holds, which `zoo verify` has found sound."""
+    entry = _read_mapping(folder / SUBMISSION)
+    means = folder / MEANS
+    return describe_set(name, entry, None if means.exists() else folder, means, folder / CHECKS)
+
+
+def describe_set(name: str, entry: Mapping[str, Any], runs: Path | None, means: Path, checks: Path) -> PublishedSet:
+    """Return what an entry of ``sets.yml``, or a submission, says about its scores."""
     about: dict[str, Any] = {key: str(entry[key]) for key in ("title", "authors", "reference", "date", "source")}
-    about["notes"] = list(entry["notes"])
+    about["notes"] = list(entry.get("notes", ()))
     return PublishedSet(
         name,
         about,
@@ -92,14 +131,18 @@ def load_set(name: str) -> PublishedSet:
         protocol=entry["protocol"],
         domains=entry.get("domains", {}),
         methods=entry.get("methods", {}),
-        runs=(FOLDER / entry["runs"]).resolve() if entry.get("runs") else None,
+        runs=runs,
+        means=means,
+        checks=_read_mapping(checks).get("checks", ()) if checks.exists() else (),
+        ogbench=entry.get("ogbench"),
+        hours=entry.get("hours"),
         planned=entry.get("planned"),
     )
 
 
 def set_names() -> list[str]:
-    """Return the names of all sets."""
-    return list(_metadata()["sets"])
+    """Return the names of all sets, those of the registry last."""
+    return [*_metadata()["sets"], *submission_names()]
 
 
 def suite_names() -> list[str]:
@@ -141,7 +184,7 @@ def load_means(published: PublishedSet) -> pd.DataFrame:
     standard deviation over seeds; fractions, NaN where the source does not say) and ``seeds``.
     """
     runs = load_runs(published)
-    return pd.read_csv(FOLDER / f"{published.name}.csv") if runs is None else _means_of_runs(runs)
+    return pd.read_csv(published.means) if runs is None else _means_of_runs(runs)
 
 
 def load_runs(published: PublishedSet) -> pd.DataFrame | None:
@@ -206,7 +249,7 @@ def _finished_runs(published: PublishedSet) -> pd.DataFrame:
 
 def _runs_in_files(published: PublishedSet) -> pd.DataFrame:
     """Return the finished runs of CSV files as `load_runs` does."""
-    table = _finished_runs(published).drop(columns=["settings", "commit"])
+    table = _finished_runs(published).drop(columns=list(STAMPS))
     parts = [split_environment(name) for name in table["environment"]]
     return table.assign(
         algorithm=table["method"],
@@ -240,4 +283,8 @@ def _metadata() -> dict[str, Any]:
     path = FOLDER / "sets.yml"
     if not path.exists():
         raise UsageError(f"expected the published tables in `{FOLDER}`, got no such folder; install the package again")
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return _read_mapping(path)
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
+    return dict(load_yaml(read_yaml_text(path, "scores"), str(path)))

@@ -48,7 +48,7 @@ STATES = ("running", "done", "failed", "interrupted")
 HOST = socket.gethostname()
 CLAIM_TRIES, SECONDS_BETWEEN_TRIES = 5, 0.02
 _LONGEST_PROBLEM = 300
-_CONFIG_KEYS = ("algo", "env", "offline_steps", "seed")
+CONFIG_KEYS = ("algo", "env", "offline_steps", "seed")
 _MOST_TEXT_BYTES = plain_yaml.MOST_CHARACTERS
 _MOST_EVALUATION_BYTES = 1 << 26  # e.g. 10,000 evaluations of 150 episodes
 _INDEX_COLUMNS = ("run", "env", "seed", "label", "started", "command")
@@ -213,7 +213,7 @@ class RunFolder:
         :raises UnreadableRun: if ``config.yml`` cannot be read, lacks what every run has, or holds what no run writes.
         """
         config = self._read_mapping(self.config, parse)
-        missing = [key for key in _CONFIG_KEYS if config.get(key) is None]
+        missing = [key for key in CONFIG_KEYS if config.get(key) is None]
         if missing:
             raise UnreadableRun(self.config, f"lacks {', '.join(missing)}")
         if problem := find_bad_config(config):

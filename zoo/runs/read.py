@@ -156,7 +156,7 @@ def _read_run(folder: RunFolder) -> tuple[dict[str, Any], Mapping[str, np.ndarra
     row: dict[str, Any] = {"run": str(folder.path), "state": "unknown"}
     try:
         status = folder.read_status()
-        row |= _describe_status(folder, status) | _describe_config(folder.read_config(_parse), status)
+        row |= _describe_status(folder, status) | describe_config(folder.read_config(_parse), status)
         unfinished = row["state"] != "done"
         if unfinished and not folder.evaluations.exists():
             table = None
@@ -187,7 +187,7 @@ def _describe_status(folder: RunFolder, status: Mapping[str, Any]) -> dict[str, 
     return {"state": state_now(folder, status), "updated": updated, **steps}
 
 
-def _describe_config(config: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
+def describe_config(config: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
     """Return the columns of a run that ``config.yml`` gives."""
     environment, domain, task = split_environment(str(config["env"]))
     settings, dataset, actor = (_mapping(config.get(key)) for key in ("settings", "dataset", "pretrained_actor"))

@@ -6,8 +6,7 @@ They also stand for the runs: where run folders are not, e.g. on another machine
 from __future__ import annotations
 
 import io
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -60,21 +59,31 @@ def write_scores(looks: Sequence[Look], folder: Path) -> list[Path]:
     }
     if not settings:
         return []
-    table = read_runs([Path(path) for path in settings], merge_protocols=True).counted()
-    table = table.assign(
-        settings=table["run"].map(settings),
-        commit=table["run"].map(lambda path: _commit(RunFolder(Path(path)))),
-    )
+    table = score_table(read_runs([Path(path) for path in settings], merge_protocols=True).counted(), settings)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):  # of what another start adds meanwhile, nothing is lost
         return [_write(str(method), rows, folder) for method, rows in table.groupby("method")]
 
 
+def score_table(evaluations: pd.DataFrame, settings: Mapping[str, str]) -> pd.DataFrame:
+    """Return evaluations of runs with what made them, the columns `COLUMNS`.
+
+    :param settings: run -> hash of its settings; rows of other runs are left out.
+    """
+    table = evaluations[evaluations["run"].isin(list(settings))]
+    stamps = pd.DataFrame([_stamps(path, digest) for path, digest in settings.items()], index=list(settings))
+    return table.join(stamps, on="run")[list(COLUMNS)]
+
+
+def score_text(rows: pd.DataFrame) -> str:
+    """Return rows of `score_table` as the text of a CSV file."""
+    return str(csv_cells(rows).to_csv(index=False, float_format="%.6g"))
+
+
 def _write(method: str, rows: pd.DataFrame, folder: Path) -> Path:
     path = folder / f"{method.replace('/', '_').replace(' ', '_')}.csv"
-    text = csv_cells(rows[list(COLUMNS)]).to_csv(index=False, float_format="%.6g")
     # read back, since rows that stay keep the very texts that they have
-    new, kept = _table(io.StringIO(text)), _read([path] if path.exists() else [])
+    new, kept = _table(io.StringIO(score_text(rows))), _read([path] if path.exists() else [])
     others = kept[~pd.MultiIndex.from_frame(kept[_RUN]).isin(pd.MultiIndex.from_frame(new[_RUN]))]
     both = pd.concat([others, new], ignore_index=True)
     order = both.astype({"seed": int, "step": int}).sort_values(["environment", "seed", "phase", "step"]).index
@@ -112,8 +121,14 @@ def _pair(job: Job) -> tuple[str, str]:
     return str(csv_cell(job.run.label or job.algo)), split_environment(job.run.env)[0]
 
 
-def _commit(folder: RunFolder) -> str:
-    """Return the commit of the code that a run was started with."""
-    versions = json.loads((folder.path / "versions.json").read_text(encoding="utf-8"))
+def _stamps(run: str, settings: str) -> dict[str, str]:
+    """Return what made a run, by the names of `STAMPS`."""
+    versions = RunFolder(Path(run)).read_versions()
     commit, *dirty = str(versions.get("git_commit") or "unknown").split("-")
-    return "-".join([commit[:12], *dirty])
+    packages = versions.get("packages") or {}
+    return {
+        "settings": settings,
+        "commit": "-".join([commit[:12], *dirty]),
+        **{name: str(packages.get(name) or "") for name in ("ogbench", "mujoco")},
+        "dataset": str(versions.get("dataset_fingerprint") or ""),
+    }

@@ -95,7 +95,15 @@ def content_of(table, methods=None, problems=(), sets=(), baseline="QAM"):
 def run_rows(method, environment, seed, scores=(10, 20), **columns):
     """Return the rows of one run as a file of included runs has them: evaluations up to 2,000 offline steps."""
     fixed = {"method": method, "environment": environment, "seed": seed, "phase": "offline", "episodes": 50}
-    fixed |= {"return": -100.0, "length": 150.0, "settings": "a1", "commit": "c0ffee"}
+    fixed |= {
+        "return": -100.0,
+        "length": 150.0,
+        "settings": "a1",
+        "commit": "c0ffee",
+        "ogbench": "1.2.2",
+        "mujoco": "4.0.0",
+        "dataset": "",
+    }
     steps = np.linspace(0, 2000, len(scores) + 1)[1:].astype(int)
     return [{**fixed, "step": step, "successes": score, **columns} for step, score in zip(steps, scores, strict=True)]
 

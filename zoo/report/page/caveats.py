@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from packaging.version import Version
 
 from zoo.report.comparison import Comparison, Phase, label_of
 from zoo.report.published_scores import PublishedSet, load_progress
@@ -10,11 +14,14 @@ from zoo.report.reproduction import Expected, set_differences
 from zoo.report.statistics.estimates import FEW_SEEDS
 from zoo.report.survival import describe_tallies
 from zoo.report.tables.scores import by_domain, scored_otherwise
+from zoo.runs.folder import RunFolder, UnreadableRun
 from zoo.runs.history import PHASES
 from zoo.runs.protocol import count, shortened, show
 from zoo.runs.read import RunTables, short_name, split_environment
 from zoo.runs.scores import KINDS, RETURN, SUCCESS
 
+REWARDS_CHANGED = Version("1.2.0")
+"""Version of OGBench since which single-task rewards come at another step (ogbench#34)."""
 _PLURAL = dict(
     zip(
         KINDS,
@@ -68,6 +75,7 @@ def warnings(
         result.append(f"{few}; each is listed with its reason.")
     tallies = {name: method.tally(method.tallies) for name, method in comparisons[0].methods.items()}
     result += describe_tallies({name: tally for name, tally in tallies.items() if tally is not None}, failed)
+    result += _rewards_of_other_versions(own, sets)
     result += _unfinished_sets(sets)
     result += _departures(comparisons, sets)
     result += _different_thresholds(own)
@@ -141,6 +149,24 @@ def _unfinished_sets(sets: Sequence[PublishedSet]) -> list[str]:
                 "profile, curve, probability of improvement or verdict here."
             )
     return result
+
+
+def _rewards_of_other_versions(own: RunTables, sets: Sequence[PublishedSet]) -> list[str]:
+    """Return whether scores stand side by side whose rewards came at different steps of an episode."""
+    found = {published.name: published.ogbench for published in sets}
+    for name, part in own.runs[own.runs["problem"].isna()].groupby("method"):
+        with contextlib.suppress(UnreadableRun):  # old runs may have none
+            packages = RunFolder(Path(part["run"].iloc[0])).read_versions().get("packages") or {}
+            found[str(name)] = packages.get("ogbench")
+    known = {name: Version(version) for name, version in found.items() if version}
+    before = [f"{name} ({version})" for name, version in known.items() if version < REWARDS_CHANGED]
+    since = [f"{name} ({version})" for name, version in known.items() if version >= REWARDS_CHANGED]
+    if not before or not since:
+        return []
+    return [
+        f"OGBench {REWARDS_CHANGED} changed when rewards come, so scores from before and after it may differ for that "
+        f"alone: {', '.join(shortened(before))}, and {', '.join(shortened(since))}."
+    ]
 
 
 def _not_averaged(comparison: Comparison, phase: Phase) -> list[str]:

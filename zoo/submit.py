@@ -1,0 +1,63 @@
+"""Write a submission to the registry from run folders.
+
+``python zoo/submit.py logs/my_method --about about.yml``
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from zoo.arguments import Parser, a_path, add_verbose
+from zoo.cli import run_program
+from zoo.errors import UsageError
+from zoo.messages import log
+
+PURPOSE = """Write a submission to the registry from the finished runs of one method: what it scored in every run, its
+settings and commands, and what you say about it. Everything is checked first, as `zoo verify` does."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program on the words after its name, by default those of the command line; return its exit code."""
+    args = make_parser().parse_args(arguments)
+    return run_program(lambda: _run(args), args.verbose)
+
+
+def make_parser() -> Parser:
+    """Return the parser of the command line."""
+    parser = Parser("submit", description=PURPOSE)
+    parser.add_argument("paths", nargs="*", type=a_path, metavar="PATH", help="folders to search for run folders")
+    parser.add_argument("--about", type=a_path, metavar="FILE", help="YAML file with what only you know")
+    parser.add_argument("--example", action="store_true", help="print an example of that file, and do nothing else")
+    parser.add_argument(
+        "-o", "--output", type=a_path, default=Path("results/community"), metavar="DIR",
+        help="the registry (default: results/community)",
+    )  # fmt: skip
+    add_verbose(parser)
+    return parser
+
+
+def _run(args: argparse.Namespace) -> dict[str, Any]:
+    from zoo import plain_yaml
+    from zoo.registry.submit import ABOUT, submit
+
+    if args.example:
+        print(plain_yaml.write(ABOUT), end="")
+        return {"example": ABOUT}
+    if not args.paths or args.about is None:
+        raise UsageError(
+            "expected folders of runs and --about FILE; `zoo submit --example > about.yml` begins that file"
+        )
+    folder = submit(args.paths, args.about, args.output)
+    log.info("wrote %s; add it to a pull request", folder)
+    return {"submission": str(folder)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
