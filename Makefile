@@ -56,6 +56,7 @@ docs: $(INSTALLED)
 	$(BIN)/sphinx-build -W --keep-going --quiet -j 2 -c docs . $(SITE)
 	$(BIN)/python zoo/compare.py --published qam2026 -o $(SITE)/reports/qam2026
 	$(BIN)/python zoo/compare.py --published mini -o $(SITE)/reports/mini
+	$(BIN)/python -m zoo.registry.board -o $(SITE)/board.html
 	$(BIN)/python tools/check_site.py $(SITE)
 
 format: $(INSTALLED)

@@ -2,6 +2,8 @@
 
 ``python tools/make_published.py qam-exp-data.pkl`` writes ``results/published/qam2026.npz``: success counts of single
 tasks and what their axes are. Rows of domains are left out, since they are means of tasks.
+``python tools/make_published.py sqam-exp-data.pkl trqam2026``, or TRQAM's file, writes ``trqam2026.npz``, which then
+stands in place of that set's means, with which it must agree.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[1]
 if __package__ in (None, ""):  # run as a file from anywhere
@@ -18,28 +21,46 @@ if __package__ in (None, ""):  # run as a file from anywhere
 
 from tools.pickled_arrays import read_pickle_of_arrays  # noqa: E402
 from zoo.report.published_scores import FOLDER, NOT_EVALUATED  # noqa: E402
+from zoo.runs.read import split_environment  # noqa: E402
 
 SHA256 = "fd57d0f811af0613a69c42c95e369ba2151344b9975683a73d2d2ae4166f98a9"
 """Of the file that the authors of QAM released: exp_data/qam-exp-data.pkl of github.com/ColinQiyangLi/qam."""
 EPISODES, LAST_STEP, EVALUATED_EVERY = 50, 1_500_000, 50_000
 
 
-def main(file: Path) -> None:
+def main(file: Path, name: str = "qam2026") -> None:
     """Check the authors' file and write its counts; raises ValueError if it is another file."""
     data = file.read_bytes()
     found = hashlib.sha256(data).hexdigest()
-    if found != SHA256:
+    if name == "qam2026" and found != SHA256:
         raise ValueError(f"expected the file with SHA-256 {SHA256}, got {found}; nothing was read from it")
-    np.savez_compressed(FOLDER / "qam2026.npz", **convert(read_pickle_of_arrays(data)))  # type: ignore[arg-type]
+    arrays = convert(read_pickle_of_arrays(data))
+    if name != "qam2026":
+        require_means(arrays, pd.read_csv(FOLDER / f"{name}.csv"))
+    np.savez_compressed(FOLDER / f"{name}.npz", **arrays)  # type: ignore[arg-type]
+
+
+def require_means(arrays: dict[str, np.ndarray], means: pd.DataFrame) -> None:
+    """Refuse counts whose means of domains are not the published ones, which are rounded half up to whole percent."""
+    domains = np.array([split_environment(str(name))[1] for name in arrays["environments"]])
+    for row in means[means["method"].isin(arrays["methods"])].itertuples():
+        at = arrays["successes"][list(arrays["methods"]).index(row.method)][domains == row.environment]
+        percent = 100 * at[:, list(arrays["steps"]).index(row.step)].mean() / EPISODES
+        if not at.size or np.floor(percent + 0.5 + 1e-9) != round(100 * row.mean):
+            raise ValueError(
+                f"expected a mean of {100 * row.mean:.0f}% for {row.method} on {row.environment}, as published, got "
+                f"{percent:.2f}%; nothing was written"
+            )
 
 
 def convert(content: dict[tuple[str, ...], np.ndarray]) -> dict[str, np.ndarray]:
     """Return success counts of the single tasks, (methods, environments, steps, seeds), -1 where not evaluated.
 
     Rows of the authors' arrays are evaluations at equal distance up to the last step; a method that starts online has
-    fewer.
+    fewer, and one before the first step is left out.
     """
-    tasks = {key: array for key, array in content.items() if "-singletask-" in key[0]}
+    most = LAST_STEP // EVALUATED_EVERY
+    tasks = {key: array[-most:] for key, array in content.items() if "-singletask-" in key[0]}
     environments = sorted({key[0] for key in tasks})
     methods = sorted({key[1] for key in tasks})
     rows = max(len(array) for array in tasks.values())
@@ -62,4 +83,4 @@ def convert(content: dict[tuple[str, ...], np.ndarray]) -> dict[str, np.ndarray]
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,8 +103,9 @@ def check_progress(finished: pd.DataFrame, methods: Sequence[str], tasks: Sequen
 def _read_file(path: Path, tasks: Collection[str]) -> pd.DataFrame:
     """Return one file's rows in the right types."""
     try:
-        table = pd.read_csv(regular_file(path), dtype=str, keep_default_na=False, index_col=False)
-        table = table[list(COLUMNS)].fillna("")  # a line that ends early
+        text = regular_file(path).read_text(encoding="utf-8")
+        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, index_col=False)
+        table = table[list(COLUMNS)].fillna("")
     except (OSError, ValueError, KeyError) as error:  # pandas' own errors and broken UTF-8 are ValueErrors
         raise UsageError(f"`{path}` cannot be read ({error}); restore the file") from error
     counts, measures = (table[names].apply(pd.to_numeric, errors="coerce") for names in (_COUNTS, _MEASURES))
@@ -115,6 +117,7 @@ def _read_file(path: Path, tasks: Collection[str]) -> pd.DataFrame:
         & (counts["episodes"] >= counts["successes"].clip(lower=1))
         & (np.isfinite(measures) | (table[_MEASURES] == "")).all(axis=1)
     )
+    is_good.iloc[-1:] &= text.endswith("\n")  # what ends in the middle of a line was cut
     if not is_good.all():
         row = int(np.flatnonzero(~is_good)[0])
         raise UsageError(

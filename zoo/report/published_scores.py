@@ -98,8 +98,9 @@ def load_set(name: str) -> PublishedSet:
     """Return what is known about a set of published scores; raises UsageError if there is no such set."""
     sets = _metadata()["sets"]
     if name in sets:
-        entry, runs = sets[name], sets[name].get("runs")
-        place = (FOLDER / runs).resolve() if runs else None
+        entry = sets[name]
+        places = [(FOLDER / entry[key]).resolve() for key in ("runs", "raw") if entry.get(key)]
+        place = next((path for path in places if path.exists() or entry.get("runs")), None)
         return describe_set(name, entry, place, FOLDER / f"{name}.csv", FOLDER / f"{name}.{CHECKS}")
     if name not in submission_names():
         raise UsageError(unknown_name_message("set of published scores", name, [*sets, *submission_names()]))
