@@ -16,6 +16,7 @@ from agents.common.maths.critic import (
 )
 from agents.common.maths.flow import cloning_loss, flow_matching_loss, integrate_flow, interpolate
 from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, integers, normal, uniform
+from agents.common.nets.plain import from_module
 from agents.common.nets.specs import (
     Networks,
     NetworkSpec,
@@ -33,8 +34,8 @@ from agents.registry import register
 
 __all__ = [
     "Batch", "Draw", "Info", "Losses", "Method", "NetworkSpec", "Networks", "Noise", "Targets", "action_gradient",
-    "choice", "cloning_loss", "critic", "expectile_loss", "flow_matching_loss", "integers", "integrate_flow",
-    "interpolate", "linear_range", "log_range", "noise_predictor", "normal", "pessimistic_value", "q_statistics",
-    "register", "setting", "state_value", "tanh_actor", "tanh_gaussian", "td_loss", "td_target", "temperature",
-    "uniform", "velocity_field",
+    "choice", "cloning_loss", "critic", "expectile_loss", "flow_matching_loss", "from_module", "integers",
+    "integrate_flow", "interpolate", "linear_range", "log_range", "noise_predictor", "normal", "pessimistic_value",
+    "q_statistics", "register", "setting", "state_value", "tanh_actor", "tanh_gaussian", "td_loss", "td_target",
+    "temperature", "uniform", "velocity_field",
 ]  # fmt: skip

@@ -91,7 +91,7 @@ class CriticEnsemble(ObservingNetwork):
 
     def forward(self, observations: Tensor, actions: Tensor, t: Time | None = None, frozen: bool = False) -> Tensor:
         """Return the Q values of all members, (S, E, N); ``t`` in [0, 1] only with a time input."""
-        parts = [self.features(observations, frozen), actions, *([] if t is None else [_as_column(t, actions)])]
+        parts = [self.features(observations, frozen), actions, *([] if t is None else [as_column(t, actions)])]
         return self.mlp(torch.cat(parts, -1), frozen).squeeze(-1)
 
 
@@ -275,7 +275,7 @@ class _FrozenNetwork:
         return self._network.at(observations, frozen=True)
 
 
-def _as_column(t: Time, like: Tensor) -> Tensor:
+def as_column(t: Time, like: Tensor) -> Tensor:
     """Return times as one feature column for the rows of ``like``."""
     if not isinstance(t, Tensor):
         return torch.full_like(like[..., :1], t)

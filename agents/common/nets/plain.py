@@ -1,0 +1,116 @@
+"""Ordinary modules as networks: one is made for each replica, and all are called at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.utils._pytree import tree_map
+
+from agents.common.nets.heads import Network, ObservingNetwork, Time, Velocity, as_column
+from agents.common.nets.specs import NetworkSpec, Sizes
+
+_REFUSED: tuple[tuple[Any, str], ...] = (
+    (
+        nn.modules.batchnorm._NormBase,
+        "gathers statistics at every call, so that results depend on the order of calls; use e.g. LayerNorm",
+    ),
+    (
+        nn.modules.dropout._DropoutNd | nn.RReLU,
+        "draws numbers that are no declared noise, so that a resumed run does not repeat them; leave it out",
+    ),
+    (nn.modules.lazy.LazyModuleMixin, "has no shape before its first call; give its sizes"),
+)
+"""Parts of modules that are no functions of their inputs, and what to do; normalisation without statistics is one."""
+
+
+class PlainNetwork(Network):
+    """S modules that know nothing of replicas: each sees the rows of its own, (N, ...), and draws its own weights.
+
+    The first module made holds the parameters and buffers of all, with the leading axis S.
+
+    :param make: makes the module of one replica.
+    :param replicas: S.
+    :raises TypeError: if what is made is no module, or one that cannot stand for several.
+    """
+
+    def __init__(self, make: Callable[[], nn.Module], replicas: int) -> None:
+        super().__init__()
+        self._make, self.replicas, self.module = make, replicas, _checked(make())
+        for held in (*self.module.parameters(), *self.module.buffers()):
+            held.data = held.data.new_zeros(replicas, *held.shape)
+
+    def initialise(self, replica: int, generator: torch.Generator) -> None:
+        """Make the module of one replica; what that draws from PyTorch's global generator follows from its own."""
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+            one = self._make()
+            for held, own in zip(
+                (*self.module.parameters(), *self.module.buffers()), (*one.parameters(), *one.buffers()), strict=True
+            ):
+                held[replica].copy_(own)
+
+    def forward(self, *inputs: Any, frozen: bool = False) -> Any:
+        """Call each replica's module on its part of the tensors, (S, ...); numbers and None are the same for all."""
+        held = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
+        held = {name: value.detach() if frozen else value for name, value in held.items()}
+        axes = [0 if isinstance(each, Tensor) and each.ndim else None for each in inputs]
+
+        def call(own: dict[str, Tensor], *parts: Any) -> Any:
+            return functional_call(self.module, own, parts)
+
+        if self.replicas == 1:  # the module itself, which exports as it is
+            alone = (each if axis is None else each[0] for axis, each in zip(axes, inputs, strict=True))
+            found = call({name: value[0] for name, value in held.items()}, *alone)
+            return tree_map(lambda value: value.unsqueeze(0), found)
+        return vmap(call, in_dims=(0, *axes))(held, *inputs)
+
+
+class PlainObserver(PlainNetwork, ObservingNetwork):
+    """The same, whose first input is observations, or what a features extractor makes of them."""
+
+    def forward(self, *inputs: Any, frozen: bool = False) -> Any:
+        """Call each replica's module."""
+        observations, *others = inputs
+        return super().forward(self.features(observations, frozen), *others, frozen=frozen)
+
+    def at(self, observations: Any, frozen: bool = False) -> Velocity:
+        """Fix the observations, as a velocity field does; the module is given the times t as a column, (N, 1)."""
+
+        def velocity(x: Tensor, t: Time) -> Tensor:
+            found: Tensor = self(observations, x, as_column(t, x), frozen=frozen)
+            return found
+
+        return velocity
+
+
+def from_module(
+    make: Callable[[Sizes], nn.Module],
+    observes: bool = True,
+    target: bool = False,
+    **training: Any,
+) -> NetworkSpec:
+    """Return the spec of a network that is an ordinary module of one replica.
+
+    :param make: makes the module from the sizes; it maps rows (N, ...) to rows.
+    :param observes: whether its first input is observations.
+    :param target: whether it has an exponential moving average.
+    :param training: what it has of its own.
+    :return: the spec.
+    """
+    kind = PlainObserver if observes else PlainNetwork
+    return NetworkSpec(lambda n: kind(lambda: make(n), n.replicas), target, **training)
+
+
+def _checked(module: Any) -> nn.Module:
+    """Return a module; refuse what gives other results, or changes, when it is called again."""
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"`make` must return a torch.nn.Module, got {type(module).__name__}; return the module")
+    for part in module.modules():
+        for kind, reason in _REFUSED:
+            if isinstance(part, kind) and getattr(part, "track_running_stats", True):
+                raise TypeError(f"a module must be a function of its inputs, got {type(part).__name__}, which {reason}")
+    return module

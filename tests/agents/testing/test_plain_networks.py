@@ -1,0 +1,175 @@
+"""Ordinary modules as networks: the page's agent keeps the contract, and each seed's modules learn as they do alone."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import agents
+from agents import registry
+from agents.common.nets.heads import Networks
+from agents.common.nets.specs import Sizes
+from agents.common.sb3.exporting import export_onnx
+from agents.core import from_module
+from agents.models import model_class
+from agents.testing.kit import CHECKS, run_checks
+from tests.agents.testing.mistakes import PAGE
+from tests.common.toys import TINY, toy_batch
+from tests.envs import SpacesEnv
+
+SIZES = Sizes(2, 4, 3, 2, 5, [8], [8], False, False)
+SLOW = ["plain", "phases", "values", "actions", "compiled"]
+QUICK = [check.name for check in CHECKS if check.name not in SLOW]
+
+
+@pytest.fixture
+def method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[agents.Method]:
+    """Return the page's agent, from a file, as the compiler needs it."""
+    (code,) = re.findall(r"```py\n# my_plain_agent.py\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    (tmp_path / "my_plain_agent.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    monkeypatch.delitem(sys.modules, "my_plain_agent", raising=False)
+    found: type[agents.Method] = importlib.import_module("my_plain_agent").PlainTD3
+    return found
+
+
+@pytest.mark.parametrize("checks", [QUICK, pytest.param(SLOW, marks=pytest.mark.slow)], ids=["quick", "slow"])
+def test_the_pages_agent_keeps_the_contract(method: type[agents.Method], checks: list[str]) -> None:
+    skipped = [check.name for check in CHECKS if check.name not in ("hooks", *checks)]
+    found = {each.check.name: each for each in run_checks(method, skip=skipped) if each.state != "skipped"}
+    assert set(found) == {"hooks", *checks}
+    assert {name: each.detail for name, each in found.items() if each.state != "holds"} == {}
+
+
+class Tied(nn.Module):
+    """Two layers of one weight, and a constant."""
+
+    def __init__(self, observations: int, actions: int) -> None:
+        super().__init__()
+        self.into, self.through, self.again = nn.Linear(observations, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+        self.again.weight = self.through.weight
+        self.out = nn.Linear(8, actions)
+        self.register_buffer("phase", torch.rand(8))
+
+    def forward(self, observations: Tensor, x: Tensor | None = None, t: Tensor | None = None) -> Tensor:
+        seen = observations if x is None else observations + x.sum(-1, keepdim=True) * t
+        hidden = torch.sin(self.into(seen) + self.phase)
+        return torch.tanh(self.out(self.again(torch.relu(self.through(hidden)))))
+
+
+class Cloning(agents.Method):
+    """Regress to the batch's actions."""
+
+    def networks(self) -> Any:
+        return {"actor": from_module(lambda n: Tied(n.observations, n.actions))}
+
+    def noise(self) -> Any:
+        return {}
+
+    def act(self, observations: Any, noise: Any, nets: Any) -> Any:
+        return nets.actor(observations)
+
+    def targets(self, *given: Any) -> Any:
+        return {}
+
+    def losses(self, batch: Any, targets: Any, noise: Any, nets: Any, info: Any) -> Any:
+        error = (nets.actor(batch.observations) - batch.actions).square().mean(2)
+        return {"error": (error * batch.valid).mean(1)}
+
+
+def make(sizes: Sizes) -> nn.Module:
+    return Tied(sizes.observations, sizes.actions)
+
+
+def alone(network: Any, replica: int) -> nn.Module:
+    """Return a replica's module by itself."""
+    state = network.module.state_dict()
+    module = Tied(state["into.weight"].shape[-1], state["out.weight"].shape[-2])
+    module.load_state_dict({name: value[replica] for name, value in state.items()})
+    return module
+
+
+def test_each_seeds_module_draws_its_own_weights_and_sees_its_own_rows() -> None:
+    network: Any = from_module(make).build(SIZES)
+    for replica, seed in enumerate((5, 6)):
+        network.initialise(replica, torch.Generator().manual_seed(seed))
+    before = torch.get_rng_state()
+    other: Any = from_module(make).build(SIZES)
+    for replica, seed in enumerate((6, 5)):
+        other.initialise(replica, torch.Generator().manual_seed(seed))
+    assert not torch.equal(torch.get_rng_state(), before)  # building draws, where a policy forks the generator
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(other.state_dict()[name], value.flip(0), rtol=0, atol=0)
+        assert not torch.equal(value[0], value[1]), name
+    assert network.module.again.weight is network.module.through.weight
+    observations, x = torch.randn(2, 7, 4), torch.randn(2, 7, 3)
+    found = network(observations)
+    for k in range(2):
+        torch.testing.assert_close(found[k], alone(network, k)(observations[k]))
+    for t in (0.25, torch.full((2, 7, 1), 0.25)):
+        expected = [alone(network, k)(observations[k], x[k], torch.full((7, 1), 0.25)) for k in range(2)]
+        torch.testing.assert_close(network.at(observations)(x, t), torch.stack(expected))
+
+
+def test_gradient_goes_through_the_inputs_of_a_frozen_module_only() -> None:
+    network: Any = from_module(make, target=True).build(SIZES)
+    network.initialise(0, torch.Generator().manual_seed(5))
+    observations = torch.randn(2, 7, 4, requires_grad=True)
+    Networks({"actor": network}).frozen.actor(observations)[0].sum().backward()
+    assert observations.grad is not None
+    assert observations.grad[0].abs().min() > 0
+    assert all(each.grad is None for each in network.parameters())
+
+
+def test_seeds_that_train_together_learn_as_their_modules_do_alone() -> None:
+    model = model_class(Cloning)("MlpPolicy", SpacesEnv(4, 2), **{**TINY, "seeds": [3, 4], "learning_rate": 3e-3})
+    batch = toy_batch(model)
+    modules = [alone(model.policy.nets.actor, k) for k in range(2)]
+    for _ in range(30):
+        model.trainer.update_on(batch, {})
+    for k, module in enumerate(modules):
+        optimizer = torch.optim.Adam(module.parameters(), 3e-3)
+        for _ in range(30):
+            optimizer.zero_grad()
+            error = (module(batch.observations[k]) - batch.actions[k]).square().mean(1)
+            (error * batch.valid[k]).mean().backward()
+            optimizer.step()
+        for own, learnt in zip(module.parameters(), alone(model.policy.nets.actor, k).parameters(), strict=True):
+            torch.testing.assert_close(learnt, own, rtol=1e-3, atol=1e-5)
+
+
+def test_the_pages_agent_is_exported(method: type[agents.Method], tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    model = model_class(method)("MlpPolicy", SpacesEnv(4, 2), **{**TINY, "seeds": [3, 4]})
+    assert export_onnx(model.replica(1).policy, tmp_path / "agent.onnx") < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("made", "text"),
+    [
+        (
+            nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)),
+            "got BatchNorm1d, which gathers statistics at every call",
+        ),
+        (nn.Sequential(nn.Dropout(), nn.Linear(4, 3)), "got Dropout, which draws numbers that are no declared noise"),
+        (nn.LazyLinear(3), "got LazyLinear, which has no shape before its first call"),
+        (lambda rows: rows, "must return a torch.nn.Module, got function"),
+    ],
+    ids=["batch norm", "dropout", "lazy", "function"],
+)
+def test_modules_that_cannot_stand_for_several_are_refused_with_the_reason(made: Any, text: str) -> None:
+    with pytest.raises(TypeError, match=text):
+        from_module(lambda sizes: made).build(SIZES)
+
+
+@pytest.mark.parametrize("made", [nn.LayerNorm(4), nn.InstanceNorm1d(3), nn.GroupNorm(2, 4)], ids=repr)
+def test_normalisation_without_statistics_is_welcome(made: Any) -> None:
+    assert from_module(lambda sizes: made).build(SIZES)(torch.ones(2, 3, 4)).shape == (2, 3, 4)
