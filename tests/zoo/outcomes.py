@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from zoo.train import main
+
+
+def call(
+    capsys: pytest.CaptureFixture[str], program: Callable[[list[str]], int], *words: object
+) -> tuple[int, dict[str, Any], str]:
+    """Run a program; return its exit code, the result that it printed last if it has one, and what it said."""
+    code = program([str(word) for word in words])
+    output = capsys.readouterr()
+    lines = output.out.strip().splitlines() if code in (0, 1) else []
+    return code, json.loads(lines[-1]) if lines else {}, output.err
 
 
 def result_of(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:

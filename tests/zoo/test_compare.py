@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.zoo.outcomes import call
 from tests.zoo.report.samples import write_published_runs
 from tests.zoo.runs.test_read import write_run
 from zoo import compare
@@ -42,10 +43,7 @@ def write_return_runs(folder, algo, environments, *, seeds=6, start=-1500.0, **c
 
 def run(capsys, *words):
     """Run the program; return its exit code, its result and what it said on stderr."""
-    code = compare.main([str(word) for word in words])
-    captured = capsys.readouterr()
-    lines = captured.out.splitlines()
-    return code, json.loads(lines[-1]) if code == 0 else None, captured.err
+    return call(capsys, compare.main, *words)
 
 
 def test_published_runs_alone_give_every_number_of_the_json_schema(tmp_path, capsys, monkeypatch):

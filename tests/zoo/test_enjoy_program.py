@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from PIL import Image
 
 from tests.common.toys import tiny_model
 from tests.zoo.models.conftest import ENV, STEPS, maze_model
+from tests.zoo.outcomes import call
 from zoo.enjoy import main
 from zoo.envs import rendering
 from zoo.envs.make import make_env
@@ -38,9 +38,8 @@ def _no_platform(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def enjoy(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, dict[str, Any], list[str]]:
-    code = main([str(word) for word in words])
-    output = capsys.readouterr()
-    return code, json.loads(output.out) if output.out else {}, output.err.splitlines()
+    code, found, said = call(capsys, main, *words)
+    return code, found, said.splitlines()
 
 
 def test_five_episodes_are_played_and_each_is_told(policy: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.zoo.models.conftest import STEPS, maze_model
+from tests.zoo.outcomes import call
 from tests.zoo.test_train_program import ENV, arguments
 from zoo import train
 from zoo.evaluate import main
@@ -19,9 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")
 
 
 def evaluate(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, dict[str, Any], str]:
-    code = main([str(word) for word in words])
-    output = capsys.readouterr()
-    return code, json.loads(output.out) if output.out else {}, output.err
+    return call(capsys, main, *words)
 
 
 def policy(folder: Path, **about: Any) -> Path:

@@ -52,7 +52,7 @@ def test_an_id_with_a_namespace_is_trained_resumed_and_compared(
     assert (tmp_path / "qam" / "my-ns__Toy-v0_2").is_dir()
     assert set(read_runs([tmp_path]).runs["environment"]) == {env}
     report = tmp_path / "report"
-    assert compare([str(tmp_path / "qam"), "-o", str(report), "--reps", "50"]) == 0
+    assert compare([str(tmp_path / "qam"), "-o", str(report), "--reps", "50", "--format", "svg"]) == 0
     assert env in (report / "report.html").read_text(encoding="utf-8")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ import yaml
 import agents
 from tests.zoo.hub.stand_in import URL, Hub
 from tests.zoo.models.conftest import STEPS, maze_model
+from tests.zoo.outcomes import call
 from tests.zoo.test_train_program import ENV, arguments
 from zoo import enjoy, evaluate, train
 from zoo.models.trained import find_trained
@@ -38,12 +38,6 @@ def logs(data: Path, runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 def push(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, dict[str, Any], str]:
     return call(capsys, main, *words)
-
-
-def call(capsys: pytest.CaptureFixture[str], program: Any, *words: object) -> tuple[int, dict[str, Any], str]:
-    code = program([str(word) for word in words])
-    output = capsys.readouterr()
-    return code, json.loads(output.out) if output.out else {}, output.err
 
 
 def newest(hub: Hub, repo: str = REPO) -> dict[str, bytes]:

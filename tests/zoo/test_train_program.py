@@ -15,6 +15,7 @@ import yaml
 import agents
 from benchmarks.fault_suite.programs import Programs
 from tests.zoo.envs import toys  # noqa: F401  registers the toys
+from tests.zoo.outcomes import call
 from zoo.train import main
 
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"
@@ -36,10 +37,7 @@ def arguments(
 
 
 def train(capsys: pytest.CaptureFixture[str], words: list[str]) -> tuple[int, dict[str, Any], str]:
-    code = main(words)
-    output = capsys.readouterr()
-    last = output.out.strip().splitlines()[-1:] or ["{}"]
-    return code, json.loads(last[0]), output.err
+    return call(capsys, main, *words)
 
 
 @pytest.fixture

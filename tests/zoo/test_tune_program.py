@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from tests.zoo.outcomes import call
 from tests.zoo.test_train_program import ENV, TINY
 from tests.zoo.tuning.fakes import Objective
 from zoo.runs.read import read_runs
@@ -37,9 +38,7 @@ def arguments(data: Path, logs: Path, *more: str, steps: int = 20) -> list[str]:
 
 
 def tune(capsys: pytest.CaptureFixture[str], words: list[str]) -> tuple[int, dict[str, Any], str]:
-    code = main(words)
-    output = capsys.readouterr()
-    return code, json.loads((output.out.strip().splitlines() or ["{}"])[-1]), output.err
+    return call(capsys, main, *words)
 
 
 @pytest.fixture

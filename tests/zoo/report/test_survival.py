@@ -140,6 +140,7 @@ def test_report_says_what_failed_runs_count_for(tmp_path, capsys):
     out = tmp_path / "out.json"
     report = tmp_path / "report"
     words = [str(tmp_path / "logs"), "--reps", "50", "--failed", "exclude", "--json", str(out), "-o", str(report)]
+    words += ["--format", "svg"]
     assert compare.main(words) == 0
     page = (report / "report.html").read_text()
     sentence = "qam: 3 of 6 runs finished, 3 failed (‡): they are left out, so its scores are those of the survivors"

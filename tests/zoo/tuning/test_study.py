@@ -16,6 +16,7 @@ import optuna
 import pandas as pd
 import pytest
 
+from tests.zoo.outcomes import call
 from tests.zoo.tuning.fakes import ENV, Objective, near_three, words
 from zoo.config import load_config
 from zoo.errors import UsageError
@@ -45,9 +46,7 @@ def states(logs: Path) -> list[str]:
 
 
 def tune(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any], str]:
-    code = main(list(arguments))
-    output = capsys.readouterr()
-    return code, json.loads(output.out or "{}"), output.err
+    return call(capsys, main, *arguments)
 
 
 def test_the_total_counts_the_trials_of_all_calls(

@@ -97,9 +97,9 @@ def test_skipped_runs_are_counted_and_listed_on_the_page(folder):
 
 
 def test_same_input_gives_the_same_bytes(content, folder, tmp_path):
-    report.write_report(tmp_path, content)
+    report.write_report(tmp_path, replace(content, formats=("svg",)))  # PDFs have a test of their own
     for path in folder.rglob("*"):
-        if path.is_file() and path.suffix != ".png":  # libpng's version is in the PNG
+        if path.is_file() and path.suffix not in (".png", ".pdf"):
             assert path.read_bytes() == (tmp_path / path.relative_to(folder)).read_bytes(), path
 
 
