@@ -76,6 +76,11 @@ def test_data_that_are_not_there_name_the_command_that_gets_them(
     assert str(tmp_path / "minari" / HOPPER) in text
 
 
+def test_data_are_not_generated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = refusal(capsys, [*words(tmp_path, HOPPER), "--dataset", "generate"])
+    assert f"the data of {HOPPER} cannot be generated; leave out `--dataset generate` to download them" in text
+
+
 def test_without_gymnasium_robotics_its_tasks_name_the_extra(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

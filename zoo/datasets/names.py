@@ -225,6 +225,8 @@ def _unknown(kind: str, name: str, known: list[str]) -> UsageError:
         return UsageError(
             f"`{name}` is a task of robomimic, with demonstrations by people; download them as docs/robomimic.md says"
         )
+    if name in d4rl.TASKS:
+        return UsageError(f"`{name}` is a task of D4RL, whose data are Minari's; docs/d4rl.md says how they are loaded")
     if ocbench.find_task(name) is not None:
         return UsageError(
             f"`{name}` is a task of OCBench, not of OGBench; docs/ocbench.md says how its data are loaded"

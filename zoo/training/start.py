@@ -204,6 +204,8 @@ def _find_own(request: Request) -> str | Path:
     if args.dataset not in SOURCES:
         return str(args.dataset)
     if name in d4rl.TASKS:
+        if args.dataset == "generate":
+            raise UsageError(f"the data of {name} cannot be generated; leave out `--dataset generate` to download them")
         return f"minari:{name}" if args.dataset_dir is None else Path(args.dataset_dir).expanduser() / name
     if name in robomimic.TASKS:
         return find_demonstrations(robomimic.TASKS[name], args.dataset_dir)

@@ -6,9 +6,10 @@ import gymnasium
 import numpy as np
 import pytest
 
-from zoo.datasets.names import gym_id
+from zoo.datasets.names import gym_id, parse_name
 from zoo.envs.d4rl import TASKS
 from zoo.envs.make import make_env
+from zoo.errors import UsageError
 from zoo.runs.read import split_environment
 
 
@@ -17,6 +18,8 @@ def test_there_are_the_21_tasks_of_gfp_and_six_mazes() -> None:
     assert {name: domains.count(name) for name in domains} == {"d4rl-adroit": 12, "d4rl-mujoco": 9, "d4rl-antmaze": 6}
     assert split_environment("mujoco/hopper/medium-v0") == ("mujoco/hopper/medium-v0", "d4rl-mujoco", "")
     assert gym_id("D4RL/relocate/cloned-v2") == "AdroitHandRelocate-v1"
+    with pytest.raises(UsageError, match="is a task of D4RL, whose data are Minari's"):
+        parse_name("D4RL/relocate/cloned-v2")
 
 
 @pytest.mark.parametrize("size", ["umaze", "medium", "large"])
