@@ -12,6 +12,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -166,10 +167,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         words = [completion.program_typed(PROGRAMS)]
     if not words or words[0] in ("-h", "--help"):
-        print("usage: zoo PROGRAM [arguments]; programs:")
+        print("usage: zoo PROGRAM [arguments], zoo --version; programs:")
         for name, purpose in PROGRAMS.items():
             print(f"  {name:<11} {purpose}")
         return DONE if words else BAD_INPUT
+    if words == ["--version"]:
+        print(f"flow-rl-zoo {version('flow-rl-zoo')}")
+        return DONE
+    if words[0] == "list":  # what one tries first to see what there is
+        words = ["agents", *words]
     if words[0] not in PROGRAMS:
         print(f"{unknown_name_message('program', words[0], PROGRAMS)}; see zoo --help", file=sys.stderr)
         return BAD_INPUT

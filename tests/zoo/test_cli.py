@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import importlib
 import io
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -89,6 +91,13 @@ OPTIONS = [
 
 def test_every_number_and_path_of_a_command_line_has_bounds() -> None:
     assert [action.dest for action in OPTIONS if action.type in (int, float, Path, whole_number)] == []
+
+
+def test_the_version_and_what_there_is_can_be_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert re.fullmatch(r"flow-rl-zoo \d+\.\d+\.\d+\S*\n", capsys.readouterr().out)
+    assert main(["list", "--json"]) == 0
+    assert "qam" in json.loads(capsys.readouterr().out)["algorithms"]
 
 
 def test_an_unknown_program_names_the_closest(capsys: pytest.CaptureFixture[str]) -> None:
