@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 import agents
 from agents.common.sb3.acting import read_about
@@ -17,11 +18,13 @@ from zoo.models.trained import FOLDER, find_trained, list_trained
 
 MEDIUM, LARGE = (f"pointmaze-{size}-navigate-singletask-task1-v0" for size in ("medium", "large"))
 FILES = sorted(FOLDER.glob("*/*.safetensors"))
+SUITE = yaml.safe_load((Path(__file__).parents[3] / "benchmarks" / "suites" / "mini.yml").read_text())
+ALGORITHMS = sorted({*BUILT_IN} & {*SUITE["algorithms"]})
 EVERY_FILE = pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}-{file.stem.split('-')[1]}")
 
 
-def test_every_algorithm_has_an_agent_for_two_tasks() -> None:
-    assert list_trained() == {algo: [LARGE, MEDIUM] for algo in sorted(BUILT_IN)}
+def test_every_algorithm_of_the_mini_benchmark_has_an_agent_for_two_tasks() -> None:
+    assert list_trained() == {algo: [LARGE, MEDIUM] for algo in ALGORITHMS}
 
 
 @EVERY_FILE
@@ -36,7 +39,7 @@ def test_a_file_says_what_its_agent_is(file: Path) -> None:
     assert Score.read(about["score"]).episodes == 50
 
 
-@pytest.mark.parametrize("algo", sorted(BUILT_IN))
+@pytest.mark.parametrize("algo", ALGORITHMS)
 def test_an_agent_plays_its_first_episode_again(algo: str) -> None:
     file = find_trained(algo, MEDIUM)
     results, _ = play(with_protocol(agent_of_file(file, None), 1, None), n_envs=1)
