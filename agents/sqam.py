@@ -47,11 +47,8 @@ class SQAM(TrustRegion):
 
     def noise(self) -> dict[str, Draw]:
         """Return the draws of flow matching, of the end point and of the bridge."""
-        return {"bc_x0": normal(), "bc_t": uniform(), "endpoint_z": normal(), "bridge_eps": normal("MBD")}
-
-    def noise_sizes(self, replicas: int, rows: int, chunk_size: int) -> dict[str, int]:
-        """Return the sizes of the noise table's axes, with M for the bridge."""
-        return {**super().noise_sizes(replicas, rows, chunk_size), "M": self.bridge_states}
+        bridge = normal("MBD", M=self.bridge_states)
+        return {"bc_x0": normal(), "bc_t": uniform(), "endpoint_z": normal(), "bridge_eps": bridge}
 
     def loss_weights(self) -> dict[str, float]:
         """Return the weight of the value gap."""

@@ -1,10 +1,11 @@
-"""What an update is given: one dataclass of tensors with the leading seed axis."""
+"""What an update is given, one dataclass of tensors with the leading seed axis, and how its rows are drawn."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -21,6 +22,11 @@ class Batch:
         actions of the next trajectory: losses on actions, rewards or discounts are weighted by it.
     :param steps_valid: 1 for each action of the chunk that belongs to the first one's trajectory, else 0, (S, B, H), or
         (S, B, 1) without chunking.
+    :param updates: number of updates before this one, the same in all entries, (S,).
+    :param index: row of the replay buffer that each sequence begins at, (S, B), where a sampler is declared.
+    :param weight: what makes up for rows that are drawn more often, in (0, 1], (S, B), where a sampler is declared.
+    :param step_observations: state in which each action of the chunk is played, (S, B, C, O), and
+    :param step_next_observations: the state after it; C as in ``steps_valid``, where the algorithm asks for them.
     """
 
     observations: Tensor
@@ -30,6 +36,15 @@ class Batch:
     next_observations: Tensor
     valid: Tensor
     steps_valid: Tensor
+    updates: Tensor | None = None
+    index: Tensor | None = None
+    weight: Tensor | None = None
+    step_observations: Tensor | None = None
+    step_next_observations: Tensor | None = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what there is by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
     @property
     def action_valid(self) -> Tensor:
@@ -42,4 +57,49 @@ class Batch:
         :param function: what is done to each.
         :return: the new batch.
         """
-        return Batch(**{name: function(tensor) for name, tensor in vars(self).items()})
+        return Batch(**{name: function(tensor) for name, tensor in self.tensors().items()})
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How the rows of a batch are drawn: with probabilities proportional to their priorities.
+
+    A row that is new, as online transitions are, has the highest priority that there is.
+
+    :param start: priorities of the dataset's rows, by the return of the trajectory that each is in, (rows,) -> (rows,).
+    :param exponent: of the priorities that :meth:`Method.priorities` returns after an update.
+    :param correction: exponent of ``batch.weight``: 0 for weights of 1; 1 undoes the preference.
+    """
+
+    start: Callable[[Tensor], Tensor] = torch.ones_like
+    exponent: float = 1.0
+    correction: float = 0.0
+
+
+def prioritised(exponent: float = 0.6, correction: float = 0.4) -> Sampler:
+    """Return a sampler by the priorities that the algorithm returns after each update.
+
+    Source: Schaul et al., Prioritized Experience Replay, arXiv 1511.05952, proportional variant.
+
+    :param exponent: alpha in the paper; 0 draws uniformly.
+    :param correction: beta in the paper.
+    :return: the sampler.
+    """
+    return Sampler(exponent=exponent, correction=correction)
+
+
+def return_weighted(temperature: float = 0.1) -> Sampler:
+    r"""Return a sampler that prefers trajectories of a high return, :math:`P \propto \exp(\bar R / \tau)`.
+
+    Source: Hong et al., Harnessing Mixed Offline Reinforcement Learning Datasets via Trajectory Weighting, arXiv
+    2306.13085.
+
+    :param temperature: tau, > 0; returns are brought to [0, 1] first.
+    :return: the sampler.
+    """
+
+    def start(returns: Tensor) -> Tensor:
+        low, high = returns.min(), returns.max()
+        return ((returns - high) / (high - low).clamp(min=1e-8) / temperature).exp()
+
+    return Sampler(start)

@@ -19,7 +19,7 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import Tensor
 
-from agents.common.batch import Batch
+from agents.common.batch import Batch, Sampler
 from agents.common.habits import (
     Finding,
     Watch,
@@ -151,7 +151,7 @@ class _Probe:
 
     def draw(self, table: Mapping[str, Draw]) -> dict[str, Tensor]:
         """Draw a table of noise; asking it for an unknown name is an error that lists the known ones."""
-        sizes = self.method.noise_sizes(REPLICAS, ROWS, self.policy.chunk_size)
+        sizes = self.method.noise_sizes(REPLICAS, ROWS, self.policy.chunk_size, self.policy.layout.size)
         return _Named("noise", {name: draw(sizes, self.generator, "cpu") for name, draw in table.items()})
 
 
@@ -192,7 +192,21 @@ def _check_update(probe: _Probe, batch: Batch, noise: Mapping[str, Tensor], watc
         for name in method.loss_weights():
             if name not in losses:
                 _fail(f"names an {unknown_name_message('loss', name, losses)}")
+    require_sampler(method)
+    if type(method).priorities is not Method.priorities:
+        with probe.calling("priorities"), torch.no_grad():
+            found = method.priorities(batch, noise, nets)
+            _require_tensor("priorities", found, (REPLICAS, ROWS), "(S, B): replicas, rows")
     return dict(losses)
+
+
+def require_sampler(method: Method) -> Sampler | None:
+    """Return how the algorithm draws rows, refusing anything but a sampler or None."""
+    with _calling(method, "row_sampler"):
+        sampler = method.row_sampler()
+        if sampler is not None and not isinstance(sampler, Sampler):
+            _fail(f"must return a Sampler, e.g. prioritised(), or None; got {_describe(sampler)}")
+    return sampler
 
 
 def _check_gradient(probe: _Probe, losses: Mapping[str, Tensor]) -> None:
@@ -247,6 +261,13 @@ def random_batch(policy: FlowPolicy, rows: int, generator: torch.Generator) -> B
 
     size = policy.observation_mean.numel()
     valid = (torch.arange(rows) % 8 != 3).float().repeat(policy.num_replicas, 1)
+    more: dict[str, Tensor] = {}
+    if policy.method.row_sampler() is not None:
+        places = (torch.arange(rows) % WIDTH).expand(policy.num_replicas, -1)
+        more |= {"index": places, "weight": (1 + places) / WIDTH}
+    if policy.method.step_observations:
+        steps = policy.chunk_length
+        more |= {name: normals(steps, size) for name in ("step_observations", "step_next_observations")}
     return Batch(
         observations=normals(size),
         actions=normals(policy.chunk_size).tanh(),
@@ -255,6 +276,8 @@ def random_batch(policy: FlowPolicy, rows: int, generator: torch.Generator) -> B
         next_observations=normals(size),
         valid=valid,
         steps_valid=valid.unsqueeze(-1),
+        updates=torch.full((policy.num_replicas,), 3.0),
+        **more,
     )
 
 

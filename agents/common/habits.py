@@ -50,7 +50,7 @@ def named_inputs(batch: Batch, noise: Noise, nets: Networks) -> dict[str, Tensor
     :param nets: the networks.
     :return: name -> tensor.
     """
-    found = {f"batch.{name}": tensor for name, tensor in vars(batch).items()}
+    found = {f"batch.{name}": tensor for name, tensor in batch.tensors().items()}
     found |= {f'noise["{name}"]': tensor for name, tensor in noise.items()}
     for tensors in (nets.named_parameters(), nets.named_buffers()):
         found |= {f"nets.{name}": tensor for name, tensor in tensors}

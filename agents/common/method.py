@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from agents.common.batch import Batch
+from agents.common.batch import Batch, Sampler
 from agents.common.common_settings import CommonSettings
 from agents.common.maths.critic import pick_best, td_target
 from agents.common.nets.encoding import RepeatedObservations
@@ -22,7 +22,7 @@ Info = dict[str, Tensor]
 Losses = dict[str, Tensor]
 Targets = dict[str, Tensor]
 Kind = Literal["normal", "uniform", "integer"]
-AXES = "B (rows), N (candidates), K (flow steps) and D (flattened chunk)"
+AXES = "B (rows), N (candidates), K (flow steps), D (flattened chunk) and O (observation)"
 
 
 @dataclass(frozen=True)
@@ -30,26 +30,34 @@ class Draw:
     """One named random tensor of an update.
 
     :param kind: standard normal, uniform in [0, 1), or integers 1..K stored as floats.
-    :param axes: letters of the axes after the leading S: B rows, N candidates, K flow steps, D flattened chunk.
+    :param axes: letters of the axes after the leading S: B rows, N candidates, K flow steps, D flattened chunk, O
+        observation.
+    :param sizes: of axes of its own, by their letters.
+    :raises ValueError: for a letter that is no axis.
     """
 
     kind: Kind
     axes: str
+    sizes: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not {*self.axes} <= {*"BNKDO", *self.sizes}:
+            raise ValueError(
+                f"the axes of a draw are {AXES}, after S, which comes by itself; got {self.axes!r}; give an axis of "
+                'your own its size, e.g. normal("BL", L=16)'
+            )
 
     def __call__(
         self, sizes: Mapping[str, int], generator: torch.Generator | None, device: torch.device | str
     ) -> Tensor:
         """Draw the tensor.
 
-        :param sizes: size of every axis letter, with ``S``.
+        :param sizes: size of every axis letter that is not its own, with ``S``.
         :param generator: on ``device``; None uses PyTorch's global one.
         :param device: where the tensor lives.
         :return: (S, *axes).
-        :raises ValueError: for a letter that is no axis.
         """
-        if not {*self.axes} <= {*sizes} - {"S"}:
-            raise ValueError(f"the axes of a draw are {AXES}, after S, which comes by itself; got {self.axes!r}")
-        shape = [sizes["S"], *(sizes[letter] for letter in self.axes)]
+        shape = [sizes["S"], *({**sizes, **self.sizes}[letter] for letter in self.axes)]
         if self.kind == "normal":
             return torch.randn(shape, generator=generator, device=device)
         if self.kind == "uniform":
@@ -58,25 +66,27 @@ class Draw:
 
     def with_candidates(self) -> Draw:
         """Return the draw for N candidates of every row: the same with the axis N after B."""
-        return Draw(self.kind, self.axes.replace("B", "BN"))
+        return Draw(self.kind, self.axes.replace("B", "BN"), self.sizes)
 
 
-def normal(axes: str = "BD") -> Draw:
+def normal(axes: str = "BD", **sizes: int) -> Draw:
     """Return a standard normal draw.
 
     :param axes: letters of the axes after S.
+    :param sizes: of axes of its own, by their letters.
     :return: the draw.
     """
-    return Draw("normal", axes)
+    return Draw("normal", axes, sizes)
 
 
-def uniform(axes: str = "B") -> Draw:
+def uniform(axes: str = "B", **sizes: int) -> Draw:
     """Return a draw of uniform times in [0, 1).
 
     :param axes: letters of the axes after S.
+    :param sizes: of axes of its own, by their letters.
     :return: the draw.
     """
-    return Draw("uniform", axes)
+    return Draw("uniform", axes, sizes)
 
 
 def integers(axes: str = "B") -> Draw:
@@ -99,6 +109,8 @@ class Method(CommonSettings):
     """Losses that are meant to count what ``batch.valid`` leaves out."""
     trains: ClassVar[Mapping[str, frozenset[str]]] = {}
     """Loss -> the networks that it trains; a loss that is not named trains one network."""
+    step_observations: ClassVar[bool] = False
+    """Whether batches hold the states inside of chunks, ``batch.step_observations`` and those after them."""
     is_tried = False
     """Whether its hooks have been tried, as they are once before training."""
 
@@ -181,6 +193,20 @@ class Method(CommonSettings):
         """
         return frozenset()
 
+    def row_sampler(self) -> Sampler | None:
+        """Return how rows are drawn, e.g. ``prioritised()``; None: uniformly. ``batch.weight`` is there with one."""
+        return None
+
+    def priorities(self, batch: Batch, noise: Noise, nets: Networks) -> Tensor:
+        """Return new priorities of a batch's rows after its update; no gradient is recorded here.
+
+        :param batch: the batch.
+        :param noise: all draws of the update.
+        :param nets: the networks.
+        :return: each >= 0, (S, B).
+        """
+        raise NotImplementedError("rows keep the priorities that they begin with")
+
     def after_update(self, nets: Networks, info: Info) -> None:
         """Update state that is not trained by gradient, e.g. a multiplier.
 
@@ -232,15 +258,17 @@ class Method(CommonSettings):
         """Return the draws of random crops: none without them, or whether they are done, and where images begin."""
         return {"crop": uniform(""), "crop_y": uniform(), "crop_x": uniform()} if self.random_crop else {}
 
-    def noise_sizes(self, replicas: int, rows: int, chunk_size: int) -> dict[str, int]:
+    def noise_sizes(self, replicas: int, rows: int, chunk_size: int, observation_size: int) -> dict[str, int]:
         """Return the sizes of the noise table's axes.
 
         :param replicas: S.
         :param rows: B.
         :param chunk_size: D.
+        :param observation_size: O.
         :return: letter -> size.
         """
-        return {"S": replicas, "B": rows, "N": self.best_of_n, "K": self.flow_steps, "D": chunk_size}
+        sizes = {"S": replicas, "B": rows, "N": self.best_of_n, "K": self.flow_steps}
+        return {**sizes, "D": chunk_size, "O": observation_size}
 
     def sample_actions(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Sample chunks, choosing the best of n candidates by :meth:`score` when ``best_of_n`` > 1.

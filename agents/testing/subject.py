@@ -149,7 +149,7 @@ def make_noise(model: FlowQLearning, seed: int = 0, acting: bool = False, rows: 
     :param rows: B.
     :return: name -> draw.
     """
-    sizes = model.method.noise_sizes(model.policy.num_replicas, rows, model.policy.chunk_size)
+    sizes = model.method.noise_sizes(model.policy.num_replicas, rows, model.policy.chunk_size, model.policy.layout.size)
     table = model.method.action_noise_table() if acting else model.method.update_noise()
     generator = torch.Generator().manual_seed(seed)
     return {name: draw(sizes, generator, "cpu") for name, draw in table.items()}

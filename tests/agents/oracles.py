@@ -55,7 +55,7 @@ def random_batch(model: FlowQLearning, rows: int = ROWS, seed: int = 0) -> Batch
 def random_noise(model: FlowQLearning, rows: int = ROWS, seed: int = 1) -> dict[str, Tensor]:
     """Return all draws of one update."""
     generator = torch.Generator().manual_seed(seed)
-    sizes = model.noise_sizes(model.policy.num_replicas, rows, model.policy.chunk_size)
+    sizes = model.noise_sizes(model.policy.num_replicas, rows, model.policy.chunk_size, model.policy.layout.size)
     return {name: draw(sizes, generator, "cpu") for name, draw in model.update_noise().items()}
 
 
@@ -82,10 +82,10 @@ def assert_stacked_equals_single(id: str, **settings: Any) -> None:
         batch, noise = random_batch(stacked, seed=step), random_noise(stacked, seed=10 + step)
         info = stacked.trainer.update_on(batch, noise)
         for k, single in enumerate(singles):
-            own = Batch(**{name: value[k : k + 1] for name, value in vars(batch).items()})
+            own = batch.map(lambda value, k=k: value[k : k + 1])
             alone = single.trainer.update_on(own, {name: draw[k : k + 1] for name, draw in noise.items()})
             torch.testing.assert_close(info["total_loss"][k], alone["total_loss"][0], rtol=1e-5, atol=1e-6)
-    sizes = stacked.noise_sizes(3, ROWS, stacked.policy.chunk_size)
+    sizes = stacked.noise_sizes(3, ROWS, stacked.policy.chunk_size, stacked.policy.layout.size)
     acting = {n: d(sizes, torch.Generator().manual_seed(9), "cpu") for n, d in stacked.candidate_noise().items()}
     observations = random_batch(stacked).observations
     with torch.no_grad():
@@ -240,7 +240,7 @@ def learn_bandit(model: FlowQLearning, behaviour: Behaviour, steps: int, rows: i
 
 def bandit_actions(model: FlowQLearning, rows: int = 20_000) -> Tensor:
     """Sample the learnt policy, (rows, D)."""
-    sizes = model.noise_sizes(1, rows, model.policy.chunk_size)
+    sizes = model.noise_sizes(1, rows, model.policy.chunk_size, model.policy.layout.size)
     generator = torch.Generator().manual_seed(7)
     noise = {name: draw(sizes, generator, "cpu") for name, draw in model.candidate_noise().items()}
     with torch.no_grad():

@@ -53,7 +53,7 @@ def test_an_update_gives_the_numbers_of_the_cpu(id: str, elsewhere: torch.device
     batch, noise = toy_batch(here), toy_noise(here)
     expected = here.trainer.update_on(batch, noise) | here.policy.state_dict()
     found = (
-        there.trainer.update_on(Batch(**moved(vars(batch), elsewhere)), moved(noise, elsewhere))
+        there.trainer.update_on(Batch(**moved(batch.tensors(), elsewhere)), moved(noise, elsewhere))
         | there.policy.state_dict()
     )
     torch.testing.assert_close(moved(found, "cpu"), moved(expected, "cpu"), rtol=1e-4, atol=1e-5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ SEEDS = [11, 22, 33]
 
 def row(batch: Batch, k: int) -> Batch:
     """Return one replica's share of a batch."""
-    return Batch(**{field.name: getattr(batch, field.name)[k : k + 1] for field in dataclasses.fields(batch)})
+    return batch.map(lambda value: value[k : k + 1])
 
 
 def take(noise: dict[str, Tensor], k: int) -> dict[str, Tensor]:

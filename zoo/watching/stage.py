@@ -218,7 +218,7 @@ class Mind:
 
 def _draw(policy: FlowPolicy, draws: Mapping[str, Any], rows: int, generator: torch.Generator) -> dict[str, Tensor]:
     """Return noise of plans without a choice among candidates: name -> (rows, ...)."""
-    sizes = policy.method.noise_sizes(1, rows, policy.chunk_size)
+    sizes = policy.method.noise_sizes(1, rows, policy.chunk_size, policy.layout.size)
     return {name: draw(sizes, generator, "cpu")[0].movedim(draw.axes.index("B"), 0) for name, draw in draws.items()}
 
 

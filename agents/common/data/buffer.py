@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
-from agents.common.batch import Batch
+from agents.common.batch import Batch, Sampler
 from agents.common.data.action_range import ActionRange
+from agents.common.data.priorities import draw_by_priority, importance_weights, renew, returns_of_rows
 from agents.common.data.shards import Shard, Shards
 from agents.common.data.storage import Placement
 from agents.common.data.transitions import RING_TENSORS, TransitionStore
@@ -25,6 +27,7 @@ from agents.common.model_file import SPACES
 
 STARTS_AT_ONCE = 1 << 16  # whose sequences are followed together when a dataset is loaded
 DESCRIPTION = "description"
+PRIORITIES = "_priorities"
 _INSTANCES = {plain.path_of(kind): kind for kind in (ActionRange, Placement, Shard, Shards, *SPACES)}
 
 
@@ -89,6 +92,13 @@ class SequenceReplayBuffer(TransitionStore):
         Each is stored once; a dataset has single frames.
     """
 
+    sampler: Sampler | None = None
+    """How rows are drawn; None: uniformly."""
+    with_steps = False
+    """Whether batches hold the states inside of chunks."""
+    _priorities: Tensor | None = None
+    """Of each row, for each replica, (S, rows), where there is a sampler."""
+
     def __init__(
         self,
         buffer_size: int,
@@ -129,6 +139,70 @@ class SequenceReplayBuffer(TransitionStore):
         self.optimize_memory_usage = optimize_memory_usage
         self.n_steps = horizon_length  # SB3's name
 
+    # -- priorities ---------------------------------------------------------------------------------------------------
+
+    def use_sampler(self, sampler: Sampler | None) -> None:
+        """Draw rows with a sampler from now on; priorities that there are, e.g. of a loaded buffer, go on.
+
+        :param sampler: the sampler; None draws uniformly.
+        :raises ValueError: with balanced batches.
+        """
+        if sampler is not None and self.balanced:
+            raise ValueError(
+                "a sampler draws from dataset and online transitions alike; set `balanced_sampling` to False"
+            )
+        self.sampler = sampler
+        if sampler is not None and self._priorities is None:
+            self._begin_priorities()
+
+    def _begin_priorities(self) -> None:
+        if self.sampler is None:
+            return
+        self._priorities = torch.ones(self.replicas, self.capacity, device=self._place)
+        if count := self.dataset_size:
+            rows = self._rewards[:count], self._next_row[:count] >= self.capacity
+            self._priorities[:, :count] = self.sampler.start(returns_of_rows(*rows)).float()
+
+    def _dataset_loaded(self) -> None:
+        super()._dataset_loaded()
+        self._begin_priorities()
+
+    def add(self, *transition: Any) -> None:
+        """Append one transition of every environment; with a sampler, none has a higher priority."""
+        if self._priorities is not None:
+            rows = [self._rings_begin + env * self.buffer_size + self.pos for env in range(self.n_envs)]
+            self._priorities[:, rows] = self._priorities.amax(1, keepdim=True)
+        super().add(*transition)
+
+    def renew_priorities(self, index: Tensor, found: Tensor) -> None:
+        """Give the rows of a batch new priorities.
+
+        :param index: the batch's, (S, B).
+        :param found: each >= 0, (S, B).
+        """
+        assert self._priorities is not None
+        assert self.sampler is not None
+        renew(self._priorities, index.to(self._place), found.to(self._place), self.sampler)
+
+    def to(self, device: torch.device | str) -> None:
+        """Move to another training device."""
+        super().to(device)
+        if self._priorities is not None:
+            self._priorities = self._priorities.to(self._place)
+
+    def online_state(self) -> dict[str, Any]:
+        """Return the online transitions, and with a sampler the priorities of all rows."""
+        state = super().online_state()
+        if self._priorities is not None:
+            state["rings"][PRIORITIES] = self._priorities.cpu().clone()
+        return state
+
+    def restore_online_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what :meth:`online_state` returned in a buffer of the same sizes and with the same dataset."""
+        super().restore_online_state(state)
+        if self._priorities is not None:
+            self._priorities.copy_(state["rings"][PRIORITIES])
+
     # -- the table of starts ------------------------------------------------------------------------------------------
 
     def _allocate(self, dataset_rows: int, dataset_extra: int) -> None:
@@ -137,7 +211,9 @@ class SequenceReplayBuffer(TransitionStore):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the table, which follows from the data."""
-        return {name: value for name, value in super().__getstate__().items() if name != "_table"}
+        state = super().__getstate__()
+        state[PRIORITIES] = None if self._priorities is None else self._priorities.cpu()
+        return {name: value for name, value in state.items() if name not in ("_table", "sampler")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._table = None
@@ -249,12 +325,7 @@ class SequenceReplayBuffer(TransitionStore):
 
     def _draw_starts(self, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
         """Draw start positions (S, B), counted through the segments."""
-        total = self.count_starts()
-        if total == 0:
-            raise ValueError(
-                f"the buffer holds {self.dataset_size + self.size()} transitions in a row, sampling needs at least "
-                f"`horizon_length` = {self.horizon_length}; load a dataset or collect more steps first"
-            )
+        total = self._require_starts()
         # float64: a float32 draw has 2^24 values, too coarse for large datasets
         draw = torch.rand(shape, dtype=torch.float64, device=self._observations.device, generator=generator)
         offline = self._segments()[0][1]
@@ -263,9 +334,19 @@ class SequenceReplayBuffer(TransitionStore):
         first, second = draw.tensor_split([shape[-1] // 2], -1)
         return torch.cat([(first * offline).long(), offline + (second * (total - offline)).long()], -1)
 
-    def _rows_of(self, index: Tensor) -> Tensor:
-        """Turn start positions (S, B), counted through the segments, into rows (S, B, H)."""
-        steps = torch.arange(self.horizon_length, device=index.device)
+    def _require_starts(self) -> int:
+        """Return the number of starts; refuse a buffer with none."""
+        total = self.count_starts()
+        if total == 0:
+            raise ValueError(
+                f"the buffer holds {self.dataset_size + self.size()} transitions in a row, sampling needs at least "
+                f"`horizon_length` = {self.horizon_length}; load a dataset or collect more steps first"
+            )
+        return total
+
+    def _rows_of(self, index: Tensor, length: int | None = None) -> Tensor:
+        """Turn start positions (S, B), counted through the segments, into rows (S, B, H), or of another length."""
+        steps = torch.arange(self.horizon_length if length is None else length, device=index.device)
         replica = torch.arange(self.replicas, device=index.device).view(-1, 1, 1)
         (_, in_front), *rings = self._segments()
         offset = index.unsqueeze(-1)
@@ -315,6 +396,12 @@ class SequenceReplayBuffer(TransitionStore):
         """Reduce the sequences along rows (S, B, H) to what an update needs, on the device of the data."""
         found = self.sequences(rows, env)
         rewards, discounts, valid = self._reduced(found)
+        steps = {}
+        if self.with_steps:
+            inside = slice(self._chunk_steps)
+            after = self._seen_at(found.next_rows[..., inside], found.last_rows[..., inside])
+            steps["step_observations"] = self._normalised(self._seen_at(rows[..., inside]), env)
+            steps["step_next_observations"] = self._normalised(after, env)
         return Batch(
             observations=self._normalised(self._seen_at(rows[..., 0]), env),
             actions=self._actions[rows[..., : self._chunk_steps]].flatten(-2),
@@ -323,6 +410,7 @@ class SequenceReplayBuffer(TransitionStore):
             next_observations=self._normalised(self._seen_at(found.next_rows[..., -1], found.last_rows[..., -1]), env),
             valid=valid,
             steps_valid=found.valid[..., : self._chunk_steps],
+            **steps,
         )
 
     def _reduced(self, found: Sequences) -> tuple[Tensor, Tensor, Tensor]:
@@ -342,16 +430,34 @@ class SequenceReplayBuffer(TransitionStore):
         :raises ValueError: if there are fewer than H transitions.
         """
         on_device = self.placement.on_device
-        if not on_device and env is None:
+        if not on_device and env is None and self.sampler is None:  # else each update decides what is drawn next
             return self._prefetcher.batch(self._draw_batch, batch_size, generator)
         batch = self._draw_batch(batch_size, generator, env)
         return batch if on_device else batch.map(lambda value: value.to(self.device))
 
     def _draw_batch(self, size: int, generator: torch.Generator | None, env: VecNormalize | None = None) -> Batch:
-        starts = self._draw_starts((self.replicas, size), generator)
-        if self._table is not None and env is None and not self.size():
-            return self._batch_from(self._table, starts)
-        return self.batch_of(self._rows_of(starts), env)
+        more: dict[str, Tensor] = {}
+        if self.sampler is None:
+            starts = self._draw_starts((self.replicas, size), generator)
+        else:
+            starts, more["weight"] = self._draw_by_priority(self.sampler, (self.replicas, size), generator)
+            more["index"] = self._rows_of(starts, 1).squeeze(-1)
+        if self._table is not None and env is None and not self.size() and not self.with_steps:
+            batch = self._batch_from(self._table, starts)
+        else:
+            batch = self.batch_of(self._rows_of(starts), env)
+        return replace(batch, **more) if more else batch
+
+    def _draw_by_priority(
+        self, sampler: Sampler, shape: tuple[int, int], generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """Draw start positions, counted through the segments, and return them with their weights, each (S, B)."""
+        total, priorities = self._require_starts(), self._priorities
+        assert priorities is not None
+        every = torch.arange(total, device=self._place).expand(self.replicas, -1)
+        draw = torch.rand(shape, dtype=torch.float64, device=self._place, generator=generator)
+        starts, chances = draw_by_priority(priorities.gather(1, self._rows_of(every, 1).squeeze(-1)), draw)
+        return starts, importance_weights(chances, total, sampler.correction)
 
     def _normalised(self, observations: Tensor, env: VecNormalize | None) -> Tensor:
         if env is None:
@@ -402,7 +508,7 @@ def write_buffer(buffer: SequenceReplayBuffer, file: IO[bytes]) -> None:
     :raises NotPlainError: if a subclass has an attribute that can only be written as code.
     """
     state = buffer.__getstate__()
-    arrays = {name: state.pop(name).numpy() for name in RING_TENSORS}
+    arrays = {name: state.pop(name).numpy() for name in (*RING_TENSORS, PRIORITIES) if state[name] is not None}
     kept = {"class": plain.path_of(type(buffer)), "state": state}
     encoded = plain.encode(kept, lambda value: isinstance(value, tuple(_INSTANCES.values())), "replay_buffer")
     text = np.frombuffer(json.dumps(encoded).encode(), np.uint8)
@@ -429,7 +535,7 @@ def read_buffer(file: IO[bytes], name: str) -> SequenceReplayBuffer:
     if cls is None:
         raise ValueError(f"{name} is of the class `{found['class']}`, which is not there; import its module first")
     buffer: SequenceReplayBuffer = object.__new__(cls)
-    buffer.__setstate__(found["state"] | {each: torch.from_numpy(arrays[each]) for each in RING_TENSORS})
+    buffer.__setstate__(found["state"] | {each: torch.from_numpy(array) for each, array in arrays.items()})
     return buffer
 
 

@@ -92,4 +92,4 @@ class Prefetcher:
 
 def _by_precision(batch: Batch) -> list[Tensor]:
     """Return a batch's tensors, those of uint8 last: in a block of bytes, numbers begin where their size divides."""
-    return sorted(vars(batch).values(), key=lambda value: -value.itemsize)
+    return sorted(batch.tensors().values(), key=lambda value: -value.itemsize)

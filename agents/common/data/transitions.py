@@ -119,6 +119,10 @@ class TransitionStore(NStepReplayBuffer):
         self._holders = np.zeros((self.n_envs, self.buffer_size), np.int32)
         self._newest = np.zeros((self.n_envs, flat), self.stored.numpy_dtype)
 
+    def _dataset_loaded(self) -> None:
+        """Prepare for a new dataset."""
+        self._dataset_changed()
+
     def _dataset_changed(self) -> None:
         """Prepare for drawing from the dataset, which is new or has been moved."""
 
@@ -184,7 +188,7 @@ class TransitionStore(NStepReplayBuffer):
         next_row = np.arange(1, count + 1, dtype=np.int32)
         next_row[found.ends] = self.capacity + np.arange(extra, dtype=np.int32)
         self._next_row[:count] = torch.from_numpy(next_row)
-        self._dataset_changed()
+        self._dataset_loaded()
 
     def rotate_dataset(self, updates: int) -> None:
         """Switch to the part of a dataset of several parts whose turn it is after a number of gradient steps.
@@ -202,7 +206,7 @@ class TransitionStore(NStepReplayBuffer):
             getattr(self, f"_{name}")[: len(values)].copy_(values, non_blocking=True)
         self._observations[self.capacity : self.capacity + len(final)].copy_(final, non_blocking=True)
         self.dataset_size = len(rows["rewards"])
-        self._dataset_changed()
+        self._dataset_loaded()
         loader.prepare_next()
 
     @staticmethod

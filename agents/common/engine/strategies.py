@@ -127,7 +127,7 @@ class Recorder:
                     self.steps.pop(next(iter(self.steps)))
                 step = self.steps[key] = self._make_step(batch_size, batch)
             if step.batch is not None and batch is not None:
-                for name, tensor in vars(batch).items():
+                for name, tensor in batch.tensors().items():
                     getattr(step.batch, name).copy_(tensor)
             for rate, group in zip(self._rates, trainer.optimizer.param_groups, strict=True):
                 rate.fill_(group["lr"])

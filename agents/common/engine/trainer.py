@@ -59,7 +59,10 @@ class Trainer:
         self.optimizer: torch.optim.Optimizer = self.policy.optimizer
         self.behaviour = find_behaviour(self.method.networks())
         self.has_extractors = self.policy.nets.have_extractors
+        self.renews = type(self.method).priorities is not Method.priorities
         self.rounds_step_size = self.device.type == "cuda"
+        self.number = torch.zeros(self.policy.num_replicas, device=self.device)
+        """How many updates there were, as the batch tells the method."""
         self.skipped: frozenset[str] | None = None
         self._settings_read = -1
         self._own_losses = with_own_code(self.losses)
@@ -122,6 +125,7 @@ class Trainer:
         if buffer.loader is not None:
             buffer.rotate_dataset(self.model._n_updates)
         self._compile_in_time()
+        self.number.fill_(self.model._n_updates)
         if self.recorder is None:
             info = self.step(self.draw_batch(batch_size), self.draw_noise(batch_size))
         else:
@@ -136,6 +140,7 @@ class Trainer:
         :return: losses and diagnostics, each (S,), on the device.
         """
         self._compile_in_time()
+        self.number.fill_(self.model._n_updates)
         return self._finish(self.step(batch, noise))
 
     def _finish(self, info: Info) -> Info:
@@ -161,7 +166,8 @@ class Trainer:
         if self.method.observation_scale is None:
             return batch
         seen = self.policy.preprocess
-        return replace(batch, observations=seen(batch.observations), next_observations=seen(batch.next_observations))
+        names = [name for name in batch.tensors() if name.endswith("observations")]
+        return replace(batch, **{name: seen(getattr(batch, name)) for name in names})
 
     def draw_noise(self, batch_size: int) -> dict[str, Tensor]:
         """Draw the noise of one update.
@@ -169,7 +175,8 @@ class Trainer:
         :param batch_size: B.
         :return: every draw of ``method.update_noise()`` (while pretraining, of cloning) and of crops by name.
         """
-        sizes = self.method.noise_sizes(self.policy.num_replicas, batch_size, self.policy.chunk_size)
+        policy = self.policy
+        sizes = self.method.noise_sizes(policy.num_replicas, batch_size, policy.chunk_size, policy.layout.size)
         draws = CLONING_NOISE if self.pretraining else self.method.update_noise()
         draws = {**draws, **self.method.crop_noise()}
         return {name: draw(sizes, self.generator, self.device) for name, draw in draws.items()}
@@ -184,10 +191,15 @@ class Trainer:
         if not self.policy.training:  # acting switches dropout and batch statistics off
             self.policy.set_training_mode(True)
         self.select(self.skipped_networks())
+        batch = replace(batch, updates=self.number)
         with self._products():
             info, found = self.differentiate(batch, noise)
         grads = [torch.zeros_like(p) if g is None else g for p, g in zip(self.parameters, found, strict=True)]
         self.apply(grads, info)
+        if batch.index is not None and self.renews and not self.pretraining:
+            with torch.no_grad(), self._products():
+                priorities = self.method.priorities(batch, noise, self.policy.nets)
+            self.model.replay_buffer.renew_priorities(batch.index, priorities)
         return info
 
     def _products(self) -> AbstractContextManager[None]:

@@ -69,7 +69,7 @@ class Sampler(nn.Module):
         parts = len(policy.layout.parts)
         observations, noise = _as_rows(policy.layout, inputs[:parts]), inputs[parts:]
         if self.draws_noise:
-            sizes = method.noise_sizes(1, observations.shape[0], policy.chunk_size)
+            sizes = method.noise_sizes(1, observations.shape[0], policy.chunk_size, policy.layout.size)
             placed = {name: _draw(draw, sizes) for name, draw in self.draws.items()}
         else:
             placed = method.with_rows_in_place({k: v[None] for k, v in zip(self.draws, noise, strict=True)})

@@ -22,7 +22,7 @@ from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
-from agents.common.check import check_first_update, require_table
+from agents.common.check import check_first_update, require_sampler, require_table
 from agents.common.data.arrays import ArraySource
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.shards import Shards
@@ -188,7 +188,7 @@ class FlowQLearning(StoredModel):
                 f"`replay_buffer_class` must be a subclass of SequenceReplayBuffer, got {buffer_class.__name__}: "
                 "chunks need sequences of transitions"
             )
-        return buffer_class(
+        buffer = buffer_class(
             self.method.buffer_size,
             self.observation_space,
             self.action_space,
@@ -204,6 +204,19 @@ class FlowQLearning(StoredModel):
             frame_stack=self.method.frame_stack,
             **self.replay_buffer_kwargs,
         )
+        self._prepare_buffer(buffer)
+        return buffer
+
+    def _prepare_buffer(self, buffer: SequenceReplayBuffer) -> None:
+        """Let a buffer draw what the algorithm asks for."""
+        buffer.with_steps = self.method.step_observations
+        buffer.use_sampler(require_sampler(self.method))
+
+    def load_replay_buffer(self, path: File, truncate_last_traj: bool = True) -> None:
+        """Load a replay buffer, dataset and online transitions, to the model's device."""
+        super().load_replay_buffer(path, truncate_last_traj)
+        assert self.replay_buffer is not None
+        self._prepare_buffer(self.replay_buffer)
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed Python, NumPy, PyTorch, the spaces, and the generators of batches and noise.

@@ -232,7 +232,7 @@ class FlowPolicy(BasePolicy):
 
     def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Draw the noise of ``rows`` plans of one replica from its CPU generator: name -> (rows, ...)."""
-        sizes = self.method.noise_sizes(1, rows, self.chunk_size)
+        sizes = self.method.noise_sizes(1, rows, self.chunk_size, self.layout.size)
         draws = self.method.candidate_noise()
         return {name: draw(sizes, generator, "cpu")[0].movedim(draw.axes.index("B"), 0) for name, draw in draws.items()}
 

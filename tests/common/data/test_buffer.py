@@ -65,7 +65,7 @@ def all_rows(buffer: SequenceReplayBuffer) -> Tensor:
 
 
 def assert_same_batches(first: Batch, second: Batch) -> None:
-    for name, value in vars(first).items():
+    for name, value in first.tensors().items():
         assert torch.equal(value, getattr(second, name)), name
 
 

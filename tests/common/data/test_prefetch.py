@@ -112,6 +112,6 @@ def test_a_batch_is_copied_to_a_device_as_one_block_of_bytes(monkeypatch: pytest
     prefetcher = Prefetcher(torch.device("meta"))  # no CPU, so that there is a block, and none that needs locked pages
     prepared = prefetcher._prepare(lambda size, generator: batch, 5, torch.Generator())
     assert prepared.block is not None
-    assert prepared.block.nbytes == sum(value.nbytes for value in vars(batch).values())
+    assert prepared.block.nbytes == sum(value.nbytes for value in batch.tensors().values())
     prefetcher.device = CPU
     assert_same_batches(prefetcher._sent(prepared), batch)
