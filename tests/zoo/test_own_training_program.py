@@ -57,8 +57,8 @@ def test_a_killed_run_with_overrides_ends_as_an_uninterrupted_one(run: Callable[
     words = ["--seed", "3", "--online-steps", "24", "--save-freq", "5", "--eval-freq", "12", "--log-interval", "3"]
     words += ["--resume", *TINY, "learning_rate=lin_1e-3", f"{RATE}=warmup_4_cos_1e-2", "per_network.critic.tau=0.1"]
     found = []
-    for logs, kill in (("whole", None), ("offline", ("update", 8)), ("online", ("step", 14))):
-        if kill is not None:
+    for logs, kills in (("whole", []), ("parts", [("update", 8), ("step", 14)])):
+        for kill in kills:  # offline, then online
             assert run("train", "-f", logs, *words, kill=kill).code == -9
         ended = run("train", "-f", logs, *words)
         assert ended.code == 0, ended.err
@@ -69,9 +69,8 @@ def test_a_killed_run_with_overrides_ends_as_an_uninterrupted_one(run: Callable[
             found.append((table, {name: kept[name].tobytes() for name in kept.files}))
         config = RunFolder(path).read_config()["settings"]
         assert config["per_network"] == {"critic": {"learning_rate": "warmup_4_cos_1e-2", "tau": 0.1}}
-    for table, evaluations in found[1:]:
-        pd.testing.assert_frame_equal(table.sort_index(axis=1), found[0][0].sort_index(axis=1))
-        assert evaluations == found[0][1]
+    pd.testing.assert_frame_equal(*(table.sort_index(axis=1) for table, _ in found))
+    assert found[0][1] == found[1][1]
     rates = found[0][0]["train/learning_rate_critic"].dropna()
     assert rates.iloc[0] == pytest.approx(1e-2 * 3 / 4 * (1 + np.cos(np.pi * 2 / 12)) / 2)
 
@@ -92,6 +91,7 @@ def test_what_is_wrong_is_refused_before_training(
     assert not list(folder.glob("logs/*"))
 
 
+@pytest.mark.slow
 def test_a_suite_trains_it_and_tuning_searches_a_networks_rate(
     run: Callable[..., Ended], folder: Path, data: Path, programs: Programs
 ) -> None:

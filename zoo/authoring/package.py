@@ -45,7 +45,7 @@ HOOKS = {
     "losses": "The losses by name, each (S,): a mean over everything except the replicas. Weight what uses actions, "
     "rewards or discounts by `batch.valid`. A loss trains one network; take the others from `nets.frozen`.",
     "loss_weights": "Weights of the losses; those that are not named weigh 1.",
-    "skipped_networks": "Networks that the coming update leaves as they are, e.g. for delayed policy updates.",
+    "skipped_networks": "Networks that the coming update leaves as they are, where no network's `train_every` says so.",
     "after_update": "Update state that is not trained by gradient, e.g. a multiplier that is a network's buffer.",
     "before_online": "Prepare for online training, e.g. change a budget.",
 }

@@ -92,8 +92,6 @@ class SequenceReplayBuffer(TransitionStore):
         Each is stored once; a dataset has single frames.
     """
 
-    sampler: Sampler | None = None
-    """How rows are drawn; None: uniformly."""
     with_steps = False
     """Whether batches hold the states inside of chunks."""
     _priorities: Tensor | None = None

@@ -21,6 +21,7 @@ from stable_baselines3.common.buffers import BaseBuffer, NStepReplayBuffer
 from stable_baselines3.common.utils import get_device
 from torch import Tensor
 
+from agents.common.batch import Sampler
 from agents.common.data.action_range import ActionRange
 from agents.common.data.arrays import ArraySource, Transitions, prepare, rows_of
 from agents.common.data.prefetch import Prefetcher
@@ -52,6 +53,8 @@ class TransitionStore(NStepReplayBuffer):
 
     dataset_description: str = "no dataset"
     frame_stack: int = 1
+    sampler: Sampler | None = None
+    """How rows are drawn; None: uniformly."""
     layout: ObservationLayout
     """Of observations as networks see them."""
     stored: ObservationLayout
@@ -159,6 +162,8 @@ class TransitionStore(NStepReplayBuffer):
         images = self.stored.dtype == torch.uint8
         shape = self.stored.row_shape
         if isinstance(dataset, Shards):
+            if self.sampler is not None:
+                raise ValueError("a dataset of several parts replaces the rows that a sampler prefers; load one part")
             if images:
                 raise ValueError("a dataset of several parts must hold vectors, got images; load them as one dataset")
             dataset = replace(dataset, action_range=box)

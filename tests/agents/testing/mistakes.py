@@ -75,8 +75,8 @@ MISTAKES = {
         r"nothing reads the setting `actor_learning_rate`, so it changes nothing; use `self\.actor_", False,
     ),
     "unknown axis": Mistake(
-        '"bc_x0": normal()', '"bc_x0": normal("BO")', "hooks",
-        r"WeightedBC\.noise failed: .* B \(rows\), N .*, K .* and D \(flattened chunk\), .*; got 'BO'", True,
+        '"bc_x0": normal()', '"bc_x0": normal("BX")', "hooks",
+        r"WeightedBC\.noise failed: .* B \(rows\), N .*, K .* and O \(observation\), .*; got 'BX'", True,
     ),
     "unregistered network": Mistake(
         "    def networks(self):\n",

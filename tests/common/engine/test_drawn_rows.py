@@ -24,7 +24,7 @@ from agents.models import model_class
 from tests.common.engine.test_capture import TapeRecorder
 from tests.common.engine.test_capture import assert_same as assert_close
 from tests.common.engine.test_capture import captured as captured  # a fixture
-from tests.common.toys import TINY, assert_same, parameters_of, toy_batch, toy_dataset, toy_noise
+from tests.common.toys import TINY, assert_same, parameters_of, toy_batch, toy_dataset, toy_noise, toy_shards
 from tests.envs import SpacesEnv
 
 
@@ -209,7 +209,7 @@ def test_the_compiler_sees_the_number_as_an_input() -> None:
 # -- refusals ---------------------------------------------------------------------------------------------------------
 
 
-def test_what_a_hook_returns_is_checked_before_training() -> None:
+def test_what_a_hook_returns_is_checked_before_training(tmp_path: Path) -> None:
     class NoSampler(Drawn):
         def row_sampler(self) -> Any:
             return "prioritised"
@@ -224,6 +224,9 @@ def test_what_a_hook_returns_is_checked_before_training() -> None:
         made(OneNumber)
     with pytest.raises(ValueError, match="a sampler draws from dataset and online transitions alike; set `balanced_"):
         made(balanced_sampling=True)
+    dataset = toy_dataset()
+    with pytest.raises(ValueError, match="a dataset of several parts replaces the rows that a sampler prefers"):
+        made().load_dataset(toy_shards(tmp_path, dataset, dataset))
 
 
 # -- states inside of chunks, and noise -------------------------------------------------------------------------------
