@@ -88,7 +88,7 @@ def _score_again(args: argparse.Namespace, found: Any, folder: Path) -> dict[str
             check = retrain(found, args.retrain, args.seed, work, args.code and args.code.resolve())
     for row in check["runs"]:
         log.info("{method} on {environment}, seed {seed}: stated {stated}, found {found} [{low}, {high}]".format(**row))
-    record(found, check, checks_file(found, folder))
+    record(check, checks_file(found, folder))
     return {"holds": check["holds"], "level": check["level"] if check["holds"] else found.level, "runs": check["runs"]}
 
 

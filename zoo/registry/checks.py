@@ -108,10 +108,11 @@ def holds(rows: Sequence[Mapping[str, Any]]) -> bool:
     return bool(outside <= stats.binom.ppf(LEVEL, len(rows), 1 - LEVEL))
 
 
-def record(found: PublishedSet, entry: Mapping[str, Any], path: Path) -> None:
-    """Add what came of a check to the file beside the scores."""
+def record(entry: Mapping[str, Any], path: Path) -> None:
+    """Add what came of a check to the file beside the scores, with what is there by now."""
+    kept = load_yaml(read_yaml_text(path, CHECKS), str(path))["checks"] if path.exists() else []
     with atomic_path(path) as temporary:
-        temporary.write_text(plain_yaml.write({"checks": [*map(dict, found.checks), dict(entry)]}), encoding="utf-8")
+        temporary.write_text(plain_yaml.write({"checks": [*kept, dict(entry)]}), encoding="utf-8")
 
 
 def train_command(found: PublishedSet, run: Mapping[str, Any], work: Path, logs: Path) -> list[str]:

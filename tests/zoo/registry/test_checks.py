@@ -48,10 +48,10 @@ def test_a_packaged_agent_is_replayed(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (row["method"], row["environment"], row["seed"], row["episodes"]) == ("SQAM", MEDIUM, 0, 50)
     assert row["low"] <= row["stated"] <= row["high"]
     assert entry["holds"] is (row["low"] <= row["found"] <= row["high"])
-    checks.record(found, entry, tmp_path / "checks.yml")
+    checks.record(entry, tmp_path / "checks.yml")
     again = replace(found, checks=yaml.safe_load((tmp_path / "checks.yml").read_text())["checks"])
     assert again.level == ("replayed" if entry["holds"] else "raw")
-    checks.record(again, {**entry, "level": "retrained", "holds": True}, tmp_path / "checks.yml")
+    checks.record({**entry, "level": "retrained", "holds": True}, tmp_path / "checks.yml")
     kept = yaml.safe_load((tmp_path / "checks.yml").read_text())["checks"]
     assert [each["level"] for each in kept] == ["replayed", "retrained"]
     assert replace(found, checks=kept).level == "retrained"
