@@ -58,6 +58,7 @@ def modules() -> dict[str, ast.Module]:
     return found
 
 
+@cache
 def imported_by(module: str) -> set[str]:
     """Return the modules of the two packages that a module imports anywhere: in functions and for types too."""
     found = set()
