@@ -16,8 +16,8 @@ import pandas as pd
 from scipy import stats
 
 from agents.common.files import atomic_path
-from agents.registry import BUILT_IN
 from zoo import plain_yaml
+from zoo.baselines import algorithm_ids
 from zoo.errors import UsageError
 from zoo.layers import load_yaml, read_yaml_text
 from zoo.messages import log
@@ -135,7 +135,7 @@ def train_command(found: PublishedSet, run: Mapping[str, Any], work: Path, logs:
         algo, profile = config["algo"], config.get("profile", profile)
         words += ["-conf", str(conf), "--offline-steps", str(config["offline_steps"])]
         words += ["--online-steps", str(config.get("online_steps") or 0)]
-    elif algo not in BUILT_IN:
+    elif algo not in algorithm_ids():
         raise UsageError(f"expected {CONFIG} with the settings of {run['method']}, got none; ask the authors for it")
     return [sys.executable, "-m", "zoo.train", "--algo", algo, "--profile", str(profile), *words]
 
