@@ -1,6 +1,6 @@
 """Check submissions to the registry, and scores by playing or training them again.
 
-``python zoo/verify.py results/community/my_method/2026-11-30-my-lab``
+``python zoo/verify.py my_method/2026-11-30-my-lab``
 """
 
 from __future__ import annotations
