@@ -121,14 +121,14 @@ def test_the_profile_and_its_sources_are_recorded() -> None:
 
 
 def test_a_profile_that_the_algorithm_does_not_have_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"`qam` has no profile `trqm`; it has: qam, mini, trqam$"):
+    with pytest.raises(UsageError, match=r"`qam` has no profile `trqm`; it has: qam, d4rl, mini, trqam$"):
         load_config("qam", "x", profile="trqm")
     assert (
         load_config("fawac", "x", profile="trqam").run.pretraining_steps == 300_000
     )  # every algorithm has the shared ones
     path = tmp_path / "mine.yml"
     path.write_text(PROFILE_FILE)
-    with pytest.raises(UsageError, match=r"`qam` has no profile `yours`; it has: qam, mini, trqam, mine$"):
+    with pytest.raises(UsageError, match=r"`qam` has no profile `yours`; it has: qam, d4rl, mini, trqam, mine$"):
         load_config("qam", "x", profile="yours", conf=path)
 
 
