@@ -280,7 +280,7 @@ def test_a_buffer_samples_the_same_after_it_was_stored_in_either_way(case: Case)
     copies = [restored, pickle.loads(pickle.dumps(buffer))]
     for copy in copies if buffer.count_starts() else ():
         batches = [each.sample(5, generator=torch.Generator().manual_seed(0)) for each in (buffer, copy)]
-        for name, value in vars(batches[0]).items():
+        for name, value in batches[0].tensors().items():
             assert torch.equal(value, getattr(batches[1], name)), name
 
 
@@ -288,5 +288,5 @@ def test_a_buffer_samples_the_same_after_it_was_stored_in_either_way(case: Case)
 def test_all_layouts_of_a_dataset_give_the_same_samples(case: Case, layout: str) -> None:
     buffers = [buffer_of(case), buffer_of(replace(case, layout=layout))]
     batches = [buffer.batch_of(all_rows(buffer)) for buffer in buffers]
-    for name, value in vars(batches[0]).items():
+    for name, value in batches[0].tensors().items():
         assert torch.equal(value, getattr(batches[1], name)), name

@@ -6,16 +6,13 @@ Sources: the names are Minari's; steps and environments are those of its scripts
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any
-
-import gymnasium
 
 from zoo.packages import import_optional
 
 _LOCOMOTION = {"halfcheetah": "HalfCheetah-v5", "hopper": "Hopper-v5", "walker2d": "Walker2d-v5"}
-_MAZES = {
+MAZES = {
     "umaze": ("U_MAZE", (3, 1), (1, 1), 700, ("", "-diverse")),
     "medium": ("MEDIUM_MAZE", (1, 1), (6, 6), 1000, ("-play", "-diverse")),
     "large": ("LARGE_MAZE", (1, 1), (7, 9), 1000, ("-play", "-diverse")),
@@ -51,7 +48,7 @@ def _build_table() -> dict[str, D4rlTask]:
     ]
     mazes = [
         D4rlTask(f"D4RL/antmaze/{size}{kind}-v1", "d4rl-antmaze", f"d4rl-antmaze-{size}")
-        for size, (*_, kinds) in _MAZES.items()
+        for size, (*_, kinds) in MAZES.items()
         for kind in kinds
     ]
     return {task.name: task for task in (*hands, *robots, *mazes)}
@@ -60,15 +57,6 @@ def _build_table() -> dict[str, D4rlTask]:
 TASKS = _build_table()
 _ROBOTICS = {task.env_id for task in TASKS.values()} - set(_LOCOMOTION.values())
 
-for _size, (_maze, _start, _goal, _steps, _) in _MAZES.items():  # Gymnasium-Robotics is imported when one is built
-    gymnasium.register(
-        f"d4rl-antmaze-{_size}",
-        entry_point=f"{__name__}:make_antmaze",
-        kwargs={"maze": _maze, "start": _start, "goal": _goal},
-        max_episode_steps=_steps,
-        disable_env_checker=True,
-    )
-
 
 def require_robotics(env_id: str) -> None:
     """Register Gymnasium-Robotics' environments if an id is that of a task in one of them.
@@ -76,19 +64,9 @@ def require_robotics(env_id: str) -> None:
     :raises UsageError: if the package is not installed.
     """
     if env_id in _ROBOTICS:
-        _import_robotics("gymnasium_robotics", env_id)
+        import_robotics("gymnasium_robotics", env_id)
 
 
-def _import_robotics(module: str, env_id: str) -> Any:
+def import_robotics(module: str, env_id: str) -> Any:
+    """Return a module of Gymnasium-Robotics, or raise UsageError where it is not installed."""
     return import_optional(module, "Gymnasium-Robotics", f"`{env_id}`", "flow-rl-zoo[d4rl]")
-
-
-def make_antmaze(maze: str, start: tuple[int, int], goal: tuple[int, int], **kwargs: Any) -> gymnasium.Env[Any, Any]:
-    """Return an ant in a maze with one start and one goal, which ends the episode.
-
-    Observations are one vector: the position, the goal's, and the ant's coordinates and velocities.
-    """
-    maps, ants = (_import_robotics(f"gymnasium_robotics.envs.maze.{name}", maze) for name in ("maps", "ant_maze_v4"))
-    cells = copy.deepcopy(getattr(maps, maze))
-    cells[start[0]][start[1]], cells[goal[0]][goal[1]] = maps.RESET, maps.GOAL
-    return gymnasium.wrappers.FlattenObservation(ants.AntMazeEnv(maze_map=cells, continuing_task=False, **kwargs))

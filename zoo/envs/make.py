@@ -18,8 +18,7 @@ from gymnasium.envs.registration import EnvSpec
 from agents.common.frames import FrameStack
 from agents.common.validation import unknown_name_message
 from agents.registry import import_named
-from zoo.envs import robomimic
-from zoo.envs.d4rl import require_robotics
+from zoo.envs import d4rl, robomimic
 from zoo.envs.observations import broken_promise, refuse_unfit, vectors_of
 from zoo.envs.ocbench import find_task, import_ocbench, is_ocbench
 from zoo.envs.rendering import require_pictures
@@ -29,6 +28,14 @@ LARGEST = float(np.finfo(np.float32).max)
 """What networks and replay buffers can hold."""
 OGBENCH_ROBOTS = ("ogbench.locomaze", "ogbench.manipspace")
 
+for _size, (_maze, _start, _goal, _steps, _) in d4rl.MAZES.items():  # Gymnasium-Robotics is imported when one is built
+    gymnasium.register(
+        f"d4rl-antmaze-{_size}",
+        entry_point=f"{__name__}:make_antmaze",
+        kwargs={"maze": _maze, "start": _start, "goal": _goal},
+        max_episode_steps=_steps,
+        disable_env_checker=True,
+    )
 for _task in robomimic.TASKS.values():  # robosuite is imported when one is built
     gymnasium.register(
         _task.name,
@@ -80,7 +87,7 @@ def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
                 import_ocbench(name)
             elif robomimic.find_task(name) is not None:
                 robomimic.require_robosuite(name)
-            require_robotics(name)
+            d4rl.require_robotics(name)
             spec = gymnasium.spec(name)
         except (gymnasium.error.Error, ModuleNotFoundError) as error:
             raise UsageError(f"{unknown_name_message('environment', env_id, gymnasium.registry)} ({error})") from error
@@ -296,3 +303,16 @@ def _refuse_other_than_single_task(spec: EnvSpec, kwargs: dict[str, Any]) -> Non
             f"`{spec.id}` is a goal-conditioned task without a reward of its own; "
             f"use one of its single tasks: {', '.join(tasks)}"
         )
+
+
+def make_antmaze(maze: str, start: tuple[int, int], goal: tuple[int, int], **kwargs: Any) -> gymnasium.Env[Any, Any]:
+    """Return an ant in a maze with one start and one goal, which ends the episode.
+
+    Observations are one vector: the position, the goal's, and the ant's coordinates and velocities.
+    """
+    maps, ants = (
+        d4rl.import_robotics(f"gymnasium_robotics.envs.maze.{name}", maze) for name in ("maps", "ant_maze_v4")
+    )
+    cells = copy.deepcopy(getattr(maps, maze))
+    cells[start[0]][start[1]], cells[goal[0]][goal[1]] = maps.RESET, maps.GOAL
+    return gymnasium.wrappers.FlattenObservation(ants.AntMazeEnv(maze_map=cells, continuing_task=False, **kwargs))

@@ -80,7 +80,7 @@ def test_each_part_equals_its_file_loaded_alone(folder: Path, settings: dict[str
         name, more = settings["name"], {key: value for key, value in settings.items() if key != "name"}
         alone = buffer_of(load_dataset(name, dataset=folder / f"{NAME}-{number:03d}.npz", **more).content)
         rows = torch.arange(alone.count_starts()).view(1, -1, 1) + torch.arange(3)
-        for key, value in vars(alone.batch_of(rows)).items():
+        for key, value in alone.batch_of(rows).tensors().items():
             assert torch.equal(getattr(together.batch_of(rows), key), value), (number, key)
 
 
