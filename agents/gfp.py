@@ -49,7 +49,7 @@ class GFP(Method):
         reference="eta_temperature",
         above=0,
         search=log_range(1e-6, 1.0),
-        doc="Eta, in units of the mean |Q|; small values clone only what is better than the policy, large ones all.",
+        doc="Eta, in units of Q's mean size; small values clone only what is better than the policy, large ones all.",
     )
     target: Literal["policy", "mean"] = setting(
         default="policy",
