@@ -236,6 +236,14 @@ def read_yaml_text(path: Path, name: str) -> str:
         raise UsageError(f"{name} must be a readable YAML file in UTF-8, got {path}: {error}") from error
 
 
+def read_yaml(path: Path, name: str) -> Any:
+    """Return what a YAML file says; raise UsageError if it cannot be read or is not valid.
+
+    :param name: of what it is, for the message.
+    """
+    return load_yaml(read_yaml_text(path, name), str(path))
+
+
 def _require_entries(entries: Any, origin: str) -> Entries:
     """Refuse anything but a mapping of mappings."""
     if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):

@@ -26,16 +26,16 @@ from zoo.runs.read import short_name
 TEMPLATE = Path(__file__).parent / "board.html"
 REPS = 20
 """Bootstrap repetitions; the board shows means, whose intervals need none."""
-_OPEN = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 
 
 def write_board(path: Path) -> int:
     """Write the page, and return its number of rows."""
     rows = list(board_rows())
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    data = json.dumps({"rows": rows, "levels": LEVELS}, allow_nan=False).translate(_OPEN)
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False}
+    text = environment.from_string(TEMPLATE.read_text("utf-8")).render(data={"rows": rows, "levels": LEVELS})
     with atomic_path(path) as temporary:
-        temporary.write_text(environment.from_string(TEMPLATE.read_text("utf-8")).render(data=data), encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
     return len(rows)
 
 

@@ -19,7 +19,7 @@ from agents.common.files import atomic_path
 from zoo import plain_yaml
 from zoo.baselines import algorithm_ids
 from zoo.errors import UsageError
-from zoo.layers import load_yaml, read_yaml_text
+from zoo.layers import read_yaml
 from zoo.messages import log
 from zoo.models.agent import Agent, agent_of_file
 from zoo.models.hub import download_policy
@@ -110,7 +110,7 @@ def holds(rows: Sequence[Mapping[str, Any]]) -> bool:
 
 def record(entry: Mapping[str, Any], path: Path) -> None:
     """Add what came of a check to the file beside the scores, with what is there by now."""
-    kept = load_yaml(read_yaml_text(path, CHECKS), str(path))["checks"] if path.exists() else []
+    kept = read_yaml(path, CHECKS)["checks"] if path.exists() else []
     with atomic_path(path) as temporary:
         temporary.write_text(plain_yaml.write({"checks": [*kept, dict(entry)]}), encoding="utf-8")
 
@@ -129,7 +129,7 @@ def train_command(found: PublishedSet, run: Mapping[str, Any], work: Path, logs:
     words += ["--dataset", "generate", "--dataset-dir", str(work / "data"), "--num-threads", "1"]
     path = None if found.runs is None else found.runs / CONFIG
     if path is not None and path.exists():
-        config = load_yaml(read_yaml_text(path, CONFIG), str(path))[run["environment"]]
+        config = read_yaml(path, CONFIG)[run["environment"]]
         conf = work / f"{run['environment']}.yml"
         conf.write_text(plain_yaml.write({run["environment"]: dict(config["settings"])}), encoding="utf-8")
         algo, profile = config["algo"], config.get("profile", profile)
@@ -163,7 +163,7 @@ def _policies(found: PublishedSet) -> Iterable[tuple[tuple[str, str, int], Agent
     """Yield the policies that a submission names, or the packaged agents that a set of our own has."""
     path = None if found.runs is None else found.runs / POLICIES
     if path is not None and path.exists():
-        for named in load_yaml(read_yaml_text(path, POLICIES), str(path))["policies"]:
+        for named in read_yaml(path, POLICIES)["policies"]:
             agent = agent_of_file(download_policy(named["hub"]), None)
             method = published_names().get(found.name.partition("/")[0], found.name.partition("/")[0])
             yield (method, named["environment"], named["seed"]), agent

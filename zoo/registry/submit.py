@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +15,7 @@ from agents.common.files import atomic_folder
 from zoo import plain_yaml
 from zoo.errors import UsageError
 from zoo.hub.upload import command_of, without_folders
-from zoo.layers import load_yaml, read_yaml_text
+from zoo.layers import read_yaml
 from zoo.registry.verify import COMMAND, CONFIG, SCORES, means_of, verify
 from zoo.report.inputs import nothing_counts
 from zoo.report.published_scores import SUBMISSION, load_submission, suite_names, suite_tasks
@@ -26,6 +24,7 @@ from zoo.runs.read import read_runs
 from zoo.runs.resume import comparable
 from zoo.runs.scores import SUCCESS
 from zoo.runs.times import read_times
+from zoo.suites.jobs import digest_of
 from zoo.suites.scores import score_table, score_text
 
 ABOUT = {
@@ -55,7 +54,7 @@ def submit(paths: Sequence[Path], about: Path, target: Path) -> Path:
     :raises UsageError: if there are no such runs, a submission of that name is there, or `verify` finds a problem; then
         nothing is written.
     """
-    given = load_yaml(read_yaml_text(about, "--about"), str(about))
+    given = read_yaml(about, "--about")
     if not isinstance(given, dict):
         raise UsageError(f"--about must be a YAML file like that of `zoo submit --example`, got {about}")
     own = read_runs(paths)
@@ -150,4 +149,4 @@ def _machine(runs: Sequence[RunFolder]) -> dict[str, Any]:
 
 def _digest(run: RunFolder) -> str:
     """Return a hash of a run's settings, without its seed."""
-    return hashlib.sha256(json.dumps(comparable(run.read_config()), sort_keys=True).encode()).hexdigest()[:12]
+    return digest_of(comparable(run.read_config()))

@@ -16,7 +16,7 @@ from agents.common.files import DamagedFile, regular_file
 from agents.common.files.bounded import read_text
 from zoo import plain_yaml
 from zoo.errors import UsageError
-from zoo.layers import load_yaml, read_yaml_text
+from zoo.layers import read_yaml
 from zoo.report.included_runs import read_included_runs
 from zoo.report.published_scores import (
     CHECKS,
@@ -124,7 +124,7 @@ def _schemas() -> dict[str, Any]:
 def _read_checked(path: Path, schema: str) -> tuple[dict[str, Any], list[str]]:
     """Return what a YAML file says, and where it breaks its schema."""
     try:
-        content = load_yaml(read_yaml_text(path, path.name), str(path))
+        content = read_yaml(path, path.name)
     except UsageError as error:
         return {}, [f"{error}; write it again"]
     errors = sorted(

@@ -19,7 +19,7 @@ from agents.common.files.bounded import read_npz
 from agents.common.validation import unknown_name_message
 from zoo.datasets.names import single_task_names
 from zoo.errors import UsageError
-from zoo.layers import load_yaml, read_yaml_text
+from zoo.layers import read_yaml
 from zoo.report.included_runs import STAMPS, Progress, check_progress, finished_runs, read_included_runs
 from zoo.runs.history import PHASES
 from zoo.runs.protocol import describe_layers
@@ -288,4 +288,4 @@ def _metadata() -> dict[str, Any]:
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:
-    return dict(load_yaml(read_yaml_text(path, "scores"), str(path)))
+    return dict(read_yaml(path, "scores"))

@@ -80,12 +80,12 @@ class Job:
     def name(self) -> str:
         """A name that no other job in the log folder has, fit for a folder."""
         method = re.sub(r"[^\w.-]", "_", self.run.label or self.algo)[:MOST_LETTERS]
-        return f"{method}-{file_name_of(self.run.env)}-{_digest(self.settings, self.run.seeds)}"
+        return f"{method}-{file_name_of(self.run.env)}-{digest_of(self.settings, self.run.seeds)}"
 
     @property
     def digest(self) -> str:
         """A hash of the settings and of how many seeds are trained together, equal for all seeds."""
-        return _digest(self.settings, len(self.run.seeds))
+        return digest_of(self.settings, len(self.run.seeds))
 
     @property
     def claims(self) -> Claims:
@@ -149,7 +149,8 @@ def _make_job(suite: Suite, run: Run, machine: Machine) -> Job:
     return Job(run, machine, (*words, "--resume"), request.config.algo, settings, steps, ends)
 
 
-def _digest(*values: Any) -> str:
+def digest_of(*values: Any) -> str:
+    """Return a short hash of plain values, such as settings."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 

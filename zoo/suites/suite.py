@@ -17,7 +17,7 @@ from zoo.datasets.names import single_task_names
 from zoo.envs import d4rl, robomimic
 from zoo.envs.ocbench import tasks_of
 from zoo.errors import UsageError
-from zoo.layers import DEFAULT_PROFILE, load_yaml, merge, read_yaml_text
+from zoo.layers import DEFAULT_PROFILE, merge, read_yaml
 from zoo.texts import check_label
 
 ALL = "all"
@@ -160,7 +160,7 @@ def find_suite(path: Path) -> Path:
 
 def read_suite(path: Path) -> Suite:
     """Read a suite's file; raise UsageError if a name, type or value in it is wrong."""
-    content = load_yaml(read_yaml_text(path, "a suite"), str(path))
+    content = read_yaml(path, "a suite")
     if not isinstance(content, dict):
         raise UsageError(f"the suite {path} must be a mapping, got {type(content).__name__}")
     _check_keys(content, [each.name for each in fields(Suite)], f"the suite {path}")

@@ -21,6 +21,7 @@ from agents.core import from_module
 from agents.models import model_class
 from agents.testing.kit import CHECKS, run_checks
 from tests.agents.testing.mistakes import PAGE
+from tests.agents.testing.test_own_networks import Imitation
 from tests.common.toys import TINY, toy_batch
 from tests.envs import SpacesEnv
 
@@ -65,24 +66,11 @@ class Tied(nn.Module):
         return torch.tanh(self.out(self.again(torch.relu(self.through(hidden)))))
 
 
-class Cloning(agents.Method):
-    """Regress to the batch's actions."""
+class Cloning(Imitation):
+    """Regress to the batch's actions with an ordinary module."""
 
     def networks(self) -> Any:
         return {"actor": from_module(lambda n: Tied(n.observations, n.actions))}
-
-    def noise(self) -> Any:
-        return {}
-
-    def act(self, observations: Any, noise: Any, nets: Any) -> Any:
-        return nets.actor(observations)
-
-    def targets(self, *given: Any) -> Any:
-        return {}
-
-    def losses(self, batch: Any, targets: Any, noise: Any, nets: Any, info: Any) -> Any:
-        error = (nets.actor(batch.observations) - batch.actions).square().mean(2)
-        return {"error": (error * batch.valid).mean(1)}
 
 
 def make(sizes: Sizes) -> nn.Module:
