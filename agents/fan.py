@@ -8,7 +8,7 @@ from torch import Tensor
 from agents.common.maths.critic import expectile_loss, pessimistic_value, q_statistics, td_loss
 from agents.common.maths.flow import cloning_loss, interpolate
 from agents.common.method import normal, uniform
-from agents.common.nets.heads import CriticEnsemble, Velocity
+from agents.common.nets.heads import Velocity
 from agents.common.nets.specs import critic, velocity_field
 from agents.common.search import choice, linear_range, log_range
 from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec, Noise, Targets, register, setting
@@ -60,12 +60,7 @@ class FAN(Method):
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics with and without noise, behaviour flow and one-step policy."""
-        noisy = NetworkSpec(
-            lambda n: CriticEnsemble(
-                n.replicas, n.observations, 2 * n.actions, n.ensemble, n.critic_arch, n.critic_layer_norm
-            ),
-            target=True,
-        )
+        noisy = critic(width=lambda actions: 2 * actions)
         flows = {"behaviour": velocity_field(role="behaviour"), "one_step": velocity_field(time=False)}
         return {"noise_critic": noisy, "critic": critic(target=False), **flows}
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from agents.common.maths.critic import action_gradient, pessimistic_value, q_statistics
-from agents.common.maths.flow import cloning_loss, interpolate
+from agents.common.maths.flow import cloning_loss, integrate_flow, interpolate
 from agents.common.method import normal, uniform
 from agents.common.nets.heads import CriticEnsemble, Velocity
-from agents.common.nets.specs import Sizes, velocity_field
+from agents.common.nets.specs import critic, velocity_field
 from agents.common.search import log_range
 from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec, Noise, Targets, register, setting
 
@@ -61,12 +61,8 @@ class ValueFlows(Method):
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return the flows of returns and the behaviour flow."""
-
-        def build(n: Sizes) -> ReturnFlow:  # a return is one more input
-            sizes = n.replicas, n.observations, n.actions + 1, n.ensemble
-            return ReturnFlow(*sizes, n.critic_arch, n.critic_layer_norm, time=True)
-
-        return {"critic": NetworkSpec(build, target=True), "behaviour": velocity_field(role="behaviour")}
+        returns = critic(time=True, network=ReturnFlow, width=lambda actions: actions + 1)  # a return is one more input
+        return {"critic": returns, "behaviour": velocity_field(role="behaviour")}
 
     def noise(self) -> dict[str, Draw]:
         """Return the draws of returns and of flow matching."""
@@ -79,10 +75,7 @@ class ValueFlows(Method):
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Follow the behaviour flow, clipping every step."""
-        flow, x, h = nets.behaviour.at(observations), noise["action"], 1 / self.flow_steps
-        for step in range(self.flow_steps):
-            x = (x + h * flow(x, step * h)).clamp(-1, 1)
-        return x
+        return integrate_flow(nets.behaviour.at(observations), noise["action"], self.flow_steps, clip=True)
 
     def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
         """Rate candidates by their mean return, which the first velocity leads to from any noise."""

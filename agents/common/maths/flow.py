@@ -66,16 +66,18 @@ def cloning_loss(flow: Any, batch: Batch, noise: Mapping[str, Tensor]) -> Tensor
     return flow_matching_loss(velocity, noise["bc_x0"], batch.actions, noise["bc_t"], batch.valid)
 
 
-def integrate_flow(velocity: Velocity, x_0: Tensor, flow_steps: int) -> Tensor:
-    """Follow a velocity field from noise to actions with Euler steps at the left end points, without clipping.
+def integrate_flow(velocity: Velocity, x_0: Tensor, flow_steps: int, clip: bool = False) -> Tensor:
+    """Follow a velocity field from noise to actions with Euler steps at the left end points.
 
     :param velocity: the field.
     :param x_0: noise, (..., D).
     :param flow_steps: number of steps K.
+    :param clip: whether every step ends within [-1, 1].
     :return: x at t = 1, (..., D).
     """
     h = 1.0 / flow_steps
     x = x_0
     for step in range(flow_steps):
         x = torch.add(x, velocity(x, step * h), alpha=h)
+        x = x.clamp(-1, 1) if clip else x
     return x

@@ -62,11 +62,17 @@ class NetworkSpec:
         return NetworkSpec(self.build, self.target, self.role, **{**self.training.settings(), **own})
 
 
-def critic(target: bool = True, time: bool = False, **training: Any) -> NetworkSpec:
-    """Return the spec of a critic ensemble."""
+def critic(
+    target: bool = True,
+    time: bool = False,
+    network: type[CriticEnsemble] = CriticEnsemble,
+    width: Callable[[int], int] = int,
+    **training: Any,
+) -> NetworkSpec:
+    """Return the spec of a critic ensemble; ``width`` of D says how many inputs there are beside features and time."""
     return NetworkSpec(
-        lambda n: CriticEnsemble(
-            n.replicas, n.observations, n.actions, n.ensemble, n.critic_arch, n.critic_layer_norm, time
+        lambda n: network(
+            n.replicas, n.observations, width(n.actions), n.ensemble, n.critic_arch, n.critic_layer_norm, time
         ),
         target,
         **training,
