@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from agents.common.nets.specs import NetworkSpec, Sizes
 
 _REFUSED: tuple[tuple[Any, str], ...] = (
     (
-        nn.modules.batchnorm._NormBase,
+        nn.modules.batchnorm._NormBase | nn.utils.parametrizations._SpectralNorm,
         "gathers statistics at every call, so that results depend on the order of calls; use e.g. LayerNorm",
     ),
     (
@@ -55,18 +55,26 @@ class PlainNetwork(Network):
 
     def forward(self, *inputs: Any, frozen: bool = False) -> Any:
         """Call each replica's module on its part of the tensors, (S, ...); numbers and None are the same for all."""
-        held = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
-        held = {name: value.detach() if frozen else value for name, value in held.items()}
+        held = {name: value.detach() if frozen else value for name, value in self._held()}
         axes = [0 if isinstance(each, Tensor) and each.ndim else None for each in inputs]
 
         def call(own: dict[str, Tensor], *parts: Any) -> Any:
-            return functional_call(self.module, own, parts)
+            return functional_call(self.module, own, parts, tie_weights=False)
 
         if self.replicas == 1:  # the module itself, which exports as it is
             alone = (each if axis is None else each[0] for axis, each in zip(axes, inputs, strict=True))
             found = call({name: value[0] for name, value in held.items()}, *alone)
             return tree_map(lambda value: value.unsqueeze(0), found)
         return vmap(call, in_dims=(0, *axes))(held, *inputs)
+
+    def _held(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield every place of a tensor once: a part that is used twice is one, a tensor of two parts has two.
+
+        PyTorch's own way to tie them leaves the last call's tensors in a part that has two names.
+        """
+        for path, part in self.module.named_modules():
+            for named in (part.named_parameters, part.named_buffers):
+                yield from named(path, recurse=False, remove_duplicate=False)
 
 
 class PlainObserver(PlainNetwork, ObservingNetwork):

@@ -51,19 +51,20 @@ def test_the_pages_agent_keeps_the_contract(method: type[agents.Method], checks:
 
 
 class Tied(nn.Module):
-    """Two layers of one weight, and a constant."""
+    """Two layers of one weight, a part that has two names, and a constant."""
 
     def __init__(self, observations: int, actions: int) -> None:
         super().__init__()
         self.into, self.through, self.again = nn.Linear(observations, 8), nn.Linear(8, 8), nn.Linear(8, 8)
         self.again.weight = self.through.weight
         self.out = nn.Linear(8, actions)
+        self.last = nn.Sequential(self.out, nn.Tanh())
         self.register_buffer("phase", torch.rand(8))
 
     def forward(self, observations: Tensor, x: Tensor | None = None, t: Tensor | None = None) -> Tensor:
         seen = observations if x is None else observations + x.sum(-1, keepdim=True) * t
         hidden = torch.sin(self.into(seen) + self.phase)
-        return torch.tanh(self.out(self.again(torch.relu(self.through(hidden)))))
+        return self.last(self.again(torch.relu(self.through(hidden))))
 
 
 class Cloning(Imitation):
@@ -147,11 +148,15 @@ def test_the_pages_agent_is_exported(method: type[agents.Method], tmp_path: Path
             nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)),
             "got BatchNorm1d, which gathers statistics at every call",
         ),
+        (
+            nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(4, 3))),
+            "got _SpectralNorm, which gathers statistics at every call",
+        ),
         (nn.Sequential(nn.Dropout(), nn.Linear(4, 3)), "got Dropout, which draws numbers that are no declared noise"),
         (nn.LazyLinear(3), "got LazyLinear, which has no shape before its first call"),
         (lambda rows: rows, "must return a torch.nn.Module, got function"),
     ],
-    ids=["batch norm", "dropout", "lazy", "function"],
+    ids=["batch norm", "spectral norm", "dropout", "lazy", "function"],
 )
 def test_modules_that_cannot_stand_for_several_are_refused_with_the_reason(made: Any, text: str) -> None:
     with pytest.raises(TypeError, match=text):
