@@ -25,6 +25,7 @@ extensions = [
     "sphinx_copybutton",
     "docs.mathml",
     "docs.directives",
+    "docs.algorithm_page",
     "docs.notebook",
 ]
 

@@ -1,4 +1,7 @@
-"""Directives of the reference pages: a program's flags from its parser, settings from their declarations, videos."""
+"""Directives of the reference pages: a program's flags from its parser, settings from their declarations, videos.
+
+The settings of an algorithm have a page of their own, which is written before the pages are read.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,16 @@ import argparse
 import importlib
 import inspect
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 
 from zoo.arguments import Parser, module_of
@@ -19,6 +26,12 @@ from zoo.cli import PROGRAMS
 from zoo.list_agents import describe_algorithm, describe_algorithms, readable_type
 
 ROOT = Path(__file__).resolve().parent.parent
+SETTINGS = ROOT / "docs" / "reference" / "settings"
+"""Folder of the pages that are written; git ignores it."""
+COMMON = "all"
+"""What stands for an algorithm in the names of settings that all algorithms share."""
+LONG = 30
+"""Characters of a cell from which a table is one of texts."""
 ONE_BACKTICK = r"(?<![:`])`([^`]+)`(?!`)"
 """Code as texts for a terminal have it, and not a role such as :math:."""
 
@@ -27,6 +40,9 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Offer the directives to Sphinx."""
     for name in LINES:
         app.add_directive(name, Generated)
+    app.add_object_type("setting", "setting", parse_node=show_setting)
+    app.connect("builder-inited", write_settings)
+    app.connect("doctree-read", label_cells)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -81,22 +97,61 @@ def option(parser: Parser, action: argparse.Action) -> Iterator[str]:
 
 
 def settings() -> Iterator[str]:
-    """Give the settings that all algorithms share, then each algorithm's own and its profiles."""
-    described = {id: describe_algorithm(id) for id in describe_algorithms()["algorithms"]}
-    flows = [found["settings"] for found in described.values() if not is_baseline(found)]
-    first, *others = flows
-    shared = {name: row for name, row in first.items() if all(other.get(name) == row for other in others)}
-    yield from heading("All algorithms", "=")
+    """Give the index of all settings, and those that all algorithms share."""
+    places = defaultdict(list)
+    for name in common_settings():
+        places[name].append(f":setting:`all <{COMMON}.{name}>`")
+    for id, found in described().items():
+        for name in own_settings(id):
+            places[name].append(f":setting:`{found['published_name']} <{id}.{name}>`")
+    yield from table([("setting", "of"), *((code(name), ", ".join(places[name])) for name in sorted(places))], "")
+    yield from heading("Settings of all algorithms", "=")
     yield from ("Every algorithm but SB3's own has these settings, with these defaults.", "")
-    yield from settings_table(shared)
-    for id, found in described.items():
-        own = {name: row for name, row in found["settings"].items() if is_baseline(found) or shared.get(name) != row}
-        yield from heading(f"{found['published_name']} (``{id}``)", "=")
-        page = f":doc:`Its page </docs/algorithms/{id}>`. " if (ROOT / f"docs/algorithms/{id}.md").exists() else ""
-        yield from (f"{page}Paper: {escaped(found['paper'])}.", "")
-        yield from settings_table(own)
-        for profile, entries in found["profiles"].items():
-            yield from profile_table(profile, entries)
+    yield from setting_entries(COMMON, common_settings())
+
+
+def write_settings(_: Sphinx) -> None:
+    """Write the page of each algorithm's settings, where it is not there as it is to be."""
+    SETTINGS.mkdir(exist_ok=True)
+    for id in described():
+        path, text = SETTINGS / f"{id}.rst", "\n".join(settings_page(id))
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+
+
+def settings_page(id: str) -> Iterator[str]:
+    """Give the page of an algorithm: the settings that are its own or have another default, and its profiles."""
+    found = described()[id]
+    yield from heading(f"Settings of {found['published_name']}", "#")
+    page = f":doc:`Its page </docs/algorithms/{id}>`. " if (ROOT / f"docs/algorithms/{id}.md").exists() else ""
+    yield from (f"{page}Id: ``{id}``. Paper: {escaped(found['paper'])}.", "")
+    if not is_baseline(found):
+        yield from ("It also has :doc:`the settings of all algorithms </docs/reference/settings>`.", "")
+    yield from setting_entries(id, own_settings(id))
+    for profile, entries in found["profiles"].items():
+        yield from heading(f"``--profile {profile}``", "=")
+        yield from profile_table(entries)
+
+
+@cache
+def described() -> dict[str, dict[str, Any]]:
+    """Return what each algorithm is, by its id."""
+    return {id: describe_algorithm(id) for id in describe_algorithms()["algorithms"]}
+
+
+@cache
+def common_settings() -> dict[str, Any]:
+    """Return the settings that have the same default and meaning in all algorithms but SB3's."""
+    first, *others = (found["settings"] for found in described().values() if not is_baseline(found))
+    return {name: row for name, row in first.items() if all(other.get(name) == row for other in others)}
+
+
+def own_settings(id: str) -> dict[str, Any]:
+    """Return an algorithm's settings without the common ones."""
+    found = described()[id]
+    return {
+        name: row for name, row in found["settings"].items() if is_baseline(found) or common_settings().get(name) != row
+    }
 
 
 def is_baseline(found: Mapping[str, Any]) -> bool:
@@ -104,17 +159,24 @@ def is_baseline(found: Mapping[str, Any]) -> bool:
     return bool(found["kind"].startswith("SB3"))
 
 
-def settings_table(rows: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Give a table of settings."""
-    lines = [("setting", "default", "meaning (type)")]
+def setting_entries(owner: str, rows: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Give an entry for each setting, which the site's search finds by its name."""
     for name, row in rows.items():
         search = f" Search: {escaped(row['search'])}." if row["search"] else ""
         meaning = re.sub(ONE_BACKTICK, r"``\1``", " ".join(row["meaning"].split()))
-        lines.append((code(name), code(row["default"]), f"{meaning}{search} ({escaped(readable_type(row['type']))})"))
-    return table(lines, "")
+        yield from (f".. setting:: {owner}.{name} = {row['default']}", "")
+        yield from (f"   {meaning}{search} ({escaped(readable_type(row['type']))})", "")
 
 
-def profile_table(profile: str, entries: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def show_setting(_: BuildEnvironment, text: str, node: addnodes.desc_signature) -> str:
+    """Write ``ALGORITHM.NAME = DEFAULT`` without the algorithm; return the name of the entry."""
+    name, _, default = text.partition(" = ")
+    node += addnodes.desc_name("", name.partition(".")[2])
+    node += addnodes.desc_annotation("", f" = {default}")
+    return name
+
+
+def profile_table(entries: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Give a table of what each entry of a profile sets, and where that is from."""
     from zoo.layers import ENTRY_NOTES
 
@@ -122,7 +184,7 @@ def profile_table(profile: str, entries: Mapping[str, Mapping[str, Any]]) -> Ite
     for entry, values in entries.items():
         own = ", ".join(code(f"{key}={value}") for key, value in values.items() if key not in ENTRY_NOTES)
         lines.append((code(entry), own, *(escaped(str(values.get(note, ""))) for note in ENTRY_NOTES)))
-    return table(lines, f"``--profile {profile}``")
+    return table(lines, "")
 
 
 def table(rows: list[tuple[str, ...]], title: str) -> Iterator[str]:
@@ -131,6 +193,22 @@ def table(rows: list[tuple[str, ...]], title: str) -> Iterator[str]:
     for row in rows:
         yield from (f"   {'* -' if not index else '  -'} {cell}" for index, cell in enumerate(row))
     yield ""
+
+
+def label_cells(_: Sphinx, document: nodes.document) -> None:
+    """Write the head of its column into each cell of a table of texts, which a narrow window shows as cards."""
+    for found in document.findall(nodes.table):
+        (head,) = found.findall(nodes.thead)
+        titles = [cell.astext() for cell in head.findall(nodes.entry)]
+        (body,) = found.findall(nodes.tbody)
+        cells = list(body.findall(nodes.entry))
+        is_of_texts = max(len(cell.astext()) for cell in cells) > LONG and not any(found.findall(nodes.raw))
+        if len(titles) > 2 and is_of_texts:
+            found["classes"].append("cards")
+            for index, cell in enumerate(cells):
+                title = titles[index % len(titles)]
+                if cell.astext() and title and index % len(titles):
+                    cell[0].insert(0, nodes.inline("", f"{title}: ", classes=["title"]))
 
 
 def videos() -> Iterator[str]:

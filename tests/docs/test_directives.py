@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from docutils import core, nodes
 
 pytest.importorskip("sphinx")
 
@@ -48,18 +49,37 @@ def test_every_program_is_described() -> None:
     assert re.findall(r"^zoo ([\w-]+)\n=+$", text, flags=re.MULTILINE) == list(PROGRAMS)
 
 
-def test_every_setting_of_an_algorithm_is_in_its_table_or_in_the_common_one() -> None:
-    common, *own = re.split(r"^\S.* \(``\w+``\)\n=+$", "\n".join(directives.settings()), flags=re.MULTILINE)
-    ids = re.findall(r"^\S.* \(``(\w+)``\)\n=+$", "\n".join(directives.settings()), flags=re.MULTILINE)
-    assert set(agents.algorithm_ids()) <= set(ids)
-    for id, text in zip(ids, own, strict=True):
-        for name in directives.describe_algorithm(id)["settings"]:
-            assert f"* - ``{name}``" in common + text, f"{name} of {id}"
+def test_every_setting_of_an_algorithm_is_on_its_page_or_in_the_common_list() -> None:
+    common = "\n".join(directives.settings())
+    assert set(agents.algorithm_ids()) <= set(directives.described())
+    for id, found in directives.described().items():
+        page = "\n".join(directives.settings_page(id))
+        for name in found["settings"]:
+            assert f".. setting:: {id}.{name} = " in page or f".. setting:: all.{name} = " in common, f"{name} of {id}"
 
 
-def test_a_value_that_differs_from_the_common_one_is_in_the_own_table() -> None:
-    text = "\n".join(directives.settings()).partition("(``trqam``)")[2].partition("* - ``kl_budget``")[0]
-    assert "* - ``gamma``\n     - ``0.995``" in text
+def test_the_index_names_the_algorithms_that_a_setting_is_of() -> None:
+    index = "\n".join(directives.settings())
+    assert "* - ``kl_budget``\n     - :setting:`SQAM <sqam.kl_budget>`, :setting:`TRQAM <trqam.kl_budget>`\n" in index
+
+
+def test_a_value_that_differs_from_the_common_one_is_on_the_own_page() -> None:
+    assert ".. setting:: trqam.gamma = 0.995" in directives.settings_page("trqam")
+
+
+def table(*cells: str) -> nodes.document:
+    """Return a document with a table of these cells below its head."""
+    rows = [("setting", "range", "meaning"), cells]
+    text = "\n".join(directives.table(rows, ""))
+    return core.publish_doctree(text)
+
+
+def test_cells_of_texts_name_their_columns_and_those_of_numbers_do_not() -> None:
+    texts, numbers = table("rho", "> 0", "a meaning of more than thirty characters"), table("1", "2", "3")
+    for each in (texts, numbers):
+        directives.label_cells(None, each)
+    assert [each.astext() for each in texts.findall(nodes.inline)] == ["range: ", "meaning: "]
+    assert not list(numbers.findall(nodes.inline))
 
 
 def test_every_formula_can_be_shown() -> None:

@@ -1,0 +1,132 @@
+"""Add to the page of an algorithm what data say about it: recording, scores and ranks, commands, BibTeX."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+from sphinx.application import Sphinx
+
+import agents
+from docs.directives import table
+from zoo.report.published_scores import load_means, load_set, published_names, set_names
+from zoo.runs.history import PHASES
+
+ROOT = Path(__file__).resolve().parent.parent
+REPORTS = ("qam2026", "mini")
+"""Sets whose report is on the site."""
+SUITES = {"qam2026": "ogbench50_qam", "trqam2026": "trqam", "mini": "mini"}
+"""Set -> the suite that trains its runs again."""
+REFERENCE = re.compile(
+    r"(?:[\w ]+: )?(?:(?P<authors>[A-Z]\. [^:]+): )?(?P<title>.+), arXiv (?P<id>[\d.]+), (?:\w+ )?(?P<year>\d{4}).*"
+)
+"""An entry of a page's citations, maybe after what it is cited for."""
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Let Sphinx add to the pages when it reads them."""
+    app.connect("source-read", add_data)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def add_data(_: Sphinx, docname: str, content: list[str]) -> None:
+    """Put scores before the objective of an algorithm's page, and BibTeX below its citations."""
+    folder, _, id = docname.rpartition("/")
+    if folder == "docs/algorithms" and id in agents.algorithm_ids():
+        text, objective, rest = content[0].partition("## Objective\n")
+        content[0] = f"{text}## Scores\n\n{_block(at_a_glance(id))}{objective}{rest}\n{_block(bibtex(rest))}"
+
+
+def _block(lines: Iterator[str]) -> str:
+    return "\n".join(("```{eval-rst}", *lines, "```", "", ""))
+
+
+def at_a_glance(id: str) -> Iterator[str]:
+    """Give a recording of an algorithm, its scores in each set that has it, and where its settings are."""
+    name = published_names()[id]
+    for path in sorted((ROOT / "docs/figures/play").glob(f"{id}_on_*.gif")):
+        yield from (f".. figure:: /{path.relative_to(ROOT)}", "   :width: 480", "")
+        yield from (f"   A :doc:`trained agent </docs/trained>`: {path.stem.replace('_', ' ')}.", "")
+    sets = [each for each in set_names() if name in means(each).index.unique("method")]
+    if sets:
+        yield from (f"Mean success in percent. On the strips from 0 to 100, {name} is the dot, others are ticks.", "")
+        yield from (".. role:: strip(raw)", "   :format: html", "")
+    else:
+        yield from ("No set of published scores has it, and it is not part of :doc:`/docs/mini` yet.", "")
+    for each in sets:
+        yield from scores(each, name, id)
+    yield from (f"Settings: :doc:`its own and those of its profiles </docs/reference/settings/{id}>`.", "")
+
+
+def scores(set_name: str, name: str, id: str) -> Iterator[str]:
+    """Give a method's success in each domain of a set, its rank, and the command that trains the runs again."""
+    published, scores = load_set(set_name), means(set_name)
+    own = {phase: scores.loc[phase] for phase in PHASES if (phase, name) in scores.index}
+    rows = [(", ".join((published.about["reference"], published.about["date"][:4])), *own)]
+    for column in scores:
+        rows.append((column, *(entry(of_phase[column], name) for of_phase in own.values())))
+    ranks = [f"{found['mean'].rank(ascending=False)[name]:.0f} of {len(found)} {phase}" for phase, found in own.items()]
+    yield from (f".. rubric:: {published.about['title']}", "", *table(rows, ""))
+    if len(scores) > 1:
+        yield from (f"Rank by the mean: {', '.join(ranks)}.", "")
+    if set_name in REPORTS:
+        yield from (f"`Every method, with intervals <../../reports/{set_name}/report.html>`__.", "")
+    if set_name in SUITES:
+        yield from (f"To train these runs again: ``zoo benchmark {SUITES[set_name]} --algos {id}``", "")
+
+
+def entry(scores: pd.Series, name: str) -> str:
+    """Return a method's score, and a strip on which it is a dot and the others are ticks."""
+    score = f"{100 * scores[name]:.0f}"
+    ticks = "".join(f"M{100 * other:.0f} 2v8" for other in scores.drop(name))
+    drawing = f'<svg class="strip" viewBox="-5 0 110 12" aria-hidden="true"><path d="M0 6H100{ticks}"/>'
+    return f':strip:`{drawing}<circle cx="{score}" cy="6" r="4"/></svg>` {score}'
+
+
+@cache
+def means(set_name: str) -> pd.DataFrame:
+    """Return the mean success of each phase and method of a set: over all, then by domain, or by task where it has few.
+
+    :return: phases and methods as index.
+    """
+    found = load_means(load_set(set_name))
+    domains = found[~found["environment"].str.contains("-singletask-")]
+    scores = (domains if len(domains) else found).pivot(index=["phase", "method"], columns="environment", values="mean")
+    scores.columns = [
+        re.sub("-navigate|-play|-v0$", "", name).replace("-singletask-task", ", task ") for name in scores
+    ]
+    scores.insert(0, "mean", scores.mean(axis=1))
+    return scores
+
+
+def bibtex(text: str) -> Iterator[str]:
+    """Give an entry for each paper in the citations of a page."""
+    yield from (".. code-block:: bibtex", "")
+    for index, found in enumerate(references(text)):
+        if index:
+            yield ""
+        for line in entry_of(found):
+            yield f"   {line}"
+
+
+def references(text: str) -> Sequence[re.Match[str]]:
+    """Return the papers in the citations of a page."""
+    cited = " ".join(text.partition("## Citation\n")[2].split())
+    parts = re.split(r"(?<=\d{4})[.;] |(?<=\))[.;] ", cited.removesuffix("."))
+    return [match for part in parts if (match := REFERENCE.fullmatch(part))]
+
+
+def entry_of(found: re.Match[str]) -> Iterator[str]:
+    """Give the lines of a paper's entry."""
+    authors = re.sub(r",? et al\.", ", others", found["authors"] or "").split(", ")
+    surname = re.sub(r"^(?:[A-Z]\.[ -]?)+", "", authors[0])
+    word = found["title"].split()[0]
+    key = re.sub(r"\W", "", f"{surname or word}{found['year']}{word}").lower()
+    yield f"@misc{{{key},"
+    yield f"  title = {{{{{found['title']}}}}},"
+    if found["authors"]:
+        yield f"  author = {{{' and '.join(authors)}}},"
+    yield from (f"  year = {{{found['year']}}},", f"  eprint = {{{found['id']}}},", "  archivePrefix = {arXiv},", "}")

@@ -1,0 +1,50 @@
+"""What data add to an algorithm's page: its scores and ranks, the commands, and BibTeX."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+pytest.importorskip("sphinx")
+
+import agents
+from docs import algorithm_page
+from tests.docs.commands import ROOT
+from zoo.report.published_scores import load_means, load_set
+
+
+def test_scores_are_those_of_the_published_set_with_their_rank() -> None:
+    text = "\n".join(algorithm_page.scores("qam2026", "QAM", "qam"))
+    means = load_means(load_set("qam2026")).set_index(["method", "phase", "environment"])["mean"]
+    offline, online = (100 * means["QAM", phase, "scene-play"] for phase in ("offline", "online"))
+    shown = re.search(r"- scene\n +- .* (\d+)\n +- .* (\d+)\n", text)
+    assert shown
+    assert [int(number) for number in shown.groups()] == [round(offline), round(online)]
+    tasks = means[means.index.get_level_values(2).str.contains("task")]
+    order = tasks.groupby(["phase", "method"]).mean()["online"].sort_values(ascending=False)
+    assert f"{list(order.index).index('QAM') + 1} of 17 online" in text
+    assert "zoo benchmark ogbench50_qam --algos qam" in text
+
+
+def test_an_algorithm_without_scores_says_so() -> None:
+    assert "No set of published scores has it" in "\n".join(algorithm_page.at_a_glance("gfp"))
+
+
+@pytest.mark.parametrize("id", agents.algorithm_ids())
+def test_every_paper_that_a_page_cites_has_bibtex(id: str) -> None:
+    text = (ROOT / "docs" / "algorithms" / f"{id}.md").read_text()
+    cited = re.findall(r"arXiv\s(\d+\.\d+)", text.partition("## Citation\n")[2])
+    lines = "\n".join(algorithm_page.bibtex(text))
+    assert cited
+    assert re.findall(r"eprint = {(.*)}", lines) == cited
+    assert "**When to use it.** " in text
+
+
+def test_names_before_a_paper_are_its_authors() -> None:
+    text = "## Citation\n\nP. Hansen-Estruch et al.: IDQL, arXiv 2304.10573, 2023; with a flow: A. B. C: D, arXiv 1.2, X 2025.\n"
+    lines = "\n".join(algorithm_page.bibtex(text))
+    assert (
+        "@misc{hansenestruch2023idql,\n     title = {{IDQL}},\n     author = {P. Hansen-Estruch and others}," in lines
+    )
+    assert "@misc{c2025d,\n     title = {{D}},\n     author = {A. B. C}," in lines
