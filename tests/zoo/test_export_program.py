@@ -42,7 +42,8 @@ def test_a_trained_agent_plays_without_pytorch(tmp_path: Path, capsys: pytest.Ca
     assert len(example.read_text().splitlines()) <= 30
     (tmp_path / "my_maze.py").write_text(SCORED_BY_RETURNS)
     code = f"import runpy, sys; sys.modules['torch'] = None; sys.path.remove(''); runpy.run_path({str(example)!r})"
-    for env, kind, least in (("pointmaze-medium-singletask-task1-v0", "success", 0.8), ("my_maze:Mine-v0", "return", -5)):
+    maze = ("pointmaze-medium-singletask-task1-v0", "success", 0.8)
+    for env, kind, least in (maze, ("my_maze:Mine-v0", "return", -5)):
         words = [sys.executable, "-c", code, str(file), env]
         said = subprocess.run(words, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
         assert said.startswith(f"sqam: mean {kind} ")
