@@ -30,7 +30,7 @@ class CGQLLinex(CGQLMSE):
     )
     linear_continuation: bool = setting(
         default=False,
-        doc="Continue the loss beyond the clip with its tangent there, :math:`e^c (1 + d - c) + \\tau q`.",
+        doc="Continue the loss beyond the clip with its tangent there, e^c (1 + d - c) + tau q.",
     )
 
     def noisy_errors(self, q: Tensor, clean_q: Tensor, info: Info) -> Tensor:

@@ -23,7 +23,7 @@ from agents.core import Batch, Info, Losses, Networks, Noise, Targets, register,
 
 @register("qam", paper="Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234)", published_name="QAM")
 class QAM(ResidualFineTuning):
-    r"""A multi-step flow policy moves towards :math:`\pi_\beta e^{\tau Q}` using only the critic's action gradient.
+    r"""A multi-step flow policy moves towards the behaviour times exp(tau Q) using only the critic's action gradient.
 
     The behaviour flow :math:`v_\beta` is cloned from the data. The fine-tuned flow :math:`v_f` is rolled out as a
     memoryless SDE; the lean adjoint of the behaviour flow carries Q's gradient at the end back along the rollout, and

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -144,6 +146,24 @@ def find(id: str) -> Registered:
     if id not in _entries:
         raise KeyError(unknown_name_message("algorithm", id, algorithm_ids()))
     return _entries[id]
+
+
+def origin_in_print(id: str) -> tuple[str, str]:
+    """Return what an algorithm and its paper are called.
+
+    The file of one that is built in is read and not imported, since PyTorch takes seconds.
+
+    :param id: its id.
+    :return: the name in published tables, and the paper.
+    """
+    if id not in BUILT_IN:
+        entry = find(id)
+        return entry.published_name, entry.paper
+    tree = ast.parse((Path(__file__).parent / f"{id}.py").read_text(encoding="utf-8"))
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+    registered = next(call for call in calls if getattr(call.func, "id", "") == "register")
+    said = {word.arg: ast.literal_eval(word.value) for word in registered.keywords}
+    return said["published_name"], said["paper"]
 
 
 def find_named_by_file(name: str, file: object, package: str | None = None, *, trust: bool = False) -> Registered:

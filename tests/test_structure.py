@@ -31,7 +31,7 @@ LAYERS = (
     "agents.testing",
     "agents",
     "zoo.errors zoo.messages zoo.tables zoo.processes zoo.arguments zoo.packages zoo.plain_yaml zoo.texts",
-    "zoo.layers zoo.baselines zoo.config",
+    "zoo.layers zoo.sb3_papers zoo.baselines zoo.config",
     "zoo.datasets zoo.envs",
     "zoo.playing",
     "zoo.runs",

@@ -34,6 +34,7 @@ from agents.common.sb3.stored_model import StoredModel
 from agents.common.search import Search, choice, linear_range, log_range
 from agents.common.settings import Check, Declared, Setting, setting
 from agents.common.validation import integer, number, unknown_name_message
+from zoo.sb3_papers import SB3
 
 # constructor arguments that are not settings of the method, or that mean another way to store data
 NOT_SETTINGS = {
@@ -252,20 +253,14 @@ class CrossQ(Baseline, sb3_contrib.CrossQ):
     """
 
 
-BASELINES = {
-    "sac": (SAC, "Soft Actor-Critic, Haarnoja et al., arXiv 1801.01290"),
-    "td3": (TD3, "Addressing Function Approximation Error in Actor-Critic Methods, Fujimoto et al., arXiv 1802.09477"),
-    "tqc": (TQC, "Controlling Overestimation Bias with Truncated Mixture of Continuous Distributional Quantile "
-            "Critics, Kuznetsov et al., arXiv 2005.04269"),
-    "crossq": (CrossQ, "CrossQ: Batch Normalization in Deep Reinforcement Learning, Bhatt et al., arXiv 1902.05605"),
-}  # fmt: skip
+BASELINES: dict[str, type[Baseline]] = {"sac": SAC, "td3": TD3, "tqc": TQC, "crossq": CrossQ}
 
 
 def find_algorithm(id: str) -> models.Entry:
     """Return the entry of an algorithm of this zoo, or of one of SB3's; a KeyError names the closest."""
     if id in BASELINES:
-        algorithm, paper = BASELINES[id]
-        return models.Entry(id, algorithm, None, paper, algorithm.__name__)
+        name, paper = SB3[id]
+        return models.Entry(id, BASELINES[id], None, paper, name)
     known = algorithm_ids()
     if ":" not in id and id not in (*known, *registry.ALIASES):
         message = unknown_name_message("algorithm", id, known)
@@ -278,7 +273,7 @@ def find_algorithm(id: str) -> models.Entry:
 
 def find_named_by_file(name: str, file: object, package: str | None = None, *, trust: bool = False) -> models.Entry:
     """Return the entry of an algorithm that a file names; see :func:`agents.registry.find_named_by_file`."""
-    sb3 = {registry.name_of(algorithm): id for id, (algorithm, _) in BASELINES.items()}
+    sb3 = {registry.name_of(algorithm): id for id, algorithm in BASELINES.items()}
     if (id := sb3.get(name, name)) not in algorithm_ids():
         id = registry.find_named_by_file(id, file, package, trust=trust).id
     return find_algorithm(id)

@@ -19,9 +19,6 @@ from zoo.cli import run_program
 from zoo.errors import DONE, FAILED, UsageError, as_usage_error
 from zoo.messages import log
 
-WIDE = 110
-"""Width of a terminal from which settings, types and notes get a column each."""
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program on the words after its name, by default those of the command line; return its exit code."""
@@ -119,18 +116,18 @@ def _shown(
 
 
 def describe_algorithms() -> dict[str, Any]:
-    """Return published name, paper, aliases and kind of every algorithm, by its id."""
-    from agents.registry import ALIASES
-    from zoo.baselines import algorithm_ids, find_algorithm
+    """Return published name, paper, aliases and kind of every algorithm, by its id; PyTorch is not imported."""
+    from agents.registry import ALIASES, algorithm_ids, origin_in_print
+    from zoo.sb3_papers import SB3
 
     found = {}
-    for id in algorithm_ids():
-        entry = find_algorithm(id)
+    for id in [*algorithm_ids(), *SB3]:
+        name, paper = SB3.get(id) or origin_in_print(id)
         found[id] = {
-            "published_name": entry.published_name,
-            "paper": entry.paper,
+            "published_name": name,
+            "paper": paper,
             "aliases": sorted(alias for alias, target in ALIASES.items() if target == id),
-            "kind": _kind(entry.algorithm),
+            "kind": _kind(id),
         }
     return {"algorithms": found}
 
@@ -155,7 +152,7 @@ def describe_algorithm(algo: str) -> dict[str, Any]:
         "algo": entry.id,
         "published_name": entry.published_name,
         "paper": entry.paper,
-        "kind": _kind(entry.algorithm),
+        "kind": _kind(entry.id),
         "summary": inspect.cleandoc(entry.algorithm.__doc__ or "").partition(":param")[0].strip(),
         "settings": settings,
         "profiles": describe_profiles(entry.id, known_settings(entry)),
@@ -176,14 +173,17 @@ def print_outcomes(found: Mapping[str, Any]) -> None:
 
 
 def print_algorithms(found: Mapping[str, Any]) -> None:
-    """Print what :func:`describe_algorithms` returns as a table."""
+    """Print what :func:`describe_algorithms` returns as a table of each kind."""
     from zoo.tables import print_table
 
-    rows = [
-        (id, row["published_name"], ", ".join(row["aliases"]), row["kind"], row["paper"])
-        for id, row in found["algorithms"].items()
-    ]
-    print_table("Algorithms", ("id", "name", "aliases", "kind", "paper"), rows, wrapped=("paper",))
+    algorithms = found["algorithms"]
+    for kind in dict.fromkeys(row["kind"] for row in algorithms.values()):
+        rows = [
+            (", ".join([id, *row["aliases"]]), row["published_name"], row["paper"])
+            for id, row in algorithms.items()
+            if row["kind"] == kind
+        ]
+        print_table(f"Algorithms: {kind}", ("id", "name", "paper"), rows, wrapped=("paper",))
 
 
 def print_algorithm(found: Mapping[str, Any]) -> None:
@@ -193,20 +193,17 @@ def print_algorithm(found: Mapping[str, Any]) -> None:
     console = terminal()
     head = f"{found['published_name']} ({found['algo']}), {found['paper']} ({found['kind']})"
     console.print(f"{head}\n\n{_readable(found['summary'])}\n", markup=False)
-    is_wide = console.width >= WIDE
     rows = []
     for name, row in found["settings"].items():
-        type, meaning = readable_type(row["type"]), _unmarked(row["meaning"])
-        meaning += f" Search: {row['search']}." if row["search"] else ""
-        rest = (type, meaning) if is_wide else (f"{meaning} ({type})",)
-        rows.append((name, str(row["default"]), *rest))
-    header = ("setting", "default", "type", "meaning") if is_wide else ("setting", "default", "meaning (type)")
-    print_table("Settings", header, rows, wrapped=header[-1:])
+        search = f" Search: {row['search']}." if row["search"] else ""
+        meaning = f"{_unmarked(row['meaning'])}{search} ({readable_type(row['type'])})"
+        rows.append((name, str(row["default"]), meaning))
+    print_table("Settings", ("setting", "default", "meaning (type)"), rows, wrapped=("meaning (type)",))
     for name, entries in found["profiles"].items():
-        _print_profile(name, entries, is_wide)
+        _print_profile(name, entries)
 
 
-def _print_profile(name: str, entries: Mapping[str, Mapping[str, Any]], is_wide: bool) -> None:
+def _print_profile(name: str, entries: Mapping[str, Mapping[str, Any]]) -> None:
     """Print what each entry of a profile sets, in the form of ``-params``, and its source."""
     from zoo.layers import ENTRY_NOTES
     from zoo.tables import print_table
@@ -216,20 +213,17 @@ def _print_profile(name: str, entries: Mapping[str, Mapping[str, Any]], is_wide:
         own = " ".join(
             f"{key}={str(value).replace(' ', '')}" for key, value in values.items() if key not in ENTRY_NOTES
         )
-        notes = [str(values.get(note, "")) for note in ENTRY_NOTES]
-        rows.append((entry, own, *notes) if is_wide else (entry, f"{own} ({'; '.join(notes)})"))
-    header = ("entry", "settings", *(ENTRY_NOTES if is_wide else ()))
-    print_table(f"--profile {name}", header, rows, wrapped=("settings", "source"))
+        notes = "; ".join(str(values.get(note, "")) for note in ENTRY_NOTES)
+        rows.append((entry, f"{own} ({notes})"))
+    print_table(f"--profile {name}", ("entry", "settings (source)"), rows, wrapped=("settings (source)",))
 
 
 def _readable(text: str) -> str:
-    """Return a docstring as plain text: its paragraphs in one line each, formulas as they stand."""
-    paragraphs = [part for part in _unmarked(text).split("\n\n") if part]
-    formula = ".. math:: "
-    return "\n\n".join(
-        f"    {part.removeprefix(formula)}" if part.startswith(formula) else " ".join(part.split())
-        for part in paragraphs
-    )
+    """Return what a docstring says first, and its source; what lies between is for those who read LaTeX."""
+    first, _, rest = text.partition("\n\n")
+    source = re.search(r"\bSource: .*", rest, re.DOTALL)
+    parts = [first, source[0]] if source else [first]
+    return "\n\n".join(" ".join(_unmarked(part).split()) for part in parts)
 
 
 def _unmarked(text: str) -> str:
@@ -243,11 +237,11 @@ def readable_type(name: str) -> str:
     return re.sub(r"Literal\[(.*?)\]", lambda found: found[1].replace("'", "").replace(",", " |"), name)
 
 
-def _kind(algorithm: type) -> str:
+def _kind(id: str) -> str:
     """Return in which phases an algorithm trains, and whether it is one of SB3's."""
-    from zoo.baselines import Baseline
+    from zoo.sb3_papers import SB3
 
-    return "SB3 baseline, online" if issubclass(algorithm, Baseline) else "offline and online"
+    return "SB3 baseline, online" if id in SB3 else "offline and online"
 
 
 if __name__ == "__main__":

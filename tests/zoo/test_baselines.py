@@ -30,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")
 
 def small(id: str = "sac", env: Any = None, **settings: Any) -> Any:
     arguments = {"net_arch": [16, 16], "buffer_size": 50, "learning_starts": 5, "batch_size": 8, "device": "cpu"}
-    algorithm = BASELINES[id][0]
+    algorithm = BASELINES[id]
     model = algorithm("MlpPolicy", env or SpacesEnv(4, 2), seeds=[0], **{**arguments, **settings})
     model.set_logger(configure(None, []))
     return model
@@ -66,7 +66,7 @@ def test_shipped_settings_are_settings_with_a_source(id: str) -> None:
         effective = {**vars(config.run), **config.settings}
         for key, value in entry.items():
             assert key in ("source", "status") or effective[key] == value, key
-        assert set(config.settings) == set(settings_of(BASELINES[id][0]))
+        assert set(config.settings) == set(settings_of(BASELINES[id]))
 
 
 def test_a_run_with_tqc_is_evaluated_and_saved_as_any_other(data: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def log_of(folder: Path) -> str:
 
 
 EVALUATION = (
-    r"evaluation at step {} \({}\): success \d\.\d\d over 2 episodes, mean return -?\d+\.\d\d, mean length \d+\.\d"
+    r"evaluation at step {} \({}\): success \d+\.\d% over 2 episodes, mean return -?\d+\.\d\d, mean length \d+\.\d"
 )
 
 
@@ -33,8 +33,9 @@ def test_progress_is_a_line_now_and_then(
 ) -> None:
     monkeypatch.setattr("zoo.training.callbacks.SECONDS_BETWEEN_LINES", 0.0)
     _, _, errors = train(capsys, arguments(data, tmp_path, steps=12, verbose=1))
-    assert re.findall(r"^offline (\d+)/12, [\d.]+ steps/s", errors, re.MULTILINE) == [*map(str, range(1, 13)), "12"]
-    assert re.search(r"^offline 12/12, [\d.]+ steps/s, loss \S+, success \d\.\d\d$", errors, re.MULTILINE)
+    assert re.findall(r"^offline (\d+)/12, [\d.]+ steps/s", errors, re.MULTILINE) == [*map(str, range(1, 13))]
+    assert re.search(r"^offline 11/12, [\d.]+ steps/s, loss \S+, success \d+\.\d%$", errors, re.MULTILINE)
+    assert re.search(r"^offline 12/12, [\d.]+ steps/s, loss \S+$", errors, re.MULTILINE)  # an evaluation follows
 
 
 def test_a_runs_log_has_everything_that_was_said(
@@ -46,14 +47,15 @@ def test_a_runs_log_has_everything_that_was_said(
     assert code == 0
     command, said = log_of(Path(result["run"])).split("\n", 1)
     assert command == command_line()
-    assert said == errors
+    assert [line for line in said.splitlines() if line in errors.splitlines()] == errors.splitlines()
+    assert "\nalgo: qam\n" in said
+    assert len(errors.splitlines()) < 12  # the settings are in files
     assert errors.count("no state in") == 1
     for text in (
         "settings differ from",
         "warning: no state in",
         "replay buffer: ",
-        "algo: qam",
-        "run folder: ",
+        "run folder, with all settings in config.yml: ",
         "evaluation at",
     ):
         assert f"\n{text}" in f"\n{said}"
@@ -86,7 +88,6 @@ def test_without_success_the_return_is_the_result(tmp_path: Path, capsys: pytest
     assert result["success"] is None
     value = f"{result['return']:.2f}"
     assert f"evaluation at step 12 (online): mean return {value} over 2 episodes, mean length 6.0" in errors
-    assert re.search(r"^online 12/12, .*, return -\d+\.\d\d$", errors, re.MULTILINE)
 
 
 # -- what it refuses, and how it fails --------------------------------------------------------------------------------

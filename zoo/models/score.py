@@ -66,7 +66,7 @@ class Score:
     @property
     def text(self) -> str:
         """The score in words, e.g. ``success 94.0% [83.8, 97.9]``."""
-        unit = "%" if self.kind == SUCCESS.name else ""
+        unit = "%" if self.kind != RETURN.name else ""
         return f"{self.kind} {self.mean_text}{unit} {self.interval_text}"
 
 
@@ -76,8 +76,8 @@ def interval_text(kind: str, low: float, high: float) -> str:
 
 
 def _shown(kind: str, value: float) -> str:
-    """Return a score as it is shown: success in percent, and by return as a fraction, as in a report."""
-    return f"{KINDS[kind].scale * value:.{3 if kind == SUCCESS_BY_RETURN.name else 1}f}"
+    """Return a score as it is shown: success in percent, as in a report."""
+    return f"{KINDS[kind].scale * value:.1f}"
 
 
 def _interval_of_mean(values: np.ndarray) -> tuple[float, float]:

@@ -52,15 +52,15 @@ def describe_evaluation(
     """
     played = np.flatnonzero(results.played)
     returns, lengths = results.returns[played], results.lengths[played]
-    name, scores = "mean return", returns
+    name, scores, digits = "mean return", returns, ".2f"
     if results.successes is not None:
-        name, scores = scoring.success, results.successes[played]
-    text = f"{name} {scores.mean():.2f} over {returns.shape[1]} episodes"
+        name, scores, digits = scoring.success, results.successes[played], ".1%"
+    text = f"{name} {scores.mean():{digits}} over {returns.shape[1]} episodes"
     if len(seeds) > 1:
-        each = (f"seed {seeds[replica]}: {own.mean():.2f}" for replica, own in zip(played, scores, strict=True))
+        each = (f"seed {seeds[replica]}: {own.mean():{digits}}" for replica, own in zip(played, scores, strict=True))
         text += f" ({', '.join(each)})"
     if results.successes is not None:
         text += f", mean return {returns.mean():.2f}"
     elif scoring.reference_scores is not None:
-        text += f", normalised return {scoring.normalised(float(returns.mean())):.3f}"
+        text += f", normalised return {scoring.normalised(float(returns.mean())):.1%}"
     return f"evaluation at step {step} ({phase}): {text}, mean length {lengths.mean():.1f}"

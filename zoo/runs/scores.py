@@ -40,9 +40,9 @@ class Kind:
         return "" if self is SUCCESS else f", {self.name}"
 
     def digits(self, scores: Iterable[float]) -> int:
-        """Return how many decimals to show: four significant digits of the largest return, else one or three."""
+        """Return how many decimals to show: four significant digits of the largest return, one of a percentage."""
         if self is not RETURN:
-            return 3 if self is SUCCESS_BY_RETURN else 1
+            return 1
         largest = max(map(abs, scores), default=0.0)
         return max(0, 3 - math.floor(math.log10(largest))) if largest else 1
 
@@ -54,9 +54,9 @@ SUCCESS = Kind("success", (0.0, 1.0), 100.0, "success (%)", "Success in %", True
 SUCCESS_BY_RETURN = Kind(
     "success by return",
     (0.0, 1.0),
-    1.0,
-    "success by return",
-    "Success (a return of at least the run's threshold)",
+    100.0,
+    "success by return (%)",
+    "Success in % (a return of at least the run's threshold)",
     True,
     tuple(METRICS),
 )

@@ -15,7 +15,7 @@ from typing import Any, NoReturn, Self
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 
@@ -276,7 +276,7 @@ class EvaluationCallback(BaseCallback):
             return None
         rates = [history.success_rates() for history in histories]
         if all(rate is not None for rate in rates):
-            return f"success {np.mean([rate[-1] for rate in rates]):.2f}"
+            return f"success {np.mean([rate[-1] for rate in rates]):.1%}"
         return f"return {np.mean([history.arrays()['results'][-1].mean() for history in histories]):.2f}"
 
 
@@ -370,8 +370,8 @@ class ProgressCallback(BaseCallback):
         self._begin = self._drawn = self._told = time.perf_counter()
         self._evaluated = self.evaluation.seconds
         if self.bar:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._progress = Progress(*columns, console=self._console, transient=True)
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TimeRemainingColumn())
+            self._progress = Progress(*columns, console=self._console, transient=True, expand=True)
             self._task = self._progress.add_task("training", total=self._total, completed=self._first)
             self._progress.start()
 
@@ -380,7 +380,7 @@ class ProgressCallback(BaseCallback):
         if self._progress is not None and now - self._drawn >= SECONDS_BETWEEN_REDRAWS:
             self._drawn = now
             self._progress.update(self._task, completed=self.num_timesteps, description=self._describe(now))
-        if now - self._told >= SECONDS_BETWEEN_LINES:
+        if now - self._told >= SECONDS_BETWEEN_LINES and self.num_timesteps < self._total:  # the end has its own line
             self._told = now
             log.log(logging.INFO if self._progress is None else FILE_ONLY, "%s", self._describe(now))
         return True
@@ -397,7 +397,10 @@ class ProgressCallback(BaseCallback):
             self._progress = None
 
     def _describe(self, now: float) -> str:
-        """Return one line about the training so far; the speed leaves out the time spent on evaluation."""
+        """Return one line about the training so far; the speed leaves out the time spent on evaluation.
+
+        At the end of a phase there is no score: the evaluation there says its own.
+        """
         busy = max(now - self._begin - (self.evaluation.seconds - self._evaluated), 1e-9)
         self.steps_per_second = (self.num_timesteps - self._first) / busy
         phase = PHASES[self.evaluation.phase]
@@ -412,7 +415,7 @@ class ProgressCallback(BaseCallback):
         if loss is not None:
             parts.append(f"loss {float(loss[self.evaluation.replicas.active].mean()):.3g}")
         score = self.evaluation.last_score()
-        if score is not None:
+        if score is not None and self.num_timesteps < self._total:
             parts.append(score)
         return ", ".join(parts)
 

@@ -18,7 +18,7 @@ from zoo.config import Config
 from zoo.datasets.load import Dataset
 from zoo.datasets.shards import ShardedDataset
 from zoo.errors import UsageError, as_usage_error
-from zoo.messages import keep_in, log
+from zoo.messages import FILE_ONLY, keep_in, log
 from zoo.runs.folder import RunFolder
 from zoo.runs.versions import describe_versions
 
@@ -82,5 +82,6 @@ def make_folders(
     for seed, folder in zip(seeds, folders, strict=True):
         folder.write_origin(arguments, versions)
         folder.write_config(record | {"seed": seed} | together)
-    log.info("%s", plain_yaml.write(record).rstrip())
-    log.info("run folder%s: %s", "s" * (len(folders) > 1), ", ".join(str(folder.path) for folder in folders))
+    log.log(FILE_ONLY, "%s", plain_yaml.write(record).rstrip())
+    places = ", ".join(f"{folder.path} (seed {seed})" for seed, folder in zip(seeds, folders, strict=True))
+    log.info("run folder%s, with all settings in config.yml: %s", "s" * (len(folders) > 1), places)

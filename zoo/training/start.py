@@ -74,6 +74,7 @@ def train(args: argparse.Namespace, observe: Observer | None = None) -> dict[str
     log.log(FILE_ONLY, "%s", command_line())
     request = read_request(args)
     config = request.config
+    log.info("%s in %s, profile %s", config.algo, config.env, config.profile)
     if config.departures:
         log.info("settings differ from protocol `%s`: %s", config.profile, "; ".join(config.departures))
     online_steps, first = config.run.online_steps, config.settings["learning_starts"]
@@ -102,7 +103,7 @@ def _train(request: Request, stack: contextlib.ExitStack, observe: Observer | No
         return result_of_done(found)
     evaluator = evaluator or stack.enter_context(make_evaluator(request))
     folders = found.folders if found else []
-    seeds = request.seeds or (found.seeds if found else [secrets.randbelow(2**31)])
+    seeds = request.seeds or (found.seeds if found else [secrets.randbelow(100_000)])
     stack.enter_context(ending_recorded(folders, seeds))
     if found:
         keep_in(folder.path for folder in folders)

@@ -27,7 +27,7 @@ def test_a_threshold_counts_returns_of_at_least_it(reported: np.ndarray | None) 
     assert found.successes is not None
     assert found.successes.tolist() == [[0, 1, 1]]
     text = describe_evaluation(5, "offline", found, [0], Scoring(success_return=2.0))
-    assert "success (return >= 2) 0.67 over 3 episodes" in text
+    assert "success (return >= 2) 66.7% over 3 episodes" in text
 
 
 def test_the_return_is_the_score_where_asked_for_and_normalised_by_references() -> None:
@@ -36,6 +36,6 @@ def test_the_return_is_the_score_where_asked_for_and_normalised_by_references() 
     assert found.successes is None
     assert scoring.normalised(3.0) == 0.75
     assert REPORTED.normalised(3.0) is None
-    assert "mean return 2.00 over 3 episodes, normalised return 0.500" in describe_evaluation(
+    assert "mean return 2.00 over 3 episodes, normalised return 50.0%" in describe_evaluation(
         5, "offline", found, [0], scoring
     )

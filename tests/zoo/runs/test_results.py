@@ -19,13 +19,13 @@ def results(successes: list[list[int]] | None, returns: list[list[float]]) -> Ep
 def test_an_evaluation_is_one_line() -> None:
     text = describe_evaluation(1000, "offline", results([[1, 0]], [[-10, -21]]), [3])
     assert text == (
-        "evaluation at step 1000 (offline): success 0.50 over 2 episodes, mean return -15.50, mean length 30.0"
+        "evaluation at step 1000 (offline): success 50.0% over 2 episodes, mean return -15.50, mean length 30.0"
     )
 
 
 def test_stacked_seeds_have_a_mean_and_a_value_each() -> None:
     text = describe_evaluation(7, "online", results([[1, 0], [1, 1]], [[-1, -1], [-2, -2]]), [3, 8])
-    assert "success 0.75 over 2 episodes (seed 3: 0.50, seed 8: 1.00), mean return -1.50, " in text
+    assert "success 75.0% over 2 episodes (seed 3: 50.0%, seed 8: 100.0%), mean return -1.50, " in text
 
 
 def test_a_replica_that_did_not_play_does_not_count() -> None:
