@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import mujoco
 import numpy as np
 from PIL import Image
 
@@ -28,15 +30,20 @@ from zoo.watching.pictures import (
     draw_values,
     fitted,
     put_together,
+    widened,
 )
 from zoo.watching.stage import Imagination, Lane, Mind, Stage, Thoughts
 
 ALONE, TILE = 480, 256
 """Size of the picture of an episode by itself, and of one among several."""
+WALLS = (0.3, 0.33, 0.4)
+"""The colour of a maze's walls before it is lit: red, green and blue."""
 EXPLAINED, PANELS = 512, 448
 """Size of the picture beside which thoughts are shown, and width of these."""
 SHOWN_STEPS = 200
 """How many of the last steps have their values shown."""
+STEPS_OF_NEWS = 20
+"""For how many steps it is said that an axis was widened."""
 
 
 @dataclass
@@ -49,6 +56,7 @@ class Diary:
     :param thoughts: at the last plan.
     :param paths: where the sampled chunks of the last plan lead, (F, H + 1, 2).
     :param map: of the maze, with the episode's goal.
+    :param widened: the step at which the axis of values was widened.
     :param is_over: whether the end of the episode was seen.
     """
 
@@ -58,6 +66,7 @@ class Diary:
     thoughts: Thoughts | None = None
     paths: np.ndarray | None = None
     map: MazePicture | None = None
+    widened: int = 0
     is_over: bool = False
 
 
@@ -88,6 +97,8 @@ class Film:
         self._imagination = Imagination(agent) if explain and maze is not None else None
         self._diaries = [Diary() for _ in self.stage.lanes]
         self._reach = 0.1  # metres that chunks lead away, at most so far
+        self._limits = (0.0, 0.0)  # of the values so far
+        self._wins: list[int | None] = []
 
     def pictures(self, every: int = 1) -> Iterator[tuple[Image.Image, bool]]:
         """Play all episodes; yield a picture of every so many steps, and whether it is the last one of its episodes."""
@@ -115,6 +126,7 @@ class Film:
         if self._uses_map:
             diary.trail.append(np.array(lane.env.env.unwrapped.get_xy()))  # type: ignore[attr-defined]  # a maze
         if lane.is_over:
+            self._wins.append(lane.success)
             log.info("%s", episode_text((lane.episode or 0) + 1, lane.success, lane.length, lane.total))
         elif self._mind is not None:
             self._think(self._mind, lane, diary)
@@ -124,6 +136,8 @@ class Film:
         thoughts = mind.think(lane)
         if thoughts.values is not None:
             diary.values.append(thoughts.values)
+            before, self._limits = self._limits, widened(self._limits, thoughts.values)
+            diary.widened = diary.widened if self._limits == before else lane.length
         if lane.has_new_chunk:
             diary.thoughts = thoughts
             if thoughts.values is not None:
@@ -133,12 +147,16 @@ class Film:
                 self._reach = max(self._reach, float(np.abs(diary.paths - diary.paths[:, :1]).max()))
 
     def _picture(self, lanes: Sequence[Lane]) -> Image.Image:
-        """Return the picture of a moment: a tile for each lane."""
+        """Return the picture of a moment: a tile for each lane, and how many episodes have succeeded so far."""
         tiles = [self._tile(lane, diary) for lane, diary in zip(lanes, self._diaries, strict=False)]
         blank = Image.new("RGB", tiles[0].size, PAPER)  # for the last episodes, if there are fewer than places
         tiles += [blank] * (self._rows * self._columns - len(tiles))
         rows = [tiles[first : first + self._columns] for first in range(0, len(tiles), self._columns)]
-        return put_together(rows, gap=4 if len(tiles) > 1 else 0)
+        picture = put_together(rows, gap=4 if len(tiles) > 1 else 0)
+        text = f"{self._agent.algo} in {short_name(self._agent.env)}"
+        wins = [success for success in self._wins if success is not None]
+        tally = f"{sum(wins)} of {len(wins)} succeeded" if wins else ""
+        return put_together([[picture], [draw_caption(picture.width, text, tally)]])
 
     def _tile(self, lane: Lane, diary: Diary) -> Image.Image:
         """Return the picture of a lane with its caption."""
@@ -146,9 +164,7 @@ class Film:
         if self._mind is not None:
             main.append(self._panels(lane, diary))
         width = sum(each.width for each in main)
-        text = f"episode {(lane.episode or 0) + 1} of {self._agent.episodes}"
-        if len(self._diaries) == 1:
-            text = f"{self._agent.algo} in {short_name(self._agent.env)}, {text}"
+        text = f"episode {(lane.episode or 0) + 1}"
         ending = "" if not lane.is_over or lane.success is None else "success" if lane.success else "failure"
         caption = draw_caption(width, text, f"step {lane.length}", ending, ending == "success")
         return put_together([main, [caption]])
@@ -157,7 +173,7 @@ class Film:
         """Return the camera's picture, or the map with what is planned."""
         if not self._uses_map:
             if not self._sees_pictures:
-                _draw_fast(lane.env)
+                _prepare_drawing(lane.env)
             return fitted(np.asarray(lane.env.render()), self._size)
         if diary.map is None:  # the goal differs a little between episodes
             maze = find_maze(lane.env)
@@ -179,7 +195,8 @@ class Film:
             below = draw_note(wide, "Q of a chunk planned now", f"{self._agent.algo} has no critic")
         else:
             first = max(0, len(diary.values) - SHOWN_STEPS)
-            below = draw_values(wide, np.array(diary.values[first:]), diary.planned, first)
+            more = "; axis widened" if diary.widened > max(0, lane.length - STEPS_OF_NEWS) else ""
+            below = draw_values(wide, np.array(diary.values[first:]), diary.planned, self._limits, first, more)
         return put_together([[left, draw_flow(small, thoughts)], [below]])
 
 
@@ -212,11 +229,17 @@ def _picture_size(agent: Agent, size: int) -> dict[str, Any]:
     return {"width": size, "height": size} if is_ogbench(spec) else {"render_mode": "rgb_array"}
 
 
-def _draw_fast(env: RepeatableEnv) -> None:
-    """Draw without shadows and smoothed edges, which take up to 30 times as long where there is no GPU.
+def _prepare_drawing(env: RepeatableEnv) -> None:
+    """Draw without shadows and smoothed edges, which take up to 30 times as long where there is no GPU; mazes whole.
 
     What is set takes effect when the first picture is made. OGBench's scenes have a model only after the first reset.
     """
-    model = getattr(env.env.unwrapped, "model", None) or getattr(env.env.unwrapped, "_model", None)
+    raw: Any = env.env.unwrapped
+    model = getattr(raw, "model", None) or getattr(raw, "_model", None)
     if model is not None:
         model.vis.quality.shadowsize = model.vis.quality.offsamples = 0
+    if find_maze(env) is not None and isinstance(raw.custom_camera, mujoco.MjvCamera):
+        model.mat("wall").rgba[:3] = WALLS  # OGBench's are white, as is the paper
+        wide = 1.02 * raw._maze_unit * max(raw.maze_map.shape)  # OGBench leaves out the outer walls
+        height = raw._maze_unit * raw._maze_height
+        raw.custom_camera.distance = height + wide / (2 * math.tan(math.radians(model.vis.global_.fovy / 2)))

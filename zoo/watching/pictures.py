@@ -308,21 +308,33 @@ def draw_chunks(size: tuple[int, int], thoughts: Thoughts, limits: tuple[float, 
     return panel.sheet.finished()
 
 
+def widened(limits: tuple[float, float], values: np.ndarray) -> tuple[float, float]:
+    """Return limits of an axis that hold further values, with room beyond these, so that the axis seldom changes."""
+    least, most = float(values.min()), float(values.max())
+    room = 0.1 * (max(limits[1], most) - min(limits[0], least))
+    return limits[0] if least >= limits[0] else least - room, limits[1] if most <= limits[1] else most + room
+
+
 def draw_values(
-    size: tuple[int, int], values: np.ndarray, planned: Sequence[tuple[int, float]], first: int = 0
+    size: tuple[int, int],
+    values: np.ndarray,
+    planned: Sequence[tuple[int, float]],
+    limits: tuple[float, float],
+    first: int = 0,
+    more: str = "",
 ) -> Image.Image:
     """Draw the values of what was sampled at each step, (T, F), from step ``first`` on, and those of what was played.
 
     :param planned: steps at which chunks were planned, and the values of these.
+    :param limits: of the axis of values.
+    :param more: what the title ends in.
     """
     steps = np.arange(first, first + len(values))
     low, middle, high = values.min(1), values.mean(1), values.max(1)
-    least, most = float(low.min()), float(high.max())
-    room = 0.08 * max(most - least, 1e-3 * max(abs(most), 1.0))
     across = (first, max(first + len(values) - 1, first + 40))
     note = f"line: mean of {values.shape[1]} samples; band: all of them; dots: chunks that were begun"
-    title = f"Q of a chunk planned now: {middle[-1]:.1f}"
-    panel = Panel(size, title, note, across, (least - room, most + room), ("step", ""))
+    title = f"Q of a chunk planned now: {middle[-1]:.1f}{more}"
+    panel = Panel(size, title, note, across, limits if limits[0] < limits[1] else (-1, 1), ("step", ""))
     band = [*zip(steps, high, strict=True), *zip(steps[::-1], low[::-1], strict=True)]
     panel.sheet.area([panel.point(place) for place in band], (205, 220, 245))
     panel.line(list(zip(steps, middle, strict=True)), AGENT, 2)

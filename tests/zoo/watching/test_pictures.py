@@ -22,6 +22,7 @@ from zoo.watching.pictures import (
     fitted,
     put_together,
     ticks,
+    widened,
 )
 from zoo.watching.stage import Thoughts
 
@@ -59,7 +60,15 @@ def test_thoughts_about_actions_of_any_size_are_drawn(size: int, stages: int) ->
 
 @pytest.mark.parametrize("values", [np.zeros((1, 3)), np.full((5, 3), -120.0), np.arange(12.0).reshape(4, 3)])
 def test_values_are_drawn_from_the_first_step_on_and_where_they_are_all_the_same(values: np.ndarray) -> None:
-    assert draw_values(SIZE, values, [(0, float(values[0, 0]))]).size == SIZE
+    limits = widened((0.0, 0.0), values)
+    assert draw_values(SIZE, values, [(0, float(values[0, 0]))], limits).size == SIZE
+
+
+def test_an_axis_is_widened_with_room_and_then_stays() -> None:
+    limits = widened((0.0, 0.0), np.array([-100.0, -90.0]))
+    assert limits == (-110.0, 0.0)
+    assert widened(limits, np.array([-109.0, -1.0])) == limits
+    assert widened(limits, np.array([10.0])) == (-110.0, 22.0)
 
 
 def test_what_is_beyond_a_panel_is_put_at_its_edge() -> None:
