@@ -45,7 +45,7 @@ def _no_learning_curves() -> Iterator[None]:
     import zoo.training.start
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(zoo.training.start, "plot_learning_curve", lambda history, path, title: path.touch())
+        patch.setattr(zoo.training.start, "plot_learning_curve", lambda history, path, *about: path.touch())
         yield
 
 

@@ -41,11 +41,10 @@ class Score:
         """
         if results.successes is None:
             returns = results.returns[0]
-            return cls(RETURN.name, float(returns.mean()), *_interval_of_mean(returns), len(returns))
+            return cls(RETURN.name, float(returns.mean()), *interval_of_mean(returns), len(returns))
         won, episodes = int(results.successes[0].sum()), results.successes.shape[1]
-        interval = stats.binomtest(won, episodes).proportion_ci(LEVEL, method="wilson")
         kind = SUCCESS if scoring.success_return is None else SUCCESS_BY_RETURN
-        return cls(kind.name, won / episodes, float(interval.low), float(interval.high), episodes)
+        return cls(kind.name, won / episodes, *interval_of_successes(won, episodes), episodes)
 
     @classmethod
     def read(cls, content: Mapping[str, Any]) -> Score:
@@ -80,8 +79,14 @@ def _shown(kind: str, value: float) -> str:
     return f"{KINDS[kind].scale * value:.1f}"
 
 
-def _interval_of_mean(values: np.ndarray) -> tuple[float, float]:
-    """Return Student's interval of a mean; of one value it is all numbers."""
+def interval_of_successes(won: int, episodes: int) -> tuple[float, float]:
+    """Return Wilson's 95% interval of a success rate."""
+    interval = stats.binomtest(won, episodes).proportion_ci(LEVEL, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def interval_of_mean(values: np.ndarray) -> tuple[float, float]:
+    """Return Student's 95% interval of a mean; of one value it is all numbers."""
     if len(values) < 2:
         return -math.inf, math.inf
     mean, error = float(values.mean()), float(stats.sem(values))

@@ -24,6 +24,7 @@ from zoo.messages import log
 from zoo.models.agent import Agent, agent_of_file
 from zoo.models.hub import download_policy
 from zoo.models.play import play, with_protocol
+from zoo.models.score import interval_of_successes
 from zoo.models.trained import find_trained, list_trained
 from zoo.registry.verify import CONFIG, POLICIES
 from zoo.report.published_scores import CHECKS, PublishedSet, load_runs, published_names
@@ -61,8 +62,8 @@ def replay(found: PublishedSet) -> dict[str, Any]:
         stated, episodes = int(counts.loc[key, "successes"]), int(counts.loc[key, "episodes"])
         results, _ = play(with_protocol(agent, episodes, None))
         won = 0 if results.successes is None else int(results.successes[0].sum())
-        interval = stats.binomtest(stated, episodes).proportion_ci(LEVEL, method="wilson")
-        rows.append(_row(key, episodes, stated, won, episodes * interval.low, episodes * interval.high))
+        low, high = interval_of_successes(stated, episodes)
+        rows.append(_row(key, episodes, stated, won, episodes * low, episodes * high))
     if not rows:
         raise UsageError(f"expected policies of {found.name} in {POLICIES}, or among the packaged agents, got none")
     return _entry(REPLAYED, rows)

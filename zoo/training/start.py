@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -46,6 +47,7 @@ from zoo.processes.environments import WatchedVecEnv
 from zoo.runs.claims import held
 from zoo.runs.folder import check_log_folder, describe_error, ending_recorded, state_after
 from zoo.runs.history import OFFLINE, ONLINE, EvaluationHistory
+from zoo.runs.read import short_name
 from zoo.runs.results import joint_result, result_of, result_of_failed
 from zoo.runs.resume import find_run, result_of_done
 from zoo.runs.versions import command_line
@@ -391,22 +393,34 @@ class Training:
             return result_of_failed(folder, seed, self.replicas.failed[replica])
         history = self.evaluation.histories[replica]
         save_model(self.model.replica(replica), folder.model)
-        plot_learning_curve(history, folder.learning_curve, f"{self.config.algo} on {self.config.env}")
+        method, task = find_algorithm(self.config.algo).published_name, short_name(self.config.env)
+        plot_learning_curve(history, folder.learning_curve, method, f"{method} in {task}, seed {seed}")
         return result_of(folder, seed, history, self.evaluation.scoring)
 
 
-def plot_learning_curve(history: EvaluationHistory, path: Path, title: str) -> None:
-    """Write a PNG of success (or the return, where there is no success) against steps, the online phase shaded."""
+def plot_learning_curve(history: EvaluationHistory, path: Path, method: str, title: str) -> None:
+    """Write a PNG of success (or the return, where there is no success) against steps, the online phase shaded.
+
+    :param method: whose colour the curve has in reports.
+    """
+    from zoo.models.score import interval_of_mean, interval_of_successes  # SciPy takes a second
+    from zoo.report.figures.styles import algorithm_styles, spare_styles
+
     figure = Figure(figsize=(6.4, 4.0))
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0.14, 0.13, 0.82, 0.78))  # finding a layout would draw it twice
-    rates = history.success_rates()
     arrays = history.arrays()
-    values = arrays["results"].mean(axis=1) if rates is None else rates
-    steps = arrays["timesteps"]
-    axes.plot(steps, values, marker="o", color="#0072B2", clip_on=False, zorder=3)
-    if rates is not None:
-        axes.set_ylim(0, 1)
+    steps, wins = arrays["timesteps"], arrays.get("successes")
+    episodes = arrays["results"].shape[1]
+    if wins is None:
+        values, ends = arrays["results"].mean(axis=1), [interval_of_mean(row) for row in arrays["results"]]
+    else:
+        values, ends = 100 * wins.mean(axis=1), [interval_of_successes(int(row.sum()), episodes) for row in wins]
+        axes.set_ylim(0, 100)
+    band = np.array(ends) * (1 if wins is None else 100)
+    colour = algorithm_styles().get(method, spare_styles()[0])[0]
+    axes.plot(steps, values, marker="o", color=colour, clip_on=False, zorder=3)
+    axes.fill_between(steps, *np.where(np.isfinite(band), band, np.nan).T, color=colour, alpha=0.2, linewidth=0)
     offline = arrays["phase"] == OFFLINE
     if offline.any() and not offline.all():
         begin = steps[offline][-1]
@@ -414,8 +428,7 @@ def plot_learning_curve(history: EvaluationHistory, path: Path, title: str) -> N
         axes.text(begin, axes.get_ylim()[1], " online", va="top", color="0.4")
     units = ["gradient steps"] * bool(offline.any()) + ["environment steps"] * (not offline.all())
     axes.set(title=title, xlabel=", then ".join(units), xlim=(0, None))
-    axes.set_ylabel("mean return" if rates is None else "success rate")
-    axes.title.set_fontsize(9)
+    axes.set_ylabel(f"{'mean return' if wins is None else 'success (%)'}, 95% interval of {episodes} episodes")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     with atomic_path(path) as temporary:
