@@ -1,4 +1,4 @@
-"""What is uploaded of an agent to the hub: its policy, settings, origin, learning curve and model card."""
+"""What is uploaded of an agent to the hub: its policy, settings, origin, learning curve, video and model card."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from zoo import plain_yaml
 from zoo.errors import UsageError
 from zoo.messages import log
 from zoo.models.agent import Agent
-from zoo.models.hub import COMMAND, CURVE, MODEL, POLICY, hub_library
+from zoo.models.hub import COMMAND, CURVE, MODEL, POLICY, VIDEO, hub_library
 from zoo.models.play import play
 from zoo.models.score import Score
 from zoo.models.trained import ENDING
@@ -37,6 +37,9 @@ TEMPLATES = Path(__file__).parent / "templates"
 CARD, SETTINGS, VERSIONS = "README.md", "config.yml", "versions.json"
 _FOLDERS = re.compile(r"(^(?:-\w)?|[\s=]|:(?!//))/(?:[^/]+/)*(?=[^/\s])")
 """The folders of an absolute path, and what may stand before it: a flag, ``name=`` or ``name:``."""
+_PROGRAM = re.compile(r"(?:.*/)?zoo(?:/(\w+)\.py)?")
+"""What Python is given to run a program: the installed ``zoo``, or a file of the repository."""
+_ARXIV = re.compile(r"(?:arXiv )?(\d{4}\.\d{5})")
 _KEPT_SETTINGS = ("profile", "pretraining_steps", "offline_steps", "online_steps", "sparse", "dataset")
 
 
@@ -48,6 +51,7 @@ class Origin:
     :param versions: of the software that trained it.
     :param command: that trained it, without these folders too; None where that is not known.
     :param curve: file of the learning curve; None where there is none.
+    :param video: file of a video, which ``zoo enjoy`` has put into the run folder; None where there is none.
     :param seeds: final scores of finished runs of the same settings, by seed; its own is among them.
     """
 
@@ -55,6 +59,7 @@ class Origin:
     versions: dict[str, Any]
     command: str | None = None
     curve: Path | None = None
+    video: Path | None = None
     seeds: dict[int, Score] = field(default_factory=dict)
 
 
@@ -72,6 +77,7 @@ def origin_of(agent: Agent) -> Origin:
             versions=run.read_versions(),
             command=command_of(run),
             curve=run.learning_curve if run.learning_curve.is_file() else None,
+            video=run.path / VIDEO if (run.path / VIDEO).is_file() else None,
             seeds=scores_of_seeds(run),
         )
     about = read_about(agent.source) if agent.source.suffix == ENDING else {}
@@ -92,12 +98,14 @@ def without_folders(value: Any) -> Any:
 
 
 def command_of(run: RunFolder) -> str | None:
-    """Return the command that trained a run."""
+    """Return the command that trained a run, as a user of the installed package gives it."""
     try:
-        words = without_folders(shlex.split((run.path / COMMAND).read_text(encoding="utf-8")))
+        words = shlex.split((run.path / COMMAND).read_text(encoding="utf-8"))
     except (OSError, ValueError):  # there is none, or it is not one
         return None
-    return shlex.join(words[1:] if words[1:2] == ["zoo"] else words)  # without the interpreter of an installed program
+    if program := _PROGRAM.fullmatch(words[1] if words[1:] else ""):
+        words[:2] = ["zoo", *filter(None, program.groups())]
+    return shlex.join(without_folders(words))
 
 
 def write_files(
@@ -126,8 +134,9 @@ def write_files(
     (folder / VERSIONS).write_text(json.dumps(origin.versions, indent=1) + "\n", encoding="utf-8")
     if origin.command is not None:
         (folder / COMMAND).write_text(origin.command + "\n", encoding="utf-8")
-    if origin.curve is not None:
-        shutil.copyfile(origin.curve, folder / CURVE)
+    for source, name in ((origin.curve, CURVE), (origin.video, VIDEO)):
+        if source is not None:
+            shutil.copyfile(source, folder / name)
     if with_model:
         shutil.copyfile(agent.source, folder / MODEL)
     return score
@@ -213,12 +222,13 @@ def model_card(
     low, high = estimate.interval or (estimate.point, estimate.point)
     phases = {name: origin.config.get(f"{name}_steps") for name in ("pretraining", "offline", "online")}
     packages = {"python": origin.versions.get("python"), **dict(origin.versions.get("packages") or {})}
+    packages["commit"] = origin.versions.get("git_commit")
     return _template().render(
         agent=agent, origin=origin, score=score, library=LIBRARY, licence=licence, chosen=chosen,
         with_model=with_model, kind=KINDS[score.kind], seeds=seeds, differ=estimate.interval is not None,
         over_seeds=Score(score.kind, estimate.point, low, high, len(means)),
         metadata=_metadata(agent, score, repo, licence),
-        title=f"{find(agent.algo).published_name} in {agent.env}",
+        title=f"{find(agent.algo).published_name} in {agent.env}", paper=find(agent.algo).paper,
         words=shlex.join(["--from-hub", repo, *(word for pair in named.items() if pair[1] for word in pair)]),
         needed=", ".join(filter(None, (own.get("package"), *named.values()))),
         steps=[f"{count:,} {name} steps" for name, count in phases.items() if count],
@@ -254,7 +264,7 @@ def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    environment.filters |= {"text": _text, "code": _code, "block": _block, "words": _in_words}
+    environment.filters |= {"text": _text, "code": _code, "block": _block, "words": _in_words, "links": _links}
     return environment.get_template("card.md.jinja")
 
 
@@ -265,6 +275,11 @@ def _in_words(values: dict[str, Any]) -> str:
 def _text(value: Any) -> str:
     """Return a text from a file as one line of Markdown that is shown as it is: no HTML, link or picture."""
     return re.sub(r"([\\`*\[\]|~])", r"\\\1", html.escape(" ".join(str(value).split()), quote=False))
+
+
+def _links(text: str) -> str:
+    """Return a text in which the papers of arXiv are links."""
+    return _ARXIV.sub(r"[arXiv \1](https://arxiv.org/abs/\1)", text)
 
 
 def _code(value: Any) -> str:

@@ -72,7 +72,7 @@ def _unreachable(repo: str, error: BaseException) -> str:
     )
 
 
-COMMAND, CURVE, MODEL = MAY_BE_LEFT_OUT = ["command.txt", "learning_curve.png", "model.zip"]
+COMMAND, CURVE, MODEL, VIDEO = MAY_BE_LEFT_OUT = ["command.txt", "learning_curve.png", "model.zip", "replay.mp4"]
 """Files that not every upload has."""
 POLICY = "policy.safetensors"
 """The file that is played; see `agents.common.sb3.acting`. Loading it runs nothing."""

@@ -9,7 +9,7 @@ import pytest
 
 from agents.common.sb3.model import FlowQLearning
 from tests.zoo.models.conftest import ENV, model, write_run
-from zoo.hub.upload import Origin, model_card, origin_of, without_folders
+from zoo.hub.upload import Origin, command_of, model_card, origin_of, without_folders, write_files
 from zoo.models.agent import agent_of_file, agent_of_run
 from zoo.models.trained import find_trained
 
@@ -38,6 +38,34 @@ def test_a_command_stays_in_its_block() -> None:
     command = "zoo train --label '\n```\n<img src=x>\n````'"
     assert f"`````text\n{command}\n`````" in card_of(command=command)
     assert "\n````yaml\n" in card_of(config={"settings": {"name": "```"}})
+
+
+def test_the_card_cites_the_paper_and_names_the_commit() -> None:
+    card = card_of(versions={"packages": {"torch": "2"}, "git_commit": "abc-dirty"})
+    assert "Lipman et al., [arXiv 2210.02747](https://arxiv.org/abs/2210.02747)" in card
+    assert "torch 2, commit abc-dirty (`versions.json`)" in card
+
+
+def test_a_video_in_the_run_folder_is_uploaded(tmp_path: Path, model: FlowQLearning) -> None:
+    run = write_run(tmp_path, model)
+    (run.path / "versions.json").write_text("{}")
+    (run.path / "replay.mp4").write_bytes(b"film")
+    agent = agent_of_file(find_trained("bc", ENV), None, "cpu")
+    origin = origin_of(agent_of_run(run.path, "cpu"))
+    (folder := tmp_path / "files").mkdir()
+    write_files(agent, origin, folder, licence="mit")
+    assert (folder / "replay.mp4").read_bytes() == b"film"
+    assert "[`replay.mp4`](replay.mp4)" in card_of(video=origin.video)
+    assert "replay" not in card_of()
+
+
+@pytest.mark.parametrize("program", ["/me/bin/zoo train", "zoo/train.py", "/me/repo/zoo/train.py"])
+def test_the_command_of_a_run_is_one_of_the_installed_package(
+    program: str, tmp_path: Path, model: FlowQLearning
+) -> None:
+    run = write_run(tmp_path, model)
+    (run.path / "command.txt").write_text(f"/usr/bin/python {program} --algo qam -f logs")
+    assert command_of(run) == "zoo train --algo qam -f logs"
 
 
 def test_folders_of_the_machine_are_left_out(tmp_path: Path, model: FlowQLearning) -> None:
