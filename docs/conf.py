@@ -29,7 +29,7 @@ extensions = [
     "docs.notebook",
 ]
 
-myst_enable_extensions = ["dollarmath"]
+myst_enable_extensions = ["dollarmath", "html_image"]
 myst_heading_anchors = 4  # the anchors that GitHub gives headings
 
 autodoc_member_order = "bysource"

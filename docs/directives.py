@@ -31,7 +31,7 @@ SETTINGS = ROOT / "docs" / "reference" / "settings"
 COMMON = "all"
 """What stands for an algorithm in the names of settings that all algorithms share."""
 LONG = 30
-"""Characters of a cell from which a table is one of texts."""
+"""Characters from which a cell of a table is a text, and code in it a command."""
 ONE_BACKTICK = r"(?<![:`])`([^`]+)`(?!`)"
 """Code as texts for a terminal have it, and not a role such as :math:."""
 
@@ -196,8 +196,13 @@ def table(rows: list[tuple[str, ...]], title: str) -> Iterator[str]:
 
 
 def label_cells(_: Sphinx, document: nodes.document) -> None:
-    """Write the head of its column into each cell of a table of texts, which a narrow window shows as cards."""
+    """Write the head of its column into each cell of a table of texts, which a narrow window shows as cards.
+
+    Commands in tables are marked, too, since these may be broken into lines.
+    """
     for found in document.findall(nodes.table):
+        for literal in found.findall(nodes.literal):
+            literal["classes"] += ["command"] * (len(literal.astext()) > LONG and " " in literal.astext())
         (head,) = found.findall(nodes.thead)
         titles = [cell.astext() for cell in head.findall(nodes.entry)]
         (body,) = found.findall(nodes.tbody)

@@ -53,7 +53,7 @@ MINI_COLUMNS = {
     },
 }
 """Page -> column of its table of the mini benchmark -> the tasks that it is over."""
-MINI_ROWS = {ROOT / "README.md": ("SQAM", "IFQL", "DSRL", "QAM", "TRQAM", "QAM-E", "FQL", "BC")}
+MINI_ROWS = {ROOT / "README.md": ("SQAM", "IFQL", "DSRL", "QAM", "TRQAM", "FQL", "BC")}
 """Page -> the methods in its table; a page that is not named shows all of them."""
 EARLY = (50_000, 100_000, 200_000, 500_000)  # updates
 MINI_TABLE = re.compile(r"(?<=\n\n)\| method \| mean of .*\n(?:\|.*\n)+")
