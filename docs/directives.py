@@ -31,7 +31,7 @@ SETTINGS = ROOT / "docs" / "reference" / "settings"
 COMMON = "all"
 """What stands for an algorithm in the names of settings that all algorithms share."""
 LONG = 30
-"""Characters from which a cell of a table is a text, and code in it a command."""
+"""Characters from which a cell of a table is a text, and code in it may be broken into lines."""
 ONE_BACKTICK = r"(?<![:`])`([^`]+)`(?!`)"
 """Code as texts for a terminal have it, and not a role such as :math:."""
 
@@ -104,7 +104,8 @@ def settings() -> Iterator[str]:
     for id, found in described().items():
         for name in own_settings(id):
             places[name].append(f":setting:`{found['published_name']} <{id}.{name}>`")
-    yield from table([("setting", "of"), *((code(name), ", ".join(places[name])) for name in sorted(places))], "")
+    for name in sorted(places):
+        yield from (code(name), f"   {', '.join(places[name])}", "")
     yield from heading("Settings of all algorithms", "=")
     yield from ("Every algorithm but SB3's own has these settings, with these defaults.", "")
     yield from setting_entries(COMMON, common_settings())
@@ -198,11 +199,11 @@ def table(rows: list[tuple[str, ...]], title: str) -> Iterator[str]:
 def label_cells(_: Sphinx, document: nodes.document) -> None:
     """Write the head of its column into each cell of a table of texts, which a narrow window shows as cards.
 
-    Commands in tables are marked, too, since these may be broken into lines.
+    Long code in tables, such as commands, is marked too, since it may be broken into lines.
     """
     for found in document.findall(nodes.table):
         for literal in found.findall(nodes.literal):
-            literal["classes"] += ["command"] * (len(literal.astext()) > LONG and " " in literal.astext())
+            literal["classes"] += ["long"] * (len(literal.astext()) > LONG)
         (head,) = found.findall(nodes.thead)
         titles = [cell.astext() for cell in head.findall(nodes.entry)]
         (body,) = found.findall(nodes.tbody)

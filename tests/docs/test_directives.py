@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+from types import ModuleType
 
 import pytest
 from docutils import core, nodes
 
 pytest.importorskip("sphinx")
 
-import agents
+import agents.core
+from agents.registry import BUILT_IN
 from docs import directives
 from docs.mathml import tex2mathml
 from tests.docs.commands import pages
@@ -60,7 +63,7 @@ def test_every_setting_of_an_algorithm_is_on_its_page_or_in_the_common_list() ->
 
 def test_the_index_names_the_algorithms_that_a_setting_is_of() -> None:
     index = "\n".join(directives.settings())
-    assert "* - ``kl_budget``\n     - :setting:`SQAM <sqam.kl_budget>`, :setting:`TRQAM <trqam.kl_budget>`\n" in index
+    assert "``kl_budget``\n   :setting:`SQAM <sqam.kl_budget>`, :setting:`TRQAM <trqam.kl_budget>`\n" in index
 
 
 def test_a_value_that_differs_from_the_common_one_is_on_the_own_page() -> None:
@@ -80,6 +83,17 @@ def test_cells_of_texts_name_their_columns_and_those_of_numbers_do_not() -> None
         directives.label_cells(None, each)
     assert [each.astext() for each in texts.findall(nodes.inline)] == ["range: ", "meaning: "]
     assert not list(numbers.findall(nodes.inline))
+
+
+@pytest.mark.parametrize("module", [agents, agents.core])
+def test_every_public_name_is_in_the_reference(module: ModuleType) -> None:
+    text = "\n".join(path.read_text() for path in (directives.ROOT / "docs/reference/api").glob("*.rst"))
+    named = set(re.findall(r"\.\. auto\w+:: (\S+)", text))
+    for name in set(module.__all__) - set(BUILT_IN.values()):
+        found = getattr(module, name)
+        if inspect.isfunction(found) or inspect.isclass(found):  # not the aliases of types
+            places = {found.__module__, f"{found.__module__}.{name}", f"{module.__name__}.{name}", f"agents.{name}"}
+            assert places & named, f"{module.__name__}.{name} is on no page of docs/reference/api"
 
 
 def test_every_formula_can_be_shown() -> None:
