@@ -81,7 +81,7 @@ def test_a_maze_is_recorded_without_a_camera(policy: Path, tmp_path: Path, capsy
     assert (code, found["episodes"], found["video"]) == (0, 2, str(tmp_path / "maze.gif"))
     assert "so the maze is shown as a map; for pictures, install EGL" in " ".join(said)
     with Image.open(tmp_path / "maze.gif") as image:
-        assert (image.size, image.n_frames > 10) == ((480, 512), True)
+        assert (image.size, image.n_frames > 10) == ((480, 544), True)
 
 
 def test_a_grid_plays_as_many_episodes_as_it_shows(
@@ -90,7 +90,7 @@ def test_a_grid_plays_as_many_episodes_as_it_shows(
     code, found, _ = enjoy(capsys, policy, "--grid", "2x3", "--every", 6, "--video", tmp_path / "maze.gif")
     assert (code, found["episodes"]) == (0, 6)
     with Image.open(tmp_path / "maze.gif") as image:
-        assert image.size == (3 * 256 + 8, 2 * 288 + 4)
+        assert image.size == (3 * 256 + 8, 2 * 288 + 4 + 32)
 
 
 def test_thoughts_are_recorded_in_mp4_too(policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

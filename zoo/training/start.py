@@ -39,11 +39,13 @@ from zoo.envs.observations import policy_name
 from zoo.envs.snapshot import ResumableEnv
 from zoo.errors import Abandoned, CannotResume, UsageError, as_usage_error
 from zoo.messages import FILE_ONLY, keep_in, log
+from zoo.models.score import interval_of_mean, interval_of_successes
 from zoo.playing.background import BackgroundEvaluator
 from zoo.playing.episodes import Scoring
 from zoo.playing.evaluate import Evaluator
 from zoo.playing.pool import count_environments
 from zoo.processes.environments import WatchedVecEnv
+from zoo.report.figures.styles import algorithm_styles, spare_styles
 from zoo.runs.claims import held
 from zoo.runs.folder import check_log_folder, describe_error, ending_recorded, state_after
 from zoo.runs.history import OFFLINE, ONLINE, EvaluationHistory
@@ -403,9 +405,6 @@ def plot_learning_curve(history: EvaluationHistory, path: Path, method: str, tit
 
     :param method: whose colour the curve has in reports.
     """
-    from zoo.models.score import interval_of_mean, interval_of_successes  # SciPy takes a second
-    from zoo.report.figures.styles import algorithm_styles, spare_styles
-
     figure = Figure(figsize=(6.4, 4.0))
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0.14, 0.13, 0.82, 0.78))  # finding a layout would draw it twice
