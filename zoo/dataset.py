@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,9 @@ from zoo.models.arguments import TRUST
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program on the words after its name, by default those of the command line; return its exit code."""
-    args = make_parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    args = make_parser().parse_args(words)
+    args.command_line = shlex.join(["zoo", "dataset", *words])
     return run_program(lambda: _run(args), args.verbose) or int(getattr(args, "exit_code", 0))
 
 

@@ -21,6 +21,7 @@ from zoo.datasets.files import dataset_files
 from zoo.datasets.formats.episodes import Array, Arrays
 from zoo.datasets.names import parse_env_name
 from zoo.envs.make import without_startup_noise
+from zoo.envs.rendering import prepare_drawing
 from zoo.texts import printable
 
 BINS, MOST_PANELS, MOST_POINTS = 40, 12, 200_000
@@ -68,8 +69,9 @@ def write_card(
         "Returns and lengths of trajectories": _figure(
             [
                 ("return", lambda axes: _histogram(axes, found.returns)),
-                ("length", lambda a: _histogram(a, found.lengths)),
-            ]
+                ("length in steps", lambda axes: _histogram(axes, found.lengths)),
+            ],
+            "trajectories",
         ),
         "Actions": _of_columns(arrays["actions"][arrays["valids"] > 0], "action"),
         **_of_observations(arrays["observations"]),
@@ -104,16 +106,17 @@ def _three(values: Array) -> str:
 def _of_columns(array: Array, name: str) -> Figure:
     """Return a histogram of each of the first coordinates."""
     shown = array[:: max(1, len(array) // MOST_POINTS), :MOST_PANELS]
-    return _figure([(f"{name} {k}", lambda axes, k=k: _histogram(axes, shown[:, k])) for k in range(shown.shape[1])])
+    panels = [(f"{name} {k}", lambda axes, k=k: _histogram(axes, shown[:, k])) for k in range(shown.shape[1])]
+    return _figure(panels, "rows")
 
 
 def _of_observations(observations: Array) -> dict[str, Figure]:
     """Return what is drawn of the observations, by title: of images, some of them."""
     if observations.ndim == 2:
-        return {
-            "Coverage: the two main directions of the observations": _coverage(observations),
-            "Observations": _of_columns(observations, "observation"),
-        }
+        columns = {"Observations": _of_columns(observations, "observation")}
+        if observations.shape[1] == 1:
+            return columns
+        return {"Coverage: the two observations that vary most": _coverage(observations), **columns}
     return {"Observations": _gallery({row: observations[row] for row in rows_shown(len(observations))})}
 
 
@@ -133,28 +136,44 @@ def _image(axes: Axes, image: Array) -> None:
 
 
 def _coverage(observations: Array) -> Figure:
-    """Return how often the observations are where, in the plane in which they vary most."""
-    centred = (observations - observations.mean(0, np.float64))[:: max(1, len(observations) // MOST_POINTS)]
-    directions = np.linalg.eigh(np.cov(centred, rowvar=False).reshape(2 * centred.shape[1:]))[1][:, ::-1][:, :2]
-    points = centred @ directions
-    if points.shape[1] == 1:
-        points = np.c_[points, np.zeros(len(points))]
-    return _figure([("", lambda axes: axes.hexbin(*points.T, gridsize=BINS, bins="log", mincnt=1, cmap="viridis"))], 6)
+    """Return how often the two coordinates that vary most have which values: in mazes, those are x and y."""
+    x, y = sorted(np.argsort(observations.var(0, dtype=np.float64))[-2:])
+    points = observations[:: max(1, len(observations) // MOST_POINTS), [x, y]]
+
+    def draw(axes: Axes) -> None:
+        axes.hexbin(*points.T, gridsize=BINS, bins="log", mincnt=1, cmap="viridis")
+        if max(np.ptp(points, 0)) < 5 * min(np.ptp(points, 0)):
+            axes.set_aspect("equal")
+
+    return _figure([(f"observation {x}", draw)], f"observation {y}", 6)
 
 
 def _histogram(axes: Axes, values: Array) -> None:
-    axes.hist(values, BINS, color=COLOUR)
+    if len(values) and values.min() < values.max():
+        axes.hist(values, BINS, color=COLOUR)
+        axes.ticklabel_format(axis="x", useOffset=False)
+    else:  # a histogram has no width then
+        axes.bar([f"{value:,.6g}" for value in values[:1]], len(values), width=0.1, color=COLOUR)
+        axes.set_xlim(-1, 1)
 
 
-def _figure(panels: Sequence[tuple[str, Callable[[Axes], Any]]], width: float = 2.6) -> Figure:
-    """Draw panels side by side, four in a row."""
+def _figure(panels: Sequence[tuple[str, Callable[[Axes], Any]]], upwards: str = "", width: float = 2.6) -> Figure:
+    """Draw panels side by side, four in a row.
+
+    :param panels: what is across, and what draws it.
+    :param upwards: what is upwards; empty for pictures, whose name stands above them.
+    """
     columns = min(4, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(width * columns, 0.8 * width * rows), layout="constrained")
     for number, (title, draw) in enumerate(panels, start=1):
         axes = figure.add_subplot(rows, columns, number)
         draw(axes)
-        axes.set_title(title, fontsize=9)
+        if upwards:
+            axes.set_xlabel(title, fontsize=9)
+            axes.set_ylabel(upwards if (number - 1) % columns == 0 else "", fontsize=9)
+        else:
+            axes.set_title(title, fontsize=9)
         axes.tick_params(labelsize=7)
         axes.spines[["top", "right"]].set_visible(False)
     return figure
@@ -190,6 +209,7 @@ def draw_states(env_name: str, rows: Iterable[int], dataset_dir: str | Path | No
 
 
 def _draw(env: Any, state: list[np.ndarray]) -> np.ndarray:
+    prepare_drawing(env.unwrapped)
     env.unwrapped.set_state(*state)
     picture: np.ndarray = env.render()
     return picture

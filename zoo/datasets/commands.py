@@ -17,7 +17,7 @@ from zoo.config import find_entry
 from zoo.datasets.card import draw_states, rows_shown, write_card
 from zoo.datasets.check import check_dataset, check_structure, require_sound
 from zoo.datasets.files import dataset_files, recorded_sha256, shard_folder, training_files
-from zoo.datasets.formats.episodes import write_set
+from zoo.datasets.formats.episodes import digest_of_arrays, write_set
 from zoo.datasets.formats.hdf5 import minari_folder
 from zoo.datasets.formats.read import Reading, environment_of, read_source
 from zoo.datasets.generate.ocbench import generate_ocbench
@@ -185,6 +185,7 @@ def show(args: argparse.Namespace) -> Result:
             about["states are not drawn"] = WHAT_TO_INSTALL
         elif is_drawn:
             pictures = draw_states(env_name, rows_shown(len(arrays["observations"])), args.dataset_dir)
+    about |= {"SHA-256 of the arrays": digest_of_arrays(arrays), "command": args.command_line}
     facts = write_card(args.output, args.name, about, arrays, pictures)
     return {"name": args.name, "card": str(args.output), **facts}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 
 from agents.common.frames import channel_axis, is_image
 from zoo.datasets.check import Finding
-from zoo.datasets.formats.episodes import COMPACT, Arrays
+from zoo.datasets.formats.episodes import COMPACT, Arrays, digest_of_arrays
 from zoo.datasets.formats.read import environment_of, name_of, read_source, references_of
 from zoo.datasets.load import Dataset, rows_of_first_trajectories
 from zoo.envs.make import make_env
@@ -47,13 +46,9 @@ def load_own(
         raise UsageError(f"{source} does not fit {env_id}: {'; '.join(finding.message for finding in misfits)}")
     if action_range is not None:
         arrays["actions"] = in_units_of(spaces[1], arrays["actions"], action_range)
-    digest = hashlib.sha256()
-    for key in COMPACT:
-        digest.update(f"{key} {arrays[key].shape} ".encode())
-        digest.update(np.ascontiguousarray(arrays[key]).data)
     name = Path(name_of(source).replace("/", "-")).with_suffix(".npz")
     parts = {key: arrays[key] for key in COMPACT}
-    return Dataset(name, **parts, fingerprint=digest.hexdigest(), reference_scores=references_of(source))
+    return Dataset(name, **parts, fingerprint=digest_of_arrays(arrays), reference_scores=references_of(source))
 
 
 def shape_findings(arrays: Arrays, env_id: str, spaces: tuple[gymnasium.Space[Any], ...]) -> list[Finding]:

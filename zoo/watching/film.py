@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import mujoco
 import numpy as np
 from PIL import Image
 
 from agents.common.sb3.policy import FlowPolicy
 from zoo.envs.make import RepeatableEnv, find_spec, is_ogbench, observes_images
+from zoo.envs.rendering import prepare_drawing
 from zoo.errors import UsageError
 from zoo.messages import log
 from zoo.models.agent import Agent
@@ -36,8 +35,6 @@ from zoo.watching.stage import Imagination, Lane, Mind, Stage, Thoughts
 
 ALONE, TILE = 480, 256
 """Size of the picture of an episode by itself, and of one among several."""
-WALLS = (0.3, 0.33, 0.4)
-"""The colour of a maze's walls before it is lit: red, green and blue."""
 EXPLAINED, PANELS = 512, 448
 """Size of the picture beside which thoughts are shown, and width of these."""
 SHOWN_STEPS = 200
@@ -173,7 +170,7 @@ class Film:
         """Return the camera's picture, or the map with what is planned."""
         if not self._uses_map:
             if not self._sees_pictures:
-                _prepare_drawing(lane.env)
+                prepare_drawing(lane.env.env.unwrapped)
             return fitted(np.asarray(lane.env.render()), self._size)
         if diary.map is None:  # the goal differs a little between episodes
             maze = find_maze(lane.env)
@@ -227,19 +224,3 @@ def _picture_size(agent: Agent, size: int) -> dict[str, Any]:
     if observes_images(spec, agent.env_kwargs):
         return {}  # what it draws is what the agent sees, of the size that it has learnt
     return {"width": size, "height": size} if is_ogbench(spec) else {"render_mode": "rgb_array"}
-
-
-def _prepare_drawing(env: RepeatableEnv) -> None:
-    """Draw without shadows and smoothed edges, which take up to 30 times as long where there is no GPU; mazes whole.
-
-    What is set takes effect when the first picture is made. OGBench's scenes have a model only after the first reset.
-    """
-    raw: Any = env.env.unwrapped
-    model = getattr(raw, "model", None) or getattr(raw, "_model", None)
-    if model is not None:
-        model.vis.quality.shadowsize = model.vis.quality.offsamples = 0
-    if find_maze(env) is not None and isinstance(raw.custom_camera, mujoco.MjvCamera):
-        model.mat("wall").rgba[:3] = WALLS  # OGBench's are white, as is the paper
-        wide = 1.02 * raw._maze_unit * max(raw.maze_map.shape)  # OGBench leaves out the outer walls
-        height = raw._maze_unit * raw._maze_height
-        raw.custom_camera.distance = height + wide / (2 * math.tan(math.radians(model.vis.global_.fovy / 2)))

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from tests.zoo.datasets.conftest import NAME, TASK_1
 from tests.zoo.datasets.own import episodes, write_npz
 from zoo.dataset import main
 from zoo.datasets import card
 from zoo.datasets.card import Trajectories, write_card
+from zoo.datasets.formats.episodes import digest_of_arrays
 from zoo.datasets.formats.read import read_source
 
 ROOT = Path(__file__).parents[3]
@@ -36,7 +38,19 @@ def test_the_page_stands_alone_and_shows_facts_and_figures(tmp_path: Path, capsy
     page = (tmp_path / "card.html").read_text()
     assert page.count("<svg") == 4
     assert "33.3%" in page
+    assert f"zoo dataset show {path} -o" in page
+    assert digest_of_arrays(read_source(path)) in page
     assert not re.search(r"<(script|link|img|iframe)|url\(http|@import", page)
+
+
+def test_coverage_is_of_coordinates_and_an_axis_of_equal_values_shows_the_value() -> None:
+    observations = np.random.default_rng(0).normal(size=(500, 3)) * [4, 1, 5]
+    axes = card._coverage(observations).axes[0]
+    assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_aspect()) == ("observation 0", "observation 2", 1)
+    equal = Figure().add_subplot()
+    card._histogram(equal, np.full(7, 1000))
+    assert [label.get_text() for label in equal.get_xticklabels()] == ["1,000"]
+    assert equal.patches[0].get_height() == 7
 
 
 @pytest.mark.parametrize("draws", [True, False])

@@ -13,6 +13,7 @@ import pytest
 from tests.zoo.models.conftest import ENV, STEPS, maze_model
 from zoo.baselines import SAC
 from zoo.envs.make import make_env
+from zoo.envs.rendering import prepare_drawing
 from zoo.errors import UsageError
 from zoo.models.agent import Agent
 from zoo.watching import film
@@ -80,8 +81,8 @@ def test_a_maze_is_shown_whole_with_its_teleports() -> None:
     maze = find_maze(env)
     assert maze is not None
     assert [len(places) for places in maze.gates] == [2, 3]
-    film._prepare_drawing(env)
     raw = env.env.unwrapped
+    prepare_drawing(raw)
     metres = 2 * math.tan(math.radians(45) / 2) * (raw.custom_camera.distance - 2)  # at the height of the walls
     assert 48 < metres < 50  # 12 cells of 4 metres
     assert raw.model.mat("wall").rgba.max() == 1 > raw.model.mat("wall").rgba[:3].max()

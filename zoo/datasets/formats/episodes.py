@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -162,6 +163,15 @@ def join_rows(name: str, rows: Arrays, ends: Array, terminated: Array) -> Arrays
         dropped,
     )
     return {key: arrays[key] for key in COMPACT}
+
+
+def digest_of_arrays(arrays: Arrays) -> str:
+    """Return the SHA-256 of a set in the compact layout."""
+    digest = hashlib.sha256()
+    for key in COMPACT:
+        digest.update(f"{key} {arrays[key].shape} ".encode())
+        digest.update(np.ascontiguousarray(arrays[key]).data)
+    return digest.hexdigest()
 
 
 def write_set(path: Path, arrays: Mapping[str, Array]) -> None:
